@@ -1,0 +1,261 @@
+//! The few things the journal asks of a disk. Everything above goes through here,
+//! so that the same code runs on the real disk and on one that forgets.
+
+mod real;
+
+#[cfg(feature = "simulation")]
+pub(crate) mod forgetful;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[cfg(feature = "simulation")]
+use forgetful::{Forgetful, ForgetfulFile, ForgetfulLock};
+
+/// Where a journal lives.
+#[derive(Clone, Default)]
+pub struct Disk(Kind);
+
+#[derive(Clone, Default)]
+enum Kind {
+    #[default]
+    Real,
+    #[cfg(feature = "simulation")]
+    Forgetful(Forgetful),
+}
+
+/// What the disk refused to do.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {action} `{}`", path.display())]
+pub struct DiskError {
+    pub action: &'static str,
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl DiskError {
+    pub(crate) fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Whether there was no room, which passes, unlike a broken disk. A sync that fails
+    /// has failed, whatever it says.
+    pub(crate) fn is_full(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
+        let full = matches!(
+            self.source.kind(),
+            StorageFull | QuotaExceeded | FileTooLarge | WriteZero
+        );
+        full && self.action != SYNC && self.action != SYNC_FOLDER
+    }
+
+    /// The error and its cause in one line.
+    pub(crate) fn line(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+}
+
+const SYNC: &str = "sync";
+const SYNC_FOLDER: &str = "sync folder";
+
+/// Keeps a folder for this process until it is dropped.
+pub(crate) enum Lock {
+    Real(#[expect(dead_code, reason = "held for its drop")] std::fs::File),
+    #[cfg(feature = "simulation")]
+    Forgetful(#[expect(dead_code, reason = "held for its drop")] ForgetfulLock),
+}
+
+/// An open file.
+pub(crate) struct DiskFile {
+    path: PathBuf,
+    kind: FileKind,
+}
+
+enum FileKind {
+    Real(std::fs::File),
+    #[cfg(feature = "simulation")]
+    Forgetful(ForgetfulFile),
+}
+
+impl Disk {
+    /// The machine's own disk.
+    pub fn real() -> Self {
+        Self(Kind::Real)
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(crate) fn simulated(forgetful: Forgetful) -> Self {
+        Self(Kind::Forgetful(forgetful))
+    }
+
+    /// Makes the folder, and what is missing above it, durably.
+    pub(crate) fn create_folder(&self, folder: &Path) -> Result<(), DiskError> {
+        match &self.0 {
+            Kind::Real => real::create_folder(folder),
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(_) => Ok(()),
+        }
+        .map_err(|source| DiskError::new("create", folder, source))
+    }
+
+    /// Takes the folder's lock; nothing if another holds it.
+    pub(crate) fn lock(&self, folder: &Path) -> Result<Option<Lock>, DiskError> {
+        let path = folder.join("lock");
+        match &self.0 {
+            Kind::Real => real::lock(&path).map(|lock| lock.map(Lock::Real)),
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(disk) => disk.lock(&path).map(|lock| lock.map(Lock::Forgetful)),
+        }
+        .map_err(|source| DiskError::new("lock", &path, source))
+    }
+
+    /// The names in a folder, sorted; none if there is no such folder.
+    pub(crate) fn list(&self, folder: &Path) -> Result<Vec<String>, DiskError> {
+        let mut names = match &self.0 {
+            Kind::Real => real::list(folder),
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(disk) => disk.list(folder),
+        }
+        .map_err(|source| DiskError::new("list", folder, source))?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Opens an empty file to write and read, whatever was there before.
+    pub(crate) fn create(&self, path: &Path) -> Result<DiskFile, DiskError> {
+        let kind = match &self.0 {
+            Kind::Real => real::create(path).map(FileKind::Real),
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(disk) => disk.create(path).map(FileKind::Forgetful),
+        }
+        .map_err(|source| DiskError::new("create", path, source))?;
+        let path = path.to_owned();
+        Ok(DiskFile { path, kind })
+    }
+
+    /// Opens a file to read.
+    pub(crate) fn open(&self, path: &Path) -> Result<DiskFile, DiskError> {
+        let kind = match &self.0 {
+            Kind::Real => std::fs::File::open(path).map(FileKind::Real),
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(disk) => disk.open(path).map(FileKind::Forgetful),
+        }
+        .map_err(|source| DiskError::new("open", path, source))?;
+        let path = path.to_owned();
+        Ok(DiskFile { path, kind })
+    }
+
+    /// All bytes of a file; nothing if it does not exist.
+    pub(crate) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
+        let file = match self.open(path) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut bytes = vec![0; file.bytes()? as usize];
+        file.read_at(&mut bytes, 0)?;
+        Ok(Some(bytes))
+    }
+
+    pub(crate) fn rename(&self, file: &mut DiskFile, to: &Path) -> Result<(), DiskError> {
+        self.rename_path(&file.path, to)?;
+        file.path = to.to_owned();
+        Ok(())
+    }
+
+    pub(crate) fn rename_path(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        match &self.0 {
+            Kind::Real => std::fs::rename(from, to),
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(disk) => disk.rename(from, to),
+        }
+        .map_err(|source| DiskError::new("rename", from, source))
+    }
+
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        match &self.0 {
+            Kind::Real => std::fs::remove_file(path),
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(disk) => disk.remove(path),
+        }
+        .map_err(|source| DiskError::new("remove", path, source))
+    }
+
+    /// Makes the names in a folder durable.
+    pub(crate) fn sync_folder(&self, folder: &Path) -> Result<(), DiskError> {
+        match &self.0 {
+            Kind::Real => real::sync_folder(folder),
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(disk) => disk.sync_folder(folder),
+        }
+        .map_err(|source| DiskError::new(SYNC_FOLDER, folder, source))
+    }
+
+    /// Sixteen bytes nobody has drawn before; on the simulated disk, those of its seed.
+    pub(crate) fn random_bytes(&self) -> Result<[u8; 16], DiskError> {
+        match &self.0 {
+            Kind::Real => {
+                let mut bytes = [0; 16];
+                getrandom::fill(&mut bytes).map_err(|error| {
+                    DiskError::new("draw random bytes for", Path::new("log id"), error.into())
+                })?;
+                Ok(bytes)
+            }
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(disk) => Ok(disk.random_bytes()),
+        }
+    }
+}
+
+impl DiskFile {
+    /// Fills `bytes` from `offset` on.
+    pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), DiskError> {
+        match &self.kind {
+            FileKind::Real(file) => real::read_at(file, bytes, offset),
+            #[cfg(feature = "simulation")]
+            FileKind::Forgetful(file) => file.read_at(bytes, offset),
+        }
+        .map_err(|source| DiskError::new("read", &self.path, source))
+    }
+
+    /// Writes all of `bytes`; after an error any part of them may have been written.
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
+        match &self.kind {
+            FileKind::Real(file) => real::write_at(file, bytes, offset),
+            #[cfg(feature = "simulation")]
+            FileKind::Forgetful(file) => file.write_at(bytes, offset),
+        }
+        .map_err(|source| DiskError::new("write", &self.path, source))
+    }
+
+    /// Makes the bytes, and the length, durable.
+    pub(crate) fn sync(&self) -> Result<(), DiskError> {
+        match &self.kind {
+            FileKind::Real(file) => file.sync_data(),
+            #[cfg(feature = "simulation")]
+            FileKind::Forgetful(file) => file.sync(),
+        }
+        .map_err(|source| DiskError::new(SYNC, &self.path, source))
+    }
+
+    pub(crate) fn cut_to(&self, bytes: u64) -> Result<(), DiskError> {
+        match &self.kind {
+            FileKind::Real(file) => file.set_len(bytes),
+            #[cfg(feature = "simulation")]
+            FileKind::Forgetful(file) => file.cut_to(bytes),
+        }
+        .map_err(|source| DiskError::new("cut", &self.path, source))
+    }
+
+    pub(crate) fn bytes(&self) -> Result<u64, DiskError> {
+        match &self.kind {
+            FileKind::Real(file) => file.metadata().map(|data| data.len()),
+            #[cfg(feature = "simulation")]
+            FileKind::Forgetful(file) => file.bytes(),
+        }
+        .map_err(|source| DiskError::new("measure", &self.path, source))
+    }
+}

@@ -1,0 +1,299 @@
+//! What waits to be written. `append` encodes its frame here under a short lock and
+//! gives it its position; the writer takes whole groups out.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::LogId;
+use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameKind, PAYLOAD_BYTES_MAX};
+
+/// Called exactly once with the first position of what was appended, after it is
+/// synced, or with the refusal. It runs on the writer's thread and must not block.
+pub type Done = Box<dyn FnOnce(Result<u64, AppendError>) + Send>;
+
+/// Why an append was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error("the journal's queue is full")]
+    QueueFull,
+    #[error("a payload of {bytes} bytes is over the limit of {bytes_max}")]
+    TooLarge { bytes: usize, bytes_max: usize },
+    #[error("the journal's disk is full")]
+    DiskFull,
+    #[error("the journal is poisoned: {reason}")]
+    Poisoned { reason: String },
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// Empty groups kept so that their buffers need not be allocated again.
+const SPARE_GROUPS_MAX: usize = 2;
+
+pub(crate) struct Queue {
+    log_id: LogId,
+    group_bytes_max: usize,
+    queue_bytes_max: usize,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+struct State {
+    groups: VecDeque<Group>,
+    bytes: usize,
+    next_position: u64,
+    /// What every append is told once the log is poisoned or closed.
+    refusal: Option<AppendError>,
+    closing: Option<Closing>,
+    writer_sleeps: bool,
+    spare: Vec<Group>,
+}
+
+/// Frames that are written and synced together.
+#[derive(Default)]
+pub(crate) struct Group {
+    pub bytes: Vec<u8>,
+    pub waiters: Vec<Waiter>,
+    pub first: u64,
+    pub end: u64,
+}
+
+pub(crate) struct Waiter {
+    pub position: u64,
+    /// Where its frame begins in the group.
+    pub offset: usize,
+    done: Done,
+}
+
+/// How the writer is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// Somebody asked for it: record the clean stop.
+    Clean,
+    /// The journal was dropped.
+    Dropped,
+}
+
+/// Why the writer woke up.
+pub(crate) enum Woken {
+    Work,
+    Idle,
+    Closing(Closing),
+}
+
+impl Queue {
+    pub(crate) fn new(
+        log_id: LogId,
+        next_position: u64,
+        group_bytes_max: usize,
+        queue_bytes_max: usize,
+    ) -> Self {
+        Self {
+            log_id,
+            group_bytes_max,
+            queue_bytes_max,
+            state: Mutex::new(State {
+                groups: VecDeque::new(),
+                bytes: 0,
+                next_position,
+                refusal: None,
+                closing: None,
+                writer_sleeps: false,
+                spare: Vec::new(),
+            }),
+            work: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn append(&self, payload: &[u8], count: NonZeroU32, done: Done) {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return done(Err(AppendError::TooLarge {
+                bytes: payload.len(),
+                bytes_max: PAYLOAD_BYTES_MAX,
+            }));
+        }
+        // The long part of the checksum is computed before the lock.
+        let checksum = frame::payload_checksum(payload);
+        let mut state = self.state();
+        if let Some(refusal) = state.refusal_for(payload.len(), self.queue_bytes_max) {
+            drop(state);
+            return done(Err(refusal));
+        }
+        state.push(self, payload, count, checksum, done);
+        let wake = std::mem::take(&mut state.writer_sleeps);
+        drop(state);
+        if wake {
+            self.work.notify_one();
+        }
+    }
+
+    /// The oldest group, whose buffers come back by `recycle`.
+    pub(crate) fn take(&self) -> Option<Group> {
+        let mut state = self.state();
+        let group = state.groups.pop_front()?;
+        state.bytes -= group.bytes.len();
+        Some(group)
+    }
+
+    pub(crate) fn recycle(&self, mut group: Group) {
+        group.bytes.clear();
+        group.waiters.clear();
+        let mut state = self.state();
+        // A buffer grown by one huge payload would be held for ever.
+        if state.spare.len() < SPARE_GROUPS_MAX
+            && group.bytes.capacity() <= self.group_bytes_max.saturating_mul(2)
+        {
+            state.spare.push(group);
+        }
+    }
+
+    /// Sleeps until there is something to do, or for `idle_after`.
+    pub(crate) fn wait(&self, idle_after: Option<Duration>) -> Woken {
+        let mut state = self.state();
+        loop {
+            if !state.groups.is_empty() {
+                return Woken::Work;
+            }
+            if let Some(closing) = state.closing {
+                return Woken::Closing(closing);
+            }
+            state.writer_sleeps = true;
+            let Some(time) = idle_after else {
+                state = self
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let (woken, timeout) = self
+                .work
+                .wait_timeout(state, time)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            if timeout.timed_out() && state.groups.is_empty() && state.closing.is_none() {
+                state.writer_sleeps = false;
+                return Woken::Idle;
+            }
+        }
+    }
+
+    /// Empties the queue; what is appended next begins at `next_position`.
+    pub(crate) fn restart_at(&self, next_position: u64) -> Vec<Group> {
+        let mut state = self.state();
+        state.next_position = next_position;
+        state.empty()
+    }
+
+    /// Empties the queue and refuses all that comes later.
+    pub(crate) fn refuse_all(&self, refusal: AppendError) -> Vec<Group> {
+        let mut state = self.state();
+        state.refusal = Some(refusal);
+        state.empty()
+    }
+
+    /// No more appends; the writer ends once it has written what waits.
+    pub(crate) fn close(&self, closing: Closing) {
+        let mut state = self.state();
+        state.refusal.get_or_insert(AppendError::Closed);
+        state.closing.get_or_insert(closing);
+        drop(state);
+        self.work.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn refusal_for(&self, payload_bytes: usize, queue_bytes_max: usize) -> Option<AppendError> {
+        if let Some(refusal) = &self.refusal {
+            return Some(refusal.clone());
+        }
+        // One append always finds room in an empty queue, or the largest never would.
+        let bytes = self.bytes + FRAME_HEADER_BYTES + payload_bytes;
+        (bytes > queue_bytes_max && !self.groups.is_empty()).then_some(AppendError::QueueFull)
+    }
+
+    fn push(
+        &mut self,
+        queue: &Queue,
+        payload: &[u8],
+        count: NonZeroU32,
+        checksum: u32,
+        done: Done,
+    ) {
+        let bytes = FRAME_HEADER_BYTES + payload.len();
+        let fits = |group: &Group| group.bytes.len() + bytes <= queue.group_bytes_max;
+        if !self.groups.back().is_some_and(fits) {
+            let mut group = self.spare.pop().unwrap_or_default();
+            group.first = self.next_position;
+            self.groups.push_back(group);
+        }
+        let group = self.groups.back_mut().expect("a group was just pushed");
+        let frame = Frame {
+            position: self.next_position,
+            count: count.get(),
+            kind: FrameKind::Data,
+            payload,
+        };
+        let offset = group.bytes.len();
+        // A group is written only after the one before is synced, so what lies unsynced
+        // before a frame is exactly what lies before it in its group.
+        let unsynced = offset as u32;
+        frame::write(&mut group.bytes, &queue.log_id, frame, unsynced, checksum);
+        self.next_position = self
+            .next_position
+            .checked_add(count.get().into())
+            .expect("positions last for ever");
+        group.end = self.next_position;
+        group.waiters.push(Waiter {
+            position: frame.position,
+            offset,
+            done,
+        });
+        self.bytes += bytes;
+    }
+
+    fn empty(&mut self) -> Vec<Group> {
+        self.bytes = 0;
+        self.groups.drain(..).collect()
+    }
+}
+
+impl Group {
+    /// Tells everybody who waits that it is synced.
+    pub(crate) fn acknowledge(&mut self) {
+        for waiter in self.waiters.drain(..) {
+            let position = waiter.position;
+            waiter.answer(Ok(position));
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, refusal: &AppendError) {
+        for waiter in self.waiters.drain(..) {
+            waiter.answer(Err(refusal.clone()));
+        }
+    }
+}
+
+impl Drop for Group {
+    /// Whatever ends the writer, nobody is left without an answer.
+    fn drop(&mut self) {
+        if !self.waiters.is_empty() {
+            self.refuse(&AppendError::Poisoned {
+                reason: "the journal's writer ended before it was synced".to_owned(),
+            });
+        }
+    }
+}
+
+impl Waiter {
+    fn answer(self, outcome: Result<u64, AppendError>) {
+        let done = self.done;
+        // One caller's panic must leave nobody else without an answer. The panic hook
+        // has reported it already.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || done(outcome)));
+    }
+}

@@ -1,0 +1,210 @@
+//! Opens a log: locks the folder, surveys it, and rewrites the last segment before
+//! anything in it is served.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{Disk, DiskError};
+use crate::failpoint;
+use crate::inspect::Damage;
+use crate::journal::Shared;
+use crate::mark::{Mark, MarkFile};
+use crate::queue::Queue;
+use crate::segment::{Segment, SegmentHeader, file_name, write_whole};
+use crate::survey::{Survey, SurveyError, survey};
+use crate::writer::Writer;
+use crate::{LogId, Options};
+
+/// Why the log was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("another process uses `{}`", folder.display())]
+    Locked { folder: PathBuf },
+    #[error(
+        "`{}` is corrupt at offset {offset}: {why}; `millrace repair` says what would be lost",
+        file.display()
+    )]
+    Corrupt {
+        file: PathBuf,
+        offset: u64,
+        why: String,
+    },
+    #[error("`{}` has format version {version}, newer than this program knows", file.display())]
+    NewerVersion { file: PathBuf, version: u32 },
+    #[error(transparent)]
+    Io {
+        #[from]
+        source: DiskError,
+    },
+}
+
+/// What was found at open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// There was no log; one was made.
+    pub created: bool,
+    /// The last run ended in an orderly way.
+    pub clean_stop: bool,
+    pub begin: u64,
+    pub end: u64,
+    pub segments: usize,
+    /// Bytes written but never synced, and so never acknowledged, that were cut off.
+    pub torn_bytes_cut: u64,
+    pub torn_file: Option<PathBuf>,
+    /// Events that a repair declared lost, in the part of the log that was checked.
+    pub lost_events: u64,
+}
+
+impl From<SurveyError> for OpenError {
+    fn from(error: SurveyError) -> Self {
+        match error {
+            SurveyError::NewerVersion { file, version } => Self::NewerVersion { file, version },
+            SurveyError::Disk(source) => Self::Io { source },
+        }
+    }
+}
+
+impl From<Damage> for OpenError {
+    fn from(damage: Damage) -> Self {
+        Self::Corrupt {
+            file: damage.file,
+            offset: damage.offset,
+            why: damage.why,
+        }
+    }
+}
+
+pub(crate) fn recover(
+    disk: Disk,
+    folder: &Path,
+    options: Options,
+) -> Result<(Writer, Recovery), OpenError> {
+    disk.create_folder(folder)?;
+    let Some(lock) = disk.lock(folder)? else {
+        let folder = folder.to_owned();
+        return Err(OpenError::Locked { folder });
+    };
+    let mut survey = survey(&disk, folder, options.verify_bytes_max)?;
+    if !survey.damages.is_empty() {
+        return Err(survey.damages.swap_remove(0).into());
+    }
+    remove_temporaries(&disk, folder)?;
+    let recovery = Recovery::of(&survey);
+    let last = last_segment(&disk, &mut survey)?;
+    let (first, end) = (last.first, survey.end);
+
+    // The kernel may show bytes of the last segment that never reached the disk, and
+    // would say yes to a sync of them. Only a new file makes them durable.
+    let failpoints = ["journal.recover_copied", "journal.recover_renamed"];
+    let file = write_whole(&disk, folder, &file_name(first), &last.bytes, failpoints)?;
+    failpoint::hit("journal.recovered");
+    let synced_bytes = last.bytes.len() as u64;
+    let mark = Mark {
+        log_id: last.log_id,
+        sequence: survey.mark.map_or(0, |mark| mark.sequence + 1),
+        begin: survey.begin,
+        end,
+        segment_first: first,
+        offset: synced_bytes,
+        clean_stop: false,
+    };
+    let mark = MarkFile::create(&disk, folder, mark)?;
+
+    let segments = segments_in_memory(folder, survey, first, synced_bytes);
+    let segment = Arc::clone(segments.last().expect("there is a last segment"));
+    let Options {
+        segment_bytes_max,
+        group_bytes_max,
+        queue_bytes_max,
+        observer,
+        ..
+    } = options;
+    let queue = Queue::new(last.log_id, end, group_bytes_max, queue_bytes_max);
+    let shared = Shared::new(last.log_id, disk.clone(), queue, segments, end);
+    let writer = Writer {
+        shared: Arc::new(shared),
+        disk,
+        folder: folder.to_owned(),
+        observer,
+        segment_bytes_max,
+        segment,
+        file,
+        synced_bytes,
+        end,
+        mark,
+        poisoned: None,
+        _lock: lock,
+    };
+    Ok((writer, recovery))
+}
+
+impl Recovery {
+    fn of(survey: &Survey) -> Self {
+        let stopped_at = |mark: Mark| mark.clean_stop && mark.end == survey.end;
+        Self {
+            created: survey.segments.is_empty(),
+            clean_stop: survey.mark.is_some_and(stopped_at),
+            begin: survey.begin,
+            end: survey.end,
+            segments: survey.segments.len().max(1),
+            torn_bytes_cut: survey.torn.as_ref().map_or(0, |torn| torn.bytes),
+            torn_file: survey.torn.as_ref().map(|torn| torn.file.clone()),
+            lost_events: survey.lost_events,
+        }
+    }
+}
+
+/// What the last segment is to hold.
+struct LastSegment {
+    log_id: LogId,
+    first: u64,
+    bytes: Vec<u8>,
+}
+
+/// The intact part of the last segment, or a new log's first.
+fn last_segment(disk: &Disk, survey: &mut Survey) -> Result<LastSegment, DiskError> {
+    if let (Some(log_id), Some(last)) = (survey.log_id, survey.segments.last()) {
+        return Ok(LastSegment {
+            log_id,
+            first: last.first,
+            bytes: std::mem::take(&mut survey.last_bytes),
+        });
+    }
+    let header = SegmentHeader {
+        log_id: LogId::from_bytes(disk.random_bytes()?),
+        first: 0,
+        previous_bytes: 0,
+    };
+    Ok(LastSegment {
+        log_id: header.log_id,
+        first: 0,
+        bytes: header.to_bytes().to_vec(),
+    })
+}
+
+/// Left behind by a crash; nothing was ever acknowledged into them.
+fn remove_temporaries(disk: &Disk, folder: &Path) -> Result<(), DiskError> {
+    for name in disk.list(folder)? {
+        if name.ends_with(".tmp") {
+            disk.remove(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn segments_in_memory(
+    folder: &Path,
+    survey: Survey,
+    last: u64,
+    last_bytes: u64,
+) -> Vec<Arc<Segment>> {
+    let mut segments = survey.segments;
+    let index = segments.pop().map_or(Vec::new(), |segment| segment.index);
+    let path = folder.join(file_name(last));
+    segments
+        .into_iter()
+        .map(|s| Segment::new(s.first, s.path, s.bytes, s.index))
+        .chain([Segment::new(last, path, last_bytes, index)])
+        .map(Arc::new)
+        .collect()
+}

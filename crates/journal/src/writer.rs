@@ -1,0 +1,248 @@
+//! Group commit: takes a group from the queue, writes it, syncs it, and only then
+//! tells anybody. A plain struct with steps, so that the simulation drives the very
+//! code that the thread loops over.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::disk::{Disk, DiskError, DiskFile, Lock};
+use crate::failpoint;
+use crate::journal::{CloseError, Shared};
+use crate::mark::{Mark, MarkFile};
+use crate::queue::{AppendError, Closing, Group, Woken};
+use crate::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, file_name, write_whole};
+use crate::{Observer, Signal};
+
+/// Without appends for so long, the durable mark is synced.
+const IDLE_AFTER: Duration = Duration::from_millis(50);
+
+pub(crate) struct Writer {
+    pub shared: Arc<Shared>,
+    pub disk: Disk,
+    pub folder: PathBuf,
+    pub observer: Observer,
+    pub segment_bytes_max: u64,
+    pub segment: Arc<Segment>,
+    pub file: DiskFile,
+    /// The segment's bytes that are written and synced.
+    pub synced_bytes: u64,
+    /// The position after the last synced event.
+    pub end: u64,
+    pub mark: MarkFile,
+    pub poisoned: Option<String>,
+    /// Freed when the writer ends.
+    pub _lock: Lock,
+}
+
+enum Failure {
+    /// There was no room; everything is as before the group.
+    Full,
+    /// Nobody can say what is on the disk.
+    Poisoned(String),
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        Self::Poisoned(error.line())
+    }
+}
+
+impl Writer {
+    /// What the thread does all its life.
+    pub(crate) fn run(mut self) -> Result<(), CloseError> {
+        let queue = Arc::clone(&self.shared);
+        let _guard = PanicGuard(&queue);
+        loop {
+            if self.commit_waiting() {
+                continue;
+            }
+            let idle_after = self.mark.is_unsynced().then_some(IDLE_AFTER);
+            match self.shared.queue.wait(idle_after) {
+                Woken::Work => {}
+                Woken::Idle => self.idle(),
+                Woken::Closing(closing) => return self.stop(closing),
+            }
+        }
+    }
+
+    /// Commits the oldest group; false if nothing waits.
+    pub(crate) fn commit_waiting(&mut self) -> bool {
+        let Some(mut group) = self.shared.queue.take() else {
+            return false;
+        };
+        match self.commit(&group) {
+            Ok(()) => {
+                group.acknowledge();
+                failpoint::hit("journal.acknowledged");
+            }
+            Err(Failure::Full) => self.refuse_for_space(&mut group),
+            Err(Failure::Poisoned(reason)) => self.poison(Some(&mut group), reason),
+        }
+        self.shared.queue.recycle(group);
+        true
+    }
+
+    /// Uses a quiet moment to make the durable mark survive a power cut too.
+    pub(crate) fn idle(&mut self) {
+        if self.poisoned.is_none()
+            && let Err(error) = self.mark.sync()
+        {
+            self.poison(None, error.line());
+        }
+    }
+
+    /// The end: everything that waited is written by now.
+    pub(crate) fn stop(mut self, closing: Closing) -> Result<(), CloseError> {
+        if self.poisoned.is_none() && closing == Closing::Clean {
+            failpoint::hit("journal.stop");
+            let stopped = self.record_mark(true).and_then(|()| self.mark.sync());
+            if let Err(error) = stopped {
+                self.poison(None, error.line());
+            }
+        }
+        match self.poisoned {
+            Some(reason) => Err(CloseError::Poisoned { reason }),
+            None => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, group: &Group) -> Result<(), Failure> {
+        if group.first != self.end {
+            // A defect of ours; written, it would be damage for ever.
+            let (due, found) = (self.end, group.first);
+            let reason = format!("position {found} was queued where {due} is due");
+            return Err(Failure::Poisoned(reason));
+        }
+        let full = self.synced_bytes + group.bytes.len() as u64 > self.segment_bytes_max;
+        if full && self.synced_bytes > SEGMENT_HEADER_BYTES as u64 {
+            self.start_segment()?;
+        }
+        self.write(group)?;
+        failpoint::hit("journal.sync");
+        self.file.sync()?;
+        failpoint::hit("journal.synced");
+        self.publish(group);
+        self.record_mark(false)?;
+        failpoint::hit("journal.marked");
+        Ok(())
+    }
+
+    fn write(&mut self, group: &Group) -> Result<(), Failure> {
+        failpoint::hit("journal.write");
+        let written = self.file.write_at(&group.bytes, self.synced_bytes);
+        failpoint::hit("journal.written");
+        match written {
+            Err(error) if error.is_full() => {
+                failpoint::hit("journal.cut_back");
+                self.file.cut_to(self.synced_bytes)?;
+                // Without this sync a power cut could bring back a part of the group
+                // after its callers were told that it was refused.
+                self.file.sync()?;
+                Err(Failure::Full)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Lets readers and everybody else see what was just synced.
+    fn publish(&mut self, group: &Group) {
+        let start = self.synced_bytes;
+        self.segment.note(group.waiters.iter().map(|waiter| Place {
+            position: waiter.position,
+            offset: start + waiter.offset as u64,
+        }));
+        self.synced_bytes += group.bytes.len() as u64;
+        self.end = group.end;
+        self.segment.set_durable_bytes(self.synced_bytes);
+        self.shared.advance(self.end, group.bytes.len() as u64);
+        (self.observer)(Signal::Durable { end: self.end });
+    }
+
+    /// Seals the segment, all of which is synced, and begins the next. A name in the
+    /// folder always stands for a whole header: nothing is acknowledged into a segment
+    /// before its name is durable.
+    fn start_segment(&mut self) -> Result<(), Failure> {
+        failpoint::hit("journal.seal");
+        self.mark.sync()?;
+        let header = SegmentHeader {
+            log_id: self.shared.log_id,
+            first: self.end,
+            previous_bytes: self.synced_bytes,
+        };
+        let name = file_name(self.end);
+        let failpoints = ["journal.segment_created", "journal.segment_renamed"];
+        let bytes = header.to_bytes();
+        let created = write_whole(&self.disk, &self.folder, &name, &bytes, failpoints);
+        self.file = match created {
+            Err(error) if error.is_full() => {
+                // It takes room that others may need; open would remove it too.
+                let _ = self.disk.remove(&self.folder.join(format!("{name}.tmp")));
+                return Err(Failure::Full);
+            }
+            created => created?,
+        };
+        self.synced_bytes = SEGMENT_HEADER_BYTES as u64;
+        let path = self.folder.join(name);
+        let segment = Segment::new(self.end, path, self.synced_bytes, Vec::new());
+        self.segment = Arc::new(segment);
+        self.shared
+            .add_segment(Arc::clone(&self.segment), self.synced_bytes);
+        Ok(())
+    }
+
+    fn record_mark(&mut self, clean_stop: bool) -> Result<(), DiskError> {
+        self.mark.record(Mark {
+            log_id: self.shared.log_id,
+            sequence: 0,
+            begin: self.shared.begin(),
+            end: self.end,
+            segment_first: self.segment.first,
+            offset: self.synced_bytes,
+            clean_stop,
+        })
+    }
+
+    /// The group, and all that was queued behind it with positions that follow on it,
+    /// is refused; the positions are given out again.
+    fn refuse_for_space(&mut self, group: &mut Group) {
+        let behind = self.shared.queue.restart_at(self.end);
+        group.refuse(&AppendError::DiskFull);
+        for mut group in behind {
+            group.refuse(&AppendError::DiskFull);
+        }
+    }
+
+    /// After a failed sync the kernel may show bytes that never reached the disk and say
+    /// yes to the next sync: nothing this process could do would make its yes true again.
+    fn poison(&mut self, group: Option<&mut Group>, reason: String) {
+        let refusal = AppendError::Poisoned {
+            reason: reason.clone(),
+        };
+        let behind = self.shared.queue.refuse_all(refusal.clone());
+        self.poisoned = Some(reason.clone());
+        (self.observer)(Signal::Poisoned { reason });
+        if let Some(group) = group {
+            group.refuse(&refusal);
+        }
+        for mut group in behind {
+            group.refuse(&refusal);
+        }
+    }
+}
+
+/// A defect that panics in the writer must not leave callers waiting for ever.
+struct PanicGuard<'a>(&'a Shared);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let refusal = AppendError::Poisoned {
+                reason: "the journal's writer panicked".to_owned(),
+            };
+            for mut group in self.0.queue.refuse_all(refusal.clone()) {
+                group.refuse(&refusal);
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Rule 5, exhaustively on a small log: any byte flipped, any file cut, taken away or
+//! renamed gives a refusal or an exact prefix that holds everything acknowledged.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::path::PathBuf;
+
+use journal::simulation::Forgetful;
+use journal::{OpenError, Options, ReadError};
+use support::{Answers, Entry, append, filled, folder, open, payload, read_all, small};
+
+/// What may be: a prefix of `written` that holds the first `acknowledged` frames.
+struct Known {
+    disk: Forgetful,
+    written: Vec<Entry>,
+    acknowledged: usize,
+}
+
+/// Everything acknowledged, stopped cleanly or killed.
+fn whole(clean: bool) -> Known {
+    let (disk, written) = filled(30, clean);
+    Known {
+        disk,
+        acknowledged: written.len(),
+        written,
+    }
+}
+
+/// The last group was written but the process died before it was synced.
+fn unsynced() -> Known {
+    let (disk, mut written) = filled(30, false);
+    let acknowledged = written.len();
+    // Room for the group in the segment there is, so that its write comes first.
+    let roomy = Options {
+        segment_bytes_max: 4000,
+        group_bytes_max: 1000,
+        ..Options::default()
+    };
+    let mut log = open(&disk, roomy).unwrap();
+    let answers = Answers::default();
+    let mut position = log.journal.end();
+    for number in 30..33 {
+        append(&log.journal, &payload(number), 2, &answers);
+        written.push(Entry {
+            position,
+            count: 2,
+            lost: false,
+            payload: payload(number),
+        });
+        position += 2;
+    }
+    // The write passes, its sync does not.
+    disk.die_at(2);
+    log.stepper.commit_waiting();
+    assert!(answers.lock().unwrap().iter().all(Result::is_err));
+    disk.kill();
+    let seen = read_all(&open(&disk.copy(), small()).unwrap().journal, 500).unwrap();
+    assert!(
+        seen.len() > acknowledged,
+        "the unsynced group is not in the file"
+    );
+    Known {
+        disk,
+        written,
+        acknowledged,
+    }
+}
+
+impl Known {
+    /// True if the damaged log was refused.
+    fn judge(&self, damaged: &Forgetful, what: &str) -> bool {
+        let log = match open(damaged, small()) {
+            Err(OpenError::Corrupt { .. } | OpenError::NewerVersion { .. }) => return true,
+            Err(error) => panic!("{what}: {error}"),
+            Ok(log) => log,
+        };
+        let found = read_all(&log.journal, 500).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert!(
+            found.len() >= self.acknowledged,
+            "{what}: acknowledged events are gone"
+        );
+        assert!(self.written.starts_with(&found), "{what}: not a prefix");
+        false
+    }
+
+    fn each_file(&self) -> impl Iterator<Item = (PathBuf, Vec<u8>)> {
+        let files = self.disk.files();
+        assert!(
+            files.len() > 3,
+            "the log is too small to prove anything: {files:?}"
+        );
+        files.into_iter().map(|path| {
+            let bytes = self.disk.file(&path).unwrap();
+            (path, bytes)
+        })
+    }
+
+    fn with(&self, path: &std::path::Path, bytes: Vec<u8>) -> Forgetful {
+        let damaged = self.disk.copy();
+        damaged.put(path, bytes);
+        damaged
+    }
+}
+
+fn is_segment(path: &std::path::Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "seg")
+}
+
+#[test]
+fn a_flipped_byte_is_refused_or_harmless() {
+    for (known, strict) in [
+        (whole(true), true),
+        (whole(false), true),
+        (unsynced(), false),
+    ] {
+        for (path, bytes) in known.each_file() {
+            for at in 0..bytes.len() {
+                for mask in [0xFF, 0x01, 0x80] {
+                    let mut flipped = bytes.clone();
+                    flipped[at] ^= mask;
+                    let what = format!("{} byte {at} ^ {mask}", path.display());
+                    let refused = known.judge(&known.with(&path, flipped), &what);
+                    // All of a segment was acknowledged; nothing else holds events.
+                    assert!(!strict || refused == is_segment(&path), "{what}: {refused}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused_or_harmless() {
+    for (known, strict) in [
+        (whole(true), true),
+        (whole(false), true),
+        (unsynced(), false),
+    ] {
+        for (path, bytes) in known.each_file() {
+            for length in 0..bytes.len() {
+                let what = format!("{} cut to {length}", path.display());
+                let refused = known.judge(&known.with(&path, bytes[..length].to_vec()), &what);
+                assert!(!strict || refused == is_segment(&path), "{what}: {refused}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_grown_or_zeroed_is_refused_or_harmless() {
+    for known in [whole(true), whole(false), unsynced()] {
+        for (path, bytes) in known.each_file() {
+            for tail in [vec![0; 1], vec![0; 700], vec![0xA5; 700], bytes.clone()] {
+                let what = format!("{} grown by {}", path.display(), tail.len());
+                let grown = [bytes.clone(), tail].concat();
+                known.judge(&known.with(&path, grown), &what);
+            }
+            for at in (0..bytes.len()).step_by(64) {
+                let what = format!("{} zeroed from {at}", path.display());
+                let mut zeroed = bytes.clone();
+                zeroed[at..].fill(0);
+                known.judge(&known.with(&path, zeroed), &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_missing_twice_there_or_renamed_is_refused() {
+    for known in [whole(true), whole(false)] {
+        for (path, bytes) in known.each_file().filter(|(path, _)| is_segment(path)) {
+            let missing = known.disk.copy();
+            missing.take(&path);
+            assert!(
+                known.judge(&missing, "missing"),
+                "{} missing",
+                path.display()
+            );
+            for name in [
+                "00000000000000000999.seg",
+                "backup.seg",
+                "00000000000000000001.seg",
+            ] {
+                let copy = known.with(&folder().join(name), bytes.clone());
+                assert!(
+                    known.judge(&copy, "copied"),
+                    "{} copied to {name}",
+                    path.display()
+                );
+                copy.take(&path);
+                assert!(
+                    known.judge(&copy, "renamed"),
+                    "{} is {name}",
+                    path.display()
+                );
+            }
+        }
+        let gone = known.disk.copy();
+        for (path, _) in known.each_file().filter(|(path, _)| is_segment(path)) {
+            gone.take(&path);
+        }
+        assert!(known.judge(&gone, "all segments gone"));
+    }
+}
+
+#[test]
+fn a_segment_of_another_log_or_an_older_time_is_refused() {
+    let known = whole(true);
+    let (older, _) = filled(28, true);
+    let last = known
+        .each_file()
+        .map(|(path, _)| path)
+        .filter(|path| is_segment(path))
+        .last()
+        .unwrap();
+    if let Some(bytes) = older.file(&last) {
+        assert!(known.judge(&known.with(&last, bytes), "an older last segment"));
+    }
+    let foreign = Forgetful::new(8);
+    drop(open(&foreign, small()).unwrap());
+    let first = folder().join("00000000000000000000.seg");
+    let bytes = foreign.file(&first).unwrap();
+    assert!(known.judge(&known.with(&first, bytes), "a foreign segment"));
+}
+
+#[test]
+fn what_open_did_not_check_is_checked_when_it_is_read() {
+    let known = whole(true);
+    let trusting = || Options {
+        verify_bytes_max: 0,
+        ..small()
+    };
+    let (mut found_late, mut refused) = (0, 0);
+    for (path, bytes) in known.each_file() {
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x10;
+            match open(&known.with(&path, flipped), trusting()) {
+                Err(OpenError::Corrupt { .. }) => refused += 1,
+                Err(error) => panic!("{error}"),
+                Ok(log) => match read_all(&log.journal, 300) {
+                    Ok(found) => assert_eq!(found, known.written),
+                    Err(ReadError::Corrupt { .. }) => found_late += 1,
+                    Err(error) => panic!("{error}"),
+                },
+            }
+        }
+    }
+    assert!(
+        found_late > 100 && refused > 100,
+        "{found_late} late, {refused} refused"
+    );
+}
+
+#[test]
+fn a_newer_format_is_refused_in_one_line() {
+    let known = whole(true);
+    let mut checked = 0;
+    for (path, bytes) in known.each_file() {
+        let newer = newer_version(&bytes, is_segment(&path));
+        let error = open(&known.with(&path, newer), small()).err().unwrap();
+        assert!(
+            matches!(error, OpenError::NewerVersion { version: 2, .. }),
+            "{error}"
+        );
+        assert_eq!(error.to_string().lines().count(), 1);
+        checked += 1;
+    }
+    assert!(checked > 3);
+}
+
+/// The same file as version 2 would write it, which keeps header and checksum in place.
+fn newer_version(bytes: &[u8], segment: bool) -> Vec<u8> {
+    let mut newer = bytes.to_vec();
+    if segment {
+        newer[8] = 2;
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&newer[0..12]);
+        hasher.update(&newer[16..48]);
+        newer[12..16].copy_from_slice(&hasher.finalize().to_le_bytes());
+    } else {
+        for slot in newer.chunks_mut(512).filter(|slot| slot[0] != 0) {
+            slot[8] = 2;
+            let checksum = crc32fast::hash(&slot[0..72]);
+            slot[72..76].copy_from_slice(&checksum.to_le_bytes());
+        }
+    }
+    newer
+}
+
+/// Where the evidence is the frames' own: each says what was synced when it was written.
+#[test]
+fn without_the_durable_mark_only_the_last_group_can_pass_for_torn() {
+    let known = whole(true);
+    known.disk.take(&folder().join("durable"));
+    let last_group = 4;
+    let (mut refused, mut cut) = (0, 0);
+    for (path, bytes) in known.each_file() {
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0xFF;
+            let damaged = known.with(&path, flipped);
+            match open(&damaged, small()) {
+                Err(OpenError::Corrupt { .. }) => refused += 1,
+                Err(error) => panic!("{error}"),
+                Ok(log) => {
+                    let found = read_all(&log.journal, 500).unwrap();
+                    assert!(known.written.starts_with(&found));
+                    assert!(
+                        found.len() + last_group >= known.written.len(),
+                        "{at} of {path:?}"
+                    );
+                    assert!(log.recovery.torn_bytes_cut > 0);
+                    cut += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 1000 && cut > 20, "{refused} refused, {cut} cut");
+}

@@ -1,0 +1,148 @@
+//! What several tests share: small logs with known content, and reading all of one.
+#![allow(dead_code)]
+
+pub mod crash_run;
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use journal::simulation::{Forgetful, Stepper};
+use journal::{AppendError, Disk, FrameKind, Journal, Options, ReadError, Recovery};
+
+pub const FOLDER: &str = "/log";
+
+pub fn folder() -> &'static Path {
+    Path::new(FOLDER)
+}
+
+pub fn count(count: u32) -> NonZeroU32 {
+    NonZeroU32::new(count).unwrap()
+}
+
+/// Segments of a few frames, groups of a few appends.
+pub fn small() -> Options {
+    Options {
+        segment_bytes_max: 400,
+        group_bytes_max: 150,
+        ..Options::default()
+    }
+}
+
+pub struct Open {
+    pub journal: Journal,
+    pub recovery: Recovery,
+    pub stepper: Stepper,
+}
+
+pub fn open(disk: &Forgetful, options: Options) -> Result<Open, journal::OpenError> {
+    let (opened, stepper) = Journal::open_stepped(disk.disk(), folder(), options)?;
+    Ok(Open {
+        journal: opened.journal,
+        recovery: opened.recovery,
+        stepper,
+    })
+}
+
+/// One frame as a test remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub position: u64,
+    pub count: u32,
+    pub lost: bool,
+    pub payload: Vec<u8>,
+}
+
+impl Entry {
+    pub fn end(&self) -> u64 {
+        self.position + u64::from(self.count)
+    }
+}
+
+/// Everything from the beginning on, in chunks of about `bytes_max`.
+pub fn read_all(journal: &Journal, bytes_max: usize) -> Result<Vec<Entry>, ReadError> {
+    let mut reader = journal.reader();
+    let mut entries = Vec::new();
+    let mut position = journal.begin();
+    loop {
+        let chunk = reader.read(position, bytes_max)?;
+        if chunk.is_empty() {
+            return Ok(entries);
+        }
+        for frame in chunk.frames() {
+            assert_eq!(frame.position, position, "frames follow on each other");
+            position = frame.end();
+            entries.push(Entry {
+                position: frame.position,
+                count: frame.count,
+                lost: frame.kind == FrameKind::Lost,
+                payload: frame.payload.to_vec(),
+            });
+        }
+    }
+}
+
+pub type Answers = Arc<Mutex<Vec<Result<u64, AppendError>>>>;
+
+/// Appends and keeps the answer.
+pub fn append(journal: &Journal, payload: &[u8], events: u32, answers: &Answers) {
+    let answers = Arc::clone(answers);
+    let done = move |answer| answers.lock().unwrap().push(answer);
+    journal.append(payload, count(events), Box::new(done));
+}
+
+/// Appends and waits.
+pub fn append_wait(journal: &Journal, payload: &[u8]) -> Result<u64, AppendError> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let done = move |answer| sender.send(answer).unwrap();
+    journal.append(payload, count(1), Box::new(done));
+    receiver.recv().unwrap()
+}
+
+/// A payload that differs from its neighbours and has zeros and repeats in it.
+pub fn payload(number: u64) -> Vec<u8> {
+    let bytes = 3 + (number as usize * 7) % 40;
+    (0..bytes)
+        .map(|at| ((at as u64 / 3) * (number + 1)) as u8)
+        .collect()
+}
+
+/// A log of several segments, all of it acknowledged, and what it holds.
+pub fn filled(entries: u64, clean: bool) -> (Forgetful, Vec<Entry>) {
+    let disk = Forgetful::new(7);
+    let Open {
+        journal,
+        mut stepper,
+        ..
+    } = open(&disk, small()).unwrap();
+    let answers = Answers::default();
+    for number in 0..entries {
+        append(
+            &journal,
+            &payload(number),
+            1 + (number % 3) as u32,
+            &answers,
+        );
+        if number % 4 == 3 {
+            while stepper.commit_waiting() {}
+        }
+    }
+    while stepper.commit_waiting() {}
+    assert_eq!(answers.lock().unwrap().len() as u64, entries);
+    let content = read_all(&journal, 1000).unwrap();
+    assert_eq!(content.len() as u64, entries);
+    if clean {
+        stepper.close().unwrap();
+    } else {
+        drop(stepper);
+        disk.kill();
+    }
+    (disk, content)
+}
+
+/// The journal's error in the words a user sees.
+pub fn open_real(folder: &Path, options: Options) -> Journal {
+    Journal::open(Disk::real(), folder, options)
+        .unwrap()
+        .journal
+}

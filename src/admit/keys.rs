@@ -1,0 +1,288 @@
+//! Who may: keys with scopes, kept hashed in the store and in memory for every request. A presented key
+//! is hashed and looked up by its hash, so that how long it takes says nothing about any key.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use axum::http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::Refusal;
+use crate::event::Millis;
+use crate::store::{Cell, Store, StoreError};
+
+const KEY_RANDOM_BYTES: usize = 24;
+const KEY_PREFIX: &str = "mr_";
+/// Shorter literal keys are not let beyond loopback.
+const KEY_CHARS_STRONG: usize = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Send,
+    Read,
+    Admin,
+}
+
+impl Scope {
+    pub const ALL: [Self; 3] = [Self::Send, Self::Read, Self::Admin];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text)
+    }
+}
+
+/// One key as everybody may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub id: String,
+    /// Clients' ids are told apart by it, so that a new key of the same name goes on where the old was.
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    /// Empty: all streams, and the views of all streams.
+    pub streams: Vec<String>,
+    /// If given, only this key of a view may be read.
+    pub view_key: Option<String>,
+    pub created: Millis,
+}
+
+/// What a new key is to be.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    pub streams: Vec<String>,
+    pub view_key: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("no random bytes: {0}")]
+    Random(String),
+    #[error("the first key cannot be written to `{path}`: {reason}")]
+    Unwritable { path: String, reason: String },
+}
+
+#[derive(Clone)]
+pub struct Keys {
+    store: Store,
+    by_hash: Arc<RwLock<HashMap<[u8; 32], Arc<Key>>>>,
+    /// With `--dev`, nobody needs a key.
+    open: Option<Arc<Key>>,
+    anonymous: Arc<Key>,
+}
+
+impl Keys {
+    /// Reads the keys of the store; `literal` is the originals' `API_KEY`, which may send and read.
+    pub async fn load(store: &Store, literal: Option<&str>, dev: bool) -> Result<Self, KeyError> {
+        let unnamed = |scopes: &[Scope]| {
+            Arc::new(Key {
+                id: String::new(),
+                name: String::new(),
+                scopes: scopes.to_vec(),
+                streams: Vec::new(),
+                view_key: None,
+                created: Millis(0),
+            })
+        };
+        let keys = Self {
+            store: store.clone(),
+            by_hash: Arc::default(),
+            open: dev.then(|| unnamed(&Scope::ALL)),
+            anonymous: unnamed(&[Scope::Send, Scope::Read]),
+        };
+        let sql = "SELECT hash, id, name, scopes, streams, view_key, created FROM millrace_keys WHERE revoked IS NULL";
+        let rows = store.rows(sql.to_owned(), Vec::new()).await?;
+        let mut known: HashMap<[u8; 32], Arc<Key>> = rows.into_iter().filter_map(stored_key).collect();
+        if let Some(literal) = literal {
+            let key = Key { id: "API_KEY".to_owned(), name: "API_KEY".to_owned(), ..Key::clone(&keys.anonymous) };
+            known.insert(hash(literal), Arc::new(key));
+        }
+        *keys.by_hash.write().expect("no panic while holding the lock") = known;
+        Ok(keys)
+    }
+
+    /// Makes the first key and writes it where the command line finds it. A file that is there already,
+    /// beside a store that has never heard of its key, is believed: the data folder is its owner's.
+    pub async fn ensure_first(&self, path: &Path) -> Result<bool, KeyError> {
+        let unwritable = |error: std::io::Error| KeyError::Unwritable { path: path.display().to_string(), reason: error.to_string() };
+        let new = NewKey { name: "first".to_owned(), scopes: Scope::ALL.to_vec(), streams: Vec::new(), view_key: None };
+        match std::fs::read_to_string(path) {
+            Ok(literal) => {
+                let sql = "SELECT id FROM millrace_keys WHERE hash = ?".to_owned();
+                let known = self.store.rows(sql, vec![Cell::Bytes(hash(literal.trim()).to_vec())]).await?;
+                if known.is_empty() {
+                    self.insert(new, literal.trim()).await?;
+                }
+                Ok(false)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let (_, literal) = self.add(new).await?;
+                write_private(path, &literal).map_err(unwritable)?;
+                Ok(true)
+            }
+            Err(error) => Err(unwritable(error)),
+        }
+    }
+
+    /// Makes a key. The literal is shown once and kept nowhere.
+    pub async fn add(&self, new: NewKey) -> Result<(Key, String), KeyError> {
+        let literal = format!("{KEY_PREFIX}{}", random_hex::<KEY_RANDOM_BYTES>()?);
+        Ok((self.insert(new, &literal).await?, literal))
+    }
+
+    async fn insert(&self, new: NewKey, literal: &str) -> Result<Key, KeyError> {
+        let key = Key {
+            id: random_hex::<4>()?,
+            name: new.name,
+            scopes: new.scopes,
+            streams: new.streams,
+            view_key: new.view_key,
+            created: Millis::now(),
+        };
+        let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
+        let sql = "INSERT INTO millrace_keys (id, name, hash, scopes, streams, view_key, created) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let parameters = vec![
+            Cell::Text(key.id.clone()),
+            Cell::Text(key.name.clone()),
+            Cell::Bytes(hash(literal).to_vec()),
+            Cell::Text(scopes.join(",")),
+            Cell::Text(key.streams.join(",")),
+            key.view_key.clone().map_or(Cell::Null, Cell::Text),
+            Cell::Integer(key.created.0),
+        ];
+        self.store.change(sql.to_owned(), parameters).await?;
+        let mut known = self.by_hash.write().expect("no panic while holding the lock");
+        known.insert(hash(literal), Arc::new(key.clone()));
+        Ok(key)
+    }
+
+    /// `false` if there is no such key.
+    pub async fn revoke(&self, id: &str) -> Result<bool, KeyError> {
+        let sql = "UPDATE millrace_keys SET revoked = ? WHERE id = ? AND revoked IS NULL";
+        let changed = self.store.change(sql.to_owned(), vec![Cell::Integer(Millis::now().0), Cell::Text(id.to_owned())]).await?;
+        self.by_hash.write().expect("no panic while holding the lock").retain(|_, key| key.id != id);
+        Ok(changed == 1)
+    }
+
+    pub fn list(&self) -> Vec<Key> {
+        let known = self.by_hash.read().expect("no panic while holding the lock");
+        let mut keys: Vec<Key> = known.values().map(|key| Key::clone(key)).collect();
+        keys.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        keys
+    }
+
+    /// The key that a request shows, if it is good for `scope` and `stream`. An open door asks for none,
+    /// but refuses a wrong one.
+    pub fn admit(&self, headers: &HeaderMap, scope: Scope, stream: Option<&str>, open_door: bool) -> Result<Arc<Key>, Refusal> {
+        let key = match (presented(headers)?, &self.open) {
+            (Some(literal), open) => match (self.find(literal), open) {
+                (Some(key), _) => key,
+                (None, Some(open)) => return Ok(Arc::clone(open)),
+                (None, None) => return Err(Refusal::Unauthorized),
+            },
+            (None, Some(open)) => return Ok(Arc::clone(open)),
+            (None, None) if open_door => return Ok(Arc::clone(&self.anonymous)),
+            (None, None) => return Err(Refusal::Unauthorized),
+        };
+        let for_stream = key.streams.is_empty() || stream.is_some_and(|stream| key.streams.iter().any(|one| one == stream));
+        match key.scopes.contains(&scope) && for_stream {
+            true => Ok(key),
+            false => Err(Refusal::Forbidden),
+        }
+    }
+
+    fn find(&self, literal: &str) -> Option<Arc<Key>> {
+        let presented = hash(literal);
+        let known = self.by_hash.read().expect("no panic while holding the lock");
+        let (stored, key) = known.get_key_value(&presented)?;
+        bool::from(stored.ct_eq(&presented)).then(|| Arc::clone(key))
+    }
+}
+
+/// `Authorization: <key>`, `Authorization: Bearer <key>` or `X-API-Key: <key>`.
+fn presented(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let Some(value) = headers.get(header::AUTHORIZATION).or_else(|| headers.get("x-api-key")) else {
+        return Ok(None);
+    };
+    let text = value.to_str().map_err(|_| Refusal::Unauthorized)?.trim();
+    let bare = match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
+        _ => text,
+    };
+    Ok((!bare.is_empty()).then_some(bare))
+}
+
+/// Whether a literal key is too easily guessed to be used beyond loopback.
+pub fn weak_key(literal: &str) -> bool {
+    literal.chars().count() < KEY_CHARS_STRONG
+}
+
+fn hash(literal: &str) -> [u8; 32] {
+    Sha256::digest(literal.as_bytes()).into()
+}
+
+fn random_hex<const N: usize>() -> Result<String, KeyError> {
+    let mut bytes = [0_u8; N];
+    getrandom::fill(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn stored_key(row: Vec<Cell>) -> Option<([u8; 32], Arc<Key>)> {
+    let list = |text: &str| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    match <[Cell; 7]>::try_from(row) {
+        Ok([Cell::Bytes(hash), Cell::Text(id), Cell::Text(name), Cell::Text(scopes), Cell::Text(streams), view_key, Cell::Integer(created)]) => {
+            let view_key = match view_key {
+                Cell::Text(key) => Some(key),
+                _ => None,
+            };
+            let scopes = list(&scopes).iter().filter_map(|scope| Scope::parse(scope)).collect();
+            let key = Key { id, name, scopes, streams: list(&streams), view_key, created: Millis(created) };
+            Some((hash.try_into().ok()?, Arc::new(key)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_bare_as_bearer_and_from_its_own_header() {
+        let shown = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().expect("a value"));
+            presented(&headers).map(|key| key.map(str::to_owned))
+        };
+        for (name, value) in [("authorization", "secret"), ("authorization", "Bearer secret"), ("authorization", "bearer  secret"), ("x-api-key", " secret")] {
+            assert_eq!(shown(name, value), Ok(Some("secret".to_owned())), "{name}: {value}");
+        }
+        assert_eq!(shown("authorization", ""), Ok(None));
+        assert_eq!(shown("authorization", "Basic c2VjcmV0"), Ok(Some("Basic c2VjcmV0".to_owned())));
+    }
+
+    #[test]
+    fn what_is_short_is_weak() {
+        assert!(weak_key("secret") && weak_key("1234567890123456789") && !weak_key("mr_0123456789abcdef01"));
+    }
+}

@@ -1,0 +1,204 @@
+//! Every reason to refuse, and the one place where reasons become HTTP: status, stable code, retry time.
+//! Each contract puts them into its own shape; the native API's is RFC 9457.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::event::FieldError;
+use crate::eventlog::AppendError;
+use crate::store::StoreError;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Unauthorized,
+    Forbidden,
+    UnknownHost(String),
+    ContentType { expected: &'static str },
+    ContentEncoding,
+    TooLarge { what: &'static str, max: usize },
+    SlowBody,
+    BrokenBody(String),
+    Invalid(FieldError),
+    /// Several events of one request; only the first refusals are listed.
+    InvalidMany { errors: Vec<Indexed>, count: usize, durable_lines: Option<u64> },
+    Parameter { name: &'static str, reason: String },
+    NotFound(String),
+    NoRoute,
+    MethodNotAllowed,
+    Conflict(String),
+    QueueFull,
+    DiskFull,
+    LogFailed(String),
+    StoreUnavailable(String),
+    Stopping,
+}
+
+/// What was wrong with one event of several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Indexed {
+    #[serde(flatten)]
+    pub place: Place,
+    #[serde(flatten)]
+    pub error: FieldError,
+}
+
+/// Which of several events: counted from 0 in an array, from 1 in lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    Index(u64),
+    Line(u64),
+}
+
+impl Refusal {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::UnknownHost(_) => StatusCode::MISDIRECTED_REQUEST,
+            Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::BrokenBody(_) | Self::Invalid(_) | Self::InvalidMany { .. } | Self::Parameter { .. } => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::QueueFull | Self::LogFailed(_) | Self::StoreUnavailable(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+
+    /// Stable; documented in docs/API.md.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::UnknownHost(_) => "unknown-host",
+            Self::ContentType { .. } => "content-type",
+            Self::ContentEncoding => "content-encoding",
+            Self::TooLarge { .. } => "too-large",
+            Self::SlowBody => "slow-body",
+            Self::BrokenBody(_) => "broken-body",
+            Self::Invalid(_) | Self::InvalidMany { .. } => "invalid-event",
+            Self::Parameter { .. } => "invalid-parameter",
+            Self::NotFound(_) => "not-found",
+            Self::NoRoute => "no-route",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::Conflict(_) => "conflict",
+            Self::QueueFull => "overloaded",
+            Self::DiskFull => "disk-full",
+            Self::LogFailed(_) => "log-failed",
+            Self::StoreUnavailable(_) => "store-unavailable",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// In words for whoever reads the answer.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Unauthorized => "Unauthorized".to_owned(),
+            Self::Forbidden => "Forbidden".to_owned(),
+            Self::UnknownHost(host) => format!("this server is not known as `{host}`; name it under `hosts` in the configuration"),
+            Self::ContentType { expected } => format!("Content-Type must be {expected}"),
+            Self::ContentEncoding => "compressed bodies are not accepted".to_owned(),
+            Self::TooLarge { what, max } => format!("{what} is larger than {max} bytes"),
+            Self::SlowBody => "the body did not arrive in time".to_owned(),
+            Self::BrokenBody(reason) => format!("the body broke off: {reason}"),
+            Self::Invalid(error) => error.to_string(),
+            Self::InvalidMany { count, .. } => format!("{count} of the events cannot be taken"),
+            Self::Parameter { name, reason } => format!("{name}: {reason}"),
+            Self::NotFound(what) => what.clone(),
+            Self::NoRoute => "there is nothing at this path".to_owned(),
+            Self::MethodNotAllowed => "this path does not take this method".to_owned(),
+            Self::Conflict(reason) => reason.clone(),
+            Self::QueueFull => "more is waiting than can be taken now; try again".to_owned(),
+            Self::DiskFull => "the disk is nearly full; events are taken again once there is room".to_owned(),
+            Self::LogFailed(_) => "the log has failed; this server ends".to_owned(),
+            Self::StoreUnavailable(reason) => format!("the store does not answer: {reason}"),
+            Self::Stopping => "this server is stopping".to_owned(),
+        }
+    }
+
+    fn retry_after_seconds(&self) -> Option<&'static str> {
+        match self {
+            Self::QueueFull | Self::LogFailed(_) | Self::StoreUnavailable(_) | Self::Stopping => Some("1"),
+            Self::DiskFull => Some("10"),
+            _ => None,
+        }
+    }
+
+    /// The answer in a contract's own shape: one key with the words.
+    pub fn in_key(&self, key: &'static str) -> Response {
+        self.respond(serde_json::json!({ key: self.detail() }), "application/json")
+    }
+
+    /// The native API's shape: problem details.
+    pub fn as_problem(&self) -> Response {
+        let mut body = serde_json::json!({
+            "type": format!("urn:millrace:problem:{}", self.code()),
+            "title": self.status().canonical_reason().unwrap_or("Error"),
+            "status": self.status().as_u16(),
+            "detail": self.detail(),
+        });
+        if let Self::InvalidMany { errors, count, durable_lines } = self {
+            body["errors"] = serde_json::json!(errors);
+            body["errorCount"] = serde_json::json!(count);
+            if let Some(lines) = durable_lines {
+                body["durableLines"] = serde_json::json!(lines);
+            }
+        }
+        if let Self::Invalid(error) = self {
+            body["errors"] = serde_json::json!([{ "index": 0, "field": error.field, "reason": error.reason }]);
+            body["errorCount"] = serde_json::json!(1);
+        }
+        self.respond(body, "application/problem+json")
+    }
+
+    fn respond(&self, body: serde_json::Value, content_type: &'static str) -> Response {
+        metrics::counter!("millrace_refused_total", "code" => self.code()).increment(1);
+        let mut response = (self.status(), body.to_string()).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(seconds) = self.retry_after_seconds() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if matches!(self, Self::Unauthorized) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if matches!(self, Self::SlowBody | Self::BrokenBody(_) | Self::TooLarge { .. }) {
+            // What is left of the body is not worth reading.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl From<FieldError> for Refusal {
+    fn from(error: FieldError) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::QueueFull => Self::QueueFull,
+            AppendError::DiskFull => Self::DiskFull,
+            AppendError::TooLarge { bytes } => Self::TooLarge { what: "one record", max: bytes },
+            AppendError::Failed(reason) => Self::LogFailed(reason),
+            AppendError::Closed => Self::Stopping,
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Closed => Self::Stopping,
+            StoreError::NoTable(table) => Self::NotFound(format!("table `{table}` does not exist")),
+            StoreError::Claimed { .. } | StoreError::Transient(_) | StoreError::Data(_) | StoreError::Blocked(_) => {
+                Self::StoreUnavailable(error.to_string())
+            }
+        }
+    }
+}

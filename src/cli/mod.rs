@@ -1,0 +1,32 @@
+//! The command line: one file a command, all in the same order (arguments, run, helpers).
+
+mod serve;
+
+use clap::{Parser, Subcommand};
+
+/// An event backend in one binary: says yes when an event is on stable storage, counts it exactly once.
+#[derive(Parser)]
+#[command(name = "millrace", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(serve::Serve),
+}
+
+/// Runs the command that the process was called with; the answer is its exit code.
+pub fn run() -> std::process::ExitCode {
+    match Cli::parse().command {
+        Command::Serve(command) => serve::run(command),
+    }
+}
+
+/// One line that says what to do, and the code of failure.
+fn fail(error: &dyn std::fmt::Display) -> std::process::ExitCode {
+    eprintln!("millrace: {error}");
+    std::process::ExitCode::FAILURE
+}

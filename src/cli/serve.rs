@@ -1,0 +1,82 @@
+//! `millrace serve`: the server.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::{Config, Originals, Overrides, load_dotenv};
+use crate::server::{self, Settings};
+use crate::telemetry::{LogFormat, start_logging};
+
+#[derive(Args)]
+pub struct Serve {
+    /// Folder for all that this node keeps; made if it is not there
+    #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Configuration, laid over the built-in one [default: millrace.toml, if it is there]
+    #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen, such as localhost:8000; may be repeated
+    #[arg(long, env = "MILLRACE_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
+    listen: Vec<String>,
+    /// Where events are kept: `journal:` is the data folder
+    #[arg(long, env = "MILLRACE_LOG", value_name = "URL")]
+    log: Option<String>,
+    /// The database of the views: `sqlite:` is the data folder, `sqlite:PATH` any file
+    #[arg(long, env = "MILLRACE_STORE", value_name = "URL")]
+    store: Option<String>,
+    /// Open every door, ask for no key; on loopback only
+    #[arg(long)]
+    dev: bool,
+    /// A proxy with TLS stands before this server, so that it may listen beyond loopback
+    #[arg(long)]
+    behind_proxy: bool,
+    /// Start although the store knows another log, which is gone or elsewhere
+    #[arg(long)]
+    accept_new_log: bool,
+    /// Form of log lines
+    #[arg(long, env = "MILLRACE_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// Least level of log lines: error, warn, info, debug or trace
+    #[arg(long, env = "MILLRACE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    log_level: tracing::Level,
+}
+
+pub fn run(command: Serve) -> ExitCode {
+    start_logging(command.log_format, command.log_level);
+    match serve(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => super::fail(&error),
+    }
+}
+
+fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
+    let dotenv = load_dotenv(Path::new(".env")).map_err(|error| format!(".env: {error}"))?;
+    let originals = Originals::read(|name| variable(name, &dotenv));
+    let mut overrides = Overrides { listen: command.listen, log_url: command.log, store_url: command.store };
+    if let (true, Some(port)) = (overrides.listen.is_empty(), originals.port) {
+        overrides.listen.push(format!("localhost:{port}"));
+    }
+    let beside = Path::new("millrace.toml");
+    let path = command.config.or_else(|| beside.exists().then(|| beside.to_owned()));
+    let config = Config::load(path.as_deref(), &overrides)?;
+    let settings = Settings {
+        data: command.data,
+        config,
+        originals,
+        dev: command.dev,
+        behind_proxy: command.behind_proxy,
+        accept_new_log: command.accept_new_log,
+        welcome: command.log_format == LogFormat::Text,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(server::run(settings))?;
+    Ok(())
+}
+
+/// The environment wins over the file.
+fn variable(name: &str, dotenv: &BTreeMap<String, String>) -> Option<String> {
+    std::env::var(name).ok().or_else(|| dotenv.get(name).cloned())
+}

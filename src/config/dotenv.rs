@@ -1,0 +1,99 @@
+//! The originals' settings: a `.env` file in the working directory, and the variables they were run
+//! with. `MILLRACE_...` wins over them; each one that is used is logged.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What of the originals' environment concerns this server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Originals {
+    /// From `PORT` or `API_PORT`.
+    pub port: Option<u16>,
+    /// From `API_KEY`: a literal key for sending and reading.
+    pub api_key: Option<String>,
+    /// The names that were used, for the log.
+    pub used: Vec<&'static str>,
+    /// What was set and could not be used, with the reason.
+    pub unusable: Vec<String>,
+}
+
+/// The variables of a `.env` file; none if there is no file.
+pub fn load_dotenv(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(parse(&text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error),
+    }
+}
+
+impl Originals {
+    /// `lookup` is the environment, over the `.env` file.
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let mut originals = Self::default();
+        let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        for name in ["PORT", "API_PORT"] {
+            match (set(name), originals.port) {
+                (Some(text), None) => match text.parse() {
+                    Ok(port) => {
+                        originals.port = Some(port);
+                        originals.used.push(name);
+                    }
+                    Err(_) => originals.unusable.push(format!("{name} is no port")),
+                },
+                _ => continue,
+            }
+        }
+        if let Some(key) = set("API_KEY") {
+            originals.api_key = Some(key);
+            originals.used.push("API_KEY");
+        }
+        originals
+    }
+}
+
+/// `NAME=value` lines, as dotenv reads them: comments, `export`, quotes.
+fn parse(text: &str) -> BTreeMap<String, String> {
+    let assignment = |line: &str| {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) = line.split_once('=')?;
+        let name = name.trim();
+        let valid = !name.is_empty() && !name.starts_with('#');
+        valid.then(|| (name.to_owned(), unquote(value.trim())))
+    };
+    text.lines().filter_map(assignment).collect()
+}
+
+fn unquote(value: &str) -> String {
+    for quote in ['"', '\'', '`'] {
+        let inner = value.strip_prefix(quote).and_then(|rest| rest.split_once(quote));
+        if let Some((inner, _)) = inner {
+            return if quote == '"' { inner.replace("\\n", "\n") } else { inner.to_owned() };
+        }
+    }
+    match value.find(" #") {
+        Some(at) => value[..at].trim_end().to_owned(),
+        None => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_dotenv_reads() {
+        let text = "# c\nPORT=3333\n export API_KEY = \"se=cret\" # x\nA='b c'\nB=plain # note\nEMPTY=\n=x\nnoise";
+        let read = parse(text);
+        let expected = [("A", "b c"), ("API_KEY", "se=cret"), ("B", "plain"), ("EMPTY", ""), ("PORT", "3333")];
+        assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn the_first_usable_port_counts_and_empty_means_unset() {
+        let environment = BTreeMap::from([("PORT", "x"), ("API_PORT", "2025"), ("API_KEY", "")]);
+        let originals = Originals::read(|name| environment.get(name).map(|value| (*value).to_owned()));
+        assert_eq!((originals.port, originals.api_key, originals.used), (Some(2025), None, vec!["API_PORT"]));
+        assert_eq!(originals.unusable, ["PORT is no port"]);
+    }
+}

@@ -1,0 +1,144 @@
+//! `[view.NAME]`: what a stream becomes.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::file::Origin;
+use super::stream::is_name;
+use super::{ConfigError, Stream};
+use crate::event::{Fields, Kind};
+
+#[derive(Clone, Debug)]
+pub struct ViewConfig {
+    pub stream: String,
+    pub kind: ViewKindConfig,
+}
+
+#[derive(Clone, Debug)]
+pub enum ViewKindConfig {
+    Ledger(LedgerConfig),
+}
+
+impl ViewConfig {
+    pub fn table(&self) -> &str {
+        match &self.kind {
+            ViewKindConfig::Ledger(ledger) => &ledger.table,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct LedgerConfig {
+    pub table: String,
+    pub key_column: String,
+    pub amount_column: String,
+    /// The index of the key among the stream's fields.
+    pub key: usize,
+    pub rule: AmountRule,
+}
+
+/// Fields by index, with whether the amount is taken away.
+#[derive(Clone, Debug)]
+pub enum AmountRule {
+    Always(usize, bool),
+    By { field: usize, amounts: BTreeMap<String, (usize, bool)> },
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ViewSection {
+    Ledger(LedgerSection),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerSection {
+    from: String,
+    table: Option<String>,
+    key_column: Option<String>,
+    amount_column: Option<String>,
+    by: Option<String>,
+    amount: AmountSection,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected \"+field\", \"-field\", or a table of them by the text of field `by`")]
+enum AmountSection {
+    Always(String),
+    By(BTreeMap<String, String>),
+}
+
+impl ViewSection {
+    pub fn check(&self, name: &str, origin: &Origin, streams: &BTreeMap<String, Stream>) -> Result<ViewConfig, ConfigError> {
+        let wrong = |reason: String| ConfigError::at(origin, format!("view `{name}` {reason}"));
+        if !is_name(name) {
+            return Err(wrong("needs a name of small letters, digits, `-` and `_`".to_owned()));
+        }
+        if name == "gate" {
+            return Err(wrong("cannot be called that: it is the gate's name".to_owned()));
+        }
+        match self {
+            Self::Ledger(section) => {
+                let stream = streams.get(&section.from);
+                let stream = stream.ok_or_else(|| wrong(format!("is from stream `{}`, which is not declared", section.from)))?;
+                let ledger = section.check(name, stream).map_err(wrong)?;
+                Ok(ViewConfig { stream: section.from.clone(), kind: ViewKindConfig::Ledger(ledger) })
+            }
+        }
+    }
+}
+
+impl LedgerSection {
+    fn check(&self, name: &str, stream: &Stream) -> Result<LedgerConfig, String> {
+        let fields = &stream.fields;
+        let rule = match (&self.amount, &self.by) {
+            (AmountSection::Always(amount), None) => {
+                let (field, negative) = self.amount(amount, fields)?;
+                AmountRule::Always(field, negative)
+            }
+            (AmountSection::Always(_), Some(_)) => return Err("has one amount for all, and so no use for `by`".to_owned()),
+            (AmountSection::By(amounts), by) => {
+                let by = by.as_deref().unwrap_or("name");
+                let field = fields.index_of(by);
+                let field = field.ok_or_else(|| format!("goes by field `{by}`, which stream `{}` does not declare", self.from))?;
+                if !matches!(fields.get(field).kind, Kind::Text { .. }) || fields.get(field).one_of.is_empty() {
+                    return Err(format!("goes by field `{by}`, which must be text with `one_of`"));
+                }
+                for text in &fields.get(field).one_of {
+                    if !amounts.contains_key(text) {
+                        return Err(format!("has no amount for `{text}`, which field `{by}` may be"));
+                    }
+                }
+                let amounts = amounts.iter().map(|(text, amount)| Ok((text.clone(), self.amount(amount, fields)?)));
+                AmountRule::By { field, amounts: amounts.collect::<Result<_, String>>()? }
+            }
+        };
+        let table = self.table.clone().unwrap_or_else(|| name.replace('-', "_"));
+        if table.is_empty() || table.starts_with("millrace_") || table.starts_with("sqlite_") || table.contains('\0') {
+            return Err(format!("cannot have table `{table}`"));
+        }
+        Ok(LedgerConfig {
+            table,
+            key_column: self.key_column.clone().unwrap_or_else(|| fields.get(fields.key()).name.clone()),
+            amount_column: self.amount_column.clone().unwrap_or_else(|| "balance".to_owned()),
+            key: fields.key(),
+            rule,
+        })
+    }
+
+    fn amount(&self, text: &str, fields: &Fields) -> Result<(usize, bool), String> {
+        let (negative, field) = match text.split_at_checked(1) {
+            Some(("+", field)) => (false, field),
+            Some(("-", field)) => (true, field),
+            _ => return Err(format!("has amount `{text}`, which is neither `+field` nor `-field`")),
+        };
+        let index = fields.index_of(field);
+        let index = index.ok_or_else(|| format!("takes its amount from field `{field}`, which stream `{}` does not declare", self.from))?;
+        match fields.get(index).kind {
+            Kind::Decimal | Kind::Integer { .. } if fields.get(index).required => Ok((index, negative)),
+            Kind::Decimal | Kind::Integer { .. } => Err(format!("takes its amount from field `{field}`, which must be required")),
+            _ => Err(format!("takes its amount from field `{field}`, which is neither decimal nor integer")),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Bodies: read with a bound on their size and on how long they may stand still.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use http_body_util::BodyExt;
+
+use crate::admit::Refusal;
+use crate::event::FieldError;
+use crate::event::limits::BODY_IDLE_DURATION_MAX;
+
+pub const JSON: &str = "application/json";
+
+/// The type without its parameters, if the body is not compressed.
+pub fn content_type(headers: &HeaderMap) -> Result<&str, Refusal> {
+    match headers.get(header::CONTENT_ENCODING).map(header::HeaderValue::as_bytes) {
+        None | Some(b"identity") => {}
+        Some(_) => return Err(Refusal::ContentEncoding),
+    }
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(value.split(';').next().unwrap_or_default().trim())
+}
+
+pub fn expect_json(headers: &HeaderMap) -> Result<(), Refusal> {
+    match content_type(headers)?.eq_ignore_ascii_case(JSON) {
+        true => Ok(()),
+        false => Err(Refusal::ContentType { expected: JSON }),
+    }
+}
+
+/// The next piece of a body; `None` at its end.
+pub async fn piece(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        let frame = tokio::time::timeout(BODY_IDLE_DURATION_MAX, body.frame()).await.map_err(|_| Refusal::SlowBody)?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(Refusal::BrokenBody(error.to_string())),
+            // Trailers say nothing here.
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => return Ok(Some(data)),
+                Err(_) => continue,
+            },
+        }
+    }
+}
+
+/// A whole body of at most `max` bytes. What is announced as larger is refused unread.
+pub async fn whole(headers: &HeaderMap, mut body: Body, max: usize) -> Result<Bytes, Refusal> {
+    let too_large = || Refusal::TooLarge { what: "the body", max };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
+    if announced.is_some_and(|length: u64| length > max as u64) {
+        return Err(too_large());
+    }
+    let Some(first) = piece(&mut body).await? else { return Ok(Bytes::new()) };
+    let Some(second) = piece(&mut body).await? else {
+        return if first.len() > max { Err(too_large()) } else { Ok(first) };
+    };
+    let mut bytes = Vec::with_capacity(announced.map_or(first.len() * 2, |length| length as usize));
+    bytes.extend_from_slice(&first);
+    let mut next = Some(second);
+    while let Some(data) = next {
+        if bytes.len() + data.len() > max {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+        next = piece(&mut body).await?;
+    }
+    Ok(Bytes::from(bytes))
+}
+
+pub fn utf8(bytes: &[u8]) -> Result<&str, FieldError> {
+    std::str::from_utf8(bytes).map_err(|_| FieldError { field: String::new(), reason: "is not valid UTF-8".to_owned() })
+}

@@ -1,0 +1,232 @@
+//! The native door: `POST /v1/streams/{stream}/events` takes one object, an array, or lines of JSON.
+//! An object or array is all or nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::{Intake, body, ndjson};
+use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope};
+use crate::event::limits::{
+    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, CLIENT_ID_CHARS_MAX, EVENT_BYTES_MAX, REFUSALS_LISTED_MAX, WAIT_APPLIED_DURATION_MAX,
+};
+use crate::event::{BodyHash, EventId, FieldError, Stalled};
+use crate::eventlog::{Entry, RecordBuilder};
+
+pub const LINES: &str = "application/x-ndjson";
+
+pub fn routes(intake: Arc<Intake>) -> Router {
+    // A GET of the same path is the reading API's.
+    Router::new().route("/v1/streams/{stream}/events", post(receive)).with_state(intake)
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Keep the good lines of a chunk that has bad ones.
+    #[serde(default)]
+    pub partial: bool,
+    pub wait: Option<Wait>,
+    /// Check and store nothing.
+    pub check: Option<Check>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wait {
+    Applied,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Check {
+    Only,
+}
+
+/// One request, past its key.
+pub struct Request<'a> {
+    pub intake: &'a Intake,
+    pub key: &'a Key,
+    pub stream: &'a str,
+    pub peer: Peer,
+    pub headers: &'a HeaderMap,
+    pub options: Options,
+}
+
+async fn receive(
+    State(intake): State<Arc<Intake>>,
+    Extension(peer): Extension<Peer>,
+    Path(stream): Path<String>,
+    options: Result<Query<Options>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let taken = async {
+        let key = intake.keys.admit(&headers, Scope::Send, Some(&stream), false)?;
+        let Query(options) =
+            options.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let request = Request { intake: &intake, key: &key, stream: &stream, peer, headers: &headers, options };
+        intake.fields(&stream)?;
+        let kind = body::content_type(&headers)?;
+        if kind.eq_ignore_ascii_case(LINES) {
+            ndjson::receive(&request, body).await
+        } else if kind.eq_ignore_ascii_case(body::JSON) {
+            json_body(&request, body).await
+        } else {
+            Err(Refusal::ContentType { expected: "application/json or application/x-ndjson" })
+        }
+    };
+    taken.await.unwrap_or_else(|refusal: Refusal| refusal.as_problem())
+}
+
+async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusal> {
+    let bytes = body::whole(request.headers, body, BODY_BYTES_MAX).await?;
+    let text = body::utf8(&bytes)?;
+    let many = text.trim_ascii_start().starts_with('[');
+    let texts = if many { array(text)? } else { vec![text] };
+    let admitted = tokio::task::block_in_place(|| admit(request, &texts))?;
+    let Some(record) = admitted.record else {
+        return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "eventIds": [] })));
+    };
+    if request.options.check == Some(Check::Only) {
+        return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "checked": texts.len() })));
+    }
+    let position = request.intake.log.append(&record).await?;
+    request.intake.count(request.stream, texts.len() as u64);
+    for (id, hash) in admitted.clients.iter().flatten() {
+        request.intake.recent.note(*id, *hash);
+    }
+    let id = |(index, client): (usize, &Option<(EventId, BodyHash)>)| match client {
+        Some((id, _)) => id.to_string(),
+        None => request.intake.id_at(position + index as u64).to_string(),
+    };
+    let ids: Vec<String> = admitted.clients.iter().enumerate().map(id).collect();
+    let end = position + ids.len() as u64;
+    let body = match many {
+        true => json!({ "accepted": ids.len(), "position": position, "eventIds": ids }),
+        false => json!({ "accepted": 1, "position": position, "eventId": ids[0] }),
+    };
+    Ok(finish(request, body, end).await)
+}
+
+struct Admitted {
+    /// `None` where there was nothing to append.
+    record: Option<RecordBuilder>,
+    clients: Vec<Option<(EventId, BodyHash)>>,
+}
+
+fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
+    let fields = request.intake.fields(request.stream)?;
+    let whole_key = idempotency_key(request.headers)?;
+    let (mut clients, mut errors, mut count) = (Vec::with_capacity(texts.len()), Vec::new(), 0);
+    for (index, text) in texts.iter().enumerate() {
+        let checked = match text.len() > EVENT_BYTES_MAX {
+            true => Err(FieldError { field: String::new(), reason: format!("is larger than {EVENT_BYTES_MAX} bytes") }),
+            false => fields.check(text, true),
+        };
+        match checked {
+            Ok(checked) => clients.push(match (checked.client_id, whole_key) {
+                (Some(id), _) => Some(named(request, &id, text)),
+                (None, Some(key)) => Some(named(request, &format!("{key}#{index}"), text)),
+                (None, None) => None,
+            }),
+            Err(error) => {
+                count += 1;
+                if errors.len() < REFUSALS_LISTED_MAX {
+                    errors.push(Indexed { place: Place::Index(index as u64), error });
+                }
+            }
+        }
+    }
+    if count > 0 {
+        return Err(match (texts.len(), errors.pop()) {
+            (1, Some(only)) => Refusal::Invalid(only.error),
+            (_, last) => {
+                errors.extend(last);
+                Refusal::InvalidMany { errors, count, durable_lines: None }
+            }
+        });
+    }
+    let misused = clients.iter().flatten().any(|(id, hash)| request.intake.recent.conflicts(*id, *hash));
+    if misused {
+        return Err(Refusal::Conflict("this id was used for another event".to_owned()));
+    }
+    if texts.is_empty() {
+        return Ok(Admitted { record: None, clients });
+    }
+    let header = request.intake.header(request.stream, request.peer, request.headers);
+    let ids = clients.iter().any(Option::is_some);
+    let bytes: usize = texts.iter().map(|text| text.len() + 32).sum();
+    let mut record = RecordBuilder::new(&header, ids, false, bytes);
+    for (client, text) in clients.iter().zip(texts) {
+        record.push(&Entry { client: *client, line: 0, text });
+    }
+    Ok(Admitted { record: Some(record), clients })
+}
+
+/// The id that an event has because its client named it.
+pub fn named(request: &Request<'_>, client_id: &str, text: &str) -> (EventId, BodyHash) {
+    (EventId::derived(request.stream, &request.key.name, client_id), BodyHash::of(text.as_bytes()))
+}
+
+/// `Idempotency-Key`: stands for all of a request.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let wrong = |reason: &str| Refusal::Parameter { name: "Idempotency-Key", reason: reason.to_owned() };
+    match headers.get("idempotency-key").map(|value| value.to_str()) {
+        None => Ok(None),
+        Some(Ok(key)) if key.is_empty() => Err(wrong("is empty")),
+        Some(Ok(key)) if key.len() > CLIENT_ID_CHARS_MAX => Err(wrong("is longer than 200 characters")),
+        Some(Ok(key)) => Ok(Some(key)),
+        Some(Err(_)) => Err(wrong("is not plain text")),
+    }
+}
+
+/// The texts of an array's items, as they were written.
+fn array(text: &str) -> Result<Vec<&str>, Refusal> {
+    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
+        let message = error.to_string();
+        Refusal::Invalid(FieldError { field: String::new(), reason: message.split(" at line ").next().unwrap_or_default().to_owned() })
+    })?;
+    match items.len() > ARRAY_EVENTS_MAX {
+        true => Err(Refusal::TooLarge { what: "an array of more than 10000 events; send it as lines (application/x-ndjson): it", max: BODY_BYTES_MAX }),
+        false => Ok(items.into_iter().map(RawValue::get).collect()),
+    }
+}
+
+/// The answer to a request whose events are durable below `end`, at once or, if it was asked for, once
+/// the stream's views have them.
+pub async fn finish(request: &Request<'_>, mut body: serde_json::Value, end: u64) -> Response {
+    if request.options.wait.is_none() {
+        return answer(StatusCode::OK, body);
+    }
+    let progress = &request.intake.progress;
+    let patience: Duration = WAIT_APPLIED_DURATION_MAX;
+    let applied = progress.reached(request.stream, end, patience).await;
+    body["applied"] = json!(applied);
+    if applied {
+        return answer(StatusCode::OK, body);
+    }
+    let states = progress.all().into_iter().map(|(view, state)| {
+        let stalled = match state.stalled {
+            None => json!({ "position": state.position }),
+            Some(Stalled::Waiting(reason)) => json!({ "position": state.position, "waiting": reason }),
+            Some(Stalled::Paused(reason)) => json!({ "position": state.position, "paused": reason }),
+        };
+        (view, stalled)
+    });
+    body["views"] = states.collect();
+    answer(StatusCode::ACCEPTED, body)
+}
+
+pub fn answer(status: StatusCode, body: serde_json::Value) -> Response {
+    (status, axum::Json(body)).into_response()
+}

@@ -1,0 +1,248 @@
+//! Lines of JSON, any number of them in one request: taken in chunks, each of which is durable or
+//! refused as a whole, while the next is being read. `send` names its chunks by source and line, so that
+//! the gate recognises them.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::json;
+
+use super::native::{Check, Request, answer, finish, idempotency_key, named};
+use super::body;
+use crate::admit::{Indexed, Place, Refusal};
+use crate::event::limits::{CHUNK_LINES_MAX, EVENT_BYTES_MAX, REFUSALS_LISTED_MAX};
+use crate::event::{BodyHash, SourceId};
+use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder};
+
+/// A chunk ends at this many bytes even if it has fewer lines than it might.
+const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// From here on, checking a chunk would keep other requests waiting.
+const CHUNK_BYTES_QUICK: usize = 128 * 1024;
+
+/// Where the lines come from, if the client says so.
+struct Source {
+    id: SourceId,
+    kept: bool,
+}
+
+/// What was done so far.
+struct Taken {
+    next_line: u64,
+    durable_lines: u64,
+    accepted: u64,
+    refused: usize,
+    errors: Vec<Indexed>,
+    end: u64,
+}
+
+pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, Refusal> {
+    let (source, first_line) = source(request)?;
+    let mut lines = Lines::default();
+    let mut taken =
+        Taken { next_line: first_line, durable_lines: 0, accepted: 0, refused: 0, errors: Vec::new(), end: 0 };
+    let mut pending = None;
+    loop {
+        let whole = lines.fill(&mut body).await;
+        // What is in line is settled before anything else is said.
+        let chunk = match whole {
+            Ok(chunk) => chunk,
+            Err(refusal) => {
+                settle(request, &mut taken, pending.take()).await?;
+                return Err(with_durable(refusal, &taken));
+            }
+        };
+        let Some(chunk) = chunk else { break };
+        let checked = match lines.bytes[chunk.clone()].len() > CHUNK_BYTES_QUICK {
+            true => tokio::task::block_in_place(|| check(request, &source, &mut taken, &lines.bytes[chunk.clone()])),
+            false => check(request, &source, &mut taken, &lines.bytes[chunk.clone()]),
+        };
+        settle(request, &mut taken, pending.take()).await?;
+        let checked = checked.map_err(|refusal| with_durable(refusal, &taken))?;
+        lines.done(chunk.end);
+        if let (Some(record), None) = (&checked.record, request.options.check) {
+            let count = u64::from(record.count());
+            pending = Some((request.intake.log.append(record), count, checked.lines));
+        } else {
+            taken.durable_lines += checked.lines;
+        }
+    }
+    settle(request, &mut taken, pending.take()).await?;
+    let mut answer_body = json!({
+        "accepted": taken.accepted,
+        "refused": taken.refused,
+        "lines": taken.next_line - first_line,
+    });
+    if taken.refused > 0 {
+        answer_body["errors"] = json!(taken.errors);
+    }
+    match request.options.check {
+        Some(Check::Only) => Ok(answer(StatusCode::OK, answer_body)),
+        None => Ok(finish(request, answer_body, taken.end).await),
+    }
+}
+
+/// Waits for the chunk that is in line. One is, at most: a chunk is appended only once all before it are
+/// durable, so that what is durable is always a beginning of what was sent.
+async fn settle(
+    request: &Request<'_>,
+    taken: &mut Taken,
+    pending: Option<(impl Future<Output = Result<u64, AppendError>>, u64, u64)>,
+) -> Result<(), Refusal> {
+    if let Some((append, count, lines)) = pending {
+        let position = append.await.map_err(Refusal::from)?;
+        request.intake.count(request.stream, count);
+        taken.accepted += count;
+        taken.durable_lines += lines;
+        taken.end = position + count;
+    }
+    Ok(())
+}
+
+fn with_durable(refusal: Refusal, taken: &Taken) -> Refusal {
+    match refusal {
+        Refusal::InvalidMany { errors, count, .. } => {
+            Refusal::InvalidMany { errors, count, durable_lines: Some(taken.durable_lines) }
+        }
+        other => other,
+    }
+}
+
+/// `Millrace-Source` and `Millrace-First-Line`, or an `Idempotency-Key` for lines that have no ids.
+fn source(request: &Request<'_>) -> Result<(Option<Source>, u64), Refusal> {
+    let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let derived = |kind: &str, name: &str| SourceId::derived(request.stream, &request.key.name, &format!("{kind}:{name}"));
+    if let Some(name) = header("millrace-source") {
+        let first = header("millrace-first-line").unwrap_or("1");
+        let wrong = || Refusal::Parameter { name: "Millrace-First-Line", reason: "expected a line number from 1".to_owned() };
+        let first = first.parse::<u64>().ok().filter(|line| (1..1 << 60).contains(line)).ok_or_else(wrong)?;
+        return Ok((Some(Source { id: derived("source", name), kept: true }), first));
+    }
+    let key = idempotency_key(request.headers)?;
+    Ok((key.map(|key| Source { id: derived("key", key), kept: false }), 1))
+}
+
+struct Checked {
+    record: Option<RecordBuilder>,
+    lines: u64,
+}
+
+fn check(request: &Request<'_>, source: &Option<Source>, taken: &mut Taken, chunk: &[u8]) -> Result<Checked, Refusal> {
+    let fields = request.intake.fields(request.stream)?;
+    let first_line = taken.next_line;
+    let (mut entries, mut errors, mut count, mut lines) = (Vec::with_capacity(CHUNK_LINES_MAX), Vec::new(), 0_usize, 0_u32);
+    for line in chunk.split(|byte| *byte == b'\n') {
+        let at = lines;
+        lines += 1;
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            continue;
+        }
+        if line.len() > EVENT_BYTES_MAX {
+            return Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX });
+        }
+        let admitted = body::utf8(line).and_then(|text| fields.check(text, true).map(|checked| (text, checked)));
+        match admitted {
+            Ok((text, checked)) => {
+                let client = checked.client_id.map(|id| named(request, &id, text));
+                entries.push(Entry { client, line: at, text });
+            }
+            Err(error) => {
+                count += 1;
+                if errors.len() < REFUSALS_LISTED_MAX {
+                    errors.push(Indexed { place: Place::Line(first_line + u64::from(at)), error });
+                }
+            }
+        }
+    }
+    // The last line break ends a line; it does not begin another.
+    lines -= u32::from(chunk.ends_with(b"\n"));
+    if count > 0 && !request.options.partial {
+        return Err(Refusal::InvalidMany { errors, count, durable_lines: None });
+    }
+    taken.next_line += u64::from(lines);
+    taken.refused += count;
+    let room = REFUSALS_LISTED_MAX - taken.errors.len();
+    taken.errors.extend(errors.into_iter().take(room));
+    if entries.is_empty() {
+        return Ok(Checked { record: None, lines: u64::from(lines) });
+    }
+    let mut header = request.intake.header(request.stream, request.peer, request.headers);
+    header.chunk = source.as_ref().map(|source| Chunk {
+        source: source.id,
+        first_line,
+        lines,
+        hash: BodyHash::of(chunk.trim_ascii_end()),
+        kept: source.kept,
+    });
+    let ids = entries.iter().any(|entry| entry.client.is_some());
+    let mut record = RecordBuilder::new(&header, ids, source.is_some(), chunk.len() + entries.len() * 8);
+    entries.iter().for_each(|entry| record.push(entry));
+    Ok(Checked { record: Some(record), lines: u64::from(lines) })
+}
+
+/// The bytes of a body, cut into chunks of lines as they come in.
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// Where the next chunk begins, how far line ends were counted, and how many there were.
+    start: usize,
+    counted: usize,
+    ends: usize,
+    line_start: usize,
+    ended: bool,
+}
+
+impl Lines {
+    /// The range of the next chunk; `None` at the end.
+    async fn fill(&mut self, body: &mut Body) -> Result<Option<std::ops::Range<usize>>, Refusal> {
+        loop {
+            if let Some(end) = self.count()? {
+                return Ok(Some(self.start..end));
+            }
+            if self.ended {
+                let rest = self.start..self.bytes.len();
+                let something = !rest.is_empty();
+                return Ok(something.then_some(rest));
+            }
+            self.compact();
+            match body::piece(body).await? {
+                Some(data) => self.bytes.extend_from_slice(&data),
+                None => self.ended = true,
+            }
+        }
+    }
+
+    /// Counts line ends until a chunk is full.
+    fn count(&mut self) -> Result<Option<usize>, Refusal> {
+        for at in memchr::memchr_iter(b'\n', &self.bytes[self.counted..]) {
+            let end = self.counted + at + 1;
+            self.ends += 1;
+            self.line_start = end;
+            if self.ends == CHUNK_LINES_MAX || end - self.start >= CHUNK_BYTES_MAX {
+                self.counted = end;
+                return Ok(Some(end));
+            }
+        }
+        self.counted = self.bytes.len();
+        match self.counted - self.line_start.max(self.start) > EVENT_BYTES_MAX {
+            true => Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX }),
+            false => Ok(None),
+        }
+    }
+
+    fn done(&mut self, end: usize) {
+        self.start = end;
+        self.counted = self.counted.max(end);
+        self.ends = 0;
+    }
+
+    /// Moves the open chunk to the front, now and then.
+    fn compact(&mut self) {
+        if self.start > 0 && (self.start >= self.bytes.len() / 2) {
+            self.bytes.drain(..self.start);
+            self.counted -= self.start;
+            self.line_start = self.line_start.saturating_sub(self.start);
+            self.start = 0;
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Money and other amounts: exact to four places, from the JSON text of a request to the column of a
+//! database. No float touches a value on its way.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::limits::AMOUNT_UNITS_MAX;
+
+const PLACES: u32 = 4;
+const ONE: i128 = 10_i128.pow(PLACES);
+/// DECIMAL(38,4): what MySQL can hold, and so what a balance may grow to anywhere.
+const SCALED_MAX: i128 = 10_i128.pow(38) - 1;
+
+/// A number with four decimal places, held as an integer of ten-thousandths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Decimal(i128);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecimalError {
+    #[error("is not a number")]
+    NotANumber,
+    #[error("has more than 4 decimal places")]
+    TooManyPlaces,
+    #[error("has more than 15 digits before the point")]
+    TooLarge,
+}
+
+impl Decimal {
+    pub const ZERO: Self = Self(0);
+
+    /// An amount out of an event: a JSON number of at most four places and a magnitude below 10^15.
+    pub fn amount(json_number: &str) -> Result<Self, DecimalError> {
+        let value = parse(json_number)?;
+        if value.0.abs() >= AMOUNT_UNITS_MAX * ONE {
+            return Err(DecimalError::TooLarge);
+        }
+        Ok(value)
+    }
+
+    /// `None` where the sum would leave DECIMAL(38,4).
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        let sum = self.0.checked_add(other.0)?;
+        (sum.abs() <= SCALED_MAX).then_some(Self(sum))
+    }
+
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.checked_add(-other)
+    }
+
+    pub fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl std::ops::Neg for Decimal {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self(-self.0)
+    }
+}
+
+impl FromStr for Decimal {
+    type Err = DecimalError;
+    /// A stored balance: as wide as DECIMAL(38,4).
+    fn from_str(text: &str) -> Result<Self, DecimalError> {
+        parse(text)
+    }
+}
+
+impl fmt::Display for Decimal {
+    /// The shortest exact form: `50`, `10.99`, `-0.5`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let (whole, part) = (self.0.unsigned_abs() / ONE as u128, self.0.unsigned_abs() % ONE as u128);
+        if part == 0 {
+            return write!(f, "{sign}{whole}");
+        }
+        let digits = format!("{part:04}");
+        write!(f, "{sign}{whole}.{}", digits.trim_end_matches('0'))
+    }
+}
+
+/// Reads the grammar of JSON numbers, exponents included, without ever computing a power of ten that
+/// the text asks for (`1e999999999` costs nothing).
+fn parse(text: &str) -> Result<Decimal, DecimalError> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (mantissa, exponent) = match digits.find(['e', 'E']) {
+        Some(at) => (&digits[..at], exponent(&digits[at + 1..])?),
+        None => (digits, 0),
+    };
+    let (whole, fraction) = match mantissa.find('.') {
+        Some(at) => (&mantissa[..at], &mantissa[at + 1..]),
+        None => (mantissa, ""),
+    };
+    let point_without_digits = mantissa.len() != whole.len() && fraction.is_empty();
+    if whole.is_empty() || point_without_digits {
+        return Err(DecimalError::NotANumber);
+    }
+    // The value is `digits x 10^(exponent - places)`; shift it to ten-thousandths.
+    let mut value: i128 = 0;
+    let mut shift = exponent + i64::from(PLACES);
+    for (index, byte) in whole.bytes().chain(fraction.bytes()).enumerate() {
+        if !byte.is_ascii_digit() {
+            return Err(DecimalError::NotANumber);
+        }
+        if index >= whole.len() {
+            shift -= 1;
+        }
+        value = value
+            .checked_mul(10)
+            .and_then(|v| v.checked_add(i128::from(byte - b'0')))
+            .ok_or(if index >= whole.len() { DecimalError::TooManyPlaces } else { DecimalError::TooLarge })?;
+    }
+    while shift < 0 && value != 0 {
+        if value % 10 != 0 {
+            return Err(DecimalError::TooManyPlaces);
+        }
+        value /= 10;
+        shift += 1;
+    }
+    while shift > 0 && value != 0 {
+        value = value.checked_mul(10).ok_or(DecimalError::TooLarge)?;
+        shift -= 1;
+    }
+    if value > SCALED_MAX {
+        return Err(DecimalError::TooLarge);
+    }
+    Ok(Decimal(if negative { -value } else { value }))
+}
+
+/// Exponents beyond a million are all alike: the value is zero, too large, or has too many places.
+fn exponent(text: &str) -> Result<i64, DecimalError> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(DecimalError::NotANumber);
+    }
+    let size = digits.parse::<i64>().unwrap_or(i64::MAX).min(1_000_000);
+    Ok(if text.starts_with('-') { -size } else { size })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_exact_and_bounded() {
+        let good = [
+            ("0", "0"),
+            ("-0", "0"),
+            ("100", "100"),
+            ("10.99", "10.99"),
+            ("-0.5", "-0.5"),
+            ("0.0001", "0.0001"),
+            ("999999999999999.9999", "999999999999999.9999"),
+            ("1e2", "100"),
+            ("1.5E+1", "15"),
+            ("12300e-2", "123"),
+            ("0e999999999999", "0"),
+            ("1.50000", "1.5"),
+        ];
+        for (text, shown) in good {
+            assert_eq!(Decimal::amount(text).map(|d| d.to_string()), Ok(shown.to_owned()), "{text}");
+        }
+        let bad = [
+            ("0.00001", DecimalError::TooManyPlaces),
+            ("1e-5", DecimalError::TooManyPlaces),
+            ("1000000000000000", DecimalError::TooLarge),
+            ("-1e15", DecimalError::TooLarge),
+            ("1e400", DecimalError::TooLarge),
+            ("1e-400", DecimalError::TooManyPlaces),
+            ("NaN", DecimalError::NotANumber),
+            ("", DecimalError::NotANumber),
+            ("1.", DecimalError::NotANumber),
+            (".5", DecimalError::NotANumber),
+            ("1e", DecimalError::NotANumber),
+            ("0x10", DecimalError::NotANumber),
+        ];
+        for (text, error) in bad {
+            assert_eq!(Decimal::amount(text), Err(error), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn text_and_value_round_trip(scaled in -SCALED_MAX..=SCALED_MAX) {
+            let value = Decimal(scaled);
+            proptest::prop_assert_eq!(value.to_string().parse::<Decimal>(), Ok(value));
+        }
+
+        #[test]
+        fn sums_are_those_of_integers(a in -(10_i64.pow(18))..10_i64.pow(18), b in -(10_i64.pow(18))..10_i64.pow(18)) {
+            let sum = Decimal(i128::from(a)).checked_add(Decimal(i128::from(b)));
+            proptest::prop_assert_eq!(sum, Some(Decimal(i128::from(a) + i128::from(b))));
+        }
+    }
+}

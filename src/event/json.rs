@@ -1,0 +1,140 @@
+//! One event's text, walked once: its top-level keys with their values as they were written. Nothing is
+//! built that a caller does not ask for.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::limits::JSON_DEPTH_MAX;
+
+/// Calls `each` with every top-level key and the raw text of its value, in order.
+pub fn walk_object<'a>(text: &'a str, each: impl FnMut(Cow<'a, str>, &'a str) -> Result<(), String>) -> Result<(), String> {
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(format!("expected a JSON object, got {}", kind_of(text.trim_ascii_start())));
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let walked = (&mut reader).deserialize_map(Walk(each)).and_then(|()| reader.end());
+    walked.map_err(|error| strip_place(&error))
+}
+
+struct Walk<F>(F);
+
+impl<'a, F: FnMut(Cow<'a, str>, &'a str) -> Result<(), String>> Visitor<'a> for Walk<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<(), M::Error> {
+        while let Some(key) = map.next_key::<Key<'a>>()? {
+            let value: &'a RawValue = map.next_value()?;
+            (self.0)(key.0, value.get()).map_err(M::Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key, borrowed unless it is written with escapes (serde's own `Cow` always copies).
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Key<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        reader.deserialize_str(KeyVisitor)
+    }
+}
+
+/// serde_json ends its messages with a line and column, which mean nothing for one event's text.
+fn strip_place(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    match message.find(" at line ") {
+        Some(at) => message[..at].to_owned(),
+        None => message,
+    }
+}
+
+/// The text of a JSON string value; `None` if it is no string.
+pub fn text_of(raw: &str) -> Result<Option<Cow<'_, str>>, &'static str> {
+    let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Ok(None);
+    };
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Ok(Some(Cow::Borrowed(inner)));
+    }
+    match serde_json::from_str::<String>(raw) {
+        Ok(text) if text.contains('\0') => Err("contains a NUL character"),
+        Ok(text) => Ok(Some(Cow::Owned(text))),
+        Err(_) => Err("contains a broken escape"),
+    }
+}
+
+/// Refuses what later readers of a kept value could choke on: deep nesting, NUL, half a surrogate pair.
+pub fn check_kept(raw: &str) -> Result<(), String> {
+    let (mut depth, mut quoted, mut escaped, mut has_escapes) = (0_usize, false, false, false);
+    for byte in raw.bytes() {
+        match (quoted, byte) {
+            (true, _) if escaped => {
+                escaped = false;
+                has_escapes |= byte == b'u';
+            }
+            (true, b'\\') => escaped = true,
+            (_, b'"') => quoted = !quoted,
+            (false, b'{' | b'[') => {
+                depth += 1;
+                if depth > JSON_DEPTH_MAX {
+                    return Err(format!("is nested deeper than {JSON_DEPTH_MAX}"));
+                }
+            }
+            (false, b'}' | b']') => depth -= 1,
+            _ => {}
+        }
+    }
+    if !has_escapes {
+        return Ok(());
+    }
+    match serde_json::from_str::<serde_json::Value>(raw) {
+        Ok(value) if holds_nul(&value) => Err("contains a NUL character".to_owned()),
+        // A number beyond what a double holds is kept as it was written.
+        Err(error) if error.to_string().contains("number out of range") => Ok(()),
+        Err(_) => Err("contains a broken escape".to_owned()),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn holds_nul(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => text.contains('\0'),
+        serde_json::Value::Array(items) => items.iter().any(holds_nul),
+        serde_json::Value::Object(map) => map.iter().any(|(key, item)| key.contains('\0') || holds_nul(item)),
+        _ => false,
+    }
+}
+
+/// What a JSON value is, in the words of a refusal.
+pub fn kind_of(raw: &str) -> &'static str {
+    match raw.bytes().next() {
+        Some(b'"') => "text",
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        Some(b'-' | b'0'..=b'9') => "a number",
+        None => "nothing",
+        Some(_) => "something that is not JSON",
+    }
+}

@@ -1,0 +1,72 @@
+//! Every bound of the system, in one place, units last. A queue, a body, a batch or a depth that is
+//! not bounded here is a defect.
+
+use std::time::Duration;
+
+// Requests.
+/// One event as text; also the longest line of an NDJSON body.
+pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// An object or array in one request; more than this belongs into NDJSON.
+pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const ARRAY_EVENTS_MAX: usize = 10_000;
+/// Lines of NDJSON that are admitted, stored and acknowledged together.
+pub const CHUNK_LINES_MAX: usize = 1_000;
+/// Refusals listed in one answer; the rest is only counted.
+pub const REFUSALS_LISTED_MAX: usize = 1_000;
+pub const JSON_DEPTH_MAX: usize = 64;
+pub const JSON_KEYS_MAX: usize = 256;
+pub const CLIENT_ID_CHARS_MAX: usize = 200;
+pub const HEADER_BYTES_MAX: usize = 32 * 1024;
+pub const HEADERS_MAX: usize = 100;
+pub const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(75);
+/// A body that stands still for this long ends its request.
+pub const BODY_IDLE_DURATION_MAX: Duration = Duration::from_secs(30);
+/// A client that reads nothing of an answer for this long is let go.
+pub const CONNECTIONS_MAX: usize = 16_384;
+pub const WAIT_APPLIED_DURATION_MAX: Duration = Duration::from_secs(30);
+pub const TAIL_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
+pub const TAIL_EVENTS_MAX: usize = 1_000;
+pub const LIST_ROWS_MAX: usize = 1_000;
+
+// The log.
+/// Appends that wait for the disk, in bytes; beyond it the answer is 503.
+pub const LOG_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Room kept free on the disk of the data folder, so that views can go on while new events are refused.
+pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
+/// On a small disk: this share of it instead.
+pub const DISK_FREE_SHARE_MIN: u64 = 8;
+pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+// Batches.
+pub const BATCH_EVENTS_MAX: usize = 32_768;
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What all views of a process may hold of batches at one time.
+pub const BATCHES_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How far a view may be ahead, in memory, of the position its store knows, over events not its own.
+pub const UNSAVED_POSITIONS_MAX: u64 = 100_000;
+/// Dead letters in a row, with nothing applied between them, that pause a view.
+pub const DEAD_IN_A_ROW_MAX: usize = 100;
+/// Plans that SQLite commits together.
+pub const PLANS_TOGETHER_MAX: usize = 64;
+
+// The store.
+pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
+pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+/// A paused view looks by itself, this often, whether what stopped it is mended.
+pub const PAUSE_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
+pub const STORE_READERS_MAX: usize = 8;
+
+// The gate.
+pub const SEEN_WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const SEEN_ENTRIES_BATCH_MAX: usize = 20_000;
+/// Client ids that the door remembers to answer a misused one with 409.
+pub const RECENT_IDS_MAX: usize = 65_536;
+
+// Text and numbers.
+pub const KEY_CHARS_MAX: u32 = 255;
+/// Amounts are below this many units: 15 digits before the point.
+pub const AMOUNT_UNITS_MAX: i128 = 1_000_000_000_000_000;
+
+// Stopping.
+pub const STOP_REQUESTS_DURATION_MAX: Duration = Duration::from_secs(10);
+pub const STOP_VIEWS_DURATION_MAX: Duration = Duration::from_secs(15);

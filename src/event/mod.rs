@@ -1,0 +1,19 @@
+//! What an event is, before anybody moves it: its identity, its fields, its exact numbers, and every
+//! bound of the system. This room imports nothing; every other room speaks its words.
+
+pub mod limits;
+
+mod decimal;
+mod fields;
+mod id;
+mod json;
+mod progress;
+mod stop;
+mod time;
+
+pub use decimal::{Decimal, DecimalError};
+pub use fields::{Checked, Field, FieldError, Fields, Kind, Value};
+pub use id::{BodyHash, EventId, LogId, SourceId};
+pub use progress::{Applied, Progress, Stalled};
+pub use stop::Stop;
+pub use time::{Millis, TimeError};

@@ -1,0 +1,69 @@
+//! What was applied up to where: each view publishes its position here, and whoever waits for an event
+//! to be visible, or shows lag, reads it. Views write, doors and the reading API listen; neither knows
+//! the other.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// Where one view stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Everything below this position is applied.
+    pub position: u64,
+    /// Why the view stands still, in words for the operator.
+    pub stalled: Option<Stalled>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stalled {
+    /// The store does not answer, or is busy: tried again for ever.
+    Waiting(String),
+    /// Somebody has to do something: a missing table, a lost right, a column that is too narrow.
+    Paused(String),
+}
+
+/// All views of this node by name.
+#[derive(Clone, Default)]
+pub struct Progress {
+    views: Arc<RwLock<BTreeMap<String, Entry>>>,
+}
+
+struct Entry {
+    stream: String,
+    applied: watch::Sender<Applied>,
+}
+
+impl Progress {
+    /// A view's own line, to be written by its runner alone.
+    pub fn register(&self, view: &str, stream: &str) -> watch::Sender<Applied> {
+        let (sender, _) = watch::channel(Applied::default());
+        let entry = Entry { stream: stream.to_owned(), applied: sender.clone() };
+        self.views.write().expect("no panic while holding the lock").insert(view.to_owned(), entry);
+        sender
+    }
+
+    pub fn all(&self) -> BTreeMap<String, Applied> {
+        let views = self.views.read().expect("no panic while holding the lock");
+        views.iter().map(|(name, entry)| (name.clone(), entry.applied.borrow().clone())).collect()
+    }
+
+    /// Waits until every view of `stream` has applied all below `end`. `false` after `patience`.
+    pub async fn reached(&self, stream: &str, end: u64, patience: Duration) -> bool {
+        let receivers: Vec<watch::Receiver<Applied>> = {
+            let views = self.views.read().expect("no panic while holding the lock");
+            views.values().filter(|entry| entry.stream == stream).map(|entry| entry.applied.subscribe()).collect()
+        };
+        let all = async {
+            for mut receiver in receivers {
+                if receiver.wait_for(|applied| applied.position >= end).await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(patience, all).await.unwrap_or(false)
+    }
+}

@@ -1,0 +1,170 @@
+//! The log: the ordered, durable record of admitted events, read by position. Doors append here and say
+//! yes when it answers; the gate and the views read from here. Each kind of log promises the same:
+//!
+//! - `append` answers only once the record is on stable storage, or says that it is not;
+//! - a record is there whole or not at all, and its events have consecutive positions;
+//! - readers see only what is durable, and see it in one order for ever.
+
+mod embedded;
+mod record;
+
+use std::path::Path;
+
+use tokio::sync::watch;
+
+use crate::event::LogId;
+
+pub use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
+pub use journal::failpoint;
+pub use record::{Chunk, Entries, Entry, Header, Record, RecordBuilder, RecordError, Retry};
+
+/// Where events are kept. One kind today; RabbitMQ and Redis will stand beside it.
+#[derive(Clone)]
+pub enum EventLog {
+    Embedded(Embedded),
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("`[log] url = \"{0}\"` is not a log that millrace knows; `journal:` is the one in the data folder")]
+    UnknownUrl(String),
+    #[error("{0}")]
+    Journal(String),
+}
+
+/// Why an event was not taken. Nothing of the record is stored then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error("more is waiting for the disk than the queue may hold")]
+    QueueFull,
+    #[error("the disk of the data folder is nearly full")]
+    DiskFull,
+    #[error("one record of {bytes} bytes is more than the log takes")]
+    TooLarge { bytes: usize },
+    #[error("the log has failed: {0}")]
+    Failed(String),
+    #[error("the log is closed")]
+    Closed,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("position {position} is beyond the end of the log, {end}")]
+    PastEnd { position: u64, end: u64 },
+    #[error("position {position} is below {begin}, where the log begins")]
+    BelowBegin { position: u64, begin: u64 },
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// What the log was like when it was opened, for the log line and the checks of start.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub created: bool,
+    pub clean_stop: bool,
+    pub torn_bytes_cut: u64,
+}
+
+impl EventLog {
+    pub fn open(url: &str, data: &Path) -> Result<(Self, Found), OpenError> {
+        match url {
+            "journal:" => Embedded::open(data).map(|(log, found)| (Self::Embedded(log), found)),
+            _ => Err(OpenError::UnknownUrl(url.to_owned())),
+        }
+    }
+
+    pub fn id(&self) -> LogId {
+        match self {
+            Self::Embedded(log) => log.id(),
+        }
+    }
+
+    pub fn begin(&self) -> u64 {
+        match self {
+            Self::Embedded(log) => log.begin(),
+        }
+    }
+
+    /// Everything below is durable.
+    pub fn end(&self) -> u64 {
+        match self {
+            Self::Embedded(log) => log.end(),
+        }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Embedded(log) => log.bytes(),
+        }
+    }
+
+    /// Whether new events would be taken now.
+    pub fn accepts(&self) -> Result<(), AppendError> {
+        match self {
+            Self::Embedded(log) => log.accepts(),
+        }
+    }
+
+    /// Appends a record: it is in line when this returns, and the answer is the position of its first
+    /// event, once it is durable.
+    pub fn append(&self, record: &RecordBuilder) -> impl Future<Output = Result<u64, AppendError>> + Send + use<> {
+        match self {
+            Self::Embedded(log) => log.append(record),
+        }
+    }
+
+    pub fn reader(&self) -> LogReader {
+        match self {
+            Self::Embedded(log) => LogReader::Embedded(log.reader()),
+        }
+    }
+
+    /// Follows the durable end.
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        match self {
+            Self::Embedded(log) => log.follow(),
+        }
+    }
+
+    /// Ends when the log has failed for good, with the reason: the process has to end then.
+    pub async fn failed(&self) -> String {
+        match self {
+            Self::Embedded(log) => log.failed().await,
+        }
+    }
+
+    /// Finishes what waits and records the clean stop. Blocks.
+    pub fn close(&self) -> Result<(), String> {
+        match self {
+            Self::Embedded(log) => log.close(),
+        }
+    }
+}
+
+/// Reads records in order. Blocks on the disk: not for async code.
+pub enum LogReader {
+    Embedded(EmbeddedReader),
+}
+
+impl LogReader {
+    /// The records from the one that holds `from` on, about `bytes_max` of them, at least one if there
+    /// is one. They borrow the reader's buffer.
+    pub fn read(&mut self, from: u64, bytes_max: usize) -> Result<Records<'_>, ReadError> {
+        match self {
+            Self::Embedded(reader) => reader.read(from, bytes_max).map(Records::Embedded),
+        }
+    }
+}
+
+/// What one read brought.
+pub enum Records<'a> {
+    Embedded(embedded::EmbeddedRecords<'a>),
+}
+
+impl Records<'_> {
+    pub fn iter(&self) -> impl Iterator<Item = Result<Record<'_>, ReadError>> {
+        match self {
+            Self::Embedded(records) => records.iter(),
+        }
+    }
+}

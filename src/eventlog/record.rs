@@ -1,0 +1,339 @@
+//! One record of the log as bytes: what one append carries. The form is documented in
+//! `docs/RECORD.md`; a byte that was once written has to be readable for ever.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::event::{BodyHash, EventId, Millis, SourceId};
+
+const VERSION: u8 = 1;
+const WITH_IDS: u8 = 1;
+const WITH_LINES: u8 = 2;
+
+const TAG_STREAM: u8 = 1;
+const TAG_RECEIVED: u8 = 2;
+const TAG_ORIGIN: u8 = 3;
+const TAG_CHUNK: u8 = 4;
+const TAG_RETRY: u8 = 5;
+
+/// What all events of a record share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header<'a> {
+    pub stream: &'a str,
+    pub received: Millis,
+    pub origin: Option<IpAddr>,
+    pub chunk: Option<Chunk>,
+    pub retry: Option<Retry<'a>>,
+}
+
+/// A run of lines with one name: what was sent of it before is recognised by its place in the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    pub source: SourceId,
+    pub first_line: u64,
+    /// Lines covered, refused ones included.
+    pub lines: u32,
+    pub hash: BodyHash,
+    /// Remembered for ever, not only for the gate's window.
+    pub kept: bool,
+}
+
+/// A dead letter sent again: only `view` folds it, in place of the event at `position`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry<'a> {
+    pub view: &'a str,
+    pub letter: EventId,
+}
+
+/// One event in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The id derived from the client's, and the hash of the event's text.
+    pub client: Option<(EventId, BodyHash)>,
+    /// The event's line, counted from the chunk's first.
+    pub line: u32,
+    pub text: &'a str,
+}
+
+/// A record as read: its header is decoded, its events are when asked for.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    pub position: u64,
+    pub count: u32,
+    /// `None` where `repair` had to put a hole in place of lost events.
+    pub header: Option<Header<'a>>,
+    flags: u8,
+    events: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error("the record is of version {0}, which this millrace does not know")]
+    Version(u8),
+    #[error("the record is cut off or not in its form")]
+    Malformed,
+}
+
+impl<'a> Record<'a> {
+    pub fn decode(position: u64, count: u32, payload: &'a [u8]) -> Result<Self, RecordError> {
+        let mut bytes = Bytes(payload);
+        let version = bytes.byte()?;
+        if version != VERSION {
+            return Err(RecordError::Version(version));
+        }
+        let flags = bytes.byte()?;
+        let header = decode_header(bytes.counted()?)?;
+        Ok(Self { position, count, header: Some(header), flags, events: bytes.0 })
+    }
+
+    pub fn hole(position: u64, count: u32) -> Self {
+        Self { position, count, header: None, flags: 0, events: &[] }
+    }
+
+    pub fn end(&self) -> u64 {
+        self.position + u64::from(self.count)
+    }
+
+    /// Whether the gate has anything to look up for it.
+    pub fn has_identity(&self) -> bool {
+        self.flags & WITH_IDS != 0 || self.header.as_ref().is_some_and(|header| header.chunk.is_some())
+    }
+
+    /// The events with their positions.
+    pub fn entries(&self) -> Entries<'a> {
+        Entries { next: self.position, end: if self.header.is_some() { self.end() } else { self.position }, flags: self.flags, bytes: Bytes(self.events) }
+    }
+}
+
+pub struct Entries<'a> {
+    next: u64,
+    end: u64,
+    flags: u8,
+    bytes: Bytes<'a>,
+}
+
+impl<'a> Entries<'a> {
+    fn entry(&mut self) -> Result<Entry<'a>, RecordError> {
+        let client = match self.flags & WITH_IDS != 0 && self.bytes.byte()? == 1 {
+            true => Some((EventId::from_bytes(self.bytes.array()?), BodyHash(self.bytes.array()?))),
+            false => None,
+        };
+        let line = match self.flags & WITH_LINES != 0 {
+            true => u32::try_from(self.bytes.varint()?).map_err(|_| RecordError::Malformed)?,
+            false => (self.end - self.next) as u32,
+        };
+        let text = std::str::from_utf8(self.bytes.counted()?).map_err(|_| RecordError::Malformed)?;
+        Ok(Entry { client, line, text })
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Result<(u64, Entry<'a>), RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next == self.end {
+            return None;
+        }
+        let position = self.next;
+        let entry = self.entry();
+        self.next = if entry.is_ok() { position + 1 } else { self.end };
+        Some(entry.map(|entry| (position, entry)))
+    }
+}
+
+/// Builds a record's bytes, event by event.
+pub struct RecordBuilder {
+    bytes: Vec<u8>,
+    count: u32,
+    flags: u8,
+}
+
+impl RecordBuilder {
+    /// `ids`: some events carry a client's id. `lines`: each event says its line within the chunk.
+    pub fn new(header: &Header<'_>, ids: bool, lines: bool, bytes_expected: usize) -> Self {
+        let flags = if ids { WITH_IDS } else { 0 } | if lines { WITH_LINES } else { 0 };
+        let mut bytes = Vec::with_capacity(bytes_expected + 128);
+        bytes.extend_from_slice(&[VERSION, flags]);
+        let encoded = encode_header(header);
+        put_counted(&mut bytes, &encoded);
+        Self { bytes, count: 0, flags }
+    }
+
+    pub fn push(&mut self, entry: &Entry<'_>) {
+        if self.flags & WITH_IDS != 0 {
+            match &entry.client {
+                Some((id, hash)) => {
+                    self.bytes.push(1);
+                    self.bytes.extend_from_slice(id.as_bytes());
+                    self.bytes.extend_from_slice(&hash.0);
+                }
+                None => self.bytes.push(0),
+            }
+        }
+        if self.flags & WITH_LINES != 0 {
+            put_varint(&mut self.bytes, u64::from(entry.line));
+        }
+        put_counted(&mut self.bytes, entry.text.as_bytes());
+        self.count += 1;
+    }
+
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn encode_header(header: &Header<'_>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64);
+    put_field(&mut bytes, TAG_STREAM, header.stream.as_bytes());
+    put_field(&mut bytes, TAG_RECEIVED, &header.received.0.to_le_bytes());
+    match header.origin {
+        Some(IpAddr::V4(ip)) => put_field(&mut bytes, TAG_ORIGIN, &ip.octets()),
+        Some(IpAddr::V6(ip)) => put_field(&mut bytes, TAG_ORIGIN, &ip.octets()),
+        None => {}
+    }
+    if let Some(chunk) = &header.chunk {
+        let mut value = Vec::with_capacity(36);
+        value.extend_from_slice(&chunk.source.0);
+        value.extend_from_slice(&chunk.hash.0);
+        put_varint(&mut value, chunk.first_line);
+        put_varint(&mut value, u64::from(chunk.lines) << 1 | u64::from(chunk.kept));
+        put_field(&mut bytes, TAG_CHUNK, &value);
+    }
+    if let Some(retry) = &header.retry {
+        let mut value = retry.letter.as_bytes().to_vec();
+        value.extend_from_slice(retry.view.as_bytes());
+        put_field(&mut bytes, TAG_RETRY, &value);
+    }
+    bytes
+}
+
+/// Fields of a later version, with tags unknown here, are passed over.
+fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
+    let mut header = Header { stream: "", received: Millis(0), origin: None, chunk: None, retry: None };
+    let mut bytes = Bytes(bytes);
+    while !bytes.0.is_empty() {
+        let tag = bytes.byte()?;
+        let mut value = Bytes(bytes.counted()?);
+        match tag {
+            TAG_STREAM => header.stream = value.text()?,
+            TAG_RECEIVED => header.received = Millis(i64::from_le_bytes(value.array()?)),
+            TAG_ORIGIN if value.0.len() == 4 => header.origin = Some(Ipv4Addr::from(value.array::<4>()?).into()),
+            TAG_ORIGIN => header.origin = Some(Ipv6Addr::from(value.array::<16>()?).into()),
+            TAG_CHUNK => {
+                let (source, hash) = (SourceId(value.array()?), BodyHash(value.array()?));
+                let first_line = value.varint()?;
+                let lines_and_kept = value.varint()?;
+                let lines = u32::try_from(lines_and_kept >> 1).map_err(|_| RecordError::Malformed)?;
+                header.chunk = Some(Chunk { source, first_line, lines, hash, kept: lines_and_kept & 1 == 1 });
+            }
+            TAG_RETRY => {
+                let letter = EventId::from_bytes(value.array()?);
+                header.retry = Some(Retry { view: value.text()?, letter });
+            }
+            _ => {}
+        }
+    }
+    Ok(header)
+}
+
+fn put_field(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    bytes.push(tag);
+    put_counted(bytes, value);
+}
+
+fn put_counted(bytes: &mut Vec<u8>, value: &[u8]) {
+    put_varint(bytes, value.len() as u64);
+    bytes.extend_from_slice(value);
+}
+
+fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+/// What is left to read.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], RecordError> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(RecordError::Malformed)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, RecordError> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        self.take(N)?.try_into().map_err(|_| RecordError::Malformed)
+    }
+
+    fn varint(&mut self) -> Result<u64, RecordError> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(RecordError::Malformed)
+    }
+
+    fn counted(&mut self) -> Result<&'a [u8], RecordError> {
+        let length = usize::try_from(self.varint()?).map_err(|_| RecordError::Malformed)?;
+        self.take(length)
+    }
+
+    fn text(&mut self) -> Result<&'a str, RecordError> {
+        let bytes = std::mem::take(&mut self.0);
+        std::str::from_utf8(bytes).map_err(|_| RecordError::Malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ids() -> impl Strategy<Value = Option<(EventId, BodyHash)>> {
+        proptest::option::of((any::<[u8; 16]>(), any::<[u8; 8]>()).prop_map(|(id, hash)| (EventId::from_bytes(id), BodyHash(hash))))
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back_as_it_was(
+            stream in "[a-z]{1,20}", received: i64, origin: Option<IpAddr>, view in "[a-z]{1,9}", letter in proptest::option::of(any::<[u8; 16]>()),
+            chunk in proptest::option::of((any::<[u8; 16]>(), any::<u64>(), any::<u32>(), any::<[u8; 8]>(), any::<bool>())),
+            events in proptest::collection::vec((ids(), any::<u32>(), ".{0,40}"), 0..20), position in 0..u64::MAX / 2,
+        ) {
+            let header = Header {
+                stream: &stream, received: Millis(received), origin,
+                chunk: chunk.map(|(source, first_line, lines, hash, kept)| Chunk { source: SourceId(source), first_line, lines, hash: BodyHash(hash), kept }),
+                retry: letter.map(|letter| Retry { view: &view, letter: EventId::from_bytes(letter) }),
+            };
+            let mut builder = RecordBuilder::new(&header, true, true, 0);
+            let entries: Vec<Entry<'_>> = events.iter().map(|(client, line, text)| Entry { client: *client, line: *line, text }).collect();
+            entries.iter().for_each(|entry| builder.push(entry));
+            let record = Record::decode(position, builder.count(), builder.bytes()).expect("decodes");
+            prop_assert_eq!(record.header.as_ref(), Some(&header));
+            let read: Result<Vec<_>, _> = record.entries().collect();
+            let expected: Vec<_> = entries.iter().enumerate().map(|(index, entry)| (position + index as u64, *entry)).collect();
+            prop_assert_eq!(read, Ok(expected));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused_without_a_panic(bytes: Vec<u8>, count in 0_u32..100) {
+            if let Ok(record) = Record::decode(0, count, &bytes) {
+                prop_assert!(record.entries().count() <= count as usize);
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What of a record the gate has to ask about: every client's id, and every run of lines. Pure; the rule
+//! itself is `store::Seen::verdict`, because it has to be applied inside the transaction.
+
+use super::GATE;
+use crate::event::{EventId, LogId};
+use crate::eventlog::{ReadError, Record};
+use crate::store::{NewLetter, Seen, SeenKey};
+
+pub fn entries(record: &Record<'_>, log: LogId, into: &mut Vec<Seen>) -> Result<(), ReadError> {
+    let Some(header) = &record.header else { return Ok(()) };
+    let mut lines = Vec::new();
+    let mut letters = Vec::new();
+    for entry in record.entries() {
+        let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
+        let letter = |reason: &str| NewLetter {
+            id: NewLetter::id(GATE, log, position),
+            view: GATE.to_owned(),
+            position,
+            event_id: EventId::at(log, position),
+            stream: header.stream.to_owned(),
+            reason: reason.to_owned(),
+            event: entry.text.to_owned(),
+            at: header.received,
+        };
+        if let Some((id, hash)) = entry.client {
+            let conflict = vec![letter("the same id was used before for another event")];
+            into.push(Seen { key: SeenKey::Event(id), hash, received: header.received, kept: false, events: vec![(position, 0)], conflict });
+        }
+        if let Some(chunk) = &header.chunk {
+            lines.push((position, chunk.first_line + u64::from(entry.line)));
+            letters.push(letter("the same lines were sent before with another content"));
+        }
+    }
+    if let Some(chunk) = &header.chunk {
+        let key = SeenKey::Lines { source: chunk.source.0, first: chunk.first_line, count: chunk.lines };
+        into.push(Seen { key, hash: chunk.hash, received: header.received, kept: chunk.kept, events: lines, conflict: letters });
+    }
+    Ok(())
+}

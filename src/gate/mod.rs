@@ -1,0 +1,222 @@
+//! The one place where what was sent twice is recognised: between log and views. It goes through the
+//! log ahead of them; views read only what has passed it, and leave out what it marked.
+//!
+//! Records without any identity pass untouched, and cost the store nothing.
+
+mod judge;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::event::limits::{BATCH_BYTES_MAX, PAUSE_RECHECK_INTERVAL, SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX};
+use crate::event::{Applied, Millis, Stalled, Stop};
+use crate::eventlog::{EventLog, LogReader, ReadError};
+use crate::store::{Cell, Claim, Plan, Seen, Store, StoreError};
+
+/// The gate's name among positions, progress and dead letters.
+pub const GATE: &str = "gate";
+const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+const PRUNE_ROWS_MAX: usize = 10_000;
+
+/// What views need of the gate.
+#[derive(Clone)]
+pub struct Gate {
+    passed: watch::Receiver<u64>,
+}
+
+impl Gate {
+    /// Everything below has passed; grows for ever.
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.passed.clone()
+    }
+
+    /// Starts the gate on a thread of its own: it reads the disk.
+    pub fn start(
+        log: &EventLog,
+        store: &Store,
+        window: Duration,
+        progress: watch::Sender<Applied>,
+        stop: &Stop,
+        runtime: Handle,
+    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (passed_sender, passed) = watch::channel(log.begin());
+        let keeper = Keeper {
+            reader: log.reader(),
+            log: log.clone(),
+            store: store.clone(),
+            window,
+            passed: passed_sender,
+            progress,
+            stop: stop.clone(),
+            runtime,
+            stored: 0,
+            at: 0,
+            pruned: Instant::now(),
+        };
+        let thread = std::thread::Builder::new().name(GATE.to_owned()).spawn(move || keeper.run())?;
+        Ok((Self { passed }, thread))
+    }
+}
+
+struct Keeper {
+    reader: LogReader,
+    log: EventLog,
+    store: Store,
+    window: Duration,
+    passed: watch::Sender<u64>,
+    progress: watch::Sender<Applied>,
+    stop: Stop,
+    runtime: Handle,
+    /// The position in the store, and the one reached: between them lies nothing with an identity.
+    stored: u64,
+    at: u64,
+    pruned: Instant,
+}
+
+/// What one reading of the log brought.
+struct Look {
+    /// Up to here there is nothing to ask the store.
+    clear: u64,
+    seen: Vec<Seen>,
+    end: u64,
+}
+
+impl Keeper {
+    fn run(mut self) {
+        while !self.stop.asked() {
+            if let Err(error) = self.begin() {
+                self.pause(&error.to_string());
+                continue;
+            }
+            match self.follow() {
+                Ok(()) => break,
+                Err(reason) => self.pause(&reason),
+            }
+        }
+        if self.at > self.stored && self.stored_is_known() {
+            // Only saves the next start some reading; without it, the same positions pass again.
+            let _ = self.runtime.block_on(self.store.apply(Arc::new(Plan::new(self.claim(self.at)))));
+        }
+    }
+
+    fn stored_is_known(&self) -> bool {
+        self.progress.borrow().stalled.is_none()
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        let log = self.log.id();
+        let claim = Claim { view: GATE.to_owned(), log, from: self.log.begin(), to: self.log.begin() };
+        self.runtime.block_on(self.store.begin_view(claim, None, None))?;
+        self.stored = self.runtime.block_on(self.store.position(GATE, log))?.unwrap_or_else(|| self.log.begin());
+        self.at = self.stored;
+        self.publish();
+        Ok(())
+    }
+
+    /// Runs until it is to stop, or something needs a person.
+    fn follow(&mut self) -> Result<(), String> {
+        let mut end = self.log.follow();
+        loop {
+            let stop = self.stop.clone();
+            let at = self.at;
+            let news = async {
+                tokio::select! {
+                    () = stop.wait() => false,
+                    news = end.wait_for(|end| *end > at) => news.is_ok(),
+                    () = tokio::time::sleep(PRUNE_INTERVAL) => true,
+                }
+            };
+            if !self.runtime.block_on(news) {
+                return Ok(());
+            }
+            let look = self.look().map_err(|error| error.to_string())?;
+            if look.clear > self.at {
+                self.at = look.clear;
+                self.publish();
+            }
+            if look.end > self.at || self.at - self.stored > UNSAVED_POSITIONS_MAX {
+                self.save(look).map_err(|error| error.to_string())?;
+            }
+            self.prune();
+        }
+    }
+
+    fn look(&mut self) -> Result<Look, ReadError> {
+        let mut look = Look { clear: self.at, seen: Vec::new(), end: self.at };
+        let records = self.reader.read(self.at, BATCH_BYTES_MAX)?;
+        let log = self.log.id();
+        for record in records.iter() {
+            let record = record?;
+            if record.has_identity() {
+                judge::entries(&record, log, &mut look.seen)?;
+            }
+            look.end = record.end();
+            if look.seen.is_empty() {
+                look.clear = look.end;
+            }
+            if look.seen.len() >= SEEN_ENTRIES_BATCH_MAX {
+                break;
+            }
+        }
+        Ok(look)
+    }
+
+    fn save(&mut self, look: Look) -> Result<(), StoreError> {
+        let mut plan = Plan::new(self.claim(look.end));
+        plan.seen = look.seen;
+        let progress = self.progress.clone();
+        let waiting = move |reason: &str| {
+            progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
+        };
+        let outcome = self.runtime.block_on(self.store.apply_surely(Arc::new(plan), &self.stop, waiting));
+        if let Some(skipped) = outcome.transpose()? {
+            let conflicts = skipped.iter().filter(|skipped| !skipped.same_body).count();
+            if !skipped.is_empty() {
+                tracing::info!(repeats = skipped.len() - conflicts, conflicts, "sent before, left out");
+            }
+            metrics::counter!("millrace_repeats_total").increment(skipped.len() as u64);
+            (self.stored, self.at) = (look.end, look.end);
+            self.publish();
+        }
+        Ok(())
+    }
+
+    fn claim(&self, to: u64) -> Claim {
+        Claim { view: GATE.to_owned(), log: self.log.id(), from: self.stored, to }
+    }
+
+    fn publish(&self) {
+        self.passed.send_if_modified(|passed| {
+            let further = self.at > *passed;
+            *passed = self.at.max(*passed);
+            further
+        });
+        self.progress.send_replace(Applied { position: self.at, stalled: None });
+    }
+
+    fn pause(&self, reason: &str) {
+        tracing::error!(reason, "gate stands still");
+        self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Paused(reason.to_owned())));
+        self.runtime.block_on(self.stop.within(PAUSE_RECHECK_INTERVAL));
+    }
+
+    /// Forgets what is older than the window, a little at a time.
+    fn prune(&mut self) {
+        if self.pruned.elapsed() < PRUNE_INTERVAL {
+            return;
+        }
+        self.pruned = Instant::now();
+        let oldest = Millis::now().0 - self.window.as_millis() as i64;
+        let sql = format!(
+            "DELETE FROM millrace_seen WHERE received < ? AND kept = 0 AND identity IN \
+             (SELECT identity FROM millrace_seen WHERE received < ? AND kept = 0 ORDER BY received LIMIT {PRUNE_ROWS_MAX})"
+        );
+        let parameters = vec![Cell::Integer(oldest), Cell::Integer(oldest)];
+        if let Err(error) = self.runtime.block_on(self.store.change(sql, parameters)) {
+            tracing::warn!(%error, "old ids could not be forgotten; tried again later");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Millrace: an event backend in one binary. The rooms, in reading order; nothing imports forward but
+//! `server`, which wires them together.
+
+pub mod event;
+
+pub mod config;
+
+pub mod eventlog;
+pub mod store;
+
+pub mod admit;
+pub mod gate;
+
+pub mod doors;
+pub mod views;
+
+pub mod serve;
+
+pub mod telemetry;
+
+pub mod server;
+
+pub mod cli;

@@ -1,0 +1,114 @@
+//! `/v1/dead-letters`: list, show, send again (mended or not), drop.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Reading, answer};
+use crate::admit::{Refusal, Scope};
+use crate::event::EventId;
+use crate::event::limits::{EVENT_BYTES_MAX, LIST_ROWS_MAX};
+use crate::store::{Letter, LetterStatus};
+use crate::views::{LetterError, drop_letter, retry};
+
+pub fn routes(reading: &Arc<Reading>) -> Router {
+    Router::new()
+        .route("/v1/dead-letters", get(list))
+        .route("/v1/dead-letters/{id}", get(show))
+        .route("/v1/dead-letters/{id}/retry", post(send_again))
+        .route("/v1/dead-letters/{id}/drop", post(give_up))
+        .with_state(Arc::clone(reading))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    status: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn list(
+    State(reading): State<Arc<Reading>>,
+    filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let listed = async {
+        reading.keys.admit(&headers, Scope::Read, None, false)?;
+        let Query(filter) = filter.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let known = |text: &String| {
+            LetterStatus::parse(text).ok_or_else(|| Refusal::Parameter {
+                name: "status",
+                reason: "must be one of open, retrying, applied, dropped".to_owned(),
+            })
+        };
+        let status = filter.status.as_ref().map(known).transpose()?;
+        let after = filter.after.as_deref().map(letter_id).transpose()?;
+        let letters = reading.store.letters(status, after, filter.limit.unwrap_or(LIST_ROWS_MAX)).await?;
+        Ok(json!({ "deadLetters": letters.iter().map(shown).collect::<Vec<_>>() }))
+    };
+    answer(listed.await)
+}
+
+async fn show(State(reading): State<Arc<Reading>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    let found = async {
+        reading.keys.admit(&headers, Scope::Read, None, false)?;
+        let id = letter_id(&id)?;
+        let letter = reading.store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
+        Ok(shown(&letter))
+    };
+    answer(found.await)
+}
+
+/// An empty body sends the event as it is; a JSON object is what it is mended to.
+async fn send_again(State(reading): State<Arc<Reading>>, Path(id): Path<String>, headers: HeaderMap, body: axum::body::Bytes) -> Response {
+    let sent = async {
+        reading.admin(&headers)?;
+        let id = letter_id(&id)?;
+        if body.len() > EVENT_BYTES_MAX {
+            return Err(Refusal::TooLarge { what: "the body", max: EVENT_BYTES_MAX });
+        }
+        let mended = std::str::from_utf8(&body).map_err(|_| Refusal::BrokenBody("it is not valid UTF-8".to_owned()))?.trim();
+        let mended = (!mended.is_empty()).then(|| mended.to_owned());
+        let letter = reading.store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
+        let unknown = || Refusal::Conflict(format!("stream `{}` is not declared any more", letter.stream));
+        let fields = reading.streams.get(&letter.stream).ok_or_else(unknown)?;
+        let letter = retry(&reading.store, &reading.log, fields, id, mended).await?;
+        Ok(shown(&letter))
+    };
+    answer(sent.await)
+}
+
+async fn give_up(State(reading): State<Arc<Reading>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    let dropped = async {
+        reading.admin(&headers)?;
+        Ok(shown(&drop_letter(&reading.store, letter_id(&id)?).await?))
+    };
+    answer(dropped.await)
+}
+
+fn letter_id(text: &str) -> Result<EventId, Refusal> {
+    text.parse().map_err(|_| Refusal::Parameter { name: "id", reason: "is no dead letter's id".to_owned() })
+}
+
+fn shown(letter: &Letter) -> Value {
+    json!({
+        "id": letter.id.to_string(),
+        "view": letter.view,
+        "stream": letter.stream,
+        "position": letter.position,
+        "eventId": letter.event_id.to_string(),
+        "reason": letter.reason,
+        "status": letter.status.as_str(),
+        "attempts": letter.attempts,
+        "createdAt": letter.created.to_text(),
+        "updatedAt": letter.updated.to_text(),
+        "event": serde_json::value::RawValue::from_string(letter.event.clone()).ok(),
+    })
+}

@@ -1,0 +1,186 @@
+//! Receipts ("where is event X now?") and the tail of a stream.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Reading, answer};
+use crate::admit::{Refusal, Scope};
+use crate::event::limits::{TAIL_EVENTS_MAX, TAIL_WAIT_DURATION_MAX};
+use crate::event::{EventId, LogId};
+use crate::eventlog::{Entry, Header};
+
+const TAIL_BYTES: usize = 4 * 1024 * 1024;
+/// How long a receipt waits for the gate to come to an event that was acknowledged a moment ago.
+const GATE_DURATION_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
+pub fn routes(reading: &Arc<Reading>) -> Router {
+    Router::new()
+        .route("/v1/events/{id}", get(receipt))
+        .route("/v1/streams/{stream}/events", get(tail))
+        .with_state(Arc::clone(reading))
+}
+
+async fn receipt(State(reading): State<Arc<Reading>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    answer(find(&reading, &id, &headers).await)
+}
+
+async fn find(reading: &Arc<Reading>, text: &str, headers: &HeaderMap) -> Result<Value, Refusal> {
+    let key = reading.keys.admit(headers, Scope::Read, None, false);
+    let unknown = || Refusal::NotFound(format!("there is no event `{text}`"));
+    let id: EventId = text.parse().map_err(|_| Refusal::Parameter { name: "id", reason: "is no event id".to_owned() })?;
+    // A key for some streams may read receipts of those; which one it is shows only below.
+    if matches!(key, Err(Refusal::Unauthorized)) {
+        return Err(Refusal::Unauthorized);
+    }
+    let (log, position) = place(reading, id).await?.ok_or_else(unknown)?;
+    if log != reading.log.id() || position >= reading.log.end() {
+        return Err(unknown());
+    }
+    let event = reading.blocking(move |reading| event_at(reading, position)).await?.ok_or_else(unknown)?;
+    reading.keys.admit(headers, Scope::Read, Some(event["stream"].as_str().unwrap_or_default()), false)?;
+    with_states(reading, event, id, position).await
+}
+
+/// Where an event is, by an id of either kind.
+async fn place(reading: &Reading, id: EventId) -> Result<Option<(LogId, u64)>, Refusal> {
+    if !id.is_derived() {
+        return Ok(id.position_in(reading.log.id()).map(|position| (reading.log.id(), position)));
+    }
+    reading.progress.reached("", reading.log.end(), GATE_DURATION_MAX).await;
+    Ok(reading.store.first_position(id).await?)
+}
+
+fn event_at(reading: &Reading, position: u64) -> Result<Option<Value>, Refusal> {
+    if position < reading.log.begin() {
+        return Ok(None);
+    }
+    let mut reader = reading.log.reader();
+    let records = reader.read(position, 1)?;
+    for record in records.iter() {
+        let record = record?;
+        let Some(header) = &record.header else { continue };
+        for (at, entry) in record.entries().flatten() {
+            if at == position {
+                return Ok(Some(shown(reading.log.id(), at, header, &entry)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn shown(log: LogId, position: u64, header: &Header<'_>, entry: &Entry<'_>) -> Value {
+    let id = entry.client.map_or_else(|| EventId::at(log, position), |(id, _)| id);
+    json!({
+        "id": id.to_string(),
+        "stream": header.stream,
+        "position": position,
+        "receivedAt": header.received.to_text(),
+        "origin": header.origin.map(|ip| ip.to_string()),
+        "retryOf": header.retry.map(|retry| retry.letter.to_string()),
+        "event": serde_json::value::RawValue::from_string(entry.text.to_owned()).ok(),
+    })
+}
+
+async fn with_states(reading: &Reading, mut event: Value, id: EventId, position: u64) -> Result<Value, Refusal> {
+    let log = reading.log.id();
+    let skipped = reading.store.skipped(log, position).await?;
+    let letters = reading.store.letters_at(log, position).await?;
+    if let Some(skipped) = skipped {
+        event["repeatOf"] = json!(EventId::at(log, skipped.first_position).to_string());
+        event["sameBody"] = json!(skipped.same_body);
+    }
+    let stream = event["stream"].as_str().unwrap_or_default().to_owned();
+    let mut views = serde_json::Map::new();
+    let positions = reading.progress.all();
+    for (name, running) in &reading.views {
+        if running.view.stream != stream {
+            continue;
+        }
+        let letter = letters.iter().find(|letter| letter.view == *name);
+        let applied = positions.get(name).is_some_and(|applied| applied.position > position);
+        let state = match (letter, skipped.is_some(), applied) {
+            (Some(letter), _, _) => {
+                json!({ "state": "dead-letter", "letter": letter.id.to_string(), "status": letter.status.as_str(), "reason": letter.reason })
+            }
+            (None, true, _) => json!({ "state": "left-out" }),
+            (None, false, true) => json!({ "state": "applied" }),
+            (None, false, false) => json!({ "state": "waiting" }),
+        };
+        views.insert(name.clone(), state);
+    }
+    event["id"] = json!(id.to_string());
+    event["views"] = Value::Object(views);
+    Ok(event)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tail {
+    /// The first position wanted; without it, the last `limit` positions.
+    from: Option<u64>,
+    limit: Option<usize>,
+    /// Seconds to wait for events if there are none yet.
+    wait: Option<u64>,
+}
+
+async fn tail(
+    State(reading): State<Arc<Reading>>,
+    Path(stream): Path<String>,
+    query: Result<Query<Tail>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let read = async {
+        reading.keys.admit(&headers, Scope::Read, Some(&stream), false)?;
+        if !reading.streams.contains_key(&stream) {
+            return Err(Refusal::NotFound(format!("there is no stream `{stream}`")));
+        }
+        let Query(tail) = query.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let limit = tail.limit.unwrap_or(100).min(TAIL_EVENTS_MAX);
+        let from = tail.from.unwrap_or_else(|| reading.log.end().saturating_sub(limit as u64)).max(reading.log.begin());
+        let patience = TAIL_WAIT_DURATION_MAX.min(std::time::Duration::from_secs(tail.wait.unwrap_or(0)));
+        let deadline = tokio::time::Instant::now() + patience;
+        let mut at = from;
+        loop {
+            let wanted = stream.clone();
+            let (events, next) = reading.blocking(move |reading| page(reading, &wanted, at, limit)).await?;
+            let mut end = reading.log.follow();
+            if !events.is_empty() || tokio::time::timeout_at(deadline, end.wait_for(|end| *end > next)).await.is_err() {
+                return Ok(json!({ "events": events, "next": next }));
+            }
+            at = next;
+        }
+    };
+    answer(read.await)
+}
+
+/// Up to `limit` events of `stream` from `from` on, and the position to go on from.
+fn page(reading: &Reading, stream: &str, from: u64, limit: usize) -> Result<(Vec<Value>, u64), Refusal> {
+    let (mut events, mut next) = (Vec::new(), from);
+    let mut reader = reading.log.reader();
+    let records = reader.read(from, TAIL_BYTES)?;
+    for record in records.iter() {
+        let record = record?;
+        let Some(header) = record.header.as_ref().filter(|header| header.stream == stream) else {
+            next = record.end();
+            continue;
+        };
+        for (at, entry) in record.entries().flatten() {
+            if at < from {
+                continue;
+            }
+            if events.len() == limit {
+                return Ok((events, next));
+            }
+            events.push(shown(reading.log.id(), at, header, &entry));
+            next = at + 1;
+        }
+    }
+    Ok((events, next))
+}

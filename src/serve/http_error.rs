@@ -1,0 +1,48 @@
+//! Errors of the rooms behind the reading API, as refusals; `admit::Refusal` says what they are in HTTP.
+
+use crate::admit::{KeyError, Refusal};
+use crate::eventlog::ReadError;
+use crate::views::{LetterError, RebuildError};
+
+impl From<LetterError> for Refusal {
+    fn from(error: LetterError) -> Self {
+        match error {
+            LetterError::Unknown(_) => Self::NotFound(error.to_string()),
+            LetterError::NotOpen { .. } => Self::Conflict(error.to_string()),
+            LetterError::Refused(error) => Self::Invalid(error),
+            LetterError::Log(error) => error.into(),
+            LetterError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RebuildError> for Refusal {
+    fn from(error: RebuildError) -> Self {
+        match error {
+            RebuildError::HistoryGone(_) | RebuildError::SeveralLogs(_) => Self::Conflict(error.to_string()),
+            RebuildError::Ended(_) => Self::Stopping,
+            RebuildError::Batch(error) => Self::StoreUnavailable(error.to_string()),
+            RebuildError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeyError> for Refusal {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Store(error) => error.into(),
+            KeyError::Random(_) | KeyError::Unwritable { .. } => Self::StoreUnavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::PastEnd { .. } | ReadError::BelowBegin { .. } => {
+                Self::Parameter { name: "from", reason: error.to_string() }
+            }
+            ReadError::Damaged(reason) => Self::LogFailed(reason),
+        }
+    }
+}

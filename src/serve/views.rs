@@ -1,0 +1,128 @@
+//! `/v1/views`: what there is, one balance, all balances, and the two questions to the log: is the view
+//! what the log makes (`reconcile`), and make it so (`rebuild`).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Reading, answer};
+use crate::admit::{Refusal, Scope};
+use crate::event::limits::LIST_ROWS_MAX;
+use crate::views::{Balance, Report, ViewKind, compare, rebuild};
+
+pub fn routes(reading: &Arc<Reading>) -> Router {
+    Router::new()
+        .route("/v1/views", get(list))
+        .route("/v1/views/{view}/balances", get(balances))
+        .route("/v1/views/{view}/balances/{key}", get(balance))
+        .route("/v1/views/{view}/reconcile", post(|state, path, headers| ask_log(state, path, headers, false)))
+        .route("/v1/views/{view}/rebuild", post(|state, path, headers| ask_log(state, path, headers, true)))
+        .with_state(Arc::clone(reading))
+}
+
+async fn list(State(reading): State<Arc<Reading>>, headers: HeaderMap) -> Response {
+    let listed = || {
+        reading.keys.admit(&headers, Scope::Read, None, false)?;
+        let positions = reading.progress.all();
+        let views = reading.views.values().map(|running| {
+            let view = &running.view;
+            let position = positions.get(&view.name).map(|applied| applied.position);
+            json!({ "name": view.name, "kind": "ledger", "stream": view.stream, "position": position })
+        });
+        Ok(json!({ "views": views.collect::<Vec<_>>() }))
+    };
+    answer(listed())
+}
+
+async fn balance(State(reading): State<Arc<Reading>>, Path((name, key)): Path<(String, String)>, headers: HeaderMap) -> Response {
+    let found = async {
+        let view = reading.view(&name)?;
+        let shown = reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
+        if shown.view_key.as_ref().is_some_and(|only| *only != key) {
+            return Err(Refusal::Forbidden);
+        }
+        let ViewKind::Ledger(ledger) = &view.view.kind;
+        let balance = ledger.balance(&reading.store, &key).await?;
+        balance.ok_or_else(|| Refusal::NotFound(format!("view `{name}` has no row for `{key}`")))
+    };
+    match found.await {
+        Ok(balance) => exact(row(&balance)),
+        Err(refusal) => refusal.as_problem(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn balances(
+    State(reading): State<Arc<Reading>>,
+    Path(name): Path<String>,
+    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let found = async {
+        let view = reading.view(&name)?;
+        let shown = reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
+        if shown.view_key.is_some() {
+            return Err(Refusal::Forbidden);
+        }
+        let Query(page) = page.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let ViewKind::Ledger(ledger) = &view.view.kind;
+        let limit = page.limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX);
+        Ok(ledger.balances(&reading.store, page.after.as_deref(), limit).await?)
+    };
+    match found.await {
+        Ok(rows) => exact(format!("{{\"balances\":[{}]}}", rows.iter().map(row).collect::<Vec<_>>().join(","))),
+        Err(refusal) => refusal.as_problem(),
+    }
+}
+
+/// A JSON number with all its digits.
+fn row(balance: &Balance) -> String {
+    format!("{{\"key\":{},\"balance\":{}}}", json!(balance.key), balance.amount)
+}
+
+fn exact(body: String) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
+async fn ask_log(State(reading): State<Arc<Reading>>, Path(name): Path<String>, headers: HeaderMap, mend: bool) -> Response {
+    let asked = async {
+        reading.admin(&headers)?;
+        reading.view(&name)?;
+        let view = name.clone();
+        let work = move |reading: &Reading| -> Result<Report, Refusal> {
+            let running = reading.view(&view)?;
+            let ask = if mend { rebuild } else { compare };
+            Ok(ask(running, &reading.log, &reading.store, &reading.runtime)?)
+        };
+        Ok(report(&name, &reading.blocking(work).await?, mend))
+    };
+    answer(asked.await)
+}
+
+fn report(view: &str, report: &Report, mended: bool) -> serde_json::Value {
+    let differences = report.differences.iter().map(|difference| {
+        let has = difference.has.map(|amount| amount.to_string());
+        json!({ "key": difference.key, "had": has, "shouldHave": difference.should_have.to_string() })
+    });
+    json!({
+        "view": view,
+        "position": report.position,
+        "keys": report.keys,
+        "differenceCount": report.difference_count,
+        "differences": differences.collect::<Vec<_>>(),
+        "mended": mended,
+    })
+}
+

@@ -1,0 +1,195 @@
+//! Listening, connections and their limits, and the end of both. At the limit of connections none is
+//! accepted: clients wait in the kernel's queue, and are not reset.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_service::Service;
+
+use super::ServeError;
+use crate::admit::{Peer, Refusal, known_host};
+use crate::config::ListenAt;
+use crate::event::Stop;
+use crate::event::limits::{CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, HEADERS_MAX, STOP_REQUESTS_DURATION_MAX};
+
+const BACKLOG: u32 = 4_096;
+/// Files that are not connections.
+const FILES_KEPT: u64 = 256;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+pub fn stop_signals() -> std::io::Result<StopSignals> {
+    Ok(StopSignals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+}
+
+impl StopSignals {
+    pub async fn wait(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Binds every address; of `localhost`, the second family may be missing. Answers the URLs.
+pub async fn bind(listen: &[ListenAt]) -> Result<(Vec<TcpListener>, Vec<String>), ServeError> {
+    let (mut listeners, mut urls) = (Vec::new(), Vec::new());
+    for at in listen {
+        let mut port = at.port;
+        for (index, address) in at.addresses().into_iter().enumerate() {
+            let address = SocketAddr::new(address.ip(), port);
+            match listener(address) {
+                Ok(listener) => {
+                    port = listener.local_addr()?.port();
+                    listeners.push(listener);
+                }
+                Err(error) if index > 0 => tracing::warn!(%address, %error, "not listening here as well"),
+                Err(error) => {
+                    let taken = error.kind() == std::io::ErrorKind::AddrInUse;
+                    let reason = if taken { "the address is in use; `--listen localhost:PORT` takes another".to_owned() } else { error.to_string() };
+                    return Err(ServeError::Listen { address: address.to_string(), reason });
+                }
+            }
+        }
+        urls.push(format!("http://{}", at.to_string().replace(&format!(":{}", at.port), &format!(":{port}"))));
+    }
+    Ok((listeners, urls))
+}
+
+fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// As many as the process may have files open, up to our own bound.
+fn connections_max() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum {
+        limit.current = limit.maximum;
+        if setrlimit(Resource::Nofile, limit.clone()).is_err() {
+            limit = getrlimit(Resource::Nofile);
+        }
+    }
+    let files = limit.current.unwrap_or(u64::MAX);
+    usize::try_from(files.saturating_sub(FILES_KEPT)).unwrap_or(usize::MAX).clamp(16, CONNECTIONS_MAX)
+}
+
+/// What serves, until it is told to stop.
+pub struct Serving {
+    permits: Arc<Semaphore>,
+    connections_max: usize,
+}
+
+impl Serving {
+    /// Ends when the last request under way is answered, or patience is over.
+    pub async fn drained(self) {
+        let all = self.permits.acquire_many(self.connections_max as u32);
+        if tokio::time::timeout(STOP_REQUESTS_DURATION_MAX, all).await.is_err() {
+            tracing::warn!("some requests did not end in time and are cut off");
+        }
+    }
+}
+
+pub fn serve(listeners: Vec<TcpListener>, routes: Router, hosts: Arc<[String]>, stop: &Stop) -> Serving {
+    let connections_max = connections_max();
+    let permits = Arc::new(Semaphore::new(connections_max));
+    let routes = routes.fallback(|| async { Refusal::NoRoute.as_problem() });
+    for listener in listeners {
+        let acceptor = Acceptor {
+            permits: Arc::clone(&permits),
+            routes: routes.clone(),
+            hosts: Arc::clone(&hosts),
+            stop: stop.clone(),
+        };
+        tokio::spawn(acceptor.run(listener));
+    }
+    Serving { permits, connections_max }
+}
+
+struct Acceptor {
+    permits: Arc<Semaphore>,
+    routes: Router,
+    hosts: Arc<[String]>,
+    stop: Stop,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener) {
+        loop {
+            let accepted = async {
+                let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                accepted = accepted => accepted,
+                () = self.stop.wait() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    tokio::spawn(connection(stream, peer, self.routes.clone(), Arc::clone(&self.hosts), self.stop.clone(), permit));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, hosts: Arc<[String]>, stop: Stop, _permit: OwnedSemaphorePermit) {
+    // Small answers must not wait for more to send.
+    drop(stream.set_nodelay(true));
+    let peer = Peer(peer.ip());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (mut routes, hosts) = (routes.clone(), Arc::clone(&hosts));
+        async move { Ok::<Response, Infallible>(answer(&mut routes, &hosts, peer, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_DURATION_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADER_BYTES_MAX * 4)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // How a connection ends is its client's affair.
+        _ = connection.as_mut() => {}
+        () = stop.wait() => {
+            connection.as_mut().graceful_shutdown();
+            drop(connection.await);
+        }
+    }
+}
+
+async fn answer(routes: &mut Router, hosts: &[String], peer: Peer, request: Request<Incoming>) -> Response {
+    if let Err(host) = known_host(request.headers(), request.version(), hosts) {
+        return Refusal::UnknownHost(host).as_problem();
+    }
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    match routes.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}

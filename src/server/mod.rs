@@ -1,0 +1,271 @@
+//! The one room that knows all the others: opens log and store, starts gate, views and doors, serves,
+//! and takes it all down again in the order that loses nothing.
+
+mod checks;
+mod connections;
+mod welcome;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::admit::{KeyError, Keys, RecentIds};
+use crate::config::{Access, AmountRule, Config, Originals, ViewKindConfig};
+use crate::doors::{Inlet, Intake, live_event, native};
+use crate::event::limits::{BATCHES_BYTES_MAX, STOP_VIEWS_DURATION_MAX};
+use crate::event::{Progress, Stop};
+use crate::eventlog::{self, EventLog};
+use crate::gate::{GATE, Gate};
+use crate::serve::{self, Reading, UserEvents};
+use crate::store::{self, Store};
+use crate::telemetry;
+use crate::views::{Amount, Ledger, Runner, Running, View, ViewKind};
+
+pub use checks::StartError;
+
+const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// All that a server is started with.
+pub struct Settings {
+    pub data: PathBuf,
+    pub config: Config,
+    pub originals: Originals,
+    pub dev: bool,
+    pub behind_proxy: bool,
+    pub accept_new_log: bool,
+    /// Whether to greet on stdout.
+    pub welcome: bool,
+}
+
+/// Why a server did not start, or ended in trouble.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Log(#[from] eventlog::OpenError),
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    #[error("the store does not answer: {0}")]
+    StoreDown(#[from] store::StoreError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error("cannot listen at {address}: {reason}")]
+    Listen { address: String, reason: String },
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    #[error("the log has failed and nothing more can be promised: {0}")]
+    LogFailed(String),
+}
+
+/// Serves until the process is told to stop.
+pub async fn run(settings: Settings) -> Result<(), ServeError> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "millrace starts");
+    checks::settings(&settings)?;
+    for name in &settings.originals.used {
+        tracing::info!(variable = *name, "setting of the original is used");
+    }
+    for reason in &settings.originals.unusable {
+        tracing::warn!(reason, "setting of the original cannot be used");
+    }
+    let metrics = telemetry::start_metrics();
+    let signals = connections::stop_signals()?;
+    let (listeners, addresses) = connections::bind(&settings.config.listen).await?;
+    let node = Node::open(&settings, metrics).await?;
+    let routes = node.routes(&settings);
+    let first_key = node.keys.ensure_first(&settings.data.join("api-key")).await?;
+    let accepting = Stop::default();
+    let hosts: Arc<[String]> = settings.config.hosts.clone().into();
+    let serving = connections::serve(listeners, routes, hosts, &accepting);
+    tracing::info!(addresses = addresses.join(" "), "listening");
+    if settings.welcome {
+        welcome::print(&settings, &addresses, first_key);
+    }
+    let outcome = tokio::select! {
+        signal = signals.wait() => {
+            tracing::info!(signal, "stopping: no new connections, requests under way are finished");
+            Ok(())
+        }
+        reason = node.log.failed() => {
+            tracing::error!(reason, "the log has failed");
+            Err(ServeError::LogFailed(reason))
+        }
+    };
+    accepting.ask();
+    serving.drained().await;
+    node.close(outcome.is_ok()).await;
+    outcome
+}
+
+/// Everything that runs behind the listeners.
+struct Node {
+    log: EventLog,
+    store: Store,
+    keys: Keys,
+    progress: Progress,
+    streams: BTreeMap<String, Arc<crate::event::Fields>>,
+    views: BTreeMap<String, Running>,
+    threads: Vec<JoinHandle<()>>,
+    stop: Stop,
+    metrics: PrometheusHandle,
+}
+
+impl Node {
+    async fn open(settings: &Settings, metrics: PrometheusHandle) -> Result<Self, ServeError> {
+        let config = &settings.config;
+        checks::data_folder(&settings.data)?;
+        let (log, found) = open_log(&config.log_url, &settings.data).await?;
+        let store = Store::open(&config.store_url, &settings.data)?;
+        tracing::info!(store = store.name(), "store is open");
+        checks::positions(&log, &found, &store, settings.accept_new_log).await?;
+        let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
+        let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
+        let gate_progress = progress.register(GATE, "");
+        let (gate, thread) = Gate::start(&log, &store, config.seen_window, gate_progress, &stop, runtime.clone())?;
+        let mut node = Self {
+            log,
+            store,
+            keys,
+            progress,
+            streams: config.streams.iter().map(|(name, stream)| (name.clone(), Arc::clone(&stream.fields))).collect(),
+            views: BTreeMap::new(),
+            threads: vec![thread],
+            stop,
+            metrics,
+        };
+        let budget = Arc::new(Semaphore::new(BATCHES_BYTES_MAX));
+        for view in views(config) {
+            node.start_view(view, &gate, &budget, &runtime)?;
+        }
+        node.look_after_metrics();
+        Ok(node)
+    }
+
+    fn start_view(&mut self, view: View, gate: &Gate, budget: &Arc<Semaphore>, runtime: &Handle) -> Result<(), ServeError> {
+        let runner = Runner {
+            fields: Arc::clone(&self.streams[&view.stream]),
+            log: self.log.clone(),
+            store: self.store.clone(),
+            gate: gate.clone(),
+            progress: self.progress.register(&view.name, &view.stream),
+            budget: Arc::clone(budget),
+            stop: self.stop.clone(),
+            runtime: runtime.clone(),
+            view,
+        };
+        tracing::info!(view = runner.view.name, stream = runner.view.stream, "view runs");
+        let (running, thread) = runner.start()?;
+        self.views.insert(running.view.name.clone(), running);
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn look_after_metrics(&self) {
+        let (metrics, stop) = (self.metrics.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            while !stop.within(METRICS_UPKEEP_INTERVAL).await {
+                metrics.run_upkeep();
+            }
+        });
+    }
+
+    fn routes(&self, settings: &Settings) -> Router {
+        let intake = Arc::new(Intake {
+            keys: self.keys.clone(),
+            log: self.log.clone(),
+            streams: self.streams.iter().map(|(name, fields)| (name.clone(), Inlet::new(name, fields))).collect(),
+            progress: self.progress.clone(),
+            recent: RecentIds::default(),
+            trusted_proxies: settings.config.trusted_proxies.clone(),
+        });
+        let reading = Arc::new(Reading {
+            keys: self.keys.clone(),
+            log: self.log.clone(),
+            store: self.store.clone(),
+            progress: self.progress.clone(),
+            streams: self.streams.clone(),
+            views: self.views.clone(),
+            metrics: self.metrics.clone(),
+            runtime: Handle::current(),
+        });
+        let door = settings.config.live_event.as_ref();
+        let user_events = door.map(|door| UserEvents { view: door.view.clone(), open: door.access == Access::Open });
+        let mut routes = native::routes(Arc::clone(&intake)).merge(serve::routes(&reading, user_events));
+        if let Some(door) = door {
+            let stream = Arc::from(door.stream.as_str());
+            routes = routes.merge(live_event::routes(live_event::LiveEvent { intake, stream, open: door.access == Access::Open }));
+        }
+        routes
+    }
+
+    /// Views first, so that they come to the end of the log; then the log, then the store.
+    async fn close(self, drain: bool) {
+        if drain {
+            let end = self.log.end();
+            let streams: Vec<String> = self.streams.keys().cloned().collect();
+            let drained = async {
+                for stream in &streams {
+                    if !self.progress.reached(stream, end, STOP_VIEWS_DURATION_MAX).await {
+                        return false;
+                    }
+                }
+                true
+            };
+            match tokio::time::timeout(STOP_VIEWS_DURATION_MAX, drained).await {
+                Ok(true) => tracing::info!(end, "views have applied everything"),
+                _ => tracing::warn!("views have not applied everything yet; they go on from where they are at the next start"),
+            }
+        }
+        self.stop.ask();
+        let (log, store, threads) = (self.log, self.store, self.threads);
+        let ended = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a view ended in a panic");
+                }
+            }
+            if let Err(reason) = log.close() {
+                tracing::error!(reason, "the log could not be closed cleanly; nothing acknowledged is lost");
+            }
+            store.close();
+        });
+        if ended.await.is_ok() {
+            tracing::info!("millrace has stopped");
+        }
+    }
+}
+
+async fn open_log(url: &str, data: &Path) -> Result<(EventLog, eventlog::Found), ServeError> {
+    let (url, data) = (url.to_owned(), data.to_owned());
+    let opened = tokio::task::spawn_blocking(move || EventLog::open(&url, &data)).await;
+    let (log, found) = opened.map_err(|error| std::io::Error::other(error.to_string()))??;
+    if found.torn_bytes_cut > 0 {
+        tracing::warn!(bytes = found.torn_bytes_cut, "the end of the log was torn by a crash and is cut; nothing in it was acknowledged");
+    }
+    tracing::info!(log = %log.id(), events = log.end() - log.begin(), bytes = log.bytes(), new = found.created, clean = found.clean_stop, "log is open");
+    Ok((log, found))
+}
+
+/// Views as declared, as views that run.
+fn views(config: &Config) -> Vec<View> {
+    let view = |(name, declared): (&String, &crate::config::ViewConfig)| {
+        let ViewKindConfig::Ledger(ledger) = &declared.kind;
+        let unruled = Ledger::new(&ledger.table, &ledger.key_column, &ledger.amount_column, ledger.key);
+        let amount = |(field, negative): (usize, bool)| Amount { field, negative };
+        let ledger = match &ledger.rule {
+            AmountRule::Always(field, negative) => unruled.always(amount((*field, *negative))),
+            AmountRule::By { field, amounts } => {
+                unruled.by(*field, amounts.iter().map(|(text, rule)| (text.clone(), amount(*rule))).collect())
+            }
+        };
+        View { name: name.clone(), stream: declared.stream.clone(), kind: ViewKind::Ledger(ledger) }
+    };
+    config.views.iter().map(view).collect()
+}

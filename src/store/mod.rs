@@ -1,0 +1,222 @@
+//! The store: the database that views live in. It takes a whole plan and applies it as one transaction,
+//! the claim first; it knows nothing of events, only of tables and rows. Each database carries the same
+//! verbs out its fastest safe way; a closed set, so an enum.
+
+mod backoff;
+mod letters;
+mod plan;
+mod sqlite;
+mod tables;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use backoff::Backoff;
+pub use letters::{Letter, LetterStatus};
+pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Verb, Write};
+pub use tables::{Cell, Column, ColumnKind, Opening, Table, letters_table, quote};
+
+use crate::event::{BodyHash, EventId, LogId, SourceId, Stop};
+
+/// Where views are kept. SQLite today; PostgreSQL and MySQL will stand beside it.
+#[derive(Clone)]
+pub enum Store {
+    Sqlite(sqlite::Sqlite),
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("`[store] url = \"{0}\"` is not a store that millrace knows; `sqlite:` is the one in the data folder, `sqlite:PATH` any other file")]
+    UnknownUrl(String),
+    #[error("the store `{name}` cannot be opened: {reason}")]
+    Refused { name: String, reason: String },
+}
+
+/// Why a plan, or a query, did not go through. Nothing of a failed plan is in the database.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The stored position is not the one the claim starts from: somebody else was faster, or a commit
+    /// that seemed lost was not.
+    #[error("view `{view}` stands at {found:?} in the store, not at {expected}")]
+    Claimed { view: String, expected: u64, found: Option<u64> },
+    /// Goes by itself: busy, locked, out of room. Tried again for ever.
+    #[error("{0}")]
+    Transient(String),
+    /// One of the rows is not to the database's liking.
+    #[error("{0}")]
+    Data(String),
+    /// Needs a person: a table or right is missing, or nobody knows this error.
+    #[error("{0}")]
+    Blocked(String),
+    #[error("table `{0}` does not exist")]
+    NoTable(String),
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Where a view stands in one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewPosition {
+    pub view: String,
+    pub log: LogId,
+    pub position: u64,
+}
+
+impl Store {
+    pub fn open(url: &str, data: &Path) -> Result<Self, OpenError> {
+        match url.strip_prefix("sqlite:") {
+            Some("") => sqlite::Sqlite::open(&data.join("millrace.db")).map(Self::Sqlite),
+            Some(path) => sqlite::Sqlite::open(Path::new(path.strip_prefix("//").unwrap_or(path))).map(Self::Sqlite),
+            None => Err(OpenError::UnknownUrl(url.to_owned())),
+        }
+    }
+
+    /// The name for people: kind and place, never a password.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Sqlite(store) => store.name(),
+        }
+    }
+
+    /// Every view's position in every log.
+    pub async fn positions(&self) -> Result<Vec<ViewPosition>, StoreError> {
+        let rows = self.rows("SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id".to_owned(), Vec::new()).await?;
+        Ok(rows.into_iter().filter_map(view_position).collect())
+    }
+
+    pub async fn position(&self, view: &str, log: LogId) -> Result<Option<u64>, StoreError> {
+        Ok(self.positions().await?.into_iter().find(|row| row.view == view && row.log == log).map(|row| row.position))
+    }
+
+    /// Makes a view's table at its first event, or checks that the one that is there is of the right
+    /// shape, and notes the view's position and what the table held before.
+    pub async fn begin_view(&self, claim: Claim, table: Option<Table>, opening: Option<Opening>) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.begin_view(claim, table, opening).await,
+        }
+    }
+
+    /// Applies a plan as one transaction. The answer lists what the gate's entries turned out to be.
+    pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.apply(plan).await,
+        }
+    }
+
+    /// Applies a plan, trying again for ever what goes by itself; `waiting` hears of each such failure.
+    /// `None` once `stop` is asked for: the plan is not applied then.
+    pub async fn apply_surely(
+        &self,
+        plan: Arc<Plan>,
+        stop: &Stop,
+        mut waiting: impl FnMut(&str),
+    ) -> Option<Result<Vec<Skipped>, StoreError>> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.apply(Arc::clone(&plan)).await {
+                Err(StoreError::Transient(reason)) => waiting(&reason),
+                outcome => return Some(outcome),
+            }
+            if stop.within(backoff.next()).await {
+                return None;
+            }
+        }
+    }
+
+    /// Reads rows; `?` stands for a parameter.
+    pub async fn rows(&self, sql: String, parameters: Vec<Cell>) -> Result<Vec<Vec<Cell>>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.rows(sql, parameters).await,
+        }
+    }
+
+    /// Changes rows outside of any view: keys, a dead letter's status. Answers how many.
+    pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.change(sql, parameters).await,
+        }
+    }
+
+    /// Makes a table unless it is there.
+    pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.make_table(table).await,
+        }
+    }
+
+    /// The positions of `log` within `from..to` that the gate lets no view see, in order.
+    pub async fn skipped_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
+        let sql = "SELECT position FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
+        self.position_list(sql, vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)]).await
+    }
+
+    /// The positions of `log` within `from..to` that `view` passed by, in order.
+    pub async fn passed_positions(&self, view: &str, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
+        let sql = "SELECT position FROM millrace_passed WHERE view = ? AND log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
+        let log = Cell::Bytes(log.0.to_vec());
+        self.position_list(sql, vec![Cell::Text(view.to_owned()), log, Cell::Integer(from as i64), Cell::Integer(to as i64)]).await
+    }
+
+    async fn position_list(&self, sql: &str, parameters: Vec<Cell>) -> Result<Vec<u64>, StoreError> {
+        let position = |row: Vec<Cell>| match row.as_slice() {
+            [Cell::Integer(position)] => Some(*position as u64),
+            _ => None,
+        };
+        Ok(self.rows(sql.to_owned(), parameters).await?.into_iter().filter_map(position).collect())
+    }
+
+    /// Where an event with a client's id was first stored.
+    pub async fn first_position(&self, id: EventId) -> Result<Option<(LogId, u64)>, StoreError> {
+        let sql = "SELECT log_id, position FROM millrace_seen WHERE identity = ? AND first_line = 0";
+        let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(id.as_bytes().to_vec())]).await?;
+        Ok(rows.into_iter().next().and_then(|row| match <[Cell; 2]>::try_from(row) {
+            Ok([Cell::Bytes(log), Cell::Integer(position)]) => Some((LogId(log.try_into().ok()?), position as u64)),
+            _ => None,
+        }))
+    }
+
+    /// Why views do not see an event, if they do not: the place of the first, and whether it was the same.
+    pub async fn skipped(&self, log: LogId, position: u64) -> Result<Option<Skipped>, StoreError> {
+        let sql = "SELECT first_position, same_body FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position = ?";
+        let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)]).await?;
+        Ok(rows.first().and_then(|row| match row.as_slice() {
+            [Cell::Integer(first), Cell::Integer(same)] => {
+                Some(Skipped { position, first_position: *first as u64, same_body: *same == 1 })
+            }
+            _ => None,
+        }))
+    }
+
+    /// The runs of lines of a source that have passed the gate: first line, lines, hash of the run.
+    pub async fn seen_lines(&self, source: SourceId, from_line: u64, limit: usize) -> Result<Vec<(u64, u64, BodyHash)>, StoreError> {
+        let sql = format!(
+            "SELECT first_line, line_count, body_hash FROM millrace_seen WHERE identity = ? AND first_line >= ? ORDER BY first_line LIMIT {limit}"
+        );
+        let rows = self.rows(sql, vec![Cell::Bytes(source.0.to_vec()), Cell::Integer(from_line as i64)]).await?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|row| match <[Cell; 3]>::try_from(row) {
+                Ok([Cell::Integer(first), Cell::Integer(count), Cell::Bytes(hash)]) => {
+                    Some((first as u64, count as u64, BodyHash(hash.try_into().ok()?)))
+                }
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Finishes what waits. Blocks.
+    pub fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close(),
+        }
+    }
+}
+
+fn view_position(row: Vec<Cell>) -> Option<ViewPosition> {
+    match <[Cell; 3]>::try_from(row) {
+        Ok([Cell::Text(view), Cell::Bytes(log), Cell::Integer(position)]) => {
+            Some(ViewPosition { view, log: LogId(log.try_into().ok()?), position: position as u64 })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,198 @@
+//! Everything that one batch does to the store, as a value: made by pure code, applied by a database as
+//! one transaction.
+
+use std::sync::Arc;
+
+use super::tables::{Cell, Table};
+use crate::event::{BodyHash, EventId, LogId, Millis};
+
+/// The compare-and-set that moves a view from one position to the next. It is what makes a batch count
+/// once: exactly one row must change, or nothing of the plan happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub view: String,
+    pub log: LogId,
+    pub from: u64,
+    pub to: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub claim: Claim,
+    pub writes: Vec<Write>,
+    pub seen: Vec<Seen>,
+    pub letters: Vec<LetterChange>,
+}
+
+impl Plan {
+    pub fn new(claim: Claim) -> Self {
+        Self { claim, writes: Vec::new(), seen: Vec::new(), letters: Vec::new() }
+    }
+}
+
+/// Rows for one table, laid end to end.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub table: Arc<Table>,
+    pub verb: Verb,
+    pub cells: Vec<Cell>,
+}
+
+/// How rows meet those that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// A new row; one that exists is a data error.
+    Insert,
+    /// Columns beyond the key are added to what is there.
+    Add,
+}
+
+/// One thing the gate asks about and notes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub key: SeenKey,
+    pub hash: BodyHash,
+    pub received: Millis,
+    /// Remembered for ever, not only for the gate's window.
+    pub kept: bool,
+    /// The events it stands for, with their lines where it is a run of lines.
+    pub events: Vec<(u64, u64)>,
+    /// What becomes of an event whose id was used for another body.
+    pub conflict: Vec<NewLetter>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeenKey {
+    Event(EventId),
+    Lines { source: [u8; 16], first: u64, count: u32 },
+}
+
+impl SeenKey {
+    /// As stored: identity, first line, number of lines.
+    pub fn parts(&self) -> ([u8; 16], u64, u64) {
+        match self {
+            Self::Event(id) => (*id.as_bytes(), 0, 1),
+            Self::Lines { source, first, count } => (*source, *first, u64::from(*count)),
+        }
+    }
+}
+
+/// A position that views do not see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    pub position: u64,
+    pub first_position: u64,
+    pub same_body: bool,
+}
+
+/// What was seen before under the same identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenRow {
+    pub first: u64,
+    pub count: u64,
+    pub log: LogId,
+    pub position: u64,
+    pub hash: BodyHash,
+}
+
+/// What the gate's rule makes of one entry, given the rows that overlap it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The events that were there before, each with the row that had it.
+    pub repeats: Vec<(u64, SeenRow)>,
+    pub same_body: bool,
+    /// Whether the entry is to be noted itself: something of it is new.
+    pub note: bool,
+}
+
+impl Seen {
+    /// Same identity, same body: a repeat. Same identity, another body: a conflict. Lines that a run of
+    /// the same source covered before are repeats, the others are new.
+    pub fn verdict(&self, known: &[SeenRow]) -> Verdict {
+        let (_, first, count) = self.key.parts();
+        let exact = known.iter().find(|row| row.first == first && row.count == count);
+        if let Some(row) = exact {
+            let repeats = self.events.iter().map(|(position, _)| (*position, *row)).collect();
+            return Verdict { repeats, same_body: row.hash == self.hash, note: false };
+        }
+        let mut repeats = Vec::new();
+        for (position, line) in &self.events {
+            if let Some(row) = known.iter().find(|row| (row.first..row.first + row.count).contains(line)) {
+                repeats.push((*position, *row));
+            }
+        }
+        let end = first + count;
+        let whole = known.iter().any(|row| row.first <= first && row.first + row.count >= end);
+        Verdict { repeats, same_body: true, note: !whole }
+    }
+}
+
+/// What a plan does to dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LetterChange {
+    New(NewLetter),
+    /// A retried letter went through.
+    Applied { id: EventId, at: Millis },
+    /// A letter of `view`, sent again at `position`, failed again.
+    Again { id: EventId, view: String, position: u64, reason: String, at: Millis },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewLetter {
+    pub id: EventId,
+    pub view: String,
+    pub position: u64,
+    pub event_id: EventId,
+    pub stream: String,
+    pub reason: String,
+    pub event: String,
+    pub at: Millis,
+}
+
+impl NewLetter {
+    /// One letter for a view and a place in a log, however often it is written.
+    pub fn id(view: &str, log: LogId, position: u64) -> EventId {
+        EventId::derived("dead-letter", view, &format!("{log}:{position}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(first: u64, count: u64, hash: u8) -> SeenRow {
+        SeenRow { first, count, log: LogId([0; 16]), position: 100 + first, hash: BodyHash([hash; 8]) }
+    }
+
+    fn lines(first: u64, count: u32, hash: u8) -> Seen {
+        let events = (first..first + u64::from(count)).map(|line| (1000 + line, line)).collect();
+        let key = SeenKey::Lines { source: [7; 16], first, count };
+        Seen { key, hash: BodyHash([hash; 8]), received: Millis(0), kept: false, events, conflict: Vec::new() }
+    }
+
+    fn repeated(verdict: &Verdict) -> Vec<u64> {
+        verdict.repeats.iter().map(|(position, _)| *position - 1000).collect()
+    }
+
+    #[test]
+    fn what_is_new_passes_and_is_noted() {
+        let verdict = lines(0, 3, 1).verdict(&[]);
+        assert!(verdict.repeats.is_empty() && verdict.note);
+    }
+
+    #[test]
+    fn a_repeat_is_skipped_whole_and_another_body_told_apart() {
+        let same = lines(0, 3, 1).verdict(&[row(0, 3, 1)]);
+        assert_eq!((repeated(&same), same.same_body, same.note), (vec![0, 1, 2], true, false));
+        let other = lines(0, 3, 2).verdict(&[row(0, 3, 1)]);
+        assert_eq!((repeated(&other), other.same_body, other.note), (vec![0, 1, 2], false, false));
+    }
+
+    #[test]
+    fn of_lines_that_overlap_only_the_new_ones_pass() {
+        let longer = lines(0, 6, 9).verdict(&[row(0, 2, 1), row(4, 1, 2)]);
+        assert_eq!((repeated(&longer), longer.note), (vec![0, 1, 4], true));
+        let inside = lines(2, 2, 9).verdict(&[row(0, 6, 1)]);
+        assert_eq!((repeated(&inside), inside.note), (vec![2, 3], false));
+    }
+}

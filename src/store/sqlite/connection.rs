@@ -1,0 +1,76 @@
+//! How a connection has to be for the promises to hold: write-ahead log, full sync, and a version
+//! without the bug that can corrupt the file when that log is reset.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{decimal_sql, statements};
+use crate::store::tables::{SCHEMA_VERSION, own_tables};
+
+const VERSION_MIN: i32 = 3_051_003;
+const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+const WRITER_CACHE_KIB: i64 = 32 * 1024;
+const READER_CACHE_KIB: i64 = 2 * 1024;
+/// Pages in the write-ahead log before it is copied back; more of them make bursts cheaper.
+const CHECKPOINT_PAGES: i64 = 4_000;
+const STATEMENTS_CACHED_MAX: usize = 64;
+
+pub fn open_for_writing(path: &Path) -> Result<Connection, String> {
+    if rusqlite::version_number() < VERSION_MIN {
+        return Err(format!("SQLite {} is older than 3.51.3 and can corrupt its file", rusqlite::version()));
+    }
+    let connection = Connection::open(path).map_err(|error| error.to_string())?;
+    set_up_writer(&connection).map_err(|error| error.to_string())?;
+    let mode: String =
+        connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(|error| error.to_string())?;
+    if mode != "wal" {
+        return Err(format!("SQLite keeps `journal_mode = {mode}` where `wal` is needed: is it on a network file system?"));
+    }
+    make_own_tables(&connection)?;
+    Ok(connection)
+}
+
+fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_DURATION_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    decimal_sql::install(connection)
+}
+
+pub fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_DURATION_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    decimal_sql::install(&connection)?;
+    Ok(connection)
+}
+
+/// Under one lock, so that two starts at once do not meet half a schema.
+fn make_own_tables(connection: &Connection) -> Result<(), String> {
+    let made = || -> rusqlite::Result<i64> {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.execute_batch("CREATE TABLE IF NOT EXISTS millrace_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID")?;
+        connection.execute("INSERT OR IGNORE INTO millrace_meta VALUES ('schema', ?1)", [SCHEMA_VERSION])?;
+        let version = connection.query_row("SELECT value FROM millrace_meta WHERE name = 'schema'", [], |row| row.get(0))?;
+        for table in own_tables() {
+            connection.execute_batch(&statements::create_table(&table, true))?;
+        }
+        connection.execute_batch(
+            "CREATE INDEX IF NOT EXISTS millrace_seen_age ON millrace_seen (kept, received);
+             CREATE INDEX IF NOT EXISTS millrace_dead_letters_place ON millrace_dead_letters (log_id, position, view);
+             COMMIT",
+        )?;
+        Ok(version)
+    };
+    let version = made().map_err(|error| error.to_string())?;
+    match version > SCHEMA_VERSION {
+        true => Err(format!("its schema is of version {version}, and this millrace knows up to {SCHEMA_VERSION}: use a newer millrace")),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,131 @@
+//! SQLite as the store: one file, one writer thread that commits waiting plans together, and a few
+//! readers beside it.
+
+mod connection;
+mod decimal_sql;
+mod errors;
+mod shape;
+mod statements;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::plan::{Claim, Plan, Skipped};
+use super::tables::{Cell, Opening, Table};
+use super::{OpenError, StoreError};
+use crate::event::limits::STORE_READERS_MAX;
+use writer::{Job, Writer};
+
+#[derive(Clone)]
+pub struct Sqlite {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    writer: Writer,
+    idle_readers: Mutex<Vec<Connection>>,
+    readers: Semaphore,
+}
+
+impl Sqlite {
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let refused = |reason: String| OpenError::Refused { name: format!("sqlite:{}", path.display()), reason };
+        let connection = connection::open_for_writing(path).map_err(&refused)?;
+        let writer = Writer::start(connection).map_err(|error| refused(error.to_string()))?;
+        let shared = Shared {
+            path: path.to_owned(),
+            writer,
+            idle_readers: Mutex::new(Vec::new()),
+            readers: Semaphore::new(STORE_READERS_MAX),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    pub fn name(&self) -> String {
+        format!("sqlite:{}", self.shared.path.display())
+    }
+
+    pub async fn begin_view(&self, claim: Claim, table: Option<Table>, opening: Option<Opening>) -> Result<(), StoreError> {
+        self.ask(|answer| Job::BeginView { claim, table, opening, answer }).await
+    }
+
+    pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
+        self.ask(|answer| Job::Apply { plan, answer }).await
+    }
+
+    pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
+        self.ask(|answer| Job::Change { sql, parameters, answer }).await
+    }
+
+    pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
+        self.ask(|answer| Job::MakeTable { table, answer }).await
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job) -> Result<T, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.writer.send(job(sender))?;
+        receiver.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    pub async fn rows(&self, sql: String, parameters: Vec<Cell>) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let _turn = self.shared.readers.acquire().await.map_err(|_| StoreError::Closed)?;
+        let shared = Arc::clone(&self.shared);
+        let read = move || {
+            let idle = shared.idle_readers.lock().expect("no panic while holding the lock").pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => connection::open_for_reading(&shared.path).map_err(errors::sorted)?,
+            };
+            let rows = read_rows(&connection, &sql, &parameters).map_err(errors::sorted)?;
+            shared.idle_readers.lock().expect("no panic while holding the lock").push(connection);
+            Ok(rows)
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    pub fn close(&self) {
+        self.shared.writer.close();
+    }
+}
+
+fn read_rows(connection: &Connection, sql: &str, parameters: &[Cell]) -> rusqlite::Result<Vec<Vec<Cell>>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let width = statement.column_count();
+    let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+    let mut read = Vec::new();
+    while let Some(row) = rows.next()? {
+        let cells: rusqlite::Result<Vec<Cell>> = (0..width).map(|index| row.get_ref(index).map(cell)).collect();
+        read.push(cells?);
+    }
+    Ok(read)
+}
+
+fn cell(value: ValueRef<'_>) -> Cell {
+    match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(value) => Cell::Integer(value),
+        ValueRef::Real(value) => Cell::Text(value.to_string()),
+        ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Cell::Bytes(bytes.to_vec()),
+    }
+}
+
+impl rusqlite::ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        use rusqlite::types::ToSqlOutput::{Borrowed, Owned};
+        Ok(match self {
+            Self::Null => Borrowed(ValueRef::Null),
+            Self::Text(text) => Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::Integer(value) => Borrowed(ValueRef::Integer(*value)),
+            Self::Decimal(value) => Owned(rusqlite::types::Value::Text(value.to_string())),
+            Self::Time(time) => Owned(rusqlite::types::Value::Text(time.to_text())),
+            Self::Bytes(bytes) => Borrowed(ValueRef::Blob(bytes)),
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! The SQL that carries out verbs and declarations in SQLite.
+
+use crate::store::plan::Verb;
+use crate::store::tables::{Column, ColumnKind, Table, quote};
+
+pub fn create_table(table: &Table, unless_there: bool) -> String {
+    let columns: Vec<String> = table.columns.iter().map(column).collect();
+    let key: Vec<String> = table.columns[..table.key_columns].iter().map(|column| quote(&column.name)).collect();
+    let guard = if unless_there { "IF NOT EXISTS " } else { "" };
+    format!("CREATE TABLE {guard}{} ({}, PRIMARY KEY ({})) WITHOUT ROWID", quote(&table.name), columns.join(", "), key.join(", "))
+}
+
+fn column(column: &Column) -> String {
+    let kind = match column.kind {
+        // An amount as text is exact; SQLite's NUMERIC is not.
+        ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Decimal | ColumnKind::Time => "TEXT",
+        ColumnKind::Integer => "INTEGER",
+        ColumnKind::Bytes => "BLOB",
+    };
+    format!("{} {kind}{}", quote(&column.name), if column.null { "" } else { " NOT NULL" })
+}
+
+pub fn write(table: &Table, verb: Verb) -> String {
+    let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
+    let marks = vec!["?"; names.len()].join(", ");
+    let insert = format!("INSERT INTO {} ({}) VALUES ({marks})", quote(&table.name), names.join(", "));
+    match verb {
+        Verb::Insert => insert,
+        Verb::Add => {
+            let sums: Vec<String> = table.columns[table.key_columns..].iter().map(|column| sum(&table.name, column)).collect();
+            format!("{insert} ON CONFLICT ({}) DO UPDATE SET {}", names[..table.key_columns].join(", "), sums.join(", "))
+        }
+    }
+}
+
+fn sum(table: &str, column: &Column) -> String {
+    let (table, name) = (quote(table), quote(&column.name));
+    match column.kind {
+        ColumnKind::Decimal => format!("{name} = decimal_add({table}.{name}, excluded.{name})"),
+        _ => format!("{name} = {table}.{name} + excluded.{name}"),
+    }
+}

@@ -1,0 +1,172 @@
+//! How a view declares its tables, in words that every database understands, and the tables that are
+//! millrace's own.
+
+use crate::event::{Decimal, Millis};
+
+/// One value of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cell {
+    Null,
+    Text(String),
+    Integer(i64),
+    Decimal(Decimal),
+    Time(Millis),
+    Bytes(Vec<u8>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnKind {
+    Text { chars_max: u32 },
+    LongText,
+    Integer,
+    Decimal,
+    Time,
+    Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub kind: ColumnKind,
+    pub null: bool,
+}
+
+/// A table as a view, or millrace itself, needs it. The first `key_columns` columns are its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    pub name: String,
+    pub columns: Vec<Column>,
+    pub key_columns: usize,
+}
+
+impl Table {
+    pub fn new(name: &str, key_columns: usize, columns: &[(&str, ColumnKind)]) -> Self {
+        let columns = columns
+            .iter()
+            .map(|(name, kind)| Column {
+                name: name.trim_end_matches('?').to_owned(),
+                kind: *kind,
+                null: name.ends_with('?'),
+            })
+            .collect();
+        Self { name: name.to_owned(), columns, key_columns }
+    }
+}
+
+/// What a table held before its view: it stays, and is kept apart so that a rebuild knows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    pub view: String,
+    pub key_column: String,
+    pub amount_column: String,
+}
+
+/// A name as SQL takes it, whatever it is made of.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+const NAME: ColumnKind = ColumnKind::Text { chars_max: 255 };
+
+/// Positions: one row a view and log, moved by the claim.
+pub fn positions_table() -> Table {
+    Table::new(
+        "millrace_positions",
+        3,
+        &[("view", NAME), ("log_id", ColumnKind::Bytes), ("part", ColumnKind::Integer), ("position", ColumnKind::Integer)],
+    )
+}
+
+/// What the gate has seen: client ids (line 0, 1 line) and runs of lines of a source.
+pub fn seen_table() -> Table {
+    Table::new(
+        "millrace_seen",
+        2,
+        &[
+            ("identity", ColumnKind::Bytes),
+            ("first_line", ColumnKind::Integer),
+            ("line_count", ColumnKind::Integer),
+            ("log_id", ColumnKind::Bytes),
+            ("position", ColumnKind::Integer),
+            ("body_hash", ColumnKind::Bytes),
+            ("received", ColumnKind::Integer),
+            ("kept", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// Positions that the gate let nobody see: repeats, and the same id with another body.
+pub fn skipped_table() -> Table {
+    Table::new(
+        "millrace_skipped",
+        3,
+        &[
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            ("first_log_id", ColumnKind::Bytes),
+            ("first_position", ColumnKind::Integer),
+            ("same_body", ColumnKind::Integer),
+        ],
+    )
+}
+
+pub fn letters_table() -> Table {
+    Table::new(
+        "millrace_dead_letters",
+        1,
+        &[
+            ("id", NAME),
+            ("view", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            ("event_id", NAME),
+            ("stream", NAME),
+            ("reason", ColumnKind::LongText),
+            ("event", ColumnKind::LongText),
+            ("status", NAME),
+            ("attempts", ColumnKind::Integer),
+            ("created", ColumnKind::Integer),
+            ("updated", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// Positions that a view passed by, each with its dead letter: a rebuild passes them by as well.
+pub fn passed_table() -> Table {
+    Table::new(
+        "millrace_passed",
+        4,
+        &[("view", NAME), ("log_id", ColumnKind::Bytes), ("part", ColumnKind::Integer), ("position", ColumnKind::Integer)],
+    )
+}
+
+pub fn opening_table() -> Table {
+    Table::new("millrace_opening", 2, &[("view", NAME), ("row_key", NAME), ("amount", ColumnKind::Decimal)])
+}
+
+pub fn keys_table() -> Table {
+    Table::new(
+        "millrace_keys",
+        1,
+        &[
+            ("id", NAME),
+            ("name", NAME),
+            ("hash", ColumnKind::Bytes),
+            ("scopes", NAME),
+            ("streams", ColumnKind::LongText),
+            ("view_key?", ColumnKind::LongText),
+            ("created", ColumnKind::Integer),
+            ("revoked?", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// All that is made when a store is first opened.
+pub fn own_tables() -> Vec<Table> {
+    vec![positions_table(), seen_table(), skipped_table(), letters_table(), passed_table(), opening_table(), keys_table()]
+}
+
+/// Written into the store; a store of a later schema is refused.
+pub const SCHEMA_VERSION: i64 = 1;

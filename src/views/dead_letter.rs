@@ -1,0 +1,97 @@
+//! Dead letters: made where an event could not be applied, in the transaction that passes it by; sent
+//! again, perhaps mended, through the log, so that only the view that refused it folds it, and a rebuild
+//! does the same.
+
+use super::View;
+use super::batch::Event;
+use crate::event::{BodyHash, EventId, FieldError, Fields, LogId, Millis};
+use crate::eventlog::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry};
+use crate::gate::GATE;
+use crate::store::{Letter, LetterChange, LetterStatus, NewLetter, Store, StoreError};
+
+/// What the view's plan does to dead letters, given the events that its fold refused.
+pub fn changes(view: &View, log: LogId, events: &[Event<'_>], refused: &[(usize, String)]) -> Vec<LetterChange> {
+    let mut changes: Vec<LetterChange> =
+        refused.iter().map(|(index, reason)| of(view, log, &events[*index], reason.clone())).collect();
+    for (index, event) in events.iter().enumerate() {
+        if let (Some(id), false) = (event.letter, refused.iter().any(|(at, _)| *at == index)) {
+            changes.push(LetterChange::Applied { id, at: event.received });
+        }
+    }
+    changes
+}
+
+/// The letter that `event` becomes, or becomes again.
+pub fn of(view: &View, log: LogId, event: &Event<'_>, reason: String) -> LetterChange {
+    match event.letter {
+        Some(id) => {
+            LetterChange::Again { id, view: view.name.clone(), position: event.position, reason, at: event.received }
+        }
+        None => LetterChange::New(NewLetter {
+            id: NewLetter::id(&view.name, log, event.position),
+            view: view.name.clone(),
+            position: event.position,
+            event_id: event.id,
+            stream: view.stream.clone(),
+            reason,
+            event: event.text.to_owned(),
+            at: event.received,
+        }),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LetterError {
+    #[error("there is no dead letter `{0}`")]
+    Unknown(EventId),
+    #[error("dead letter `{id}` is {status}, not open")]
+    NotOpen { id: EventId, status: &'static str },
+    #[error("{0}")]
+    Refused(#[from] FieldError),
+    #[error("{0}")]
+    Log(#[from] AppendError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// Sends a letter again, as it is or mended.
+///
+/// The status moves first. A crash before the append leaves a letter that is `retrying` and not in the
+/// log; it can be sent again, because its identity in the log is (letter, attempt): the gate counts it
+/// once, however often it is sent.
+pub async fn retry(
+    store: &Store,
+    log: &EventLog,
+    fields: &Fields,
+    id: EventId,
+    mended: Option<String>,
+) -> Result<Letter, LetterError> {
+    let letter = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
+    if !matches!(letter.status, LetterStatus::Open | LetterStatus::Retrying) {
+        return Err(LetterError::NotOpen { id, status: letter.status.as_str() });
+    }
+    let text = mended.as_deref().unwrap_or(&letter.event);
+    fields.check(text, false)?;
+    let now = Millis::now();
+    store.move_letter(id, LetterStatus::Open, LetterStatus::Retrying, now).await?;
+    // The gate's letters were seen by no view yet: sent again they are for all of them.
+    let target = (letter.view != GATE).then_some(Retry { view: &letter.view, letter: id });
+    let header = Header { stream: &letter.stream, received: now, origin: None, chunk: None, retry: target };
+    let identity = EventId::derived("dead-letter-attempt", &id.to_string(), &letter.attempts.to_string());
+    let mut record = RecordBuilder::new(&header, true, false, text.len());
+    record.push(&Entry { client: Some((identity, BodyHash::of(text.as_bytes()))), line: 0, text });
+    log.append(&record).await?;
+    if letter.view == GATE {
+        store.move_letter(id, LetterStatus::Retrying, LetterStatus::Applied, now).await?;
+    }
+    store.letter(id).await?.ok_or(LetterError::Unknown(id))
+}
+
+/// Decides that an open letter is not to be applied. Its row stays.
+pub async fn drop_letter(store: &Store, id: EventId) -> Result<Letter, LetterError> {
+    let letter = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
+    match store.move_letter(id, LetterStatus::Open, LetterStatus::Dropped, Millis::now()).await? {
+        true => store.letter(id).await?.ok_or(LetterError::Unknown(id)),
+        false => Err(LetterError::NotOpen { id, status: letter.status.as_str() }),
+    }
+}

@@ -1,0 +1,57 @@
+//! Reading a ledger.
+
+use super::Ledger;
+use crate::event::Decimal;
+use crate::store::{Cell, Store, StoreError, quote};
+
+/// One row of a ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Balance {
+    pub key: String,
+    pub amount: Decimal,
+}
+
+impl Ledger {
+    /// `None` where the key has no row, or the view no table yet.
+    pub async fn balance(&self, store: &Store, key: &str) -> Result<Option<Balance>, StoreError> {
+        let [key_column, amount_column] = self.columns().map(quote);
+        let sql = format!("SELECT {key_column}, {amount_column} FROM {} WHERE {key_column} = ?", quote(&self.table.name));
+        match store.rows(sql, vec![Cell::Text(key.to_owned())]).await {
+            Ok(rows) => rows.into_iter().next().map(|row| self.read(row)).transpose(),
+            Err(StoreError::NoTable(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Rows in the order of their keys, after one key.
+    pub async fn balances(&self, store: &Store, after: Option<&str>, limit: usize) -> Result<Vec<Balance>, StoreError> {
+        let [key_column, amount_column] = self.columns().map(quote);
+        let (condition, parameters) = match after {
+            Some(after) => (format!("WHERE {key_column} > ?"), vec![Cell::Text(after.to_owned())]),
+            None => (String::new(), Vec::new()),
+        };
+        let table = quote(&self.table.name);
+        let sql = format!("SELECT {key_column}, {amount_column} FROM {table} {condition} ORDER BY {key_column} LIMIT {limit}");
+        match store.rows(sql, parameters).await {
+            Ok(rows) => rows.into_iter().map(|row| self.read(row)).collect(),
+            Err(StoreError::NoTable(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, row: Vec<Cell>) -> Result<Balance, StoreError> {
+        let wrong = |what: &Cell| StoreError::Blocked(format!("table `{}` holds {what:?}, which is no row of a ledger", self.table.name));
+        match <[Cell; 2]>::try_from(row) {
+            Ok([Cell::Text(key), Cell::Text(amount)]) => match amount.parse() {
+                Ok(amount) => Ok(Balance { key, amount }),
+                Err(_) => Err(wrong(&Cell::Text(amount))),
+            },
+            Ok([Cell::Text(key), Cell::Integer(amount)]) => match amount.to_string().parse() {
+                Ok(amount) => Ok(Balance { key, amount }),
+                Err(_) => Err(wrong(&Cell::Integer(amount))),
+            },
+            Ok([_, other]) => Err(wrong(&other)),
+            Err(_) => Err(wrong(&Cell::Null)),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Views: what a stream becomes. Each runs by itself: its own position, its own transaction, its own
+//! trouble. A view kind is a folder with its fold, its tables and its queries; here is the list of them.
+
+mod batch;
+mod bisect;
+mod dead_letter;
+mod ledger;
+mod rebuild;
+mod runner;
+
+use std::sync::Arc;
+
+use crate::event::Fields;
+use crate::store::{Opening, Table, Write};
+
+pub use batch::Event;
+pub use dead_letter::{LetterError, drop_letter, retry};
+pub use ledger::{Amount, Balance, Ledger};
+pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
+pub use runner::{Runner, Running};
+
+/// One view as declared.
+#[derive(Clone)]
+pub struct View {
+    pub name: String,
+    pub stream: String,
+    pub kind: ViewKind,
+}
+
+/// A closed set; each kind has a folder.
+#[derive(Clone)]
+pub enum ViewKind {
+    Ledger(Ledger),
+}
+
+/// What a fold makes of a batch: rows, and the events it could not read, with the reason.
+#[derive(Default)]
+pub struct Folded {
+    pub writes: Vec<Write>,
+    pub refused: Vec<(usize, String)>,
+}
+
+impl View {
+    fn fold(&self, fields: &Fields, events: &[Event<'_>]) -> Folded {
+        match &self.kind {
+            ViewKind::Ledger(ledger) => ledger.fold(fields, events),
+        }
+    }
+
+    fn table(&self) -> Arc<Table> {
+        match &self.kind {
+            ViewKind::Ledger(ledger) => ledger.table(),
+        }
+    }
+
+    fn opening(&self) -> Option<Opening> {
+        match &self.kind {
+            ViewKind::Ledger(ledger) => Some(ledger.opening(&self.name)),
+        }
+    }
+}

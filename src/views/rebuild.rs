@@ -1,0 +1,228 @@
+//! Folding the log afresh, beside a view that goes on: `compare` says where the view differs from what
+//! the log makes, `rebuild` adds the difference. What a table held before its view counts as it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::batch::{BatchError, BatchLimits, BatchReader, Wanted};
+use super::{Balance, Ledger, Running, ViewKind};
+use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REFUSALS_LISTED_MAX};
+use crate::event::{Decimal, LogId};
+use crate::eventlog::EventLog;
+use crate::store::{Cell, Claim, Plan, Store, StoreError, Verb, Write, quote};
+
+const PAGE_ROWS: usize = 10_000;
+/// Follows a view's name where its shadow is meant.
+const SHADOW: &str = "~shadow";
+
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    #[error("the log begins at position {0}: what came before is no longer in it, so that the view cannot be made from it")]
+    HistoryGone(u64),
+    #[error("view `{0}` is fed by several logs, of which only one is here")]
+    SeveralLogs(String),
+    #[error("view `{0}` has ended")]
+    Ended(String),
+    #[error("{0}")]
+    Batch(#[from] BatchError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub key: String,
+    /// `None` where the row is missing.
+    pub has: Option<Decimal>,
+    pub should_have: Decimal,
+}
+
+/// What a comparison found at one position.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub position: u64,
+    pub keys: u64,
+    pub difference_count: u64,
+    /// The first of them.
+    pub differences: Vec<Difference>,
+}
+
+/// Compares. Blocks for as long as folding the log takes.
+pub fn compare(view: &Running, log: &EventLog, store: &Store, runtime: &Handle) -> Result<Report, RebuildError> {
+    Fresh::new(view, log, store, runtime)?.run(|_, _| Ok(()))
+}
+
+/// Compares, and adds what is missing, under the view's claim. Run again after a crash, it finds what is
+/// still missing.
+pub fn rebuild(view: &Running, log: &EventLog, store: &Store, runtime: &Handle) -> Result<Report, RebuildError> {
+    let ViewKind::Ledger(ledger) = &view.view.kind;
+    let table = ledger.table();
+    runtime.block_on(store.make_table(table.as_ref().clone()))?;
+    Fresh::new(view, log, store, runtime)?.run(|position, differences| {
+        let claim = Claim { view: view.view.name.clone(), log: log.id(), from: position, to: position };
+        let mut plan = Plan::new(claim);
+        let row = |difference: &Difference| {
+            let missing = difference.should_have.checked_sub(difference.has.unwrap_or_default());
+            [Cell::Text(difference.key.clone()), Cell::Decimal(missing.unwrap_or_default())]
+        };
+        let cells = differences.iter().flat_map(row).collect();
+        plan.writes.push(Write { table: Arc::clone(&table), verb: Verb::Add, cells });
+        runtime.block_on(store.apply(Arc::new(plan)))?;
+        Ok(())
+    })
+}
+
+/// The log folded into a table of its own.
+struct Fresh<'a> {
+    view: &'a Running,
+    log: &'a EventLog,
+    store: &'a Store,
+    runtime: &'a Handle,
+    ledger: &'a Ledger,
+    shadow: Ledger,
+    name: String,
+    at: u64,
+}
+
+impl<'a> Fresh<'a> {
+    fn new(view: &'a Running, log: &'a EventLog, store: &'a Store, runtime: &'a Handle) -> Result<Self, RebuildError> {
+        if log.begin() > 0 {
+            return Err(RebuildError::HistoryGone(log.begin()));
+        }
+        let name = &view.view.name;
+        let positions = runtime.block_on(store.positions())?;
+        if positions.iter().any(|row| row.view == *name && row.log != log.id()) {
+            return Err(RebuildError::SeveralLogs(name.clone()));
+        }
+        let ViewKind::Ledger(ledger) = &view.view.kind;
+        let shadow = ledger.in_table(&format!("millrace_shadow_{name}"));
+        Ok(Self { view, log, store, runtime, ledger, shadow, name: format!("{name}{SHADOW}"), at: 0 })
+    }
+
+    fn run(mut self, mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>) -> Result<Report, RebuildError> {
+        self.clear()?;
+        let table = self.shadow.table().as_ref().clone();
+        self.runtime.block_on(self.store.begin_view(self.claim(0), Some(table), None))?;
+        // Most of the way while the view goes on, the rest while it is held.
+        let position = self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
+        self.fold_until(position)?;
+        let held = self.runtime.block_on(self.view.hold()).ok_or_else(|| RebuildError::Ended(self.view.view.name.clone()))?;
+        let stored = self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
+        self.fold_until(stored)?;
+        let report = self.differences(stored, mend)?;
+        drop(held);
+        self.clear()?;
+        Ok(report)
+    }
+
+    fn clear(&self) -> Result<(), RebuildError> {
+        let drop = format!("DROP TABLE IF EXISTS {}", quote(&self.shadow.table().name));
+        self.runtime.block_on(self.store.change(drop, Vec::new()))?;
+        let forget = "DELETE FROM millrace_positions WHERE view = ?".to_owned();
+        self.runtime.block_on(self.store.change(forget, vec![Cell::Text(self.name.clone())]))?;
+        Ok(())
+    }
+
+    fn claim(&self, to: u64) -> Claim {
+        Claim { view: self.name.clone(), log: self.log.id(), from: self.at, to }
+    }
+
+    fn fold_until(&mut self, until: u64) -> Result<(), RebuildError> {
+        let mut reader = BatchReader::new(self.log, self.store, self.runtime);
+        let (name, log): (&str, LogId) = (&self.view.view.name, self.log.id());
+        while self.at < until {
+            let limits = BatchLimits { until, events_max: BATCH_EVENTS_MAX, bytes_max: BATCH_BYTES_MAX };
+            let read = reader.records(self.at, BATCH_BYTES_MAX)?;
+            let mut batch = read.batch(Wanted { view: name, stream: &self.view.view.stream }, limits)?;
+            let passed = self.runtime.block_on(self.store.passed_positions(name, log, self.at, batch.span.end))?;
+            batch.events.retain(|event| passed.binary_search(&event.position).is_err());
+            let mut plan = Plan::new(self.claim(batch.span.end));
+            plan.writes = self.shadow.fold(&self.view.fields, &batch.events).writes;
+            self.runtime.block_on(self.store.apply(Arc::new(plan)))?;
+            self.at = batch.span.end;
+        }
+        Ok(())
+    }
+
+    /// Walks the view, its opening and its shadow together, in the order of their keys, a page at a time.
+    fn differences(
+        &self,
+        position: u64,
+        mut mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
+    ) -> Result<Report, RebuildError> {
+        let mut report = Report { position, ..Report::default() };
+        let mut after: Option<String> = None;
+        loop {
+            let sides = [
+                self.runtime.block_on(self.ledger.balances(self.store, after.as_deref(), PAGE_ROWS))?,
+                self.runtime.block_on(self.shadow.balances(self.store, after.as_deref(), PAGE_ROWS))?,
+                self.opening(after.as_deref())?,
+            ];
+            let Some(last) = page_end(&sides) else { break };
+            let page = merge(sides, &last);
+            report.keys += page.len() as u64;
+            let found: Vec<Difference> =
+                page.into_iter().filter(|row| row.has != Some(row.should_have)).collect();
+            if !found.is_empty() {
+                mend(position, &found)?;
+            }
+            report.difference_count += found.len() as u64;
+            let room = REFUSALS_LISTED_MAX - report.differences.len();
+            report.differences.extend(found.into_iter().take(room));
+            after = Some(last);
+        }
+        Ok(report)
+    }
+
+    fn opening(&self, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
+        let sql = format!("SELECT row_key, amount FROM millrace_opening WHERE view = ? AND row_key > ? ORDER BY row_key LIMIT {PAGE_ROWS}");
+        let parameters = vec![Cell::Text(self.view.view.name.clone()), Cell::Text(after.unwrap_or_default().to_owned())];
+        let rows = self.runtime.block_on(self.store.rows(sql, parameters))?;
+        let balance = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
+            Ok([Cell::Text(key), Cell::Text(amount)]) => Some(Balance { key, amount: amount.parse().ok()? }),
+            _ => None,
+        };
+        Ok(rows.into_iter().filter_map(balance).collect())
+    }
+}
+
+/// The last key that all sides have been read up to: the smallest end among the full pages. `None` when
+/// all is read.
+fn page_end(sides: &[Vec<Balance>; 3]) -> Option<String> {
+    let full = sides.iter().filter(|side| side.len() == PAGE_ROWS).filter_map(|side| side.last()).map(|row| &row.key).min();
+    full.or_else(|| sides.iter().filter_map(|side| side.last()).map(|row| &row.key).max()).cloned()
+}
+
+fn merge([view, shadow, opening]: [Vec<Balance>; 3], last: &str) -> Vec<Difference> {
+    let mut rows: BTreeMap<String, (Option<Decimal>, Decimal)> = BTreeMap::new();
+    let within = |rows: Vec<Balance>| rows.into_iter().filter(|row| row.key.as_str() <= last);
+    for row in within(view) {
+        rows.entry(row.key).or_default().0 = Some(row.amount);
+    }
+    for row in within(shadow).chain(within(opening)) {
+        let should = &mut rows.entry(row.key).or_default().1;
+        *should = should.checked_add(row.amount).unwrap_or(*should);
+    }
+    rows.into_iter().map(|(key, (has, should_have))| Difference { key, has, should_have }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(rows: &[(&str, &str)]) -> Vec<Balance> {
+        rows.iter().map(|(key, amount)| Balance { key: (*key).to_owned(), amount: amount.parse().expect("a number") }).collect()
+    }
+
+    #[test]
+    fn a_view_should_have_its_opening_and_what_the_log_makes() {
+        let sides = [side(&[("a", "3"), ("b", "1")]), side(&[("a", "1"), ("c", "2.5")]), side(&[("a", "2"), ("b", "1")])];
+        let last = page_end(&sides).expect("rows");
+        let rows = merge(sides, &last);
+        let found: Vec<(&str, bool)> = rows.iter().map(|row| (row.key.as_str(), row.has == Some(row.should_have))).collect();
+        assert_eq!(found, [("a", true), ("b", true), ("c", false)]);
+        assert_eq!(rows[2], Difference { key: "c".to_owned(), has: None, should_have: "2.5".parse().expect("a number") });
+    }
+}

@@ -1,0 +1,314 @@
+//! Runs one view: read what has passed the gate, fold it, apply it under the claim, publish how far it
+//! came. A thread a view, because reading and folding block; the store's answers are awaited on it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use super::View;
+use super::batch::{Batch, BatchLimits, BatchReader, Event, Wanted};
+use super::bisect::Bisect;
+use super::dead_letter;
+use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DEAD_IN_A_ROW_MAX, PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX};
+use crate::event::{Applied, Fields, Stalled, Stop};
+use crate::eventlog::EventLog;
+use crate::gate::Gate;
+use crate::store::{Claim, LetterChange, Plan, Store, StoreError};
+
+/// What a runner is made of.
+pub struct Runner {
+    pub view: View,
+    pub fields: Arc<Fields>,
+    pub log: EventLog,
+    pub store: Store,
+    pub gate: Gate,
+    pub progress: watch::Sender<Applied>,
+    /// Shared by all views: what batches may hold in memory at one time.
+    pub budget: Arc<Semaphore>,
+    pub stop: Stop,
+    pub runtime: Handle,
+}
+
+/// A view that runs.
+#[derive(Clone)]
+pub struct Running {
+    pub view: View,
+    pub fields: Arc<Fields>,
+    holds: mpsc::Sender<oneshot::Sender<Held>>,
+}
+
+/// The view stands still at `position` until this is dropped.
+pub struct Held {
+    pub position: u64,
+    _release: oneshot::Sender<()>,
+}
+
+impl Running {
+    /// Lets the view finish what it does and stand still; `None` if it has ended.
+    pub async fn hold(&self) -> Option<Held> {
+        let (sender, receiver) = oneshot::channel();
+        self.holds.send(sender).await.ok()?;
+        receiver.await.ok()
+    }
+}
+
+/// Why a runner stands still until a person, or a later look, says otherwise.
+struct Pause(String);
+
+impl<E: std::error::Error> From<E> for Pause {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Where the view is, beyond what its store knows.
+struct State {
+    reader: BatchReader,
+    holds: mpsc::Receiver<oneshot::Sender<Held>>,
+    stored: u64,
+    at: u64,
+    begun: bool,
+    dead_in_a_row: usize,
+}
+
+impl Runner {
+    pub fn start(self) -> std::io::Result<(Running, JoinHandle<()>)> {
+        let (sender, holds) = mpsc::channel(1);
+        let running = Running { view: self.view.clone(), fields: Arc::clone(&self.fields), holds: sender };
+        let reader = BatchReader::new(&self.log, &self.store, &self.runtime);
+        let state = State { reader, holds, stored: 0, at: 0, begun: false, dead_in_a_row: 0 };
+        let name = format!("view-{}", self.view.name);
+        let thread = std::thread::Builder::new().name(name).spawn(move || self.run(state))?;
+        Ok((running, thread))
+    }
+
+    fn run(self, mut state: State) {
+        while !self.stop.asked() {
+            match self.locate(&mut state).and_then(|()| self.follow(&mut state)) {
+                Ok(()) => break,
+                Err(Pause(reason)) => self.pause(&mut state, &reason),
+            }
+        }
+        if state.begun && state.at > state.stored {
+            // Only saves the next start some reading of other streams' events.
+            let _ = self.runtime.block_on(self.store.apply(Arc::new(Plan::new(self.claim(&state, state.at)))));
+        }
+    }
+
+    /// Takes the position from the store, which alone knows it.
+    fn locate(&self, state: &mut State) -> Result<(), Pause> {
+        let stored = self.runtime.block_on(self.store.position(&self.view.name, self.log.id()))?;
+        state.begun = false;
+        state.stored = stored.unwrap_or_else(|| self.log.begin());
+        state.at = state.stored;
+        if stored.is_some() {
+            self.begin(state)?;
+        }
+        self.publish(state);
+        Ok(())
+    }
+
+    /// Makes or checks the table: at the first event, and whenever the view begins to run again.
+    fn begin(&self, state: &mut State) -> Result<(), Pause> {
+        let table = self.view.table().as_ref().clone();
+        let claim = self.claim(state, state.stored);
+        self.runtime.block_on(self.store.begin_view(claim, Some(table), self.view.opening()))?;
+        state.begun = true;
+        Ok(())
+    }
+
+    fn follow(&self, state: &mut State) -> Result<(), Pause> {
+        let mut passed = self.gate.follow();
+        loop {
+            let at = state.at;
+            let news = async {
+                tokio::select! {
+                    () = self.stop.wait() => News::Stop,
+                    Some(hold) = state.holds.recv() => News::Hold(hold),
+                    further = passed.wait_for(|passed| *passed > at) => further.map_or(News::Stop, |passed| News::Passed(*passed)),
+                }
+            };
+            match self.runtime.block_on(news) {
+                News::Stop => return Ok(()),
+                News::Hold(answer) => self.stand_still(state, answer),
+                News::Passed(end) => self.step(state, end)?,
+            }
+        }
+    }
+
+    fn stand_still(&self, state: &State, answer: oneshot::Sender<Held>) {
+        let (release, released) = oneshot::channel();
+        if answer.send(Held { position: state.at, _release: release }).is_ok() {
+            tracing::info!(view = self.view.name, position = state.at, "view is held");
+            // Dropped is how it is released.
+            let _ = self.runtime.block_on(released);
+            tracing::info!(view = self.view.name, "view goes on");
+        }
+    }
+
+    /// One batch.
+    fn step(&self, state: &mut State, end: u64) -> Result<(), Pause> {
+        let _share = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32))?;
+        let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
+        let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX, bytes_max: BATCH_BYTES_MAX };
+        // The reader leaves the state for as long as the batch borrows its buffer.
+        let at = state.at;
+        let State { reader, stored, begun, dead_in_a_row, .. } = state;
+        let read = reader.records(at, limits.bytes_max)?;
+        let batch = read.batch(wanted, limits)?;
+        let mut cursor = Cursor { runner: self, stored: *stored, begun: *begun, dead_in_a_row: *dead_in_a_row };
+        let outcome = cursor.apply(&batch);
+        (*stored, *begun, *dead_in_a_row) = (cursor.stored, cursor.begun, cursor.dead_in_a_row);
+        let to = batch.span.end;
+        match outcome {
+            Ok(true) => state.at = to,
+            Ok(false) => return Ok(()),
+            Err(pause) => {
+                state.at = state.stored.max(state.at);
+                return Err(pause);
+            }
+        }
+        self.publish(state);
+        Ok(())
+    }
+
+    fn claim(&self, state: &State, to: u64) -> Claim {
+        Claim { view: self.view.name.clone(), log: self.log.id(), from: state.stored, to }
+    }
+
+    fn publish(&self, state: &State) {
+        self.progress.send_replace(Applied { position: state.at, stalled: None });
+    }
+
+    fn pause(&self, state: &mut State, reason: &str) {
+        let stalled = Stalled::Paused(reason.to_owned());
+        let first = self.progress.send_if_modified(|applied| {
+            let new = applied.stalled.as_ref() != Some(&stalled);
+            applied.stalled = Some(stalled.clone());
+            new
+        });
+        if first {
+            tracing::error!(view = self.view.name, reason, "view stands still");
+        }
+        // A held view answers also while it stands still: a rebuild may be what mends it.
+        let recheck = async {
+            tokio::select! {
+                _ = self.stop.within(PAUSE_RECHECK_INTERVAL) => None,
+                hold = state.holds.recv() => hold,
+            }
+        };
+        if let Some(answer) = self.runtime.block_on(recheck) {
+            self.stand_still(state, answer);
+        }
+    }
+}
+
+enum News {
+    Stop,
+    Hold(oneshot::Sender<Held>),
+    Passed(u64),
+}
+
+/// Applies one batch, moving the stored position part by part where the database refuses a row.
+struct Cursor<'a> {
+    runner: &'a Runner,
+    stored: u64,
+    begun: bool,
+    dead_in_a_row: usize,
+}
+
+impl Cursor<'_> {
+    /// `false` if the order to stop came first.
+    fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Pause> {
+        if batch.events.is_empty() {
+            return match self.begun && batch.span.end - self.stored > UNSAVED_POSITIONS_MAX {
+                true => Ok(self.commit(Plan::new(self.claim(batch.span.end)))??),
+                false => Ok(true),
+            };
+        }
+        if !self.begun {
+            let table = self.runner.view.table().as_ref().clone();
+            let claim = self.claim(self.stored);
+            self.runner.runtime.block_on(self.runner.store.begin_view(claim, Some(table), self.runner.view.opening()))?;
+            self.begun = true;
+        }
+        let mut bisect = Bisect::new(batch.events.len());
+        while let Some(part) = bisect.next() {
+            let end = batch.events.get(part.end).map_or(batch.span.end, |event| event.position);
+            let (plan, refused) = self.plan(&batch.events[part.clone()], end);
+            let none_applied = refused.len() == part.len();
+            if none_applied {
+                self.count_dead(refused.len(), &refused[0].1)?;
+            }
+            let applied = match self.commit(plan)? {
+                Err(StoreError::Data(_)) if bisect.refused(part.clone()) => continue,
+                Err(StoreError::Data(reason)) => {
+                    self.count_dead(1, &reason)?;
+                    let letter = dead_letter::of(&self.runner.view, self.runner.log.id(), &batch.events[part.start], reason);
+                    self.pass_by(letter, end)?
+                }
+                outcome => {
+                    if !none_applied {
+                        self.dead_in_a_row = 0;
+                    }
+                    outcome?
+                }
+            };
+            if !applied {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn plan(&self, events: &[Event<'_>], to: u64) -> (Plan, Vec<(usize, String)>) {
+        let folded = self.runner.view.fold(&self.runner.fields, events);
+        let mut plan = Plan::new(self.claim(to));
+        plan.writes = folded.writes;
+        plan.letters = dead_letter::changes(&self.runner.view, self.runner.log.id(), events, &folded.refused);
+        (plan, folded.refused)
+    }
+
+    fn pass_by(&mut self, letter: LetterChange, to: u64) -> Result<bool, Pause> {
+        let mut plan = Plan::new(self.claim(to));
+        plan.letters.push(letter);
+        Ok(self.commit(plan)??)
+    }
+
+    /// Where nothing goes through any more, the fault is not with single events: a person has to look.
+    fn count_dead(&mut self, events: usize, reason: &str) -> Result<(), Pause> {
+        let count = self.dead_in_a_row + events;
+        if count > DEAD_IN_A_ROW_MAX {
+            return Err(Pause(format!("{count} events in a row could not be applied, one of them because: {reason}")));
+        }
+        self.dead_in_a_row = count;
+        Ok(())
+    }
+
+    fn claim(&self, to: u64) -> Claim {
+        Claim { view: self.runner.view.name.clone(), log: self.runner.log.id(), from: self.stored, to }
+    }
+
+    /// `Ok(Ok(true))`: it is in the database. The outer error is for a person, the inner one to decide on.
+    fn commit(&mut self, plan: Plan) -> Result<Result<bool, StoreError>, Pause> {
+        let to = plan.claim.to;
+        let letters = plan.letters.iter().filter(|change| !matches!(change, LetterChange::Applied { .. })).count();
+        let progress = self.runner.progress.clone();
+        let waiting = move |reason: &str| {
+            progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
+        };
+        let runner = self.runner;
+        match runner.runtime.block_on(runner.store.apply_surely(Arc::new(plan), &runner.stop, waiting)) {
+            None => Ok(Ok(false)),
+            Some(Ok(_)) => {
+                self.stored = to;
+                metrics::counter!("millrace_dead_letters_total", "view" => runner.view.name.clone()).increment(letters as u64);
+                Ok(Ok(true))
+            }
+            Some(Err(error @ StoreError::Data(_))) => Ok(Err(error)),
+            Some(Err(error)) => Err(error.into()),
+        }
+    }
+}
