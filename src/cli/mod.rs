@@ -1,5 +1,7 @@
 //! The command line: one file a command, all in the same order (arguments, run, helpers).
 
+mod client;
+mod exit;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -23,10 +25,4 @@ pub fn run() -> std::process::ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => serve::run(command),
     }
-}
-
-/// One line that says what to do, and the code of failure.
-fn fail(error: &dyn std::fmt::Display) -> std::process::ExitCode {
-    eprintln!("millrace: {error}");
-    std::process::ExitCode::FAILURE
 }

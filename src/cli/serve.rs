@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::exit::{Failure, ended};
 use crate::config::{Config, Originals, Overrides, load_dotenv};
 use crate::server::{self, Settings};
 use crate::telemetry::{LogFormat, start_logging};
@@ -46,10 +47,7 @@ pub struct Serve {
 
 pub fn run(command: Serve) -> ExitCode {
     start_logging(command.log_format, command.log_level);
-    match serve(command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => super::fail(&error),
-    }
+    ended(serve(command).map_err(|error| Failure::Failed(error.to_string())))
 }
 
 fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
