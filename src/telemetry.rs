@@ -18,8 +18,12 @@ pub fn start_logging(format: LogFormat, level: tracing::Level) {
     use std::io::IsTerminal;
     let colours = std::io::stderr().is_terminal();
     let layer = match format {
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false).boxed(),
-        LogFormat::Json => fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).with_target(false).boxed(),
+        LogFormat::Text => {
+            fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false).boxed()
+        }
+        LogFormat::Json => {
+            fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).with_target(false).boxed()
+        }
     };
     let layer = layer.with_filter(LevelFilter::from_level(level));
     drop(tracing_subscriber::registry().with(layer).try_init());

@@ -106,7 +106,8 @@ impl Keys {
         let rows = store.rows(sql.to_owned(), Vec::new()).await?;
         let mut known: HashMap<[u8; 32], Arc<Key>> = rows.into_iter().filter_map(stored_key).collect();
         if let Some(literal) = literal {
-            let key = Key { id: "API_KEY".to_owned(), name: "API_KEY".to_owned(), ..Key::clone(&keys.anonymous) };
+            let key =
+                Key { id: "API_KEY".to_owned(), name: "API_KEY".to_owned(), ..Key::clone(&keys.anonymous) };
             known.insert(hash(literal), Arc::new(key));
         }
         *keys.by_hash.write().expect("no panic while holding the lock") = known;
@@ -116,8 +117,16 @@ impl Keys {
     /// Makes the first key and writes it where the command line finds it. A file that is there already,
     /// beside a store that has never heard of its key, is believed: the data folder is its owner's.
     pub async fn ensure_first(&self, path: &Path) -> Result<bool, KeyError> {
-        let unwritable = |error: std::io::Error| KeyError::Unwritable { path: path.display().to_string(), reason: error.to_string() };
-        let new = NewKey { name: "first".to_owned(), scopes: Scope::ALL.to_vec(), streams: Vec::new(), view_key: None };
+        let unwritable = |error: std::io::Error| KeyError::Unwritable {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        };
+        let new = NewKey {
+            name: "first".to_owned(),
+            scopes: Scope::ALL.to_vec(),
+            streams: Vec::new(),
+            view_key: None,
+        };
         match std::fs::read_to_string(path) {
             Ok(literal) => {
                 let sql = "SELECT id FROM millrace_keys WHERE hash = ?".to_owned();
@@ -171,7 +180,10 @@ impl Keys {
     /// `false` if there is no such key.
     pub async fn revoke(&self, id: &str) -> Result<bool, KeyError> {
         let sql = "UPDATE millrace_keys SET revoked = ? WHERE id = ? AND revoked IS NULL";
-        let changed = self.store.change(sql.to_owned(), vec![Cell::Integer(Millis::now().0), Cell::Text(id.to_owned())]).await?;
+        let changed = self
+            .store
+            .change(sql.to_owned(), vec![Cell::Integer(Millis::now().0), Cell::Text(id.to_owned())])
+            .await?;
         self.by_hash.write().expect("no panic while holding the lock").retain(|_, key| key.id != id);
         Ok(changed == 1)
     }
@@ -185,7 +197,13 @@ impl Keys {
 
     /// The key that a request shows, if it is good for `scope` and `stream`. An open door asks for none,
     /// but refuses a wrong one.
-    pub fn admit(&self, headers: &HeaderMap, scope: Scope, stream: Option<&str>, open_door: bool) -> Result<Arc<Key>, Refusal> {
+    pub fn admit(
+        &self,
+        headers: &HeaderMap,
+        scope: Scope,
+        stream: Option<&str>,
+        open_door: bool,
+    ) -> Result<Arc<Key>, Refusal> {
         let key = match (presented(headers)?, &self.open) {
             (Some(literal), open) => match (self.find(literal), open) {
                 (Some(key), _) => key,
@@ -196,7 +214,8 @@ impl Keys {
             (None, None) if open_door => return Ok(Arc::clone(&self.anonymous)),
             (None, None) => return Err(Refusal::Unauthorized),
         };
-        let for_stream = key.streams.is_empty() || stream.is_some_and(|stream| key.streams.iter().any(|one| one == stream));
+        let for_stream = key.streams.is_empty()
+            || stream.is_some_and(|stream| key.streams.iter().any(|one| one == stream));
         match key.scopes.contains(&scope) && for_stream {
             true => Ok(key),
             false => Err(Refusal::Forbidden),
@@ -248,9 +267,20 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn stored_key(row: Vec<Cell>) -> Option<([u8; 32], Arc<Key>)> {
-    let list = |text: &str| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let list =
+        |text: &str| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     match <[Cell; 7]>::try_from(row) {
-        Ok([Cell::Bytes(hash), Cell::Text(id), Cell::Text(name), Cell::Text(scopes), Cell::Text(streams), view_key, Cell::Integer(created)]) => {
+        Ok(
+            [
+                Cell::Bytes(hash),
+                Cell::Text(id),
+                Cell::Text(name),
+                Cell::Text(scopes),
+                Cell::Text(streams),
+                view_key,
+                Cell::Integer(created),
+            ],
+        ) => {
             let view_key = match view_key {
                 Cell::Text(key) => Some(key),
                 _ => None,
@@ -274,7 +304,12 @@ mod tests {
             headers.insert(name, value.parse().expect("a value"));
             presented(&headers).map(|key| key.map(str::to_owned))
         };
-        for (name, value) in [("authorization", "secret"), ("authorization", "Bearer secret"), ("authorization", "bearer  secret"), ("x-api-key", " secret")] {
+        for (name, value) in [
+            ("authorization", "secret"),
+            ("authorization", "Bearer secret"),
+            ("authorization", "bearer  secret"),
+            ("x-api-key", " secret"),
+        ] {
             assert_eq!(shown(name, value), Ok(Some("secret".to_owned())), "{name}: {value}");
         }
         assert_eq!(shown("authorization", ""), Ok(None));

@@ -39,7 +39,9 @@ pub fn known_host(headers: &HeaderMap, version: Version, hosts: &[String]) -> Re
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    let known = name == "localhost" || name.parse::<IpAddr>().is_ok() || hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let known = name == "localhost"
+        || name.parse::<IpAddr>().is_ok()
+        || hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
     if known { Ok(()) } else { Err(name.chars().take(100).collect()) }
 }
 
@@ -67,10 +69,20 @@ mod tests {
     #[test]
     fn only_known_names_are_answered() {
         let hosts = ["events.example.com".to_owned()];
-        for host in ["localhost", "localhost:8000", "127.0.0.1:1", "[::1]:8000", "192.168.1.9", "Events.Example.com:443"] {
+        for host in [
+            "localhost",
+            "localhost:8000",
+            "127.0.0.1:1",
+            "[::1]:8000",
+            "192.168.1.9",
+            "Events.Example.com:443",
+        ] {
             assert_eq!(known_host(&headers("host", host), Version::HTTP_11, &hosts), Ok(()), "{host}");
         }
-        assert_eq!(known_host(&headers("host", "evil.example:8000"), Version::HTTP_11, &hosts), Err("evil.example".to_owned()));
+        assert_eq!(
+            known_host(&headers("host", "evil.example:8000"), Version::HTTP_11, &hosts),
+            Err("evil.example".to_owned())
+        );
         assert!(known_host(&HeaderMap::new(), Version::HTTP_11, &hosts).is_err());
         assert!(known_host(&HeaderMap::new(), Version::HTTP_10, &hosts).is_ok());
     }

@@ -14,15 +14,27 @@ pub enum Refusal {
     Unauthorized,
     Forbidden,
     UnknownHost(String),
-    ContentType { expected: &'static str },
+    ContentType {
+        expected: &'static str,
+    },
     ContentEncoding,
-    TooLarge { what: &'static str, max: usize },
+    TooLarge {
+        what: &'static str,
+        max: usize,
+    },
     SlowBody,
     BrokenBody(String),
     Invalid(FieldError),
     /// Several events of one request; only the first refusals are listed.
-    InvalidMany { errors: Vec<Indexed>, count: usize, durable_lines: Option<u64> },
-    Parameter { name: &'static str, reason: String },
+    InvalidMany {
+        errors: Vec<Indexed>,
+        count: usize,
+        durable_lines: Option<u64>,
+    },
+    Parameter {
+        name: &'static str,
+        reason: String,
+    },
     NotFound(String),
     NoRoute,
     MethodNotAllowed,
@@ -60,11 +72,15 @@ impl Refusal {
             Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenBody(_) | Self::Invalid(_) | Self::InvalidMany { .. } | Self::Parameter { .. } => StatusCode::BAD_REQUEST,
+            Self::BrokenBody(_) | Self::Invalid(_) | Self::InvalidMany { .. } | Self::Parameter { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             Self::NotFound(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::QueueFull | Self::LogFailed(_) | Self::StoreUnavailable(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::QueueFull | Self::LogFailed(_) | Self::StoreUnavailable(_) | Self::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
@@ -99,7 +115,9 @@ impl Refusal {
         match self {
             Self::Unauthorized => "Unauthorized".to_owned(),
             Self::Forbidden => "Forbidden".to_owned(),
-            Self::UnknownHost(host) => format!("this server is not known as `{host}`; name it under `hosts` in the configuration"),
+            Self::UnknownHost(host) => {
+                format!("this server is not known as `{host}`; name it under `hosts` in the configuration")
+            }
             Self::ContentType { expected } => format!("Content-Type must be {expected}"),
             Self::ContentEncoding => "compressed bodies are not accepted".to_owned(),
             Self::TooLarge { what, max } => format!("{what} is larger than {max} bytes"),
@@ -149,7 +167,8 @@ impl Refusal {
             }
         }
         if let Self::Invalid(error) = self {
-            body["errors"] = serde_json::json!([{ "index": 0, "field": error.field, "reason": error.reason }]);
+            body["errors"] =
+                serde_json::json!([{ "index": 0, "field": error.field, "reason": error.reason }]);
             body["errorCount"] = serde_json::json!(1);
         }
         self.respond(body, "application/problem+json")
@@ -196,9 +215,10 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::Closed => Self::Stopping,
             StoreError::NoTable(table) => Self::NotFound(format!("table `{table}` does not exist")),
-            StoreError::Claimed { .. } | StoreError::Transient(_) | StoreError::Data(_) | StoreError::Blocked(_) => {
-                Self::StoreUnavailable(error.to_string())
-            }
+            StoreError::Claimed { .. }
+            | StoreError::Transient(_)
+            | StoreError::Data(_)
+            | StoreError::Blocked(_) => Self::StoreUnavailable(error.to_string()),
         }
     }
 }

@@ -39,7 +39,8 @@ pub struct Answer {
 
 impl Server {
     pub fn client(&self) -> Result<Client, Failure> {
-        let from_file = || std::fs::read_to_string(self.data.join("api-key")).ok().map(|key| key.trim().to_owned());
+        let from_file =
+            || std::fs::read_to_string(self.data.join("api-key")).ok().map(|key| key.trim().to_owned());
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -77,11 +78,19 @@ impl Client {
     /// Sends a request. No answer at all is a failure; a refusal is an answer.
     pub async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
         let unreachable = |error: reqwest::Error| {
-            Failure::Unreachable(format!("no answer from {}: {}; is it running? `millrace serve` starts one", self.url, root(&error)))
+            Failure::Unreachable(format!(
+                "no answer from {}: {}; is it running? `millrace serve` starts one",
+                self.url,
+                root(&error)
+            ))
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
-        let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+        let seconds = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| text.parse().ok());
         let text = response.text().await.map_err(unreachable)?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(Answer { status, retry_after: seconds.map(Duration::from_secs), body })

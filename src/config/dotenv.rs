@@ -83,9 +83,11 @@ mod tests {
 
     #[test]
     fn reads_what_dotenv_reads() {
-        let text = "# c\nPORT=3333\n export API_KEY = \"se=cret\" # x\nA='b c'\nB=plain # note\nEMPTY=\n=x\nnoise";
+        let text =
+            "# c\nPORT=3333\n export API_KEY = \"se=cret\" # x\nA='b c'\nB=plain # note\nEMPTY=\n=x\nnoise";
         let read = parse(text);
-        let expected = [("A", "b c"), ("API_KEY", "se=cret"), ("B", "plain"), ("EMPTY", ""), ("PORT", "3333")];
+        let expected =
+            [("A", "b c"), ("API_KEY", "se=cret"), ("B", "plain"), ("EMPTY", ""), ("PORT", "3333")];
         assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     }
 

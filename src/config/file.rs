@@ -93,7 +93,8 @@ impl File {
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
         let origin = |at: usize| Origin { file: name.to_owned(), line: line_of(text, at) };
         let written: Written = toml::from_str(text).map_err(|error| {
-            let origin = error.span().map_or(Origin { file: name.to_owned(), line: 0 }, |span| origin(span.start));
+            let origin =
+                error.span().map_or(Origin { file: name.to_owned(), line: 0 }, |span| origin(span.start));
             ConfigError::at(&origin, error.message().replace('\n', " "))
         })?;
         Ok(Self {
@@ -129,7 +130,11 @@ impl File {
             true => self.listen,
         };
         let listen = match &listen {
-            Some(listen) => listen.value.iter().map(|text| ListenAt::parse(text, &listen.origin)).collect::<Result<_, _>>()?,
+            Some(listen) => listen
+                .value
+                .iter()
+                .map(|text| ListenAt::parse(text, &listen.origin))
+                .collect::<Result<_, _>>()?,
             None => Vec::new(),
         };
         let mut streams = BTreeMap::new();
@@ -139,10 +144,15 @@ impl File {
         let mut views = BTreeMap::new();
         for (name, section) in &self.views {
             let view = section.value.check(name, &section.origin, &streams)?;
-            let twin = views.iter().find(|(_, other): &(_, &super::ViewConfig)| other.table() == view.table());
+            let twin =
+                views.iter().find(|(_, other): &(_, &super::ViewConfig)| other.table() == view.table());
             if let Some((other, _)) = twin {
                 let reason = format!("view `{name}` and view `{other}` both write table `{}`", view.table());
-                let later = if section.origin.file == "default.toml" { &self.views[other].origin } else { &section.origin };
+                let later = if section.origin.file == "default.toml" {
+                    &self.views[other].origin
+                } else {
+                    &section.origin
+                };
                 return Err(ConfigError::at(later, reason));
             }
             views.insert(name.clone(), view);
@@ -178,7 +188,8 @@ fn check_door(name: &str, door: &Declared<DoorSection>, config: &mut Config) -> 
     match name {
         "live_event" => {
             let access = access.unwrap_or(Access::Key);
-            config.live_event = Some(LiveEvent { stream: stream.clone(), view: view.clone(), access, public: *public });
+            config.live_event =
+                Some(LiveEvent { stream: stream.clone(), view: view.clone(), access, public: *public });
             Ok(())
         }
         _ => wrong(format!("there is no door `{name}`; there is `live_event`")),
@@ -190,7 +201,10 @@ fn declared<T>(spanned: Spanned<T>, origin: impl Fn(usize) -> Origin) -> Declare
     Declared { value: spanned.into_inner(), origin }
 }
 
-fn sections<T>(written: BTreeMap<Spanned<String>, T>, origin: impl Fn(usize) -> Origin + Copy) -> BTreeMap<String, Declared<T>> {
+fn sections<T>(
+    written: BTreeMap<Spanned<String>, T>,
+    origin: impl Fn(usize) -> Origin + Copy,
+) -> BTreeMap<String, Declared<T>> {
     let section = |(name, value): (Spanned<String>, T)| {
         let origin = origin(name.span().start);
         (name.into_inner(), Declared { value, origin })

@@ -15,7 +15,12 @@ pub struct ListenAt {
 
 impl ListenAt {
     pub fn parse(text: &str, origin: &Origin) -> Result<Self, ConfigError> {
-        let wrong = || ConfigError::at(origin, format!("`{text}` is no address to listen at, such as `localhost:8000` or `0.0.0.0:8000`"));
+        let wrong = || {
+            ConfigError::at(
+                origin,
+                format!("`{text}` is no address to listen at, such as `localhost:8000` or `0.0.0.0:8000`"),
+            )
+        };
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Self { host: Some(address.ip()), port: address.port() });
         }

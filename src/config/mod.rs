@@ -80,8 +80,10 @@ impl Config {
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut file = File::parse(DEFAULT, "default.toml")?;
         if let Some(path) = path {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() })?;
+            let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
             file.lay_over(File::parse(&text, &path.display().to_string())?);
         }
         file.check(overrides)
@@ -142,14 +144,35 @@ mod tests {
         let cases = [
             ("lisen = []", "m.toml:1: unknown field `lisen`"),
             ("\n[log]\nurl = 1", "m.toml:3: invalid type"),
-            ("[view.revenue]\nkind = \"ledger\"\nfrom = \"sales\"\namount = \"+value\"", "m.toml:1: view `revenue` is from stream `sales`, which is not declared"),
-            ("[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+amount\"", "m.toml:1: view `r` takes its amount from field `amount`, which stream `revenue` does not declare"),
-            ("[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+name\"", "m.toml:1: view `r` takes its amount from field `name`, which is neither decimal nor integer"),
-            ("[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ntable = \"users_revenue\"", "m.toml:1: view `r` and view `revenue` both write table `users_revenue`"),
-            ("[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\nby = \"name\"\namount = { add_revenue = \"+value\" }", "m.toml:1: view `r` has no amount for `subtract_revenue`, which field `name` may be"),
+            (
+                "[view.revenue]\nkind = \"ledger\"\nfrom = \"sales\"\namount = \"+value\"",
+                "m.toml:1: view `revenue` is from stream `sales`, which is not declared",
+            ),
+            (
+                "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+amount\"",
+                "m.toml:1: view `r` takes its amount from field `amount`, which stream `revenue` does not declare",
+            ),
+            (
+                "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+name\"",
+                "m.toml:1: view `r` takes its amount from field `name`, which is neither decimal nor integer",
+            ),
+            (
+                "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ntable = \"users_revenue\"",
+                "m.toml:1: view `r` and view `revenue` both write table `users_revenue`",
+            ),
+            (
+                "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\nby = \"name\"\namount = { add_revenue = \"+value\" }",
+                "m.toml:1: view `r` has no amount for `subtract_revenue`, which field `name` may be",
+            ),
             ("[stream.s]\nkey = \"k\"", "m.toml:1: stream `s` has key `k`, which is not among its fields"),
-            ("[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\" }", "m.toml:1: stream `s` has key `k`, which must be required text of at most 255 characters"),
-            ("[door.live_event]\nstream = \"x\"\nview = \"revenue\"", "m.toml:1: door `live_event` leads to stream `x`, which is not declared"),
+            (
+                "[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\" }",
+                "m.toml:1: stream `s` has key `k`, which must be required text of at most 255 characters",
+            ),
+            (
+                "[door.live_event]\nstream = \"x\"\nview = \"revenue\"",
+                "m.toml:1: door `live_event` leads to stream `x`, which is not declared",
+            ),
             ("[gate]\nwindow = \"soon\"", "m.toml:2: `soon` is no duration"),
             ("listen = [\"nowhere\"]", "m.toml:1: `nowhere` is no address to listen at"),
         ];

@@ -63,14 +63,19 @@ impl StreamSection {
         }
         let mut list = Vec::new();
         for (field, section) in &self.fields {
-            list.push(section.check(field).map_err(|reason| wrong(format!("has field `{field}`, {reason}")))?);
+            list.push(
+                section.check(field).map_err(|reason| wrong(format!("has field `{field}`, {reason}")))?,
+            );
         }
         let Some(key) = list.iter().position(|field| field.name == self.key) else {
             return Err(wrong(format!("has key `{}`, which is not among its fields", self.key)));
         };
         let fits = matches!(list[key].kind, Kind::Text { chars_max } if chars_max <= KEY_CHARS_MAX);
         if !list[key].required || !fits {
-            let reason = format!("has key `{}`, which must be required text of at most {KEY_CHARS_MAX} characters", self.key);
+            let reason = format!(
+                "has key `{}`, which must be required text of at most {KEY_CHARS_MAX} characters",
+                self.key
+            );
             return Err(wrong(reason));
         }
         Ok(Stream { name: name.to_owned(), fields: Arc::new(Fields::new(list, key)) })
@@ -87,7 +92,9 @@ impl FieldSection {
                 };
                 Kind::Text { chars_max }
             }
-            TypeName::Integer => Kind::Integer { min: self.min.unwrap_or(i64::MIN), max: self.max.unwrap_or(i64::MAX) },
+            TypeName::Integer => {
+                Kind::Integer { min: self.min.unwrap_or(i64::MIN), max: self.max.unwrap_or(i64::MAX) }
+            }
             TypeName::Decimal => Kind::Decimal,
             TypeName::Time => Kind::Time,
             TypeName::Boolean => Kind::Boolean,
@@ -97,7 +104,9 @@ impl FieldSection {
         if !self.one_of.is_empty() && !is_text {
             return Err("which is not text and cannot have `one_of`".to_owned());
         }
-        if (self.min.is_some() && !matches!(kind, Kind::Integer { .. })) || (self.max.is_some() && !is_text && !matches!(kind, Kind::Integer { .. })) {
+        if (self.min.is_some() && !matches!(kind, Kind::Integer { .. }))
+            || (self.max.is_some() && !is_text && !matches!(kind, Kind::Integer { .. }))
+        {
             return Err("to whose type `min` or `max` says nothing".to_owned());
         }
         Ok(Field { name: name.to_owned(), kind, required: self.required, one_of: self.one_of.clone() })
@@ -106,6 +115,7 @@ impl FieldSection {
 
 /// Names of streams and views go into paths and table names.
 pub fn is_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     !name.is_empty() && name.len() <= 64 && name.bytes().all(allowed)
 }

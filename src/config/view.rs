@@ -63,14 +63,22 @@ pub struct LedgerSection {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "expected \"+field\", \"-field\", or a table of them by the text of field `by`")]
+#[serde(
+    untagged,
+    expecting = "expected \"+field\", \"-field\", or a table of them by the text of field `by`"
+)]
 enum AmountSection {
     Always(String),
     By(BTreeMap<String, String>),
 }
 
 impl ViewSection {
-    pub fn check(&self, name: &str, origin: &Origin, streams: &BTreeMap<String, Stream>) -> Result<ViewConfig, ConfigError> {
+    pub fn check(
+        &self,
+        name: &str,
+        origin: &Origin,
+        streams: &BTreeMap<String, Stream>,
+    ) -> Result<ViewConfig, ConfigError> {
         let wrong = |reason: String| ConfigError::at(origin, format!("view `{name}` {reason}"));
         if !is_name(name) {
             return Err(wrong("needs a name of small letters, digits, `-` and `_`".to_owned()));
@@ -81,7 +89,9 @@ impl ViewSection {
         match self {
             Self::Ledger(section) => {
                 let stream = streams.get(&section.from);
-                let stream = stream.ok_or_else(|| wrong(format!("is from stream `{}`, which is not declared", section.from)))?;
+                let stream = stream.ok_or_else(|| {
+                    wrong(format!("is from stream `{}`, which is not declared", section.from))
+                })?;
                 let ledger = section.check(name, stream).map_err(wrong)?;
                 Ok(ViewConfig { stream: section.from.clone(), kind: ViewKindConfig::Ledger(ledger) })
             }
@@ -97,12 +107,17 @@ impl LedgerSection {
                 let (field, negative) = self.amount(amount, fields)?;
                 AmountRule::Always(field, negative)
             }
-            (AmountSection::Always(_), Some(_)) => return Err("has one amount for all, and so no use for `by`".to_owned()),
+            (AmountSection::Always(_), Some(_)) => {
+                return Err("has one amount for all, and so no use for `by`".to_owned());
+            }
             (AmountSection::By(amounts), by) => {
                 let by = by.as_deref().unwrap_or("name");
                 let field = fields.index_of(by);
-                let field = field.ok_or_else(|| format!("goes by field `{by}`, which stream `{}` does not declare", self.from))?;
-                if !matches!(fields.get(field).kind, Kind::Text { .. }) || fields.get(field).one_of.is_empty() {
+                let field = field.ok_or_else(|| {
+                    format!("goes by field `{by}`, which stream `{}` does not declare", self.from)
+                })?;
+                if !matches!(fields.get(field).kind, Kind::Text { .. }) || fields.get(field).one_of.is_empty()
+                {
                     return Err(format!("goes by field `{by}`, which must be text with `one_of`"));
                 }
                 for text in &fields.get(field).one_of {
@@ -110,12 +125,17 @@ impl LedgerSection {
                         return Err(format!("has no amount for `{text}`, which field `{by}` may be"));
                     }
                 }
-                let amounts = amounts.iter().map(|(text, amount)| Ok((text.clone(), self.amount(amount, fields)?)));
+                let amounts =
+                    amounts.iter().map(|(text, amount)| Ok((text.clone(), self.amount(amount, fields)?)));
                 AmountRule::By { field, amounts: amounts.collect::<Result<_, String>>()? }
             }
         };
         let table = self.table.clone().unwrap_or_else(|| name.replace('-', "_"));
-        if table.is_empty() || table.starts_with("millrace_") || table.starts_with("sqlite_") || table.contains('\0') {
+        if table.is_empty()
+            || table.starts_with("millrace_")
+            || table.starts_with("sqlite_")
+            || table.contains('\0')
+        {
             return Err(format!("cannot have table `{table}`"));
         }
         Ok(LedgerConfig {
@@ -134,10 +154,14 @@ impl LedgerSection {
             _ => return Err(format!("has amount `{text}`, which is neither `+field` nor `-field`")),
         };
         let index = fields.index_of(field);
-        let index = index.ok_or_else(|| format!("takes its amount from field `{field}`, which stream `{}` does not declare", self.from))?;
+        let index = index.ok_or_else(|| {
+            format!("takes its amount from field `{field}`, which stream `{}` does not declare", self.from)
+        })?;
         match fields.get(index).kind {
             Kind::Decimal | Kind::Integer { .. } if fields.get(index).required => Ok((index, negative)),
-            Kind::Decimal | Kind::Integer { .. } => Err(format!("takes its amount from field `{field}`, which must be required")),
+            Kind::Decimal | Kind::Integer { .. } => {
+                Err(format!("takes its amount from field `{field}`, which must be required"))
+            }
             _ => Err(format!("takes its amount from field `{field}`, which is neither decimal nor integer")),
         }
     }

@@ -30,7 +30,9 @@ pub fn expect_json(headers: &HeaderMap) -> Result<(), Refusal> {
 /// The next piece of a body; `None` at its end.
 pub async fn piece(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
     loop {
-        let frame = tokio::time::timeout(BODY_IDLE_DURATION_MAX, body.frame()).await.map_err(|_| Refusal::SlowBody)?;
+        let frame = tokio::time::timeout(BODY_IDLE_DURATION_MAX, body.frame())
+            .await
+            .map_err(|_| Refusal::SlowBody)?;
         match frame {
             None => return Ok(None),
             Some(Err(error)) => return Err(Refusal::BrokenBody(error.to_string())),
@@ -46,7 +48,10 @@ pub async fn piece(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
 /// A whole body of at most `max` bytes. What is announced as larger is refused unread.
 pub async fn whole(headers: &HeaderMap, mut body: Body, max: usize) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::TooLarge { what: "the body", max };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse().ok());
     if announced.is_some_and(|length: u64| length > max as u64) {
         return Err(too_large());
     }
@@ -68,5 +73,6 @@ pub async fn whole(headers: &HeaderMap, mut body: Body, max: usize) -> Result<By
 }
 
 pub fn utf8(bytes: &[u8]) -> Result<&str, FieldError> {
-    std::str::from_utf8(bytes).map_err(|_| FieldError { field: String::new(), reason: "is not valid UTF-8".to_owned() })
+    std::str::from_utf8(bytes)
+        .map_err(|_| FieldError { field: String::new(), reason: "is not valid UTF-8".to_owned() })
 }

@@ -28,7 +28,12 @@ pub fn routes(door: LiveEvent) -> Router {
     Router::new().route("/liveEvent", post(receive).fallback(wrong_method)).with_state(door)
 }
 
-async fn receive(State(door): State<LiveEvent>, Extension(peer): Extension<Peer>, headers: HeaderMap, body: Body) -> Response {
+async fn receive(
+    State(door): State<LiveEvent>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     match admit(&door, peer, &headers, body).await {
         Ok(id) => {
             let answer = format!(r#"{{"message":"Event received","eventId":"{id}"}}"#);
@@ -47,7 +52,8 @@ async fn admit(door: &LiveEvent, peer: Peer, headers: &HeaderMap, body: Body) ->
     let text = body::utf8(&bytes)?;
     // A body's `id` is data in this contract: a bare repeat is a new event.
     intake.fields(&door.stream)?.check(text, false)?;
-    let mut record = RecordBuilder::new(&intake.header(&door.stream, peer, headers), false, false, text.len());
+    let mut record =
+        RecordBuilder::new(&intake.header(&door.stream, peer, headers), false, false, text.len());
     record.push(&Entry { client: None, line: 0, text });
     let position = intake.log.append(&record).await?;
     intake.count(&door.stream, 1);

@@ -3,8 +3,8 @@
 
 mod body;
 pub mod live_event;
-mod ndjson;
 pub mod native;
+mod ndjson;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

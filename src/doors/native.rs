@@ -17,7 +17,8 @@ use serde_json::value::RawValue;
 use super::{Intake, body, ndjson};
 use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope};
 use crate::event::limits::{
-    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, CLIENT_ID_CHARS_MAX, EVENT_BYTES_MAX, REFUSALS_LISTED_MAX, WAIT_APPLIED_DURATION_MAX,
+    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, CLIENT_ID_CHARS_MAX, EVENT_BYTES_MAX, REFUSALS_LISTED_MAX,
+    WAIT_APPLIED_DURATION_MAX,
 };
 use crate::event::{BodyHash, EventId, FieldError, Stalled};
 use crate::eventlog::{Entry, RecordBuilder};
@@ -74,7 +75,8 @@ async fn receive(
         let key = intake.keys.admit(&headers, Scope::Send, Some(&stream), false)?;
         let Query(options) =
             options.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
-        let request = Request { intake: &intake, key: &key, stream: &stream, peer, headers: &headers, options };
+        let request =
+            Request { intake: &intake, key: &key, stream: &stream, peer, headers: &headers, options };
         intake.fields(&stream)?;
         let kind = body::content_type(&headers)?;
         if kind.eq_ignore_ascii_case(LINES) {
@@ -130,7 +132,10 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
     let (mut clients, mut errors, mut count) = (Vec::with_capacity(texts.len()), Vec::new(), 0);
     for (index, text) in texts.iter().enumerate() {
         let checked = match text.len() > EVENT_BYTES_MAX {
-            true => Err(FieldError { field: String::new(), reason: format!("is larger than {EVENT_BYTES_MAX} bytes") }),
+            true => Err(FieldError {
+                field: String::new(),
+                reason: format!("is larger than {EVENT_BYTES_MAX} bytes"),
+            }),
             false => fields.check(text, true),
         };
         match checked {
@@ -194,10 +199,16 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 fn array(text: &str) -> Result<Vec<&str>, Refusal> {
     let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
-        Refusal::Invalid(FieldError { field: String::new(), reason: message.split(" at line ").next().unwrap_or_default().to_owned() })
+        Refusal::Invalid(FieldError {
+            field: String::new(),
+            reason: message.split(" at line ").next().unwrap_or_default().to_owned(),
+        })
     })?;
     match items.len() > ARRAY_EVENTS_MAX {
-        true => Err(Refusal::TooLarge { what: "an array of more than 10000 events; send it as lines (application/x-ndjson): it", max: BODY_BYTES_MAX }),
+        true => Err(Refusal::TooLarge {
+            what: "an array of more than 10000 events; send it as lines (application/x-ndjson): it",
+            max: BODY_BYTES_MAX,
+        }),
         false => Ok(items.into_iter().map(RawValue::get).collect()),
     }
 }

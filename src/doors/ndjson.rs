@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use super::native::{Check, Request, answer, finish, idempotency_key, named};
 use super::body;
+use super::native::{Check, Request, answer, finish, idempotency_key, named};
 use crate::admit::{Indexed, Place, Refusal};
 use crate::event::limits::{CHUNK_LINES_MAX, EVENT_BYTES_MAX, REFUSALS_LISTED_MAX};
 use crate::event::{BodyHash, SourceId};
@@ -38,8 +38,14 @@ struct Taken {
 pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, Refusal> {
     let (source, first_line) = source(request)?;
     let mut lines = Lines::default();
-    let mut taken =
-        Taken { next_line: first_line, durable_lines: 0, accepted: 0, refused: 0, errors: Vec::new(), end: 0 };
+    let mut taken = Taken {
+        next_line: first_line,
+        durable_lines: 0,
+        accepted: 0,
+        refused: 0,
+        errors: Vec::new(),
+        end: 0,
+    };
     let mut pending = None;
     loop {
         let whole = lines.fill(&mut body).await;
@@ -53,7 +59,9 @@ pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, 
         };
         let Some(chunk) = chunk else { break };
         let checked = match lines.bytes[chunk.clone()].len() > CHUNK_BYTES_QUICK {
-            true => tokio::task::block_in_place(|| check(request, &source, &mut taken, &lines.bytes[chunk.clone()])),
+            true => tokio::task::block_in_place(|| {
+                check(request, &source, &mut taken, &lines.bytes[chunk.clone()])
+            }),
             false => check(request, &source, &mut taken, &lines.bytes[chunk.clone()]),
         };
         settle(request, &mut taken, pending.take()).await?;
@@ -110,10 +118,15 @@ fn with_durable(refusal: Refusal, taken: &Taken) -> Refusal {
 /// `Millrace-Source` and `Millrace-First-Line`, or an `Idempotency-Key` for lines that have no ids.
 fn source(request: &Request<'_>) -> Result<(Option<Source>, u64), Refusal> {
     let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-    let derived = |kind: &str, name: &str| SourceId::derived(request.stream, &request.key.name, &format!("{kind}:{name}"));
+    let derived = |kind: &str, name: &str| {
+        SourceId::derived(request.stream, &request.key.name, &format!("{kind}:{name}"))
+    };
     if let Some(name) = header("millrace-source") {
         let first = header("millrace-first-line").unwrap_or("1");
-        let wrong = || Refusal::Parameter { name: "Millrace-First-Line", reason: "expected a line number from 1".to_owned() };
+        let wrong = || Refusal::Parameter {
+            name: "Millrace-First-Line",
+            reason: "expected a line number from 1".to_owned(),
+        };
         let first = first.parse::<u64>().ok().filter(|line| (1..1 << 60).contains(line)).ok_or_else(wrong)?;
         return Ok((Some(Source { id: derived("source", name), kept: true }), first));
     }
@@ -126,10 +139,16 @@ struct Checked {
     lines: u64,
 }
 
-fn check(request: &Request<'_>, source: &Option<Source>, taken: &mut Taken, chunk: &[u8]) -> Result<Checked, Refusal> {
+fn check(
+    request: &Request<'_>,
+    source: &Option<Source>,
+    taken: &mut Taken,
+    chunk: &[u8],
+) -> Result<Checked, Refusal> {
     let fields = request.intake.fields(request.stream)?;
     let first_line = taken.next_line;
-    let (mut entries, mut errors, mut count, mut lines) = (Vec::with_capacity(CHUNK_LINES_MAX), Vec::new(), 0_usize, 0_u32);
+    let (mut entries, mut errors, mut count, mut lines) =
+        (Vec::with_capacity(CHUNK_LINES_MAX), Vec::new(), 0_usize, 0_u32);
     for line in chunk.split(|byte| *byte == b'\n') {
         let at = lines;
         lines += 1;
@@ -140,7 +159,8 @@ fn check(request: &Request<'_>, source: &Option<Source>, taken: &mut Taken, chun
         if line.len() > EVENT_BYTES_MAX {
             return Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX });
         }
-        let admitted = body::utf8(line).and_then(|text| fields.check(text, true).map(|checked| (text, checked)));
+        let admitted =
+            body::utf8(line).and_then(|text| fields.check(text, true).map(|checked| (text, checked)));
         match admitted {
             Ok((text, checked)) => {
                 let client = checked.client_id.map(|id| named(request, &id, text));

@@ -27,8 +27,13 @@ pub struct Field {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    Text { chars_max: u32 },
-    Integer { min: i64, max: i64 },
+    Text {
+        chars_max: u32,
+    },
+    Integer {
+        min: i64,
+        max: i64,
+    },
     Decimal,
     Time,
     Boolean,
@@ -126,7 +131,12 @@ impl Fields {
     }
 
     /// Reads the fields `wanted` of an event that a door has let in, in that order.
-    pub fn read<'a>(&self, text: &'a str, wanted: &[usize], into: &mut Vec<Value<'a>>) -> Result<(), FieldError> {
+    pub fn read<'a>(
+        &self,
+        text: &'a str,
+        wanted: &[usize],
+        into: &mut Vec<Value<'a>>,
+    ) -> Result<(), FieldError> {
         into.clear();
         into.resize(wanted.len(), Value::Absent);
         let mut met = 0_u64;
@@ -200,7 +210,11 @@ impl Field {
                     None => return Err(expected("text")),
                 };
                 let short = text.len() <= chars_max as usize || text.chars().count() <= chars_max as usize;
-                if short { Ok(Value::Text(text)) } else { Err(format!("is longer than {chars_max} characters")) }
+                if short {
+                    Ok(Value::Text(text))
+                } else {
+                    Err(format!("is longer than {chars_max} characters"))
+                }
             }
             Kind::Integer { min, max } => match raw.parse::<i64>() {
                 Ok(value) if (min..=max).contains(&value) => Ok(Value::Integer(value)),
@@ -208,7 +222,9 @@ impl Field {
                 Err(_) if number && is_integer(raw) => Err(format!("must be between {min} and {max}")),
                 Err(_) => Err(expected("an integer")),
             },
-            Kind::Decimal if number => Decimal::amount(raw).map(Value::Decimal).map_err(|error| error.to_string()),
+            Kind::Decimal if number => {
+                Decimal::amount(raw).map(Value::Decimal).map_err(|error| error.to_string())
+            }
             Kind::Decimal => Err(expected("a number")),
             Kind::Time => {
                 let time = match text_of(raw)? {
@@ -240,7 +256,8 @@ mod tests {
     use super::*;
 
     fn sale() -> Fields {
-        let field = |name: &str, kind, required| Field { name: name.to_owned(), kind, required, one_of: Vec::new() };
+        let field =
+            |name: &str, kind, required| Field { name: name.to_owned(), kind, required, one_of: Vec::new() };
         let mut list = vec![
             field("userId", Kind::Text { chars_max: 8 }, true),
             field("name", Kind::Text { chars_max: 20 }, true),
@@ -268,10 +285,16 @@ mod tests {
             (r#"{"userId":"a\ud800","name":"add","value":1}"#, "userId: contains a broken escape"),
             (r#"{"userId":"a","name":"give","value":1}"#, "name: must be one of `add`, `sub`"),
             (r#"{"userId":"a","name":"add","value":"1"}"#, "value: expected a number, got text"),
-            (r#"{"userId":"a","name":"add","value":1e400}"#, "value: has more than 15 digits before the point"),
+            (
+                r#"{"userId":"a","name":"add","value":1e400}"#,
+                "value: has more than 15 digits before the point",
+            ),
             (r#"{"userId":"a","name":"add","value":1,"value":2}"#, "value: is given twice"),
             (r#"{"userId":"a","name":"add","value":1,"x":1,"x":1}"#, "x: is given twice"),
-            (r#"{"userId":"a","name":"add","value":1,"at":"soon"}"#, "at: expected a time such as 2025-11-01T10:00:00Z, 2025-11-01 or epoch milliseconds"),
+            (
+                r#"{"userId":"a","name":"add","value":1,"at":"soon"}"#,
+                "at: expected a time such as 2025-11-01T10:00:00Z, 2025-11-01 or epoch milliseconds",
+            ),
             (r#"{"userId":"a","name":"add","value":1,"x":"\u0000"}"#, "x: contains a NUL character"),
             (r#"{"userId":"a","name":"add","value":1,"id":{}}"#, "id: expected text, got an object"),
             (r"[1]", "expected a JSON object, got an array"),
@@ -287,7 +310,11 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_refused_without_recursion() {
-        let deep = format!(r#"{{"userId":"a","name":"add","value":1,"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        let deep = format!(
+            r#"{{"userId":"a","name":"add","value":1,"x":{}{}}}"#,
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
         assert_eq!(refusal(&deep), "x: is nested deeper than 64");
     }
 

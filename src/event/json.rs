@@ -10,7 +10,10 @@ use serde_json::value::RawValue;
 use super::limits::JSON_DEPTH_MAX;
 
 /// Calls `each` with every top-level key and the raw text of its value, in order.
-pub fn walk_object<'a>(text: &'a str, each: impl FnMut(Cow<'a, str>, &'a str) -> Result<(), String>) -> Result<(), String> {
+pub fn walk_object<'a>(
+    text: &'a str,
+    each: impl FnMut(Cow<'a, str>, &'a str) -> Result<(), String>,
+) -> Result<(), String> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err(format!("expected a JSON object, got {}", kind_of(text.trim_ascii_start())));
     }

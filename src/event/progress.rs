@@ -54,7 +54,11 @@ impl Progress {
     pub async fn reached(&self, stream: &str, end: u64, patience: Duration) -> bool {
         let receivers: Vec<watch::Receiver<Applied>> = {
             let views = self.views.read().expect("no panic while holding the lock");
-            views.values().filter(|entry| entry.stream == stream).map(|entry| entry.applied.subscribe()).collect()
+            views
+                .values()
+                .filter(|entry| entry.stream == stream)
+                .map(|entry| entry.applied.subscribe())
+                .collect()
         };
         let all = async {
             for mut receiver in receivers {

@@ -12,7 +12,9 @@ use tokio::sync::{oneshot, watch};
 use super::record::{Record, RecordBuilder};
 use super::{AppendError, Found, OpenError, ReadError};
 use crate::event::LogId;
-use crate::event::limits::{DISK_CHECK_INTERVAL, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN, LOG_QUEUE_BYTES_MAX};
+use crate::event::limits::{
+    DISK_CHECK_INTERVAL, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN, LOG_QUEUE_BYTES_MAX,
+};
 
 #[derive(Clone)]
 pub struct Embedded {
@@ -36,8 +38,8 @@ impl Embedded {
             ..Options::default()
         };
         let folder = data.join("journal");
-        let Opened { journal, recovery } =
-            Journal::open(Disk::real(), &folder, options).map_err(|error| OpenError::Journal(error.to_string()))?;
+        let Opened { journal, recovery } = Journal::open(Disk::real(), &folder, options)
+            .map_err(|error| OpenError::Journal(error.to_string()))?;
         end_at_open.send_replace(journal.end());
         let nearly_full = Arc::new(AtomicBool::new(false));
         watch_disk(folder, Arc::downgrade(&nearly_full));
@@ -76,7 +78,10 @@ impl Embedded {
     }
 
     /// The record is in line when this returns; the future ends when it is durable.
-    pub fn append(&self, record: &RecordBuilder) -> impl Future<Output = Result<u64, AppendError>> + Send + use<> {
+    pub fn append(
+        &self,
+        record: &RecordBuilder,
+    ) -> impl Future<Output = Result<u64, AppendError>> + Send + use<> {
         let receiver = self.accepts().map(|()| {
             let count = NonZeroU32::new(record.count()).expect("a record holds an event");
             let (sender, receiver) = oneshot::channel();
@@ -167,8 +172,9 @@ impl EmbeddedRecords<'_> {
     pub fn iter(&self) -> impl Iterator<Item = Result<Record<'_>, ReadError>> {
         self.chunk.frames().map(|frame| match frame.kind {
             FrameKind::Lost => Ok(Record::hole(frame.position, frame.count)),
-            FrameKind::Data => Record::decode(frame.position, frame.count, frame.payload)
-                .map_err(|error| ReadError::Damaged(format!("record at position {}: {error}", frame.position))),
+            FrameKind::Data => Record::decode(frame.position, frame.count, frame.payload).map_err(|error| {
+                ReadError::Damaged(format!("record at position {}: {error}", frame.position))
+            }),
         })
     }
 }

@@ -26,7 +26,9 @@ pub enum EventLog {
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("`[log] url = \"{0}\"` is not a log that millrace knows; `journal:` is the one in the data folder")]
+    #[error(
+        "`[log] url = \"{0}\"` is not a log that millrace knows; `journal:` is the one in the data folder"
+    )]
     UnknownUrl(String),
     #[error("{0}")]
     Journal(String),
@@ -107,7 +109,10 @@ impl EventLog {
 
     /// Appends a record: it is in line when this returns, and the answer is the position of its first
     /// event, once it is durable.
-    pub fn append(&self, record: &RecordBuilder) -> impl Future<Output = Result<u64, AppendError>> + Send + use<> {
+    pub fn append(
+        &self,
+        record: &RecordBuilder,
+    ) -> impl Future<Output = Result<u64, AppendError>> + Send + use<> {
         match self {
             Self::Embedded(log) => log.append(record),
         }

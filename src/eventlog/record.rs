@@ -100,7 +100,12 @@ impl<'a> Record<'a> {
 
     /// The events with their positions.
     pub fn entries(&self) -> Entries<'a> {
-        Entries { next: self.position, end: if self.header.is_some() { self.end() } else { self.position }, flags: self.flags, bytes: Bytes(self.events) }
+        Entries {
+            next: self.position,
+            end: if self.header.is_some() { self.end() } else { self.position },
+            flags: self.flags,
+            bytes: Bytes(self.events),
+        }
     }
 }
 
@@ -220,7 +225,9 @@ fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
         match tag {
             TAG_STREAM => header.stream = value.text()?,
             TAG_RECEIVED => header.received = Millis(i64::from_le_bytes(value.array()?)),
-            TAG_ORIGIN if value.0.len() == 4 => header.origin = Some(Ipv4Addr::from(value.array::<4>()?).into()),
+            TAG_ORIGIN if value.0.len() == 4 => {
+                header.origin = Some(Ipv4Addr::from(value.array::<4>()?).into())
+            }
             TAG_ORIGIN => header.origin = Some(Ipv6Addr::from(value.array::<16>()?).into()),
             TAG_CHUNK => {
                 let (source, hash) = (SourceId(value.array()?), BodyHash(value.array()?));
@@ -304,7 +311,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn ids() -> impl Strategy<Value = Option<(EventId, BodyHash)>> {
-        proptest::option::of((any::<[u8; 16]>(), any::<[u8; 8]>()).prop_map(|(id, hash)| (EventId::from_bytes(id), BodyHash(hash))))
+        proptest::option::of(
+            (any::<[u8; 16]>(), any::<[u8; 8]>())
+                .prop_map(|(id, hash)| (EventId::from_bytes(id), BodyHash(hash))),
+        )
     }
 
     proptest! {

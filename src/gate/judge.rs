@@ -24,7 +24,14 @@ pub fn entries(record: &Record<'_>, log: LogId, into: &mut Vec<Seen>) -> Result<
         };
         if let Some((id, hash)) = entry.client {
             let conflict = vec![letter("the same id was used before for another event")];
-            into.push(Seen { key: SeenKey::Event(id), hash, received: header.received, kept: false, events: vec![(position, 0)], conflict });
+            into.push(Seen {
+                key: SeenKey::Event(id),
+                hash,
+                received: header.received,
+                kept: false,
+                events: vec![(position, 0)],
+                conflict,
+            });
         }
         if let Some(chunk) = &header.chunk {
             lines.push((position, chunk.first_line + u64::from(entry.line)));
@@ -33,7 +40,14 @@ pub fn entries(record: &Record<'_>, log: LogId, into: &mut Vec<Seen>) -> Result<
     }
     if let Some(chunk) = &header.chunk {
         let key = SeenKey::Lines { source: chunk.source.0, first: chunk.first_line, count: chunk.lines };
-        into.push(Seen { key, hash: chunk.hash, received: header.received, kept: chunk.kept, events: lines, conflict: letters });
+        into.push(Seen {
+            key,
+            hash: chunk.hash,
+            received: header.received,
+            kept: chunk.kept,
+            events: lines,
+            conflict: letters,
+        });
     }
     Ok(())
 }

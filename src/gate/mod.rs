@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::event::limits::{BATCH_BYTES_MAX, PAUSE_RECHECK_INTERVAL, SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX};
+use crate::event::limits::{
+    BATCH_BYTES_MAX, PAUSE_RECHECK_INTERVAL, SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX,
+};
 use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError};
 use crate::store::{Cell, Claim, Plan, Seen, Store, StoreError};
@@ -110,7 +112,8 @@ impl Keeper {
         let log = self.log.id();
         let claim = Claim { view: GATE.to_owned(), log, from: self.log.begin(), to: self.log.begin() };
         self.runtime.block_on(self.store.begin_view(claim, None, None))?;
-        self.stored = self.runtime.block_on(self.store.position(GATE, log))?.unwrap_or_else(|| self.log.begin());
+        self.stored =
+            self.runtime.block_on(self.store.position(GATE, log))?.unwrap_or_else(|| self.log.begin());
         self.at = self.stored;
         self.publish();
         Ok(())

@@ -41,7 +41,8 @@ async fn list(
 ) -> Response {
     let listed = async {
         reading.keys.admit(&headers, Scope::Read, None, false)?;
-        let Query(filter) = filter.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let Query(filter) =
+            filter.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
         let known = |text: &String| {
             LetterStatus::parse(text).ok_or_else(|| Refusal::Parameter {
                 name: "status",
@@ -67,14 +68,21 @@ async fn show(State(reading): State<Arc<Reading>>, Path(id): Path<String>, heade
 }
 
 /// An empty body sends the event as it is; a JSON object is what it is mended to.
-async fn send_again(State(reading): State<Arc<Reading>>, Path(id): Path<String>, headers: HeaderMap, body: axum::body::Bytes) -> Response {
+async fn send_again(
+    State(reading): State<Arc<Reading>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Response {
     let sent = async {
         reading.admin(&headers)?;
         let id = letter_id(&id)?;
         if body.len() > EVENT_BYTES_MAX {
             return Err(Refusal::TooLarge { what: "the body", max: EVENT_BYTES_MAX });
         }
-        let mended = std::str::from_utf8(&body).map_err(|_| Refusal::BrokenBody("it is not valid UTF-8".to_owned()))?.trim();
+        let mended = std::str::from_utf8(&body)
+            .map_err(|_| Refusal::BrokenBody("it is not valid UTF-8".to_owned()))?
+            .trim();
         let mended = (!mended.is_empty()).then(|| mended.to_owned());
         let letter = reading.store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
         let unknown = || Refusal::Conflict(format!("stream `{}` is not declared any more", letter.stream));
@@ -85,7 +93,11 @@ async fn send_again(State(reading): State<Arc<Reading>>, Path(id): Path<String>,
     answer(sent.await)
 }
 
-async fn give_up(State(reading): State<Arc<Reading>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+async fn give_up(
+    State(reading): State<Arc<Reading>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let dropped = async {
         reading.admin(&headers)?;
         Ok(shown(&drop_letter(&reading.store, letter_id(&id)?).await?))

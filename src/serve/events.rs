@@ -27,14 +27,19 @@ pub fn routes(reading: &Arc<Reading>) -> Router {
         .with_state(Arc::clone(reading))
 }
 
-async fn receipt(State(reading): State<Arc<Reading>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+async fn receipt(
+    State(reading): State<Arc<Reading>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     answer(find(&reading, &id, &headers).await)
 }
 
 async fn find(reading: &Arc<Reading>, text: &str, headers: &HeaderMap) -> Result<Value, Refusal> {
     let key = reading.keys.admit(headers, Scope::Read, None, false);
     let unknown = || Refusal::NotFound(format!("there is no event `{text}`"));
-    let id: EventId = text.parse().map_err(|_| Refusal::Parameter { name: "id", reason: "is no event id".to_owned() })?;
+    let id: EventId =
+        text.parse().map_err(|_| Refusal::Parameter { name: "id", reason: "is no event id".to_owned() })?;
     // A key for some streams may read receipts of those; which one it is shows only below.
     if matches!(key, Err(Refusal::Unauthorized)) {
         return Err(Refusal::Unauthorized);
@@ -88,7 +93,12 @@ fn shown(log: LogId, position: u64, header: &Header<'_>, entry: &Entry<'_>) -> V
     })
 }
 
-async fn with_states(reading: &Reading, mut event: Value, id: EventId, position: u64) -> Result<Value, Refusal> {
+async fn with_states(
+    reading: &Reading,
+    mut event: Value,
+    id: EventId,
+    position: u64,
+) -> Result<Value, Refusal> {
     let log = reading.log.id();
     let skipped = reading.store.skipped(log, position).await?;
     let letters = reading.store.letters_at(log, position).await?;
@@ -141,9 +151,13 @@ async fn tail(
         if !reading.streams.contains_key(&stream) {
             return Err(Refusal::NotFound(format!("there is no stream `{stream}`")));
         }
-        let Query(tail) = query.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let Query(tail) =
+            query.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
         let limit = tail.limit.unwrap_or(100).min(TAIL_EVENTS_MAX);
-        let from = tail.from.unwrap_or_else(|| reading.log.end().saturating_sub(limit as u64)).max(reading.log.begin());
+        let from = tail
+            .from
+            .unwrap_or_else(|| reading.log.end().saturating_sub(limit as u64))
+            .max(reading.log.begin());
         let patience = TAIL_WAIT_DURATION_MAX.min(std::time::Duration::from_secs(tail.wait.unwrap_or(0)));
         let deadline = tokio::time::Instant::now() + patience;
         let mut at = from;
@@ -151,7 +165,9 @@ async fn tail(
             let wanted = stream.clone();
             let (events, next) = reading.blocking(move |reading| page(reading, &wanted, at, limit)).await?;
             let mut end = reading.log.follow();
-            if !events.is_empty() || tokio::time::timeout_at(deadline, end.wait_for(|end| *end > next)).await.is_err() {
+            if !events.is_empty()
+                || tokio::time::timeout_at(deadline, end.wait_for(|end| *end > next)).await.is_err()
+            {
                 return Ok(json!({ "events": events, "next": next }));
             }
             at = next;

@@ -53,7 +53,8 @@ async fn metrics(State(reading): State<Arc<Reading>>, headers: HeaderMap) -> Res
     metrics::gauge!("millrace_log_end").set(end as f64);
     metrics::gauge!("millrace_log_bytes").set(reading.log.bytes() as f64);
     for (view, applied) in reading.progress.all() {
-        metrics::gauge!("millrace_view_lag", "view" => view.clone()).set(end.saturating_sub(applied.position) as f64);
+        metrics::gauge!("millrace_view_lag", "view" => view.clone())
+            .set(end.saturating_sub(applied.position) as f64);
         let paused = matches!(applied.stalled, Some(Stalled::Paused(_)));
         metrics::gauge!("millrace_view_paused", "view" => view).set(if paused { 1.0 } else { 0.0 });
     }

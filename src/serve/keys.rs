@@ -21,7 +21,9 @@ pub fn routes(reading: &Arc<Reading>) -> Router {
 }
 
 async fn list(State(reading): State<Arc<Reading>>, headers: HeaderMap) -> Response {
-    let listed = reading.admin(&headers).map(|_| json!({ "keys": reading.keys.list().iter().map(shown).collect::<Vec<_>>() }));
+    let listed = reading
+        .admin(&headers)
+        .map(|_| json!({ "keys": reading.keys.list().iter().map(shown).collect::<Vec<_>>() }));
     answer(listed)
 }
 
@@ -41,10 +43,15 @@ async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: axu
         reading.admin(&headers)?;
         let parameter = |reason: String| Refusal::Parameter { name: "key", reason };
         let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| parameter(error.to_string()))?;
-        let scope = |text: &String| Scope::parse(text).ok_or_else(|| parameter(format!("`{text}` is no scope; send, read, admin are")));
+        let scope = |text: &String| {
+            Scope::parse(text)
+                .ok_or_else(|| parameter(format!("`{text}` is no scope; send, read, admin are")))
+        };
         let scopes = wanted.scopes.iter().map(scope).collect::<Result<Vec<_>, _>>()?;
         if scopes.is_empty() || wanted.name.is_empty() || wanted.name.chars().count() > 100 {
-            return Err(parameter("needs a name of at most 100 characters and at least one scope".to_owned()));
+            return Err(parameter(
+                "needs a name of at most 100 characters and at least one scope".to_owned(),
+            ));
         }
         if let Some(unknown) = wanted.streams.iter().find(|stream| !reading.streams.contains_key(*stream)) {
             return Err(parameter(format!("there is no stream `{unknown}`")));

@@ -25,7 +25,11 @@ pub fn routes(reading: &Arc<Reading>, door: UserEvents) -> Router {
     Router::new().route("/userEvents/{user}", route).with_state((Arc::clone(reading), door))
 }
 
-async fn read(State((reading, door)): State<(Arc<Reading>, UserEvents)>, Path(user): Path<String>, headers: HeaderMap) -> Response {
+async fn read(
+    State((reading, door)): State<(Arc<Reading>, UserEvents)>,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     match row(&reading, &door, &user, &headers).await {
         Ok(body) => {
             let json = HeaderValue::from_static("application/json");
@@ -35,7 +39,12 @@ async fn read(State((reading, door)): State<(Arc<Reading>, UserEvents)>, Path(us
     }
 }
 
-async fn row(reading: &Reading, door: &UserEvents, user: &str, headers: &HeaderMap) -> Result<String, Refusal> {
+async fn row(
+    reading: &Reading,
+    door: &UserEvents,
+    user: &str,
+    headers: &HeaderMap,
+) -> Result<String, Refusal> {
     let view = reading.view(&door.view)?;
     let key = reading.keys.admit(headers, Scope::Read, Some(&view.view.stream), door.open)?;
     if key.view_key.as_ref().is_some_and(|only| only != user) {

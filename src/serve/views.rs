@@ -21,7 +21,10 @@ pub fn routes(reading: &Arc<Reading>) -> Router {
         .route("/v1/views", get(list))
         .route("/v1/views/{view}/balances", get(balances))
         .route("/v1/views/{view}/balances/{key}", get(balance))
-        .route("/v1/views/{view}/reconcile", post(|state, path, headers| ask_log(state, path, headers, false)))
+        .route(
+            "/v1/views/{view}/reconcile",
+            post(|state, path, headers| ask_log(state, path, headers, false)),
+        )
         .route("/v1/views/{view}/rebuild", post(|state, path, headers| ask_log(state, path, headers, true)))
         .with_state(Arc::clone(reading))
 }
@@ -40,7 +43,11 @@ async fn list(State(reading): State<Arc<Reading>>, headers: HeaderMap) -> Respon
     answer(listed())
 }
 
-async fn balance(State(reading): State<Arc<Reading>>, Path((name, key)): Path<(String, String)>, headers: HeaderMap) -> Response {
+async fn balance(
+    State(reading): State<Arc<Reading>>,
+    Path((name, key)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
     let found = async {
         let view = reading.view(&name)?;
         let shown = reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
@@ -76,13 +83,16 @@ async fn balances(
         if shown.view_key.is_some() {
             return Err(Refusal::Forbidden);
         }
-        let Query(page) = page.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let Query(page) =
+            page.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
         let ViewKind::Ledger(ledger) = &view.view.kind;
         let limit = page.limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX);
         Ok(ledger.balances(&reading.store, page.after.as_deref(), limit).await?)
     };
     match found.await {
-        Ok(rows) => exact(format!("{{\"balances\":[{}]}}", rows.iter().map(row).collect::<Vec<_>>().join(","))),
+        Ok(rows) => {
+            exact(format!("{{\"balances\":[{}]}}", rows.iter().map(row).collect::<Vec<_>>().join(",")))
+        }
         Err(refusal) => refusal.as_problem(),
     }
 }
@@ -96,7 +106,12 @@ fn exact(body: String) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
-async fn ask_log(State(reading): State<Arc<Reading>>, Path(name): Path<String>, headers: HeaderMap, mend: bool) -> Response {
+async fn ask_log(
+    State(reading): State<Arc<Reading>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    mend: bool,
+) -> Response {
     let asked = async {
         reading.admin(&headers)?;
         reading.view(&name)?;
@@ -125,4 +140,3 @@ fn report(view: &str, report: &Report, mended: bool) -> serde_json::Value {
         "mended": mended,
     })
 }
-

@@ -14,19 +14,31 @@ use crate::store::{Store, StoreError};
 pub enum StartError {
     #[error("`--dev` opens every door and so listens on loopback only, not at {0}")]
     DevBeyondLoopback(String),
-    #[error("{0} is reachable from other machines and would be served without encryption; put a proxy with TLS before it and say `--behind-proxy`")]
+    #[error(
+        "{0} is reachable from other machines and would be served without encryption; put a proxy with TLS before it and say `--behind-proxy`"
+    )]
     NoTls(String),
-    #[error("door `live_event` is open, and {0} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant")]
+    #[error(
+        "door `live_event` is open, and {0} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant"
+    )]
     OpenBeyondLoopback(String),
-    #[error("`API_KEY` is shorter than 20 characters, and {0} is reachable from other machines; take a longer one, or keys of millrace's own")]
+    #[error(
+        "`API_KEY` is shorter than 20 characters, and {0} is reachable from other machines; take a longer one, or keys of millrace's own"
+    )]
     WeakKey(String),
     #[error("the data folder `{path}` cannot be used: {reason}", path = path.display())]
     DataFolder { path: PathBuf, reason: String },
-    #[error("view `{view}` has applied the log up to position {position}, but the log ends at {end}: the log is older than the store. Restore the newer log, or the store that belongs to this one")]
+    #[error(
+        "view `{view}` has applied the log up to position {position}, but the log ends at {end}: the log is older than the store. Restore the newer log, or the store that belongs to this one"
+    )]
     LogTooShort { view: String, position: u64, end: u64 },
-    #[error("view `{view}` stands at position {position}, but the log begins at {begin}: what lies between is gone. Restore the log, or drop the view's table and its row in `millrace_positions`")]
+    #[error(
+        "view `{view}` stands at position {position}, but the log begins at {begin}: what lies between is gone. Restore the log, or drop the view's table and its row in `millrace_positions`"
+    )]
     LogTooLate { view: String, position: u64, begin: u64 },
-    #[error("the store holds what was made of log {known}, which is not in the data folder (there is log {found}). Restore it; or, if it is gone for good or feeds this store from another machine, say `--accept-new-log`")]
+    #[error(
+        "the store holds what was made of log {known}, which is not in the data folder (there is log {found}). Restore it; or, if it is gone for good or feeds this store from another machine, say `--accept-new-log`"
+    )]
     OtherLog { known: String, found: String },
     #[error("the store does not answer: {0}")]
     Store(#[from] StoreError),
@@ -44,7 +56,8 @@ pub fn settings(settings: &Settings) -> Result<(), StartError> {
     if !settings.behind_proxy {
         return Err(StartError::NoTls(beyond));
     }
-    let open = settings.config.live_event.as_ref().is_some_and(|door| door.access == Access::Open && !door.public);
+    let open =
+        settings.config.live_event.as_ref().is_some_and(|door| door.access == Access::Open && !door.public);
     if open {
         return Err(StartError::OpenBeyondLoopback(beyond));
     }
@@ -56,7 +69,8 @@ pub fn settings(settings: &Settings) -> Result<(), StartError> {
 
 /// Makes the folder, for its owner alone, and keeps it out of version control.
 pub fn data_folder(path: &Path) -> Result<(), StartError> {
-    let wrong = |error: std::io::Error| StartError::DataFolder { path: path.to_owned(), reason: error.to_string() };
+    let wrong =
+        |error: std::io::Error| StartError::DataFolder { path: path.to_owned(), reason: error.to_string() };
     if !path.exists() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(wrong)?;
         std::fs::write(path.join(".gitignore"), "*\n").map_err(wrong)?;
@@ -70,15 +84,28 @@ pub fn data_folder(path: &Path) -> Result<(), StartError> {
 }
 
 /// A position means something only in its own log: anything else would count twice, or leave out.
-pub async fn positions(log: &EventLog, found: &Found, store: &Store, accept_new: bool) -> Result<(), StartError> {
+pub async fn positions(
+    log: &EventLog,
+    found: &Found,
+    store: &Store,
+    accept_new: bool,
+) -> Result<(), StartError> {
     let rows = store.positions().await?;
     let (ours, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.log == log.id());
     for row in &ours {
         if row.position > log.end() {
-            return Err(StartError::LogTooShort { view: row.view.clone(), position: row.position, end: log.end() });
+            return Err(StartError::LogTooShort {
+                view: row.view.clone(),
+                position: row.position,
+                end: log.end(),
+            });
         }
         if row.position < log.begin() {
-            return Err(StartError::LogTooLate { view: row.view.clone(), position: row.position, begin: log.begin() });
+            return Err(StartError::LogTooLate {
+                view: row.view.clone(),
+                position: row.position,
+                begin: log.begin(),
+            });
         }
     }
     match others.first() {

@@ -24,7 +24,9 @@ use super::ServeError;
 use crate::admit::{Peer, Refusal, known_host};
 use crate::config::ListenAt;
 use crate::event::Stop;
-use crate::event::limits::{CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, HEADERS_MAX, STOP_REQUESTS_DURATION_MAX};
+use crate::event::limits::{
+    CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, HEADERS_MAX, STOP_REQUESTS_DURATION_MAX,
+};
 
 const BACKLOG: u32 = 4_096;
 /// Files that are not connections.
@@ -37,7 +39,10 @@ pub struct StopSignals {
 }
 
 pub fn stop_signals() -> std::io::Result<StopSignals> {
-    Ok(StopSignals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    Ok(StopSignals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    })
 }
 
 impl StopSignals {
@@ -64,12 +69,19 @@ pub async fn bind(listen: &[ListenAt]) -> Result<(Vec<TcpListener>, Vec<String>)
                 Err(error) if index > 0 => tracing::warn!(%address, %error, "not listening here as well"),
                 Err(error) => {
                     let taken = error.kind() == std::io::ErrorKind::AddrInUse;
-                    let reason = if taken { "the address is in use; `--listen localhost:PORT` takes another".to_owned() } else { error.to_string() };
+                    let reason = if taken {
+                        "the address is in use; `--listen localhost:PORT` takes another".to_owned()
+                    } else {
+                        error.to_string()
+                    };
                     return Err(ServeError::Listen { address: address.to_string(), reason });
                 }
             }
         }
-        urls.push(format!("http://{}", at.to_string().replace(&format!(":{}", at.port), &format!(":{port}"))));
+        urls.push(format!(
+            "http://{}",
+            at.to_string().replace(&format!(":{}", at.port), &format!(":{port}"))
+        ));
     }
     Ok((listeners, urls))
 }
@@ -137,7 +149,8 @@ impl Acceptor {
     async fn run(self, listener: TcpListener) {
         loop {
             let accepted = async {
-                let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+                let permit =
+                    Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
                 (permit, listener.accept().await)
             };
             let (permit, accepted) = tokio::select! {
@@ -146,7 +159,14 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    tokio::spawn(connection(stream, peer, self.routes.clone(), Arc::clone(&self.hosts), self.stop.clone(), permit));
+                    tokio::spawn(connection(
+                        stream,
+                        peer,
+                        self.routes.clone(),
+                        Arc::clone(&self.hosts),
+                        self.stop.clone(),
+                        permit,
+                    ));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -157,7 +177,14 @@ impl Acceptor {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, hosts: Arc<[String]>, stop: Stop, _permit: OwnedSemaphorePermit) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    routes: Router,
+    hosts: Arc<[String]>,
+    stop: Stop,
+    _permit: OwnedSemaphorePermit,
+) {
     // Small answers must not wait for more to send.
     drop(stream.set_nodelay(true));
     let peer = Peer(peer.ip());

@@ -128,13 +128,18 @@ impl Node {
         let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
         let gate_progress = progress.register(GATE, "");
-        let (gate, thread) = Gate::start(&log, &store, config.seen_window, gate_progress, &stop, runtime.clone())?;
+        let (gate, thread) =
+            Gate::start(&log, &store, config.seen_window, gate_progress, &stop, runtime.clone())?;
         let mut node = Self {
             log,
             store,
             keys,
             progress,
-            streams: config.streams.iter().map(|(name, stream)| (name.clone(), Arc::clone(&stream.fields))).collect(),
+            streams: config
+                .streams
+                .iter()
+                .map(|(name, stream)| (name.clone(), Arc::clone(&stream.fields)))
+                .collect(),
             views: BTreeMap::new(),
             threads: vec![thread],
             stop,
@@ -148,7 +153,13 @@ impl Node {
         Ok(node)
     }
 
-    fn start_view(&mut self, view: View, gate: &Gate, budget: &Arc<Semaphore>, runtime: &Handle) -> Result<(), ServeError> {
+    fn start_view(
+        &mut self,
+        view: View,
+        gate: &Gate,
+        budget: &Arc<Semaphore>,
+        runtime: &Handle,
+    ) -> Result<(), ServeError> {
         let runner = Runner {
             fields: Arc::clone(&self.streams[&view.stream]),
             log: self.log.clone(),
@@ -180,7 +191,11 @@ impl Node {
         let intake = Arc::new(Intake {
             keys: self.keys.clone(),
             log: self.log.clone(),
-            streams: self.streams.iter().map(|(name, fields)| (name.clone(), Inlet::new(name, fields))).collect(),
+            streams: self
+                .streams
+                .iter()
+                .map(|(name, fields)| (name.clone(), Inlet::new(name, fields)))
+                .collect(),
             progress: self.progress.clone(),
             recent: RecentIds::default(),
             trusted_proxies: settings.config.trusted_proxies.clone(),
@@ -196,11 +211,16 @@ impl Node {
             runtime: Handle::current(),
         });
         let door = settings.config.live_event.as_ref();
-        let user_events = door.map(|door| UserEvents { view: door.view.clone(), open: door.access == Access::Open });
+        let user_events =
+            door.map(|door| UserEvents { view: door.view.clone(), open: door.access == Access::Open });
         let mut routes = native::routes(Arc::clone(&intake)).merge(serve::routes(&reading, user_events));
         if let Some(door) = door {
             let stream = Arc::from(door.stream.as_str());
-            routes = routes.merge(live_event::routes(live_event::LiveEvent { intake, stream, open: door.access == Access::Open }));
+            routes = routes.merge(live_event::routes(live_event::LiveEvent {
+                intake,
+                stream,
+                open: door.access == Access::Open,
+            }));
         }
         routes
     }
@@ -220,7 +240,9 @@ impl Node {
             };
             match tokio::time::timeout(STOP_VIEWS_DURATION_MAX, drained).await {
                 Ok(true) => tracing::info!(end, "views have applied everything"),
-                _ => tracing::warn!("views have not applied everything yet; they go on from where they are at the next start"),
+                _ => tracing::warn!(
+                    "views have not applied everything yet; they go on from where they are at the next start"
+                ),
             }
         }
         self.stop.ask();
@@ -247,7 +269,10 @@ async fn open_log(url: &str, data: &Path) -> Result<(EventLog, eventlog::Found),
     let opened = tokio::task::spawn_blocking(move || EventLog::open(&url, &data)).await;
     let (log, found) = opened.map_err(|error| std::io::Error::other(error.to_string()))??;
     if found.torn_bytes_cut > 0 {
-        tracing::warn!(bytes = found.torn_bytes_cut, "the end of the log was torn by a crash and is cut; nothing in it was acknowledged");
+        tracing::warn!(
+            bytes = found.torn_bytes_cut,
+            "the end of the log was torn by a crash and is cut; nothing in it was acknowledged"
+        );
     }
     tracing::info!(log = %log.id(), events = log.end() - log.begin(), bytes = log.bytes(), new = found.created, clean = found.clean_stop, "log is open");
     Ok((log, found))

@@ -13,14 +13,19 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     println!("  data       {}", data.display());
     match settings.dev {
         true => println!("  keys       none asked for: --dev opens every door, on this machine only"),
-        false => println!("  key        {}{}", key.display(), if first_key { "  (made now; keep it)" } else { "" }),
+        false => {
+            println!("  key        {}{}", key.display(), if first_key { "  (made now; keep it)" } else { "" })
+        }
     }
     let (Some(_), Some(address)) = (&settings.config.live_event, addresses.first()) else { return };
     println!();
     println!("Send an event, and see what it became:");
     println!();
-    let header = if settings.dev { String::new() } else { format!(" -H \"Authorization: $(cat {})\"", quoted(&key)) };
-    println!("  curl{header} -H 'Content-Type: application/json' -d '{{\"userId\":\"user1\",\"name\":\"add_revenue\",\"value\":100}}' {address}/liveEvent");
+    let header =
+        if settings.dev { String::new() } else { format!(" -H \"Authorization: $(cat {})\"", quoted(&key)) };
+    println!(
+        "  curl{header} -H 'Content-Type: application/json' -d '{{\"userId\":\"user1\",\"name\":\"add_revenue\",\"value\":100}}' {address}/liveEvent"
+    );
     println!("  curl{header} {address}/userEvents/user1");
     println!();
 }

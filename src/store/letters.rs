@@ -42,14 +42,22 @@ impl LetterStatus {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Open, Self::Retrying, Self::Applied, Self::Dropped].into_iter().find(|status| status.as_str() == text)
+        [Self::Open, Self::Retrying, Self::Applied, Self::Dropped]
+            .into_iter()
+            .find(|status| status.as_str() == text)
     }
 }
 
-const COLUMNS: &str = "id, view, log_id, position, event_id, stream, reason, event, status, attempts, created, updated";
+const COLUMNS: &str =
+    "id, view, log_id, position, event_id, stream, reason, event, status, attempts, created, updated";
 
 impl Store {
-    pub async fn letters(&self, status: Option<LetterStatus>, after: Option<EventId>, limit: usize) -> Result<Vec<Letter>, StoreError> {
+    pub async fn letters(
+        &self,
+        status: Option<LetterStatus>,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Letter>, StoreError> {
         let mut sql = format!("SELECT {COLUMNS} FROM millrace_dead_letters WHERE id > ?");
         let mut parameters = vec![Cell::Text(after.map(|id| id.to_string()).unwrap_or_default())];
         if let Some(status) = status {
@@ -75,7 +83,9 @@ impl Store {
     }
 
     pub async fn open_letters(&self) -> Result<i64, StoreError> {
-        let rows = self.rows("SELECT COUNT(*) FROM millrace_dead_letters WHERE status = 'open'".to_owned(), Vec::new()).await?;
+        let rows = self
+            .rows("SELECT COUNT(*) FROM millrace_dead_letters WHERE status = 'open'".to_owned(), Vec::new())
+            .await?;
         match rows.first().map(Vec::as_slice) {
             Some([Cell::Integer(count)]) => Ok(*count),
             _ => Err(unreadable()),
@@ -83,7 +93,13 @@ impl Store {
     }
 
     /// Moves a letter from one status to another; `false` if it was not in the first.
-    pub async fn move_letter(&self, id: EventId, from: LetterStatus, to: LetterStatus, at: Millis) -> Result<bool, StoreError> {
+    pub async fn move_letter(
+        &self,
+        id: EventId,
+        from: LetterStatus,
+        to: LetterStatus,
+        at: Millis,
+    ) -> Result<bool, StoreError> {
         let sql = "UPDATE millrace_dead_letters SET status = ?, updated = ? WHERE id = ? AND status = ?";
         let parameters = vec![
             Cell::Text(to.as_str().to_owned()),
@@ -103,8 +119,18 @@ fn letter(row: Vec<Cell>) -> Option<Letter> {
     let row: [Cell; 12] = row.try_into().ok()?;
     match row {
         [
-            Cell::Text(id), Cell::Text(view), Cell::Bytes(log), Cell::Integer(position), Cell::Text(event_id), Cell::Text(stream),
-            Cell::Text(reason), Cell::Text(event), Cell::Text(status), Cell::Integer(attempts), Cell::Integer(created), Cell::Integer(updated),
+            Cell::Text(id),
+            Cell::Text(view),
+            Cell::Bytes(log),
+            Cell::Integer(position),
+            Cell::Text(event_id),
+            Cell::Text(stream),
+            Cell::Text(reason),
+            Cell::Text(event),
+            Cell::Text(status),
+            Cell::Integer(attempts),
+            Cell::Integer(created),
+            Cell::Integer(updated),
         ] => Some(Letter {
             id: id.parse().ok()?,
             view,

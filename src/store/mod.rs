@@ -26,7 +26,9 @@ pub enum Store {
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("`[store] url = \"{0}\"` is not a store that millrace knows; `sqlite:` is the one in the data folder, `sqlite:PATH` any other file")]
+    #[error(
+        "`[store] url = \"{0}\"` is not a store that millrace knows; `sqlite:` is the one in the data folder, `sqlite:PATH` any other file"
+    )]
     UnknownUrl(String),
     #[error("the store `{name}` cannot be opened: {reason}")]
     Refused { name: String, reason: String },
@@ -66,7 +68,9 @@ impl Store {
     pub fn open(url: &str, data: &Path) -> Result<Self, OpenError> {
         match url.strip_prefix("sqlite:") {
             Some("") => sqlite::Sqlite::open(&data.join("millrace.db")).map(Self::Sqlite),
-            Some(path) => sqlite::Sqlite::open(Path::new(path.strip_prefix("//").unwrap_or(path))).map(Self::Sqlite),
+            Some(path) => {
+                sqlite::Sqlite::open(Path::new(path.strip_prefix("//").unwrap_or(path))).map(Self::Sqlite)
+            }
             None => Err(OpenError::UnknownUrl(url.to_owned())),
         }
     }
@@ -80,17 +84,32 @@ impl Store {
 
     /// Every view's position in every log.
     pub async fn positions(&self) -> Result<Vec<ViewPosition>, StoreError> {
-        let rows = self.rows("SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id".to_owned(), Vec::new()).await?;
+        let rows = self
+            .rows(
+                "SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id".to_owned(),
+                Vec::new(),
+            )
+            .await?;
         Ok(rows.into_iter().filter_map(view_position).collect())
     }
 
     pub async fn position(&self, view: &str, log: LogId) -> Result<Option<u64>, StoreError> {
-        Ok(self.positions().await?.into_iter().find(|row| row.view == view && row.log == log).map(|row| row.position))
+        Ok(self
+            .positions()
+            .await?
+            .into_iter()
+            .find(|row| row.view == view && row.log == log)
+            .map(|row| row.position))
     }
 
     /// Makes a view's table at its first event, or checks that the one that is there is of the right
     /// shape, and notes the view's position and what the table held before.
-    pub async fn begin_view(&self, claim: Claim, table: Option<Table>, opening: Option<Opening>) -> Result<(), StoreError> {
+    pub async fn begin_view(
+        &self,
+        claim: Claim,
+        table: Option<Table>,
+        opening: Option<Opening>,
+    ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.begin_view(claim, table, opening).await,
         }
@@ -147,14 +166,28 @@ impl Store {
     /// The positions of `log` within `from..to` that the gate lets no view see, in order.
     pub async fn skipped_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
-        self.position_list(sql, vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)]).await
+        self.position_list(
+            sql,
+            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)],
+        )
+        .await
     }
 
     /// The positions of `log` within `from..to` that `view` passed by, in order.
-    pub async fn passed_positions(&self, view: &str, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
+    pub async fn passed_positions(
+        &self,
+        view: &str,
+        log: LogId,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_passed WHERE view = ? AND log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
         let log = Cell::Bytes(log.0.to_vec());
-        self.position_list(sql, vec![Cell::Text(view.to_owned()), log, Cell::Integer(from as i64), Cell::Integer(to as i64)]).await
+        self.position_list(
+            sql,
+            vec![Cell::Text(view.to_owned()), log, Cell::Integer(from as i64), Cell::Integer(to as i64)],
+        )
+        .await
     }
 
     async fn position_list(&self, sql: &str, parameters: Vec<Cell>) -> Result<Vec<u64>, StoreError> {
@@ -170,7 +203,9 @@ impl Store {
         let sql = "SELECT log_id, position FROM millrace_seen WHERE identity = ? AND first_line = 0";
         let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(id.as_bytes().to_vec())]).await?;
         Ok(rows.into_iter().next().and_then(|row| match <[Cell; 2]>::try_from(row) {
-            Ok([Cell::Bytes(log), Cell::Integer(position)]) => Some((LogId(log.try_into().ok()?), position as u64)),
+            Ok([Cell::Bytes(log), Cell::Integer(position)]) => {
+                Some((LogId(log.try_into().ok()?), position as u64))
+            }
             _ => None,
         }))
     }
@@ -178,7 +213,9 @@ impl Store {
     /// Why views do not see an event, if they do not: the place of the first, and whether it was the same.
     pub async fn skipped(&self, log: LogId, position: u64) -> Result<Option<Skipped>, StoreError> {
         let sql = "SELECT first_position, same_body FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position = ?";
-        let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)]).await?;
+        let rows = self
+            .rows(sql.to_owned(), vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)])
+            .await?;
         Ok(rows.first().and_then(|row| match row.as_slice() {
             [Cell::Integer(first), Cell::Integer(same)] => {
                 Some(Skipped { position, first_position: *first as u64, same_body: *same == 1 })
@@ -188,11 +225,17 @@ impl Store {
     }
 
     /// The runs of lines of a source that have passed the gate: first line, lines, hash of the run.
-    pub async fn seen_lines(&self, source: SourceId, from_line: u64, limit: usize) -> Result<Vec<(u64, u64, BodyHash)>, StoreError> {
+    pub async fn seen_lines(
+        &self,
+        source: SourceId,
+        from_line: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, u64, BodyHash)>, StoreError> {
         let sql = format!(
             "SELECT first_line, line_count, body_hash FROM millrace_seen WHERE identity = ? AND first_line >= ? ORDER BY first_line LIMIT {limit}"
         );
-        let rows = self.rows(sql, vec![Cell::Bytes(source.0.to_vec()), Cell::Integer(from_line as i64)]).await?;
+        let rows =
+            self.rows(sql, vec![Cell::Bytes(source.0.to_vec()), Cell::Integer(from_line as i64)]).await?;
         Ok(rows
             .into_iter()
             .filter_map(|row| match <[Cell; 3]>::try_from(row) {

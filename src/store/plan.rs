@@ -132,9 +132,18 @@ impl Seen {
 pub enum LetterChange {
     New(NewLetter),
     /// A retried letter went through.
-    Applied { id: EventId, at: Millis },
+    Applied {
+        id: EventId,
+        at: Millis,
+    },
     /// A letter of `view`, sent again at `position`, failed again.
-    Again { id: EventId, view: String, position: u64, reason: String, at: Millis },
+    Again {
+        id: EventId,
+        view: String,
+        position: u64,
+        reason: String,
+        at: Millis,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +176,14 @@ mod tests {
     fn lines(first: u64, count: u32, hash: u8) -> Seen {
         let events = (first..first + u64::from(count)).map(|line| (1000 + line, line)).collect();
         let key = SeenKey::Lines { source: [7; 16], first, count };
-        Seen { key, hash: BodyHash([hash; 8]), received: Millis(0), kept: false, events, conflict: Vec::new() }
+        Seen {
+            key,
+            hash: BodyHash([hash; 8]),
+            received: Millis(0),
+            kept: false,
+            events,
+            conflict: Vec::new(),
+        }
     }
 
     fn repeated(verdict: &Verdict) -> Vec<u64> {

@@ -73,7 +73,12 @@ pub fn positions_table() -> Table {
     Table::new(
         "millrace_positions",
         3,
-        &[("view", NAME), ("log_id", ColumnKind::Bytes), ("part", ColumnKind::Integer), ("position", ColumnKind::Integer)],
+        &[
+            ("view", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+        ],
     )
 }
 
@@ -138,7 +143,12 @@ pub fn passed_table() -> Table {
     Table::new(
         "millrace_passed",
         4,
-        &[("view", NAME), ("log_id", ColumnKind::Bytes), ("part", ColumnKind::Integer), ("position", ColumnKind::Integer)],
+        &[
+            ("view", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+        ],
     )
 }
 
@@ -165,7 +175,15 @@ pub fn keys_table() -> Table {
 
 /// All that is made when a store is first opened.
 pub fn own_tables() -> Vec<Table> {
-    vec![positions_table(), seen_table(), skipped_table(), letters_table(), passed_table(), opening_table(), keys_table()]
+    vec![
+        positions_table(),
+        seen_table(),
+        skipped_table(),
+        letters_table(),
+        passed_table(),
+        opening_table(),
+        keys_table(),
+    ]
 }
 
 /// Written into the store; a store of a later schema is refused.

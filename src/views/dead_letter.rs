@@ -10,7 +10,12 @@ use crate::gate::GATE;
 use crate::store::{Letter, LetterChange, LetterStatus, NewLetter, Store, StoreError};
 
 /// What the view's plan does to dead letters, given the events that its fold refused.
-pub fn changes(view: &View, log: LogId, events: &[Event<'_>], refused: &[(usize, String)]) -> Vec<LetterChange> {
+pub fn changes(
+    view: &View,
+    log: LogId,
+    events: &[Event<'_>],
+    refused: &[(usize, String)],
+) -> Vec<LetterChange> {
     let mut changes: Vec<LetterChange> =
         refused.iter().map(|(index, reason)| of(view, log, &events[*index], reason.clone())).collect();
     for (index, event) in events.iter().enumerate() {
@@ -24,9 +29,13 @@ pub fn changes(view: &View, log: LogId, events: &[Event<'_>], refused: &[(usize,
 /// The letter that `event` becomes, or becomes again.
 pub fn of(view: &View, log: LogId, event: &Event<'_>, reason: String) -> LetterChange {
     match event.letter {
-        Some(id) => {
-            LetterChange::Again { id, view: view.name.clone(), position: event.position, reason, at: event.received }
-        }
+        Some(id) => LetterChange::Again {
+            id,
+            view: view.name.clone(),
+            position: event.position,
+            reason,
+            at: event.received,
+        },
         None => LetterChange::New(NewLetter {
             id: NewLetter::id(&view.name, log, event.position),
             view: view.name.clone(),

@@ -19,7 +19,9 @@ const SHADOW: &str = "~shadow";
 
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    #[error("the log begins at position {0}: what came before is no longer in it, so that the view cannot be made from it")]
+    #[error(
+        "the log begins at position {0}: what came before is no longer in it, so that the view cannot be made from it"
+    )]
     HistoryGone(u64),
     #[error("view `{0}` is fed by several logs, of which only one is here")]
     SeveralLogs(String),
@@ -50,13 +52,23 @@ pub struct Report {
 }
 
 /// Compares. Blocks for as long as folding the log takes.
-pub fn compare(view: &Running, log: &EventLog, store: &Store, runtime: &Handle) -> Result<Report, RebuildError> {
+pub fn compare(
+    view: &Running,
+    log: &EventLog,
+    store: &Store,
+    runtime: &Handle,
+) -> Result<Report, RebuildError> {
     Fresh::new(view, log, store, runtime)?.run(|_, _| Ok(()))
 }
 
 /// Compares, and adds what is missing, under the view's claim. Run again after a crash, it finds what is
 /// still missing.
-pub fn rebuild(view: &Running, log: &EventLog, store: &Store, runtime: &Handle) -> Result<Report, RebuildError> {
+pub fn rebuild(
+    view: &Running,
+    log: &EventLog,
+    store: &Store,
+    runtime: &Handle,
+) -> Result<Report, RebuildError> {
     let ViewKind::Ledger(ledger) = &view.view.kind;
     let table = ledger.table();
     runtime.block_on(store.make_table(table.as_ref().clone()))?;
@@ -87,7 +99,12 @@ struct Fresh<'a> {
 }
 
 impl<'a> Fresh<'a> {
-    fn new(view: &'a Running, log: &'a EventLog, store: &'a Store, runtime: &'a Handle) -> Result<Self, RebuildError> {
+    fn new(
+        view: &'a Running,
+        log: &'a EventLog,
+        store: &'a Store,
+        runtime: &'a Handle,
+    ) -> Result<Self, RebuildError> {
         if log.begin() > 0 {
             return Err(RebuildError::HistoryGone(log.begin()));
         }
@@ -101,15 +118,23 @@ impl<'a> Fresh<'a> {
         Ok(Self { view, log, store, runtime, ledger, shadow, name: format!("{name}{SHADOW}"), at: 0 })
     }
 
-    fn run(mut self, mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>) -> Result<Report, RebuildError> {
+    fn run(
+        mut self,
+        mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
+    ) -> Result<Report, RebuildError> {
         self.clear()?;
         let table = self.shadow.table().as_ref().clone();
         self.runtime.block_on(self.store.begin_view(self.claim(0), Some(table), None))?;
         // Most of the way while the view goes on, the rest while it is held.
-        let position = self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
+        let position =
+            self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
         self.fold_until(position)?;
-        let held = self.runtime.block_on(self.view.hold()).ok_or_else(|| RebuildError::Ended(self.view.view.name.clone()))?;
-        let stored = self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
+        let held = self
+            .runtime
+            .block_on(self.view.hold())
+            .ok_or_else(|| RebuildError::Ended(self.view.view.name.clone()))?;
+        let stored =
+            self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
         self.fold_until(stored)?;
         let report = self.differences(stored, mend)?;
         drop(held);
@@ -136,7 +161,8 @@ impl<'a> Fresh<'a> {
             let limits = BatchLimits { until, events_max: BATCH_EVENTS_MAX, bytes_max: BATCH_BYTES_MAX };
             let read = reader.records(self.at, BATCH_BYTES_MAX)?;
             let mut batch = read.batch(Wanted { view: name, stream: &self.view.view.stream }, limits)?;
-            let passed = self.runtime.block_on(self.store.passed_positions(name, log, self.at, batch.span.end))?;
+            let passed =
+                self.runtime.block_on(self.store.passed_positions(name, log, self.at, batch.span.end))?;
             batch.events.retain(|event| passed.binary_search(&event.position).is_err());
             let mut plan = Plan::new(self.claim(batch.span.end));
             plan.writes = self.shadow.fold(&self.view.fields, &batch.events).writes;
@@ -177,8 +203,11 @@ impl<'a> Fresh<'a> {
     }
 
     fn opening(&self, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
-        let sql = format!("SELECT row_key, amount FROM millrace_opening WHERE view = ? AND row_key > ? ORDER BY row_key LIMIT {PAGE_ROWS}");
-        let parameters = vec![Cell::Text(self.view.view.name.clone()), Cell::Text(after.unwrap_or_default().to_owned())];
+        let sql = format!(
+            "SELECT row_key, amount FROM millrace_opening WHERE view = ? AND row_key > ? ORDER BY row_key LIMIT {PAGE_ROWS}"
+        );
+        let parameters =
+            vec![Cell::Text(self.view.view.name.clone()), Cell::Text(after.unwrap_or_default().to_owned())];
         let rows = self.runtime.block_on(self.store.rows(sql, parameters))?;
         let balance = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Text(key), Cell::Text(amount)]) => Some(Balance { key, amount: amount.parse().ok()? }),
@@ -191,7 +220,12 @@ impl<'a> Fresh<'a> {
 /// The last key that all sides have been read up to: the smallest end among the full pages. `None` when
 /// all is read.
 fn page_end(sides: &[Vec<Balance>; 3]) -> Option<String> {
-    let full = sides.iter().filter(|side| side.len() == PAGE_ROWS).filter_map(|side| side.last()).map(|row| &row.key).min();
+    let full = sides
+        .iter()
+        .filter(|side| side.len() == PAGE_ROWS)
+        .filter_map(|side| side.last())
+        .map(|row| &row.key)
+        .min();
     full.or_else(|| sides.iter().filter_map(|side| side.last()).map(|row| &row.key).max()).cloned()
 }
 
@@ -213,16 +247,29 @@ mod tests {
     use super::*;
 
     fn side(rows: &[(&str, &str)]) -> Vec<Balance> {
-        rows.iter().map(|(key, amount)| Balance { key: (*key).to_owned(), amount: amount.parse().expect("a number") }).collect()
+        rows.iter()
+            .map(|(key, amount)| Balance {
+                key: (*key).to_owned(),
+                amount: amount.parse().expect("a number"),
+            })
+            .collect()
     }
 
     #[test]
     fn a_view_should_have_its_opening_and_what_the_log_makes() {
-        let sides = [side(&[("a", "3"), ("b", "1")]), side(&[("a", "1"), ("c", "2.5")]), side(&[("a", "2"), ("b", "1")])];
+        let sides = [
+            side(&[("a", "3"), ("b", "1")]),
+            side(&[("a", "1"), ("c", "2.5")]),
+            side(&[("a", "2"), ("b", "1")]),
+        ];
         let last = page_end(&sides).expect("rows");
         let rows = merge(sides, &last);
-        let found: Vec<(&str, bool)> = rows.iter().map(|row| (row.key.as_str(), row.has == Some(row.should_have))).collect();
+        let found: Vec<(&str, bool)> =
+            rows.iter().map(|row| (row.key.as_str(), row.has == Some(row.should_have))).collect();
         assert_eq!(found, [("a", true), ("b", true), ("c", false)]);
-        assert_eq!(rows[2], Difference { key: "c".to_owned(), has: None, should_have: "2.5".parse().expect("a number") });
+        assert_eq!(
+            rows[2],
+            Difference { key: "c".to_owned(), has: None, should_have: "2.5".parse().expect("a number") }
+        );
     }
 }

@@ -11,7 +11,9 @@ use super::View;
 use super::batch::{Batch, BatchLimits, BatchReader, Event, Wanted};
 use super::bisect::Bisect;
 use super::dead_letter;
-use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DEAD_IN_A_ROW_MAX, PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX};
+use crate::event::limits::{
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DEAD_IN_A_ROW_MAX, PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX,
+};
 use crate::event::{Applied, Fields, Stalled, Stop};
 use crate::eventlog::EventLog;
 use crate::gate::Gate;
@@ -93,7 +95,8 @@ impl Runner {
         }
         if state.begun && state.at > state.stored {
             // Only saves the next start some reading of other streams' events.
-            let _ = self.runtime.block_on(self.store.apply(Arc::new(Plan::new(self.claim(&state, state.at)))));
+            let _ =
+                self.runtime.block_on(self.store.apply(Arc::new(Plan::new(self.claim(&state, state.at)))));
         }
     }
 
@@ -158,7 +161,8 @@ impl Runner {
         let State { reader, stored, begun, dead_in_a_row, .. } = state;
         let read = reader.records(at, limits.bytes_max)?;
         let batch = read.batch(wanted, limits)?;
-        let mut cursor = Cursor { runner: self, stored: *stored, begun: *begun, dead_in_a_row: *dead_in_a_row };
+        let mut cursor =
+            Cursor { runner: self, stored: *stored, begun: *begun, dead_in_a_row: *dead_in_a_row };
         let outcome = cursor.apply(&batch);
         (*stored, *begun, *dead_in_a_row) = (cursor.stored, cursor.begun, cursor.dead_in_a_row);
         let to = batch.span.end;
@@ -231,7 +235,11 @@ impl Cursor<'_> {
         if !self.begun {
             let table = self.runner.view.table().as_ref().clone();
             let claim = self.claim(self.stored);
-            self.runner.runtime.block_on(self.runner.store.begin_view(claim, Some(table), self.runner.view.opening()))?;
+            self.runner.runtime.block_on(self.runner.store.begin_view(
+                claim,
+                Some(table),
+                self.runner.view.opening(),
+            ))?;
             self.begun = true;
         }
         let mut bisect = Bisect::new(batch.events.len());
@@ -246,7 +254,12 @@ impl Cursor<'_> {
                 Err(StoreError::Data(_)) if bisect.refused(part.clone()) => continue,
                 Err(StoreError::Data(reason)) => {
                     self.count_dead(1, &reason)?;
-                    let letter = dead_letter::of(&self.runner.view, self.runner.log.id(), &batch.events[part.start], reason);
+                    let letter = dead_letter::of(
+                        &self.runner.view,
+                        self.runner.log.id(),
+                        &batch.events[part.start],
+                        reason,
+                    );
                     self.pass_by(letter, end)?
                 }
                 outcome => {
@@ -281,7 +294,9 @@ impl Cursor<'_> {
     fn count_dead(&mut self, events: usize, reason: &str) -> Result<(), Pause> {
         let count = self.dead_in_a_row + events;
         if count > DEAD_IN_A_ROW_MAX {
-            return Err(Pause(format!("{count} events in a row could not be applied, one of them because: {reason}")));
+            return Err(Pause(format!(
+                "{count} events in a row could not be applied, one of them because: {reason}"
+            )));
         }
         self.dead_in_a_row = count;
         Ok(())
@@ -294,7 +309,8 @@ impl Cursor<'_> {
     /// `Ok(Ok(true))`: it is in the database. The outer error is for a person, the inner one to decide on.
     fn commit(&mut self, plan: Plan) -> Result<Result<bool, StoreError>, Pause> {
         let to = plan.claim.to;
-        let letters = plan.letters.iter().filter(|change| !matches!(change, LetterChange::Applied { .. })).count();
+        let letters =
+            plan.letters.iter().filter(|change| !matches!(change, LetterChange::Applied { .. })).count();
         let progress = self.runner.progress.clone();
         let waiting = move |reason: &str| {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
@@ -304,7 +320,8 @@ impl Cursor<'_> {
             None => Ok(Ok(false)),
             Some(Ok(_)) => {
                 self.stored = to;
-                metrics::counter!("millrace_dead_letters_total", "view" => runner.view.name.clone()).increment(letters as u64);
+                metrics::counter!("millrace_dead_letters_total", "view" => runner.view.name.clone())
+                    .increment(letters as u64);
                 Ok(Ok(true))
             }
             Some(Err(error @ StoreError::Data(_))) => Ok(Err(error)),

@@ -60,7 +60,12 @@ impl Client {
     }
 
     /// One request over a connection of its own.
-    pub fn try_request(&self, method: &str, path: &str, body: Option<(&str, &[u8])>) -> std::io::Result<Answer> {
+    pub fn try_request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<(&str, &[u8])>,
+    ) -> std::io::Result<Answer> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -81,7 +86,9 @@ impl Client {
         // A server that refuses by the head alone may close before it has read the body.
         let sent = stream.write_all(bytes);
         let answer = read_answer(&mut stream);
-        if answer.is_err() { sent?; }
+        if answer.is_err() {
+            sent?;
+        }
         answer
     }
 
@@ -116,8 +123,10 @@ pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
     let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
-    let headers: Vec<(String, String)> =
-        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     let length: usize = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     let mut body = bytes.split_off(head_end);

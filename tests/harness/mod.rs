@@ -49,7 +49,8 @@ impl TestApp {
     }
 
     pub fn with(start: Start) -> Self {
-        Self::try_with(start, Arc::new(tempfile::tempdir().unwrap())).unwrap_or_else(|log| panic!("did not start:\n{log}"))
+        Self::try_with(start, Arc::new(tempfile::tempdir().unwrap()))
+            .unwrap_or_else(|log| panic!("did not start:\n{log}"))
     }
 
     /// The log, if the server ends instead of listening.
@@ -60,7 +61,14 @@ impl TestApp {
         if let Some(dotenv) = &start.dotenv {
             std::fs::write(folder.path().join(".env"), dotenv).unwrap();
         }
-        let mut app = Self { folder, address: String::new(), start, child: None, log: Arc::default(), settled_at_end: true };
+        let mut app = Self {
+            folder,
+            address: String::new(),
+            start,
+            child: None,
+            log: Arc::default(),
+            settled_at_end: true,
+        };
         app.spawn()?;
         Ok(app)
     }
@@ -69,12 +77,16 @@ impl TestApp {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
         command.current_dir(self.folder.path()).env_clear().arg("serve").args(["--log-format", "json"]);
         let named = self.start.arguments.iter().any(|argument| argument == "--listen");
-        let ported = self.start.dotenv.is_some() || self.start.environment.iter().any(|(name, _)| name.contains("PORT"));
+        let ported = self.start.dotenv.is_some()
+            || self.start.environment.iter().any(|(name, _)| name.contains("PORT"));
         if !named && !ported {
             command.args(["--listen", "localhost:0"]);
         }
-        command.args(&self.start.arguments).envs(self.start.environment.iter().map(|(name, value)| (name, value)));
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        command
+            .args(&self.start.arguments)
+            .envs(self.start.environment.iter().map(|(name, value)| (name, value)));
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         self.child = Some(child);
         self.log.lock().unwrap().clear();
@@ -110,7 +122,10 @@ impl TestApp {
     /// The first log line with this message.
     pub fn log_line(&self, message: &str) -> Option<Value> {
         let lines = self.log.lock().unwrap();
-        lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|line| line["message"] == message)
+        lines
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line["message"] == message)
     }
 
     pub fn log_text(&self) -> String {

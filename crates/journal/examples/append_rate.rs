@@ -18,13 +18,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let journal = Journal::open(Disk::real(), Path::new(&folder), Options::default())?.journal;
     let begun = Instant::now();
     let counts = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..producers)
-            .map(|_| scope.spawn(|| produce(&journal, in_flight, begun)))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or((0, 0)))
-            .collect::<Vec<_>>()
+        let threads: Vec<_> =
+            (0..producers).map(|_| scope.spawn(|| produce(&journal, in_flight, begun))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or((0, 0))).collect::<Vec<_>>()
     });
     let seconds = begun.elapsed().as_secs_f64();
     let appends: u64 = counts.iter().map(|count| count.0).sum();

@@ -84,10 +84,7 @@ mod live {
                 "" => 1,
                 at => at.strip_prefix('@')?.parse().ok()?,
             };
-            Action::Abort {
-                at,
-                hits: AtomicU64::new(0),
-            }
+            Action::Abort { at, hits: AtomicU64::new(0) }
         };
         Some((name, action))
     }

@@ -77,13 +77,7 @@ pub(crate) fn payload_checksum(payload: &[u8]) -> u32 {
 }
 
 /// Appends header and payload to `out`.
-pub(crate) fn write(
-    out: &mut Vec<u8>,
-    id: &LogId,
-    frame: Frame<'_>,
-    unsynced: u32,
-    payload_checksum: u32,
-) {
+pub(crate) fn write(out: &mut Vec<u8>, id: &LogId, frame: Frame<'_>, unsynced: u32, payload_checksum: u32) {
     let header = FrameHeader {
         payload_bytes: frame.payload.len() as u32,
         checksum: 0,
@@ -92,10 +86,7 @@ pub(crate) fn write(
         unsynced,
         kind: frame.kind,
     };
-    let header = FrameHeader {
-        checksum: header.checksum_after(payload_checksum, id),
-        ..header
-    };
+    let header = FrameHeader { checksum: header.checksum_after(payload_checksum, id), ..header };
     out.extend_from_slice(&header.to_bytes());
     out.extend_from_slice(frame.payload);
 }
@@ -104,24 +95,17 @@ pub(crate) fn write(
 pub(crate) fn parse<'a>(bytes: &'a [u8], id: &LogId) -> Result<Parsed<'a>, Fault> {
     let header = FrameHeader::parse(bytes)?;
     let end = FRAME_HEADER_BYTES + header.payload_bytes as usize;
-    let payload = bytes
-        .get(FRAME_HEADER_BYTES..end)
-        .ok_or(Fault::Short { need: end })?;
+    let payload = bytes.get(FRAME_HEADER_BYTES..end).ok_or(Fault::Short { need: end })?;
     if header.checksum_after(payload_checksum(payload), id) != header.checksum {
         return Err(Fault::Checksum);
     }
-    Ok(Parsed {
-        frame: header.with(payload),
-        unsynced: header.unsynced,
-        bytes: end,
-    })
+    Ok(Parsed { frame: header.with(payload), unsynced: header.unsynced, bytes: end })
 }
 
 /// Reads the frame at the start of `bytes`, which were checked before.
 pub(crate) fn parse_checked(bytes: &[u8]) -> Option<(Frame<'_>, &[u8])> {
     let header = FrameHeader::parse(bytes).ok()?;
-    let (payload, rest) =
-        bytes[FRAME_HEADER_BYTES..].split_at_checked(header.payload_bytes as usize)?;
+    let (payload, rest) = bytes[FRAME_HEADER_BYTES..].split_at_checked(header.payload_bytes as usize)?;
     Some((header.with(payload), rest))
 }
 
@@ -129,9 +113,7 @@ impl FrameHeader {
     /// Everything that can be said of a header without its payload.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Fault> {
         let Some(bytes) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
-            return Err(Fault::Short {
-                need: FRAME_HEADER_BYTES,
-            });
+            return Err(Fault::Short { need: FRAME_HEADER_BYTES });
         };
         let header = Self {
             payload_bytes: u32_at(bytes, 0),
@@ -180,12 +162,7 @@ impl FrameHeader {
     }
 
     fn with(self, payload: &[u8]) -> Frame<'_> {
-        Frame {
-            position: self.position,
-            count: self.count,
-            kind: self.kind,
-            payload,
-        }
+        Frame { position: self.position, count: self.count, kind: self.kind, payload }
     }
 }
 

@@ -75,11 +75,7 @@ impl Journal {
     /// Opens the log without a thread: whoever holds the stepper is the writer, and
     /// closes the log by it.
     #[cfg(feature = "simulation")]
-    pub fn open_stepped(
-        disk: Disk,
-        folder: &Path,
-        options: Options,
-    ) -> Result<(Opened, Stepper), OpenError> {
+    pub fn open_stepped(disk: Disk, folder: &Path, options: Options) -> Result<(Opened, Stepper), OpenError> {
         let (writer, recovery) = recover::recover(disk, folder, options)?;
         let journal = Self::new(Arc::clone(&writer.shared), Thread::Ended(Ok(())));
         Ok((Opened { journal, recovery }, Stepper(writer)))
@@ -87,9 +83,7 @@ impl Journal {
 
     fn new(shared: Arc<Shared>, thread: Thread) -> Self {
         let thread = Mutex::new(thread);
-        Self {
-            inner: Arc::new(Inner { shared, thread }),
-        }
+        Self { inner: Arc::new(Inner { shared, thread }) }
     }
 
     pub fn id(&self) -> LogId {
@@ -194,10 +188,7 @@ impl Shared {
     }
 
     pub(crate) fn add_segment(&self, segment: Arc<Segment>, bytes: u64) {
-        let mut segments = self
-            .segments
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         segments.push(segment);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }

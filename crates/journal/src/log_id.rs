@@ -45,9 +45,7 @@ impl FromStr for LogId {
         let digits = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
         match u128::from_str_radix(text, 16) {
             Ok(number) if digits => Ok(Self(number.to_be_bytes())),
-            _ => Err(LogIdError {
-                text: text.to_owned(),
-            }),
+            _ => Err(LogIdError { text: text.to_owned() }),
         }
     }
 }
@@ -68,12 +66,7 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in [
-            "",
-            "12",
-            "+0000000000000000000000000000001",
-            "g0000000000000000000000000000000",
-        ] {
+        for text in ["", "12", "+0000000000000000000000000000001", "g0000000000000000000000000000000"] {
             let error = text.parse::<LogId>().expect_err("is no id");
             assert_eq!(error.text, text);
         }

@@ -47,13 +47,7 @@ impl Mark {
         let flags = if self.clean_stop { CLEAN_STOP } else { 0 };
         bytes[12..16].copy_from_slice(&flags.to_le_bytes());
         bytes[16..32].copy_from_slice(self.log_id.as_bytes());
-        let numbers = [
-            self.sequence,
-            self.begin,
-            self.end,
-            self.segment_first,
-            self.offset,
-        ];
+        let numbers = [self.sequence, self.begin, self.end, self.segment_first, self.offset];
         for (slot, number) in bytes[32..72].chunks_exact_mut(8).zip(numbers) {
             slot.copy_from_slice(&number.to_le_bytes());
         }
@@ -128,10 +122,7 @@ impl MarkFile {
     pub(crate) fn record(&mut self, mark: Mark) -> Result<(), DiskError> {
         let sequence = self.sequence + 1;
         let mark = Mark { sequence, ..mark };
-        match self
-            .file
-            .write_at(&mark.to_bytes(), slot_offset(sequence) as u64)
-        {
+        match self.file.write_at(&mark.to_bytes(), slot_offset(sequence) as u64) {
             // No room, on a file system that copies on write: the evidence lags behind,
             // which is allowed. The other slot still stands.
             Err(error) if error.is_full() => return Ok(()),

@@ -108,10 +108,7 @@ impl Queue {
 
     pub(crate) fn append(&self, payload: &[u8], count: NonZeroU32, done: Done) {
         if payload.len() > PAYLOAD_BYTES_MAX {
-            return done(Err(AppendError::TooLarge {
-                bytes: payload.len(),
-                bytes_max: PAYLOAD_BYTES_MAX,
-            }));
+            return done(Err(AppendError::TooLarge { bytes: payload.len(), bytes_max: PAYLOAD_BYTES_MAX }));
         }
         // The long part of the checksum is computed before the lock.
         let checksum = frame::payload_checksum(payload);
@@ -160,16 +157,11 @@ impl Queue {
             }
             state.writer_sleeps = true;
             let Some(time) = idle_after else {
-                state = self
-                    .work
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let (woken, timeout) = self
-                .work
-                .wait_timeout(state, time)
-                .unwrap_or_else(PoisonError::into_inner);
+            let (woken, timeout) =
+                self.work.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             if timeout.timed_out() && state.groups.is_empty() && state.closing.is_none() {
                 state.writer_sleeps = false;
@@ -216,14 +208,7 @@ impl State {
         (bytes > queue_bytes_max && !self.groups.is_empty()).then_some(AppendError::QueueFull)
     }
 
-    fn push(
-        &mut self,
-        queue: &Queue,
-        payload: &[u8],
-        count: NonZeroU32,
-        checksum: u32,
-        done: Done,
-    ) {
+    fn push(&mut self, queue: &Queue, payload: &[u8], count: NonZeroU32, checksum: u32, done: Done) {
         let bytes = FRAME_HEADER_BYTES + payload.len();
         let fits = |group: &Group| group.bytes.len() + bytes <= queue.group_bytes_max;
         if !self.groups.back().is_some_and(fits) {
@@ -232,27 +217,17 @@ impl State {
             self.groups.push_back(group);
         }
         let group = self.groups.back_mut().expect("a group was just pushed");
-        let frame = Frame {
-            position: self.next_position,
-            count: count.get(),
-            kind: FrameKind::Data,
-            payload,
-        };
+        let frame =
+            Frame { position: self.next_position, count: count.get(), kind: FrameKind::Data, payload };
         let offset = group.bytes.len();
         // A group is written only after the one before is synced, so what lies unsynced
         // before a frame is exactly what lies before it in its group.
         let unsynced = offset as u32;
         frame::write(&mut group.bytes, &queue.log_id, frame, unsynced, checksum);
-        self.next_position = self
-            .next_position
-            .checked_add(count.get().into())
-            .expect("positions last for ever");
+        self.next_position =
+            self.next_position.checked_add(count.get().into()).expect("positions last for ever");
         group.end = self.next_position;
-        group.waiters.push(Waiter {
-            position: frame.position,
-            offset,
-            done,
-        });
+        group.waiters.push(Waiter { position: frame.position, offset, done });
         self.bytes += bytes;
     }
 

@@ -22,11 +22,7 @@ pub enum ReadError {
     #[error("position {position} is below the beginning of the log, {begin}")]
     BelowBegin { position: u64, begin: u64 },
     #[error("`{}` is corrupt at offset {offset}: {why}", file.display())]
-    Corrupt {
-        file: PathBuf,
-        offset: u64,
-        why: String,
-    },
+    Corrupt { file: PathBuf, offset: u64, why: String },
     #[error(transparent)]
     Io {
         #[from]
@@ -77,11 +73,7 @@ impl<'a> Chunk<'a> {
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            open: None,
-            buffer: Vec::new(),
-        }
+        Self { shared, open: None, buffer: Vec::new() }
     }
 
     /// The frames from the one that holds position `from` on: at least one if there is
@@ -99,28 +91,19 @@ impl Reader {
         }
         let start = self.seek(from)?;
         let gathered = self.gather(start, from, end, bytes_max)?;
-        Ok(Chunk {
-            bytes: &self.buffer[gathered.from..gathered.to],
-        })
+        Ok(Chunk { bytes: &self.buffer[gathered.from..gathered.to] })
     }
 
     /// Opens the segment that holds `from`; the place to begin looking there.
     fn seek(&mut self, from: u64) -> Result<Place, ReadError> {
-        let segment = self
-            .shared
-            .segment_of(from)
-            .expect("a position from begin on lies in a segment");
+        let segment = self.shared.segment_of(from).expect("a position from begin on lies in a segment");
         let same = |open: &OpenSegment| Arc::ptr_eq(&open.segment, &segment);
         match &self.open {
             Some(open) if same(open) && open.next.position == from => Ok(open.next),
             Some(open) if same(open) => Ok(segment.place_before(from)),
             _ => {
                 let next = segment.place_before(from);
-                self.open = Some(OpenSegment {
-                    file: self.shared.disk.open(&segment.path)?,
-                    segment,
-                    next,
-                });
+                self.open = Some(OpenSegment { file: self.shared.disk.open(&segment.path)?, segment, next });
                 Ok(next)
             }
         }
@@ -137,10 +120,7 @@ impl Reader {
         let limit = open.segment.durable_bytes();
         let window = bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
         let id = self.shared.log_id;
-        let mut filled = Filled {
-            start: at.offset,
-            bytes: 0,
-        };
+        let mut filled = Filled { start: at.offset, bytes: 0 };
         let mut gathered: Option<Gathered> = None;
         while at.position < end && at.offset < limit {
             let index = (at.offset - filled.start) as usize;
@@ -169,15 +149,9 @@ impl Reader {
                 }
             };
             open.segment.note(std::iter::once(at));
-            let next = Place {
-                position: frame.end,
-                offset: at.offset + frame.bytes as u64,
-            };
+            let next = Place { position: frame.end, offset: at.offset + frame.bytes as u64 };
             if next.position > from {
-                let gathered = gathered.get_or_insert(Gathered {
-                    from: index,
-                    to: index,
-                });
+                let gathered = gathered.get_or_insert(Gathered { from: index, to: index });
                 if gathered.to > gathered.from && index + frame.bytes - gathered.from > bytes_max {
                     break;
                 }
@@ -211,8 +185,5 @@ fn next_frame(bytes: &[u8], id: &LogId, at: Place) -> Result<Step, Fault> {
     if parsed.frame.position != at.position {
         return Err(Fault::Header);
     }
-    Ok(Step {
-        end: parsed.frame.end(),
-        bytes: parsed.bytes,
-    })
+    Ok(Step { end: parsed.frame.end(), bytes: parsed.bytes })
 }

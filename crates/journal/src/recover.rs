@@ -24,11 +24,7 @@ pub enum OpenError {
         "`{}` is corrupt at offset {offset}: {why}; `millrace repair` says what would be lost",
         file.display()
     )]
-    Corrupt {
-        file: PathBuf,
-        offset: u64,
-        why: String,
-    },
+    Corrupt { file: PathBuf, offset: u64, why: String },
     #[error("`{}` has format version {version}, newer than this program knows", file.display())]
     NewerVersion { file: PathBuf, version: u32 },
     #[error(transparent)]
@@ -66,19 +62,11 @@ impl From<SurveyError> for OpenError {
 
 impl From<Damage> for OpenError {
     fn from(damage: Damage) -> Self {
-        Self::Corrupt {
-            file: damage.file,
-            offset: damage.offset,
-            why: damage.why,
-        }
+        Self::Corrupt { file: damage.file, offset: damage.offset, why: damage.why }
     }
 }
 
-pub(crate) fn recover(
-    disk: Disk,
-    folder: &Path,
-    options: Options,
-) -> Result<(Writer, Recovery), OpenError> {
+pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Writer, Recovery), OpenError> {
     disk.create_folder(folder)?;
     let Some(lock) = disk.lock(folder)? else {
         let folder = folder.to_owned();
@@ -112,13 +100,7 @@ pub(crate) fn recover(
 
     let segments = segments_in_memory(folder, survey, first, synced_bytes);
     let segment = Arc::clone(segments.last().expect("there is a last segment"));
-    let Options {
-        segment_bytes_max,
-        group_bytes_max,
-        queue_bytes_max,
-        observer,
-        ..
-    } = options;
+    let Options { segment_bytes_max, group_bytes_max, queue_bytes_max, observer, .. } = options;
     let queue = Queue::new(last.log_id, end, group_bytes_max, queue_bytes_max);
     let shared = Shared::new(last.log_id, disk.clone(), queue, segments, end);
     let writer = Writer {
@@ -164,22 +146,11 @@ struct LastSegment {
 /// The intact part of the last segment, or a new log's first.
 fn last_segment(disk: &Disk, survey: &mut Survey) -> Result<LastSegment, DiskError> {
     if let (Some(log_id), Some(last)) = (survey.log_id, survey.segments.last()) {
-        return Ok(LastSegment {
-            log_id,
-            first: last.first,
-            bytes: std::mem::take(&mut survey.last_bytes),
-        });
+        return Ok(LastSegment { log_id, first: last.first, bytes: std::mem::take(&mut survey.last_bytes) });
     }
-    let header = SegmentHeader {
-        log_id: LogId::from_bytes(disk.random_bytes()?),
-        first: 0,
-        previous_bytes: 0,
-    };
-    Ok(LastSegment {
-        log_id: header.log_id,
-        first: 0,
-        bytes: header.to_bytes().to_vec(),
-    })
+    let header =
+        SegmentHeader { log_id: LogId::from_bytes(disk.random_bytes()?), first: 0, previous_bytes: 0 };
+    Ok(LastSegment { log_id: header.log_id, first: 0, bytes: header.to_bytes().to_vec() })
 }
 
 /// Left behind by a crash; nothing was ever acknowledged into them.
@@ -192,12 +163,7 @@ fn remove_temporaries(disk: &Disk, folder: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-fn segments_in_memory(
-    folder: &Path,
-    survey: Survey,
-    last: u64,
-    last_bytes: u64,
-) -> Vec<Arc<Segment>> {
+fn segments_in_memory(folder: &Path, survey: Survey, last: u64, last_bytes: u64) -> Vec<Arc<Segment>> {
     let mut segments = survey.segments;
     let index = segments.pop().map_or(Vec::new(), |segment| segment.index);
     let path = folder.join(file_name(last));

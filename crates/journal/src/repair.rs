@@ -54,11 +54,7 @@ impl From<SurveyError> for RepairError {
 }
 
 /// Repairs exactly what `inspection` says, or nothing if the folder has changed since.
-pub fn repair(
-    disk: &Disk,
-    folder: &Path,
-    inspection: &Inspection,
-) -> Result<Repaired, RepairError> {
+pub fn repair(disk: &Disk, folder: &Path, inspection: &Inspection) -> Result<Repaired, RepairError> {
     let Some(_lock) = disk.lock(folder)? else {
         let folder = folder.to_owned();
         return Err(RepairError::Locked { folder });
@@ -68,11 +64,7 @@ pub fn repair(
         let folder = folder.to_owned();
         return Err(RepairError::Changed { folder });
     }
-    let mut repaired = Repaired {
-        begin: survey.begin,
-        end: survey.end,
-        ..Repaired::default()
-    };
+    let mut repaired = Repaired { begin: survey.begin, end: survey.end, ..Repaired::default() };
     if survey.damages.is_empty() {
         return Ok(repaired);
     }
@@ -80,11 +72,7 @@ pub fn repair(
         let folder = folder.to_owned();
         return Err(RepairError::NoLogId { folder });
     };
-    let repair = Repair {
-        disk,
-        folder,
-        log_id,
-    };
+    let repair = Repair { disk, folder, log_id };
     let last = repair.mend_segments(&survey, &mut repaired)?;
     for stray in &survey.strays {
         repair.set_aside(stray, &mut repaired)?;
@@ -112,25 +100,12 @@ struct Repair<'a> {
 impl Repair<'_> {
     /// Oldest first, since every segment's header holds the length of the one before.
     /// Answers the last one's first position and length.
-    fn mend_segments(
-        &self,
-        survey: &Survey,
-        repaired: &mut Repaired,
-    ) -> Result<(u64, u64), RepairError> {
+    fn mend_segments(&self, survey: &Survey, repaired: &mut Repaired) -> Result<(u64, u64), RepairError> {
         let mut parts: Vec<(u64, Option<&Surveyed>)> = Vec::new();
-        if survey
-            .segments
-            .first()
-            .is_none_or(|segment| segment.first > survey.begin)
-        {
+        if survey.segments.first().is_none_or(|segment| segment.first > survey.begin) {
             parts.push((survey.begin, None));
         }
-        parts.extend(
-            survey
-                .segments
-                .iter()
-                .map(|segment| (segment.first, Some(segment))),
-        );
+        parts.extend(survey.segments.iter().map(|segment| (segment.first, Some(segment))));
         // Retention may have taken what came before the first segment.
         let first = survey.segments.first().and_then(|segment| segment.header);
         let mut previous_bytes = match parts.first() {
@@ -139,11 +114,7 @@ impl Repair<'_> {
         };
         for (at, (first, source)) in parts.iter().enumerate() {
             let bound = parts.get(at + 1).map_or(survey.end, |next| next.0);
-            let header = SegmentHeader {
-                log_id: self.log_id,
-                first: *first,
-                previous_bytes,
-            };
+            let header = SegmentHeader { log_id: self.log_id, first: *first, previous_bytes };
             let keeps_tail = at + 1 == parts.len();
             previous_bytes = self.mend(header, bound, *source, keeps_tail, repaired)?;
         }
@@ -222,12 +193,7 @@ impl Repair<'_> {
         let mut position = from;
         while position < to {
             let count = u32::try_from(to - position).unwrap_or(u32::MAX);
-            let frame = Frame {
-                position,
-                count,
-                kind: FrameKind::Lost,
-                payload: &[],
-            };
+            let frame = Frame { position, count, kind: FrameKind::Lost, payload: &[] };
             let checksum = frame::payload_checksum(frame.payload);
             frame::write(bytes, &self.log_id, frame, 0, checksum);
             position += u64::from(count);

@@ -41,25 +41,16 @@ pub(crate) struct Scan {
 /// Scans a segment, header included, whose first frame should have position `first`.
 pub(crate) fn scan(bytes: &[u8], id: &LogId, first: u64) -> Scan {
     let mut scan = Scan::default();
-    let mut at = Place {
-        position: first,
-        offset: SEGMENT_HEADER_BYTES as u64,
-    };
+    let mut at = Place { position: first, offset: SEGMENT_HEADER_BYTES as u64 };
     let mut from = at;
     while at.offset < bytes.len() as u64 {
         let fault = match frame::parse(&bytes[at.offset as usize..], id) {
             Ok(parsed) if parsed.frame.position == at.position => {
                 scan.take(at, &parsed);
-                at = Place {
-                    position: parsed.frame.end(),
-                    offset: at.offset + parsed.bytes as u64,
-                };
+                at = Place { position: parsed.frame.end(), offset: at.offset + parsed.bytes as u64 };
                 continue;
             }
-            Ok(parsed) => format!(
-                "position {} follows where {} is due",
-                parsed.frame.position, at.position
-            ),
+            Ok(parsed) => format!("position {} follows where {} is due", parsed.frame.position, at.position),
             Err(fault) => fault.to_string(),
         };
         scan.close_run(from, at);
@@ -67,12 +58,7 @@ pub(crate) fn scan(bytes: &[u8], id: &LogId, first: u64) -> Scan {
             Ok(resumes) => (resumes, false),
             Err(SearchEnded) => (None, true),
         };
-        scan.gaps.push(Gap {
-            at,
-            why: fault,
-            resumes,
-            search_ended,
-        });
+        scan.gaps.push(Gap { at, why: fault, resumes, search_ended });
         let Some(resumes) = resumes else {
             return scan;
         };
@@ -115,15 +101,10 @@ fn search(bytes: &[u8], id: &LogId, from: Place) -> Result<Option<Place>, Search
         }
         match frame::parse(rest, id) {
             Ok(parsed) => {
-                return Ok(Some(Place {
-                    position: parsed.frame.position,
-                    offset: offset as u64,
-                }));
+                return Ok(Some(Place { position: parsed.frame.position, offset: offset as u64 }));
             }
             Err(Fault::Checksum) => {
-                budget = budget
-                    .checked_sub(header.payload_bytes as usize)
-                    .ok_or(SearchEnded)?;
+                budget = budget.checked_sub(header.payload_bytes as usize).ok_or(SearchEnded)?;
             }
             Err(_) => {}
         }

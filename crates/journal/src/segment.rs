@@ -55,9 +55,7 @@ impl SegmentHeader {
         // The checksum comes before the version, or a flipped bit would be taken for a
         // newer version.
         if header_checksum(bytes) != u32_at(bytes, 12) {
-            return Err(HeaderFault::Damaged(
-                "the segment header's checksum does not match its bytes",
-            ));
+            return Err(HeaderFault::Damaged("the segment header's checksum does not match its bytes"));
         }
         match u32_at(bytes, 8) {
             FORMAT_VERSION => {}
@@ -131,12 +129,7 @@ pub(crate) struct Segment {
 
 impl Segment {
     pub(crate) fn new(first: u64, path: PathBuf, durable_bytes: u64, index: Vec<Place>) -> Self {
-        Self {
-            first,
-            path,
-            durable_bytes: AtomicU64::new(durable_bytes),
-            index: Mutex::new(index),
-        }
+        Self { first, path, durable_bytes: AtomicU64::new(durable_bytes), index: Mutex::new(index) }
     }
 
     pub(crate) fn durable_bytes(&self) -> u64 {
@@ -160,10 +153,7 @@ impl Segment {
         let after = index.partition_point(|place| place.position <= position);
         match after.checked_sub(1) {
             Some(at) => index[at],
-            None => Place {
-                position: self.first,
-                offset: SEGMENT_HEADER_BYTES as u64,
-            },
+            None => Place { position: self.first, offset: SEGMENT_HEADER_BYTES as u64 },
         }
     }
 }
@@ -199,10 +189,7 @@ mod tests {
     #[test]
     fn the_index_is_sparse_and_finds_the_place_before() {
         let segment = Segment::new(10, PathBuf::new(), 0, Vec::new());
-        let place = |number: u64| Place {
-            position: 10 + number,
-            offset: 48 + number * 1000,
-        };
+        let place = |number: u64| Place { position: 10 + number, offset: 48 + number * 1000 };
         segment.note((0..1000).map(place));
         for position in [10, 11, 75, 500, 1009] {
             let found = segment.place_before(position);

@@ -54,11 +54,7 @@ pub(crate) struct Surveyed {
 
 /// Looks through the folder; the sealed segments' frames, newest first, as far as
 /// `verify_bytes_max` goes.
-pub(crate) fn survey(
-    disk: &Disk,
-    folder: &Path,
-    verify_bytes_max: u64,
-) -> Result<Survey, SurveyError> {
+pub(crate) fn survey(disk: &Disk, folder: &Path, verify_bytes_max: u64) -> Result<Survey, SurveyError> {
     let mut survey = Survey::default();
     let marks = read_marks(disk, folder)?;
     if let Some(version) = marks.newer_version {
@@ -77,11 +73,7 @@ pub(crate) fn survey(
 }
 
 /// Every file that has a segment's name or ending, with its header.
-fn candidates(
-    disk: &Disk,
-    folder: &Path,
-    survey: &mut Survey,
-) -> Result<Vec<Surveyed>, SurveyError> {
+fn candidates(disk: &Disk, folder: &Path, survey: &mut Survey) -> Result<Vec<Surveyed>, SurveyError> {
     let mut candidates = Vec::new();
     for name in disk.list(folder)? {
         if !name.ends_with(".seg") {
@@ -95,10 +87,7 @@ fn candidates(
         let header = match SegmentHeader::parse(&start) {
             Ok(header) => Some(header),
             Err(HeaderFault::Newer(version)) => {
-                return Err(SurveyError::NewerVersion {
-                    file: path,
-                    version,
-                });
+                return Err(SurveyError::NewerVersion { file: path, version });
             }
             Err(HeaderFault::Damaged(why)) => {
                 survey.damage(&path, 0, why, None);
@@ -111,20 +100,10 @@ fn candidates(
             continue;
         };
         if name != file_name(first) {
-            let why = format!(
-                "the file is the segment `{}` by its header",
-                file_name(first)
-            );
+            let why = format!("the file is the segment `{}` by its header", file_name(first));
             survey.damage(&path, 0, &why, None);
         }
-        candidates.push(Surveyed {
-            path,
-            first,
-            header,
-            bytes,
-            runs: Vec::new(),
-            index: Vec::new(),
-        });
+        candidates.push(Surveyed { path, first, header, bytes, runs: Vec::new(), index: Vec::new() });
     }
     candidates.sort_by_key(|segment| segment.first);
     Ok(candidates)
@@ -133,21 +112,13 @@ fn candidates(
 impl Survey {
     fn damage(&mut self, file: &Path, offset: u64, why: &str, lost: Option<(u64, u64)>) {
         let (lost_from, lost_to) = lost.unwrap_or((0, 0));
-        self.damages.push(Damage {
-            file: file.to_owned(),
-            offset,
-            why: why.to_owned(),
-            lost_from,
-            lost_to,
-        });
+        self.damages.push(Damage { file: file.to_owned(), offset, why: why.to_owned(), lost_from, lost_to });
     }
 
     /// The id most files agree on; among equals the oldest segment's.
     fn choose_log_id(&mut self, candidates: &[Surveyed], mark: Option<Mark>) {
         let ids = candidates.iter().filter_map(|segment| segment.header);
-        let ids = ids
-            .map(|header| header.log_id)
-            .chain(mark.map(|mark| mark.log_id));
+        let ids = ids.map(|header| header.log_id).chain(mark.map(|mark| mark.log_id));
         let mut votes: BTreeMap<LogId, usize> = BTreeMap::new();
         for id in ids {
             let count = votes.entry(id).or_default();
@@ -171,13 +142,8 @@ impl Survey {
 
     fn take_segments(&mut self, candidates: Vec<Surveyed>) {
         for segment in candidates {
-            let foreign = segment
-                .header
-                .is_some_and(|h| Some(h.log_id) != self.log_id);
-            let twice = self
-                .segments
-                .last()
-                .is_some_and(|s| s.first == segment.first);
+            let foreign = segment.header.is_some_and(|h| Some(h.log_id) != self.log_id);
+            let twice = self.segments.last().is_some_and(|s| s.first == segment.first);
             let why = if foreign {
                 "the segment belongs to another log"
             } else if twice {
@@ -247,12 +213,7 @@ impl Survey {
     }
 
     /// A sealed segment has to be whole: the next one follows on it.
-    fn check_sealed(
-        &mut self,
-        disk: &Disk,
-        segment: &mut Surveyed,
-        bound: u64,
-    ) -> Result<(), SurveyError> {
+    fn check_sealed(&mut self, disk: &Disk, segment: &mut Surveyed, bound: u64) -> Result<(), SurveyError> {
         let (_, scan) = self.scan(disk, segment)?;
         for gap in &scan.gaps {
             let to = gap.resumes.map_or(bound, |place| place.position.min(bound));
@@ -274,15 +235,10 @@ impl Survey {
 
     fn check_length(&mut self, segment: &Surveyed, next: Option<SegmentHeader>) {
         let recorded = next.map_or(segment.bytes, |next| next.previous_bytes);
-        let known = self
-            .damages
-            .iter()
-            .any(|damage| damage.file == segment.path);
+        let known = self.damages.iter().any(|damage| damage.file == segment.path);
         if segment.bytes != recorded && !known {
-            let why = format!(
-                "the segment has {} bytes, and had {recorded} when it was sealed",
-                segment.bytes
-            );
+            let why =
+                format!("the segment has {} bytes, and had {recorded} when it was sealed", segment.bytes);
             let offset = segment.bytes.min(recorded);
             self.damage(&segment.path, offset, &why, None);
         }
@@ -311,18 +267,10 @@ impl Survey {
             break;
         }
         let end = segment.end();
-        let told = self
-            .damages
-            .iter()
-            .any(|d| d.file == segment.path && d.lost_to >= marked);
+        let told = self.damages.iter().any(|d| d.file == segment.path && d.lost_to >= marked);
         if end.position < marked && !told {
             let why = format!("the log ends before position {marked}, which was durable");
-            self.damage(
-                &segment.path,
-                end.offset,
-                &why,
-                Some((end.position, marked)),
-            );
+            self.damage(&segment.path, end.offset, &why, Some((end.position, marked)));
         }
         self.end = end.position.max(marked);
         self.last_bytes = bytes;
@@ -343,20 +291,14 @@ impl Survey {
 impl Surveyed {
     /// Where its intact frames end.
     pub(crate) fn end(&self) -> Place {
-        let start = Place {
-            position: self.first,
-            offset: SEGMENT_HEADER_BYTES as u64,
-        };
+        let start = Place { position: self.first, offset: SEGMENT_HEADER_BYTES as u64 };
         self.runs.last().map_or(start, |run| run.to)
     }
 
     /// Takes the frames for whole without looking; every read looks.
     fn trust(&mut self, bound: u64) {
         let from = self.end();
-        let to = Place {
-            position: bound,
-            offset: self.bytes,
-        };
+        let to = Place { position: bound, offset: self.bytes };
         self.runs = vec![Run { from, to }];
     }
 }

@@ -148,10 +148,12 @@ impl Writer {
     /// Lets readers and everybody else see what was just synced.
     fn publish(&mut self, group: &Group) {
         let start = self.synced_bytes;
-        self.segment.note(group.waiters.iter().map(|waiter| Place {
-            position: waiter.position,
-            offset: start + waiter.offset as u64,
-        }));
+        self.segment.note(
+            group
+                .waiters
+                .iter()
+                .map(|waiter| Place { position: waiter.position, offset: start + waiter.offset as u64 }),
+        );
         self.synced_bytes += group.bytes.len() as u64;
         self.end = group.end;
         self.segment.set_durable_bytes(self.synced_bytes);
@@ -165,11 +167,8 @@ impl Writer {
     fn start_segment(&mut self) -> Result<(), Failure> {
         failpoint::hit("journal.seal");
         self.mark.sync()?;
-        let header = SegmentHeader {
-            log_id: self.shared.log_id,
-            first: self.end,
-            previous_bytes: self.synced_bytes,
-        };
+        let header =
+            SegmentHeader { log_id: self.shared.log_id, first: self.end, previous_bytes: self.synced_bytes };
         let name = file_name(self.end);
         let failpoints = ["journal.segment_created", "journal.segment_renamed"];
         let bytes = header.to_bytes();
@@ -186,8 +185,7 @@ impl Writer {
         let path = self.folder.join(name);
         let segment = Segment::new(self.end, path, self.synced_bytes, Vec::new());
         self.segment = Arc::new(segment);
-        self.shared
-            .add_segment(Arc::clone(&self.segment), self.synced_bytes);
+        self.shared.add_segment(Arc::clone(&self.segment), self.synced_bytes);
         Ok(())
     }
 
@@ -216,9 +214,7 @@ impl Writer {
     /// After a failed sync the kernel may show bytes that never reached the disk and say
     /// yes to the next sync: nothing this process could do would make its yes true again.
     fn poison(&mut self, group: Option<&mut Group>, reason: String) {
-        let refusal = AppendError::Poisoned {
-            reason: reason.clone(),
-        };
+        let refusal = AppendError::Poisoned { reason: reason.clone() };
         let behind = self.shared.queue.refuse_all(refusal.clone());
         self.poisoned = Some(reason.clone());
         (self.observer)(Signal::Poisoned { reason });
@@ -237,9 +233,7 @@ struct PanicGuard<'a>(&'a Shared);
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let refusal = AppendError::Poisoned {
-                reason: "the journal's writer panicked".to_owned(),
-            };
+            let refusal = AppendError::Poisoned { reason: "the journal's writer panicked".to_owned() };
             for mut group in self.0.queue.refuse_all(refusal.clone()) {
                 group.refuse(&refusal);
             }

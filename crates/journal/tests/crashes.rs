@@ -12,9 +12,7 @@ fn seeds() -> u64 {
 
 /// `JOURNAL_CRASH_SEED=17` runs that one only.
 fn first_seed() -> Option<u64> {
-    std::env::var("JOURNAL_CRASH_SEED")
-        .ok()
-        .map(|seed| seed.parse().unwrap())
+    std::env::var("JOURNAL_CRASH_SEED").ok().map(|seed| seed.parse().unwrap())
 }
 
 #[test]
@@ -23,8 +21,8 @@ fn every_acknowledged_append_outlives_every_crash() {
     let single = range.end - range.start == 1;
     let mut sum = Outcome::default();
     for seed in range {
-        let outcome = run(seed, Break::Nothing)
-            .unwrap_or_else(|error| panic!("JOURNAL_CRASH_SEED={seed}: {error}"));
+        let outcome =
+            run(seed, Break::Nothing).unwrap_or_else(|error| panic!("JOURNAL_CRASH_SEED={seed}: {error}"));
         sum.held += outcome.held;
         sum.failed_opens += outcome.failed_opens;
         sum.poisoned += outcome.poisoned;
@@ -34,10 +32,7 @@ fn every_acknowledged_append_outlives_every_crash() {
     println!("{sum:?}");
     // A run in which nothing went wrong would prove nothing.
     if !single {
-        assert!(
-            sum.held > 0 && sum.failed_opens > 0 && sum.torn > 0,
-            "{sum:?}"
-        );
+        assert!(sum.held > 0 && sum.failed_opens > 0 && sum.torn > 0, "{sum:?}");
         assert!(sum.poisoned > 0 && sum.disk_full > 0, "{sum:?}");
     }
 }

@@ -15,10 +15,7 @@ const FOLDER_VARIABLE: &str = "JOURNAL_FAILPOINT_FOLDER";
 const APPENDS: u64 = 40;
 
 fn options() -> Options {
-    Options {
-        segment_bytes_max: 300,
-        ..Options::default()
-    }
+    Options { segment_bytes_max: 300, ..Options::default() }
 }
 
 /// The child's part: append until the end, or until the failpoint strikes. Every answer
@@ -61,21 +58,14 @@ fn every_failpoint_aborts_and_loses_nothing() {
         "journal.stop",
     ];
     for name in names {
-        let at = if name.starts_with("journal.re") || name.contains("mark_") {
-            1
-        } else {
-            3
-        };
+        let at = if name.starts_with("journal.re") || name.contains("mark_") { 1 } else { 3 };
         let at = if name == "journal.stop" { 1 } else { at };
         let folder = tempfile::tempdir().unwrap();
         let run = |failpoints: &str| {
             let mut child = Command::new(std::env::current_exe().unwrap());
             child.args(["--exact", "child", "--nocapture"]);
             child.env(FOLDER_VARIABLE, folder.path());
-            child.env(
-                "MILLRACE_FAILPOINTS",
-                format!("test.skipped=skip;{failpoints}"),
-            );
+            child.env("MILLRACE_FAILPOINTS", format!("test.skipped=skip;{failpoints}"));
             child.output().unwrap().status.success()
         };
         assert!(!run(&format!("{name}=abort@{at}")), "{name} did not strike");
@@ -86,9 +76,6 @@ fn every_failpoint_aborts_and_loses_nothing() {
         drop(opened);
         assert!(run("journal.sync=sleep:1"), "{name}: the log goes on");
         let opened = Journal::open(Disk::real(), &folder.path().join("log"), options()).unwrap();
-        assert!(
-            opened.recovery.clean_stop && opened.recovery.end == APPENDS,
-            "{name}"
-        );
+        assert!(opened.recovery.clean_stop && opened.recovery.end == APPENDS, "{name}");
     }
 }

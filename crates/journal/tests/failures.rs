@@ -23,10 +23,7 @@ fn a_failed_sync_poisons_the_log_for_ever() {
     let disk = Forgetful::new(3);
     let signals = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&signals);
-    let options = Options {
-        observer: Arc::new(move |signal| heard.lock().unwrap().push(signal)),
-        ..small()
-    };
+    let options = Options { observer: Arc::new(move |signal| heard.lock().unwrap().push(signal)), ..small() };
     let mut log = open(&disk, options).unwrap();
     let answers = Answers::default();
     append(&log.journal, b"good", 1, &answers);
@@ -54,11 +51,7 @@ fn a_failed_sync_poisons_the_log_for_ever() {
     assert_eq!(read_all(&log.journal, 100).unwrap().len(), 1);
     let closed = log.stepper.close();
     assert!(matches!(closed, Err(CloseError::Poisoned { .. })));
-    assert_eq!(
-        disk.operations(),
-        operations,
-        "the file is never touched again"
-    );
+    assert_eq!(disk.operations(), operations, "the file is never touched again");
 }
 
 #[test]
@@ -74,10 +67,7 @@ fn a_failed_sync_anywhere_never_acknowledges() {
         }
         let all = told(&answers);
         let good = all.iter().take_while(|answer| answer.is_ok()).count();
-        assert!(
-            all[good..].iter().all(Result::is_err) && good < all.len(),
-            "{all:?}"
-        );
+        assert!(all[good..].iter().all(Result::is_err) && good < all.len(), "{all:?}");
         disk.crash();
         let log = open(&disk, small()).unwrap();
         assert!(read_all(&log.journal, 100).unwrap().len() >= good);
@@ -100,10 +90,7 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
         let all = told(&answers);
         let good = all.iter().take_while(|answer| answer.is_ok()).count();
         let refused = |answer: &Result<u64, AppendError>| *answer == Err(AppendError::DiskFull);
-        assert!(
-            all[good..].iter().all(refused) && good < all.len(),
-            "{spare}: {all:?}"
-        );
+        assert!(all[good..].iter().all(refused) && good < all.len(), "{spare}: {all:?}");
 
         // Refused positions are given out again, and nothing of the refused comes back.
         let end = log.journal.end();
@@ -148,10 +135,7 @@ fn nothing_refused_for_space_comes_back_after_a_crash() {
 #[test]
 fn the_queue_is_bounded_but_takes_one_of_any_size() {
     let disk = Forgetful::new(1);
-    let options = Options {
-        queue_bytes_max: 300,
-        ..Options::default()
-    };
+    let options = Options { queue_bytes_max: 300, ..Options::default() };
     let mut log = open(&disk, options).unwrap();
     let answers = Answers::default();
     append(&log.journal, &[0; 1000], 1, &answers);
@@ -175,10 +159,7 @@ fn the_largest_payload_passes_and_one_byte_more_does_not() {
     let largest = vec![7; PAYLOAD_BYTES_MAX];
     append(&log.journal, &largest, 1, &answers);
     append(&log.journal, &vec![7; PAYLOAD_BYTES_MAX + 1], 1, &answers);
-    let refusal = AppendError::TooLarge {
-        bytes: PAYLOAD_BYTES_MAX + 1,
-        bytes_max: PAYLOAD_BYTES_MAX,
-    };
+    let refusal = AppendError::TooLarge { bytes: PAYLOAD_BYTES_MAX + 1, bytes_max: PAYLOAD_BYTES_MAX };
     assert_eq!(told(&answers), [Err(refusal)]);
     while log.stepper.commit_waiting() {}
     assert_eq!(told(&answers), [Ok(0)]);

@@ -21,11 +21,7 @@ fn written_now() -> Forgetful {
     let (disk, content) = filled(ENTRIES, true);
     let first = folder().join("00000000000000000000.seg");
     let mut bytes = disk.file(&first).unwrap();
-    let at: usize = 48
-        + content[..4]
-            .iter()
-            .map(|entry| entry.payload.len() + 28)
-            .sum::<usize>();
+    let at: usize = 48 + content[..4].iter().map(|entry| entry.payload.len() + 28).sum::<usize>();
     bytes[at + 28] ^= 1;
     disk.put(&first, bytes);
     let inspection = inspect(&disk.disk(), folder()).unwrap();
@@ -33,11 +29,7 @@ fn written_now() -> Forgetful {
     for kept in repaired.kept {
         disk.take(&kept);
     }
-    open(&disk, Options::default())
-        .unwrap()
-        .stepper
-        .close()
-        .unwrap();
+    open(&disk, Options::default()).unwrap().stepper.close().unwrap();
     disk
 }
 
@@ -80,11 +72,7 @@ fn version_1_is_read_as_ever() {
     for (number, entry) in (0..).zip(&found) {
         assert_eq!(entry.lost, number == 4);
         assert_eq!(entry.count, 1 + number as u32 % 3);
-        let expected = if entry.lost {
-            Vec::new()
-        } else {
-            payload(number)
-        };
+        let expected = if entry.lost { Vec::new() } else { payload(number) };
         assert_eq!(entry.payload, expected);
     }
 }

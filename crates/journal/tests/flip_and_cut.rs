@@ -20,11 +20,7 @@ struct Known {
 /// Everything acknowledged, stopped cleanly or killed.
 fn whole(clean: bool) -> Known {
     let (disk, written) = filled(30, clean);
-    Known {
-        disk,
-        acknowledged: written.len(),
-        written,
-    }
+    Known { disk, acknowledged: written.len(), written }
 }
 
 /// The last group was written but the process died before it was synced.
@@ -32,22 +28,13 @@ fn unsynced() -> Known {
     let (disk, mut written) = filled(30, false);
     let acknowledged = written.len();
     // Room for the group in the segment there is, so that its write comes first.
-    let roomy = Options {
-        segment_bytes_max: 4000,
-        group_bytes_max: 1000,
-        ..Options::default()
-    };
+    let roomy = Options { segment_bytes_max: 4000, group_bytes_max: 1000, ..Options::default() };
     let mut log = open(&disk, roomy).unwrap();
     let answers = Answers::default();
     let mut position = log.journal.end();
     for number in 30..33 {
         append(&log.journal, &payload(number), 2, &answers);
-        written.push(Entry {
-            position,
-            count: 2,
-            lost: false,
-            payload: payload(number),
-        });
+        written.push(Entry { position, count: 2, lost: false, payload: payload(number) });
         position += 2;
     }
     // The write passes, its sync does not.
@@ -56,15 +43,8 @@ fn unsynced() -> Known {
     assert!(answers.lock().unwrap().iter().all(Result::is_err));
     disk.kill();
     let seen = read_all(&open(&disk.copy(), small()).unwrap().journal, 500).unwrap();
-    assert!(
-        seen.len() > acknowledged,
-        "the unsynced group is not in the file"
-    );
-    Known {
-        disk,
-        written,
-        acknowledged,
-    }
+    assert!(seen.len() > acknowledged, "the unsynced group is not in the file");
+    Known { disk, written, acknowledged }
 }
 
 impl Known {
@@ -76,20 +56,14 @@ impl Known {
             Ok(log) => log,
         };
         let found = read_all(&log.journal, 500).unwrap_or_else(|e| panic!("{what}: {e}"));
-        assert!(
-            found.len() >= self.acknowledged,
-            "{what}: acknowledged events are gone"
-        );
+        assert!(found.len() >= self.acknowledged, "{what}: acknowledged events are gone");
         assert!(self.written.starts_with(&found), "{what}: not a prefix");
         false
     }
 
     fn each_file(&self) -> impl Iterator<Item = (PathBuf, Vec<u8>)> {
         let files = self.disk.files();
-        assert!(
-            files.len() > 3,
-            "the log is too small to prove anything: {files:?}"
-        );
+        assert!(files.len() > 3, "the log is too small to prove anything: {files:?}");
         files.into_iter().map(|path| {
             let bytes = self.disk.file(&path).unwrap();
             (path, bytes)
@@ -109,11 +83,7 @@ fn is_segment(path: &std::path::Path) -> bool {
 
 #[test]
 fn a_flipped_byte_is_refused_or_harmless() {
-    for (known, strict) in [
-        (whole(true), true),
-        (whole(false), true),
-        (unsynced(), false),
-    ] {
+    for (known, strict) in [(whole(true), true), (whole(false), true), (unsynced(), false)] {
         for (path, bytes) in known.each_file() {
             for at in 0..bytes.len() {
                 for mask in [0xFF, 0x01, 0x80] {
@@ -131,11 +101,7 @@ fn a_flipped_byte_is_refused_or_harmless() {
 
 #[test]
 fn a_file_cut_anywhere_is_refused_or_harmless() {
-    for (known, strict) in [
-        (whole(true), true),
-        (whole(false), true),
-        (unsynced(), false),
-    ] {
+    for (known, strict) in [(whole(true), true), (whole(false), true), (unsynced(), false)] {
         for (path, bytes) in known.each_file() {
             for length in 0..bytes.len() {
                 let what = format!("{} cut to {length}", path.display());
@@ -171,28 +137,12 @@ fn a_segment_missing_twice_there_or_renamed_is_refused() {
         for (path, bytes) in known.each_file().filter(|(path, _)| is_segment(path)) {
             let missing = known.disk.copy();
             missing.take(&path);
-            assert!(
-                known.judge(&missing, "missing"),
-                "{} missing",
-                path.display()
-            );
-            for name in [
-                "00000000000000000999.seg",
-                "backup.seg",
-                "00000000000000000001.seg",
-            ] {
+            assert!(known.judge(&missing, "missing"), "{} missing", path.display());
+            for name in ["00000000000000000999.seg", "backup.seg", "00000000000000000001.seg"] {
                 let copy = known.with(&folder().join(name), bytes.clone());
-                assert!(
-                    known.judge(&copy, "copied"),
-                    "{} copied to {name}",
-                    path.display()
-                );
+                assert!(known.judge(&copy, "copied"), "{} copied to {name}", path.display());
                 copy.take(&path);
-                assert!(
-                    known.judge(&copy, "renamed"),
-                    "{} is {name}",
-                    path.display()
-                );
+                assert!(known.judge(&copy, "renamed"), "{} is {name}", path.display());
             }
         }
         let gone = known.disk.copy();
@@ -207,12 +157,7 @@ fn a_segment_missing_twice_there_or_renamed_is_refused() {
 fn a_segment_of_another_log_or_an_older_time_is_refused() {
     let known = whole(true);
     let (older, _) = filled(28, true);
-    let last = known
-        .each_file()
-        .map(|(path, _)| path)
-        .filter(|path| is_segment(path))
-        .last()
-        .unwrap();
+    let last = known.each_file().map(|(path, _)| path).filter(|path| is_segment(path)).last().unwrap();
     if let Some(bytes) = older.file(&last) {
         assert!(known.judge(&known.with(&last, bytes), "an older last segment"));
     }
@@ -226,10 +171,7 @@ fn a_segment_of_another_log_or_an_older_time_is_refused() {
 #[test]
 fn what_open_did_not_check_is_checked_when_it_is_read() {
     let known = whole(true);
-    let trusting = || Options {
-        verify_bytes_max: 0,
-        ..small()
-    };
+    let trusting = || Options { verify_bytes_max: 0, ..small() };
     let (mut found_late, mut refused) = (0, 0);
     for (path, bytes) in known.each_file() {
         for at in 0..bytes.len() {
@@ -246,10 +188,7 @@ fn what_open_did_not_check_is_checked_when_it_is_read() {
             }
         }
     }
-    assert!(
-        found_late > 100 && refused > 100,
-        "{found_late} late, {refused} refused"
-    );
+    assert!(found_late > 100 && refused > 100, "{found_late} late, {refused} refused");
 }
 
 #[test]
@@ -259,10 +198,7 @@ fn a_newer_format_is_refused_in_one_line() {
     for (path, bytes) in known.each_file() {
         let newer = newer_version(&bytes, is_segment(&path));
         let error = open(&known.with(&path, newer), small()).err().unwrap();
-        assert!(
-            matches!(error, OpenError::NewerVersion { version: 2, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, OpenError::NewerVersion { version: 2, .. }), "{error}");
         assert_eq!(error.to_string().lines().count(), 1);
         checked += 1;
     }
@@ -306,10 +242,7 @@ fn without_the_durable_mark_only_the_last_group_can_pass_for_torn() {
                 Ok(log) => {
                     let found = read_all(&log.journal, 500).unwrap();
                     assert!(known.written.starts_with(&found));
-                    assert!(
-                        found.len() + last_group >= known.written.len(),
-                        "{at} of {path:?}"
-                    );
+                    assert!(found.len() + last_group >= known.written.len(), "{at} of {path:?}");
                     assert!(log.recovery.torn_bytes_cut > 0);
                     cut += 1;
                 }

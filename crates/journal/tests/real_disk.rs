@@ -17,10 +17,7 @@ const PRODUCERS: u64 = 64;
 const APPENDS: u64 = 200;
 
 fn small_segments() -> Options {
-    Options {
-        segment_bytes_max: 100_000,
-        ..Options::default()
-    }
+    Options { segment_bytes_max: 100_000, ..Options::default() }
 }
 
 /// Every producer waits for each answer before it goes on.
@@ -37,10 +34,7 @@ fn produce(journal: &Journal) -> BTreeMap<u64, (u64, u64)> {
                 })
             })
             .collect();
-        producers
-            .into_iter()
-            .flat_map(|p| p.join().unwrap())
-            .collect()
+        producers.into_iter().flat_map(|p| p.join().unwrap()).collect()
     })
 }
 
@@ -97,10 +91,7 @@ fn a_folder_is_for_one_journal_at_a_time() {
     let journal = open_real(folder.path(), Options::default());
     let second = Journal::open(Disk::real(), folder.path(), Options::default());
     let error = second.err().unwrap();
-    assert!(
-        matches!(&error, OpenError::Locked { folder: f } if f == folder.path()),
-        "{error}"
-    );
+    assert!(matches!(&error, OpenError::Locked { folder: f } if f == folder.path()), "{error}");
     let other = journal.clone();
     journal.close().unwrap();
     open_real(folder.path(), Options::default());
@@ -146,11 +137,7 @@ fn a_torn_tail_is_cut_and_said() {
 fn a_callback_may_panic_or_close_without_harm_to_others() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options::default());
-    journal.append(
-        b"a",
-        count(1),
-        Box::new(|_| panic!("a caller's defect, on purpose")),
-    );
+    journal.append(b"a", count(1), Box::new(|_| panic!("a caller's defect, on purpose")));
     assert_eq!(append_wait(&journal, b"b"), Ok(1));
     let (sender, receiver) = mpsc::channel();
     let itself = journal.clone();
@@ -163,15 +150,10 @@ fn a_callback_may_panic_or_close_without_harm_to_others() {
 #[test]
 fn an_observer_that_panics_leaves_nobody_waiting() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options {
-        observer: Arc::new(|_| panic!("an observer's defect, on purpose")),
-        ..Options::default()
-    };
+    let options =
+        Options { observer: Arc::new(|_| panic!("an observer's defect, on purpose")), ..Options::default() };
     let journal = open_real(folder.path(), options);
     let first = append_wait(&journal, b"a");
-    assert!(
-        matches!(first, Err(AppendError::Poisoned { .. })),
-        "{first:?}"
-    );
+    assert!(matches!(first, Err(AppendError::Poisoned { .. })), "{first:?}");
     assert_eq!(journal.close(), Err(CloseError::Panicked));
 }

@@ -12,9 +12,7 @@ use support::{Entry, filled, folder, open, read_all, small};
 
 fn segments(disk: &Forgetful) -> Vec<PathBuf> {
     let files = disk.files().into_iter();
-    files
-        .filter(|path| path.extension().is_some_and(|e| e == "seg"))
-        .collect()
+    files.filter(|path| path.extension().is_some_and(|e| e == "seg")).collect()
 }
 
 fn look(disk: &Forgetful) -> Inspection {
@@ -41,15 +39,8 @@ fn judge(disk: &Forgetful, content: &[Entry], announced: &Inspection, what: &str
         if frame.lost {
             lost += u64::from(frame.count);
             let covered = |from, to| from <= frame.position && frame.end() <= to;
-            let told = announced
-                .damages
-                .iter()
-                .any(|d| covered(d.lost_from, d.lost_to));
-            assert!(
-                told,
-                "{what}: lost {frame:?}, announced {:?}",
-                announced.damages
-            );
+            let told = announced.damages.iter().any(|d| covered(d.lost_from, d.lost_to));
+            assert!(told, "{what}: lost {frame:?}, announced {:?}", announced.damages);
         } else {
             assert!(content.contains(frame), "{what}: {frame:?} was never there");
         }
@@ -94,11 +85,7 @@ fn a_cut_anywhere_costs_what_was_cut() {
             let before = look(&disk);
             let repaired = mend(&disk);
             let what = format!("{} cut to {length}", path.display());
-            assert_eq!(
-                judge(&disk, &content, &before, &what),
-                repaired.lost_events,
-                "{what}"
-            );
+            assert_eq!(judge(&disk, &content, &before, &what), repaired.lost_events, "{what}");
         }
     }
 }
@@ -113,10 +100,7 @@ fn a_missing_segment_costs_its_own_events() {
         assert_eq!(before.damages.len(), 1);
         mend(&disk);
         let lost = judge(&disk, &content, &before, &path.display().to_string());
-        assert_eq!(
-            lost,
-            before.damages[0].lost_to - before.damages[0].lost_from
-        );
+        assert_eq!(lost, before.damages[0].lost_to - before.damages[0].lost_from);
         assert!(lost > 0);
     }
 }
@@ -131,12 +115,7 @@ fn bytes_taken_out_of_the_middle_cost_their_frames() {
             disk.put(&path, [&bytes[..at], &bytes[at + 80..]].concat());
             let before = look(&disk);
             mend(&disk);
-            judge(
-                &disk,
-                &content,
-                &before,
-                &format!("{} without {at}..", path.display()),
-            );
+            judge(&disk, &content, &before, &format!("{} without {at}..", path.display()));
         }
     }
 }
@@ -210,15 +189,9 @@ fn a_repair_goes_by_what_was_inspected() {
     bytes[60] ^= 1;
     disk.put(path, bytes);
     let outcome = repair(&disk.disk(), folder(), &before);
-    assert!(
-        matches!(outcome, Err(RepairError::Changed { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(RepairError::Changed { .. })), "{outcome:?}");
     let log = open(&disk, small()).err().unwrap();
-    assert!(
-        matches!(&log, OpenError::Corrupt { file, .. } if file == path),
-        "{log}"
-    );
+    assert!(matches!(&log, OpenError::Corrupt { file, .. } if file == path), "{log}");
     assert!(log.to_string().contains("`millrace repair`"), "{log}");
 }
 
@@ -230,10 +203,7 @@ fn a_sound_log_is_left_alone_and_an_open_one_refused() {
     assert!(repaired.rewritten.is_empty() && repaired.kept.is_empty());
     let _log = open(&disk, small()).unwrap();
     let outcome = repair(&disk.disk(), folder(), &before);
-    assert!(
-        matches!(outcome, Err(RepairError::Locked { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(RepairError::Locked { .. })), "{outcome:?}");
     let nothing = inspect(&disk.disk(), Path::new("/elsewhere"));
     assert!(nothing.is_err());
 }

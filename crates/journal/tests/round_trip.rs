@@ -13,12 +13,7 @@ fn entries(payloads: &[(Vec<u8>, u32)]) -> Vec<Entry> {
     let mut position = 0;
     let mut entries = Vec::new();
     for (payload, count) in payloads {
-        entries.push(Entry {
-            position,
-            count: *count,
-            lost: false,
-            payload: payload.clone(),
-        });
+        entries.push(Entry { position, count: *count, lost: false, payload: payload.clone() });
         position += u64::from(*count);
     }
     entries
@@ -110,19 +105,13 @@ fn a_position_deep_in_a_long_segment_is_found_by_the_index() {
     log.stepper.close().unwrap();
     // A reopened log builds its index from what it checks, or while it is read.
     for verify_bytes_max in [0, u64::MAX] {
-        let options = Options {
-            verify_bytes_max,
-            ..Options::default()
-        };
+        let options = Options { verify_bytes_max, ..Options::default() };
         let log = open(&disk, options).unwrap();
         let mut reader = log.journal.reader();
         for number in (0..20_000_u64).rev().step_by(97) {
             let chunk = reader.read(number * 2 + 1, 1).unwrap();
             let frame = chunk.frames().next().unwrap();
-            assert_eq!(
-                (frame.position, frame.payload),
-                (number * 2, &number.to_le_bytes()[..])
-            );
+            assert_eq!((frame.position, frame.payload), (number * 2, &number.to_le_bytes()[..]));
         }
     }
 }

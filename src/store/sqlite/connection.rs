@@ -23,10 +23,13 @@ pub fn open_for_writing(path: &Path) -> Result<Connection, String> {
     }
     let connection = Connection::open(path).map_err(|error| error.to_string())?;
     set_up_writer(&connection).map_err(|error| error.to_string())?;
-    let mode: String =
-        connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(|error| error.to_string())?;
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+        .map_err(|error| error.to_string())?;
     if mode != "wal" {
-        return Err(format!("SQLite keeps `journal_mode = {mode}` where `wal` is needed: is it on a network file system?"));
+        return Err(format!(
+            "SQLite keeps `journal_mode = {mode}` where `wal` is needed: is it on a network file system?"
+        ));
     }
     make_own_tables(&connection)?;
     Ok(connection)
@@ -43,7 +46,10 @@ fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 pub fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     connection.busy_timeout(BUSY_DURATION_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
     connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
@@ -55,9 +61,13 @@ pub fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
 fn make_own_tables(connection: &Connection) -> Result<(), String> {
     let made = || -> rusqlite::Result<i64> {
         connection.execute_batch("BEGIN IMMEDIATE")?;
-        connection.execute_batch("CREATE TABLE IF NOT EXISTS millrace_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID")?;
+        connection.execute_batch(
+            "CREATE TABLE IF NOT EXISTS millrace_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+        )?;
         connection.execute("INSERT OR IGNORE INTO millrace_meta VALUES ('schema', ?1)", [SCHEMA_VERSION])?;
-        let version = connection.query_row("SELECT value FROM millrace_meta WHERE name = 'schema'", [], |row| row.get(0))?;
+        let version =
+            connection
+                .query_row("SELECT value FROM millrace_meta WHERE name = 'schema'", [], |row| row.get(0))?;
         for table in own_tables() {
             connection.execute_batch(&statements::create_table(&table, true))?;
         }
@@ -70,7 +80,9 @@ fn make_own_tables(connection: &Connection) -> Result<(), String> {
     };
     let version = made().map_err(|error| error.to_string())?;
     match version > SCHEMA_VERSION {
-        true => Err(format!("its schema is of version {version}, and this millrace knows up to {SCHEMA_VERSION}: use a newer millrace")),
+        true => Err(format!(
+            "its schema is of version {version}, and this millrace knows up to {SCHEMA_VERSION}: use a newer millrace"
+        )),
         false => Ok(()),
     }
 }

@@ -11,10 +11,12 @@ use crate::event::Decimal;
 pub const DATA_ERROR: &str = "decimal_add: ";
 
 pub fn install(connection: &Connection) -> rusqlite::Result<()> {
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    let flags =
+        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_scalar_function("decimal_add", 2, flags, |context| {
         let sum = number(context, 0)?.checked_add(number(context, 1)?);
-        sum.map(|sum| sum.to_string()).ok_or_else(|| failure("the sum has more than 34 digits before the point".to_owned()))
+        sum.map(|sum| sum.to_string())
+            .ok_or_else(|| failure("the sum has more than 34 digits before the point".to_owned()))
     })
 }
 
@@ -24,7 +26,9 @@ fn number(context: &Context<'_>, index: usize) -> rusqlite::Result<Decimal> {
             let text = String::from_utf8_lossy(text);
             text.parse().map_err(|error| failure(format!("`{text}` {error}")))
         }
-        ValueRef::Integer(value) => value.to_string().parse().map_err(|error| failure(format!("`{value}` {error}"))),
+        ValueRef::Integer(value) => {
+            value.to_string().parse().map_err(|error| failure(format!("`{value}` {error}")))
+        }
         other => Err(failure(format!("a value of type {} is no decimal", other.data_type()))),
     }
 }

@@ -25,9 +25,12 @@ pub fn sorted(error: Error) -> StoreError {
             | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::SchemaChanged,
         ) => StoreError::Transient(message),
-        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig | ErrorCode::ParameterOutOfRange) => {
-            StoreError::Data(message)
-        }
+        Some(
+            ErrorCode::ConstraintViolation
+            | ErrorCode::TypeMismatch
+            | ErrorCode::TooBig
+            | ErrorCode::ParameterOutOfRange,
+        ) => StoreError::Data(message),
         _ => StoreError::Blocked(message),
     }
 }

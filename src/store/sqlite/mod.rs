@@ -35,7 +35,8 @@ struct Shared {
 
 impl Sqlite {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let refused = |reason: String| OpenError::Refused { name: format!("sqlite:{}", path.display()), reason };
+        let refused =
+            |reason: String| OpenError::Refused { name: format!("sqlite:{}", path.display()), reason };
         let connection = connection::open_for_writing(path).map_err(&refused)?;
         let writer = Writer::start(connection).map_err(|error| refused(error.to_string()))?;
         let shared = Shared {
@@ -51,7 +52,12 @@ impl Sqlite {
         format!("sqlite:{}", self.shared.path.display())
     }
 
-    pub async fn begin_view(&self, claim: Claim, table: Option<Table>, opening: Option<Opening>) -> Result<(), StoreError> {
+    pub async fn begin_view(
+        &self,
+        claim: Claim,
+        table: Option<Table>,
+        opening: Option<Opening>,
+    ) -> Result<(), StoreError> {
         self.ask(|answer| Job::BeginView { claim, table, opening, answer }).await
     }
 
@@ -67,7 +73,10 @@ impl Sqlite {
         self.ask(|answer| Job::MakeTable { table, answer }).await
     }
 
-    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job) -> Result<T, StoreError> {
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
+    ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
         self.shared.writer.send(job(sender))?;
         receiver.await.unwrap_or(Err(StoreError::Closed))
@@ -100,7 +109,8 @@ fn read_rows(connection: &Connection, sql: &str, parameters: &[Cell]) -> rusqlit
     let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
     let mut read = Vec::new();
     while let Some(row) = rows.next()? {
-        let cells: rusqlite::Result<Vec<Cell>> = (0..width).map(|index| row.get_ref(index).map(cell)).collect();
+        let cells: rusqlite::Result<Vec<Cell>> =
+            (0..width).map(|index| row.get_ref(index).map(cell)).collect();
         read.push(cells?);
     }
     Ok(read)

@@ -30,7 +30,8 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
             return Err(blocked(&table.name, &too_narrow(&table.name, there)));
         }
     }
-    let names = |there: &&Found| !table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(&there.name));
+    let names =
+        |there: &&Found| !table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(&there.name));
     if let Some(more) = found.iter().filter(names).find(|there| there.required && !there.in_key) {
         let reason = format!("has a column `{}` that must be given and has no default", more.name);
         return Err(blocked(&table.name, &reason));
@@ -38,7 +39,8 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
     match has_key(connection, table).map_err(sorted)? {
         true => Ok(()),
         false => {
-            let key: Vec<String> = table.columns[..table.key_columns].iter().map(|column| quote(&column.name)).collect();
+            let key: Vec<String> =
+                table.columns[..table.key_columns].iter().map(|column| quote(&column.name)).collect();
             let table_name = quote(&table.name);
             let reason = format!(
                 "needs a unique key that compares byte for byte; this makes one: CREATE UNIQUE INDEX {} ON {table_name} ({} COLLATE BINARY)",
@@ -71,7 +73,9 @@ fn holds(declared: &str, kind: ColumnKind) -> bool {
     let (integer, text) = (has(&["INT"]), has(&["CHAR", "CLOB", "TEXT"]));
     let untouched = declared.is_empty() || has(&["BLOB"]);
     match kind {
-        ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Decimal | ColumnKind::Time => !integer && (text || untouched),
+        ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Decimal | ColumnKind::Time => {
+            !integer && (text || untouched)
+        }
         ColumnKind::Integer => integer || (!text && !has(&["REAL", "FLOA", "DOUB"])),
         ColumnKind::Bytes => !integer && (text || untouched),
     }
@@ -89,14 +93,19 @@ fn too_narrow(table: &str, column: &Found) -> String {
 
 /// A unique, whole, byte-for-byte index over exactly the key columns.
 fn has_key(connection: &Connection, table: &Table) -> rusqlite::Result<bool> {
-    let mut statement = connection.prepare("SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1 AND partial = 0")?;
-    let indexes: Vec<String> = statement.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let mut wanted: Vec<String> = table.columns[..table.key_columns].iter().map(|column| column.name.to_lowercase()).collect();
+    let mut statement =
+        connection.prepare("SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1 AND partial = 0")?;
+    let indexes: Vec<String> =
+        statement.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut wanted: Vec<String> =
+        table.columns[..table.key_columns].iter().map(|column| column.name.to_lowercase()).collect();
     wanted.sort();
     for index in indexes {
-        let mut statement = connection.prepare("SELECT lower(name), coll FROM pragma_index_xinfo(?1) WHERE key = 1")?;
-        let parts: Vec<(Option<String>, String)> =
-            statement.query_map([&index], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        let mut statement =
+            connection.prepare("SELECT lower(name), coll FROM pragma_index_xinfo(?1) WHERE key = 1")?;
+        let parts: Vec<(Option<String>, String)> = statement
+            .query_map([&index], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
         let mut names: Vec<String> = parts.iter().filter_map(|(name, _)| name.clone()).collect();
         names.sort();
         if names == wanted && parts.iter().all(|(_, collation)| collation == "BINARY") {

@@ -5,9 +5,15 @@ use crate::store::tables::{Column, ColumnKind, Table, quote};
 
 pub fn create_table(table: &Table, unless_there: bool) -> String {
     let columns: Vec<String> = table.columns.iter().map(column).collect();
-    let key: Vec<String> = table.columns[..table.key_columns].iter().map(|column| quote(&column.name)).collect();
+    let key: Vec<String> =
+        table.columns[..table.key_columns].iter().map(|column| quote(&column.name)).collect();
     let guard = if unless_there { "IF NOT EXISTS " } else { "" };
-    format!("CREATE TABLE {guard}{} ({}, PRIMARY KEY ({})) WITHOUT ROWID", quote(&table.name), columns.join(", "), key.join(", "))
+    format!(
+        "CREATE TABLE {guard}{} ({}, PRIMARY KEY ({})) WITHOUT ROWID",
+        quote(&table.name),
+        columns.join(", "),
+        key.join(", ")
+    )
 }
 
 fn column(column: &Column) -> String {
@@ -27,8 +33,13 @@ pub fn write(table: &Table, verb: Verb) -> String {
     match verb {
         Verb::Insert => insert,
         Verb::Add => {
-            let sums: Vec<String> = table.columns[table.key_columns..].iter().map(|column| sum(&table.name, column)).collect();
-            format!("{insert} ON CONFLICT ({}) DO UPDATE SET {}", names[..table.key_columns].join(", "), sums.join(", "))
+            let sums: Vec<String> =
+                table.columns[table.key_columns..].iter().map(|column| sum(&table.name, column)).collect();
+            format!(
+                "{insert} ON CONFLICT ({}) DO UPDATE SET {}",
+                names[..table.key_columns].join(", "),
+                sums.join(", ")
+            )
         }
     }
 }

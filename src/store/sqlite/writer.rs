@@ -1,8 +1,8 @@
 //! SQLite's one writer: a thread that takes what waits, gives each plan a savepoint of its own, and
 //! commits them together, so that many views share one sync.
 
-use std::sync::{Arc, Mutex};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -35,7 +35,9 @@ pub struct Writer {
 impl Writer {
     pub fn start(connection: Connection) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(PLANS_TOGETHER_MAX);
-        let thread = std::thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || run(&connection, &receiver))?;
+        let thread = std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || run(&connection, &receiver))?;
         Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
 
@@ -87,9 +89,10 @@ fn run(connection: &Connection, jobs: &Receiver<Job>) {
 fn perform(connection: &Connection, job: Job) -> Settle {
     match job {
         Job::Apply { plan, answer } => settled(in_savepoint(connection, || apply(connection, &plan)), answer),
-        Job::BeginView { claim, table, opening, answer } => {
-            settled(in_savepoint(connection, || begin_view(connection, &claim, table.as_ref(), opening.as_ref())), answer)
-        }
+        Job::BeginView { claim, table, opening, answer } => settled(
+            in_savepoint(connection, || begin_view(connection, &claim, table.as_ref(), opening.as_ref())),
+            answer,
+        ),
         Job::MakeTable { table, answer } => {
             let make = || connection.execute_batch(&statements::create_table(&table, true)).map_err(sorted);
             settled(in_savepoint(connection, make), answer)
@@ -115,7 +118,10 @@ fn settled<T: Send + 'static>(outcome: Result<T, StoreError>, answer: Answer<T>)
     Box::new(move |committed| drop(answer.send(outcome.and_then(|value| committed.map(|()| value)))))
 }
 
-fn in_savepoint<T>(connection: &Connection, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+fn in_savepoint<T>(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     connection.execute_batch("SAVEPOINT one").map_err(sorted)?;
     let outcome = work();
     let end = if outcome.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
@@ -150,7 +156,9 @@ fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, StoreErro
 fn claim(connection: &Connection, claim: &Claim) -> Result<(), StoreError> {
     let sql = "UPDATE millrace_positions SET position = ?1 WHERE view = ?2 AND log_id = ?3 AND part = 0 AND position = ?4";
     let mut statement = connection.prepare_cached(sql).map_err(sorted)?;
-    let changed = statement.execute(params![claim.to as i64, claim.view, claim.log.0, claim.from as i64]).map_err(sorted)?;
+    let changed = statement
+        .execute(params![claim.to as i64, claim.view, claim.log.0, claim.from as i64])
+        .map_err(sorted)?;
     match changed {
         1 => Ok(()),
         _ => Err(StoreError::Claimed {
@@ -163,11 +171,18 @@ fn claim(connection: &Connection, claim: &Claim) -> Result<(), StoreError> {
 
 fn stored_position(connection: &Connection, claim: &Claim) -> rusqlite::Result<Option<u64>> {
     let sql = "SELECT position FROM millrace_positions WHERE view = ?1 AND log_id = ?2 AND part = 0";
-    let row = connection.prepare_cached(sql)?.query_row(params![claim.view, claim.log.0], |row| row.get::<_, i64>(0));
+    let row = connection
+        .prepare_cached(sql)?
+        .query_row(params![claim.view, claim.log.0], |row| row.get::<_, i64>(0));
     Ok(row.optional()?.map(|position| position as u64))
 }
 
-fn begin_view(connection: &Connection, claim: &Claim, table: Option<&Table>, opening: Option<&Opening>) -> Result<(), StoreError> {
+fn begin_view(
+    connection: &Connection,
+    claim: &Claim,
+    table: Option<&Table>,
+    opening: Option<&Opening>,
+) -> Result<(), StoreError> {
     let known = stored_position(connection, claim).map_err(sorted)?.is_some();
     let was_there = match table {
         Some(table) => begin_table(connection, table, known)?,
@@ -179,8 +194,11 @@ fn begin_view(connection: &Connection, claim: &Claim, table: Option<&Table>, ope
     let sql = "INSERT INTO millrace_positions (view, log_id, part, position) VALUES (?1, ?2, 0, ?3)";
     connection.execute(sql, params![claim.view, claim.log.0, claim.from as i64]).map_err(sorted)?;
     if let (true, Some(table), Some(opening)) = (was_there, table, opening) {
-        let (key, amount, table) = (quote(&opening.key_column), quote(&opening.amount_column), quote(&table.name));
-        let sql = format!("INSERT OR IGNORE INTO millrace_opening (view, row_key, amount) SELECT ?1, {key}, {amount} FROM {table}");
+        let (key, amount, table) =
+            (quote(&opening.key_column), quote(&opening.amount_column), quote(&table.name));
+        let sql = format!(
+            "INSERT OR IGNORE INTO millrace_opening (view, row_key, amount) SELECT ?1, {key}, {amount} FROM {table}"
+        );
         connection.execute(&sql, [&opening.view]).map_err(sorted)?;
     }
     Ok(())
@@ -250,15 +268,32 @@ fn note_seen(connection: &Connection, log: LogId, seen: &Seen) -> rusqlite::Resu
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let position = seen.events.first().map_or(0, |(position, _)| *position);
         connection.prepare_cached(sql)?.execute(params![
-            identity, first as i64, count as i64, log.0, position as i64, seen.hash.0, seen.received.0, seen.kept
+            identity,
+            first as i64,
+            count as i64,
+            log.0,
+            position as i64,
+            seen.hash.0,
+            seen.received.0,
+            seen.kept
         ])?;
     }
     let mut skipped = Vec::with_capacity(verdict.repeats.len());
     for (position, row) in &verdict.repeats {
         let sql = "INSERT OR IGNORE INTO millrace_skipped (log_id, part, position, first_log_id, first_position, same_body)
                    VALUES (?1, 0, ?2, ?3, ?4, ?5)";
-        connection.prepare_cached(sql)?.execute(params![log.0, *position as i64, row.log.0, row.position as i64, verdict.same_body])?;
-        skipped.push(Skipped { position: *position, first_position: row.position, same_body: verdict.same_body });
+        connection.prepare_cached(sql)?.execute(params![
+            log.0,
+            *position as i64,
+            row.log.0,
+            row.position as i64,
+            verdict.same_body
+        ])?;
+        skipped.push(Skipped {
+            position: *position,
+            first_position: row.position,
+            same_body: verdict.same_body,
+        });
     }
     if !verdict.same_body {
         for letter in &seen.conflict {
@@ -268,20 +303,26 @@ fn note_seen(connection: &Connection, log: LogId, seen: &Seen) -> rusqlite::Resu
     Ok(skipped)
 }
 
-fn overlapping(connection: &Connection, identity: [u8; 16], first: u64, count: u64) -> rusqlite::Result<Vec<SeenRow>> {
+fn overlapping(
+    connection: &Connection,
+    identity: [u8; 16],
+    first: u64,
+    count: u64,
+) -> rusqlite::Result<Vec<SeenRow>> {
     let sql = "SELECT first_line, line_count, log_id, position, body_hash FROM millrace_seen
                WHERE identity = ?1 AND first_line > ?2 AND first_line < ?3 AND first_line + line_count > ?4";
     let mut statement = connection.prepare_cached(sql)?;
     // No run is longer than a chunk, so that the look back is as short however long the source is.
     let earliest = first as i64 - CHUNK_LINES_MAX as i64;
-    let rows = statement.query_map(params![identity, earliest, (first + count) as i64, first as i64], |row| {
-        Ok(SeenRow {
-            first: row.get::<_, i64>(0)? as u64,
-            count: row.get::<_, i64>(1)? as u64,
-            log: LogId(row.get(2)?),
-            position: row.get::<_, i64>(3)? as u64,
-            hash: BodyHash(row.get(4)?),
-        })
-    })?;
+    let rows =
+        statement.query_map(params![identity, earliest, (first + count) as i64, first as i64], |row| {
+            Ok(SeenRow {
+                first: row.get::<_, i64>(0)? as u64,
+                count: row.get::<_, i64>(1)? as u64,
+                log: LogId(row.get(2)?),
+                position: row.get::<_, i64>(3)? as u64,
+                hash: BodyHash(row.get(4)?),
+            })
+        })?;
     rows.collect()
 }

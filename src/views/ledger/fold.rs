@@ -15,7 +15,8 @@ impl Ledger {
         let mut refused = Vec::new();
         let mut values = Vec::with_capacity(reading.wanted.len());
         for (index, event) in events.iter().enumerate() {
-            let change = fields.read(event.text, &reading.wanted, &mut values).map_err(|error| error.to_string());
+            let change =
+                fields.read(event.text, &reading.wanted, &mut values).map_err(|error| error.to_string());
             match change.and_then(|()| reading.change(&mut values)) {
                 Ok((key, amount)) => {
                     let sum = sums.entry(key).or_default();
@@ -28,7 +29,10 @@ impl Ledger {
         let mut rows: Vec<(Cow<'_, str>, Decimal)> = sums.into_iter().collect();
         // In one order, so that two writers of one table never wait for each other in a circle.
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let cells = rows.into_iter().flat_map(|(key, sum)| [Cell::Text(key.into_owned()), Cell::Decimal(sum)]).collect();
+        let cells = rows
+            .into_iter()
+            .flat_map(|(key, sum)| [Cell::Text(key.into_owned()), Cell::Decimal(sum)])
+            .collect();
         Folded { writes: vec![Write { table: self.table(), verb: Verb::Add, cells }], refused }
     }
 }
@@ -65,7 +69,9 @@ impl<'l> Reading<'l> {
         let amount = match self.rule {
             Rule::Always(amount) => amount,
             Rule::By { amounts, .. } => match &values[1] {
-                Value::Text(name) => amounts.get(name.as_ref()).ok_or_else(|| format!("`{name}` has no amount in this ledger"))?,
+                Value::Text(name) => amounts
+                    .get(name.as_ref())
+                    .ok_or_else(|| format!("`{name}` has no amount in this ledger"))?,
                 _ => return Err("has no name to go by".to_owned()),
             },
         };
@@ -89,15 +95,29 @@ mod tests {
     use crate::event::{EventId, Field, Kind, Millis};
 
     fn stream() -> Fields {
-        let field = |name: &str, kind| Field { name: name.to_owned(), kind, required: true, one_of: Vec::new() };
-        Fields::new(vec![field("who", Kind::Text { chars_max: 9 }), field("name", Kind::Text { chars_max: 9 }), field("value", Kind::Decimal)], 0)
+        let field =
+            |name: &str, kind| Field { name: name.to_owned(), kind, required: true, one_of: Vec::new() };
+        Fields::new(
+            vec![
+                field("who", Kind::Text { chars_max: 9 }),
+                field("name", Kind::Text { chars_max: 9 }),
+                field("value", Kind::Decimal),
+            ],
+            0,
+        )
     }
 
     fn fold(ledger: &Ledger, texts: &[&str]) -> (Vec<(String, String)>, Vec<usize>) {
         let events: Vec<Event<'_>> = texts
             .iter()
             .enumerate()
-            .map(|(position, text)| Event { position: position as u64, id: EventId::from_bytes([0; 16]), text, received: Millis(0), letter: None })
+            .map(|(position, text)| Event {
+                position: position as u64,
+                id: EventId::from_bytes([0; 16]),
+                text,
+                received: Millis(0),
+                letter: None,
+            })
             .collect();
         let folded = ledger.fold(&stream(), &events);
         let rows = folded.writes[0].cells.chunks(2).map(|row| match row {
@@ -109,7 +129,8 @@ mod tests {
 
     #[test]
     fn adds_and_takes_a_row_a_key_in_order_and_names_what_it_cannot_read() {
-        let amounts = [("add", false), ("sub", true)].map(|(name, negative)| (name.to_owned(), Amount { field: 2, negative }));
+        let amounts = [("add", false), ("sub", true)]
+            .map(|(name, negative)| (name.to_owned(), Amount { field: 2, negative }));
         let ledger = Ledger::new("t", "k", "v", 0).by(1, amounts.into_iter().collect());
         let texts = [
             r#"{"who":"b","name":"add","value":10.99}"#,
@@ -126,7 +147,8 @@ mod tests {
     #[test]
     fn a_rule_without_a_name_takes_every_event() {
         let ledger = Ledger::new("t", "k", "v", 0).always(Amount { field: 2, negative: true });
-        let (rows, refused) = fold(&ledger, &[r#"{"who":"a","name":"x","value":1}"#, r#"{"who":"a","name":"y","value":2}"#]);
+        let (rows, refused) =
+            fold(&ledger, &[r#"{"who":"a","name":"x","value":1}"#, r#"{"who":"a","name":"y","value":2}"#]);
         assert_eq!((rows, refused), (vec![("a".to_owned(), "-3".to_owned())], vec![]));
     }
 }

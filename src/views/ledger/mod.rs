@@ -24,7 +24,10 @@ pub struct Ledger {
 enum Rule {
     Always(Amount),
     /// By the text of one field.
-    By { field: usize, amounts: BTreeMap<String, Amount> },
+    By {
+        field: usize,
+        amounts: BTreeMap<String, Amount>,
+    },
 }
 
 /// `+value` or `-value`: a field with its sign.
@@ -36,7 +39,10 @@ pub struct Amount {
 
 impl Ledger {
     pub fn new(table: &str, key_column: &str, amount_column: &str, key: usize) -> LedgerRule {
-        let columns = [(key_column, ColumnKind::Text { chars_max: KEY_CHARS_MAX }), (amount_column, ColumnKind::Decimal)];
+        let columns = [
+            (key_column, ColumnKind::Text { chars_max: KEY_CHARS_MAX }),
+            (amount_column, ColumnKind::Decimal),
+        ];
         LedgerRule { table: Arc::new(Table::new(table, 1, &columns)), key }
     }
 

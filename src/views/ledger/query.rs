@@ -15,7 +15,10 @@ impl Ledger {
     /// `None` where the key has no row, or the view no table yet.
     pub async fn balance(&self, store: &Store, key: &str) -> Result<Option<Balance>, StoreError> {
         let [key_column, amount_column] = self.columns().map(quote);
-        let sql = format!("SELECT {key_column}, {amount_column} FROM {} WHERE {key_column} = ?", quote(&self.table.name));
+        let sql = format!(
+            "SELECT {key_column}, {amount_column} FROM {} WHERE {key_column} = ?",
+            quote(&self.table.name)
+        );
         match store.rows(sql, vec![Cell::Text(key.to_owned())]).await {
             Ok(rows) => rows.into_iter().next().map(|row| self.read(row)).transpose(),
             Err(StoreError::NoTable(_)) => Ok(None),
@@ -24,14 +27,21 @@ impl Ledger {
     }
 
     /// Rows in the order of their keys, after one key.
-    pub async fn balances(&self, store: &Store, after: Option<&str>, limit: usize) -> Result<Vec<Balance>, StoreError> {
+    pub async fn balances(
+        &self,
+        store: &Store,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Balance>, StoreError> {
         let [key_column, amount_column] = self.columns().map(quote);
         let (condition, parameters) = match after {
             Some(after) => (format!("WHERE {key_column} > ?"), vec![Cell::Text(after.to_owned())]),
             None => (String::new(), Vec::new()),
         };
         let table = quote(&self.table.name);
-        let sql = format!("SELECT {key_column}, {amount_column} FROM {table} {condition} ORDER BY {key_column} LIMIT {limit}");
+        let sql = format!(
+            "SELECT {key_column}, {amount_column} FROM {table} {condition} ORDER BY {key_column} LIMIT {limit}"
+        );
         match store.rows(sql, parameters).await {
             Ok(rows) => rows.into_iter().map(|row| self.read(row)).collect(),
             Err(StoreError::NoTable(_)) => Ok(Vec::new()),
@@ -40,7 +50,12 @@ impl Ledger {
     }
 
     fn read(&self, row: Vec<Cell>) -> Result<Balance, StoreError> {
-        let wrong = |what: &Cell| StoreError::Blocked(format!("table `{}` holds {what:?}, which is no row of a ledger", self.table.name));
+        let wrong = |what: &Cell| {
+            StoreError::Blocked(format!(
+                "table `{}` holds {what:?}, which is no row of a ledger",
+                self.table.name
+            ))
+        };
         match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Text(key), Cell::Text(amount)]) => match amount.parse() {
                 Ok(amount) => Ok(Balance { key, amount }),

@@ -35,21 +35,14 @@ pub struct DiskError {
 
 impl DiskError {
     pub(crate) fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        Self { action, path: path.to_owned(), source }
     }
 
     /// Whether there was no room, which passes, unlike a broken disk. A sync that fails
     /// has failed, whatever it says.
     pub(crate) fn is_full(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
-        let full = matches!(
-            self.source.kind(),
-            StorageFull | QuotaExceeded | FileTooLarge | WriteZero
-        );
+        let full = matches!(self.source.kind(), StorageFull | QuotaExceeded | FileTooLarge | WriteZero);
         full && self.action != SYNC && self.action != SYNC_FOLDER
     }
 

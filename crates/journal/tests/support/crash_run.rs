@@ -68,12 +68,8 @@ pub fn run(seed: u64, broken: Break) -> Result<Outcome, String> {
     story.disk.heal();
     story.faults = false;
     story.disk.crash();
-    let last = story
-        .open_checked()?
-        .ok_or("no fault, and yet no open log")?;
-    last.stepper
-        .close()
-        .map_err(|error| format!("close: {error}"))?;
+    let last = story.open_checked()?.ok_or("no fault, and yet no open log")?;
+    last.stepper.close().map_err(|error| format!("close: {error}"))?;
     story.outcome.trace = story.disk.trace();
     story.outcome.held = story.held.len();
     Ok(story.outcome)
@@ -103,11 +99,7 @@ impl Story {
         self.faults = true;
         match self.chance.below(10) {
             0..=3 => {
-                let within = if self.chance.times_in_100(40) {
-                    14
-                } else {
-                    120
-                };
+                let within = if self.chance.times_in_100(40) { 14 } else { 120 };
                 self.disk.die_at(1 + self.chance.below(within));
             }
             4 | 5 => self.disk.fail_sync(1 + self.chance.below(30)),
@@ -143,16 +135,10 @@ impl Story {
         };
         let bytes_max = 1 + self.chance.below(3000) as usize;
         let found = read_all(&log.journal, bytes_max).map_err(|error| format!("read: {error}"))?;
-        let expected = self
-            .held
-            .iter()
-            .chain(self.uncertain.iter().map(|(_, entry)| entry));
+        let expected = self.held.iter().chain(self.uncertain.iter().map(|(_, entry)| entry));
         let right = found.iter().zip(expected).filter(|(a, b)| a == b).count();
         if right < found.len() {
-            return Err(format!(
-                "frame {right} of {} is not what was appended",
-                found.len()
-            ));
+            return Err(format!("frame {right} of {} is not what was appended", found.len()));
         }
         if found.len() < self.held.len() {
             let (found, held) = (found.len(), self.held.len());
@@ -160,10 +146,7 @@ impl Story {
         }
         let end = found.last().map_or(0, Entry::end);
         if (log.journal.begin(), log.journal.end(), log.recovery.end) != (0, end, end) {
-            return Err(format!(
-                "the log says it ends at {}, not {end}",
-                log.journal.end()
-            ));
+            return Err(format!("the log says it ends at {}, not {end}", log.journal.end()));
         }
         if clean_stop && (!log.recovery.clean_stop || log.recovery.torn_bytes_cut > 0) {
             return Err("a clean stop was forgotten".to_owned());
@@ -190,11 +173,7 @@ impl Story {
     fn append(&mut self, log: &Open) {
         let serial = self.next_serial;
         self.next_serial += 1;
-        let bytes = if self.chance.times_in_100(15) {
-            2200
-        } else {
-            150
-        };
+        let bytes = if self.chance.times_in_100(15) { 2200 } else { 150 };
         let bytes = self.chance.below(bytes) as usize;
         let mut payload = serial.to_le_bytes().to_vec();
         payload.extend((0..bytes).map(|at| (serial as usize + at / 5) as u8));
@@ -203,12 +182,7 @@ impl Story {
             Some((_, entry)) => entry.end(),
             None => self.held.last().map_or(0, Entry::end),
         };
-        let entry = Entry {
-            position,
-            count: events,
-            lost: false,
-            payload: payload.clone(),
-        };
+        let entry = Entry { position, count: events, lost: false, payload: payload.clone() };
         self.uncertain.push_back((serial, entry));
         let answers = Arc::clone(&self.answers);
         let done = move |answer| answers.lock().unwrap().push((serial, answer));
@@ -252,10 +226,7 @@ impl Story {
             Err(error) => return Err(format!("read at {position}: {error}")),
         };
         let at = self.held.partition_point(|entry| entry.end() <= position);
-        let frame = chunk
-            .frames()
-            .next()
-            .ok_or("an empty chunk below the end")?;
+        let frame = chunk.frames().next().ok_or("an empty chunk below the end")?;
         if (frame.position, frame.payload) != (self.held[at].position, &*self.held[at].payload) {
             return Err(format!("position {position} reads wrong"));
         }

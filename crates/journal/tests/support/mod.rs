@@ -22,11 +22,7 @@ pub fn count(count: u32) -> NonZeroU32 {
 
 /// Segments of a few frames, groups of a few appends.
 pub fn small() -> Options {
-    Options {
-        segment_bytes_max: 400,
-        group_bytes_max: 150,
-        ..Options::default()
-    }
+    Options { segment_bytes_max: 400, group_bytes_max: 150, ..Options::default() }
 }
 
 pub struct Open {
@@ -37,11 +33,7 @@ pub struct Open {
 
 pub fn open(disk: &Forgetful, options: Options) -> Result<Open, journal::OpenError> {
     let (opened, stepper) = Journal::open_stepped(disk.disk(), folder(), options)?;
-    Ok(Open {
-        journal: opened.journal,
-        recovery: opened.recovery,
-        stepper,
-    })
+    Ok(Open { journal: opened.journal, recovery: opened.recovery, stepper })
 }
 
 /// One frame as a test remembers it.
@@ -102,27 +94,16 @@ pub fn append_wait(journal: &Journal, payload: &[u8]) -> Result<u64, AppendError
 /// A payload that differs from its neighbours and has zeros and repeats in it.
 pub fn payload(number: u64) -> Vec<u8> {
     let bytes = 3 + (number as usize * 7) % 40;
-    (0..bytes)
-        .map(|at| ((at as u64 / 3) * (number + 1)) as u8)
-        .collect()
+    (0..bytes).map(|at| ((at as u64 / 3) * (number + 1)) as u8).collect()
 }
 
 /// A log of several segments, all of it acknowledged, and what it holds.
 pub fn filled(entries: u64, clean: bool) -> (Forgetful, Vec<Entry>) {
     let disk = Forgetful::new(7);
-    let Open {
-        journal,
-        mut stepper,
-        ..
-    } = open(&disk, small()).unwrap();
+    let Open { journal, mut stepper, .. } = open(&disk, small()).unwrap();
     let answers = Answers::default();
     for number in 0..entries {
-        append(
-            &journal,
-            &payload(number),
-            1 + (number % 3) as u32,
-            &answers,
-        );
+        append(&journal, &payload(number), 1 + (number % 3) as u32, &answers);
         if number % 4 == 3 {
             while stepper.commit_waiting() {}
         }
@@ -142,7 +123,5 @@ pub fn filled(entries: u64, clean: bool) -> (Forgetful, Vec<Entry>) {
 
 /// The journal's error in the words a user sees.
 pub fn open_real(folder: &Path, options: Options) -> Journal {
-    Journal::open(Disk::real(), folder, options)
-        .unwrap()
-        .journal
+    Journal::open(Disk::real(), folder, options).unwrap().journal
 }

@@ -130,11 +130,7 @@ impl Forgetful {
     pub fn put(&self, path: &Path, bytes: Vec<u8>) {
         let mut state = self.state();
         let file = state.files.len();
-        state.files.push(FileState {
-            seen: bytes.clone(),
-            durable: bytes,
-            unsynced: Vec::new(),
-        });
+        state.files.push(FileState { seen: bytes.clone(), durable: bytes, unsynced: Vec::new() });
         state.names.insert(path.to_owned(), file);
         state.durable_names.insert(path.to_owned(), file);
     }
@@ -169,11 +165,7 @@ impl Forgetful {
         if !state.locks.insert(path.to_owned()) {
             return Ok(None);
         }
-        Ok(Some(ForgetfulLock {
-            disk: self.clone(),
-            path: path.to_owned(),
-            life: state.life,
-        }))
+        Ok(Some(ForgetfulLock { disk: self.clone(), path: path.to_owned(), life: state.life }))
     }
 
     pub(super) fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -204,11 +196,7 @@ impl Forgetful {
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         let file = state.named(from)?;
-        let change = NameChange::Rename {
-            from: from.to_owned(),
-            to: to.to_owned(),
-            file,
-        };
+        let change = NameChange::Rename { from: from.to_owned(), to: to.to_owned(), file };
         state.operation_on_names("rename", change)
     }
 
@@ -241,11 +229,7 @@ impl Forgetful {
     }
 
     fn handle(&self, file: usize, life: u64) -> ForgetfulFile {
-        ForgetfulFile {
-            disk: self.clone(),
-            file,
-            life,
-        }
+        ForgetfulFile { disk: self.clone(), file, life }
     }
 }
 
@@ -275,10 +259,7 @@ impl ForgetfulFile {
             Err(_) => state.chance.below(bytes.len() as u64 + 1) as usize,
         };
         let part = bytes[..written].to_vec();
-        state.files[self.file].change(Change::Write {
-            offset,
-            bytes: part,
-        });
+        state.files[self.file].change(Change::Write { offset, bytes: part });
         outcome?;
         if fits < bytes.len() {
             return Err(io::ErrorKind::StorageFull.into());

@@ -44,18 +44,9 @@ pub(super) enum Change {
 
 #[derive(Clone)]
 pub(super) enum NameChange {
-    Put {
-        path: PathBuf,
-        file: usize,
-    },
-    Rename {
-        from: PathBuf,
-        to: PathBuf,
-        file: usize,
-    },
-    Remove {
-        path: PathBuf,
-    },
+    Put { path: PathBuf, file: usize },
+    Rename { from: PathBuf, to: PathBuf, file: usize },
+    Remove { path: PathBuf },
 }
 
 impl State {
@@ -98,11 +89,7 @@ impl State {
         hasher.update(name.as_bytes());
         hasher.update(bytes);
         let step = u64::from(hasher.finalize());
-        self.trace = self
-            .trace
-            .rotate_left(7)
-            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-            ^ step;
+        self.trace = self.trace.rotate_left(7).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ step;
         if self.dies_at.is_some_and(|at| self.operations >= at) {
             self.dead = true;
             return Err(io::Error::other("the process dies here"));
@@ -190,10 +177,7 @@ impl Change {
         let mut pieces = Vec::new();
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.len().min(PIECE_BYTES - offset % PIECE_BYTES));
-            pieces.push(Self::Write {
-                offset,
-                bytes: piece.to_vec(),
-            });
+            pieces.push(Self::Write { offset, bytes: piece.to_vec() });
             offset += piece.len();
             rest = after;
         }
