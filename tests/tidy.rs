@@ -74,7 +74,9 @@ fn report(what: &str, found: Vec<String>) {
 fn rooms_import_only_what_they_may() {
     let mut wrong = Vec::new();
     for (name, text) in production() {
-        let Some(room) = name.strip_prefix("src/").map(|path| path.split(['/', '.']).next().unwrap()) else { continue };
+        let Some(room) = name.strip_prefix("src/").map(|path| path.split(['/', '.']).next().unwrap()) else {
+            continue;
+        };
         if ["lib", "main", "server"].contains(&room) {
             continue;
         }
@@ -106,7 +108,9 @@ fn files_and_functions_are_short() {
         for (start, line) in lines.iter().enumerate() {
             let indent = line.len() - line.trim_start().len();
             let begins = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(crate) fn ", "pub(super) fn "];
-            if !begins.iter().any(|begin| line.trim_start().starts_with(begin)) || line.trim_end().ends_with(';') {
+            if !begins.iter().any(|begin| line.trim_start().starts_with(begin))
+                || line.trim_end().ends_with(';')
+            {
                 continue;
             }
             let closing = format!("{}}}", " ".repeat(indent));
@@ -135,7 +139,8 @@ fn every_file_opens_with_its_place() {
 fn names_say_what_is_inside() {
     let drawers = ["common", "helper", "helpers", "misc", "shared", "util", "utils"];
     let stem = |name: &str| Path::new(name).file_stem().unwrap().to_string_lossy().into_owned();
-    let found = production().into_iter().map(|(name, _)| name).filter(|name| drawers.contains(&stem(name).as_str()));
+    let found =
+        production().into_iter().map(|(name, _)| name).filter(|name| drawers.contains(&stem(name).as_str()));
     report("drawers", found.collect());
 }
 
@@ -160,7 +165,11 @@ fn every_limit_is_used() {
     let names: BTreeSet<&str> =
         limits.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()).collect();
     assert!(names.len() > 20, "limits are declared one a line");
-    let users: String = production().into_iter().filter(|(name, _)| name != "src/event/limits.rs").map(|(_, text)| text).collect();
+    let users: String = production()
+        .into_iter()
+        .filter(|(name, _)| name != "src/event/limits.rs")
+        .map(|(_, text)| text)
+        .collect();
     let idle = names.into_iter().filter(|name| !users.contains(name)).map(str::to_owned).collect();
     report("limits that nothing keeps", idle);
 }
@@ -168,7 +177,14 @@ fn every_limit_is_used() {
 #[test]
 fn documents_link_to_what_is_there() {
     let mut broken = Vec::new();
-    let documents = ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/GUARANTEES.md", "docs/OPERATING.md", "docs/API.md"];
+    let documents = [
+        "README.md",
+        "CHANGELOG.md",
+        "docs/ARCHITECTURE.md",
+        "docs/GUARANTEES.md",
+        "docs/OPERATING.md",
+        "docs/API.md",
+    ];
     for document in documents {
         let path = root().join(document);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{document} is missing"));
@@ -186,9 +202,11 @@ fn documents_link_to_what_is_there() {
 #[test]
 fn promises_name_tests_that_exist() {
     let text = std::fs::read_to_string(root().join("docs/GUARANTEES.md")).unwrap();
-    let mut tests: String = sources("tests").into_iter().chain(sources("src")).map(|(_, text)| text).collect();
+    let mut tests: String =
+        sources("tests").into_iter().chain(sources("src")).map(|(_, text)| text).collect();
     tests.extend(sources("crates/journal").into_iter().map(|(_, text)| text));
-    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|name| name.starts_with("test:")).collect();
+    let named: Vec<&str> =
+        text.split('`').skip(1).step_by(2).filter(|name| name.starts_with("test:")).collect();
     assert!(named.len() > 15, "each promise has a test");
     let gone = named
         .into_iter()

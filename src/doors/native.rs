@@ -95,7 +95,10 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
     let text = body::utf8(&bytes)?;
     let many = text.trim_ascii_start().starts_with('[');
     let texts = if many { array(text)? } else { vec![text] };
-    let admitted = tokio::task::block_in_place(|| admit(request, &texts))?;
+    let admitted = match bytes.len() > body::QUICK_BYTES_MAX {
+        true => tokio::task::block_in_place(|| admit(request, &texts)),
+        false => admit(request, &texts),
+    }?;
     let Some(record) = admitted.record else {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "eventIds": [] })));
     };

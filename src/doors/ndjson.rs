@@ -16,8 +16,6 @@ use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder};
 
 /// A chunk ends at this many bytes even if it has fewer lines than it might.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// From here on, checking a chunk would keep other requests waiting.
-const CHUNK_BYTES_QUICK: usize = 128 * 1024;
 
 /// Where the lines come from, if the client says so.
 struct Source {
@@ -58,7 +56,7 @@ pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, 
             }
         };
         let Some(chunk) = chunk else { break };
-        let checked = match lines.bytes[chunk.clone()].len() > CHUNK_BYTES_QUICK {
+        let checked = match lines.bytes[chunk.clone()].len() > body::QUICK_BYTES_MAX {
             true => tokio::task::block_in_place(|| {
                 check(request, &source, &mut taken, &lines.bytes[chunk.clone()])
             }),

@@ -196,7 +196,9 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_DURATION_MAX)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEADER_BYTES_MAX * 4)
+        .max_header_size(HEADER_BYTES_MAX)
+        // A client that has said all it has to say may still want the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
