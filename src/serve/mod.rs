@@ -72,10 +72,9 @@ impl Reading {
     }
 }
 
-type Outcome = Result<serde_json::Value, Refusal>;
-
-/// The native API's two shapes of answer.
-fn answer(outcome: Outcome) -> Response {
+/// The native API's two shapes of answer. An event is answered in its own text: a `Value` would round
+/// its numbers.
+fn answer(outcome: Result<impl serde::Serialize, Refusal>) -> Response {
     match outcome {
         Ok(body) => (StatusCode::OK, axum::Json(body)).into_response(),
         Err(refusal) => refusal.as_problem(),
