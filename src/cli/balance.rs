@@ -18,7 +18,7 @@ pub struct Balance {
     /// Which ledger
     #[arg(long, value_name = "VIEW", default_value = "revenue")]
     view: String,
-    /// Print JSON, an object a line
+    /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -80,6 +80,9 @@ async fn all(client: &Client, command: &Balance) -> Result<(), Failure> {
             Some(last) if rows.len() == LIST_ROWS_MAX => {
                 path =
                     format!("/v1/views/{view}/balances?limit={LIST_ROWS_MAX}&after={}", escaped(&last.key));
+            }
+            _ if columns.is_empty() && !command.json => {
+                return Ok(eprintln!("view `{}` has no rows yet", command.view));
             }
             _ => return Ok(()),
         }

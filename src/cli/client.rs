@@ -19,6 +19,7 @@ pub struct Server {
     /// The server
     #[arg(
         long,
+        global = true,
         env = "MILLRACE_URL",
         value_name = "URL",
         default_value = "http://localhost:8000",
@@ -26,10 +27,17 @@ pub struct Server {
     )]
     url: String,
     /// The key to show [default: the one in the data folder]
-    #[arg(long, env = "MILLRACE_API_KEY", value_name = "KEY", hide_env_values = true)]
+    #[arg(
+        long = "key",
+        id = "key-to-show",
+        global = true,
+        env = "MILLRACE_API_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
     key: Option<String>,
     /// Data folder to take the key from, if this machine is the server's
-    #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
+    #[arg(long, global = true, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
 }
 

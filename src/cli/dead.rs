@@ -21,7 +21,7 @@ const OUTCOME_INTERVAL: Duration = Duration::from_millis(50);
 pub struct Dead {
     #[command(subcommand)]
     action: Action,
-    /// Print JSON, an object a line
+    /// Print JSON, one object a line
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
@@ -36,19 +36,26 @@ enum Action {
         #[arg(long, value_enum, default_value = "open")]
         status: Status,
         /// Only those of this view
-        #[arg(long)]
+        #[arg(long, value_name = "VIEW")]
         view: Option<String>,
     },
     /// Show one: why it could not be applied, and the event
-    Show { id: String },
+    Show {
+        /// As `list` shows it
+        id: String,
+    },
     /// Send again what could not be applied, as it is or mended, and see whether it is applied now
     Retry(Retry),
     /// Decide that one is never applied; it stays listed with --status dropped
-    Drop { id: String },
+    Drop {
+        /// As `list` shows it
+        id: String,
+    },
 }
 
 #[derive(Args)]
 struct Retry {
+    /// As `list` shows it
     #[arg(required_unless_present = "all")]
     id: Option<String>,
     /// All that are open
@@ -182,6 +189,9 @@ async fn list(client: &Client, status: Status, view: Option<&str>, json: bool) -
         };
         let rows: Vec<[String; 6]> = letters.into_iter().map(row).collect();
         columns.page(&mut output, &rows)?;
+    }
+    if columns.is_empty() && !json {
+        eprintln!("there are no such dead letters");
     }
     Ok(())
 }

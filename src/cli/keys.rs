@@ -15,7 +15,7 @@ use super::output::{Columns, Output, Side, print};
 pub struct Keys {
     #[command(subcommand)]
     action: Action,
-    /// Print JSON, an object a line
+    /// Print JSON, one object a line
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
@@ -37,7 +37,7 @@ enum Action {
 
 #[derive(Args)]
 struct Add {
-    /// Whose key; clients' ids for events are told apart by it, so a new key of the same name goes on where the old one was
+    /// Whose key. Events' ids are told apart by it: a new key of the same name replaces an old one
     name: String,
     /// What it may do
     #[arg(long, value_enum, value_delimiter = ',', required = true)]

@@ -61,6 +61,11 @@ impl<const N: usize> Columns<N> {
         Self { heading, widths: heading.map(|(name, _)| name.len()), begun: false }
     }
 
+    /// Whether no page has held anything.
+    pub fn is_empty(&self) -> bool {
+        !self.begun
+    }
+
     pub fn page(&mut self, output: &mut Output, rows: &[[String; N]]) -> Result<(), Failure> {
         let rows: Vec<[String; N]> =
             rows.iter().map(|row| row.each_ref().map(|cell| harmless(cell))).collect();

@@ -10,8 +10,9 @@ use super::output::print;
 use super::reconcile::Report;
 
 #[derive(Args)]
+#[command(after_help = EXPLAINED)]
 pub struct Rebuild {
-    /// Which view
+    /// Which view, such as revenue
     view: String,
     /// Print JSON
     #[arg(long)]
@@ -19,6 +20,10 @@ pub struct Rebuild {
     #[command(flatten)]
     server: Server,
 }
+
+const EXPLAINED: &str = "\
+The log is folded afresh, and every row that differs is set right. What the table held before
+the view began stays in it. `millrace reconcile` shows the differences and changes nothing.";
 
 pub fn run(command: Rebuild) -> ExitCode {
     block_on(async {

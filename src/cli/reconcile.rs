@@ -11,8 +11,9 @@ use super::exit::{Failure, block_on};
 use super::output::{Columns, Output, Side, print};
 
 #[derive(Args)]
+#[command(after_help = EXPLAINED)]
 pub struct Reconcile {
-    /// Which view
+    /// Which view, such as revenue
     view: String,
     /// Print JSON
     #[arg(long)]
@@ -20,6 +21,10 @@ pub struct Reconcile {
     #[command(flatten)]
     server: Server,
 }
+
+const EXPLAINED: &str = "\
+The log is folded afresh and compared with the view's table; nothing is changed. Exit code 7
+says that they differ.";
 
 pub fn run(command: Reconcile) -> ExitCode {
     block_on(async {

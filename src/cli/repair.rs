@@ -13,12 +13,8 @@ use serde_json::{Value, json};
 use super::exit::{Failure, ended};
 use super::output::{Columns, Output, Side, print};
 
-/// Looks over the log of a server that does not run, and mends it if told to
-///
-/// Without --yes nothing is changed: every damaged place is listed, with the events that are not readable
-/// any more. With --yes the damaged files are written anew from what is intact, the originals are kept
-/// beside them, and every other event keeps its position.
 #[derive(Args)]
+#[command(after_help = EXPLAINED)]
 pub struct Repair {
     /// The server's data folder
     #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
@@ -30,6 +26,12 @@ pub struct Repair {
     #[arg(long)]
     json: bool,
 }
+
+const EXPLAINED: &str = "\
+Without --yes nothing is changed: every damaged place is listed, with the events that cannot be
+read any more. With --yes the damaged files are written anew from what is intact; the originals
+are kept beside them, and every other event keeps its position. A torn end of the log is no
+damage: the server cuts it off by itself.";
 
 pub fn run(command: Repair) -> ExitCode {
     ended(look_and_mend(&command))

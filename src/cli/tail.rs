@@ -30,7 +30,7 @@ pub struct Tail {
     /// Wait for more, until Ctrl-C; goes on where it was after a restart of the server
     #[arg(long, short)]
     follow: bool,
-    /// Print JSON, an object a line
+    /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]

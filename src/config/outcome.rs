@@ -61,7 +61,8 @@ fn lines(section: &Table) -> String {
         }
         value => format!("{} = {value}\n", key(name)),
     };
-    section.iter().map(line).collect()
+    let (fields, single): (Vec<_>, Vec<_>) = section.iter().partition(|(name, _)| *name == "fields");
+    single.into_iter().chain(fields).map(line).collect()
 }
 
 fn key(name: &str) -> String {
