@@ -82,7 +82,8 @@ async fn all(client: &Client, command: &Balance) -> Result<(), Failure> {
                     format!("/v1/views/{view}/balances?limit={LIST_ROWS_MAX}&after={}", escaped(&last.key));
             }
             _ if columns.is_empty() && !command.json => {
-                return Ok(eprintln!("view `{}` has no rows yet", command.view));
+                eprintln!("view `{}` has no rows yet", command.view);
+                return Ok(());
             }
             _ => return Ok(()),
         }

@@ -37,7 +37,10 @@ fn show(command: ConfigCommand) -> Result<(), Failure> {
         None => "the built-in configuration".to_owned(),
     };
     match command.check {
-        true => Ok(eprintln!("{named} is sound")),
+        true => {
+            eprintln!("{named} is sound");
+            Ok(())
+        }
         false => print(&format!("# This is {named}.\n\n{}", outcome(path.as_deref()).map_err(wrong)?)),
     }
 }

@@ -37,7 +37,10 @@ pub fn run(command: Reconcile) -> ExitCode {
         }
         let Report { view, difference_count, .. } = &report;
         match report.difference_count {
-            0 => Ok(eprintln!("view `{view}` is what its log makes: {}", report.extent())),
+            0 => {
+                eprintln!("view `{view}` is what its log makes: {}", report.extent());
+                Ok(())
+            }
             _ => Err(Failure::Different(format!(
                 "view `{view}` differs in {difference_count} of {}; `millrace rebuild {view}` mends it",
                 report.extent()

@@ -197,9 +197,17 @@ async fn tail(
             let wanted = stream.clone();
             let (events, next) = reading.blocking(move |reading| page(reading, &wanted, at, limit)).await?;
             let mut end = reading.log.follow();
-            if !events.is_empty()
-                || tokio::time::timeout_at(deadline, end.wait_for(|end| *end > next)).await.is_err()
-            {
+            let further = async {
+                tokio::select! {
+                    // First, so that what is there already is read even without any patience.
+                    biased;
+                    further = end.wait_for(|end| *end > next) => further.is_ok(),
+                    () = tokio::time::sleep_until(deadline) => false,
+                    // A server that stops does not wait for events.
+                    () = reading.stopping.wait() => false,
+                }
+            };
+            if !events.is_empty() || !further.await {
                 return Ok(Page { events, next });
             }
             at = next;

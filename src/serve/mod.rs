@@ -20,7 +20,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 
 use crate::admit::{Key, Keys, Refusal, Scope};
-use crate::event::{Fields, Progress};
+use crate::event::{Fields, Progress, Stop};
 use crate::eventlog::EventLog;
 use crate::store::Store;
 use crate::views::Running;
@@ -37,6 +37,8 @@ pub struct Reading {
     pub views: BTreeMap<String, Running>,
     pub metrics: PrometheusHandle,
     pub runtime: Handle,
+    /// Asked for when requests under way are to come to their end.
+    pub stopping: Stop,
 }
 
 pub fn routes(reading: &Arc<Reading>, user_events: Option<UserEvents>) -> Router {

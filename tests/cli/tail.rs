@@ -3,9 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::harness::{TestApp, wait_for};
 use crate::{failed, lines_of_json, said, sell};
+
+/// Requests under way get 10 s to end by themselves; a waiting `tail` must not use them up.
+const STOP_DURATION_MAX: Duration = Duration::from_secs(5);
 
 #[test]
 fn events_are_shown_in_their_own_text() {
@@ -48,6 +52,22 @@ fn follow_ends_by_itself_after_a_count_from_a_position() {
     sell(&app, "two", "2");
     assert_eq!(tail.child.wait().unwrap().code(), Some(0));
     wait_for("both lines", || tail.seen("one") && tail.seen("two"));
+}
+
+#[test]
+fn follow_holds_no_stop_up_and_goes_on_after_a_restart() {
+    let mut app = TestApp::start();
+    let address = app.address.clone();
+    app.restart_with(|start| start.arguments = vec!["--listen".to_owned(), address]);
+    sell(&app, "before", "1");
+    let tail = Follow::start(&app, &["tail", "--follow"]);
+    wait_for("the event before", || tail.seen("before"));
+    let asked = Instant::now();
+    assert_eq!(app.stop(), Some(0));
+    assert!(asked.elapsed() < STOP_DURATION_MAX, "the stop took {:?}", asked.elapsed());
+    app.restart();
+    sell(&app, "after", "2");
+    wait_for("the event after", || tail.seen("after"));
 }
 
 /// A `tail` that runs beside the test.
