@@ -130,7 +130,17 @@ impl<'a> Fresh<'a> {
         mut self,
         mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
     ) -> Result<Report, RebuildError> {
+        // At the beginning too: a crash may have left a shadow.
         self.clear()?;
+        let outcome = self.fold_and_compare(mend);
+        self.clear()?;
+        outcome
+    }
+
+    fn fold_and_compare(
+        &mut self,
+        mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
+    ) -> Result<Report, RebuildError> {
         let table = self.shadow.table().as_ref().clone();
         self.runtime.block_on(self.store.begin_view(self.claim(0), Some(table), None))?;
         // Most of the way while the view goes on, the rest while it is held.
@@ -146,7 +156,6 @@ impl<'a> Fresh<'a> {
         self.fold_until(stored)?;
         let report = self.differences(stored, mend)?;
         drop(held);
-        self.clear()?;
         Ok(report)
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::harness::{Start, TestApp};
-use crate::{failed, lines_of_json, said, sell, stderr, stdout};
+use crate::{database, failed, lines_of_json, said, sell, stderr, stdout};
 
 fn segment(app: &TestApp) -> PathBuf {
     app.data().join("journal/00000000000000000000.seg")
@@ -58,6 +58,9 @@ fn damage_is_named_then_mended_and_the_rest_keeps_its_place() {
     for command in ["reconcile", "rebuild"] {
         assert!(failed(&app, 1, &[command, "revenue"]).contains("hole at position 2"));
     }
+    let sql = "SELECT COUNT(*) FROM millrace_positions WHERE view LIKE '%shadow'";
+    let left: i64 = database(&app).query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 0, "a refused rebuild leaves nothing behind");
     assert_eq!(said(&app, &["balance", "user2"]), "10\n");
 }
 
