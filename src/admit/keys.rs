@@ -184,7 +184,9 @@ impl Keys {
             .store
             .change(sql.to_owned(), vec![Cell::Integer(Millis::now().0), Cell::Text(id.to_owned())])
             .await?;
-        self.by_hash.write().expect("no panic while holding the lock").retain(|_, key| key.id != id);
+        if changed == 1 {
+            self.by_hash.write().expect("no panic while holding the lock").retain(|_, key| key.id != id);
+        }
         Ok(changed == 1)
     }
 
@@ -196,8 +198,32 @@ impl Keys {
     }
 
     /// The key that a request shows, if it is good for `scope` and `stream`. An open door asks for none,
-    /// but refuses a wrong one.
+    /// but refuses a wrong one. A key for one row is good for nothing that does not look at the row.
     pub fn admit(
+        &self,
+        headers: &HeaderMap,
+        scope: Scope,
+        stream: Option<&str>,
+        open_door: bool,
+    ) -> Result<Arc<Key>, Refusal> {
+        let key = self.shown(headers, scope, stream, open_door)?;
+        if key.view_key.is_some() { Err(Refusal::Forbidden) } else { Ok(key) }
+    }
+
+    /// The key that a request for one row of a view shows, if it is good for that row.
+    pub fn admit_row(
+        &self,
+        headers: &HeaderMap,
+        stream: &str,
+        row: &str,
+        open_door: bool,
+    ) -> Result<Arc<Key>, Refusal> {
+        let key = self.shown(headers, Scope::Read, Some(stream), open_door)?;
+        let good = key.view_key.as_ref().is_none_or(|only| only == row);
+        if good { Ok(key) } else { Err(Refusal::Forbidden) }
+    }
+
+    fn shown(
         &self,
         headers: &HeaderMap,
         scope: Scope,

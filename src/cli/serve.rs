@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::exit::{Failure, ended};
-use crate::config::{Config, Originals, Overrides, load_dotenv};
+use crate::config::{Config, Originals, Overrides, beside_or, load_dotenv};
 use crate::server::{self, Settings};
 use crate::telemetry::{LogFormat, start_logging};
 
@@ -57,9 +57,7 @@ fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
     if let (true, Some(port)) = (overrides.listen.is_empty(), originals.port) {
         overrides.listen.push(format!("localhost:{port}"));
     }
-    let beside = Path::new("millrace.toml");
-    let path = command.config.or_else(|| beside.exists().then(|| beside.to_owned()));
-    let config = Config::load(path.as_deref(), &overrides)?;
+    let config = Config::load(beside_or(command.config).as_deref(), &overrides)?;
     let settings = Settings {
         data: command.data,
         config,

@@ -53,6 +53,9 @@ async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: axu
                 "needs a name of at most 100 characters and at least one scope".to_owned(),
             ));
         }
+        if wanted.view_key.is_some() && scopes != [Scope::Read] {
+            return Err(parameter("with a `viewKey` it may only read".to_owned()));
+        }
         if let Some(unknown) = wanted.streams.iter().find(|stream| !reading.streams.contains_key(*stream)) {
             return Err(parameter(format!("there is no stream `{unknown}`")));
         }
@@ -73,6 +76,9 @@ async fn revoke(State(reading): State<Arc<Reading>>, Path(id): Path<String>, hea
             true => {
                 tracing::info!(key = id, "key revoked");
                 Ok(json!({ "id": id, "revoked": true }))
+            }
+            false if reading.keys.list().iter().any(|key| key.id == id) => {
+                Err(Refusal::Conflict(format!("key `{id}` is the environment's; take it out there")))
             }
             false => Err(Refusal::NotFound(format!("there is no key `{id}`"))),
         }

@@ -20,7 +20,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 
 use crate::admit::{Key, Keys, Refusal, Scope};
-use crate::event::{Fields, Progress};
+use crate::event::{Fields, Progress, Stop};
 use crate::eventlog::EventLog;
 use crate::store::Store;
 use crate::views::Running;
@@ -37,6 +37,8 @@ pub struct Reading {
     pub views: BTreeMap<String, Running>,
     pub metrics: PrometheusHandle,
     pub runtime: Handle,
+    /// Asked for when requests under way are to come to their end.
+    pub stopping: Stop,
 }
 
 pub fn routes(reading: &Arc<Reading>, user_events: Option<UserEvents>) -> Router {
@@ -72,10 +74,9 @@ impl Reading {
     }
 }
 
-type Outcome = Result<serde_json::Value, Refusal>;
-
-/// The native API's two shapes of answer.
-fn answer(outcome: Outcome) -> Response {
+/// The native API's two shapes of answer. An event is answered in its own text: a `Value` would round
+/// its numbers.
+fn answer(outcome: Result<impl serde::Serialize, Refusal>) -> Response {
     match outcome {
         Ok(body) => (StatusCode::OK, axum::Json(body)).into_response(),
         Err(refusal) => refusal.as_problem(),

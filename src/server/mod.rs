@@ -79,9 +79,9 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let signals = connections::stop_signals()?;
     let (listeners, addresses) = connections::bind(&settings.config.listen).await?;
     let node = Node::open(&settings, metrics).await?;
-    let routes = node.routes(&settings);
-    let first_key = node.keys.ensure_first(&settings.data.join("api-key")).await?;
     let accepting = Stop::default();
+    let routes = node.routes(&settings, &accepting);
+    let first_key = node.keys.ensure_first(&settings.data.join("api-key")).await?;
     let hosts: Arc<[String]> = settings.config.hosts.clone().into();
     let serving = connections::serve(listeners, routes, hosts, &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
@@ -187,7 +187,8 @@ impl Node {
         });
     }
 
-    fn routes(&self, settings: &Settings) -> Router {
+    /// `stopping` lets go of those who wait for events that may never come.
+    fn routes(&self, settings: &Settings, stopping: &Stop) -> Router {
         let intake = Arc::new(Intake {
             keys: self.keys.clone(),
             log: self.log.clone(),
@@ -209,6 +210,7 @@ impl Node {
             views: self.views.clone(),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
+            stopping: stopping.clone(),
         });
         let door = settings.config.live_event.as_ref();
         let user_events =
