@@ -167,7 +167,7 @@ mod tests {
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ntable = \"users_revenue\"",
-                "m.toml:1: view `revenue` and view `r` both write table `users_revenue`",
+                "m.toml:1: view `r` and view `revenue` both write table `users_revenue`",
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\nby = \"name\"\namount = { add_revenue = \"+value\" }",
