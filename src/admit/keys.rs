@@ -128,7 +128,7 @@ impl Keys {
             view_key: None,
         };
         match std::fs::read_to_string(path) {
-            Ok(literal) => {
+            Ok(literal) if !literal.trim().is_empty() => {
                 let sql = "SELECT id FROM millrace_keys WHERE hash = ?".to_owned();
                 let known = self.store.rows(sql, vec![Cell::Bytes(hash(literal.trim()).to_vec())]).await?;
                 if known.is_empty() {
@@ -136,12 +136,13 @@ impl Keys {
                 }
                 Ok(false)
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritable(error)),
+            // Not there, or emptied: without a key in it nobody could administrate.
+            Ok(_) | Err(_) => {
                 let (_, literal) = self.add(new).await?;
                 write_private(path, &literal).map_err(unwritable)?;
                 Ok(true)
             }
-            Err(error) => Err(unwritable(error)),
         }
     }
 
@@ -180,12 +181,13 @@ impl Keys {
     /// `false` if there is no such key.
     pub async fn revoke(&self, id: &str) -> Result<bool, KeyError> {
         let sql = "UPDATE millrace_keys SET revoked = ? WHERE id = ? AND revoked IS NULL";
-        let changed = self
-            .store
-            .change(sql.to_owned(), vec![Cell::Integer(Millis::now().0), Cell::Text(id.to_owned())])
-            .await?;
+        let parameters = vec![Cell::Integer(Millis::now().0), Cell::Text(id.to_owned())];
+        // The environment's key is in no store, and so not ours to take away.
+        if self.store.change(sql.to_owned(), parameters).await? == 0 {
+            return Ok(false);
+        }
         self.by_hash.write().expect("no panic while holding the lock").retain(|_, key| key.id != id);
-        Ok(changed == 1)
+        Ok(true)
     }
 
     pub fn list(&self) -> Vec<Key> {
@@ -196,8 +198,37 @@ impl Keys {
     }
 
     /// The key that a request shows, if it is good for `scope` and `stream`. An open door asks for none,
-    /// but refuses a wrong one.
+    /// but refuses a wrong one. A key for one row of a view reads nothing else.
     pub fn admit(
+        &self,
+        headers: &HeaderMap,
+        scope: Scope,
+        stream: Option<&str>,
+        open_door: bool,
+    ) -> Result<Arc<Key>, Refusal> {
+        let key = self.admit_any(headers, scope, stream, open_door)?;
+        match scope == Scope::Read && key.view_key.is_some() {
+            true => Err(Refusal::Forbidden),
+            false => Ok(key),
+        }
+    }
+
+    /// For reading the row of `row_key` in a view of `stream`.
+    pub fn admit_to_row(
+        &self,
+        headers: &HeaderMap,
+        stream: &str,
+        row_key: &str,
+        open_door: bool,
+    ) -> Result<(), Refusal> {
+        let key = self.admit_any(headers, Scope::Read, Some(stream), open_door)?;
+        match key.view_key.as_ref().is_some_and(|only| only != row_key) {
+            true => Err(Refusal::Forbidden),
+            false => Ok(()),
+        }
+    }
+
+    fn admit_any(
         &self,
         headers: &HeaderMap,
         scope: Scope,
@@ -261,9 +292,13 @@ fn random_hex<const N: usize>() -> Result<String, KeyError> {
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    // Whole or not at all: half a key would lock its owner out.
+    let new = path.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file.sync_all()?;
+    std::fs::rename(&new, path)
 }
 
 fn stored_key(row: Vec<Cell>) -> Option<([u8; 32], Arc<Key>)> {

@@ -72,7 +72,8 @@ pub async fn whole(headers: &HeaderMap, mut body: Body, max: usize) -> Result<By
     Ok(Bytes::from(bytes))
 }
 
-pub fn utf8(bytes: &[u8]) -> Result<&str, FieldError> {
+/// `what` is what the bytes are: a whole body, or a line of one.
+pub fn utf8<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, FieldError> {
     std::str::from_utf8(bytes)
-        .map_err(|_| FieldError { field: String::new(), reason: "is not valid UTF-8".to_owned() })
+        .map_err(|_| FieldError { field: String::new(), reason: format!("{what} is not valid UTF-8") })
 }

@@ -92,8 +92,11 @@ async fn receive(
 
 async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusal> {
     let bytes = body::whole(request.headers, body, BODY_BYTES_MAX).await?;
-    let text = body::utf8(&bytes)?;
+    let text = body::utf8("the body", &bytes)?;
     let many = text.trim_ascii_start().starts_with('[');
+    if !many && text.len() > EVENT_BYTES_MAX {
+        return Err(Refusal::TooLarge { what: "an event", max: EVENT_BYTES_MAX });
+    }
     let texts = if many { array(text)? } else { vec![text] };
     let admitted = tokio::task::block_in_place(|| admit(request, &texts))?;
     let Some(record) = admitted.record else {
@@ -141,7 +144,8 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
         match checked {
             Ok(checked) => clients.push(match (checked.client_id, whole_key) {
                 (Some(id), _) => Some(named(request, &id, text)),
-                (None, Some(key)) => Some(named(request, &format!("{key}#{index}"), text)),
+                // No id holds a NUL, so that no id is ever the same as a key and index.
+                (None, Some(key)) => Some(named(request, &format!("{key}\0{index}"), text)),
                 (None, None) => None,
             }),
             Err(error) => {
@@ -157,7 +161,7 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
             (1, Some(only)) => Refusal::Invalid(only.error),
             (_, last) => {
                 errors.extend(last);
-                Refusal::InvalidMany { errors, count, durable_lines: None }
+                Refusal::InvalidMany { errors, count }
             }
         });
     }
@@ -197,19 +201,40 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 
 /// The texts of an array's items, as they were written.
 fn array(text: &str) -> Result<Vec<&str>, Refusal> {
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
+    let items: Items<'_> = serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
-        Refusal::Invalid(FieldError {
-            field: String::new(),
-            reason: message.split(" at line ").next().unwrap_or_default().to_owned(),
-        })
+        let reason = message.split(" at line ").next().unwrap_or_default();
+        Refusal::Invalid(FieldError { field: String::new(), reason: format!("the array: {reason}") })
     })?;
-    match items.len() > ARRAY_EVENTS_MAX {
-        true => Err(Refusal::TooLarge {
-            what: "an array of more than 10000 events; send it as lines (application/x-ndjson): it",
-            max: BODY_BYTES_MAX,
-        }),
-        false => Ok(items.into_iter().map(RawValue::get).collect()),
+    match items.0.len() > ARRAY_EVENTS_MAX {
+        true => Err(Refusal::TooMany { max: ARRAY_EVENTS_MAX }),
+        false => Ok(items.0),
+    }
+}
+
+/// An array's items, no more of them than tell that they are too many: 16 MiB of `0,0,0` would
+/// otherwise be worth 16 times as much.
+struct Items<'a>(Vec<&'a str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct ItemsVisitor;
+        impl<'de> serde::de::Visitor<'de> for ItemsVisitor {
+            type Value = Items<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an array")
+            }
+            fn visit_seq<S: serde::de::SeqAccess<'de>>(self, mut items: S) -> Result<Items<'de>, S::Error> {
+                let mut texts = Vec::new();
+                while let Some(item) = items.next_element::<&'de RawValue>()? {
+                    if texts.len() <= ARRAY_EVENTS_MAX {
+                        texts.push(item.get());
+                    }
+                }
+                Ok(Items(texts))
+            }
+        }
+        reader.deserialize_seq(ItemsVisitor)
     }
 }
 

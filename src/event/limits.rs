@@ -21,7 +21,10 @@ pub const HEADERS_MAX: usize = 100;
 pub const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(75);
 /// A body that stands still for this long ends its request.
 pub const BODY_IDLE_DURATION_MAX: Duration = Duration::from_secs(30);
-/// A client that reads nothing of an answer for this long is let go.
+/// What a client still sends when its connection is to end is read for so long, and dropped: reset at
+/// once, it might never see the answer that says why.
+pub const LINGER_DURATION_MAX: Duration = Duration::from_secs(5);
+pub const LINGER_IDLE_DURATION_MAX: Duration = Duration::from_millis(250);
 pub const CONNECTIONS_MAX: usize = 16_384;
 pub const WAIT_APPLIED_DURATION_MAX: Duration = Duration::from_secs(30);
 pub const TAIL_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
@@ -52,7 +53,7 @@ async fn list(
         let status = filter.status.as_ref().map(known).transpose()?;
         let after = filter.after.as_deref().map(letter_id).transpose()?;
         let letters = reading.store.letters(status, after, filter.limit.unwrap_or(LIST_ROWS_MAX)).await?;
-        Ok(json!({ "deadLetters": letters.iter().map(shown).collect::<Vec<_>>() }))
+        Ok(List { letters: letters.iter().map(shown).collect() })
     };
     answer(listed.await)
 }
@@ -72,14 +73,12 @@ async fn send_again(
     State(reading): State<Arc<Reading>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: axum::body::Bytes,
+    body: Body,
 ) -> Response {
     let sent = async {
         reading.admin(&headers)?;
         let id = letter_id(&id)?;
-        if body.len() > EVENT_BYTES_MAX {
-            return Err(Refusal::TooLarge { what: "the body", max: EVENT_BYTES_MAX });
-        }
+        let body = super::body(body, EVENT_BYTES_MAX).await?;
         let mended = std::str::from_utf8(&body)
             .map_err(|_| Refusal::BrokenBody("it is not valid UTF-8".to_owned()))?
             .trim();
@@ -109,18 +108,41 @@ fn letter_id(text: &str) -> Result<EventId, Refusal> {
     text.parse().map_err(|_| Refusal::Parameter { name: "id", reason: "is no dead letter's id".to_owned() })
 }
 
-fn shown(letter: &Letter) -> Value {
-    json!({
-        "id": letter.id.to_string(),
-        "view": letter.view,
-        "stream": letter.stream,
-        "position": letter.position,
-        "eventId": letter.event_id.to_string(),
-        "reason": letter.reason,
-        "status": letter.status.as_str(),
-        "attempts": letter.attempts,
-        "createdAt": letter.created.to_text(),
-        "updatedAt": letter.updated.to_text(),
-        "event": serde_json::value::RawValue::from_string(letter.event.clone()).ok(),
-    })
+#[derive(Serialize)]
+struct List {
+    #[serde(rename = "deadLetters")]
+    letters: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    id: String,
+    view: String,
+    stream: String,
+    position: u64,
+    event_id: String,
+    reason: String,
+    status: &'static str,
+    attempts: i64,
+    created_at: String,
+    updated_at: String,
+    /// As it was written: read into a value, its numbers would lose digits.
+    event: Option<Box<RawValue>>,
+}
+
+fn shown(letter: &Letter) -> Shown {
+    Shown {
+        id: letter.id.to_string(),
+        view: letter.view.clone(),
+        stream: letter.stream.clone(),
+        position: letter.position,
+        event_id: letter.event_id.to_string(),
+        reason: letter.reason.clone(),
+        status: letter.status.as_str(),
+        attempts: letter.attempts,
+        created_at: letter.created.to_text(),
+        updated_at: letter.updated.to_text(),
+        event: RawValue::from_string(letter.event.clone()).ok(),
+    }
 }

@@ -14,12 +14,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::admit::{Key, Keys, Refusal, Scope};
+use crate::event::limits::BODY_IDLE_DURATION_MAX;
 use crate::event::{Fields, Progress};
 use crate::eventlog::EventLog;
 use crate::store::Store;
@@ -58,6 +61,14 @@ impl Reading {
         self.views.get(name).ok_or_else(|| Refusal::NotFound(format!("there is no view `{name}`")))
     }
 
+    /// Whoever is nobody does not learn which views there are.
+    fn view_for(&self, headers: &HeaderMap, name: &str) -> Result<&Running, Refusal> {
+        match self.keys.admit(headers, Scope::Read, None, false) {
+            Err(Refusal::Unauthorized) => Err(Refusal::Unauthorized),
+            _ => self.view(name),
+        }
+    }
+
     fn admin(&self, headers: &HeaderMap) -> Result<Arc<Key>, Refusal> {
         self.keys.admit(headers, Scope::Admin, None, false)
     }
@@ -72,10 +83,14 @@ impl Reading {
     }
 }
 
-type Outcome = Result<serde_json::Value, Refusal>;
+/// The body of an administrator's request.
+async fn body(body: Body, max: usize) -> Result<Bytes, Refusal> {
+    let read = tokio::time::timeout(BODY_IDLE_DURATION_MAX, axum::body::to_bytes(body, max));
+    read.await.map_err(|_| Refusal::SlowBody)?.map_err(|_| Refusal::TooLarge { what: "the body", max })
+}
 
 /// The native API's two shapes of answer.
-fn answer(outcome: Outcome) -> Response {
+fn answer(outcome: Result<impl Serialize, Refusal>) -> Response {
     match outcome {
         Ok(body) => (StatusCode::OK, axum::Json(body)).into_response(),
         Err(refusal) => refusal.as_problem(),

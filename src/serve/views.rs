@@ -49,11 +49,8 @@ async fn balance(
     headers: HeaderMap,
 ) -> Response {
     let found = async {
-        let view = reading.view(&name)?;
-        let shown = reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
-        if shown.view_key.as_ref().is_some_and(|only| *only != key) {
-            return Err(Refusal::Forbidden);
-        }
+        let view = reading.view_for(&headers, &name)?;
+        reading.keys.admit_to_row(&headers, &view.view.stream, &key, false)?;
         let ViewKind::Ledger(ledger) = &view.view.kind;
         let balance = ledger.balance(&reading.store, &key).await?;
         balance.ok_or_else(|| Refusal::NotFound(format!("view `{name}` has no row for `{key}`")))
@@ -78,16 +75,13 @@ async fn balances(
     headers: HeaderMap,
 ) -> Response {
     let found = async {
-        let view = reading.view(&name)?;
-        let shown = reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
-        if shown.view_key.is_some() {
-            return Err(Refusal::Forbidden);
-        }
+        let view = reading.view_for(&headers, &name)?;
+        reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
         let Query(page) =
             page.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
         let ViewKind::Ledger(ledger) = &view.view.kind;
         let limit = page.limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX);
-        Ok(ledger.balances(&reading.store, page.after.as_deref(), limit).await?)
+        ledger.balances(&reading.store, page.after.as_deref(), limit).await.map_err(Refusal::from)
     };
     match found.await {
         Ok(rows) => {
