@@ -246,8 +246,8 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Closed => Self::Stopping,
-            StoreError::NoTable(table) => Self::NotFound(format!("table `{table}` does not exist")),
-            StoreError::Claimed { .. }
+            StoreError::NoTable(_)
+            | StoreError::Claimed { .. }
             | StoreError::Transient(_)
             | StoreError::Data(_)
             | StoreError::Blocked(_) => Self::StoreUnavailable(error.to_string()),

@@ -91,7 +91,8 @@ async fn receive(
 }
 
 async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusal> {
-    let bytes = body::whole(request.headers, body, BODY_BYTES_MAX).await?;
+    let mut share = body::Share::default();
+    let bytes = body::whole(request.headers, body, BODY_BYTES_MAX, &mut share).await?;
     let text = body::utf8("the body", &bytes)?;
     let many = text.trim_ascii_start().starts_with('[');
     if !many && text.len() > EVENT_BYTES_MAX {

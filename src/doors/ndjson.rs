@@ -162,8 +162,8 @@ fn check(
         if line.len() > EVENT_BYTES_MAX {
             return Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX });
         }
-        let admitted =
-            body::utf8("the line", line).and_then(|text| fields.check(text, true).map(|checked| (text, checked)));
+        let admitted = body::utf8("the line", line)
+            .and_then(|text| fields.check(text, true).map(|checked| (text, checked)));
         match admitted {
             Ok((text, checked)) => {
                 let client = checked.client_id.map(|id| named(request, &id, text));
@@ -213,6 +213,7 @@ struct Lines {
     ends: usize,
     line_start: usize,
     ended: bool,
+    share: body::Share,
 }
 
 impl Lines {
@@ -229,7 +230,10 @@ impl Lines {
             }
             self.compact();
             match body::piece(body).await? {
-                Some(data) => self.bytes.extend_from_slice(&data),
+                Some(data) => {
+                    self.share.grow_to(self.bytes.len() + data.len())?;
+                    self.bytes.extend_from_slice(&data);
+                }
                 None => self.ended = true,
             }
         }

@@ -306,10 +306,7 @@ mod tests {
                 "x: contains a NUL character",
             ),
             (r#"{"userId":"a","name":"add","value":1,"x":[1e400,"\ud800"]}"#, "x: contains a broken escape"),
-            (
-                r#"{"userId":"a","name":"add","value":1,"x\u0000":1}"#,
-                "x\0: has a NUL character in its name",
-            ),
+            (r#"{"userId":"a","name":"add","value":1,"x\u0000":1}"#, "x\0: has a NUL character in its name"),
             (r#"{"userId":"a","name":"add","value":1,"id":{}}"#, "id: expected text, got an object"),
             (r"[1]", "expected a JSON object, got an array"),
             (r"", "expected a JSON object, got nothing"),

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// An object or array in one request; more than this belongs into NDJSON.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What all bodies that are being read may hold in memory together; beyond it the answer is 503.
+pub const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const ARRAY_EVENTS_MAX: usize = 10_000;
 /// Lines of NDJSON that are admitted, stored and acknowledged together.
 pub const CHUNK_LINES_MAX: usize = 1_000;

@@ -25,7 +25,7 @@ use crate::admit::{Key, Keys, Refusal, Scope};
 use crate::event::limits::BODY_IDLE_DURATION_MAX;
 use crate::event::{Fields, Progress};
 use crate::eventlog::EventLog;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::views::Running;
 
 pub use user_events::UserEvents;
@@ -67,6 +67,18 @@ impl Reading {
             Err(Refusal::Unauthorized) => Err(Refusal::Unauthorized),
             _ => self.view(name),
         }
+    }
+
+    /// A view that has not begun has no table yet, and so no rows. One whose table is gone does not answer:
+    /// what was in it is not said to be unknown.
+    async fn rows_of<T: Default>(&self, view: &str, read: Result<T, StoreError>) -> Result<T, Refusal> {
+        if let Err(StoreError::NoTable(_)) = read {
+            let begun = self.store.positions().await?.iter().any(|row| row.view == view);
+            if !begun {
+                return Ok(T::default());
+            }
+        }
+        Ok(read?)
     }
 
     fn admin(&self, headers: &HeaderMap) -> Result<Arc<Key>, Refusal> {

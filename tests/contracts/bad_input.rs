@@ -59,19 +59,49 @@ fn each_broken_event_is_refused_by_name_at_every_door() {
         ("an array for a number", value(&deep), "value: expected a number, got an array"),
         ("deep arrays", with(&deep), "x: is nested deeper than 64"),
         ("deep objects, cut", with(&deep_objects), "x: expected value"),
-        ("NUL in a field", br#"{"userId":"a\u0000b","name":"add_revenue","value":1}"#.to_vec(), "userId: contains a NUL character"),
+        (
+            "NUL in a field",
+            br#"{"userId":"a\u0000b","name":"add_revenue","value":1}"#.to_vec(),
+            "userId: contains a NUL character",
+        ),
         ("NUL elsewhere", with(r#"[1e400,{"y":["\u0000"]}]"#), "x: contains a NUL character"),
         ("NUL in a key", with(r#"{"\u0000":1}"#), "x: contains a NUL character"),
-        ("NUL in a top key", br#"{"userId":"u","name":"add_revenue","value":1,"\u0000":1}"#.to_vec(), "has a NUL character in its name"),
-        ("raw NUL", b"{\"userId\":\"a\0\",\"name\":\"add_revenue\",\"value\":1}".to_vec(), "userId: control character"),
-        ("raw line break", b"{\"userId\":\"a\n\",\"name\":\"add_revenue\",\"value\":1}".to_vec(), "userId: control character"),
-        ("half a surrogate pair", br#"{"userId":"\ud83d","name":"add_revenue","value":1}"#.to_vec(), "userId: contains a broken escape"),
+        (
+            "NUL in a top key",
+            br#"{"userId":"u","name":"add_revenue","value":1,"\u0000":1}"#.to_vec(),
+            "has a NUL character in its name",
+        ),
+        (
+            "raw NUL",
+            b"{\"userId\":\"a\0\",\"name\":\"add_revenue\",\"value\":1}".to_vec(),
+            "userId: control character",
+        ),
+        (
+            "raw line break",
+            b"{\"userId\":\"a\n\",\"name\":\"add_revenue\",\"value\":1}".to_vec(),
+            "userId: control character",
+        ),
+        (
+            "half a surrogate pair",
+            br#"{"userId":"\ud83d","name":"add_revenue","value":1}"#.to_vec(),
+            "userId: contains a broken escape",
+        ),
         ("the other half first", with(r#""\udc00\ud800""#), "x: contains a broken escape"),
         ("a broken escape", with(r#""\q""#), "x: invalid escape"),
         ("a key twice", with(r#"1,"x":1"#), "x: is given twice"),
         ("a key twice, written differently", with(r#"1,"\u0078":1"#), "x: is given twice"),
         ("a field twice", with(r#"1,"value":1000"#), "value: is given twice"),
-        ("too many keys", with(&(0..300).map(|n| format!(r#"1,"k{n}":1"#)).collect::<Vec<_>>().join(",\"y\":").replace("\"y\":1,", "")), "has more than 256 keys"),
+        (
+            "too many keys",
+            with(
+                &(0..300)
+                    .map(|n| format!(r#"1,"k{n}":1"#))
+                    .collect::<Vec<_>>()
+                    .join(",\"y\":")
+                    .replace("\"y\":1,", ""),
+            ),
+            "has more than 256 keys",
+        ),
     ];
     for (name, body, reason) in &cases {
         for path in ["/liveEvent", EVENTS] {
@@ -84,9 +114,17 @@ fn each_broken_event_is_refused_by_name_at_every_door() {
         }
     }
     for (name, body, reason) in [
-        ("not UTF-8", b"{\"userId\":\"\xff\",\"name\":\"add_revenue\",\"value\":1}".to_vec(), "the body is not valid UTF-8"),
+        (
+            "not UTF-8",
+            b"{\"userId\":\"\xff\",\"name\":\"add_revenue\",\"value\":1}".to_vec(),
+            "the body is not valid UTF-8",
+        ),
         ("UTF-16", b"\xff\xfe{\0}\0".to_vec(), "the body is not valid UTF-8"),
-        ("compressed, but not said to be", b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xed\xc1".to_vec(), "the body is not valid UTF-8"),
+        (
+            "compressed, but not said to be",
+            b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xed\xc1".to_vec(),
+            "the body is not valid UTF-8",
+        ),
     ] {
         for path in ["/liveEvent", EVENTS] {
             let (status, text) = post(&app.client(), path, &body);
@@ -253,10 +291,19 @@ fn only_names_that_the_server_goes_by_are_answered() {
         let request = format!("GET /health HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
         app.client().raw(request.as_bytes()).unwrap().status
     };
-    for known in ["localhost", "LocalHost:8000", "127.0.0.1:1", "[::1]:8000", "events.example.com", "Events.Example.com:443"] {
+    for known in [
+        "localhost",
+        "LocalHost:8000",
+        "127.0.0.1:1",
+        "[::1]:8000",
+        "events.example.com",
+        "Events.Example.com:443",
+    ] {
         assert_eq!(ask(&format!("Host: {known}\r\n")), 200, "{known}");
     }
-    for unknown in ["evil.example", "localhost.evil.example", "evil.example:8000", "", "events.example.com.evil"] {
+    for unknown in
+        ["evil.example", "localhost.evil.example", "evil.example:8000", "", "events.example.com.evil"]
+    {
         assert_eq!(ask(&format!("Host: {unknown}\r\n")), 421, "{unknown}");
     }
     assert_eq!(ask(""), 421);
@@ -277,8 +324,17 @@ fn what_is_no_request_gets_an_answer_or_an_end() {
         ("a long path", long_path, [414, 431]),
         ("no protocol", "hello\r\n\r\n".to_owned(), [400, 400]),
         ("another protocol", "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\r\n\r\n".to_owned(), [400, 400]),
-        ("a length that is none", "POST /liveEvent HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n".to_owned(), [400, 400]),
-        ("two lengths", "POST /liveEvent HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx".to_owned(), [400, 400]),
+        (
+            "a length that is none",
+            "POST /liveEvent HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n".to_owned(),
+            [400, 400],
+        ),
+        (
+            "two lengths",
+            "POST /liveEvent HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx"
+                .to_owned(),
+            [400, 400],
+        ),
     ] {
         let mut stream = app.client().connect().unwrap();
         // The server may have had enough before all of it is sent.
@@ -293,4 +349,38 @@ fn what_is_no_request_gets_an_answer_or_an_end() {
     assert!(nothing.is_empty());
     wait_for("an answer to others", || app.stranger().get("/health").status == 200);
     assert_eq!(app.log_end(), 0);
+}
+
+#[test]
+fn many_large_bodies_at_once_are_bounded_together() {
+    let app = TestApp::start();
+    assert_eq!(post(&app.client(), EVENTS, GOOD.as_bytes()).0, 200);
+    let before = memory_kib(&app);
+    let size = 16 * 1024 * 1024 - 1;
+    let body = ["[", &" ".repeat(size - 1)].concat().into_bytes();
+    let halves: Vec<_> = (0..14)
+        .map(|_| {
+            let mut stream = app.client().connect().unwrap();
+            let head = app.client().head("POST", EVENTS, "application/json", size + 1);
+            stream.write_all(head.as_bytes()).unwrap();
+            // Those that do not fit any more are answered while they are still sending.
+            drop(stream.write_all(&body));
+            stream
+        })
+        .collect();
+    let grown = memory_kib(&app).saturating_sub(before);
+    assert!(grown < 128 * 1024 + GROWTH_KIB_MAX, "{grown} KiB more");
+    // What is small goes through all the same.
+    assert_eq!(post(&app.client(), "/liveEvent", GOOD.as_bytes()).0, 200);
+    let statuses: Vec<u16> = halves
+        .into_iter()
+        .map(|mut stream| {
+            drop(stream.write_all(b" "));
+            read_answer(&mut stream).unwrap().status
+        })
+        .collect();
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert!(count(400) >= 7 && count(503) >= 5 && count(400) + count(503) == 14, "{statuses:?}");
+    // And the room is given back.
+    assert_eq!(post(&app.client(), EVENTS, &body).0, 400);
 }

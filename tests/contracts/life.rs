@@ -61,7 +61,10 @@ fn a_life_is_told_in_the_log_a_line_a_step() {
     assert!(!log.contains("somebody") && !log.contains("1.2345"), "a payload in the log");
     app.restart();
     let opened = app.log_line("log is open").unwrap();
-    assert_eq!((&opened["events"], &opened["new"], &opened["clean"]), (&json!(1), &json!(false), &json!(true)));
+    assert_eq!(
+        (&opened["events"], &opened["new"], &opened["clean"]),
+        (&json!(1), &json!(false), &json!(true))
+    );
     app.restart();
     assert_eq!(app.log_line("log is open").unwrap()["clean"], false, "it was killed");
 }
@@ -71,7 +74,9 @@ fn a_request_under_way_is_answered_before_the_end() {
     let mut app = TestApp::start();
     let body = event("u", "1");
     let mut stream = app.client().connect().unwrap();
-    stream.write_all(app.client().head("POST", "/liveEvent", "application/json", body.len()).as_bytes()).unwrap();
+    stream
+        .write_all(app.client().head("POST", "/liveEvent", "application/json", body.len()).as_bytes())
+        .unwrap();
     stream.write_all(&body.as_bytes()[..10]).unwrap();
     // An answer on a connection that came later says that this one has been accepted as well.
     assert_eq!(app.stranger().get("/health").status, 200);
@@ -93,7 +98,9 @@ fn a_stop_under_load_loses_nothing_that_was_acknowledged() {
         let (client, body) = (app.client(), event(&format!("u{number}"), "1"));
         move || {
             let mut sent = 0_u64;
-            while let Ok(answer) = client.try_request("POST", "/liveEvent", Some(("application/json", body.as_bytes()))) {
+            while let Ok(answer) =
+                client.try_request("POST", "/liveEvent", Some(("application/json", body.as_bytes())))
+            {
                 assert!([200, 503].contains(&answer.status), "{}", answer.text());
                 sent += u64::from(answer.status == 200);
             }
@@ -129,6 +136,10 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 fn health_readiness_and_metrics_tell_what_happens() {
     let app = TestApp::start();
     assert_eq!(app.stranger().get("/health").json(), json!({ "status": "OK" }));
+    // Before the first event there is nothing, and that is no trouble.
+    assert_eq!(app.client().get("/v1/views/revenue/balances").json(), json!({ "balances": [] }));
+    let compared = app.client().post("/v1/views/revenue/reconcile", "").json();
+    assert_eq!((&compared["keys"], &compared["differenceCount"]), (&json!(0), &json!(0)));
     let ready = app.stranger().get("/ready");
     assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("ready")));
     assert_eq!(app.stranger().get("/metrics").status, 401);
@@ -226,7 +237,11 @@ fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other()
         assert_eq!(app.balance(user).as_deref(), Some(balance));
     }
     let letters = app.client().get("/v1/dead-letters?status=open");
-    assert!(letters.text().contains(r#""value":999999999999999.9999"#), "to the last digit: {}", letters.text());
+    assert!(
+        letters.text().contains(r#""value":999999999999999.9999"#),
+        "to the last digit: {}",
+        letters.text()
+    );
     let letters = letters.json()["deadLetters"].as_array().unwrap().clone();
     assert_eq!(letters.len(), 2);
     for letter in &letters {
@@ -237,7 +252,9 @@ fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other()
     let receipt = app.client().get(&format!("/v1/events/{}", ids[1].as_str().unwrap())).json();
     assert_eq!(receipt["views"]["revenue"]["state"], "dead-letter");
     // A person mends the row, and has both sent again: one as it is, one corrected.
-    app.database().execute("UPDATE users_revenue SET revenue = '0.5' WHERE user_id = 'poisoned'", []).unwrap();
+    app.database()
+        .execute("UPDATE users_revenue SET revenue = '0.5' WHERE user_id = 'poisoned'", [])
+        .unwrap();
     for (letter, body) in letters.iter().zip(["", &event("poisoned", "2")]) {
         let path = format!("/v1/dead-letters/{}/retry", letter["id"].as_str().unwrap());
         let answer = app.client().post(&path, body);
@@ -283,7 +300,8 @@ fn a_column_that_would_round_pauses_the_view_and_names_the_sql_that_mends_it() {
     wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
     let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
     assert!(reason.contains("column `revenue` of type INTEGER"), "{reason}");
-    let kept: i64 = app.database().query_row("SELECT revenue FROM users_revenue", [], |row| row.get(0)).unwrap();
+    let kept: i64 =
+        app.database().query_row("SELECT revenue FROM users_revenue", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, 40);
     // What it names does mend it.
     let sql = &reason[reason.find("ALTER TABLE").unwrap()..];

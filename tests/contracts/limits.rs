@@ -94,7 +94,13 @@ fn a_key_may_be_bound_to_streams() {
     assert_eq!(shop.get("/v1/views/refunds/balances/u").json(), json!({ "key": "u", "balance": -2 }));
     assert_eq!(shop.get(&format!("/v1/events/{}", sent["eventId"].as_str().unwrap())).status, 200);
     let theirs = app.client().post(EVENTS, GOOD).json();
-    for path in [EVENTS, "/userEvents/u", "/v1/views/revenue/balances", "/v1/views/revenue/balances/u", "/v1/dead-letters"] {
+    for path in [
+        EVENTS,
+        "/userEvents/u",
+        "/v1/views/revenue/balances",
+        "/v1/views/revenue/balances/u",
+        "/v1/dead-letters",
+    ] {
         assert_eq!(shop.get(path).status, 403, "{path}");
     }
     assert_eq!(shop.get(&format!("/v1/events/{}", theirs["eventId"].as_str().unwrap())).status, 403);
@@ -198,7 +204,8 @@ fn the_data_folder_is_private_and_keys_are_in_it_as_hashes_only() {
     }
     assert!(files.len() > 3);
     for literal in &literals {
-        let found = files.iter().any(|file| file.windows(literal.len()).any(|part| part == literal.as_bytes()));
+        let found =
+            files.iter().any(|file| file.windows(literal.len()).any(|part| part == literal.as_bytes()));
         assert!(!found && !app.log_text().contains(literal), "{literal}");
     }
 }
@@ -221,7 +228,10 @@ fn beyond_loopback_there_are_rules() {
     let start = |more: &[&str]| arguments(&[&listen, more].concat());
     assert!(refusal(start(&[])).contains("--behind-proxy"));
     assert!(refusal(start(&["--dev", "--behind-proxy"])).contains("`--dev`"));
-    let weak = Start { environment: vec![("API_KEY".to_owned(), "secret".to_owned())], ..start(&["--behind-proxy"]) };
+    let weak = Start {
+        environment: vec![("API_KEY".to_owned(), "secret".to_owned())],
+        ..start(&["--behind-proxy"])
+    };
     let said = refusal(weak);
     assert!(said.contains("`API_KEY` is shorter than 20 characters"), "{said}");
     let open = "[door.live_event]\nstream = \"revenue\"\nview = \"revenue\"\naccess = \"open\"\n";
@@ -247,7 +257,9 @@ fn with_dev_nobody_needs_a_key_and_the_log_says_so() {
 #[test]
 fn one_server_a_data_folder_and_one_a_port() {
     let app = TestApp::start();
-    let Err(said) = TestApp::try_with(Start::default(), Arc::clone(&app.folder)) else { panic!("two servers") };
+    let Err(said) = TestApp::try_with(Start::default(), Arc::clone(&app.folder)) else {
+        panic!("two servers")
+    };
     assert!(said.contains("another process uses") && said.contains("journal"), "{said}");
     // The first one is none the worse for it.
     assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
@@ -286,10 +298,22 @@ fn an_unknown_setting_is_refused_with_file_and_line() {
     for (config, line, said) in [
         ("lisen = [\"localhost:1\"]\n", 1, "unknown field `lisen`"),
         ("\n[gate]\nwindow = \"7d\"\nwidth = 3\n", 4, "unknown field `width`"),
-        ("[door.live_event]\nstream = \"revenue\"\nview = \"revenue\"\nacess = \"open\"\n", 4, "unknown field `acess`"),
+        (
+            "[door.live_event]\nstream = \"revenue\"\nview = \"revenue\"\nacess = \"open\"\n",
+            4,
+            "unknown field `acess`",
+        ),
         ("\n\n[door.nowhere]\nstream = \"revenue\"\nview = \"revenue\"\n", 3, "no door `nowhere`"),
-        ("[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\", requird = true }\n", 3, "unknown field `requird`"),
-        ("\n[view.v]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ncolour = 1\n", 2, "unknown field `colour`"),
+        (
+            "[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\", requird = true }\n",
+            3,
+            "unknown field `requird`",
+        ),
+        (
+            "\n[view.v]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ncolour = 1\n",
+            2,
+            "unknown field `colour`",
+        ),
         ("\n[view.v]\nkind = \"legder\"\n", 3, "unknown variant `legder`"),
         ("[view.v]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+valu\"\n", 1, "field `valu`"),
         ("[log\n", 1, ""),

@@ -296,7 +296,8 @@ fn the_table_has_the_names_that_existing_sql_knows() {
     let row: (String, String, String) =
         app.database().query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
     assert_eq!(row, ("u".to_owned(), "-0.5".to_owned(), "text".to_owned()));
-    let columns = "SELECT group_concat(name || pk || (\"notnull\" OR pk)) FROM pragma_table_info('users_revenue')";
+    let columns =
+        "SELECT group_concat(name || pk || (\"notnull\" OR pk)) FROM pragma_table_info('users_revenue')";
     let columns: String = app.database().query_row(columns, [], |row| row.get(0)).unwrap();
     assert_eq!(columns, "user_id11,revenue01");
 }
@@ -382,7 +383,10 @@ fn an_open_door_asks_for_no_key_but_refuses_a_wrong_one() {
     assert_eq!(wrong.post("/liveEvent", &event("u", "add_revenue", "1")).status, 401);
     assert_eq!(wrong.get("/userEvents/u").status, 401);
     // The door is open, not the house.
-    assert_eq!(app.stranger().post("/v1/streams/revenue/events", &event("u", "add_revenue", "1")).status, 401);
+    assert_eq!(
+        app.stranger().post("/v1/streams/revenue/events", &event("u", "add_revenue", "1")).status,
+        401
+    );
     assert_eq!(app.stranger().get("/v1/views/revenue/balances").status, 401);
     assert_eq!(app.balance("u").as_deref(), Some("2"));
 }

@@ -57,10 +57,7 @@ fn an_object_an_array_and_lines_are_taken() {
         json!({ "accepted": 4, "refused": 0, "lines": 4, "applied": true }),
         "without any refused, none is listed"
     );
-    assert_eq!(
-        client.get("/v1/views/revenue/balances/u").json(),
-        json!({ "key": "u", "balance": 10 })
-    );
+    assert_eq!(client.get("/v1/views/revenue/balances/u").json(), json!({ "key": "u", "balance": 10 }));
     let none = taken(&client.post(EVENTS, "[]"));
     assert_eq!(none, json!({ "accepted": 0, "eventIds": [] }));
 }
@@ -96,10 +93,8 @@ fn an_array_has_its_bounds() {
     problem(&app.client().post(EVENTS, &array(10_001)), 413, "too-large");
     let large = format!("[{}{}]", event("u", 1), " ".repeat(16 * 1024 * 1024));
     problem(&app.client().post(EVENTS, &large), 413, "too-large");
-    let event_too_large = format!(
-        r#"{{"userId":"u","name":"add_revenue","value":1,"note":"{}"}}"#,
-        "x".repeat(1024 * 1024)
-    );
+    let event_too_large =
+        format!(r#"{{"userId":"u","name":"add_revenue","value":1,"note":"{}"}}"#, "x".repeat(1024 * 1024));
     problem(&app.client().post(EVENTS, &event_too_large), 413, "too-large");
     let body = problem(&app.client().post(EVENTS, &format!("[{event_too_large}]")), 400, "invalid-event");
     assert_eq!(body["errors"][0]["reason"], "is larger than 1048576 bytes");
@@ -165,7 +160,10 @@ fn partial_keeps_the_good_lines_and_lists_the_bad_ones() {
     all[5] = "{\"userId\":\"\u{0}\"}".to_owned();
     let path = format!("{EVENTS}?partial=true&wait=applied");
     let answer = taken(&app.client().post_lines(&path, &all.join("\n")));
-    assert_eq!((&answer["accepted"], &answer["refused"], &answer["lines"]), (&json!(2_495), &json!(5), &json!(2_500)));
+    assert_eq!(
+        (&answer["accepted"], &answer["refused"], &answer["lines"]),
+        (&json!(2_495), &json!(5), &json!(2_500))
+    );
     let bad: Vec<u64> =
         answer["errors"].as_array().unwrap().iter().map(|error| error["line"].as_u64().unwrap()).collect();
     assert_eq!(bad, [1, 6, 1_000, 1_001, 2_500]);
@@ -282,7 +280,8 @@ fn what_is_sent_again_until_it_is_acknowledged_counts_once_though_the_server_is_
         app.kill();
         sender.join().unwrap();
         app.restart();
-        let all: String = (0..500).map(|index| identified(&format!("{round}-{index}"), "u", 1) + "\n").collect();
+        let all: String =
+            (0..500).map(|index| identified(&format!("{round}-{index}"), "u", 1) + "\n").collect();
         taken(&app.client().post_lines(EVENTS, &all));
     }
     assert_eq!(app.balance("u").as_deref(), Some("2000"));
@@ -377,7 +376,11 @@ fn every_refusal_is_problem_details_with_a_stable_type() {
     problem(&client.request("DELETE", "/v1/keys", None), 405, "method-not-allowed");
     problem(&app.stranger().post(EVENTS, &good), 401, "unauthorized");
     problem(&client.clone().with_header("Content-Type", "text/csv").post(EVENTS, &good), 415, "content-type");
-    problem(&client.clone().with_header("Content-Encoding", "gzip").post(EVENTS, &good), 415, "content-encoding");
+    problem(
+        &client.clone().with_header("Content-Encoding", "gzip").post(EVENTS, &good),
+        415,
+        "content-encoding",
+    );
     for query in ["wait=soon", "partial=perhaps", "check=twice", "unknown=1"] {
         problem(&client.post(&format!("{EVENTS}?{query}"), &good), 400, "invalid-parameter");
     }
@@ -416,7 +419,8 @@ fn a_source_that_cannot_be_read_is_refused_rather_than_counted_twice() {
     }
     // Of lines that overlap, the new ones count.
     taken(&named("file-1", "3").post_lines(EVENTS, &lines("u", 3)));
-    for (source, first) in [("données", "1"), ("", "1"), ("file-1", "0"), ("file-1", "x"), ("file-1", "é")] {
+    for (source, first) in [("données", "1"), ("", "1"), ("file-1", "0"), ("file-1", "x"), ("file-1", "é")]
+    {
         problem(&named(source, first).post_lines(EVENTS, &lines("u", 1)), 400, "invalid-parameter");
     }
     assert_eq!(app.balance("u").as_deref(), Some("5"));
