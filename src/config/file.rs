@@ -147,13 +147,13 @@ impl File {
             let twin =
                 views.iter().find(|(_, other): &(_, &super::ViewConfig)| other.table() == view.table());
             if let Some((other, _)) = twin {
-                let reason = format!("view `{name}` and view `{other}` both write table `{}`", view.table());
-                let later = if section.origin.file == "default.toml" {
-                    &self.views[other].origin
-                } else {
-                    &section.origin
+                // The built-in one was there first.
+                let (later, first) = match section.origin.file == "default.toml" {
+                    true => (other, name),
+                    false => (name, other),
                 };
-                return Err(ConfigError::at(later, reason));
+                let reason = format!("view `{later}` and view `{first}` both write table `{}`", view.table());
+                return Err(ConfigError::at(&self.views[later].origin, reason));
             }
             views.insert(name.clone(), view);
         }

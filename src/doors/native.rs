@@ -193,7 +193,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let wrong = |reason: &str| Refusal::Parameter { name: "Idempotency-Key", reason: reason.to_owned() };
     match headers.get("idempotency-key").map(|value| value.to_str()) {
         None => Ok(None),
-        Some(Ok(key)) if key.is_empty() => Err(wrong("is empty")),
+        Some(Ok("")) => Err(wrong("is empty")),
         Some(Ok(key)) if key.len() > CLIENT_ID_CHARS_MAX => Err(wrong("is longer than 200 characters")),
         Some(Ok(key)) => Ok(Some(key)),
         Some(Err(_)) => Err(wrong("is not plain text")),

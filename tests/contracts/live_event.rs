@@ -49,7 +49,8 @@ fn a_sale_goes_from_socket_to_balance() {
 fn every_amount_comes_back_with_its_digits() {
     let app = TestApp::start();
     let client = app.client();
-    let cases: [(&str, &[(&str, &str)], &str); 10] = [
+    type Sent = &'static [(&'static str, &'static str)];
+    let cases: [(&str, Sent, &str); 10] = [
         ("zero", &[("add_revenue", "0")], "0"),
         ("below", &[("subtract_revenue", "12.5")], "-12.5"),
         ("both", &[("add_revenue", "100"), ("subtract_revenue", "50")], "50"),

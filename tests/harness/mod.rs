@@ -212,6 +212,7 @@ impl TestApp {
             std::thread::sleep(Duration::from_millis(5));
         }
         drop(child.kill());
+        drop(child.wait());
         panic!("did not end:\n{}", self.log_text());
     }
 
