@@ -139,11 +139,16 @@ fn what_is_too_large_is_refused_and_its_answer_arrives() {
     let app = TestApp::start();
     let large = with(&format!("\"{}\"", "x".repeat(10 * 1024 * 1024)));
     let unpacked = app.client().with_header("Content-Encoding", "gzip");
-    for _ in 0..20 {
-        // Refused by the head alone: the client is still sending then, and has to see why.
-        assert_eq!(post(&app.client(), "/liveEvent", &large).0, 413);
-        assert_eq!(post(&app.stranger(), "/liveEvent", &large).0, 401);
-        assert_eq!(post(&unpacked, "/liveEvent", &large).0, 415);
+    for (client, status) in [(app.client(), 413), (app.stranger(), 401), (unpacked, 415)] {
+        for _ in 0..5 {
+            // Refused by the head alone: the client is still sending then. A connection that is reset under
+            // its hands is an error to most clients, and the answer is never read.
+            let mut stream = client.connect().unwrap();
+            let head = client.head("POST", "/liveEvent", "application/json", large.len());
+            stream.write_all(head.as_bytes()).unwrap();
+            large.chunks(64 * 1024).for_each(|piece| stream.write_all(piece).expect("not reset"));
+            assert_eq!(read_answer(&mut stream).unwrap().status, status);
+        }
     }
     let (status, text) = post(&app.client(), "/liveEvent", &large);
     assert_eq!((status, text.as_str()), (413, r#"{"error":"the body is larger than 1048576 bytes"}"#));
