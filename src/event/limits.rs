@@ -23,6 +23,8 @@ pub const HEADERS_MAX: usize = 100;
 pub const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(75);
 /// A body that stands still for this long ends its request.
 pub const BODY_IDLE_DURATION_MAX: Duration = Duration::from_secs(30);
+/// A client that reads nothing of an answer for this long is let go.
+pub const ANSWER_IDLE_DURATION_MAX: Duration = Duration::from_secs(60);
 /// What a client still sends when its connection is to end is read for so long, and dropped: reset at
 /// once, it might never see the answer that says why.
 pub const LINGER_DURATION_MAX: Duration = Duration::from_secs(5);

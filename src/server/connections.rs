@@ -21,12 +21,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use super::ServeError;
-use super::lingering::Lingering;
+use super::patience::Patient;
 use crate::admit::{Peer, Refusal, known_host};
 use crate::config::ListenAt;
 use crate::event::Stop;
 use crate::event::limits::{
-    CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, HEADERS_MAX, STOP_REQUESTS_DURATION_MAX,
+    ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, HEADERS_MAX,
+    STOP_REQUESTS_DURATION_MAX,
 };
 
 const BACKLOG: u32 = 4_096;
@@ -200,7 +201,7 @@ async fn connection(
         .header_read_timeout(HEADER_READ_DURATION_MAX)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEADER_BYTES_MAX * 4)
-        .serve_connection(TokioIo::new(Lingering::new(stream)), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, ANSWER_IDLE_DURATION_MAX)), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // How a connection ends is its client's affair.

@@ -3,7 +3,7 @@
 
 mod checks;
 mod connections;
-mod lingering;
+mod patience;
 mod welcome;
 
 use std::collections::BTreeMap;
