@@ -1,6 +1,7 @@
 //! The native door: `POST /v1/streams/{stream}/events` takes one object, an array, or lines of JSON.
 //! An object or array is all or nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,9 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
     let Some(record) = admitted.record else {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "eventIds": [] })));
     };
+    if request.intake.recent.conflict(admitted.clients.iter().flatten().copied()).await {
+        return Err(misused());
+    }
     if request.options.check == Some(Check::Only) {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "checked": texts.len() })));
     }
@@ -166,9 +170,11 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
             }
         });
     }
-    let misused = clients.iter().flatten().any(|(id, hash)| request.intake.recent.conflicts(*id, *hash));
-    if misused {
-        return Err(Refusal::Conflict("this id was used for another event".to_owned()));
+    let mut within = HashMap::new();
+    let twice =
+        |(id, hash): &(EventId, BodyHash)| within.insert(*id, *hash).is_some_and(|other| other != *hash);
+    if clients.iter().flatten().any(twice) {
+        return Err(misused());
     }
     if texts.is_empty() {
         return Ok(Admitted { record: None, clients });
@@ -181,6 +187,10 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
         record.push(&Entry { client: *client, line: 0, text });
     }
     Ok(Admitted { record: Some(record), clients })
+}
+
+fn misused() -> Refusal {
+    Refusal::Conflict("this id was used for another event".to_owned())
 }
 
 /// The id that an event has because its client named it.

@@ -198,7 +198,7 @@ impl Node {
                 .map(|(name, fields)| (name.clone(), Inlet::new(name, fields)))
                 .collect(),
             progress: self.progress.clone(),
-            recent: RecentIds::default(),
+            recent: RecentIds::new(self.store.clone()),
             trusted_proxies: settings.config.trusted_proxies.clone(),
         });
         let reading = Arc::new(Reading {
