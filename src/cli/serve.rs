@@ -52,9 +52,12 @@ pub fn run(command: Serve) -> ExitCode {
 
 fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
     let dotenv = load_dotenv(Path::new(".env")).map_err(|error| format!(".env: {error}"))?;
-    let originals = Originals::read(|name| variable(name, &dotenv));
+    let mut originals = Originals::read(|name| variable(name, &dotenv));
+    if !command.listen.is_empty() {
+        originals.leave_port();
+    }
     let mut overrides = Overrides { listen: command.listen, log_url: command.log, store_url: command.store };
-    if let (true, Some(port)) = (overrides.listen.is_empty(), originals.port) {
+    if let Some(port) = originals.port {
         overrides.listen.push(format!("localhost:{port}"));
     }
     let config = Config::load(beside_or(command.config).as_deref(), &overrides)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -72,14 +73,12 @@ async fn send_again(
     State(reading): State<Arc<Reading>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: axum::body::Bytes,
+    body: Body,
 ) -> Response {
     let sent = async {
         reading.admin(&headers)?;
         let id = letter_id(&id)?;
-        if body.len() > EVENT_BYTES_MAX {
-            return Err(Refusal::TooLarge { what: "the body", max: EVENT_BYTES_MAX });
-        }
+        let body = super::body(body, EVENT_BYTES_MAX).await?;
         let mended = std::str::from_utf8(&body)
             .map_err(|_| Refusal::BrokenBody("it is not valid UTF-8".to_owned()))?
             .trim();

@@ -37,14 +37,13 @@ async fn receipt(
 }
 
 async fn find(reading: &Arc<Reading>, text: &str, headers: &HeaderMap) -> Result<Receipt, Refusal> {
-    let key = reading.keys.admit(headers, Scope::Read, None, false);
+    // A key for some streams may read receipts of those; which one it is shows only below.
+    if let Err(Refusal::Unauthorized) = reading.keys.admit(headers, Scope::Read, None, false) {
+        return Err(Refusal::Unauthorized);
+    }
     let unknown = || Refusal::NotFound(format!("there is no event `{text}`"));
     let id: EventId =
         text.parse().map_err(|_| Refusal::Parameter { name: "id", reason: "is no event id".to_owned() })?;
-    // A key for some streams may read receipts of those; which one it is shows only below.
-    if matches!(key, Err(Refusal::Unauthorized)) {
-        return Err(Refusal::Unauthorized);
-    }
     let (log, position) = place(reading, id).await?.ok_or_else(unknown)?;
     if log != reading.log.id() || position >= reading.log.end() {
         return Err(unknown());

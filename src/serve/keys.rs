@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -12,6 +13,8 @@ use serde_json::{Value, json};
 
 use super::{Reading, answer};
 use crate::admit::{Key, NewKey, Refusal, Scope};
+
+const KEY_BYTES_MAX: usize = 64 * 1024;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -38,10 +41,11 @@ struct Wanted {
     view_key: Option<String>,
 }
 
-async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: axum::body::Bytes) -> Response {
+async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: Body) -> Response {
     let made = async {
         reading.admin(&headers)?;
         let parameter = |reason: String| Refusal::Parameter { name: "key", reason };
+        let body = super::body(body, KEY_BYTES_MAX).await?;
         let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| parameter(error.to_string()))?;
         let scope = |text: &String| {
             Scope::parse(text)

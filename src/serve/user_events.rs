@@ -49,7 +49,8 @@ async fn row(
     reading.keys.admit_row(headers, &view.view.stream, user, door.open)?;
     let ViewKind::Ledger(ledger) = &view.view.kind;
     let unknown = || Refusal::NotFound(format!("No data found for user: {user}"));
-    let balance = ledger.balance(&reading.store, user).await?.ok_or_else(unknown)?;
+    let read = ledger.balance(&reading.store, user).await;
+    let balance = reading.rows_of(&door.view, read).await?.ok_or_else(unknown)?;
     Ok(format!("[{}]", row_text(ledger, &balance.key, &balance.amount.to_string())))
 }
 

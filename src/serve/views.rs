@@ -49,11 +49,14 @@ async fn balance(
     headers: HeaderMap,
 ) -> Response {
     let found = async {
-        let view = reading.view(&name)?;
+        let view = reading.view_for(&headers, &name)?;
         reading.keys.admit_row(&headers, &view.view.stream, &key, false)?;
         let ViewKind::Ledger(ledger) = &view.view.kind;
-        let balance = ledger.balance(&reading.store, &key).await?;
-        balance.ok_or_else(|| Refusal::NotFound(format!("view `{name}` has no row for `{key}`")))
+        let read = ledger.balance(&reading.store, &key).await;
+        reading
+            .rows_of(&name, read)
+            .await?
+            .ok_or_else(|| Refusal::NotFound(format!("view `{name}` has no row for `{key}`")))
     };
     match found.await {
         Ok(balance) => exact(row(&balance)),
@@ -75,13 +78,14 @@ async fn balances(
     headers: HeaderMap,
 ) -> Response {
     let found = async {
-        let view = reading.view(&name)?;
+        let view = reading.view_for(&headers, &name)?;
         reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
         let Query(page) =
             page.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
         let ViewKind::Ledger(ledger) = &view.view.kind;
         let limit = page.limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX);
-        ledger.balances(&reading.store, page.after.as_deref(), limit).await.map_err(Refusal::from)
+        let read = ledger.balances(&reading.store, page.after.as_deref(), limit).await;
+        reading.rows_of(&name, read).await
     };
     match found.await {
         Ok(rows) => {

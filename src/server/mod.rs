@@ -3,6 +3,7 @@
 
 mod checks;
 mod connections;
+mod patience;
 mod welcome;
 
 use std::collections::BTreeMap;
@@ -198,7 +199,7 @@ impl Node {
                 .map(|(name, fields)| (name.clone(), Inlet::new(name, fields)))
                 .collect(),
             progress: self.progress.clone(),
-            recent: RecentIds::default(),
+            recent: RecentIds::new(self.store.clone()),
             trusted_proxies: settings.config.trusted_proxies.clone(),
         });
         let reading = Arc::new(Reading {
@@ -231,18 +232,9 @@ impl Node {
     async fn close(self, drain: bool) {
         if drain {
             let end = self.log.end();
-            let streams: Vec<String> = self.streams.keys().cloned().collect();
-            let drained = async {
-                for stream in &streams {
-                    if !self.progress.reached(stream, end, STOP_VIEWS_DURATION_MAX).await {
-                        return false;
-                    }
-                }
-                true
-            };
-            match tokio::time::timeout(STOP_VIEWS_DURATION_MAX, drained).await {
-                Ok(true) => tracing::info!(end, "views have applied everything"),
-                _ => tracing::warn!(
+            match self.progress.drained(end, STOP_VIEWS_DURATION_MAX).await {
+                true => tracing::info!(end, "views have applied everything"),
+                false => tracing::warn!(
                     "views have not applied everything yet; they go on from where they are at the next start"
                 ),
             }

@@ -202,8 +202,8 @@ impl<'a> Fresh<'a> {
         let mut after: Option<String> = None;
         loop {
             let sides = [
-                self.runtime.block_on(self.ledger.balances(self.store, after.as_deref(), PAGE_ROWS))?,
-                self.runtime.block_on(self.shadow.balances(self.store, after.as_deref(), PAGE_ROWS))?,
+                self.rows(self.ledger, after.as_deref())?,
+                self.rows(&self.shadow, after.as_deref())?,
                 self.opening(after.as_deref())?,
             ];
             let Some(last) = page_end(&sides) else { break };
@@ -220,6 +220,14 @@ impl<'a> Fresh<'a> {
             after = Some(last);
         }
         Ok(report)
+    }
+
+    /// A table that is not there has no rows.
+    fn rows(&self, ledger: &Ledger, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
+        match self.runtime.block_on(ledger.balances(self.store, after, PAGE_ROWS)) {
+            Err(StoreError::NoTable(_)) => Ok(Vec::new()),
+            read => Ok(read?),
+        }
     }
 
     fn opening(&self, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
