@@ -77,12 +77,14 @@ impl Client {
 
     /// Sends a request. No answer at all is a failure; a refusal is an answer.
     pub async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
-        let unreachable = |error: reqwest::Error| {
-            Failure::Unreachable(format!(
+        let unreachable = |error: reqwest::Error| match error.is_builder() {
+            // Trying again would not help a URL that is none.
+            true => Failure::Failed(format!("`{}` is no URL of a server: {}", self.url, root(&error))),
+            false => Failure::Unreachable(format!(
                 "no answer from {}: {}; is it running? `millrace serve` starts one",
                 self.url,
                 root(&error)
-            ))
+            )),
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();

@@ -2,6 +2,8 @@
 
 mod client;
 mod exit;
+mod generate;
+mod send;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -18,11 +20,17 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(serve::Serve),
+    /// Send files of events, one JSON object a line: each line once, whatever breaks off
+    Send(send::Send),
+    /// Write test events as lines of JSON
+    Generate(generate::Generate),
 }
 
 /// Runs the command that the process was called with; the answer is its exit code.
 pub fn run() -> std::process::ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => serve::run(command),
+        Command::Send(command) => send::run(command),
+        Command::Generate(command) => generate::run(command),
     }
 }
