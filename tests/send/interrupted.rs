@@ -1,0 +1,98 @@
+//! Sender and server are killed, at moments that nobody chose.
+
+use std::time::Duration;
+
+use super::*;
+use crate::harness::wait_for;
+
+/// Different in every run; printed, so that a failure can be had again.
+fn seed() -> u64 {
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    let seed = std::env::var("SEED").map_or(u64::from(seed), |seed| seed.parse().unwrap());
+    eprintln!("SEED={seed}");
+    seed
+}
+
+fn next(random: &mut u64) -> u64 {
+    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *random >> 33
+}
+
+#[test]
+fn a_sender_that_is_killed_goes_on_where_it_was() {
+    const CHUNK: u64 = 20;
+    let app = TestApp::start();
+    // Every tenth line is bad.
+    let content: String =
+        (1..=20_000).map(|n| if n % 10 == 0 { format!("bad {n}\n") } else { sale(n) }).collect();
+    let expected: u64 = (1..=20_000).filter(|n| n % 10 != 0).sum();
+    write(&app, "a.jsonl", content);
+    let (mut random, mut kills) = (seed(), 0);
+    loop {
+        let mut sender = start(&app, &["a.jsonl", "--chunk-lines", &CHUNK.to_string()]);
+        let until = stored(&app) + next(&mut random) % 1_500;
+        wait_for("progress", || stored(&app) > until || sender.try_wait().unwrap().is_some());
+        std::thread::sleep(Duration::from_micros(next(&mut random) % 3_000));
+        sender.kill().unwrap();
+        let output = sender.wait_with_output().unwrap();
+        match output.status.code() {
+            None => kills += 1,
+            Some(code) => {
+                assert_eq!(code, 6, "{}", said(&output));
+                break;
+            }
+        }
+    }
+    assert!(kills >= 5, "the sender was killed {kills} times only");
+    assert_eq!((balance(&app), open_letters(&app)), (expected, 0));
+    // A kill leaves one chunk without an answer, at most; all else was acknowledged.
+    let repeats = stored(&app) - 18_000;
+    assert!(repeats <= kills * CHUNK, "{repeats} lines were sent twice over {kills} kills");
+    let listed: Vec<u64> =
+        rejected::lines(&app, "a.jsonl").iter().map(|line| line["line"].as_u64().unwrap()).collect();
+    assert_eq!(listed, (1..=2_000).map(|n| n * 10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_server_that_is_killed_is_waited_for() {
+    const CHUNK: u64 = 20;
+    let mut app = TestApp::start();
+    let address = app.address.clone();
+    write(&app, "a.jsonl", sales(1, 20_001));
+    let mut sender = start(&app, &["a.jsonl", "--chunk-lines", &CHUNK.to_string()]);
+    let (mut random, mut kills) = (seed(), 0);
+    while kills < 4 {
+        let until = stored(&app) + 200 + next(&mut random) % 1_000;
+        wait_for("progress", || stored(&app) > until || sender.try_wait().unwrap().is_some());
+        if sender.try_wait().unwrap().is_some() {
+            break;
+        }
+        app.restart_with(|start| {
+            start.arguments = vec!["--listen".to_owned(), address.clone()];
+        });
+        kills += 1;
+    }
+    let output = sender.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(kills >= 2, "the server was killed {kills} times only");
+    assert!(said(&output).contains("the server answers again"), "{}", said(&output));
+    assert_eq!(balance(&app), sum(1, 20_001));
+    let repeats = stored(&app) - 20_000;
+    assert!(repeats <= kills * CHUNK, "{repeats} lines were sent twice over {kills} kills");
+    assert_eq!(send(&app, &["a.jsonl"]).1["events"], 0);
+}
+
+#[test]
+fn an_interrupted_again_is_finished_without_it() {
+    let app = TestApp::start();
+    write(&app, "a.jsonl", sales(1, 5_001));
+    assert_eq!(send(&app, &["a.jsonl"]).0, 0);
+    let mut sender = start(&app, &["a.jsonl", "--again", "--chunk-lines", "10"]);
+    wait_for("progress", || stored(&app) > 5_100);
+    sender.kill().unwrap();
+    assert_eq!(sender.wait().unwrap().code(), None, "was killed before its end");
+    let (code, outcome) = send(&app, &["a.jsonl"]);
+    assert_eq!(code, 0);
+    assert!(outcome["events"].as_u64().unwrap() > 0 && outcome["linesThereAlready"].as_u64().unwrap() > 0);
+    assert_eq!(balance(&app), 2 * sum(1, 5_001));
+}
