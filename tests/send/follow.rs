@@ -11,6 +11,12 @@ impl Follower {
         Self(start(app, &[arguments, &["--follow"]].concat()))
     }
 
+    /// Whether it has the file open that is there now.
+    fn holds(&self, path: &std::path::Path) -> bool {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap().flatten();
+        open.filter_map(|entry| entry.path().read_link().ok()).any(|target| target == path)
+    }
+
     fn end(self, signal: &str) -> (i32, Value) {
         Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
         let output = self.0.wait_with_output().unwrap();
@@ -66,22 +72,22 @@ fn a_file_that_is_replaced_is_sent_from_its_first_line() {
 #[test]
 fn two_followers_count_once_over_a_rotation() {
     let app = TestApp::start();
-    write(&app, "a.jsonl", sales(1, 11));
+    let path = write(&app, "a.jsonl", sales(1, 11));
     let followers = [Follower::start(&app, &["a.jsonl"]), Follower::start(&app, &["a.jsonl"])];
     arrives(&app, 10);
-    wait_for("both to be at the end", || {
-        let log = app.client().get("/metrics").text();
-        log.contains("millrace") && stored(&app) >= 10
-    });
-    std::fs::remove_file(app.folder.path().join("a.jsonl")).unwrap();
-    write(&app, "a.jsonl", sales(100, 121));
-    arrives(&app, 31);
-    append(&app, "a.jsonl", sales(121, 131));
-    arrives(&app, 41);
+    let all_hold = |path: &std::path::Path| followers.iter().all(|follower| follower.holds(path));
+    wait_for("both to have the file", || all_hold(&path));
+    // The new file begins with all of the old one.
+    std::fs::remove_file(&path).unwrap();
+    write(&app, "a.jsonl", sales(1, 21));
+    wait_for("both to have the new file", || all_hold(&path));
+    append(&app, "a.jsonl", sales(21, 31));
+    let expected = sum(1, 11) + sum(1, 31);
+    wait_for("everything", || balance(&app) >= expected);
     for follower in followers {
         assert_eq!(follower.end("-TERM").0, 0);
     }
-    assert_eq!((balance(&app), open_letters(&app)), (sum(1, 11) + sum(100, 131), 0));
+    assert_eq!((balance(&app), open_letters(&app)), (expected, 0));
 }
 
 #[test]

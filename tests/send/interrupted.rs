@@ -1,6 +1,8 @@
 //! Sender and server are killed, at moments that nobody chose.
 
-use std::time::Duration;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::harness::wait_for;
@@ -29,6 +31,7 @@ fn a_sender_that_is_killed_goes_on_where_it_was() {
     write(&app, "a.jsonl", content);
     let (mut random, mut kills) = (seed(), 0);
     loop {
+        assert!(kills < 500, "it does not get to the end");
         let mut sender = start(&app, &["a.jsonl", "--chunk-lines", &CHUNK.to_string()]);
         let until = stored(&app) + next(&mut random) % 1_500;
         wait_for("progress", || stored(&app) > until || sender.try_wait().unwrap().is_some());
@@ -95,4 +98,80 @@ fn an_interrupted_again_is_finished_without_it() {
     assert_eq!(code, 0);
     assert!(outcome["events"].as_u64().unwrap() > 0 && outcome["linesThereAlready"].as_u64().unwrap() > 0);
     assert_eq!(balance(&app), 2 * sum(1, 5_001));
+}
+
+/// A server that says what it is told to: `None` is a connection that breaks off. The answer is each
+/// request as it came.
+fn scripted(script: Vec<Option<&'static str>>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answer = move |script: &Option<&'static str>| {
+        let mut reader = BufReader::new(listener.accept().unwrap().0);
+        let (mut head, mut length) = (String::new(), 0);
+        while !head.ends_with("\r\n\r\n") {
+            let start = head.len();
+            reader.read_line(&mut head).unwrap();
+            if let Some(value) = head[start..].strip_prefix("content-length: ") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        if let Some(answer) = script {
+            let (status, rest) = answer.split_once('|').unwrap();
+            let (headers, body) = rest.split_once('|').unwrap();
+            let length = body.len();
+            write!(
+                reader.into_inner(),
+                "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+            )
+            .unwrap();
+        }
+        head + &String::from_utf8(body).unwrap()
+    };
+    (address, std::thread::spawn(move || script.iter().map(answer).collect()))
+}
+
+const NO_RUNS: Option<&str> = Some(r#"200||{"runs":[],"more":false}"#);
+
+#[test]
+fn what_has_no_answer_is_sent_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.jsonl"), sales(1, 11)).unwrap();
+    let script = vec![
+        Some("503||{}"),
+        NO_RUNS,
+        None,
+        Some("503|retry-after: 1\r\n|{}"),
+        Some("429||{}"),
+        Some("507||not even JSON"),
+        Some(r#"200||{"accepted":10,"refused":0,"lines":10}"#),
+    ];
+    let (address, server) = scripted(script);
+    let command = |address: &str| {
+        Command::new(env!("CARGO_BIN_EXE_millrace"))
+            .current_dir(folder.path())
+            .env_clear()
+            .args(["send", "--json", "a.jsonl", "--url", &format!("http://{address}")])
+            .output()
+            .unwrap()
+    };
+    let begun = Instant::now();
+    let output = command(&address);
+    assert_eq!(
+        (output.status.code(), &outcome(&output)["events"]),
+        (Some(0), &10.into()),
+        "{}",
+        said(&output)
+    );
+    assert!(begun.elapsed() >= Duration::from_secs(1), "Retry-After is heeded");
+    let requests = server.join().unwrap();
+    assert!(requests[2].contains("millrace-first-line: 1\r\n") && requests[2].contains("millrace-source: "));
+    assert!(requests[3..].iter().all(|request| *request == requests[2]));
+
+    let (address, server) = scripted(vec![NO_RUNS, Some(r#"400||{"detail":"what is this"}"#)]);
+    let output = command(&address);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("what is this"), "{}", said(&output));
+    assert_eq!(server.join().unwrap().len(), 2);
 }

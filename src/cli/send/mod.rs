@@ -149,6 +149,11 @@ async fn send_file(command: &Send, path: &Path, means: &Means, outcome: &mut Out
             outcome.add(&transfer);
         }
         sent?;
+        if transfer.is_rewritten() {
+            outcome.add(&transfer);
+            let reason = "was cut or written anew while it was sent; send it again for what it holds now";
+            return Err(Trouble::File(Failure::Failed(format!("{} {reason}", path.display()))));
+        }
         let Some(folder) = &command.move_to else { break };
         // What was appended meanwhile belongs to it, and so does what still is after the move.
         if transfer.is_at_end().map_err(|error| unreadable(path, &error))? {

@@ -93,7 +93,8 @@ impl Transfer {
             }
         }
         means.screen.passed(self.lines.place().offset);
-        self.note_anchor()
+        self.note_anchor();
+        Ok(())
     }
 
     /// The last known run was acknowledged; whether its refused lines were written down is not known.
@@ -114,10 +115,10 @@ impl Transfer {
     pub async fn advance(&mut self, whole: bool, means: &Means) -> Result<(), Trouble> {
         let before = self.lines.place();
         self.send_until(None, whole, means).await?;
-        match self.lines.place() == before {
-            true => Ok(()),
-            false => self.note_anchor(),
+        if self.lines.place() != before {
+            self.note_anchor();
         }
+        Ok(())
     }
 
     async fn send_until(&mut self, until: Option<u64>, whole: bool, means: &Means) -> Result<(), Trouble> {
@@ -165,9 +166,9 @@ impl Transfer {
         Trouble::File(Failure::Failed(format!("{path}, where refused lines belong: {error}")))
     }
 
-    fn note_anchor(&mut self) -> Result<(), Trouble> {
-        self.anchor = self.before_place().map_err(|error| unreadable(&self.path, &error))?;
-        Ok(())
+    /// Where nothing can be read, the file was cut: no anchor holds there.
+    fn note_anchor(&mut self) {
+        self.anchor = self.before_place().unwrap_or_default();
     }
 
     fn before_place(&self) -> io::Result<Vec<u8>> {
