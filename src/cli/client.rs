@@ -118,7 +118,8 @@ impl Client {
     /// Sends a request. No answer at all is a failure; a refusal is an answer.
     pub async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
         let unreachable = |error: reqwest::Error| match error.is_builder() {
-            true => Failure::Failed(format!("the request cannot be made: {}", root(&error))),
+            // Trying again would not help a URL that is none.
+            true => Failure::Failed(format!("`{}` is no URL of a server: {}", self.url, root(&error))),
             false => Failure::Unreachable(format!(
                 "no answer from {}: {}; is it running? `millrace serve` starts one, `--url` names another",
                 self.url,

@@ -6,6 +6,9 @@ mod output;
 
 mod serve;
 
+mod generate;
+mod send;
+
 mod balance;
 mod tail;
 
@@ -34,6 +37,10 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(serve::Serve),
+    /// Send files of events, one JSON object a line: each line once, whatever breaks off
+    Send(send::Send),
+    /// Write test events as lines of JSON
+    Generate(generate::Generate),
     /// Show one balance of a ledger, or all of them
     Balance(balance::Balance),
     /// Show the events of a stream, and those that come
@@ -58,6 +65,8 @@ enum Command {
 pub fn run() -> std::process::ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => serve::run(command),
+        Command::Send(command) => send::run(command),
+        Command::Generate(command) => generate::run(command),
         Command::Balance(command) => balance::run(command),
         Command::Tail(command) => tail::run(command),
         Command::Dead(command) => dead::run(command),

@@ -6,8 +6,12 @@ use super::ConfigError;
 use super::file::Origin;
 
 pub fn parse_duration(text: &str, origin: &Origin) -> Result<Duration, ConfigError> {
-    let wrong =
-        || ConfigError::at(origin, format!("`{text}` is no duration such as `90s`, `15m`, `12h` or `7d`"));
+    duration(text).map_err(|reason| ConfigError::at(origin, reason))
+}
+
+/// The duration that `text` is, or in words that it is none.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration such as `90s`, `15m`, `12h` or `7d`");
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..unit_at].parse().map_err(|_| wrong())?;
     let seconds = match &text[unit_at..] {

@@ -10,12 +10,9 @@ use serde_json::json;
 use super::body;
 use super::native::{Check, Request, answer, finish, idempotency_key, named};
 use crate::admit::{Indexed, Place, Refusal};
-use crate::event::limits::{CHUNK_LINES_MAX, EVENT_BYTES_MAX, REFUSALS_LISTED_MAX};
+use crate::event::limits::{CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, REFUSALS_LISTED_MAX};
 use crate::event::{BodyHash, SourceId};
 use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder};
-
-/// A chunk ends at this many bytes even if it has fewer lines than it might.
-const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Where the lines come from, if the client says so.
 struct Source {

@@ -88,6 +88,10 @@ impl Fields {
         self.list.iter().position(|field| field.name == name)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+        self.list.iter()
+    }
+
     pub fn get(&self, index: usize) -> &Field {
         &self.list[index]
     }

@@ -13,6 +13,8 @@ pub const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const ARRAY_EVENTS_MAX: usize = 10_000;
 /// Lines of NDJSON that are admitted, stored and acknowledged together.
 pub const CHUNK_LINES_MAX: usize = 1_000;
+/// A chunk ends at this many bytes even if it has fewer lines than it might.
+pub const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Refusals listed in one answer; the rest is only counted.
 pub const REFUSALS_LISTED_MAX: usize = 1_000;
 pub const JSON_DEPTH_MAX: usize = 64;

@@ -1,0 +1,90 @@
+//! `millrace send` and `millrace generate`, against the real server.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod files;
+mod follow;
+mod generate;
+mod interrupted;
+mod once;
+mod rejected;
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use harness::TestApp;
+use serde_json::Value;
+
+/// Lines `from..to`, each adding its number to `u1`'s balance.
+pub fn sales(from: u64, to: u64) -> String {
+    (from..to).map(sale).collect()
+}
+
+pub fn sale(value: u64) -> String {
+    format!("{{\"userId\":\"u1\",\"name\":\"add_revenue\",\"value\":{value}}}\n")
+}
+
+pub fn sum(from: u64, to: u64) -> u64 {
+    (from..to).sum()
+}
+
+pub fn write(app: &TestApp, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = app.folder.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+pub fn append(app: &TestApp, name: &str, content: impl AsRef<[u8]>) {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().append(true).open(app.folder.path().join(name)).unwrap();
+    file.write_all(content.as_ref()).unwrap();
+}
+
+/// `millrace send ARGUMENTS --json`: its exit code and its outcome.
+pub fn send(app: &TestApp, arguments: &[&str]) -> (i32, Value) {
+    let output = app.command(&[&["send", "--json"], arguments].concat());
+    (output.status.code().unwrap(), outcome(&output))
+}
+
+pub fn outcome(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{}", said(output)))
+}
+
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A sender that goes its own way.
+pub fn start(app: &TestApp, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .current_dir(app.folder.path())
+        .env_clear()
+        .env("MILLRACE_URL", format!("http://{}", app.address))
+        .args(["send", "--json"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// How many events were ever stored, repeats included.
+pub fn stored(app: &TestApp) -> u64 {
+    app.stranger().get("/ready").json()["log"]["end"].as_u64().unwrap()
+}
+
+/// The balance of the one user, 0 where there is none.
+pub fn balance(app: &TestApp) -> u64 {
+    app.balance("u1").map_or(0, |balance| balance.parse().unwrap())
+}
+
+/// Events that the gate left out for having been sent before under another content.
+pub fn open_letters(app: &TestApp) -> usize {
+    app.client().get("/v1/dead-letters").json()["deadLetters"].as_array().unwrap().len()
+}

@@ -1,0 +1,86 @@
+//! Lines that are refused: listed in `FILE.rejected`, each once, and never in the way of the others.
+
+use super::*;
+
+/// What `FILE.rejected` lists.
+pub fn lines(app: &TestApp, name: &str) -> Vec<Value> {
+    let path = app.folder.path().join(format!("{name}.rejected"));
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn numbers(app: &TestApp, name: &str) -> Vec<u64> {
+    lines(app, name).iter().map(|line| line["line"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn bad_lines_are_listed_and_the_good_ones_sent() {
+    let app = TestApp::start();
+    let mut content = sales(1, 1_201).into_bytes();
+    content.extend(b"{\"userId\":\"u1\",\"name\":\"give\",\"value\":1}\n\n");
+    content.extend(b"\xff\xfe\n");
+    content.extend(format!("{{\"x\":\"{}\"}}\n", "x".repeat(1_100_000)).bytes());
+    content.extend(sales(1_201, 1_301).bytes());
+    content.extend(b"no JSON");
+    write(&app, "a.jsonl", &content);
+    for events in [1_300, 0] {
+        let output = app.command(&["send", "--json", "a.jsonl"]);
+        assert_eq!(output.status.code(), Some(6), "{}", said(&output));
+        assert!(said(&output).contains("4 lines were rejected: see "), "{}", said(&output));
+        let outcome = outcome(&output);
+        assert_eq!((&outcome["events"], &outcome["rejected"]), (&events.into(), &4.into()));
+        assert_eq!(numbers(&app, "a.jsonl"), [1_201, 1_203, 1_204, 1_305]);
+    }
+    let listed = lines(&app, "a.jsonl");
+    assert_eq!(listed[0]["reason"], "name: must be one of `add_revenue`, `subtract_revenue`");
+    assert_eq!(listed[0]["text"], "{\"userId\":\"u1\",\"name\":\"give\",\"value\":1}");
+    assert_eq!(listed[1]["reason"], "is not valid UTF-8");
+    assert!(listed[2]["reason"].as_str().unwrap().starts_with("is longer than 1048576 bytes"));
+    assert_eq!(listed[3]["text"], "no JSON");
+    assert_eq!((balance(&app), stored(&app)), (sum(1, 1_301), 1_300));
+}
+
+#[test]
+fn what_was_acknowledged_but_not_written_down_is_made_up_for() {
+    let app = TestApp::start();
+    let good_and_bad = |from, to| -> String { (from..to).map(|n| sale(n) + "bad\n").collect() };
+    write(&app, "a.jsonl", good_and_bad(1, 101));
+    assert_eq!(send(&app, &["a.jsonl", "--chunk-lines", "100"]).0, 6);
+    let whole = numbers(&app, "a.jsonl");
+    assert_eq!(whole.len(), 100);
+    // As if the sender had been killed within the last chunk's list, or just before it.
+    let path = app.folder.path().join("a.jsonl.rejected");
+    let bytes = std::fs::read(&path).unwrap();
+    let ends: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
+    for cut in [ends[49] + 1, ends[70] + 20] {
+        std::fs::write(&path, &bytes[..cut]).unwrap();
+        let (code, outcome) = send(&app, &["a.jsonl"]);
+        assert_eq!((code, &outcome["events"], &outcome["rejected"]), (6, &0.into(), &100.into()));
+        assert_eq!(numbers(&app, "a.jsonl"), whole);
+    }
+    assert_eq!(stored(&app), 100);
+}
+
+#[test]
+fn a_file_of_nothing_but_bad_lines_is_listed_once() {
+    let app = TestApp::start();
+    write(&app, "a.jsonl", "bad\n".repeat(2_500));
+    for _ in 0..2 {
+        let (code, outcome) = send(&app, &["a.jsonl"]);
+        assert_eq!((code, &outcome["events"], &outcome["rejected"]), (6, &0.into(), &2_500.into()));
+        assert_eq!(numbers(&app, "a.jsonl"), (1..=2_500).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_line_of_other_content_is_another_line() {
+    let app = TestApp::start();
+    write(&app, "a.jsonl", "bad\n".to_owned() + &sales(1, 3));
+    assert_eq!(send(&app, &["a.jsonl"]).0, 6);
+    write(&app, "a.jsonl", sales(3, 5) + "bad\n");
+    assert_eq!(send(&app, &["a.jsonl"]).1["rejected"], 1);
+    assert_eq!(numbers(&app, "a.jsonl"), [1, 3]);
+    write(&app, "a.jsonl", sales(5, 7));
+    assert_eq!(send(&app, &["a.jsonl"]).0, 0);
+    assert_eq!(balance(&app), sum(1, 7));
+}
