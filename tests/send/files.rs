@@ -94,7 +94,7 @@ fn every_end_has_its_code() {
     ends(&app, &["a.jsonl", "*.none"], 5, "there is no file `*.none`");
     ends(&app, &["a.jsonl", "--stream", "none"], 5, "there is no stream `none`");
     ends(&app, &["a.jsonl", "--key", "wrong"], 4, "--key");
-    ends(&app, &["a.jsonl", "--url", "nonsense"], 1, "`nonsense` is no URL");
+    ends(&app, &["a.jsonl", "--url", "nonsense"], 2, "it has to be like http");
     assert_eq!(stored(&app), 0);
     app.kill();
     ends(&app, &["a.jsonl", "--give-up-after", "0s"], 3, "given up: no answer from");

@@ -34,7 +34,7 @@ fn bad_lines_are_listed_and_the_good_ones_sent() {
     let listed = lines(&app, "a.jsonl");
     assert_eq!(listed[0]["reason"], "name: must be one of `add_revenue`, `subtract_revenue`");
     assert_eq!(listed[0]["text"], "{\"userId\":\"u1\",\"name\":\"give\",\"value\":1}");
-    assert_eq!(listed[1]["reason"], "is not valid UTF-8");
+    assert_eq!(listed[1]["reason"], "the line is not valid UTF-8");
     assert!(listed[2]["reason"].as_str().unwrap().starts_with("is longer than 1048576 bytes"));
     assert_eq!(listed[3]["text"], "no JSON");
     assert_eq!((balance(&app), stored(&app)), (sum(1, 1_301), 1_300));
