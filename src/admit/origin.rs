@@ -39,7 +39,7 @@ pub fn known_host(headers: &HeaderMap, version: Version, hosts: &[String]) -> Re
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    let known = name == "localhost"
+    let known = name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok()
         || hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
     if known { Ok(()) } else { Err(name.chars().take(100).collect()) }

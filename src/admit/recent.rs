@@ -6,10 +6,11 @@ use std::sync::Mutex;
 
 use crate::event::limits::RECENT_IDS_MAX;
 use crate::event::{BodyHash, EventId};
+use crate::store::Store;
 
-#[derive(Default)]
 pub struct RecentIds {
     known: Mutex<Known>,
+    store: Store,
 }
 
 #[derive(Default)]
@@ -19,22 +20,44 @@ struct Known {
 }
 
 impl RecentIds {
-    /// Whether `id` was used for another body.
-    pub fn conflicts(&self, id: EventId, hash: BodyHash) -> bool {
-        let known = self.known.lock().expect("no panic while holding the lock");
-        known.hashes.get(&id).is_some_and(|known| *known != hash)
+    pub fn new(store: Store) -> Self {
+        Self { known: Mutex::default(), store }
+    }
+
+    /// Whether one of these ids was used for another event. The one that came last may itself have been
+    /// the misuse (after a restart this has forgotten which was first), so the gate's word counts.
+    pub async fn conflict(&self, ids: impl Iterator<Item = (EventId, BodyHash)>) -> bool {
+        let doubted: Vec<(EventId, BodyHash)> = {
+            let known = self.known.lock().expect("no panic while holding the lock");
+            ids.filter(|(id, hash)| known.conflicts(*id, *hash)).collect()
+        };
+        for (id, hash) in doubted {
+            if !matches!(self.store.first_hash(id).await, Ok(Some(first)) if first == hash) {
+                return true;
+            }
+        }
+        false
     }
 
     /// To be called once the event is durable.
     pub fn note(&self, id: EventId, hash: BodyHash) {
-        let mut known = self.known.lock().expect("no panic while holding the lock");
-        if known.hashes.insert(id, hash).is_none() {
-            known.order.push_back(id);
+        self.known.lock().expect("no panic while holding the lock").note(id, hash);
+    }
+}
+
+impl Known {
+    fn conflicts(&self, id: EventId, hash: BodyHash) -> bool {
+        self.hashes.get(&id).is_some_and(|known| *known != hash)
+    }
+
+    fn note(&mut self, id: EventId, hash: BodyHash) {
+        if self.hashes.insert(id, hash).is_none() {
+            self.order.push_back(id);
         }
-        if known.order.len() > RECENT_IDS_MAX {
-            if let Some(oldest) = known.order.pop_front() {
-                known.hashes.remove(&oldest);
-            }
+        if self.order.len() > RECENT_IDS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.hashes.remove(&oldest);
         }
     }
 }
@@ -45,7 +68,7 @@ mod tests {
 
     #[test]
     fn tells_a_misused_id_and_stays_bounded() {
-        let recent = RecentIds::default();
+        let mut recent = Known::default();
         let id = |n: usize| EventId::derived("s", "o", &n.to_string());
         for n in 0..RECENT_IDS_MAX + 10 {
             recent.note(id(n), BodyHash([1; 8]));

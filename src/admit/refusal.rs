@@ -22,6 +22,10 @@ pub enum Refusal {
         what: &'static str,
         max: usize,
     },
+    /// More events than one array may hold.
+    TooMany {
+        max: usize,
+    },
     SlowBody,
     BrokenBody(String),
     Invalid(FieldError),
@@ -29,7 +33,11 @@ pub enum Refusal {
     InvalidMany {
         errors: Vec<Indexed>,
         count: usize,
-        durable_lines: Option<u64>,
+    },
+    /// What stopped a body of lines, of which the first ones are durable by then.
+    AfterLines {
+        durable_lines: u64,
+        refusal: Box<Refusal>,
     },
     Parameter {
         name: &'static str,
@@ -70,11 +78,12 @@ impl Refusal {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::UnknownHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenBody(_) | Self::Invalid(_) | Self::InvalidMany { .. } | Self::Parameter { .. } => {
                 StatusCode::BAD_REQUEST
             }
+            Self::AfterLines { refusal, .. } => refusal.status(),
             Self::NotFound(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
@@ -93,10 +102,11 @@ impl Refusal {
             Self::UnknownHost(_) => "unknown-host",
             Self::ContentType { .. } => "content-type",
             Self::ContentEncoding => "content-encoding",
-            Self::TooLarge { .. } => "too-large",
+            Self::TooLarge { .. } | Self::TooMany { .. } => "too-large",
             Self::SlowBody => "slow-body",
             Self::BrokenBody(_) => "broken-body",
             Self::Invalid(_) | Self::InvalidMany { .. } => "invalid-event",
+            Self::AfterLines { refusal, .. } => refusal.code(),
             Self::Parameter { .. } => "invalid-parameter",
             Self::NotFound(_) => "not-found",
             Self::NoRoute => "no-route",
@@ -121,10 +131,14 @@ impl Refusal {
             Self::ContentType { expected } => format!("Content-Type must be {expected}"),
             Self::ContentEncoding => "compressed bodies are not accepted".to_owned(),
             Self::TooLarge { what, max } => format!("{what} is larger than {max} bytes"),
+            Self::TooMany { max } => {
+                format!("an array of more than {max} events; send them as lines (application/x-ndjson)")
+            }
             Self::SlowBody => "the body did not arrive in time".to_owned(),
             Self::BrokenBody(reason) => format!("the body broke off: {reason}"),
             Self::Invalid(error) => error.to_string(),
             Self::InvalidMany { count, .. } => format!("{count} of the events cannot be taken"),
+            Self::AfterLines { refusal, .. } => refusal.detail(),
             Self::Parameter { name, reason } => format!("{name}: {reason}"),
             Self::NotFound(what) => what.clone(),
             Self::NoRoute => "there is nothing at this path".to_owned(),
@@ -142,6 +156,7 @@ impl Refusal {
         match self {
             Self::QueueFull | Self::LogFailed(_) | Self::StoreUnavailable(_) | Self::Stopping => Some("1"),
             Self::DiskFull => Some("10"),
+            Self::AfterLines { refusal, .. } => refusal.retry_after_seconds(),
             _ => None,
         }
     }
@@ -159,19 +174,37 @@ impl Refusal {
             "status": self.status().as_u16(),
             "detail": self.detail(),
         });
-        if let Self::InvalidMany { errors, count, durable_lines } = self {
-            body["errors"] = serde_json::json!(errors);
-            body["errorCount"] = serde_json::json!(count);
-            if let Some(lines) = durable_lines {
-                body["durableLines"] = serde_json::json!(lines);
-            }
-        }
-        if let Self::Invalid(error) = self {
-            body["errors"] =
-                serde_json::json!([{ "index": 0, "field": error.field, "reason": error.reason }]);
-            body["errorCount"] = serde_json::json!(1);
-        }
+        self.add_to(&mut body);
         self.respond(body, "application/problem+json")
+    }
+
+    /// What a refusal has to say beyond its words.
+    fn add_to(&self, body: &mut serde_json::Value) {
+        match self {
+            Self::InvalidMany { errors, count } => {
+                body["errors"] = serde_json::json!(errors);
+                body["errorCount"] = serde_json::json!(count);
+            }
+            Self::Invalid(error) => {
+                body["errors"] =
+                    serde_json::json!([{ "index": 0, "field": error.field, "reason": error.reason }]);
+                body["errorCount"] = serde_json::json!(1);
+            }
+            Self::AfterLines { durable_lines, refusal } => {
+                body["durableLines"] = serde_json::json!(durable_lines);
+                refusal.add_to(body);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether what is left of the body is not worth reading.
+    fn ends_connection(&self) -> bool {
+        match self {
+            Self::SlowBody | Self::BrokenBody(_) | Self::TooLarge { .. } => true,
+            Self::AfterLines { refusal, .. } => refusal.ends_connection(),
+            _ => false,
+        }
     }
 
     fn respond(&self, body: serde_json::Value, content_type: &'static str) -> Response {
@@ -184,8 +217,7 @@ impl Refusal {
         if matches!(self, Self::Unauthorized) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(self, Self::SlowBody | Self::BrokenBody(_) | Self::TooLarge { .. }) {
-            // What is left of the body is not worth reading.
+        if self.ends_connection() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -214,8 +246,8 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Closed => Self::Stopping,
-            StoreError::NoTable(table) => Self::NotFound(format!("table `{table}` does not exist")),
-            StoreError::Claimed { .. }
+            StoreError::NoTable(_)
+            | StoreError::Claimed { .. }
             | StoreError::Transient(_)
             | StoreError::Data(_)
             | StoreError::Blocked(_) => Self::StoreUnavailable(error.to_string()),

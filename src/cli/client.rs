@@ -1,9 +1,11 @@
 //! The commands' way to a server: its URL, a key, and errors in one line that say what to do.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::exit::Failure;
@@ -12,15 +14,30 @@ const CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
 
 /// Which server, and by which key.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Server")]
 pub struct Server {
     /// The server
-    #[arg(long, env = "MILLRACE_URL", value_name = "URL", default_value = "http://localhost:8000")]
+    #[arg(
+        long,
+        global = true,
+        env = "MILLRACE_URL",
+        value_name = "URL",
+        default_value = "http://localhost:8000",
+        value_parser = url
+    )]
     url: String,
     /// The key to show [default: the one in the data folder]
-    #[arg(long, env = "MILLRACE_API_KEY", value_name = "KEY", hide_env_values = true)]
+    #[arg(
+        long = "key",
+        id = "key-to-show",
+        global = true,
+        env = "MILLRACE_API_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
     key: Option<String>,
-    /// Data folder to take the key from
-    #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
+    /// Data folder to take the key from, if this machine is the server's
+    #[arg(long, global = true, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
 }
 
@@ -34,36 +51,59 @@ pub struct Client {
 pub struct Answer {
     pub status: u16,
     pub retry_after: Option<Duration>,
+    /// For looking at; its numbers may be rounded. `text` is what was said.
     pub body: Value,
+    pub text: String,
+    key_shown: bool,
 }
 
 impl Server {
     pub fn client(&self) -> Result<Client, Failure> {
-        let from_file =
-            || std::fs::read_to_string(self.data.join("api-key")).ok().map(|key| key.trim().to_owned());
+        let from_file = || std::fs::read_to_string(self.data.join("api-key")).ok();
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_DURATION_MAX)
             .build()
             .map_err(|error| Failure::Failed(format!("no HTTP client can be made: {error}")))?;
-        let url = self.url.trim_end_matches('/').to_owned();
-        Ok(Client { http, url, key: self.key.clone().or_else(from_file) })
+        let key = self.key.clone().or_else(from_file).map(|key| key.trim().to_owned());
+        Ok(Client { http, url: self.url.clone(), key: key.filter(|key| !key.is_empty()) })
     }
 }
 
 impl Client {
-    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.ask(self.request(reqwest::Method::GET, path)).await?.good()
+    /// `T` holds numbers that must not be rounded as `RawValue`.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.ask(self.request(reqwest::Method::GET, path)).await?.read()
     }
 
-    pub async fn post(&self, path: &str, body: String) -> Result<Value, Failure> {
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: String) -> Result<T, Failure> {
         let request = self.request(reqwest::Method::POST, path).header("content-type", "application/json");
-        self.ask(request.body(body)).await?.good()
+        self.ask(request.body(body)).await?.read()
     }
 
-    pub async fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.ask(self.request(reqwest::Method::DELETE, path)).await?.good()
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.ask(self.request(reqwest::Method::DELETE, path)).await?.read()
+    }
+
+    /// What was said of an unknown view or stream, with the names that there are.
+    pub async fn with_names(&self, failure: Failure) -> Failure {
+        let Failure::NotFound(said) = failure else { return failure };
+        let field = match said.as_str() {
+            _ if said.starts_with("there is no view") => "name",
+            _ if said.starts_with("there is no stream") => "stream",
+            _ => return Failure::NotFound(said),
+        };
+        let listed = self.get::<Value>("/v1/views").await.unwrap_or_default();
+        let views = listed["views"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names: BTreeSet<&str> = views.iter().filter_map(|view| view[field].as_str()).collect();
+        match names.is_empty() {
+            true => Failure::NotFound(said),
+            false => {
+                let names = Vec::from_iter(names).join("`, `");
+                Failure::NotFound(format!("{said}; there is `{names}`"))
+            }
+        }
     }
 
     /// A request to be added to, which already shows the key.
@@ -77,12 +117,13 @@ impl Client {
 
     /// Sends a request. No answer at all is a failure; a refusal is an answer.
     pub async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
-        let unreachable = |error: reqwest::Error| {
-            Failure::Unreachable(format!(
-                "no answer from {}: {}; is it running? `millrace serve` starts one",
+        let unreachable = |error: reqwest::Error| match error.is_builder() {
+            true => Failure::Failed(format!("the request cannot be made: {}", root(&error))),
+            false => Failure::Unreachable(format!(
+                "no answer from {}: {}; is it running? `millrace serve` starts one, `--url` names another",
                 self.url,
                 root(&error)
-            ))
+            )),
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
@@ -92,21 +133,42 @@ impl Client {
             .and_then(|value| value.to_str().ok())
             .and_then(|text| text.parse().ok());
         let text = response.text().await.map_err(unreachable)?;
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status, retry_after: seconds.map(Duration::from_secs), body })
+        let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
+        let retry_after = seconds.map(Duration::from_secs);
+        Ok(Answer { status, retry_after, body, text, key_shown: self.key.is_some() })
     }
 }
 
 impl Answer {
     /// The body of a 2xx; anything else as the failure it is.
     pub fn good(self) -> Result<Value, Failure> {
+        self.checked().map(|answer| answer.body)
+    }
+
+    /// The same, out of the text as it was said.
+    pub fn read<T: DeserializeOwned>(self) -> Result<T, Failure> {
+        let answer = self.checked()?;
+        serde_json::from_str(&answer.text).map_err(|error| {
+            Failure::Failed(format!("the answer is not what a millrace of this version says: {error}"))
+        })
+    }
+
+    fn checked(self) -> Result<Self, Failure> {
         let said = self.body["detail"].as_str().or_else(|| self.body["error"].as_str());
+        let known = said.is_some();
         let said = said.map_or_else(|| format!("the server answered {}", self.status), str::to_owned);
         match self.status {
-            200..=299 => Ok(self.body),
-            401 | 403 => Err(Failure::NotAllowed(format!(
-                "{said}: no key, or one that may not do this; say `--key`, MILLRACE_API_KEY, or `--data` with the server's data folder"
-            ))),
+            200..=299 => Ok(self),
+            401 if self.key_shown => Err(Failure::NotAllowed(
+                "the server does not know this key; say another with `--key` or MILLRACE_API_KEY, or with `--data` where the server's data folder is".to_owned(),
+            )),
+            401 => Err(Failure::NotAllowed(
+                "the server asks for a key; say `--key` or MILLRACE_API_KEY, or with `--data` where the server's data folder is".to_owned(),
+            )),
+            403 => Err(Failure::NotAllowed(
+                "this key may not do that; `millrace keys list` shows what each may, `millrace keys add` makes another".to_owned(),
+            )),
+            404 if !known => Err(Failure::NotFound(format!("{said}: is this a millrace server?"))),
             404 => Err(Failure::NotFound(said)),
             408 | 429 | 502..=504 | 507 => Err(Failure::Unreachable(said)),
             _ => Err(Failure::Failed(said)),
@@ -121,6 +183,15 @@ fn root(error: &reqwest::Error) -> String {
         source = inner;
     }
     source.to_string()
+}
+
+fn url(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err("it has to be like http://localhost:8000".to_owned()),
+    }
 }
 
 /// One part of a path, whatever it is made of.

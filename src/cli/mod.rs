@@ -2,27 +2,77 @@
 
 mod client;
 mod exit;
+mod output;
+
 mod serve;
+
+mod balance;
+mod tail;
+
+mod dead;
+mod keys;
+
+mod rebuild;
+mod reconcile;
+
+mod completions;
+mod config;
+mod repair;
 
 use clap::{Parser, Subcommand};
 
-/// An event backend in one binary: says yes when an event is on stable storage, counts it exactly once.
+/// An event backend in one binary: says yes when an event is on stable storage, counts it exactly once
 #[derive(Parser)]
-#[command(name = "millrace", version, max_term_width = 100)]
+#[command(name = "millrace", version, max_term_width = 100, after_help = after_help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+/// In the order in which somebody meets them.
 #[derive(Subcommand)]
 enum Command {
     /// Run the server
     Serve(serve::Serve),
+    /// Show one balance of a ledger, or all of them
+    Balance(balance::Balance),
+    /// Show the events of a stream, and those that come
+    Tail(tail::Tail),
+    /// Look after events that could not be applied
+    Dead(dead::Dead),
+    /// List, make and revoke keys
+    Keys(keys::Keys),
+    /// Compare a view with what its log makes
+    Reconcile(reconcile::Reconcile),
+    /// Make a view what its log makes
+    Rebuild(rebuild::Rebuild),
+    /// Look over the log of a server that does not run, and mend it if told to
+    Repair(repair::Repair),
+    /// Print or check the configuration
+    Config(config::ConfigCommand),
+    /// Print what a shell needs to complete this command line
+    Completions(completions::Completions),
 }
 
 /// Runs the command that the process was called with; the answer is its exit code.
 pub fn run() -> std::process::ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => serve::run(command),
+        Command::Balance(command) => balance::run(command),
+        Command::Tail(command) => tail::run(command),
+        Command::Dead(command) => dead::run(command),
+        Command::Keys(command) => keys::run(command),
+        Command::Reconcile(command) => reconcile::run(command),
+        Command::Rebuild(command) => rebuild::run(command),
+        Command::Repair(command) => repair::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Completions(command) => completions::run(command),
     }
+}
+
+fn after_help() -> String {
+    format!(
+        "To begin: `millrace serve`; it makes its data folder, and prints a line to try.\n\n{}",
+        exit::EXIT_CODES
+    )
 }

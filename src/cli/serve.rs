@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::exit::{Failure, ended};
-use crate::config::{Config, Originals, Overrides, load_dotenv};
+use crate::config::{Config, Originals, Overrides, beside_or, load_dotenv};
 use crate::server::{self, Settings};
 use crate::telemetry::{LogFormat, start_logging};
 
@@ -52,14 +52,15 @@ pub fn run(command: Serve) -> ExitCode {
 
 fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
     let dotenv = load_dotenv(Path::new(".env")).map_err(|error| format!(".env: {error}"))?;
-    let originals = Originals::read(|name| variable(name, &dotenv));
+    let mut originals = Originals::read(|name| variable(name, &dotenv));
+    if !command.listen.is_empty() {
+        originals.leave_port();
+    }
     let mut overrides = Overrides { listen: command.listen, log_url: command.log, store_url: command.store };
-    if let (true, Some(port)) = (overrides.listen.is_empty(), originals.port) {
+    if let Some(port) = originals.port {
         overrides.listen.push(format!("localhost:{port}"));
     }
-    let beside = Path::new("millrace.toml");
-    let path = command.config.or_else(|| beside.exists().then(|| beside.to_owned()));
-    let config = Config::load(path.as_deref(), &overrides)?;
+    let config = Config::load(beside_or(command.config).as_deref(), &overrides)?;
     let settings = Settings {
         data: command.data,
         config,

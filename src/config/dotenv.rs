@@ -49,6 +49,12 @@ impl Originals {
         }
         originals
     }
+
+    /// Something that wins over it says where to listen.
+    pub fn leave_port(&mut self) {
+        self.port = None;
+        self.used.retain(|name| !name.ends_with("PORT"));
+    }
 }
 
 /// `NAME=value` lines, as dotenv reads them: comments, `export`, quotes.

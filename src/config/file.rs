@@ -147,13 +147,11 @@ impl File {
             let twin =
                 views.iter().find(|(_, other): &(_, &super::ViewConfig)| other.table() == view.table());
             if let Some((other, _)) = twin {
-                let reason = format!("view `{name}` and view `{other}` both write table `{}`", view.table());
-                let later = if section.origin.file == "default.toml" {
-                    &self.views[other].origin
-                } else {
-                    &section.origin
-                };
-                return Err(ConfigError::at(later, reason));
+                // The user's view is named first, and its place: the built-in one is not theirs to change.
+                let built_in = section.origin.file == "default.toml";
+                let (one, two) = if built_in { (other, name) } else { (name, other) };
+                let reason = format!("view `{one}` and view `{two}` both write table `{}`", view.table());
+                return Err(ConfigError::at(&self.views[one].origin, reason));
             }
             views.insert(name.clone(), view);
         }

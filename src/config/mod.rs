@@ -5,6 +5,7 @@ mod dotenv;
 mod duration;
 mod file;
 mod listen;
+mod outcome;
 mod stream;
 mod view;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use dotenv::{Originals, load_dotenv};
 pub use file::DEFAULT;
 pub use listen::ListenAt;
+pub use outcome::outcome;
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig};
 
@@ -80,11 +82,7 @@ impl Config {
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut file = File::parse(DEFAULT, "default.toml")?;
         if let Some(path) = path {
-            let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            })?;
-            file.lay_over(File::parse(&text, &path.display().to_string())?);
+            file.lay_over(File::parse(&read(path)?, &path.display().to_string())?);
         }
         file.check(overrides)
     }
@@ -99,6 +97,17 @@ impl Config {
 }
 
 pub use view::ViewKindConfig;
+
+/// The user's file: the one that is named, or the one in the working directory, if there is one.
+pub fn beside_or(named: Option<PathBuf>) -> Option<PathBuf> {
+    let beside = Path::new("millrace.toml");
+    named.or_else(|| beside.exists().then(|| beside.to_owned()))
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() })
+}
 
 #[cfg(test)]
 mod tests {

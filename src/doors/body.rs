@@ -7,12 +7,15 @@ use std::task::Poll;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::admit::Refusal;
 use crate::event::FieldError;
-use crate::event::limits::BODY_IDLE_DURATION_MAX;
+use crate::event::limits::{BODIES_BYTES_MAX, BODY_IDLE_DURATION_MAX};
 
 pub const JSON: &str = "application/json";
+/// From here on, checking a body would keep other requests waiting.
+pub const QUICK_BYTES_MAX: usize = 128 * 1024;
 
 /// The type without its parameters, if the body is not compressed.
 pub fn content_type(headers: &HeaderMap) -> Result<&str, Refusal> {
@@ -67,8 +70,36 @@ async fn in_time<F: Future>(frame: F) -> Result<F::Output, Refusal> {
     }
 }
 
+static BODIES: Semaphore = Semaphore::const_new(BODIES_BYTES_MAX);
+
+/// One request's share of the memory that all bodies may take together, given back with it. Taken as
+/// bytes come in, not as they are announced, and never waited for: so nobody keeps it from others by
+/// sending nothing, and no two wait for each other.
+#[derive(Default)]
+pub struct Share {
+    permit: Option<SemaphorePermit<'static>>,
+}
+
+impl Share {
+    pub fn grow_to(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let held = self.permit.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let more = u32::try_from(bytes.saturating_sub(held)).map_err(|_| Refusal::QueueFull)?;
+        let more = BODIES.try_acquire_many(more).map_err(|_| Refusal::QueueFull)?;
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            none => *none = Some(more),
+        }
+        Ok(())
+    }
+}
+
 /// A whole body of at most `max` bytes. What is announced as larger is refused unread.
-pub async fn whole(headers: &HeaderMap, mut body: Body, max: usize) -> Result<Bytes, Refusal> {
+pub async fn whole(
+    headers: &HeaderMap,
+    mut body: Body,
+    max: usize,
+    share: &mut Share,
+) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::TooLarge { what: "the body", max };
     let announced = headers
         .get(header::CONTENT_LENGTH)
@@ -89,13 +120,15 @@ pub async fn whole(headers: &HeaderMap, mut body: Body, max: usize) -> Result<By
         if bytes.len() + data.len() > max {
             return Err(too_large());
         }
+        share.grow_to(bytes.len() + data.len())?;
         bytes.extend_from_slice(&data);
         next = piece(&mut body).await?;
     }
     Ok(Bytes::from(bytes))
 }
 
-pub fn utf8(bytes: &[u8]) -> Result<&str, FieldError> {
+/// `what` is what the bytes are: a whole body, or a line of one.
+pub fn utf8<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, FieldError> {
     std::str::from_utf8(bytes)
-        .map_err(|_| FieldError { field: String::new(), reason: "is not valid UTF-8".to_owned() })
+        .map_err(|_| FieldError { field: String::new(), reason: format!("{what} is not valid UTF-8") })
 }

@@ -48,8 +48,9 @@ async fn admit(door: &LiveEvent, peer: Peer, headers: &HeaderMap, body: Body) ->
     let intake = &door.intake;
     intake.keys.admit(headers, Scope::Send, Some(&door.stream), door.open)?;
     body::expect_json(headers)?;
-    let bytes = body::whole(headers, body, EVENT_BYTES_MAX).await?;
-    let text = body::utf8(&bytes)?;
+    let mut share = body::Share::default();
+    let bytes = body::whole(headers, body, EVENT_BYTES_MAX, &mut share).await?;
+    let text = body::utf8("the body", &bytes)?;
     // A body's `id` is data in this contract: a bare repeat is a new event.
     intake.fields(&door.stream)?.check(text, false)?;
     let mut record =

@@ -1,6 +1,7 @@
 //! The native door: `POST /v1/streams/{stream}/events` takes one object, an array, or lines of JSON.
 //! An object or array is all or nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,14 +92,24 @@ async fn receive(
 }
 
 async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusal> {
-    let bytes = body::whole(request.headers, body, BODY_BYTES_MAX).await?;
-    let text = body::utf8(&bytes)?;
+    let mut share = body::Share::default();
+    let bytes = body::whole(request.headers, body, BODY_BYTES_MAX, &mut share).await?;
+    let text = body::utf8("the body", &bytes)?;
     let many = text.trim_ascii_start().starts_with('[');
+    if !many && text.len() > EVENT_BYTES_MAX {
+        return Err(Refusal::TooLarge { what: "an event", max: EVENT_BYTES_MAX });
+    }
     let texts = if many { array(text)? } else { vec![text] };
-    let admitted = tokio::task::block_in_place(|| admit(request, &texts))?;
+    let admitted = match bytes.len() > body::QUICK_BYTES_MAX {
+        true => tokio::task::block_in_place(|| admit(request, &texts)),
+        false => admit(request, &texts),
+    }?;
     let Some(record) = admitted.record else {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "eventIds": [] })));
     };
+    if request.intake.recent.conflict(admitted.clients.iter().flatten().copied()).await {
+        return Err(misused());
+    }
     if request.options.check == Some(Check::Only) {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "checked": texts.len() })));
     }
@@ -141,7 +152,8 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
         match checked {
             Ok(checked) => clients.push(match (checked.client_id, whole_key) {
                 (Some(id), _) => Some(named(request, &id, text)),
-                (None, Some(key)) => Some(named(request, &format!("{key}#{index}"), text)),
+                // No id holds a NUL, so that no id is ever the same as a key and index.
+                (None, Some(key)) => Some(named(request, &format!("{key}\0{index}"), text)),
                 (None, None) => None,
             }),
             Err(error) => {
@@ -157,13 +169,15 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
             (1, Some(only)) => Refusal::Invalid(only.error),
             (_, last) => {
                 errors.extend(last);
-                Refusal::InvalidMany { errors, count, durable_lines: None }
+                Refusal::InvalidMany { errors, count }
             }
         });
     }
-    let misused = clients.iter().flatten().any(|(id, hash)| request.intake.recent.conflicts(*id, *hash));
-    if misused {
-        return Err(Refusal::Conflict("this id was used for another event".to_owned()));
+    let mut within = HashMap::new();
+    let twice =
+        |(id, hash): &(EventId, BodyHash)| within.insert(*id, *hash).is_some_and(|other| other != *hash);
+    if clients.iter().flatten().any(twice) {
+        return Err(misused());
     }
     if texts.is_empty() {
         return Ok(Admitted { record: None, clients });
@@ -178,6 +192,10 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
     Ok(Admitted { record: Some(record), clients })
 }
 
+fn misused() -> Refusal {
+    Refusal::Conflict("this id was used for another event".to_owned())
+}
+
 /// The id that an event has because its client named it.
 pub fn named(request: &Request<'_>, client_id: &str, text: &str) -> (EventId, BodyHash) {
     (EventId::derived(request.stream, &request.key.name, client_id), BodyHash::of(text.as_bytes()))
@@ -188,7 +206,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let wrong = |reason: &str| Refusal::Parameter { name: "Idempotency-Key", reason: reason.to_owned() };
     match headers.get("idempotency-key").map(|value| value.to_str()) {
         None => Ok(None),
-        Some(Ok(key)) if key.is_empty() => Err(wrong("is empty")),
+        Some(Ok("")) => Err(wrong("is empty")),
         Some(Ok(key)) if key.len() > CLIENT_ID_CHARS_MAX => Err(wrong("is longer than 200 characters")),
         Some(Ok(key)) => Ok(Some(key)),
         Some(Err(_)) => Err(wrong("is not plain text")),
@@ -197,19 +215,40 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 
 /// The texts of an array's items, as they were written.
 fn array(text: &str) -> Result<Vec<&str>, Refusal> {
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
+    let items: Items<'_> = serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
-        Refusal::Invalid(FieldError {
-            field: String::new(),
-            reason: message.split(" at line ").next().unwrap_or_default().to_owned(),
-        })
+        let reason = message.split(" at line ").next().unwrap_or_default();
+        Refusal::Invalid(FieldError { field: String::new(), reason: format!("the array: {reason}") })
     })?;
-    match items.len() > ARRAY_EVENTS_MAX {
-        true => Err(Refusal::TooLarge {
-            what: "an array of more than 10000 events; send it as lines (application/x-ndjson): it",
-            max: BODY_BYTES_MAX,
-        }),
-        false => Ok(items.into_iter().map(RawValue::get).collect()),
+    match items.0.len() > ARRAY_EVENTS_MAX {
+        true => Err(Refusal::TooMany { max: ARRAY_EVENTS_MAX }),
+        false => Ok(items.0),
+    }
+}
+
+/// An array's items, no more of them than tell that they are too many: 16 MiB of `0,0,0` would
+/// otherwise be worth 16 times as much.
+struct Items<'a>(Vec<&'a str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct ItemsVisitor;
+        impl<'de> serde::de::Visitor<'de> for ItemsVisitor {
+            type Value = Items<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an array")
+            }
+            fn visit_seq<S: serde::de::SeqAccess<'de>>(self, mut items: S) -> Result<Items<'de>, S::Error> {
+                let mut texts = Vec::new();
+                while let Some(item) = items.next_element::<&'de RawValue>()? {
+                    if texts.len() <= ARRAY_EVENTS_MAX {
+                        texts.push(item.get());
+                    }
+                }
+                Ok(Items(texts))
+            }
+        }
+        reader.deserialize_seq(ItemsVisitor)
     }
 }
 

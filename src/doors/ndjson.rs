@@ -16,8 +16,6 @@ use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder};
 
 /// A chunk ends at this many bytes even if it has fewer lines than it might.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// From here on, checking a chunk would keep other requests waiting.
-const CHUNK_BYTES_QUICK: usize = 128 * 1024;
 
 /// Where the lines come from, if the client says so.
 struct Source {
@@ -33,6 +31,13 @@ struct Taken {
     refused: usize,
     errors: Vec<Indexed>,
     end: u64,
+}
+
+impl Taken {
+    /// Whatever ends a body of lines, its client learns from where to go on.
+    fn stopped_by(&self, refusal: Refusal) -> Refusal {
+        Refusal::AfterLines { durable_lines: self.durable_lines, refusal: Box::new(refusal) }
+    }
 }
 
 pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, Refusal> {
@@ -54,23 +59,23 @@ pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, 
             Ok(chunk) => chunk,
             Err(refusal) => {
                 settle(request, &mut taken, pending.take()).await?;
-                return Err(with_durable(refusal, &taken));
+                return Err(taken.stopped_by(refusal));
             }
         };
         let Some(chunk) = chunk else { break };
-        let checked = match lines.bytes[chunk.clone()].len() > CHUNK_BYTES_QUICK {
+        let checked = match lines.bytes[chunk.clone()].len() > body::QUICK_BYTES_MAX {
             true => tokio::task::block_in_place(|| {
                 check(request, &source, &mut taken, &lines.bytes[chunk.clone()])
             }),
             false => check(request, &source, &mut taken, &lines.bytes[chunk.clone()]),
         };
         settle(request, &mut taken, pending.take()).await?;
-        let checked = checked.map_err(|refusal| with_durable(refusal, &taken))?;
+        let checked = checked.map_err(|refusal| taken.stopped_by(refusal))?;
         lines.done(chunk.end);
         if let (Some(record), None) = (&checked.record, request.options.check) {
             let count = u64::from(record.count());
             pending = Some((request.intake.log.append(record), count, checked.lines));
-        } else {
+        } else if request.options.check.is_none() {
             taken.durable_lines += checked.lines;
         }
     }
@@ -97,7 +102,7 @@ async fn settle(
     pending: Option<(impl Future<Output = Result<u64, AppendError>>, u64, u64)>,
 ) -> Result<(), Refusal> {
     if let Some((append, count, lines)) = pending {
-        let position = append.await.map_err(Refusal::from)?;
+        let position = append.await.map_err(|error| taken.stopped_by(error.into()))?;
         request.intake.count(request.stream, count);
         taken.accepted += count;
         taken.durable_lines += lines;
@@ -106,23 +111,19 @@ async fn settle(
     Ok(())
 }
 
-fn with_durable(refusal: Refusal, taken: &Taken) -> Refusal {
-    match refusal {
-        Refusal::InvalidMany { errors, count, .. } => {
-            Refusal::InvalidMany { errors, count, durable_lines: Some(taken.durable_lines) }
-        }
-        other => other,
-    }
-}
-
 /// `Millrace-Source` and `Millrace-First-Line`, or an `Idempotency-Key` for lines that have no ids.
 fn source(request: &Request<'_>) -> Result<(Option<Source>, u64), Refusal> {
-    let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let header = |name: &'static str| match request.headers.get(name).map(|value| value.to_str()) {
+        None => Ok(None),
+        Some(Ok(text)) if !text.is_empty() => Ok(Some(text)),
+        // Left out, it would let the same lines count again.
+        Some(_) => Err(Refusal::Parameter { name, reason: "is empty or not plain text".to_owned() }),
+    };
     let derived = |kind: &str, name: &str| {
         SourceId::derived(request.stream, &request.key.name, &format!("{kind}:{name}"))
     };
-    if let Some(name) = header("millrace-source") {
-        let first = header("millrace-first-line").unwrap_or("1");
+    if let Some(name) = header("millrace-source")? {
+        let first = header("millrace-first-line")?.unwrap_or("1");
         let wrong = || Refusal::Parameter {
             name: "Millrace-First-Line",
             reason: "expected a line number from 1".to_owned(),
@@ -159,8 +160,8 @@ fn check(
         if line.len() > EVENT_BYTES_MAX {
             return Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX });
         }
-        let admitted =
-            body::utf8(line).and_then(|text| fields.check(text, true).map(|checked| (text, checked)));
+        let admitted = body::utf8("the line", line)
+            .and_then(|text| fields.check(text, true).map(|checked| (text, checked)));
         match admitted {
             Ok((text, checked)) => {
                 let client = checked.client_id.map(|id| named(request, &id, text));
@@ -177,7 +178,7 @@ fn check(
     // The last line break ends a line; it does not begin another.
     lines -= u32::from(chunk.ends_with(b"\n"));
     if count > 0 && !request.options.partial {
-        return Err(Refusal::InvalidMany { errors, count, durable_lines: None });
+        return Err(Refusal::InvalidMany { errors, count });
     }
     taken.next_line += u64::from(lines);
     taken.refused += count;
@@ -210,6 +211,7 @@ struct Lines {
     ends: usize,
     line_start: usize,
     ended: bool,
+    share: body::Share,
 }
 
 impl Lines {
@@ -226,7 +228,10 @@ impl Lines {
             }
             self.compact();
             match body::piece(body).await? {
-                Some(data) => self.bytes.extend_from_slice(&data),
+                Some(data) => {
+                    self.share.grow_to(self.bytes.len() + data.len())?;
+                    self.bytes.extend_from_slice(&data);
+                }
                 None => self.ended = true,
             }
         }

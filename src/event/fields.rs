@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::json::{check_kept, kind_of, text_of, walk_object};
+use super::json::{check_kept, kind_of, shortened, text_of, walk_object};
 use super::limits::{CLIENT_ID_CHARS_MAX, JSON_KEYS_MAX};
 use super::{Decimal, Millis};
 
@@ -104,9 +104,15 @@ impl Fields {
         let mut id = None;
         let mut wrong = None;
         walk_object(text, |key, raw| {
+            let mut refuse = |reason: String| {
+                wrong = Some(FieldError { field: shortened(&key), reason });
+                Err(String::new())
+            };
             if met.contains(&key) {
-                wrong = Some(FieldError { field: key.into_owned(), reason: "is given twice".to_owned() });
-                return Err(String::new());
+                return refuse("is given twice".to_owned());
+            }
+            if key.contains('\0') {
+                return refuse("has a NUL character in its name".to_owned());
             }
             if met.len() == JSON_KEYS_MAX {
                 return Err(format!("has more than {JSON_KEYS_MAX} keys"));
@@ -114,8 +120,7 @@ impl Fields {
             if let Some(index) = self.list.iter().position(|field| field.name == key) {
                 found[index] = Some(raw);
             } else if let Err(reason) = check_kept(raw) {
-                wrong = Some(FieldError { field: key.into_owned(), reason });
-                return Err(String::new());
+                return refuse(reason);
             }
             if ids && key == "id" {
                 id = Some(raw);
@@ -296,6 +301,12 @@ mod tests {
                 "at: expected a time such as 2025-11-01T10:00:00Z, 2025-11-01 or epoch milliseconds",
             ),
             (r#"{"userId":"a","name":"add","value":1,"x":"\u0000"}"#, "x: contains a NUL character"),
+            (
+                r#"{"userId":"a","name":"add","value":1,"x":[1e400,{"\u0000":1}]}"#,
+                "x: contains a NUL character",
+            ),
+            (r#"{"userId":"a","name":"add","value":1,"x":[1e400,"\ud800"]}"#, "x: contains a broken escape"),
+            (r#"{"userId":"a","name":"add","value":1,"x\u0000":1}"#, "x\0: has a NUL character in its name"),
             (r#"{"userId":"a","name":"add","value":1,"id":{}}"#, "id: expected text, got an object"),
             (r"[1]", "expected a JSON object, got an array"),
             (r"", "expected a JSON object, got nothing"),
@@ -303,7 +314,8 @@ mod tests {
         for (text, message) in cases {
             assert_eq!(refusal(text), message, "{text}");
         }
-        assert!(refusal(r#"{"userId":"a","name":"add","value":NaN}"#).starts_with("expected value"));
+        assert_eq!(refusal(r#"{"userId":"a","name":"add","value":NaN}"#), "value: expected value");
+        assert!(refusal(r#"{"userId":"a","name":"add","val"#).contains("EOF"));
         assert!(refusal(r#"{"userId":"a","name":"add","value":1} x"#).contains("trailing"));
         assert!(refusal(r#"{"userId":"a","name":"add","value":1"#).contains("EOF"));
     }

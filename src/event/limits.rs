@@ -8,6 +8,8 @@ use std::time::Duration;
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// An object or array in one request; more than this belongs into NDJSON.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What all bodies that are being read may hold in memory together; beyond it the answer is 503.
+pub const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const ARRAY_EVENTS_MAX: usize = 10_000;
 /// Lines of NDJSON that are admitted, stored and acknowledged together.
 pub const CHUNK_LINES_MAX: usize = 1_000;
@@ -22,6 +24,11 @@ pub const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(75);
 /// A body that stands still for this long ends its request.
 pub const BODY_IDLE_DURATION_MAX: Duration = Duration::from_secs(30);
 /// A client that reads nothing of an answer for this long is let go.
+pub const ANSWER_IDLE_DURATION_MAX: Duration = Duration::from_secs(60);
+/// What a client still sends when its connection is to end is read for so long, and dropped: reset at
+/// once, it might never see the answer that says why.
+pub const LINGER_DURATION_MAX: Duration = Duration::from_secs(5);
+pub const LINGER_IDLE_DURATION_MAX: Duration = Duration::from_millis(250);
 pub const CONNECTIONS_MAX: usize = 16_384;
 pub const WAIT_APPLIED_DURATION_MAX: Duration = Duration::from_secs(30);
 pub const TAIL_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);

@@ -50,6 +50,27 @@ impl Progress {
         views.iter().map(|(name, entry)| (name.clone(), entry.applied.borrow().clone())).collect()
     }
 
+    /// Waits until every view has applied all below `end`, or stands still for a person to look at.
+    /// Whether all have; `false` after `patience`, too.
+    pub async fn drained(&self, end: u64, patience: Duration) -> bool {
+        let receivers: Vec<watch::Receiver<Applied>> = {
+            let views = self.views.read().expect("no panic while holding the lock");
+            views.values().map(|entry| entry.applied.subscribe()).collect()
+        };
+        let all = async {
+            let mut all = true;
+            for mut receiver in receivers {
+                let settled = |applied: &Applied| {
+                    applied.position >= end || matches!(applied.stalled, Some(Stalled::Paused(_)))
+                };
+                let applied = receiver.wait_for(settled).await;
+                all &= applied.is_ok_and(|applied| applied.position >= end);
+            }
+            all
+        };
+        tokio::time::timeout(patience, all).await.unwrap_or(false)
+    }
+
     /// Waits until every view of `stream` has applied all below `end`. `false` after `patience`.
     pub async fn reached(&self, stream: &str, end: u64, patience: Duration) -> bool {
         let receivers: Vec<watch::Receiver<Applied>> = {

@@ -346,4 +346,41 @@ mod tests {
             }
         }
     }
+
+    /// What version 1 wrote is read for ever: these bytes must never have to change.
+    #[test]
+    fn version_1_is_written_and_read_as_ever() {
+        let header = Header {
+            stream: "revenue",
+            received: Millis(1_761_991_200_000),
+            origin: Some(Ipv4Addr::new(10, 0, 0, 7).into()),
+            chunk: Some(Chunk {
+                source: SourceId([0xab; 16]),
+                first_line: 1001,
+                lines: 2,
+                hash: BodyHash([0xcd; 8]),
+                kept: true,
+            }),
+            retry: Some(Retry { view: "v", letter: EventId::from_bytes([0xef; 16]) }),
+        };
+        let client = Some((EventId::from_bytes([0x12; 16]), BodyHash([0x34; 8])));
+        let entries =
+            [Entry { client, line: 0, text: "{}" }, Entry { client: None, line: 1, text: "{\"a\":1}" }];
+        let mut builder = RecordBuilder::new(&header, true, true, 0);
+        entries.iter().for_each(|entry| builder.push(entry));
+        let hex: String = builder.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, VERSION_1);
+        let record = Record::decode(7, 2, builder.bytes()).expect("decodes");
+        assert_eq!(record.header, Some(header));
+        assert_eq!(
+            record.entries().collect::<Result<Vec<_>, _>>(),
+            Ok(vec![(7, entries[0]), (8, entries[1])])
+        );
+    }
+
+    const VERSION_1: &str = concat!(
+        "0103490107726576656e75650208000ddc3e9a01000003040a000007041bababababababababababababababab",
+        "abcdcdcdcdcdcdcdcde907050511efefefefefefefefefefefefefefefef760112121212121212121212121212",
+        "121212343434343434343400027b7d0001077b2261223a317d",
+    );
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
@@ -52,7 +53,7 @@ async fn list(
         let status = filter.status.as_ref().map(known).transpose()?;
         let after = filter.after.as_deref().map(letter_id).transpose()?;
         let letters = reading.store.letters(status, after, filter.limit.unwrap_or(LIST_ROWS_MAX)).await?;
-        Ok(json!({ "deadLetters": letters.iter().map(shown).collect::<Vec<_>>() }))
+        Ok(Listed { dead_letters: letters.iter().map(Shown::of).collect() })
     };
     answer(listed.await)
 }
@@ -62,7 +63,7 @@ async fn show(State(reading): State<Arc<Reading>>, Path(id): Path<String>, heade
         reading.keys.admit(&headers, Scope::Read, None, false)?;
         let id = letter_id(&id)?;
         let letter = reading.store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
-        Ok(shown(&letter))
+        Ok(Shown::of(&letter))
     };
     answer(found.await)
 }
@@ -72,14 +73,12 @@ async fn send_again(
     State(reading): State<Arc<Reading>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: axum::body::Bytes,
+    body: Body,
 ) -> Response {
     let sent = async {
         reading.admin(&headers)?;
         let id = letter_id(&id)?;
-        if body.len() > EVENT_BYTES_MAX {
-            return Err(Refusal::TooLarge { what: "the body", max: EVENT_BYTES_MAX });
-        }
+        let body = super::body(body, EVENT_BYTES_MAX).await?;
         let mended = std::str::from_utf8(&body)
             .map_err(|_| Refusal::BrokenBody("it is not valid UTF-8".to_owned()))?
             .trim();
@@ -88,7 +87,7 @@ async fn send_again(
         let unknown = || Refusal::Conflict(format!("stream `{}` is not declared any more", letter.stream));
         let fields = reading.streams.get(&letter.stream).ok_or_else(unknown)?;
         let letter = retry(&reading.store, &reading.log, fields, id, mended).await?;
-        Ok(shown(&letter))
+        Ok(Shown::of(&letter))
     };
     answer(sent.await)
 }
@@ -100,7 +99,7 @@ async fn give_up(
 ) -> Response {
     let dropped = async {
         reading.admin(&headers)?;
-        Ok(shown(&drop_letter(&reading.store, letter_id(&id)?).await?))
+        Ok(Shown::of(&drop_letter(&reading.store, letter_id(&id)?).await?))
     };
     answer(dropped.await)
 }
@@ -109,18 +108,43 @@ fn letter_id(text: &str) -> Result<EventId, Refusal> {
     text.parse().map_err(|_| Refusal::Parameter { name: "id", reason: "is no dead letter's id".to_owned() })
 }
 
-fn shown(letter: &Letter) -> Value {
-    json!({
-        "id": letter.id.to_string(),
-        "view": letter.view,
-        "stream": letter.stream,
-        "position": letter.position,
-        "eventId": letter.event_id.to_string(),
-        "reason": letter.reason,
-        "status": letter.status.as_str(),
-        "attempts": letter.attempts,
-        "createdAt": letter.created.to_text(),
-        "updatedAt": letter.updated.to_text(),
-        "event": serde_json::value::RawValue::from_string(letter.event.clone()).ok(),
-    })
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    dead_letters: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    id: String,
+    view: String,
+    stream: String,
+    position: u64,
+    event_id: String,
+    reason: String,
+    status: &'static str,
+    attempts: i64,
+    created_at: String,
+    updated_at: String,
+    /// Its own text, digit by digit: it is what a person mends and sends again.
+    event: Option<Box<RawValue>>,
+}
+
+impl Shown {
+    fn of(letter: &Letter) -> Self {
+        Self {
+            id: letter.id.to_string(),
+            view: letter.view.clone(),
+            stream: letter.stream.clone(),
+            position: letter.position,
+            event_id: letter.event_id.to_string(),
+            reason: letter.reason.clone(),
+            status: letter.status.as_str(),
+            attempts: letter.attempts,
+            created_at: letter.created.to_text(),
+            updated_at: letter.updated.to_text(),
+            event: RawValue::from_string(letter.event.clone()).ok(),
+        }
+    }
 }

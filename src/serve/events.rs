@@ -7,7 +7,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Reading, answer};
@@ -35,21 +36,20 @@ async fn receipt(
     answer(find(&reading, &id, &headers).await)
 }
 
-async fn find(reading: &Arc<Reading>, text: &str, headers: &HeaderMap) -> Result<Value, Refusal> {
-    let key = reading.keys.admit(headers, Scope::Read, None, false);
+async fn find(reading: &Arc<Reading>, text: &str, headers: &HeaderMap) -> Result<Receipt, Refusal> {
+    // A key for some streams may read receipts of those; which one it is shows only below.
+    if let Err(Refusal::Unauthorized) = reading.keys.admit(headers, Scope::Read, None, false) {
+        return Err(Refusal::Unauthorized);
+    }
     let unknown = || Refusal::NotFound(format!("there is no event `{text}`"));
     let id: EventId =
         text.parse().map_err(|_| Refusal::Parameter { name: "id", reason: "is no event id".to_owned() })?;
-    // A key for some streams may read receipts of those; which one it is shows only below.
-    if matches!(key, Err(Refusal::Unauthorized)) {
-        return Err(Refusal::Unauthorized);
-    }
     let (log, position) = place(reading, id).await?.ok_or_else(unknown)?;
     if log != reading.log.id() || position >= reading.log.end() {
         return Err(unknown());
     }
     let event = reading.blocking(move |reading| event_at(reading, position)).await?.ok_or_else(unknown)?;
-    reading.keys.admit(headers, Scope::Read, Some(event["stream"].as_str().unwrap_or_default()), false)?;
+    reading.keys.admit(headers, Scope::Read, Some(&event.stream), false)?;
     with_states(reading, event, id, position).await
 }
 
@@ -62,7 +62,7 @@ async fn place(reading: &Reading, id: EventId) -> Result<Option<(LogId, u64)>, R
     Ok(reading.store.first_position(id).await?)
 }
 
-fn event_at(reading: &Reading, position: u64) -> Result<Option<Value>, Refusal> {
+fn event_at(reading: &Reading, position: u64) -> Result<Option<Shown>, Refusal> {
     if position < reading.log.begin() {
         return Ok(None);
     }
@@ -73,44 +73,66 @@ fn event_at(reading: &Reading, position: u64) -> Result<Option<Value>, Refusal> 
         let Some(header) = &record.header else { continue };
         for (at, entry) in record.entries().flatten() {
             if at == position {
-                return Ok(Some(shown(reading.log.id(), at, header, &entry)));
+                return Ok(Some(Shown::of(reading.log.id(), at, header, &entry)));
             }
         }
     }
     Ok(None)
 }
 
-fn shown(log: LogId, position: u64, header: &Header<'_>, entry: &Entry<'_>) -> Value {
-    let id = entry.client.map_or_else(|| EventId::at(log, position), |(id, _)| id);
-    json!({
-        "id": id.to_string(),
-        "stream": header.stream,
-        "position": position,
-        "receivedAt": header.received.to_text(),
-        "origin": header.origin.map(|ip| ip.to_string()),
-        "retryOf": header.retry.map(|retry| retry.letter.to_string()),
-        "event": serde_json::value::RawValue::from_string(entry.text.to_owned()).ok(),
-    })
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    id: String,
+    stream: String,
+    position: u64,
+    received_at: String,
+    origin: Option<String>,
+    retry_of: Option<String>,
+    /// Its own text, digit by digit.
+    event: Option<Box<RawValue>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Receipt {
+    #[serde(flatten)]
+    event: Shown,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_body: Option<bool>,
+    views: serde_json::Map<String, Value>,
+}
+
+impl Shown {
+    fn of(log: LogId, position: u64, header: &Header<'_>, entry: &Entry<'_>) -> Self {
+        let id = entry.client.map_or_else(|| EventId::at(log, position), |(id, _)| id);
+        Self {
+            id: id.to_string(),
+            stream: header.stream.to_owned(),
+            position,
+            received_at: header.received.to_text(),
+            origin: header.origin.map(|ip| ip.to_string()),
+            retry_of: header.retry.map(|retry| retry.letter.to_string()),
+            event: RawValue::from_string(entry.text.to_owned()).ok(),
+        }
+    }
 }
 
 async fn with_states(
     reading: &Reading,
-    mut event: Value,
+    event: Shown,
     id: EventId,
     position: u64,
-) -> Result<Value, Refusal> {
+) -> Result<Receipt, Refusal> {
     let log = reading.log.id();
     let skipped = reading.store.skipped(log, position).await?;
     let letters = reading.store.letters_at(log, position).await?;
-    if let Some(skipped) = skipped {
-        event["repeatOf"] = json!(EventId::at(log, skipped.first_position).to_string());
-        event["sameBody"] = json!(skipped.same_body);
-    }
-    let stream = event["stream"].as_str().unwrap_or_default().to_owned();
     let mut views = serde_json::Map::new();
     let positions = reading.progress.all();
     for (name, running) in &reading.views {
-        if running.view.stream != stream {
+        if running.view.stream != event.stream {
             continue;
         }
         let letter = letters.iter().find(|letter| letter.view == *name);
@@ -125,9 +147,12 @@ async fn with_states(
         };
         views.insert(name.clone(), state);
     }
-    event["id"] = json!(id.to_string());
-    event["views"] = Value::Object(views);
-    Ok(event)
+    Ok(Receipt {
+        event: Shown { id: id.to_string(), ..event },
+        repeat_of: skipped.as_ref().map(|skipped| EventId::at(log, skipped.first_position).to_string()),
+        same_body: skipped.as_ref().map(|skipped| skipped.same_body),
+        views,
+    })
 }
 
 #[derive(Deserialize)]
@@ -138,6 +163,12 @@ struct Tail {
     limit: Option<usize>,
     /// Seconds to wait for events if there are none yet.
     wait: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    events: Vec<Shown>,
+    next: u64,
 }
 
 async fn tail(
@@ -165,10 +196,18 @@ async fn tail(
             let wanted = stream.clone();
             let (events, next) = reading.blocking(move |reading| page(reading, &wanted, at, limit)).await?;
             let mut end = reading.log.follow();
-            if !events.is_empty()
-                || tokio::time::timeout_at(deadline, end.wait_for(|end| *end > next)).await.is_err()
-            {
-                return Ok(json!({ "events": events, "next": next }));
+            let further = async {
+                tokio::select! {
+                    // First, so that what is there already is read even without any patience.
+                    biased;
+                    further = end.wait_for(|end| *end > next) => further.is_ok(),
+                    () = tokio::time::sleep_until(deadline) => false,
+                    // A server that stops does not wait for events.
+                    () = reading.stopping.wait() => false,
+                }
+            };
+            if !events.is_empty() || !further.await {
+                return Ok(Page { events, next });
             }
             at = next;
         }
@@ -177,7 +216,7 @@ async fn tail(
 }
 
 /// Up to `limit` events of `stream` from `from` on, and the position to go on from.
-fn page(reading: &Reading, stream: &str, from: u64, limit: usize) -> Result<(Vec<Value>, u64), Refusal> {
+fn page(reading: &Reading, stream: &str, from: u64, limit: usize) -> Result<(Vec<Shown>, u64), Refusal> {
     let (mut events, mut next) = (Vec::new(), from);
     let mut reader = reading.log.reader();
     let records = reader.read(from, TAIL_BYTES)?;
@@ -194,7 +233,7 @@ fn page(reading: &Reading, stream: &str, from: u64, limit: usize) -> Result<(Vec
             if events.len() == limit {
                 return Ok((events, next));
             }
-            events.push(shown(reading.log.id(), at, header, &entry));
+            events.push(Shown::of(reading.log.id(), at, header, &entry));
             next = at + 1;
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -12,6 +13,8 @@ use serde_json::{Value, json};
 
 use super::{Reading, answer};
 use crate::admit::{Key, NewKey, Refusal, Scope};
+
+const KEY_BYTES_MAX: usize = 64 * 1024;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -38,10 +41,11 @@ struct Wanted {
     view_key: Option<String>,
 }
 
-async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: axum::body::Bytes) -> Response {
+async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: Body) -> Response {
     let made = async {
         reading.admin(&headers)?;
         let parameter = |reason: String| Refusal::Parameter { name: "key", reason };
+        let body = super::body(body, KEY_BYTES_MAX).await?;
         let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| parameter(error.to_string()))?;
         let scope = |text: &String| {
             Scope::parse(text)
@@ -52,6 +56,9 @@ async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: axu
             return Err(parameter(
                 "needs a name of at most 100 characters and at least one scope".to_owned(),
             ));
+        }
+        if wanted.view_key.is_some() && scopes != [Scope::Read] {
+            return Err(parameter("with a `viewKey` it may only read".to_owned()));
         }
         if let Some(unknown) = wanted.streams.iter().find(|stream| !reading.streams.contains_key(*stream)) {
             return Err(parameter(format!("there is no stream `{unknown}`")));
@@ -73,6 +80,9 @@ async fn revoke(State(reading): State<Arc<Reading>>, Path(id): Path<String>, hea
             true => {
                 tracing::info!(key = id, "key revoked");
                 Ok(json!({ "id": id, "revoked": true }))
+            }
+            false if reading.keys.list().iter().any(|key| key.id == id) => {
+                Err(Refusal::Conflict(format!("key `{id}` is the environment's; take it out there")))
             }
             false => Err(Refusal::NotFound(format!("there is no key `{id}`"))),
         }

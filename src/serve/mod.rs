@@ -14,15 +14,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::admit::{Key, Keys, Refusal, Scope};
-use crate::event::{Fields, Progress};
+use crate::event::limits::BODY_IDLE_DURATION_MAX;
+use crate::event::{Fields, Progress, Stop};
 use crate::eventlog::EventLog;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::views::Running;
 
 pub use user_events::UserEvents;
@@ -37,6 +40,8 @@ pub struct Reading {
     pub views: BTreeMap<String, Running>,
     pub metrics: PrometheusHandle,
     pub runtime: Handle,
+    /// Asked for when requests under way are to come to their end.
+    pub stopping: Stop,
 }
 
 pub fn routes(reading: &Arc<Reading>, user_events: Option<UserEvents>) -> Router {
@@ -58,6 +63,26 @@ impl Reading {
         self.views.get(name).ok_or_else(|| Refusal::NotFound(format!("there is no view `{name}`")))
     }
 
+    /// Whoever is nobody does not learn which views there are.
+    fn view_for(&self, headers: &HeaderMap, name: &str) -> Result<&Running, Refusal> {
+        match self.keys.admit(headers, Scope::Read, None, false) {
+            Err(Refusal::Unauthorized) => Err(Refusal::Unauthorized),
+            _ => self.view(name),
+        }
+    }
+
+    /// A view that has not begun has no table yet, and so no rows. One whose table is gone does not answer:
+    /// what was in it is not said to be unknown.
+    async fn rows_of<T: Default>(&self, view: &str, read: Result<T, StoreError>) -> Result<T, Refusal> {
+        if let Err(StoreError::NoTable(_)) = read {
+            let begun = self.store.positions().await?.iter().any(|row| row.view == view);
+            if !begun {
+                return Ok(T::default());
+            }
+        }
+        Ok(read?)
+    }
+
     fn admin(&self, headers: &HeaderMap) -> Result<Arc<Key>, Refusal> {
         self.keys.admit(headers, Scope::Admin, None, false)
     }
@@ -72,10 +97,15 @@ impl Reading {
     }
 }
 
-type Outcome = Result<serde_json::Value, Refusal>;
+/// The body of an administrator's request.
+async fn body(body: Body, max: usize) -> Result<Bytes, Refusal> {
+    let read = tokio::time::timeout(BODY_IDLE_DURATION_MAX, axum::body::to_bytes(body, max));
+    read.await.map_err(|_| Refusal::SlowBody)?.map_err(|_| Refusal::TooLarge { what: "the body", max })
+}
 
-/// The native API's two shapes of answer.
-fn answer(outcome: Outcome) -> Response {
+/// The native API's two shapes of answer. An event is answered in its own text: a `Value` would round
+/// its numbers.
+fn answer(outcome: Result<impl Serialize, Refusal>) -> Response {
     match outcome {
         Ok(body) => (StatusCode::OK, axum::Json(body)).into_response(),
         Err(refusal) => refusal.as_problem(),

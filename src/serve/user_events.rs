@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::Reading;
-use crate::admit::{Refusal, Scope};
+use crate::admit::Refusal;
 use crate::views::{Ledger, ViewKind};
 
 /// Which view it shows, and whether without a key.
@@ -46,13 +46,11 @@ async fn row(
     headers: &HeaderMap,
 ) -> Result<String, Refusal> {
     let view = reading.view(&door.view)?;
-    let key = reading.keys.admit(headers, Scope::Read, Some(&view.view.stream), door.open)?;
-    if key.view_key.as_ref().is_some_and(|only| only != user) {
-        return Err(Refusal::Forbidden);
-    }
+    reading.keys.admit_row(headers, &view.view.stream, user, door.open)?;
     let ViewKind::Ledger(ledger) = &view.view.kind;
     let unknown = || Refusal::NotFound(format!("No data found for user: {user}"));
-    let balance = ledger.balance(&reading.store, user).await?.ok_or_else(unknown)?;
+    let read = ledger.balance(&reading.store, user).await;
+    let balance = reading.rows_of(&door.view, read).await?.ok_or_else(unknown)?;
     Ok(format!("[{}]", row_text(ledger, &balance.key, &balance.amount.to_string())))
 }
 

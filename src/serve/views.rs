@@ -49,14 +49,14 @@ async fn balance(
     headers: HeaderMap,
 ) -> Response {
     let found = async {
-        let view = reading.view(&name)?;
-        let shown = reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
-        if shown.view_key.as_ref().is_some_and(|only| *only != key) {
-            return Err(Refusal::Forbidden);
-        }
+        let view = reading.view_for(&headers, &name)?;
+        reading.keys.admit_row(&headers, &view.view.stream, &key, false)?;
         let ViewKind::Ledger(ledger) = &view.view.kind;
-        let balance = ledger.balance(&reading.store, &key).await?;
-        balance.ok_or_else(|| Refusal::NotFound(format!("view `{name}` has no row for `{key}`")))
+        let read = ledger.balance(&reading.store, &key).await;
+        reading
+            .rows_of(&name, read)
+            .await?
+            .ok_or_else(|| Refusal::NotFound(format!("view `{name}` has no row for `{key}`")))
     };
     match found.await {
         Ok(balance) => exact(row(&balance)),
@@ -78,16 +78,14 @@ async fn balances(
     headers: HeaderMap,
 ) -> Response {
     let found = async {
-        let view = reading.view(&name)?;
-        let shown = reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
-        if shown.view_key.is_some() {
-            return Err(Refusal::Forbidden);
-        }
+        let view = reading.view_for(&headers, &name)?;
+        reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
         let Query(page) =
             page.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
         let ViewKind::Ledger(ledger) = &view.view.kind;
         let limit = page.limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX);
-        Ok(ledger.balances(&reading.store, page.after.as_deref(), limit).await?)
+        let read = ledger.balances(&reading.store, page.after.as_deref(), limit).await;
+        reading.rows_of(&name, read).await
     };
     match found.await {
         Ok(rows) => {

@@ -21,11 +21,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use super::ServeError;
+use super::patience::Patient;
 use crate::admit::{Peer, Refusal, known_host};
 use crate::config::ListenAt;
 use crate::event::Stop;
 use crate::event::limits::{
-    CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, HEADERS_MAX, STOP_REQUESTS_DURATION_MAX,
+    ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, HEADERS_MAX,
+    STOP_REQUESTS_DURATION_MAX,
 };
 
 const BACKLOG: u32 = 4_096;
@@ -98,7 +100,7 @@ fn connections_max() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum {
         limit.current = limit.maximum;
-        if setrlimit(Resource::Nofile, limit.clone()).is_err() {
+        if setrlimit(Resource::Nofile, limit).is_err() {
             limit = getrlimit(Resource::Nofile);
         }
     }
@@ -125,7 +127,9 @@ impl Serving {
 pub fn serve(listeners: Vec<TcpListener>, routes: Router, hosts: Arc<[String]>, stop: &Stop) -> Serving {
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
-    let routes = routes.fallback(|| async { Refusal::NoRoute.as_problem() });
+    let routes = routes
+        .fallback(|| async { Refusal::NoRoute.as_problem() })
+        .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() });
     for listener in listeners {
         let acceptor = Acceptor {
             permits: Arc::clone(&permits),
@@ -196,8 +200,10 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_DURATION_MAX)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEADER_BYTES_MAX * 4)
-        .serve_connection(TokioIo::new(stream), service);
+        .max_header_size(HEADER_BYTES_MAX)
+        // A client that has said all it has to say may still want the answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(Patient::new(stream, ANSWER_IDLE_DURATION_MAX)), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // How a connection ends is its client's affair.
@@ -213,10 +219,40 @@ async fn answer(routes: &mut Router, hosts: &[String], peer: Peer, request: Requ
     if let Err(host) = known_host(request.headers(), request.version(), hosts) {
         return Refusal::UnknownHost(host).as_problem();
     }
+    if !is_utf8(request.uri().path()) {
+        return Refusal::Parameter { name: "path", reason: "is not valid UTF-8".to_owned() }.as_problem();
+    }
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
     match routes.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
+    }
+}
+
+/// Whether a path is text once its escapes are resolved, as every handler takes it to be.
+fn is_utf8(path: &str) -> bool {
+    let mut parts = path.split('%');
+    let mut bytes: Vec<u8> = parts.next().unwrap_or_default().into();
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.extend(byte);
+        bytes.extend_from_slice(&part.as_bytes()[if byte.is_some() { 2 } else { 0 }..]);
+    }
+    std::str::from_utf8(&bytes).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_text_or_not() {
+        for good in ["/", "/a%2Fb", "/%C3%A9", "/100%", "/%zz%2", "/é"] {
+            assert!(is_utf8(good), "{good}");
+        }
+        for bad in ["/%FF", "/%C3", "/%C3a%A9"] {
+            assert!(!is_utf8(bad), "{bad}");
+        }
     }
 }

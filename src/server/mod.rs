@@ -3,6 +3,7 @@
 
 mod checks;
 mod connections;
+mod patience;
 mod welcome;
 
 use std::collections::BTreeMap;
@@ -79,9 +80,9 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let signals = connections::stop_signals()?;
     let (listeners, addresses) = connections::bind(&settings.config.listen).await?;
     let node = Node::open(&settings, metrics).await?;
-    let routes = node.routes(&settings);
-    let first_key = node.keys.ensure_first(&settings.data.join("api-key")).await?;
     let accepting = Stop::default();
+    let routes = node.routes(&settings, &accepting);
+    let first_key = node.keys.ensure_first(&settings.data.join("api-key")).await?;
     let hosts: Arc<[String]> = settings.config.hosts.clone().into();
     let serving = connections::serve(listeners, routes, hosts, &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
@@ -187,7 +188,8 @@ impl Node {
         });
     }
 
-    fn routes(&self, settings: &Settings) -> Router {
+    /// `stopping` lets go of those who wait for events that may never come.
+    fn routes(&self, settings: &Settings, stopping: &Stop) -> Router {
         let intake = Arc::new(Intake {
             keys: self.keys.clone(),
             log: self.log.clone(),
@@ -197,7 +199,7 @@ impl Node {
                 .map(|(name, fields)| (name.clone(), Inlet::new(name, fields)))
                 .collect(),
             progress: self.progress.clone(),
-            recent: RecentIds::default(),
+            recent: RecentIds::new(self.store.clone()),
             trusted_proxies: settings.config.trusted_proxies.clone(),
         });
         let reading = Arc::new(Reading {
@@ -209,6 +211,7 @@ impl Node {
             views: self.views.clone(),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
+            stopping: stopping.clone(),
         });
         let door = settings.config.live_event.as_ref();
         let user_events =
@@ -229,18 +232,9 @@ impl Node {
     async fn close(self, drain: bool) {
         if drain {
             let end = self.log.end();
-            let streams: Vec<String> = self.streams.keys().cloned().collect();
-            let drained = async {
-                for stream in &streams {
-                    if !self.progress.reached(stream, end, STOP_VIEWS_DURATION_MAX).await {
-                        return false;
-                    }
-                }
-                true
-            };
-            match tokio::time::timeout(STOP_VIEWS_DURATION_MAX, drained).await {
-                Ok(true) => tracing::info!(end, "views have applied everything"),
-                _ => tracing::warn!(
+            match self.progress.drained(end, STOP_VIEWS_DURATION_MAX).await {
+                true => tracing::info!(end, "views have applied everything"),
+                false => tracing::warn!(
                     "views have not applied everything yet; they go on from where they are at the next start"
                 ),
             }

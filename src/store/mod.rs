@@ -210,6 +210,16 @@ impl Store {
         }))
     }
 
+    /// What an event with a client's id was like when it was first stored.
+    pub async fn first_hash(&self, id: EventId) -> Result<Option<BodyHash>, StoreError> {
+        let sql = "SELECT body_hash FROM millrace_seen WHERE identity = ? AND first_line = 0";
+        let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(id.as_bytes().to_vec())]).await?;
+        Ok(rows.into_iter().flatten().next().and_then(|cell| match cell {
+            Cell::Bytes(hash) => Some(BodyHash(hash.try_into().ok()?)),
+            _ => None,
+        }))
+    }
+
     /// Why views do not see an event, if they do not: the place of the first, and whether it was the same.
     pub async fn skipped(&self, log: LogId, position: u64) -> Result<Option<Skipped>, StoreError> {
         let sql = "SELECT first_position, same_body FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position = ?";

@@ -22,6 +22,8 @@ pub struct Event<'a> {
 pub struct Batch<'a> {
     pub events: Vec<Event<'a>>,
     pub span: Range<u64>,
+    /// Where a repair had to give events up, whichever stream they were of.
+    pub hole: Option<u64>,
 }
 
 /// Whose events a batch holds.
@@ -78,11 +80,14 @@ pub struct Read<'a> {
 impl Read<'_> {
     pub fn batch(&self, wanted: Wanted<'_>, limits: BatchLimits) -> Result<Batch<'_>, BatchError> {
         let mut events: Vec<Event<'_>> = Vec::new();
-        let (mut end, mut gated) = (self.from, false);
+        let (mut end, mut gated, mut hole) = (self.from, false, None);
         'records: for record in self.records.iter() {
             let record = record?;
             if record.position >= limits.until {
                 break;
+            }
+            if record.header.is_none() {
+                hole = hole.or(Some(record.position));
             }
             let Some(header) = record.header.as_ref().filter(|header| header.stream == wanted.stream) else {
                 end = record.end().min(limits.until);
@@ -113,7 +118,7 @@ impl Read<'_> {
         if gated {
             self.leave_out_repeats(&mut events, end)?;
         }
-        Ok(Batch { events, span: self.from..end })
+        Ok(Batch { events, span: self.from..end, hole })
     }
 
     fn leave_out_repeats(&self, events: &mut Vec<Event<'_>>, end: u64) -> Result<(), StoreError> {

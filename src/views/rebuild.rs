@@ -23,6 +23,14 @@ pub enum RebuildError {
         "the log begins at position {0}: what came before is no longer in it, so that the view cannot be made from it"
     )]
     HistoryGone(u64),
+    #[error(
+        "the log has a hole at position {0}, where a repair gave events up: the view cannot be made from what is left"
+    )]
+    HistoryLost(u64),
+    #[error(
+        "`millrace_opening` holds `{amount}`, which is no number, as what `{key}` had before view `{view}`; put the number there"
+    )]
+    Opening { view: String, key: String, amount: String },
     #[error("view `{0}` is fed by several logs, of which only one is here")]
     SeveralLogs(String),
     #[error("view `{0}` has ended")]
@@ -122,7 +130,17 @@ impl<'a> Fresh<'a> {
         mut self,
         mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
     ) -> Result<Report, RebuildError> {
+        // At the beginning too: a crash may have left a shadow.
         self.clear()?;
+        let outcome = self.fold_and_compare(mend);
+        self.clear()?;
+        outcome
+    }
+
+    fn fold_and_compare(
+        &mut self,
+        mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
+    ) -> Result<Report, RebuildError> {
         let table = self.shadow.table().as_ref().clone();
         self.runtime.block_on(self.store.begin_view(self.claim(0), Some(table), None))?;
         // Most of the way while the view goes on, the rest while it is held.
@@ -138,7 +156,6 @@ impl<'a> Fresh<'a> {
         self.fold_until(stored)?;
         let report = self.differences(stored, mend)?;
         drop(held);
-        self.clear()?;
         Ok(report)
     }
 
@@ -161,6 +178,9 @@ impl<'a> Fresh<'a> {
             let limits = BatchLimits { until, events_max: BATCH_EVENTS_MAX, bytes_max: BATCH_BYTES_MAX };
             let read = reader.records(self.at, BATCH_BYTES_MAX)?;
             let mut batch = read.batch(Wanted { view: name, stream: &self.view.view.stream }, limits)?;
+            if let Some(position) = batch.hole {
+                return Err(RebuildError::HistoryLost(position));
+            }
             let passed =
                 self.runtime.block_on(self.store.passed_positions(name, log, self.at, batch.span.end))?;
             batch.events.retain(|event| passed.binary_search(&event.position).is_err());
@@ -182,8 +202,8 @@ impl<'a> Fresh<'a> {
         let mut after: Option<String> = None;
         loop {
             let sides = [
-                self.runtime.block_on(self.ledger.balances(self.store, after.as_deref(), PAGE_ROWS))?,
-                self.runtime.block_on(self.shadow.balances(self.store, after.as_deref(), PAGE_ROWS))?,
+                self.rows(self.ledger, after.as_deref())?,
+                self.rows(&self.shadow, after.as_deref())?,
                 self.opening(after.as_deref())?,
             ];
             let Some(last) = page_end(&sides) else { break };
@@ -202,6 +222,14 @@ impl<'a> Fresh<'a> {
         Ok(report)
     }
 
+    /// A table that is not there has no rows.
+    fn rows(&self, ledger: &Ledger, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
+        match self.runtime.block_on(ledger.balances(self.store, after, PAGE_ROWS)) {
+            Err(StoreError::NoTable(_)) => Ok(Vec::new()),
+            read => Ok(read?),
+        }
+    }
+
     fn opening(&self, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
         let sql = format!(
             "SELECT row_key, amount FROM millrace_opening WHERE view = ? AND row_key > ? ORDER BY row_key LIMIT {PAGE_ROWS}"
@@ -210,10 +238,16 @@ impl<'a> Fresh<'a> {
             vec![Cell::Text(self.view.view.name.clone()), Cell::Text(after.unwrap_or_default().to_owned())];
         let rows = self.runtime.block_on(self.store.rows(sql, parameters))?;
         let balance = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
-            Ok([Cell::Text(key), Cell::Text(amount)]) => Some(Balance { key, amount: amount.parse().ok()? }),
-            _ => None,
+            Ok([Cell::Text(key), Cell::Text(amount)]) => match amount.parse() {
+                Ok(amount) => Ok(Balance { key, amount }),
+                Err(_) => Err(RebuildError::Opening { view: self.view.view.name.clone(), key, amount }),
+            },
+            other => {
+                Err(StoreError::Blocked(format!("`millrace_opening` holds {other:?}, which is no row of it"))
+                    .into())
+            }
         };
-        Ok(rows.into_iter().filter_map(balance).collect())
+        rows.into_iter().map(balance).collect()
     }
 }
 

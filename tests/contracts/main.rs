@@ -5,4 +5,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bad_input;
+mod life;
+mod limits;
 mod live_event;
+mod native;

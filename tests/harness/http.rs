@@ -92,6 +92,15 @@ impl Client {
         answer
     }
 
+    /// The head of a request with this client's headers; a body of `length` bytes is to follow.
+    pub fn head(&self, method: &str, path: &str, kind: &str, length: usize) -> String {
+        let headers: String =
+            self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        )
+    }
+
     pub fn connect(&self) -> std::io::Result<TcpStream> {
         let stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;

@@ -27,6 +27,8 @@ pub struct Start {
     pub environment: Vec<(String, String)>,
     /// Written as `.env` into the working directory.
     pub dotenv: Option<String>,
+    /// As many files as the process may have open.
+    pub files_max: Option<u32>,
 }
 
 pub struct TestApp {
@@ -74,11 +76,12 @@ impl TestApp {
     }
 
     fn spawn(&mut self) -> Result<(), String> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+        let mut command = program(self.start.files_max);
         command.current_dir(self.folder.path()).env_clear().arg("serve").args(["--log-format", "json"]);
         let named = self.start.arguments.iter().any(|argument| argument == "--listen");
+        let places = ["PORT", "API_PORT", "MILLRACE_LISTEN"];
         let ported = self.start.dotenv.is_some()
-            || self.start.environment.iter().any(|(name, _)| name.contains("PORT"));
+            || self.start.environment.iter().any(|(name, _)| places.contains(&name.as_str()));
         if !named && !ported {
             command.args(["--listen", "localhost:0"]);
         }
@@ -130,6 +133,23 @@ impl TestApp {
 
     pub fn log_text(&self) -> String {
         self.log.lock().unwrap().join("\n")
+    }
+
+    /// Where the log ends: what is refused does not move it.
+    pub fn log_end(&self) -> u64 {
+        self.stranger().get("/ready").json()["log"]["end"].as_u64().unwrap()
+    }
+
+    /// The state of one view, as `/ready` shows it.
+    pub fn view(&self, name: &str) -> Value {
+        self.stranger().get("/ready").json()["views"][name].clone()
+    }
+
+    /// A connection to the store, as another program would have one.
+    pub fn database(&self) -> rusqlite::Connection {
+        let connection = rusqlite::Connection::open(self.data().join("millrace.db")).unwrap();
+        connection.busy_timeout(PATIENCE).unwrap();
+        connection
     }
 
     pub fn data(&self) -> PathBuf {
@@ -192,6 +212,7 @@ impl TestApp {
             std::thread::sleep(Duration::from_millis(5));
         }
         drop(child.kill());
+        drop(child.wait());
         panic!("did not end:\n{}", self.log_text());
     }
 
@@ -243,6 +264,23 @@ impl Drop for TestApp {
         let code = self.stop();
         assert_eq!(code, Some(0), "a clean stop\n{}", self.log_text());
     }
+}
+
+fn program(files_max: Option<u32>) -> Command {
+    let binary = env!("CARGO_BIN_EXE_millrace");
+    match files_max {
+        None => Command::new(binary),
+        Some(files) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), binary]);
+            shell
+        }
+    }
+}
+
+/// A port that nobody uses just now, in either address family.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("localhost:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Waits for a condition, with a deadline.

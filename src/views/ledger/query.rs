@@ -12,18 +12,15 @@ pub struct Balance {
 }
 
 impl Ledger {
-    /// `None` where the key has no row, or the view no table yet.
+    /// `None` where the key has no row.
     pub async fn balance(&self, store: &Store, key: &str) -> Result<Option<Balance>, StoreError> {
         let [key_column, amount_column] = self.columns().map(quote);
         let sql = format!(
             "SELECT {key_column}, {amount_column} FROM {} WHERE {key_column} = ?",
             quote(&self.table.name)
         );
-        match store.rows(sql, vec![Cell::Text(key.to_owned())]).await {
-            Ok(rows) => rows.into_iter().next().map(|row| self.read(row)).transpose(),
-            Err(StoreError::NoTable(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let rows = store.rows(sql, vec![Cell::Text(key.to_owned())]).await?;
+        rows.into_iter().next().map(|row| self.read(row)).transpose()
     }
 
     /// Rows in the order of their keys, after one key.
@@ -42,11 +39,7 @@ impl Ledger {
         let sql = format!(
             "SELECT {key_column}, {amount_column} FROM {table} {condition} ORDER BY {key_column} LIMIT {limit}"
         );
-        match store.rows(sql, parameters).await {
-            Ok(rows) => rows.into_iter().map(|row| self.read(row)).collect(),
-            Err(StoreError::NoTable(_)) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        store.rows(sql, parameters).await?.into_iter().map(|row| self.read(row)).collect()
     }
 
     fn read(&self, row: Vec<Cell>) -> Result<Balance, StoreError> {

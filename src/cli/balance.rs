@@ -1,0 +1,96 @@
+//! `millrace balance`: one balance of a ledger, or all of them, with every digit.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::client::{Client, Server, escaped};
+use super::exit::{Failure, block_on};
+use super::output::{Columns, Output, Side, print};
+use crate::event::limits::LIST_ROWS_MAX;
+
+#[derive(Args)]
+pub struct Balance {
+    /// Whose balance; without it, all of them are listed
+    key: Option<String>,
+    /// Which ledger
+    #[arg(long, value_name = "VIEW", default_value = "revenue")]
+    view: String,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub fn run(command: Balance) -> ExitCode {
+    block_on(async {
+        let client = command.server.client()?;
+        let shown = match &command.key {
+            Some(key) => one(&client, &command, key).await,
+            None => all(&client, &command).await,
+        };
+        match shown {
+            Err(failure) => Err(client.with_names(failure).await),
+            Ok(()) => Ok(()),
+        }
+    })
+}
+
+/// A row as it was said: no float may see the balance.
+#[derive(Deserialize)]
+struct Row {
+    key: String,
+    balance: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    balances: Vec<Box<RawValue>>,
+}
+
+async fn one(client: &Client, command: &Balance, key: &str) -> Result<(), Failure> {
+    let path = format!("/v1/views/{}/balances/{}", escaped(&command.view), escaped(key));
+    let said: Box<RawValue> = client.get(&path).await?;
+    match command.json {
+        true => print(said.get()),
+        false => print(row(&said)?.balance.get()),
+    }
+}
+
+async fn all(client: &Client, command: &Balance) -> Result<(), Failure> {
+    let mut output = Output::stdout();
+    let mut columns = Columns::new([("KEY", Side::Left), ("BALANCE", Side::Right)]);
+    let view = escaped(&command.view);
+    let mut path = format!("/v1/views/{view}/balances?limit={LIST_ROWS_MAX}");
+    loop {
+        let page: Page = client.get(&path).await?;
+        let rows = page.balances.iter().map(|said| row(said)).collect::<Result<Vec<_>, _>>()?;
+        if command.json {
+            page.balances.iter().try_for_each(|said| output.line(said.get()))?;
+        } else {
+            let cells: Vec<[String; 2]> =
+                rows.iter().map(|row| [row.key.clone(), row.balance.get().to_owned()]).collect();
+            columns.page(&mut output, &cells)?;
+        }
+        output.flush()?;
+        match rows.last() {
+            Some(last) if rows.len() == LIST_ROWS_MAX => {
+                path =
+                    format!("/v1/views/{view}/balances?limit={LIST_ROWS_MAX}&after={}", escaped(&last.key));
+            }
+            _ if columns.is_empty() && !command.json => {
+                eprintln!("view `{}` has no rows yet", command.view);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn row(said: &RawValue) -> Result<Row, Failure> {
+    serde_json::from_str(said.get())
+        .map_err(|error| Failure::Failed(format!("the server answered a row that is none: {error}")))
+}

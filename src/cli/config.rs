@@ -1,0 +1,50 @@
+//! `millrace config`: the configuration that a server would start with, or what is wrong with it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::exit::{Failure, ended};
+use super::output::print;
+use crate::config::{Config, ConfigError, DEFAULT, Overrides, beside_or, outcome};
+
+#[derive(Args)]
+pub struct ConfigCommand {
+    /// Configuration, laid over the built-in one [default: millrace.toml, if it is there]
+    #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Only check it
+    #[arg(long)]
+    check: bool,
+    /// Print the built-in configuration with its comments: the reference, to copy from
+    #[arg(long, conflicts_with = "check")]
+    default: bool,
+}
+
+pub fn run(command: ConfigCommand) -> ExitCode {
+    ended(show(command))
+}
+
+fn show(command: ConfigCommand) -> Result<(), Failure> {
+    if command.default {
+        return print(DEFAULT);
+    }
+    let path = beside_or(command.config);
+    Config::load(path.as_deref(), &Overrides::default()).map_err(wrong)?;
+    let named = match &path {
+        Some(path) => format!("the built-in configuration with {} laid over it", path.display()),
+        None => "the built-in configuration".to_owned(),
+    };
+    match command.check {
+        true => {
+            eprintln!("{named} is sound");
+            Ok(())
+        }
+        false => print(&format!("# This is {named}.\n\n{}", outcome(path.as_deref()).map_err(wrong)?)),
+    }
+}
+
+fn wrong(error: ConfigError) -> Failure {
+    Failure::Failed(error.to_string())
+}

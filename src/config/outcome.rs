@@ -1,0 +1,111 @@
+//! The user's file laid over the built-in one, as one file again: for people, and to be loaded.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::file::DEFAULT;
+use super::{ConfigError, read};
+
+/// What `Config::load` makes of the same files, written out. They have to be sound.
+pub fn outcome(path: Option<&Path>) -> Result<String, ConfigError> {
+    let mut whole = parse(DEFAULT, Path::new("default.toml"))?;
+    if let Some(path) = path {
+        lay_over(&mut whole, parse(&read(path)?, path)?);
+    }
+    Ok(written(&whole))
+}
+
+fn parse(text: &str, path: &Path) -> Result<Table, ConfigError> {
+    text.parse().map_err(|error: toml::de::Error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        reason: error.message().replace('\n', " "),
+    })
+}
+
+/// One level deep, as `File::lay_over` does it: a named stream, view or door is replaced as a whole.
+fn lay_over(whole: &mut Table, other: Table) {
+    for (name, value) in other {
+        match (whole.get_mut(&name), value) {
+            (Some(Value::Table(here)), Value::Table(there)) => here.extend(there),
+            (_, value) => drop(whole.insert(name, value)),
+        }
+    }
+}
+
+/// Sections as people write them: one for each stream, view and door, and a line for each field.
+fn written(whole: &Table) -> String {
+    let (sections, single): (Vec<_>, Vec<_>) =
+        whole.iter().partition(|(_, value)| matches!(value, Value::Table(_)));
+    let mut text: String = single.iter().map(|(name, value)| format!("{} = {value}\n", key(name))).collect();
+    for (name, section) in sections {
+        let Value::Table(section) = section else { continue };
+        let named = section.values().all(Value::is_table) && !section.is_empty();
+        match named {
+            false => text.push_str(&format!("\n[{}]\n{}", key(name), lines(section))),
+            true => {
+                for (inner, section) in section {
+                    let section = section.as_table().map(lines).unwrap_or_default();
+                    text.push_str(&format!("\n[{}.{}]\n{section}", key(name), key(inner)));
+                }
+            }
+        }
+    }
+    text
+}
+
+fn lines(section: &Table) -> String {
+    let line = |(name, value): (&String, &Value)| match value {
+        Value::Table(fields) if name == "fields" => {
+            fields.iter().map(|(field, value)| format!("fields.{} = {value}\n", key(field))).collect()
+        }
+        value => format!("{} = {value}\n", key(name)),
+    };
+    let (fields, single): (Vec<_>, Vec<_>) = section.iter().partition(|(name, _)| *name == "fields");
+    single.into_iter().chain(fields).map(line).collect()
+}
+
+fn key(name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    match !name.is_empty() && name.bytes().all(bare) {
+        true => name.to_owned(),
+        false => Value::String(name.to_owned()).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Overrides};
+
+    #[test]
+    fn what_is_written_means_what_was_loaded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mine, whole) = (folder.path().join("mine.toml"), folder.path().join("whole.toml"));
+        let text = r#"
+            listen = ["localhost:3333"]
+            [gate]
+            window = "12h"
+            [stream.refunds]
+            key = "who is it"
+            fields."who is it" = { type = "text", required = true }
+            fields.cents = { type = "integer", required = true, min = 1 }
+            [view.refunds]
+            kind = "ledger"
+            from = "refunds"
+            amount = "-cents"
+            [view.revenue]
+            kind = "ledger"
+            from = "revenue"
+            table = "other"
+            amount = "+value"
+        "#;
+        for text in ["", text] {
+            std::fs::write(&mine, text).expect("written");
+            std::fs::write(&whole, outcome(Some(&mine)).expect("sound")).expect("written");
+            let load = |path: &Path| Config::load(Some(path), &Overrides::default()).expect("sound");
+            assert_eq!(format!("{:?}", load(&mine)), format!("{:?}", load(&whole)));
+            assert_eq!(outcome(Some(&whole)), outcome(Some(&mine)));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `millrace balance`.
+
+use std::process::{Command, Stdio};
+
+use crate::harness::TestApp;
+use crate::{failed, said, sell};
+
+#[test]
+fn every_digit_is_shown() {
+    let app = TestApp::start();
+    sell(&app, "user1", "999999999999999.9999");
+    sell(&app, "user2", "0.1");
+    sell(&app, "user2", "0.2");
+    app.settle();
+    assert_eq!(said(&app, &["balance", "user1"]), "999999999999999.9999\n");
+    assert_eq!(said(&app, &["balance", "user2"]), "0.3\n");
+    let json = said(&app, &["balance", "user1", "--json"]);
+    assert_eq!(json, "{\"key\":\"user1\",\"balance\":999999999999999.9999}\n");
+    let listed = said(&app, &["balance"]);
+    assert_eq!(
+        listed,
+        "KEY                 BALANCE\nuser1  999999999999999.9999\nuser2                   0.3\n"
+    );
+}
+
+#[test]
+fn a_list_goes_on_to_its_end_page_by_page() {
+    let app = TestApp::start();
+    let line =
+        |user: usize| format!("{{\"userId\":\"a b/{user:05}\",\"name\":\"add_revenue\",\"value\":1}}\n");
+    let body: String = (0..2_500).map(line).collect();
+    assert_eq!(app.client().post_lines("/v1/streams/revenue/events", &body).status, 200);
+    app.settle();
+    let lines = said(&app, &["balance", "--json"]);
+    let expected = |user: usize| format!("{{\"key\":\"a b/{user:05}\",\"balance\":1}}");
+    assert_eq!(lines.lines().collect::<Vec<_>>(), (0..2_500).map(expected).collect::<Vec<_>>());
+    assert_eq!(said(&app, &["balance"]).lines().count(), 2_501);
+    assert_eq!(said(&app, &["balance", "a b/00007"]), "1\n");
+}
+
+#[test]
+fn what_is_not_there_is_named_with_what_is() {
+    let app = TestApp::start();
+    assert!(failed(&app, 5, &["balance", "nobody"]).contains("no row for `nobody`"));
+    let line = failed(&app, 5, &["balance", "--view", "revenues"]);
+    assert!(line.contains("`revenues`; there is `revenue`"), "{line}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let app = TestApp::start();
+    sell(&app, "user1", "1");
+    app.settle();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    command.current_dir(app.folder.path()).env_clear().arg("balance");
+    command.args(["--url", &format!("http://{}", app.address)]).stdin(Stdio::null()).stdout(writer);
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}

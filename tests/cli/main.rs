@@ -1,0 +1,77 @@
+//! The commands, one file each, as somebody at a terminal uses them: the real binary against a real server.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod balance;
+mod config;
+mod dead;
+mod exit;
+mod keys;
+mod reconcile;
+mod repair;
+mod tail;
+
+use std::process::Output;
+use std::sync::Arc;
+
+use harness::{Start, TestApp};
+use rusqlite::Connection;
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// What a command printed, which has to have gone well.
+fn said(app: &TestApp, arguments: &[&str]) -> String {
+    let output = app.command(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+    stdout(&output)
+}
+
+/// The one line that a command failed with.
+fn failed(app: &TestApp, code: i32, arguments: &[&str]) -> String {
+    let output = app.command(arguments);
+    let line = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}{}", stdout(&output));
+    assert_eq!(line.lines().count(), 1, "{line}");
+    line
+}
+
+fn lines_of_json(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn sell(app: &TestApp, user: &str, value: &str) {
+    let body = format!(r#"{{"userId":"{user}","name":"add_revenue","value":{value}}}"#);
+    assert_eq!(app.client().post("/liveEvent", &body).status, 200);
+}
+
+fn database(app: &TestApp) -> Connection {
+    Connection::open(app.data().join("millrace.db")).unwrap()
+}
+
+/// A server whose ledger's table was there before it, with these rows.
+fn with_table(rows: &[(&str, &str)]) -> TestApp {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let store = Connection::open(folder.path().join("data/millrace.db")).unwrap();
+    store.execute("CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT)", []).unwrap();
+    for row in rows {
+        store.execute("INSERT INTO users_revenue VALUES (?1, ?2)", *row).unwrap();
+    }
+    drop(store);
+    TestApp::try_with(Start::default(), folder).unwrap_or_else(|log| panic!("did not start:\n{log}"))
+}
+
+/// Mends, or spoils, one row behind the server's back.
+fn set_row(app: &TestApp, user: &str, revenue: &str) {
+    let sql = "UPDATE users_revenue SET revenue = ?2 WHERE user_id = ?1";
+    assert_eq!(database(app).execute(sql, (user, revenue)).unwrap(), 1);
+}

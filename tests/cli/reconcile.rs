@@ -1,0 +1,58 @@
+//! `millrace reconcile` and `millrace rebuild`.
+
+use crate::harness::TestApp;
+use crate::{database, failed, said, sell, set_row, stderr, stdout, with_table};
+
+#[test]
+fn a_tampered_balance_is_found_and_mended_and_what_was_there_before_stays() {
+    let app = with_table(&[("old", "10.5"), ("untouched", "3")]);
+    sell(&app, "old", "1");
+    sell(&app, "user1", "100");
+    sell(&app, "user2", "0.0001");
+    app.settle();
+    assert_eq!(said(&app, &["reconcile", "revenue"]), "");
+
+    set_row(&app, "user1", "5");
+    database(&app).execute("DELETE FROM users_revenue WHERE user_id = 'user2'", []).unwrap();
+    let output = app.command(&["reconcile", "revenue"]);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    assert_eq!(
+        stdout(&output),
+        "KEY       HAS  SHOULD HAVE\nuser1       5          100\nuser2  no row       0.0001\n"
+    );
+    assert!(stderr(&output).contains("differs in 2 of 4 keys"), "{}", stderr(&output));
+    assert_eq!(said(&app, &["balance", "user1"]), "5\n", "reconcile changes nothing");
+
+    let mended = said(&app, &["rebuild", "revenue"]);
+    assert!(mended.starts_with("KEY       HAD  HAS NOW\nuser1       5      100\n"), "{mended}");
+    let balances = ["old", "untouched", "user1", "user2"].map(|user| said(&app, &["balance", user]));
+    assert_eq!(balances, ["11.5\n", "3\n", "100\n", "0.0001\n"]);
+    let report = said(&app, &["reconcile", "revenue", "--json"]);
+    assert!(report.contains("\"differenceCount\":0"), "{report}");
+    // The view was held meanwhile, and goes on.
+    sell(&app, "user1", "1");
+    app.settle();
+    assert_eq!(said(&app, &["balance", "user1"]), "101\n");
+}
+
+#[test]
+fn what_was_there_before_and_is_no_number_is_not_taken_for_nothing() {
+    let app = with_table(&[("bad", "abc")]);
+    sell(&app, "good", "1");
+    app.settle();
+    set_row(&app, "bad", "10");
+    for command in ["reconcile", "rebuild"] {
+        assert!(failed(&app, 1, &[command, "revenue"]).contains("`abc`"));
+    }
+    let sql = "UPDATE millrace_opening SET amount = '10' WHERE row_key = 'bad'";
+    database(&app).execute(sql, []).unwrap();
+    said(&app, &["rebuild", "revenue"]);
+    assert_eq!(said(&app, &["balance", "bad"]), "10\n");
+}
+
+#[test]
+fn an_unknown_view_is_named() {
+    let app = TestApp::start();
+    assert!(failed(&app, 5, &["reconcile", "sales"]).contains("there is `revenue`"));
+    assert!(failed(&app, 5, &["rebuild", "sales"]).contains("there is `revenue`"));
+}

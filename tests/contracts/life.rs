@@ -1,0 +1,361 @@
+//! A server's life as its operator sees it: the log, health and metrics, the end, and the troubles that
+//! a view can have with its table.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::harness::http::read_answer;
+use crate::harness::{TestApp, wait_for};
+
+const EVENTS: &str = "/v1/streams/revenue/events";
+
+fn event(user: &str, value: &str) -> String {
+    format!(r#"{{"userId":"{user}","name":"add_revenue","value":{value}}}"#)
+}
+
+/// A server over a store in which `sql` was carried out while none was running.
+fn prepared(sql: &str) -> TestApp {
+    let mut app = TestApp::start();
+    app.stop();
+    app.database().execute_batch(sql).unwrap();
+    app.restart();
+    app
+}
+
+fn terminate(app: &TestApp) {
+    Command::new("kill").args(["-TERM", &app.pid().to_string()]).status().unwrap();
+}
+
+fn send(app: &TestApp, body: &str) {
+    let answer = app.client().post("/liveEvent", body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn a_life_is_told_in_the_log_a_line_a_step() {
+    let mut app = TestApp::start();
+    send(&app, &event("somebody", "1.2345"));
+    app.client().post("/liveEvent", "{}");
+    app.settle();
+    assert_eq!(app.stop(), Some(0));
+    let log = app.log_text();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let messages: Vec<&str> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    let steps = [
+        "millrace starts",
+        "data folder made",
+        "log is open",
+        "store is open",
+        "view runs",
+        "listening",
+        "stopping: no new connections, requests under way are finished",
+        "views have applied everything",
+        "millrace has stopped",
+    ];
+    assert_eq!(messages, steps);
+    assert!(lines.iter().all(|line| line["level"] == "INFO" && line["timestamp"].is_string()));
+    assert!(!log.contains("somebody") && !log.contains("1.2345"), "a payload in the log");
+    app.restart();
+    let opened = app.log_line("log is open").unwrap();
+    assert_eq!(
+        (&opened["events"], &opened["new"], &opened["clean"]),
+        (&json!(1), &json!(false), &json!(true))
+    );
+    app.restart();
+    assert_eq!(app.log_line("log is open").unwrap()["clean"], false, "it was killed");
+}
+
+#[test]
+fn a_request_under_way_is_answered_before_the_end() {
+    let mut app = TestApp::start();
+    let body = event("u", "1");
+    let mut stream = app.client().connect().unwrap();
+    stream
+        .write_all(app.client().head("POST", "/liveEvent", "application/json", body.len()).as_bytes())
+        .unwrap();
+    stream.write_all(&body.as_bytes()[..10]).unwrap();
+    // An answer on a connection that came later says that this one has been accepted as well.
+    assert_eq!(app.stranger().get("/health").status, 200);
+    terminate(&app);
+    wait_for("the order to be heard", || app.log_text().contains("stopping:"));
+    wait_for("no new connections", || app.stranger().try_request("GET", "/health", None).is_err());
+    stream.write_all(&body.as_bytes()[10..]).unwrap();
+    let answer = read_answer(&mut stream).unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert_eq!(app.ended(), Some(0));
+    app.restart();
+    assert_eq!(app.balance("u").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_stop_under_load_loses_nothing_that_was_acknowledged() {
+    let mut app = TestApp::start();
+    let sender = |number: usize| {
+        let (client, body) = (app.client(), event(&format!("u{number}"), "1"));
+        move || {
+            let mut sent = 0_u64;
+            while let Ok(answer) =
+                client.try_request("POST", "/liveEvent", Some(("application/json", body.as_bytes())))
+            {
+                assert!([200, 503].contains(&answer.status), "{}", answer.text());
+                sent += u64::from(answer.status == 200);
+            }
+            sent
+        }
+    };
+    let threads: Vec<_> = (0..4).map(|number| std::thread::spawn(sender(number))).collect();
+    wait_for("a few hundred events", || app.log_end() > 200);
+    assert_eq!(app.stop(), Some(0));
+    let sent: Vec<u64> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    app.restart();
+    // A clean end answers what it takes: nothing is stored that was not acknowledged.
+    assert_eq!(app.log_end(), sent.iter().sum::<u64>());
+    for (number, sent) in sent.iter().enumerate() {
+        assert_eq!(app.balance(&format!("u{number}")).unwrap_or("0".to_owned()), sent.to_string());
+    }
+}
+
+/// Prometheus text: every line a comment, or a name with labels and a number.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let sample = |line: &str| {
+        let (name, number) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
+        let bare = name.split('{').next().unwrap();
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        assert!(!bare.is_empty() && bare.chars().all(valid), "{line}");
+        assert!(name.contains('{') == name.ends_with('}'), "{line}");
+        (name.to_owned(), number.parse().unwrap_or_else(|_| panic!("no number: {line}")))
+    };
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(sample).collect()
+}
+
+#[test]
+fn health_readiness_and_metrics_tell_what_happens() {
+    let app = TestApp::start();
+    assert_eq!(app.stranger().get("/health").json(), json!({ "status": "OK" }));
+    // Before the first event there is nothing, and that is no trouble.
+    assert_eq!(app.client().get("/v1/views/revenue/balances").json(), json!({ "balances": [] }));
+    let compared = app.client().post("/v1/views/revenue/reconcile", "").json();
+    assert_eq!((&compared["keys"], &compared["differenceCount"]), (&json!(0), &json!(0)));
+    let ready = app.stranger().get("/ready");
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("ready")));
+    assert_eq!(app.stranger().get("/metrics").status, 401);
+    let read = || {
+        let answer = app.client().get("/metrics");
+        assert!(answer.header("content-type").unwrap().starts_with("text/plain"));
+        samples(&answer.text())
+    };
+    let before = read();
+    send(&app, &event("u", "1"));
+    app.client().post_lines(EVENTS, &(event("u", "1") + "\n").repeat(5));
+    app.client().post("/liveEvent", "{}");
+    app.stranger().post("/liveEvent", "{}");
+    for _ in 0..2 {
+        app.client().post(EVENTS, r#"{"id":"1","userId":"u","name":"add_revenue","value":1}"#);
+    }
+    app.settle();
+    let after = read();
+    for (name, moved) in [
+        (r#"millrace_accepted_total{stream="revenue"}"#, 8.0),
+        (r#"millrace_refused_total{code="invalid-event"}"#, 1.0),
+        ("millrace_repeats_total", 1.0),
+        ("millrace_log_end", 8.0),
+    ] {
+        let was = before.get(name).copied().unwrap_or(0.0);
+        assert_eq!(after.get(name).map(|value| value - was), Some(moved), "{name} in {after:?}");
+    }
+    assert!(after[r#"millrace_refused_total{code="unauthorized"}"#] >= 2.0);
+    assert_eq!(after[r#"millrace_view_lag{view="revenue"}"#], 0.0);
+    assert_eq!(after[r#"millrace_view_paused{view="revenue"}"#], 0.0);
+    assert_eq!(after["millrace_dead_letters_open"], 0.0);
+    assert!(after["millrace_log_bytes"] > before["millrace_log_bytes"]);
+}
+
+#[test]
+fn a_ledger_of_ones_own_is_a_few_lines_of_configuration() {
+    let app = TestApp::configured(
+        r#"
+        [stream.refunds]
+        key = "customer"
+        fields.customer = { type = "text", required = true }
+        fields.cents = { type = "integer", required = true, min = 1, max = 9000000000000000000 }
+        fields.why = { type = "text", max = 10 }
+
+        [view.refunds]
+        kind = "ledger"
+        from = "refunds"
+        table = "refunds \"by\" customer"
+        key_column = "who"
+        amount_column = "sum; --"
+        amount = "-cents"
+        "#,
+    );
+    let client = app.client();
+    let path = "/v1/streams/refunds/events?wait=applied";
+    for (body, status) in [
+        (r#"{"customer":"c","cents":250}"#, 200),
+        (r#"{"customer":"c","cents":9000000000000000000,"why":"all of it"}"#, 200),
+        (r#"{"customer":"c","cents":0}"#, 400),
+        (r#"{"customer":"c","cents":1.5}"#, 400),
+        (r#"{"customer":"c","cents":9000000000000000001}"#, 400),
+        (r#"{"customer":"c","cents":99999999999999999999}"#, 400),
+        (r#"{"customer":"c","cents":1,"why":"01234567890"}"#, 400),
+    ] {
+        let answer = client.post(path, body);
+        assert_eq!(answer.status, status, "{body}: {}", answer.text());
+    }
+    assert_eq!(
+        client.get("/v1/views/refunds/balances").text(),
+        r#"{"balances":[{"key":"c","balance":-9000000000000000250}]}"#
+    );
+    // The two streams do not meet.
+    send(&app, &event("c", "1"));
+    assert_eq!(app.balance("c").as_deref(), Some("1"));
+    let names: Vec<String> = client.get("/v1/views").json()["views"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|view| view["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["refunds", "revenue"]);
+}
+
+#[test]
+fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other() {
+    let app = prepared(
+        "CREATE TABLE users_revenue (user_id VARCHAR(255) PRIMARY KEY, revenue TEXT NOT NULL);
+         INSERT INTO users_revenue VALUES ('poisoned', 'abc')",
+    );
+    let users = ["a", "poisoned", "b", "c", "poisoned", "a"];
+    let body: Vec<String> = users.iter().map(|user| event(user, "999999999999999.9999")).collect();
+    let answer = app.client().post(EVENTS, &format!("[{}]", body.join(",")));
+    let ids = answer.json()["eventIds"].clone();
+    for (user, balance) in [("a", "1999999999999999.9998"), ("b", "999999999999999.9999")] {
+        assert_eq!(app.balance(user).as_deref(), Some(balance));
+    }
+    let letters = app.client().get("/v1/dead-letters?status=open");
+    assert!(
+        letters.text().contains(r#""value":999999999999999.9999"#),
+        "to the last digit: {}",
+        letters.text()
+    );
+    let letters = letters.json()["deadLetters"].as_array().unwrap().clone();
+    assert_eq!(letters.len(), 2);
+    for letter in &letters {
+        assert_eq!((&letter["view"], &letter["stream"]), (&json!("revenue"), &json!("revenue")));
+        assert!(letter["reason"].as_str().unwrap().contains("`abc` is not a number"), "{letter}");
+        assert!([&ids[1], &ids[4]].contains(&&letter["eventId"]), "{letter}");
+    }
+    let receipt = app.client().get(&format!("/v1/events/{}", ids[1].as_str().unwrap())).json();
+    assert_eq!(receipt["views"]["revenue"]["state"], "dead-letter");
+    // A person mends the row, and has both sent again: one as it is, one corrected.
+    app.database()
+        .execute("UPDATE users_revenue SET revenue = '0.5' WHERE user_id = 'poisoned'", [])
+        .unwrap();
+    for (letter, body) in letters.iter().zip(["", &event("poisoned", "2")]) {
+        let path = format!("/v1/dead-letters/{}/retry", letter["id"].as_str().unwrap());
+        let answer = app.client().post(&path, body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(app.balance("poisoned").as_deref(), Some("1000000000000002.4999"));
+    let open = app.client().get("/v1/dead-letters?status=open").json();
+    assert_eq!(open, json!({ "deadLetters": [] }));
+}
+
+#[test]
+fn a_table_that_is_gone_pauses_its_view_until_it_is_back() {
+    let app = TestApp::start();
+    send(&app, &event("u", "1"));
+    app.settle();
+    app.database().execute_batch("ALTER TABLE users_revenue RENAME TO elsewhere").unwrap();
+    send(&app, &event("u", "2"));
+    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    assert_eq!(app.view("revenue")["paused"], "table `users_revenue` does not exist");
+    let line = app.log_line("view stands still").unwrap();
+    assert_eq!((&line["level"], &line["view"]), (&json!("ERROR"), &json!("revenue")));
+    let metrics = samples(&app.client().get("/metrics").text());
+    assert_eq!(metrics[r#"millrace_view_paused{view="revenue"}"#], 1.0);
+    // Events are taken all the same.
+    assert_eq!(app.stranger().get("/ready").status, 200);
+    send(&app, &event("u", "4"));
+    // A row that is there, but cannot be read now, is not said to be unknown.
+    let answer = app.client().get("/userEvents/u");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some());
+    app.database().execute_batch("ALTER TABLE elsewhere RENAME TO users_revenue").unwrap();
+    assert_eq!(app.balance("u").as_deref(), Some("7"));
+    assert_eq!(app.view("revenue")["paused"], Value::Null);
+}
+
+#[test]
+fn a_column_that_would_round_pauses_the_view_and_names_the_sql_that_mends_it() {
+    let app = prepared(
+        "CREATE TABLE users_revenue (user_id VARCHAR(255) PRIMARY KEY, revenue INTEGER NOT NULL);
+         INSERT INTO users_revenue VALUES ('u', 40)",
+    );
+    send(&app, &event("u", "1.5"));
+    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
+    assert!(reason.contains("column `revenue` of type INTEGER"), "{reason}");
+    let kept: i64 =
+        app.database().query_row("SELECT revenue FROM users_revenue", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 40);
+    // What it names does mend it.
+    let sql = &reason[reason.find("ALTER TABLE").unwrap()..];
+    app.database().execute_batch(sql).unwrap();
+    assert_eq!(app.balance("u").as_deref(), Some("41.5"));
+}
+
+#[test]
+fn a_key_column_that_would_merge_users_pauses_the_view() {
+    let app = prepared(
+        "CREATE TABLE users_revenue (user_id VARCHAR(255) COLLATE NOCASE PRIMARY KEY, revenue TEXT NOT NULL)",
+    );
+    send(&app, &event("a", "1"));
+    send(&app, &event("A", "2"));
+    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
+    assert!(reason.contains("compares byte for byte"), "{reason}");
+    app.database().execute_batch("DROP TABLE users_revenue; CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT NOT NULL)").unwrap();
+    assert_eq!(app.balance("a").as_deref(), Some("1"));
+    assert_eq!(app.balance("A").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_view_that_stands_still_does_not_hold_up_the_end() {
+    let mut app = prepared("CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue INTEGER NOT NULL)");
+    send(&app, &event("u", "1"));
+    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    let begun = std::time::Instant::now();
+    assert_eq!(app.stop(), Some(0));
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    assert!(app.log_text().contains("views have not applied everything yet"));
+    app.database().execute_batch("DROP TABLE users_revenue").unwrap();
+    app.restart();
+    assert_eq!(app.balance("u").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_store_that_another_program_holds_is_waited_for() {
+    let app = TestApp::start();
+    send(&app, &event("u", "1"));
+    app.settle();
+    let other = app.database();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let released = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("the view to wait", || app.view("revenue")["waiting"].is_string());
+            released.store(true, Ordering::SeqCst);
+        });
+        send(&app, &event("u", "2"));
+        // Reads go on meanwhile.
+        assert_eq!(app.client().get("/userEvents/u").text(), r#"[{"user_id":"u","revenue":1}]"#);
+        wait_for("it to be said", || released.load(Ordering::SeqCst));
+        other.execute_batch("ROLLBACK").unwrap();
+    });
+    assert_eq!(app.balance("u").as_deref(), Some("3"));
+}

@@ -1,0 +1,432 @@
+//! The native API: objects, arrays, lines, and the ids by which a repeat is recognised.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::harness::http::read_answer;
+use crate::harness::{Answer, Client, TestApp, wait_for};
+
+const EVENTS: &str = "/v1/streams/revenue/events";
+const APPLIED: &str = "/v1/streams/revenue/events?wait=applied";
+
+fn event(user: &str, value: u32) -> String {
+    format!(r#"{{"userId":"{user}","name":"add_revenue","value":{value}}}"#)
+}
+
+fn identified(id: &str, user: &str, value: u32) -> String {
+    format!(r#"{{"id":"{id}","userId":"{user}","name":"add_revenue","value":{value}}}"#)
+}
+
+fn lines(user: &str, count: usize) -> String {
+    (0..count).map(|_| event(user, 1) + "\n").collect()
+}
+
+fn taken(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+/// A refusal in problem details, with its stable code; the body.
+fn problem(answer: &Answer, status: u16, code: &str) -> Value {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    let body = answer.json();
+    assert_eq!(body["type"], format!("urn:millrace:problem:{code}"), "{body}");
+    assert_eq!(body["status"], status);
+    assert!(body["title"].is_string() && body["detail"].is_string(), "{body}");
+    body
+}
+
+#[test]
+fn an_object_an_array_and_lines_are_taken() {
+    let app = TestApp::start();
+    let client = app.client();
+    let one = taken(&client.post(APPLIED, &event("u", 1)));
+    assert_eq!((&one["accepted"], &one["applied"]), (&json!(1), &json!(true)));
+    // Applied means visible, without any waiting.
+    assert_eq!(client.get("/userEvents/u").text(), r#"[{"user_id":"u","revenue":1}]"#);
+    let many = taken(&client.post(APPLIED, &format!(" [{}, {}]", event("u", 2), event("u", 3))));
+    assert_eq!(many["accepted"], 2);
+    assert_eq!(many["eventIds"].as_array().unwrap().len(), 2);
+    assert_eq!(client.get("/userEvents/u").text(), r#"[{"user_id":"u","revenue":6}]"#);
+    let some = taken(&client.post_lines(APPLIED, &lines("u", 4)));
+    assert_eq!(
+        some,
+        json!({ "accepted": 4, "refused": 0, "lines": 4, "applied": true }),
+        "without any refused, none is listed"
+    );
+    assert_eq!(client.get("/v1/views/revenue/balances/u").json(), json!({ "key": "u", "balance": 10 }));
+    let none = taken(&client.post(EVENTS, "[]"));
+    assert_eq!(none, json!({ "accepted": 0, "eventIds": [] }));
+}
+
+#[test]
+fn an_array_is_all_or_nothing_and_refusals_are_listed_by_index() {
+    let app = TestApp::start();
+    let bad = format!("[{},{{}},{},7]", event("u", 1), r#"{"userId":"u","name":"add_revenue","value":"x"}"#);
+    let body = problem(&app.client().post(EVENTS, &bad), 400, "invalid-event");
+    assert_eq!(body["errorCount"], 3);
+    assert_eq!(
+        body["errors"],
+        json!([
+            { "index": 1, "field": "name", "reason": "is missing" },
+            { "index": 2, "field": "value", "reason": "expected a number, got text" },
+            { "index": 3, "field": "", "reason": "expected a JSON object, got a number" },
+        ])
+    );
+    let all_bad = format!("[{}]", vec!["{}"; 1_500].join(","));
+    let body = problem(&app.client().post(EVENTS, &all_bad), 400, "invalid-event");
+    assert_eq!((body["errors"].as_array().unwrap().len(), &body["errorCount"]), (1_000, &json!(1_500)));
+    let one = problem(&app.client().post(EVENTS, "{}"), 400, "invalid-event");
+    assert_eq!(one["errors"], json!([{ "index": 0, "field": "name", "reason": "is missing" }]));
+    assert_eq!(app.log_end(), 0);
+}
+
+#[test]
+fn an_array_has_its_bounds() {
+    let app = TestApp::start();
+    let array = |count: usize| format!("[{}]", vec![event("u", 1); count].join(","));
+    let full = taken(&app.client().post(EVENTS, &array(10_000)));
+    assert_eq!(full["accepted"], 10_000);
+    problem(&app.client().post(EVENTS, &array(10_001)), 413, "too-large");
+    let large = format!("[{}{}]", event("u", 1), " ".repeat(16 * 1024 * 1024));
+    problem(&app.client().post(EVENTS, &large), 413, "too-large");
+    let event_too_large =
+        format!(r#"{{"userId":"u","name":"add_revenue","value":1,"note":"{}"}}"#, "x".repeat(1024 * 1024));
+    problem(&app.client().post(EVENTS, &event_too_large), 413, "too-large");
+    let body = problem(&app.client().post(EVENTS, &format!("[{event_too_large}]")), 400, "invalid-event");
+    assert_eq!(body["errors"][0]["reason"], "is larger than 1048576 bytes");
+    assert_eq!(app.log_end(), 10_000);
+    assert_eq!(app.balance("u").as_deref(), Some("10000"));
+}
+
+#[test]
+fn lines_may_be_any_number_and_end_as_they_like() {
+    let app = TestApp::start();
+    for (index, count) in [1, 999, 1_000, 1_001, 2_000, 3_500].into_iter().enumerate() {
+        let user = format!("u{index}");
+        let body = lines(&user, count);
+        let answer = taken(&app.client().post_lines(EVENTS, &body));
+        assert_eq!((&answer["accepted"], &answer["lines"]), (&json!(count), &json!(count)));
+        let answer = taken(&app.client().post_lines(EVENTS, body.trim_end()));
+        assert_eq!((&answer["accepted"], &answer["lines"]), (&json!(count), &json!(count)));
+        assert_eq!(app.balance(&user), Some((count * 2).to_string()));
+    }
+    let odd = format!("\n\r\n{}\r\n  \n{}\n\n{}", event("odd", 1), event("odd", 2), event("odd", 4));
+    let answer = taken(&app.client().post_lines(EVENTS, &odd));
+    assert_eq!((&answer["accepted"], &answer["lines"]), (&json!(3), &json!(7)));
+    assert_eq!(app.balance("odd").as_deref(), Some("7"));
+    for nothing in ["", "\n", "\r\n\n"] {
+        let answer = taken(&app.client().post_lines(EVENTS, nothing));
+        assert_eq!((&answer["accepted"], &answer["refused"]), (&json!(0), &json!(0)));
+    }
+}
+
+#[test]
+fn lines_stop_at_the_first_bad_chunk_and_say_how_many_are_durable() {
+    let app = TestApp::start();
+    let cases = [
+        (0, "{}", 400, "invalid-event"),
+        (999, "nonsense", 400, "invalid-event"),
+        (1_000, "{\"userId\":\"u\"}", 400, "invalid-event"),
+        (2_345, "[]", 400, "invalid-event"),
+    ];
+    let mut durable = 0;
+    for (before, bad, status, code) in cases {
+        let body = format!("{}{bad}\n{}", lines("u", before), lines("u", 10));
+        let body = problem(&app.client().post_lines(EVENTS, &body), status, code);
+        let whole_chunks = before / 1_000 * 1_000;
+        assert_eq!(body["durableLines"], whole_chunks, "{body}");
+        assert_eq!(body["errors"][0]["line"], before + 1, "{body}");
+        durable += whole_chunks as u64;
+        assert_eq!(app.log_end(), durable);
+    }
+    // Whatever the reason is, the client has to learn from where to go on.
+    let long = format!("{}{}\n", lines("u", 1_500), "x".repeat(1024 * 1024 + 10));
+    let body = problem(&app.client().post_lines(EVENTS, &long), 413, "too-large");
+    assert_eq!(body["durableLines"], 1_000, "{body}");
+    assert_eq!(app.log_end(), durable + 1_000);
+}
+
+#[test]
+fn partial_keeps_the_good_lines_and_lists_the_bad_ones() {
+    let app = TestApp::start();
+    let mut all: Vec<String> = vec![event("u", 1); 2_500];
+    for bad in [0, 999, 1_000, 2_499] {
+        all[bad] = "{}".to_owned();
+    }
+    all[5] = "{\"userId\":\"\u{0}\"}".to_owned();
+    let path = format!("{EVENTS}?partial=true&wait=applied");
+    let answer = taken(&app.client().post_lines(&path, &all.join("\n")));
+    assert_eq!(
+        (&answer["accepted"], &answer["refused"], &answer["lines"]),
+        (&json!(2_495), &json!(5), &json!(2_500))
+    );
+    let bad: Vec<u64> =
+        answer["errors"].as_array().unwrap().iter().map(|error| error["line"].as_u64().unwrap()).collect();
+    assert_eq!(bad, [1, 6, 1_000, 1_001, 2_500]);
+    assert_eq!(app.balance("u").as_deref(), Some("2495"));
+}
+
+#[test]
+fn a_body_may_come_in_pieces_of_any_size() {
+    let app = TestApp::start();
+    let body = lines("é", 1_200);
+    for size in [1, 7, 4_099] {
+        let mut stream = app.client().connect().unwrap();
+        let head = app.client().head("POST", APPLIED, "application/x-ndjson", 0);
+        stream.write_all(head.replace("Content-Length: 0", "Transfer-Encoding: chunked").as_bytes()).unwrap();
+        let mut wire = Vec::new();
+        for piece in body.as_bytes().chunks(size) {
+            wire.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            wire.extend_from_slice(piece);
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire.extend_from_slice(b"0\r\n\r\n");
+        wire.chunks(997).for_each(|bytes| stream.write_all(bytes).unwrap());
+        assert_eq!(taken(&read_answer(&mut stream).unwrap())["accepted"], 1_200, "pieces of {size}");
+    }
+    assert_eq!(app.balance("%C3%A9").as_deref(), Some("3600"));
+}
+
+#[test]
+fn one_id_is_one_event_with_one_event_id() {
+    let mut app = TestApp::start();
+    let body = identified("sale-1", "u", 5);
+    let first = taken(&app.client().post(EVENTS, &body))["eventId"].clone();
+    assert_eq!(taken(&app.client().post(EVENTS, &body))["eventId"], first);
+    let array = format!("[{body},{}]", identified("sale-2", "u", 5));
+    assert_eq!(taken(&app.client().post(EVENTS, &array))["eventIds"][0], first);
+    taken(&app.client().post_lines(EVENTS, &format!("{body}\n{body}\n")));
+    assert_eq!(app.balance("u").as_deref(), Some("10"));
+    app.kill();
+    app.restart();
+    assert_eq!(taken(&app.client().post(EVENTS, &body))["eventId"], first);
+    app.stop();
+    app.restart();
+    assert_eq!(taken(&app.client().post(EVENTS, &body))["eventId"], first);
+    assert_eq!(app.balance("u").as_deref(), Some("10"));
+
+    let receipt = app.client().get(&format!("/v1/events/{}", first.as_str().unwrap())).json();
+    assert_eq!((&receipt["id"], &receipt["position"]), (&first, &json!(0)));
+    assert_eq!(receipt["views"], json!({ "revenue": { "state": "applied" } }));
+}
+
+#[test]
+fn an_idempotency_key_stands_for_the_whole_request() {
+    let app = TestApp::start();
+    let keyed = app.client().with_header("Idempotency-Key", "request-1");
+    let one = taken(&keyed.post(EVENTS, &event("one", 1)))["eventId"].clone();
+    assert_eq!(taken(&keyed.post(EVENTS, &event("one", 1)))["eventId"], one);
+
+    let keyed = app.client().with_header("Idempotency-Key", "request-2");
+    // Two events that are alike are two events of one request.
+    let array = format!("[{},{}]", event("many", 1), event("many", 1));
+    let many = taken(&keyed.post(EVENTS, &array))["eventIds"].clone();
+    assert!(many[0] != many[1]);
+    assert_eq!(taken(&keyed.post(EVENTS, &array))["eventIds"], many);
+
+    let keyed = app.client().with_header("Idempotency-Key", "request-3");
+    for _ in 0..3 {
+        taken(&keyed.post_lines(EVENTS, &lines("lines", 1_500)));
+    }
+    // A key of one kind is not an id of the other.
+    taken(&app.client().post(EVENTS, &identified("request-1#0", "other", 1)));
+    taken(&app.client().post(EVENTS, &identified("request-1", "other", 1)));
+    for (user, balance) in [("one", "1"), ("many", "2"), ("lines", "1500"), ("other", "2")] {
+        assert_eq!(app.balance(user).as_deref(), Some(balance), "{user}");
+    }
+    for key in ["", &"k".repeat(201)] {
+        let answer = app.client().with_header("Idempotency-Key", key).post(EVENTS, &event("u", 1));
+        problem(&answer, 400, "invalid-parameter");
+    }
+}
+
+#[test]
+fn one_id_from_many_clients_at_once_counts_once() {
+    let app = TestApp::start();
+    let send = |client: Client| {
+        move || {
+            let ids = (0..40).map(|index| {
+                let body = identified(&format!("id-{}", index % 10), "u", 1);
+                taken(&client.post(EVENTS, &body))["eventId"].as_str().unwrap().to_owned()
+            });
+            ids.collect::<BTreeSet<String>>()
+        }
+    };
+    let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(send(app.client()))).collect();
+    let ids: BTreeSet<String> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(ids.len(), 10);
+    assert_eq!(app.balance("u").as_deref(), Some("10"));
+}
+
+#[test]
+fn what_is_sent_again_until_it_is_acknowledged_counts_once_though_the_server_is_killed() {
+    let mut app = TestApp::start();
+    for round in 0..4 {
+        let client = app.client();
+        let sender = std::thread::spawn(move || {
+            for index in 0..500 {
+                let body = identified(&format!("{round}-{index}"), "u", 1);
+                if client.try_request("POST", EVENTS, Some(("application/json", body.as_bytes()))).is_err() {
+                    return;
+                }
+            }
+        });
+        let begun = app.log_end();
+        wait_for("some events", || app.log_end() > begun + 20);
+        app.kill();
+        sender.join().unwrap();
+        app.restart();
+        let all: String =
+            (0..500).map(|index| identified(&format!("{round}-{index}"), "u", 1) + "\n").collect();
+        taken(&app.client().post_lines(EVENTS, &all));
+    }
+    assert_eq!(app.balance("u").as_deref(), Some("2000"));
+}
+
+#[test]
+fn an_id_used_for_another_event_is_a_conflict_or_a_dead_letter_and_never_applied() {
+    let mut app = TestApp::start();
+    taken(&app.client().post(EVENTS, &identified("x", "u", 1)));
+    problem(&app.client().post(EVENTS, &identified("x", "u", 1_000)), 409, "conflict");
+    app.restart();
+    // The door has forgotten by now; the gate has not.
+    let other = taken(&app.client().post(EVENTS, &identified("x", "u", 1_000)));
+    assert_eq!(app.balance("u").as_deref(), Some("1"));
+    let letters = app.client().get("/v1/dead-letters?status=open").json();
+    let letters = letters["deadLetters"].as_array().unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0]["view"], "gate");
+    assert_eq!(letters[0]["reason"], "the same id was used before for another event");
+    assert_eq!(letters[0]["event"]["value"], 1_000);
+    assert_eq!(letters[0]["eventId"].as_str().unwrap().len(), 36);
+    assert_eq!(other["accepted"], 1);
+    // Whoever used it first is still right, though the misuse was the last that the door heard of.
+    let again = taken(&app.client().post(EVENTS, &identified("x", "u", 1)));
+    assert_eq!(again["eventId"], other["eventId"]);
+    problem(&app.client().post(EVENTS, &identified("x", "u", 1_000)), 409, "conflict");
+    assert_eq!(app.balance("u").as_deref(), Some("1"));
+    // Within one request as well.
+    let both = format!("[{},{}]", identified("y", "v", 1), identified("y", "v", 1_000));
+    problem(&app.client().post(EVENTS, &both), 409, "conflict");
+    assert_eq!(app.balance("v"), None);
+}
+
+#[test]
+fn ids_are_told_apart_by_stream_and_by_the_keys_owner() {
+    let config = r#"
+        [stream.refunds]
+        key = "userId"
+        fields.userId = { type = "text", required = true }
+        fields.value = { type = "decimal", required = true }
+        [view.refunds]
+        kind = "ledger"
+        from = "refunds"
+        amount = "-value"
+    "#;
+    let app = TestApp::configured(config);
+    let key = |name: &str| {
+        let body = format!(r#"{{"name":"{name}","scopes":["send"]}}"#);
+        let made = app.client().post("/v1/keys", &body).json();
+        app.stranger().with_header("Authorization", made["key"].as_str().unwrap())
+    };
+    let body = identified("1", "u", 1);
+    let ids: BTreeSet<String> = [
+        (app.client(), EVENTS),
+        (key("shop"), EVENTS),
+        // A new key of the same name goes on where the old one was.
+        (key("shop"), EVENTS),
+        (key("shop"), "/v1/streams/refunds/events"),
+    ]
+    .into_iter()
+    .map(|(client, path)| taken(&client.post(path, &body))["eventId"].as_str().unwrap().to_owned())
+    .collect();
+    assert_eq!(ids.len(), 3);
+    assert_eq!(app.balance("u").as_deref(), Some("2"));
+    assert_eq!(app.client().get("/v1/views/refunds/balances/u").json()["balance"], -1);
+}
+
+#[test]
+fn a_receipt_says_where_an_event_is() {
+    let app = TestApp::start();
+    let ids = taken(&app.client().post(APPLIED, &format!("[{},{}]", event("u", 1), event("u", 2))));
+    for (index, id) in ids["eventIds"].as_array().unwrap().iter().enumerate() {
+        let receipt = app.client().get(&format!("/v1/events/{}", id.as_str().unwrap())).json();
+        assert_eq!((&receipt["id"], &receipt["stream"]), (id, &json!("revenue")));
+        assert_eq!(receipt["event"]["value"], index + 1);
+        assert_eq!(receipt["views"]["revenue"]["state"], "applied");
+    }
+    for unknown in ["00000000-0000-5000-8000-000000000000", "00000000-0000-8000-8000-000000000000"] {
+        problem(&app.client().get(&format!("/v1/events/{unknown}")), 404, "not-found");
+    }
+    problem(&app.client().get("/v1/events/what"), 400, "invalid-parameter");
+    problem(&app.stranger().get("/v1/events/what"), 401, "unauthorized");
+}
+
+#[test]
+fn every_refusal_is_problem_details_with_a_stable_type() {
+    let app = TestApp::start();
+    let client = app.client();
+    let good = event("u", 1);
+    problem(&client.post("/v1/streams/none/events", &good), 404, "not-found");
+    problem(&client.get("/v1/streams/none/events"), 404, "not-found");
+    problem(&client.get("/v1/views/none/balances"), 404, "not-found");
+    problem(&client.get("/v1/nowhere"), 404, "no-route");
+    problem(&client.request("PUT", EVENTS, None), 405, "method-not-allowed");
+    problem(&client.request("DELETE", "/v1/keys", None), 405, "method-not-allowed");
+    problem(&app.stranger().post(EVENTS, &good), 401, "unauthorized");
+    problem(&client.clone().with_header("Content-Type", "text/csv").post(EVENTS, &good), 415, "content-type");
+    problem(
+        &client.clone().with_header("Content-Encoding", "gzip").post(EVENTS, &good),
+        415,
+        "content-encoding",
+    );
+    for query in ["wait=soon", "partial=perhaps", "check=twice", "unknown=1"] {
+        problem(&client.post(&format!("{EVENTS}?{query}"), &good), 400, "invalid-parameter");
+    }
+    problem(&client.get("/v1/streams/%FF/events"), 400, "invalid-parameter");
+    assert_eq!(app.stranger().post(EVENTS, &good).header("www-authenticate"), Some("Bearer"));
+    assert_eq!(app.log_end(), 0);
+}
+
+#[test]
+fn checking_only_stores_nothing() {
+    let app = TestApp::start();
+    let path = format!("{EVENTS}?check=only");
+    assert_eq!(taken(&app.client().post(&path, &event("u", 1)))["checked"], 1);
+    let array = format!("[{},{}]", identified("1", "u", 1), identified("2", "u", 1));
+    assert_eq!(taken(&app.client().post(&path, &array)), json!({ "accepted": 0, "checked": 2 }));
+    let checked = taken(&app.client().post_lines(&path, &lines("u", 1_500)));
+    assert_eq!((&checked["accepted"], &checked["lines"]), (&json!(0), &json!(1_500)));
+    problem(&app.client().post(&path, "{}"), 400, "invalid-event");
+    let bad = format!("{}{{}}", lines("u", 1_500));
+    let body = problem(&app.client().post_lines(&path, &bad), 400, "invalid-event");
+    assert_eq!((&body["durableLines"], &body["errors"][0]["line"]), (&json!(0), &json!(1_501)));
+    assert_eq!(app.log_end(), 0);
+    // Nothing was remembered either: the ids are still free.
+    taken(&app.client().post(EVENTS, &identified("1", "u", 9)));
+    assert_eq!(app.balance("u").as_deref(), Some("9"));
+}
+
+#[test]
+fn a_source_that_cannot_be_read_is_refused_rather_than_counted_twice() {
+    let app = TestApp::start();
+    let named = |source: &str, first: &str| {
+        app.client().with_header("Millrace-Source", source).with_header("Millrace-First-Line", first)
+    };
+    for _ in 0..2 {
+        taken(&named("file-1", "1").post_lines(EVENTS, &lines("u", 3)));
+    }
+    // Of lines that overlap, the new ones count.
+    taken(&named("file-1", "3").post_lines(EVENTS, &lines("u", 3)));
+    for (source, first) in [("données", "1"), ("", "1"), ("file-1", "0"), ("file-1", "x"), ("file-1", "é")]
+    {
+        problem(&named(source, first).post_lines(EVENTS, &lines("u", 1)), 400, "invalid-parameter");
+    }
+    assert_eq!(app.balance("u").as_deref(), Some("5"));
+    let runs = app.client().get("/v1/streams/revenue/sources/file-1").json();
+    assert_eq!(runs["runs"][0]["lines"], 3);
+}

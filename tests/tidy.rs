@@ -1,0 +1,217 @@
+//! The house rules that a machine can hold: who may import whom, how long files and functions may be,
+//! how files open, which words mean what.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 70;
+const MAIN_LINES_MAX: usize = 40;
+
+/// Files or functions that may be longer, each with its reason. The list only shrinks.
+const LONGER: &[(&str, &str)] = &[];
+
+/// A room, and the rooms it may import. `server` knows all.
+const EDGES: &[(&str, &[&str])] = &[
+    ("event", &[]),
+    ("config", &["event"]),
+    ("eventlog", &["config", "event"]),
+    ("store", &["config", "event"]),
+    ("admit", &["config", "event", "eventlog", "store"]),
+    ("gate", &["config", "event", "eventlog", "store"]),
+    ("doors", &["admit", "event", "eventlog"]),
+    ("views", &["event", "eventlog", "gate", "store"]),
+    ("serve", &["admit", "event", "eventlog", "store", "views"]),
+    ("telemetry", &[]),
+    ("cli", &["config", "event", "server", "telemetry"]),
+];
+
+/// Words that other systems use for what has another name here.
+const OTHER_WORDS: &[(&str, &str)] =
+    &[("projection", "view"), ("topic", "stream"), ("write-ahead queue", "log"), ("dlq", "dead letter")];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root()).unwrap().display().to_string();
+                files.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    assert!(!files.is_empty(), "no sources under {folder}");
+    files
+}
+
+/// All that is released: what stands before a file's own tests.
+fn production() -> Vec<(String, String)> {
+    let mut files = sources("src");
+    files.extend(sources("crates/journal/src"));
+    let before_tests = |text: String| match text.find("#[cfg(test)]\nmod tests {") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    };
+    files.into_iter().map(|(name, text)| (name, before_tests(text))).collect()
+}
+
+fn report(what: &str, found: Vec<String>) {
+    assert!(found.is_empty(), "{what}:\n  {}", found.join("\n  "));
+}
+
+#[test]
+fn rooms_import_only_what_they_may() {
+    let mut wrong = Vec::new();
+    for (name, text) in production() {
+        let Some(room) = name.strip_prefix("src/").map(|path| path.split(['/', '.']).next().unwrap()) else {
+            continue;
+        };
+        if ["lib", "main", "server"].contains(&room) {
+            continue;
+        }
+        let allowed = EDGES.iter().find(|(known, _)| *known == room);
+        let Some((_, allowed)) = allowed else {
+            wrong.push(format!("{name}: room `{room}` is not in the list of edges"));
+            continue;
+        };
+        for part in text.split("crate::").skip(1) {
+            let other: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let is_room = EDGES.iter().any(|(known, _)| *known == other) || other == "server";
+            if is_room && other != room && !allowed.contains(&other.as_str()) {
+                wrong.push(format!("{name}: `{room}` imports `{other}`"));
+            }
+        }
+    }
+    report("edges", wrong);
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let mut long = Vec::new();
+    for (name, text) in production() {
+        let lines: Vec<&str> = text.lines().collect();
+        let max = if name == "src/main.rs" { MAIN_LINES_MAX } else { FILE_LINES_MAX };
+        if lines.len() > max && !LONGER.iter().any(|(longer, _)| *longer == name) {
+            long.push(format!("{name}: {} lines", lines.len()));
+        }
+        for (start, line) in lines.iter().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let begins = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(crate) fn ", "pub(super) fn "];
+            if !begins.iter().any(|begin| line.trim_start().starts_with(begin))
+                || line.trim_end().ends_with(';')
+            {
+                continue;
+            }
+            let closing = format!("{}}}", " ".repeat(indent));
+            let length = lines[start..].iter().position(|line| *line == closing).unwrap_or(0);
+            let known = format!("{name} {}", line.trim());
+            if length > FUNCTION_LINES_MAX && !LONGER.iter().any(|(longer, _)| known.starts_with(longer)) {
+                long.push(format!("{name}:{}: a function of {length} lines", start + 1));
+            }
+        }
+    }
+    report("too long", long);
+}
+
+#[test]
+fn every_file_opens_with_its_place() {
+    let opens = |text: &str| text.starts_with("//! ");
+    let mut files = production();
+    files.extend(sources("tests"));
+    files.extend(sources("bench/src"));
+    files.extend(sources("crates/journal/tests"));
+    let silent = files.into_iter().filter(|(_, text)| !opens(text)).map(|(name, _)| name).collect();
+    report("files without an opening sentence", silent);
+}
+
+#[test]
+fn names_say_what_is_inside() {
+    let drawers = ["common", "helper", "helpers", "misc", "shared", "util", "utils"];
+    let stem = |name: &str| Path::new(name).file_stem().unwrap().to_string_lossy().into_owned();
+    let found =
+        production().into_iter().map(|(name, _)| name).filter(|name| drawers.contains(&stem(name).as_str()));
+    report("drawers", found.collect());
+}
+
+#[test]
+fn words_mean_one_thing() {
+    let mut found = Vec::new();
+    for (name, text) in production() {
+        for (index, line) in text.lines().enumerate() {
+            for (word, ours) in OTHER_WORDS {
+                if line.to_lowercase().contains(word) {
+                    found.push(format!("{name}:{}: `{word}` is called `{ours}` here", index + 1));
+                }
+            }
+        }
+    }
+    report("words", found);
+}
+
+#[test]
+fn every_limit_is_used() {
+    let limits = std::fs::read_to_string(root().join("src/event/limits.rs")).unwrap();
+    let names: BTreeSet<&str> =
+        limits.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()).collect();
+    assert!(names.len() > 20, "limits are declared one a line");
+    let users: String = production()
+        .into_iter()
+        .filter(|(name, _)| name != "src/event/limits.rs")
+        .map(|(_, text)| text)
+        .collect();
+    let idle = names.into_iter().filter(|name| !users.contains(name)).map(str::to_owned).collect();
+    report("limits that nothing keeps", idle);
+}
+
+#[test]
+fn documents_link_to_what_is_there() {
+    let mut broken = Vec::new();
+    let documents = [
+        "README.md",
+        "CHANGELOG.md",
+        "docs/ARCHITECTURE.md",
+        "docs/GUARANTEES.md",
+        "docs/OPERATING.md",
+        "docs/API.md",
+    ];
+    for document in documents {
+        let path = root().join(document);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{document} is missing"));
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap();
+            if !file.is_empty() && !file.contains("://") && !path.parent().unwrap().join(file).exists() {
+                broken.push(format!("{document}: {target}"));
+            }
+        }
+    }
+    report("broken links", broken);
+}
+
+/// `docs/GUARANTEES.md` names the test that proves each promise; a test that is gone proves nothing.
+#[test]
+fn promises_name_tests_that_exist() {
+    let text = std::fs::read_to_string(root().join("docs/GUARANTEES.md")).unwrap();
+    let mut tests: String =
+        sources("tests").into_iter().chain(sources("src")).map(|(_, text)| text).collect();
+    tests.extend(sources("crates/journal").into_iter().map(|(_, text)| text));
+    let named: Vec<&str> =
+        text.split('`').skip(1).step_by(2).filter(|name| name.starts_with("test:")).collect();
+    assert!(named.len() > 15, "each promise has a test");
+    let gone = named
+        .into_iter()
+        .map(|name| name.trim_start_matches("test:").rsplit("::").next().unwrap())
+        .filter(|name| !tests.contains(&format!("fn {name}(")))
+        .map(str::to_owned);
+    report("tests that do not exist", gone.collect());
+}
