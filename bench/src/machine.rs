@@ -21,6 +21,7 @@ pub fn describe(folder: &Path) -> Outcome<Machine> {
         format!("- commit: {}", said("git", &["describe", "--always", "--dirty", "--exclude", "*"])),
         format!("- processor: {cores} cores, {}", cpu_model()),
         format!("- memory: {}", memory()),
+        format!("- load before the run (1, 5, 15 minutes; best near 0): {}", load()),
         format!("- kernel: {}", said("uname", &["-sr"])),
         format!(
             "- disk: {file_system}; one write of 8 KB and its fdatasync take {} µs (median of 200)",
@@ -49,6 +50,12 @@ fn cpu_model() -> String {
     let [model, family, number] = ["model name", "cpu family", "model\t"]
         .map(|name| line(name).unwrap_or_else(|| "unknown".to_owned()));
     format!("{model} (family {family}, model {number})")
+}
+
+/// Others who want the processor spoil every figure, and ratios too.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(", ")
 }
 
 fn memory() -> String {

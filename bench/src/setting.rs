@@ -38,7 +38,7 @@ impl Setting {
             let path = PathBuf::from(arguments.next().ok_or(format!("{argument} needs a path"))?);
             match argument.as_str() {
                 "--millrace" => {
-                    setting.builds.insert(0, Build { name: "millrace", path: path.canonicalize()? })
+                    setting.builds.insert(0, Build { name: "millrace", path: path.canonicalize()? });
                 }
                 "--beside" => setting.builds.push(Build { name: "beside", path: path.canonicalize()? }),
                 "--failpoints" => setting.failpoints = path.canonicalize()?,

@@ -300,3 +300,23 @@ impl Waiter {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || done(outcome)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_append_waits_for_the_others_and_no_longer_than_told() {
+        let queue = Queue::new(LogId::from_bytes([7; 16]), 0, 1 << 20, 1 << 20);
+        let append = || queue.append(b"x", NonZeroU32::MIN, Box::new(|_| {}));
+        append();
+        queue.gather(3, Duration::from_millis(1));
+        assert_eq!(queue.waiting(), 1, "nobody else came");
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..2).for_each(|_| append()));
+            queue.gather(3, Duration::from_secs(60));
+        });
+        let group = queue.take().expect("a group waits");
+        assert_eq!((group.waiters.len(), queue.waiting()), (3, 0));
+    }
+}
