@@ -1,6 +1,10 @@
 //! Bodies: read with a bound on their size and on how long they may stand still.
 
-use axum::body::{Body, Bytes};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -33,9 +37,7 @@ pub fn expect_json(headers: &HeaderMap) -> Result<(), Refusal> {
 /// The next piece of a body; `None` at its end.
 pub async fn piece(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
     loop {
-        let frame = tokio::time::timeout(BODY_IDLE_DURATION_MAX, body.frame())
-            .await
-            .map_err(|_| Refusal::SlowBody)?;
+        let frame = in_time(body.frame()).await?;
         match frame {
             None => return Ok(None),
             Some(Err(error)) => return Err(Refusal::BrokenBody(error.to_string())),
@@ -45,6 +47,26 @@ pub async fn piece(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
                 Err(_) => continue,
             },
         }
+    }
+}
+
+/// Waits for a frame, but not for ever. Most bodies come right behind their head: a timer is armed only
+/// for one that has not come when the connection was looked at once more.
+async fn in_time<F: Future>(frame: F) -> Result<F::Output, Refusal> {
+    let mut frame = pin!(frame);
+    let mut looked = false;
+    let soon = poll_fn(|context| match frame.as_mut().poll(context) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    match soon.await {
+        Some(frame) => Ok(frame),
+        None => tokio::time::timeout(BODY_IDLE_DURATION_MAX, frame).await.map_err(|_| Refusal::SlowBody),
     }
 }
 
@@ -87,7 +109,8 @@ pub async fn whole(
         return Err(too_large());
     }
     let Some(first) = piece(&mut body).await? else { return Ok(Bytes::new()) };
-    let Some(second) = piece(&mut body).await? else {
+    let second = if body.is_end_stream() { None } else { piece(&mut body).await? };
+    let Some(second) = second else {
         return if first.len() > max { Err(too_large()) } else { Ok(first) };
     };
     let mut bytes = Vec::with_capacity(announced.map_or(first.len() * 2, |length| length as usize));

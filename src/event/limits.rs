@@ -53,6 +53,13 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const BATCHES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How far a view may be ahead, in memory, of the position its store knows, over events not its own.
 pub const UNSAVED_POSITIONS_MAX: u64 = 100_000;
+/// A view that keeps up begins a batch no sooner than this after the one before: under load, each commit
+/// then carries many events, and the doors get the processor. Part of how soon an event is visible.
+pub const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(8);
+/// Fewer events than this are no load: what follows them is not held back.
+pub const BATCH_EVENTS_PACED_MIN: usize = 16;
+/// The gate's own pace, in front of the views'.
+pub const GATE_INTERVAL_MIN: Duration = Duration::from_millis(2);
 /// Dead letters in a row, with nothing applied between them, that pause a view.
 pub const DEAD_IN_A_ROW_MAX: usize = 100;
 /// Plans that SQLite commits together.

@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::event::limits::{
-    BATCH_BYTES_MAX, PAUSE_RECHECK_INTERVAL, SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX,
+    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL,
+    SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError};
@@ -135,6 +136,7 @@ impl Keeper {
             if !self.runtime.block_on(news) {
                 return Ok(());
             }
+            let (begun, known) = (Instant::now(), *end.borrow());
             let look = self.look().map_err(|error| error.to_string())?;
             if look.clear > self.at {
                 self.at = look.clear;
@@ -144,6 +146,9 @@ impl Keeper {
                 self.save(look).map_err(|error| error.to_string())?;
             }
             self.prune();
+            if self.at - at >= BATCH_EVENTS_PACED_MIN as u64 && self.at >= known {
+                std::thread::sleep(GATE_INTERVAL_MIN.saturating_sub(begun.elapsed()));
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -12,7 +13,8 @@ use super::batch::{Batch, BatchLimits, BatchReader, Event, Wanted};
 use super::bisect::Bisect;
 use super::dead_letter;
 use crate::event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DEAD_IN_A_ROW_MAX, PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX,
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, DEAD_IN_A_ROW_MAX,
+    PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Fields, Stalled, Stop};
 use crate::eventlog::EventLog;
@@ -136,7 +138,13 @@ impl Runner {
             match self.runtime.block_on(news) {
                 News::Stop => return Ok(()),
                 News::Hold(answer) => self.stand_still(state, answer),
-                News::Passed(end) => self.step(state, end)?,
+                News::Passed(end) => {
+                    let begun = Instant::now();
+                    let events = self.step(state, end)?;
+                    if state.at == end && events >= BATCH_EVENTS_PACED_MIN {
+                        std::thread::sleep(BATCH_INTERVAL_MIN.saturating_sub(begun.elapsed()));
+                    }
+                }
             }
         }
     }
@@ -151,8 +159,8 @@ impl Runner {
         }
     }
 
-    /// One batch.
-    fn step(&self, state: &mut State, end: u64) -> Result<(), Pause> {
+    /// One batch; how many events it held.
+    fn step(&self, state: &mut State, end: u64) -> Result<usize, Pause> {
         let _share = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32))?;
         let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
         let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX, bytes_max: BATCH_BYTES_MAX };
@@ -165,17 +173,17 @@ impl Runner {
             Cursor { runner: self, stored: *stored, begun: *begun, dead_in_a_row: *dead_in_a_row };
         let outcome = cursor.apply(&batch);
         (*stored, *begun, *dead_in_a_row) = (cursor.stored, cursor.begun, cursor.dead_in_a_row);
-        let to = batch.span.end;
+        let (to, events) = (batch.span.end, batch.events.len());
         match outcome {
             Ok(true) => state.at = to,
-            Ok(false) => return Ok(()),
+            Ok(false) => return Ok(events),
             Err(pause) => {
                 state.at = state.stored.max(state.at);
                 return Err(pause);
             }
         }
         self.publish(state);
-        Ok(())
+        Ok(events)
     }
 
     fn claim(&self, state: &State, to: u64) -> Claim {

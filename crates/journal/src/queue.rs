@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::LogId;
 use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameKind, PAYLOAD_BYTES_MAX};
@@ -46,7 +46,10 @@ struct State {
     /// What every append is told once the log is poisoned or closed.
     refusal: Option<AppendError>,
     closing: Option<Closing>,
-    writer_sleeps: bool,
+    /// Appends that wait in all groups.
+    waiting: usize,
+    /// The writer sleeps until so many wait.
+    wake_at: Option<usize>,
     spare: Vec<Group>,
 }
 
@@ -99,7 +102,8 @@ impl Queue {
                 next_position,
                 refusal: None,
                 closing: None,
-                writer_sleeps: false,
+                waiting: 0,
+                wake_at: None,
                 spare: Vec::new(),
             }),
             work: Condvar::new(),
@@ -118,7 +122,8 @@ impl Queue {
             return done(Err(refusal));
         }
         state.push(self, payload, count, checksum, done);
-        let wake = std::mem::take(&mut state.writer_sleeps);
+        let waiting = state.waiting;
+        let wake = state.wake_at.take_if(|wake_at| waiting >= *wake_at).is_some();
         drop(state);
         if wake {
             self.work.notify_one();
@@ -130,6 +135,7 @@ impl Queue {
         let mut state = self.state();
         let group = state.groups.pop_front()?;
         state.bytes -= group.bytes.len();
+        state.waiting -= group.waiters.len();
         Some(group)
     }
 
@@ -155,7 +161,7 @@ impl Queue {
             if let Some(closing) = state.closing {
                 return Woken::Closing(closing);
             }
-            state.writer_sleeps = true;
+            state.wake_at = Some(1);
             let Some(time) = idle_after else {
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -164,10 +170,30 @@ impl Queue {
                 self.work.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             if timeout.timed_out() && state.groups.is_empty() && state.closing.is_none() {
-                state.writer_sleeps = false;
+                state.wake_at = None;
                 return Woken::Idle;
             }
         }
+    }
+
+    /// How many appends wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state().waiting
+    }
+
+    /// Lets a first append wait for others: until so many are there, for `time` at most.
+    pub(crate) fn gather(&self, waiting_min: usize, time: Duration) {
+        let deadline = Instant::now() + time;
+        let mut state = self.state();
+        while state.waiting < waiting_min && state.groups.len() < 2 && state.closing.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state.wake_at = Some(waiting_min);
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.wake_at = None;
     }
 
     /// Empties the queue; what is appended next begins at `next_position`.
@@ -229,10 +255,12 @@ impl State {
         group.end = self.next_position;
         group.waiters.push(Waiter { position: frame.position, offset, done });
         self.bytes += bytes;
+        self.waiting += 1;
     }
 
     fn empty(&mut self) -> Vec<Group> {
         self.bytes = 0;
+        self.waiting = 0;
         self.groups.drain(..).collect()
     }
 }
@@ -270,5 +298,25 @@ impl Waiter {
         // One caller's panic must leave nobody else without an answer. The panic hook
         // has reported it already.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || done(outcome)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_append_waits_for_the_others_and_no_longer_than_told() {
+        let queue = Queue::new(LogId::from_bytes([7; 16]), 0, 1 << 20, 1 << 20);
+        let append = || queue.append(b"x", NonZeroU32::MIN, Box::new(|_| {}));
+        append();
+        queue.gather(3, Duration::from_millis(1));
+        assert_eq!(queue.waiting(), 1, "nobody else came");
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..2).for_each(|_| append()));
+            queue.gather(3, Duration::from_secs(60));
+        });
+        let group = queue.take().expect("a group waits");
+        assert_eq!((group.waiters.len(), queue.waiting()), (3, 0));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::disk::{Disk, DiskError};
 use crate::failpoint;
@@ -114,6 +115,8 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
         synced_bytes,
         end,
         mark,
+        sync_time: Duration::ZERO,
+        answered: 0,
         poisoned: None,
         _lock: lock,
     };

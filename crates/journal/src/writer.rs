@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::disk::{Disk, DiskError, DiskFile, Lock};
 use crate::failpoint;
@@ -16,6 +16,9 @@ use crate::{Observer, Signal};
 
 /// Without appends for so long, the durable mark is synced.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
+/// From here on a sync is slow enough to wait for company, and for which part of its time.
+const GATHER_SYNC_MIN: Duration = Duration::from_millis(1);
+const GATHER_SYNC_SHARE: u32 = 4;
 
 pub(crate) struct Writer {
     pub shared: Arc<Shared>,
@@ -30,6 +33,9 @@ pub(crate) struct Writer {
     /// The position after the last synced event.
     pub end: u64,
     pub mark: MarkFile,
+    /// How long the last sync took, and how many appends it answered.
+    pub sync_time: Duration,
+    pub answered: usize,
     pub poisoned: Option<String>,
     /// Freed when the writer ends.
     pub _lock: Lock,
@@ -54,6 +60,7 @@ impl Writer {
         let queue = Arc::clone(&self.shared);
         let _guard = PanicGuard(&queue);
         loop {
+            self.gather();
             if self.commit_waiting() {
                 continue;
             }
@@ -66,6 +73,19 @@ impl Writer {
         }
     }
 
+    /// Callers who send their next append once they have an answer come back in a bunch: the first of
+    /// them waits a little for the others, or it would take a sync for itself and they the next.
+    fn gather(&mut self) {
+        // Next to a fast sync, waiting costs more than it saves.
+        if self.sync_time < GATHER_SYNC_MIN || self.answered == 0 {
+            return;
+        }
+        let waiting = self.shared.queue.waiting();
+        if waiting > 0 {
+            self.shared.queue.gather(waiting + self.answered, self.sync_time / GATHER_SYNC_SHARE);
+        }
+    }
+
     /// Commits the oldest group; false if nothing waits.
     pub(crate) fn commit_waiting(&mut self) -> bool {
         let Some(mut group) = self.shared.queue.take() else {
@@ -73,6 +93,7 @@ impl Writer {
         };
         match self.commit(&group) {
             Ok(()) => {
+                self.answered = group.waiters.len();
                 group.acknowledge();
                 failpoint::hit("journal.acknowledged");
             }
@@ -85,6 +106,7 @@ impl Writer {
 
     /// Uses a quiet moment to make the durable mark survive a power cut too.
     pub(crate) fn idle(&mut self) {
+        self.answered = 0;
         if self.poisoned.is_none()
             && let Err(error) = self.mark.sync()
         {
@@ -119,9 +141,11 @@ impl Writer {
             self.start_segment()?;
         }
         self.write(group)?;
+        let begun = Instant::now();
         failpoint::hit("journal.sync");
         self.file.sync()?;
         failpoint::hit("journal.synced");
+        self.sync_time = begun.elapsed();
         self.publish(group);
         self.record_mark(false)?;
         failpoint::hit("journal.marked");

@@ -23,7 +23,7 @@ pub fn install(connection: &Connection) -> rusqlite::Result<()> {
 fn number(context: &Context<'_>, index: usize) -> rusqlite::Result<Decimal> {
     match context.get_raw(index) {
         ValueRef::Text(text) => {
-            let text = String::from_utf8_lossy(text);
+            let text = std::str::from_utf8(text).map_err(|error| failure(error.to_string()))?;
             text.parse().map_err(|error| failure(format!("`{text}` {error}")))
         }
         ValueRef::Integer(value) => {

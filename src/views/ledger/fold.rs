@@ -26,15 +26,24 @@ impl Ledger {
                 Err(reason) => refused.push((index, reason)),
             }
         }
-        let mut rows: Vec<(Cow<'_, str>, Decimal)> = sums.into_iter().collect();
+        let mut rows: Vec<(u128, Cow<'_, str>, Decimal)> =
+            sums.into_iter().map(|(key, sum)| (beginning(&key), key, sum)).collect();
         // In one order, so that two writers of one table never wait for each other in a circle.
-        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
         let cells = rows
             .into_iter()
-            .flat_map(|(key, sum)| [Cell::Text(key.into_owned()), Cell::Decimal(sum)])
+            .flat_map(|(_, key, sum)| [Cell::Text(key.into_owned()), Cell::Decimal(sum)])
             .collect();
         Folded { writes: vec![Write { table: self.table(), verb: Verb::Add, cells }], refused }
     }
+}
+
+/// The first bytes of a key, in its order: most keys differ there, and are compared without being read.
+fn beginning(key: &str) -> u128 {
+    let mut bytes = [0; 16];
+    let length = key.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&key.as_bytes()[..length]);
+    u128::from_be_bytes(bytes)
 }
 
 /// Which fields the rule needs, and how it uses them: the key first, then the field it goes by, then the

@@ -1,0 +1,53 @@
+//! The events that everything here sends: sales of 10,000 users, about 60 bytes each, always the same
+//! ones, so that the right balances are known.
+
+pub const USERS: usize = 10_000;
+
+/// Spreads consecutive numbers over the users.
+fn user(number: u64) -> usize {
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % USERS
+}
+
+/// In hundredths.
+fn value(number: u64) -> i64 {
+    (number.wrapping_mul(7_919) % 10_000) as i64
+}
+
+fn subtracts(number: u64) -> bool {
+    number % 4 == 3
+}
+
+pub fn user_id(user: usize) -> String {
+    format!("user-{user:05}")
+}
+
+pub fn sale(number: u64) -> String {
+    let name = if subtracts(number) { "subtract_revenue" } else { "add_revenue" };
+    let value = value(number);
+    format!(
+        r#"{{"userId":"{}","name":"{name}","value":{}.{:02}}}"#,
+        user_id(user(number)),
+        value / 100,
+        value % 100
+    )
+}
+
+/// The sales `0..count`, a line each.
+pub fn lines(count: u64) -> String {
+    let mut lines = String::with_capacity(count as usize * 64);
+    for number in 0..count {
+        lines.push_str(&sale(number));
+        lines.push('\n');
+    }
+    lines
+}
+
+/// What the sales `0..count` come to for each user, in hundredths.
+pub fn balances(count: u64) -> Vec<i64> {
+    let mut balances = vec![0; USERS];
+    for number in 0..count {
+        let value = value(number);
+        balances[user(number)] += if subtracts(number) { -value } else { value };
+    }
+    balances
+}

@@ -1,0 +1,97 @@
+//! One event a request, durable before the answer, views running, keys checked, beside axum that does
+//! nothing and Redis that only appends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::events::{USERS, sale};
+use crate::load::{Protocol, Target, closed_loop};
+use crate::servers::bare::Bare;
+use crate::servers::millrace::Millrace;
+use crate::servers::redis::{Redis, xadd};
+use crate::setting::Setting;
+use crate::table::{Rounds, Table};
+
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_millis(1_500);
+/// Least share of the bare server's rate, by connections.
+const BARE_SHARES: [(usize, f64); 3] = [(64, 0.75), (16, 0.5), (256, 0.5)];
+const REDIS_SHARE: f64 = 0.85;
+
+struct Contestant<'a> {
+    name: &'a str,
+    target: Target,
+    server: Option<&'a Millrace>,
+}
+
+pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
+    let mut servers = Vec::new();
+    for build in &setting.builds {
+        servers.push((build.name, Millrace::start(&build.path, &setting.folder)?));
+    }
+    let (bare, redis) = (Bare::start()?, Redis::start(&setting.folder)?);
+    let mut contestants: Vec<Contestant<'_>> = servers
+        .iter()
+        .map(|(name, server)| Contestant { name, target: live_events(server), server: Some(server) })
+        .collect();
+    let same_requests = Arc::clone(&contestants[0].target.requests);
+    let target = Target { address: bare.address.clone(), protocol: Protocol::Http, requests: same_requests };
+    contestants.push(Contestant { name: "bare axum", target, server: None });
+    let entries = (0..USERS as u64).map(|number| xadd(&sale(number))).collect();
+    let target =
+        Target { address: redis.address.clone(), protocol: Protocol::Redis, requests: Arc::new(entries) };
+    contestants.push(Contestant { name: "Redis XADD", target, server: None });
+
+    for (connections, share) in BARE_SHARES {
+        let rates = rounds(&contestants, connections)?;
+        let (bare, redis) = (&rates[rates.len() - 2], &rates[rates.len() - 1]);
+        let what = format!("`POST /liveEvent`, {connections} connections, against a bare axum server");
+        table.ratio(&what, &rates[0], bare, share);
+        if connections == 64 {
+            table.ratio("the same against Redis `XADD`, `appendfsync always`", &rates[0], redis, REDIS_SHARE);
+        }
+        for (contestant, rates) in contestants.iter().zip(&rates) {
+            let what = format!("{connections} connections, {}", contestant.name);
+            table.figure(&what, rates, "requests/s");
+        }
+    }
+    table.note(
+        "`POST /liveEvent`: each request of about 220 bytes carries one sale of one of 10,000 users and a key; \
+         answered after the sync, ledger view and SQLite running beside it. After every round the log has to hold \
+         exactly the events answered, and the view catches up before the next contestant begins. The bare server is \
+         axum with the same tokio runtime and allocator, which takes the same requests, reads the body, and answers a \
+         constant of the same length. Redis gets the same event as the one field of an entry.",
+    );
+    Ok(())
+}
+
+pub fn live_events(server: &Millrace) -> Target {
+    let requests = (0..USERS as u64).map(|number| server.live_event(&sale(number))).collect();
+    Target { address: server.address.clone(), protocol: Protocol::Http, requests: Arc::new(requests) }
+}
+
+/// The rates of each contestant, who take turns; who begins changes too.
+fn rounds(contestants: &[Contestant<'_>], connections: usize) -> Outcome<Vec<Rounds>> {
+    let mut rates = vec![Rounds::default(); contestants.len()];
+    for round in 0..ROUNDS {
+        for turn in 0..contestants.len() {
+            let index = (round + turn) % contestants.len();
+            let Contestant { name, target, server } = &contestants[index];
+            let before = server.map_or(Ok(0), Millrace::log_end)?;
+            let answered =
+                closed_loop(target, connections, ROUND).map_err(|error| format!("{name}: {error}"))?;
+            if let Some(server) = server {
+                let held = server.log_end()? - before;
+                if held != answered.whole {
+                    return Err(
+                        format!("{} requests were answered, {held} events are held", answered.whole).into()
+                    );
+                }
+                server.settle()?;
+            }
+            rates[index].push(answered.a_second);
+        }
+    }
+    Ok(rates)
+}

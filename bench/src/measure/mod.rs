@@ -1,0 +1,31 @@
+//! A file a part of the table.
+
+mod ledger;
+mod live_event;
+mod memory;
+mod ndjson;
+mod send;
+mod slow_sync;
+mod start;
+mod visible;
+
+use crate::Outcome;
+use crate::setting::Setting;
+use crate::table::Table;
+
+pub struct Part {
+    pub name: &'static str,
+    pub measure: fn(&Setting, &mut Table) -> Outcome<()>,
+}
+
+/// In the order of the table.
+pub const PARTS: [Part; 8] = [
+    Part { name: "live_event", measure: live_event::measure },
+    Part { name: "slow_sync", measure: slow_sync::measure },
+    Part { name: "ndjson", measure: ndjson::measure },
+    Part { name: "ledger", measure: ledger::measure },
+    Part { name: "send", measure: send::measure },
+    Part { name: "visible", measure: visible::measure },
+    Part { name: "memory", measure: memory::measure },
+    Part { name: "start", measure: start::measure },
+];

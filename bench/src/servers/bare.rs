@@ -1,0 +1,46 @@
+//! The yardstick for HTTP: axum and nothing else. It reads the body as millrace has to and answers a
+//! constant of the same length; same runtime, same allocator, a process of its own.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::header;
+use axum::routing::post;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+use super::{Process, free_port, wait_for_port};
+use crate::Outcome;
+
+const ANSWER: &str = r#"{"message":"Event received","eventId":"00000000-0000-0000-0000-000000000000"}"#;
+const PORT: &str = "BARE_PORT";
+
+pub struct Bare {
+    _process: Process,
+    pub address: String,
+}
+
+impl Bare {
+    pub fn start() -> Outcome<Self> {
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let process = Process::start(&std::env::current_exe()?, |command| {
+            command.arg("bare-server").env(PORT, &address);
+        })?;
+        wait_for_port(&address)?;
+        Ok(Self { _process: process, address })
+    }
+}
+
+/// What the child process does.
+pub fn serve() -> Outcome<()> {
+    let address: SocketAddr = std::env::var(PORT)?.parse()?;
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let constant = |_body: Bytes| async { ([(header::CONTENT_TYPE, "application/json")], ANSWER) };
+        let routes = Router::new().route("/liveEvent", post(constant));
+        let listener = TcpListener::bind(address).await?.tap_io(|stream| drop(stream.set_nodelay(true)));
+        Ok(axum::serve(listener, routes).await?)
+    })
+}

@@ -1,0 +1,183 @@
+//! Millrace as anybody would start it: one process, a data folder on the disk, the default configuration.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Folder, Process, wait_for};
+use crate::Outcome;
+use crate::events::{USERS, user_id};
+use crate::http::{Client, request};
+
+/// What it logged, and when.
+type Log = Arc<Mutex<Vec<(Instant, Value)>>>;
+
+pub struct Millrace {
+    process: Process,
+    log: Log,
+    pub address: String,
+    pub key: String,
+    folder: Folder,
+    program: PathBuf,
+}
+
+impl Millrace {
+    pub fn start(program: &Path, above: &Path) -> Outcome<Self> {
+        Self::start_in(program, Folder::new(above, "millrace")?, None)
+    }
+
+    pub fn start_with_failpoints(program: &Path, above: &Path, failpoints: &str) -> Outcome<Self> {
+        Self::start_in(program, Folder::new(above, "millrace")?, Some(failpoints))
+    }
+
+    /// Answers once it says that it listens.
+    pub fn start_in(program: &Path, folder: Folder, failpoints: Option<&str>) -> Outcome<Self> {
+        let mut process = Process::start(program, |command| {
+            command
+                .current_dir(folder.path())
+                .args(["serve", "--log-format", "json", "--listen", "127.0.0.1:0", "--data", "data"])
+                .envs(failpoints.map(|value| ("MILLRACE_FAILPOINTS", value)))
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped());
+        })?;
+        let log: Log = Arc::default();
+        let stderr = process.child.stderr.take().ok_or("no stderr")?;
+        let lines = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let at = Instant::now();
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                lines.lock().expect("no panic while holding the lock").push((at, line));
+            }
+        });
+        let mut server = Self {
+            process,
+            log,
+            address: String::new(),
+            key: String::new(),
+            folder,
+            program: program.to_owned(),
+        };
+        let (_, line) = server.logged("listening")?;
+        let addresses = line["addresses"].as_str().ok_or("no address")?;
+        server.address = addresses.trim_start_matches("http://").to_owned();
+        server.key = std::fs::read_to_string(server.data().join("api-key"))?.trim().to_owned();
+        Ok(server)
+    }
+
+    /// Waits for a message in its log; when it came, and the line.
+    pub fn logged(&mut self, message: &str) -> Outcome<(Instant, Value)> {
+        let mut found = None;
+        let (log, process) = (&self.log, &mut self.process);
+        wait_for(message, || {
+            let log = log.lock().expect("no panic while holding the lock");
+            found = log.iter().find(|(_, line)| line["message"] == message).cloned();
+            match (&found, process.child.try_wait()?) {
+                (None, Some(status)) => Err(format!("millrace ended with {status}: {log:?}").into()),
+                _ => Ok(found.is_some()),
+            }
+        })?;
+        found.ok_or_else(|| "never".into())
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn database(&self) -> Outcome<rusqlite::Connection> {
+        Ok(rusqlite::Connection::open(self.data().join("millrace.db"))?)
+    }
+
+    pub fn client(&self) -> Outcome<Client> {
+        Client::connect(&self.address)
+    }
+
+    pub fn live_event(&self, event: &str) -> Vec<u8> {
+        self.post("/liveEvent", event)
+    }
+
+    pub fn post(&self, path: &str, event: &str) -> Vec<u8> {
+        let headers = format!("Authorization: {}\r\nContent-Type: application/json\r\n", self.key);
+        request("POST", path, &headers, event)
+    }
+
+    /// How many events its log holds.
+    pub fn log_end(&self) -> Outcome<u64> {
+        Ok(self.client()?.get("/ready")?["log"]["end"].as_u64().unwrap_or_default())
+    }
+
+    /// Waits until gate and views have applied everything.
+    pub fn settle(&self) -> Outcome<()> {
+        let mut client = self.client()?;
+        let begun = Instant::now();
+        loop {
+            let ready = client.get("/ready")?;
+            if ready["views"].as_object().is_some_and(|views| views.values().all(|view| view["lag"] == 0)) {
+                return Ok(());
+            }
+            if begun.elapsed() > Duration::from_secs(300) {
+                return Err(format!("views do not catch up: {ready}").into());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether every user's balance is what it has to be, in hundredths.
+    pub fn check_balances(&self, right: &[i64]) -> Outcome<()> {
+        let database = self.database()?;
+        let mut statement =
+            database.prepare("SELECT user_id, CAST(round(revenue * 100) AS INTEGER) FROM users_revenue")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        let found: std::collections::HashMap<String, i64> = rows.collect::<Result<_, _>>()?;
+        let wrong =
+            (0..USERS).find(|user| found.get(&user_id(*user)).copied().unwrap_or_default() != right[*user]);
+        match wrong {
+            None => Ok(()),
+            Some(user) => Err(format!(
+                "the balance of {} is wrong: {:?}, not {}",
+                user_id(user),
+                found.get(&user_id(user)),
+                right[user]
+            )
+            .into()),
+        }
+    }
+
+    /// The most memory it ever held, in MiB.
+    pub fn memory_peak(&self) -> Outcome<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("no VmHWM")?;
+        let kib: f64 = line.split_whitespace().nth(1).ok_or("no figure")?.parse()?;
+        Ok(kib / 1024.0)
+    }
+
+    /// SIGTERM, and what it leaves.
+    pub fn stop(mut self) -> Outcome<Folder> {
+        self.process.terminate()?;
+        Ok(self.folder)
+    }
+
+    /// kill -9, and what it leaves.
+    pub fn kill(self) -> Folder {
+        drop(self.process);
+        self.folder
+    }
+
+    /// Runs another command of the binary against this server, to its end.
+    pub fn command(&self, arguments: &[&str]) -> Outcome<()> {
+        let mut process = Process::start(&self.program, |command| {
+            command
+                .current_dir(self.folder.path())
+                .env("MILLRACE_URL", format!("http://{}", self.address))
+                .env("MILLRACE_API_KEY", &self.key)
+                .args(arguments)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+        })?;
+        process.wait()
+    }
+}

@@ -1,0 +1,105 @@
+//! Who takes the events: each a process of its own, in a folder of its own, gone at the end whatever
+//! happens.
+
+pub mod bare;
+pub mod millrace;
+pub mod redis;
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that ends with its owner: dropped, it is killed; should this process be killed itself, the
+/// kernel does it (to be started by the main thread, whose end is what counts).
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    pub fn start(program: &Path, set_up: impl FnOnce(&mut Command)) -> Outcome<Self> {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program).env_clear().stdin(Stdio::null());
+        set_up(&mut command);
+        Ok(Self { child: command.spawn()? })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended by itself, and well.
+    pub fn wait(&mut self) -> Outcome<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(format!("a process ended with {status}").into()),
+                None if Instant::now() > deadline => return Err("a process did not end".into()),
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    pub fn terminate(&mut self) -> Outcome<()> {
+        Command::new("kill").args(["-TERM", &self.id().to_string()]).status()?;
+        self.wait()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A folder that is gone once it is dropped.
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub fn new(above: &Path, name: &str) -> Outcome<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = above.join(format!("{name}-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self { path })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.path));
+    }
+}
+
+/// One that was free a moment ago.
+fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn wait_for_port(address: &str) -> Outcome<()> {
+    wait_for(address, || Ok(TcpStream::connect(address).is_ok()))
+}
+
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition()? {
+        if Instant::now() > deadline {
+            return Err(format!("waited in vain for {what}").into());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! What the command line asks for.
+
+use std::path::PathBuf;
+
+use crate::{Outcome, measure};
+
+/// One build of millrace that is measured.
+#[derive(Clone)]
+pub struct Build {
+    pub name: &'static str,
+    pub path: PathBuf,
+}
+
+pub struct Setting {
+    /// The build in question first; another, if one is to be compared with it in the same rounds.
+    pub builds: Vec<Build>,
+    /// The same with the cargo feature `failpoints`.
+    pub failpoints: PathBuf,
+    /// On the disk that is measured.
+    pub folder: PathBuf,
+    parts: Vec<String>,
+}
+
+impl Setting {
+    pub fn read(arguments: Vec<String>) -> Outcome<Self> {
+        let mut setting = Self {
+            builds: Vec::new(),
+            failpoints: PathBuf::new(),
+            folder: PathBuf::new(),
+            parts: Vec::new(),
+        };
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            if !argument.starts_with("--") {
+                setting.parts.push(argument);
+                continue;
+            }
+            let path = PathBuf::from(arguments.next().ok_or(format!("{argument} needs a path"))?);
+            match argument.as_str() {
+                "--millrace" => {
+                    setting.builds.insert(0, Build { name: "millrace", path: path.canonicalize()? });
+                }
+                "--beside" => setting.builds.push(Build { name: "beside", path: path.canonicalize()? }),
+                "--failpoints" => setting.failpoints = path.canonicalize()?,
+                "--folder" => setting.folder = path.canonicalize()?,
+                _ => return Err(format!("no such option: {argument}; start it by bench/run").into()),
+            }
+        }
+        if setting.builds.is_empty() || setting.folder.as_os_str().is_empty() {
+            return Err("start it by bench/run".into());
+        }
+        let unknown =
+            setting.parts.iter().find(|name| !measure::PARTS.iter().any(|part| part.name == **name));
+        match unknown {
+            Some(name) => {
+                let known: Vec<&str> = measure::PARTS.iter().map(|part| part.name).collect();
+                Err(format!("no such part: {name}; there are {}", known.join(", ")).into())
+            }
+            None => Ok(setting),
+        }
+    }
+
+    pub fn wants(&self, part: &str) -> bool {
+        self.whole() || self.parts.iter().any(|name| name == part)
+    }
+
+    pub fn whole(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    pub fn build(&self) -> &Build {
+        &self.builds[0]
+    }
+}
