@@ -7,10 +7,10 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::{Reading, answer};
+use super::{Reading, answer, as_sent};
 use crate::admit::{Refusal, Scope};
 use crate::event::EventId;
 use crate::event::limits::{EVENT_BYTES_MAX, LIST_ROWS_MAX};
@@ -34,6 +34,28 @@ struct Filter {
     limit: Option<usize>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    dead_letters: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    id: String,
+    view: String,
+    stream: String,
+    position: u64,
+    event_id: String,
+    reason: String,
+    status: &'static str,
+    attempts: i64,
+    created_at: String,
+    updated_at: String,
+    event: Option<Box<RawValue>>,
+}
+
 async fn list(
     State(reading): State<Arc<Reading>>,
     filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
@@ -52,7 +74,7 @@ async fn list(
         let status = filter.status.as_ref().map(known).transpose()?;
         let after = filter.after.as_deref().map(letter_id).transpose()?;
         let letters = reading.store.letters(status, after, filter.limit.unwrap_or(LIST_ROWS_MAX)).await?;
-        Ok(json!({ "deadLetters": letters.iter().map(shown).collect::<Vec<_>>() }))
+        Ok(Listed { dead_letters: letters.iter().map(shown).collect() })
     };
     answer(listed.await)
 }
@@ -109,18 +131,18 @@ fn letter_id(text: &str) -> Result<EventId, Refusal> {
     text.parse().map_err(|_| Refusal::Parameter { name: "id", reason: "is no dead letter's id".to_owned() })
 }
 
-fn shown(letter: &Letter) -> Value {
-    json!({
-        "id": letter.id.to_string(),
-        "view": letter.view,
-        "stream": letter.stream,
-        "position": letter.position,
-        "eventId": letter.event_id.to_string(),
-        "reason": letter.reason,
-        "status": letter.status.as_str(),
-        "attempts": letter.attempts,
-        "createdAt": letter.created.to_text(),
-        "updatedAt": letter.updated.to_text(),
-        "event": serde_json::value::RawValue::from_string(letter.event.clone()).ok(),
-    })
+fn shown(letter: &Letter) -> Shown {
+    Shown {
+        id: letter.id.to_string(),
+        view: letter.view.clone(),
+        stream: letter.stream.clone(),
+        position: letter.position,
+        event_id: letter.event_id.to_string(),
+        reason: letter.reason.clone(),
+        status: letter.status.as_str(),
+        attempts: letter.attempts,
+        created_at: letter.created.to_text(),
+        updated_at: letter.updated.to_text(),
+        event: as_sent(&letter.event),
+    }
 }

@@ -7,10 +7,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Reading, answer};
+use super::{Reading, answer, as_sent};
 use crate::admit::{Refusal, Scope};
 use crate::event::limits::{TAIL_EVENTS_MAX, TAIL_WAIT_DURATION_MAX};
 use crate::event::{EventId, LogId};
@@ -35,7 +36,33 @@ async fn receipt(
     answer(find(&reading, &id, &headers).await)
 }
 
-async fn find(reading: &Arc<Reading>, text: &str, headers: &HeaderMap) -> Result<Value, Refusal> {
+/// An event as the log has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    id: String,
+    stream: String,
+    position: u64,
+    received_at: String,
+    origin: Option<String>,
+    retry_of: Option<String>,
+    event: Option<Box<RawValue>>,
+}
+
+/// An event, and what became of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Receipt {
+    #[serde(flatten)]
+    shown: Shown,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_body: Option<bool>,
+    views: serde_json::Map<String, Value>,
+}
+
+async fn find(reading: &Arc<Reading>, text: &str, headers: &HeaderMap) -> Result<Receipt, Refusal> {
     let key = reading.keys.admit(headers, Scope::Read, None, false);
     let unknown = || Refusal::NotFound(format!("there is no event `{text}`"));
     let id: EventId =
@@ -49,7 +76,7 @@ async fn find(reading: &Arc<Reading>, text: &str, headers: &HeaderMap) -> Result
         return Err(unknown());
     }
     let event = reading.blocking(move |reading| event_at(reading, position)).await?.ok_or_else(unknown)?;
-    reading.keys.admit(headers, Scope::Read, Some(event["stream"].as_str().unwrap_or_default()), false)?;
+    reading.keys.admit(headers, Scope::Read, Some(&event.stream), false)?;
     with_states(reading, event, id, position).await
 }
 
@@ -62,7 +89,7 @@ async fn place(reading: &Reading, id: EventId) -> Result<Option<(LogId, u64)>, R
     Ok(reading.store.first_position(id).await?)
 }
 
-fn event_at(reading: &Reading, position: u64) -> Result<Option<Value>, Refusal> {
+fn event_at(reading: &Reading, position: u64) -> Result<Option<Shown>, Refusal> {
     if position < reading.log.begin() {
         return Ok(None);
     }
@@ -80,37 +107,32 @@ fn event_at(reading: &Reading, position: u64) -> Result<Option<Value>, Refusal> 
     Ok(None)
 }
 
-fn shown(log: LogId, position: u64, header: &Header<'_>, entry: &Entry<'_>) -> Value {
+fn shown(log: LogId, position: u64, header: &Header<'_>, entry: &Entry<'_>) -> Shown {
     let id = entry.client.map_or_else(|| EventId::at(log, position), |(id, _)| id);
-    json!({
-        "id": id.to_string(),
-        "stream": header.stream,
-        "position": position,
-        "receivedAt": header.received.to_text(),
-        "origin": header.origin.map(|ip| ip.to_string()),
-        "retryOf": header.retry.map(|retry| retry.letter.to_string()),
-        "event": serde_json::value::RawValue::from_string(entry.text.to_owned()).ok(),
-    })
+    Shown {
+        id: id.to_string(),
+        stream: header.stream.to_owned(),
+        position,
+        received_at: header.received.to_text(),
+        origin: header.origin.map(|ip| ip.to_string()),
+        retry_of: header.retry.map(|retry| retry.letter.to_string()),
+        event: as_sent(entry.text),
+    }
 }
 
 async fn with_states(
     reading: &Reading,
-    mut event: Value,
+    shown: Shown,
     id: EventId,
     position: u64,
-) -> Result<Value, Refusal> {
+) -> Result<Receipt, Refusal> {
     let log = reading.log.id();
     let skipped = reading.store.skipped(log, position).await?;
     let letters = reading.store.letters_at(log, position).await?;
-    if let Some(skipped) = skipped {
-        event["repeatOf"] = json!(EventId::at(log, skipped.first_position).to_string());
-        event["sameBody"] = json!(skipped.same_body);
-    }
-    let stream = event["stream"].as_str().unwrap_or_default().to_owned();
     let mut views = serde_json::Map::new();
     let positions = reading.progress.all();
     for (name, running) in &reading.views {
-        if running.view.stream != stream {
+        if running.view.stream != shown.stream {
             continue;
         }
         let letter = letters.iter().find(|letter| letter.view == *name);
@@ -125,9 +147,12 @@ async fn with_states(
         };
         views.insert(name.clone(), state);
     }
-    event["id"] = json!(id.to_string());
-    event["views"] = Value::Object(views);
-    Ok(event)
+    Ok(Receipt {
+        shown: Shown { id: id.to_string(), ..shown },
+        repeat_of: skipped.map(|skipped| EventId::at(log, skipped.first_position).to_string()),
+        same_body: skipped.map(|skipped| skipped.same_body),
+        views,
+    })
 }
 
 #[derive(Deserialize)]
@@ -138,6 +163,12 @@ struct Tail {
     limit: Option<usize>,
     /// Seconds to wait for events if there are none yet.
     wait: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Tailed {
+    events: Vec<Shown>,
+    next: u64,
 }
 
 async fn tail(
@@ -168,7 +199,7 @@ async fn tail(
             if !events.is_empty()
                 || tokio::time::timeout_at(deadline, end.wait_for(|end| *end > next)).await.is_err()
             {
-                return Ok(json!({ "events": events, "next": next }));
+                return Ok(Tailed { events, next });
             }
             at = next;
         }
@@ -177,7 +208,7 @@ async fn tail(
 }
 
 /// Up to `limit` events of `stream` from `from` on, and the position to go on from.
-fn page(reading: &Reading, stream: &str, from: u64, limit: usize) -> Result<(Vec<Value>, u64), Refusal> {
+fn page(reading: &Reading, stream: &str, from: u64, limit: usize) -> Result<(Vec<Shown>, u64), Refusal> {
     let (mut events, mut next) = (Vec::new(), from);
     let mut reader = reading.log.reader();
     let records = reader.read(from, TAIL_BYTES)?;
