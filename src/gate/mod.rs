@@ -8,6 +8,7 @@ mod judge;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use journal::failpoint;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -174,7 +175,9 @@ impl Keeper {
         let waiting = move |reason: &str| {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
         };
+        failpoint::hit("gate.judged");
         let outcome = self.runtime.block_on(self.store.apply_surely(Arc::new(plan), &self.stop, waiting));
+        failpoint::hit("gate.saved");
         if let Some(skipped) = outcome.transpose()? {
             let conflicts = skipped.iter().filter(|skipped| !skipped.same_body).count();
             if !skipped.is_empty() {

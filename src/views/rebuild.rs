@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::batch::{BatchError, BatchLimits, BatchReader, Wanted};
@@ -13,7 +14,7 @@ use crate::event::{Decimal, LogId};
 use crate::eventlog::EventLog;
 use crate::store::{Cell, Claim, Plan, Store, StoreError, Verb, Write, quote};
 
-const PAGE_ROWS: usize = 10_000;
+pub const PAGE_ROWS: usize = 10_000;
 /// Follows a view's name where its shadow is meant.
 const SHADOW: &str = "~shadow";
 
@@ -123,6 +124,7 @@ impl<'a> Fresh<'a> {
         mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
     ) -> Result<Report, RebuildError> {
         self.clear()?;
+        failpoint::hit("rebuild.cleared");
         let table = self.shadow.table().as_ref().clone();
         self.runtime.block_on(self.store.begin_view(self.claim(0), Some(table), None))?;
         // Most of the way while the view goes on, the rest while it is held.
@@ -136,7 +138,9 @@ impl<'a> Fresh<'a> {
         let stored =
             self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
         self.fold_until(stored)?;
+        failpoint::hit("rebuild.folded");
         let report = self.differences(stored, mend)?;
+        failpoint::hit("rebuild.mended");
         drop(held);
         self.clear()?;
         Ok(report)
@@ -193,6 +197,7 @@ impl<'a> Fresh<'a> {
                 page.into_iter().filter(|row| row.has != Some(row.should_have)).collect();
             if !found.is_empty() {
                 mend(position, &found)?;
+                failpoint::hit("rebuild.page_mended");
             }
             report.difference_count += found.len() as u64;
             let room = REFUSALS_LISTED_MAX - report.differences.len();

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use journal::failpoint;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -241,6 +242,7 @@ impl Cursor<'_> {
                 self.runner.view.opening(),
             ))?;
             self.begun = true;
+            failpoint::hit("views.begun");
         }
         let mut bisect = Bisect::new(batch.events.len());
         while let Some(part) = bisect.next() {
@@ -316,10 +318,12 @@ impl Cursor<'_> {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
         };
         let runner = self.runner;
+        failpoint::hit("views.folded");
         match runner.runtime.block_on(runner.store.apply_surely(Arc::new(plan), &runner.stop, waiting)) {
             None => Ok(Ok(false)),
             Some(Ok(_)) => {
                 self.stored = to;
+                failpoint::hit("views.applied");
                 metrics::counter!("millrace_dead_letters_total", "view" => runner.view.name.clone())
                     .increment(letters as u64);
                 Ok(Ok(true))

@@ -62,17 +62,18 @@ type Settle = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 fn run(connection: &Connection, jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         let mut settle: Vec<Settle> = Vec::new();
-        let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(sorted);
+        let mut open = control(connection, "BEGIN IMMEDIATE");
         let mut next = Some(first);
         while let Some(job) = next {
-            settle.push(match &begun {
+            settle.push(match &open {
                 Ok(()) => perform(connection, job),
                 Err(error) => refuse(job, error.clone()),
             });
+            open = open.and_then(|()| still_open(connection));
             next = if settle.len() < PLANS_TOGETHER_MAX { jobs.try_recv().ok() } else { None };
         }
         failpoint::hit("store.commit");
-        let committed = begun.and_then(|()| connection.execute_batch("COMMIT").map_err(sorted));
+        let committed = open.and_then(|()| control(connection, "COMMIT"));
         failpoint::hit("store.committed");
         if committed.is_err() && !connection.is_autocommit() {
             // Should the rollback fail as well, the next BEGIN does and says so.
@@ -84,6 +85,23 @@ fn run(connection: &Connection, jobs: &Receiver<Job>) {
     }
     // A clean end leaves one file: the write-ahead log goes back into it.
     let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+}
+
+/// Begins, ends and undoes; a test leaves it out to see whether its checker notices.
+fn control(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    match failpoint::skips("store.transaction") {
+        true => Ok(()),
+        false => connection.execute_batch(sql).map_err(sorted),
+    }
+}
+
+/// A full disk makes SQLite roll all of a transaction back by itself. What came after would then be
+/// committed statement by statement, and its senders told that it was not.
+fn still_open(connection: &Connection) -> Result<(), StoreError> {
+    match connection.is_autocommit() && !failpoint::skips("store.transaction") {
+        true => Err(StoreError::Transient("the transaction was rolled back by SQLite".to_owned())),
+        false => Ok(()),
+    }
 }
 
 fn perform(connection: &Connection, job: Job) -> Settle {
@@ -122,10 +140,13 @@ fn in_savepoint<T>(
     connection: &Connection,
     work: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    connection.execute_batch("SAVEPOINT one").map_err(sorted)?;
+    control(connection, "SAVEPOINT one")?;
     let outcome = work();
-    let end = if outcome.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
-    connection.execute_batch(end).map_err(sorted)?;
+    // Where all was rolled back there is no savepoint any more, and the first error is the one to tell.
+    if outcome.is_ok() || still_open(connection).is_ok() {
+        let end = if outcome.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+        control(connection, end)?;
+    }
     outcome
 }
 
@@ -325,4 +346,41 @@ fn overlapping(
             })
         })?;
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(sql: &str) -> (Job, oneshot::Receiver<Result<usize, StoreError>>) {
+        let (answer, receiver) = oneshot::channel();
+        (Job::Change { sql: sql.to_owned(), parameters: Vec::new(), answer }, receiver)
+    }
+
+    #[test]
+    fn what_shares_a_transaction_that_ran_out_of_room_is_refused_with_it_and_nothing_of_it_stays() {
+        let connection = Connection::open_in_memory().expect("opens");
+        connection.execute_batch("CREATE TABLE t (a); PRAGMA max_page_count = 20").expect("a small database");
+        let (sender, receiver) = sync_channel(8);
+        let statements = [
+            "INSERT INTO t VALUES ('before')",
+            "INSERT INTO t VALUES (zeroblob(1000000))",
+            "INSERT INTO t VALUES ('after')",
+        ];
+        let answers: Vec<_> = statements
+            .map(|sql| {
+                let (job, answer) = change(sql);
+                sender.send(job).expect("room in the queue");
+                answer
+            })
+            .into();
+        drop(sender);
+        run(&connection, &receiver);
+        for answer in answers {
+            let outcome = answer.blocking_recv().expect("an answer");
+            assert!(matches!(outcome, Err(StoreError::Transient(_))), "{outcome:?}");
+        }
+        let rows: i64 = connection.query_row("SELECT COUNT(*) FROM t", [], |row| row.get(0)).expect("a row");
+        assert_eq!(rows, 0);
+    }
 }
