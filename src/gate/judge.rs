@@ -23,7 +23,12 @@ pub fn entries(record: &Record<'_>, log: LogId, into: &mut Vec<Seen>) -> Result<
             at: header.received,
         };
         if let Some((id, hash)) = entry.client {
-            let conflict = vec![letter("the same id was used before for another event")];
+            // A letter sent again with two texts stays one letter: as a letter of the gate, the second
+            // text would go to views that have had the event already.
+            let conflict = match header.retry {
+                Some(_) => Vec::new(),
+                None => vec![letter("the same id was used before for another event")],
+            };
             into.push(Seen {
                 key: SeenKey::Event(id),
                 hash,

@@ -17,7 +17,7 @@ use crate::event::limits::{
 };
 use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError};
-use crate::store::{Cell, Claim, Plan, Seen, Store, StoreError};
+use crate::store::{Backoff, Cell, Claim, Plan, Seen, Store, StoreError};
 
 /// The gate's name among positions, progress and dead letters.
 pub const GATE: &str = "gate";
@@ -58,6 +58,7 @@ impl Gate {
             stored: 0,
             at: 0,
             pruned: Instant::now(),
+            backoff: Backoff::default(),
         };
         let thread = std::thread::Builder::new().name(GATE.to_owned()).spawn(move || keeper.run())?;
         Ok((Self { passed }, thread))
@@ -77,6 +78,22 @@ struct Keeper {
     stored: u64,
     at: u64,
     pruned: Instant,
+    backoff: Backoff,
+}
+
+/// Why the gate stands still: until a person mends something, or for as long as its store does not answer.
+enum Halt {
+    Pause(String),
+    Wait(String),
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Transient(_) | StoreError::Claimed { .. } => Self::Wait(error.to_string()),
+            _ => Self::Pause(error.to_string()),
+        }
+    }
 }
 
 /// What one reading of the log brought.
@@ -90,13 +107,10 @@ struct Look {
 impl Keeper {
     fn run(mut self) {
         while !self.stop.asked() {
-            if let Err(error) = self.begin() {
-                self.pause(&error.to_string());
-                continue;
-            }
-            match self.follow() {
+            match self.begin().map_err(Halt::from).and_then(|()| self.follow()) {
                 Ok(()) => break,
-                Err(reason) => self.pause(&reason),
+                Err(Halt::Pause(reason)) => self.pause(&reason),
+                Err(Halt::Wait(reason)) => self.wait(reason),
             }
         }
         if self.at > self.stored && self.stored_is_known() {
@@ -116,12 +130,17 @@ impl Keeper {
         self.stored =
             self.runtime.block_on(self.store.position(GATE, log))?.unwrap_or_else(|| self.log.begin());
         self.at = self.stored;
-        self.publish();
+        self.pass();
+        match self.log.end() > self.at {
+            // What stopped the gate is mended only once something goes through.
+            true => self.progress.send_modify(|applied| applied.position = self.at),
+            false => self.publish(),
+        }
         Ok(())
     }
 
     /// Runs until it is to stop, or something needs a person.
-    fn follow(&mut self) -> Result<(), String> {
+    fn follow(&mut self) -> Result<(), Halt> {
         let mut end = self.log.follow();
         loop {
             let stop = self.stop.clone();
@@ -136,13 +155,13 @@ impl Keeper {
             if !self.runtime.block_on(news) {
                 return Ok(());
             }
-            let look = self.look().map_err(|error| error.to_string())?;
+            let look = self.look().map_err(|error| Halt::Pause(error.to_string()))?;
             if look.clear > self.at {
                 self.at = look.clear;
                 self.publish();
             }
             if look.end > self.at || self.at - self.stored > UNSAVED_POSITIONS_MAX {
-                self.save(look).map_err(|error| error.to_string())?;
+                self.save(look)?;
             }
             self.prune();
         }
@@ -185,6 +204,7 @@ impl Keeper {
             }
             metrics::counter!("millrace_repeats_total").increment(skipped.len() as u64);
             (self.stored, self.at) = (look.end, look.end);
+            self.backoff = Backoff::default();
             self.publish();
         }
         Ok(())
@@ -195,12 +215,23 @@ impl Keeper {
     }
 
     fn publish(&self) {
+        self.pass();
+        self.progress.send_replace(Applied { position: self.at, stalled: None });
+    }
+
+    fn pass(&self) {
         self.passed.send_if_modified(|passed| {
             let further = self.at > *passed;
             *passed = self.at.max(*passed);
             further
         });
-        self.progress.send_replace(Applied { position: self.at, stalled: None });
+    }
+
+    fn wait(&mut self, reason: String) {
+        let delay = self.backoff.next();
+        tracing::warn!(reason, delay_ms = delay.as_millis() as u64, "gate waits for its store");
+        self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason)));
+        self.runtime.block_on(self.stop.within(delay));
     }
 
     fn pause(&self, reason: &str) {

@@ -84,7 +84,13 @@ pub async fn retry(
     let text = mended.as_deref().unwrap_or(&letter.event);
     fields.check(text, false)?;
     let now = Millis::now();
-    store.move_letter(id, LetterStatus::Open, LetterStatus::Retrying, now).await?;
+    if letter.status == LetterStatus::Open
+        && !store.move_letter(id, LetterStatus::Open, LetterStatus::Retrying, now).await?
+    {
+        // Somebody else was faster: dropped it, or sent it again, and their word stands.
+        let found = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
+        return Err(LetterError::NotOpen { id, status: found.status.as_str() });
+    }
     failpoint::hit("letters.moved");
     // The gate's letters were seen by no view yet: sent again they are for all of them.
     let target = (letter.view != GATE).then_some(Retry { view: &letter.view, letter: id });

@@ -2,7 +2,7 @@
 //! the log makes, `rebuild` adds the difference. What a table held before its view counts as it was.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, TryLockError};
 
 use journal::failpoint;
 use tokio::runtime::Handle;
@@ -14,7 +14,7 @@ use crate::event::{Decimal, LogId};
 use crate::eventlog::EventLog;
 use crate::store::{Cell, Claim, Plan, Store, StoreError, Verb, Write, quote};
 
-pub const PAGE_ROWS: usize = 10_000;
+const PAGE_ROWS: usize = 10_000;
 /// Follows a view's name where its shadow is meant.
 const SHADOW: &str = "~shadow";
 
@@ -26,6 +26,8 @@ pub enum RebuildError {
     HistoryGone(u64),
     #[error("view `{0}` is fed by several logs, of which only one is here")]
     SeveralLogs(String),
+    #[error("view `{0}` is being compared or rebuilt already")]
+    Busy(String),
     #[error("view `{0}` has ended")]
     Ended(String),
     #[error("{0}")]
@@ -97,6 +99,7 @@ struct Fresh<'a> {
     shadow: Ledger,
     name: String,
     at: u64,
+    _turn: MutexGuard<'a, ()>,
 }
 
 impl<'a> Fresh<'a> {
@@ -110,13 +113,29 @@ impl<'a> Fresh<'a> {
             return Err(RebuildError::HistoryGone(log.begin()));
         }
         let name = &view.view.name;
+        let turn = match view.shadow.try_lock() {
+            Ok(turn) => turn,
+            // Whoever panicked has left a shadow behind that is cleared away before it is used.
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(RebuildError::Busy(name.clone())),
+        };
         let positions = runtime.block_on(store.positions())?;
         if positions.iter().any(|row| row.view == *name && row.log != log.id()) {
             return Err(RebuildError::SeveralLogs(name.clone()));
         }
         let ViewKind::Ledger(ledger) = &view.view.kind;
         let shadow = ledger.in_table(&format!("millrace_shadow_{name}"));
-        Ok(Self { view, log, store, runtime, ledger, shadow, name: format!("{name}{SHADOW}"), at: 0 })
+        Ok(Self {
+            view,
+            log,
+            store,
+            runtime,
+            ledger,
+            shadow,
+            name: format!("{name}{SHADOW}"),
+            at: 0,
+            _turn: turn,
+        })
     }
 
     fn run(

@@ -164,7 +164,7 @@ fn at_stop(point: &str, chance: &mut Chance) {
 fn with_long_events(point: &str) {
     let mut app = TestApp::with(start(&abort(point, 1)));
     Load::new(&checker(&app), app.client()).objects(80, 900_000);
-    assert!(app.is_gone(), "{point} did not strike");
+    wait_for(&format!("{point} to strike"), || app.is_gone());
     set(&mut app, "").unwrap();
     equal(&app, point);
 }
