@@ -35,8 +35,7 @@ impl SmallDisk {
     }
 
     pub fn app(&self, failpoints: &str) -> TestApp {
-        TestApp::try_with(start(failpoints), Arc::clone(&self.folder))
-            .unwrap_or_else(|log| panic!("did not start:\n{log}"))
+        TestApp::with_folder(start(failpoints), Arc::clone(&self.folder))
     }
 
     pub fn filler(&self) -> Filler {

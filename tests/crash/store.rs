@@ -151,7 +151,7 @@ fn rebuilds_cut_off_at_random_are_exact_once_one_comes_through() {
 /// Both fold the log into the same shadow: one would compare with what the other has just thrown away.
 #[test]
 fn a_rebuild_and_a_comparison_at_once_do_not_take_each_others_shadow_away() {
-    let app = TestApp::with(start("rebuild.page_mended=sleep:300;rebuild.folded=sleep:300"));
+    let app = TestApp::with(start("rebuild.cleared=sleep:800;rebuild.folded=sleep:300"));
     let checker = checker(&app);
     Load::new(&checker, app.client()).many_users(10_000);
     Load::new(&checker, app.client()).many_users(2_000);
