@@ -1,13 +1,21 @@
 //! What of a record the gate has to ask about: every client's id, and every run of lines. Pure; the rule
 //! itself is `store::Seen::verdict`, because it has to be applied inside the transaction.
 
+use std::time::Duration;
+
 use super::GATE;
-use crate::event::{EventId, LogId};
+use crate::event::{EventId, LogId, Millis};
 use crate::eventlog::{ReadError, Record};
 use crate::store::{NewLetter, Seen, SeenKey};
 
-pub fn entries(record: &Record<'_>, log: LogId, into: &mut Vec<Seen>) -> Result<(), ReadError> {
+pub fn entries(
+    record: &Record<'_>,
+    log: LogId,
+    window: Duration,
+    into: &mut Vec<Seen>,
+) -> Result<(), ReadError> {
     let Some(header) = &record.header else { return Ok(()) };
+    let since = Millis(header.received.0.saturating_sub(window.as_millis() as i64));
     let mut lines = Vec::new();
     let mut letters = Vec::new();
     for entry in record.entries() {
@@ -33,6 +41,7 @@ pub fn entries(record: &Record<'_>, log: LogId, into: &mut Vec<Seen>) -> Result<
                 key: SeenKey::Event(id),
                 hash,
                 received: header.received,
+                since,
                 kept: false,
                 events: vec![(position, 0)],
                 conflict,
@@ -49,6 +58,7 @@ pub fn entries(record: &Record<'_>, log: LogId, into: &mut Vec<Seen>) -> Result<
             key,
             hash: chunk.hash,
             received: header.received,
+            since,
             kept: chunk.kept,
             events: lines,
             conflict: letters,

@@ -22,6 +22,8 @@ use crate::store::{Backoff, Cell, Claim, Plan, Seen, Store, StoreError};
 /// The gate's name among positions, progress and dead letters.
 pub const GATE: &str = "gate";
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+/// How far the clock may have been set back without a row being deleted that still counts.
+const CLOCK_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
 const PRUNE_ROWS_MAX: usize = 10_000;
 
 /// What views need of the gate.
@@ -58,6 +60,8 @@ impl Gate {
             stored: 0,
             at: 0,
             pruned: Instant::now(),
+            prune_interval: PRUNE_INTERVAL,
+            latest: Millis(i64::MIN),
             backoff: Backoff::default(),
         };
         let thread = std::thread::Builder::new().name(GATE.to_owned()).spawn(move || keeper.run())?;
@@ -78,6 +82,9 @@ struct Keeper {
     stored: u64,
     at: u64,
     pruned: Instant,
+    prune_interval: Duration,
+    /// When the latest event was received that the gate has read.
+    latest: Millis,
     backoff: Backoff,
 }
 
@@ -149,7 +156,7 @@ impl Keeper {
                 tokio::select! {
                     () = stop.wait() => false,
                     news = end.wait_for(|end| *end > at) => news.is_ok(),
-                    () = tokio::time::sleep(PRUNE_INTERVAL) => true,
+                    () = tokio::time::sleep(self.prune_interval) => true,
                 }
             };
             if !self.runtime.block_on(news) {
@@ -174,7 +181,10 @@ impl Keeper {
         for record in records.iter() {
             let record = record?;
             if record.has_identity() {
-                judge::entries(&record, log, &mut look.seen)?;
+                judge::entries(&record, log, self.window, &mut look.seen)?;
+            }
+            if let Some(header) = &record.header {
+                self.latest = Millis(self.latest.0.max(header.received.0));
             }
             look.end = record.end();
             if look.seen.is_empty() {
@@ -240,20 +250,27 @@ impl Keeper {
         self.runtime.block_on(self.stop.within(PAUSE_RECHECK_INTERVAL));
     }
 
-    /// Forgets what is older than the window, a little at a time.
+    /// Forgets what is older than the window, a little at a time, and again soon while there is more. By
+    /// the time of what was read last: in a store that is being caught up, what is old today was not old
+    /// yet when its repeat came.
     fn prune(&mut self) {
-        if self.pruned.elapsed() < PRUNE_INTERVAL {
+        if self.pruned.elapsed() < self.prune_interval {
             return;
         }
         self.pruned = Instant::now();
-        let oldest = Millis::now().0 - self.window.as_millis() as i64;
+        let oldest = self.latest.0.saturating_sub((self.window + CLOCK_STEP_MAX).as_millis() as i64);
         let sql = format!(
             "DELETE FROM millrace_seen WHERE received < ? AND kept = 0 AND identity IN \
              (SELECT identity FROM millrace_seen WHERE received < ? AND kept = 0 ORDER BY received LIMIT {PRUNE_ROWS_MAX})"
         );
         let parameters = vec![Cell::Integer(oldest), Cell::Integer(oldest)];
-        if let Err(error) = self.runtime.block_on(self.store.change(sql, parameters)) {
-            tracing::warn!(%error, "old ids could not be forgotten; tried again later");
-        }
+        self.prune_interval = match self.runtime.block_on(self.store.change(sql, parameters)) {
+            Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
+            Ok(_) => PRUNE_INTERVAL,
+            Err(error) => {
+                tracing::warn!(%error, "old ids could not be forgotten; tried again later");
+                PRUNE_INTERVAL
+            }
+        };
     }
 }

@@ -28,6 +28,16 @@ pub struct Proof {
     pub repeats_in_log: usize,
 }
 
+impl std::ops::AddAssign for Proof {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.unknown += other.unknown;
+        self.resent += other.resent;
+        self.events += other.events;
+        self.repeats_in_log += other.repeats_in_log;
+    }
+}
+
 impl Checker {
     pub fn open(history: &Path) -> Self {
         Self { history: History::open(history) }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::errors::sorted;
 use super::{shape, statements};
 use crate::event::limits::{CHUNK_LINES_MAX, PLANS_TOGETHER_MAX};
-use crate::event::{BodyHash, LogId};
+use crate::event::{BodyHash, LogId, Millis};
 use crate::store::plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenRow, Skipped};
 use crate::store::tables::{Cell, Opening, Table, quote};
 use crate::store::{LetterStatus, StoreError};
@@ -282,7 +282,7 @@ fn new_letter(connection: &Connection, log: LogId, letter: &NewLetter) -> rusqli
 /// Looks one identity up, notes it if it is new, and writes down what views are not to see.
 fn note_seen(connection: &Connection, log: LogId, seen: &Seen) -> rusqlite::Result<Vec<Skipped>> {
     let (identity, first, count) = seen.key.parts();
-    let known = overlapping(connection, identity, first, count)?;
+    let known = overlapping(connection, identity, first, count, seen.since)?;
     let verdict = seen.verdict(&known);
     if verdict.note {
         let sql = "INSERT OR REPLACE INTO millrace_seen (identity, first_line, line_count, log_id, position, body_hash, received, kept)
@@ -329,14 +329,17 @@ fn overlapping(
     identity: [u8; 16],
     first: u64,
     count: u64,
+    since: Millis,
 ) -> rusqlite::Result<Vec<SeenRow>> {
     let sql = "SELECT first_line, line_count, log_id, position, body_hash FROM millrace_seen
-               WHERE identity = ?1 AND first_line > ?2 AND first_line < ?3 AND first_line + line_count > ?4";
+               WHERE identity = ?1 AND first_line > ?2 AND first_line < ?3 AND first_line + line_count > ?4
+               AND (kept = 1 OR received >= ?5)";
     let mut statement = connection.prepare_cached(sql)?;
     // No run is longer than a chunk, so that the look back is as short however long the source is.
     let earliest = first as i64 - CHUNK_LINES_MAX as i64;
-    let rows =
-        statement.query_map(params![identity, earliest, (first + count) as i64, first as i64], |row| {
+    let rows = statement.query_map(
+        params![identity, earliest, (first + count) as i64, first as i64, since.0],
+        |row| {
             Ok(SeenRow {
                 first: row.get::<_, i64>(0)? as u64,
                 count: row.get::<_, i64>(1)? as u64,
@@ -344,7 +347,8 @@ fn overlapping(
                 position: row.get::<_, i64>(3)? as u64,
                 hash: BodyHash(row.get(4)?),
             })
-        })?;
+        },
+    )?;
     rows.collect()
 }
 
@@ -382,5 +386,29 @@ mod tests {
         }
         let rows: i64 = connection.query_row("SELECT COUNT(*) FROM t", [], |row| row.get(0)).expect("a row");
         assert_eq!(rows, 0);
+    }
+
+    #[test]
+    fn an_id_out_of_its_window_is_new_whether_its_row_was_deleted_or_not() {
+        let connection = Connection::open_in_memory().expect("opens");
+        for table in crate::store::tables::own_tables() {
+            connection.execute_batch(&statements::create_table(&table, true)).expect("a table");
+        }
+        let seen = |position: u64, received: i64| Seen {
+            key: crate::store::SeenKey::Event(crate::event::EventId::derived("s", "o", "id")),
+            hash: BodyHash([1; 8]),
+            received: Millis(received),
+            since: Millis(received - 100),
+            kept: false,
+            events: vec![(position, 0)],
+            conflict: Vec::new(),
+        };
+        let repeats = |position, received| {
+            note_seen(&connection, LogId([0; 16]), &seen(position, received)).expect("noted").len()
+        };
+        assert_eq!(
+            (repeats(0, 1_000), repeats(1, 1_100), repeats(2, 1_101), repeats(3, 1_201)),
+            (0, 1, 0, 1)
+        );
     }
 }
