@@ -22,7 +22,8 @@ impl From<RebuildError> for Refusal {
             RebuildError::HistoryGone(_)
             | RebuildError::HistoryLost(_)
             | RebuildError::Opening { .. }
-            | RebuildError::SeveralLogs(_) => Self::Conflict(error.to_string()),
+            | RebuildError::SeveralLogs(_)
+            | RebuildError::Busy(_) => Self::Conflict(error.to_string()),
             RebuildError::Ended(_) => Self::Stopping,
             RebuildError::Batch(error) => Self::StoreUnavailable(error.to_string()),
             RebuildError::Store(error) => error.into(),

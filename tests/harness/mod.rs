@@ -51,8 +51,11 @@ impl TestApp {
     }
 
     pub fn with(start: Start) -> Self {
-        Self::try_with(start, Arc::new(tempfile::tempdir().unwrap()))
-            .unwrap_or_else(|log| panic!("did not start:\n{log}"))
+        Self::with_folder(start, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    pub fn with_folder(start: Start, folder: Arc<tempfile::TempDir>) -> Self {
+        Self::try_with(start, folder).unwrap_or_else(|log| panic!("did not start:\n{log}"))
     }
 
     /// The log, if the server ends instead of listening.
@@ -230,9 +233,24 @@ impl TestApp {
     }
 
     pub fn restart_with(&mut self, change: impl FnOnce(&mut Start)) {
+        self.try_restart_with(change).unwrap_or_else(|log| panic!("did not start again:\n{log}"));
+    }
+
+    /// The log, if the server ends instead of listening.
+    pub fn try_restart_with(&mut self, change: impl FnOnce(&mut Start)) -> Result<(), String> {
         self.kill();
         change(&mut self.start);
-        self.spawn().unwrap_or_else(|log| panic!("did not start again:\n{log}"));
+        self.spawn()
+    }
+
+    /// Whether the process is gone, by itself or by a kill.
+    pub fn is_gone(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success(), "kill {name}");
     }
 
     /// Runs another command of the binary in this app's folder.

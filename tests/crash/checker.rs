@@ -1,0 +1,320 @@
+//! The checker: stands outside of the process, believes only its own history, and demands equality:
+//! acknowledged is applied, each event once, every balance to the last digit, in the order acknowledged.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::harness::{Answer, Client, TestApp, wait_for};
+use crate::history::{Door, History, Known, Outcome, Request, Sale};
+use crate::load::{amount_text, event_text, sums};
+
+const EVENTS: &str = "/v1/streams/revenue/events";
+const PAGE: usize = 1_000;
+
+pub struct Checker {
+    pub history: History,
+}
+
+/// What a run came to, so that nobody takes an idle one for a proof.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    pub acknowledged: usize,
+    pub unknown: usize,
+    pub resent: usize,
+    pub events: usize,
+    pub repeats_in_log: usize,
+}
+
+impl std::ops::AddAssign for Proof {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.unknown += other.unknown;
+        self.resent += other.resent;
+        self.events += other.events;
+        self.repeats_in_log += other.repeats_in_log;
+    }
+}
+
+impl Checker {
+    pub fn open(history: &Path) -> Self {
+        Self { history: History::open(history) }
+    }
+
+    /// Sends a request, with its history. `None`: the server is gone, and the outcome unknown.
+    pub fn send(&self, client: &Client, request: &Request) -> Option<u16> {
+        self.history.sending(request);
+        let answer = post(client, request).ok()?;
+        match answer.status {
+            200 => {
+                let ids = ids(&request.door, &answer)?;
+                self.history.ended(request.number, Outcome::Acknowledged { ids });
+            }
+            // Of lines, chunks before the refused one may be stored.
+            507 if !matches!(request.door, Door::Lines { .. }) => {
+                self.history.ended(request.number, Outcome::Refused);
+            }
+            503 | 507 => {}
+            status => panic!("answer {status} to {request:?}: {}", answer.text()),
+        }
+        Some(answer.status)
+    }
+
+    /// Sends what is unknown until it is acknowledged, under the same identity. What has none cannot be
+    /// sent again: whether it was stored, the log will say.
+    pub fn resend(&self, client: &Client) -> usize {
+        let open = |known: &Known| known.acknowledged.is_none() && known.request.door != Door::LiveEvent;
+        let requests: Vec<Known> = self.history.requests().into_iter().filter(open).collect();
+        for known in &requests {
+            let what = format!("request {} to be acknowledged", known.request.number);
+            wait_for(&what, || self.send(client, &known.request) == Some(200));
+        }
+        requests.len()
+    }
+
+    /// Resends, waits until all is applied, and compares.
+    pub fn demand_equality(&self, app: &TestApp) -> Result<Proof, String> {
+        let resent = self.resend(&app.client());
+        app.settle();
+        let log = read_log(&app.client());
+        let known = self.history.requests();
+        let mut proof = Proof { resent, events: log.len(), ..Proof::default() };
+        let places = self.places(&known, &log, &mut proof)?;
+        in_order(&known, &places)?;
+        let counted = known
+            .iter()
+            .flat_map(|known| &known.request.sales)
+            .filter(|sale| places.contains_key(&sale.number));
+        same_balances(&app.client(), &sums(counted))?;
+        nothing_open(&app.client())?;
+        Ok(proof)
+    }
+
+    /// Where each event is first in the log; every one acknowledged must be there, and nothing else.
+    fn places(
+        &self,
+        known: &[Known],
+        log: &[Logged],
+        proof: &mut Proof,
+    ) -> Result<HashMap<u64, u64>, String> {
+        let mut first: HashMap<u64, &Logged> = HashMap::new();
+        for logged in log {
+            match first.get(&logged.number) {
+                None => drop(first.insert(logged.number, logged)),
+                Some(_) => proof.repeats_in_log += 1,
+            }
+        }
+        let mut places = HashMap::new();
+        for known in known {
+            proof.acknowledged += usize::from(known.acknowledged.is_some());
+            proof.unknown += usize::from(known.is_unknown());
+            for (index, sale) in known.request.sales.iter().enumerate() {
+                match (first.remove(&sale.number), &known.acknowledged) {
+                    (None, Some(_)) => {
+                        return Err(format!("event {} was acknowledged and is not in the log", sale.number));
+                    }
+                    (None, None) => {}
+                    (Some(_), None) if known.refused => {
+                        return Err(format!("event {} was refused and is in the log", sale.number));
+                    }
+                    (Some(logged), acknowledged) => {
+                        same_event(known, sale, logged)?;
+                        let id = acknowledged.as_ref().and_then(|(_, ids)| ids.get(index));
+                        if id.is_some_and(|id| *id != logged.id) {
+                            let number = sale.number;
+                            return Err(format!("event {number} is {} in the log, not {id:?}", logged.id));
+                        }
+                        places.insert(sale.number, logged.position);
+                    }
+                }
+            }
+        }
+        match first.values().next() {
+            Some(stranger) => Err(format!("nobody sent event {} of the log", stranger.number)),
+            None => self.once(known, log).map(|()| places),
+        }
+    }
+
+    /// What has no identity may not be in the log twice: it was sent once.
+    fn once(&self, known: &[Known], log: &[Logged]) -> Result<(), String> {
+        let mut times: HashMap<u64, usize> = HashMap::new();
+        log.iter().for_each(|logged| *times.entry(logged.number).or_default() += 1);
+        let bare = known.iter().filter(|known| known.request.door == Door::LiveEvent);
+        for sale in bare.flat_map(|known| &known.request.sales) {
+            if times.get(&sale.number).is_some_and(|times| *times > 1) {
+                return Err(format!("event {} was sent once and is in the log twice", sale.number));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn post(client: &Client, request: &Request) -> std::io::Result<Answer> {
+    let text = |id: Option<&str>| event_text(&request.sales[0], id);
+    let texts = || request.sales.iter().map(|sale| event_text(sale, None)).collect::<Vec<_>>();
+    let json = |client: &Client, path: &str, body: &str| {
+        client.try_request("POST", path, Some(("application/json", body.as_bytes())))
+    };
+    match &request.door {
+        Door::LiveEvent => json(client, "/liveEvent", &text(None)),
+        Door::Object { id } => json(client, EVENTS, &text(Some(id))),
+        Door::Array { key } => {
+            let client = client.clone().with_header("Idempotency-Key", key);
+            json(&client, EVENTS, &format!("[{}]", texts().join(",")))
+        }
+        Door::Lines { source, first_line } => {
+            let client = client
+                .clone()
+                .with_header("Millrace-Source", source)
+                .with_header("Millrace-First-Line", &first_line.to_string());
+            let body = texts().join("\n");
+            client.try_request("POST", EVENTS, Some(("application/x-ndjson", body.as_bytes())))
+        }
+    }
+}
+
+/// The ids that an acknowledgement names; `None` where the answer broke off.
+fn ids(door: &Door, answer: &Answer) -> Option<Vec<String>> {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    match door {
+        Door::LiveEvent | Door::Object { .. } => Some(vec![text(&body["eventId"])?]),
+        Door::Array { .. } => body["eventIds"].as_array()?.iter().map(text).collect(),
+        Door::Lines { .. } => Some(Vec::new()),
+    }
+}
+
+/// One event as the log shows it.
+pub struct Logged {
+    pub position: u64,
+    pub id: String,
+    pub number: u64,
+    pub text: String,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    events: Vec<Shown>,
+    next: u64,
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    position: u64,
+    id: String,
+    event: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    number: u64,
+}
+
+/// All of the stream, read back through the door of readers.
+pub fn read_log(client: &Client) -> Vec<Logged> {
+    let (mut log, mut from) = (Vec::new(), 0);
+    loop {
+        let answer = client.get(&format!("{EVENTS}?from={from}&limit={PAGE}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let page: Page = serde_json::from_slice(&answer.body).unwrap();
+        if page.events.is_empty() {
+            return log;
+        }
+        from = page.next;
+        log.extend(page.events.into_iter().map(|shown| {
+            let text = shown.event.get().to_owned();
+            let Numbered { number } = serde_json::from_str(&text).unwrap();
+            Logged { position: shown.position, id: shown.id, number, text }
+        }));
+    }
+}
+
+fn same_event(known: &Known, sale: &Sale, logged: &Logged) -> Result<(), String> {
+    let id = match &known.request.door {
+        Door::Object { id } => Some(id.as_str()),
+        _ => None,
+    };
+    let sent = event_text(sale, id);
+    match logged.text == sent {
+        true => Ok(()),
+        false => Err(format!("the log shows `{}` for `{sent}`", logged.text)),
+    }
+}
+
+/// What was sent after an acknowledgement stands behind it in the log.
+fn in_order(known: &[Known], places: &HashMap<u64, u64>) -> Result<(), String> {
+    // (line of the history, whether it is an acknowledgement, lowest or highest position)
+    let mut moments: Vec<(usize, bool, u64)> = Vec::new();
+    for known in known {
+        let positions = known.request.sales.iter().filter_map(|sale| places.get(&sale.number));
+        let Some(lowest) = positions.clone().min() else { continue };
+        moments.push((known.sent, false, *lowest));
+        if let Some((when, _)) = known.acknowledged {
+            moments.extend(positions.max().map(|highest| (when, true, *highest)));
+        }
+        let positions: Vec<u64> =
+            known.request.sales.iter().filter_map(|sale| places.get(&sale.number).copied()).collect();
+        if !positions.is_sorted() {
+            return Err(format!("request {} is out of order within itself", known.request.number));
+        }
+    }
+    moments.sort_unstable();
+    let mut acknowledged = None;
+    for (_, is_acknowledgement, position) in moments {
+        if is_acknowledgement {
+            acknowledged = acknowledged.max(Some(position));
+        } else if acknowledged.is_some_and(|before| position < before) {
+            return Err(format!("position {position} was sent after {acknowledged:?} was acknowledged"));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Balances {
+    balances: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    key: String,
+    balance: Box<RawValue>,
+}
+
+/// Every row of the view, as text: no float comes near it.
+pub fn balances(client: &Client) -> BTreeMap<String, String> {
+    let (mut all, mut after) = (BTreeMap::new(), String::new());
+    loop {
+        let answer = client.get(&format!("/v1/views/revenue/balances?limit={PAGE}{after}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let read: Balances = serde_json::from_slice(&answer.body).unwrap();
+        let Some(last) = read.balances.last() else { return all };
+        after = format!("&after={}", last.key);
+        all.extend(read.balances.into_iter().map(|row| (row.key, row.balance.get().to_owned())));
+    }
+}
+
+fn same_balances(client: &Client, expected: &BTreeMap<String, i128>) -> Result<(), String> {
+    let expected: BTreeMap<String, String> =
+        expected.iter().map(|(user, units)| (user.clone(), amount_text(*units))).collect();
+    let found = balances(client);
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!("balances differ\n   in the store {found:?}\n   acknowledged {expected:?}")),
+    }
+}
+
+/// The server's own view of itself must agree, and no event may lie aside.
+fn nothing_open(client: &Client) -> Result<(), String> {
+    let letters = client.get("/v1/dead-letters").json();
+    if letters["deadLetters"].as_array().is_none_or(|letters| !letters.is_empty()) {
+        return Err(format!("dead letters: {letters}"));
+    }
+    let report = client.post("/v1/views/revenue/reconcile", "").json();
+    match report["differenceCount"] == 0 {
+        true => Ok(()),
+        false => Err(format!("reconcile says {report}")),
+    }
+}
