@@ -226,7 +226,7 @@ fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
             TAG_STREAM => header.stream = value.text()?,
             TAG_RECEIVED => header.received = Millis(i64::from_le_bytes(value.array()?)),
             TAG_ORIGIN if value.0.len() == 4 => {
-                header.origin = Some(Ipv4Addr::from(value.array::<4>()?).into())
+                header.origin = Some(Ipv4Addr::from(value.array::<4>()?).into());
             }
             TAG_ORIGIN => header.origin = Some(Ipv6Addr::from(value.array::<16>()?).into()),
             TAG_CHUNK => {

@@ -243,7 +243,7 @@ impl Keeper {
     }
 
     fn wait(&mut self, reason: String) {
-        let delay = self.backoff.next();
+        let delay = self.backoff.pause();
         tracing::warn!(reason, delay_ms = delay.as_millis() as u64, "gate waits for its store");
         self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason)));
         self.runtime.block_on(self.stop.within(delay));

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::admit::{KeyError, Keys, RecentIds};
-use crate::config::{Access, AmountRule, Config, Originals, ViewKindConfig};
+use crate::config::{Access, AmountRule, Config, Originals, ViewConfig, ViewKindConfig};
 use crate::doors::{Inlet, Intake, live_event, native};
 use crate::event::limits::{BATCHES_BYTES_MAX, STOP_VIEWS_DURATION_MAX};
 use crate::event::{Progress, Stop};
@@ -28,7 +28,7 @@ use crate::gate::{GATE, Gate};
 use crate::serve::{self, Reading, UserEvents};
 use crate::store::{self, Store};
 use crate::telemetry;
-use crate::views::{Amount, Ledger, Runner, Running, View, ViewKind};
+use crate::views::{Amount, Ledger, Rule, Runner, Running, View, ViewKind};
 
 pub use checks::StartError;
 
@@ -277,17 +277,19 @@ async fn open_log(url: &str, data: &Path) -> Result<(EventLog, eventlog::Found),
 
 /// Views as declared, as views that run.
 fn views(config: &Config) -> Vec<View> {
-    let view = |(name, declared): (&String, &crate::config::ViewConfig)| {
+    let amount = |(field, negative): (usize, bool)| Amount { field, negative };
+    let view = |(name, declared): (&String, &ViewConfig)| {
         let ViewKindConfig::Ledger(ledger) = &declared.kind;
-        let unruled = Ledger::new(&ledger.table, &ledger.key_column, &ledger.amount_column, ledger.key);
-        let amount = |(field, negative): (usize, bool)| Amount { field, negative };
-        let ledger = match &ledger.rule {
-            AmountRule::Always(field, negative) => unruled.always(amount((*field, *negative))),
+        let rule = match &ledger.rule {
+            AmountRule::Always(field, negative) => Rule::Always(amount((*field, *negative))),
             AmountRule::By { field, amounts } => {
-                unruled.by(*field, amounts.iter().map(|(text, rule)| (text.clone(), amount(*rule))).collect())
+                let amounts = amounts.iter().map(|(text, rule)| (text.clone(), amount(*rule)));
+                Rule::By { field: *field, amounts: amounts.collect() }
             }
         };
-        View { name: name.clone(), stream: declared.stream.clone(), kind: ViewKind::Ledger(ledger) }
+        let columns = [ledger.key_column.as_str(), ledger.amount_column.as_str()];
+        let kind = ViewKind::Ledger(Ledger::new(&ledger.table, columns, ledger.key, rule));
+        View { name: name.clone(), stream: declared.stream.clone(), kind }
     };
     config.views.iter().map(view).collect()
 }

@@ -14,7 +14,11 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     match settings.dev {
         true => println!("  keys       none asked for: --dev opens every door, on this machine only"),
         false => {
-            println!("  key        {}{}", key.display(), if first_key { "  (made now; keep it)" } else { "" })
+            println!(
+                "  key        {}{}",
+                key.display(),
+                if first_key { "  (made now; keep it)" } else { "" }
+            );
         }
     }
     let (Some(_), Some(address)) = (&settings.config.live_event, addresses.first()) else { return };

@@ -15,7 +15,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let delay = self.delay;
         self.delay = (delay * 2).min(RETRY_DELAY_MAX);
         delay
@@ -29,7 +29,7 @@ mod tests {
     #[test]
     fn grows_to_its_bound_and_stays_there() {
         let mut backoff = Backoff::default();
-        let delays: Vec<Duration> = (0..10).map(|_| backoff.next()).collect();
+        let delays: Vec<Duration> = (0..10).map(|_| backoff.pause()).collect();
         assert_eq!(delays[..3], [RETRY_DELAY_MIN, RETRY_DELAY_MIN * 2, RETRY_DELAY_MIN * 4]);
         assert!(delays.windows(2).all(|pair| pair[0] <= pair[1]));
         assert_eq!(delays[9], RETRY_DELAY_MAX);

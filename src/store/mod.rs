@@ -136,7 +136,7 @@ impl Store {
                 Err(StoreError::Transient(reason)) => waiting(&reason),
                 outcome => return Some(outcome),
             }
-            if stop.within(backoff.next()).await {
+            if stop.within(backoff.pause()).await {
                 return None;
             }
         }

@@ -10,7 +10,7 @@ pub struct Bisect {
 
 impl Bisect {
     pub fn new(events: usize) -> Self {
-        Self { open: if events == 0 { Vec::new() } else { vec![0..events] } }
+        Self { open: std::iter::once(0..events).filter(|part| !part.is_empty()).collect() }
     }
 
     /// The part to try now.

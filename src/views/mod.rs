@@ -15,7 +15,7 @@ use crate::store::{Opening, Table, Write};
 
 pub use batch::Event;
 pub use dead_letter::{LetterError, drop_letter, retry};
-pub use ledger::{Amount, Balance, Ledger};
+pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
 pub use runner::{Runner, Running};
 

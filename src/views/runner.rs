@@ -237,7 +237,7 @@ impl Runner {
     }
 
     fn wait(&self, state: &mut State, reason: String) {
-        let delay = state.backoff.next();
+        let delay = state.backoff.pause();
         tracing::warn!(
             view = self.view.name,
             reason,

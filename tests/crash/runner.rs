@@ -10,7 +10,7 @@ use millrace::event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
 use millrace::eventlog::{Entry, EventLog, Header, RecordBuilder};
 use millrace::gate::{GATE, Gate};
 use millrace::store::Store;
-use millrace::views::{Amount, Ledger, Runner, View, ViewKind};
+use millrace::views::{Amount, Ledger, Rule, Runner, View, ViewKind};
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -44,7 +44,8 @@ impl Running {
             handle.clone(),
         )
         .unwrap();
-        let ledger = Ledger::new("ledger", "who", "value", 0).always(Amount { field: 1, negative: false });
+        let rule = Rule::Always(Amount { field: 1, negative: false });
+        let ledger = Ledger::new("ledger", ["who", "value"], 0, rule);
         let runner = Runner {
             view: View { name: "v".to_owned(), stream: "s".to_owned(), kind: ViewKind::Ledger(ledger) },
             fields: Arc::new(fields),

@@ -140,7 +140,8 @@ mod tests {
     fn adds_and_takes_a_row_a_key_in_order_and_names_what_it_cannot_read() {
         let amounts = [("add", false), ("sub", true)]
             .map(|(name, negative)| (name.to_owned(), Amount { field: 2, negative }));
-        let ledger = Ledger::new("t", "k", "v", 0).by(1, amounts.into_iter().collect());
+        let ledger =
+            Ledger::new("t", ["k", "v"], 0, Rule::By { field: 1, amounts: amounts.into_iter().collect() });
         let texts = [
             r#"{"who":"b","name":"add","value":10.99}"#,
             r#"{"who":"a","name":"sub","value":0.5}"#,
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_rule_without_a_name_takes_every_event() {
-        let ledger = Ledger::new("t", "k", "v", 0).always(Amount { field: 2, negative: true });
+        let ledger = Ledger::new("t", ["k", "v"], 0, Rule::Always(Amount { field: 2, negative: true }));
         let (rows, refused) =
             fold(&ledger, &[r#"{"who":"a","name":"x","value":1}"#, r#"{"who":"a","name":"y","value":2}"#]);
         assert_eq!((rows, refused), (vec![("a".to_owned(), "-3".to_owned())], vec![]));

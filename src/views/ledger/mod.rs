@@ -15,13 +15,12 @@ pub use query::Balance;
 pub struct Ledger {
     table: Arc<Table>,
     rule: Rule,
-    /// Indexes among the stream's fields.
     key: usize,
 }
 
 /// What an event does to its key's balance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Rule {
+pub enum Rule {
     Always(Amount),
     /// By the text of one field.
     By {
@@ -38,12 +37,13 @@ pub struct Amount {
 }
 
 impl Ledger {
-    pub fn new(table: &str, key_column: &str, amount_column: &str, key: usize) -> LedgerRule {
+    /// `key` is the index of the key among the stream's fields.
+    pub fn new(table: &str, [key_column, amount_column]: [&str; 2], key: usize, rule: Rule) -> Self {
         let columns = [
             (key_column, ColumnKind::Text { chars_max: KEY_CHARS_MAX }),
             (amount_column, ColumnKind::Decimal),
         ];
-        LedgerRule { table: Arc::new(Table::new(table, 1, &columns)), key }
+        Self { table: Arc::new(Table::new(table, 1, &columns)), rule, key }
     }
 
     pub fn table(&self) -> Arc<Table> {
@@ -64,21 +64,5 @@ impl Ledger {
     /// The names of the key's and the amount's column.
     pub fn columns(&self) -> [&str; 2] {
         [&self.table.columns[0].name, &self.table.columns[1].name]
-    }
-}
-
-/// A ledger that lacks its rule.
-pub struct LedgerRule {
-    table: Arc<Table>,
-    key: usize,
-}
-
-impl LedgerRule {
-    pub fn always(self, amount: Amount) -> Ledger {
-        Ledger { table: self.table, rule: Rule::Always(amount), key: self.key }
-    }
-
-    pub fn by(self, field: usize, amounts: BTreeMap<String, Amount>) -> Ledger {
-        Ledger { table: self.table, rule: Rule::By { field, amounts }, key: self.key }
     }
 }
