@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use axum::http::{HeaderMap, header};
+use journal::failpoint;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -127,27 +128,31 @@ impl Keys {
             streams: Vec::new(),
             view_key: None,
         };
-        match std::fs::read_to_string(path) {
-            Ok(literal) => {
-                let sql = "SELECT id FROM millrace_keys WHERE hash = ?".to_owned();
-                let known = self.store.rows(sql, vec![Cell::Bytes(hash(literal.trim()).to_vec())]).await?;
-                if known.is_empty() {
-                    self.insert(new, literal.trim()).await?;
-                }
-                Ok(false)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let (_, literal) = self.add(new).await?;
-                write_private(path, &literal).map_err(unwritable)?;
-                Ok(true)
-            }
-            Err(error) => Err(unwritable(error)),
+        let found = match std::fs::read_to_string(path) {
+            Ok(literal) => Some(literal.trim().to_owned()).filter(|literal| !literal.is_empty()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(unwritable(error)),
+        };
+        let (literal, made) = match found {
+            Some(literal) => (literal, false),
+            None => (new_literal()?, true),
+        };
+        if made {
+            // The file first: a start that ends here is finished by the next one, which believes it.
+            write_private(path, &literal).map_err(unwritable)?;
+            failpoint::hit("keys.written");
         }
+        let sql = "SELECT id FROM millrace_keys WHERE hash = ?".to_owned();
+        let known = self.store.rows(sql, vec![Cell::Bytes(hash(&literal).to_vec())]).await?;
+        if known.is_empty() {
+            self.insert(new, &literal).await?;
+        }
+        Ok(made)
     }
 
     /// Makes a key. The literal is shown once and kept nowhere.
     pub async fn add(&self, new: NewKey) -> Result<(Key, String), KeyError> {
-        let literal = format!("{KEY_PREFIX}{}", random_hex::<KEY_RANDOM_BYTES>()?);
+        let literal = new_literal()?;
         Ok((self.insert(new, &literal).await?, literal))
     }
 
@@ -252,18 +257,31 @@ fn hash(literal: &str) -> [u8; 32] {
     Sha256::digest(literal.as_bytes()).into()
 }
 
+fn new_literal() -> Result<String, KeyError> {
+    Ok(format!("{KEY_PREFIX}{}", random_hex::<KEY_RANDOM_BYTES>()?))
+}
+
 fn random_hex<const N: usize>() -> Result<String, KeyError> {
     let mut bytes = [0_u8; N];
     getrandom::fill(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// In one step: a file cut off by a full disk or a kill would be taken for the key ever after.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let temporary = path.with_extension("tmp");
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file.sync_all()?;
+    failpoint::hit("keys.file_made");
+    std::fs::rename(&temporary, path)?;
+    std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn stored_key(row: Vec<Cell>) -> Option<([u8; 32], Arc<Key>)> {

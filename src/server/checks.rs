@@ -4,6 +4,8 @@
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use journal::failpoint;
+
 use super::Settings;
 use crate::admit::weak_key;
 use crate::config::Access;
@@ -73,14 +75,28 @@ pub fn data_folder(path: &Path) -> Result<(), StartError> {
         |error: std::io::Error| StartError::DataFolder { path: path.to_owned(), reason: error.to_string() };
     if !path.exists() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(wrong)?;
+        failpoint::hit("server.folder_made");
         std::fs::write(path.join(".gitignore"), "*\n").map_err(wrong)?;
         tracing::info!(folder = %path.display(), "data folder made");
     }
+    sync_names_above(path);
     let mode = std::fs::metadata(path).map_err(wrong)?.permissions().mode();
     if mode & 0o077 != 0 {
         tracing::warn!(folder = %path.display(), mode = format!("{:o}", mode & 0o777), "the data folder is open to other users of this machine");
     }
     Ok(())
+}
+
+/// A power cut may take a folder whose own name was never synced, with all that is durable in it. At
+/// every start, because the one that made the folder may have been killed before it came to this. A folder
+/// above that may not be opened was there before, and is not ours to sync.
+fn sync_names_above(path: &Path) {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    for folder in whole.ancestors() {
+        if let Ok(folder) = std::fs::File::open(folder) {
+            let _ = folder.sync_all();
+        }
+    }
 }
 
 /// A position means something only in its own log: anything else would count twice, or leave out.
