@@ -19,7 +19,9 @@ impl From<LetterError> for Refusal {
 impl From<RebuildError> for Refusal {
     fn from(error: RebuildError) -> Self {
         match error {
-            RebuildError::HistoryGone(_) | RebuildError::SeveralLogs(_) => Self::Conflict(error.to_string()),
+            RebuildError::HistoryGone(_) | RebuildError::SeveralLogs(_) | RebuildError::Busy(_) => {
+                Self::Conflict(error.to_string())
+            }
             RebuildError::Ended(_) => Self::Stopping,
             RebuildError::Batch(error) => Self::StoreUnavailable(error.to_string()),
             RebuildError::Store(error) => error.into(),

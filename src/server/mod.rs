@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
+use journal::failpoint;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -122,7 +123,9 @@ impl Node {
         let config = &settings.config;
         checks::data_folder(&settings.data)?;
         let (log, found) = open_log(&config.log_url, &settings.data).await?;
+        failpoint::hit("server.log_open");
         let store = Store::open(&config.store_url, &settings.data)?;
+        failpoint::hit("server.store_open");
         tracing::info!(store = store.name(), "store is open");
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;
         let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;

@@ -2,8 +2,9 @@
 //! the log makes, `rebuild` adds the difference. What a table held before its view counts as it was.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, TryLockError};
 
+use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::batch::{BatchError, BatchLimits, BatchReader, Wanted};
@@ -25,6 +26,8 @@ pub enum RebuildError {
     HistoryGone(u64),
     #[error("view `{0}` is fed by several logs, of which only one is here")]
     SeveralLogs(String),
+    #[error("view `{0}` is being compared or rebuilt already")]
+    Busy(String),
     #[error("view `{0}` has ended")]
     Ended(String),
     #[error("{0}")]
@@ -96,6 +99,7 @@ struct Fresh<'a> {
     shadow: Ledger,
     name: String,
     at: u64,
+    _turn: MutexGuard<'a, ()>,
 }
 
 impl<'a> Fresh<'a> {
@@ -109,13 +113,29 @@ impl<'a> Fresh<'a> {
             return Err(RebuildError::HistoryGone(log.begin()));
         }
         let name = &view.view.name;
+        let turn = match view.shadow.try_lock() {
+            Ok(turn) => turn,
+            // Whoever panicked has left a shadow behind that is cleared away before it is used.
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(RebuildError::Busy(name.clone())),
+        };
         let positions = runtime.block_on(store.positions())?;
         if positions.iter().any(|row| row.view == *name && row.log != log.id()) {
             return Err(RebuildError::SeveralLogs(name.clone()));
         }
         let ViewKind::Ledger(ledger) = &view.view.kind;
         let shadow = ledger.in_table(&format!("millrace_shadow_{name}"));
-        Ok(Self { view, log, store, runtime, ledger, shadow, name: format!("{name}{SHADOW}"), at: 0 })
+        Ok(Self {
+            view,
+            log,
+            store,
+            runtime,
+            ledger,
+            shadow,
+            name: format!("{name}{SHADOW}"),
+            at: 0,
+            _turn: turn,
+        })
     }
 
     fn run(
@@ -123,6 +143,7 @@ impl<'a> Fresh<'a> {
         mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
     ) -> Result<Report, RebuildError> {
         self.clear()?;
+        failpoint::hit("rebuild.cleared");
         let table = self.shadow.table().as_ref().clone();
         self.runtime.block_on(self.store.begin_view(self.claim(0), Some(table), None))?;
         // Most of the way while the view goes on, the rest while it is held.
@@ -136,7 +157,9 @@ impl<'a> Fresh<'a> {
         let stored =
             self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
         self.fold_until(stored)?;
+        failpoint::hit("rebuild.folded");
         let report = self.differences(stored, mend)?;
+        failpoint::hit("rebuild.mended");
         drop(held);
         self.clear()?;
         Ok(report)
@@ -193,6 +216,7 @@ impl<'a> Fresh<'a> {
                 page.into_iter().filter(|row| row.has != Some(row.should_have)).collect();
             if !found.is_empty() {
                 mend(position, &found)?;
+                failpoint::hit("rebuild.page_mended");
             }
             report.difference_count += found.len() as u64;
             let room = REFUSALS_LISTED_MAX - report.differences.len();

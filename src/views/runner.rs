@@ -1,14 +1,15 @@
 //! Runs one view: read what has passed the gate, fold it, apply it under the claim, publish how far it
 //! came. A thread a view, because reading and folding block; the store's answers are awaited on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use journal::failpoint;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::View;
-use super::batch::{Batch, BatchLimits, BatchReader, Event, Wanted};
+use super::batch::{Batch, BatchError, BatchLimits, BatchReader, Event, Wanted};
 use super::bisect::Bisect;
 use super::dead_letter;
 use crate::event::limits::{
@@ -17,7 +18,7 @@ use crate::event::limits::{
 use crate::event::{Applied, Fields, Stalled, Stop};
 use crate::eventlog::EventLog;
 use crate::gate::Gate;
-use crate::store::{Claim, LetterChange, Plan, Store, StoreError};
+use crate::store::{Backoff, Claim, LetterChange, Plan, Store, StoreError};
 
 /// What a runner is made of.
 pub struct Runner {
@@ -39,6 +40,8 @@ pub struct Running {
     pub view: View,
     pub fields: Arc<Fields>,
     holds: mpsc::Sender<oneshot::Sender<Held>>,
+    /// Held by whoever folds the log afresh for this view: there is one shadow.
+    pub shadow: Arc<Mutex<()>>,
 }
 
 /// The view stands still at `position` until this is dropped.
@@ -56,12 +59,29 @@ impl Running {
     }
 }
 
-/// Why a runner stands still until a person, or a later look, says otherwise.
-struct Pause(String);
+/// Why a runner stands still.
+enum Halt {
+    /// Until a person, or a later look, says otherwise.
+    Pause(String),
+    /// It goes by itself, or the position has to be read again.
+    Wait(String),
+}
 
-impl<E: std::error::Error> From<E> for Pause {
-    fn from(error: E) -> Self {
-        Self(error.to_string())
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Transient(_) | StoreError::Claimed { .. } => Self::Wait(error.to_string()),
+            _ => Self::Pause(error.to_string()),
+        }
+    }
+}
+
+impl From<BatchError> for Halt {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Store(error) => error.into(),
+            BatchError::Log(error) => Self::Pause(error.to_string()),
+        }
     }
 }
 
@@ -73,14 +93,28 @@ struct State {
     at: u64,
     begun: bool,
     dead_in_a_row: usize,
+    backoff: Backoff,
 }
 
 impl Runner {
     pub fn start(self) -> std::io::Result<(Running, JoinHandle<()>)> {
         let (sender, holds) = mpsc::channel(1);
-        let running = Running { view: self.view.clone(), fields: Arc::clone(&self.fields), holds: sender };
+        let running = Running {
+            view: self.view.clone(),
+            fields: Arc::clone(&self.fields),
+            holds: sender,
+            shadow: Arc::default(),
+        };
         let reader = BatchReader::new(&self.log, &self.store, &self.runtime);
-        let state = State { reader, holds, stored: 0, at: 0, begun: false, dead_in_a_row: 0 };
+        let state = State {
+            reader,
+            holds,
+            stored: 0,
+            at: 0,
+            begun: false,
+            dead_in_a_row: 0,
+            backoff: Backoff::default(),
+        };
         let name = format!("view-{}", self.view.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || self.run(state))?;
         Ok((running, thread))
@@ -90,7 +124,8 @@ impl Runner {
         while !self.stop.asked() {
             match self.locate(&mut state).and_then(|()| self.follow(&mut state)) {
                 Ok(()) => break,
-                Err(Pause(reason)) => self.pause(&mut state, &reason),
+                Err(Halt::Pause(reason)) => self.pause(&mut state, &reason),
+                Err(Halt::Wait(reason)) => self.wait(&mut state, reason),
             }
         }
         if state.begun && state.at > state.stored {
@@ -101,7 +136,7 @@ impl Runner {
     }
 
     /// Takes the position from the store, which alone knows it.
-    fn locate(&self, state: &mut State) -> Result<(), Pause> {
+    fn locate(&self, state: &mut State) -> Result<(), Halt> {
         let stored = self.runtime.block_on(self.store.position(&self.view.name, self.log.id()))?;
         state.begun = false;
         state.stored = stored.unwrap_or_else(|| self.log.begin());
@@ -109,12 +144,16 @@ impl Runner {
         if stored.is_some() {
             self.begin(state)?;
         }
-        self.publish(state);
+        match *self.gate.follow().borrow() > state.at {
+            // What stopped the view is mended only once something goes through.
+            true => self.progress.send_modify(|applied| applied.position = state.at),
+            false => self.publish(state),
+        }
         Ok(())
     }
 
     /// Makes or checks the table: at the first event, and whenever the view begins to run again.
-    fn begin(&self, state: &mut State) -> Result<(), Pause> {
+    fn begin(&self, state: &mut State) -> Result<(), Halt> {
         let table = self.view.table().as_ref().clone();
         let claim = self.claim(state, state.stored);
         self.runtime.block_on(self.store.begin_view(claim, Some(table), self.view.opening()))?;
@@ -122,12 +161,14 @@ impl Runner {
         Ok(())
     }
 
-    fn follow(&self, state: &mut State) -> Result<(), Pause> {
+    fn follow(&self, state: &mut State) -> Result<(), Halt> {
         let mut passed = self.gate.follow();
         loop {
             let at = state.at;
             let news = async {
                 tokio::select! {
+                    // The order to stop goes before all else: nothing is begun after it.
+                    biased;
                     () = self.stop.wait() => News::Stop,
                     Some(hold) = state.holds.recv() => News::Hold(hold),
                     further = passed.wait_for(|passed| *passed > at) => further.map_or(News::Stop, |passed| News::Passed(*passed)),
@@ -152,8 +193,8 @@ impl Runner {
     }
 
     /// One batch.
-    fn step(&self, state: &mut State, end: u64) -> Result<(), Pause> {
-        let _share = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32))?;
+    fn step(&self, state: &mut State, end: u64) -> Result<(), Halt> {
+        let _share = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32));
         let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
         let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX, bytes_max: BATCH_BYTES_MAX };
         // The reader leaves the state for as long as the batch borrows its buffer.
@@ -166,15 +207,16 @@ impl Runner {
         let outcome = cursor.apply(&batch);
         (*stored, *begun, *dead_in_a_row) = (cursor.stored, cursor.begun, cursor.dead_in_a_row);
         let to = batch.span.end;
-        match outcome {
-            Ok(true) => state.at = to,
-            Ok(false) => return Ok(()),
-            Err(pause) => {
-                state.at = state.stored.max(state.at);
-                return Err(pause);
-            }
+        // Of a batch cut in parts, some may be in the store already: read from where it was, they would
+        // be applied again.
+        state.at = match &outcome {
+            Ok(true) => to,
+            _ => state.stored.max(state.at),
+        };
+        if outcome? {
+            state.backoff = Backoff::default();
+            self.publish(state);
         }
-        self.publish(state);
         Ok(())
     }
 
@@ -184,6 +226,18 @@ impl Runner {
 
     fn publish(&self, state: &State) {
         self.progress.send_replace(Applied { position: state.at, stalled: None });
+    }
+
+    fn wait(&self, state: &mut State, reason: String) {
+        let delay = state.backoff.next();
+        tracing::warn!(
+            view = self.view.name,
+            reason,
+            delay_ms = delay.as_millis() as u64,
+            "view waits for its store"
+        );
+        self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason)));
+        self.runtime.block_on(self.stop.within(delay));
     }
 
     fn pause(&self, state: &mut State, reason: &str) {
@@ -225,7 +279,7 @@ struct Cursor<'a> {
 
 impl Cursor<'_> {
     /// `false` if the order to stop came first.
-    fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Pause> {
+    fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
         if batch.events.is_empty() {
             return match self.begun && batch.span.end - self.stored > UNSAVED_POSITIONS_MAX {
                 true => Ok(self.commit(Plan::new(self.claim(batch.span.end)))??),
@@ -241,6 +295,7 @@ impl Cursor<'_> {
                 self.runner.view.opening(),
             ))?;
             self.begun = true;
+            failpoint::hit("views.begun");
         }
         let mut bisect = Bisect::new(batch.events.len());
         while let Some(part) = bisect.next() {
@@ -284,17 +339,17 @@ impl Cursor<'_> {
         (plan, folded.refused)
     }
 
-    fn pass_by(&mut self, letter: LetterChange, to: u64) -> Result<bool, Pause> {
+    fn pass_by(&mut self, letter: LetterChange, to: u64) -> Result<bool, Halt> {
         let mut plan = Plan::new(self.claim(to));
         plan.letters.push(letter);
         Ok(self.commit(plan)??)
     }
 
     /// Where nothing goes through any more, the fault is not with single events: a person has to look.
-    fn count_dead(&mut self, events: usize, reason: &str) -> Result<(), Pause> {
+    fn count_dead(&mut self, events: usize, reason: &str) -> Result<(), Halt> {
         let count = self.dead_in_a_row + events;
         if count > DEAD_IN_A_ROW_MAX {
-            return Err(Pause(format!(
+            return Err(Halt::Pause(format!(
                 "{count} events in a row could not be applied, one of them because: {reason}"
             )));
         }
@@ -307,7 +362,7 @@ impl Cursor<'_> {
     }
 
     /// `Ok(Ok(true))`: it is in the database. The outer error is for a person, the inner one to decide on.
-    fn commit(&mut self, plan: Plan) -> Result<Result<bool, StoreError>, Pause> {
+    fn commit(&mut self, plan: Plan) -> Result<Result<bool, StoreError>, Halt> {
         let to = plan.claim.to;
         let letters =
             plan.letters.iter().filter(|change| !matches!(change, LetterChange::Applied { .. })).count();
@@ -316,10 +371,12 @@ impl Cursor<'_> {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
         };
         let runner = self.runner;
+        failpoint::hit("views.folded");
         match runner.runtime.block_on(runner.store.apply_surely(Arc::new(plan), &runner.stop, waiting)) {
             None => Ok(Ok(false)),
             Some(Ok(_)) => {
                 self.stored = to;
+                failpoint::hit("views.applied");
                 metrics::counter!("millrace_dead_letters_total", "view" => runner.view.name.clone())
                     .increment(letters as u64);
                 Ok(Ok(true))
