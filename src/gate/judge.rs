@@ -1,13 +1,21 @@
 //! What of a record the gate has to ask about: every client's id, and every run of lines. Pure; the rule
 //! itself is `store::Seen::verdict`, because it has to be applied inside the transaction.
 
+use std::time::Duration;
+
 use super::GATE;
-use crate::event::{EventId, LogId};
+use crate::event::{EventId, LogId, Millis};
 use crate::eventlog::{ReadError, Record};
 use crate::store::{NewLetter, Seen, SeenKey};
 
-pub fn entries(record: &Record<'_>, log: LogId, into: &mut Vec<Seen>) -> Result<(), ReadError> {
+pub fn entries(
+    record: &Record<'_>,
+    log: LogId,
+    window: Duration,
+    into: &mut Vec<Seen>,
+) -> Result<(), ReadError> {
     let Some(header) = &record.header else { return Ok(()) };
+    let since = Millis(header.received.0.saturating_sub(window.as_millis() as i64));
     let mut lines = Vec::new();
     let mut letters = Vec::new();
     for entry in record.entries() {
@@ -23,11 +31,17 @@ pub fn entries(record: &Record<'_>, log: LogId, into: &mut Vec<Seen>) -> Result<
             at: header.received,
         };
         if let Some((id, hash)) = entry.client {
-            let conflict = vec![letter("the same id was used before for another event")];
+            // A letter sent again with two texts stays one letter: as a letter of the gate, the second
+            // text would go to views that have had the event already.
+            let conflict = match header.retry {
+                Some(_) => Vec::new(),
+                None => vec![letter("the same id was used before for another event")],
+            };
             into.push(Seen {
                 key: SeenKey::Event(id),
                 hash,
                 received: header.received,
+                since,
                 kept: false,
                 events: vec![(position, 0)],
                 conflict,
@@ -44,6 +58,7 @@ pub fn entries(record: &Record<'_>, log: LogId, into: &mut Vec<Seen>) -> Result<
             key,
             hash: chunk.hash,
             received: header.received,
+            since,
             kept: chunk.kept,
             events: lines,
             conflict: letters,

@@ -8,6 +8,7 @@ mod judge;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use journal::failpoint;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -16,11 +17,13 @@ use crate::event::limits::{
 };
 use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError};
-use crate::store::{Cell, Claim, Plan, Seen, Store, StoreError};
+use crate::store::{Backoff, Cell, Claim, Plan, Seen, Store, StoreError};
 
 /// The gate's name among positions, progress and dead letters.
 pub const GATE: &str = "gate";
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+/// How far the clock may have been set back without a row being deleted that still counts.
+const CLOCK_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
 const PRUNE_ROWS_MAX: usize = 10_000;
 
 /// What views need of the gate.
@@ -57,6 +60,9 @@ impl Gate {
             stored: 0,
             at: 0,
             pruned: Instant::now(),
+            prune_interval: PRUNE_INTERVAL,
+            latest: Millis(i64::MIN),
+            backoff: Backoff::default(),
         };
         let thread = std::thread::Builder::new().name(GATE.to_owned()).spawn(move || keeper.run())?;
         Ok((Self { passed }, thread))
@@ -76,6 +82,25 @@ struct Keeper {
     stored: u64,
     at: u64,
     pruned: Instant,
+    prune_interval: Duration,
+    /// When the latest event was received that the gate has read.
+    latest: Millis,
+    backoff: Backoff,
+}
+
+/// Why the gate stands still: until a person mends something, or for as long as its store does not answer.
+enum Halt {
+    Pause(String),
+    Wait(String),
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Transient(_) | StoreError::Claimed { .. } => Self::Wait(error.to_string()),
+            _ => Self::Pause(error.to_string()),
+        }
+    }
 }
 
 /// What one reading of the log brought.
@@ -89,13 +114,10 @@ struct Look {
 impl Keeper {
     fn run(mut self) {
         while !self.stop.asked() {
-            if let Err(error) = self.begin() {
-                self.pause(&error.to_string());
-                continue;
-            }
-            match self.follow() {
+            match self.begin().map_err(Halt::from).and_then(|()| self.follow()) {
                 Ok(()) => break,
-                Err(reason) => self.pause(&reason),
+                Err(Halt::Pause(reason)) => self.pause(&reason),
+                Err(Halt::Wait(reason)) => self.wait(reason),
             }
         }
         if self.at > self.stored && self.stored_is_known() {
@@ -115,12 +137,17 @@ impl Keeper {
         self.stored =
             self.runtime.block_on(self.store.position(GATE, log))?.unwrap_or_else(|| self.log.begin());
         self.at = self.stored;
-        self.publish();
+        self.pass();
+        match self.log.end() > self.at {
+            // What stopped the gate is mended only once something goes through.
+            true => self.progress.send_modify(|applied| applied.position = self.at),
+            false => self.publish(),
+        }
         Ok(())
     }
 
     /// Runs until it is to stop, or something needs a person.
-    fn follow(&mut self) -> Result<(), String> {
+    fn follow(&mut self) -> Result<(), Halt> {
         let mut end = self.log.follow();
         loop {
             let stop = self.stop.clone();
@@ -129,19 +156,19 @@ impl Keeper {
                 tokio::select! {
                     () = stop.wait() => false,
                     news = end.wait_for(|end| *end > at) => news.is_ok(),
-                    () = tokio::time::sleep(PRUNE_INTERVAL) => true,
+                    () = tokio::time::sleep(self.prune_interval) => true,
                 }
             };
             if !self.runtime.block_on(news) {
                 return Ok(());
             }
-            let look = self.look().map_err(|error| error.to_string())?;
+            let look = self.look().map_err(|error| Halt::Pause(error.to_string()))?;
             if look.clear > self.at {
                 self.at = look.clear;
                 self.publish();
             }
             if look.end > self.at || self.at - self.stored > UNSAVED_POSITIONS_MAX {
-                self.save(look).map_err(|error| error.to_string())?;
+                self.save(look)?;
             }
             self.prune();
         }
@@ -154,7 +181,10 @@ impl Keeper {
         for record in records.iter() {
             let record = record?;
             if record.has_identity() {
-                judge::entries(&record, log, &mut look.seen)?;
+                judge::entries(&record, log, self.window, &mut look.seen)?;
+            }
+            if let Some(header) = &record.header {
+                self.latest = Millis(self.latest.0.max(header.received.0));
             }
             look.end = record.end();
             if look.seen.is_empty() {
@@ -174,7 +204,9 @@ impl Keeper {
         let waiting = move |reason: &str| {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
         };
+        failpoint::hit("gate.judged");
         let outcome = self.runtime.block_on(self.store.apply_surely(Arc::new(plan), &self.stop, waiting));
+        failpoint::hit("gate.saved");
         if let Some(skipped) = outcome.transpose()? {
             let conflicts = skipped.iter().filter(|skipped| !skipped.same_body).count();
             if !skipped.is_empty() {
@@ -182,6 +214,7 @@ impl Keeper {
             }
             metrics::counter!("millrace_repeats_total").increment(skipped.len() as u64);
             (self.stored, self.at) = (look.end, look.end);
+            self.backoff = Backoff::default();
             self.publish();
         }
         Ok(())
@@ -192,12 +225,23 @@ impl Keeper {
     }
 
     fn publish(&self) {
+        self.pass();
+        self.progress.send_replace(Applied { position: self.at, stalled: None });
+    }
+
+    fn pass(&self) {
         self.passed.send_if_modified(|passed| {
             let further = self.at > *passed;
             *passed = self.at.max(*passed);
             further
         });
-        self.progress.send_replace(Applied { position: self.at, stalled: None });
+    }
+
+    fn wait(&mut self, reason: String) {
+        let delay = self.backoff.next();
+        tracing::warn!(reason, delay_ms = delay.as_millis() as u64, "gate waits for its store");
+        self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason)));
+        self.runtime.block_on(self.stop.within(delay));
     }
 
     fn pause(&self, reason: &str) {
@@ -206,20 +250,27 @@ impl Keeper {
         self.runtime.block_on(self.stop.within(PAUSE_RECHECK_INTERVAL));
     }
 
-    /// Forgets what is older than the window, a little at a time.
+    /// Forgets what is older than the window, a little at a time, and again soon while there is more. By
+    /// the time of what was read last: in a store that is being caught up, what is old today was not old
+    /// yet when its repeat came.
     fn prune(&mut self) {
-        if self.pruned.elapsed() < PRUNE_INTERVAL {
+        if self.pruned.elapsed() < self.prune_interval {
             return;
         }
         self.pruned = Instant::now();
-        let oldest = Millis::now().0 - self.window.as_millis() as i64;
+        let oldest = self.latest.0.saturating_sub((self.window + CLOCK_STEP_MAX).as_millis() as i64);
         let sql = format!(
             "DELETE FROM millrace_seen WHERE received < ? AND kept = 0 AND identity IN \
              (SELECT identity FROM millrace_seen WHERE received < ? AND kept = 0 ORDER BY received LIMIT {PRUNE_ROWS_MAX})"
         );
         let parameters = vec![Cell::Integer(oldest), Cell::Integer(oldest)];
-        if let Err(error) = self.runtime.block_on(self.store.change(sql, parameters)) {
-            tracing::warn!(%error, "old ids could not be forgotten; tried again later");
-        }
+        self.prune_interval = match self.runtime.block_on(self.store.change(sql, parameters)) {
+            Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
+            Ok(_) => PRUNE_INTERVAL,
+            Err(error) => {
+                tracing::warn!(%error, "old ids could not be forgotten; tried again later");
+                PRUNE_INTERVAL
+            }
+        };
     }
 }

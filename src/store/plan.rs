@@ -53,6 +53,9 @@ pub struct Seen {
     pub key: SeenKey,
     pub hash: BodyHash,
     pub received: Millis,
+    /// What was received before is forgotten, unless it is kept. It goes by the log's times, and not by
+    /// what was deleted so far: a store caught up from the log again has to come to the same.
+    pub since: Millis,
     /// Remembered for ever, not only for the gate's window.
     pub kept: bool,
     /// The events it stands for, with their lines where it is a run of lines.
@@ -180,6 +183,7 @@ mod tests {
             key,
             hash: BodyHash([hash; 8]),
             received: Millis(0),
+            since: Millis(0),
             kept: false,
             events,
             conflict: Vec::new(),

@@ -2,6 +2,8 @@
 //! again, perhaps mended, through the log, so that only the view that refused it folds it, and a rebuild
 //! does the same.
 
+use journal::failpoint;
+
 use super::View;
 use super::batch::Event;
 use crate::event::{BodyHash, EventId, FieldError, Fields, LogId, Millis};
@@ -82,7 +84,14 @@ pub async fn retry(
     let text = mended.as_deref().unwrap_or(&letter.event);
     fields.check(text, false)?;
     let now = Millis::now();
-    store.move_letter(id, LetterStatus::Open, LetterStatus::Retrying, now).await?;
+    if letter.status == LetterStatus::Open
+        && !store.move_letter(id, LetterStatus::Open, LetterStatus::Retrying, now).await?
+    {
+        // Somebody else was faster: dropped it, or sent it again, and their word stands.
+        let found = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
+        return Err(LetterError::NotOpen { id, status: found.status.as_str() });
+    }
+    failpoint::hit("letters.moved");
     // The gate's letters were seen by no view yet: sent again they are for all of them.
     let target = (letter.view != GATE).then_some(Retry { view: &letter.view, letter: id });
     let header = Header { stream: &letter.stream, received: now, origin: None, chunk: None, retry: target };
@@ -90,6 +99,7 @@ pub async fn retry(
     let mut record = RecordBuilder::new(&header, true, false, text.len());
     record.push(&Entry { client: Some((identity, BodyHash::of(text.as_bytes()))), line: 0, text });
     log.append(&record).await?;
+    failpoint::hit("letters.appended");
     if letter.view == GATE {
         store.move_letter(id, LetterStatus::Retrying, LetterStatus::Applied, now).await?;
     }

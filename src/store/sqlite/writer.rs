@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::errors::sorted;
 use super::{shape, statements};
 use crate::event::limits::{CHUNK_LINES_MAX, PLANS_TOGETHER_MAX};
-use crate::event::{BodyHash, LogId};
+use crate::event::{BodyHash, LogId, Millis};
 use crate::store::plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenRow, Skipped};
 use crate::store::tables::{Cell, Opening, Table, quote};
 use crate::store::{LetterStatus, StoreError};
@@ -62,17 +62,18 @@ type Settle = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 fn run(connection: &Connection, jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         let mut settle: Vec<Settle> = Vec::new();
-        let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(sorted);
+        let mut open = control(connection, "BEGIN IMMEDIATE");
         let mut next = Some(first);
         while let Some(job) = next {
-            settle.push(match &begun {
+            settle.push(match &open {
                 Ok(()) => perform(connection, job),
                 Err(error) => refuse(job, error.clone()),
             });
+            open = open.and_then(|()| still_open(connection));
             next = if settle.len() < PLANS_TOGETHER_MAX { jobs.try_recv().ok() } else { None };
         }
         failpoint::hit("store.commit");
-        let committed = begun.and_then(|()| connection.execute_batch("COMMIT").map_err(sorted));
+        let committed = open.and_then(|()| control(connection, "COMMIT"));
         failpoint::hit("store.committed");
         if committed.is_err() && !connection.is_autocommit() {
             // Should the rollback fail as well, the next BEGIN does and says so.
@@ -84,6 +85,23 @@ fn run(connection: &Connection, jobs: &Receiver<Job>) {
     }
     // A clean end leaves one file: the write-ahead log goes back into it.
     let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+}
+
+/// Begins, ends and undoes; a test leaves it out to see whether its checker notices.
+fn control(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    match failpoint::skips("store.transaction") {
+        true => Ok(()),
+        false => connection.execute_batch(sql).map_err(sorted),
+    }
+}
+
+/// A full disk makes SQLite roll all of a transaction back by itself. What came after would then be
+/// committed statement by statement, and its senders told that it was not.
+fn still_open(connection: &Connection) -> Result<(), StoreError> {
+    match connection.is_autocommit() && !failpoint::skips("store.transaction") {
+        true => Err(StoreError::Transient("the transaction was rolled back by SQLite".to_owned())),
+        false => Ok(()),
+    }
 }
 
 fn perform(connection: &Connection, job: Job) -> Settle {
@@ -122,10 +140,13 @@ fn in_savepoint<T>(
     connection: &Connection,
     work: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    connection.execute_batch("SAVEPOINT one").map_err(sorted)?;
+    control(connection, "SAVEPOINT one")?;
     let outcome = work();
-    let end = if outcome.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
-    connection.execute_batch(end).map_err(sorted)?;
+    // Where all was rolled back there is no savepoint any more, and the first error is the one to tell.
+    if outcome.is_ok() || still_open(connection).is_ok() {
+        let end = if outcome.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+        control(connection, end)?;
+    }
     outcome
 }
 
@@ -261,7 +282,7 @@ fn new_letter(connection: &Connection, log: LogId, letter: &NewLetter) -> rusqli
 /// Looks one identity up, notes it if it is new, and writes down what views are not to see.
 fn note_seen(connection: &Connection, log: LogId, seen: &Seen) -> rusqlite::Result<Vec<Skipped>> {
     let (identity, first, count) = seen.key.parts();
-    let known = overlapping(connection, identity, first, count)?;
+    let known = overlapping(connection, identity, first, count, seen.since)?;
     let verdict = seen.verdict(&known);
     if verdict.note {
         let sql = "INSERT OR REPLACE INTO millrace_seen (identity, first_line, line_count, log_id, position, body_hash, received, kept)
@@ -308,14 +329,17 @@ fn overlapping(
     identity: [u8; 16],
     first: u64,
     count: u64,
+    since: Millis,
 ) -> rusqlite::Result<Vec<SeenRow>> {
     let sql = "SELECT first_line, line_count, log_id, position, body_hash FROM millrace_seen
-               WHERE identity = ?1 AND first_line > ?2 AND first_line < ?3 AND first_line + line_count > ?4";
+               WHERE identity = ?1 AND first_line > ?2 AND first_line < ?3 AND first_line + line_count > ?4
+               AND (kept = 1 OR received >= ?5)";
     let mut statement = connection.prepare_cached(sql)?;
     // No run is longer than a chunk, so that the look back is as short however long the source is.
     let earliest = first as i64 - CHUNK_LINES_MAX as i64;
-    let rows =
-        statement.query_map(params![identity, earliest, (first + count) as i64, first as i64], |row| {
+    let rows = statement.query_map(
+        params![identity, earliest, (first + count) as i64, first as i64, since.0],
+        |row| {
             Ok(SeenRow {
                 first: row.get::<_, i64>(0)? as u64,
                 count: row.get::<_, i64>(1)? as u64,
@@ -323,6 +347,68 @@ fn overlapping(
                 position: row.get::<_, i64>(3)? as u64,
                 hash: BodyHash(row.get(4)?),
             })
-        })?;
+        },
+    )?;
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(sql: &str) -> (Job, oneshot::Receiver<Result<usize, StoreError>>) {
+        let (answer, receiver) = oneshot::channel();
+        (Job::Change { sql: sql.to_owned(), parameters: Vec::new(), answer }, receiver)
+    }
+
+    #[test]
+    fn what_shares_a_transaction_that_ran_out_of_room_is_refused_with_it_and_nothing_of_it_stays() {
+        let connection = Connection::open_in_memory().expect("opens");
+        connection.execute_batch("CREATE TABLE t (a); PRAGMA max_page_count = 20").expect("a small database");
+        let (sender, receiver) = sync_channel(8);
+        let statements = [
+            "INSERT INTO t VALUES ('before')",
+            "INSERT INTO t VALUES (zeroblob(1000000))",
+            "INSERT INTO t VALUES ('after')",
+        ];
+        let answers: Vec<_> = statements
+            .map(|sql| {
+                let (job, answer) = change(sql);
+                sender.send(job).expect("room in the queue");
+                answer
+            })
+            .into();
+        drop(sender);
+        run(&connection, &receiver);
+        for answer in answers {
+            let outcome = answer.blocking_recv().expect("an answer");
+            assert!(matches!(outcome, Err(StoreError::Transient(_))), "{outcome:?}");
+        }
+        let rows: i64 = connection.query_row("SELECT COUNT(*) FROM t", [], |row| row.get(0)).expect("a row");
+        assert_eq!(rows, 0);
+    }
+
+    #[test]
+    fn an_id_out_of_its_window_is_new_whether_its_row_was_deleted_or_not() {
+        let connection = Connection::open_in_memory().expect("opens");
+        for table in crate::store::tables::own_tables() {
+            connection.execute_batch(&statements::create_table(&table, true)).expect("a table");
+        }
+        let seen = |position: u64, received: i64| Seen {
+            key: crate::store::SeenKey::Event(crate::event::EventId::derived("s", "o", "id")),
+            hash: BodyHash([1; 8]),
+            received: Millis(received),
+            since: Millis(received - 100),
+            kept: false,
+            events: vec![(position, 0)],
+            conflict: Vec::new(),
+        };
+        let repeats = |position, received| {
+            note_seen(&connection, LogId([0; 16]), &seen(position, received)).expect("noted").len()
+        };
+        assert_eq!(
+            (repeats(0, 1_000), repeats(1, 1_100), repeats(2, 1_101), repeats(3, 1_201)),
+            (0, 1, 0, 1)
+        );
+    }
 }
