@@ -11,7 +11,6 @@ use crate::harness::{Answer, Client, TestApp, wait_for};
 use crate::history::{Door, History, Known, Outcome, Request, Sale};
 use crate::load::{amount_text, event_text, sums};
 
-pub const STREAM: &str = "revenue";
 const EVENTS: &str = "/v1/streams/revenue/events";
 const PAGE: usize = 1_000;
 
@@ -27,6 +26,16 @@ pub struct Proof {
     pub resent: usize,
     pub events: usize,
     pub repeats_in_log: usize,
+}
+
+impl std::ops::AddAssign for Proof {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.unknown += other.unknown;
+        self.resent += other.resent;
+        self.events += other.events;
+        self.repeats_in_log += other.repeats_in_log;
+    }
 }
 
 impl Checker {
@@ -276,10 +285,15 @@ struct Row {
 
 /// Every row of the view, as text: no float comes near it.
 pub fn balances(client: &Client) -> BTreeMap<String, String> {
-    let answer = client.get("/v1/views/revenue/balances?limit=1000");
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let read: Balances = serde_json::from_slice(&answer.body).unwrap();
-    read.balances.into_iter().map(|row| (row.key, row.balance.get().to_owned())).collect()
+    let (mut all, mut after) = (BTreeMap::new(), String::new());
+    loop {
+        let answer = client.get(&format!("/v1/views/revenue/balances?limit={PAGE}{after}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let read: Balances = serde_json::from_slice(&answer.body).unwrap();
+        let Some(last) = read.balances.last() else { return all };
+        after = format!("&after={}", last.key);
+        all.extend(read.balances.into_iter().map(|row| (row.key, row.balance.get().to_owned())));
+    }
 }
 
 fn same_balances(client: &Client, expected: &BTreeMap<String, i128>) -> Result<(), String> {

@@ -1,1 +1,228 @@
-//! Not yet.
+//! A kill between any two steps that matter. The points are found in the sources, so that none can be
+//! forgotten; one that does not strike fails the test.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use journal::simulation::Chance;
+
+use crate::checker::{Checker, balances};
+use crate::checker_can_fail::MUTATIONS;
+use crate::disk_full::{self, SmallDisk};
+use crate::harness::{TestApp, wait_for};
+use crate::kills::{Seed, start};
+use crate::load::Load;
+use crate::store::{spoil, spoil_all, with_dead_letter};
+
+/// How to bring a process to a point.
+enum Way {
+    /// Under load; the kill comes at one of the first so many times.
+    Load(u64),
+    /// At a start: of a new folder, and of one that was killed.
+    Start,
+    FirstStart,
+    Stop,
+    /// A segment has to fill up.
+    Long,
+    Retry,
+    Rebuild,
+    FullDisk,
+}
+
+/// What no server comes to: `crates/journal/tests/repair.rs` cuts a repair off at every step of its disk.
+const ELSEWHERE: [&str; 2] = ["journal.repair_created", "journal.repair_renamed"];
+
+fn way(point: &str) -> Way {
+    match point {
+        "journal.recover_copied" | "journal.recover_renamed" | "journal.recovered" => Way::Start,
+        "journal.mark_created" | "journal.mark_renamed" => Way::Start,
+        "server.log_open" | "server.store_open" => Way::Start,
+        "server.folder_made" | "keys.file_made" | "keys.written" => Way::FirstStart,
+        "journal.stop" => Way::Stop,
+        "journal.seal" | "journal.segment_created" | "journal.segment_renamed" => Way::Long,
+        "journal.cut_back" => Way::FullDisk,
+        "views.begun" => Way::Load(1),
+        point if point.starts_with("letters.") => Way::Retry,
+        point if point.starts_with("rebuild.") => Way::Rebuild,
+        _ => Way::Load(20),
+    }
+}
+
+/// The string literals that follow `marks` in the sources and name a point.
+fn named(marks: &[&str]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut open = vec![Path::new("src").to_owned(), Path::new("crates/journal/src").to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            for line in std::fs::read_to_string(path).unwrap().lines() {
+                if marks.iter().any(|mark| line.contains(mark)) {
+                    let texts = line.split('"').skip(1).step_by(2);
+                    names.extend(texts.filter(|text| text.contains('.')).map(str::to_owned));
+                }
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn killed_at_any_point_it_loses_nothing_and_counts_nothing_twice() {
+    let seed = Seed::new();
+    let points = named(&["failpoint::hit(\"", "let failpoints = [\""]);
+    assert!(points.len() > 25, "the sources have failpoints: {points:?}");
+    let one = std::env::var("MILLRACE_CRASH_POINT").ok();
+    for point in points.iter().filter(|point| !ELSEWHERE.contains(&point.as_str())) {
+        if one.as_ref().is_some_and(|one| one != point) {
+            continue;
+        }
+        let mut chance = Chance::new(seed.0);
+        println!("{point}");
+        match way(point) {
+            Way::Load(hits_max) => under_load(point, 1 + chance.below(hits_max), &mut chance),
+            Way::Start => at_starts(point, &mut chance),
+            Way::FirstStart => drop(at_first_start(point)),
+            Way::Stop => at_stop(point, &mut chance),
+            Way::Long => with_long_events(point),
+            Way::Retry => at_retry(point),
+            Way::Rebuild => at_rebuild(point),
+            Way::FullDisk => on_a_full_disk(point),
+        }
+    }
+}
+
+#[test]
+fn every_step_that_can_be_left_out_is_left_out_by_a_test() {
+    let steps = named(&["failpoint::skips(\""]);
+    let known = MUTATIONS.iter().chain([&disk_full::ROOM]).map(|step| (*step).to_owned()).collect();
+    assert_eq!(steps, known);
+}
+
+fn abort(point: &str, hit: u64) -> String {
+    format!("{point}=abort@{hit}")
+}
+
+fn set(app: &mut TestApp, failpoints: &str) -> Result<(), String> {
+    app.try_restart_with(|before| before.environment = start(failpoints).environment)
+}
+
+fn checker(app: &TestApp) -> Checker {
+    Checker::open(&app.folder.path().join("history"))
+}
+
+fn equal(app: &TestApp, point: &str) {
+    let proof = checker(app).demand_equality(app).unwrap_or_else(|error| panic!("{point}: {error}"));
+    assert!(proof.acknowledged > 0, "{point}: {proof:?}");
+}
+
+/// Sends until the process is gone, which has to be the failpoint's doing.
+fn load_until_gone(app: &mut TestApp, seed: u64, point: &str) {
+    let checker = checker(app);
+    let load = Load::new(&checker, app.client());
+    load.run(seed, || wait_for(&format!("{point} to strike"), || app.is_gone()));
+}
+
+fn under_load(point: &str, hit: u64, chance: &mut Chance) {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let app = match TestApp::try_with(start(&abort(point, hit)), Arc::clone(&folder)) {
+        Ok(mut app) => {
+            load_until_gone(&mut app, chance.draw(), point);
+            set(&mut app, "").unwrap();
+            app
+        }
+        // A start comes by here too.
+        Err(_) => TestApp::with_folder(start(""), folder),
+    };
+    let checker = checker(&app);
+    Load::new(&checker, app.client()).objects(5, 0);
+    equal(&app, point);
+}
+
+fn at_first_start(point: &str) -> TestApp {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let started = TestApp::try_with(start(&abort(point, 1)), Arc::clone(&folder));
+    assert!(started.is_err(), "{point} did not strike");
+    let app = TestApp::with_folder(start(""), folder);
+    let checker = checker(&app);
+    Load::new(&checker, app.client()).objects(5, 0);
+    equal(&app, point);
+    app
+}
+
+fn at_starts(point: &str, chance: &mut Chance) {
+    let mut app = at_first_start(point);
+    let at_append = abort("journal.written", 1 + chance.below(20));
+    set(&mut app, &at_append).unwrap();
+    load_until_gone(&mut app, chance.draw(), &at_append);
+    assert!(set(&mut app, &abort(point, 1)).is_err(), "{point} did not strike");
+    set(&mut app, "").unwrap();
+    equal(&app, point);
+}
+
+fn at_stop(point: &str, chance: &mut Chance) {
+    let mut app = TestApp::with(start(&abort(point, 1)));
+    let checker = checker(&app);
+    Load::new(&checker, app.client()).objects(1 + chance.below(20), 0);
+    assert_eq!(app.stop(), None, "{point}: ended by a signal");
+    set(&mut app, "").unwrap();
+    equal(&app, point);
+}
+
+fn with_long_events(point: &str) {
+    let mut app = TestApp::with(start(&abort(point, 1)));
+    Load::new(&checker(&app), app.client()).objects(80, 900_000);
+    wait_for(&format!("{point} to strike"), || app.is_gone());
+    set(&mut app, "").unwrap();
+    equal(&app, point);
+}
+
+fn at_retry(point: &str) {
+    let (mut app, letter) = with_dead_letter(&start(""));
+    set(&mut app, &abort(point, 1)).unwrap();
+    let path = format!("/v1/dead-letters/{letter}/retry");
+    assert!(app.client().try_request("POST", &path, None).is_err(), "{point} did not strike");
+    set(&mut app, "").unwrap();
+    let status =
+        |app: &TestApp| app.client().get(&format!("/v1/dead-letters/{letter}")).json()["status"].clone();
+    app.settle();
+    if status(&app) != "applied" {
+        assert_eq!(app.client().post(&path, "").status, 200, "{point}");
+    }
+    wait_for("the letter to be applied", || status(&app) == "applied");
+    assert_eq!(balances(&app.client())["victim"], "42.5", "{point}");
+    assert_eq!(app.client().post(&path, "").status, 409, "{point}: it is not open any more");
+    let report = app.client().post("/v1/views/revenue/reconcile", "").json();
+    assert_eq!(report["differenceCount"], 0, "{point}: {report}");
+}
+
+/// More keys than a page of the rebuild has, all of them wrong.
+fn at_rebuild(point: &str) {
+    let mut app = TestApp::with(start(""));
+    let checker = checker(&app);
+    let load = Load::new(&checker, app.client());
+    load.many_users(7_000);
+    load.many_users(4_000);
+    app.settle();
+    spoil_all(&app, "0.5");
+    set(&mut app, &abort(point, 1)).unwrap();
+    let rebuild = "/v1/views/revenue/rebuild";
+    assert!(app.client().try_request("POST", rebuild, None).is_err(), "{point} did not strike");
+    set(&mut app, "").unwrap();
+    spoil(&app, "user-0-1", "13");
+    let answer = app.client().post(rebuild, "");
+    assert_eq!(answer.status, 200, "{point}: {}", answer.text());
+    equal(&app, point);
+}
+
+fn on_a_full_disk(point: &str) {
+    let disk = SmallDisk::new();
+    let mut app = disk.app(&format!("{}=skip;{}", disk_full::ROOM, abort(point, 1)));
+    let filler = disk.filler();
+    filler.fill();
+    load_until_gone(&mut app, 1, point);
+    filler.empty();
+    set(&mut app, "").unwrap();
+    equal(&app, point);
+}

@@ -28,6 +28,8 @@ pub struct Sale {
     pub number: u64,
     pub user: String,
     pub units: i128,
+    /// Letters that only make the event longer.
+    pub pad: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,6 +29,34 @@ impl<'a> Load<'a> {
         Self { checker, client, next, over: AtomicBool::new(false) }
     }
 
+    /// One object a request, so many events, each this long.
+    pub fn objects(&self, count: u64, pad: usize) {
+        for _ in 0..count {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let user = format!("user-{}", number % USERS);
+            let sales = vec![Sale { number: number * SALES_MAX, user, units: 10_001, pad }];
+            let request = Request { number, door: Door::Object { id: format!("object-{number}") }, sales };
+            if self.checker.send(&self.client, &request).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One sale each of so many users, as lines.
+    pub fn many_users(&self, users: u64) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        assert!(users <= SALES_MAX);
+        let sale = |index| Sale {
+            number: number * SALES_MAX + index,
+            user: format!("user-{number}-{index}"),
+            units: i128::from(index) + 1,
+            pad: 0,
+        };
+        let door = Door::Lines { source: format!("users-{number}"), first_line: 1 };
+        let request = Request { number, door, sales: (0..users).map(sale).collect() };
+        assert_eq!(self.checker.send(&self.client, &request), Some(200));
+    }
+
     pub fn stop(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
@@ -97,7 +125,7 @@ fn sale(number: u64, chance: &mut Chance) -> Sale {
         false => i128::from(chance.below(1_000_000)),
     };
     let units = if chance.times_in_100(40) { -units } else { units };
-    Sale { number, user: format!("user-{}", chance.below(USERS)), units }
+    Sale { number, user: format!("user-{}", chance.below(USERS)), units, pad: 0 }
 }
 
 /// What each user's balance comes to.
@@ -123,8 +151,12 @@ pub fn amount_text(units: i128) -> String {
 pub fn event_text(sale: &Sale, id: Option<&str>) -> String {
     let name = if sale.units < 0 { "subtract_revenue" } else { "add_revenue" };
     let id = id.map(|id| format!(r#""id":"{id}","#)).unwrap_or_default();
+    let pad = match sale.pad {
+        0 => String::new(),
+        letters => format!(r#","pad":"{}""#, "x".repeat(letters)),
+    };
     format!(
-        r#"{{{id}"userId":"{}","name":"{name}","value":{},"number":{}}}"#,
+        r#"{{{id}"userId":"{}","name":"{name}","value":{},"number":{}{pad}}}"#,
         sale.user,
         amount_text(sale.units.abs()),
         sale.number

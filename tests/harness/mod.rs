@@ -49,8 +49,11 @@ impl TestApp {
     }
 
     pub fn with(start: Start) -> Self {
-        Self::try_with(start, Arc::new(tempfile::tempdir().unwrap()))
-            .unwrap_or_else(|log| panic!("did not start:\n{log}"))
+        Self::with_folder(start, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    pub fn with_folder(start: Start, folder: Arc<tempfile::TempDir>) -> Self {
+        Self::try_with(start, folder).unwrap_or_else(|log| panic!("did not start:\n{log}"))
     }
 
     /// The log, if the server ends instead of listening.
