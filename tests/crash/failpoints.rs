@@ -30,7 +30,7 @@ enum Way {
     FullDisk,
 }
 
-/// What no server comes to; `crates/journal/tests` does.
+/// What no server comes to: `crates/journal/tests/repair.rs` cuts a repair off at every step of its disk.
 const ELSEWHERE: [&str; 2] = ["journal.repair_created", "journal.repair_renamed"];
 
 fn way(point: &str) -> Way {
