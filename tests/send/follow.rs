@@ -4,22 +4,35 @@ use super::*;
 use crate::harness::wait_for;
 
 /// A follower that is told to end, and ends well, when the test is through with it.
-struct Follower(Child);
+struct Follower(Option<Child>);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
 
 impl Follower {
     fn start(app: &TestApp, arguments: &[&str]) -> Self {
-        Self(start(app, &[arguments, &["--follow"]].concat()))
+        Self(Some(start(app, &[arguments, &["--follow"]].concat())))
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
     }
 
     /// Whether it has the file open that is there now.
     fn holds(&self, path: &std::path::Path) -> bool {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap().flatten();
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten();
         open.filter_map(|entry| entry.path().read_link().ok()).any(|target| target == path)
     }
 
-    fn end(self, signal: &str) -> (i32, Value) {
-        Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
-        let output = self.0.wait_with_output().unwrap();
+    fn end(mut self, signal: &str) -> (i32, Value) {
+        Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap();
+        let output = self.0.take().unwrap().wait_with_output().unwrap();
         (output.status.code().unwrap_or_else(|| panic!("{}", said(&output))), outcome(&output))
     }
 }
@@ -108,11 +121,11 @@ fn a_follower_that_is_killed_goes_on_where_it_was() {
     let app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 11));
     for round in 1..=5 {
-        let mut follower = Follower::start(&app, &["a.jsonl"]);
+        let follower = Follower::start(&app, &["a.jsonl"]);
         append(&app, "a.jsonl", sales(round * 10 + 1, round * 10 + 11));
         arrives(&app, round * 10 + 10);
-        follower.0.kill().unwrap();
-        follower.0.wait().unwrap();
+        // kill -9.
+        drop(follower);
     }
     assert_eq!(send(&app, &["a.jsonl"]).1["events"], 0);
     assert_eq!((balance(&app), stored(&app)), (sum(1, 61), 60));
