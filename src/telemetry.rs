@@ -36,3 +36,18 @@ pub fn start_metrics() -> PrometheusHandle {
     drop(metrics::set_global_recorder(recorder));
     handle
 }
+
+/// A thread of ours that panics would leave its work undone without a word: a view that stands still and
+/// says that it runs. The process ends instead, as by a kill, and the next start goes on where it was. A
+/// request that panics ends its connection alone.
+pub fn end_with_a_panic() {
+    let said = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        said(panic);
+        let ours = std::thread::current().name().is_none_or(|name| !name.starts_with("tokio"));
+        if ours {
+            tracing::error!("a thread panicked; millrace ends, and loses nothing by it");
+            std::process::abort();
+        }
+    }));
+}

@@ -205,8 +205,12 @@ fn promises_name_tests_that_exist() {
     let mut tests: String =
         sources("tests").into_iter().chain(sources("src")).map(|(_, text)| text).collect();
     tests.extend(sources("crates/journal").into_iter().map(|(_, text)| text));
-    let named: Vec<&str> =
-        text.split('`').skip(1).step_by(2).filter(|name| name.starts_with("test:")).collect();
+    let named: Vec<&str> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.starts_with("test:") && !name.ends_with('.'))
+        .collect();
     assert!(named.len() > 15, "each promise has a test");
     let gone = named
         .into_iter()

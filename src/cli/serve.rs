@@ -9,7 +9,7 @@ use clap::Args;
 use super::exit::{Failure, ended};
 use crate::config::{Config, Originals, Overrides, beside_or, load_dotenv};
 use crate::server::{self, Settings};
-use crate::telemetry::{LogFormat, start_logging};
+use crate::telemetry::{LogFormat, end_with_a_panic, start_logging};
 
 #[derive(Args)]
 pub struct Serve {
@@ -47,6 +47,7 @@ pub struct Serve {
 
 pub fn run(command: Serve) -> ExitCode {
     start_logging(command.log_format, command.log_level);
+    end_with_a_panic();
     ended(serve(command).map_err(|error| Failure::Failed(error.to_string())))
 }
 

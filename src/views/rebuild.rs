@@ -82,6 +82,9 @@ pub fn rebuild(
 ) -> Result<Report, RebuildError> {
     let ViewKind::Ledger(ledger) = &view.view.kind;
     let table = ledger.table();
+    if runtime.block_on(store.position(&view.view.name, log.id()))?.is_none() {
+        return Ok(Report::default());
+    }
     runtime.block_on(store.make_table(table.as_ref().clone()))?;
     Fresh::new(view, log, store, runtime)?.run(|position, differences| {
         let claim = Claim { view: view.view.name.clone(), log: log.id(), from: position, to: position };
@@ -165,8 +168,11 @@ impl<'a> Fresh<'a> {
         let table = self.shadow.table().as_ref().clone();
         self.runtime.block_on(self.store.begin_view(self.claim(0), Some(table), None))?;
         // Most of the way while the view goes on, the rest while it is held.
-        let position =
-            self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
+        let position = self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?;
+        let Some(position) = position else {
+            // A view that has not begun has counted nothing, and what its table holds is not its own yet.
+            return Ok(Report::default());
+        };
         self.fold_until(position)?;
         let held = self
             .runtime

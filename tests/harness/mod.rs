@@ -1,7 +1,7 @@
 //! A real server for each test: the built binary in a folder of its own, on a free port. Dropping it
 //! stops it the way an operator would, and fails the test if anything acknowledged was left unapplied.
 
-#![allow(clippy::unwrap_used, dead_code)]
+#![allow(clippy::unwrap_used, dead_code, unused_imports)]
 
 pub mod http;
 
