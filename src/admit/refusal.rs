@@ -50,7 +50,11 @@ pub enum Refusal {
     QueueFull,
     DiskFull,
     LogFailed(String),
+    /// Bytes of the log that were durable cannot be read any more.
+    LogDamaged(String),
     StoreUnavailable(String),
+    /// The machine does not give what it always gives.
+    Unexpected(String),
     Stopping,
 }
 
@@ -91,6 +95,7 @@ impl Refusal {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            Self::LogDamaged(_) | Self::Unexpected(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -115,6 +120,8 @@ impl Refusal {
             Self::QueueFull => "overloaded",
             Self::DiskFull => "disk-full",
             Self::LogFailed(_) => "log-failed",
+            Self::LogDamaged(_) => "log-damaged",
+            Self::Unexpected(_) => "unexpected",
             Self::StoreUnavailable(_) => "store-unavailable",
             Self::Stopping => "stopping",
         }
@@ -147,6 +154,8 @@ impl Refusal {
             Self::QueueFull => "more is waiting than can be taken now; try again".to_owned(),
             Self::DiskFull => "the disk is nearly full; events are taken again once there is room".to_owned(),
             Self::LogFailed(_) => "the log has failed; this server ends".to_owned(),
+            Self::LogDamaged(reason) => format!("{reason}; stop the server and run `millrace repair`"),
+            Self::Unexpected(reason) => reason.clone(),
             Self::StoreUnavailable(reason) => format!("the store does not answer: {reason}"),
             Self::Stopping => "this server is stopping".to_owned(),
         }
@@ -235,7 +244,7 @@ impl From<AppendError> for Refusal {
         match error {
             AppendError::QueueFull => Self::QueueFull,
             AppendError::DiskFull => Self::DiskFull,
-            AppendError::TooLarge { bytes } => Self::TooLarge { what: "one record", max: bytes },
+            AppendError::TooLarge { bytes_max } => Self::TooLarge { what: "one record", max: bytes_max },
             AppendError::Failed(reason) => Self::LogFailed(reason),
             AppendError::Closed => Self::Stopping,
         }

@@ -125,7 +125,7 @@ fn refusal(error: journal::AppendError) -> AppendError {
     match error {
         journal::AppendError::QueueFull => AppendError::QueueFull,
         journal::AppendError::DiskFull => AppendError::DiskFull,
-        journal::AppendError::TooLarge { bytes, .. } => AppendError::TooLarge { bytes },
+        journal::AppendError::TooLarge { bytes_max, .. } => AppendError::TooLarge { bytes_max },
         journal::AppendError::Poisoned { reason } => AppendError::Failed(reason),
         journal::AppendError::Closed => AppendError::Closed,
     }

@@ -41,8 +41,8 @@ pub enum AppendError {
     QueueFull,
     #[error("the disk of the data folder is nearly full")]
     DiskFull,
-    #[error("one record of {bytes} bytes is more than the log takes")]
-    TooLarge { bytes: usize },
+    #[error("one record is larger than {bytes_max} bytes")]
+    TooLarge { bytes_max: usize },
     #[error("the log has failed: {0}")]
     Failed(String),
     #[error("the log is closed")]

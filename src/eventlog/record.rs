@@ -124,7 +124,7 @@ impl<'a> Entries<'a> {
         };
         let line = match self.flags & WITH_LINES != 0 {
             true => u32::try_from(self.bytes.varint()?).map_err(|_| RecordError::Malformed)?,
-            false => (self.end - self.next) as u32,
+            false => 0,
         };
         let text = std::str::from_utf8(self.bytes.counted()?).map_err(|_| RecordError::Malformed)?;
         Ok(Entry { client, line, text })

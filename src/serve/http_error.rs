@@ -2,7 +2,7 @@
 
 use crate::admit::{KeyError, Refusal};
 use crate::eventlog::ReadError;
-use crate::views::{LetterError, RebuildError};
+use crate::views::{BatchError, LetterError, RebuildError};
 
 impl From<LetterError> for Refusal {
     fn from(error: LetterError) -> Self {
@@ -22,10 +22,12 @@ impl From<RebuildError> for Refusal {
             RebuildError::HistoryGone(_)
             | RebuildError::HistoryLost(_)
             | RebuildError::Opening { .. }
+            | RebuildError::Sum(_)
             | RebuildError::SeveralLogs(_)
             | RebuildError::Busy(_) => Self::Conflict(error.to_string()),
             RebuildError::Ended(_) => Self::Stopping,
-            RebuildError::Batch(error) => Self::StoreUnavailable(error.to_string()),
+            RebuildError::Batch(BatchError::Log(error)) => error.into(),
+            RebuildError::Batch(BatchError::Store(error)) => error.into(),
             RebuildError::Store(error) => error.into(),
         }
     }
@@ -35,7 +37,7 @@ impl From<KeyError> for Refusal {
     fn from(error: KeyError) -> Self {
         match error {
             KeyError::Store(error) => error.into(),
-            KeyError::Random(_) | KeyError::Unwritable { .. } => Self::StoreUnavailable(error.to_string()),
+            KeyError::Random(_) | KeyError::Unwritable { .. } => Self::Unexpected(error.to_string()),
         }
     }
 }
@@ -46,7 +48,7 @@ impl From<ReadError> for Refusal {
             ReadError::PastEnd { .. } | ReadError::BelowBegin { .. } => {
                 Self::Parameter { name: "from", reason: error.to_string() }
             }
-            ReadError::Damaged(reason) => Self::LogFailed(reason),
+            ReadError::Damaged(reason) => Self::LogDamaged(reason),
         }
     }
 }

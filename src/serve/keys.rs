@@ -60,6 +60,9 @@ async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: Bod
         if wanted.view_key.is_some() && scopes != [Scope::Read] {
             return Err(parameter("with a `viewKey` it may only read".to_owned()));
         }
+        if !wanted.streams.is_empty() && scopes.contains(&Scope::Admin) {
+            return Err(parameter("a key for some streams cannot administrate".to_owned()));
+        }
         if let Some(unknown) = wanted.streams.iter().find(|stream| !reading.streams.contains_key(*stream)) {
             return Err(parameter(format!("there is no stream `{unknown}`")));
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::event::Fields;
 use crate::store::{Opening, Table, Write};
 
-pub use batch::Event;
+pub use batch::{BatchError, Event};
 pub use dead_letter::{LetterError, drop_letter, retry};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};

@@ -32,6 +32,8 @@ pub enum RebuildError {
         "`millrace_opening` holds `{amount}`, which is no number, as what `{key}` had before view `{view}`; put the number there"
     )]
     Opening { view: String, key: String, amount: String },
+    #[error("what `{0}` should have is more than a ledger holds")]
+    Sum(String),
     #[error("view `{0}` is fed by several logs, of which only one is here")]
     SeveralLogs(String),
     #[error("view `{0}` is being compared or rebuilt already")]
@@ -69,7 +71,7 @@ pub fn compare(
     store: &Store,
     runtime: &Handle,
 ) -> Result<Report, RebuildError> {
-    Fresh::new(view, log, store, runtime)?.run(|_, _| Ok(()))
+    Fresh::new(view, log, store, runtime)?.run(false)
 }
 
 /// Compares, and adds what is missing, under the view's claim. Run again after a crash, it finds what is
@@ -80,24 +82,7 @@ pub fn rebuild(
     store: &Store,
     runtime: &Handle,
 ) -> Result<Report, RebuildError> {
-    let ViewKind::Ledger(ledger) = &view.view.kind;
-    let table = ledger.table();
-    if runtime.block_on(store.position(&view.view.name, log.id()))?.is_none() {
-        return Ok(Report::default());
-    }
-    runtime.block_on(store.make_table(table.as_ref().clone()))?;
-    Fresh::new(view, log, store, runtime)?.run(|position, differences| {
-        let claim = Claim { view: view.view.name.clone(), log: log.id(), from: position, to: position };
-        let mut plan = Plan::new(claim);
-        let row = |difference: &Difference| {
-            let missing = difference.should_have.checked_sub(difference.has.unwrap_or_default());
-            [Cell::Text(difference.key.clone()), Cell::Decimal(missing.unwrap_or_default())]
-        };
-        let cells = differences.iter().flat_map(row).collect();
-        plan.writes.push(Write { table: Arc::clone(&table), verb: Verb::Add, cells });
-        runtime.block_on(store.apply(Arc::new(plan)))?;
-        Ok(())
-    })
+    Fresh::new(view, log, store, runtime)?.run(true)
 }
 
 /// The log folded into a table of its own.
@@ -149,10 +134,7 @@ impl<'a> Fresh<'a> {
         })
     }
 
-    fn run(
-        mut self,
-        mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
-    ) -> Result<Report, RebuildError> {
+    fn run(mut self, mend: bool) -> Result<Report, RebuildError> {
         // At the beginning too: a crash may have left a shadow.
         self.clear()?;
         let outcome = self.fold_and_compare(mend);
@@ -160,10 +142,7 @@ impl<'a> Fresh<'a> {
         outcome
     }
 
-    fn fold_and_compare(
-        &mut self,
-        mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
-    ) -> Result<Report, RebuildError> {
+    fn fold_and_compare(&mut self, mend: bool) -> Result<Report, RebuildError> {
         failpoint::hit("rebuild.cleared");
         let table = self.shadow.table().as_ref().clone();
         self.runtime.block_on(self.store.begin_view(self.claim(0), Some(table), None))?;
@@ -182,15 +161,63 @@ impl<'a> Fresh<'a> {
             self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
         self.fold_until(stored)?;
         failpoint::hit("rebuild.folded");
-        let report = self.differences(stored, mend)?;
+        let target = if mend { Some(self.target()?) } else { None };
+        let report = self.differences(stored, target.as_ref())?;
         failpoint::hit("rebuild.mended");
+        if let Some(target) = target {
+            self.put_in_place(&target)?;
+        }
         drop(held);
         Ok(report)
     }
 
-    fn clear(&self) -> Result<(), RebuildError> {
-        let drop = format!("DROP TABLE IF EXISTS {}", quote(&self.shadow.table().name));
+    /// Where differences are written. A table that is gone is made under another name: one that is there
+    /// and not whole yet would be taken for the view's own after a crash.
+    fn target(&self) -> Result<Ledger, RebuildError> {
+        match self.runtime.block_on(self.ledger.balances(self.store, None, 1)) {
+            Ok(_) => return Ok(self.ledger.clone()),
+            Err(StoreError::NoTable(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let target = self.ledger.in_table(&format!("millrace_rebuilt_{}", self.view.view.name));
+        self.drop_table(&target)?;
+        self.runtime.block_on(self.store.make_table(target.table().as_ref().clone()))?;
+        Ok(target)
+    }
+
+    fn put_in_place(&self, target: &Ledger) -> Result<(), RebuildError> {
+        let (made, wanted) = (&target.table().name, &self.ledger.table().name);
+        if made != wanted {
+            let rename = format!("ALTER TABLE {} RENAME TO {}", quote(made), quote(wanted));
+            self.runtime.block_on(self.store.change(rename, Vec::new()))?;
+        }
+        Ok(())
+    }
+
+    fn mend(&self, target: &Ledger, position: u64, differences: &[Difference]) -> Result<(), RebuildError> {
+        let claim =
+            Claim { view: self.view.view.name.clone(), log: self.log.id(), from: position, to: position };
+        let mut cells = Vec::with_capacity(differences.len() * 2);
+        for difference in differences {
+            let missing = difference.should_have.checked_sub(difference.has.unwrap_or_default());
+            let missing = missing.ok_or_else(|| RebuildError::Sum(difference.key.clone()))?;
+            cells.extend([Cell::Text(difference.key.clone()), Cell::Decimal(missing)]);
+        }
+        let mut plan = Plan::new(claim);
+        plan.writes.push(Write { table: target.table(), verb: Verb::Add, cells });
+        self.runtime.block_on(self.store.apply(Arc::new(plan)))?;
+        failpoint::hit("rebuild.page_mended");
+        Ok(())
+    }
+
+    fn drop_table(&self, ledger: &Ledger) -> Result<(), RebuildError> {
+        let drop = format!("DROP TABLE IF EXISTS {}", quote(&ledger.table().name));
         self.runtime.block_on(self.store.change(drop, Vec::new()))?;
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<(), RebuildError> {
+        self.drop_table(&self.shadow)?;
         let forget = "DELETE FROM millrace_positions WHERE view = ?".to_owned();
         self.runtime.block_on(self.store.change(forget, vec![Cell::Text(self.name.clone())]))?;
         Ok(())
@@ -222,11 +249,7 @@ impl<'a> Fresh<'a> {
     }
 
     /// Walks the view, its opening and its shadow together, in the order of their keys, a page at a time.
-    fn differences(
-        &self,
-        position: u64,
-        mut mend: impl FnMut(u64, &[Difference]) -> Result<(), RebuildError>,
-    ) -> Result<Report, RebuildError> {
+    fn differences(&self, position: u64, target: Option<&Ledger>) -> Result<Report, RebuildError> {
         let mut report = Report { position, ..Report::default() };
         let mut after: Option<String> = None;
         loop {
@@ -236,13 +259,12 @@ impl<'a> Fresh<'a> {
                 self.opening(after.as_deref())?,
             ];
             let Some(last) = page_end(&sides) else { break };
-            let page = merge(sides, &last);
+            let page = merge(sides, &last)?;
             report.keys += page.len() as u64;
             let found: Vec<Difference> =
                 page.into_iter().filter(|row| row.has != Some(row.should_have)).collect();
-            if !found.is_empty() {
-                mend(position, &found)?;
-                failpoint::hit("rebuild.page_mended");
+            if let (Some(target), false) = (target, found.is_empty()) {
+                self.mend(target, position, &found)?;
             }
             report.difference_count += found.len() as u64;
             let room = REFUSALS_LISTED_MAX - report.differences.len();
@@ -261,11 +283,12 @@ impl<'a> Fresh<'a> {
     }
 
     fn opening(&self, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
+        let mut parameters = vec![Cell::Text(self.view.view.name.clone())];
+        parameters.extend(after.map(|after| Cell::Text(after.to_owned())));
+        let beyond = if after.is_some() { "AND row_key > ?" } else { "" };
         let sql = format!(
-            "SELECT row_key, amount FROM millrace_opening WHERE view = ? AND row_key > ? ORDER BY row_key LIMIT {PAGE_ROWS}"
+            "SELECT row_key, amount FROM millrace_opening WHERE view = ? {beyond} ORDER BY row_key LIMIT {PAGE_ROWS}"
         );
-        let parameters =
-            vec![Cell::Text(self.view.view.name.clone()), Cell::Text(after.unwrap_or_default().to_owned())];
         let rows = self.runtime.block_on(self.store.rows(sql, parameters))?;
         let balance = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Text(key), Cell::Text(amount)]) => match amount.parse() {
@@ -293,17 +316,18 @@ fn page_end(sides: &[Vec<Balance>; 3]) -> Option<String> {
     full.or_else(|| sides.iter().filter_map(|side| side.last()).map(|row| &row.key).max()).cloned()
 }
 
-fn merge([view, shadow, opening]: [Vec<Balance>; 3], last: &str) -> Vec<Difference> {
+fn merge([view, shadow, opening]: [Vec<Balance>; 3], last: &str) -> Result<Vec<Difference>, RebuildError> {
     let mut rows: BTreeMap<String, (Option<Decimal>, Decimal)> = BTreeMap::new();
     let within = |rows: Vec<Balance>| rows.into_iter().filter(|row| row.key.as_str() <= last);
     for row in within(view) {
         rows.entry(row.key).or_default().0 = Some(row.amount);
     }
     for row in within(shadow).chain(within(opening)) {
+        let sum = RebuildError::Sum(row.key.clone());
         let should = &mut rows.entry(row.key).or_default().1;
-        *should = should.checked_add(row.amount).unwrap_or(*should);
+        *should = should.checked_add(row.amount).ok_or(sum)?;
     }
-    rows.into_iter().map(|(key, (has, should_have))| Difference { key, has, should_have }).collect()
+    Ok(rows.into_iter().map(|(key, (has, should_have))| Difference { key, has, should_have }).collect())
 }
 
 #[cfg(test)]
@@ -327,7 +351,7 @@ mod tests {
             side(&[("a", "2"), ("b", "1")]),
         ];
         let last = page_end(&sides).expect("rows");
-        let rows = merge(sides, &last);
+        let rows = merge(sides, &last).expect("sums");
         let found: Vec<(&str, bool)> =
             rows.iter().map(|row| (row.key.as_str(), row.has == Some(row.should_have))).collect();
         assert_eq!(found, [("a", true), ("b", true), ("c", false)]);

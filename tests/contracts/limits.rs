@@ -165,6 +165,7 @@ fn a_key_that_makes_no_sense_is_not_made() {
         (json!({ "name": "x", "scopes": ["send"], "streams": ["none"] }), "no stream `none`"),
         (json!({ "name": "x", "scopes": ["send"], "expires": 1 }), "unknown field `expires`"),
         (json!({ "name": "x", "scopes": ["read", "admin"], "viewKey": "u" }), "it may only read"),
+        (json!({ "name": "x", "scopes": ["admin"], "streams": ["revenue"] }), "cannot administrate"),
         (json!([]), "key: "),
     ] {
         let answer = app.client().post("/v1/keys", &wanted.to_string());
