@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -28,13 +28,14 @@ pub fn routes(door: LiveEvent) -> Router {
     Router::new().route("/liveEvent", post(receive).fallback(wrong_method)).with_state(door)
 }
 
+/// Takes the request whole: an extractor for headers would copy them all.
 async fn receive(
     State(door): State<LiveEvent>,
     Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
-    match admit(&door, peer, &headers, body).await {
+    let (head, body) = request.into_parts();
+    match admit(&door, peer, &head.headers, body).await {
         Ok(id) => {
             let answer = format!(r#"{{"message":"Event received","eventId":"{id}"}}"#);
             let json = HeaderValue::from_static(body::JSON);

@@ -21,7 +21,6 @@ pub const JSON_DEPTH_MAX: usize = 64;
 pub const JSON_KEYS_MAX: usize = 256;
 pub const CLIENT_ID_CHARS_MAX: usize = 200;
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
-pub const HEADERS_MAX: usize = 100;
 pub const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(75);
 /// A body that stands still for this long ends its request.
 pub const BODY_IDLE_DURATION_MAX: Duration = Duration::from_secs(30);

@@ -26,7 +26,7 @@ use crate::admit::{Peer, Refusal, known_host};
 use crate::config::ListenAt;
 use crate::event::Stop;
 use crate::event::limits::{
-    ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, HEADERS_MAX,
+    ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX,
     STOP_REQUESTS_DURATION_MAX,
 };
 
@@ -199,7 +199,7 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_DURATION_MAX)
-        .max_headers(HEADERS_MAX)
+        // A hundred headers at most are hyper's own bound; said here, it would cost an allocation a request.
         .max_header_size(HEADER_BYTES_MAX)
         // A client that has said all it has to say may still want the answer.
         .half_close(true)

@@ -19,6 +19,8 @@ const IDLE_AFTER: Duration = Duration::from_millis(50);
 /// From here on a sync is slow enough to wait for company, and for which part of its time.
 const GATHER_SYNC_MIN: Duration = Duration::from_millis(1);
 const GATHER_SYNC_SHARE: u32 = 4;
+/// One stalled sync is no reason to keep the next append waiting for long.
+const GATHER_MAX: Duration = Duration::from_millis(5);
 
 pub(crate) struct Writer {
     pub shared: Arc<Shared>,
@@ -82,7 +84,8 @@ impl Writer {
         }
         let waiting = self.shared.queue.waiting();
         if waiting > 0 {
-            self.shared.queue.gather(waiting + self.answered, self.sync_time / GATHER_SYNC_SHARE);
+            let time = (self.sync_time / GATHER_SYNC_SHARE).min(GATHER_MAX);
+            self.shared.queue.gather(waiting + self.answered, time);
         }
     }
 
@@ -93,9 +96,15 @@ impl Writer {
         };
         match self.commit(&group) {
             Ok(()) => {
+                let marked = self.record_mark(false);
+                failpoint::hit("journal.marked");
                 self.answered = group.waiters.len();
+                // Synced, and shown to readers: it is in the log for good, whatever became of the mark.
                 group.acknowledge();
                 failpoint::hit("journal.acknowledged");
+                if let Err(error) = marked {
+                    self.poison(None, error.line());
+                }
             }
             Err(Failure::Full) => self.refuse_for_space(&mut group),
             Err(Failure::Poisoned(reason)) => self.poison(Some(&mut group), reason),
@@ -147,8 +156,6 @@ impl Writer {
         failpoint::hit("journal.synced");
         self.sync_time = begun.elapsed();
         self.publish(group);
-        self.record_mark(false)?;
-        failpoint::hit("journal.marked");
         Ok(())
     }
 
