@@ -1,4 +1,4 @@
-//! Rules 1 to 5 and 7 on a disk that forgets: whatever fails and wherever the power goes,
+//! A disk that forgets what was not synced: whatever fails and wherever the power goes,
 //! an open log is an exact prefix that holds everything acknowledged.
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Rules 3 and 7, and the refusals at the door: who is told what when the disk fails,
+//! A sync that fails, a disk that is full, and the refusals at the door: who is told what when the disk fails,
 //! fills up, or too much is asked.
 #![allow(clippy::unwrap_used)]
 

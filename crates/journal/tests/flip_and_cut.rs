@@ -1,4 +1,4 @@
-//! Rule 5, exhaustively on a small log: any byte flipped, any file cut, taken away or
+//! Exhaustively, on a small log: any byte flipped, any file cut, taken away or
 //! renamed gives a refusal or an exact prefix that holds everything acknowledged.
 #![allow(clippy::unwrap_used)]
 
