@@ -223,6 +223,40 @@ fn a_ledger_of_ones_own_is_a_few_lines_of_configuration() {
     assert_eq!(names, ["refunds", "revenue"]);
 }
 
+/// Its balances would be taken for what was there before, and counted once more.
+#[test]
+fn a_view_that_is_renamed_over_its_table_pauses_and_names_the_other() {
+    let config = |view: &str, table: &str| {
+        format!(
+            "[stream.refunds]\nkey = \"who\"\nfields.who = {{ type = \"text\", required = true }}\n\
+             fields.cents = {{ type = \"integer\", required = true }}\n\
+             [view.{view}]\nkind = \"ledger\"\nfrom = \"refunds\"\ntable = \"{table}\"\namount = \"+cents\""
+        )
+    };
+    let mut app = TestApp::configured(&config("refunds", "refunds"));
+    let refund = r#"{"who":"c","cents":5}"#;
+    assert_eq!(app.client().post("/v1/streams/refunds/events?wait=applied", refund).status, 200);
+    let balance = |app: &TestApp, view: &str| {
+        app.client().get(&format!("/v1/views/{view}/balances/c")).json()["balance"].clone()
+    };
+    let rename = |app: &mut TestApp, view: &str, table: &str| {
+        std::fs::write(app.folder.path().join("millrace.toml"), config(view, table)).unwrap();
+        app.restart();
+    };
+    rename(&mut app, "refunds2", "REFUNDS");
+    wait_for("the view to pause", || app.view("refunds2")["paused"].is_string());
+    let reason = app.view("refunds2")["paused"].as_str().unwrap().to_owned();
+    assert!(reason.contains("call the view `refunds` as before"), "{reason}");
+    rename(&mut app, "refunds", "refunds");
+    app.settle();
+    assert_eq!(balance(&app, "refunds"), 5);
+    // Or the table goes, and the new view counts for itself.
+    app.database().execute_batch("DROP TABLE refunds").unwrap();
+    rename(&mut app, "refunds2", "refunds");
+    app.settle();
+    assert_eq!(balance(&app, "refunds2"), 5);
+}
+
 #[test]
 fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other() {
     let app = prepared(

@@ -4,6 +4,7 @@
 mod connection;
 mod decimal_sql;
 mod errors;
+mod owner;
 mod shape;
 mod statements;
 mod writer;

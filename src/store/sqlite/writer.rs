@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
 use super::errors::sorted;
-use super::{shape, statements};
+use super::{owner, shape, statements};
 use crate::event::limits::{CHUNK_LINES_MAX, PLANS_TOGETHER_MAX};
 use crate::event::{BodyHash, LogId, Millis};
 use crate::store::plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenRow, Skipped};
@@ -205,6 +205,9 @@ fn begin_view(
     opening: Option<&Opening>,
 ) -> Result<(), StoreError> {
     let known = stored_position(connection, claim).map_err(sorted)?.is_some();
+    if let (Some(table), Some(opening)) = (table, opening) {
+        owner::take(connection, table, &opening.view)?;
+    }
     let was_there = match table {
         Some(table) => begin_table(connection, table, known)?,
         None => false,
