@@ -84,6 +84,7 @@ impl SeenKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skipped {
     pub position: u64,
+    pub first_log: LogId,
     pub first_position: u64,
     pub same_body: bool,
 }

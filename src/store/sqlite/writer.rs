@@ -315,6 +315,7 @@ fn note_seen(connection: &Connection, log: LogId, seen: &Seen) -> rusqlite::Resu
         ])?;
         skipped.push(Skipped {
             position: *position,
+            first_log: row.log,
             first_position: row.position,
             same_body: verdict.same_body,
         });
