@@ -43,12 +43,11 @@ pub enum BatchError {
     Store(#[from] StoreError),
 }
 
-/// How much may be read at once.
+/// How much of what was read a batch may hold.
 #[derive(Clone, Copy)]
 pub struct BatchLimits {
     pub until: u64,
     pub events_max: usize,
-    pub bytes_max: usize,
 }
 
 pub struct BatchReader {

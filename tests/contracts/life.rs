@@ -299,6 +299,34 @@ fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other()
     assert_eq!(open, json!({ "deadLetters": [] }));
 }
 
+/// Events that wait for the store are tried again and again; only those that are passed by are dead.
+#[test]
+fn what_could_not_be_passed_by_is_not_counted_and_goes_on_once_the_store_is_mended() {
+    let config = |field: &str| {
+        format!(
+            "[stream.refunds]\nkey = \"who\"\nfields.who = {{ type = \"text\", required = true }}\n\
+             fields.{field} = {{ type = \"integer\", required = true }}\n\
+             [view.refunds]\nkind = \"ledger\"\nfrom = \"refunds\"\namount = \"+{field}\""
+        )
+    };
+    let mut app = TestApp::configured(&config("cents"));
+    app.database().execute_batch("CREATE TABLE refunds (who TEXT PRIMARY KEY, balance REAL)").unwrap();
+    let body = r#"{"who":"c","cents":5}"#.to_owned() + "\n";
+    let answer = app.client().post_lines("/v1/streams/refunds/events", &body.repeat(60));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    wait_for("the view to pause", || app.view("refunds")["paused"].is_string());
+    app.stop();
+    let broken = "DROP TABLE refunds; ALTER TABLE millrace_dead_letters RENAME COLUMN reason TO why";
+    app.database().execute_batch(broken).unwrap();
+    std::fs::write(app.folder.path().join("millrace.toml"), config("units")).unwrap();
+    app.restart();
+    wait_for("the view to pause again", || app.view("refunds")["paused"].is_string());
+    app.database().execute_batch("ALTER TABLE millrace_dead_letters RENAME COLUMN why TO reason").unwrap();
+    app.settle();
+    let letters = app.client().get("/v1/dead-letters?status=open").json();
+    assert_eq!(letters["deadLetters"].as_array().unwrap().len(), 60);
+}
+
 #[test]
 fn a_table_that_is_gone_pauses_its_view_until_it_is_back() {
     let app = TestApp::start();
