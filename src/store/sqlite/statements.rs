@@ -47,7 +47,10 @@ pub fn write(table: &Table, verb: Verb) -> String {
 fn sum(table: &str, column: &Column) -> String {
     let (table, name) = (quote(table), quote(&column.name));
     match column.kind {
-        ColumnKind::Decimal => format!("{name} = decimal_add({table}.{name}, excluded.{name})"),
+        ColumnKind::Decimal => {
+            let column_name = column.name.replace('\'', "''");
+            format!("{name} = decimal_add({table}.{name}, excluded.{name}, '{column_name}')")
+        }
         _ => format!("{name} = {table}.{name} + excluded.{name}"),
     }
 }

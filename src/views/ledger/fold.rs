@@ -80,7 +80,8 @@ impl<'l> Reading<'l> {
             Rule::By { amounts, .. } => match &values[1] {
                 Value::Text(name) => amounts
                     .get(name.as_ref())
-                    .ok_or_else(|| format!("`{name}` has no amount in this ledger"))?,
+                    // The text is the event's: what pauses a view comes into log lines.
+                    .ok_or_else(|| "goes by a text that has no amount in this ledger".to_owned())?,
                 _ => return Err("has no name to go by".to_owned()),
             },
         };
