@@ -172,7 +172,7 @@ mod tests {
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ntable = \"Users_Revenue\"",
-                "m.toml:1: view `r` and view `revenue` both write table `Users_Revenue`",
+                "m.toml:1: view `r` and view `revenue` both write table `users_revenue`",
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ntable = \"Millrace_seen\"",
