@@ -15,8 +15,8 @@ use std::sync::Arc;
 pub use backoff::Backoff;
 pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
-pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Verb, Write};
-pub use tables::{Cell, Column, ColumnKind, Opening, Table, letters_table, quote};
+pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Write};
+pub use tables::{Cell, Column, ColumnKind, Opening, Table, quote};
 
 use crate::event::{BodyHash, EventId, LogId, SourceId, Stop};
 
@@ -286,5 +286,55 @@ fn view_position(row: Vec<Cell>) -> Option<ViewPosition> {
             Some(ViewPosition { view, log: LogId(log.try_into().ok()?), position: position as u64 })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own_row_is_refused(error: Option<StoreError>, table: &str) {
+        let reason = format!("table `{table}` holds a row that is not in its form");
+        assert_eq!(error, Some(StoreError::Blocked(reason)));
+    }
+
+    /// A skipped position that is passed over counts twice; a view's position, and all of it does.
+    #[tokio::test]
+    async fn rows_of_ours_that_somebody_spoilt_are_refused_and_not_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open("sqlite:", folder.path()).expect("opens");
+        let log = LogId([7; 16]);
+        let (source, id) = (SourceId([8; 16]), || Cell::Bytes(vec![7; 16]));
+        for (sql, parameters) in [
+            ("INSERT INTO millrace_positions VALUES ('v', ?, 0, 'far')", vec![id()]),
+            ("INSERT INTO millrace_skipped VALUES (?, 0, 1.5, ?, 0, 1)", vec![id(), id()]),
+            ("INSERT INTO millrace_skipped VALUES (?, 0, 1, 'elsewhere', 0, 1)", vec![id()]),
+            ("INSERT INTO millrace_passed VALUES ('v', ?, 0, 1.5)", vec![id()]),
+            (
+                "INSERT INTO millrace_seen VALUES (?, 1, 'some', ?, 0, ?, 0, 1)",
+                vec![Cell::Bytes(source.0.to_vec()), id(), id()],
+            ),
+        ] {
+            store.change(sql.to_owned(), parameters).await.expect(sql);
+        }
+        own_row_is_refused(store.positions().await.err(), "millrace_positions");
+        own_row_is_refused(store.skipped_positions(log, 0, 9).await.err(), "millrace_skipped");
+        own_row_is_refused(store.skipped(log, 1).await.err(), "millrace_skipped");
+        own_row_is_refused(store.passed_positions("v", log, 0, 9).await.err(), "millrace_passed");
+        own_row_is_refused(store.seen_lines(source, 0, 9).await.err(), "millrace_seen");
+        tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
+    }
+
+    #[tokio::test]
+    async fn what_was_left_out_names_the_log_that_its_first_lies_in() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open("sqlite:", folder.path()).expect("opens");
+        let (log, first_log) = (LogId([7; 16]), LogId([9; 16]));
+        let parameters = [log, first_log].map(|log| Cell::Bytes(log.0.to_vec())).to_vec();
+        let sql = "INSERT INTO millrace_skipped VALUES (?, 0, 3, ?, 2, 1)";
+        store.change(sql.to_owned(), parameters).await.expect("a row");
+        let skipped = Skipped { position: 3, first_log, first_position: 2, same_body: true };
+        assert_eq!(store.skipped(log, 3).await, Ok(Some(skipped)));
+        tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
     }
 }

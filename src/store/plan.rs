@@ -30,21 +30,11 @@ impl Plan {
     }
 }
 
-/// Rows for one table, laid end to end.
+/// Rows for one table, laid end to end: columns beyond the key are added to what is there.
 #[derive(Clone, Debug)]
 pub struct Write {
     pub table: Arc<Table>,
-    pub verb: Verb,
     pub cells: Vec<Cell>,
-}
-
-/// How rows meet those that are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// A new row; one that exists is a data error.
-    Insert,
-    /// Columns beyond the key are added to what is there.
-    Add,
 }
 
 /// One thing the gate asks about and notes.

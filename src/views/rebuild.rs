@@ -12,7 +12,7 @@ use super::{Balance, Ledger, Running, ViewKind};
 use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REBUILD_ROWS_MAX, REFUSALS_LISTED_MAX};
 use crate::event::{Decimal, LogId, Stop};
 use crate::eventlog::EventLog;
-use crate::store::{Cell, Claim, Plan, Store, StoreError, Verb, Write, quote};
+use crate::store::{Cell, Claim, Plan, Store, StoreError, Write, quote};
 
 /// Follows a view's name where its shadow is meant.
 const SHADOW: &str = "~shadow";
@@ -212,7 +212,7 @@ impl<'a> Fresh<'a> {
             cells.extend([Cell::Text(difference.key.clone()), Cell::Decimal(missing)]);
         }
         let mut plan = Plan::new(claim);
-        plan.writes.push(Write { table: target.table(), verb: Verb::Add, cells });
+        plan.writes.push(Write { table: target.table(), cells });
         self.runtime.block_on(self.store.apply(Arc::new(plan)))?;
         failpoint::hit("rebuild.page_mended");
         Ok(())

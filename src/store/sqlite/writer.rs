@@ -156,7 +156,7 @@ fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, StoreErro
         claim(connection, &plan.claim)?;
     }
     for write in &plan.writes {
-        let sql = statements::write(&write.table, write.verb);
+        let sql = statements::add(&write.table);
         let mut statement = connection.prepare_cached(&sql).map_err(sorted)?;
         for row in write.cells.chunks_exact(write.table.columns.len()) {
             statement.execute(rusqlite::params_from_iter(row)).map_err(sorted)?;

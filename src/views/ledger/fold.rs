@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Amount, Ledger, Rule};
 use crate::event::{Decimal, Fields, Value};
-use crate::store::{Cell, Verb, Write};
+use crate::store::{Cell, Write};
 use crate::views::{Event, Folded};
 
 impl Ledger {
@@ -34,7 +34,7 @@ impl Ledger {
             .into_iter()
             .flat_map(|(_, key, sum)| [Cell::Text(key.into_owned()), Cell::Decimal(sum)])
             .collect();
-        Folded { writes: vec![Write { table: self.table(), verb: Verb::Add, cells }], refused }
+        Folded { writes: vec![Write { table: self.table(), cells }], refused }
     }
 }
 
