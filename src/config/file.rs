@@ -144,8 +144,10 @@ impl File {
         let mut views = BTreeMap::new();
         for (name, section) in &self.views {
             let view = section.value.check(name, &section.origin, &streams)?;
-            let twin =
-                views.iter().find(|(_, other): &(_, &super::ViewConfig)| other.table() == view.table());
+            // Databases do not tell `Revenue` from `revenue`.
+            let twin = views.iter().find(|(_, other): &(_, &super::ViewConfig)| {
+                other.table().eq_ignore_ascii_case(view.table())
+            });
             if let Some((other, _)) = twin {
                 // The user's view is named first, and its place: the built-in one is not theirs to change.
                 let built_in = section.origin.file == "default.toml";

@@ -171,6 +171,14 @@ mod tests {
                 "m.toml:1: view `r` and view `revenue` both write table `users_revenue`",
             ),
             (
+                "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ntable = \"Users_Revenue\"",
+                "m.toml:1: view `r` and view `revenue` both write table `users_revenue`",
+            ),
+            (
+                "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ntable = \"Millrace_seen\"",
+                "m.toml:1: view `r` cannot have table `Millrace_seen`",
+            ),
+            (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\nby = \"name\"\namount = { add_revenue = \"+value\" }",
                 "m.toml:1: view `r` has no amount for `subtract_revenue`, which field `name` may be",
             ),

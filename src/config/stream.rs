@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use super::file::Origin;
-use crate::event::limits::KEY_CHARS_MAX;
+use crate::event::limits::{FIELDS_MAX, KEY_CHARS_MAX};
 use crate::event::{Field, Fields, Kind};
 
 #[derive(Clone, Debug)]
@@ -49,8 +49,6 @@ enum TypeName {
 
 /// Text without a declared length may be this long.
 const TEXT_CHARS_DEFAULT: u32 = 255;
-/// So that a fold can note in one word which fields it met.
-const FIELDS_MAX: usize = 64;
 
 impl StreamSection {
     pub fn check(&self, name: &str, origin: &Origin) -> Result<Stream, ConfigError> {

@@ -131,11 +131,9 @@ impl LedgerSection {
             }
         };
         let table = self.table.clone().unwrap_or_else(|| name.replace('-', "_"));
-        if table.is_empty()
-            || table.starts_with("millrace_")
-            || table.starts_with("sqlite_")
-            || table.contains('\0')
-        {
+        let small = table.to_ascii_lowercase();
+        let reserved = ["millrace_", "sqlite_"].iter().any(|prefix| small.starts_with(prefix));
+        if table.is_empty() || reserved || table.contains('\0') {
             return Err(format!("cannot have table `{table}`"));
         }
         Ok(LedgerConfig {

@@ -46,10 +46,6 @@ impl Decimal {
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.checked_add(-other)
     }
-
-    pub fn is_zero(self) -> bool {
-        self.0 == 0
-    }
 }
 
 impl std::ops::Neg for Decimal {

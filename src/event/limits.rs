@@ -71,13 +71,22 @@ pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 pub const PAUSE_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub const STORE_READERS_MAX: usize = 8;
 
+/// A store that another program holds is waited for so long before it counts as busy.
+pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Rows that a rebuild reads, compares and mends together.
+pub const REBUILD_ROWS_MAX: usize = 10_000;
+
 // The gate.
 pub const SEEN_WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const SEEN_ENTRIES_BATCH_MAX: usize = 20_000;
+/// Ids that are forgotten together once their window is over.
+pub const PRUNE_ROWS_MAX: usize = 10_000;
 /// Client ids that the door remembers to answer a misused one with 409.
 pub const RECENT_IDS_MAX: usize = 65_536;
 
 // Text and numbers.
+/// Fields of a stream: a fold notes in one word which of them it met.
+pub const FIELDS_MAX: usize = 64;
 pub const KEY_CHARS_MAX: u32 = 255;
 /// Amounts are below this many units: 15 digits before the point.
 pub const AMOUNT_UNITS_MAX: i128 = 1_000_000_000_000_000;

@@ -14,9 +14,8 @@ use tokio::sync::watch;
 
 use crate::event::LogId;
 
-pub use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
-pub use journal::failpoint;
-pub use record::{Chunk, Entries, Entry, Header, Record, RecordBuilder, RecordError, Retry};
+use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
+pub use record::{Chunk, Entry, Header, Record, RecordBuilder, Retry};
 
 /// Where events are kept. One kind today; RabbitMQ and Redis will stand beside it.
 #[derive(Clone)]
@@ -163,7 +162,7 @@ impl LogReader {
 
 /// What one read brought.
 pub enum Records<'a> {
-    Embedded(embedded::EmbeddedRecords<'a>),
+    Embedded(EmbeddedRecords<'a>),
 }
 
 impl Records<'_> {

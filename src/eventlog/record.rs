@@ -37,7 +37,7 @@ pub struct Chunk {
     pub kept: bool,
 }
 
-/// A dead letter sent again: only `view` folds it, in place of the event at `position`.
+/// A dead letter sent again: only `view` folds it, or every view, where the letter is the gate's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry<'a> {
     pub view: &'a str,

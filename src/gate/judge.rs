@@ -33,16 +33,18 @@ pub fn entries(
         if let Some((id, hash)) = entry.client {
             // A letter sent again with two texts stays one letter: as a letter of the gate, the second
             // text would go to views that have had the event already.
-            let conflict = match header.retry {
-                Some(_) => Vec::new(),
-                None => vec![letter("the same id was used before for another event")],
+            let retried = header.retry.is_some();
+            let conflict = match retried {
+                true => Vec::new(),
+                false => vec![letter("the same id was used before for another event")],
             };
             into.push(Seen {
                 key: SeenKey::Event(id),
                 hash,
                 received: header.received,
                 since,
-                kept: false,
+                // A letter may lie for longer than the window before it is sent again once more.
+                kept: retried,
                 events: vec![(position, 0)],
                 conflict,
             });
@@ -65,4 +67,33 @@ pub fn entries(
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::BodyHash;
+    use crate::eventlog::{Entry, Header, RecordBuilder, Retry};
+
+    fn judged(retry: Option<Retry<'_>>) -> Seen {
+        let header = Header { stream: "s", received: Millis(9), origin: None, chunk: None, retry };
+        let mut record = RecordBuilder::new(&header, true, false, 8);
+        let client = Some((EventId::derived("s", "o", "id"), BodyHash([1; 8])));
+        record.push(&Entry { client, line: 0, text: "{}" });
+        let record = Record::decode(0, 1, record.bytes()).expect("a record");
+        let mut seen = Vec::new();
+        entries(&record, LogId([0; 16]), Duration::from_secs(1), &mut seen).expect("entries");
+        seen.remove(0)
+    }
+
+    #[test]
+    fn a_letter_sent_again_is_remembered_for_ever_and_stays_one_letter() {
+        let letter = EventId::derived("s", "o", "letter");
+        for view in ["revenue", GATE] {
+            let seen = judged(Some(Retry { view, letter }));
+            assert_eq!((seen.kept, seen.conflict.len()), (true, 0), "{view}");
+        }
+        let event = judged(None);
+        assert_eq!((event.kept, event.conflict.len()), (false, 1));
+    }
 }

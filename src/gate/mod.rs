@@ -13,19 +13,18 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL,
+    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL, PRUNE_ROWS_MAX,
     SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError};
-use crate::store::{Backoff, Cell, Claim, Plan, Seen, Store, StoreError};
+use crate::store::{Backoff, Cell, Claim, Halt, Plan, Seen, Store, StoreError};
 
 /// The gate's name among positions, progress and dead letters.
 pub const GATE: &str = "gate";
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 /// How far the clock may have been set back without a row being deleted that still counts.
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
-const PRUNE_ROWS_MAX: usize = 10_000;
 
 /// What views need of the gate.
 #[derive(Clone)]
@@ -87,21 +86,6 @@ struct Keeper {
     /// When the latest event was received that the gate has read.
     latest: Millis,
     backoff: Backoff,
-}
-
-/// Why the gate stands still: until a person mends something, or for as long as its store does not answer.
-enum Halt {
-    Pause(String),
-    Wait(String),
-}
-
-impl From<StoreError> for Halt {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Transient(_) | StoreError::Claimed { .. } => Self::Wait(error.to_string()),
-            _ => Self::Pause(error.to_string()),
-        }
-    }
 }
 
 /// What one reading of the log brought.

@@ -149,8 +149,8 @@ async fn with_states(
     }
     Ok(Receipt {
         event: Shown { id: id.to_string(), ..event },
-        repeat_of: skipped.as_ref().map(|skipped| EventId::at(log, skipped.first_position).to_string()),
-        same_body: skipped.as_ref().map(|skipped| skipped.same_body),
+        repeat_of: skipped.map(|skipped| EventId::at(skipped.first_log, skipped.first_position).to_string()),
+        same_body: skipped.map(|skipped| skipped.same_body),
         views,
     })
 }

@@ -117,7 +117,7 @@ async fn ask_log(
         let work = move |reading: &Reading| -> Result<Report, Refusal> {
             let running = reading.view(&view)?;
             let ask = if mend { rebuild } else { compare };
-            Ok(ask(running, &reading.log, &reading.store, &reading.runtime)?)
+            Ok(ask(running, &reading.log, &reading.store, &reading.runtime, &reading.stopping)?)
         };
         Ok(report(&name, &reading.blocking(work).await?, mend))
     };

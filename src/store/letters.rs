@@ -112,7 +112,7 @@ impl Store {
 }
 
 fn unreadable() -> StoreError {
-    StoreError::Blocked("table `millrace_dead_letters` holds a row that is not in its form".to_owned())
+    super::spoilt("millrace_dead_letters")
 }
 
 fn letter(row: Vec<Cell>) -> Option<Letter> {

@@ -3,6 +3,7 @@
 //! verbs out its fastest safe way; a closed set, so an enum.
 
 mod backoff;
+mod halt;
 mod letters;
 mod plan;
 mod sqlite;
@@ -12,9 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use backoff::Backoff;
+pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
-pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Verb, Write};
-pub use tables::{Cell, Column, ColumnKind, Opening, Table, letters_table, quote};
+pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Write};
+pub use tables::{Cell, Column, ColumnKind, Opening, Table, quote};
 
 use crate::event::{BodyHash, EventId, LogId, SourceId, Stop};
 
@@ -90,7 +92,8 @@ impl Store {
                 Vec::new(),
             )
             .await?;
-        Ok(rows.into_iter().filter_map(view_position).collect())
+        let unreadable = || spoilt("millrace_positions");
+        rows.into_iter().map(|row| view_position(row).ok_or_else(unreadable)).collect()
     }
 
     pub async fn position(&self, view: &str, log: LogId) -> Result<Option<u64>, StoreError> {
@@ -166,11 +169,9 @@ impl Store {
     /// The positions of `log` within `from..to` that the gate lets no view see, in order.
     pub async fn skipped_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
-        self.position_list(
-            sql,
-            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)],
-        )
-        .await
+        let parameters =
+            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
+        self.position_list("millrace_skipped", sql, parameters).await
     }
 
     /// The positions of `log` within `from..to` that `view` passed by, in order.
@@ -183,55 +184,66 @@ impl Store {
     ) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_passed WHERE view = ? AND log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
         let log = Cell::Bytes(log.0.to_vec());
-        self.position_list(
-            sql,
-            vec![Cell::Text(view.to_owned()), log, Cell::Integer(from as i64), Cell::Integer(to as i64)],
-        )
-        .await
+        let parameters =
+            vec![Cell::Text(view.to_owned()), log, Cell::Integer(from as i64), Cell::Integer(to as i64)];
+        self.position_list("millrace_passed", sql, parameters).await
     }
 
-    async fn position_list(&self, sql: &str, parameters: Vec<Cell>) -> Result<Vec<u64>, StoreError> {
+    async fn position_list(
+        &self,
+        table: &'static str,
+        sql: &str,
+        parameters: Vec<Cell>,
+    ) -> Result<Vec<u64>, StoreError> {
         let position = |row: Vec<Cell>| match row.as_slice() {
-            [Cell::Integer(position)] => Some(*position as u64),
-            _ => None,
+            [Cell::Integer(position)] => Ok(*position as u64),
+            // Passed over, a position that is to be left out would count.
+            _ => Err(spoilt(table)),
         };
-        Ok(self.rows(sql.to_owned(), parameters).await?.into_iter().filter_map(position).collect())
+        self.rows(sql.to_owned(), parameters).await?.into_iter().map(position).collect()
     }
 
     /// Where an event with a client's id was first stored.
     pub async fn first_position(&self, id: EventId) -> Result<Option<(LogId, u64)>, StoreError> {
         let sql = "SELECT log_id, position FROM millrace_seen WHERE identity = ? AND first_line = 0";
         let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(id.as_bytes().to_vec())]).await?;
-        Ok(rows.into_iter().next().and_then(|row| match <[Cell; 2]>::try_from(row) {
+        let place = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Bytes(log), Cell::Integer(position)]) => {
                 Some((LogId(log.try_into().ok()?), position as u64))
             }
             _ => None,
-        }))
+        };
+        rows.into_iter().next().map(|row| place(row).ok_or_else(|| spoilt("millrace_seen"))).transpose()
     }
 
     /// What an event with a client's id was like when it was first stored.
     pub async fn first_hash(&self, id: EventId) -> Result<Option<BodyHash>, StoreError> {
         let sql = "SELECT body_hash FROM millrace_seen WHERE identity = ? AND first_line = 0";
         let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(id.as_bytes().to_vec())]).await?;
-        Ok(rows.into_iter().flatten().next().and_then(|cell| match cell {
+        let hash = |cell: Cell| match cell {
             Cell::Bytes(hash) => Some(BodyHash(hash.try_into().ok()?)),
             _ => None,
-        }))
+        };
+        let first = rows.into_iter().flatten().next();
+        first.map(|cell| hash(cell).ok_or_else(|| spoilt("millrace_seen"))).transpose()
     }
 
     /// Why views do not see an event, if they do not: the place of the first, and whether it was the same.
     pub async fn skipped(&self, log: LogId, position: u64) -> Result<Option<Skipped>, StoreError> {
-        let sql = "SELECT first_position, same_body FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position = ?";
+        let sql = "SELECT first_log_id, first_position, same_body FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position = ?";
         let rows = self
             .rows(sql.to_owned(), vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)])
             .await?;
-        Ok(rows.first().and_then(|row| match row.as_slice() {
-            [Cell::Integer(first), Cell::Integer(same)] => {
-                Some(Skipped { position, first_position: *first as u64, same_body: *same == 1 })
-            }
+        let skipped = |row: Vec<Cell>| match <[Cell; 3]>::try_from(row) {
+            Ok([Cell::Bytes(first_log), Cell::Integer(first), Cell::Integer(same)]) => Some(Skipped {
+                position,
+                first_log: LogId(first_log.try_into().ok()?),
+                first_position: first as u64,
+                same_body: same == 1,
+            }),
             _ => None,
-        }))
+        };
+        rows.into_iter().next().map(|row| skipped(row).ok_or_else(|| spoilt("millrace_skipped"))).transpose()
     }
 
     /// The runs of lines of a source that have passed the gate: first line, lines, hash of the run.
@@ -246,15 +258,13 @@ impl Store {
         );
         let rows =
             self.rows(sql, vec![Cell::Bytes(source.0.to_vec()), Cell::Integer(from_line as i64)]).await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| match <[Cell; 3]>::try_from(row) {
-                Ok([Cell::Integer(first), Cell::Integer(count), Cell::Bytes(hash)]) => {
-                    Some((first as u64, count as u64, BodyHash(hash.try_into().ok()?)))
-                }
-                _ => None,
-            })
-            .collect())
+        let run = |row: Vec<Cell>| match <[Cell; 3]>::try_from(row) {
+            Ok([Cell::Integer(first), Cell::Integer(count), Cell::Bytes(hash)]) => {
+                Some((first as u64, count as u64, BodyHash(hash.try_into().ok()?)))
+            }
+            _ => None,
+        };
+        rows.into_iter().map(|row| run(row).ok_or_else(|| spoilt("millrace_seen"))).collect()
     }
 
     /// Finishes what waits. Blocks.
@@ -265,11 +275,66 @@ impl Store {
     }
 }
 
+/// A row of ours that somebody else has changed.
+fn spoilt(table: &'static str) -> StoreError {
+    StoreError::Blocked(format!("table `{table}` holds a row that is not in its form"))
+}
+
 fn view_position(row: Vec<Cell>) -> Option<ViewPosition> {
     match <[Cell; 3]>::try_from(row) {
         Ok([Cell::Text(view), Cell::Bytes(log), Cell::Integer(position)]) => {
             Some(ViewPosition { view, log: LogId(log.try_into().ok()?), position: position as u64 })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own_row_is_refused(error: Option<StoreError>, table: &str) {
+        let reason = format!("table `{table}` holds a row that is not in its form");
+        assert_eq!(error, Some(StoreError::Blocked(reason)));
+    }
+
+    /// A skipped position that is passed over counts twice; a view's position, and all of it does.
+    #[tokio::test]
+    async fn rows_of_ours_that_somebody_spoilt_are_refused_and_not_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open("sqlite:", folder.path()).expect("opens");
+        let log = LogId([7; 16]);
+        let (source, id) = (SourceId([8; 16]), || Cell::Bytes(vec![7; 16]));
+        for (sql, parameters) in [
+            ("INSERT INTO millrace_positions VALUES ('v', ?, 0, 'far')", vec![id()]),
+            ("INSERT INTO millrace_skipped VALUES (?, 0, 1.5, ?, 0, 1)", vec![id(), id()]),
+            ("INSERT INTO millrace_skipped VALUES (?, 0, 1, 'elsewhere', 0, 1)", vec![id()]),
+            ("INSERT INTO millrace_passed VALUES ('v', ?, 0, 1.5)", vec![id()]),
+            (
+                "INSERT INTO millrace_seen VALUES (?, 1, 'some', ?, 0, ?, 0, 1)",
+                vec![Cell::Bytes(source.0.to_vec()), id(), id()],
+            ),
+        ] {
+            store.change(sql.to_owned(), parameters).await.expect(sql);
+        }
+        own_row_is_refused(store.positions().await.err(), "millrace_positions");
+        own_row_is_refused(store.skipped_positions(log, 0, 9).await.err(), "millrace_skipped");
+        own_row_is_refused(store.skipped(log, 1).await.err(), "millrace_skipped");
+        own_row_is_refused(store.passed_positions("v", log, 0, 9).await.err(), "millrace_passed");
+        own_row_is_refused(store.seen_lines(source, 0, 9).await.err(), "millrace_seen");
+        tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
+    }
+
+    #[tokio::test]
+    async fn what_was_left_out_names_the_log_that_its_first_lies_in() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open("sqlite:", folder.path()).expect("opens");
+        let (log, first_log) = (LogId([7; 16]), LogId([9; 16]));
+        let parameters = [log, first_log].map(|log| Cell::Bytes(log.0.to_vec())).to_vec();
+        let sql = "INSERT INTO millrace_skipped VALUES (?, 0, 3, ?, 2, 1)";
+        store.change(sql.to_owned(), parameters).await.expect("a row");
+        let skipped = Skipped { position: 3, first_log, first_position: 2, same_body: true };
+        assert_eq!(store.skipped(log, 3).await, Ok(Some(skipped)));
+        tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
     }
 }

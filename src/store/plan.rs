@@ -30,21 +30,11 @@ impl Plan {
     }
 }
 
-/// Rows for one table, laid end to end.
+/// Rows for one table, laid end to end: columns beyond the key are added to what is there.
 #[derive(Clone, Debug)]
 pub struct Write {
     pub table: Arc<Table>,
-    pub verb: Verb,
     pub cells: Vec<Cell>,
-}
-
-/// How rows meet those that are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// A new row; one that exists is a data error.
-    Insert,
-    /// Columns beyond the key are added to what is there.
-    Add,
 }
 
 /// One thing the gate asks about and notes.
@@ -84,6 +74,7 @@ impl SeenKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skipped {
     pub position: u64,
+    pub first_log: LogId,
     pub first_position: u64,
     pub same_body: bool,
 }
@@ -109,14 +100,22 @@ pub struct Verdict {
 }
 
 impl Seen {
-    /// Same identity, same body: a repeat. Same identity, another body: a conflict. Lines that a run of
-    /// the same source covered before are repeats, the others are new.
+    /// Same identity, same body: a repeat. Same identity, another body: a conflict.
+    ///
+    /// Lines of a source that is kept may come in other runs than before: those that were covered are
+    /// repeats, the others are new. A body under a key is always cut the same way, so that a run which
+    /// meets another one only in part is of another body, and all of it a conflict: taken line by line,
+    /// what differs would be swallowed.
     pub fn verdict(&self, known: &[SeenRow]) -> Verdict {
         let (_, first, count) = self.key.parts();
         let exact = known.iter().find(|row| row.first == first && row.count == count);
         if let Some(row) = exact {
             let repeats = self.events.iter().map(|(position, _)| (*position, *row)).collect();
             return Verdict { repeats, same_body: row.hash == self.hash, note: false };
+        }
+        if let (false, Some(row)) = (self.kept, known.first()) {
+            let repeats = self.events.iter().map(|(position, _)| (*position, *row)).collect();
+            return Verdict { repeats, same_body: false, note: false };
         }
         let mut repeats = Vec::new();
         for (position, line) in &self.events {
@@ -209,10 +208,20 @@ mod tests {
     }
 
     #[test]
-    fn of_lines_that_overlap_only_the_new_ones_pass() {
-        let longer = lines(0, 6, 9).verdict(&[row(0, 2, 1), row(4, 1, 2)]);
-        assert_eq!((repeated(&longer), longer.note), (vec![0, 1, 4], true));
-        let inside = lines(2, 2, 9).verdict(&[row(0, 6, 1)]);
-        assert_eq!((repeated(&inside), inside.note), (vec![2, 3], false));
+    fn of_lines_of_a_kept_source_that_overlap_only_the_new_ones_pass() {
+        let kept = |first, count| Seen { kept: true, ..lines(first, count, 9) };
+        let longer = kept(0, 6).verdict(&[row(0, 2, 1), row(4, 1, 2)]);
+        assert_eq!((repeated(&longer), longer.same_body, longer.note), (vec![0, 1, 4], true, true));
+        let inside = kept(2, 2).verdict(&[row(0, 6, 1)]);
+        assert_eq!((repeated(&inside), inside.same_body, inside.note), (vec![2, 3], true, false));
+    }
+
+    #[test]
+    fn a_key_used_for_a_body_of_another_length_is_a_conflict_in_all_its_events() {
+        for (run, known) in [(lines(0, 6, 9), row(0, 2, 1)), (lines(0, 1, 9), row(0, 3, 1))] {
+            let verdict = run.verdict(&[known]);
+            let all: Vec<u64> = run.events.iter().map(|(_, line)| *line).collect();
+            assert_eq!((repeated(&verdict), verdict.same_body, verdict.note), (all, false, false));
+        }
     }
 }

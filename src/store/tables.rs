@@ -1,7 +1,7 @@
 //! How a view declares its tables, in words that every database understands, and the tables that are
 //! millrace's own.
 
-use crate::event::{Decimal, Millis};
+use crate::event::Decimal;
 
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +10,6 @@ pub enum Cell {
     Text(String),
     Integer(i64),
     Decimal(Decimal),
-    Time(Millis),
     Bytes(Vec<u8>),
 }
 
@@ -20,7 +19,6 @@ pub enum ColumnKind {
     LongText,
     Integer,
     Decimal,
-    Time,
     Bytes,
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::event::EventId;
 use crate::eventlog::{EventLog, LogReader, ReadError, Records};
+use crate::gate::GATE;
 use crate::store::{Store, StoreError};
 use journal::failpoint;
 use tokio::runtime::Handle;
@@ -42,12 +43,11 @@ pub enum BatchError {
     Store(#[from] StoreError),
 }
 
-/// How much may be read at once.
+/// How much of what was read a batch may hold.
 #[derive(Clone, Copy)]
 pub struct BatchLimits {
     pub until: u64,
     pub events_max: usize,
-    pub bytes_max: usize,
 }
 
 pub struct BatchReader {
@@ -96,6 +96,8 @@ impl Read<'_> {
             };
             let letter = match header.retry {
                 Some(retry) if retry.view == wanted.view => Some(retry.letter),
+                // The gate's letters were seen by no view yet: sent again they are for all of them.
+                Some(retry) if retry.view == GATE => None,
                 Some(_) => {
                     end = record.end().min(limits.until);
                     continue;

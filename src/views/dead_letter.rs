@@ -92,9 +92,8 @@ pub async fn retry(
         return Err(LetterError::NotOpen { id, status: found.status.as_str() });
     }
     failpoint::hit("letters.moved");
-    // The gate's letters were seen by no view yet: sent again they are for all of them.
-    let target = (letter.view != GATE).then_some(Retry { view: &letter.view, letter: id });
-    let header = Header { stream: &letter.stream, received: now, origin: None, chunk: None, retry: target };
+    let retry = Some(Retry { view: &letter.view, letter: id });
+    let header = Header { stream: &letter.stream, received: now, origin: None, chunk: None, retry };
     let identity = EventId::derived("dead-letter-attempt", &id.to_string(), &letter.attempts.to_string());
     let mut record = RecordBuilder::new(&header, true, false, text.len());
     record.push(&Entry { client: Some((identity, BodyHash::of(text.as_bytes()))), line: 0, text });

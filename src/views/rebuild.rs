@@ -9,12 +9,11 @@ use tokio::runtime::Handle;
 
 use super::batch::{BatchError, BatchLimits, BatchReader, Wanted};
 use super::{Balance, Ledger, Running, ViewKind};
-use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REFUSALS_LISTED_MAX};
-use crate::event::{Decimal, LogId};
+use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REBUILD_ROWS_MAX, REFUSALS_LISTED_MAX};
+use crate::event::{Decimal, LogId, Stop};
 use crate::eventlog::EventLog;
-use crate::store::{Cell, Claim, Plan, Store, StoreError, Verb, Write, quote};
+use crate::store::{Cell, Claim, Plan, Store, StoreError, Write, quote};
 
-const PAGE_ROWS: usize = 10_000;
 /// Follows a view's name where its shadow is meant.
 const SHADOW: &str = "~shadow";
 
@@ -64,14 +63,15 @@ pub struct Report {
     pub differences: Vec<Difference>,
 }
 
-/// Compares. Blocks for as long as folding the log takes.
+/// Compares. Blocks for as long as folding the log takes, or until the order to stop.
 pub fn compare(
     view: &Running,
     log: &EventLog,
     store: &Store,
     runtime: &Handle,
+    stop: &Stop,
 ) -> Result<Report, RebuildError> {
-    Fresh::new(view, log, store, runtime)?.run(false)
+    Fresh::new(view, log, store, runtime, stop)?.run(false)
 }
 
 /// Compares, and adds what is missing, under the view's claim. Run again after a crash, it finds what is
@@ -81,8 +81,9 @@ pub fn rebuild(
     log: &EventLog,
     store: &Store,
     runtime: &Handle,
+    stop: &Stop,
 ) -> Result<Report, RebuildError> {
-    Fresh::new(view, log, store, runtime)?.run(true)
+    Fresh::new(view, log, store, runtime, stop)?.run(true)
 }
 
 /// The log folded into a table of its own.
@@ -91,6 +92,7 @@ struct Fresh<'a> {
     log: &'a EventLog,
     store: &'a Store,
     runtime: &'a Handle,
+    stop: &'a Stop,
     ledger: &'a Ledger,
     shadow: Ledger,
     name: String,
@@ -104,6 +106,7 @@ impl<'a> Fresh<'a> {
         log: &'a EventLog,
         store: &'a Store,
         runtime: &'a Handle,
+        stop: &'a Stop,
     ) -> Result<Self, RebuildError> {
         if log.begin() > 0 {
             return Err(RebuildError::HistoryGone(log.begin()));
@@ -126,6 +129,7 @@ impl<'a> Fresh<'a> {
             log,
             store,
             runtime,
+            stop,
             ledger,
             shadow,
             name: format!("{name}{SHADOW}"),
@@ -179,10 +183,14 @@ impl<'a> Fresh<'a> {
             Err(StoreError::NoTable(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let target = self.ledger.in_table(&format!("millrace_rebuilt_{}", self.view.view.name));
-        self.drop_table(&target)?;
+        let target = self.rebuilt();
         self.runtime.block_on(self.store.make_table(target.table().as_ref().clone()))?;
         Ok(target)
+    }
+
+    /// Where a table that is gone is made anew.
+    fn rebuilt(&self) -> Ledger {
+        self.ledger.in_table(&format!("millrace_rebuilt_{}", self.view.view.name))
     }
 
     fn put_in_place(&self, target: &Ledger) -> Result<(), RebuildError> {
@@ -204,7 +212,7 @@ impl<'a> Fresh<'a> {
             cells.extend([Cell::Text(difference.key.clone()), Cell::Decimal(missing)]);
         }
         let mut plan = Plan::new(claim);
-        plan.writes.push(Write { table: target.table(), verb: Verb::Add, cells });
+        plan.writes.push(Write { table: target.table(), cells });
         self.runtime.block_on(self.store.apply(Arc::new(plan)))?;
         failpoint::hit("rebuild.page_mended");
         Ok(())
@@ -218,9 +226,18 @@ impl<'a> Fresh<'a> {
 
     fn clear(&self) -> Result<(), RebuildError> {
         self.drop_table(&self.shadow)?;
+        self.drop_table(&self.rebuilt())?;
         let forget = "DELETE FROM millrace_positions WHERE view = ?".to_owned();
         self.runtime.block_on(self.store.change(forget, vec![Cell::Text(self.name.clone())]))?;
         Ok(())
+    }
+
+    /// Folding a long log must not hold up the end of the process; begun again, it does the same.
+    fn go_on(&self) -> Result<(), RebuildError> {
+        match self.stop.asked() {
+            true => Err(RebuildError::Ended(self.view.view.name.clone())),
+            false => Ok(()),
+        }
     }
 
     fn claim(&self, to: u64) -> Claim {
@@ -231,7 +248,9 @@ impl<'a> Fresh<'a> {
         let mut reader = BatchReader::new(self.log, self.store, self.runtime);
         let (name, log): (&str, LogId) = (&self.view.view.name, self.log.id());
         while self.at < until {
-            let limits = BatchLimits { until, events_max: BATCH_EVENTS_MAX, bytes_max: BATCH_BYTES_MAX };
+            failpoint::hit("rebuild.batch");
+            self.go_on()?;
+            let limits = BatchLimits { until, events_max: BATCH_EVENTS_MAX };
             let read = reader.records(self.at, BATCH_BYTES_MAX)?;
             let mut batch = read.batch(Wanted { view: name, stream: &self.view.view.stream }, limits)?;
             if let Some(position) = batch.hole {
@@ -253,6 +272,7 @@ impl<'a> Fresh<'a> {
         let mut report = Report { position, ..Report::default() };
         let mut after: Option<String> = None;
         loop {
+            self.go_on()?;
             let sides = [
                 self.rows(self.ledger, after.as_deref())?,
                 self.rows(&self.shadow, after.as_deref())?,
@@ -276,7 +296,7 @@ impl<'a> Fresh<'a> {
 
     /// A table that is not there has no rows.
     fn rows(&self, ledger: &Ledger, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
-        match self.runtime.block_on(ledger.balances(self.store, after, PAGE_ROWS)) {
+        match self.runtime.block_on(ledger.balances(self.store, after, REBUILD_ROWS_MAX)) {
             Err(StoreError::NoTable(_)) => Ok(Vec::new()),
             read => Ok(read?),
         }
@@ -287,7 +307,7 @@ impl<'a> Fresh<'a> {
         parameters.extend(after.map(|after| Cell::Text(after.to_owned())));
         let beyond = if after.is_some() { "AND row_key > ?" } else { "" };
         let sql = format!(
-            "SELECT row_key, amount FROM millrace_opening WHERE view = ? {beyond} ORDER BY row_key LIMIT {PAGE_ROWS}"
+            "SELECT row_key, amount FROM millrace_opening WHERE view = ? {beyond} ORDER BY row_key LIMIT {REBUILD_ROWS_MAX}"
         );
         let rows = self.runtime.block_on(self.store.rows(sql, parameters))?;
         let balance = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
@@ -295,10 +315,10 @@ impl<'a> Fresh<'a> {
                 Ok(amount) => Ok(Balance { key, amount }),
                 Err(_) => Err(RebuildError::Opening { view: self.view.view.name.clone(), key, amount }),
             },
-            other => {
-                Err(StoreError::Blocked(format!("`millrace_opening` holds {other:?}, which is no row of it"))
-                    .into())
-            }
+            _ => Err(StoreError::Blocked(
+                "table `millrace_opening` holds a row that is not in its form".to_owned(),
+            )
+            .into()),
         };
         rows.into_iter().map(balance).collect()
     }
@@ -309,7 +329,7 @@ impl<'a> Fresh<'a> {
 fn page_end(sides: &[Vec<Balance>; 3]) -> Option<String> {
     let full = sides
         .iter()
-        .filter(|side| side.len() == PAGE_ROWS)
+        .filter(|side| side.len() == REBUILD_ROWS_MAX)
         .filter_map(|side| side.last())
         .map(|row| &row.key)
         .min();

@@ -20,7 +20,7 @@ use crate::event::limits::{
 use crate::event::{Applied, Fields, Stalled, Stop};
 use crate::eventlog::EventLog;
 use crate::gate::Gate;
-use crate::store::{Backoff, Claim, LetterChange, Plan, Store, StoreError};
+use crate::store::{Backoff, Claim, Halt, LetterChange, Plan, Store, StoreError};
 
 /// What a runner is made of.
 pub struct Runner {
@@ -46,9 +46,8 @@ pub struct Running {
     pub shadow: Arc<Mutex<()>>,
 }
 
-/// The view stands still at `position` until this is dropped.
+/// The view stands still until this is dropped.
 pub struct Held {
-    pub position: u64,
     _release: oneshot::Sender<()>,
 }
 
@@ -58,23 +57,6 @@ impl Running {
         let (sender, receiver) = oneshot::channel();
         self.holds.send(sender).await.ok()?;
         receiver.await.ok()
-    }
-}
-
-/// Why a runner stands still.
-enum Halt {
-    /// Until a person, or a later look, says otherwise.
-    Pause(String),
-    /// It goes by itself, or the position has to be read again.
-    Wait(String),
-}
-
-impl From<StoreError> for Halt {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Transient(_) | StoreError::Claimed { .. } => Self::Wait(error.to_string()),
-            _ => Self::Pause(error.to_string()),
-        }
     }
 }
 
@@ -132,8 +114,8 @@ impl Runner {
         }
         if state.begun && state.at > state.stored {
             // Only saves the next start some reading of other streams' events.
-            let _ =
-                self.runtime.block_on(self.store.apply(Arc::new(Plan::new(self.claim(&state, state.at)))));
+            let plan = Arc::new(Plan::new(self.claim(state.stored, state.at)));
+            let _ = self.runtime.block_on(self.store.apply(plan));
         }
     }
 
@@ -144,7 +126,8 @@ impl Runner {
         state.stored = stored.unwrap_or_else(|| self.log.begin());
         state.at = state.stored;
         if stored.is_some() {
-            self.begin(state)?;
+            self.begin(state.stored)?;
+            state.begun = true;
         }
         match *self.gate.follow().borrow() > state.at {
             // What stopped the view is mended only once something goes through.
@@ -155,12 +138,10 @@ impl Runner {
     }
 
     /// Makes or checks the table: at the first event, and whenever the view begins to run again.
-    fn begin(&self, state: &mut State) -> Result<(), Halt> {
+    fn begin(&self, stored: u64) -> Result<(), Halt> {
         let table = self.view.table().as_ref().clone();
-        let claim = self.claim(state, state.stored);
-        self.runtime.block_on(self.store.begin_view(claim, Some(table), self.view.opening()))?;
-        state.begun = true;
-        Ok(())
+        let claim = self.claim(stored, stored);
+        Ok(self.runtime.block_on(self.store.begin_view(claim, Some(table), self.view.opening()))?)
     }
 
     fn follow(&self, state: &mut State) -> Result<(), Halt> {
@@ -192,7 +173,7 @@ impl Runner {
 
     fn stand_still(&self, state: &State, answer: oneshot::Sender<Held>) {
         let (release, released) = oneshot::channel();
-        if answer.send(Held { position: state.at, _release: release }).is_ok() {
+        if answer.send(Held { _release: release }).is_ok() {
             tracing::info!(view = self.view.name, position = state.at, "view is held");
             // Dropped is how it is released.
             let _ = self.runtime.block_on(released);
@@ -204,11 +185,11 @@ impl Runner {
     fn step(&self, state: &mut State, end: u64) -> Result<usize, Halt> {
         let _share = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32));
         let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
-        let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX, bytes_max: BATCH_BYTES_MAX };
+        let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
         // The reader leaves the state for as long as the batch borrows its buffer.
         let at = state.at;
         let State { reader, stored, begun, dead_in_a_row, .. } = state;
-        let read = reader.records(at, limits.bytes_max)?;
+        let read = reader.records(at, BATCH_BYTES_MAX)?;
         let batch = read.batch(wanted, limits)?;
         let mut cursor =
             Cursor { runner: self, stored: *stored, begun: *begun, dead_in_a_row: *dead_in_a_row };
@@ -228,8 +209,8 @@ impl Runner {
         Ok(events)
     }
 
-    fn claim(&self, state: &State, to: u64) -> Claim {
-        Claim { view: self.view.name.clone(), log: self.log.id(), from: state.stored, to }
+    fn claim(&self, stored: u64, to: u64) -> Claim {
+        Claim { view: self.view.name.clone(), log: self.log.id(), from: stored, to }
     }
 
     fn publish(&self, state: &State) {
@@ -295,13 +276,7 @@ impl Cursor<'_> {
             };
         }
         if !self.begun {
-            let table = self.runner.view.table().as_ref().clone();
-            let claim = self.claim(self.stored);
-            self.runner.runtime.block_on(self.runner.store.begin_view(
-                claim,
-                Some(table),
-                self.runner.view.opening(),
-            ))?;
+            self.runner.begin(self.stored)?;
             self.begun = true;
             failpoint::hit("views.begun");
         }
@@ -309,32 +284,27 @@ impl Cursor<'_> {
         while let Some(part) = bisect.next() {
             let end = batch.events.get(part.end).map_or(batch.span.end, |event| event.position);
             let (plan, refused) = self.plan(&batch.events[part.clone()], end);
-            let none_applied = refused.len() == part.len();
-            if none_applied {
-                self.count_dead(refused.len(), &refused[0].1)?;
+            let mut dead = if refused.len() == part.len() { refused.len() } else { 0 };
+            if dead > 0 {
+                self.check_dead(dead, &refused[0].1)?;
             }
             let applied = match self.commit(plan)? {
                 Err(StoreError::Data(_)) if bisect.refused(part.clone()) => continue,
                 Err(StoreError::Data(reason)) => {
-                    self.count_dead(1, &reason)?;
-                    let letter = dead_letter::of(
-                        &self.runner.view,
-                        self.runner.log.id(),
-                        &batch.events[part.start],
-                        reason,
-                    );
+                    dead = 1;
+                    self.check_dead(dead, &reason)?;
+                    let event = &batch.events[part.start];
+                    let letter = dead_letter::of(&self.runner.view, self.runner.log.id(), event, reason);
                     self.pass_by(letter, end)?
                 }
-                outcome => {
-                    if !none_applied {
-                        self.dead_in_a_row = 0;
-                    }
-                    outcome?
-                }
+                outcome => outcome?,
             };
             if !applied {
                 return Ok(false);
             }
+            // Only what went through counts: tried again for as long as the store stands still, the same
+            // events would count again and again.
+            self.dead_in_a_row = if dead > 0 { self.dead_in_a_row + dead } else { 0 };
         }
         Ok(true)
     }
@@ -354,19 +324,18 @@ impl Cursor<'_> {
     }
 
     /// Where nothing goes through any more, the fault is not with single events: a person has to look.
-    fn count_dead(&mut self, events: usize, reason: &str) -> Result<(), Halt> {
+    fn check_dead(&self, events: usize, reason: &str) -> Result<(), Halt> {
         let count = self.dead_in_a_row + events;
-        if count > DEAD_IN_A_ROW_MAX {
-            return Err(Halt::Pause(format!(
+        match count > DEAD_IN_A_ROW_MAX {
+            true => Err(Halt::Pause(format!(
                 "{count} events in a row could not be applied, one of them because: {reason}"
-            )));
+            ))),
+            false => Ok(()),
         }
-        self.dead_in_a_row = count;
-        Ok(())
     }
 
     fn claim(&self, to: u64) -> Claim {
-        Claim { view: self.runner.view.name.clone(), log: self.runner.log.id(), from: self.stored, to }
+        self.runner.claim(self.stored, to)
     }
 
     /// `Ok(Ok(true))`: it is in the database. The outer error is for a person, the inner one to decide on.

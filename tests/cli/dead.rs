@@ -21,14 +21,20 @@ fn a_poison_is_listed_mended_and_applied() {
     let open = letters(&app, "open");
     let [letter] = open.as_slice() else { panic!("{open:?}") };
     let id = id_of(letter);
-    assert!(letter["reason"].as_str().unwrap().contains("`abc` is not a number"), "{letter}");
+    assert!(
+        letter["reason"].as_str().unwrap().contains("column `revenue` holds text that is not a number"),
+        "{letter}"
+    );
     let listed = said(&app, &["dead", "list"]);
-    assert!(listed.starts_with("ID ") && listed.contains(id) && listed.contains("abc"), "{listed}");
+    assert!(
+        listed.starts_with("ID ") && listed.contains(id) && listed.contains("is not a number"),
+        "{listed}"
+    );
     let shown = said(&app, &["dead", "show", id]);
     assert!(shown.contains("\"value\":999999999999999.9999}"), "{shown}");
 
     let line = failed(&app, 6, &["dead", "retry", id]);
-    assert!(line.contains("abc"), "{line}");
+    assert!(line.contains("is not a number"), "{line}");
     assert_eq!(letters(&app, "open")[0]["attempts"], 2);
 
     set_row(&app, "bad", "0.5");

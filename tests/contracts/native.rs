@@ -244,6 +244,24 @@ fn an_idempotency_key_stands_for_the_whole_request() {
     }
 }
 
+/// Of a key that is used for another body nothing is counted, and nothing is swallowed.
+#[test]
+fn lines_under_a_key_of_another_body_become_dead_letters() {
+    let app = TestApp::start();
+    let keyed = app.client().with_header("Idempotency-Key", "reused");
+    for count in [3, 5, 2] {
+        taken(&keyed.post_lines(EVENTS, &lines("u", count)));
+    }
+    assert_eq!(app.balance("u").as_deref(), Some("3"));
+    let letters = app.client().get("/v1/dead-letters?status=open").json();
+    assert_eq!(letters["deadLetters"].as_array().unwrap().len(), 5 + 2, "{letters}");
+    // No view has seen them: sent again, one is for every view of the stream, and once.
+    let path = format!("/v1/dead-letters/{}/retry", letters["deadLetters"][0]["id"].as_str().unwrap());
+    assert_eq!(app.client().post(&path, "").status, 200);
+    assert_eq!(app.balance("u").as_deref(), Some("4"));
+    assert_eq!(app.client().post("/v1/views/revenue/reconcile", "").json()["differenceCount"], 0);
+}
+
 #[test]
 fn one_id_from_many_clients_at_once_counts_once() {
     let app = TestApp::start();

@@ -2,15 +2,14 @@
 //! without the bug that can corrupt the file when that log is reset.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::{decimal_sql, statements};
+use crate::event::limits::BUSY_DURATION_MAX;
 use crate::store::tables::{SCHEMA_VERSION, own_tables};
 
 const VERSION_MIN: i32 = 3_051_003;
-const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
 /// Pages in the write-ahead log before it is copied back; more of them make bursts cheaper.
@@ -42,6 +41,9 @@ fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // A table that is put back in its place may be named by a user's own SQL views: a rename that looks
+    // through them is refused for as long as it is missing.
+    connection.pragma_update(None, "legacy_alter_table", "ON")?;
     decimal_sql::install(connection)
 }
 

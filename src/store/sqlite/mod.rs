@@ -4,6 +4,7 @@
 mod connection;
 mod decimal_sql;
 mod errors;
+mod owner;
 mod shape;
 mod statements;
 mod writer;
@@ -134,7 +135,6 @@ impl rusqlite::ToSql for Cell {
             Self::Text(text) => Borrowed(ValueRef::Text(text.as_bytes())),
             Self::Integer(value) => Borrowed(ValueRef::Integer(*value)),
             Self::Decimal(value) => Owned(rusqlite::types::Value::Text(value.to_string())),
-            Self::Time(time) => Owned(rusqlite::types::Value::Text(time.to_text())),
             Self::Bytes(bytes) => Borrowed(ValueRef::Blob(bytes)),
         })
     }

@@ -4,13 +4,15 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::errors::sorted;
+use super::statements;
 use crate::store::StoreError;
 use crate::store::tables::{ColumnKind, Table, quote};
 
 struct Found {
     name: String,
     kind: String,
-    required: bool,
+    filled: bool,
+    default: Option<String>,
     in_key: bool,
 }
 
@@ -21,47 +23,69 @@ pub fn exists(connection: &Connection, table: &str) -> Result<bool, StoreError> 
 }
 
 pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
+    let blocked = |reason: String| Err(StoreError::Blocked(format!("table `{}` {reason}", table.name)));
     let found = columns(connection, &table.name).map_err(sorted)?;
-    for column in &table.columns {
+    for (index, column) in table.columns.iter().enumerate() {
         let Some(there) = found.iter().find(|there| there.name.eq_ignore_ascii_case(&column.name)) else {
-            return Err(blocked(&table.name, &format!("has no column `{}`", column.name)));
+            return blocked(format!("has no column `{}`", column.name));
         };
         if !holds(&there.kind, column.kind) {
-            return Err(blocked(&table.name, &too_narrow(&table.name, there)));
+            let sql = if index < table.key_columns { copy(table, &found) } else { widen(&table.name, there) };
+            return blocked(format!(
+                "has a column `{}` of type {}, which does not keep every value exactly; this mends it: {sql}",
+                there.name, there.kind
+            ));
         }
     }
-    let names =
-        |there: &&Found| !table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(&there.name));
-    if let Some(more) = found.iter().filter(names).find(|there| there.required && !there.in_key) {
-        let reason = format!("has a column `{}` that must be given and has no default", more.name);
-        return Err(blocked(&table.name, &reason));
+    let more = found
+        .iter()
+        .find(|there| there.filled && there.default.is_none() && !there.in_key && !is_of(table, &there.name));
+    if let Some(more) = more {
+        return blocked(format!("has a column `{}` that must be given and has no default", more.name));
     }
-    match has_key(connection, table).map_err(sorted)? {
+    let keys = keys(connection, table).map_err(sorted)?;
+    // Beside a key that is right, one that merges `A` with `a` would still refuse the second of them.
+    if let Some(merging) = keys.iter().find(|key| !key.binary) {
+        let sql = match merging.made_by_index {
+            true => format!("DROP INDEX {}", quote(&merging.name)),
+            false => copy(table, &found),
+        };
+        return blocked(format!(
+            "needs a unique key that compares byte for byte, and has one that does not; this mends it: {sql}"
+        ));
+    }
+    match keys.iter().any(|key| key.whole) {
         true => Ok(()),
-        false => {
-            let key: Vec<String> =
-                table.columns[..table.key_columns].iter().map(|column| quote(&column.name)).collect();
-            let table_name = quote(&table.name);
-            let reason = format!(
-                "needs a unique key that compares byte for byte; this makes one: CREATE UNIQUE INDEX {} ON {table_name} ({} COLLATE BINARY)",
-                quote(&format!("{}_key", table.name)),
-                key.join(" COLLATE BINARY, "),
-            );
-            Err(blocked(&table.name, &reason))
-        }
+        false => blocked(format!(
+            "needs a unique key that compares byte for byte; this mends it: CREATE UNIQUE INDEX {} ON {} ({})",
+            quote(&format!("{}_key", table.name)),
+            quote(&table.name),
+            key_columns(table, " COLLATE BINARY"),
+        )),
     }
 }
 
-fn blocked(table: &str, reason: &str) -> StoreError {
-    StoreError::Blocked(format!("table `{table}` {reason}"))
+fn is_of(table: &Table, name: &str) -> bool {
+    table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name))
+}
+
+fn key_columns(table: &Table, each: &str) -> String {
+    let names = table.columns[..table.key_columns].iter();
+    names.map(|column| quote(&column.name) + each).collect::<Vec<_>>().join(", ")
 }
 
 fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Found>> {
-    let sql = "SELECT name, type, \"notnull\" AND dflt_value IS NULL, pk FROM pragma_table_info(?1)";
+    let sql = "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_info(?1)";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([table], |row| {
-        let in_key: i64 = row.get(3)?;
-        Ok(Found { name: row.get(0)?, kind: row.get(1)?, required: row.get(2)?, in_key: in_key > 0 })
+        let in_key: i64 = row.get(4)?;
+        Ok(Found {
+            name: row.get(0)?,
+            kind: row.get(1)?,
+            filled: row.get(2)?,
+            default: row.get(3)?,
+            in_key: in_key > 0,
+        })
     })?;
     rows.collect()
 }
@@ -73,44 +97,128 @@ fn holds(declared: &str, kind: ColumnKind) -> bool {
     let (integer, text) = (has(&["INT"]), has(&["CHAR", "CLOB", "TEXT"]));
     let untouched = declared.is_empty() || has(&["BLOB"]);
     match kind {
-        ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Decimal | ColumnKind::Time => {
+        ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Decimal | ColumnKind::Bytes => {
             !integer && (text || untouched)
         }
         ColumnKind::Integer => integer || (!text && !has(&["REAL", "FLOA", "DOUB"])),
-        ColumnKind::Bytes => !integer && (text || untouched),
     }
 }
 
-fn too_narrow(table: &str, column: &Found) -> String {
+/// Another type for a column that is in no key.
+fn widen(table: &str, column: &Found) -> String {
     let (table, name, old) = (quote(table), quote(&column.name), quote(&format!("{}_before", column.name)));
     format!(
-        "has a column `{}` of type {}, which does not keep every value exactly; this mends it: \
-         ALTER TABLE {table} RENAME COLUMN {name} TO {old}; ALTER TABLE {table} ADD COLUMN {name} TEXT NOT NULL DEFAULT '0'; \
-         UPDATE {table} SET {name} = CAST({old} AS TEXT); ALTER TABLE {table} DROP COLUMN {old}",
-        column.name, column.kind
+        "ALTER TABLE {table} RENAME COLUMN {name} TO {old}; ALTER TABLE {table} ADD COLUMN {name} TEXT NOT NULL DEFAULT '0'; \
+         UPDATE {table} SET {name} = CAST({old} AS TEXT); ALTER TABLE {table} DROP COLUMN {old}"
     )
 }
 
-/// A unique, whole, byte-for-byte index over exactly the key columns.
-fn has_key(connection: &Connection, table: &Table) -> rusqlite::Result<bool> {
-    let mut statement =
-        connection.prepare("SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1 AND partial = 0")?;
-    let indexes: Vec<String> =
-        statement.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+/// A key cannot be altered: a new table takes the rows, and then the name. The old one stays beside it,
+/// and SQL views and triggers go on naming the new one.
+fn copy(table: &Table, found: &[Found]) -> String {
+    let (name, new, before) =
+        (quote(&table.name), quote(&format!("{}_new", table.name)), quote(&format!("{}_before", table.name)));
+    let (mut declared, mut names, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for column in &table.columns {
+        declared.push(statements::column(column));
+        names.push(quote(&column.name));
+        values.push(format!("CAST({} AS TEXT)", quote(&column.name)));
+    }
+    for more in found.iter().filter(|there| !is_of(table, &there.name)) {
+        let filled = if more.filled { " NOT NULL" } else { "" };
+        let default = more.default.as_ref().map(|text| format!(" DEFAULT ({text})")).unwrap_or_default();
+        declared.push(format!("{} {}{filled}{default}", quote(&more.name), more.kind));
+        names.push(quote(&more.name));
+        values.push(quote(&more.name));
+    }
+    format!(
+        "PRAGMA legacy_alter_table = ON; BEGIN; CREATE TABLE {new} ({}, PRIMARY KEY ({})); \
+         INSERT INTO {new} ({}) SELECT {} FROM {name}; \
+         ALTER TABLE {name} RENAME TO {before}; ALTER TABLE {new} RENAME TO {name}; COMMIT",
+        declared.join(", "),
+        key_columns(table, ""),
+        names.join(", "),
+        values.join(", ")
+    )
+}
+
+/// A unique index over exactly the key columns.
+struct Key {
+    name: String,
+    /// By `CREATE INDEX`, and not as a part of the table.
+    made_by_index: bool,
+    /// Over all rows.
+    whole: bool,
+    binary: bool,
+}
+
+fn keys(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<Key>> {
+    let mut statement = connection
+        .prepare("SELECT name, origin = 'c', partial = 0 FROM pragma_index_list(?1) WHERE \"unique\" = 1")?;
+    let indexes = statement.query_map([&table.name], |row| {
+        Ok(Key { name: row.get(0)?, made_by_index: row.get(1)?, whole: row.get(2)?, binary: true })
+    })?;
     let mut wanted: Vec<String> =
         table.columns[..table.key_columns].iter().map(|column| column.name.to_lowercase()).collect();
     wanted.sort();
-    for index in indexes {
+    let mut keys = Vec::new();
+    for key in indexes {
+        let key = key?;
         let mut statement =
             connection.prepare("SELECT lower(name), coll FROM pragma_index_xinfo(?1) WHERE key = 1")?;
         let parts: Vec<(Option<String>, String)> = statement
-            .query_map([&index], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map([&key.name], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
         let mut names: Vec<String> = parts.iter().filter_map(|(name, _)| name.clone()).collect();
         names.sort();
-        if names == wanted && parts.iter().all(|(_, collation)| collation == "BINARY") {
-            return Ok(true);
+        if names == wanted && names.len() == parts.len() {
+            keys.push(Key { binary: parts.iter().all(|(_, collation)| collation == "BINARY"), ..key });
         }
     }
-    Ok(false)
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> Table {
+        let columns = [("who", ColumnKind::Text { chars_max: 255 }), ("sum", ColumnKind::Decimal)];
+        Table::new("t", 1, &columns)
+    }
+
+    #[test]
+    fn what_a_refusal_names_mends_the_table_and_keeps_its_rows() {
+        let tables = [
+            "CREATE TABLE t (who TEXT COLLATE NOCASE PRIMARY KEY, sum TEXT)",
+            "CREATE TABLE t (who TEXT COLLATE NOCASE PRIMARY KEY, sum TEXT); CREATE UNIQUE INDEX u ON t (who COLLATE BINARY)",
+            "CREATE TABLE t (who TEXT PRIMARY KEY, sum TEXT); CREATE UNIQUE INDEX u ON t (who COLLATE NOCASE)",
+            "CREATE TABLE t (who TEXT, sum TEXT)",
+            "CREATE TABLE t (who INTEGER PRIMARY KEY, sum REAL, more TEXT NOT NULL DEFAULT 'it''s')",
+            "CREATE TABLE t (who BIGINT UNIQUE, sum INTEGER)",
+            "CREATE TABLE t (who TEXT PRIMARY KEY, sum INTEGER)",
+        ];
+        for sql in tables {
+            let connection = Connection::open_in_memory().expect("opens");
+            connection.execute_batch(sql).expect("a table");
+            connection.execute_batch("CREATE VIEW v AS SELECT who FROM t").expect("a view");
+            connection.execute("INSERT INTO t (who, sum) VALUES ('7', '5')", []).expect("a row");
+            let mut refusals = 0;
+            while let Err(refusal) = check(&connection, &ledger()) {
+                let refusal = refusal.to_string();
+                refusals += 1;
+                assert!(refusals < 3, "{sql}: {refusal}");
+                let (_, mend) = refusal.split_once("this mends it: ").expect("a way to mend it");
+                connection.execute_batch(mend).unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
+            }
+            assert!(refusals > 0, "{sql}");
+            connection.execute_batch("INSERT INTO t (who, sum) VALUES ('A', '1'), ('a', '1')").expect(sql);
+            let seen: String = connection
+                .query_row("SELECT group_concat(who) FROM (SELECT who FROM v ORDER BY who)", [], |row| {
+                    row.get(0)
+                })
+                .expect("the view is of the new table");
+            assert_eq!(seen, "7,A,a", "{sql}");
+        }
+    }
 }

@@ -1,6 +1,5 @@
-//! The SQL that carries out verbs and declarations in SQLite.
+//! The SQL that carries out plans and declarations in SQLite.
 
-use crate::store::plan::Verb;
 use crate::store::tables::{Column, ColumnKind, Table, quote};
 
 pub fn create_table(table: &Table, unless_there: bool) -> String {
@@ -16,38 +15,37 @@ pub fn create_table(table: &Table, unless_there: bool) -> String {
     )
 }
 
-fn column(column: &Column) -> String {
+pub fn column(column: &Column) -> String {
     let kind = match column.kind {
         // An amount as text is exact; SQLite's NUMERIC is not.
-        ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Decimal | ColumnKind::Time => "TEXT",
+        ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Decimal => "TEXT",
         ColumnKind::Integer => "INTEGER",
         ColumnKind::Bytes => "BLOB",
     };
     format!("{} {kind}{}", quote(&column.name), if column.null { "" } else { " NOT NULL" })
 }
 
-pub fn write(table: &Table, verb: Verb) -> String {
+pub fn add(table: &Table) -> String {
     let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
-    let marks = vec!["?"; names.len()].join(", ");
-    let insert = format!("INSERT INTO {} ({}) VALUES ({marks})", quote(&table.name), names.join(", "));
-    match verb {
-        Verb::Insert => insert,
-        Verb::Add => {
-            let sums: Vec<String> =
-                table.columns[table.key_columns..].iter().map(|column| sum(&table.name, column)).collect();
-            format!(
-                "{insert} ON CONFLICT ({}) DO UPDATE SET {}",
-                names[..table.key_columns].join(", "),
-                sums.join(", ")
-            )
-        }
-    }
+    let sums: Vec<String> =
+        table.columns[table.key_columns..].iter().map(|column| sum(&table.name, column)).collect();
+    format!(
+        "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
+        quote(&table.name),
+        names.join(", "),
+        vec!["?"; names.len()].join(", "),
+        names[..table.key_columns].join(", "),
+        sums.join(", ")
+    )
 }
 
 fn sum(table: &str, column: &Column) -> String {
     let (table, name) = (quote(table), quote(&column.name));
     match column.kind {
-        ColumnKind::Decimal => format!("{name} = decimal_add({table}.{name}, excluded.{name})"),
+        ColumnKind::Decimal => {
+            let column_name = column.name.replace('\'', "''");
+            format!("{name} = decimal_add({table}.{name}, excluded.{name}, '{column_name}')")
+        }
         _ => format!("{name} = {table}.{name} + excluded.{name}"),
     }
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
 use super::errors::sorted;
-use super::{shape, statements};
+use super::{owner, shape, statements};
 use crate::event::limits::{CHUNK_LINES_MAX, PLANS_TOGETHER_MAX};
 use crate::event::{BodyHash, LogId, Millis};
 use crate::store::plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenRow, Skipped};
@@ -156,7 +156,7 @@ fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, StoreErro
         claim(connection, &plan.claim)?;
     }
     for write in &plan.writes {
-        let sql = statements::write(&write.table, write.verb);
+        let sql = statements::add(&write.table);
         let mut statement = connection.prepare_cached(&sql).map_err(sorted)?;
         for row in write.cells.chunks_exact(write.table.columns.len()) {
             statement.execute(rusqlite::params_from_iter(row)).map_err(sorted)?;
@@ -205,6 +205,9 @@ fn begin_view(
     opening: Option<&Opening>,
 ) -> Result<(), StoreError> {
     let known = stored_position(connection, claim).map_err(sorted)?.is_some();
+    if let (Some(table), Some(opening)) = (table, opening) {
+        owner::take(connection, table, &opening.view)?;
+    }
     let was_there = match table {
         Some(table) => begin_table(connection, table, known)?,
         None => false,
@@ -312,6 +315,7 @@ fn note_seen(connection: &Connection, log: LogId, seen: &Seen) -> rusqlite::Resu
         ])?;
         skipped.push(Skipped {
             position: *position,
+            first_log: row.log,
             first_position: row.position,
             same_body: verdict.same_body,
         });

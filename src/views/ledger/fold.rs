@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Amount, Ledger, Rule};
 use crate::event::{Decimal, Fields, Value};
-use crate::store::{Cell, Verb, Write};
+use crate::store::{Cell, Write};
 use crate::views::{Event, Folded};
 
 impl Ledger {
@@ -34,7 +34,7 @@ impl Ledger {
             .into_iter()
             .flat_map(|(_, key, sum)| [Cell::Text(key.into_owned()), Cell::Decimal(sum)])
             .collect();
-        Folded { writes: vec![Write { table: self.table(), verb: Verb::Add, cells }], refused }
+        Folded { writes: vec![Write { table: self.table(), cells }], refused }
     }
 }
 
@@ -80,7 +80,8 @@ impl<'l> Reading<'l> {
             Rule::By { amounts, .. } => match &values[1] {
                 Value::Text(name) => amounts
                     .get(name.as_ref())
-                    .ok_or_else(|| format!("`{name}` has no amount in this ledger"))?,
+                    // The text is the event's: what pauses a view comes into log lines.
+                    .ok_or_else(|| "goes by a text that has no amount in this ledger".to_owned())?,
                 _ => return Err("has no name to go by".to_owned()),
             },
         };

@@ -43,23 +43,23 @@ impl Ledger {
     }
 
     fn read(&self, row: Vec<Cell>) -> Result<Balance, StoreError> {
-        let wrong = |what: &Cell| {
-            StoreError::Blocked(format!(
-                "table `{}` holds {what:?}, which is no row of a ledger",
-                self.table.name
-            ))
+        let [key_column, amount_column] = self.columns();
+        // Column and kind, and not the value, which is a user's: errors come into log lines.
+        let wrong = |column: &str, what: &str| {
+            let table = &self.table.name;
+            StoreError::Blocked(format!("table `{table}` holds {what} in column `{column}`"))
         };
         match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Text(key), Cell::Text(amount)]) => match amount.parse() {
                 Ok(amount) => Ok(Balance { key, amount }),
-                Err(_) => Err(wrong(&Cell::Text(amount))),
+                Err(_) => Err(wrong(amount_column, "text that is no number")),
             },
             Ok([Cell::Text(key), Cell::Integer(amount)]) => match amount.to_string().parse() {
                 Ok(amount) => Ok(Balance { key, amount }),
-                Err(_) => Err(wrong(&Cell::Integer(amount))),
+                Err(_) => Err(wrong(amount_column, "an integer beyond what a ledger holds")),
             },
-            Ok([_, other]) => Err(wrong(&other)),
-            Err(_) => Err(wrong(&Cell::Null)),
+            Ok([Cell::Text(_), _]) => Err(wrong(amount_column, "what is no number")),
+            Ok(_) | Err(_) => Err(wrong(key_column, "what is no text")),
         }
     }
 }
