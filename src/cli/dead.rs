@@ -110,6 +110,7 @@ pub fn run(command: Dead) -> ExitCode {
 #[serde(rename_all = "camelCase")]
 struct Page {
     dead_letters: Vec<Box<RawValue>>,
+    more: bool,
 }
 
 #[derive(Deserialize)]
@@ -155,7 +156,7 @@ impl<'a> Pages<'a> {
             path.push_str(&format!("&after={after}"));
         }
         let page: Page = self.client.get(&path).await?;
-        self.ended = page.dead_letters.len() < LIST_ROWS_MAX;
+        self.ended = !page.more;
         let mut letters = Vec::with_capacity(page.dead_letters.len());
         for said in page.dead_letters {
             letters.push((letter(&said)?, said));

@@ -14,8 +14,6 @@ use crate::event::FieldError;
 use crate::event::limits::{BODIES_BYTES_MAX, BODY_IDLE_DURATION_MAX};
 
 pub const JSON: &str = "application/json";
-/// From here on, checking a body would keep other requests waiting.
-pub const QUICK_BYTES_MAX: usize = 128 * 1024;
 
 /// The type without its parameters, if the body is not compressed.
 pub fn content_type(headers: &HeaderMap) -> Result<&str, Refusal> {

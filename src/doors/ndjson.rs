@@ -10,7 +10,9 @@ use serde_json::json;
 use super::body;
 use super::native::{Check, Request, answer, finish, idempotency_key, named};
 use crate::admit::{Indexed, Place, Refusal};
-use crate::event::limits::{CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, REFUSALS_LISTED_MAX};
+use crate::event::limits::{
+    CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
+};
 use crate::event::{BodyHash, SourceId};
 use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder};
 
@@ -60,7 +62,7 @@ pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, 
             }
         };
         let Some(chunk) = chunk else { break };
-        let checked = match lines.bytes[chunk.clone()].len() > body::QUICK_BYTES_MAX {
+        let checked = match lines.bytes[chunk.clone()].len() > QUICK_BODY_BYTES_MAX {
             true => tokio::task::block_in_place(|| {
                 check(request, &source, &mut taken, &lines.bytes[chunk.clone()])
             }),

@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Reading, answer};
 use crate::admit::{Key, NewKey, Refusal, Scope};
-
-const KEY_BYTES_MAX: usize = 64 * 1024;
+use crate::event::limits::KEY_BODY_BYTES_MAX;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -45,7 +44,7 @@ async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: Bod
     let made = async {
         reading.admin(&headers)?;
         let parameter = |reason: String| Refusal::Parameter { name: "key", reason };
-        let body = super::body(body, KEY_BYTES_MAX).await?;
+        let body = super::body(body, KEY_BODY_BYTES_MAX).await?;
         let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| parameter(error.to_string()))?;
         let scope = |text: &String| {
             Scope::parse(text)

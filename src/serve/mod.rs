@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::admit::{Key, Keys, Refusal, Scope};
 use crate::event::limits::BODY_IDLE_DURATION_MAX;
@@ -40,6 +41,9 @@ pub struct Reading {
     pub views: BTreeMap<String, Running>,
     pub metrics: PrometheusHandle,
     pub runtime: Handle,
+    /// Turns at reading the log, and at replaying it whole.
+    pub reads: Arc<Semaphore>,
+    pub replays: Arc<Semaphore>,
     /// Asked for when requests under way are to come to their end.
     pub stopping: Stop,
 }
@@ -87,13 +91,20 @@ impl Reading {
         self.keys.admit(headers, Scope::Admin, None, false)
     }
 
-    /// Runs what reads the log, which blocks.
+    /// Runs what reads the log, which blocks, when it is its turn. The work keeps its turn to its end: a
+    /// client that has gone meanwhile does not make it shorter.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
+        turns: &Arc<Semaphore>,
         work: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let reading = Arc::clone(self);
-        tokio::task::spawn_blocking(move || work(&reading)).await.unwrap_or(Err(Refusal::Stopping))
+        let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| Refusal::Stopping)?;
+        let work = move || {
+            let _turn = turn;
+            work(&reading)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(Refusal::Stopping))
     }
 }
 

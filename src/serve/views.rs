@@ -119,7 +119,7 @@ async fn ask_log(
             let ask = if mend { rebuild } else { compare };
             Ok(ask(running, &reading.log, &reading.store, &reading.runtime)?)
         };
-        Ok(report(&name, &reading.blocking(work).await?, mend))
+        Ok(report(&name, &reading.blocking(&reading.replays, work).await?, mend))
     };
     answer(asked.await)
 }

@@ -21,7 +21,9 @@ use tokio::sync::Semaphore;
 use crate::admit::{KeyError, Keys, RecentIds};
 use crate::config::{Access, AmountRule, Config, Originals, ViewConfig, ViewKindConfig};
 use crate::doors::{Inlet, Intake, live_event, native};
-use crate::event::limits::{BATCHES_BYTES_MAX, STOP_VIEWS_DURATION_MAX};
+use crate::event::limits::{
+    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, READS_AT_ONCE_MAX, STOP_VIEWS_DURATION_MAX,
+};
 use crate::event::{Progress, Stop};
 use crate::eventlog::{self, EventLog};
 use crate::gate::{GATE, Gate};
@@ -131,7 +133,7 @@ impl Node {
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;
         let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
-        let gate_progress = progress.register(GATE, "");
+        let gate_progress = progress.register_gate(GATE);
         let (gate, thread) =
             Gate::start(&log, &store, config.seen_window, gate_progress, &stop, runtime.clone())?;
         let mut node = Self {
@@ -214,6 +216,8 @@ impl Node {
             views: self.views.clone(),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
+            reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
+            replays: Arc::new(Semaphore::new(LOG_REPLAYS_AT_ONCE_MAX)),
             stopping: stopping.clone(),
         });
         let door = settings.config.live_event.as_ref();

@@ -10,3 +10,4 @@ mod life;
 mod limits;
 mod live_event;
 mod native;
+mod reading;
