@@ -48,11 +48,21 @@ pub fn stop_signals() -> std::io::Result<StopSignals> {
 }
 
 impl StopSignals {
-    pub async fn wait(mut self) -> &'static str {
+    pub async fn wait(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+
+    /// Whoever asks again while the server stops does not want to wait for what it still does.
+    pub async fn end_by_the_next(mut self) {
+        let signal = self.wait().await;
+        tracing::warn!(
+            signal,
+            "asked again while stopping: the process ends at once, and loses nothing by it"
+        );
+        std::process::exit(1);
     }
 }
 

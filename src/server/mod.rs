@@ -80,12 +80,11 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
         tracing::warn!(reason, "setting of the original cannot be used");
     }
     let metrics = telemetry::start_metrics();
-    let signals = connections::stop_signals()?;
+    let mut signals = connections::stop_signals()?;
     let (listeners, addresses) = connections::bind(&settings.config.listen).await?;
-    let node = Node::open(&settings, metrics).await?;
+    let (node, first_key) = Node::open(&settings, metrics).await?;
     let accepting = Stop::default();
     let routes = node.routes(&settings, &accepting);
-    let first_key = node.keys.ensure_first(&settings.data.join("api-key")).await?;
     let hosts: Arc<[String]> = settings.config.hosts.clone().into();
     let serving = connections::serve(listeners, routes, hosts, &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
@@ -102,6 +101,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
             Err(ServeError::LogFailed(reason))
         }
     };
+    tokio::spawn(signals.end_by_the_next());
     accepting.ask();
     serving.drained().await;
     node.close(outcome.is_ok()).await;
@@ -122,7 +122,9 @@ struct Node {
 }
 
 impl Node {
-    async fn open(settings: &Settings, metrics: PrometheusHandle) -> Result<Self, ServeError> {
+    /// And whether its first key was made. Whatever may fail comes before the threads if it can: they use
+    /// the runtime, and must have ended when a failure takes it down.
+    async fn open(settings: &Settings, metrics: PrometheusHandle) -> Result<(Self, bool), ServeError> {
         let config = &settings.config;
         checks::data_folder(&settings.data)?;
         let (log, found) = open_log(&config.log_url, &settings.data).await?;
@@ -132,6 +134,7 @@ impl Node {
         tracing::info!(store = store.name(), "store is open");
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;
         let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
+        let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
         let gate_progress = progress.register_gate(GATE);
         let (gate, thread) =
@@ -153,10 +156,13 @@ impl Node {
         };
         let budget = Arc::new(Semaphore::new(BATCHES_BYTES_MAX));
         for view in views(config) {
-            node.start_view(view, &gate, &budget, &runtime)?;
+            if let Err(error) = node.start_view(view, &gate, &budget, &runtime) {
+                node.close(false).await;
+                return Err(error);
+            }
         }
         node.look_after_metrics();
-        Ok(node)
+        Ok((node, first_key))
     }
 
     fn start_view(
@@ -250,9 +256,8 @@ impl Node {
         let (log, store, threads) = (self.log, self.store, self.threads);
         let ended = tokio::task::spawn_blocking(move || {
             for thread in threads {
-                if thread.join().is_err() {
-                    tracing::error!("a view ended in a panic");
-                }
+                // None ends in a panic: that would have ended the process.
+                drop(thread.join());
             }
             if let Err(reason) = log.close() {
                 tracing::error!(reason, "the log could not be closed cleanly; nothing acknowledged is lost");

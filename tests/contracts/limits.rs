@@ -212,6 +212,38 @@ fn the_data_folder_is_private_and_keys_are_in_it_as_hashes_only() {
 }
 
 #[test]
+fn what_is_in_an_open_folder_is_private_all_the_same() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let app = TestApp::with_folder(Start::default(), folder);
+    assert_eq!(app.client().post(EVENTS, GOOD).status, 200);
+    app.settle();
+    assert!(data.join(".gitignore").exists());
+    for folder in [data.clone(), data.join("journal")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_start_that_fails_says_why_in_one_line_and_ends_in_order() {
+    let mut app = TestApp::start();
+    app.stop();
+    let key = app.data().join("api-key");
+    std::fs::remove_file(&key).unwrap();
+    std::fs::create_dir(&key).unwrap();
+    let ended = app.command(&["serve", "--listen", "localhost:0", "--log-level", "error"]);
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.lines().count() == 1 && said.contains("api-key"), "{said}");
+}
+
+#[test]
 fn a_first_key_that_was_emptied_is_made_anew() {
     let mut app = TestApp::start();
     let first = app.key();
