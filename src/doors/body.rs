@@ -80,14 +80,24 @@ pub struct Share {
 
 impl Share {
     pub fn grow_to(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let held = self.permit.as_ref().map_or(0, SemaphorePermit::num_permits);
-        let more = u32::try_from(bytes.saturating_sub(held)).map_err(|_| Refusal::QueueFull)?;
+        let more = u32::try_from(bytes.saturating_sub(self.held())).map_err(|_| Refusal::QueueFull)?;
         let more = BODIES.try_acquire_many(more).map_err(|_| Refusal::QueueFull)?;
         match &mut self.permit {
             Some(permit) => permit.merge(more),
             none => *none = Some(more),
         }
         Ok(())
+    }
+
+    pub fn held(&self) -> usize {
+        self.permit.as_ref().map_or(0, SemaphorePermit::num_permits)
+    }
+
+    /// Gives back what is held beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        if let Some(permit) = &mut self.permit {
+            drop(permit.split(permit.num_permits().saturating_sub(bytes)));
+        }
     }
 }
 

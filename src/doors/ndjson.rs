@@ -264,9 +264,30 @@ impl Lines {
     fn compact(&mut self) {
         if self.start > 0 && (self.start >= self.bytes.len() / 2) {
             self.bytes.drain(..self.start);
+            self.bytes.shrink_to(self.bytes.len());
+            self.share.shrink_to(self.bytes.len());
             self.counted -= self.start;
             self.line_start = self.line_start.saturating_sub(self.start);
             self.start = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_with_is_given_back() {
+        let mut body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
+        let mut lines = Lines::default();
+        let mut chunks = 0;
+        while let Some(chunk) = lines.fill(&mut body).await.expect("lines") {
+            lines.done(chunk.end);
+            chunks += 1;
+        }
+        assert!(chunks > 2);
+        let (held, capacity) = (lines.share.held(), lines.bytes.capacity());
+        assert!(held == lines.bytes.len() && capacity < CHUNK_BYTES_MAX, "{held} of {capacity}");
     }
 }
