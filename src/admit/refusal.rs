@@ -13,6 +13,8 @@ use crate::store::StoreError;
 pub enum Refusal {
     Unauthorized,
     Forbidden,
+    /// A browser says that a page of another site asks.
+    ForeignPage,
     UnknownHost(String),
     ContentType {
         expected: &'static str,
@@ -82,7 +84,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::ForeignPage => StatusCode::FORBIDDEN,
             Self::UnknownHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -109,6 +111,7 @@ impl Refusal {
         match self {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::ForeignPage => "foreign-page",
             Self::UnknownHost(_) => "unknown-host",
             Self::ContentType { .. } => "content-type",
             Self::ContentEncoding => "content-encoding",
@@ -137,6 +140,10 @@ impl Refusal {
         match self {
             Self::Unauthorized => "Unauthorized".to_owned(),
             Self::Forbidden => "Forbidden".to_owned(),
+            Self::ForeignPage => {
+                "pages of other sites may not ask this server; name their host under `hosts` if it is its own"
+                    .to_owned()
+            }
             Self::UnknownHost(host) => {
                 format!("this server is not known as `{host}`; name it under `hosts` in the configuration")
             }

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Intake, body, ndjson};
-use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope};
+use super::{Intake, ndjson};
+use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope, body};
 use crate::event::limits::{
     ARRAY_EVENTS_MAX, BODY_BYTES_MAX, CLIENT_ID_CHARS_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX,
     REFUSALS_LISTED_MAX, WAIT_APPLIED_DURATION_MAX,

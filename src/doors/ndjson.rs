@@ -7,9 +7,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use super::body;
 use super::native::{Check, Request, answer, finish, idempotency_key, named};
-use crate::admit::{Indexed, Place, Refusal};
+use crate::admit::{Indexed, Place, Refusal, body};
 use crate::event::limits::{
     CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
 };

@@ -121,3 +121,26 @@ impl Progress {
         tokio::time::timeout(patience, all).await.unwrap_or(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_gate_is_waited_for_apart_from_the_views() {
+        let progress = Progress::default();
+        let gate = progress.register_gate("gate");
+        let view = progress.register("revenue", "sales");
+        progress.register("other", "others");
+        let names = |shown: BTreeMap<String, Applied>| shown.into_keys().collect::<Vec<_>>();
+        assert_eq!(names(progress.of_stream("sales")), ["revenue"]);
+        assert_eq!(names(progress.all()), ["gate", "other", "revenue"]);
+        let applied = |position| Applied { position, stalled: None };
+        gate.send_replace(applied(7));
+        assert!(progress.gate_reached(7, Duration::ZERO).await);
+        assert!(!progress.reached("sales", 7, Duration::ZERO).await);
+        view.send_replace(applied(8));
+        assert!(progress.reached("sales", 8, Duration::ZERO).await);
+        assert!(!progress.gate_reached(8, Duration::ZERO).await);
+    }
+}

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Reading, answer};
-use crate::admit::{Refusal, Scope};
+use crate::admit::{Refusal, Scope, body};
 use crate::event::EventId;
 use crate::event::limits::{EVENT_BYTES_MAX, LETTERS_READ_ROWS_MAX, LIST_ROWS_MAX, PAGE_BYTES_MAX};
 use crate::store::{Letter, LetterStatus, Store};
@@ -103,9 +103,10 @@ async fn send_again(
     body: Body,
 ) -> Response {
     let sent = async {
-        reading.admin(&headers)?;
+        reading.admin_with(&headers, &body)?;
         let id = letter_id(&id)?;
-        let body = super::body(body, EVENT_BYTES_MAX).await?;
+        let mut share = body::Share::default();
+        let body = body::whole(&headers, body, EVENT_BYTES_MAX, &mut share).await?;
         let mended = std::str::from_utf8(&body)
             .map_err(|_| Refusal::BrokenBody("it is not valid UTF-8".to_owned()))?
             .trim();
@@ -123,9 +124,10 @@ async fn give_up(
     State(reading): State<Arc<Reading>>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    body: Body,
 ) -> Response {
-    let dropped = async {
-        reading.admin(&headers)?;
+    let dropped = async move {
+        reading.admin_with(&headers, &body)?;
         Ok(Shown::of(&drop_letter(&reading.store, letter_id(&id)?).await?))
     };
     answer(dropped.await)

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -22,8 +22,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::admit::{Key, Keys, Refusal, Scope};
-use crate::event::limits::BODY_IDLE_DURATION_MAX;
+use crate::admit::{Key, Keys, Refusal, Scope, body};
 use crate::event::{Fields, Progress, Stop};
 use crate::eventlog::EventLog;
 use crate::store::{Store, StoreError};
@@ -91,6 +90,16 @@ impl Reading {
         self.keys.admit(headers, Scope::Admin, None, false)
     }
 
+    /// The same for a request that may have a body. It has to be JSON and to say so: a form of some page
+    /// cannot.
+    fn admin_with(&self, headers: &HeaderMap, body: &Body) -> Result<Arc<Key>, Refusal> {
+        let key = self.admin(headers)?;
+        if !body.is_end_stream() {
+            body::expect_json(headers)?;
+        }
+        Ok(key)
+    }
+
     /// Runs what reads the log, which blocks, when it is its turn. The work keeps its turn to its end: a
     /// client that has gone meanwhile does not make it shorter.
     async fn blocking<T: Send + 'static>(
@@ -106,12 +115,6 @@ impl Reading {
         };
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(Refusal::Stopping))
     }
-}
-
-/// The body of an administrator's request.
-async fn body(body: Body, max: usize) -> Result<Bytes, Refusal> {
-    let read = tokio::time::timeout(BODY_IDLE_DURATION_MAX, axum::body::to_bytes(body, max));
-    read.await.map_err(|_| Refusal::SlowBody)?.map_err(|_| Refusal::TooLarge { what: "the body", max })
 }
 
 /// The native API's two shapes of answer. An event is answered in its own text: a `Value` would round

@@ -3,6 +3,7 @@
 
 mod checks;
 mod connections;
+mod doorway;
 mod patience;
 mod welcome;
 
@@ -31,6 +32,8 @@ use crate::serve::{self, Reading, UserEvents};
 use crate::store::{self, Store};
 use crate::telemetry;
 use crate::views::{Amount, Ledger, Rule, Runner, Running, View, ViewKind};
+
+use doorway::Doorway;
 
 pub use checks::StartError;
 
@@ -85,8 +88,11 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let (node, first_key) = Node::open(&settings, metrics).await?;
     let accepting = Stop::default();
     let routes = node.routes(&settings, &accepting);
-    let hosts: Arc<[String]> = settings.config.hosts.clone().into();
-    let serving = connections::serve(listeners, routes, hosts, &accepting);
+    let doorway = Doorway {
+        hosts: settings.config.hosts.clone(),
+        contract_open: settings.config.live_event.as_ref().is_some_and(|door| door.access == Access::Open),
+    };
+    let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
         welcome::print(&settings, &addresses, first_key);

@@ -280,7 +280,7 @@ fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other()
     }
     assert_eq!(app.balance("poisoned").as_deref(), Some("1000000000000002.4999"));
     let open = app.client().get("/v1/dead-letters?status=open").json();
-    assert_eq!(open, json!({ "deadLetters": [] }));
+    assert_eq!(open, json!({ "deadLetters": [], "more": false }));
 }
 
 #[test]

@@ -176,6 +176,13 @@ fn a_key_that_makes_no_sense_is_not_made() {
     let head = app.stranger().head("POST", "/v1/keys", "application/json", 1_000_000);
     assert_eq!(app.stranger().raw(head.as_bytes()).unwrap().status, 401);
     assert_eq!(app.client().post("/v1/keys", &" ".repeat(3_000_000)).status, 413);
+    let mut stream = app.client().connect().unwrap();
+    stream
+        .write_all((app.client().head("POST", "/v1/keys", "application/json", 100) + "{").as_bytes())
+        .unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let answer = read_answer(&mut stream).unwrap();
+    assert_eq!((answer.status, &answer.json()["status"]), (400, &json!(400)), "{}", answer.text());
 }
 
 #[test]
@@ -284,7 +291,48 @@ fn with_dev_nobody_needs_a_key_and_the_log_says_so() {
     let app = TestApp::with(arguments(&["--dev"]));
     assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200);
     assert_eq!(app.stranger().get("/v1/keys").status, 200);
+    let built_in = app.stranger().with_header("Authorization", "secret");
+    assert_eq!(built_in.post("/liveEvent", GOOD).status, 200);
     assert!(app.log_text().contains("--dev: every door is open"));
+}
+
+#[test]
+fn pages_of_other_sites_administrate_nothing() {
+    let app = TestApp::with(arguments(&["--dev"]));
+    let page = |name: &str, value: &str| app.stranger().with_header(name, value);
+    for client in [page("Origin", "https://evil.example"), page("Sec-Fetch-Site", "cross-site")] {
+        for path in ["/v1/keys", "/v1/views/revenue/rebuild", EVENTS] {
+            let answer = client.post(path, GOOD);
+            assert_eq!((answer.status, &answer.json()["status"]), (403, &json!(403)), "{path}");
+        }
+        let answer = client.post("/liveEvent", GOOD);
+        assert!(answer.status == 403 && answer.json()["error"].is_string(), "{}", answer.text());
+    }
+    assert_eq!(page("Origin", "http://localhost").get("/v1/keys").status, 200);
+    // A form can say neither JSON nor anything that the browser would have to ask for first.
+    let form = |path: &str, body: &str| {
+        app.stranger().request("POST", path, Some(("text/plain", body.as_bytes()))).status
+    };
+    assert_eq!(form("/v1/keys", r#"{"name":"x","scopes":["admin"]}"#), 415);
+    assert_eq!(form("/v1/views/revenue/rebuild", "x=y"), 415);
+    assert_eq!(form("/v1/views/revenue/reconcile", ""), 200);
+    assert_eq!(app.stranger().get("/v1/keys").json()["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(app.log_end(), 0);
+    drop(app);
+    let open = "[door.live_event]\nstream = \"revenue\"\nview = \"revenue\"\naccess = \"open\"\n";
+    let app = TestApp::configured(open);
+    let page = app.stranger().with_header("Origin", "https://shop.example");
+    assert_eq!(page.post("/liveEvent", GOOD).status, 200);
+    assert_eq!(page.get("/v1/views").status, 403);
+}
+
+#[test]
+fn a_password_for_a_proxy_does_not_hide_a_key() {
+    let app = TestApp::start();
+    let proxied = app.stranger().with_header("Authorization", "Basic c2VjcmV0");
+    assert_eq!(proxied.clone().with_header("X-API-Key", &app.key()).post(EVENTS, GOOD).status, 200);
+    assert_eq!(proxied.clone().with_header("X-API-Key", "mr_0").post(EVENTS, GOOD).status, 401);
+    assert_eq!(proxied.post(EVENTS, GOOD).status, 401);
 }
 
 #[test]

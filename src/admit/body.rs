@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::admit::Refusal;
+use super::Refusal;
 use crate::event::FieldError;
 use crate::event::limits::{BODIES_BYTES_MAX, BODY_IDLE_DURATION_MAX};
 
