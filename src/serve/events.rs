@@ -206,18 +206,21 @@ async fn follow(
     limit: usize,
     deadline: Instant,
 ) -> Result<Page, Refusal> {
-    let (mut at, mut scanned) = (from, 0);
+    let (mut at, mut scanned, end_when_asked) = (from, 0, reading.log.end());
     loop {
         let wanted = stream.to_owned();
         let work = move |reading: &Reading| page(reading, &wanted, at, limit);
         let (page, bytes) = reading.blocking(&reading.reads, work).await?;
         scanned += bytes;
-        if !page.events.is_empty() || scanned >= TAIL_SCAN_BYTES_MAX || reading.stopping.asked() {
+        // What was there when it was asked for is read even without any patience; what has come since is not
+        // run after.
+        let over = Instant::now() >= deadline && page.next >= end_when_asked;
+        if !page.events.is_empty() || over || scanned >= TAIL_SCAN_BYTES_MAX || reading.stopping.asked() {
             return Ok(page);
         }
         let mut end = reading.log.follow();
         let further = tokio::select! {
-            // First, so that what is there already is read even without any patience.
+            // First, so that what is there already is read.
             biased;
             further = end.wait_for(|end| *end > page.next) => further.is_ok(),
             () = tokio::time::sleep_until(deadline) => false,

@@ -1,6 +1,7 @@
 //! What can be read is read in pages, and no page, however it is asked for, is without a bound.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -45,6 +46,25 @@ fn a_tail_ends_its_page_by_bytes_and_its_search_too() {
     assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (4, &Value::from(28)));
     let shown = app.command(&["tail", "--json", "--from", "0"]);
     assert_eq!(String::from_utf8_lossy(&shown.stdout).lines().count(), 6);
+}
+
+#[test]
+fn a_tail_does_not_run_after_the_events_of_others() {
+    let app = TestApp::configured(OTHER);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (others, done) = (app.client(), &done);
+        scope.spawn(move || {
+            let begun = Instant::now();
+            while !done.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(20) {
+                assert_eq!(others.post("/v1/streams/other/events", r#"{"k":"a"}"#).status, 200);
+            }
+        });
+        let asked = Instant::now();
+        let page = app.client().get(&format!("{EVENTS}?from=0&wait=1")).json();
+        assert!(asked.elapsed() < Duration::from_secs(10), "{page}");
+        done.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
