@@ -80,8 +80,11 @@ pub fn data_folder(path: &Path) -> Result<(), StartError> {
     }
     // Also in a folder that somebody else made, or that a kill left without.
     let ignored = path.join(".gitignore");
-    if !ignored.exists() {
-        std::fs::write(ignored, "*\n").map_err(wrong)?;
+    if !ignored.exists()
+        && let Err(error) = std::fs::write(&ignored, "*\n")
+    {
+        // A full disk, say: no reason not to start again with what is there.
+        tracing::warn!(file = %ignored.display(), %error, "the data folder is not kept out of version control");
     }
     sync_names_above(path);
     let mode = std::fs::metadata(path).map_err(wrong)?.permissions().mode();
