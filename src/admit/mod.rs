@@ -1,12 +1,13 @@
 //! Deciding on one request and one event: who sends it, and whether it is what its stream declares.
 //! Either it is admitted, or it is refused with a reason; nothing of a refused one is stored.
 
+pub mod body;
 mod keys;
 mod origin;
 mod recent;
 mod refusal;
 
 pub use keys::{Key, KeyError, Keys, NewKey, Scope, weak_key};
-pub use origin::{Peer, known_host, origin};
+pub use origin::{Peer, foreign_page, known_host, origin};
 pub use recent::RecentIds;
 pub use refusal::{Indexed, Place, Refusal};

@@ -45,6 +45,23 @@ pub fn known_host(headers: &HeaderMap, version: Version, hosts: &[String]) -> Re
     if known { Ok(()) } else { Err(name.chars().take(100).collect()) }
 }
 
+/// Whether a browser says that a page of another site sends this. It would send it without asking first,
+/// and with `--dev` no key would be missing. Programs say nothing of the kind.
+pub fn foreign_page(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    if text("sec-fetch-site").is_some_and(|site| site.eq_ignore_ascii_case("cross-site")) {
+        return true;
+    }
+    let Some(origin) = text("origin") else { return false };
+    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+    let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+    let asked = text("host").unwrap_or_default();
+    let ours = !authority.is_empty()
+        && (authority.eq_ignore_ascii_case(asked)
+            || hosts.iter().any(|host| host.eq_ignore_ascii_case(name)));
+    !ours
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +81,35 @@ mod tests {
         assert_eq!(origin(ip("10.0.0.9"), &forwarded, &trusted), ip("10.0.0.9"));
         assert_eq!(origin(ip("10.0.0.1"), &forwarded, &[]), ip("10.0.0.1"));
         assert_eq!(origin(ip("::ffff:10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"));
+    }
+
+    #[test]
+    fn a_page_is_ours_by_the_name_it_was_loaded_under() {
+        let hosts = ["events.example.com".to_owned()];
+        let foreign = |name: &'static str, value: &'static str| {
+            let mut headers = headers(name, value);
+            headers.insert("host", "localhost:8000".parse().expect("a value"));
+            foreign_page(&headers, &hosts)
+        };
+        for (name, value) in [
+            ("origin", "http://localhost:8000"),
+            ("origin", "https://events.example.com"),
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-site", "none"),
+            ("x", "y"),
+        ] {
+            assert!(!foreign(name, value), "{name}: {value}");
+        }
+        for (name, value) in [
+            ("origin", "http://localhost:3000"),
+            ("origin", "http://6.6.6.6"),
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("origin", ""),
+            ("sec-fetch-site", "cross-site"),
+        ] {
+            assert!(foreign(name, value), "{name}: {value}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::store::StoreError;
 pub enum Refusal {
     Unauthorized,
     Forbidden,
+    /// A browser says that a page of another site asks.
+    ForeignPage,
     UnknownHost(String),
     ContentType {
         expected: &'static str,
@@ -49,7 +51,10 @@ pub enum Refusal {
     Conflict(String),
     QueueFull,
     DiskFull,
-    LogFailed(String),
+    /// Nothing of this request is stored.
+    LogFailed,
+    /// The log failed with this request in line: nobody knows before the next start.
+    LogFailedUnder,
     /// Bytes of the log that were durable cannot be read any more.
     LogDamaged(String),
     StoreUnavailable(String),
@@ -79,7 +84,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::ForeignPage => StatusCode::FORBIDDEN,
             Self::UnknownHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -91,11 +96,13 @@ impl Refusal {
             Self::NotFound(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::QueueFull | Self::LogFailed(_) | Self::StoreUnavailable(_) | Self::Stopping => {
+            Self::QueueFull | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-            Self::LogDamaged(_) | Self::Unexpected(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::LogFailedUnder | Self::LogDamaged(_) | Self::Unexpected(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -104,6 +111,7 @@ impl Refusal {
         match self {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::ForeignPage => "foreign-page",
             Self::UnknownHost(_) => "unknown-host",
             Self::ContentType { .. } => "content-type",
             Self::ContentEncoding => "content-encoding",
@@ -119,7 +127,7 @@ impl Refusal {
             Self::Conflict(_) => "conflict",
             Self::QueueFull => "overloaded",
             Self::DiskFull => "disk-full",
-            Self::LogFailed(_) => "log-failed",
+            Self::LogFailed | Self::LogFailedUnder => "log-failed",
             Self::LogDamaged(_) => "log-damaged",
             Self::Unexpected(_) => "unexpected",
             Self::StoreUnavailable(_) => "store-unavailable",
@@ -132,6 +140,10 @@ impl Refusal {
         match self {
             Self::Unauthorized => "Unauthorized".to_owned(),
             Self::Forbidden => "Forbidden".to_owned(),
+            Self::ForeignPage => {
+                "pages of other sites may not ask this server; name their host under `hosts` if it is its own"
+                    .to_owned()
+            }
             Self::UnknownHost(host) => {
                 format!("this server is not known as `{host}`; name it under `hosts` in the configuration")
             }
@@ -153,7 +165,11 @@ impl Refusal {
             Self::Conflict(reason) => reason.clone(),
             Self::QueueFull => "more is waiting than can be taken now; try again".to_owned(),
             Self::DiskFull => "the disk is nearly full; events are taken again once there is room".to_owned(),
-            Self::LogFailed(_) => "the log has failed; this server ends".to_owned(),
+            Self::LogFailed => "the log has failed; this server ends".to_owned(),
+            Self::LogFailedUnder => {
+                "the log failed before this was settled: it may be stored, or not; this server ends"
+                    .to_owned()
+            }
             Self::LogDamaged(reason) => format!("{reason}; stop the server and run `millrace repair`"),
             Self::Unexpected(reason) => reason.clone(),
             Self::StoreUnavailable(reason) => format!("the store does not answer: {reason}"),
@@ -163,7 +179,7 @@ impl Refusal {
 
     fn retry_after_seconds(&self) -> Option<&'static str> {
         match self {
-            Self::QueueFull | Self::LogFailed(_) | Self::StoreUnavailable(_) | Self::Stopping => Some("1"),
+            Self::QueueFull | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => Some("1"),
             Self::DiskFull => Some("10"),
             Self::AfterLines { refusal, .. } => refusal.retry_after_seconds(),
             _ => None,
@@ -245,7 +261,8 @@ impl From<AppendError> for Refusal {
             AppendError::QueueFull => Self::QueueFull,
             AppendError::DiskFull => Self::DiskFull,
             AppendError::TooLarge { bytes_max } => Self::TooLarge { what: "one record", max: bytes_max },
-            AppendError::Failed(reason) => Self::LogFailed(reason),
+            AppendError::Failed(_) => Self::LogFailed,
+            AppendError::FailedUnder(_) => Self::LogFailedUnder,
             AppendError::Closed => Self::Stopping,
         }
     }
@@ -261,5 +278,25 @@ impl From<StoreError> for Refusal {
             | StoreError::Data(_)
             | StoreError::Blocked(_) => Self::StoreUnavailable(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Retry-After` says that a request may be sent again without being counted twice.
+    #[test]
+    fn what_may_be_stored_is_not_asked_for_again() {
+        let answer = |error: AppendError| {
+            let answer = Refusal::from(error).as_problem();
+            (answer.status().as_u16(), answer.headers().contains_key(header::RETRY_AFTER))
+        };
+        assert_eq!(answer(AppendError::Failed("a disk".to_owned())), (503, true));
+        assert_eq!(answer(AppendError::FailedUnder("a disk".to_owned())), (500, false));
+        let refusal = Refusal::from(AppendError::FailedUnder("a disk".to_owned()));
+        assert!(refusal.detail().contains("may be stored"), "{}", refusal.detail());
+        let after = Refusal::AfterLines { durable_lines: 3, refusal: Box::new(refusal) }.as_problem();
+        assert_eq!((after.status().as_u16(), after.headers().get(header::RETRY_AFTER)), (500, None));
     }
 }

@@ -154,6 +154,10 @@ impl Answer {
         })
     }
 
+    fn is(&self, code: &str) -> bool {
+        self.body["type"].as_str().is_some_and(|kind| kind.rsplit(':').next() == Some(code))
+    }
+
     fn checked(self) -> Result<Self, Failure> {
         let said = self.body["detail"].as_str().or_else(|| self.body["error"].as_str());
         let known = said.is_some();
@@ -171,6 +175,8 @@ impl Answer {
             )),
             404 if !known => Err(Failure::NotFound(format!("{said}: is this a millrace server?"))),
             404 => Err(Failure::NotFound(said)),
+            // Lines of a source and events with an id may be sent again, whatever became of them.
+            500 if self.is("log-failed") => Err(Failure::Unreachable(said)),
             408 | 429 | 502..=504 | 507 => Err(Failure::Unreachable(said)),
             _ => Err(Failure::Failed(said)),
         }

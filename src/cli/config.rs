@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::exit::{Failure, ended};
 use super::output::print;
-use crate::config::{Config, ConfigError, DEFAULT, Overrides, beside_or, outcome};
+use crate::config::{Config, ConfigError, DEFAULT, Overrides, outcome, user_file};
 
 #[derive(Args)]
 pub struct ConfigCommand {
@@ -30,7 +30,7 @@ fn show(command: ConfigCommand) -> Result<(), Failure> {
     if command.default {
         return print(DEFAULT);
     }
-    let path = beside_or(command.config);
+    let path = user_file(command.config);
     Config::load(path.as_deref(), &Overrides::default()).map_err(wrong)?;
     let named = match &path {
         Some(path) => format!("the built-in configuration with {} laid over it", path.display()),

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::exit::{Failure, ended};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, user_file};
 use crate::event::{Field, Fields, Kind};
 
 #[derive(Args)]
@@ -45,9 +45,7 @@ pub fn run(command: Generate) -> ExitCode {
 }
 
 fn generate(command: &Generate) -> Result<(), Failure> {
-    let beside = PathBuf::from("millrace.toml");
-    let config = command.config.clone().or_else(|| beside.exists().then_some(beside));
-    let config = Config::load(config.as_deref(), &Overrides::default())
+    let config = Config::load(user_file(command.config.clone()).as_deref(), &Overrides::default())
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let stream = config.streams.get(&command.stream);
     let unknown = || Failure::NotFound(format!("there is no stream `{}`", command.stream));

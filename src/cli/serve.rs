@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use rustix::fs::Mode;
 
 use super::exit::{Failure, ended};
-use crate::config::{Config, Originals, Overrides, beside_or, load_dotenv};
+use crate::config::{Config, Originals, Overrides, load_dotenv, user_file};
 use crate::server::{self, Settings};
 use crate::telemetry::{LogFormat, end_with_a_panic, start_logging};
 
@@ -48,6 +49,8 @@ pub struct Serve {
 pub fn run(command: Serve) -> ExitCode {
     start_logging(command.log_format, command.log_level);
     end_with_a_panic();
+    // Whatever the folder's own mode is, what is in the log and the store is its owner's alone.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     ended(serve(command).map_err(|error| Failure::Failed(error.to_string())))
 }
 
@@ -61,7 +64,7 @@ fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(port) = originals.port {
         overrides.listen.push(format!("localhost:{port}"));
     }
-    let config = Config::load(beside_or(command.config).as_deref(), &overrides)?;
+    let config = Config::load(user_file(command.config).as_deref(), &overrides)?;
     let settings = Settings {
         data: command.data,
         config,

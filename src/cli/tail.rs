@@ -90,7 +90,8 @@ async fn follow(client: &Client, command: &Tail) -> Result<(), Failure> {
         connected = true;
         page.events.iter().try_for_each(|said| output.line(&shown(said, command.json)?))?;
         output.flush()?;
-        if page.events.is_empty() && !command.follow {
+        // A page without events that got further has only read its part of other streams'.
+        if page.events.is_empty() && page.next == at && !command.follow {
             break;
         }
         left -= page.events.len() as u64;

@@ -20,7 +20,7 @@ pub use file::DEFAULT;
 pub use listen::ListenAt;
 pub use outcome::outcome;
 pub use stream::Stream;
-pub use view::{AmountRule, LedgerConfig, ViewConfig};
+pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
 use file::{File, Origin};
 
@@ -91,16 +91,14 @@ impl Config {
     /// The view that a door or command means by `name`.
     pub fn ledger(&self, name: &str) -> Option<&LedgerConfig> {
         match self.views.get(name).map(|view| &view.kind) {
-            Some(view::ViewKindConfig::Ledger(ledger)) => Some(ledger),
+            Some(ViewKindConfig::Ledger(ledger)) => Some(ledger),
             None => None,
         }
     }
 }
 
-pub use view::ViewKindConfig;
-
 /// The user's file: the one that is named, or the one in the working directory, if there is one.
-pub fn beside_or(named: Option<PathBuf>) -> Option<PathBuf> {
+pub fn user_file(named: Option<PathBuf>) -> Option<PathBuf> {
     let beside = Path::new("millrace.toml");
     named.or_else(|| beside.exists().then(|| beside.to_owned()))
 }

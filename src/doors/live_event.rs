@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 
-use super::{Intake, body};
-use crate::admit::{Peer, Refusal, Scope};
+use super::Intake;
+use crate::admit::{Peer, Refusal, Scope, body};
 use crate::event::limits::EVENT_BYTES_MAX;
 use crate::eventlog::{Entry, RecordBuilder};
 

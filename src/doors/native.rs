@@ -15,11 +15,11 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Intake, body, ndjson};
-use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope};
+use super::{Intake, ndjson};
+use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope, body};
 use crate::event::limits::{
-    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, CLIENT_ID_CHARS_MAX, EVENT_BYTES_MAX, REFUSALS_LISTED_MAX,
-    WAIT_APPLIED_DURATION_MAX,
+    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, CLIENT_ID_CHARS_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX,
+    REFUSALS_LISTED_MAX, WAIT_APPLIED_DURATION_MAX,
 };
 use crate::event::{BodyHash, EventId, FieldError, Stalled};
 use crate::eventlog::{Entry, RecordBuilder};
@@ -100,7 +100,7 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
         return Err(Refusal::TooLarge { what: "an event", max: EVENT_BYTES_MAX });
     }
     let texts = if many { array(text)? } else { vec![text] };
-    let admitted = match bytes.len() > body::QUICK_BYTES_MAX {
+    let admitted = match bytes.len() > QUICK_BODY_BYTES_MAX {
         true => tokio::task::block_in_place(|| admit(request, &texts)),
         false => admit(request, &texts),
     }?;
@@ -265,7 +265,7 @@ pub async fn finish(request: &Request<'_>, mut body: serde_json::Value, end: u64
     if applied {
         return answer(StatusCode::OK, body);
     }
-    let states = progress.all().into_iter().map(|(view, state)| {
+    let states = progress.of_stream(request.stream).into_iter().map(|(view, state)| {
         let stalled = match state.stalled {
             None => json!({ "position": state.position }),
             Some(Stalled::Waiting(reason)) => json!({ "position": state.position, "waiting": reason }),

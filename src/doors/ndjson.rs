@@ -7,10 +7,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use super::body;
 use super::native::{Check, Request, answer, finish, idempotency_key, named};
-use crate::admit::{Indexed, Place, Refusal};
-use crate::event::limits::{CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, REFUSALS_LISTED_MAX};
+use crate::admit::{Indexed, Place, Refusal, body};
+use crate::event::limits::{
+    CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
+};
 use crate::event::{BodyHash, SourceId};
 use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder};
 
@@ -60,7 +61,7 @@ pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, 
             }
         };
         let Some(chunk) = chunk else { break };
-        let checked = match lines.bytes[chunk.clone()].len() > body::QUICK_BYTES_MAX {
+        let checked = match lines.bytes[chunk.clone()].len() > QUICK_BODY_BYTES_MAX {
             true => tokio::task::block_in_place(|| {
                 check(request, &source, &mut taken, &lines.bytes[chunk.clone()])
             }),
@@ -262,9 +263,30 @@ impl Lines {
     fn compact(&mut self) {
         if self.start > 0 && (self.start >= self.bytes.len() / 2) {
             self.bytes.drain(..self.start);
+            self.bytes.shrink_to(self.bytes.len());
+            self.share.shrink_to(self.bytes.len());
             self.counted -= self.start;
             self.line_start = self.line_start.saturating_sub(self.start);
             self.start = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_with_is_given_back() {
+        let mut body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
+        let mut lines = Lines::default();
+        let mut chunks = 0;
+        while let Some(chunk) = lines.fill(&mut body).await.expect("lines") {
+            lines.done(chunk.end);
+            chunks += 1;
+        }
+        assert!(chunks > 2);
+        let (held, capacity) = (lines.share.held(), lines.bytes.capacity());
+        assert!(held == lines.bytes.len() && capacity < CHUNK_BYTES_MAX, "{held} of {capacity}");
     }
 }

@@ -35,6 +35,24 @@ pub const WAIT_APPLIED_DURATION_MAX: Duration = Duration::from_secs(30);
 pub const TAIL_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
 pub const TAIL_EVENTS_MAX: usize = 1_000;
 pub const LIST_ROWS_MAX: usize = 1_000;
+/// Event text in one page of a tail or of dead letters, which ends early for it.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What one request for a tail reads of the log, most of it perhaps other streams'.
+pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Dead letters that are read from the store together: each may hold the largest event.
+pub const LETTERS_READ_ROWS_MAX: usize = 16;
+/// Requests that read the log at one time; the others wait for their turn. Each holds a thread and a page.
+pub const READS_AT_ONCE_MAX: usize = 8;
+/// Rebuilds and reconciliations at one time: they take long, and are not to keep readers waiting.
+pub const LOG_REPLAYS_AT_ONCE_MAX: usize = 2;
+/// The body that describes a new key.
+pub const KEY_BODY_BYTES_MAX: usize = 64 * 1024;
+/// From here on, checking a body would keep other requests waiting.
+pub const QUICK_BODY_BYTES_MAX: usize = 128 * 1024;
+/// How long a receipt waits for the gate to come to an event that was acknowledged a moment ago.
+pub const RECEIPT_GATE_DURATION_MAX: Duration = Duration::from_secs(2);
+/// The same before it is said what of a source has arrived: that has to be all that was acknowledged.
+pub const SOURCE_GATE_DURATION_MAX: Duration = Duration::from_secs(30);
 
 // The log.
 /// Appends that wait for the disk, in bytes; beyond it the answer is 503.

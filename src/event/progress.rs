@@ -32,22 +32,42 @@ pub struct Progress {
 }
 
 struct Entry {
-    stream: String,
+    /// What it applies; the gate, in front of all views, has none of its own.
+    stream: Option<String>,
     applied: watch::Sender<Applied>,
 }
 
 impl Progress {
     /// A view's own line, to be written by its runner alone.
     pub fn register(&self, view: &str, stream: &str) -> watch::Sender<Applied> {
+        self.add(view, Some(stream))
+    }
+
+    /// The gate's line, which is shown under `name` beside the views.
+    pub fn register_gate(&self, name: &str) -> watch::Sender<Applied> {
+        self.add(name, None)
+    }
+
+    fn add(&self, view: &str, stream: Option<&str>) -> watch::Sender<Applied> {
         let (sender, _) = watch::channel(Applied::default());
-        let entry = Entry { stream: stream.to_owned(), applied: sender.clone() };
+        let entry = Entry { stream: stream.map(str::to_owned), applied: sender.clone() };
         self.views.write().expect("no panic while holding the lock").insert(view.to_owned(), entry);
         sender
     }
 
     pub fn all(&self) -> BTreeMap<String, Applied> {
+        self.shown(|_| true)
+    }
+
+    /// The views of one stream alone.
+    pub fn of_stream(&self, stream: &str) -> BTreeMap<String, Applied> {
+        self.shown(|entry| entry.stream.as_deref() == Some(stream))
+    }
+
+    fn shown(&self, which: impl Fn(&Entry) -> bool) -> BTreeMap<String, Applied> {
         let views = self.views.read().expect("no panic while holding the lock");
-        views.iter().map(|(name, entry)| (name.clone(), entry.applied.borrow().clone())).collect()
+        let entries = views.iter().filter(|(_, entry)| which(entry));
+        entries.map(|(name, entry)| (name.clone(), entry.applied.borrow().clone())).collect()
     }
 
     /// Waits until every view has applied all below `end`, or stands still for a person to look at.
@@ -73,11 +93,20 @@ impl Progress {
 
     /// Waits until every view of `stream` has applied all below `end`. `false` after `patience`.
     pub async fn reached(&self, stream: &str, end: u64, patience: Duration) -> bool {
+        self.all_reached(Some(stream), end, patience).await
+    }
+
+    /// Waits until the gate has seen all below `end`. `false` after `patience`.
+    pub async fn gate_reached(&self, end: u64, patience: Duration) -> bool {
+        self.all_reached(None, end, patience).await
+    }
+
+    async fn all_reached(&self, stream: Option<&str>, end: u64, patience: Duration) -> bool {
         let receivers: Vec<watch::Receiver<Applied>> = {
             let views = self.views.read().expect("no panic while holding the lock");
             views
                 .values()
-                .filter(|entry| entry.stream == stream)
+                .filter(|entry| entry.stream.as_deref() == stream)
                 .map(|entry| entry.applied.subscribe())
                 .collect()
         };
@@ -90,5 +119,28 @@ impl Progress {
             true
         };
         tokio::time::timeout(patience, all).await.unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_gate_is_waited_for_apart_from_the_views() {
+        let progress = Progress::default();
+        let gate = progress.register_gate("gate");
+        let view = progress.register("revenue", "sales");
+        progress.register("other", "others");
+        let names = |shown: BTreeMap<String, Applied>| shown.into_keys().collect::<Vec<_>>();
+        assert_eq!(names(progress.of_stream("sales")), ["revenue"]);
+        assert_eq!(names(progress.all()), ["gate", "other", "revenue"]);
+        let applied = |position| Applied { position, stalled: None };
+        gate.send_replace(applied(7));
+        assert!(progress.gate_reached(7, Duration::ZERO).await);
+        assert!(!progress.reached("sales", 7, Duration::ZERO).await);
+        view.send_replace(applied(8));
+        assert!(progress.reached("sales", 8, Duration::ZERO).await);
+        assert!(!progress.gate_reached(8, Duration::ZERO).await);
     }
 }

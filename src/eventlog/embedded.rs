@@ -126,7 +126,7 @@ fn refusal(error: journal::AppendError) -> AppendError {
         journal::AppendError::QueueFull => AppendError::QueueFull,
         journal::AppendError::DiskFull => AppendError::DiskFull,
         journal::AppendError::TooLarge { bytes_max, .. } => AppendError::TooLarge { bytes_max },
-        journal::AppendError::Poisoned { reason } => AppendError::Failed(reason),
+        journal::AppendError::Poisoned { reason } => AppendError::FailedUnder(reason),
         journal::AppendError::Closed => AppendError::Closed,
     }
 }

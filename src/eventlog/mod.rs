@@ -33,7 +33,7 @@ pub enum OpenError {
     Journal(String),
 }
 
-/// Why an event was not taken. Nothing of the record is stored then.
+/// Why an event was not taken. Nothing of the record is stored then, but where it is said.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     #[error("more is waiting for the disk than the queue may hold")]
@@ -44,6 +44,9 @@ pub enum AppendError {
     TooLarge { bytes_max: usize },
     #[error("the log has failed: {0}")]
     Failed(String),
+    /// The record was in line when it failed: the next start may find it stored, or not.
+    #[error("the log failed while the record was in line, and it may be stored: {0}")]
+    FailedUnder(String),
     #[error("the log is closed")]
     Closed,
 }

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Reading, answer};
-use crate::admit::{Refusal, Scope};
+use crate::admit::{Refusal, Scope, body};
 use crate::event::EventId;
-use crate::event::limits::{EVENT_BYTES_MAX, LIST_ROWS_MAX};
-use crate::store::{Letter, LetterStatus};
+use crate::event::limits::{EVENT_BYTES_MAX, LETTERS_READ_ROWS_MAX, LIST_ROWS_MAX, PAGE_BYTES_MAX};
+use crate::store::{Letter, LetterStatus, Store};
 use crate::views::{LetterError, drop_letter, retry};
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
@@ -52,10 +52,37 @@ async fn list(
         };
         let status = filter.status.as_ref().map(known).transpose()?;
         let after = filter.after.as_deref().map(letter_id).transpose()?;
-        let letters = reading.store.letters(status, after, filter.limit.unwrap_or(LIST_ROWS_MAX)).await?;
-        Ok(Listed { dead_letters: letters.iter().map(Shown::of).collect() })
+        let limit = filter.limit.unwrap_or(LIST_ROWS_MAX).clamp(1, LIST_ROWS_MAX);
+        let _turn = reading.reads.acquire().await.map_err(|_| Refusal::Stopping)?;
+        page(&reading.store, status, after, limit).await
     };
     answer(listed.await)
+}
+
+/// At least one letter if there is one, then as many as are not too much together.
+async fn page(
+    store: &Store,
+    status: Option<LetterStatus>,
+    mut after: Option<EventId>,
+    limit: usize,
+) -> Result<Listed, Refusal> {
+    let (mut dead_letters, mut bytes) = (Vec::new(), 0);
+    loop {
+        let wanted = LETTERS_READ_ROWS_MAX.min(limit - dead_letters.len());
+        let letters = store.letters(status, after, wanted).await?;
+        let last = letters.len() < wanted;
+        for letter in &letters {
+            bytes += letter.event.len();
+            if bytes > PAGE_BYTES_MAX && !dead_letters.is_empty() {
+                return Ok(Listed { dead_letters, more: true });
+            }
+            after = Some(letter.id);
+            dead_letters.push(Shown::of(letter));
+        }
+        if last || dead_letters.len() == limit {
+            return Ok(Listed { dead_letters, more: !last });
+        }
+    }
 }
 
 async fn show(State(reading): State<Arc<Reading>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
@@ -76,9 +103,10 @@ async fn send_again(
     body: Body,
 ) -> Response {
     let sent = async {
-        reading.admin(&headers)?;
+        reading.admin_with(&headers, &body)?;
         let id = letter_id(&id)?;
-        let body = super::body(body, EVENT_BYTES_MAX).await?;
+        let mut share = body::Share::default();
+        let body = body::whole(&headers, body, EVENT_BYTES_MAX, &mut share).await?;
         let mended = std::str::from_utf8(&body)
             .map_err(|_| Refusal::BrokenBody("it is not valid UTF-8".to_owned()))?
             .trim();
@@ -96,9 +124,10 @@ async fn give_up(
     State(reading): State<Arc<Reading>>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    body: Body,
 ) -> Response {
-    let dropped = async {
-        reading.admin(&headers)?;
+    let dropped = async move {
+        reading.admin_with(&headers, &body)?;
         Ok(Shown::of(&drop_letter(&reading.store, letter_id(&id)?).await?))
     };
     answer(dropped.await)
@@ -112,6 +141,8 @@ fn letter_id(text: &str) -> Result<EventId, Refusal> {
 #[serde(rename_all = "camelCase")]
 struct Listed {
     dead_letters: Vec<Shown>,
+    /// Whether it is worth asking for those after the last one.
+    more: bool,
 }
 
 #[derive(Serialize)]

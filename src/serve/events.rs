@@ -1,6 +1,7 @@
 //! Receipts ("where is event X now?") and the tail of a stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -10,16 +11,15 @@ use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
-use crate::event::limits::{TAIL_EVENTS_MAX, TAIL_WAIT_DURATION_MAX};
+use crate::event::limits::{
+    PAGE_BYTES_MAX, RECEIPT_GATE_DURATION_MAX, TAIL_EVENTS_MAX, TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
+};
 use crate::event::{EventId, LogId};
 use crate::eventlog::{Entry, Header};
-
-const TAIL_BYTES: usize = 4 * 1024 * 1024;
-/// How long a receipt waits for the gate to come to an event that was acknowledged a moment ago.
-const GATE_DURATION_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -48,7 +48,8 @@ async fn find(reading: &Arc<Reading>, text: &str, headers: &HeaderMap) -> Result
     if log != reading.log.id() || position >= reading.log.end() {
         return Err(unknown());
     }
-    let event = reading.blocking(move |reading| event_at(reading, position)).await?.ok_or_else(unknown)?;
+    let work = move |reading: &Reading| event_at(reading, position);
+    let event = reading.blocking(&reading.reads, work).await?.ok_or_else(unknown)?;
     reading.keys.admit(headers, Scope::Read, Some(&event.stream), false)?;
     with_states(reading, event, id, position).await
 }
@@ -58,7 +59,7 @@ async fn place(reading: &Reading, id: EventId) -> Result<Option<(LogId, u64)>, R
     if !id.is_derived() {
         return Ok(id.position_in(reading.log.id()).map(|position| (reading.log.id(), position)));
     }
-    reading.progress.reached("", reading.log.end(), GATE_DURATION_MAX).await;
+    reading.progress.gate_reached(reading.log.end(), RECEIPT_GATE_DURATION_MAX).await;
     Ok(reading.store.first_position(id).await?)
 }
 
@@ -184,58 +185,74 @@ async fn tail(
         }
         let Query(tail) =
             query.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
-        let limit = tail.limit.unwrap_or(100).min(TAIL_EVENTS_MAX);
+        // A page of none would never get on.
+        let limit = tail.limit.unwrap_or(100).clamp(1, TAIL_EVENTS_MAX);
         let from = tail
             .from
             .unwrap_or_else(|| reading.log.end().saturating_sub(limit as u64))
             .max(reading.log.begin());
-        let patience = TAIL_WAIT_DURATION_MAX.min(std::time::Duration::from_secs(tail.wait.unwrap_or(0)));
-        let deadline = tokio::time::Instant::now() + patience;
-        let mut at = from;
-        loop {
-            let wanted = stream.clone();
-            let (events, next) = reading.blocking(move |reading| page(reading, &wanted, at, limit)).await?;
-            let mut end = reading.log.follow();
-            let further = async {
-                tokio::select! {
-                    // First, so that what is there already is read even without any patience.
-                    biased;
-                    further = end.wait_for(|end| *end > next) => further.is_ok(),
-                    () = tokio::time::sleep_until(deadline) => false,
-                    // A server that stops does not wait for events.
-                    () = reading.stopping.wait() => false,
-                }
-            };
-            if !events.is_empty() || !further.await {
-                return Ok(Page { events, next });
-            }
-            at = next;
-        }
+        let patience = TAIL_WAIT_DURATION_MAX.min(Duration::from_secs(tail.wait.unwrap_or(0)));
+        follow(&reading, &stream, from, limit, Instant::now() + patience).await
     };
     answer(read.await)
 }
 
-/// Up to `limit` events of `stream` from `from` on, and the position to go on from.
-fn page(reading: &Reading, stream: &str, from: u64, limit: usize) -> Result<(Vec<Shown>, u64), Refusal> {
-    let (mut events, mut next) = (Vec::new(), from);
+/// The next events of `stream`. Without any there is the position to go on from: the log's end once
+/// `deadline` is past, or where this request has read its part of other streams' events.
+async fn follow(
+    reading: &Arc<Reading>,
+    stream: &str,
+    from: u64,
+    limit: usize,
+    deadline: Instant,
+) -> Result<Page, Refusal> {
+    let (mut at, mut scanned, end_when_asked) = (from, 0, reading.log.end());
+    loop {
+        let wanted = stream.to_owned();
+        let work = move |reading: &Reading| page(reading, &wanted, at, limit);
+        let (page, bytes) = reading.blocking(&reading.reads, work).await?;
+        scanned += bytes;
+        // What was there when it was asked for is read even without any patience; what has come since is not
+        // run after.
+        let over = Instant::now() >= deadline && page.next >= end_when_asked;
+        if !page.events.is_empty() || over || scanned >= TAIL_SCAN_BYTES_MAX || reading.stopping.asked() {
+            return Ok(page);
+        }
+        let mut end = reading.log.follow();
+        let further = tokio::select! {
+            // First, so that what is there already is read.
+            biased;
+            further = end.wait_for(|end| *end > page.next) => further.is_ok(),
+            () = tokio::time::sleep_until(deadline) => false,
+            // A server that stops does not wait for events.
+            () = reading.stopping.wait() => false,
+        };
+        if !further {
+            return Ok(page);
+        }
+        at = page.next;
+    }
+}
+
+/// Up to `limit` events of `stream` from `from` on, and how many bytes of the log were looked at for them.
+fn page(reading: &Reading, stream: &str, from: u64, limit: usize) -> Result<(Page, usize), Refusal> {
+    let (mut page, mut shown, mut scanned) = (Page { events: Vec::new(), next: from }, 0, 0);
     let mut reader = reading.log.reader();
-    let records = reader.read(from, TAIL_BYTES)?;
+    let records = reader.read(from, PAGE_BYTES_MAX)?;
     for record in records.iter() {
         let record = record?;
-        let Some(header) = record.header.as_ref().filter(|header| header.stream == stream) else {
-            next = record.end();
-            continue;
-        };
+        let ours = record.header.as_ref().filter(|header| header.stream == stream);
         for (at, entry) in record.entries().flatten() {
-            if at < from {
-                continue;
+            scanned += entry.text.len();
+            let Some(header) = ours.filter(|_| at >= from) else { continue };
+            shown += entry.text.len();
+            if page.events.len() == limit || (shown > PAGE_BYTES_MAX && !page.events.is_empty()) {
+                return Ok((page, scanned));
             }
-            if events.len() == limit {
-                return Ok((events, next));
-            }
-            events.push(Shown::of(reading.log.id(), at, header, &entry));
-            next = at + 1;
+            page.events.push(Shown::of(reading.log.id(), at, header, &entry));
+            page.next = at + 1;
         }
+        page.next = record.end();
     }
-    Ok((events, next))
+    Ok((page, scanned))
 }

@@ -12,9 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Reading, answer};
-use crate::admit::{Key, NewKey, Refusal, Scope};
-
-const KEY_BYTES_MAX: usize = 64 * 1024;
+use crate::admit::{Key, NewKey, Refusal, Scope, body};
+use crate::event::limits::KEY_BODY_BYTES_MAX;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -43,9 +42,9 @@ struct Wanted {
 
 async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: Body) -> Response {
     let made = async {
-        reading.admin(&headers)?;
+        reading.admin_with(&headers, &body)?;
         let parameter = |reason: String| Refusal::Parameter { name: "key", reason };
-        let body = super::body(body, KEY_BYTES_MAX).await?;
+        let body = body::whole(&headers, body, KEY_BODY_BYTES_MAX, &mut body::Share::default()).await?;
         let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| parameter(error.to_string()))?;
         let scope = |text: &String| {
             Scope::parse(text)

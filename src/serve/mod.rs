@@ -14,15 +14,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
-use crate::admit::{Key, Keys, Refusal, Scope};
-use crate::event::limits::BODY_IDLE_DURATION_MAX;
+use crate::admit::{Key, Keys, Refusal, Scope, body};
 use crate::event::{Fields, Progress, Stop};
 use crate::eventlog::EventLog;
 use crate::store::{Store, StoreError};
@@ -40,6 +40,9 @@ pub struct Reading {
     pub views: BTreeMap<String, Running>,
     pub metrics: PrometheusHandle,
     pub runtime: Handle,
+    /// Turns at reading the log, and at replaying it whole.
+    pub reads: Arc<Semaphore>,
+    pub replays: Arc<Semaphore>,
     /// Asked for when requests under way are to come to their end.
     pub stopping: Stop,
 }
@@ -87,20 +90,31 @@ impl Reading {
         self.keys.admit(headers, Scope::Admin, None, false)
     }
 
-    /// Runs what reads the log, which blocks.
+    /// The same for a request that may have a body. It has to be JSON and to say so: a form of some page
+    /// cannot.
+    fn admin_with(&self, headers: &HeaderMap, body: &Body) -> Result<Arc<Key>, Refusal> {
+        let key = self.admin(headers)?;
+        if !body.is_end_stream() {
+            body::expect_json(headers)?;
+        }
+        Ok(key)
+    }
+
+    /// Runs what reads the log, which blocks, when it is its turn. The work keeps its turn to its end: a
+    /// client that has gone meanwhile does not make it shorter.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
+        turns: &Arc<Semaphore>,
         work: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let reading = Arc::clone(self);
-        tokio::task::spawn_blocking(move || work(&reading)).await.unwrap_or(Err(Refusal::Stopping))
+        let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| Refusal::Stopping)?;
+        let work = move || {
+            let _turn = turn;
+            work(&reading)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(Refusal::Stopping))
     }
-}
-
-/// The body of an administrator's request.
-async fn body(body: Body, max: usize) -> Result<Bytes, Refusal> {
-    let read = tokio::time::timeout(BODY_IDLE_DURATION_MAX, axum::body::to_bytes(body, max));
-    read.await.map_err(|_| Refusal::SlowBody)?.map_err(|_| Refusal::TooLarge { what: "the body", max })
 }
 
 /// The native API's two shapes of answer. An event is answered in its own text: a `Value` would round

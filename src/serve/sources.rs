@@ -14,10 +14,7 @@ use serde_json::json;
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
 use crate::event::SourceId;
-use crate::event::limits::LIST_ROWS_MAX;
-
-/// The gate has to have seen all that was acknowledged before the question.
-const GATE_DURATION_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+use crate::event::limits::{LIST_ROWS_MAX, SOURCE_GATE_DURATION_MAX};
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new().route("/v1/streams/{stream}/sources/{source}", get(runs)).with_state(Arc::clone(reading))
@@ -39,7 +36,7 @@ async fn runs(
         let key = reading.keys.admit(&headers, Scope::Send, Some(&stream), false)?;
         let Query(query) =
             query.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
-        if !reading.progress.reached("", reading.log.end(), GATE_DURATION_MAX).await {
+        if !reading.progress.gate_reached(reading.log.end(), SOURCE_GATE_DURATION_MAX).await {
             return Err(Refusal::StoreUnavailable("what has arrived is not settled yet".to_owned()));
         }
         let id = SourceId::derived(&stream, &key.name, &format!("source:{source}"));

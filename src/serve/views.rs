@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -23,9 +24,12 @@ pub fn routes(reading: &Arc<Reading>) -> Router {
         .route("/v1/views/{view}/balances/{key}", get(balance))
         .route(
             "/v1/views/{view}/reconcile",
-            post(|state, path, headers| ask_log(state, path, headers, false)),
+            post(|state, path, headers, body| ask_log(state, path, headers, body, false)),
         )
-        .route("/v1/views/{view}/rebuild", post(|state, path, headers| ask_log(state, path, headers, true)))
+        .route(
+            "/v1/views/{view}/rebuild",
+            post(|state, path, headers, body| ask_log(state, path, headers, body, true)),
+        )
         .with_state(Arc::clone(reading))
 }
 
@@ -108,10 +112,11 @@ async fn ask_log(
     State(reading): State<Arc<Reading>>,
     Path(name): Path<String>,
     headers: HeaderMap,
+    body: Body,
     mend: bool,
 ) -> Response {
-    let asked = async {
-        reading.admin(&headers)?;
+    let asked = async move {
+        reading.admin_with(&headers, &body)?;
         reading.view(&name)?;
         let view = name.clone();
         let work = move |reading: &Reading| -> Result<Report, Refusal> {
@@ -119,7 +124,7 @@ async fn ask_log(
             let ask = if mend { rebuild } else { compare };
             Ok(ask(running, &reading.log, &reading.store, &reading.runtime, &reading.stopping)?)
         };
-        Ok(report(&name, &reading.blocking(work).await?, mend))
+        Ok(report(&name, &reading.blocking(&reading.replays, work).await?, mend))
     };
     answer(asked.await)
 }

@@ -76,8 +76,15 @@ pub fn data_folder(path: &Path) -> Result<(), StartError> {
     if !path.exists() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(wrong)?;
         failpoint::hit("server.folder_made");
-        std::fs::write(path.join(".gitignore"), "*\n").map_err(wrong)?;
         tracing::info!(folder = %path.display(), "data folder made");
+    }
+    // Also in a folder that somebody else made, or that a kill left without.
+    let ignored = path.join(".gitignore");
+    if !ignored.exists()
+        && let Err(error) = std::fs::write(&ignored, "*\n")
+    {
+        // A full disk, say: no reason not to start again with what is there.
+        tracing::warn!(file = %ignored.display(), %error, "the data folder is not kept out of version control");
     }
     sync_names_above(path);
     let mode = std::fs::metadata(path).map_err(wrong)?.permissions().mode();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, Uri};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,8 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use super::ServeError;
+use super::doorway::{self, Doorway};
 use super::patience::Patient;
-use crate::admit::{Peer, Refusal, known_host};
+use crate::admit::{Peer, Refusal};
 use crate::config::ListenAt;
 use crate::event::Stop;
 use crate::event::limits::{
@@ -48,11 +49,21 @@ pub fn stop_signals() -> std::io::Result<StopSignals> {
 }
 
 impl StopSignals {
-    pub async fn wait(mut self) -> &'static str {
+    pub async fn wait(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+
+    /// Whoever asks again while the server stops does not want to wait for what it still does.
+    pub async fn end_by_the_next(mut self) {
+        let signal = self.wait().await;
+        tracing::warn!(
+            signal,
+            "asked again while stopping: the process ends at once, and loses nothing by it"
+        );
+        std::process::exit(1);
     }
 }
 
@@ -124,17 +135,17 @@ impl Serving {
     }
 }
 
-pub fn serve(listeners: Vec<TcpListener>, routes: Router, hosts: Arc<[String]>, stop: &Stop) -> Serving {
+pub fn serve(listeners: Vec<TcpListener>, routes: Router, doorway: Arc<Doorway>, stop: &Stop) -> Serving {
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
     let routes = routes
-        .fallback(|| async { Refusal::NoRoute.as_problem() })
+        .fallback(|uri: Uri| async move { doorway::refuse(uri.path(), &Refusal::NoRoute) })
         .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() });
     for listener in listeners {
         let acceptor = Acceptor {
             permits: Arc::clone(&permits),
             routes: routes.clone(),
-            hosts: Arc::clone(&hosts),
+            doorway: Arc::clone(&doorway),
             stop: stop.clone(),
         };
         tokio::spawn(acceptor.run(listener));
@@ -145,7 +156,7 @@ pub fn serve(listeners: Vec<TcpListener>, routes: Router, hosts: Arc<[String]>, 
 struct Acceptor {
     permits: Arc<Semaphore>,
     routes: Router,
-    hosts: Arc<[String]>,
+    doorway: Arc<Doorway>,
     stop: Stop,
 }
 
@@ -167,7 +178,7 @@ impl Acceptor {
                         stream,
                         peer,
                         self.routes.clone(),
-                        Arc::clone(&self.hosts),
+                        Arc::clone(&self.doorway),
                         self.stop.clone(),
                         permit,
                     ));
@@ -185,7 +196,7 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     routes: Router,
-    hosts: Arc<[String]>,
+    doorway: Arc<Doorway>,
     stop: Stop,
     _permit: OwnedSemaphorePermit,
 ) {
@@ -193,8 +204,8 @@ async fn connection(
     drop(stream.set_nodelay(true));
     let peer = Peer(peer.ip());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (mut routes, hosts) = (routes.clone(), Arc::clone(&hosts));
-        async move { Ok::<Response, Infallible>(answer(&mut routes, &hosts, peer, request).await) }
+        let (mut routes, doorway) = (routes.clone(), Arc::clone(&doorway));
+        async move { Ok::<Response, Infallible>(answer(&mut routes, &doorway, peer, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -215,44 +226,14 @@ async fn connection(
     }
 }
 
-async fn answer(routes: &mut Router, hosts: &[String], peer: Peer, request: Request<Incoming>) -> Response {
-    if let Err(host) = known_host(request.headers(), request.version(), hosts) {
-        return Refusal::UnknownHost(host).as_problem();
-    }
-    if !is_utf8(request.uri().path()) {
-        return Refusal::Parameter { name: "path", reason: "is not valid UTF-8".to_owned() }.as_problem();
-    }
+async fn answer(routes: &mut Router, doorway: &Doorway, peer: Peer, request: Request<Incoming>) -> Response {
     let mut request = request.map(Body::new);
+    if let Err(refusal) = doorway.admit(&request) {
+        return doorway::refuse(request.uri().path(), &refusal);
+    }
     request.extensions_mut().insert(peer);
     match routes.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
-    }
-}
-
-/// Whether a path is text once its escapes are resolved, as every handler takes it to be.
-fn is_utf8(path: &str) -> bool {
-    let mut parts = path.split('%');
-    let mut bytes: Vec<u8> = parts.next().unwrap_or_default().into();
-    for part in parts {
-        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.extend(byte);
-        bytes.extend_from_slice(&part.as_bytes()[if byte.is_some() { 2 } else { 0 }..]);
-    }
-    std::str::from_utf8(&bytes).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_text_or_not() {
-        for good in ["/", "/a%2Fb", "/%C3%A9", "/100%", "/%zz%2", "/é"] {
-            assert!(is_utf8(good), "{good}");
-        }
-        for bad in ["/%FF", "/%C3", "/%C3a%A9"] {
-            assert!(!is_utf8(bad), "{bad}");
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod checks;
 mod connections;
+mod doorway;
 mod patience;
 mod welcome;
 
@@ -21,7 +22,9 @@ use tokio::sync::Semaphore;
 use crate::admit::{KeyError, Keys, RecentIds};
 use crate::config::{Access, AmountRule, Config, Originals, ViewConfig, ViewKindConfig};
 use crate::doors::{Inlet, Intake, live_event, native};
-use crate::event::limits::{BATCHES_BYTES_MAX, STOP_VIEWS_DURATION_MAX};
+use crate::event::limits::{
+    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, READS_AT_ONCE_MAX, STOP_VIEWS_DURATION_MAX,
+};
 use crate::event::{Progress, Stop};
 use crate::eventlog::{self, EventLog};
 use crate::gate::{GATE, Gate};
@@ -29,6 +32,8 @@ use crate::serve::{self, Reading, UserEvents};
 use crate::store::{self, Store};
 use crate::telemetry;
 use crate::views::{Amount, Ledger, Rule, Runner, Running, View, ViewKind};
+
+use doorway::Doorway;
 
 pub use checks::StartError;
 
@@ -78,14 +83,16 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
         tracing::warn!(reason, "setting of the original cannot be used");
     }
     let metrics = telemetry::start_metrics();
-    let signals = connections::stop_signals()?;
+    let mut signals = connections::stop_signals()?;
     let (listeners, addresses) = connections::bind(&settings.config.listen).await?;
-    let node = Node::open(&settings, metrics).await?;
+    let (node, first_key) = Node::open(&settings, metrics).await?;
     let accepting = Stop::default();
     let routes = node.routes(&settings, &accepting);
-    let first_key = node.keys.ensure_first(&settings.data.join("api-key")).await?;
-    let hosts: Arc<[String]> = settings.config.hosts.clone().into();
-    let serving = connections::serve(listeners, routes, hosts, &accepting);
+    let doorway = Doorway {
+        hosts: settings.config.hosts.clone(),
+        contract_open: settings.config.live_event.as_ref().is_some_and(|door| door.access == Access::Open),
+    };
+    let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
         welcome::print(&settings, &addresses, first_key);
@@ -100,6 +107,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
             Err(ServeError::LogFailed(reason))
         }
     };
+    tokio::spawn(signals.end_by_the_next());
     accepting.ask();
     serving.drained().await;
     node.close(outcome.is_ok()).await;
@@ -120,7 +128,9 @@ struct Node {
 }
 
 impl Node {
-    async fn open(settings: &Settings, metrics: PrometheusHandle) -> Result<Self, ServeError> {
+    /// And whether its first key was made. Whatever may fail comes before the threads if it can: they use
+    /// the runtime, and must have ended when a failure takes it down.
+    async fn open(settings: &Settings, metrics: PrometheusHandle) -> Result<(Self, bool), ServeError> {
         let config = &settings.config;
         checks::data_folder(&settings.data)?;
         let (log, found) = open_log(&config.log_url, &settings.data).await?;
@@ -130,8 +140,9 @@ impl Node {
         tracing::info!(store = store.name(), "store is open");
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;
         let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
+        let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
-        let gate_progress = progress.register(GATE, "");
+        let gate_progress = progress.register_gate(GATE);
         let (gate, thread) =
             Gate::start(&log, &store, config.seen_window, gate_progress, &stop, runtime.clone())?;
         let mut node = Self {
@@ -151,10 +162,13 @@ impl Node {
         };
         let budget = Arc::new(Semaphore::new(BATCHES_BYTES_MAX));
         for view in views(config) {
-            node.start_view(view, &gate, &budget, &runtime)?;
+            if let Err(error) = node.start_view(view, &gate, &budget, &runtime) {
+                node.close(false).await;
+                return Err(error);
+            }
         }
         node.look_after_metrics();
-        Ok(node)
+        Ok((node, first_key))
     }
 
     fn start_view(
@@ -214,6 +228,8 @@ impl Node {
             views: self.views.clone(),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
+            reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
+            replays: Arc::new(Semaphore::new(LOG_REPLAYS_AT_ONCE_MAX)),
             stopping: stopping.clone(),
         });
         let door = settings.config.live_event.as_ref();
@@ -246,9 +262,8 @@ impl Node {
         let (log, store, threads) = (self.log, self.store, self.threads);
         let ended = tokio::task::spawn_blocking(move || {
             for thread in threads {
-                if thread.join().is_err() {
-                    tracing::error!("a view ended in a panic");
-                }
+                // None ends in a panic: that would have ended the process.
+                drop(thread.join());
             }
             if let Err(reason) = log.close() {
                 tracing::error!(reason, "the log could not be closed cleanly; nothing acknowledged is lost");

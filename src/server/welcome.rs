@@ -1,4 +1,4 @@
-//! The greeting of a start at a terminal: where it listens, and one line to try, which works as pasted.
+//! The greeting of a start at a terminal: where it listens, and two lines to try, which work as pasted.
 
 use std::path::Path;
 

@@ -80,6 +80,23 @@ fn all_are_sent_again_but_those_that_were_dropped() {
 }
 
 #[test]
+fn repeats_under_a_misused_id_are_sent_again_by_name_only() {
+    let app = TestApp::start();
+    let line = |value: u32| format!(r#"{{"id":"a","userId":"u","name":"add_revenue","value":{value}}}"#);
+    for value in [1, 5] {
+        let sent = app.client().post_lines("/v1/streams/revenue/events", &line(value));
+        assert_eq!(sent.status, 200, "{}", sent.text());
+    }
+    app.settle();
+    assert_eq!(letters(&app, "open")[0]["view"], "gate");
+    let output = app.command(&["dead", "retry", "--all"]);
+    assert!(crate::stderr(&output).contains("1 of view `gate` left out"), "{}", crate::stderr(&output));
+    assert_eq!(said(&app, &["balance", "u"]), "1\n");
+    said(&app, &["dead", "retry", "--all", "--view", "gate"]);
+    wait_for("it to count", || said(&app, &["balance", "u"]) == "6\n");
+}
+
+#[test]
 fn an_id_that_is_none_is_told_from_one_that_is_not_there() {
     let app = TestApp::start();
     assert!(failed(&app, 1, &["dead", "show", "7"]).contains("no dead letter's id"));

@@ -318,6 +318,22 @@ fn only_names_that_the_server_goes_by_are_answered() {
 }
 
 #[test]
+fn refusals_before_any_route_have_the_contracts_shape() {
+    let app = TestApp::start();
+    for (path, host, status) in [
+        ("/liveEvent", "evil.example", 421),
+        ("/userEvents/u", "evil.example", 421),
+        ("/userEvents/%FF", "localhost", 400),
+        ("/userEvents/a/b", "localhost", 404),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = app.client().raw(request.as_bytes()).unwrap();
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.json()["error"].is_string(), "{path}: {}", answer.text());
+    }
+}
+
+#[test]
 fn what_is_no_request_gets_an_answer_or_an_end() {
     let app = TestApp::start();
     let large = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1024 * 1024));

@@ -92,6 +92,24 @@ fn a_request_under_way_is_answered_before_the_end() {
 }
 
 #[test]
+fn a_second_signal_ends_a_stop_at_once_and_loses_nothing() {
+    let mut app = TestApp::start();
+    send(&app, &event("u", "1"));
+    let mut stream = app.client().connect().unwrap();
+    stream.write_all(app.client().head("POST", "/liveEvent", "application/json", 100).as_bytes()).unwrap();
+    assert_eq!(app.stranger().get("/health").status, 200);
+    terminate(&app);
+    wait_for("the order to be heard", || app.log_text().contains("stopping:"));
+    let asked = std::time::Instant::now();
+    terminate(&app);
+    assert_eq!(app.ended(), Some(1));
+    assert!(asked.elapsed().as_secs() < 5, "{:?}", asked.elapsed());
+    wait_for("the last line", || app.log_text().contains("asked again while stopping"));
+    app.restart();
+    assert_eq!(app.balance("u").as_deref(), Some("1"));
+}
+
+#[test]
 fn a_stop_under_load_loses_nothing_that_was_acknowledged() {
     let mut app = TestApp::start();
     let sender = |number: usize| {
@@ -297,7 +315,7 @@ fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other()
     }
     assert_eq!(app.balance("poisoned").as_deref(), Some("1000000000000002.4999"));
     let open = app.client().get("/v1/dead-letters?status=open").json();
-    assert_eq!(open, json!({ "deadLetters": [] }));
+    assert_eq!(open, json!({ "deadLetters": [], "more": false }));
 }
 
 /// Events that wait for the store are tried again and again; only those that are passed by are dead.

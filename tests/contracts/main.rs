@@ -5,8 +5,11 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod access;
 mod bad_input;
 mod life;
 mod limits;
 mod live_event;
 mod native;
+mod reading;
+mod start;

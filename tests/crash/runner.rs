@@ -39,7 +39,7 @@ impl Running {
             log,
             store,
             Duration::from_secs(3600),
-            progress.register(GATE, ""),
+            progress.register_gate(GATE),
             &stop,
             handle.clone(),
         )

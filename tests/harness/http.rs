@@ -124,7 +124,7 @@ pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
         if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break at + 4;
         }
-        match stream.read(&mut buffer)? {
+        match read(stream, &mut buffer)? {
             0 => return Err(broken("closed before an answer")),
             count => bytes.extend_from_slice(&buffer[..count]),
         }
@@ -140,10 +140,20 @@ pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
     let length: usize = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     let mut body = bytes.split_off(head_end);
     while body.len() < length {
-        match stream.read(&mut buffer)? {
+        match read(stream, &mut buffer)? {
             0 => return Err(broken("closed within an answer")),
             count => body.extend_from_slice(&buffer[..count]),
         }
     }
     Ok(Answer { status: status.ok_or_else(|| broken("no status"))?, headers, body })
+}
+
+/// A signal to another thread of the tests may end a system call early.
+fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }

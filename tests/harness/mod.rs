@@ -97,7 +97,7 @@ impl TestApp {
         self.child = Some(child);
         self.log.lock().unwrap().clear();
         let log = Arc::clone(&self.log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 log.lock().unwrap().push(line);
             }
@@ -110,9 +110,9 @@ impl TestApp {
             }
             let ended = self.child.as_mut().unwrap().try_wait().unwrap().is_some();
             if ended || Instant::now() > deadline {
-                // The reader thread may still be taking the last lines in.
-                std::thread::sleep(Duration::from_millis(50));
                 self.kill();
+                // It has the last lines only at its end.
+                reader.join().unwrap();
                 return Err(self.log_text());
             }
             std::thread::sleep(Duration::from_millis(5));

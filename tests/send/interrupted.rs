@@ -145,6 +145,7 @@ fn what_has_no_answer_is_sent_as_it_was() {
         Some("503|retry-after: 1\r\n|{}"),
         Some("429||{}"),
         Some("507||not even JSON"),
+        Some(r#"500||{"type":"urn:millrace:problem:log-failed","detail":"it may be stored"}"#),
         Some(r#"200||{"accepted":10,"refused":0,"lines":10}"#),
     ];
     let (address, server) = scripted(script);

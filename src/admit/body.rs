@@ -9,13 +9,11 @@ use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::admit::Refusal;
+use super::Refusal;
 use crate::event::FieldError;
 use crate::event::limits::{BODIES_BYTES_MAX, BODY_IDLE_DURATION_MAX};
 
 pub const JSON: &str = "application/json";
-/// From here on, checking a body would keep other requests waiting.
-pub const QUICK_BYTES_MAX: usize = 128 * 1024;
 
 /// The type without its parameters, if the body is not compressed.
 pub fn content_type(headers: &HeaderMap) -> Result<&str, Refusal> {
@@ -82,14 +80,24 @@ pub struct Share {
 
 impl Share {
     pub fn grow_to(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let held = self.permit.as_ref().map_or(0, SemaphorePermit::num_permits);
-        let more = u32::try_from(bytes.saturating_sub(held)).map_err(|_| Refusal::QueueFull)?;
+        let more = u32::try_from(bytes.saturating_sub(self.held())).map_err(|_| Refusal::QueueFull)?;
         let more = BODIES.try_acquire_many(more).map_err(|_| Refusal::QueueFull)?;
         match &mut self.permit {
             Some(permit) => permit.merge(more),
             none => *none = Some(more),
         }
         Ok(())
+    }
+
+    pub fn held(&self) -> usize {
+        self.permit.as_ref().map_or(0, SemaphorePermit::num_permits)
+    }
+
+    /// Gives back what is held beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        if let Some(permit) = &mut self.permit {
+            drop(permit.split(permit.num_permits().saturating_sub(bytes)));
+        }
     }
 }
 

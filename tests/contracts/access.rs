@@ -1,0 +1,242 @@
+//! Who may do what: keys and their scopes, open doors, pages of other sites.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::http::read_answer;
+use crate::harness::{Client, Start, TestApp};
+
+const EVENTS: &str = "/v1/streams/revenue/events";
+const GOOD: &str = r#"{"userId":"u","name":"add_revenue","value":1}"#;
+const REFUNDS: &str = r#"
+[stream.refunds]
+key = "userId"
+fields.userId = { type = "text", required = true }
+fields.value = { type = "decimal", required = true }
+[view.refunds]
+kind = "ledger"
+from = "refunds"
+amount = "-value"
+"#;
+
+fn make_key(app: &TestApp, wanted: &Value) -> (String, Client) {
+    let answer = app.client().post("/v1/keys", &wanted.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let made = answer.json();
+    let client = app.stranger().with_header("Authorization", made["key"].as_str().unwrap());
+    (made["id"].as_str().unwrap().to_owned(), client)
+}
+
+#[test]
+fn a_key_may_do_what_its_scopes_say() {
+    let app = TestApp::start();
+    let requests: [(&str, &str, Option<&str>, &str); 9] = [
+        ("send", "POST", Some(GOOD), "/liveEvent"),
+        ("send", "POST", Some(GOOD), EVENTS),
+        ("read", "GET", None, "/userEvents/u"),
+        ("read", "GET", None, "/v1/views/revenue/balances"),
+        ("read", "GET", None, EVENTS),
+        ("read", "GET", None, "/v1/dead-letters"),
+        ("read", "GET", None, "/metrics"),
+        ("admin", "GET", None, "/v1/keys"),
+        ("admin", "POST", Some("{}"), "/v1/views/revenue/reconcile"),
+    ];
+    for scope in ["send", "read", "admin"] {
+        let (_, client) = make_key(&app, &json!({ "name": scope, "scopes": [scope] }));
+        for (needed, method, body, path) in requests {
+            let body = body.map(|body| ("application/json", body.as_bytes()));
+            let status = client.request(method, path, body).status;
+            let allowed = if needed == scope { 200 } else { 403 };
+            assert_eq!(status, allowed, "{scope}: {method} {path}");
+            app.settle();
+            assert_eq!(app.stranger().request(method, path, body).status, 401, "{method} {path}");
+        }
+    }
+    assert_eq!(app.stranger().get("/health").json(), json!({ "status": "OK" }));
+}
+
+#[test]
+fn a_key_may_be_bound_to_streams() {
+    let app = TestApp::configured(REFUNDS);
+    let wanted = json!({ "name": "shop", "scopes": ["send", "read"], "streams": ["refunds"] });
+    let (_, shop) = make_key(&app, &wanted);
+    let refund = r#"{"userId":"u","value":2}"#;
+    let sent = shop.post("/v1/streams/refunds/events?wait=applied", refund).json();
+    assert_eq!(shop.get("/v1/views/refunds/balances/u").json(), json!({ "key": "u", "balance": -2 }));
+    assert_eq!(shop.get(&format!("/v1/events/{}", sent["eventId"].as_str().unwrap())).status, 200);
+    let theirs = app.client().post(EVENTS, GOOD).json();
+    for path in [
+        EVENTS,
+        "/userEvents/u",
+        "/v1/views/revenue/balances",
+        "/v1/views/revenue/balances/u",
+        "/v1/dead-letters",
+    ] {
+        assert_eq!(shop.get(path).status, 403, "{path}");
+    }
+    assert_eq!(shop.get(&format!("/v1/events/{}", theirs["eventId"].as_str().unwrap())).status, 403);
+    for path in [EVENTS, "/liveEvent", "/v1/streams/none/events"] {
+        assert_eq!(shop.post(path, GOOD).status, 403, "{path}");
+    }
+}
+
+#[test]
+fn a_key_for_one_row_reads_nothing_else() {
+    let app = TestApp::start();
+    let others = GOOD.replace("\"u\"", "\"other\"");
+    let sent = app.client().post(&format!("{EVENTS}?wait=applied"), &format!("[{GOOD},{others}]")).json();
+    for streams in [json!([]), json!(["revenue"])] {
+        let wanted = json!({ "name": "page", "scopes": ["read"], "streams": streams, "viewKey": "u" });
+        let (_, page) = make_key(&app, &wanted);
+        assert_eq!(page.get("/userEvents/u").text(), r#"[{"user_id":"u","revenue":1}]"#);
+        assert_eq!(page.get("/v1/views/revenue/balances/u").status, 200);
+        let receipt = format!("/v1/events/{}", sent["eventIds"][1].as_str().unwrap());
+        for path in [
+            "/userEvents/other",
+            "/userEvents/nobody",
+            "/v1/views/revenue/balances/other",
+            "/v1/views/revenue/balances",
+            "/v1/views",
+            EVENTS,
+            &receipt,
+            "/v1/dead-letters",
+            "/metrics",
+        ] {
+            assert_eq!(page.get(path).status, 403, "{path}");
+        }
+        assert_eq!(page.post(EVENTS, GOOD).status, 403);
+    }
+}
+
+#[test]
+fn a_revoked_key_is_refused_at_once_and_for_ever() {
+    let mut app = TestApp::start();
+    let (id, client) = make_key(&app, &json!({ "name": "shop", "scopes": ["send"] }));
+    assert_eq!(client.post(EVENTS, GOOD).status, 200);
+    let revoked = app.client().request("DELETE", &format!("/v1/keys/{id}"), None);
+    assert_eq!((revoked.status, revoked.json()), (200, json!({ "id": id, "revoked": true })));
+    assert_eq!(client.post(EVENTS, GOOD).status, 401);
+    assert_eq!(app.client().request("DELETE", &format!("/v1/keys/{id}"), None).status, 404);
+    let listed = app.client().get("/v1/keys").json();
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 1, "{listed}");
+    app.stop();
+    app.restart();
+    let again = app.stranger().with_header("Authorization", "mr_0").post(EVENTS, GOOD);
+    assert_eq!(again.status, 401);
+    assert_eq!(app.client().post(EVENTS, GOOD).status, 200);
+}
+
+#[test]
+fn a_key_that_makes_no_sense_is_not_made() {
+    let app = TestApp::start();
+    for (wanted, reason) in [
+        (json!({ "name": "x", "scopes": [] }), "at least one scope"),
+        (json!({ "name": "", "scopes": ["send"] }), "needs a name"),
+        (json!({ "name": "x", "scopes": ["everything"] }), "`everything` is no scope"),
+        (json!({ "name": "x", "scopes": ["send"], "streams": ["none"] }), "no stream `none`"),
+        (json!({ "name": "x", "scopes": ["send"], "expires": 1 }), "unknown field `expires`"),
+        (json!({ "name": "x", "scopes": ["read", "admin"], "viewKey": "u" }), "it may only read"),
+        (json!({ "name": "x", "scopes": ["admin"], "streams": ["revenue"] }), "cannot administrate"),
+        (json!([]), "key: "),
+    ] {
+        let answer = app.client().post("/v1/keys", &wanted.to_string());
+        assert_eq!(answer.status, 400, "{wanted}");
+        assert!(answer.json()["detail"].as_str().unwrap().contains(reason), "{}", answer.text());
+    }
+    // Who may not ask is not read from.
+    let head = app.stranger().head("POST", "/v1/keys", "application/json", 1_000_000);
+    assert_eq!(app.stranger().raw(head.as_bytes()).unwrap().status, 401);
+    assert_eq!(app.client().post("/v1/keys", &" ".repeat(3_000_000)).status, 413);
+    let mut stream = app.client().connect().unwrap();
+    stream
+        .write_all((app.client().head("POST", "/v1/keys", "application/json", 100) + "{").as_bytes())
+        .unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let answer = read_answer(&mut stream).unwrap();
+    assert_eq!((answer.status, &answer.json()["status"]), (400, &json!(400)), "{}", answer.text());
+}
+
+#[test]
+fn the_data_folder_is_private_and_keys_are_in_it_as_hashes_only() {
+    let environment = vec![("API_KEY".to_owned(), "a-literal-of-the-environment".to_owned())];
+    let mut app = TestApp::with(Start { environment, ..Start::default() });
+    let (_, made) = make_key(&app, &json!({ "name": "shop", "scopes": ["send"] }));
+    assert_eq!(made.post(EVENTS, GOOD).status, 200);
+    let listed = app.client().get("/v1/keys");
+    let mut literals = vec![app.key(), "a-literal-of-the-environment".to_owned()];
+    let answer = app.client().post("/v1/keys", r#"{"name":"other","scopes":["read"]}"#).json();
+    literals.push(answer["key"].as_str().unwrap().to_owned());
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&app.data()), 0o700);
+    assert_eq!(mode(&app.data().join("api-key")), 0o600);
+    assert_eq!(std::fs::read_to_string(app.data().join(".gitignore")).unwrap(), "*\n");
+    app.settle();
+    app.stop();
+    let mut files = vec![listed.body];
+    for folder in [app.data(), app.data().join("journal")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && !path.ends_with("api-key") {
+                files.push(std::fs::read(path).unwrap());
+            }
+        }
+    }
+    assert!(files.len() > 3);
+    for literal in &literals {
+        let found =
+            files.iter().any(|file| file.windows(literal.len()).any(|part| part == literal.as_bytes()));
+        assert!(!found && !app.log_text().contains(literal), "{literal}");
+    }
+}
+
+#[test]
+fn with_dev_nobody_needs_a_key_and_the_log_says_so() {
+    let app = TestApp::with(Start { arguments: vec!["--dev".to_owned()], ..Start::default() });
+    assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200);
+    assert_eq!(app.stranger().get("/v1/keys").status, 200);
+    let built_in = app.stranger().with_header("Authorization", "secret");
+    assert_eq!(built_in.post("/liveEvent", GOOD).status, 200);
+    assert!(app.log_text().contains("--dev: every door is open"));
+}
+
+#[test]
+fn pages_of_other_sites_administrate_nothing() {
+    let app = TestApp::with(Start { arguments: vec!["--dev".to_owned()], ..Start::default() });
+    let page = |name: &str, value: &str| app.stranger().with_header(name, value);
+    for client in [page("Origin", "https://evil.example"), page("Sec-Fetch-Site", "cross-site")] {
+        for path in ["/v1/keys", "/v1/views/revenue/rebuild", EVENTS] {
+            let answer = client.post(path, GOOD);
+            assert_eq!((answer.status, &answer.json()["status"]), (403, &json!(403)), "{path}");
+        }
+        let answer = client.post("/liveEvent", GOOD);
+        assert!(answer.status == 403 && answer.json()["error"].is_string(), "{}", answer.text());
+    }
+    assert_eq!(page("Origin", "http://localhost").get("/v1/keys").status, 200);
+    // A form can say neither JSON nor anything that the browser would have to ask for first.
+    let form = |path: &str, body: &str| {
+        app.stranger().request("POST", path, Some(("text/plain", body.as_bytes()))).status
+    };
+    assert_eq!(form("/v1/keys", r#"{"name":"x","scopes":["admin"]}"#), 415);
+    assert_eq!(form("/v1/views/revenue/rebuild", "x=y"), 415);
+    assert_eq!(form("/v1/views/revenue/reconcile", ""), 200);
+    assert_eq!(app.stranger().get("/v1/keys").json()["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(app.log_end(), 0);
+    drop(app);
+    let open = "[door.live_event]\nstream = \"revenue\"\nview = \"revenue\"\naccess = \"open\"\n";
+    let app = TestApp::configured(open);
+    let page = app.stranger().with_header("Origin", "https://shop.example");
+    assert_eq!(page.post("/liveEvent", GOOD).status, 200);
+    assert_eq!(page.get("/v1/views").status, 403);
+}
+
+#[test]
+fn a_password_for_a_proxy_does_not_hide_a_key() {
+    let app = TestApp::start();
+    let proxied = app.stranger().with_header("Authorization", "Basic c2VjcmV0");
+    assert_eq!(proxied.clone().with_header("X-API-Key", &app.key()).post(EVENTS, GOOD).status, 200);
+    assert_eq!(proxied.clone().with_header("X-API-Key", "mr_0").post(EVENTS, GOOD).status, 401);
+    assert_eq!(proxied.post(EVENTS, GOOD).status, 401);
+}

@@ -1,0 +1,88 @@
+//! What can be read is read in pages, and no page, however it is asked for, is without a bound.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{Start, TestApp};
+
+const EVENTS: &str = "/v1/streams/revenue/events";
+const GOOD: &str = r#"{"userId":"u","name":"add_revenue","value":1}"#;
+const OTHER: &str = "[stream.other]\nkey = \"k\"\nfields.k = { type = \"text\", required = true }\n";
+
+fn large(event: &str, count: usize) -> String {
+    let event = event.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(900_000)), 1);
+    format!("{event}\n").repeat(count)
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    let letters = page["deadLetters"].as_array().unwrap();
+    letters.iter().map(|letter| letter["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_page_of_none_is_a_page_of_one() {
+    let app = TestApp::start();
+    assert_eq!(app.client().post(EVENTS, &format!("[{GOOD},{GOOD}]")).status, 200);
+    let page = app.client().get(&format!("{EVENTS}?from=0&limit=0")).json();
+    assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (1, &Value::from(1)));
+}
+
+#[test]
+fn a_tail_ends_its_page_by_bytes_and_its_search_too() {
+    let app = TestApp::configured(OTHER);
+    let send = |path: &str, lines: &str| assert_eq!(app.client().post_lines(path, lines).status, 200);
+    send("/v1/streams/other/events", &large(r#"{"k":"a"}"#, 24));
+    send(EVENTS, &large(GOOD, 6));
+    // Waiting would not help: what it has read its part of is answered at once.
+    let asked = Instant::now();
+    let page = app.client().get(&format!("{EVENTS}?from=0&wait=30")).json();
+    assert!(asked.elapsed() < Duration::from_secs(20));
+    let next = page["next"].as_u64().unwrap();
+    assert!(page["events"].as_array().unwrap().is_empty() && (15..24).contains(&next), "{next}");
+    let page = app.client().get(&format!("{EVENTS}?from={next}")).json();
+    assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (4, &Value::from(28)));
+    let shown = app.command(&["tail", "--json", "--from", "0"]);
+    assert_eq!(String::from_utf8_lossy(&shown.stdout).lines().count(), 6);
+}
+
+#[test]
+fn a_tail_does_not_run_after_the_events_of_others() {
+    let app = TestApp::configured(OTHER);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (others, done) = (app.client(), &done);
+        scope.spawn(move || {
+            let begun = Instant::now();
+            while !done.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(20) {
+                assert_eq!(others.post("/v1/streams/other/events", r#"{"k":"a"}"#).status, 200);
+            }
+        });
+        let asked = Instant::now();
+        let page = app.client().get(&format!("{EVENTS}?from=0&wait=1")).json();
+        assert!(asked.elapsed() < Duration::from_secs(10), "{page}");
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn dead_letters_end_their_page_by_bytes() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let store = rusqlite::Connection::open(folder.path().join("data/millrace.db")).unwrap();
+    let sql = "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT);
+        INSERT INTO users_revenue VALUES ('u', 'no number')";
+    store.execute_batch(sql).unwrap();
+    drop(store);
+    let app = TestApp::with_folder(Start::default(), folder);
+    assert_eq!(app.client().post_lines(&format!("{EVENTS}?wait=applied"), &large(GOOD, 6)).status, 200);
+    let first = app.client().get("/v1/dead-letters").json();
+    assert_eq!((ids(&first).len(), &first["more"]), (4, &Value::from(true)));
+    let rest = app.client().get(&format!("/v1/dead-letters?after={}", ids(&first)[3])).json();
+    assert_eq!((ids(&rest).len(), &rest["more"]), (2, &Value::from(false)));
+    assert_eq!(ids(&app.client().get("/v1/dead-letters?limit=0").json()).len(), 1);
+    let listed = app.command(&["dead", "list", "--json"]);
+    assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 6);
+}
