@@ -78,11 +78,11 @@ pub fn data_folder(path: &Path) -> Result<(), StartError> {
         failpoint::hit("server.folder_made");
         tracing::info!(folder = %path.display(), "data folder made");
     }
-    // Also in a folder that somebody else made, or that a kill left without.
+    // Also in a folder that somebody else made, or that a kill left empty; but one that holds other things
+    // is not ours alone, and what is in it may well be meant for version control.
     let ignored = path.join(".gitignore");
-    if !ignored.exists()
-        && let Err(error) = std::fs::write(&ignored, "*\n")
-    {
+    let empty = std::fs::read_dir(path).map_err(wrong)?.next().is_none();
+    if empty && let Err(error) = std::fs::write(&ignored, "*\n") {
         // A full disk, say: no reason not to start again with what is there.
         tracing::warn!(file = %ignored.display(), %error, "the data folder is not kept out of version control");
     }
