@@ -13,3 +13,4 @@ mod live_event;
 mod native;
 mod reading;
 mod start;
+mod view_table;

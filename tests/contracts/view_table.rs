@@ -1,0 +1,298 @@
+//! A view's life with its table: declared by configuration alone, an event that cannot be applied, a table
+//! that is gone, too narrow, somebody else's or locked.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::harness::{TestApp, wait_for};
+use crate::life::samples;
+
+const EVENTS: &str = "/v1/streams/revenue/events";
+
+fn event(user: &str, value: &str) -> String {
+    format!(r#"{{"userId":"{user}","name":"add_revenue","value":{value}}}"#)
+}
+
+/// A server over a store in which `sql` was carried out while none was running.
+fn prepared(sql: &str) -> TestApp {
+    let mut app = TestApp::start();
+    app.stop();
+    app.database().execute_batch(sql).unwrap();
+    app.restart();
+    app
+}
+
+fn send(app: &TestApp, body: &str) {
+    let answer = app.client().post("/liveEvent", body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn a_ledger_of_ones_own_is_a_few_lines_of_configuration() {
+    let app = TestApp::configured(
+        r#"
+        [stream.refunds]
+        key = "customer"
+        fields.customer = { type = "text", required = true }
+        fields.cents = { type = "integer", required = true, min = 1, max = 9000000000000000000 }
+        fields.why = { type = "text", max = 10 }
+
+        [view.refunds]
+        kind = "ledger"
+        from = "refunds"
+        table = "refunds \"by\" customer"
+        key_column = "who"
+        amount_column = "sum; --"
+        amount = "-cents"
+        "#,
+    );
+    let client = app.client();
+    let path = "/v1/streams/refunds/events?wait=applied";
+    for (body, status) in [
+        (r#"{"customer":"c","cents":250}"#, 200),
+        (r#"{"customer":"c","cents":9000000000000000000,"why":"all of it"}"#, 200),
+        (r#"{"customer":"c","cents":0}"#, 400),
+        (r#"{"customer":"c","cents":1.5}"#, 400),
+        (r#"{"customer":"c","cents":9000000000000000001}"#, 400),
+        (r#"{"customer":"c","cents":99999999999999999999}"#, 400),
+        (r#"{"customer":"c","cents":1,"why":"01234567890"}"#, 400),
+    ] {
+        let answer = client.post(path, body);
+        assert_eq!(answer.status, status, "{body}: {}", answer.text());
+    }
+    assert_eq!(
+        client.get("/v1/views/refunds/balances").text(),
+        r#"{"balances":[{"key":"c","balance":-9000000000000000250}]}"#
+    );
+    // The two streams do not meet.
+    send(&app, &event("c", "1"));
+    assert_eq!(app.balance("c").as_deref(), Some("1"));
+    let names: Vec<String> = client.get("/v1/views").json()["views"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|view| view["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["refunds", "revenue"]);
+}
+
+/// Its balances would be taken for what was there before, and counted once more.
+#[test]
+fn a_view_that_is_renamed_over_its_table_pauses_and_names_the_other() {
+    let config = |view: &str, table: &str| {
+        format!(
+            "[stream.refunds]\nkey = \"who\"\nfields.who = {{ type = \"text\", required = true }}\n\
+             fields.cents = {{ type = \"integer\", required = true }}\n\
+             [view.{view}]\nkind = \"ledger\"\nfrom = \"refunds\"\ntable = \"{table}\"\namount = \"+cents\""
+        )
+    };
+    let mut app = TestApp::configured(&config("refunds", "refunds"));
+    let refund = r#"{"who":"c","cents":5}"#;
+    assert_eq!(app.client().post("/v1/streams/refunds/events?wait=applied", refund).status, 200);
+    let balance = |app: &TestApp, view: &str| {
+        app.client().get(&format!("/v1/views/{view}/balances/c")).json()["balance"].clone()
+    };
+    let rename = |app: &mut TestApp, view: &str, table: &str| {
+        std::fs::write(app.folder.path().join("millrace.toml"), config(view, table)).unwrap();
+        app.restart();
+    };
+    rename(&mut app, "refunds2", "REFUNDS");
+    wait_for("the view to pause", || app.view("refunds2")["paused"].is_string());
+    let reason = app.view("refunds2")["paused"].as_str().unwrap().to_owned();
+    assert!(reason.contains("call the view `refunds` as before"), "{reason}");
+    rename(&mut app, "refunds", "refunds");
+    app.settle();
+    assert_eq!(balance(&app, "refunds"), 5);
+    // Or the table goes, and the new view counts for itself.
+    app.database().execute_batch("DROP TABLE refunds").unwrap();
+    rename(&mut app, "refunds2", "refunds");
+    app.settle();
+    assert_eq!(balance(&app, "refunds2"), 5);
+}
+
+#[test]
+fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other() {
+    let app = prepared(
+        "CREATE TABLE users_revenue (user_id VARCHAR(255) PRIMARY KEY, revenue TEXT NOT NULL);
+         INSERT INTO users_revenue VALUES ('poisoned', 'abc')",
+    );
+    let users = ["a", "poisoned", "b", "c", "poisoned", "a"];
+    let body: Vec<String> = users.iter().map(|user| event(user, "999999999999999.9999")).collect();
+    let answer = app.client().post(EVENTS, &format!("[{}]", body.join(",")));
+    let ids = answer.json()["eventIds"].clone();
+    for (user, balance) in [("a", "1999999999999999.9998"), ("b", "999999999999999.9999")] {
+        assert_eq!(app.balance(user).as_deref(), Some(balance));
+    }
+    let letters = app.client().get("/v1/dead-letters?status=open");
+    assert!(
+        letters.text().contains(r#""value":999999999999999.9999"#),
+        "to the last digit: {}",
+        letters.text()
+    );
+    let letters = letters.json()["deadLetters"].as_array().unwrap().clone();
+    assert_eq!(letters.len(), 2);
+    for letter in &letters {
+        assert_eq!((&letter["view"], &letter["stream"]), (&json!("revenue"), &json!("revenue")));
+        let reason = letter["reason"].as_str().unwrap();
+        assert_eq!(reason, "column `revenue` holds text that is not a number");
+        assert!([&ids[1], &ids[4]].contains(&&letter["eventId"]), "{letter}");
+    }
+    let receipt = app.client().get(&format!("/v1/events/{}", ids[1].as_str().unwrap())).json();
+    assert_eq!(receipt["views"]["revenue"]["state"], "dead-letter");
+    // A person mends the row, and has both sent again: one as it is, one corrected.
+    app.database()
+        .execute("UPDATE users_revenue SET revenue = '0.5' WHERE user_id = 'poisoned'", [])
+        .unwrap();
+    for (letter, body) in letters.iter().zip(["", &event("poisoned", "2")]) {
+        let path = format!("/v1/dead-letters/{}/retry", letter["id"].as_str().unwrap());
+        let answer = app.client().post(&path, body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(app.balance("poisoned").as_deref(), Some("1000000000000002.4999"));
+    let open = app.client().get("/v1/dead-letters?status=open").json();
+    assert_eq!(open, json!({ "deadLetters": [], "more": false }));
+}
+
+/// Events that wait for the store are tried again and again; only those that are passed by are dead.
+#[test]
+fn what_could_not_be_passed_by_is_not_counted_and_goes_on_once_the_store_is_mended() {
+    let config = |field: &str| {
+        format!(
+            "[stream.refunds]\nkey = \"who\"\nfields.who = {{ type = \"text\", required = true }}\n\
+             fields.{field} = {{ type = \"integer\", required = true }}\n\
+             [view.refunds]\nkind = \"ledger\"\nfrom = \"refunds\"\namount = \"+{field}\""
+        )
+    };
+    let mut app = TestApp::configured(&config("cents"));
+    app.database().execute_batch("CREATE TABLE refunds (who TEXT PRIMARY KEY, balance REAL)").unwrap();
+    let body = r#"{"who":"c","cents":5}"#.to_owned() + "\n";
+    let answer = app.client().post_lines("/v1/streams/refunds/events", &body.repeat(60));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    wait_for("the view to pause", || app.view("refunds")["paused"].is_string());
+    app.stop();
+    let broken = "DROP TABLE refunds; ALTER TABLE millrace_dead_letters RENAME COLUMN reason TO why";
+    app.database().execute_batch(broken).unwrap();
+    std::fs::write(app.folder.path().join("millrace.toml"), config("units")).unwrap();
+    app.restart();
+    wait_for("the view to pause again", || app.view("refunds")["paused"].is_string());
+    app.database().execute_batch("ALTER TABLE millrace_dead_letters RENAME COLUMN why TO reason").unwrap();
+    app.settle();
+    let letters = app.client().get("/v1/dead-letters?status=open").json();
+    assert_eq!(letters["deadLetters"].as_array().unwrap().len(), 60);
+}
+
+#[test]
+fn what_pauses_a_view_names_the_column_and_not_what_it_holds() {
+    let app = prepared(
+        "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT NOT NULL);
+         INSERT INTO users_revenue VALUES ('u', 'secret')",
+    );
+    let answer = app.client().post_lines(EVENTS, &(event("u", "1") + "\n").repeat(101));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
+    assert!(reason.ends_with("column `revenue` holds text that is not a number"), "{reason}");
+    let row = app.client().get("/v1/views/revenue/balances/u");
+    assert!(!row.text().contains("secret") && row.text().contains("column `revenue`"), "{}", row.text());
+    assert!(!app.log_text().contains("secret"), "{}", app.log_text());
+    // Mended by a person, the last of them goes through.
+    app.database().execute("UPDATE users_revenue SET revenue = '0.5'", []).unwrap();
+    assert_eq!(app.balance("u").as_deref(), Some("1.5"));
+}
+
+#[test]
+fn a_table_that_is_gone_pauses_its_view_until_it_is_back() {
+    let app = TestApp::start();
+    send(&app, &event("u", "1"));
+    app.settle();
+    app.database().execute_batch("ALTER TABLE users_revenue RENAME TO elsewhere").unwrap();
+    send(&app, &event("u", "2"));
+    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    assert_eq!(app.view("revenue")["paused"], "table `users_revenue` does not exist");
+    let line = app.log_line("view stands still").unwrap();
+    assert_eq!((&line["level"], &line["view"]), (&json!("ERROR"), &json!("revenue")));
+    let metrics = samples(&app.client().get("/metrics").text());
+    assert_eq!(metrics[r#"millrace_view_paused{view="revenue"}"#], 1.0);
+    // Events are taken all the same.
+    assert_eq!(app.stranger().get("/ready").status, 200);
+    send(&app, &event("u", "4"));
+    // A row that is there, but cannot be read now, is not said to be unknown.
+    let answer = app.client().get("/userEvents/u");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some());
+    app.database().execute_batch("ALTER TABLE elsewhere RENAME TO users_revenue").unwrap();
+    assert_eq!(app.balance("u").as_deref(), Some("7"));
+    assert_eq!(app.view("revenue")["paused"], Value::Null);
+}
+
+#[test]
+fn a_column_that_would_round_pauses_the_view_and_names_the_sql_that_mends_it() {
+    let app = prepared(
+        "CREATE TABLE users_revenue (user_id VARCHAR(255) PRIMARY KEY, revenue INTEGER NOT NULL);
+         INSERT INTO users_revenue VALUES ('u', 40)",
+    );
+    send(&app, &event("u", "1.5"));
+    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
+    assert!(reason.contains("column `revenue` of type INTEGER"), "{reason}");
+    let kept: i64 =
+        app.database().query_row("SELECT revenue FROM users_revenue", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 40);
+    // What it names does mend it.
+    let sql = &reason[reason.find("ALTER TABLE").unwrap()..];
+    app.database().execute_batch(sql).unwrap();
+    assert_eq!(app.balance("u").as_deref(), Some("41.5"));
+}
+
+#[test]
+fn a_key_column_that_would_merge_users_pauses_the_view() {
+    let app = prepared(
+        "CREATE TABLE users_revenue (user_id VARCHAR(255) COLLATE NOCASE PRIMARY KEY, revenue TEXT NOT NULL)",
+    );
+    send(&app, &event("a", "1"));
+    send(&app, &event("A", "2"));
+    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
+    assert!(reason.contains("compares byte for byte"), "{reason}");
+    // What it names does mend it.
+    app.database().execute_batch(reason.split_once("this mends it: ").unwrap().1).unwrap();
+    assert_eq!(app.balance("a").as_deref(), Some("1"));
+    assert_eq!(app.balance("A").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_view_that_stands_still_does_not_hold_up_the_end() {
+    let mut app = prepared("CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue INTEGER NOT NULL)");
+    send(&app, &event("u", "1"));
+    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    let begun = std::time::Instant::now();
+    assert_eq!(app.stop(), Some(0));
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    assert!(app.log_text().contains("views have not applied everything yet"));
+    app.database().execute_batch("DROP TABLE users_revenue").unwrap();
+    app.restart();
+    assert_eq!(app.balance("u").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_store_that_another_program_holds_is_waited_for() {
+    let app = TestApp::start();
+    send(&app, &event("u", "1"));
+    app.settle();
+    let other = app.database();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let released = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("the view to wait", || app.view("revenue")["waiting"].is_string());
+            released.store(true, Ordering::SeqCst);
+        });
+        send(&app, &event("u", "2"));
+        // Reads go on meanwhile.
+        assert_eq!(app.client().get("/userEvents/u").text(), r#"[{"user_id":"u","revenue":1}]"#);
+        wait_for("it to be said", || released.load(Ordering::SeqCst));
+        other.execute_batch("ROLLBACK").unwrap();
+    });
+    assert_eq!(app.balance("u").as_deref(), Some("3"));
+}
