@@ -12,7 +12,7 @@ use axum::routing::post;
 use super::Intake;
 use crate::admit::{Peer, Refusal, Scope, body};
 use crate::event::limits::EVENT_BYTES_MAX;
-use crate::eventlog::{Entry, RecordBuilder};
+use crate::eventlog::{Entry, RecordBuilder, Shape};
 
 /// Where this door leads.
 #[derive(Clone)]
@@ -54,9 +54,9 @@ async fn admit(door: &LiveEvent, peer: Peer, headers: &HeaderMap, body: Body) ->
     let text = body::utf8("the body", &bytes)?;
     // A body's `id` is data in this contract: a bare repeat is a new event.
     intake.fields(&door.stream)?.check(text, false)?;
-    let mut record =
-        RecordBuilder::new(&intake.header(&door.stream, peer, headers), false, false, text.len());
-    record.push(&Entry { client: None, line: 0, text });
+    let header = intake.header(&door.stream, peer, headers);
+    let mut record = RecordBuilder::new(&header, Shape::default(), text.len());
+    record.push(&Entry { text, ..Entry::default() });
     let position = intake.log.append(&record).await?;
     intake.count(&door.stream, 1);
     Ok(intake.id_at(position).to_string())

@@ -22,7 +22,7 @@ use crate::event::limits::{
     REFUSALS_LISTED_MAX, WAIT_APPLIED_DURATION_MAX,
 };
 use crate::event::{BodyHash, EventId, FieldError, Stalled};
-use crate::eventlog::{Entry, RecordBuilder};
+use crate::eventlog::{Entry, RecordBuilder, Shape};
 
 pub const LINES: &str = "application/x-ndjson";
 
@@ -185,9 +185,9 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
     let header = request.intake.header(request.stream, request.peer, request.headers);
     let ids = clients.iter().any(Option::is_some);
     let bytes: usize = texts.iter().map(|text| text.len() + 32).sum();
-    let mut record = RecordBuilder::new(&header, ids, false, bytes);
+    let mut record = RecordBuilder::new(&header, Shape { ids, ..Shape::default() }, bytes);
     for (client, text) in clients.iter().zip(texts) {
-        record.push(&Entry { client: *client, line: 0, text });
+        record.push(&Entry { client: *client, text, ..Entry::default() });
     }
     Ok(Admitted { record: Some(record), clients })
 }

@@ -13,7 +13,7 @@ use crate::event::limits::{
     CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
 };
 use crate::event::{BodyHash, SourceId};
-use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder};
+use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder, Shape};
 
 /// Where the lines come from, if the client says so.
 struct Source {
@@ -163,7 +163,7 @@ fn check(
         match admitted {
             Ok((text, checked)) => {
                 let client = checked.client_id.map(|id| named(request, &id, text));
-                entries.push(Entry { client, line: at, text });
+                entries.push(Entry { client, line: at, takes_back: None, text });
             }
             Err(error) => {
                 count += 1;
@@ -194,7 +194,8 @@ fn check(
         kept: source.kept,
     });
     let ids = entries.iter().any(|entry| entry.client.is_some());
-    let mut record = RecordBuilder::new(&header, ids, source.is_some(), chunk.len() + entries.len() * 8);
+    let shape = Shape { ids, lines: source.is_some(), corrections: false };
+    let mut record = RecordBuilder::new(&header, shape, chunk.len() + entries.len() * 8);
     entries.iter().for_each(|entry| record.push(entry));
     Ok(Checked { record: Some(record), lines: u64::from(lines) })
 }

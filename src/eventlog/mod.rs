@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::event::LogId;
 
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
-pub use record::{Chunk, Entry, Header, Record, RecordBuilder, Retry};
+pub use record::{Chunk, Entry, Header, Record, RecordBuilder, Retry, Shape};
 
 /// Where events are kept. One kind today; RabbitMQ and Redis will stand beside it.
 #[derive(Clone)]

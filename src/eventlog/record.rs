@@ -8,6 +8,7 @@ use crate::event::{BodyHash, EventId, Millis, SourceId};
 const VERSION: u8 = 1;
 const WITH_IDS: u8 = 1;
 const WITH_LINES: u8 = 2;
+const WITH_TAKES_BACK: u8 = 4;
 
 const TAG_STREAM: u8 = 1;
 const TAG_RECEIVED: u8 = 2;
@@ -45,12 +46,14 @@ pub struct Retry<'a> {
 }
 
 /// One event in a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry<'a> {
     /// The id derived from the client's, and the hash of the event's text.
     pub client: Option<(EventId, BodyHash)>,
     /// The event's line, counted from the chunk's first.
     pub line: u32,
+    /// The position of the event that this one, a correction, takes back.
+    pub takes_back: Option<u64>,
     pub text: &'a str,
 }
 
@@ -81,6 +84,9 @@ impl<'a> Record<'a> {
             return Err(RecordError::Version(version));
         }
         let flags = bytes.byte()?;
+        if flags & !(WITH_IDS | WITH_LINES | WITH_TAKES_BACK) != 0 {
+            return Err(RecordError::Malformed);
+        }
         let header = decode_header(bytes.counted()?)?;
         Ok(Self { position, count, header: Some(header), flags, events: bytes.0 })
     }
@@ -95,7 +101,8 @@ impl<'a> Record<'a> {
 
     /// Whether the gate has anything to look up for it.
     pub fn has_identity(&self) -> bool {
-        self.flags & WITH_IDS != 0 || self.header.as_ref().is_some_and(|header| header.chunk.is_some())
+        self.flags & (WITH_IDS | WITH_TAKES_BACK) != 0
+            || self.header.as_ref().is_some_and(|header| header.chunk.is_some())
     }
 
     /// The events with their positions.
@@ -126,8 +133,13 @@ impl<'a> Entries<'a> {
             true => u32::try_from(self.bytes.varint()?).map_err(|_| RecordError::Malformed)?,
             false => 0,
         };
+        let takes_back = match self.flags & WITH_TAKES_BACK != 0 {
+            // 0 says that this one is no correction.
+            true => self.bytes.varint()?.checked_sub(1),
+            false => None,
+        };
         let text = std::str::from_utf8(self.bytes.counted()?).map_err(|_| RecordError::Malformed)?;
-        Ok(Entry { client, line, text })
+        Ok(Entry { client, line, takes_back, text })
     }
 }
 
@@ -145,6 +157,17 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
+/// What the events of a record have beside their texts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shape {
+    /// Some carry a client's id.
+    pub ids: bool,
+    /// Each says its line within the chunk.
+    pub lines: bool,
+    /// Some take another event back.
+    pub corrections: bool,
+}
+
 /// Builds a record's bytes, event by event.
 pub struct RecordBuilder {
     bytes: Vec<u8>,
@@ -153,9 +176,11 @@ pub struct RecordBuilder {
 }
 
 impl RecordBuilder {
-    /// `ids`: some events carry a client's id. `lines`: each event says its line within the chunk.
-    pub fn new(header: &Header<'_>, ids: bool, lines: bool, bytes_expected: usize) -> Self {
-        let flags = if ids { WITH_IDS } else { 0 } | if lines { WITH_LINES } else { 0 };
+    pub fn new(header: &Header<'_>, shape: Shape, bytes_expected: usize) -> Self {
+        let flag = |has: bool, flag: u8| if has { flag } else { 0 };
+        let flags = flag(shape.ids, WITH_IDS)
+            | flag(shape.lines, WITH_LINES)
+            | flag(shape.corrections, WITH_TAKES_BACK);
         let mut bytes = Vec::with_capacity(bytes_expected + 128);
         bytes.extend_from_slice(&[VERSION, flags]);
         let encoded = encode_header(header);
@@ -176,6 +201,9 @@ impl RecordBuilder {
         }
         if self.flags & WITH_LINES != 0 {
             put_varint(&mut self.bytes, u64::from(entry.line));
+        }
+        if self.flags & WITH_TAKES_BACK != 0 {
+            put_varint(&mut self.bytes, entry.takes_back.map_or(0, |position| position + 1));
         }
         put_counted(&mut self.bytes, entry.text.as_bytes());
         self.count += 1;
@@ -322,15 +350,15 @@ mod tests {
         fn a_record_comes_back_as_it_was(
             stream in "[a-z]{1,20}", received: i64, origin: Option<IpAddr>, view in "[a-z]{1,9}", letter in proptest::option::of(any::<[u8; 16]>()),
             chunk in proptest::option::of((any::<[u8; 16]>(), any::<u64>(), any::<u32>(), any::<[u8; 8]>(), any::<bool>())),
-            events in proptest::collection::vec((ids(), any::<u32>(), ".{0,40}"), 0..20), position in 0..u64::MAX / 2,
+            events in proptest::collection::vec((ids(), any::<u32>(), proptest::option::of(0..u64::MAX), ".{0,40}"), 0..20), position in 0..u64::MAX / 2,
         ) {
             let header = Header {
                 stream: &stream, received: Millis(received), origin,
                 chunk: chunk.map(|(source, first_line, lines, hash, kept)| Chunk { source: SourceId(source), first_line, lines, hash: BodyHash(hash), kept }),
                 retry: letter.map(|letter| Retry { view: &view, letter: EventId::from_bytes(letter) }),
             };
-            let mut builder = RecordBuilder::new(&header, true, true, 0);
-            let entries: Vec<Entry<'_>> = events.iter().map(|(client, line, text)| Entry { client: *client, line: *line, text }).collect();
+            let mut builder = RecordBuilder::new(&header, Shape { ids: true, lines: true, corrections: true }, 0);
+            let entries: Vec<Entry<'_>> = events.iter().map(|(client, line, takes_back, text)| Entry { client: *client, line: *line, takes_back: *takes_back, text }).collect();
             entries.iter().for_each(|entry| builder.push(entry));
             let record = Record::decode(position, builder.count(), builder.bytes()).expect("decodes");
             prop_assert_eq!(record.header.as_ref(), Some(&header));
@@ -364,9 +392,12 @@ mod tests {
             retry: Some(Retry { view: "v", letter: EventId::from_bytes([0xef; 16]) }),
         };
         let client = Some((EventId::from_bytes([0x12; 16]), BodyHash([0x34; 8])));
-        let entries =
-            [Entry { client, line: 0, text: "{}" }, Entry { client: None, line: 1, text: "{\"a\":1}" }];
-        let mut builder = RecordBuilder::new(&header, true, true, 0);
+        let entries = [
+            Entry { client, text: "{}", ..Entry::default() },
+            Entry { line: 1, text: "{\"a\":1}", ..Entry::default() },
+        ];
+        let mut builder =
+            RecordBuilder::new(&header, Shape { ids: true, lines: true, corrections: false }, 0);
         entries.iter().for_each(|entry| builder.push(entry));
         let hex: String = builder.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, VERSION_1);

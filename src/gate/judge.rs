@@ -1,19 +1,32 @@
-//! What of a record the gate has to ask about: every client's id, and every run of lines. Pure; the rule
-//! itself is `store::Seen::verdict`, because it has to be applied inside the transaction.
+//! What of a record the gate has to ask about and note: every client's id, every run of lines, every
+//! correction. Pure; the rule itself is `store::Seen::verdict`, because it has to be applied inside the
+//! transaction.
 
 use std::time::Duration;
 
 use super::GATE;
 use crate::event::{EventId, LogId, Millis};
 use crate::eventlog::{ReadError, Record};
-use crate::store::{NewLetter, Seen, SeenKey};
+use crate::store::{NewLetter, Seen, SeenKey, TakenBack};
 
-pub fn entries(
-    record: &Record<'_>,
-    log: LogId,
-    window: Duration,
-    into: &mut Vec<Seen>,
-) -> Result<(), ReadError> {
+/// What the gate's next plan holds.
+#[derive(Default)]
+pub struct Noted {
+    pub seen: Vec<Seen>,
+    pub taken_back: Vec<TakenBack>,
+}
+
+impl Noted {
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty() && self.taken_back.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.seen.len() + self.taken_back.len()
+    }
+}
+
+pub fn entries(record: &Record<'_>, log: LogId, window: Duration, into: &mut Noted) -> Result<(), ReadError> {
     let Some(header) = &record.header else { return Ok(()) };
     let since = Millis(header.received.0.saturating_sub(window.as_millis() as i64));
     let mut lines = Vec::new();
@@ -30,6 +43,9 @@ pub fn entries(
             event: entry.text.to_owned(),
             at: header.received,
         };
+        if let Some(taken) = entry.takes_back {
+            into.taken_back.push(TakenBack { position: taken, by: position });
+        }
         if let Some((id, hash)) = entry.client {
             // A letter sent again with two texts stays one letter: as a letter of the gate, the second
             // text would go to views that have had the event already.
@@ -38,7 +54,7 @@ pub fn entries(
                 true => Vec::new(),
                 false => vec![letter("the same id was used before for another event")],
             };
-            into.push(Seen {
+            into.seen.push(Seen {
                 key: SeenKey::Event(id),
                 hash,
                 received: header.received,
@@ -56,7 +72,7 @@ pub fn entries(
     }
     if let Some(chunk) = &header.chunk {
         let key = SeenKey::Lines { source: chunk.source.0, first: chunk.first_line, count: chunk.lines };
-        into.push(Seen {
+        into.seen.push(Seen {
             key,
             hash: chunk.hash,
             received: header.received,
@@ -73,17 +89,17 @@ pub fn entries(
 mod tests {
     use super::*;
     use crate::event::BodyHash;
-    use crate::eventlog::{Entry, Header, RecordBuilder, Retry};
+    use crate::eventlog::{Entry, Header, RecordBuilder, Retry, Shape};
 
     fn judged(retry: Option<Retry<'_>>) -> Seen {
         let header = Header { stream: "s", received: Millis(9), origin: None, chunk: None, retry };
-        let mut record = RecordBuilder::new(&header, true, false, 8);
+        let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, 8);
         let client = Some((EventId::derived("s", "o", "id"), BodyHash([1; 8])));
-        record.push(&Entry { client, line: 0, text: "{}" });
+        record.push(&Entry { client, text: "{}", ..Entry::default() });
         let record = Record::decode(0, 1, record.bytes()).expect("a record");
-        let mut seen = Vec::new();
-        entries(&record, LogId([0; 16]), Duration::from_secs(1), &mut seen).expect("entries");
-        seen.remove(0)
+        let mut noted = Noted::default();
+        entries(&record, LogId([0; 16]), Duration::from_secs(1), &mut noted).expect("entries");
+        noted.seen.remove(0)
     }
 
     #[test]

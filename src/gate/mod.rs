@@ -18,7 +18,7 @@ use crate::event::limits::{
 };
 use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError};
-use crate::store::{Backoff, Cell, Claim, Halt, Plan, Seen, Store, StoreError};
+use crate::store::{Backoff, Cell, Claim, Halt, Plan, Store, StoreError, ViewTables};
 
 /// The gate's name among positions, progress and dead letters.
 pub const GATE: &str = "gate";
@@ -92,7 +92,7 @@ struct Keeper {
 struct Look {
     /// Up to here there is nothing to ask the store.
     clear: u64,
-    seen: Vec<Seen>,
+    noted: judge::Noted,
     end: u64,
 }
 
@@ -118,7 +118,7 @@ impl Keeper {
     fn begin(&mut self) -> Result<(), StoreError> {
         let log = self.log.id();
         let claim = Claim { view: GATE.to_owned(), log, from: self.log.begin(), to: self.log.begin() };
-        self.runtime.block_on(self.store.begin_view(claim, None, None))?;
+        self.runtime.block_on(self.store.begin_view(claim, ViewTables::default()))?;
         self.stored =
             self.runtime.block_on(self.store.position(GATE, log))?.unwrap_or_else(|| self.log.begin());
         self.at = self.stored;
@@ -164,22 +164,22 @@ impl Keeper {
     }
 
     fn look(&mut self) -> Result<Look, ReadError> {
-        let mut look = Look { clear: self.at, seen: Vec::new(), end: self.at };
+        let mut look = Look { clear: self.at, noted: judge::Noted::default(), end: self.at };
         let records = self.reader.read(self.at, BATCH_BYTES_MAX)?;
         let log = self.log.id();
         for record in records.iter() {
             let record = record?;
             if record.has_identity() {
-                judge::entries(&record, log, self.window, &mut look.seen)?;
+                judge::entries(&record, log, self.window, &mut look.noted)?;
             }
             if let Some(header) = &record.header {
                 self.latest = Millis(self.latest.0.max(header.received.0));
             }
             look.end = record.end();
-            if look.seen.is_empty() {
+            if look.noted.is_empty() {
                 look.clear = look.end;
             }
-            if look.seen.len() >= SEEN_ENTRIES_BATCH_MAX {
+            if look.noted.len() >= SEEN_ENTRIES_BATCH_MAX {
                 break;
             }
         }
@@ -188,7 +188,7 @@ impl Keeper {
 
     fn save(&mut self, look: Look) -> Result<(), StoreError> {
         let mut plan = Plan::new(self.claim(look.end));
-        plan.seen = look.seen;
+        (plan.seen, plan.taken_back) = (look.noted.seen, look.noted.taken_back);
         let progress = self.progress.clone();
         let waiting = move |reason: &str| {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));

@@ -15,8 +15,8 @@ use std::sync::Arc;
 pub use backoff::Backoff;
 pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
-pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Write};
-pub use tables::{Cell, Column, ColumnKind, Opening, Table, quote};
+pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, TakenBack, Verb, Write};
+pub use tables::{Cell, Column, ColumnKind, Opening, Table, ViewTables, quote};
 
 use crate::event::{BodyHash, EventId, LogId, SourceId, Stop};
 
@@ -105,16 +105,11 @@ impl Store {
             .map(|row| row.position))
     }
 
-    /// Makes a view's table at its first event, or checks that the one that is there is of the right
-    /// shape, and notes the view's position and what the table held before.
-    pub async fn begin_view(
-        &self,
-        claim: Claim,
-        table: Option<Table>,
-        opening: Option<Opening>,
-    ) -> Result<(), StoreError> {
+    /// Makes a view's tables at its first event, or checks that those that are there are of the right
+    /// shape, and notes the view's position and what its table held before.
+    pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(store) => store.begin_view(claim, table, opening).await,
+            Self::Sqlite(store) => store.begin_view(claim, tables).await,
         }
     }
 
@@ -201,6 +196,26 @@ impl Store {
             _ => Err(spoilt(table)),
         };
         self.rows(sql.to_owned(), parameters).await?.into_iter().map(position).collect()
+    }
+
+    /// The corrections of `log` within `from..to` that take an event back, each with that event's position.
+    pub async fn corrections(&self, log: LogId, from: u64, to: u64) -> Result<Vec<(u64, u64)>, StoreError> {
+        let sql = "SELECT by_position, position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND by_position >= ? AND by_position < ? ORDER BY by_position";
+        let parameters =
+            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
+        let pair = |row: Vec<Cell>| match row.as_slice() {
+            [Cell::Integer(by), Cell::Integer(position)] => Ok((*by as u64, *position as u64)),
+            _ => Err(spoilt("millrace_taken_back")),
+        };
+        self.rows(sql.to_owned(), parameters).await?.into_iter().map(pair).collect()
+    }
+
+    /// The correction that takes the event at `position` back, if one does.
+    pub async fn taken_back_by(&self, log: LogId, position: u64) -> Result<Option<u64>, StoreError> {
+        let sql =
+            "SELECT by_position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position = ?";
+        let parameters = vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)];
+        Ok(self.position_list("millrace_taken_back", sql, parameters).await?.into_iter().next())
     }
 
     /// Where an event with a client's id was first stored.

@@ -22,19 +22,34 @@ pub struct Plan {
     pub writes: Vec<Write>,
     pub seen: Vec<Seen>,
     pub letters: Vec<LetterChange>,
+    pub taken_back: Vec<TakenBack>,
 }
 
 impl Plan {
     pub fn new(claim: Claim) -> Self {
-        Self { claim, writes: Vec::new(), seen: Vec::new(), letters: Vec::new() }
+        Self { claim, writes: Vec::new(), seen: Vec::new(), letters: Vec::new(), taken_back: Vec::new() }
     }
 }
 
-/// Rows for one table, laid end to end: columns beyond the key are added to what is there.
+/// Rows for one table, laid end to end, and how they meet those that are there.
 #[derive(Clone, Debug)]
 pub struct Write {
     pub table: Arc<Table>,
+    pub verb: Verb,
     pub cells: Vec<Cell>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Columns beyond the key are added to what is there.
+    Add,
+}
+
+/// The event at `position`, taken back by the correction at `by`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenBack {
+    pub position: u64,
+    pub by: u64,
 }
 
 /// One thing the gate asks about and notes.

@@ -51,6 +51,16 @@ impl Table {
     }
 }
 
+/// What a view needs to be there before its first batch.
+#[derive(Clone, Debug, Default)]
+pub struct ViewTables {
+    pub tables: Vec<Table>,
+    /// Of the first table.
+    pub opening: Option<Opening>,
+    /// Whether they are noted as this view's own, so that no other view writes them.
+    pub owned: bool,
+}
+
 /// What a table held before its view: it stays, and is kept apart so that a rebuild knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
@@ -110,6 +120,20 @@ pub fn skipped_table() -> Table {
             ("first_log_id", ColumnKind::Bytes),
             ("first_position", ColumnKind::Integer),
             ("same_body", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// Events that were taken back, each with the correction that did it.
+pub fn taken_back_table() -> Table {
+    Table::new(
+        "millrace_taken_back",
+        3,
+        &[
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            ("by_position", ColumnKind::Integer),
         ],
     )
 }
@@ -177,6 +201,7 @@ pub fn own_tables() -> Vec<Table> {
         positions_table(),
         seen_table(),
         skipped_table(),
+        taken_back_table(),
         letters_table(),
         passed_table(),
         opening_table(),

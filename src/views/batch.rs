@@ -1,24 +1,31 @@
 //! A batch: the events of one stream among consecutive positions of the log, read together, without
 //! what the gate marked. Borrowed from the reader's buffer; nothing is copied before the fold.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::event::EventId;
+use crate::event::limits::BATCH_BYTES_MAX;
+use crate::event::{EventId, LogId, Millis};
 use crate::eventlog::{EventLog, LogReader, ReadError, Records};
 use crate::gate::GATE;
 use crate::store::{Store, StoreError};
 use journal::failpoint;
 use tokio::runtime::Handle;
 
-/// One event as a fold sees it.
-#[derive(Clone, Copy, Debug)]
+/// One event as a fold sees it. A correction is the event that it takes back, once more: a fold undoes
+/// what it did for it.
+#[derive(Clone, Debug)]
 pub struct Event<'a> {
+    /// Its own place, also a correction's.
     pub position: u64,
     pub id: EventId,
-    pub text: &'a str,
-    pub received: crate::event::Millis,
+    pub text: Cow<'a, str>,
+    pub received: Millis,
     /// The dead letter that this event is, sent again.
     pub letter: Option<EventId>,
+    /// The position of the event taken back, whose id, text and time these are.
+    pub takes_back: Option<u64>,
 }
 
 pub struct Batch<'a> {
@@ -52,27 +59,37 @@ pub struct BatchLimits {
 
 pub struct BatchReader {
     reader: LogReader,
-    log: crate::event::LogId,
+    /// Reads what corrections take back, far from where the batch is.
+    targets: RefCell<LogReader>,
+    log: LogId,
     store: Store,
     runtime: Handle,
 }
 
 impl BatchReader {
     pub fn new(log: &EventLog, store: &Store, runtime: &Handle) -> Self {
-        Self { reader: log.reader(), log: log.id(), store: store.clone(), runtime: runtime.clone() }
+        Self {
+            reader: log.reader(),
+            targets: RefCell::new(log.reader()),
+            log: log.id(),
+            store: store.clone(),
+            runtime: runtime.clone(),
+        }
     }
 
     /// Reads records for a batch that begins at `from`.
     pub fn records(&mut self, from: u64, bytes_max: usize) -> Result<Read<'_>, BatchError> {
         let records = self.reader.read(from, bytes_max)?;
-        Ok(Read { records, log: self.log, store: &self.store, runtime: &self.runtime, from })
+        let (targets, store, runtime) = (&self.targets, &self.store, &self.runtime);
+        Ok(Read { records, targets, log: self.log, store, runtime, from })
     }
 }
 
 /// Records in the reader's buffer, of which batches are made.
 pub struct Read<'a> {
     records: Records<'a>,
-    log: crate::event::LogId,
+    targets: &'a RefCell<LogReader>,
+    log: LogId,
     store: &'a Store,
     runtime: &'a Handle,
     from: u64,
@@ -81,7 +98,7 @@ pub struct Read<'a> {
 impl Read<'_> {
     pub fn batch(&self, wanted: Wanted<'_>, limits: BatchLimits) -> Result<Batch<'_>, BatchError> {
         let mut events: Vec<Event<'_>> = Vec::new();
-        let (mut end, mut gated, mut hole) = (self.from, false, None);
+        let (mut end, mut gated, mut corrected, mut hole) = (self.from, false, false, None);
         'records: for record in self.records.iter() {
             let record = record?;
             if record.position >= limits.until {
@@ -113,15 +130,86 @@ impl Read<'_> {
                 if position >= limits.until || events.len() == limits.events_max {
                     break 'records;
                 }
-                let id = entry.client.map_or_else(|| EventId::at(self.log, position), |(id, _)| id);
-                events.push(Event { position, id, text: entry.text, received: header.received, letter });
                 end = position + 1;
+                // Of an event that was erased, nothing is left to fold.
+                if entry.text.trim_ascii().is_empty() {
+                    continue;
+                }
+                corrected |= entry.takes_back.is_some();
+                events.push(Event {
+                    position,
+                    id: entry.client.map_or_else(|| EventId::at(self.log, position), |(id, _)| id),
+                    text: Cow::Borrowed(entry.text),
+                    received: header.received,
+                    letter,
+                    takes_back: entry.takes_back,
+                });
             }
         }
         if gated {
             self.leave_out_repeats(&mut events, end)?;
         }
+        if corrected {
+            end = self.put_in_what_is_taken_back(wanted.view, &mut events, end)?;
+        }
         Ok(Batch { events, span: self.from..end, hole })
+    }
+
+    /// Makes of each correction the event that it takes back, and leaves out those that take nothing back:
+    /// another was faster, or the view never applied the event. Where the texts grow too large together the
+    /// batch ends early; its new end is the answer.
+    fn put_in_what_is_taken_back(
+        &self,
+        view: &str,
+        events: &mut Vec<Event<'_>>,
+        end: u64,
+    ) -> Result<u64, BatchError> {
+        let effective = self.runtime.block_on(self.store.corrections(self.log, self.from, end))?;
+        let mut bytes = 0;
+        for event in std::mem::take(events) {
+            let Some(target) = event.takes_back else {
+                events.push(event);
+                continue;
+            };
+            let takes = effective.binary_search(&(event.position, target)).is_ok();
+            let passed = self.store.passed_positions(view, self.log, target, target + 1);
+            if !takes || !self.runtime.block_on(passed)?.is_empty() {
+                continue;
+            }
+            if bytes >= BATCH_BYTES_MAX {
+                return Ok(event.position);
+            }
+            if let Some(taken) = self.taken_back(target, event.position)? {
+                bytes += taken.text.len();
+                events.push(taken);
+            }
+        }
+        Ok(end)
+    }
+
+    /// The event at `target` as the correction at `position` undoes it; `None` once it is erased.
+    fn taken_back(&self, target: u64, position: u64) -> Result<Option<Event<'static>>, BatchError> {
+        let mut reader = self.targets.borrow_mut();
+        let records = reader.read(target, 1)?;
+        for record in records.iter() {
+            let record = record?;
+            let Some(header) = &record.header else { continue };
+            for entry in record.entries() {
+                let (at, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
+                if at != target || entry.text.trim_ascii().is_empty() {
+                    continue;
+                }
+                return Ok(Some(Event {
+                    position,
+                    id: entry.client.map_or_else(|| EventId::at(self.log, target), |(id, _)| id),
+                    text: Cow::Owned(entry.text.to_owned()),
+                    received: header.received,
+                    letter: None,
+                    takes_back: Some(target),
+                }));
+            }
+        }
+        Ok(None)
     }
 
     fn leave_out_repeats(&self, events: &mut Vec<Event<'_>>, end: u64) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use journal::failpoint;
 use super::View;
 use super::batch::Event;
 use crate::event::{BodyHash, EventId, FieldError, Fields, LogId, Millis};
-use crate::eventlog::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry};
+use crate::eventlog::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape};
 use crate::gate::GATE;
 use crate::store::{Letter, LetterChange, LetterStatus, NewLetter, Store, StoreError};
 
@@ -42,12 +42,20 @@ pub fn of(view: &View, log: LogId, event: &Event<'_>, reason: String) -> LetterC
             id: NewLetter::id(&view.name, log, event.position),
             view: view.name.clone(),
             position: event.position,
-            event_id: event.id,
+            event_id: if event.takes_back.is_some() { EventId::at(log, event.position) } else { event.id },
             stream: view.stream.clone(),
             reason,
-            event: event.text.to_owned(),
+            event: own_text(event),
             at: event.received,
         }),
+    }
+}
+
+/// A correction that failed is kept as one: its text is not that of the event it takes back.
+fn own_text(event: &Event<'_>) -> String {
+    match event.takes_back {
+        None => event.text.to_string(),
+        Some(_) => format!(r#"{{"takesBack":"{}"}}"#, event.id),
     }
 }
 
@@ -95,8 +103,9 @@ pub async fn retry(
     let retry = Some(Retry { view: &letter.view, letter: id });
     let header = Header { stream: &letter.stream, received: now, origin: None, chunk: None, retry };
     let identity = EventId::derived("dead-letter-attempt", &id.to_string(), &letter.attempts.to_string());
-    let mut record = RecordBuilder::new(&header, true, false, text.len());
-    record.push(&Entry { client: Some((identity, BodyHash::of(text.as_bytes()))), line: 0, text });
+    let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, text.len());
+    let client = Some((identity, BodyHash::of(text.as_bytes())));
+    record.push(&Entry { client, text, ..Entry::default() });
     log.append(&record).await?;
     failpoint::hit("letters.appended");
     if letter.view == GATE {

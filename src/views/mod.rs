@@ -8,10 +8,8 @@ mod ledger;
 mod rebuild;
 mod runner;
 
-use std::sync::Arc;
-
 use crate::event::Fields;
-use crate::store::{Opening, Table, Write};
+use crate::store::{ViewTables, Write};
 
 pub use batch::{BatchError, Event};
 pub use dead_letter::{LetterError, drop_letter, retry};
@@ -47,15 +45,13 @@ impl View {
         }
     }
 
-    fn table(&self) -> Arc<Table> {
+    fn tables(&self) -> ViewTables {
         match &self.kind {
-            ViewKind::Ledger(ledger) => ledger.table(),
-        }
-    }
-
-    fn opening(&self) -> Option<Opening> {
-        match &self.kind {
-            ViewKind::Ledger(ledger) => Some(ledger.opening(&self.name)),
+            ViewKind::Ledger(ledger) => ViewTables {
+                tables: vec![ledger.table().as_ref().clone()],
+                opening: Some(ledger.opening(&self.name)),
+                owned: true,
+            },
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{Balance, Ledger, Running, ViewKind};
 use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REBUILD_ROWS_MAX, REFUSALS_LISTED_MAX};
 use crate::event::{Decimal, LogId, Stop};
 use crate::eventlog::EventLog;
-use crate::store::{Cell, Claim, Plan, Store, StoreError, Write, quote};
+use crate::store::{Cell, Claim, Plan, Store, StoreError, Verb, ViewTables, Write, quote};
 
 /// Follows a view's name where its shadow is meant.
 const SHADOW: &str = "~shadow";
@@ -148,8 +148,8 @@ impl<'a> Fresh<'a> {
 
     fn fold_and_compare(&mut self, mend: bool) -> Result<Report, RebuildError> {
         failpoint::hit("rebuild.cleared");
-        let table = self.shadow.table().as_ref().clone();
-        self.runtime.block_on(self.store.begin_view(self.claim(0), Some(table), None))?;
+        let tables = ViewTables { tables: vec![self.shadow.table().as_ref().clone()], ..Default::default() };
+        self.runtime.block_on(self.store.begin_view(self.claim(0), tables))?;
         // Most of the way while the view goes on, the rest while it is held.
         let position = self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?;
         let Some(position) = position else {
@@ -212,7 +212,7 @@ impl<'a> Fresh<'a> {
             cells.extend([Cell::Text(difference.key.clone()), Cell::Decimal(missing)]);
         }
         let mut plan = Plan::new(claim);
-        plan.writes.push(Write { table: target.table(), cells });
+        plan.writes.push(Write { table: target.table(), verb: Verb::Add, cells });
         self.runtime.block_on(self.store.apply(Arc::new(plan)))?;
         failpoint::hit("rebuild.page_mended");
         Ok(())

@@ -139,9 +139,8 @@ impl Runner {
 
     /// Makes or checks the table: at the first event, and whenever the view begins to run again.
     fn begin(&self, stored: u64) -> Result<(), Halt> {
-        let table = self.view.table().as_ref().clone();
         let claim = self.claim(stored, stored);
-        Ok(self.runtime.block_on(self.store.begin_view(claim, Some(table), self.view.opening()))?)
+        Ok(self.runtime.block_on(self.store.begin_view(claim, self.view.tables()))?)
     }
 
     fn follow(&self, state: &mut State) -> Result<(), Halt> {

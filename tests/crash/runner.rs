@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use millrace::event::limits::BATCHES_BYTES_MAX;
 use millrace::event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::eventlog::{Entry, EventLog, Header, RecordBuilder};
+use millrace::eventlog::{Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::gate::{GATE, Gate};
 use millrace::store::Store;
 use millrace::views::{Amount, Ledger, Rule, Runner, View, ViewKind};
@@ -86,11 +86,11 @@ fn integer(connection: &Connection, sql: &str) -> u64 {
 
 fn append_all(log: &EventLog, runtime: &Runtime) {
     let header = Header { stream: "s", received: Millis(0), origin: None, chunk: None, retry: None };
-    let mut record = RecordBuilder::new(&header, false, false, 0);
+    let mut record = RecordBuilder::new(&header, Shape::default(), 0);
     for number in 0..EVENTS {
         let who = if number % BAD_EVERY == 0 { "bad" } else { "good" };
         let text = format!(r#"{{"who":"{who}","value":1}}"#);
-        record.push(&Entry { client: None, line: 0, text: &text });
+        record.push(&Entry { text: &text, ..Entry::default() });
     }
     runtime.block_on(log.append(&record)).unwrap();
 }

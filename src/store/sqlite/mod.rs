@@ -1,10 +1,14 @@
 //! SQLite as the store: one file, one writer thread that commits waiting plans together, and a few
 //! readers beside it.
 
+mod apply;
+mod begin;
 mod connection;
 mod decimal_sql;
 mod errors;
+mod letters;
 mod owner;
+mod seen;
 mod shape;
 mod statements;
 mod writer;
@@ -17,7 +21,7 @@ use rusqlite::types::ValueRef;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::plan::{Claim, Plan, Skipped};
-use super::tables::{Cell, Opening, Table};
+use super::tables::{Cell, Table, ViewTables};
 use super::{OpenError, StoreError};
 use crate::event::limits::STORE_READERS_MAX;
 use writer::{Job, Writer};
@@ -53,13 +57,8 @@ impl Sqlite {
         format!("sqlite:{}", self.shared.path.display())
     }
 
-    pub async fn begin_view(
-        &self,
-        claim: Claim,
-        table: Option<Table>,
-        opening: Option<Opening>,
-    ) -> Result<(), StoreError> {
-        self.ask(|answer| Job::BeginView { claim, table, opening, answer }).await
+    pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
+        self.ask(|answer| Job::BeginView { claim, tables, answer }).await
     }
 
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {

@@ -5,16 +5,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::errors::sorted;
-use super::{owner, shape, statements};
-use crate::event::limits::{CHUNK_LINES_MAX, PLANS_TOGETHER_MAX};
-use crate::event::{BodyHash, LogId, Millis};
-use crate::store::plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenRow, Skipped};
-use crate::store::tables::{Cell, Opening, Table, quote};
-use crate::store::{LetterStatus, StoreError};
+use super::{apply, begin, statements};
+use crate::event::limits::PLANS_TOGETHER_MAX;
+use crate::store::StoreError;
+use crate::store::plan::{Claim, Plan, Skipped};
+use crate::store::tables::{Cell, Table, ViewTables};
 use journal::failpoint;
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -22,7 +21,7 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 /// One thing to write.
 pub enum Job {
     Apply { plan: Arc<Plan>, answer: Answer<Vec<Skipped>> },
-    BeginView { claim: Claim, table: Option<Table>, opening: Option<Opening>, answer: Answer<()> },
+    BeginView { claim: Claim, tables: ViewTables, answer: Answer<()> },
     Change { sql: String, parameters: Vec<Cell>, answer: Answer<usize> },
     MakeTable { table: Table, answer: Answer<()> },
 }
@@ -106,11 +105,12 @@ fn still_open(connection: &Connection) -> Result<(), StoreError> {
 
 fn perform(connection: &Connection, job: Job) -> Settle {
     match job {
-        Job::Apply { plan, answer } => settled(in_savepoint(connection, || apply(connection, &plan)), answer),
-        Job::BeginView { claim, table, opening, answer } => settled(
-            in_savepoint(connection, || begin_view(connection, &claim, table.as_ref(), opening.as_ref())),
-            answer,
-        ),
+        Job::Apply { plan, answer } => {
+            settled(in_savepoint(connection, || apply::apply(connection, &plan)), answer)
+        }
+        Job::BeginView { claim, tables, answer } => {
+            settled(in_savepoint(connection, || begin::view(connection, &claim, &tables)), answer)
+        }
         Job::MakeTable { table, answer } => {
             let make = || connection.execute_batch(&statements::create_table(&table, true)).map_err(sorted);
             settled(in_savepoint(connection, make), answer)
@@ -150,212 +150,6 @@ fn in_savepoint<T>(
     outcome
 }
 
-fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, StoreError> {
-    failpoint::hit("store.begin");
-    if !failpoint::skips("store.claim") {
-        claim(connection, &plan.claim)?;
-    }
-    for write in &plan.writes {
-        let sql = statements::add(&write.table);
-        let mut statement = connection.prepare_cached(&sql).map_err(sorted)?;
-        for row in write.cells.chunks_exact(write.table.columns.len()) {
-            statement.execute(rusqlite::params_from_iter(row)).map_err(sorted)?;
-        }
-    }
-    failpoint::hit("store.written");
-    for change in &plan.letters {
-        change_letter(connection, plan.claim.log, change).map_err(sorted)?;
-    }
-    let mut skipped = Vec::new();
-    for seen in &plan.seen {
-        skipped.extend(note_seen(connection, plan.claim.log, seen).map_err(sorted)?);
-    }
-    Ok(skipped)
-}
-
-/// Exactly one row must change, or the plan is not ours to apply.
-fn claim(connection: &Connection, claim: &Claim) -> Result<(), StoreError> {
-    let sql = "UPDATE millrace_positions SET position = ?1 WHERE view = ?2 AND log_id = ?3 AND part = 0 AND position = ?4";
-    let mut statement = connection.prepare_cached(sql).map_err(sorted)?;
-    let changed = statement
-        .execute(params![claim.to as i64, claim.view, claim.log.0, claim.from as i64])
-        .map_err(sorted)?;
-    match changed {
-        1 => Ok(()),
-        _ => Err(StoreError::Claimed {
-            view: claim.view.clone(),
-            expected: claim.from,
-            found: stored_position(connection, claim).map_err(sorted)?,
-        }),
-    }
-}
-
-fn stored_position(connection: &Connection, claim: &Claim) -> rusqlite::Result<Option<u64>> {
-    let sql = "SELECT position FROM millrace_positions WHERE view = ?1 AND log_id = ?2 AND part = 0";
-    let row = connection
-        .prepare_cached(sql)?
-        .query_row(params![claim.view, claim.log.0], |row| row.get::<_, i64>(0));
-    Ok(row.optional()?.map(|position| position as u64))
-}
-
-fn begin_view(
-    connection: &Connection,
-    claim: &Claim,
-    table: Option<&Table>,
-    opening: Option<&Opening>,
-) -> Result<(), StoreError> {
-    let known = stored_position(connection, claim).map_err(sorted)?.is_some();
-    if let (Some(table), Some(opening)) = (table, opening) {
-        owner::take(connection, table, &opening.view)?;
-    }
-    let was_there = match table {
-        Some(table) => begin_table(connection, table, known)?,
-        None => false,
-    };
-    if known {
-        return Ok(());
-    }
-    let sql = "INSERT INTO millrace_positions (view, log_id, part, position) VALUES (?1, ?2, 0, ?3)";
-    connection.execute(sql, params![claim.view, claim.log.0, claim.from as i64]).map_err(sorted)?;
-    if let (true, Some(table), Some(opening)) = (was_there, table, opening) {
-        let (key, amount, table) =
-            (quote(&opening.key_column), quote(&opening.amount_column), quote(&table.name));
-        let sql = format!(
-            "INSERT OR IGNORE INTO millrace_opening (view, row_key, amount) SELECT ?1, {key}, {amount} FROM {table}"
-        );
-        connection.execute(&sql, [&opening.view]).map_err(sorted)?;
-    }
-    Ok(())
-}
-
-/// Whether the table was there. A view that has begun needs its table: made anew it would be empty, and
-/// what was counted into it would be missing without a word.
-fn begin_table(connection: &Connection, table: &Table, begun: bool) -> Result<bool, StoreError> {
-    match (shape::exists(connection, &table.name)?, begun) {
-        (true, _) => shape::check(connection, table).map(|()| true),
-        (false, true) => Err(StoreError::NoTable(table.name.clone())),
-        (false, false) => {
-            connection.execute_batch(&statements::create_table(table, false)).map(|()| false).map_err(sorted)
-        }
-    }
-}
-
-fn change_letter(connection: &Connection, log: LogId, change: &LetterChange) -> rusqlite::Result<()> {
-    match change {
-        LetterChange::New(letter) => {
-            new_letter(connection, log, letter)?;
-            pass_by(connection, log, &letter.view, letter.position)
-        }
-        LetterChange::Applied { id, at } => {
-            let sql = "UPDATE millrace_dead_letters SET status = ?1, updated = ?2 WHERE id = ?3";
-            connection.execute(sql, params![LetterStatus::Applied.as_str(), at.0, id.to_string()]).map(drop)
-        }
-        LetterChange::Again { id, view, position, reason, at } => {
-            let sql = "UPDATE millrace_dead_letters SET status = ?1, reason = ?2, attempts = attempts + 1, updated = ?3 WHERE id = ?4";
-            connection.execute(sql, params![LetterStatus::Open.as_str(), reason, at.0, id.to_string()])?;
-            pass_by(connection, log, view, *position)
-        }
-    }
-}
-
-fn pass_by(connection: &Connection, log: LogId, view: &str, position: u64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO millrace_passed (view, log_id, part, position) VALUES (?1, ?2, 0, ?3) ON CONFLICT DO NOTHING";
-    connection.prepare_cached(sql)?.execute(params![view, log.0, position as i64]).map(drop)
-}
-
-fn new_letter(connection: &Connection, log: LogId, letter: &NewLetter) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO millrace_dead_letters (id, view, log_id, part, position, event_id, stream, reason, event, status, attempts, created, updated)
-               VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?10)
-               ON CONFLICT DO NOTHING";
-    connection.prepare_cached(sql)?.execute(params![
-        letter.id.to_string(),
-        letter.view,
-        log.0,
-        letter.position as i64,
-        letter.event_id.to_string(),
-        letter.stream,
-        letter.reason,
-        letter.event,
-        LetterStatus::Open.as_str(),
-        letter.at.0,
-    ])?;
-    Ok(())
-}
-
-/// Looks one identity up, notes it if it is new, and writes down what views are not to see.
-fn note_seen(connection: &Connection, log: LogId, seen: &Seen) -> rusqlite::Result<Vec<Skipped>> {
-    let (identity, first, count) = seen.key.parts();
-    let known = overlapping(connection, identity, first, count, seen.since)?;
-    let verdict = seen.verdict(&known);
-    if verdict.note {
-        let sql = "INSERT OR REPLACE INTO millrace_seen (identity, first_line, line_count, log_id, position, body_hash, received, kept)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let position = seen.events.first().map_or(0, |(position, _)| *position);
-        connection.prepare_cached(sql)?.execute(params![
-            identity,
-            first as i64,
-            count as i64,
-            log.0,
-            position as i64,
-            seen.hash.0,
-            seen.received.0,
-            seen.kept
-        ])?;
-    }
-    let mut skipped = Vec::with_capacity(verdict.repeats.len());
-    for (position, row) in &verdict.repeats {
-        let sql = "INSERT OR IGNORE INTO millrace_skipped (log_id, part, position, first_log_id, first_position, same_body)
-                   VALUES (?1, 0, ?2, ?3, ?4, ?5)";
-        connection.prepare_cached(sql)?.execute(params![
-            log.0,
-            *position as i64,
-            row.log.0,
-            row.position as i64,
-            verdict.same_body
-        ])?;
-        skipped.push(Skipped {
-            position: *position,
-            first_log: row.log,
-            first_position: row.position,
-            same_body: verdict.same_body,
-        });
-    }
-    if !verdict.same_body {
-        for letter in &seen.conflict {
-            new_letter(connection, log, letter)?;
-        }
-    }
-    Ok(skipped)
-}
-
-fn overlapping(
-    connection: &Connection,
-    identity: [u8; 16],
-    first: u64,
-    count: u64,
-    since: Millis,
-) -> rusqlite::Result<Vec<SeenRow>> {
-    let sql = "SELECT first_line, line_count, log_id, position, body_hash FROM millrace_seen
-               WHERE identity = ?1 AND first_line > ?2 AND first_line < ?3 AND first_line + line_count > ?4
-               AND (kept = 1 OR received >= ?5)";
-    let mut statement = connection.prepare_cached(sql)?;
-    // No run is longer than a chunk, so that the look back is as short however long the source is.
-    let earliest = first as i64 - CHUNK_LINES_MAX as i64;
-    let rows = statement.query_map(
-        params![identity, earliest, (first + count) as i64, first as i64, since.0],
-        |row| {
-            Ok(SeenRow {
-                first: row.get::<_, i64>(0)? as u64,
-                count: row.get::<_, i64>(1)? as u64,
-                log: LogId(row.get(2)?),
-                position: row.get::<_, i64>(3)? as u64,
-                hash: BodyHash(row.get(4)?),
-            })
-        },
-    )?;
-    rows.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,29 +184,5 @@ mod tests {
         }
         let rows: i64 = connection.query_row("SELECT COUNT(*) FROM t", [], |row| row.get(0)).expect("a row");
         assert_eq!(rows, 0);
-    }
-
-    #[test]
-    fn an_id_out_of_its_window_is_new_whether_its_row_was_deleted_or_not() {
-        let connection = Connection::open_in_memory().expect("opens");
-        for table in crate::store::tables::own_tables() {
-            connection.execute_batch(&statements::create_table(&table, true)).expect("a table");
-        }
-        let seen = |position: u64, received: i64| Seen {
-            key: crate::store::SeenKey::Event(crate::event::EventId::derived("s", "o", "id")),
-            hash: BodyHash([1; 8]),
-            received: Millis(received),
-            since: Millis(received - 100),
-            kept: false,
-            events: vec![(position, 0)],
-            conflict: Vec::new(),
-        };
-        let repeats = |position, received| {
-            note_seen(&connection, LogId([0; 16]), &seen(position, received)).expect("noted").len()
-        };
-        assert_eq!(
-            (repeats(0, 1_000), repeats(1, 1_100), repeats(2, 1_101), repeats(3, 1_201)),
-            (0, 1, 0, 1)
-        );
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Amount, Ledger, Rule};
 use crate::event::{Decimal, Fields, Value};
-use crate::store::{Cell, Write};
+use crate::store::{Cell, Verb, Write};
 use crate::views::{Event, Folded};
 
 impl Ledger {
@@ -16,9 +16,10 @@ impl Ledger {
         let mut values = Vec::with_capacity(reading.wanted.len());
         for (index, event) in events.iter().enumerate() {
             let change =
-                fields.read(event.text, &reading.wanted, &mut values).map_err(|error| error.to_string());
+                fields.read(&event.text, &reading.wanted, &mut values).map_err(|error| error.to_string());
             match change.and_then(|()| reading.change(&mut values)) {
                 Ok((key, amount)) => {
+                    let amount = if event.takes_back.is_some() { -amount } else { amount };
                     let sum = sums.entry(key).or_default();
                     // A batch of amounts below 10^15 does not come near the bound of a sum.
                     *sum = sum.checked_add(amount).expect("a batch is bounded, and so is each amount");
@@ -34,7 +35,7 @@ impl Ledger {
             .into_iter()
             .flat_map(|(_, key, sum)| [Cell::Text(key.into_owned()), Cell::Decimal(sum)])
             .collect();
-        Folded { writes: vec![Write { table: self.table(), cells }], refused }
+        Folded { writes: vec![Write { table: self.table(), verb: Verb::Add, cells }], refused }
     }
 }
 
@@ -124,7 +125,8 @@ mod tests {
             .map(|(position, text)| Event {
                 position: position as u64,
                 id: EventId::from_bytes([0; 16]),
-                text,
+                text: (*text).into(),
+                takes_back: None,
                 received: Millis(0),
                 letter: None,
             })

@@ -1,0 +1,79 @@
+//! A plan as SQLite carries it out: the claim first, then rows, dead letters and what the gate notes, in
+//! the transaction that the writer opened.
+
+use journal::failpoint;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::errors::sorted;
+use super::{letters, seen, statements};
+use crate::event::LogId;
+use crate::store::StoreError;
+use crate::store::plan::{Claim, Plan, Skipped, TakenBack, Verb, Write};
+
+pub fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, StoreError> {
+    failpoint::hit("store.begin");
+    if !failpoint::skips("store.claim") {
+        claim(connection, &plan.claim)?;
+    }
+    for write in &plan.writes {
+        carry_out(connection, write).map_err(sorted)?;
+    }
+    failpoint::hit("store.written");
+    for change in &plan.letters {
+        letters::change(connection, plan.claim.log, change).map_err(sorted)?;
+    }
+    let mut skipped = Vec::new();
+    for seen in &plan.seen {
+        skipped.extend(seen::note(connection, plan.claim.log, seen).map_err(sorted)?);
+    }
+    for taken in &plan.taken_back {
+        // A correction that was sent before takes nothing back once more.
+        if !skipped.iter().any(|skipped: &Skipped| skipped.position == taken.by) {
+            take_back(connection, plan.claim.log, *taken).map_err(sorted)?;
+        }
+    }
+    Ok(skipped)
+}
+
+fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
+    let sql = match write.verb {
+        Verb::Add => statements::add(&write.table),
+    };
+    let mut statement = connection.prepare_cached(&sql)?;
+    for row in write.cells.chunks_exact(write.table.columns.len()) {
+        statement.execute(rusqlite::params_from_iter(row))?;
+    }
+    Ok(())
+}
+
+/// The first to take an event back does.
+fn take_back(connection: &Connection, log: LogId, taken: TakenBack) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO millrace_taken_back (log_id, part, position, by_position) VALUES (?1, 0, ?2, ?3)";
+    let row = params![log.0, taken.position as i64, taken.by as i64];
+    connection.prepare_cached(sql)?.execute(row).map(drop)
+}
+
+/// Exactly one row must change, or the plan is not ours to apply.
+fn claim(connection: &Connection, claim: &Claim) -> Result<(), StoreError> {
+    let sql = "UPDATE millrace_positions SET position = ?1 WHERE view = ?2 AND log_id = ?3 AND part = 0 AND position = ?4";
+    let mut statement = connection.prepare_cached(sql).map_err(sorted)?;
+    let changed = statement
+        .execute(params![claim.to as i64, claim.view, claim.log.0, claim.from as i64])
+        .map_err(sorted)?;
+    match changed {
+        1 => Ok(()),
+        _ => Err(StoreError::Claimed {
+            view: claim.view.clone(),
+            expected: claim.from,
+            found: stored_position(connection, claim).map_err(sorted)?,
+        }),
+    }
+}
+
+pub fn stored_position(connection: &Connection, claim: &Claim) -> rusqlite::Result<Option<u64>> {
+    let sql = "SELECT position FROM millrace_positions WHERE view = ?1 AND log_id = ?2 AND part = 0";
+    let row = connection
+        .prepare_cached(sql)?
+        .query_row(params![claim.view, claim.log.0], |row| row.get::<_, i64>(0));
+    Ok(row.optional()?.map(|position| position as u64))
+}
