@@ -14,6 +14,7 @@ mod time;
 pub use decimal::{Decimal, DecimalError};
 pub use fields::{Checked, Field, FieldError, Fields, Kind, Value};
 pub use id::{BodyHash, EventId, LogId, SourceId};
+pub use json::walk_object;
 pub use progress::{Applied, Progress, Stalled};
 pub use stop::Stop;
 pub use time::{Millis, TimeError};
