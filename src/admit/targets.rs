@@ -117,7 +117,7 @@ impl Targets {
         let _turn = self.turns.acquire().await.map_err(|_| Refusal::Stopping)?;
         let log = self.log.clone();
         let read = tokio::task::spawn_blocking(move || look(&log, position)).await;
-        Ok(read.unwrap_or_else(|_| Ok(None))?)
+        Ok(read.unwrap_or(Ok(None))?)
     }
 }
 
