@@ -86,6 +86,17 @@ pub const DEAD_IN_A_ROW_MAX: usize = 100;
 /// Plans that SQLite commits together.
 pub const PLANS_TOGETHER_MAX: usize = 64;
 
+// Erasing.
+/// Events of one person that are erased together; asked for again, the rest is.
+pub const ERASED_EVENTS_MAX: u64 = 1_000_000;
+/// Corrections in one record.
+pub const CORRECTIONS_RECORD_MAX: usize = 1_000;
+pub const ERASURE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub const ERASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+pub const ERASURE_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// For so long the one who asks for an erasure waits for its end; then it is said that it goes on.
+pub const ERASURE_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
+
 // The store.
 pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);

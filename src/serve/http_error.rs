@@ -2,7 +2,7 @@
 
 use crate::admit::{KeyError, Refusal};
 use crate::eventlog::ReadError;
-use crate::views::{BatchError, LetterError, RebuildError};
+use crate::views::{BatchError, ErasureError, LetterError, RebuildError};
 
 impl From<LetterError> for Refusal {
     fn from(error: LetterError) -> Self {
@@ -12,6 +12,19 @@ impl From<LetterError> for Refusal {
             LetterError::Refused(error) => Self::Invalid(error),
             LetterError::Log(error) => error.into(),
             LetterError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ErasureError> for Refusal {
+    fn from(error: ErasureError) -> Self {
+        match error {
+            ErasureError::Field { .. } => Self::Parameter { name: "field", reason: error.to_string() },
+            ErasureError::Log(error) => error.into(),
+            ErasureError::Read(error) => error.into(),
+            ErasureError::Erase(_) => Self::LogDamaged(error.to_string()),
+            ErasureError::Store(error) => error.into(),
+            ErasureError::Stopped => Self::Stopping,
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::gate::{GATE, Gate};
 use crate::serve::{self, Reading, UserEvents};
 use crate::store::{self, Store};
 use crate::telemetry;
-use crate::views::{Amount, Ledger, Rule, Runner, Running, View, ViewKind};
+use crate::views::{Amount, Eraser, Erasures, Ledger, Rule, Runner, Running, View, ViewKind};
 
 use doorway::Doorway;
 
@@ -122,6 +122,7 @@ struct Node {
     progress: Progress,
     streams: BTreeMap<String, Arc<crate::event::Fields>>,
     views: BTreeMap<String, Running>,
+    erasures: Option<Erasures>,
     threads: Vec<JoinHandle<()>>,
     stop: Stop,
     metrics: PrometheusHandle,
@@ -156,6 +157,7 @@ impl Node {
                 .map(|(name, stream)| (name.clone(), Arc::clone(&stream.fields)))
                 .collect(),
             views: BTreeMap::new(),
+            erasures: None,
             threads: vec![thread],
             stop,
             metrics,
@@ -166,6 +168,10 @@ impl Node {
                 node.close(false).await;
                 return Err(error);
             }
+        }
+        if let Err(error) = node.start_eraser(&runtime) {
+            node.close(false).await;
+            return Err(error);
         }
         node.look_after_metrics();
         Ok((node, first_key))
@@ -192,6 +198,23 @@ impl Node {
         tracing::info!(view = runner.view.name, stream = runner.view.stream, "view runs");
         let (running, thread) = runner.start()?;
         self.views.insert(running.view.name.clone(), running);
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Goes on with the erasures that an earlier process could not end.
+    fn start_eraser(&mut self, runtime: &Handle) -> Result<(), ServeError> {
+        let eraser = Eraser {
+            log: self.log.clone(),
+            store: self.store.clone(),
+            progress: self.progress.clone(),
+            streams: self.streams.clone(),
+            views: self.views.clone(),
+            runtime: runtime.clone(),
+            stop: self.stop.clone(),
+        };
+        let (erasures, thread) = Erasures::start(eraser)?;
+        self.erasures = Some(erasures);
         self.threads.push(thread);
         Ok(())
     }
@@ -227,6 +250,7 @@ impl Node {
             progress: self.progress.clone(),
             streams: self.streams.clone(),
             views: self.views.clone(),
+            erasures: self.erasures.clone().expect("started when the node opened"),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
