@@ -12,6 +12,7 @@ mod life;
 mod limits;
 mod live_event;
 mod native;
+mod personal;
 mod reading;
 mod start;
 mod view_table;
