@@ -57,11 +57,14 @@ pub(crate) fn rewrite(
     if let Some(refusal) = shared.queue.refusal() {
         return Err(WriterError::from(refusal).into());
     }
+    let mut rewritten = Rewritten::default();
+    if range.is_empty() {
+        return Ok(rewritten);
+    }
     let (sealed, sealed_end) = shared.sealed_in(&range);
-    if range.end > sealed_end && !range.is_empty() {
+    if range.end > sealed_end {
         return Err(RewriteError::NotSealed { until: range.end, sealed_end });
     }
-    let mut rewritten = Rewritten::default();
     for (segment, end) in sealed {
         let mut copy = Copy { shared, segment: &segment, end, target: None };
         let frames = match copy.make(&range, change) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
 use journal::{AppendError, CloseError, Disk, Journal, OpenError, Options, ReadError, WriterError};
@@ -314,4 +314,34 @@ fn a_close_waits_for_a_rewrite() {
     });
     let journal = open_real(folder.path(), Options::default());
     assert_eq!(read_all(&journal, 100).unwrap()[0].payload, b"new");
+}
+
+/// Readers that look at the beginning while it goes away under them.
+#[test]
+fn a_segment_that_goes_away_is_never_taken_for_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open_real(folder.path(), Options { segment_bytes_max: 1, ..Options::default() });
+    for _ in 0..300 {
+        append_wait(&journal, b"a segment of its own").unwrap();
+    }
+    let last = journal.end() - 1;
+    let all_look = Barrier::new(4);
+    let look = || {
+        all_look.wait();
+        while journal.begin() < last {
+            let position = journal.begin();
+            match journal.reader().read(position, 1) {
+                Ok(chunk) => assert_eq!(chunk.frames().next().unwrap().position, position),
+                Err(ReadError::BelowBegin { begin, .. }) => assert!(begin > position),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        (0..3).for_each(|_| drop(scope.spawn(look)));
+        all_look.wait();
+        for before in 1..=last {
+            assert_eq!(journal.trim(before).unwrap(), before);
+        }
+    });
 }

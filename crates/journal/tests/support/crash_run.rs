@@ -283,7 +283,8 @@ impl Story {
         let sealed_end = log.journal.segments().last().map_or(0, |segment| segment.first);
         let from = self.begin + self.chance.below(sealed_end - self.begin + 1);
         let until = from + self.chance.below(sealed_end - from + 1);
-        let within = self.held.iter().filter(|entry| entry.position < until && from < entry.end());
+        let within = |entry: &&Entry| from < until && entry.position < until && from < entry.end();
+        let within = self.held.iter().filter(within);
         let within: Vec<u64> = within.map(|entry| entry.position).collect();
         let chosen: BTreeSet<u64> = within.into_iter().filter(|_| self.chance.times_in_100(20)).collect();
         if self.chance.times_in_100(10) {
