@@ -97,6 +97,15 @@ pub const ERASURE_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// For so long the one who asks for an erasure waits for its end; then it is said that it goes on.
 pub const ERASURE_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
 
+// Retention.
+/// What is younger is always kept.
+pub const RETENTION_DURATION_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Rows that are given up in one transaction.
+pub const RETENTION_ROWS_MAX: usize = 10_000;
+/// Into so many segments, at least, the time is divided for which events are kept.
+pub const SEGMENTS_A_RETENTION: u32 = 8;
+
 // The store.
 pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);

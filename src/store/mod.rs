@@ -7,6 +7,7 @@ mod erasures;
 mod halt;
 mod letters;
 mod plan;
+mod retained;
 mod sqlite;
 mod tables;
 
@@ -18,6 +19,7 @@ pub use erasures::{Erasure, Open as OpenErasure};
 pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
 pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, TakenBack, Verb, Write};
+pub use retained::Retained;
 pub use tables::{Cell, Column, ColumnKind, Opening, Table, ViewTables, quote};
 
 use crate::event::{BodyHash, Decimal, EventId, LogId, SourceId, Stop};

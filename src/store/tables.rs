@@ -197,6 +197,21 @@ pub fn erasures_table() -> Table {
     )
 }
 
+/// Up to where a stream's old events were given up.
+pub fn retained_table() -> Table {
+    Table::new(
+        "millrace_retained",
+        3,
+        &[
+            ("stream", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            ("blanked", ColumnKind::Integer),
+        ],
+    )
+}
+
 pub fn opening_table() -> Table {
     Table::new("millrace_opening", 2, &[("view", NAME), ("row_key", NAME), ("amount", ColumnKind::Decimal)])
 }
@@ -229,6 +244,7 @@ pub fn own_tables() -> Vec<Table> {
         passed_table(),
         opening_table(),
         erasures_table(),
+        retained_table(),
         keys_table(),
     ]
 }

@@ -196,7 +196,10 @@ impl Read<'_> {
         position: u64,
     ) -> Result<Option<Event<'static>>, BatchError> {
         let mut reader = self.targets.borrow_mut();
-        let records = reader.read(target, 1)?;
+        let records = match reader.read(target, 1) {
+            Err(ReadError::BelowBegin { .. }) => return Ok(None),
+            records => records?,
+        };
         for record in records.iter() {
             let record = record?;
             let Some(header) = &record.header else { continue };

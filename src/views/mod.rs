@@ -7,6 +7,7 @@ mod dead_letter;
 mod erasure;
 mod ledger;
 mod rebuild;
+mod retention;
 mod runner;
 
 use crate::event::Fields;
@@ -17,6 +18,7 @@ pub use dead_letter::{LetterError, drop_letter, retry};
 pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
+pub use retention::{Keep, Retention, RetentionError};
 pub use runner::{Runner, Running};
 
 /// One view as declared.
