@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use clap::Args;
 
 use super::exit::{Failure, ended};
 use crate::config::{Config, Overrides, user_file};
-use crate::event::{Field, Fields, Kind};
+use crate::event::{Field, Fields, Form, Kind};
 
 #[derive(Args)]
 pub struct Generate {
@@ -79,28 +80,39 @@ fn write(shape: &Shape, command: &Generate, out: &mut impl Write) -> io::Result<
     out.flush()
 }
 
-/// What an event of a stream looks like: each field's name as JSON, and what its values are.
+/// What an event of a stream, or an object in one, looks like: each field's name as JSON, and what its
+/// values are.
+#[derive(Default)]
 struct Shape {
     fields: Vec<(Vec<u8>, Values)>,
 }
 
 enum Values {
-    Keys {
+    /// A word with a number, between so many characters.
+    Words {
+        word: &'static [u8],
+        chars_min: usize,
+        chars_max: usize,
+    },
+    Emails {
+        chars_min: usize,
         chars_max: usize,
     },
     /// One of these, as JSON.
     OneOf(Vec<Vec<u8>>),
-    Texts {
-        chars_max: usize,
-    },
     Integers {
         min: i64,
         width: u64,
     },
-    Decimals,
+    Decimals {
+        units: u64,
+        places: u64,
+    },
     Times,
     Booleans,
-    Objects,
+    /// Any object: its number is all it holds.
+    Numbered,
+    Object(Shape),
 }
 
 impl Shape {
@@ -108,21 +120,47 @@ impl Shape {
     fn of(fields: &Fields) -> Self {
         let key = fields.get(fields.key());
         let others = fields.iter().filter(|field| field.name != key.name);
-        let field = |field: &Field| {
-            let mut name = json(&field.name);
-            name.push(b':');
-            (name, Values::of(field, field.name == key.name))
-        };
-        Self { fields: std::iter::once(key).chain(others).map(field).collect() }
+        let mut shape = Self::default();
+        for field in std::iter::once(key).chain(others) {
+            shape.add(&field.name, Values::of(field, field.name == key.name));
+        }
+        shape
+    }
+
+    /// `payload.email` is the `email` of an object `payload`, which may have been declared as a whole.
+    fn add(&mut self, path: &str, values: Values) {
+        let (step, rest) = path.split_once('.').map_or((path, None), |(step, rest)| (step, Some(rest)));
+        let mut name = json(step);
+        name.push(b':');
+        let at = self.fields.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            self.fields.push((name, Values::Numbered));
+            self.fields.len() - 1
+        });
+        let here = &mut self.fields[at].1;
+        match (rest, &mut *here) {
+            (Some(rest), Values::Object(inner)) => inner.add(rest, values),
+            (Some(rest), _) => {
+                let mut inner = Self::default();
+                inner.add(rest, values);
+                *here = Values::Object(inner);
+            }
+            (None, Values::Object(_)) => {}
+            (None, _) => *here = values,
+        }
     }
 
     fn event(&self, number: u64, users: u64, random: &mut Random, into: &mut Vec<u8>) {
+        self.object(number, users, random, into);
+        into.push(b'\n');
+    }
+
+    fn object(&self, number: u64, users: u64, random: &mut Random, into: &mut Vec<u8>) {
         for (index, (name, values)) in self.fields.iter().enumerate() {
             into.push(if index == 0 { b'{' } else { b',' });
             into.extend_from_slice(name);
             values.one(number, users, random, into);
         }
-        into.extend_from_slice(b"}\n");
+        into.push(b'}');
     }
 }
 
@@ -132,8 +170,14 @@ impl Values {
             Kind::Text { .. } if !field.one_of.is_empty() => {
                 Self::OneOf(field.one_of.iter().map(|text| json(text)).collect())
             }
-            Kind::Text { chars_max } if is_key => Self::Keys { chars_max: chars_max as usize },
-            Kind::Text { chars_max } => Self::Texts { chars_max: chars_max as usize },
+            Kind::Text { chars_min, chars_max, form } => {
+                let (chars_min, chars_max) = (chars_min as usize, chars_max as usize);
+                match form {
+                    Form::Email => Self::Emails { chars_min, chars_max },
+                    Form::Free if is_key => Self::Words { word: b"user", chars_min, chars_max },
+                    Form::Free => Self::Words { word: b"text", chars_min, chars_max },
+                }
+            }
             Kind::Integer { min, max } => {
                 // From zero where that is allowed, else from the end that is nearer.
                 let min = if min <= 0 && max >= 0 {
@@ -145,17 +189,24 @@ impl Values {
                 };
                 Self::Integers { min, width: max.abs_diff(min).min(UNITS_MAX) + 1 }
             }
-            Kind::Decimal => Self::Decimals,
+            Kind::Decimal { digits, places } => {
+                Self::Decimals { units: 10_u64.pow(digits).min(UNITS_MAX), places: u64::from(places) }
+            }
             Kind::Time => Self::Times,
             Kind::Boolean => Self::Booleans,
-            Kind::Any => Self::Objects,
+            Kind::Any => Self::Numbered,
         }
     }
 
     fn one(&self, number: u64, users: u64, random: &mut Random, into: &mut Vec<u8>) {
         match self {
-            Self::Keys { chars_max } => text(b"user", random.below(users) + 1, *chars_max, into),
-            Self::Texts { chars_max } => text(b"text", random.below(users) + 1, *chars_max, into),
+            Self::Words { word, chars_min, chars_max } => {
+                text(word, random.below(users) + 1, b"", *chars_min..=*chars_max, into);
+            }
+            Self::Emails { chars_min, chars_max } => {
+                let host: &[u8] = if *chars_max < 24 { b"@b.c" } else { b"@example.com" };
+                text(b"user", random.below(users) + 1, host, *chars_min..=*chars_max, into);
+            }
             Self::OneOf(texts) => into.extend_from_slice(&texts[random.below(texts.len() as u64) as usize]),
             Self::Integers { min, width } => {
                 let value = i128::from(*min) + i128::from(random.below(*width));
@@ -164,9 +215,9 @@ impl Values {
                 }
                 digits(value.unsigned_abs() as u64, 1, into);
             }
-            Self::Decimals => {
-                digits(random.below(UNITS_MAX), 1, into);
-                let places = random.below(5) as usize;
+            Self::Decimals { units, places } => {
+                digits(random.below(*units), 1, into);
+                let places = random.below(places + 1) as usize;
                 if places > 0 {
                     into.push(b'.');
                     digits(random.below(10_u64.pow(places as u32)), places, into);
@@ -174,11 +225,12 @@ impl Values {
             }
             Self::Times => digits(TIME_BEGIN_MILLIS + number * 1_000, 1, into),
             Self::Booleans => into.extend_from_slice(if random.below(2) == 0 { b"false" } else { b"true" }),
-            Self::Objects => {
+            Self::Numbered => {
                 into.extend_from_slice(b"{\"number\":");
                 digits(number, 1, into);
                 into.push(b'}');
             }
+            Self::Object(shape) => shape.object(number, users, random, into),
         }
     }
 }
@@ -187,14 +239,17 @@ fn json(text: &str) -> Vec<u8> {
     serde_json::Value::from(text).to_string().into_bytes()
 }
 
-/// A quoted word with a number, cut from the left to what fits.
-fn text(word: &[u8], number: u64, chars_max: usize, into: &mut Vec<u8>) {
+/// A quoted word with a number and an ending, cut or filled from the left until it fits.
+fn text(word: &[u8], number: u64, ending: &[u8], chars: RangeInclusive<usize>, into: &mut Vec<u8>) {
     into.push(b'"');
     let start = into.len();
     into.extend_from_slice(word);
     digits(number, 1, into);
-    let excess = (into.len() - start).saturating_sub(chars_max.max(1));
+    into.extend_from_slice(ending);
+    let length = into.len() - start;
+    let excess = length.saturating_sub((*chars.end()).max(1));
     into.drain(start..start + excess);
+    into.splice(start..start, std::iter::repeat_n(b'x', chars.start().saturating_sub(length)));
     into.push(b'"');
 }
 
@@ -272,8 +327,14 @@ mod tests {
             fields.h = { type = "text", required = true, one_of = ["x \" y", "é"] }
             fields.i = { type = "integer", required = true }
             fields.j = { type = "text", required = true, max = 1 }
+            fields.l = { type = "text", required = true, min = 30, max = 30 }
+            fields.m = { type = "decimal", required = true, digits = 2, places = 1 }
+            fields.n = { type = "any", required = true }
+            fields."n.o" = { type = "text", required = true, format = "email" }
+            fields."n.p.q" = { type = "text", required = true, format = "email", max = 9 }
+            fields."r.s" = { type = "decimal", required = true, places = 0 }
         "#;
-        for stream in ["all", "revenue"] {
+        for stream in ["all", "revenue", "notifications"] {
             let (text, config) = lines(declared, stream, 3);
             assert_eq!(text.lines().count(), 2_000);
             for line in text.lines() {

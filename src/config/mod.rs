@@ -143,7 +143,7 @@ mod tests {
             "#,
         )
         .expect("sound");
-        assert_eq!(config.streams.len(), 2);
+        assert!(config.streams.contains_key("refunds") && config.streams.contains_key("revenue"));
         assert_eq!(config.ledger("refunds").map(|ledger| ledger.table.as_str()), Some("refunds"));
     }
 
@@ -183,7 +183,44 @@ mod tests {
             ("[stream.s]\nkey = \"k\"", "m.toml:1: stream `s` has key `k`, which is not among its fields"),
             (
                 "[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\" }",
-                "m.toml:1: stream `s` has key `k`, which must be required text of at most 255 characters",
+                "m.toml:1: stream `s` has key `k`, which must be required: an integer, or text of at most 255 characters",
+            ),
+            (
+                "[stream.s]\nkey = \"k\"\nfields.k = { type = \"time\", required = true }",
+                "m.toml:1: stream `s` has key `k`, which must be required: an integer, or text",
+            ),
+            (
+                "[stream.s]\nkey = \"k\"\nfields.k = { type = \"integer\", required = true }\n\
+                 [view.r]\nkind = \"ledger\"\nfrom = \"s\"\namount = \"+k\"",
+                "m.toml:4: view `r` is a ledger, which needs a key that is text; that of stream `s` is not",
+            ),
+            (
+                "[stream.s]\nfields.k = { type = \"text\", min = 3, max = 2 }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `k`, whose `min` is above its `max`",
+            ),
+            (
+                "[stream.s]\nfields.k = { type = \"decimal\", places = 5 }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `k`, whose `places` must be between 0 and 4",
+            ),
+            (
+                "[stream.s]\nfields.k = { type = \"text\", digits = 5 }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `k`, which is no decimal and cannot have `digits` or `places`",
+            ),
+            (
+                "[stream.s]\nfields.k = { type = \"time\", format = \"email\" }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `k`, which is not text and cannot have a `format`",
+            ),
+            (
+                "[stream.s]\nfields.\"a..k\" = { type = \"text\" }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `a..k`, whose name is empty before or after a dot",
+            ),
+            (
+                "[stream.s]\nfields.\"a.b.c.d.e.f.g.h.i.k\" = { type = \"text\" }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `a.b.c.d.e.f.g.h.i.k`, which lies in more than 8 objects",
+            ),
+            (
+                "[stream.s]\nfields.a = { type = \"text\" }\nfields.\"a.k\" = { type = \"text\" }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `a.k` in `a`, which can only be of type \"any\"",
             ),
             (
                 "[door.live_event]\nstream = \"x\"\nview = \"revenue\"",

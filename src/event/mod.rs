@@ -4,6 +4,8 @@
 pub mod limits;
 
 mod decimal;
+mod email;
+mod field;
 mod fields;
 mod id;
 mod json;
@@ -12,7 +14,8 @@ mod stop;
 mod time;
 
 pub use decimal::{Decimal, DecimalError};
-pub use fields::{Checked, Field, FieldError, Fields, Kind, Value};
+pub use field::{Field, FieldError, Form, Kind, Value};
+pub use fields::{Checked, Fields};
 pub use id::{BodyHash, EventId, LogId, SourceId};
 pub use progress::{Applied, Progress, Stalled};
 pub use stop::Stop;
