@@ -43,6 +43,10 @@ pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const LETTERS_READ_ROWS_MAX: usize = 16;
 /// Requests that read the log at one time; the others wait for their turn. Each holds a thread and a page.
 pub const READS_AT_ONCE_MAX: usize = 8;
+/// Looks into the log for single events that corrections take back, at one time.
+pub const LOG_LOOKS_AT_ONCE_MAX: usize = 4;
+/// Why an event is taken back, in its sender's words.
+pub const CORRECTION_REASON_CHARS_MAX: usize = 1_000;
 /// Rebuilds and reconciliations at one time: they take long, and are not to keep readers waiting.
 pub const LOG_REPLAYS_AT_ONCE_MAX: usize = 2;
 /// The body that describes a new key.

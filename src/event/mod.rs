@@ -17,6 +17,7 @@ pub use decimal::{Decimal, DecimalError};
 pub use field::{Field, FieldError, Form, Kind, Value};
 pub use fields::{Checked, Fields};
 pub use id::{BodyHash, EventId, LogId, SourceId};
+pub use json::walk_object;
 pub use progress::{Applied, Progress, Stalled};
 pub use stop::Stop;
 pub use time::{Millis, TimeError};

@@ -19,7 +19,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::admit::{KeyError, Keys, RecentIds};
+use crate::admit::{KeyError, Keys, RecentIds, Targets};
 use crate::config::{Access, AmountRule, Config, Originals, ViewConfig, ViewKindConfig};
 use crate::doors::{Inlet, Intake, live_event, native};
 use crate::event::limits::{
@@ -217,6 +217,7 @@ impl Node {
                 .collect(),
             progress: self.progress.clone(),
             recent: RecentIds::new(self.store.clone()),
+            targets: Targets::new(self.log.clone(), self.store.clone(), self.progress.clone()),
             trusted_proxies: settings.config.trusted_proxies.clone(),
         });
         let reading = Arc::new(Reading {
