@@ -78,6 +78,15 @@ pub struct FieldError {
     pub reason: String,
 }
 
+const MISSING: &str = "is missing";
+
+impl FieldError {
+    /// Whether a required field is not there.
+    pub fn is_missing(&self) -> bool {
+        self.reason == MISSING
+    }
+}
+
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.field.is_empty() {
@@ -95,7 +104,7 @@ impl Field {
             Some(raw) => self.typed(raw).map_err(|reason| self.wrong(reason))?,
         };
         if self.required && value == Value::Absent {
-            return Err(self.wrong("is missing".to_owned()));
+            return Err(self.wrong(MISSING.to_owned()));
         }
         match &value {
             Value::Text(text) if !self.one_of.is_empty() && !self.one_of.iter().any(|one| one == text) => {

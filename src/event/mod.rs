@@ -10,6 +10,7 @@ mod fields;
 mod id;
 mod json;
 mod progress;
+mod sample;
 mod stop;
 mod time;
 
@@ -19,5 +20,6 @@ pub use fields::{Checked, Fields};
 pub use id::{BodyHash, EventId, LogId, SourceId};
 pub use json::walk_object;
 pub use progress::{Applied, Progress, Stalled};
+pub use sample::{Random, Sample};
 pub use stop::Stop;
 pub use time::{Millis, TimeError};
