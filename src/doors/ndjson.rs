@@ -10,7 +10,8 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::correction::{self, Corrections};
-use super::native::{Check, Request, answer, finish, idempotency_key, named};
+use super::naming::idempotency_key;
+use super::native::{Check, Request, answer, finish};
 use crate::admit::{Indexed, Place, Refusal, body};
 use crate::event::limits::{
     CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
@@ -157,6 +158,7 @@ fn check(
     corrections: &mut Corrections,
 ) -> Result<Checked, Refusal> {
     let fields = request.intake.fields(request.stream)?;
+    let namer = request.namer();
     let first_line = taken.next_line;
     let (mut entries, mut errors, mut count, mut lines) =
         (Vec::with_capacity(CHUNK_LINES_MAX), Vec::new(), 0_usize, 0_u32);
@@ -177,7 +179,7 @@ fn check(
         });
         match admitted {
             Ok((text, client_id, takes_back)) => {
-                let client = client_id.map(|id| named(request, &id, text));
+                let client = client_id.map(|id| namer.by_id(&id, text));
                 entries.push(Entry { client, line: at, takes_back, text });
             }
             Err(error) => {
