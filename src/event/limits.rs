@@ -91,6 +91,8 @@ pub const STORE_READERS_MAX: usize = 8;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Rows that one statement inserts.
+pub const ROWS_A_STATEMENT_MAX: usize = 16;
 /// Rows that a rebuild reads, compares and mends together.
 pub const REBUILD_ROWS_MAX: usize = 10_000;
 

@@ -5,7 +5,9 @@
 mod backoff;
 mod halt;
 mod letters;
+mod places;
 mod plan;
+mod rows;
 mod sqlite;
 mod tables;
 
@@ -15,7 +17,9 @@ use std::sync::Arc;
 pub use backoff::Backoff;
 pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
+pub use places::Place;
 pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, TakenBack, Verb, Write};
+pub use rows::{RowChanges, Rows, RowsOf};
 pub use tables::{Cell, Column, ColumnKind, Opening, Table, ViewTables, quote};
 
 use crate::event::{BodyHash, EventId, LogId, SourceId, Stop};
