@@ -2,12 +2,16 @@
 //! refused as a whole, while the next is being read. `send` names its chunks by source and line, so that
 //! the gate recognises them.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use super::native::{Check, Request, answer, finish, idempotency_key, named};
+use super::correction::{self, Corrections};
+use super::naming::idempotency_key;
+use super::native::{Check, Request, answer, finish};
 use crate::admit::{Indexed, Place, Refusal, body};
 use crate::event::limits::{
     CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
@@ -61,11 +65,19 @@ pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, 
             }
         };
         let Some(chunk) = chunk else { break };
-        let checked = match lines.bytes[chunk.clone()].len() > QUICK_BODY_BYTES_MAX {
-            true => tokio::task::block_in_place(|| {
-                check(request, &source, &mut taken, &lines.bytes[chunk.clone()])
-            }),
-            false => check(request, &source, &mut taken, &lines.bytes[chunk.clone()]),
+        let bytes = &lines.bytes[chunk.clone()];
+        let mut corrections = Corrections::default();
+        if correction::possible(bytes) {
+            // What an earlier chunk holds may be taken back by this one.
+            settle(request, &mut taken, pending.take()).await?;
+            let found = correction::find(request, texts_of(bytes)).await;
+            corrections = found.map_err(|refusal| taken.stopped_by(refusal))?;
+        }
+        let checked = match bytes.len() > QUICK_BODY_BYTES_MAX {
+            true => {
+                tokio::task::block_in_place(|| check(request, &source, &mut taken, bytes, &mut corrections))
+            }
+            false => check(request, &source, &mut taken, bytes, &mut corrections),
         };
         settle(request, &mut taken, pending.take()).await?;
         let checked = checked.map_err(|refusal| taken.stopped_by(refusal))?;
@@ -143,8 +155,10 @@ fn check(
     source: &Option<Source>,
     taken: &mut Taken,
     chunk: &[u8],
+    corrections: &mut Corrections,
 ) -> Result<Checked, Refusal> {
     let fields = request.intake.fields(request.stream)?;
+    let namer = request.namer();
     let first_line = taken.next_line;
     let (mut entries, mut errors, mut count, mut lines) =
         (Vec::with_capacity(CHUNK_LINES_MAX), Vec::new(), 0_usize, 0_u32);
@@ -158,12 +172,15 @@ fn check(
         if line.len() > EVENT_BYTES_MAX {
             return Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX });
         }
-        let admitted = body::utf8("the line", line)
-            .and_then(|text| fields.check(text, true).map(|checked| (text, checked)));
+        let correction = corrections.take(at as usize);
+        let admitted = body::utf8("the line", line).and_then(|text| match correction {
+            Some(found) => found.map(|found| (text, found.client_id.map(Cow::Owned), Some(found.position))),
+            None => fields.check(text, true).map(|checked| (text, checked.client_id, None)),
+        });
         match admitted {
-            Ok((text, checked)) => {
-                let client = checked.client_id.map(|id| named(request, &id, text));
-                entries.push(Entry { client, line: at, takes_back: None, text });
+            Ok((text, client_id, takes_back)) => {
+                let client = client_id.map(|id| namer.by_id(&id, text));
+                entries.push(Entry { client, line: at, takes_back, text });
             }
             Err(error) => {
                 count += 1;
@@ -194,10 +211,19 @@ fn check(
         kept: source.kept,
     });
     let ids = entries.iter().any(|entry| entry.client.is_some());
-    let shape = Shape { ids, lines: source.is_some(), corrections: false };
+    let shape = Shape {
+        ids,
+        lines: source.is_some(),
+        corrections: entries.iter().any(|entry| entry.takes_back.is_some()),
+    };
     let mut record = RecordBuilder::new(&header, shape, chunk.len() + entries.len() * 8);
     entries.iter().for_each(|entry| record.push(entry));
     Ok(Checked { record: Some(record), lines: u64::from(lines) })
+}
+
+/// The lines of a chunk, each at its index; what is no text is no correction.
+fn texts_of(chunk: &[u8]) -> impl Iterator<Item = &str> {
+    chunk.split(|byte| *byte == b'\n').map(|line| std::str::from_utf8(line.trim_ascii()).unwrap_or_default())
 }
 
 /// The bytes of a body, cut into chunks of lines as they come in.

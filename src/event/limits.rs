@@ -47,6 +47,10 @@ pub const WIDE_ROWS_READ_MAX: usize = 16;
 pub const ROWS_SCANNED_MAX: i64 = 1_000_000;
 /// Requests that read the log at one time; the others wait for their turn. Each holds a thread and a page.
 pub const READS_AT_ONCE_MAX: usize = 8;
+/// Looks into the log for single events that corrections take back, at one time.
+pub const LOG_LOOKS_AT_ONCE_MAX: usize = 4;
+/// Why an event is taken back, in its sender's words.
+pub const CORRECTION_REASON_CHARS_MAX: usize = 1_000;
 /// Rebuilds and reconciliations at one time: they take long, and are not to keep readers waiting.
 pub const LOG_REPLAYS_AT_ONCE_MAX: usize = 2;
 /// The body that describes a new key.
@@ -116,8 +120,12 @@ pub const RECENT_IDS_MAX: usize = 65_536;
 /// Fields of a stream: a fold notes in one word which of them it met.
 pub const FIELDS_MAX: usize = 64;
 pub const KEY_CHARS_MAX: u32 = 255;
-/// Amounts are below this many units: 15 digits before the point.
-pub const AMOUNT_UNITS_MAX: i128 = 1_000_000_000_000_000;
+/// Objects that a declared field may lie in.
+pub const FIELD_DEPTH_MAX: usize = 8;
+pub const EMAIL_CHARS_MAX: u32 = 254;
+/// Digits of an amount before the point, and places behind it.
+pub const AMOUNT_DIGITS_MAX: u32 = 15;
+pub const AMOUNT_PLACES_MAX: u32 = 4;
 
 // Stopping.
 pub const STOP_REQUESTS_DURATION_MAX: Duration = Duration::from_secs(10);

@@ -20,6 +20,7 @@ use crate::event::limits::{
 };
 use crate::event::{EventId, LogId};
 use crate::eventlog::{Entry, Header};
+use crate::store::Letter;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -90,8 +91,15 @@ struct Shown {
     received_at: String,
     origin: Option<String>,
     retry_of: Option<String>,
+    /// The event that this one, a correction, takes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    takes_back: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
     /// Its own text, digit by digit.
     event: Option<Box<RawValue>>,
+    #[serde(skip)]
+    target: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -103,7 +111,18 @@ struct Receipt {
     repeat_of: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     same_body: Option<bool>,
+    /// The correction that takes this event back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken_back_by: Option<String>,
     views: serde_json::Map<String, Value>,
+}
+
+/// What is known of an event beside its views' positions.
+struct Fate {
+    letters: Vec<Letter>,
+    /// No view sees it: a repeat, or a correction of what another one took back.
+    left_out: bool,
+    taken_back_by: Option<u64>,
 }
 
 impl Shown {
@@ -116,7 +135,10 @@ impl Shown {
             received_at: header.received.to_text(),
             origin: header.origin.map(|ip| ip.to_string()),
             retry_of: header.retry.map(|retry| retry.letter.to_string()),
+            takes_back: entry.takes_back.map(|target| EventId::at(log, target).to_string()),
+            erased: entry.text.trim_ascii().is_empty(),
             event: RawValue::from_string(entry.text.to_owned()).ok(),
+            target: entry.takes_back,
         }
     }
 }
@@ -129,31 +151,45 @@ async fn with_states(
 ) -> Result<Receipt, Refusal> {
     let log = reading.log.id();
     let skipped = reading.store.skipped(log, position).await?;
-    let letters = reading.store.letters_at(log, position).await?;
-    let mut views = serde_json::Map::new();
+    let outrun = match event.target {
+        Some(target) => reading.store.taken_back_by(log, target).await?.is_some_and(|by| by != position),
+        None => false,
+    };
+    let fate = Fate {
+        letters: reading.store.letters_at(log, position).await?,
+        left_out: skipped.is_some() || outrun,
+        taken_back_by: reading.store.taken_back_by(log, position).await?,
+    };
     let positions = reading.progress.all();
-    for (name, running) in &reading.views {
-        if running.view.stream != event.stream {
-            continue;
-        }
-        let letter = letters.iter().find(|letter| letter.view == *name);
-        let applied = positions.get(name).is_some_and(|applied| applied.position > position);
-        let state = match (letter, skipped.is_some(), applied) {
-            (Some(letter), _, _) => {
-                json!({ "state": "dead-letter", "letter": letter.id.to_string(), "status": letter.status.as_str(), "reason": letter.reason })
-            }
-            (None, true, _) => json!({ "state": "left-out" }),
-            (None, false, true) => json!({ "state": "applied" }),
-            (None, false, false) => json!({ "state": "waiting" }),
-        };
-        views.insert(name.clone(), state);
-    }
+    let concerned = reading.views.iter().filter(|(_, running)| running.view.stream == event.stream);
+    let views = concerned.map(|(name, _)| {
+        let at = positions.get(name).map_or(0, |applied| applied.position);
+        (name.clone(), fate.in_view(name, position, at))
+    });
+    let views = views.collect();
     Ok(Receipt {
         event: Shown { id: id.to_string(), ..event },
         repeat_of: skipped.map(|skipped| EventId::at(skipped.first_log, skipped.first_position).to_string()),
         same_body: skipped.map(|skipped| skipped.same_body),
+        taken_back_by: fate.taken_back_by.map(|by| EventId::at(log, by).to_string()),
         views,
     })
+}
+
+impl Fate {
+    /// How it stands with the event at `position` in a view that has come to `at`.
+    fn in_view(&self, view: &str, position: u64, at: u64) -> Value {
+        if let Some(letter) = self.letters.iter().find(|letter| letter.view == view) {
+            return json!({ "state": "dead-letter", "letter": letter.id.to_string(), "status": letter.status.as_str(), "reason": letter.reason });
+        }
+        let state = match self.taken_back_by {
+            _ if self.left_out => "left-out",
+            Some(by) if at > by => "taken-back",
+            _ if at > position => "applied",
+            _ => "waiting",
+        };
+        json!({ "state": state })
+    }
 }
 
 #[derive(Deserialize)]

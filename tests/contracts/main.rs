@@ -7,6 +7,7 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod corrections;
 mod life;
 mod limits;
 mod live_event;
