@@ -41,6 +41,10 @@ pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dead letters that are read from the store together: each may hold the largest event.
 pub const LETTERS_READ_ROWS_MAX: usize = 16;
+/// Rows of a table that are read together: each may hold the largest event.
+pub const WIDE_ROWS_READ_MAX: usize = 16;
+/// Numbers of a table that one request looks through for rows that fit a filter.
+pub const ROWS_SCANNED_MAX: i64 = 1_000_000;
 /// Requests that read the log at one time; the others wait for their turn. Each holds a thread and a page.
 pub const READS_AT_ONCE_MAX: usize = 8;
 /// Looks into the log for single events that corrections take back, at one time.
@@ -115,6 +119,12 @@ pub const STORE_READERS_MAX: usize = 8;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Others' row numbers between two of a batch, beyond which they are not read with it.
+pub const ROW_NUMBERS_GAP_MAX: u64 = 1_000;
+/// Of a value in a comparison's answer.
+pub const SHOWN_CHARS_MAX: usize = 60;
+/// Rows that one statement inserts.
+pub const ROWS_A_STATEMENT_MAX: usize = 16;
 /// Rows that a rebuild reads, compares and mends together.
 pub const REBUILD_ROWS_MAX: usize = 10_000;
 

@@ -6,8 +6,10 @@ mod backoff;
 mod erasures;
 mod halt;
 mod letters;
+mod places;
 mod plan;
 mod retained;
+mod rows;
 mod sqlite;
 mod tables;
 
@@ -18,8 +20,10 @@ pub use backoff::Backoff;
 pub use erasures::{Erasure, Open as OpenErasure};
 pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
+pub use places::Place;
 pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, TakenBack, Verb, Write};
 pub use retained::Retained;
+pub use rows::{RowChanges, Rows, RowsOf};
 pub use tables::{Cell, Column, ColumnKind, Opening, Table, ViewTables, quote};
 
 use crate::event::{BodyHash, Decimal, EventId, LogId, SourceId, Stop};

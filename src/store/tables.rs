@@ -15,10 +15,16 @@ pub enum Cell {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
-    Text { chars_max: u32 },
+    Text {
+        chars_max: u32,
+    },
     LongText,
+    /// A JSON value in its own text.
+    Json,
     Integer,
     Decimal,
+    Time,
+    Boolean,
     Bytes,
 }
 
@@ -35,6 +41,8 @@ pub struct Table {
     pub name: String,
     pub columns: Vec<Column>,
     pub key_columns: usize,
+    /// The column, beside those, that numbers rows which have no key.
+    pub id: Option<String>,
 }
 
 impl Table {
@@ -47,7 +55,12 @@ impl Table {
                 null: name.ends_with('?'),
             })
             .collect();
-        Self { name: name.to_owned(), columns, key_columns }
+        Self { name: name.to_owned(), columns, key_columns, id: None }
+    }
+
+    /// A table whose rows have a number, given in the order in which they come, and no key.
+    pub fn numbered(name: &str, id: &str, columns: Vec<Column>) -> Self {
+        Self { name: name.to_owned(), columns, key_columns: 0, id: Some(id.to_owned()) }
     }
 }
 
@@ -212,6 +225,28 @@ pub fn retained_table() -> Table {
     )
 }
 
+/// Which event made which row of a table without a key: an entry for what one plan put into it. Its
+/// `places` are in the form of `store/places.rs`.
+pub fn rows_table() -> Table {
+    Table::new(
+        "millrace_rows",
+        4,
+        &[
+            ("view", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("first_position", ColumnKind::Integer),
+            ("last_position", ColumnKind::Integer),
+            ("first_row", ColumnKind::Integer),
+            ("last_row", ColumnKind::Integer),
+            ("row_count", ColumnKind::Integer),
+            ("received_min", ColumnKind::Integer),
+            ("received_max", ColumnKind::Integer),
+            ("places", ColumnKind::Bytes),
+        ],
+    )
+}
+
 pub fn opening_table() -> Table {
     Table::new("millrace_opening", 2, &[("view", NAME), ("row_key", NAME), ("amount", ColumnKind::Decimal)])
 }
@@ -242,6 +277,7 @@ pub fn own_tables() -> Vec<Table> {
         taken_back_table(),
         letters_table(),
         passed_table(),
+        rows_table(),
         opening_table(),
         erasures_table(),
         retained_table(),

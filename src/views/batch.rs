@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::event::limits::BATCH_BYTES_MAX;
@@ -22,6 +23,8 @@ pub struct Event<'a> {
     pub id: EventId,
     pub text: Cow<'a, str>,
     pub received: Millis,
+    /// Who sent it, as far as is known.
+    pub origin: Option<IpAddr>,
     /// The dead letter that this event is, sent again.
     pub letter: Option<EventId>,
     /// The position of the event taken back, whose id, text and time these are.
@@ -141,6 +144,7 @@ impl Read<'_> {
                     id: entry.client.map_or_else(|| EventId::at(self.log, position), |(id, _)| id),
                     text: Cow::Borrowed(entry.text),
                     received: header.received,
+                    origin: header.origin,
                     letter,
                     takes_back: entry.takes_back,
                 });
@@ -216,6 +220,7 @@ impl Read<'_> {
                     id: entry.client.map_or_else(|| EventId::at(self.log, target), |(id, _)| id),
                     text: Cow::Owned(entry.text.to_owned()),
                     received: header.received,
+                    origin: header.origin,
                     letter: None,
                     takes_back: Some(target),
                 }));

@@ -9,9 +9,10 @@ mod ledger;
 mod rebuild;
 mod retention;
 mod runner;
+mod table;
 
 use crate::event::Fields;
-use crate::store::{ViewTables, Write};
+use crate::store::{RowChanges, ViewTables, Write};
 
 pub use batch::{BatchError, Event};
 pub use dead_letter::{LetterError, drop_letter, retry};
@@ -19,7 +20,8 @@ pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
 pub use retention::{Keep, Retention, RetentionError};
-pub use runner::{Runner, Running};
+pub use runner::{Held, Runner, Running};
+pub use table::{FilterError, Given, RowTable, RowsPage, Source};
 
 /// One view as declared.
 #[derive(Clone)]
@@ -33,12 +35,15 @@ pub struct View {
 #[derive(Clone)]
 pub enum ViewKind {
     Ledger(Ledger),
+    Table(RowTable),
 }
 
 /// What a fold makes of a batch: rows, and the events it could not read, with the reason.
 #[derive(Default)]
 pub struct Folded {
     pub writes: Vec<Write>,
+    /// Of a view that keeps a row an event.
+    pub rows: Option<RowChanges>,
     pub refused: Vec<(usize, String)>,
 }
 
@@ -46,6 +51,15 @@ impl View {
     fn fold(&self, fields: &Fields, events: &[Event<'_>]) -> Folded {
         match &self.kind {
             ViewKind::Ledger(ledger) => ledger.fold(fields, events),
+            ViewKind::Table(table) => table.fold(fields, events),
+        }
+    }
+
+    /// As configuration calls it.
+    pub fn kind_name(&self) -> &'static str {
+        match &self.kind {
+            ViewKind::Ledger(_) => "ledger",
+            ViewKind::Table(_) => "table",
         }
     }
 
@@ -56,6 +70,23 @@ impl View {
                 opening: Some(ledger.opening(&self.name)),
                 owned: true,
             },
+            ViewKind::Table(table) => {
+                ViewTables { tables: vec![table.table().as_ref().clone()], opening: None, owned: true }
+            }
+        }
+    }
+
+    pub fn ledger(&self) -> Option<&Ledger> {
+        match &self.kind {
+            ViewKind::Ledger(ledger) => Some(ledger),
+            ViewKind::Table(_) => None,
+        }
+    }
+
+    pub fn row_table(&self) -> Option<&RowTable> {
+        match &self.kind {
+            ViewKind::Table(table) => Some(table),
+            ViewKind::Ledger(_) => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::batch::{BatchError, BatchLimits, BatchReader, Wanted};
+use super::table::{self, Asked};
 use super::{Balance, Ledger, Running, ViewKind};
 use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REBUILD_ROWS_MAX, REFUSALS_LISTED_MAX};
 use crate::event::{Decimal, LogId, Stop};
@@ -45,12 +46,13 @@ pub enum RebuildError {
     Store(#[from] StoreError),
 }
 
+/// One row that is not what the log makes, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub key: String,
     /// `None` where the row is missing.
-    pub has: Option<Decimal>,
-    pub should_have: Decimal,
+    pub has: Option<String>,
+    pub should_have: String,
 }
 
 /// What a comparison found at one position.
@@ -63,6 +65,15 @@ pub struct Report {
     pub differences: Vec<Difference>,
 }
 
+impl Report {
+    pub fn note(&mut self, difference: Difference) {
+        self.difference_count += 1;
+        if self.differences.len() < REFUSALS_LISTED_MAX {
+            self.differences.push(difference);
+        }
+    }
+}
+
 /// Compares. Blocks for as long as folding the log takes, or until the order to stop.
 pub fn compare(
     view: &Running,
@@ -71,7 +82,7 @@ pub fn compare(
     runtime: &Handle,
     stop: &Stop,
 ) -> Result<Report, RebuildError> {
-    Fresh::new(view, log, store, runtime, stop)?.run(false)
+    ask(Asked { view, log, store, runtime, stop }, false)
 }
 
 /// Compares, and adds what is missing, under the view's claim. Run again after a crash, it finds what is
@@ -83,7 +94,38 @@ pub fn rebuild(
     runtime: &Handle,
     stop: &Stop,
 ) -> Result<Report, RebuildError> {
-    Fresh::new(view, log, store, runtime, stop)?.run(true)
+    ask(Asked { view, log, store, runtime, stop }, true)
+}
+
+fn ask(asked: Asked<'_>, mend: bool) -> Result<Report, RebuildError> {
+    match &asked.view.view.kind {
+        ViewKind::Ledger(ledger) => Fresh::new(asked, ledger)?.run(mend),
+        ViewKind::Table(table) => table::compare(asked, table, mend),
+    }
+}
+
+/// The turn at comparing this view, if its log can vouch for it.
+pub fn turn<'a>(
+    view: &'a Running,
+    log: &EventLog,
+    store: &Store,
+    runtime: &Handle,
+) -> Result<MutexGuard<'a, ()>, RebuildError> {
+    if log.begin() > 0 {
+        return Err(RebuildError::HistoryGone(log.begin()));
+    }
+    let name = &view.view.name;
+    let turn = match view.shadow.try_lock() {
+        Ok(turn) => turn,
+        // Whoever panicked has left a shadow behind that is cleared away before it is used.
+        Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+        Err(TryLockError::WouldBlock) => return Err(RebuildError::Busy(name.clone())),
+    };
+    let positions = runtime.block_on(store.positions())?;
+    if positions.iter().any(|row| row.view == *name && row.log != log.id()) {
+        return Err(RebuildError::SeveralLogs(name.clone()));
+    }
+    Ok(turn)
 }
 
 /// The log folded into a table of its own.
@@ -101,41 +143,13 @@ struct Fresh<'a> {
 }
 
 impl<'a> Fresh<'a> {
-    fn new(
-        view: &'a Running,
-        log: &'a EventLog,
-        store: &'a Store,
-        runtime: &'a Handle,
-        stop: &'a Stop,
-    ) -> Result<Self, RebuildError> {
-        if log.begin() > 0 {
-            return Err(RebuildError::HistoryGone(log.begin()));
-        }
+    fn new(asked: Asked<'a>, ledger: &'a Ledger) -> Result<Self, RebuildError> {
+        let Asked { view, log, store, runtime, stop } = asked;
+        let turn = turn(view, log, store, runtime)?;
         let name = &view.view.name;
-        let turn = match view.shadow.try_lock() {
-            Ok(turn) => turn,
-            // Whoever panicked has left a shadow behind that is cleared away before it is used.
-            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(RebuildError::Busy(name.clone())),
-        };
-        let positions = runtime.block_on(store.positions())?;
-        if positions.iter().any(|row| row.view == *name && row.log != log.id()) {
-            return Err(RebuildError::SeveralLogs(name.clone()));
-        }
-        let ViewKind::Ledger(ledger) = &view.view.kind;
         let shadow = ledger.in_table(&format!("millrace_shadow_{name}"));
-        Ok(Self {
-            view,
-            log,
-            store,
-            runtime,
-            stop,
-            ledger,
-            shadow,
-            name: format!("{name}{SHADOW}"),
-            at: 0,
-            _turn: turn,
-        })
+        let name = format!("{name}{SHADOW}");
+        Ok(Self { view, log, store, runtime, stop, ledger, shadow, name, at: 0, _turn: turn })
     }
 
     fn run(mut self, mend: bool) -> Result<Report, RebuildError> {
@@ -202,7 +216,7 @@ impl<'a> Fresh<'a> {
         Ok(())
     }
 
-    fn mend(&self, target: &Ledger, position: u64, differences: &[Difference]) -> Result<(), RebuildError> {
+    fn mend(&self, target: &Ledger, position: u64, differences: &[Compared]) -> Result<(), RebuildError> {
         let claim =
             Claim { view: self.view.view.name.clone(), log: self.log.id(), from: position, to: position };
         let mut cells = Vec::with_capacity(differences.len() * 2);
@@ -281,14 +295,15 @@ impl<'a> Fresh<'a> {
             let Some(last) = page_end(&sides) else { break };
             let page = merge(sides, &last)?;
             report.keys += page.len() as u64;
-            let found: Vec<Difference> =
+            let found: Vec<Compared> =
                 page.into_iter().filter(|row| row.has != Some(row.should_have)).collect();
             if let (Some(target), false) = (target, found.is_empty()) {
                 self.mend(target, position, &found)?;
             }
-            report.difference_count += found.len() as u64;
-            let room = REFUSALS_LISTED_MAX - report.differences.len();
-            report.differences.extend(found.into_iter().take(room));
+            for Compared { key, has, should_have } in found {
+                let has = has.map(|amount| amount.to_string());
+                report.note(Difference { key, has, should_have: should_have.to_string() });
+            }
             after = Some(last);
         }
         Ok(report)
@@ -324,6 +339,14 @@ impl<'a> Fresh<'a> {
     }
 }
 
+/// What one key has and should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Compared {
+    key: String,
+    has: Option<Decimal>,
+    should_have: Decimal,
+}
+
 /// The last key that all sides have been read up to: the smallest end among the full pages. `None` when
 /// all is read.
 fn page_end(sides: &[Vec<Balance>; 3]) -> Option<String> {
@@ -336,7 +359,7 @@ fn page_end(sides: &[Vec<Balance>; 3]) -> Option<String> {
     full.or_else(|| sides.iter().filter_map(|side| side.last()).map(|row| &row.key).max()).cloned()
 }
 
-fn merge([view, shadow, opening]: [Vec<Balance>; 3], last: &str) -> Result<Vec<Difference>, RebuildError> {
+fn merge([view, shadow, opening]: [Vec<Balance>; 3], last: &str) -> Result<Vec<Compared>, RebuildError> {
     let mut rows: BTreeMap<String, (Option<Decimal>, Decimal)> = BTreeMap::new();
     let within = |rows: Vec<Balance>| rows.into_iter().filter(|row| row.key.as_str() <= last);
     for row in within(view) {
@@ -347,7 +370,7 @@ fn merge([view, shadow, opening]: [Vec<Balance>; 3], last: &str) -> Result<Vec<D
         let should = &mut rows.entry(row.key).or_default().1;
         *should = should.checked_add(row.amount).ok_or(sum)?;
     }
-    Ok(rows.into_iter().map(|(key, (has, should_have))| Difference { key, has, should_have }).collect())
+    Ok(rows.into_iter().map(|(key, (has, should_have))| Compared { key, has, should_have }).collect())
 }
 
 #[cfg(test)]
@@ -377,7 +400,7 @@ mod tests {
         assert_eq!(found, [("a", true), ("b", true), ("c", false)]);
         assert_eq!(
             rows[2],
-            Difference { key: "c".to_owned(), has: None, should_have: "2.5".parse().expect("a number") }
+            Compared { key: "c".to_owned(), has: None, should_have: "2.5".parse().expect("a number") }
         );
     }
 }

@@ -78,6 +78,7 @@ fn make_own_tables(connection: &Connection) -> Result<(), String> {
         connection.execute_batch(
             "CREATE INDEX IF NOT EXISTS millrace_seen_age ON millrace_seen (kept, received);
              CREATE INDEX IF NOT EXISTS millrace_taken_back_by ON millrace_taken_back (log_id, by_position);
+             CREATE INDEX IF NOT EXISTS millrace_rows_last ON millrace_rows (view, last_row);
              CREATE INDEX IF NOT EXISTS millrace_dead_letters_place ON millrace_dead_letters (log_id, position, view);
              COMMIT",
         )?;

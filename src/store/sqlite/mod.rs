@@ -7,7 +7,9 @@ mod connection;
 mod decimal_sql;
 mod errors;
 mod letters;
+mod notes;
 mod owner;
+mod rows;
 mod seen;
 mod shape;
 mod statements;
@@ -21,9 +23,11 @@ use rusqlite::types::ValueRef;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::plan::{Claim, Plan, Skipped};
+use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Table, ViewTables};
 use super::{OpenError, StoreError};
 use crate::event::limits::STORE_READERS_MAX;
+pub use rows::held;
 use writer::{Job, Writer};
 
 #[derive(Clone)]
@@ -79,6 +83,10 @@ impl Sqlite {
 
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
         self.ask(|answer| Job::MakeTable { table, answer }).await
+    }
+
+    pub async fn delete_rows(&self, of: RowsOf, doomed: Doomed) -> Result<usize, StoreError> {
+        self.ask(|answer| Job::DeleteRows { of, doomed, answer }).await
     }
 
     async fn ask<T>(

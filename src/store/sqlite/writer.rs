@@ -9,10 +9,11 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::errors::sorted;
-use super::{apply, begin, statements};
+use super::{apply, begin, rows, statements};
 use crate::event::limits::PLANS_TOGETHER_MAX;
 use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Skipped};
+use crate::store::rows::{Doomed, RowsOf};
 use crate::store::tables::{Cell, Table, ViewTables};
 use journal::failpoint;
 
@@ -41,6 +42,11 @@ pub enum Job {
     MakeTable {
         table: Table,
         answer: Answer<()>,
+    },
+    DeleteRows {
+        of: RowsOf,
+        doomed: Doomed,
+        answer: Answer<usize>,
     },
 }
 
@@ -150,6 +156,9 @@ fn perform(connection: &Connection, job: Job) -> Settle {
             let make = || connection.execute_batch(&statements::create_table(&table, true)).map_err(sorted);
             settled(in_savepoint(connection, make), answer)
         }
+        Job::DeleteRows { of, doomed, answer } => {
+            settled(in_savepoint(connection, || rows::delete(connection, &of, &doomed)), answer)
+        }
         Job::Change { statements, answer } => {
             let change = |(sql, parameters): &(String, Vec<Cell>)| {
                 connection.execute(sql, rusqlite::params_from_iter(parameters)).map_err(sorted)
@@ -166,6 +175,7 @@ fn refuse(job: Job, error: StoreError) -> Settle {
         Job::BeginView { answer, .. } => settled(Err(error), answer),
         Job::Change { answer, .. } => settled(Err(error), answer),
         Job::MakeTable { answer, .. } | Job::Scrub { answer } => settled(Err(error), answer),
+        Job::DeleteRows { answer, .. } => settled(Err(error), answer),
     }
 }
 
