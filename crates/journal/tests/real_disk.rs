@@ -302,7 +302,7 @@ fn a_close_waits_for_a_rewrite() {
         });
         has_begun.recv().unwrap();
         let closer = scope.spawn(|| journal.close().unwrap());
-        while append_wait(&journal, b"more") != Err(AppendError::Closed) {}
+        while append_wait(journal, b"more") != Err(AppendError::Closed) {}
         for _ in 0..200 {
             let second = Journal::open(Disk::real(), folder.path(), Options::default());
             assert!(matches!(second.err(), Some(OpenError::Locked { .. })));
