@@ -156,6 +156,7 @@ fn an_observer_that_panics_leaves_nobody_waiting() {
     let journal = open_real(folder.path(), options);
     let first = append_wait(&journal, b"a");
     assert!(matches!(first, Err(AppendError::Poisoned { .. })), "{first:?}");
+    assert!(journal.seal().is_err());
     assert_eq!(journal.close(), Err(CloseError::Panicked));
 }
 
