@@ -8,6 +8,7 @@ mod file;
 mod listen;
 mod origins;
 mod outcome;
+mod retention;
 mod stream;
 mod view;
 
@@ -22,6 +23,7 @@ pub use duration::duration;
 pub use file::DEFAULT;
 pub use listen::ListenAt;
 pub use outcome::outcome;
+pub use retention::Retention;
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
@@ -39,6 +41,7 @@ pub struct Config {
     pub doors: BTreeMap<String, Door>,
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, ViewConfig>,
+    pub retention: Retention,
 }
 
 /// What the command line and the environment say; it wins over files.

@@ -136,7 +136,7 @@ impl Shown {
             origin: header.origin.map(|ip| ip.to_string()),
             retry_of: header.retry.map(|retry| retry.letter.to_string()),
             takes_back: entry.takes_back.map(|target| EventId::at(log, target).to_string()),
-            erased: entry.text.trim_ascii().is_empty(),
+            erased: entry.erased(),
             event: RawValue::from_string(entry.text.to_owned()).ok(),
             target: entry.takes_back,
         }

@@ -135,7 +135,7 @@ impl Read<'_> {
                 }
                 end = position + 1;
                 // Of an event that was erased, nothing is left to fold.
-                if entry.text.trim_ascii().is_empty() {
+                if entry.erased() {
                     continue;
                 }
                 corrected |= entry.takes_back.is_some();
@@ -212,7 +212,7 @@ impl Read<'_> {
             }
             for entry in record.entries() {
                 let (at, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
-                if at != target || entry.text.trim_ascii().is_empty() {
+                if at != target || entry.erased() {
                     continue;
                 }
                 return Ok(Some(Event {
