@@ -3,6 +3,7 @@
 
 pub mod limits;
 
+mod day;
 mod decimal;
 mod fields;
 mod id;
@@ -11,6 +12,7 @@ mod progress;
 mod stop;
 mod time;
 
+pub use day::{Day, DayError};
 pub use decimal::{Decimal, DecimalError};
 pub use fields::{Checked, Field, FieldError, Fields, Kind, Value};
 pub use id::{BodyHash, EventId, LogId, SourceId};

@@ -7,6 +7,7 @@ mod dead_letter;
 mod ledger;
 mod rebuild;
 mod runner;
+mod stats;
 
 use crate::event::Fields;
 use crate::store::{ViewTables, Write};
@@ -16,6 +17,7 @@ pub use dead_letter::{LetterError, drop_letter, retry};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
 pub use runner::{Runner, Running};
+pub use stats::{Asked, Counted, CountedField, Few, Reads, Stats, Summary};
 
 /// One view as declared.
 #[derive(Clone)]
@@ -29,6 +31,7 @@ pub struct View {
 #[derive(Clone)]
 pub enum ViewKind {
     Ledger(Ledger),
+    Stats(Stats),
 }
 
 /// What a fold makes of a batch: rows, and the events it could not read, with the reason.
@@ -42,6 +45,7 @@ impl View {
     fn fold(&self, fields: &Fields, events: &[Event<'_>]) -> Folded {
         match &self.kind {
             ViewKind::Ledger(ledger) => ledger.fold(fields, events),
+            ViewKind::Stats(stats) => stats.fold(fields, events),
         }
     }
 
@@ -52,6 +56,29 @@ impl View {
                 opening: Some(ledger.opening(&self.name)),
                 owned: true,
             },
+            ViewKind::Stats(stats) => ViewTables { tables: stats.tables(), opening: None, owned: true },
+        }
+    }
+
+    /// As configuration calls it.
+    pub fn kind_name(&self) -> &'static str {
+        match &self.kind {
+            ViewKind::Ledger(_) => "ledger",
+            ViewKind::Stats(_) => "stats",
+        }
+    }
+
+    pub fn ledger(&self) -> Option<&Ledger> {
+        match &self.kind {
+            ViewKind::Ledger(ledger) => Some(ledger),
+            ViewKind::Stats(_) => None,
+        }
+    }
+
+    pub fn stats(&self) -> Option<&Stats> {
+        match &self.kind {
+            ViewKind::Stats(stats) => Some(stats),
+            ViewKind::Ledger(_) => None,
         }
     }
 }
