@@ -148,14 +148,16 @@ impl File {
         for (name, section) in &self.views {
             let view = section.value.check(name, &section.origin, &streams)?;
             // Databases do not tell `Revenue` from `revenue`.
-            let twin = views.iter().find(|(_, other): &(_, &super::ViewConfig)| {
-                other.table().eq_ignore_ascii_case(view.table())
+            let twin = views.iter().find_map(|(name, other): (&String, &super::ViewConfig)| {
+                let theirs = other.tables();
+                let is_theirs = |table: &String| theirs.iter().any(|one| one.eq_ignore_ascii_case(table));
+                view.tables().into_iter().find(is_theirs).map(|table| (name, table))
             });
-            if let Some((other, _)) = twin {
+            if let Some((other, table)) = twin {
                 // The user's view is named first, and its place: the built-in one is not theirs to change.
                 let built_in = section.origin.file() == "default.toml";
                 let (one, two) = if built_in { (other, name) } else { (name, other) };
-                let reason = format!("view `{one}` and view `{two}` both write table `{}`", view.table());
+                let reason = format!("view `{one}` and view `{two}` both write table `{table}`");
                 return Err(ConfigError::at(&self.views[one].origin, reason));
             }
             views.insert(name.clone(), view);

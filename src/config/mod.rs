@@ -8,6 +8,8 @@ mod file;
 mod listen;
 mod origins;
 mod outcome;
+mod row_table;
+mod stats;
 mod stream;
 mod view;
 
@@ -22,6 +24,8 @@ pub use duration::duration;
 pub use file::DEFAULT;
 pub use listen::ListenAt;
 pub use outcome::outcome;
+pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
+pub use stats::{CountedConfig, StatsConfig};
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
@@ -78,7 +82,7 @@ impl Config {
     pub fn ledger(&self, name: &str) -> Option<&LedgerConfig> {
         match self.views.get(name).map(|view| &view.kind) {
             Some(ViewKindConfig::Ledger(ledger)) => Some(ledger),
-            None => None,
+            _ => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod limits;
 
+mod day;
 mod decimal;
 mod email;
 mod field;
@@ -14,6 +15,7 @@ mod sample;
 mod stop;
 mod time;
 
+pub use day::{Day, DayError};
 pub use decimal::{Decimal, DecimalError};
 pub use field::{Field, FieldError, Form, Kind, Value};
 pub use fields::{Checked, Fields};
