@@ -9,6 +9,8 @@ mod listen;
 mod origins;
 mod outcome;
 mod retention;
+mod row_table;
+mod stats;
 mod stream;
 mod view;
 
@@ -24,6 +26,8 @@ pub use file::DEFAULT;
 pub use listen::ListenAt;
 pub use outcome::outcome;
 pub use retention::Retention;
+pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
+pub use stats::{CountedConfig, StatsConfig};
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
@@ -81,7 +85,7 @@ impl Config {
     pub fn ledger(&self, name: &str) -> Option<&LedgerConfig> {
         match self.views.get(name).map(|view| &view.kind) {
             Some(ViewKindConfig::Ledger(ledger)) => Some(ledger),
-            None => None,
+            _ => None,
         }
     }
 }

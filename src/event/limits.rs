@@ -128,6 +128,14 @@ pub const ROWS_A_STATEMENT_MAX: usize = 16;
 /// Rows that a rebuild reads, compares and mends together.
 pub const REBUILD_ROWS_MAX: usize = 10_000;
 
+// Statistics.
+/// Values of a field that one question lists, the most frequent first.
+pub const TOP_VALUES_MAX: usize = 100;
+/// Fields that one view counts by: each event makes two rows for each.
+pub const COUNTED_FIELDS_MAX: usize = 8;
+/// Questions at one time that add many days up; they take long, and are not to keep the others waiting.
+pub const RANGES_AT_ONCE_MAX: usize = 2;
+
 // The gate.
 pub const SEEN_WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const SEEN_ENTRIES_BATCH_MAX: usize = 20_000;

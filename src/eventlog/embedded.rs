@@ -287,7 +287,7 @@ impl EmbeddedRecords<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Entry, Header};
+    use super::super::record::{Entry, Header, Shape};
     use super::*;
     use crate::event::Millis;
 
@@ -303,11 +303,9 @@ mod tests {
     }
 
     fn append(log: &Embedded, number: u64) {
-        let header =
-            Header { stream: "revenue", received: Millis(0), origin: None, chunk: None, retry: None };
-        let mut record = RecordBuilder::new(&header, false, false, 0);
+        let mut record = RecordBuilder::new(&Header::of("revenue", Millis(0)), Shape::default(), 0);
         for at in number * 3..number * 3 + 3 {
-            record.push(&Entry { client: None, line: 0, text: &text(at) });
+            record.push(&Entry { text: &text(at), ..Entry::default() });
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         assert_eq!(runtime.block_on(log.append(&record)), Ok(number * 3));

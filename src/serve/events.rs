@@ -133,7 +133,7 @@ impl Shown {
             stream: header.stream.to_owned(),
             position,
             received_at: header.received.to_text(),
-            origin: header.origin.map(|ip| ip.to_string()),
+            origin: header.origin.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
             retry_of: header.retry.map(|retry| retry.letter.to_string()),
             takes_back: entry.takes_back.map(|target| EventId::at(log, target).to_string()),
             erased: entry.erased(),

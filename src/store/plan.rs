@@ -53,6 +53,10 @@ pub struct Write {
 pub enum Verb {
     /// Columns beyond the key are added to what is there.
     Add,
+    /// The one number beyond the key is added to what is there, and a row that comes to 0 goes.
+    Tally,
+    /// The same, and the table's spans follow.
+    Visit,
 }
 
 /// The event at `position`, taken back by the correction at `by`.

@@ -2,7 +2,7 @@
 //! miss.
 
 use super::{Cell, Store, StoreError, spoilt};
-use crate::event::LogId;
+use crate::event::{LogId, Millis};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retained {
@@ -14,7 +14,8 @@ pub struct Retained {
 
 impl Store {
     pub async fn retained(&self, stream: &str, log: LogId) -> Result<Option<Retained>, StoreError> {
-        let sql = "SELECT position, blanked FROM millrace_retained WHERE stream = ? AND log_id = ? AND part = 0";
+        let sql =
+            "SELECT position, blanked FROM millrace_retained WHERE stream = ? AND log_id = ? AND part = 0";
         let parameters = vec![Cell::Text(stream.to_owned()), Cell::Bytes(log.0.to_vec())];
         let rows = self.rows(sql.to_owned(), parameters).await?;
         let retained = |row: &Vec<Cell>| match row.as_slice() {
@@ -40,6 +41,14 @@ impl Store {
         let mut row = key();
         row.extend([Cell::Integer(position as i64), Cell::Integer(blanked as i64)]);
         self.change_all(vec![(forget.to_owned(), key()), (note.to_owned(), row)]).await
+    }
+
+    /// Whether a view has rows of events that were received before `time`.
+    pub async fn has_rows_before(&self, view: &str, log: LogId, time: Millis) -> Result<bool, StoreError> {
+        let sql = "SELECT first_position FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND received_min < ? LIMIT 1";
+        let parameters =
+            vec![Cell::Text(view.to_owned()), Cell::Bytes(log.0.to_vec()), Cell::Integer(time.0)];
+        Ok(!self.rows(sql.to_owned(), parameters).await?.is_empty())
     }
 
     /// The lowest position that a correction from `by` on takes back.

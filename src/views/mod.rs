@@ -9,6 +9,7 @@ mod ledger;
 mod rebuild;
 mod retention;
 mod runner;
+mod stats;
 mod table;
 
 use crate::event::Fields;
@@ -20,7 +21,8 @@ pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
 pub use retention::{Keep, Retention, RetentionError};
-pub use runner::{Held, Runner, Running};
+pub use runner::{Runner, Running};
+pub use stats::{Asked, Counted, CountedField, Few, Reads, Stats, Summary};
 pub use table::{FilterError, Given, RowTable, RowsPage, Source};
 
 /// One view as declared.
@@ -35,6 +37,7 @@ pub struct View {
 #[derive(Clone)]
 pub enum ViewKind {
     Ledger(Ledger),
+    Stats(Stats),
     Table(RowTable),
 }
 
@@ -51,15 +54,8 @@ impl View {
     fn fold(&self, fields: &Fields, events: &[Event<'_>]) -> Folded {
         match &self.kind {
             ViewKind::Ledger(ledger) => ledger.fold(fields, events),
+            ViewKind::Stats(stats) => stats.fold(fields, events),
             ViewKind::Table(table) => table.fold(fields, events),
-        }
-    }
-
-    /// As configuration calls it.
-    pub fn kind_name(&self) -> &'static str {
-        match &self.kind {
-            ViewKind::Ledger(_) => "ledger",
-            ViewKind::Table(_) => "table",
         }
     }
 
@@ -70,23 +66,40 @@ impl View {
                 opening: Some(ledger.opening(&self.name)),
                 owned: true,
             },
+            ViewKind::Stats(stats) => ViewTables { tables: stats.tables(), opening: None, owned: true },
             ViewKind::Table(table) => {
                 ViewTables { tables: vec![table.table().as_ref().clone()], opening: None, owned: true }
             }
         }
     }
 
+    /// As configuration calls it.
+    pub fn kind_name(&self) -> &'static str {
+        match &self.kind {
+            ViewKind::Ledger(_) => "ledger",
+            ViewKind::Stats(_) => "stats",
+            ViewKind::Table(_) => "table",
+        }
+    }
+
     pub fn ledger(&self) -> Option<&Ledger> {
         match &self.kind {
             ViewKind::Ledger(ledger) => Some(ledger),
-            ViewKind::Table(_) => None,
+            _ => None,
+        }
+    }
+
+    pub fn stats(&self) -> Option<&Stats> {
+        match &self.kind {
+            ViewKind::Stats(stats) => Some(stats),
+            _ => None,
         }
     }
 
     pub fn row_table(&self) -> Option<&RowTable> {
         match &self.kind {
             ViewKind::Table(table) => Some(table),
-            ViewKind::Ledger(_) => None,
+            _ => None,
         }
     }
 }

@@ -13,11 +13,12 @@ use crate::store::tables::{Opening, Table, ViewTables, quote};
 pub fn view(connection: &Connection, claim: &Claim, tables: &ViewTables) -> Result<(), StoreError> {
     let known = stored_position(connection, claim).map_err(sorted)?.is_some();
     let mut were_there = Vec::with_capacity(tables.tables.len());
-    for table in &tables.tables {
+    let beside = tables.tables.iter().flat_map(statements::beside);
+    for table in tables.tables.iter().cloned().chain(beside) {
         if tables.owned {
-            owner::take(connection, table, &claim.view)?;
+            owner::take(connection, &table, &claim.view)?;
         }
-        were_there.push(begin_table(connection, table, known)?);
+        were_there.push(begin_table(connection, &table, known)?);
     }
     if known {
         return Ok(());

@@ -14,7 +14,7 @@ const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
 /// Pages in the write-ahead log before it is copied back; more of them make bursts cheaper.
 const CHECKPOINT_PAGES: i64 = 4_000;
-const STATEMENTS_CACHED_MAX: usize = 64;
+const STATEMENTS_CACHED_MAX: usize = 128;
 
 pub fn open_for_writing(path: &Path) -> Result<Connection, String> {
     if rusqlite::version_number() < VERSION_MIN {

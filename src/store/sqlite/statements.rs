@@ -1,6 +1,7 @@
 //! The SQL that carries out plans and declarations in SQLite.
 
-use crate::store::tables::{Column, ColumnKind, Table, quote};
+use super::boards;
+use crate::store::tables::{Beside, Column, ColumnKind, Table, quote};
 
 pub fn create_table(table: &Table, unless_there: bool) -> String {
     let guard = if unless_there { "IF NOT EXISTS " } else { "" };
@@ -77,4 +78,44 @@ fn sum(table: &str, column: &Column) -> String {
         }
         _ => format!("{name} = {table}.{name} + excluded.{name}"),
     }
+}
+
+/// Adds one number to a row and answers what it comes to.
+pub fn tally(table: &Table) -> String {
+    format!("{} RETURNING {}", add(table), quote(&table.columns[table.key_columns].name))
+}
+
+pub fn delete(table: &Table) -> String {
+    format!("DELETE FROM {} WHERE {}", quote(&table.name), equal(&table.columns[..table.key_columns], 1))
+}
+
+/// `"a" = ?1 AND "b" = ?2`, from parameter `first` on.
+pub fn equal(columns: &[Column], first: usize) -> String {
+    let pair = |(index, column): (usize, &Column)| format!("{} = ?{}", quote(&column.name), first + index);
+    columns.iter().enumerate().map(pair).collect::<Vec<_>>().join(" AND ")
+}
+
+/// The tables that SQLite itself keeps beside one. (Spans are a table that its view declares.)
+pub fn beside(table: &Table) -> Vec<Table> {
+    match &table.beside {
+        Beside::Ranking(ranking) => boards::tables(table, ranking).into(),
+        Beside::Spans(_) | Beside::Nothing => Vec::new(),
+    }
+}
+
+pub fn drop_tables(tables: &[Table]) -> String {
+    let drop = |table: &Table| format!("DROP TABLE IF EXISTS {};", quote(&table.name));
+    with_beside(tables).iter().map(drop).collect()
+}
+
+pub fn put_in_place(made: &[Table], wanted: &[Table]) -> String {
+    let rename = |(made, wanted): (&Table, &Table)| {
+        format!("ALTER TABLE {} RENAME TO {};", quote(&made.name), quote(&wanted.name))
+    };
+    let renames: String = with_beside(made).iter().zip(&with_beside(wanted)).map(rename).collect();
+    drop_tables(wanted) + &renames
+}
+
+fn with_beside(tables: &[Table]) -> Vec<Table> {
+    tables.iter().flat_map(|table| std::iter::once(table.clone()).chain(beside(table))).collect()
 }

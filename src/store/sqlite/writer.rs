@@ -9,12 +9,12 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::errors::sorted;
-use super::{apply, begin, rows, statements};
+use super::{apply, begin, rows};
 use crate::event::limits::PLANS_TOGETHER_MAX;
 use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Skipped};
 use crate::store::rows::{Doomed, RowsOf};
-use crate::store::tables::{Cell, Table, ViewTables};
+use crate::store::tables::{Cell, ViewTables};
 use journal::failpoint;
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -39,8 +39,8 @@ pub enum Job {
     Scrub {
         answer: Answer<()>,
     },
-    MakeTable {
-        table: Table,
+    Schema {
+        sql: String,
         answer: Answer<()>,
     },
     DeleteRows {
@@ -152,9 +152,9 @@ fn perform(connection: &Connection, job: Job) -> Settle {
         Job::BeginView { claim, tables, answer } => {
             settled(in_savepoint(connection, || begin::view(connection, &claim, &tables)), answer)
         }
-        Job::MakeTable { table, answer } => {
-            let make = || connection.execute_batch(&statements::create_table(&table, true)).map_err(sorted);
-            settled(in_savepoint(connection, make), answer)
+        Job::Schema { sql, answer } => {
+            let change = || connection.execute_batch(&sql).map_err(sorted);
+            settled(in_savepoint(connection, change), answer)
         }
         Job::DeleteRows { of, doomed, answer } => {
             settled(in_savepoint(connection, || rows::delete(connection, &of, &doomed)), answer)
@@ -174,7 +174,7 @@ fn refuse(job: Job, error: StoreError) -> Settle {
         Job::Apply { answer, .. } => settled(Err(error), answer),
         Job::BeginView { answer, .. } => settled(Err(error), answer),
         Job::Change { answer, .. } => settled(Err(error), answer),
-        Job::MakeTable { answer, .. } | Job::Scrub { answer } => settled(Err(error), answer),
+        Job::Schema { answer, .. } | Job::Scrub { answer } => settled(Err(error), answer),
         Job::DeleteRows { answer, .. } => settled(Err(error), answer),
     }
 }

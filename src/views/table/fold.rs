@@ -71,9 +71,9 @@ mod tests {
             vec![
                 field("at", Kind::Time, false),
                 field("more", Kind::Any, false),
-                field("path", Kind::Text { chars_max: 9 }, false),
-                field("price", Kind::Decimal, true),
-                field("site", Kind::Text { chars_max: 9 }, true),
+                field("path", Kind::text(9), false),
+                field("price", Kind::AMOUNT, true),
+                field("site", Kind::text(9), true),
             ],
             4,
         )

@@ -1,6 +1,5 @@
 //! The kind `table`: a row an event, with those of its fields that were chosen.
 
-mod compare;
 mod fold;
 mod query;
 
@@ -9,8 +8,7 @@ use std::sync::Arc;
 use crate::event::{Fields, Kind};
 use crate::store::{Column, ColumnKind, Table};
 
-pub use compare::{Asked, compare};
-pub use query::{Filter, FilterError, RowsPage};
+pub use query::{FilterError, RowsPage, shown};
 
 #[derive(Clone)]
 pub struct RowTable {
@@ -78,7 +76,7 @@ impl RowTable {
     }
 
     /// The same rows in another table.
-    fn in_table(&self, name: &str) -> Self {
+    pub fn in_table(&self, name: &str) -> Self {
         let table = Table { name: name.to_owned(), ..self.table.as_ref().clone() };
         Self { table: Arc::new(table), ..self.clone() }
     }
@@ -100,9 +98,9 @@ impl Given {
 
 fn column_kind(kind: Kind) -> ColumnKind {
     match kind {
-        Kind::Text { chars_max } => ColumnKind::Text { chars_max },
+        Kind::Text { chars_max, .. } => ColumnKind::Text { chars_max },
         Kind::Integer { .. } => ColumnKind::Integer,
-        Kind::Decimal => ColumnKind::Decimal,
+        Kind::Decimal { .. } => ColumnKind::Decimal,
         Kind::Time => ColumnKind::Time,
         Kind::Boolean => ColumnKind::Boolean,
         Kind::Any => ColumnKind::Json,

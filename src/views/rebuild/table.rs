@@ -6,33 +6,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use journal::failpoint;
-use tokio::runtime::Handle;
 
-use super::RowTable;
-use super::query::shown;
+use super::{Asked, Difference, RebuildError, Report};
 use crate::event::limits::{
     BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REBUILD_ROWS_MAX, ROW_NUMBERS_GAP_MAX, SHOWN_CHARS_MAX,
 };
-use crate::event::{LogId, Stop, Value};
-use crate::eventlog::EventLog;
+use crate::event::{LogId, Millis, Value};
 use crate::store::{Cell, Claim, Place, Plan, RowChanges, Store, StoreError, quote};
 use crate::views::batch::{Batch, BatchLimits, BatchReader, Wanted};
-use crate::views::rebuild::{Difference, RebuildError, Report, turn};
-use crate::views::{Held, Running};
-
-/// Whom a comparison asks.
-#[derive(Clone, Copy)]
-pub struct Asked<'a> {
-    pub view: &'a Running,
-    pub log: &'a EventLog,
-    pub store: &'a Store,
-    pub runtime: &'a Handle,
-    pub stop: &'a Stop,
-}
+use crate::views::runner::Held;
+use crate::views::table::{RowTable, shown};
 
 /// Compares, and with `mend` makes of each row that millrace made what the log makes of its event.
 pub fn compare(asked: Asked<'_>, table: &RowTable, mend: bool) -> Result<Report, RebuildError> {
-    let _turn = turn(asked.view, asked.log, asked.store, asked.runtime)?;
     let anew = table.in_table(&format!("millrace_rebuilt_{}", asked.view.view.name));
     let comparison = Comparison { asked, table, anew: &anew, mend };
     // At the beginning too: a crash may have left half a table.
@@ -61,7 +47,7 @@ struct Walk<'a> {
 
 impl Comparison<'_> {
     fn run(&self) -> Result<Report, RebuildError> {
-        let Asked { view, log, store, runtime, .. } = self.asked;
+        let Asked { log, store, runtime, .. } = self.asked;
         let Some(position) = self.position()? else {
             // A view that has not begun has made no row.
             return Ok(Report::default());
@@ -74,11 +60,11 @@ impl Comparison<'_> {
         let position = self.position()?.unwrap_or(0);
         self.walk(&mut walk, position, Some(&held))?;
         failpoint::hit("rebuild.mended");
-        if self.mend && walk.table.table.name != self.table.table.name {
-            let (made, wanted) = (quote(&walk.table.table.name), quote(&self.table.table.name));
+        if self.mend && walk.table.table().name != self.table.table().name {
+            // Refused where somebody has put the table back meanwhile: it holds others' rows too.
+            let [made, wanted] = [walk.table, self.table].map(|rows| quote(&rows.table().name));
             let rename = format!("ALTER TABLE {made} RENAME TO {wanted}");
             runtime.block_on(store.change(rename, Vec::new()))?;
-            tracing::info!(view = view.view.name, "table is made anew");
         }
         walk.report.position = position;
         Ok(walk.report)
@@ -97,10 +83,10 @@ impl Comparison<'_> {
     /// The table that rows are compared with, and mended in.
     fn target(&self) -> Result<&RowTable, RebuildError> {
         let Asked { store, runtime, .. } = self.asked;
-        let look = format!("SELECT 1 FROM {} LIMIT 1", quote(&self.table.table.name));
+        let look = format!("SELECT 1 FROM {} LIMIT 1", quote(&self.table.table().name));
         match runtime.block_on(store.rows(look, Vec::new())) {
             Err(StoreError::NoTable(_)) if self.mend => {
-                runtime.block_on(store.make_table(self.anew.table.as_ref().clone()))?;
+                runtime.block_on(store.make_table(self.anew.table().as_ref().clone()))?;
                 Ok(self.anew)
             }
             Ok(_) | Err(StoreError::NoTable(_)) => Ok(self.table),
@@ -110,9 +96,7 @@ impl Comparison<'_> {
 
     fn drop_half_made(&self) -> Result<(), RebuildError> {
         let Asked { store, runtime, .. } = self.asked;
-        let drop_it = format!("DROP TABLE IF EXISTS {}", quote(&self.anew.table.name));
-        runtime.block_on(store.change(drop_it, Vec::new()))?;
-        Ok(())
+        Ok(runtime.block_on(store.drop_tables(&[self.anew.table().as_ref().clone()]))?)
     }
 
     fn walk(&self, walk: &mut Walk<'_>, until: u64, held: Option<&Held>) -> Result<(), RebuildError> {
@@ -168,12 +152,12 @@ impl Comparison<'_> {
         let places = runtime.block_on(store.row_places(&view.view.name, log.id(), span.start, span.end))?;
         let there = self.rows(table, &places)?;
         let mut compared =
-            Compared { changes: RowChanges::new(&table.table), differences: Vec::new(), rows: 0 };
+            Compared { changes: RowChanges::new(table.table()), differences: Vec::new(), rows: 0 };
         let mut meant = vec![false; places.len()];
         if let Some(made) = &folded.rows {
             let mut values = made.added.values();
             for (position, received) in &made.from {
-                let row: Vec<Value<'_>> = values.by_ref().take(table.sources.len()).collect();
+                let row: Vec<Value<'_>> = values.by_ref().take(table.table().columns.len()).collect();
                 if gone.binary_search(position).is_ok() {
                     continue;
                 }
@@ -252,7 +236,7 @@ impl Compared {
         &mut self,
         table: &RowTable,
         store: &Store,
-        from: (u64, crate::event::Millis),
+        from: (u64, Millis),
         number: Option<i64>,
         has: Option<&Vec<Cell>>,
         row: &[Value<'_>],
@@ -301,7 +285,7 @@ fn named(position: u64, number: Option<i64>) -> String {
 
 /// The columns in which `cells` is not like `other`, with their beginnings.
 fn differing(table: &RowTable, cells: &[Cell], other: &[Cell]) -> String {
-    let columns = table.table.columns.iter().zip(cells.iter().zip(other));
+    let columns = table.table().columns.iter().zip(cells.iter().zip(other));
     let shown = columns.filter(|(_, (cell, other))| cell != other).map(|(column, (cell, _))| {
         let text = shown(column.kind, cell);
         let short = match text.char_indices().nth(SHOWN_CHARS_MAX) {
