@@ -2,6 +2,7 @@
 //! Either it is admitted, or it is refused with a reason; nothing of a refused one is stored.
 
 pub mod body;
+mod coding;
 mod keys;
 mod origin;
 mod recent;

@@ -30,6 +30,8 @@ pub enum Refusal {
     },
     SlowBody,
     BrokenBody(String),
+    /// What came is not what its `Content-Encoding` says.
+    NotDecoded(&'static str),
     Invalid(FieldError),
     /// Several events of one request; only the first refusals are listed.
     InvalidMany {
@@ -89,9 +91,11 @@ impl Refusal {
             Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenBody(_) | Self::Invalid(_) | Self::InvalidMany { .. } | Self::Parameter { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BrokenBody(_)
+            | Self::NotDecoded(_)
+            | Self::Invalid(_)
+            | Self::InvalidMany { .. }
+            | Self::Parameter { .. } => StatusCode::BAD_REQUEST,
             Self::AfterLines { refusal, .. } => refusal.status(),
             Self::NotFound(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -117,7 +121,7 @@ impl Refusal {
             Self::ContentEncoding => "content-encoding",
             Self::TooLarge { .. } | Self::TooMany { .. } => "too-large",
             Self::SlowBody => "slow-body",
-            Self::BrokenBody(_) => "broken-body",
+            Self::BrokenBody(_) | Self::NotDecoded(_) => "broken-body",
             Self::Invalid(_) | Self::InvalidMany { .. } => "invalid-event",
             Self::AfterLines { refusal, .. } => refusal.code(),
             Self::Parameter { .. } => "invalid-parameter",
@@ -148,13 +152,14 @@ impl Refusal {
                 format!("this server is not known as `{host}`; name it under `hosts` in the configuration")
             }
             Self::ContentType { expected } => format!("Content-Type must be {expected}"),
-            Self::ContentEncoding => "compressed bodies are not accepted".to_owned(),
+            Self::ContentEncoding => "Content-Encoding must be gzip or zstd".to_owned(),
             Self::TooLarge { what, max } => format!("{what} is larger than {max} bytes"),
             Self::TooMany { max } => {
                 format!("an array of more than {max} events; send them as lines (application/x-ndjson)")
             }
             Self::SlowBody => "the body did not arrive in time".to_owned(),
             Self::BrokenBody(reason) => format!("the body broke off: {reason}"),
+            Self::NotDecoded(coding) => format!("the body is broken, or no whole {coding} stream"),
             Self::Invalid(error) => error.to_string(),
             Self::InvalidMany { count, .. } => format!("{count} of the events cannot be taken"),
             Self::AfterLines { refusal, .. } => refusal.detail(),
@@ -226,7 +231,7 @@ impl Refusal {
     /// Whether what is left of the body is not worth reading.
     fn ends_connection(&self) -> bool {
         match self {
-            Self::SlowBody | Self::BrokenBody(_) | Self::TooLarge { .. } => true,
+            Self::SlowBody | Self::BrokenBody(_) | Self::NotDecoded(_) | Self::TooLarge { .. } => true,
             Self::AfterLines { refusal, .. } => refusal.ends_connection(),
             _ => false,
         }
@@ -241,6 +246,9 @@ impl Refusal {
         }
         if matches!(self, Self::Unauthorized) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if matches!(self, Self::ContentEncoding) {
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
         }
         if self.ends_connection() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

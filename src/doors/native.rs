@@ -79,7 +79,7 @@ async fn receive(
         let request =
             Request { intake: &intake, key: &key, stream: &stream, peer, headers: &headers, options };
         intake.fields(&stream)?;
-        let kind = body::content_type(&headers)?;
+        let kind = body::content_type(&headers);
         if kind.eq_ignore_ascii_case(LINES) {
             ndjson::receive(&request, body).await
         } else if kind.eq_ignore_ascii_case(body::JSON) {

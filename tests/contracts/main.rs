@@ -7,6 +7,7 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod compressed;
 mod life;
 mod limits;
 mod live_event;
