@@ -5,10 +5,12 @@ pub mod body;
 mod coding;
 mod keys;
 mod origin;
+mod rate;
 mod recent;
 mod refusal;
 
 pub use keys::{Key, KeyError, Keys, NewKey, Scope, weak_key};
 pub use origin::{Peer, foreign_page, known_host, origin};
+pub use rate::RateLimits;
 pub use recent::RecentIds;
 pub use refusal::{Indexed, Place, Refusal};

@@ -1,6 +1,8 @@
 //! Every reason to refuse, and the one place where reasons become HTTP: status, stable code, retry time.
 //! Each contract puts them into its own shape; the native API's is RFC 9457.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -51,6 +53,11 @@ pub enum Refusal {
     NoRoute,
     MethodNotAllowed,
     Conflict(String),
+    /// More than the configuration lets one key or address ask.
+    TooManyRequests {
+        whose: &'static str,
+        seconds: u64,
+    },
     QueueFull,
     DiskFull,
     /// Nothing of this request is stored.
@@ -83,6 +90,10 @@ pub enum Place {
 }
 
 impl Refusal {
+    pub fn too_many_requests(whose: &'static str, wait: Duration) -> Self {
+        Self::TooManyRequests { whose, seconds: wait.as_millis().div_ceil(1000).max(1) as u64 }
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -100,6 +111,7 @@ impl Refusal {
             Self::NotFound(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::QueueFull | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -129,6 +141,7 @@ impl Refusal {
             Self::NoRoute => "no-route",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::Conflict(_) => "conflict",
+            Self::TooManyRequests { .. } => "too-many-requests",
             Self::QueueFull => "overloaded",
             Self::DiskFull => "disk-full",
             Self::LogFailed | Self::LogFailedUnder => "log-failed",
@@ -168,6 +181,9 @@ impl Refusal {
             Self::NoRoute => "there is nothing at this path".to_owned(),
             Self::MethodNotAllowed => "this path does not take this method".to_owned(),
             Self::Conflict(reason) => reason.clone(),
+            Self::TooManyRequests { whose, seconds } => {
+                format!("this {whose} asks more often than it may; try again in {seconds} s")
+            }
             Self::QueueFull => "more is waiting than can be taken now; try again".to_owned(),
             Self::DiskFull => "the disk is nearly full; events are taken again once there is room".to_owned(),
             Self::LogFailed => "the log has failed; this server ends".to_owned(),
@@ -182,10 +198,11 @@ impl Refusal {
         }
     }
 
-    fn retry_after_seconds(&self) -> Option<&'static str> {
+    fn retry_after_seconds(&self) -> Option<u64> {
         match self {
-            Self::QueueFull | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => Some("1"),
-            Self::DiskFull => Some("10"),
+            Self::QueueFull | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => Some(1),
+            Self::DiskFull => Some(10),
+            Self::TooManyRequests { seconds, .. } => Some(*seconds),
             Self::AfterLines { refusal, .. } => refusal.retry_after_seconds(),
             _ => None,
         }
@@ -242,7 +259,7 @@ impl Refusal {
         let mut response = (self.status(), body.to_string()).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(seconds) = self.retry_after_seconds() {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         if matches!(self, Self::Unauthorized) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

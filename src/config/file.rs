@@ -8,9 +8,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::duration::parse_duration;
+use super::rate::parse_rate;
 use super::stream::StreamSection;
 use super::view::ViewSection;
-use super::{Access, Config, ConfigError, ListenAt, LiveEvent, Overrides};
+use super::{Access, Config, ConfigError, Limits, ListenAt, LiveEvent, Overrides};
 
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -47,6 +48,8 @@ struct Written {
     store: Option<Url>,
     gate: Option<GateSection>,
     #[serde(default)]
+    limits: LimitsSection,
+    #[serde(default)]
     door: BTreeMap<Spanned<String>, DoorSection>,
     #[serde(default)]
     stream: BTreeMap<Spanned<String>, StreamSection>,
@@ -64,6 +67,13 @@ struct Url {
 #[serde(deny_unknown_fields)]
 struct GateSection {
     window: Spanned<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsSection {
+    per_key: Option<Spanned<String>>,
+    per_address: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -84,6 +94,8 @@ pub struct File {
     log_url: Option<String>,
     store_url: Option<String>,
     window: Option<Declared<String>>,
+    per_key: Option<Declared<String>>,
+    per_address: Option<Declared<String>>,
     doors: BTreeMap<String, Declared<DoorSection>>,
     streams: BTreeMap<String, Declared<StreamSection>>,
     views: BTreeMap<String, Declared<ViewSection>>,
@@ -104,6 +116,8 @@ impl File {
             log_url: written.log.map(|log| log.url),
             store_url: written.store.map(|store| store.url),
             window: written.gate.map(|gate| declared(gate.window, origin)),
+            per_key: written.limits.per_key.map(|rate| declared(rate, origin)),
+            per_address: written.limits.per_address.map(|rate| declared(rate, origin)),
             doors: sections(written.door, origin),
             streams: sections(written.stream, origin),
             views: sections(written.view, origin),
@@ -118,6 +132,8 @@ impl File {
         self.log_url = other.log_url.or(self.log_url.take());
         self.store_url = other.store_url.or(self.store_url.take());
         self.window = other.window.or(self.window.take());
+        self.per_key = other.per_key.or(self.per_key.take());
+        self.per_address = other.per_address.or(self.per_address.take());
         self.doors.extend(other.doors);
         self.streams.extend(other.streams);
         self.views.extend(other.views);
@@ -158,8 +174,11 @@ impl File {
             views.insert(name.clone(), view);
         }
         let window = self.window.map(|window| parse_duration(&window.value, &window.origin)).transpose()?;
+        let rate = |rate: &Option<_>| rate.as_ref().map(parse_rate).transpose();
+        let limits = Limits { per_key: rate(&self.per_key)?, per_address: rate(&self.per_address)? };
         let mut config = Config {
             listen,
+            limits,
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             log_url: overrides.log_url.clone().or(self.log_url).unwrap_or_default(),

@@ -6,6 +6,7 @@ mod duration;
 mod file;
 mod listen;
 mod outcome;
+mod rate;
 mod stream;
 mod view;
 
@@ -19,6 +20,7 @@ pub use duration::duration;
 pub use file::DEFAULT;
 pub use listen::ListenAt;
 pub use outcome::outcome;
+pub use rate::{Limits, Rate};
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
@@ -30,6 +32,7 @@ pub struct Config {
     pub listen: Vec<ListenAt>,
     pub hosts: Vec<String>,
     pub trusted_proxies: Vec<IpAddr>,
+    pub limits: Limits,
     pub log_url: String,
     pub store_url: String,
     pub seen_window: Duration,
@@ -189,6 +192,8 @@ mod tests {
                 "[door.live_event]\nstream = \"x\"\nview = \"revenue\"",
                 "m.toml:1: door `live_event` leads to stream `x`, which is not declared",
             ),
+            ("[limits]\nper_key = \"many\"", "m.toml:2: `many` is no rate such as `1000/s`"),
+            ("[limits]\nper_user = \"1/s\"", "m.toml:2: unknown field `per_user`"),
             ("[gate]\nwindow = \"soon\"", "m.toml:2: `soon` is no duration"),
             ("listen = [\"nowhere\"]", "m.toml:1: `nowhere` is no address to listen at"),
         ];

@@ -86,6 +86,8 @@ mod tests {
             listen = ["localhost:3333"]
             [gate]
             window = "12h"
+            [limits]
+            per_address = "5/s"
             [stream.refunds]
             key = "who is it"
             fields."who is it" = { type = "text", required = true }

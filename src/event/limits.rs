@@ -45,6 +45,10 @@ pub const LETTERS_READ_ROWS_MAX: usize = 16;
 pub const READS_AT_ONCE_MAX: usize = 8;
 /// Rebuilds and reconciliations at one time: they take long, and are not to keep readers waiting.
 pub const LOG_REPLAYS_AT_ONCE_MAX: usize = 2;
+/// Keys, and networks of senders, whose requests are counted at one time; those beyond share one count.
+pub const SENDERS_COUNTED_MAX: usize = 65_536;
+/// Those that ask no more are forgotten this often, at most.
+pub const SENDERS_FORGOTTEN_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The body that describes a new key.
 pub const KEY_BODY_BYTES_MAX: usize = 64 * 1024;
 /// From here on, checking a body would keep other requests waiting.

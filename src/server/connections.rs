@@ -228,7 +228,7 @@ async fn connection(
 
 async fn answer(routes: &mut Router, doorway: &Doorway, peer: Peer, request: Request<Incoming>) -> Response {
     let mut request = request.map(Body::new);
-    if let Err(refusal) = doorway.admit(&request) {
+    if let Err(refusal) = doorway.admit(peer, &request) {
         return doorway::refuse(request.uri().path(), &refusal);
     }
     request.extensions_mut().insert(peer);

@@ -1,21 +1,29 @@
-//! What is looked at before any route: the name that a request calls us by, the page it comes from, and
-//! whether its path is text. A refusal here has the shape of the contract whose path it is.
+//! What is looked at before any route: the name that a request calls us by, the page it comes from,
+//! whether its path is text, and how often its sender asks. A refusal here has the shape of the contract whose path it is.
+
+use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
 
-use crate::admit::{Refusal, foreign_page, known_host};
+use crate::admit::{Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin};
 
 /// Which requests come in at all.
 pub struct Doorway {
     pub hosts: Vec<String>,
     /// Whether contract 1 asks for no key: then pages of other sites may use it, too.
     pub contract_open: bool,
+    pub trusted_proxies: Vec<IpAddr>,
+    pub rates: RateLimits,
+    pub keys: Keys,
 }
 
+/// Whoever watches a server must not be kept from it by those who use it.
+const UNCOUNTED: [&str; 3] = ["/health", "/ready", "/metrics"];
+
 impl Doorway {
-    pub fn admit(&self, request: &Request<Body>) -> Result<(), Refusal> {
+    pub fn admit(&self, peer: Peer, request: &Request<Body>) -> Result<(), Refusal> {
         let (headers, path) = (request.headers(), request.uri().path());
         known_host(headers, request.version(), &self.hosts).map_err(Refusal::UnknownHost)?;
         if !is_utf8(path) {
@@ -23,7 +31,11 @@ impl Doorway {
         }
         match foreign_page(headers, &self.hosts) && !(self.contract_open && is_contract(path)) {
             true => Err(Refusal::ForeignPage),
-            false => Ok(()),
+            false if UNCOUNTED.contains(&path) => Ok(()),
+            false => {
+                self.rates.ask_by_address(|| origin(peer.0, headers, &self.trusted_proxies))?;
+                self.rates.ask_by_key(&self.keys, headers)
+            }
         }
     }
 }

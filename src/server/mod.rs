@@ -19,7 +19,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::admit::{KeyError, Keys, RecentIds};
+use crate::admit::{KeyError, Keys, RateLimits, RecentIds};
 use crate::config::{Access, AmountRule, Config, Originals, ViewConfig, ViewKindConfig};
 use crate::doors::{Inlet, Intake, live_event, native};
 use crate::event::limits::{
@@ -91,6 +91,9 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let doorway = Doorway {
         hosts: settings.config.hosts.clone(),
         contract_open: settings.config.live_event.as_ref().is_some_and(|door| door.access == Access::Open),
+        trusted_proxies: settings.config.trusted_proxies.clone(),
+        rates: RateLimits::new(settings.config.limits),
+        keys: node.keys.clone(),
     };
     let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
