@@ -3,6 +3,7 @@
 
 pub mod body;
 mod coding;
+mod forwarded;
 mod keys;
 mod origin;
 mod rate;

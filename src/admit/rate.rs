@@ -24,9 +24,9 @@ impl RateLimits {
     }
 
     /// Counts a request of `address`.
-    pub fn ask_by_address(&self, address: impl FnOnce() -> IpAddr) -> Result<(), Refusal> {
+    pub fn ask_by_address(&self, address: IpAddr) -> Result<(), Refusal> {
         let Some(counted) = &self.per_address else { return Ok(()) };
-        counted.ask(network(address())).map_err(|wait| Refusal::too_many_requests("address", wait))
+        counted.ask(network(address)).map_err(|wait| Refusal::too_many_requests("address", wait))
     }
 
     /// Counts a request that shows a key; one that is not known is none.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -11,7 +10,7 @@ use super::duration::parse_duration;
 use super::rate::parse_rate;
 use super::stream::StreamSection;
 use super::view::ViewSection;
-use super::{Access, Config, ConfigError, Limits, ListenAt, LiveEvent, Overrides};
+use super::{Access, Config, ConfigError, Limits, ListenAt, LiveEvent, Network, Overrides};
 
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -43,7 +42,7 @@ pub struct Declared<T> {
 struct Written {
     listen: Option<Spanned<Vec<String>>>,
     hosts: Option<Vec<String>>,
-    trusted_proxies: Option<Vec<IpAddr>>,
+    trusted_proxies: Option<Vec<Network>>,
     log: Option<Url>,
     store: Option<Url>,
     gate: Option<GateSection>,
@@ -90,7 +89,7 @@ struct DoorSection {
 pub struct File {
     listen: Option<Declared<Vec<String>>>,
     hosts: Option<Vec<String>>,
-    trusted_proxies: Option<Vec<IpAddr>>,
+    trusted_proxies: Option<Vec<Network>>,
     log_url: Option<String>,
     store_url: Option<String>,
     window: Option<Declared<String>>,

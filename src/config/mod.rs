@@ -5,13 +5,13 @@ mod dotenv;
 mod duration;
 mod file;
 mod listen;
+mod network;
 mod outcome;
 mod rate;
 mod stream;
 mod view;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ pub use dotenv::{Originals, load_dotenv};
 pub use duration::duration;
 pub use file::DEFAULT;
 pub use listen::ListenAt;
+pub use network::Network;
 pub use outcome::outcome;
 pub use rate::{Limits, Rate};
 pub use stream::Stream;
@@ -31,7 +32,7 @@ use file::{File, Origin};
 pub struct Config {
     pub listen: Vec<ListenAt>,
     pub hosts: Vec<String>,
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<Network>,
     pub limits: Limits,
     pub log_url: String,
     pub store_url: String,
@@ -191,6 +192,10 @@ mod tests {
             (
                 "[door.live_event]\nstream = \"x\"\nview = \"revenue\"",
                 "m.toml:1: door `live_event` leads to stream `x`, which is not declared",
+            ),
+            (
+                "hosts = []\ntrusted_proxies = [\"10.0.0.0/40\"]",
+                "m.toml:2: `10.0.0.0/40` is no address or network",
             ),
             ("[limits]\nper_key = \"many\"", "m.toml:2: `many` is no rate such as `1000/s`"),
             ("[limits]\nper_user = \"1/s\"", "m.toml:2: unknown field `per_user`"),

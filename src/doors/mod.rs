@@ -6,12 +6,11 @@ pub mod native;
 mod ndjson;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
 
-use crate::admit::{Keys, Peer, RecentIds, Refusal, origin};
+use crate::admit::{Keys, Peer, RecentIds, Refusal};
 use crate::event::{EventId, Fields, Millis, Progress};
 use crate::eventlog::{EventLog, Header};
 
@@ -22,7 +21,6 @@ pub struct Intake {
     pub streams: BTreeMap<String, Inlet>,
     pub progress: Progress,
     pub recent: RecentIds,
-    pub trusted_proxies: Vec<IpAddr>,
 }
 
 /// One stream as a door sees it.
@@ -55,9 +53,8 @@ impl Intake {
         }
     }
 
-    fn header<'a>(&self, stream: &'a str, peer: Peer, headers: &HeaderMap) -> Header<'a> {
-        let origin = origin(peer.0, headers, &self.trusted_proxies);
-        Header { stream, received: Millis::now(), origin: Some(origin), chunk: None, retry: None }
+    fn header<'a>(&self, stream: &'a str, peer: Peer, _headers: &HeaderMap) -> Header<'a> {
+        Header { stream, received: Millis::now(), origin: Some(peer.0), chunk: None, retry: None }
     }
 
     fn id_at(&self, position: u64) -> EventId {

@@ -2,7 +2,7 @@
 //! accepted: clients wait in the kernel's queue, and are not reset.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use tower_service::Service;
 use super::ServeError;
 use super::doorway::{self, Doorway};
 use super::patience::Patient;
-use crate::admit::{Peer, Refusal};
+use crate::admit::Refusal;
 use crate::config::ListenAt;
 use crate::event::Stop;
 use crate::event::limits::{
@@ -202,10 +202,9 @@ async fn connection(
 ) {
     // Small answers must not wait for more to send.
     drop(stream.set_nodelay(true));
-    let peer = Peer(peer.ip());
     let service = service_fn(move |request: Request<Incoming>| {
         let (mut routes, doorway) = (routes.clone(), Arc::clone(&doorway));
-        async move { Ok::<Response, Infallible>(answer(&mut routes, &doorway, peer, request).await) }
+        async move { Ok::<Response, Infallible>(answer(&mut routes, &doorway, peer.ip(), request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -226,12 +225,17 @@ async fn connection(
     }
 }
 
-async fn answer(routes: &mut Router, doorway: &Doorway, peer: Peer, request: Request<Incoming>) -> Response {
+async fn answer(
+    routes: &mut Router,
+    doorway: &Doorway,
+    connected: IpAddr,
+    request: Request<Incoming>,
+) -> Response {
     let mut request = request.map(Body::new);
-    if let Err(refusal) = doorway.admit(peer, &request) {
-        return doorway::refuse(request.uri().path(), &refusal);
+    match doorway.admit(connected, &request) {
+        Ok(peer) => drop(request.extensions_mut().insert(peer)),
+        Err(refusal) => return doorway::refuse(request.uri().path(), &refusal),
     }
-    request.extensions_mut().insert(peer);
     match routes.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},

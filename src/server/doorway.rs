@@ -4,17 +4,18 @@
 use std::net::IpAddr;
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderMap, Request};
 use axum::response::Response;
 
 use crate::admit::{Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin};
+use crate::config::Network;
 
 /// Which requests come in at all.
 pub struct Doorway {
     pub hosts: Vec<String>,
     /// Whether contract 1 asks for no key: then pages of other sites may use it, too.
     pub contract_open: bool,
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<Network>,
     pub rates: RateLimits,
     pub keys: Keys,
 }
@@ -23,7 +24,8 @@ pub struct Doorway {
 const UNCOUNTED: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 impl Doorway {
-    pub fn admit(&self, peer: Peer, request: &Request<Body>) -> Result<(), Refusal> {
+    /// Whom the request is from.
+    pub fn admit(&self, connected: IpAddr, request: &Request<Body>) -> Result<Peer, Refusal> {
         let (headers, path) = (request.headers(), request.uri().path());
         known_host(headers, request.version(), &self.hosts).map_err(Refusal::UnknownHost)?;
         if !is_utf8(path) {
@@ -31,12 +33,17 @@ impl Doorway {
         }
         match foreign_page(headers, &self.hosts) && !(self.contract_open && is_contract(path)) {
             true => Err(Refusal::ForeignPage),
-            false if UNCOUNTED.contains(&path) => Ok(()),
-            false => {
-                self.rates.ask_by_address(|| origin(peer.0, headers, &self.trusted_proxies))?;
-                self.rates.ask_by_key(&self.keys, headers)
-            }
+            false => self.counted(connected, headers, path),
         }
+    }
+
+    fn counted(&self, connected: IpAddr, headers: &HeaderMap, path: &str) -> Result<Peer, Refusal> {
+        let from = origin(connected, headers, &self.trusted_proxies);
+        if !UNCOUNTED.contains(&path) {
+            self.rates.ask_by_address(from)?;
+            self.rates.ask_by_key(&self.keys, headers)?;
+        }
+        Ok(Peer(from))
     }
 }
 

@@ -220,7 +220,6 @@ impl Node {
                 .collect(),
             progress: self.progress.clone(),
             recent: RecentIds::new(self.store.clone()),
-            trusted_proxies: settings.config.trusted_proxies.clone(),
         });
         let reading = Arc::new(Reading {
             keys: self.keys.clone(),
