@@ -10,7 +10,7 @@ use super::duration::parse_duration;
 use super::rate::parse_rate;
 use super::stream::StreamSection;
 use super::view::ViewSection;
-use super::{Access, Config, ConfigError, Limits, ListenAt, LiveEvent, Network, Overrides};
+use super::{Access, Config, ConfigError, Limits, ListenAt, LiveEvent, Network, Overrides, Tls};
 
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -41,6 +41,7 @@ pub struct Declared<T> {
 #[serde(deny_unknown_fields)]
 struct Written {
     listen: Option<Spanned<Vec<String>>>,
+    tls: Option<Tls>,
     hosts: Option<Vec<String>>,
     trusted_proxies: Option<Vec<Network>>,
     log: Option<Url>,
@@ -88,6 +89,7 @@ struct DoorSection {
 /// All files read so far, laid over each other.
 pub struct File {
     listen: Option<Declared<Vec<String>>>,
+    tls: Option<Tls>,
     hosts: Option<Vec<String>>,
     trusted_proxies: Option<Vec<Network>>,
     log_url: Option<String>,
@@ -110,6 +112,7 @@ impl File {
         })?;
         Ok(Self {
             listen: written.listen.map(|listen| declared(listen, origin)),
+            tls: written.tls,
             hosts: written.hosts,
             trusted_proxies: written.trusted_proxies,
             log_url: written.log.map(|log| log.url),
@@ -126,6 +129,7 @@ impl File {
     /// What `other` names replaces what is here.
     pub fn lay_over(&mut self, other: Self) {
         self.listen = other.listen.or(self.listen.take());
+        self.tls = other.tls.or(self.tls.take());
         self.hosts = other.hosts.or(self.hosts.take());
         self.trusted_proxies = other.trusted_proxies.or(self.trusted_proxies.take());
         self.log_url = other.log_url.or(self.log_url.take());
@@ -139,19 +143,7 @@ impl File {
     }
 
     pub fn check(self, overrides: &Overrides) -> Result<Config, ConfigError> {
-        let command_line = || Origin { file: "--listen".to_owned(), line: 0 };
-        let listen = match overrides.listen.is_empty() {
-            false => Some(Declared { value: overrides.listen.clone(), origin: command_line() }),
-            true => self.listen,
-        };
-        let listen = match &listen {
-            Some(listen) => listen
-                .value
-                .iter()
-                .map(|text| ListenAt::parse(text, &listen.origin))
-                .collect::<Result<_, _>>()?,
-            None => Vec::new(),
-        };
+        let listen = self.listen_at(overrides)?;
         let mut streams = BTreeMap::new();
         for (name, section) in &self.streams {
             streams.insert(name.clone(), section.value.check(name, &section.origin)?);
@@ -177,6 +169,7 @@ impl File {
         let limits = Limits { per_key: rate(&self.per_key)?, per_address: rate(&self.per_address)? };
         let mut config = Config {
             listen,
+            tls: self.tls,
             limits,
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
@@ -191,6 +184,26 @@ impl File {
             check_door(name, door, &mut config)?;
         }
         Ok(config)
+    }
+
+    fn listen_at(&self, overrides: &Overrides) -> Result<Vec<ListenAt>, ConfigError> {
+        let command_line = Origin { file: "--listen".to_owned(), line: 0 };
+        let (texts, origin) = match (&self.listen, overrides.listen.is_empty()) {
+            (_, false) => (&overrides.listen, &command_line),
+            (Some(listen), true) => (&listen.value, &listen.origin),
+            (None, true) => return Ok(Vec::new()),
+        };
+        let checked = |text: &String| {
+            let listen = ListenAt::parse(text, origin)?;
+            match listen.tls && self.tls.is_none() {
+                true => Err(ConfigError::at(
+                    origin,
+                    format!("`{text}` needs a certificate; name it under `[tls]`"),
+                )),
+                false => Ok(listen),
+            }
+        };
+        texts.iter().map(checked).collect()
     }
 }
 

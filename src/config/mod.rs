@@ -31,6 +31,7 @@ use file::{File, Origin};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: Vec<ListenAt>,
+    pub tls: Option<Tls>,
     pub hosts: Vec<String>,
     pub trusted_proxies: Vec<Network>,
     pub limits: Limits,
@@ -40,6 +41,15 @@ pub struct Config {
     pub live_event: Option<LiveEvent>,
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, ViewConfig>,
+}
+
+/// Files in the form of PEM.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The server's own certificate first, then those that vouch for it.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// The door of contract 1.
@@ -200,6 +210,12 @@ mod tests {
             ("[limits]\nper_key = \"many\"", "m.toml:2: `many` is no rate such as `1000/s`"),
             ("[limits]\nper_user = \"1/s\"", "m.toml:2: unknown field `per_user`"),
             ("[gate]\nwindow = \"soon\"", "m.toml:2: `soon` is no duration"),
+            (
+                "listen = [\"ftp://localhost:21\"]",
+                "m.toml:1: `ftp://localhost:21` is no address to listen at",
+            ),
+            ("\nlisten = [\"https://localhost:1\"]", "m.toml:2: `https://localhost:1` needs a certificate"),
+            ("[tls]\ncertificate = \"c.pem\"", "m.toml:1: missing field `key`"),
             ("listen = [\"nowhere\"]", "m.toml:1: `nowhere` is no address to listen at"),
         ];
         for (text, message) in cases {

@@ -30,6 +30,10 @@ pub const ANSWER_IDLE_DURATION_MAX: Duration = Duration::from_secs(60);
 /// once, it might never see the answer that says why.
 pub const LINGER_DURATION_MAX: Duration = Duration::from_secs(5);
 pub const LINGER_IDLE_DURATION_MAX: Duration = Duration::from_millis(250);
+/// A client that has not come to an understanding about encryption by then is let go.
+pub const HANDSHAKE_DURATION_MAX: Duration = Duration::from_secs(10);
+/// How often the files of the certificate are looked at.
+pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(3);
 pub const CONNECTIONS_MAX: usize = 16_384;
 pub const WAIT_APPLIED_DURATION_MAX: Duration = Duration::from_secs(30);
 pub const TAIL_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);

@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,6 +24,7 @@ use tower_service::Service;
 use super::ServeError;
 use super::doorway::{self, Doorway};
 use super::patience::Patient;
+use super::tls::Certificate;
 use crate::admit::Refusal;
 use crate::config::ListenAt;
 use crate::event::Stop;
@@ -67,8 +69,13 @@ impl StopSignals {
     }
 }
 
+pub struct Listener {
+    listener: TcpListener,
+    tls: bool,
+}
+
 /// Binds every address; of `localhost`, the second family may be missing. Answers the URLs.
-pub async fn bind(listen: &[ListenAt]) -> Result<(Vec<TcpListener>, Vec<String>), ServeError> {
+pub async fn bind(listen: &[ListenAt]) -> Result<(Vec<Listener>, Vec<String>), ServeError> {
     let (mut listeners, mut urls) = (Vec::new(), Vec::new());
     for at in listen {
         let mut port = at.port;
@@ -77,7 +84,7 @@ pub async fn bind(listen: &[ListenAt]) -> Result<(Vec<TcpListener>, Vec<String>)
             match listener(address) {
                 Ok(listener) => {
                     port = listener.local_addr()?.port();
-                    listeners.push(listener);
+                    listeners.push(Listener { listener, tls: at.tls });
                 }
                 Err(error) if index > 0 => tracing::warn!(%address, %error, "not listening here as well"),
                 Err(error) => {
@@ -91,10 +98,7 @@ pub async fn bind(listen: &[ListenAt]) -> Result<(Vec<TcpListener>, Vec<String>)
                 }
             }
         }
-        urls.push(format!(
-            "http://{}",
-            at.to_string().replace(&format!(":{}", at.port), &format!(":{port}"))
-        ));
+        urls.push(at.to_string().replace(&format!(":{}", at.port), &format!(":{port}")));
     }
     Ok((listeners, urls))
 }
@@ -135,15 +139,22 @@ impl Serving {
     }
 }
 
-pub fn serve(listeners: Vec<TcpListener>, routes: Router, doorway: Arc<Doorway>, stop: &Stop) -> Serving {
+pub fn serve(
+    listeners: Vec<Listener>,
+    tls: Option<&Arc<Certificate>>,
+    routes: Router,
+    doorway: Arc<Doorway>,
+    stop: &Stop,
+) -> Serving {
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
     let routes = routes
         .fallback(|uri: Uri| async move { doorway::refuse(uri.path(), &Refusal::NoRoute) })
         .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() });
-    for listener in listeners {
+    for Listener { listener, tls: encrypted } in listeners {
         let acceptor = Acceptor {
             permits: Arc::clone(&permits),
+            tls: tls.filter(|_| encrypted).cloned(),
             routes: routes.clone(),
             doorway: Arc::clone(&doorway),
             stop: stop.clone(),
@@ -155,6 +166,7 @@ pub fn serve(listeners: Vec<TcpListener>, routes: Router, doorway: Arc<Doorway>,
 
 struct Acceptor {
     permits: Arc<Semaphore>,
+    tls: Option<Arc<Certificate>>,
     routes: Router,
     doorway: Arc<Doorway>,
     stop: Stop,
@@ -174,14 +186,14 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    tokio::spawn(connection(
-                        stream,
-                        peer,
-                        self.routes.clone(),
-                        Arc::clone(&self.doorway),
-                        self.stop.clone(),
-                        permit,
-                    ));
+                    let client = Client {
+                        address: peer.ip(),
+                        routes: self.routes.clone(),
+                        doorway: Arc::clone(&self.doorway),
+                        stop: self.stop.clone(),
+                        _permit: permit,
+                    };
+                    tokio::spawn(client.connected(stream, self.tls.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -192,35 +204,52 @@ impl Acceptor {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+/// One connection, and what its requests need.
+struct Client {
+    address: IpAddr,
     routes: Router,
     doorway: Arc<Doorway>,
     stop: Stop,
     _permit: OwnedSemaphorePermit,
-) {
-    // Small answers must not wait for more to send.
-    drop(stream.set_nodelay(true));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (mut routes, doorway) = (routes.clone(), Arc::clone(&doorway));
-        async move { Ok::<Response, Infallible>(answer(&mut routes, &doorway, peer.ip(), request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_DURATION_MAX)
-        // A hundred headers at most are hyper's own bound; said here, it would cost an allocation a request.
-        .max_header_size(HEADER_BYTES_MAX)
-        // A client that has said all it has to say may still want the answer.
-        .half_close(true)
-        .serve_connection(TokioIo::new(Patient::new(stream, ANSWER_IDLE_DURATION_MAX)), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        // How a connection ends is its client's affair.
-        _ = connection.as_mut() => {}
-        () = stop.wait() => {
-            connection.as_mut().graceful_shutdown();
-            drop(connection.await);
+}
+
+impl Client {
+    async fn connected(self, stream: TcpStream, tls: Option<Arc<Certificate>>) {
+        // Small answers must not wait for more to send.
+        drop(stream.set_nodelay(true));
+        let stream = Patient::new(stream, ANSWER_IDLE_DURATION_MAX);
+        let Some(tls) = tls else { return self.serve(stream).await };
+        let encrypted = tokio::select! {
+            encrypted = tls.handshake(stream) => encrypted,
+            () = self.stop.wait() => None,
+        };
+        if let Some(stream) = encrypted {
+            self.serve(stream).await;
+        }
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
+        let Self { address, routes, doorway, stop, _permit } = self;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (mut routes, doorway) = (routes.clone(), Arc::clone(&doorway));
+            async move { Ok::<Response, Infallible>(answer(&mut routes, &doorway, address, request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_READ_DURATION_MAX)
+            // A hundred headers at most are hyper's own bound; said here, it would cost an allocation a request.
+            .max_header_size(HEADER_BYTES_MAX)
+            // A client that has said all it has to say may still want the answer.
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            // How a connection ends is its client's affair.
+            _ = connection.as_mut() => {}
+            () = stop.wait() => {
+                connection.as_mut().graceful_shutdown();
+                drop(connection.await);
+            }
         }
     }
 }

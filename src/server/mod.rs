@@ -5,6 +5,7 @@ mod checks;
 mod connections;
 mod doorway;
 mod patience;
+mod tls;
 mod welcome;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use crate::telemetry;
 use crate::views::{Amount, Ledger, Rule, Runner, Running, View, ViewKind};
 
 use doorway::Doorway;
+use tls::Certificate;
 
 pub use checks::StartError;
 
@@ -76,6 +78,8 @@ pub enum ServeError {
 pub async fn run(settings: Settings) -> Result<(), ServeError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "millrace starts");
     checks::settings(&settings)?;
+    let certificate =
+        settings.config.tls.as_ref().map(Certificate::load).transpose().map_err(StartError::Tls)?;
     for name in &settings.originals.used {
         tracing::info!(variable = *name, "setting of the original is used");
     }
@@ -95,7 +99,11 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
         rates: RateLimits::new(settings.config.limits),
         keys: node.keys.clone(),
     };
-    let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
+    if let Some(certificate) = &certificate {
+        certificate.keep_current(&accepting)?;
+    }
+    let doorway = Arc::new(doorway);
+    let serving = connections::serve(listeners, certificate.as_ref(), routes, doorway, &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
         welcome::print(&settings, &addresses, first_key);

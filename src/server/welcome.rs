@@ -21,7 +21,9 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
             );
         }
     }
-    let (Some(_), Some(address)) = (&settings.config.live_event, addresses.first()) else { return };
+    // A certificate is seldom for the address that is listened at.
+    let plain = addresses.iter().find(|address| address.starts_with("http://"));
+    let (Some(_), Some(address)) = (&settings.config.live_event, plain.or(addresses.first())) else { return };
     println!();
     println!("Send an event, and see what it became:");
     println!();

@@ -14,4 +14,5 @@ mod live_event;
 mod native;
 mod reading;
 mod start;
+mod tls;
 mod view_table;
