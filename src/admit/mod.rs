@@ -9,9 +9,11 @@ mod origin;
 mod rate;
 mod recent;
 mod refusal;
+mod trace;
 
 pub use keys::{Key, KeyError, Keys, NewKey, Scope, weak_key};
 pub use origin::{Peer, foreign_page, known_host, origin};
 pub use rate::RateLimits;
 pub use recent::RecentIds;
 pub use refusal::{Indexed, Place, Refusal};
+pub use trace::traceparent;

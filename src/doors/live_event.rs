@@ -58,6 +58,6 @@ async fn admit(door: &LiveEvent, peer: Peer, headers: &HeaderMap, body: Body) ->
         RecordBuilder::new(&intake.header(&door.stream, peer, headers), false, false, text.len());
     record.push(&Entry { client: None, line: 0, text });
     let position = intake.log.append(&record).await?;
-    intake.count(&door.stream, 1);
+    intake.accepted(&door.stream, position, 1, headers);
     Ok(intake.id_at(position).to_string())
 }

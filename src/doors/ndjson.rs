@@ -103,7 +103,7 @@ async fn settle(
 ) -> Result<(), Refusal> {
     if let Some((append, count, lines)) = pending {
         let position = append.await.map_err(|error| taken.stopped_by(error.into()))?;
-        request.intake.count(request.stream, count);
+        request.intake.accepted(request.stream, position, count, request.headers);
         taken.accepted += count;
         taken.durable_lines += lines;
         taken.end = position + count;

@@ -76,7 +76,8 @@ mod tests {
     use crate::eventlog::{Entry, Header, RecordBuilder, Retry};
 
     fn judged(retry: Option<Retry<'_>>) -> Seen {
-        let header = Header { stream: "s", received: Millis(9), origin: None, chunk: None, retry };
+        let header =
+            Header { stream: "s", received: Millis(9), origin: None, chunk: None, retry, trace: None };
         let mut record = RecordBuilder::new(&header, true, false, 8);
         let client = Some((EventId::derived("s", "o", "id"), BodyHash([1; 8])));
         record.push(&Entry { client, line: 0, text: "{}" });

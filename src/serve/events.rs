@@ -90,6 +90,8 @@ struct Shown {
     received_at: String,
     origin: Option<String>,
     retry_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
     /// Its own text, digit by digit.
     event: Option<Box<RawValue>>,
 }
@@ -116,6 +118,7 @@ impl Shown {
             received_at: header.received.to_text(),
             origin: header.origin.map(|ip| ip.to_string()),
             retry_of: header.retry.map(|retry| retry.letter.to_string()),
+            traceparent: header.trace.map(str::to_owned),
             event: RawValue::from_string(entry.text.to_owned()).ok(),
         }
     }

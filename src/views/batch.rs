@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::event::EventId;
-use crate::eventlog::{EventLog, LogReader, ReadError, Records};
+use crate::eventlog::{EventLog, LogReader, ReadError, Records, Traces};
 use crate::gate::GATE;
 use crate::store::{Store, StoreError};
 use journal::failpoint;
@@ -26,6 +26,7 @@ pub struct Batch<'a> {
     pub span: Range<u64>,
     /// Where a repair had to give events up, whichever stream they were of.
     pub hole: Option<u64>,
+    pub traces: Traces,
 }
 
 /// Whose events a batch holds.
@@ -82,6 +83,7 @@ impl Read<'_> {
     pub fn batch(&self, wanted: Wanted<'_>, limits: BatchLimits) -> Result<Batch<'_>, BatchError> {
         let mut events: Vec<Event<'_>> = Vec::new();
         let (mut end, mut gated, mut hole) = (self.from, false, None);
+        let mut traces = Traces::default();
         'records: for record in self.records.iter() {
             let record = record?;
             if record.position >= limits.until {
@@ -105,6 +107,7 @@ impl Read<'_> {
                 None => None,
             };
             gated |= record.has_identity();
+            traces.note(&record);
             for entry in record.entries() {
                 let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
                 if position < self.from {
@@ -121,7 +124,7 @@ impl Read<'_> {
         if gated {
             self.leave_out_repeats(&mut events, end)?;
         }
-        Ok(Batch { events, span: self.from..end, hole })
+        Ok(Batch { events, span: self.from..end, hole, traces })
     }
 
     fn leave_out_repeats(&self, events: &mut Vec<Event<'_>>, end: u64) -> Result<(), StoreError> {

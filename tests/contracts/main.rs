@@ -15,4 +15,5 @@ mod native;
 mod reading;
 mod start;
 mod tls;
+mod trace;
 mod view_table;

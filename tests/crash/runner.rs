@@ -85,7 +85,8 @@ fn integer(connection: &Connection, sql: &str) -> u64 {
 }
 
 fn append_all(log: &EventLog, runtime: &Runtime) {
-    let header = Header { stream: "s", received: Millis(0), origin: None, chunk: None, retry: None };
+    let header =
+        Header { stream: "s", received: Millis(0), origin: None, chunk: None, retry: None, trace: None };
     let mut record = RecordBuilder::new(&header, false, false, 0);
     for number in 0..EVENTS {
         let who = if number % BAD_EVERY == 0 { "bad" } else { "good" };
