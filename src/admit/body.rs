@@ -38,12 +38,17 @@ pub struct Pieces {
     coded: Bytes,
     /// Whether there was more to do than is done in one go.
     more: bool,
+    /// What decompressing takes of memory, beside what came out.
+    share: Share,
 }
 
 impl Pieces {
     pub fn of(headers: &HeaderMap, body: Body) -> Result<Self, Refusal> {
-        let decoder = Coding::of(headers)?.decoder();
-        Ok(Self { body, decoder, coded: Bytes::new(), more: false })
+        Ok(Self::new(body, Coding::of(headers)?.decoder(), Bytes::new()))
+    }
+
+    fn new(body: Body, decoder: Option<Decoder>, coded: Bytes) -> Self {
+        Self { body, decoder, coded, more: false, share: Share::default() }
     }
 
     /// The next piece; `None` at the end. What comes of few bytes comes in small pieces too, and other
@@ -55,6 +60,7 @@ impl Pieces {
                 tokio::task::yield_now().await;
             }
             let decoded = decoder.step(&mut self.coded)?;
+            self.share.grow_to(decoder.held() + self.coded.len())?;
             self.more = !self.coded.is_empty();
             if !decoded.is_empty() {
                 return Ok(Some(decoded.into()));
@@ -67,11 +73,6 @@ impl Pieces {
                 None => return decoder.finish().map(|()| None),
             }
         }
-    }
-
-    /// What decompressing takes of memory, beside what came out.
-    pub fn held(&self) -> usize {
-        self.decoder.as_ref().map_or(0, |decoder| decoder.held() + self.coded.len())
     }
 }
 
@@ -163,13 +164,13 @@ async fn decompressed(
     max: usize,
     share: &mut Share,
 ) -> Result<Bytes, Refusal> {
-    let mut pieces = Pieces { body: Body::empty(), decoder: Some(decoder), coded, more: false };
+    let mut pieces = Pieces::new(Body::empty(), Some(decoder), coded);
     let mut bytes = Vec::new();
     while let Some(piece) = pieces.next().await? {
         if bytes.len() + piece.len() > max {
             return Err(Refusal::TooLarge { what: "the body", max });
         }
-        share.grow_to(pieces.held() + bytes.len() + piece.len())?;
+        share.grow_to(bytes.len() + piece.len())?;
         bytes.extend_from_slice(&piece);
     }
     share.shrink_to(bytes.len());

@@ -123,10 +123,11 @@ const SKIPPED_HEADER_BYTES: usize = 8;
 
 impl Zstd {
     fn step(&mut self, coded: &mut Bytes) -> Result<Vec<u8>, Refusal> {
-        let (mut out, mut left) = (Vec::new(), CODED_STEP_BYTES_MAX);
+        let (mut out, mut left, mut worked) = (Vec::new(), CODED_STEP_BYTES_MAX, 0);
         loop {
             self.hand_on(&mut out)?;
-            if out.len() >= QUICK_BODY_BYTES_MAX {
+            // A window is filled without anything being handed on: that is work, too.
+            if out.len() >= QUICK_BODY_BYTES_MAX || worked >= QUICK_BODY_BYTES_MAX {
                 return Ok(out);
             }
             let wanted = self.wanted();
@@ -145,6 +146,7 @@ impl Zstd {
             }
             self.begun.extend_from_slice(&taken);
             if self.begun.len() == self.wanted() {
+                worked += if matches!(self.next, Next::Block) { BLOCK_BYTES_MAX } else { 0 };
                 self.completed()?;
                 self.begun.clear();
             }
@@ -279,7 +281,9 @@ mod tests {
         for piece in coded.chunks(size) {
             let mut piece = Bytes::copy_from_slice(piece);
             loop {
+                let before = decoder.held();
                 let part = decoder.step(&mut piece)?;
+                assert!(decoder.held() <= before + QUICK_BODY_BYTES_MAX + BLOCK_BYTES_MAX, "a step too far");
                 assert!(part.len() <= QUICK_BODY_BYTES_MAX + 64 * 1024, "a step of {}", part.len());
                 if part.is_empty() && piece.is_empty() {
                     break;
@@ -336,6 +340,19 @@ mod tests {
         let checksum = altered.len() - 5;
         altered[checksum] ^= 1;
         assert_eq!(decoded(Coding::Gzip, &altered, 64), Err(Refusal::NotDecoded("gzip")));
+    }
+
+    #[test]
+    fn a_window_is_filled_in_steps_and_counted() {
+        let block = [(128 << 10 << 3 | 2) as u8, 0, 0x10, b'x'];
+        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0, 13 << 3][..], &block.repeat(64)].concat();
+        let (mut decoder, mut coded) = (Coding::Zstd.decoder().expect("a decoder"), Bytes::from(frame));
+        let mut steps = 0;
+        while !coded.is_empty() {
+            assert_eq!(decoder.step(&mut coded), Ok(Vec::new()));
+            steps += 1;
+        }
+        assert_eq!((steps, decoder.held()), (64, ZSTD_STATE_BYTES_MAX + ZSTD_WINDOW_BYTES_MAX));
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl Lines {
             self.compact();
             match pieces.next().await? {
                 Some(data) => {
-                    self.share.grow_to(self.bytes.len() + data.len() + pieces.held())?;
+                    self.share.grow_to(self.bytes.len() + data.len())?;
                     self.bytes.extend_from_slice(&data);
                 }
                 None => self.ended = true,

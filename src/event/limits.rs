@@ -57,14 +57,14 @@ pub const SENDERS_FORGOTTEN_INTERVAL_MIN: Duration = Duration::from_secs(1);
 pub const KEY_BODY_BYTES_MAX: usize = 64 * 1024;
 /// From here on, checking a body would keep other requests waiting.
 pub const QUICK_BODY_BYTES_MAX: usize = 128 * 1024;
-/// What of a compressed body is taken apart in one go; no more than `QUICK_BODY_BYTES_MAX` come out of it.
+/// What of a compressed body is taken apart in one go, of which about `QUICK_BODY_BYTES_MAX` come at most.
 pub const CODED_STEP_BYTES_MAX: usize = 16 * 1024;
 /// How far back a zstd body may refer: what RFC 9659 allows for HTTP.
 pub const ZSTD_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What one gzip body takes while it is taken apart: state, buffers, the longest header.
 pub const GZIP_STATE_BYTES_MAX: usize = 320 * 1024;
-/// The same of a zstd body, beside its window.
-pub const ZSTD_STATE_BYTES_MAX: usize = 512 * 1024;
+/// The same of a zstd body, beside its window: a block may say of itself what no honest one is.
+pub const ZSTD_STATE_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// How long a receipt waits for the gate to come to an event that was acknowledged a moment ago.
 pub const RECEIPT_GATE_DURATION_MAX: Duration = Duration::from_secs(2);
 /// The same before it is said what of a source has arrived: that has to be all that was acknowledged.
