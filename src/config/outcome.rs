@@ -88,6 +88,9 @@ mod tests {
             window = "12h"
             [limits]
             per_address = "5/s"
+            [tls]
+            certificate = "certificate.pem"
+            key = "key.pem"
             [stream.refunds]
             key = "who is it"
             fields."who is it" = { type = "text", required = true }

@@ -71,20 +71,24 @@ impl StopSignals {
 
 pub struct Listener {
     listener: TcpListener,
-    tls: bool,
+    tls: Option<Arc<Certificate>>,
 }
 
 /// Binds every address; of `localhost`, the second family may be missing. Answers the URLs.
-pub async fn bind(listen: &[ListenAt]) -> Result<(Vec<Listener>, Vec<String>), ServeError> {
+pub async fn bind(
+    listen: &[ListenAt],
+    certificate: Option<&Arc<Certificate>>,
+) -> Result<(Vec<Listener>, Vec<String>), ServeError> {
     let (mut listeners, mut urls) = (Vec::new(), Vec::new());
     for at in listen {
+        let certificate = || Arc::clone(certificate.expect("the configuration has one where it is needed"));
         let mut port = at.port;
         for (index, address) in at.addresses().into_iter().enumerate() {
             let address = SocketAddr::new(address.ip(), port);
             match listener(address) {
                 Ok(listener) => {
                     port = listener.local_addr()?.port();
-                    listeners.push(Listener { listener, tls: at.tls });
+                    listeners.push(Listener { listener, tls: at.tls.then(certificate) });
                 }
                 Err(error) if index > 0 => tracing::warn!(%address, %error, "not listening here as well"),
                 Err(error) => {
@@ -139,22 +143,16 @@ impl Serving {
     }
 }
 
-pub fn serve(
-    listeners: Vec<Listener>,
-    tls: Option<&Arc<Certificate>>,
-    routes: Router,
-    doorway: Arc<Doorway>,
-    stop: &Stop,
-) -> Serving {
+pub fn serve(listeners: Vec<Listener>, routes: Router, doorway: Arc<Doorway>, stop: &Stop) -> Serving {
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
     let routes = routes
         .fallback(|uri: Uri| async move { doorway::refuse(uri.path(), &Refusal::NoRoute) })
         .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() });
-    for Listener { listener, tls: encrypted } in listeners {
+    for Listener { listener, tls } in listeners {
         let acceptor = Acceptor {
             permits: Arc::clone(&permits),
-            tls: tls.filter(|_| encrypted).cloned(),
+            tls,
             routes: routes.clone(),
             doorway: Arc::clone(&doorway),
             stop: stop.clone(),

@@ -1,5 +1,6 @@
 //! What is looked at before any route: the name that a request calls us by, the page it comes from,
-//! whether its path is text, and how often its sender asks. A refusal here has the shape of the contract whose path it is.
+//! whether its path is text, and how often its sender asks. A refusal here has the shape of the contract
+//! whose path it is.
 
 use std::net::IpAddr;
 

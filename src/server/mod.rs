@@ -88,7 +88,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     }
     let metrics = telemetry::start_metrics();
     let mut signals = connections::stop_signals()?;
-    let (listeners, addresses) = connections::bind(&settings.config.listen).await?;
+    let (listeners, addresses) = connections::bind(&settings.config.listen, certificate.as_ref()).await?;
     let (node, first_key) = Node::open(&settings, metrics).await?;
     let accepting = Stop::default();
     let routes = node.routes(&settings, &accepting);
@@ -102,8 +102,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     if let Some(certificate) = &certificate {
         certificate.keep_current(&accepting)?;
     }
-    let doorway = Arc::new(doorway);
-    let serving = connections::serve(listeners, certificate.as_ref(), routes, doorway, &accepting);
+    let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
         welcome::print(&settings, &addresses, first_key);

@@ -119,6 +119,21 @@ fn requests_are_answered_over_tls_as_they_are_without() {
 }
 
 #[test]
+fn a_refusal_arrives_at_a_client_that_is_still_sending() {
+    let made = made();
+    let app = app(&made);
+    let address = encrypted_address(&app);
+    let large = vec![b' '; 10 * 1024 * 1024];
+    for version in [&TLS12, &TLS13] {
+        let mut stream = connect(&address, &[&made], version).unwrap();
+        let head = app.client().head("POST", "/liveEvent", "application/json", large.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        large.chunks(64 * 1024).for_each(|piece| stream.write_all(piece).expect("not reset"));
+        assert!(ask(&mut stream, "").starts_with("HTTP/1.1 413"));
+    }
+}
+
+#[test]
 fn clients_that_say_nothing_or_no_tls_hold_up_nobody() {
     let made = made();
     let app = app(&made);
