@@ -88,7 +88,7 @@ async fn receive(
         let request =
             Request { intake: &intake, key: &key, stream: &stream, peer, headers: &headers, options };
         intake.fields(&stream)?;
-        let kind = body::content_type(&headers)?;
+        let kind = body::content_type(&headers);
         if kind.eq_ignore_ascii_case(LINES) {
             ndjson::receive(&request, body).await
         } else if kind.eq_ignore_ascii_case(body::JSON) {
@@ -125,7 +125,7 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "checked": texts.len() })));
     }
     let position = request.intake.log.append(&record).await?;
-    request.intake.count(request.stream, texts.len() as u64);
+    request.intake.accepted(request.stream, position, texts.len() as u64, request.headers);
     for (id, hash) in admitted.clients.iter().flatten() {
         request.intake.recent.note(*id, *hash);
     }

@@ -7,6 +7,7 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod compressed;
 mod corrections;
 mod cors;
 mod ingest;
@@ -18,4 +19,6 @@ mod personal;
 mod reading;
 mod site_event;
 mod start;
+mod tls;
+mod trace;
 mod view_table;
