@@ -94,6 +94,18 @@ pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
 /// Rows that a rebuild reads, compares and mends together.
 pub const REBUILD_ROWS_MAX: usize = 10_000;
 
+// Backups.
+/// What is read, hashed and sent of a backup at a time.
+pub const BACKUP_PIECE_BYTES: usize = 256 * 1024;
+/// Pieces that wait for a client that takes its backup slowly.
+pub const BACKUP_PIECES_WAITING_MAX: usize = 4;
+/// Some hundred bytes for each segment of 64 MiB: enough for a log of many terabytes.
+pub const BACKUP_MANIFEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Pages of the store that are copied between two looks whether anybody still wants them.
+pub const SNAPSHOT_STEP_PAGES: i32 = 1_000;
+/// The log may remove a file while it is looked at for a backup; then it is looked at anew, so many times.
+pub const LOG_COPY_TRIES_MAX: usize = 10;
+
 // The gate.
 pub const SEEN_WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const SEEN_ENTRIES_BATCH_MAX: usize = 20_000;

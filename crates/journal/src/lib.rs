@@ -31,6 +31,9 @@ mod mark;
 
 mod reader;
 
+// Copying it while it is written.
+mod outline;
+
 // Opening, inspecting, repairing.
 mod survey;
 
@@ -57,6 +60,7 @@ pub use inspect::{Damage, InspectError, Inspection, TornTail, inspect};
 pub use journal::{CloseError, Journal, Opened};
 pub use log_id::{LogId, LogIdError};
 pub use options::{Observer, Options, Signal};
+pub use outline::{Outline, OutlinedSegment};
 pub use queue::{AppendError, Done};
 pub use reader::{Chunk, ReadError, Reader};
 pub use recover::{OpenError, Recovery};
