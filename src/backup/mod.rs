@@ -29,21 +29,20 @@ const VERSION_NAME: &str = "millrace-backup";
 const MANIFEST_NAME: &str = "manifest.json";
 const MANIFEST_SUM_NAME: &str = "manifest.sha256";
 
+const LOG_MARK_FILE: &str = "durable";
+
 /// The names that parts have, as in a data folder.
 pub const STORE_NAME: &str = "millrace.db";
 pub const LOG_FOLDER: &str = "journal";
-pub const LOG_MARK_NAME: &str = "journal/durable";
-
-pub fn segment_name(file: &str) -> String {
-    format!("{LOG_FOLDER}/{file}")
-}
 
 /// Whatever else a file says, it is not written anywhere.
 fn is_part(name: &str) -> bool {
-    let digits = name.strip_prefix("journal/").and_then(|file| file.strip_suffix(".seg"));
-    let is_segment =
-        digits.is_some_and(|digits| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()));
-    is_segment || name == STORE_NAME || name == LOG_MARK_NAME
+    let of_log = name.strip_prefix(LOG_FOLDER).and_then(|rest| rest.strip_prefix('/'));
+    let is_segment = |file: &str| {
+        let digits = file.strip_suffix(".seg").unwrap_or_default().as_bytes();
+        digits.len() == 20 && digits.iter().all(u8::is_ascii_digit)
+    };
+    name == STORE_NAME || of_log.is_some_and(|file| file == LOG_MARK_FILE || is_segment(file))
 }
 
 fn hex(bytes: &[u8]) -> String {

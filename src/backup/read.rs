@@ -193,7 +193,7 @@ fn damaged(what: &str) -> BackupError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::{Archive, LOG_MARK_NAME, STORE_NAME, segment_name};
+    use crate::backup::{Archive, STORE_NAME};
     use crate::event::{LogId, Millis};
 
     fn backup() -> (Vec<u8>, Manifest) {
@@ -203,8 +203,8 @@ mod tests {
             archive.part(name.to_owned(), content.len() as u64, content).expect("written");
         };
         part(STORE_NAME, &[7; 1_000]);
-        part(&segment_name("00000000000000000000.seg"), b"events");
-        part(LOG_MARK_NAME, b"");
+        part("journal/00000000000000000000.seg", b"events");
+        part("journal/durable", b"");
         let manifest = archive.finish(LogId([3; 16]), 0, 9, Vec::new()).expect("finished");
         (bytes, manifest)
     }

@@ -18,6 +18,9 @@ mod keys;
 mod rebuild;
 mod reconcile;
 
+mod backup;
+mod restore;
+
 mod completions;
 mod config;
 mod repair;
@@ -53,6 +56,10 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     /// Make a view what its log makes
     Rebuild(rebuild::Rebuild),
+    /// Back up all that a running server keeps, into one file
+    Backup(backup::Backup),
+    /// Make a data folder of a backup
+    Restore(restore::Restore),
     /// Look over the log of a server that does not run, and mend it if told to
     Repair(repair::Repair),
     /// Print or check the configuration
@@ -73,6 +80,8 @@ pub fn run() -> std::process::ExitCode {
         Command::Keys(command) => keys::run(command),
         Command::Reconcile(command) => reconcile::run(command),
         Command::Rebuild(command) => rebuild::run(command),
+        Command::Backup(command) => backup::run(command),
+        Command::Restore(command) => restore::run(command),
         Command::Repair(command) => repair::run(command),
         Command::Config(command) => config::run(command),
         Command::Completions(command) => completions::run(command),

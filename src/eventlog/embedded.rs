@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use journal::{Disk, FrameKind, Journal, Opened, Options, Signal, failpoint};
 use tokio::sync::{oneshot, watch};
 
+use super::copy::{CopyError, Held};
 use super::record::{Record, RecordBuilder};
 use super::{AppendError, Found, OpenError, ReadError};
 use crate::event::LogId;
@@ -105,6 +106,10 @@ impl Embedded {
 
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.end.clone()
+    }
+
+    pub fn hold(&self) -> Result<Held, CopyError> {
+        Held::new(&self.journal)
     }
 
     pub async fn failed(&self) -> String {

@@ -86,14 +86,27 @@ impl Store {
 
     /// Every view's position in every log.
     pub async fn positions(&self) -> Result<Vec<ViewPosition>, StoreError> {
-        let rows = self
-            .rows(
-                "SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id".to_owned(),
-                Vec::new(),
-            )
-            .await?;
-        let unreadable = || spoilt("millrace_positions");
-        rows.into_iter().map(|row| view_position(row).ok_or_else(unreadable)).collect()
+        view_positions(self.rows(POSITIONS_SQL.to_owned(), Vec::new()).await?)
+    }
+
+    /// Writes all that is in the store, as it is at one moment, into a file at `target`, while others go on
+    /// writing; the answer is the positions of that moment. Blocks, and ends in `Closed` once it is no more
+    /// `wanted`.
+    pub fn snapshot(
+        &self,
+        target: &Path,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Vec<ViewPosition>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.snapshot(target, wanted),
+        }
+    }
+
+    /// How much room a snapshot will take. Blocks.
+    pub fn snapshot_bytes(&self) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.snapshot_bytes(),
+        }
     }
 
     pub async fn position(&self, view: &str, log: LogId) -> Result<Option<u64>, StoreError> {
@@ -293,6 +306,12 @@ impl Store {
 /// A row of ours that somebody else has changed.
 fn spoilt(table: &'static str) -> StoreError {
     StoreError::Blocked(format!("table `{table}` holds a row that is not in its form"))
+}
+
+const POSITIONS_SQL: &str = "SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id";
+
+fn view_positions(rows: Vec<Vec<Cell>>) -> Result<Vec<ViewPosition>, StoreError> {
+    rows.into_iter().map(|row| view_position(row).ok_or_else(|| spoilt("millrace_positions"))).collect()
 }
 
 fn view_position(row: Vec<Cell>) -> Option<ViewPosition> {

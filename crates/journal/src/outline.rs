@@ -34,37 +34,49 @@ impl Outline {
     pub const MARK_NAME: &str = MARK_FILE;
 
     pub(crate) fn of(shared: &Shared, reader: &mut Reader) -> Result<Self, ReadError> {
+        loop {
+            let (first, end, bytes) = Self::cut(shared, reader)?;
+            let segments: Vec<OutlinedSegment> = shared
+                .segments_to(first)
+                .iter()
+                .map(|segment| OutlinedSegment {
+                    path: segment.path.clone(),
+                    name: file_name(segment.first),
+                    first: segment.first,
+                    bytes: if segment.first == first { bytes } else { segment.durable_bytes() },
+                })
+                .collect();
+            // It may have been removed since, being sealed and old; then the end lies further on.
+            if segments.last().is_some_and(|last| last.first == first) {
+                return Ok(Self { log_id: shared.log_id, end, segments });
+            }
+        }
+    }
+
+    /// The first position of the segment that the copy ends in, its end, and the bytes of that segment.
+    fn cut(shared: &Shared, reader: &mut Reader) -> Result<(u64, u64, u64), ReadError> {
         let end = shared.end();
-        let (last, end, bytes) = match end > shared.begin() {
+        if end > shared.begin() {
             // Where the frame of the last event ends, so does the copy: bytes behind it may be synced already,
             // and belong to events that nobody has heard a yes for.
-            true => reader.end_of_frame(end - 1)?,
-            false => {
-                let last = shared.segment_of(end).expect("a log has a segment");
-                (last, end, SEGMENT_HEADER_BYTES as u64)
-            }
-        };
-        let segments = shared.segments_to(last.first);
-        let outlined = segments.iter().map(|segment| OutlinedSegment {
-            path: segment.path.clone(),
-            name: file_name(segment.first),
-            first: segment.first,
-            bytes: if segment.first == last.first { bytes } else { segment.durable_bytes() },
-        });
-        Ok(Self { log_id: shared.log_id, end, segments: outlined.collect() })
+            let (last, end, bytes) = reader.end_of_frame(end - 1)?;
+            return Ok((last.first, end, bytes));
+        }
+        Ok((end, end, SEGMENT_HEADER_BYTES as u64))
     }
 
     pub fn begin(&self) -> u64 {
         self.segments[0].first
     }
 
-    /// The content of the mark file: at open, a copy that lacks anything of this is damaged, not torn.
-    pub fn mark(&self) -> Vec<u8> {
+    /// The content of the mark file of a copy that holds all from `begin` on, perhaps more than the log does
+    /// by now. At open, a copy that lacks anything of it is damaged, not torn.
+    pub fn mark(&self, begin: u64) -> Vec<u8> {
         let last = &self.segments[self.segments.len() - 1];
         let mark = Mark {
             log_id: self.log_id,
             sequence: 0,
-            begin: self.begin(),
+            begin,
             end: self.end,
             segment_first: last.first,
             offset: last.bytes,

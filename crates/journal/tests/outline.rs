@@ -18,7 +18,7 @@ fn copy(outline: &Outline, to: &Path) {
         let bytes = std::fs::read(&segment.path).unwrap();
         std::fs::write(to.join(&segment.name), &bytes[..segment.bytes as usize]).unwrap();
     }
-    std::fs::write(to.join(Outline::MARK_NAME), outline.mark()).unwrap();
+    std::fs::write(to.join(Outline::MARK_NAME), outline.mark(outline.begin())).unwrap();
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod letters;
 mod owner;
 mod seen;
 mod shape;
+mod snapshot;
 mod statements;
 mod writer;
 
@@ -22,7 +23,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::plan::{Claim, Plan, Skipped};
 use super::tables::{Cell, Table, ViewTables};
-use super::{OpenError, StoreError};
+use super::{OpenError, StoreError, ViewPosition};
 use crate::event::limits::STORE_READERS_MAX;
 use writer::{Job, Writer};
 
@@ -96,6 +97,18 @@ impl Sqlite {
             Ok(rows)
         };
         tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    pub fn snapshot(
+        &self,
+        target: &Path,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Vec<ViewPosition>, StoreError> {
+        snapshot::take(&self.shared.path, target, wanted)
+    }
+
+    pub fn snapshot_bytes(&self) -> Result<u64, StoreError> {
+        snapshot::bytes(&self.shared.path)
     }
 
     pub fn close(&self) {
