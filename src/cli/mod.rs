@@ -10,6 +10,7 @@ mod generate;
 mod send;
 
 mod balance;
+mod export;
 mod tail;
 
 mod dead;
@@ -48,6 +49,10 @@ enum Command {
     Balance(balance::Balance),
     /// Show the events of a stream, and those that come
     Tail(tail::Tail),
+    /// Print the events of a stream as lines of JSON, each in its envelope
+    Export(export::Export),
+    /// Send files that `export` made: each event once, whatever breaks off
+    Import(send::import::Import),
     /// Look after events that could not be applied
     Dead(dead::Dead),
     /// List, make and revoke keys
@@ -76,6 +81,8 @@ pub fn run() -> std::process::ExitCode {
         Command::Generate(command) => generate::run(command),
         Command::Balance(command) => balance::run(command),
         Command::Tail(command) => tail::run(command),
+        Command::Export(command) => export::run(command),
+        Command::Import(command) => send::import::run(command),
         Command::Dead(command) => dead::run(command),
         Command::Keys(command) => keys::run(command),
         Command::Reconcile(command) => reconcile::run(command),

@@ -7,12 +7,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
+use super::exported::{self, Exported};
 use super::native::{Check, Request, answer, finish, idempotency_key, named};
 use crate::admit::{Indexed, Place, Refusal, body};
 use crate::event::limits::{
-    CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
+    CHUNK_BYTES_MAX, CHUNK_LINES_MAX, ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX,
+    REFUSALS_LISTED_MAX,
 };
-use crate::event::{BodyHash, SourceId};
+use crate::event::{BodyHash, FieldError, Fields, SourceId};
 use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder, Shape};
 
 /// Where the lines come from, if the client says so.
@@ -40,7 +42,7 @@ impl Taken {
 
 pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, Refusal> {
     let (source, first_line) = source(request)?;
-    let mut lines = Lines::default();
+    let mut lines = Lines::new(line_bytes_max(request));
     let mut taken = Taken {
         next_line: first_line,
         durable_lines: 0,
@@ -155,16 +157,12 @@ fn check(
         if line.is_empty() {
             continue;
         }
-        if line.len() > EVENT_BYTES_MAX {
-            return Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX });
+        let bytes_max = line_bytes_max(request);
+        if line.len() > bytes_max {
+            return Err(Refusal::TooLarge { what: "a line", max: bytes_max });
         }
-        let admitted = body::utf8("the line", line)
-            .and_then(|text| fields.check(text, true).map(|checked| (text, checked)));
-        match admitted {
-            Ok((text, checked)) => {
-                let client = checked.client_id.map(|id| named(request, &id, text));
-                entries.push(Entry { client, line: at, takes_back: None, text });
-            }
+        match body::utf8("the line", line).and_then(|text| entry(request, fields, text)) {
+            Ok(entry) => entries.extend(entry.map(|entry| Entry { line: at, ..entry })),
             Err(error) => {
                 count += 1;
                 if errors.len() < REFUSALS_LISTED_MAX {
@@ -200,6 +198,23 @@ fn check(
     Ok(Checked { record: Some(record), lines: u64::from(lines) })
 }
 
+/// The event of a line. `None` for one of an export that did not count where it comes from.
+fn entry<'a>(request: &Request<'_>, fields: &Fields, line: &'a str) -> Result<Option<Entry<'a>>, FieldError> {
+    let Some(stream) = &request.options.exported else {
+        let checked = fields.check(line, true)?;
+        let client = checked.client_id.map(|id| named(request, &id, line));
+        return Ok(Some(Entry { client, text: line, ..Entry::default() }));
+    };
+    let Some(Exported { id, text }) = exported::event(line, stream)? else { return Ok(None) };
+    // Its own `id`, if it has one, has done its part where it was sent first.
+    fields.check(text, false)?;
+    Ok(Some(Entry { client: Some(named(request, &id, text)), text, ..Entry::default() }))
+}
+
+fn line_bytes_max(request: &Request<'_>) -> usize {
+    EVENT_BYTES_MAX + if request.options.exported.is_some() { ENVELOPE_BYTES_MAX } else { 0 }
+}
+
 /// The bytes of a body, cut into chunks of lines as they come in.
 #[derive(Default)]
 struct Lines {
@@ -210,10 +225,15 @@ struct Lines {
     ends: usize,
     line_start: usize,
     ended: bool,
+    line_bytes_max: usize,
     share: body::Share,
 }
 
 impl Lines {
+    fn new(line_bytes_max: usize) -> Self {
+        Self { line_bytes_max, ..Self::default() }
+    }
+
     /// The range of the next chunk; `None` at the end.
     async fn fill(&mut self, body: &mut Body) -> Result<Option<std::ops::Range<usize>>, Refusal> {
         loop {
@@ -248,8 +268,8 @@ impl Lines {
             }
         }
         self.counted = self.bytes.len();
-        match self.counted - self.line_start.max(self.start) > EVENT_BYTES_MAX {
-            true => Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX }),
+        match self.counted - self.line_start.max(self.start) > self.line_bytes_max {
+            true => Err(Refusal::TooLarge { what: "a line", max: self.line_bytes_max }),
             false => Ok(None),
         }
     }
@@ -280,7 +300,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_done_with_is_given_back() {
         let mut body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(EVENT_BYTES_MAX);
         let mut chunks = 0;
         while let Some(chunk) = lines.fill(&mut body).await.expect("lines") {
             lines.done(chunk.end);

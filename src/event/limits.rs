@@ -6,6 +6,8 @@ use std::time::Duration;
 // Requests.
 /// One event as text; also the longest line of an NDJSON body.
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// What `export` prints around an event, on the same line.
+pub const ENVELOPE_BYTES_MAX: usize = 2 * 1024;
 /// An object or array in one request; more than this belongs into NDJSON.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What all bodies that are being read may hold in memory together; beyond it the answer is 503.

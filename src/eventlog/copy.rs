@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_since_it_was_held_is_in_the_copy() {
+    fn what_is_removed_while_it_is_copied_is_in_the_copy() {
         let folder = tempfile::tempdir().expect("a folder");
         let (live, restored) = (folder.path().join("live"), folder.path().join("restored"));
         let journal = open(&live);

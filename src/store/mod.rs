@@ -223,6 +223,14 @@ impl Store {
         self.rows(sql.to_owned(), parameters).await?.into_iter().map(pair).collect()
     }
 
+    /// The positions of `log` within `from..to` whose events were taken back, in order.
+    pub async fn taken_back_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
+        let sql = "SELECT position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
+        let parameters =
+            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
+        self.position_list("millrace_taken_back", sql, parameters).await
+    }
+
     /// The correction that takes the event at `position` back, if one does.
     pub async fn taken_back_by(&self, log: LogId, position: u64) -> Result<Option<u64>, StoreError> {
         let sql =

@@ -10,6 +10,7 @@ mod balance;
 mod config;
 mod dead;
 mod exit;
+mod export;
 mod keys;
 mod reconcile;
 mod repair;
