@@ -18,6 +18,11 @@ fn left_behind(app: &TestApp) -> Vec<PathBuf> {
         .collect()
 }
 
+fn assert_nothing_is_left(app: &TestApp) {
+    let left = left_behind(app);
+    assert!(left.is_empty(), "{left:?}");
+}
+
 fn backed_up(app: &TestApp, name: &str) -> PathBuf {
     said(app, &["backup", name]);
     app.folder.path().join(name)
@@ -100,7 +105,7 @@ fn a_backup_under_load_holds_all_that_was_acknowledged_before_and_nothing_half()
     assert_eq!(restored.client().post_lines("/v1/streams/revenue/events", again).status, 200);
     sell(&restored, "u0", "1");
     assert_eq!(of_first(), known + 1);
-    assert_eq!(left_behind(&app), [PathBuf::new(); 0]);
+    assert_nothing_is_left(&app);
 }
 
 #[test]
@@ -142,6 +147,7 @@ fn stdout_and_stdin_do_as_well_and_tar_can_read_it() {
         .args(["restore", "-", "--data", "from-stdin"])
         .current_dir(app.folder.path())
         .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     restore.stdin.take().unwrap().write_all(&output.stdout).unwrap();
@@ -227,7 +233,7 @@ fn backing_up_needs_the_scope_admin_and_takes_turns() {
     drop(slow);
     wait_for("the end of the backup", || left_behind(&app).is_empty());
     wait_for("a turn", || app.command(&["backup", "a.tar"]).status.success());
-    assert_eq!(left_behind(&app), [PathBuf::new(); 0]);
+    assert_nothing_is_left(&app);
 }
 
 #[test]
@@ -238,12 +244,43 @@ fn a_backup_that_breaks_off_is_not_kept() {
     let kept = std::fs::read(app.folder.path().join("a.tar")).unwrap();
     app.kill();
     assert!(failed(&app, 3, &["backup", "a.tar"]).contains("no answer"));
+    let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+    let half = chunk(&kept[..kept.len() / 2]);
+    // Broken off by the connection; ended as if it were whole; whole, but not as it was written.
+    let changed = chunk(&[&kept[..700], b"!", &kept[701..]].concat());
+    for (body, code, why) in [
+        (half.clone(), 3, "broke off"),
+        ([&half[..], b"0\r\n\r\n"].concat(), 1, "cut off"),
+        ([&changed[..], b"0\r\n\r\n"].concat(), 1, "damaged"),
+    ] {
+        let url = answering(body);
+        let said = failed(&app, code, &["backup", "a.tar", "--url", &url]);
+        assert!(said.contains(why), "{said}");
+        assert_nothing_is_left(&app);
+    }
     assert_eq!(std::fs::read(app.folder.path().join("a.tar")).unwrap(), kept);
     // What a crash leaves, the next start removes.
     let left =
         [app.data().join("backup.db.tmp"), app.data().join("journal/00000000000000000000.seg.held.tmp")];
     left.iter().for_each(|path| std::fs::write(path, "left").unwrap());
     app.restart();
-    assert_eq!(left_behind(&app), [PathBuf::new(); 0]);
+    assert_nothing_is_left(&app);
     assert_eq!(app.balance("user1").as_deref(), Some("5"));
+}
+
+/// A server that answers one request with this body, in chunks as they are, and is gone; its URL.
+fn answering(body: Vec<u8>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+            request.push(byte[0]);
+        }
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        drop(stream.write_all(&body));
+    });
+    url
 }
