@@ -220,6 +220,23 @@ mod tests {
         assert_eq!(std::fs::read(segment).expect("there"), b"events");
     }
 
+    /// `BACKUP_FIXTURE_WRITE=1` writes it anew, which a released version never needs.
+    #[test]
+    fn a_backup_of_version_1_is_read_as_ever() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backup_v1.tar");
+        if std::env::var_os("BACKUP_FIXTURE_WRITE").is_some() {
+            std::fs::write(&path, backup().0).expect("written");
+        }
+        let manifest = verify(File::open(&path).expect("there")).expect("whole");
+        let names: Vec<&str> = manifest.parts.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(names, [STORE_NAME, "journal/00000000000000000000.seg", "journal/durable"]);
+        assert_eq!((manifest.begin, manifest.end, manifest.bytes()), (0, 9, 1_006));
+        assert_eq!(
+            (manifest.log_id, manifest.created),
+            ("03".repeat(16), Millis(1_700_000_000_000).to_text())
+        );
+    }
+
     #[test]
     fn no_byte_may_change_or_be_missing() {
         let (bytes, _) = backup();

@@ -41,32 +41,38 @@ async fn take(command: &Backup) -> Result<(), Failure> {
     let (pieces, waiting) = mpsc::channel(BACKUP_PIECES_WAITING_MAX);
     let file = command.file.clone();
     let keeping = tokio::task::spawn_blocking(move || keep(&file, waiting));
-    let broken = loop {
-        match answer.chunk().await {
-            Ok(Some(piece)) => {
-                // Nobody takes it any more: how that came is said below.
-                if pieces.send(Ok(piece)).await.is_err() {
-                    break None;
-                }
-            }
-            Ok(None) => break None,
-            Err(error) => {
-                drop(pieces.send(Err(io::ErrorKind::ConnectionAborted.into())).await);
-                break Some(error);
-            }
-        }
+    let arrived = tokio::select! {
+        arrived = pass_on(&mut answer, &pieces) => arrived,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Failed("interrupted; nothing of it is kept".to_owned())),
     };
+    if arrived.is_err() {
+        drop(pieces.send(Err(io::ErrorKind::ConnectionAborted.into())).await);
+    }
     drop(pieces);
     let kept = keeping.await.map_err(|error| Failure::Failed(error.to_string()))?;
-    if broken.is_some() {
-        return Err(Failure::Unreachable(
-            "the backup broke off, and nothing of it is kept; the server's log may say why".to_owned(),
-        ));
-    }
+    arrived?;
     let Manifest { begin, end, log_id, .. } = kept?;
     let place =
         if is_stdout(&command.file) { "stdout".to_owned() } else { command.file.display().to_string() };
     eprintln!("backed up positions {begin} to {end} of log {log_id}, with the store, to {place}");
+    Ok(())
+}
+
+async fn pass_on(
+    answer: &mut reqwest::Response,
+    pieces: &mpsc::Sender<io::Result<Bytes>>,
+) -> Result<(), Failure> {
+    let broken_off = |_| {
+        Failure::Unreachable(
+            "the backup broke off, and nothing of it is kept; the server's log may say why".to_owned(),
+        )
+    };
+    while let Some(piece) = answer.chunk().await.map_err(broken_off)? {
+        if pieces.send(Ok(piece)).await.is_err() {
+            // Nobody takes it any more: whoever did says why.
+            break;
+        }
+    }
     Ok(())
 }
 
