@@ -6,8 +6,10 @@ mod keys;
 mod origin;
 mod recent;
 mod refusal;
+mod targets;
 
 pub use keys::{Key, KeyError, Keys, NewKey, Scope, weak_key};
 pub use origin::{Peer, foreign_page, known_host, origin};
 pub use recent::RecentIds;
 pub use refusal::{Indexed, Place, Refusal};
+pub use targets::{Targets, Whose};

@@ -1,6 +1,7 @@
 //! Doors: ways in, one file a contract or transport. A door authenticates, has every event checked,
 //! appends to the log, and says yes only when the log says that it is durable.
 
+mod correction;
 mod exported;
 pub mod live_event;
 pub mod native;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 
-use crate::admit::{Keys, Peer, RecentIds, Refusal, origin};
+use crate::admit::{Keys, Peer, RecentIds, Refusal, Targets, origin};
 use crate::event::{EventId, Fields, Millis, Progress};
 use crate::eventlog::{EventLog, Header};
 
@@ -23,6 +24,7 @@ pub struct Intake {
     pub streams: BTreeMap<String, Inlet>,
     pub progress: Progress,
     pub recent: RecentIds,
+    pub targets: Targets,
     pub trusted_proxies: Vec<IpAddr>,
 }
 

@@ -1,6 +1,7 @@
 //! The native door: `POST /v1/streams/{stream}/events` takes one object, an array, or lines of JSON.
 //! An object or array is all or nothing.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +16,14 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::correction::{self, Corrections};
 use super::{Intake, ndjson};
 use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope, body};
 use crate::event::limits::{
     ARRAY_EVENTS_MAX, BODY_BYTES_MAX, CLIENT_ID_CHARS_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX,
     REFUSALS_LISTED_MAX, WAIT_APPLIED_DURATION_MAX,
 };
-use crate::event::{BodyHash, EventId, FieldError, Stalled};
+use crate::event::{BodyHash, EventId, FieldError, Fields, Stalled};
 use crate::eventlog::{Entry, RecordBuilder, Shape};
 
 pub const LINES: &str = "application/x-ndjson";
@@ -104,9 +106,13 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
         return Err(Refusal::TooLarge { what: "an event", max: EVENT_BYTES_MAX });
     }
     let texts = if many { array(text)? } else { vec![text] };
+    let mut corrections = match correction::possible(&bytes) {
+        true => correction::find(request, texts.iter().copied()).await?,
+        false => Corrections::default(),
+    };
     let admitted = match bytes.len() > QUICK_BODY_BYTES_MAX {
-        true => tokio::task::block_in_place(|| admit(request, &texts)),
-        false => admit(request, &texts),
+        true => tokio::task::block_in_place(|| admit(request, &texts, &mut corrections)),
+        false => admit(request, &texts, &mut corrections),
     }?;
     let Some(record) = admitted.record else {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "eventIds": [] })));
@@ -141,20 +147,21 @@ struct Admitted {
     clients: Vec<Option<(EventId, BodyHash)>>,
 }
 
-fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
+fn admit(request: &Request<'_>, texts: &[&str], corrections: &mut Corrections) -> Result<Admitted, Refusal> {
     let fields = request.intake.fields(request.stream)?;
     let whole_key = idempotency_key(request.headers)?;
     let (mut clients, mut errors, mut count) = (Vec::with_capacity(texts.len()), Vec::new(), 0);
+    let mut taken_back = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        let checked = match text.len() > EVENT_BYTES_MAX {
-            true => Err(FieldError {
-                field: String::new(),
-                reason: format!("is larger than {EVENT_BYTES_MAX} bytes"),
+        let client_id = match corrections.take(index) {
+            Some(correction) => correction.map(|correction| {
+                taken_back.push((index, correction.position));
+                correction.client_id.map(Cow::Owned)
             }),
-            false => fields.check(text, true),
+            None => check(fields, text),
         };
-        match checked {
-            Ok(checked) => clients.push(match (checked.client_id, whole_key) {
+        match client_id {
+            Ok(client_id) => clients.push(match (client_id, whole_key) {
                 (Some(id), _) => Some(named(request, &id, text)),
                 // No id holds a NUL, so that no id is ever the same as a key and index.
                 (None, Some(key)) => Some(named(request, &format!("{key}\0{index}"), text)),
@@ -189,11 +196,25 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
     let header = request.intake.header(request.stream, request.peer, request.headers);
     let ids = clients.iter().any(Option::is_some);
     let bytes: usize = texts.iter().map(|text| text.len() + 32).sum();
-    let mut record = RecordBuilder::new(&header, Shape { ids, ..Shape::default() }, bytes);
-    for (client, text) in clients.iter().zip(texts) {
-        record.push(&Entry { client: *client, text, ..Entry::default() });
+    let shape = Shape { ids, corrections: !taken_back.is_empty(), ..Shape::default() };
+    let mut record = RecordBuilder::new(&header, shape, bytes);
+    let mut taken_back = taken_back.into_iter().peekable();
+    for (index, (client, text)) in clients.iter().zip(texts).enumerate() {
+        let takes_back = taken_back.next_if(|(at, _)| *at == index).map(|(_, position)| position);
+        record.push(&Entry { client: *client, takes_back, text, ..Entry::default() });
     }
     Ok(Admitted { record: Some(record), clients })
+}
+
+/// The client's id of a sound event.
+fn check<'a>(fields: &Fields, text: &'a str) -> Result<Option<Cow<'a, str>>, FieldError> {
+    match text.len() > EVENT_BYTES_MAX {
+        true => Err(FieldError {
+            field: String::new(),
+            reason: format!("is larger than {EVENT_BYTES_MAX} bytes"),
+        }),
+        false => fields.check(text, true).map(|checked| checked.client_id),
+    }
 }
 
 fn misused() -> Refusal {

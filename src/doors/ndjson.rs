@@ -2,11 +2,13 @@
 //! refused as a whole, while the next is being read. `send` names its chunks by source and line, so that
 //! the gate recognises them.
 
+
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
+use super::correction::{self, Corrections};
 use super::exported::{self, Exported};
 use super::native::{Check, Request, answer, finish, idempotency_key, named};
 use crate::admit::{Indexed, Place, Refusal, body};
@@ -63,11 +65,20 @@ pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, 
             }
         };
         let Some(chunk) = chunk else { break };
-        let checked = match lines.bytes[chunk.clone()].len() > QUICK_BODY_BYTES_MAX {
-            true => tokio::task::block_in_place(|| {
-                check(request, &source, &mut taken, &lines.bytes[chunk.clone()])
-            }),
-            false => check(request, &source, &mut taken, &lines.bytes[chunk.clone()]),
+        let bytes = &lines.bytes[chunk.clone()];
+        let mut corrections = Corrections::default();
+        // What an export holds was taken back already, or is left out.
+        if request.options.exported.is_none() && correction::possible(bytes) {
+            // What an earlier chunk holds may be taken back by this one.
+            settle(request, &mut taken, pending.take()).await?;
+            let found = correction::find(request, texts_of(bytes)).await;
+            corrections = found.map_err(|refusal| taken.stopped_by(refusal))?;
+        }
+        let checked = match bytes.len() > QUICK_BODY_BYTES_MAX {
+            true => {
+                tokio::task::block_in_place(|| check(request, &source, &mut taken, bytes, &mut corrections))
+            }
+            false => check(request, &source, &mut taken, bytes, &mut corrections),
         };
         settle(request, &mut taken, pending.take()).await?;
         let checked = checked.map_err(|refusal| taken.stopped_by(refusal))?;
@@ -145,6 +156,7 @@ fn check(
     source: &Option<Source>,
     taken: &mut Taken,
     chunk: &[u8],
+    corrections: &mut Corrections,
 ) -> Result<Checked, Refusal> {
     let fields = request.intake.fields(request.stream)?;
     let first_line = taken.next_line;
@@ -161,7 +173,15 @@ fn check(
         if line.len() > bytes_max {
             return Err(Refusal::TooLarge { what: "a line", max: bytes_max });
         }
-        match body::utf8("the line", line).and_then(|text| entry(request, fields, text)) {
+        let correction = corrections.take(at as usize);
+        let admitted = body::utf8("the line", line).and_then(|text| match correction {
+            Some(found) => found.map(|found| {
+                let client = found.client_id.map(|id| named(request, &id, text));
+                Some(Entry { client, line: at, takes_back: Some(found.position), text })
+            }),
+            None => entry(request, fields, text),
+        });
+        match admitted {
             Ok(entry) => entries.extend(entry.map(|entry| Entry { line: at, ..entry })),
             Err(error) => {
                 count += 1;
@@ -192,7 +212,11 @@ fn check(
         kept: source.kept,
     });
     let ids = entries.iter().any(|entry| entry.client.is_some());
-    let shape = Shape { ids, lines: source.is_some(), corrections: false };
+    let shape = Shape {
+        ids,
+        lines: source.is_some(),
+        corrections: entries.iter().any(|entry| entry.takes_back.is_some()),
+    };
     let mut record = RecordBuilder::new(&header, shape, chunk.len() + entries.len() * 8);
     entries.iter().for_each(|entry| record.push(entry));
     Ok(Checked { record: Some(record), lines: u64::from(lines) })
@@ -213,6 +237,11 @@ fn entry<'a>(request: &Request<'_>, fields: &Fields, line: &'a str) -> Result<Op
 
 fn line_bytes_max(request: &Request<'_>) -> usize {
     EVENT_BYTES_MAX + if request.options.exported.is_some() { ENVELOPE_BYTES_MAX } else { 0 }
+}
+
+/// The lines of a chunk, each at its index; what is no text is no correction.
+fn texts_of(chunk: &[u8]) -> impl Iterator<Item = &str> {
+    chunk.split(|byte| *byte == b'\n').map(|line| std::str::from_utf8(line.trim_ascii()).unwrap_or_default())
 }
 
 /// The bytes of a body, cut into chunks of lines as they come in.

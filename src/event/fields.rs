@@ -175,6 +175,21 @@ impl Fields {
     }
 }
 
+impl Fields {
+    /// Whether a sound event has this value in one of its fields; none that was erased has.
+    pub fn names(&self, text: &str, field: usize, wanted: &str) -> bool {
+        let mut values = Vec::with_capacity(1);
+        if text.trim_ascii().is_empty() || self.read(text, &[field], &mut values).is_err() {
+            return false;
+        }
+        match &values[0] {
+            Value::Text(text) => text == wanted,
+            Value::Integer(number) => wanted.parse() == Ok(*number),
+            _ => false,
+        }
+    }
+}
+
 fn client_id(raw: Option<&str>) -> Result<Option<Cow<'_, str>>, FieldError> {
     let Some(raw) = raw else { return Ok(None) };
     let field = Field {
@@ -190,6 +205,11 @@ fn client_id(raw: Option<&str>) -> Result<Option<Cow<'_, str>>, FieldError> {
 }
 
 impl Field {
+    /// Whether its values say who somebody is: text or integers.
+    pub fn is_identity(&self) -> bool {
+        matches!(self.kind, Kind::Text { .. } | Kind::Integer { .. })
+    }
+
     /// The value that `raw` is under this declaration. Null and empty text count as absent.
     pub fn read<'a>(&self, raw: Option<&'a str>) -> Result<Value<'a>, FieldError> {
         let value = match raw {

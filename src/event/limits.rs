@@ -45,6 +45,10 @@ pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const LETTERS_READ_ROWS_MAX: usize = 16;
 /// Requests that read the log at one time; the others wait for their turn. Each holds a thread and a page.
 pub const READS_AT_ONCE_MAX: usize = 8;
+/// Looks into the log for single events that corrections take back, at one time.
+pub const LOG_LOOKS_AT_ONCE_MAX: usize = 4;
+/// Why an event is taken back, in its sender's words.
+pub const CORRECTION_REASON_CHARS_MAX: usize = 1_000;
 /// Rebuilds and reconciliations at one time: they take long, and are not to keep readers waiting.
 pub const LOG_REPLAYS_AT_ONCE_MAX: usize = 2;
 /// The body that describes a new key.
@@ -83,6 +87,17 @@ pub const GATE_INTERVAL_MIN: Duration = Duration::from_millis(2);
 pub const DEAD_IN_A_ROW_MAX: usize = 100;
 /// Plans that SQLite commits together.
 pub const PLANS_TOGETHER_MAX: usize = 64;
+
+// Erasing.
+/// Events of one person that are erased together; asked for again, the rest is.
+pub const ERASED_EVENTS_MAX: u64 = 1_000_000;
+/// Corrections in one record.
+pub const CORRECTIONS_RECORD_MAX: usize = 1_000;
+pub const ERASURE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub const ERASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+pub const ERASURE_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// For so long the one who asks for an erasure waits for its end; then it is said that it goes on.
+pub const ERASURE_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
 
 // The store.
 pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);

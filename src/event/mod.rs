@@ -2,6 +2,7 @@
 //! bound of the system. This room imports nothing; every other room speaks its words.
 
 pub mod limits;
+pub mod positions;
 
 mod decimal;
 mod fields;
@@ -14,6 +15,7 @@ mod time;
 pub use decimal::{Decimal, DecimalError};
 pub use fields::{Checked, Field, FieldError, Fields, Kind, Value};
 pub use id::{BodyHash, EventId, LogId, SourceId};
+pub use json::walk_object;
 pub use progress::{Applied, Progress, Stalled};
 pub use stop::Stop;
 pub use time::{Millis, TimeError};

@@ -54,6 +54,10 @@ pub enum AppendError {
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
+#[error("not yet")]
+pub struct EraseError;
+
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("position {position} is beyond the end of the log, {end}")]
     PastEnd { position: u64, end: u64 },
@@ -147,6 +151,11 @@ impl EventLog {
         match self {
             Self::Embedded(log) => log.failed().await,
         }
+    }
+
+    /// Blanks the texts of the events at `positions`, which rise. Blocks.
+    pub fn erase(&self, _positions: &[u64]) -> Result<u64, EraseError> {
+        Err(EraseError)
     }
 
     /// Finishes what waits and records the clean stop. Blocks.

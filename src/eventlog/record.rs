@@ -26,6 +26,13 @@ pub struct Header<'a> {
     pub retry: Option<Retry<'a>>,
 }
 
+impl<'a> Header<'a> {
+    /// What millrace itself writes, and nobody sent.
+    pub fn of(stream: &'a str, received: Millis) -> Self {
+        Self { stream, received, origin: None, chunk: None, retry: None }
+    }
+}
+
 /// A run of lines with one name: what was sent of it before is recognised by its place in the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {

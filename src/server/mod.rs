@@ -19,7 +19,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::admit::{KeyError, Keys, RecentIds};
+use crate::admit::{KeyError, Keys, RecentIds, Targets};
 use crate::config::{Access, AmountRule, Config, Originals, ViewConfig, ViewKindConfig};
 use crate::doors::{Inlet, Intake, live_event, native};
 use crate::event::limits::{
@@ -31,7 +31,7 @@ use crate::gate::{GATE, Gate};
 use crate::serve::{self, Reading, UserEvents};
 use crate::store::{self, Store};
 use crate::telemetry;
-use crate::views::{Amount, Ledger, Rule, Runner, Running, View, ViewKind};
+use crate::views::{Amount, Eraser, Erasures, Ledger, Rule, Runner, Running, View, ViewKind};
 
 use doorway::Doorway;
 
@@ -122,6 +122,7 @@ struct Node {
     progress: Progress,
     streams: BTreeMap<String, Arc<crate::event::Fields>>,
     views: BTreeMap<String, Running>,
+    erasures: Option<Erasures>,
     threads: Vec<JoinHandle<()>>,
     stop: Stop,
     metrics: PrometheusHandle,
@@ -157,6 +158,7 @@ impl Node {
                 .map(|(name, stream)| (name.clone(), Arc::clone(&stream.fields)))
                 .collect(),
             views: BTreeMap::new(),
+            erasures: None,
             threads: vec![thread],
             stop,
             metrics,
@@ -167,6 +169,10 @@ impl Node {
                 node.close(false).await;
                 return Err(error);
             }
+        }
+        if let Err(error) = node.start_eraser(&runtime) {
+            node.close(false).await;
+            return Err(error);
         }
         node.look_after_metrics();
         Ok((node, first_key))
@@ -197,6 +203,23 @@ impl Node {
         Ok(())
     }
 
+    /// Goes on with the erasures that an earlier process could not end.
+    fn start_eraser(&mut self, runtime: &Handle) -> Result<(), ServeError> {
+        let eraser = Eraser {
+            log: self.log.clone(),
+            store: self.store.clone(),
+            progress: self.progress.clone(),
+            streams: self.streams.clone(),
+            views: self.views.clone(),
+            runtime: runtime.clone(),
+            stop: self.stop.clone(),
+        };
+        let (erasures, thread) = Erasures::start(eraser)?;
+        self.erasures = Some(erasures);
+        self.threads.push(thread);
+        Ok(())
+    }
+
     fn look_after_metrics(&self) {
         let (metrics, stop) = (self.metrics.clone(), self.stop.clone());
         tokio::spawn(async move {
@@ -218,6 +241,7 @@ impl Node {
                 .collect(),
             progress: self.progress.clone(),
             recent: RecentIds::new(self.store.clone()),
+            targets: Targets::new(self.log.clone(), self.store.clone(), self.progress.clone()),
             trusted_proxies: settings.config.trusted_proxies.clone(),
         });
         let reading = Arc::new(Reading {
@@ -227,6 +251,7 @@ impl Node {
             progress: self.progress.clone(),
             streams: self.streams.clone(),
             views: self.views.clone(),
+            erasures: self.erasures.clone().expect("started when the node opened"),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),

@@ -174,6 +174,29 @@ pub fn passed_table() -> Table {
     )
 }
 
+/// What was asked to be erased: how far it is, and in the end that it was done.
+pub fn erasures_table() -> Table {
+    Table::new(
+        "millrace_erasures",
+        1,
+        &[
+            ("id", NAME),
+            ("stream", NAME),
+            ("field", NAME),
+            ("value_hash", NAME),
+            ("asked_by", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("events", ColumnKind::Integer),
+            ("asked", ColumnKind::Integer),
+            ("done?", ColumnKind::Integer),
+            ("value?", ColumnKind::LongText),
+            ("positions?", ColumnKind::Bytes),
+            ("undone?", ColumnKind::Bytes),
+        ],
+    )
+}
+
 pub fn opening_table() -> Table {
     Table::new("millrace_opening", 2, &[("view", NAME), ("row_key", NAME), ("amount", ColumnKind::Decimal)])
 }
@@ -205,6 +228,7 @@ pub fn own_tables() -> Vec<Table> {
         letters_table(),
         passed_table(),
         opening_table(),
+        erasures_table(),
         keys_table(),
     ]
 }

@@ -70,6 +70,8 @@ pub enum LetterError {
     Unknown(EventId),
     #[error("dead letter `{id}` is {status}, not open")]
     NotOpen { id: EventId, status: &'static str },
+    #[error("the event of dead letter `{0}` was taken back; drop the letter")]
+    TakenBack(EventId),
     #[error("{0}")]
     Refused(#[from] FieldError),
     #[error("{0}")]
@@ -93,6 +95,9 @@ pub async fn retry(
     let letter = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
     if !matches!(letter.status, LetterStatus::Open | LetterStatus::Retrying) {
         return Err(LetterError::NotOpen { id, status: letter.status.as_str() });
+    }
+    if store.taken_back_by(letter.log, letter.position).await?.is_some() {
+        return Err(LetterError::TakenBack(id));
     }
     let text = mended.as_deref().unwrap_or(&letter.event);
     fields.check(text, false)?;

@@ -4,6 +4,7 @@
 mod batch;
 mod bisect;
 mod dead_letter;
+mod erasure;
 mod ledger;
 mod rebuild;
 mod runner;
@@ -13,6 +14,7 @@ use crate::store::{ViewTables, Write};
 
 pub use batch::{BatchError, Event};
 pub use dead_letter::{LetterError, drop_letter, only_view, retry};
+pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
 pub use runner::{Runner, Running};

@@ -7,10 +7,12 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod corrections;
 mod life;
 mod limits;
 mod live_event;
 mod native;
+mod personal;
 mod reading;
 mod start;
 mod view_table;
