@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::Wording;
 use crate::event::FieldError;
 use crate::eventlog::AppendError;
 use crate::store::StoreError;
@@ -199,6 +200,12 @@ impl Refusal {
     /// The answer in a contract's own shape: one key with the words.
     pub fn in_key(&self, key: &'static str) -> Response {
         self.respond(serde_json::json!({ key: self.detail() }), "application/json")
+    }
+
+    /// The same in a declared contract's words.
+    pub fn in_words(&self, wording: &Wording) -> Response {
+        let key = &wording.key;
+        self.respond(serde_json::json!({ key: wording.words(self) }), "application/json")
     }
 
     /// The native API's shape: problem details.

@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::door::{DoorSection, check_doors};
 use super::duration::parse_duration;
 use super::stream::StreamSection;
 use super::view::ViewSection;
-use super::{Access, Config, ConfigError, ListenAt, LiveEvent, Overrides};
+use super::{Config, ConfigError, ListenAt, Overrides};
 
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -19,6 +20,12 @@ pub const DEFAULT: &str = include_str!("default.toml");
 pub struct Origin {
     file: String,
     line: usize,
+}
+
+impl Origin {
+    pub fn file(&self) -> &str {
+        &self.file
+    }
 }
 
 impl fmt::Display for Origin {
@@ -66,16 +73,6 @@ struct GateSection {
     window: Spanned<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DoorSection {
-    stream: String,
-    view: String,
-    access: Option<Access>,
-    #[serde(default)]
-    public: bool,
-}
-
 /// All files read so far, laid over each other.
 pub struct File {
     listen: Option<Declared<Vec<String>>>,
@@ -110,7 +107,7 @@ impl File {
         })
     }
 
-    /// What `other` names replaces what is here.
+    /// What `other` names replaces what is here: a stream or view as a whole, of a door each line.
     pub fn lay_over(&mut self, other: Self) {
         self.listen = other.listen.or(self.listen.take());
         self.hosts = other.hosts.or(self.hosts.take());
@@ -118,7 +115,13 @@ impl File {
         self.log_url = other.log_url.or(self.log_url.take());
         self.store_url = other.store_url.or(self.store_url.take());
         self.window = other.window.or(self.window.take());
-        self.doors.extend(other.doors);
+        for (name, door) in other.doors {
+            let value = match self.doors.remove(&name) {
+                Some(below) => door.value.over(below.value),
+                None => door.value,
+            };
+            self.doors.insert(name, Declared { value, origin: door.origin });
+        }
         self.streams.extend(other.streams);
         self.views.extend(other.views);
     }
@@ -150,7 +153,7 @@ impl File {
             });
             if let Some((other, _)) = twin {
                 // The user's view is named first, and its place: the built-in one is not theirs to change.
-                let built_in = section.origin.file == "default.toml";
+                let built_in = section.origin.file() == "default.toml";
                 let (one, two) = if built_in { (other, name) } else { (name, other) };
                 let reason = format!("view `{one}` and view `{two}` both write table `{}`", view.table());
                 return Err(ConfigError::at(&self.views[one].origin, reason));
@@ -158,41 +161,18 @@ impl File {
             views.insert(name.clone(), view);
         }
         let window = self.window.map(|window| parse_duration(&window.value, &window.origin)).transpose()?;
-        let mut config = Config {
+        let doors = check_doors(&self.doors, &streams, &views)?;
+        Ok(Config {
             listen,
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             log_url: overrides.log_url.clone().or(self.log_url).unwrap_or_default(),
             store_url: overrides.store_url.clone().or(self.store_url).unwrap_or_default(),
             seen_window: window.unwrap_or(crate::event::limits::SEEN_WINDOW_DEFAULT),
-            live_event: None,
+            doors,
             streams,
             views,
-        };
-        for (name, door) in &self.doors {
-            check_door(name, door, &mut config)?;
-        }
-        Ok(config)
-    }
-}
-
-fn check_door(name: &str, door: &Declared<DoorSection>, config: &mut Config) -> Result<(), ConfigError> {
-    let wrong = |reason: String| Err(ConfigError::at(&door.origin, reason));
-    let DoorSection { stream, view, access, public } = &door.value;
-    if !config.streams.contains_key(stream) {
-        return wrong(format!("door `{name}` leads to stream `{stream}`, which is not declared"));
-    }
-    if config.ledger(view).is_none() {
-        return wrong(format!("door `{name}` shows view `{view}`, which is not declared"));
-    }
-    match name {
-        "live_event" => {
-            let access = access.unwrap_or(Access::Key);
-            config.live_event =
-                Some(LiveEvent { stream: stream.clone(), view: view.clone(), access, public: *public });
-            Ok(())
-        }
-        _ => wrong(format!("there is no door `{name}`; there is `live_event`")),
+        })
     }
 }
 

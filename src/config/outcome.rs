@@ -23,10 +23,16 @@ fn parse(text: &str, path: &Path) -> Result<Table, ConfigError> {
     })
 }
 
-/// One level deep, as `File::lay_over` does it: a named stream, view or door is replaced as a whole.
+/// As `File::lay_over` does it: a named stream or view is replaced as a whole, of a door each line.
 fn lay_over(whole: &mut Table, other: Table) {
     for (name, value) in other {
         match (whole.get_mut(&name), value) {
+            (Some(Value::Table(here)), Value::Table(there)) if name == "door" => {
+                there.into_iter().for_each(|(door, lines)| match (here.get_mut(&door), lines) {
+                    (Some(Value::Table(here)), Value::Table(there)) => here.extend(there),
+                    (_, lines) => drop(here.insert(door, lines)),
+                });
+            }
             (Some(Value::Table(here)), Value::Table(there)) => here.extend(there),
             (_, value) => drop(whole.insert(name, value)),
         }
@@ -99,6 +105,14 @@ mod tests {
             from = "revenue"
             table = "other"
             amount = "+value"
+            [door.site_event]
+            access = "open"
+            errors = { invalid = "no: {reason}" }
+            origins = ["https://shop.example", "null"]
+            [door.refunds]
+            path = "/refunds"
+            stream = "refunds"
+            answer = '{"id": "{eventId}"}'
         "#;
         for text in ["", text] {
             std::fs::write(&mine, text).expect("written");

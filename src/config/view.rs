@@ -102,6 +102,13 @@ impl ViewSection {
 impl LedgerSection {
     fn check(&self, name: &str, stream: &Stream) -> Result<LedgerConfig, String> {
         let fields = &stream.fields;
+        let key = fields.get(fields.key());
+        if !matches!(key.kind, Kind::Text { .. }) {
+            return Err(format!(
+                "is a ledger, which needs a key that is text; that of stream `{}` is not",
+                self.from
+            ));
+        }
         let rule = match (&self.amount, &self.by) {
             (AmountSection::Always(amount), None) => {
                 let (field, negative) = self.amount(amount, fields)?;
@@ -138,7 +145,7 @@ impl LedgerSection {
         }
         Ok(LedgerConfig {
             table,
-            key_column: self.key_column.clone().unwrap_or_else(|| fields.get(fields.key()).name.clone()),
+            key_column: self.key_column.clone().unwrap_or_else(|| last_step(&key.name).to_owned()),
             amount_column: self.amount_column.clone().unwrap_or_else(|| "balance".to_owned()),
             key: fields.key(),
             rule,
@@ -156,11 +163,18 @@ impl LedgerSection {
             format!("takes its amount from field `{field}`, which stream `{}` does not declare", self.from)
         })?;
         match fields.get(index).kind {
-            Kind::Decimal | Kind::Integer { .. } if fields.get(index).required => Ok((index, negative)),
-            Kind::Decimal | Kind::Integer { .. } => {
+            Kind::Decimal { .. } | Kind::Integer { .. } if fields.get(index).required => {
+                Ok((index, negative))
+            }
+            Kind::Decimal { .. } | Kind::Integer { .. } => {
                 Err(format!("takes its amount from field `{field}`, which must be required"))
             }
             _ => Err(format!("takes its amount from field `{field}`, which is neither decimal nor integer")),
         }
     }
+}
+
+/// `payload.userId` is called `userId`.
+fn last_step(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
 }

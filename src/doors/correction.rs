@@ -109,7 +109,7 @@ fn read<'a>(text: &'a str, fields: &Fields) -> Option<Result<Asked<'a>, FieldErr
         return Some(Err(wrong(format!("stands beside {what}: a correction is no event as well"))));
     }
     let text = |name: &str, raw: Option<&'a str>, required: bool, chars_max: usize| {
-        let kind = Kind::Text { chars_max: chars_max as u32 };
+        let kind = Kind::text(chars_max as u32);
         let field = Field { name: name.to_owned(), kind, required, one_of: Vec::new() };
         field.read(raw).map(|value| match value {
             Value::Text(text) => Some(text),

@@ -1,9 +1,10 @@
 //! Doors: ways in, one file a contract or transport. A door authenticates, has every event checked,
 //! appends to the log, and says yes only when the log says that it is durable.
 
+pub mod contract;
 mod correction;
 mod exported;
-pub mod live_event;
+mod naming;
 pub mod native;
 mod ndjson;
 

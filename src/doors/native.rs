@@ -17,13 +17,14 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::correction::{self, Corrections};
+use super::naming::{Named, Namer, idempotency_key, misused};
 use super::{Intake, ndjson};
 use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope, body};
 use crate::event::limits::{
-    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, CLIENT_ID_CHARS_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX,
-    REFUSALS_LISTED_MAX, WAIT_APPLIED_DURATION_MAX,
+    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
+    WAIT_APPLIED_DURATION_MAX,
 };
-use crate::event::{BodyHash, EventId, FieldError, Fields, Stalled};
+use crate::event::{FieldError, Fields, Stalled};
 use crate::eventlog::{Entry, RecordBuilder, Shape};
 
 pub const LINES: &str = "application/x-ndjson";
@@ -66,6 +67,12 @@ pub struct Request<'a> {
     pub peer: Peer,
     pub headers: &'a HeaderMap,
     pub options: Options,
+}
+
+impl Request<'_> {
+    pub fn namer(&self) -> Namer<'_> {
+        Namer::new(self.stream, self.key)
+    }
 }
 
 async fn receive(
@@ -117,9 +124,7 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
     let Some(record) = admitted.record else {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "eventIds": [] })));
     };
-    if request.intake.recent.conflict(admitted.clients.iter().flatten().copied()).await {
-        return Err(misused());
-    }
+    request.intake.expect_unused(admitted.clients.iter().flatten().copied()).await?;
     if request.options.check == Some(Check::Only) {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "checked": texts.len() })));
     }
@@ -128,7 +133,7 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
     for (id, hash) in admitted.clients.iter().flatten() {
         request.intake.recent.note(*id, *hash);
     }
-    let id = |(index, client): (usize, &Option<(EventId, BodyHash)>)| match client {
+    let id = |(index, client): (usize, &Option<Named>)| match client {
         Some((id, _)) => id.to_string(),
         None => request.intake.id_at(position + index as u64).to_string(),
     };
@@ -144,12 +149,13 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
 struct Admitted {
     /// `None` where there was nothing to append.
     record: Option<RecordBuilder>,
-    clients: Vec<Option<(EventId, BodyHash)>>,
+    clients: Vec<Option<Named>>,
 }
 
 fn admit(request: &Request<'_>, texts: &[&str], corrections: &mut Corrections) -> Result<Admitted, Refusal> {
     let fields = request.intake.fields(request.stream)?;
     let whole_key = idempotency_key(request.headers)?;
+    let namer = request.namer();
     let (mut clients, mut errors, mut count) = (Vec::with_capacity(texts.len()), Vec::new(), 0);
     let mut taken_back = Vec::new();
     for (index, text) in texts.iter().enumerate() {
@@ -162,9 +168,8 @@ fn admit(request: &Request<'_>, texts: &[&str], corrections: &mut Corrections) -
         };
         match client_id {
             Ok(client_id) => clients.push(match (client_id, whole_key) {
-                (Some(id), _) => Some(named(request, &id, text)),
-                // No id holds a NUL, so that no id is ever the same as a key and index.
-                (None, Some(key)) => Some(named(request, &format!("{key}\0{index}"), text)),
+                (Some(id), _) => Some(namer.by_id(&id, text)),
+                (None, Some(key)) => Some(namer.by_key(key, index, text)),
                 (None, None) => None,
             }),
             Err(error) => {
@@ -185,8 +190,7 @@ fn admit(request: &Request<'_>, texts: &[&str], corrections: &mut Corrections) -
         });
     }
     let mut within = HashMap::new();
-    let twice =
-        |(id, hash): &(EventId, BodyHash)| within.insert(*id, *hash).is_some_and(|other| other != *hash);
+    let twice = |(id, hash): &Named| within.insert(*id, *hash).is_some_and(|other| other != *hash);
     if clients.iter().flatten().any(twice) {
         return Err(misused());
     }
@@ -214,27 +218,6 @@ fn check<'a>(fields: &Fields, text: &'a str) -> Result<Option<Cow<'a, str>>, Fie
             reason: format!("is larger than {EVENT_BYTES_MAX} bytes"),
         }),
         false => fields.check(text, true).map(|checked| checked.client_id),
-    }
-}
-
-fn misused() -> Refusal {
-    Refusal::Conflict("this id was used for another event".to_owned())
-}
-
-/// The id that an event has because its client named it.
-pub fn named(request: &Request<'_>, client_id: &str, text: &str) -> (EventId, BodyHash) {
-    (EventId::derived(request.stream, &request.key.name, client_id), BodyHash::of(text.as_bytes()))
-}
-
-/// `Idempotency-Key`: stands for all of a request.
-pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let wrong = |reason: &str| Refusal::Parameter { name: "Idempotency-Key", reason: reason.to_owned() };
-    match headers.get("idempotency-key").map(|value| value.to_str()) {
-        None => Ok(None),
-        Some(Ok("")) => Err(wrong("is empty")),
-        Some(Ok(key)) if key.len() > CLIENT_ID_CHARS_MAX => Err(wrong("is longer than 200 characters")),
-        Some(Ok(key)) => Ok(Some(key)),
-        Some(Err(_)) => Err(wrong("is not plain text")),
     }
 }
 

@@ -2,7 +2,6 @@
 //! refused as a whole, while the next is being read. `send` names its chunks by source and line, so that
 //! the gate recognises them.
 
-
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,7 +9,8 @@ use serde_json::json;
 
 use super::correction::{self, Corrections};
 use super::exported::{self, Exported};
-use super::native::{Check, Request, answer, finish, idempotency_key, named};
+use super::naming::idempotency_key;
+use super::native::{Check, Request, answer, finish};
 use crate::admit::{Indexed, Place, Refusal, body};
 use crate::event::limits::{
     CHUNK_BYTES_MAX, CHUNK_LINES_MAX, ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX,
@@ -159,6 +159,7 @@ fn check(
     corrections: &mut Corrections,
 ) -> Result<Checked, Refusal> {
     let fields = request.intake.fields(request.stream)?;
+    let namer = request.namer();
     let first_line = taken.next_line;
     let (mut entries, mut errors, mut count, mut lines) =
         (Vec::with_capacity(CHUNK_LINES_MAX), Vec::new(), 0_usize, 0_u32);
@@ -176,7 +177,7 @@ fn check(
         let correction = corrections.take(at as usize);
         let admitted = body::utf8("the line", line).and_then(|text| match correction {
             Some(found) => found.map(|found| {
-                let client = found.client_id.map(|id| named(request, &id, text));
+                let client = found.client_id.map(|id| namer.by_id(&id, text));
                 Some(Entry { client, line: at, takes_back: Some(found.position), text })
             }),
             None => entry(request, fields, text),
@@ -226,13 +227,13 @@ fn check(
 fn entry<'a>(request: &Request<'_>, fields: &Fields, line: &'a str) -> Result<Option<Entry<'a>>, FieldError> {
     let Some(stream) = &request.options.exported else {
         let checked = fields.check(line, true)?;
-        let client = checked.client_id.map(|id| named(request, &id, line));
+        let client = checked.client_id.map(|id| request.namer().by_id(&id, line));
         return Ok(Some(Entry { client, text: line, ..Entry::default() }));
     };
     let Some(Exported { id, text }) = exported::event(line, stream)? else { return Ok(None) };
     // Its own `id`, if it has one, has done its part where it was sent first.
     fields.check(text, false)?;
-    Ok(Some(Entry { client: Some(named(request, &id, text)), text, ..Entry::default() }))
+    Ok(Some(Entry { client: Some(request.namer().by_id(&id, text)), text, ..Entry::default() }))
 }
 
 fn line_bytes_max(request: &Request<'_>) -> usize {

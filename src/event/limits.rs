@@ -135,8 +135,12 @@ pub const RECENT_IDS_MAX: usize = 65_536;
 /// Fields of a stream: a fold notes in one word which of them it met.
 pub const FIELDS_MAX: usize = 64;
 pub const KEY_CHARS_MAX: u32 = 255;
-/// Amounts are below this many units: 15 digits before the point.
-pub const AMOUNT_UNITS_MAX: i128 = 1_000_000_000_000_000;
+/// Objects that a declared field may lie in.
+pub const FIELD_DEPTH_MAX: usize = 8;
+pub const EMAIL_CHARS_MAX: u32 = 254;
+/// Digits of an amount before the point, and places behind it.
+pub const AMOUNT_DIGITS_MAX: u32 = 15;
+pub const AMOUNT_PLACES_MAX: u32 = 4;
 
 // Stopping.
 pub const STOP_REQUESTS_DURATION_MAX: Duration = Duration::from_secs(10);

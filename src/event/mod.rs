@@ -5,17 +5,22 @@ pub mod limits;
 pub mod positions;
 
 mod decimal;
+mod email;
+mod field;
 mod fields;
 mod id;
 mod json;
 mod progress;
+mod sample;
 mod stop;
 mod time;
 
 pub use decimal::{Decimal, DecimalError};
-pub use fields::{Checked, Field, FieldError, Fields, Kind, Value};
+pub use field::{Field, FieldError, Form, Kind, Value};
+pub use fields::{Checked, Fields};
 pub use id::{BodyHash, EventId, LogId, SourceId};
 pub use json::walk_object;
 pub use progress::{Applied, Progress, Stalled};
+pub use sample::{Random, Sample};
 pub use stop::Stop;
 pub use time::{Millis, TimeError};

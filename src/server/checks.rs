@@ -21,9 +21,9 @@ pub enum StartError {
     )]
     NoTls(String),
     #[error(
-        "door `live_event` is open, and {0} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant"
+        "door `{door}` is open, and {address} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant"
     )]
-    OpenBeyondLoopback(String),
+    OpenBeyondLoopback { door: String, address: String },
     #[error(
         "`API_KEY` is shorter than 20 characters, and {0} is reachable from other machines; take a longer one, or keys of millrace's own"
     )]
@@ -58,10 +58,9 @@ pub fn settings(settings: &Settings) -> Result<(), StartError> {
     if !settings.behind_proxy {
         return Err(StartError::NoTls(beyond));
     }
-    let open =
-        settings.config.live_event.as_ref().is_some_and(|door| door.access == Access::Open && !door.public);
-    if open {
-        return Err(StartError::OpenBeyondLoopback(beyond));
+    let mut doors = settings.config.doors.iter();
+    if let Some((door, _)) = doors.find(|(_, door)| door.access == Access::Open && !door.public) {
+        return Err(StartError::OpenBeyondLoopback { door: door.clone(), address: beyond });
     }
     match settings.originals.api_key.as_deref().is_some_and(weak_key) {
         true => Err(StartError::WeakKey(beyond)),

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use super::ServeError;
-use super::doorway::{self, Doorway};
+use super::doorway::{Doorway, is_preflight};
 use super::patience::Patient;
 use crate::admit::{Peer, Refusal};
 use crate::config::ListenAt;
@@ -138,8 +138,9 @@ impl Serving {
 pub fn serve(listeners: Vec<TcpListener>, routes: Router, doorway: Arc<Doorway>, stop: &Stop) -> Serving {
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
+    let nothing_here = Arc::clone(&doorway);
     let routes = routes
-        .fallback(|uri: Uri| async move { doorway::refuse(uri.path(), &Refusal::NoRoute) })
+        .fallback(async move |uri: Uri| nothing_here.refuse(uri.path(), &Refusal::NoRoute))
         .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() });
     for listener in listeners {
         let acceptor = Acceptor {
@@ -227,10 +228,20 @@ async fn connection(
 }
 
 async fn answer(routes: &mut Router, doorway: &Doorway, peer: Peer, request: Request<Incoming>) -> Response {
-    let mut request = request.map(Body::new);
-    if let Err(refusal) = doorway.admit(&request) {
-        return doorway::refuse(request.uri().path(), &refusal);
+    let request = request.map(Body::new);
+    let page = doorway.allowed_page(request.headers(), request.uri().path());
+    let answer = match (doorway.admit(&request, page.as_ref()), &page) {
+        (Err(refusal), _) => doorway.refuse(request.uri().path(), &refusal),
+        (Ok(()), Some(page)) if is_preflight(&request) => page.preflight(),
+        (Ok(()), _) => routed(routes, peer, request).await,
+    };
+    match page {
+        Some(page) => page.may_see(answer),
+        None => answer,
     }
+}
+
+async fn routed(routes: &mut Router, peer: Peer, mut request: Request<Body>) -> Response {
     request.extensions_mut().insert(peer);
     match routes.call(request).await {
         Ok(response) => response,

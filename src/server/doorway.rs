@@ -1,40 +1,57 @@
 //! What is looked at before any route: the name that a request calls us by, the page it comes from, and
 //! whether its path is text. A refusal here has the shape of the contract whose path it is.
 
+use std::collections::HashMap;
+
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::Response;
 
-use crate::admit::{Refusal, foreign_page, known_host};
+use super::doors::DoorPlate;
+use crate::admit::{AllowedPage, Refusal, foreign_page, known_host};
 
 /// Which requests come in at all.
 pub struct Doorway {
     pub hosts: Vec<String>,
-    /// Whether contract 1 asks for no key: then pages of other sites may use it, too.
-    pub contract_open: bool,
+    /// The declared doors, by path.
+    pub doors: HashMap<String, DoorPlate>,
 }
 
 impl Doorway {
-    pub fn admit(&self, request: &Request<Body>) -> Result<(), Refusal> {
+    /// `page` is one of another site that may send this.
+    pub fn admit(&self, request: &Request<Body>, page: Option<&AllowedPage>) -> Result<(), Refusal> {
         let (headers, path) = (request.headers(), request.uri().path());
         known_host(headers, request.version(), &self.hosts).map_err(Refusal::UnknownHost)?;
         if !is_utf8(path) {
             return Err(Refusal::Parameter { name: "path", reason: "is not valid UTF-8".to_owned() });
         }
-        match foreign_page(headers, &self.hosts) && !(self.contract_open && is_contract(path)) {
+        match page.is_none() && foreign_page(headers, &self.hosts) {
             true => Err(Refusal::ForeignPage),
             false => Ok(()),
         }
     }
+
+    /// The page of another site that sends this to a door which names it.
+    pub fn allowed_page(&self, headers: &HeaderMap, path: &str) -> Option<AllowedPage> {
+        // Most requests are programs', and are done with by this.
+        headers.get(header::ORIGIN)?;
+        self.doors.get(path)?.origins.allowed(headers)
+    }
+
+    /// In the shape that clients of this path know.
+    pub fn refuse(&self, path: &str, refusal: &Refusal) -> Response {
+        match self.doors.get(path) {
+            Some(door) => refusal.in_words(&door.wording),
+            None if path.starts_with("/userEvents/") => refusal.in_key("error"),
+            None => refusal.as_problem(),
+        }
+    }
 }
 
-/// In the shape that clients of this path know.
-pub fn refuse(path: &str, refusal: &Refusal) -> Response {
-    if is_contract(path) { refusal.in_key("error") } else { refusal.as_problem() }
-}
-
-fn is_contract(path: &str) -> bool {
-    path == "/liveEvent" || path.starts_with("/userEvents/")
+/// Whether a browser asks if its page may send something.
+pub fn is_preflight(request: &Request<Body>) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Whether a path is text once its escapes are resolved, as every handler takes it to be.

@@ -3,6 +3,7 @@
 
 mod checks;
 mod connections;
+mod doors;
 mod doorway;
 mod patience;
 mod welcome;
@@ -21,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use crate::admit::{KeyError, Keys, RecentIds, Targets};
 use crate::config::{Access, AmountRule, Config, Originals, ViewConfig, ViewKindConfig};
-use crate::doors::{Inlet, Intake, live_event, native};
+use crate::doors::{Inlet, Intake, native};
 use crate::event::limits::{
     BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, READS_AT_ONCE_MAX, STOP_VIEWS_DURATION_MAX,
 };
@@ -88,10 +89,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let (node, first_key) = Node::open(&settings, metrics).await?;
     let accepting = Stop::default();
     let routes = node.routes(&settings, &accepting);
-    let doorway = Doorway {
-        hosts: settings.config.hosts.clone(),
-        contract_open: settings.config.live_event.as_ref().is_some_and(|door| door.access == Access::Open),
-    };
+    let doorway = Doorway { hosts: settings.config.hosts.clone(), doors: doors::plates(&settings) };
     let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
@@ -260,19 +258,13 @@ impl Node {
             data: settings.data.clone(),
             stopping: stopping.clone(),
         });
-        let door = settings.config.live_event.as_ref();
-        let user_events =
-            door.map(|door| UserEvents { view: door.view.clone(), open: door.access == Access::Open });
-        let mut routes = native::routes(Arc::clone(&intake)).merge(serve::routes(&reading, user_events));
-        if let Some(door) = door {
-            let stream = Arc::from(door.stream.as_str());
-            routes = routes.merge(live_event::routes(live_event::LiveEvent {
-                intake,
-                stream,
-                open: door.access == Access::Open,
-            }));
-        }
-        routes
+        let user_events = settings.config.doors.values().find_map(|door| {
+            let view = door.view.clone()?;
+            Some(UserEvents { view, open: door.access == Access::Open })
+        });
+        native::routes(Arc::clone(&intake))
+            .merge(serve::routes(&reading, user_events))
+            .merge(doors::routes(settings, &intake))
     }
 
     /// Views first, so that they come to the end of the log; then the log, then the store.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Settings;
+use crate::event::{Fields, Random, Sample, Value};
 
 pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     let data = settings.data.canonicalize().unwrap_or_else(|_| settings.data.clone());
@@ -21,17 +22,36 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
             );
         }
     }
-    let (Some(_), Some(address)) = (&settings.config.live_event, addresses.first()) else { return };
+    let doors = &settings.config.doors;
+    // One whose outcome can be looked at, before any other.
+    let door = doors.values().find(|door| door.view.is_some()).or_else(|| doors.values().next());
+    let (Some(door), Some(address)) = (door, addresses.first()) else { return };
+    let Some((event, event_key)) = sample(&settings.config.streams[&door.stream].fields) else { return };
     println!();
     println!("Send an event, and see what it became:");
     println!();
     let header =
         if settings.dev { String::new() } else { format!(" -H \"Authorization: $(cat {})\"", quoted(&key)) };
-    println!(
-        "  curl{header} -H 'Content-Type: application/json' -d '{{\"userId\":\"user1\",\"name\":\"add_revenue\",\"value\":100}}' {address}/liveEvent"
-    );
-    println!("  curl{header} {address}/userEvents/user1");
+    let event = event.replace('\'', r"'\''");
+    println!("  curl{header} -H 'Content-Type: application/json' -d '{event}' {address}{}", door.path);
+    if door.view.is_some() {
+        println!("  curl{header} {address}/userEvents/{event_key}");
+    }
     println!();
+}
+
+/// An event that fits, and its key.
+fn sample(fields: &Fields) -> Option<(String, String)> {
+    let (mut bytes, mut values) = (Vec::new(), Vec::new());
+    Sample::of(fields).event(0, 1, &mut Random(0), &mut bytes);
+    let event = String::from_utf8(bytes).ok()?;
+    fields.read(&event, &[fields.key()], &mut values).ok()?;
+    let key = match values.into_iter().next()? {
+        Value::Text(text) => text.into_owned(),
+        Value::Integer(number) => number.to_string(),
+        _ => return None,
+    };
+    Some((event, key))
 }
 
 /// For a shell, inside double quotes.

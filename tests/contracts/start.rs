@@ -91,7 +91,7 @@ fn beyond_loopback_there_are_rules() {
     };
     let said = refusal(weak);
     assert!(said.contains("`API_KEY` is shorter than 20 characters"), "{said}");
-    let open = "[door.live_event]\nstream = \"revenue\"\nview = \"revenue\"\naccess = \"open\"\n";
+    let open = "[door.live_event]\naccess = \"open\"\n";
     let opened = |more: &str| Start { config: Some(format!("{open}{more}")), ..start(&["--behind-proxy"]) };
     let said = refusal(opened(""));
     assert!(said.contains("`live_event` is open") && said.contains("public = true"), "{said}");
@@ -132,7 +132,8 @@ fn an_unknown_setting_is_refused_with_file_and_line() {
             4,
             "unknown field `acess`",
         ),
-        ("\n\n[door.nowhere]\nstream = \"revenue\"\nview = \"revenue\"\n", 3, "no door `nowhere`"),
+        ("\n\n[door.nowhere]\nstream = \"revenue\"\n", 3, "door `nowhere` needs a `path`"),
+        ("\n[door.ingest]\nerrors = { gone = \"no\" }\n", 3, "unknown field `gone`"),
         (
             "[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\", requird = true }\n",
             3,

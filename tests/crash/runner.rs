@@ -33,8 +33,7 @@ impl Running {
         let (stop, progress, handle) = (Stop::default(), Progress::default(), runtime.handle().clone());
         let field =
             |name: &str, kind| Field { name: name.to_owned(), kind, required: true, one_of: Vec::new() };
-        let fields =
-            Fields::new(vec![field("who", Kind::Text { chars_max: 9 }), field("value", Kind::Decimal)], 0);
+        let fields = Fields::new(vec![field("who", Kind::text(9)), field("value", Kind::AMOUNT)], 0);
         let (gate, gate_thread) = Gate::start(
             log,
             store,

@@ -109,11 +109,7 @@ mod tests {
         let field =
             |name: &str, kind| Field { name: name.to_owned(), kind, required: true, one_of: Vec::new() };
         Fields::new(
-            vec![
-                field("who", Kind::Text { chars_max: 9 }),
-                field("name", Kind::Text { chars_max: 9 }),
-                field("value", Kind::Decimal),
-            ],
+            vec![field("who", Kind::text(9)), field("name", Kind::text(9)), field("value", Kind::AMOUNT)],
             0,
         )
     }
