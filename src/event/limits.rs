@@ -120,6 +120,8 @@ pub const BACKUP_PIECES_WAITING_MAX: usize = 4;
 pub const BACKUP_MANIFEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Pages of the store that are copied between two looks whether anybody still wants them.
 pub const SNAPSHOT_STEP_PAGES: i32 = 1_000;
+/// Snapshots that are taken for one backup while events are erased under it.
+pub const SNAPSHOT_TRIES_MAX: usize = 3;
 /// The log may remove a file while it is looked at for a backup; then it is looked at anew, so many times.
 pub const LOG_COPY_TRIES_MAX: usize = 10;
 

@@ -4,6 +4,7 @@
 //! removes them with the journal's other temporary files.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use journal::{Journal, Outline, ReadError};
@@ -17,6 +18,9 @@ pub enum CopyError {
     Damaged(String),
     #[error("`{path}` cannot be kept for a backup: {source}", path = path.display())]
     Unkept { path: PathBuf, source: io::Error },
+    /// What it held of a person was blanked: a snapshot that was taken meanwhile may not know of it.
+    #[error("events are being erased from the log just now")]
+    Rewritten,
 }
 
 /// The log as it was durable at one moment.
@@ -36,6 +40,14 @@ pub struct KeptSegment {
     /// So many from its beginning belong to the copy.
     pub bytes: u64,
     pub path: PathBuf,
+}
+
+impl KeptSegment {
+    /// Which file it is, whatever its name.
+    fn file(&self) -> Result<(u64, u64), CopyError> {
+        let unkept = |source| CopyError::Unkept { path: self.path.clone(), source };
+        self.path.metadata().map(|file| (file.dev(), file.ino())).map_err(unkept)
+    }
 }
 
 impl Drop for KeptSegment {
@@ -58,10 +70,17 @@ impl Held {
         Ok(Self { journal: journal.clone(), segments })
     }
 
-    /// The log up to where it is durable now, from where it began when it was held. What was written anew
-    /// meanwhile is taken as it is now, because it was to be forgotten.
+    /// The log up to where it is durable now, from where it began when it was held; unless anything of it
+    /// was written anew since.
     pub fn up_to_now(self) -> Result<LogCopy, CopyError> {
         let (outline, now) = keep(&self.journal, "now")?;
+        for held in &self.segments {
+            if let Some(now) = now.iter().find(|segment| segment.first == held.first)
+                && now.file()? != held.file()?
+            {
+                return Err(CopyError::Rewritten);
+            }
+        }
         let removed = self.segments.into_iter().filter(|segment| segment.first < outline.begin());
         let segments: Vec<KeptSegment> = removed.chain(now).collect();
         let begin = segments.first().map_or(outline.begin(), |segment| segment.first);
@@ -139,18 +158,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_while_it_is_copied_is_in_the_copy() {
+    fn what_the_log_gives_up_while_it_is_copied_is_in_the_copy() {
         let folder = tempfile::tempdir().expect("a folder");
         let (live, restored) = (folder.path().join("live"), folder.path().join("restored"));
         let journal = open(&live);
         append(&journal, 40);
         let held = Held::new(&journal).expect("held");
         append(&journal, 40);
+        assert!(journal.trim(20).expect("trimmed") > 0);
         let mut copy = held.up_to_now().expect("copied");
         assert_eq!((copy.begin, copy.end), (0, 80));
-        // The same as if the log began further on by now.
-        let removed = copy.segments[0].first..copy.segments[1].first;
-        std::fs::remove_file(live.join(&copy.segments[0].name)).expect("removed");
         std::fs::create_dir(&restored).expect("a folder");
         for segment in &copy.segments {
             let bytes = std::fs::read(&segment.path).expect("kept");
@@ -158,9 +175,23 @@ mod tests {
         }
         std::fs::write(restored.join(copy.mark.0), &copy.mark.1).expect("written");
         let opened = open(&restored);
-        assert_eq!((opened.begin(), opened.end()), (removed.start, 80));
+        assert_eq!((opened.begin(), opened.end()), (0, 80));
         assert!(links(&live) > 3);
         copy.segments.clear();
         assert_eq!(links(&live), 0);
+    }
+
+    #[test]
+    fn what_is_blanked_while_it_is_held_is_copied_neither_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(folder.path());
+        append(&journal, 40);
+        let held = Held::new(&journal).expect("held");
+        let blank = |frame: &journal::Frame<'_>| Some(vec![b' '; frame.payload.len()]);
+        journal.rewrite(3, 4, &mut |frame| blank(frame)).expect("rewritten");
+        assert!(matches!(held.up_to_now(), Err(CopyError::Rewritten)));
+        assert_eq!(links(folder.path()), 0);
+        let copy = Held::new(&journal).and_then(Held::up_to_now).expect("copied");
+        assert_eq!((copy.begin, copy.end), (0, 40));
     }
 }

@@ -24,9 +24,10 @@ use crate::admit::Refusal;
 use crate::backup::{Archive, LOG_FOLDER, Manifest, STORE_NAME, StoredPosition};
 use crate::event::limits::{
     BACKUP_PIECE_BYTES, BACKUP_PIECES_WAITING_MAX, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN,
+    SNAPSHOT_TRIES_MAX,
 };
 use crate::event::{Millis, Stop};
-use crate::eventlog::LogCopy;
+use crate::eventlog::{CopyError, LogCopy};
 use crate::store::ViewPosition;
 
 const SNAPSHOT_FILE: &str = "backup.db.tmp";
@@ -111,17 +112,18 @@ struct Taken {
 
 impl Taken {
     fn now(reading: &Reading, wanted: impl Fn() -> bool) -> Result<Self, Refusal> {
-        // What is removed of the log while the snapshot is taken may be what a view in it reads next.
-        let held = reading.log.hold()?;
-        room(reading)?;
-        let path = reading.data.join(SNAPSHOT_FILE);
-        let snapshot = Snapshot::begin(&path)?;
-        let positions = reading.store.snapshot(&path, wanted)?;
-        let unreadable = |error: io::Error| Refusal::Unexpected(format!("{}: {error}", path.display()));
-        let store = File::open(&path).map_err(unreadable)?;
-        // From here on it has no name, and is gone with whoever reads it, crash or not.
-        drop(snapshot);
-        let log = held.up_to_now()?;
+        let mut tries = 0;
+        let (store, positions, log) = loop {
+            tries += 1;
+            // What is removed of the log while the snapshot is taken may be what a view in it reads next.
+            let held = reading.log.hold()?;
+            let (store, positions) = snapshot(reading, &wanted)?;
+            match held.up_to_now() {
+                // An erasure came between: the store may not have undone what the log has no text of any more.
+                Err(CopyError::Rewritten) if tries < SNAPSHOT_TRIES_MAX => {}
+                log => break (store, positions, log?),
+            }
+        };
         let beyond = positions.iter().find(|row| row.log == log.id && row.position > log.end);
         if let Some(ViewPosition { view, position, .. }) = beyond {
             let end = log.end;
@@ -150,6 +152,16 @@ impl Taken {
         };
         archive.finish(id, begin, end, positions.into_iter().map(stored).collect())
     }
+}
+
+/// The store's copy, which has no name any more and is gone with whoever reads it, crash or not.
+fn snapshot(reading: &Reading, wanted: impl Fn() -> bool) -> Result<(File, Vec<ViewPosition>), Refusal> {
+    room(reading)?;
+    let path = reading.data.join(SNAPSHOT_FILE);
+    let _named = Snapshot::begin(&path)?;
+    let positions = reading.store.snapshot(&path, wanted)?;
+    let unreadable = |error: io::Error| Refusal::Unexpected(format!("{}: {error}", path.display()));
+    Ok((File::open(&path).map_err(unreadable)?, positions))
 }
 
 /// A snapshot must not be what makes the disk too full for events.

@@ -71,6 +71,7 @@ impl From<CopyError> for Refusal {
         match error {
             CopyError::Damaged(reason) => Self::LogDamaged(reason),
             CopyError::Unkept { .. } => Self::Unexpected(error.to_string()),
+            CopyError::Rewritten => Self::Conflict(format!("{error}; try again")),
         }
     }
 }
