@@ -65,6 +65,8 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     only_for: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    takes_back: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<String>,
     event: Box<RawValue>,
 }

@@ -134,6 +134,32 @@ fn a_dead_letter_sent_again_counts_for_nobody_else() {
 }
 
 #[test]
+fn what_was_taken_back_counts_nowhere() {
+    let app = TestApp::start();
+    let sent = ["1", "2"].map(|value| {
+        let body = format!(r#"{{"userId":"u","name":"add_revenue","value":{value}}}"#);
+        app.client().post(EVENTS, &body).json()["eventId"].as_str().unwrap().to_owned()
+    });
+    let correction = format!(r#"{{"takesBack":"{}","reason":"a mistake"}}"#, sent[1]);
+    let taken = app.client().post(EVENTS, &correction);
+    assert_eq!(taken.status, 200, "{}", taken.text());
+    app.settle();
+    let lines = export(&app, &[]);
+    let left_out: Vec<Value> = lines_of_json(&lines).iter().map(|line| line["leftOut"].clone()).collect();
+    assert_eq!(left_out, [Value::Null, "taken-back".into(), "correction".into()]);
+    assert_eq!(lines_of_json(&lines)[2]["takesBack"], sent[1].as_str());
+    let other = TestApp::start();
+    let (code, outcome) = import(&other, "a.jsonl", &lines, &[]);
+    assert_eq!(
+        (code, &outcome["events"], &outcome["rejected"]),
+        (Some(0), &1.into(), &0.into()),
+        "{outcome}"
+    );
+    assert_eq!(balances(&other), balances(&app));
+    assert_eq!(other.balance("u").as_deref(), Some("1"));
+}
+
+#[test]
 fn what_is_no_export_or_comes_from_here_is_not_imported() {
     let app = with_sales();
     let (end, name) = (app.log_end(), "own.jsonl");
