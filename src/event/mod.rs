@@ -4,6 +4,7 @@
 pub mod limits;
 pub mod positions;
 
+mod day;
 mod decimal;
 mod email;
 mod field;
@@ -15,6 +16,7 @@ mod sample;
 mod stop;
 mod time;
 
+pub use day::{Day, DayError};
 pub use decimal::{Decimal, DecimalError};
 pub use field::{Field, FieldError, Form, Kind, Value};
 pub use fields::{Checked, Fields};

@@ -33,6 +33,7 @@ impl From<RebuildError> for Refusal {
     fn from(error: RebuildError) -> Self {
         match error {
             RebuildError::HistoryGone(_)
+            | RebuildError::RowsGivenUp(_)
             | RebuildError::HistoryLost(_)
             | RebuildError::Opening { .. }
             | RebuildError::Sum(_)

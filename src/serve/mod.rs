@@ -8,6 +8,7 @@ mod events;
 mod health;
 mod http_error;
 mod keys;
+mod rows;
 mod sources;
 mod user_events;
 mod views;
@@ -59,6 +60,7 @@ pub fn routes(reading: &Arc<Reading>, user_events: Option<UserEvents>) -> Router
     let mut routes = Router::new()
         .merge(health::routes(reading))
         .merge(views::routes(reading))
+        .merge(rows::routes(reading))
         .merge(events::routes(reading))
         .merge(sources::routes(reading))
         .merge(dead_letters::routes(reading))

@@ -55,9 +55,16 @@ impl Store {
         self.change(sql.to_owned(), parameters).await.map(drop)
     }
 
+    /// Forgets whose erasure it was: nothing is left to do but to scrub the store's own files.
+    pub async fn forget_erased(&self, id: EventId) -> Result<(), StoreError> {
+        let sql = "UPDATE millrace_erasures SET value = '', positions = ?, undone = ? WHERE id = ?";
+        let nothing = || Cell::Bytes(Vec::new());
+        self.change(sql.to_owned(), vec![nothing(), nothing(), Cell::Text(id.to_string())]).await.map(drop)
+    }
+
     /// From now on there is only the record.
     pub async fn erasure_done(&self, id: EventId, at: Millis) -> Result<(), StoreError> {
-        let sql = "UPDATE millrace_erasures SET done = ?, value = NULL, positions = NULL, undone = NULL WHERE id = ?";
+        let sql = "UPDATE millrace_erasures SET done = ? WHERE id = ?";
         self.change(sql.to_owned(), vec![Cell::Integer(at.0), Cell::Text(id.to_string())]).await.map(drop)
     }
 

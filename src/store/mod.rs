@@ -6,7 +6,11 @@ mod backoff;
 mod erasures;
 mod halt;
 mod letters;
+mod places;
 mod plan;
+mod retained;
+mod rows;
+mod snapshot;
 mod sqlite;
 mod tables;
 
@@ -17,8 +21,11 @@ pub use backoff::Backoff;
 pub use erasures::{Erasure, Open as OpenErasure};
 pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
+pub use places::Place;
 pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, TakenBack, Verb, Write};
-pub use tables::{Cell, Column, ColumnKind, Opening, Table, ViewTables, quote};
+pub use retained::Retained;
+pub use rows::{RowChanges, Rows, RowsOf};
+pub use tables::{Beside, Cell, Column, ColumnKind, Opening, Ranking, Spans, Table, ViewTables, quote};
 
 use crate::event::{BodyHash, Decimal, EventId, LogId, SourceId, Stop};
 
@@ -36,6 +43,13 @@ pub enum OpenError {
     UnknownUrl(String),
     #[error("the store `{name}` cannot be opened: {reason}")]
     Refused { name: String, reason: String },
+}
+
+/// One question to the store; `?` stands for a parameter.
+#[derive(Clone, Debug)]
+pub struct Select {
+    pub sql: String,
+    pub parameters: Vec<Cell>,
 }
 
 /// Why a plan, or a query, did not go through. Nothing of a failed plan is in the database.
@@ -91,26 +105,6 @@ impl Store {
         view_positions(self.rows(POSITIONS_SQL.to_owned(), Vec::new()).await?)
     }
 
-    /// Writes all that is in the store, as it is at one moment, into a file at `target`, while others go on
-    /// writing; the answer is the positions of that moment. Blocks, and ends in `Closed` once it is no more
-    /// `wanted`.
-    pub fn snapshot(
-        &self,
-        target: &Path,
-        wanted: impl Fn() -> bool,
-    ) -> Result<Vec<ViewPosition>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.snapshot(target, wanted),
-        }
-    }
-
-    /// How much room a snapshot will take. Blocks.
-    pub fn snapshot_bytes(&self) -> Result<u64, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.snapshot_bytes(),
-        }
-    }
-
     pub async fn position(&self, view: &str, log: LogId) -> Result<Option<u64>, StoreError> {
         Ok(self
             .positions()
@@ -162,6 +156,20 @@ impl Store {
         }
     }
 
+    /// Reads several times, all of it as it was at one moment.
+    pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.rows_together(selects).await,
+        }
+    }
+
+    /// Asks for the first of a group in a table's ranking: the last column of the key, and the number.
+    pub fn top(&self, table: &Table, ranking: &Ranking, group: Vec<Cell>, limit: usize) -> Select {
+        match self {
+            Self::Sqlite(_) => sqlite::top(table, ranking, group, limit),
+        }
+    }
+
     /// Changes rows outside of any view: keys, a dead letter's status. Answers how many.
     pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
         match self {
@@ -199,6 +207,20 @@ impl Store {
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.make_table(table).await,
+        }
+    }
+
+    /// Drops tables, if they are there, with what is kept beside them.
+    pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.drop_tables(tables).await,
+        }
+    }
+
+    /// Puts each table of `made` in the place of the one of `wanted`, all of them or none.
+    pub async fn put_in_place(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.put_in_place(made, wanted).await,
         }
     }
 

@@ -165,7 +165,8 @@ impl Eraser {
             failpoint::hit("erasure.forgotten");
             self.log.erase(&open.positions)?;
             failpoint::hit("erasure.blanked");
-            self.runtime.block_on(self.store.scrub())?;
+            self.runtime.block_on(self.store.forget_erased(open.erasure.id))?;
+            self.scrub()?;
             self.runtime.block_on(self.store.erasure_done(open.erasure.id, Millis::now()))?;
             tracing::info!(erasure = %open.erasure.id, "erasure done");
         }
@@ -257,6 +258,19 @@ impl Eraser {
         }
     }
 
+    /// A reader at its work keeps the store from it for a moment.
+    fn scrub(&self) -> Result<(), ErasureError> {
+        loop {
+            match self.runtime.block_on(self.store.scrub()) {
+                Err(StoreError::Transient(_)) if !self.stop.asked() => {
+                    self.runtime.block_on(self.stop.within(ERASURE_LOOK_INTERVAL));
+                }
+                Err(StoreError::Transient(_)) => return Err(ErasureError::Stopped),
+                scrubbed => return Ok(scrubbed?),
+            }
+        }
+    }
+
     fn clear_letters(&self, open: &OpenErasure) -> Result<(), ErasureError> {
         for position in &open.positions {
             self.runtime.block_on(self.store.clear_letters_at(self.log.id(), *position, Millis::now()))?;
@@ -276,7 +290,8 @@ impl Eraser {
                     let forgotten = ledger.forget(&self.store, &running.view.name, &open.value);
                     self.runtime.block_on(forgotten)?;
                 }
-                ViewKind::Ledger(_) => {}
+                // Corrections leave nothing of an event in these.
+                ViewKind::Ledger(_) | ViewKind::Stats(_) | ViewKind::Table(_) => {}
             }
         }
         Ok(())

@@ -27,7 +27,11 @@ fn occurs(folder: &Path, text: &str) -> bool {
         true => occurs(&path, text),
         false => {
             let bytes = std::fs::read(&path).unwrap();
-            bytes.windows(text.len()).any(|window| window == text.as_bytes())
+            let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            if found {
+                println!("{text} is in {}", path.display());
+            }
+            found
         }
     })
 }

@@ -66,7 +66,7 @@ pub(crate) fn rewrite(
         return Err(RewriteError::NotSealed { until: range.end, sealed_end });
     }
     for (segment, end) in sealed {
-        let mut copy = Copy { shared, segment: &segment, end, target: None };
+        let mut copy = SegmentCopy { shared, segment: &segment, end, target: None };
         let frames = match copy.make(&range, change) {
             Ok(frames) => frames,
             Err(error) => {
@@ -81,7 +81,7 @@ pub(crate) fn rewrite(
 }
 
 /// One segment on its way to its new form.
-struct Copy<'a> {
+struct SegmentCopy<'a> {
     shared: &'a Shared,
     segment: &'a Segment,
     /// The position after its last event.
@@ -97,7 +97,7 @@ struct Target {
     gathered: Vec<u8>,
 }
 
-impl Copy<'_> {
+impl SegmentCopy<'_> {
     /// Answers how many frames were given a payload; with none, nothing was touched.
     fn make(&mut self, range: &Range<u64>, change: &mut Change<'_>) -> Result<u64, RewriteError> {
         let source = self.shared.disk.open(&self.segment.path)?;

@@ -59,7 +59,7 @@ fn upkeep_child() {
     }
     let end = journal.seal().unwrap();
     said("sealed", end);
-    let mut blank = |frame: &journal::Frame<'_>| (frame.position % 2 == 0).then(|| NEW.to_vec());
+    let mut blank = |frame: &journal::Frame<'_>| frame.position.is_multiple_of(2).then(|| NEW.to_vec());
     journal.rewrite(0, end, &mut blank).unwrap();
     said("rewritten", end);
     said("trimmed", journal.trim(end / 3).unwrap());

@@ -156,6 +156,7 @@ fn an_observer_that_panics_leaves_nobody_waiting() {
     let journal = open_real(folder.path(), options);
     let first = append_wait(&journal, b"a");
     assert!(matches!(first, Err(AppendError::Poisoned { .. })), "{first:?}");
+    assert!(journal.seal().is_err());
     assert_eq!(journal.close(), Err(CloseError::Panicked));
 }
 
@@ -302,7 +303,7 @@ fn a_close_waits_for_a_rewrite() {
         });
         has_begun.recv().unwrap();
         let closer = scope.spawn(|| journal.close().unwrap());
-        while append_wait(&journal, b"more") != Err(AppendError::Closed) {}
+        while append_wait(journal, b"more") != Err(AppendError::Closed) {}
         for _ in 0..200 {
             let second = Journal::open(Disk::real(), folder.path(), Options::default());
             assert!(matches!(second.err(), Some(OpenError::Locked { .. })));

@@ -169,7 +169,7 @@ fn a_rewrite_cut_off_anywhere_leaves_old_or_new() {
         let (disk, log, content) = filled_and_open(30);
         let end = sealed_end(&log);
         disk.die_at(died_at);
-        let mut change = |frame: &Frame<'_>| (frame.position % 2 == 0).then(|| blank(frame));
+        let mut change = |frame: &Frame<'_>| frame.position.is_multiple_of(2).then(|| blank(frame));
         let done = log.journal.rewrite(0, end, &mut change).is_ok();
         drop(log);
         disk.crash();

@@ -9,11 +9,12 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::errors::sorted;
-use super::{apply, begin, statements};
+use super::{apply, begin, rows};
 use crate::event::limits::PLANS_TOGETHER_MAX;
 use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Skipped};
-use crate::store::tables::{Cell, Table, ViewTables};
+use crate::store::rows::{Doomed, RowsOf};
+use crate::store::tables::{Cell, ViewTables};
 use journal::failpoint;
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -38,9 +39,14 @@ pub enum Job {
     Scrub {
         answer: Answer<()>,
     },
-    MakeTable {
-        table: Table,
+    Schema {
+        sql: String,
         answer: Answer<()>,
+    },
+    DeleteRows {
+        of: RowsOf,
+        doomed: Doomed,
+        answer: Answer<usize>,
     },
 }
 
@@ -146,9 +152,12 @@ fn perform(connection: &Connection, job: Job) -> Settle {
         Job::BeginView { claim, tables, answer } => {
             settled(in_savepoint(connection, || begin::view(connection, &claim, &tables)), answer)
         }
-        Job::MakeTable { table, answer } => {
-            let make = || connection.execute_batch(&statements::create_table(&table, true)).map_err(sorted);
-            settled(in_savepoint(connection, make), answer)
+        Job::Schema { sql, answer } => {
+            let change = || connection.execute_batch(&sql).map_err(sorted);
+            settled(in_savepoint(connection, change), answer)
+        }
+        Job::DeleteRows { of, doomed, answer } => {
+            settled(in_savepoint(connection, || rows::delete(connection, &of, &doomed)), answer)
         }
         Job::Change { statements, answer } => {
             let change = |(sql, parameters): &(String, Vec<Cell>)| {
@@ -165,7 +174,8 @@ fn refuse(job: Job, error: StoreError) -> Settle {
         Job::Apply { answer, .. } => settled(Err(error), answer),
         Job::BeginView { answer, .. } => settled(Err(error), answer),
         Job::Change { answer, .. } => settled(Err(error), answer),
-        Job::MakeTable { answer, .. } | Job::Scrub { answer } => settled(Err(error), answer),
+        Job::Schema { answer, .. } | Job::Scrub { answer } => settled(Err(error), answer),
+        Job::DeleteRows { answer, .. } => settled(Err(error), answer),
     }
 }
 

@@ -316,8 +316,8 @@ impl Story {
 
     fn trim(&mut self, log: &mut Open) -> Result<(), String> {
         let before = self.begin + self.chance.below(self.end() - self.begin + 3);
-        let firsts = log.journal.segments().into_iter().map(|segment| segment.first);
-        let due = firsts.filter(|first| *first <= before).last().unwrap_or(self.begin);
+        let mut firsts = log.journal.segments().into_iter().map(|segment| segment.first);
+        let due = firsts.rfind(|first| *first <= before).unwrap_or(self.begin);
         let outcome = log.stepper.trim(before);
         self.begin_perhaps = self.begin_perhaps.max(due);
         let begin = log.journal.begin();

@@ -110,7 +110,8 @@ pub fn trimmed(entries: u64, clean: bool) -> (Forgetful, Vec<Entry>) {
     let segments = log.journal.segments();
     assert_eq!(log.stepper.trim(segments[2].first).unwrap(), segments[2].first);
     let sealed_end = segments.last().unwrap().first;
-    let mut change = |frame: &Frame<'_>| (frame.position % 3 == 0).then(|| vec![b' '; frame.payload.len()]);
+    let mut change =
+        |frame: &Frame<'_>| frame.position.is_multiple_of(3).then(|| vec![b' '; frame.payload.len()]);
     let rewritten = log.journal.rewrite(0, sealed_end, &mut change).unwrap();
     assert!(rewritten.frames > 3 && rewritten.segments > 1);
     let left = read_all(&log.journal, 1000).unwrap();
