@@ -109,6 +109,45 @@ fn a_backup_under_load_holds_all_that_was_acknowledged_before_and_nothing_half()
 }
 
 #[test]
+fn a_backup_while_people_are_erased_has_a_store_and_a_log_that_agree() {
+    let app = TestApp::start();
+    for person in 0..6 {
+        (0..5).for_each(|_| sell(&app, &format!("p{person}"), "1"));
+    }
+    sell(&app, "stays", "7");
+    app.settle();
+    let backups: Vec<PathBuf> = std::thread::scope(|scope| {
+        let erased = scope.spawn(|| {
+            for person in 0..6 {
+                let asked = format!("{{\"value\":\"p{person}\"}}");
+                let answer = app.client().post("/v1/streams/revenue/erasures", &asked);
+                assert!([200, 202].contains(&answer.status), "{}", answer.text());
+            }
+        });
+        let mut backups = Vec::new();
+        while !erased.is_finished() || backups.is_empty() {
+            let name = format!("{}.tar", backups.len());
+            let output = app.command(&["backup", &name]);
+            match output.status.code() {
+                Some(0) => backups.push(app.folder.path().join(name)),
+                // One erasure after the other rewrote the log under it.
+                Some(1) if stderr(&output).contains("being erased") => {}
+                code => panic!("{code:?}: {}", stderr(&output)),
+            }
+        }
+        backups
+    });
+    let every = backups.len().div_ceil(4);
+    for backup in backups.iter().step_by(every) {
+        let restored = restored(&app, backup);
+        restored.settle();
+        said(&restored, &["reconcile", "revenue"]);
+        assert_eq!(restored.balance("stays").as_deref(), Some("7"));
+    }
+    app.settle();
+}
+
+#[test]
 fn what_is_restored_is_the_same_server_but_for_its_first_key() {
     let app = TestApp::start();
     sell(&app, "user1", "999999999999999.9999");
