@@ -15,7 +15,7 @@ use super::bisect::Bisect;
 use super::dead_letter;
 use crate::event::limits::{
     BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, DEAD_IN_A_ROW_MAX,
-    GATE_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX,
+    PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Fields, Stalled, Stop};
 use crate::eventlog::{EventLog, Traces};
@@ -187,7 +187,7 @@ impl Runner {
         }
         state.at = end;
         self.publish(state);
-        std::thread::sleep(GATE_INTERVAL_MIN);
+        std::thread::sleep(BATCH_INTERVAL_MIN);
         Ok(())
     }
 
