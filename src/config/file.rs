@@ -8,9 +8,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::duration::parse_duration;
+use super::read::ReadSection;
 use super::stream::StreamSection;
 use super::view::ViewSection;
-use super::{Access, Config, ConfigError, ListenAt, LiveEvent, Overrides};
+use super::{Access, Config, ConfigError, ListenAt, LiveEvent, Overrides, ReadConfig, ViewConfig};
 
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -52,6 +53,8 @@ struct Written {
     stream: BTreeMap<Spanned<String>, StreamSection>,
     #[serde(default)]
     view: BTreeMap<Spanned<String>, ViewSection>,
+    #[serde(default)]
+    read: BTreeMap<Spanned<String>, ReadSection>,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +90,7 @@ pub struct File {
     doors: BTreeMap<String, Declared<DoorSection>>,
     streams: BTreeMap<String, Declared<StreamSection>>,
     views: BTreeMap<String, Declared<ViewSection>>,
+    reads: BTreeMap<String, Declared<ReadSection>>,
 }
 
 impl File {
@@ -107,6 +111,7 @@ impl File {
             doors: sections(written.door, origin),
             streams: sections(written.stream, origin),
             views: sections(written.view, origin),
+            reads: sections(written.read, origin),
         })
     }
 
@@ -121,6 +126,7 @@ impl File {
         self.doors.extend(other.doors);
         self.streams.extend(other.streams);
         self.views.extend(other.views);
+        self.reads.extend(other.reads);
     }
 
     pub fn check(self, overrides: &Overrides) -> Result<Config, ConfigError> {
@@ -145,15 +151,13 @@ impl File {
         for (name, section) in &self.views {
             let view = section.value.check(name, &section.origin, &streams)?;
             // Databases do not tell `Revenue` from `revenue`.
-            let twin = views.iter().find_map(|(name, other): (&String, &super::ViewConfig)| {
+            let twin = views.iter().find_map(|(name, other): (&String, &ViewConfig)| {
                 let theirs = other.tables();
                 let is_theirs = |table: &String| theirs.iter().any(|one| one.eq_ignore_ascii_case(table));
                 view.tables().into_iter().find(is_theirs).map(|table| (name, table))
             });
             if let Some((other, table)) = twin {
-                // The user's view is named first, and its place: the built-in one is not theirs to change.
-                let built_in = section.origin.file == "default.toml";
-                let (one, two) = if built_in { (other, name) } else { (name, other) };
+                let (one, two) = users_first(&self.views, name, other);
                 let reason = format!("view `{one}` and view `{two}` both write table `{table}`");
                 return Err(ConfigError::at(&self.views[one].origin, reason));
             }
@@ -169,6 +173,7 @@ impl File {
             seen_window: window.unwrap_or(crate::event::limits::SEEN_WINDOW_DEFAULT),
             live_event: None,
             streams,
+            reads: checked_reads(&self.reads, &views)?,
             views,
         };
         for (name, door) in &self.doors {
@@ -176,6 +181,33 @@ impl File {
         }
         Ok(config)
     }
+}
+
+fn checked_reads(
+    sections: &BTreeMap<String, Declared<ReadSection>>,
+    views: &BTreeMap<String, ViewConfig>,
+) -> Result<BTreeMap<String, ReadConfig>, ConfigError> {
+    let mut reads: BTreeMap<String, ReadConfig> = BTreeMap::new();
+    for (name, section) in sections {
+        let read = section.value.check(name, &section.origin, views)?;
+        if let Some((other, _)) = reads.iter().find(|(_, other)| other.path == read.path) {
+            let (one, two) = users_first(sections, name, other);
+            let reason = format!("read `{one}` and read `{two}` have the same path");
+            return Err(ConfigError::at(&sections[one].origin, reason));
+        }
+        reads.insert(name.clone(), read);
+    }
+    Ok(reads)
+}
+
+/// The user's section is named first, and its place: the built-in one is not theirs to change.
+fn users_first<'n, T>(
+    sections: &BTreeMap<String, Declared<T>>,
+    name: &'n str,
+    other: &'n str,
+) -> (&'n str, &'n str) {
+    let built_in = sections[name].origin.file == "default.toml";
+    if built_in { (other, name) } else { (name, other) }
 }
 
 fn check_door(name: &str, door: &Declared<DoorSection>, config: &mut Config) -> Result<(), ConfigError> {

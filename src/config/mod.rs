@@ -6,6 +6,7 @@ mod duration;
 mod file;
 mod listen;
 mod outcome;
+mod read;
 mod stats;
 mod stream;
 mod view;
@@ -20,6 +21,7 @@ pub use duration::duration;
 pub use file::DEFAULT;
 pub use listen::ListenAt;
 pub use outcome::outcome;
+pub use read::{ReadConfig, ReadShape};
 pub use stats::{CountedConfig, StatsConfig};
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
@@ -38,6 +40,7 @@ pub struct Config {
     pub live_event: Option<LiveEvent>,
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, ViewConfig>,
+    pub reads: BTreeMap<String, ReadConfig>,
 }
 
 /// The door of contract 1.
@@ -88,6 +91,16 @@ impl Config {
             file.lay_over(File::parse(&read(path)?, &path.display().to_string())?);
         }
         file.check(overrides)
+    }
+
+    /// Ways in and out that are open to whoever reaches them, without being declared public.
+    pub fn opened(&self) -> Vec<String> {
+        let door =
+            self.live_event.iter().map(|door| ("door `live_event`".to_owned(), door.access, door.public));
+        let reads =
+            self.reads.iter().map(|(name, read)| (format!("read `{name}`"), read.access, read.public));
+        let opened = door.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
+        opened.map(|(name, ..)| name).collect()
     }
 
     /// The view that a door or command means by `name`.

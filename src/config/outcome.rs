@@ -23,7 +23,7 @@ fn parse(text: &str, path: &Path) -> Result<Table, ConfigError> {
     })
 }
 
-/// One level deep, as `File::lay_over` does it: a named stream, view or door is replaced as a whole.
+/// One level deep, as `File::lay_over` does it: a named stream, view, door or read is replaced as a whole.
 fn lay_over(whole: &mut Table, other: Table) {
     for (name, value) in other {
         match (whole.get_mut(&name), value) {
@@ -33,7 +33,7 @@ fn lay_over(whole: &mut Table, other: Table) {
     }
 }
 
-/// Sections as people write them: one for each stream, view and door, and a line for each field.
+/// Sections as people write them: one for each stream, view, door and read, and a line for each field.
 fn written(whole: &Table) -> String {
     let (sections, single): (Vec<_>, Vec<_>) =
         whole.iter().partition(|(_, value)| matches!(value, Value::Table(_)));

@@ -8,7 +8,6 @@ use journal::failpoint;
 
 use super::Settings;
 use crate::admit::weak_key;
-use crate::config::Access;
 use crate::eventlog::{EventLog, Found};
 use crate::store::{Store, StoreError};
 
@@ -21,9 +20,9 @@ pub enum StartError {
     )]
     NoTls(String),
     #[error(
-        "door `live_event` is open, and {0} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant"
+        "{opened} is open, and {at} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant"
     )]
-    OpenBeyondLoopback(String),
+    OpenBeyondLoopback { opened: String, at: String },
     #[error(
         "`API_KEY` is shorter than 20 characters, and {0} is reachable from other machines; take a longer one, or keys of millrace's own"
     )]
@@ -58,10 +57,8 @@ pub fn settings(settings: &Settings) -> Result<(), StartError> {
     if !settings.behind_proxy {
         return Err(StartError::NoTls(beyond));
     }
-    let open =
-        settings.config.live_event.as_ref().is_some_and(|door| door.access == Access::Open && !door.public);
-    if open {
-        return Err(StartError::OpenBeyondLoopback(beyond));
+    if let Some(opened) = settings.config.opened().into_iter().next() {
+        return Err(StartError::OpenBeyondLoopback { opened, at: beyond });
     }
     match settings.originals.api_key.as_deref().is_some_and(weak_key) {
         true => Err(StartError::WeakKey(beyond)),

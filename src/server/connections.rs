@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use super::ServeError;
-use super::doorway::{self, Doorway};
+use super::doorway::Doorway;
 use super::patience::Patient;
 use crate::admit::{Peer, Refusal};
 use crate::config::ListenAt;
@@ -139,7 +139,10 @@ pub fn serve(listeners: Vec<TcpListener>, routes: Router, doorway: Arc<Doorway>,
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
     let routes = routes
-        .fallback(|uri: Uri| async move { doorway::refuse(uri.path(), &Refusal::NoRoute) })
+        .fallback({
+            let doorway = Arc::clone(&doorway);
+            move |uri: Uri| async move { doorway.refuse(uri.path(), &Refusal::NoRoute) }
+        })
         .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() });
     for listener in listeners {
         let acceptor = Acceptor {
@@ -229,7 +232,7 @@ async fn connection(
 async fn answer(routes: &mut Router, doorway: &Doorway, peer: Peer, request: Request<Incoming>) -> Response {
     let mut request = request.map(Body::new);
     if let Err(refusal) = doorway.admit(&request) {
-        return doorway::refuse(request.uri().path(), &refusal);
+        return doorway.refuse(request.uri().path(), &refusal);
     }
     request.extensions_mut().insert(peer);
     match routes.call(request).await {

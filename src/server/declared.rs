@@ -1,8 +1,11 @@
-//! Views as configuration declares them, made into views that run.
+//! Views and reads as configuration declares them, made into what runs.
 
+use super::doorway::ContractPath;
 use crate::config::{
-    AmountRule, Config, CountedConfig, LedgerConfig, StatsConfig, ViewConfig, ViewKindConfig,
+    Access, AmountRule, Config, CountedConfig, LedgerConfig, ReadConfig, ReadShape, StatsConfig, ViewConfig,
+    ViewKindConfig,
 };
+use crate::serve::{Read, Shape};
 use crate::views::{Amount, CountedField, Ledger, Reads, Rule, Stats, View, ViewKind};
 
 pub fn views(config: &Config) -> Vec<View> {
@@ -43,4 +46,26 @@ fn stats(declared: &StatsConfig) -> Stats {
         counts: declared.counts.iter().map(counted).collect(),
     };
     Stats::new(&declared.table, reads)
+}
+
+/// Views at the paths of contracts.
+pub fn reads(config: &Config) -> Vec<Read> {
+    let read = |declared: &ReadConfig| Read {
+        path: declared.path.clone(),
+        view: declared.view.clone(),
+        open: declared.access == Access::Open,
+        error_key: declared.error_key.clone(),
+        shape: match &declared.shape {
+            ReadShape::Row => Shape::Row,
+            ReadShape::Stats { top } => Shape::Stats { top: top.clone() },
+        },
+    };
+    config.reads.values().map(read).collect()
+}
+
+/// Where clients of contracts are answered, as the doorway has to know it before any route.
+pub fn contract_paths(config: &Config) -> Vec<ContractPath> {
+    let door = config.live_event.iter().map(|door| ContractPath::new("/liveEvent", "error", door.access));
+    let reads = config.reads.values();
+    door.chain(reads.map(|read| ContractPath::new(&read.path, &read.error_key, read.access))).collect()
 }

@@ -6,12 +6,37 @@ use axum::http::Request;
 use axum::response::Response;
 
 use crate::admit::{Refusal, foreign_page, known_host};
+use crate::config::Access;
 
 /// Which requests come in at all.
 pub struct Doorway {
     pub hosts: Vec<String>,
-    /// Whether contract 1 asks for no key: then pages of other sites may use it, too.
-    pub contract_open: bool,
+    pub contracts: Vec<ContractPath>,
+}
+
+/// A path, or all that begin like it, where clients of another service's contract are answered.
+pub struct ContractPath {
+    begins: String,
+    whole: bool,
+    error_key: String,
+    /// Whether it asks for no key: then pages of other sites may use it, too.
+    open: bool,
+}
+
+impl ContractPath {
+    /// `pattern` as routes are written.
+    pub fn new(pattern: &str, error_key: &str, access: Access) -> Self {
+        let (begins, whole) = match pattern.find('{') {
+            Some(at) => (&pattern[..at], false),
+            None => (pattern, true),
+        };
+        let open = access == Access::Open;
+        Self { begins: begins.to_owned(), whole, error_key: error_key.to_owned(), open }
+    }
+
+    fn is_at(&self, path: &str) -> bool {
+        if self.whole { path == self.begins } else { path.starts_with(&self.begins) }
+    }
 }
 
 impl Doorway {
@@ -21,20 +46,24 @@ impl Doorway {
         if !is_utf8(path) {
             return Err(Refusal::Parameter { name: "path", reason: "is not valid UTF-8".to_owned() });
         }
-        match foreign_page(headers, &self.hosts) && !(self.contract_open && is_contract(path)) {
+        match foreign_page(headers, &self.hosts) && !self.contract(path).is_some_and(|contract| contract.open)
+        {
             true => Err(Refusal::ForeignPage),
             false => Ok(()),
         }
     }
-}
 
-/// In the shape that clients of this path know.
-pub fn refuse(path: &str, refusal: &Refusal) -> Response {
-    if is_contract(path) { refusal.in_key("error") } else { refusal.as_problem() }
-}
+    /// In the shape that clients of this path know.
+    pub fn refuse(&self, path: &str, refusal: &Refusal) -> Response {
+        match self.contract(path) {
+            Some(contract) => refusal.in_key(&contract.error_key),
+            None => refusal.as_problem(),
+        }
+    }
 
-fn is_contract(path: &str) -> bool {
-    path == "/liveEvent" || path.starts_with("/userEvents/")
+    fn contract(&self, path: &str) -> Option<&ContractPath> {
+        self.contracts.iter().find(|contract| contract.is_at(path))
+    }
 }
 
 /// Whether a path is text once its escapes are resolved, as every handler takes it to be.

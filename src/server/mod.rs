@@ -24,12 +24,13 @@ use crate::admit::{KeyError, Keys, RecentIds};
 use crate::config::{Access, Config, Originals};
 use crate::doors::{Inlet, Intake, live_event, native};
 use crate::event::limits::{
-    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, READS_AT_ONCE_MAX, STOP_VIEWS_DURATION_MAX,
+    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, RANGES_AT_ONCE_MAX, READS_AT_ONCE_MAX,
+    STOP_VIEWS_DURATION_MAX,
 };
 use crate::event::{Progress, Stop};
 use crate::eventlog::{self, EventLog};
 use crate::gate::{GATE, Gate};
-use crate::serve::{self, Reading, UserEvents};
+use crate::serve::{self, Reading};
 use crate::store::{self, Store};
 use crate::telemetry;
 use crate::views::{Runner, Running, View};
@@ -91,7 +92,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let routes = node.routes(&settings, &accepting);
     let doorway = Doorway {
         hosts: settings.config.hosts.clone(),
-        contract_open: settings.config.live_event.as_ref().is_some_and(|door| door.access == Access::Open),
+        contracts: declared::contract_paths(&settings.config),
     };
     let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
@@ -231,13 +232,12 @@ impl Node {
             runtime: Handle::current(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
             replays: Arc::new(Semaphore::new(LOG_REPLAYS_AT_ONCE_MAX)),
+            ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
             stopping: stopping.clone(),
         });
-        let door = settings.config.live_event.as_ref();
-        let user_events =
-            door.map(|door| UserEvents { view: door.view.clone(), open: door.access == Access::Open });
-        let mut routes = native::routes(Arc::clone(&intake)).merge(serve::routes(&reading, user_events));
-        if let Some(door) = door {
+        let reads = declared::reads(&settings.config);
+        let mut routes = native::routes(Arc::clone(&intake)).merge(serve::routes(&reading, reads));
+        if let Some(door) = &settings.config.live_event {
             let stream = Arc::from(door.stream.as_str());
             routes = routes.merge(live_event::routes(live_event::LiveEvent {
                 intake,

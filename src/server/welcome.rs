@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Settings;
+use crate::config::{ReadConfig, ReadShape};
 
 pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     let data = settings.data.canonicalize().unwrap_or_else(|_| settings.data.clone());
@@ -21,7 +22,7 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
             );
         }
     }
-    let (Some(_), Some(address)) = (&settings.config.live_event, addresses.first()) else { return };
+    let (Some(door), Some(address)) = (&settings.config.live_event, addresses.first()) else { return };
     println!();
     println!("Send an event, and see what it became:");
     println!();
@@ -30,7 +31,11 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     println!(
         "  curl{header} -H 'Content-Type: application/json' -d '{{\"userId\":\"user1\",\"name\":\"add_revenue\",\"value\":100}}' {address}/liveEvent"
     );
-    println!("  curl{header} {address}/userEvents/user1");
+    let of_stream = |read: &ReadConfig| settings.config.views[&read.view].stream == door.stream;
+    let shows = |read: &&ReadConfig| read.shape == ReadShape::Row && of_stream(read);
+    if let Some(read) = settings.config.reads.values().find(shows) {
+        println!("  curl{header} {address}{}", read.path.replace("{key}", "user1"));
+    }
     println!();
 }
 

@@ -12,5 +12,6 @@ mod limits;
 mod live_event;
 mod native;
 mod reading;
+mod site_stats;
 mod start;
 mod view_table;

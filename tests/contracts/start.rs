@@ -95,6 +95,17 @@ fn beyond_loopback_there_are_rules() {
     let opened = |more: &str| Start { config: Some(format!("{open}{more}")), ..start(&["--behind-proxy"]) };
     let said = refusal(opened(""));
     assert!(said.contains("`live_event` is open") && said.contains("public = true"), "{said}");
+    let read = |more: &str| {
+        let numbers =
+            "[read.stats]\npath = \"/stats\"\nview = \"site_stats\"\nshape = \"stats\"\ntop = \"path\"\n";
+        opened(&format!("public = true\n{numbers}access = \"open\"\n{more}"))
+    };
+    let said = refusal(read(""));
+    assert!(said.contains("read `stats` is open") && said.contains("public = true"), "{said}");
+    let app = TestApp::with(read("public = true\n"));
+    assert_eq!(app.stranger().get("/stats?site_id=a").status, 200);
+    assert_eq!(app.stranger().get("/userEvents/a").status, 401);
+    drop(app);
     let app = TestApp::with(opened("public = true\n"));
     assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200);
     drop(app);
