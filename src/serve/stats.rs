@@ -15,7 +15,7 @@ use super::{Reading, answer};
 use crate::admit::Refusal;
 use crate::event::Day;
 use crate::event::limits::TOP_VALUES_MAX;
-use crate::views::{Asked, Counted, Few, Stats, Summary};
+use crate::views::{Asked, Counted, Frequent, Stats, Summary};
 
 const TOP_VALUES_DEFAULT: usize = 10;
 
@@ -73,8 +73,8 @@ impl Question {
         if let Some(by) = self.by.as_ref().filter(|by| stats.counted(by).is_none()) {
             return Err(wrong("by", format!("field `{by}` is not counted")));
         }
-        let few = self.by.as_ref().map(|by| Few { by, limit });
-        Ok(Asked { group: &self.group, days: self.days()?, few })
+        let frequent = self.by.as_ref().map(|by| Frequent { by, limit });
+        Ok(Asked { group: &self.group, days: self.days()?, frequent })
     }
 
     /// A range that is open on one side goes to the end of time there.
@@ -110,12 +110,12 @@ fn told(stats: &Stats, asked: &Asked<'_>, summary: &Summary) -> Value {
     if stats.counts_distinct() {
         told["distinct"] = json!(summary.distinct);
     }
-    if let Some(few) = &asked.few {
+    if let Some(frequent) = &asked.frequent {
         let value = |counted: &Counted| match counted.distinct {
             Some(distinct) => json!({ "value": counted.value, "count": counted.n, "distinct": distinct }),
             None => json!({ "value": counted.value, "count": counted.n }),
         };
-        told["by"] = json!(few.by);
+        told["by"] = json!(frequent.by);
         told["top"] = json!(summary.top.iter().map(value).collect::<Vec<_>>());
     }
     told

@@ -17,7 +17,7 @@ pub use dead_letter::{LetterError, drop_letter, retry};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
 pub use runner::{Runner, Running};
-pub use stats::{Asked, Counted, CountedField, Few, Reads, Stats, Summary};
+pub use stats::{Asked, Counted, CountedField, Frequent, Reads, Stats, Summary};
 
 /// One view as declared.
 #[derive(Clone)]

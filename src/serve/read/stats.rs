@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{At, Shape};
 use crate::admit::Refusal;
 use crate::event::{Day, FieldError};
-use crate::views::{Asked, Counted, Few, Summary};
+use crate::views::{Asked, Counted, Frequent, Summary};
 
 const DATE: &str = "date";
 const TOP_VALUES: usize = 3;
@@ -48,8 +48,9 @@ async fn numbers(
     let group = group?.ok_or_else(|| wrong("", &format!("{name} is not found")))?;
     let day = given(&parameters, DATE)?.map(str::parse::<Day>).transpose();
     let day = day.map_err(|error| wrong(DATE, &error.to_string()))?;
-    let few = Some(Few { by: top, limit: TOP_VALUES });
-    let summary = stats.summary(&reading.store, &Asked { group, days: day.map(|day| (day, day)), few }).await;
+    let frequent = Some(Frequent { by: top, limit: TOP_VALUES });
+    let summary =
+        stats.summary(&reading.store, &Asked { group, days: day.map(|day| (day, day)), frequent }).await;
     let summary = reading.rows_of(&read.view, summary).await?;
     Ok(answer((name, group), day, top, &summary))
 }
