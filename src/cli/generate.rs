@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::exit::{Failure, ended};
 use crate::config::{Config, Overrides, user_file};
-use crate::event::{Field, Fields, Kind};
+use crate::event::{Random, Sample};
 
 #[derive(Args)]
 pub struct Generate {
@@ -35,10 +35,6 @@ pub struct Generate {
 }
 
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Amounts stay below this many units, so that sums are easy to look at.
-const UNITS_MAX: u64 = 1_000;
-/// 2025-01-01T00:00:00Z; times go on from here, a second an event, so that no clock is in them.
-const TIME_BEGIN_MILLIS: u64 = 1_735_689_600_000;
 
 pub fn run(command: Generate) -> ExitCode {
     ended(generate(&command))
@@ -49,7 +45,7 @@ fn generate(command: &Generate) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let stream = config.streams.get(&command.stream);
     let unknown = || Failure::NotFound(format!("there is no stream `{}`", command.stream));
-    let shape = Shape::of(&stream.ok_or_else(unknown)?.fields);
+    let sample = Sample::of(&stream.ok_or_else(unknown)?.fields);
     let named = |error: io::Error| match &command.output {
         Some(path) => Failure::Failed(format!("{}: {error}", path.display())),
         None => Failure::Failed(error.to_string()),
@@ -58,18 +54,19 @@ fn generate(command: &Generate) -> Result<(), Failure> {
         Some(path) => Box::new(File::create(path).map_err(named)?),
         None => Box::new(io::stdout().lock()),
     };
-    match write(&shape, command, &mut out) {
+    match write(&sample, command, &mut out) {
         // Whoever reads has had enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe && command.output.is_none() => Ok(()),
         written => written.map_err(named),
     }
 }
 
-fn write(shape: &Shape, command: &Generate, out: &mut impl Write) -> io::Result<()> {
+fn write(sample: &Sample, command: &Generate, out: &mut impl Write) -> io::Result<()> {
     let mut random = Random(command.seed);
     let mut bytes = Vec::with_capacity(BUFFER_BYTES + 1024);
     for number in 0..command.events {
-        shape.event(number, command.users, &mut random, &mut bytes);
+        sample.event(number, command.users, &mut random, &mut bytes);
+        bytes.push(b'\n');
         if bytes.len() >= BUFFER_BYTES {
             out.write_all(&bytes)?;
             bytes.clear();
@@ -77,154 +74,6 @@ fn write(shape: &Shape, command: &Generate, out: &mut impl Write) -> io::Result<
     }
     out.write_all(&bytes)?;
     out.flush()
-}
-
-/// What an event of a stream looks like: each field's name as JSON, and what its values are.
-struct Shape {
-    fields: Vec<(Vec<u8>, Values)>,
-}
-
-enum Values {
-    Keys {
-        chars_max: usize,
-    },
-    /// One of these, as JSON.
-    OneOf(Vec<Vec<u8>>),
-    Texts {
-        chars_max: usize,
-    },
-    Integers {
-        min: i64,
-        width: u64,
-    },
-    Decimals,
-    Times,
-    Booleans,
-    Objects,
-}
-
-impl Shape {
-    /// The key first, the others as they are declared.
-    fn of(fields: &Fields) -> Self {
-        let key = fields.get(fields.key());
-        let others = fields.iter().filter(|field| field.name != key.name);
-        let field = |field: &Field| {
-            let mut name = json(&field.name);
-            name.push(b':');
-            (name, Values::of(field, field.name == key.name))
-        };
-        Self { fields: std::iter::once(key).chain(others).map(field).collect() }
-    }
-
-    fn event(&self, number: u64, users: u64, random: &mut Random, into: &mut Vec<u8>) {
-        for (index, (name, values)) in self.fields.iter().enumerate() {
-            into.push(if index == 0 { b'{' } else { b',' });
-            into.extend_from_slice(name);
-            values.one(number, users, random, into);
-        }
-        into.extend_from_slice(b"}\n");
-    }
-}
-
-impl Values {
-    fn of(field: &Field, is_key: bool) -> Self {
-        match field.kind {
-            Kind::Text { .. } if !field.one_of.is_empty() => {
-                Self::OneOf(field.one_of.iter().map(|text| json(text)).collect())
-            }
-            Kind::Text { chars_max } if is_key => Self::Keys { chars_max: chars_max as usize },
-            Kind::Text { chars_max } => Self::Texts { chars_max: chars_max as usize },
-            Kind::Integer { min, max } => {
-                // From zero where that is allowed, else from the end that is nearer.
-                let min = if min <= 0 && max >= 0 {
-                    0
-                } else if min > 0 {
-                    min
-                } else {
-                    max.saturating_sub(UNITS_MAX as i64).max(min)
-                };
-                Self::Integers { min, width: max.abs_diff(min).min(UNITS_MAX) + 1 }
-            }
-            Kind::Decimal => Self::Decimals,
-            Kind::Time => Self::Times,
-            Kind::Boolean => Self::Booleans,
-            Kind::Any => Self::Objects,
-        }
-    }
-
-    fn one(&self, number: u64, users: u64, random: &mut Random, into: &mut Vec<u8>) {
-        match self {
-            Self::Keys { chars_max } => text(b"user", random.below(users) + 1, *chars_max, into),
-            Self::Texts { chars_max } => text(b"text", random.below(users) + 1, *chars_max, into),
-            Self::OneOf(texts) => into.extend_from_slice(&texts[random.below(texts.len() as u64) as usize]),
-            Self::Integers { min, width } => {
-                let value = i128::from(*min) + i128::from(random.below(*width));
-                if value < 0 {
-                    into.push(b'-');
-                }
-                digits(value.unsigned_abs() as u64, 1, into);
-            }
-            Self::Decimals => {
-                digits(random.below(UNITS_MAX), 1, into);
-                let places = random.below(5) as usize;
-                if places > 0 {
-                    into.push(b'.');
-                    digits(random.below(10_u64.pow(places as u32)), places, into);
-                }
-            }
-            Self::Times => digits(TIME_BEGIN_MILLIS + number * 1_000, 1, into),
-            Self::Booleans => into.extend_from_slice(if random.below(2) == 0 { b"false" } else { b"true" }),
-            Self::Objects => {
-                into.extend_from_slice(b"{\"number\":");
-                digits(number, 1, into);
-                into.push(b'}');
-            }
-        }
-    }
-}
-
-fn json(text: &str) -> Vec<u8> {
-    serde_json::Value::from(text).to_string().into_bytes()
-}
-
-/// A quoted word with a number, cut from the left to what fits.
-fn text(word: &[u8], number: u64, chars_max: usize, into: &mut Vec<u8>) {
-    into.push(b'"');
-    let start = into.len();
-    into.extend_from_slice(word);
-    digits(number, 1, into);
-    let excess = (into.len() - start).saturating_sub(chars_max.max(1));
-    into.drain(start..start + excess);
-    into.push(b'"');
-}
-
-fn digits(mut number: u64, digits_min: usize, into: &mut Vec<u8>) {
-    let mut buffer = [b'0'; 20];
-    let mut at = buffer.len();
-    while number > 0 {
-        at -= 1;
-        buffer[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-    into.extend_from_slice(&buffer[at.min(buffer.len() - digits_min)..]);
-}
-
-/// SplitMix64. Our own six lines, because a library's next version may count otherwise.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 to one below `end`, near enough to evenly.
-    fn below(&mut self, end: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
-    }
 }
 
 #[cfg(test)]
@@ -239,7 +88,7 @@ mod tests {
         let command =
             Generate { events: 2_000, users: 9, stream: stream.to_owned(), config: None, seed, output: None };
         let mut out = Vec::new();
-        write(&Shape::of(&config.streams[stream].fields), &command, &mut out).expect("written");
+        write(&Sample::of(&config.streams[stream].fields), &command, &mut out).expect("written");
         (String::from_utf8(out).expect("text"), config)
     }
 
@@ -272,8 +121,14 @@ mod tests {
             fields.h = { type = "text", required = true, one_of = ["x \" y", "é"] }
             fields.i = { type = "integer", required = true }
             fields.j = { type = "text", required = true, max = 1 }
+            fields.l = { type = "text", required = true, min = 30, max = 30 }
+            fields.m = { type = "decimal", required = true, digits = 2, places = 1 }
+            fields.n = { type = "any", required = true }
+            fields."n.o" = { type = "text", required = true, format = "email" }
+            fields."n.p.q" = { type = "text", required = true, format = "email", max = 9 }
+            fields."r.s" = { type = "decimal", required = true, places = 0 }
         "#;
-        for stream in ["all", "revenue"] {
+        for stream in ["all", "revenue", "notifications"] {
             let (text, config) = lines(declared, stream, 3);
             assert_eq!(text.lines().count(), 2_000);
             for line in text.lines() {

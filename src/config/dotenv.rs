@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::origins::checked_origin;
+
 /// What of the originals' environment concerns this server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Originals {
@@ -11,6 +13,8 @@ pub struct Originals {
     pub port: Option<u16>,
     /// From `API_KEY`: a literal key for sending and reading.
     pub api_key: Option<String>,
+    /// From `ALLOWED_ORIGINS`: pages that may send where no key is asked for.
+    pub origins: Vec<String>,
     /// The names that were used, for the log.
     pub used: Vec<&'static str>,
     /// What was set and could not be used, with the reason.
@@ -46,6 +50,18 @@ impl Originals {
         if let Some(key) = set("API_KEY") {
             originals.api_key = Some(key);
             originals.used.push("API_KEY");
+        }
+        if let Some(list) = set("ALLOWED_ORIGINS") {
+            for text in list.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+                // Their documents show them with a slash at the end, too.
+                match checked_origin(text.trim_end_matches('/')) {
+                    Some(origin) => originals.origins.push(origin),
+                    None => {
+                        originals.unusable.push(format!("ALLOWED_ORIGINS names `{text}`, which is no origin"))
+                    }
+                }
+            }
+            originals.used.push("ALLOWED_ORIGINS");
         }
         originals
     }
@@ -103,5 +119,9 @@ mod tests {
         let originals = Originals::read(|name| environment.get(name).map(|value| (*value).to_owned()));
         assert_eq!((originals.port, originals.api_key, originals.used), (Some(2025), None, vec!["API_PORT"]));
         assert_eq!(originals.unusable, ["PORT is no port"]);
+        let list = "http://localhost:3000/, null,,a b,*";
+        let originals = Originals::read(|name| (name == "ALLOWED_ORIGINS").then(|| list.to_owned()));
+        assert_eq!(originals.origins, ["http://localhost:3000", "null", "*"]);
+        assert_eq!(originals.unusable, ["ALLOWED_ORIGINS names `a b`, which is no origin"]);
     }
 }

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::door::{DoorSection, check_doors};
 use super::duration::parse_duration;
-use super::read::ReadSection;
+use super::rate::parse_rate;
+use super::read::{ReadSection, check_reads};
+use super::retention::RetentionSection;
 use super::stream::StreamSection;
 use super::view::ViewSection;
-use super::{Access, Config, ConfigError, ListenAt, LiveEvent, Overrides, ReadConfig, ViewConfig};
+use super::{
+    Config, ConfigError, Limits, ListenAt, Network, Overrides, Retention, Tls, ViewConfig, ViewKindConfig,
+};
 
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -20,6 +24,12 @@ pub const DEFAULT: &str = include_str!("default.toml");
 pub struct Origin {
     file: String,
     line: usize,
+}
+
+impl Origin {
+    pub fn file(&self) -> &str {
+        &self.file
+    }
 }
 
 impl fmt::Display for Origin {
@@ -42,11 +52,15 @@ pub struct Declared<T> {
 #[serde(deny_unknown_fields)]
 struct Written {
     listen: Option<Spanned<Vec<String>>>,
+    tls: Option<Tls>,
     hosts: Option<Vec<String>>,
-    trusted_proxies: Option<Vec<IpAddr>>,
+    trusted_proxies: Option<Vec<Network>>,
     log: Option<Url>,
     store: Option<Url>,
     gate: Option<GateSection>,
+    retention: Option<Spanned<RetentionSection>>,
+    #[serde(default)]
+    limits: LimitsSection,
     #[serde(default)]
     door: BTreeMap<Spanned<String>, DoorSection>,
     #[serde(default)]
@@ -69,24 +83,25 @@ struct GateSection {
     window: Spanned<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DoorSection {
-    stream: String,
-    view: String,
-    access: Option<Access>,
-    #[serde(default)]
-    public: bool,
+struct LimitsSection {
+    per_key: Option<Spanned<String>>,
+    per_address: Option<Spanned<String>>,
 }
 
 /// All files read so far, laid over each other.
 pub struct File {
     listen: Option<Declared<Vec<String>>>,
+    tls: Option<Tls>,
     hosts: Option<Vec<String>>,
-    trusted_proxies: Option<Vec<IpAddr>>,
+    trusted_proxies: Option<Vec<Network>>,
     log_url: Option<String>,
     store_url: Option<String>,
     window: Option<Declared<String>>,
+    retention: Option<Declared<RetentionSection>>,
+    per_key: Option<Declared<String>>,
+    per_address: Option<Declared<String>>,
     doors: BTreeMap<String, Declared<DoorSection>>,
     streams: BTreeMap<String, Declared<StreamSection>>,
     views: BTreeMap<String, Declared<ViewSection>>,
@@ -103,11 +118,15 @@ impl File {
         })?;
         Ok(Self {
             listen: written.listen.map(|listen| declared(listen, origin)),
+            tls: written.tls,
             hosts: written.hosts,
             trusted_proxies: written.trusted_proxies,
             log_url: written.log.map(|log| log.url),
             store_url: written.store.map(|store| store.url),
             window: written.gate.map(|gate| declared(gate.window, origin)),
+            retention: written.retention.map(|retention| declared(retention, origin)),
+            per_key: written.limits.per_key.map(|rate| declared(rate, origin)),
+            per_address: written.limits.per_address.map(|rate| declared(rate, origin)),
             doors: sections(written.door, origin),
             streams: sections(written.stream, origin),
             views: sections(written.view, origin),
@@ -115,34 +134,26 @@ impl File {
         })
     }
 
-    /// What `other` names replaces what is here.
+    /// What `other` names replaces what is here: a stream or view as a whole, of a door each line.
     pub fn lay_over(&mut self, other: Self) {
         self.listen = other.listen.or(self.listen.take());
+        self.tls = other.tls.or(self.tls.take());
         self.hosts = other.hosts.or(self.hosts.take());
         self.trusted_proxies = other.trusted_proxies.or(self.trusted_proxies.take());
         self.log_url = other.log_url.or(self.log_url.take());
         self.store_url = other.store_url.or(self.store_url.take());
         self.window = other.window.or(self.window.take());
-        self.doors.extend(other.doors);
+        self.per_key = other.per_key.or(self.per_key.take());
+        self.per_address = other.per_address.or(self.per_address.take());
+        self.retention = other.retention.or(self.retention.take());
+        lay_lines_over(&mut self.doors, other.doors, DoorSection::over);
+        lay_lines_over(&mut self.reads, other.reads, ReadSection::over);
         self.streams.extend(other.streams);
         self.views.extend(other.views);
-        self.reads.extend(other.reads);
     }
 
     pub fn check(self, overrides: &Overrides) -> Result<Config, ConfigError> {
-        let command_line = || Origin { file: "--listen".to_owned(), line: 0 };
-        let listen = match overrides.listen.is_empty() {
-            false => Some(Declared { value: overrides.listen.clone(), origin: command_line() }),
-            true => self.listen,
-        };
-        let listen = match &listen {
-            Some(listen) => listen
-                .value
-                .iter()
-                .map(|text| ListenAt::parse(text, &listen.origin))
-                .collect::<Result<_, _>>()?,
-            None => Vec::new(),
-        };
+        let listen = self.listen_at(overrides)?;
         let mut streams = BTreeMap::new();
         for (name, section) in &self.streams {
             streams.insert(name.clone(), section.value.check(name, &section.origin)?);
@@ -151,82 +162,89 @@ impl File {
         for (name, section) in &self.views {
             let view = section.value.check(name, &section.origin, &streams)?;
             // Databases do not tell `Revenue` from `revenue`.
-            let twin = views.iter().find_map(|(name, other): (&String, &ViewConfig)| {
+            let twin = views.iter().find_map(|(name, other): (&String, &super::ViewConfig)| {
                 let theirs = other.tables();
                 let is_theirs = |table: &String| theirs.iter().any(|one| one.eq_ignore_ascii_case(table));
                 view.tables().into_iter().find(is_theirs).map(|table| (name, table))
             });
             if let Some((other, table)) = twin {
-                let (one, two) = users_first(&self.views, name, other);
+                // The user's view is named first, and its place: the built-in one is not theirs to change.
+                let built_in = section.origin.file() == "default.toml";
+                let (one, two) = if built_in { (other, name) } else { (name, other) };
                 let reason = format!("view `{one}` and view `{two}` both write table `{table}`");
                 return Err(ConfigError::at(&self.views[one].origin, reason));
             }
             views.insert(name.clone(), view);
         }
         let window = self.window.map(|window| parse_duration(&window.value, &window.origin)).transpose()?;
-        let mut config = Config {
+        let rate = |rate: &Option<_>| rate.as_ref().map(parse_rate).transpose();
+        let limits = Limits { per_key: rate(&self.per_key)?, per_address: rate(&self.per_address)? };
+        let doors = check_doors(&self.doors, &streams)?;
+        let reads = check_reads(&self.reads, &views, &doors)?;
+        let retention = match &self.retention {
+            Some(retention) => {
+                retention.value.check(&retention.origin, &streams, |view| keeps_rows(&views, view))?
+            }
+            None => Retention::default(),
+        };
+        Ok(Config {
             listen,
+            tls: self.tls,
+            limits,
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             log_url: overrides.log_url.clone().or(self.log_url).unwrap_or_default(),
             store_url: overrides.store_url.clone().or(self.store_url).unwrap_or_default(),
             seen_window: window.unwrap_or(crate::event::limits::SEEN_WINDOW_DEFAULT),
-            live_event: None,
+            doors,
             streams,
-            reads: checked_reads(&self.reads, &views)?,
             views,
+            reads,
+            retention,
+        })
+    }
+
+    fn listen_at(&self, overrides: &Overrides) -> Result<Vec<ListenAt>, ConfigError> {
+        let command_line = Origin { file: "--listen".to_owned(), line: 0 };
+        let (texts, origin) = match (&self.listen, overrides.listen.is_empty()) {
+            (_, false) => (&overrides.listen, &command_line),
+            (Some(listen), true) => (&listen.value, &listen.origin),
+            (None, true) => return Ok(Vec::new()),
         };
-        for (name, door) in &self.doors {
-            check_door(name, door, &mut config)?;
-        }
-        Ok(config)
+        let checked = |text: &String| {
+            let listen = ListenAt::parse(text, origin)?;
+            match listen.tls && self.tls.is_none() {
+                true => Err(ConfigError::at(
+                    origin,
+                    format!("`{text}` needs a certificate; name it under `[tls]`"),
+                )),
+                false => Ok(listen),
+            }
+        };
+        texts.iter().map(checked).collect()
     }
 }
 
-fn checked_reads(
-    sections: &BTreeMap<String, Declared<ReadSection>>,
-    views: &BTreeMap<String, ViewConfig>,
-) -> Result<BTreeMap<String, ReadConfig>, ConfigError> {
-    let mut reads: BTreeMap<String, ReadConfig> = BTreeMap::new();
-    for (name, section) in sections {
-        let read = section.value.check(name, &section.origin, views)?;
-        if let Some((other, _)) = reads.iter().find(|(_, other)| other.path == read.path) {
-            let (one, two) = users_first(sections, name, other);
-            let reason = format!("read `{one}` and read `{two}` have the same path");
-            return Err(ConfigError::at(&sections[one].origin, reason));
-        }
-        reads.insert(name.clone(), read);
+/// Line by line, where sections have the same name.
+fn lay_lines_over<T>(
+    below: &mut BTreeMap<String, Declared<T>>,
+    other: BTreeMap<String, Declared<T>>,
+    over: impl Fn(T, T) -> T,
+) {
+    for (name, section) in other {
+        let value = match below.remove(&name) {
+            Some(below) => over(section.value, below.value),
+            None => section.value,
+        };
+        below.insert(name, Declared { value, origin: section.origin });
     }
-    Ok(reads)
 }
 
-/// The user's section is named first, and its place: the built-in one is not theirs to change.
-fn users_first<'n, T>(
-    sections: &BTreeMap<String, Declared<T>>,
-    name: &'n str,
-    other: &'n str,
-) -> (&'n str, &'n str) {
-    let built_in = sections[name].origin.file == "default.toml";
-    if built_in { (other, name) } else { (name, other) }
-}
-
-fn check_door(name: &str, door: &Declared<DoorSection>, config: &mut Config) -> Result<(), ConfigError> {
-    let wrong = |reason: String| Err(ConfigError::at(&door.origin, reason));
-    let DoorSection { stream, view, access, public } = &door.value;
-    if !config.streams.contains_key(stream) {
-        return wrong(format!("door `{name}` leads to stream `{stream}`, which is not declared"));
-    }
-    if config.ledger(view).is_none() {
-        return wrong(format!("door `{name}` shows view `{view}`, which is not declared"));
-    }
-    match name {
-        "live_event" => {
-            let access = access.unwrap_or(Access::Key);
-            config.live_event =
-                Some(LiveEvent { stream: stream.clone(), view: view.clone(), access, public: *public });
-            Ok(())
-        }
-        _ => wrong(format!("there is no door `{name}`; there is `live_event`")),
+fn keeps_rows(views: &BTreeMap<String, ViewConfig>, name: &str) -> Result<(), String> {
+    match views.get(name).map(|view| &view.kind) {
+        Some(ViewKindConfig::Table(_)) => Ok(()),
+        Some(_) => Err(format!("names view `{name}`, which is no table of events: what it holds has no age")),
+        None => Err(format!("names view `{name}`, which is not declared")),
     }
 }
 

@@ -1,27 +1,37 @@
 //! What the user declares: one TOML file laid over the built-in one, the environment over both. All of
 //! it is checked at start, with file and line, so that nothing of it can fail later.
 
+mod door;
 mod dotenv;
 mod duration;
 mod file;
 mod listen;
+mod network;
+mod origins;
 mod outcome;
+mod rate;
 mod read;
+mod retention;
+mod row_table;
 mod stats;
 mod stream;
 mod view;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use door::{Access, Door, DoorErrors, EVENT_ID, REASON};
 pub use dotenv::{Originals, load_dotenv};
 pub use duration::duration;
 pub use file::DEFAULT;
 pub use listen::ListenAt;
+pub use network::Network;
 pub use outcome::outcome;
+pub use rate::{Limits, Rate};
 pub use read::{ReadConfig, ReadShape};
+pub use retention::Retention;
+pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
 pub use stats::{CountedConfig, StatsConfig};
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
@@ -32,32 +42,27 @@ use file::{File, Origin};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: Vec<ListenAt>,
+    pub tls: Option<Tls>,
     pub hosts: Vec<String>,
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<Network>,
+    pub limits: Limits,
     pub log_url: String,
     pub store_url: String,
     pub seen_window: Duration,
-    pub live_event: Option<LiveEvent>,
+    pub doors: BTreeMap<String, Door>,
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, ViewConfig>,
     pub reads: BTreeMap<String, ReadConfig>,
+    pub retention: Retention,
 }
 
-/// The door of contract 1.
-#[derive(Clone, Debug)]
-pub struct LiveEvent {
-    pub stream: String,
-    pub view: String,
-    pub access: Access,
-    /// Meant to be open to everybody, beyond loopback too.
-    pub public: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Access {
-    Key,
-    Open,
+/// Files in the form of PEM.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The server's own certificate first, then those that vouch for it.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// What the command line and the environment say; it wins over files.
@@ -95,11 +100,11 @@ impl Config {
 
     /// Ways in and out that are open to whoever reaches them, without being declared public.
     pub fn opened(&self) -> Vec<String> {
-        let door =
-            self.live_event.iter().map(|door| ("door `live_event`".to_owned(), door.access, door.public));
+        let doors =
+            self.doors.iter().map(|(name, door)| (format!("door `{name}`"), door.access, door.public));
         let reads =
             self.reads.iter().map(|(name, read)| (format!("read `{name}`"), read.access, read.public));
-        let opened = door.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
+        let opened = doors.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
         opened.map(|(name, ..)| name).collect()
     }
 
@@ -107,7 +112,7 @@ impl Config {
     pub fn ledger(&self, name: &str) -> Option<&LedgerConfig> {
         match self.views.get(name).map(|view| &view.kind) {
             Some(ViewKindConfig::Ledger(ledger)) => Some(ledger),
-            Some(ViewKindConfig::Stats(_)) | None => None,
+            _ => None,
         }
     }
 }
@@ -158,8 +163,21 @@ mod tests {
             "#,
         )
         .expect("sound");
-        assert!(config.streams.contains_key("refunds"));
+        assert!(config.streams.contains_key("refunds") && config.streams.contains_key("revenue"));
         assert_eq!(config.ledger("refunds").map(|ledger| ledger.table.as_str()), Some("refunds"));
+    }
+
+    #[test]
+    fn a_door_is_changed_in_the_lines_that_are_given() {
+        let config = load("[door.site_event]\naccess = \"open\"\norigins = [\"*\"]").expect("sound");
+        let door = &config.doors["site_event"];
+        assert_eq!(
+            (door.access, door.path.as_str(), door.error_key.as_str()),
+            (Access::Open, "/event", "message")
+        );
+        assert_eq!(door.origins, ["*"]);
+        assert_eq!(config.doors.len(), 3);
+        assert!(config.doors.values().filter(|door| door.access == Access::Open).count() == 1);
     }
 
     #[test]
@@ -198,13 +216,115 @@ mod tests {
             ("[stream.s]\nkey = \"k\"", "m.toml:1: stream `s` has key `k`, which is not among its fields"),
             (
                 "[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\" }",
-                "m.toml:1: stream `s` has key `k`, which must be required text of at most 255 characters",
+                "m.toml:1: stream `s` has key `k`, which must be required: an integer, or text of at most 255 characters",
             ),
             (
-                "[door.live_event]\nstream = \"x\"\nview = \"revenue\"",
+                "[stream.s]\nkey = \"k\"\nfields.k = { type = \"time\", required = true }",
+                "m.toml:1: stream `s` has key `k`, which must be required: an integer, or text",
+            ),
+            (
+                "[stream.s]\nkey = \"k\"\nfields.k = { type = \"integer\", required = true }\n\
+                 [view.r]\nkind = \"ledger\"\nfrom = \"s\"\namount = \"+k\"",
+                "m.toml:4: view `r` is a ledger, which needs a key that is text; that of stream `s` is not",
+            ),
+            (
+                "[stream.s]\nfields.k = { type = \"text\", min = 3, max = 2 }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `k`, whose `min` is above its `max`",
+            ),
+            (
+                "[stream.s]\nfields.k = { type = \"decimal\", places = 5 }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `k`, whose `places` must be between 0 and 4",
+            ),
+            (
+                "[stream.s]\nfields.k = { type = \"text\", digits = 5 }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `k`, which is no decimal and cannot have `digits` or `places`",
+            ),
+            (
+                "[stream.s]\nfields.k = { type = \"time\", format = \"email\" }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `k`, which is not text and cannot have a `format`",
+            ),
+            (
+                "[stream.s]\nfields.\"a..k\" = { type = \"text\" }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `a..k`, whose name is empty before or after a dot",
+            ),
+            (
+                "[stream.s]\nfields.\"a.b.c.d.e.f.g.h.i.k\" = { type = \"text\" }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `a.b.c.d.e.f.g.h.i.k`, which lies in more than 8 objects",
+            ),
+            (
+                "[stream.s]\nfields.a = { type = \"text\" }\nfields.\"a.k\" = { type = \"text\" }\nkey = \"k\"",
+                "m.toml:1: stream `s` has field `a.k` in `a`, which can only be of type \"any\"",
+            ),
+            (
+                "[door.live_event]\nstream = \"x\"",
                 "m.toml:1: door `live_event` leads to stream `x`, which is not declared",
             ),
+            ("\n[door.d]\npath = \"/d\"", "m.toml:2: door `d` needs a `stream` to lead to"),
+            ("[door.d]\nstream = \"revenue\"", "m.toml:1: door `d` needs a `path`, such as `/events`"),
+            (
+                "[door.ingest]\npath = \"events\"",
+                "m.toml:1: door `ingest` has path `events`; one begins with `/`",
+            ),
+            (
+                "[door.ingest]\npath = \"/a/{b}\"",
+                "m.toml:1: door `ingest` has path `/a/{b}`; one begins with `/`",
+            ),
+            (
+                "[door.ingest]\npath = \"/a//b\"",
+                "m.toml:1: door `ingest` has path `/a//b`; one begins with `/`",
+            ),
+            (
+                "[door.ingest]\npath = \"/v1/events\"",
+                "m.toml:1: door `ingest` has path `/v1/events`, where something else is answered",
+            ),
+            (
+                "[door.ingest]\npath = \"/health\"",
+                "m.toml:1: door `ingest` has path `/health`, where something else is answered",
+            ),
+            (
+                "\n[door.ingest]\npath = \"/event\"",
+                "m.toml:2: door `ingest` and door `site_event` both have path `/event`",
+            ),
+            (
+                "\n[door.site_event]\npath = \"/events/ingest\"",
+                "m.toml:2: door `ingest` and door `site_event` both have path `/events/ingest`",
+            ),
+            ("[door.ingest]\nanswer = \"yes\"", "m.toml:1: door `ingest` has an `answer` that is not JSON"),
+            (
+                "[door.ingest]\nanswer = '{\"id\":\"{eventID}\"}'",
+                "m.toml:1: door `ingest` says `{eventID}`; only `{eventId}` can stand there",
+            ),
+            (
+                "[door.ingest]\nanswer = '[\"{eventId}\",\"{eventId}\"]'",
+                "m.toml:1: door `ingest` has `{eventId}` in its `answer` more than once",
+            ),
+            (
+                "[door.ingest]\nstatus = 404",
+                "m.toml:1: door `ingest` has status 404, which does not say yes: 200 to 299 do",
+            ),
+            (
+                "[door.ingest]\nerrors = { invalid = \"no: {why}\" }",
+                "m.toml:1: door `ingest` says `{why}`; only `{reason}` can stand there",
+            ),
+            ("[door.ingest]\n\nerrors = { wrong = \"no\" }", "m.toml:3: unknown field `wrong`"),
+            (
+                "[door.ingest]\norigins = [\"https://shop.example/\"]",
+                "m.toml:1: door `ingest` names `https://shop.example/`, which is no origin",
+            ),
+            ("[door.Mine]\npath = \"/a\"", "m.toml:1: door `Mine` needs a name of small letters"),
+            (
+                "hosts = []\ntrusted_proxies = [\"10.0.0.0/40\"]",
+                "m.toml:2: `10.0.0.0/40` is no address or network",
+            ),
+            ("[limits]\nper_key = \"many\"", "m.toml:2: `many` is no rate such as `1000/s`"),
+            ("[limits]\nper_user = \"1/s\"", "m.toml:2: unknown field `per_user`"),
             ("[gate]\nwindow = \"soon\"", "m.toml:2: `soon` is no duration"),
+            (
+                "listen = [\"ftp://localhost:21\"]",
+                "m.toml:1: `ftp://localhost:21` is no address to listen at",
+            ),
+            ("\nlisten = [\"https://localhost:1\"]", "m.toml:2: `https://localhost:1` needs a certificate"),
+            ("[tls]\ncertificate = \"c.pem\"", "m.toml:1: missing field `key`"),
             ("listen = [\"nowhere\"]", "m.toml:1: `nowhere` is no address to listen at"),
         ];
         for (text, message) in cases {

@@ -23,10 +23,16 @@ fn parse(text: &str, path: &Path) -> Result<Table, ConfigError> {
     })
 }
 
-/// One level deep, as `File::lay_over` does it: a named stream, view, door or read is replaced as a whole.
+/// As `File::lay_over` does it: a named stream or view is replaced as a whole, of a door or read each line.
 fn lay_over(whole: &mut Table, other: Table) {
     for (name, value) in other {
         match (whole.get_mut(&name), value) {
+            (Some(Value::Table(here)), Value::Table(there)) if name == "door" || name == "read" => {
+                there.into_iter().for_each(|(door, lines)| match (here.get_mut(&door), lines) {
+                    (Some(Value::Table(here)), Value::Table(there)) => here.extend(there),
+                    (_, lines) => drop(here.insert(door, lines)),
+                });
+            }
             (Some(Value::Table(here)), Value::Table(there)) => here.extend(there),
             (_, value) => drop(whole.insert(name, value)),
         }
@@ -86,6 +92,11 @@ mod tests {
             listen = ["localhost:3333"]
             [gate]
             window = "12h"
+            [limits]
+            per_address = "5/s"
+            [tls]
+            certificate = "certificate.pem"
+            key = "key.pem"
             [stream.refunds]
             key = "who is it"
             fields."who is it" = { type = "text", required = true }
@@ -99,6 +110,14 @@ mod tests {
             from = "revenue"
             table = "other"
             amount = "+value"
+            [door.site_event]
+            access = "open"
+            errors = { invalid = "no: {reason}" }
+            origins = ["https://shop.example", "null"]
+            [door.refunds]
+            path = "/refunds"
+            stream = "refunds"
+            answer = '{"id": "{eventId}"}'
         "#;
         for text in ["", text] {
             std::fs::write(&mine, text).expect("written");

@@ -105,7 +105,7 @@ impl StatsSection {
     fn check_kept(&self, fields: &Fields, use_of_it: &str, field: usize) -> Result<(), String> {
         let field = fields.get(field);
         match field.kind {
-            Kind::Text { chars_max } if chars_max > KEY_CHARS_MAX => Err(format!(
+            Kind::Text { chars_max, .. } if chars_max > KEY_CHARS_MAX => Err(format!(
                 "{use_of_it} field `{}`, which may be longer than {KEY_CHARS_MAX} characters",
                 field.name
             )),

@@ -7,8 +7,10 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use super::file::Origin;
-use crate::event::limits::{FIELDS_MAX, KEY_CHARS_MAX};
-use crate::event::{Field, Fields, Kind};
+use crate::event::limits::{
+    AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX, EMAIL_CHARS_MAX, FIELD_DEPTH_MAX, FIELDS_MAX, KEY_CHARS_MAX,
+};
+use crate::event::{Field, Fields, Form, Kind};
 
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -32,6 +34,9 @@ struct FieldSection {
     required: bool,
     min: Option<i64>,
     max: Option<i64>,
+    digits: Option<u32>,
+    places: Option<u32>,
+    format: Option<Format>,
     #[serde(default)]
     one_of: Vec<String>,
 }
@@ -45,6 +50,12 @@ enum TypeName {
     Time,
     Boolean,
     Any,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Email,
 }
 
 /// Text without a declared length may be this long.
@@ -65,13 +76,20 @@ impl StreamSection {
                 section.check(field).map_err(|reason| wrong(format!("has field `{field}`, {reason}")))?,
             );
         }
+        if let Some(reason) = list.iter().find_map(|field| unreachable_parent(&field.name, &list)) {
+            return Err(wrong(reason));
+        }
         let Some(key) = list.iter().position(|field| field.name == self.key) else {
             return Err(wrong(format!("has key `{}`, which is not among its fields", self.key)));
         };
-        let fits = matches!(list[key].kind, Kind::Text { chars_max } if chars_max <= KEY_CHARS_MAX);
+        let fits = match list[key].kind {
+            Kind::Text { chars_max, .. } => chars_max <= KEY_CHARS_MAX,
+            Kind::Integer { .. } => true,
+            _ => false,
+        };
         if !list[key].required || !fits {
             let reason = format!(
-                "has key `{}`, which must be required text of at most {KEY_CHARS_MAX} characters",
+                "has key `{}`, which must be required: an integer, or text of at most {KEY_CHARS_MAX} characters",
                 self.key
             );
             return Err(wrong(reason));
@@ -80,34 +98,78 @@ impl StreamSection {
     }
 }
 
+/// What is wrong with the objects that a field lies in.
+fn unreachable_parent(name: &str, list: &[Field]) -> Option<String> {
+    let mut parents = name.match_indices('.').map(|(at, _)| &name[..at]);
+    let wrong = parents
+        .find(|parent| list.iter().any(|field| field.name == *parent && !matches!(field.kind, Kind::Any)))?;
+    Some(format!("has field `{name}` in `{wrong}`, which can only be of type \"any\""))
+}
+
 impl FieldSection {
     fn check(&self, name: &str) -> Result<Field, String> {
+        if name.split('.').any(str::is_empty) {
+            return Err("whose name is empty before or after a dot".to_owned());
+        }
+        if name.split('.').count() > FIELD_DEPTH_MAX + 1 {
+            return Err(format!("which lies in more than {FIELD_DEPTH_MAX} objects"));
+        }
         let kind = match self.r#type {
-            TypeName::Text => {
-                let chars_max = match self.max {
-                    None => TEXT_CHARS_DEFAULT,
-                    Some(max) => u32::try_from(max).map_err(|_| "whose `max` is no length".to_owned())?,
-                };
-                Kind::Text { chars_max }
-            }
+            TypeName::Text => self.text()?,
             TypeName::Integer => {
-                Kind::Integer { min: self.min.unwrap_or(i64::MIN), max: self.max.unwrap_or(i64::MAX) }
+                let (min, max) = (self.min.unwrap_or(i64::MIN), self.max.unwrap_or(i64::MAX));
+                ordered(min, max)?;
+                Kind::Integer { min, max }
             }
-            TypeName::Decimal => Kind::Decimal,
+            TypeName::Decimal => self.decimal()?,
             TypeName::Time => Kind::Time,
             TypeName::Boolean => Kind::Boolean,
             TypeName::Any => Kind::Any,
         };
         let is_text = matches!(kind, Kind::Text { .. });
-        if !self.one_of.is_empty() && !is_text {
+        if !is_text && !self.one_of.is_empty() {
             return Err("which is not text and cannot have `one_of`".to_owned());
         }
-        if (self.min.is_some() && !matches!(kind, Kind::Integer { .. }))
-            || (self.max.is_some() && !is_text && !matches!(kind, Kind::Integer { .. }))
-        {
+        if !is_text && self.format.is_some() {
+            return Err("which is not text and cannot have a `format`".to_owned());
+        }
+        if !is_text && !matches!(kind, Kind::Integer { .. }) && (self.min.is_some() || self.max.is_some()) {
             return Err("to whose type `min` or `max` says nothing".to_owned());
         }
+        if !matches!(kind, Kind::Decimal { .. }) && (self.digits.is_some() || self.places.is_some()) {
+            return Err("which is no decimal and cannot have `digits` or `places`".to_owned());
+        }
         Ok(Field { name: name.to_owned(), kind, required: self.required, one_of: self.one_of.clone() })
+    }
+
+    fn text(&self) -> Result<Kind, String> {
+        let length = |bound: Option<i64>, name: &str, default: u32| match bound {
+            None => Ok(default),
+            Some(bound) => u32::try_from(bound).map_err(|_| format!("whose `{name}` is no length")),
+        };
+        let (form, default) = match self.format {
+            Some(Format::Email) => (Form::Email, EMAIL_CHARS_MAX),
+            None => (Form::Free, TEXT_CHARS_DEFAULT),
+        };
+        let (chars_min, chars_max) = (length(self.min, "min", 0)?, length(self.max, "max", default)?);
+        ordered(chars_min, chars_max)?;
+        Ok(Kind::Text { chars_min, chars_max, form })
+    }
+
+    fn decimal(&self) -> Result<Kind, String> {
+        let bound = |bound: Option<u32>, name: &str, min: u32, max: u32| match bound.unwrap_or(max) {
+            bound if (min..=max).contains(&bound) => Ok(bound),
+            _ => Err(format!("whose `{name}` must be between {min} and {max}")),
+        };
+        let digits = bound(self.digits, "digits", 1, AMOUNT_DIGITS_MAX)?;
+        Ok(Kind::Decimal { digits, places: bound(self.places, "places", 0, AMOUNT_PLACES_MAX)? })
+    }
+}
+
+fn ordered<T: PartialOrd>(min: T, max: T) -> Result<(), String> {
+    match min <= max {
+        true => Ok(()),
+        false => Err("whose `min` is above its `max`".to_owned()),
     }
 }
 

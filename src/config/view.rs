@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::file::Origin;
+use super::row_table::{RowTableConfig, RowTableSection};
 use super::stats::{StatsConfig, StatsSection};
 use super::stream::is_name;
 use super::{ConfigError, Stream};
@@ -20,6 +21,7 @@ pub struct ViewConfig {
 pub enum ViewKindConfig {
     Ledger(LedgerConfig),
     Stats(StatsConfig),
+    Table(RowTableConfig),
 }
 
 impl ViewConfig {
@@ -28,6 +30,7 @@ impl ViewConfig {
         match &self.kind {
             ViewKindConfig::Ledger(ledger) => vec![ledger.table.clone()],
             ViewKindConfig::Stats(stats) => stats.tables(),
+            ViewKindConfig::Table(table) => vec![table.table.clone()],
         }
     }
 }
@@ -54,6 +57,7 @@ pub enum AmountRule {
 pub enum ViewSection {
     Ledger(LedgerSection),
     Stats(StatsSection),
+    Table(RowTableSection),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -98,6 +102,7 @@ impl ViewSection {
         let kind = match self {
             Self::Ledger(section) => section.check(name, stream).map(ViewKindConfig::Ledger),
             Self::Stats(section) => section.check(name, stream).map(ViewKindConfig::Stats),
+            Self::Table(section) => section.check(name, stream).map(ViewKindConfig::Table),
         };
         Ok(ViewConfig { stream: from.to_owned(), kind: kind.map_err(wrong)? })
     }
@@ -106,6 +111,7 @@ impl ViewSection {
         match self {
             Self::Ledger(section) => &section.from,
             Self::Stats(section) => &section.from,
+            Self::Table(section) => &section.from,
         }
     }
 }
@@ -124,6 +130,13 @@ pub fn table_name(table: Option<&str>, view: &str) -> Result<String, String> {
 impl LedgerSection {
     fn check(&self, name: &str, stream: &Stream) -> Result<LedgerConfig, String> {
         let fields = &stream.fields;
+        let key = fields.get(fields.key());
+        if !matches!(key.kind, Kind::Text { .. }) {
+            return Err(format!(
+                "is a ledger, which needs a key that is text; that of stream `{}` is not",
+                self.from
+            ));
+        }
         let rule = match (&self.amount, &self.by) {
             (AmountSection::Always(amount), None) => {
                 let (field, negative) = self.amount(amount, fields)?;
@@ -154,7 +167,7 @@ impl LedgerSection {
         };
         Ok(LedgerConfig {
             table: table_name(self.table.as_deref(), name)?,
-            key_column: self.key_column.clone().unwrap_or_else(|| fields.get(fields.key()).name.clone()),
+            key_column: self.key_column.clone().unwrap_or_else(|| last_step(&key.name).to_owned()),
             amount_column: self.amount_column.clone().unwrap_or_else(|| "balance".to_owned()),
             key: fields.key(),
             rule,
@@ -172,11 +185,18 @@ impl LedgerSection {
             format!("takes its amount from field `{field}`, which stream `{}` does not declare", self.from)
         })?;
         match fields.get(index).kind {
-            Kind::Decimal | Kind::Integer { .. } if fields.get(index).required => Ok((index, negative)),
-            Kind::Decimal | Kind::Integer { .. } => {
+            Kind::Decimal { .. } | Kind::Integer { .. } if fields.get(index).required => {
+                Ok((index, negative))
+            }
+            Kind::Decimal { .. } | Kind::Integer { .. } => {
                 Err(format!("takes its amount from field `{field}`, which must be required"))
             }
             _ => Err(format!("takes its amount from field `{field}`, which is neither decimal nor integer")),
         }
     }
+}
+
+/// `payload.userId` is called `userId`.
+fn last_step(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
 }

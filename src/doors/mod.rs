@@ -1,17 +1,18 @@
 //! Doors: ways in, one file a contract or transport. A door authenticates, has every event checked,
 //! appends to the log, and says yes only when the log says that it is durable.
 
-pub mod live_event;
+pub mod contract;
+mod correction;
+mod naming;
 pub mod native;
 mod ndjson;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
 
-use crate::admit::{Keys, Peer, RecentIds, Refusal, origin};
+use crate::admit::{Keys, Peer, RecentIds, Refusal, Targets, traceparent};
 use crate::event::{EventId, Fields, Millis, Progress};
 use crate::eventlog::{EventLog, Header};
 
@@ -22,7 +23,7 @@ pub struct Intake {
     pub streams: BTreeMap<String, Inlet>,
     pub progress: Progress,
     pub recent: RecentIds,
-    pub trusted_proxies: Vec<IpAddr>,
+    pub targets: Targets,
 }
 
 /// One stream as a door sees it.
@@ -48,16 +49,24 @@ impl Intake {
         self.inlet(stream).map(|inlet| inlet.fields.as_ref())
     }
 
-    /// Counts what was made durable.
+    /// Counts what was made durable, from `position` on.
+    fn accepted(&self, stream: &str, position: u64, events: u64, headers: &HeaderMap) {
+        self.count(stream, events);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let traceparent = traceparent(headers);
+            tracing::debug!(stream, position, events, traceparent, "accepted");
+        }
+    }
+
     fn count(&self, stream: &str, events: u64) {
         if let Some(inlet) = self.streams.get(stream) {
             inlet.accepted.increment(events);
         }
     }
 
-    fn header<'a>(&self, stream: &'a str, peer: Peer, headers: &HeaderMap) -> Header<'a> {
-        let origin = origin(peer.0, headers, &self.trusted_proxies);
-        Header { stream, received: Millis::now(), origin: Some(origin), chunk: None, retry: None }
+    fn header<'a>(&self, stream: &'a str, peer: Peer, headers: &'a HeaderMap) -> Header<'a> {
+        let trace = traceparent(headers);
+        Header { stream, received: Millis::now(), origin: Some(peer.0), chunk: None, retry: None, trace }
     }
 
     fn id_at(&self, position: u64) -> EventId {

@@ -1,6 +1,7 @@
 //! The native door: `POST /v1/streams/{stream}/events` takes one object, an array, or lines of JSON.
 //! An object or array is all or nothing.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +16,15 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::correction::{self, Corrections};
+use super::naming::{Named, Namer, idempotency_key, misused};
 use super::{Intake, ndjson};
 use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope, body};
 use crate::event::limits::{
-    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, CLIENT_ID_CHARS_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX,
-    REFUSALS_LISTED_MAX, WAIT_APPLIED_DURATION_MAX,
+    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
+    WAIT_APPLIED_DURATION_MAX,
 };
-use crate::event::{BodyHash, EventId, FieldError, Stalled};
+use crate::event::{FieldError, Fields, Stalled};
 use crate::eventlog::{Entry, RecordBuilder, Shape};
 
 pub const LINES: &str = "application/x-ndjson";
@@ -64,6 +67,12 @@ pub struct Request<'a> {
     pub options: Options,
 }
 
+impl Request<'_> {
+    pub fn namer(&self) -> Namer<'_> {
+        Namer::new(self.stream, self.key)
+    }
+}
+
 async fn receive(
     State(intake): State<Arc<Intake>>,
     Extension(peer): Extension<Peer>,
@@ -79,7 +88,7 @@ async fn receive(
         let request =
             Request { intake: &intake, key: &key, stream: &stream, peer, headers: &headers, options };
         intake.fields(&stream)?;
-        let kind = body::content_type(&headers)?;
+        let kind = body::content_type(&headers);
         if kind.eq_ignore_ascii_case(LINES) {
             ndjson::receive(&request, body).await
         } else if kind.eq_ignore_ascii_case(body::JSON) {
@@ -100,25 +109,27 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
         return Err(Refusal::TooLarge { what: "an event", max: EVENT_BYTES_MAX });
     }
     let texts = if many { array(text)? } else { vec![text] };
+    let mut corrections = match correction::possible(&bytes) {
+        true => correction::find(request, texts.iter().copied()).await?,
+        false => Corrections::default(),
+    };
     let admitted = match bytes.len() > QUICK_BODY_BYTES_MAX {
-        true => tokio::task::block_in_place(|| admit(request, &texts)),
-        false => admit(request, &texts),
+        true => tokio::task::block_in_place(|| admit(request, &texts, &mut corrections)),
+        false => admit(request, &texts, &mut corrections),
     }?;
     let Some(record) = admitted.record else {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "eventIds": [] })));
     };
-    if request.intake.recent.conflict(admitted.clients.iter().flatten().copied()).await {
-        return Err(misused());
-    }
+    request.intake.expect_unused(admitted.clients.iter().flatten().copied()).await?;
     if request.options.check == Some(Check::Only) {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "checked": texts.len() })));
     }
     let position = request.intake.log.append(&record).await?;
-    request.intake.count(request.stream, texts.len() as u64);
+    request.intake.accepted(request.stream, position, texts.len() as u64, request.headers);
     for (id, hash) in admitted.clients.iter().flatten() {
         request.intake.recent.note(*id, *hash);
     }
-    let id = |(index, client): (usize, &Option<(EventId, BodyHash)>)| match client {
+    let id = |(index, client): (usize, &Option<Named>)| match client {
         Some((id, _)) => id.to_string(),
         None => request.intake.id_at(position + index as u64).to_string(),
     };
@@ -134,26 +145,27 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
 struct Admitted {
     /// `None` where there was nothing to append.
     record: Option<RecordBuilder>,
-    clients: Vec<Option<(EventId, BodyHash)>>,
+    clients: Vec<Option<Named>>,
 }
 
-fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
+fn admit(request: &Request<'_>, texts: &[&str], corrections: &mut Corrections) -> Result<Admitted, Refusal> {
     let fields = request.intake.fields(request.stream)?;
     let whole_key = idempotency_key(request.headers)?;
+    let namer = request.namer();
     let (mut clients, mut errors, mut count) = (Vec::with_capacity(texts.len()), Vec::new(), 0);
+    let mut taken_back = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        let checked = match text.len() > EVENT_BYTES_MAX {
-            true => Err(FieldError {
-                field: String::new(),
-                reason: format!("is larger than {EVENT_BYTES_MAX} bytes"),
+        let client_id = match corrections.take(index) {
+            Some(correction) => correction.map(|correction| {
+                taken_back.push((index, correction.position));
+                correction.client_id.map(Cow::Owned)
             }),
-            false => fields.check(text, true),
+            None => check(fields, text),
         };
-        match checked {
-            Ok(checked) => clients.push(match (checked.client_id, whole_key) {
-                (Some(id), _) => Some(named(request, &id, text)),
-                // No id holds a NUL, so that no id is ever the same as a key and index.
-                (None, Some(key)) => Some(named(request, &format!("{key}\0{index}"), text)),
+        match client_id {
+            Ok(client_id) => clients.push(match (client_id, whole_key) {
+                (Some(id), _) => Some(namer.by_id(&id, text)),
+                (None, Some(key)) => Some(namer.by_key(key, index, text)),
                 (None, None) => None,
             }),
             Err(error) => {
@@ -174,8 +186,7 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
         });
     }
     let mut within = HashMap::new();
-    let twice =
-        |(id, hash): &(EventId, BodyHash)| within.insert(*id, *hash).is_some_and(|other| other != *hash);
+    let twice = |(id, hash): &Named| within.insert(*id, *hash).is_some_and(|other| other != *hash);
     if clients.iter().flatten().any(twice) {
         return Err(misused());
     }
@@ -185,31 +196,24 @@ fn admit(request: &Request<'_>, texts: &[&str]) -> Result<Admitted, Refusal> {
     let header = request.intake.header(request.stream, request.peer, request.headers);
     let ids = clients.iter().any(Option::is_some);
     let bytes: usize = texts.iter().map(|text| text.len() + 32).sum();
-    let mut record = RecordBuilder::new(&header, Shape { ids, ..Shape::default() }, bytes);
-    for (client, text) in clients.iter().zip(texts) {
-        record.push(&Entry { client: *client, text, ..Entry::default() });
+    let shape = Shape { ids, corrections: !taken_back.is_empty(), ..Shape::default() };
+    let mut record = RecordBuilder::new(&header, shape, bytes);
+    let mut taken_back = taken_back.into_iter().peekable();
+    for (index, (client, text)) in clients.iter().zip(texts).enumerate() {
+        let takes_back = taken_back.next_if(|(at, _)| *at == index).map(|(_, position)| position);
+        record.push(&Entry { client: *client, takes_back, text, ..Entry::default() });
     }
     Ok(Admitted { record: Some(record), clients })
 }
 
-fn misused() -> Refusal {
-    Refusal::Conflict("this id was used for another event".to_owned())
-}
-
-/// The id that an event has because its client named it.
-pub fn named(request: &Request<'_>, client_id: &str, text: &str) -> (EventId, BodyHash) {
-    (EventId::derived(request.stream, &request.key.name, client_id), BodyHash::of(text.as_bytes()))
-}
-
-/// `Idempotency-Key`: stands for all of a request.
-pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let wrong = |reason: &str| Refusal::Parameter { name: "Idempotency-Key", reason: reason.to_owned() };
-    match headers.get("idempotency-key").map(|value| value.to_str()) {
-        None => Ok(None),
-        Some(Ok("")) => Err(wrong("is empty")),
-        Some(Ok(key)) if key.len() > CLIENT_ID_CHARS_MAX => Err(wrong("is longer than 200 characters")),
-        Some(Ok(key)) => Ok(Some(key)),
-        Some(Err(_)) => Err(wrong("is not plain text")),
+/// The client's id of a sound event.
+fn check<'a>(fields: &Fields, text: &'a str) -> Result<Option<Cow<'a, str>>, FieldError> {
+    match text.len() > EVENT_BYTES_MAX {
+        true => Err(FieldError {
+            field: String::new(),
+            reason: format!("is larger than {EVENT_BYTES_MAX} bytes"),
+        }),
+        false => fields.check(text, true).map(|checked| checked.client_id),
     }
 }
 

@@ -2,13 +2,18 @@
 //! refused as a whole, while the next is being read. `send` names its chunks by source and line, so that
 //! the gate recognises them.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use super::native::{Check, Request, answer, finish, idempotency_key, named};
-use crate::admit::{Indexed, Place, Refusal, body};
+use super::correction::{self, Corrections};
+use super::naming::idempotency_key;
+use super::native::{Check, Request, answer, finish};
+use crate::admit::body::{self, Pieces};
+use crate::admit::{Indexed, Place, Refusal};
 use crate::event::limits::{
     CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
 };
@@ -38,8 +43,9 @@ impl Taken {
     }
 }
 
-pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, Refusal> {
+pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, Refusal> {
     let (source, first_line) = source(request)?;
+    let mut pieces = Pieces::of(request.headers, body)?;
     let mut lines = Lines::default();
     let mut taken = Taken {
         next_line: first_line,
@@ -51,7 +57,7 @@ pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, 
     };
     let mut pending = None;
     loop {
-        let whole = lines.fill(&mut body).await;
+        let whole = lines.fill(&mut pieces).await;
         // What is in line is settled before anything else is said.
         let chunk = match whole {
             Ok(chunk) => chunk,
@@ -61,11 +67,19 @@ pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, 
             }
         };
         let Some(chunk) = chunk else { break };
-        let checked = match lines.bytes[chunk.clone()].len() > QUICK_BODY_BYTES_MAX {
-            true => tokio::task::block_in_place(|| {
-                check(request, &source, &mut taken, &lines.bytes[chunk.clone()])
-            }),
-            false => check(request, &source, &mut taken, &lines.bytes[chunk.clone()]),
+        let bytes = &lines.bytes[chunk.clone()];
+        let mut corrections = Corrections::default();
+        if correction::possible(bytes) {
+            // What an earlier chunk holds may be taken back by this one.
+            settle(request, &mut taken, pending.take()).await?;
+            let found = correction::find(request, texts_of(bytes)).await;
+            corrections = found.map_err(|refusal| taken.stopped_by(refusal))?;
+        }
+        let checked = match bytes.len() > QUICK_BODY_BYTES_MAX {
+            true => {
+                tokio::task::block_in_place(|| check(request, &source, &mut taken, bytes, &mut corrections))
+            }
+            false => check(request, &source, &mut taken, bytes, &mut corrections),
         };
         settle(request, &mut taken, pending.take()).await?;
         let checked = checked.map_err(|refusal| taken.stopped_by(refusal))?;
@@ -101,7 +115,7 @@ async fn settle(
 ) -> Result<(), Refusal> {
     if let Some((append, count, lines)) = pending {
         let position = append.await.map_err(|error| taken.stopped_by(error.into()))?;
-        request.intake.count(request.stream, count);
+        request.intake.accepted(request.stream, position, count, request.headers);
         taken.accepted += count;
         taken.durable_lines += lines;
         taken.end = position + count;
@@ -143,8 +157,10 @@ fn check(
     source: &Option<Source>,
     taken: &mut Taken,
     chunk: &[u8],
+    corrections: &mut Corrections,
 ) -> Result<Checked, Refusal> {
     let fields = request.intake.fields(request.stream)?;
+    let namer = request.namer();
     let first_line = taken.next_line;
     let (mut entries, mut errors, mut count, mut lines) =
         (Vec::with_capacity(CHUNK_LINES_MAX), Vec::new(), 0_usize, 0_u32);
@@ -158,12 +174,15 @@ fn check(
         if line.len() > EVENT_BYTES_MAX {
             return Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX });
         }
-        let admitted = body::utf8("the line", line)
-            .and_then(|text| fields.check(text, true).map(|checked| (text, checked)));
+        let correction = corrections.take(at as usize);
+        let admitted = body::utf8("the line", line).and_then(|text| match correction {
+            Some(found) => found.map(|found| (text, found.client_id.map(Cow::Owned), Some(found.position))),
+            None => fields.check(text, true).map(|checked| (text, checked.client_id, None)),
+        });
         match admitted {
-            Ok((text, checked)) => {
-                let client = checked.client_id.map(|id| named(request, &id, text));
-                entries.push(Entry { client, line: at, takes_back: None, text });
+            Ok((text, client_id, takes_back)) => {
+                let client = client_id.map(|id| namer.by_id(&id, text));
+                entries.push(Entry { client, line: at, takes_back, text });
             }
             Err(error) => {
                 count += 1;
@@ -194,10 +213,19 @@ fn check(
         kept: source.kept,
     });
     let ids = entries.iter().any(|entry| entry.client.is_some());
-    let shape = Shape { ids, lines: source.is_some(), corrections: false };
+    let shape = Shape {
+        ids,
+        lines: source.is_some(),
+        corrections: entries.iter().any(|entry| entry.takes_back.is_some()),
+    };
     let mut record = RecordBuilder::new(&header, shape, chunk.len() + entries.len() * 8);
     entries.iter().for_each(|entry| record.push(entry));
     Ok(Checked { record: Some(record), lines: u64::from(lines) })
+}
+
+/// The lines of a chunk, each at its index; what is no text is no correction.
+fn texts_of(chunk: &[u8]) -> impl Iterator<Item = &str> {
+    chunk.split(|byte| *byte == b'\n').map(|line| std::str::from_utf8(line.trim_ascii()).unwrap_or_default())
 }
 
 /// The bytes of a body, cut into chunks of lines as they come in.
@@ -215,7 +243,7 @@ struct Lines {
 
 impl Lines {
     /// The range of the next chunk; `None` at the end.
-    async fn fill(&mut self, body: &mut Body) -> Result<Option<std::ops::Range<usize>>, Refusal> {
+    async fn fill(&mut self, pieces: &mut Pieces) -> Result<Option<std::ops::Range<usize>>, Refusal> {
         loop {
             if let Some(end) = self.count()? {
                 return Ok(Some(self.start..end));
@@ -226,7 +254,7 @@ impl Lines {
                 return Ok(something.then_some(rest));
             }
             self.compact();
-            match body::piece(body).await? {
+            match pieces.next().await? {
                 Some(data) => {
                     self.share.grow_to(self.bytes.len() + data.len())?;
                     self.bytes.extend_from_slice(&data);
@@ -275,14 +303,17 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderMap;
+
     use super::*;
 
     #[tokio::test]
     async fn what_is_done_with_is_given_back() {
-        let mut body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
+        let body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
+        let mut pieces = Pieces::of(&HeaderMap::new(), body).expect("pieces");
         let mut lines = Lines::default();
         let mut chunks = 0;
-        while let Some(chunk) = lines.fill(&mut body).await.expect("lines") {
+        while let Some(chunk) = lines.fill(&mut pieces).await.expect("lines") {
             lines.done(chunk.end);
             chunks += 1;
         }

@@ -4,9 +4,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::limits::AMOUNT_UNITS_MAX;
+use super::limits::{AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX};
 
-const PLACES: u32 = 4;
+const PLACES: u32 = AMOUNT_PLACES_MAX;
 const ONE: i128 = 10_i128.pow(PLACES);
 /// DECIMAL(38,4): what MySQL can hold, and so what a balance may grow to anywhere.
 const SCALED_MAX: i128 = 10_i128.pow(38) - 1;
@@ -31,10 +31,16 @@ impl Decimal {
     /// An amount out of an event: a JSON number of at most four places and a magnitude below 10^15.
     pub fn amount(json_number: &str) -> Result<Self, DecimalError> {
         let value = parse(json_number)?;
-        if value.0.abs() >= AMOUNT_UNITS_MAX * ONE {
-            return Err(DecimalError::TooLarge);
+        match value.fits(AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX) {
+            true => Ok(value),
+            false => Err(DecimalError::TooLarge),
         }
-        Ok(value)
+    }
+
+    /// Whether it has at most so many digits before the point, and places behind it.
+    pub fn fits(self, digits: u32, places: u32) -> bool {
+        let small = self.0.unsigned_abs() < 10_u128.pow(digits + PLACES);
+        small && (places >= PLACES || self.0 % 10_i128.pow(PLACES - places) == 0)
     }
 
     /// `None` where the sum would leave DECIMAL(38,4).

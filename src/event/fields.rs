@@ -1,73 +1,19 @@
 //! What a stream declares about its events, and the two uses of it: the check at the door, which
-//! refuses with field and reason, and the reading of single values by the folds. Both go through
-//! `Field::read`, so that a fold never sees what the door did not.
+//! refuses with field and reason, and the reading of single values by the folds.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use super::json::{check_kept, kind_of, shortened, text_of, walk_object};
+use super::json::{check_kept, kind_of, shortened, walk_object};
 use super::limits::{CLIENT_ID_CHARS_MAX, JSON_KEYS_MAX};
-use super::{Decimal, Millis};
+use super::{Field, FieldError, Kind, Value};
 
 /// The declared fields of one stream.
 #[derive(Clone, Debug)]
 pub struct Fields {
     list: Vec<Field>,
     key: usize,
-}
-
-#[derive(Clone, Debug)]
-pub struct Field {
-    pub name: String,
-    pub kind: Kind,
-    pub required: bool,
-    /// If not empty, the only texts allowed.
-    pub one_of: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Text {
-        chars_max: u32,
-    },
-    Integer {
-        min: i64,
-        max: i64,
-    },
-    Decimal,
-    Time,
-    Boolean,
-    /// Anything that is JSON, kept as it was sent.
-    Any,
-}
-
-/// One value of an event, borrowed from its text where possible.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value<'a> {
-    Absent,
-    Text(Cow<'a, str>),
-    Integer(i64),
-    Decimal(Decimal),
-    Time(Millis),
-    Boolean(bool),
-    Any(&'a str),
-}
-
-/// Which field was wrong, and why.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, thiserror::Error)]
-pub struct FieldError {
-    /// Empty where the event as a whole is wrong.
-    pub field: String,
-    pub reason: String,
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.field.is_empty() {
-            true => f.write_str(&self.reason),
-            false => write!(f, "{}: {}", self.field, self.reason),
-        }
-    }
+    /// Objects that fields lie in: `payload` for `payload.email`. Empty for most streams.
+    parents: Vec<String>,
 }
 
 /// What the door keeps of a checked event beside its text.
@@ -78,10 +24,19 @@ pub struct Checked<'a> {
 }
 
 impl Fields {
-    /// `key` is the index of a required text field.
+    /// `key` is the index of a required field, text or integer.
     pub fn new(list: Vec<Field>, key: usize) -> Self {
         assert!(key < list.len(), "the key is one of the fields");
-        Self { list, key }
+        let mut parents = Vec::new();
+        for field in &list {
+            for (at, _) in field.name.match_indices('.') {
+                let parent = &field.name[..at];
+                if !parents.iter().any(|known| known == parent) {
+                    parents.push(parent.to_owned());
+                }
+            }
+        }
+        Self { list, key, parents }
     }
 
     pub fn index_of(&self, name: &str) -> Option<usize> {
@@ -103,13 +58,21 @@ impl Fields {
     /// The door's check of a whole event. With `ids`, a top-level `id` is the client's name for it and
     /// has to be one.
     pub fn check<'a>(&self, text: &'a str, ids: bool) -> Result<Checked<'a>, FieldError> {
+        let mut found = Found { values: vec![None; self.list.len()], id: None };
+        self.find("", text, &mut found)?;
+        for (field, raw) in self.list.iter().zip(found.values) {
+            field.read(raw)?;
+        }
+        Ok(Checked { client_id: client_id(found.id.filter(|_| ids))? })
+    }
+
+    /// Walks the object at `parent`, and those in it that fields lie in.
+    fn find<'a>(&self, parent: &str, text: &'a str, found: &mut Found<'a>) -> Result<(), FieldError> {
         let mut met: Vec<Cow<'a, str>> = Vec::with_capacity(8);
-        let mut found: Vec<Option<&'a str>> = vec![None; self.list.len()];
-        let mut id = None;
         let mut wrong = None;
         walk_object(text, |key, raw| {
             let mut refuse = |reason: String| {
-                wrong = Some(FieldError { field: shortened(&key), reason });
+                wrong = Some(FieldError { field: path(parent, &key), reason });
                 Err(String::new())
             };
             if met.contains(&key) {
@@ -121,22 +84,30 @@ impl Fields {
             if met.len() == JSON_KEYS_MAX {
                 return Err(format!("has more than {JSON_KEYS_MAX} keys"));
             }
-            if let Some(index) = self.list.iter().position(|field| field.name == key) {
-                found[index] = Some(raw);
-            } else if let Err(reason) = check_kept(raw) {
+            let declared = self.list.iter().position(|field| leads_to(&field.name, parent, &key));
+            if let Some(index) = declared {
+                found.values[index] = Some(raw);
+            }
+            if let Some(inner) = self.parent_at(parent, &key) {
+                if let Err(error) = object_at(inner, raw).and_then(|object| match object {
+                    Some(object) => self.find(inner, object, found),
+                    None => Ok(()),
+                }) {
+                    wrong = Some(error);
+                    return Err(String::new());
+                }
+            } else if declared.is_none()
+                && let Err(reason) = check_kept(raw, depth_below(parent))
+            {
                 return refuse(reason);
             }
-            if ids && key == "id" {
-                id = Some(raw);
+            if parent.is_empty() && key == "id" {
+                found.id = Some(raw);
             }
             met.push(key);
             Ok(())
         })
-        .map_err(|reason| wrong.take().unwrap_or(FieldError { field: String::new(), reason }))?;
-        for (field, raw) in self.list.iter().zip(found) {
-            field.read(raw)?;
-        }
-        Ok(Checked { client_id: client_id(id)? })
+        .map_err(|reason| wrong.take().unwrap_or(FieldError { field: parent.to_owned(), reason }))
     }
 
     /// Reads the fields `wanted` of an event that a door has let in, in that order.
@@ -149,23 +120,7 @@ impl Fields {
         into.clear();
         into.resize(wanted.len(), Value::Absent);
         let mut met = 0_u64;
-        let mut wrong = None;
-        walk_object(text, |key, raw| {
-            for (place, &index) in wanted.iter().enumerate() {
-                if self.list[index].name == key {
-                    met |= 1 << place;
-                    match self.list[index].read(Some(raw)) {
-                        Ok(value) => into[place] = value,
-                        Err(error) => wrong = Some(error),
-                    }
-                }
-            }
-            Ok(())
-        })
-        .map_err(|reason| FieldError { field: String::new(), reason })?;
-        if let Some(error) = wrong {
-            return Err(error);
-        }
+        self.read_in("", text, wanted, into, &mut met)?;
         for (place, &index) in wanted.iter().enumerate() {
             if met & (1 << place) == 0 {
                 self.list[index].read(None)?;
@@ -173,13 +128,115 @@ impl Fields {
         }
         Ok(())
     }
+
+    fn read_in<'a>(
+        &self,
+        parent: &str,
+        text: &'a str,
+        wanted: &[usize],
+        into: &mut [Value<'a>],
+        met: &mut u64,
+    ) -> Result<(), FieldError> {
+        let mut wrong = None;
+        walk_object(text, |key, raw| {
+            for (place, &index) in wanted.iter().enumerate() {
+                if leads_to(&self.list[index].name, parent, &key) {
+                    *met |= 1 << place;
+                    match self.list[index].read(Some(raw)) {
+                        Ok(value) => into[place] = value,
+                        Err(error) => wrong = Some(error),
+                    }
+                }
+            }
+            if let Some(inner) = self.parent_at(parent, &key)
+                && wanted.iter().any(|&index| lies_in(&self.list[index].name, inner))
+            {
+                let read = object_at(inner, raw).and_then(|object| match object {
+                    Some(object) => self.read_in(inner, object, wanted, into, met),
+                    None => Ok(()),
+                });
+                wrong = read.err().or(wrong.take());
+            }
+            Ok(())
+        })
+        .map_err(|reason| FieldError { field: parent.to_owned(), reason })?;
+        wrong.map_or(Ok(()), Err)
+    }
+
+    /// The path of an object that fields lie in, if `key` of `parent` is one.
+    fn parent_at(&self, parent: &str, key: &str) -> Option<&str> {
+        self.parents.iter().map(String::as_str).find(|path| leads_to(path, parent, key))
+    }
+}
+
+/// What one walk over an event finds.
+struct Found<'a> {
+    /// The text of each declared field.
+    values: Vec<Option<&'a str>>,
+    id: Option<&'a str>,
+}
+
+/// Whether `path` is that of `key` in the object at `parent`, where "" is the event itself. No step of a
+/// path holds a dot, and so a key that does is no step of one.
+fn leads_to(path: &str, parent: &str, key: &str) -> bool {
+    let step = match parent.is_empty() {
+        true => Some(path),
+        false => path.strip_prefix(parent).and_then(|rest| rest.strip_prefix('.')),
+    };
+    step == Some(key) && !key.contains('.')
+}
+
+fn lies_in(path: &str, parent: &str) -> bool {
+    path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'))
+}
+
+fn path(parent: &str, key: &str) -> String {
+    match parent.is_empty() {
+        true => shortened(key),
+        false => format!("{parent}.{}", shortened(key)),
+    }
+}
+
+/// How many objects lie between the event and what is in `parent`.
+fn depth_below(parent: &str) -> usize {
+    match parent.is_empty() {
+        true => 0,
+        false => 1 + parent.bytes().filter(|byte| *byte == b'.').count(),
+    }
+}
+
+/// The object that fields lie in; null and empty text count as absent.
+fn object_at<'a>(path: &str, raw: &'a str) -> Result<Option<&'a str>, FieldError> {
+    match raw {
+        "null" | "\"\"" => Ok(None),
+        _ if raw.starts_with('{') => Ok(Some(raw)),
+        _ => {
+            let reason = format!("expected an object, got {}", kind_of(raw));
+            Err(FieldError { field: path.to_owned(), reason })
+        }
+    }
+}
+
+impl Fields {
+    /// Whether a sound event has this value in one of its fields; none that was erased has.
+    pub fn names(&self, text: &str, field: usize, wanted: &str) -> bool {
+        let mut values = Vec::with_capacity(1);
+        if text.trim_ascii().is_empty() || self.read(text, &[field], &mut values).is_err() {
+            return false;
+        }
+        match &values[0] {
+            Value::Text(text) => text == wanted,
+            Value::Integer(number) => wanted.parse() == Ok(*number),
+            _ => false,
+        }
+    }
 }
 
 fn client_id(raw: Option<&str>) -> Result<Option<Cow<'_, str>>, FieldError> {
     let Some(raw) = raw else { return Ok(None) };
     let field = Field {
         name: "id".to_owned(),
-        kind: Kind::Text { chars_max: CLIENT_ID_CHARS_MAX as u32 },
+        kind: Kind::text(CLIENT_ID_CHARS_MAX as u32),
         required: false,
         one_of: Vec::new(),
     };
@@ -189,88 +246,18 @@ fn client_id(raw: Option<&str>) -> Result<Option<Cow<'_, str>>, FieldError> {
     }
 }
 
-impl Field {
-    /// The value that `raw` is under this declaration. Null and empty text count as absent.
-    pub fn read<'a>(&self, raw: Option<&'a str>) -> Result<Value<'a>, FieldError> {
-        let value = match raw {
-            None | Some("null" | "\"\"") => Value::Absent,
-            Some(raw) => self.typed(raw).map_err(|reason| self.wrong(reason))?,
-        };
-        if self.required && value == Value::Absent {
-            return Err(self.wrong("is missing".to_owned()));
-        }
-        match &value {
-            Value::Text(text) if !self.one_of.is_empty() && !self.one_of.iter().any(|one| one == text) => {
-                let allowed: Vec<String> = self.one_of.iter().map(|one| format!("`{one}`")).collect();
-                Err(self.wrong(format!("must be one of {}", allowed.join(", "))))
-            }
-            _ => Ok(value),
-        }
-    }
-
-    fn typed<'a>(&self, raw: &'a str) -> Result<Value<'a>, String> {
-        let expected = |what: &str| format!("expected {what}, got {}", kind_of(raw));
-        let number = raw.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-        match self.kind {
-            Kind::Text { chars_max } => {
-                let text = match text_of(raw)? {
-                    Some(text) => text,
-                    None if number && is_integer(raw) => Cow::Borrowed(raw),
-                    None => return Err(expected("text")),
-                };
-                let short = text.len() <= chars_max as usize || text.chars().count() <= chars_max as usize;
-                if short {
-                    Ok(Value::Text(text))
-                } else {
-                    Err(format!("is longer than {chars_max} characters"))
-                }
-            }
-            Kind::Integer { min, max } => match raw.parse::<i64>() {
-                Ok(value) if (min..=max).contains(&value) => Ok(Value::Integer(value)),
-                Ok(_) => Err(format!("must be between {min} and {max}")),
-                Err(_) if number && is_integer(raw) => Err(format!("must be between {min} and {max}")),
-                Err(_) => Err(expected("an integer")),
-            },
-            Kind::Decimal if number => {
-                Decimal::amount(raw).map(Value::Decimal).map_err(|error| error.to_string())
-            }
-            Kind::Decimal => Err(expected("a number")),
-            Kind::Time => {
-                let time = match text_of(raw)? {
-                    Some(text) => text.parse::<Millis>(),
-                    None => raw.parse::<i64>().map_err(|_| super::TimeError).and_then(Millis::from_epoch),
-                };
-                time.map(Value::Time).map_err(|error| error.to_string())
-            }
-            Kind::Boolean => match raw {
-                "true" => Ok(Value::Boolean(true)),
-                "false" => Ok(Value::Boolean(false)),
-                _ => Err(expected("a boolean")),
-            },
-            Kind::Any => check_kept(raw).map(|()| Value::Any(raw)),
-        }
-    }
-
-    fn wrong(&self, reason: String) -> FieldError {
-        FieldError { field: self.name.clone(), reason }
-    }
-}
-
-fn is_integer(number: &str) -> bool {
-    number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Form;
     use super::*;
 
     fn sale() -> Fields {
-        let field =
-            |name: &str, kind, required| Field { name: name.to_owned(), kind, required, one_of: Vec::new() };
         let mut list = vec![
-            field("userId", Kind::Text { chars_max: 8 }, true),
-            field("name", Kind::Text { chars_max: 20 }, true),
-            field("value", Kind::Decimal, true),
+            field("userId", Kind::text(8), true),
+            field("name", Kind::text(20), true),
+            field("value", Kind::AMOUNT, true),
             field("at", Kind::Time, false),
         ];
         list[1].one_of = vec!["add".to_owned(), "sub".to_owned()];
@@ -346,5 +333,182 @@ mod tests {
         assert_eq!(values[1], Value::Decimal("10.99".parse().expect("a number")));
         assert_eq!(values[2], Value::Text("add".into()));
         assert_eq!(values[3], Value::Absent);
+    }
+
+    fn field(name: &str, kind: Kind, required: bool) -> Field {
+        Field { name: name.to_owned(), kind, required, one_of: Vec::new() }
+    }
+
+    /// With `payload` declared as a whole, too, if `whole`.
+    fn sign_up(whole: bool) -> Fields {
+        let email = Kind::Text { chars_min: 0, chars_max: 254, form: Form::Email };
+        let name = Kind::Text { chars_min: 3, chars_max: 5, form: Form::Free };
+        let mut list = vec![
+            field("payload.email", email, true),
+            field("payload.name", name, false),
+            field("payload.price", Kind::Decimal { digits: 2, places: 1 }, false),
+            field("payload.in.deep", Kind::Any, false),
+            field("id", Kind::Integer { min: 0, max: 9 }, true),
+        ];
+        if whole {
+            list.push(field("payload", Kind::Any, false));
+        }
+        Fields::new(list, 0)
+    }
+
+    #[test]
+    fn nested_fields_are_named_by_their_paths() {
+        let cases = [
+            (r#"{"id":1}"#, "payload.email: is missing"),
+            (r#"{"id":1,"payload":null}"#, "payload.email: is missing"),
+            (r#"{"id":1,"payload":""}"#, "payload.email: is missing"),
+            (r#"{"id":1,"payload":{}}"#, "payload.email: is missing"),
+            (r#"{"id":1,"payload":{"email":""}}"#, "payload.email: is missing"),
+            (r#"{"id":1,"payload.email":"a@b.c"}"#, "payload.email: is missing"),
+            (r#"{"id":1,"payload":{"in":{"email":"a@b.c"}}}"#, "payload.email: is missing"),
+            (r#"{"id":1,"payload":"x"}"#, "payload: expected an object, got text"),
+            (r#"{"id":1,"payload":[{"email":"a@b.c"}]}"#, "payload: expected an object, got an array"),
+            (r#"{"id":1,"payload":{"in":3}}"#, "payload.in: expected an object, got a number"),
+            (r#"{"id":1,"payload":{"email":"a@b"}}"#, "payload.email: expected an e-mail address"),
+            (r#"{"id":1,"payload":{"email":"a@b.c\r\nTo: x"}}"#, "payload.email: expected an e-mail address"),
+            (
+                r#"{"id":1,"payload":{"email":"a@b.c","name":"ab"}}"#,
+                "payload.name: is shorter than 3 characters",
+            ),
+            (
+                r#"{"id":1,"payload":{"email":"a@b.c","name":"abcdef"}}"#,
+                "payload.name: is longer than 5 characters",
+            ),
+            (r#"{"id":1,"payload":{"email":"a@b.c","email":"a@b.c"}}"#, "payload.email: is given twice"),
+            (r#"{"id":1,"payload":{"x":1,"x":1}}"#, "payload.x: is given twice"),
+            (r#"{"id":1,"payload":{},"payload":{}}"#, "payload: is given twice"),
+            (r#"{"id":1,"payload":{"in":{"x":1,"x":1}}}"#, "payload.in.x: is given twice"),
+            (r#"{"id":1,"payload":{"x":"\u0000"}}"#, "payload.x: contains a NUL character"),
+            (r#"{"id":1,"payload":{"x\u0000":1}}"#, "payload.x\0: has a NUL character in its name"),
+            (
+                r#"{"id":1,"payload":{"email":"a@b.c","price":100}}"#,
+                "payload.price: has more than 2 digits before the point",
+            ),
+            (
+                r#"{"id":1,"payload":{"email":"a@b.c","price":1.25}}"#,
+                "payload.price: has more than 1 decimal place",
+            ),
+            (
+                r#"{"id":1,"payload":{"email":"a@b.c","price":1.23456}}"#,
+                "payload.price: has more than 1 decimal place",
+            ),
+        ];
+        for whole in [false, true] {
+            for (text, message) in cases {
+                let refusal = sign_up(whole).check(text, false).expect_err(text);
+                assert_eq!(refusal.to_string(), message, "{text}");
+            }
+            let lone = sign_up(whole).check(r#"{"id":1,"payload":{"\ud800":1}}"#, false).expect_err("lone");
+            assert_eq!(lone.field, "payload");
+        }
+    }
+
+    #[test]
+    fn nested_values_count_the_objects_around_them() {
+        let check = |whole, place: fn(String) -> String, depth: usize| {
+            let value = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            let event = format!(r#"{{"id":1,"payload":{{"email":"a@b.c",{}}}}}"#, place(value));
+            sign_up(whole).check(&event, false).map(|_| ()).map_err(|error| error.to_string())
+        };
+        for whole in [false, true] {
+            assert_eq!(check(whole, |value| format!(r#""x":{value}"#), 63), Ok(()));
+            let refused = Err("payload.x: is nested deeper than 64".to_owned());
+            assert_eq!(check(whole, |value| format!(r#""x":{value}"#), 64), refused);
+            assert_eq!(check(whole, |value| format!(r#""in":{{"deep":{value}}}"#), 62), Ok(()));
+            let refused = Err("payload.in.deep: is nested deeper than 64".to_owned());
+            assert_eq!(check(whole, |value| format!(r#""in":{{"deep":{value}}}"#), 63), refused);
+        }
+    }
+
+    #[test]
+    fn nested_fields_and_the_whole_around_them_are_read_together() {
+        let payload = r#"{"in":{"deep":[1]},"email":"a@b.c","more":true,"price":10.5}"#;
+        let text = format!(r#"{{"payload.name":"no","payload":{payload},"id":7}}"#);
+        let fields = sign_up(true);
+        fields.check(&text, false).expect("an event");
+        let mut values = Vec::new();
+        fields.read(&text, &[5, 4, 0, 1, 3], &mut values).expect("values");
+        let email = Value::Text("a@b.c".into());
+        assert_eq!(values, [Value::Any(payload), Value::Integer(7), email, Value::Absent, Value::Any("[1]")]);
+        // Events that an older declaration let in.
+        let mut read = |text| fields.read(text, &[0], &mut values).expect_err(text).to_string();
+        assert_eq!(read(r#"{"payload":[]}"#), "payload: expected an object, got an array");
+        assert_eq!(read(r#"{"payload":{"email":1.5}}"#), "payload.email: expected text, got a number");
+        assert_eq!(read(r#"{"id":1}"#), "payload.email: is missing");
+    }
+
+    /// JSON out of few names, so that they meet the declared ones.
+    fn some_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            Just(serde_json::json!("")),
+            Just(serde_json::json!("t")),
+            Just(serde_json::json!(3)),
+            Just(serde_json::json!([])),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            proptest::collection::btree_map("a|b|c|a\\.b", inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect()))
+        })
+    }
+
+    /// What is at a path, the slow way: `Err` where an object would have to be.
+    fn at<'a>(event: &'a serde_json::Value, path: &str) -> Result<Option<&'a serde_json::Value>, ()> {
+        let mut here = Some(event);
+        for step in path.split('.') {
+            here = match here.filter(|value| !value.is_null() && *value != "") {
+                None => None,
+                Some(serde_json::Value::Object(object)) => object.get(step),
+                Some(_) => return Err(()),
+            };
+        }
+        Ok(here.filter(|value| !value.is_null() && *value != ""))
+    }
+
+    proptest! {
+        #[test]
+        fn nested_fields_are_found_wherever_they_are(
+            event in some_json().prop_filter("an object", serde_json::Value::is_object),
+        ) {
+            let list = vec![
+                field("a.b", Kind::text(9), true),
+                field("a.c.a", Kind::Any, false),
+                field("a.c", Kind::Any, false),
+                field("b", Kind::Any, false),
+            ];
+            let fields = Fields::new(list, 0);
+            let text = event.to_string();
+            let found: Result<Vec<_>, ()> = fields.iter().map(|field| at(&event, &field.name)).collect();
+            let sound = found.as_ref().is_ok_and(|found| found[0].is_some_and(|value| {
+                value.is_string() || value.is_number()
+            }));
+            prop_assert_eq!(fields.check(&text, false).is_ok(), sound, "{}", text);
+            let mut values = Vec::new();
+            if sound {
+                fields.read(&text, &[3, 2, 1, 0], &mut values).expect("what the door let in");
+                let shown = values.iter().rev().map(|value| match value {
+                    Value::Absent => None,
+                    Value::Text(text) => Some(text.to_string()),
+                    Value::Any(raw) => Some((*raw).to_owned()),
+                    other => panic!("{other:?}"),
+                });
+                let expected = found.expect("sound").into_iter().map(|value| value.map(|value| match value {
+                    serde_json::Value::String(text) if text == "t" => text.clone(),
+                    value => value.to_string(),
+                }));
+                for ((shown, expected), field) in shown.zip(expected).zip(fields.iter()) {
+                    let expected = match field.kind {
+                        Kind::Any if expected.as_deref() == Some("t") => Some("\"t\"".to_owned()),
+                        _ => expected,
+                    };
+                    prop_assert_eq!(shown, expected, "{} of {}", &field.name, text);
+                }
+            }
+        }
     }
 }

@@ -69,6 +69,15 @@ impl EventId {
         &self.0
     }
 
+    pub const TEXT_BYTES: usize = 36;
+
+    /// What `Display` writes, without memory for it.
+    pub fn to_text(self) -> [u8; Self::TEXT_BYTES] {
+        let mut text = [0; Self::TEXT_BYTES];
+        Uuid::from_bytes(self.0).hyphenated().encode_lower(&mut text);
+        text
+    }
+
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
@@ -121,6 +130,7 @@ mod tests {
             let id = EventId::at(LogId(log), position);
             proptest::prop_assert_eq!(id.position_in(LogId(log)), Some(position));
             proptest::prop_assert_eq!(id.to_string().parse::<EventId>().ok(), Some(id));
+            proptest::prop_assert_eq!(id.to_string().into_bytes(), id.to_text());
             proptest::prop_assert!(!id.is_derived());
         }
     }

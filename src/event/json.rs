@@ -98,9 +98,10 @@ pub fn text_of(raw: &str) -> Result<Option<Cow<'_, str>>, &'static str> {
     }
 }
 
-/// Refuses what later readers of a kept value could choke on: deep nesting, NUL, half a surrogate pair.
-pub fn check_kept(raw: &str) -> Result<(), String> {
-    let (mut depth, mut quoted, mut escaped, mut begin) = (0_usize, false, false, 0);
+/// Refuses what later readers of a kept value could choke on: deep nesting, NUL, half a surrogate pair. The
+/// value lies in `depth` objects of the event.
+pub fn check_kept(raw: &str, depth: usize) -> Result<(), String> {
+    let (mut depth, mut quoted, mut escaped, mut begin) = (depth, false, false, 0);
     for (at, byte) in raw.bytes().enumerate() {
         match (quoted, byte) {
             (true, _) if escaped => escaped = false,

@@ -30,6 +30,10 @@ pub const ANSWER_IDLE_DURATION_MAX: Duration = Duration::from_secs(60);
 /// once, it might never see the answer that says why.
 pub const LINGER_DURATION_MAX: Duration = Duration::from_secs(5);
 pub const LINGER_IDLE_DURATION_MAX: Duration = Duration::from_millis(250);
+/// A client that has not come to an understanding about encryption by then is let go.
+pub const HANDSHAKE_DURATION_MAX: Duration = Duration::from_secs(10);
+/// How often the files of the certificate are looked at.
+pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(3);
 pub const CONNECTIONS_MAX: usize = 16_384;
 pub const WAIT_APPLIED_DURATION_MAX: Duration = Duration::from_secs(30);
 pub const TAIL_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
@@ -41,14 +45,34 @@ pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dead letters that are read from the store together: each may hold the largest event.
 pub const LETTERS_READ_ROWS_MAX: usize = 16;
+/// Rows of a table that are read together: each may hold the largest event.
+pub const WIDE_ROWS_READ_MAX: usize = 16;
+/// Numbers of a table that one request looks through for rows that fit a filter.
+pub const ROWS_SCANNED_MAX: i64 = 1_000_000;
 /// Requests that read the log at one time; the others wait for their turn. Each holds a thread and a page.
 pub const READS_AT_ONCE_MAX: usize = 8;
+/// Looks into the log for single events that corrections take back, at one time.
+pub const LOG_LOOKS_AT_ONCE_MAX: usize = 4;
+/// Why an event is taken back, in its sender's words.
+pub const CORRECTION_REASON_CHARS_MAX: usize = 1_000;
 /// Rebuilds and reconciliations at one time: they take long, and are not to keep readers waiting.
 pub const LOG_REPLAYS_AT_ONCE_MAX: usize = 2;
+/// Keys, and networks of senders, whose requests are counted at one time; those beyond share one count.
+pub const SENDERS_COUNTED_MAX: usize = 65_536;
+/// Those that ask no more are forgotten this often, at most.
+pub const SENDERS_FORGOTTEN_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The body that describes a new key.
 pub const KEY_BODY_BYTES_MAX: usize = 64 * 1024;
 /// From here on, checking a body would keep other requests waiting.
 pub const QUICK_BODY_BYTES_MAX: usize = 128 * 1024;
+/// What of a compressed body is taken apart in one go, of which about `QUICK_BODY_BYTES_MAX` come at most.
+pub const CODED_STEP_BYTES_MAX: usize = 16 * 1024;
+/// How far back a zstd body may refer: what RFC 9659 allows for HTTP.
+pub const ZSTD_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What one gzip body takes while it is taken apart: state, buffers, the longest header.
+pub const GZIP_STATE_BYTES_MAX: usize = 320 * 1024;
+/// The same of a zstd body, beside its window: a block may say of itself what no honest one is.
+pub const ZSTD_STATE_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// How long a receipt waits for the gate to come to an event that was acknowledged a moment ago.
 pub const RECEIPT_GATE_DURATION_MAX: Duration = Duration::from_secs(2);
 /// The same before it is said what of a source has arrived: that has to be all that was acknowledged.
@@ -79,8 +103,30 @@ pub const BATCH_EVENTS_PACED_MIN: usize = 16;
 pub const GATE_INTERVAL_MIN: Duration = Duration::from_millis(2);
 /// Dead letters in a row, with nothing applied between them, that pause a view.
 pub const DEAD_IN_A_ROW_MAX: usize = 100;
+/// Dead letters of one batch that the log names one by one; the rest it counts.
+pub const LETTERS_LOGGED_MAX: usize = 16;
 /// Plans that SQLite commits together.
 pub const PLANS_TOGETHER_MAX: usize = 64;
+
+// Erasing.
+/// Events of one person that are erased together; asked for again, the rest is.
+pub const ERASED_EVENTS_MAX: u64 = 1_000_000;
+/// Corrections in one record.
+pub const CORRECTIONS_RECORD_MAX: usize = 1_000;
+pub const ERASURE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub const ERASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+pub const ERASURE_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// For so long the one who asks for an erasure waits for its end; then it is said that it goes on.
+pub const ERASURE_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
+
+// Retention.
+/// What is younger is always kept.
+pub const RETENTION_DURATION_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Rows that are given up in one transaction.
+pub const RETENTION_ROWS_MAX: usize = 10_000;
+/// Into so many segments, at least, the time is divided for which events are kept.
+pub const SEGMENTS_A_RETENTION: u32 = 8;
 
 // The store.
 pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
@@ -91,6 +137,12 @@ pub const STORE_READERS_MAX: usize = 8;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Others' row numbers between two of a batch, beyond which they are not read with it.
+pub const ROW_NUMBERS_GAP_MAX: u64 = 1_000;
+/// Of a value in a comparison's answer.
+pub const SHOWN_CHARS_MAX: usize = 60;
+/// Rows that one statement inserts.
+pub const ROWS_A_STATEMENT_MAX: usize = 16;
 /// Rows that a rebuild reads, compares and mends together.
 pub const REBUILD_ROWS_MAX: usize = 10_000;
 
@@ -114,8 +166,12 @@ pub const RECENT_IDS_MAX: usize = 65_536;
 /// Fields of a stream: a fold notes in one word which of them it met.
 pub const FIELDS_MAX: usize = 64;
 pub const KEY_CHARS_MAX: u32 = 255;
-/// Amounts are below this many units: 15 digits before the point.
-pub const AMOUNT_UNITS_MAX: i128 = 1_000_000_000_000_000;
+/// Objects that a declared field may lie in.
+pub const FIELD_DEPTH_MAX: usize = 8;
+pub const EMAIL_CHARS_MAX: u32 = 254;
+/// Digits of an amount before the point, and places behind it.
+pub const AMOUNT_DIGITS_MAX: u32 = 15;
+pub const AMOUNT_PLACES_MAX: u32 = 4;
 
 // Stopping.
 pub const STOP_REQUESTS_DURATION_MAX: Duration = Duration::from_secs(10);

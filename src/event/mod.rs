@@ -2,20 +2,27 @@
 //! bound of the system. This room imports nothing; every other room speaks its words.
 
 pub mod limits;
+pub mod positions;
 
 mod day;
 mod decimal;
+mod email;
+mod field;
 mod fields;
 mod id;
 mod json;
 mod progress;
+mod sample;
 mod stop;
 mod time;
 
 pub use day::{Day, DayError};
 pub use decimal::{Decimal, DecimalError};
-pub use fields::{Checked, Field, FieldError, Fields, Kind, Value};
+pub use field::{Field, FieldError, Form, Kind, Value};
+pub use fields::{Checked, Fields};
 pub use id::{BodyHash, EventId, LogId, SourceId};
+pub use json::walk_object;
 pub use progress::{Applied, Progress, Stalled};
+pub use sample::{Random, Sample};
 pub use stop::Stop;
 pub use time::{Millis, TimeError};

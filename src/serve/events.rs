@@ -18,8 +18,9 @@ use crate::admit::{Refusal, Scope};
 use crate::event::limits::{
     PAGE_BYTES_MAX, RECEIPT_GATE_DURATION_MAX, TAIL_EVENTS_MAX, TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
 };
-use crate::event::{EventId, LogId};
+use crate::event::{EventId, Fields, LogId};
 use crate::eventlog::{Entry, Header};
+use crate::store::Letter;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -90,8 +91,17 @@ struct Shown {
     received_at: String,
     origin: Option<String>,
     retry_of: Option<String>,
+    /// The event that this one, a correction, takes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    takes_back: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
     /// Its own text, digit by digit.
     event: Option<Box<RawValue>>,
+    #[serde(skip)]
+    target: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -103,7 +113,18 @@ struct Receipt {
     repeat_of: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     same_body: Option<bool>,
+    /// The correction that takes this event back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken_back_by: Option<String>,
     views: serde_json::Map<String, Value>,
+}
+
+/// What is known of an event beside its views' positions.
+struct Fate {
+    letters: Vec<Letter>,
+    /// No view sees it: a repeat, or a correction of what another one took back.
+    left_out: bool,
+    taken_back_by: Option<u64>,
 }
 
 impl Shown {
@@ -114,9 +135,13 @@ impl Shown {
             stream: header.stream.to_owned(),
             position,
             received_at: header.received.to_text(),
-            origin: header.origin.map(|ip| ip.to_string()),
+            origin: header.origin.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
             retry_of: header.retry.map(|retry| retry.letter.to_string()),
+            takes_back: entry.takes_back.map(|target| EventId::at(log, target).to_string()),
+            erased: entry.erased(),
+            traceparent: header.trace.map(str::to_owned),
             event: RawValue::from_string(entry.text.to_owned()).ok(),
+            target: entry.takes_back,
         }
     }
 }
@@ -129,31 +154,45 @@ async fn with_states(
 ) -> Result<Receipt, Refusal> {
     let log = reading.log.id();
     let skipped = reading.store.skipped(log, position).await?;
-    let letters = reading.store.letters_at(log, position).await?;
-    let mut views = serde_json::Map::new();
+    let outrun = match event.target {
+        Some(target) => reading.store.taken_back_by(log, target).await?.is_some_and(|by| by != position),
+        None => false,
+    };
+    let fate = Fate {
+        letters: reading.store.letters_at(log, position).await?,
+        left_out: skipped.is_some() || outrun,
+        taken_back_by: reading.store.taken_back_by(log, position).await?,
+    };
     let positions = reading.progress.all();
-    for (name, running) in &reading.views {
-        if running.view.stream != event.stream {
-            continue;
-        }
-        let letter = letters.iter().find(|letter| letter.view == *name);
-        let applied = positions.get(name).is_some_and(|applied| applied.position > position);
-        let state = match (letter, skipped.is_some(), applied) {
-            (Some(letter), _, _) => {
-                json!({ "state": "dead-letter", "letter": letter.id.to_string(), "status": letter.status.as_str(), "reason": letter.reason })
-            }
-            (None, true, _) => json!({ "state": "left-out" }),
-            (None, false, true) => json!({ "state": "applied" }),
-            (None, false, false) => json!({ "state": "waiting" }),
-        };
-        views.insert(name.clone(), state);
-    }
+    let concerned = reading.views.iter().filter(|(_, running)| running.view.stream == event.stream);
+    let views = concerned.map(|(name, _)| {
+        let at = positions.get(name).map_or(0, |applied| applied.position);
+        (name.clone(), fate.in_view(name, position, at))
+    });
+    let views = views.collect();
     Ok(Receipt {
         event: Shown { id: id.to_string(), ..event },
         repeat_of: skipped.map(|skipped| EventId::at(skipped.first_log, skipped.first_position).to_string()),
         same_body: skipped.map(|skipped| skipped.same_body),
+        taken_back_by: fate.taken_back_by.map(|by| EventId::at(log, by).to_string()),
         views,
     })
+}
+
+impl Fate {
+    /// How it stands with the event at `position` in a view that has come to `at`.
+    fn in_view(&self, view: &str, position: u64, at: u64) -> Value {
+        if let Some(letter) = self.letters.iter().find(|letter| letter.view == view) {
+            return json!({ "state": "dead-letter", "letter": letter.id.to_string(), "status": letter.status.as_str(), "reason": letter.reason });
+        }
+        let state = match self.taken_back_by {
+            _ if self.left_out => "left-out",
+            Some(by) if at > by => "taken-back",
+            _ if at > position => "applied",
+            _ => "waiting",
+        };
+        json!({ "state": state })
+    }
 }
 
 #[derive(Deserialize)]
@@ -164,6 +203,45 @@ struct Tail {
     limit: Option<usize>,
     /// Seconds to wait for events if there are none yet.
     wait: Option<u64>,
+    /// Only events with this value in the stream's key, or in another field of it.
+    value: Option<String>,
+    field: Option<String>,
+}
+
+/// Which events of a stream are wanted.
+#[derive(Clone)]
+struct Wanted {
+    stream: String,
+    /// With this value in the field of this index.
+    with: Option<(Arc<Fields>, usize, String)>,
+}
+
+impl Wanted {
+    fn new(reading: &Reading, stream: String, tail: &Tail) -> Result<Self, Refusal> {
+        let unknown = || Refusal::NotFound(format!("there is no stream `{stream}`"));
+        let fields = reading.streams.get(&stream).ok_or_else(unknown)?;
+        let no_field = || Refusal::Parameter {
+            name: "field",
+            reason: "is no field of text or integers that this stream declares".to_owned(),
+        };
+        let field = match &tail.field {
+            Some(name) => fields.index_of(name).ok_or_else(no_field)?,
+            None => fields.key(),
+        };
+        let with = match &tail.value {
+            Some(_) if !fields.get(field).is_identity() => return Err(no_field()),
+            Some(value) => Some((Arc::clone(fields), field, value.clone())),
+            None if tail.field.is_some() => {
+                return Err(Refusal::Parameter { name: "value", reason: "is missing".to_owned() });
+            }
+            None => None,
+        };
+        Ok(Self { stream, with })
+    }
+
+    fn takes(&self, text: &str) -> bool {
+        self.with.as_ref().is_none_or(|(fields, field, value)| fields.names(text, *field, value))
+    }
 }
 
 #[derive(Serialize)]
@@ -180,35 +258,35 @@ async fn tail(
 ) -> Response {
     let read = async {
         reading.keys.admit(&headers, Scope::Read, Some(&stream), false)?;
-        if !reading.streams.contains_key(&stream) {
-            return Err(Refusal::NotFound(format!("there is no stream `{stream}`")));
-        }
         let Query(tail) =
             query.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
         // A page of none would never get on.
         let limit = tail.limit.unwrap_or(100).clamp(1, TAIL_EVENTS_MAX);
-        let from = tail
-            .from
-            .unwrap_or_else(|| reading.log.end().saturating_sub(limit as u64))
-            .max(reading.log.begin());
+        let wanted = Wanted::new(&reading, stream, &tail)?;
+        // All of one person's events are wanted, of a stream's the last.
+        let from = tail.from.unwrap_or_else(|| match wanted.with {
+            Some(_) => 0,
+            None => reading.log.end().saturating_sub(limit as u64),
+        });
         let patience = TAIL_WAIT_DURATION_MAX.min(Duration::from_secs(tail.wait.unwrap_or(0)));
-        follow(&reading, &stream, from, limit, Instant::now() + patience).await
+        let deadline = Instant::now() + patience;
+        follow(&reading, wanted, from.max(reading.log.begin()), limit, deadline).await
     };
     answer(read.await)
 }
 
-/// The next events of `stream`. Without any there is the position to go on from: the log's end once
+/// The next events that are wanted. Without any there is the position to go on from: the log's end once
 /// `deadline` is past, or where this request has read its part of other streams' events.
 async fn follow(
     reading: &Arc<Reading>,
-    stream: &str,
+    wanted: Wanted,
     from: u64,
     limit: usize,
     deadline: Instant,
 ) -> Result<Page, Refusal> {
     let (mut at, mut scanned, end_when_asked) = (from, 0, reading.log.end());
     loop {
-        let wanted = stream.to_owned();
+        let wanted = wanted.clone();
         let work = move |reading: &Reading| page(reading, &wanted, at, limit);
         let (page, bytes) = reading.blocking(&reading.reads, work).await?;
         scanned += bytes;
@@ -234,17 +312,17 @@ async fn follow(
     }
 }
 
-/// Up to `limit` events of `stream` from `from` on, and how many bytes of the log were looked at for them.
-fn page(reading: &Reading, stream: &str, from: u64, limit: usize) -> Result<(Page, usize), Refusal> {
+/// Up to `limit` events from `from` on, and how many bytes of the log were looked at for them.
+fn page(reading: &Reading, wanted: &Wanted, from: u64, limit: usize) -> Result<(Page, usize), Refusal> {
     let (mut page, mut shown, mut scanned) = (Page { events: Vec::new(), next: from }, 0, 0);
     let mut reader = reading.log.reader();
     let records = reader.read(from, PAGE_BYTES_MAX)?;
     for record in records.iter() {
         let record = record?;
-        let ours = record.header.as_ref().filter(|header| header.stream == stream);
+        let ours = record.header.as_ref().filter(|header| header.stream == wanted.stream);
         for (at, entry) in record.entries().flatten() {
             scanned += entry.text.len();
-            let Some(header) = ours.filter(|_| at >= from) else { continue };
+            let Some(header) = ours.filter(|_| at >= from && wanted.takes(entry.text)) else { continue };
             shown += entry.text.len();
             if page.events.len() == limit || (shown > PAGE_BYTES_MAX && !page.events.is_empty()) {
                 return Ok((page, scanned));

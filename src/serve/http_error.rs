@@ -2,16 +2,29 @@
 
 use crate::admit::{KeyError, Refusal};
 use crate::eventlog::ReadError;
-use crate::views::{BatchError, LetterError, RebuildError};
+use crate::views::{BatchError, ErasureError, LetterError, RebuildError};
 
 impl From<LetterError> for Refusal {
     fn from(error: LetterError) -> Self {
         match error {
             LetterError::Unknown(_) => Self::NotFound(error.to_string()),
-            LetterError::NotOpen { .. } => Self::Conflict(error.to_string()),
+            LetterError::NotOpen { .. } | LetterError::TakenBack(_) => Self::Conflict(error.to_string()),
             LetterError::Refused(error) => Self::Invalid(error),
             LetterError::Log(error) => error.into(),
             LetterError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ErasureError> for Refusal {
+    fn from(error: ErasureError) -> Self {
+        match error {
+            ErasureError::Field { .. } => Self::Parameter { name: "field", reason: error.to_string() },
+            ErasureError::Log(error) => error.into(),
+            ErasureError::Read(error) => error.into(),
+            ErasureError::Erase(_) => Self::LogDamaged(error.to_string()),
+            ErasureError::Store(error) => error.into(),
+            ErasureError::Stopped => Self::Stopping,
         }
     }
 }
@@ -20,6 +33,7 @@ impl From<RebuildError> for Refusal {
     fn from(error: RebuildError) -> Self {
         match error {
             RebuildError::HistoryGone(_)
+            | RebuildError::RowsGivenUp(_)
             | RebuildError::HistoryLost(_)
             | RebuildError::Opening { .. }
             | RebuildError::Sum(_)

@@ -2,11 +2,13 @@
 //! tail of a stream, dead letters, keys, health.
 
 mod dead_letters;
+mod erasures;
 mod events;
 mod health;
 mod http_error;
 mod keys;
 mod read;
+mod rows;
 mod sources;
 mod stats;
 mod views;
@@ -27,7 +29,7 @@ use crate::admit::{Key, Keys, Refusal, Scope, body};
 use crate::event::{Fields, Progress, Stop};
 use crate::eventlog::EventLog;
 use crate::store::{Store, StoreError};
-use crate::views::Running;
+use crate::views::{Erasures, Running};
 
 pub use read::{Read, Shape};
 
@@ -39,6 +41,7 @@ pub struct Reading {
     pub progress: Progress,
     pub streams: BTreeMap<String, Arc<Fields>>,
     pub views: BTreeMap<String, Running>,
+    pub erasures: Erasures,
     pub metrics: PrometheusHandle,
     pub runtime: Handle,
     /// Turns at reading the log, and at replaying it whole.
@@ -55,9 +58,11 @@ pub fn routes(reading: &Arc<Reading>, reads: Vec<Read>) -> Router {
         .merge(health::routes(reading))
         .merge(views::routes(reading))
         .merge(stats::routes(reading))
+        .merge(rows::routes(reading))
         .merge(events::routes(reading))
         .merge(sources::routes(reading))
         .merge(dead_letters::routes(reading))
+        .merge(erasures::routes(reading))
         .merge(keys::routes(reading));
     reads.into_iter().fold(routes, |routes, read| routes.merge(read::routes(reading, read)))
 }

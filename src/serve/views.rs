@@ -110,7 +110,7 @@ fn row(balance: &Balance) -> String {
     format!("{{\"key\":{},\"balance\":{}}}", json!(balance.key), balance.amount)
 }
 
-fn exact(body: String) -> Response {
+pub fn exact(body: String) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 

@@ -1,22 +1,45 @@
 //! Views and reads as configuration declares them, made into what runs.
 
-use super::doorway::ContractPath;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::config::{
-    Access, AmountRule, Config, CountedConfig, LedgerConfig, ReadConfig, ReadShape, StatsConfig, ViewConfig,
-    ViewKindConfig,
+    Access, AmountRule, ColumnFrom, Config, CountedConfig, FromEnvelope, LedgerConfig, ReadConfig, ReadShape,
+    Retention, RowTableConfig, StatsConfig, ViewConfig, ViewKindConfig,
 };
+use crate::event::{Fields, LogId};
 use crate::serve::{Read, Shape};
-use crate::views::{Amount, CountedField, Ledger, Reads, Rule, Stats, View, ViewKind};
+use crate::store::RowsOf;
+use crate::views::{
+    Amount, CountedField, Given, Keep, Ledger, Reads, RowTable, Rule, Running, Source, Stats, View, ViewKind,
+};
 
 pub fn views(config: &Config) -> Vec<View> {
     let view = |(name, declared): (&String, &ViewConfig)| {
         let kind = match &declared.kind {
             ViewKindConfig::Ledger(declared) => ViewKind::Ledger(ledger(declared)),
             ViewKindConfig::Stats(declared) => ViewKind::Stats(stats(declared)),
+            ViewKindConfig::Table(table) => {
+                ViewKind::Table(row_table(table, &config.streams[&declared.stream].fields))
+            }
         };
         View { name: name.clone(), stream: declared.stream.clone(), kind }
     };
     config.views.iter().map(view).collect()
+}
+
+/// For how long what is kept, of the views that run.
+pub fn keep(declared: &Retention, views: &BTreeMap<String, Running>, log: LogId) -> Keep {
+    let rows = declared.rows.iter().filter_map(|(view, keep)| {
+        let table = views.get(view)?.view.row_table()?.table();
+        Some((RowsOf { view: view.clone(), log, table: Arc::clone(table) }, *keep))
+    });
+    Keep {
+        log: declared.log,
+        log_bytes: declared.log_bytes,
+        streams: declared.streams.clone(),
+        rows: rows.collect(),
+    }
 }
 
 fn ledger(declared: &LedgerConfig) -> Ledger {
@@ -48,6 +71,23 @@ fn stats(declared: &StatsConfig) -> Stats {
     Stats::new(&declared.table, reads)
 }
 
+fn row_table(declared: &RowTableConfig, fields: &Fields) -> RowTable {
+    let given = |envelope: FromEnvelope| match envelope {
+        FromEnvelope::Received => Given::Received,
+        FromEnvelope::Id => Given::Id,
+        FromEnvelope::Origin => Given::Origin,
+    };
+    let column = |(name, from): &(String, ColumnFrom)| {
+        let source = match *from {
+            ColumnFrom::Field { field, default } => Source::Field { field, default: default.map(given) },
+            ColumnFrom::Envelope(envelope) => Source::Given(given(envelope)),
+        };
+        (name.clone(), source)
+    };
+    let columns: Vec<(String, Source)> = declared.columns.iter().map(column).collect();
+    RowTable::new(&declared.table, &declared.id_column, &columns, fields)
+}
+
 /// Views at the paths of contracts.
 pub fn reads(config: &Config) -> Vec<Read> {
     let read = |declared: &ReadConfig| Read {
@@ -61,11 +101,4 @@ pub fn reads(config: &Config) -> Vec<Read> {
         },
     };
     config.reads.values().map(read).collect()
-}
-
-/// Where clients of contracts are answered, as the doorway has to know it before any route.
-pub fn contract_paths(config: &Config) -> Vec<ContractPath> {
-    let door = config.live_event.iter().map(|door| ContractPath::new("/liveEvent", "error", door.access));
-    let reads = config.reads.values();
-    door.chain(reads.map(|read| ContractPath::new(&read.path, &read.error_key, read.access))).collect()
 }

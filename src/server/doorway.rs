@@ -1,69 +1,78 @@
-//! What is looked at before any route: the name that a request calls us by, the page it comes from, and
-//! whether its path is text. A refusal here has the shape of the contract whose path it is.
+//! What is looked at before any route: the name that a request calls us by, the page it comes from,
+//! whether its path is text, and how often its sender asks. A refusal here has the shape of the contract
+//! whose path it is.
+
+use std::net::IpAddr;
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::Response;
 
-use crate::admit::{Refusal, foreign_page, known_host};
-use crate::config::Access;
+use super::doors::Plates;
+use crate::admit::{AllowedPage, Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin};
+use crate::config::Network;
 
 /// Which requests come in at all.
 pub struct Doorway {
     pub hosts: Vec<String>,
-    pub contracts: Vec<ContractPath>,
+    /// Where clients of a contract are answered.
+    pub plates: Plates,
+    pub trusted_proxies: Vec<Network>,
+    pub rates: RateLimits,
+    pub keys: Keys,
 }
 
-/// A path, or all that begin like it, where clients of another service's contract are answered.
-pub struct ContractPath {
-    begins: String,
-    whole: bool,
-    error_key: String,
-    /// Whether it asks for no key: then pages of other sites may use it, too.
-    open: bool,
-}
-
-impl ContractPath {
-    /// `pattern` as routes are written.
-    pub fn new(pattern: &str, error_key: &str, access: Access) -> Self {
-        let (begins, whole) = match pattern.find('{') {
-            Some(at) => (&pattern[..at], false),
-            None => (pattern, true),
-        };
-        let open = access == Access::Open;
-        Self { begins: begins.to_owned(), whole, error_key: error_key.to_owned(), open }
-    }
-
-    fn is_at(&self, path: &str) -> bool {
-        if self.whole { path == self.begins } else { path.starts_with(&self.begins) }
-    }
-}
+/// Whoever watches a server must not be kept from it by those who use it.
+const UNCOUNTED: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 impl Doorway {
-    pub fn admit(&self, request: &Request<Body>) -> Result<(), Refusal> {
+    /// Whom the request is from. `page` is one of another site that may send this.
+    pub fn admit(
+        &self,
+        connected: IpAddr,
+        request: &Request<Body>,
+        page: Option<&AllowedPage>,
+    ) -> Result<Peer, Refusal> {
         let (headers, path) = (request.headers(), request.uri().path());
         known_host(headers, request.version(), &self.hosts).map_err(Refusal::UnknownHost)?;
         if !is_utf8(path) {
             return Err(Refusal::Parameter { name: "path", reason: "is not valid UTF-8".to_owned() });
         }
-        match foreign_page(headers, &self.hosts) && !self.contract(path).is_some_and(|contract| contract.open)
-        {
+        match page.is_none() && foreign_page(headers, &self.hosts) {
             true => Err(Refusal::ForeignPage),
-            false => Ok(()),
+            false => self.counted(connected, headers, path),
         }
+    }
+
+    /// The page of another site that sends this to a door, or asks a read, which names it.
+    pub fn allowed_page(&self, headers: &HeaderMap, path: &str) -> Option<AllowedPage> {
+        // Most requests are programs', and are done with by this.
+        headers.get(header::ORIGIN)?;
+        self.plates.at(path)?.origins.allowed(headers)
     }
 
     /// In the shape that clients of this path know.
     pub fn refuse(&self, path: &str, refusal: &Refusal) -> Response {
-        match self.contract(path) {
-            Some(contract) => refusal.in_key(&contract.error_key),
+        match self.plates.at(path) {
+            Some(plate) => refusal.in_words(&plate.wording),
             None => refusal.as_problem(),
         }
     }
 
-    fn contract(&self, path: &str) -> Option<&ContractPath> {
-        self.contracts.iter().find(|contract| contract.is_at(path))
+    fn counted(&self, connected: IpAddr, headers: &HeaderMap, path: &str) -> Result<Peer, Refusal> {
+        let from = origin(connected, headers, &self.trusted_proxies);
+        if !UNCOUNTED.contains(&path) {
+            self.rates.ask_by_address(from)?;
+            self.rates.ask_by_key(&self.keys, headers)?;
+        }
+        Ok(Peer(from))
     }
+}
+
+/// Whether a browser asks if its page may send something.
+pub fn is_preflight(request: &Request<Body>) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Whether a path is text once its escapes are resolved, as every handler takes it to be.

@@ -4,8 +4,10 @@
 mod checks;
 mod connections;
 mod declared;
+mod doors;
 mod doorway;
 mod patience;
+mod tls;
 mod welcome;
 
 use std::collections::BTreeMap;
@@ -20,9 +22,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::admit::{KeyError, Keys, RecentIds};
-use crate::config::{Access, Config, Originals};
-use crate::doors::{Inlet, Intake, live_event, native};
+use crate::admit::{KeyError, Keys, RateLimits, RecentIds, Targets};
+use crate::config::{self, Config, Originals};
+use crate::doors::{Inlet, Intake, native};
 use crate::event::limits::{
     BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, RANGES_AT_ONCE_MAX, READS_AT_ONCE_MAX,
     STOP_VIEWS_DURATION_MAX,
@@ -33,9 +35,10 @@ use crate::gate::{GATE, Gate};
 use crate::serve::{self, Reading};
 use crate::store::{self, Store};
 use crate::telemetry;
-use crate::views::{Runner, Running, View};
+use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
 
 use doorway::Doorway;
+use tls::Certificate;
 
 pub use checks::StartError;
 
@@ -78,6 +81,8 @@ pub enum ServeError {
 pub async fn run(settings: Settings) -> Result<(), ServeError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "millrace starts");
     checks::settings(&settings)?;
+    let certificate =
+        settings.config.tls.as_ref().map(Certificate::load).transpose().map_err(StartError::Tls)?;
     for name in &settings.originals.used {
         tracing::info!(variable = *name, "setting of the original is used");
     }
@@ -86,14 +91,20 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     }
     let metrics = telemetry::start_metrics();
     let mut signals = connections::stop_signals()?;
-    let (listeners, addresses) = connections::bind(&settings.config.listen).await?;
+    let (listeners, addresses) = connections::bind(&settings.config.listen, certificate.as_ref()).await?;
     let (node, first_key) = Node::open(&settings, metrics).await?;
     let accepting = Stop::default();
     let routes = node.routes(&settings, &accepting);
     let doorway = Doorway {
         hosts: settings.config.hosts.clone(),
-        contracts: declared::contract_paths(&settings.config),
+        plates: doors::Plates::of(&settings),
+        trusted_proxies: settings.config.trusted_proxies.clone(),
+        rates: RateLimits::new(settings.config.limits),
+        keys: node.keys.clone(),
     };
+    if let Some(certificate) = &certificate {
+        certificate.keep_current(&accepting)?;
+    }
     let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
@@ -124,6 +135,7 @@ struct Node {
     progress: Progress,
     streams: BTreeMap<String, Arc<crate::event::Fields>>,
     views: BTreeMap<String, Running>,
+    erasures: Option<Erasures>,
     threads: Vec<JoinHandle<()>>,
     stop: Stop,
     metrics: PrometheusHandle,
@@ -158,6 +170,7 @@ impl Node {
                 .map(|(name, stream)| (name.clone(), Arc::clone(&stream.fields)))
                 .collect(),
             views: BTreeMap::new(),
+            erasures: None,
             threads: vec![thread],
             stop,
             metrics,
@@ -168,6 +181,10 @@ impl Node {
                 node.close(false).await;
                 return Err(error);
             }
+        }
+        if let Err(error) = node.start_upkeep(&config.retention, &runtime) {
+            node.close(false).await;
+            return Err(error);
         }
         node.look_after_metrics();
         Ok((node, first_key))
@@ -198,6 +215,31 @@ impl Node {
         Ok(())
     }
 
+    /// Goes on with the erasures that an earlier process could not end, and gives up what is old.
+    fn start_upkeep(&mut self, retention: &config::Retention, runtime: &Handle) -> Result<(), ServeError> {
+        let retention = Retention {
+            keep: declared::keep(retention, &self.views, self.log.id()),
+            log: self.log.clone(),
+            store: self.store.clone(),
+            runtime: runtime.clone(),
+            stop: self.stop.clone(),
+        };
+        self.threads.extend(retention.start()?);
+        let eraser = Eraser {
+            log: self.log.clone(),
+            store: self.store.clone(),
+            progress: self.progress.clone(),
+            streams: self.streams.clone(),
+            views: self.views.clone(),
+            runtime: runtime.clone(),
+            stop: self.stop.clone(),
+        };
+        let (erasures, thread) = Erasures::start(eraser)?;
+        self.erasures = Some(erasures);
+        self.threads.push(thread);
+        Ok(())
+    }
+
     fn look_after_metrics(&self) {
         let (metrics, stop) = (self.metrics.clone(), self.stop.clone());
         tokio::spawn(async move {
@@ -219,7 +261,7 @@ impl Node {
                 .collect(),
             progress: self.progress.clone(),
             recent: RecentIds::new(self.store.clone()),
-            trusted_proxies: settings.config.trusted_proxies.clone(),
+            targets: Targets::new(self.log.clone(), self.store.clone(), self.progress.clone()),
         });
         let reading = Arc::new(Reading {
             keys: self.keys.clone(),
@@ -228,6 +270,7 @@ impl Node {
             progress: self.progress.clone(),
             streams: self.streams.clone(),
             views: self.views.clone(),
+            erasures: self.erasures.clone().expect("started when the node opened"),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
@@ -235,17 +278,9 @@ impl Node {
             ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
             stopping: stopping.clone(),
         });
-        let reads = declared::reads(&settings.config);
-        let mut routes = native::routes(Arc::clone(&intake)).merge(serve::routes(&reading, reads));
-        if let Some(door) = &settings.config.live_event {
-            let stream = Arc::from(door.stream.as_str());
-            routes = routes.merge(live_event::routes(live_event::LiveEvent {
-                intake,
-                stream,
-                open: door.access == Access::Open,
-            }));
-        }
-        routes
+        native::routes(Arc::clone(&intake))
+            .merge(serve::routes(&reading, declared::reads(&settings.config)))
+            .merge(doors::routes(settings, &intake))
     }
 
     /// Views first, so that they come to the end of the log; then the log, then the store.

@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::event::limits::BATCH_BYTES_MAX;
 use crate::event::{EventId, LogId, Millis};
-use crate::eventlog::{EventLog, LogReader, ReadError, Records};
+use crate::eventlog::{EventLog, LogReader, ReadError, Records, Traces};
 use crate::gate::GATE;
 use crate::store::{Store, StoreError};
 use journal::failpoint;
@@ -22,6 +23,8 @@ pub struct Event<'a> {
     pub id: EventId,
     pub text: Cow<'a, str>,
     pub received: Millis,
+    /// Who sent it, as far as is known.
+    pub origin: Option<IpAddr>,
     /// The dead letter that this event is, sent again.
     pub letter: Option<EventId>,
     /// The position of the event taken back, whose id, text and time these are.
@@ -33,6 +36,7 @@ pub struct Batch<'a> {
     pub span: Range<u64>,
     /// Where a repair had to give events up, whichever stream they were of.
     pub hole: Option<u64>,
+    pub traces: Traces,
 }
 
 /// Whose events a batch holds.
@@ -99,6 +103,7 @@ impl Read<'_> {
     pub fn batch(&self, wanted: Wanted<'_>, limits: BatchLimits) -> Result<Batch<'_>, BatchError> {
         let mut events: Vec<Event<'_>> = Vec::new();
         let (mut end, mut gated, mut corrected, mut hole) = (self.from, false, false, None);
+        let mut traces = Traces::default();
         'records: for record in self.records.iter() {
             let record = record?;
             if record.position >= limits.until {
@@ -122,6 +127,7 @@ impl Read<'_> {
                 None => None,
             };
             gated |= record.has_identity();
+            traces.note(&record);
             for entry in record.entries() {
                 let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
                 if position < self.from {
@@ -132,7 +138,7 @@ impl Read<'_> {
                 }
                 end = position + 1;
                 // Of an event that was erased, nothing is left to fold.
-                if entry.text.trim_ascii().is_empty() {
+                if entry.erased() {
                     continue;
                 }
                 corrected |= entry.takes_back.is_some();
@@ -141,6 +147,7 @@ impl Read<'_> {
                     id: entry.client.map_or_else(|| EventId::at(self.log, position), |(id, _)| id),
                     text: Cow::Borrowed(entry.text),
                     received: header.received,
+                    origin: header.origin,
                     letter,
                     takes_back: entry.takes_back,
                 });
@@ -152,7 +159,7 @@ impl Read<'_> {
         if corrected {
             end = self.put_in_what_is_taken_back(wanted.view, &mut events, end)?;
         }
-        Ok(Batch { events, span: self.from..end, hole })
+        Ok(Batch { events, span: self.from..end, hole, traces })
     }
 
     /// Makes of each correction the event that it takes back, and leaves out those that take nothing back:
@@ -179,7 +186,7 @@ impl Read<'_> {
             if bytes >= BATCH_BYTES_MAX {
                 return Ok(event.position);
             }
-            if let Some(taken) = self.taken_back(target, event.position)? {
+            if let Some(taken) = self.taken_back(view, target, event.position)? {
                 bytes += taken.text.len();
                 events.push(taken);
             }
@@ -187,16 +194,28 @@ impl Read<'_> {
         Ok(end)
     }
 
-    /// The event at `target` as the correction at `position` undoes it; `None` once it is erased.
-    fn taken_back(&self, target: u64, position: u64) -> Result<Option<Event<'static>>, BatchError> {
+    /// The event at `target` as the correction at `position` undoes it; `None` once it is erased, and for a
+    /// dead letter that was sent again to another view.
+    fn taken_back(
+        &self,
+        view: &str,
+        target: u64,
+        position: u64,
+    ) -> Result<Option<Event<'static>>, BatchError> {
         let mut reader = self.targets.borrow_mut();
-        let records = reader.read(target, 1)?;
+        let records = match reader.read(target, 1) {
+            Err(ReadError::BelowBegin { .. }) => return Ok(None),
+            records => records?,
+        };
         for record in records.iter() {
             let record = record?;
             let Some(header) = &record.header else { continue };
+            if header.retry.is_some_and(|retry| retry.view != view && retry.view != GATE) {
+                continue;
+            }
             for entry in record.entries() {
                 let (at, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
-                if at != target || entry.text.trim_ascii().is_empty() {
+                if at != target || entry.erased() {
                     continue;
                 }
                 return Ok(Some(Event {
@@ -204,6 +223,7 @@ impl Read<'_> {
                     id: entry.client.map_or_else(|| EventId::at(self.log, target), |(id, _)| id),
                     text: Cow::Owned(entry.text.to_owned()),
                     received: header.received,
+                    origin: header.origin,
                     letter: None,
                     takes_back: Some(target),
                 }));

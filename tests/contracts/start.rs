@@ -91,15 +91,11 @@ fn beyond_loopback_there_are_rules() {
     };
     let said = refusal(weak);
     assert!(said.contains("`API_KEY` is shorter than 20 characters"), "{said}");
-    let open = "[door.live_event]\nstream = \"revenue\"\nview = \"revenue\"\naccess = \"open\"\n";
+    let open = "[door.live_event]\naccess = \"open\"\n";
     let opened = |more: &str| Start { config: Some(format!("{open}{more}")), ..start(&["--behind-proxy"]) };
     let said = refusal(opened(""));
     assert!(said.contains("`live_event` is open") && said.contains("public = true"), "{said}");
-    let read = |more: &str| {
-        let numbers =
-            "[read.stats]\npath = \"/stats\"\nview = \"site_stats\"\nshape = \"stats\"\ntop = \"path\"\n";
-        opened(&format!("public = true\n{numbers}access = \"open\"\n{more}"))
-    };
+    let read = |more: &str| opened(&format!("public = true\n[read.stats]\naccess = \"open\"\n{more}"));
     let said = refusal(read(""));
     assert!(said.contains("read `stats` is open") && said.contains("public = true"), "{said}");
     let app = TestApp::with(read("public = true\n"));
@@ -138,12 +134,9 @@ fn an_unknown_setting_is_refused_with_file_and_line() {
     for (config, line, said) in [
         ("lisen = [\"localhost:1\"]\n", 1, "unknown field `lisen`"),
         ("\n[gate]\nwindow = \"7d\"\nwidth = 3\n", 4, "unknown field `width`"),
-        (
-            "[door.live_event]\nstream = \"revenue\"\nview = \"revenue\"\nacess = \"open\"\n",
-            4,
-            "unknown field `acess`",
-        ),
-        ("\n\n[door.nowhere]\nstream = \"revenue\"\nview = \"revenue\"\n", 3, "no door `nowhere`"),
+        ("[door.live_event]\nstream = \"revenue\"\nacess = \"open\"\n", 3, "unknown field `acess`"),
+        ("\n\n[door.nowhere]\nstream = \"revenue\"\n", 3, "door `nowhere` needs a `path`"),
+        ("\n[door.ingest]\nerrors = { gone = \"no\" }\n", 3, "unknown field `gone`"),
         (
             "[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\", requird = true }\n",
             3,

@@ -5,7 +5,7 @@ use journal::failpoint;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::errors::sorted;
-use super::{letters, seen, statements, tally, visits};
+use super::{letters, rows, seen, statements, tally, visits};
 use crate::event::LogId;
 use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Skipped, TakenBack, Verb, Write};
@@ -17,6 +17,9 @@ pub fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, Store
     }
     for write in &plan.writes {
         carry_out(connection, write).map_err(sorted)?;
+    }
+    if let Some(changes) = &plan.rows {
+        rows::change(connection, &plan.claim, changes)?;
     }
     failpoint::hit("store.written");
     for change in &plan.letters {

@@ -38,6 +38,7 @@ pub fn tables(table: &Table, ranking: &Ranking) -> [Table; 2] {
             name: ranking.floors.clone(),
             columns: floors,
             key_columns: table.key_columns - 1,
+            id: None,
             beside: Beside::Nothing,
         },
     ]

@@ -8,7 +8,9 @@ mod connection;
 mod decimal_sql;
 mod errors;
 mod letters;
+mod notes;
 mod owner;
+mod rows;
 mod seen;
 mod shape;
 mod statements;
@@ -24,9 +26,11 @@ use rusqlite::types::ValueRef;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::plan::{Claim, Plan, Skipped};
+use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Table, ViewTables};
 use super::{OpenError, Select, StoreError};
 use crate::event::limits::STORE_READERS_MAX;
+pub use rows::held;
 use writer::{Job, Writer};
 
 pub use boards::top;
@@ -71,7 +75,15 @@ impl Sqlite {
     }
 
     pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
-        self.ask(|answer| Job::Change { sql, parameters, answer }).await
+        self.change_all(vec![(sql, parameters)]).await
+    }
+
+    pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<usize, StoreError> {
+        self.ask(|answer| Job::Change { statements, answer }).await
+    }
+
+    pub async fn scrub(&self) -> Result<(), StoreError> {
+        self.ask(|answer| Job::Scrub { answer }).await
     }
 
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
@@ -88,6 +100,10 @@ impl Sqlite {
 
     async fn schema(&self, sql: String) -> Result<(), StoreError> {
         self.ask(|answer| Job::Schema { sql, answer }).await
+    }
+
+    pub async fn delete_rows(&self, of: RowsOf, doomed: Doomed) -> Result<usize, StoreError> {
+        self.ask(|answer| Job::DeleteRows { of, doomed, answer }).await
     }
 
     async fn ask<T>(

@@ -47,7 +47,13 @@ pub fn spans_table(table: &Table, name: &str) -> Table {
     let named = |name: &str| crate::store::Column { name: name.to_owned(), ..day.clone() };
     let columns =
         group.iter().cloned().chain([day.clone(), named("before"), number.clone()]).collect::<Vec<_>>();
-    Table { name: name.to_owned(), key_columns: columns.len() - 1, columns, beside: Beside::Nothing }
+    Table {
+        name: name.to_owned(),
+        key_columns: columns.len() - 1,
+        columns,
+        id: None,
+        beside: Beside::Nothing,
+    }
 }
 
 /// The member's last day before one, and its first after it.

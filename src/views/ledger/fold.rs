@@ -35,7 +35,8 @@ impl Ledger {
             .into_iter()
             .flat_map(|(_, key, sum)| [Cell::Text(key.into_owned()), Cell::Decimal(sum)])
             .collect();
-        Folded { writes: vec![Write { table: self.table(), verb: Verb::Add, cells }], refused }
+        let writes = vec![Write { table: self.table(), verb: Verb::Add, cells }];
+        Folded { writes, refused, ..Folded::default() }
     }
 }
 
@@ -109,11 +110,7 @@ mod tests {
         let field =
             |name: &str, kind| Field { name: name.to_owned(), kind, required: true, one_of: Vec::new() };
         Fields::new(
-            vec![
-                field("who", Kind::Text { chars_max: 9 }),
-                field("name", Kind::Text { chars_max: 9 }),
-                field("value", Kind::Decimal),
-            ],
+            vec![field("who", Kind::text(9)), field("name", Kind::text(9)), field("value", Kind::AMOUNT)],
             0,
         )
     }
@@ -128,6 +125,7 @@ mod tests {
                 text: (*text).into(),
                 takes_back: None,
                 received: Millis(0),
+                origin: None,
                 letter: None,
             })
             .collect();

@@ -4,6 +4,7 @@
 
 mod ledger;
 mod stats;
+mod table;
 
 use std::sync::{Arc, MutexGuard, TryLockError};
 
@@ -11,6 +12,7 @@ use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::batch::{BatchError, BatchLimits, BatchReader, Wanted};
+use super::retention::rows_given_up;
 use super::{Running, View, ViewKind};
 use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REFUSALS_LISTED_MAX};
 use crate::event::{LogId, Stop};
@@ -23,7 +25,7 @@ const SHADOW: &str = "~shadow";
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     #[error(
-        "the log begins at position {0}: what came before is no longer in it, so that the view cannot be made from it"
+        "what the log held below position {0} was given up, as `[retention]` says: the view cannot be made from what is left"
     )]
     HistoryGone(u64),
     #[error(
@@ -38,6 +40,10 @@ pub enum RebuildError {
     Sum(String),
     #[error("view `{0}` is fed by several logs, of which only one is here")]
     SeveralLogs(String),
+    #[error(
+        "old rows of view `{0}` were given up, as `[retention]` says: it is no longer all that its log makes"
+    )]
+    RowsGivenUp(String),
     #[error("view `{0}` is being compared or rebuilt already")]
     Busy(String),
     #[error("view `{0}` has ended")]
@@ -84,7 +90,7 @@ pub fn compare(
     runtime: &Handle,
     stop: &Stop,
 ) -> Result<Report, RebuildError> {
-    Fresh::new(view, log, store, runtime, stop)?.run(false)
+    ask(Asked { view, log, store, runtime, stop }, false)
 }
 
 /// Compares, and mends. Run again after a crash, it finds what is still to be mended.
@@ -95,7 +101,56 @@ pub fn rebuild(
     runtime: &Handle,
     stop: &Stop,
 ) -> Result<Report, RebuildError> {
-    Fresh::new(view, log, store, runtime, stop)?.run(true)
+    ask(Asked { view, log, store, runtime, stop }, true)
+}
+
+/// Whom a comparison asks.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    view: &'a Running,
+    log: &'a EventLog,
+    store: &'a Store,
+    runtime: &'a Handle,
+    stop: &'a Stop,
+}
+
+fn ask(asked: Asked<'_>, mend: bool) -> Result<Report, RebuildError> {
+    let _turn = turn(asked)?;
+    let shadow = format!("millrace_shadow_{}", asked.view.view.name);
+    let kind = match &asked.view.view.kind {
+        // Its rows are found by their events, and need no second table.
+        ViewKind::Table(rows) => return table::compare(asked, rows, mend),
+        ViewKind::Ledger(ledger) => ViewKind::Ledger(ledger.in_table(&shadow)),
+        // No view's name has a `~` in it, so that no other shadow has these tables.
+        ViewKind::Stats(stats) => ViewKind::Stats(stats.in_tables(&format!("{shadow}~"))),
+    };
+    Fresh::new(asked, kind).run(mend)
+}
+
+/// The turn at comparing a view, if the log can vouch for it.
+fn turn(asked: Asked<'_>) -> Result<MutexGuard<'_, ()>, RebuildError> {
+    let Asked { view, log, store, runtime, .. } = asked;
+    if log.begin() > 0 {
+        return Err(RebuildError::HistoryGone(log.begin()));
+    }
+    let name = &view.view.name;
+    if let Some(retained) = runtime.block_on(store.retained(&view.view.stream, log.id()))? {
+        return Err(RebuildError::HistoryGone(retained.position));
+    }
+    if runtime.block_on(store.retained(&rows_given_up(name), log.id()))?.is_some() {
+        return Err(RebuildError::RowsGivenUp(name.clone()));
+    }
+    let turn = match view.shadow.try_lock() {
+        Ok(turn) => turn,
+        // Whoever panicked has left a shadow behind that is cleared away before it is used.
+        Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+        Err(TryLockError::WouldBlock) => return Err(RebuildError::Busy(name.clone())),
+    };
+    let positions = runtime.block_on(store.positions())?;
+    if positions.iter().any(|row| row.view == *name && row.log != log.id()) {
+        return Err(RebuildError::SeveralLogs(name.clone()));
+    }
+    Ok(turn)
 }
 
 /// The log folded into tables of its own.
@@ -107,38 +162,14 @@ struct Fresh<'a> {
     stop: &'a Stop,
     shadow: View,
     at: u64,
-    _turn: MutexGuard<'a, ()>,
 }
 
 impl<'a> Fresh<'a> {
-    fn new(
-        view: &'a Running,
-        log: &'a EventLog,
-        store: &'a Store,
-        runtime: &'a Handle,
-        stop: &'a Stop,
-    ) -> Result<Self, RebuildError> {
-        if log.begin() > 0 {
-            return Err(RebuildError::HistoryGone(log.begin()));
-        }
-        let name = &view.view.name;
-        let turn = match view.shadow.try_lock() {
-            Ok(turn) => turn,
-            // Whoever panicked has left a shadow behind that is cleared away before it is used.
-            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(RebuildError::Busy(name.clone())),
-        };
-        let positions = runtime.block_on(store.positions())?;
-        if positions.iter().any(|row| row.view == *name && row.log != log.id()) {
-            return Err(RebuildError::SeveralLogs(name.clone()));
-        }
-        let kind = match &view.view.kind {
-            ViewKind::Ledger(ledger) => ViewKind::Ledger(ledger.in_table(&format!("millrace_shadow_{name}"))),
-            // No view's name has a `~` in it, so that no other shadow has these tables.
-            ViewKind::Stats(stats) => ViewKind::Stats(stats.in_tables(&format!("millrace_shadow_{name}~"))),
-        };
-        let shadow = View { name: format!("{name}{SHADOW}"), stream: view.view.stream.clone(), kind };
-        Ok(Self { view, log, store, runtime, stop, shadow, at: 0, _turn: turn })
+    fn new(asked: Asked<'a>, kind: ViewKind) -> Self {
+        let Asked { view, log, store, runtime, stop } = asked;
+        let View { name, stream, .. } = &view.view;
+        let shadow = View { name: format!("{name}{SHADOW}"), stream: stream.clone(), kind };
+        Self { view, log, store, runtime, stop, shadow, at: 0 }
     }
 
     fn run(mut self, mend: bool) -> Result<Report, RebuildError> {

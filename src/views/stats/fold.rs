@@ -24,7 +24,7 @@ impl Stats {
                 Err(reason) => refused.push((index, reason)),
             }
         }
-        Folded { writes: self.writes(sums), refused }
+        Folded { writes: self.writes(sums), refused, ..Folded::default() }
     }
 
     /// Sorted by key, so that each page of a table is met once.
@@ -172,7 +172,7 @@ mod tests {
     use crate::event::{EventId, Field, Kind};
 
     fn stream() -> Fields {
-        let text = Kind::Text { chars_max: 9 };
+        let text = Kind::text(9);
         let field = |(name, kind, required): (&str, Kind, bool)| Field {
             name: name.to_owned(),
             kind,
@@ -201,6 +201,7 @@ mod tests {
             text: (*text).into(),
             takes_back: takes_back.then_some(0),
             received: Millis(86_400_000),
+            origin: None,
             letter: None,
         };
         let events: Vec<Event<'_>> = events.iter().enumerate().map(event).collect();

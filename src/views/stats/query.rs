@@ -173,7 +173,7 @@ mod tests {
     type Visit = (u8, u8, u8, i64, bool);
 
     fn fields() -> Fields {
-        let text = Kind::Text { chars_max: 9 };
+        let text = Kind::text(9);
         let field =
             |name: &str| Field { name: name.to_owned(), kind: text, required: false, one_of: Vec::new() };
         Fields::new(["site", "path", "user"].map(field).into(), 0)
@@ -197,6 +197,7 @@ mod tests {
             id: EventId::from_bytes([0; 16]),
             text: text.into(),
             received: Millis(day * DAY),
+            origin: None,
             letter: None,
             takes_back: takes_back.then_some(0),
         }

@@ -1,0 +1,142 @@
+//! What a correction takes back. It is found, and looked at, before the correction is let in: so that no
+//! view has to ask whether there is such an event, and whoever sends a correction learns what is wrong.
+
+use tokio::sync::Semaphore;
+
+use super::Refusal;
+use crate::event::limits::{LOG_LOOKS_AT_ONCE_MAX, SOURCE_GATE_DURATION_MAX};
+use crate::event::{EventId, Progress};
+use crate::eventlog::{EventLog, ReadError};
+use crate::store::{LetterStatus, Store};
+
+/// Finds events by the ids that people know them by.
+pub struct Targets {
+    log: EventLog,
+    store: Store,
+    progress: Progress,
+    turns: Semaphore,
+}
+
+/// Whose events are meant.
+#[derive(Clone, Copy)]
+pub struct Whose<'a> {
+    pub stream: &'a str,
+    /// The name of the sender's key, to which the ids of clients belong.
+    pub owner: &'a str,
+}
+
+/// What there is at a position.
+struct Found {
+    stream: String,
+    client: Option<EventId>,
+    correction: bool,
+    letter: bool,
+    erased: bool,
+}
+
+const NOT_THERE: &str = "is no event of this stream";
+
+impl Targets {
+    pub fn new(log: EventLog, store: Store, progress: Progress) -> Self {
+        Self { log, store, progress, turns: Semaphore::new(LOG_LOOKS_AT_ONCE_MAX) }
+    }
+
+    /// To be awaited before ids are looked up: what was acknowledged is known by its id once the gate has
+    /// come to it.
+    pub async fn settled(&self) -> Result<(), Refusal> {
+        match self.progress.gate_reached(self.log.end(), SOURCE_GATE_DURATION_MAX).await {
+            true => Ok(()),
+            false => Err(Refusal::StoreUnavailable("what has arrived is not settled yet".to_owned())),
+        }
+    }
+
+    /// The position of the event that may be taken back by this id: an event's own, or its client's. The
+    /// inner error says why not.
+    pub async fn position(&self, whose: Whose<'_>, id: &str) -> Result<Result<u64, String>, Refusal> {
+        let Some(named) = self.place(whose, id).await? else { return Ok(Err(NOT_THERE.to_owned())) };
+        let Some(found) = self.look(named).await? else { return Ok(Err(NOT_THERE.to_owned())) };
+        // One that was sent again under its id counts at its first place only.
+        let (position, found) = match found.client {
+            Some(client) => match self.first(client).await? {
+                Some(first) if first != named => match self.look(first).await? {
+                    Some(found) => (first, found),
+                    None => return Ok(Err(NOT_THERE.to_owned())),
+                },
+                _ => (named, found),
+            },
+            None => (named, found),
+        };
+        let reason = match found {
+            found if found.stream != whose.stream => NOT_THERE,
+            Found { correction: true, .. } => "is a correction itself, and stays",
+            Found { letter: true, .. } => {
+                "is a dead letter sent again; the event that it was has an id of its own"
+            }
+            Found { erased: true, .. } => "is erased",
+            _ if self.store.skipped(self.log.id(), position).await?.is_some() => {
+                "is a repeat that never counted; take back the first of them"
+            }
+            _ if self.was_mended(position).await? => {
+                "was a dead letter and applied when it was sent again; send what makes up for it"
+            }
+            _ => return Ok(Ok(position)),
+        };
+        Ok(Err(reason.to_owned()))
+    }
+
+    /// Where the event with this id is, as far as ids tell.
+    async fn place(&self, whose: Whose<'_>, text: &str) -> Result<Option<u64>, Refusal> {
+        if let Ok(id) = text.parse::<EventId>() {
+            if let Some(position) = id.position_in(self.log.id()) {
+                return Ok(Some(position));
+            }
+            if let Some(position) = self.first(id).await? {
+                return Ok(Some(position));
+            }
+        }
+        self.first(EventId::derived(whose.stream, whose.owner, text)).await
+    }
+
+    async fn first(&self, id: EventId) -> Result<Option<u64>, Refusal> {
+        let first = self.store.first_position(id).await?;
+        Ok(first.filter(|(log, _)| *log == self.log.id()).map(|(_, position)| position))
+    }
+
+    /// A letter that views have, or will have, in the text it was mended to.
+    async fn was_mended(&self, position: u64) -> Result<bool, Refusal> {
+        let letters = self.store.letters_at(self.log.id(), position).await?;
+        Ok(letters
+            .iter()
+            .any(|letter| matches!(letter.status, LetterStatus::Applied | LetterStatus::Retrying)))
+    }
+
+    async fn look(&self, position: u64) -> Result<Option<Found>, Refusal> {
+        if position < self.log.begin() || position >= self.log.end() {
+            return Ok(None);
+        }
+        let _turn = self.turns.acquire().await.map_err(|_| Refusal::Stopping)?;
+        let log = self.log.clone();
+        let read = tokio::task::spawn_blocking(move || look(&log, position)).await;
+        Ok(read.unwrap_or(Ok(None))?)
+    }
+}
+
+fn look(log: &EventLog, wanted: u64) -> Result<Option<Found>, ReadError> {
+    let mut reader = log.reader();
+    for record in reader.read(wanted, 1)?.iter() {
+        let record = record?;
+        let Some(header) = &record.header else { continue };
+        for (position, entry) in record.entries().flatten() {
+            if position == wanted {
+                return Ok(Some(Found {
+                    stream: header.stream.to_owned(),
+                    client: entry.client.map(|(id, _)| id),
+                    correction: entry.takes_back.is_some(),
+                    letter: header.retry.is_some(),
+                    erased: entry.erased(),
+                }));
+            }
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,136 @@
+//! Corrections: an event that takes another one back mends what that one did, once, and the receipts say so.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, TestApp};
+
+const APPLIED: &str = "/v1/streams/revenue/events?wait=applied";
+
+fn send(client: &Client, event: &Value) -> String {
+    let answer = client.post(APPLIED, &event.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["eventId"].as_str().unwrap().to_owned()
+}
+
+fn sale(user: &str, value: &str) -> Value {
+    serde_json::from_str(&format!(r#"{{"userId":"{user}","name":"add_revenue","value":{value}}}"#)).unwrap()
+}
+
+fn take_back(client: &Client, id: &str) -> String {
+    send(client, &json!({ "takesBack": id, "reason": "counted by mistake" }))
+}
+
+fn receipt(client: &Client, id: &str) -> Value {
+    client.get(&format!("/v1/events/{id}")).json()
+}
+
+#[test]
+fn what_is_taken_back_leaves_the_balance_once_and_receipts_say_so() {
+    let app = TestApp::start();
+    let client = app.client();
+    send(&client, &sale("u", "1.25"));
+    let wrong = send(&client, &sale("u", "99999999.9999"));
+    let correction = take_back(&client, &wrong);
+    assert_eq!(app.balance("u").as_deref(), Some("1.25"));
+    let again = take_back(&client, &wrong);
+    assert_eq!(app.balance("u").as_deref(), Some("1.25"));
+
+    let shown = receipt(&client, &wrong);
+    assert_eq!(shown["takenBackBy"], correction.as_str(), "{shown}");
+    assert_eq!(shown["views"]["revenue"]["state"], "taken-back");
+    let shown = receipt(&client, &correction);
+    assert_eq!(shown["takesBack"], wrong.as_str(), "{shown}");
+    assert_eq!(shown["views"]["revenue"]["state"], "applied");
+    assert_eq!(receipt(&client, &again)["views"]["revenue"]["state"], "left-out");
+}
+
+#[test]
+fn a_clients_own_id_names_what_is_taken_back_in_an_array_and_in_lines() {
+    let app = TestApp::start();
+    let client = app.client();
+    let mut event = sale("u", "7");
+    for id in ["a", "b", "c"] {
+        event["id"] = id.into();
+        send(&client, &event);
+    }
+    // Sent again, it is the same event, and counts at its first place only.
+    send(&client, &event);
+    let many = client.post(APPLIED, &json!([{ "takesBack": "a" }, sale("u", "1")]).to_string());
+    assert_eq!((many.status, &many.json()["accepted"]), (200, &json!(2)), "{}", many.text());
+    assert_eq!(app.balance("u").as_deref(), Some("15"));
+    let lines = format!("{}\n{}\n", sale("u", "1"), json!({ "takesBack": "c", "id": "of c" }));
+    for _ in 0..2 {
+        assert_eq!(client.post_lines(APPLIED, &lines).json()["accepted"], 2);
+    }
+    assert_eq!(app.balance("u").as_deref(), Some("10"), "15 + 1 + 1 - 7, the correction once");
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_refused_with_the_reason() {
+    let app = TestApp::start();
+    let client = app.client();
+    let sale_id = send(&client, &sale("u", "5"));
+    let correction = take_back(&client, &sale_id);
+    let visit = json!({ "site_id": "s", "event_type": "page_view" }).to_string();
+    let other =
+        client.post("/v1/streams/site_events/events", &visit).json()["eventId"].as_str().unwrap().to_owned();
+    let end = app.log_end();
+    let cases = [
+        (json!({ "takesBack": "nobody" }), "takesBack: is no event of this stream"),
+        (json!({ "takesBack": other }), "takesBack: is no event of this stream"),
+        (json!({ "takesBack": correction }), "takesBack: is a correction itself, and stays"),
+        (json!({ "takesBack": "" }), "takesBack: is missing"),
+        (json!({ "takesBack": 1.5 }), "takesBack: expected text, got a number"),
+        (
+            json!({ "takesBack": sale_id, "value": 5 }),
+            "takesBack: stands beside value: a correction is no event as well",
+        ),
+    ];
+    for (body, reason) in cases {
+        let answer = client.post(APPLIED, &body.to_string());
+        assert_eq!((answer.status, &answer.json()["detail"]), (400, &json!(reason)), "{body}");
+    }
+    let lines = format!("{}\n{}\n", sale("u", "1"), json!({ "takesBack": "nobody" }));
+    let answer = client.post_lines(APPLIED, &lines);
+    assert_eq!((answer.status, &answer.json()["errors"][0]["line"]), (400, &json!(2)));
+    assert_eq!(app.log_end(), end, "nothing of a refused body is stored");
+    // In contract 1 a body is what that contract says: there is no such thing.
+    let answer = client.post("/liveEvent", &json!({ "takesBack": sale_id }).to_string());
+    assert_eq!(answer.status, 400);
+}
+
+#[test]
+fn a_kill_and_a_rebuild_leave_what_was_taken_back_taken_back() {
+    let mut app = TestApp::start();
+    let client = app.client();
+    let ids: Vec<String> = (1..=20).map(|value| send(&client, &sale("u", &value.to_string()))).collect();
+    for id in &ids[..10] {
+        let body = json!({ "takesBack": id }).to_string();
+        assert_eq!(client.post("/v1/streams/revenue/events", &body).status, 200);
+    }
+    app.restart();
+    assert_eq!(app.balance("u").as_deref(), Some("155"), "11 to 20");
+    let database = app.database();
+    database.execute("UPDATE users_revenue SET revenue = '1'", []).unwrap();
+    let rebuilt = app.client().post("/v1/views/revenue/rebuild", "");
+    assert_eq!(rebuilt.status, 200, "{}", rebuilt.text());
+    assert_eq!(app.balance("u").as_deref(), Some("155"));
+    let compared = app.client().post("/v1/views/revenue/reconcile", "").json();
+    assert_eq!(compared["differenceCount"], 0, "{compared}");
+}
+
+#[test]
+fn an_event_that_became_a_dead_letter_has_nothing_to_undo_and_is_not_sent_again() {
+    let app = TestApp::start();
+    let client = app.client();
+    send(&client, &sale("u", "5"));
+    app.database().execute("UPDATE users_revenue SET revenue = 'spoilt'", []).unwrap();
+    let dead = send(&client, &sale("u", "6"));
+    let letter = receipt(&client, &dead)["views"]["revenue"]["letter"].as_str().unwrap().to_owned();
+    app.database().execute("UPDATE users_revenue SET revenue = '5'", []).unwrap();
+    take_back(&client, &dead);
+    assert_eq!(app.balance("u").as_deref(), Some("5"));
+    let retried = client.post(&format!("/v1/dead-letters/{letter}/retry"), "");
+    assert_eq!(retried.status, 409, "{}", retried.text());
+    assert_eq!(app.balance("u").as_deref(), Some("5"));
+}
