@@ -11,6 +11,7 @@ mod send;
 
 mod balance;
 mod export;
+mod stats;
 mod tail;
 
 mod dead;
@@ -48,6 +49,8 @@ enum Command {
     Generate(generate::Generate),
     /// Show one balance of a ledger, or all of them
     Balance(balance::Balance),
+    /// Show what a view of statistics counted for one group
+    Stats(stats::Stats),
     /// Show the events of a stream, and those that come
     Tail(tail::Tail),
     /// Print the events of a stream as lines of JSON, each in its envelope
@@ -83,6 +86,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Send(command) => send::run(command),
         Command::Generate(command) => generate::run(command),
         Command::Balance(command) => balance::run(command),
+        Command::Stats(command) => stats::run(command),
         Command::Tail(command) => tail::run(command),
         Command::Export(command) => export::run(command),
         Command::Import(command) => send::import::run(command),

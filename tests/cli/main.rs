@@ -14,6 +14,7 @@ mod export;
 mod keys;
 mod reconcile;
 mod repair;
+mod stats;
 mod tail;
 
 use std::process::Output;
