@@ -13,5 +13,6 @@ mod limits;
 mod live_event;
 mod native;
 mod reading;
+mod site_rows;
 mod start;
 mod view_table;
