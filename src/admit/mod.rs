@@ -3,6 +3,7 @@
 
 pub mod body;
 mod cors;
+mod escapes;
 mod keys;
 mod origin;
 mod recent;
@@ -11,6 +12,7 @@ mod targets;
 mod wording;
 
 pub use cors::{AllowedPage, Origins};
+pub use escapes::unescaped;
 pub use keys::{Key, KeyError, Keys, NewKey, Scope, weak_key};
 pub use origin::{Peer, foreign_page, known_host, origin};
 pub use recent::RecentIds;

@@ -20,6 +20,8 @@ pub const REFUSALS_LISTED_MAX: usize = 1_000;
 pub const JSON_DEPTH_MAX: usize = 64;
 pub const JSON_KEYS_MAX: usize = 256;
 pub const CLIENT_ID_CHARS_MAX: usize = 200;
+/// An attribute of a CloudEvent.
+pub const CLOUD_ATTRIBUTE_CHARS_MAX: u32 = 1_000;
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 pub const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(75);
 /// A body that stands still for this long ends its request.
