@@ -14,6 +14,7 @@ mod tail;
 
 mod dead;
 mod keys;
+mod notifications;
 
 mod rebuild;
 mod reconcile;
@@ -47,6 +48,8 @@ enum Command {
     Tail(tail::Tail),
     /// Look after events that could not be applied
     Dead(dead::Dead),
+    /// Show what is in the outbox, and what became of it
+    Notifications(notifications::Notifications),
     /// List, make and revoke keys
     Keys(keys::Keys),
     /// Compare a view with what its log makes
@@ -70,6 +73,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Balance(command) => balance::run(command),
         Command::Tail(command) => tail::run(command),
         Command::Dead(command) => dead::run(command),
+        Command::Notifications(command) => notifications::run(command),
         Command::Keys(command) => keys::run(command),
         Command::Reconcile(command) => reconcile::run(command),
         Command::Rebuild(command) => rebuild::run(command),

@@ -60,8 +60,14 @@ impl Fields {
     pub fn check<'a>(&self, text: &'a str, ids: bool) -> Result<Checked<'a>, FieldError> {
         let mut found = Found { values: vec![None; self.list.len()], id: None };
         self.find("", text, &mut found)?;
-        for (field, raw) in self.list.iter().zip(found.values) {
-            field.read(raw)?;
+        let is_parent = |field: &Field| self.parents.contains(&field.name);
+        let met = || self.list.iter().zip(&found.values);
+        // What lies in an object is looked at before the object as a whole, so that it is named.
+        for (field, raw) in met().filter(|(field, _)| !is_parent(field)) {
+            field.read(*raw)?;
+        }
+        for (field, raw) in met().filter(|(field, _)| is_parent(field)) {
+            field.read(*raw)?;
         }
         Ok(Checked { client_id: client_id(found.id.filter(|_| ids))? })
     }

@@ -101,6 +101,8 @@ pub const STORE_READERS_MAX: usize = 8;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Ids of notifications that a comparison looks up together.
+pub const NOTIFICATIONS_LOOKED_UP_MAX: usize = 500;
 /// Others' row numbers between two of a batch, beyond which they are not read with it.
 pub const ROW_NUMBERS_GAP_MAX: u64 = 1_000;
 /// Of a value in a comparison's answer.

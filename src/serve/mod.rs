@@ -6,6 +6,7 @@ mod events;
 mod health;
 mod http_error;
 mod keys;
+mod notifications;
 mod rows;
 mod sources;
 mod user_events;
@@ -53,6 +54,7 @@ pub fn routes(reading: &Arc<Reading>, user_events: Option<UserEvents>) -> Router
         .merge(health::routes(reading))
         .merge(views::routes(reading))
         .merge(rows::routes(reading))
+        .merge(notifications::routes(reading))
         .merge(events::routes(reading))
         .merge(sources::routes(reading))
         .merge(dead_letters::routes(reading))

@@ -1,12 +1,13 @@
 //! Views as configuration declares them, made into views that run.
 
 use crate::config::{
-    AmountRule, ColumnFrom, Config, CountedConfig, FromEnvelope, LedgerConfig, RowTableConfig, StatsConfig,
-    ViewConfig, ViewKindConfig,
+    AmountRule, ColumnFrom, Config, CountedConfig, FromEnvelope, LedgerConfig, MessagePart, NotifyConfig,
+    RowTableConfig, StatsConfig, ViewConfig, ViewKindConfig,
 };
 use crate::event::Fields;
 use crate::views::{
-    Amount, CountedField, Given, Ledger, Reads, RowTable, Rule, Source, Stats, View, ViewKind,
+    Amount, CountedField, Given, Ledger, Notify, NotifyReads, Part, Reads, RowTable, Rule, Source, Stats,
+    View, ViewKind,
 };
 
 pub fn views(config: &Config) -> Vec<View> {
@@ -14,6 +15,7 @@ pub fn views(config: &Config) -> Vec<View> {
         let kind = match &declared.kind {
             ViewKindConfig::Ledger(declared) => ViewKind::Ledger(ledger(declared)),
             ViewKindConfig::Stats(declared) => ViewKind::Stats(stats(declared)),
+            ViewKindConfig::Notify(declared) => ViewKind::Notify(notify(declared)),
             ViewKindConfig::Table(table) => {
                 ViewKind::Table(row_table(table, &config.streams[&declared.stream].fields))
             }
@@ -67,4 +69,19 @@ fn row_table(declared: &RowTableConfig, fields: &Fields) -> RowTable {
     };
     let columns: Vec<(String, Source)> = declared.columns.iter().map(column).collect();
     RowTable::new(&declared.table, &declared.id_column, &columns, fields)
+}
+
+fn notify(declared: &NotifyConfig) -> Notify {
+    let part = |part: &MessagePart| match part {
+        MessagePart::Words(words) => Part::Words(words.clone()),
+        MessagePart::Field(field) => Part::Field(*field),
+    };
+    let reads = NotifyReads {
+        to: declared.to,
+        event_type: declared.event_type,
+        payload: declared.payload,
+        message: declared.message.iter().map(part).collect(),
+        channel: declared.channel.clone(),
+    };
+    Notify::new(&declared.table, reads)
 }

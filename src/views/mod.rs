@@ -5,6 +5,7 @@ mod batch;
 mod bisect;
 mod dead_letter;
 mod ledger;
+mod notify;
 mod rebuild;
 mod runner;
 mod stats;
@@ -16,6 +17,7 @@ use crate::store::{RowChanges, ViewTables, Write};
 pub use batch::{BatchError, Event};
 pub use dead_letter::{LetterError, drop_letter, retry};
 pub use ledger::{Amount, Balance, Ledger, Rule};
+pub use notify::{Notification, NotificationStatus, Notify, NotifyReads, Part};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
 pub use runner::{Runner, Running};
 pub use stats::{Asked, Counted, CountedField, Few, Reads, Stats, Summary};
@@ -35,6 +37,7 @@ pub enum ViewKind {
     Ledger(Ledger),
     Stats(Stats),
     Table(RowTable),
+    Notify(Notify),
 }
 
 /// What a fold makes of a batch: rows, and the events it could not read, with the reason.
@@ -52,6 +55,7 @@ impl View {
             ViewKind::Ledger(ledger) => ledger.fold(fields, events),
             ViewKind::Stats(stats) => stats.fold(fields, events),
             ViewKind::Table(table) => table.fold(fields, events),
+            ViewKind::Notify(notify) => notify.fold(fields, events),
         }
     }
 
@@ -63,9 +67,8 @@ impl View {
                 owned: true,
             },
             ViewKind::Stats(stats) => ViewTables { tables: stats.tables(), opening: None, owned: true },
-            ViewKind::Table(table) => {
-                ViewTables { tables: vec![table.table().as_ref().clone()], opening: None, owned: true }
-            }
+            ViewKind::Table(table) => ViewTables::owned(table.table()),
+            ViewKind::Notify(notify) => ViewTables::owned(notify.table()),
         }
     }
 
@@ -75,6 +78,7 @@ impl View {
             ViewKind::Ledger(_) => "ledger",
             ViewKind::Stats(_) => "stats",
             ViewKind::Table(_) => "table",
+            ViewKind::Notify(_) => "notify",
         }
     }
 
@@ -95,6 +99,13 @@ impl View {
     pub fn row_table(&self) -> Option<&RowTable> {
         match &self.kind {
             ViewKind::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    pub fn notify(&self) -> Option<&Notify> {
+        match &self.kind {
+            ViewKind::Notify(notify) => Some(notify),
             _ => None,
         }
     }

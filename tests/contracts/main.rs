@@ -14,6 +14,7 @@ mod life;
 mod limits;
 mod live_event;
 mod native;
+mod outbox;
 mod reading;
 mod site_event;
 mod site_rows;
