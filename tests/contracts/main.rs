@@ -7,13 +7,16 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod cloud_events;
 mod corrections;
 mod cors;
+mod etl;
 mod ingest;
 mod life;
 mod limits;
 mod live_event;
 mod native;
+mod nested;
 mod reading;
 mod site_event;
 mod start;
