@@ -18,6 +18,7 @@ mod live_event;
 mod native;
 mod nested;
 mod reading;
+mod readme;
 mod site_event;
 mod start;
 mod view_table;
