@@ -14,6 +14,7 @@ mod tail;
 
 mod dead;
 mod keys;
+mod person;
 
 mod rebuild;
 mod reconcile;
@@ -49,6 +50,8 @@ enum Command {
     Dead(dead::Dead),
     /// List, make and revoke keys
     Keys(keys::Keys),
+    /// Hand over or erase all events of one person
+    Person(person::Person),
     /// Compare a view with what its log makes
     Reconcile(reconcile::Reconcile),
     /// Make a view what its log makes
@@ -71,6 +74,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Tail(command) => tail::run(command),
         Command::Dead(command) => dead::run(command),
         Command::Keys(command) => keys::run(command),
+        Command::Person(command) => person::run(command),
         Command::Reconcile(command) => reconcile::run(command),
         Command::Rebuild(command) => rebuild::run(command),
         Command::Repair(command) => repair::run(command),

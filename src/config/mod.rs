@@ -8,6 +8,9 @@ mod file;
 mod listen;
 mod origins;
 mod outcome;
+mod retention;
+mod row_table;
+mod stats;
 mod stream;
 mod view;
 
@@ -22,6 +25,9 @@ pub use duration::duration;
 pub use file::DEFAULT;
 pub use listen::ListenAt;
 pub use outcome::outcome;
+pub use retention::Retention;
+pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
+pub use stats::{CountedConfig, StatsConfig};
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
@@ -39,6 +45,7 @@ pub struct Config {
     pub doors: BTreeMap<String, Door>,
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, ViewConfig>,
+    pub retention: Retention,
 }
 
 /// What the command line and the environment say; it wins over files.
@@ -78,7 +85,7 @@ impl Config {
     pub fn ledger(&self, name: &str) -> Option<&LedgerConfig> {
         match self.views.get(name).map(|view| &view.kind) {
             Some(ViewKindConfig::Ledger(ledger)) => Some(ledger),
-            None => None,
+            _ => None,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::file::Origin;
+use super::row_table::{RowTableConfig, RowTableSection};
+use super::stats::{StatsConfig, StatsSection};
 use super::stream::is_name;
 use super::{ConfigError, Stream};
 use crate::event::{Fields, Kind};
@@ -18,12 +20,17 @@ pub struct ViewConfig {
 #[derive(Clone, Debug)]
 pub enum ViewKindConfig {
     Ledger(LedgerConfig),
+    Stats(StatsConfig),
+    Table(RowTableConfig),
 }
 
 impl ViewConfig {
-    pub fn table(&self) -> &str {
+    /// The tables it writes.
+    pub fn tables(&self) -> Vec<String> {
         match &self.kind {
-            ViewKindConfig::Ledger(ledger) => &ledger.table,
+            ViewKindConfig::Ledger(ledger) => vec![ledger.table.clone()],
+            ViewKindConfig::Stats(stats) => stats.tables(),
+            ViewKindConfig::Table(table) => vec![table.table.clone()],
         }
     }
 }
@@ -49,6 +56,8 @@ pub enum AmountRule {
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum ViewSection {
     Ledger(LedgerSection),
+    Stats(StatsSection),
+    Table(RowTableSection),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -86,16 +95,35 @@ impl ViewSection {
         if name == "gate" {
             return Err(wrong("cannot be called that: it is the gate's name".to_owned()));
         }
+        let from = self.from();
+        let stream = streams.get(from);
+        let stream =
+            stream.ok_or_else(|| wrong(format!("is from stream `{from}`, which is not declared")))?;
+        let kind = match self {
+            Self::Ledger(section) => section.check(name, stream).map(ViewKindConfig::Ledger),
+            Self::Stats(section) => section.check(name, stream).map(ViewKindConfig::Stats),
+            Self::Table(section) => section.check(name, stream).map(ViewKindConfig::Table),
+        };
+        Ok(ViewConfig { stream: from.to_owned(), kind: kind.map_err(wrong)? })
+    }
+
+    fn from(&self) -> &str {
         match self {
-            Self::Ledger(section) => {
-                let stream = streams.get(&section.from);
-                let stream = stream.ok_or_else(|| {
-                    wrong(format!("is from stream `{}`, which is not declared", section.from))
-                })?;
-                let ledger = section.check(name, stream).map_err(wrong)?;
-                Ok(ViewConfig { stream: section.from.clone(), kind: ViewKindConfig::Ledger(ledger) })
-            }
+            Self::Ledger(section) => &section.from,
+            Self::Stats(section) => &section.from,
+            Self::Table(section) => &section.from,
         }
+    }
+}
+
+/// The table that a view names, or one named like the view.
+pub fn table_name(table: Option<&str>, view: &str) -> Result<String, String> {
+    let table = table.map_or_else(|| view.replace('-', "_"), str::to_owned);
+    let small = table.to_ascii_lowercase();
+    let reserved = ["millrace_", "sqlite_"].iter().any(|prefix| small.starts_with(prefix));
+    match table.is_empty() || reserved || table.contains('\0') {
+        true => Err(format!("cannot have table `{table}`")),
+        false => Ok(table),
     }
 }
 
@@ -137,14 +165,8 @@ impl LedgerSection {
                 AmountRule::By { field, amounts: amounts.collect::<Result<_, String>>()? }
             }
         };
-        let table = self.table.clone().unwrap_or_else(|| name.replace('-', "_"));
-        let small = table.to_ascii_lowercase();
-        let reserved = ["millrace_", "sqlite_"].iter().any(|prefix| small.starts_with(prefix));
-        if table.is_empty() || reserved || table.contains('\0') {
-            return Err(format!("cannot have table `{table}`"));
-        }
         Ok(LedgerConfig {
-            table,
+            table: table_name(self.table.as_deref(), name)?,
             key_column: self.key_column.clone().unwrap_or_else(|| last_step(&key.name).to_owned()),
             amount_column: self.amount_column.clone().unwrap_or_else(|| "balance".to_owned()),
             key: fields.key(),

@@ -217,6 +217,21 @@ fn object_at<'a>(path: &str, raw: &'a str) -> Result<Option<&'a str>, FieldError
     }
 }
 
+impl Fields {
+    /// Whether a sound event has this value in one of its fields; none that was erased has.
+    pub fn names(&self, text: &str, field: usize, wanted: &str) -> bool {
+        let mut values = Vec::with_capacity(1);
+        if text.trim_ascii().is_empty() || self.read(text, &[field], &mut values).is_err() {
+            return false;
+        }
+        match &values[0] {
+            Value::Text(text) => text == wanted,
+            Value::Integer(number) => wanted.parse() == Ok(*number),
+            _ => false,
+        }
+    }
+}
+
 fn client_id(raw: Option<&str>) -> Result<Option<Cow<'_, str>>, FieldError> {
     let Some(raw) = raw else { return Ok(None) };
     let field = Field {

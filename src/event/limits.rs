@@ -43,6 +43,10 @@ pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dead letters that are read from the store together: each may hold the largest event.
 pub const LETTERS_READ_ROWS_MAX: usize = 16;
+/// Rows of a table that are read together: each may hold the largest event.
+pub const WIDE_ROWS_READ_MAX: usize = 16;
+/// Numbers of a table that one request looks through for rows that fit a filter.
+pub const ROWS_SCANNED_MAX: i64 = 1_000_000;
 /// Requests that read the log at one time; the others wait for their turn. Each holds a thread and a page.
 pub const READS_AT_ONCE_MAX: usize = 8;
 /// Looks into the log for single events that corrections take back, at one time.
@@ -88,6 +92,26 @@ pub const DEAD_IN_A_ROW_MAX: usize = 100;
 /// Plans that SQLite commits together.
 pub const PLANS_TOGETHER_MAX: usize = 64;
 
+// Erasing.
+/// Events of one person that are erased together; asked for again, the rest is.
+pub const ERASED_EVENTS_MAX: u64 = 1_000_000;
+/// Corrections in one record.
+pub const CORRECTIONS_RECORD_MAX: usize = 1_000;
+pub const ERASURE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub const ERASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+pub const ERASURE_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// For so long the one who asks for an erasure waits for its end; then it is said that it goes on.
+pub const ERASURE_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
+
+// Retention.
+/// What is younger is always kept.
+pub const RETENTION_DURATION_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Rows that are given up in one transaction.
+pub const RETENTION_ROWS_MAX: usize = 10_000;
+/// Into so many segments, at least, the time is divided for which events are kept.
+pub const SEGMENTS_A_RETENTION: u32 = 8;
+
 // The store.
 pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -97,8 +121,22 @@ pub const STORE_READERS_MAX: usize = 8;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Others' row numbers between two of a batch, beyond which they are not read with it.
+pub const ROW_NUMBERS_GAP_MAX: u64 = 1_000;
+/// Of a value in a comparison's answer.
+pub const SHOWN_CHARS_MAX: usize = 60;
+/// Rows that one statement inserts.
+pub const ROWS_A_STATEMENT_MAX: usize = 16;
 /// Rows that a rebuild reads, compares and mends together.
 pub const REBUILD_ROWS_MAX: usize = 10_000;
+
+// Statistics.
+/// Values of a field that one question lists, the most frequent first.
+pub const TOP_VALUES_MAX: usize = 100;
+/// Fields that one view counts by: each event makes two rows for each.
+pub const COUNTED_FIELDS_MAX: usize = 8;
+/// Questions at one time that add many days up; they take long, and are not to keep the others waiting.
+pub const RANGES_AT_ONCE_MAX: usize = 2;
 
 // The gate.
 pub const SEEN_WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);

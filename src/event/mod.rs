@@ -2,7 +2,9 @@
 //! bound of the system. This room imports nothing; every other room speaks its words.
 
 pub mod limits;
+pub mod positions;
 
+mod day;
 mod decimal;
 mod email;
 mod field;
@@ -14,6 +16,7 @@ mod sample;
 mod stop;
 mod time;
 
+pub use day::{Day, DayError};
 pub use decimal::{Decimal, DecimalError};
 pub use field::{Field, FieldError, Form, Kind, Value};
 pub use fields::{Checked, Fields};

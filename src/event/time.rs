@@ -22,6 +22,32 @@ impl Millis {
         Timestamp::from_millisecond(millis).map(|_| Self(millis)).map_err(|_| TimeError)
     }
 
+    /// Appends `2025-11-01 10:00:00` in UTC, with milliseconds only if there are any: as databases write
+    /// a time. Done for every row, so by hand.
+    pub fn put_civil(self, into: &mut String) {
+        let (day, millis) = (self.0.div_euclid(DAY_MILLIS), self.0.rem_euclid(DAY_MILLIS));
+        let (year, month, day) = date_of(day);
+        let (year, sign) = (year.unsigned_abs(), if year < 0 { "-" } else { "" });
+        into.push_str(sign);
+        put_two(into, year / 100);
+        put_two(into, year % 100);
+        for (before, number) in [('-', month), ('-', day)] {
+            into.push(before);
+            put_two(into, number);
+        }
+        let seconds = millis as u64 / 1_000;
+        for (before, number) in [(' ', seconds / 3_600), (':', seconds / 60 % 60), (':', seconds % 60)] {
+            into.push(before);
+            put_two(into, number);
+        }
+        let part = millis as u64 % 1_000;
+        if part > 0 {
+            into.push('.');
+            into.push(digit(part / 100));
+            put_two(into, part % 100);
+        }
+    }
+
     /// RFC 3339 with milliseconds, in UTC.
     pub fn to_text(self) -> String {
         match Timestamp::from_millisecond(self.0) {
@@ -29,6 +55,32 @@ impl Millis {
             Err(_) => self.0.to_string(),
         }
     }
+}
+
+const DAY_MILLIS: i64 = 24 * 3_600 * 1_000;
+
+/// Year, month and day of a number of days since 1970, in the Gregorian calendar.
+fn date_of(day: i64) -> (i64, u64, u64) {
+    // Years that begin in March have their leap day at the end; 400 of them are 146,097 days.
+    const DAYS_TO_1970: i64 = 719_468;
+    const DAYS_IN_400: i64 = 146_097;
+    let day = day + DAYS_TO_1970;
+    let (era, of_era) = (day.div_euclid(DAYS_IN_400), day.rem_euclid(DAYS_IN_400));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year + i64::from(month <= 2), month as u64, day as u64)
+}
+
+fn put_two(into: &mut String, number: u64) {
+    into.push(digit(number / 10 % 10));
+    into.push(digit(number % 10));
+}
+
+fn digit(number: u64) -> char {
+    char::from(b'0' + number as u8)
 }
 
 impl std::str::FromStr for Millis {
@@ -62,8 +114,27 @@ mod tests {
         }
         assert_eq!("2025-11-01".parse::<Millis>(), Ok(Millis(1_761_955_200_000)));
         assert_eq!(Millis(1_761_991_200_000).to_text(), "2025-11-01T10:00:00.000Z");
+        for (text, written) in [
+            ("2025-11-01T10:00:00Z", "2025-11-01 10:00:00"),
+            ("2024-02-29T23:59:59.007Z", "2024-02-29 23:59:59.007"),
+            ("1969-12-31T23:59:59.999Z", "1969-12-31 23:59:59.999"),
+            ("0001-01-01", "0001-01-01 00:00:00"),
+        ] {
+            let mut civil = String::new();
+            text.parse::<Millis>().expect("a time").put_civil(&mut civil);
+            assert_eq!(civil, written);
+        }
         for text in ["", "yesterday", "2025-13-01", "2025-02-30", "10:00"] {
             assert!(text.parse::<Millis>().is_err(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_for_a_database_is_read_back(millis in -62_000_000_000_000_i64..253_000_000_000_000) {
+            let mut civil = String::new();
+            Millis(millis).put_civil(&mut civil);
+            proptest::prop_assert_eq!(civil.parse::<Millis>(), Ok(Millis(millis)));
         }
     }
 }

@@ -2,10 +2,12 @@
 //! tail of a stream, dead letters, keys, health.
 
 mod dead_letters;
+mod erasures;
 mod events;
 mod health;
 mod http_error;
 mod keys;
+mod rows;
 mod sources;
 mod user_events;
 mod views;
@@ -26,7 +28,7 @@ use crate::admit::{Key, Keys, Refusal, Scope, body};
 use crate::event::{Fields, Progress, Stop};
 use crate::eventlog::EventLog;
 use crate::store::{Store, StoreError};
-use crate::views::Running;
+use crate::views::{Erasures, Running};
 
 pub use user_events::UserEvents;
 
@@ -38,6 +40,7 @@ pub struct Reading {
     pub progress: Progress,
     pub streams: BTreeMap<String, Arc<Fields>>,
     pub views: BTreeMap<String, Running>,
+    pub erasures: Erasures,
     pub metrics: PrometheusHandle,
     pub runtime: Handle,
     /// Turns at reading the log, and at replaying it whole.
@@ -51,9 +54,11 @@ pub fn routes(reading: &Arc<Reading>, user_events: Option<UserEvents>) -> Router
     let mut routes = Router::new()
         .merge(health::routes(reading))
         .merge(views::routes(reading))
+        .merge(rows::routes(reading))
         .merge(events::routes(reading))
         .merge(sources::routes(reading))
         .merge(dead_letters::routes(reading))
+        .merge(erasures::routes(reading))
         .merge(keys::routes(reading));
     if let Some(user_events) = user_events {
         routes = routes.merge(user_events::routes(reading, user_events));

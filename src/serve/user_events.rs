@@ -10,7 +10,7 @@ use axum::routing::get;
 
 use super::Reading;
 use crate::admit::Refusal;
-use crate::views::{Ledger, ViewKind};
+use crate::views::Ledger;
 
 /// Which view it shows, and whether without a key.
 #[derive(Clone)]
@@ -47,8 +47,8 @@ async fn row(
 ) -> Result<String, Refusal> {
     let view = reading.view(&door.view)?;
     reading.keys.admit_row(headers, &view.view.stream, user, door.open)?;
-    let ViewKind::Ledger(ledger) = &view.view.kind;
     let unknown = || Refusal::NotFound(format!("No data found for user: {user}"));
+    let ledger = view.view.ledger().ok_or_else(unknown)?;
     let read = ledger.balance(&reading.store, user).await;
     let balance = reading.rows_of(&door.view, read).await?.ok_or_else(unknown)?;
     Ok(format!("[{}]", row_text(ledger, &balance.key, &balance.amount.to_string())))

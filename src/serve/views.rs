@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
 use crate::event::limits::LIST_ROWS_MAX;
-use crate::views::{Balance, Report, ViewKind, compare, rebuild};
+use crate::views::{Balance, Ledger, Report, Running, compare, rebuild};
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -40,7 +40,7 @@ async fn list(State(reading): State<Arc<Reading>>, headers: HeaderMap) -> Respon
         let views = reading.views.values().map(|running| {
             let view = &running.view;
             let position = positions.get(&view.name).map(|applied| applied.position);
-            json!({ "name": view.name, "kind": "ledger", "stream": view.stream, "position": position })
+            json!({ "name": view.name, "kind": view.kind_name(), "stream": view.stream, "position": position })
         });
         Ok(json!({ "views": views.collect::<Vec<_>>() }))
     };
@@ -55,7 +55,7 @@ async fn balance(
     let found = async {
         let view = reading.view_for(&headers, &name)?;
         reading.keys.admit_row(&headers, &view.view.stream, &key, false)?;
-        let ViewKind::Ledger(ledger) = &view.view.kind;
+        let ledger = ledger(view)?;
         let read = ledger.balance(&reading.store, &key).await;
         reading
             .rows_of(&name, read)
@@ -66,6 +66,12 @@ async fn balance(
         Ok(balance) => exact(row(&balance)),
         Err(refusal) => refusal.as_problem(),
     }
+}
+
+/// Other views have no balances.
+fn ledger(view: &Running) -> Result<&Ledger, Refusal> {
+    let name = &view.view.name;
+    view.view.ledger().ok_or_else(|| Refusal::NotFound(format!("view `{name}` is no ledger")))
 }
 
 #[derive(Deserialize)]
@@ -86,7 +92,7 @@ async fn balances(
         reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
         let Query(page) =
             page.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
-        let ViewKind::Ledger(ledger) = &view.view.kind;
+        let ledger = ledger(view)?;
         let limit = page.limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX);
         let read = ledger.balances(&reading.store, page.after.as_deref(), limit).await;
         reading.rows_of(&name, read).await
@@ -104,7 +110,7 @@ fn row(balance: &Balance) -> String {
     format!("{{\"key\":{},\"balance\":{}}}", json!(balance.key), balance.amount)
 }
 
-fn exact(body: String) -> Response {
+pub fn exact(body: String) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
@@ -131,8 +137,7 @@ async fn ask_log(
 
 fn report(view: &str, report: &Report, mended: bool) -> serde_json::Value {
     let differences = report.differences.iter().map(|difference| {
-        let has = difference.has.map(|amount| amount.to_string());
-        json!({ "key": difference.key, "had": has, "shouldHave": difference.should_have.to_string() })
+        json!({ "key": difference.key, "had": difference.has, "shouldHave": difference.should_have })
     });
     json!({
         "view": view,

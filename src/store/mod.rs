@@ -3,9 +3,13 @@
 //! verbs out its fastest safe way; a closed set, so an enum.
 
 mod backoff;
+mod erasures;
 mod halt;
 mod letters;
+mod places;
 mod plan;
+mod retained;
+mod rows;
 mod sqlite;
 mod tables;
 
@@ -13,12 +17,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use backoff::Backoff;
+pub use erasures::{Erasure, Open as OpenErasure};
 pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
+pub use places::Place;
 pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, TakenBack, Verb, Write};
-pub use tables::{Cell, Column, ColumnKind, Opening, Table, ViewTables, quote};
+pub use retained::Retained;
+pub use rows::{RowChanges, Rows, RowsOf};
+pub use tables::{Beside, Cell, Column, ColumnKind, Opening, Ranking, Spans, Table, ViewTables, quote};
 
-use crate::event::{BodyHash, EventId, LogId, SourceId, Stop};
+use crate::event::{BodyHash, Decimal, EventId, LogId, SourceId, Stop};
 
 /// Where views are kept. SQLite today; PostgreSQL and MySQL will stand beside it.
 #[derive(Clone)]
@@ -34,6 +42,13 @@ pub enum OpenError {
     UnknownUrl(String),
     #[error("the store `{name}` cannot be opened: {reason}")]
     Refused { name: String, reason: String },
+}
+
+/// One question to the store; `?` stands for a parameter.
+#[derive(Clone, Debug)]
+pub struct Select {
+    pub sql: String,
+    pub parameters: Vec<Cell>,
 }
 
 /// Why a plan, or a query, did not go through. Nothing of a failed plan is in the database.
@@ -147,6 +162,20 @@ impl Store {
         }
     }
 
+    /// Reads several times, all of it as it was at one moment.
+    pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.rows_together(selects).await,
+        }
+    }
+
+    /// Asks for the first of a group in a table's ranking: the last column of the key, and the number.
+    pub fn top(&self, table: &Table, ranking: &Ranking, group: Vec<Cell>, limit: usize) -> Select {
+        match self {
+            Self::Sqlite(_) => sqlite::top(table, ranking, group, limit),
+        }
+    }
+
     /// Changes rows outside of any view: keys, a dead letter's status. Answers how many.
     pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
         match self {
@@ -154,10 +183,50 @@ impl Store {
         }
     }
 
+    /// The same for several statements: all of them, or none.
+    pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.change_all(statements).await.map(drop),
+        }
+    }
+
+    /// Leaves nothing of deleted rows behind in the database's files.
+    pub async fn scrub(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.scrub().await,
+        }
+    }
+
+    /// What the table of `view` held for a key before the view began.
+    pub async fn opening(&self, view: &str, key: &str) -> Result<Option<Decimal>, StoreError> {
+        let sql = "SELECT amount FROM millrace_opening WHERE view = ? AND row_key = ?";
+        let rows =
+            self.rows(sql.to_owned(), vec![Cell::Text(view.to_owned()), Cell::Text(key.to_owned())]).await?;
+        let amount = |row: Vec<Cell>| match row.as_slice() {
+            [Cell::Text(amount)] => amount.parse().ok(),
+            _ => None,
+        };
+        rows.into_iter().next().map(|row| amount(row).ok_or_else(|| spoilt("millrace_opening"))).transpose()
+    }
+
     /// Makes a table unless it is there.
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.make_table(table).await,
+        }
+    }
+
+    /// Drops tables, if they are there, with what is kept beside them.
+    pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.drop_tables(tables).await,
+        }
+    }
+
+    /// Puts each table of `made` in the place of the one of `wanted`, all of them or none.
+    pub async fn put_in_place(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.put_in_place(made, wanted).await,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::rows::RowChanges;
 use super::tables::{Cell, Table};
 use crate::event::{BodyHash, EventId, LogId, Millis};
 
@@ -20,6 +21,8 @@ pub struct Claim {
 pub struct Plan {
     pub claim: Claim,
     pub writes: Vec<Write>,
+    /// For a view that keeps a row an event.
+    pub rows: Option<RowChanges>,
     pub seen: Vec<Seen>,
     pub letters: Vec<LetterChange>,
     pub taken_back: Vec<TakenBack>,
@@ -27,7 +30,14 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(claim: Claim) -> Self {
-        Self { claim, writes: Vec::new(), seen: Vec::new(), letters: Vec::new(), taken_back: Vec::new() }
+        Self {
+            claim,
+            writes: Vec::new(),
+            rows: None,
+            seen: Vec::new(),
+            letters: Vec::new(),
+            taken_back: Vec::new(),
+        }
     }
 }
 
@@ -43,6 +53,10 @@ pub struct Write {
 pub enum Verb {
     /// Columns beyond the key are added to what is there.
     Add,
+    /// The one number beyond the key is added to what is there, and a row that comes to 0 goes.
+    Tally,
+    /// The same, and the table's spans follow.
+    Visit,
 }
 
 /// The event at `position`, taken back by the correction at `by`.

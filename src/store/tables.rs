@@ -4,7 +4,7 @@
 use crate::event::Decimal;
 
 /// One value of a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cell {
     Null,
     Text(String),
@@ -15,10 +15,16 @@ pub enum Cell {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
-    Text { chars_max: u32 },
+    Text {
+        chars_max: u32,
+    },
     LongText,
+    /// A JSON value in its own text.
+    Json,
     Integer,
     Decimal,
+    Time,
+    Boolean,
     Bytes,
 }
 
@@ -35,6 +41,38 @@ pub struct Table {
     pub name: String,
     pub columns: Vec<Column>,
     pub key_columns: usize,
+    /// The column, beside those, that numbers rows which have no key.
+    pub id: Option<String>,
+    pub beside: Beside,
+}
+
+/// What a database keeps in step with the rows of a table, in the same transaction, so that a question is
+/// answered without a walk over all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Beside {
+    #[default]
+    Nothing,
+    Ranking(Ranking),
+    Spans(Spans),
+}
+
+/// Rows are asked for in the order of their one number, the largest first; of equal ones by the last column
+/// of the key, empty text after all other. A group of rank is what the other columns of the key say. Where an
+/// index costs little this is an index; SQLite keeps the first of each group in tables of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranking {
+    pub boards: String,
+    pub floors: String,
+    /// As many are asked for at most.
+    pub asked_max: usize,
+}
+
+/// The last two columns of the key are a member and a day, and the number says how often it came then. How
+/// many members came on `day` and on `before` the last time before that (0: never) is kept in this table, and
+/// under day 0 how many there are at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spans {
+    pub table: String,
 }
 
 impl Table {
@@ -47,7 +85,17 @@ impl Table {
                 null: name.ends_with('?'),
             })
             .collect();
-        Self { name: name.to_owned(), columns, key_columns }
+        Self { name: name.to_owned(), columns, key_columns, id: None, beside: Beside::Nothing }
+    }
+
+    /// A table whose rows have a number, given in the order in which they come, and no key.
+    pub fn numbered(name: &str, id: &str, columns: Vec<Column>) -> Self {
+        let (name, id) = (name.to_owned(), Some(id.to_owned()));
+        Self { name, columns, key_columns: 0, id, beside: Beside::Nothing }
+    }
+
+    pub fn with(self, beside: Beside) -> Self {
+        Self { beside, ..self }
     }
 }
 
@@ -174,6 +222,66 @@ pub fn passed_table() -> Table {
     )
 }
 
+/// What was asked to be erased: how far it is, and in the end that it was done.
+pub fn erasures_table() -> Table {
+    Table::new(
+        "millrace_erasures",
+        1,
+        &[
+            ("id", NAME),
+            ("stream", NAME),
+            ("field", NAME),
+            ("value_hash", NAME),
+            ("asked_by", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("events", ColumnKind::Integer),
+            ("asked", ColumnKind::Integer),
+            ("done?", ColumnKind::Integer),
+            ("value", ColumnKind::LongText),
+            ("positions", ColumnKind::Bytes),
+            ("undone", ColumnKind::Bytes),
+        ],
+    )
+}
+
+/// Up to where a stream's old events were given up.
+pub fn retained_table() -> Table {
+    Table::new(
+        "millrace_retained",
+        3,
+        &[
+            ("stream", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            ("blanked", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// Which event made which row of a table without a key: an entry for what one plan put into it. Its
+/// `places` are in the form of `store/places.rs`.
+pub fn rows_table() -> Table {
+    Table::new(
+        "millrace_rows",
+        4,
+        &[
+            ("view", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("first_position", ColumnKind::Integer),
+            ("last_position", ColumnKind::Integer),
+            ("first_row", ColumnKind::Integer),
+            ("last_row", ColumnKind::Integer),
+            ("row_count", ColumnKind::Integer),
+            ("received_min", ColumnKind::Integer),
+            ("received_max", ColumnKind::Integer),
+            ("places", ColumnKind::Bytes),
+        ],
+    )
+}
+
 pub fn opening_table() -> Table {
     Table::new("millrace_opening", 2, &[("view", NAME), ("row_key", NAME), ("amount", ColumnKind::Decimal)])
 }
@@ -204,7 +312,10 @@ pub fn own_tables() -> Vec<Table> {
         taken_back_table(),
         letters_table(),
         passed_table(),
+        rows_table(),
         opening_table(),
+        erasures_table(),
+        retained_table(),
         keys_table(),
     ]
 }

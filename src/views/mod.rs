@@ -4,18 +4,26 @@
 mod batch;
 mod bisect;
 mod dead_letter;
+mod erasure;
 mod ledger;
 mod rebuild;
+mod retention;
 mod runner;
+mod stats;
+mod table;
 
 use crate::event::Fields;
-use crate::store::{ViewTables, Write};
+use crate::store::{RowChanges, ViewTables, Write};
 
 pub use batch::{BatchError, Event};
 pub use dead_letter::{LetterError, drop_letter, retry};
+pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
+pub use retention::{Keep, Retention, RetentionError};
 pub use runner::{Runner, Running};
+pub use stats::{Asked, Counted, CountedField, Few, Reads, Stats, Summary};
+pub use table::{FilterError, Given, RowTable, RowsPage, Source};
 
 /// One view as declared.
 #[derive(Clone)]
@@ -29,12 +37,16 @@ pub struct View {
 #[derive(Clone)]
 pub enum ViewKind {
     Ledger(Ledger),
+    Stats(Stats),
+    Table(RowTable),
 }
 
 /// What a fold makes of a batch: rows, and the events it could not read, with the reason.
 #[derive(Default)]
 pub struct Folded {
     pub writes: Vec<Write>,
+    /// Of a view that keeps a row an event.
+    pub rows: Option<RowChanges>,
     pub refused: Vec<(usize, String)>,
 }
 
@@ -42,6 +54,8 @@ impl View {
     fn fold(&self, fields: &Fields, events: &[Event<'_>]) -> Folded {
         match &self.kind {
             ViewKind::Ledger(ledger) => ledger.fold(fields, events),
+            ViewKind::Stats(stats) => stats.fold(fields, events),
+            ViewKind::Table(table) => table.fold(fields, events),
         }
     }
 
@@ -52,6 +66,40 @@ impl View {
                 opening: Some(ledger.opening(&self.name)),
                 owned: true,
             },
+            ViewKind::Stats(stats) => ViewTables { tables: stats.tables(), opening: None, owned: true },
+            ViewKind::Table(table) => {
+                ViewTables { tables: vec![table.table().as_ref().clone()], opening: None, owned: true }
+            }
+        }
+    }
+
+    /// As configuration calls it.
+    pub fn kind_name(&self) -> &'static str {
+        match &self.kind {
+            ViewKind::Ledger(_) => "ledger",
+            ViewKind::Stats(_) => "stats",
+            ViewKind::Table(_) => "table",
+        }
+    }
+
+    pub fn ledger(&self) -> Option<&Ledger> {
+        match &self.kind {
+            ViewKind::Ledger(ledger) => Some(ledger),
+            _ => None,
+        }
+    }
+
+    pub fn stats(&self) -> Option<&Stats> {
+        match &self.kind {
+            ViewKind::Stats(stats) => Some(stats),
+            _ => None,
+        }
+    }
+
+    pub fn row_table(&self) -> Option<&RowTable> {
+        match &self.kind {
+            ViewKind::Table(table) => Some(table),
+            _ => None,
         }
     }
 }

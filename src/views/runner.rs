@@ -312,6 +312,7 @@ impl Cursor<'_> {
         let folded = self.runner.view.fold(&self.runner.fields, events);
         let mut plan = Plan::new(self.claim(to));
         plan.writes = folded.writes;
+        plan.rows = folded.rows;
         plan.letters = dead_letter::changes(&self.runner.view, self.runner.log.id(), events, &folded.refused);
         (plan, folded.refused)
     }

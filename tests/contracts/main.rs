@@ -17,6 +17,7 @@ mod limits;
 mod live_event;
 mod native;
 mod nested;
+mod personal;
 mod reading;
 mod readme;
 mod site_event;

@@ -5,7 +5,7 @@ use journal::failpoint;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::errors::sorted;
-use super::{letters, seen, statements};
+use super::{letters, rows, seen, statements, tally, visits};
 use crate::event::LogId;
 use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Skipped, TakenBack, Verb, Write};
@@ -17,6 +17,9 @@ pub fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, Store
     }
     for write in &plan.writes {
         carry_out(connection, write).map_err(sorted)?;
+    }
+    if let Some(changes) = &plan.rows {
+        rows::change(connection, &plan.claim, changes)?;
     }
     failpoint::hit("store.written");
     for change in &plan.letters {
@@ -36,9 +39,15 @@ pub fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, Store
 }
 
 fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
-    let sql = match write.verb {
-        Verb::Add => statements::add(&write.table),
-    };
+    match write.verb {
+        Verb::Add => add(connection, write),
+        Verb::Tally => tally::carry_out(connection, write),
+        Verb::Visit => visits::carry_out(connection, write),
+    }
+}
+
+fn add(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
+    let sql = statements::add(&write.table);
     let mut statement = connection.prepare_cached(&sql)?;
     for row in write.cells.chunks_exact(write.table.columns.len()) {
         statement.execute(rusqlite::params_from_iter(row))?;

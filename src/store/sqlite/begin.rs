@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::apply::stored_position;
 use super::errors::sorted;
-use super::{owner, shape, statements};
+use super::{notes, owner, shape, statements};
 use crate::store::StoreError;
 use crate::store::plan::Claim;
 use crate::store::tables::{Opening, Table, ViewTables, quote};
@@ -13,17 +13,19 @@ use crate::store::tables::{Opening, Table, ViewTables, quote};
 pub fn view(connection: &Connection, claim: &Claim, tables: &ViewTables) -> Result<(), StoreError> {
     let known = stored_position(connection, claim).map_err(sorted)?.is_some();
     let mut were_there = Vec::with_capacity(tables.tables.len());
-    for table in &tables.tables {
+    let beside = tables.tables.iter().flat_map(statements::beside);
+    for table in tables.tables.iter().cloned().chain(beside) {
         if tables.owned {
-            owner::take(connection, table, &claim.view)?;
+            owner::take(connection, &table, &claim.view)?;
         }
-        were_there.push(begin_table(connection, table, known)?);
+        were_there.push(begin_table(connection, &table, known)?);
     }
     if known {
         return Ok(());
     }
     let sql = "INSERT INTO millrace_positions (view, log_id, part, position) VALUES (?1, ?2, 0, ?3)";
     connection.execute(sql, params![claim.view, claim.log.0, claim.from as i64]).map_err(sorted)?;
+    notes::begin_anew(connection, claim).map_err(sorted)?;
     match (&tables.opening, tables.tables.first(), were_there.first()) {
         (Some(opening), Some(table), Some(true)) => keep_opening(connection, table, opening),
         _ => Ok(()),

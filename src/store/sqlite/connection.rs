@@ -14,7 +14,7 @@ const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
 /// Pages in the write-ahead log before it is copied back; more of them make bursts cheaper.
 const CHECKPOINT_PAGES: i64 = 4_000;
-const STATEMENTS_CACHED_MAX: usize = 64;
+const STATEMENTS_CACHED_MAX: usize = 128;
 
 pub fn open_for_writing(path: &Path) -> Result<Connection, String> {
     if rusqlite::version_number() < VERSION_MIN {
@@ -41,6 +41,8 @@ fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // What was deleted is overwritten: erasing a person means its bytes.
+    connection.pragma_update(None, "secure_delete", "ON")?;
     // A table that is put back in its place may be named by a user's own SQL views: a rename that looks
     // through them is refused for as long as it is missing.
     connection.pragma_update(None, "legacy_alter_table", "ON")?;
@@ -76,6 +78,7 @@ fn make_own_tables(connection: &Connection) -> Result<(), String> {
         connection.execute_batch(
             "CREATE INDEX IF NOT EXISTS millrace_seen_age ON millrace_seen (kept, received);
              CREATE INDEX IF NOT EXISTS millrace_taken_back_by ON millrace_taken_back (log_id, by_position);
+             CREATE INDEX IF NOT EXISTS millrace_rows_last ON millrace_rows (view, last_row);
              CREATE INDEX IF NOT EXISTS millrace_dead_letters_place ON millrace_dead_letters (log_id, position, view);
              COMMIT",
         )?;

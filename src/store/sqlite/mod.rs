@@ -3,14 +3,19 @@
 
 mod apply;
 mod begin;
+mod boards;
 mod connection;
 mod decimal_sql;
 mod errors;
 mod letters;
+mod notes;
 mod owner;
+mod rows;
 mod seen;
 mod shape;
 mod statements;
+mod tally;
+mod visits;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -21,10 +26,14 @@ use rusqlite::types::ValueRef;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::plan::{Claim, Plan, Skipped};
+use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Table, ViewTables};
-use super::{OpenError, StoreError};
+use super::{OpenError, Select, StoreError};
 use crate::event::limits::STORE_READERS_MAX;
+pub use rows::held;
 use writer::{Job, Writer};
+
+pub use boards::top;
 
 #[derive(Clone)]
 pub struct Sqlite {
@@ -66,11 +75,35 @@ impl Sqlite {
     }
 
     pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
-        self.ask(|answer| Job::Change { sql, parameters, answer }).await
+        self.change_all(vec![(sql, parameters)]).await
+    }
+
+    pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<usize, StoreError> {
+        self.ask(|answer| Job::Change { statements, answer }).await
+    }
+
+    pub async fn scrub(&self) -> Result<(), StoreError> {
+        self.ask(|answer| Job::Scrub { answer }).await
     }
 
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
-        self.ask(|answer| Job::MakeTable { table, answer }).await
+        self.schema(statements::create_table(&table, true)).await
+    }
+
+    pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
+        self.schema(statements::drop_tables(tables)).await
+    }
+
+    pub async fn put_in_place(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+        self.schema(statements::put_in_place(made, wanted)).await
+    }
+
+    async fn schema(&self, sql: String) -> Result<(), StoreError> {
+        self.ask(|answer| Job::Schema { sql, answer }).await
+    }
+
+    pub async fn delete_rows(&self, of: RowsOf, doomed: Doomed) -> Result<usize, StoreError> {
+        self.ask(|answer| Job::DeleteRows { of, doomed, answer }).await
     }
 
     async fn ask<T>(
@@ -83,6 +116,11 @@ impl Sqlite {
     }
 
     pub async fn rows(&self, sql: String, parameters: Vec<Cell>) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let read = self.rows_together(vec![Select { sql, parameters }]).await?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
         let _turn = self.shared.readers.acquire().await.map_err(|_| StoreError::Closed)?;
         let shared = Arc::clone(&self.shared);
         let read = move || {
@@ -91,7 +129,7 @@ impl Sqlite {
                 Some(connection) => connection,
                 None => connection::open_for_reading(&shared.path).map_err(errors::sorted)?,
             };
-            let rows = read_rows(&connection, &sql, &parameters).map_err(errors::sorted)?;
+            let rows = read_together(&connection, &selects).map_err(errors::sorted)?;
             shared.idle_readers.lock().expect("no panic while holding the lock").push(connection);
             Ok(rows)
         };
@@ -101,6 +139,18 @@ impl Sqlite {
     pub fn close(&self) {
         self.shared.writer.close();
     }
+}
+
+/// In one transaction, which is one moment. Where it fails, its connection is not used again.
+fn read_together(connection: &Connection, selects: &[Select]) -> rusqlite::Result<Vec<Vec<Vec<Cell>>>> {
+    let read = |select: &Select| read_rows(connection, &select.sql, &select.parameters);
+    if let [select] = selects {
+        return Ok(vec![read(select)?]);
+    }
+    connection.execute_batch("BEGIN")?;
+    let rows = selects.iter().map(read).collect::<rusqlite::Result<_>>()?;
+    connection.execute_batch("COMMIT")?;
+    Ok(rows)
 }
 
 fn read_rows(connection: &Connection, sql: &str, parameters: &[Cell]) -> rusqlite::Result<Vec<Vec<Cell>>> {

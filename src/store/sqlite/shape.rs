@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::errors::sorted;
 use super::statements;
 use crate::store::StoreError;
-use crate::store::tables::{ColumnKind, Table, quote};
+use crate::store::tables::{Column, ColumnKind, Table, quote};
 
 struct Found {
     name: String,
@@ -26,14 +26,26 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
     let blocked = |reason: String| Err(StoreError::Blocked(format!("table `{}` {reason}", table.name)));
     let found = columns(connection, &table.name).map_err(sorted)?;
     for (index, column) in table.columns.iter().enumerate() {
+        let in_key = index < table.key_columns;
         let Some(there) = found.iter().find(|there| there.name.eq_ignore_ascii_case(&column.name)) else {
-            return blocked(format!("has no column `{}`", column.name));
+            let mend =
+                if in_key { String::new() } else { format!("; this mends it: {}", append(table, column)) };
+            return blocked(format!("has no column `{}`{mend}", column.name));
         };
+        let mend = || if in_key { copy(table, &found) } else { widen(table, there, column) };
         if !holds(&there.kind, column.kind) {
-            let sql = if index < table.key_columns { copy(table, &found) } else { widen(&table.name, there) };
             return blocked(format!(
-                "has a column `{}` of type {}, which does not keep every value exactly; this mends it: {sql}",
-                there.name, there.kind
+                "has a column `{}` of type {}, which does not keep every value exactly; this mends it: {}",
+                there.name,
+                there.kind,
+                mend()
+            ));
+        }
+        if column.null && there.filled {
+            return blocked(format!(
+                "has a column `{}` that must be given, which not every event does; this mends it: {}",
+                there.name,
+                mend()
             ));
         }
     }
@@ -42,6 +54,15 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
         .find(|there| there.filled && there.default.is_none() && !there.in_key && !is_of(table, &there.name));
     if let Some(more) = more {
         return blocked(format!("has a column `{}` that must be given and has no default", more.name));
+    }
+    if let Some(id) = &table.id {
+        return match numbers_rows(connection, table, id, &found).map_err(sorted)? {
+            true => Ok(()),
+            false => blocked(format!(
+                "needs a column `{id}` that is its INTEGER PRIMARY KEY; this mends it: {}",
+                copy(table, &found)
+            )),
+        };
     }
     let keys = keys(connection, table).map_err(sorted)?;
     // Beside a key that is right, one that merges `A` with `a` would still refuse the second of them.
@@ -66,7 +87,17 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
 }
 
 fn is_of(table: &Table, name: &str) -> bool {
-    table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name))
+    let own = table.columns.iter().map(|column| &column.name).chain(&table.id);
+    own.into_iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Whether `id` is SQLite's own number of a row: the whole primary key, and without an index of its own.
+fn numbers_rows(connection: &Connection, table: &Table, id: &str, found: &[Found]) -> rusqlite::Result<bool> {
+    let mut key = found.iter().filter(|column| column.in_key);
+    let alone = key.next().is_some_and(|column| column.name.eq_ignore_ascii_case(id)) && key.next().is_none();
+    let sql = "SELECT count(*) FROM pragma_index_list(?1) WHERE origin = 'pk'";
+    let indexes: i64 = connection.query_row(sql, [&table.name], |row| row.get(0))?;
+    Ok(alone && indexes == 0)
 }
 
 fn key_columns(table: &Table, each: &str) -> String {
@@ -97,19 +128,40 @@ fn holds(declared: &str, kind: ColumnKind) -> bool {
     let (integer, text) = (has(&["INT"]), has(&["CHAR", "CLOB", "TEXT"]));
     let untouched = declared.is_empty() || has(&["BLOB"]);
     match kind {
-        ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Decimal | ColumnKind::Bytes => {
-            !integer && (text || untouched)
-        }
-        ColumnKind::Integer => integer || (!text && !has(&["REAL", "FLOA", "DOUB"])),
+        ColumnKind::Text { .. }
+        | ColumnKind::LongText
+        | ColumnKind::Json
+        | ColumnKind::Decimal
+        | ColumnKind::Bytes => !integer && (text || untouched),
+        // Text that is no number stays text in a DATETIME, which has the affinity of numbers.
+        ColumnKind::Time => !integer && !has(&["REAL", "FLOA", "DOUB"]),
+        ColumnKind::Integer | ColumnKind::Boolean => integer || (!text && !has(&["REAL", "FLOA", "DOUB"])),
     }
 }
 
+fn append(table: &Table, column: &Column) -> String {
+    let (table, name) = (quote(&table.name), quote(&column.name));
+    format!("ALTER TABLE {table} ADD COLUMN {name} {}", statements::kind(column.kind))
+}
+
 /// Another type for a column that is in no key.
-fn widen(table: &str, column: &Found) -> String {
-    let (table, name, old) = (quote(table), quote(&column.name), quote(&format!("{}_before", column.name)));
+fn widen(table: &Table, there: &Found, column: &Column) -> String {
+    let (table, name, old) =
+        (quote(&table.name), quote(&there.name), quote(&format!("{}_before", there.name)));
+    let kind = statements::kind(column.kind);
+    let filled = match (column.null, kind) {
+        (true, _) => "",
+        (false, "TEXT") if column.kind != ColumnKind::Decimal => " NOT NULL DEFAULT ''",
+        (false, _) => " NOT NULL DEFAULT '0'",
+    };
+    // A column without a default need not be filled by whoever else writes rows.
+    let value = match column.null {
+        true => format!("CAST({old} AS {kind})"),
+        false => format!("coalesce(CAST({old} AS {kind}), {name})"),
+    };
     format!(
-        "ALTER TABLE {table} RENAME COLUMN {name} TO {old}; ALTER TABLE {table} ADD COLUMN {name} TEXT NOT NULL DEFAULT '0'; \
-         UPDATE {table} SET {name} = CAST({old} AS TEXT); ALTER TABLE {table} DROP COLUMN {old}"
+        "ALTER TABLE {table} RENAME COLUMN {name} TO {old}; ALTER TABLE {table} ADD COLUMN {name} {kind}{filled}; \
+         UPDATE {table} SET {name} = {value}; ALTER TABLE {table} DROP COLUMN {old}"
     )
 }
 
@@ -118,11 +170,20 @@ fn widen(table: &str, column: &Found) -> String {
 fn copy(table: &Table, found: &[Found]) -> String {
     let (name, new, before) =
         (quote(&table.name), quote(&format!("{}_new", table.name)), quote(&format!("{}_before", table.name)));
-    let (mut declared, mut names, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    for column in &table.columns {
-        declared.push(statements::column(column));
+    let mut declared: Vec<String> = statements::id_column(table).into_iter().collect();
+    let (mut names, mut values) = (Vec::new(), Vec::new());
+    for (index, column) in table.columns.iter().enumerate() {
+        // What may be empty in it stays so.
+        let filled = found.iter().any(|there| there.filled && there.name.eq_ignore_ascii_case(&column.name));
+        let null = index >= table.key_columns && !filled;
+        declared.push(statements::column(&Column { null, ..column.clone() }));
         names.push(quote(&column.name));
-        values.push(format!("CAST({} AS TEXT)", quote(&column.name)));
+        values.push(format!("CAST({} AS {})", quote(&column.name), statements::kind(column.kind)));
+    }
+    if let Some(id) = table.id.iter().find(|id| found.iter().any(|there| there.name.eq_ignore_ascii_case(id)))
+    {
+        names.push(quote(id));
+        values.push(quote(id));
     }
     for more in found.iter().filter(|there| !is_of(table, &there.name)) {
         let filled = if more.filled { " NOT NULL" } else { "" };
@@ -131,12 +192,12 @@ fn copy(table: &Table, found: &[Found]) -> String {
         names.push(quote(&more.name));
         values.push(quote(&more.name));
     }
+    declared.extend(statements::key(table));
     format!(
-        "PRAGMA legacy_alter_table = ON; BEGIN; CREATE TABLE {new} ({}, PRIMARY KEY ({})); \
+        "PRAGMA legacy_alter_table = ON; BEGIN; CREATE TABLE {new} ({}); \
          INSERT INTO {new} ({}) SELECT {} FROM {name}; \
          ALTER TABLE {name} RENAME TO {before}; ALTER TABLE {new} RENAME TO {name}; COMMIT",
         declared.join(", "),
-        key_columns(table, ""),
         names.join(", "),
         values.join(", ")
     )
@@ -219,6 +280,59 @@ mod tests {
                 })
                 .expect("the view is of the new table");
             assert_eq!(seen, "7,A,a", "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_numbered_rows_is_used_as_it_is_or_mended_by_what_the_refusal_names() {
+        let column = |name: &str, kind, null| Column { name: name.to_owned(), kind, null };
+        let table = Table::numbered(
+            "t",
+            "id",
+            vec![
+                column("what", ColumnKind::LongText, true),
+                column("size", ColumnKind::Integer, false),
+                column("at", ColumnKind::Time, false),
+            ],
+        );
+        let tables = [
+            (0, "CREATE TABLE t (id INTEGER PRIMARY KEY, what VARCHAR(9), size INT, at DATETIME)"),
+            (
+                0,
+                "CREATE TABLE t (at TIMESTAMP NOT NULL, ID integer primary key autoincrement, what, size BIGINT NOT NULL, more TEXT NOT NULL DEFAULT 'x')",
+            ),
+            (1, "CREATE TABLE t (id INTEGER PRIMARY KEY, what INTEGER, size INT, at TEXT)"),
+            (1, "CREATE TABLE t (id INTEGER PRIMARY KEY, what TEXT NOT NULL, size INT, at TEXT)"),
+            (1, "CREATE TABLE t (id INTEGER PRIMARY KEY, size INT, at TEXT)"),
+            (1, "CREATE TABLE t (id BIGINT PRIMARY KEY, what TEXT, size INT, at TEXT)"),
+            (1, "CREATE TABLE t (id INTEGER PRIMARY KEY, what TEXT, size INT, at TEXT) WITHOUT ROWID"),
+            (1, "CREATE TABLE t (what TEXT, size INT, at TEXT, more TEXT)"),
+            (2, "CREATE TABLE t (id INTEGER PRIMARY KEY, what TEXT, size REAL NOT NULL, at INTEGER)"),
+        ];
+        for (expected, sql) in tables {
+            let connection = Connection::open_in_memory().expect("opens");
+            connection.execute_batch(sql).expect("a table");
+            let given = if sql.contains("what ") { "what, " } else { "" };
+            let value = if given.is_empty() { "" } else { "'7', " };
+            let id = if sql.contains("(id ") { ("id, ", "3, ") } else { ("", "") };
+            let row =
+                format!("INSERT INTO t ({}{given}size, at) VALUES ({}{value}5, '2025-11-01')", id.0, id.1);
+            connection.execute(&row, []).expect(sql);
+            let mut refusals = 0;
+            while let Err(refusal) = check(&connection, &table) {
+                let refusal = refusal.to_string();
+                refusals += 1;
+                assert!(refusals < 4, "{sql}: {refusal}");
+                let (_, mend) = refusal.split_once("this mends it: ").expect("a way to mend it");
+                connection.execute_batch(mend).unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
+            }
+            assert_eq!(refusals, expected, "{sql}");
+            let kept: (i64, String) = connection
+                .query_row("SELECT size, at FROM t", [], |row| Ok((row.get(0)?, row.get(1)?)))
+                .expect("the row is kept");
+            assert_eq!(kept, (5, "2025-11-01".to_owned()), "{sql}");
+            let insert = statements::numbered(&table, "id", 1, false);
+            connection.execute(&insert, (9, rusqlite::types::Null, 1, "2025-11-02 10:00:00")).expect(sql);
         }
     }
 }

@@ -1,28 +1,58 @@
 //! The SQL that carries out plans and declarations in SQLite.
 
-use crate::store::tables::{Column, ColumnKind, Table, quote};
+use super::boards;
+use crate::store::tables::{Beside, Column, ColumnKind, Table, quote};
 
 pub fn create_table(table: &Table, unless_there: bool) -> String {
-    let columns: Vec<String> = table.columns.iter().map(column).collect();
-    let key: Vec<String> =
-        table.columns[..table.key_columns].iter().map(|column| quote(&column.name)).collect();
     let guard = if unless_there { "IF NOT EXISTS " } else { "" };
-    format!(
-        "CREATE TABLE {guard}{} ({}, PRIMARY KEY ({})) WITHOUT ROWID",
-        quote(&table.name),
-        columns.join(", "),
-        key.join(", ")
-    )
+    let mut declared: Vec<String> = id_column(table).into_iter().collect();
+    declared.extend(table.columns.iter().map(column));
+    declared.extend(key(table));
+    let end = if table.id.is_some() { "" } else { " WITHOUT ROWID" };
+    format!("CREATE TABLE {guard}{} ({}){end}", quote(&table.name), declared.join(", "))
+}
+
+/// Without the last word, the number of a deleted row would be given again.
+pub fn id_column(table: &Table) -> Option<String> {
+    table.id.as_ref().map(|id| format!("{} INTEGER PRIMARY KEY AUTOINCREMENT", quote(id)))
+}
+
+pub fn key(table: &Table) -> Option<String> {
+    let names: Vec<String> =
+        table.columns[..table.key_columns].iter().map(|column| quote(&column.name)).collect();
+    (!names.is_empty()).then(|| format!("PRIMARY KEY ({})", names.join(", ")))
 }
 
 pub fn column(column: &Column) -> String {
-    let kind = match column.kind {
+    format!("{} {}{}", quote(&column.name), kind(column.kind), if column.null { "" } else { " NOT NULL" })
+}
+
+pub fn kind(kind: ColumnKind) -> &'static str {
+    match kind {
         // An amount as text is exact; SQLite's NUMERIC is not.
-        ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Decimal => "TEXT",
-        ColumnKind::Integer => "INTEGER",
+        ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Json | ColumnKind::Decimal => "TEXT",
+        ColumnKind::Time => "TEXT",
+        ColumnKind::Integer | ColumnKind::Boolean => "INTEGER",
         ColumnKind::Bytes => "BLOB",
+    }
+}
+
+/// Inserts so many rows of a table that numbers them, or puts right what has their numbers.
+pub fn numbered(table: &Table, id: &str, rows: usize, mend: bool) -> String {
+    let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
+    let row = format!("({})", vec!["?"; names.len() + 1].join(", "));
+    let sets: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    let meeting = match mend {
+        true => format!(" ON CONFLICT ({}) DO UPDATE SET {}", quote(id), sets.join(", ")),
+        false => String::new(),
     };
-    format!("{} {kind}{}", quote(&column.name), if column.null { "" } else { " NOT NULL" })
+    format!(
+        "INSERT INTO {} ({}, {}) VALUES {}{meeting}",
+        quote(&table.name),
+        quote(id),
+        names.join(", "),
+        vec![row.as_str(); rows].join(", ")
+    )
 }
 
 pub fn add(table: &Table) -> String {
@@ -48,4 +78,44 @@ fn sum(table: &str, column: &Column) -> String {
         }
         _ => format!("{name} = {table}.{name} + excluded.{name}"),
     }
+}
+
+/// Adds one number to a row and answers what it comes to.
+pub fn tally(table: &Table) -> String {
+    format!("{} RETURNING {}", add(table), quote(&table.columns[table.key_columns].name))
+}
+
+pub fn delete(table: &Table) -> String {
+    format!("DELETE FROM {} WHERE {}", quote(&table.name), equal(&table.columns[..table.key_columns], 1))
+}
+
+/// `"a" = ?1 AND "b" = ?2`, from parameter `first` on.
+pub fn equal(columns: &[Column], first: usize) -> String {
+    let pair = |(index, column): (usize, &Column)| format!("{} = ?{}", quote(&column.name), first + index);
+    columns.iter().enumerate().map(pair).collect::<Vec<_>>().join(" AND ")
+}
+
+/// The tables that SQLite itself keeps beside one. (Spans are a table that its view declares.)
+pub fn beside(table: &Table) -> Vec<Table> {
+    match &table.beside {
+        Beside::Ranking(ranking) => boards::tables(table, ranking).into(),
+        Beside::Spans(_) | Beside::Nothing => Vec::new(),
+    }
+}
+
+pub fn drop_tables(tables: &[Table]) -> String {
+    let drop = |table: &Table| format!("DROP TABLE IF EXISTS {};", quote(&table.name));
+    with_beside(tables).iter().map(drop).collect()
+}
+
+pub fn put_in_place(made: &[Table], wanted: &[Table]) -> String {
+    let rename = |(made, wanted): (&Table, &Table)| {
+        format!("ALTER TABLE {} RENAME TO {};", quote(&made.name), quote(&wanted.name))
+    };
+    let renames: String = with_beside(made).iter().zip(&with_beside(wanted)).map(rename).collect();
+    drop_tables(wanted) + &renames
+}
+
+fn with_beside(tables: &[Table]) -> Vec<Table> {
+    tables.iter().flat_map(|table| std::iter::once(table.clone()).chain(beside(table))).collect()
 }

@@ -35,7 +35,8 @@ impl Ledger {
             .into_iter()
             .flat_map(|(_, key, sum)| [Cell::Text(key.into_owned()), Cell::Decimal(sum)])
             .collect();
-        Folded { writes: vec![Write { table: self.table(), verb: Verb::Add, cells }], refused }
+        let writes = vec![Write { table: self.table(), verb: Verb::Add, cells }];
+        Folded { writes, refused, ..Folded::default() }
     }
 }
 
@@ -124,6 +125,7 @@ mod tests {
                 text: (*text).into(),
                 takes_back: None,
                 received: Millis(0),
+                origin: None,
                 letter: None,
             })
             .collect();

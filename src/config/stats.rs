@@ -1,0 +1,187 @@
+//! `[view.NAME]` with `kind = "stats"`: what of a stream is counted, and by what.
+
+use serde::Deserialize;
+
+use super::Stream;
+use super::view::table_name;
+use crate::event::limits::{COUNTED_FIELDS_MAX, KEY_CHARS_MAX};
+use crate::event::{Fields, Kind};
+
+/// Fields by their index among the stream's.
+#[derive(Clone, Debug)]
+pub struct StatsConfig {
+    /// What the names of its tables begin with.
+    pub table: String,
+    pub group: usize,
+    pub group_name: String,
+    pub distinct: Option<usize>,
+    pub time: Option<usize>,
+    pub counts: Vec<CountedConfig>,
+}
+
+/// A field whose values are counted.
+#[derive(Clone, Debug)]
+pub struct CountedConfig {
+    pub field: usize,
+    pub name: String,
+    pub distinct: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatsSection {
+    pub from: String,
+    group: String,
+    distinct: Option<String>,
+    time: Option<String>,
+    #[serde(default)]
+    counts: Vec<String>,
+    #[serde(default)]
+    distinct_counts: Vec<String>,
+    table: Option<String>,
+}
+
+impl StatsConfig {
+    pub fn tables(&self) -> Vec<String> {
+        ["counts", "top", "floors", "members", "spans"].map(|part| format!("{}_{part}", self.table)).into()
+    }
+}
+
+impl StatsSection {
+    pub fn check(&self, name: &str, stream: &Stream) -> Result<StatsConfig, String> {
+        let fields = &stream.fields;
+        let group = self.field(fields, "is grouped by", &self.group)?;
+        if !fields.get(group).required || !matches!(fields.get(group).kind, Kind::Text { .. }) {
+            return Err(format!("is grouped by field `{}`, which must be required text", self.group));
+        }
+        self.check_kept(fields, "is grouped by", group)?;
+        let time =
+            self.time.as_ref().map(|time| self.field(fields, "takes its day from", time)).transpose()?;
+        if let Some(time) = time.filter(|time| fields.get(*time).kind != Kind::Time) {
+            return Err(format!("takes its day from field `{}`, which is no time", fields.get(time).name));
+        }
+        let counts: Vec<CountedConfig> =
+            self.counts.iter().map(|counted| self.counted(fields, counted)).collect::<Result<_, _>>()?;
+        if counts.len() > COUNTED_FIELDS_MAX {
+            return Err(format!("counts by more than {COUNTED_FIELDS_MAX} fields"));
+        }
+        if let Some(twice) =
+            self.counts.iter().find(|one| self.counts.iter().filter(|two| two == one).count() > 1)
+        {
+            return Err(format!("counts by field `{twice}` twice"));
+        }
+        if let Some(other) = self.distinct_counts.iter().find(|name| !self.counts.contains(name)) {
+            return Err(format!("has `{other}` among `distinct_counts`, which is not among `counts`"));
+        }
+        let distinct = match &self.distinct {
+            None if !self.distinct_counts.is_empty() => {
+                return Err("has `distinct_counts`, and needs `distinct` to say of what".to_owned());
+            }
+            None => None,
+            Some(distinct) => {
+                let field = self.field(fields, "counts distinct values of", distinct)?;
+                self.check_kept(fields, "counts distinct values of", field)?;
+                Some(field)
+            }
+        };
+        let table = table_name(self.table.as_deref(), name)?;
+        Ok(StatsConfig { table, group, group_name: self.group.clone(), distinct, time, counts })
+    }
+
+    fn counted(&self, fields: &Fields, name: &str) -> Result<CountedConfig, String> {
+        let field = self.field(fields, "counts by", name)?;
+        self.check_kept(fields, "counts by", field)?;
+        let distinct = self.distinct_counts.iter().any(|distinct| distinct == name);
+        Ok(CountedConfig { field, name: name.to_owned(), distinct })
+    }
+
+    fn field(&self, fields: &Fields, use_of_it: &str, name: &str) -> Result<usize, String> {
+        fields.index_of(name).filter(|_| !name.is_empty()).ok_or_else(|| {
+            format!("{use_of_it} field `{name}`, which stream `{}` does not declare", self.from)
+        })
+    }
+
+    /// What is counted becomes part of a key.
+    fn check_kept(&self, fields: &Fields, use_of_it: &str, field: usize) -> Result<(), String> {
+        let field = fields.get(field);
+        match field.kind {
+            Kind::Text { chars_max, .. } if chars_max > KEY_CHARS_MAX => Err(format!(
+                "{use_of_it} field `{}`, which may be longer than {KEY_CHARS_MAX} characters",
+                field.name
+            )),
+            Kind::Any => Err(format!("{use_of_it} field `{}`, which may be of any size", field.name)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Overrides, ViewKindConfig};
+
+    fn load(view: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.toml");
+        let stream = r#"
+            [stream.visits]
+            key = "site"
+            fields.site = { type = "text", required = true }
+            fields.page = { type = "text", max = 300 }
+            fields.kind = { type = "text" }
+            fields.who = { type = "integer" }
+            fields.at = { type = "time" }
+            fields.more = { type = "any" }
+            [view.visits]
+            kind = "stats"
+            from = "visits"
+            "#;
+        std::fs::write(&path, format!("{stream}{view}")).expect("written");
+        Config::load(Some(&path), &Overrides::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn statistics_of_ones_own_are_a_few_lines() {
+        let config = load("group = \"site\"\ndistinct = \"who\"\ntime = \"at\"\ncounts = [\"kind\"]\ndistinct_counts = [\"kind\"]")
+            .expect("sound");
+        let Some(ViewKindConfig::Stats(stats)) = config.views.get("visits").map(|view| &view.kind) else {
+            panic!("a view of statistics");
+        };
+        assert_eq!((stats.table.as_str(), stats.counts[0].distinct), ("visits", true));
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_named() {
+        let cases = [
+            ("group = \"kind\"", "is grouped by field `kind`, which must be required text"),
+            ("group = \"other\"", "is grouped by field `other`, which stream `visits` does not declare"),
+            ("group = \"site\"\ntime = \"kind\"", "takes its day from field `kind`, which is no time"),
+            (
+                "group = \"site\"\ncounts = [\"page\"]",
+                "counts by field `page`, which may be longer than 255 characters",
+            ),
+            ("group = \"site\"\ncounts = [\"more\"]", "counts by field `more`, which may be of any size"),
+            ("group = \"site\"\ncounts = [\"kind\", \"kind\"]", "counts by field `kind` twice"),
+            (
+                "group = \"site\"\ndistinct = \"more\"",
+                "counts distinct values of field `more`, which may be of any size",
+            ),
+            (
+                "group = \"site\"\ncounts = [\"kind\"]\ndistinct_counts = [\"who\"]",
+                "has `who` among `distinct_counts`, which is not among `counts`",
+            ),
+            (
+                "group = \"site\"\ncounts = [\"kind\"]\ndistinct_counts = [\"kind\"]",
+                "has `distinct_counts`, and needs `distinct` to say of what",
+            ),
+            ("group = \"site\"\ntable = \"millrace_x\"", "cannot have table `millrace_x`"),
+            (
+                "group = \"site\"\ntable = \"Site_Stats\"",
+                "view `visits` and view `site_stats` both write table",
+            ),
+        ];
+        for (text, message) in cases {
+            let error = load(text).expect_err(text);
+            assert!(error.contains(message), "{text}\n  says {error}\n  not {message}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Days as statistics count by them: UTC, held as the number that people would write, 20251101.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::tz::Offset;
+
+use super::Millis;
+
+/// One UTC day, of the year 1 or later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(i32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a day such as 2025-11-01")]
+pub struct DayError;
+
+impl Day {
+    pub const FIRST: Self = Self(10_101);
+    pub const LAST: Self = Self(99_991_231);
+
+    /// The day of a time. What lies before the first day counts as on it: 0 is not free to be a day.
+    pub fn of(time: Millis) -> Self {
+        Self::exactly(time).unwrap_or(Self::FIRST)
+    }
+
+    fn exactly(time: Millis) -> Option<Self> {
+        let date = Offset::UTC.to_datetime(Timestamp::from_millisecond(time.0).ok()?).date();
+        let (month, day) = (i32::from(date.month()), i32::from(date.day()));
+        (date.year() > 0).then(|| Self(i32::from(date.year()) * 10_000 + month * 100 + day))
+    }
+
+    /// As stored: 20251101.
+    pub fn number(self) -> i64 {
+        i64::from(self.0)
+    }
+}
+
+impl FromStr for Day {
+    type Err = DayError;
+    /// A date, or the UTC day of a time.
+    fn from_str(text: &str) -> Result<Self, DayError> {
+        text.parse::<Millis>().ok().and_then(Self::exactly).ok_or(DayError)
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.0 / 10_000, self.0 / 100 % 100, self.0 % 100)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_the_utc_one_and_shown_as_it_was_asked_for() {
+        for (text, number, shown) in [
+            ("2025-11-01", 20_251_101, "2025-11-01"),
+            ("2025-11-01T00:30:00+01:00", 20_251_031, "2025-10-31"),
+            ("2025-10-31T23:59:59.999Z", 20_251_031, "2025-10-31"),
+            ("0001-01-01", 10_101, "0001-01-01"),
+        ] {
+            let day: Day = text.parse().expect(text);
+            assert_eq!((day.number(), day.to_string().as_str()), (number, shown), "{text}");
+        }
+        for text in
+            ["", "2025-13-01", "2025-02-30", "soon", "-000001-01-01", "0000-12-31", "1", "x2025-11-01"]
+        {
+            assert_eq!(text.parse::<Day>(), Err(DayError), "{text}");
+        }
+        assert_eq!(Day::of(Millis(i64::MIN)), Day::FIRST);
+        assert_eq!(Day::of(Millis(1_761_955_200_000)), "2025-11-01".parse().expect("a day"));
+    }
+}

@@ -1,0 +1,177 @@
+//! What is noted in `millrace_rows`: which event made which row. An entry covers what one plan added;
+//! entries of one view and log never overlap.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::errors::sorted;
+use crate::event::Millis;
+use crate::event::limits::BATCH_EVENTS_MAX;
+use crate::store::places::{self, Base, Place};
+use crate::store::plan::Claim;
+use crate::store::rows::{Doomed, RowsOf};
+use crate::store::{StoreError, spoilt};
+
+/// Notes `places`, which are in the order of positions. Beyond all that is noted, as they are where a
+/// view goes on, they are an entry of their own; otherwise they go among those that are there.
+pub fn add(connection: &Connection, of: &RowsOf, mut places: Vec<Place>) -> Result<(), StoreError> {
+    let (Some(first), Some(last)) = (places.first().copied(), places.last().copied()) else {
+        return Ok(());
+    };
+    let mut before = last.position;
+    while let Some(entry) = last_entry(connection, of, before)? {
+        if entry.last_position < first.position {
+            break;
+        }
+        drop_entry(connection, of, &entry)?;
+        let known = entry.places()?;
+        let added = |place: &Place| places.binary_search_by_key(&place.position, |new| new.position).is_ok();
+        let kept: Vec<Place> = known.into_iter().filter(|place| !added(place)).collect();
+        places.extend(kept);
+        places.sort_unstable_by_key(|place| place.position);
+        match entry.base.first_position.checked_sub(1) {
+            Some(earlier) => before = earlier,
+            None => break,
+        }
+    }
+    for places in places.chunks(BATCH_EVENTS_MAX) {
+        put_entry(connection, of, places)?;
+    }
+    Ok(())
+}
+
+/// Forgets the places that are doomed, after `delete` has deleted the row of each; how many they were.
+pub fn forget(
+    connection: &Connection,
+    of: &RowsOf,
+    doomed: &Doomed,
+    delete: impl FnMut(i64) -> Result<(), StoreError>,
+) -> Result<usize, StoreError> {
+    match doomed {
+        Doomed::Positions(positions) => forget_positions(connection, of, positions, delete),
+        Doomed::ReceivedBefore { time, rows_max } => forget_old(connection, of, *time, *rows_max, delete),
+    }
+}
+
+fn forget_positions(
+    connection: &Connection,
+    of: &RowsOf,
+    positions: &[u64],
+    mut delete: impl FnMut(i64) -> Result<(), StoreError>,
+) -> Result<usize, StoreError> {
+    let mut left = positions.to_vec();
+    left.sort_unstable();
+    let mut forgotten = 0;
+    // From the end, so that an entry is opened once for all that go of it.
+    while let Some(position) = left.last().copied() {
+        let Some(entry) = last_entry(connection, of, position)? else { break };
+        let within = left.partition_point(|position| *position < entry.base.first_position);
+        let of_entry = left.split_off(within);
+        if entry.last_position < of_entry[0] {
+            continue;
+        }
+        let (gone, kept): (Vec<Place>, Vec<Place>) =
+            entry.places()?.into_iter().partition(|place| of_entry.binary_search(&place.position).is_ok());
+        gone.iter().try_for_each(|place| delete(place.row))?;
+        forgotten += gone.len();
+        if !gone.is_empty() {
+            drop_entry(connection, of, &entry)?;
+            put_entry(connection, of, &kept)?;
+        }
+    }
+    Ok(forgotten)
+}
+
+fn forget_old(
+    connection: &Connection,
+    of: &RowsOf,
+    time: Millis,
+    rows_max: usize,
+    mut delete: impl FnMut(i64) -> Result<(), StoreError>,
+) -> Result<usize, StoreError> {
+    let sql = format!("{SELECT} AND received_min < ?3 ORDER BY first_position LIMIT 1");
+    let mut statement = connection.prepare_cached(&sql).map_err(sorted)?;
+    let mut forgotten = 0;
+    while forgotten < rows_max {
+        let found = statement.query_row(params![of.view, of.log.0, time.0], Entry::read);
+        let Some(entry) = found.optional().map_err(sorted)? else { break };
+        let mut room = rows_max - forgotten;
+        let goes = |place: &Place| {
+            let goes = place.received < time && room > 0;
+            room -= usize::from(goes);
+            goes
+        };
+        let (gone, kept): (Vec<Place>, Vec<Place>) = entry.places()?.into_iter().partition(goes);
+        gone.iter().try_for_each(|place| delete(place.row))?;
+        forgotten += gone.len();
+        drop_entry(connection, of, &entry)?;
+        put_entry(connection, of, &kept)?;
+    }
+    Ok(forgotten)
+}
+
+/// A view that begins has made no rows yet: what is noted is of one that began before, and is over.
+pub fn begin_anew(connection: &Connection, claim: &Claim) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM millrace_rows WHERE view = ?1 AND log_id = ?2 AND part = 0";
+    connection.execute(sql, params![claim.view, claim.log.0]).map(drop)
+}
+
+struct Entry {
+    base: Base,
+    last_position: u64,
+    bytes: Vec<u8>,
+}
+
+const SELECT: &str = "SELECT first_position, first_row, received_min, last_position, places FROM millrace_rows WHERE view = ?1 AND log_id = ?2 AND part = 0";
+
+impl Entry {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let base = Base {
+            first_position: row.get::<_, i64>(0)? as u64,
+            first_row: row.get(1)?,
+            received_min: Millis(row.get(2)?),
+        };
+        Ok(Self { base, last_position: row.get::<_, i64>(3)? as u64, bytes: row.get(4)? })
+    }
+
+    fn places(&self) -> Result<Vec<Place>, StoreError> {
+        places::decode(self.base, &self.bytes).ok_or_else(|| spoilt("millrace_rows"))
+    }
+}
+
+/// The last entry that begins at or before `position`.
+fn last_entry(connection: &Connection, of: &RowsOf, position: u64) -> Result<Option<Entry>, StoreError> {
+    let sql = format!("{SELECT} AND first_position <= ?3 ORDER BY first_position DESC LIMIT 1");
+    let mut statement = connection.prepare_cached(&sql).map_err(sorted)?;
+    let found = statement.query_row(params![of.view, of.log.0, position as i64], Entry::read);
+    found.optional().map_err(sorted)
+}
+
+fn drop_entry(connection: &Connection, of: &RowsOf, entry: &Entry) -> Result<(), StoreError> {
+    let sql =
+        "DELETE FROM millrace_rows WHERE view = ?1 AND log_id = ?2 AND part = 0 AND first_position = ?3";
+    let mut statement = connection.prepare_cached(sql).map_err(sorted)?;
+    let key = params![of.view, of.log.0, entry.base.first_position as i64];
+    statement.execute(key).map(drop).map_err(sorted)
+}
+
+/// Nothing where there are no places.
+fn put_entry(connection: &Connection, of: &RowsOf, places: &[Place]) -> Result<(), StoreError> {
+    let (Some(base), Some(last)) = (Base::of(places), places.last()) else { return Ok(()) };
+    let last_row = places.iter().map(|place| place.row).max().unwrap_or(base.first_row);
+    let received_max = places.iter().map(|place| place.received.0).max().unwrap_or(base.received_min.0);
+    let sql = "INSERT INTO millrace_rows (view, log_id, part, first_position, last_position, first_row, last_row, row_count, received_min, received_max, places)
+               VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let row = params![
+        of.view,
+        of.log.0,
+        base.first_position as i64,
+        last.position as i64,
+        base.first_row,
+        last_row,
+        places.len() as i64,
+        base.received_min.0,
+        received_max,
+        places::encode(base, places)
+    ];
+    connection.prepare_cached(sql).map_err(sorted)?.execute(row).map(drop).map_err(sorted)
+}

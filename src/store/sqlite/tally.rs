@@ -1,0 +1,55 @@
+//! Counting in SQLite: one number a row, rows sorted by key; what comes to 0 goes, and a ranking follows.
+
+use rusqlite::{Connection, params_from_iter};
+
+use super::boards::Boards;
+use super::statements;
+use crate::store::plan::Write;
+use crate::store::tables::{Beside, Cell, Table};
+
+pub fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
+    let table = write.table.as_ref();
+    let mut counts = Counts::of(connection, table)?;
+    let mut boards = match &table.beside {
+        Beside::Ranking(ranking) => Some(Boards::new(connection, table, ranking)),
+        Beside::Nothing | Beside::Spans(_) => None,
+    };
+    for row in write.cells.chunks_exact(table.columns.len()) {
+        let (was, now) = counts.add(row)?;
+        if let Some(boards) = &mut boards {
+            boards.follow(&row[..table.key_columns], was, now)?;
+        }
+    }
+    boards.map_or(Ok(()), Boards::finish)
+}
+
+/// The rows of a table whose last column is a number.
+pub struct Counts<'c> {
+    add: rusqlite::CachedStatement<'c>,
+    delete: rusqlite::CachedStatement<'c>,
+}
+
+impl<'c> Counts<'c> {
+    pub fn of(connection: &'c Connection, table: &Table) -> rusqlite::Result<Self> {
+        let add = connection.prepare_cached(&statements::tally(table))?;
+        let delete = connection.prepare_cached(&statements::delete(table))?;
+        Ok(Self { add, delete })
+    }
+
+    /// What the row's number was before, and what it is now; 0 is no row.
+    pub fn add(&mut self, row: &[Cell]) -> rusqlite::Result<(i64, i64)> {
+        let change = number(row);
+        let now = self.add.query_row(params_from_iter(row), |row| row.get::<_, i64>(0))?;
+        if now == 0 {
+            self.delete.execute(params_from_iter(&row[..row.len() - 1]))?;
+        }
+        Ok((now - change, now))
+    }
+}
+
+fn number(row: &[Cell]) -> i64 {
+    match row.last() {
+        Some(Cell::Integer(number)) => *number,
+        other => panic!("a row to count ends in a number, not in {other:?}"),
+    }
+}

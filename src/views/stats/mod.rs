@@ -1,0 +1,112 @@
+//! Statistics: for each value of one field, how many events there were, on each day and in all, how many of
+//! each value of some other fields, and how many distinct users. Each answer is a few rows.
+
+mod fold;
+mod query;
+
+use std::sync::Arc;
+
+use crate::event::limits::{KEY_CHARS_MAX, TOP_VALUES_MAX};
+use crate::store::{Beside, ColumnKind, Ranking, Spans, Table};
+
+pub use query::{Asked, Counted, Few, Summary};
+
+/// Day 0 stands for all time, and a field without a name for all events of a group.
+const ALL_TIME: i64 = 0;
+const ALL: &str = "";
+/// The text of what an event does not have: empty text counts as absent, and so is free for it.
+const ABSENT: &str = "";
+
+#[derive(Clone)]
+pub struct Stats {
+    reads: Reads,
+    tables: Tables,
+}
+
+/// Which fields it reads, by their index among the stream's.
+#[derive(Clone)]
+pub struct Reads {
+    pub group: usize,
+    pub group_name: String,
+    /// Whose values are counted as distinct members.
+    pub distinct: Option<usize>,
+    /// The event's own time; without one, that of arrival counts.
+    pub time: Option<usize>,
+    pub counts: Vec<CountedField>,
+}
+
+/// A field whose values are counted.
+#[derive(Clone)]
+pub struct CountedField {
+    pub field: usize,
+    pub name: String,
+    /// Whether distinct members are counted for each value, too.
+    pub distinct: bool,
+}
+
+/// The view's own tables. Totals are rows of `counts`, and need no ranking.
+#[derive(Clone)]
+struct Tables {
+    totals: Arc<Table>,
+    counts: Arc<Table>,
+    distinct: Option<Distinct>,
+}
+
+#[derive(Clone)]
+struct Distinct {
+    members: Arc<Table>,
+    spans: Arc<Table>,
+}
+
+impl Stats {
+    pub fn new(prefix: &str, reads: Reads) -> Self {
+        let tables = Tables::new(prefix, reads.distinct.is_some());
+        Self { reads, tables }
+    }
+
+    /// The same statistics in other tables.
+    pub fn in_tables(&self, prefix: &str) -> Self {
+        Self::new(prefix, self.reads.clone())
+    }
+
+    pub fn tables(&self) -> Vec<Table> {
+        let Tables { counts, distinct, .. } = &self.tables;
+        let distinct = distinct.iter().flat_map(|distinct| [&distinct.members, &distinct.spans]);
+        std::iter::once(counts).chain(distinct).map(|table| table.as_ref().clone()).collect()
+    }
+
+    pub fn group_name(&self) -> &str {
+        &self.reads.group_name
+    }
+
+    /// Whether distinct members are counted.
+    pub fn counts_distinct(&self) -> bool {
+        self.reads.distinct.is_some()
+    }
+
+    /// The field of this name, if its values are counted.
+    pub fn counted(&self, name: &str) -> Option<&CountedField> {
+        self.reads.counts.iter().find(|counted| counted.name == name)
+    }
+}
+
+impl Tables {
+    fn new(prefix: &str, distinct: bool) -> Self {
+        let name = |part: &str| format!("{prefix}_{part}");
+        let (text, integer) = (ColumnKind::Text { chars_max: KEY_CHARS_MAX }, ColumnKind::Integer);
+        let columns = [("grp", text), ("field", text), ("day", integer), ("value", text), ("n", integer)];
+        let totals = Table::new(&name("counts"), 4, &columns);
+        let ranking = Ranking { boards: name("top"), floors: name("floors"), asked_max: TOP_VALUES_MAX };
+        let counts = totals.clone().with(Beside::Ranking(ranking));
+        let of_value = [("grp", text), ("field", text), ("value", text)];
+        let distinct = distinct.then(|| {
+            let visits = [("member", text), ("day", integer), ("n", integer)];
+            let members = Table::new(&name("members"), 5, &[of_value, visits].concat());
+            let between = [("day", integer), ("before", integer), ("n", integer)];
+            let spans = Table::new(&name("spans"), 5, &[of_value, between].concat());
+            let beside = Beside::Spans(Spans { table: spans.name.clone() });
+            Distinct { members: Arc::new(members.with(beside)), spans: Arc::new(spans) }
+        });
+        Self { totals: Arc::new(totals), counts: Arc::new(counts), distinct }
+    }
+}

@@ -1,0 +1,267 @@
+//! Reading statistics: a group's numbers over all time, or over a range of days.
+
+use super::{ABSENT, ALL, ALL_TIME, CountedField, Distinct, Stats};
+use crate::event::Day;
+use crate::store::{Beside, Cell, Select, Store, StoreError, quote};
+
+/// What is asked about one group.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    pub group: &'a str,
+    /// From the first to the last, both included; all time without.
+    pub days: Option<(Day, Day)>,
+    pub few: Option<Few<'a>>,
+}
+
+/// The most frequent values of a field.
+#[derive(Clone, Debug)]
+pub struct Few<'a> {
+    pub by: &'a str,
+    pub limit: usize,
+}
+
+/// A group without events has zeros.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub total: i64,
+    /// 0 where distinct members are not counted.
+    pub distinct: i64,
+    pub top: Vec<Counted>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// `None` stands for the events that have none.
+    pub value: Option<String>,
+    pub n: i64,
+    pub distinct: Option<i64>,
+}
+
+impl Asked<'_> {
+    /// Whether days have to be added up value by value, however many values there are.
+    pub fn is_long(&self) -> bool {
+        self.few.is_some() && self.days.is_some_and(|(first, last)| first != last)
+    }
+}
+
+impl Stats {
+    /// Numbers of one moment; only how many members each of the top values has is asked for afterwards.
+    pub async fn summary(&self, store: &Store, asked: &Asked<'_>) -> Result<Summary, StoreError> {
+        let distinct = self.tables.distinct.as_ref();
+        let mut selects = vec![self.total(asked)];
+        selects.extend(distinct.map(|distinct| distinct.members(asked, ALL, ABSENT)));
+        selects.extend(asked.few.as_ref().map(|few| self.first(store, asked, few)));
+        let mut answers = store.rows_together(selects).await?.into_iter();
+        let mut next = || answers.next().unwrap_or_default();
+        let mut summary = Summary { total: number(next())?, ..Summary::default() };
+        if distinct.is_some() {
+            summary.distinct = number(next())?;
+        }
+        summary.top = next().into_iter().map(counted).collect::<Result<_, _>>()?;
+        let by = asked.few.as_ref().and_then(|few| self.counted(few.by));
+        if let (Some(distinct), Some(by)) = (distinct, by.filter(|by| by.distinct)) {
+            add_members(store, asked, distinct, by, &mut summary.top).await?;
+        }
+        Ok(summary)
+    }
+
+    fn total(&self, asked: &Asked<'_>) -> Select {
+        let table = quote(&self.tables.counts.name);
+        let (first, last) = bounds(asked);
+        let sql = format!(
+            "SELECT SUM(n) FROM {table} WHERE grp = ? AND field = ? AND day BETWEEN ? AND ? AND value = ?"
+        );
+        let parameters = [text(asked.group), text(ALL), first, last, text(ABSENT)];
+        Select { sql, parameters: parameters.into() }
+    }
+
+    fn first(&self, store: &Store, asked: &Asked<'_>, few: &Few<'_>) -> Select {
+        let table = self.tables.counts.as_ref();
+        let (first, last) = bounds(asked);
+        if let (Beside::Ranking(ranking), false) = (&table.beside, asked.is_long()) {
+            return store.top(table, ranking, vec![text(asked.group), text(few.by), first], few.limit);
+        }
+        let sql = format!(
+            "SELECT value, SUM(n) AS n FROM {} WHERE grp = ? AND field = ? AND day BETWEEN ? AND ? \
+             GROUP BY value ORDER BY 2 DESC, value = '', value LIMIT {}",
+            quote(&table.name),
+            few.limit
+        );
+        Select { sql, parameters: vec![text(asked.group), text(few.by), first, last] }
+    }
+}
+
+impl Distinct {
+    /// Whoever came within the days is counted on the first of them, the one whose day before lies outside.
+    fn members(&self, asked: &Asked<'_>, field: &str, value: &str) -> Select {
+        let table = quote(&self.spans.name);
+        let (first, last) = bounds(asked);
+        // Under day 0 stands how many there are at all, beside day 0 as the day before.
+        let earlier = if asked.days.is_some() { first.clone() } else { Cell::Integer(ALL_TIME + 1) };
+        let sql = format!(
+            "SELECT SUM(n) FROM {table} WHERE grp = ? AND field = ? AND value = ? AND day BETWEEN ? AND ? AND before < ?"
+        );
+        let parameters = [text(asked.group), text(field), text(value), first, last, earlier];
+        Select { sql, parameters: parameters.into() }
+    }
+}
+
+async fn add_members(
+    store: &Store,
+    asked: &Asked<'_>,
+    distinct: &Distinct,
+    by: &CountedField,
+    top: &mut [Counted],
+) -> Result<(), StoreError> {
+    let value = |counted: &Counted| counted.value.clone().unwrap_or_else(|| ABSENT.to_owned());
+    let selects = top.iter().map(|counted| distinct.members(asked, &by.name, &value(counted))).collect();
+    let answers = store.rows_together(selects).await?;
+    for (counted, answer) in top.iter_mut().zip(answers) {
+        counted.distinct = Some(number(answer)?);
+    }
+    Ok(())
+}
+
+/// The days as they are stored.
+fn bounds(asked: &Asked<'_>) -> (Cell, Cell) {
+    let day = |day: Day| Cell::Integer(day.number());
+    let all = || (Cell::Integer(ALL_TIME), Cell::Integer(ALL_TIME));
+    asked.days.map_or_else(all, |(first, last)| (day(first), day(last)))
+}
+
+fn text(text: &str) -> Cell {
+    Cell::Text(text.to_owned())
+}
+
+/// A sum over no rows is null.
+fn number(rows: Vec<Vec<Cell>>) -> Result<i64, StoreError> {
+    match rows.first().and_then(|row| row.first()) {
+        None | Some(Cell::Null) => Ok(0),
+        Some(Cell::Integer(number)) => Ok(*number),
+        Some(_) => Err(StoreError::Blocked("a table of statistics holds a number that is none".to_owned())),
+    }
+}
+
+fn counted(row: Vec<Cell>) -> Result<Counted, StoreError> {
+    match <[Cell; 2]>::try_from(row) {
+        Ok([Cell::Text(value), Cell::Integer(n)]) => {
+            Ok(Counted { value: Some(value).filter(|value| value != ABSENT), n, distinct: None })
+        }
+        _ => Err(StoreError::Blocked("a table of statistics holds a row that is not in its form".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::{EventId, Field, Fields, Kind, LogId, Millis};
+    use crate::store::{Claim, Plan, ViewTables};
+    use crate::views::Event;
+    use crate::views::stats::{CountedField, Reads};
+
+    const DAY: i64 = 86_400_000;
+
+    /// One event: site, path, user, day, and whether it is taken back later.
+    type Visit = (u8, u8, u8, i64, bool);
+
+    fn fields() -> Fields {
+        let text = Kind::text(9);
+        let field =
+            |name: &str| Field { name: name.to_owned(), kind: text, required: false, one_of: Vec::new() };
+        Fields::new(["site", "path", "user"].map(field).into(), 0)
+    }
+
+    fn stats() -> Stats {
+        let path = CountedField { field: 1, name: "path".to_owned(), distinct: true };
+        let (group, group_name) = (0, "site".to_owned());
+        Stats::new("t", Reads { group, group_name, distinct: Some(2), time: None, counts: vec![path] })
+    }
+
+    /// 0 is empty: absent.
+    fn name(number: u8) -> String {
+        if number == 0 { String::new() } else { number.to_string() }
+    }
+
+    fn event((site, path, user, day, _): &Visit, takes_back: bool) -> Event<'static> {
+        let text = format!(r#"{{"site":"s{site}","path":"{}","user":"{}"}}"#, name(*path), name(*user));
+        Event {
+            position: 0,
+            id: EventId::from_bytes([0; 16]),
+            text: text.into(),
+            received: Millis(day * DAY),
+            origin: None,
+            letter: None,
+            takes_back: takes_back.then_some(0),
+        }
+    }
+
+    /// The answer that a walk over all events gives.
+    fn walked(visits: &[Visit], site: u8, days: Option<(i64, i64)>) -> Summary {
+        let there = |visit: &&Visit| {
+            visit.0 == site && !visit.4 && days.is_none_or(|(from, to)| (from..=to).contains(&visit.3))
+        };
+        let visits: Vec<&Visit> = visits.iter().filter(there).collect();
+        let mut paths: BTreeMap<u8, (i64, BTreeSet<u8>)> = BTreeMap::new();
+        let mut users = BTreeSet::new();
+        for (_, path, user, _, _) in &visits {
+            let (n, of_path) = paths.entry(*path).or_default();
+            *n += 1;
+            of_path.extend(Some(*user).filter(|user| *user > 0));
+            users.extend(Some(*user).filter(|user| *user > 0));
+        }
+        let counted = |(path, (n, users)): (u8, (i64, BTreeSet<u8>))| Counted {
+            value: Some(name(path)).filter(|name| !name.is_empty()),
+            n,
+            distinct: Some(users.len() as i64),
+        };
+        let mut top: Vec<Counted> = paths.into_iter().map(counted).collect();
+        top.sort_by_key(|one| (-one.n, one.value.is_none(), one.value.clone()));
+        top.truncate(3);
+        Summary { total: visits.len() as i64, distinct: users.len() as i64, top }
+    }
+
+    async fn compare(visits: Vec<Visit>, batch: usize) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open("sqlite:", folder.path()).expect("opens");
+        let (stats, fields) = (stats(), fields());
+        let claim = |from, to| Claim { view: "v".to_owned(), log: LogId([7; 16]), from, to };
+        let tables = ViewTables { tables: stats.tables(), opening: None, owned: true };
+        store.begin_view(claim(0, 0), tables).await.expect("begins");
+        let mut events: Vec<Event<'_>> = visits.iter().map(|visit| event(visit, false)).collect();
+        events.extend(visits.iter().filter(|visit| visit.4).map(|visit| event(visit, true)));
+        for (at, events) in events.chunks(batch).enumerate() {
+            let mut plan = Plan::new(claim(at as u64, at as u64 + 1));
+            plan.writes = stats.fold(&fields, events).writes;
+            store.apply(Arc::new(plan)).await.expect("applied");
+        }
+        for site in 0..2 {
+            for days in [None, Some((1, 1)), Some((2, 2)), Some((1, 3)), Some((2, 5)), Some((1, 5))] {
+                let day = |day: i64| Day::of(Millis(day * DAY));
+                let group = format!("s{site}");
+                let few = Some(Few { by: "path", limit: 3 });
+                let asked = Asked { group: &group, days: days.map(|(from, to)| (day(from), day(to))), few };
+                let summary = stats.summary(&store, &asked).await.expect("an answer");
+                assert_eq!(summary, walked(&visits, site, days), "site {site}, days {days:?}");
+            }
+        }
+        tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+        #[test]
+        fn numbers_are_those_that_a_walk_over_all_events_gives(
+            visits in proptest::collection::vec(
+                (0_u8..2, 0_u8..6, 0_u8..5, 1_i64..6, proptest::bool::weighted(0.3)),
+                1..60,
+            ),
+            batch in 1_usize..20,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(compare(visits, batch));
+        }
+    }
+}

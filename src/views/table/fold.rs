@@ -1,0 +1,163 @@
+//! The table's fold: an event in, a row out, in the order of the log; an event that takes another back
+//! takes its row away. No I/O, no clock.
+
+use super::{Given, RowTable, Source};
+use crate::event::{Fields, Value};
+use crate::store::RowChanges;
+use crate::views::{Event, Folded};
+
+/// Texts of a row, about, so that a batch does not grow its room again and again.
+const ROW_BYTES_EXPECTED: usize = 64;
+
+impl RowTable {
+    pub fn fold(&self, fields: &Fields, events: &[Event<'_>]) -> Folded {
+        let mut changes = RowChanges::new(&self.table);
+        changes.added.reserve(events.len(), events.len() * ROW_BYTES_EXPECTED);
+        changes.from.reserve(events.len());
+        let mut refused = Vec::new();
+        let mut values = Vec::with_capacity(self.wanted.len());
+        for (index, event) in events.iter().enumerate() {
+            if let Some(position) = event.takes_back {
+                changes.removed.push(position);
+                continue;
+            }
+            match fields.read(&event.text, &self.wanted, &mut values) {
+                Ok(()) => {
+                    let mut values = values.iter();
+                    for source in &self.sources {
+                        match source {
+                            Source::Given(given) => changes.added.push(&given.of(event)),
+                            Source::Field { default, .. } => match (values.next(), default) {
+                                (Some(Value::Absent) | None, Some(default)) => {
+                                    changes.added.push(&default.of(event));
+                                }
+                                (Some(value), _) => changes.added.push(value),
+                                (None, None) => changes.added.push(&Value::Absent),
+                            },
+                        }
+                    }
+                    changes.from.push((event.position, event.received));
+                }
+                Err(error) => refused.push((index, error.to_string())),
+            }
+        }
+        let rows = (!changes.is_empty()).then_some(changes);
+        Folded { rows, refused, ..Folded::default() }
+    }
+}
+
+impl Given {
+    fn of(self, event: &Event<'_>) -> Value<'static> {
+        match self {
+            Self::Received => Value::Time(event.received),
+            Self::Id => Value::Text(event.id.to_string().into()),
+            Self::Origin => match event.origin {
+                Some(origin) => Value::Text(origin.to_string().into()),
+                None => Value::Absent,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EventId, Field, Kind, Millis};
+
+    fn stream() -> Fields {
+        let field =
+            |name: &str, kind, required| Field { name: name.to_owned(), kind, required, one_of: Vec::new() };
+        Fields::new(
+            vec![
+                field("at", Kind::Time, false),
+                field("more", Kind::Any, false),
+                field("path", Kind::text(9), false),
+                field("price", Kind::AMOUNT, true),
+                field("site", Kind::text(9), true),
+            ],
+            4,
+        )
+    }
+
+    fn table() -> RowTable {
+        let field = |field, default| Source::Field { field, default };
+        let columns = [
+            ("site", field(4, None)),
+            ("came", Source::Given(Given::Received)),
+            ("path", field(2, None)),
+            ("at", field(0, Some(Given::Received))),
+            ("price", field(3, None)),
+            ("more", field(1, None)),
+            ("ip", Source::Given(Given::Origin)),
+            ("event", Source::Given(Given::Id)),
+        ]
+        .map(|(name, source)| (name.to_owned(), source));
+        RowTable::new("t", "id", &columns, &stream())
+    }
+
+    fn event(position: u64, text: &str, takes_back: Option<u64>) -> Event<'_> {
+        Event {
+            position,
+            id: EventId::from_bytes([0; 16]),
+            text: text.into(),
+            received: Millis(position as i64),
+            origin: Some([10, 0, 0, 7].into()),
+            letter: None,
+            takes_back,
+        }
+    }
+
+    #[test]
+    fn columns_are_filled_as_declared_and_what_is_absent_has_its_default_or_none() {
+        let table = table();
+        let names: Vec<(&str, bool)> =
+            table.table().columns.iter().map(|column| (column.name.as_str(), column.null)).collect();
+        let filled = ["site", "came", "at", "price", "event"];
+        assert!(names.iter().all(|(name, null)| *null != filled.contains(name)), "{names:?}");
+        let events = [
+            event(
+                5,
+                r#"{"site":"s","at":"2025-11-01","path":"/p","price":10.50,"more":{"x":[1e400]}}"#,
+                None,
+            ),
+            event(6, r#"{"site":"s","path":"","price":1}"#, None),
+            event(7, r#"{"site":"s"}"#, None),
+        ];
+        let folded = table.fold(&stream(), &events);
+        let changes = folded.rows.expect("rows");
+        let id = "00000000-0000-0000-0000-000000000000";
+        let text = |text: &'static str| Value::Text(text.into());
+        let decimal = |text: &str| Value::Decimal(text.parse().expect("a number"));
+        let time = |millis| Value::Time(Millis(millis));
+        let rows: Vec<Value<'_>> = changes.added.values().collect();
+        assert_eq!(
+            rows[..8],
+            [
+                text("s"),
+                time(5),
+                text("/p"),
+                time(1_761_955_200_000),
+                decimal("10.5"),
+                Value::Any(r#"{"x":[1e400]}"#),
+                text("10.0.0.7"),
+                text(id),
+            ]
+        );
+        let absent = || Value::Absent;
+        assert_eq!(
+            rows[8..],
+            [text("s"), time(6), absent(), time(6), decimal("1"), absent(), text("10.0.0.7"), text(id)]
+        );
+        assert_eq!(changes.from, [(5, Millis(5)), (6, Millis(6))]);
+        assert_eq!(folded.refused, [(2, "price: is missing".to_owned())]);
+    }
+
+    #[test]
+    fn what_takes_an_event_back_takes_its_row_away() {
+        let good = r#"{"site":"s","price":1}"#;
+        let events = [event(5, good, None), event(6, good, Some(2)), event(7, good, Some(5))];
+        let changes = table().fold(&stream(), &events).rows.expect("changes");
+        assert_eq!((changes.added.len(), changes.removed), (1, vec![2, 5]));
+        assert!(table().fold(&stream(), &[]).rows.is_none());
+    }
+}

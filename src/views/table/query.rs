@@ -1,0 +1,231 @@
+//! Reading a table: pages in the order of its numbers, oldest first, as JSON with every digit.
+
+use std::fmt::Write;
+
+use serde_json::value::RawValue;
+
+use super::RowTable;
+use crate::event::limits::{PAGE_BYTES_MAX, ROWS_SCANNED_MAX, WIDE_ROWS_READ_MAX};
+use crate::event::{Decimal, Millis, Value};
+use crate::store::{Cell, Column, ColumnKind, Store, StoreError, quote};
+
+/// Some rows, and the number to go on after, if there may be more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowsPage {
+    /// An object each.
+    pub rows: Vec<String>,
+    pub next: Option<i64>,
+}
+
+/// What was asked for does not fit the table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    #[error("there is no column `{0}`")]
+    NoColumn(String),
+    #[error("column `{0}` holds JSON, and cannot be asked for by its value")]
+    Json(String),
+    #[error("column `{column}` holds {kind}")]
+    Kind { column: String, kind: &'static str },
+}
+
+/// Columns that have to hold these values.
+pub struct Filter {
+    conditions: String,
+    values: Vec<Cell>,
+}
+
+impl RowTable {
+    pub fn filter(&self, store: &Store, wanted: &[(String, String)]) -> Result<Filter, FilterError> {
+        let mut filter = Filter { conditions: String::new(), values: Vec::new() };
+        for (name, text) in wanted {
+            let column = self.table.columns.iter().find(|column| column.name == *name);
+            let column = column.ok_or_else(|| FilterError::NoColumn(name.clone()))?;
+            let value = asked_for(column, text)?;
+            filter.conditions.push_str(&format!(" AND {} = ?", quote(name)));
+            filter.values.push(store.held(&value));
+        }
+        Ok(filter)
+    }
+
+    /// Up to `limit` rows after the one of number `after`; fewer where they are large, or where the filter
+    /// leaves out too many on the way: `next` says where to go on.
+    pub async fn page(
+        &self,
+        store: &Store,
+        filter: &Filter,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<RowsPage, StoreError> {
+        let after = after.unwrap_or(i64::MIN);
+        let (until, more_beyond) = match filter.values.is_empty() {
+            true => (i64::MAX, false),
+            false => self.scanned(store, after).await?,
+        };
+        let mut page = RowsPage::default();
+        let (mut at, mut bytes) = (after, 0);
+        loop {
+            let wanted = WIDE_ROWS_READ_MAX.min(limit - page.rows.len());
+            let read = self.read(store, filter, at, until, wanted).await?;
+            let last = read.len() < wanted;
+            for (number, row) in read {
+                bytes += row.len();
+                if bytes > PAGE_BYTES_MAX && !page.rows.is_empty() {
+                    page.next = Some(at);
+                    return Ok(page);
+                }
+                at = number;
+                page.rows.push(row);
+            }
+            if last {
+                page.next = more_beyond.then_some(until);
+                return Ok(page);
+            }
+            if page.rows.len() == limit {
+                page.next = Some(at);
+                return Ok(page);
+            }
+        }
+    }
+
+    /// How far one request looks for rows that fit a filter, and whether there are any beyond.
+    async fn scanned(&self, store: &Store, after: i64) -> Result<(i64, bool), StoreError> {
+        let (table, id) = (quote(&self.table.name), quote(self.id()));
+        let sql = format!("SELECT min({id}) FROM {table} WHERE {id} > ?");
+        let first = store.rows(sql, vec![Cell::Integer(after)]).await?;
+        let sql = format!("SELECT max({id}) FROM {table}");
+        let last = store.rows(sql, Vec::new()).await?;
+        match (first.first().map(Vec::as_slice), last.first().map(Vec::as_slice)) {
+            (Some([Cell::Integer(first)]), Some([Cell::Integer(last)])) => {
+                let until = first.saturating_add(ROWS_SCANNED_MAX);
+                Ok((until, until < *last))
+            }
+            _ => Ok((i64::MAX, false)),
+        }
+    }
+
+    async fn read(
+        &self,
+        store: &Store,
+        filter: &Filter,
+        after: i64,
+        until: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, String)>, StoreError> {
+        let from = after.saturating_add(i64::from(after > i64::MIN));
+        let rows = self.select(store, &filter.conditions, &filter.values, [from, until], limit).await?;
+        Ok(rows.into_iter().map(|(number, cells)| (number, self.object(number, &cells))).collect())
+    }
+
+    /// Rows of the numbers from `first` to `last`, in their order.
+    pub async fn cells(
+        &self,
+        store: &Store,
+        first: i64,
+        last: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Vec<Cell>)>, StoreError> {
+        self.select(store, "", &[], [first, last], limit).await
+    }
+
+    async fn select(
+        &self,
+        store: &Store,
+        conditions: &str,
+        values: &[Cell],
+        span: [i64; 2],
+        limit: usize,
+    ) -> Result<Vec<(i64, Vec<Cell>)>, StoreError> {
+        let id = quote(self.id());
+        let names: Vec<String> = self.table.columns.iter().map(|column| quote(&column.name)).collect();
+        let sql = format!(
+            "SELECT {id}, {} FROM {} WHERE {id} >= ? AND {id} <= ?{conditions} ORDER BY {id} LIMIT {limit}",
+            names.join(", "),
+            quote(&self.table.name),
+        );
+        let mut parameters = span.map(Cell::Integer).to_vec();
+        parameters.extend(values.iter().cloned());
+        let rows = store.rows(sql, parameters).await?;
+        rows.into_iter().map(|row| self.numbered(row)).collect()
+    }
+
+    fn numbered(&self, row: Vec<Cell>) -> Result<(i64, Vec<Cell>), StoreError> {
+        let mut cells = row.into_iter();
+        match cells.next() {
+            Some(Cell::Integer(number)) => Ok((number, cells.collect())),
+            _ => Err(StoreError::Blocked(format!(
+                "table `{}` holds a row without a number in column `{}`",
+                self.table.name,
+                self.id()
+            ))),
+        }
+    }
+
+    fn object(&self, number: i64, cells: &[Cell]) -> String {
+        let mut object = format!("{{{}:{number}", serde_json::json!(self.id()));
+        for (column, cell) in self.table.columns.iter().zip(cells) {
+            // Writing to a text does not fail.
+            let _ = write!(object, ",{}:{}", serde_json::json!(column.name), shown(column.kind, cell));
+        }
+        object.push('}');
+        object
+    }
+}
+
+fn asked_for<'a>(column: &Column, text: &'a str) -> Result<Value<'a>, FilterError> {
+    let wrong = |kind| FilterError::Kind { column: column.name.clone(), kind };
+    match column.kind {
+        ColumnKind::Text { .. } | ColumnKind::LongText => Ok(Value::Text(text.into())),
+        ColumnKind::Integer => text.parse().map(Value::Integer).map_err(|_| wrong("integers")),
+        ColumnKind::Decimal => text.parse().map(Value::Decimal).map_err(|_| wrong("numbers")),
+        ColumnKind::Time => text.parse().map(Value::Time).map_err(|_| wrong("times")),
+        ColumnKind::Boolean => text.parse().map(Value::Boolean).map_err(|_| wrong("`true` or `false`")),
+        ColumnKind::Json | ColumnKind::Bytes => Err(FilterError::Json(column.name.clone())),
+    }
+}
+
+/// A cell as JSON. What somebody else put there is shown as the text it is.
+pub fn shown(kind: ColumnKind, cell: &Cell) -> String {
+    let text = |text: &str| serde_json::json!(text).to_string();
+    match (kind, cell) {
+        (_, Cell::Null) => "null".to_owned(),
+        (ColumnKind::Boolean, Cell::Integer(value @ (0 | 1))) => (*value == 1).to_string(),
+        (_, Cell::Integer(value)) => value.to_string(),
+        (_, Cell::Decimal(value)) => value.to_string(),
+        (ColumnKind::Decimal, Cell::Text(value)) => {
+            value.parse::<Decimal>().map_or_else(|_| text(value), |number| number.to_string())
+        }
+        (ColumnKind::Time, Cell::Text(value)) => {
+            value.parse::<Millis>().map_or_else(|_| text(value), |time| text(&time.to_text()))
+        }
+        (ColumnKind::Json, Cell::Text(value)) => {
+            serde_json::from_str::<&RawValue>(value).map_or_else(|_| text(value), |raw| raw.get().to_owned())
+        }
+        (_, Cell::Text(value)) => text(value),
+        (_, Cell::Bytes(bytes)) => text(&String::from_utf8_lossy(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_shown_with_every_digit_and_what_does_not_fit_as_text() {
+        let text = |text: &str| Cell::Text(text.to_owned());
+        for (kind, cell, json) in [
+            (ColumnKind::Decimal, text("999999999999999.9999"), "999999999999999.9999"),
+            (ColumnKind::Decimal, text("NaN"), "\"NaN\""),
+            (ColumnKind::Decimal, Cell::Integer(5), "5"),
+            (ColumnKind::Time, text("2025-11-01 10:00:00"), "\"2025-11-01T10:00:00.000Z\""),
+            (ColumnKind::Time, text("soon"), "\"soon\""),
+            (ColumnKind::Boolean, Cell::Integer(1), "true"),
+            (ColumnKind::Boolean, Cell::Integer(7), "7"),
+            (ColumnKind::Json, text(r#"{"a":1e400}"#), r#"{"a":1e400}"#),
+            (ColumnKind::Json, text("{"), "\"{\""),
+            (ColumnKind::LongText, text("a\"\n"), r#""a\"\n""#),
+            (ColumnKind::Integer, Cell::Null, "null"),
+        ] {
+            assert_eq!(shown(kind, &cell), json, "{kind:?} {cell:?}");
+        }
+    }
+}
