@@ -1,5 +1,5 @@
-//! The events that everything here sends: sales of 10,000 users, about 60 bytes each, always the same
-//! ones, so that the right balances are known.
+//! The events that everything here sends, always the same ones: sales of 10,000 users, about 60 bytes
+//! each, so that the right balances are known, and visits to sites.
 
 pub const USERS: usize = 10_000;
 
@@ -50,4 +50,42 @@ pub fn balances(count: u64) -> Vec<i64> {
         balances[user(number)] += if subtracts(number) { -value } else { value };
     }
     balances
+}
+
+/// How many different sites, paths and users visits have.
+#[derive(Clone, Copy)]
+pub struct Spread {
+    pub sites: u64,
+    pub paths: u64,
+    pub users: u64,
+}
+
+const DAYS: u64 = 28;
+
+/// The parts of one visit: site, path, user, day of November 2025.
+pub fn visit_parts(number: u64, spread: Spread) -> [u64; 4] {
+    let mixed = |salt: u64| (number ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
+    [
+        mixed(0) % spread.sites,
+        mixed(1 << 60) % spread.paths,
+        mixed(1 << 61) % spread.users,
+        1 + mixed(1 << 62) % DAYS,
+    ]
+}
+
+pub fn visit(number: u64, spread: Spread) -> String {
+    let [site, path, user, day] = visit_parts(number, spread);
+    format!(
+        r#"{{"site_id":"site-{site}","event_type":"page_view","path":"/page/{path}","user_id":"user-{user}","timestamp":"2025-11-{day:02}T10:00:00Z"}}"#
+    )
+}
+
+/// The visits of a range, a line each.
+pub fn visits(range: std::ops::Range<u64>, spread: Spread) -> String {
+    let mut lines = String::with_capacity((range.end - range.start) as usize * 130);
+    for number in range {
+        lines.push_str(&visit(number, spread));
+        lines.push('\n');
+    }
+    lines
 }

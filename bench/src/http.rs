@@ -51,10 +51,20 @@ impl Client {
         Ok(serde_json::from_slice(&self.answer()?)?)
     }
 
-    /// Sends lines of JSON to `/v1/streams/revenue/events`, `times` over in one request.
+    /// Sends lines of JSON to the stream of revenue, `times` over in one request.
     pub fn send_lines(&mut self, key: &str, lines: &str, times: usize) -> Outcome<serde_json::Value> {
+        self.send_lines_to("revenue", key, lines, times)
+    }
+
+    pub fn send_lines_to(
+        &mut self,
+        stream: &str,
+        key: &str,
+        lines: &str,
+        times: usize,
+    ) -> Outcome<serde_json::Value> {
         let head = format!(
-            "POST /v1/streams/revenue/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: {key}\r\n\
+            "POST /v1/streams/{stream}/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: {key}\r\n\
              Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
             lines.len() * times
         );

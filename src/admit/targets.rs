@@ -133,7 +133,7 @@ fn look(log: &EventLog, wanted: u64) -> Result<Option<Found>, ReadError> {
                     client: entry.client.map(|(id, _)| id),
                     correction: entry.takes_back.is_some(),
                     letter: header.retry.is_some(),
-                    erased: entry.text.trim_ascii().is_empty(),
+                    erased: entry.erased(),
                 }));
             }
         }

@@ -15,6 +15,7 @@ mod tail;
 mod dead;
 mod keys;
 mod notifications;
+mod person;
 
 mod rebuild;
 mod reconcile;
@@ -52,6 +53,8 @@ enum Command {
     Notifications(notifications::Notifications),
     /// List, make and revoke keys
     Keys(keys::Keys),
+    /// Hand over or erase all events of one person
+    Person(person::Person),
     /// Compare a view with what its log makes
     Reconcile(reconcile::Reconcile),
     /// Make a view what its log makes
@@ -75,6 +78,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Dead(command) => dead::run(command),
         Command::Notifications(command) => notifications::run(command),
         Command::Keys(command) => keys::run(command),
+        Command::Person(command) => person::run(command),
         Command::Reconcile(command) => reconcile::run(command),
         Command::Rebuild(command) => rebuild::run(command),
         Command::Repair(command) => repair::run(command),

@@ -9,9 +9,10 @@ use toml::Spanned;
 
 use super::door::{DoorSection, check_doors};
 use super::duration::parse_duration;
+use super::retention::RetentionSection;
 use super::stream::StreamSection;
 use super::view::ViewSection;
-use super::{Config, ConfigError, ListenAt, Overrides};
+use super::{Config, ConfigError, ListenAt, Overrides, Retention, ViewConfig, ViewKindConfig};
 
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -53,6 +54,7 @@ struct Written {
     log: Option<Url>,
     store: Option<Url>,
     gate: Option<GateSection>,
+    retention: Option<Spanned<RetentionSection>>,
     #[serde(default)]
     door: BTreeMap<Spanned<String>, DoorSection>,
     #[serde(default)]
@@ -81,6 +83,7 @@ pub struct File {
     log_url: Option<String>,
     store_url: Option<String>,
     window: Option<Declared<String>>,
+    retention: Option<Declared<RetentionSection>>,
     doors: BTreeMap<String, Declared<DoorSection>>,
     streams: BTreeMap<String, Declared<StreamSection>>,
     views: BTreeMap<String, Declared<ViewSection>>,
@@ -101,6 +104,7 @@ impl File {
             log_url: written.log.map(|log| log.url),
             store_url: written.store.map(|store| store.url),
             window: written.gate.map(|gate| declared(gate.window, origin)),
+            retention: written.retention.map(|retention| declared(retention, origin)),
             doors: sections(written.door, origin),
             streams: sections(written.stream, origin),
             views: sections(written.view, origin),
@@ -115,6 +119,7 @@ impl File {
         self.log_url = other.log_url.or(self.log_url.take());
         self.store_url = other.store_url.or(self.store_url.take());
         self.window = other.window.or(self.window.take());
+        self.retention = other.retention.or(self.retention.take());
         for (name, door) in other.doors {
             let value = match self.doors.remove(&name) {
                 Some(below) => door.value.over(below.value),
@@ -164,6 +169,12 @@ impl File {
         }
         let window = self.window.map(|window| parse_duration(&window.value, &window.origin)).transpose()?;
         let doors = check_doors(&self.doors, &streams, &views)?;
+        let retention = match &self.retention {
+            Some(retention) => {
+                retention.value.check(&retention.origin, &streams, |view| keeps_rows(&views, view))?
+            }
+            None => Retention::default(),
+        };
         Ok(Config {
             listen,
             hosts: self.hosts.unwrap_or_default(),
@@ -174,7 +185,16 @@ impl File {
             doors,
             streams,
             views,
+            retention,
         })
+    }
+}
+
+fn keeps_rows(views: &BTreeMap<String, ViewConfig>, name: &str) -> Result<(), String> {
+    match views.get(name).map(|view| &view.kind) {
+        Some(ViewKindConfig::Table(_)) => Ok(()),
+        Some(_) => Err(format!("names view `{name}`, which is no table of events: what it holds has no age")),
+        None => Err(format!("names view `{name}`, which is not declared")),
     }
 }
 

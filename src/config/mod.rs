@@ -9,6 +9,7 @@ mod listen;
 mod notify;
 mod origins;
 mod outcome;
+mod retention;
 mod row_table;
 mod stats;
 mod stream;
@@ -26,6 +27,7 @@ pub use file::DEFAULT;
 pub use listen::ListenAt;
 pub use notify::{MessagePart, NotifyConfig};
 pub use outcome::outcome;
+pub use retention::Retention;
 pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
 pub use stats::{CountedConfig, StatsConfig};
 pub use stream::Stream;
@@ -45,6 +47,7 @@ pub struct Config {
     pub doors: BTreeMap<String, Door>,
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, ViewConfig>,
+    pub retention: Retention,
 }
 
 /// What the command line and the environment say; it wins over files.

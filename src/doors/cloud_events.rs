@@ -89,6 +89,7 @@ fn structured(text: &str) -> Result<CloudEvent, FieldError> {
         })
     });
     walked.map_err(|reason| error.take().unwrap_or(FieldError { field: String::new(), reason }))?;
+    attributes.check_required()?;
     match (data, data_base64) {
         (Some(_), Some(_)) => Err(wrong("data_base64", "stands beside `data`")),
         (Some(data), None) => attributes.around(data),
@@ -117,6 +118,7 @@ fn binary(headers: &HeaderMap, text: &str) -> Result<CloudEvent, FieldError> {
             attributes.add(name, &json(&value))?;
         }
     }
+    attributes.check_required()?;
     attributes.around(text)
 }
 
@@ -192,14 +194,18 @@ impl Attributes {
         serde_json::from_str(value).map_err(|_| wrong(name, "expected text"))
     }
 
-    /// The event: `data` with these in it. Whether the data is sound is left to the stream's own check.
-    fn around(mut self, data: &str) -> Result<CloudEvent, FieldError> {
+    fn check_required(&self) -> Result<(), FieldError> {
         for name in REQUIRED {
             self.text(name)?;
         }
-        if self.text("specversion")? != "1.0" {
-            return Err(wrong("specversion", "must be 1.0"));
+        match self.text("specversion")?.as_str() {
+            "1.0" => Ok(()),
+            _ => Err(wrong("specversion", "must be 1.0")),
         }
+    }
+
+    /// The event: `data` with these in it. Whether the data is sound is left to the stream's own check.
+    fn around(mut self, data: &str) -> Result<CloudEvent, FieldError> {
         // It says of the data what is known by then; left out, an event is the same in each mode.
         if let Some(kind) = self.0.remove("datacontenttype") {
             let kind = serde_json::from_str::<String>(&kind).unwrap_or_default();

@@ -97,6 +97,11 @@ impl fmt::Display for FieldError {
 }
 
 impl Field {
+    /// Whether its values say who somebody is: text or integers.
+    pub fn is_identity(&self) -> bool {
+        matches!(self.kind, Kind::Text { .. } | Kind::Integer { .. })
+    }
+
     /// The value that `raw` is under this declaration. Null and empty text count as absent.
     pub fn read<'a>(&self, raw: Option<&'a str>) -> Result<Value<'a>, FieldError> {
         let value = match raw {

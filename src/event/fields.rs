@@ -60,14 +60,16 @@ impl Fields {
     pub fn check<'a>(&self, text: &'a str, ids: bool) -> Result<Checked<'a>, FieldError> {
         let mut found = Found { values: vec![None; self.list.len()], id: None };
         self.find("", text, &mut found)?;
-        let is_parent = |field: &Field| self.parents.contains(&field.name);
-        let met = || self.list.iter().zip(&found.values);
-        // What lies in an object is looked at before the object as a whole, so that it is named.
-        for (field, raw) in met().filter(|(field, _)| !is_parent(field)) {
-            field.read(*raw)?;
-        }
-        for (field, raw) in met().filter(|(field, _)| is_parent(field)) {
-            field.read(*raw)?;
+        // What lies in an object is looked at before the object as a whole, so that it is what is named.
+        let is_object = |field: &Field, raw: &Option<&str>| {
+            raw.is_some_and(|raw| raw.starts_with('{')) && self.parents.contains(&field.name)
+        };
+        for whole in [false, true] {
+            for (field, raw) in self.list.iter().zip(&found.values) {
+                if is_object(field, raw) == whole {
+                    field.read(*raw)?;
+                }
+            }
         }
         Ok(Checked { client_id: client_id(found.id.filter(|_| ids))? })
     }
@@ -219,6 +221,21 @@ fn object_at<'a>(path: &str, raw: &'a str) -> Result<Option<&'a str>, FieldError
         _ => {
             let reason = format!("expected an object, got {}", kind_of(raw));
             Err(FieldError { field: path.to_owned(), reason })
+        }
+    }
+}
+
+impl Fields {
+    /// Whether a sound event has this value in one of its fields; none that was erased has.
+    pub fn names(&self, text: &str, field: usize, wanted: &str) -> bool {
+        let mut values = Vec::with_capacity(1);
+        if text.trim_ascii().is_empty() || self.read(text, &[field], &mut values).is_err() {
+            return false;
+        }
+        match &values[0] {
+            Value::Text(text) => text == wanted,
+            Value::Integer(number) => wanted.parse() == Ok(*number),
+            _ => false,
         }
     }
 }

@@ -92,6 +92,26 @@ pub const DEAD_IN_A_ROW_MAX: usize = 100;
 /// Plans that SQLite commits together.
 pub const PLANS_TOGETHER_MAX: usize = 64;
 
+// Erasing.
+/// Events of one person that are erased together; asked for again, the rest is.
+pub const ERASED_EVENTS_MAX: u64 = 1_000_000;
+/// Corrections in one record.
+pub const CORRECTIONS_RECORD_MAX: usize = 1_000;
+pub const ERASURE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub const ERASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+pub const ERASURE_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// For so long the one who asks for an erasure waits for its end; then it is said that it goes on.
+pub const ERASURE_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
+
+// Retention.
+/// What is younger is always kept.
+pub const RETENTION_DURATION_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Rows that are given up in one transaction.
+pub const RETENTION_ROWS_MAX: usize = 10_000;
+/// Into so many segments, at least, the time is divided for which events are kept.
+pub const SEGMENTS_A_RETENTION: u32 = 8;
+
 // The store.
 pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -101,7 +121,7 @@ pub const STORE_READERS_MAX: usize = 8;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
-/// Ids of notifications that a comparison looks up together.
+/// Ids of notifications that are looked up, or deleted, together.
 pub const NOTIFICATIONS_LOOKED_UP_MAX: usize = 500;
 /// Others' row numbers between two of a batch, beyond which they are not read with it.
 pub const ROW_NUMBERS_GAP_MAX: u64 = 1_000;

@@ -2,6 +2,7 @@
 //! bound of the system. This room imports nothing; every other room speaks its words.
 
 pub mod limits;
+pub mod positions;
 
 mod day;
 mod decimal;

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use journal::{Disk, FrameKind, Journal, Opened, Options, Signal, failpoint};
+use journal::{
+    Disk, Frame, FrameKind, Journal, Opened, Options, RewriteError, Signal, TrimError, WriterError, failpoint,
+};
 use tokio::sync::{oneshot, watch};
 
-use super::record::{Record, RecordBuilder};
-use super::{AppendError, Found, OpenError, ReadError};
+use super::record::{self, Record, RecordBuilder};
+use super::{AppendError, EraseError, Found, OpenError, ReadError, Segment, UpkeepError};
 use crate::event::LogId;
 use crate::event::limits::{
     DISK_CHECK_INTERVAL, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN, LOG_QUEUE_BYTES_MAX,
@@ -103,6 +105,77 @@ impl Embedded {
         EmbeddedReader { reader: self.journal.reader() }
     }
 
+    pub fn segments(&self) -> Vec<Segment> {
+        let segments = self.journal.segments().into_iter();
+        let info = |s: journal::SegmentInfo| Segment {
+            first: s.first,
+            end: s.end,
+            bytes: s.bytes,
+            sealed: s.sealed,
+        };
+        segments.map(info).collect()
+    }
+
+    pub fn seal(&self) -> Result<u64, UpkeepError> {
+        self.journal.seal().map_err(not_done)
+    }
+
+    pub fn trim(&self, before: u64) -> Result<u64, UpkeepError> {
+        self.journal.trim(before).map_err(|error| match error {
+            TrimError::Writer { source } => not_done(source),
+            TrimError::Io { source } => UpkeepError::Disk(told(&source)),
+        })
+    }
+
+    pub fn erase(&self, positions: &[u64]) -> Result<u64, EraseError> {
+        let mut positions = positions.to_vec();
+        positions.sort_unstable();
+        let Some(&position) = positions.last() else {
+            return Ok(0);
+        };
+        let end = self.end();
+        if position >= end {
+            return Err(EraseError::PastEnd { position, end });
+        }
+        if self.segments().last().is_some_and(|last| position >= last.first) {
+            self.seal()?;
+        }
+        let mut erased = 0;
+        for segment in self.segments() {
+            let within = part_of(&positions, segment.first, segment.end);
+            if !within.is_empty() {
+                erased += self.erase_in(&segment, within)?;
+            }
+        }
+        Ok(erased)
+    }
+
+    /// Erases the events at `positions`, all of which lie in a sealed segment. A record is given to be
+    /// rewritten though it may be blank already: an erasure that failed may be seen and not be durable.
+    fn erase_in(&self, segment: &Segment, positions: &[u64]) -> Result<u64, EraseError> {
+        let (mut erased, mut damage) = (0, None);
+        let mut change = |frame: &Frame<'_>| {
+            let within = part_of(positions, frame.position, frame.end());
+            if within.is_empty() || damage.is_some() {
+                return None;
+            }
+            let mut payload = frame.payload.to_vec();
+            match record::blank(frame.position, frame.count, &mut payload, within) {
+                Ok(events) => erased += u64::from(events),
+                Err(error) => {
+                    damage = Some(format!("record at position {}: {error}", frame.position));
+                    return None;
+                }
+            }
+            Some(payload)
+        };
+        self.journal.rewrite(segment.first, segment.end, &mut change).map_err(not_erased)?;
+        match damage {
+            Some(damage) => Err(EraseError::Damaged(damage)),
+            None => Ok(erased),
+        }
+    }
+
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.end.clone()
     }
@@ -129,6 +202,37 @@ fn refusal(error: journal::AppendError) -> AppendError {
         journal::AppendError::Poisoned { reason } => AppendError::FailedUnder(reason),
         journal::AppendError::Closed => AppendError::Closed,
     }
+}
+
+fn not_done(error: WriterError) -> UpkeepError {
+    match error {
+        WriterError::DiskFull => UpkeepError::DiskFull,
+        WriterError::Poisoned { reason } => UpkeepError::Failed(reason),
+        WriterError::Closed => UpkeepError::Closed,
+        // A callback of an append would have to ask for it, and none does.
+        WriterError::OnWriterThread => UpkeepError::Failed(error.to_string()),
+    }
+}
+
+fn not_erased(error: RewriteError) -> EraseError {
+    match error {
+        RewriteError::Writer { source } => not_done(source).into(),
+        RewriteError::Io { source } => UpkeepError::Disk(told(&source)).into(),
+        RewriteError::Corrupt { .. } | RewriteError::NotSealed { .. } | RewriteError::OtherLength { .. } => {
+            EraseError::Damaged(error.to_string())
+        }
+    }
+}
+
+fn told(error: &journal::DiskError) -> String {
+    format!("{error}: {}", error.source)
+}
+
+/// Those of sorted positions that lie in `first..end`.
+fn part_of(positions: &[u64], first: u64, end: u64) -> &[u64] {
+    let from = positions.partition_point(|position| *position < first);
+    let to = positions.partition_point(|position| *position < end);
+    &positions[from..to]
 }
 
 /// Looks after the room on the disk, on a thread of its own because a sick disk may not answer.
@@ -178,5 +282,108 @@ impl EmbeddedRecords<'_> {
                 ReadError::Damaged(format!("record at position {}: {error}", frame.position))
             }),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{Entry, Header, Shape};
+    use super::*;
+    use crate::event::Millis;
+
+    /// A log of records of three events each, and one more that is still being written.
+    fn filled(data: &Path) -> Embedded {
+        let (log, _) = Embedded::open(data).expect("opens");
+        for number in 0..4 {
+            append(&log, number);
+        }
+        log.seal().expect("seals");
+        append(&log, 4);
+        log
+    }
+
+    fn append(log: &Embedded, number: u64) {
+        let mut record = RecordBuilder::new(&Header::of("revenue", Millis(0)), Shape::default(), 0);
+        for at in number * 3..number * 3 + 3 {
+            record.push(&Entry { text: &text(at), ..Entry::default() });
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        assert_eq!(runtime.block_on(log.append(&record)), Ok(number * 3));
+    }
+
+    fn text(position: u64) -> String {
+        format!("{{\"mail\":\"ann{position}@example.com\"}}")
+    }
+
+    /// The positions that are erased; all other events are as they were.
+    fn erased(log: &Embedded) -> Vec<u64> {
+        let (mut reader, mut next, mut erased) = (log.reader(), log.begin(), Vec::new());
+        while next < log.end() {
+            let records = reader.read(next, 50).expect("reads");
+            for record in records.iter() {
+                let record = record.expect("decodes");
+                next = record.end();
+                for entry in record.entries() {
+                    let (position, entry) = entry.expect("decodes");
+                    assert_eq!(entry.text.len(), text(position).len());
+                    if entry.erased() {
+                        erased.push(position);
+                    } else {
+                        assert_eq!(entry.text, text(position));
+                    }
+                }
+            }
+        }
+        erased
+    }
+
+    #[test]
+    fn what_is_erased_is_in_no_file_and_nothing_else_changes() {
+        let data = tempfile::tempdir().expect("a folder");
+        let log = filled(data.path());
+        assert_eq!(log.erase(&[]), Ok(0));
+        assert_eq!(log.segments().len(), 2);
+        assert_eq!(log.erase(&[7, 0, 7]), Ok(2));
+        assert_eq!(log.segments().len(), 2, "nothing in the last was asked for");
+        assert_eq!(erased(&log), [0, 7]);
+        // Erased once more, counted once more; the last segment has to be sealed first.
+        assert_eq!(log.erase(&[7, 13]), Ok(2));
+        assert_eq!((erased(&log), log.segments().len()), (vec![0, 7, 13], 3));
+        assert_eq!(log.erase(&[1, 15]), Err(EraseError::PastEnd { position: 15, end: 15 }));
+        log.close().expect("stops");
+        assert_eq!(log.erase(&[1]), Err(EraseError::Upkeep(UpkeepError::Closed)));
+
+        let (log, _) = Embedded::open(data.path()).expect("opens");
+        assert_eq!(erased(&log), [0, 7, 13]);
+        for file in std::fs::read_dir(data.path().join("journal")).expect("lists") {
+            let bytes = std::fs::read(file.expect("lists").path()).expect("reads");
+            for position in [0, 7, 13] {
+                let text = text(position);
+                assert!(bytes.windows(text.len()).all(|window| window != text.as_bytes()), "{position}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_trimmed_is_passed_over() {
+        let data = tempfile::tempdir().expect("a folder");
+        let log = filled(data.path());
+        assert_eq!(log.trim(11), Ok(0), "the last event of the segment is kept");
+        assert_eq!(log.trim(12), Ok(12));
+        assert_eq!(log.erase(&[3, 12]), Ok(1));
+        assert_eq!(erased(&log), [12]);
+    }
+
+    #[test]
+    fn a_record_that_does_not_read_is_told() {
+        let data = tempfile::tempdir().expect("a folder");
+        let log = filled(data.path());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let done = move |outcome| sender.send(outcome).expect("somebody waits");
+        log.journal.append(b"no record", NonZeroU32::MIN, Box::new(done));
+        assert_eq!(receiver.recv().expect("an answer"), Ok(15));
+        log.seal().expect("seals");
+        assert!(matches!(log.erase(&[0, 15]), Err(EraseError::Damaged(_))));
+        assert_eq!(log.erase(&[0]), Ok(1));
     }
 }

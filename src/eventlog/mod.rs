@@ -61,6 +61,42 @@ pub enum ReadError {
     Damaged(String),
 }
 
+/// Why the log was not sealed or trimmed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpkeepError {
+    #[error("the disk of the data folder is full")]
+    DiskFull,
+    #[error("the log has failed: {0}")]
+    Failed(String),
+    #[error("the log is closed")]
+    Closed,
+    /// Asked again later, it may work: nothing is lost by it.
+    #[error("{0}")]
+    Disk(String),
+}
+
+/// Why not all events were erased. Some may have been; asked for once more, all of them will be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EraseError {
+    #[error("position {position} is beyond the end of the log, {end}")]
+    PastEnd { position: u64, end: u64 },
+    #[error("{0}")]
+    Damaged(String),
+    #[error(transparent)]
+    Upkeep(#[from] UpkeepError),
+}
+
+/// A part of the log that is kept or given up as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub first: u64,
+    /// The position after its last event.
+    pub end: u64,
+    pub bytes: u64,
+    /// Nothing is appended to it any more.
+    pub sealed: bool,
+}
+
 /// What the log was like when it was opened, for the log line and the checks of start.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -123,6 +159,39 @@ impl EventLog {
     pub fn reader(&self) -> LogReader {
         match self {
             Self::Embedded(log) => LogReader::Embedded(log.reader()),
+        }
+    }
+
+    /// The log's parts, oldest first; the last is being written.
+    pub fn segments(&self) -> Vec<Segment> {
+        match self {
+            Self::Embedded(log) => log.segments(),
+        }
+    }
+
+    /// Ends the part that is being written, so that it may be erased from or given up; answers where it
+    /// ends. Blocks on the disk: not for async code.
+    pub fn seal(&self) -> Result<u64, UpkeepError> {
+        match self {
+            Self::Embedded(log) => log.seal(),
+        }
+    }
+
+    /// Gives up the sealed parts all of whose events lie below `before`; answers where the log begins now,
+    /// for ever. Blocks on the disk: not for async code.
+    pub fn trim(&self, before: u64) -> Result<u64, UpkeepError> {
+        match self {
+            Self::Embedded(log) => log.trim(before),
+        }
+    }
+
+    /// Erases the texts of events, so that they are in none of the log's files any more; positions, ids and
+    /// all other events stay. Answers how many of them the log holds, all of which are erased then; those
+    /// that were trimmed away or lost are passed over. Blocks for as long as it takes to write the parts
+    /// anew that hold them: not for async code.
+    pub fn erase(&self, positions: &[u64]) -> Result<u64, EraseError> {
+        match self {
+            Self::Embedded(log) => log.erase(positions),
         }
     }
 

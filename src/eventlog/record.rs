@@ -2,6 +2,7 @@
 //! `docs/RECORD.md`; a byte that was once written has to be readable for ever.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use crate::event::{BodyHash, EventId, Millis, SourceId};
 
@@ -24,6 +25,13 @@ pub struct Header<'a> {
     pub origin: Option<IpAddr>,
     pub chunk: Option<Chunk>,
     pub retry: Option<Retry<'a>>,
+}
+
+impl<'a> Header<'a> {
+    /// What millrace itself writes, and nobody sent.
+    pub fn of(stream: &'a str, received: Millis) -> Self {
+        Self { stream, received, origin: None, chunk: None, retry: None }
+    }
 }
 
 /// A run of lines with one name: what was sent of it before is recognised by its place in the source.
@@ -55,6 +63,13 @@ pub struct Entry<'a> {
     /// The position of the event that this one, a correction, takes back.
     pub takes_back: Option<u64>,
     pub text: &'a str,
+}
+
+impl Entry<'_> {
+    /// Whether the event was erased: spaces stand where its text was.
+    pub fn erased(&self) -> bool {
+        self.text.bytes().all(|byte| byte == b' ')
+    }
 }
 
 /// A record as read: its header is decoded, its events are when asked for.
@@ -166,6 +181,45 @@ pub struct Shape {
     pub lines: bool,
     /// Some take another event back.
     pub corrections: bool,
+}
+
+/// Puts spaces in place of the texts of the events at `positions`, which are sorted; answers how many of
+/// them the record holds. Where no other event is left, the address they came from goes as well. Its
+/// length and all else stay as they are, so that nothing in the log moves.
+pub fn blank(position: u64, count: u32, payload: &mut [u8], positions: &[u64]) -> Result<u32, RecordError> {
+    let bytes: &[u8] = payload;
+    let mut entries = Record::decode(position, count, bytes)?.entries();
+    let (mut texts, mut left) = (Vec::new(), false);
+    while let Some(entry) = entries.next() {
+        let (position, entry) = entry?;
+        if positions.binary_search(&position).is_ok() {
+            let end = bytes.len() - entries.bytes.0.len();
+            texts.push(end - entry.text.len()..end);
+        } else {
+            left |= !entry.erased();
+        }
+    }
+    let origin = if left || texts.is_empty() { None } else { origin_bytes(bytes)? };
+    let blanked = texts.len() as u32;
+    texts.into_iter().for_each(|text| payload[text].fill(b' '));
+    origin.into_iter().for_each(|origin| payload[origin].fill(0));
+    Ok(blanked)
+}
+
+/// Where in a payload the sender's address stands.
+fn origin_bytes(payload: &[u8]) -> Result<Option<Range<usize>>, RecordError> {
+    let mut rest = Bytes(payload.get(2..).ok_or(RecordError::Malformed)?);
+    let mut header = Bytes(rest.counted()?);
+    let after = rest.0.len();
+    while !header.0.is_empty() {
+        let tag = header.byte()?;
+        let value = header.counted()?;
+        let end = payload.len() - after - header.0.len();
+        if tag == TAG_ORIGIN {
+            return Ok(Some(end - value.len()..end));
+        }
+    }
+    Ok(None)
 }
 
 /// Builds a record's bytes, event by event.
@@ -365,6 +419,51 @@ mod tests {
             let read: Result<Vec<_>, _> = record.entries().collect();
             let expected: Vec<_> = entries.iter().enumerate().map(|(index, entry)| (position + index as u64, *entry)).collect();
             prop_assert_eq!(read, Ok(expected));
+        }
+
+        #[test]
+        fn blanking_changes_the_chosen_texts_and_nothing_else(
+            flags: (bool, bool), stream in "[a-z]{1,20}", position in 0..u64::MAX / 2,
+            events in proptest::collection::vec((ids(), any::<u32>(), "[^ ].{0,40}", any::<bool>()), 1..20),
+        ) {
+            let origin = Some(Ipv4Addr::new(10, 0, 0, 7).into());
+            let header = Header { origin, ..Header::of(&stream, Millis(7)) };
+            let shape = Shape { ids: flags.0, lines: flags.1, corrections: false };
+            let mut builder = RecordBuilder::new(&header, shape, 0);
+            events.iter().for_each(|(client, line, text, _)| builder.push(&Entry { client: *client, line: *line, takes_back: None, text }));
+            let before = builder.bytes().to_vec();
+            let mut after = before.clone();
+            let numbered = || (position..).zip(&events);
+            let chosen = numbered().filter(|(_, event)| event.3).map(|(position, _)| position);
+            // Positions of other records may be asked for at once.
+            let positions: Vec<u64> = position.checked_sub(1).into_iter().chain(chosen).chain([position + 20]).collect();
+            let blanked = blank(position, builder.count(), &mut after, &positions);
+            prop_assert_eq!(blanked, Ok(events.iter().filter(|event| event.3).count() as u32));
+            prop_assert_eq!(before.len(), after.len());
+
+            let was = Record::decode(position, builder.count(), &before).expect("decodes");
+            let is = Record::decode(position, builder.count(), &after).expect("decodes");
+            prop_assert_eq!(is.flags, was.flags);
+            // An address that nothing is left of says nothing any more.
+            let all = events.iter().all(|event| event.3);
+            let origin = if all { Some(Ipv4Addr::UNSPECIFIED.into()) } else { origin };
+            prop_assert_eq!(&is.header, &Some(Header { origin, ..header.clone() }));
+            prop_assert_eq!(is.entries().count(), events.len());
+            for ((was, is), (_, event)) in was.entries().zip(is.entries()).zip(numbered()) {
+                let ((at, was), (at_now, is)) = (was.expect("decodes"), is.expect("decodes"));
+                let text = if event.3 { " ".repeat(was.text.len()) } else { was.text.to_owned() };
+                prop_assert_eq!((at_now, is), (at, Entry { text: &text, ..was }));
+                prop_assert_eq!((was.erased(), is.erased()), (false, event.3));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_blanked_or_refused_and_never_halfway(bytes: Vec<u8>, count in 0_u32..100) {
+            let mut after = bytes.clone();
+            let positions: Vec<u64> = (0..100).collect();
+            if blank(0, count, &mut after, &positions).is_err() {
+                prop_assert_eq!(after, bytes);
+            }
         }
 
         #[test]

@@ -18,7 +18,7 @@ use crate::admit::{Refusal, Scope};
 use crate::event::limits::{
     PAGE_BYTES_MAX, RECEIPT_GATE_DURATION_MAX, TAIL_EVENTS_MAX, TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
 };
-use crate::event::{EventId, LogId};
+use crate::event::{EventId, Fields, LogId};
 use crate::eventlog::{Entry, Header};
 use crate::store::Letter;
 
@@ -133,10 +133,10 @@ impl Shown {
             stream: header.stream.to_owned(),
             position,
             received_at: header.received.to_text(),
-            origin: header.origin.map(|ip| ip.to_string()),
+            origin: header.origin.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
             retry_of: header.retry.map(|retry| retry.letter.to_string()),
             takes_back: entry.takes_back.map(|target| EventId::at(log, target).to_string()),
-            erased: entry.text.trim_ascii().is_empty(),
+            erased: entry.erased(),
             event: RawValue::from_string(entry.text.to_owned()).ok(),
             target: entry.takes_back,
         }
@@ -200,6 +200,45 @@ struct Tail {
     limit: Option<usize>,
     /// Seconds to wait for events if there are none yet.
     wait: Option<u64>,
+    /// Only events with this value in the stream's key, or in another field of it.
+    value: Option<String>,
+    field: Option<String>,
+}
+
+/// Which events of a stream are wanted.
+#[derive(Clone)]
+struct Wanted {
+    stream: String,
+    /// With this value in the field of this index.
+    with: Option<(Arc<Fields>, usize, String)>,
+}
+
+impl Wanted {
+    fn new(reading: &Reading, stream: String, tail: &Tail) -> Result<Self, Refusal> {
+        let unknown = || Refusal::NotFound(format!("there is no stream `{stream}`"));
+        let fields = reading.streams.get(&stream).ok_or_else(unknown)?;
+        let no_field = || Refusal::Parameter {
+            name: "field",
+            reason: "is no field of text or integers that this stream declares".to_owned(),
+        };
+        let field = match &tail.field {
+            Some(name) => fields.index_of(name).ok_or_else(no_field)?,
+            None => fields.key(),
+        };
+        let with = match &tail.value {
+            Some(_) if !fields.get(field).is_identity() => return Err(no_field()),
+            Some(value) => Some((Arc::clone(fields), field, value.clone())),
+            None if tail.field.is_some() => {
+                return Err(Refusal::Parameter { name: "value", reason: "is missing".to_owned() });
+            }
+            None => None,
+        };
+        Ok(Self { stream, with })
+    }
+
+    fn takes(&self, text: &str) -> bool {
+        self.with.as_ref().is_none_or(|(fields, field, value)| fields.names(text, *field, value))
+    }
 }
 
 #[derive(Serialize)]
@@ -216,35 +255,35 @@ async fn tail(
 ) -> Response {
     let read = async {
         reading.keys.admit(&headers, Scope::Read, Some(&stream), false)?;
-        if !reading.streams.contains_key(&stream) {
-            return Err(Refusal::NotFound(format!("there is no stream `{stream}`")));
-        }
         let Query(tail) =
             query.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
         // A page of none would never get on.
         let limit = tail.limit.unwrap_or(100).clamp(1, TAIL_EVENTS_MAX);
-        let from = tail
-            .from
-            .unwrap_or_else(|| reading.log.end().saturating_sub(limit as u64))
-            .max(reading.log.begin());
+        let wanted = Wanted::new(&reading, stream, &tail)?;
+        // All of one person's events are wanted, of a stream's the last.
+        let from = tail.from.unwrap_or_else(|| match wanted.with {
+            Some(_) => 0,
+            None => reading.log.end().saturating_sub(limit as u64),
+        });
         let patience = TAIL_WAIT_DURATION_MAX.min(Duration::from_secs(tail.wait.unwrap_or(0)));
-        follow(&reading, &stream, from, limit, Instant::now() + patience).await
+        let deadline = Instant::now() + patience;
+        follow(&reading, wanted, from.max(reading.log.begin()), limit, deadline).await
     };
     answer(read.await)
 }
 
-/// The next events of `stream`. Without any there is the position to go on from: the log's end once
+/// The next events that are wanted. Without any there is the position to go on from: the log's end once
 /// `deadline` is past, or where this request has read its part of other streams' events.
 async fn follow(
     reading: &Arc<Reading>,
-    stream: &str,
+    wanted: Wanted,
     from: u64,
     limit: usize,
     deadline: Instant,
 ) -> Result<Page, Refusal> {
     let (mut at, mut scanned, end_when_asked) = (from, 0, reading.log.end());
     loop {
-        let wanted = stream.to_owned();
+        let wanted = wanted.clone();
         let work = move |reading: &Reading| page(reading, &wanted, at, limit);
         let (page, bytes) = reading.blocking(&reading.reads, work).await?;
         scanned += bytes;
@@ -270,17 +309,17 @@ async fn follow(
     }
 }
 
-/// Up to `limit` events of `stream` from `from` on, and how many bytes of the log were looked at for them.
-fn page(reading: &Reading, stream: &str, from: u64, limit: usize) -> Result<(Page, usize), Refusal> {
+/// Up to `limit` events from `from` on, and how many bytes of the log were looked at for them.
+fn page(reading: &Reading, wanted: &Wanted, from: u64, limit: usize) -> Result<(Page, usize), Refusal> {
     let (mut page, mut shown, mut scanned) = (Page { events: Vec::new(), next: from }, 0, 0);
     let mut reader = reading.log.reader();
     let records = reader.read(from, PAGE_BYTES_MAX)?;
     for record in records.iter() {
         let record = record?;
-        let ours = record.header.as_ref().filter(|header| header.stream == stream);
+        let ours = record.header.as_ref().filter(|header| header.stream == wanted.stream);
         for (at, entry) in record.entries().flatten() {
             scanned += entry.text.len();
-            let Some(header) = ours.filter(|_| at >= from) else { continue };
+            let Some(header) = ours.filter(|_| at >= from && wanted.takes(entry.text)) else { continue };
             shown += entry.text.len();
             if page.events.len() == limit || (shown > PAGE_BYTES_MAX && !page.events.is_empty()) {
                 return Ok((page, scanned));

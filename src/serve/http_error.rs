@@ -2,7 +2,7 @@
 
 use crate::admit::{KeyError, Refusal};
 use crate::eventlog::ReadError;
-use crate::views::{BatchError, LetterError, RebuildError};
+use crate::views::{BatchError, ErasureError, LetterError, RebuildError};
 
 impl From<LetterError> for Refusal {
     fn from(error: LetterError) -> Self {
@@ -16,10 +16,24 @@ impl From<LetterError> for Refusal {
     }
 }
 
+impl From<ErasureError> for Refusal {
+    fn from(error: ErasureError) -> Self {
+        match error {
+            ErasureError::Field { .. } => Self::Parameter { name: "field", reason: error.to_string() },
+            ErasureError::Log(error) => error.into(),
+            ErasureError::Read(error) => error.into(),
+            ErasureError::Erase(_) => Self::LogDamaged(error.to_string()),
+            ErasureError::Store(error) => error.into(),
+            ErasureError::Stopped => Self::Stopping,
+        }
+    }
+}
+
 impl From<RebuildError> for Refusal {
     fn from(error: RebuildError) -> Self {
         match error {
             RebuildError::HistoryGone(_)
+            | RebuildError::RowsGivenUp(_)
             | RebuildError::HistoryLost(_)
             | RebuildError::Opening { .. }
             | RebuildError::Sum(_)

@@ -2,6 +2,7 @@
 //! tail of a stream, dead letters, keys, health.
 
 mod dead_letters;
+mod erasures;
 mod events;
 mod health;
 mod http_error;
@@ -28,7 +29,7 @@ use crate::admit::{Key, Keys, Refusal, Scope, body};
 use crate::event::{Fields, Progress, Stop};
 use crate::eventlog::EventLog;
 use crate::store::{Store, StoreError};
-use crate::views::Running;
+use crate::views::{Erasures, Running};
 
 pub use user_events::UserEvents;
 
@@ -40,6 +41,7 @@ pub struct Reading {
     pub progress: Progress,
     pub streams: BTreeMap<String, Arc<Fields>>,
     pub views: BTreeMap<String, Running>,
+    pub erasures: Erasures,
     pub metrics: PrometheusHandle,
     pub runtime: Handle,
     /// Turns at reading the log, and at replaying it whole.
@@ -58,6 +60,7 @@ pub fn routes(reading: &Arc<Reading>, user_events: Option<UserEvents>) -> Router
         .merge(events::routes(reading))
         .merge(sources::routes(reading))
         .merge(dead_letters::routes(reading))
+        .merge(erasures::routes(reading))
         .merge(keys::routes(reading));
     if let Some(user_events) = user_events {
         routes = routes.merge(user_events::routes(reading, user_events));

@@ -1,13 +1,17 @@
 //! Views as configuration declares them, made into views that run.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::config::{
     AmountRule, ColumnFrom, Config, CountedConfig, FromEnvelope, LedgerConfig, MessagePart, NotifyConfig,
-    RowTableConfig, StatsConfig, ViewConfig, ViewKindConfig,
+    Retention, RowTableConfig, StatsConfig, ViewConfig, ViewKindConfig,
 };
-use crate::event::Fields;
+use crate::event::{Fields, LogId};
+use crate::store::RowsOf;
 use crate::views::{
-    Amount, CountedField, Given, Ledger, Notify, NotifyReads, Part, Reads, RowTable, Rule, Source, Stats,
-    View, ViewKind,
+    Amount, CountedField, Given, Keep, Ledger, Notify, NotifyReads, Part, Reads, RowTable, Rule, Running,
+    Source, Stats, View, ViewKind,
 };
 
 pub fn views(config: &Config) -> Vec<View> {
@@ -23,6 +27,20 @@ pub fn views(config: &Config) -> Vec<View> {
         View { name: name.clone(), stream: declared.stream.clone(), kind }
     };
     config.views.iter().map(view).collect()
+}
+
+/// For how long what is kept, of the views that run.
+pub fn keep(declared: &Retention, views: &BTreeMap<String, Running>, log: LogId) -> Keep {
+    let rows = declared.rows.iter().filter_map(|(view, keep)| {
+        let table = views.get(view)?.view.row_table()?.table();
+        Some((RowsOf { view: view.clone(), log, table: Arc::clone(table) }, *keep))
+    });
+    Keep {
+        log: declared.log,
+        log_bytes: declared.log_bytes,
+        streams: declared.streams.clone(),
+        rows: rows.collect(),
+    }
 }
 
 fn ledger(declared: &LedgerConfig) -> Ledger {

@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::admit::{KeyError, Keys, RecentIds, Targets};
-use crate::config::{Access, Config, Originals};
+use crate::config::{self, Access, Config, Originals};
 use crate::doors::{Inlet, Intake, native};
 use crate::event::limits::{
     BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, READS_AT_ONCE_MAX, STOP_VIEWS_DURATION_MAX,
@@ -33,7 +33,7 @@ use crate::gate::{GATE, Gate};
 use crate::serve::{self, Reading, UserEvents};
 use crate::store::{self, Store};
 use crate::telemetry;
-use crate::views::{Runner, Running, View};
+use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
 
 use doorway::Doorway;
 
@@ -121,6 +121,7 @@ struct Node {
     progress: Progress,
     streams: BTreeMap<String, Arc<crate::event::Fields>>,
     views: BTreeMap<String, Running>,
+    erasures: Option<Erasures>,
     threads: Vec<JoinHandle<()>>,
     stop: Stop,
     metrics: PrometheusHandle,
@@ -155,6 +156,7 @@ impl Node {
                 .map(|(name, stream)| (name.clone(), Arc::clone(&stream.fields)))
                 .collect(),
             views: BTreeMap::new(),
+            erasures: None,
             threads: vec![thread],
             stop,
             metrics,
@@ -165,6 +167,10 @@ impl Node {
                 node.close(false).await;
                 return Err(error);
             }
+        }
+        if let Err(error) = node.start_upkeep(&config.retention, &runtime) {
+            node.close(false).await;
+            return Err(error);
         }
         node.look_after_metrics();
         Ok((node, first_key))
@@ -191,6 +197,31 @@ impl Node {
         tracing::info!(view = runner.view.name, stream = runner.view.stream, "view runs");
         let (running, thread) = runner.start()?;
         self.views.insert(running.view.name.clone(), running);
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Goes on with the erasures that an earlier process could not end, and gives up what is old.
+    fn start_upkeep(&mut self, retention: &config::Retention, runtime: &Handle) -> Result<(), ServeError> {
+        let retention = Retention {
+            keep: declared::keep(retention, &self.views, self.log.id()),
+            log: self.log.clone(),
+            store: self.store.clone(),
+            runtime: runtime.clone(),
+            stop: self.stop.clone(),
+        };
+        self.threads.extend(retention.start()?);
+        let eraser = Eraser {
+            log: self.log.clone(),
+            store: self.store.clone(),
+            progress: self.progress.clone(),
+            streams: self.streams.clone(),
+            views: self.views.clone(),
+            runtime: runtime.clone(),
+            stop: self.stop.clone(),
+        };
+        let (erasures, thread) = Erasures::start(eraser)?;
+        self.erasures = Some(erasures);
         self.threads.push(thread);
         Ok(())
     }
@@ -226,6 +257,7 @@ impl Node {
             progress: self.progress.clone(),
             streams: self.streams.clone(),
             views: self.views.clone(),
+            erasures: self.erasures.clone().expect("started when the node opened"),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),

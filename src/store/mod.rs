@@ -3,10 +3,12 @@
 //! verbs out its fastest safe way; a closed set, so an enum.
 
 mod backoff;
+mod erasures;
 mod halt;
 mod letters;
 mod places;
 mod plan;
+mod retained;
 mod rows;
 mod sqlite;
 mod tables;
@@ -15,14 +17,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use backoff::Backoff;
+pub use erasures::{Erasure, Open as OpenErasure};
 pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
 pub use places::Place;
 pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, TakenBack, Verb, Write};
+pub use retained::Retained;
 pub use rows::{RowChanges, Rows, RowsOf};
 pub use tables::{Beside, Cell, Column, ColumnKind, Opening, Ranking, Spans, Table, ViewTables, quote};
 
-use crate::event::{BodyHash, EventId, LogId, SourceId, Stop};
+use crate::event::{BodyHash, Decimal, EventId, LogId, SourceId, Stop};
 
 /// Where views are kept. SQLite today; PostgreSQL and MySQL will stand beside it.
 #[derive(Clone)]
@@ -177,6 +181,32 @@ impl Store {
         match self {
             Self::Sqlite(store) => store.change(sql, parameters).await,
         }
+    }
+
+    /// The same for several statements: all of them, or none.
+    pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.change_all(statements).await.map(drop),
+        }
+    }
+
+    /// Leaves nothing of deleted rows behind in the database's files.
+    pub async fn scrub(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.scrub().await,
+        }
+    }
+
+    /// What the table of `view` held for a key before the view began.
+    pub async fn opening(&self, view: &str, key: &str) -> Result<Option<Decimal>, StoreError> {
+        let sql = "SELECT amount FROM millrace_opening WHERE view = ? AND row_key = ?";
+        let rows =
+            self.rows(sql.to_owned(), vec![Cell::Text(view.to_owned()), Cell::Text(key.to_owned())]).await?;
+        let amount = |row: Vec<Cell>| match row.as_slice() {
+            [Cell::Text(amount)] => amount.parse().ok(),
+            _ => None,
+        };
+        rows.into_iter().next().map(|row| amount(row).ok_or_else(|| spoilt("millrace_opening"))).transpose()
     }
 
     /// Makes a table unless it is there.

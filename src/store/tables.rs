@@ -232,6 +232,44 @@ pub fn passed_table() -> Table {
     )
 }
 
+/// What was asked to be erased: how far it is, and in the end that it was done.
+pub fn erasures_table() -> Table {
+    Table::new(
+        "millrace_erasures",
+        1,
+        &[
+            ("id", NAME),
+            ("stream", NAME),
+            ("field", NAME),
+            ("value_hash", NAME),
+            ("asked_by", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("events", ColumnKind::Integer),
+            ("asked", ColumnKind::Integer),
+            ("done?", ColumnKind::Integer),
+            ("value", ColumnKind::LongText),
+            ("positions", ColumnKind::Bytes),
+            ("undone", ColumnKind::Bytes),
+        ],
+    )
+}
+
+/// Up to where a stream's old events were given up.
+pub fn retained_table() -> Table {
+    Table::new(
+        "millrace_retained",
+        3,
+        &[
+            ("stream", NAME),
+            ("log_id", ColumnKind::Bytes),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            ("blanked", ColumnKind::Integer),
+        ],
+    )
+}
+
 /// Which event made which row of a table without a key: an entry for what one plan put into it. Its
 /// `places` are in the form of `store/places.rs`.
 pub fn rows_table() -> Table {
@@ -286,6 +324,8 @@ pub fn own_tables() -> Vec<Table> {
         passed_table(),
         rows_table(),
         opening_table(),
+        erasures_table(),
+        retained_table(),
         keys_table(),
     ]
 }

@@ -135,7 +135,7 @@ impl Read<'_> {
                 }
                 end = position + 1;
                 // Of an event that was erased, nothing is left to fold.
-                if entry.text.trim_ascii().is_empty() {
+                if entry.erased() {
                     continue;
                 }
                 corrected |= entry.takes_back.is_some();
@@ -183,7 +183,7 @@ impl Read<'_> {
             if bytes >= BATCH_BYTES_MAX {
                 return Ok(event.position);
             }
-            if let Some(taken) = self.taken_back(target, event.position)? {
+            if let Some(taken) = self.taken_back(view, target, event.position)? {
                 bytes += taken.text.len();
                 events.push(taken);
             }
@@ -191,16 +191,28 @@ impl Read<'_> {
         Ok(end)
     }
 
-    /// The event at `target` as the correction at `position` undoes it; `None` once it is erased.
-    fn taken_back(&self, target: u64, position: u64) -> Result<Option<Event<'static>>, BatchError> {
+    /// The event at `target` as the correction at `position` undoes it; `None` once it is erased, and for a
+    /// dead letter that was sent again to another view.
+    fn taken_back(
+        &self,
+        view: &str,
+        target: u64,
+        position: u64,
+    ) -> Result<Option<Event<'static>>, BatchError> {
         let mut reader = self.targets.borrow_mut();
-        let records = reader.read(target, 1)?;
+        let records = match reader.read(target, 1) {
+            Err(ReadError::BelowBegin { .. }) => return Ok(None),
+            records => records?,
+        };
         for record in records.iter() {
             let record = record?;
             let Some(header) = &record.header else { continue };
+            if header.retry.is_some_and(|retry| retry.view != view && retry.view != GATE) {
+                continue;
+            }
             for entry in record.entries() {
                 let (at, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
-                if at != target || entry.text.trim_ascii().is_empty() {
+                if at != target || entry.erased() {
                     continue;
                 }
                 return Ok(Some(Event {

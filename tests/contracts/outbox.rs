@@ -213,3 +213,19 @@ fn the_command_lists_and_shows_and_keeps_the_terminal_as_it_is() {
     assert!(shown.contains("message   Hello test u1, welcome!") && !shown.contains('\u{1b}'), "{shown}");
     assert_eq!(said(&["notif-x"]).0, Some(5));
 }
+
+#[test]
+fn an_erased_person_leaves_the_outbox_whatever_became_of_the_notifications() {
+    let app = TestApp::start();
+    let [queued, sent, other] = ["ann", "ann", "bob"].map(|user| send(&app, &sign_up(user)));
+    app.database().execute("UPDATE notifications SET status = 'SENT' WHERE event_id = ?1", [&sent]).unwrap();
+    let mine = sign_up("ann").replacen('{', r#"{"id":"mine","#, 1);
+    send(&app, &mine);
+    app.database()
+        .execute("UPDATE notifications SET status = 'SENT' WHERE event_id <> ?1", [&queued])
+        .unwrap();
+    let erased = app.client().post("/v1/streams/notifications/erasures", r#"{"value":"ann"}"#);
+    assert_eq!(erased.status, 200, "{}", erased.text());
+    wait_for("the person to be gone", || ids(&app, "") == [format!("notif-{other}")]);
+    assert_eq!(reconcile(&app)["differenceCount"], 0);
+}

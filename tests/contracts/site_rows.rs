@@ -339,3 +339,17 @@ fn killed_again_and_again_each_event_is_one_row() {
     assert_eq!(users, (0..sent).map(|n| format!("u{n}")).collect::<Vec<_>>());
     assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
 }
+
+#[test]
+fn an_erased_person_has_no_row_left_and_others_have_theirs() {
+    let app = TestApp::start();
+    let users = ["ann", "bob", "ann", "eve"].map(|user| visit("s", user));
+    send(&app, SITE, &format!("[{}]", users.join(",")));
+    let erased =
+        app.client().post("/v1/streams/site_events/erasures", r#"{"field":"user_id","value":"ann"}"#);
+    assert_eq!(erased.status, 200, "{}", erased.text());
+    wait_for("the person to be gone", || {
+        table(&app, "SELECT user_id FROM events ORDER BY id") == ["bob", "eve"]
+    });
+    assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
+}

@@ -4,9 +4,11 @@ mod ledger;
 mod live_event;
 mod memory;
 mod ndjson;
+mod rows;
 mod send;
 mod slow_sync;
 mod start;
+mod stats;
 mod visible;
 
 use crate::Outcome;
@@ -19,11 +21,13 @@ pub struct Part {
 }
 
 /// In the order of the table.
-pub const PARTS: [Part; 8] = [
+pub const PARTS: [Part; 10] = [
     Part { name: "live_event", measure: live_event::measure },
     Part { name: "slow_sync", measure: slow_sync::measure },
     Part { name: "ndjson", measure: ndjson::measure },
     Part { name: "ledger", measure: ledger::measure },
+    Part { name: "rows", measure: rows::measure },
+    Part { name: "stats", measure: stats::measure },
     Part { name: "send", measure: send::measure },
     Part { name: "visible", measure: visible::measure },
     Part { name: "memory", measure: memory::measure },

@@ -62,7 +62,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
 }
 
 /// In milliseconds.
-fn quantile(times: &mut [Duration], share: f64) -> f64 {
+pub fn quantile(times: &mut [Duration], share: f64) -> f64 {
     times.sort_unstable();
     let index = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
     times.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1_000.0)

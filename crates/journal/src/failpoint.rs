@@ -25,6 +25,13 @@
 //! | `journal.seal` | a segment is full, its successor not yet begun |
 //! | `journal.segment_created` | the successor is a synced temporary |
 //! | `journal.segment_renamed` | it has its name; folder not yet synced |
+//! | `journal.sealed` | a segment was sealed because somebody asked |
+//! | `journal.rewrite_created` | a sealed segment's new form is a synced temporary |
+//! | `journal.rewrite_renamed` | it has taken the segment's name; folder not yet synced |
+//! | `journal.rewritten` | the folder is synced, nobody told |
+//! | `journal.trim_marked` | the log's new beginning is durable, all files still there |
+//! | `journal.trim_removed` | a segment below it is removed; folder not yet synced |
+//! | `journal.trimmed` | the folder is synced, nobody told |
 //! | `journal.cut_back` | a group did not fit the disk and is about to be cut off |
 //! | `journal.stop` | all is synced, the clean stop not yet recorded |
 //! | `journal.repair_created`, `journal.repair_renamed` | the same two steps of a file that a repair writes |

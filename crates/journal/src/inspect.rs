@@ -27,7 +27,7 @@ pub struct TornTail {
 }
 
 /// What an inspection found. Of a log that is being written meanwhile, the last group
-/// may look torn.
+/// may look torn; of one that is being trimmed, the beginning may look damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
     pub log_id: Option<LogId>,

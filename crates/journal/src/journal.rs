@@ -2,17 +2,21 @@
 //! writing it the `writer`'s.
 
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::{self, JoinHandle, ThreadId};
 
 use crate::disk::{Disk, DiskError};
+use crate::errand::{Work, WriterError};
 use crate::queue::{Closing, Done, Queue};
 use crate::reader::Reader;
 use crate::recover::{self, OpenError, Recovery};
+use crate::rewrite::{self, RewriteError, Rewritten};
 use crate::segment::Segment;
-use crate::{LogId, Options};
+use crate::trim::{self, TrimError};
+use crate::{Frame, LogId, Options};
 
 /// An open log; clones share it.
 #[derive(Clone)]
@@ -37,8 +41,21 @@ pub enum CloseError {
     OnWriterThread,
 }
 
+/// One file of the log, as whoever decides what to keep has to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// The position of its first event.
+    pub first: u64,
+    /// The position after its last durable event.
+    pub end: u64,
+    pub bytes: u64,
+    /// Nothing is appended to it any more.
+    pub sealed: bool,
+}
+
 struct Inner {
     shared: Arc<Shared>,
+    writer_thread: Option<ThreadId>,
     thread: Mutex<Thread>,
 }
 
@@ -51,12 +68,18 @@ enum Thread {
 pub(crate) struct Shared {
     pub log_id: LogId,
     pub disk: Disk,
+    pub folder: PathBuf,
     pub queue: Queue,
     begin: AtomicU64,
     end: AtomicU64,
     bytes: AtomicU64,
     /// In rising order; the last is being written.
     segments: RwLock<Vec<Arc<Segment>>>,
+    /// Held by whoever rewrites or trims.
+    upkeep: Mutex<()>,
+    /// Held from a rename to the sync of the folder: a sync that fails must not take along a name that
+    /// somebody else's sync would then claim to have kept.
+    names: Mutex<()>,
 }
 
 impl Journal {
@@ -82,8 +105,12 @@ impl Journal {
     }
 
     fn new(shared: Arc<Shared>, thread: Thread) -> Self {
+        let writer_thread = match &thread {
+            Thread::Running(handle) => Some(handle.thread().id()),
+            Thread::Ended(_) => None,
+        };
         let thread = Mutex::new(thread);
-        Self { inner: Arc::new(Inner { shared, thread }) }
+        Self { inner: Arc::new(Inner { shared, writer_thread, thread }) }
     }
 
     pub fn id(&self) -> LogId {
@@ -111,17 +138,66 @@ impl Journal {
         self.inner.shared.queue.append(payload, count, done);
     }
 
+    /// The files of the log, oldest first; the last is being written.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.inner.shared.segments()
+    }
+
+    /// Seals the segment that is being written, if it holds anything, and begins another. Answers where
+    /// the sealed part of the log ends. Blocks until the writer has synced it.
+    pub fn seal(&self) -> Result<u64, WriterError> {
+        self.inner.ask(Work::Seal)
+    }
+
+    /// Puts other bytes of the same length in place of payloads in sealed segments, so that nothing
+    /// moves: what has to be forgotten leaves the log's files, and every position stays what it was.
+    ///
+    /// `change` is shown every frame of `from..until` but lost ones, in order, and answers the new
+    /// payload, or nothing where the frame is to stay. A segment in which a payload was answered is
+    /// written anew as a whole, even if nothing differs: after a rewrite that failed, only that makes
+    /// durable what the kernel may merely show. An error leaves each segment wholly old or wholly new.
+    ///
+    /// A read that begins after this has returned brings the new bytes, for ever. Until its next read
+    /// of whatever position, a [`Reader`] may hold the old file open, and old bytes in its buffer.
+    /// `*.damaged` files that a repair kept are no part of the log, and stay.
+    ///
+    /// Blocks on the disk, beside appends and reads. `change` must neither close the log nor rewrite
+    /// or trim it.
+    pub fn rewrite(
+        &self,
+        from: u64,
+        until: u64,
+        change: &mut dyn FnMut(&Frame<'_>) -> Option<Vec<u8>>,
+    ) -> Result<Rewritten, RewriteError> {
+        rewrite::rewrite(&self.inner.shared, from..until, change)
+    }
+
+    /// Removes the sealed segments all of whose events lie below `before`, and answers where the log
+    /// begins now. That never goes back, whatever happens. Readers below it are told `BelowBegin`; one
+    /// that holds a removed file open lets go of it at its next read. Blocks on the disk.
+    pub fn trim(&self, before: u64) -> Result<u64, TrimError> {
+        trim::trim(&self.inner.shared, before, &mut |work| self.inner.ask(work))
+    }
+
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.inner.shared))
     }
 
-    /// Finishes what waits, syncs, records the clean stop and gives the folder free.
+    /// Finishes what waits, syncs, records the clean stop and gives the folder free, once a rewrite or trim
+    /// that is on its way has ended too.
     pub fn close(&self) -> Result<(), CloseError> {
         self.inner.end(Closing::Clean)
     }
 }
 
 impl Inner {
+    fn ask(&self, work: Work) -> Result<u64, WriterError> {
+        if self.writer_thread == Some(thread::current().id()) {
+            return Err(WriterError::OnWriterThread);
+        }
+        self.shared.queue.ask(work)
+    }
+
     fn end(&self, closing: Closing) -> Result<(), CloseError> {
         self.shared.queue.close(closing);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,6 +231,7 @@ impl Shared {
     pub(crate) fn new(
         log_id: LogId,
         disk: Disk,
+        folder: PathBuf,
         queue: Queue,
         segments: Vec<Arc<Segment>>,
         end: u64,
@@ -164,11 +241,14 @@ impl Shared {
         Self {
             log_id,
             disk,
+            folder,
             queue,
             begin: AtomicU64::new(begin),
             end: AtomicU64::new(end),
             bytes: AtomicU64::new(bytes),
             segments: RwLock::new(segments),
+            upkeep: Mutex::new(()),
+            names: Mutex::new(()),
         }
     }
 
@@ -193,7 +273,57 @@ impl Shared {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The segment that holds `position`, which is neither below begin nor past the end.
+    /// Lets go of the segments below. Readers see the new beginning first: who does not find its segment
+    /// any more finds the reason.
+    pub(crate) fn begin_at(&self, begin: u64) {
+        self.begin.store(begin, Ordering::Release);
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        let gone = segments.partition_point(|segment| segment.first < begin);
+        for segment in segments.drain(..gone) {
+            segment.renew();
+            self.bytes.fetch_sub(segment.durable_bytes(), Ordering::Relaxed);
+        }
+    }
+
+    /// Where the log may begin if everything below `before` may go: at the first event of a segment.
+    pub(crate) fn begin_for(&self, before: u64) -> u64 {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let after = segments.partition_point(|segment| segment.first <= before);
+        after.checked_sub(1).map_or(self.begin(), |at| segments[at].first)
+    }
+
+    fn segments(&self) -> Vec<SegmentInfo> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let ends = segments.iter().skip(1).map(|next| Some(next.first)).chain([None]);
+        let info = |(segment, next): (&Arc<Segment>, Option<u64>)| SegmentInfo {
+            first: segment.first,
+            // While the list is held, no other segment comes that the end could lie in.
+            end: next.unwrap_or_else(|| self.end().max(segment.first)),
+            bytes: segment.durable_bytes(),
+            sealed: next.is_some(),
+        };
+        segments.iter().zip(ends).map(info).collect()
+    }
+
+    /// The sealed segments with events in `range`, each with its end; and where all of them end.
+    pub(crate) fn sealed_in(&self, range: &Range<u64>) -> (Vec<(Arc<Segment>, u64)>, u64) {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let pairs = segments.iter().zip(segments.iter().skip(1));
+        let sealed = pairs.map(|(segment, next)| (segment, next.first));
+        let within = sealed.filter(|(segment, end)| segment.first < range.end && range.start < *end);
+        let found = within.map(|(segment, end)| (Arc::clone(segment), end)).collect();
+        (found, segments.last().map_or(self.end(), |last| last.first))
+    }
+
+    pub(crate) fn upkeep(&self) -> MutexGuard<'_, ()> {
+        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn names(&self) -> MutexGuard<'_, ()> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The segment that holds `position`; none if it was trimmed away meanwhile.
     pub(crate) fn segment_of(&self, position: u64) -> Option<Arc<Segment>> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         let after = segments.partition_point(|segment| segment.first <= position);
@@ -215,6 +345,17 @@ impl Stepper {
     /// What the writer does in a quiet moment.
     pub fn idle(&mut self) {
         self.0.idle();
+    }
+
+    /// What [`Journal::seal`] asks of the writer.
+    pub fn seal(&mut self) -> Result<u64, WriterError> {
+        self.0.perform(Work::Seal)
+    }
+
+    /// What [`Journal::trim`] does, with the writer at hand.
+    pub fn trim(&mut self, before: u64) -> Result<u64, TrimError> {
+        let shared = Arc::clone(&self.0.shared);
+        trim::trim(&shared, before, &mut |work| self.0.perform(work))
     }
 
     /// Commits what waits and stops cleanly.

@@ -11,6 +11,9 @@
 //!    log is durable, and calls whoever waits.
 //! 4. A [`Reader`] finds the frame by position, and never one that is not synced.
 //!
+//! What is sealed may be rewritten in place ([`Journal::rewrite`], to forget what has to be
+//! forgotten), and the oldest of it removed ([`Journal::trim`]); no position moves.
+//!
 //! When the process starts again, `survey` reads what is there and tells damage from a
 //! torn tail, and `recover` rewrites the last segment before anything in it is served.
 //! [`inspect()`] is the same survey of every byte; [`repair()`] mends what it found, and
@@ -30,6 +33,15 @@ mod segment;
 mod mark;
 
 mod reader;
+
+// What may be asked of an open log besides.
+mod errand;
+
+mod rewrite;
+
+mod walk;
+
+mod trim;
 
 // Opening, inspecting, repairing.
 mod survey;
@@ -52,15 +64,18 @@ mod options;
 mod chance;
 
 pub use disk::{Disk, DiskError};
+pub use errand::WriterError;
 pub use frame::{Frame, FrameKind, PAYLOAD_BYTES_MAX};
 pub use inspect::{Damage, InspectError, Inspection, TornTail, inspect};
-pub use journal::{CloseError, Journal, Opened};
+pub use journal::{CloseError, Journal, Opened, SegmentInfo};
 pub use log_id::{LogId, LogIdError};
 pub use options::{Observer, Options, Signal};
 pub use queue::{AppendError, Done};
 pub use reader::{Chunk, ReadError, Reader};
 pub use recover::{OpenError, Recovery};
 pub use repair::{RepairError, Repaired, repair};
+pub use rewrite::{RewriteError, Rewritten};
+pub use trim::TrimError;
 
 /// What the crash tests run on.
 #[cfg(feature = "simulation")]

@@ -118,19 +118,17 @@ impl MarkFile {
     }
 
     /// Writes a mark over the older of the two, without a sync of its own: marks only
-    /// add evidence, and the group they speak of is synced already.
-    pub(crate) fn record(&mut self, mark: Mark) -> Result<(), DiskError> {
+    /// add evidence, and the group they speak of is synced already. False if there was no room.
+    pub(crate) fn record(&mut self, mark: Mark) -> Result<bool, DiskError> {
         let sequence = self.sequence + 1;
         let mark = Mark { sequence, ..mark };
         match self.file.write_at(&mark.to_bytes(), slot_offset(sequence) as u64) {
-            // No room, on a file system that copies on write: the evidence lags behind,
-            // which is allowed. The other slot still stands.
-            Err(error) if error.is_full() => return Ok(()),
+            Err(error) if error.is_full() => return Ok(false),
             outcome => outcome?,
         }
         self.sequence = sequence;
         self.unsynced = true;
-        Ok(())
+        Ok(true)
     }
 
     pub(crate) fn is_unsynced(&self) -> bool {

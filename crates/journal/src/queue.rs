@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::LogId;
+use crate::errand::{Errand, Work, WriterError};
 use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameKind, PAYLOAD_BYTES_MAX};
 
 /// Called exactly once with the first position of what was appended, after it is
@@ -37,6 +38,8 @@ pub(crate) struct Queue {
     queue_bytes_max: usize,
     state: Mutex<State>,
     work: Condvar,
+    /// Held by the one whose errand it is, until it has its answer.
+    asking: Mutex<()>,
 }
 
 struct State {
@@ -46,6 +49,7 @@ struct State {
     /// What every append is told once the log is poisoned or closed.
     refusal: Option<AppendError>,
     closing: Option<Closing>,
+    errand: Option<Errand>,
     /// Appends that wait in all groups.
     waiting: usize,
     /// The writer sleeps until so many wait.
@@ -102,11 +106,13 @@ impl Queue {
                 next_position,
                 refusal: None,
                 closing: None,
+                errand: None,
                 waiting: 0,
                 wake_at: None,
                 spare: Vec::new(),
             }),
             work: Condvar::new(),
+            asking: Mutex::new(()),
         }
     }
 
@@ -155,7 +161,7 @@ impl Queue {
     pub(crate) fn wait(&self, idle_after: Option<Duration>) -> Woken {
         let mut state = self.state();
         loop {
-            if !state.groups.is_empty() {
+            if state.has_work() {
                 return Woken::Work;
             }
             if let Some(closing) = state.closing {
@@ -169,7 +175,7 @@ impl Queue {
             let (woken, timeout) =
                 self.work.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            if timeout.timed_out() && state.groups.is_empty() && state.closing.is_none() {
+            if timeout.timed_out() && !state.has_work() && state.closing.is_none() {
                 state.wake_at = None;
                 return Woken::Idle;
             }
@@ -207,7 +213,32 @@ impl Queue {
     pub(crate) fn refuse_all(&self, refusal: AppendError) -> Vec<Group> {
         let mut state = self.state();
         state.refusal = Some(refusal);
+        // Who waits for it finds the refusal.
+        state.errand = None;
         state.empty()
+    }
+
+    /// Has the writer do something besides appends, and waits until it is done.
+    pub(crate) fn ask(&self, work: Work) -> Result<u64, WriterError> {
+        let _turn = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let (errand, answer) = Errand::new(work);
+        let mut state = self.state();
+        if let Some(refusal) = &state.refusal {
+            return Err(refusal.clone().into());
+        }
+        state.errand = Some(errand);
+        drop(state);
+        self.work.notify_one();
+        answer.recv().unwrap_or_else(|_| Err(self.refusal().unwrap_or(AppendError::Closed).into()))
+    }
+
+    pub(crate) fn take_errand(&self) -> Option<Errand> {
+        self.state().errand.take()
+    }
+
+    /// What every append is told, once the log is poisoned or closed.
+    pub(crate) fn refusal(&self) -> Option<AppendError> {
+        self.state().refusal.clone()
     }
 
     /// No more appends; the writer ends once it has written what waits.
@@ -225,6 +256,10 @@ impl Queue {
 }
 
 impl State {
+    fn has_work(&self) -> bool {
+        !self.groups.is_empty() || self.errand.is_some()
+    }
+
     fn refusal_for(&self, payload_bytes: usize, queue_bytes_max: usize) -> Option<AppendError> {
         if let Some(refusal) = &self.refusal {
             return Some(refusal.clone());

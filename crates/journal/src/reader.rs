@@ -30,7 +30,8 @@ pub enum ReadError {
     },
 }
 
-/// Reads frames by position. Reading on where the last read ended costs no search.
+/// Reads frames by position. Reading on where the last read ended costs no search. It holds one segment's
+/// file open; if that is rewritten or removed meanwhile, until the next read.
 pub struct Reader {
     shared: Arc<Shared>,
     open: Option<OpenSegment>,
@@ -39,6 +40,8 @@ pub struct Reader {
 
 struct OpenSegment {
     segment: Arc<Segment>,
+    /// The segment's when its file was opened.
+    generation: u64,
     file: DiskFile,
     /// Where the last read ended.
     next: Place,
@@ -79,31 +82,49 @@ impl Reader {
     /// The frames from the one that holds position `from` on: at least one if there is
     /// any, and no more than `bytes_max` beyond it. Empty if `from` is the log's end.
     pub fn read(&mut self, from: u64, bytes_max: usize) -> Result<Chunk<'_>, ReadError> {
-        let (position, begin, end) = (from, self.shared.begin(), self.shared.end());
+        self.open.take_if(|open| open.generation != open.segment.generation());
+        let (position, end) = (from, self.shared.end());
         if position > end {
             return Err(ReadError::PastEnd { position, end });
         }
-        if position < begin {
-            return Err(ReadError::BelowBegin { position, begin });
-        }
+        self.check_begin(position)?;
         if position == end {
             return Ok(Chunk { bytes: &[] });
         }
-        let start = self.seek(from)?;
-        let gathered = self.gather(start, from, end, bytes_max)?;
-        Ok(Chunk { bytes: &self.buffer[gathered.from..gathered.to] })
+        match self.seek(from).and_then(|start| self.gather(start, from, end, bytes_max)) {
+            Ok(gathered) => Ok(Chunk { bytes: &self.buffer[gathered.from..gathered.to] }),
+            Err(error) => {
+                // What was trimmed away while it was looked for is neither missing nor damaged.
+                self.check_begin(position)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn check_begin(&self, position: u64) -> Result<(), ReadError> {
+        let begin = self.shared.begin();
+        match position < begin {
+            true => Err(ReadError::BelowBegin { position, begin }),
+            false => Ok(()),
+        }
     }
 
     /// Opens the segment that holds `from`; the place to begin looking there.
     fn seek(&mut self, from: u64) -> Result<Place, ReadError> {
-        let segment = self.shared.segment_of(from).expect("a position from begin on lies in a segment");
+        let Some(segment) = self.shared.segment_of(from) else {
+            let (position, begin) = (from, self.shared.begin());
+            return Err(ReadError::BelowBegin { position, begin });
+        };
         let same = |open: &OpenSegment| Arc::ptr_eq(&open.segment, &segment);
         match &self.open {
             Some(open) if same(open) && open.next.position == from => Ok(open.next),
             Some(open) if same(open) => Ok(segment.place_before(from)),
             _ => {
                 let next = segment.place_before(from);
-                self.open = Some(OpenSegment { file: self.shared.disk.open(&segment.path)?, segment, next });
+                // Before the file: whatever takes its place from now on will be noticed.
+                let generation = segment.generation();
+                let file = self.shared.disk.open(&segment.path)?;
+                self.open = Some(OpenSegment { segment, generation, file, next });
                 Ok(next)
             }
         }

@@ -13,6 +13,7 @@ use crate::mark::{Mark, MarkFile};
 use crate::queue::Queue;
 use crate::segment::{Segment, SegmentHeader, file_name, write_whole};
 use crate::survey::{Survey, SurveyError, survey};
+use crate::trim::remove_below;
 use crate::writer::Writer;
 use crate::{LogId, Options};
 
@@ -98,12 +99,16 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
         clean_stop: false,
     };
     let mark = MarkFile::create(&disk, folder, mark)?;
+    // A trim was cut off. Where the log begins is durable now, however the mark was that said so.
+    if remove_below(&disk, folder, survey.begin)? > 0 {
+        disk.sync_folder(folder)?;
+    }
 
     let segments = segments_in_memory(folder, survey, first, synced_bytes);
     let segment = Arc::clone(segments.last().expect("there is a last segment"));
     let Options { segment_bytes_max, group_bytes_max, queue_bytes_max, observer, .. } = options;
     let queue = Queue::new(last.log_id, end, group_bytes_max, queue_bytes_max);
-    let shared = Shared::new(last.log_id, disk.clone(), queue, segments, end);
+    let shared = Shared::new(last.log_id, disk.clone(), folder.to_owned(), queue, segments, end);
     let writer = Writer {
         shared: Arc::new(shared),
         disk,

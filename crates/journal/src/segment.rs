@@ -124,12 +124,20 @@ pub(crate) struct Segment {
     pub path: PathBuf,
     /// Bytes before this are synced and never change.
     durable_bytes: AtomicU64,
+    /// Changes whenever the file behind the name is replaced or taken away.
+    generation: AtomicU64,
     index: Mutex<Vec<Place>>,
 }
 
 impl Segment {
     pub(crate) fn new(first: u64, path: PathBuf, durable_bytes: u64, index: Vec<Place>) -> Self {
-        Self { first, path, durable_bytes: AtomicU64::new(durable_bytes), index: Mutex::new(index) }
+        Self {
+            first,
+            path,
+            durable_bytes: AtomicU64::new(durable_bytes),
+            generation: AtomicU64::new(0),
+            index: Mutex::new(index),
+        }
     }
 
     pub(crate) fn durable_bytes(&self) -> u64 {
@@ -138,6 +146,15 @@ impl Segment {
 
     pub(crate) fn set_durable_bytes(&self, bytes: u64) {
         self.durable_bytes.store(bytes, Ordering::Release);
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Has every reader let go of the file it holds open.
+    pub(crate) fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Remembers some of the places where frames begin. They come in rising order;

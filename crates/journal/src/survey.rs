@@ -31,7 +31,7 @@ pub(crate) struct Survey {
     pub mark: Option<Mark>,
     /// The log's segments by first position.
     pub segments: Vec<Surveyed>,
-    /// Segments that do not belong: of another log, or there twice.
+    /// Segments that do not belong: of another log, there twice, or below the beginning and damaged.
     pub strays: Vec<PathBuf>,
     pub damages: Vec<Damage>,
     pub torn: Option<TornTail>,
@@ -141,11 +141,15 @@ impl Survey {
     }
 
     fn take_segments(&mut self, candidates: Vec<Surveyed>) {
+        let begin = self.mark.map_or(0, |mark| mark.begin);
         for segment in candidates {
             let foreign = segment.header.is_some_and(|h| Some(h.log_id) != self.log_id);
             let twice = self.segments.last().is_some_and(|s| s.first == segment.first);
             let why = if foreign {
                 "the segment belongs to another log"
+            } else if segment.first < begin {
+                self.pass_by(segment);
+                continue;
             } else if twice {
                 "the segment is there twice"
             } else {
@@ -157,6 +161,13 @@ impl Survey {
         }
     }
 
+    /// Left by a trim that was cut off, in whatever order the disk forgot them: open removes it.
+    fn pass_by(&mut self, segment: Surveyed) {
+        if self.damages.iter().any(|damage| damage.file == segment.path) {
+            self.strays.push(segment.path);
+        }
+    }
+
     fn check_beginning(&mut self, folder: &Path) {
         let first = self.segments.first().map(|segment| segment.first);
         let Some(Mark { begin, end, .. }) = self.mark else {
@@ -164,7 +175,7 @@ impl Survey {
             self.end = self.begin;
             return;
         };
-        self.begin = first.map_or(begin, |first| first.min(begin));
+        self.begin = begin;
         self.end = end;
         let missing = folder.join(file_name(begin));
         match first {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::disk::{Disk, DiskError, DiskFile, Lock};
+use crate::errand::{Work, WriterError};
 use crate::failpoint;
 use crate::journal::{CloseError, Shared};
 use crate::mark::{Mark, MarkFile};
@@ -62,6 +63,7 @@ impl Writer {
         let queue = Arc::clone(&self.shared);
         let _guard = PanicGuard(&queue);
         loop {
+            self.run_errand();
             self.gather();
             if self.commit_waiting() {
                 continue;
@@ -132,10 +134,58 @@ impl Writer {
                 self.poison(None, error.line());
             }
         }
-        match self.poisoned {
+        match self.poisoned.take() {
             Some(reason) => Err(CloseError::Poisoned { reason }),
             None => Ok(()),
         }
+    }
+
+    /// Does what somebody waits for besides appends.
+    fn run_errand(&mut self) {
+        if let Some(errand) = self.shared.queue.take_errand() {
+            let outcome = self.perform(errand.work);
+            errand.answer(outcome);
+        }
+    }
+
+    pub(crate) fn perform(&mut self, work: Work) -> Result<u64, WriterError> {
+        if let Some(reason) = self.poisoned.clone() {
+            return Err(WriterError::Poisoned { reason });
+        }
+        let done = match work {
+            Work::Seal => self.seal(),
+            Work::BeginAt(begin) => self.begin_at(begin),
+        };
+        done.map_err(|failure| match failure {
+            Failure::Full => WriterError::DiskFull,
+            Failure::Poisoned(reason) => {
+                self.poison(None, reason.clone());
+                WriterError::Poisoned { reason }
+            }
+        })
+    }
+
+    /// Answers where the sealed part of the log ends.
+    fn seal(&mut self) -> Result<u64, Failure> {
+        if self.synced_bytes > SEGMENT_HEADER_BYTES as u64 {
+            self.start_segment()?;
+        }
+        failpoint::hit("journal.sealed");
+        Ok(self.segment.first)
+    }
+
+    /// Moves the log's beginning, durably: only then may a segment below it go. Both slots of the mark
+    /// have to say so, or a torn write could bring back one that knows the segments as being there.
+    fn begin_at(&mut self, begin: u64) -> Result<u64, Failure> {
+        for _ in 0..2 {
+            if !self.mark.record(self.mark_with(begin, false))? {
+                return Err(Failure::Full);
+            }
+            self.mark.sync()?;
+        }
+        failpoint::hit("journal.trim_marked");
+        self.shared.begin_at(begin);
+        Ok(begin)
     }
 
     fn commit(&mut self, group: &Group) -> Result<(), Failure> {
@@ -203,7 +253,9 @@ impl Writer {
         let name = file_name(self.end);
         let failpoints = ["journal.segment_created", "journal.segment_renamed"];
         let bytes = header.to_bytes();
+        let names = self.shared.names();
         let created = write_whole(&self.disk, &self.folder, &name, &bytes, failpoints);
+        drop(names);
         self.file = match created {
             Err(error) if error.is_full() => {
                 // It takes room that others may need; open would remove it too.
@@ -221,15 +273,22 @@ impl Writer {
     }
 
     fn record_mark(&mut self, clean_stop: bool) -> Result<(), DiskError> {
-        self.mark.record(Mark {
+        let mark = self.mark_with(self.shared.begin(), clean_stop);
+        // Where there is no room for it, on a file system that copies on write, the evidence lags
+        // behind, which is allowed. The other slot still stands.
+        self.mark.record(mark).map(drop)
+    }
+
+    fn mark_with(&self, begin: u64, clean_stop: bool) -> Mark {
+        Mark {
             log_id: self.shared.log_id,
             sequence: 0,
-            begin: self.shared.begin(),
+            begin,
             end: self.end,
             segment_first: self.segment.first,
             offset: self.synced_bytes,
             clean_stop,
-        })
+        }
     }
 
     /// The group, and all that was queued behind it with positions that follow on it,
@@ -255,6 +314,13 @@ impl Writer {
         for mut group in behind {
             group.refuse(&refusal);
         }
+    }
+}
+
+impl Drop for Writer {
+    /// Whoever rewrites or trims works in the folder too: it is given free after that, not before.
+    fn drop(&mut self) {
+        drop(self.shared.upkeep());
     }
 }
 

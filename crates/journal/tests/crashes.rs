@@ -1,5 +1,6 @@
 //! A disk that forgets what was not synced: whatever fails and wherever the power goes,
-//! an open log is an exact prefix that holds everything acknowledged.
+//! an open log is an exact prefix that holds everything acknowledged, less what was trimmed; and what was
+//! erased stays erased.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -7,7 +8,7 @@ mod support;
 use support::crash_run::{Break, Outcome, run};
 
 fn seeds() -> u64 {
-    std::env::var("JOURNAL_CRASHES").map_or(300, |seeds| seeds.parse().unwrap())
+    std::env::var("JOURNAL_CRASHES").map_or(600, |seeds| seeds.parse().unwrap())
 }
 
 /// `JOURNAL_CRASH_SEED=17` runs that one only.
@@ -28,12 +29,17 @@ fn every_acknowledged_append_outlives_every_crash() {
         sum.poisoned += outcome.poisoned;
         sum.disk_full += outcome.disk_full;
         sum.torn += outcome.torn;
+        sum.sealed += outcome.sealed;
+        sum.erased += outcome.erased;
+        sum.trimmed += outcome.trimmed;
+        sum.cut_off += outcome.cut_off;
     }
     println!("{sum:?}");
     // A run in which nothing went wrong would prove nothing.
     if !single {
         assert!(sum.held > 0 && sum.failed_opens > 0 && sum.torn > 0, "{sum:?}");
         assert!(sum.poisoned > 0 && sum.disk_full > 0, "{sum:?}");
+        assert!(sum.sealed > 0 && sum.erased > 0 && sum.trimmed > 0 && sum.cut_off > 0, "{sum:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use journal::{Disk, Journal, Options, failpoint};
-use support::{append_wait, open_real};
+use support::{append_wait, open_real, read_all};
 
 const FOLDER_VARIABLE: &str = "JOURNAL_FAILPOINT_FOLDER";
 const APPENDS: u64 = 40;
@@ -36,6 +36,90 @@ fn child() {
         std::fs::rename(written, folder.join("acknowledged")).unwrap();
     }
     journal.close().unwrap();
+}
+
+const UPKEEP_FOLDER_VARIABLE: &str = "JOURNAL_FAILPOINT_UPKEEP_FOLDER";
+const OLD: &[u8] = b"ann@example.com.";
+const NEW: &[u8] = b"                ";
+
+/// The same for what is done to a log besides: seals it, blanks every second frame, and trims a third.
+#[test]
+fn upkeep_child() {
+    let Some(folder) = std::env::var_os(UPKEEP_FOLDER_VARIABLE) else {
+        return;
+    };
+    let folder = Path::new(&folder);
+    let said = |name: &str, position: u64| {
+        std::fs::write(folder.join("said.tmp"), position.to_string()).unwrap();
+        std::fs::rename(folder.join("said.tmp"), folder.join(name)).unwrap();
+    };
+    let journal = open_real(&folder.join("log"), options());
+    for _ in journal.end()..APPENDS {
+        append_wait(&journal, OLD).unwrap();
+    }
+    let end = journal.seal().unwrap();
+    said("sealed", end);
+    let mut blank = |frame: &journal::Frame<'_>| frame.position.is_multiple_of(2).then(|| NEW.to_vec());
+    journal.rewrite(0, end, &mut blank).unwrap();
+    said("rewritten", end);
+    said("trimmed", journal.trim(end / 3).unwrap());
+    journal.close().unwrap();
+}
+
+#[test]
+fn every_failpoint_of_upkeep_aborts_and_leaves_old_or_new() {
+    let names = [
+        "journal.sealed=abort@1",
+        "journal.rewrite_created=abort@1",
+        "journal.rewrite_created=abort@2",
+        "journal.rewrite_renamed=abort@2",
+        "journal.rewritten=abort@2",
+        "journal.trim_marked=abort@1",
+        "journal.trim_removed=abort@1",
+        "journal.trim_removed=abort@2",
+        "journal.trimmed=abort@1",
+    ];
+    for name in names {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |failpoints: &str| {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "upkeep_child", "--nocapture"]);
+            child.env(UPKEEP_FOLDER_VARIABLE, folder.path());
+            child.env("MILLRACE_FAILPOINTS", failpoints);
+            child.output().unwrap().status.success()
+        };
+        // Answers how many of the frames to be blanked are.
+        let look = || {
+            let said = |name: &str| -> Option<u64> {
+                std::fs::read_to_string(folder.path().join(name)).ok()?.parse().ok()
+            };
+            let opened = Journal::open(Disk::real(), &folder.path().join("log"), options()).unwrap();
+            assert_eq!(opened.recovery.end, APPENDS, "{name}");
+            let begin = opened.journal.begin();
+            assert!(said("trimmed").is_none_or(|trimmed| trimmed == begin), "{name}: begins at {begin}");
+            let frames = read_all(&opened.journal, 1000).unwrap();
+            assert_eq!(frames.len() as u64, APPENDS - begin, "{name}");
+            let rewritten = said("rewritten").is_some();
+            for frame in &frames {
+                let new = frame.payload == NEW;
+                assert!(new || frame.payload == OLD, "{name}");
+                assert!(frame.position % 2 == 0 || !new, "{name}: {} is blank", frame.position);
+                assert!(frame.position % 2 == 1 || new || !rewritten, "{name}: {} is not", frame.position);
+            }
+            (begin, frames.iter().filter(|frame| frame.payload == NEW).count())
+        };
+        assert!(!run(name), "{name} did not strike");
+        let (begin, blank) = look();
+        match name.split(['.', '=']).nth(1).unwrap() {
+            "sealed" => assert_eq!((begin, blank), (0, 0)),
+            "rewrite_created" if name.ends_with('1') => assert_eq!((begin, blank), (0, 0)),
+            step if step.starts_with("rewrit") => assert!(begin == 0 && blank > 0 && blank < 20),
+            _ => assert!(begin > 0 && blank > 0, "{name}"),
+        }
+        assert!(run(""), "{name}: it goes on");
+        let (begin, blank) = look();
+        assert!(begin > 0 && blank as u64 == (APPENDS - begin).div_ceil(2), "{name}: {begin} {blank}");
+    }
 }
 
 #[test]

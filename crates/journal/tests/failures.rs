@@ -7,8 +7,11 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use journal::simulation::Forgetful;
-use journal::{AppendError, CloseError, Options, PAYLOAD_BYTES_MAX, Signal};
-use support::{Answers, append, open, read_all, small};
+use journal::{
+    AppendError, CloseError, Journal, Options, PAYLOAD_BYTES_MAX, RewriteError, Signal, TrimError,
+    WriterError,
+};
+use support::{Answers, append, append_wait, folder, open, read_all, small};
 
 fn told(answers: &Answers) -> Vec<Result<u64, AppendError>> {
     std::mem::take(&mut *answers.lock().unwrap())
@@ -175,4 +178,38 @@ fn a_closed_log_refuses() {
     log.stepper.close().unwrap();
     append(&log.journal, b"late", 1, &answers);
     assert_eq!(told(&answers), [Ok(0), Err(AppendError::Closed)]);
+}
+
+#[test]
+fn a_log_that_fails_while_it_is_sealed_tells_who_waits_and_all_who_come() {
+    let disk = Forgetful::new(1);
+    let journal = Journal::open(disk.disk(), folder(), Options::default()).unwrap().journal;
+    append_wait(&journal, b"acknowledged").unwrap();
+    disk.fail_sync(1);
+    let poisoned = |error: &WriterError| matches!(error, WriterError::Poisoned { .. });
+    assert!(journal.seal().is_err_and(|error| poisoned(&error)));
+    assert!(journal.seal().is_err_and(|error| poisoned(&error)));
+    let trimmed = journal.trim(1);
+    assert!(matches!(&trimmed, Err(TrimError::Writer { source }) if poisoned(source)), "{trimmed:?}");
+    let rewritten = journal.rewrite(0, 1, &mut |_| None);
+    assert!(matches!(&rewritten, Err(RewriteError::Writer { source }) if poisoned(source)), "{rewritten:?}");
+    assert!(matches!(append_wait(&journal, b"late"), Err(AppendError::Poisoned { .. })));
+    assert!(matches!(journal.close(), Err(CloseError::Poisoned { .. })));
+}
+
+#[test]
+fn a_disk_too_full_for_a_new_segment_is_told_and_the_log_goes_on() {
+    let disk = Forgetful::new(1);
+    let mut log = open(&disk, Options::default()).unwrap();
+    let answers = Answers::default();
+    append(&log.journal, b"acknowledged", 1, &answers);
+    log.stepper.commit_waiting();
+    disk.set_capacity(Some(disk.used_bytes() + 47));
+    assert_eq!(log.stepper.seal(), Err(WriterError::DiskFull));
+    assert_eq!(log.journal.segments().len(), 1);
+    disk.set_capacity(None);
+    append(&log.journal, b"goes on", 1, &answers);
+    log.stepper.commit_waiting();
+    assert_eq!(told(&answers), [Ok(0), Ok(1)]);
+    assert_eq!(log.stepper.seal(), Ok(2));
 }

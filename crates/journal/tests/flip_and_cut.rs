@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use journal::simulation::Forgetful;
 use journal::{OpenError, Options, ReadError};
-use support::{Answers, Entry, append, filled, folder, open, payload, read_all, small};
+use support::{Answers, Entry, append, filled, folder, open, payload, read_all, small, trimmed};
 
 /// What may be: a prefix of `written` that holds the first `acknowledged` frames.
 struct Known {
@@ -20,6 +20,12 @@ struct Known {
 /// Everything acknowledged, stopped cleanly or killed.
 fn whole(clean: bool) -> Known {
     let (disk, written) = filled(30, clean);
+    Known { disk, acknowledged: written.len(), written }
+}
+
+/// Everything acknowledged that was not trimmed away, some of it erased.
+fn whole_trimmed(clean: bool) -> Known {
+    let (disk, written) = trimmed(40, clean);
     Known { disk, acknowledged: written.len(), written }
 }
 
@@ -45,6 +51,12 @@ fn unsynced() -> Known {
     let seen = read_all(&open(&disk.copy(), small()).unwrap().journal, 500).unwrap();
     assert!(seen.len() > acknowledged, "the unsynced group is not in the file");
     Known { disk, written, acknowledged }
+}
+
+/// Each with whether all of it was acknowledged, so that any change in a segment has to be refused.
+fn each_known() -> impl Iterator<Item = (Known, bool)> {
+    let acknowledged = [whole(true), whole(false), whole_trimmed(true), whole_trimmed(false)];
+    acknowledged.map(|known| (known, true)).into_iter().chain([(unsynced(), false)])
 }
 
 impl Known {
@@ -83,7 +95,7 @@ fn is_segment(path: &std::path::Path) -> bool {
 
 #[test]
 fn a_flipped_byte_is_refused_or_harmless() {
-    for (known, strict) in [(whole(true), true), (whole(false), true), (unsynced(), false)] {
+    for (known, strict) in each_known() {
         for (path, bytes) in known.each_file() {
             for at in 0..bytes.len() {
                 for mask in [0xFF, 0x01, 0x80] {
@@ -101,7 +113,7 @@ fn a_flipped_byte_is_refused_or_harmless() {
 
 #[test]
 fn a_file_cut_anywhere_is_refused_or_harmless() {
-    for (known, strict) in [(whole(true), true), (whole(false), true), (unsynced(), false)] {
+    for (known, strict) in each_known() {
         for (path, bytes) in known.each_file() {
             for length in 0..bytes.len() {
                 let what = format!("{} cut to {length}", path.display());
@@ -114,7 +126,7 @@ fn a_file_cut_anywhere_is_refused_or_harmless() {
 
 #[test]
 fn a_file_grown_or_zeroed_is_refused_or_harmless() {
-    for known in [whole(true), whole(false), unsynced()] {
+    for (known, _) in each_known() {
         for (path, bytes) in known.each_file() {
             for tail in [vec![0; 1], vec![0; 700], vec![0xA5; 700], bytes.clone()] {
                 let what = format!("{} grown by {}", path.display(), tail.len());
@@ -133,7 +145,7 @@ fn a_file_grown_or_zeroed_is_refused_or_harmless() {
 
 #[test]
 fn a_segment_missing_twice_there_or_renamed_is_refused() {
-    for known in [whole(true), whole(false)] {
+    for known in [whole(true), whole(false), whole_trimmed(true), whole_trimmed(false)] {
         for (path, bytes) in known.each_file().filter(|(path, _)| is_segment(path)) {
             let missing = known.disk.copy();
             missing.take(&path);
@@ -227,7 +239,12 @@ fn newer_version(bytes: &[u8], segment: bool) -> Vec<u8> {
 /// Where the evidence is the frames' own: each says what was synced when it was written.
 #[test]
 fn without_the_durable_mark_only_the_last_group_can_pass_for_torn() {
-    let known = whole(true);
+    for known in [whole(true), whole_trimmed(true)] {
+        without_the_durable_mark(&known);
+    }
+}
+
+fn without_the_durable_mark(known: &Known) {
     known.disk.take(&folder().join("durable"));
     let last_group = 4;
     let (mut refused, mut cut) = (0, 0);

@@ -7,10 +7,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::sync::{Arc, mpsc};
+use std::path::Path;
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
-use journal::{AppendError, CloseError, Disk, Journal, OpenError, Options};
+use journal::{AppendError, CloseError, Disk, Journal, OpenError, Options, ReadError, WriterError};
 use support::{append_wait, count, open_real, read_all};
 
 const PRODUCERS: u64 = 64;
@@ -155,5 +156,193 @@ fn an_observer_that_panics_leaves_nobody_waiting() {
     let journal = open_real(folder.path(), options);
     let first = append_wait(&journal, b"a");
     assert!(matches!(first, Err(AppendError::Poisoned { .. })), "{first:?}");
+    assert!(journal.seal().is_err());
     assert_eq!(journal.close(), Err(CloseError::Panicked));
+}
+
+/// How often `bytes` occur in the files of a folder.
+fn occurrences(folder: &Path, bytes: &[u8]) -> usize {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    files.map(|file| file.windows(bytes.len()).filter(|window| *window == bytes).count()).sum()
+}
+
+/// Files of the folder that this process holds open though they have no name any more.
+#[cfg(target_os = "linux")]
+fn held_without_a_name(folder: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    targets
+        .filter(|target| target.starts_with(folder) && target.to_string_lossy().ends_with("(deleted)"))
+        .count()
+}
+
+#[test]
+fn what_was_rewritten_is_in_no_file_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open_real(folder.path(), Options { segment_bytes_max: 2000, ..Options::default() });
+    for number in 0..200 {
+        append_wait(&journal, format!("{number}: ann@example.com pays").as_bytes()).unwrap();
+    }
+    let mut reader = journal.reader();
+    assert!(!reader.read(0, 100).unwrap().is_empty());
+    assert_eq!(occurrences(folder.path(), b"ann@example.com"), 200);
+    let end = journal.seal().unwrap();
+    let mut erase = |frame: &journal::Frame<'_>| Some(vec![b' '; frame.payload.len()]);
+    let rewritten = journal.rewrite(0, end, &mut erase).unwrap();
+    assert!(rewritten.frames == 200 && rewritten.segments > 3);
+    assert_eq!(occurrences(folder.path(), b"ann@example.com"), 0);
+    // A reader lets go of the old file when it reads on, whatever it reads.
+    #[cfg(target_os = "linux")]
+    assert_eq!(held_without_a_name(folder.path()), 1);
+    assert!(reader.read(end, 100).unwrap().is_empty());
+    #[cfg(target_os = "linux")]
+    assert_eq!(held_without_a_name(folder.path()), 0);
+
+    assert!(!reader.read(0, 100).unwrap().is_empty());
+    journal.trim(end).unwrap();
+    assert!(matches!(reader.read(0, 100), Err(ReadError::BelowBegin { .. })));
+    #[cfg(target_os = "linux")]
+    assert_eq!(held_without_a_name(folder.path()), 0);
+    drop(journal);
+    open_real(folder.path(), Options::default());
+    assert_eq!(occurrences(folder.path(), b"ann@example.com"), 0);
+}
+
+/// Producers append, readers read, somebody seals, rewrites and trims: all at once.
+#[test]
+fn upkeep_goes_on_beside_appends_and_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = || Options { segment_bytes_max: 20_000, ..Options::default() };
+    let journal = open_real(folder.path(), options());
+    let end = PRODUCERS * APPENDS;
+    let keep_up = || {
+        let (mut erased, mut begin) = (0, 0);
+        while erased < end {
+            let sealed_end = journal.seal().unwrap();
+            let mut blank = |frame: &journal::Frame<'_>| Some(vec![b' '; frame.payload.len()]);
+            let rewritten = journal.rewrite(erased, sealed_end, &mut blank).unwrap();
+            assert!(rewritten.frames >= sealed_end - erased.max(begin));
+            erased = sealed_end;
+            begin = journal.trim(erased / 2).unwrap();
+            assert!(begin <= erased / 2 && begin == journal.begin());
+            thread::yield_now();
+        }
+    };
+    // What was trimmed may be missed; all else is read in order, and blank or as it was.
+    let follow = || {
+        let (mut reader, mut position) = (journal.reader(), 0);
+        while position < end {
+            match reader.read(position, 3000) {
+                Ok(chunk) => {
+                    for frame in chunk.frames() {
+                        assert_eq!((frame.position, frame.payload.len()), (position, 16));
+                        position = frame.end();
+                    }
+                }
+                Err(ReadError::BelowBegin { begin, .. }) => position = begin,
+                Err(error) => panic!("{error}"),
+            }
+            thread::yield_now();
+        }
+    };
+    // Always at the beginning, where files go away.
+    let look = || {
+        let mut reader = journal.reader();
+        while journal.end() < end {
+            match reader.read(journal.begin(), 1) {
+                Ok(_) | Err(ReadError::BelowBegin { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let acknowledged = thread::scope(|scope| {
+        scope.spawn(keep_up);
+        scope.spawn(follow);
+        scope.spawn(look);
+        produce(&journal)
+    });
+    assert_eq!(acknowledged.len() as u64, end);
+    let begin = journal.begin();
+    assert!(begin > 0 && journal.segments().len() > 1);
+    journal.close().unwrap();
+    assert_eq!(journal.seal(), Err(WriterError::Closed));
+    let opened = Journal::open(Disk::real(), folder.path(), options()).unwrap();
+    assert_eq!((opened.recovery.begin, opened.recovery.end), (begin, end));
+    assert!(read_all(&opened.journal, 10_000).unwrap().iter().all(|entry| entry.payload == [b' '; 16]));
+}
+
+#[test]
+fn on_the_writers_own_thread_nothing_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open_real(folder.path(), Options::default());
+    let (sender, receiver) = mpsc::channel();
+    let itself = journal.clone();
+    journal.append(b"a", count(1), Box::new(move |_| sender.send(itself.seal()).unwrap()));
+    assert_eq!(receiver.recv().unwrap(), Err(WriterError::OnWriterThread));
+    assert_eq!(journal.seal(), Ok(1));
+}
+
+/// The folder is another's only once the rewrite has ended.
+#[test]
+fn a_close_waits_for_a_rewrite() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open_real(folder.path(), Options::default());
+    append_wait(&journal, b"old").unwrap();
+    let end = journal.seal().unwrap();
+    let journal = &journal;
+    thread::scope(|scope| {
+        let (begun, has_begun) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let rewriter = scope.spawn(move || {
+            let mut change = |_: &journal::Frame<'_>| {
+                begun.send(()).unwrap();
+                may_go_on.recv().unwrap();
+                Some(b"new".to_vec())
+            };
+            journal.rewrite(0, end, &mut change).unwrap()
+        });
+        has_begun.recv().unwrap();
+        let closer = scope.spawn(|| journal.close().unwrap());
+        while append_wait(journal, b"more") != Err(AppendError::Closed) {}
+        for _ in 0..200 {
+            let second = Journal::open(Disk::real(), folder.path(), Options::default());
+            assert!(matches!(second.err(), Some(OpenError::Locked { .. })));
+            thread::yield_now();
+        }
+        go_on.send(()).unwrap();
+        assert_eq!(rewriter.join().unwrap().frames, 1);
+        closer.join().unwrap();
+    });
+    let journal = open_real(folder.path(), Options::default());
+    assert_eq!(read_all(&journal, 100).unwrap()[0].payload, b"new");
+}
+
+/// Readers that look at the beginning while it goes away under them.
+#[test]
+fn a_segment_that_goes_away_is_never_taken_for_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open_real(folder.path(), Options { segment_bytes_max: 1, ..Options::default() });
+    for _ in 0..300 {
+        append_wait(&journal, b"a segment of its own").unwrap();
+    }
+    let last = journal.end() - 1;
+    let all_look = Barrier::new(4);
+    let look = || {
+        all_look.wait();
+        while journal.begin() < last {
+            let position = journal.begin();
+            match journal.reader().read(position, 1) {
+                Ok(chunk) => assert_eq!(chunk.frames().next().unwrap().position, position),
+                Err(ReadError::BelowBegin { begin, .. }) => assert!(begin > position),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        (0..3).for_each(|_| drop(scope.spawn(look)));
+        all_look.wait();
+        for before in 1..=last {
+            assert_eq!(journal.trim(before).unwrap(), before);
+        }
+    });
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use journal::simulation::Forgetful;
 use journal::{Inspection, OpenError, RepairError, Repaired, inspect, repair};
-use support::{Entry, filled, folder, open, read_all, small};
+use support::{Entry, filled, folder, open, read_all, small, trimmed};
 
 fn segments(disk: &Forgetful) -> Vec<PathBuf> {
     let files = disk.files().into_iter();
@@ -45,77 +45,86 @@ fn judge(disk: &Forgetful, content: &[Entry], announced: &Inspection, what: &str
             assert!(content.contains(frame), "{what}: {frame:?} was never there");
         }
     }
-    assert_eq!(log.journal.begin(), 0, "{what}");
+    assert_eq!(log.journal.begin(), content[0].position, "{what}");
     assert_eq!(log.journal.end(), content.last().unwrap().end(), "{what}");
     assert_eq!(log.recovery.lost_events, lost, "{what}");
     lost
 }
 
+/// From the first position on, and one whose beginning was trimmed away.
+fn logs() -> [(Forgetful, Vec<Entry>); 2] {
+    [filled(30, true), trimmed(40, true)]
+}
+
 #[test]
 fn a_flip_of_any_byte_costs_one_frame_at_most() {
-    let (whole, content) = filled(30, true);
-    for path in segments(&whole) {
-        let bytes = whole.file(&path).unwrap();
-        for at in 0..bytes.len() {
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 0x55;
-            let disk = whole.copy();
-            disk.put(&path, flipped.clone());
-            let before = look(&disk);
-            let announced: u64 = before.damages.iter().map(|d| d.lost_to - d.lost_from).sum();
-            let repaired = mend(&disk);
-            let what = format!("{} byte {at}", path.display());
-            assert_eq!(repaired.lost_events, announced, "{what}");
-            assert_eq!(judge(&disk, &content, &before, &what), announced, "{what}");
-            assert!(announced <= 3, "{what}: {announced} lost");
-            let kept = disk.file(&repaired.kept[0]).unwrap();
-            assert_eq!(kept, flipped, "{what}: the original is kept");
+    for (whole, content) in logs() {
+        for path in segments(&whole) {
+            let bytes = whole.file(&path).unwrap();
+            for at in 0..bytes.len() {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 0x55;
+                let disk = whole.copy();
+                disk.put(&path, flipped.clone());
+                let before = look(&disk);
+                let announced: u64 = before.damages.iter().map(|d| d.lost_to - d.lost_from).sum();
+                let repaired = mend(&disk);
+                let what = format!("{} byte {at}", path.display());
+                assert_eq!(repaired.lost_events, announced, "{what}");
+                assert_eq!(judge(&disk, &content, &before, &what), announced, "{what}");
+                assert!(announced <= 3, "{what}: {announced} lost");
+                let kept = disk.file(&repaired.kept[0]).unwrap();
+                assert_eq!(kept, flipped, "{what}: the original is kept");
+            }
         }
     }
 }
 
 #[test]
 fn a_cut_anywhere_costs_what_was_cut() {
-    let (whole, content) = filled(30, true);
-    for path in segments(&whole) {
-        let bytes = whole.file(&path).unwrap();
-        for length in 0..bytes.len() {
-            let disk = whole.copy();
-            disk.put(&path, bytes[..length].to_vec());
-            let before = look(&disk);
-            let repaired = mend(&disk);
-            let what = format!("{} cut to {length}", path.display());
-            assert_eq!(judge(&disk, &content, &before, &what), repaired.lost_events, "{what}");
+    for (whole, content) in logs() {
+        for path in segments(&whole) {
+            let bytes = whole.file(&path).unwrap();
+            for length in 0..bytes.len() {
+                let disk = whole.copy();
+                disk.put(&path, bytes[..length].to_vec());
+                let before = look(&disk);
+                let repaired = mend(&disk);
+                let what = format!("{} cut to {length}", path.display());
+                assert_eq!(judge(&disk, &content, &before, &what), repaired.lost_events, "{what}");
+            }
         }
     }
 }
 
 #[test]
 fn a_missing_segment_costs_its_own_events() {
-    let (whole, content) = filled(30, true);
-    for path in segments(&whole) {
-        let disk = whole.copy();
-        disk.take(&path);
-        let before = look(&disk);
-        assert_eq!(before.damages.len(), 1);
-        mend(&disk);
-        let lost = judge(&disk, &content, &before, &path.display().to_string());
-        assert_eq!(lost, before.damages[0].lost_to - before.damages[0].lost_from);
-        assert!(lost > 0);
+    for (whole, content) in logs() {
+        for path in segments(&whole) {
+            let disk = whole.copy();
+            disk.take(&path);
+            let before = look(&disk);
+            assert_eq!(before.damages.len(), 1);
+            mend(&disk);
+            let lost = judge(&disk, &content, &before, &path.display().to_string());
+            assert_eq!(lost, before.damages[0].lost_to - before.damages[0].lost_from);
+            assert!(lost > 0);
+        }
     }
 }
 
 #[test]
 fn bytes_taken_out_of_the_middle_cost_their_frames() {
-    let (whole, content) = filled(30, true);
-    for path in segments(&whole) {
-        let bytes = whole.file(&path).unwrap();
-        for at in 48..bytes.len().saturating_sub(90) {
-            let disk = whole.copy();
-            disk.put(&path, [&bytes[..at], &bytes[at + 80..]].concat());
-            let before = look(&disk);
-            mend(&disk);
-            judge(&disk, &content, &before, &format!("{} without {at}..", path.display()));
+    for (whole, content) in logs() {
+        for path in segments(&whole) {
+            let bytes = whole.file(&path).unwrap();
+            for at in 48..bytes.len().saturating_sub(90) {
+                let disk = whole.copy();
+                disk.put(&path, [&bytes[..at], &bytes[at + 80..]].concat());
+                let before = look(&disk);
+                mend(&disk);
+                judge(&disk, &content, &before, &format!("{} without {at}..", path.display()));
+            }
         }
     }
 }

@@ -41,6 +41,8 @@ fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // What was deleted is overwritten: erasing a person means its bytes.
+    connection.pragma_update(None, "secure_delete", "ON")?;
     // A table that is put back in its place may be named by a user's own SQL views: a rename that looks
     // through them is refused for as long as it is missing.
     connection.pragma_update(None, "legacy_alter_table", "ON")?;

@@ -75,7 +75,15 @@ impl Sqlite {
     }
 
     pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
-        self.ask(|answer| Job::Change { sql, parameters, answer }).await
+        self.change_all(vec![(sql, parameters)]).await
+    }
+
+    pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<usize, StoreError> {
+        self.ask(|answer| Job::Change { statements, answer }).await
+    }
+
+    pub async fn scrub(&self) -> Result<(), StoreError> {
+        self.ask(|answer| Job::Scrub { answer }).await
     }
 
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {

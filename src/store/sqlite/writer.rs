@@ -21,11 +21,33 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// One thing to write.
 pub enum Job {
-    Apply { plan: Arc<Plan>, answer: Answer<Vec<Skipped>> },
-    BeginView { claim: Claim, tables: ViewTables, answer: Answer<()> },
-    Change { sql: String, parameters: Vec<Cell>, answer: Answer<usize> },
-    Schema { sql: String, answer: Answer<()> },
-    DeleteRows { of: RowsOf, doomed: Doomed, answer: Answer<usize> },
+    Apply {
+        plan: Arc<Plan>,
+        answer: Answer<Vec<Skipped>>,
+    },
+    BeginView {
+        claim: Claim,
+        tables: ViewTables,
+        answer: Answer<()>,
+    },
+    /// Answers how many rows changed, of all statements together.
+    Change {
+        statements: Vec<(String, Vec<Cell>)>,
+        answer: Answer<usize>,
+    },
+    /// Copies the write-ahead log back and empties it.
+    Scrub {
+        answer: Answer<()>,
+    },
+    Schema {
+        sql: String,
+        answer: Answer<()>,
+    },
+    DeleteRows {
+        of: RowsOf,
+        doomed: Doomed,
+        answer: Answer<usize>,
+    },
 }
 
 pub struct Writer {
@@ -61,7 +83,12 @@ impl Writer {
 type Settle = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 fn run(connection: &Connection, jobs: &Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
+    let mut left_over = None;
+    while let Some(first) = left_over.take().or_else(|| jobs.recv().ok()) {
+        if let Job::Scrub { answer } = first {
+            drop(answer.send(scrub(connection)));
+            continue;
+        }
         let mut settle: Vec<Settle> = Vec::new();
         let mut open = control(connection, "BEGIN IMMEDIATE");
         let mut next = Some(first);
@@ -72,6 +99,8 @@ fn run(connection: &Connection, jobs: &Receiver<Job>) {
             });
             open = open.and_then(|()| still_open(connection));
             next = if settle.len() < PLANS_TOGETHER_MAX { jobs.try_recv().ok() } else { None };
+            // It cannot be done within a transaction.
+            left_over = next.take_if(|job| matches!(job, Job::Scrub { .. }));
         }
         failpoint::hit("store.commit");
         let committed = open.and_then(|()| control(connection, "COMMIT"));
@@ -86,6 +115,16 @@ fn run(connection: &Connection, jobs: &Receiver<Job>) {
     }
     // A clean end leaves one file: the write-ahead log goes back into it.
     let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+}
+
+/// A reader that is at work keeps the log from being emptied; it is tried again then.
+fn scrub(connection: &Connection) -> Result<(), StoreError> {
+    let busy: i64 =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(sorted)?;
+    match busy {
+        0 => Ok(()),
+        _ => Err(StoreError::Transient("a reader holds the write-ahead log".to_owned())),
+    }
 }
 
 /// Begins, ends and undoes; a test leaves it out to see whether its checker notices.
@@ -120,10 +159,13 @@ fn perform(connection: &Connection, job: Job) -> Settle {
         Job::DeleteRows { of, doomed, answer } => {
             settled(in_savepoint(connection, || rows::delete(connection, &of, &doomed)), answer)
         }
-        Job::Change { sql, parameters, answer } => {
-            let change = || connection.execute(&sql, rusqlite::params_from_iter(&parameters)).map_err(sorted);
-            settled(in_savepoint(connection, change), answer)
+        Job::Change { statements, answer } => {
+            let change = |(sql, parameters): &(String, Vec<Cell>)| {
+                connection.execute(sql, rusqlite::params_from_iter(parameters)).map_err(sorted)
+            };
+            settled(in_savepoint(connection, || statements.iter().map(change).sum()), answer)
         }
+        Job::Scrub { .. } => unreachable!("no transaction is open where the log is emptied"),
     }
 }
 
@@ -132,7 +174,7 @@ fn refuse(job: Job, error: StoreError) -> Settle {
         Job::Apply { answer, .. } => settled(Err(error), answer),
         Job::BeginView { answer, .. } => settled(Err(error), answer),
         Job::Change { answer, .. } => settled(Err(error), answer),
-        Job::Schema { answer, .. } => settled(Err(error), answer),
+        Job::Schema { answer, .. } | Job::Scrub { answer } => settled(Err(error), answer),
         Job::DeleteRows { answer, .. } => settled(Err(error), answer),
     }
 }
@@ -162,7 +204,7 @@ mod tests {
 
     fn change(sql: &str) -> (Job, oneshot::Receiver<Result<usize, StoreError>>) {
         let (answer, receiver) = oneshot::channel();
-        (Job::Change { sql: sql.to_owned(), parameters: Vec::new(), answer }, receiver)
+        (Job::Change { statements: vec![(sql.to_owned(), Vec::new())], answer }, receiver)
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl Ledger {
         Opening { view: view.to_owned(), key_column: key.to_owned(), amount_column: amount.to_owned() }
     }
 
+    /// The index of the key among the stream's fields.
+    pub fn key_field(&self) -> usize {
+        self.key
+    }
+
     /// The same ledger in another table.
     pub fn in_table(&self, name: &str) -> Self {
         let table = Table { name: name.to_owned(), ..self.table.as_ref().clone() };

@@ -42,6 +42,30 @@ impl Ledger {
         store.rows(sql, parameters).await?.into_iter().map(|row| self.read(row)).collect()
     }
 
+    /// Takes `key` out of the table: with what it had before millrace, if all since then is taken back.
+    /// A key that goes on keeps what came after. To be called while the view is held.
+    pub async fn forget(&self, store: &Store, view: &str, key: &str) -> Result<(), StoreError> {
+        let balance = match self.balance(store, key).await {
+            Ok(Some(balance)) => balance.amount,
+            Ok(None) | Err(StoreError::NoTable(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let before = store.opening(view, key).await?.unwrap_or_default();
+        let rest = balance.checked_sub(before).unwrap_or(balance);
+        let [key_column, amount_column] = self.columns().map(quote);
+        let (table, key) = (quote(&self.table.name), Cell::Text(key.to_owned()));
+        let (sql, parameters) = match rest == Decimal::ZERO {
+            true => (format!("DELETE FROM {table} WHERE {key_column} = ?"), vec![key.clone()]),
+            false => (
+                format!("UPDATE {table} SET {amount_column} = ? WHERE {key_column} = ?"),
+                vec![Cell::Decimal(rest), key.clone()],
+            ),
+        };
+        let forget = "DELETE FROM millrace_opening WHERE view = ? AND row_key = ?".to_owned();
+        let opening = (forget, vec![Cell::Text(view.to_owned()), key]);
+        store.change_all(vec![(sql, parameters), opening]).await
+    }
+
     fn read(&self, row: Vec<Cell>) -> Result<Balance, StoreError> {
         let [key_column, amount_column] = self.columns();
         // Column and kind, and not the value, which is a user's: errors come into log lines.

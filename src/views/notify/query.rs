@@ -1,7 +1,8 @@
 //! Reading an outbox.
 
 use super::{COLUMNS, Notify};
-use crate::event::Millis;
+use crate::event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
+use crate::event::{EventId, Millis};
 use crate::store::{Cell, Store, StoreError, quote};
 
 /// Where a notification stands.
@@ -85,6 +86,21 @@ impl Notify {
             _ => Err(self.not_in_form()),
         };
         store.rows(sql, parameters).await?.into_iter().map(pair).collect()
+    }
+
+    /// Deletes the notifications of these events, whatever became of them.
+    pub async fn forget(&self, store: &Store, events: &[EventId]) -> Result<(), StoreError> {
+        for page in events.chunks(NOTIFICATIONS_LOOKED_UP_MAX) {
+            let marks = vec!["?"; page.len()].join(", ");
+            let sql = format!("DELETE FROM {} WHERE id IN ({marks})", quote(&self.table.name));
+            let ids = page.iter().map(|id| Cell::Text(Self::id_of(id))).collect();
+            match store.change(sql, ids).await {
+                // The view has not begun.
+                Ok(_) | Err(StoreError::NoTable(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn select(

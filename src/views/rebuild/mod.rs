@@ -14,6 +14,7 @@ use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::batch::BatchError;
+use super::retention::rows_given_up;
 use super::{Running, View, ViewKind};
 use crate::event::Stop;
 use crate::event::limits::REFUSALS_LISTED_MAX;
@@ -28,7 +29,7 @@ const SHADOW: &str = "~shadow";
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     #[error(
-        "the log begins at position {0}: what came before is no longer in it, so that the view cannot be made from it"
+        "what the log held below position {0} was given up, as `[retention]` says: the view cannot be made from what is left"
     )]
     HistoryGone(u64),
     #[error(
@@ -45,6 +46,10 @@ pub enum RebuildError {
     SeveralLogs(String),
     #[error("view `{0}` is an outbox: made from its log again, what was delivered would be sent again")]
     WouldSendAgain(String),
+    #[error(
+        "old rows of view `{0}` were given up, as `[retention]` says: it is no longer all that its log makes"
+    )]
+    RowsGivenUp(String),
     #[error("view `{0}` is being compared or rebuilt already")]
     Busy(String),
     #[error("view `{0}` has ended")]
@@ -136,6 +141,12 @@ fn turn(asked: Asked<'_>) -> Result<MutexGuard<'_, ()>, RebuildError> {
         return Err(RebuildError::HistoryGone(log.begin()));
     }
     let name = &view.view.name;
+    if let Some(retained) = runtime.block_on(store.retained(&view.view.stream, log.id()))? {
+        return Err(RebuildError::HistoryGone(retained.position));
+    }
+    if runtime.block_on(store.retained(&rows_given_up(name), log.id()))?.is_some() {
+        return Err(RebuildError::RowsGivenUp(name.clone()));
+    }
     let turn = match view.shadow.try_lock() {
         Ok(turn) => turn,
         // Whoever panicked has left a shadow behind that is cleared away before it is used.

@@ -1,11 +1,11 @@
-//! One seeded life story of a log: appends, faults, crashes, recoveries cut off by more
-//! crashes; and the judge, who knows what was acknowledged.
+//! One seeded life story of a log: appends, seals, rewrites, trims, faults, crashes, recoveries cut off by
+//! more crashes; and the judge, who knows what was acknowledged.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use journal::simulation::{Chance, Forgetful};
-use journal::{AppendError, OpenError, Options};
+use journal::{AppendError, OpenError, Options, ReadError, Reader, RewriteError, TrimError, WriterError};
 
 use super::{Entry, Open, count, open, read_all};
 
@@ -25,6 +25,19 @@ pub struct Outcome {
     pub poisoned: u32,
     pub disk_full: u32,
     pub torn: u32,
+    pub sealed: u32,
+    pub erased: u32,
+    pub trimmed: u32,
+    /// Rewrites and trims that a fault cut off.
+    pub cut_off: u32,
+}
+
+/// What a frame holds since somebody asked for its payload to be blanked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Erased {
+    /// The rewrite failed: the old payload or the new one.
+    Perhaps,
+    Surely,
 }
 
 type Answers = Arc<Mutex<Vec<(u64, Result<u64, AppendError>)>>>;
@@ -36,6 +49,13 @@ struct Story {
     held: Vec<Entry>,
     /// Handed over and neither acknowledged nor refused: a prefix may be there.
     uncertain: VecDeque<(u64, Entry)>,
+    /// By position.
+    erased: BTreeMap<u64, Erased>,
+    /// Where the log begins, and where it may begin if a trim failed.
+    begin: u64,
+    begin_perhaps: u64,
+    /// Kept through whatever happens to the files it holds open.
+    reader: Option<Reader>,
     answers: Answers,
     next_serial: u64,
     faults: bool,
@@ -56,6 +76,10 @@ pub fn run(seed: u64, broken: Break) -> Result<Outcome, String> {
         disk,
         held: Vec::new(),
         uncertain: VecDeque::new(),
+        erased: BTreeMap::new(),
+        begin: 0,
+        begin_perhaps: 0,
+        reader: None,
         answers: Answers::default(),
         next_serial: 0,
         faults: false,
@@ -134,9 +158,10 @@ impl Story {
             Err(error) => return Err(format!("open: {error}")),
         };
         let bytes_max = 1 + self.chance.below(3000) as usize;
+        self.take_begin(log.journal.begin())?;
         let found = read_all(&log.journal, bytes_max).map_err(|error| format!("read: {error}"))?;
         let expected = self.held.iter().chain(self.uncertain.iter().map(|(_, entry)| entry));
-        let right = found.iter().zip(expected).filter(|(a, b)| a == b).count();
+        let right = found.iter().zip(expected).filter(|(found, due)| self.is_right(found, due)).count();
         if right < found.len() {
             return Err(format!("frame {right} of {} is not what was appended", found.len()));
         }
@@ -144,27 +169,32 @@ impl Story {
             let (found, held) = (found.len(), self.held.len());
             return Err(format!("{found} frames are there of {held} acknowledged"));
         }
-        let end = found.last().map_or(0, Entry::end);
-        if (log.journal.begin(), log.journal.end(), log.recovery.end) != (0, end, end) {
+        let end = found.last().map_or(self.begin, Entry::end);
+        if (log.recovery.begin, log.journal.end(), log.recovery.end) != (self.begin, end, end) {
             return Err(format!("the log says it ends at {}, not {end}", log.journal.end()));
         }
         if clean_stop && (!log.recovery.clean_stop || log.recovery.torn_bytes_cut > 0) {
             return Err("a clean stop was forgotten".to_owned());
         }
         self.outcome.torn += u32::from(log.recovery.torn_bytes_cut > 0);
-        self.held = found;
-        self.uncertain.clear();
+        let seen = self.uncertain.drain(..).map(|(_, entry)| entry);
+        let more = found.len() - self.held.len();
+        self.held.extend(seen.take(more));
+        self.reader = Some(log.journal.reader());
         Ok(Some(log))
     }
 
     fn step(&mut self, log: &mut Open) -> Result<(), String> {
         match self.chance.below(100) {
-            0..55 => self.append(log),
-            55..88 => {
+            0..50 => self.append(log),
+            50..78 => {
                 log.stepper.commit_waiting();
             }
-            88..93 => log.stepper.idle(),
-            93..95 => self.disk.set_capacity(None),
+            78..82 => log.stepper.idle(),
+            82..84 => self.disk.set_capacity(None),
+            84..87 => self.seal(log)?,
+            87..92 => self.rewrite(log)?,
+            92..94 => self.trim(log)?,
             _ => self.look(log)?,
         }
         self.hear()
@@ -180,7 +210,7 @@ impl Story {
         let events = 1 + self.chance.below(4) as u32;
         let position = match self.uncertain.back() {
             Some((_, entry)) => entry.end(),
-            None => self.held.last().map_or(0, Entry::end),
+            None => self.end(),
         };
         let entry = Entry { position, count: events, lost: false, payload: payload.clone() };
         self.uncertain.push_back((serial, entry));
@@ -213,22 +243,127 @@ impl Story {
         Ok(())
     }
 
-    /// Reads somewhere in the middle.
+    /// Where the acknowledged part of the log ends.
+    fn end(&self) -> u64 {
+        self.held.last().map_or(self.begin, Entry::end)
+    }
+
+    /// The log says that it begins here.
+    fn take_begin(&mut self, begin: u64) -> Result<(), String> {
+        if begin < self.begin || begin > self.begin_perhaps {
+            return Err(format!("it begins at {begin}, not at {} or {}", self.begin, self.begin_perhaps));
+        }
+        (self.begin, self.begin_perhaps) = (begin, begin);
+        self.held.retain(|entry| entry.position >= begin);
+        self.erased = self.erased.split_off(&begin);
+        Ok(())
+    }
+
+    fn is_right(&self, found: &Entry, due: &Entry) -> bool {
+        let blank = Entry { payload: vec![b' '; due.payload.len()], ..due.clone() };
+        match self.erased.get(&due.position) {
+            None => found == due,
+            Some(Erased::Perhaps) => found == due || *found == blank,
+            Some(Erased::Surely) => *found == blank,
+        }
+    }
+
+    fn seal(&mut self, log: &mut Open) -> Result<(), String> {
+        match log.stepper.seal() {
+            Ok(sealed_end) if sealed_end == self.end() => self.outcome.sealed += 1,
+            Ok(sealed_end) => return Err(format!("sealed up to {sealed_end} of {}", self.end())),
+            Err(WriterError::DiskFull | WriterError::Poisoned { .. }) if self.faults => {}
+            Err(error) => return Err(format!("seal: {error}")),
+        }
+        Ok(())
+    }
+
+    /// Blanks some of the frames in some part of what is sealed.
+    fn rewrite(&mut self, log: &mut Open) -> Result<(), String> {
+        let sealed_end = log.journal.segments().last().map_or(0, |segment| segment.first);
+        let from = self.begin + self.chance.below(sealed_end - self.begin + 1);
+        let until = from + self.chance.below(sealed_end - from + 1);
+        let within = |entry: &&Entry| from < until && entry.position < until && from < entry.end();
+        let within = self.held.iter().filter(within);
+        let within: Vec<u64> = within.map(|entry| entry.position).collect();
+        let chosen: BTreeSet<u64> = within.into_iter().filter(|_| self.chance.times_in_100(20)).collect();
+        if self.chance.times_in_100(10) {
+            let outcome = log.journal.rewrite(from, until, &mut |_| Some(Vec::new()));
+            let refused = matches!(
+                outcome,
+                Err(RewriteError::OtherLength { .. } | RewriteError::Io { .. } | RewriteError::Writer { .. })
+            );
+            return if refused || from == until { Ok(()) } else { Err(format!("other length: {outcome:?}")) };
+        }
+        let blank = |frame: &journal::Frame<'_>| vec![b' '; frame.payload.len()];
+        let mut change = |frame: &journal::Frame<'_>| chosen.contains(&frame.position).then(|| blank(frame));
+        let outcome = log.journal.rewrite(from, until, &mut change);
+        match outcome {
+            Ok(rewritten) if rewritten.frames == chosen.len() as u64 => {
+                self.erased.extend(chosen.iter().map(|position| (*position, Erased::Surely)));
+                self.outcome.erased += chosen.len() as u32;
+            }
+            Err(RewriteError::Io { .. } | RewriteError::Writer { .. }) if self.faults => {
+                chosen.iter().for_each(|position| {
+                    self.erased.entry(*position).or_insert(Erased::Perhaps);
+                });
+                self.outcome.cut_off += 1;
+            }
+            outcome => return Err(format!("rewrite of {}: {outcome:?}", chosen.len())),
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self, log: &mut Open) -> Result<(), String> {
+        let before = self.begin + self.chance.below(self.end() - self.begin + 3);
+        let mut firsts = log.journal.segments().into_iter().map(|segment| segment.first);
+        let due = firsts.rfind(|first| *first <= before).unwrap_or(self.begin);
+        let outcome = log.stepper.trim(before);
+        self.begin_perhaps = self.begin_perhaps.max(due);
+        let begin = log.journal.begin();
+        match outcome {
+            Ok(trimmed) if (trimmed, begin) == (due, due) => {
+                self.outcome.trimmed += u32::from(due > self.begin);
+                self.take_begin(begin)?;
+            }
+            // It begins there durably, though files may be left.
+            Err(TrimError::Io { .. }) if self.faults && begin == due => {
+                self.outcome.cut_off += 1;
+                self.take_begin(begin)?;
+            }
+            Err(TrimError::Writer { .. }) if self.faults && begin == self.begin => {
+                self.outcome.cut_off += 1;
+            }
+            outcome => return Err(format!("trim to {due}: {outcome:?}, begin {begin}")),
+        }
+        Ok(())
+    }
+
+    /// Reads somewhere in the middle, with a reader as old as the log is open or with a new one.
     fn look(&mut self, log: &Open) -> Result<(), String> {
-        let Some(end) = self.held.last().map(Entry::end) else {
+        let end = self.end();
+        if end == 0 {
             return Ok(());
-        };
+        }
         let position = self.chance.below(end);
-        let mut reader = log.journal.reader();
-        let chunk = match reader.read(position, 200) {
-            Ok(chunk) => chunk,
-            Err(journal::ReadError::Io { .. }) if self.faults => return Ok(()),
+        let kept = self.reader.take().filter(|_| self.chance.times_in_100(90));
+        let mut reader = kept.unwrap_or_else(|| log.journal.reader());
+        let read = reader.read(position, 200).map(|chunk| {
+            let frame = chunk.frames().next().expect("a chunk below the end holds a frame");
+            let payload = frame.payload.to_vec();
+            Entry { position: frame.position, count: frame.count, lost: false, payload }
+        });
+        self.reader = Some(reader);
+        match read {
+            Err(ReadError::BelowBegin { begin, .. }) if position < begin && begin == self.begin => {}
+            Err(ReadError::Io { .. }) if self.faults => {}
             Err(error) => return Err(format!("read at {position}: {error}")),
-        };
-        let at = self.held.partition_point(|entry| entry.end() <= position);
-        let frame = chunk.frames().next().ok_or("an empty chunk below the end")?;
-        if (frame.position, frame.payload) != (self.held[at].position, &*self.held[at].payload) {
-            return Err(format!("position {position} reads wrong"));
+            Ok(found) => {
+                let at = self.held.partition_point(|entry| entry.end() <= position);
+                if position < self.begin || !self.is_right(&found, &self.held[at]) {
+                    return Err(format!("position {position} reads wrong"));
+                }
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use journal::simulation::{Forgetful, Stepper};
-use journal::{AppendError, Disk, FrameKind, Journal, Options, ReadError, Recovery};
+use journal::{AppendError, Disk, Frame, FrameKind, Journal, Options, ReadError, Recovery};
 
 pub const FOLDER: &str = "/log";
 
@@ -99,26 +99,52 @@ pub fn payload(number: u64) -> Vec<u8> {
 
 /// A log of several segments, all of it acknowledged, and what it holds.
 pub fn filled(entries: u64, clean: bool) -> (Forgetful, Vec<Entry>) {
+    let (disk, log, content) = filled_and_open(entries);
+    end(&disk, log, clean);
+    (disk, content)
+}
+
+/// The same with its oldest segments trimmed away and every third frame of the sealed rest blanked.
+pub fn trimmed(entries: u64, clean: bool) -> (Forgetful, Vec<Entry>) {
+    let (disk, mut log, content) = filled_and_open(entries);
+    let segments = log.journal.segments();
+    assert_eq!(log.stepper.trim(segments[2].first).unwrap(), segments[2].first);
+    let sealed_end = segments.last().unwrap().first;
+    let mut change =
+        |frame: &Frame<'_>| frame.position.is_multiple_of(3).then(|| vec![b' '; frame.payload.len()]);
+    let rewritten = log.journal.rewrite(0, sealed_end, &mut change).unwrap();
+    assert!(rewritten.frames > 3 && rewritten.segments > 1);
+    let left = read_all(&log.journal, 1000).unwrap();
+    assert!(left.len() < content.len() && left.last() == content.last());
+    end(&disk, log, clean);
+    (disk, left)
+}
+
+fn end(disk: &Forgetful, log: Open, clean: bool) {
+    if clean {
+        log.stepper.close().unwrap();
+    } else {
+        drop(log);
+        disk.kill();
+    }
+}
+
+pub fn filled_and_open(entries: u64) -> (Forgetful, Open, Vec<Entry>) {
     let disk = Forgetful::new(7);
-    let Open { journal, mut stepper, .. } = open(&disk, small()).unwrap();
+    let mut log = open(&disk, small()).unwrap();
+    let Open { journal, stepper, .. } = &mut log;
     let answers = Answers::default();
     for number in 0..entries {
-        append(&journal, &payload(number), 1 + (number % 3) as u32, &answers);
+        append(journal, &payload(number), 1 + (number % 3) as u32, &answers);
         if number % 4 == 3 {
             while stepper.commit_waiting() {}
         }
     }
     while stepper.commit_waiting() {}
     assert_eq!(answers.lock().unwrap().len() as u64, entries);
-    let content = read_all(&journal, 1000).unwrap();
+    let content = read_all(journal, 1000).unwrap();
     assert_eq!(content.len() as u64, entries);
-    if clean {
-        stepper.close().unwrap();
-    } else {
-        drop(stepper);
-        disk.kill();
-    }
-    (disk, content)
+    (disk, log, content)
 }
 
 /// The journal's error in the words a user sees.

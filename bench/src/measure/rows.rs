@@ -1,0 +1,115 @@
+//! A row an event, from the log into SQLite: one table view alone, and with all views of the default
+//! configuration at work on the same stream, beside a bare prepared-statement loop.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+use crate::events::{Spread, visit_parts, visits};
+use crate::servers::millrace::Millrace;
+use crate::servers::{Folder, wait_for};
+use crate::setting::Setting;
+use crate::table::{Rounds, Table};
+use crate::yardstick;
+
+const ROUNDS: usize = 5;
+const EVENTS: u64 = 1_000_000;
+const SPREAD: Spread = Spread { sites: 100, paths: 1_000, users: 10_000 };
+const SHARE_ALONE: f64 = 0.6;
+const SHARE_OF_ALL: f64 = 0.35;
+
+/// A stream like that of the site's events, with a table and nothing else.
+const ALONE: &str = r#"
+[stream.visits]
+key = "site_id"
+fields.site_id = { type = "text", required = true, max = 255 }
+fields.event_type = { type = "text", required = true, max = 100 }
+fields.path = { type = "text", max = 255 }
+fields.user_id = { type = "text", max = 255 }
+fields.timestamp = { type = "time" }
+
+[view.visits]
+kind = "table"
+from = "visits"
+table = "visits"
+id_column = "id"
+"#;
+
+pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
+    let lines = visits(0..EVENTS, SPREAD);
+    let made: Vec<[String; 5]> = (0..EVENTS).map(row).collect();
+    let [mut alone, mut all, mut bare] = [const { Rounds::new() }; 3];
+    for _ in 0..ROUNDS {
+        bare.push(by_hand(&made, &setting.folder)?);
+        alone.push(drain(&setting.build().path, &setting.folder, &lines, "visits", "visits")?);
+        all.push(drain(&setting.build().path, &setting.folder, &lines, "site_events", "events")?);
+    }
+    table.ratio(
+        "rows from the log into SQLite, against a bare prepared-statement loop",
+        &alone,
+        &bare,
+        SHARE_ALONE,
+    );
+    table.ratio("the same with all views of the default configuration running", &all, &bare, SHARE_OF_ALL);
+    table.figure("rows, millrace, one view", &alone, "rows/s");
+    table.figure("rows, millrace, all default views", &all, "rows/s");
+    table.figure("rows, bare loop", &bare, "rows/s");
+    table.note(
+        "Rows: 1,000,000 visits to 100 sites (1,000 paths, 10,000 users, 28 days) are in the log; the time from the \
+         start of the table's view to its last row. The bare loop inserts the same rows, made beforehand, by one \
+         prepared statement, 32,768 rows a transaction, same SQLite and settings, one thread, nothing parsed.",
+    );
+    Ok(())
+}
+
+fn row(number: u64) -> [String; 5] {
+    let [site, path, user, day] = visit_parts(number, SPREAD);
+    [
+        format!("site-{site}"),
+        "page_view".to_owned(),
+        format!("/page/{path}"),
+        format!("user-{user}"),
+        format!("2025-11-{day:02} 10:00:00"),
+    ]
+}
+
+/// The log is filled by a server whose store is then taken away, so that its views begin anew.
+fn drain(program: &Path, above: &Path, lines: &str, stream: &str, rows: &str) -> Outcome<f64> {
+    let folder = Folder::new(above, "rows")?;
+    std::fs::write(folder.path().join("millrace.toml"), ALONE)?;
+    let server = Millrace::start_in(program, folder, None)?;
+    server.client()?.send_lines_to(stream, &server.key, lines, 1)?;
+    server.settle()?;
+    let folder = server.stop()?;
+    for name in ["millrace.db", "millrace.db-wal", "millrace.db-shm"] {
+        let path = folder.path().join("data").join(name);
+        if path.exists() {
+            std::fs::remove_file(path)?;
+        }
+    }
+    let mut server = Millrace::start_in(program, folder, None)?;
+    let view = if stream == "visits" { "visits" } else { "site_events" };
+    let mut client = server.client()?;
+    wait_for("the table's view", || {
+        std::thread::sleep(Duration::from_millis(2));
+        Ok(client.get("/ready")?["views"][view]["lag"] == 0)
+    })?;
+    let ended = Instant::now();
+    let (begun, _) = server.logged("view runs")?;
+    let count = format!("SELECT COUNT(*) FROM {rows}");
+    let found: i64 = server.database()?.query_row(&count, [], |row| row.get(0))?;
+    if found as u64 != EVENTS {
+        return Err(format!("{found} rows, not {EVENTS}").into());
+    }
+    server.settle()?;
+    server.stop()?;
+    Ok(EVENTS as f64 / (ended - begun).as_secs_f64())
+}
+
+fn by_hand(rows: &[[String; 5]], above: &Path) -> Outcome<f64> {
+    let folder = Folder::new(above, "by-hand")?;
+    let database = yardstick::database(&folder.path().join("rows.db"))?;
+    let begun = Instant::now();
+    yardstick::rows(rows, &database)?;
+    Ok(EVENTS as f64 / begun.elapsed().as_secs_f64())
+}

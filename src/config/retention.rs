@@ -1,0 +1,96 @@
+//! `[retention]`: how long what is kept is kept. Without it: for ever.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::duration::duration;
+use super::file::Origin;
+use super::{ConfigError, Stream};
+use crate::event::limits::RETENTION_DURATION_MIN;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Events of any stream.
+    pub log: Option<Duration>,
+    pub log_bytes: Option<u64>,
+    /// Events of one stream, for less long.
+    pub streams: BTreeMap<String, Duration>,
+    /// Rows that views made of events.
+    pub rows: BTreeMap<String, Duration>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSection {
+    log: Option<String>,
+    log_bytes: Option<String>,
+    #[serde(default)]
+    streams: BTreeMap<String, String>,
+    #[serde(default)]
+    rows: BTreeMap<String, String>,
+}
+
+impl RetentionSection {
+    /// `keeps_rows` says whether a view of that name is there, and has rows that grow old.
+    pub fn check(
+        &self,
+        origin: &Origin,
+        streams: &BTreeMap<String, Stream>,
+        keeps_rows: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<Retention, ConfigError> {
+        let wrong = |reason: String| ConfigError::at(origin, format!("`[retention]` {reason}"));
+        let keep = |text: &String| {
+            let keep = duration(text).map_err(|reason| wrong(format!("says {reason}")))?;
+            match keep < RETENTION_DURATION_MIN {
+                true => Err(wrong(format!("says `{text}`; what is younger than 7 days is always kept"))),
+                false => Ok(keep),
+            }
+        };
+        let mut retention = Retention {
+            log: self.log.as_ref().map(keep).transpose()?,
+            log_bytes: self.log_bytes.as_ref().map(|text| bytes(text).map_err(wrong)).transpose()?,
+            ..Retention::default()
+        };
+        for (stream, text) in &self.streams {
+            if !streams.contains_key(stream) {
+                return Err(wrong(format!("names stream `{stream}`, which is not declared")));
+            }
+            retention.streams.insert(stream.clone(), keep(text)?);
+        }
+        for (view, text) in &self.rows {
+            keeps_rows(view).map_err(wrong)?;
+            retention.rows.insert(view.clone(), keep(text)?);
+        }
+        Ok(retention)
+    }
+}
+
+/// `512MiB`, `20GiB`, `1TiB`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("says `{text}`, which is no size such as `512MiB` or `20GiB`");
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..unit_at].parse().map_err(|_| wrong())?;
+    let shift = match text[unit_at..].trim_start() {
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_or_refused() {
+        assert_eq!(bytes("512MiB"), Ok(512 << 20));
+        assert_eq!(bytes("20 GiB"), Ok(20 << 30));
+        for text in ["", "20", "GiB", "20GB", "-1GiB", "0MiB", "99999999999999TiB"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+}

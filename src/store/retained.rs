@@ -1,0 +1,60 @@
+//! How far a stream's old events were given up while others' were kept: what a rebuild of its views would
+//! miss.
+
+use super::{Cell, Store, StoreError, spoilt};
+use crate::event::{LogId, Millis};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retained {
+    /// Below this position, events of the stream may be gone.
+    pub position: u64,
+    /// Below this one, all are.
+    pub blanked: u64,
+}
+
+impl Store {
+    pub async fn retained(&self, stream: &str, log: LogId) -> Result<Option<Retained>, StoreError> {
+        let sql =
+            "SELECT position, blanked FROM millrace_retained WHERE stream = ? AND log_id = ? AND part = 0";
+        let parameters = vec![Cell::Text(stream.to_owned()), Cell::Bytes(log.0.to_vec())];
+        let rows = self.rows(sql.to_owned(), parameters).await?;
+        let retained = |row: &Vec<Cell>| match row.as_slice() {
+            [Cell::Integer(position), Cell::Integer(blanked)] => {
+                Ok(Retained { position: *position as u64, blanked: *blanked as u64 })
+            }
+            _ => Err(spoilt("millrace_retained")),
+        };
+        rows.first().map(retained).transpose()
+    }
+
+    pub async fn note_retained(
+        &self,
+        stream: &str,
+        log: LogId,
+        position: u64,
+        blanked: u64,
+    ) -> Result<(), StoreError> {
+        let key = || vec![Cell::Text(stream.to_owned()), Cell::Bytes(log.0.to_vec())];
+        let forget = "DELETE FROM millrace_retained WHERE stream = ? AND log_id = ? AND part = 0";
+        let note =
+            "INSERT INTO millrace_retained (stream, log_id, part, position, blanked) VALUES (?, ?, 0, ?, ?)";
+        let mut row = key();
+        row.extend([Cell::Integer(position as i64), Cell::Integer(blanked as i64)]);
+        self.change_all(vec![(forget.to_owned(), key()), (note.to_owned(), row)]).await
+    }
+
+    /// Whether a view has rows of events that were received before `time`.
+    pub async fn has_rows_before(&self, view: &str, log: LogId, time: Millis) -> Result<bool, StoreError> {
+        let sql = "SELECT first_position FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND received_min < ? LIMIT 1";
+        let parameters =
+            vec![Cell::Text(view.to_owned()), Cell::Bytes(log.0.to_vec()), Cell::Integer(time.0)];
+        Ok(!self.rows(sql.to_owned(), parameters).await?.is_empty())
+    }
+
+    /// The lowest position that a correction from `by` on takes back.
+    pub async fn first_taken_back_from(&self, log: LogId, by: u64) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND by_position >= ? ORDER BY position LIMIT 1";
+        let parameters = vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(by as i64)];
+        Ok(self.position_list("millrace_taken_back", sql, parameters).await?.into_iter().next())
+    }
+}

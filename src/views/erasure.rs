@@ -1,0 +1,317 @@
+//! Erasing a person: all events in which a field has one value leave the views, and their bytes the log.
+//!
+//! Found once, they are noted in the store with their positions. Then corrections take them back, so that
+//! every view undoes what it did; dead letters and ledger rows of that person are cleared; and, last, the
+//! texts are blanked in the log, in place, so that no position moves. Whatever cuts this off, the next start
+//! goes on with it: each step done twice is done once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use journal::failpoint;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::batch::BatchError;
+use super::{Running, ViewKind};
+use crate::event::limits::{
+    BATCH_BYTES_MAX, CORRECTIONS_RECORD_MAX, ERASED_EVENTS_MAX, ERASURE_LOOK_INTERVAL, ERASURE_RETRY_INTERVAL,
+};
+use crate::event::{BodyHash, EventId, Fields, Millis, Progress, Stop};
+use crate::eventlog::{AppendError, Entry, EraseError, EventLog, Header, ReadError, RecordBuilder, Shape};
+use crate::store::{Erasure, OpenErasure, Store, StoreError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ErasureError {
+    #[error("stream `{stream}` has no field `{field}` of text or integers")]
+    Field { stream: String, field: String },
+    #[error("{0}")]
+    Log(#[from] AppendError),
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    #[error("{0}")]
+    Erase(#[from] EraseError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("the process ends; the next start goes on")]
+    Stopped,
+}
+
+impl From<BatchError> for ErasureError {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Log(error) => error.into(),
+            BatchError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Asks for erasures; a thread of its own carries them out, one after the other.
+#[derive(Clone)]
+pub struct Erasures {
+    pub eraser: Arc<Eraser>,
+    orders: mpsc::Sender<()>,
+}
+
+impl Erasures {
+    /// Goes on with what an earlier process left.
+    pub fn start(eraser: Eraser) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (orders, receiver) = mpsc::channel(1);
+        let eraser = Arc::new(eraser);
+        let worker = Arc::clone(&eraser);
+        let thread =
+            std::thread::Builder::new().name("eraser".to_owned()).spawn(move || worker.run(receiver))?;
+        Ok((Self { eraser, orders }, thread))
+    }
+
+    /// Has what is noted carried out.
+    pub fn order(&self) {
+        // One that waits already stands for all that is noted.
+        let _ = self.orders.try_send(());
+    }
+}
+
+/// What an erasure works on.
+pub struct Eraser {
+    pub log: EventLog,
+    pub store: Store,
+    pub progress: Progress,
+    pub streams: BTreeMap<String, Arc<Fields>>,
+    pub views: BTreeMap<String, Running>,
+    pub runtime: Handle,
+    pub stop: Stop,
+}
+
+/// Whose events are meant.
+#[derive(Clone, Debug)]
+pub struct Person {
+    pub stream: String,
+    /// The stream's key, where none is named.
+    pub field: Option<String>,
+    pub value: String,
+}
+
+#[derive(Default)]
+struct Found {
+    positions: Vec<u64>,
+    undone: Vec<u64>,
+    events: u64,
+}
+
+impl Eraser {
+    /// Finds the events and notes the erasure: from here on it will be done. Blocks for as long as reading
+    /// the log takes. More than a bound at a time are not taken: asked for again, the rest is.
+    pub fn note(&self, person: &Person, asked_by: &str) -> Result<Erasure, ErasureError> {
+        let (fields, field) = self.field(person)?;
+        let found = self.find(person, fields, field)?;
+        let asked = Millis::now();
+        let digest = Sha256::digest(person.value.as_bytes());
+        let value_hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let erasure = Erasure {
+            id: EventId::derived("erasure", &person.stream, &format!("{value_hash}:{}", asked.0)),
+            stream: person.stream.clone(),
+            field: fields.get(field).name.clone(),
+            value_hash,
+            asked_by: asked_by.to_owned(),
+            log: self.log.id(),
+            events: found.events,
+            asked,
+            done: None,
+        };
+        let open = OpenErasure {
+            erasure: erasure.clone(),
+            value: person.value.clone(),
+            positions: found.positions,
+            undone: found.undone,
+        };
+        self.runtime.block_on(self.store.note_erasure(&open))?;
+        tracing::info!(erasure = %erasure.id, stream = erasure.stream, events = erasure.events, "erasure noted");
+        failpoint::hit("erasure.noted");
+        Ok(erasure)
+    }
+
+    fn run(&self, mut orders: mpsc::Receiver<()>) {
+        while !self.stop.asked() {
+            let again = match self.carry_out() {
+                Ok(()) => None,
+                Err(ErasureError::Stopped) => return,
+                Err(error) => {
+                    tracing::error!(%error, "an erasure is held up; tried again soon");
+                    Some(ERASURE_RETRY_INTERVAL)
+                }
+            };
+            let next = async {
+                tokio::select! {
+                    () = self.stop.wait() => {}
+                    _ = orders.recv() => {}
+                    () = tokio::time::sleep(again.unwrap_or(Duration::MAX)) => {}
+                }
+            };
+            self.runtime.block_on(next);
+        }
+    }
+
+    /// Does what is noted and not done yet. Blocks.
+    fn carry_out(&self) -> Result<(), ErasureError> {
+        for open in self.runtime.block_on(self.store.open_erasures(self.log.id()))? {
+            self.take_back(&open)?;
+            failpoint::hit("erasure.taken_back");
+            self.wait_for_views(&open.erasure.stream)?;
+            self.clear_letters(&open)?;
+            self.forget(&open)?;
+            failpoint::hit("erasure.forgotten");
+            self.log.erase(&open.positions)?;
+            failpoint::hit("erasure.blanked");
+            self.runtime.block_on(self.store.forget_erased(open.erasure.id))?;
+            self.scrub()?;
+            self.runtime.block_on(self.store.erasure_done(open.erasure.id, Millis::now()))?;
+            tracing::info!(erasure = %open.erasure.id, "erasure done");
+        }
+        Ok(())
+    }
+
+    fn field(&self, person: &Person) -> Result<(&Fields, usize), ErasureError> {
+        let unknown = || ErasureError::Field {
+            stream: person.stream.clone(),
+            field: person.field.clone().unwrap_or_default(),
+        };
+        let fields = self.streams.get(&person.stream).ok_or_else(unknown)?;
+        let field = match &person.field {
+            Some(name) => fields.index_of(name).ok_or_else(unknown)?,
+            None => fields.key(),
+        };
+        match fields.get(field).is_identity() {
+            true => Ok((fields, field)),
+            false => Err(unknown()),
+        }
+    }
+
+    fn find(&self, person: &Person, fields: &Fields, field: usize) -> Result<Found, ErasureError> {
+        let (mut reader, end) = (self.log.reader(), self.log.end());
+        let (mut at, mut found) = (self.log.begin(), Found::default());
+        let mut targets = HashSet::new();
+        while at < end && found.events < ERASED_EVENTS_MAX {
+            if self.stop.asked() {
+                return Err(ErasureError::Stopped);
+            }
+            let (from, mut counted) = (at, Vec::new());
+            for record in reader.read(at, BATCH_BYTES_MAX)?.iter() {
+                let record = record?;
+                at = record.end();
+                if record.header.as_ref().is_none_or(|header| header.stream != person.stream) {
+                    continue;
+                }
+                for entry in record.entries() {
+                    let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
+                    match entry.takes_back {
+                        // Its reason may speak of the person.
+                        Some(target) if targets.contains(&target) => found.positions.push(position),
+                        None if fields.names(entry.text, field, &person.value) => {
+                            targets.insert(position);
+                            found.positions.push(position);
+                            counted.push(position);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            found.events += counted.len() as u64;
+            let skipped = self.runtime.block_on(self.store.skipped_positions(self.log.id(), from, at))?;
+            found.undone.extend(counted.into_iter().filter(|at| skipped.binary_search(at).is_err()));
+        }
+        Ok(found)
+    }
+
+    /// The same corrections again are the same events: they carry ids.
+    fn take_back(&self, open: &OpenErasure) -> Result<(), ErasureError> {
+        let Erasure { id, stream, .. } = &open.erasure;
+        for part in open.undone.chunks(CORRECTIONS_RECORD_MAX) {
+            let header = Header::of(stream, Millis::now());
+            let mut record =
+                RecordBuilder::new(&header, Shape { ids: true, corrections: true, lines: false }, 0);
+            for position in part {
+                let event = EventId::at(self.log.id(), *position);
+                let text = format!(r#"{{"takesBack":"{event}","reason":"erasure {id}"}}"#);
+                let name = EventId::derived("erasure", &id.to_string(), &event.to_string());
+                let client = Some((name, BodyHash::of(text.as_bytes())));
+                record.push(&Entry { client, takes_back: Some(*position), text: &text, ..Entry::default() });
+            }
+            self.runtime.block_on(self.log.append(&record))?;
+        }
+        Ok(())
+    }
+
+    /// However long a view stands still: blanked before, what it has not undone would stay in it.
+    fn wait_for_views(&self, stream: &str) -> Result<(), ErasureError> {
+        let end = self.log.end();
+        loop {
+            let reached = self.progress.reached(stream, end, ERASURE_LOOK_INTERVAL);
+            if self.runtime.block_on(reached) {
+                return Ok(());
+            }
+            if self.stop.asked() {
+                return Err(ErasureError::Stopped);
+            }
+        }
+    }
+
+    /// A reader at its work keeps the store from it for a moment.
+    fn scrub(&self) -> Result<(), ErasureError> {
+        loop {
+            match self.runtime.block_on(self.store.scrub()) {
+                Err(StoreError::Transient(_)) if !self.stop.asked() => {
+                    self.runtime.block_on(self.stop.within(ERASURE_LOOK_INTERVAL));
+                }
+                Err(StoreError::Transient(_)) => return Err(ErasureError::Stopped),
+                scrubbed => return Ok(scrubbed?),
+            }
+        }
+    }
+
+    fn clear_letters(&self, open: &OpenErasure) -> Result<(), ErasureError> {
+        for position in &open.positions {
+            self.runtime.block_on(self.store.clear_letters_at(self.log.id(), *position, Millis::now()))?;
+        }
+        Ok(())
+    }
+
+    /// What views keep of a person beside what its events did.
+    fn forget(&self, open: &OpenErasure) -> Result<(), ErasureError> {
+        let Some(fields) = self.streams.get(&open.erasure.stream) else { return Ok(()) };
+        let field = fields.index_of(&open.erasure.field);
+        for running in self.views.values().filter(|running| running.view.stream == open.erasure.stream) {
+            match &running.view.kind {
+                ViewKind::Ledger(ledger) if field == Some(ledger.key_field()) => {
+                    // Still, so that what the row holds does not change between a look and the next.
+                    let _held = self.runtime.block_on(running.hold()).ok_or(ErasureError::Stopped)?;
+                    let forgotten = ledger.forget(&self.store, &running.view.name, &open.value);
+                    self.runtime.block_on(forgotten)?;
+                }
+                // What was tried already is still in an outbox.
+                ViewKind::Notify(outbox) => {
+                    let ids = self.ids(&open.positions)?;
+                    self.runtime.block_on(outbox.forget(&self.store, &ids))?;
+                }
+                // Corrections leave nothing of an event in these.
+                ViewKind::Ledger(_) | ViewKind::Stats(_) | ViewKind::Table(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The ids of the events at these positions.
+    fn ids(&self, positions: &[u64]) -> Result<Vec<EventId>, ErasureError> {
+        let (mut reader, mut ids) = (self.log.reader(), Vec::with_capacity(positions.len()));
+        for position in positions {
+            for record in reader.read(*position, 1)?.iter() {
+                for (at, entry) in record?.entries().flatten().filter(|(at, _)| at == position) {
+                    ids.push(entry.client.map_or_else(|| EventId::at(self.log.id(), at), |(id, _)| id));
+                }
+            }
+        }
+        Ok(ids)
+    }
+}

@@ -1,0 +1,119 @@
+//! A person's data: listed, handed over, and erased from views, letters and the log's bytes, with a record.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, TestApp};
+
+const APPLIED: &str = "/v1/streams/revenue/events?wait=applied";
+
+fn send(client: &Client, user: &str, value: &str) -> String {
+    let body = format!(r#"{{"userId":"{user}","name":"add_revenue","value":{value},"note":"about {user}"}}"#);
+    let answer = client.post(APPLIED, &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["eventId"].as_str().unwrap().to_owned()
+}
+
+fn erase(client: &Client, user: &str) -> Value {
+    let answer = client.post("/v1/streams/revenue/erasures", &json!({ "value": user }).to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+/// Whether the text occurs anywhere in the files of a folder.
+fn occurs(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
+        true => occurs(&path, text),
+        false => {
+            let bytes = std::fs::read(&path).unwrap();
+            let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            if found {
+                println!("{text} is in {}", path.display());
+            }
+            found
+        }
+    })
+}
+
+#[test]
+fn all_events_of_one_person_are_listed_in_order_and_no_others() {
+    let app = TestApp::start();
+    let client = app.client();
+    for number in 0..30 {
+        send(&client, if number % 3 == 0 { "ann" } else { "bob" }, &number.to_string());
+    }
+    let output = app.command(&["person", "export", "revenue", "ann"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let values: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["event"]["value"].clone())
+        .collect();
+    assert_eq!(json!(values), json!([0, 3, 6, 9, 12, 15, 18, 21, 24, 27]));
+    let page = client.get("/v1/streams/revenue/events?value=ann&limit=2&from=3").json();
+    assert_eq!(page["events"].as_array().unwrap().len(), 2, "{page}");
+    assert_eq!(client.get("/v1/streams/revenue/events?value=ann&field=value").status, 400, "no identity");
+    assert_eq!(client.get("/v1/streams/revenue/events?field=userId").status, 400, "whose?");
+}
+
+#[test]
+fn an_erased_person_is_nowhere_any_more_and_everybody_else_is_as_before() {
+    let mut app = TestApp::start();
+    let client = app.client();
+    let person = "someone@example.com";
+    let ids: Vec<String> = (1..=5).map(|value| send(&client, person, &value.to_string())).collect();
+    send(&client, "other", "7.5");
+    let taken = client
+        .post(APPLIED, &json!({ "takesBack": ids[0], "reason": format!("{person} said so") }).to_string());
+    assert_eq!(taken.status, 200);
+    let hinted = app.command(&["person", "erase", "revenue", person]);
+    assert!(String::from_utf8_lossy(&hinted.stdout).starts_with("5 events would be erased"), "{hinted:?}");
+
+    let record = erase(&client, person);
+    assert_eq!((&record["events"], record["doneAt"].is_string()), (&json!(5), true), "{record}");
+    assert!(!record.to_string().contains(person), "the record is not about the person");
+    assert_eq!(app.balance(person), None, "no row is left");
+    assert_eq!(app.balance("other").as_deref(), Some("7.5"));
+    let receipt = client.get(&format!("/v1/events/{}", ids[1])).json();
+    assert_eq!((&receipt["erased"], &receipt["event"]), (&json!(true), &Value::Null), "{receipt}");
+    assert_eq!(client.get(&format!("/v1/streams/revenue/events?value={person}")).json()["events"], json!([]));
+    assert!(!occurs(&app.data(), person), "its bytes are gone, from the log and from the store");
+    assert!(occurs(&app.data(), "about other"), "others' bytes are where they were");
+
+    app.restart();
+    let client = app.client();
+    assert_eq!(app.balance("other").as_deref(), Some("7.5"));
+    assert_eq!(client.post("/v1/views/revenue/reconcile", "").json()["differenceCount"], 0);
+    assert_eq!(client.post("/v1/views/revenue/rebuild", "").json()["differenceCount"], 0);
+    assert_eq!(client.get("/v1/erasures").json()["erasures"].as_array().unwrap().len(), 1);
+    // A person that comes back begins anew.
+    send(&client, person, "2");
+    assert_eq!(app.balance(person).as_deref(), Some("2"));
+}
+
+#[test]
+fn what_is_known_under_another_field_of_a_letter_or_of_before_goes_too() {
+    let app = TestApp::start();
+    let client = app.client();
+    let before = "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT NOT NULL); \
+                  INSERT INTO users_revenue VALUES ('ann', '100'), ('bob', '1')";
+    app.database().execute_batch(before).unwrap();
+    send(&client, "ann", "5");
+    app.database().execute("UPDATE users_revenue SET revenue = 'spoilt' WHERE user_id = 'ann'", []).unwrap();
+    send(&client, "ann", "6");
+    app.database().execute("UPDATE users_revenue SET revenue = '105' WHERE user_id = 'ann'", []).unwrap();
+    assert_eq!(client.get("/v1/dead-letters?status=open").json()["deadLetters"].as_array().unwrap().len(), 1);
+    assert_eq!(erase(&client, "ann")["events"], 2);
+    assert_eq!((app.balance("ann"), app.balance("bob").as_deref()), (None, Some("1")));
+    assert_eq!(client.get("/v1/dead-letters?status=open").json()["deadLetters"], json!([]));
+    assert!(!occurs(&app.data(), "about ann"));
+
+    let visit = json!({ "site_id": "shop", "event_type": "page_view", "user_id": "ann" }).to_string();
+    assert_eq!(client.post("/v1/streams/site_events/events?wait=applied", &visit).status, 200);
+    let asked = json!({ "value": "ann", "field": "user_id" }).to_string();
+    let answer = client.post("/v1/streams/site_events/erasures", &asked);
+    assert_eq!((answer.status, &answer.json()["events"]), (200, &json!(1)), "{}", answer.text());
+    let asked = json!({ "value": "ann", "field": "nothing" }).to_string();
+    assert_eq!(client.post("/v1/streams/site_events/erasures", &asked).status, 400);
+    assert_eq!(app.stranger().post("/v1/streams/revenue/erasures", &asked).status, 401);
+}
