@@ -16,6 +16,7 @@ mod tail;
 
 mod dead;
 mod keys;
+mod notifications;
 mod person;
 
 mod rebuild;
@@ -59,6 +60,8 @@ enum Command {
     Import(send::import::Import),
     /// Look after events that could not be applied
     Dead(dead::Dead),
+    /// Show what is in the outbox, and what became of it
+    Notifications(notifications::Notifications),
     /// List, make and revoke keys
     Keys(keys::Keys),
     /// Hand over or erase all events of one person
@@ -91,6 +94,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Export(command) => export::run(command),
         Command::Import(command) => send::import::run(command),
         Command::Dead(command) => dead::run(command),
+        Command::Notifications(command) => notifications::run(command),
         Command::Keys(command) => keys::run(command),
         Command::Person(command) => person::run(command),
         Command::Reconcile(command) => reconcile::run(command),

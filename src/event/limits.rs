@@ -22,6 +22,8 @@ pub const REFUSALS_LISTED_MAX: usize = 1_000;
 pub const JSON_DEPTH_MAX: usize = 64;
 pub const JSON_KEYS_MAX: usize = 256;
 pub const CLIENT_ID_CHARS_MAX: usize = 200;
+/// An attribute of a CloudEvent.
+pub const CLOUD_ATTRIBUTE_CHARS_MAX: u32 = 1_000;
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 pub const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(75);
 /// A body that stands still for this long ends its request.
@@ -139,6 +141,8 @@ pub const STORE_READERS_MAX: usize = 8;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Ids of notifications that are looked up, or deleted, together.
+pub const NOTIFICATIONS_LOOKED_UP_MAX: usize = 500;
 /// Others' row numbers between two of a batch, beyond which they are not read with it.
 pub const ROW_NUMBERS_GAP_MAX: u64 = 1_000;
 /// Of a value in a comparison's answer.

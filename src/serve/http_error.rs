@@ -38,6 +38,7 @@ impl From<RebuildError> for Refusal {
             | RebuildError::Opening { .. }
             | RebuildError::Sum(_)
             | RebuildError::SeveralLogs(_)
+            | RebuildError::WouldSendAgain(_)
             | RebuildError::Busy(_) => Self::Conflict(error.to_string()),
             RebuildError::Ended(_) => Self::Stopping,
             RebuildError::Batch(BatchError::Log(error)) => error.into(),

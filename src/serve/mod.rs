@@ -8,6 +8,7 @@ mod events;
 mod health;
 mod http_error;
 mod keys;
+mod notifications;
 mod read;
 mod rows;
 mod sources;
@@ -65,6 +66,7 @@ pub fn routes(reading: &Arc<Reading>, reads: Vec<Read>) -> Router {
         .merge(views::routes(reading))
         .merge(stats::routes(reading))
         .merge(rows::routes(reading))
+        .merge(notifications::routes(reading))
         .merge(events::routes(reading))
         .merge(sources::routes(reading))
         .merge(dead_letters::routes(reading))

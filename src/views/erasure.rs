@@ -290,10 +290,28 @@ impl Eraser {
                     let forgotten = ledger.forget(&self.store, &running.view.name, &open.value);
                     self.runtime.block_on(forgotten)?;
                 }
+                // What was tried already is still in an outbox.
+                ViewKind::Notify(outbox) => {
+                    let ids = self.ids(&open.positions)?;
+                    self.runtime.block_on(outbox.forget(&self.store, &ids))?;
+                }
                 // Corrections leave nothing of an event in these.
                 ViewKind::Ledger(_) | ViewKind::Stats(_) | ViewKind::Table(_) => {}
             }
         }
         Ok(())
+    }
+
+    /// The ids of the events at these positions.
+    fn ids(&self, positions: &[u64]) -> Result<Vec<EventId>, ErasureError> {
+        let (mut reader, mut ids) = (self.log.reader(), Vec::with_capacity(positions.len()));
+        for position in positions {
+            for record in reader.read(*position, 1)?.iter() {
+                for (at, entry) in record?.entries().flatten().filter(|(at, _)| at == position) {
+                    ids.push(entry.client.map_or_else(|| EventId::at(self.log.id(), at), |(id, _)| id));
+                }
+            }
+        }
+        Ok(ids)
     }
 }

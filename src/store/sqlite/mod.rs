@@ -200,6 +200,11 @@ impl rusqlite::ToSql for Cell {
             Self::Text(text) => Borrowed(ValueRef::Text(text.as_bytes())),
             Self::Integer(value) => Borrowed(ValueRef::Integer(*value)),
             Self::Decimal(value) => Owned(rusqlite::types::Value::Text(value.to_string())),
+            Self::Time(time) => {
+                let mut text = String::new();
+                time.put_civil(&mut text);
+                Owned(rusqlite::types::Value::Text(text))
+            }
             Self::Bytes(bytes) => Borrowed(ValueRef::Blob(bytes)),
         })
     }

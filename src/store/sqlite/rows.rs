@@ -4,7 +4,6 @@
 
 use std::fmt::Write;
 
-use journal::failpoint;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::errors::sorted;
@@ -32,7 +31,6 @@ pub fn change(connection: &Connection, claim: &Claim, changes: &RowChanges) -> R
             Meets::Mended,
         )?;
     }
-    failpoint::hit("store.rows_added");
     if !changes.removed.is_empty() {
         delete(connection, &of, &Doomed::Positions(changes.removed.clone()))?;
     }
