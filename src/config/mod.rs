@@ -6,8 +6,10 @@ mod dotenv;
 mod duration;
 mod file;
 mod listen;
+mod network;
 mod origins;
 mod outcome;
+mod rate;
 mod retention;
 mod row_table;
 mod stats;
@@ -15,7 +17,6 @@ mod stream;
 mod view;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +25,9 @@ pub use dotenv::{Originals, load_dotenv};
 pub use duration::duration;
 pub use file::DEFAULT;
 pub use listen::ListenAt;
+pub use network::Network;
 pub use outcome::outcome;
+pub use rate::{Limits, Rate};
 pub use retention::Retention;
 pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
 pub use stats::{CountedConfig, StatsConfig};
@@ -37,8 +40,10 @@ use file::{File, Origin};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: Vec<ListenAt>,
+    pub tls: Option<Tls>,
     pub hosts: Vec<String>,
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<Network>,
+    pub limits: Limits,
     pub log_url: String,
     pub store_url: String,
     pub seen_window: Duration,
@@ -46,6 +51,15 @@ pub struct Config {
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, ViewConfig>,
     pub retention: Retention,
+}
+
+/// Files in the form of PEM.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The server's own certificate first, then those that vouch for it.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// What the command line and the environment say; it wins over files.
@@ -290,7 +304,19 @@ mod tests {
                 "m.toml:1: door `ingest` names `https://shop.example/`, which is no origin",
             ),
             ("[door.Mine]\npath = \"/a\"", "m.toml:1: door `Mine` needs a name of small letters"),
+            (
+                "hosts = []\ntrusted_proxies = [\"10.0.0.0/40\"]",
+                "m.toml:2: `10.0.0.0/40` is no address or network",
+            ),
+            ("[limits]\nper_key = \"many\"", "m.toml:2: `many` is no rate such as `1000/s`"),
+            ("[limits]\nper_user = \"1/s\"", "m.toml:2: unknown field `per_user`"),
             ("[gate]\nwindow = \"soon\"", "m.toml:2: `soon` is no duration"),
+            (
+                "listen = [\"ftp://localhost:21\"]",
+                "m.toml:1: `ftp://localhost:21` is no address to listen at",
+            ),
+            ("\nlisten = [\"https://localhost:1\"]", "m.toml:2: `https://localhost:1` needs a certificate"),
+            ("[tls]\ncertificate = \"c.pem\"", "m.toml:1: missing field `key`"),
             ("listen = [\"nowhere\"]", "m.toml:1: `nowhere` is no address to listen at"),
         ];
         for (text, message) in cases {

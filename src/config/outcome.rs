@@ -92,6 +92,11 @@ mod tests {
             listen = ["localhost:3333"]
             [gate]
             window = "12h"
+            [limits]
+            per_address = "5/s"
+            [tls]
+            certificate = "certificate.pem"
+            key = "key.pem"
             [stream.refunds]
             key = "who is it"
             fields."who is it" = { type = "text", required = true }

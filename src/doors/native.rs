@@ -89,7 +89,7 @@ async fn receive(
         let request =
             Request { intake: &intake, key: &key, stream: &stream, peer, headers: &headers, options };
         intake.fields(&stream)?;
-        let kind = body::content_type(&headers)?;
+        let kind = body::content_type(&headers);
         let cloud = Mode::of(&headers, kind)?;
         if cloud.is_some() || kind.eq_ignore_ascii_case(body::JSON) {
             json_body(&request, body, cloud).await
@@ -142,7 +142,7 @@ async fn json_body(request: &Request<'_>, body: Body, cloud: Option<Mode>) -> Re
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "checked": texts.len() })));
     }
     let position = request.intake.log.append(&record).await?;
-    request.intake.count(request.stream, texts.len() as u64);
+    request.intake.accepted(request.stream, position, texts.len() as u64, request.headers);
     for (id, hash) in admitted.clients.iter().flatten() {
         request.intake.recent.note(*id, *hash);
     }

@@ -12,7 +12,8 @@ use serde_json::json;
 use super::correction::{self, Corrections};
 use super::naming::idempotency_key;
 use super::native::{Check, Request, answer, finish};
-use crate::admit::{Indexed, Place, Refusal, body};
+use crate::admit::body::{self, Pieces};
+use crate::admit::{Indexed, Place, Refusal};
 use crate::event::limits::{
     CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
 };
@@ -42,8 +43,9 @@ impl Taken {
     }
 }
 
-pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, Refusal> {
+pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, Refusal> {
     let (source, first_line) = source(request)?;
+    let mut pieces = Pieces::of(request.headers, body)?;
     let mut lines = Lines::default();
     let mut taken = Taken {
         next_line: first_line,
@@ -55,7 +57,7 @@ pub async fn receive(request: &Request<'_>, mut body: Body) -> Result<Response, 
     };
     let mut pending = None;
     loop {
-        let whole = lines.fill(&mut body).await;
+        let whole = lines.fill(&mut pieces).await;
         // What is in line is settled before anything else is said.
         let chunk = match whole {
             Ok(chunk) => chunk,
@@ -113,7 +115,7 @@ async fn settle(
 ) -> Result<(), Refusal> {
     if let Some((append, count, lines)) = pending {
         let position = append.await.map_err(|error| taken.stopped_by(error.into()))?;
-        request.intake.count(request.stream, count);
+        request.intake.accepted(request.stream, position, count, request.headers);
         taken.accepted += count;
         taken.durable_lines += lines;
         taken.end = position + count;
@@ -241,7 +243,7 @@ struct Lines {
 
 impl Lines {
     /// The range of the next chunk; `None` at the end.
-    async fn fill(&mut self, body: &mut Body) -> Result<Option<std::ops::Range<usize>>, Refusal> {
+    async fn fill(&mut self, pieces: &mut Pieces) -> Result<Option<std::ops::Range<usize>>, Refusal> {
         loop {
             if let Some(end) = self.count()? {
                 return Ok(Some(self.start..end));
@@ -252,7 +254,7 @@ impl Lines {
                 return Ok(something.then_some(rest));
             }
             self.compact();
-            match body::piece(body).await? {
+            match pieces.next().await? {
                 Some(data) => {
                     self.share.grow_to(self.bytes.len() + data.len())?;
                     self.bytes.extend_from_slice(&data);
@@ -301,14 +303,17 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderMap;
+
     use super::*;
 
     #[tokio::test]
     async fn what_is_done_with_is_given_back() {
-        let mut body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
+        let body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
+        let mut pieces = Pieces::of(&HeaderMap::new(), body).expect("pieces");
         let mut lines = Lines::default();
         let mut chunks = 0;
-        while let Some(chunk) = lines.fill(&mut body).await.expect("lines") {
+        while let Some(chunk) = lines.fill(&mut pieces).await.expect("lines") {
             lines.done(chunk.end);
             chunks += 1;
         }

@@ -7,6 +7,7 @@
 
 mod embedded;
 mod record;
+mod traces;
 
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use crate::event::LogId;
 
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
 pub use record::{Chunk, Entry, Header, Record, RecordBuilder, Retry, Shape};
+pub use traces::Traces;
 
 /// Where events are kept. One kind today; RabbitMQ and Redis will stand beside it.
 #[derive(Clone)]

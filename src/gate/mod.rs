@@ -5,6 +5,7 @@
 
 mod judge;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL, PRUNE_ROWS_MAX,
-    SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX,
+    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, LETTERS_LOGGED_MAX, PAUSE_RECHECK_INTERVAL,
+    PRUNE_ROWS_MAX, SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Millis, Stalled, Stop};
-use crate::eventlog::{EventLog, LogReader, ReadError};
-use crate::store::{Backoff, Cell, Claim, Halt, Plan, Store, StoreError, ViewTables};
+use crate::eventlog::{EventLog, LogReader, ReadError, Traces};
+use crate::store::{Backoff, Cell, Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
 
 /// The gate's name among positions, progress and dead letters.
 pub const GATE: &str = "gate";
@@ -93,6 +94,7 @@ struct Look {
     /// Up to here there is nothing to ask the store.
     clear: u64,
     noted: judge::Noted,
+    traces: Traces,
     end: u64,
 }
 
@@ -164,13 +166,15 @@ impl Keeper {
     }
 
     fn look(&mut self) -> Result<Look, ReadError> {
-        let mut look = Look { clear: self.at, noted: judge::Noted::default(), end: self.at };
+        let (noted, traces) = (judge::Noted::default(), Traces::default());
+        let mut look = Look { clear: self.at, noted, traces, end: self.at };
         let records = self.reader.read(self.at, BATCH_BYTES_MAX)?;
         let log = self.log.id();
         for record in records.iter() {
             let record = record?;
             if record.has_identity() {
                 judge::entries(&record, log, self.window, &mut look.noted)?;
+                look.traces.note(&record);
             }
             if let Some(header) = &record.header {
                 self.latest = Millis(self.latest.0.max(header.received.0));
@@ -189,17 +193,21 @@ impl Keeper {
     fn save(&mut self, look: Look) -> Result<(), StoreError> {
         let mut plan = Plan::new(self.claim(look.end));
         (plan.seen, plan.taken_back) = (look.noted.seen, look.noted.taken_back);
+        let plan = Arc::new(plan);
         let progress = self.progress.clone();
         let waiting = move |reason: &str| {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
         };
         failpoint::hit("gate.judged");
-        let outcome = self.runtime.block_on(self.store.apply_surely(Arc::new(plan), &self.stop, waiting));
+        let outcome = self.runtime.block_on(self.store.apply_surely(Arc::clone(&plan), &self.stop, waiting));
         failpoint::hit("gate.saved");
         if let Some(skipped) = outcome.transpose()? {
             let conflicts = skipped.iter().filter(|skipped| !skipped.same_body).count();
             if !skipped.is_empty() {
                 tracing::info!(repeats = skipped.len() - conflicts, conflicts, "sent before, left out");
+            }
+            if conflicts > 0 {
+                report(&plan, &skipped, &look.traces);
             }
             metrics::counter!("millrace_repeats_total").increment(skipped.len() as u64);
             (self.stored, self.at) = (look.end, look.end);
@@ -261,5 +269,21 @@ impl Keeper {
                 PRUNE_INTERVAL
             }
         };
+    }
+}
+
+/// A line for each letter that was made of what proved to be no mere repeat, but not for very many.
+fn report(plan: &Plan, skipped: &[Skipped], traces: &Traces) {
+    let unlike = skipped.iter().filter(|one| !one.same_body).map(|one| one.position);
+    let unlike: HashSet<u64> = unlike.collect();
+    let letters = plan.seen.iter().flat_map(|seen| &seen.conflict);
+    let made: Vec<_> = letters.filter(|letter| unlike.contains(&letter.position)).collect();
+    for letter in made.iter().take(LETTERS_LOGGED_MAX) {
+        let traceparent = traces.of(letter.position);
+        tracing::warn!(view = GATE, letter = %letter.id, position = letter.position, traceparent, "an event became a dead letter");
+    }
+    let more = made.len().saturating_sub(LETTERS_LOGGED_MAX);
+    if more > 0 {
+        tracing::warn!(view = GATE, more, "more events became dead letters");
     }
 }

@@ -96,6 +96,8 @@ struct Shown {
     takes_back: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
     /// Its own text, digit by digit.
     event: Option<Box<RawValue>>,
     #[serde(skip)]
@@ -137,6 +139,7 @@ impl Shown {
             retry_of: header.retry.map(|retry| retry.letter.to_string()),
             takes_back: entry.takes_back.map(|target| EventId::at(log, target).to_string()),
             erased: entry.erased(),
+            traceparent: header.trace.map(str::to_owned),
             event: RawValue::from_string(entry.text.to_owned()).ok(),
             target: entry.takes_back,
         }

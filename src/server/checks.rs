@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use journal::failpoint;
 
 use super::Settings;
+use super::tls::TlsError;
 use crate::admit::weak_key;
 use crate::config::Access;
 use crate::eventlog::{EventLog, Found};
@@ -17,9 +18,11 @@ pub enum StartError {
     #[error("`--dev` opens every door and so listens on loopback only, not at {0}")]
     DevBeyondLoopback(String),
     #[error(
-        "{0} is reachable from other machines and would be served without encryption; put a proxy with TLS before it and say `--behind-proxy`"
+        "{0} is reachable from other machines and would be served without encryption; say `https://` and name a certificate under `[tls]`, or put a proxy with TLS before it and say `--behind-proxy`"
     )]
     NoTls(String),
+    #[error("`[tls]`: {0}")]
+    Tls(#[from] TlsError),
     #[error(
         "door `{door}` is open, and {address} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant"
     )]
@@ -50,13 +53,17 @@ pub fn settings(settings: &Settings) -> Result<(), StartError> {
     if settings.dev {
         tracing::warn!("--dev: every door is open, no key is asked for; on this machine only");
     }
-    let beyond = settings.config.listen.iter().find(|listen| !listen.is_loopback());
-    let Some(beyond) = beyond.map(ToString::to_string) else { return Ok(()) };
+    if settings.config.tls.is_some() && !settings.config.listen.iter().any(|listen| listen.tls) {
+        tracing::warn!("`[tls]` is declared, but no address under `listen` is `https://`");
+    }
+    let beyond = || settings.config.listen.iter().filter(|listen| !listen.is_loopback());
+    let plain = beyond().find(|listen| !listen.tls).map(ToString::to_string);
+    let Some(beyond) = beyond().next().map(ToString::to_string) else { return Ok(()) };
     if settings.dev {
         return Err(StartError::DevBeyondLoopback(beyond));
     }
-    if !settings.behind_proxy {
-        return Err(StartError::NoTls(beyond));
+    if let (Some(plain), false) = (plain, settings.behind_proxy) {
+        return Err(StartError::NoTls(plain));
     }
     let mut doors = settings.config.doors.iter();
     if let Some((door, _)) = doors.find(|(_, door)| door.access == Access::Open && !door.public) {

@@ -7,6 +7,7 @@ mod declared;
 mod doors;
 mod doorway;
 mod patience;
+mod tls;
 mod welcome;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::admit::{KeyError, Keys, RecentIds, Targets};
+use crate::admit::{KeyError, Keys, RateLimits, RecentIds, Targets};
 use crate::config::{self, Access, Config, Originals};
 use crate::doors::{Inlet, Intake, native};
 use crate::event::limits::{
@@ -36,6 +37,7 @@ use crate::telemetry;
 use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
 
 use doorway::Doorway;
+use tls::Certificate;
 
 pub use checks::StartError;
 
@@ -78,6 +80,8 @@ pub enum ServeError {
 pub async fn run(settings: Settings) -> Result<(), ServeError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "millrace starts");
     checks::settings(&settings)?;
+    let certificate =
+        settings.config.tls.as_ref().map(Certificate::load).transpose().map_err(StartError::Tls)?;
     for name in &settings.originals.used {
         tracing::info!(variable = *name, "setting of the original is used");
     }
@@ -86,11 +90,20 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     }
     let metrics = telemetry::start_metrics();
     let mut signals = connections::stop_signals()?;
-    let (listeners, addresses) = connections::bind(&settings.config.listen).await?;
+    let (listeners, addresses) = connections::bind(&settings.config.listen, certificate.as_ref()).await?;
     let (node, first_key) = Node::open(&settings, metrics).await?;
     let accepting = Stop::default();
     let routes = node.routes(&settings, &accepting);
-    let doorway = Doorway { hosts: settings.config.hosts.clone(), doors: doors::plates(&settings) };
+    let doorway = Doorway {
+        hosts: settings.config.hosts.clone(),
+        doors: doors::plates(&settings),
+        trusted_proxies: settings.config.trusted_proxies.clone(),
+        rates: RateLimits::new(settings.config.limits),
+        keys: node.keys.clone(),
+    };
+    if let Some(certificate) = &certificate {
+        certificate.keep_current(&accepting)?;
+    }
     let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
@@ -248,7 +261,6 @@ impl Node {
             progress: self.progress.clone(),
             recent: RecentIds::new(self.store.clone()),
             targets: Targets::new(self.log.clone(), self.store.clone(), self.progress.clone()),
-            trusted_proxies: settings.config.trusted_proxies.clone(),
         });
         let reading = Arc::new(Reading {
             keys: self.keys.clone(),

@@ -25,7 +25,9 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     let doors = &settings.config.doors;
     // One whose outcome can be looked at, before any other.
     let door = doors.values().find(|door| door.view.is_some()).or_else(|| doors.values().next());
-    let (Some(door), Some(address)) = (door, addresses.first()) else { return };
+    // A certificate is seldom for the address that is listened at.
+    let plain = addresses.iter().find(|address| address.starts_with("http://"));
+    let (Some(door), Some(address)) = (door, plain.or(addresses.first())) else { return };
     let Some((event, event_key)) = sample(&settings.config.streams[&door.stream].fields) else { return };
     println!();
     println!("Send an event, and see what it became:");

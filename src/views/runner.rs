@@ -18,7 +18,7 @@ use crate::event::limits::{
     PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Fields, Stalled, Stop};
-use crate::eventlog::EventLog;
+use crate::eventlog::{EventLog, Traces};
 use crate::gate::Gate;
 use crate::store::{Backoff, Claim, Halt, LetterChange, Plan, Store, StoreError};
 
@@ -190,8 +190,13 @@ impl Runner {
         let State { reader, stored, begun, dead_in_a_row, .. } = state;
         let read = reader.records(at, BATCH_BYTES_MAX)?;
         let batch = read.batch(wanted, limits)?;
-        let mut cursor =
-            Cursor { runner: self, stored: *stored, begun: *begun, dead_in_a_row: *dead_in_a_row };
+        let mut cursor = Cursor {
+            runner: self,
+            stored: *stored,
+            begun: *begun,
+            dead_in_a_row: *dead_in_a_row,
+            traces: &batch.traces,
+        };
         let outcome = cursor.apply(&batch);
         (*stored, *begun, *dead_in_a_row) = (cursor.stored, cursor.begun, cursor.dead_in_a_row);
         let (to, events) = (batch.span.end, batch.events.len());
@@ -263,6 +268,7 @@ struct Cursor<'a> {
     stored: u64,
     begun: bool,
     dead_in_a_row: usize,
+    traces: &'a Traces,
 }
 
 impl Cursor<'_> {
@@ -341,8 +347,7 @@ impl Cursor<'_> {
     /// `Ok(Ok(true))`: it is in the database. The outer error is for a person, the inner one to decide on.
     fn commit(&mut self, plan: Plan) -> Result<Result<bool, StoreError>, Halt> {
         let to = plan.claim.to;
-        let letters =
-            plan.letters.iter().filter(|change| !matches!(change, LetterChange::Applied { .. })).count();
+        let letters = dead_letter::made(&plan.letters);
         let progress = self.runner.progress.clone();
         let waiting = move |reason: &str| {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
@@ -355,7 +360,8 @@ impl Cursor<'_> {
                 self.stored = to;
                 failpoint::hit("views.applied");
                 metrics::counter!("millrace_dead_letters_total", "view" => runner.view.name.clone())
-                    .increment(letters as u64);
+                    .increment(letters.len() as u64);
+                dead_letter::report(&runner.view.name, &letters, self.traces);
                 Ok(Ok(true))
             }
             Some(Err(error @ StoreError::Data(_))) => Ok(Err(error)),
