@@ -4,6 +4,7 @@
 mod cloud_events;
 pub mod contract;
 mod correction;
+mod exported;
 mod naming;
 pub mod native;
 mod ndjson;

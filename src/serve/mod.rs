@@ -1,6 +1,7 @@
 //! What can be read of a running server, and what an administrator can ask of it: views, receipts, the
 //! tail of a stream, dead letters, keys, health.
 
+mod backup;
 mod dead_letters;
 mod erasures;
 mod events;
@@ -13,6 +14,7 @@ mod user_events;
 mod views;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -30,6 +32,7 @@ use crate::eventlog::EventLog;
 use crate::store::{Store, StoreError};
 use crate::views::{Erasures, Running};
 
+pub use backup::clear as clear_backups;
 pub use user_events::UserEvents;
 
 /// What the reading API needs.
@@ -46,6 +49,9 @@ pub struct Reading {
     /// Turns at reading the log, and at replaying it whole.
     pub reads: Arc<Semaphore>,
     pub replays: Arc<Semaphore>,
+    /// The turn at taking a backup, and the folder for what it needs meanwhile.
+    pub backups: Arc<Semaphore>,
+    pub data: PathBuf,
     /// Asked for when requests under way are to come to their end.
     pub stopping: Stop,
 }
@@ -59,7 +65,8 @@ pub fn routes(reading: &Arc<Reading>, user_events: Option<UserEvents>) -> Router
         .merge(sources::routes(reading))
         .merge(dead_letters::routes(reading))
         .merge(erasures::routes(reading))
-        .merge(keys::routes(reading));
+        .merge(keys::routes(reading))
+        .merge(backup::routes(reading));
     if let Some(user_events) = user_events {
         routes = routes.merge(user_events::routes(reading, user_events));
     }
