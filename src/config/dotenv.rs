@@ -57,7 +57,9 @@ impl Originals {
                 match checked_origin(text.trim_end_matches('/')) {
                     Some(origin) => originals.origins.push(origin),
                     None => {
-                        originals.unusable.push(format!("ALLOWED_ORIGINS names `{text}`, which is no origin"))
+                        originals
+                            .unusable
+                            .push(format!("ALLOWED_ORIGINS names `{text}`, which is no origin"));
                     }
                 }
             }

@@ -3,6 +3,7 @@
 
 pub mod contract;
 mod correction;
+mod exported;
 mod naming;
 pub mod native;
 mod ndjson;

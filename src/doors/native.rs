@@ -34,7 +34,7 @@ pub fn routes(intake: Arc<Intake>) -> Router {
     Router::new().route("/v1/streams/{stream}/events", post(receive)).with_state(intake)
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// Keep the good lines of a chunk that has bad ones.
@@ -43,6 +43,8 @@ pub struct Options {
     pub wait: Option<Wait>,
     /// Check and store nothing.
     pub check: Option<Check>,
+    /// The lines are those of an export of this stream.
+    pub exported: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -91,6 +93,8 @@ async fn receive(
         let kind = body::content_type(&headers);
         if kind.eq_ignore_ascii_case(LINES) {
             ndjson::receive(&request, body).await
+        } else if request.options.exported.is_some() {
+            Err(Refusal::ContentType { expected: LINES })
         } else if kind.eq_ignore_ascii_case(body::JSON) {
             json_body(&request, body).await
         } else {

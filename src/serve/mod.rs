@@ -1,6 +1,7 @@
 //! What can be read of a running server, and what an administrator can ask of it: views, receipts, the
 //! tail of a stream, dead letters, keys, health.
 
+mod backup;
 mod dead_letters;
 mod erasures;
 mod events;
@@ -14,6 +15,7 @@ mod stats;
 mod views;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,6 +33,7 @@ use crate::eventlog::EventLog;
 use crate::store::{Store, StoreError};
 use crate::views::{Erasures, Running};
 
+pub use backup::clear as clear_backups;
 pub use read::{Read, Shape};
 
 /// What the reading API needs.
@@ -49,6 +52,9 @@ pub struct Reading {
     pub replays: Arc<Semaphore>,
     /// Turns at adding up long ranges of days.
     pub ranges: Semaphore,
+    /// The turn at taking a backup, and the folder for what it needs meanwhile.
+    pub backups: Arc<Semaphore>,
+    pub data: PathBuf,
     /// Asked for when requests under way are to come to their end.
     pub stopping: Stop,
 }
@@ -63,7 +69,8 @@ pub fn routes(reading: &Arc<Reading>, reads: Vec<Read>) -> Router {
         .merge(sources::routes(reading))
         .merge(dead_letters::routes(reading))
         .merge(erasures::routes(reading))
-        .merge(keys::routes(reading));
+        .merge(keys::routes(reading))
+        .merge(backup::routes(reading));
     reads.into_iter().fold(routes, |routes, read| routes.merge(read::routes(reading, read)))
 }
 

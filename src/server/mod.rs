@@ -153,6 +153,7 @@ impl Node {
         failpoint::hit("server.store_open");
         tracing::info!(store = store.name(), "store is open");
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;
+        serve::clear_backups(&settings.data);
         let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
         let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
@@ -276,6 +277,8 @@ impl Node {
             reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
             replays: Arc::new(Semaphore::new(LOG_REPLAYS_AT_ONCE_MAX)),
             ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
+            backups: Arc::new(Semaphore::new(1)),
+            data: settings.data.clone(),
             stopping: stopping.clone(),
         });
         native::routes(Arc::clone(&intake))

@@ -16,7 +16,7 @@ use crate::event::Fields;
 use crate::store::{RowChanges, ViewTables, Write};
 
 pub use batch::{BatchError, Event};
-pub use dead_letter::{LetterError, drop_letter, retry};
+pub use dead_letter::{LetterError, drop_letter, only_view, retry};
 pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
