@@ -1,4 +1,5 @@
-//! Bodies: read with a bound on their size and on how long they may stand still.
+//! Bodies: read with a bound on their size and on how long they may stand still, decompressed if they
+//! are compressed.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,30 +11,73 @@ use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Refusal;
+use super::coding::{Coding, Decoder};
 use crate::event::FieldError;
 use crate::event::limits::{BODIES_BYTES_MAX, BODY_IDLE_DURATION_MAX};
 
 pub const JSON: &str = "application/json";
 
-/// The type without its parameters, if the body is not compressed.
-pub fn content_type(headers: &HeaderMap) -> Result<&str, Refusal> {
-    match headers.get(header::CONTENT_ENCODING).map(header::HeaderValue::as_bytes) {
-        None | Some(b"identity") => {}
-        Some(_) => return Err(Refusal::ContentEncoding),
-    }
+/// The type without its parameters.
+pub fn content_type(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    Ok(value.split(';').next().unwrap_or_default().trim())
+    value.split(';').next().unwrap_or_default().trim()
 }
 
 pub fn expect_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    match content_type(headers)?.eq_ignore_ascii_case(JSON) {
+    match content_type(headers).eq_ignore_ascii_case(JSON) {
         true => Ok(()),
         false => Err(Refusal::ContentType { expected: JSON }),
     }
 }
 
-/// The next piece of a body; `None` at its end.
-pub async fn piece(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
+/// A body of any length, in pieces as they are to be read: decompressed, if it is compressed.
+pub struct Pieces {
+    body: Body,
+    decoder: Option<Decoder>,
+    /// What has come in and is not decompressed yet.
+    coded: Bytes,
+    /// Whether there was more to do than is done in one go.
+    more: bool,
+    /// What decompressing takes of memory, beside what came out.
+    share: Share,
+}
+
+impl Pieces {
+    pub fn of(headers: &HeaderMap, body: Body) -> Result<Self, Refusal> {
+        Ok(Self::new(body, Coding::of(headers)?.decoder(), Bytes::new()))
+    }
+
+    fn new(body: Body, decoder: Option<Decoder>, coded: Bytes) -> Self {
+        Self { body, decoder, coded, more: false, share: Share::default() }
+    }
+
+    /// The next piece; `None` at the end. What comes of few bytes comes in small pieces too, and other
+    /// requests have their turns between them.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let Some(decoder) = &mut self.decoder else { return piece(&mut self.body).await };
+        loop {
+            if std::mem::take(&mut self.more) {
+                tokio::task::yield_now().await;
+            }
+            let decoded = decoder.step(&mut self.coded)?;
+            self.share.grow_to(decoder.held() + self.coded.len())?;
+            self.more = !self.coded.is_empty();
+            if !decoded.is_empty() {
+                return Ok(Some(decoded.into()));
+            }
+            if self.more {
+                continue;
+            }
+            match piece(&mut self.body).await? {
+                Some(coded) => self.coded = coded,
+                None => return decoder.finish().map(|()| None),
+            }
+        }
+    }
+}
+
+/// The next piece of a body as it was sent; `None` at its end.
+async fn piece(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
     loop {
         let frame = in_time(body.frame()).await?;
         match frame {
@@ -101,8 +145,39 @@ impl Share {
     }
 }
 
-/// A whole body of at most `max` bytes. What is announced as larger is refused unread.
-pub async fn whole(
+/// A whole body of at most `max` bytes, before and after it is decompressed. What is announced as larger
+/// is refused unread.
+pub async fn whole(headers: &HeaderMap, body: Body, max: usize, share: &mut Share) -> Result<Bytes, Refusal> {
+    match Coding::of(headers)?.decoder() {
+        None => as_sent(headers, body, max, share).await,
+        // All of it first: a client that takes its time holds no decoder meanwhile.
+        Some(decoder) => match as_sent(headers, body, max, share).await? {
+            nothing if nothing.is_empty() => Ok(nothing),
+            coded => decompressed(decoder, coded, max, share).await,
+        },
+    }
+}
+
+async fn decompressed(
+    decoder: Decoder,
+    coded: Bytes,
+    max: usize,
+    share: &mut Share,
+) -> Result<Bytes, Refusal> {
+    let mut pieces = Pieces::new(Body::empty(), Some(decoder), coded);
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await? {
+        if bytes.len() + piece.len() > max {
+            return Err(Refusal::TooLarge { what: "the body", max });
+        }
+        share.grow_to(bytes.len() + piece.len())?;
+        bytes.extend_from_slice(&piece);
+    }
+    share.shrink_to(bytes.len());
+    Ok(Bytes::from(bytes))
+}
+
+async fn as_sent(
     headers: &HeaderMap,
     mut body: Body,
     max: usize,

@@ -254,6 +254,14 @@ impl Keys {
         }
     }
 
+    /// What a known key that a request shows is counted as.
+    pub fn counted_as(&self, headers: &HeaderMap) -> Option<u128> {
+        let known = self.by_hash.read().expect("no panic while holding the lock");
+        let known = presented(headers).flatten().map(hash).find(|hash| known.contains_key(hash))?;
+        let (half, _) = known.split_first_chunk()?;
+        Some(u128::from_le_bytes(*half))
+    }
+
     fn find(&self, literal: &str) -> Option<Arc<Key>> {
         let presented = hash(literal);
         let known = self.by_hash.read().expect("no panic while holding the lock");

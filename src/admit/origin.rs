@@ -4,25 +4,46 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, Version, header};
 
-/// The other end of the connection, put on every request by the server.
+use super::forwarded::{hops_of_forwarded, hops_of_x_forwarded_for};
+use crate::config::Network;
+
+/// Whom a request is from, put on it by the server: the other end of its connection, or whoever a trusted
+/// proxy says.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
-/// The sender's address: the peer's, or what a trusted proxy says it is.
-pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpAddr]) -> IpAddr {
-    let mut address = peer.to_canonical();
-    if trusted_proxies.is_empty() {
-        return address;
+/// The sender's address: the peer's, or what trusted proxies say it is. Only what a trusted one wrote counts,
+/// so that what a client put there before it never does.
+pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
+    let peer = peer.to_canonical();
+    let trusted = |address: IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
+    if !trusted(peer) {
+        return peer;
     }
-    let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
-    for hop in hops.iter().rev() {
-        if !trusted_proxies.contains(&address) {
-            break;
+    match (headers.contains_key("forwarded"), headers.contains_key("x-forwarded-for")) {
+        (true, false) => first_untrusted(peer, hops_of_forwarded(headers), trusted),
+        (false, _) => first_untrusted(peer, hops_of_x_forwarded_for(headers), trusted),
+        // A proxy that writes the one may pass on what its client made up in the other, and we do not know
+        // which: they are believed where they agree.
+        (true, true) => {
+            let one = first_untrusted(peer, hops_of_forwarded(headers), trusted);
+            let other = first_untrusted(peer, hops_of_x_forwarded_for(headers), trusted);
+            if one == other { one } else { peer }
         }
-        match hop.parse::<IpAddr>() {
-            Ok(ip) => address = ip.to_canonical(),
-            Err(_) => break,
+    }
+}
+
+/// Goes from hop to hop, as long as it is a trusted one that says who came before it.
+fn first_untrusted(
+    peer: IpAddr,
+    hops: impl Iterator<Item = Option<IpAddr>>,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> IpAddr {
+    let mut address = peer;
+    for hop in hops {
+        match hop {
+            Some(before) if trusted(address) => address = before.to_canonical(),
+            _ => break,
         }
     }
     address
@@ -72,15 +93,54 @@ mod tests {
         headers
     }
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn networks(texts: &[&str]) -> Vec<Network> {
+        texts.iter().map(|text| Network::try_from((*text).to_owned()).expect("a network")).collect()
+    }
+
     #[test]
     fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
-        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let forwarded = headers("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.2");
-        let trusted = [ip("10.0.0.1"), ip("10.0.0.2")];
-        assert_eq!(origin(ip("10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"));
-        assert_eq!(origin(ip("10.0.0.9"), &forwarded, &trusted), ip("10.0.0.9"));
-        assert_eq!(origin(ip("10.0.0.1"), &forwarded, &[]), ip("10.0.0.1"));
-        assert_eq!(origin(ip("::ffff:10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"));
+        let trusted = networks(&["10.0.0.0/30", "fd00::/8"]);
+        for (name, value) in [
+            ("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.2"),
+            ("x-forwarded-for", "6.6.6.6,1.2.3.4:999,[fd00::7]:1,10.0.0.2"),
+            ("forwarded", "for=6.6.6.6, for=1.2.3.4;proto=https, for=10.0.0.2"),
+            ("forwarded", "for=6.6.6.6, for=\"1.2.3.4:999\", for=\"[fd00::7]\", for=10.0.0.2"),
+        ] {
+            let forwarded = headers(name, value);
+            assert_eq!(origin(ip("10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
+            assert_eq!(origin(ip("::ffff:10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
+            assert_eq!(origin(ip("fd00::1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
+            assert_eq!(origin(ip("10.0.0.9"), &forwarded, &trusted), ip("10.0.0.9"), "{value}");
+            assert_eq!(origin(ip("10.0.0.1"), &forwarded, &[]), ip("10.0.0.1"), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_is_contradicted_is_not_believed() {
+        let trusted = networks(&["10.0.0.0/8"]);
+        let of = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, value.parse().expect("a value"));
+            }
+            origin(ip("10.0.0.1"), &headers, &trusted).to_string()
+        };
+        assert_eq!(of(&[]), "10.0.0.1");
+        assert_eq!(of(&[("x-forwarded-for", "1.2.3.4, unknown, 10.0.0.2")]), "10.0.0.2");
+        assert_eq!(of(&[("forwarded", "for=1.2.3.4, for=_x")]), "10.0.0.1");
+        // A client's open quote is to hide what the proxy adds.
+        assert_eq!(of(&[("forwarded", "for=6.6.6.6;x=\", for=1.2.3.4")]), "10.0.0.1");
+        assert_eq!(of(&[("forwarded", "for=6.6.6.6;x=\", for=\"[2001:db8::1]\"")]), "10.0.0.1");
+        assert_eq!(of(&[("forwarded", "for=6.6.6.6;x=\""), ("forwarded", "for=1.2.3.4")]), "1.2.3.4");
+        assert_eq!(of(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "1.2.3.4")]), "1.2.3.4");
+        // The proxy writes one of them; the other is its client's.
+        let (one, other) = (("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "1.2.3.4"));
+        assert_eq!(of(&[one, other]), "10.0.0.1");
+        assert_eq!(of(&[("forwarded", "for=1.2.3.4"), other]), "1.2.3.4");
     }
 
     #[test]

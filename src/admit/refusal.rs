@@ -1,6 +1,8 @@
 //! Every reason to refuse, and the one place where reasons become HTTP: status, stable code, retry time.
 //! Each contract puts them into its own shape; the native API's is RFC 9457.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -31,6 +33,8 @@ pub enum Refusal {
     },
     SlowBody,
     BrokenBody(String),
+    /// What came is not what its `Content-Encoding` says.
+    NotDecoded(&'static str),
     Invalid(FieldError),
     /// Several events of one request; only the first refusals are listed.
     InvalidMany {
@@ -50,8 +54,18 @@ pub enum Refusal {
     NoRoute,
     MethodNotAllowed,
     Conflict(String),
+    /// More than the configuration lets one key or address ask.
+    TooManyRequests {
+        whose: &'static str,
+        seconds: u64,
+    },
     QueueFull,
     DiskFull,
+    /// What was asked for takes room for a while.
+    NoRoom {
+        what: &'static str,
+        bytes: u64,
+    },
     /// Nothing of this request is stored.
     LogFailed,
     /// The log failed with this request in line: nobody knows before the next start.
@@ -82,6 +96,10 @@ pub enum Place {
 }
 
 impl Refusal {
+    pub fn too_many_requests(whose: &'static str, wait: Duration) -> Self {
+        Self::TooManyRequests { whose, seconds: wait.as_millis().div_ceil(1000).max(1) as u64 }
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -90,17 +108,20 @@ impl Refusal {
             Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenBody(_) | Self::Invalid(_) | Self::InvalidMany { .. } | Self::Parameter { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BrokenBody(_)
+            | Self::NotDecoded(_)
+            | Self::Invalid(_)
+            | Self::InvalidMany { .. }
+            | Self::Parameter { .. } => StatusCode::BAD_REQUEST,
             Self::AfterLines { refusal, .. } => refusal.status(),
             Self::NotFound(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::QueueFull | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            Self::DiskFull | Self::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
             Self::LogFailedUnder | Self::LogDamaged(_) | Self::Unexpected(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -118,7 +139,7 @@ impl Refusal {
             Self::ContentEncoding => "content-encoding",
             Self::TooLarge { .. } | Self::TooMany { .. } => "too-large",
             Self::SlowBody => "slow-body",
-            Self::BrokenBody(_) => "broken-body",
+            Self::BrokenBody(_) | Self::NotDecoded(_) => "broken-body",
             Self::Invalid(_) | Self::InvalidMany { .. } => "invalid-event",
             Self::AfterLines { refusal, .. } => refusal.code(),
             Self::Parameter { .. } => "invalid-parameter",
@@ -126,8 +147,9 @@ impl Refusal {
             Self::NoRoute => "no-route",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::Conflict(_) => "conflict",
+            Self::TooManyRequests { .. } => "too-many-requests",
             Self::QueueFull => "overloaded",
-            Self::DiskFull => "disk-full",
+            Self::DiskFull | Self::NoRoom { .. } => "disk-full",
             Self::LogFailed | Self::LogFailedUnder => "log-failed",
             Self::LogDamaged(_) => "log-damaged",
             Self::Unexpected(_) => "unexpected",
@@ -149,13 +171,14 @@ impl Refusal {
                 format!("this server is not known as `{host}`; name it under `hosts` in the configuration")
             }
             Self::ContentType { expected } => format!("Content-Type must be {expected}"),
-            Self::ContentEncoding => "compressed bodies are not accepted".to_owned(),
+            Self::ContentEncoding => "Content-Encoding must be gzip or zstd".to_owned(),
             Self::TooLarge { what, max } => format!("{what} is larger than {max} bytes"),
             Self::TooMany { max } => {
                 format!("an array of more than {max} events; send them as lines (application/x-ndjson)")
             }
             Self::SlowBody => "the body did not arrive in time".to_owned(),
             Self::BrokenBody(reason) => format!("the body broke off: {reason}"),
+            Self::NotDecoded(coding) => format!("the body is broken, or no whole {coding} stream"),
             Self::Invalid(error) => error.to_string(),
             Self::InvalidMany { count, .. } => format!("{count} of the events cannot be taken"),
             Self::AfterLines { refusal, .. } => refusal.detail(),
@@ -164,8 +187,16 @@ impl Refusal {
             Self::NoRoute => "there is nothing at this path".to_owned(),
             Self::MethodNotAllowed => "this path does not take this method".to_owned(),
             Self::Conflict(reason) => reason.clone(),
+            Self::TooManyRequests { whose, seconds } => {
+                format!("this {whose} asks more often than it may; try again in {seconds} s")
+            }
             Self::QueueFull => "more is waiting than can be taken now; try again".to_owned(),
             Self::DiskFull => "the disk is nearly full; events are taken again once there is room".to_owned(),
+            Self::NoRoom { what, bytes } => {
+                format!(
+                    "{what} takes {bytes} bytes of the data folder's disk for a while, and there is not that much room"
+                )
+            }
             Self::LogFailed => "the log has failed; this server ends".to_owned(),
             Self::LogFailedUnder => {
                 "the log failed before this was settled: it may be stored, or not; this server ends"
@@ -178,17 +209,18 @@ impl Refusal {
         }
     }
 
-    fn retry_after_seconds(&self) -> Option<&'static str> {
+    fn retry_after_seconds(&self) -> Option<u64> {
         match self {
-            Self::QueueFull | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => Some("1"),
-            Self::DiskFull => Some("10"),
+            Self::QueueFull | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => Some(1),
+            Self::DiskFull => Some(10),
+            Self::TooManyRequests { seconds, .. } => Some(*seconds),
             Self::AfterLines { refusal, .. } => refusal.retry_after_seconds(),
             _ => None,
         }
     }
 
     /// The answer in a contract's own shape: one key with the words.
-    pub fn in_key(&self, key: &'static str) -> Response {
+    pub fn in_key(&self, key: &str) -> Response {
         self.respond(serde_json::json!({ key: self.detail() }), "application/json")
     }
 
@@ -233,7 +265,7 @@ impl Refusal {
     /// Whether what is left of the body is not worth reading.
     fn ends_connection(&self) -> bool {
         match self {
-            Self::SlowBody | Self::BrokenBody(_) | Self::TooLarge { .. } => true,
+            Self::SlowBody | Self::BrokenBody(_) | Self::NotDecoded(_) | Self::TooLarge { .. } => true,
             Self::AfterLines { refusal, .. } => refusal.ends_connection(),
             _ => false,
         }
@@ -244,10 +276,13 @@ impl Refusal {
         let mut response = (self.status(), body.to_string()).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(seconds) = self.retry_after_seconds() {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         if matches!(self, Self::Unauthorized) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if matches!(self, Self::ContentEncoding) {
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
         }
         if self.ends_connection() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

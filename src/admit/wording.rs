@@ -13,6 +13,11 @@ impl Wording {
         Self { key: door.error_key.clone(), errors: door.errors.clone() }
     }
 
+    /// Our own words under this key.
+    pub fn under(key: &str) -> Self {
+        Self { key: key.to_owned(), errors: DoorErrors::default() }
+    }
+
     pub fn words(&self, refusal: &Refusal) -> String {
         let detail = refusal.detail();
         let errors = &self.errors;
@@ -21,7 +26,10 @@ impl Wording {
             Refusal::Forbidden | Refusal::ForeignPage => &errors.forbidden,
             Refusal::Conflict(_) => &errors.conflict,
             Refusal::Invalid(error) if error.is_missing() && errors.missing.is_some() => &errors.missing,
-            Refusal::Invalid(_) | Refusal::Parameter { .. } | Refusal::BrokenBody(_) => &errors.invalid,
+            Refusal::Invalid(_)
+            | Refusal::Parameter { .. }
+            | Refusal::BrokenBody(_)
+            | Refusal::NotDecoded(_) => &errors.invalid,
             _ => &None,
         };
         match own {

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::door::{DoorSection, check_doors};
 use super::duration::parse_duration;
+use super::rate::parse_rate;
+use super::read::{ReadSection, check_reads};
 use super::retention::RetentionSection;
 use super::stream::StreamSection;
 use super::view::ViewSection;
-use super::{Config, ConfigError, ListenAt, Overrides, Retention, ViewConfig, ViewKindConfig};
+use super::{
+    Config, ConfigError, Limits, ListenAt, Network, Overrides, Retention, Tls, ViewConfig, ViewKindConfig,
+};
 
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -49,18 +52,23 @@ pub struct Declared<T> {
 #[serde(deny_unknown_fields)]
 struct Written {
     listen: Option<Spanned<Vec<String>>>,
+    tls: Option<Tls>,
     hosts: Option<Vec<String>>,
-    trusted_proxies: Option<Vec<IpAddr>>,
+    trusted_proxies: Option<Vec<Network>>,
     log: Option<Url>,
     store: Option<Url>,
     gate: Option<GateSection>,
     retention: Option<Spanned<RetentionSection>>,
+    #[serde(default)]
+    limits: LimitsSection,
     #[serde(default)]
     door: BTreeMap<Spanned<String>, DoorSection>,
     #[serde(default)]
     stream: BTreeMap<Spanned<String>, StreamSection>,
     #[serde(default)]
     view: BTreeMap<Spanned<String>, ViewSection>,
+    #[serde(default)]
+    read: BTreeMap<Spanned<String>, ReadSection>,
 }
 
 #[derive(Deserialize)]
@@ -75,18 +83,29 @@ struct GateSection {
     window: Spanned<String>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsSection {
+    per_key: Option<Spanned<String>>,
+    per_address: Option<Spanned<String>>,
+}
+
 /// All files read so far, laid over each other.
 pub struct File {
     listen: Option<Declared<Vec<String>>>,
+    tls: Option<Tls>,
     hosts: Option<Vec<String>>,
-    trusted_proxies: Option<Vec<IpAddr>>,
+    trusted_proxies: Option<Vec<Network>>,
     log_url: Option<String>,
     store_url: Option<String>,
     window: Option<Declared<String>>,
     retention: Option<Declared<RetentionSection>>,
+    per_key: Option<Declared<String>>,
+    per_address: Option<Declared<String>>,
     doors: BTreeMap<String, Declared<DoorSection>>,
     streams: BTreeMap<String, Declared<StreamSection>>,
     views: BTreeMap<String, Declared<ViewSection>>,
+    reads: BTreeMap<String, Declared<ReadSection>>,
 }
 
 impl File {
@@ -99,52 +118,42 @@ impl File {
         })?;
         Ok(Self {
             listen: written.listen.map(|listen| declared(listen, origin)),
+            tls: written.tls,
             hosts: written.hosts,
             trusted_proxies: written.trusted_proxies,
             log_url: written.log.map(|log| log.url),
             store_url: written.store.map(|store| store.url),
             window: written.gate.map(|gate| declared(gate.window, origin)),
             retention: written.retention.map(|retention| declared(retention, origin)),
+            per_key: written.limits.per_key.map(|rate| declared(rate, origin)),
+            per_address: written.limits.per_address.map(|rate| declared(rate, origin)),
             doors: sections(written.door, origin),
             streams: sections(written.stream, origin),
             views: sections(written.view, origin),
+            reads: sections(written.read, origin),
         })
     }
 
     /// What `other` names replaces what is here: a stream or view as a whole, of a door each line.
     pub fn lay_over(&mut self, other: Self) {
         self.listen = other.listen.or(self.listen.take());
+        self.tls = other.tls.or(self.tls.take());
         self.hosts = other.hosts.or(self.hosts.take());
         self.trusted_proxies = other.trusted_proxies.or(self.trusted_proxies.take());
         self.log_url = other.log_url.or(self.log_url.take());
         self.store_url = other.store_url.or(self.store_url.take());
         self.window = other.window.or(self.window.take());
+        self.per_key = other.per_key.or(self.per_key.take());
+        self.per_address = other.per_address.or(self.per_address.take());
         self.retention = other.retention.or(self.retention.take());
-        for (name, door) in other.doors {
-            let value = match self.doors.remove(&name) {
-                Some(below) => door.value.over(below.value),
-                None => door.value,
-            };
-            self.doors.insert(name, Declared { value, origin: door.origin });
-        }
+        lay_lines_over(&mut self.doors, other.doors, DoorSection::over);
+        lay_lines_over(&mut self.reads, other.reads, ReadSection::over);
         self.streams.extend(other.streams);
         self.views.extend(other.views);
     }
 
     pub fn check(self, overrides: &Overrides) -> Result<Config, ConfigError> {
-        let command_line = || Origin { file: "--listen".to_owned(), line: 0 };
-        let listen = match overrides.listen.is_empty() {
-            false => Some(Declared { value: overrides.listen.clone(), origin: command_line() }),
-            true => self.listen,
-        };
-        let listen = match &listen {
-            Some(listen) => listen
-                .value
-                .iter()
-                .map(|text| ListenAt::parse(text, &listen.origin))
-                .collect::<Result<_, _>>()?,
-            None => Vec::new(),
-        };
+        let listen = self.listen_at(overrides)?;
         let mut streams = BTreeMap::new();
         for (name, section) in &self.streams {
             streams.insert(name.clone(), section.value.check(name, &section.origin)?);
@@ -168,7 +177,10 @@ impl File {
             views.insert(name.clone(), view);
         }
         let window = self.window.map(|window| parse_duration(&window.value, &window.origin)).transpose()?;
-        let doors = check_doors(&self.doors, &streams, &views)?;
+        let rate = |rate: &Option<_>| rate.as_ref().map(parse_rate).transpose();
+        let limits = Limits { per_key: rate(&self.per_key)?, per_address: rate(&self.per_address)? };
+        let doors = check_doors(&self.doors, &streams)?;
+        let reads = check_reads(&self.reads, &views, &doors)?;
         let retention = match &self.retention {
             Some(retention) => {
                 retention.value.check(&retention.origin, &streams, |view| keeps_rows(&views, view))?
@@ -177,6 +189,8 @@ impl File {
         };
         Ok(Config {
             listen,
+            tls: self.tls,
+            limits,
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             log_url: overrides.log_url.clone().or(self.log_url).unwrap_or_default(),
@@ -185,8 +199,44 @@ impl File {
             doors,
             streams,
             views,
+            reads,
             retention,
         })
+    }
+
+    fn listen_at(&self, overrides: &Overrides) -> Result<Vec<ListenAt>, ConfigError> {
+        let command_line = Origin { file: "--listen".to_owned(), line: 0 };
+        let (texts, origin) = match (&self.listen, overrides.listen.is_empty()) {
+            (_, false) => (&overrides.listen, &command_line),
+            (Some(listen), true) => (&listen.value, &listen.origin),
+            (None, true) => return Ok(Vec::new()),
+        };
+        let checked = |text: &String| {
+            let listen = ListenAt::parse(text, origin)?;
+            match listen.tls && self.tls.is_none() {
+                true => Err(ConfigError::at(
+                    origin,
+                    format!("`{text}` needs a certificate; name it under `[tls]`"),
+                )),
+                false => Ok(listen),
+            }
+        };
+        texts.iter().map(checked).collect()
+    }
+}
+
+/// Line by line, where sections have the same name.
+fn lay_lines_over<T>(
+    below: &mut BTreeMap<String, Declared<T>>,
+    other: BTreeMap<String, Declared<T>>,
+    over: impl Fn(T, T) -> T,
+) {
+    for (name, section) in other {
+        let value = match below.remove(&name) {
+            Some(below) => over(section.value, below.value),
+            None => section.value,
+        };
+        below.insert(name, Declared { value, origin: section.origin });
     }
 }
 

@@ -1,5 +1,5 @@
-//! Addresses to listen at: `HOST:PORT`, where `localhost` means both address families, because clients
-//! dial `localhost` and some runtimes try ::1 first.
+//! Addresses to listen at: `HOST:PORT`, with or without `http://` or `https://` before it. `localhost` means
+//! both address families, because clients dial `localhost` and some runtimes try ::1 first.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,6 +11,7 @@ use super::file::Origin;
 pub struct ListenAt {
     host: Option<IpAddr>,
     pub port: u16,
+    pub tls: bool,
 }
 
 impl ListenAt {
@@ -18,15 +19,23 @@ impl ListenAt {
         let wrong = || {
             ConfigError::at(
                 origin,
-                format!("`{text}` is no address to listen at, such as `localhost:8000` or `0.0.0.0:8000`"),
+                format!(
+                    "`{text}` is no address to listen at, such as `localhost:8000` or `https://0.0.0.0:8443`"
+                ),
             )
         };
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Self { host: Some(address.ip()), port: address.port() });
+        let (tls, place) = match text.split_once("://") {
+            None => (false, text),
+            Some(("http", place)) => (false, place),
+            Some(("https", place)) => (true, place),
+            Some(_) => return Err(wrong()),
+        };
+        if let Ok(address) = place.parse::<SocketAddr>() {
+            return Ok(Self { host: Some(address.ip()), port: address.port(), tls });
         }
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let (host, port) = place.rsplit_once(':').ok_or_else(wrong)?;
         match (host, port.parse()) {
-            ("localhost", Ok(port)) => Ok(Self { host: None, port }),
+            ("localhost", Ok(port)) => Ok(Self { host: None, port, tls }),
             _ => Err(wrong()),
         }
     }
@@ -45,8 +54,10 @@ impl ListenAt {
     }
 }
 
+/// As an URL.
 impl fmt::Display for ListenAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.tls { "https://" } else { "http://" })?;
         match self.host {
             Some(ip) => SocketAddr::new(ip, self.port).fmt(f),
             None => write!(f, "localhost:{}", self.port),

@@ -6,9 +6,12 @@ mod dotenv;
 mod duration;
 mod file;
 mod listen;
+mod network;
 mod notify;
 mod origins;
 mod outcome;
+mod rate;
+mod read;
 mod retention;
 mod row_table;
 mod stats;
@@ -16,7 +19,6 @@ mod stream;
 mod view;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,8 +27,11 @@ pub use dotenv::{Originals, load_dotenv};
 pub use duration::duration;
 pub use file::DEFAULT;
 pub use listen::ListenAt;
+pub use network::Network;
 pub use notify::{MessagePart, NotifyConfig};
 pub use outcome::outcome;
+pub use rate::{Limits, Rate};
+pub use read::{ReadConfig, ReadShape};
 pub use retention::Retention;
 pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
 pub use stats::{CountedConfig, StatsConfig};
@@ -39,15 +44,27 @@ use file::{File, Origin};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: Vec<ListenAt>,
+    pub tls: Option<Tls>,
     pub hosts: Vec<String>,
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<Network>,
+    pub limits: Limits,
     pub log_url: String,
     pub store_url: String,
     pub seen_window: Duration,
     pub doors: BTreeMap<String, Door>,
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, ViewConfig>,
+    pub reads: BTreeMap<String, ReadConfig>,
     pub retention: Retention,
+}
+
+/// Files in the form of PEM.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The server's own certificate first, then those that vouch for it.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// What the command line and the environment say; it wins over files.
@@ -81,6 +98,16 @@ impl Config {
             file.lay_over(File::parse(&read(path)?, &path.display().to_string())?);
         }
         file.check(overrides)
+    }
+
+    /// Ways in and out that are open to whoever reaches them, without being declared public.
+    pub fn opened(&self) -> Vec<String> {
+        let doors =
+            self.doors.iter().map(|(name, door)| (format!("door `{name}`"), door.access, door.public));
+        let reads =
+            self.reads.iter().map(|(name, read)| (format!("read `{name}`"), read.access, read.public));
+        let opened = doors.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
+        opened.map(|(name, ..)| name).collect()
     }
 
     /// The view that a door or command means by `name`.
@@ -231,16 +258,11 @@ mod tests {
                 "m.toml:1: stream `s` has field `a.k` in `a`, which can only be of type \"any\"",
             ),
             (
-                "[door.live_event]\nstream = \"x\"\nview = \"revenue\"",
+                "[door.live_event]\nstream = \"x\"",
                 "m.toml:1: door `live_event` leads to stream `x`, which is not declared",
             ),
             ("\n[door.d]\npath = \"/d\"", "m.toml:2: door `d` needs a `stream` to lead to"),
             ("[door.d]\nstream = \"revenue\"", "m.toml:1: door `d` needs a `path`, such as `/events`"),
-            ("[door.ingest]\nview = \"x\"", "m.toml:1: door `ingest` shows view `x`, which is not declared"),
-            (
-                "[door.ingest]\nview = \"revenue\"",
-                "m.toml:1: door `ingest` and door `live_event` both show a view",
-            ),
             (
                 "[door.ingest]\npath = \"events\"",
                 "m.toml:1: door `ingest` has path `events`; one begins with `/`",
@@ -292,7 +314,19 @@ mod tests {
                 "m.toml:1: door `ingest` names `https://shop.example/`, which is no origin",
             ),
             ("[door.Mine]\npath = \"/a\"", "m.toml:1: door `Mine` needs a name of small letters"),
+            (
+                "hosts = []\ntrusted_proxies = [\"10.0.0.0/40\"]",
+                "m.toml:2: `10.0.0.0/40` is no address or network",
+            ),
+            ("[limits]\nper_key = \"many\"", "m.toml:2: `many` is no rate such as `1000/s`"),
+            ("[limits]\nper_user = \"1/s\"", "m.toml:2: unknown field `per_user`"),
             ("[gate]\nwindow = \"soon\"", "m.toml:2: `soon` is no duration"),
+            (
+                "listen = [\"ftp://localhost:21\"]",
+                "m.toml:1: `ftp://localhost:21` is no address to listen at",
+            ),
+            ("\nlisten = [\"https://localhost:1\"]", "m.toml:2: `https://localhost:1` needs a certificate"),
+            ("[tls]\ncertificate = \"c.pem\"", "m.toml:1: missing field `key`"),
             ("listen = [\"nowhere\"]", "m.toml:1: `nowhere` is no address to listen at"),
         ];
         for (text, message) in cases {

@@ -102,7 +102,7 @@ impl Contract {
         let mut record = RecordBuilder::new(&intake.header(&self.stream, peer, headers), shape, text.len());
         record.push(&Entry { client: named, text, ..Entry::default() });
         let position = intake.log.append(&record).await?;
-        intake.count(&self.stream, 1);
+        intake.accepted(&self.stream, position, 1, headers);
         match named {
             Some((id, hash)) => {
                 intake.recent.note(id, hash);
@@ -133,7 +133,7 @@ impl Contract {
     fn expect_json(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         match body::expect_json(headers) {
             Err(Refusal::ContentType { .. })
-                if self.plain_text && body::content_type(headers)?.eq_ignore_ascii_case("text/plain") =>
+                if self.plain_text && body::content_type(headers).eq_ignore_ascii_case("text/plain") =>
             {
                 Ok(())
             }

@@ -4,17 +4,17 @@
 mod cloud_events;
 pub mod contract;
 mod correction;
+mod exported;
 mod naming;
 pub mod native;
 mod ndjson;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
 
-use crate::admit::{Keys, Peer, RecentIds, Refusal, Targets, origin};
+use crate::admit::{Keys, Peer, RecentIds, Refusal, Targets, traceparent};
 use crate::event::{EventId, Fields, Millis, Progress};
 use crate::eventlog::{EventLog, Header};
 
@@ -26,7 +26,6 @@ pub struct Intake {
     pub progress: Progress,
     pub recent: RecentIds,
     pub targets: Targets,
-    pub trusted_proxies: Vec<IpAddr>,
 }
 
 /// One stream as a door sees it.
@@ -52,16 +51,24 @@ impl Intake {
         self.inlet(stream).map(|inlet| inlet.fields.as_ref())
     }
 
-    /// Counts what was made durable.
+    /// Counts what was made durable, from `position` on.
+    fn accepted(&self, stream: &str, position: u64, events: u64, headers: &HeaderMap) {
+        self.count(stream, events);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let traceparent = traceparent(headers);
+            tracing::debug!(stream, position, events, traceparent, "accepted");
+        }
+    }
+
     fn count(&self, stream: &str, events: u64) {
         if let Some(inlet) = self.streams.get(stream) {
             inlet.accepted.increment(events);
         }
     }
 
-    fn header<'a>(&self, stream: &'a str, peer: Peer, headers: &HeaderMap) -> Header<'a> {
-        let origin = origin(peer.0, headers, &self.trusted_proxies);
-        Header { stream, received: Millis::now(), origin: Some(origin), chunk: None, retry: None }
+    fn header<'a>(&self, stream: &'a str, peer: Peer, headers: &'a HeaderMap) -> Header<'a> {
+        let trace = traceparent(headers);
+        Header { stream, received: Millis::now(), origin: Some(peer.0), chunk: None, retry: None, trace }
     }
 
     fn id_at(&self, position: u64) -> EventId {

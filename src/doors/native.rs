@@ -35,7 +35,7 @@ pub fn routes(intake: Arc<Intake>) -> Router {
     Router::new().route("/v1/streams/{stream}/events", post(receive)).with_state(intake)
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// Keep the good lines of a chunk that has bad ones.
@@ -44,6 +44,8 @@ pub struct Options {
     pub wait: Option<Wait>,
     /// Check and store nothing.
     pub check: Option<Check>,
+    /// The lines are those of an export of this stream.
+    pub exported: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -89,12 +91,14 @@ async fn receive(
         let request =
             Request { intake: &intake, key: &key, stream: &stream, peer, headers: &headers, options };
         intake.fields(&stream)?;
-        let kind = body::content_type(&headers)?;
+        let kind = body::content_type(&headers);
         let cloud = Mode::of(&headers, kind)?;
-        if cloud.is_some() || kind.eq_ignore_ascii_case(body::JSON) {
-            json_body(&request, body, cloud).await
-        } else if kind.eq_ignore_ascii_case(LINES) {
+        if cloud.is_none() && kind.eq_ignore_ascii_case(LINES) {
             ndjson::receive(&request, body).await
+        } else if request.options.exported.is_some() {
+            Err(Refusal::ContentType { expected: LINES })
+        } else if cloud.is_some() || kind.eq_ignore_ascii_case(body::JSON) {
+            json_body(&request, body, cloud).await
         } else {
             Err(Refusal::ContentType { expected: "application/json or application/x-ndjson" })
         }
@@ -142,7 +146,7 @@ async fn json_body(request: &Request<'_>, body: Body, cloud: Option<Mode>) -> Re
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "checked": texts.len() })));
     }
     let position = request.intake.log.append(&record).await?;
-    request.intake.count(request.stream, texts.len() as u64);
+    request.intake.accepted(request.stream, position, texts.len() as u64, request.headers);
     for (id, hash) in admitted.clients.iter().flatten() {
         request.intake.recent.note(*id, *hash);
     }

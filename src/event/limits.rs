@@ -6,6 +6,8 @@ use std::time::Duration;
 // Requests.
 /// One event as text; also the longest line of an NDJSON body.
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// What `export` prints around an event, on the same line.
+pub const ENVELOPE_BYTES_MAX: usize = 2 * 1024;
 /// An object or array in one request; more than this belongs into NDJSON.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What all bodies that are being read may hold in memory together; beyond it the answer is 503.
@@ -32,6 +34,10 @@ pub const ANSWER_IDLE_DURATION_MAX: Duration = Duration::from_secs(60);
 /// once, it might never see the answer that says why.
 pub const LINGER_DURATION_MAX: Duration = Duration::from_secs(5);
 pub const LINGER_IDLE_DURATION_MAX: Duration = Duration::from_millis(250);
+/// A client that has not come to an understanding about encryption by then is let go.
+pub const HANDSHAKE_DURATION_MAX: Duration = Duration::from_secs(10);
+/// How often the files of the certificate are looked at.
+pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(3);
 pub const CONNECTIONS_MAX: usize = 16_384;
 pub const WAIT_APPLIED_DURATION_MAX: Duration = Duration::from_secs(30);
 pub const TAIL_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
@@ -55,10 +61,22 @@ pub const LOG_LOOKS_AT_ONCE_MAX: usize = 4;
 pub const CORRECTION_REASON_CHARS_MAX: usize = 1_000;
 /// Rebuilds and reconciliations at one time: they take long, and are not to keep readers waiting.
 pub const LOG_REPLAYS_AT_ONCE_MAX: usize = 2;
+/// Keys, and networks of senders, whose requests are counted at one time; those beyond share one count.
+pub const SENDERS_COUNTED_MAX: usize = 65_536;
+/// Those that ask no more are forgotten this often, at most.
+pub const SENDERS_FORGOTTEN_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The body that describes a new key.
 pub const KEY_BODY_BYTES_MAX: usize = 64 * 1024;
 /// From here on, checking a body would keep other requests waiting.
 pub const QUICK_BODY_BYTES_MAX: usize = 128 * 1024;
+/// What of a compressed body is taken apart in one go, of which about `QUICK_BODY_BYTES_MAX` come at most.
+pub const CODED_STEP_BYTES_MAX: usize = 16 * 1024;
+/// How far back a zstd body may refer: what RFC 9659 allows for HTTP.
+pub const ZSTD_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What one gzip body takes while it is taken apart: state, buffers, the longest header.
+pub const GZIP_STATE_BYTES_MAX: usize = 320 * 1024;
+/// The same of a zstd body, beside its window: a block may say of itself what no honest one is.
+pub const ZSTD_STATE_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// How long a receipt waits for the gate to come to an event that was acknowledged a moment ago.
 pub const RECEIPT_GATE_DURATION_MAX: Duration = Duration::from_secs(2);
 /// The same before it is said what of a source has arrived: that has to be all that was acknowledged.
@@ -89,6 +107,8 @@ pub const BATCH_EVENTS_PACED_MIN: usize = 16;
 pub const GATE_INTERVAL_MIN: Duration = Duration::from_millis(2);
 /// Dead letters in a row, with nothing applied between them, that pause a view.
 pub const DEAD_IN_A_ROW_MAX: usize = 100;
+/// Dead letters of one batch that the log names one by one; the rest it counts.
+pub const LETTERS_LOGGED_MAX: usize = 16;
 /// Plans that SQLite commits together.
 pub const PLANS_TOGETHER_MAX: usize = 64;
 
@@ -133,6 +153,20 @@ pub const NOTE_ROWS_JOINED_MAX: usize = 512;
 pub const ROWS_A_STATEMENT_MAX: usize = 16;
 /// Rows that a rebuild reads, compares and mends together.
 pub const REBUILD_ROWS_MAX: usize = 10_000;
+
+// Backups.
+/// What is read, hashed and sent of a backup at a time.
+pub const BACKUP_PIECE_BYTES: usize = 256 * 1024;
+/// Pieces that wait for a client that takes its backup slowly.
+pub const BACKUP_PIECES_WAITING_MAX: usize = 4;
+/// Some hundred bytes for each segment of 64 MiB: enough for a log of many terabytes.
+pub const BACKUP_MANIFEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Pages of the store that are copied between two looks whether anybody still wants them.
+pub const SNAPSHOT_STEP_PAGES: i32 = 1_000;
+/// Snapshots that are taken for one backup while events are erased under it.
+pub const SNAPSHOT_TRIES_MAX: usize = 3;
+/// The log may remove a file while it is looked at for a backup; then it is looked at anew, so many times.
+pub const LOG_COPY_TRIES_MAX: usize = 10;
 
 // Statistics.
 /// Values of a field that one question lists, the most frequent first.

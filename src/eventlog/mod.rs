@@ -5,8 +5,10 @@
 //! - a record is there whole or not at all, and its events have consecutive positions;
 //! - readers see only what is durable, and see it in one order for ever.
 
+mod copy;
 mod embedded;
 mod record;
+mod traces;
 
 use std::path::Path;
 
@@ -14,8 +16,10 @@ use tokio::sync::watch;
 
 use crate::event::LogId;
 
+pub use copy::{CopyError, Held, KeptSegment, LogCopy};
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
 pub use record::{Chunk, Entry, Header, Record, RecordBuilder, Retry, Shape};
+pub use traces::Traces;
 
 /// Where events are kept. One kind today; RabbitMQ and Redis will stand beside it.
 #[derive(Clone)]
@@ -199,6 +203,13 @@ impl EventLog {
     pub fn follow(&self) -> watch::Receiver<u64> {
         match self {
             Self::Embedded(log) => log.follow(),
+        }
+    }
+
+    /// Keeps what the log holds now for a backup, whatever is removed meanwhile. Blocks.
+    pub fn hold(&self) -> Result<Held, CopyError> {
+        match self {
+            Self::Embedded(log) => log.hold(),
         }
     }
 

@@ -16,6 +16,7 @@ const TAG_RECEIVED: u8 = 2;
 const TAG_ORIGIN: u8 = 3;
 const TAG_CHUNK: u8 = 4;
 const TAG_RETRY: u8 = 5;
+const TAG_TRACE: u8 = 6;
 
 /// What all events of a record share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +26,14 @@ pub struct Header<'a> {
     pub origin: Option<IpAddr>,
     pub chunk: Option<Chunk>,
     pub retry: Option<Retry<'a>>,
+    /// The request's `traceparent`.
+    pub trace: Option<&'a str>,
 }
 
 impl<'a> Header<'a> {
     /// What millrace itself writes, and nobody sent.
     pub fn of(stream: &'a str, received: Millis) -> Self {
-        Self { stream, received, origin: None, chunk: None, retry: None }
+        Self { stream, received, origin: None, chunk: None, retry: None, trace: None }
     }
 }
 
@@ -294,12 +297,16 @@ fn encode_header(header: &Header<'_>) -> Vec<u8> {
         value.extend_from_slice(retry.view.as_bytes());
         put_field(&mut bytes, TAG_RETRY, &value);
     }
+    if let Some(trace) = header.trace {
+        put_field(&mut bytes, TAG_TRACE, trace.as_bytes());
+    }
     bytes
 }
 
 /// Fields of a later version, with tags unknown here, are passed over.
 fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
-    let mut header = Header { stream: "", received: Millis(0), origin: None, chunk: None, retry: None };
+    let mut header =
+        Header { stream: "", received: Millis(0), origin: None, chunk: None, retry: None, trace: None };
     let mut bytes = Bytes(bytes);
     while !bytes.0.is_empty() {
         let tag = bytes.byte()?;
@@ -322,6 +329,7 @@ fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
                 let letter = EventId::from_bytes(value.array()?);
                 header.retry = Some(Retry { view: value.text()?, letter });
             }
+            TAG_TRACE => header.trace = Some(value.text()?),
             _ => {}
         }
     }
@@ -402,7 +410,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_comes_back_as_it_was(
-            stream in "[a-z]{1,20}", received: i64, origin: Option<IpAddr>, view in "[a-z]{1,9}", letter in proptest::option::of(any::<[u8; 16]>()),
+            stream in "[a-z]{1,20}", received: i64, origin: Option<IpAddr>, view in "[a-z]{1,9}", letter in proptest::option::of(any::<[u8; 16]>()), trace in proptest::option::of("[0-9a-f-]{55}"),
             chunk in proptest::option::of((any::<[u8; 16]>(), any::<u64>(), any::<u32>(), any::<[u8; 8]>(), any::<bool>())),
             events in proptest::collection::vec((ids(), any::<u32>(), proptest::option::of(0..u64::MAX), ".{0,40}"), 0..20), position in 0..u64::MAX / 2,
         ) {
@@ -410,6 +418,7 @@ mod tests {
                 stream: &stream, received: Millis(received), origin,
                 chunk: chunk.map(|(source, first_line, lines, hash, kept)| Chunk { source: SourceId(source), first_line, lines, hash: BodyHash(hash), kept }),
                 retry: letter.map(|letter| Retry { view: &view, letter: EventId::from_bytes(letter) }),
+                trace: trace.as_deref(),
             };
             let mut builder = RecordBuilder::new(&header, Shape { ids: true, lines: true, corrections: true }, 0);
             let entries: Vec<Entry<'_>> = events.iter().map(|(client, line, takes_back, text)| Entry { client: *client, line: *line, takes_back: *takes_back, text }).collect();
@@ -489,6 +498,7 @@ mod tests {
                 kept: true,
             }),
             retry: Some(Retry { view: "v", letter: EventId::from_bytes([0xef; 16]) }),
+            trace: None,
         };
         let client = Some((EventId::from_bytes([0x12; 16]), BodyHash([0x34; 8])));
         let entries = [
@@ -506,6 +516,19 @@ mod tests {
             record.entries().collect::<Result<Vec<_>, _>>(),
             Ok(vec![(7, entries[0]), (8, entries[1])])
         );
+    }
+
+    #[test]
+    fn a_trace_is_written_and_read_as_ever() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = Some(text);
+        let header =
+            Header { stream: "s", received: Millis(1), origin: None, chunk: None, retry: None, trace };
+        let mut builder = RecordBuilder::new(&header, Shape::default(), 0);
+        builder.push(&Entry { text: "{}", ..Entry::default() });
+        let form = [b"\x01\0\x46\x01\x01s\x02\x08\x01\0\0\0\0\0\0\0\x06\x37", text.as_bytes(), b"\x02{}"];
+        assert_eq!(builder.bytes(), form.concat());
+        assert_eq!(Record::decode(7, 1, builder.bytes()).expect("decodes").header, Some(header));
     }
 
     const VERSION_1: &str = concat!(

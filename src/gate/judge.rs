@@ -92,7 +92,7 @@ mod tests {
     use crate::eventlog::{Entry, Header, RecordBuilder, Retry, Shape};
 
     fn judged(retry: Option<Retry<'_>>) -> Seen {
-        let header = Header { stream: "s", received: Millis(9), origin: None, chunk: None, retry };
+        let header = Header { retry, ..Header::of("s", Millis(9)) };
         let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, 8);
         let client = Some((EventId::derived("s", "o", "id"), BodyHash([1; 8])));
         record.push(&Entry { client, text: "{}", ..Entry::default() });

@@ -4,7 +4,9 @@
 //! Records without any identity pass untouched, and cost the store nothing.
 
 mod judge;
+mod streams;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,12 +15,13 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL, PRUNE_ROWS_MAX,
-    SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX,
+    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, LETTERS_LOGGED_MAX, PAUSE_RECHECK_INTERVAL,
+    PRUNE_ROWS_MAX, SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Millis, Stalled, Stop};
-use crate::eventlog::{EventLog, LogReader, ReadError};
-use crate::store::{Backoff, Cell, Claim, Halt, Plan, Store, StoreError, ViewTables};
+use crate::eventlog::{EventLog, LogReader, ReadError, Traces};
+use crate::store::{Backoff, Cell, Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
+use streams::Streams;
 
 /// The gate's name among positions, progress and dead letters.
 pub const GATE: &str = "gate";
@@ -30,12 +33,18 @@ const CLOCK_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone)]
 pub struct Gate {
     passed: watch::Receiver<u64>,
+    streams: Streams,
 }
 
 impl Gate {
     /// Everything below has passed; grows for ever.
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.passed.clone()
+    }
+
+    /// Whether there is nothing of `stream` from `position` on, in what has passed.
+    pub fn nothing_from(&self, stream: &str, position: u64) -> bool {
+        self.streams.nothing_from(stream, position)
     }
 
     /// Starts the gate on a thread of its own: it reads the disk.
@@ -48,7 +57,9 @@ impl Gate {
         runtime: Handle,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (passed_sender, passed) = watch::channel(log.begin());
+        let streams = Streams::default();
         let keeper = Keeper {
+            streams: streams.clone(),
             reader: log.reader(),
             log: log.clone(),
             store: store.clone(),
@@ -65,11 +76,12 @@ impl Gate {
             backoff: Backoff::default(),
         };
         let thread = std::thread::Builder::new().name(GATE.to_owned()).spawn(move || keeper.run())?;
-        Ok((Self { passed }, thread))
+        Ok((Self { passed, streams }, thread))
     }
 }
 
 struct Keeper {
+    streams: Streams,
     reader: LogReader,
     log: EventLog,
     store: Store,
@@ -93,6 +105,7 @@ struct Look {
     /// Up to here there is nothing to ask the store.
     clear: u64,
     noted: judge::Noted,
+    traces: Traces,
     end: u64,
 }
 
@@ -121,6 +134,7 @@ impl Keeper {
         self.runtime.block_on(self.store.begin_view(claim, ViewTables::default()))?;
         self.stored =
             self.runtime.block_on(self.store.position(GATE, log))?.unwrap_or_else(|| self.log.begin());
+        self.streams.begin(self.stored);
         self.at = self.stored;
         self.pass();
         match self.log.end() > self.at {
@@ -164,18 +178,22 @@ impl Keeper {
     }
 
     fn look(&mut self) -> Result<Look, ReadError> {
-        let mut look = Look { clear: self.at, noted: judge::Noted::default(), end: self.at };
+        let (noted, traces) = (judge::Noted::default(), Traces::default());
+        let mut look = Look { clear: self.at, noted, traces, end: self.at };
         let records = self.reader.read(self.at, BATCH_BYTES_MAX)?;
         let log = self.log.id();
+        let mut ends = streams::Ends::default();
         for record in records.iter() {
             let record = record?;
             if record.has_identity() {
                 judge::entries(&record, log, self.window, &mut look.noted)?;
+                look.traces.note(&record);
             }
             if let Some(header) = &record.header {
                 self.latest = Millis(self.latest.0.max(header.received.0));
             }
             look.end = record.end();
+            ends.note(record.header.as_ref().map(|header| header.stream), look.end);
             if look.noted.is_empty() {
                 look.clear = look.end;
             }
@@ -183,23 +201,29 @@ impl Keeper {
                 break;
             }
         }
+        // Before anything of it passes: a view that sees it pass has to find its events.
+        self.streams.note(ends);
         Ok(look)
     }
 
     fn save(&mut self, look: Look) -> Result<(), StoreError> {
         let mut plan = Plan::new(self.claim(look.end));
         (plan.seen, plan.taken_back) = (look.noted.seen, look.noted.taken_back);
+        let plan = Arc::new(plan);
         let progress = self.progress.clone();
         let waiting = move |reason: &str| {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
         };
         failpoint::hit("gate.judged");
-        let outcome = self.runtime.block_on(self.store.apply_surely(Arc::new(plan), &self.stop, waiting));
+        let outcome = self.runtime.block_on(self.store.apply_surely(Arc::clone(&plan), &self.stop, waiting));
         failpoint::hit("gate.saved");
         if let Some(skipped) = outcome.transpose()? {
             let conflicts = skipped.iter().filter(|skipped| !skipped.same_body).count();
             if !skipped.is_empty() {
                 tracing::info!(repeats = skipped.len() - conflicts, conflicts, "sent before, left out");
+            }
+            if conflicts > 0 {
+                report(&plan, &skipped, &look.traces);
             }
             metrics::counter!("millrace_repeats_total").increment(skipped.len() as u64);
             (self.stored, self.at) = (look.end, look.end);
@@ -261,5 +285,21 @@ impl Keeper {
                 PRUNE_INTERVAL
             }
         };
+    }
+}
+
+/// A line for each letter that was made of what proved to be no mere repeat, but not for very many.
+fn report(plan: &Plan, skipped: &[Skipped], traces: &Traces) {
+    let unlike = skipped.iter().filter(|one| !one.same_body).map(|one| one.position);
+    let unlike: HashSet<u64> = unlike.collect();
+    let letters = plan.seen.iter().flat_map(|seen| &seen.conflict);
+    let made: Vec<_> = letters.filter(|letter| unlike.contains(&letter.position)).collect();
+    for letter in made.iter().take(LETTERS_LOGGED_MAX) {
+        let traceparent = traces.of(letter.position);
+        tracing::warn!(view = GATE, letter = %letter.id, position = letter.position, traceparent, "an event became a dead letter");
+    }
+    let more = made.len().saturating_sub(LETTERS_LOGGED_MAX);
+    if more > 0 {
+        tracing::warn!(view = GATE, more, "more events became dead letters");
     }
 }

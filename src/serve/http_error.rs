@@ -1,7 +1,7 @@
 //! Errors of the rooms behind the reading API, as refusals; `admit::Refusal` says what they are in HTTP.
 
 use crate::admit::{KeyError, Refusal};
-use crate::eventlog::ReadError;
+use crate::eventlog::{CopyError, ReadError};
 use crate::views::{BatchError, ErasureError, LetterError, RebuildError};
 
 impl From<LetterError> for Refusal {
@@ -64,6 +64,16 @@ impl From<ReadError> for Refusal {
                 Self::Parameter { name: "from", reason: error.to_string() }
             }
             ReadError::Damaged(reason) => Self::LogDamaged(reason),
+        }
+    }
+}
+
+impl From<CopyError> for Refusal {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Damaged(reason) => Self::LogDamaged(reason),
+            CopyError::Unkept { .. } => Self::Unexpected(error.to_string()),
+            CopyError::Rewritten => Self::Conflict(format!("{error}; try again")),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use journal::failpoint;
 
 use super::Settings;
+use super::tls::TlsError;
 use crate::admit::weak_key;
-use crate::config::Access;
 use crate::eventlog::{EventLog, Found};
 use crate::store::{Store, StoreError};
 
@@ -17,13 +17,15 @@ pub enum StartError {
     #[error("`--dev` opens every door and so listens on loopback only, not at {0}")]
     DevBeyondLoopback(String),
     #[error(
-        "{0} is reachable from other machines and would be served without encryption; put a proxy with TLS before it and say `--behind-proxy`"
+        "{0} is reachable from other machines and would be served without encryption; say `https://` and name a certificate under `[tls]`, or put a proxy with TLS before it and say `--behind-proxy`"
     )]
     NoTls(String),
+    #[error("`[tls]`: {0}")]
+    Tls(#[from] TlsError),
     #[error(
-        "door `{door}` is open, and {address} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant"
+        "{opened} is open, and {address} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant"
     )]
-    OpenBeyondLoopback { door: String, address: String },
+    OpenBeyondLoopback { opened: String, address: String },
     #[error(
         "`API_KEY` is shorter than 20 characters, and {0} is reachable from other machines; take a longer one, or keys of millrace's own"
     )]
@@ -50,17 +52,20 @@ pub fn settings(settings: &Settings) -> Result<(), StartError> {
     if settings.dev {
         tracing::warn!("--dev: every door is open, no key is asked for; on this machine only");
     }
-    let beyond = settings.config.listen.iter().find(|listen| !listen.is_loopback());
-    let Some(beyond) = beyond.map(ToString::to_string) else { return Ok(()) };
+    if settings.config.tls.is_some() && !settings.config.listen.iter().any(|listen| listen.tls) {
+        tracing::warn!("`[tls]` is declared, but no address under `listen` is `https://`");
+    }
+    let beyond = || settings.config.listen.iter().filter(|listen| !listen.is_loopback());
+    let plain = beyond().find(|listen| !listen.tls).map(ToString::to_string);
+    let Some(beyond) = beyond().next().map(ToString::to_string) else { return Ok(()) };
     if settings.dev {
         return Err(StartError::DevBeyondLoopback(beyond));
     }
-    if !settings.behind_proxy {
-        return Err(StartError::NoTls(beyond));
+    if let (Some(plain), false) = (plain, settings.behind_proxy) {
+        return Err(StartError::NoTls(plain));
     }
-    let mut doors = settings.config.doors.iter();
-    if let Some((door, _)) = doors.find(|(_, door)| door.access == Access::Open && !door.public) {
-        return Err(StartError::OpenBeyondLoopback { door: door.clone(), address: beyond });
+    if let Some(opened) = settings.config.opened().into_iter().next() {
+        return Err(StartError::OpenBeyondLoopback { opened, address: beyond });
     }
     match settings.originals.api_key.as_deref().is_some_and(weak_key) {
         true => Err(StartError::WeakKey(beyond)),

@@ -2,7 +2,7 @@
 //! accepted: clients wait in the kernel's queue, and are not reset.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,6 +24,7 @@ use tower_service::Service;
 use super::ServeError;
 use super::doorway::{Doorway, is_preflight};
 use super::patience::Patient;
+use super::tls::Certificate;
 use crate::admit::{Peer, Refusal};
 use crate::config::ListenAt;
 use crate::event::Stop;
@@ -67,17 +69,26 @@ impl StopSignals {
     }
 }
 
+pub struct Listener {
+    listener: TcpListener,
+    tls: Option<Arc<Certificate>>,
+}
+
 /// Binds every address; of `localhost`, the second family may be missing. Answers the URLs.
-pub async fn bind(listen: &[ListenAt]) -> Result<(Vec<TcpListener>, Vec<String>), ServeError> {
+pub async fn bind(
+    listen: &[ListenAt],
+    certificate: Option<&Arc<Certificate>>,
+) -> Result<(Vec<Listener>, Vec<String>), ServeError> {
     let (mut listeners, mut urls) = (Vec::new(), Vec::new());
     for at in listen {
+        let certificate = || Arc::clone(certificate.expect("the configuration has one where it is needed"));
         let mut port = at.port;
         for (index, address) in at.addresses().into_iter().enumerate() {
             let address = SocketAddr::new(address.ip(), port);
             match listener(address) {
                 Ok(listener) => {
                     port = listener.local_addr()?.port();
-                    listeners.push(listener);
+                    listeners.push(Listener { listener, tls: at.tls.then(certificate) });
                 }
                 Err(error) if index > 0 => tracing::warn!(%address, %error, "not listening here as well"),
                 Err(error) => {
@@ -91,10 +102,7 @@ pub async fn bind(listen: &[ListenAt]) -> Result<(Vec<TcpListener>, Vec<String>)
                 }
             }
         }
-        urls.push(format!(
-            "http://{}",
-            at.to_string().replace(&format!(":{}", at.port), &format!(":{port}"))
-        ));
+        urls.push(at.to_string().replace(&format!(":{}", at.port), &format!(":{port}")));
     }
     Ok((listeners, urls))
 }
@@ -135,16 +143,17 @@ impl Serving {
     }
 }
 
-pub fn serve(listeners: Vec<TcpListener>, routes: Router, doorway: Arc<Doorway>, stop: &Stop) -> Serving {
+pub fn serve(listeners: Vec<Listener>, routes: Router, doorway: Arc<Doorway>, stop: &Stop) -> Serving {
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
     let nothing_here = Arc::clone(&doorway);
     let routes = routes
         .fallback(async move |uri: Uri| nothing_here.refuse(uri.path(), &Refusal::NoRoute))
         .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() });
-    for listener in listeners {
+    for Listener { listener, tls } in listeners {
         let acceptor = Acceptor {
             permits: Arc::clone(&permits),
+            tls,
             routes: routes.clone(),
             doorway: Arc::clone(&doorway),
             stop: stop.clone(),
@@ -156,6 +165,7 @@ pub fn serve(listeners: Vec<TcpListener>, routes: Router, doorway: Arc<Doorway>,
 
 struct Acceptor {
     permits: Arc<Semaphore>,
+    tls: Option<Arc<Certificate>>,
     routes: Router,
     doorway: Arc<Doorway>,
     stop: Stop,
@@ -175,14 +185,14 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    tokio::spawn(connection(
-                        stream,
-                        peer,
-                        self.routes.clone(),
-                        Arc::clone(&self.doorway),
-                        self.stop.clone(),
-                        permit,
-                    ));
+                    let client = Client {
+                        address: peer.ip(),
+                        routes: self.routes.clone(),
+                        doorway: Arc::clone(&self.doorway),
+                        stop: self.stop.clone(),
+                        _permit: permit,
+                    };
+                    tokio::spawn(client.connected(stream, self.tls.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -193,47 +203,68 @@ impl Acceptor {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+/// One connection, and what its requests need.
+struct Client {
+    address: IpAddr,
     routes: Router,
     doorway: Arc<Doorway>,
     stop: Stop,
     _permit: OwnedSemaphorePermit,
-) {
-    // Small answers must not wait for more to send.
-    drop(stream.set_nodelay(true));
-    let peer = Peer(peer.ip());
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (mut routes, doorway) = (routes.clone(), Arc::clone(&doorway));
-        async move { Ok::<Response, Infallible>(answer(&mut routes, &doorway, peer, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_DURATION_MAX)
-        // A hundred headers at most are hyper's own bound; said here, it would cost an allocation a request.
-        .max_header_size(HEADER_BYTES_MAX)
-        // A client that has said all it has to say may still want the answer.
-        .half_close(true)
-        .serve_connection(TokioIo::new(Patient::new(stream, ANSWER_IDLE_DURATION_MAX)), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        // How a connection ends is its client's affair.
-        _ = connection.as_mut() => {}
-        () = stop.wait() => {
-            connection.as_mut().graceful_shutdown();
-            drop(connection.await);
+}
+
+impl Client {
+    async fn connected(self, stream: TcpStream, tls: Option<Arc<Certificate>>) {
+        // Small answers must not wait for more to send.
+        drop(stream.set_nodelay(true));
+        let stream = Patient::new(stream, ANSWER_IDLE_DURATION_MAX);
+        let Some(tls) = tls else { return self.serve(stream).await };
+        let encrypted = tokio::select! {
+            encrypted = tls.handshake(stream) => encrypted,
+            () = self.stop.wait() => None,
+        };
+        if let Some(stream) = encrypted {
+            self.serve(stream).await;
+        }
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
+        let Self { address, routes, doorway, stop, _permit } = self;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (mut routes, doorway) = (routes.clone(), Arc::clone(&doorway));
+            async move { Ok::<Response, Infallible>(answer(&mut routes, &doorway, address, request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_READ_DURATION_MAX)
+            // A hundred headers at most are hyper's own bound; said here, it would cost an allocation a request.
+            .max_header_size(HEADER_BYTES_MAX)
+            // A client that has said all it has to say may still want the answer.
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            // How a connection ends is its client's affair.
+            _ = connection.as_mut() => {}
+            () = stop.wait() => {
+                connection.as_mut().graceful_shutdown();
+                drop(connection.await);
+            }
         }
     }
 }
 
-async fn answer(routes: &mut Router, doorway: &Doorway, peer: Peer, request: Request<Incoming>) -> Response {
+async fn answer(
+    routes: &mut Router,
+    doorway: &Doorway,
+    connected: IpAddr,
+    request: Request<Incoming>,
+) -> Response {
     let request = request.map(Body::new);
     let page = doorway.allowed_page(request.headers(), request.uri().path());
-    let answer = match (doorway.admit(&request, page.as_ref()), &page) {
+    let answer = match (doorway.admit(connected, &request, page.as_ref()), &page) {
         (Err(refusal), _) => doorway.refuse(request.uri().path(), &refusal),
-        (Ok(()), Some(page)) if is_preflight(&request) => page.preflight(),
-        (Ok(()), _) => routed(routes, peer, request).await,
+        (Ok(_), Some(page)) if is_preflight(&request) => page.preflight(),
+        (Ok(peer), _) => routed(routes, peer, request).await,
     };
     match page {
         Some(page) => page.may_see(answer),

@@ -1,25 +1,40 @@
-//! What is looked at before any route: the name that a request calls us by, the page it comes from, and
-//! whether its path is text. A refusal here has the shape of the contract whose path it is.
+//! What is looked at before any route: the name that a request calls us by, the page it comes from,
+//! whether its path is text, and how often its sender asks. A refusal here has the shape of the contract
+//! whose path it is.
 
-use std::collections::HashMap;
+use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::Response;
 
-use super::doors::DoorPlate;
-use crate::admit::{AllowedPage, Refusal, foreign_page, known_host, unescaped};
+use super::doors::Plates;
+use crate::admit::{
+    AllowedPage, Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin, unescaped,
+};
+use crate::config::Network;
 
 /// Which requests come in at all.
 pub struct Doorway {
     pub hosts: Vec<String>,
-    /// The declared doors, by path.
-    pub doors: HashMap<String, DoorPlate>,
+    /// Where clients of a contract are answered.
+    pub plates: Plates,
+    pub trusted_proxies: Vec<Network>,
+    pub rates: RateLimits,
+    pub keys: Keys,
 }
 
+/// Whoever watches a server must not be kept from it by those who use it.
+const UNCOUNTED: [&str; 3] = ["/health", "/ready", "/metrics"];
+
 impl Doorway {
-    /// `page` is one of another site that may send this.
-    pub fn admit(&self, request: &Request<Body>, page: Option<&AllowedPage>) -> Result<(), Refusal> {
+    /// Whom the request is from. `page` is one of another site that may send this.
+    pub fn admit(
+        &self,
+        connected: IpAddr,
+        request: &Request<Body>,
+        page: Option<&AllowedPage>,
+    ) -> Result<Peer, Refusal> {
         let (headers, path) = (request.headers(), request.uri().path());
         known_host(headers, request.version(), &self.hosts).map_err(Refusal::UnknownHost)?;
         if !is_utf8(path) {
@@ -27,24 +42,32 @@ impl Doorway {
         }
         match page.is_none() && foreign_page(headers, &self.hosts) {
             true => Err(Refusal::ForeignPage),
-            false => Ok(()),
+            false => self.counted(connected, headers, path),
         }
     }
 
-    /// The page of another site that sends this to a door which names it.
+    /// The page of another site that sends this to a door, or asks a read, which names it.
     pub fn allowed_page(&self, headers: &HeaderMap, path: &str) -> Option<AllowedPage> {
         // Most requests are programs', and are done with by this.
         headers.get(header::ORIGIN)?;
-        self.doors.get(path)?.origins.allowed(headers)
+        self.plates.at(path)?.origins.allowed(headers)
     }
 
     /// In the shape that clients of this path know.
     pub fn refuse(&self, path: &str, refusal: &Refusal) -> Response {
-        match self.doors.get(path) {
-            Some(door) => refusal.in_words(&door.wording),
-            None if path.starts_with("/userEvents/") => refusal.in_key("error"),
+        match self.plates.at(path) {
+            Some(plate) => refusal.in_words(&plate.wording),
             None => refusal.as_problem(),
         }
+    }
+
+    fn counted(&self, connected: IpAddr, headers: &HeaderMap, path: &str) -> Result<Peer, Refusal> {
+        let from = origin(connected, headers, &self.trusted_proxies);
+        if !UNCOUNTED.contains(&path) {
+            self.rates.ask_by_address(from)?;
+            self.rates.ask_by_key(&self.keys, headers)?;
+        }
+        Ok(Peer(from))
     }
 }
 

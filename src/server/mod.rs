@@ -7,6 +7,7 @@ mod declared;
 mod doors;
 mod doorway;
 mod patience;
+mod tls;
 mod welcome;
 
 use std::collections::BTreeMap;
@@ -21,21 +22,23 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::admit::{KeyError, Keys, RecentIds, Targets};
-use crate::config::{self, Access, Config, Originals};
+use crate::admit::{KeyError, Keys, RateLimits, RecentIds, Targets};
+use crate::config::{self, Config, Originals};
 use crate::doors::{Inlet, Intake, native};
 use crate::event::limits::{
-    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, READS_AT_ONCE_MAX, STOP_VIEWS_DURATION_MAX,
+    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, RANGES_AT_ONCE_MAX, READS_AT_ONCE_MAX,
+    STOP_VIEWS_DURATION_MAX,
 };
 use crate::event::{Progress, Stop};
 use crate::eventlog::{self, EventLog};
 use crate::gate::{GATE, Gate};
-use crate::serve::{self, Reading, UserEvents};
+use crate::serve::{self, Reading};
 use crate::store::{self, Store};
 use crate::telemetry;
 use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
 
 use doorway::Doorway;
+use tls::Certificate;
 
 pub use checks::StartError;
 
@@ -78,6 +81,8 @@ pub enum ServeError {
 pub async fn run(settings: Settings) -> Result<(), ServeError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "millrace starts");
     checks::settings(&settings)?;
+    let certificate =
+        settings.config.tls.as_ref().map(Certificate::load).transpose().map_err(StartError::Tls)?;
     for name in &settings.originals.used {
         tracing::info!(variable = *name, "setting of the original is used");
     }
@@ -86,11 +91,20 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     }
     let metrics = telemetry::start_metrics();
     let mut signals = connections::stop_signals()?;
-    let (listeners, addresses) = connections::bind(&settings.config.listen).await?;
+    let (listeners, addresses) = connections::bind(&settings.config.listen, certificate.as_ref()).await?;
     let (node, first_key) = Node::open(&settings, metrics).await?;
     let accepting = Stop::default();
     let routes = node.routes(&settings, &accepting);
-    let doorway = Doorway { hosts: settings.config.hosts.clone(), doors: doors::plates(&settings) };
+    let doorway = Doorway {
+        hosts: settings.config.hosts.clone(),
+        plates: doors::Plates::of(&settings),
+        trusted_proxies: settings.config.trusted_proxies.clone(),
+        rates: RateLimits::new(settings.config.limits),
+        keys: node.keys.clone(),
+    };
+    if let Some(certificate) = &certificate {
+        certificate.keep_current(&accepting)?;
+    }
     let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
@@ -139,6 +153,7 @@ impl Node {
         failpoint::hit("server.store_open");
         tracing::info!(store = store.name(), "store is open");
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;
+        serve::clear_backups(&settings.data);
         let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
         let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
@@ -248,7 +263,6 @@ impl Node {
             progress: self.progress.clone(),
             recent: RecentIds::new(self.store.clone()),
             targets: Targets::new(self.log.clone(), self.store.clone(), self.progress.clone()),
-            trusted_proxies: settings.config.trusted_proxies.clone(),
         });
         let reading = Arc::new(Reading {
             keys: self.keys.clone(),
@@ -262,14 +276,13 @@ impl Node {
             runtime: Handle::current(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
             replays: Arc::new(Semaphore::new(LOG_REPLAYS_AT_ONCE_MAX)),
+            backups: Arc::new(Semaphore::new(1)),
+            data: settings.data.clone(),
+            ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
             stopping: stopping.clone(),
         });
-        let user_events = settings.config.doors.values().find_map(|door| {
-            let view = door.view.clone()?;
-            Some(UserEvents { view, open: door.access == Access::Open })
-        });
         native::routes(Arc::clone(&intake))
-            .merge(serve::routes(&reading, user_events))
+            .merge(serve::routes(&reading, declared::reads(&settings.config)))
             .merge(doors::routes(settings, &intake))
     }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::event::limits::BATCH_BYTES_MAX;
 use crate::event::{EventId, LogId, Millis};
-use crate::eventlog::{EventLog, LogReader, ReadError, Records};
+use crate::eventlog::{EventLog, LogReader, ReadError, Records, Traces};
 use crate::gate::GATE;
 use crate::store::{Store, StoreError};
 use journal::failpoint;
@@ -36,6 +36,7 @@ pub struct Batch<'a> {
     pub span: Range<u64>,
     /// Where a repair had to give events up, whichever stream they were of.
     pub hole: Option<u64>,
+    pub traces: Traces,
 }
 
 /// Whose events a batch holds.
@@ -102,6 +103,7 @@ impl Read<'_> {
     pub fn batch(&self, wanted: Wanted<'_>, limits: BatchLimits) -> Result<Batch<'_>, BatchError> {
         let mut events: Vec<Event<'_>> = Vec::new();
         let (mut end, mut gated, mut corrected, mut hole) = (self.from, false, false, None);
+        let mut traces = Traces::default();
         'records: for record in self.records.iter() {
             let record = record?;
             if record.position >= limits.until {
@@ -125,6 +127,7 @@ impl Read<'_> {
                 None => None,
             };
             gated |= record.has_identity();
+            traces.note(&record);
             for entry in record.entries() {
                 let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
                 if position < self.from {
@@ -156,7 +159,7 @@ impl Read<'_> {
         if corrected {
             end = self.put_in_what_is_taken_back(wanted.view, &mut events, end)?;
         }
-        Ok(Batch { events, span: self.from..end, hole })
+        Ok(Batch { events, span: self.from..end, hole, traces })
     }
 
     /// Makes of each correction the event that it takes back, and leaves out those that take nothing back:

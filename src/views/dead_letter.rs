@@ -6,8 +6,9 @@ use journal::failpoint;
 
 use super::View;
 use super::batch::Event;
+use crate::event::limits::LETTERS_LOGGED_MAX;
 use crate::event::{BodyHash, EventId, FieldError, Fields, LogId, Millis};
-use crate::eventlog::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape};
+use crate::eventlog::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape, Traces};
 use crate::gate::GATE;
 use crate::store::{Letter, LetterChange, LetterStatus, NewLetter, Store, StoreError};
 
@@ -26,6 +27,28 @@ pub fn changes(
         }
     }
     changes
+}
+
+/// Which letters a plan makes, and of which position.
+pub fn made(changes: &[LetterChange]) -> Vec<(EventId, u64)> {
+    let made = |change: &LetterChange| match change {
+        LetterChange::New(letter) => Some((letter.id, letter.position)),
+        LetterChange::Again { id, position, .. } => Some((*id, *position)),
+        LetterChange::Applied { .. } => None,
+    };
+    changes.iter().filter_map(made).collect()
+}
+
+/// A line for each letter that is in the store now, but not for very many. Its reason is there, too: it may quote the event.
+pub fn report(view: &str, made: &[(EventId, u64)], traces: &Traces) {
+    for (letter, position) in made.iter().take(LETTERS_LOGGED_MAX) {
+        let traceparent = traces.of(*position);
+        tracing::warn!(view, %letter, position, traceparent, "an event became a dead letter");
+    }
+    let more = made.len().saturating_sub(LETTERS_LOGGED_MAX);
+    if more > 0 {
+        tracing::warn!(view, more, "more events became dead letters");
+    }
 }
 
 /// The letter that `event` becomes, or becomes again.
@@ -57,6 +80,11 @@ fn own_text(event: &Event<'_>) -> String {
         None => event.text.to_string(),
         Some(_) => format!(r#"{{"takesBack":"{}"}}"#, event.id),
     }
+}
+
+/// The one view that a letter sent again is for; those of the gate are for all.
+pub fn only_view(retry: Retry<'_>) -> Option<&str> {
+    (retry.view != GATE).then_some(retry.view)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +134,7 @@ pub async fn retry(
     }
     failpoint::hit("letters.moved");
     let retry = Some(Retry { view: &letter.view, letter: id });
-    let header = Header { stream: &letter.stream, received: now, origin: None, chunk: None, retry };
+    let header = Header { retry, ..Header::of(&letter.stream, now) };
     let identity = EventId::derived("dead-letter-attempt", &id.to_string(), &letter.attempts.to_string());
     let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, text.len());
     let client = Some((identity, BodyHash::of(text.as_bytes())));

@@ -17,14 +17,14 @@ use crate::event::Fields;
 use crate::store::{RowChanges, ViewTables, Write};
 
 pub use batch::{BatchError, Event};
-pub use dead_letter::{LetterError, drop_letter, retry};
+pub use dead_letter::{LetterError, drop_letter, only_view, retry};
 pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use notify::{Notification, NotificationStatus, Notify, NotifyReads, Part};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
 pub use retention::{Keep, Retention, RetentionError};
 pub use runner::{Runner, Running};
-pub use stats::{Asked, Counted, CountedField, Few, Reads, Stats, Summary};
+pub use stats::{Asked, Counted, CountedField, Frequent, Reads, Stats, Summary};
 pub use table::{FilterError, Given, RowTable, RowsPage, Source};
 
 /// One view as declared.

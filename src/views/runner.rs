@@ -18,7 +18,7 @@ use crate::event::limits::{
     PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Fields, Stalled, Stop};
-use crate::eventlog::EventLog;
+use crate::eventlog::{EventLog, Traces};
 use crate::gate::Gate;
 use crate::store::{Backoff, Claim, Halt, LetterChange, Plan, Store, StoreError};
 
@@ -161,6 +161,10 @@ impl Runner {
                 News::Hold(answer) => self.stand_still(state, answer),
                 News::Passed(end) => {
                     let begun = Instant::now();
+                    if self.gate.nothing_from(&self.view.stream, state.at) {
+                        self.pass_over(state, end)?;
+                        continue;
+                    }
                     let events = self.step(state, end)?;
                     if state.at == end && events >= BATCH_EVENTS_PACED_MIN {
                         std::thread::sleep(BATCH_INTERVAL_MIN.saturating_sub(begun.elapsed()));
@@ -168,6 +172,23 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// Goes past other streams' events without reading them, and looks no sooner than a while after.
+    fn pass_over(&self, state: &mut State, end: u64) -> Result<(), Halt> {
+        if state.begun && end - state.stored > UNSAVED_POSITIONS_MAX {
+            let plan = Arc::new(Plan::new(self.claim(state.stored, end)));
+            match self.runtime.block_on(self.store.apply(plan)) {
+                Ok(_) => state.stored = end,
+                // Nothing depends on it now: the next time will do.
+                Err(StoreError::Transient(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        state.at = end;
+        self.publish(state);
+        std::thread::sleep(BATCH_INTERVAL_MIN);
+        Ok(())
     }
 
     fn stand_still(&self, state: &State, answer: oneshot::Sender<Held>) {
@@ -190,8 +211,13 @@ impl Runner {
         let State { reader, stored, begun, dead_in_a_row, .. } = state;
         let read = reader.records(at, BATCH_BYTES_MAX)?;
         let batch = read.batch(wanted, limits)?;
-        let mut cursor =
-            Cursor { runner: self, stored: *stored, begun: *begun, dead_in_a_row: *dead_in_a_row };
+        let mut cursor = Cursor {
+            runner: self,
+            stored: *stored,
+            begun: *begun,
+            dead_in_a_row: *dead_in_a_row,
+            traces: &batch.traces,
+        };
         let outcome = cursor.apply(&batch);
         (*stored, *begun, *dead_in_a_row) = (cursor.stored, cursor.begun, cursor.dead_in_a_row);
         let (to, events) = (batch.span.end, batch.events.len());
@@ -263,6 +289,7 @@ struct Cursor<'a> {
     stored: u64,
     begun: bool,
     dead_in_a_row: usize,
+    traces: &'a Traces,
 }
 
 impl Cursor<'_> {
@@ -341,8 +368,7 @@ impl Cursor<'_> {
     /// `Ok(Ok(true))`: it is in the database. The outer error is for a person, the inner one to decide on.
     fn commit(&mut self, plan: Plan) -> Result<Result<bool, StoreError>, Halt> {
         let to = plan.claim.to;
-        let letters =
-            plan.letters.iter().filter(|change| !matches!(change, LetterChange::Applied { .. })).count();
+        let letters = dead_letter::made(&plan.letters);
         let progress = self.runner.progress.clone();
         let waiting = move |reason: &str| {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
@@ -355,7 +381,8 @@ impl Cursor<'_> {
                 self.stored = to;
                 failpoint::hit("views.applied");
                 metrics::counter!("millrace_dead_letters_total", "view" => runner.view.name.clone())
-                    .increment(letters as u64);
+                    .increment(letters.len() as u64);
+                dead_letter::report(&runner.view.name, &letters, self.traces);
                 Ok(Ok(true))
             }
             Some(Err(error @ StoreError::Data(_))) => Ok(Err(error)),

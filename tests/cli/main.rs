@@ -5,13 +5,16 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod backup;
 mod balance;
 mod config;
 mod dead;
 mod exit;
+mod export;
 mod keys;
 mod reconcile;
 mod repair;
+mod stats;
 mod tail;
 
 use std::process::Output;

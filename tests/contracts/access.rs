@@ -240,3 +240,20 @@ fn a_password_for_a_proxy_does_not_hide_a_key() {
     assert_eq!(proxied.clone().with_header("X-API-Key", "mr_0").post(EVENTS, GOOD).status, 401);
     assert_eq!(proxied.post(EVENTS, GOOD).status, 401);
 }
+
+#[test]
+fn receipts_show_the_sender_that_a_trusted_proxy_names() {
+    let app = TestApp::configured("trusted_proxies = [\"127.0.0.0/8\", \"::1/128\", \"10.0.0.0/8\"]\n");
+    let origin = |name: &str, value: &str| {
+        let client = app.client().with_header(name, value);
+        let sent = client.post(EVENTS, r#"{"userId":"u","name":"add_revenue","value":1}"#).json();
+        let receipt = format!("/v1/events/{}", sent["eventId"].as_str().unwrap());
+        app.client().get(&receipt).json()["origin"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(origin("X-Forwarded-For", "6.6.6.6, 192.0.2.1, 10.0.0.2"), "192.0.2.1");
+    assert_eq!(
+        origin("Forwarded", "for=6.6.6.6, for=\"[2001:db8::1]:80\";proto=https, for=10.0.0.2"),
+        "2001:db8::1"
+    );
+    assert!(["127.0.0.1", "::1"].contains(&origin("Forwarded", "for=6.6.6.6, for=unknown").as_str()));
+}

@@ -47,3 +47,46 @@ fn clients_that_read_nothing_hold_up_nobody() {
     assert_eq!(app.client().post(EVENTS, GOOD).status, 200);
     assert_eq!(app.client().get(&path).json()["events"].as_array().unwrap().len(), 5);
 }
+
+#[test]
+fn an_address_that_asks_too_often_is_told_when_to_come_back() {
+    let config = "trusted_proxies = [\"127.0.0.1\", \"::1\"]\n[limits]\nper_address = \"1/m\"\n";
+    let app = TestApp::configured(config);
+    let from = |address: &str| app.client().with_header("X-Forwarded-For", address);
+    assert_eq!(from("192.0.2.1").post("/liveEvent", GOOD).status, 200);
+    for (path, shape) in [("/liveEvent", "error"), ("/userEvents/u", "error"), (EVENTS, "detail")] {
+        // Of the body nothing was sent, and nothing is waited for.
+        let head = from("192.0.2.1").head("POST", path, "application/json", GOOD.len());
+        let answer = app.client().raw(head.as_bytes()).unwrap();
+        assert_eq!(answer.status, 429, "{path}: {}", answer.text());
+        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&seconds), "{seconds}");
+        assert!(answer.json()[shape].as_str().unwrap().contains("this address asks more often"));
+    }
+    // Others have their own count; an IPv6 sender has all addresses of a /64.
+    assert_eq!(from("192.0.2.2").post("/liveEvent", GOOD).status, 200);
+    assert_eq!(from("2001:db8::1").post("/liveEvent", GOOD).status, 200);
+    assert_eq!(from("2001:db8::2").post("/liveEvent", GOOD).status, 429);
+    assert_eq!(from("2001:db8:0:1::1").post("/liveEvent", GOOD).status, 200);
+    for path in ["/health", "/ready", "/metrics"] {
+        (0..3).for_each(|_| assert_eq!(from("192.0.2.1").get(path).status, 200, "{path}"));
+    }
+    assert_eq!(app.log_end(), 4);
+}
+
+#[test]
+fn a_key_that_asks_too_often_is_refused_wherever_it_is_shown() {
+    let app = TestApp::configured("[limits]\nper_key = \"1/m\"\n");
+    assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
+    let bearer = app.stranger().with_header("Authorization", &format!("Bearer {}", app.key()));
+    for client in [app.client(), bearer, app.stranger().with_header("X-API-Key", &app.key())] {
+        let answer = client.post(EVENTS, GOOD);
+        assert_eq!(answer.status, 429, "{}", answer.text());
+        assert_eq!(answer.json()["type"], "urn:millrace:problem:too-many-requests");
+        assert_eq!(client.get("/userEvents/u").status, 429);
+    }
+    // What is no key is not counted as one.
+    let other = app.stranger().with_header("X-API-Key", "unknown");
+    (0..3).for_each(|_| assert_eq!(other.post("/liveEvent", GOOD).status, 401));
+    assert_eq!(app.log_end(), 1);
+}

@@ -28,3 +28,5 @@ mod rows;
 mod store;
 
 mod runner;
+
+mod statistics;

@@ -84,8 +84,7 @@ fn integer(connection: &Connection, sql: &str) -> u64 {
 }
 
 fn append_all(log: &EventLog, runtime: &Runtime) {
-    let header = Header { stream: "s", received: Millis(0), origin: None, chunk: None, retry: None };
-    let mut record = RecordBuilder::new(&header, Shape::default(), 0);
+    let mut record = RecordBuilder::new(&Header::of("s", Millis(0)), Shape::default(), 0);
     for number in 0..EVENTS {
         let who = if number % BAD_EVERY == 0 { "bad" } else { "good" };
         let text = format!(r#"{{"who":"{who}","value":1}}"#);

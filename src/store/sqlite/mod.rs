@@ -13,6 +13,7 @@ mod owner;
 mod rows;
 mod seen;
 mod shape;
+mod snapshot;
 mod statements;
 mod tally;
 mod visits;
@@ -28,7 +29,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::plan::{Claim, Plan, Skipped};
 use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Table, ViewTables};
-use super::{OpenError, Select, StoreError};
+use super::{OpenError, Select, StoreError, ViewPosition};
 use crate::event::limits::STORE_READERS_MAX;
 pub use rows::held;
 use writer::{Job, Writer};
@@ -44,7 +45,7 @@ struct Shared {
     path: PathBuf,
     writer: Writer,
     idle_readers: Mutex<Vec<Connection>>,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
 }
 
 impl Sqlite {
@@ -57,7 +58,7 @@ impl Sqlite {
             path: path.to_owned(),
             writer,
             idle_readers: Mutex::new(Vec::new()),
-            readers: Semaphore::new(STORE_READERS_MAX),
+            readers: Arc::new(Semaphore::new(STORE_READERS_MAX)),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -121,9 +122,12 @@ impl Sqlite {
     }
 
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
-        let _turn = self.shared.readers.acquire().await.map_err(|_| StoreError::Closed)?;
+        let readers = Arc::clone(&self.shared.readers);
+        let turn = readers.acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let shared = Arc::clone(&self.shared);
+        // The reading keeps its turn to its end, also when whoever asked has gone.
         let read = move || {
+            let _turn = turn;
             let idle = shared.idle_readers.lock().expect("no panic while holding the lock").pop();
             let connection = match idle {
                 Some(connection) => connection,
@@ -134,6 +138,18 @@ impl Sqlite {
             Ok(rows)
         };
         tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    pub fn snapshot(
+        &self,
+        target: &Path,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Vec<ViewPosition>, StoreError> {
+        snapshot::take(&self.shared.path, target, wanted)
+    }
+
+    pub fn snapshot_bytes(&self) -> Result<u64, StoreError> {
+        snapshot::bytes(&self.shared.path)
     }
 
     pub fn close(&self) {

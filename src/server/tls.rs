@@ -1,0 +1,122 @@
+//! Encryption of the addresses that are declared `https://`. The certificate is read again when its files
+//! change: whoever renews it need not restart anything.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::patience::Patient;
+use crate::config::Tls;
+use crate::event::Stop;
+use crate::event::limits::{CERTIFICATE_LOOK_INTERVAL, HANDSHAKE_DURATION_MAX};
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` {reason}", path = path.display())]
+pub struct TlsError {
+    path: PathBuf,
+    reason: String,
+}
+
+impl TlsError {
+    fn at(path: &Path, reason: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+/// The certificate that new connections are shown.
+pub struct Certificate {
+    files: Tls,
+    current: RwLock<Arc<ServerConfig>>,
+    /// What the files held when they were last looked at, good or not.
+    seen: Mutex<Result<Contents, TlsError>>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Certificate {
+    pub fn load(files: &Tls) -> Result<Arc<Self>, TlsError> {
+        let contents = read(files)?;
+        let current = RwLock::new(server_config(files, &contents)?);
+        Ok(Arc::new(Self { files: files.clone(), current, seen: Mutex::new(Ok(contents)) }))
+    }
+
+    /// `None` for a client that does not find a common language with us, or not in time.
+    pub async fn handshake(&self, stream: Patient) -> Option<TlsStream<Patient>> {
+        let current = Arc::clone(&self.current.read().expect("no panic while holding the lock"));
+        let handshake = TlsAcceptor::from(current).accept(stream);
+        let outcome = timeout(HANDSHAKE_DURATION_MAX, handshake).await.ok()?;
+        outcome.inspect_err(|error| tracing::debug!(%error, "a client was not understood")).ok()
+    }
+
+    /// Looks at the files now and then, and at SIGHUP.
+    pub fn keep_current(self: &Arc<Self>, stop: &Stop) -> std::io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (certificate, stop) = (Arc::clone(self), stop.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = hangup.recv() => {}
+                    stopped = stop.within(CERTIFICATE_LOOK_INTERVAL) => if stopped { return },
+                }
+                let certificate = Arc::clone(&certificate);
+                drop(tokio::task::spawn_blocking(move || certificate.look()).await);
+            }
+        });
+        Ok(())
+    }
+
+    /// What is broken is said once, and what was there stays: its files may be half renewed.
+    fn look(&self) {
+        let contents = read(&self.files);
+        let mut seen = self.seen.lock().expect("no panic while holding the lock");
+        if *seen == contents {
+            return;
+        }
+        seen.clone_from(&contents);
+        match contents.and_then(|contents| server_config(&self.files, &contents)) {
+            Ok(renewed) => {
+                *self.current.write().expect("no panic while holding the lock") = renewed;
+                tracing::info!(file = %self.files.certificate.display(), "new connections get the new certificate");
+            }
+            Err(error) => tracing::error!(%error, "the new certificate cannot be used; the old one stays"),
+        }
+    }
+}
+
+fn read(files: &Tls) -> Result<Contents, TlsError> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| TlsError::at(path, format!("cannot be read: {error}")))
+    };
+    Ok(Contents { certificate: read(&files.certificate)?, key: read(&files.key)? })
+}
+
+fn server_config(files: &Tls, contents: &Contents) -> Result<Arc<ServerConfig>, TlsError> {
+    let wrong = |reason: String| TlsError::at(&files.certificate, reason);
+    let chain = CertificateDer::pem_slice_iter(&contents.certificate).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| wrong(format!("is not PEM: {error}")))?;
+    if chain.is_empty() {
+        return Err(wrong("holds no certificate".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&contents.key)
+        .map_err(|error| TlsError::at(&files.key, format!("holds no private key: {error}")))?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+    let mut config = config.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            TlsError::at(&files.key, format!("is not the key of `{}`", files.certificate.display()))
+        }
+        error => wrong(format!("cannot be used with its key: {error}")),
+    })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
