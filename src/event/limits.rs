@@ -147,6 +147,8 @@ pub const NOTIFICATIONS_LOOKED_UP_MAX: usize = 500;
 pub const ROW_NUMBERS_GAP_MAX: u64 = 1_000;
 /// Of a value in a comparison's answer.
 pub const SHOWN_CHARS_MAX: usize = 60;
+/// Rows up to which plans share an entry of where rows came from: under little load, each plan has one row.
+pub const NOTE_ROWS_JOINED_MAX: usize = 512;
 /// Rows that one statement inserts.
 pub const ROWS_A_STATEMENT_MAX: usize = 16;
 /// Rows that a rebuild reads, compares and mends together.

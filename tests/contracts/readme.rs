@@ -44,6 +44,8 @@ fn the_readmes_own_stream_ledger_and_door_do_as_it_says() {
     assert_eq!(answer(&app, read), shown);
     let places = send.replace("9.99", "9.999").replace("r-17", "r-18");
     assert_eq!(answer(&app, &places), r#"{"error":"amount: has more than 2 decimal places"}"#);
+    let rows = app.client().get("/v1/views/refund_rows/rows").json()["rows"].clone();
+    assert_eq!((rows.as_array().unwrap().len(), &rows[0]["customer"]), (1, &"c1".into()), "{rows}");
     let page = app.stranger().with_header("Origin", "https://shop.example");
     assert_eq!(page.post("/event", r#"{"site_id":"s","event_type":"e"}"#).status, 200);
 }
