@@ -164,7 +164,7 @@ impl Refusal {
             Self::Unauthorized => "Unauthorized".to_owned(),
             Self::Forbidden => "Forbidden".to_owned(),
             Self::ForeignPage => {
-                "pages of other sites may not ask this server; name their host under `hosts` if it is its own"
+                "pages of other sites may ask only doors and reads that name them under `origins`; a name of this server's own goes under `hosts`"
                     .to_owned()
             }
             Self::UnknownHost(host) => {

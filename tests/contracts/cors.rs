@@ -82,7 +82,8 @@ fn whoever_is_not_named_is_refused() {
         let page = page(&app, origin);
         for answer in [preflight(&page, "/event"), page.post("/event", VIEW)] {
             assert_eq!((answer.status, shown_to(&answer)), (403, (None, false)), "{origin}");
-            assert!(answer.json()["message"].as_str().unwrap().contains("pages of other sites"));
+            let message = answer.json()["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("pages of other sites") && message.contains("`origins`"), "{message}");
         }
     }
     // A browser that says no more than this.
