@@ -212,7 +212,7 @@ impl Refusal {
     fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::QueueFull | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => Some(1),
-            Self::DiskFull => Some(10),
+            Self::DiskFull | Self::NoRoom { .. } => Some(10),
             Self::TooManyRequests { seconds, .. } => Some(*seconds),
             Self::AfterLines { refusal, .. } => refusal.retry_after_seconds(),
             _ => None,
@@ -338,6 +338,9 @@ mod tests {
         assert_eq!(answer(AppendError::FailedUnder("a disk".to_owned())), (500, false));
         let refusal = Refusal::from(AppendError::FailedUnder("a disk".to_owned()));
         assert!(refusal.detail().contains("may be stored"), "{}", refusal.detail());
+        assert_eq!(answer(AppendError::DiskFull), (507, true));
+        let no_room = Refusal::NoRoom { what: "a backup", bytes: 1 }.as_problem();
+        assert!(no_room.headers().contains_key(header::RETRY_AFTER));
         let after = Refusal::AfterLines { durable_lines: 3, refusal: Box::new(refusal) }.as_problem();
         assert_eq!((after.status().as_u16(), after.headers().get(header::RETRY_AFTER)), (500, None));
     }
