@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -294,6 +295,15 @@ impl Refusal {
 impl From<FieldError> for Refusal {
     fn from(error: FieldError) -> Self {
         Self::Invalid(error)
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(error: QueryRejection) -> Self {
+        let text = error.body_text();
+        // What follows names the parameter; which library could not read it is nobody's concern.
+        let reason = text.split_once("query string: ").map_or(text.as_str(), |(_, reason)| reason);
+        Self::Parameter { name: "query", reason: reason.to_owned() }
     }
 }
 

@@ -86,8 +86,7 @@ async fn receive(
 ) -> Response {
     let taken = async {
         let key = intake.keys.admit(&headers, Scope::Send, Some(&stream), false)?;
-        let Query(options) =
-            options.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let Query(options) = options?;
         let request =
             Request { intake: &intake, key: &key, stream: &stream, peer, headers: &headers, options };
         intake.fields(&stream)?;

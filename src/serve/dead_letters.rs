@@ -42,8 +42,7 @@ async fn list(
 ) -> Response {
     let listed = async {
         reading.keys.admit(&headers, Scope::Read, None, false)?;
-        let Query(filter) =
-            filter.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let Query(filter) = filter?;
         let known = |text: &String| {
             LetterStatus::parse(text).ok_or_else(|| Refusal::Parameter {
                 name: "status",

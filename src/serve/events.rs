@@ -282,8 +282,7 @@ async fn tail(
 ) -> Response {
     let read = async {
         reading.keys.admit(&headers, Scope::Read, Some(&stream), false)?;
-        let Query(tail) =
-            query.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let Query(tail) = query?;
         // A page of none would never get on.
         let limit = tail.limit.unwrap_or(100).clamp(1, TAIL_EVENTS_MAX);
         let wanted = Wanted::new(&reading, stream, &tail)?;

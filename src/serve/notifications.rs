@@ -43,8 +43,7 @@ struct Which {
 type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 
 fn checked<T>(asked: Asked<T>) -> Result<T, Refusal> {
-    let Query(asked) =
-        asked.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+    let Query(asked) = asked?;
     Ok(asked)
 }
 

@@ -30,8 +30,7 @@ async fn rows(
     let found = async {
         let view = reading.view_for(&headers, &name)?;
         reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
-        let Query(mut asked) =
-            asked.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let Query(mut asked) = asked?;
         let after = number::<i64>("after", &mut asked)?;
         let limit = number::<usize>("limit", &mut asked)?.unwrap_or(LIST_ROWS_MAX).clamp(1, LIST_ROWS_MAX);
         let no_table = || Refusal::NotFound(format!("view `{name}` is no table"));

@@ -34,8 +34,7 @@ async fn runs(
 ) -> Response {
     let read = async {
         let key = reading.keys.admit(&headers, Scope::Send, Some(&stream), false)?;
-        let Query(query) =
-            query.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let Query(query) = query?;
         if !reading.progress.gate_reached(reading.log.end(), SOURCE_GATE_DURATION_MAX).await {
             return Err(Refusal::StoreUnavailable("what has arrived is not settled yet".to_owned()));
         }

@@ -53,8 +53,7 @@ async fn numbers(
     reading.keys.admit_row(headers, &view.view.stream, group, false)?;
     let stats = view.view.stats();
     let stats = stats.ok_or_else(|| Refusal::NotFound(format!("view `{name}` is no view of statistics")))?;
-    let Query(question) =
-        question.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+    let Query(question) = question?;
     let asked = question.asked(stats)?;
     let _turn = match asked.is_long() {
         true => Some(reading.ranges.acquire().await.map_err(|_| Refusal::Stopping)?),

@@ -90,8 +90,7 @@ async fn balances(
     let found = async {
         let view = reading.view_for(&headers, &name)?;
         reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
-        let Query(page) =
-            page.map_err(|error| Refusal::Parameter { name: "query", reason: error.body_text() })?;
+        let Query(page) = page?;
         let ledger = ledger(view)?;
         let limit = page.limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX);
         let read = ledger.balances(&reading.store, page.after.as_deref(), limit).await;

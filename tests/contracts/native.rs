@@ -403,7 +403,10 @@ fn every_refusal_is_problem_details_with_a_stable_type() {
         "content-encoding",
     );
     for query in ["wait=soon", "partial=perhaps", "check=twice", "unknown=1"] {
-        problem(&client.post(&format!("{EVENTS}?{query}"), &good), 400, "invalid-parameter");
+        let answer = client.post(&format!("{EVENTS}?{query}"), &good);
+        problem(&answer, 400, "invalid-parameter");
+        let named = format!("query: {}: ", query.split('=').next().unwrap());
+        assert!(answer.json()["detail"].as_str().unwrap().starts_with(&named), "{}", answer.text());
     }
     problem(&client.get("/v1/streams/%FF/events"), 400, "invalid-parameter");
     assert_eq!(app.stranger().post(EVENTS, &good).header("www-authenticate"), Some("Bearer"));

@@ -37,7 +37,7 @@ async fn numbers(
     };
     let (unreadable, parameters) = match parameters {
         Ok(Query(parameters)) => (None, parameters),
-        Err(error) => (Some(wrong("query", &error.body_text())), Vec::new()),
+        Err(error) => (Some(Refusal::from(error)), Vec::new()),
     };
     let name = stats.group_name();
     let group = given(&parameters, name);
