@@ -92,7 +92,7 @@ async fn balances(
         reading.keys.admit(&headers, Scope::Read, Some(&view.view.stream), false)?;
         let Query(page) = page?;
         let ledger = ledger(view)?;
-        let limit = page.limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX);
+        let limit = page.limit.unwrap_or(LIST_ROWS_MAX).clamp(1, LIST_ROWS_MAX);
         let read = ledger.balances(&reading.store, page.after.as_deref(), limit).await;
         reading.rows_of(&name, read).await
     };

@@ -28,6 +28,9 @@ fn a_page_of_none_is_a_page_of_one() {
     assert_eq!(app.client().post(EVENTS, &format!("[{GOOD},{GOOD}]")).status, 200);
     let page = app.client().get(&format!("{EVENTS}?from=0&limit=0")).json();
     assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (1, &Value::from(1)));
+    app.settle();
+    let page = app.client().get("/v1/views/revenue/balances?limit=0").json();
+    assert_eq!(page["balances"].as_array().unwrap().len(), 1);
 }
 
 #[test]
