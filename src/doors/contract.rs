@@ -64,8 +64,10 @@ impl Answer {
     }
 }
 
-pub fn routes(path: &str, door: Contract) -> Router {
-    Router::new().route(path, post(receive).fallback(wrong_method)).with_state(Arc::new(door))
+pub fn routes(paths: &[String], door: Contract) -> Router {
+    let route = post(receive).fallback(wrong_method);
+    let routes = paths.iter().fold(Router::new(), |routes, path| routes.route(path, route.clone()));
+    routes.with_state(Arc::new(door))
 }
 
 async fn wrong_method(State(door): State<Arc<Contract>>) -> Response {

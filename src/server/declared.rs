@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::doors::spellings;
 use crate::config::{
     Access, AmountRule, ColumnFrom, Config, CountedConfig, FromEnvelope, LedgerConfig, MessagePart,
     NotifyConfig, ReadConfig, ReadShape, Retention, RowTableConfig, StatsConfig, ViewConfig, ViewKindConfig,
@@ -108,7 +109,7 @@ fn notify(declared: &NotifyConfig) -> Notify {
 /// Views at the paths of contracts.
 pub fn reads(config: &Config) -> Vec<Read> {
     let read = |declared: &ReadConfig| Read {
-        path: declared.path.clone(),
+        paths: spellings(&declared.path),
         view: declared.view.clone(),
         open: declared.access == Access::Open,
         error_key: declared.error_key.clone(),

@@ -46,7 +46,8 @@ impl Plates {
 
     pub fn at(&self, path: &str) -> Option<&DoorPlate> {
         let begun = || self.begun.iter().find(|(begins, _)| path.starts_with(begins));
-        self.whole.get(path).or_else(|| begun().map(|(_, plate)| plate))
+        let without_slash = || self.whole.get(path.strip_suffix('/')?);
+        self.whole.get(path).or_else(without_slash).or_else(|| begun().map(|(_, plate)| plate))
     }
 }
 
@@ -61,7 +62,15 @@ pub fn routes(settings: &Settings, intake: &Arc<Intake>) -> Router {
         wording: Arc::new(Wording::of(door)),
     };
     let doors = settings.config.doors.values();
-    doors.fold(Router::new(), |routes, door| routes.merge(contract::routes(&door.path, contract(door))))
+    doors.fold(Router::new(), |routes, door| {
+        routes.merge(contract::routes(&spellings(&door.path), contract(door)))
+    })
+}
+
+/// A slash at the end made no difference to the originals, so it makes none here.
+pub fn spellings(path: &str) -> Vec<String> {
+    let with_slash = (!path.ends_with('/')).then(|| format!("{path}/"));
+    std::iter::once(path.to_owned()).chain(with_slash).collect()
 }
 
 /// Its own, or, where nobody needs a key, what the original's variable says.

@@ -357,6 +357,23 @@ fn millraces_own_setting_wins_over_the_originals() {
 }
 
 #[test]
+fn a_slash_at_the_end_of_a_path_makes_no_difference() {
+    let app = TestApp::start();
+    let client = app.client();
+    assert_eq!(client.post("/liveEvent/", &event("u", "add_revenue", "1")).status, 200);
+    app.settle();
+    assert_eq!(client.get("/userEvents/u/").text(), r#"[{"user_id":"u","revenue":1}]"#);
+    assert_eq!(client.get("/stats/?site_id=s").json()["total_views"], 0);
+    assert_eq!(client.get("/stats/").json()["message"], "site_id is not found");
+    // Also what is refused before any route.
+    let page = client.clone().with_header("Origin", "https://evil.example");
+    let answer = page.post("/liveEvent/", "{}");
+    assert_eq!((answer.status, answer.json()["error"].is_string()), (403, true));
+    assert_eq!(client.get("/liveEvent/").status, 405);
+    assert_eq!(client.post("/liveEvent//", "{}").status, 404);
+}
+
+#[test]
 fn both_address_families_answer() {
     let app = TestApp::start();
     let port = app.address.rsplit_once(':').unwrap().1;

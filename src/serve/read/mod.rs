@@ -13,9 +13,10 @@ use axum::routing::get;
 use super::Reading;
 use crate::admit::Refusal;
 
-/// One path that shows a view.
+/// One place that shows a view.
 pub struct Read {
-    pub path: String,
+    /// Its path, in each spelling that is taken.
+    pub paths: Vec<String>,
     pub view: String,
     /// Whether without a key.
     pub open: bool,
@@ -44,7 +45,9 @@ pub fn routes(reading: &Arc<Reading>, read: Read) -> Router {
         Shape::Row => get(row::read),
         Shape::Stats { .. } => get(stats::read),
     };
-    Router::new().route(&at.read.path.clone(), route.fallback(wrong_method)).with_state(at)
+    let route = route.fallback(wrong_method);
+    let routes = at.read.paths.iter().fold(Router::new(), |routes, path| routes.route(path, route.clone()));
+    routes.with_state(at)
 }
 
 impl Read {
