@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::file::{Declared, Origin};
+use super::file::{Declared, users_own};
 use super::origins::checked_origins;
 use super::stream::is_name;
 use super::{ConfigError, Stream};
@@ -141,10 +141,8 @@ pub fn check_doors(
             return Err(wrong(format!("leads to stream `{}`, which is not declared", door.stream)));
         }
         if let Some((other, _)) = doors.iter().find(|(_, other)| other.path == door.path) {
-            // The user's door is named by its place: the built-in one is not theirs to change.
-            let origin = [&section.origin, &sections[other].origin].into_iter().find(|at| !at.is_built_in());
             let reason = format!("door `{other}` and door `{name}` both have path `{}`", door.path);
-            return Err(ConfigError::at(origin.unwrap_or(&section.origin), reason));
+            return Err(ConfigError::at(users_own([&section.origin, &sections[other].origin]), reason));
         }
         doors.insert(name.clone(), door);
     }
@@ -194,10 +192,4 @@ fn only_placeholder(text: &str, known: &str) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-impl Origin {
-    pub fn is_built_in(&self) -> bool {
-        self.file() == "default.toml"
-    }
 }

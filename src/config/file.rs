@@ -18,6 +18,7 @@ use super::{
 };
 
 pub const DEFAULT: &str = include_str!("default.toml");
+pub const BUILT_IN: &str = "default.toml";
 
 /// Where something was declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +27,14 @@ pub struct Origin {
     line: usize,
 }
 
+/// Of two sections that cannot both be, the one to name: a built-in one is not the user's to change.
+pub fn users_own([one, other]: [&Origin; 2]) -> &Origin {
+    if one.is_built_in() { other } else { one }
+}
+
 impl Origin {
-    pub fn file(&self) -> &str {
-        &self.file
+    fn is_built_in(&self) -> bool {
+        self.file == BUILT_IN
     }
 }
 
@@ -134,7 +140,7 @@ impl File {
         })
     }
 
-    /// What `other` names replaces what is here: a stream or view as a whole, of a door each line.
+    /// What `other` names replaces what is here: a stream or view as a whole, of a door or read each line.
     pub fn lay_over(&mut self, other: Self) {
         self.listen = other.listen.or(self.listen.take());
         self.tls = other.tls.or(self.tls.take());
@@ -169,8 +175,7 @@ impl File {
             });
             if let Some((other, table)) = twin {
                 // The user's view is named first, and its place: the built-in one is not theirs to change.
-                let built_in = section.origin.file() == "default.toml";
-                let (one, two) = if built_in { (other, name) } else { (name, other) };
+                let (one, two) = if section.origin.is_built_in() { (other, name) } else { (name, other) };
                 let reason = format!("view `{one}` and view `{two}` both write table `{table}`");
                 return Err(ConfigError::at(&self.views[one].origin, reason));
             }
@@ -180,7 +185,7 @@ impl File {
         let rate = |rate: &Option<_>| rate.as_ref().map(parse_rate).transpose();
         let limits = Limits { per_key: rate(&self.per_key)?, per_address: rate(&self.per_address)? };
         let doors = check_doors(&self.doors, &streams)?;
-        let reads = check_reads(&self.reads, &views, &doors)?;
+        let reads = check_reads(&self.reads, &views, &doors, &self.doors)?;
         let retention = match &self.retention {
             Some(retention) => {
                 retention.value.check(&retention.origin, &streams, |view| keeps_rows(&views, view))?

@@ -38,7 +38,7 @@ pub use stats::{CountedConfig, StatsConfig};
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
-use file::{File, Origin};
+use file::{BUILT_IN, File, Origin};
 
 /// Everything that is declared, checked.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ impl ConfigError {
 impl Config {
     /// `path` is the user's file; without one the built-in configuration stands alone.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let mut file = File::parse(DEFAULT, "default.toml")?;
+        let mut file = File::parse(DEFAULT, BUILT_IN)?;
         if let Some(path) = path {
             file.lay_over(File::parse(&read(path)?, &path.display().to_string())?);
         }
@@ -290,6 +290,10 @@ mod tests {
             (
                 "\n[door.site_event]\npath = \"/events/ingest\"",
                 "m.toml:2: door `ingest` and door `site_event` both have path `/events/ingest`",
+            ),
+            (
+                "\n[door.shop]\npath = \"/stats\"\nstream = \"revenue\"\nanswer = \"{}\"",
+                "m.toml:2: read `stats` has path `/stats`, where door `shop` is",
             ),
             ("[door.ingest]\nanswer = \"yes\"", "m.toml:1: door `ingest` has an `answer` that is not JSON"),
             (

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::file::DEFAULT;
+use super::file::{BUILT_IN, DEFAULT};
 use super::{ConfigError, read};
 
 /// What `Config::load` makes of the same files, written out. They have to be sound.
 pub fn outcome(path: Option<&Path>) -> Result<String, ConfigError> {
-    let mut whole = parse(DEFAULT, Path::new("default.toml"))?;
+    let mut whole = parse(DEFAULT, Path::new(BUILT_IN))?;
     if let Some(path) = path {
         lay_over(&mut whole, parse(&read(path)?, path)?);
     }

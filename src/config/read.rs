@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::door::check_path;
-use super::file::Declared;
+use super::door::{DoorSection, check_path};
+use super::file::{Declared, users_own};
 use super::origins::checked_origins;
 use super::{Access, ConfigError, Door, ViewConfig, ViewKindConfig};
 
@@ -137,19 +137,19 @@ pub fn check_reads(
     sections: &BTreeMap<String, Declared<ReadSection>>,
     views: &BTreeMap<String, ViewConfig>,
     doors: &BTreeMap<String, Door>,
+    door_sections: &BTreeMap<String, Declared<DoorSection>>,
 ) -> Result<BTreeMap<String, ReadConfig>, ConfigError> {
     let mut reads: BTreeMap<String, ReadConfig> = BTreeMap::new();
     for (name, section) in sections {
         let wrong = |reason: String| ConfigError::at(&section.origin, format!("read `{name}` {reason}"));
         let read = section.value.check(views).map_err(wrong)?;
         if let Some((door, _)) = doors.iter().find(|(_, door)| read.is_at(&door.path)) {
-            return Err(wrong(format!("has path `{}`, where door `{door}` is", read.path)));
+            let reason = format!("read `{name}` has path `{}`, where door `{door}` is", read.path);
+            return Err(ConfigError::at(users_own([&section.origin, &door_sections[door].origin]), reason));
         }
         if let Some((other, _)) = reads.iter().find(|(_, other)| other.path == read.path) {
-            // The user's read is named by its place: the built-in one is not theirs to change.
-            let origin = [&section.origin, &sections[other].origin].into_iter().find(|at| !at.is_built_in());
             let reason = format!("read `{other}` and read `{name}` both have path `{}`", read.path);
-            return Err(ConfigError::at(origin.unwrap_or(&section.origin), reason));
+            return Err(ConfigError::at(users_own([&section.origin, &sections[other].origin]), reason));
         }
         reads.insert(name.clone(), read);
     }
