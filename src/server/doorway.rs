@@ -1,5 +1,5 @@
 //! What is looked at before any route: the name that a request calls us by, the page it comes from,
-//! whether its path is text, and how often its sender asks. A refusal here has the shape of the contract
+//! whether its address is text, and how often its sender asks. A refusal here has the shape of the contract
 //! whose path it is.
 
 use std::net::IpAddr;
@@ -37,8 +37,10 @@ impl Doorway {
     ) -> Result<Peer, Refusal> {
         let (headers, path) = (request.headers(), request.uri().path());
         known_host(headers, request.version(), &self.hosts).map_err(Refusal::UnknownHost)?;
-        if !is_utf8(path) {
-            return Err(Refusal::Parameter { name: "path", reason: "is not valid UTF-8".to_owned() });
+        for (name, text) in [("path", path), ("query", request.uri().query().unwrap_or_default())] {
+            if !is_utf8(text) {
+                return Err(Refusal::Parameter { name, reason: "is not valid UTF-8".to_owned() });
+            }
         }
         match page.is_none() && foreign_page(headers, &self.hosts) {
             true => Err(Refusal::ForeignPage),
@@ -77,9 +79,9 @@ pub fn is_preflight(request: &Request<Body>) -> bool {
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Whether a path is text once its escapes are resolved, as every handler takes it to be.
-fn is_utf8(path: &str) -> bool {
-    !path.contains('%') || std::str::from_utf8(&unescaped(path)).is_ok()
+/// Whether a path or query is text once its escapes are resolved, as every handler takes it to be.
+fn is_utf8(text: &str) -> bool {
+    !text.contains('%') || std::str::from_utf8(&unescaped(text)).is_ok()
 }
 
 #[cfg(test)]

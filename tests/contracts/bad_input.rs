@@ -324,6 +324,7 @@ fn refusals_before_any_route_have_the_contracts_shape() {
         ("/liveEvent", "evil.example", 421),
         ("/userEvents/u", "evil.example", 421),
         ("/userEvents/%FF", "localhost", 400),
+        ("/userEvents/u?x=%FF", "localhost", 400),
         ("/userEvents/a/b", "localhost", 404),
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
