@@ -167,7 +167,7 @@ fn what_is_no_export_or_comes_from_here_is_not_imported() {
     std::fs::write(&path, export(&app, &[])).unwrap();
     let output = app.command(&["import", name]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("from this very server"), "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("from this very server").count(), 1, "{}", stderr(&output));
     std::fs::write(&path, "{\"userId\":\"u\",\"name\":\"add_revenue\",\"value\":1}\n").unwrap();
     let output = app.command(&["import", name]);
     assert!(stderr(&output).contains("`millrace send`"), "{}", stderr(&output));

@@ -61,13 +61,17 @@ pub fn run(command: Import) -> ExitCode {
 async fn import(command: Import) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut outcome = Outcome::default();
-    for path in Targets::new(&command.what, None).files()? {
+    let files = Targets::new(&command.what, None).files()?;
+    let alone = files.len() == 1;
+    for path in files {
         let screen = Screen::new(path.metadata().map_or(0, |metadata| metadata.len()));
         let sent = import_file(&command, &path, screen, &mut outcome).await;
         match sent {
             Ok(()) => {}
             Err(Trouble::File(failure)) => {
-                eprintln!("millrace: {failure}");
+                if !alone {
+                    eprintln!("millrace: {failure}");
+                }
                 outcome.failures.push(failure);
             }
             Err(Trouble::Server(failure)) => {

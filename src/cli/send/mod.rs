@@ -121,12 +121,16 @@ async fn send_all(
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     let handling = Handling { again: command.again, move_to: command.move_to.as_deref() };
-    for path in targets.files()? {
+    let files = targets.files()?;
+    let alone = files.len() == 1;
+    for path in files {
         match send_file(handling, &path, means, outcome).await {
             Ok(()) => {}
-            // The others may go all the same.
+            // The others may go all the same. Where there are none, the end says it.
             Err(Trouble::File(failure)) => {
-                means.screen.note(&failure.to_string());
+                if !alone {
+                    means.screen.note(&failure.to_string());
+                }
                 outcome.failures.push(failure);
             }
             Err(Trouble::Server(failure)) => return Err(failure),
