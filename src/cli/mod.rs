@@ -109,7 +109,7 @@ pub fn run() -> std::process::ExitCode {
 
 fn after_help() -> String {
     format!(
-        "To begin: `millrace serve`; it makes its data folder, and prints a line to try.\n\n{}",
+        "To begin: `millrace serve`; it makes its data folder, and prints two lines to try.\n\n{}",
         exit::EXIT_CODES
     )
 }
