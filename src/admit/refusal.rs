@@ -210,7 +210,7 @@ impl Refusal {
     }
 
     /// The answer in a contract's own shape: one key with the words.
-    pub fn in_key(&self, key: &'static str) -> Response {
+    pub fn in_key(&self, key: &str) -> Response {
         self.respond(serde_json::json!({ key: self.detail() }), "application/json")
     }
 

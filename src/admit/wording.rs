@@ -13,6 +13,11 @@ impl Wording {
         Self { key: door.error_key.clone(), errors: door.errors.clone() }
     }
 
+    /// Our own words under this key.
+    pub fn under(key: &str) -> Self {
+        Self { key: key.to_owned(), errors: DoorErrors::default() }
+    }
+
     pub fn words(&self, refusal: &Refusal) -> String {
         let detail = refusal.detail();
         let errors = &self.errors;

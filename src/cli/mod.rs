@@ -10,6 +10,7 @@ mod generate;
 mod send;
 
 mod balance;
+mod stats;
 mod tail;
 
 mod dead;
@@ -44,6 +45,8 @@ enum Command {
     Generate(generate::Generate),
     /// Show one balance of a ledger, or all of them
     Balance(balance::Balance),
+    /// Show what a view of statistics counted for one group
+    Stats(stats::Stats),
     /// Show the events of a stream, and those that come
     Tail(tail::Tail),
     /// Look after events that could not be applied
@@ -71,6 +74,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Send(command) => send::run(command),
         Command::Generate(command) => generate::run(command),
         Command::Balance(command) => balance::run(command),
+        Command::Stats(command) => stats::run(command),
         Command::Tail(command) => tail::run(command),
         Command::Dead(command) => dead::run(command),
         Command::Keys(command) => keys::run(command),

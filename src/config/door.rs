@@ -6,16 +6,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::file::{Declared, Origin};
-use super::origins::checked_origin;
+use super::origins::checked_origins;
 use super::stream::is_name;
-use super::{ConfigError, Stream, ViewConfig};
+use super::{ConfigError, Stream};
 
 #[derive(Clone, Debug)]
 pub struct Door {
     pub path: String,
     pub stream: String,
-    /// The view that is shown under `/userEvents/`.
-    pub view: Option<String>,
     pub access: Access,
     /// Meant to be open to everybody, beyond loopback too.
     pub public: bool,
@@ -53,7 +51,7 @@ pub const EVENT_ID: &str = "{eventId}";
 pub const REASON: &str = "{reason}";
 
 /// What other rooms answer at; a path that ends in `/` stands for all below it.
-const TAKEN_PATHS: [&str; 6] = ["/health", "/ready", "/metrics", "/userEvents/", "/v1", "/v1/"];
+const TAKEN_PATHS: [&str; 5] = ["/health", "/ready", "/metrics", "/v1", "/v1/"];
 
 /// Everything may be missing: a section of the user's is laid over the built-in one of that name.
 #[derive(Clone, Debug, Deserialize)]
@@ -61,7 +59,6 @@ const TAKEN_PATHS: [&str; 6] = ["/health", "/ready", "/metrics", "/userEvents/",
 pub struct DoorSection {
     path: Option<String>,
     stream: Option<String>,
-    view: Option<String>,
     access: Option<Access>,
     public: Option<bool>,
     ids: Option<bool>,
@@ -78,7 +75,6 @@ impl DoorSection {
         Self {
             path: self.path.or(below.path),
             stream: self.stream.or(below.stream),
-            view: self.view.or(below.view),
             access: self.access.or(below.access),
             public: self.public.or(below.public),
             ids: self.ids.or(below.ids),
@@ -109,14 +105,9 @@ impl DoorSection {
         for words in errors.all() {
             only_placeholder(words, REASON)?;
         }
-        let origins = self.origins.iter().flatten().map(|text| {
-            checked_origin(text)
-                .ok_or_else(|| format!("names `{text}`, which is no origin such as `https://shop.example`"))
-        });
         Ok(Door {
             path,
             stream,
-            view: self.view.clone(),
             access: self.access.unwrap_or(Access::Key),
             public: self.public.unwrap_or(false),
             ids: self.ids.unwrap_or(false),
@@ -124,7 +115,7 @@ impl DoorSection {
             answer,
             error_key,
             errors,
-            origins: origins.collect::<Result<_, _>>()?,
+            origins: checked_origins(self.origins.as_deref())?,
         })
     }
 }
@@ -141,7 +132,6 @@ impl DoorErrors {
 pub fn check_doors(
     sections: &BTreeMap<String, Declared<DoorSection>>,
     streams: &BTreeMap<String, Stream>,
-    views: &BTreeMap<String, ViewConfig>,
 ) -> Result<BTreeMap<String, Door>, ConfigError> {
     let mut doors: BTreeMap<String, Door> = BTreeMap::new();
     for (name, section) in sections {
@@ -150,18 +140,10 @@ pub fn check_doors(
         if !streams.contains_key(&door.stream) {
             return Err(wrong(format!("leads to stream `{}`, which is not declared", door.stream)));
         }
-        if let Some(view) = door.view.as_ref().filter(|view| !views.contains_key(*view)) {
-            return Err(wrong(format!("shows view `{view}`, which is not declared")));
-        }
-        let twins = |one: &Door| match (one.path == door.path, one.view.is_some() && door.view.is_some()) {
-            (true, _) => Some(format!("both have path `{}`", door.path)),
-            (false, true) => Some("both show a view".to_owned()),
-            (false, false) => None,
-        };
-        if let Some((other, what)) = doors.iter().find_map(|(other, one)| Some((other, twins(one)?))) {
+        if let Some((other, _)) = doors.iter().find(|(_, other)| other.path == door.path) {
             // The user's door is named by its place: the built-in one is not theirs to change.
             let origin = [&section.origin, &sections[other].origin].into_iter().find(|at| !at.is_built_in());
-            let reason = format!("door `{other}` and door `{name}` {what}");
+            let reason = format!("door `{other}` and door `{name}` both have path `{}`", door.path);
             return Err(ConfigError::at(origin.unwrap_or(&section.origin), reason));
         }
         doors.insert(name.clone(), door);
@@ -169,7 +151,8 @@ pub fn check_doors(
     Ok(doors)
 }
 
-fn check_path(path: &str) -> Result<(), String> {
+/// Whether a path is one that nothing of millrace's own is at, made of plain text.
+pub fn check_path(path: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let step = |step: &str| !step.is_empty() && ![".", ".."].contains(&step) && step.bytes().all(plain);
     let sound = path == "/" || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(step));
@@ -214,7 +197,7 @@ fn only_placeholder(text: &str, known: &str) -> Result<(), String> {
 }
 
 impl Origin {
-    fn is_built_in(&self) -> bool {
+    pub fn is_built_in(&self) -> bool {
         self.file() == "default.toml"
     }
 }

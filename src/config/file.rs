@@ -9,6 +9,7 @@ use toml::Spanned;
 use super::door::{DoorSection, check_doors};
 use super::duration::parse_duration;
 use super::rate::parse_rate;
+use super::read::{ReadSection, check_reads};
 use super::retention::RetentionSection;
 use super::stream::StreamSection;
 use super::view::ViewSection;
@@ -66,6 +67,8 @@ struct Written {
     stream: BTreeMap<Spanned<String>, StreamSection>,
     #[serde(default)]
     view: BTreeMap<Spanned<String>, ViewSection>,
+    #[serde(default)]
+    read: BTreeMap<Spanned<String>, ReadSection>,
 }
 
 #[derive(Deserialize)]
@@ -102,6 +105,7 @@ pub struct File {
     doors: BTreeMap<String, Declared<DoorSection>>,
     streams: BTreeMap<String, Declared<StreamSection>>,
     views: BTreeMap<String, Declared<ViewSection>>,
+    reads: BTreeMap<String, Declared<ReadSection>>,
 }
 
 impl File {
@@ -126,6 +130,7 @@ impl File {
             doors: sections(written.door, origin),
             streams: sections(written.stream, origin),
             views: sections(written.view, origin),
+            reads: sections(written.read, origin),
         })
     }
 
@@ -141,13 +146,8 @@ impl File {
         self.per_key = other.per_key.or(self.per_key.take());
         self.per_address = other.per_address.or(self.per_address.take());
         self.retention = other.retention.or(self.retention.take());
-        for (name, door) in other.doors {
-            let value = match self.doors.remove(&name) {
-                Some(below) => door.value.over(below.value),
-                None => door.value,
-            };
-            self.doors.insert(name, Declared { value, origin: door.origin });
-        }
+        lay_lines_over(&mut self.doors, other.doors, DoorSection::over);
+        lay_lines_over(&mut self.reads, other.reads, ReadSection::over);
         self.streams.extend(other.streams);
         self.views.extend(other.views);
     }
@@ -179,7 +179,8 @@ impl File {
         let window = self.window.map(|window| parse_duration(&window.value, &window.origin)).transpose()?;
         let rate = |rate: &Option<_>| rate.as_ref().map(parse_rate).transpose();
         let limits = Limits { per_key: rate(&self.per_key)?, per_address: rate(&self.per_address)? };
-        let doors = check_doors(&self.doors, &streams, &views)?;
+        let doors = check_doors(&self.doors, &streams)?;
+        let reads = check_reads(&self.reads, &views, &doors)?;
         let retention = match &self.retention {
             Some(retention) => {
                 retention.value.check(&retention.origin, &streams, |view| keeps_rows(&views, view))?
@@ -198,6 +199,7 @@ impl File {
             doors,
             streams,
             views,
+            reads,
             retention,
         })
     }
@@ -220,6 +222,21 @@ impl File {
             }
         };
         texts.iter().map(checked).collect()
+    }
+}
+
+/// Line by line, where sections have the same name.
+fn lay_lines_over<T>(
+    below: &mut BTreeMap<String, Declared<T>>,
+    other: BTreeMap<String, Declared<T>>,
+    over: impl Fn(T, T) -> T,
+) {
+    for (name, section) in other {
+        let value = match below.remove(&name) {
+            Some(below) => over(section.value, below.value),
+            None => section.value,
+        };
+        below.insert(name, Declared { value, origin: section.origin });
     }
 }
 

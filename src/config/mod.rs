@@ -10,6 +10,7 @@ mod network;
 mod origins;
 mod outcome;
 mod rate;
+mod read;
 mod retention;
 mod row_table;
 mod stats;
@@ -28,6 +29,7 @@ pub use listen::ListenAt;
 pub use network::Network;
 pub use outcome::outcome;
 pub use rate::{Limits, Rate};
+pub use read::{ReadConfig, ReadShape};
 pub use retention::Retention;
 pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
 pub use stats::{CountedConfig, StatsConfig};
@@ -50,6 +52,7 @@ pub struct Config {
     pub doors: BTreeMap<String, Door>,
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, ViewConfig>,
+    pub reads: BTreeMap<String, ReadConfig>,
     pub retention: Retention,
 }
 
@@ -93,6 +96,16 @@ impl Config {
             file.lay_over(File::parse(&read(path)?, &path.display().to_string())?);
         }
         file.check(overrides)
+    }
+
+    /// Ways in and out that are open to whoever reaches them, without being declared public.
+    pub fn opened(&self) -> Vec<String> {
+        let doors =
+            self.doors.iter().map(|(name, door)| (format!("door `{name}`"), door.access, door.public));
+        let reads =
+            self.reads.iter().map(|(name, read)| (format!("read `{name}`"), read.access, read.public));
+        let opened = doors.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
+        opened.map(|(name, ..)| name).collect()
     }
 
     /// The view that a door or command means by `name`.
@@ -243,16 +256,11 @@ mod tests {
                 "m.toml:1: stream `s` has field `a.k` in `a`, which can only be of type \"any\"",
             ),
             (
-                "[door.live_event]\nstream = \"x\"\nview = \"revenue\"",
+                "[door.live_event]\nstream = \"x\"",
                 "m.toml:1: door `live_event` leads to stream `x`, which is not declared",
             ),
             ("\n[door.d]\npath = \"/d\"", "m.toml:2: door `d` needs a `stream` to lead to"),
             ("[door.d]\nstream = \"revenue\"", "m.toml:1: door `d` needs a `path`, such as `/events`"),
-            ("[door.ingest]\nview = \"x\"", "m.toml:1: door `ingest` shows view `x`, which is not declared"),
-            (
-                "[door.ingest]\nview = \"revenue\"",
-                "m.toml:1: door `ingest` and door `live_event` both show a view",
-            ),
             (
                 "[door.ingest]\npath = \"events\"",
                 "m.toml:1: door `ingest` has path `events`; one begins with `/`",

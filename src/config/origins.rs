@@ -14,6 +14,15 @@ pub fn checked_origin(text: &str) -> Option<String> {
     (letters(scheme) && !host.is_empty() && host.bytes().all(plain)).then_some(text)
 }
 
+/// Those that a door or read names.
+pub fn checked_origins(named: Option<&[String]>) -> Result<Vec<String>, String> {
+    let checked = |text: &String| {
+        checked_origin(text)
+            .ok_or_else(|| format!("names `{text}`, which is no origin such as `https://shop.example`"))
+    };
+    named.unwrap_or_default().iter().map(checked).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

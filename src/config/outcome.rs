@@ -23,11 +23,11 @@ fn parse(text: &str, path: &Path) -> Result<Table, ConfigError> {
     })
 }
 
-/// As `File::lay_over` does it: a named stream or view is replaced as a whole, of a door each line.
+/// As `File::lay_over` does it: a named stream or view is replaced as a whole, of a door or read each line.
 fn lay_over(whole: &mut Table, other: Table) {
     for (name, value) in other {
         match (whole.get_mut(&name), value) {
-            (Some(Value::Table(here)), Value::Table(there)) if name == "door" => {
+            (Some(Value::Table(here)), Value::Table(there)) if name == "door" || name == "read" => {
                 there.into_iter().for_each(|(door, lines)| match (here.get_mut(&door), lines) {
                     (Some(Value::Table(here)), Value::Table(there)) => here.extend(there),
                     (_, lines) => drop(here.insert(door, lines)),
@@ -39,7 +39,7 @@ fn lay_over(whole: &mut Table, other: Table) {
     }
 }
 
-/// Sections as people write them: one for each stream, view and door, and a line for each field.
+/// Sections as people write them: one for each stream, view, door and read, and a line for each field.
 fn written(whole: &Table) -> String {
     let (sections, single): (Vec<_>, Vec<_>) =
         whole.iter().partition(|(_, value)| matches!(value, Value::Table(_)));

@@ -7,9 +7,10 @@ mod events;
 mod health;
 mod http_error;
 mod keys;
+mod read;
 mod rows;
 mod sources;
-mod user_events;
+mod stats;
 mod views;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ use crate::eventlog::EventLog;
 use crate::store::{Store, StoreError};
 use crate::views::{Erasures, Running};
 
-pub use user_events::UserEvents;
+pub use read::{Read, Shape};
 
 /// What the reading API needs.
 pub struct Reading {
@@ -46,24 +47,24 @@ pub struct Reading {
     /// Turns at reading the log, and at replaying it whole.
     pub reads: Arc<Semaphore>,
     pub replays: Arc<Semaphore>,
+    /// Turns at adding up long ranges of days.
+    pub ranges: Semaphore,
     /// Asked for when requests under way are to come to their end.
     pub stopping: Stop,
 }
 
-pub fn routes(reading: &Arc<Reading>, user_events: Option<UserEvents>) -> Router {
-    let mut routes = Router::new()
+pub fn routes(reading: &Arc<Reading>, reads: Vec<Read>) -> Router {
+    let routes = Router::new()
         .merge(health::routes(reading))
         .merge(views::routes(reading))
+        .merge(stats::routes(reading))
         .merge(rows::routes(reading))
         .merge(events::routes(reading))
         .merge(sources::routes(reading))
         .merge(dead_letters::routes(reading))
         .merge(erasures::routes(reading))
         .merge(keys::routes(reading));
-    if let Some(user_events) = user_events {
-        routes = routes.merge(user_events::routes(reading, user_events));
-    }
-    routes
+    reads.into_iter().fold(routes, |routes, read| routes.merge(read::routes(reading, read)))
 }
 
 impl Reading {

@@ -9,7 +9,6 @@ use journal::failpoint;
 use super::Settings;
 use super::tls::TlsError;
 use crate::admit::weak_key;
-use crate::config::Access;
 use crate::eventlog::{EventLog, Found};
 use crate::store::{Store, StoreError};
 
@@ -24,9 +23,9 @@ pub enum StartError {
     #[error("`[tls]`: {0}")]
     Tls(#[from] TlsError),
     #[error(
-        "door `{door}` is open, and {address} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant"
+        "{opened} is open, and {address} is reachable from other machines; give it `access = \"key\"`, or `public = true` if that is meant"
     )]
-    OpenBeyondLoopback { door: String, address: String },
+    OpenBeyondLoopback { opened: String, address: String },
     #[error(
         "`API_KEY` is shorter than 20 characters, and {0} is reachable from other machines; take a longer one, or keys of millrace's own"
     )]
@@ -65,9 +64,8 @@ pub fn settings(settings: &Settings) -> Result<(), StartError> {
     if let (Some(plain), false) = (plain, settings.behind_proxy) {
         return Err(StartError::NoTls(plain));
     }
-    let mut doors = settings.config.doors.iter();
-    if let Some((door, _)) = doors.find(|(_, door)| door.access == Access::Open && !door.public) {
-        return Err(StartError::OpenBeyondLoopback { door: door.clone(), address: beyond });
+    if let Some(opened) = settings.config.opened().into_iter().next() {
+        return Err(StartError::OpenBeyondLoopback { opened, address: beyond });
     }
     match settings.originals.api_key.as_deref().is_some_and(weak_key) {
         true => Err(StartError::WeakKey(beyond)),

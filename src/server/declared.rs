@@ -1,13 +1,14 @@
-//! Views as configuration declares them, made into views that run.
+//! Views and reads as configuration declares them, made into what runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{
-    AmountRule, ColumnFrom, Config, CountedConfig, FromEnvelope, LedgerConfig, Retention, RowTableConfig,
-    StatsConfig, ViewConfig, ViewKindConfig,
+    Access, AmountRule, ColumnFrom, Config, CountedConfig, FromEnvelope, LedgerConfig, ReadConfig, ReadShape,
+    Retention, RowTableConfig, StatsConfig, ViewConfig, ViewKindConfig,
 };
 use crate::event::{Fields, LogId};
+use crate::serve::{Read, Shape};
 use crate::store::RowsOf;
 use crate::views::{
     Amount, CountedField, Given, Keep, Ledger, Reads, RowTable, Rule, Running, Source, Stats, View, ViewKind,
@@ -85,4 +86,19 @@ fn row_table(declared: &RowTableConfig, fields: &Fields) -> RowTable {
     };
     let columns: Vec<(String, Source)> = declared.columns.iter().map(column).collect();
     RowTable::new(&declared.table, &declared.id_column, &columns, fields)
+}
+
+/// Views at the paths of contracts.
+pub fn reads(config: &Config) -> Vec<Read> {
+    let read = |declared: &ReadConfig| Read {
+        path: declared.path.clone(),
+        view: declared.view.clone(),
+        open: declared.access == Access::Open,
+        error_key: declared.error_key.clone(),
+        shape: match &declared.shape {
+            ReadShape::Row => Shape::Row,
+            ReadShape::Stats { top } => Shape::Stats { top: top.clone() },
+        },
+    };
+    config.reads.values().map(read).collect()
 }

@@ -1,4 +1,4 @@
-//! The declared doors as doors that are served, and what the doorway has to know of them.
+//! The declared doors as doors that are served, and what the doorway has to know of them and of reads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,19 +11,43 @@ use crate::config::{Access, Door, EVENT_ID};
 use crate::doors::Intake;
 use crate::doors::contract::{self, Answer, Contract};
 
-/// What a refusal at a door's path looks like, and which pages may send there.
+/// What a refusal at a contract's path looks like, and which pages may ask there.
 pub struct DoorPlate {
     pub wording: Arc<Wording>,
     pub origins: Origins,
 }
 
-/// By path.
-pub fn plates(settings: &Settings) -> HashMap<String, DoorPlate> {
-    let plate = |door: &Door| DoorPlate {
-        wording: Arc::new(Wording::of(door)),
-        origins: Origins::new(origins(settings, door)),
-    };
-    settings.config.doors.values().map(|door| (door.path.clone(), plate(door))).collect()
+/// The plates of doors and reads.
+#[derive(Default)]
+pub struct Plates {
+    whole: HashMap<String, DoorPlate>,
+    /// Of paths that a key ends, by what they begin with.
+    begun: Vec<(String, DoorPlate)>,
+}
+
+impl Plates {
+    pub fn of(settings: &Settings) -> Self {
+        let mut plates = Self::default();
+        for door in settings.config.doors.values() {
+            let origins = Origins::new(origins(settings, door.access, &door.origins));
+            let plate = DoorPlate { wording: Arc::new(Wording::of(door)), origins };
+            plates.whole.insert(door.path.clone(), plate);
+        }
+        for read in settings.config.reads.values() {
+            let origins = Origins::new(origins(settings, read.access, &read.origins));
+            let plate = DoorPlate { wording: Arc::new(Wording::under(&read.error_key)), origins };
+            match read.place() {
+                (path, true) => drop(plates.whole.insert(path.to_owned(), plate)),
+                (begins, false) => plates.begun.push((begins.to_owned(), plate)),
+            }
+        }
+        plates
+    }
+
+    pub fn at(&self, path: &str) -> Option<&DoorPlate> {
+        let begun = || self.begun.iter().find(|(begins, _)| path.starts_with(begins));
+        self.whole.get(path).or_else(|| begun().map(|(_, plate)| plate))
+    }
 }
 
 pub fn routes(settings: &Settings, intake: &Arc<Intake>) -> Router {
@@ -32,7 +56,7 @@ pub fn routes(settings: &Settings, intake: &Arc<Intake>) -> Router {
         stream: door.stream.clone(),
         open: door.access == Access::Open,
         ids: door.ids,
-        plain_text: !origins(settings, door).is_empty(),
+        plain_text: !origins(settings, door.access, &door.origins).is_empty(),
         answer: Answer::new(door.status, &door.answer, EVENT_ID),
         wording: Arc::new(Wording::of(door)),
     };
@@ -40,11 +64,11 @@ pub fn routes(settings: &Settings, intake: &Arc<Intake>) -> Router {
     doors.fold(Router::new(), |routes, door| routes.merge(contract::routes(&door.path, contract(door))))
 }
 
-/// The door's own, or, where nobody needs a key, what the original's variable says.
-fn origins<'s>(settings: &'s Settings, door: &'s Door) -> &'s [String] {
-    let open = settings.dev || door.access == Access::Open;
-    match door.origins.is_empty() && open {
+/// Its own, or, where nobody needs a key, what the original's variable says.
+fn origins<'s>(settings: &'s Settings, access: Access, own: &'s [String]) -> &'s [String] {
+    let open = settings.dev || access == Access::Open;
+    match own.is_empty() && open {
         true => &settings.originals.origins,
-        false => &door.origins,
+        false => own,
     }
 }

@@ -2,22 +2,21 @@
 //! whether its path is text, and how often its sender asks. A refusal here has the shape of the contract
 //! whose path it is.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::Response;
 
-use super::doors::DoorPlate;
+use super::doors::Plates;
 use crate::admit::{AllowedPage, Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin};
 use crate::config::Network;
 
 /// Which requests come in at all.
 pub struct Doorway {
     pub hosts: Vec<String>,
-    /// The declared doors, by path.
-    pub doors: HashMap<String, DoorPlate>,
+    /// Where clients of a contract are answered.
+    pub plates: Plates,
     pub trusted_proxies: Vec<Network>,
     pub rates: RateLimits,
     pub keys: Keys,
@@ -45,18 +44,17 @@ impl Doorway {
         }
     }
 
-    /// The page of another site that sends this to a door which names it.
+    /// The page of another site that sends this to a door, or asks a read, which names it.
     pub fn allowed_page(&self, headers: &HeaderMap, path: &str) -> Option<AllowedPage> {
         // Most requests are programs', and are done with by this.
         headers.get(header::ORIGIN)?;
-        self.doors.get(path)?.origins.allowed(headers)
+        self.plates.at(path)?.origins.allowed(headers)
     }
 
     /// In the shape that clients of this path know.
     pub fn refuse(&self, path: &str, refusal: &Refusal) -> Response {
-        match self.doors.get(path) {
-            Some(door) => refusal.in_words(&door.wording),
-            None if path.starts_with("/userEvents/") => refusal.in_key("error"),
+        match self.plates.at(path) {
+            Some(plate) => refusal.in_words(&plate.wording),
             None => refusal.as_problem(),
         }
     }

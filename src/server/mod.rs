@@ -23,15 +23,16 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::admit::{KeyError, Keys, RateLimits, RecentIds, Targets};
-use crate::config::{self, Access, Config, Originals};
+use crate::config::{self, Config, Originals};
 use crate::doors::{Inlet, Intake, native};
 use crate::event::limits::{
-    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, READS_AT_ONCE_MAX, STOP_VIEWS_DURATION_MAX,
+    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, RANGES_AT_ONCE_MAX, READS_AT_ONCE_MAX,
+    STOP_VIEWS_DURATION_MAX,
 };
 use crate::event::{Progress, Stop};
 use crate::eventlog::{self, EventLog};
 use crate::gate::{GATE, Gate};
-use crate::serve::{self, Reading, UserEvents};
+use crate::serve::{self, Reading};
 use crate::store::{self, Store};
 use crate::telemetry;
 use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
@@ -96,7 +97,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let routes = node.routes(&settings, &accepting);
     let doorway = Doorway {
         hosts: settings.config.hosts.clone(),
-        doors: doors::plates(&settings),
+        plates: doors::Plates::of(&settings),
         trusted_proxies: settings.config.trusted_proxies.clone(),
         rates: RateLimits::new(settings.config.limits),
         keys: node.keys.clone(),
@@ -274,14 +275,11 @@ impl Node {
             runtime: Handle::current(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
             replays: Arc::new(Semaphore::new(LOG_REPLAYS_AT_ONCE_MAX)),
+            ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
             stopping: stopping.clone(),
         });
-        let user_events = settings.config.doors.values().find_map(|door| {
-            let view = door.view.clone()?;
-            Some(UserEvents { view, open: door.access == Access::Open })
-        });
         native::routes(Arc::clone(&intake))
-            .merge(serve::routes(&reading, user_events))
+            .merge(serve::routes(&reading, declared::reads(&settings.config)))
             .merge(doors::routes(settings, &intake))
     }
 

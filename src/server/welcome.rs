@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Settings;
+use crate::config::{Config, Door, ReadConfig, ReadShape};
 use crate::event::{Fields, Random, Sample, Value};
 
 pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
@@ -24,7 +25,7 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     }
     let doors = &settings.config.doors;
     // One whose outcome can be looked at, before any other.
-    let door = doors.values().find(|door| door.view.is_some()).or_else(|| doors.values().next());
+    let door = doors.values().find(|door| shown(settings, door).is_some()).or_else(|| doors.values().next());
     // A certificate is seldom for the address that is listened at.
     let plain = addresses.iter().find(|address| address.starts_with("http://"));
     let (Some(door), Some(address)) = (door, plain.or(addresses.first())) else { return };
@@ -36,10 +37,17 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
         if settings.dev { String::new() } else { format!(" -H \"Authorization: $(cat {})\"", quoted(&key)) };
     let event = event.replace('\'', r"'\''");
     println!("  curl{header} -H 'Content-Type: application/json' -d '{event}' {address}{}", door.path);
-    if door.view.is_some() {
-        println!("  curl{header} {address}/userEvents/{event_key}");
+    if let Some(read) = shown(settings, door) {
+        println!("  curl{header} {address}{}", read.path.replace("{key}", &event_key));
     }
     println!();
+}
+
+/// Where the row is shown that a door's events go to.
+fn shown<'s>(settings: &'s Settings, door: &Door) -> Option<&'s ReadConfig> {
+    let Config { reads, views, .. } = &settings.config;
+    let shows = |read: &&ReadConfig| read.shape == ReadShape::Row && views[&read.view].stream == door.stream;
+    reads.values().find(shows)
 }
 
 /// An event that fits, and its key.

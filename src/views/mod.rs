@@ -22,7 +22,7 @@ pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
 pub use retention::{Keep, Retention, RetentionError};
 pub use runner::{Runner, Running};
-pub use stats::{Asked, Counted, CountedField, Few, Reads, Stats, Summary};
+pub use stats::{Asked, Counted, CountedField, Frequent, Reads, Stats, Summary};
 pub use table::{FilterError, Given, RowTable, RowsPage, Source};
 
 /// One view as declared.

@@ -12,6 +12,7 @@ mod exit;
 mod keys;
 mod reconcile;
 mod repair;
+mod stats;
 mod tail;
 
 use std::process::Output;

@@ -373,9 +373,8 @@ fn both_address_families_answer() {
 
 #[test]
 fn an_open_door_asks_for_no_key_but_refuses_a_wrong_one() {
-    let app = TestApp::configured(
-        "[door.live_event]\nstream = \"revenue\"\nview = \"revenue\"\naccess = \"open\"\n",
-    );
+    let app =
+        TestApp::configured("[door.live_event]\naccess = \"open\"\n[read.user_events]\naccess = \"open\"\n");
     send(&app.stranger(), &event("u", "add_revenue", "1"));
     send(&app.client(), &event("u", "add_revenue", "1"));
     app.settle();

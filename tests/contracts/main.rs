@@ -18,6 +18,7 @@ mod native;
 mod personal;
 mod reading;
 mod site_event;
+mod site_stats;
 mod start;
 mod tls;
 mod trace;

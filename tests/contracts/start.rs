@@ -95,6 +95,13 @@ fn beyond_loopback_there_are_rules() {
     let opened = |more: &str| Start { config: Some(format!("{open}{more}")), ..start(&["--behind-proxy"]) };
     let said = refusal(opened(""));
     assert!(said.contains("`live_event` is open") && said.contains("public = true"), "{said}");
+    let read = |more: &str| opened(&format!("public = true\n[read.stats]\naccess = \"open\"\n{more}"));
+    let said = refusal(read(""));
+    assert!(said.contains("read `stats` is open") && said.contains("public = true"), "{said}");
+    let app = TestApp::with(read("public = true\n"));
+    assert_eq!(app.stranger().get("/stats?site_id=a").status, 200);
+    assert_eq!(app.stranger().get("/userEvents/a").status, 401);
+    drop(app);
     let app = TestApp::with(opened("public = true\n"));
     assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200);
     drop(app);
@@ -127,11 +134,7 @@ fn an_unknown_setting_is_refused_with_file_and_line() {
     for (config, line, said) in [
         ("lisen = [\"localhost:1\"]\n", 1, "unknown field `lisen`"),
         ("\n[gate]\nwindow = \"7d\"\nwidth = 3\n", 4, "unknown field `width`"),
-        (
-            "[door.live_event]\nstream = \"revenue\"\nview = \"revenue\"\nacess = \"open\"\n",
-            4,
-            "unknown field `acess`",
-        ),
+        ("[door.live_event]\nstream = \"revenue\"\nacess = \"open\"\n", 3, "unknown field `acess`"),
         ("\n\n[door.nowhere]\nstream = \"revenue\"\n", 3, "door `nowhere` needs a `path`"),
         ("\n[door.ingest]\nerrors = { gone = \"no\" }\n", 3, "unknown field `gone`"),
         (

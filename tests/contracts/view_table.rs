@@ -74,7 +74,7 @@ fn a_ledger_of_ones_own_is_a_few_lines_of_configuration() {
         .iter()
         .map(|view| view["name"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(names, ["refunds", "revenue"]);
+    assert!(names.contains(&"refunds".to_owned()) && names.contains(&"revenue".to_owned()), "{names:?}");
 }
 
 /// Its balances would be taken for what was there before, and counted once more.

@@ -26,3 +26,5 @@ mod disk_full;
 mod store;
 
 mod runner;
+
+mod statistics;

@@ -44,7 +44,7 @@ struct Shared {
     path: PathBuf,
     writer: Writer,
     idle_readers: Mutex<Vec<Connection>>,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
 }
 
 impl Sqlite {
@@ -57,7 +57,7 @@ impl Sqlite {
             path: path.to_owned(),
             writer,
             idle_readers: Mutex::new(Vec::new()),
-            readers: Semaphore::new(STORE_READERS_MAX),
+            readers: Arc::new(Semaphore::new(STORE_READERS_MAX)),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -121,9 +121,12 @@ impl Sqlite {
     }
 
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
-        let _turn = self.shared.readers.acquire().await.map_err(|_| StoreError::Closed)?;
+        let readers = Arc::clone(&self.shared.readers);
+        let turn = readers.acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let shared = Arc::clone(&self.shared);
+        // The reading keeps its turn to its end, also when whoever asked has gone.
         let read = move || {
+            let _turn = turn;
             let idle = shared.idle_readers.lock().expect("no panic while holding the lock").pop();
             let connection = match idle {
                 Some(connection) => connection,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::event::limits::{KEY_CHARS_MAX, TOP_VALUES_MAX};
 use crate::store::{Beside, ColumnKind, Ranking, Spans, Table};
 
-pub use query::{Asked, Counted, Few, Summary};
+pub use query::{Asked, Counted, Frequent, Summary};
 
 /// Day 0 stands for all time, and a field without a name for all events of a group.
 const ALL_TIME: i64 = 0;

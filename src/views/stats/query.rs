@@ -10,12 +10,12 @@ pub struct Asked<'a> {
     pub group: &'a str,
     /// From the first to the last, both included; all time without.
     pub days: Option<(Day, Day)>,
-    pub few: Option<Few<'a>>,
+    pub frequent: Option<Frequent<'a>>,
 }
 
 /// The most frequent values of a field.
 #[derive(Clone, Debug)]
-pub struct Few<'a> {
+pub struct Frequent<'a> {
     pub by: &'a str,
     pub limit: usize,
 }
@@ -40,7 +40,7 @@ pub struct Counted {
 impl Asked<'_> {
     /// Whether days have to be added up value by value, however many values there are.
     pub fn is_long(&self) -> bool {
-        self.few.is_some() && self.days.is_some_and(|(first, last)| first != last)
+        self.frequent.is_some() && self.days.is_some_and(|(first, last)| first != last)
     }
 }
 
@@ -50,7 +50,7 @@ impl Stats {
         let distinct = self.tables.distinct.as_ref();
         let mut selects = vec![self.total(asked)];
         selects.extend(distinct.map(|distinct| distinct.members(asked, ALL, ABSENT)));
-        selects.extend(asked.few.as_ref().map(|few| self.first(store, asked, few)));
+        selects.extend(asked.frequent.as_ref().map(|frequent| self.first(store, asked, frequent)));
         let mut answers = store.rows_together(selects).await?.into_iter();
         let mut next = || answers.next().unwrap_or_default();
         let mut summary = Summary { total: number(next())?, ..Summary::default() };
@@ -58,7 +58,7 @@ impl Stats {
             summary.distinct = number(next())?;
         }
         summary.top = next().into_iter().map(counted).collect::<Result<_, _>>()?;
-        let by = asked.few.as_ref().and_then(|few| self.counted(few.by));
+        let by = asked.frequent.as_ref().and_then(|frequent| self.counted(frequent.by));
         if let (Some(distinct), Some(by)) = (distinct, by.filter(|by| by.distinct)) {
             add_members(store, asked, distinct, by, &mut summary.top).await?;
         }
@@ -75,19 +75,24 @@ impl Stats {
         Select { sql, parameters: parameters.into() }
     }
 
-    fn first(&self, store: &Store, asked: &Asked<'_>, few: &Few<'_>) -> Select {
+    fn first(&self, store: &Store, asked: &Asked<'_>, frequent: &Frequent<'_>) -> Select {
         let table = self.tables.counts.as_ref();
         let (first, last) = bounds(asked);
         if let (Beside::Ranking(ranking), false) = (&table.beside, asked.is_long()) {
-            return store.top(table, ranking, vec![text(asked.group), text(few.by), first], few.limit);
+            return store.top(
+                table,
+                ranking,
+                vec![text(asked.group), text(frequent.by), first],
+                frequent.limit,
+            );
         }
         let sql = format!(
             "SELECT value, SUM(n) AS n FROM {} WHERE grp = ? AND field = ? AND day BETWEEN ? AND ? \
              GROUP BY value ORDER BY 2 DESC, value = '', value LIMIT {}",
             quote(&table.name),
-            few.limit
+            frequent.limit
         );
-        Select { sql, parameters: vec![text(asked.group), text(few.by), first, last] }
+        Select { sql, parameters: vec![text(asked.group), text(frequent.by), first, last] }
     }
 }
 
@@ -241,8 +246,9 @@ mod tests {
             for days in [None, Some((1, 1)), Some((2, 2)), Some((1, 3)), Some((2, 5)), Some((1, 5))] {
                 let day = |day: i64| Day::of(Millis(day * DAY));
                 let group = format!("s{site}");
-                let few = Some(Few { by: "path", limit: 3 });
-                let asked = Asked { group: &group, days: days.map(|(from, to)| (day(from), day(to))), few };
+                let frequent = Some(Frequent { by: "path", limit: 3 });
+                let asked =
+                    Asked { group: &group, days: days.map(|(from, to)| (day(from), day(to))), frequent };
                 let summary = stats.summary(&store, &asked).await.expect("an answer");
                 assert_eq!(summary, walked(&visits, site, days), "site {site}, days {days:?}");
             }

@@ -1,0 +1,110 @@
+//! `millrace stats`: what a view of statistics counted for one group.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::client::{Server, escaped};
+use super::exit::{Failure, block_on};
+use super::output::{Columns, Output, Side, print};
+
+#[derive(Args)]
+pub struct Stats {
+    /// Which view, such as site_stats
+    view: String,
+    /// Whose numbers: a value of the field that the view groups by
+    group: String,
+    /// The first day, such as 2025-11-01 (UTC)
+    #[arg(long, value_name = "DAY")]
+    from: Option<String>,
+    /// The last day
+    #[arg(long, value_name = "DAY")]
+    to: Option<String>,
+    /// List the most frequent values of this field, too
+    #[arg(long, value_name = "FIELD")]
+    by: Option<String>,
+    /// How many of them
+    #[arg(long, value_name = "N", requires = "by")]
+    top: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub fn run(command: Stats) -> ExitCode {
+    block_on(async {
+        let client = command.server.client()?;
+        let said = match client.get::<Box<RawValue>>(&command.path()).await {
+            Ok(said) => said,
+            Err(failure) => return Err(client.with_names(failure).await),
+        };
+        match command.json {
+            true => print(said.get()),
+            false => numbers(&said)?.print(),
+        }
+    })
+}
+
+impl Stats {
+    fn path(&self) -> String {
+        let mut path = format!("/v1/views/{}/stats?group={}", escaped(&self.view), escaped(&self.group));
+        let top = self.top.map(|top| top.to_string());
+        for (name, value) in [("from", &self.from), ("to", &self.to), ("by", &self.by), ("top", &top)] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", escaped(value)));
+            }
+        }
+        path
+    }
+}
+
+#[derive(Deserialize)]
+struct Numbers {
+    total: i64,
+    distinct: Option<i64>,
+    #[serde(default)]
+    top: Vec<Counted>,
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    value: Option<String>,
+    count: i64,
+    distinct: Option<i64>,
+}
+
+impl Numbers {
+    fn print(&self) -> Result<(), Failure> {
+        let mut output = Output::stdout();
+        output.line(&format!("total     {}", self.total))?;
+        if let Some(distinct) = self.distinct {
+            output.line(&format!("distinct  {distinct}"))?;
+        }
+        if !self.top.is_empty() {
+            output.line("")?;
+        }
+        // What the events do not have is shown as nothing.
+        let value = |counted: &Counted| counted.value.clone().unwrap_or_else(|| "-".to_owned());
+        let sides = [("VALUE", Side::Left), ("COUNT", Side::Right), ("DISTINCT", Side::Right)];
+        if self.top.iter().any(|counted| counted.distinct.is_some()) {
+            let distinct = |counted: &Counted| counted.distinct.unwrap_or_default().to_string();
+            let row = |counted| [value(counted), counted.count.to_string(), distinct(counted)];
+            let rows: Vec<[String; 3]> = self.top.iter().map(row).collect();
+            Columns::new(sides).page(&mut output, &rows)?;
+        } else {
+            let row = |counted: &Counted| [value(counted), counted.count.to_string()];
+            let rows: Vec<[String; 2]> = self.top.iter().map(row).collect();
+            Columns::new([sides[0], sides[1]]).page(&mut output, &rows)?;
+        }
+        output.flush()
+    }
+}
+
+fn numbers(said: &RawValue) -> Result<Numbers, Failure> {
+    serde_json::from_str(said.get())
+        .map_err(|error| Failure::Failed(format!("the server answered numbers that are none: {error}")))
+}

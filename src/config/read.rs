@@ -1,0 +1,212 @@
+//! `[read.NAME]`: a view at a path of somebody else's contract, and in its shape.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::door::check_path;
+use super::file::Declared;
+use super::origins::checked_origins;
+use super::{Access, ConfigError, Door, ViewConfig, ViewKindConfig};
+
+#[derive(Clone, Debug)]
+pub struct ReadConfig {
+    /// As routes are written: `{key}` stands for one segment.
+    pub path: String,
+    pub view: String,
+    pub shape: ReadShape,
+    pub access: Access,
+    /// Meant to be open to everybody, beyond loopback too.
+    pub public: bool,
+    /// Under which key a refusal says why.
+    pub error_key: String,
+    /// Pages that may read, by their origins; `*` is all of them.
+    pub origins: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadShape {
+    /// One row of a ledger, in an array.
+    Row,
+    /// A group's numbers, and the most frequent values of one field.
+    Stats { top: String },
+}
+
+/// Everything may be missing: a section of the user's is laid over the built-in one of that name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadSection {
+    path: Option<String>,
+    view: Option<String>,
+    shape: Option<ShapeName>,
+    top: Option<String>,
+    access: Option<Access>,
+    public: Option<bool>,
+    error_key: Option<String>,
+    origins: Option<Vec<String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ShapeName {
+    Row,
+    Stats,
+}
+
+const KEY: &str = "/{key}";
+
+impl ReadConfig {
+    /// What the path begins with, and whether that is all of it.
+    pub fn place(&self) -> (&str, bool) {
+        match self.path.strip_suffix("{key}") {
+            Some(begins) => (begins, false),
+            None => (&self.path, true),
+        }
+    }
+
+    fn is_at(&self, path: &str) -> bool {
+        let (begins, whole) = self.place();
+        if whole { path == begins } else { path.starts_with(begins) }
+    }
+}
+
+impl ReadSection {
+    /// What is said here, and what `below` says beside.
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            path: self.path.or(below.path),
+            view: self.view.or(below.view),
+            shape: self.shape.or(below.shape),
+            top: self.top.or(below.top),
+            access: self.access.or(below.access),
+            public: self.public.or(below.public),
+            error_key: self.error_key.or(below.error_key),
+            origins: self.origins.or(below.origins),
+        }
+    }
+
+    fn check(&self, views: &BTreeMap<String, ViewConfig>) -> Result<ReadConfig, String> {
+        let name = self.view.as_ref().ok_or("needs a `view` to show")?;
+        let view = views.get(name).ok_or(format!("shows view `{name}`, which is not declared"))?;
+        let path = self.path.as_ref().ok_or("needs a `path`, such as `/balances/{key}`")?;
+        let shape = self.shape.ok_or("needs a `shape`: \"row\" or \"stats\"")?;
+        match (shape, path.strip_suffix(KEY)) {
+            (ShapeName::Row, Some(before)) => check_path(before)?,
+            (ShapeName::Row, None) => {
+                return Err(format!("has path `{path}`, which has to end in `{KEY}` for this shape"));
+            }
+            (ShapeName::Stats, _) => check_path(path)?,
+        }
+        Ok(ReadConfig {
+            path: path.clone(),
+            view: name.clone(),
+            shape: self.shape(name, shape, view)?,
+            access: self.access.unwrap_or(Access::Key),
+            public: self.public.unwrap_or(false),
+            error_key: self.error_key.clone().unwrap_or_else(|| "error".to_owned()),
+            origins: checked_origins(self.origins.as_deref())?,
+        })
+    }
+
+    fn shape(&self, of: &str, shape: ShapeName, view: &ViewConfig) -> Result<ReadShape, String> {
+        match (shape, &view.kind, &self.top) {
+            (ShapeName::Row, ViewKindConfig::Ledger(_), None) => Ok(ReadShape::Row),
+            (ShapeName::Row, ViewKindConfig::Ledger(_), Some(_)) => {
+                Err("has no use for `top` in this shape".to_owned())
+            }
+            (ShapeName::Row, ..) => Err(format!("shows view `{of}`, which is no ledger")),
+            (ShapeName::Stats, ViewKindConfig::Stats(stats), Some(top)) => {
+                if stats.distinct.is_none() {
+                    return Err(format!("shows view `{of}`, which counts nothing as `distinct`"));
+                }
+                match stats.counts.iter().any(|counted| counted.name == *top) {
+                    true => Ok(ReadShape::Stats { top: top.clone() }),
+                    false => Err(format!("has `top = \"{top}\"`, by which view `{of}` does not count")),
+                }
+            }
+            (ShapeName::Stats, ViewKindConfig::Stats(_), None) => {
+                Err("needs `top`, the field whose most frequent values are shown".to_owned())
+            }
+            (ShapeName::Stats, ..) => Err(format!("shows view `{of}`, which is no view of statistics")),
+        }
+    }
+}
+
+/// All reads, each sound and at a path of its own.
+pub fn check_reads(
+    sections: &BTreeMap<String, Declared<ReadSection>>,
+    views: &BTreeMap<String, ViewConfig>,
+    doors: &BTreeMap<String, Door>,
+) -> Result<BTreeMap<String, ReadConfig>, ConfigError> {
+    let mut reads: BTreeMap<String, ReadConfig> = BTreeMap::new();
+    for (name, section) in sections {
+        let wrong = |reason: String| ConfigError::at(&section.origin, format!("read `{name}` {reason}"));
+        let read = section.value.check(views).map_err(wrong)?;
+        if let Some((door, _)) = doors.iter().find(|(_, door)| read.is_at(&door.path)) {
+            return Err(wrong(format!("has path `{}`, where door `{door}` is", read.path)));
+        }
+        if let Some((other, _)) = reads.iter().find(|(_, other)| other.path == read.path) {
+            // The user's read is named by its place: the built-in one is not theirs to change.
+            let origin = [&section.origin, &sections[other].origin].into_iter().find(|at| !at.is_built_in());
+            let reason = format!("read `{other}` and read `{name}` both have path `{}`", read.path);
+            return Err(ConfigError::at(origin.unwrap_or(&section.origin), reason));
+        }
+        reads.insert(name.clone(), read);
+    }
+    Ok(reads)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Overrides, ReadShape};
+
+    fn load(read: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.toml");
+        std::fs::write(&path, format!("[read.r]\n{read}")).expect("written");
+        Config::load(Some(&path), &Overrides::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_path_of_ones_own_shows_a_view() {
+        let config =
+            load("path = \"/numbers\"\nview = \"site_stats\"\nshape = \"stats\"\ntop = \"event_type\"");
+        let config = config.expect("sound");
+        assert_eq!(config.reads["r"].shape, ReadShape::Stats { top: "event_type".to_owned() });
+        assert_eq!(config.reads.len(), 3, "beside those of the contracts");
+    }
+
+    #[test]
+    fn a_path_or_shape_that_cannot_be_is_named() {
+        let row = |path: &str| format!("path = \"{path}\"\nview = \"revenue\"\nshape = \"row\"");
+        let stats = |more: &str| format!("path = \"/n\"\nview = \"site_stats\"\nshape = \"stats\"\n{more}");
+        let cases = [
+            (row("balances/{key}"), "has path `balances`; one begins with `/`"),
+            (row("/balances/{*key}/{key}"), "has path `/balances/{*key}`; one begins with `/`"),
+            (row("/v1/{key}"), "has path `/v1`, where something else is answered"),
+            (row("/balances"), "which has to end in `/{key}`"),
+            (row("/{key}"), "has path ``; one begins with `/`"),
+            (row("/{key}/{key}"), "has path `/{key}`; one begins with `/`"),
+            (row("/userEvents/{key}"), "read `r` and read `user_events` both have path `/userEvents/{key}`"),
+            (row("/events/{key}"), "has path `/events/{key}`, where door `ingest` is"),
+            (row("/b/{key}").replace("revenue", "sales"), "shows view `sales`, which is not declared"),
+            (row("/b/{key}").replace("revenue", "site_stats"), "shows view `site_stats`, which is no ledger"),
+            (row("/b/{key}") + "\ntop = \"path\"", "has no use for `top`"),
+            (row("/b/{key}") + "\norigins = [\"shop\"]", "names `shop`, which is no origin"),
+            (stats(""), "needs `top`"),
+            (
+                stats("top = \"user_id\""),
+                "has `top = \"user_id\"`, by which view `site_stats` does not count",
+            ),
+            (stats("top = \"path\"").replace("site_stats", "revenue"), "which is no view of statistics"),
+            (stats("top = \"path\"").replace("/n", "/n/{key}"), "has path `/n/{key}`; one begins with `/`"),
+            ("path = \"/n\"\nview = \"site_stats\"".to_owned(), "needs a `shape`"),
+            ("shape = \"row\"\nview = \"revenue\"".to_owned(), "needs a `path`"),
+            ("path = \"/n\"".to_owned(), "needs a `view` to show"),
+        ];
+        for (text, message) in cases {
+            let error = load(&text).expect_err(&text);
+            assert!(error.contains(message), "{text}\n  says {error}\n  not {message}");
+        }
+    }
+}
