@@ -6,6 +6,7 @@
 //! - readers see only what is durable, and see it in one order for ever.
 
 mod embedded;
+mod past;
 mod record;
 mod traces;
 
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use crate::event::LogId;
 
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
+pub use past::{Past, PastGivenUp, PastHeld};
 pub use record::{Chunk, Entry, Header, Record, RecordBuilder, Retry, Shape};
 pub use traces::Traces;
 
@@ -184,6 +186,13 @@ impl EventLog {
     pub fn trim(&self, before: u64) -> Result<u64, UpkeepError> {
         match self {
             Self::Embedded(log) => log.trim(before),
+        }
+    }
+
+    /// What is held by whoever needs the log as it is from its beginning.
+    pub fn past(&self) -> &Past {
+        match self {
+            Self::Embedded(log) => log.past(),
         }
     }
 

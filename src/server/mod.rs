@@ -221,6 +221,7 @@ impl Node {
             keep: declared::keep(retention, &self.views, self.log.id()),
             log: self.log.clone(),
             store: self.store.clone(),
+            progress: self.progress.clone(),
             runtime: runtime.clone(),
             stop: self.stop.clone(),
         };
