@@ -17,6 +17,7 @@ mod dead;
 mod keys;
 mod person;
 
+mod drop_view;
 mod rebuild;
 mod reconcile;
 
@@ -59,6 +60,8 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     /// Make a view what its log makes
     Rebuild(rebuild::Rebuild),
+    /// Forget where a view stands that is no longer declared
+    DropView(drop_view::DropView),
     /// Look over the log of a server that does not run, and mend it if told to
     Repair(repair::Repair),
     /// Print or check the configuration
@@ -81,6 +84,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Person(command) => person::run(command),
         Command::Reconcile(command) => reconcile::run(command),
         Command::Rebuild(command) => rebuild::run(command),
+        Command::DropView(command) => drop_view::run(command),
         Command::Repair(command) => repair::run(command),
         Command::Config(command) => config::run(command),
         Command::Completions(command) => completions::run(command),

@@ -58,3 +58,8 @@ impl Store {
         Ok(self.position_list("millrace_taken_back", sql, parameters).await?.into_iter().next())
     }
 }
+
+/// Under which name it is noted that rows of a view were given up; no stream has a colon in its own.
+pub fn rows_given_up(view: &str) -> String {
+    format!("rows:{view}")
+}

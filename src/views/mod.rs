@@ -19,7 +19,7 @@ pub use batch::{BatchError, Event};
 pub use dead_letter::{LetterError, drop_letter, retry};
 pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
-pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
+pub use rebuild::{Difference, RebuildError, Report, SHADOW, compare, rebuild};
 pub use retention::{Keep, Retention, RetentionError};
 pub use runner::{Runner, Running};
 pub use stats::{Asked, Counted, CountedField, Frequent, Reads, Stats, Summary};

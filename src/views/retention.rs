@@ -18,7 +18,7 @@ use crate::event::limits::{
 };
 use crate::event::{Millis, Progress, Stop};
 use crate::eventlog::{EraseError, EventLog, PastGivenUp, ReadError, Segment, UpkeepError};
-use crate::store::{Retained, RowsOf, Store, StoreError};
+use crate::store::{Retained, RowsOf, Store, StoreError, rows_given_up};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
@@ -205,7 +205,12 @@ impl Retention {
     }
 
     /// Blanks what is old of one stream among others that are kept longer.
-    fn give_up_texts(&self, stream: &str, before: Millis, segments: &[Segment]) -> Result<(), RetentionError> {
+    fn give_up_texts(
+        &self,
+        stream: &str,
+        before: Millis,
+        segments: &[Segment],
+    ) -> Result<(), RetentionError> {
         let log = self.log.id();
         let known = self.runtime.block_on(self.store.retained(stream, log))?;
         let mut known = known.unwrap_or(Retained { position: 0, blanked: 0 });
@@ -276,11 +281,6 @@ impl Retention {
         }
         Ok(())
     }
-}
-
-/// Under which name it is noted that rows of a view were given up; no stream has a colon in its own.
-pub fn rows_given_up(view: &str) -> String {
-    format!("rows:{view}")
 }
 
 fn before(now: Millis, keep: Duration) -> Millis {

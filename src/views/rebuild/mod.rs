@@ -12,12 +12,11 @@ use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::batch::{BatchError, BatchLimits, BatchReader, Wanted};
-use super::retention::rows_given_up;
 use super::{Running, View, ViewKind};
 use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REFUSALS_LISTED_MAX};
 use crate::event::{LogId, Stop};
 use crate::eventlog::EventLog;
-use crate::store::{Cell, Claim, Plan, Store, StoreError, ViewTables};
+use crate::store::{Cell, Claim, Plan, Store, StoreError, ViewTables, rows_given_up};
 
 /// Follows a view's name where its shadow is meant. What a crash left of one stands in nobody's way.
 pub const SHADOW: &str = "~shadow";
