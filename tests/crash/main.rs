@@ -27,4 +27,8 @@ mod store;
 
 mod runner;
 
+mod retention;
+
+mod forgetting;
+
 mod statistics;
