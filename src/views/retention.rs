@@ -79,6 +79,14 @@ impl Retention {
 
     fn run(&self) {
         while !self.stop.asked() {
+            // At a start, views first find where they were.
+            let settled = async {
+                tokio::select! {
+                    () = self.stop.wait() => {}
+                    _ = self.progress.drained(self.log.end(), RETENTION_INTERVAL) => {}
+                }
+            };
+            self.runtime.block_on(settled);
             if let Err(error) = self.pass(Millis::now()) {
                 tracing::warn!(%error, "what is old could not be given up; tried again later");
             }
