@@ -14,6 +14,8 @@ pub mod gate;
 pub mod doors;
 pub mod views;
 
+pub mod backup;
+
 pub mod serve;
 
 pub mod telemetry;

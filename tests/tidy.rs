@@ -23,9 +23,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gate", &["config", "event", "eventlog", "store"]),
     ("doors", &["admit", "event", "eventlog"]),
     ("views", &["event", "eventlog", "gate", "store"]),
-    ("serve", &["admit", "event", "eventlog", "store", "views"]),
+    ("backup", &["event"]),
+    ("serve", &["admit", "backup", "event", "eventlog", "store", "views"]),
     ("telemetry", &[]),
-    ("cli", &["config", "event", "server", "telemetry"]),
+    ("cli", &["backup", "config", "event", "server", "telemetry"]),
 ];
 
 /// Rooms that name the crate `journal`: the log itself, `repair`, and, for its failpoints, whoever has

@@ -61,6 +61,11 @@ pub enum Refusal {
     },
     QueueFull,
     DiskFull,
+    /// What was asked for takes room for a while.
+    NoRoom {
+        what: &'static str,
+        bytes: u64,
+    },
     /// Nothing of this request is stored.
     LogFailed,
     /// The log failed with this request in line: nobody knows before the next start.
@@ -116,7 +121,7 @@ impl Refusal {
             Self::QueueFull | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            Self::DiskFull | Self::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
             Self::LogFailedUnder | Self::LogDamaged(_) | Self::Unexpected(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -144,7 +149,7 @@ impl Refusal {
             Self::Conflict(_) => "conflict",
             Self::TooManyRequests { .. } => "too-many-requests",
             Self::QueueFull => "overloaded",
-            Self::DiskFull => "disk-full",
+            Self::DiskFull | Self::NoRoom { .. } => "disk-full",
             Self::LogFailed | Self::LogFailedUnder => "log-failed",
             Self::LogDamaged(_) => "log-damaged",
             Self::Unexpected(_) => "unexpected",
@@ -187,6 +192,11 @@ impl Refusal {
             }
             Self::QueueFull => "more is waiting than can be taken now; try again".to_owned(),
             Self::DiskFull => "the disk is nearly full; events are taken again once there is room".to_owned(),
+            Self::NoRoom { what, bytes } => {
+                format!(
+                    "{what} takes {bytes} bytes of the data folder's disk for a while, and there is not that much room"
+                )
+            }
             Self::LogFailed => "the log has failed; this server ends".to_owned(),
             Self::LogFailedUnder => {
                 "the log failed before this was settled: it may be stored, or not; this server ends"

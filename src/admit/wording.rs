@@ -26,7 +26,10 @@ impl Wording {
             Refusal::Forbidden | Refusal::ForeignPage => &errors.forbidden,
             Refusal::Conflict(_) => &errors.conflict,
             Refusal::Invalid(error) if error.is_missing() && errors.missing.is_some() => &errors.missing,
-            Refusal::Invalid(_) | Refusal::Parameter { .. } | Refusal::BrokenBody(_) => &errors.invalid,
+            Refusal::Invalid(_)
+            | Refusal::Parameter { .. }
+            | Refusal::BrokenBody(_)
+            | Refusal::NotDecoded(_) => &errors.invalid,
             _ => &None,
         };
         match own {

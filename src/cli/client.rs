@@ -117,23 +117,44 @@ impl Client {
 
     /// Sends a request. No answer at all is a failure; a refusal is an answer.
     pub async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
-        let unreachable = |error: reqwest::Error| match error.is_builder() {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        self.whole(response).await
+    }
+
+    /// Asks for what is too large to be held; a refusal is a failure.
+    pub async fn open(&self, path: &str) -> Result<reqwest::Response, Failure> {
+        let request = self.request(reqwest::Method::GET, path);
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => {
+                let refused = self.whole(response).await?.good();
+                Err(refused.err().unwrap_or(Failure::Failed("the server's answer is none".to_owned())))
+            }
+        }
+    }
+
+    /// An answer that broke off, or never came.
+    pub fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        match error.is_builder() {
             // Trying again would not help a URL that is none.
-            true => Failure::Failed(format!("`{}` is no URL of a server: {}", self.url, root(&error))),
+            true => Failure::Failed(format!("`{}` is no URL of a server: {}", self.url, root(error))),
             false => Failure::Unreachable(format!(
                 "no answer from {}: {}; is it running? `millrace serve` starts one, `--url` names another",
                 self.url,
-                root(&error)
+                root(error)
             )),
-        };
-        let response = request.send().await.map_err(unreachable)?;
+        }
+    }
+
+    async fn whole(&self, response: reqwest::Response) -> Result<Answer, Failure> {
         let status = response.status().as_u16();
         let seconds = response
             .headers()
             .get("retry-after")
             .and_then(|value| value.to_str().ok())
             .and_then(|text| text.parse().ok());
-        let text = response.text().await.map_err(unreachable)?;
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
         let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
         let retry_after = seconds.map(Duration::from_secs);
         Ok(Answer { status, retry_after, body, text, key_shown: self.key.is_some() })

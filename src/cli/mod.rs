@@ -10,16 +10,21 @@ mod generate;
 mod send;
 
 mod balance;
+mod export;
 mod stats;
 mod tail;
 
 mod dead;
 mod keys;
+mod notifications;
 mod person;
 
 mod drop_view;
 mod rebuild;
 mod reconcile;
+
+mod backup;
+mod restore;
 
 mod completions;
 mod config;
@@ -50,8 +55,14 @@ enum Command {
     Stats(stats::Stats),
     /// Show the events of a stream, and those that come
     Tail(tail::Tail),
+    /// Print the events of a stream as lines of JSON, each in its envelope
+    Export(export::Export),
+    /// Send files that `export` made: each event once, whatever breaks off
+    Import(send::import::Import),
     /// Look after events that could not be applied
     Dead(dead::Dead),
+    /// Show what is in the outbox, and what became of it
+    Notifications(notifications::Notifications),
     /// List, make and revoke keys
     Keys(keys::Keys),
     /// Hand over or erase all events of one person
@@ -62,6 +73,10 @@ enum Command {
     Rebuild(rebuild::Rebuild),
     /// Forget where a view stands that is no longer declared
     DropView(drop_view::DropView),
+    /// Back up all that a running server keeps, into one file
+    Backup(backup::Backup),
+    /// Make a data folder of a backup
+    Restore(restore::Restore),
     /// Look over the log of a server that does not run, and mend it if told to
     Repair(repair::Repair),
     /// Print or check the configuration
@@ -79,12 +94,17 @@ pub fn run() -> std::process::ExitCode {
         Command::Balance(command) => balance::run(command),
         Command::Stats(command) => stats::run(command),
         Command::Tail(command) => tail::run(command),
+        Command::Export(command) => export::run(command),
+        Command::Import(command) => send::import::run(command),
         Command::Dead(command) => dead::run(command),
+        Command::Notifications(command) => notifications::run(command),
         Command::Keys(command) => keys::run(command),
         Command::Person(command) => person::run(command),
         Command::Reconcile(command) => reconcile::run(command),
         Command::Rebuild(command) => rebuild::run(command),
         Command::DropView(command) => drop_view::run(command),
+        Command::Backup(command) => backup::run(command),
+        Command::Restore(command) => restore::run(command),
         Command::Repair(command) => repair::run(command),
         Command::Config(command) => config::run(command),
         Command::Completions(command) => completions::run(command),

@@ -101,7 +101,7 @@ async fn follow(client: &Client, command: &Tail) -> Result<(), Failure> {
 }
 
 /// A server that refuses events says it too.
-async fn log_end(client: &Client) -> Result<u64, Failure> {
+pub async fn log_end(client: &Client) -> Result<u64, Failure> {
     let answer = client.ask(client.request(reqwest::Method::GET, "/ready")).await?;
     match answer.body["log"]["end"].as_u64() {
         Some(end) => Ok(end),

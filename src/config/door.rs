@@ -165,7 +165,7 @@ pub fn check_path(path: &str) -> Result<(), String> {
         true => path.starts_with(*taken),
         false => path == *taken,
     };
-    match TAKEN_PATHS.iter().any(|path| taken(&path)) {
+    match TAKEN_PATHS.iter().any(taken) {
         true => Err(format!("has path `{path}`, where something else is answered")),
         false => Ok(()),
     }

@@ -57,7 +57,8 @@ impl Originals {
                 match checked_origin(text.trim_end_matches('/')) {
                     Some(origin) => originals.origins.push(origin),
                     None => {
-                        originals.unusable.push(format!("ALLOWED_ORIGINS names `{text}`, which is no origin"))
+                        let reason = format!("ALLOWED_ORIGINS names `{text}`, which is no origin");
+                        originals.unusable.push(reason);
                     }
                 }
             }

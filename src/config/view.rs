@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::file::Origin;
+use super::notify::{NotifyConfig, NotifySection};
 use super::row_table::{RowTableConfig, RowTableSection};
 use super::stats::{StatsConfig, StatsSection};
 use super::stream::is_name;
@@ -22,6 +23,7 @@ pub enum ViewKindConfig {
     Ledger(LedgerConfig),
     Stats(StatsConfig),
     Table(RowTableConfig),
+    Notify(NotifyConfig),
 }
 
 impl ViewConfig {
@@ -31,6 +33,7 @@ impl ViewConfig {
             ViewKindConfig::Ledger(ledger) => vec![ledger.table.clone()],
             ViewKindConfig::Stats(stats) => stats.tables(),
             ViewKindConfig::Table(table) => vec![table.table.clone()],
+            ViewKindConfig::Notify(notify) => vec![notify.table.clone()],
         }
     }
 }
@@ -58,6 +61,7 @@ pub enum ViewSection {
     Ledger(LedgerSection),
     Stats(StatsSection),
     Table(RowTableSection),
+    Notify(NotifySection),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -103,6 +107,7 @@ impl ViewSection {
             Self::Ledger(section) => section.check(name, stream).map(ViewKindConfig::Ledger),
             Self::Stats(section) => section.check(name, stream).map(ViewKindConfig::Stats),
             Self::Table(section) => section.check(name, stream).map(ViewKindConfig::Table),
+            Self::Notify(section) => section.check(name, stream).map(ViewKindConfig::Notify),
         };
         Ok(ViewConfig { stream: from.to_owned(), kind: kind.map_err(wrong)? })
     }
@@ -112,6 +117,7 @@ impl ViewSection {
             Self::Ledger(section) => &section.from,
             Self::Stats(section) => &section.from,
             Self::Table(section) => &section.from,
+            Self::Notify(section) => &section.from,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Doors: ways in, one file a contract or transport. A door authenticates, has every event checked,
 //! appends to the log, and says yes only when the log says that it is durable.
 
+mod cloud_events;
 pub mod contract;
 mod correction;
+mod exported;
 mod naming;
 pub mod native;
 mod ndjson;

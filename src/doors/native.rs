@@ -1,5 +1,5 @@
-//! The native door: `POST /v1/streams/{stream}/events` takes one object, an array, or lines of JSON.
-//! An object or array is all or nothing.
+//! The native door: `POST /v1/streams/{stream}/events` takes one object, an array, lines of JSON, or
+//! CloudEvents. An object or array is all or nothing.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::cloud_events::{CloudEvent, Mode};
 use super::correction::{self, Corrections};
 use super::naming::{Named, Namer, idempotency_key, misused};
 use super::{Intake, ndjson};
@@ -34,7 +35,7 @@ pub fn routes(intake: Arc<Intake>) -> Router {
     Router::new().route("/v1/streams/{stream}/events", post(receive)).with_state(intake)
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// Keep the good lines of a chunk that has bad ones.
@@ -43,6 +44,8 @@ pub struct Options {
     pub wait: Option<Wait>,
     /// Check and store nothing.
     pub check: Option<Check>,
+    /// The lines are those of an export of this stream.
+    pub exported: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -89,10 +92,13 @@ async fn receive(
             Request { intake: &intake, key: &key, stream: &stream, peer, headers: &headers, options };
         intake.fields(&stream)?;
         let kind = body::content_type(&headers);
-        if kind.eq_ignore_ascii_case(LINES) {
+        let cloud = Mode::of(&headers, kind)?;
+        if cloud.is_none() && kind.eq_ignore_ascii_case(LINES) {
             ndjson::receive(&request, body).await
-        } else if kind.eq_ignore_ascii_case(body::JSON) {
-            json_body(&request, body).await
+        } else if request.options.exported.is_some() {
+            Err(Refusal::ContentType { expected: LINES })
+        } else if cloud.is_some() || kind.eq_ignore_ascii_case(body::JSON) {
+            json_body(&request, body, cloud).await
         } else {
             Err(Refusal::ContentType { expected: "application/json or application/x-ndjson" })
         }
@@ -100,22 +106,37 @@ async fn receive(
     taken.await.unwrap_or_else(|refusal: Refusal| refusal.as_problem())
 }
 
-async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusal> {
+async fn json_body(request: &Request<'_>, body: Body, cloud: Option<Mode>) -> Result<Response, Refusal> {
     let mut share = body::Share::default();
     let bytes = body::whole(request.headers, body, BODY_BYTES_MAX, &mut share).await?;
     let text = body::utf8("the body", &bytes)?;
-    let many = text.trim_ascii_start().starts_with('[');
+    let many = match cloud {
+        None => text.trim_ascii_start().starts_with('['),
+        Some(mode) => mode == Mode::Batch,
+    };
     if !many && text.len() > EVENT_BYTES_MAX {
         return Err(Refusal::TooLarge { what: "an event", max: EVENT_BYTES_MAX });
     }
     let texts = if many { array(text)? } else { vec![text] };
-    let mut corrections = match correction::possible(&bytes) {
+    if cloud.is_some() {
+        // Their texts are made anew.
+        share.grow_to(2 * bytes.len())?;
+    }
+    let mut corrections = match cloud.is_none() && correction::possible(&bytes) {
         true => correction::find(request, texts.iter().copied()).await?,
         false => Corrections::default(),
     };
+    let mut admitted = || {
+        let offer = |text| match cloud {
+            None => Offer::Event(text),
+            Some(mode) => Offer::Cloud(mode.read(request.headers, text)),
+        };
+        let offers: Vec<Offer<'_>> = texts.iter().copied().map(offer).collect();
+        admit(request, &offers, &mut corrections)
+    };
     let admitted = match bytes.len() > QUICK_BODY_BYTES_MAX {
-        true => tokio::task::block_in_place(|| admit(request, &texts, &mut corrections)),
-        false => admit(request, &texts, &mut corrections),
+        true => tokio::task::block_in_place(admitted),
+        false => admitted(),
     }?;
     let Some(record) = admitted.record else {
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "eventIds": [] })));
@@ -143,29 +164,54 @@ async fn json_body(request: &Request<'_>, body: Body) -> Result<Response, Refusa
     Ok(finish(request, body, end).await)
 }
 
+/// One event of a request.
+enum Offer<'a> {
+    Event(&'a str),
+    Cloud(Result<CloudEvent, FieldError>),
+}
+
+impl Offer<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Self::Event(text) => text,
+            Self::Cloud(Ok(event)) => &event.text,
+            Self::Cloud(Err(_)) => "",
+        }
+    }
+}
+
 struct Admitted {
     /// `None` where there was nothing to append.
     record: Option<RecordBuilder>,
     clients: Vec<Option<Named>>,
 }
 
-fn admit(request: &Request<'_>, texts: &[&str], corrections: &mut Corrections) -> Result<Admitted, Refusal> {
+fn admit(
+    request: &Request<'_>,
+    offers: &[Offer<'_>],
+    corrections: &mut Corrections,
+) -> Result<Admitted, Refusal> {
     let fields = request.intake.fields(request.stream)?;
     let whole_key = idempotency_key(request.headers)?;
     let namer = request.namer();
-    let (mut clients, mut errors, mut count) = (Vec::with_capacity(texts.len()), Vec::new(), 0);
+    let (mut clients, mut errors, mut count) = (Vec::with_capacity(offers.len()), Vec::new(), 0);
     let mut taken_back = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
-        let client_id = match corrections.take(index) {
-            Some(correction) => correction.map(|correction| {
+    for (index, offer) in offers.iter().enumerate() {
+        let text = offer.text();
+        let named = match (offer, corrections.take(index)) {
+            (Offer::Cloud(Err(error)), _) => Err(error.clone()),
+            (Offer::Cloud(Ok(event)), _) => {
+                check(fields, text, false).map(|_| Some(Cow::Borrowed(&*event.name)))
+            }
+            (Offer::Event(_), Some(correction)) => correction.map(|correction| {
                 taken_back.push((index, correction.position));
                 correction.client_id.map(Cow::Owned)
             }),
-            None => check(fields, text),
+            (Offer::Event(_), None) => check(fields, text, true),
         };
-        match client_id {
-            Ok(client_id) => clients.push(match (client_id, whole_key) {
-                (Some(id), _) => Some(namer.by_id(&id, text)),
+        match named {
+            Ok(name) => clients.push(match (name, whole_key) {
+                (Some(name), _) => Some(namer.by_id(&name, text)),
                 (None, Some(key)) => Some(namer.by_key(key, index, text)),
                 (None, None) => None,
             }),
@@ -178,7 +224,7 @@ fn admit(request: &Request<'_>, texts: &[&str], corrections: &mut Corrections) -
         }
     }
     if count > 0 {
-        return Err(match (texts.len(), errors.pop()) {
+        return Err(match (offers.len(), errors.pop()) {
             (1, Some(only)) => Refusal::Invalid(only.error),
             (_, last) => {
                 errors.extend(last);
@@ -191,30 +237,30 @@ fn admit(request: &Request<'_>, texts: &[&str], corrections: &mut Corrections) -
     if clients.iter().flatten().any(twice) {
         return Err(misused());
     }
-    if texts.is_empty() {
+    if offers.is_empty() {
         return Ok(Admitted { record: None, clients });
     }
     let header = request.intake.header(request.stream, request.peer, request.headers);
     let ids = clients.iter().any(Option::is_some);
-    let bytes: usize = texts.iter().map(|text| text.len() + 32).sum();
+    let bytes: usize = offers.iter().map(|offer| offer.text().len() + 32).sum();
     let shape = Shape { ids, corrections: !taken_back.is_empty(), ..Shape::default() };
     let mut record = RecordBuilder::new(&header, shape, bytes);
     let mut taken_back = taken_back.into_iter().peekable();
-    for (index, (client, text)) in clients.iter().zip(texts).enumerate() {
+    for (index, (client, offer)) in clients.iter().zip(offers).enumerate() {
         let takes_back = taken_back.next_if(|(at, _)| *at == index).map(|(_, position)| position);
-        record.push(&Entry { client: *client, takes_back, text, ..Entry::default() });
+        record.push(&Entry { client: *client, takes_back, text: offer.text(), ..Entry::default() });
     }
     Ok(Admitted { record: Some(record), clients })
 }
 
 /// The client's id of a sound event.
-fn check<'a>(fields: &Fields, text: &'a str) -> Result<Option<Cow<'a, str>>, FieldError> {
+fn check<'a>(fields: &Fields, text: &'a str, ids: bool) -> Result<Option<Cow<'a, str>>, FieldError> {
     match text.len() > EVENT_BYTES_MAX {
         true => Err(FieldError {
             field: String::new(),
             reason: format!("is larger than {EVENT_BYTES_MAX} bytes"),
         }),
-        false => fields.check(text, true).map(|checked| checked.client_id),
+        false => fields.check(text, ids).map(|checked| checked.client_id),
     }
 }
 

@@ -2,22 +2,22 @@
 //! refused as a whole, while the next is being read. `send` names its chunks by source and line, so that
 //! the gate recognises them.
 
-use std::borrow::Cow;
-
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
 use super::correction::{self, Corrections};
+use super::exported::{self, Exported};
 use super::naming::idempotency_key;
 use super::native::{Check, Request, answer, finish};
 use crate::admit::body::{self, Pieces};
 use crate::admit::{Indexed, Place, Refusal};
 use crate::event::limits::{
-    CHUNK_BYTES_MAX, CHUNK_LINES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
+    CHUNK_BYTES_MAX, CHUNK_LINES_MAX, ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX,
+    REFUSALS_LISTED_MAX,
 };
-use crate::event::{BodyHash, SourceId};
+use crate::event::{BodyHash, FieldError, Fields, SourceId};
 use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder, Shape};
 
 /// Where the lines come from, if the client says so.
@@ -46,7 +46,7 @@ impl Taken {
 pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, Refusal> {
     let (source, first_line) = source(request)?;
     let mut pieces = Pieces::of(request.headers, body)?;
-    let mut lines = Lines::default();
+    let mut lines = Lines::new(line_bytes_max(request));
     let mut taken = Taken {
         next_line: first_line,
         durable_lines: 0,
@@ -69,7 +69,8 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, Refu
         let Some(chunk) = chunk else { break };
         let bytes = &lines.bytes[chunk.clone()];
         let mut corrections = Corrections::default();
-        if correction::possible(bytes) {
+        // What an export holds was taken back already, or is left out.
+        if request.options.exported.is_none() && correction::possible(bytes) {
             // What an earlier chunk holds may be taken back by this one.
             settle(request, &mut taken, pending.take()).await?;
             let found = correction::find(request, texts_of(bytes)).await;
@@ -174,19 +175,20 @@ fn check(
         if line.is_empty() {
             continue;
         }
-        if line.len() > EVENT_BYTES_MAX {
-            return Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX });
+        let bytes_max = line_bytes_max(request);
+        if line.len() > bytes_max {
+            return Err(Refusal::TooLarge { what: "a line", max: bytes_max });
         }
         let correction = corrections.take(at as usize);
         let admitted = body::utf8("the line", line).and_then(|text| match correction {
-            Some(found) => found.map(|found| (text, found.client_id.map(Cow::Owned), Some(found.position))),
-            None => fields.check(text, true).map(|checked| (text, checked.client_id, None)),
+            Some(found) => found.map(|found| {
+                let client = found.client_id.map(|id| namer.by_id(&id, text));
+                Some(Entry { client, line: at, takes_back: Some(found.position), text })
+            }),
+            None => entry(request, fields, text),
         });
         match admitted {
-            Ok((text, client_id, takes_back)) => {
-                let client = client_id.map(|id| namer.by_id(&id, text));
-                entries.push(Entry { client, line: at, takes_back, text });
-            }
+            Ok(entry) => entries.extend(entry.map(|entry| Entry { line: at, ..entry })),
             Err(error) => {
                 count += 1;
                 if errors.len() < REFUSALS_LISTED_MAX {
@@ -226,6 +228,23 @@ fn check(
     Ok(Checked { record: Some(record), lines: u64::from(lines) })
 }
 
+/// The event of a line. `None` for one of an export that did not count where it comes from.
+fn entry<'a>(request: &Request<'_>, fields: &Fields, line: &'a str) -> Result<Option<Entry<'a>>, FieldError> {
+    let Some(stream) = &request.options.exported else {
+        let checked = fields.check(line, true)?;
+        let client = checked.client_id.map(|id| request.namer().by_id(&id, line));
+        return Ok(Some(Entry { client, text: line, ..Entry::default() }));
+    };
+    let Some(Exported { id, text }) = exported::event(line, stream)? else { return Ok(None) };
+    // Its own `id`, if it has one, has done its part where it was sent first.
+    fields.check(text, false)?;
+    Ok(Some(Entry { client: Some(request.namer().by_id(&id, text)), text, ..Entry::default() }))
+}
+
+fn line_bytes_max(request: &Request<'_>) -> usize {
+    EVENT_BYTES_MAX + if request.options.exported.is_some() { ENVELOPE_BYTES_MAX } else { 0 }
+}
+
 /// The lines of a chunk, each at its index; what is no text is no correction.
 fn texts_of(chunk: &[u8]) -> impl Iterator<Item = &str> {
     chunk.split(|byte| *byte == b'\n').map(|line| std::str::from_utf8(line.trim_ascii()).unwrap_or_default())
@@ -241,10 +260,15 @@ struct Lines {
     ends: usize,
     line_start: usize,
     ended: bool,
+    line_bytes_max: usize,
     share: body::Share,
 }
 
 impl Lines {
+    fn new(line_bytes_max: usize) -> Self {
+        Self { line_bytes_max, ..Self::default() }
+    }
+
     /// The range of the next chunk; `None` at the end.
     async fn fill(&mut self, pieces: &mut Pieces) -> Result<Option<std::ops::Range<usize>>, Refusal> {
         loop {
@@ -279,8 +303,8 @@ impl Lines {
             }
         }
         self.counted = self.bytes.len();
-        match self.counted - self.line_start.max(self.start) > EVENT_BYTES_MAX {
-            true => Err(Refusal::TooLarge { what: "a line", max: EVENT_BYTES_MAX }),
+        match self.counted - self.line_start.max(self.start) > self.line_bytes_max {
+            true => Err(Refusal::TooLarge { what: "a line", max: self.line_bytes_max }),
             false => Ok(None),
         }
     }
@@ -314,7 +338,7 @@ mod tests {
     async fn what_is_done_with_is_given_back() {
         let body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
         let mut pieces = Pieces::of(&HeaderMap::new(), body).expect("pieces");
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(EVENT_BYTES_MAX);
         let mut chunks = 0;
         while let Some(chunk) = lines.fill(&mut pieces).await.expect("lines") {
             lines.done(chunk.end);

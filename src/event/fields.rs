@@ -60,8 +60,16 @@ impl Fields {
     pub fn check<'a>(&self, text: &'a str, ids: bool) -> Result<Checked<'a>, FieldError> {
         let mut found = Found { values: vec![None; self.list.len()], id: None };
         self.find("", text, &mut found)?;
-        for (field, raw) in self.list.iter().zip(found.values) {
-            field.read(raw)?;
+        // What lies in an object is looked at before the object as a whole, so that it is what is named.
+        let is_object = |field: &Field, raw: &Option<&str>| {
+            raw.is_some_and(|raw| raw.starts_with('{')) && self.parents.contains(&field.name)
+        };
+        for whole in [false, true] {
+            for (field, raw) in self.list.iter().zip(&found.values) {
+                if is_object(field, raw) == whole {
+                    field.read(*raw)?;
+                }
+            }
         }
         Ok(Checked { client_id: client_id(found.id.filter(|_| ids))? })
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 // Requests.
 /// One event as text; also the longest line of an NDJSON body.
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// What `export` prints around an event, on the same line.
+pub const ENVELOPE_BYTES_MAX: usize = 2 * 1024;
 /// An object or array in one request; more than this belongs into NDJSON.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What all bodies that are being read may hold in memory together; beyond it the answer is 503.
@@ -20,6 +22,8 @@ pub const REFUSALS_LISTED_MAX: usize = 1_000;
 pub const JSON_DEPTH_MAX: usize = 64;
 pub const JSON_KEYS_MAX: usize = 256;
 pub const CLIENT_ID_CHARS_MAX: usize = 200;
+/// An attribute of a CloudEvent.
+pub const CLOUD_ATTRIBUTE_CHARS_MAX: u32 = 1_000;
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 pub const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(75);
 /// A body that stands still for this long ends its request.
@@ -143,14 +147,32 @@ pub const STORE_READERS_MAX: usize = 8;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Ids of notifications that are looked up, or deleted, together.
+pub const NOTIFICATIONS_LOOKED_UP_MAX: usize = 500;
 /// Others' row numbers between two of a batch, beyond which they are not read with it.
 pub const ROW_NUMBERS_GAP_MAX: u64 = 1_000;
 /// Of a value in a comparison's answer.
 pub const SHOWN_CHARS_MAX: usize = 60;
+/// Rows up to which plans share an entry of where rows came from: under little load, each plan has one row.
+pub const NOTE_ROWS_JOINED_MAX: usize = 512;
 /// Rows that one statement inserts.
 pub const ROWS_A_STATEMENT_MAX: usize = 16;
 /// Rows that a rebuild reads, compares and mends together.
 pub const REBUILD_ROWS_MAX: usize = 10_000;
+
+// Backups.
+/// What is read, hashed and sent of a backup at a time.
+pub const BACKUP_PIECE_BYTES: usize = 256 * 1024;
+/// Pieces that wait for a client that takes its backup slowly.
+pub const BACKUP_PIECES_WAITING_MAX: usize = 4;
+/// Some hundred bytes for each segment of 64 MiB: enough for a log of many terabytes.
+pub const BACKUP_MANIFEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Pages of the store that are copied between two looks whether anybody still wants them.
+pub const SNAPSHOT_STEP_PAGES: i32 = 1_000;
+/// Snapshots that are taken for one backup while events are erased under it.
+pub const SNAPSHOT_TRIES_MAX: usize = 3;
+/// The log may remove a file while it is looked at for a backup; then it is looked at anew, so many times.
+pub const LOG_COPY_TRIES_MAX: usize = 10;
 
 // Statistics.
 /// Values of a field that one question lists, the most frequent first.

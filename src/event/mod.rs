@@ -21,7 +21,7 @@ pub use decimal::{Decimal, DecimalError};
 pub use field::{Field, FieldError, Form, Kind, Value};
 pub use fields::{Checked, Fields};
 pub use id::{BodyHash, EventId, LogId, SourceId};
-pub use json::walk_object;
+pub use json::{kind_of, walk_object};
 pub use progress::{Applied, Progress, Stalled};
 pub use sample::{Random, Sample};
 pub use stop::Stop;

@@ -11,6 +11,7 @@ use journal::{
 };
 use tokio::sync::{oneshot, watch};
 
+use super::copy::{CopyError, Held};
 use super::record::{self, Record, RecordBuilder};
 use super::{AppendError, EraseError, Found, OpenError, Past, ReadError, Segment, UpkeepError};
 use crate::event::LogId;
@@ -183,6 +184,10 @@ impl Embedded {
 
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.end.clone()
+    }
+
+    pub fn hold(&self) -> Result<Held, CopyError> {
+        Held::new(&self.journal)
     }
 
     pub async fn failed(&self) -> String {

@@ -5,6 +5,7 @@
 //! - a record is there whole or not at all, and its events have consecutive positions;
 //! - readers see only what is durable, and see it in one order for ever.
 
+mod copy;
 mod embedded;
 mod past;
 mod record;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::event::LogId;
 
+pub use copy::{CopyError, Held, KeptSegment, LogCopy};
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
 pub use past::{Past, PastGivenUp, PastHeld};
 pub use record::{Chunk, Entry, Header, Record, RecordBuilder, Retry, Shape};
@@ -210,6 +212,13 @@ impl EventLog {
     pub fn follow(&self) -> watch::Receiver<u64> {
         match self {
             Self::Embedded(log) => log.follow(),
+        }
+    }
+
+    /// Keeps what the log holds now for a backup, whatever is removed meanwhile. Blocks.
+    pub fn hold(&self) -> Result<Held, CopyError> {
+        match self {
+            Self::Embedded(log) => log.hold(),
         }
     }
 

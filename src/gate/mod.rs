@@ -4,6 +4,7 @@
 //! Records without any identity pass untouched, and cost the store nothing.
 
 mod judge;
+mod streams;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::event::limits::{
 use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError, Traces};
 use crate::store::{Backoff, Cell, Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
+use streams::Streams;
 
 /// The gate's name among positions, progress and dead letters.
 pub const GATE: &str = "gate";
@@ -31,12 +33,18 @@ const CLOCK_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone)]
 pub struct Gate {
     passed: watch::Receiver<u64>,
+    streams: Streams,
 }
 
 impl Gate {
     /// Everything below has passed; grows for ever.
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.passed.clone()
+    }
+
+    /// Whether there is nothing of `stream` from `position` on, in what has passed.
+    pub fn nothing_from(&self, stream: &str, position: u64) -> bool {
+        self.streams.nothing_from(stream, position)
     }
 
     /// Starts the gate on a thread of its own: it reads the disk.
@@ -49,7 +57,9 @@ impl Gate {
         runtime: Handle,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (passed_sender, passed) = watch::channel(log.begin());
+        let streams = Streams::default();
         let keeper = Keeper {
+            streams: streams.clone(),
             reader: log.reader(),
             log: log.clone(),
             store: store.clone(),
@@ -67,11 +77,12 @@ impl Gate {
             backoff: Backoff::default(),
         };
         let thread = std::thread::Builder::new().name(GATE.to_owned()).spawn(move || keeper.run())?;
-        Ok((Self { passed }, thread))
+        Ok((Self { passed, streams }, thread))
     }
 }
 
 struct Keeper {
+    streams: Streams,
     reader: LogReader,
     log: EventLog,
     store: Store,
@@ -126,6 +137,7 @@ impl Keeper {
         self.runtime.block_on(self.store.begin_view(claim, ViewTables::default()))?;
         self.stored =
             self.runtime.block_on(self.store.position(GATE, log))?.unwrap_or_else(|| self.log.begin());
+        self.streams.begin(self.stored);
         self.at = self.stored;
         self.pass();
         match self.log.end() > self.at {
@@ -174,6 +186,7 @@ impl Keeper {
         let mut look = Look { clear: self.at, noted, traces, end: self.at };
         let records = self.reader.read(self.at, BATCH_BYTES_MAX)?;
         let log = self.log.id();
+        let mut ends = streams::Ends::default();
         for record in records.iter() {
             let record = record?;
             if record.has_identity() {
@@ -184,6 +197,7 @@ impl Keeper {
                 self.latest = Millis(self.latest.0.max(header.received.0));
             }
             look.end = record.end();
+            ends.note(record.header.as_ref().map(|header| header.stream), look.end);
             if look.noted.is_empty() {
                 look.clear = look.end;
             }
@@ -191,6 +205,8 @@ impl Keeper {
                 break;
             }
         }
+        // Before anything of it passes: a view that sees it pass has to find its events.
+        self.streams.note(ends);
         Ok(look)
     }
 

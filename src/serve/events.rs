@@ -16,11 +16,13 @@ use tokio::time::Instant;
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
 use crate::event::limits::{
-    PAGE_BYTES_MAX, RECEIPT_GATE_DURATION_MAX, TAIL_EVENTS_MAX, TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
+    PAGE_BYTES_MAX, RECEIPT_GATE_DURATION_MAX, SOURCE_GATE_DURATION_MAX, TAIL_EVENTS_MAX,
+    TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
 };
 use crate::event::{EventId, Fields, LogId};
 use crate::eventlog::{Entry, Header};
 use crate::store::Letter;
+use crate::views::only_view;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -91,6 +93,12 @@ struct Shown {
     received_at: String,
     origin: Option<String>,
     retry_of: Option<String>,
+    /// The only view that this one, a dead letter sent again, is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    only_for: Option<String>,
+    /// Why no view counts it; told of settled events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOut>,
     /// The event that this one, a correction, takes back.
     #[serde(skip_serializing_if = "Option::is_none")]
     takes_back: Option<String>,
@@ -102,6 +110,17 @@ struct Shown {
     event: Option<Box<RawValue>>,
     #[serde(skip)]
     target: Option<u64>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum LeftOut {
+    /// Sent before, or under an id that was used for another event.
+    Repeat,
+    TakenBack,
+    /// It takes another event back, and is nothing by itself.
+    Correction,
+    Erased,
 }
 
 #[derive(Serialize)]
@@ -137,6 +156,8 @@ impl Shown {
             received_at: header.received.to_text(),
             origin: header.origin.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
             retry_of: header.retry.map(|retry| retry.letter.to_string()),
+            only_for: header.retry.and_then(only_view).map(str::to_owned),
+            left_out: entry.takes_back.map(|_| LeftOut::Correction),
             takes_back: entry.takes_back.map(|target| EventId::at(log, target).to_string()),
             erased: entry.erased(),
             traceparent: header.trace.map(str::to_owned),
@@ -203,6 +224,9 @@ struct Tail {
     limit: Option<usize>,
     /// Seconds to wait for events if there are none yet.
     wait: Option<u64>,
+    /// Whether to say of each event why no view counts it.
+    #[serde(default)]
+    settled: bool,
     /// Only events with this value in the stream's key, or in another field of it.
     value: Option<String>,
     field: Option<String>,
@@ -270,9 +294,32 @@ async fn tail(
         });
         let patience = TAIL_WAIT_DURATION_MAX.min(Duration::from_secs(tail.wait.unwrap_or(0)));
         let deadline = Instant::now() + patience;
-        follow(&reading, wanted, from.max(reading.log.begin()), limit, deadline).await
+        let page = follow(&reading, wanted, from.max(reading.log.begin()), limit, deadline).await?;
+        if tail.settled { settled(&reading, page).await } else { Ok(page) }
     };
     answer(read.await)
+}
+
+/// The page once the gate has come past it, with what it let no view see.
+async fn settled(reading: &Reading, mut page: Page) -> Result<Page, Refusal> {
+    let (Some(first), Some(last)) = (page.events.first(), page.events.last()) else { return Ok(page) };
+    let (from, end, log) = (first.position, last.position + 1, reading.log.id());
+    if !reading.progress.gate_reached(end, SOURCE_GATE_DURATION_MAX).await {
+        return Err(Refusal::StoreUnavailable("what was sent before is not settled yet".to_owned()));
+    }
+    let skipped = reading.store.skipped_positions(log, from, end).await?;
+    let taken_back = reading.store.taken_back_positions(log, from, end).await?;
+    for event in &mut page.events {
+        let is_in = |positions: &[u64]| positions.binary_search(&event.position).is_ok();
+        event.left_out = match event.left_out {
+            // An erased event has no text any more.
+            _ if event.event.is_none() => Some(LeftOut::Erased),
+            _ if is_in(&skipped) => Some(LeftOut::Repeat),
+            _ if is_in(&taken_back) => Some(LeftOut::TakenBack),
+            known => known,
+        };
+    }
+    Ok(page)
 }
 
 /// The next events that are wanted. Without any there is the position to go on from: the log's end once

@@ -1,7 +1,7 @@
 //! Errors of the rooms behind the reading API, as refusals; `admit::Refusal` says what they are in HTTP.
 
 use crate::admit::{KeyError, Refusal};
-use crate::eventlog::ReadError;
+use crate::eventlog::{CopyError, ReadError};
 use crate::views::{BatchError, ErasureError, LetterError, RebuildError};
 
 impl From<LetterError> for Refusal {
@@ -38,6 +38,7 @@ impl From<RebuildError> for Refusal {
             | RebuildError::Opening { .. }
             | RebuildError::Sum(_)
             | RebuildError::SeveralLogs(_)
+            | RebuildError::WouldSendAgain(_)
             | RebuildError::Busy(_) => Self::Conflict(error.to_string()),
             RebuildError::Ended(_) => Self::Stopping,
             RebuildError::Batch(BatchError::Log(error)) => error.into(),
@@ -63,6 +64,16 @@ impl From<ReadError> for Refusal {
                 Self::Parameter { name: "from", reason: error.to_string() }
             }
             ReadError::Damaged(reason) => Self::LogDamaged(reason),
+        }
+    }
+}
+
+impl From<CopyError> for Refusal {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Damaged(reason) => Self::LogDamaged(reason),
+            CopyError::Unkept { .. } => Self::Unexpected(error.to_string()),
+            CopyError::Rewritten => Self::Conflict(format!("{error}; try again")),
         }
     }
 }

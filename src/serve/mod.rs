@@ -1,12 +1,14 @@
 //! What can be read of a running server, and what an administrator can ask of it: views, receipts, the
 //! tail of a stream, dead letters, keys, health.
 
+mod backup;
 mod dead_letters;
 mod erasures;
 mod events;
 mod health;
 mod http_error;
 mod keys;
+mod notifications;
 mod read;
 mod rows;
 mod sources;
@@ -14,6 +16,7 @@ mod stats;
 mod views;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,6 +34,7 @@ use crate::eventlog::EventLog;
 use crate::store::{Store, StoreError};
 use crate::views::{Erasures, Running};
 
+pub use backup::clear as clear_backups;
 pub use read::{Read, Shape};
 
 /// What the reading API needs.
@@ -47,6 +51,9 @@ pub struct Reading {
     /// Turns at reading the log, and at replaying it whole.
     pub reads: Arc<Semaphore>,
     pub replays: Arc<Semaphore>,
+    /// The turn at taking a backup, and the folder for what it needs meanwhile.
+    pub backups: Arc<Semaphore>,
+    pub data: PathBuf,
     /// Turns at adding up long ranges of days.
     pub ranges: Semaphore,
     /// Asked for when requests under way are to come to their end.
@@ -59,11 +66,13 @@ pub fn routes(reading: &Arc<Reading>, reads: Vec<Read>) -> Router {
         .merge(views::routes(reading))
         .merge(stats::routes(reading))
         .merge(rows::routes(reading))
+        .merge(notifications::routes(reading))
         .merge(events::routes(reading))
         .merge(sources::routes(reading))
         .merge(dead_letters::routes(reading))
         .merge(erasures::routes(reading))
-        .merge(keys::routes(reading));
+        .merge(keys::routes(reading))
+        .merge(backup::routes(reading));
     reads.into_iter().fold(routes, |routes, read| routes.merge(read::routes(reading, read)))
 }
 

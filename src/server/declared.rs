@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{
-    Access, AmountRule, ColumnFrom, Config, CountedConfig, FromEnvelope, LedgerConfig, ReadConfig, ReadShape,
-    Retention, RowTableConfig, StatsConfig, ViewConfig, ViewKindConfig,
+    Access, AmountRule, ColumnFrom, Config, CountedConfig, FromEnvelope, LedgerConfig, MessagePart,
+    NotifyConfig, ReadConfig, ReadShape, Retention, RowTableConfig, StatsConfig, ViewConfig, ViewKindConfig,
 };
 use crate::event::{Fields, LogId};
 use crate::serve::{Read, Shape};
 use crate::store::RowsOf;
 use crate::views::{
-    Amount, CountedField, Given, Keep, Ledger, Reads, RowTable, Rule, Running, Source, Stats, View, ViewKind,
+    Amount, CountedField, Given, Keep, Ledger, Notify, NotifyReads, Part, Reads, RowTable, Rule, Running,
+    Source, Stats, View, ViewKind,
 };
 
 pub fn views(config: &Config) -> Vec<View> {
@@ -19,6 +20,7 @@ pub fn views(config: &Config) -> Vec<View> {
         let kind = match &declared.kind {
             ViewKindConfig::Ledger(declared) => ViewKind::Ledger(ledger(declared)),
             ViewKindConfig::Stats(declared) => ViewKind::Stats(stats(declared)),
+            ViewKindConfig::Notify(declared) => ViewKind::Notify(notify(declared)),
             ViewKindConfig::Table(table) => {
                 ViewKind::Table(row_table(table, &config.streams[&declared.stream].fields))
             }
@@ -86,6 +88,21 @@ fn row_table(declared: &RowTableConfig, fields: &Fields) -> RowTable {
     };
     let columns: Vec<(String, Source)> = declared.columns.iter().map(column).collect();
     RowTable::new(&declared.table, &declared.id_column, &columns, fields)
+}
+
+fn notify(declared: &NotifyConfig) -> Notify {
+    let part = |part: &MessagePart| match part {
+        MessagePart::Words(words) => Part::Words(words.clone()),
+        MessagePart::Field(field) => Part::Field(*field),
+    };
+    let reads = NotifyReads {
+        to: declared.to,
+        event_type: declared.event_type,
+        payload: declared.payload,
+        message: declared.message.iter().map(part).collect(),
+        channel: declared.channel.clone(),
+    };
+    Notify::new(&declared.table, reads)
 }
 
 /// Views at the paths of contracts.

@@ -9,7 +9,9 @@ use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::Response;
 
 use super::doors::Plates;
-use crate::admit::{AllowedPage, Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin};
+use crate::admit::{
+    AllowedPage, Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin, unescaped,
+};
 use crate::config::Network;
 
 /// Which requests come in at all.
@@ -77,14 +79,7 @@ pub fn is_preflight(request: &Request<Body>) -> bool {
 
 /// Whether a path is text once its escapes are resolved, as every handler takes it to be.
 fn is_utf8(path: &str) -> bool {
-    let mut parts = path.split('%');
-    let mut bytes: Vec<u8> = parts.next().unwrap_or_default().into();
-    for part in parts {
-        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.extend(byte);
-        bytes.extend_from_slice(&part.as_bytes()[if byte.is_some() { 2 } else { 0 }..]);
-    }
-    std::str::from_utf8(&bytes).is_ok()
+    !path.contains('%') || std::str::from_utf8(&unescaped(path)).is_ok()
 }
 
 #[cfg(test)]

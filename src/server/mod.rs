@@ -154,6 +154,7 @@ impl Node {
         tracing::info!(store = store.name(), "store is open");
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;
         checks::undeclared(config, &store).await?;
+        serve::clear_backups(&settings.data);
         let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
         let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
@@ -277,6 +278,8 @@ impl Node {
             runtime: Handle::current(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
             replays: Arc::new(Semaphore::new(LOG_REPLAYS_AT_ONCE_MAX)),
+            backups: Arc::new(Semaphore::new(1)),
+            data: settings.data.clone(),
             ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
             stopping: stopping.clone(),
         });

@@ -92,13 +92,20 @@ impl Store {
         }
     }
 
-    /// Takes the event out of the letters at a position. What waits for a decision needs none any more.
-    pub async fn clear_letters_at(&self, log: LogId, position: u64, at: Millis) -> Result<(), StoreError> {
+    /// Takes the events out of the letters at some positions. What waits for a decision needs none any more.
+    pub async fn clear_letters_at(
+        &self,
+        log: LogId,
+        positions: &[u64],
+        at: Millis,
+    ) -> Result<(), StoreError> {
         let sql = "UPDATE millrace_dead_letters SET event = '{}', updated = ?, \
                    status = CASE WHEN status = 'applied' THEN status ELSE 'dropped' END WHERE log_id = ? AND position = ?";
-        let parameters =
-            vec![Cell::Integer(at.0), Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)];
-        self.change(sql.to_owned(), parameters).await.map(drop)
+        let of = |position: &u64| {
+            let place = [Cell::Bytes(log.0.to_vec()), Cell::Integer(*position as i64)];
+            (sql.to_owned(), [Cell::Integer(at.0)].into_iter().chain(place).collect())
+        };
+        self.change_all(positions.iter().map(of).collect()).await
     }
 
     /// Moves a letter from one status to another; `false` if it was not in the first.

@@ -11,6 +11,7 @@ mod places;
 mod plan;
 mod retained;
 mod rows;
+mod snapshot;
 mod sqlite;
 mod tables;
 
@@ -102,14 +103,7 @@ impl Store {
 
     /// Every view's position in every log.
     pub async fn positions(&self) -> Result<Vec<ViewPosition>, StoreError> {
-        let rows = self
-            .rows(
-                "SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id".to_owned(),
-                Vec::new(),
-            )
-            .await?;
-        let unreadable = || spoilt("millrace_positions");
-        rows.into_iter().map(|row| view_position(row).ok_or_else(unreadable)).collect()
+        view_positions(self.rows(POSITIONS_SQL.to_owned(), Vec::new()).await?)
     }
 
     pub async fn position(&self, view: &str, log: LogId) -> Result<Option<u64>, StoreError> {
@@ -280,6 +274,14 @@ impl Store {
         self.rows(sql.to_owned(), parameters).await?.into_iter().map(pair).collect()
     }
 
+    /// The positions of `log` within `from..to` whose events were taken back, in order.
+    pub async fn taken_back_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
+        let sql = "SELECT position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
+        let parameters =
+            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
+        self.position_list("millrace_taken_back", sql, parameters).await
+    }
+
     /// The correction that takes the event at `position` back, if one does.
     pub async fn taken_back_by(&self, log: LogId, position: u64) -> Result<Option<u64>, StoreError> {
         let sql =
@@ -363,6 +365,12 @@ impl Store {
 /// A row of ours that somebody else has changed.
 fn spoilt(table: &'static str) -> StoreError {
     StoreError::Blocked(format!("table `{table}` holds a row that is not in its form"))
+}
+
+const POSITIONS_SQL: &str = "SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id";
+
+fn view_positions(rows: Vec<Vec<Cell>>) -> Result<Vec<ViewPosition>, StoreError> {
+    rows.into_iter().map(|row| view_position(row).ok_or_else(|| spoilt("millrace_positions"))).collect()
 }
 
 fn view_position(row: Vec<Cell>) -> Option<ViewPosition> {

@@ -57,6 +57,10 @@ pub enum Verb {
     Tally,
     /// The same, and the table's spans follow.
     Visit,
+    /// A row that is there already, by its key, is left as it is.
+    InsertNew,
+    /// Rows that hold just this in these columns go.
+    Remove,
 }
 
 /// The event at `position`, taken back by the correction at `by`.

@@ -1,7 +1,7 @@
 //! How a view declares its tables, in words that every database understands, and the tables that are
 //! millrace's own.
 
-use crate::event::Decimal;
+use crate::event::{Decimal, Millis};
 
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,6 +10,7 @@ pub enum Cell {
     Text(String),
     Integer(i64),
     Decimal(Decimal),
+    Time(Millis),
     Bytes(Vec<u8>),
 }
 
@@ -43,6 +44,8 @@ pub struct Table {
     pub key_columns: usize,
     /// The column, beside those, that numbers rows which have no key.
     pub id: Option<String>,
+    /// A column, beside the key, of which no two rows hold the same.
+    pub unique: Option<usize>,
     pub beside: Beside,
 }
 
@@ -85,13 +88,13 @@ impl Table {
                 null: name.ends_with('?'),
             })
             .collect();
-        Self { name: name.to_owned(), columns, key_columns, id: None, beside: Beside::Nothing }
+        Self { name: name.to_owned(), columns, key_columns, id: None, unique: None, beside: Beside::Nothing }
     }
 
     /// A table whose rows have a number, given in the order in which they come, and no key.
     pub fn numbered(name: &str, id: &str, columns: Vec<Column>) -> Self {
         let (name, id) = (name.to_owned(), Some(id.to_owned()));
-        Self { name, columns, key_columns: 0, id, beside: Beside::Nothing }
+        Self { name, columns, key_columns: 0, id, unique: None, beside: Beside::Nothing }
     }
 
     pub fn with(self, beside: Beside) -> Self {
@@ -107,6 +110,13 @@ pub struct ViewTables {
     pub opening: Option<Opening>,
     /// Whether they are noted as this view's own, so that no other view writes them.
     pub owned: bool,
+}
+
+impl ViewTables {
+    /// One table of the view's own, whatever it held before.
+    pub fn owned(table: &Table) -> Self {
+        Self { tables: vec![table.clone()], opening: None, owned: true }
+    }
 }
 
 /// What a table held before its view: it stays, and is kept apart so that a rebuild knows of it.

@@ -82,6 +82,11 @@ fn own_text(event: &Event<'_>) -> String {
     }
 }
 
+/// The one view that a letter sent again is for; those of the gate are for all.
+pub fn only_view(retry: Retry<'_>) -> Option<&str> {
+    (retry.view != GATE).then_some(retry.view)
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LetterError {
     #[error("there is no dead letter `{0}`")]

@@ -1,8 +1,8 @@
 //! Erasing a person: all events in which a field has one value leave the views, and their bytes the log.
 //!
 //! Found once, they are noted in the store with their positions. Then corrections take them back, so that
-//! every view undoes what it did; dead letters and ledger rows of that person are cleared; and, last, the
-//! texts are blanked in the log, in place, so that no position moves. Whatever cuts this off, the next start
+//! every view undoes what it did; dead letters are cleared; the texts are blanked in the log, in place,
+//! so that no position moves; and, last, what views keep of the person by name goes. Whatever cuts this off, the next start
 //! goes on with it: each step done twice is done once.
 
 use std::collections::{BTreeMap, HashSet};
@@ -163,10 +163,11 @@ impl Eraser {
             failpoint::hit("erasure.taken_back");
             self.wait_for_views(&open.erasure.stream)?;
             self.clear_letters(&open)?;
-            self.forget(&open)?;
-            failpoint::hit("erasure.forgotten");
             self.log.erase(&open.positions)?;
             failpoint::hit("erasure.blanked");
+            // After the log: what it still made of these events would be missing meanwhile.
+            self.forget(&open)?;
+            failpoint::hit("erasure.forgotten");
             self.runtime.block_on(self.store.forget_erased(open.erasure.id))?;
             self.scrub()?;
             self.runtime.block_on(self.store.erasure_done(open.erasure.id, Millis::now()))?;
@@ -274,8 +275,8 @@ impl Eraser {
     }
 
     fn clear_letters(&self, open: &OpenErasure) -> Result<(), ErasureError> {
-        for position in &open.positions {
-            self.runtime.block_on(self.store.clear_letters_at(self.log.id(), *position, Millis::now()))?;
+        for positions in open.positions.chunks(CORRECTIONS_RECORD_MAX) {
+            self.runtime.block_on(self.store.clear_letters_at(self.log.id(), positions, Millis::now()))?;
         }
         Ok(())
     }
@@ -292,10 +293,30 @@ impl Eraser {
                     let forgotten = ledger.forget(&self.store, &running.view.name, &open.value);
                     self.runtime.block_on(forgotten)?;
                 }
+                // What was tried already is still in an outbox.
+                ViewKind::Notify(outbox) => {
+                    let ids = self.ids(&open.positions)?;
+                    self.runtime.block_on(outbox.forget(&self.store, &ids))?;
+                }
                 // Corrections leave nothing of an event in these.
                 ViewKind::Ledger(_) | ViewKind::Stats(_) | ViewKind::Table(_) => {}
             }
         }
         Ok(())
+    }
+
+    /// The ids of the events at these positions.
+    fn ids(&self, positions: &[u64]) -> Result<Vec<EventId>, ErasureError> {
+        let (mut reader, mut ids) = (self.log.reader(), Vec::with_capacity(positions.len()));
+        // What was given up meanwhile is in no log any more, and neither is its id.
+        let begin = self.log.begin();
+        for position in positions.iter().filter(|position| **position >= begin) {
+            for record in reader.read(*position, 1)?.iter() {
+                for (at, entry) in record?.entries().flatten().filter(|(at, _)| at == position) {
+                    ids.push(entry.client.map_or_else(|| EventId::at(self.log.id(), at), |(id, _)| id));
+                }
+            }
+        }
+        Ok(ids)
     }
 }

@@ -6,6 +6,7 @@ mod bisect;
 mod dead_letter;
 mod erasure;
 mod ledger;
+mod notify;
 mod rebuild;
 mod retention;
 mod runner;
@@ -16,9 +17,10 @@ use crate::event::Fields;
 use crate::store::{RowChanges, ViewTables, Write};
 
 pub use batch::{BatchError, Event};
-pub use dead_letter::{LetterError, drop_letter, retry};
+pub use dead_letter::{LetterError, drop_letter, only_view, retry};
 pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
+pub use notify::{Notification, NotificationStatus, Notify, NotifyReads, Part};
 pub use rebuild::{Difference, RebuildError, Report, SHADOW, compare, rebuild};
 pub use retention::{Keep, Retention, RetentionError};
 pub use runner::{Runner, Running};
@@ -39,6 +41,7 @@ pub enum ViewKind {
     Ledger(Ledger),
     Stats(Stats),
     Table(RowTable),
+    Notify(Notify),
 }
 
 /// What a fold makes of a batch: rows, and the events it could not read, with the reason.
@@ -56,6 +59,7 @@ impl View {
             ViewKind::Ledger(ledger) => ledger.fold(fields, events),
             ViewKind::Stats(stats) => stats.fold(fields, events),
             ViewKind::Table(table) => table.fold(fields, events),
+            ViewKind::Notify(notify) => notify.fold(fields, events),
         }
     }
 
@@ -67,9 +71,8 @@ impl View {
                 owned: true,
             },
             ViewKind::Stats(stats) => ViewTables { tables: stats.tables(), opening: None, owned: true },
-            ViewKind::Table(table) => {
-                ViewTables { tables: vec![table.table().as_ref().clone()], opening: None, owned: true }
-            }
+            ViewKind::Table(table) => ViewTables::owned(table.table()),
+            ViewKind::Notify(notify) => ViewTables::owned(notify.table()),
         }
     }
 
@@ -79,6 +82,7 @@ impl View {
             ViewKind::Ledger(_) => "ledger",
             ViewKind::Stats(_) => "stats",
             ViewKind::Table(_) => "table",
+            ViewKind::Notify(_) => "notify",
         }
     }
 
@@ -99,6 +103,13 @@ impl View {
     pub fn row_table(&self) -> Option<&RowTable> {
         match &self.kind {
             ViewKind::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    pub fn notify(&self) -> Option<&Notify> {
+        match &self.kind {
+            ViewKind::Notify(notify) => Some(notify),
             _ => None,
         }
     }

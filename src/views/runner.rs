@@ -170,6 +170,10 @@ impl Runner {
                 News::Hold(answer) => self.stand_still(state, answer),
                 News::Passed(end) => {
                     let begun = Instant::now();
+                    if self.gate.nothing_from(&self.view.stream, state.at) {
+                        self.pass_over(state, end)?;
+                        continue;
+                    }
                     let events = self.step(state, end)?;
                     if state.at == end && events >= BATCH_EVENTS_PACED_MIN {
                         std::thread::sleep(BATCH_INTERVAL_MIN.saturating_sub(begun.elapsed()));
@@ -183,6 +187,23 @@ impl Runner {
         let plan = Arc::new(Plan::new(self.claim(state.stored, state.at)));
         self.runtime.block_on(self.store.apply(plan))?;
         (state.stored, state.saved) = (state.at, Instant::now());
+        Ok(())
+    }
+
+    /// Goes past other streams' events without reading them, and looks no sooner than a while after.
+    fn pass_over(&self, state: &mut State, end: u64) -> Result<(), Halt> {
+        if state.begun && end - state.stored > UNSAVED_POSITIONS_MAX {
+            let plan = Arc::new(Plan::new(self.claim(state.stored, end)));
+            match self.runtime.block_on(self.store.apply(plan)) {
+                Ok(_) => state.stored = end,
+                // Nothing depends on it now: the next time will do.
+                Err(StoreError::Transient(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        state.at = end;
+        self.publish(state);
+        std::thread::sleep(BATCH_INTERVAL_MIN);
         Ok(())
     }
 

@@ -5,10 +5,12 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod backup;
 mod balance;
 mod config;
 mod dead;
 mod exit;
+mod export;
 mod keys;
 mod reconcile;
 mod repair;

@@ -53,6 +53,6 @@ fn what_was_there_before_and_is_no_number_is_not_taken_for_nothing() {
 #[test]
 fn an_unknown_view_is_named() {
     let app = TestApp::start();
-    assert!(failed(&app, 5, &["reconcile", "sales"]).contains("there is `revenue`"));
-    assert!(failed(&app, 5, &["rebuild", "sales"]).contains("there is `revenue`"));
+    assert!(failed(&app, 5, &["reconcile", "sales"]).contains("`revenue`"));
+    assert!(failed(&app, 5, &["rebuild", "sales"]).contains("`revenue`"));
 }

@@ -39,7 +39,7 @@ fn counted() -> TestApp {
         fields.eventType = { type = "text", required = true, max = 50 }
         fields."payload.userId" = { type = "text", required = true }
         fields."payload.count" = { type = "integer", required = true, min = 1, max = 1 }
-        [view.counts]
+        [view.notifications]
         kind = "ledger"
         from = "notifications"
         amount = "+payload.count"
@@ -199,7 +199,7 @@ fn a_retry_is_the_same_event_and_has_the_same_answer() {
     assert_eq!(answer.json()["eventId"], json!(key));
     app.settle();
     for user in ["by-key", "by-id"] {
-        let counted = app.client().get(&format!("/v1/views/counts/balances/{user}")).json();
+        let counted = app.client().get(&format!("/v1/views/notifications/balances/{user}")).json();
         assert_eq!(counted["balance"], 1, "{user}");
     }
     let letters = app.client().get("/v1/dead-letters").json();
@@ -221,6 +221,6 @@ fn without_a_name_a_repeat_is_a_new_event() {
         "Invalid Request: id: expected text, got an object"
     );
     app.settle();
-    assert_eq!(app.client().get("/v1/views/counts/balances/u").json()["balance"], 3);
+    assert_eq!(app.client().get("/v1/views/notifications/balances/u").json()["balance"], 3);
     assert_eq!(tail(&app).len(), 3);
 }

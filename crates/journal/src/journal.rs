@@ -10,8 +10,9 @@ use std::thread::{self, JoinHandle, ThreadId};
 
 use crate::disk::{Disk, DiskError};
 use crate::errand::{Work, WriterError};
+use crate::outline::Outline;
 use crate::queue::{Closing, Done, Queue};
-use crate::reader::Reader;
+use crate::reader::{ReadError, Reader};
 use crate::recover::{self, OpenError, Recovery};
 use crate::rewrite::{self, RewriteError, Rewritten};
 use crate::segment::Segment;
@@ -183,6 +184,11 @@ impl Journal {
         Reader::new(Arc::clone(&self.inner.shared))
     }
 
+    /// What a copy of the log, as far as it is durable now, has to hold.
+    pub fn outline(&self) -> Result<Outline, ReadError> {
+        Outline::of(&self.inner.shared, &mut self.reader())
+    }
+
     /// Finishes what waits, syncs, records the clean stop and gives the folder free, once a rewrite or trim
     /// that is on its way has ended too.
     pub fn close(&self) -> Result<(), CloseError> {
@@ -271,6 +277,12 @@ impl Shared {
         let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         segments.push(segment);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The segments from the beginning to the one whose first position is `last`.
+    pub(crate) fn segments_to(&self, last: u64) -> Vec<Arc<Segment>> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments.iter().take_while(|segment| segment.first <= last).cloned().collect()
     }
 
     /// Lets go of the segments below. Readers see the new beginning first: who does not find its segment

@@ -34,6 +34,8 @@ mod mark;
 
 mod reader;
 
+// Copying it while it is written.
+mod outline;
 // What may be asked of an open log besides.
 mod errand;
 
@@ -70,6 +72,7 @@ pub use inspect::{Damage, InspectError, Inspection, TornTail, inspect};
 pub use journal::{CloseError, Journal, Opened, SegmentInfo};
 pub use log_id::{LogId, LogIdError};
 pub use options::{Observer, Options, Signal};
+pub use outline::{Outline, OutlinedSegment};
 pub use queue::{AppendError, Done};
 pub use reader::{Chunk, ReadError, Reader};
 pub use recover::{OpenError, Recovery};

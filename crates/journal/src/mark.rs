@@ -106,9 +106,7 @@ pub(crate) struct MarkFile {
 impl MarkFile {
     /// Replaces the file by one that holds this mark only, durably.
     pub(crate) fn create(disk: &Disk, folder: &Path, mark: Mark) -> Result<Self, DiskError> {
-        let mut bytes = [0; 2 * SLOT_STEP_BYTES];
-        let at = slot_offset(mark.sequence);
-        bytes[at..at + SLOT_BYTES].copy_from_slice(&mark.to_bytes());
+        let bytes = file_bytes(mark);
         let failpoints = ["journal.mark_created", "journal.mark_renamed"];
         Ok(Self {
             file: write_whole(disk, folder, MARK_FILE, &bytes, failpoints)?,
@@ -142,6 +140,14 @@ impl MarkFile {
         }
         Ok(())
     }
+}
+
+/// The whole file with this mark only.
+pub(crate) fn file_bytes(mark: Mark) -> [u8; 2 * SLOT_STEP_BYTES] {
+    let mut bytes = [0; 2 * SLOT_STEP_BYTES];
+    let at = slot_offset(mark.sequence);
+    bytes[at..at + SLOT_BYTES].copy_from_slice(&mark.to_bytes());
+    bytes
 }
 
 fn slot_offset(sequence: u64) -> usize {

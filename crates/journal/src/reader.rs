@@ -109,6 +109,13 @@ impl Reader {
         }
     }
 
+    /// The segment that holds the event at `position`, the position after its frame, and where that ends.
+    pub(crate) fn end_of_frame(&mut self, position: u64) -> Result<(Arc<Segment>, u64, u64), ReadError> {
+        self.read(position, 0)?;
+        let open = self.open.as_ref().expect("a read of an event opened its segment");
+        Ok((Arc::clone(&open.segment), open.next.position, open.next.offset))
+    }
+
     /// Opens the segment that holds `from`; the place to begin looking there.
     fn seek(&mut self, from: u64) -> Result<Place, ReadError> {
         let Some(segment) = self.shared.segment_of(from) else {

@@ -13,6 +13,7 @@ use super::screen::Screen;
 use crate::cli::client::{Client, escaped};
 use crate::cli::exit::Failure;
 use crate::event::Stop;
+use crate::event::limits::{ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX};
 
 /// A server that has accepted a request and says nothing for this long is asked again.
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(120);
@@ -24,6 +25,8 @@ const STOP_DURATION_MAX: Duration = Duration::from_secs(5);
 pub struct Courier {
     pub client: Client,
     pub stream: String,
+    /// The lines are those of an export of this stream.
+    pub exported: Option<String>,
     pub give_up_after: Option<Duration>,
     pub stop: Stop,
 }
@@ -59,6 +62,11 @@ struct RunsPage {
 }
 
 impl Courier {
+    /// What the server takes of a line.
+    pub fn line_bytes_max(&self) -> usize {
+        EVENT_BYTES_MAX + if self.exported.is_some() { ENVELOPE_BYTES_MAX } else { 0 }
+    }
+
     /// Brings a chunk of `source` to the server; the answer says that it is on stable storage.
     pub async fn send(&self, source: &str, chunk: &Chunk, screen: &Screen) -> Result<Receipt, Failure> {
         self.chunk(source, chunk, "?partial=true", screen).await
@@ -76,7 +84,9 @@ impl Courier {
         query: &str,
         screen: &Screen,
     ) -> Result<Receipt, Failure> {
-        let path = format!("/v1/streams/{}/events{query}", escaped(&self.stream));
+        let exported = self.exported.as_deref().map(escaped);
+        let exported = exported.map(|stream| format!("&exported={stream}")).unwrap_or_default();
+        let path = format!("/v1/streams/{}/events{query}{exported}", escaped(&self.stream));
         let request = || {
             self.client
                 .request(Method::POST, &path)
@@ -112,6 +122,15 @@ impl Courier {
             Ok(Run { first: known.first_line, lines: known.lines, hash: hash.to_be_bytes() })
         };
         Ok((page.runs.into_iter().map(run).collect::<Result<_, Failure>>()?, page.more))
+    }
+
+    /// What the server has of an event, if it has it and this key may know.
+    pub async fn event(&self, id: &str, screen: &Screen) -> Result<Option<Value>, Failure> {
+        let path = format!("/v1/events/{}", escaped(id));
+        match self.insist(|| self.client.request(Method::GET, &path), screen).await {
+            Err(Failure::NotFound(_) | Failure::NotAllowed(_)) => Ok(None),
+            event => event.map(Some),
+        }
     }
 
     /// Asks until there is an answer that another try would not change.

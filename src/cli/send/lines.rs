@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::event::limits::{CHUNK_BYTES_MAX, EVENT_BYTES_MAX};
+use crate::event::limits::CHUNK_BYTES_MAX;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 /// How much of a line that is too long is shown.
@@ -50,11 +50,13 @@ pub struct Lines {
     /// What of the buffer is not consumed, and where in the file the next is read from.
     have: std::ops::Range<usize>,
     read_from: u64,
+    line_bytes_max: usize,
 }
 
 impl Lines {
-    pub fn new(file: &Arc<File>) -> io::Result<Self> {
+    pub fn new(file: &Arc<File>, line_bytes_max: usize) -> io::Result<Self> {
         let mut lines = Self {
+            line_bytes_max,
             file: Arc::clone(file),
             at: Place { line: 1, offset: 0 },
             buffer: vec![0; BUFFER_BYTES],
@@ -97,7 +99,7 @@ impl Lines {
 
     /// Appends the next line, as it is sent, to `into`.
     pub fn next(&mut self, into: &mut Vec<u8>) -> io::Result<Met> {
-        let start = into.len();
+        let (start, bytes_max) = (into.len(), self.line_bytes_max);
         let mut length = 0;
         let ended = loop {
             let buffer = self.fill()?;
@@ -107,7 +109,7 @@ impl Lines {
             let end = memchr::memchr(b'\n', buffer);
             let part = &buffer[..end.unwrap_or(buffer.len())];
             length += part.len();
-            if length <= EVENT_BYTES_MAX {
+            if length <= bytes_max {
                 into.extend_from_slice(part);
             }
             let used = part.len() + usize::from(end.is_some());
@@ -120,7 +122,7 @@ impl Lines {
             return Ok(Met::End);
         }
         self.at.line += 1;
-        if length > EVENT_BYTES_MAX {
+        if length > bytes_max {
             // The buffer is smaller than the longest line, so that the beginning was kept.
             let beginning = into[start..into.len().min(start + BEGINNING_BYTES)].to_vec();
             into.truncate(start);
@@ -185,6 +187,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::event::limits::EVENT_BYTES_MAX;
 
     fn file(content: &[u8]) -> Arc<File> {
         let mut file = tempfile::tempfile().expect("a file");
@@ -197,7 +200,7 @@ mod tests {
     }
 
     fn chunks(content: &[u8], lines_max: u64) -> Vec<(u64, u64, Vec<u8>)> {
-        let mut lines = Lines::new(&file(content)).expect("opens");
+        let mut lines = Lines::new(&file(content), EVENT_BYTES_MAX).expect("opens");
         let mut all = Vec::new();
         while let Some(chunk) = lines.chunk(lines_max, None, true).expect("reads") {
             all.push((chunk.first, count(&chunk), chunk.bytes.to_vec()));
@@ -210,7 +213,7 @@ mod tests {
         let all = chunks(b"a\r\n\nb\nc", 2);
         let expected = [(1, 2, b"a\r\n\n".to_vec()), (3, 1, b"b\n".to_vec()), (4, 1, b"c".to_vec())].to_vec();
         assert_eq!(all, expected);
-        let mut lines = Lines::new(&file(b"a\nb")).expect("opens");
+        let mut lines = Lines::new(&file(b"a\nb"), EVENT_BYTES_MAX).expect("opens");
         assert_eq!(lines.chunk(9, None, false).expect("reads").as_ref().map(count), Some(1));
         assert!(lines.chunk(9, None, false).expect("reads").is_none());
         assert_eq!(lines.place(), Place { line: 2, offset: 2 });
@@ -223,7 +226,7 @@ mod tests {
         content.extend(b"\nb\n");
         content.extend(std::iter::repeat_n(b'y', EVENT_BYTES_MAX));
         content.extend(b"\n");
-        let mut lines = Lines::new(&file(&content)).expect("opens");
+        let mut lines = Lines::new(&file(&content), EVENT_BYTES_MAX).expect("opens");
         let chunk = lines.chunk(10, None, true).expect("reads").expect("a chunk");
         assert_eq!((count(&chunk), &chunk.bytes[..5]), (4, b"a\n\nb\n".as_slice()));
         assert_eq!(chunk.too_long, [(2, vec![b'x'; BEGINNING_BYTES])]);

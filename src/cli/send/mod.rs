@@ -8,6 +8,7 @@ mod courier;
 mod expand;
 mod fit;
 mod follow;
+pub mod import;
 mod lines;
 mod move_to;
 mod rejected;
@@ -95,6 +96,7 @@ async fn send(command: Send) -> Result<(), Failure> {
         courier: Courier {
             client: command.server.client()?,
             stream: command.stream.clone(),
+            exported: None,
             give_up_after: command.give_up_after,
             stop: Stop::default(),
         },
@@ -118,8 +120,9 @@ async fn send_all(
     means: &Means,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
+    let handling = Handling { again: command.again, move_to: command.move_to.as_deref() };
     for path in targets.files()? {
-        match send_file(command, &path, means, outcome).await {
+        match send_file(handling, &path, means, outcome).await {
             Ok(()) => {}
             // The others may go all the same.
             Err(Trouble::File(failure)) => {
@@ -132,16 +135,28 @@ async fn send_all(
     Ok(())
 }
 
-async fn send_file(command: &Send, path: &Path, means: &Means, outcome: &mut Outcome) -> Result<(), Trouble> {
+/// What is to become of a file.
+#[derive(Clone, Copy, Default)]
+struct Handling<'a> {
+    again: bool,
+    move_to: Option<&'a Path>,
+}
+
+async fn send_file(
+    handling: Handling<'_>,
+    path: &Path,
+    means: &Means,
+    outcome: &mut Outcome,
+) -> Result<(), Trouble> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return Err(Trouble::File(Failure::Failed(format!("{} is not a file of lines", path.display()))));
     }
     let empty = file.try_clone().map_err(|error| unreadable(path, &error))?;
-    let wish = Wish { again: command.again, from_generation: 0 };
+    let wish = Wish { again: handling.again, from_generation: 0 };
     let Some(mut transfer) = Transfer::begin(path, file, false, |_| wish, means).await? else {
         outcome.files += 1;
-        return command.move_to.as_deref().map_or(Ok(()), |folder| moved(path, &empty, folder, means));
+        return handling.move_to.map_or(Ok(()), |folder| moved(path, &empty, folder, means));
     };
     loop {
         let sent = transfer.advance(true, means).await;
@@ -154,7 +169,7 @@ async fn send_file(command: &Send, path: &Path, means: &Means, outcome: &mut Out
             let reason = "was cut or written anew while it was sent; send it again for what it holds now";
             return Err(Trouble::File(Failure::Failed(format!("{} {reason}", path.display()))));
         }
-        let Some(folder) = &command.move_to else { break };
+        let Some(folder) = handling.move_to else { break };
         // What was appended meanwhile belongs to it, and so does what still is after the move.
         if transfer.is_at_end().map_err(|error| unreadable(path, &error))? {
             let done = moved(path, transfer.file(), folder, means);
@@ -166,7 +181,10 @@ async fn send_file(command: &Send, path: &Path, means: &Means, outcome: &mut Out
     outcome.add(&transfer);
     if transfer.counts.events == 0 && transfer.counts.there > 0 {
         let path = path.display();
-        means.screen.note(&format!("{path}: already sent; `--again` sends it once more, as new events"));
+        means.screen.note(&match means.courier.exported {
+            None => format!("{path}: already sent; `--again` sends it once more, as new events"),
+            Some(_) => format!("{path}: already imported"),
+        });
     }
     Ok(())
 }

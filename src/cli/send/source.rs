@@ -20,6 +20,8 @@ pub struct Identity<'a> {
     pub path: &'a Path,
     /// The hash of the first line.
     pub first_line: [u8; 32],
+    /// Whether the lines are those of an export; the same lines sent as plain events are another source.
+    exported: bool,
 }
 
 /// The name to send under, and what was sent under it before.
@@ -40,11 +42,17 @@ pub struct Wish {
 
 impl<'a> Identity<'a> {
     /// `None` while there is no first line, or, if it has to be `ended`, no whole one.
-    pub fn of(path: &'a Path, file: &Arc<File>, ended: bool) -> std::io::Result<Option<Self>> {
-        let mut line = Vec::new();
-        match Lines::new(file)?.next(&mut line)? {
+    pub fn of(
+        path: &'a Path,
+        file: &Arc<File>,
+        ended: bool,
+        courier: &Courier,
+    ) -> std::io::Result<Option<Self>> {
+        let (mut line, exported) = (Vec::new(), courier.exported.is_some());
+        match Lines::new(file, courier.line_bytes_max())?.next(&mut line)? {
             Met::Line { ended: is, .. } if is || !ended => {
-                Ok(Some(Self { path, first_line: Sha256::digest(line.trim_ascii()).into() }))
+                let first_line = Sha256::digest(line.trim_ascii()).into();
+                Ok(Some(Self { path, first_line, exported }))
             }
             _ => Ok(None),
         }
@@ -53,7 +61,8 @@ impl<'a> Identity<'a> {
     fn source(&self, generation: u64) -> String {
         let path = self.path.as_os_str().as_encoded_bytes();
         let mut digest = Sha256::new();
-        digest.update(b"millrace send 1\0");
+        let purpose: &[u8] = if self.exported { b"millrace import 1\0" } else { b"millrace send 1\0" };
+        digest.update(purpose);
         digest.update((path.len() as u64).to_be_bytes());
         digest.update(path);
         digest.update(self.first_line);
@@ -100,7 +109,9 @@ impl<'a> Identity<'a> {
             ));
         }
         let mut fit = Fit::default();
-        let begin = Lines::new(file).map_err(|error| unreadable(self.path, &error))?.place();
+        let begin = Lines::new(file, courier.line_bytes_max())
+            .map_err(|error| unreadable(self.path, &error))?
+            .place();
         fit.end(begin);
         Ok(Known { generation: next, source: self.source(next), fit })
     }
@@ -113,7 +124,8 @@ impl<'a> Identity<'a> {
         courier: &Courier,
         screen: &Screen,
     ) -> Result<Fit, Trouble> {
-        let mut lines = Lines::new(file).map_err(|error| unreadable(self.path, &error))?;
+        let mut lines =
+            Lines::new(file, courier.line_bytes_max()).map_err(|error| unreadable(self.path, &error))?;
         let mut runs = Runs { source, page: Vec::new().into_iter(), from_line: Some(0) };
         let (mut fit, mut line) = (Fit::default(), Vec::new());
         let mut next = runs.next(courier, screen).await?;

@@ -15,7 +15,6 @@ use super::screen::Screen;
 use super::source::{Identity, Known, Wish};
 use super::{Trouble, unreadable};
 use crate::cli::exit::Failure;
-use crate::event::limits::EVENT_BYTES_MAX;
 
 /// How much before the next line is looked at again, to see whether the file is still the same.
 const ANCHOR_BYTES: usize = 64;
@@ -58,12 +57,13 @@ impl Transfer {
     ) -> Result<Option<Self>, Trouble> {
         let failed = |error| unreadable(path, &error);
         let file = Arc::new(file);
-        let Some(identity) = Identity::of(path, &file, first_ended).map_err(failed)? else { return Ok(None) };
+        let identity = Identity::of(path, &file, first_ended, &means.courier).map_err(failed)?;
+        let Some(identity) = identity else { return Ok(None) };
         let wish = wish(&identity.first_line);
         let known = identity.find(&file, wish, &means.courier, &means.screen).await?;
         let mut transfer = Self {
             path: path.to_owned(),
-            lines: Lines::new(&file).map_err(failed)?,
+            lines: Lines::new(&file, means.courier.line_bytes_max()).map_err(failed)?,
             rejected: Rejected::new(path, &known.source),
             anchor: Vec::new(),
             first_line: identity.first_line,
@@ -106,7 +106,7 @@ impl Transfer {
                 true => None,
                 false => Some(means.courier.check(&self.known.source, &chunk, &means.screen).await?),
             };
-            self.reject_of(&chunk, receipt.as_ref())?;
+            self.reject_of(&chunk, receipt.as_ref(), means)?;
         }
         Ok(())
     }
@@ -130,7 +130,7 @@ impl Transfer {
                 false => Some(means.courier.send(&self.known.source, &chunk, &means.screen).await?),
             };
             self.counts.events += receipt.as_ref().map_or(0, |receipt| receipt.accepted);
-            self.reject_of(&chunk, receipt.as_ref())?;
+            self.reject_of(&chunk, receipt.as_ref(), means)?;
             means.screen.passed(self.lines.place().offset - begun);
         }
         Ok(())
@@ -140,9 +140,10 @@ impl Transfer {
         self.lines.chunk(lines_max, until, whole).map_err(|error| unreadable(&self.path, &error))
     }
 
-    fn reject_of(&mut self, chunk: &Chunk, receipt: Option<&Receipt>) -> Result<(), Trouble> {
+    fn reject_of(&mut self, chunk: &Chunk, receipt: Option<&Receipt>, means: &Means) -> Result<(), Trouble> {
+        let bytes_max = means.courier.line_bytes_max();
         let too_long = chunk.too_long.iter().map(|(line, beginning)| {
-            let reason = format!("is longer than {EVENT_BYTES_MAX} bytes; this is its beginning");
+            let reason = format!("is longer than {bytes_max} bytes; this is its beginning");
             rejected_line(*line, reason, beginning)
         });
         let refused = receipt.map(Receipt::refused).unwrap_or_default().iter();

@@ -40,15 +40,16 @@ pub fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, Store
 
 fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     match write.verb {
-        Verb::Add => add(connection, write),
         Verb::Tally => tally::carry_out(connection, write),
         Verb::Visit => visits::carry_out(connection, write),
+        Verb::Add => each_row(connection, write, &statements::add(&write.table)),
+        Verb::InsertNew => each_row(connection, write, &statements::insert_new(&write.table)),
+        Verb::Remove => each_row(connection, write, &statements::remove(&write.table)),
     }
 }
 
-fn add(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
-    let sql = statements::add(&write.table);
-    let mut statement = connection.prepare_cached(&sql)?;
+fn each_row(connection: &Connection, write: &Write, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(sql)?;
     for row in write.cells.chunks_exact(write.table.columns.len()) {
         statement.execute(rusqlite::params_from_iter(row))?;
     }

@@ -39,6 +39,7 @@ pub fn tables(table: &Table, ranking: &Ranking) -> [Table; 2] {
             columns: floors,
             key_columns: table.key_columns - 1,
             id: None,
+            unique: None,
             beside: Beside::Nothing,
         },
     ]

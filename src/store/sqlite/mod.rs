@@ -13,6 +13,7 @@ mod owner;
 mod rows;
 mod seen;
 mod shape;
+mod snapshot;
 mod statements;
 mod tally;
 mod visits;
@@ -28,7 +29,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::plan::{Claim, Plan, Skipped};
 use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Table, ViewTables};
-use super::{OpenError, Select, StoreError};
+use super::{OpenError, Select, StoreError, ViewPosition};
 use crate::event::limits::STORE_READERS_MAX;
 pub use rows::held;
 use writer::{Job, Writer};
@@ -139,6 +140,18 @@ impl Sqlite {
         tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Closed))
     }
 
+    pub fn snapshot(
+        &self,
+        target: &Path,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Vec<ViewPosition>, StoreError> {
+        snapshot::take(&self.shared.path, target, wanted)
+    }
+
+    pub fn snapshot_bytes(&self) -> Result<u64, StoreError> {
+        snapshot::bytes(&self.shared.path)
+    }
+
     pub fn close(&self) {
         self.shared.writer.close();
     }
@@ -187,6 +200,11 @@ impl rusqlite::ToSql for Cell {
             Self::Text(text) => Borrowed(ValueRef::Text(text.as_bytes())),
             Self::Integer(value) => Borrowed(ValueRef::Integer(*value)),
             Self::Decimal(value) => Owned(rusqlite::types::Value::Text(value.to_string())),
+            Self::Time(time) => {
+                let mut text = String::new();
+                time.put_civil(&mut text);
+                Owned(rusqlite::types::Value::Text(text))
+            }
             Self::Bytes(bytes) => Borrowed(ValueRef::Blob(bytes)),
         })
     }

@@ -1,18 +1,19 @@
-//! What is noted in `millrace_rows`: which event made which row. An entry covers what one plan added;
-//! entries of one view and log never overlap.
+//! What is noted in `millrace_rows`: which event made which row. An entry covers what one plan added, or a few
+//! small ones; entries of one view and log never overlap.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::errors::sorted;
 use crate::event::Millis;
-use crate::event::limits::BATCH_EVENTS_MAX;
+use crate::event::limits::{BATCH_EVENTS_MAX, NOTE_ROWS_JOINED_MAX};
 use crate::store::places::{self, Base, Place};
 use crate::store::plan::Claim;
 use crate::store::rows::{Doomed, RowsOf};
 use crate::store::{StoreError, spoilt};
 
 /// Notes `places`, which are in the order of positions. Beyond all that is noted, as they are where a
-/// view goes on, they are an entry of their own; otherwise they go among those that are there.
+/// view goes on, they are an entry of their own, or part of the last one while it is small; otherwise they go
+/// among those that are there.
 pub fn add(connection: &Connection, of: &RowsOf, mut places: Vec<Place>) -> Result<(), StoreError> {
     let (Some(first), Some(last)) = (places.first().copied(), places.last().copied()) else {
         return Ok(());
@@ -20,6 +21,12 @@ pub fn add(connection: &Connection, of: &RowsOf, mut places: Vec<Place>) -> Resu
     let mut before = last.position;
     while let Some(entry) = last_entry(connection, of, before)? {
         if entry.last_position < first.position {
+            if before == last.position && entry.bytes.len() + places.len() <= NOTE_ROWS_JOINED_MAX {
+                drop_entry(connection, of, &entry)?;
+                let mut joined = entry.places()?;
+                joined.append(&mut places);
+                places = joined;
+            }
             break;
         }
         drop_entry(connection, of, &entry)?;

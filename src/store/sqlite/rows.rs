@@ -1,10 +1,9 @@
 //! Tables of a row an event in SQLite. Their numbers are given here and not by the database, one after the
-//! other from beyond all that were ever given: so it is known which event made which row, and no number
-//! comes back for another row.
+//! other from beyond all that are known: so it is known which event made which row, and no number that is
+//! noted comes back for another row.
 
 use std::fmt::Write;
 
-use journal::failpoint;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::errors::sorted;
@@ -32,7 +31,6 @@ pub fn change(connection: &Connection, claim: &Claim, changes: &RowChanges) -> R
             Meets::Mended,
         )?;
     }
-    failpoint::hit("store.rows_added");
     if !changes.removed.is_empty() {
         delete(connection, &of, &Doomed::Positions(changes.removed.clone()))?;
     }
@@ -266,6 +264,25 @@ mod tests {
             add(&connection, &[60]).expect("added");
             assert_eq!(rows(&connection)[2..], ["71 event 60"]);
         }
+    }
+
+    #[test]
+    fn small_plans_share_an_entry_and_large_ones_do_not() {
+        let connection = opened(&statements::create_table(&table(), false));
+        let entries = || -> i64 {
+            connection.query_row("SELECT count(*) FROM millrace_rows", [], |row| row.get(0)).expect("a row")
+        };
+        for position in 0..300 {
+            add(&connection, &[position]).expect("added");
+        }
+        assert!(entries() < 5, "{}", entries());
+        let before = entries();
+        add(&connection, &Vec::from_iter(300..1_300)).expect("added");
+        add(&connection, &Vec::from_iter(1_300..2_300)).expect("added");
+        assert_eq!(entries(), before + 2);
+        let all = Doomed::Positions(Vec::from_iter(0..2_300));
+        assert_eq!(delete(&connection, &of(), &all), Ok(2_300));
+        assert_eq!((entries(), rows(&connection).len()), (0, 0));
     }
 
     #[test]

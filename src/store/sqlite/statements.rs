@@ -8,6 +8,8 @@ pub fn create_table(table: &Table, unless_there: bool) -> String {
     let mut declared: Vec<String> = id_column(table).into_iter().collect();
     declared.extend(table.columns.iter().map(column));
     declared.extend(key(table));
+    let unique = table.unique.map(|index| quote(&table.columns[index].name));
+    declared.extend(unique.map(|name| format!("UNIQUE ({name})")));
     let end = if table.id.is_some() { "" } else { " WITHOUT ROWID" };
     format!("CREATE TABLE {guard}{} ({}){end}", quote(&table.name), declared.join(", "))
 }
@@ -67,6 +69,16 @@ pub fn add(table: &Table) -> String {
         names[..table.key_columns].join(", "),
         sums.join(", ")
     )
+}
+
+pub fn insert_new(table: &Table) -> String {
+    let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
+    let (names, values) = (names.join(", "), vec!["?"; names.len()].join(", "));
+    format!("INSERT INTO {} ({names}) VALUES ({values}) ON CONFLICT DO NOTHING", quote(&table.name))
+}
+
+pub fn remove(table: &Table) -> String {
+    format!("DELETE FROM {} WHERE {}", quote(&table.name), equal(&table.columns, 1))
 }
 
 fn sum(table: &str, column: &Column) -> String {

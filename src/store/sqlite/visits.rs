@@ -52,6 +52,7 @@ pub fn spans_table(table: &Table, name: &str) -> Table {
         key_columns: columns.len() - 1,
         columns,
         id: None,
+        unique: None,
         beside: Beside::Nothing,
     }
 }

@@ -3,20 +3,24 @@
 //! side; what comparing and mending mean is a file a kind.
 
 mod ledger;
+mod notify;
 mod stats;
 mod table;
+mod walk;
 
 use std::sync::{Arc, MutexGuard, TryLockError};
 
 use journal::failpoint;
 use tokio::runtime::Handle;
 
-use super::batch::{BatchError, BatchLimits, BatchReader, Wanted};
+use super::batch::BatchError;
 use super::{Running, View, ViewKind};
-use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REFUSALS_LISTED_MAX};
-use crate::event::{LogId, Stop};
+use crate::event::Stop;
+use crate::event::limits::REFUSALS_LISTED_MAX;
 use crate::eventlog::EventLog;
 use crate::store::{Cell, Claim, Plan, Store, StoreError, ViewTables, rows_given_up};
+
+use walk::Walk;
 
 /// Follows a view's name where its shadow is meant. What a crash left of one stands in nobody's way.
 pub const SHADOW: &str = "~shadow";
@@ -39,6 +43,8 @@ pub enum RebuildError {
     Sum(String),
     #[error("view `{0}` is fed by several logs, of which only one is here")]
     SeveralLogs(String),
+    #[error("view `{0}` is an outbox: made from its log again, what was delivered would be sent again")]
+    WouldSendAgain(String),
     #[error(
         "old rows of view `{0}` were given up, as `[retention]` says: it is no longer all that its log makes"
     )]
@@ -120,6 +126,7 @@ fn ask(asked: Asked<'_>, mend: bool) -> Result<Report, RebuildError> {
     let kind = match &asked.view.view.kind {
         // Its rows are found by their events, and need no second table.
         ViewKind::Table(rows) => return table::compare(asked, rows, mend),
+        ViewKind::Notify(outbox) => return notify::compare(asked, outbox, mend),
         ViewKind::Ledger(ledger) => ViewKind::Ledger(ledger.in_table(&shadow)),
         // No view's name has a `~` in it, so that no other shadow has these tables.
         ViewKind::Stats(stats) => ViewKind::Stats(stats.in_tables(&format!("{shadow}~"))),
@@ -225,12 +232,9 @@ impl<'a> Fresh<'a> {
         Ok(())
     }
 
-    /// Folding a long log must not hold up the end of the process; begun again, it does the same.
     fn go_on(&self) -> Result<(), RebuildError> {
-        match self.stop.asked() {
-            true => Err(RebuildError::Ended(self.view.view.name.clone())),
-            false => Ok(()),
-        }
+        let Self { view, log, store, runtime, stop, .. } = *self;
+        Asked { view, log, store, runtime, stop }.go_on()
     }
 
     fn claim(&self, to: u64) -> Claim {
@@ -238,25 +242,13 @@ impl<'a> Fresh<'a> {
     }
 
     fn fold_until(&mut self, until: u64) -> Result<(), RebuildError> {
-        let mut reader = BatchReader::new(self.log, self.store, self.runtime);
-        let (name, log): (&str, LogId) = (&self.view.view.name, self.log.id());
-        while self.at < until {
-            failpoint::hit("rebuild.batch");
-            self.go_on()?;
-            let limits = BatchLimits { until, events_max: BATCH_EVENTS_MAX };
-            let read = reader.records(self.at, BATCH_BYTES_MAX)?;
-            let mut batch = read.batch(Wanted { view: name, stream: &self.view.view.stream }, limits)?;
-            if let Some(position) = batch.hole {
-                return Err(RebuildError::HistoryLost(position));
-            }
-            let passed =
-                self.runtime.block_on(self.store.passed_positions(name, log, self.at, batch.span.end))?;
-            batch.events.retain(|event| passed.binary_search(&event.position).is_err());
+        let Self { view, log, store, runtime, stop, .. } = *self;
+        Walk::new(Asked { view, log, store, runtime, stop }, self.at).each(until, |batch| {
             let mut plan = Plan::new(self.claim(batch.span.end));
-            plan.writes = self.shadow.fold(&self.view.fields, &batch.events).writes;
-            self.runtime.block_on(self.store.apply(Arc::new(plan)))?;
+            plan.writes = self.shadow.fold(&view.fields, &batch.events).writes;
+            runtime.block_on(store.apply(Arc::new(plan)))?;
             self.at = batch.span.end;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

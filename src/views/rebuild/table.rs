@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use journal::failpoint;
 
+use super::walk::Walk;
 use super::{Asked, Difference, RebuildError, Report};
-use crate::event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, REBUILD_ROWS_MAX, ROW_NUMBERS_GAP_MAX, SHOWN_CHARS_MAX,
-};
-use crate::event::{LogId, Millis, Value};
+use crate::event::limits::{REBUILD_ROWS_MAX, ROW_NUMBERS_GAP_MAX, SHOWN_CHARS_MAX};
+use crate::event::{Millis, Value};
 use crate::store::{Cell, Claim, Place, Plan, RowChanges, Store, StoreError, quote};
-use crate::views::batch::{Batch, BatchLimits, BatchReader, Wanted};
+use crate::views::batch::Batch;
 use crate::views::runner::Held;
 use crate::views::table::{RowTable, shown};
 
@@ -37,47 +36,28 @@ struct Comparison<'a> {
     mend: bool,
 }
 
-/// How far a comparison has come, and where it writes what it mends.
-struct Walk<'a> {
-    reader: BatchReader,
-    at: u64,
-    table: &'a RowTable,
-    report: Report,
-}
-
 impl Comparison<'_> {
     fn run(&self) -> Result<Report, RebuildError> {
-        let Asked { log, store, runtime, .. } = self.asked;
-        let Some(position) = self.position()? else {
+        let Asked { store, runtime, .. } = self.asked;
+        let Some(position) = self.asked.position()? else {
             // A view that has not begun has made no row.
             return Ok(Report::default());
         };
         let table = self.target()?;
-        let reader = BatchReader::new(log, store, runtime);
-        let mut walk = Walk { reader, at: 0, table, report: Report::default() };
-        self.walk(&mut walk, position, None)?;
-        let held = self.hold()?;
-        let position = self.position()?.unwrap_or(0);
-        self.walk(&mut walk, position, Some(&held))?;
+        let (mut walk, mut report) = (Walk::new(self.asked, 0), Report::default());
+        walk.each(position, |batch| self.look_after(table, batch, None, &mut report))?;
+        let held = self.asked.hold()?;
+        let position = self.asked.position()?.unwrap_or(0);
+        walk.each(position, |batch| self.look_after(table, batch, Some(&held), &mut report))?;
         failpoint::hit("rebuild.mended");
-        if self.mend && walk.table.table().name != self.table.table().name {
+        if self.mend && table.table().name != self.table.table().name {
             // Refused where somebody has put the table back meanwhile: it holds others' rows too.
-            let [made, wanted] = [walk.table, self.table].map(|rows| quote(&rows.table().name));
+            let [made, wanted] = [table, self.table].map(|rows| quote(&rows.table().name));
             let rename = format!("ALTER TABLE {made} RENAME TO {wanted}");
             runtime.block_on(store.change(rename, Vec::new()))?;
         }
-        walk.report.position = position;
-        Ok(walk.report)
-    }
-
-    fn position(&self) -> Result<Option<u64>, StoreError> {
-        let Asked { view, log, store, runtime, .. } = self.asked;
-        runtime.block_on(store.position(&view.view.name, log.id()))
-    }
-
-    fn hold(&self) -> Result<Held, RebuildError> {
-        let Asked { view, runtime, .. } = self.asked;
-        runtime.block_on(view.hold()).ok_or_else(|| RebuildError::Ended(view.view.name.clone()))
+        report.position = position;
+        Ok(report)
     }
 
     /// The table that rows are compared with, and mended in.
@@ -99,43 +79,30 @@ impl Comparison<'_> {
         Ok(runtime.block_on(store.drop_tables(&[self.anew.table().as_ref().clone()]))?)
     }
 
-    fn walk(&self, walk: &mut Walk<'_>, until: u64, held: Option<&Held>) -> Result<(), RebuildError> {
-        let Asked { view, log, store, runtime, stop } = self.asked;
-        let Walk { reader, at, table, report } = walk;
-        let name = &view.view.name;
-        while *at < until {
-            failpoint::hit("rebuild.batch");
-            if stop.asked() {
-                return Err(RebuildError::Ended(name.clone()));
+    fn look_after(
+        &self,
+        table: &RowTable,
+        batch: &Batch<'_>,
+        held: Option<&Held>,
+        report: &mut Report,
+    ) -> Result<(), RebuildError> {
+        let mut compared = self.compare(table, batch)?;
+        if !compared.differences.is_empty() {
+            let _held = if held.is_none() { Some(self.asked.hold()?) } else { None };
+            // What is taken back just now may have looked wrong.
+            compared = self.compare(table, batch)?;
+            if self.mend && !compared.changes.is_empty() {
+                self.put_right(compared.changes)?;
             }
-            let limits = BatchLimits { until, events_max: BATCH_EVENTS_MAX };
-            let read = reader.records(*at, BATCH_BYTES_MAX)?;
-            let mut batch = read.batch(Wanted { view: name, stream: &view.view.stream }, limits)?;
-            if let Some(position) = batch.hole {
-                return Err(RebuildError::HistoryLost(position));
-            }
-            let passed = runtime.block_on(store.passed_positions(name, log.id(), *at, batch.span.end))?;
-            batch.events.retain(|event| passed.binary_search(&event.position).is_err());
-            let mut compared = self.compare(table, &batch)?;
-            if !compared.differences.is_empty() {
-                let now_held = if held.is_none() { Some(self.hold()?) } else { None };
-                // What is taken back just now may have looked wrong.
-                compared = self.compare(table, &batch)?;
-                if self.mend && !compared.changes.is_empty() {
-                    self.put_right(compared.changes)?;
-                }
-                drop(now_held);
-            }
-            report.keys += compared.rows;
-            compared.differences.into_iter().for_each(|difference| report.note(difference));
-            *at = batch.span.end;
         }
+        report.keys += compared.rows;
+        compared.differences.into_iter().for_each(|difference| report.note(difference));
         Ok(())
     }
 
     fn put_right(&self, changes: RowChanges) -> Result<(), RebuildError> {
         let Asked { view, log, store, runtime, .. } = self.asked;
-        let position = self.position()?.unwrap_or(0);
+        let position = self.asked.position()?.unwrap_or(0);
         let claim = Claim { view: view.view.name.clone(), log: log.id(), from: position, to: position };
         let mut plan = Plan::new(claim);
         plan.rows = Some(changes);
@@ -148,7 +115,7 @@ impl Comparison<'_> {
         let Asked { view, log, store, runtime, .. } = self.asked;
         let span = batch.span.clone();
         let folded = table.fold(&view.fields, &batch.events);
-        let gone = self.taken_back(log.id(), span.start, span.end)?;
+        let gone = self.asked.taken_back(span.start, span.end)?;
         let places = runtime.block_on(store.row_places(&view.view.name, log.id(), span.start, span.end))?;
         let there = self.rows(table, &places)?;
         let mut compared =
@@ -174,24 +141,6 @@ impl Comparison<'_> {
             places.iter().zip(meant).filter(|(place, meant)| !meant && there.contains_key(&place.row));
         strange.for_each(|(place, _)| compared.extra(place));
         Ok(compared)
-    }
-
-    /// Positions within `from..to` whose events the view has taken back by now.
-    fn taken_back(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, RebuildError> {
-        let Asked { view, store, runtime, .. } = self.asked;
-        let pairs = runtime.block_on(store.taken_back(log, from, to))?;
-        if pairs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let applied = self.position()?.unwrap_or(0);
-        let mut gone = Vec::with_capacity(pairs.len());
-        for (position, by) in pairs {
-            let passed = store.passed_positions(&view.view.name, log, by, by + 1);
-            if by < applied && runtime.block_on(passed)?.is_empty() {
-                gone.push(position);
-            }
-        }
-        Ok(gone)
     }
 
     /// The rows of these places by their numbers, as far as they are there.

@@ -191,6 +191,7 @@ pub fn shown(kind: ColumnKind, cell: &Cell) -> String {
         (ColumnKind::Boolean, Cell::Integer(value @ (0 | 1))) => (*value == 1).to_string(),
         (_, Cell::Integer(value)) => value.to_string(),
         (_, Cell::Decimal(value)) => value.to_string(),
+        (_, Cell::Time(value)) => text(&value.to_text()),
         (ColumnKind::Decimal, Cell::Text(value)) => {
             value.parse::<Decimal>().map_or_else(|_| text(value), |number| number.to_string())
         }

@@ -1,0 +1,104 @@
+//! The few bytes of tar that a backup needs: plain files with short names. By hand, because a reader that
+//! wants every byte to be right has to know each of them; a header is good if it is the very one that would
+//! be written for the name, size and time it tells.
+
+pub const BLOCK_BYTES: usize = 512;
+pub type Block = [u8; BLOCK_BYTES];
+
+const NAME: std::ops::Range<usize> = 0..100;
+const SIZE: std::ops::Range<usize> = 124..136;
+const TIME: std::ops::Range<usize> = 136..148;
+const CHECKSUM: std::ops::Range<usize> = 148..156;
+/// What eleven octal digits can say; above it a size is written in binary, as GNU tar has it and others read it.
+const OCTAL_MAX: u64 = 0o777_7777_7777;
+const BINARY: u8 = 0x80;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub name: String,
+    pub bytes: u64,
+    /// Seconds since 1970.
+    pub time: u64,
+}
+
+impl Header {
+    pub fn to_block(&self) -> Block {
+        let mut block = [0; BLOCK_BYTES];
+        let name = &self.name.as_bytes()[..self.name.len().min(NAME.len())];
+        block[..name.len()].copy_from_slice(name);
+        block[100..108].copy_from_slice(b"0000600\0");
+        block[108..116].copy_from_slice(b"0000000\0");
+        block[116..124].copy_from_slice(b"0000000\0");
+        block[SIZE].copy_from_slice(&number(self.bytes));
+        block[TIME].copy_from_slice(&number(self.time));
+        block[156] = b'0';
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        block[CHECKSUM].copy_from_slice(b"        ");
+        let checksum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[CHECKSUM].copy_from_slice(format!("{checksum:06o}\0 ").as_bytes());
+        block
+    }
+
+    /// `None` for what is not a header as it is written here.
+    pub fn parse(block: &Block) -> Option<Self> {
+        let end = block[NAME].iter().position(|byte| *byte == 0)?;
+        let header = Self {
+            name: std::str::from_utf8(&block[..end]).ok()?.to_owned(),
+            bytes: parse_number(&block[SIZE])?,
+            time: parse_number(&block[TIME])?,
+        };
+        (header.to_block() == *block).then_some(header)
+    }
+}
+
+/// How many zeros follow on a content.
+pub fn padding(bytes: u64) -> usize {
+    let over = (bytes % BLOCK_BYTES as u64) as usize;
+    (BLOCK_BYTES - over) % BLOCK_BYTES
+}
+
+fn number(number: u64) -> [u8; 12] {
+    let mut field = [0; 12];
+    if number <= OCTAL_MAX {
+        field[..11].copy_from_slice(format!("{number:011o}").as_bytes());
+    } else {
+        field[0] = BINARY;
+        field[4..].copy_from_slice(&number.to_be_bytes());
+    }
+    field
+}
+
+fn parse_number(field: &[u8]) -> Option<u64> {
+    match field[0] {
+        BINARY => Some(u64::from_be_bytes(field[4..12].try_into().ok()?)),
+        _ => u64::from_str_radix(std::str::from_utf8(&field[..11]).ok()?, 8).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_header_reads_as_it_was_written_and_with_no_byte_changed(
+            name in "[a-z0-9./]{1,60}", bytes: u64, time in 0..OCTAL_MAX, at in 0..BLOCK_BYTES, change in 1..=255_u8,
+        ) {
+            let header = Header { name, bytes, time };
+            let mut block = header.to_block();
+            prop_assert_eq!(Header::parse(&block), Some(header));
+            block[at] ^= change;
+            prop_assert_eq!(Header::parse(&block), None);
+        }
+    }
+
+    #[test]
+    fn small_and_large_sizes_fit() {
+        for bytes in [0, 1, OCTAL_MAX, OCTAL_MAX + 1, u64::MAX] {
+            let header = Header { name: "a".to_owned(), bytes, time: 0 };
+            assert_eq!(Header::parse(&header.to_block()).map(|header| header.bytes), Some(bytes));
+        }
+        assert_eq!([0, 1, 511, 512, 513].map(padding), [0, 511, 1, 0, 511]);
+    }
+}

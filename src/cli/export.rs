@@ -1,0 +1,101 @@
+//! `millrace export`: the events of a stream as lines of JSON, each in its envelope and its own text;
+//! `import` takes them back.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::client::{Client, Server, escaped};
+use super::exit::{Failure, block_on};
+use super::output::Output;
+use super::tail::log_end;
+use crate::event::limits::TAIL_EVENTS_MAX;
+
+#[derive(Args)]
+#[command(after_help = EXPLAINED)]
+pub struct Export {
+    /// Which stream
+    #[arg(long, value_name = "NAME", default_value = "revenue")]
+    stream: String,
+    /// Begin at this position of the log [default: its beginning]
+    #[arg(long, value_name = "POSITION", default_value_t = 0, hide_default_value = true)]
+    from: u64,
+    /// End before this position [default: where the log ends now]
+    #[arg(long, value_name = "POSITION")]
+    until: Option<u64>,
+    #[command(flatten)]
+    server: Server,
+}
+
+const EXPLAINED: &str = "\
+Every event of the log is there, also those that no view counts: `leftOut` says why (`repeat`,
+`taken-back`, `correction`, `erased`), and `import` passes them by. `onlyFor` names the one view
+that a dead letter was sent again for.";
+
+pub fn run(command: Export) -> ExitCode {
+    block_on(async {
+        let client = command.server.client()?;
+        match export(&client, &command).await {
+            Err(failure) => Err(client.with_names(failure).await),
+            Ok(()) => Ok(()),
+        }
+    })
+}
+
+#[derive(Deserialize)]
+struct Page {
+    events: Vec<Line>,
+    next: u64,
+}
+
+/// What is printed of an event; what it does not have is not.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    id: String,
+    stream: String,
+    position: u64,
+    received_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    only_for: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    takes_back: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<String>,
+    event: Box<RawValue>,
+}
+
+async fn export(client: &Client, command: &Export) -> Result<(), Failure> {
+    let end = log_end(client).await?;
+    let until = command.until.map_or(end, |until| until.min(end));
+    let (mut output, mut at) = (Output::stdout(), command.from);
+    loop {
+        let page = page(client, &command.stream, at).await.map_err(|failure| match failure {
+            Failure::Unreachable(reason) if at > command.from => {
+                Failure::Unreachable(format!("{reason}; go on with `--from {at}`"))
+            }
+            failure => failure,
+        })?;
+        for line in page.events.iter().take_while(|line| line.position < until) {
+            let text = serde_json::to_string(line).map_err(|error| Failure::Failed(error.to_string()))?;
+            output.line(&text)?;
+        }
+        output.flush()?;
+        // A page that gets no further is the log's end.
+        if page.next >= until || page.next == at {
+            return Ok(());
+        }
+        at = page.next;
+    }
+}
+
+async fn page(client: &Client, stream: &str, from: u64) -> Result<Page, Failure> {
+    let stream = escaped(stream);
+    client.get(&format!("/v1/streams/{stream}/events?from={from}&limit={TAIL_EVENTS_MAX}&settled=true")).await
+}

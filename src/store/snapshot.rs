@@ -1,0 +1,26 @@
+//! All of a store as one file, for a backup that is taken while others go on writing.
+
+use std::path::Path;
+
+use super::{Store, StoreError, ViewPosition};
+
+impl Store {
+    /// Writes all that is in the store, as it is at one moment, into a file at `target`; the answer is the
+    /// positions of that moment. Blocks, and ends in `Closed` once it is no more `wanted`.
+    pub fn snapshot(
+        &self,
+        target: &Path,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Vec<ViewPosition>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.snapshot(target, wanted),
+        }
+    }
+
+    /// How much room a snapshot will take. Blocks.
+    pub fn snapshot_bytes(&self) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.snapshot_bytes(),
+        }
+    }
+}

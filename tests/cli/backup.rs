@@ -1,0 +1,325 @@
+//! `millrace backup` and `millrace restore`.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::harness::{Start, TestApp, wait_for};
+use crate::{failed, said, sell, stderr};
+
+/// Files of backups that are under way, or were left by one.
+fn left_behind(app: &TestApp) -> Vec<PathBuf> {
+    let folders = [app.folder.path().to_owned(), app.data(), app.data().join("journal")];
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "tmp"))
+        .collect()
+}
+
+fn assert_nothing_is_left(app: &TestApp) {
+    let left = left_behind(app);
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn backed_up(app: &TestApp, name: &str) -> PathBuf {
+    said(app, &["backup", name]);
+    app.folder.path().join(name)
+}
+
+/// A server on what is made of a backup, in a folder of its own.
+fn restored(app: &TestApp, backup: &Path) -> TestApp {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let data = folder.path().join("data");
+    said(app, &["restore", backup.to_str().unwrap(), "--data", data.to_str().unwrap()]);
+    let start = Start {
+        config: std::fs::read_to_string(app.folder.path().join("millrace.toml")).ok(),
+        ..Start::default()
+    };
+    TestApp::try_with(start, folder).unwrap_or_else(|log| panic!("did not start:\n{log}"))
+}
+
+fn log_id(app: &TestApp) -> String {
+    app.log_line("log is open").unwrap()["log"].as_str().unwrap().to_owned()
+}
+
+/// Entries of a tar file, by what any tar can read of them: name, and where the content lies.
+fn parts(backup: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
+    let (mut parts, mut at) = (Vec::new(), 0);
+    while backup[at] != 0 {
+        let name = backup[at..at + 100].split(|byte| *byte == 0).next().unwrap();
+        let size = std::str::from_utf8(&backup[at + 124..at + 135]).unwrap();
+        let size = usize::from_str_radix(size, 8).unwrap();
+        parts.push((String::from_utf8(name.to_owned()).unwrap(), at + 512..at + 512 + size));
+        at += 512 + size.div_ceil(512) * 512;
+    }
+    parts
+}
+
+#[test]
+fn a_backup_under_load_holds_all_that_was_acknowledged_before_and_nothing_half() {
+    let app = TestApp::start();
+    let (acknowledged, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (before, restored) = std::thread::scope(|scope| {
+        for sender in 0..4 {
+            let (app, acknowledged, stop) = (&app, &acknowledged, &stop);
+            scope.spawn(move || {
+                let mut count = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    // One request in two of lines, so that the gate has something to remember.
+                    let client = app.client();
+                    let answer = match count % 2 {
+                        0 => client.post("/liveEvent", &format!("{{\"userId\":\"u{sender}\",\"name\":\"add_revenue\",\"value\":1}}")),
+                        _ => client.post_lines("/v1/streams/revenue/events", &format!("{{\"id\":\"{sender}-{count}\",\"userId\":\"u{sender}\",\"name\":\"add_revenue\",\"value\":1}}\n")),
+                    };
+                    assert_eq!(answer.status, 200);
+                    count += 1;
+                    acknowledged.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        wait_for("some load", || acknowledged.load(Ordering::SeqCst) > 200);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let before = acknowledged.load(Ordering::SeqCst);
+            let backup = backed_up(&app, "a.tar");
+            (before, self::restored(&app, &backup))
+        }));
+        stop.store(true, Ordering::SeqCst);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    restored.settle();
+    let end = restored.log_end();
+    assert!(end >= before, "{end} events of {before}");
+    assert_eq!(log_id(&restored), log_id(&app));
+    assert_eq!(restored.log_line("log is open").unwrap()["clean"], true);
+    said(&restored, &["reconcile", "revenue"]);
+    let sum: u64 = (0..4)
+        .map(|sender| restored.balance(&format!("u{sender}")).map_or(0, |sum| sum.parse::<u64>().unwrap()))
+        .sum();
+    assert_eq!(sum, end, "each event in the log counts 1");
+    // It goes on, and knows what was sent before.
+    let again = "{\"id\":\"0-1\",\"userId\":\"u0\",\"name\":\"add_revenue\",\"value\":1}\n";
+    let of_first = || restored.balance("u0").unwrap().parse::<u64>().unwrap();
+    let known = of_first();
+    assert_eq!(restored.client().post_lines("/v1/streams/revenue/events", again).status, 200);
+    sell(&restored, "u0", "1");
+    assert_eq!(of_first(), known + 1);
+    assert_nothing_is_left(&app);
+}
+
+#[test]
+fn a_backup_while_people_are_erased_has_a_store_and_a_log_that_agree() {
+    let app = TestApp::start();
+    for person in 0..6 {
+        (0..5).for_each(|_| sell(&app, &format!("p{person}"), "1"));
+    }
+    sell(&app, "stays", "7");
+    app.settle();
+    let backups: Vec<PathBuf> = std::thread::scope(|scope| {
+        let erased = scope.spawn(|| {
+            for person in 0..6 {
+                let asked = format!("{{\"value\":\"p{person}\"}}");
+                let answer = app.client().post("/v1/streams/revenue/erasures", &asked);
+                assert!([200, 202].contains(&answer.status), "{}", answer.text());
+            }
+        });
+        let mut backups = Vec::new();
+        while !erased.is_finished() || backups.is_empty() {
+            let name = format!("{}.tar", backups.len());
+            let output = app.command(&["backup", &name]);
+            match output.status.code() {
+                Some(0) => backups.push(app.folder.path().join(name)),
+                // One erasure after the other rewrote the log under it.
+                Some(1) if stderr(&output).contains("being erased") => {}
+                code => panic!("{code:?}: {}", stderr(&output)),
+            }
+        }
+        backups
+    });
+    let every = backups.len().div_ceil(4);
+    for backup in backups.iter().step_by(every) {
+        let restored = restored(&app, backup);
+        restored.settle();
+        said(&restored, &["reconcile", "revenue"]);
+        assert_eq!(restored.balance("stays").as_deref(), Some("7"));
+    }
+    app.settle();
+}
+
+#[test]
+fn what_is_restored_is_the_same_server_but_for_its_first_key() {
+    let app = TestApp::start();
+    sell(&app, "user1", "999999999999999.9999");
+    let added: serde_json::Value =
+        serde_json::from_str(&said(&app, &["keys", "add", "reader", "--scope", "read", "--json"])).unwrap();
+    app.settle();
+    let backup = backed_up(&app, "a.tar");
+    let bytes = std::fs::read(&backup).unwrap();
+    let names: Vec<String> = parts(&bytes).into_iter().map(|(name, _)| name).collect();
+    let expected = [
+        "millrace-backup",
+        "millrace.db",
+        "journal/00000000000000000000.seg",
+        "journal/durable",
+        "manifest.json",
+        "manifest.sha256",
+    ];
+    assert_eq!(names, expected);
+    let secret = app.key();
+    assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
+    let restored = restored(&app, &backup);
+    assert_ne!(restored.key(), secret);
+    let reader = restored.stranger().with_header("Authorization", added["key"].as_str().unwrap());
+    assert!(reader.get("/userEvents/user1").text().contains("999999999999999.9999"));
+    assert_eq!(restored.log_end(), 1);
+}
+
+#[test]
+fn stdout_and_stdin_do_as_well_and_tar_can_read_it() {
+    let app = TestApp::start();
+    sell(&app, "user1", "5");
+    app.settle();
+    let output = app.command(&["backup", "-"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let mut restore = std::process::Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .args(["restore", "-", "--data", "from-stdin"])
+        .current_dir(app.folder.path())
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    restore.stdin.take().unwrap().write_all(&output.stdout).unwrap();
+    assert!(restore.wait().unwrap().success());
+    let unpacked = app.folder.path().join("from-stdin");
+    let whole = &output.stdout;
+    for (name, range) in
+        parts(whole).into_iter().filter(|(name, _)| name.contains('.') && !name.starts_with("manifest"))
+    {
+        assert!(std::fs::read(unpacked.join(&name)).unwrap() == whole[range], "{name}");
+    }
+    std::fs::write(app.folder.path().join("by-tar.tar"), whole).unwrap();
+    let tar =
+        std::process::Command::new("tar").args(["tf", "by-tar.tar"]).current_dir(app.folder.path()).output();
+    let listed = String::from_utf8(tar.unwrap().stdout).unwrap();
+    assert_eq!(listed.lines().count(), 6, "{listed}");
+}
+
+#[test]
+fn a_cut_or_changed_backup_is_refused_and_leaves_no_folder() {
+    let app = TestApp::start();
+    sell(&app, "user1", "5");
+    app.settle();
+    let whole = std::fs::read(backed_up(&app, "whole.tar")).unwrap();
+    let path = app.folder.path().join("broken.tar");
+    let refused = |bytes: &[u8], code: i32, why: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        let said = failed(&app, code, &["restore", "broken.tar", "--data", "new/data"]);
+        assert!(said.contains(why), "{said}");
+        let left: Vec<_> = std::fs::read_dir(app.folder.path().join("new")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    };
+    for (_, range) in parts(&whole) {
+        refused(&whole[..range.start], 7, "cut off");
+        let mut changed = whole.clone();
+        changed[(range.start + range.end) / 2] ^= 0x10;
+        refused(&changed, 7, "damaged");
+    }
+    refused(&whole[..whole.len() - 1], 7, "cut off");
+    let first = parts(&whole)[0].1.start;
+    refused(&[&whole[..first], b"2", &whole[first + 1..]].concat(), 1, "use a newer one");
+    refused(&[b'x'; 2_000], 1, "no backup of millrace");
+}
+
+#[test]
+fn a_folder_in_use_is_left_alone() {
+    let app = TestApp::start();
+    sell(&app, "user1", "5");
+    backed_up(&app, "a.tar");
+    assert!(failed(&app, 1, &["restore", "a.tar"]).contains("data is not empty"));
+    assert!(failed(&app, 5, &["restore", "b.tar"]).contains("no file b.tar"));
+    std::fs::create_dir(app.folder.path().join("empty")).unwrap();
+    said(&app, &["restore", "a.tar", "--data", "empty"]);
+    assert!(app.folder.path().join("empty/millrace.db").exists());
+    assert_eq!(app.balance("user1").as_deref(), Some("5"));
+}
+
+#[test]
+fn backing_up_needs_the_scope_admin_and_takes_turns() {
+    let app = TestApp::start();
+    // Larger than what the sockets between the two hold.
+    let line = format!(
+        "{{\"userId\":\"u\",\"name\":\"add_revenue\",\"value\":1,\"more\":\"{}\"}}\n",
+        "x".repeat(500_000)
+    );
+    for _ in 0..4 {
+        assert_eq!(app.client().post_lines("/v1/streams/revenue/events", &line.repeat(10)).status, 200);
+    }
+    app.settle();
+    let added: serde_json::Value =
+        serde_json::from_str(&said(&app, &["keys", "add", "reader", "--scope", "read", "--json"])).unwrap();
+    let reader = added["key"].as_str().unwrap();
+    assert!(failed(&app, 4, &["backup", "a.tar", "--key", reader]).contains("may not"));
+
+    // A client that takes only the beginning, and then nothing.
+    let mut slow = app.client().connect().unwrap();
+    let request =
+        format!("GET /v1/backup HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\n\r\n", app.key());
+    slow.write_all(request.as_bytes()).unwrap();
+    slow.read_exact(&mut [0; 1_000]).unwrap();
+    assert!(!left_behind(&app).is_empty());
+    assert!(failed(&app, 1, &["backup", "a.tar"]).contains("another backup"));
+    drop(slow);
+    wait_for("the end of the backup", || left_behind(&app).is_empty());
+    wait_for("a turn", || app.command(&["backup", "a.tar"]).status.success());
+    assert_nothing_is_left(&app);
+}
+
+#[test]
+fn a_backup_that_breaks_off_is_not_kept() {
+    let mut app = TestApp::start();
+    sell(&app, "user1", "5");
+    backed_up(&app, "a.tar");
+    let kept = std::fs::read(app.folder.path().join("a.tar")).unwrap();
+    app.kill();
+    assert!(failed(&app, 3, &["backup", "a.tar"]).contains("no answer"));
+    let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+    let half = chunk(&kept[..kept.len() / 2]);
+    // Broken off by the connection; ended as if it were whole; whole, but not as it was written.
+    let changed = chunk(&[&kept[..700], b"!", &kept[701..]].concat());
+    for (body, code, why) in [
+        (half.clone(), 3, "broke off"),
+        ([&half[..], b"0\r\n\r\n"].concat(), 1, "cut off"),
+        ([&changed[..], b"0\r\n\r\n"].concat(), 1, "damaged"),
+    ] {
+        let url = answering(body);
+        let said = failed(&app, code, &["backup", "a.tar", "--url", &url]);
+        assert!(said.contains(why), "{said}");
+        assert_nothing_is_left(&app);
+    }
+    assert_eq!(std::fs::read(app.folder.path().join("a.tar")).unwrap(), kept);
+    // What a crash leaves, the next start removes.
+    let left =
+        [app.data().join("backup.db.tmp"), app.data().join("journal/00000000000000000000.seg.held.tmp")];
+    left.iter().for_each(|path| std::fs::write(path, "left").unwrap());
+    app.restart();
+    assert_nothing_is_left(&app);
+    assert_eq!(app.balance("user1").as_deref(), Some("5"));
+}
+
+/// A server that answers one request with this body, in chunks as they are, and is gone; its URL.
+fn answering(body: Vec<u8>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+            request.push(byte[0]);
+        }
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        drop(stream.write_all(&body));
+    });
+    url
+}

@@ -1,0 +1,355 @@
+//! A row an event: the table of contract 3 and that of contract 4, what is asked of them, rows that are taken
+//! back, compared and mended, and tables that were there before.
+
+use serde_json::{Value, json};
+
+use crate::harness::{TestApp, wait_for};
+
+const SITE: &str = "/v1/streams/site_events/events?wait=applied";
+const ROWS: &str = "/v1/views/site_events/rows";
+
+fn send(app: &TestApp, path: &str, body: &str) -> Value {
+    let answer = app.client().post(path, body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+fn visit(site: &str, user: &str) -> String {
+    format!(
+        r#"{{"site_id":"{site}","event_type":"page_view","path":"/p","user_id":"{user}","timestamp":"2025-11-01T10:00:00Z"}}"#
+    )
+}
+
+/// Each row as one text, in the order of numbers.
+fn table(app: &TestApp, sql: &str) -> Vec<String> {
+    let database = app.database();
+    let mut statement = database.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.collect::<rusqlite::Result<_>>().unwrap()
+}
+
+const EVENTS: &str = "SELECT concat_ws(' ', id, site_id, event_type, coalesce(path, '-'), coalesce(user_id, '-'), timestamp) FROM events ORDER BY id";
+
+#[test]
+fn an_event_is_a_row_with_what_was_sent_and_nothing_for_what_was_not() {
+    let app = TestApp::start();
+    let lines = [
+        visit("site-111", "u1"),
+        r#"{"site_id":7,"event_type":"é","path":"","user_id":null,"timestamp":"2025-11-01T11:00:00.250+01:00"}"#.to_owned(),
+        r#"{"site_id":"site-111","event_type":"click","timestamp":1761955200000,"other":[1]}"#.to_owned(),
+    ];
+    let answer = app.client().post_lines(SITE, &lines.join("\n"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(
+        table(&app, EVENTS),
+        [
+            "1 site-111 page_view /p u1 2025-11-01 10:00:00",
+            "2 7 é - - 2025-11-01 10:00:00.250",
+            "3 site-111 click - - 2025-11-01 00:00:00",
+        ]
+    );
+    // Without a time of its own, an event has that of its arrival.
+    let id = send(&app, SITE, r#"{"site_id":"s","event_type":"t"}"#)["eventId"].clone();
+    let received =
+        app.client().get(&format!("/v1/events/{}", id.as_str().unwrap())).json()["receivedAt"].clone();
+    let rows = app.client().get(&format!("{ROWS}?site_id=s")).json();
+    let row = json!({ "id": 4, "site_id": "s", "event_type": "t", "path": null, "user_id": null, "timestamp": received });
+    assert_eq!(rows, json!({ "rows": [row], "next": null }));
+    let declared = "SELECT name || ' ' || type || ' ' || \"notnull\" || pk FROM pragma_table_info('events')";
+    assert_eq!(
+        table(&app, declared),
+        [
+            "id INTEGER 01",
+            "site_id TEXT 10",
+            "event_type TEXT 10",
+            "path TEXT 00",
+            "user_id TEXT 00",
+            "timestamp TEXT 10",
+        ]
+    );
+}
+
+#[test]
+fn rows_are_asked_for_page_by_page_and_by_their_values() {
+    let app = TestApp::start();
+    let lines: Vec<String> = (0..50).map(|n| visit(&format!("s{}", n % 3), &format!("u{n}"))).collect();
+    assert_eq!(app.client().post_lines(SITE, &lines.join("\n")).status, 200);
+    let client = app.client();
+    let (mut path, mut seen) = (format!("{ROWS}?limit=20"), Vec::new());
+    loop {
+        let page = client.get(&path).json();
+        seen.extend(page["rows"].as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()));
+        match page["next"].as_i64() {
+            Some(next) => path = format!("{ROWS}?limit=20&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, Vec::from_iter(1..=50));
+    let users = |query: &str| -> Vec<String> {
+        let page = client.get(&format!("{ROWS}?{query}")).json();
+        page["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["user_id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(users("site_id=s1&user_id=u4"), ["u4"]);
+    assert_eq!(users("site_id=s1&limit=2&after=5"), ["u7", "u10"]);
+    assert_eq!(users("timestamp=2025-11-01T11:00:00%2B01:00&limit=1"), ["u0"]);
+    assert_eq!(users("site_id=S1"), Vec::<String>::new());
+    for (query, status) in [("other=1", 400), ("limit=x", 400), ("after=1.5", 400), ("timestamp=soon", 400)] {
+        assert_eq!(client.get(&format!("{ROWS}?{query}")).status, status, "{query}");
+    }
+    assert_eq!(app.stranger().get(ROWS).status, 401);
+    for path in
+        ["/v1/views/revenue/rows", "/v1/views/site_events/balances", "/v1/views/site_events/balances/a"]
+    {
+        assert_eq!(client.get(path).status, 404, "{path}");
+    }
+    // No event of it yet, and no table.
+    assert_eq!(client.get("/v1/views/inventory/rows").text(), r#"{"rows":[],"next":null}"#);
+}
+
+#[test]
+fn amounts_keep_their_digits_from_the_socket_to_the_table_and_back() {
+    let app = TestApp::configured(
+        r#"
+        [stream.things]
+        key = "name"
+        fields.name = { type = "text", required = true }
+        fields.price = { type = "decimal", required = true }
+        fields.count = { type = "integer" }
+        fields.sold = { type = "boolean" }
+        fields.more = { type = "any" }
+        fields."by.whom" = { type = "text" }
+        [view.things]
+        kind = "table"
+        from = "things"
+        id_column = "number of \"the\" row"
+        "#,
+    );
+    let thing = r#"{"name":"a","price":999999999999999.9999,"count":-9223372036854775808,"sold":true,"more":{"x":[1e400, 0.10]},"by":{"whom":"b"}}"#;
+    send(&app, "/v1/streams/things/events?wait=applied", thing);
+    assert_eq!(
+        app.client().get("/v1/views/things/rows?price=999999999999999.9999&sold=true").text(),
+        r#"{"rows":[{"number of \"the\" row":1,"by_whom":"b","count":-9223372036854775808,"more":{"x":[1e400, 0.10]},"name":"a","price":999999999999999.9999,"sold":true}],"next":null}"#
+    );
+    let sql = r#"SELECT price || ' ' || typeof(price) || ' ' || sold || ' ' || more FROM things"#;
+    assert_eq!(table(&app, sql), [r#"999999999999999.9999 text 1 {"x":[1e400, 0.10]}"#]);
+    assert_eq!(app.client().get("/v1/views/things/rows?more=1").status, 400);
+}
+
+#[test]
+fn inventory_is_kept_as_its_contract_has_it_and_what_does_not_fit_is_refused() {
+    let app = TestApp::start();
+    let path = "/v1/streams/inventory/events?wait=applied";
+    send(
+        &app,
+        path,
+        r#"{"productId":23,"productName":"Product 1","quantity":50,"price":10.99,"timestamp":1}"#,
+    );
+    let sql = "SELECT id || ' ' || product_id || ' ' || product_name || ' ' || quantity || ' ' || price || ' ' || (created_at = updated_at) || length(created_at) FROM inventory";
+    let row = table(&app, sql).remove(0);
+    assert!(row.starts_with("1 23 Product 1 50 10.99 1"), "{row}");
+    for wrong in [
+        r#"{"productId":2147483648,"productName":"p","quantity":1,"price":1}"#,
+        r#"{"productId":1,"productName":"p","quantity":1,"price":1.999}"#,
+        r#"{"productId":1,"productName":"p","quantity":1,"price":100000000}"#,
+        r#"{"productId":"x","productName":"p","quantity":1,"price":1}"#,
+        r#"{"productId":1,"productName":"p","quantity":1}"#,
+    ] {
+        assert_eq!(app.client().post(path, wrong).status, 400, "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_taken_back_loses_its_row_and_no_other() {
+    let app = TestApp::start();
+    let first = send(&app, SITE, &format!("[{},{},{}]", visit("s", "a"), visit("s", "b"), visit("s", "c")));
+    let id = first["eventIds"][1].as_str().unwrap();
+    send(&app, SITE, &format!(r#"[{{"takesBack":"{id}"}},{}]"#, visit("s", "d")));
+    let users = "SELECT user_id FROM events ORDER BY id";
+    assert_eq!(table(&app, users), ["a", "c", "d"]);
+    send(&app, SITE, &format!(r#"{{"takesBack":"{id}"}}"#));
+    assert_eq!(table(&app, users), ["a", "c", "d"]);
+    // In the batch that brings it, too.
+    app.database().execute_batch("ALTER TABLE events RENAME TO elsewhere").unwrap();
+    send_unapplied(&app, r#"{"id":"mine","site_id":"s","event_type":"t"}"#);
+    wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
+    send_unapplied(&app, r#"{"takesBack":"mine"}"#);
+    app.database().execute_batch("ALTER TABLE elsewhere RENAME TO events").unwrap();
+    send(&app, SITE, &visit("s", "e"));
+    assert_eq!(table(&app, users), ["a", "c", "d", "e"]);
+    assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
+    // The numbers of rows that are gone do not come back.
+    assert_eq!(table(&app, EVENTS).last().map(|row| row.starts_with("6 ")), Some(true));
+}
+
+fn ask(app: &TestApp, verb: &str) -> Value {
+    app.settle();
+    let answer = app.client().post(&format!("/v1/views/site_events/{verb}"), "");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+#[test]
+fn rows_are_compared_and_mended_one_by_one_and_those_of_others_left_alone() {
+    let app = TestApp::start();
+    let events = |from: usize, to: usize| -> String {
+        let all: Vec<String> = (from..to).map(|n| visit("s", &format!("u{n}"))).collect();
+        format!("[{}]", all.join(","))
+    };
+    send(&app, SITE, &events(0, 40));
+    app.database()
+        .execute("INSERT INTO events (site_id, event_type, timestamp) VALUES ('mine', 'x', '2020-01-01')", [])
+        .unwrap();
+    send(&app, SITE, &events(40, 60));
+    let whole = table(&app, EVENTS);
+    assert_eq!(whole.len(), 61);
+    assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
+    app.database()
+        .execute_batch(
+            "DELETE FROM events WHERE id IN (3, 50);
+             UPDATE events SET path = NULL, user_id = 'wrong' WHERE id = 7;
+             INSERT INTO events VALUES (900, 'mine too', 'x', NULL, NULL, '2020-01-01')",
+        )
+        .unwrap();
+    let report = ask(&app, "reconcile");
+    assert_eq!((&report["differenceCount"], &report["keys"]), (&json!(3), &json!(60)), "{report}");
+    assert_eq!(
+        report["differences"],
+        json!([
+            { "key": "position 2, row 3", "had": null, "shouldHave": "a row" },
+            { "key": "position 6, row 7", "had": "path null, user_id \"wrong\"", "shouldHave": "path \"/p\", user_id \"u6\"" },
+            { "key": "position 48, row 50", "had": null, "shouldHave": "a row" },
+        ])
+    );
+    assert_eq!(table(&app, EVENTS).len(), 60, "comparing changes nothing");
+    assert_eq!(ask(&app, "rebuild")["mended"], true);
+    let mended = table(&app, EVENTS);
+    assert_eq!(mended[..61], whole);
+    assert_eq!(mended[61], "900 mine too x - - 2020-01-01 00:00:00".replace(" 00:00:00", ""));
+    // A table that is gone comes again with the numbers it had; others' rows cannot.
+    app.database().execute_batch("DROP TABLE events").unwrap();
+    send_unapplied(&app, &visit("s", "late"));
+    wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
+    let answer = app.client().post("/v1/views/site_events/rebuild", "");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    app.settle();
+    let again = table(&app, EVENTS);
+    assert_eq!(again.len(), 61);
+    assert_eq!(again[..40], whole[..40]);
+    assert_eq!(again[40..60], whole[41..]);
+    assert!(again[60].contains(" late "), "{}", again[60]);
+    // What is noted of the rows is lost: they are made once more, beside those nobody knows of.
+    app.database().execute_batch("DELETE FROM millrace_rows; DELETE FROM events").unwrap();
+    assert_eq!(ask(&app, "rebuild")["differenceCount"], 61);
+    assert_eq!(table(&app, EVENTS).len(), 61);
+    assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
+}
+
+fn send_unapplied(app: &TestApp, body: &str) {
+    let answer = app.client().post("/v1/streams/site_events/events", body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// A server over a store in which `sql` was carried out while none was running.
+fn prepared(sql: &str) -> TestApp {
+    let mut app = TestApp::start();
+    app.stop();
+    app.database().execute_batch(sql).unwrap();
+    app.restart();
+    app
+}
+
+#[test]
+fn a_table_that_was_there_is_used_with_its_rows_and_columns() {
+    let app = prepared(
+        "CREATE TABLE events (id INTEGER PRIMARY KEY, timestamp DATETIME, site_id VARCHAR(255) NOT NULL,
+             event_type VARCHAR(100) NOT NULL, path VARCHAR(255), user_id VARCHAR(255), note TEXT NOT NULL DEFAULT 'n');
+         INSERT INTO events VALUES (41, '2020-01-01', 'old', 't', NULL, NULL, 'kept')",
+    );
+    send(&app, SITE, &visit("s", "u"));
+    let notes = "SELECT id || ' ' || site_id || ' ' || note FROM events ORDER BY id";
+    assert_eq!(table(&app, notes), ["41 old kept", "42 s n"]);
+    assert_eq!(ask(&app, "rebuild")["differenceCount"], 0);
+    assert_eq!(app.client().get(&format!("{ROWS}?site_id=old")).json()["rows"][0]["id"], 41);
+}
+
+#[test]
+fn a_table_that_does_not_fit_pauses_the_view_until_what_it_names_is_done() {
+    let columns = "site_id TEXT NOT NULL, event_type TEXT NOT NULL, user_id TEXT, timestamp TEXT";
+    for (sql, reason) in [
+        (
+            format!("CREATE TABLE events (id INTEGER PRIMARY KEY, path INTEGER, {columns})"),
+            "column `path` of type INTEGER",
+        ),
+        (
+            format!("CREATE TABLE events (id INTEGER PRIMARY KEY, path TEXT NOT NULL, {columns})"),
+            "column `path` that must be given",
+        ),
+        (format!("CREATE TABLE events (id INTEGER PRIMARY KEY, {columns})"), "has no column `path`"),
+        (
+            format!("CREATE TABLE events (id TEXT PRIMARY KEY, path TEXT, {columns})"),
+            "needs a column `id` that is its INTEGER PRIMARY KEY",
+        ),
+    ] {
+        let app = prepared(&sql);
+        send_unapplied(&app, &visit("s", "u").replace("\"/p\"", "null"));
+        wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
+        let said = app.view("site_events")["paused"].as_str().unwrap().to_owned();
+        assert!(said.contains(reason), "{said}");
+        // Other views of the stream go on.
+        wait_for("the other view", || app.view("site_stats")["lag"] == 0);
+        app.database().execute_batch(said.split_once("this mends it: ").unwrap().1).unwrap();
+        app.settle();
+        assert_eq!(table(&app, EVENTS), ["1 s page_view - u 2025-11-01 10:00:00"], "{sql}");
+    }
+}
+
+#[test]
+fn a_column_that_refuses_a_value_makes_a_dead_letter_and_stops_no_other_row() {
+    let app = prepared(
+        "CREATE TABLE events (id INTEGER PRIMARY KEY, site_id TEXT NOT NULL CHECK (length(site_id) < 5), event_type TEXT NOT NULL,
+             path TEXT, user_id TEXT, timestamp TEXT)",
+    );
+    let body = format!("[{},{},{}]", visit("a", "u"), visit("too long", "u"), visit("b", "u"));
+    send(&app, SITE, &body);
+    assert_eq!(table(&app, "SELECT site_id FROM events ORDER BY id"), ["a", "b"]);
+    let letters = app.client().get("/v1/dead-letters?status=open").json();
+    assert_eq!(letters["deadLetters"][0]["view"], "site_events", "{letters}");
+    assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
+}
+
+#[test]
+fn killed_again_and_again_each_event_is_one_row() {
+    let mut app = TestApp::start();
+    let mut sent = 0;
+    for round in 0..4 {
+        for _ in 0..200 {
+            send_unapplied(&app, &visit(&format!("s{round}"), &format!("u{sent}")));
+            sent += 1;
+        }
+        app.kill();
+        app.restart();
+    }
+    app.settle();
+    let users = table(&app, "SELECT user_id FROM events ORDER BY id");
+    assert_eq!(users, (0..sent).map(|n| format!("u{n}")).collect::<Vec<_>>());
+    assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
+}
+
+#[test]
+fn an_erased_person_has_no_row_left_and_others_have_theirs() {
+    let app = TestApp::start();
+    let users = ["ann", "bob", "ann", "eve"].map(|user| visit("s", user));
+    send(&app, SITE, &format!("[{}]", users.join(",")));
+    let erased =
+        app.client().post("/v1/streams/site_events/erasures", r#"{"field":"user_id","value":"ann"}"#);
+    assert_eq!(erased.status, 200, "{}", erased.text());
+    wait_for("the person to be gone", || {
+        table(&app, "SELECT user_id FROM events ORDER BY id") == ["bob", "eve"]
+    });
+    assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
+}
