@@ -98,6 +98,8 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const BATCHES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How far a view may be ahead, in memory, of the position its store knows, over events not its own.
 pub const UNSAVED_POSITIONS_MAX: u64 = 100_000;
+/// For how long: what is old is given up below the positions that the store knows.
+pub const UNSAVED_DURATION_MAX: Duration = Duration::from_secs(600);
 /// A view that keeps up begins a batch no sooner than this after the one before: under load, each commit
 /// then carries many events, and the doors get the processor. Part of how soon an event is visible.
 pub const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(8);
@@ -129,6 +131,10 @@ pub const RETENTION_DURATION_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Rows that are given up in one transaction.
 pub const RETENTION_ROWS_MAX: usize = 10_000;
+/// How long those who need the log's past may have to wait behind whoever gives it up and waits itself.
+pub const RETENTION_TURN_DURATION_MAX: Duration = Duration::from_millis(100);
+/// How long is waited for the gate, with everybody else waiting.
+pub const RETENTION_GATE_DURATION_MAX: Duration = Duration::from_secs(1);
 /// Into so many segments, at least, the time is divided for which events are kept.
 pub const SEGMENTS_A_RETENTION: u32 = 8;
 

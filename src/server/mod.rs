@@ -153,6 +153,7 @@ impl Node {
         failpoint::hit("server.store_open");
         tracing::info!(store = store.name(), "store is open");
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;
+        checks::undeclared(config, &store).await?;
         serve::clear_backups(&settings.data);
         let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
         let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
@@ -222,6 +223,7 @@ impl Node {
             keep: declared::keep(retention, &self.views, self.log.id()),
             log: self.log.clone(),
             store: self.store.clone(),
+            progress: self.progress.clone(),
             runtime: runtime.clone(),
             stop: self.stop.clone(),
         };

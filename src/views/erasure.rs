@@ -106,6 +106,8 @@ impl Eraser {
     /// the log takes. More than a bound at a time are not taken: asked for again, the rest is.
     pub fn note(&self, person: &Person, asked_by: &str) -> Result<Erasure, ErasureError> {
         let (fields, field) = self.field(person)?;
+        // Until they are noted, nobody knows that these events are still needed.
+        let _past = self.runtime.block_on(self.log.past().hold());
         let found = self.find(person, fields, field)?;
         let asked = Millis::now();
         let digest = Sha256::digest(person.value.as_bytes());

@@ -15,7 +15,7 @@ use super::bisect::Bisect;
 use super::dead_letter;
 use crate::event::limits::{
     BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, DEAD_IN_A_ROW_MAX,
-    PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX,
+    PAUSE_RECHECK_INTERVAL, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Fields, Stalled, Stop};
 use crate::eventlog::{EventLog, Traces};
@@ -78,6 +78,8 @@ struct State {
     begun: bool,
     dead_in_a_row: usize,
     backoff: Backoff,
+    /// When `at` was last stored for its own sake.
+    saved: Instant,
 }
 
 impl Runner {
@@ -98,6 +100,7 @@ impl Runner {
             begun: false,
             dead_in_a_row: 0,
             backoff: Backoff::default(),
+            saved: Instant::now(),
         };
         let name = format!("view-{}", self.view.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || self.run(state))?;
@@ -114,8 +117,7 @@ impl Runner {
         }
         if state.begun && state.at > state.stored {
             // Only saves the next start some reading of other streams' events.
-            let plan = Arc::new(Plan::new(self.claim(state.stored, state.at)));
-            let _ = self.runtime.block_on(self.store.apply(plan));
+            let _ = self.save(&mut state);
         }
     }
 
@@ -146,7 +148,12 @@ impl Runner {
     fn follow(&self, state: &mut State) -> Result<(), Halt> {
         let mut passed = self.gate.follow();
         loop {
-            let at = state.at;
+            let unsaved = state.begun && state.at > state.stored;
+            if unsaved && state.saved.elapsed() >= UNSAVED_DURATION_MAX {
+                self.save(state)?;
+                continue;
+            }
+            let (at, save_at) = (state.at, state.saved + UNSAVED_DURATION_MAX);
             let news = async {
                 tokio::select! {
                     // The order to stop goes before all else: nothing is begun after it.
@@ -154,10 +161,12 @@ impl Runner {
                     () = self.stop.wait() => News::Stop,
                     Some(hold) = state.holds.recv() => News::Hold(hold),
                     further = passed.wait_for(|passed| *passed > at) => further.map_or(News::Stop, |passed| News::Passed(*passed)),
+                    () = tokio::time::sleep_until(save_at.into()), if unsaved => News::Unsaved,
                 }
             };
             match self.runtime.block_on(news) {
                 News::Stop => return Ok(()),
+                News::Unsaved => {}
                 News::Hold(answer) => self.stand_still(state, answer),
                 News::Passed(end) => {
                     let begun = Instant::now();
@@ -172,6 +181,13 @@ impl Runner {
                 }
             }
         }
+    }
+
+    fn save(&self, state: &mut State) -> Result<(), StoreError> {
+        let plan = Arc::new(Plan::new(self.claim(state.stored, state.at)));
+        self.runtime.block_on(self.store.apply(plan))?;
+        (state.stored, state.saved) = (state.at, Instant::now());
+        Ok(())
     }
 
     /// Goes past other streams' events without reading them, and looks no sooner than a while after.
@@ -279,6 +295,7 @@ impl Runner {
 
 enum News {
     Stop,
+    Unsaved,
     Hold(oneshot::Sender<Held>),
     Passed(u64),
 }
@@ -302,6 +319,8 @@ impl Cursor<'_> {
             };
         }
         if !self.begun {
+            // What lies below held nothing for this view, and may be given up any moment.
+            self.stored = batch.span.start;
             self.runner.begin(self.stored)?;
             self.begun = true;
             failpoint::hit("views.begun");
