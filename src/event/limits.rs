@@ -45,6 +45,8 @@ pub const TAIL_EVENTS_MAX: usize = 1_000;
 pub const LIST_ROWS_MAX: usize = 1_000;
 /// Event text in one page of a tail or of dead letters, which ends early for it.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a page of a tail reads of the log in one go.
+pub const TAIL_READ_BYTES_MAX: usize = 256 * 1024;
 /// What one request for a tail reads of the log, most of it perhaps other streams'.
 pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dead letters that are read from the store together: each may hold the largest event.
@@ -59,6 +61,9 @@ pub const READS_AT_ONCE_MAX: usize = 8;
 pub const LOG_LOOKS_AT_ONCE_MAX: usize = 4;
 /// Why an event is taken back, in its sender's words.
 pub const CORRECTION_REASON_CHARS_MAX: usize = 1_000;
+/// Threads for work that blocks: as many as may wait for the disk at one time, by the bounds here, and some
+/// to spare. Each keeps memory of its own.
+pub const BLOCKING_THREADS_MAX: usize = 40;
 /// Rebuilds and reconciliations at one time: they take long, and are not to keep readers waiting.
 pub const LOG_REPLAYS_AT_ONCE_MAX: usize = 2;
 /// Keys, and networks of senders, whose requests are counted at one time; those beyond share one count.
