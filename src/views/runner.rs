@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::View;
 use super::batch::{Batch, BatchError, BatchLimits, BatchReader, Event, Wanted};
 use super::bisect::Bisect;
-use super::dead_letter;
+use super::dead_letter::{self, PassedBy};
 use crate::event::limits::{
     BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, DEAD_IN_A_ROW_MAX,
     PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX,
@@ -306,11 +306,13 @@ impl Cursor<'_> {
             self.begun = true;
             failpoint::hit("views.begun");
         }
-        let mut bisect = Bisect::new(batch.events.len());
+        let (mut bisect, mut passed_by) = (Bisect::new(batch.events.len()), PassedBy::default());
         while let Some(part) = bisect.next() {
             let end = batch.events.get(part.end).map_or(batch.span.end, |event| event.position);
-            let (plan, refused) = self.plan(&batch.events[part.clone()], end);
-            let mut dead = if refused.len() == part.len() { refused.len() } else { 0 };
+            let events = passed_by.leave_out(&batch.events[part.clone()]);
+            let (plan, refused) = self.plan(&events, end);
+            passed_by.note(&plan.letters);
+            let mut dead = if refused.len() == events.len() { refused.len() } else { 0 };
             if dead > 0 {
                 self.check_dead(dead, &refused[0].1)?;
             }
@@ -321,6 +323,7 @@ impl Cursor<'_> {
                     self.check_dead(dead, &reason)?;
                     let event = &batch.events[part.start];
                     let letter = dead_letter::of(&self.runner.view, self.runner.log.id(), event, reason);
+                    passed_by.note(std::slice::from_ref(&letter));
                     self.pass_by(letter, end)?
                 }
                 outcome => outcome?,
