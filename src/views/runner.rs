@@ -42,7 +42,7 @@ pub struct Running {
     pub view: View,
     pub fields: Arc<Fields>,
     holds: mpsc::Sender<oneshot::Sender<Held>>,
-    /// Held by whoever folds the log afresh for this view: there is one shadow.
+    /// Held by whoever folds the log afresh for this view, of which there is one, and who erases from it.
     pub shadow: Arc<Mutex<()>>,
 }
 
