@@ -3,6 +3,7 @@
 
 mod batch;
 mod bisect;
+mod cursor;
 mod dead_letter;
 mod erasure;
 mod ledger;

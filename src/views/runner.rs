@@ -5,22 +5,20 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use journal::failpoint;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::View;
-use super::batch::{Batch, BatchError, BatchLimits, BatchReader, Event, Wanted};
-use super::bisect::Bisect;
-use super::dead_letter;
+use super::batch::{BatchError, BatchLimits, BatchReader, Wanted};
+use super::cursor::Cursor;
 use crate::event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, DEAD_IN_A_ROW_MAX,
-    PAUSE_RECHECK_INTERVAL, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL,
+    UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Fields, Stalled, Stop};
-use crate::eventlog::{EventLog, Traces};
+use crate::eventlog::EventLog;
 use crate::gate::Gate;
-use crate::store::{Backoff, Claim, Halt, LetterChange, Plan, Store, StoreError};
+use crate::store::{Backoff, Claim, Halt, Plan, Store, StoreError};
 
 /// What a runner is made of.
 pub struct Runner {
@@ -42,7 +40,7 @@ pub struct Running {
     pub view: View,
     pub fields: Arc<Fields>,
     holds: mpsc::Sender<oneshot::Sender<Held>>,
-    /// Held by whoever folds the log afresh for this view: there is one shadow.
+    /// Held by whoever folds the log afresh for this view, of which there is one, and who erases from it.
     pub shadow: Arc<Mutex<()>>,
 }
 
@@ -140,7 +138,7 @@ impl Runner {
     }
 
     /// Makes or checks the table: at the first event, and whenever the view begins to run again.
-    fn begin(&self, stored: u64) -> Result<(), Halt> {
+    pub fn begin(&self, stored: u64) -> Result<(), Halt> {
         let claim = self.claim(stored, stored);
         Ok(self.runtime.block_on(self.store.begin_view(claim, self.view.tables()))?)
     }
@@ -250,7 +248,7 @@ impl Runner {
         Ok(events)
     }
 
-    fn claim(&self, stored: u64, to: u64) -> Claim {
+    pub fn claim(&self, stored: u64, to: u64) -> Claim {
         Claim { view: self.view.name.clone(), log: self.log.id(), from: stored, to }
     }
 
@@ -298,114 +296,4 @@ enum News {
     Unsaved,
     Hold(oneshot::Sender<Held>),
     Passed(u64),
-}
-
-/// Applies one batch, moving the stored position part by part where the database refuses a row.
-struct Cursor<'a> {
-    runner: &'a Runner,
-    stored: u64,
-    begun: bool,
-    dead_in_a_row: usize,
-    traces: &'a Traces,
-}
-
-impl Cursor<'_> {
-    /// `false` if the order to stop came first.
-    fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
-        if batch.events.is_empty() {
-            return match self.begun && batch.span.end - self.stored > UNSAVED_POSITIONS_MAX {
-                true => Ok(self.commit(Plan::new(self.claim(batch.span.end)))??),
-                false => Ok(true),
-            };
-        }
-        if !self.begun {
-            // What lies below held nothing for this view, and may be given up any moment.
-            self.stored = batch.span.start;
-            self.runner.begin(self.stored)?;
-            self.begun = true;
-            failpoint::hit("views.begun");
-        }
-        let mut bisect = Bisect::new(batch.events.len());
-        while let Some(part) = bisect.next() {
-            let end = batch.events.get(part.end).map_or(batch.span.end, |event| event.position);
-            let (plan, refused) = self.plan(&batch.events[part.clone()], end);
-            let mut dead = if refused.len() == part.len() { refused.len() } else { 0 };
-            if dead > 0 {
-                self.check_dead(dead, &refused[0].1)?;
-            }
-            let applied = match self.commit(plan)? {
-                Err(StoreError::Data(_)) if bisect.refused(part.clone()) => continue,
-                Err(StoreError::Data(reason)) => {
-                    dead = 1;
-                    self.check_dead(dead, &reason)?;
-                    let event = &batch.events[part.start];
-                    let letter = dead_letter::of(&self.runner.view, self.runner.log.id(), event, reason);
-                    self.pass_by(letter, end)?
-                }
-                outcome => outcome?,
-            };
-            if !applied {
-                return Ok(false);
-            }
-            // Only what went through counts: tried again for as long as the store stands still, the same
-            // events would count again and again.
-            self.dead_in_a_row = if dead > 0 { self.dead_in_a_row + dead } else { 0 };
-        }
-        Ok(true)
-    }
-
-    fn plan(&self, events: &[Event<'_>], to: u64) -> (Plan, Vec<(usize, String)>) {
-        let folded = self.runner.view.fold(&self.runner.fields, events);
-        let mut plan = Plan::new(self.claim(to));
-        plan.writes = folded.writes;
-        plan.rows = folded.rows;
-        plan.letters = dead_letter::changes(&self.runner.view, self.runner.log.id(), events, &folded.refused);
-        (plan, folded.refused)
-    }
-
-    fn pass_by(&mut self, letter: LetterChange, to: u64) -> Result<bool, Halt> {
-        let mut plan = Plan::new(self.claim(to));
-        plan.letters.push(letter);
-        Ok(self.commit(plan)??)
-    }
-
-    /// Where nothing goes through any more, the fault is not with single events: a person has to look.
-    fn check_dead(&self, events: usize, reason: &str) -> Result<(), Halt> {
-        let count = self.dead_in_a_row + events;
-        match count > DEAD_IN_A_ROW_MAX {
-            true => Err(Halt::Pause(format!(
-                "{count} events in a row could not be applied, one of them because: {reason}"
-            ))),
-            false => Ok(()),
-        }
-    }
-
-    fn claim(&self, to: u64) -> Claim {
-        self.runner.claim(self.stored, to)
-    }
-
-    /// `Ok(Ok(true))`: it is in the database. The outer error is for a person, the inner one to decide on.
-    fn commit(&mut self, plan: Plan) -> Result<Result<bool, StoreError>, Halt> {
-        let to = plan.claim.to;
-        let letters = dead_letter::made(&plan.letters);
-        let progress = self.runner.progress.clone();
-        let waiting = move |reason: &str| {
-            progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
-        };
-        let runner = self.runner;
-        failpoint::hit("views.folded");
-        match runner.runtime.block_on(runner.store.apply_surely(Arc::new(plan), &runner.stop, waiting)) {
-            None => Ok(Ok(false)),
-            Some(Ok(_)) => {
-                self.stored = to;
-                failpoint::hit("views.applied");
-                metrics::counter!("millrace_dead_letters_total", "view" => runner.view.name.clone())
-                    .increment(letters.len() as u64);
-                dead_letter::report(&runner.view.name, &letters, self.traces);
-                Ok(Ok(true))
-            }
-            Some(Err(error @ StoreError::Data(_))) => Ok(Err(error)),
-            Some(Err(error)) => Err(error.into()),
-        }
-    }
 }
