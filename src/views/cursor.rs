@@ -10,7 +10,7 @@ use super::bisect::Bisect;
 use super::dead_letter::{self, PassedBy};
 use super::runner::Runner;
 use crate::event::Stalled;
-use crate::event::limits::{DEAD_IN_A_ROW_MAX, UNSAVED_POSITIONS_MAX};
+use crate::event::limits::DEAD_IN_A_ROW_MAX;
 use crate::eventlog::Traces;
 use crate::store::{Claim, Halt, LetterChange, Plan, StoreError};
 
@@ -27,10 +27,7 @@ impl Cursor<'_> {
     /// `false` if the order to stop came first.
     pub fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
         if batch.events.is_empty() {
-            return match self.begun && batch.span.end - self.stored > UNSAVED_POSITIONS_MAX {
-                true => Ok(self.commit(Plan::new(self.claim(batch.span.end)))??),
-                false => Ok(true),
-            };
+            return Ok(true);
         }
         if !self.begun {
             // What lies below held nothing for this view, and may be given up any moment.

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::View;
-use super::batch::{BatchError, BatchLimits, BatchReader, Wanted};
+use super::batch::{BatchLimits, BatchReader, Wanted};
 use super::cursor::Cursor;
 use crate::event::limits::{
     BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL,
@@ -55,15 +55,6 @@ impl Running {
         let (sender, receiver) = oneshot::channel();
         self.holds.send(sender).await.ok()?;
         receiver.await.ok()
-    }
-}
-
-impl From<BatchError> for Halt {
-    fn from(error: BatchError) -> Self {
-        match error {
-            BatchError::Store(error) => error.into(),
-            BatchError::Log(error) => Self::Pause(error.to_string()),
-        }
     }
 }
 
@@ -146,11 +137,8 @@ impl Runner {
     fn follow(&self, state: &mut State) -> Result<(), Halt> {
         let mut passed = self.gate.follow();
         loop {
+            self.save_in_time(state)?;
             let unsaved = state.begun && state.at > state.stored;
-            if unsaved && state.saved.elapsed() >= UNSAVED_DURATION_MAX {
-                self.save(state)?;
-                continue;
-            }
             let (at, save_at) = (state.at, state.saved + UNSAVED_DURATION_MAX);
             let news = async {
                 tokio::select! {
@@ -169,7 +157,10 @@ impl Runner {
                 News::Passed(end) => {
                     let begun = Instant::now();
                     if self.gate.nothing_from(&self.view.stream, state.at) {
-                        self.pass_over(state, end)?;
+                        // Gone past without being read, and not again for each single one of them.
+                        state.at = end;
+                        self.publish(state);
+                        std::thread::sleep(BATCH_INTERVAL_MIN);
                         continue;
                     }
                     let events = self.step(state, end)?;
@@ -181,27 +172,25 @@ impl Runner {
         }
     }
 
-    fn save(&self, state: &mut State) -> Result<(), StoreError> {
-        let plan = Arc::new(Plan::new(self.claim(state.stored, state.at)));
-        self.runtime.block_on(self.store.apply(plan))?;
-        (state.stored, state.saved) = (state.at, Instant::now());
-        Ok(())
+    /// What lies below the stored position is read no more, and may be given up.
+    fn save_in_time(&self, state: &mut State) -> Result<(), StoreError> {
+        let ahead = if state.begun { state.at - state.stored } else { 0 };
+        let overdue = ahead > 0 && state.saved.elapsed() >= UNSAVED_DURATION_MAX;
+        match ahead > UNSAVED_POSITIONS_MAX || overdue {
+            true => self.save(state),
+            false => Ok(()),
+        }
     }
 
-    /// Goes past other streams' events without reading them, and looks no sooner than a while after.
-    fn pass_over(&self, state: &mut State, end: u64) -> Result<(), Halt> {
-        if state.begun && end - state.stored > UNSAVED_POSITIONS_MAX {
-            let plan = Arc::new(Plan::new(self.claim(state.stored, end)));
-            match self.runtime.block_on(self.store.apply(plan)) {
-                Ok(_) => state.stored = end,
-                // Nothing depends on it now: the next time will do.
-                Err(StoreError::Transient(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+    fn save(&self, state: &mut State) -> Result<(), StoreError> {
+        let plan = Arc::new(Plan::new(self.claim(state.stored, state.at)));
+        state.saved = Instant::now();
+        match self.runtime.block_on(self.store.apply(plan)) {
+            Ok(_) => state.stored = state.at,
+            // Nothing depends on it now: the next time will do.
+            Err(StoreError::Transient(_)) => {}
+            Err(error) => return Err(error),
         }
-        state.at = end;
-        self.publish(state);
-        std::thread::sleep(BATCH_INTERVAL_MIN);
         Ok(())
     }
 

@@ -102,7 +102,9 @@ impl Node {
 
     /// Runs them until they are through.
     fn settle(&self, views: &[&str]) {
-        self.run(views, |live| live.settle());
+        self.run(views, |live| {
+            live.settle();
+        });
     }
 
     fn retention(&self, keep: Keep) -> Retention {
