@@ -52,12 +52,14 @@ pub fn balances(count: u64) -> Vec<i64> {
     balances
 }
 
-/// How many different sites, paths and users visits have.
+/// How many different sites, paths and users visits have; a user comes to one site. As many events as are
+/// said here fill four weeks, in the order of time, and those beyond are of the last day.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub sites: u64,
     pub paths: u64,
     pub users: u64,
+    pub events: u64,
 }
 
 const DAYS: u64 = 28;
@@ -65,12 +67,9 @@ const DAYS: u64 = 28;
 /// The parts of one visit: site, path, user, day of November 2025.
 pub fn visit_parts(number: u64, spread: Spread) -> [u64; 4] {
     let mixed = |salt: u64| (number ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
-    [
-        mixed(0) % spread.sites,
-        mixed(1 << 60) % spread.paths,
-        mixed(1 << 61) % spread.users,
-        1 + mixed(1 << 62) % DAYS,
-    ]
+    let user = mixed(1 << 61) % spread.users;
+    let day = 1 + (number * DAYS / spread.events).min(DAYS - 1);
+    [user % spread.sites, mixed(1 << 60) % spread.paths, user, day]
 }
 
 pub fn visit(number: u64, spread: Spread) -> String {

@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use super::Refusal;
 use crate::event::limits::{LOG_LOOKS_AT_ONCE_MAX, SOURCE_GATE_DURATION_MAX};
 use crate::event::{EventId, Progress};
-use crate::eventlog::{EventLog, ReadError};
+use crate::eventlog::{EventLog, PastHeld, ReadError};
 use crate::store::{LetterStatus, Store};
 
 /// Finds events by the ids that people know them by.
@@ -39,6 +39,12 @@ const NOT_THERE: &str = "is no event of this stream";
 impl Targets {
     pub fn new(log: EventLog, store: Store, progress: Progress) -> Self {
         Self { log, store, progress, turns: Semaphore::new(LOG_LOOKS_AT_ONCE_MAX) }
+    }
+
+    /// To be held from before a target is looked up until the correction is in the log: what was found is not
+    /// given up in between.
+    pub async fn held(&self) -> PastHeld {
+        self.log.past().hold().await
     }
 
     /// To be awaited before ids are looked up: what was acknowledged is known by its id once the gate has

@@ -19,6 +19,7 @@ mod keys;
 mod notifications;
 mod person;
 
+mod drop_view;
 mod rebuild;
 mod reconcile;
 
@@ -70,6 +71,8 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     /// Make a view what its log makes
     Rebuild(rebuild::Rebuild),
+    /// Forget where a view stands that is no longer declared
+    DropView(drop_view::DropView),
     /// Back up all that a running server keeps, into one file
     Backup(backup::Backup),
     /// Make a data folder of a backup
@@ -99,6 +102,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Person(command) => person::run(command),
         Command::Reconcile(command) => reconcile::run(command),
         Command::Rebuild(command) => rebuild::run(command),
+        Command::DropView(command) => drop_view::run(command),
         Command::Backup(command) => backup::run(command),
         Command::Restore(command) => restore::run(command),
         Command::Repair(command) => repair::run(command),

@@ -9,6 +9,7 @@ use rustix::fs::Mode;
 
 use super::exit::{Failure, ended};
 use crate::config::{Config, Originals, Overrides, load_dotenv, user_file};
+use crate::event::limits::BLOCKING_THREADS_MAX;
 use crate::server::{self, Settings};
 use crate::telemetry::{LogFormat, end_with_a_panic, start_logging};
 
@@ -74,7 +75,8 @@ fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
         accept_new_log: command.accept_new_log,
         welcome: command.log_format == LogFormat::Text,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()?;
     runtime.block_on(server::run(settings))?;
     Ok(())
 }

@@ -324,6 +324,36 @@ mod tests {
             ),
             ("[limits]\nper_key = \"many\"", "m.toml:2: `many` is no rate such as `1000/s`"),
             ("[limits]\nper_user = \"1/s\"", "m.toml:2: unknown field `per_user`"),
+            (
+                "\n[retention]\nlog = \"6d\"",
+                "m.toml:2: `[retention]` says `6d`; what is younger than 7 days is always kept",
+            ),
+            (
+                "[retention]\nstreams = { site_events = \"167h\" }",
+                "m.toml:1: `[retention]` says `167h`; what is younger than 7 days is always kept",
+            ),
+            (
+                "[retention]\nrows = { site_events = \"1d\" }",
+                "m.toml:1: `[retention]` says `1d`; what is younger than 7 days is always kept",
+            ),
+            ("[retention]\nlog = \"long\"", "m.toml:1: `[retention]` says `long` is no duration"),
+            (
+                "[retention]\nlog_bytes = \"20GB\"",
+                "m.toml:1: `[retention]` says `20GB`, which is no size such as `512MiB` or `20GiB`",
+            ),
+            (
+                "[retention]\nstreams = { nothing = \"30d\" }",
+                "m.toml:1: `[retention]` names stream `nothing`, which is not declared",
+            ),
+            (
+                "[retention]\nrows = { nothing = \"30d\" }",
+                "m.toml:1: `[retention]` names view `nothing`, which is not declared",
+            ),
+            (
+                "[retention]\nrows = { revenue = \"30d\" }",
+                "m.toml:1: `[retention]` names view `revenue`, which is no table of events: what it holds has no age",
+            ),
+            ("\n[retention]\nrow = \"30d\"", "m.toml:3: unknown field `row`"),
             ("[gate]\nwindow = \"soon\"", "m.toml:2: `soon` is no duration"),
             (
                 "listen = [\"ftp://localhost:21\"]",

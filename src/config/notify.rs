@@ -45,6 +45,9 @@ impl NotifySection {
         let fields = &stream.fields;
         let to = self.text(fields, "is sent to", &self.to)?;
         let event_type = self.text(fields, "takes its type from", &self.r#type)?;
+        if to == event_type {
+            return Err(format!("is sent to field `{}`, which is its type as well", self.to));
+        }
         let payload = match &self.payload {
             None => None,
             Some(payload) => {
@@ -169,6 +172,7 @@ mod tests {
                 format!("to = \"who\"\n{rest}"),
                 "is sent to field `who`, which stream `orders` does not declare",
             ),
+            (format!("to = \"sort\"\n{rest}"), "is sent to field `sort`, which is its type as well"),
             (format!("to = \"sum\"\n{rest}"), "is sent to field `sum`, which must be required text"),
             (format!("to = \"mail\"\npayload = \"sort\"\n{rest}"), "which must be of type \"any\""),
             (

@@ -8,6 +8,7 @@ use super::native::Request;
 use crate::admit::{Refusal, Whose};
 use crate::event::limits::{CLIENT_ID_CHARS_MAX, CORRECTION_REASON_CHARS_MAX};
 use crate::event::{Field, FieldError, Fields, Kind, Value, walk_object};
+use crate::eventlog::PastHeld;
 
 const KEY: &str = "takesBack";
 
@@ -18,17 +19,22 @@ pub struct Correction {
     pub client_id: Option<String>,
 }
 
-/// The corrections among some texts, by their index, and what is wrong with those that cannot be taken.
+/// The corrections among some texts, by their index, and what is wrong with those that cannot be taken. To be
+/// kept until they are in the log.
 #[derive(Default)]
-pub struct Corrections(HashMap<usize, Result<Correction, FieldError>>);
+pub struct Corrections {
+    found: HashMap<usize, Result<Correction, FieldError>>,
+    past: Option<PastHeld>,
+}
 
 impl Corrections {
     pub fn take(&mut self, index: usize) -> Option<Result<Correction, FieldError>> {
-        if self.0.is_empty() { None } else { self.0.remove(&index) }
+        if self.found.is_empty() { None } else { self.found.remove(&index) }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether what they take back is held for them.
+    pub fn hold_the_past(&self) -> bool {
+        self.past.is_some()
     }
 }
 
@@ -56,7 +62,8 @@ pub async fn find<'a>(
         let Some(asked) = read(text, fields) else { continue };
         let correction = match asked {
             Ok(asked) => {
-                if found.is_empty() {
+                if found.past.is_none() {
+                    found.past = Some(targets.held().await);
                     targets.settled().await?;
                 }
                 targets
@@ -67,7 +74,7 @@ pub async fn find<'a>(
             }
             Err(error) => Err(error),
         };
-        found.0.insert(index, correction);
+        found.found.insert(index, correction);
     }
     Ok(found)
 }

@@ -145,6 +145,7 @@ async fn json_body(request: &Request<'_>, body: Body, cloud: Option<Mode>) -> Re
         return Ok(answer(StatusCode::OK, json!({ "accepted": 0, "checked": texts.len() })));
     }
     let position = request.intake.log.append(&record).await?;
+    drop(corrections);
     request.intake.accepted(request.stream, position, texts.len() as u64, request.headers);
     for (id, hash) in admitted.clients.iter().flatten() {
         request.intake.recent.note(*id, *hash);

@@ -88,6 +88,9 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, Refu
         if let (Some(record), None) = (&checked.record, request.options.check) {
             let count = u64::from(record.count());
             pending = Some((request.intake.log.append(record), count, checked.lines));
+            if corrections.hold_the_past() {
+                settle(request, &mut taken, pending.take()).await?;
+            }
         } else if request.options.check.is_none() {
             taken.durable_lines += checked.lines;
         }

@@ -45,6 +45,8 @@ pub const TAIL_EVENTS_MAX: usize = 1_000;
 pub const LIST_ROWS_MAX: usize = 1_000;
 /// Event text in one page of a tail or of dead letters, which ends early for it.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a page of a tail reads of the log in one go.
+pub const TAIL_READ_BYTES_MAX: usize = 256 * 1024;
 /// What one request for a tail reads of the log, most of it perhaps other streams'.
 pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dead letters that are read from the store together: each may hold the largest event.
@@ -59,6 +61,9 @@ pub const READS_AT_ONCE_MAX: usize = 8;
 pub const LOG_LOOKS_AT_ONCE_MAX: usize = 4;
 /// Why an event is taken back, in its sender's words.
 pub const CORRECTION_REASON_CHARS_MAX: usize = 1_000;
+/// Threads for work that blocks: as many as may wait for the disk at one time, by the bounds here, and some
+/// to spare. Each keeps memory of its own.
+pub const BLOCKING_THREADS_MAX: usize = 40;
 /// Rebuilds and reconciliations at one time: they take long, and are not to keep readers waiting.
 pub const LOG_REPLAYS_AT_ONCE_MAX: usize = 2;
 /// Keys, and networks of senders, whose requests are counted at one time; those beyond share one count.
@@ -98,6 +103,8 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const BATCHES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How far a view may be ahead, in memory, of the position its store knows, over events not its own.
 pub const UNSAVED_POSITIONS_MAX: u64 = 100_000;
+/// For how long: what is old is given up below the positions that the store knows.
+pub const UNSAVED_DURATION_MAX: Duration = Duration::from_secs(600);
 /// A view that keeps up begins a batch no sooner than this after the one before: under load, each commit
 /// then carries many events, and the doors get the processor. Part of how soon an event is visible.
 pub const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(8);
@@ -129,6 +136,10 @@ pub const RETENTION_DURATION_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Rows that are given up in one transaction.
 pub const RETENTION_ROWS_MAX: usize = 10_000;
+/// How long those who need the log's past may have to wait behind whoever gives it up and waits itself.
+pub const RETENTION_TURN_DURATION_MAX: Duration = Duration::from_millis(100);
+/// How long is waited for the gate, with everybody else waiting.
+pub const RETENTION_GATE_DURATION_MAX: Duration = Duration::from_secs(1);
 /// Into so many segments, at least, the time is divided for which events are kept.
 pub const SEGMENTS_A_RETENTION: u32 = 8;
 

@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::copy::{CopyError, Held};
 use super::record::{self, Record, RecordBuilder};
-use super::{AppendError, EraseError, Found, OpenError, ReadError, Segment, UpkeepError};
+use super::{AppendError, EraseError, Found, OpenError, Past, ReadError, Segment, UpkeepError};
 use crate::event::LogId;
 use crate::event::limits::{
     DISK_CHECK_INTERVAL, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN, LOG_QUEUE_BYTES_MAX,
@@ -25,6 +25,7 @@ pub struct Embedded {
     end: watch::Receiver<u64>,
     failure: watch::Receiver<Option<String>>,
     nearly_full: Arc<AtomicBool>,
+    past: Past,
 }
 
 impl Embedded {
@@ -53,7 +54,7 @@ impl Embedded {
             clean_stop: recovery.clean_stop,
             torn_bytes_cut: recovery.torn_bytes_cut,
         };
-        Ok((Self { journal, end, failure, nearly_full }, found))
+        Ok((Self { journal, end, failure, nearly_full, past: Past::default() }, found))
     }
 
     pub fn id(&self) -> LogId {
@@ -119,6 +120,10 @@ impl Embedded {
 
     pub fn seal(&self) -> Result<u64, UpkeepError> {
         self.journal.seal().map_err(not_done)
+    }
+
+    pub fn past(&self) -> &Past {
+        &self.past
     }
 
     pub fn trim(&self, before: u64) -> Result<u64, UpkeepError> {

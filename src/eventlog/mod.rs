@@ -7,6 +7,7 @@
 
 mod copy;
 mod embedded;
+mod past;
 mod record;
 mod traces;
 
@@ -18,6 +19,7 @@ use crate::event::LogId;
 
 pub use copy::{CopyError, Held, KeptSegment, LogCopy};
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
+pub use past::{Past, PastGivenUp, PastHeld};
 pub use record::{Chunk, Entry, Header, Record, RecordBuilder, Retry, Shape};
 pub use traces::Traces;
 
@@ -186,6 +188,13 @@ impl EventLog {
     pub fn trim(&self, before: u64) -> Result<u64, UpkeepError> {
         match self {
             Self::Embedded(log) => log.trim(before),
+        }
+    }
+
+    /// What is held by whoever needs the log as it is from its beginning.
+    pub fn past(&self) -> &Past {
+        match self {
+            Self::Embedded(log) => log.past(),
         }
     }
 

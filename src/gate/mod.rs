@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::event::limits::{
     BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, LETTERS_LOGGED_MAX, PAUSE_RECHECK_INTERVAL,
-    PRUNE_ROWS_MAX, SEEN_ENTRIES_BATCH_MAX, UNSAVED_POSITIONS_MAX,
+    PRUNE_ROWS_MAX, SEEN_ENTRIES_BATCH_MAX, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError, Traces};
@@ -70,6 +70,7 @@ impl Gate {
             runtime,
             stored: 0,
             at: 0,
+            saved: Instant::now(),
             pruned: Instant::now(),
             prune_interval: PRUNE_INTERVAL,
             latest: Millis(i64::MIN),
@@ -93,6 +94,8 @@ struct Keeper {
     /// The position in the store, and the one reached: between them lies nothing with an identity.
     stored: u64,
     at: u64,
+    /// When the position was last stored.
+    saved: Instant,
     pruned: Instant,
     prune_interval: Duration,
     /// When the latest event was received that the gate has read.
@@ -167,7 +170,8 @@ impl Keeper {
                 self.at = look.clear;
                 self.publish();
             }
-            if look.end > self.at || self.at - self.stored > UNSAVED_POSITIONS_MAX {
+            let overdue = self.at > self.stored && self.saved.elapsed() >= UNSAVED_DURATION_MAX;
+            if look.end > self.at || self.at - self.stored > UNSAVED_POSITIONS_MAX || overdue {
                 self.save(look)?;
             }
             self.prune();
@@ -227,6 +231,7 @@ impl Keeper {
             }
             metrics::counter!("millrace_repeats_total").increment(skipped.len() as u64);
             (self.stored, self.at) = (look.end, look.end);
+            self.saved = Instant::now();
             self.backoff = Backoff::default();
             self.publish();
         }

@@ -17,7 +17,7 @@ use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
 use crate::event::limits::{
     PAGE_BYTES_MAX, RECEIPT_GATE_DURATION_MAX, SOURCE_GATE_DURATION_MAX, TAIL_EVENTS_MAX,
-    TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
+    TAIL_READ_BYTES_MAX, TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
 };
 use crate::event::{EventId, Fields, LogId};
 use crate::eventlog::{Entry, Header};
@@ -362,21 +362,27 @@ async fn follow(
 fn page(reading: &Reading, wanted: &Wanted, from: u64, limit: usize) -> Result<(Page, usize), Refusal> {
     let (mut page, mut shown, mut scanned) = (Page { events: Vec::new(), next: from }, 0, 0);
     let mut reader = reading.log.reader();
-    let records = reader.read(from, PAGE_BYTES_MAX)?;
-    for record in records.iter() {
-        let record = record?;
-        let ours = record.header.as_ref().filter(|header| header.stream == wanted.stream);
-        for (at, entry) in record.entries().flatten() {
-            scanned += entry.text.len();
-            let Some(header) = ours.filter(|_| at >= from && wanted.takes(entry.text)) else { continue };
-            shown += entry.text.len();
-            if page.events.len() == limit || (shown > PAGE_BYTES_MAX && !page.events.is_empty()) {
-                return Ok((page, scanned));
+    // A little at a time: a page of ten events is not to cost megabytes.
+    while scanned < PAGE_BYTES_MAX {
+        let begun = page.next;
+        for record in reader.read(begun, TAIL_READ_BYTES_MAX)?.iter() {
+            let record = record?;
+            let ours = record.header.as_ref().filter(|header| header.stream == wanted.stream);
+            for (at, entry) in record.entries().flatten() {
+                scanned += entry.text.len();
+                let Some(header) = ours.filter(|_| at >= begun && wanted.takes(entry.text)) else { continue };
+                shown += entry.text.len();
+                if page.events.len() == limit || (shown > PAGE_BYTES_MAX && !page.events.is_empty()) {
+                    return Ok((page, scanned));
+                }
+                page.events.push(Shown::of(reading.log.id(), at, header, &entry));
+                page.next = at + 1;
             }
-            page.events.push(Shown::of(reading.log.id(), at, header, &entry));
-            page.next = at + 1;
+            page.next = record.end();
         }
-        page.next = record.end();
+        if page.next == begun {
+            break;
+        }
     }
     Ok((page, scanned))
 }

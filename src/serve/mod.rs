@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use crate::admit::{Key, Keys, Refusal, Scope, body};
 use crate::event::{Fields, Progress, Stop};
 use crate::eventlog::EventLog;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, quote};
 use crate::views::{Erasures, Running};
 
 pub use backup::clear as clear_backups;
@@ -90,11 +90,12 @@ impl Reading {
     }
 
     /// A view that has not begun has no table yet, and so no rows. One whose table is gone does not answer:
-    /// what was in it is not said to be unknown.
+    /// what was in it is not said to be unknown. One that began between these two looks has its table by now.
     async fn rows_of<T: Default>(&self, view: &str, read: Result<T, StoreError>) -> Result<T, Refusal> {
-        if let Err(StoreError::NoTable(_)) = read {
+        if let Err(StoreError::NoTable(table)) = &read {
             let begun = self.store.positions().await?.iter().any(|row| row.view == view);
-            if !begun {
+            let nothing = format!("SELECT 1 FROM {} WHERE 1 = 0", quote(table));
+            if !begun || self.store.rows(nothing, Vec::new()).await.is_ok() {
                 return Ok(T::default());
             }
         }

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -20,6 +20,7 @@ use crate::views::{Balance, Ledger, Report, Running, compare, rebuild};
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
         .route("/v1/views", get(list))
+        .route("/v1/views/{view}", delete(drop_view))
         .route("/v1/views/{view}/balances", get(balances))
         .route("/v1/views/{view}/balances/{key}", get(balance))
         .route(
@@ -132,6 +133,29 @@ async fn ask_log(
         Ok(report(&name, &reading.blocking(&reading.replays, work).await?, mend))
     };
     answer(asked.await)
+}
+
+/// Forgets a view that is no longer declared.
+async fn drop_view(
+    State(reading): State<Arc<Reading>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let dropped = async {
+        reading.admin(&headers)?;
+        if reading.progress.all().contains_key(&name) {
+            let reason = format!("view `{name}` is declared; take it out of the configuration first");
+            return Err(Refusal::Conflict(reason));
+        }
+        match reading.store.drop_view(&name).await? {
+            true => {
+                tracing::info!(view = name, "view dropped; its table is as it was");
+                Ok(json!({ "view": name, "dropped": true }))
+            }
+            false => Err(Refusal::NotFound(format!("there is no place of a view `{name}`"))),
+        }
+    };
+    answer(dropped.await)
 }
 
 fn report(view: &str, report: &Report, mended: bool) -> serde_json::Value {

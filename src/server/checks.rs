@@ -1,6 +1,7 @@
 //! What has to hold before a server starts: the rules for listening, a private data folder, and a log
 //! and a store that belong together.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,11 @@ use journal::failpoint;
 use super::Settings;
 use super::tls::TlsError;
 use crate::admit::weak_key;
+use crate::config::Config;
 use crate::eventlog::{EventLog, Found};
+use crate::gate::GATE;
 use crate::store::{Store, StoreError};
+use crate::views::SHADOW;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -145,4 +149,18 @@ pub async fn positions(
         }
         _ => Ok(()),
     }
+}
+
+/// Tells of views that keep their place in the store though nobody declares them any more.
+pub async fn undeclared(config: &Config, store: &Store) -> Result<(), StoreError> {
+    let rows = store.positions().await?;
+    let views: BTreeSet<&str> = rows.iter().map(|row| row.view.as_str()).collect();
+    let declared = |view: &str| view == GATE || config.views.contains_key(view) || view.ends_with(SHADOW);
+    for view in views.into_iter().filter(|view| !declared(view)) {
+        tracing::warn!(
+            view,
+            "a view is no longer declared and keeps its place: what it has not applied is not given up; `millrace drop-view {view}` forgets it"
+        );
+    }
+    Ok(())
 }

@@ -146,10 +146,7 @@ impl Serving {
 pub fn serve(listeners: Vec<Listener>, routes: Router, doorway: Arc<Doorway>, stop: &Stop) -> Serving {
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
-    let nothing_here = Arc::clone(&doorway);
-    let routes = routes
-        .fallback(async move |uri: Uri| nothing_here.refuse(uri.path(), &Refusal::NoRoute))
-        .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() });
+    let routes = with_refusals(routes, &doorway);
     for Listener { listener, tls } in listeners {
         let acceptor = Acceptor {
             permits: Arc::clone(&permits),
@@ -161,6 +158,14 @@ pub fn serve(listeners: Vec<Listener>, routes: Router, doorway: Arc<Doorway>, st
         tokio::spawn(acceptor.run(listener));
     }
     Serving { permits, connections_max }
+}
+
+/// Where nothing is, and what does not take the method, is answered as well.
+pub fn with_refusals(routes: Router, doorway: &Arc<Doorway>) -> Router {
+    let doorway = Arc::clone(doorway);
+    routes
+        .fallback(async move |uri: Uri| doorway.refuse(uri.path(), &Refusal::NoRoute))
+        .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() })
 }
 
 struct Acceptor {
@@ -231,6 +236,7 @@ impl Client {
         let Self { address, routes, doorway, stop, _permit } = self;
         let service = service_fn(move |request: Request<Incoming>| {
             let (mut routes, doorway) = (routes.clone(), Arc::clone(&doorway));
+            let request = request.map(Body::new);
             async move { Ok::<Response, Infallible>(answer(&mut routes, &doorway, address, request).await) }
         });
         let connection = http1::Builder::new()
@@ -253,13 +259,13 @@ impl Client {
     }
 }
 
-async fn answer(
+/// One request, past the doorway.
+pub async fn answer(
     routes: &mut Router,
     doorway: &Doorway,
     connected: IpAddr,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> Response {
-    let request = request.map(Body::new);
     let page = doorway.allowed_page(request.headers(), request.uri().path());
     let answer = match (doorway.admit(connected, &request, page.as_ref()), &page) {
         (Err(refusal), _) => doorway.refuse(request.uri().path(), &refusal),

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::Response;
 
+use super::Settings;
 use super::doors::Plates;
 use crate::admit::{
     AllowedPage, Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin, unescaped,
@@ -16,18 +17,28 @@ use crate::config::Network;
 
 /// Which requests come in at all.
 pub struct Doorway {
-    pub hosts: Vec<String>,
+    hosts: Vec<String>,
     /// Where clients of a contract are answered.
-    pub plates: Plates,
-    pub trusted_proxies: Vec<Network>,
-    pub rates: RateLimits,
-    pub keys: Keys,
+    plates: Plates,
+    trusted_proxies: Vec<Network>,
+    rates: RateLimits,
+    keys: Keys,
 }
 
 /// Whoever watches a server must not be kept from it by those who use it.
 const UNCOUNTED: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 impl Doorway {
+    pub fn new(settings: &Settings, keys: &Keys) -> Self {
+        Self {
+            hosts: settings.config.hosts.clone(),
+            plates: Plates::of(settings),
+            trusted_proxies: settings.config.trusted_proxies.clone(),
+            rates: RateLimits::new(settings.config.limits),
+            keys: keys.clone(),
+        }
+    }
+
     /// Whom the request is from. `page` is one of another site that may send this.
     pub fn admit(
         &self,

@@ -6,6 +6,7 @@ mod connections;
 mod declared;
 mod doors;
 mod doorway;
+mod indoors;
 mod patience;
 mod tls;
 mod welcome;
@@ -22,7 +23,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::admit::{KeyError, Keys, RateLimits, RecentIds, Targets};
+use crate::admit::{KeyError, Keys, RecentIds, Targets};
 use crate::config::{self, Config, Originals};
 use crate::doors::{Inlet, Intake, native};
 use crate::event::limits::{
@@ -41,6 +42,7 @@ use doorway::Doorway;
 use tls::Certificate;
 
 pub use checks::StartError;
+pub use indoors::Indoors;
 
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -95,17 +97,11 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let (node, first_key) = Node::open(&settings, metrics).await?;
     let accepting = Stop::default();
     let routes = node.routes(&settings, &accepting);
-    let doorway = Doorway {
-        hosts: settings.config.hosts.clone(),
-        plates: doors::Plates::of(&settings),
-        trusted_proxies: settings.config.trusted_proxies.clone(),
-        rates: RateLimits::new(settings.config.limits),
-        keys: node.keys.clone(),
-    };
+    let doorway = Arc::new(Doorway::new(&settings, &node.keys));
     if let Some(certificate) = &certificate {
         certificate.keep_current(&accepting)?;
     }
-    let serving = connections::serve(listeners, routes, Arc::new(doorway), &accepting);
+    let serving = connections::serve(listeners, routes, doorway, &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
         welcome::print(&settings, &addresses, first_key);
@@ -153,6 +149,7 @@ impl Node {
         failpoint::hit("server.store_open");
         tracing::info!(store = store.name(), "store is open");
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;
+        checks::undeclared(config, &store).await?;
         serve::clear_backups(&settings.data);
         let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
         let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
@@ -222,6 +219,7 @@ impl Node {
             keep: declared::keep(retention, &self.views, self.log.id()),
             log: self.log.clone(),
             store: self.store.clone(),
+            progress: self.progress.clone(),
             runtime: runtime.clone(),
             stop: self.stop.clone(),
         };

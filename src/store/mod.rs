@@ -3,6 +3,7 @@
 //! verbs out its fastest safe way; a closed set, so an enum.
 
 mod backoff;
+mod dropped;
 mod erasures;
 mod halt;
 mod letters;
@@ -23,7 +24,7 @@ pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
 pub use places::Place;
 pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, TakenBack, Verb, Write};
-pub use retained::Retained;
+pub use retained::{Retained, rows_given_up};
 pub use rows::{RowChanges, Rows, RowsOf};
 pub use tables::{Beside, Cell, Column, ColumnKind, Opening, Ranking, Spans, Table, ViewTables, quote};
 

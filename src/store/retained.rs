@@ -6,9 +6,9 @@ use crate::event::{LogId, Millis};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retained {
-    /// Below this position, events of the stream may be gone.
+    /// Below this position, events of the stream may be gone; 0 where there were none.
     pub position: u64,
-    /// Below this one, all are.
+    /// Below this one, none is left.
     pub blanked: u64,
 }
 
@@ -31,9 +31,9 @@ impl Store {
         &self,
         stream: &str,
         log: LogId,
-        position: u64,
-        blanked: u64,
+        retained: Retained,
     ) -> Result<(), StoreError> {
+        let Retained { position, blanked } = retained;
         let key = || vec![Cell::Text(stream.to_owned()), Cell::Bytes(log.0.to_vec())];
         let forget = "DELETE FROM millrace_retained WHERE stream = ? AND log_id = ? AND part = 0";
         let note =
@@ -57,4 +57,9 @@ impl Store {
         let parameters = vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(by as i64)];
         Ok(self.position_list("millrace_taken_back", sql, parameters).await?.into_iter().next())
     }
+}
+
+/// Under which name it is noted that rows of a view were given up; no stream has a colon in its own.
+pub fn rows_given_up(view: &str) -> String {
+    format!("rows:{view}")
 }

@@ -10,7 +10,7 @@ use crate::event::limits::BATCH_BYTES_MAX;
 use crate::event::{EventId, LogId, Millis};
 use crate::eventlog::{EventLog, LogReader, ReadError, Records, Traces};
 use crate::gate::GATE;
-use crate::store::{Store, StoreError};
+use crate::store::{Halt, Store, StoreError};
 use journal::failpoint;
 use tokio::runtime::Handle;
 
@@ -52,6 +52,15 @@ pub enum BatchError {
     Log(#[from] ReadError),
     #[error("{0}")]
     Store(#[from] StoreError),
+}
+
+impl From<BatchError> for Halt {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Store(error) => error.into(),
+            BatchError::Log(error) => Self::Pause(error.to_string()),
+        }
+    }
 }
 
 /// How much of what was read a batch may hold.

@@ -2,6 +2,9 @@
 //! again, perhaps mended, through the log, so that only the view that refused it folds it, and a rebuild
 //! does the same.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use journal::failpoint;
 
 use super::View;
@@ -19,14 +22,42 @@ pub fn changes(
     events: &[Event<'_>],
     refused: &[(usize, String)],
 ) -> Vec<LetterChange> {
-    let mut changes: Vec<LetterChange> =
-        refused.iter().map(|(index, reason)| of(view, log, &events[*index], reason.clone())).collect();
+    let mut changes: Vec<LetterChange> = Vec::with_capacity(refused.len());
+    let mut positions = HashSet::with_capacity(refused.len());
+    for (index, reason) in refused {
+        let event = &events[*index];
+        positions.insert(event.position);
+        // Its event is refused with it, and so there is nothing to undo.
+        if !event.takes_back.is_some_and(|target| positions.contains(&target)) {
+            changes.push(of(view, log, event, reason.clone()));
+        }
+    }
     for (index, event) in events.iter().enumerate() {
         if let (Some(id), false) = (event.letter, refused.iter().any(|(at, _)| *at == index)) {
             changes.push(LetterChange::Applied { id, at: event.received });
         }
     }
     changes
+}
+
+/// What a batch passes by on its way. Looked up in the store, a batch is made without corrections of what
+/// was passed by before it; those of what it passes by itself undo nothing either.
+#[derive(Default)]
+pub struct PassedBy(HashSet<u64>);
+
+impl PassedBy {
+    pub fn note(&mut self, changes: &[LetterChange]) {
+        self.0.extend(made(changes).into_iter().map(|(_, position)| position));
+    }
+
+    /// The events of a part without corrections that have nothing to undo.
+    pub fn leave_out<'e, 'a>(&self, events: &'e [Event<'a>]) -> Cow<'e, [Event<'a>]> {
+        let idle = |event: &Event<'_>| event.takes_back.is_some_and(|target| self.0.contains(&target));
+        match !self.0.is_empty() && events.iter().any(idle) {
+            true => events.iter().filter(|event| !idle(event)).cloned().collect(),
+            false => Cow::Borrowed(events),
+        }
+    }
 }
 
 /// Which letters a plan makes, and of which position.

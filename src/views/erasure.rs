@@ -6,7 +6,7 @@
 //! goes on with it: each step done twice is done once.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -106,6 +106,8 @@ impl Eraser {
     /// the log takes. More than a bound at a time are not taken: asked for again, the rest is.
     pub fn note(&self, person: &Person, asked_by: &str) -> Result<Erasure, ErasureError> {
         let (fields, field) = self.field(person)?;
+        // Until they are noted, nobody knows that these events are still needed.
+        let _past = self.runtime.block_on(self.log.past().hold());
         let found = self.find(person, fields, field)?;
         let asked = Millis::now();
         let digest = Sha256::digest(person.value.as_bytes());
@@ -161,7 +163,9 @@ impl Eraser {
             failpoint::hit("erasure.taken_back");
             self.wait_for_views(&open.erasure.stream)?;
             self.clear_letters(&open)?;
+            let turns = self.turns(&open.erasure.stream);
             self.log.erase(&open.positions)?;
+            drop(turns);
             failpoint::hit("erasure.blanked");
             // After the log: what it still made of these events would be missing meanwhile.
             self.forget(&open)?;
@@ -257,6 +261,13 @@ impl Eraser {
                 return Err(ErasureError::Stopped);
             }
         }
+    }
+
+    /// Whoever folds the log afresh comes to its end first: having read an event, it has to read it again to
+    /// undo it.
+    fn turns(&self, stream: &str) -> Vec<MutexGuard<'_, ()>> {
+        let views = self.views.values().filter(|running| running.view.stream == stream);
+        views.map(|running| running.shadow.lock().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 
     /// A reader at its work keeps the store from it for a moment.

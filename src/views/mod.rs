@@ -3,6 +3,7 @@
 
 mod batch;
 mod bisect;
+mod cursor;
 mod dead_letter;
 mod erasure;
 mod ledger;
@@ -21,7 +22,7 @@ pub use dead_letter::{LetterError, drop_letter, only_view, retry};
 pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use notify::{Notification, NotificationStatus, Notify, NotifyReads, Part};
-pub use rebuild::{Difference, RebuildError, Report, compare, rebuild};
+pub use rebuild::{Difference, RebuildError, Report, SHADOW, compare, rebuild};
 pub use retention::{Keep, Retention, RetentionError};
 pub use runner::{Runner, Running};
 pub use stats::{Asked, Counted, CountedField, Frequent, Reads, Stats, Summary};

@@ -1,5 +1,8 @@
 //! Giving up what is old: the log's beginning, a stream's texts, rows that views made. Nothing that a view
 //! has not applied yet is given up, and nothing by itself: whoever wants it says so in the configuration.
+//!
+//! What is old is looked for at leisure. It is given up piece by piece, each in a turn of its own, in which
+//! nobody else reads the past and nothing comes in that needs it.
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
@@ -8,12 +11,14 @@ use std::time::Duration;
 use journal::failpoint;
 use tokio::runtime::Handle;
 
+use super::rebuild::SHADOW;
 use crate::event::limits::{
-    BATCH_BYTES_MAX, RETENTION_DURATION_MIN, RETENTION_INTERVAL, RETENTION_ROWS_MAX, SEGMENTS_A_RETENTION,
+    BATCH_BYTES_MAX, RETENTION_DURATION_MIN, RETENTION_GATE_DURATION_MAX, RETENTION_INTERVAL,
+    RETENTION_ROWS_MAX, SEGMENTS_A_RETENTION,
 };
-use crate::event::{Millis, Stop};
-use crate::eventlog::{EraseError, EventLog, ReadError, Segment, UpkeepError};
-use crate::store::{RowsOf, Store, StoreError};
+use crate::event::{Millis, Progress, Stop};
+use crate::eventlog::{EraseError, EventLog, PastGivenUp, ReadError, Segment, UpkeepError};
+use crate::store::{Retained, RowsOf, Store, StoreError, rows_given_up};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
@@ -52,8 +57,15 @@ pub struct Retention {
     pub keep: Keep,
     pub log: EventLog,
     pub store: Store,
+    pub progress: Progress,
     pub runtime: Handle,
     pub stop: Stop,
+}
+
+/// The turn at giving up what lies below `floor`.
+struct Turn {
+    floor: u64,
+    _past: PastGivenUp,
 }
 
 impl Retention {
@@ -67,6 +79,14 @@ impl Retention {
 
     fn run(&self) {
         while !self.stop.asked() {
+            // At a start, views first find where they were.
+            let settled = async {
+                tokio::select! {
+                    () = self.stop.wait() => {}
+                    _ = self.progress.drained(self.log.end(), RETENTION_INTERVAL) => {}
+                }
+            };
+            self.runtime.block_on(settled);
             if let Err(error) = self.pass(Millis::now()) {
                 tracing::warn!(%error, "what is old could not be given up; tried again later");
             }
@@ -74,29 +94,54 @@ impl Retention {
         }
     }
 
-    /// Gives up what is old at `now`. Blocks.
+    /// Gives up what is old at `now`, as far as nobody needs it. Blocks.
     pub fn pass(&self, now: Millis) -> Result<(), RetentionError> {
         for (of, keep) in &self.keep.rows {
             self.give_up_rows(of, before(now, *keep))?;
         }
-        let Some(floor) = self.floor()? else { return Ok(()) };
         self.seal_in_time(now)?;
+        // Above it, there is no use in looking for what is old.
+        let floor = self.floor()?;
+        let sealed = |segment: &Segment| segment.sealed && segment.end > segment.first;
+        let segments = self.log.segments().into_iter();
+        let segments: Vec<Segment> =
+            segments.filter(|segment| sealed(segment) && segment.end <= floor).collect();
         for (stream, keep) in &self.keep.streams {
-            self.give_up_texts(stream, before(now, *keep), floor)?;
+            self.give_up_texts(stream, before(now, *keep), &segments)?;
         }
-        self.give_up_segments(now, floor)
+        self.give_up_segments(now, &segments)
     }
 
-    /// Below this position, every view that ever began is through. `None` if none has begun.
-    fn floor(&self) -> Result<Option<u64>, RetentionError> {
+    /// `None` where somebody needs the past just now: it is old tomorrow, too.
+    fn turn(&self) -> Result<Option<Turn>, RetentionError> {
+        let Some(past) = self.runtime.block_on(self.log.past().give_up()) else { return Ok(None) };
+        // What a correction takes back is known once the gate is past it, and none comes in during a turn.
+        let gate = self.progress.gate_reached(self.log.end(), RETENTION_GATE_DURATION_MAX);
+        match self.runtime.block_on(gate) {
+            true => Ok(Some(Turn { floor: self.floor()?, _past: past })),
+            false => Ok(None),
+        }
+    }
+
+    /// Below this position, nothing is needed any more.
+    fn floor(&self) -> Result<u64, RetentionError> {
         let log = self.log.id();
-        let positions = self.runtime.block_on(self.store.positions())?;
-        let Some(floor) = positions.iter().filter(|row| row.log == log).map(|row| row.position).min() else {
-            return Ok(None);
-        };
-        // What a correction beyond it takes back is still to be read.
-        let needed = self.runtime.block_on(self.store.first_taken_back_from(log, floor))?;
-        Ok(Some(needed.map_or(floor, |needed| needed.min(floor))))
+        // Before the store's: a view that begins in between begins where it is.
+        let progress = self.progress.all();
+        let stored = self.runtime.block_on(self.store.positions())?;
+        let stored: BTreeMap<&str, u64> = stored
+            .iter()
+            .filter(|row| row.log == log && !row.view.ends_with(SHADOW))
+            .map(|row| (row.view.as_str(), row.position))
+            .collect();
+        let not_begun = progress.iter().filter(|(view, _)| !stored.contains_key(view.as_str()));
+        let places = stored.values().copied().chain(not_begun.map(|(_, applied)| applied.position));
+        let floor = places.min().unwrap_or(0);
+        // What a correction beyond it takes back is still to be read, and so is what is being erased.
+        let taken_back = self.runtime.block_on(self.store.first_taken_back_from(log, floor))?;
+        let erasures = self.runtime.block_on(self.store.open_erasures(log))?;
+        let erased = erasures.iter().flat_map(|open| open.positions.iter().copied());
+        Ok(erased.chain(taken_back).fold(floor, u64::min))
     }
 
     /// Events are given up a segment at a time; one that fills slowly is ended before it spans too much.
@@ -104,71 +149,100 @@ impl Retention {
         let (Some(shortest), Some(last)) = (self.keep.shortest(), self.log.segments().last().copied()) else {
             return Ok(());
         };
-        if last.end > last.first
-            && self.received(last.first)?.0 < before(now, shortest / SEGMENTS_A_RETENTION).0
-        {
+        let spans = before(now, shortest / SEGMENTS_A_RETENTION);
+        if last.end > last.first && self.received(last.first)?.is_none_or(|received| received < spans) {
             self.log.seal()?;
         }
         Ok(())
     }
 
-    /// The sealed segments below `floor`, oldest first, with the time of their last event.
-    fn done_with(&self, floor: u64) -> impl Iterator<Item = Result<(Segment, Millis), RetentionError>> {
-        let segments = self.log.segments().into_iter();
-        let ours = segments.filter(move |segment| segment.sealed && segment.end <= floor);
-        ours.map(|segment| Ok((segment, self.received(segment.end - 1)?)))
-    }
-
-    fn received(&self, position: u64) -> Result<Millis, RetentionError> {
+    /// `None` of a hole where a repair gave events up.
+    fn received(&self, position: u64) -> Result<Option<Millis>, RetentionError> {
         let mut reader = self.log.reader();
         let records = reader.read(position, 1)?;
         let first = records.iter().next().transpose()?;
-        // A hole where a repair gave events up has no time, and counts as old.
-        Ok(first.and_then(|record| record.header.map(|header| header.received)).unwrap_or(Millis(0)))
+        Ok(first.and_then(|record| record.header.map(|header| header.received)))
     }
 
-    fn give_up_segments(&self, now: Millis, floor: u64) -> Result<(), RetentionError> {
-        let (mut cut, mut bytes) = (self.log.begin(), self.log.bytes());
-        for segment in self.done_with(floor) {
-            let (segment, last) = segment?;
-            let old = |keep: Duration| last < before(now, keep);
-            let too_old = self.keep.log.is_some_and(old);
-            let too_much =
-                self.keep.log_bytes.is_some_and(|most| bytes > most) && old(RETENTION_DURATION_MIN);
-            if !too_old && !too_much {
+    /// Whether all of a segment's events were received before `time`. The last of them does not tell alone:
+    /// clocks are set back, and a hole has no time.
+    fn is_older(&self, segment: &Segment, time: Millis) -> Result<bool, RetentionError> {
+        if self.received(segment.end - 1)?.is_some_and(|last| last >= time) {
+            return Ok(false);
+        }
+        let (mut reader, mut at) = (self.log.reader(), segment.first);
+        while at < segment.end {
+            if self.stop.asked() {
+                return Ok(false);
+            }
+            for record in reader.read(at, BATCH_BYTES_MAX)?.iter() {
+                let record = record?;
+                at = record.end();
+                let received = record.header.as_ref().map(|header| header.received);
+                if record.position < segment.end && received.is_some_and(|received| received >= time) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn give_up_segments(&self, now: Millis, segments: &[Segment]) -> Result<(), RetentionError> {
+        let Keep { log, log_bytes, .. } = self.keep;
+        let (mut old, mut bytes) = (Vec::new(), self.log.bytes());
+        for segment in segments {
+            let is_older = |keep: Duration| self.is_older(segment, before(now, keep));
+            let too_much = log_bytes.is_some_and(|most| bytes > most);
+            let goes = log.map(is_older).transpose()?.unwrap_or(false)
+                || (too_much && is_older(RETENTION_DURATION_MIN)?);
+            if !goes {
                 break;
             }
-            cut = segment.end;
+            old.push(segment.end);
             bytes = bytes.saturating_sub(segment.bytes);
         }
-        if cut > self.log.begin() {
-            let begin = self.log.trim(cut)?;
+        if old.is_empty() {
+            return Ok(());
+        }
+        let Some(turn) = self.turn()? else { return Ok(()) };
+        if let Some(end) = old.into_iter().take_while(|end| *end <= turn.floor).last() {
+            let begin = self.log.trim(end)?;
             tracing::info!(begin, "the beginning of the log was given up: it was old");
         }
         Ok(())
     }
 
     /// Blanks what is old of one stream among others that are kept longer.
-    fn give_up_texts(&self, stream: &str, before: Millis, floor: u64) -> Result<(), RetentionError> {
+    fn give_up_texts(
+        &self,
+        stream: &str,
+        before: Millis,
+        segments: &[Segment],
+    ) -> Result<(), RetentionError> {
         let log = self.log.id();
         let known = self.runtime.block_on(self.store.retained(stream, log))?;
-        let mut blanked = known.map_or(0, |retained| retained.blanked).max(self.log.begin());
-        for segment in self.done_with(floor) {
-            let (segment, last) = segment?;
-            if segment.end <= blanked {
-                continue;
-            }
-            if last >= before {
+        let mut known = known.unwrap_or(Retained { position: 0, blanked: 0 });
+        let begin = known.blanked.max(self.log.begin());
+        for segment in segments.iter().filter(|segment| segment.end > begin) {
+            if !self.is_older(segment, before)? {
                 break;
             }
-            // Said first: a rebuild of views of this stream must not take what is left for all there was.
-            self.runtime.block_on(self.store.note_retained(stream, log, segment.end, blanked))?;
-            failpoint::hit("retention.noted");
-            let events = self.log.erase(&self.positions_of(stream, &segment)?)?;
-            failpoint::hit("retention.blanked");
-            self.runtime.block_on(self.store.note_retained(stream, log, segment.end, segment.end))?;
-            blanked = segment.end;
-            tracing::info!(stream, events, until = segment.end, "old events of a stream were given up");
+            let positions = self.positions_of(stream, segment)?;
+            let Some(turn) = self.turn()? else { break };
+            if segment.end > turn.floor || self.stop.asked() {
+                break;
+            }
+            if !positions.is_empty() {
+                // Said first: a rebuild of views of this stream must not take what is left for all there was.
+                known.position = segment.end;
+                self.runtime.block_on(self.store.note_retained(stream, log, known))?;
+                failpoint::hit("retention.noted");
+                let events = self.log.erase(&positions)?;
+                failpoint::hit("retention.blanked");
+                tracing::info!(stream, events, until = segment.end, "old events of a stream were given up");
+            }
+            known.blanked = segment.end;
+            self.runtime.block_on(self.store.note_retained(stream, log, known))?;
         }
         Ok(())
     }
@@ -179,6 +253,7 @@ impl Retention {
             for record in reader.read(at, BATCH_BYTES_MAX)?.iter() {
                 let record = record?;
                 at = record.end();
+                // A reader reads on into the next one.
                 if record.position < segment.end
                     && record.header.as_ref().is_some_and(|header| header.stream == stream)
                 {
@@ -191,17 +266,22 @@ impl Retention {
 
     fn give_up_rows(&self, of: &RowsOf, before: Millis) -> Result<(), RetentionError> {
         let (mut given_up, log) = (0, self.log.id());
-        if !self.runtime.block_on(self.store.has_rows_before(&of.view, log, before))? {
-            return Ok(());
-        }
-        // Said first, so that no crash leaves a table that looks whole.
-        self.runtime.block_on(self.store.note_retained(&rows_given_up(&of.view), log, 1, 1))?;
-        while !self.stop.asked() {
+        while self.runtime.block_on(self.store.has_rows_before(&of.view, log, before))? {
+            // A rebuild would put them back.
+            let Some(_past) = self.runtime.block_on(self.log.past().give_up()) else { break };
+            // Said first, so that no crash leaves a table that looks whole.
+            let some = Retained { position: 1, blanked: 1 };
+            self.runtime.block_on(self.store.note_retained(&rows_given_up(&of.view), log, some))?;
+            failpoint::hit("retention.rows_noted");
             let deleted = self.store.delete_rows_received_before(of.clone(), before, RETENTION_ROWS_MAX);
             match self.runtime.block_on(deleted) {
-                // The view has not begun, or waits for its table itself.
-                Ok(0) | Err(StoreError::NoTable(_)) => break,
+                // The view waits for its table itself.
+                Err(StoreError::NoTable(_)) => break,
                 deleted => given_up += deleted?,
+            }
+            failpoint::hit("retention.rows_deleted");
+            if self.stop.asked() {
+                break;
             }
         }
         if given_up > 0 {
@@ -209,11 +289,6 @@ impl Retention {
         }
         Ok(())
     }
-}
-
-/// Under which name it is noted that rows of a view were given up; no stream has a colon in its own.
-pub fn rows_given_up(view: &str) -> String {
-    format!("rows:{view}")
 }
 
 fn before(now: Millis, keep: Duration) -> Millis {

@@ -5,22 +5,20 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use journal::failpoint;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::View;
-use super::batch::{Batch, BatchError, BatchLimits, BatchReader, Event, Wanted};
-use super::bisect::Bisect;
-use super::dead_letter;
+use super::batch::{BatchLimits, BatchReader, Wanted};
+use super::cursor::Cursor;
 use crate::event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, DEAD_IN_A_ROW_MAX,
-    PAUSE_RECHECK_INTERVAL, UNSAVED_POSITIONS_MAX,
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL,
+    UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Fields, Stalled, Stop};
-use crate::eventlog::{EventLog, Traces};
+use crate::eventlog::EventLog;
 use crate::gate::Gate;
-use crate::store::{Backoff, Claim, Halt, LetterChange, Plan, Store, StoreError};
+use crate::store::{Backoff, Claim, Halt, Plan, Store, StoreError};
 
 /// What a runner is made of.
 pub struct Runner {
@@ -42,7 +40,7 @@ pub struct Running {
     pub view: View,
     pub fields: Arc<Fields>,
     holds: mpsc::Sender<oneshot::Sender<Held>>,
-    /// Held by whoever folds the log afresh for this view: there is one shadow.
+    /// Held by whoever folds the log afresh for this view, of which there is one, and who erases from it.
     pub shadow: Arc<Mutex<()>>,
 }
 
@@ -60,15 +58,6 @@ impl Running {
     }
 }
 
-impl From<BatchError> for Halt {
-    fn from(error: BatchError) -> Self {
-        match error {
-            BatchError::Store(error) => error.into(),
-            BatchError::Log(error) => Self::Pause(error.to_string()),
-        }
-    }
-}
-
 /// Where the view is, beyond what its store knows.
 struct State {
     reader: BatchReader,
@@ -78,6 +67,8 @@ struct State {
     begun: bool,
     dead_in_a_row: usize,
     backoff: Backoff,
+    /// When `at` was last stored for its own sake.
+    saved: Instant,
 }
 
 impl Runner {
@@ -98,6 +89,7 @@ impl Runner {
             begun: false,
             dead_in_a_row: 0,
             backoff: Backoff::default(),
+            saved: Instant::now(),
         };
         let name = format!("view-{}", self.view.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || self.run(state))?;
@@ -114,8 +106,7 @@ impl Runner {
         }
         if state.begun && state.at > state.stored {
             // Only saves the next start some reading of other streams' events.
-            let plan = Arc::new(Plan::new(self.claim(state.stored, state.at)));
-            let _ = self.runtime.block_on(self.store.apply(plan));
+            let _ = self.save(&mut state);
         }
     }
 
@@ -138,7 +129,7 @@ impl Runner {
     }
 
     /// Makes or checks the table: at the first event, and whenever the view begins to run again.
-    fn begin(&self, stored: u64) -> Result<(), Halt> {
+    pub fn begin(&self, stored: u64) -> Result<(), Halt> {
         let claim = self.claim(stored, stored);
         Ok(self.runtime.block_on(self.store.begin_view(claim, self.view.tables()))?)
     }
@@ -146,7 +137,9 @@ impl Runner {
     fn follow(&self, state: &mut State) -> Result<(), Halt> {
         let mut passed = self.gate.follow();
         loop {
-            let at = state.at;
+            self.save_in_time(state)?;
+            let unsaved = state.begun && state.at > state.stored;
+            let (at, save_at) = (state.at, state.saved + UNSAVED_DURATION_MAX);
             let news = async {
                 tokio::select! {
                     // The order to stop goes before all else: nothing is begun after it.
@@ -154,15 +147,20 @@ impl Runner {
                     () = self.stop.wait() => News::Stop,
                     Some(hold) = state.holds.recv() => News::Hold(hold),
                     further = passed.wait_for(|passed| *passed > at) => further.map_or(News::Stop, |passed| News::Passed(*passed)),
+                    () = tokio::time::sleep_until(save_at.into()), if unsaved => News::Unsaved,
                 }
             };
             match self.runtime.block_on(news) {
                 News::Stop => return Ok(()),
+                News::Unsaved => {}
                 News::Hold(answer) => self.stand_still(state, answer),
                 News::Passed(end) => {
                     let begun = Instant::now();
                     if self.gate.nothing_from(&self.view.stream, state.at) {
-                        self.pass_over(state, end)?;
+                        // Gone past without being read, and not again for each single one of them.
+                        state.at = end;
+                        self.publish(state);
+                        std::thread::sleep(BATCH_INTERVAL_MIN);
                         continue;
                     }
                     let events = self.step(state, end)?;
@@ -174,20 +172,25 @@ impl Runner {
         }
     }
 
-    /// Goes past other streams' events without reading them, and looks no sooner than a while after.
-    fn pass_over(&self, state: &mut State, end: u64) -> Result<(), Halt> {
-        if state.begun && end - state.stored > UNSAVED_POSITIONS_MAX {
-            let plan = Arc::new(Plan::new(self.claim(state.stored, end)));
-            match self.runtime.block_on(self.store.apply(plan)) {
-                Ok(_) => state.stored = end,
-                // Nothing depends on it now: the next time will do.
-                Err(StoreError::Transient(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+    /// What lies below the stored position is read no more, and may be given up.
+    fn save_in_time(&self, state: &mut State) -> Result<(), StoreError> {
+        let ahead = if state.begun { state.at - state.stored } else { 0 };
+        let overdue = ahead > 0 && state.saved.elapsed() >= UNSAVED_DURATION_MAX;
+        match ahead > UNSAVED_POSITIONS_MAX || overdue {
+            true => self.save(state),
+            false => Ok(()),
         }
-        state.at = end;
-        self.publish(state);
-        std::thread::sleep(BATCH_INTERVAL_MIN);
+    }
+
+    fn save(&self, state: &mut State) -> Result<(), StoreError> {
+        let plan = Arc::new(Plan::new(self.claim(state.stored, state.at)));
+        state.saved = Instant::now();
+        match self.runtime.block_on(self.store.apply(plan)) {
+            Ok(_) => state.stored = state.at,
+            // Nothing depends on it now: the next time will do.
+            Err(StoreError::Transient(_)) => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -234,7 +237,7 @@ impl Runner {
         Ok(events)
     }
 
-    fn claim(&self, stored: u64, to: u64) -> Claim {
+    pub fn claim(&self, stored: u64, to: u64) -> Claim {
         Claim { view: self.view.name.clone(), log: self.log.id(), from: stored, to }
     }
 
@@ -279,114 +282,7 @@ impl Runner {
 
 enum News {
     Stop,
+    Unsaved,
     Hold(oneshot::Sender<Held>),
     Passed(u64),
-}
-
-/// Applies one batch, moving the stored position part by part where the database refuses a row.
-struct Cursor<'a> {
-    runner: &'a Runner,
-    stored: u64,
-    begun: bool,
-    dead_in_a_row: usize,
-    traces: &'a Traces,
-}
-
-impl Cursor<'_> {
-    /// `false` if the order to stop came first.
-    fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
-        if batch.events.is_empty() {
-            return match self.begun && batch.span.end - self.stored > UNSAVED_POSITIONS_MAX {
-                true => Ok(self.commit(Plan::new(self.claim(batch.span.end)))??),
-                false => Ok(true),
-            };
-        }
-        if !self.begun {
-            self.runner.begin(self.stored)?;
-            self.begun = true;
-            failpoint::hit("views.begun");
-        }
-        let mut bisect = Bisect::new(batch.events.len());
-        while let Some(part) = bisect.next() {
-            let end = batch.events.get(part.end).map_or(batch.span.end, |event| event.position);
-            let (plan, refused) = self.plan(&batch.events[part.clone()], end);
-            let mut dead = if refused.len() == part.len() { refused.len() } else { 0 };
-            if dead > 0 {
-                self.check_dead(dead, &refused[0].1)?;
-            }
-            let applied = match self.commit(plan)? {
-                Err(StoreError::Data(_)) if bisect.refused(part.clone()) => continue,
-                Err(StoreError::Data(reason)) => {
-                    dead = 1;
-                    self.check_dead(dead, &reason)?;
-                    let event = &batch.events[part.start];
-                    let letter = dead_letter::of(&self.runner.view, self.runner.log.id(), event, reason);
-                    self.pass_by(letter, end)?
-                }
-                outcome => outcome?,
-            };
-            if !applied {
-                return Ok(false);
-            }
-            // Only what went through counts: tried again for as long as the store stands still, the same
-            // events would count again and again.
-            self.dead_in_a_row = if dead > 0 { self.dead_in_a_row + dead } else { 0 };
-        }
-        Ok(true)
-    }
-
-    fn plan(&self, events: &[Event<'_>], to: u64) -> (Plan, Vec<(usize, String)>) {
-        let folded = self.runner.view.fold(&self.runner.fields, events);
-        let mut plan = Plan::new(self.claim(to));
-        plan.writes = folded.writes;
-        plan.rows = folded.rows;
-        plan.letters = dead_letter::changes(&self.runner.view, self.runner.log.id(), events, &folded.refused);
-        (plan, folded.refused)
-    }
-
-    fn pass_by(&mut self, letter: LetterChange, to: u64) -> Result<bool, Halt> {
-        let mut plan = Plan::new(self.claim(to));
-        plan.letters.push(letter);
-        Ok(self.commit(plan)??)
-    }
-
-    /// Where nothing goes through any more, the fault is not with single events: a person has to look.
-    fn check_dead(&self, events: usize, reason: &str) -> Result<(), Halt> {
-        let count = self.dead_in_a_row + events;
-        match count > DEAD_IN_A_ROW_MAX {
-            true => Err(Halt::Pause(format!(
-                "{count} events in a row could not be applied, one of them because: {reason}"
-            ))),
-            false => Ok(()),
-        }
-    }
-
-    fn claim(&self, to: u64) -> Claim {
-        self.runner.claim(self.stored, to)
-    }
-
-    /// `Ok(Ok(true))`: it is in the database. The outer error is for a person, the inner one to decide on.
-    fn commit(&mut self, plan: Plan) -> Result<Result<bool, StoreError>, Halt> {
-        let to = plan.claim.to;
-        let letters = dead_letter::made(&plan.letters);
-        let progress = self.runner.progress.clone();
-        let waiting = move |reason: &str| {
-            progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
-        };
-        let runner = self.runner;
-        failpoint::hit("views.folded");
-        match runner.runtime.block_on(runner.store.apply_surely(Arc::new(plan), &runner.stop, waiting)) {
-            None => Ok(Ok(false)),
-            Some(Ok(_)) => {
-                self.stored = to;
-                failpoint::hit("views.applied");
-                metrics::counter!("millrace_dead_letters_total", "view" => runner.view.name.clone())
-                    .increment(letters.len() as u64);
-                dead_letter::report(&runner.view.name, &letters, self.traces);
-                Ok(Ok(true))
-            }
-            Some(Err(error @ StoreError::Data(_))) => Ok(Err(error)),
-            Some(Err(error)) => Err(error.into()),
-        }
-    }
 }

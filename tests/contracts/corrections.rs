@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, TestApp};
+use crate::harness::{Client, TestApp, wait_for};
 
 const APPLIED: &str = "/v1/streams/revenue/events?wait=applied";
 
@@ -133,4 +133,36 @@ fn an_event_that_became_a_dead_letter_has_nothing_to_undo_and_is_not_sent_again(
     let retried = client.post(&format!("/v1/dead-letters/{letter}/retry"), "");
     assert_eq!(retried.status, 409, "{}", retried.text());
     assert_eq!(app.balance("u").as_deref(), Some("5"));
+}
+
+/// The halves of a refused batch go by themselves: in one the event is refused, in the next its correction
+/// has nothing to undo.
+#[test]
+fn a_correction_in_the_batch_in_which_its_event_is_refused_undoes_nothing() {
+    let app = TestApp::start();
+    let client = app.client();
+    let limited = "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT NOT NULL, \
+                   CHECK (CAST(revenue AS REAL) <= 100))";
+    app.database().execute_batch(limited).unwrap();
+    send(&client, &sale("u", "90"));
+    app.database().execute_batch("ALTER TABLE users_revenue RENAME TO away").unwrap();
+    let accepted = |event: Value| {
+        let answer = client.post("/v1/streams/revenue/events", &event.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["eventId"].clone()
+    };
+    accepted(sale("u", "1"));
+    let refused = accepted(sale("u", "50"));
+    let correction = accepted(json!({ "takesBack": refused }));
+    accepted(sale("w", "500"));
+    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    app.database().execute_batch("ALTER TABLE away RENAME TO users_revenue").unwrap();
+    app.settle();
+    assert_eq!(app.balance("u").as_deref(), Some("91"));
+    let letters = client.get("/v1/dead-letters?status=open").json();
+    let letters: Vec<&Value> = letters["deadLetters"].as_array().unwrap().iter().collect();
+    assert!(letters.iter().all(|letter| letter["eventId"] != correction), "{letters:?}");
+    assert_eq!(letters.len(), 2, "{letters:?}");
+    let compared = client.post("/v1/views/revenue/reconcile", "").json();
+    assert_eq!(compared["differenceCount"], 0, "{compared}");
 }

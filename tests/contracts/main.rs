@@ -22,6 +22,7 @@ mod outbox;
 mod personal;
 mod reading;
 mod readme;
+mod rebuilds;
 mod site_event;
 mod site_rows;
 mod site_stats;

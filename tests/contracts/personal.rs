@@ -1,10 +1,8 @@
 //! A person's data: listed, handed over, and erased from views, letters and the log's bytes, with a record.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
-use crate::harness::{Client, TestApp};
+use crate::harness::{Client, TestApp, occurs};
 
 const APPLIED: &str = "/v1/streams/revenue/events?wait=applied";
 
@@ -19,21 +17,6 @@ fn erase(client: &Client, user: &str) -> Value {
     let answer = client.post("/v1/streams/revenue/erasures", &json!({ "value": user }).to_string());
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()
-}
-
-/// Whether the text occurs anywhere in the files of a folder.
-fn occurs(folder: &Path, text: &str) -> bool {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
-        true => occurs(&path, text),
-        false => {
-            let bytes = std::fs::read(&path).unwrap();
-            let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
-            if found {
-                println!("{text} is in {}", path.display());
-            }
-            found
-        }
-    })
 }
 
 #[test]

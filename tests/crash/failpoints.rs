@@ -10,6 +10,7 @@ use journal::simulation::Chance;
 use crate::checker::{Checker, balances};
 use crate::checker_can_fail::MUTATIONS;
 use crate::disk_full::{self, SmallDisk};
+use crate::forgetting;
 use crate::harness::{TestApp, wait_for};
 use crate::kills::{Seed, start};
 use crate::load::Load;
@@ -28,6 +29,10 @@ enum Way {
     Retry,
     Rebuild,
     FullDisk,
+    /// A person is erased.
+    Erase,
+    /// Old events are given up at a start.
+    GiveUp,
 }
 
 /// What no server comes to: `crates/journal/tests/repair.rs` cuts a repair off at every step of its disk.
@@ -42,6 +47,12 @@ fn way(point: &str) -> Way {
         "journal.stop" => Way::Stop,
         "journal.seal" | "journal.segment_created" | "journal.segment_renamed" => Way::Long,
         "journal.cut_back" => Way::FullDisk,
+        "journal.sealed" | "journal.rewrite_created" | "journal.rewrite_renamed" | "journal.rewritten" => {
+            Way::Erase
+        }
+        "journal.trim_marked" | "journal.trim_removed" | "journal.trimmed" => Way::GiveUp,
+        point if point.starts_with("erasure.") => Way::Erase,
+        point if point.starts_with("retention.") => Way::GiveUp,
         "views.begun" => Way::Load(1),
         point if point.starts_with("letters.") => Way::Retry,
         point if point.starts_with("rebuild.") => Way::Rebuild,
@@ -89,6 +100,8 @@ fn killed_at_any_point_it_loses_nothing_and_counts_nothing_twice() {
             Way::Retry => at_retry(point),
             Way::Rebuild => at_rebuild(point),
             Way::FullDisk => on_a_full_disk(point),
+            Way::Erase => forgetting::while_erasing(point),
+            Way::GiveUp => forgetting::while_giving_up(point),
         }
     }
 }
@@ -100,11 +113,11 @@ fn every_step_that_can_be_left_out_is_left_out_by_a_test() {
     assert_eq!(steps, known);
 }
 
-fn abort(point: &str, hit: u64) -> String {
+pub fn abort(point: &str, hit: u64) -> String {
     format!("{point}=abort@{hit}")
 }
 
-fn set(app: &mut TestApp, failpoints: &str) -> Result<(), String> {
+pub fn set(app: &mut TestApp, failpoints: &str) -> Result<(), String> {
     app.try_restart_with(|before| before.environment = start(failpoints).environment)
 }
 

@@ -29,4 +29,8 @@ mod store;
 
 mod runner;
 
+mod retention;
+
+mod forgetting;
+
 mod statistics;

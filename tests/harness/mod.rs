@@ -313,3 +313,18 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 pub fn read_lines(path: &Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
 }
+
+/// Whether the text occurs anywhere in the files of a folder.
+pub fn occurs(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
+        true => occurs(&path, text),
+        false => {
+            let bytes = std::fs::read(&path).unwrap();
+            let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            if found {
+                println!("{text} is in {}", path.display());
+            }
+            found
+        }
+    })
+}

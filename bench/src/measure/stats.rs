@@ -14,7 +14,7 @@ use crate::table::{Rounds, Row, Table};
 
 const EVENTS: u64 = 10_000_000;
 const PIECE: u64 = 500_000;
-const SPREAD: Spread = Spread { sites: 1, paths: 1_000_000, users: 1_000_000 };
+const SPREAD: Spread = Spread { sites: 1, paths: 1_000_000, users: 1_000_000, events: EVENTS };
 const TIME: Duration = Duration::from_secs(10);
 const ROUNDS: usize = 3;
 const EVENTS_A_SECOND: f64 = 10_000.0;
@@ -64,7 +64,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     table.figure("visits taken, stored and counted by every view", &filled, "events/s");
     server.settle()?;
     table.note(
-        "Stats: one site with 10,000,000 visits of 1,000,000 users to 1,000,000 paths over 28 days, all views of the \
+        "Stats: one site with 10,000,000 visits of 1,000,000 users to 1,000,000 paths over 28 days, in the order of time, all views of the \
          default configuration running; then an open loop of 10,000 `POST /event` a second over 48 connections, and \
          200 questions a second of each kind over 8. Times are counted from when a question was due.",
     );

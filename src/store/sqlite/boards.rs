@@ -75,6 +75,8 @@ struct Board<'w> {
     /// `None` while the group has no board.
     floor: Option<Place>,
     changed: bool,
+    /// What the floor was drawn at is no row of the group any more.
+    floor_gone: bool,
 }
 
 /// What follows the rows of one write, group by group.
@@ -118,6 +120,9 @@ impl<'c, 'w> Boards<'c, 'w> {
             board.entries += i64::from(are) - i64::from(were);
             board.changed = true;
         }
+        if now == 0 && board.floor.as_ref().is_some_and(|floor| floor.value == *value) {
+            (board.floor_gone, board.changed) = (true, true);
+        }
         if board.entries > 4 * self.asked_max {
             self.cut(&mut board)?;
         }
@@ -137,7 +142,7 @@ impl<'c, 'w> Boards<'c, 'w> {
             Ok((row.get(0)?, number.zip(value).map(|(number, value)| Place::of(number, &value))))
         });
         let (entries, floor) = stored.optional()?.unwrap_or((0, None));
-        Ok(Board { group, entries, floor, changed: false })
+        Ok(Board { group, entries, floor, changed: false, floor_gone: false })
     }
 
     /// Too many entries: only the first are kept, and the floor rises to the last of them. A group that had
@@ -170,6 +175,9 @@ impl<'c, 'w> Boards<'c, 'w> {
             if board.floor.is_some() {
                 self.put_up(board.group, &first)?;
             }
+        } else if board.floor_gone {
+            // Drawn at what is on the board, it names nobody who was erased.
+            board.floor = self.first(&self.statements.last_of_board, board.group)?.pop();
         }
         if board.entries == 0 {
             return self.run(&self.statements.forget, board.group);
@@ -246,6 +254,7 @@ struct Statements {
     drop_beyond: String,
     first_of_rows: String,
     first_of_board: String,
+    last_of_board: String,
 }
 
 impl Statements {
@@ -270,6 +279,10 @@ impl Statements {
             ),
             first_of_rows: first_of(rows),
             first_of_board: first_of(boards),
+            last_of_board: format!(
+                "SELECT {value}, {number} FROM {boards} WHERE {group} ORDER BY {number}, {value} <> '', {value} DESC LIMIT min(1, ?{})",
+                next(1)
+            ),
         }
     }
 }
@@ -391,5 +404,27 @@ mod tests {
             .execute("UPDATE counts SET n = 1000 WHERE value = '1'", [])
             .expect("a row that nobody told of");
         assert_eq!(asked(&connection, &table, 1, 0)[0], ("149".to_owned(), 50));
+    }
+
+    /// A value is a user's, and whoever is erased is to leave nothing behind.
+    #[test]
+    fn a_floor_does_not_keep_a_value_that_has_gone() {
+        let (connection, table) = made();
+        let rows = (0..200_i64).map(|value| ((1, 0, format!("v{value}")), 1 + value));
+        write(&connection, &table, rows.collect());
+        let floor = || -> String {
+            let sql = "SELECT floor_value FROM floors";
+            connection.query_row(sql, [], |row| row.get(0)).expect("a floor")
+        };
+        let gone = floor();
+        let n: i64 = connection
+            .query_row("SELECT n FROM counts WHERE value = ?1", [&gone], |row| row.get(0))
+            .expect("a row");
+        // First beyond its own floor, then away altogether.
+        for change in [1 - n, -1] {
+            write(&connection, &table, Model::from([((1, 0, gone.clone()), change)]));
+            assert!(sound(&connection));
+        }
+        assert_ne!(floor(), gone);
     }
 }

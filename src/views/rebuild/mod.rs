@@ -14,7 +14,6 @@ use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::batch::BatchError;
-use super::retention::rows_given_up;
 use super::{Running, View, ViewKind};
 use crate::event::Stop;
 use crate::event::limits::REFUSALS_LISTED_MAX;
@@ -23,8 +22,8 @@ use crate::store::{Cell, Claim, Plan, Store, StoreError, ViewTables};
 
 use walk::Walk;
 
-/// Follows a view's name where its shadow is meant.
-const SHADOW: &str = "~shadow";
+/// Follows a view's name where its shadow is meant. What a crash left of one stands in nobody's way.
+pub const SHADOW: &str = "~shadow";
 
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
@@ -50,7 +49,7 @@ pub enum RebuildError {
         "old rows of view `{0}` were given up, as `[retention]` says: it is no longer all that its log makes"
     )]
     RowsGivenUp(String),
-    #[error("view `{0}` is being compared or rebuilt already")]
+    #[error("view `{0}` is being compared or rebuilt already, or events of its stream are being erased")]
     Busy(String),
     #[error("view `{0}` has ended")]
     Ended(String),
@@ -121,6 +120,7 @@ struct Asked<'a> {
 }
 
 fn ask(asked: Asked<'_>, mend: bool) -> Result<Report, RebuildError> {
+    let _past = asked.runtime.block_on(asked.log.past().hold());
     let _turn = turn(asked)?;
     let shadow = format!("millrace_shadow_{}", asked.view.view.name);
     let kind = match &asked.view.view.kind {
@@ -137,16 +137,8 @@ fn ask(asked: Asked<'_>, mend: bool) -> Result<Report, RebuildError> {
 /// The turn at comparing a view, if the log can vouch for it.
 fn turn(asked: Asked<'_>) -> Result<MutexGuard<'_, ()>, RebuildError> {
     let Asked { view, log, store, runtime, .. } = asked;
-    if log.begin() > 0 {
-        return Err(RebuildError::HistoryGone(log.begin()));
-    }
+    asked.history_is_whole()?;
     let name = &view.view.name;
-    if let Some(retained) = runtime.block_on(store.retained(&view.view.stream, log.id()))? {
-        return Err(RebuildError::HistoryGone(retained.position));
-    }
-    if runtime.block_on(store.retained(&rows_given_up(name), log.id()))?.is_some() {
-        return Err(RebuildError::RowsGivenUp(name.clone()));
-    }
     let turn = match view.shadow.try_lock() {
         Ok(turn) => turn,
         // Whoever panicked has left a shadow behind that is cleared away before it is used.
@@ -206,6 +198,7 @@ impl<'a> Fresh<'a> {
             self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
         self.fold_until(stored)?;
         failpoint::hit("rebuild.folded");
+        self.asked().history_is_whole()?;
         let mut report = Report { position: stored, ..Report::default() };
         match (&self.view.view.kind, &self.shadow.kind) {
             (ViewKind::Ledger(view), ViewKind::Ledger(shadow)) => {
@@ -232,8 +225,12 @@ impl<'a> Fresh<'a> {
     }
 
     fn go_on(&self) -> Result<(), RebuildError> {
+        self.asked().go_on()
+    }
+
+    fn asked(&self) -> Asked<'a> {
         let Self { view, log, store, runtime, stop, .. } = *self;
-        Asked { view, log, store, runtime, stop }.go_on()
+        Asked { view, log, store, runtime, stop }
     }
 
     fn claim(&self, to: u64) -> Claim {
@@ -241,8 +238,8 @@ impl<'a> Fresh<'a> {
     }
 
     fn fold_until(&mut self, until: u64) -> Result<(), RebuildError> {
-        let Self { view, log, store, runtime, stop, .. } = *self;
-        Walk::new(Asked { view, log, store, runtime, stop }, self.at).each(until, |batch| {
+        let Self { view, store, runtime, .. } = *self;
+        Walk::new(self.asked(), self.at).each(until, |batch| {
             let mut plan = Plan::new(self.claim(batch.span.end));
             plan.writes = self.shadow.fold(&view.fields, &batch.events).writes;
             runtime.block_on(store.apply(Arc::new(plan)))?;

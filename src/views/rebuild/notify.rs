@@ -25,6 +25,7 @@ pub fn compare(asked: Asked<'_>, outbox: &Notify, mend: bool) -> Result<Report, 
             // What is taken back just now may have looked wrong.
             let _held = asked.hold()?;
             found = differences(asked, outbox, batch)?;
+            asked.history_is_whole()?;
         }
         report.keys += batch.events.iter().filter(|event| event.takes_back.is_none()).count() as u64;
         found.into_iter().for_each(|difference| report.note(difference));

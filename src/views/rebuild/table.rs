@@ -91,6 +91,7 @@ impl Comparison<'_> {
             let _held = if held.is_none() { Some(self.asked.hold()?) } else { None };
             // What is taken back just now may have looked wrong.
             compared = self.compare(table, batch)?;
+            self.asked.history_is_whole()?;
             if self.mend && !compared.changes.is_empty() {
                 self.put_right(compared.changes)?;
             }

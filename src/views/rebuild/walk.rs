@@ -5,7 +5,7 @@ use journal::failpoint;
 
 use super::{Asked, RebuildError};
 use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
-use crate::store::StoreError;
+use crate::store::{StoreError, rows_given_up};
 use crate::views::batch::{Batch, BatchLimits, BatchReader, Wanted};
 use crate::views::runner::Held;
 
@@ -49,6 +49,22 @@ impl<'a> Walk<'a> {
 }
 
 impl Asked<'_> {
+    /// What is given up is noted before it goes. So what was read is whole if nothing is noted after it was.
+    pub fn history_is_whole(&self) -> Result<(), RebuildError> {
+        let Self { view, log, store, runtime, .. } = *self;
+        if log.begin() > 0 {
+            return Err(RebuildError::HistoryGone(log.begin()));
+        }
+        let retained = runtime.block_on(store.retained(&view.view.stream, log.id()))?;
+        if let Some(retained) = retained.filter(|retained| retained.position > 0) {
+            return Err(RebuildError::HistoryGone(retained.position));
+        }
+        match runtime.block_on(store.retained(&rows_given_up(&view.view.name), log.id()))? {
+            Some(_) => Err(RebuildError::RowsGivenUp(view.view.name.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// Folding a long log must not hold up the end of the process; begun again, it does the same.
     pub fn go_on(&self) -> Result<(), RebuildError> {
         match self.stop.asked() {

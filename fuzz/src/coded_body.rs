@@ -1,0 +1,90 @@
+//! Compressed bodies. Any bytes are taken apart or refused, the same way in whichever pieces they come;
+//! what was compressed comes out as it was.
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, header};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::body::Frame;
+use millrace::admit::Refusal;
+use millrace::admit::body::{Pieces, Share, whole};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+/// Enough for several steps of the decoders; what comes to more is refused.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// The first byte says how the rest is coded (or to be), and in which pieces it comes.
+pub fn run(bytes: &[u8]) {
+    let Some((&first, rest)) = bytes.split_first() else { return };
+    let coding = if first & 1 == 0 { "gzip" } else { "zstd" };
+    let coded = match first & 2 == 0 {
+        true => rest.to_vec(),
+        false => compressed(rest, coding.as_bytes()),
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+    let pieces = InPieces { left: Bytes::from(coded.clone()), length: 1 << (first >> 2 & 7) };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let (at_once, in_pieces) = runtime.block_on(async {
+        let at_once = whole(&headers, Body::from(coded), BODY_BYTES_MAX, &mut Share::default()).await;
+        (at_once, joined(&headers, Body::new(pieces)).await)
+    });
+    if first & 2 != 0 && !rest.is_empty() {
+        assert_eq!(at_once.as_deref(), Ok(rest), "what was compressed comes out as it was");
+    }
+    match (&at_once, &in_pieces) {
+        (Ok(at_once), Ok(in_pieces)) => assert_eq!(at_once, in_pieces),
+        // Nothing at all is a whole body, if an empty one, and no stream of a coding.
+        (Ok(at_once), Err(_)) => assert!(at_once.is_empty(), "refused in pieces alone: {in_pieces:?}"),
+        (Err(at_once), Ok(_)) => panic!("refused at once alone: {at_once:?}"),
+        (Err(_), Err(_)) => {}
+    }
+}
+
+async fn joined(headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
+    let (mut pieces, mut bytes) = (Pieces::of(headers, body)?, Vec::new());
+    while let Some(piece) = pieces.next().await? {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > BODY_BYTES_MAX {
+            return Err(Refusal::TooLarge { what: "the body", max: BODY_BYTES_MAX });
+        }
+    }
+    Ok(bytes.into())
+}
+
+/// What a client may send of `bytes`; under any other name they stay as they are.
+pub fn compressed(bytes: &[u8], coding: &[u8]) -> Vec<u8> {
+    match coding {
+        b"gzip" => {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes everything")
+        }
+        b"zstd" => compress_to_vec(bytes, CompressionLevel::Fastest),
+        _ => bytes.to_vec(),
+    }
+}
+
+/// A body that comes in pieces of one length.
+struct InPieces {
+    left: Bytes,
+    length: usize,
+}
+
+impl hyper::body::Body for InPieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let length = self.length.min(self.left.len());
+        let piece = self.left.split_to(length);
+        Poll::Ready((!piece.is_empty()).then_some(Ok(Frame::data(piece))))
+    }
+}

@@ -1,0 +1,35 @@
+//! The log's past: whoever needs it to stay as it is holds it, and whoever gives up what is old waits for its
+//! turn. So no rebuild takes what is left for all there was, and no correction comes in for what is just
+//! being given up.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::time::timeout;
+
+use crate::event::limits::RETENTION_TURN_DURATION_MAX;
+
+#[derive(Clone, Default)]
+pub struct Past(Arc<RwLock<()>>);
+
+/// Nothing is given up until this is dropped.
+pub struct PastHeld {
+    _guard: OwnedRwLockReadGuard<()>,
+}
+
+/// Nobody holds the past until this is dropped.
+pub struct PastGivenUp {
+    _guard: OwnedRwLockWriteGuard<()>,
+}
+
+impl Past {
+    pub async fn hold(&self) -> PastHeld {
+        PastHeld { _guard: Arc::clone(&self.0).read_owned().await }
+    }
+
+    /// `None` where somebody holds it for longer than others should have to wait behind this.
+    pub async fn give_up(&self) -> Option<PastGivenUp> {
+        let turn = timeout(RETENTION_TURN_DURATION_MAX, Arc::clone(&self.0).write_owned()).await;
+        turn.ok().map(|guard| PastGivenUp { _guard: guard })
+    }
+}

@@ -1,0 +1,104 @@
+//! The README's page in a real browser: it counts its own views through contract 3, from another origin, and
+//! a page that the door does not name counts nothing.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod chromium;
+mod site;
+
+use serde_json::{Value, json};
+
+use chromium::Chromium;
+use harness::{TestApp, wait_for};
+use site::Site;
+
+/// What stands in the README for the server, and for the site of the page.
+const SERVER: &str = "http://localhost:8000";
+const SHOP: &str = "https://shop.example";
+const STRING: &str = "JSON.stringify(view)";
+const BLOB: &str = r#"new Blob([JSON.stringify(view)], { type: "application/json" })"#;
+
+/// The two blocks of the README's section: the page, and the lines that let it send.
+fn readme() -> (String, String) {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, section) = text.split_once("## Count a page's views\n").expect("the README has the section");
+    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    let block = |language: &str| {
+        let (_, block) = section.split_once(&format!("```{language}\n")).expect("the section has the block");
+        block.split_once("```").unwrap().0.to_owned()
+    };
+    (block("html"), block("toml"))
+}
+
+/// A server whose door names `site`, as the README has it.
+fn named(site: &Site) -> TestApp {
+    let (_, config) = readme();
+    assert!(config.contains(SHOP), "{config}");
+    TestApp::configured(&config.replace(SHOP, &site.origin()))
+}
+
+/// The README's page for this server.
+fn page(app: &TestApp) -> String {
+    let (page, _) = readme();
+    assert!(page.contains(SERVER) && page.contains(STRING), "{page}");
+    page.replace(SERVER, &format!("http://{}", app.address))
+}
+
+fn stats(app: &TestApp) -> Value {
+    app.client().get("/stats?site_id=site-111").json()
+}
+
+fn wait_for_views(app: &TestApp, views: u64) {
+    wait_for(&format!("{views} views"), || stats(app)["total_views"] == views);
+}
+
+#[test]
+fn a_page_of_ten_lines_counts_its_own_views() {
+    let (lines, _) = readme();
+    assert_eq!(lines.lines().count(), 10, "{lines}");
+    let site = Site::open();
+    let app = named(&site);
+    let browser = Chromium::visit(&site.show("/pricing", &page(&app), 1));
+    wait_for_views(&app, 1);
+    drop(browser);
+    // Somebody else, who looks twice.
+    let browser = Chromium::visit(&site.show("/pricing", &page(&app), 2));
+    wait_for_views(&app, 3);
+    drop(browser);
+    let expected = json!({
+        "site_id": "site-111",
+        "date": "all",
+        "total_views": 3,
+        "unique_users": 2,
+        "top_paths": [{ "path": "/pricing", "views": 3 }],
+    });
+    assert_eq!(stats(&app), expected);
+}
+
+/// A browser asks first whether the page may send what is no plain text, and sends it with credentials.
+#[test]
+fn a_page_that_sends_json_is_asked_about_and_counted() {
+    let site = Site::open();
+    let app = named(&site);
+    let browser = Chromium::visit(&site.show("/json", &page(&app).replace(STRING, BLOB), 2));
+    wait_for_views(&app, 2);
+    drop(browser);
+    let stats = stats(&app);
+    assert_eq!((&stats["unique_users"], &stats["top_paths"][0]["path"]), (&json!(1), &json!("/json")));
+}
+
+#[test]
+fn a_page_that_is_not_named_is_refused_and_counts_nothing() {
+    let (shop, other) = (Site::open(), Site::open());
+    let app = named(&shop);
+    for (refused, form) in [(1, STRING), (2, BLOB)] {
+        let browser = Chromium::visit(&other.show("/pricing", &page(&app).replace(STRING, form), 1));
+        let line = format!("millrace_refused_total{{code=\"foreign-page\"}} {refused}");
+        wait_for("the refusal", || app.client().get("/metrics").text().lines().any(|found| found == line));
+        drop(browser);
+    }
+    assert_eq!(app.log_end(), 0);
+}

@@ -1,0 +1,93 @@
+//! A site of another origin: serves one page at each path, to one browser.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+const SILENCE_DURATION_MAX: Duration = Duration::from_secs(30);
+
+pub struct Site {
+    address: SocketAddr,
+    pages: Arc<Mutex<BTreeMap<String, Page>>>,
+    closed: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Page {
+    text: String,
+    /// How often it is still to be loaded.
+    loads: u32,
+}
+
+impl Site {
+    pub fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut site = Self {
+            address: listener.local_addr().unwrap(),
+            pages: Arc::default(),
+            closed: Arc::default(),
+            thread: None,
+        };
+        let (pages, closed) = (Arc::clone(&site.pages), Arc::clone(&site.closed));
+        site.thread = Some(std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if closed.load(Ordering::Relaxed) {
+                    return;
+                }
+                // A browser opens connections on which it asks nothing for a while.
+                let (stream, pages) = (stream.unwrap(), Arc::clone(&pages));
+                std::thread::spawn(move || drop(answer(&stream, &pages)));
+            }
+        }));
+        site
+    }
+
+    pub fn origin(&self) -> String {
+        format!("http://localhost:{}", self.address.port())
+    }
+
+    /// Where the page is from now on; a browser is told to load it so many times.
+    pub fn show(&self, path: &str, text: &str, loads: u32) -> String {
+        self.pages.lock().unwrap().insert(path.to_owned(), Page { text: text.to_owned(), loads });
+        format!("{}{path}", self.origin())
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(self.address));
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn answer(mut stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(SILENCE_DURATION_MAX))?;
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    let path = first.split(' ').nth(1).unwrap_or_default();
+    for line in lines {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let (status, again, text) = match pages.lock().unwrap().get_mut(path) {
+        Some(page) => {
+            page.loads = page.loads.saturating_sub(1);
+            ("200 OK", if page.loads > 0 { "Refresh: 0\r\n" } else { "" }, page.text.clone())
+        }
+        None => ("404 Not Found", "", String::new()),
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n{again}\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
+    )
+}
