@@ -49,6 +49,8 @@ pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dead letters that are read from the store together: each may hold the largest event.
 pub const LETTERS_READ_ROWS_MAX: usize = 16;
+/// Positions whose dead letters are looked up together.
+pub const LETTERS_LOOKED_UP_MAX: usize = 500;
 /// Rows of a table that are read together: each may hold the largest event.
 pub const WIDE_ROWS_READ_MAX: usize = 16;
 /// Numbers of a table that one request looks through for rows that fit a filter.
