@@ -157,32 +157,42 @@ impl Eraser {
 
     /// Does what is noted and not done yet. Blocks.
     fn carry_out(&self) -> Result<(), ErasureError> {
-        for mut open in self.runtime.block_on(self.store.open_erasures(self.log.id()))? {
-            let mut undone = std::mem::take(&mut open.undone);
-            loop {
-                self.take_back(&open.erasure, &undone)?;
-                failpoint::hit("erasure.taken_back");
-                self.wait_for_views(&open.erasure.stream)?;
-                // No letter of what is taken back is sent again from here on.
-                undone = self.sent_again(&open)?;
-                if undone.is_empty() {
-                    break;
-                }
-                open.positions.extend(&undone);
+        while let Some(open) = self.runtime.block_on(self.store.open_erasure(self.log.id()))? {
+            let id = open.erasure.id;
+            // Whose it was is not known any more where an earlier process came so far: an empty value would
+            // be somebody else's.
+            if !open.value.is_empty() {
+                self.leave_nothing(open)?;
             }
-            self.clear_letters(&open)?;
-            let turns = self.turns(&open.erasure.stream);
-            self.log.erase(&open.positions)?;
-            drop(turns);
-            failpoint::hit("erasure.blanked");
-            // After the log: what it still made of these events would be missing meanwhile.
-            self.forget(&open)?;
-            failpoint::hit("erasure.forgotten");
-            self.runtime.block_on(self.store.forget_erased(open.erasure.id))?;
+            self.runtime.block_on(self.store.forget_erased(id))?;
             self.scrub()?;
-            self.runtime.block_on(self.store.erasure_done(open.erasure.id, Millis::now()))?;
-            tracing::info!(erasure = %open.erasure.id, "erasure done");
+            self.runtime.block_on(self.store.erasure_done(id, Millis::now()))?;
+            tracing::info!(erasure = %id, "erasure done");
         }
+        Ok(())
+    }
+
+    fn leave_nothing(&self, mut open: OpenErasure) -> Result<(), ErasureError> {
+        let mut undone = std::mem::take(&mut open.undone);
+        loop {
+            self.take_back(&open.erasure, &undone)?;
+            failpoint::hit("erasure.taken_back");
+            self.wait_for_views(&open.erasure.stream)?;
+            // No letter of what is taken back is sent again from here on.
+            undone = self.sent_again(&open)?;
+            if undone.is_empty() {
+                break;
+            }
+            open.positions.extend(&undone);
+        }
+        self.clear_letters(&open)?;
+        let turns = self.turns(&open.erasure.stream);
+        self.log.erase(&open.positions)?;
+        drop(turns);
+        failpoint::hit("erasure.blanked");
+        // After the log: what it still made of these events would be missing meanwhile.
+        self.forget(&open)?;
+        failpoint::hit("erasure.forgotten");
         Ok(())
     }
 
@@ -274,10 +284,10 @@ impl Eraser {
                 }
                 for record in reader.read(position, 1)?.iter() {
                     let mut entries = record?.entries().flatten();
-                    // Mended, it may be about somebody else.
-                    if entries
-                        .any(|(at, entry)| at == position && fields.names(entry.text, field, &open.value))
-                    {
+                    // Mended, it may be about somebody else; erased, it was not when this was cut off.
+                    let meant =
+                        |entry: Entry<'_>| entry.erased() || fields.names(entry.text, field, &open.value);
+                    if entries.any(|(at, entry)| at == position && meant(entry)) {
                         found.push(position);
                     }
                 }

@@ -147,3 +147,21 @@ fn a_letter_that_is_sent_again_while_its_person_is_erased_is_erased_with_it_reas
     assert_eq!(app.balance(person), None);
     assert!(!occurs(&app.data(), person), "its bytes are gone, from the log and from the store");
 }
+
+#[test]
+fn an_erasure_that_is_cut_off_at_its_end_takes_nobody_elses_row() {
+    let mut app = TestApp::start();
+    let before = "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT NOT NULL); \
+                  INSERT INTO users_revenue VALUES ('', '7')";
+    app.database().execute_batch(before).unwrap();
+    send(&app.client(), "ann", "5");
+    erase(&app.client(), "ann");
+    app.stop();
+    // Only its last step is missing.
+    app.database().execute("UPDATE millrace_erasures SET done = NULL", []).unwrap();
+    app.restart();
+    let done = || app.client().get("/v1/erasures").json()["erasures"][0]["doneAt"].is_string();
+    wait_for("the erasure to end", done);
+    let row = "SELECT revenue FROM users_revenue WHERE user_id = ''";
+    assert_eq!(app.database().query_row(row, [], |row| row.get::<_, String>(0)).as_deref(), Ok("7"));
+}
