@@ -51,6 +51,8 @@ pub const TAIL_READ_BYTES_MAX: usize = 256 * 1024;
 pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dead letters that are read from the store together: each may hold the largest event.
 pub const LETTERS_READ_ROWS_MAX: usize = 16;
+/// Positions whose dead letters are looked up together.
+pub const LETTERS_LOOKED_UP_MAX: usize = 500;
 /// Rows of a table that are read together: each may hold the largest event.
 pub const WIDE_ROWS_READ_MAX: usize = 16;
 /// Numbers of a table that one request looks through for rows that fit a filter.
@@ -116,6 +118,8 @@ pub const GATE_INTERVAL_MIN: Duration = Duration::from_millis(2);
 pub const DEAD_IN_A_ROW_MAX: usize = 100;
 /// Dead letters of one batch that the log names one by one; the rest it counts.
 pub const LETTERS_LOGGED_MAX: usize = 16;
+/// A plan of more than so many cells is committed by itself.
+pub const PLAN_CELLS_TOGETHER_MAX: usize = 8_192;
 /// Plans that SQLite commits together.
 pub const PLANS_TOGETHER_MAX: usize = 64;
 

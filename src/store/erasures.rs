@@ -82,13 +82,19 @@ impl Store {
         rows.first().map(|row| erasure(row).ok_or_else(unreadable)).transpose()
     }
 
-    /// Those of `log` that are not done, the first asked for first.
-    pub async fn open_erasures(&self, log: LogId) -> Result<Vec<Open>, StoreError> {
+    /// Whether any of `log` is not done.
+    pub async fn erases(&self, log: LogId) -> Result<bool, StoreError> {
+        let sql = "SELECT id FROM millrace_erasures WHERE done IS NULL AND log_id = ? LIMIT 1";
+        Ok(!self.rows(sql.to_owned(), vec![Cell::Bytes(log.0.to_vec())]).await?.is_empty())
+    }
+
+    /// The first asked for of those of `log` that are not done. Its positions may be many megabytes.
+    pub async fn open_erasure(&self, log: LogId) -> Result<Option<Open>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS}, value, positions, undone FROM millrace_erasures WHERE done IS NULL AND log_id = ? ORDER BY asked, id LIMIT {LIST_ROWS_MAX}"
+            "SELECT {COLUMNS}, value, positions, undone FROM millrace_erasures WHERE done IS NULL AND log_id = ? ORDER BY asked, id LIMIT 1"
         );
         let rows = self.rows(sql, vec![Cell::Bytes(log.0.to_vec())]).await?;
-        rows.into_iter().map(|row| open(&row).ok_or_else(unreadable)).collect()
+        rows.first().map(|row| open(row).ok_or_else(unreadable)).transpose()
     }
 }
 

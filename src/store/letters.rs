@@ -2,7 +2,7 @@
 //! themselves are written by plans, in the transaction that passes the event by.
 
 use super::{Cell, Store, StoreError};
-use crate::event::limits::LIST_ROWS_MAX;
+use crate::event::limits::{LETTERS_LOOKED_UP_MAX, LIST_ROWS_MAX};
 use crate::event::{EventId, LogId, Millis};
 
 /// An event that could not be handled, kept with its reason until a person decides.
@@ -92,14 +92,41 @@ impl Store {
         }
     }
 
-    /// Takes the events out of the letters at some positions. What waits for a decision needs none any more.
+    /// The letters of the events at some positions, each with the number of times it was tried.
+    pub async fn letter_attempts(
+        &self,
+        log: LogId,
+        positions: &[u64],
+    ) -> Result<Vec<(EventId, i64)>, StoreError> {
+        let mut found = Vec::new();
+        for page in positions.chunks(LETTERS_LOOKED_UP_MAX) {
+            let marks = vec!["?"; page.len()].join(", ");
+            let sql = format!(
+                "SELECT id, attempts FROM millrace_dead_letters WHERE log_id = ? AND position IN ({marks})"
+            );
+            let mut parameters = vec![Cell::Bytes(log.0.to_vec())];
+            parameters.extend(page.iter().map(|position| Cell::Integer(*position as i64)));
+            for row in self.rows(sql, parameters).await? {
+                found.push(match row.as_slice() {
+                    [Cell::Text(id), Cell::Integer(attempts)] => {
+                        (id.parse().map_err(|_| unreadable())?, *attempts)
+                    }
+                    _ => return Err(unreadable()),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes the events out of the letters at some positions, and the reasons, which may quote them. What
+    /// waits for a decision needs none any more.
     pub async fn clear_letters_at(
         &self,
         log: LogId,
         positions: &[u64],
         at: Millis,
     ) -> Result<(), StoreError> {
-        let sql = "UPDATE millrace_dead_letters SET event = '{}', updated = ?, \
+        let sql = "UPDATE millrace_dead_letters SET event = '{}', reason = 'erased', updated = ?, \
                    status = CASE WHEN status = 'applied' THEN status ELSE 'dropped' END WHERE log_id = ? AND position = ?";
         let of = |position: &u64| {
             let place = [Cell::Bytes(log.0.to_vec()), Cell::Integer(*position as i64)];

@@ -29,6 +29,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How much there is to write.
+    pub fn cells(&self) -> usize {
+        let written: usize = self.writes.iter().map(|write| write.cells.len()).sum();
+        let rows = self.rows.as_ref().map_or(0, RowChanges::cells);
+        written + rows + self.seen.len()
+    }
+
     pub fn new(claim: Claim) -> Self {
         Self {
             claim,

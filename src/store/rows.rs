@@ -36,6 +36,10 @@ impl RowChanges {
         }
     }
 
+    pub fn cells(&self) -> usize {
+        self.added.slots.len() + self.restored.slots.len() + self.removed.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.from.is_empty() && self.numbers.is_empty() && self.removed.is_empty()
     }

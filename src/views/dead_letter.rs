@@ -166,7 +166,7 @@ pub async fn retry(
     failpoint::hit("letters.moved");
     let retry = Some(Retry { view: &letter.view, letter: id });
     let header = Header { retry, ..Header::of(&letter.stream, now) };
-    let identity = EventId::derived("dead-letter-attempt", &id.to_string(), &letter.attempts.to_string());
+    let identity = attempt(id, letter.attempts);
     let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, text.len());
     let client = Some((identity, BodyHash::of(text.as_bytes())));
     record.push(&Entry { client, text, ..Entry::default() });
@@ -176,6 +176,11 @@ pub async fn retry(
         store.move_letter(id, LetterStatus::Retrying, LetterStatus::Applied, now).await?;
     }
     store.letter(id).await?.ok_or(LetterError::Unknown(id))
+}
+
+/// As what a letter is sent again when it was tried so many times.
+pub fn attempt(id: EventId, attempts: i64) -> EventId {
+    EventId::derived("dead-letter-attempt", &id.to_string(), &attempts.to_string())
 }
 
 /// Decides that an open letter is not to be applied. Its row stays.

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::batch::BatchError;
+use super::dead_letter;
 use super::{Running, ViewKind};
 use crate::event::limits::{
     BATCH_BYTES_MAX, CORRECTIONS_RECORD_MAX, ERASED_EVENTS_MAX, ERASURE_LOOK_INTERVAL, ERASURE_RETRY_INTERVAL,
@@ -158,23 +159,42 @@ impl Eraser {
 
     /// Does what is noted and not done yet. Blocks.
     fn carry_out(&self) -> Result<(), ErasureError> {
-        for open in self.runtime.block_on(self.store.open_erasures(self.log.id()))? {
-            self.take_back(&open)?;
+        while let Some(open) = self.runtime.block_on(self.store.open_erasure(self.log.id()))? {
+            let id = open.erasure.id;
+            // Whose it was is not known any more where an earlier process came so far: an empty value would
+            // be somebody else's.
+            if !open.value.is_empty() {
+                self.leave_nothing(open)?;
+            }
+            self.runtime.block_on(self.store.forget_erased(id))?;
+            self.scrub()?;
+            self.runtime.block_on(self.store.erasure_done(id, Millis::now()))?;
+            tracing::info!(erasure = %id, "erasure done");
+        }
+        Ok(())
+    }
+
+    fn leave_nothing(&self, mut open: OpenErasure) -> Result<(), ErasureError> {
+        let mut undone = std::mem::take(&mut open.undone);
+        loop {
+            self.take_back(&open.erasure, &undone)?;
             failpoint::hit("erasure.taken_back");
             self.wait_for_views(&open.erasure.stream)?;
-            self.clear_letters(&open)?;
-            let turns = self.turns(&open.erasure.stream);
-            self.log.erase(&open.positions)?;
-            drop(turns);
-            failpoint::hit("erasure.blanked");
-            // After the log: what it still made of these events would be missing meanwhile.
-            self.forget(&open)?;
-            failpoint::hit("erasure.forgotten");
-            self.runtime.block_on(self.store.forget_erased(open.erasure.id))?;
-            self.scrub()?;
-            self.runtime.block_on(self.store.erasure_done(open.erasure.id, Millis::now()))?;
-            tracing::info!(erasure = %open.erasure.id, "erasure done");
+            // No letter of what is taken back is sent again from here on.
+            undone = self.sent_again(&open)?;
+            if undone.is_empty() {
+                break;
+            }
+            open.positions.extend(&undone);
         }
+        self.clear_letters(&open)?;
+        let turns = self.turns(&open.erasure.stream);
+        self.log.erase(&open.positions)?;
+        drop(turns);
+        failpoint::hit("erasure.blanked");
+        // After the log: what it still made of these events would be missing meanwhile.
+        self.forget(&open)?;
+        failpoint::hit("erasure.forgotten");
         Ok(())
     }
 
@@ -231,9 +251,9 @@ impl Eraser {
     }
 
     /// The same corrections again are the same events: they carry ids.
-    fn take_back(&self, open: &OpenErasure) -> Result<(), ErasureError> {
-        let Erasure { id, stream, .. } = &open.erasure;
-        for part in open.undone.chunks(CORRECTIONS_RECORD_MAX) {
+    fn take_back(&self, erasure: &Erasure, undone: &[u64]) -> Result<(), ErasureError> {
+        let Erasure { id, stream, .. } = erasure;
+        for part in undone.chunks(CORRECTIONS_RECORD_MAX) {
             let header = Header::of(stream, Millis::now());
             let mut record =
                 RecordBuilder::new(&header, Shape { ids: true, corrections: true, lines: false }, 0);
@@ -247,6 +267,35 @@ impl Eraser {
             self.runtime.block_on(self.log.append(&record))?;
         }
         Ok(())
+    }
+
+    /// Where dead letters of these events were sent again after the log was searched.
+    fn sent_again(&self, open: &OpenErasure) -> Result<Vec<u64>, ErasureError> {
+        let Some(fields) = self.streams.get(&open.erasure.stream) else { return Ok(Vec::new()) };
+        let Some(field) = fields.index_of(&open.erasure.field) else { return Ok(Vec::new()) };
+        let (log, known) = (self.log.id(), open.positions.iter().copied().collect::<HashSet<u64>>());
+        let (mut reader, mut found) = (self.log.reader(), Vec::new());
+        for (letter, attempts) in self.runtime.block_on(self.store.letter_attempts(log, &open.positions))? {
+            for attempt in (1..=attempts).map(|attempts| dead_letter::attempt(letter, attempts)) {
+                let place = self.runtime.block_on(self.store.first_position(attempt))?;
+                let Some((_, position)) = place.filter(|(of, at)| *of == log && !known.contains(at)) else {
+                    continue;
+                };
+                if position < self.log.begin() {
+                    continue;
+                }
+                for record in reader.read(position, 1)?.iter() {
+                    let mut entries = record?.entries().flatten();
+                    // Mended, it may be about somebody else; erased, it was not when this was cut off.
+                    let meant =
+                        |entry: Entry<'_>| entry.erased() || fields.names(entry.text, field, &open.value);
+                    if entries.any(|(at, entry)| at == position && meant(entry)) {
+                        found.push(position);
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// However long a view stands still: blanked before, what it has not undone would stay in it.

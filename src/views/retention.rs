@@ -137,11 +137,13 @@ impl Retention {
         let not_begun = progress.iter().filter(|(view, _)| !stored.contains_key(view.as_str()));
         let places = stored.values().copied().chain(not_begun.map(|(_, applied)| applied.position));
         let floor = places.min().unwrap_or(0);
-        // What a correction beyond it takes back is still to be read, and so is what is being erased.
+        // What is being erased is still to be read, wherever it is.
+        if self.runtime.block_on(self.store.erases(log))? {
+            return Ok(0);
+        }
+        // And so is what a correction beyond it takes back.
         let taken_back = self.runtime.block_on(self.store.first_taken_back_from(log, floor))?;
-        let erasures = self.runtime.block_on(self.store.open_erasures(log))?;
-        let erased = erasures.iter().flat_map(|open| open.positions.iter().copied());
-        Ok(erased.chain(taken_back).fold(floor, u64::min))
+        Ok(taken_back.map_or(floor, |position| position.min(floor)))
     }
 
     /// Events are given up a segment at a time; one that fills slowly is ended before it spans too much.

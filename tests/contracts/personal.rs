@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, TestApp, occurs};
+use crate::harness::{Client, Start, TestApp, occurs, wait_for};
 
 const APPLIED: &str = "/v1/streams/revenue/events?wait=applied";
 
@@ -99,4 +99,52 @@ fn what_is_known_under_another_field_of_a_letter_or_of_before_goes_too() {
     let asked = json!({ "value": "ann", "field": "nothing" }).to_string();
     assert_eq!(client.post("/v1/streams/site_events/erasures", &asked).status, 400);
     assert_eq!(app.stranger().post("/v1/streams/revenue/erasures", &asked).status, 401);
+}
+
+/// Between the search of the log and the first correction anything may happen.
+#[test]
+fn a_letter_that_is_sent_again_while_its_person_is_erased_is_erased_with_it_reason_and_all() {
+    let environment = vec![("MILLRACE_FAILPOINTS".to_owned(), "erasure.noted=sleep:3000".to_owned())];
+    let app = TestApp::with(Start { environment, ..Start::default() });
+    let client = app.client();
+    let choosy = "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT NOT NULL); \
+                  CREATE TRIGGER choosy BEFORE INSERT ON users_revenue WHEN NEW.user_id LIKE '%@%' \
+                  BEGIN SELECT RAISE(ABORT, NEW.user_id || ' is not welcome'); END";
+    app.database().execute_batch(choosy).unwrap();
+    let person = "someone@example.com";
+    send(&client, person, "5");
+    let letters = client.get("/v1/dead-letters?status=open").json();
+    let letter = &letters["deadLetters"][0];
+    assert_eq!(letter["reason"], format!("{person} is not welcome"));
+    std::thread::scope(|scope| {
+        let erased = scope.spawn(|| erase(&client, person));
+        let noted = "SELECT count(*) FROM millrace_erasures";
+        wait_for("the erasure", || app.database().query_row(noted, [], |row| row.get(0)) == Ok(1));
+        app.database().execute_batch("DROP TRIGGER choosy").unwrap();
+        let retry = format!("/v1/dead-letters/{}/retry", letter["id"].as_str().unwrap());
+        let retried = app.client().post(&retry, "");
+        assert_eq!(retried.status, 200, "{}", retried.text());
+        assert_eq!(erased.join().unwrap()["events"], 1);
+    });
+    app.settle();
+    assert_eq!(app.balance(person), None);
+    assert!(!occurs(&app.data(), person), "its bytes are gone, from the log and from the store");
+}
+
+#[test]
+fn an_erasure_that_is_cut_off_at_its_end_takes_nobody_elses_row() {
+    let mut app = TestApp::start();
+    let before = "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT NOT NULL); \
+                  INSERT INTO users_revenue VALUES ('', '7')";
+    app.database().execute_batch(before).unwrap();
+    send(&app.client(), "ann", "5");
+    erase(&app.client(), "ann");
+    app.stop();
+    // Only its last step is missing.
+    app.database().execute("UPDATE millrace_erasures SET done = NULL", []).unwrap();
+    app.restart();
+    let done = || app.client().get("/v1/erasures").json()["erasures"][0]["doneAt"].is_string();
+    wait_for("the erasure to end", done);
+    let row = "SELECT revenue FROM users_revenue WHERE user_id = ''";
+    assert_eq!(app.database().query_row(row, [], |row| row.get::<_, String>(0)).as_deref(), Ok("7"));
 }

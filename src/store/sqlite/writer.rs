@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::errors::sorted;
 use super::{apply, begin, rows};
-use crate::event::limits::PLANS_TOGETHER_MAX;
+use crate::event::limits::{PLAN_CELLS_TOGETHER_MAX, PLANS_TOGETHER_MAX};
 use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Skipped};
 use crate::store::rows::{Doomed, RowsOf};
@@ -93,14 +93,15 @@ fn run(connection: &Connection, jobs: &Receiver<Job>) {
         let mut open = control(connection, "BEGIN IMMEDIATE");
         let mut next = Some(first);
         while let Some(job) = next {
+            let alone = stands_alone(&job);
+            let undo = if settle.is_empty() { Undo::Whole } else { Undo::Part };
             settle.push(match &open {
-                Ok(()) => perform(connection, job),
+                Ok(()) => perform(connection, job, undo),
                 Err(error) => refuse(job, error.clone()),
             });
             open = open.and_then(|()| still_open(connection));
-            next = if settle.len() < PLANS_TOGETHER_MAX { jobs.try_recv().ok() } else { None };
-            // It cannot be done within a transaction.
-            left_over = next.take_if(|job| matches!(job, Job::Scrub { .. }));
+            next = if settle.len() < PLANS_TOGETHER_MAX && !alone { jobs.try_recv().ok() } else { None };
+            left_over = next.take_if(|job| stands_alone(job));
         }
         failpoint::hit("store.commit");
         let committed = open.and_then(|()| control(connection, "COMMIT"));
@@ -115,6 +116,25 @@ fn run(connection: &Connection, jobs: &Receiver<Job>) {
     }
     // A clean end leaves one file: the write-ahead log goes back into it.
     let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+}
+
+/// Whether a job has a transaction to itself: what cannot be done within one, and a plan so large that its
+/// sync is the least of it. To share one, SQLite would have to keep a copy of each page it changes.
+fn stands_alone(job: &Job) -> bool {
+    match job {
+        Job::Scrub { .. } => true,
+        Job::Apply { plan, .. } => plan.cells() > PLAN_CELLS_TOGETHER_MAX,
+        _ => false,
+    }
+}
+
+/// How far a job is undone that fails.
+#[derive(Clone, Copy)]
+enum Undo {
+    /// It is the first of its transaction, which begins anew.
+    Whole,
+    /// Others are before it.
+    Part,
 }
 
 /// A reader that is at work keeps the log from being emptied; it is tried again then.
@@ -144,26 +164,26 @@ fn still_open(connection: &Connection) -> Result<(), StoreError> {
     }
 }
 
-fn perform(connection: &Connection, job: Job) -> Settle {
+fn perform(connection: &Connection, job: Job, undo: Undo) -> Settle {
     match job {
         Job::Apply { plan, answer } => {
-            settled(in_savepoint(connection, || apply::apply(connection, &plan)), answer)
+            settled(undone(connection, undo, || apply::apply(connection, &plan)), answer)
         }
         Job::BeginView { claim, tables, answer } => {
-            settled(in_savepoint(connection, || begin::view(connection, &claim, &tables)), answer)
+            settled(undone(connection, undo, || begin::view(connection, &claim, &tables)), answer)
         }
         Job::Schema { sql, answer } => {
             let change = || connection.execute_batch(&sql).map_err(sorted);
-            settled(in_savepoint(connection, change), answer)
+            settled(undone(connection, undo, change), answer)
         }
         Job::DeleteRows { of, doomed, answer } => {
-            settled(in_savepoint(connection, || rows::delete(connection, &of, &doomed)), answer)
+            settled(undone(connection, undo, || rows::delete(connection, &of, &doomed)), answer)
         }
         Job::Change { statements, answer } => {
             let change = |(sql, parameters): &(String, Vec<Cell>)| {
                 connection.execute(sql, rusqlite::params_from_iter(parameters)).map_err(sorted)
             };
-            settled(in_savepoint(connection, || statements.iter().map(change).sum()), answer)
+            settled(undone(connection, undo, || statements.iter().map(change).sum()), answer)
         }
         Job::Scrub { .. } => unreachable!("no transaction is open where the log is emptied"),
     }
@@ -184,16 +204,21 @@ fn settled<T: Send + 'static>(outcome: Result<T, StoreError>, answer: Answer<T>)
     Box::new(move |committed| drop(answer.send(outcome.and_then(|value| committed.map(|()| value)))))
 }
 
-fn in_savepoint<T>(
+/// Does the work, and takes it back if it fails.
+fn undone<T>(
     connection: &Connection,
+    undo: Undo,
     work: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    control(connection, "SAVEPOINT one")?;
+    let [begin, keep, drop] = match undo {
+        Undo::Whole => ["", "", "ROLLBACK; BEGIN IMMEDIATE"],
+        Undo::Part => ["SAVEPOINT one", "RELEASE one", "ROLLBACK TO one; RELEASE one"],
+    };
+    control(connection, begin)?;
     let outcome = work();
-    // Where all was rolled back there is no savepoint any more, and the first error is the one to tell.
+    // Where all was rolled back there is nothing left to end, and the first error is the one to tell.
     if outcome.is_ok() || still_open(connection).is_ok() {
-        let end = if outcome.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
-        control(connection, end)?;
+        control(connection, if outcome.is_ok() { keep } else { drop })?;
     }
     outcome
 }
