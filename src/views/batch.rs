@@ -165,6 +165,7 @@ impl Read<'_> {
         if gated {
             self.leave_out_repeats(&mut events, end)?;
         }
+        self.name_letters(&mut events)?;
         if corrected {
             end = self.put_in_what_is_taken_back(wanted.view, &mut events, end)?;
         }
@@ -239,6 +240,18 @@ impl Read<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// A dead letter that is sent again is the event that it was, and has its id.
+    fn name_letters(&self, events: &mut [Event<'_>]) -> Result<(), StoreError> {
+        for event in events {
+            if let Some(letter) = event.letter
+                && let Some(letter) = self.runtime.block_on(self.store.letter(letter))?
+            {
+                event.id = letter.event_id;
+            }
+        }
+        Ok(())
     }
 
     fn leave_out_repeats(&self, events: &mut Vec<Event<'_>>, end: u64) -> Result<(), StoreError> {

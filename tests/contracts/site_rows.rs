@@ -353,3 +353,35 @@ fn an_erased_person_has_no_row_left_and_others_have_theirs() {
     });
     assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
 }
+
+#[test]
+fn a_dead_letter_that_is_sent_again_keeps_the_id_of_its_event() {
+    let app = TestApp::configured(
+        r#"
+        [stream.parts]
+        key = "who"
+        fields.who = { type = "text", required = true }
+        fields.n = { type = "integer", required = true }
+        [view.parts]
+        kind = "table"
+        from = "parts"
+        columns = { event = "$id", who = "who", n = "n" }
+        "#,
+    );
+    let table = "CREATE TABLE parts (id INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, who TEXT NOT NULL, n INTEGER NOT NULL CHECK (n < 10))";
+    app.database().execute_batch(table).unwrap();
+    let client = app.client();
+    let sent =
+        client.post("/v1/streams/parts/events?wait=applied", r#"{"id":"mine","who":"a","n":50}"#).json();
+    let id = sent["eventId"].as_str().unwrap();
+    let receipt = client.get(&format!("/v1/events/{id}")).json();
+    let letter = receipt["views"]["parts"]["letter"].as_str().unwrap();
+    let retried = client.post(&format!("/v1/dead-letters/{letter}/retry"), r#"{"who":"a","n":5}"#);
+    assert_eq!(retried.status, 200, "{}", retried.text());
+    app.settle();
+    let row: (String, i64) = app
+        .database()
+        .query_row("SELECT event, n FROM parts", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert_eq!(row, (id.to_owned(), 5));
+}
