@@ -13,6 +13,9 @@ use crate::Outcome;
 use crate::events::{USERS, user_id};
 use crate::http::{Client, request};
 
+/// Ten million visits of as many strangers take minutes.
+const CATCH_UP_DURATION_MAX: Duration = Duration::from_secs(900);
+
 /// What it logged, and when.
 type Log = Arc<Mutex<Vec<(Instant, Value)>>>;
 
@@ -119,7 +122,7 @@ impl Millrace {
             if ready["views"].as_object().is_some_and(|views| views.values().all(|view| view["lag"] == 0)) {
                 return Ok(());
             }
-            if begun.elapsed() > Duration::from_secs(300) {
+            if begun.elapsed() > CATCH_UP_DURATION_MAX {
                 return Err(format!("views do not catch up: {ready}").into());
             }
             std::thread::sleep(Duration::from_millis(2));
