@@ -233,6 +233,37 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_fails_leaves_nothing_behind_whether_it_is_the_first_of_its_transaction_or_not() {
+        for failing in 0..3 {
+            let connection = Connection::open_in_memory().expect("opens");
+            connection.execute_batch("CREATE TABLE t (a INTEGER PRIMARY KEY)").expect("a table");
+            let (sender, receiver) = sync_channel(8);
+            let answers: Vec<_> = (0..3)
+                .map(|number| {
+                    let insert = |row: i64| (format!("INSERT INTO t VALUES ({row})"), Vec::new());
+                    // Its second statement fails, once its first is done.
+                    let second = if number == failing { insert(number) } else { insert(number + 10) };
+                    let (answer, receiver) = oneshot::channel();
+                    let statements = vec![insert(number), second];
+                    sender.send(Job::Change { statements, answer }).expect("room in the queue");
+                    receiver
+                })
+                .collect();
+            drop(sender);
+            run(&connection, &receiver);
+            let taken = answers.into_iter().map(|answer| answer.blocking_recv().expect("an answer").is_ok());
+            let right: Vec<bool> = (0..3).map(|number| number != failing).collect();
+            assert_eq!(taken.collect::<Vec<_>>(), right);
+            let mut statement = connection.prepare("SELECT a FROM t ORDER BY a").expect("a query");
+            let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+            let rows: Vec<i64> = rows.collect::<rusqlite::Result<_>>().expect("rows");
+            let others = (0..3).filter(|number| *number != failing);
+            let right: Vec<i64> = others.clone().chain(others.map(|number| number + 10)).collect();
+            assert_eq!(rows, right, "job {failing} failed");
+        }
+    }
+
+    #[test]
     fn what_shares_a_transaction_that_ran_out_of_room_is_refused_with_it_and_nothing_of_it_stays() {
         let connection = Connection::open_in_memory().expect("opens");
         connection.execute_batch("CREATE TABLE t (a); PRAGMA max_page_count = 20").expect("a small database");
