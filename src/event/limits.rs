@@ -160,6 +160,8 @@ pub const STORE_ANSWER_DURATION_MAX: Duration = Duration::from_secs(60);
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Ids that the gate looks up together on a database server.
+pub const SEEN_LOOKED_UP_MAX: usize = 4_096;
 /// Ids of notifications that are looked up, or deleted, together.
 pub const NOTIFICATIONS_LOOKED_UP_MAX: usize = 500;
 /// Others' row numbers between two of a batch, beyond which they are not read with it.

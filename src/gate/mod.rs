@@ -277,19 +277,15 @@ impl Keeper {
         }
         self.pruned = Instant::now();
         let oldest = self.latest.0.saturating_sub((self.window + CLOCK_STEP_MAX).as_millis() as i64);
-        let sql = format!(
-            "DELETE FROM millrace_seen WHERE received < ? AND kept = 0 AND identity IN \
-             (SELECT identity FROM millrace_seen WHERE received < ? AND kept = 0 ORDER BY received LIMIT {PRUNE_ROWS_MAX})"
-        );
-        let parameters = vec![Cell::Integer(oldest), Cell::Integer(oldest)];
-        self.prune_interval = match self.runtime.block_on(self.store.change(sql, parameters)) {
-            Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
-            Ok(_) => PRUNE_INTERVAL,
-            Err(error) => {
-                tracing::warn!(%error, "old ids could not be forgotten; tried again later");
-                PRUNE_INTERVAL
-            }
-        };
+        self.prune_interval =
+            match self.runtime.block_on(self.store.forget_seen(Millis(oldest), PRUNE_ROWS_MAX)) {
+                Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
+                Ok(_) => PRUNE_INTERVAL,
+                Err(error) => {
+                    tracing::warn!(%error, "old ids could not be forgotten; tried again later");
+                    PRUNE_INTERVAL
+                }
+            };
     }
 }
 

@@ -17,9 +17,23 @@ pub struct Claim {
     pub to: u64,
 }
 
+/// Tells one plan from all others. A database on another machine keeps it beside the position: whoever lost
+/// the answer to a commit tries the same plan again, and finds out that it was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(pub [u8; 16]);
+
+impl Stamp {
+    fn fresh() -> Self {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the system gives random bytes");
+        Self(bytes)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub claim: Claim,
+    pub stamp: Stamp,
     pub writes: Vec<Write>,
     /// For a view that keeps a row an event.
     pub rows: Option<RowChanges>,
@@ -39,6 +53,7 @@ impl Plan {
     pub fn new(claim: Claim) -> Self {
         Self {
             claim,
+            stamp: Stamp::fresh(),
             writes: Vec::new(),
             rows: None,
             seen: Vec::new(),

@@ -14,6 +14,27 @@ pub enum Cell {
     Bytes(Vec<u8>),
 }
 
+impl Cell {
+    /// An amount, as whichever database gives it back.
+    pub fn decimal(&self) -> Option<Decimal> {
+        match self {
+            Self::Decimal(amount) => Some(*amount),
+            Self::Text(text) => text.parse().ok(),
+            Self::Integer(number) => number.to_string().parse().ok(),
+            Self::Null | Self::Time(_) | Self::Bytes(_) => None,
+        }
+    }
+
+    /// A count. Sums come back as decimals from some databases.
+    pub fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(*number),
+            Self::Decimal(sum) => sum.to_string().parse().ok(),
+            Self::Null | Self::Text(_) | Self::Time(_) | Self::Bytes(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
     Text {
@@ -153,6 +174,8 @@ pub fn positions_table() -> Table {
             ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("position", ColumnKind::Integer),
+            // Of the plan that moved it last.
+            ("stamp?", IDENTITY),
         ],
     )
 }
@@ -339,5 +362,14 @@ pub fn own_tables() -> Vec<Table> {
     ]
 }
 
-/// Written into the store; a store of a later schema is refused.
-pub const SCHEMA_VERSION: i64 = 1;
+/// Indexes over tables of ours: name, table, columns.
+pub const OWN_INDEXES: [(&str, &str, &[&str]); 4] = [
+    ("millrace_seen_age", "millrace_seen", &["kept", "received"]),
+    ("millrace_taken_back_by", "millrace_taken_back", &["log_id", "by_position"]),
+    ("millrace_rows_last", "millrace_rows", &["view", "last_row"]),
+    ("millrace_dead_letters_place", "millrace_dead_letters", &["log_id", "position", "view"]),
+];
+
+/// Written into the store; a store of a later schema is refused. One of an earlier schema gets the tables and
+/// columns that it does not have: what was written before stays as it is. 2: `stamp` of a position.
+pub const SCHEMA_VERSION: i64 = 2;
