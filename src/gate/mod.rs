@@ -20,7 +20,7 @@ use crate::event::limits::{
 };
 use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError, Traces};
-use crate::store::{Backoff, Cell, Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
+use crate::store::{Backoff, Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
 use streams::Streams;
 
 /// The gate's name among positions, progress and dead letters.

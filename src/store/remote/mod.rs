@@ -23,7 +23,7 @@ use crate::event::Value;
 use pool::{Pool, answered};
 use server::Server;
 
-pub use session::{Begin, Session};
+pub use session::Begin;
 
 #[derive(Clone)]
 pub struct Remote {

@@ -1,7 +1,7 @@
 //! Distinct members by days on a database server: which days of which members are new, or are gone, is asked
 //! of the table; what that does to the spans between a member's days is worked out here.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::apply::tally;
@@ -54,7 +54,7 @@ async fn turned<'w>(
 ) -> Result<Vec<Turned<'w>>, StoreError> {
     let table = write.table.as_ref();
     let keys: Vec<Cell> = visits.iter().flat_map(|visit| &visit[..2]).cloned().collect();
-    let mut counted: HashMap<(Cell, Cell), i64> = HashMap::new();
+    let mut counted: BTreeMap<(Cell, Cell), i64> = BTreeMap::new();
     for row in session.found(table, &keys).await? {
         let Ok([member, day, Cell::Integer(n)]) = <[Cell; 3]>::try_from(row) else {
             return Err(spoilt("of members"));
@@ -105,7 +105,7 @@ fn look_beside(turned: &mut [Turned<'_>]) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
 
