@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::rows::RowChanges;
-use super::tables::{Cell, Table};
+use super::tables::{Beside, Cell, Table};
 use crate::event::{BodyHash, EventId, LogId, Millis};
 
 /// The compare-and-set that moves a view from one position to the next. It is what makes a batch count
@@ -56,13 +56,25 @@ pub struct Write {
     pub cells: Vec<Cell>,
 }
 
+impl Write {
+    /// The rows one by one. Those of `Verb::Visit` begin with what only the spans have a column for.
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, Cell> {
+        let group_columns = match (self.verb, &self.table.beside) {
+            (Verb::Visit, Beside::Spans(spans)) => spans.group_columns(),
+            _ => 0,
+        };
+        self.cells.chunks_exact(group_columns + self.table.columns.len())
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Columns beyond the key are added to what is there.
     Add,
     /// The one number beyond the key is added to what is there, and a row that comes to 0 goes.
     Tally,
-    /// The same, and the table's spans follow.
+    /// The same for rows of a member and a day, and the table's spans follow. A row is the member's group,
+    /// the member, the day and the number.
     Visit,
     /// A row that is there already, by its key, is left as it is.
     InsertNew,

@@ -1,6 +1,8 @@
 //! How a view declares its tables, in words that every database understands, and the tables that are
 //! millrace's own.
 
+use std::sync::Arc;
+
 use crate::event::{Decimal, Millis};
 
 /// One value of a row.
@@ -75,12 +77,19 @@ pub struct Ranking {
     pub asked_max: usize,
 }
 
-/// The last two columns of the key are a member and a day, and the number says how often it came then. How
-/// many members came on `day` and on `before` the last time before that (0: never) is kept in this table, and
-/// under day 0 how many there are at all.
+/// Rows are of a member and a day, and the number says how often the member came then. Members belong to
+/// groups, of which the rows say nothing: a member's name is made of its group's, too. How many members of a
+/// group came on `day` and on `before` the last time before that (0: never) is kept in this table, and under
+/// day 0 how many there are at all. Its columns are the group's, then these two days, its key, and a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spans {
-    pub table: String,
+    pub table: Arc<Table>,
+}
+
+impl Spans {
+    pub fn group_columns(&self) -> usize {
+        self.table.key_columns - 2
+    }
 }
 
 impl Table {
