@@ -5,6 +5,13 @@
 
 pub mod http;
 
+pub mod cutting;
+pub mod mariadb;
+pub mod postgres;
+pub mod process;
+pub mod servers;
+mod wire;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
