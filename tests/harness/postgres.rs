@@ -60,7 +60,7 @@ pub(super) fn make(account: Account, data: &Path) {
 pub(super) fn serve(server: &Server) -> Command {
     let access = server.folder.join("access.conf");
     let tcp = if server.setup.tls { "hostssl" } else { "host" };
-    std::fs::write(&access, format!("local all admin trust\n{tcp} all all 127.0.0.1/32 scram-sha-256\n"))
+    std::fs::write(&access, format!("local all all trust\n{tcp} all all 127.0.0.1/32 scram-sha-256\n"))
         .unwrap();
     let mut command = server.account.command(&program("postgres"));
     command.arg("-D").arg(server.data());
@@ -98,11 +98,12 @@ pub(super) fn answers(server: &Server, pid: i32) -> bool {
     lines.first() == Some(&pid.to_string().as_str()) && lines.get(7) == Some(&"ready")
 }
 
-pub(super) fn client(server: &Server, database: &str) -> Command {
+/// Whoever comes by the socket is believed to be who it says.
+pub(super) fn client(server: &Server, database: &str, user: &str) -> Command {
     let mut command = Command::new(program("psql"));
     command.env_clear().env("PGCLIENTENCODING", "UTF8");
     command.args(["-X", "-q", "-A", "-t", "-F", "\t", "-P", "null=NULL", "-v", "ON_ERROR_STOP=1"]);
     command.arg("-h").arg(server.sockets());
-    command.args(["-p", &server.port.to_string(), "-U", "admin", "-d", database]);
+    command.args(["-p", &server.port.to_string(), "-U", user, "-d", database]);
     command
 }

@@ -184,15 +184,15 @@ impl Server {
 
     /// Carries out statements as the server's administrator, in no database of ours.
     pub fn administer(&self, sql: &str) -> String {
-        let database = match self.kind {
-            Kind::Postgres => "postgres",
-            Kind::Mariadb => "mysql",
+        let client = match self.kind {
+            Kind::Postgres => postgres::client(self, "postgres", "admin"),
+            Kind::Mariadb => mariadb::client(self, "mysql"),
         };
-        self.try_sql(database, sql).unwrap_or_else(|error| panic!("{sql}\n{error}"))
+        run(client, sql).unwrap_or_else(|error| panic!("{sql}\n{error}"))
     }
 
-    /// Carries out statements in the database of a url, by the server's own client: rows as lines, columns
-    /// with tabs between them, `NULL` where nothing is.
+    /// Carries out statements in the database of a url, as its owner and by the server's own client: rows as
+    /// lines, columns with tabs between them, `NULL` where nothing is.
     pub fn sql(&self, url: &str, sql: &str) -> String {
         self.try_sql(url, sql).unwrap_or_else(|error| panic!("{sql}\n{error}"))
     }
@@ -201,7 +201,7 @@ impl Server {
         let path = url.split('?').next().unwrap();
         let database = path.rsplit('/').next().unwrap();
         match self.kind {
-            Kind::Postgres => run(postgres::client(self, database), sql),
+            Kind::Postgres => run(postgres::client(self, database, USER), sql),
             Kind::Mariadb => run(mariadb::client(self, database), sql),
         }
     }
