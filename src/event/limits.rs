@@ -153,6 +153,10 @@ pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 /// A paused view looks by itself, this often, whether what stopped it is mended.
 pub const PAUSE_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub const STORE_READERS_MAX: usize = 8;
+/// Connections to a database server on which views and the gate write.
+pub const STORE_WRITERS_MAX: usize = 8;
+/// A database server that does not answer for so long is taken for gone.
+pub const STORE_ANSWER_DURATION_MAX: Duration = Duration::from_secs(60);
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);

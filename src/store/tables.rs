@@ -26,7 +26,12 @@ pub enum ColumnKind {
     Decimal,
     Time,
     Boolean,
-    Bytes,
+    /// Identities and hashes: never longer than this, so that they can be part of a key anywhere.
+    Bytes {
+        bytes_max: u32,
+    },
+    /// Bytes of any length, never part of a key.
+    LongBytes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +138,10 @@ pub fn quote(name: &str) -> String {
 }
 
 const NAME: ColumnKind = ColumnKind::Text { chars_max: 255 };
+/// Of a log, an event or a source.
+const IDENTITY: ColumnKind = ColumnKind::Bytes { bytes_max: 16 };
+const BODY_HASH: ColumnKind = ColumnKind::Bytes { bytes_max: 8 };
+const SECRET_HASH: ColumnKind = ColumnKind::Bytes { bytes_max: 32 };
 
 /// Positions: one row a view and log, moved by the claim.
 pub fn positions_table() -> Table {
@@ -141,7 +150,7 @@ pub fn positions_table() -> Table {
         3,
         &[
             ("view", NAME),
-            ("log_id", ColumnKind::Bytes),
+            ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("position", ColumnKind::Integer),
         ],
@@ -154,12 +163,12 @@ pub fn seen_table() -> Table {
         "millrace_seen",
         2,
         &[
-            ("identity", ColumnKind::Bytes),
+            ("identity", IDENTITY),
             ("first_line", ColumnKind::Integer),
             ("line_count", ColumnKind::Integer),
-            ("log_id", ColumnKind::Bytes),
+            ("log_id", IDENTITY),
             ("position", ColumnKind::Integer),
-            ("body_hash", ColumnKind::Bytes),
+            ("body_hash", BODY_HASH),
             ("received", ColumnKind::Integer),
             ("kept", ColumnKind::Integer),
         ],
@@ -172,10 +181,10 @@ pub fn skipped_table() -> Table {
         "millrace_skipped",
         3,
         &[
-            ("log_id", ColumnKind::Bytes),
+            ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("position", ColumnKind::Integer),
-            ("first_log_id", ColumnKind::Bytes),
+            ("first_log_id", IDENTITY),
             ("first_position", ColumnKind::Integer),
             ("same_body", ColumnKind::Integer),
         ],
@@ -188,7 +197,7 @@ pub fn taken_back_table() -> Table {
         "millrace_taken_back",
         3,
         &[
-            ("log_id", ColumnKind::Bytes),
+            ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("position", ColumnKind::Integer),
             ("by_position", ColumnKind::Integer),
@@ -203,7 +212,7 @@ pub fn letters_table() -> Table {
         &[
             ("id", NAME),
             ("view", NAME),
-            ("log_id", ColumnKind::Bytes),
+            ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("position", ColumnKind::Integer),
             ("event_id", NAME),
@@ -225,7 +234,7 @@ pub fn passed_table() -> Table {
         4,
         &[
             ("view", NAME),
-            ("log_id", ColumnKind::Bytes),
+            ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("position", ColumnKind::Integer),
         ],
@@ -243,14 +252,14 @@ pub fn erasures_table() -> Table {
             ("field", NAME),
             ("value_hash", NAME),
             ("asked_by", NAME),
-            ("log_id", ColumnKind::Bytes),
+            ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("events", ColumnKind::Integer),
             ("asked", ColumnKind::Integer),
             ("done?", ColumnKind::Integer),
             ("value", ColumnKind::LongText),
-            ("positions", ColumnKind::Bytes),
-            ("undone", ColumnKind::Bytes),
+            ("positions", ColumnKind::LongBytes),
+            ("undone", ColumnKind::LongBytes),
         ],
     )
 }
@@ -262,7 +271,7 @@ pub fn retained_table() -> Table {
         3,
         &[
             ("stream", NAME),
-            ("log_id", ColumnKind::Bytes),
+            ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("position", ColumnKind::Integer),
             ("blanked", ColumnKind::Integer),
@@ -278,7 +287,7 @@ pub fn rows_table() -> Table {
         4,
         &[
             ("view", NAME),
-            ("log_id", ColumnKind::Bytes),
+            ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("first_position", ColumnKind::Integer),
             ("last_position", ColumnKind::Integer),
@@ -287,7 +296,7 @@ pub fn rows_table() -> Table {
             ("row_count", ColumnKind::Integer),
             ("received_min", ColumnKind::Integer),
             ("received_max", ColumnKind::Integer),
-            ("places", ColumnKind::Bytes),
+            ("places", ColumnKind::LongBytes),
         ],
     )
 }
@@ -303,7 +312,7 @@ pub fn keys_table() -> Table {
         &[
             ("id", NAME),
             ("name", NAME),
-            ("hash", ColumnKind::Bytes),
+            ("hash", SECRET_HASH),
             ("scopes", NAME),
             ("streams", ColumnKind::LongText),
             ("view_key?", ColumnKind::LongText),

@@ -132,7 +132,8 @@ fn holds(declared: &str, kind: ColumnKind) -> bool {
         | ColumnKind::LongText
         | ColumnKind::Json
         | ColumnKind::Decimal
-        | ColumnKind::Bytes => !integer && (text || untouched),
+        | ColumnKind::Bytes { .. }
+        | ColumnKind::LongBytes => !integer && (text || untouched),
         // Text that is no number stays text in a DATETIME, which has the affinity of numbers.
         ColumnKind::Time => !integer && !has(&["REAL", "FLOA", "DOUB"]),
         ColumnKind::Integer | ColumnKind::Boolean => integer || (!text && !has(&["REAL", "FLOA", "DOUB"])),

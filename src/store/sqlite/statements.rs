@@ -35,7 +35,7 @@ pub fn kind(kind: ColumnKind) -> &'static str {
         ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Json | ColumnKind::Decimal => "TEXT",
         ColumnKind::Time => "TEXT",
         ColumnKind::Integer | ColumnKind::Boolean => "INTEGER",
-        ColumnKind::Bytes => "BLOB",
+        ColumnKind::Bytes { .. } | ColumnKind::LongBytes => "BLOB",
     }
 }
 

@@ -179,7 +179,9 @@ fn asked_for<'a>(column: &Column, text: &'a str) -> Result<Value<'a>, FilterErro
         ColumnKind::Decimal => text.parse().map(Value::Decimal).map_err(|_| wrong("numbers")),
         ColumnKind::Time => text.parse().map(Value::Time).map_err(|_| wrong("times")),
         ColumnKind::Boolean => text.parse().map(Value::Boolean).map_err(|_| wrong("`true` or `false`")),
-        ColumnKind::Json | ColumnKind::Bytes => Err(FilterError::Json(column.name.clone())),
+        ColumnKind::Json | ColumnKind::Bytes { .. } | ColumnKind::LongBytes => {
+            Err(FilterError::Json(column.name.clone()))
+        }
     }
 }
 

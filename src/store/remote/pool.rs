@@ -1,0 +1,115 @@
+//! Connections to a database server: few, kept open, and given up at the first doubt. Whoever writes and
+//! whoever reads have turns of their own, so that many readers keep no view waiting.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::server::Server;
+use super::session::Session;
+use crate::event::limits::{STORE_ANSWER_DURATION_MAX, STORE_READERS_MAX, STORE_WRITERS_MAX};
+use crate::store::StoreError;
+
+pub struct Pool {
+    server: Server,
+    idle: Mutex<Vec<Session>>,
+    writers: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
+}
+
+/// A session for one thing to do. Dropped on the way, as a future is whose asker has gone, it is closed:
+/// what is under way in it is then rolled back by the server.
+pub struct Lease<'p> {
+    pub session: Session,
+    pool: &'p Pool,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub fn new(server: Server) -> Self {
+        Self {
+            server,
+            idle: Mutex::new(Vec::new()),
+            writers: Arc::new(Semaphore::new(STORE_WRITERS_MAX)),
+            readers: Arc::new(Semaphore::new(STORE_READERS_MAX)),
+        }
+    }
+
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub async fn to_write(&self) -> Result<Lease<'_>, StoreError> {
+        self.lease(&self.writers).await
+    }
+
+    pub async fn to_read(&self) -> Result<Lease<'_>, StoreError> {
+        self.lease(&self.readers).await
+    }
+
+    async fn lease(&self, turns: &Arc<Semaphore>) -> Result<Lease<'_>, StoreError> {
+        let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let idle = self.idle.lock().expect("no panic while holding the lock").pop();
+        let session = match idle {
+            Some(session) => session,
+            None => self.server.connect().await?,
+        };
+        Ok(Lease { session, pool: self, _turn: turn })
+    }
+
+    /// From now on nobody gets a session.
+    pub fn close(&self) {
+        self.writers.close();
+        self.readers.close();
+        self.idle.lock().expect("no panic while holding the lock").clear();
+    }
+}
+
+impl Lease<'_> {
+    /// Ends a transaction as its outcome says, and keeps the session if the server answered all of it.
+    pub async fn settle<T>(mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        let settled = match outcome {
+            Ok(value) => self.session.commit().await.map(|()| value),
+            Err(error) => Err(error),
+        };
+        match settled {
+            Ok(value) => {
+                self.keep();
+                Ok(value)
+            }
+            Err(error) => {
+                if self.session.rollback().await.is_ok() {
+                    self.keep();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The same where no transaction was begun.
+    pub fn give_back<T>(self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        // An error may have left anything behind.
+        if outcome.is_ok() {
+            self.keep();
+        }
+        outcome
+    }
+
+    fn keep(self) {
+        let Self { session, pool, .. } = self;
+        if !pool.writers.is_closed() {
+            pool.idle.lock().expect("no panic while holding the lock").push(session);
+        }
+    }
+}
+
+/// A server that does not answer at all is as good as one that is gone.
+pub async fn answered<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(STORE_ANSWER_DURATION_MAX, work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(StoreError::Transient(format!(
+            "the database has not answered for {} s",
+            STORE_ANSWER_DURATION_MAX.as_secs()
+        ))),
+    }
+}
