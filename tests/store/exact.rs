@@ -210,9 +210,9 @@ fn names_may_be_made_of_anything(keeping: Keeping) {
 fn all_kinds() -> Table {
     let column = |name: &str, kind| Column { name: name.to_owned(), kind, null: true };
     let columns = vec![
-        column("short", NAME),
-        column("long", ColumnKind::LongText),
-        column("json", ColumnKind::Json),
+        column("brief", NAME),
+        column("full", ColumnKind::LongText),
+        column("doc", ColumnKind::Json),
         column("number", ColumnKind::Integer),
         column("sum", ColumnKind::Decimal),
         column("at", ColumnKind::Time),
@@ -263,7 +263,7 @@ fn every_kind_of_value_comes_back_as_it_was(keeping: Keeping) {
     }
     sent.rows = Some(changes);
     opened.apply(sent).unwrap();
-    let found = opened.rows("SELECT short, long, json, number, sum, at, truth FROM kinds ORDER BY id");
+    let found = opened.rows(r#"SELECT brief, "full", doc, number, sum, at, truth FROM kinds ORDER BY id"#);
     assert_eq!(found.len(), rows.len());
     for (found, sent) in found.iter().zip(&rows) {
         for (found, sent) in found.iter().zip(sent) {
@@ -271,7 +271,7 @@ fn every_kind_of_value_comes_back_as_it_was(keeping: Keeping) {
         }
     }
     // Each is found by its value.
-    for (column, index) in [("short", 0), ("number", 3), ("sum", 4), ("at", 5), ("truth", 6)] {
+    for (column, index) in [("brief", 0), ("number", 3), ("sum", 4), ("at", 5), ("truth", 6)] {
         for row in &rows[..rows.len() - 1] {
             let sql = format!("SELECT count(*) FROM kinds WHERE {column} = ?");
             let parameter = opened.store.held(&row[index]);
@@ -290,14 +290,14 @@ fn every_kind_of_value_comes_back_as_it_was(keeping: Keeping) {
 }
 
 fn integers_reach_to_both_ends(keeping: Keeping) {
-    let table = Arc::new(Table::new("t", 1, &[("key", ColumnKind::Integer), ("n", ColumnKind::Integer)]));
+    let table = Arc::new(Table::new("t", 1, &[("number", ColumnKind::Integer), ("n", ColumnKind::Integer)]));
     let opened = Opened::on(keeping);
     opened.begin("v", ViewTables::owned(&table)).unwrap();
     let keys = [i64::MIN, -1, 0, 1, (1 << 53) + 1, i64::MAX];
     let cells = |n| keys.into_iter().flat_map(move |key| [Cell::Integer(key), Cell::Integer(n)]).collect();
     opened.apply(plan(claim("v", 0, 1), &table, Verb::Add, cells(i64::MAX - 1))).unwrap();
     opened.apply(plan(claim("v", 1, 2), &table, Verb::Add, cells(1))).unwrap();
-    let rows = opened.rows("SELECT key, n FROM t ORDER BY key");
+    let rows = opened.rows("SELECT number, n FROM t ORDER BY number");
     let found: Vec<(i64, i64)> = rows.iter().map(|row| (integer_of(&row[0]), integer_of(&row[1]))).collect();
     assert_eq!(found, keys.map(|key| (key, i64::MAX)));
 }

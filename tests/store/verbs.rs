@@ -88,7 +88,7 @@ fn amounts_are_added_to_those_that_are_there(keeping: Keeping) {
 }
 
 fn a_row_that_is_there_is_left_as_it_is(keeping: Keeping) {
-    let columns = [("key", NAME), ("other", NAME), ("more?", ColumnKind::LongText)];
+    let columns = [("who", NAME), ("other", NAME), ("more?", ColumnKind::LongText)];
     let table = Arc::new(Table { unique: Some(1), ..Table::new("t", 1, &columns) });
     let opened = begun(keeping, vec![Table::clone(&table)]);
     let mut steps = Steps { opened: &opened, position: 0 };
@@ -100,12 +100,12 @@ fn a_row_that_is_there_is_left_as_it_is(keeping: Keeping) {
     // By its key, by its unique column, and not at all.
     let again = [row("a", "9", "second"), row("c", "2", "second"), row("A", "3", "new")];
     steps.apply(&table, Verb::InsertNew, again.concat());
-    let found = opened.stored.sql("SELECT key, other, more FROM t ORDER BY other");
+    let found = opened.stored.sql("SELECT who, other, more FROM t ORDER BY other");
     assert_eq!(found, "a\t1\tfirst\nb\t2\tNULL\nA\t3\tnew");
 }
 
 fn rows_that_hold_just_this_are_removed(keeping: Keeping) {
-    let columns = [("key", NAME), ("status", NAME), ("sum", ColumnKind::Decimal)];
+    let columns = [("who", NAME), ("status", NAME), ("sum", ColumnKind::Decimal)];
     let table = Arc::new(Table::new("t", 1, &columns));
     let opened = begun(keeping, vec![Table::clone(&table)]);
     let mut steps = Steps { opened: &opened, position: 0 };
@@ -120,7 +120,7 @@ fn rows_that_hold_just_this_are_removed(keeping: Keeping) {
     remove("b", "sent");
     remove("nobody", "new");
     remove("c", "NEW");
-    let found = opened.rows("SELECT key FROM t");
+    let found = opened.rows("SELECT who FROM t");
     let found: BTreeSet<&str> = found.iter().map(|row| text_of(&row[0])).collect();
     assert_eq!(found, BTreeSet::from(["A", "a ", "b", "c"]));
 }
@@ -208,7 +208,7 @@ fn members_are_counted_over_any_days_as_a_walk_would(keeping: Keeping) {
         model.retain(|_, n| *n != 0);
     }
     let spans: Vec<(String, i64, i64, i64)> = opened
-        .rows("SELECT grp, day, before, n FROM spans")
+        .rows("SELECT grp, day, \"before\", n FROM spans")
         .iter()
         .map(|row| {
             (text_of(&row[0]).to_owned(), integer_of(&row[1]), integer_of(&row[2]), integer_of(&row[3]))
