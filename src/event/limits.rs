@@ -174,6 +174,8 @@ pub const POSTGRES_COPY_PIECE_BYTES: usize = 256 * 1024;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Ids that the gate looks up together on a database server.
+pub const SEEN_LOOKED_UP_MAX: usize = 4_096;
 /// Ids of notifications that are looked up, or deleted, together.
 pub const NOTIFICATIONS_LOOKED_UP_MAX: usize = 500;
 /// Others' row numbers between two of a batch, beyond which they are not read with it.
@@ -186,6 +188,31 @@ pub const NOTE_ROWS_JOINED_MAX: usize = 512;
 pub const ROWS_A_STATEMENT_MAX: usize = 16;
 /// Rows that a rebuild reads, compares and mends together.
 pub const REBUILD_ROWS_MAX: usize = 10_000;
+
+// MySQL and MariaDB.
+pub const MYSQL_CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
+/// How long a statement waits for another's locks, until all of its transaction is tried again.
+pub const MYSQL_LOCK_WAIT_DURATION_MAX: Duration = Duration::from_secs(10);
+/// A transaction that wrote and then does nothing for so long is ended by the server, where it can.
+pub const MYSQL_IDLE_TRANSACTION_DURATION_MAX: Duration = Duration::from_secs(60);
+/// Silence after which the system looks whether the other end of a connection is still there.
+pub const MYSQL_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Prepared statements of one connection.
+pub const MYSQL_STATEMENTS_KEPT_MAX: usize = 128;
+/// Parameters of one statement: the database knows 65,535, and keeps some hundred bytes for each.
+pub const MYSQL_PARAMETERS_MAX: usize = 4_096;
+/// Values of one statement together, unless one row is larger.
+pub const MYSQL_STATEMENT_BYTES_MAX: usize = 1024 * 1024;
+/// Keys that one statement looks up.
+pub const MYSQL_KEYS_ASKED_MAX: usize = 64;
+/// Letters of a text that is kept in its row, where it is in no key.
+pub const MYSQL_VARCHAR_CHARS_MAX: u32 = 1_000;
+/// The columns of one index together.
+pub const MYSQL_INDEX_BYTES_MAX: u32 = 3_072;
+/// What the texts of a row may take of it; beyond that they are kept apart.
+pub const MYSQL_ROW_BYTES_MAX: u32 = 48 * 1024;
+/// What of a row lies in its page.
+pub const MYSQL_PAGE_ROW_BYTES_MAX: u32 = 7_000;
 
 // Backups.
 /// What is read, hashed and sent of a backup at a time.

@@ -5,6 +5,14 @@
 
 pub mod http;
 
+pub mod cutting;
+pub mod mariadb;
+pub mod postgres;
+pub mod process;
+pub mod servers;
+pub mod stored;
+mod wire;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +22,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use http::{Answer, Client};
+pub use stored::{Keeping, Stored};
 
 const START_DURATION_MAX: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,11 +38,22 @@ pub struct Start {
     pub dotenv: Option<String>,
     /// As many files as the process may have open.
     pub files_max: Option<u32>,
+    /// Where its views are; the environment has it for tests that do not say.
+    pub keeping: Option<Keeping>,
+}
+
+impl Start {
+    fn names_a_store(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| config.contains("[store]"))
+            || self.arguments.iter().any(|argument| argument == "--store")
+    }
 }
 
 pub struct TestApp {
     pub folder: Arc<tempfile::TempDir>,
     pub address: String,
+    /// Unless its configuration or environment names another.
+    pub stored: Stored,
     start: Start,
     child: Option<Child>,
     log: Arc<Mutex<Vec<String>>>,
@@ -66,8 +86,11 @@ impl TestApp {
         if let Some(dotenv) = &start.dotenv {
             std::fs::write(folder.path().join(".env"), dotenv).unwrap();
         }
+        let keeping = start.keeping.unwrap_or_else(Keeping::of_environment);
+        let stored = Stored::of_folder(keeping, folder.path(), &folder.path().join("data/millrace.db"));
         let mut app = Self {
             folder,
+            stored,
             address: String::new(),
             start,
             child: None,
@@ -87,6 +110,9 @@ impl TestApp {
             || self.start.environment.iter().any(|(name, _)| places.contains(&name.as_str()));
         if !named && !ported {
             command.args(["--listen", "localhost:0"]);
+        }
+        if self.stored.keeping != Keeping::Sqlite && !self.start.names_a_store() {
+            command.env("MILLRACE_STORE", self.stored.url());
         }
         command
             .args(&self.start.arguments)
@@ -148,11 +174,14 @@ impl TestApp {
         self.stranger().get("/ready").json()["views"][name].clone()
     }
 
-    /// A connection to the store, as another program would have one.
+    /// A connection to the store, as another program would have one, if it is SQLite.
     pub fn database(&self) -> rusqlite::Connection {
-        let connection = rusqlite::Connection::open(self.data().join("millrace.db")).unwrap();
-        connection.busy_timeout(PATIENCE).unwrap();
-        connection
+        self.stored.connection()
+    }
+
+    /// What another program finds in the store, or changes there, in words that every database has.
+    pub fn sql(&self, sql: &str) -> String {
+        self.stored.sql(sql)
     }
 
     pub fn data(&self) -> PathBuf {

@@ -1,100 +1,179 @@
-//! MySQL and MariaDB as the store: one connection, and the verbs as this database carries them out.
+//! MySQL and MariaDB as the store: where the server is, and one connection to it. The verbs over rows are
+//! `verbs.rs` and `numbered.rs`, tables are made by `tables.rs` and looked at by `shape.rs`.
 
+mod cells;
+mod connect;
+mod errors;
+mod looks;
+mod mends;
+mod numbered;
+mod shape;
+mod statements;
+mod tables;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, dead_code)]
+mod trial;
+mod url;
+mod verbs;
+mod writing;
+
+use std::sync::atomic::AtomicBool;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Params, Value};
+use sha2::{Digest, Sha256};
+
+use crate::event::limits::MYSQL_LOCK_WAIT_DURATION_MAX;
 use crate::store::StoreError;
 use crate::store::remote::Begin;
-use crate::store::rows::Rows;
-use crate::store::tables::{Cell, Table};
+use crate::store::tables::Cell;
+use errors::sorted;
+use url::Address;
 
-pub struct Server {}
-pub struct Session {}
+pub struct Server {
+    address: Address,
+    /// Whether it was found to offer no encryption, so that `PREFERRED` need not ask each time.
+    plain: AtomicBool,
+}
+
+/// One connection. Dropped in the middle of a statement it is closed, and the server rolls back.
+pub struct Session {
+    conn: Conn,
+    flavour: Flavour,
+    packet_bytes_max: usize,
+    database: String,
+    /// After an error a transaction may be gone, or half of it.
+    spoilt: bool,
+}
+
+/// Two databases that speak one protocol, and differ in a few words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    Mysql,
+    Mariadb,
+}
+
+impl Flavour {
+    /// Byte for byte, the spaces at the end included.
+    pub fn collation(self) -> &'static str {
+        match self {
+            Self::Mysql => "utf8mb4_0900_bin",
+            Self::Mariadb => "utf8mb4_nopad_bin",
+        }
+    }
+}
 
 impl Server {
-    pub fn parse(_url: &str, _password: Option<&str>) -> Result<Self, String> {
-        Err("not yet".to_owned())
+    pub fn parse(url: &str, password: Option<&str>) -> Result<Self, String> {
+        Ok(Self { address: Address::parse(url, password)?, plain: AtomicBool::new(false) })
     }
+
+    /// For people, without a password.
     pub fn name(&self) -> String {
-        String::new()
-    }
-    pub async fn connect(&self) -> Result<Session, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn look(&self) -> Result<Vec<String>, StoreError> {
-        Err(StoreError::Closed)
+        self.address.to_string()
     }
 }
 
 impl Session {
-    pub async fn begin(&mut self, _: Begin) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+    pub async fn begin(&mut self, begin: Begin) -> Result<(), StoreError> {
+        match begin {
+            Begin::Writing => self.run("START TRANSACTION READ WRITE").await,
+            Begin::Reading => {
+                // Of the next transaction alone; without it there is no snapshot.
+                self.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+                self.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await
+            }
+        }
     }
+
     pub async fn commit(&mut self) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+        if self.spoilt {
+            return Err(StoreError::Transient("a transaction that failed is not committed".to_owned()));
+        }
+        self.run("COMMIT").await
     }
+
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+        self.run("ROLLBACK").await?;
+        self.spoilt = false;
+        Ok(())
     }
-    pub async fn rows(&mut self, _: &str, _: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
-        Err(StoreError::Closed)
+
+    pub async fn rows(&mut self, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let sql = statements::with_exact_decimals(sql, parameters);
+        let parameters = parameters.iter().map(cells::value).collect::<Result<_, _>>()?;
+        self.read(&sql, parameters).await
     }
-    pub async fn change(&mut self, _: &str, _: &[Cell]) -> Result<u64, StoreError> {
-        Err(StoreError::Closed)
+
+    pub async fn change(&mut self, sql: &str, parameters: &[Cell]) -> Result<u64, StoreError> {
+        let sql = statements::with_exact_decimals(sql, parameters);
+        let parameters = parameters.iter().map(cells::value).collect::<Result<_, _>>()?;
+        self.write(&sql, parameters).await
     }
-    pub async fn lock(&mut self, _: &str) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+
+    pub async fn lock(&mut self, name: &str) -> Result<(), StoreError> {
+        let parameters =
+            vec![Value::from(self.lock_name(name)), Value::from(MYSQL_LOCK_WAIT_DURATION_MAX.as_secs())];
+        let rows = self.read("SELECT GET_LOCK(?, ?)", parameters).await?;
+        match rows.first().and_then(|row| row.first()) {
+            Some(Cell::Integer(1)) => Ok(()),
+            _ => Err(StoreError::Transient(format!("somebody else holds the lock `{name}` of the database"))),
+        }
     }
-    pub async fn unlock(&mut self, _: &str) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+
+    pub async fn unlock(&mut self, name: &str) -> Result<(), StoreError> {
+        let name = Value::from(self.lock_name(name));
+        self.read("SELECT RELEASE_LOCK(?)", vec![name]).await.map(drop)
     }
-    pub async fn add(&mut self, _: &Table, _: &[Cell]) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+
+    /// Such locks are the whole server's, and their names short.
+    fn lock_name(&self, name: &str) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.database.as_bytes());
+        hash.update([0]);
+        hash.update(name.as_bytes());
+        let hex: String = hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("millrace_{hex}")
     }
-    pub async fn insert_new(&mut self, _: &Table, _: &[Cell]) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+
+    /// Without parameters, and not prepared: transactions, and what makes tables.
+    async fn run(&mut self, sql: &str) -> Result<(), StoreError> {
+        let outcome = self.conn.query_drop(sql).await;
+        self.settled(outcome)
     }
-    pub async fn put(&mut self, _: &Table, _: &[Cell]) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+
+    async fn read(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let outcome = self.conn.exec::<mysql_async::Row, _, _>(sql, Params::Positional(parameters)).await;
+        Ok(self.settled(outcome)?.into_iter().map(cells::row).collect())
     }
-    pub async fn remove(&mut self, _: &Table, _: &[Cell]) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+
+    /// How many rows it met. A warning is an error: the server gives one where it put another value into a
+    /// row than it was given.
+    async fn write(&mut self, sql: &str, parameters: Vec<Value>) -> Result<u64, StoreError> {
+        let outcome = self.conn.exec_drop(sql, Params::Positional(parameters)).await;
+        self.settled(outcome)?;
+        let met = self.conn.affected_rows();
+        if self.conn.get_warnings() > 0 {
+            self.look_at_warnings().await?;
+        }
+        Ok(met)
     }
-    pub async fn found(&mut self, _: &Table, _: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
-        Err(StoreError::Closed)
+
+    async fn look_at_warnings(&mut self) -> Result<(), StoreError> {
+        let outcome = self.conn.query::<(String, u16, String), _>("SHOW WARNINGS").await;
+        for (_, code, message) in self.settled(outcome)? {
+            if let Some(error) = errors::of_warning(code, &message) {
+                self.spoilt = true;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
-    pub async fn neighbours(
-        &mut self,
-        _: &Table,
-        _: &[Cell],
-    ) -> Result<Vec<(Option<i64>, Option<i64>)>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn number(&mut self, _: &Table, _: &Rows) -> Result<Vec<i64>, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn mend(&mut self, _: &Table, _: &[i64], _: &Rows) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn delete_numbers(&mut self, _: &Table, _: &[i64]) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn exists(&mut self, _: &str) -> Result<bool, StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn check(&mut self, _: &Table) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn create(&mut self, _: &Table) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn index(&mut self, _: &str, _: &str, _: &[&str]) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn widen(&mut self, _: &Table) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn drop_tables(&mut self, _: &[Table]) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
-    }
-    pub async fn put_in_place(&mut self, _: &[Table], _: &[Table]) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+
+    fn settled<T>(&mut self, outcome: mysql_async::Result<T>) -> Result<T, StoreError> {
+        outcome.map_err(|error| {
+            self.spoilt = true;
+            sorted(error)
+        })
     }
 }

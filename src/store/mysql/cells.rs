@@ -1,0 +1,180 @@
+//! Values on their way into the database and out of it, exact in both directions.
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use mysql_async::consts::ColumnType;
+use mysql_async::{Column, Row, Value};
+
+use crate::event::{self, Decimal, Millis};
+use crate::store::StoreError;
+use crate::store::tables::Cell;
+
+/// The character set by which the server says that bytes are no text.
+const BINARY: u16 = 63;
+
+pub fn value(cell: &Cell) -> Result<Value, StoreError> {
+    Ok(match cell {
+        Cell::Null => Value::NULL,
+        Cell::Text(text) => Value::Bytes(text.as_bytes().to_vec()),
+        Cell::Integer(number) => Value::Int(*number),
+        Cell::Decimal(amount) => Value::Bytes(amount.to_string().into_bytes()),
+        Cell::Time(time) => date(*time)?,
+        Cell::Bytes(bytes) => Value::Bytes(bytes.clone()),
+    })
+}
+
+pub fn of_event(value: &event::Value<'_>) -> Result<Value, StoreError> {
+    Ok(match value {
+        event::Value::Absent => Value::NULL,
+        event::Value::Text(text) => Value::Bytes(text.as_bytes().to_vec()),
+        event::Value::Any(text) => Value::Bytes(text.as_bytes().to_vec()),
+        event::Value::Integer(number) => Value::Int(*number),
+        event::Value::Decimal(amount) => Value::Bytes(amount.to_string().into_bytes()),
+        event::Value::Time(time) => date(*time)?,
+        event::Value::Boolean(truth) => Value::Int(i64::from(*truth)),
+    })
+}
+
+/// What a value takes of a packet, its type and length included.
+pub fn packet_bytes(value: &Value) -> usize {
+    match value {
+        Value::Bytes(bytes) => bytes.len() + 12,
+        _ => 16,
+    }
+}
+
+/// Years that four digits can say.
+fn date(time: Millis) -> Result<Value, StoreError> {
+    let beyond = || StoreError::Data("a time is outside of the years 1 to 9999".to_owned());
+    let time = jiff::Timestamp::from_millisecond(time.0).map_err(|_| beyond())?;
+    let civil = time.to_zoned(TimeZone::UTC).datetime();
+    let year = u16::try_from(civil.year()).ok().filter(|year| *year > 0).ok_or_else(beyond)?;
+    Ok(Value::Date(
+        year,
+        civil.month() as u8,
+        civil.day() as u8,
+        civil.hour() as u8,
+        civil.minute() as u8,
+        civil.second() as u8,
+        civil.subsec_nanosecond() as u32 / 1_000,
+    ))
+}
+
+pub fn row(row: Row) -> Vec<Cell> {
+    let columns = row.columns();
+    row.unwrap().into_iter().zip(columns.iter()).map(|(value, column)| cell(value, column)).collect()
+}
+
+fn cell(value: Value, column: &Column) -> Cell {
+    match value {
+        Value::NULL => Cell::Null,
+        Value::Int(number) => Cell::Integer(number),
+        Value::UInt(number) => match i64::try_from(number) {
+            Ok(number) => Cell::Integer(number),
+            Err(_) => Cell::Text(number.to_string()),
+        },
+        Value::Float(number) => Cell::Text(number.to_string()),
+        Value::Double(number) => Cell::Text(number.to_string()),
+        Value::Date(year, month, day, hour, minute, second, micros) => {
+            time(year, month, day, (hour, minute, second, micros))
+        }
+        Value::Time(negative, days, hours, minutes, seconds, micros) => {
+            let sign = if negative { "-" } else { "" };
+            let hours = days * 24 + u32::from(hours);
+            Cell::Text(format!("{sign}{hours:02}:{minutes:02}:{seconds:02}.{micros:06}"))
+        }
+        Value::Bytes(bytes) => of_bytes(bytes, column),
+    }
+}
+
+fn of_bytes(bytes: Vec<u8>, column: &Column) -> Cell {
+    match column.column_type() {
+        ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL => decimal(bytes),
+        ColumnType::MYSQL_TYPE_BIT => bits(bytes),
+        // JSON is text, whatever its character set says.
+        ColumnType::MYSQL_TYPE_JSON => text(bytes),
+        _ if column.character_set() == BINARY => Cell::Bytes(bytes),
+        _ => text(bytes),
+    }
+}
+
+fn text(bytes: Vec<u8>) -> Cell {
+    match String::from_utf8(bytes) {
+        Ok(text) => Cell::Text(text),
+        Err(error) => Cell::Bytes(error.into_bytes()),
+    }
+}
+
+/// Others' amounts may have more places than ours: then they stay the digits that they are.
+fn decimal(bytes: Vec<u8>) -> Cell {
+    match text(bytes) {
+        Cell::Text(digits) => digits.parse::<Decimal>().map_or(Cell::Text(digits), Cell::Decimal),
+        other => other,
+    }
+}
+
+fn bits(bytes: Vec<u8>) -> Cell {
+    let number = bytes.iter().try_fold(0_i64, |number, byte| {
+        Some(number.checked_mul(256)?.checked_add(i64::from(*byte)).filter(|sum| *sum >= 0)?)
+    });
+    number.map_or(Cell::Bytes(bytes), Cell::Integer)
+}
+
+/// `0000-00-00`, which older tables hold, is no time and stays the text that it is.
+fn time(year: u16, month: u8, day: u8, (hour, minute, second, micros): (u8, u8, u8, u32)) -> Cell {
+    let civil = DateTime::new(
+        year as i16,
+        month as i8,
+        day as i8,
+        hour as i8,
+        minute as i8,
+        second as i8,
+        micros as i32 * 1_000,
+    );
+    match civil.and_then(|civil| civil.to_zoned(TimeZone::UTC)) {
+        Ok(time) => Cell::Time(Millis(time.timestamp().as_millisecond())),
+        Err(_) => Cell::Text(format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(kind: ColumnType, set: u16) -> Column {
+        Column::new(kind).with_character_set(set)
+    }
+
+    #[test]
+    fn a_time_is_the_same_after_it_was_stored() {
+        for millis in [0, 1_762_000_000_123, -1, -62_135_596_800_000, 253_402_207_199_999] {
+            let stored = value(&Cell::Time(Millis(millis))).expect("a date");
+            let kind = column(ColumnType::MYSQL_TYPE_DATETIME, BINARY);
+            assert_eq!(cell(stored, &kind), Cell::Time(Millis(millis)));
+        }
+        for beyond in [253_402_400_000_000, -62_135_596_800_001, i64::MAX, i64::MIN] {
+            assert!(matches!(value(&Cell::Time(Millis(beyond))), Err(StoreError::Data(_))), "{beyond}");
+        }
+        let zero = Value::Date(0, 0, 0, 0, 0, 0, 0);
+        let kind = column(ColumnType::MYSQL_TYPE_DATETIME, BINARY);
+        assert_eq!(cell(zero, &kind), Cell::Text("0000-00-00 00:00:00".to_owned()));
+    }
+
+    #[test]
+    fn bytes_are_what_their_column_says() {
+        let read = |bytes: &[u8], kind, set| cell(Value::Bytes(bytes.to_vec()), &column(kind, set));
+        let text = |text: &str| Cell::Text(text.to_owned());
+        assert_eq!(read(b"a", ColumnType::MYSQL_TYPE_VAR_STRING, 45), text("a"));
+        assert_eq!(read(b"a", ColumnType::MYSQL_TYPE_VAR_STRING, BINARY), Cell::Bytes(b"a".to_vec()));
+        assert_eq!(read(b"{}", ColumnType::MYSQL_TYPE_JSON, BINARY), text("{}"));
+        assert_eq!(read(&[1, 0], ColumnType::MYSQL_TYPE_BIT, BINARY), Cell::Integer(256));
+        assert_eq!(read(&[255; 8], ColumnType::MYSQL_TYPE_BIT, BINARY), Cell::Bytes(vec![255; 8]));
+        let amount = |text: &str| Cell::Decimal(text.parse().expect("an amount"));
+        assert_eq!(read(b"10.5000", ColumnType::MYSQL_TYPE_NEWDECIMAL, BINARY), amount("10.5"));
+        assert_eq!(read(b"0.00001", ColumnType::MYSQL_TYPE_NEWDECIMAL, BINARY), text("0.00001"));
+        assert_eq!(
+            cell(Value::UInt(u64::MAX), &column(ColumnType::MYSQL_TYPE_LONGLONG, BINARY)),
+            text("18446744073709551615")
+        );
+    }
+}

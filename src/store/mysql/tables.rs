@@ -1,0 +1,276 @@
+//! Tables as they are made here: their columns' types, their keys, what to do where a key is too long for
+//! the database, and how they come, change places and go. Never within a transaction: this commits it.
+
+use mysql_async::Value;
+use sha2::{Digest, Sha256};
+
+use super::{Flavour, Session, statements};
+use crate::event::limits::{
+    MYSQL_INDEX_BYTES_MAX, MYSQL_PAGE_ROW_BYTES_MAX, MYSQL_ROW_BYTES_MAX, MYSQL_VARCHAR_CHARS_MAX,
+};
+use crate::store::StoreError;
+use crate::store::tables::{Beside, Cell, Column, ColumnKind, Table, quote};
+
+/// Stands for all columns of a key that is too long for an index.
+pub const KEY_HASH: &str = "millrace_key";
+
+/// In a key, a field's name: short, so that there is room for what it holds.
+const FIELD: (&str, u32) = ("field", 64);
+
+const BYTES_A_CHAR: u32 = 4;
+
+pub fn create_table(table: &Table, flavour: Flavour) -> String {
+    let mut declared: Vec<String> = Vec::new();
+    declared.extend(
+        table.id.as_ref().map(|id| format!("{} BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY", quote(id))),
+    );
+    declared.extend((0..table.columns.len()).map(|index| column(table, index, flavour)));
+    declared.extend(key(table));
+    declared.extend(table.unique.map(|index| format!("UNIQUE ({})", quote(&table.columns[index].name))));
+    if let Beside::Ranking(_) = &table.beside {
+        declared.push(ranking(table));
+    }
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE={}",
+        quote(&table.name),
+        declared.join(", "),
+        flavour.collation()
+    )
+}
+
+fn column(table: &Table, index: usize, flavour: Flavour) -> String {
+    let column = &table.columns[index];
+    let null = if column.null { "NULL" } else { "NOT NULL" };
+    format!("{} {} {null}", quote(&column.name), kind(table, index, flavour))
+}
+
+/// The type of a column, as it is made here.
+pub fn kind(table: &Table, index: usize, flavour: Flavour) -> String {
+    let column = &table.columns[index];
+    let indexed = index < table.key_columns || table.unique == Some(index);
+    match column.kind {
+        ColumnKind::Text { .. } if indexed => format!("VARCHAR({})", chars_max(column)),
+        ColumnKind::Text { chars_max } => text(chars_max, fits_row(table)),
+        ColumnKind::LongText => "LONGTEXT".to_owned(),
+        ColumnKind::Json => match flavour {
+            Flavour::Mysql => "JSON".to_owned(),
+            // Its JSON is this and a check that refuses what is nested in more than 32 others.
+            Flavour::Mariadb => "LONGTEXT".to_owned(),
+        },
+        ColumnKind::Integer => "BIGINT".to_owned(),
+        ColumnKind::Decimal => statements::DECIMAL.to_owned(),
+        ColumnKind::Time => "DATETIME(3)".to_owned(),
+        ColumnKind::Boolean => "BOOLEAN".to_owned(),
+        ColumnKind::Bytes { bytes_max } => format!("VARBINARY({bytes_max})"),
+        ColumnKind::LongBytes => "LONGBLOB".to_owned(),
+    }
+}
+
+fn text(chars_max: u32, fits_row: bool) -> String {
+    match chars_max {
+        _ if fits_row && chars_max <= MYSQL_VARCHAR_CHARS_MAX => format!("VARCHAR({chars_max})"),
+        ..=16_383 => "TEXT".to_owned(),
+        ..=4_194_303 => "MEDIUMTEXT".to_owned(),
+        _ => "LONGTEXT".to_owned(),
+    }
+}
+
+/// A row has room for some texts, and its page for some short ones, which are never kept apart.
+fn fits_row(table: &Table) -> bool {
+    let sizes = table.columns.iter().map(|column| match column.kind {
+        ColumnKind::Text { chars_max } if chars_max <= MYSQL_VARCHAR_CHARS_MAX => chars_max * BYTES_A_CHAR,
+        _ => 20,
+    });
+    let (row, page) =
+        sizes.fold((0, 0), |(row, page), size| (row + size, page + if size < 256 { size } else { 40 }));
+    row <= MYSQL_ROW_BYTES_MAX && page <= MYSQL_PAGE_ROW_BYTES_MAX
+}
+
+/// How many letters a column of a key has room for.
+fn chars_max(column: &Column) -> u32 {
+    match column.kind {
+        ColumnKind::Text { chars_max } if column.name == FIELD.0 => chars_max.min(FIELD.1),
+        ColumnKind::Text { chars_max } => chars_max,
+        _ => 0,
+    }
+}
+
+fn index_bytes(column: &Column) -> u32 {
+    match column.kind {
+        ColumnKind::Text { .. } => chars_max(column) * BYTES_A_CHAR,
+        ColumnKind::Bytes { bytes_max } => bytes_max,
+        _ => 8,
+    }
+}
+
+/// Whether the key of a table is too long for an index.
+pub fn is_key_hashed(table: &Table) -> bool {
+    table.columns[..table.key_columns].iter().map(index_bytes).sum::<u32>() > MYSQL_INDEX_BYTES_MAX
+}
+
+/// A key that is too long for an index is unique by its hash, and looked up by the beginnings of its texts.
+fn key(table: &Table) -> Option<String> {
+    let columns = &table.columns[..table.key_columns];
+    if columns.is_empty() {
+        return None;
+    }
+    if !is_key_hashed(table) {
+        let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
+        return Some(format!("PRIMARY KEY ({})", names.join(", ")));
+    }
+    let plain = |column: &Column| !matches!(column.kind, ColumnKind::Text { .. });
+    let hashed = columns.iter().map(|column| match plain(column) {
+        true => quote(&column.name),
+        false => format!("HEX({})", quote(&column.name)),
+    });
+    let texts = columns.iter().filter(|column| !plain(column)).count() as u32;
+    let others: u32 = columns.iter().filter(|column| plain(column)).map(index_bytes).sum();
+    let beginning = (MYSQL_INDEX_BYTES_MAX - others) / texts.max(1) / BYTES_A_CHAR;
+    let parts = columns.iter().map(|column| match chars_max(column) > beginning {
+        true => format!("{}({beginning})", quote(&column.name)),
+        false => quote(&column.name),
+    });
+    let (key, name) = (quote(KEY_HASH), quote(&format!("{KEY_HASH}_parts")));
+    Some(format!(
+        "{key} BINARY(32) GENERATED ALWAYS AS (UNHEX(SHA2(CONCAT_WS(',', {}), 256))) STORED, UNIQUE ({key}), KEY {name} ({})",
+        hashed.collect::<Vec<_>>().join(", "),
+        parts.collect::<Vec<_>>().join(", ")
+    ))
+}
+
+/// By group, the largest number first, and of equal ones by the last column of the key.
+fn ranking(table: &Table) -> String {
+    let (group, last) = table.columns[..table.key_columns].split_at(table.key_columns - 1);
+    let number = &table.columns[table.key_columns];
+    let group = group.iter().map(|column| quote(&column.name));
+    let parts = group.chain([format!("{} DESC", quote(&number.name)), quote(&last[0].name)]);
+    format!("KEY \"millrace_ranking\" ({})", parts.collect::<Vec<_>>().join(", "))
+}
+
+impl Session {
+    pub async fn exists(&mut self, table: &str) -> Result<bool, StoreError> {
+        let sql =
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
+        Ok(!self.read(sql, vec![Value::from(table)]).await?.is_empty())
+    }
+
+    pub async fn create(&mut self, table: &Table) -> Result<(), StoreError> {
+        let sql = create_table(table, self.flavour);
+        self.run(&sql).await
+    }
+
+    pub async fn index(&mut self, name: &str, table: &str, columns: &[&str]) -> Result<(), StoreError> {
+        let sql = "SELECT 1 FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ? AND index_name = ? LIMIT 1";
+        if !self.read(sql, vec![Value::from(table), Value::from(name)]).await?.is_empty() {
+            return Ok(());
+        }
+        let columns: Vec<String> = columns.iter().map(|column| quote(column)).collect();
+        let columns = columns.join(", ");
+        self.run(&format!("CREATE INDEX {} ON {} ({columns})", quote(name), quote(table))).await
+    }
+
+    pub async fn widen(&mut self, table: &Table) -> Result<(), StoreError> {
+        let sql = "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ?";
+        let there = self.read(sql, vec![Value::from(table.name.as_str())]).await?;
+        let is_there = |column: &Column| {
+            there.iter().any(
+                |row| matches!(row.as_slice(), [Cell::Text(name)] if name.eq_ignore_ascii_case(&column.name)),
+            )
+        };
+        let missing = (0..table.columns.len()).filter(|index| !is_there(&table.columns[*index]));
+        let added: Vec<String> =
+            missing.map(|index| format!("ADD COLUMN {}", column(table, index, self.flavour))).collect();
+        match added.is_empty() {
+            true => Ok(()),
+            false => self.run(&format!("ALTER TABLE {} {}", quote(&table.name), added.join(", "))).await,
+        }
+    }
+
+    pub async fn drop_tables(&mut self, tables: &[Table]) -> Result<(), StoreError> {
+        let names: Vec<String> = tables.iter().map(|table| quote(&table.name)).collect();
+        self.drop_named(&names).await
+    }
+
+    async fn drop_named(&mut self, names: &[String]) -> Result<(), StoreError> {
+        match names.is_empty() {
+            true => Ok(()),
+            false => self.run(&format!("DROP TABLE IF EXISTS {}", names.join(", "))).await,
+        }
+    }
+
+    /// One statement renames all of them, so that no moment is without a table. What was there goes after it;
+    /// cut off in between, it stays under a name of ours until the next time.
+    pub async fn put_in_place(&mut self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+        let gone: Vec<String> = wanted.iter().map(|table| quote(&gone(&table.name))).collect();
+        self.drop_named(&gone).await?;
+        let mut renames = Vec::new();
+        for ((made, wanted), gone) in made.iter().zip(wanted).zip(&gone) {
+            let (made, name) = (quote(&made.name), quote(&wanted.name));
+            if self.exists(&wanted.name).await? {
+                renames.push(format!("{name} TO {gone}"));
+            }
+            renames.push(format!("{made} TO {name}"));
+        }
+        if !renames.is_empty() {
+            self.run(&format!("RENAME TABLE {}", renames.join(", "))).await?;
+        }
+        self.drop_named(&gone).await
+    }
+}
+
+/// Where a table waits for its end. The database has no room for longer names than it knows already.
+fn gone(table: &str) -> String {
+    let hash = Sha256::digest(table.as_bytes());
+    let hex: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("millrace_gone_{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tables::{Ranking, Spans};
+
+    const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };
+
+    #[test]
+    fn a_key_that_is_too_long_for_an_index_is_unique_by_its_hash() {
+        let number = ColumnKind::Integer;
+        let columns = [
+            ("grp", WORD),
+            ("field", WORD),
+            ("value", WORD),
+            ("member", WORD),
+            ("day", number),
+            ("n", number),
+        ];
+        let beside = Beside::Spans(Spans { table: std::sync::Arc::new(Table::new("spans", 0, &[])) });
+        let members = Table::new("m", 5, &columns).with(beside);
+        assert!(is_key_hashed(&members));
+        let sql = create_table(&members, Flavour::Mariadb);
+        assert!(sql.contains(r#"UNIQUE ("millrace_key")"#) && !sql.contains("PRIMARY KEY"), "{sql}");
+        assert!(sql.contains(r#"("grp"(191), "field", "value"(191), "member"(191), "day")"#), "{sql}");
+        let counts = Table::new(
+            "c",
+            4,
+            &[("grp", WORD), ("field", WORD), ("day", number), ("value", WORD), ("n", number)],
+        );
+        let ranking = Ranking { boards: String::new(), floors: String::new(), asked_max: 9 };
+        let sql = create_table(&counts.with(Beside::Ranking(ranking)), Flavour::Mysql);
+        assert!(sql.contains(r#"PRIMARY KEY ("grp", "field", "day", "value")"#), "{sql}");
+        assert!(sql.contains(r#"("grp", "field", "day", "n" DESC, "value")"#), "{sql}");
+    }
+
+    #[test]
+    fn texts_that_a_row_has_no_room_for_are_kept_apart() {
+        let kinds = |chars_max: u32, columns: usize| {
+            let column = Column { name: "c".to_owned(), kind: ColumnKind::Text { chars_max }, null: true };
+            let table = Table::numbered("t", "id", vec![column; columns]);
+            kind(&table, 0, Flavour::Mariadb)
+        };
+        assert_eq!(kinds(255, 10), "VARCHAR(255)");
+        assert_eq!(kinds(255, 64), "TEXT");
+        assert_eq!(kinds(50, 64), "TEXT");
+        assert_eq!(kinds(5_000, 1), "TEXT");
+        assert_eq!(kinds(20_000, 1), "MEDIUMTEXT");
+    }
+}

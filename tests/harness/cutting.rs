@@ -1,0 +1,311 @@
+//! A proxy between millrace and its database that fails as networks do: it refuses, stalls, cuts, or cuts
+//! just when it matters, at a COMMIT, once the database has carried it out and before millrace hears of it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use super::servers::{Kind, Server};
+use super::wire::{Frames, commits, committed};
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Pass,
+    /// New ones are refused, as if no server was there; those that are open go on.
+    Refuse,
+    /// Nothing passes in either direction, and nothing ends.
+    Stall,
+}
+
+/// When a COMMIT is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The database has not seen it, and rolls back.
+    Before,
+    /// The database has carried it out; its answer is lost.
+    After,
+}
+
+/// Which COMMITs are cut.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    None,
+    /// The next so many.
+    Next(u32),
+    /// Each time when so many have been seen since the last.
+    Every(u32),
+    /// One in so many, as the seed has it.
+    Drawn {
+        seed: u64,
+        one_in: u32,
+    },
+}
+
+struct State {
+    mode: Mode,
+    ended: bool,
+    which: Which,
+    moment: Moment,
+    /// Commits since the last that was cut.
+    since: u32,
+    seen: u64,
+    cut: u64,
+    /// Both ends of each open connection.
+    open: Vec<[TcpStream; 2]>,
+}
+
+struct Shared {
+    kind: Kind,
+    server_port: u16,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+pub struct Proxy {
+    pub port: u16,
+    shared: Arc<Shared>,
+    accepting: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Lets everything pass, at first.
+    pub fn before(server: &Server) -> Self {
+        assert!(!server.setup.tls, "what is sealed cannot be read on the way");
+        let port = super::servers::free_port();
+        let state = State {
+            mode: Mode::Pass,
+            ended: false,
+            which: Which::None,
+            moment: Moment::After,
+            since: 0,
+            seen: 0,
+            cut: 0,
+            open: Vec::new(),
+        };
+        let shared = Arc::new(Shared {
+            kind: server.kind,
+            server_port: server.port,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        });
+        let listener = listen(port);
+        let accepting = {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || shared.accept(port, listener))
+        };
+        Self { port, shared, accepting: Some(accepting) }
+    }
+
+    /// The url of a database of the server, by way of this proxy.
+    pub fn url(&self, url: &str) -> String {
+        let direct = format!("@127.0.0.1:{}/", self.shared.server_port);
+        assert!(url.contains(&direct), "{url} is not one of the server's");
+        url.replace(&direct, &format!("@127.0.0.1:{}/", self.port))
+    }
+
+    pub fn pass(&self) {
+        self.set(Mode::Pass);
+    }
+
+    /// Refuses new connections; those that are open go on until they are cut.
+    pub fn refuse(&self) {
+        self.set(Mode::Refuse);
+        super::wait_for("the proxy to refuse", || TcpStream::connect(("127.0.0.1", self.port)).is_err());
+    }
+
+    pub fn stall(&self) {
+        self.set(Mode::Stall);
+    }
+
+    fn set(&self, mode: Mode) {
+        self.shared.state.lock().unwrap().mode = mode;
+        self.shared.changed.notify_all();
+    }
+
+    /// Cuts every connection that is open.
+    pub fn cut(&self) {
+        cut_all(&mut self.shared.state.lock().unwrap());
+    }
+
+    /// Cuts connections at their COMMITs, from now on.
+    pub fn cut_commits(&self, moment: Moment, which: Which) {
+        let mut state = self.shared.state.lock().unwrap();
+        (state.moment, state.which, state.since) = (moment, which, 0);
+    }
+
+    /// As many as were opened since the last `cut`.
+    pub fn open_connections(&self) -> usize {
+        self.shared.state.lock().unwrap().open.len()
+    }
+
+    pub fn commits_seen(&self) -> u64 {
+        self.shared.state.lock().unwrap().seen
+    }
+
+    pub fn commits_cut(&self) -> u64 {
+        self.shared.state.lock().unwrap().cut
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.state.lock().unwrap();
+            state.ended = true;
+            cut_all(&mut state);
+        }
+        self.shared.changed.notify_all();
+        if let Some(accepting) = self.accepting.take() {
+            drop(accepting.join());
+        }
+    }
+}
+
+fn listen(port: u16) -> TcpListener {
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+fn cut_all(state: &mut State) {
+    for end in state.open.drain(..).flatten() {
+        // It may be cut at its other end already.
+        drop(end.shutdown(Shutdown::Both));
+    }
+}
+
+impl Shared {
+    fn accept(self: &Arc<Self>, port: u16, listener: TcpListener) {
+        let mut listening = Some(listener);
+        loop {
+            let (ended, mode) = {
+                let state = self.state.lock().unwrap();
+                (state.ended, state.mode)
+            };
+            match (&listening, mode) {
+                _ if ended => return,
+                (Some(_), Mode::Refuse) => listening = None,
+                (None, Mode::Refuse) => {}
+                (None, _) => listening = Some(listen(port)),
+                (Some(listener), _) => {
+                    if let Ok((client, _)) = listener.accept() {
+                        self.connect(client);
+                        continue;
+                    }
+                }
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
+    fn connect(self: &Arc<Self>, client: TcpStream) {
+        let Ok(server) = TcpStream::connect(("127.0.0.1", self.server_port)) else { return };
+        client.set_nonblocking(false).unwrap();
+        client.set_nodelay(true).unwrap();
+        server.set_nodelay(true).unwrap();
+        let clone = |stream: &TcpStream| stream.try_clone().unwrap();
+        let mut state = self.state.lock().unwrap();
+        state.open.push([clone(&client), clone(&server)]);
+        // Set while an answer to a COMMIT is on its way that the client is not to hear.
+        let lost = Arc::new(Mutex::new(false));
+        let (there, back) = (Arc::clone(self), Arc::clone(self));
+        let (lost_there, from, to) = (Arc::clone(&lost), clone(&client), clone(&server));
+        std::thread::spawn(move || there.forward(from, to, &lost_there));
+        std::thread::spawn(move || back.answer(server, client, &lost));
+    }
+
+    /// From the client to the server, frame by frame.
+    fn forward(&self, mut from: TcpStream, mut to: TcpStream, lost: &Mutex<bool>) {
+        let mut frames = Frames::of_client(self.kind);
+        while let Some(bytes) = read(&mut from) {
+            for frame in frames.take(bytes) {
+                self.wait_while_stalled();
+                match commits(self.kind, &frame).then(|| self.cuts()).flatten() {
+                    Some(Moment::Before) => return cut(&from, &to),
+                    Some(Moment::After) => *lost.lock().unwrap() = true,
+                    None => {}
+                }
+                if to.write_all(&frame).is_err() {
+                    return cut(&from, &to);
+                }
+            }
+        }
+        cut(&from, &to);
+    }
+
+    /// From the server to the client. An answer that is to be lost is read, so that the commit is over.
+    fn answer(&self, mut from: TcpStream, mut to: TcpStream, lost: &Mutex<bool>) {
+        let mut frames = Frames::of_server(self.kind);
+        while let Some(bytes) = read(&mut from) {
+            for frame in frames.take(bytes) {
+                self.wait_while_stalled();
+                let mut lost = lost.lock().unwrap();
+                match lost.then(|| committed(self.kind, &frame)).flatten() {
+                    Some(true) => {
+                        self.state.lock().unwrap().cut += 1;
+                        return cut(&from, &to);
+                    }
+                    Some(false) => *lost = false,
+                    None => {}
+                }
+                drop(lost);
+                if to.write_all(&frame).is_err() {
+                    return cut(&from, &to);
+                }
+            }
+        }
+        cut(&from, &to);
+    }
+
+    fn wait_while_stalled(&self) {
+        let stalled = |state: &mut State| state.mode == Mode::Stall && !state.ended;
+        drop(self.changed.wait_while(self.state.lock().unwrap(), stalled).unwrap());
+    }
+
+    /// Whether the COMMIT that was just seen is cut, and when.
+    fn cuts(&self) -> Option<Moment> {
+        let mut state = self.state.lock().unwrap();
+        state.seen += 1;
+        state.since += 1;
+        let since = state.since;
+        let cuts = match &mut state.which {
+            Which::None | Which::Next(0) => false,
+            Which::Next(left) => {
+                *left -= 1;
+                true
+            }
+            Which::Every(count) => since >= *count,
+            Which::Drawn { seed, one_in } => {
+                // A step of xorshift: plain, and the same on every machine.
+                *seed ^= *seed << 13;
+                *seed ^= *seed >> 7;
+                *seed ^= *seed << 17;
+                seed.is_multiple_of(u64::from(*one_in))
+            }
+        };
+        if !cuts {
+            return None;
+        }
+        state.since = 0;
+        if state.moment == Moment::Before {
+            state.cut += 1;
+        }
+        Some(state.moment)
+    }
+}
+
+fn read(from: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; 64 << 10];
+    let count = from.read(&mut bytes).ok().filter(|count| *count > 0)?;
+    bytes.truncate(count);
+    Some(bytes)
+}
+
+fn cut(one: &TcpStream, other: &TcpStream) {
+    drop(one.shutdown(Shutdown::Both));
+    drop(other.shutdown(Shutdown::Both));
+}
