@@ -43,6 +43,11 @@ impl Decimal {
         small && (places >= PLACES || self.0 % 10_i128.pow(PLACES - places) == 0)
     }
 
+    /// The value times 10^4, which is whole.
+    pub fn ten_thousandths(self) -> i128 {
+        self.0
+    }
+
     /// `None` where the sum would leave DECIMAL(38,4).
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let sum = self.0.checked_add(other.0)?;

@@ -157,9 +157,25 @@ pub const STORE_READERS_MAX: usize = 8;
 pub const STORE_WRITERS_MAX: usize = 8;
 /// A database server that does not answer for so long is taken for gone.
 pub const STORE_ANSWER_DURATION_MAX: Duration = Duration::from_secs(60);
+/// Until a connection to PostgreSQL stands.
+pub const POSTGRES_CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
+/// How long a session of PostgreSQL waits for what another one holds.
+pub const POSTGRES_LOCK_DURATION_MAX: Duration = Duration::from_secs(10);
+/// A transaction of a process that stands still is ended by the server after so long.
+pub const POSTGRES_IDLE_DURATION_MAX: Duration = Duration::from_secs(60);
+/// A session that is given up in the middle of something says goodbye for so long.
+pub const POSTGRES_GOODBYE_DURATION_MAX: Duration = Duration::from_secs(1);
+/// Statements that a session of PostgreSQL keeps prepared.
+pub const POSTGRES_STATEMENTS_MAX: usize = 128;
+/// Of what types a table's columns are is looked up again after so long: somebody may have changed it.
+pub const POSTGRES_FORMS_AGE_MAX: Duration = Duration::from_secs(60);
+/// Rows for PostgreSQL are sent in pieces of so much.
+pub const POSTGRES_COPY_PIECE_BYTES: usize = 256 * 1024;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
+/// Ids that the gate looks up together on a database server.
+pub const SEEN_LOOKED_UP_MAX: usize = 4_096;
 /// Ids of notifications that are looked up, or deleted, together.
 pub const NOTIFICATIONS_LOOKED_UP_MAX: usize = 500;
 /// Others' row numbers between two of a batch, beyond which they are not read with it.

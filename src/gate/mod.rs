@@ -20,7 +20,7 @@ use crate::event::limits::{
 };
 use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError, Traces};
-use crate::store::{Backoff, Cell, Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
+use crate::store::{Backoff, Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
 use streams::Streams;
 
 /// The gate's name among positions, progress and dead letters.
@@ -277,19 +277,15 @@ impl Keeper {
         }
         self.pruned = Instant::now();
         let oldest = self.latest.0.saturating_sub((self.window + CLOCK_STEP_MAX).as_millis() as i64);
-        let sql = format!(
-            "DELETE FROM millrace_seen WHERE received < ? AND kept = 0 AND identity IN \
-             (SELECT identity FROM millrace_seen WHERE received < ? AND kept = 0 ORDER BY received LIMIT {PRUNE_ROWS_MAX})"
-        );
-        let parameters = vec![Cell::Integer(oldest), Cell::Integer(oldest)];
-        self.prune_interval = match self.runtime.block_on(self.store.change(sql, parameters)) {
-            Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
-            Ok(_) => PRUNE_INTERVAL,
-            Err(error) => {
-                tracing::warn!(%error, "old ids could not be forgotten; tried again later");
-                PRUNE_INTERVAL
-            }
-        };
+        self.prune_interval =
+            match self.runtime.block_on(self.store.forget_seen(Millis(oldest), PRUNE_ROWS_MAX)) {
+                Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
+                Ok(_) => PRUNE_INTERVAL,
+                Err(error) => {
+                    tracing::warn!(%error, "old ids could not be forgotten; tried again later");
+                    PRUNE_INTERVAL
+                }
+            };
     }
 }
 

@@ -145,7 +145,7 @@ impl Node {
         checks::data_folder(&settings.data)?;
         let (log, found) = open_log(&config.log_url, &settings.data).await?;
         failpoint::hit("server.log_open");
-        let store = Store::open(&config.store_url, &settings.data)?;
+        let store = Store::open(&config.store_url, None, &settings.data).await?;
         failpoint::hit("server.store_open");
         tracing::info!(store = store.name(), "store is open");
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;

@@ -4,6 +4,7 @@
 
 mod backoff;
 mod dropped;
+mod entries;
 mod erasures;
 mod halt;
 mod letters;
@@ -15,6 +16,7 @@ mod remote;
 mod retained;
 mod rows;
 mod snapshot;
+mod spans;
 mod sqlite;
 mod tables;
 
@@ -26,25 +28,31 @@ pub use erasures::{Erasure, Open as OpenErasure};
 pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
 pub use places::Place;
-pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, TakenBack, Verb, Write};
+pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Stamp, TakenBack, Verb, Write};
 pub use retained::{Retained, rows_given_up};
 pub use rows::{RowChanges, Rows, RowsOf};
 pub use tables::{Beside, Cell, Column, ColumnKind, Opening, Ranking, Spans, Table, ViewTables, quote};
 
-use crate::event::{BodyHash, Decimal, EventId, LogId, SourceId, Stop};
+use crate::event::{BodyHash, Decimal, EventId, LogId, Millis, SourceId, Stop};
 
-/// Where views are kept. SQLite today; PostgreSQL and MySQL will stand beside it.
+/// Where views are kept: in a file of the data folder, or on a database server.
 #[derive(Clone)]
 pub enum Store {
     Sqlite(sqlite::Sqlite),
+    Remote(remote::Remote),
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "`[store] url = \"{0}\"` is not a store that millrace knows; `sqlite:` is the one in the data folder, `sqlite:PATH` any other file"
+        "`[store] url` begins with none of the stores that millrace knows: `sqlite:` is the one in the data folder, `sqlite:PATH` any other file, `postgres://...` and `mysql://...` are database servers"
     )]
-    UnknownUrl(String),
+    UnknownUrl,
+    #[error("`[store] url`: {0}")]
+    Url(String),
+    /// Goes by itself: the server is not up yet.
+    #[error("the store `{name}` does not answer: {reason}")]
+    Unreachable { name: String, reason: String },
     #[error("the store `{name}` cannot be opened: {reason}")]
     Refused { name: String, reason: String },
 }
@@ -87,13 +95,17 @@ pub struct ViewPosition {
 }
 
 impl Store {
-    pub fn open(url: &str, data: &Path) -> Result<Self, OpenError> {
+    /// `password` is for a URL that has none in it.
+    pub async fn open(url: &str, password: Option<&str>, data: &Path) -> Result<Self, OpenError> {
+        if remote::Remote::is_meant(url) {
+            return remote::Remote::open(url, password).await.map(Self::Remote);
+        }
         match url.strip_prefix("sqlite:") {
             Some("") => sqlite::Sqlite::open(&data.join("millrace.db")).map(Self::Sqlite),
             Some(path) => {
                 sqlite::Sqlite::open(Path::new(path.strip_prefix("//").unwrap_or(path))).map(Self::Sqlite)
             }
-            None => Err(OpenError::UnknownUrl(url.to_owned())),
+            None => Err(OpenError::UnknownUrl),
         }
     }
 
@@ -101,6 +113,7 @@ impl Store {
     pub fn name(&self) -> String {
         match self {
             Self::Sqlite(store) => store.name(),
+            Self::Remote(store) => store.name(),
         }
     }
 
@@ -123,6 +136,7 @@ impl Store {
     pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.begin_view(claim, tables).await,
+            Self::Remote(store) => store.begin_view(claim, tables).await,
         }
     }
 
@@ -130,6 +144,7 @@ impl Store {
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
         match self {
             Self::Sqlite(store) => store.apply(plan).await,
+            Self::Remote(store) => store.apply(plan).await,
         }
     }
 
@@ -157,6 +172,7 @@ impl Store {
     pub async fn rows(&self, sql: String, parameters: Vec<Cell>) -> Result<Vec<Vec<Cell>>, StoreError> {
         match self {
             Self::Sqlite(store) => store.rows(sql, parameters).await,
+            Self::Remote(store) => store.rows(sql, parameters).await,
         }
     }
 
@@ -164,6 +180,7 @@ impl Store {
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
         match self {
             Self::Sqlite(store) => store.rows_together(selects).await,
+            Self::Remote(store) => store.rows_together(selects).await,
         }
     }
 
@@ -171,6 +188,15 @@ impl Store {
     pub fn top(&self, table: &Table, ranking: &Ranking, group: Vec<Cell>, limit: usize) -> Select {
         match self {
             Self::Sqlite(_) => sqlite::top(table, ranking, group, limit),
+            Self::Remote(_) => remote::top(table, ranking, group, limit),
+        }
+    }
+
+    /// A text column in the order of its bytes, whatever its collation is.
+    pub fn by_bytes(&self, column: &str) -> String {
+        match self {
+            Self::Sqlite(_) => column.to_owned(),
+            Self::Remote(store) => store.by_bytes(column),
         }
     }
 
@@ -178,6 +204,7 @@ impl Store {
     pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
         match self {
             Self::Sqlite(store) => store.change(sql, parameters).await,
+            Self::Remote(store) => store.change_all(vec![(sql, parameters)]).await,
         }
     }
 
@@ -185,13 +212,16 @@ impl Store {
     pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.change_all(statements).await.map(drop),
+            Self::Remote(store) => store.change_all(statements).await.map(drop),
         }
     }
 
-    /// Leaves nothing of deleted rows behind in the database's files.
+    /// Leaves nothing of deleted rows behind in the database's files. A server's files are its own, and
+    /// `docs/OPERATING.md` says what its administrator does.
     pub async fn scrub(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.scrub().await,
+            Self::Remote(_) => Ok(()),
         }
     }
 
@@ -200,10 +230,7 @@ impl Store {
         let sql = "SELECT amount FROM millrace_opening WHERE view = ? AND row_key = ?";
         let rows =
             self.rows(sql.to_owned(), vec![Cell::Text(view.to_owned()), Cell::Text(key.to_owned())]).await?;
-        let amount = |row: Vec<Cell>| match row.as_slice() {
-            [Cell::Text(amount)] => amount.parse().ok(),
-            _ => None,
-        };
+        let amount = |row: Vec<Cell>| row.first().and_then(Cell::decimal);
         rows.into_iter().next().map(|row| amount(row).ok_or_else(|| spoilt("millrace_opening"))).transpose()
     }
 
@@ -211,6 +238,7 @@ impl Store {
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.make_table(table).await,
+            Self::Remote(store) => store.make_table(table).await,
         }
     }
 
@@ -218,6 +246,7 @@ impl Store {
     pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.drop_tables(tables).await,
+            Self::Remote(store) => store.drop_tables(tables).await,
         }
     }
 
@@ -225,6 +254,7 @@ impl Store {
     pub async fn put_in_place(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.put_in_place(made, wanted).await,
+            Self::Remote(store) => store.put_in_place(made, wanted).await,
         }
     }
 
@@ -357,10 +387,26 @@ impl Store {
         rows.into_iter().map(|row| run(row).ok_or_else(|| spoilt("millrace_seen"))).collect()
     }
 
+    /// Forgets what the gate saw before a time and does not keep for ever, the oldest first: about as many rows
+    /// as that, and more where they are of one moment. How many there were.
+    pub async fn forget_seen(&self, before: Millis, rows: usize) -> Result<usize, StoreError> {
+        let sql = format!(
+            "SELECT received FROM millrace_seen WHERE kept = 0 AND received < ? ORDER BY received LIMIT 1 OFFSET {rows}"
+        );
+        let beyond = self.rows(sql, vec![Cell::Integer(before.0)]).await?;
+        let until = match beyond.first().map(Vec::as_slice) {
+            Some([Cell::Integer(received)]) => *received,
+            _ => before.0 - 1,
+        };
+        let sql = "DELETE FROM millrace_seen WHERE kept = 0 AND received <= ?";
+        self.change(sql.to_owned(), vec![Cell::Integer(until)]).await
+    }
+
     /// Finishes what waits. Blocks.
     pub fn close(&self) {
         match self {
             Self::Sqlite(store) => store.close(),
+            Self::Remote(store) => store.close(),
         }
     }
 }
@@ -398,11 +444,14 @@ mod tests {
     #[tokio::test]
     async fn rows_of_ours_that_somebody_spoilt_are_refused_and_not_passed_over() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open("sqlite:", folder.path()).expect("opens");
+        let store = Store::open("sqlite:", None, folder.path()).await.expect("opens");
         let log = LogId([7; 16]);
         let (source, id) = (SourceId([8; 16]), || Cell::Bytes(vec![7; 16]));
         for (sql, parameters) in [
-            ("INSERT INTO millrace_positions VALUES ('v', ?, 0, 'far')", vec![id()]),
+            (
+                "INSERT INTO millrace_positions (view, log_id, part, position) VALUES ('v', ?, 0, 'far')",
+                vec![id()],
+            ),
             ("INSERT INTO millrace_skipped VALUES (?, 0, 1.5, ?, 0, 1)", vec![id(), id()]),
             ("INSERT INTO millrace_skipped VALUES (?, 0, 1, 'elsewhere', 0, 1)", vec![id()]),
             ("INSERT INTO millrace_passed VALUES ('v', ?, 0, 1.5)", vec![id()]),
@@ -424,7 +473,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_left_out_names_the_log_that_its_first_lies_in() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open("sqlite:", folder.path()).expect("opens");
+        let store = Store::open("sqlite:", None, folder.path()).await.expect("opens");
         let (log, first_log) = (LogId([7; 16]), LogId([9; 16]));
         let parameters = [log, first_log].map(|log| Cell::Bytes(log.0.to_vec())).to_vec();
         let sql = "INSERT INTO millrace_skipped VALUES (?, 0, 3, ?, 2, 1)";

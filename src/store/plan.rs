@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::rows::RowChanges;
-use super::tables::{Cell, Table};
+use super::tables::{Beside, Cell, Table};
 use crate::event::{BodyHash, EventId, LogId, Millis};
 
 /// The compare-and-set that moves a view from one position to the next. It is what makes a batch count
@@ -17,9 +17,23 @@ pub struct Claim {
     pub to: u64,
 }
 
+/// Tells one plan from all others. A database on another machine keeps it beside the position: whoever lost
+/// the answer to a commit tries the same plan again, and finds out that it was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(pub [u8; 16]);
+
+impl Stamp {
+    fn fresh() -> Self {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the system gives random bytes");
+        Self(bytes)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub claim: Claim,
+    pub stamp: Stamp,
     pub writes: Vec<Write>,
     /// For a view that keeps a row an event.
     pub rows: Option<RowChanges>,
@@ -39,6 +53,7 @@ impl Plan {
     pub fn new(claim: Claim) -> Self {
         Self {
             claim,
+            stamp: Stamp::fresh(),
             writes: Vec::new(),
             rows: None,
             seen: Vec::new(),
@@ -56,13 +71,25 @@ pub struct Write {
     pub cells: Vec<Cell>,
 }
 
+impl Write {
+    /// The rows one by one. Those of `Verb::Visit` begin with what only the spans have a column for.
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, Cell> {
+        let group_columns = match (self.verb, &self.table.beside) {
+            (Verb::Visit, Beside::Spans(spans)) => spans.group_columns(),
+            _ => 0,
+        };
+        self.cells.chunks_exact(group_columns + self.table.columns.len())
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Columns beyond the key are added to what is there.
     Add,
     /// The one number beyond the key is added to what is there, and a row that comes to 0 goes.
     Tally,
-    /// The same, and the table's spans follow.
+    /// The same for rows of a member and a day, and the table's spans follow. A row is the member's group,
+    /// the member, the day and the number.
     Visit,
     /// A row that is there already, by its key, is left as it is.
     InsertNew,

@@ -158,6 +158,7 @@ impl Store {
     async fn doom(&self, of: RowsOf, doomed: Doomed) -> Result<usize, StoreError> {
         match self {
             Self::Sqlite(store) => store.delete_rows(of, doomed).await,
+            Self::Remote(store) => store.delete_rows(of, doomed).await,
         }
     }
 
@@ -190,6 +191,7 @@ impl Store {
     pub fn held(&self, value: &Value<'_>) -> Cell {
         match self {
             Self::Sqlite(_) => super::sqlite::held(value),
+            Self::Remote(_) => super::remote::held(value),
         }
     }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::{Store, StoreError, ViewPosition};
 
+const ELSEWHERE: &str = "the store is a database server, which is backed up with its own tools; docs/OPERATING.md says in which order";
+
 impl Store {
     /// Writes all that is in the store, as it is at one moment, into a file at `target`; the answer is the
     /// positions of that moment. Blocks, and ends in `Closed` once it is no more `wanted`.
@@ -14,6 +16,7 @@ impl Store {
     ) -> Result<Vec<ViewPosition>, StoreError> {
         match self {
             Self::Sqlite(store) => store.snapshot(target, wanted),
+            Self::Remote(_) => Err(StoreError::Blocked(ELSEWHERE.to_owned())),
         }
     }
 
@@ -21,6 +24,7 @@ impl Store {
     pub fn snapshot_bytes(&self) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.snapshot_bytes(),
+            Self::Remote(_) => Err(StoreError::Blocked(ELSEWHERE.to_owned())),
         }
     }
 }

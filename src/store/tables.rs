@@ -1,6 +1,8 @@
 //! How a view declares its tables, in words that every database understands, and the tables that are
 //! millrace's own.
 
+use std::sync::Arc;
+
 use crate::event::{Decimal, Millis};
 
 /// One value of a row.
@@ -12,6 +14,27 @@ pub enum Cell {
     Decimal(Decimal),
     Time(Millis),
     Bytes(Vec<u8>),
+}
+
+impl Cell {
+    /// An amount, as whichever database gives it back.
+    pub fn decimal(&self) -> Option<Decimal> {
+        match self {
+            Self::Decimal(amount) => Some(*amount),
+            Self::Text(text) => text.parse().ok(),
+            Self::Integer(number) => number.to_string().parse().ok(),
+            Self::Null | Self::Time(_) | Self::Bytes(_) => None,
+        }
+    }
+
+    /// A count. Sums come back as decimals from some databases.
+    pub fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(*number),
+            Self::Decimal(sum) => sum.to_string().parse().ok(),
+            Self::Null | Self::Text(_) | Self::Time(_) | Self::Bytes(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +98,19 @@ pub struct Ranking {
     pub asked_max: usize,
 }
 
-/// The last two columns of the key are a member and a day, and the number says how often it came then. How
-/// many members came on `day` and on `before` the last time before that (0: never) is kept in this table, and
-/// under day 0 how many there are at all.
+/// Rows are of a member and a day, and the number says how often the member came then. Members belong to
+/// groups, of which the rows say nothing: a member's name is made of its group's, too. How many members of a
+/// group came on `day` and on `before` the last time before that (0: never) is kept in this table, and under
+/// day 0 how many there are at all. Its columns are the group's, then these two days, its key, and a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spans {
-    pub table: String,
+    pub table: Arc<Table>,
+}
+
+impl Spans {
+    pub fn group_columns(&self) -> usize {
+        self.table.key_columns - 2
+    }
 }
 
 impl Table {
@@ -153,6 +183,8 @@ pub fn positions_table() -> Table {
             ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("position", ColumnKind::Integer),
+            // Of the plan that moved it last.
+            ("stamp?", IDENTITY),
         ],
     )
 }
@@ -339,5 +371,14 @@ pub fn own_tables() -> Vec<Table> {
     ]
 }
 
-/// Written into the store; a store of a later schema is refused.
-pub const SCHEMA_VERSION: i64 = 1;
+/// Indexes over tables of ours: name, table, columns.
+pub const OWN_INDEXES: [(&str, &str, &[&str]); 4] = [
+    ("millrace_seen_age", "millrace_seen", &["kept", "received"]),
+    ("millrace_taken_back_by", "millrace_taken_back", &["log_id", "by_position"]),
+    ("millrace_rows_last", "millrace_rows", &["view", "last_row"]),
+    ("millrace_dead_letters_place", "millrace_dead_letters", &["log_id", "position", "view"]),
+];
+
+/// Written into the store; a store of a later schema is refused. One of an earlier schema gets the tables and
+/// columns that it does not have: what was written before stays as it is. 2: `stamp` of a position.
+pub const SCHEMA_VERSION: i64 = 2;

@@ -39,8 +39,9 @@ fn tampered_statistics_are_found_and_the_log_makes_them_anew() {
     let app = visited();
     let truth = said(&app, &["stats", "site_stats", "s", "--by", "path", "--json"]);
     assert_eq!(said(&app, &["reconcile", "site_stats"]), "");
+    // The member is named by the hash of site `s`, all its events, and user `b`.
     let spoil = "UPDATE site_stats_counts SET n = 9 WHERE field = 'path' AND value = '/x' AND day = 0;
-        DELETE FROM site_stats_members WHERE member = 'b';
+        DELETE FROM site_stats_members WHERE member = x'feb8f1569b90fcfb79e30fd94ce52ab3';
         INSERT INTO site_stats_spans VALUES ('t', '', '', 0, 0, 4);
         UPDATE site_stats_top SET n = 77";
     database(&app).execute_batch(spoil).unwrap();
@@ -48,10 +49,10 @@ fn tampered_statistics_are_found_and_the_log_makes_them_anew() {
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     assert_eq!(
         stdout(&output),
-        "KEY                                     HAS  SHOULD HAVE\n\
-         site_stats_counts s path 0 /x             9            2\n\
-         site_stats_members s - - b 20251102  no row            1\n\
-         site_stats_spans t - - 0 0                4            0\n"
+        "KEY                                                              HAS  SHOULD HAVE\n\
+         site_stats_counts s path 0 /x                                      9            2\n\
+         site_stats_members feb8f1569b90fcfb79e30fd94ce52ab3 20251102  no row            1\n\
+         site_stats_spans t - - 0 0                                         4            0\n"
     );
     let mended = said(&app, &["rebuild", "site_stats"]);
     assert!(mended.contains("site_stats_counts s path 0 /x"), "{mended}");

@@ -110,8 +110,7 @@ fn a_kill_and_a_rebuild_leave_what_was_taken_back_taken_back() {
     }
     app.restart();
     assert_eq!(app.balance("u").as_deref(), Some("155"), "11 to 20");
-    let database = app.database();
-    database.execute("UPDATE users_revenue SET revenue = '1'", []).unwrap();
+    app.sql("UPDATE users_revenue SET revenue = '1'");
     let rebuilt = app.client().post("/v1/views/revenue/rebuild", "");
     assert_eq!(rebuilt.status, 200, "{}", rebuilt.text());
     assert_eq!(app.balance("u").as_deref(), Some("155"));
@@ -124,10 +123,10 @@ fn an_event_that_became_a_dead_letter_has_nothing_to_undo_and_is_not_sent_again(
     let app = TestApp::start();
     let client = app.client();
     send(&client, &sale("u", "5"));
-    app.database().execute("UPDATE users_revenue SET revenue = 'spoilt'", []).unwrap();
+    app.stored.refuse("users_revenue", "user_id", "u");
     let dead = send(&client, &sale("u", "6"));
     let letter = receipt(&client, &dead)["views"]["revenue"]["letter"].as_str().unwrap().to_owned();
-    app.database().execute("UPDATE users_revenue SET revenue = '5'", []).unwrap();
+    app.stored.accept_again("users_revenue");
     take_back(&client, &dead);
     assert_eq!(app.balance("u").as_deref(), Some("5"));
     let retried = client.post(&format!("/v1/dead-letters/{letter}/retry"), "");
@@ -141,11 +140,11 @@ fn an_event_that_became_a_dead_letter_has_nothing_to_undo_and_is_not_sent_again(
 fn a_correction_in_the_batch_in_which_its_event_is_refused_undoes_nothing() {
     let app = TestApp::start();
     let client = app.client();
-    let limited = "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT NOT NULL, \
-                   CHECK (CAST(revenue AS REAL) <= 100))";
-    app.database().execute_batch(limited).unwrap();
+    let limited = "CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue {amount} NOT NULL, \
+                   CHECK (revenue + 0 <= 100))";
+    app.sql(limited);
     send(&client, &sale("u", "90"));
-    app.database().execute_batch("ALTER TABLE users_revenue RENAME TO away").unwrap();
+    app.sql("ALTER TABLE users_revenue RENAME TO away");
     let accepted = |event: Value| {
         let answer = client.post("/v1/streams/revenue/events", &event.to_string());
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -156,7 +155,7 @@ fn a_correction_in_the_batch_in_which_its_event_is_refused_undoes_nothing() {
     let correction = accepted(json!({ "takesBack": refused }));
     accepted(sale("w", "500"));
     wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
-    app.database().execute_batch("ALTER TABLE away RENAME TO users_revenue").unwrap();
+    app.sql("ALTER TABLE away RENAME TO users_revenue");
     app.settle();
     assert_eq!(app.balance("u").as_deref(), Some("91"));
     let letters = client.get("/v1/dead-letters?status=open").json();

@@ -35,14 +35,11 @@ fn merged(all: &[BTreeMap<String, i64>]) -> BTreeMap<String, i64> {
 /// The table, as existing SQL reads it.
 fn table(app: &TestApp) -> BTreeMap<String, i64> {
     app.settle();
-    let database = app.database();
-    let mut statement = database.prepare("SELECT user_id, revenue FROM users_revenue").unwrap();
-    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-    let scaled = |text: String| (text.parse::<f64>().unwrap() * 10_000.0).round() as i64;
-    statement
-        .query_map([], row)
-        .unwrap()
-        .map(|row| row.map(|(user, sum)| (user, scaled(sum))).unwrap())
+    let scaled = |text: &str| (text.parse::<f64>().unwrap() * 10_000.0).round() as i64;
+    app.sql("SELECT user_id, revenue FROM users_revenue")
+        .lines()
+        .filter_map(|row| row.split_once('\t'))
+        .map(|(user, sum)| (user.to_owned(), scaled(sum)))
         .collect()
 }
 

@@ -288,19 +288,21 @@ fn what_many_clients_send_at_once_counts_once_each_though_the_server_is_killed()
 #[test]
 fn the_table_has_the_names_that_existing_sql_knows() {
     let app = TestApp::start();
-    let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'users_revenue'";
-    let count = |app: &TestApp| app.database().query_row(tables, [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(count(&app), 0, "made at the first event");
+    assert!(app.stored.columns("users_revenue").is_empty(), "made at the first event");
     send(&app.client(), &event("u", "subtract_revenue", "0.5"));
     app.settle();
-    let row = "SELECT user_id, revenue, typeof(revenue) FROM users_revenue";
-    let row: (String, String, String) =
-        app.database().query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
-    assert_eq!(row, ("u".to_owned(), "-0.5".to_owned(), "text".to_owned()));
-    let columns =
-        "SELECT group_concat(name || pk || (\"notnull\" OR pk)) FROM pragma_table_info('users_revenue')";
-    let columns: String = app.database().query_row(columns, [], |row| row.get(0)).unwrap();
-    assert_eq!(columns, "user_id11,revenue01");
+    let kept = app.stored.keeping.says(["u\t-0.5", "u\t-0.5", "u\t-0.5000"]);
+    assert_eq!(app.sql("SELECT user_id, revenue FROM users_revenue"), kept);
+    assert_eq!(app.stored.columns("users_revenue"), ["user_id", "revenue"]);
+    let declared = app.stored.keeping.says([
+        "SELECT group_concat(type || pk || (\"notnull\" OR pk)) FROM pragma_table_info('users_revenue')",
+        "SELECT string_agg(data_type || is_nullable, ',' ORDER BY ordinal_position)
+         FROM information_schema.columns WHERE table_name = 'users_revenue'",
+        "SELECT group_concat(column_type || is_nullable || column_key ORDER BY ordinal_position)
+         FROM information_schema.columns WHERE table_name = 'users_revenue' AND table_schema = database()",
+    ]);
+    let types = ["TEXT11,TEXT01", "character varyingNO,numericNO", "varchar(255)NOPRI,decimal(38,4)NO"];
+    assert_eq!(app.sql(declared), app.stored.keeping.says(types));
 }
 
 #[test]
@@ -308,18 +310,14 @@ fn a_table_that_was_there_is_gone_on_with() {
     let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
     let mut app = TestApp::try_with(Start::default(), folder).unwrap();
     app.stop();
-    app.database()
-        .execute_batch(
-            "CREATE TABLE users_revenue (user_id VARCHAR(255) PRIMARY KEY, revenue TEXT NOT NULL, note TEXT);
+    app.sql(
+        "CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue {amount} NOT NULL, note {text});
              INSERT INTO users_revenue VALUES ('u', '41.5', 'kept')",
-        )
-        .unwrap();
+    );
     app.restart();
     send(&app.client(), &event("u", "add_revenue", "0.5"));
     assert_eq!(app.balance("u").as_deref(), Some("42"));
-    let note: String =
-        app.database().query_row("SELECT note FROM users_revenue", [], |row| row.get(0)).unwrap();
-    assert_eq!(note, "kept");
+    assert_eq!(app.sql("SELECT note FROM users_revenue"), "kept");
 }
 
 #[test]

@@ -38,12 +38,7 @@ fn a_ledger_counts_by_a_key_and_an_amount_within() {
         let shown = app.client().get(&format!("/v1/views/spent/balances/{key}")).json();
         assert_eq!(shown, json!({ "key": key, "balance": balance }));
     }
-    let columns: Vec<String> = {
-        let database = app.database();
-        let mut statement = database.prepare("SELECT name FROM pragma_table_info('spent')").unwrap();
-        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-    };
-    assert_eq!(columns, ["id", "balance"]);
+    assert_eq!(app.stored.columns("spent"), ["id", "balance"]);
     assert_eq!(app.client().post("/v1/views/spent/reconcile", "{}").status, 200);
 }
 

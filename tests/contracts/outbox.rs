@@ -32,13 +32,13 @@ fn an_event_queues_the_notification_of_its_contract() {
     let app = TestApp::start();
     assert_eq!(app.client().get(OUTBOX).text(), r#"{"notifications":[],"more":false}"#);
     let id = send(&app, &sign_up("u1"));
-    let sql = "SELECT concat_ws('|', id, event_id, event_type, payload, status, attempt_count, coalesce(last_attempt_timestamp, '-'),
-               recipient, message, channel, (created_at = updated_at AND created_at = next_attempt_at)) FROM notifications";
-    let row: String = app.database().query_row(sql, [], |row| row.get(0)).unwrap();
+    let sql = "SELECT concat_ws('|', id, event_id, event_type, payload, status, attempt_count,
+               CASE WHEN last_attempt_timestamp IS NULL THEN '-' ELSE 'some' END, recipient, message, channel,
+               CASE WHEN created_at = updated_at AND created_at = next_attempt_at THEN 1 ELSE 0 END) FROM notifications";
     let payload = r#"{"userId":"u1","email":"u1@example.com","username":"test u1","sum":10.50}"#;
     let message = "Hello test u1, welcome! (Type: user_signup)";
     assert_eq!(
-        row,
+        app.sql(sql),
         format!("notif-{id}|{id}|user_signup|{payload}|QUEUED|0|-|u1@example.com|{message}|log|1")
     );
     let shown = app.client().get(&format!("{OUTBOX}/notif-{id}"));
@@ -55,7 +55,7 @@ fn an_event_queues_the_notification_of_its_contract() {
         })
     );
     let unique = "INSERT INTO notifications SELECT 'other', event_id, event_type, payload, status, 0, NULL, created_at, updated_at, recipient, message, channel, NULL FROM notifications";
-    assert!(app.database().execute(unique, []).unwrap_err().to_string().contains("event_id"));
+    assert!(app.stored.try_sql(unique).unwrap_err().contains("event_id"));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn what_is_sent_again_notifies_once_and_a_row_that_is_there_is_left_as_it_is() {
     let app = TestApp::start();
     let event = sign_up("u1").replacen('{', r#"{"id":"mine","#, 1);
     let id = send(&app, &event);
-    app.database().execute("UPDATE notifications SET status = 'SENT', attempt_count = 1", []).unwrap();
+    app.sql("UPDATE notifications SET status = 'SENT', attempt_count = 1");
     assert_eq!(send(&app, &event), id);
     // A store that is caught up from the log again finds what was handled already.
     app.settle();
@@ -78,7 +78,7 @@ fn a_store_set_back_does_not_queue_again_what_its_outbox_has() {
     let id = send(&app, &sign_up("u1"));
     app.stop();
     let back = "UPDATE notifications SET status = 'SENT'; UPDATE millrace_positions SET position = 0 WHERE view = 'notifications'";
-    app.database().execute_batch(back).unwrap();
+    app.sql(back);
     app.restart();
     app.settle();
     assert_eq!(ids(&app, "?status=SENT"), [format!("notif-{id}")]);
@@ -89,8 +89,7 @@ fn a_store_set_back_does_not_queue_again_what_its_outbox_has() {
 fn what_is_taken_back_leaves_the_outbox_unless_it_was_tried() {
     let app = TestApp::start();
     let [queued, sent, kept] = ["a", "b", "c"].map(|user| send(&app, &sign_up(user)));
-    let sql = "UPDATE notifications SET status = 'SENT' WHERE event_id = ?1";
-    app.database().execute(sql, [&sent]).unwrap();
+    app.sql(&format!("UPDATE notifications SET status = 'SENT' WHERE event_id = '{sent}'"));
     for id in [&queued, &sent] {
         send(&app, &format!(r#"{{"takesBack":"{id}"}}"#));
     }
@@ -111,7 +110,7 @@ fn an_outbox_is_compared_and_not_made_again() {
     let app = TestApp::start();
     let sent: Vec<String> = (0..5).map(|user| send(&app, &sign_up(&format!("u{user}")))).collect();
     assert_eq!((&reconcile(&app)["differenceCount"], &reconcile(&app)["keys"]), (&json!(0), &json!(5)));
-    app.database().execute("DELETE FROM notifications WHERE event_id = ?1", [&sent[3]]).unwrap();
+    app.sql(&format!("DELETE FROM notifications WHERE event_id = '{}'", sent[3]));
     let report = reconcile(&app);
     let missing = json!({ "key": format!("notif-{}", sent[3]), "had": null, "shouldHave": "a notification" });
     assert_eq!((&report["differenceCount"], &report["differences"]), (&json!(1), &json!([missing])));
@@ -169,13 +168,9 @@ fn an_outbox_of_ones_own_says_what_it_is_told_and_uses_the_table_that_is_there()
         "#,
     );
     app.stop();
-    app.database()
-        .execute_batch(
-            "CREATE TABLE thanks (id VARCHAR(255) PRIMARY KEY, event_id VARCHAR(255) UNIQUE, event_type VARCHAR(50), payload JSON,
+    app.sql("CREATE TABLE thanks (id VARCHAR(255) PRIMARY KEY, event_id VARCHAR(255) UNIQUE, event_type VARCHAR(50), payload JSON,
              status TEXT, attempt_count INT, last_attempt_timestamp TIMESTAMP, created_at TIMESTAMP, updated_at TIMESTAMP,
-             recipient TEXT, message TEXT, channel TEXT, next_attempt_at TIMESTAMP, note TEXT)",
-        )
-        .unwrap();
+             recipient TEXT, message TEXT, channel TEXT, next_attempt_at TIMESTAMP, note TEXT)");
     app.restart();
     let order = r#"{"mail":"a@b.example","sort":"order","sum":10.990}"#;
     let answer = app.client().post("/v1/streams/orders/events", order);
@@ -184,7 +179,7 @@ fn an_outbox_of_ones_own_says_what_it_is_told_and_uses_the_table_that_is_there()
     // A column of SQLite's type JSON would make numbers of texts that look like some.
     let reason = app.view("thanks")["paused"].as_str().unwrap().to_owned();
     assert!(reason.contains("column `payload` of type JSON"), "{reason}");
-    app.database().execute_batch(reason.split_once("this mends it: ").unwrap().1).unwrap();
+    app.sql(reason.split_once("this mends it: ").unwrap().1);
     app.settle();
     let page = app.client().get(&format!("{OUTBOX}?view=thanks"));
     assert_eq!(page.json()["notifications"][0]["message"], "{10.99} at ");
@@ -218,12 +213,10 @@ fn the_command_lists_and_shows_and_keeps_the_terminal_as_it_is() {
 fn an_erased_person_leaves_the_outbox_whatever_became_of_the_notifications() {
     let app = TestApp::start();
     let [queued, sent, other] = ["ann", "ann", "bob"].map(|user| send(&app, &sign_up(user)));
-    app.database().execute("UPDATE notifications SET status = 'SENT' WHERE event_id = ?1", [&sent]).unwrap();
+    app.sql(&format!("UPDATE notifications SET status = 'SENT' WHERE event_id = '{sent}'"));
     let mine = sign_up("ann").replacen('{', r#"{"id":"mine","#, 1);
     send(&app, &mine);
-    app.database()
-        .execute("UPDATE notifications SET status = 'SENT' WHERE event_id <> ?1", [&queued])
-        .unwrap();
+    app.sql(&format!("UPDATE notifications SET status = 'SENT' WHERE event_id <> '{queued}'"));
     let erased = app.client().post("/v1/streams/notifications/erasures", r#"{"value":"ann"}"#);
     assert_eq!(erased.status, 200, "{}", erased.text());
     wait_for("the person to be gone", || ids(&app, "") == [format!("notif-{other}")]);

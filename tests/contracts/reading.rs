@@ -1,12 +1,11 @@
 //! What can be read is read in pages, and no page, however it is asked for, is without a bound.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Start, TestApp};
+use crate::harness::TestApp;
 
 const EVENTS: &str = "/v1/streams/revenue/events";
 const GOOD: &str = r#"{"userId":"u","name":"add_revenue","value":1}"#;
@@ -72,14 +71,9 @@ fn a_tail_does_not_run_after_the_events_of_others() {
 
 #[test]
 fn dead_letters_end_their_page_by_bytes() {
-    let folder = Arc::new(tempfile::tempdir().unwrap());
-    std::fs::create_dir(folder.path().join("data")).unwrap();
-    let store = rusqlite::Connection::open(folder.path().join("data/millrace.db")).unwrap();
-    let sql = "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT);
-        INSERT INTO users_revenue VALUES ('u', 'no number')";
-    store.execute_batch(sql).unwrap();
-    drop(store);
-    let app = TestApp::with_folder(Start::default(), folder);
+    let app = TestApp::start();
+    app.sql("CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue {amount} NOT NULL)");
+    app.stored.refuse("users_revenue", "user_id", "u");
     assert_eq!(app.client().post_lines(&format!("{EVENTS}?wait=applied"), &large(GOOD, 6)).status, 200);
     let first = app.client().get("/v1/dead-letters").json();
     assert_eq!((ids(&first).len(), &first["more"]), (4, &Value::from(true)));

@@ -29,11 +29,11 @@ fn what_is_given_up_under_a_rebuild_is_not_taken_out_of_the_view() {
         let client = app.client();
         let rebuild = scope.spawn(move || client.post(REBUILD, ""));
         let shadow = "SELECT count(*) FROM millrace_positions WHERE view = 'revenue~shadow'";
-        wait_for("the rebuild", || app.database().query_row(shadow, [], |row| row.get(0)) == Ok(1));
+        wait_for("the rebuild", || app.sql(shadow) == "1");
         // What retention does first.
         let note = "INSERT INTO millrace_retained (stream, log_id, part, position, blanked) \
                     SELECT 'revenue', log_id, 0, 1, 0 FROM millrace_positions WHERE view = 'revenue'";
-        app.database().execute(note, []).unwrap();
+        app.sql(note);
         let answer = rebuild.join().unwrap();
         assert_eq!(answer.status, 409, "{}", answer.text());
         assert!(answer.text().contains("given up"), "{}", answer.text());
@@ -53,7 +53,7 @@ fn whom_a_rebuild_has_read_is_erased_after_it() {
         let client = app.client();
         let rebuild = scope.spawn(move || client.post(REBUILD, ""));
         let shadow = "SELECT count(*) FROM millrace_positions WHERE view = 'revenue~shadow' AND position > 0";
-        wait_for("its first batch", || app.database().query_row(shadow, [], |row| row.get(0)) == Ok(1));
+        wait_for("its first batch", || app.sql(shadow) == "1");
         let erased =
             app.client().post("/v1/streams/revenue/erasures", &json!({ "value": "ann" }).to_string());
         assert_eq!((erased.status, &erased.json()["events"]), (200, &json!(1)), "{}", erased.text());

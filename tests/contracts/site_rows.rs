@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestApp, wait_for};
+use crate::harness::{Keeping, TestApp, wait_for};
 
 const SITE: &str = "/v1/streams/site_events/events?wait=applied";
 const ROWS: &str = "/v1/views/site_events/rows";
@@ -22,13 +22,17 @@ fn visit(site: &str, user: &str) -> String {
 
 /// Each row as one text, in the order of numbers.
 fn table(app: &TestApp, sql: &str) -> Vec<String> {
-    let database = app.database();
-    let mut statement = database.prepare(sql).unwrap();
-    let rows = statement.query_map([], |row| row.get(0)).unwrap();
-    rows.collect::<rusqlite::Result<_>>().unwrap()
+    app.sql(&sql.replace("{when}", app.stored.keeping.says(WHEN))).lines().map(str::to_owned).collect()
 }
 
-const EVENTS: &str = "SELECT concat_ws(' ', id, site_id, event_type, coalesce(path, '-'), coalesce(user_id, '-'), timestamp) FROM events ORDER BY id";
+const EVENTS: &str = "SELECT concat_ws(' ', id, site_id, event_type, coalesce(path, '-'), coalesce(user_id, '-'), {when}) FROM events ORDER BY id";
+
+/// An event's time in UTC, to the millisecond, whatever zone the database's session is in.
+const WHEN: [&str; 3] = [
+    "substr(timestamp || '.000', 1, 23)",
+    "to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS')",
+    "substr(date_format(timestamp, '%Y-%m-%d %H:%i:%s.%f'), 1, 23)",
+];
 
 #[test]
 fn an_event_is_a_row_with_what_was_sent_and_nothing_for_what_was_not() {
@@ -43,9 +47,9 @@ fn an_event_is_a_row_with_what_was_sent_and_nothing_for_what_was_not() {
     assert_eq!(
         table(&app, EVENTS),
         [
-            "1 site-111 page_view /p u1 2025-11-01 10:00:00",
+            "1 site-111 page_view /p u1 2025-11-01 10:00:00.000",
             "2 7 é - - 2025-11-01 10:00:00.250",
-            "3 site-111 click - - 2025-11-01 00:00:00",
+            "3 site-111 click - - 2025-11-01 00:00:00.000",
         ]
     );
     // Without a time of its own, an event has that of its arrival.
@@ -55,16 +59,28 @@ fn an_event_is_a_row_with_what_was_sent_and_nothing_for_what_was_not() {
     let rows = app.client().get(&format!("{ROWS}?site_id=s")).json();
     let row = json!({ "id": 4, "site_id": "s", "event_type": "t", "path": null, "user_id": null, "timestamp": received });
     assert_eq!(rows, json!({ "rows": [row], "next": null }));
-    let declared = "SELECT name || ' ' || type || ' ' || \"notnull\" || pk FROM pragma_table_info('events')";
+    let declared = app.stored.keeping.says([
+        "SELECT name || ' ' || type || ' ' || CASE \"notnull\" OR pk WHEN 1 THEN 'NO' ELSE 'YES' END FROM pragma_table_info('events')",
+        "SELECT column_name || ' ' || data_type || ' ' || is_nullable FROM information_schema.columns
+         WHERE table_name = 'events' ORDER BY ordinal_position",
+        "SELECT column_name || ' ' || column_type || ' ' || is_nullable FROM information_schema.columns
+         WHERE table_name = 'events' AND table_schema = database() ORDER BY ordinal_position",
+    ]);
+    let [number, text, time] = app.stored.keeping.says([
+        ["INTEGER", "TEXT", "TEXT"],
+        ["bigint", "character varying", "timestamp with time zone"],
+        ["bigint(20)", "varchar", "datetime(3)"],
+    ]);
+    let declared: Vec<String> = table(&app, declared).iter().map(|line| without_lengths(line)).collect();
     assert_eq!(
-        table(&app, declared),
+        declared,
         [
-            "id INTEGER 01",
-            "site_id TEXT 10",
-            "event_type TEXT 10",
-            "path TEXT 00",
-            "user_id TEXT 00",
-            "timestamp TEXT 10",
+            format!("id {number} NO"),
+            format!("site_id {text} NO"),
+            format!("event_type {text} NO"),
+            format!("path {text} YES"),
+            format!("user_id {text} YES"),
+            format!("timestamp {time} NO"),
         ]
     );
 }
@@ -135,8 +151,8 @@ fn amounts_keep_their_digits_from_the_socket_to_the_table_and_back() {
         app.client().get("/v1/views/things/rows?price=999999999999999.9999&sold=true").text(),
         r#"{"rows":[{"number of \"the\" row":1,"by_whom":"b","count":-9223372036854775808,"more":{"x":[1e400, 0.10]},"name":"a","price":999999999999999.9999,"sold":true}],"next":null}"#
     );
-    let sql = r#"SELECT price || ' ' || typeof(price) || ' ' || sold || ' ' || more FROM things"#;
-    assert_eq!(table(&app, sql), [r#"999999999999999.9999 text 1 {"x":[1e400, 0.10]}"#]);
+    let sql = r#"SELECT concat_ws(' ', price, CASE WHEN sold THEN 1 ELSE 0 END, more) FROM things"#;
+    assert_eq!(table(&app, sql), [r#"999999999999999.9999 1 {"x":[1e400, 0.10]}"#]);
     assert_eq!(app.client().get("/v1/views/things/rows?more=1").status, 400);
 }
 
@@ -149,9 +165,9 @@ fn inventory_is_kept_as_its_contract_has_it_and_what_does_not_fit_is_refused() {
         path,
         r#"{"productId":23,"productName":"Product 1","quantity":50,"price":10.99,"timestamp":1}"#,
     );
-    let sql = "SELECT id || ' ' || product_id || ' ' || product_name || ' ' || quantity || ' ' || price || ' ' || (created_at = updated_at) || length(created_at) FROM inventory";
-    let row = table(&app, sql).remove(0);
-    assert!(row.starts_with("1 23 Product 1 50 10.99 1"), "{row}");
+    let sql = "SELECT concat_ws(' ', id, product_id, product_name, quantity, CASE WHEN price = '10.99' THEN 'at its price' END,
+               CASE WHEN created_at = updated_at THEN 'once' END) FROM inventory";
+    assert_eq!(table(&app, sql), ["1 23 Product 1 50 at its price once"]);
     for wrong in [
         r#"{"productId":2147483648,"productName":"p","quantity":1,"price":1}"#,
         r#"{"productId":1,"productName":"p","quantity":1,"price":1.999}"#,
@@ -174,16 +190,24 @@ fn what_is_taken_back_loses_its_row_and_no_other() {
     send(&app, SITE, &format!(r#"{{"takesBack":"{id}"}}"#));
     assert_eq!(table(&app, users), ["a", "c", "d"]);
     // In the batch that brings it, too.
-    app.database().execute_batch("ALTER TABLE events RENAME TO elsewhere").unwrap();
+    app.sql("ALTER TABLE events RENAME TO elsewhere");
     send_unapplied(&app, r#"{"id":"mine","site_id":"s","event_type":"t"}"#);
     wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
     send_unapplied(&app, r#"{"takesBack":"mine"}"#);
-    app.database().execute_batch("ALTER TABLE elsewhere RENAME TO events").unwrap();
+    app.sql("ALTER TABLE elsewhere RENAME TO events");
     send(&app, SITE, &visit("s", "e"));
     assert_eq!(table(&app, users), ["a", "c", "d", "e"]);
     assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
     // The numbers of rows that are gone do not come back.
     assert_eq!(table(&app, EVENTS).last().map(|row| row.starts_with("6 ")), Some(true));
+}
+
+/// `varchar(255)` without how long it may be; a time keeps its places.
+fn without_lengths(line: &str) -> String {
+    match line.split_once("varchar(") {
+        Some((before, rest)) => format!("{before}varchar{}", rest.split_once(')').unwrap().1),
+        None => line.to_owned(),
+    }
 }
 
 fn ask(app: &TestApp, verb: &str) -> Value {
@@ -201,20 +225,18 @@ fn rows_are_compared_and_mended_one_by_one_and_those_of_others_left_alone() {
         format!("[{}]", all.join(","))
     };
     send(&app, SITE, &events(0, 40));
-    app.database()
-        .execute("INSERT INTO events (site_id, event_type, timestamp) VALUES ('mine', 'x', '2020-01-01')", [])
-        .unwrap();
+    app.sql(
+        "INSERT INTO events (site_id, event_type, timestamp) VALUES ('mine', 'x', '2020-01-01 12:00:00')",
+    );
     send(&app, SITE, &events(40, 60));
     let whole = table(&app, EVENTS);
     assert_eq!(whole.len(), 61);
     assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
-    app.database()
-        .execute_batch(
-            "DELETE FROM events WHERE id IN (3, 50);
+    app.sql(
+        "DELETE FROM events WHERE id IN (3, 50);
              UPDATE events SET path = NULL, user_id = 'wrong' WHERE id = 7;
-             INSERT INTO events VALUES (900, 'mine too', 'x', NULL, NULL, '2020-01-01')",
-        )
-        .unwrap();
+             INSERT INTO events VALUES (900, 'mine too', 'x', NULL, NULL, '2020-01-01 12:00:00')",
+    );
     let report = ask(&app, "reconcile");
     assert_eq!((&report["differenceCount"], &report["keys"]), (&json!(3), &json!(60)), "{report}");
     assert_eq!(
@@ -229,9 +251,9 @@ fn rows_are_compared_and_mended_one_by_one_and_those_of_others_left_alone() {
     assert_eq!(ask(&app, "rebuild")["mended"], true);
     let mended = table(&app, EVENTS);
     assert_eq!(mended[..61], whole);
-    assert_eq!(mended[61], "900 mine too x - - 2020-01-01 00:00:00".replace(" 00:00:00", ""));
+    assert!(mended[61].starts_with("900 mine too x - - 2020-01-01 "), "{}", mended[61]);
     // A table that is gone comes again with the numbers it had; others' rows cannot.
-    app.database().execute_batch("DROP TABLE events").unwrap();
+    app.sql("DROP TABLE events");
     send_unapplied(&app, &visit("s", "late"));
     wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
     let answer = app.client().post("/v1/views/site_events/rebuild", "");
@@ -243,7 +265,7 @@ fn rows_are_compared_and_mended_one_by_one_and_those_of_others_left_alone() {
     assert_eq!(again[40..60], whole[41..]);
     assert!(again[60].contains(" late "), "{}", again[60]);
     // What is noted of the rows is lost: they are made once more, beside those nobody knows of.
-    app.database().execute_batch("DELETE FROM millrace_rows; DELETE FROM events").unwrap();
+    app.sql("DELETE FROM millrace_rows; DELETE FROM events");
     assert_eq!(ask(&app, "rebuild")["differenceCount"], 61);
     assert_eq!(table(&app, EVENTS).len(), 61);
     assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
@@ -258,7 +280,7 @@ fn send_unapplied(app: &TestApp, body: &str) {
 fn prepared(sql: &str) -> TestApp {
     let mut app = TestApp::start();
     app.stop();
-    app.database().execute_batch(sql).unwrap();
+    app.sql(sql);
     app.restart();
     app
 }
@@ -266,19 +288,27 @@ fn prepared(sql: &str) -> TestApp {
 #[test]
 fn a_table_that_was_there_is_used_with_its_rows_and_columns() {
     let app = prepared(
-        "CREATE TABLE events (id INTEGER PRIMARY KEY, timestamp DATETIME, site_id VARCHAR(255) NOT NULL,
-             event_type VARCHAR(100) NOT NULL, path VARCHAR(255), user_id VARCHAR(255), note TEXT NOT NULL DEFAULT 'n');
-         INSERT INTO events VALUES (41, '2020-01-01', 'old', 't', NULL, NULL, 'kept')",
+        "CREATE TABLE events (id {id}, timestamp {time}, site_id {text} NOT NULL, event_type {text} NOT NULL, path {text},
+             user_id {text}, note {text} NOT NULL DEFAULT 'n');
+         INSERT INTO events (id, timestamp, site_id, event_type, note) VALUES (41, '2020-01-01', 'old', 't', 'kept')",
     );
     send(&app, SITE, &visit("s", "u"));
-    let notes = "SELECT id || ' ' || site_id || ' ' || note FROM events ORDER BY id";
-    assert_eq!(table(&app, notes), ["41 old kept", "42 s n"]);
+    let notes = "SELECT id || ' ' || site_id || ' ' || note FROM events ORDER BY id DESC";
+    let notes = table(&app, notes);
+    // PostgreSQL numbers rows by a sequence, which knows nothing of rows that came with a number.
+    let (id, note) = (app.stored.keeping.says([42, 1, 42]), notes.iter().find(|row| row.ends_with(" s n")));
+    assert_eq!(note, Some(&format!("{id} s n")));
+    assert_eq!(notes.len(), 2);
+    assert!(notes.contains(&"41 old kept".to_owned()));
     assert_eq!(ask(&app, "rebuild")["differenceCount"], 0);
     assert_eq!(app.client().get(&format!("{ROWS}?site_id=old")).json()["rows"][0]["id"], 41);
 }
 
 #[test]
 fn a_table_that_does_not_fit_pauses_the_view_until_what_it_names_is_done() {
+    if Keeping::of_environment().is_not_sqlite("other databases' tables fail in other ways: `tests/store`") {
+        return;
+    }
     let columns = "site_id TEXT NOT NULL, event_type TEXT NOT NULL, user_id TEXT, timestamp TEXT";
     for (sql, reason) in [
         (
@@ -302,17 +332,17 @@ fn a_table_that_does_not_fit_pauses_the_view_until_what_it_names_is_done() {
         assert!(said.contains(reason), "{said}");
         // Other views of the stream go on.
         wait_for("the other view", || app.view("site_stats")["lag"] == 0);
-        app.database().execute_batch(said.split_once("this mends it: ").unwrap().1).unwrap();
+        app.sql(said.split_once("this mends it: ").unwrap().1);
         app.settle();
-        assert_eq!(table(&app, EVENTS), ["1 s page_view - u 2025-11-01 10:00:00"], "{sql}");
+        assert_eq!(table(&app, EVENTS), ["1 s page_view - u 2025-11-01 10:00:00.000"], "{sql}");
     }
 }
 
 #[test]
 fn a_column_that_refuses_a_value_makes_a_dead_letter_and_stops_no_other_row() {
     let app = prepared(
-        "CREATE TABLE events (id INTEGER PRIMARY KEY, site_id TEXT NOT NULL CHECK (length(site_id) < 5), event_type TEXT NOT NULL,
-             path TEXT, user_id TEXT, timestamp TEXT)",
+        "CREATE TABLE events (id {id}, site_id {text} NOT NULL CHECK (length(site_id) < 5), event_type {text} NOT NULL,
+             path {text}, user_id {text}, timestamp {time})",
     );
     let body = format!("[{},{},{}]", visit("a", "u"), visit("too long", "u"), visit("b", "u"));
     send(&app, SITE, &body);
@@ -368,8 +398,8 @@ fn a_dead_letter_that_is_sent_again_keeps_the_id_of_its_event() {
         columns = { event = "$id", who = "who", n = "n" }
         "#,
     );
-    let table = "CREATE TABLE parts (id INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, who TEXT NOT NULL, n INTEGER NOT NULL CHECK (n < 10))";
-    app.database().execute_batch(table).unwrap();
+    let table = "CREATE TABLE parts (id {id}, event {text} NOT NULL, who {text} NOT NULL, n {integer} NOT NULL CHECK (n < 10))";
+    app.sql(table);
     let client = app.client();
     let sent =
         client.post("/v1/streams/parts/events?wait=applied", r#"{"id":"mine","who":"a","n":50}"#).json();
@@ -379,9 +409,5 @@ fn a_dead_letter_that_is_sent_again_keeps_the_id_of_its_event() {
     let retried = client.post(&format!("/v1/dead-letters/{letter}/retry"), r#"{"who":"a","n":5}"#);
     assert_eq!(retried.status, 200, "{}", retried.text());
     app.settle();
-    let row: (String, i64) = app
-        .database()
-        .query_row("SELECT event, n FROM parts", [], |row| Ok((row.get(0)?, row.get(1)?)))
-        .unwrap();
-    assert_eq!(row, (id.to_owned(), 5));
+    assert_eq!(app.sql("SELECT event, n FROM parts"), format!("{id}\t5"));
 }

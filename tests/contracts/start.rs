@@ -219,9 +219,7 @@ fn a_store_that_is_lost_is_made_again_from_the_log() {
     }
     app.settle();
     app.stop();
-    for file in ["millrace.db", "millrace.db-wal", "millrace.db-shm"] {
-        drop(std::fs::remove_file(app.data().join(file)));
-    }
+    app.stored.lose();
     app.restart();
     assert_eq!(app.balance("u").as_deref(), Some("3"));
 }

@@ -62,8 +62,7 @@ fn the_log_names_the_trace_of_what_became_a_dead_letter() {
     let bad = event("bad", "1");
     assert_eq!(app.client().post("/liveEvent", &bad).status, 200);
     app.settle();
-    // What is no number cannot be added to.
-    app.database().execute("UPDATE users_revenue SET revenue = 'none' WHERE user_id = 'bad'", []).unwrap();
+    app.stored.refuse("users_revenue", "user_id", "bad");
     assert_eq!(traced.post("/liveEvent", &bad).status, 200);
     app.settle();
     // Lines under a key that was used for others are the gate's affair.

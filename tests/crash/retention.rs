@@ -43,8 +43,9 @@ impl Node {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (log, _) = EventLog::open("journal:", folder.path()).unwrap();
-        let store = Store::open("sqlite:", folder.path()).unwrap();
-        Self { folder, log, store, runtime: Runtime::new().unwrap(), progress: Progress::default() }
+        let runtime = Runtime::new().unwrap();
+        let store = runtime.block_on(Store::open("sqlite:", None, folder.path())).unwrap();
+        Self { folder, log, store, runtime, progress: Progress::default() }
     }
 
     /// Appends one event, received on that day, as the end of a part of the log.

@@ -100,7 +100,8 @@ fn stopped_in_the_middle_of_a_batch() -> bool {
     let file = folder.path().join("store.db");
     let runtime = Runtime::new().unwrap();
     let (log, _) = EventLog::open("journal:", folder.path()).unwrap();
-    let store = Store::open(&format!("sqlite:{}", file.display()), folder.path()).unwrap();
+    let url = format!("sqlite:{}", file.display());
+    let store = runtime.block_on(Store::open(&url, None, folder.path())).unwrap();
     let other = connect(&file);
     let table =
         "CREATE TABLE ledger (who TEXT PRIMARY KEY, value TEXT); INSERT INTO ledger VALUES ('bad', 'x')";

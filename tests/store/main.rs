@@ -1,10 +1,29 @@
-//! The store, on each database that there is: SQLite, PostgreSQL, MariaDB; and that the servers which the
-//! tests start, and the proxy before them, do what they are said to do.
+//! One store, whatever database it is in: each case here exists once and is run on SQLite, PostgreSQL and
+//! MariaDB. And the servers which the tests start, with the proxy before them, do what they are said to do.
+//!
+//! `cargo test --features failpoints --test store postgres::` runs one database's.
 
 #![allow(clippy::unwrap_used)]
 
 #[path = "../harness/mod.rs"]
 mod harness;
+
+/// Functions of one argument, the database, as tests of their names in a module a database.
+macro_rules! on_each_database {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test] fn $case() { super::$case($crate::harness::Keeping::Sqlite); })+
+        }
+    };
+}
+
+mod opened;
+
+mod claims;
+mod exact;
+mod gate;
+mod numbered;
+mod verbs;
 
 mod cut_commits;
 mod private_servers;

@@ -1,7 +1,185 @@
-//! The store on a database server: what PostgreSQL and MySQL have in common.
+//! The store on a database server: what PostgreSQL and MySQL have in common. A plan is one transaction in one
+//! session; whatever goes wrong in it, all of it is rolled back, and whoever asked tries again.
 
+mod apply;
+mod begin;
+mod letters;
+mod notes;
 mod pool;
+mod rows;
+mod schema;
+mod seen;
 mod server;
 mod session;
+mod visits;
 
-pub use session::{Begin, Session};
+use std::sync::Arc;
+
+use super::plan::{Claim, Plan, Skipped};
+use super::rows::{Doomed, RowsOf};
+use super::tables::{Cell, Ranking, Table, ViewTables, quote};
+use super::{OpenError, Select, StoreError};
+use crate::event::Value;
+use pool::{Pool, answered};
+use server::Server;
+
+pub use session::Begin;
+
+#[derive(Clone)]
+pub struct Remote {
+    pool: Arc<Pool>,
+}
+
+impl Remote {
+    /// Whether a URL is one of a database server.
+    pub fn is_meant(url: &str) -> bool {
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        ["postgres", "postgresql", "mysql", "mariadb"].contains(&scheme)
+    }
+
+    /// Makes the tables of our own, or brings them up to date. What about the server is worth a warning is
+    /// logged.
+    pub async fn open(url: &str, password: Option<&str>) -> Result<Self, OpenError> {
+        let server = Server::parse(url, password).map_err(OpenError::Url)?;
+        let name = server.name();
+        let failed = |error: StoreError| match error {
+            StoreError::Transient(reason) => OpenError::Unreachable { name: name.clone(), reason },
+            error => OpenError::Refused { name: name.clone(), reason: error.to_string() },
+        };
+        for warning in answered(server.look()).await.map_err(&failed)? {
+            tracing::warn!(store = name, warning, "the store's server");
+        }
+        let pool = Pool::new(server);
+        let mut lease = pool.to_write().await.map_err(&failed)?;
+        let made = answered(schema::make(&mut lease.session)).await;
+        lease.give_back(made).map_err(&failed)?;
+        Ok(Self { pool: Arc::new(pool) })
+    }
+
+    pub fn name(&self) -> String {
+        self.pool.server().name()
+    }
+
+    /// The keys of a view's table compare byte for byte, and in PostgreSQL may yet be in another order.
+    pub fn by_bytes(&self, column: &str) -> String {
+        match self.pool.server() {
+            Server::Postgres(_) => format!("{column} COLLATE \"C\""),
+            Server::Mysql(_) => column.to_owned(),
+        }
+    }
+
+    pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
+        let mut lease = self.pool.to_write().await?;
+        let begun = answered(begin::view(&mut lease.session, &claim, &tables)).await;
+        lease.give_back(begun)
+    }
+
+    pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
+        let mut lease = self.pool.to_write().await?;
+        let applied = answered(async {
+            lease.session.begin(Begin::Writing).await?;
+            apply::apply(&mut lease.session, &plan).await
+        })
+        .await;
+        lease.settle(applied).await
+    }
+
+    pub async fn rows(&self, sql: String, parameters: Vec<Cell>) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let mut lease = self.pool.to_read().await?;
+        let rows = answered(lease.session.rows(&sql, &parameters)).await;
+        lease.give_back(rows)
+    }
+
+    pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
+        let mut lease = self.pool.to_read().await?;
+        let read = answered(async {
+            lease.session.begin(Begin::Reading).await?;
+            let mut read = Vec::with_capacity(selects.len());
+            for select in &selects {
+                read.push(lease.session.rows(&select.sql, &select.parameters).await?);
+            }
+            Ok(read)
+        })
+        .await;
+        lease.settle(read).await
+    }
+
+    pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<usize, StoreError> {
+        let mut lease = self.pool.to_write().await?;
+        let changed = answered(async {
+            lease.session.begin(Begin::Writing).await?;
+            let mut changed = 0;
+            for (sql, parameters) in &statements {
+                changed += lease.session.change(sql, parameters).await?;
+            }
+            Ok(changed as usize)
+        })
+        .await;
+        lease.settle(changed).await
+    }
+
+    pub async fn delete_rows(&self, of: RowsOf, doomed: Doomed) -> Result<usize, StoreError> {
+        let mut lease = self.pool.to_write().await?;
+        let deleted = answered(async {
+            lease.session.begin(Begin::Writing).await?;
+            rows::delete(&mut lease.session, &of, &doomed).await
+        })
+        .await;
+        lease.settle(deleted).await
+    }
+
+    pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
+        let mut lease = self.pool.to_write().await?;
+        let made = answered(lease.session.create(&table)).await;
+        lease.give_back(made)
+    }
+
+    pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
+        let mut lease = self.pool.to_write().await?;
+        let dropped = answered(lease.session.drop_tables(tables)).await;
+        lease.give_back(dropped)
+    }
+
+    pub async fn put_in_place(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+        let mut lease = self.pool.to_write().await?;
+        let put = answered(lease.session.put_in_place(made, wanted)).await;
+        lease.give_back(put)
+    }
+
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// The first of a group, along the index of its ranking. Empty text comes first in the index, and one more row
+/// is read, so that it can be put behind all that have the same number.
+pub fn top(table: &Table, ranking: &Ranking, group: Vec<Cell>, limit: usize) -> Select {
+    let limit = limit.min(ranking.asked_max);
+    let (value, number) = (&table.columns[table.key_columns - 1], &table.columns[table.key_columns]);
+    let (value, number) = (quote(&value.name), quote(&number.name));
+    let of_group: Vec<String> = table.columns[..table.key_columns - 1]
+        .iter()
+        .map(|column| format!("{} = ?", quote(&column.name)))
+        .collect();
+    let sql = format!(
+        "SELECT {value}, {number} FROM (SELECT {value}, {number} FROM {} WHERE {} ORDER BY {number} DESC, {value} LIMIT {}) AS ahead \
+         ORDER BY {number} DESC, {value} = '', {value} LIMIT {limit}",
+        quote(&table.name),
+        of_group.join(" AND "),
+        limit + 1
+    );
+    Select { sql, parameters: group }
+}
+
+/// A value as these databases give it back.
+pub fn held(value: &Value<'_>) -> Cell {
+    match value {
+        Value::Absent => Cell::Null,
+        Value::Text(text) => Cell::Text(text.clone().into_owned()),
+        Value::Any(text) => Cell::Text((*text).to_owned()),
+        Value::Integer(value) => Cell::Integer(*value),
+        Value::Boolean(value) => Cell::Integer(i64::from(*value)),
+        Value::Decimal(value) => Cell::Decimal(*value),
+        Value::Time(value) => Cell::Time(*value),
+    }
+}

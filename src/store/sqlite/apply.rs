@@ -50,7 +50,7 @@ fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
 
 fn each_row(connection: &Connection, write: &Write, sql: &str) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(sql)?;
-    for row in write.cells.chunks_exact(write.table.columns.len()) {
+    for row in write.rows() {
         statement.execute(rusqlite::params_from_iter(row))?;
     }
     Ok(())

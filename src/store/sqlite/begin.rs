@@ -23,11 +23,14 @@ pub fn view(connection: &Connection, claim: &Claim, tables: &ViewTables) -> Resu
     if known {
         return Ok(());
     }
+    // What was counted out of another log was not there before the view.
+    let counted = "SELECT EXISTS (SELECT 1 FROM millrace_positions WHERE view = ?1)";
+    let elsewhere: bool = connection.query_row(counted, [&claim.view], |row| row.get(0)).map_err(sorted)?;
     let sql = "INSERT INTO millrace_positions (view, log_id, part, position) VALUES (?1, ?2, 0, ?3)";
     connection.execute(sql, params![claim.view, claim.log.0, claim.from as i64]).map_err(sorted)?;
     notes::begin_anew(connection, claim).map_err(sorted)?;
     match (&tables.opening, tables.tables.first(), were_there.first()) {
-        (Some(opening), Some(table), Some(true)) => keep_opening(connection, table, opening),
+        (Some(opening), Some(table), Some(true)) if !elsewhere => keep_opening(connection, table, opening),
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{decimal_sql, statements};
 use crate::event::limits::BUSY_DURATION_MAX;
-use crate::store::tables::{SCHEMA_VERSION, own_tables};
+use crate::store::tables::{OWN_INDEXES, SCHEMA_VERSION, Table, own_tables, quote};
 
 const VERSION_MIN: i32 = 3_051_003;
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
@@ -61,34 +61,49 @@ pub fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Under one lock, so that two starts at once do not meet half a schema.
+/// Under one lock, so that two starts at once do not meet half a schema. Idempotent: a table or column that is
+/// there stays as it is.
 fn make_own_tables(connection: &Connection) -> Result<(), String> {
-    let made = || -> rusqlite::Result<i64> {
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        connection.execute_batch(
-            "CREATE TABLE IF NOT EXISTS millrace_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
-        )?;
-        connection.execute("INSERT OR IGNORE INTO millrace_meta VALUES ('schema', ?1)", [SCHEMA_VERSION])?;
-        let version =
-            connection
-                .query_row("SELECT value FROM millrace_meta WHERE name = 'schema'", [], |row| row.get(0))?;
-        for table in own_tables() {
-            connection.execute_batch(&statements::create_table(&table, true))?;
-        }
-        connection.execute_batch(
-            "CREATE INDEX IF NOT EXISTS millrace_seen_age ON millrace_seen (kept, received);
-             CREATE INDEX IF NOT EXISTS millrace_taken_back_by ON millrace_taken_back (log_id, by_position);
-             CREATE INDEX IF NOT EXISTS millrace_rows_last ON millrace_rows (view, last_row);
-             CREATE INDEX IF NOT EXISTS millrace_dead_letters_place ON millrace_dead_letters (log_id, position, view);
-             COMMIT",
-        )?;
-        Ok(version)
-    };
-    let version = made().map_err(|error| error.to_string())?;
-    match version > SCHEMA_VERSION {
+    let found = made(connection).map_err(|error| error.to_string())?;
+    match found > SCHEMA_VERSION {
         true => Err(format!(
-            "its schema is of version {version}, and this millrace knows up to {SCHEMA_VERSION}: use a newer millrace"
+            "its schema is of version {found}, and this millrace knows up to {SCHEMA_VERSION}: use a newer millrace"
         )),
         false => Ok(()),
     }
+}
+
+/// Answers the version that was found; one that is newer is left alone.
+fn made(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.execute_batch(
+        "BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS millrace_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    )?;
+    connection.execute("INSERT OR IGNORE INTO millrace_meta VALUES ('schema', ?1)", [SCHEMA_VERSION])?;
+    let sql = "SELECT value FROM millrace_meta WHERE name = 'schema'";
+    let found = connection.query_row(sql, [], |row| row.get(0))?;
+    if found <= SCHEMA_VERSION {
+        for table in own_tables() {
+            connection.execute_batch(&statements::create_table(&table, true))?;
+            widen(connection, &table)?;
+        }
+        for (name, table, columns) in OWN_INDEXES {
+            let columns = columns.join(", ");
+            connection.execute_batch(&format!("CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns})"))?;
+        }
+        connection.execute("UPDATE millrace_meta SET value = ?1 WHERE name = 'schema'", [SCHEMA_VERSION])?;
+    }
+    connection.execute_batch("COMMIT")?;
+    Ok(found)
+}
+
+/// Adds the columns that an earlier schema did not have.
+fn widen(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let there: Vec<String> =
+        statement.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for column in table.columns.iter().filter(|column| !there.contains(&column.name)) {
+        let (table, column) = (quote(&table.name), statements::column(column));
+        connection.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column}"))?;
+    }
+    Ok(())
 }

@@ -1,15 +1,15 @@
-//! What is noted in `millrace_rows`: which event made which row. An entry covers what one plan added, or a few
-//! small ones; entries of one view and log never overlap.
+//! What is noted in `millrace_rows`, in SQLite: which event made which row.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::errors::sorted;
 use crate::event::Millis;
-use crate::event::limits::{BATCH_EVENTS_MAX, NOTE_ROWS_JOINED_MAX};
-use crate::store::places::{self, Base, Place};
+use crate::event::limits::BATCH_EVENTS_MAX;
+use crate::store::StoreError;
+use crate::store::entries::{self, COLUMNS, Entry};
+use crate::store::places::{Base, Place};
 use crate::store::plan::Claim;
 use crate::store::rows::{Doomed, RowsOf};
-use crate::store::{StoreError, spoilt};
 
 /// Notes `places`, which are in the order of positions. Beyond all that is noted, as they are where a
 /// view goes on, they are an entry of their own, or part of the last one while it is small; otherwise they go
@@ -21,7 +21,7 @@ pub fn add(connection: &Connection, of: &RowsOf, mut places: Vec<Place>) -> Resu
     let mut before = last.position;
     while let Some(entry) = last_entry(connection, of, before)? {
         if entry.last_position < first.position {
-            if before == last.position && entry.bytes.len() + places.len() <= NOTE_ROWS_JOINED_MAX {
+            if before == last.position && entry.takes_in(&places) {
                 drop_entry(connection, of, &entry)?;
                 let mut joined = entry.places()?;
                 joined.append(&mut places);
@@ -30,11 +30,7 @@ pub fn add(connection: &Connection, of: &RowsOf, mut places: Vec<Place>) -> Resu
             break;
         }
         drop_entry(connection, of, &entry)?;
-        let known = entry.places()?;
-        let added = |place: &Place| places.binary_search_by_key(&place.position, |new| new.position).is_ok();
-        let kept: Vec<Place> = known.into_iter().filter(|place| !added(place)).collect();
-        places.extend(kept);
-        places.sort_unstable_by_key(|place| place.position);
+        entry.mixed(&mut places)?;
         match entry.base.first_position.checked_sub(1) {
             Some(earlier) => before = earlier,
             None => break,
@@ -76,8 +72,7 @@ fn forget_positions(
         if entry.last_position < of_entry[0] {
             continue;
         }
-        let (gone, kept): (Vec<Place>, Vec<Place>) =
-            entry.places()?.into_iter().partition(|place| of_entry.binary_search(&place.position).is_ok());
+        let (gone, kept) = entry.parted(|place| of_entry.binary_search(&place.position).is_ok())?;
         gone.iter().try_for_each(|place| delete(place.row))?;
         forgotten += gone.len();
         if !gone.is_empty() {
@@ -95,11 +90,11 @@ fn forget_old(
     rows_max: usize,
     mut delete: impl FnMut(i64) -> Result<(), StoreError>,
 ) -> Result<usize, StoreError> {
-    let sql = format!("{SELECT} AND received_min < ?3 ORDER BY first_position LIMIT 1");
+    let sql = format!("SELECT {COLUMNS} {OF} AND received_min < ?3 ORDER BY first_position LIMIT 1");
     let mut statement = connection.prepare_cached(&sql).map_err(sorted)?;
     let mut forgotten = 0;
     while forgotten < rows_max {
-        let found = statement.query_row(params![of.view, of.log.0, time.0], Entry::read);
+        let found = statement.query_row(params![of.view, of.log.0, time.0], read);
         let Some(entry) = found.optional().map_err(sorted)? else { break };
         let mut room = rows_max - forgotten;
         let goes = |place: &Place| {
@@ -107,7 +102,7 @@ fn forget_old(
             room -= usize::from(goes);
             goes
         };
-        let (gone, kept): (Vec<Place>, Vec<Place>) = entry.places()?.into_iter().partition(goes);
+        let (gone, kept) = entry.parted(goes)?;
         gone.iter().try_for_each(|place| delete(place.row))?;
         forgotten += gone.len();
         drop_entry(connection, of, &entry)?;
@@ -122,34 +117,22 @@ pub fn begin_anew(connection: &Connection, claim: &Claim) -> rusqlite::Result<()
     connection.execute(sql, params![claim.view, claim.log.0]).map(drop)
 }
 
-struct Entry {
-    base: Base,
-    last_position: u64,
-    bytes: Vec<u8>,
-}
+const OF: &str = "FROM millrace_rows WHERE view = ?1 AND log_id = ?2 AND part = 0";
 
-const SELECT: &str = "SELECT first_position, first_row, received_min, last_position, places FROM millrace_rows WHERE view = ?1 AND log_id = ?2 AND part = 0";
-
-impl Entry {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let base = Base {
-            first_position: row.get::<_, i64>(0)? as u64,
-            first_row: row.get(1)?,
-            received_min: Millis(row.get(2)?),
-        };
-        Ok(Self { base, last_position: row.get::<_, i64>(3)? as u64, bytes: row.get(4)? })
-    }
-
-    fn places(&self) -> Result<Vec<Place>, StoreError> {
-        places::decode(self.base, &self.bytes).ok_or_else(|| spoilt("millrace_rows"))
-    }
+fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let base = Base {
+        first_position: row.get::<_, i64>(0)? as u64,
+        first_row: row.get(1)?,
+        received_min: Millis(row.get(2)?),
+    };
+    Ok(Entry { base, last_position: row.get::<_, i64>(3)? as u64, bytes: row.get(4)? })
 }
 
 /// The last entry that begins at or before `position`.
 fn last_entry(connection: &Connection, of: &RowsOf, position: u64) -> Result<Option<Entry>, StoreError> {
-    let sql = format!("{SELECT} AND first_position <= ?3 ORDER BY first_position DESC LIMIT 1");
+    let sql = format!("SELECT {COLUMNS} {OF} AND first_position <= ?3 ORDER BY first_position DESC LIMIT 1");
     let mut statement = connection.prepare_cached(&sql).map_err(sorted)?;
-    let found = statement.query_row(params![of.view, of.log.0, position as i64], Entry::read);
+    let found = statement.query_row(params![of.view, of.log.0, position as i64], read);
     found.optional().map_err(sorted)
 }
 
@@ -163,22 +146,21 @@ fn drop_entry(connection: &Connection, of: &RowsOf, entry: &Entry) -> Result<(),
 
 /// Nothing where there are no places.
 fn put_entry(connection: &Connection, of: &RowsOf, places: &[Place]) -> Result<(), StoreError> {
-    let (Some(base), Some(last)) = (Base::of(places), places.last()) else { return Ok(()) };
-    let last_row = places.iter().map(|place| place.row).max().unwrap_or(base.first_row);
-    let received_max = places.iter().map(|place| place.received.0).max().unwrap_or(base.received_min.0);
+    let Some((numbers, bytes)) = entries::written(places) else { return Ok(()) };
+    let [first, last, first_row, last_row, count, received_min, received_max] = numbers;
     let sql = "INSERT INTO millrace_rows (view, log_id, part, first_position, last_position, first_row, last_row, row_count, received_min, received_max, places)
                VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     let row = params![
         of.view,
         of.log.0,
-        base.first_position as i64,
-        last.position as i64,
-        base.first_row,
+        first,
+        last,
+        first_row,
         last_row,
-        places.len() as i64,
-        base.received_min.0,
+        count,
+        received_min,
         received_max,
-        places::encode(base, places)
+        bytes
     ];
     connection.prepare_cached(sql).map_err(sorted)?.execute(row).map(drop).map_err(sorted)
 }

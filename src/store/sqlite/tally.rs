@@ -14,7 +14,7 @@ pub fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()>
         Beside::Ranking(ranking) => Some(Boards::new(connection, table, ranking)),
         Beside::Nothing | Beside::Spans(_) => None,
     };
-    for row in write.cells.chunks_exact(table.columns.len()) {
+    for row in write.rows() {
         let (was, now) = counts.add(row)?;
         if let Some(boards) = &mut boards {
             boards.follow(&row[..table.key_columns], was, now)?;

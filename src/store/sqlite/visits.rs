@@ -1,60 +1,40 @@
 //! Distinct members by days in SQLite. A member's days are rows that lie side by side, so that whoever comes
 //! on a new day finds the days before and after it on the same page, and only the spans between them change.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{Connection, params_from_iter};
 
 use super::statements;
 use super::tally::Counts;
 use crate::store::plan::Write;
+use crate::store::spans::Changes;
 use crate::store::tables::{Beside, Cell, Table, quote};
-
-/// Stands for no day before, and for all days.
-const NO_DAY: i64 = 0;
 
 pub fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     let table = write.table.as_ref();
-    let Beside::Spans(beside) = &table.beside else { panic!("visits are written to a table with spans") };
-    let spans = spans_table(table, &beside.table);
-    let group_columns = table.key_columns - 2;
+    let Beside::Spans(spans) = &table.beside else { panic!("visits are written to a table with spans") };
     let mut visits = Counts::of(connection, table)?;
     let mut neighbours = connection.prepare_cached(&neighbours_sql(table))?;
-    let mut changes =
-        Changes { counts: Counts::of(connection, &spans)?, group: &[], of_group: BTreeMap::new() };
-    for row in write.cells.chunks_exact(table.columns.len()) {
-        let (was, now) = visits.add(row)?;
+    let mut changes = Changes::default();
+    for row in write.rows() {
+        let (group, visit) = row.split_at(spans.group_columns());
+        let (was, now) = visits.add(visit)?;
         let came = match (was, now) {
             (0, 0) => continue,
             (0, _) => 1,
             (_, 0) => -1,
             _ => continue,
         };
-        let key = &row[..table.key_columns];
-        let Cell::Integer(day) = key[table.key_columns - 1] else { panic!("a visit's day is a number") };
-        let (before, after): (Option<i64>, Option<i64>) =
+        let key = &visit[..table.key_columns];
+        let [.., Cell::Integer(day)] = key else { panic!("a visit's day is a number") };
+        let (before, after) =
             neighbours.query_row(params_from_iter(key), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        changes.turn_to(&row[..group_columns])?;
-        changes.note(came, before, day, after);
+        changes.note(group, came, before, *day, after);
     }
-    changes.write()
-}
-
-/// The table of the spans: group, day, the day before, number.
-pub fn spans_table(table: &Table, name: &str) -> Table {
-    let (group, last) = table.columns.split_at(table.key_columns - 2);
-    let [_, day, number] = last else { panic!("visits are rows of a member, a day and a number") };
-    let named = |name: &str| crate::store::Column { name: name.to_owned(), ..day.clone() };
-    let columns =
-        group.iter().cloned().chain([day.clone(), named("before"), number.clone()]).collect::<Vec<_>>();
-    Table {
-        name: name.to_owned(),
-        key_columns: columns.len() - 1,
-        columns,
-        id: None,
-        unique: None,
-        beside: Beside::Nothing,
+    let mut counts = Counts::of(connection, &spans.table)?;
+    for row in changes.rows() {
+        counts.add(&row)?;
     }
+    Ok(())
 }
 
 /// The member's last day before one, and its first after it.
@@ -66,49 +46,6 @@ fn neighbours_sql(table: &Table) -> String {
     format!("SELECT (SELECT MAX({day}) {from} < ?{this}), (SELECT MIN({day}) {from} > ?{this})")
 }
 
-/// What changes in the spans of one group, added up before it is written.
-struct Changes<'c, 'w> {
-    counts: Counts<'c>,
-    group: &'w [Cell],
-    /// By day and the day before.
-    of_group: BTreeMap<(i64, i64), i64>,
-}
-
-impl<'w> Changes<'_, 'w> {
-    fn turn_to(&mut self, group: &'w [Cell]) -> rusqlite::Result<()> {
-        if self.group != group {
-            self.write()?;
-            self.group = group;
-        }
-        Ok(())
-    }
-
-    /// A day that came (1) or went (-1) between two others of a member.
-    fn note(&mut self, came: i64, before: Option<i64>, day: i64, after: Option<i64>) {
-        let mut add = |day: i64, before: i64, n: i64| *self.of_group.entry((day, before)).or_default() += n;
-        let earlier = before.unwrap_or(NO_DAY);
-        add(day, earlier, came);
-        if let Some(after) = after {
-            add(after, earlier, -came);
-            add(after, day, came);
-        }
-        if before.is_none() && after.is_none() {
-            add(NO_DAY, NO_DAY, came);
-        }
-    }
-
-    fn write(&mut self) -> rusqlite::Result<()> {
-        for ((day, before), n) in std::mem::take(&mut self.of_group) {
-            if n != 0 {
-                let mut row = self.group.to_vec();
-                row.extend([day, before, n].map(Cell::Integer));
-                self.counts.add(&row)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -118,11 +55,13 @@ mod tests {
     use crate::store::tables::{ColumnKind, Spans};
     use crate::store::{Verb, Write};
 
-    fn members() -> Table {
-        let text = ColumnKind::Text { chars_max: 9 };
-        let columns =
-            [("grp", text), ("member", text), ("day", ColumnKind::Integer), ("n", ColumnKind::Integer)];
-        Table::new("members", 3, &columns).with(Beside::Spans(Spans { table: "spans".to_owned() }))
+    fn tables() -> [Arc<Table>; 2] {
+        let (text, integer) = (ColumnKind::Text { chars_max: 9 }, ColumnKind::Integer);
+        let spans = [("grp", text), ("day", integer), ("before", integer), ("n", integer)];
+        let spans = Arc::new(Table::new("spans", 3, &spans));
+        let member = ColumnKind::Bytes { bytes_max: 2 };
+        let members = Table::new("members", 2, &[("member", member), ("day", integer), ("n", integer)]);
+        [Arc::new(members.with(Beside::Spans(Spans { table: Arc::clone(&spans) }))), spans]
     }
 
     fn asked(connection: &Connection, sql: &str) -> i64 {
@@ -139,22 +78,23 @@ mod tests {
             )
         ) {
             let connection = Connection::open_in_memory().expect("opens");
-            let table = Arc::new(members());
-            for table in [table.as_ref(), &spans_table(&table, "spans")] {
+            let tables = tables();
+            for table in &tables {
                 connection.execute_batch(&statements::create_table(table, false)).expect("a table");
             }
+            let [table, _] = tables;
             let mut model: BTreeMap<(u8, u8, i64), i64> = BTreeMap::new();
             for batch in batches {
-                let mut folded: BTreeMap<(u8, u8, i64), i64> = BTreeMap::new();
+                let mut folded: BTreeMap<(u8, i64, u8), i64> = BTreeMap::new();
                 for (group, member, day, comes) in batch {
                     let there = *model.entry((group, member, day)).or_default();
                     // Only what was counted can be taken back.
                     let change = if comes || there == 0 { 1 } else { -1 };
                     *model.entry((group, member, day)).or_default() += change;
-                    *folded.entry((group, member, day)).or_default() += change;
+                    *folded.entry((member, day, group)).or_default() += change;
                 }
-                let cells = folded.into_iter().filter(|(_, n)| *n != 0).flat_map(|((group, member, day), n)| {
-                    [Cell::Text(group.to_string()), Cell::Text(member.to_string()), Cell::Integer(day), Cell::Integer(n)]
+                let cells = folded.into_iter().filter(|(_, n)| *n != 0).flat_map(|((member, day, group), n)| {
+                    [Cell::Text(group.to_string()), Cell::Bytes(vec![member, group]), Cell::Integer(day), Cell::Integer(n)]
                 });
                 let write = Write { table: Arc::clone(&table), verb: Verb::Visit, cells: cells.collect() };
                 carry_out(&connection, &write).expect("counted");

@@ -31,13 +31,14 @@ impl Ledger {
         limit: usize,
     ) -> Result<Vec<Balance>, StoreError> {
         let [key_column, amount_column] = self.columns().map(quote);
+        let in_order = store.by_bytes(&key_column);
         let (condition, parameters) = match after {
-            Some(after) => (format!("WHERE {key_column} > ?"), vec![Cell::Text(after.to_owned())]),
+            Some(after) => (format!("WHERE {in_order} > ?"), vec![Cell::Text(after.to_owned())]),
             None => (String::new(), Vec::new()),
         };
         let table = quote(&self.table.name);
         let sql = format!(
-            "SELECT {key_column}, {amount_column} FROM {table} {condition} ORDER BY {key_column} LIMIT {limit}"
+            "SELECT {key_column}, {amount_column} FROM {table} {condition} ORDER BY {in_order} LIMIT {limit}"
         );
         store.rows(sql, parameters).await?.into_iter().map(|row| self.read(row)).collect()
     }
@@ -74,15 +75,14 @@ impl Ledger {
             StoreError::Blocked(format!("table `{table}` holds {what} in column `{column}`"))
         };
         match <[Cell; 2]>::try_from(row) {
-            Ok([Cell::Text(key), Cell::Text(amount)]) => match amount.parse() {
-                Ok(amount) => Ok(Balance { key, amount }),
-                Err(_) => Err(wrong(amount_column, "text that is no number")),
+            Ok([Cell::Text(key), cell]) => match (cell.decimal(), cell) {
+                (Some(amount), _) => Ok(Balance { key, amount }),
+                (None, Cell::Text(_)) => Err(wrong(amount_column, "text that is no number")),
+                (None, Cell::Integer(_)) => {
+                    Err(wrong(amount_column, "an integer beyond what a ledger holds"))
+                }
+                (None, _) => Err(wrong(amount_column, "what is no number")),
             },
-            Ok([Cell::Text(key), Cell::Integer(amount)]) => match amount.to_string().parse() {
-                Ok(amount) => Ok(Balance { key, amount }),
-                Err(_) => Err(wrong(amount_column, "an integer beyond what a ledger holds")),
-            },
-            Ok([Cell::Text(_), _]) => Err(wrong(amount_column, "what is no number")),
             Ok(_) | Err(_) => Err(wrong(key_column, "what is no text")),
         }
     }

@@ -125,6 +125,7 @@ fn read(row: Vec<Cell>) -> Option<Notification> {
     let mut text = || match cells.next()? {
         Cell::Text(text) => Some(Some(text)),
         Cell::Integer(number) => Some(Some(number.to_string())),
+        Cell::Time(time) => Some(Some(time.to_text())),
         Cell::Null => Some(None),
         _ => None,
     };

@@ -127,17 +127,19 @@ impl Sides<'_> {
         );
         let rows = self.fresh.runtime.block_on(self.fresh.store.rows(sql, parameters))?;
         let balance = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
-            Ok([Cell::Text(key), Cell::Text(amount)]) => match amount.parse() {
-                Ok(amount) => Ok(Balance { key, amount }),
-                Err(_) => Err(RebuildError::Opening { view: view.clone(), key, amount }),
+            Ok([Cell::Text(key), cell]) => match (cell.decimal(), cell) {
+                (Some(amount), _) => Ok(Balance { key, amount }),
+                (None, Cell::Text(amount)) => Err(RebuildError::Opening { view: view.clone(), key, amount }),
+                (None, _) => Err(spoilt()),
             },
-            _ => Err(StoreError::Blocked(
-                "table `millrace_opening` holds a row that is not in its form".to_owned(),
-            )
-            .into()),
+            _ => Err(spoilt()),
         };
         rows.into_iter().map(balance).collect()
     }
+}
+
+fn spoilt() -> RebuildError {
+    StoreError::Blocked("table `millrace_opening` holds a row that is not in its form".to_owned()).into()
 }
 
 /// The last key that all sides have been read up to: the smallest end among the full pages. `None` when

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{ABSENT, ALL, ALL_TIME, Reads, Stats};
+use super::{ABSENT, ALL, ALL_TIME, Reads, Stats, member};
 use crate::event::{Day, Fields, Millis, Value};
 use crate::store::{Cell, Table, Verb, Write};
 use crate::views::{Event, Folded};
@@ -34,18 +34,20 @@ impl Stats {
             let rows = if field == ALL { &mut totals } else { &mut counts };
             rows.push(((group, field, day, value), n));
         }
-        let key = |(group, field, day, value): Count<'_, '_>| {
-            [text(group), text(field.into()), Cell::Integer(day), text(value)]
+        let count = |((group, field, day, value), n): (Count<'_, '_>, i64)| {
+            [text(group), text(field.into()), Cell::Integer(day), text(value), Cell::Integer(n)]
         };
         let mut writes = vec![
-            write(&self.tables.totals, Verb::Tally, totals, key),
-            write(&self.tables.counts, Verb::Tally, counts, key),
+            write(&self.tables.totals, Verb::Tally, totals, count),
+            write(&self.tables.counts, Verb::Tally, counts, count),
         ];
         if let Some(distinct) = &self.tables.distinct {
-            let key = |(group, field, value, member, day): Visit<'_, '_>| {
-                [text(group), text(field.into()), text(value), text(member), Cell::Integer(day)]
+            let visit = |((name, day, group, field, value), n): (Named<'_, '_>, i64)| {
+                let [group, field, value] = [text(group), text(field.into()), text(value)];
+                [group, field, value, Cell::Bytes(name), Cell::Integer(day), Cell::Integer(n)]
             };
-            writes.push(write(&distinct.members, Verb::Visit, sums.visits.into_iter().collect(), key));
+            let visits = sums.visits.into_iter().map(named).collect();
+            writes.push(write(&distinct.members, Verb::Visit, visits, visit));
         }
         writes
     }
@@ -55,15 +57,11 @@ fn write<K: Ord, const N: usize>(
     table: &Arc<Table>,
     verb: Verb,
     mut rows: Vec<(K, i64)>,
-    key: impl Fn(K) -> [Cell; N],
+    row: impl Fn((K, i64)) -> [Cell; N],
 ) -> Write {
     rows.retain(|(_, n)| *n != 0);
     rows.sort_unstable();
-    let mut cells = Vec::with_capacity(rows.len() * (N + 1));
-    for (row, n) in rows {
-        cells.extend(key(row));
-        cells.push(Cell::Integer(n));
-    }
+    let cells = rows.into_iter().flat_map(row).collect();
     Write { table: Arc::clone(table), verb, cells }
 }
 
@@ -75,6 +73,14 @@ fn text(text: Cow<'_, str>) -> Cell {
 type Count<'e, 's> = (Cow<'e, str>, &'s str, i64, Cow<'e, str>);
 /// Group, field, value, member, day.
 type Visit<'e, 's> = (Cow<'e, str>, &'s str, Cow<'e, str>, Cow<'e, str>, i64);
+
+/// The member's name, day, group, field, value: in the order of the key of members.
+type Named<'e, 's> = (Vec<u8>, i64, Cow<'e, str>, &'s str, Cow<'e, str>);
+
+fn named<'e, 's>(((group, field, value, member, day), n): (Visit<'e, 's>, i64)) -> (Named<'e, 's>, i64) {
+    let name = member::name([&group, field, &value, &member]);
+    ((name, day, group, field, value), n)
+}
 
 /// What a batch adds up to.
 struct Sums<'e, 's> {
@@ -212,13 +218,30 @@ mod tests {
                     Cell::Text(text) if text.is_empty() => "-".to_owned(),
                     Cell::Text(text) => text.clone(),
                     Cell::Integer(number) => number.to_string(),
+                    Cell::Bytes(name) => hex(name),
                     other => panic!("{other:?}"),
                 });
                 cells.collect::<Vec<_>>().join(" ")
             };
-            write.cells.chunks(write.table.columns.len()).map(row).collect()
+            write.rows().map(row).collect()
         };
         (folded.writes.iter().map(rows).collect(), folded.refused.iter().map(|(index, _)| *index).collect())
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Rows of visits, as a fold makes them: in the order of their members' names.
+    fn visits(of: &[(&str, &str, &str, &str, &str)]) -> Vec<String> {
+        let named = |(group, field, value, member, rest): &(&str, &str, &str, &str, &str)| {
+            let name = member::name([group, field, value, member]);
+            let shown = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+            (name.clone(), [shown(group), shown(field), shown(value), hex(&name), shown(rest)].join(" "))
+        };
+        let mut rows: Vec<_> = of.iter().map(named).collect();
+        rows.sort();
+        rows.into_iter().map(|(_, row)| row).collect()
     }
 
     #[test]
@@ -236,7 +259,8 @@ mod tests {
         assert_eq!(rows[0], ["a - 0 - 3", "a - 19700102 - 3", "b - 0 - 1", "b - 20251102 - 1"]);
         let counts = ["a path 0 - 1", "a path 0 /x 2", "a path 19700102 - 1", "a path 19700102 /x 2"];
         assert_eq!(rows[1][..4], counts);
-        assert_eq!(rows[2], ["a - - 1 19700102 2", "b - - 1 20251102 1"]);
+        let came = [("a", "", "", "1", "19700102 2"), ("b", "", "", "1", "20251102 1")];
+        assert_eq!(rows[2], visits(&came));
         assert_eq!(refused, [3]);
     }
 
@@ -246,7 +270,8 @@ mod tests {
         let (rows, _) = fold(&stats(true), &[(event, true)]);
         assert_eq!(rows[0], ["a - 0 - -1", "a - 20251101 - -1"]);
         assert_eq!(rows[1], ["a path 0 /x -1", "a path 20251101 /x -1"]);
-        assert_eq!(rows[2], ["a - - 1 20251101 -1", "a path /x 1 20251101 -1"]);
+        let went = [("a", "", "", "1", "20251101 -1"), ("a", "path", "/x", "1", "20251101 -1")];
+        assert_eq!(rows[2], visits(&went));
         let (rows, _) = fold(&stats(true), &[(event, false), (event, true)]);
         assert!(rows.iter().all(Vec::is_empty), "{rows:?}");
     }

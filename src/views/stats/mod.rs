@@ -2,12 +2,14 @@
 //! each value of some other fields, and how many distinct users. Each answer is a few rows.
 
 mod fold;
+mod member;
 mod query;
 
 use std::sync::Arc;
 
 use crate::event::limits::{KEY_CHARS_MAX, TOP_VALUES_MAX};
 use crate::store::{Beside, ColumnKind, Ranking, Spans, Table};
+use member::MEMBER_BYTES;
 
 pub use query::{Asked, Counted, Frequent, Summary};
 
@@ -100,12 +102,12 @@ impl Tables {
         let counts = totals.clone().with(Beside::Ranking(ranking));
         let of_value = [("grp", text), ("field", text), ("value", text)];
         let distinct = distinct.then(|| {
-            let visits = [("member", text), ("day", integer), ("n", integer)];
-            let members = Table::new(&name("members"), 5, &[of_value, visits].concat());
             let between = [("day", integer), ("before", integer), ("n", integer)];
-            let spans = Table::new(&name("spans"), 5, &[of_value, between].concat());
-            let beside = Beside::Spans(Spans { table: spans.name.clone() });
-            Distinct { members: Arc::new(members.with(beside)), spans: Arc::new(spans) }
+            let spans = Arc::new(Table::new(&name("spans"), 5, &[of_value, between].concat()));
+            let member = ColumnKind::Bytes { bytes_max: MEMBER_BYTES };
+            let visits = [("member", member), ("day", integer), ("n", integer)];
+            let beside = Beside::Spans(Spans { table: Arc::clone(&spans) });
+            Distinct { members: Arc::new(Table::new(&name("members"), 2, &visits).with(beside)), spans }
         });
         Self { totals: Arc::new(totals), counts: Arc::new(counts), distinct }
     }

@@ -104,7 +104,7 @@ impl Distinct {
         // Under day 0 stands how many there are at all, beside day 0 as the day before.
         let earlier = if asked.days.is_some() { first.clone() } else { Cell::Integer(ALL_TIME + 1) };
         let sql = format!(
-            "SELECT SUM(n) FROM {table} WHERE grp = ? AND field = ? AND value = ? AND day BETWEEN ? AND ? AND before < ?"
+            "SELECT SUM(n) FROM {table} WHERE grp = ? AND field = ? AND value = ? AND day BETWEEN ? AND ? AND \"before\" < ?"
         );
         let parameters = [text(asked.group), text(field), text(value), first, last, earlier];
         Select { sql, parameters: parameters.into() }
@@ -142,17 +142,20 @@ fn text(text: &str) -> Cell {
 fn number(rows: Vec<Vec<Cell>>) -> Result<i64, StoreError> {
     match rows.first().and_then(|row| row.first()) {
         None | Some(Cell::Null) => Ok(0),
-        Some(Cell::Integer(number)) => Ok(*number),
-        Some(_) => Err(StoreError::Blocked("a table of statistics holds a number that is none".to_owned())),
+        Some(sum) => sum.integer().ok_or_else(|| {
+            StoreError::Blocked("a table of statistics holds a number that is none".to_owned())
+        }),
     }
 }
 
 fn counted(row: Vec<Cell>) -> Result<Counted, StoreError> {
+    let wrong = "a table of statistics holds a row that is not in its form";
     match <[Cell; 2]>::try_from(row) {
-        Ok([Cell::Text(value), Cell::Integer(n)]) => {
+        Ok([Cell::Text(value), sum]) => {
+            let n = sum.integer().ok_or_else(|| StoreError::Blocked(wrong.to_owned()))?;
             Ok(Counted { value: Some(value).filter(|value| value != ABSENT), n, distinct: None })
         }
-        _ => Err(StoreError::Blocked("a table of statistics holds a row that is not in its form".to_owned())),
+        _ => Err(StoreError::Blocked(wrong.to_owned())),
     }
 }
 
@@ -230,7 +233,7 @@ mod tests {
 
     async fn compare(visits: Vec<Visit>, batch: usize) {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open("sqlite:", folder.path()).expect("opens");
+        let store = Store::open("sqlite:", None, folder.path()).await.expect("opens");
         let (stats, fields) = (stats(), fields());
         let claim = |from, to| Claim { view: "v".to_owned(), log: LogId([7; 16]), from, to };
         let tables = ViewTables { tables: stats.tables(), opening: None, owned: true };

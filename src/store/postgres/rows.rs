@@ -1,0 +1,158 @@
+//! Rows that have a number and no key. Their numbers are drawn from the table's own sequence, and then the
+//! rows are copied in under them: nothing is faster, and it is known which row got which.
+
+use std::pin::Pin;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_sink::Sink;
+use tokio_postgres::{CopyInSink, Error};
+
+use super::Session;
+use super::cells::{Form, Piece};
+use super::statements;
+use super::verbs::{all_written, does_not_fit};
+use crate::event::Value;
+use crate::event::limits::POSTGRES_COPY_PIECE_BYTES;
+use crate::store::StoreError;
+use crate::store::rows::Rows;
+use crate::store::tables::{Cell, Table, quote};
+
+impl Session {
+    pub async fn number(&mut self, table: &Table, rows: &Rows) -> Result<Vec<i64>, StoreError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Looked up within the transaction, the types cannot change before its end: a copy in the form of
+        // another type could be taken for what it is not.
+        self.prepared.forget_forms();
+        let forms = self.forms(table).await?;
+        let numbers = self.draw(table, rows.len()).await?;
+        let statement = self.statement(&statements::copy(table, id(table))).await?;
+        let copied = self.client.copy_in::<_, Bytes>(&statement).await;
+        let mut copy = Box::pin(copied.map_err(|error| self.sorted(&error))?);
+        let mut encoder = Encoder { table, forms: &forms, bytes: BytesMut::new() };
+        encoder.bytes.put_slice(HEADER);
+        let mut values = rows.values();
+        for number in &numbers {
+            encoder.row(*number, &mut values)?;
+            if encoder.bytes.len() >= POSTGRES_COPY_PIECE_BYTES {
+                let piece = encoder.bytes.split().freeze();
+                send(copy.as_mut(), piece).await.map_err(|error| self.sorted(&error))?;
+            }
+        }
+        encoder.bytes.put_i16(END);
+        send(copy.as_mut(), encoder.bytes.freeze()).await.map_err(|error| self.sorted(&error))?;
+        let written = copy.as_mut().finish().await.map_err(|error| self.sorted(&error))?;
+        all_written(table, written, numbers.len())?;
+        Ok(numbers)
+    }
+
+    /// Numbers that no row has, of the table's own sequence. Whoever put rows in under numbers of their own
+    /// left the sequence behind: then it is moved on beyond them.
+    async fn draw(&mut self, table: &Table, count: usize) -> Result<Vec<i64>, StoreError> {
+        let sequence = self.sequence(table).await?;
+        let parameters = [Cell::Integer(sequence), Cell::Integer(count as i64)];
+        let sql = statements::draw(table, id(table));
+        let mut drawn = self.rows(&sql, &parameters).await?;
+        if drawn.iter().any(|row| row.get(1) == Some(&Cell::Integer(1))) {
+            self.rows(
+                &statements::move_on(table, id(table)),
+                &[Cell::Integer(sequence), Cell::Integer(sequence)],
+            )
+            .await?;
+            drawn = self.rows(&sql, &parameters).await?;
+        }
+        let number = |row: &Vec<Cell>| match row.first() {
+            Some(Cell::Integer(number)) => Ok(*number),
+            _ => Err(StoreError::Blocked(format!("the numbers of table `{}` are no integers", table.name))),
+        };
+        drawn.iter().map(number).collect()
+    }
+
+    /// The one that a column of numbers owns, or that its default draws from.
+    pub(super) async fn sequence(&mut self, table: &Table) -> Result<i64, StoreError> {
+        let parameters = [&quote(&table.name), id(table)].map(|name| Cell::Text(name.to_owned()));
+        let rows = self.rows(statements::SEQUENCE, &parameters).await?;
+        match rows.first().and_then(|row| row.first()) {
+            Some(Cell::Integer(sequence)) => Ok(*sequence),
+            _ if !self.exists(&table.name).await? => Err(StoreError::NoTable(table.name.clone())),
+            _ => Err(StoreError::Blocked(format!(
+                "column `{}` of table `{}` is not numbered by a sequence",
+                id(table),
+                table.name
+            ))),
+        }
+    }
+
+    pub async fn mend(&mut self, table: &Table, numbers: &[i64], rows: &Rows) -> Result<(), StoreError> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let values: Vec<Value<'_>> = rows.values().collect();
+        let mut pieces = Vec::with_capacity(values.len() + numbers.len());
+        for (number, row) in numbers.iter().zip(values.chunks_exact(table.columns.len())) {
+            pieces.push(Piece::Integer(*number));
+            pieces.extend(row.iter().map(Piece::from));
+        }
+        let given = self.arrays(table, table.columns.len(), true, &pieces).await?;
+        let statement = self.statement(&statements::mend(table, id(table), &given.carriers)).await?;
+        let written = self.execute(&statement, &given.arrays).await?;
+        all_written(table, written, numbers.len())
+    }
+
+    pub async fn delete_numbers(&mut self, table: &Table, numbers: &[i64]) -> Result<(), StoreError> {
+        let numbers = super::verbs::integers(numbers);
+        let statement = self.statement(&statements::delete_numbers(table, id(table))).await?;
+        self.execute(&statement, &[numbers]).await.map(drop)
+    }
+}
+
+fn id(table: &Table) -> &String {
+    table.id.as_ref().expect("a table of a row an event numbers its rows")
+}
+
+/// The signature of the binary form, no flags, no extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const END: i16 = -1;
+
+/// Rows in the binary form of COPY: how many values, and each behind its length.
+struct Encoder<'t> {
+    table: &'t Table,
+    /// The number's, and then the columns'.
+    forms: &'t [Form],
+    bytes: BytesMut,
+}
+
+impl Encoder<'_> {
+    fn row<'v>(
+        &mut self,
+        number: i64,
+        values: &mut impl Iterator<Item = Value<'v>>,
+    ) -> Result<(), StoreError> {
+        let (id_form, forms) = self.forms.split_first().expect("the number's, and then the columns'");
+        self.bytes.put_i16(self.forms.len() as i16);
+        let numbered = Piece::Integer(number).put_sized(&id_form.kind, &mut self.bytes);
+        // Of that no event is guilty.
+        numbered.map_err(|misfit| {
+            StoreError::Blocked(format!(
+                "a number for column `{}` of table `{}` {misfit}",
+                id(self.table),
+                self.table.name
+            ))
+        })?;
+        for (form, column) in forms.iter().zip(&self.table.columns) {
+            let value = values.next().unwrap_or(Value::Absent);
+            let put = Piece::from(&value)
+                .fitted(form)
+                .and_then(|piece| piece.put_sized(&form.kind, &mut self.bytes));
+            put.map_err(|misfit| does_not_fit(self.table, &column.name, &misfit))?;
+        }
+        Ok(())
+    }
+}
+
+async fn send(mut copy: Pin<&mut CopyInSink<Bytes>>, piece: Bytes) -> Result<(), Error> {
+    std::future::poll_fn(|cx| copy.as_mut().poll_ready(cx)).await?;
+    copy.as_mut().start_send(piece)?;
+    std::future::poll_fn(|cx| copy.as_mut().poll_flush(cx)).await
+}

@@ -1,0 +1,67 @@
+//! Tables as a whole: made, widened, dropped, put in another's place.
+
+use super::Session;
+use super::statements::{self, NAME_BYTES_MAX};
+use crate::store::StoreError;
+use crate::store::tables::{Cell, Table, quote};
+
+impl Session {
+    pub async fn exists(&mut self, table: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT pg_catalog.to_regclass(?) IS NOT NULL";
+        let rows = self.rows(sql, &[Cell::Text(quote(table))]).await?;
+        Ok(rows.first().and_then(|row| row.first()) == Some(&Cell::Integer(1)))
+    }
+
+    pub async fn create(&mut self, table: &Table) -> Result<(), StoreError> {
+        let names = table.columns.iter().map(|column| &column.name).chain(&table.id).chain([&table.name]);
+        if let Some(name) = names.into_iter().find(|name| name.len() > NAME_BYTES_MAX) {
+            return Err(StoreError::Blocked(format!(
+                "`{name}` is longer than the {NAME_BYTES_MAX} bytes that PostgreSQL keeps of a name"
+            )));
+        }
+        self.batch(&statements::create_table(table)).await?;
+        match statements::ranking(table) {
+            Some(sql) => self.batch(&sql).await,
+            None => Ok(()),
+        }
+    }
+
+    pub async fn index(&mut self, name: &str, table: &str, columns: &[&str]) -> Result<(), StoreError> {
+        let columns: Vec<String> = columns.iter().map(|column| quote(column)).collect();
+        let (name, table) = (quote(name), quote(table));
+        self.batch(&format!("CREATE INDEX IF NOT EXISTS {name} ON {table} ({})", columns.join(", "))).await
+    }
+
+    pub async fn widen(&mut self, table: &Table) -> Result<(), StoreError> {
+        for column in &table.columns {
+            self.batch(&statements::add_column(table, column)).await?;
+        }
+        self.prepared.forget();
+        Ok(())
+    }
+
+    pub async fn drop_tables(&mut self, tables: &[Table]) -> Result<(), StoreError> {
+        self.batch(&drop_sql(tables)).await
+    }
+
+    /// In one transaction; what hangs on a table by name follows it.
+    pub async fn put_in_place(&mut self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+        let mut sql = drop_sql(wanted);
+        for (made, wanted) in made.iter().zip(wanted) {
+            let (from, to) = (quote(&made.name), quote(&wanted.name));
+            sql.push_str(&format!("ALTER TABLE {from} RENAME TO {to};"));
+            for name in [statements::key_name, statements::ranking_name] {
+                let (from, to) = (quote(&name(&made.name)), quote(&name(&wanted.name)));
+                sql.push_str(&format!("ALTER INDEX IF EXISTS {from} RENAME TO {to};"));
+            }
+        }
+        // Sent together and without a transaction of their own, they are one.
+        let outcome = self.batch(&sql).await;
+        self.prepared.forget();
+        outcome
+    }
+}
+
+fn drop_sql(tables: &[Table]) -> String {
+    tables.iter().map(|table| format!("DROP TABLE IF EXISTS {};", quote(&table.name))).collect()
+}

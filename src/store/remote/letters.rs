@@ -1,0 +1,63 @@
+//! Dead letters as a plan changes them, and the positions that a view passed by with them.
+
+use super::session::Session;
+use crate::event::LogId;
+use crate::store::plan::{LetterChange, NewLetter};
+use crate::store::tables::{Cell, letters_table, passed_table};
+use crate::store::{LetterStatus, StoreError};
+
+pub async fn change(session: &mut Session, log: LogId, change: &LetterChange) -> Result<(), StoreError> {
+    match change {
+        LetterChange::New(letter) => {
+            new(session, log, &[letter]).await?;
+            pass_by(session, log, &letter.view, letter.position).await
+        }
+        LetterChange::Applied { id, at } => {
+            let sql = "UPDATE millrace_dead_letters SET status = ?, updated = ? WHERE id = ?";
+            let parameters = [status(LetterStatus::Applied), Cell::Integer(at.0), text(&id.to_string())];
+            session.change(sql, &parameters).await.map(drop)
+        }
+        LetterChange::Again { id, view, position, reason, at } => {
+            let sql = "UPDATE millrace_dead_letters SET status = ?, reason = ?, attempts = attempts + 1, updated = ? WHERE id = ?";
+            let parameters =
+                [status(LetterStatus::Open), text(reason), Cell::Integer(at.0), text(&id.to_string())];
+            session.change(sql, &parameters).await?;
+            pass_by(session, log, view, *position).await
+        }
+    }
+}
+
+async fn pass_by(session: &mut Session, log: LogId, view: &str, position: u64) -> Result<(), StoreError> {
+    let row = [text(view), Cell::Bytes(log.0.to_vec()), Cell::Integer(0), Cell::Integer(position as i64)];
+    session.insert_new(&passed_table(), &row).await
+}
+
+pub async fn new(session: &mut Session, log: LogId, letters: &[&NewLetter]) -> Result<(), StoreError> {
+    let mut cells = Vec::new();
+    for letter in letters {
+        cells.extend([
+            text(&letter.id.to_string()),
+            text(&letter.view),
+            Cell::Bytes(log.0.to_vec()),
+            Cell::Integer(0),
+            Cell::Integer(letter.position as i64),
+            text(&letter.event_id.to_string()),
+            text(&letter.stream),
+            text(&letter.reason),
+            text(&letter.event),
+            status(LetterStatus::Open),
+            Cell::Integer(1),
+            Cell::Integer(letter.at.0),
+            Cell::Integer(letter.at.0),
+        ]);
+    }
+    session.insert_new(&letters_table(), &cells).await
+}
+
+fn status(status: LetterStatus) -> Cell {
+    text(status.as_str())
+}
+
+fn text(text: &str) -> Cell {
+    Cell::Text(text.to_owned())
+}

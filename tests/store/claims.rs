@@ -1,0 +1,175 @@
+//! The claim: a plan is applied from the position it starts from, all of it and once, whoever else tries.
+
+use std::sync::{Arc, Barrier};
+
+use millrace::event::{EventId, LogId, Millis};
+use millrace::store::{
+    Claim, ColumnKind, LetterChange, NewLetter, Plan, StoreError, Table, TakenBack, Verb, ViewTables,
+};
+
+use crate::harness::Keeping;
+use crate::opened::{LOG, Opened, amount, amount_of, claim, plan, text};
+
+on_each_database!(
+    a_plan_is_applied_from_its_position_and_only_once,
+    what_fails_in_the_middle_of_a_plan_leaves_nothing,
+    of_runners_that_race_for_one_position_one_wins_and_each_amount_counts_once,
+    views_and_logs_have_positions_of_their_own,
+    a_missing_table_is_named_and_changes_nothing,
+    a_schema_of_a_newer_millrace_is_refused_in_one_line,
+    a_view_that_has_begun_does_not_make_its_table_anew,
+);
+
+fn ledger() -> Arc<Table> {
+    let columns = [("who", ColumnKind::Text { chars_max: 255 }), ("sum", ColumnKind::Decimal)];
+    Arc::new(Table::new("ledger", 1, &columns))
+}
+
+fn begun(keeping: Keeping) -> (Opened, Arc<Table>) {
+    let (opened, table) = (Opened::on(keeping), ledger());
+    opened.begin("v", ViewTables::owned(&table)).unwrap();
+    (opened, table)
+}
+
+fn adding(table: &Arc<Table>, from: u64, to: u64, value: &str) -> Plan {
+    plan(claim("v", from, to), table, Verb::Add, vec![text("a"), amount(value)])
+}
+
+fn sum(opened: &Opened) -> String {
+    let rows = opened.rows("SELECT sum FROM ledger WHERE who = 'a'");
+    rows.first().map(|row| amount_of(&row[0]).to_string()).unwrap_or_default()
+}
+
+fn a_plan_is_applied_from_its_position_and_only_once(keeping: Keeping) {
+    let (opened, table) = begun(keeping);
+    assert_eq!(opened.position("v"), Some(0));
+    assert_eq!(opened.apply(adding(&table, 0, 5, "1.5")), Ok(Vec::new()));
+    let claimed =
+        |expected, found| Err(StoreError::Claimed { view: "v".to_owned(), expected, found: Some(found) });
+    assert_eq!(opened.apply(adding(&table, 0, 5, "1.5")), claimed(0, 5));
+    assert_eq!(opened.apply(adding(&table, 6, 7, "1.5")), claimed(6, 5));
+    assert_eq!((opened.position("v"), sum(&opened).as_str()), (Some(5), "1.5"));
+    // A view that has not begun has no position to claim.
+    let unknown = plan(claim("w", 0, 1), &table, Verb::Add, vec![text("a"), amount("1")]);
+    let found = StoreError::Claimed { view: "w".to_owned(), expected: 0, found: None };
+    assert_eq!(opened.apply(unknown), Err(found));
+    // A plan that moves the view and writes nothing, and one that stays where it is.
+    assert_eq!(opened.apply(Plan::new(claim("v", 5, 9))), Ok(Vec::new()));
+    assert_eq!(opened.apply(adding(&table, 9, 9, "-0.5")), Ok(Vec::new()));
+    assert_eq!((opened.position("v"), sum(&opened).as_str()), (Some(9), "1"));
+    // As another process finds it.
+    let other = opened.again();
+    assert_eq!((other.position("v"), sum(&other).as_str()), (Some(9), "1"));
+}
+
+fn what_fails_in_the_middle_of_a_plan_leaves_nothing(keeping: Keeping) {
+    let (opened, table) = begun(keeping);
+    opened.apply(adding(&table, 0, 1, "1")).unwrap();
+    let mut failing = adding(&table, 1, 2, "10");
+    let gone = Table { name: "gone".to_owned(), ..Table::clone(&table) };
+    failing.letters.push(LetterChange::New(NewLetter {
+        id: NewLetter::id("v", LOG, 1),
+        view: "v".to_owned(),
+        position: 1,
+        event_id: EventId::at(LOG, 1),
+        stream: "s".to_owned(),
+        reason: "why".to_owned(),
+        event: "{}".to_owned(),
+        at: Millis(0),
+    }));
+    failing.taken_back.push(TakenBack { position: 0, by: 1 });
+    let mut missing = plan(claim("v", 1, 2), &Arc::new(gone), Verb::Add, vec![text("a"), amount("1")]);
+    failing.writes.append(&mut missing.writes);
+    let failed = opened.apply(failing.clone()).unwrap_err();
+    assert!(matches!(failed, StoreError::NoTable(_)), "{failed:?}");
+    let left = || {
+        let letters = opened.run(opened.store.letters(None, None, 9)).unwrap().len();
+        let taken_back = opened.run(opened.store.taken_back_by(LOG, 0)).unwrap();
+        (opened.position("v"), sum(&opened), letters, taken_back)
+    };
+    assert_eq!(left(), (Some(1), "1".to_owned(), 0, None));
+    failing.writes.pop();
+    opened.apply(failing).unwrap();
+    assert_eq!(left(), (Some(2), "11".to_owned(), 1, Some(1)));
+}
+
+fn of_runners_that_race_for_one_position_one_wins_and_each_amount_counts_once(keeping: Keeping) {
+    const STEPS: u64 = 20;
+    let (opened, table) = begun(keeping);
+    let racers: Vec<Opened> = (0..3).map(|_| opened.again()).collect();
+    let start = Barrier::new(racers.len());
+    let won: Vec<u64> = std::thread::scope(|scope| {
+        let race = |racer: &Opened| {
+            let (mut position, mut won) = (0, 0);
+            start.wait();
+            while position < STEPS {
+                match racer.apply(adding(&table, position, position + 1, "0.0001")) {
+                    Ok(_) => (position, won) = (position + 1, won + 1),
+                    Err(StoreError::Claimed { found: Some(found), .. }) => {
+                        assert!(found > position, "{found} of {position}");
+                        position = found;
+                    }
+                    Err(StoreError::Transient(_)) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            won
+        };
+        let threads: Vec<_> = racers.iter().map(|racer| scope.spawn(move || race(racer))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(won.iter().sum::<u64>(), STEPS, "{won:?}");
+    assert_eq!((opened.position("v"), sum(&opened).as_str()), (Some(STEPS), "0.002"));
+}
+
+fn views_and_logs_have_positions_of_their_own(keeping: Keeping) {
+    let opened = Opened::on(keeping);
+    let other_log = LogId([0xff; 16]);
+    // Names that a careless collation would take for one.
+    for (view, log, from) in [("v", LOG, 3), ("V", LOG, 4), ("v ", LOG, 5), ("v", other_log, u64::MAX >> 1)] {
+        let begin = Claim { view: view.to_owned(), log, from, to: from };
+        opened.run(opened.store.begin_view(begin, ViewTables::default())).unwrap();
+    }
+    let position = |view, log| opened.run(opened.store.position(view, log)).unwrap();
+    opened.apply(Plan::new(claim("v", 3, 30))).unwrap();
+    assert_eq!(
+        [position("v", LOG), position("V", LOG), position("v ", LOG), position("v", other_log)],
+        [Some(30), Some(4), Some(5), Some(u64::MAX >> 1)]
+    );
+    assert_eq!(opened.run(opened.store.positions()).unwrap().len(), 4);
+    // To begin again changes nothing.
+    opened.run(opened.store.begin_view(claim("v", 3, 3), ViewTables::default())).unwrap();
+    assert_eq!(position("v", LOG), Some(30));
+}
+
+fn a_missing_table_is_named_and_changes_nothing(keeping: Keeping) {
+    let (opened, table) = begun(keeping);
+    opened.apply(adding(&table, 0, 1, "1")).unwrap();
+    opened.stored.sql("ALTER TABLE ledger RENAME TO away");
+    let missing = StoreError::NoTable("ledger".to_owned());
+    assert_eq!(opened.apply(adding(&table, 1, 2, "1")), Err(missing.clone()));
+    let read = opened.run(opened.store.rows("SELECT sum FROM ledger".to_owned(), Vec::new()));
+    assert_eq!(read, Err(missing));
+    assert_eq!(opened.position("v"), Some(1));
+    opened.stored.sql("ALTER TABLE away RENAME TO ledger");
+    opened.apply(adding(&table, 1, 2, "1")).unwrap();
+    assert_eq!(sum(&opened), "2");
+}
+
+fn a_view_that_has_begun_does_not_make_its_table_anew(keeping: Keeping) {
+    let (opened, table) = begun(keeping);
+    opened.apply(adding(&table, 0, 1, "1")).unwrap();
+    opened.begin("v", ViewTables::owned(&table)).unwrap();
+    opened.stored.sql("DROP TABLE ledger");
+    let missing = StoreError::NoTable("ledger".to_owned());
+    assert_eq!(opened.begin("v", ViewTables::owned(&table)), Err(missing));
+}
+
+fn a_schema_of_a_newer_millrace_is_refused_in_one_line(keeping: Keeping) {
+    let opened = Opened::on(keeping);
+    let version = keeping.says(["1000", "'1000'", "'1000'"]);
+    opened.stored.sql(&format!("UPDATE millrace_meta SET value = {version} WHERE name = 'schema'"));
+    let refused = opened.try_again().map(drop).unwrap_err();
+    assert!(refused.contains("1000") && refused.contains("newer"), "{refused}");
+    assert!(!refused.contains('\n') && !refused.contains("secret"), "{refused}");
+}

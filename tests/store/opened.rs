@@ -1,0 +1,109 @@
+//! A store in a database of its own, as the views know it, and the plans that tests make for it.
+
+use std::sync::Arc;
+
+use millrace::event::{Decimal, LogId};
+use millrace::store::{Cell, Claim, Plan, Skipped, Store, StoreError, Table, Verb, ViewTables, Write};
+use tokio::runtime::Runtime;
+
+use crate::harness::{Keeping, Stored};
+
+pub const LOG: LogId = LogId([7; 16]);
+
+pub struct Opened {
+    pub stored: Stored,
+    pub store: Store,
+    runtime: Runtime,
+    folder: Arc<tempfile::TempDir>,
+}
+
+impl Opened {
+    pub fn on(keeping: Keeping) -> Self {
+        Self::in_folder(keeping, Arc::new(tempfile::tempdir().unwrap())).unwrap()
+    }
+
+    fn in_folder(keeping: Keeping, folder: Arc<tempfile::TempDir>) -> Result<Self, String> {
+        let stored = Stored::of_folder(keeping, folder.path(), &folder.path().join("millrace.db"));
+        let runtime = Runtime::new().unwrap();
+        let store = Store::open(&stored.url(), folder.path()).map_err(|error| error.to_string())?;
+        Ok(Self { stored, store, runtime, folder })
+    }
+
+    /// The same database, as another process has it.
+    pub fn again(&self) -> Self {
+        self.try_again().unwrap()
+    }
+
+    pub fn try_again(&self) -> Result<Self, String> {
+        Self::in_folder(self.stored.keeping, Arc::clone(&self.folder))
+    }
+
+    pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    pub fn begin(&self, view: &str, tables: ViewTables) -> Result<(), StoreError> {
+        self.run(self.store.begin_view(claim(view, 0, 0), tables))
+    }
+
+    pub fn apply(&self, plan: Plan) -> Result<Vec<Skipped>, StoreError> {
+        self.run(self.store.apply(Arc::new(plan)))
+    }
+
+    pub fn position(&self, view: &str) -> Option<u64> {
+        self.run(self.store.position(view, LOG)).unwrap()
+    }
+
+    pub fn rows(&self, sql: &str) -> Vec<Vec<Cell>> {
+        self.run(self.store.rows(sql.to_owned(), Vec::new())).unwrap()
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.store.close();
+    }
+}
+
+pub fn claim(view: &str, from: u64, to: u64) -> Claim {
+    Claim { view: view.to_owned(), log: LOG, from, to }
+}
+
+/// One verb over rows of one table.
+pub fn plan(claim: Claim, table: &Arc<Table>, verb: Verb, cells: Vec<Cell>) -> Plan {
+    let mut plan = Plan::new(claim);
+    plan.writes.push(Write { table: Arc::clone(table), verb, cells });
+    plan
+}
+
+pub fn text(text: &str) -> Cell {
+    Cell::Text(text.to_owned())
+}
+
+pub fn amount(text: &str) -> Cell {
+    Cell::Decimal(text.parse().unwrap())
+}
+
+/// An amount as the store gave it back, in whatever form.
+pub fn amount_of(cell: &Cell) -> Decimal {
+    match cell {
+        Cell::Decimal(value) => *value,
+        Cell::Text(text) => text.parse().unwrap(),
+        Cell::Integer(value) => value.to_string().parse().unwrap(),
+        other => panic!("{other:?} is no amount"),
+    }
+}
+
+pub fn text_of(cell: &Cell) -> &str {
+    match cell {
+        Cell::Text(text) => text,
+        other => panic!("{other:?} is no text"),
+    }
+}
+
+pub fn integer_of(cell: &Cell) -> i64 {
+    match cell {
+        Cell::Integer(value) => *value,
+        other => panic!("{other:?} is no integer"),
+    }
+}

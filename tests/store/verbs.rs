@@ -1,0 +1,247 @@
+//! The verbs: how rows meet those that are there, with a model beside them that is too simple to be wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use millrace::store::{Beside, Cell, Column, ColumnKind, Ranking, Spans, Table, Verb, ViewTables};
+
+use crate::harness::Keeping;
+use crate::opened::{Opened, amount, amount_of, claim, integer_of, plan, text, text_of};
+
+on_each_database!(
+    amounts_are_added_to_those_that_are_there,
+    a_row_that_is_there_is_left_as_it_is,
+    rows_that_hold_just_this_are_removed,
+    what_is_tallied_to_nothing_goes_and_a_ranking_follows,
+    members_are_counted_over_any_days_as_a_walk_would,
+    a_batch_may_be_large,
+);
+
+const NAME: ColumnKind = ColumnKind::Text { chars_max: 255 };
+
+/// Numbers that look drawn, and are the same every time.
+fn drawn(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed;
+    move |below| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    }
+}
+
+fn begun(keeping: Keeping, tables: Vec<Table>) -> Opened {
+    let opened = Opened::on(keeping);
+    opened.begin("v", ViewTables { tables, opening: None, owned: true }).unwrap();
+    opened
+}
+
+/// Carries verbs out, one plan after the other.
+struct Steps<'o> {
+    opened: &'o Opened,
+    position: u64,
+}
+
+impl Steps<'_> {
+    fn apply(&mut self, table: &Arc<Table>, verb: Verb, cells: Vec<Cell>) {
+        let claim = claim("v", self.position, self.position + 1);
+        self.opened.apply(plan(claim, table, verb, cells)).unwrap();
+        self.position += 1;
+    }
+}
+
+fn amounts_are_added_to_those_that_are_there(keeping: Keeping) {
+    let columns = [("who", NAME), ("number", ColumnKind::Integer), ("sum", ColumnKind::Decimal)];
+    let table = Arc::new(Table::new("t", 1, &columns));
+    let opened = begun(keeping, vec![Table::clone(&table)]);
+    let mut steps = Steps { opened: &opened, position: 0 };
+    let mut model: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    let mut draw = drawn(1);
+    for _ in 0..12 {
+        let mut batch: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+        for _ in 0..30 {
+            let (number, sum) = (draw(2_000) as i64 - 1_000, draw(2_000_000) as i64 - 1_000_000);
+            batch.insert(format!("user {}", draw(40)), (number, sum));
+        }
+        for (who, (number, sum)) in &batch {
+            let there = model.entry(who.clone()).or_default();
+            *there = (there.0 + number, there.1 + sum);
+        }
+        let row = |(who, (number, sum)): (&String, &(i64, i64))| {
+            let sum = format!(
+                "{}{}.{:04}",
+                if *sum < 0 { "-" } else { "" },
+                sum.abs() / 10_000,
+                sum.abs() % 10_000
+            );
+            [text(who), Cell::Integer(*number), amount(&sum)]
+        };
+        steps.apply(&table, Verb::Add, batch.iter().flat_map(row).collect());
+    }
+    let found: BTreeMap<String, (i64, i64)> = opened
+        .rows("SELECT who, number, sum FROM t")
+        .iter()
+        .map(|row| {
+            let sum: f64 = amount_of(&row[2]).to_string().parse().unwrap();
+            (text_of(&row[0]).to_owned(), (integer_of(&row[1]), (sum * 10_000.0).round() as i64))
+        })
+        .collect();
+    assert_eq!(found, model);
+}
+
+fn a_row_that_is_there_is_left_as_it_is(keeping: Keeping) {
+    let columns = [("who", NAME), ("other", NAME), ("more?", ColumnKind::LongText)];
+    let table = Arc::new(Table { unique: Some(1), ..Table::new("t", 1, &columns) });
+    let opened = begun(keeping, vec![Table::clone(&table)]);
+    let mut steps = Steps { opened: &opened, position: 0 };
+    let row = |key: &str, other: &str, more: &str| {
+        let more = if more.is_empty() { Cell::Null } else { text(more) };
+        [text(key), text(other), more]
+    };
+    steps.apply(&table, Verb::InsertNew, [row("a", "1", "first"), row("b", "2", "")].concat());
+    // By its key, by its unique column, and not at all.
+    let again = [row("a", "9", "second"), row("c", "2", "second"), row("A", "3", "new")];
+    steps.apply(&table, Verb::InsertNew, again.concat());
+    let found = opened.stored.sql("SELECT who, other, more FROM t ORDER BY other");
+    assert_eq!(found, "a\t1\tfirst\nb\t2\tNULL\nA\t3\tnew");
+}
+
+fn rows_that_hold_just_this_are_removed(keeping: Keeping) {
+    let columns = [("who", NAME), ("status", NAME), ("sum", ColumnKind::Decimal)];
+    let table = Arc::new(Table::new("t", 1, &columns));
+    let opened = begun(keeping, vec![Table::clone(&table)]);
+    let mut steps = Steps { opened: &opened, position: 0 };
+    let row = |key: &str, status: &str| [text(key), text(status), amount("1.5")];
+    let keys = ["a", "b", "c", "A", "a "];
+    steps.apply(&table, Verb::InsertNew, keys.into_iter().flat_map(|key| row(key, "new")).collect());
+    let narrow = Arc::new(Table { columns: table.columns[..2].to_vec(), ..Table::clone(&table) });
+    let mut remove = |key: &str, status: &str| {
+        steps.apply(&narrow, Verb::Remove, vec![text(key), text(status)]);
+    };
+    remove("a", "new");
+    remove("b", "sent");
+    remove("nobody", "new");
+    remove("c", "NEW");
+    let found = opened.rows("SELECT who FROM t");
+    let found: BTreeSet<&str> = found.iter().map(|row| text_of(&row[0])).collect();
+    assert_eq!(found, BTreeSet::from(["A", "a ", "b", "c"]));
+}
+
+fn counts() -> Table {
+    let ranking = Ranking { boards: "boards".to_owned(), floors: "floors".to_owned(), asked_max: 10 };
+    let columns = [("grp", NAME), ("day", ColumnKind::Integer), ("value", NAME), ("n", ColumnKind::Integer)];
+    Table::new("counts", 3, &columns).with(Beside::Ranking(ranking))
+}
+
+/// Names whose order is another for people than for bytes.
+const VALUES: [&str; 12] = ["", "a", "A", "b", "B", "é", "e", "a ", "z", "😀", "_", "10"];
+
+fn what_is_tallied_to_nothing_goes_and_a_ranking_follows(keeping: Keeping) {
+    let table = Arc::new(counts());
+    let opened = begun(keeping, vec![Table::clone(&table)]);
+    let mut steps = Steps { opened: &opened, position: 0 };
+    let mut model: BTreeMap<(String, i64, String), i64> = BTreeMap::new();
+    let mut draw = drawn(2);
+    for _ in 0..25 {
+        let mut batch: BTreeMap<(String, i64, String), i64> = BTreeMap::new();
+        for _ in 0..20 {
+            let value = match draw(3) {
+                0 => format!("value {}", draw(60)),
+                _ => VALUES[draw(VALUES.len() as u64) as usize].to_owned(),
+            };
+            let key = (["g", "G"][draw(2) as usize].to_owned(), draw(2) as i64, value);
+            let there = model.entry(key.clone()).or_default();
+            // Only what was counted can be taken back.
+            let change = if draw(5) < 2 { -(draw(4) as i64).min(*there) } else { 1 + draw(3) as i64 };
+            *there += change;
+            *batch.entry(key).or_default() += change;
+        }
+        let row = |((group, day, value), n): (&(String, i64, String), &i64)| {
+            [text(group), Cell::Integer(*day), text(value), Cell::Integer(*n)]
+        };
+        steps.apply(&table, Verb::Tally, batch.iter().filter(|(_, n)| **n != 0).flat_map(row).collect());
+        model.retain(|_, n| *n != 0);
+        assert_eq!(opened.rows("SELECT n FROM counts").len(), model.len(), "what comes to 0 goes");
+        for (group, day) in [("g", 0), ("g", 1), ("G", 0), ("G", 1)] {
+            let Beside::Ranking(ranking) = &table.beside else { panic!("it has one") };
+            let select = opened.store.top(&table, ranking, vec![text(group), Cell::Integer(day)], 5);
+            let top = opened.run(opened.store.rows(select.sql, select.parameters)).unwrap();
+            let top: Vec<(&str, i64)> =
+                top.iter().map(|row| (text_of(&row[0]), integer_of(&row[1]))).collect();
+            let of_group = model.iter().filter(|((of, on, _), _)| (of.as_str(), *on) == (group, day));
+            let mut walked: Vec<(&str, i64)> =
+                of_group.map(|((_, _, value), n)| (value.as_str(), *n)).collect();
+            walked.sort_by_key(|(value, n)| (-n, value.is_empty(), value.as_bytes()));
+            walked.truncate(5);
+            assert_eq!(top, walked);
+        }
+    }
+}
+
+fn members_are_counted_over_any_days_as_a_walk_would(keeping: Keeping) {
+    let columns = [("grp", NAME), ("member", NAME), ("day", ColumnKind::Integer), ("n", ColumnKind::Integer)];
+    let visits = Table::new("visits", 3, &columns).with(Beside::Spans(Spans { table: "spans".to_owned() }));
+    let column = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Integer, null: false };
+    let spans = Table {
+        name: "spans".to_owned(),
+        columns: vec![visits.columns[0].clone(), column("day"), column("before"), column("n")],
+        key_columns: 3,
+        beside: Beside::Nothing,
+        ..visits.clone()
+    };
+    let table = Arc::new(visits);
+    let opened = begun(keeping, vec![Table::clone(&table), spans]);
+    let mut steps = Steps { opened: &opened, position: 0 };
+    let mut model: BTreeMap<(&str, &str, i64), i64> = BTreeMap::new();
+    let mut draw = drawn(3);
+    for _ in 0..20 {
+        let mut batch: BTreeMap<(&str, &str, i64), i64> = BTreeMap::new();
+        for _ in 0..10 {
+            let key = (["g", "G"][draw(2) as usize], VALUES[draw(5) as usize], 1 + draw(8) as i64);
+            let there = model.entry(key).or_default();
+            let change = if *there == 0 || draw(5) < 3 { 1 } else { -1 };
+            *there += change;
+            *batch.entry(key).or_default() += change;
+        }
+        let row = |((group, member, day), n): (&(&str, &str, i64), &i64)| {
+            [text(group), text(member), Cell::Integer(*day), Cell::Integer(*n)]
+        };
+        steps.apply(&table, Verb::Visit, batch.iter().filter(|(_, n)| **n != 0).flat_map(row).collect());
+        model.retain(|_, n| *n != 0);
+    }
+    let spans: Vec<(String, i64, i64, i64)> = opened
+        .rows("SELECT grp, day, \"before\", n FROM spans")
+        .iter()
+        .map(|row| {
+            (text_of(&row[0]).to_owned(), integer_of(&row[1]), integer_of(&row[2]), integer_of(&row[3]))
+        })
+        .collect();
+    assert!(spans.iter().all(|(.., n)| *n > 0), "{spans:?}");
+    for group in ["g", "G"] {
+        for (from, to) in (1..=8).flat_map(|from| (from..=8).map(move |to| (from, to))) {
+            let there = model.keys().filter(|(of, _, day)| *of == group && (from..=to).contains(day));
+            let members = there.map(|(_, member, _)| *member).collect::<BTreeSet<&str>>().len() as i64;
+            let first_in = |(of, day, before, _): &&(String, i64, i64, i64)| {
+                of == group && (from..=to).contains(day) && *before < from
+            };
+            let counted: i64 = spans.iter().filter(first_in).map(|(.., n)| n).sum();
+            assert_eq!(counted, members, "{group}: days {from} to {to}");
+        }
+    }
+    assert_eq!(opened.rows("SELECT n FROM visits").len(), model.len());
+}
+
+/// More than a statement can have parameters, and more bytes than a small packet.
+fn a_batch_may_be_large(keeping: Keeping) {
+    let columns = [("who", NAME), ("sum", ColumnKind::Decimal)];
+    let table = Arc::new(Table::new("t", 1, &columns));
+    let opened = begun(keeping, vec![Table::clone(&table)]);
+    let mut steps = Steps { opened: &opened, position: 0 };
+    let cells = |value: &str| -> Vec<Cell> {
+        let row = |number: i32| [text(&format!("{number:05}{}", "x".repeat(200))), amount(value)];
+        (0..40_000).flat_map(row).collect()
+    };
+    steps.apply(&table, Verb::Add, cells("1.25"));
+    steps.apply(&table, Verb::Add, cells("0.25"));
+    assert_eq!(opened.stored.sql("SELECT count(*) FROM t"), "40000");
+    let last = opened.rows("SELECT sum FROM t WHERE who LIKE '39999%'");
+    assert_eq!(amount_of(&last[0][0]).to_string(), "1.5");
+}
