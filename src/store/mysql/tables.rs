@@ -243,7 +243,7 @@ mod tests {
             ("day", number),
             ("n", number),
         ];
-        let beside = Beside::Spans(Spans { table: "s".to_owned() });
+        let beside = Beside::Spans(Spans { table: std::sync::Arc::new(Table::new("spans", 0, &[])) });
         let members = Table::new("m", 5, &columns).with(beside);
         assert!(is_key_hashed(&members));
         let sql = create_table(&members, Flavour::Mariadb);

@@ -190,7 +190,7 @@ mod tests {
             ("day", number),
             ("n", number),
         ];
-        let spans = Beside::Spans(Spans { table: "spans".to_owned() });
+        let spans = Beside::Spans(Spans { table: std::sync::Arc::new(Table::new("spans", 0, &[])) });
         let table = Table::new("members", 5, &columns).with(spans);
         session.create(&table).await.expect("made");
         let key = |member: &str, day| {
