@@ -46,9 +46,9 @@ pub enum Store {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "`[store] url` begins with none of the stores that millrace knows: `sqlite:` is the one in the data folder, `sqlite:PATH` any other file, `postgres://...` and `mysql://...` are database servers"
+        "`[store] url = \"{0}\"` begins with none of the stores that millrace knows: `sqlite:` is the one in the data folder, `sqlite:PATH` any other file, `postgres://...` and `mysql://...` are database servers"
     )]
-    UnknownUrl,
+    UnknownUrl(String),
     #[error("`[store] url`: {0}")]
     Url(String),
     /// Goes by itself: the server is not up yet.
@@ -106,7 +106,10 @@ impl Store {
             Some(path) => {
                 sqlite::Sqlite::open(Path::new(path.strip_prefix("//").unwrap_or(path))).map(Self::Sqlite)
             }
-            None => Err(OpenError::UnknownUrl),
+            // What follows may hold a password.
+            None => {
+                Err(OpenError::UnknownUrl(url.split_inclusive(':').next().unwrap_or_default().to_owned()))
+            }
         }
     }
 

@@ -80,11 +80,13 @@ fn made(connection: &Connection) -> rusqlite::Result<i64> {
     )?;
     connection.execute("INSERT OR IGNORE INTO millrace_meta VALUES ('schema', ?1)", [SCHEMA_VERSION])?;
     let sql = "SELECT value FROM millrace_meta WHERE name = 'schema'";
-    let found = connection.query_row(sql, [], |row| row.get(0))?;
+    let found: i64 = connection.query_row(sql, [], |row| row.get(0))?;
     if found <= SCHEMA_VERSION {
         for table in own_tables() {
             connection.execute_batch(&statements::create_table(&table, true))?;
-            widen(connection, &table)?;
+            if found < SCHEMA_VERSION {
+                widen(connection, &table)?;
+            }
         }
         for (name, table, columns) in OWN_INDEXES {
             let columns = columns.join(", ");
