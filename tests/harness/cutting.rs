@@ -47,6 +47,7 @@ pub enum Which {
 
 struct State {
     mode: Mode,
+    listening: bool,
     ended: bool,
     which: Which,
     moment: Moment,
@@ -78,6 +79,7 @@ impl Proxy {
         let port = super::servers::free_port();
         let state = State {
             mode: Mode::Pass,
+            listening: true,
             ended: false,
             which: Which::None,
             moment: Moment::After,
@@ -114,16 +116,19 @@ impl Proxy {
     /// Refuses new connections; those that are open go on until they are cut.
     pub fn refuse(&self) {
         self.set(Mode::Refuse);
-        super::wait_for("the proxy to refuse", || TcpStream::connect(("127.0.0.1", self.port)).is_err());
     }
 
     pub fn stall(&self) {
         self.set(Mode::Stall);
     }
 
+    /// Returns once it is so: who connects from now on finds it.
     fn set(&self, mode: Mode) {
-        self.shared.state.lock().unwrap().mode = mode;
+        let mut state = self.shared.state.lock().unwrap();
+        state.mode = mode;
         self.shared.changed.notify_all();
+        let differs = |state: &mut State| state.listening == (mode == Mode::Refuse);
+        drop(self.shared.changed.wait_while(state, differs).unwrap());
     }
 
     /// Cuts every connection that is open.
@@ -188,9 +193,15 @@ impl Shared {
             };
             match (&listening, mode) {
                 _ if ended => return,
-                (Some(_), Mode::Refuse) => listening = None,
+                (Some(_), Mode::Refuse) => {
+                    listening = None;
+                    self.is_listening(false);
+                }
                 (None, Mode::Refuse) => {}
-                (None, _) => listening = Some(listen(port)),
+                (None, _) => {
+                    listening = Some(listen(port));
+                    self.is_listening(true);
+                }
                 (Some(listener), _) => {
                     if let Ok((client, _)) = listener.accept() {
                         self.connect(client);
@@ -200,6 +211,11 @@ impl Shared {
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
+    }
+
+    fn is_listening(&self, listening: bool) {
+        self.state.lock().unwrap().listening = listening;
+        self.changed.notify_all();
     }
 
     fn connect(self: &Arc<Self>, client: TcpStream) {
