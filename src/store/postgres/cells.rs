@@ -355,12 +355,10 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn amounts_come_back_as_they_were(scaled in -(10_i128.pow(38) - 1)..10_i128.pow(38), cut in 0_u32..38) {
-            let value: Decimal = (scaled / 10_i128.pow(cut)).to_string().parse().expect("a number");
-            for text in [value.to_string(), format!("{}e-4", scaled / 10_i128.pow(cut))] {
-                let value = Cell::Decimal(text.parse().expect("a number"));
-                let bytes = put(&value, &Type::NUMERIC).expect("a number");
-                proptest::prop_assert_eq!(read(&Type::NUMERIC, Some(&bytes)), Some(value));
-            }
+            let text = format!("{}e-4", scaled / 10_i128.pow(cut));
+            let value = Cell::Decimal(text.parse().expect("a number"));
+            let bytes = put(&value, &Type::NUMERIC).expect("a number");
+            proptest::prop_assert_eq!(read(&Type::NUMERIC, Some(&bytes)), Some(value));
         }
 
         #[test]

@@ -11,6 +11,8 @@ mod shape;
 mod statements;
 mod tables;
 mod tls;
+#[cfg(test)]
+mod trial;
 mod url;
 mod verbs;
 
@@ -134,4 +136,110 @@ fn cells_of(row: &Row) -> Result<Vec<Cell>, StoreError> {
         })
     };
     (0..row.len()).map(cell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_the_server_committed_is_said_to_be() {
+        let mut session = trial::shared().session().await;
+        session.batch("CREATE TABLE t (n INT PRIMARY KEY)").await.expect("a table");
+        assert!(session.commit().await.is_err(), "nothing was begun");
+        session.begin(Begin::Writing).await.expect("begins");
+        session.change("INSERT INTO t VALUES (?)", &[Cell::Integer(1)]).await.expect("a row");
+        let twice = session.change("INSERT INTO t VALUES (?)", &[Cell::Integer(1)]).await;
+        assert!(matches!(twice, Err(StoreError::Data(_))), "{twice:?}");
+        assert!(session.commit().await.is_err(), "the transaction has failed");
+        session.rollback().await.expect("rolls back");
+        assert_eq!(session.rows("SELECT n FROM t", &[]).await, Ok(vec![]));
+        session.begin(Begin::Writing).await.expect("begins");
+        session.change("INSERT INTO t VALUES (?)", &[Cell::Integer(2)]).await.expect("a row");
+        session.commit().await.expect("commits");
+        assert_eq!(session.rows("SELECT n FROM t", &[]).await, Ok(vec![vec![Cell::Integer(2)]]));
+    }
+
+    #[tokio::test]
+    async fn a_session_is_set_up_as_the_promises_need_it() {
+        let mut session = trial::shared().session().await;
+        for (name, value) in [
+            ("TimeZone", "UTC"),
+            ("synchronous_commit", "on"),
+            ("lock_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "1min"),
+            ("application_name", "millrace"),
+            ("client_connection_check_interval", "5s"),
+        ] {
+            let shown = session.rows("SELECT current_setting(?)", &[Cell::Text(name.to_owned())]).await;
+            assert_eq!(shown, Ok(vec![vec![Cell::Text(value.to_owned())]]), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_number_beyond_its_column_is_compared_and_not_refused() {
+        let mut session = trial::shared().session().await;
+        session.batch("CREATE TABLE t (n INT); INSERT INTO t VALUES (7)").await.expect("a table");
+        let rows = session.rows("SELECT n FROM t WHERE n < ?", &[Cell::Integer(i64::MAX)]).await;
+        assert_eq!(rows, Ok(vec![vec![Cell::Integer(7)]]));
+        let too_large = session.change("INSERT INTO t VALUES (?)", &[Cell::Integer(i64::MAX)]).await;
+        assert!(matches!(too_large, Err(StoreError::Data(_))), "{too_large:?}");
+    }
+
+    #[tokio::test]
+    async fn a_statement_survives_the_change_of_its_table() {
+        let mut session = trial::shared().session().await;
+        session.batch("CREATE TABLE t (n INT); INSERT INTO t VALUES (7)").await.expect("a table");
+        session.rows("SELECT n FROM t", &[]).await.expect("a row");
+        session.batch("ALTER TABLE t ALTER n TYPE TEXT").await.expect("another type");
+        let stale = session.rows("SELECT n FROM t", &[]).await;
+        assert!(matches!(stale, Err(StoreError::Transient(_))), "{stale:?}");
+        assert_eq!(session.rows("SELECT n FROM t", &[]).await, Ok(vec![vec![Cell::Text("7".to_owned())]]));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_dropped_in_the_middle_lets_go_of_what_it_held() {
+        let server = trial::shared().server().await;
+        let mut first = server.connect().await.expect("connects");
+        let mut second = server.connect().await.expect("connects");
+        first.batch("CREATE TABLE t (n INT)").await.expect("a table");
+        first.begin(Begin::Writing).await.expect("begins");
+        first.batch("LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.expect("locks");
+        first.lock("turn").await.expect("locks");
+        drop(first);
+        second.lock("turn").await.expect("is free");
+        assert_eq!(second.rows("SELECT n FROM t", &[]).await, Ok(vec![]));
+        second.unlock("turn").await.expect("lets go");
+    }
+
+    #[tokio::test]
+    async fn errors_tell_no_values() {
+        let mut session = trial::shared().session().await;
+        session
+            .batch(
+                "CREATE TABLE t (n INT UNIQUE, v VARCHAR(3), u UUID, d TIMESTAMP CHECK (d > '2000-01-01'))",
+            )
+            .await
+            .expect("a table");
+        session.batch("INSERT INTO t (n) VALUES (4711)").await.expect("a row");
+        for sql in [
+            "INSERT INTO t (n) VALUES (4711)",
+            "INSERT INTO t (n) VALUES ('4711x')",
+            "INSERT INTO t (n) VALUES (4711471147114711)",
+            "INSERT INTO t (v) VALUES ('4711')",
+            "INSERT INTO t (u) VALUES ('4711')",
+            "INSERT INTO t (d) VALUES ('4711-99-99')",
+            "INSERT INTO t (d) VALUES ('1999-04-07 11:00:00')",
+            "SELECT '{4711'::json",
+        ] {
+            match session.change(sql, &[]).await {
+                Err(StoreError::Data(reason)) => assert!(!reason.contains("4711"), "{reason}"),
+                other => panic!("{sql}: {other:?}"),
+            }
+        }
+        assert_eq!(
+            session.rows("SELECT n FROM \"no such table\"", &[]).await,
+            Err(StoreError::NoTable("no such table".to_owned()))
+        );
+    }
 }

@@ -156,3 +156,105 @@ async fn send(mut copy: Pin<&mut CopyInSink<Bytes>>, piece: Bytes) -> Result<(),
     copy.as_mut().start_send(piece)?;
     std::future::poll_fn(|cx| copy.as_mut().poll_flush(cx)).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Decimal, Millis};
+    use crate::store::postgres::trial;
+    use crate::store::remote::Begin;
+    use crate::store::tables::{Column, ColumnKind};
+
+    fn table() -> Table {
+        let column = |name: &str, kind| Column { name: name.to_owned(), kind, null: true };
+        let columns = vec![
+            column("what", ColumnKind::Text { chars_max: 255 }),
+            column("n", ColumnKind::Integer),
+            column("price", ColumnKind::Decimal),
+            column("at", ColumnKind::Time),
+            column("yes", ColumnKind::Boolean),
+            column("payload", ColumnKind::Json),
+        ];
+        Table::numbered("t", "id", columns)
+    }
+
+    fn rows(count: usize) -> Rows {
+        let mut rows = Rows::new(6);
+        for index in 0..count {
+            rows.push(&Value::Text(format!("é {index}").into()));
+            rows.push(&Value::Integer(index as i64));
+            rows.push(&Value::Decimal(Decimal::amount("-10.99").expect("a number")));
+            rows.push(&Value::Time(Millis(1_999)));
+            rows.push(&Value::Boolean(index % 2 == 0));
+            rows.push(&if index % 2 == 0 { Value::Absent } else { Value::Any("[1]") });
+        }
+        rows
+    }
+
+    /// Of the tables that the five contracts name, and of all forms in which PostgreSQL numbers rows.
+    const TABLES: [&str; 5] = [
+        "",
+        "CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(255) NOT NULL, n INT NOT NULL, price DECIMAL(10,2), at TIMESTAMP, yes INT, payload JSONB, made TIMESTAMP DEFAULT now())",
+        "CREATE TABLE t (at TIMESTAMP(0), id INT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, yes SMALLINT, payload TEXT, what TEXT, n NUMERIC, price NUMERIC)",
+        "CREATE SEQUENCE s; CREATE TABLE t (id BIGINT PRIMARY KEY DEFAULT nextval('s'), what TEXT, n SMALLINT, price NUMERIC, at TIMESTAMPTZ, yes BOOLEAN, payload JSON)",
+        "CREATE DOMAIN name AS VARCHAR(300); CREATE TABLE t (id BIGSERIAL UNIQUE, what name, n BIGINT, price NUMERIC(38,4), at TIMESTAMPTZ(3), yes BOOLEAN, payload JSON)",
+    ];
+
+    #[tokio::test]
+    async fn rows_are_copied_in_under_numbers_of_the_table() {
+        for sql in TABLES {
+            let mut session = trial::shared().session().await;
+            match sql {
+                "" => session.create(&table()).await.expect("a table"),
+                sql => session.batch(sql).await.expect("a table"),
+            }
+            session.begin(Begin::Writing).await.expect("begins");
+            let numbers = session.number(&table(), &rows(5_000)).await.expect(sql);
+            assert_eq!(numbers, (1..=5_000).collect::<Vec<i64>>(), "{sql}");
+            assert_eq!(session.number(&table(), &rows(1)).await, Ok(vec![5_001]), "{sql}");
+            session.commit().await.expect("commits");
+            let count =
+                session.rows("SELECT count(*) FROM t WHERE what = 'é ' || n AND id IN (n + 1, 5001)", &[]);
+            assert_eq!(count.await, Ok(vec![vec![Cell::Integer(5_001)]]), "{sql}");
+            let shown = session.rows("SELECT what, price, yes, payload FROM t WHERE id = 5000", &[]).await;
+            let price = Cell::Decimal("-10.99".parse().expect("a number"));
+            let mut shown = shown.expect("a row").remove(0);
+            assert_eq!(shown.pop(), Some(Cell::Text("[1]".to_owned())), "{sql}");
+            assert_eq!(shown, [Cell::Text("é 4999".to_owned()), price, Cell::Integer(0)], "{sql}");
+            session.mend(&table(), &[3, 9_000], &rows(2)).await.expect(sql);
+            session.delete_numbers(&table(), &[2, 5_000, 7_777]).await.expect(sql);
+            let ends =
+                session.rows("SELECT what, id FROM t WHERE id IN (2, 3, 5000, 9000) ORDER BY id", &[]).await;
+            let row = |what: &str, id| vec![Cell::Text(what.to_owned()), Cell::Integer(id)];
+            assert_eq!(ends, Ok(vec![row("é 0", 3), row("é 1", 9_000)]), "{sql}");
+        }
+    }
+
+    #[tokio::test]
+    async fn numbers_that_somebody_gave_by_hand_are_not_given_again() {
+        let mut session = trial::shared().session().await;
+        session.create(&table()).await.expect("a table");
+        session.batch("INSERT INTO t (id, what) VALUES (2, 'mine'), (70, 'mine')").await.expect("rows");
+        let numbers = session.number(&table(), &rows(3)).await.expect("rows");
+        assert_eq!(numbers, [71, 72, 73]);
+    }
+
+    #[tokio::test]
+    async fn a_row_that_does_not_fit_leaves_a_session_that_can_go_on() {
+        let mut session = trial::shared().session().await;
+        session.batch("CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(255), n SMALLINT, price DECIMAL(10,1), at TIMESTAMP, yes BOOLEAN, payload JSON)").await.expect("a table");
+        for _ in 0..2 {
+            session.begin(Begin::Writing).await.expect("begins");
+            match session.number(&table(), &rows(2)).await {
+                Err(StoreError::Data(reason)) => assert!(reason.contains("`price`"), "{reason}"),
+                other => panic!("{other:?}"),
+            }
+            session.rollback().await.expect("rolls back");
+        }
+        session.batch("ALTER TABLE t ALTER price TYPE NUMERIC").await.expect("mends");
+        session.begin(Begin::Writing).await.expect("begins");
+        session.number(&table(), &rows(40_000)).await.expect_err("the last ones are no SMALLINT");
+        session.rollback().await.expect("rolls back");
+        session.number(&table(), &rows(2)).await.expect("goes on");
+    }
+}

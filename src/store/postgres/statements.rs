@@ -273,7 +273,7 @@ pub fn copy(table: &Table, id: &str) -> String {
 pub fn draw(table: &Table, id: &str) -> String {
     let (name, id) = (quote(&table.name), quote(id));
     format!(
-        "WITH n AS MATERIALIZED (SELECT pg_catalog.nextval(?::oid::regclass) AS n FROM generate_series(1, ?)), \
+        "WITH n AS MATERIALIZED (SELECT pg_catalog.nextval(?::int8::oid::regclass) AS n FROM generate_series(1, ?)), \
          taken AS (SELECT EXISTS (SELECT 1 FROM {name} WHERE {id} BETWEEN (SELECT min(n) FROM n) AND (SELECT max(n) FROM n)) AS taken) \
          SELECT n.n, taken.taken FROM n, taken"
     )
@@ -282,7 +282,7 @@ pub fn draw(table: &Table, id: &str) -> String {
 /// Moves a sequence beyond all rows, and never back.
 pub fn move_on(table: &Table, id: &str) -> String {
     format!(
-        "SELECT pg_catalog.setval(?::oid::regclass, greatest((SELECT max({}) FROM {}), pg_catalog.nextval(?::oid::regclass)))",
+        "SELECT pg_catalog.setval(?::int8::oid::regclass, greatest((SELECT max({}) FROM {}), pg_catalog.nextval(?::int8::oid::regclass)))",
         quote(id),
         quote(&table.name)
     )

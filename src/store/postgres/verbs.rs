@@ -181,3 +181,142 @@ pub(super) fn all_written(table: &Table, written: u64, wanted: usize) -> Result<
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Millis;
+    use crate::store::postgres::trial;
+    use crate::store::tables::ColumnKind;
+
+    fn text(text: &str) -> Cell {
+        Cell::Text(text.to_owned())
+    }
+
+    fn decimal(text: &str) -> Cell {
+        Cell::Decimal(text.parse().expect("a number"))
+    }
+
+    fn every_kind() -> Table {
+        Table::new(
+            "every kind",
+            2,
+            &[
+                ("who", ColumnKind::Text { chars_max: 255 }),
+                ("day", ColumnKind::Integer),
+                ("long?", ColumnKind::LongText),
+                ("json?", ColumnKind::Json),
+                ("amount?", ColumnKind::Decimal),
+                ("at?", ColumnKind::Time),
+                ("true?", ColumnKind::Boolean),
+                ("hash?", ColumnKind::Bytes { bytes_max: 16 }),
+                ("bytes?", ColumnKind::LongBytes),
+            ],
+        )
+    }
+
+    fn row(who: &str, day: i64) -> Vec<Cell> {
+        vec![
+            text(who),
+            Cell::Integer(day),
+            text("long"),
+            text("{\"a\": 1,  \"a\":2}"),
+            decimal("-1234567890123456789012345678901234.5678"),
+            Cell::Time(Millis(1_761_991_200_007)),
+            Cell::Integer(1),
+            Cell::Bytes(vec![0, 255]),
+            Cell::Bytes(Vec::new()),
+        ]
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_value_comes_back_as_it_went() {
+        let mut session = trial::shared().session().await;
+        let table = every_kind();
+        session.create(&table).await.expect("a table");
+        let mut nulls = row("é ", -1);
+        nulls[2..].fill(Cell::Null);
+        let rows = [row("a", 1), row("A", 1), row("a ", 1), nulls.clone()];
+        session.insert_new(&table, &rows.concat()).await.expect("rows");
+        session.insert_new(&table, &row("a", 1)).await.expect("is left as it is");
+        let keys = [text("a"), Cell::Integer(1), text("é "), Cell::Integer(-1), text("b"), Cell::Integer(1)];
+        let mut found = session.found(&table, &keys).await.expect("rows");
+        found.sort();
+        assert_eq!(found, [row("a", 1), nulls]);
+        let mut other = row("a", 1);
+        other[2] = text("other");
+        session.put(&table, &other).await.expect("is replaced");
+        assert_eq!(session.found(&table, &keys[..2]).await, Ok(vec![other.clone()]));
+        session.remove(&table, &row("a", 1)).await.expect("is another row");
+        session.remove(&table, &other).await.expect("goes");
+        assert_eq!(session.found(&table, &keys[..2]).await, Ok(vec![]));
+        let count = session.rows("SELECT COUNT(*) FROM \"every kind\"", &[]).await;
+        assert_eq!(count, Ok(vec![vec![Cell::Integer(3)]]));
+    }
+
+    #[tokio::test]
+    async fn amounts_are_added_to_the_last_digit() {
+        let mut session = trial::shared().session().await;
+        let table =
+            Table::new("t", 1, &[("who", ColumnKind::Text { chars_max: 255 }), ("sum", ColumnKind::Decimal)]);
+        session.create(&table).await.expect("a table");
+        let rows = [text("a"), decimal("999999999999999.9999"), text("b"), decimal("-0.0001")];
+        for _ in 0..2 {
+            session.add(&table, &rows).await.expect("adds");
+        }
+        session.add(&table, &[]).await.expect("nothing");
+        let shown = session.rows("SELECT sum FROM t ORDER BY who", &[]).await.expect("rows");
+        assert_eq!(shown, [[decimal("1999999999999999.9998")], [decimal("-0.0002")]]);
+    }
+
+    #[tokio::test]
+    async fn neighbours_are_the_next_numbers_of_the_same_row() {
+        let mut session = trial::shared().session().await;
+        let columns = [
+            ("who", ColumnKind::Text { chars_max: 9 }),
+            ("day", ColumnKind::Integer),
+            ("n", ColumnKind::Integer),
+        ];
+        let table = Table::new("t", 2, &columns);
+        session.create(&table).await.expect("a table");
+        let rows = [("a", 1), ("a", 5), ("a", 9), ("b", 6)];
+        let cells: Vec<Cell> =
+            rows.iter().flat_map(|(who, day)| [text(who), Cell::Integer(*day), Cell::Integer(1)]).collect();
+        session.add(&table, &cells).await.expect("rows");
+        let keys = [("a", 9), ("a", 5), ("b", 6), ("c", 1), ("a", 2)];
+        let keys: Vec<Cell> = keys.iter().flat_map(|(who, day)| [text(who), Cell::Integer(*day)]).collect();
+        let expected = [(Some(5), None), (Some(1), Some(9)), (None, None), (None, None), (Some(1), Some(5))];
+        assert_eq!(session.neighbours(&table, &keys).await, Ok(expected.to_vec()));
+    }
+
+    #[tokio::test]
+    async fn a_row_that_does_not_fit_says_where_and_one_that_was_widened_for_goes_in() {
+        let mut session = trial::shared().session().await;
+        session
+            .batch("CREATE TABLE t (who VARCHAR(3) PRIMARY KEY, n INT, at TIMESTAMP(0))")
+            .await
+            .expect("a table");
+        let columns = [
+            ("who", ColumnKind::Text { chars_max: 9 }),
+            ("n?", ColumnKind::Integer),
+            ("at?", ColumnKind::Time),
+        ];
+        let table = Table::new("t", 1, &columns);
+        for (row, column) in [
+            ([text("four"), Cell::Null, Cell::Null], "who"),
+            ([text("a\0"), Cell::Null, Cell::Null], "who"),
+            ([text("a"), Cell::Integer(1 << 40), Cell::Null], "n"),
+        ] {
+            match session.put(&table, &row).await {
+                Err(StoreError::Data(reason)) => assert!(reason.contains(&format!("`{column}`")), "{reason}"),
+                other => panic!("{column}: {other:?}"),
+            }
+        }
+        let row = [text("a"), Cell::Integer(1), Cell::Time(Millis(1_999))];
+        session.put(&table, &row).await.expect("a row");
+        let shown = session.rows("SELECT at FROM t", &[]).await;
+        assert_eq!(shown, Ok(vec![vec![Cell::Time(Millis(1_000))]]));
+        session.batch("ALTER TABLE t ALTER who TYPE TEXT, ALTER n TYPE BIGINT").await.expect("widens");
+        session.put(&table, &[text("four"), Cell::Integer(1 << 40), Cell::Null]).await.expect("fits now");
+    }
+}
