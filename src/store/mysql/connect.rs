@@ -47,6 +47,7 @@ impl Server {
 
     async fn open_as(&self, database: Option<&str>, encrypted: bool) -> Result<Conn, Error> {
         let address = &self.address;
+        let encryption = if encrypted { Some(self.encryption().await?) } else { None };
         let options = OptsBuilder::default()
             .ip_or_hostname(address.host.clone())
             .tcp_port(address.port)
@@ -58,22 +59,25 @@ impl Server {
             .tcp_keepalive(Some(MYSQL_KEEPALIVE_INTERVAL))
             .stmt_cache_size(MYSQL_STATEMENTS_KEPT_MAX)
             .client_found_rows(true)
-            .ssl_opts(encrypted.then(|| self.encryption()));
+            .ssl_opts(encryption);
         match tokio::time::timeout(MYSQL_CONNECT_DURATION_MAX, Conn::new(options)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
         }
     }
 
-    fn encryption(&self) -> SslOpts {
-        let roots = self.address.authority.iter().map(|file| std::path::PathBuf::from(file).into());
+    async fn encryption(&self) -> Result<SslOpts, Error> {
+        let roots = match self.address.authority.clone() {
+            Some(file) => vec![read(file).await?.into()],
+            None => Vec::new(),
+        };
         let any_name = self.address.encryption == Encryption::VerifyCa;
-        SslOpts::default()
+        Ok(SslOpts::default()
             .with_danger_tls_hostname_override(any_name.then_some(ANY_NAME))
-            .with_disable_built_in_roots(self.address.authority.is_some())
-            .with_root_certs(roots.collect())
+            .with_disable_built_in_roots(!roots.is_empty())
+            .with_root_certs(roots)
             .with_danger_accept_invalid_certs(self.address.encryption < Encryption::VerifyCa)
-            .with_danger_skip_domain_validation(self.address.encryption < Encryption::VerifyIdentity)
+            .with_danger_skip_domain_validation(self.address.encryption < Encryption::VerifyIdentity))
     }
 
     pub(super) async fn set_up(&self, mut conn: Conn) -> Result<Session, Error> {
@@ -111,6 +115,14 @@ impl Server {
             _ => sorted(error),
         }
     }
+}
+
+async fn read(file: String) -> Result<Vec<u8>, Error> {
+    let reading = tokio::task::spawn_blocking(move || {
+        std::fs::read(&file).map_err(|error| format!("the file `{file}` of `ssl-ca` cannot be read: {error}"))
+    });
+    let read = reading.await.map_err(|error| Error::Other(error.into()))?;
+    read.map_err(|reason| Error::Other(reason.into()))
 }
 
 fn settings(flavour: Flavour) -> String {
