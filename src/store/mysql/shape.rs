@@ -284,7 +284,7 @@ mod tests {
         ];
         for (table, sql) in tables {
             assert_eq!(refusals(&mut session, &url, &table, &sql).await, 0, "{sql}");
-            session.drop_tables(&[table.clone()]).await.expect("dropped");
+            session.drop_tables(std::slice::from_ref(&table)).await.expect("dropped");
             session.create(&table).await.expect("made");
             assert_eq!(session.check(&table).await, Ok(()), "as millrace makes it");
         }

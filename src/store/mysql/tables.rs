@@ -69,9 +69,9 @@ pub fn kind(table: &Table, index: usize, flavour: Flavour) -> String {
 fn text(chars_max: u32, fits_row: bool) -> String {
     match chars_max {
         _ if fits_row && chars_max <= MYSQL_VARCHAR_CHARS_MAX => format!("VARCHAR({chars_max})"),
-        ..=16_383 => "TEXT".to_owned(),
-        ..=4_194_303 => "MEDIUMTEXT".to_owned(),
-        _ => "LONGTEXT".to_owned(),
+        0..=16_383 => "TEXT".to_owned(),
+        16_384..=4_194_303 => "MEDIUMTEXT".to_owned(),
+        4_194_304.. => "LONGTEXT".to_owned(),
     }
 }
 
