@@ -8,8 +8,9 @@ mod fuzz;
 
 use std::path::Path;
 
-use fuzz::stage::Stage;
-use fuzz::{coded_body, event_text, record, requests};
+use fuzz::doors::DOORS;
+use fuzz::stages::Stages;
+use fuzz::{coded_body, event_text, record};
 
 /// Calls `run` with each input of a target; the one that fails is named.
 fn replay(target: &str, mut run: impl FnMut(&[u8])) {
@@ -41,8 +42,16 @@ fn records_come_back_as_they_were() {
 
 #[test]
 fn every_request_is_answered_and_moves_the_log_as_it_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut stage = Stage::open(folder.path());
-    replay("requests", |input| requests::run(&mut stage, input));
-    stage.close();
+    let mut stages = Stages::new("");
+    replay("requests", |input| stages.play(input));
+    stages.close();
+}
+
+#[test]
+fn each_door_answers_as_the_whole_server_does() {
+    for door in DOORS {
+        let mut stages = Stages::new(door.opening);
+        replay(door.name, |input| stages.play(&door.requests(input)));
+        stages.close();
+    }
 }

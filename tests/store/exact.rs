@@ -158,7 +158,11 @@ fn balances_are_exact_to_the_last_digit_and_never_rounded(keeping: Keeping) {
         let rows = opened.run(opened.store.rows(sql, vec![text(who)])).unwrap();
         assert_eq!(amount_of(&rows[0][0]).to_string(), sum, "{who}");
     }
-    // Beyond that it is said, and nothing is kept that is nearly right.
+    // Beyond that it is said, and nothing is kept that is nearly right. (PostgreSQL's numbers have no end, and
+    // so many events that one came to it would take longer than anybody waits.)
+    if keeping == Keeping::Postgres {
+        return;
+    }
     let refused = add("as wide as it goes", "0.0001").unwrap_err();
     assert!(matches!(refused, StoreError::Data(_)), "{refused:?}");
     let rows = opened.rows("SELECT sum FROM t WHERE who = 'as wide as it goes'");
@@ -239,11 +243,11 @@ fn rows_of_values(long: &str) -> Vec<[Value<'_>; 7]> {
         row("a ", i64::MAX, "999999999999999.9999", 1_761_991_200_000, true),
         row("", i64::MIN, "-999999999999999.9999", 1_761_991_200_001, false),
         row("\\N\t\n\r'\"\\", 0, "0", 0, true),
-        // Summer and winter, before 1970, before zones were counted in minutes, the last of all.
+        // Summer and winter, before 1970, before zones were counted in minutes, the last that an event may have.
         row("😀", -1, "0.0001", 1_711_846_800_000, false),
         row("é", 1, "-0.5", -1, false),
         row("e\u{301}", 1, "100000", -2_208_988_800_123, false),
-        row("NULL", 1, "1", 253_402_300_799_999, true),
+        row("NULL", 1, "1", 253_402_207_200_999, true),
         [const { Value::Absent }; 7],
     ]
 }

@@ -11,8 +11,13 @@ mod harness;
 /// Functions of one argument, the database, as tests of their names in a module a database.
 macro_rules! on_each_database {
     ($($case:ident),+ $(,)?) => {
-        mod sqlite {
-            $(#[test] fn $case() { super::$case($crate::harness::Keeping::Sqlite); })+
+        on_each_database!(sqlite Sqlite $($case)+);
+        on_each_database!(postgres Postgres $($case)+);
+        on_each_database!(mariadb Mariadb $($case)+);
+    };
+    ($name:ident $keeping:ident $($case:ident)+) => {
+        mod $name {
+            $(#[test] fn $case() { super::$case($crate::harness::Keeping::$keeping); })+
         }
     };
 }

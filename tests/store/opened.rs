@@ -25,7 +25,9 @@ impl Opened {
     fn in_folder(keeping: Keeping, folder: Arc<tempfile::TempDir>) -> Result<Self, String> {
         let stored = Stored::of_folder(keeping, folder.path(), &folder.path().join("millrace.db"));
         let runtime = Runtime::new().unwrap();
-        let store = Store::open(&stored.url(), folder.path()).map_err(|error| error.to_string())?;
+        let store = runtime
+            .block_on(Store::open(&stored.url(), None, folder.path()))
+            .map_err(|error| error.to_string())?;
         Ok(Self { stored, store, runtime, folder })
     }
 

@@ -43,21 +43,21 @@ pub fn packet_bytes(value: &Value) -> usize {
     }
 }
 
-/// Years that four digits can say.
+/// From the first moment of the year 1 to the last of 9999: years that four digits can say.
+const TIMES: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+
 fn date(time: Millis) -> Result<Value, StoreError> {
     let beyond = || StoreError::Data("a time is outside of the years 1 to 9999".to_owned());
-    let time = jiff::Timestamp::from_millisecond(time.0).map_err(|_| beyond())?;
-    let civil = time.to_zoned(TimeZone::UTC).datetime();
-    let year = u16::try_from(civil.year()).ok().filter(|year| *year > 0).ok_or_else(beyond)?;
-    Ok(Value::Date(
-        year,
-        civil.month() as u8,
-        civil.day() as u8,
-        civil.hour() as u8,
-        civil.minute() as u8,
-        civil.second() as u8,
-        civil.subsec_nanosecond() as u32 / 1_000,
-    ))
+    if !TIMES.contains(&time.0) {
+        return Err(beyond());
+    }
+    let mut civil = String::new();
+    time.put_civil(&mut civil);
+    let number = |at: std::ops::Range<usize>| civil.get(at)?.parse::<u16>().ok();
+    let part = |at: usize| number(at..at + 2).and_then(|part| u8::try_from(part).ok()).ok_or_else(beyond);
+    let micros = time.0.rem_euclid(1_000) as u32 * 1_000;
+    let year = number(0..4).ok_or_else(beyond)?;
+    Ok(Value::Date(year, part(5)?, part(8)?, part(11)?, part(14)?, part(17)?, micros))
 }
 
 pub fn row(row: Row) -> Vec<Cell> {
@@ -115,7 +115,7 @@ fn decimal(bytes: Vec<u8>) -> Cell {
 
 fn bits(bytes: Vec<u8>) -> Cell {
     let number = bytes.iter().try_fold(0_i64, |number, byte| {
-        Some(number.checked_mul(256)?.checked_add(i64::from(*byte)).filter(|sum| *sum >= 0)?)
+        number.checked_mul(256)?.checked_add(i64::from(*byte)).filter(|sum| *sum >= 0)
     });
     number.map_or(Cell::Bytes(bytes), Cell::Integer)
 }

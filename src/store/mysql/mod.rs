@@ -1,6 +1,7 @@
 //! MySQL and MariaDB as the store: where the server is, and one connection to it. The verbs over rows are
 //! `verbs.rs` and `numbered.rs`, tables are made by `tables.rs` and looked at by `shape.rs`.
 
+mod catalogue;
 mod cells;
 mod connect;
 mod errors;

@@ -69,9 +69,9 @@ pub fn kind(table: &Table, index: usize, flavour: Flavour) -> String {
 fn text(chars_max: u32, fits_row: bool) -> String {
     match chars_max {
         _ if fits_row && chars_max <= MYSQL_VARCHAR_CHARS_MAX => format!("VARCHAR({chars_max})"),
-        ..=16_383 => "TEXT".to_owned(),
-        ..=4_194_303 => "MEDIUMTEXT".to_owned(),
-        _ => "LONGTEXT".to_owned(),
+        0..=16_383 => "TEXT".to_owned(),
+        16_384..=4_194_303 => "MEDIUMTEXT".to_owned(),
+        4_194_304.. => "LONGTEXT".to_owned(),
     }
 }
 
@@ -108,21 +108,27 @@ pub fn is_key_hashed(table: &Table) -> bool {
     table.columns[..table.key_columns].iter().map(index_bytes).sum::<u32>() > MYSQL_INDEX_BYTES_MAX
 }
 
-/// A key that is too long for an index is unique by its hash, and looked up by the beginnings of its texts.
-fn key(table: &Table) -> Option<String> {
+fn key(table: &Table) -> Vec<String> {
     let columns = &table.columns[..table.key_columns];
     if columns.is_empty() {
-        return None;
+        return Vec::new();
     }
-    if !is_key_hashed(table) {
-        let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
-        return Some(format!("PRIMARY KEY ({})", names.join(", ")));
+    if is_key_hashed(table) {
+        return hashed_key(table).into();
     }
+    let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
+    vec![format!("PRIMARY KEY ({})", names.join(", "))]
+}
+
+/// A key that is too long for an index is unique by its hash, and looked up by the beginnings of its texts.
+pub fn hashed_key(table: &Table) -> [String; 3] {
+    let columns = &table.columns[..table.key_columns];
     let plain = |column: &Column| !matches!(column.kind, ColumnKind::Text { .. });
     let hashed = columns.iter().map(|column| match plain(column) {
         true => quote(&column.name),
         false => format!("HEX({})", quote(&column.name)),
     });
+    let hashed = hashed.collect::<Vec<_>>().join(", ");
     let texts = columns.iter().filter(|column| !plain(column)).count() as u32;
     let others: u32 = columns.iter().filter(|column| plain(column)).map(index_bytes).sum();
     let beginning = (MYSQL_INDEX_BYTES_MAX - others) / texts.max(1) / BYTES_A_CHAR;
@@ -131,11 +137,11 @@ fn key(table: &Table) -> Option<String> {
         false => quote(&column.name),
     });
     let (key, name) = (quote(KEY_HASH), quote(&format!("{KEY_HASH}_parts")));
-    Some(format!(
-        "{key} BINARY(32) GENERATED ALWAYS AS (UNHEX(SHA2(CONCAT_WS(',', {}), 256))) STORED, UNIQUE ({key}), KEY {name} ({})",
-        hashed.collect::<Vec<_>>().join(", "),
-        parts.collect::<Vec<_>>().join(", ")
-    ))
+    [
+        format!("{key} BINARY(32) GENERATED ALWAYS AS (UNHEX(SHA2(CONCAT_WS(',', {hashed}), 256))) STORED"),
+        format!("UNIQUE ({key})"),
+        format!("KEY {name} ({})", parts.collect::<Vec<_>>().join(", ")),
+    ]
 }
 
 /// By group, the largest number first, and of equal ones by the last column of the key.
@@ -272,5 +278,40 @@ mod tests {
         assert_eq!(kinds(50, 64), "TEXT");
         assert_eq!(kinds(5_000, 1), "TEXT");
         assert_eq!(kinds(20_000, 1), "MEDIUMTEXT");
+    }
+
+    #[tokio::test]
+    async fn tables_take_the_place_of_others_and_may_be_cut_off_on_the_way() {
+        let (mut session, _) = crate::store::mysql::trial::session().await;
+        let table = |name: &str| Table::new(name, 1, &[("id", WORD), ("n", ColumnKind::Integer)]);
+        let wanted = [table("kept"), table("first")];
+        let made = [table("kept_new"), table("first_new")];
+        for round in 0..2 {
+            for table in made.iter().chain(&wanted[..1]) {
+                session.create(table).await.expect("made");
+            }
+            // Left behind by one that was cut off.
+            session.create(&table(&gone("kept"))).await.expect("made");
+            let row = [Cell::Text("a".to_owned()), Cell::Integer(round)];
+            session.put(&made[0], &row).await.expect("put");
+            session.put_in_place(&made, &wanted).await.expect("in place");
+            assert_eq!(session.found(&wanted[0], &row[..1]).await, Ok(vec![row.to_vec()]));
+            let tables = session.rows("SHOW TABLES", &[]).await.expect("tables");
+            assert_eq!(tables.len(), 2, "{tables:?}");
+        }
+        let wide = Table::new(
+            "kept",
+            1,
+            &[("id", WORD), ("N", ColumnKind::Integer), ("more", ColumnKind::LongText)],
+        );
+        for _ in 0..2 {
+            session.widen(&wide).await.expect("widened");
+            session.index("kept_n", "kept", &["n", "id"]).await.expect("an index");
+        }
+        let row = [Cell::Text("a".to_owned()), Cell::Integer(1), Cell::Text(String::new())];
+        assert_eq!(session.found(&wide, &row[..1]).await, Ok(vec![row.to_vec()]));
+        assert_eq!((session.exists("kept").await, session.exists("Kept").await), (Ok(true), Ok(false)));
+        session.drop_tables(&[wide, table("never")]).await.expect("dropped");
+        assert_eq!(session.exists("kept").await, Ok(false));
     }
 }

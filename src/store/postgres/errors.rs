@@ -30,7 +30,7 @@ pub fn sorted(error: &Error) -> StoreError {
 
 /// A certificate that is not believed, for instance: it does not go by itself.
 fn is_of_encryption(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 /// A statement that was prepared before its table was changed: prepared anew it goes.
