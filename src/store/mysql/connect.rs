@@ -17,6 +17,10 @@ use crate::store::StoreError;
 /// What keeps values as they were given, or refuses them.
 const SQL_MODE: &str = "ANSI_QUOTES,STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
 
+/// The client tells a certificate for another name, once all else of it is right, by this word in the message;
+/// TLS itself says it in other words by now, but with the name that was expected.
+const ANY_NAME: &str = "NotValidForName";
+
 impl Server {
     pub async fn connect(&self) -> Result<Session, StoreError> {
         let conn = self.open(Some(&self.address.database)).await.map_err(|error| self.refused(error))?;
@@ -43,6 +47,7 @@ impl Server {
 
     async fn open_as(&self, database: Option<&str>, encrypted: bool) -> Result<Conn, Error> {
         let address = &self.address;
+        let encryption = if encrypted { Some(self.encryption().await?) } else { None };
         let options = OptsBuilder::default()
             .ip_or_hostname(address.host.clone())
             .tcp_port(address.port)
@@ -54,20 +59,25 @@ impl Server {
             .tcp_keepalive(Some(MYSQL_KEEPALIVE_INTERVAL))
             .stmt_cache_size(MYSQL_STATEMENTS_KEPT_MAX)
             .client_found_rows(true)
-            .ssl_opts(encrypted.then(|| self.encryption()));
+            .ssl_opts(encryption);
         match tokio::time::timeout(MYSQL_CONNECT_DURATION_MAX, Conn::new(options)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
         }
     }
 
-    fn encryption(&self) -> SslOpts {
-        let roots = self.address.authority.iter().map(|file| std::path::PathBuf::from(file).into());
-        SslOpts::default()
-            .with_disable_built_in_roots(self.address.authority.is_some())
-            .with_root_certs(roots.collect())
+    async fn encryption(&self) -> Result<SslOpts, Error> {
+        let roots = match self.address.authority.clone() {
+            Some(file) => vec![read(file).await?.into()],
+            None => Vec::new(),
+        };
+        let any_name = self.address.encryption == Encryption::VerifyCa;
+        Ok(SslOpts::default()
+            .with_danger_tls_hostname_override(any_name.then_some(ANY_NAME))
+            .with_disable_built_in_roots(!roots.is_empty())
+            .with_root_certs(roots)
             .with_danger_accept_invalid_certs(self.address.encryption < Encryption::VerifyCa)
-            .with_danger_skip_domain_validation(self.address.encryption < Encryption::VerifyIdentity)
+            .with_danger_skip_domain_validation(self.address.encryption < Encryption::VerifyIdentity))
     }
 
     pub(super) async fn set_up(&self, mut conn: Conn) -> Result<Session, Error> {
@@ -107,6 +117,14 @@ impl Server {
     }
 }
 
+async fn read(file: String) -> Result<Vec<u8>, Error> {
+    let reading = tokio::task::spawn_blocking(move || {
+        std::fs::read(&file).map_err(|error| format!("the file `{file}` of `ssl-ca` cannot be read: {error}"))
+    });
+    let read = reading.await.map_err(|error| Error::Other(error.into()))?;
+    read.map_err(|reason| Error::Other(reason.into()))
+}
+
 fn settings(flavour: Flavour) -> String {
     // A time is cut to what its column holds, and not rounded into the next second.
     let (mode, own) = match flavour {
@@ -123,4 +141,96 @@ fn settings(flavour: Flavour) -> String {
          innodb_lock_wait_timeout = {wait}, lock_wait_timeout = {wait}, wait_timeout = 28800, sql_notes = 1, \
          max_error_count = 64, foreign_key_checks = 1, unique_checks = 1{own}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::mysql::trial::{Mariadb, connected, servers::Setup, session};
+    use crate::store::tables::Cell;
+
+    async fn tried(url: &str) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let server = Server::parse(url, None).expect("a url");
+        server.connect().await?.rows("SELECT 1", &[]).await
+    }
+
+    #[tokio::test]
+    async fn encryption_is_as_the_url_asks_for_it() {
+        let server = Mariadb::with(
+            Setup { tls: true, ..Setup::default() }.setting("bind-address", "127.0.0.1,127.0.0.2"),
+        );
+        let url = server.new_database();
+        let other = url.replace("127.0.0.1", "localhost");
+        let certificate = server.certificate().display().to_string();
+        for (url, options) in [
+            (&url, String::new()),
+            (&url, "?ssl-mode=REQUIRED".to_owned()),
+            (&url, format!("?ssl-ca={certificate}")),
+            (&url, format!("?ssl-mode=VERIFY_IDENTITY&ssl-ca={certificate}")),
+            (&other, format!("?ssl-mode=VERIFY_IDENTITY&ssl-ca={certificate}")),
+            (&url.replace("127.0.0.1", "127.0.0.2"), format!("?ssl-mode=VERIFY_CA&ssl-ca={certificate}")),
+        ] {
+            assert_eq!(
+                tried(&format!("{url}{options}")).await,
+                Ok(vec![vec![Cell::Integer(1)]]),
+                "{options}"
+            );
+        }
+        let elsewhere = url.replace("127.0.0.1", "127.0.0.2");
+        for url in [
+            format!("{url}?ssl-mode=VERIFY_CA"),
+            format!("{elsewhere}?ssl-mode=VERIFY_IDENTITY&ssl-ca={certificate}"),
+            format!("{url}?ssl-ca=/nowhere.pem"),
+            format!("{url}?ssl-mode=DISABLED"),
+        ] {
+            let refusal = tried(&url).await;
+            assert!(matches!(refusal, Err(StoreError::Blocked(_))), "{url}: {refusal:?}");
+        }
+        let plain = Mariadb::shared().new_database();
+        assert!(tried(&plain).await.is_ok());
+        let Err(StoreError::Blocked(refusal)) = tried(&format!("{plain}?ssl-mode=REQUIRED")).await else {
+            panic!("not encrypted")
+        };
+        assert!(refusal.contains("ssl-mode=DISABLED"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_gone_is_tried_again_and_takes_its_transaction_with_it() {
+        let (mut ours, url) = session().await;
+        ours.change("CREATE TABLE t (n INT)", &[]).await.expect("made");
+        let mut other = connected(&url).await;
+        other.begin(crate::store::remote::Begin::Writing).await.expect("begun");
+        other.change("INSERT INTO t VALUES (1)", &[]).await.expect("inserted");
+        let id = other.rows("SELECT CONNECTION_ID()", &[]).await.expect("a number");
+        let [Cell::Integer(id)] = id[0][..] else { panic!("a number") };
+        Mariadb::shared().administer(&format!("KILL {id}"));
+        let outcome = other.commit().await;
+        assert!(matches!(outcome, Err(StoreError::Transient(_))), "{outcome:?}");
+        assert!(other.rollback().await.is_err());
+        assert_eq!(ours.rows("SELECT COUNT(*) FROM t", &[]).await, Ok(vec![vec![Cell::Integer(0)]]));
+        let nobody = Server::parse("mysql://a:b@127.0.0.1:1/c", None).expect("a url");
+        assert!(matches!(nobody.look().await, Err(StoreError::Transient(_))));
+    }
+
+    #[tokio::test]
+    async fn locks_and_deadlocks_of_others_are_waited_for_and_go_by() {
+        let (mut one, url) = session().await;
+        one.change("CREATE TABLE t (id INT PRIMARY KEY, n INT)", &[]).await.expect("made");
+        one.change("INSERT INTO t VALUES (1, 0), (2, 0)", &[]).await.expect("rows");
+        let mut two = connected(&url).await;
+        let update = |id: i64| format!("UPDATE t SET n = n + 1 WHERE id = {id}");
+        for (session, id) in [(&mut one, 1), (&mut two, 2)] {
+            session.begin(crate::store::remote::Begin::Writing).await.expect("begun");
+            session.change(&update(id), &[]).await.expect("changed");
+        }
+        let (first, second) = (update(2), update(1));
+        let outcomes = tokio::join!(one.change(&first, &[]), two.change(&second, &[]));
+        let failed = [&outcomes.0, &outcomes.1].into_iter().filter_map(|outcome| outcome.as_ref().err());
+        let failed: Vec<_> = failed.collect();
+        assert!(matches!(failed[..], [StoreError::Transient(_)]), "{outcomes:?}");
+        let (mut victim, mut winner) = if outcomes.0.is_err() { (one, two) } else { (two, one) };
+        assert!(victim.commit().await.is_err(), "its transaction is gone");
+        victim.rollback().await.expect("rolled back");
+        winner.commit().await.expect("committed");
+    }
 }

@@ -11,6 +11,9 @@ pub fn sorted(error: Error) -> StoreError {
         Error::Io(IoError::Tls(error)) => {
             StoreError::Blocked(format!("no encrypted connection to the database: {error}"))
         }
+        Error::Io(IoError::Io(error)) if is_about_encryption(&error) => {
+            StoreError::Blocked(format!("no encrypted connection to the database: {error}"))
+        }
         Error::Io(error) => StoreError::Transient(format!("the connection to the database is gone: {error}")),
         Error::Driver(DriverError::PacketTooLarge) => StoreError::Data(too_large()),
         Error::Driver(DriverError::NoClientSslFlagFromServer) => StoreError::Blocked(
@@ -27,7 +30,16 @@ pub fn sorted(error: Error) -> StoreError {
         Error::Driver(DriverError::UnexpectedPacket { .. }) => {
             StoreError::Transient("the database answers what nobody can read".to_owned())
         }
+        Error::Other(error) => StoreError::Blocked(error.to_string()),
         error => StoreError::Blocked(error.to_string()),
+    }
+}
+
+/// A certificate that is not the right one, and not a connection that broke off.
+fn is_about_encryption(error: &std::io::Error) -> bool {
+    match error.get_ref() {
+        Some(cause) => cause.is::<rustls::Error>(),
+        None => false,
     }
 }
 

@@ -75,13 +75,22 @@ impl Form {
             _ => Self { kind: kind.clone(), modifier },
         }
     }
+}
 
-    /// Places behind the point of a NUMERIC, and digits before it, where it has bounds.
-    fn precision(&self) -> Option<(u32, u32)> {
-        let modifier = u32::try_from(self.modifier).ok()?.checked_sub(4)?;
+/// How many digits a NUMERIC keeps before the point, and how many places behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NumericBounds {
+    pub digits: u32,
+    pub places: u32,
+}
+
+impl NumericBounds {
+    /// `None` where it keeps all.
+    pub fn of(modifier: i32) -> Option<Self> {
+        let modifier = u32::try_from(modifier).ok()?.checked_sub(4)?;
         let (digits, places) = (modifier >> 16, modifier & 0x7ff);
-        // Places may be negative, or more than there are digits: then the server knows.
-        (places <= digits).then_some((digits - places, places))
+        // Places may be negative, which is 1024 and more here, or more than there are digits.
+        Some(Self { digits: digits.saturating_sub(places), places: if places < 1_024 { places } else { 0 } })
     }
 }
 
@@ -107,8 +116,8 @@ impl Piece<'_> {
                 };
                 if fits { Ok(self) } else { Err(too_large()) }
             }
-            Self::Decimal(value) => match form.precision() {
-                Some((digits, places)) if !value.fits(digits.min(34), places) => Err(too_large()),
+            Self::Decimal(value) => match NumericBounds::of(form.modifier) {
+                Some(has) if !value.fits(has.digits.min(34), has.places) => Err(too_large()),
                 _ => Ok(self),
             },
             Self::Time(time) => Ok(Self::Time(cut(time, form.modifier))),

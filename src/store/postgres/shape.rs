@@ -1,11 +1,480 @@
-//! Whether a table that was there before its view can carry it.
+//! Whether a table that was there before its view can carry it: columns, types, key, collation, numbers. A
+//! table that would round an amount or merge two users is refused, with the SQL that mends it.
 
-use super::Session;
+use super::cells::NumericBounds;
+use super::{Session, mends, statements};
 use crate::store::StoreError;
-use crate::store::tables::Table;
+use crate::store::tables::{Cell, Column, ColumnKind, Table, quote};
+
+/// A column as it is there, beneath its domains.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub name: String,
+    kind: String,
+    /// As people write it.
+    shown: String,
+    modifier: i32,
+    /// NOT NULL.
+    filled: bool,
+    pub default: bool,
+    /// Computed from others, and so not to be written.
+    computed: bool,
+    deterministic: bool,
+    primary: bool,
+}
+
+/// A unique index.
+#[derive(Clone, Debug)]
+pub struct Unique {
+    pub name: String,
+    pub is_constraint: bool,
+    /// Over all rows.
+    whole: bool,
+    /// Looked at in each statement, and not only at the end of a transaction.
+    immediate: bool,
+    deterministic: bool,
+    /// In the order of their names; `None` for an expression.
+    columns: Vec<Option<String>>,
+}
+
+/// All that is known of a table that is there.
+pub struct Shape {
+    pub columns: Vec<Found>,
+    pub uniques: Vec<Unique>,
+    /// Whether the column of numbers draws from a sequence.
+    pub numbered: bool,
+    /// The constraint of its primary key.
+    pub primary: Option<String>,
+}
+
+const RELATION: &str = "SELECT c.relkind::text, (SELECT p.conname FROM pg_catalog.pg_constraint p WHERE p.conrelid = c.oid AND p.contype = 'p') \
+     FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass(?)";
+
+const COLUMNS: &str = "SELECT a.attname, b.typname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+     CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END, a.attnotnull OR t.typnotnull, \
+     a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attgenerated <> '', \
+     coalesce(l.collisdeterministic, TRUE), \
+     EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey)) \
+     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+     JOIN pg_catalog.pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid) \
+     LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
+     WHERE a.attrelid = pg_catalog.to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+
+/// A row a column of an index.
+const UNIQUES: &str = "SELECT x.relname, EXISTS (SELECT 1 FROM pg_catalog.pg_constraint p WHERE p.conindid = i.indexrelid), \
+     i.indisvalid AND i.indpred IS NULL, i.indimmediate, coalesce(l.collisdeterministic, TRUE), a.attname \
+     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
+     CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place) \
+     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number AND k.number <> 0 \
+     LEFT JOIN pg_catalog.pg_collation l ON l.oid = (i.indcollation::oid[])[k.place - 1] \
+     WHERE i.indrelid = pg_catalog.to_regclass(?) AND i.indisunique AND k.place <= i.indnkeyatts ORDER BY x.relname, a.attname";
 
 impl Session {
-    pub async fn check(&mut self, _: &Table) -> Result<(), StoreError> {
-        Ok(())
+    pub async fn check(&mut self, table: &Table) -> Result<(), StoreError> {
+        let name = [Cell::Text(quote(&table.name))];
+        let relation = self.rows(RELATION, &name).await?.into_iter().next();
+        let primary = match relation.as_deref() {
+            None => return Err(StoreError::NoTable(table.name.clone())),
+            Some([Cell::Text(kind), primary]) if ["r", "p"].contains(&kind.as_str()) => match primary {
+                Cell::Text(name) => Some(name.clone()),
+                _ => None,
+            },
+            Some(_) => return Err(StoreError::Blocked(format!("`{}` is not a table", table.name))),
+        };
+        let columns = self.rows(COLUMNS, &name).await?.iter().filter_map(|row| column(row)).collect();
+        let uniques = uniques(&self.rows(UNIQUES, &name).await?);
+        let numbered = match &table.id {
+            None => false,
+            Some(id) => {
+                let of = [Cell::Text(quote(&table.name)), Cell::Text(id.clone())];
+                !self.rows(statements::SEQUENCE, &of).await?.is_empty()
+            }
+        };
+        match (Shape { columns, uniques, numbered, primary }).fault(table) {
+            None => Ok(()),
+            Some(fault) => Err(StoreError::Blocked(format!("table `{}` {fault}", table.name))),
+        }
+    }
+}
+
+fn column(row: &[Cell]) -> Option<Found> {
+    let [Cell::Text(name), Cell::Text(kind), Cell::Text(shown), Cell::Integer(modifier), flags @ ..] = row
+    else {
+        return None;
+    };
+    let flag = |at: usize| flags.get(at) == Some(&Cell::Integer(1));
+    Some(Found {
+        name: name.clone(),
+        kind: kind.clone(),
+        shown: shown.clone(),
+        modifier: *modifier as i32,
+        filled: flag(0),
+        default: flag(1),
+        computed: flag(2),
+        deterministic: flag(3),
+        primary: flag(4),
+    })
+}
+
+fn uniques(rows: &[Vec<Cell>]) -> Vec<Unique> {
+    let mut uniques: Vec<Unique> = Vec::new();
+    for row in rows {
+        let [Cell::Text(name), is_constraint, whole, immediate, deterministic, column] = row.as_slice()
+        else {
+            continue;
+        };
+        let is = |cell: &Cell| *cell == Cell::Integer(1);
+        let column = match column {
+            Cell::Text(column) => Some(column.clone()),
+            _ => None,
+        };
+        match uniques.last_mut() {
+            Some(last) if last.name == *name => {
+                last.columns.push(column);
+                last.deterministic &= is(deterministic);
+            }
+            _ => uniques.push(Unique {
+                name: name.clone(),
+                is_constraint: is(is_constraint),
+                whole: is(whole),
+                immediate: is(immediate),
+                deterministic: is(deterministic),
+                columns: vec![column],
+            }),
+        }
+    }
+    uniques
+}
+
+impl Shape {
+    pub fn column(&self, name: &str) -> Option<&Found> {
+        self.columns.iter().find(|there| there.name == name)
+    }
+
+    /// What keeps the table from carrying its view, and what mends that.
+    fn fault(&self, table: &Table) -> Option<String> {
+        let mut columns = table.columns.iter().enumerate();
+        let fault = columns.find_map(|(index, column)| self.column_fault(table, index, column));
+        fault.or_else(|| self.filled_fault(table)).or_else(|| match &table.id {
+            Some(id) => self.number_fault(table, id),
+            None => self.key_fault(table),
+        })
+    }
+
+    fn column_fault(&self, table: &Table, index: usize, column: &Column) -> Option<String> {
+        let in_key = index < table.key_columns;
+        let Some(there) = self.column(&column.name) else {
+            let mend = mends::append(table, column, in_key);
+            return Some(format!("has no column `{}`; this mends it: {mend}", column.name));
+        };
+        let named = format!("has a column `{}`", column.name);
+        if there.computed {
+            let mend = mends::write_by_hand(table, there);
+            return Some(format!("{named} that is computed from others; this mends it: {mend}"));
+        }
+        if !there.holds(column.kind, table.id.is_none()) {
+            let mend = mends::retype(table, there, column, in_key);
+            return Some(format!(
+                "{named} of type {}, which does not keep every value exactly; this mends it: {mend}",
+                there.shown
+            ));
+        }
+        if in_key && !there.deterministic {
+            let mend = mends::retype(table, there, column, in_key);
+            return Some(format!("{named} that does not compare byte for byte; this mends it: {mend}"));
+        }
+        (column.null && there.filled).then(|| {
+            let mend = mends::free(table, there, self.primary_of(there));
+            format!("{named} that must be given, which not every event does; this mends it: {mend}")
+        })
+    }
+
+    fn filled_fault(&self, table: &Table) -> Option<String> {
+        let is_of = |name: &str| {
+            table.columns.iter().map(|column| &column.name).chain(&table.id).any(|own| own == name)
+        };
+        let more = self.columns.iter().find(|there| there.filled && !there.default && !is_of(&there.name))?;
+        let mend = mends::free(table, more, self.primary_of(more));
+        Some(format!(
+            "has a column `{}` that must be given and has no default; this mends it: {mend}",
+            more.name
+        ))
+    }
+
+    fn primary_of(&self, there: &Found) -> Option<&str> {
+        self.primary.as_deref().filter(|_| there.primary)
+    }
+
+    fn number_fault(&self, table: &Table, id: &str) -> Option<String> {
+        let Some(there) = self.column(id) else {
+            let mend = mends::append_numbers(table, id);
+            return Some(format!("has no column `{id}` that numbers its rows; this mends it: {mend}"));
+        };
+        if !["int4", "int8"].contains(&there.kind.as_str()) {
+            let mend = mends::replace_numbers(table, id, self.primary_of(there));
+            return Some(format!(
+                "has a column `{id}` of type {}, which numbers no rows; this mends it: {mend}",
+                there.shown
+            ));
+        }
+        if !self.numbered {
+            let mend = mends::number(table, id, there);
+            return Some(format!(
+                "has a column `{id}` that the database does not number; this mends it: {mend}"
+            ));
+        }
+        let alone = [Some(id.to_owned())];
+        let is_found = self.uniques.iter().any(|unique| unique.whole && unique.columns == alone);
+        (!is_found).then(|| {
+            let mend = mends::make_unique(table, &[id]);
+            format!("has a column `{id}` that is not unique; this mends it: {mend}")
+        })
+    }
+
+    fn key_fault(&self, table: &Table) -> Option<String> {
+        let mut wanted: Vec<Option<String>> =
+            table.columns[..table.key_columns].iter().map(|column| Some(column.name.clone())).collect();
+        wanted.sort();
+        let mut keys = self.uniques.iter().filter(|unique| {
+            let mut columns = unique.columns.clone();
+            columns.sort();
+            columns == wanted
+        });
+        // Beside a key that is right, one that merges `A` with `a` would still refuse the second of them.
+        if let Some(merging) = keys.clone().find(|key| !key.deterministic) {
+            let mend = mends::drop_unique(table, merging);
+            return Some(format!(
+                "needs a unique key that compares byte for byte, and has one that does not; this mends it: {mend}"
+            ));
+        }
+        if let Some(late) = keys.clone().find(|key| !key.immediate) {
+            let mend = mends::drop_unique(table, late);
+            return Some(format!("has a unique key that is looked at too late; this mends it: {mend}"));
+        }
+        (!keys.any(|key| key.whole)).then(|| {
+            let names: Vec<&str> =
+                table.columns[..table.key_columns].iter().map(|column| column.name.as_str()).collect();
+            let mend = mends::make_unique(table, &names);
+            format!("needs a unique key over ({}); this mends it: {mend}", names.join(", "))
+        })
+    }
+}
+
+/// As wide as DECIMAL(38,4), to which balances may grow.
+const BALANCE: NumericBounds = NumericBounds { digits: 34, places: 4 };
+/// Of a row an event: a value beyond its column is refused by itself.
+const PRICE: NumericBounds = NumericBounds { digits: 8, places: 2 };
+
+impl Found {
+    fn holds(&self, kind: ColumnKind, is_added_up: bool) -> bool {
+        let chars_max = (self.modifier >= 4).then_some(self.modifier - 4);
+        let any_text = self.kind == "text" || (self.kind == "varchar" && chars_max.is_none());
+        let is_one = |kinds: &[&str]| kinds.contains(&self.kind.as_str());
+        match kind {
+            ColumnKind::Text { chars_max: wanted } => {
+                any_text || (is_one(&["varchar"]) && chars_max.is_some_and(|max| max as u32 >= wanted))
+            }
+            ColumnKind::LongText => any_text,
+            ColumnKind::Json => any_text || is_one(&["json", "jsonb"]),
+            ColumnKind::Integer => is_one(&["int4", "int8"]),
+            ColumnKind::Decimal => {
+                let wanted = if is_added_up { BALANCE } else { PRICE };
+                let bounds = NumericBounds::of(self.modifier);
+                is_one(&["numeric"])
+                    && bounds.is_none_or(|has| has.digits >= wanted.digits && has.places >= wanted.places)
+            }
+            ColumnKind::Time => is_one(&["timestamp", "timestamptz"]),
+            ColumnKind::Boolean => is_one(&["bool", "int2", "int4", "int8"]),
+            ColumnKind::Bytes { .. } | ColumnKind::LongBytes => is_one(&["bytea"]),
+        }
+    }
+
+    pub fn is_text(&self) -> bool {
+        ["text", "varchar", "bpchar", "citext"].contains(&self.kind.as_str())
+    }
+
+    pub fn is_number(&self) -> bool {
+        ["int2", "int4", "int8", "numeric", "float4", "float8"].contains(&self.kind.as_str())
+    }
+
+    pub fn is_boolean(&self) -> bool {
+        self.kind == "bool"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::postgres::trial;
+
+    fn ledger() -> Table {
+        let columns = [("who", ColumnKind::Text { chars_max: 255 }), ("sum", ColumnKind::Decimal)];
+        Table::new("t", 1, &columns)
+    }
+
+    /// Runs what the refusals name until there is none: how many there were.
+    async fn mended(session: &mut Session, table: &Table, sql: &str) -> usize {
+        let mut refusals = 0;
+        while let Err(refusal) = session.check(table).await {
+            let refusal = refusal.to_string();
+            refusals += 1;
+            assert!(refusals < 5, "{sql}: {refusal}");
+            let (_, mend) = refusal.split_once("; this mends it: ").expect("a way to mend it");
+            session.batch(mend).await.unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
+        }
+        refusals
+    }
+
+    #[tokio::test]
+    async fn what_a_refusal_names_mends_the_table_and_keeps_its_rows() {
+        for (expected, sql) in [
+            (0, "CREATE TABLE t (who VARCHAR(255) PRIMARY KEY, sum NUMERIC NOT NULL)"),
+            (0, "CREATE TABLE t (sum DECIMAL(38,4), who TEXT UNIQUE, more TEXT NOT NULL DEFAULT '')"),
+            (0, "CREATE TABLE t (id SERIAL PRIMARY KEY, who VARCHAR UNIQUE, sum NUMERIC)"),
+            (
+                0,
+                "CREATE DOMAIN money_of_ours AS NUMERIC(40,4); CREATE TABLE t (who TEXT PRIMARY KEY, sum money_of_ours)",
+            ),
+            (1, "CREATE TABLE t (who VARCHAR(50) PRIMARY KEY, sum NUMERIC)"),
+            (1, "CREATE TABLE t (who CHAR(255) PRIMARY KEY, sum NUMERIC)"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum INTEGER DEFAULT 0)"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum DECIMAL(10,2))"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum DECIMAL(37,4))"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC(40))"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum DOUBLE PRECISION DEFAULT 0)"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum MONEY DEFAULT 0)"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum TEXT DEFAULT '0')"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY)"),
+            (1, "CREATE TABLE t (who TEXT, sum NUMERIC)"),
+            (2, "CREATE TABLE t (who TEXT UNIQUE DEFERRABLE, sum NUMERIC)"),
+            (1, "CREATE TABLE t (who TEXT, sum NUMERIC); CREATE UNIQUE INDEX ON t (who) WHERE sum > 0"),
+            (1, "CREATE TABLE t (who TEXT, sum NUMERIC); CREATE UNIQUE INDEX ON t (who, sum)"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC GENERATED ALWAYS AS (5) STORED)"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, more INT NOT NULL)"),
+            (2, "CREATE TABLE t (who TEXT, sum NUMERIC, more INT PRIMARY KEY)"),
+            (
+                4,
+                "CREATE TABLE t (who BIGINT, sum INT, more INT PRIMARY KEY); CREATE UNIQUE INDEX ON t (who, sum)",
+            ),
+            (
+                1,
+                "CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE t (who TEXT COLLATE no_case PRIMARY KEY, sum NUMERIC)",
+            ),
+            (
+                1,
+                "CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC); CREATE UNIQUE INDEX ON t (who COLLATE no_case)",
+            ),
+        ] {
+            let mut session = trial::shared().session().await;
+            session.batch(sql).await.expect(sql);
+            let more = if sql.contains("more INT") { ", more" } else { "" };
+            let sum = if sql.contains("sum") && !sql.contains("STORED") { ", sum" } else { "" };
+            let values = format!("'7'{}{}", sum.replace(", sum", ", '5'"), more.replace(", more", ", 1"));
+            session.batch(&format!("INSERT INTO t (who{sum}{more}) VALUES ({values})")).await.expect(sql);
+            assert_eq!(mended(&mut session, &ledger(), sql).await, expected, "{sql}");
+            let cell = |text: &str| Cell::Text(text.to_owned());
+            let one = || Cell::Decimal("0.5".parse().expect("a number"));
+            let rows = [cell("7"), one(), cell("A"), one(), cell("a"), one(), cell("a "), one()];
+            session.add(&ledger(), &rows).await.expect(sql);
+            let shown = session.rows("SELECT sum FROM t ORDER BY who COLLATE \"C\"", &[]).await.expect(sql);
+            let first = if sum.is_empty() && !sql.contains("STORED") { "0.5" } else { "5.5" };
+            assert_eq!(shown[0], [Cell::Decimal(first.parse().expect("a number"))], "{sql}");
+            assert_eq!(shown.len(), 4, "{sql}");
+        }
+    }
+
+    fn numbered() -> Table {
+        let column = |name: &str, kind, null| Column { name: name.to_owned(), kind, null };
+        let columns = vec![
+            column("what", ColumnKind::Text { chars_max: 9 }, true),
+            column("size", ColumnKind::Integer, false),
+            column("at", ColumnKind::Time, false),
+        ];
+        Table::numbered("t", "id", columns)
+    }
+
+    #[tokio::test]
+    async fn a_table_of_numbered_rows_is_used_as_it_is_or_mended_by_what_the_refusal_names() {
+        for (expected, sql) in [
+            (0, "CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(9), size INT, at TIMESTAMP)"),
+            (
+                0,
+                "CREATE TABLE t (at TIMESTAMPTZ(0) NOT NULL, size BIGINT NOT NULL, what TEXT, id INT GENERATED ALWAYS AS IDENTITY UNIQUE, more TEXT NOT NULL DEFAULT 'x')",
+            ),
+            (
+                0,
+                "CREATE SEQUENCE s START 9; CREATE TABLE t (id INT PRIMARY KEY DEFAULT nextval('s'), what TEXT, size INT, at TIMESTAMP)",
+            ),
+            (1, "CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(8), size INT, at TIMESTAMP)"),
+            (1, "CREATE TABLE t (id SERIAL PRIMARY KEY, what TEXT NOT NULL, size INT, at TIMESTAMP)"),
+            (1, "CREATE TABLE t (id SERIAL PRIMARY KEY, what TEXT, size INT, at DATE)"),
+            (1, "CREATE TABLE t (id SERIAL PRIMARY KEY, what TEXT, size SMALLINT, at TIMESTAMP)"),
+            (1, "CREATE TABLE t (id SERIAL, what TEXT, size INT, at TIMESTAMP)"),
+            (1, "CREATE TABLE t (id BIGINT PRIMARY KEY, what TEXT, size INT, at TIMESTAMP)"),
+            (1, "CREATE TABLE t (id BIGINT PRIMARY KEY DEFAULT 4, what TEXT, size INT, at TIMESTAMP)"),
+            (
+                1,
+                "CREATE TABLE t (id UUID PRIMARY KEY DEFAULT gen_random_uuid(), what TEXT, size INT, at TIMESTAMP)",
+            ),
+            (1, "CREATE TABLE t (what TEXT, size INT, at TIMESTAMP)"),
+            (3, "CREATE TABLE t (size DOUBLE PRECISION NOT NULL, what TEXT NOT NULL, at TIMESTAMP)"),
+        ] {
+            let mut session = trial::shared().session().await;
+            session.batch(sql).await.expect(sql);
+            let insert = "INSERT INTO t (what, size, at) VALUES ('x', 5, '2025-11-01 10:00:00Z')";
+            if !sql.contains("BIGINT PRIMARY KEY, ") {
+                session.batch(insert).await.expect(sql);
+            }
+            assert_eq!(mended(&mut session, &numbered(), sql).await, expected, "{sql}");
+            let mut rows = crate::store::rows::Rows::new(3);
+            for _ in 0..2 {
+                rows.push(&crate::event::Value::Absent);
+                rows.push(&crate::event::Value::Integer(5));
+                rows.push(&crate::event::Value::Time(crate::event::Millis(0)));
+            }
+            let numbers = session.number(&numbered(), &rows).await.expect(sql);
+            assert!(numbers[0] > 0 && numbers[1] == numbers[0] + 1, "{sql}: {numbers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_made_here_needs_no_mending_and_keeps_its_names_when_it_takes_another_s_place() {
+        use crate::store::tables::{Beside, Ranking, own_tables};
+        let mut session = trial::shared().session().await;
+        for table in own_tables().iter().chain([&ledger()]) {
+            session.create(table).await.expect("a table");
+            session.create(table).await.expect("is there already");
+            assert_eq!(session.check(table).await, Ok(()), "{}", table.name);
+        }
+        let ranking = || Ranking { boards: String::new(), floors: String::new(), asked_max: 1 };
+        let columns = [
+            ("grp", ColumnKind::Text { chars_max: 9 }),
+            ("value", ColumnKind::LongText),
+            ("n", ColumnKind::Integer),
+        ];
+        let counts = |name: &str| Table::new(name, 2, &columns).with(Beside::Ranking(ranking()));
+        session.create(&counts("counts")).await.expect("a table");
+        for round in 1..3 {
+            session.create(&counts("fresh")).await.expect("a table");
+            let row = [Cell::Text("g".to_owned()), Cell::Text("v".to_owned()), Cell::Integer(round)];
+            session.add(&counts("fresh"), &row).await.expect("a row");
+            session.put_in_place(&[counts("fresh")], &[counts("counts")]).await.expect("takes its place");
+            assert_eq!(session.rows("SELECT n FROM counts", &[]).await, Ok(vec![vec![Cell::Integer(round)]]));
+            assert_eq!(session.exists("fresh").await, Ok(false));
+            let names = "SELECT indexname FROM pg_indexes WHERE tablename = 'counts' ORDER BY 1";
+            let name = |name: &str| vec![Cell::Text(name.to_owned())];
+            assert_eq!(session.rows(names, &[]).await, Ok(vec![name("counts_key"), name("counts_ranking")]));
+        }
+        session.drop_tables(&[counts("counts"), counts("never there")]).await.expect("goes");
+        assert_eq!(session.exists("counts").await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_table_is_refused() {
+        let mut session = trial::shared().session().await;
+        session.batch("CREATE VIEW t AS SELECT 'a' AS who, 1 AS sum").await.expect("a view");
+        assert_eq!(session.check(&ledger()).await, Err(StoreError::Blocked("`t` is not a table".to_owned())));
+        session.batch("DROP VIEW t").await.expect("goes");
+        assert_eq!(session.check(&ledger()).await, Err(StoreError::NoTable("t".to_owned())));
     }
 }
