@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::Stream;
 use super::view::table_name;
-use crate::event::limits::{COUNTED_FIELDS_MAX, KEY_CHARS_MAX};
+use crate::event::limits::{COUNTED_FIELDS_MAX, COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX};
 use crate::event::{Fields, Kind};
 
 /// Fields by their index among the stream's.
@@ -91,6 +91,11 @@ impl StatsSection {
     fn counted(&self, fields: &Fields, name: &str) -> Result<CountedConfig, String> {
         let field = self.field(fields, "counts by", name)?;
         self.check_kept(fields, "counts by", field)?;
+        if name.chars().count() > COUNTED_NAME_CHARS_MAX as usize {
+            return Err(format!(
+                "counts by field `{name}`, whose name is longer than {COUNTED_NAME_CHARS_MAX} characters"
+            ));
+        }
         let distinct = self.distinct_counts.iter().any(|distinct| distinct == name);
         Ok(CountedConfig { field, name: name.to_owned(), distinct })
     }
@@ -131,6 +136,7 @@ mod tests {
             fields.who = { type = "integer" }
             fields.at = { type = "time" }
             fields.more = { type = "any" }
+            fields.a_name_that_goes_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on = { type = "text" }
             [view.visits]
             kind = "stats"
             from = "visits"
@@ -160,6 +166,10 @@ mod tests {
                 "counts by field `page`, which may be longer than 255 characters",
             ),
             ("group = \"site\"\ncounts = [\"more\"]", "counts by field `more`, which may be of any size"),
+            (
+                "group = \"site\"\ncounts = [\"a_name_that_goes_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on\"]",
+                "whose name is longer than 64 characters",
+            ),
             ("group = \"site\"\ncounts = [\"kind\", \"kind\"]", "counts by field `kind` twice"),
             (
                 "group = \"site\"\ndistinct = \"more\"",

@@ -207,8 +207,6 @@ pub const MYSQL_STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 pub const MYSQL_KEYS_ASKED_MAX: usize = 64;
 /// Letters of a text that is kept in its row, where it is in no key.
 pub const MYSQL_VARCHAR_CHARS_MAX: u32 = 1_000;
-/// The columns of one index together.
-pub const MYSQL_INDEX_BYTES_MAX: u32 = 3_072;
 /// What the texts of a row may take of it; beyond that they are kept apart.
 pub const MYSQL_ROW_BYTES_MAX: u32 = 48 * 1024;
 /// What of a row lies in its page.
@@ -233,6 +231,8 @@ pub const LOG_COPY_TRIES_MAX: usize = 10;
 pub const TOP_VALUES_MAX: usize = 100;
 /// Fields that one view counts by: each event makes two rows for each.
 pub const COUNTED_FIELDS_MAX: usize = 8;
+/// Short, so that a key has room for what the field holds.
+pub const COUNTED_NAME_CHARS_MAX: u32 = 64;
 /// Questions at one time that add many days up; they take long, and are not to keep the others waiting.
 pub const RANGES_AT_ONCE_MAX: usize = 2;
 

@@ -296,7 +296,11 @@ fn a_table_that_was_there_is_used_with_its_rows_and_columns() {
     let notes = "SELECT id || ' ' || site_id || ' ' || note FROM events ORDER BY id";
     let notes = table(&app, notes);
     // PostgreSQL's sequence knows nothing of rows that came with numbers of their own.
-    let expected = app.stored.keeping.says([["41 old kept", "42 s n"], ["1 s n", "41 old kept"], ["41 old kept", "42 s n"]]);
+    let expected = app.stored.keeping.says([
+        ["41 old kept", "42 s n"],
+        ["1 s n", "41 old kept"],
+        ["41 old kept", "42 s n"],
+    ]);
     assert_eq!(notes, expected);
     assert_eq!(ask(&app, "rebuild")["differenceCount"], 0);
     assert_eq!(app.client().get(&format!("{ROWS}?site_id=old")).json()["rows"][0]["id"], 41);

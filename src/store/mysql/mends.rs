@@ -98,12 +98,6 @@ pub fn add_unique(key: &str, columns: &[&str]) -> String {
     format!("ADD UNIQUE KEY {} ({})", name(key), columns.join(", "))
 }
 
-/// A key that is too long for an index gets what stands for it.
-pub fn add_hashed_key(table: &Table) -> String {
-    let parts = tables::hashed_key(table).map(|part| format!("ADD {}", part.replace('"', "`")));
-    parts.join(", ")
-}
-
 pub fn drop_unique(unique: &Unique) -> String {
     match unique.is_primary() {
         true => "DROP PRIMARY KEY".to_owned(),

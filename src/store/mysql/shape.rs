@@ -2,7 +2,7 @@
 //! table that would round an amount or merge two users is refused, with the SQL that mends all of it.
 
 use super::catalogue::{Catalogue, Found, Unique};
-use super::{Flavour, Session, mends, tables};
+use super::{Flavour, Session, mends};
 use crate::store::StoreError;
 use crate::store::tables::{ColumnKind, Table};
 
@@ -149,15 +149,10 @@ fn of_number(id: &str, catalogue: &Catalogue) -> Option<Fault> {
 fn of_keys(table: &Table, catalogue: &Catalogue) -> Vec<Fault> {
     let names: Vec<&str> =
         table.columns[..table.key_columns].iter().map(|column| column.name.as_str()).collect();
-    let hashed = tables::is_key_hashed(table);
-    let key: Vec<&str> = if hashed { vec![tables::KEY_HASH] } else { names.clone() };
     let unique = table.unique.map(|index| [table.columns[index].name.as_str()]);
     let mut faults = Vec::new();
-    if !catalogue.uniques.iter().any(|unique| unique.is_over(&key)) {
-        let mend = match hashed {
-            true => mends::add_hashed_key(table),
-            false => mends::add_unique("millrace_row_key", &key),
-        };
+    if !catalogue.uniques.iter().any(|unique| unique.is_over(&names)) {
+        let mend = mends::add_unique("millrace_row_key", &names);
         faults.push(Fault { what: format!("needs a unique key over {}", listed(&names)), mend });
     }
     if let Some(unique) = &unique
@@ -167,8 +162,7 @@ fn of_keys(table: &Table, catalogue: &Catalogue) -> Vec<Fault> {
         faults.push(Fault { what: format!("needs a unique key over {}", listed(unique)), mend });
     }
     let harmless = |there: &Unique| {
-        there.covers(&key)
-            || there.covers(&names)
+        there.covers(&names)
             || unique.is_some_and(|unique| there.covers(&unique))
             || there.columns.iter().flatten().any(|name| never_meets(table, catalogue, name))
     };

@@ -1,21 +1,13 @@
-//! Tables as they are made here: their columns' types, their keys, what to do where a key is too long for
-//! the database, and how they come, change places and go. Never within a transaction: this commits it.
+//! Tables as they are made here: their columns' types, their keys, and how they come, change places and go.
+//! Never within a transaction: this commits it.
 
 use mysql_async::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Flavour, Session, statements};
-use crate::event::limits::{
-    MYSQL_INDEX_BYTES_MAX, MYSQL_PAGE_ROW_BYTES_MAX, MYSQL_ROW_BYTES_MAX, MYSQL_VARCHAR_CHARS_MAX,
-};
+use crate::event::limits::{MYSQL_PAGE_ROW_BYTES_MAX, MYSQL_ROW_BYTES_MAX, MYSQL_VARCHAR_CHARS_MAX};
 use crate::store::StoreError;
 use crate::store::tables::{Beside, Cell, Column, ColumnKind, Table, quote};
-
-/// Stands for all columns of a key that is too long for an index.
-pub const KEY_HASH: &str = "millrace_key";
-
-/// In a key, a field's name: short, so that there is room for what it holds.
-const FIELD: (&str, u32) = ("field", 64);
 
 const BYTES_A_CHAR: u32 = 4;
 
@@ -49,7 +41,7 @@ pub fn kind(table: &Table, index: usize, flavour: Flavour) -> String {
     let column = &table.columns[index];
     let indexed = index < table.key_columns || table.unique == Some(index);
     match column.kind {
-        ColumnKind::Text { .. } if indexed => format!("VARCHAR({})", chars_max(column)),
+        ColumnKind::Text { chars_max } if indexed => format!("VARCHAR({chars_max})"),
         ColumnKind::Text { chars_max } => text(chars_max, fits_row(table)),
         ColumnKind::LongText => "LONGTEXT".to_owned(),
         ColumnKind::Json => match flavour {
@@ -86,62 +78,10 @@ fn fits_row(table: &Table) -> bool {
     row <= MYSQL_ROW_BYTES_MAX && page <= MYSQL_PAGE_ROW_BYTES_MAX
 }
 
-/// How many letters a column of a key has room for.
-fn chars_max(column: &Column) -> u32 {
-    match column.kind {
-        ColumnKind::Text { chars_max } if column.name == FIELD.0 => chars_max.min(FIELD.1),
-        ColumnKind::Text { chars_max } => chars_max,
-        _ => 0,
-    }
-}
-
-fn index_bytes(column: &Column) -> u32 {
-    match column.kind {
-        ColumnKind::Text { .. } => chars_max(column) * BYTES_A_CHAR,
-        ColumnKind::Bytes { bytes_max } => bytes_max,
-        _ => 8,
-    }
-}
-
-/// Whether the key of a table is too long for an index.
-pub fn is_key_hashed(table: &Table) -> bool {
-    table.columns[..table.key_columns].iter().map(index_bytes).sum::<u32>() > MYSQL_INDEX_BYTES_MAX
-}
-
-fn key(table: &Table) -> Vec<String> {
+fn key(table: &Table) -> Option<String> {
     let columns = &table.columns[..table.key_columns];
-    if columns.is_empty() {
-        return Vec::new();
-    }
-    if is_key_hashed(table) {
-        return hashed_key(table).into();
-    }
     let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
-    vec![format!("PRIMARY KEY ({})", names.join(", "))]
-}
-
-/// A key that is too long for an index is unique by its hash, and looked up by the beginnings of its texts.
-pub fn hashed_key(table: &Table) -> [String; 3] {
-    let columns = &table.columns[..table.key_columns];
-    let plain = |column: &Column| !matches!(column.kind, ColumnKind::Text { .. });
-    let hashed = columns.iter().map(|column| match plain(column) {
-        true => quote(&column.name),
-        false => format!("HEX({})", quote(&column.name)),
-    });
-    let hashed = hashed.collect::<Vec<_>>().join(", ");
-    let texts = columns.iter().filter(|column| !plain(column)).count() as u32;
-    let others: u32 = columns.iter().filter(|column| plain(column)).map(index_bytes).sum();
-    let beginning = (MYSQL_INDEX_BYTES_MAX - others) / texts.max(1) / BYTES_A_CHAR;
-    let parts = columns.iter().map(|column| match chars_max(column) > beginning {
-        true => format!("{}({beginning})", quote(&column.name)),
-        false => quote(&column.name),
-    });
-    let (key, name) = (quote(KEY_HASH), quote(&format!("{KEY_HASH}_parts")));
-    [
-        format!("{key} BINARY(32) GENERATED ALWAYS AS (UNHEX(SHA2(CONCAT_WS(',', {hashed}), 256))) STORED"),
-        format!("UNIQUE ({key})"),
-        format!("KEY {name} ({})", parts.collect::<Vec<_>>().join(", ")),
-    ]
+    (!names.is_empty()).then(|| format!("PRIMARY KEY ({})", names.join(", ")))
 }
 
 /// By group, the largest number first, and of equal ones by the last column of the key.
@@ -234,36 +174,19 @@ fn gone(table: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tables::{Ranking, Spans};
+    use crate::store::tables::Ranking;
 
     const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };
 
     #[test]
-    fn a_key_that_is_too_long_for_an_index_is_unique_by_its_hash() {
-        let number = ColumnKind::Integer;
-        let columns = [
-            ("grp", WORD),
-            ("field", WORD),
-            ("value", WORD),
-            ("member", WORD),
-            ("day", number),
-            ("n", number),
-        ];
-        let beside = Beside::Spans(Spans { table: std::sync::Arc::new(Table::new("spans", 0, &[])) });
-        let members = Table::new("m", 5, &columns).with(beside);
-        assert!(is_key_hashed(&members));
-        let sql = create_table(&members, Flavour::Mariadb);
-        assert!(sql.contains(r#"UNIQUE ("millrace_key")"#) && !sql.contains("PRIMARY KEY"), "{sql}");
-        assert!(sql.contains(r#"("grp"(191), "field", "value"(191), "member"(191), "day")"#), "{sql}");
-        let counts = Table::new(
-            "c",
-            4,
-            &[("grp", WORD), ("field", WORD), ("day", number), ("value", WORD), ("n", number)],
-        );
+    fn a_ranking_is_by_the_largest_number_and_then_by_the_key() {
+        let columns =
+            [("grp", WORD), ("day", ColumnKind::Integer), ("value", WORD), ("n", ColumnKind::Integer)];
         let ranking = Ranking { boards: String::new(), floors: String::new(), asked_max: 9 };
-        let sql = create_table(&counts.with(Beside::Ranking(ranking)), Flavour::Mysql);
-        assert!(sql.contains(r#"PRIMARY KEY ("grp", "field", "day", "value")"#), "{sql}");
-        assert!(sql.contains(r#"("grp", "field", "day", "n" DESC, "value")"#), "{sql}");
+        let counts = Table::new("c", 3, &columns).with(Beside::Ranking(ranking));
+        let sql = create_table(&counts, Flavour::Mysql);
+        assert!(sql.contains(r#"PRIMARY KEY ("grp", "day", "value")"#), "{sql}");
+        assert!(sql.contains(r#"("grp", "day", "n" DESC, "value")"#), "{sql}");
     }
 
     #[test]

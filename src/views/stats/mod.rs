@@ -7,7 +7,7 @@ mod query;
 
 use std::sync::Arc;
 
-use crate::event::limits::{KEY_CHARS_MAX, TOP_VALUES_MAX};
+use crate::event::limits::{COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX, TOP_VALUES_MAX};
 use crate::store::{Beside, ColumnKind, Ranking, Spans, Table};
 use member::MEMBER_BYTES;
 
@@ -96,11 +96,12 @@ impl Tables {
     fn new(prefix: &str, distinct: bool) -> Self {
         let name = |part: &str| format!("{prefix}_{part}");
         let (text, integer) = (ColumnKind::Text { chars_max: KEY_CHARS_MAX }, ColumnKind::Integer);
-        let columns = [("grp", text), ("field", text), ("day", integer), ("value", text), ("n", integer)];
+        let field = ColumnKind::Text { chars_max: COUNTED_NAME_CHARS_MAX };
+        let columns = [("grp", text), ("field", field), ("day", integer), ("value", text), ("n", integer)];
         let totals = Table::new(&name("counts"), 4, &columns);
         let ranking = Ranking { boards: name("top"), floors: name("floors"), asked_max: TOP_VALUES_MAX };
         let counts = totals.clone().with(Beside::Ranking(ranking));
-        let of_value = [("grp", text), ("field", text), ("value", text)];
+        let of_value = [("grp", text), ("field", field), ("value", text)];
         let distinct = distinct.then(|| {
             let between = [("day", integer), ("before", integer), ("n", integer)];
             let spans = Arc::new(Table::new(&name("spans"), 5, &[of_value, between].concat()));
