@@ -76,8 +76,12 @@ impl Pieces {
     }
 }
 
+/// A body as it comes in, boxed by the router or not.
+pub trait AnyBody: HttpBody<Data = Bytes, Error: std::fmt::Display> + Unpin {}
+impl<B: HttpBody<Data = Bytes, Error: std::fmt::Display> + Unpin> AnyBody for B {}
+
 /// The next piece of a body as it was sent; `None` at its end.
-async fn piece(body: &mut Body) -> Result<Option<Bytes>, Refusal> {
+async fn piece(body: &mut impl AnyBody) -> Result<Option<Bytes>, Refusal> {
     loop {
         let frame = in_time(body.frame()).await?;
         match frame {
@@ -147,7 +151,12 @@ impl Share {
 
 /// A whole body of at most `max` bytes, before and after it is decompressed. What is announced as larger
 /// is refused unread.
-pub async fn whole(headers: &HeaderMap, body: Body, max: usize, share: &mut Share) -> Result<Bytes, Refusal> {
+pub async fn whole(
+    headers: &HeaderMap,
+    body: impl AnyBody,
+    max: usize,
+    share: &mut Share,
+) -> Result<Bytes, Refusal> {
     match Coding::of(headers)?.decoder() {
         None => as_sent(headers, body, max, share).await,
         // All of it first: a client that takes its time holds no decoder meanwhile.
@@ -179,7 +188,7 @@ async fn decompressed(
 
 async fn as_sent(
     headers: &HeaderMap,
-    mut body: Body,
+    mut body: impl AnyBody,
     max: usize,
     share: &mut Share,
 ) -> Result<Bytes, Refusal> {

@@ -3,12 +3,9 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 
 use super::Intake;
 use super::naming::{Named, Namer, idempotency_key};
@@ -64,31 +61,26 @@ impl Answer {
     }
 }
 
-pub fn routes(paths: &[String], door: Contract) -> Router {
-    let route = post(receive).fallback(wrong_method);
-    let routes = paths.iter().fold(Router::new(), |routes, path| routes.route(path, route.clone()));
-    routes.with_state(Arc::new(door))
-}
-
-async fn wrong_method(State(door): State<Arc<Contract>>) -> Response {
-    Refusal::MethodNotAllowed.in_words(&door.wording)
-}
-
-/// Takes the request whole: an extractor for headers would copy them all.
-async fn receive(
-    State(door): State<Arc<Contract>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-) -> Response {
-    let (head, body) = request.into_parts();
-    match door.admit(peer, &head.headers, body).await {
-        Ok(id) => door.answer.to(id),
-        Err(refusal) => refusal.in_words(&door.wording),
-    }
-}
-
 impl Contract {
-    async fn admit(&self, peer: Peer, headers: &HeaderMap, body: Body) -> Result<EventId, Refusal> {
+    /// One request at this door's path.
+    pub async fn answer(&self, peer: Peer, request: Request<impl body::AnyBody>) -> Response {
+        if request.method() != Method::POST {
+            let refusal = Refusal::MethodNotAllowed.in_words(&self.wording);
+            return ([(header::ALLOW, HeaderValue::from_static("POST"))], refusal).into_response();
+        }
+        let (head, body) = request.into_parts();
+        match self.admit(peer, &head.headers, body).await {
+            Ok(id) => self.answer.to(id),
+            Err(refusal) => refusal.in_words(&self.wording),
+        }
+    }
+
+    async fn admit(
+        &self,
+        peer: Peer,
+        headers: &HeaderMap,
+        body: impl body::AnyBody,
+    ) -> Result<EventId, Refusal> {
         let intake = &self.intake;
         let key = intake.keys.admit(headers, Scope::Send, Some(&self.stream), self.open)?;
         self.expect_json(headers)?;

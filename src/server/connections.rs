@@ -6,9 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, Uri};
+use axum::http::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,13 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower_service::Service;
 
 use super::ServeError;
-use super::doorway::{Doorway, is_preflight};
+use super::inside::Inside;
 use super::patience::Patient;
 use super::tls::Certificate;
-use crate::admit::{Peer, Refusal};
 use crate::config::ListenAt;
 use crate::event::Stop;
 use crate::event::limits::{
@@ -143,36 +139,22 @@ impl Serving {
     }
 }
 
-pub fn serve(listeners: Vec<Listener>, routes: Router, doorway: Arc<Doorway>, stop: &Stop) -> Serving {
+pub fn serve(listeners: Vec<Listener>, inside: Inside, stop: &Stop) -> Serving {
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
-    let routes = with_refusals(routes, &doorway);
+    let inside = Arc::new(inside);
     for Listener { listener, tls } in listeners {
-        let acceptor = Acceptor {
-            permits: Arc::clone(&permits),
-            tls,
-            routes: routes.clone(),
-            doorway: Arc::clone(&doorway),
-            stop: stop.clone(),
-        };
+        let acceptor =
+            Acceptor { permits: Arc::clone(&permits), tls, inside: Arc::clone(&inside), stop: stop.clone() };
         tokio::spawn(acceptor.run(listener));
     }
     Serving { permits, connections_max }
 }
 
-/// Where nothing is, and what does not take the method, is answered as well.
-pub fn with_refusals(routes: Router, doorway: &Arc<Doorway>) -> Router {
-    let doorway = Arc::clone(doorway);
-    routes
-        .fallback(async move |uri: Uri| doorway.refuse(uri.path(), &Refusal::NoRoute))
-        .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() })
-}
-
 struct Acceptor {
     permits: Arc<Semaphore>,
     tls: Option<Arc<Certificate>>,
-    routes: Router,
-    doorway: Arc<Doorway>,
+    inside: Arc<Inside>,
     stop: Stop,
 }
 
@@ -192,8 +174,7 @@ impl Acceptor {
                 Ok((stream, peer)) => {
                     let client = Client {
                         address: peer.ip(),
-                        routes: self.routes.clone(),
-                        doorway: Arc::clone(&self.doorway),
+                        inside: Arc::clone(&self.inside),
                         stop: self.stop.clone(),
                         _permit: permit,
                     };
@@ -211,8 +192,7 @@ impl Acceptor {
 /// One connection, and what its requests need.
 struct Client {
     address: IpAddr,
-    routes: Router,
-    doorway: Arc<Doorway>,
+    inside: Arc<Inside>,
     stop: Stop,
     _permit: OwnedSemaphorePermit,
 }
@@ -233,11 +213,10 @@ impl Client {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
-        let Self { address, routes, doorway, stop, _permit } = self;
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (mut routes, doorway) = (routes.clone(), Arc::clone(&doorway));
-            let request = request.map(Body::new);
-            async move { Ok::<Response, Infallible>(answer(&mut routes, &doorway, address, request).await) }
+        let Self { address, inside, stop, _permit } = self;
+        let inside = inside.as_ref();
+        let service = service_fn(async |request: Request<Incoming>| {
+            Ok::<Response, Infallible>(inside.answer(address, request).await)
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -256,32 +235,5 @@ impl Client {
                 drop(connection.await);
             }
         }
-    }
-}
-
-/// One request, past the doorway.
-pub async fn answer(
-    routes: &mut Router,
-    doorway: &Doorway,
-    connected: IpAddr,
-    request: Request<Body>,
-) -> Response {
-    let page = doorway.allowed_page(request.headers(), request.uri().path());
-    let answer = match (doorway.admit(connected, &request, page.as_ref()), &page) {
-        (Err(refusal), _) => doorway.refuse(request.uri().path(), &refusal),
-        (Ok(_), Some(page)) if is_preflight(&request) => page.preflight(),
-        (Ok(peer), _) => routed(routes, peer, request).await,
-    };
-    match page {
-        Some(page) => page.may_see(answer),
-        None => answer,
-    }
-}
-
-async fn routed(routes: &mut Router, peer: Peer, mut request: Request<Body>) -> Response {
-    request.extensions_mut().insert(peer);
-    match routes.call(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
     }
 }

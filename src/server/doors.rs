@@ -3,13 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::Router;
-
 use super::Settings;
 use crate::admit::{Origins, Wording};
 use crate::config::{Access, Door, EVENT_ID};
 use crate::doors::Intake;
-use crate::doors::contract::{self, Answer, Contract};
+use crate::doors::contract::{Answer, Contract};
 
 /// What a refusal at a contract's path looks like, and which pages may ask there.
 pub struct DoorPlate {
@@ -51,7 +49,11 @@ impl Plates {
     }
 }
 
-pub fn routes(settings: &Settings, intake: &Arc<Intake>) -> Router {
+/// The doors by their paths. Most requests are for one of these, which are known to the letter: they are
+/// found here, and not by the router.
+pub type Doors = HashMap<String, Arc<Contract>>;
+
+pub fn doors(settings: &Settings, intake: &Arc<Intake>) -> Doors {
     let contract = |door: &Door| Contract {
         intake: Arc::clone(intake),
         stream: door.stream.clone(),
@@ -61,10 +63,12 @@ pub fn routes(settings: &Settings, intake: &Arc<Intake>) -> Router {
         answer: Answer::new(door.status, &door.answer, EVENT_ID),
         wording: Arc::new(Wording::of(door)),
     };
-    let doors = settings.config.doors.values();
-    doors.fold(Router::new(), |routes, door| {
-        routes.merge(contract::routes(&spellings(&door.path), contract(door)))
-    })
+    let mut doors = Doors::new();
+    for door in settings.config.doors.values() {
+        let contract = Arc::new(contract(door));
+        doors.extend(spellings(&door.path).into_iter().map(|path| (path, Arc::clone(&contract))));
+    }
+    doors
 }
 
 /// A slash at the end made no difference to the originals, so it makes none here.

@@ -4,7 +4,6 @@
 
 use std::net::IpAddr;
 
-use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::Response;
 
@@ -40,10 +39,10 @@ impl Doorway {
     }
 
     /// Whom the request is from. `page` is one of another site that may send this.
-    pub fn admit(
+    pub fn admit<B>(
         &self,
         connected: IpAddr,
-        request: &Request<Body>,
+        request: &Request<B>,
         page: Option<&AllowedPage>,
     ) -> Result<Peer, Refusal> {
         let (headers, path) = (request.headers(), request.uri().path());
@@ -85,7 +84,7 @@ impl Doorway {
 }
 
 /// Whether a browser asks if its page may send something.
-pub fn is_preflight(request: &Request<Body>) -> bool {
+pub fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }

@@ -7,6 +7,7 @@ mod declared;
 mod doors;
 mod doorway;
 mod indoors;
+mod inside;
 mod patience;
 mod tls;
 mod welcome;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::Router;
 use journal::failpoint;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
@@ -39,6 +39,7 @@ use crate::telemetry;
 use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
 
 use doorway::Doorway;
+use inside::Inside;
 use tls::Certificate;
 
 pub use checks::StartError;
@@ -96,12 +97,11 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let (listeners, addresses) = connections::bind(&settings.config.listen, certificate.as_ref()).await?;
     let (node, first_key) = Node::open(&settings, metrics).await?;
     let accepting = Stop::default();
-    let routes = node.routes(&settings, &accepting);
-    let doorway = Arc::new(Doorway::new(&settings, &node.keys));
+    let inside = node.inside(&settings, &accepting);
     if let Some(certificate) = &certificate {
         certificate.keep_current(&accepting)?;
     }
-    let serving = connections::serve(listeners, routes, doorway, &accepting);
+    let serving = connections::serve(listeners, inside, &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
         welcome::print(&settings, &addresses, first_key);
@@ -249,7 +249,7 @@ impl Node {
     }
 
     /// `stopping` lets go of those who wait for events that may never come.
-    fn routes(&self, settings: &Settings, stopping: &Stop) -> Router {
+    fn inside(&self, settings: &Settings, stopping: &Stop) -> Inside {
         let intake = Arc::new(Intake {
             keys: self.keys.clone(),
             log: self.log.clone(),
@@ -279,9 +279,9 @@ impl Node {
             ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
             stopping: stopping.clone(),
         });
-        native::routes(Arc::clone(&intake))
-            .merge(serve::routes(&reading, declared::reads(&settings.config)))
-            .merge(doors::routes(settings, &intake))
+        let doors = doors::doors(settings, &intake);
+        let routes = native::routes(intake).merge(serve::routes(&reading, declared::reads(&settings.config)));
+        Inside::new(Doorway::new(settings, &self.keys), doors, routes)
     }
 
     /// Views first, so that they come to the end of the log; then the log, then the store.
