@@ -4,7 +4,6 @@
 pub mod body;
 mod coding;
 mod cors;
-mod escapes;
 mod forwarded;
 mod keys;
 mod origin;
@@ -16,7 +15,6 @@ mod trace;
 mod wording;
 
 pub use cors::{AllowedPage, Origins};
-pub use escapes::unescaped;
 pub use keys::{Key, KeyError, Keys, NewKey, Scope, weak_key};
 pub use origin::{Peer, foreign_page, known_host, origin};
 pub use rate::RateLimits;

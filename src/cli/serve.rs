@@ -27,8 +27,10 @@ pub struct Serve {
     /// Where events are kept: `journal:` is the data folder
     #[arg(long, env = "MILLRACE_LOG", value_name = "URL")]
     log: Option<String>,
-    /// The database of the views: `sqlite:` is the data folder, `sqlite:PATH` any file
-    #[arg(long, env = "MILLRACE_STORE", value_name = "URL")]
+    /// The database of the views: `sqlite:` is the data folder, `sqlite:PATH` any file,
+    /// `postgres://USER@HOST/NAME` and `mysql://USER@HOST/NAME` are servers; a password is best kept out of
+    /// the URL, in MILLRACE_STORE_PASSWORD or in the `password_file` of `[store]`
+    #[arg(long, env = "MILLRACE_STORE", value_name = "URL", hide_env_values = true)]
     store: Option<String>,
     /// Open every door, ask for no key; on loopback only
     #[arg(long)]
@@ -61,11 +63,20 @@ fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
     if !command.listen.is_empty() {
         originals.leave_port();
     }
-    let mut overrides = Overrides { listen: command.listen, log_url: command.log, store_url: command.store };
+    let mut overrides = Overrides {
+        listen: command.listen,
+        log_url: command.log,
+        store_url: command.store,
+        store_password: std::env::var("MILLRACE_STORE_PASSWORD").ok().filter(|password| !password.is_empty()),
+        original_store_url: originals.store_url.clone(),
+    };
     if let Some(port) = originals.port {
         overrides.listen.push(format!("localhost:{port}"));
     }
     let config = Config::load(user_file(command.config).as_deref(), &overrides)?;
+    if originals.store_url.as_ref() != Some(&config.store.url) {
+        originals.leave_store();
+    }
     let settings = Settings {
         data: command.data,
         config,

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::original_store::{self, OriginalStore};
 use super::origins::checked_origin;
 
 /// What of the originals' environment concerns this server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Without `Debug`: it holds secrets.
+#[derive(Clone, Default)]
 pub struct Originals {
     /// From `PORT` or `API_PORT`.
     pub port: Option<u16>,
@@ -15,6 +17,8 @@ pub struct Originals {
     pub api_key: Option<String>,
     /// From `ALLOWED_ORIGINS`: pages that may send where no key is asked for.
     pub origins: Vec<String>,
+    /// From `DB_URL` and `DATABASE`, or `MYSQL_HOST` and its like: the URL of a store.
+    pub store_url: Option<String>,
     /// The names that were used, for the log.
     pub used: Vec<&'static str>,
     /// What was set and could not be used, with the reason.
@@ -31,19 +35,7 @@ pub fn load_dotenv(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
 }
 
 /// What is left out is said: somebody may rely on it.
-const NOT_YET: [&str; 11] = [
-    "DB_URL",
-    "DATABASE",
-    "MYSQL_HOST",
-    "MYSQL_PORT",
-    "MYSQL_USER",
-    "MYSQL_PASSWORD",
-    "MYSQL_DATABASE",
-    "RABBITMQ_URL",
-    "MAX_RETRIES",
-    "BATCH_SIZE",
-    "BATCH_INTERVAL",
-];
+const NOT_YET: [&str; 4] = ["RABBITMQ_URL", "MAX_RETRIES", "BATCH_SIZE", "BATCH_INTERVAL"];
 
 impl Originals {
     /// `lookup` is the environment, over the `.env` file.
@@ -79,6 +71,12 @@ impl Originals {
             }
             originals.used.push("ALLOWED_ORIGINS");
         }
+        let (store, unusable) = original_store::named(set);
+        originals.unusable.extend(unusable);
+        if let Some(OriginalStore { url, used }) = store {
+            originals.store_url = Some(url);
+            originals.used.extend(used);
+        }
         for name in NOT_YET.into_iter().filter(|name| set(name).is_some()) {
             originals.unusable.push(format!("{name} means nothing to this version yet"));
         }
@@ -88,7 +86,13 @@ impl Originals {
     /// Something that wins over it says where to listen.
     pub fn leave_port(&mut self) {
         self.port = None;
-        self.used.retain(|name| !name.ends_with("PORT"));
+        self.used.retain(|name| !["PORT", "API_PORT"].contains(name));
+    }
+
+    /// Something that wins over it says where the store is.
+    pub fn leave_store(&mut self) {
+        self.store_url = None;
+        self.used.retain(|name| !name.starts_with("MYSQL_") && !["DB_URL", "DATABASE"].contains(name));
     }
 }
 

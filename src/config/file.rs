@@ -11,6 +11,7 @@ use super::duration::parse_duration;
 use super::rate::parse_rate;
 use super::read::{ReadSection, check_reads};
 use super::retention::RetentionSection;
+use super::store::StoreSection;
 use super::stream::StreamSection;
 use super::view::ViewSection;
 use super::{
@@ -62,7 +63,8 @@ struct Written {
     hosts: Option<Vec<String>>,
     trusted_proxies: Option<Vec<Network>>,
     log: Option<Url>,
-    store: Option<Url>,
+    #[serde(default)]
+    store: StoreSection,
     gate: Option<GateSection>,
     retention: Option<Spanned<RetentionSection>>,
     #[serde(default)]
@@ -103,7 +105,7 @@ pub struct File {
     hosts: Option<Vec<String>>,
     trusted_proxies: Option<Vec<Network>>,
     log_url: Option<String>,
-    store_url: Option<String>,
+    store: StoreSection,
     window: Option<Declared<String>>,
     retention: Option<Declared<RetentionSection>>,
     per_key: Option<Declared<String>>,
@@ -128,7 +130,7 @@ impl File {
             hosts: written.hosts,
             trusted_proxies: written.trusted_proxies,
             log_url: written.log.map(|log| log.url),
-            store_url: written.store.map(|store| store.url),
+            store: written.store,
             window: written.gate.map(|gate| declared(gate.window, origin)),
             retention: written.retention.map(|retention| declared(retention, origin)),
             per_key: written.limits.per_key.map(|rate| declared(rate, origin)),
@@ -147,7 +149,7 @@ impl File {
         self.hosts = other.hosts.or(self.hosts.take());
         self.trusted_proxies = other.trusted_proxies.or(self.trusted_proxies.take());
         self.log_url = other.log_url.or(self.log_url.take());
-        self.store_url = other.store_url.or(self.store_url.take());
+        self.store = other.store.over(std::mem::take(&mut self.store));
         self.window = other.window.or(self.window.take());
         self.per_key = other.per_key.or(self.per_key.take());
         self.per_address = other.per_address.or(self.per_address.take());
@@ -156,6 +158,10 @@ impl File {
         lay_lines_over(&mut self.reads, other.reads, ReadSection::over);
         self.streams.extend(other.streams);
         self.views.extend(other.views);
+    }
+
+    pub fn store_at(&mut self, url: &str) {
+        self.store = StoreSection::named(url).over(std::mem::take(&mut self.store));
     }
 
     pub fn check(self, overrides: &Overrides) -> Result<Config, ConfigError> {
@@ -199,7 +205,7 @@ impl File {
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             log_url: overrides.log_url.clone().or(self.log_url).unwrap_or_default(),
-            store_url: overrides.store_url.clone().or(self.store_url).unwrap_or_default(),
+            store: self.store.check(overrides.store_url.as_deref(), overrides.store_password.as_deref())?,
             seen_window: window.unwrap_or(crate::event::limits::SEEN_WINDOW_DEFAULT),
             doors,
             streams,

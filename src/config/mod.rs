@@ -8,6 +8,7 @@ mod file;
 mod listen;
 mod network;
 mod notify;
+mod original_store;
 mod origins;
 mod outcome;
 mod rate;
@@ -15,6 +16,7 @@ mod read;
 mod retention;
 mod row_table;
 mod stats;
+mod store;
 mod stream;
 mod view;
 
@@ -35,6 +37,7 @@ pub use read::{ReadConfig, ReadShape};
 pub use retention::Retention;
 pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
 pub use stats::{CountedConfig, StatsConfig};
+pub use store::StoreAt;
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
@@ -49,7 +52,7 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     pub limits: Limits,
     pub log_url: String,
-    pub store_url: String,
+    pub store: StoreAt,
     pub seen_window: Duration,
     pub doors: BTreeMap<String, Door>,
     pub streams: BTreeMap<String, Stream>,
@@ -67,12 +70,15 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// What the command line and the environment say; it wins over files.
-#[derive(Clone, Debug, Default)]
+/// What the command line and the environment say; it wins over files. Without `Debug`: it may hold a password.
+#[derive(Clone, Default)]
 pub struct Overrides {
     pub listen: Vec<String>,
     pub log_url: Option<String>,
     pub store_url: Option<String>,
+    pub store_password: Option<String>,
+    /// That of the originals' settings: a file of the user wins over it.
+    pub original_store_url: Option<String>,
 }
 
 /// One line for the user: where, and what is wrong.
@@ -94,6 +100,9 @@ impl Config {
     /// `path` is the user's file; without one the built-in configuration stands alone.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut file = File::parse(DEFAULT, BUILT_IN)?;
+        if let Some(url) = &overrides.original_store_url {
+            file.store_at(url);
+        }
         if let Some(path) = path {
             file.lay_over(File::parse(&read(path)?, &path.display().to_string())?);
         }

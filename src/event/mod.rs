@@ -7,6 +7,7 @@ pub mod positions;
 mod day;
 mod decimal;
 mod email;
+mod escapes;
 mod field;
 mod fields;
 mod id;
@@ -18,6 +19,7 @@ mod time;
 
 pub use day::{Day, DayError};
 pub use decimal::{Decimal, DecimalError};
+pub use escapes::{as_part_of_url, part_of_url, unescaped};
 pub use field::{Field, FieldError, Form, Kind, Value};
 pub use fields::{Checked, Fields};
 pub use id::{BodyHash, EventId, LogId, SourceId};

@@ -9,10 +9,9 @@ use axum::response::Response;
 
 use super::Settings;
 use super::doors::Plates;
-use crate::admit::{
-    AllowedPage, Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin, unescaped,
-};
+use crate::admit::{AllowedPage, Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin};
 use crate::config::Network;
+use crate::event::unescaped;
 
 /// Which requests come in at all.
 pub struct Doorway {

@@ -8,7 +8,7 @@ use axum::http::Request;
 use axum::response::Response;
 
 use super::inside::Inside;
-use super::{Node, ServeError, Settings};
+use super::{Kept, Node, ServeError, Settings};
 use crate::event::Stop;
 use crate::telemetry;
 
@@ -19,7 +19,7 @@ pub struct Indoors {
 
 impl Indoors {
     pub async fn open(settings: &Settings) -> Result<Self, ServeError> {
-        let (node, _) = Node::open(settings, telemetry::start_metrics()).await?;
+        let (node, _) = Node::open(settings, telemetry::start_metrics(), Kept::open(settings).await?).await?;
         let inside = node.inside(settings, &Stop::default());
         Ok(Self { node, inside })
     }

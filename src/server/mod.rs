@@ -8,17 +8,17 @@ mod doors;
 mod doorway;
 mod indoors;
 mod inside;
+mod kept;
 mod patience;
 mod tls;
 mod welcome;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use journal::failpoint;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -40,6 +40,7 @@ use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
 
 use doorway::Doorway;
 use inside::Inside;
+use kept::Kept;
 use tls::Certificate;
 
 pub use checks::StartError;
@@ -95,7 +96,14 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let metrics = telemetry::start_metrics();
     let mut signals = connections::stop_signals()?;
     let (listeners, addresses) = connections::bind(&settings.config.listen, certificate.as_ref()).await?;
-    let (node, first_key) = Node::open(&settings, metrics).await?;
+    let kept = tokio::select! {
+        kept = Kept::open(&settings) => kept?,
+        signal = signals.wait() => {
+            tracing::info!(signal, "stopped before the start was over");
+            return Ok(());
+        }
+    };
+    let (node, first_key) = Node::open(&settings, metrics, kept).await?;
     let accepting = Stop::default();
     let inside = node.inside(&settings, &accepting);
     if let Some(certificate) = &certificate {
@@ -140,14 +148,13 @@ struct Node {
 impl Node {
     /// And whether its first key was made. Whatever may fail comes before the threads if it can: they use
     /// the runtime, and must have ended when a failure takes it down.
-    async fn open(settings: &Settings, metrics: PrometheusHandle) -> Result<(Self, bool), ServeError> {
+    async fn open(
+        settings: &Settings,
+        metrics: PrometheusHandle,
+        kept: Kept,
+    ) -> Result<(Self, bool), ServeError> {
         let config = &settings.config;
-        checks::data_folder(&settings.data)?;
-        let (log, found) = open_log(&config.log_url, &settings.data).await?;
-        failpoint::hit("server.log_open");
-        let store = Store::open(&config.store_url, None, &settings.data).await?;
-        failpoint::hit("server.store_open");
-        tracing::info!(store = store.name(), "store is open");
+        let Kept { log, found, store } = kept;
         checks::positions(&log, &found, &store, settings.accept_new_log).await?;
         checks::undeclared(config, &store).await?;
         serve::clear_backups(&settings.data);
@@ -311,18 +318,4 @@ impl Node {
             tracing::info!("millrace has stopped");
         }
     }
-}
-
-async fn open_log(url: &str, data: &Path) -> Result<(EventLog, eventlog::Found), ServeError> {
-    let (url, data) = (url.to_owned(), data.to_owned());
-    let opened = tokio::task::spawn_blocking(move || EventLog::open(&url, &data)).await;
-    let (log, found) = opened.map_err(|error| std::io::Error::other(error.to_string()))??;
-    if found.torn_bytes_cut > 0 {
-        tracing::warn!(
-            bytes = found.torn_bytes_cut,
-            "the end of the log was torn by a crash and is cut; nothing in it was acknowledged"
-        );
-    }
-    tracing::info!(log = %log.id(), events = log.end() - log.begin(), bytes = log.bytes(), new = found.created, clean = found.clean_stop, "log is open");
-    Ok((log, found))
 }

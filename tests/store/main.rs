@@ -32,3 +32,4 @@ mod verbs;
 
 mod cut_commits;
 mod private_servers;
+mod starts;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::event::part_of_url;
+
 const PORT: u16 = 3306;
 
 /// What `mysql://user:password@host:port/database?option=value` says.
@@ -141,21 +143,7 @@ fn host_and_port(place: &str) -> Result<(String, u16), String> {
 /// `%40` stands for `@`, and so on.
 fn decoded(text: &str, what: &str) -> Result<String, String> {
     let wrong = || format!("has a `%` in its {what} that is not followed by two hexadecimal digits of UTF-8");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let (digits, after) = rest.split_at_checked(2).ok_or_else(wrong)?;
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        let (high, low) = digit(digits[0]).zip(digit(digits[1])).ok_or_else(wrong)?;
-        bytes.push((high * 16 + low) as u8);
-        rest = after;
-    }
-    String::from_utf8(bytes).map_err(|_| wrong())
+    part_of_url(text).ok_or_else(wrong)
 }
 
 #[cfg(test)]

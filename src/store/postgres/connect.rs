@@ -33,7 +33,8 @@ impl Server {
 
     /// For people.
     pub fn name(&self) -> String {
-        format!("PostgreSQL database `{}` at {}", self.target.database, self.place())
+        let hosts: Vec<String> = self.target.hosts.iter().map(Host::to_string).collect();
+        format!("postgres://{}/{}", hosts.join(","), self.target.database)
     }
 
     pub fn place(&self) -> String {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::event::part_of_url;
+
 const PORT: u16 = 5432;
 const OPTIONS: [&str; 4] = ["sslmode", "sslrootcert", "host", "options"];
 
@@ -159,21 +161,8 @@ impl Options {
 
 /// Takes `%40` for `@`.
 fn decoded(text: &str) -> Result<String, String> {
-    let wrong = || "has a `%` without the two digits of a character behind it".to_owned();
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let (digits, after) = rest.split_at_checked(2).ok_or_else(wrong)?;
-        let digit = |at: usize| char::from(digits[at]).to_digit(16).ok_or_else(wrong);
-        bytes.push((digit(0)? * 16 + digit(1)?) as u8);
-        rest = after;
-    }
-    String::from_utf8(bytes).map_err(|_| "has a `%` that makes no character".to_owned())
+    let wrong = || "has a `%` that is not followed by two hexadecimal digits of UTF-8".to_owned();
+    part_of_url(text).ok_or_else(wrong)
 }
 
 #[cfg(test)]

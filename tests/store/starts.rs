@@ -1,0 +1,154 @@
+//! How a server starts whose views are on a database server: where that is named, where the password comes
+//! from, and what happens when it is not there yet.
+
+use std::process::{Command, Stdio};
+
+use crate::harness::cutting::Proxy;
+use crate::harness::mariadb::Mariadb;
+use crate::harness::postgres::Postgres;
+use crate::harness::servers::{Kind, PASSWORD, Server, USER};
+use crate::harness::{Keeping, Start, TestApp, wait_for};
+
+fn each(test: impl Fn(&'static Server)) {
+    test(Postgres::shared());
+    test(Mariadb::shared());
+}
+
+/// In an environment of its own, in which only the test says where the store is.
+fn start(environment: &[(&str, &str)], config: &str, dotenv: &str) -> Result<TestApp, String> {
+    let start = Start {
+        config: Some(config.to_owned()),
+        arguments: ["--listen", "localhost:0"].map(str::to_owned).to_vec(),
+        environment: environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        dotenv: Some(dotenv.to_owned()),
+        keeping: Some(Keeping::Sqlite),
+        ..Start::default()
+    };
+    TestApp::try_with(start, std::sync::Arc::new(tempfile::tempdir().unwrap()))
+}
+
+fn store_of(app: &TestApp) -> String {
+    app.log_line("store is open").unwrap()["store"].as_str().unwrap().to_owned()
+}
+
+fn without_password(url: &str) -> String {
+    let (with, without) = (format!(":{PASSWORD}@"), "@");
+    assert!(url.contains(&with), "{url}");
+    url.replace(&with, without)
+}
+
+/// As millrace names it.
+fn name_of(url: &str) -> String {
+    without_password(url).replace(&format!("{USER}@"), "")
+}
+
+#[test]
+fn a_server_that_is_not_there_yet_is_waited_for() {
+    each(|server| {
+        let proxy = Proxy::before(server);
+        let url = proxy.url(&server.new_database());
+        proxy.stall();
+        std::thread::scope(|scope| {
+            let starting = scope.spawn(|| start(&[("MILLRACE_STORE", &url)], "", ""));
+            for _ in 0..2 {
+                wait_for("an attempt", || proxy.open_connections() == 1);
+                proxy.cut();
+            }
+            proxy.pass();
+            let app = starting.join().unwrap().unwrap();
+            assert_eq!(store_of(&app), name_of(&url));
+            let said = app.log_line("the store does not answer yet; it is tried until it does").unwrap();
+            assert_eq!((&said["level"], &said["store"]), (&"WARN".into(), &name_of(&url).into()));
+            assert!(!app.log_text().contains(PASSWORD));
+        });
+    });
+}
+
+#[test]
+fn a_start_that_waits_for_its_database_can_be_stopped() {
+    each(|server| {
+        let proxy = Proxy::before(server);
+        let url = proxy.url(&server.new_database());
+        proxy.stall();
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_millrace"))
+            .current_dir(folder.path())
+            .env_clear()
+            .args(["serve", "--listen", "localhost:0", "--store", &url])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("an attempt", || proxy.open_connections() == 1);
+        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        wait_for("the end", || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    });
+}
+
+#[test]
+fn a_password_is_the_environment_s_or_a_file_s_and_no_line_shows_it() {
+    each(|server| {
+        let full = server.new_database();
+        let url = without_password(&full);
+        let app = start(&[("MILLRACE_STORE", &url), ("MILLRACE_STORE_PASSWORD", PASSWORD)], "", "").unwrap();
+        assert_eq!(store_of(&app), name_of(&full));
+        assert!(!app.log_text().contains(PASSWORD));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+        // Of the two, the file's is the right one.
+        let full = server.new_database();
+        let wrong = full.replace(&format!(":{PASSWORD}@"), ":of-yesterday@");
+        let config = format!("[store]\nurl = \"{wrong}\"\npassword_file = \"{}\"\n", file.display());
+        let app = start(&[], &config, "").unwrap();
+        assert_eq!(store_of(&app), name_of(&full));
+        let given = [("MILLRACE_STORE_PASSWORD", "of-yesterday")];
+        let log = start(&given, &config, "").err().unwrap();
+        let said = log.lines().filter(|line| line.contains("\"ERROR\"") || !line.starts_with('{'));
+        assert_eq!(said.count(), 1, "{log}");
+        assert!(
+            log.contains("password") && !log.contains("of-yesterday") && !log.contains(PASSWORD),
+            "{log}"
+        );
+    });
+}
+
+#[test]
+fn the_originals_settings_name_the_store_unless_something_else_does() {
+    each(|server| {
+        let url = server.new_database();
+        let (place, database) = url.rsplit_once('/').unwrap();
+        let dotenv = match server.kind {
+            Kind::Postgres => format!("DB_URL={place}\nDATABASE={database}\n"),
+            Kind::Mariadb => format!(
+                "MYSQL_HOST=127.0.0.1\nMYSQL_PORT={}\nMYSQL_USER={USER}\nMYSQL_PASSWORD={PASSWORD}\nMYSQL_DATABASE={database}\n",
+                server.port
+            ),
+        };
+        let app = start(&[], "", &dotenv).unwrap();
+        assert_eq!(store_of(&app), name_of(&url));
+        for line in dotenv.lines() {
+            let name = line.split_once('=').unwrap().0;
+            assert!(app.log_text().contains(&format!("\"variable\":\"{name}\"")), "{name}");
+        }
+        let body = r#"{"userId":"a","name":"add_revenue","value":5}"#;
+        assert_eq!(app.client().post("/liveEvent", body).status, 200);
+        app.settle();
+        assert_eq!(
+            server.sql(&url, "SELECT user_id, revenue FROM users_revenue").split('.').next(),
+            Some("a\t5")
+        );
+        assert!(!app.log_text().contains(PASSWORD));
+        for (environment, config) in [
+            (vec![("MILLRACE_STORE", "sqlite:other.db")], ""),
+            (Vec::new(), "[store]\nurl = \"sqlite:other.db\"\n"),
+        ] {
+            let app = start(&environment, config, &dotenv).unwrap();
+            assert!(store_of(&app).contains("other.db"), "{}", store_of(&app));
+            assert!(!app.log_text().contains("setting of the original is used"));
+        }
+    });
+}
