@@ -202,7 +202,10 @@ mod tests {
             ("postgres://u:secret@h", "names no database: `postgres://user@host:5432/name`"),
             ("postgres://u:secret@/d", "names no host: `postgres://user@host:5432/name`"),
             ("postgres://u:secret@h:x/d", "has a port that is no number up to 65535"),
-            ("postgres://u:secret%4@h/d", "has a `%` without the two digits of a character behind it"),
+            (
+                "postgres://u:secret%4@h/d",
+                "has a `%` that is not followed by two hexadecimal digits of UTF-8",
+            ),
             (
                 "postgres://u:secret@h/d?ssl=on",
                 "has an option `ssl`; known are `sslmode`, `sslrootcert`, `host`, `options`",
