@@ -17,10 +17,13 @@ pub struct Manifest {
     pub begin: u64,
     pub end: u64,
     pub positions: Vec<StoredPosition>,
+    /// The database server that keeps the store, which then is not among the parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_elsewhere: Option<String>,
     pub parts: Vec<Part>,
 }
 
-/// Where a view, or the gate, stood in a log when the store's snapshot was taken.
+/// Where a view, or the gate, stood in a log before the log was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredPosition {

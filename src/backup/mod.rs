@@ -4,8 +4,8 @@
 //! | in this order | what it is |
 //! |---|---|
 //! | `millrace-backup` | the version of this form, a number in a line |
-//! | `millrace.db` | a snapshot of the store, taken first |
-//! | `journal/*.seg` | the log, read after the snapshot: no position in the store lies beyond its end |
+//! | `millrace.db` | a snapshot of the store, taken first; not there where a database server keeps it |
+//! | `journal/*.seg` | the log, read after that: no position in the store lies beyond its end |
 //! | `journal/durable` | the mark that lets the log end right there |
 //! | `manifest.json` | what was backed up, with the size and SHA-256 of every part before it |
 //! | `manifest.sha256` | the manifest's own SHA-256, as `sha256sum` writes it |

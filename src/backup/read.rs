@@ -205,7 +205,7 @@ mod tests {
         part(STORE_NAME, &[7; 1_000]);
         part("journal/00000000000000000000.seg", b"events");
         part("journal/durable", b"");
-        let manifest = archive.finish(LogId([3; 16]), 0, 9, Vec::new()).expect("finished");
+        let manifest = archive.finish(LogId([3; 16]), 0..9, Vec::new(), None).expect("finished");
         (bytes, manifest)
     }
 

@@ -1,6 +1,7 @@
 //! Writes a backup, part by part, and hashes what goes by.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
@@ -48,18 +49,19 @@ impl<W: Write> Archive<W> {
     pub fn finish(
         mut self,
         log: LogId,
-        begin: u64,
-        end: u64,
-        positions: Vec<StoredPosition>,
+        positions: Range<u64>,
+        stored: Vec<StoredPosition>,
+        store_elsewhere: Option<String>,
     ) -> io::Result<Manifest> {
         let manifest = Manifest {
             version: VERSION,
             millrace: env!("CARGO_PKG_VERSION").to_owned(),
             created: self.created.to_text(),
             log_id: log.to_string(),
-            begin,
-            end,
-            positions,
+            begin: positions.start,
+            end: positions.end,
+            positions: stored,
+            store_elsewhere,
             parts: std::mem::take(&mut self.parts),
         };
         let mut text = serde_json::to_vec_pretty(&manifest)?;

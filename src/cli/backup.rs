@@ -29,6 +29,7 @@ pub struct Backup {
 const EXPLAINED: &str = "\
 The server goes on meanwhile. The file is a tar of its data folder as it was at one moment: the
 store, and every event that was acknowledged before; `millrace restore` makes a folder of it.
+A store on a database server is not in it: back that up before, with its own tools.
 Not in it are the file `api-key` and the configuration. It is as secret as the events are.";
 
 pub fn run(command: Backup) -> ExitCode {
@@ -51,10 +52,14 @@ async fn take(command: &Backup) -> Result<(), Failure> {
     drop(pieces);
     let kept = keeping.await.map_err(|error| Failure::Failed(error.to_string()))?;
     arrived?;
-    let Manifest { begin, end, log_id, .. } = kept?;
+    let Manifest { begin, end, log_id, store_elsewhere, .. } = kept?;
     let place =
         if is_stdout(&command.file) { "stdout".to_owned() } else { command.file.display().to_string() };
-    eprintln!("backed up positions {begin} to {end} of log {log_id}, with the store, to {place}");
+    let store = match &store_elsewhere {
+        None => "with the store".to_owned(),
+        Some(name) => format!("without the store {name}, which has tools of its own for that"),
+    };
+    eprintln!("backed up positions {begin} to {end} of log {log_id}, {store}, to {place}");
     Ok(())
 }
 

@@ -61,11 +61,16 @@ fn restore(command: &Restore) -> Result<(), Failure> {
         // The reason is said; what is left would only keep the next try from its place.
         drop(std::fs::remove_dir_all(&temporary));
     }
-    let Manifest { log_id, begin, end, created, .. } = restored?;
+    let Manifest { log_id, begin, end, created, store_elsewhere, .. } = restored?;
     eprintln!(
         "restored positions {begin} to {end} of log {log_id}, as they were on {created}, to {}",
         data.display()
     );
+    if let Some(name) = store_elsewhere {
+        eprintln!(
+            "its store {name} is not in the backup: one that is no newer than it is caught up from the log"
+        );
+    }
     Ok(())
 }
 

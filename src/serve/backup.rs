@@ -105,7 +105,8 @@ fn take(
 
 /// What a backup is made of; all of it goes away with this.
 struct Taken {
-    store: File,
+    /// Or the name of the server that keeps it.
+    store: Result<File, String>,
     positions: Vec<ViewPosition>,
     log: LogCopy,
 }
@@ -117,7 +118,7 @@ impl Taken {
             tries += 1;
             // What is removed of the log while the snapshot is taken may be what a view in it reads next.
             let held = reading.log.hold()?;
-            let (store, positions) = snapshot(reading, &wanted)?;
+            let (store, positions) = stored(reading, &wanted)?;
             match held.up_to_now() {
                 // An erasure came between: the store may not have undone what the log has no text of any more.
                 Err(CopyError::Rewritten) if tries < SNAPSHOT_TRIES_MAX => {}
@@ -137,7 +138,13 @@ impl Taken {
     fn give(self, output: impl Write, created: Millis) -> io::Result<Manifest> {
         let Self { store, positions, log } = self;
         let mut archive = Archive::begin(output, created)?;
-        archive.part(STORE_NAME.to_owned(), store.metadata()?.len(), store)?;
+        let elsewhere = match store {
+            Ok(store) => {
+                archive.part(STORE_NAME.to_owned(), store.metadata()?.len(), store)?;
+                None
+            }
+            Err(elsewhere) => Some(elsewhere),
+        };
         let (id, begin, end) = (log.id, log.begin, log.end);
         let (mark_name, mark) = log.mark;
         for segment in log.segments {
@@ -150,7 +157,18 @@ impl Taken {
             log_id: row.log.to_string(),
             position: row.position,
         };
-        archive.finish(id, begin, end, positions.into_iter().map(stored).collect())
+        archive.finish(id, begin..end, positions.into_iter().map(stored).collect(), elsewhere)
+    }
+}
+
+/// Whatever of the store belongs into the backup.
+fn stored(
+    reading: &Reading,
+    wanted: impl Fn() -> bool,
+) -> Result<(Result<File, String>, Vec<ViewPosition>), Refusal> {
+    match reading.store.elsewhere() {
+        None => snapshot(reading, wanted).map(|(file, positions)| (Ok(file), positions)),
+        Some(name) => Ok((Err(name), reading.runtime.block_on(reading.store.positions())?)),
     }
 }
 

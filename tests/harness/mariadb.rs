@@ -109,3 +109,10 @@ pub(super) fn client(server: &Server, database: &str) -> Command {
     command.arg(format!("--socket={}", socket(server).display())).arg(database);
     command
 }
+
+pub(super) fn dump(server: &Server, database: &str) -> Command {
+    let mut command = Command::new(program("mariadb-dump"));
+    command.args(["--no-defaults", "--single-transaction", "--hex-blob", "--user=root"]);
+    command.arg(format!("--socket={}", socket(server).display())).arg(database);
+    command
+}

@@ -107,3 +107,16 @@ pub(super) fn client(server: &Server, database: &str, user: &str) -> Command {
     command.args(["-p", &server.port.to_string(), "-U", user, "-d", database]);
     command
 }
+
+pub(super) fn dump(server: &Server, database: &str) -> Command {
+    let mut command = Command::new(program("pg_dump"));
+    command.arg("-h").arg(server.sockets()).args([
+        "-p",
+        &server.port.to_string(),
+        "-U",
+        USER,
+        "-d",
+        database,
+    ]);
+    command
+}

@@ -206,6 +206,16 @@ impl Server {
         }
     }
 
+    /// All of a database as statements, by the server's own tool for backups.
+    pub fn dump(&self, url: &str) -> String {
+        let database = url.rsplit('/').next().unwrap();
+        let dump = match self.kind {
+            Kind::Postgres => postgres::dump(self, database),
+            Kind::Mariadb => mariadb::dump(self, database),
+        };
+        run(dump, "").unwrap()
+    }
+
     pub fn pid(&self) -> i32 {
         self.running.as_ref().expect("it runs").pid()
     }

@@ -30,6 +30,7 @@ mod gate;
 mod numbered;
 mod verbs;
 
+mod backups;
 mod cut_commits;
 mod private_servers;
 mod starts;

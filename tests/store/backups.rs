@@ -1,0 +1,71 @@
+//! Backups where a database server keeps the store: its own tools' first, millrace's after it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::harness::mariadb::Mariadb;
+use crate::harness::postgres::Postgres;
+use crate::harness::servers::Server;
+use crate::harness::{Keeping, Start, TestApp};
+
+fn start(folder: Arc<tempfile::TempDir>, url: &str) -> Result<TestApp, String> {
+    let start = Start {
+        environment: vec![("MILLRACE_STORE".to_owned(), url.to_owned())],
+        keeping: Some(Keeping::Sqlite),
+        ..Start::default()
+    };
+    TestApp::try_with(start, folder)
+}
+
+fn sell(app: &TestApp, user: &str, value: u32) {
+    let body = format!(r#"{{"userId":"{user}","name":"add_revenue","value":{value}}}"#);
+    assert_eq!(app.client().post("/liveEvent", &body).status, 200);
+    app.settle();
+}
+
+fn said(app: &TestApp, arguments: &[&str]) -> String {
+    let output = app.command(arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+    said
+}
+
+fn restored(app: &TestApp, backup: &Path) -> Arc<tempfile::TempDir> {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let data = folder.path().join("data");
+    let said = said(app, &["restore", backup.to_str().unwrap(), "--data", data.to_str().unwrap()]);
+    assert!(said.contains("is not in the backup: one that is no newer than it is caught up"), "{said}");
+    folder
+}
+
+fn an_older_database_is_caught_up_and_a_newer_one_refused(server: &Server) {
+    let url = server.new_database();
+    let mut app = start(Arc::new(tempfile::tempdir().unwrap()), &url).unwrap();
+    sell(&app, "a", 5);
+    let dump = server.dump(&url);
+    sell(&app, "a", 7);
+    let said = said(&app, &["backup", "all.tar"]);
+    assert!(said.contains("without the store") && said.contains("has tools of its own"), "{said}");
+    sell(&app, "b", 1);
+    app.kill();
+    let backup = app.folder.path().join("all.tar");
+
+    let older = server.new_database();
+    server.sql(&older, &dump);
+    let caught_up = start(restored(&app, &backup), &older).unwrap();
+    caught_up.settle();
+    assert_eq!((caught_up.balance("a").as_deref(), caught_up.balance("b")), (Some("12"), None));
+
+    let refusal = start(restored(&app, &backup), &url).err().unwrap();
+    assert!(refusal.contains("the log ends at"), "{refusal}");
+}
+
+#[test]
+fn on_postgres_an_older_database_is_caught_up_and_a_newer_one_refused() {
+    an_older_database_is_caught_up_and_a_newer_one_refused(Postgres::shared());
+}
+
+#[test]
+fn on_mariadb_an_older_database_is_caught_up_and_a_newer_one_refused() {
+    an_older_database_is_caught_up_and_a_newer_one_refused(Mariadb::shared());
+}
