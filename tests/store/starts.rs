@@ -152,3 +152,54 @@ fn the_originals_settings_name_the_store_unless_something_else_does() {
         }
     });
 }
+
+/// The lines of docs/OPERATING.md, with names of a test's own.
+fn least_rights(kind: Kind, database: &str, account: &str) -> Vec<String> {
+    let lines = include_str!("../../docs/OPERATING.md").lines().map(str::trim);
+    let grants = lines.filter(|line| line.starts_with("GRANT"));
+    let of_kind = |line: &&str| line.contains("ON SCHEMA") == (kind == Kind::Postgres);
+    let named = |line: &str| line.replace("events", database).replace("millrace", account);
+    let grants: Vec<String> = grants.filter(of_kind).map(named).collect();
+    assert_eq!(grants.len(), 1, "{grants:?}");
+    grants
+}
+
+#[test]
+fn the_rights_that_the_manual_names_are_enough() {
+    each(|server| {
+        let url = server.new_database();
+        let database = url.rsplit('/').next().unwrap();
+        let grants = least_rights(server.kind, database, "least").join("\n");
+        match server.kind {
+            Kind::Postgres => {
+                server.administer("CREATE ROLE least LOGIN PASSWORD 'least'");
+                server.sql(&url, &grants);
+            }
+            Kind::Mariadb => {
+                server.administer(&format!("CREATE USER least IDENTIFIED BY 'least'; {grants}"));
+            }
+        }
+        let url = url.replace(&format!("{USER}:{PASSWORD}@"), "least:least@");
+        let app = start(&[("MILLRACE_STORE", &url)], "", "").unwrap();
+        for (path, body) in [
+            ("/liveEvent", r#"{"userId":"a","name":"add_revenue","value":5}"#),
+            (
+                "/event",
+                r#"{"site_id":"s","event_type":"page_view","path":"/","user_id":"u","timestamp":"2025-11-01T10:00:00Z"}"#,
+            ),
+            (
+                "/events/ingest",
+                r#"{"eventType":"user_signup","timestamp":"2023-10-27T10:00:00Z","payload":{"userId":"u","email":"a@b.example","username":"anna"}}"#,
+            ),
+        ] {
+            let answer = app.client().post(path, body);
+            assert!(answer.status < 300, "{path}: {} {}", answer.status, answer.text());
+        }
+        app.settle();
+        assert_eq!(app.balance("a").as_deref(), Some("5"));
+        for view in ["revenue", "site_events", "site_stats"] {
+            let output = app.command(&["rebuild", view]);
+            assert!(output.status.success(), "{view}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    });
+}
