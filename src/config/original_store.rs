@@ -55,7 +55,7 @@ fn of_parts(set: &impl Fn(&str) -> Option<String>) -> Option<Result<OriginalStor
         return None;
     }
     let Some(database) = set("MYSQL_DATABASE") else {
-        return Some(Err(format!("{} name no database without MYSQL_DATABASE", used.join(", "))));
+        return Some(Err(format!("{} without MYSQL_DATABASE: no database is named", used.join(", "))));
     };
     let host = set("MYSQL_HOST").unwrap_or_else(|| "localhost".to_owned());
     let host = if host.contains(':') { format!("[{host}]") } else { host };
@@ -124,7 +124,7 @@ mod tests {
             (&[("DB_URL", "postgres://secret@h")], "DB_URL names no database, nor does DATABASE"),
             (
                 &[("MYSQL_HOST", "secret"), ("MYSQL_USER", "u")],
-                "MYSQL_HOST, MYSQL_USER name no database without MYSQL_DATABASE",
+                "MYSQL_HOST, MYSQL_USER without MYSQL_DATABASE: no database is named",
             ),
             (&[("MYSQL_PORT", "secret"), ("MYSQL_DATABASE", "d")], "MYSQL_PORT is no port"),
         ];

@@ -14,7 +14,7 @@ pub fn sorted(error: Error) -> StoreError {
         Error::Io(IoError::Io(error)) if is_about_encryption(&error) => {
             StoreError::Blocked(format!("no encrypted connection to the database: {error}"))
         }
-        Error::Io(error) => StoreError::Transient(format!("the connection to the database is gone: {error}")),
+        Error::Io(IoError::Io(error)) => StoreError::Transient(format!("no connection to the database: {error}")),
         Error::Driver(DriverError::PacketTooLarge) => StoreError::Data(too_large()),
         Error::Driver(DriverError::NoClientSslFlagFromServer) => StoreError::Blocked(
             "the server offers no encrypted connections, and `ssl-mode` asks for one; switch them on there, or say `ssl-mode=DISABLED`"
