@@ -12,7 +12,7 @@ on_each_server!(
     without_the_claim_lost_answers_are_found_to_count_twice,
 );
 
-const CUTS: u64 = 20;
+const CUTS: u64 = 12;
 
 /// Cuts under load, and then lets everything pass.
 fn cut(rig: &Rig, moment: Moment, which: Which) {

@@ -12,7 +12,7 @@ use crate::rig::{Rig, start};
 
 on_each_server!(what_was_acknowledged_counts_once_however_often_the_database_breaks);
 
-const CYCLES: u64 = 6;
+const CYCLES: u64 = 5;
 /// So many to one database; a long run has many.
 const CYCLES_A_DATABASE_MAX: u64 = 50;
 
