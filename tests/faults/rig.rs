@@ -2,6 +2,7 @@
 //! of each kind over one stream, and the checker that knows what was sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -36,6 +37,9 @@ kind = "table"
 from = "revenue"
 columns = { number = "number", who = "userId", name = "name", value = "value" }
 "#;
+
+/// Servers need time to start, beside millrace and what it is sent.
+const PAUSE: Duration = Duration::from_millis(25);
 
 const OF_VIEWS: [&str; 3] = ["revenue", "sale_counts", "sales"];
 
@@ -95,7 +99,9 @@ impl Rig {
 
     /// Load while `meanwhile` runs.
     pub fn load<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
-        Load::new(&self.checker, self.app.client()).run(self.seed.0, meanwhile)
+        let mut load = Load::new(&self.checker, self.app.client());
+        load.pause = PAUSE;
+        load.run(self.seed.0, meanwhile)
     }
 
     /// Under load: so many events more in the log.

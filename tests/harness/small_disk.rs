@@ -5,10 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::process::WITHIN;
 use super::servers::Server;
-
-/// Set for a test that runs itself again where it may mount.
-pub const WITHIN: &str = "MILLRACE_TEST_IN_NAMESPACE";
 
 /// Mounted for as long as this lives.
 pub struct SmallDisk {
