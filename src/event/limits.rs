@@ -152,6 +152,8 @@ pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 /// A paused view looks by itself, this often, whether what stopped it is mended.
 pub const PAUSE_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// For so long a look at the metrics waits for what only the store knows.
+pub const METRICS_STORE_DURATION_MAX: Duration = Duration::from_secs(1);
 pub const STORE_READERS_MAX: usize = 8;
 /// Connections to a database server on which views and the gate write.
 pub const STORE_WRITERS_MAX: usize = 8;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::Reading;
 use crate::admit::Scope;
 use crate::event::Stalled;
+use crate::event::limits::METRICS_STORE_DURATION_MAX;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -58,7 +59,9 @@ async fn metrics(State(reading): State<Arc<Reading>>, headers: HeaderMap) -> Res
         let paused = matches!(applied.stalled, Some(Stalled::Paused(_)));
         metrics::gauge!("millrace_view_paused", "view" => view).set(if paused { 1.0 } else { 0.0 });
     }
-    if let Ok(open) = reading.store.open_letters().await {
+    // Whoever looks because the store stands still is not to wait for it.
+    if let Ok(Ok(open)) = tokio::time::timeout(METRICS_STORE_DURATION_MAX, reading.store.open_letters()).await
+    {
         metrics::gauge!("millrace_dead_letters_open").set(open as f64);
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], reading.metrics.render()).into_response()

@@ -37,11 +37,12 @@ pub fn routes(reading: &Arc<Reading>) -> Router {
 async fn list(State(reading): State<Arc<Reading>>, headers: HeaderMap) -> Response {
     let listed = || {
         reading.keys.admit(&headers, Scope::Read, None, false)?;
-        let positions = reading.progress.all();
+        let (positions, end) = (reading.progress.all(), reading.log.end());
         let views = reading.views.values().map(|running| {
             let view = &running.view;
             let position = positions.get(&view.name).map(|applied| applied.position);
-            json!({ "name": view.name, "kind": view.kind_name(), "stream": view.stream, "position": position })
+            let lag = position.map(|position| end.saturating_sub(position));
+            json!({ "name": view.name, "kind": view.kind_name(), "stream": view.stream, "position": position, "lag": lag })
         });
         Ok(json!({ "views": views.collect::<Vec<_>>() }))
     };

@@ -12,8 +12,11 @@ pub enum Halt {
 
 impl From<StoreError> for Halt {
     fn from(error: StoreError) -> Self {
-        match error {
+        match &error {
             StoreError::Transient(_) | StoreError::Claimed { .. } => Self::Wait(error.to_string()),
+            StoreError::NoTable(table) if !table.starts_with("millrace_") => Self::Pause(format!(
+                "table `{table}` does not exist: put it back as it was, or have `millrace rebuild` make it anew from the log"
+            )),
             StoreError::Data(_) | StoreError::Blocked(_) | StoreError::NoTable(_) | StoreError::Closed => {
                 Self::Pause(error.to_string())
             }

@@ -166,6 +166,7 @@ impl Store {
                 Err(StoreError::Transient(reason)) => waiting(&reason),
                 outcome => return Some(outcome),
             }
+            metrics::counter!("millrace_store_retries_total", "view" => plan.claim.view.clone()).increment(1);
             if stop.within(backoff.pause()).await {
                 return None;
             }

@@ -2,7 +2,8 @@
 //! double counting, and soon. A sync or a folder's sync taken out shows only on a disk that forgets what
 //! was not synced: `crates/journal/tests/checker_can_fail.rs`.
 
-use crate::kills::{Seed, run};
+use crate::harness::seed::Seed;
+use crate::kills::run;
 
 const TRIES: u64 = 50;
 const KILLS: u64 = 3;

@@ -1,13 +1,10 @@
 //! A data folder on a disk of 64 MB. Nearly full, new events are refused and everything else goes on;
 //! really full, nothing is lost; and with room again it goes on by itself.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::checker::{Checker, balances};
+use crate::harness::small_disk::{Filler, SmallDisk, may_mount};
 use crate::harness::{TestApp, wait_for};
 use crate::kills::start;
 use crate::load::Load;
@@ -15,23 +12,19 @@ use crate::load::Load;
 /// Left out: the log does not look at the room on its disk, and meets the full disk itself.
 pub const ROOM: &str = "eventlog.look_at_room";
 
-/// A small disk of its own, mounted for as long as this lives.
-pub struct SmallDisk {
+const BYTES: u64 = 64 << 20;
+
+/// A data folder that is a small disk, within a folder that is none.
+pub struct DataFolder {
     folder: Arc<tempfile::TempDir>,
-    mounted: PathBuf,
+    disk: SmallDisk,
 }
 
-impl SmallDisk {
+impl DataFolder {
     pub fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let mounted = folder.path().join("data");
-        std::fs::create_dir(&mounted).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=64m,mode=0700", "millrace-test"]).arg(&mounted);
-        let done = mount.output().unwrap();
-        let reason = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "a small disk needs the right to mount: {reason}");
-        Self { folder, mounted }
+        let disk = SmallDisk::mounted(&folder.path().join("data"), BYTES);
+        Self { folder, disk }
     }
 
     pub fn app(&self, failpoints: &str) -> TestApp {
@@ -39,66 +32,8 @@ impl SmallDisk {
     }
 
     pub fn filler(&self) -> Filler {
-        Filler { path: self.mounted.join("filler") }
+        self.disk.filler()
     }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, because a test that fails may leave a server behind that still uses it.
-        let done = Command::new("umount").arg("-l").arg(&self.mounted).status();
-        if !done.is_ok_and(|status| status.success()) {
-            eprintln!("`{}` is still mounted", self.mounted.display());
-        }
-    }
-}
-
-/// A file that takes the room away.
-pub struct Filler {
-    path: PathBuf,
-}
-
-impl Filler {
-    fn open(&self) -> File {
-        OpenOptions::new().create(true).append(true).open(&self.path).unwrap()
-    }
-
-    pub fn take(&self, mebibytes: usize) {
-        self.open().write_all(&vec![1; mebibytes << 20]).unwrap();
-    }
-
-    /// Leaves nothing.
-    pub fn fill(&self) {
-        let mut file = self.open();
-        for block in [1 << 20, 1 << 12, 1] {
-            while file.write_all(&vec![1; block]).is_ok() {}
-        }
-    }
-
-    pub fn empty(&self) {
-        std::fs::remove_file(&self.path).unwrap();
-    }
-}
-
-/// Who may not mount may in a namespace of their own: the test runs itself again in one. `false` there
-/// means that this process only waited for the other.
-fn may_mount(test: &str) -> bool {
-    const WITHIN: &str = "MILLRACE_CRASH_IN_NAMESPACE";
-    let probe = tempfile::tempdir().unwrap();
-    let quiet = |command: &mut Command| {
-        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-    };
-    if quiet(Command::new("mount").args(["-t", "tmpfs", "millrace-probe"]).arg(probe.path())) {
-        assert!(quiet(Command::new("umount").arg(probe.path())));
-        return true;
-    }
-    assert!(std::env::var_os(WITHIN).is_none(), "not even in a namespace of its own may this test mount");
-    let mut again = Command::new("unshare");
-    again.arg("-rm").arg(std::env::current_exe().unwrap());
-    let status = again.args(["--exact", test, "--nocapture"]).env(WITHIN, "1").status();
-    let status = status.expect("`unshare` is there: without it, run the test as root");
-    assert!(status.success(), "{test} in a namespace of its own: {status}");
-    false
 }
 
 fn checker(app: &TestApp) -> Checker {
@@ -114,7 +49,7 @@ fn a_disk_nearly_full_refuses_new_events_and_nothing_else_and_recovers() {
     if !may_mount("disk_full::a_disk_nearly_full_refuses_new_events_and_nothing_else_and_recovers") {
         return;
     }
-    let disk = SmallDisk::new();
+    let disk = DataFolder::new();
     let app = disk.app("");
     let checker = checker(&app);
     let load = Load::new(&checker, app.client());
@@ -148,7 +83,7 @@ fn a_filler_that_goes_away_lets_it_go_on() {
     if !may_mount("disk_full::a_filler_that_goes_away_lets_it_go_on") {
         return;
     }
-    let disk = SmallDisk::new();
+    let disk = DataFolder::new();
     let app = disk.app("");
     let checker = checker(&app);
     let load = Load::new(&checker, app.client());
@@ -171,7 +106,7 @@ fn a_disk_full_to_the_last_byte_loses_nothing() {
     if !may_mount("disk_full::a_disk_full_to_the_last_byte_loses_nothing") {
         return;
     }
-    let disk = SmallDisk::new();
+    let disk = DataFolder::new();
     // The log meets the full disk in its write, the store in its commit: the view is slowed down until then.
     let mut app = disk.app(&format!("{ROOM}=skip;views.folded=sleep:30"));
     let checker = checker(&app);

@@ -9,10 +9,11 @@ use journal::simulation::Chance;
 
 use crate::checker::{Checker, balances};
 use crate::checker_can_fail::MUTATIONS;
-use crate::disk_full::{self, SmallDisk};
+use crate::disk_full::{self, DataFolder};
 use crate::forgetting;
+use crate::harness::seed::Seed;
 use crate::harness::{TestApp, wait_for};
-use crate::kills::{Seed, start};
+use crate::kills::start;
 use crate::load::Load;
 use crate::store::{spoil, spoil_all, with_dead_letter};
 
@@ -230,7 +231,7 @@ fn at_rebuild(point: &str) {
 }
 
 fn on_a_full_disk(point: &str) {
-    let disk = SmallDisk::new();
+    let disk = DataFolder::new();
     let mut app = disk.app(&format!("{}=skip;{}", disk_full::ROOM, abort(point, 1)));
     let filler = disk.filler();
     filler.fill();

@@ -1,38 +1,17 @@
 //! kill -9 at random moments, over and over, in one data folder; then the checker looks at all of it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use journal::simulation::Chance;
 
 use crate::checker::{Checker, Proof};
+use crate::harness::seed::{Seed, number};
 use crate::harness::{Start, TestApp};
 use crate::load::Load;
 
 const CYCLES: u64 = 15;
 /// So many kills to one data folder; a long run has many folders, each with the next seed.
 const CYCLES_A_FOLDER_MAX: u64 = 50;
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap())
-}
-
-/// Says which seed it was, should the test fail.
-pub struct Seed(pub u64);
-
-impl Seed {
-    pub fn new() -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        Self(number("MILLRACE_CRASH_SEED").unwrap_or(u64::from(now.subsec_nanos())))
-    }
-}
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("MILLRACE_CRASH_SEED={}", self.0);
-        }
-    }
-}
 
 pub fn start(failpoints: &str) -> Start {
     let environment = vec![("MILLRACE_FAILPOINTS".to_owned(), failpoints.to_owned())];

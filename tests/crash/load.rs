@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use journal::simulation::Chance;
 
@@ -21,12 +22,14 @@ pub struct Load<'a> {
     pub client: Client,
     next: AtomicU64,
     over: AtomicBool,
+    /// Between two requests of one sender, to leave a small machine's time to others.
+    pub pause: Duration,
 }
 
 impl<'a> Load<'a> {
     pub fn new(checker: &'a Checker, client: Client) -> Self {
         let next = AtomicU64::new(checker.history.next_number());
-        Self { checker, client, next, over: AtomicBool::new(false) }
+        Self { checker, client, next, over: AtomicBool::new(false), pause: Duration::ZERO }
     }
 
     /// One object a request, so many events, each this long.
@@ -89,6 +92,7 @@ impl<'a> Load<'a> {
                 Some(_) => {}
                 None => return,
             }
+            std::thread::sleep(self.pause);
         }
     }
 

@@ -7,8 +7,9 @@ use journal::simulation::Chance;
 use rusqlite::{Connection, params};
 
 use crate::checker::{Checker, balances};
+use crate::harness::seed::Seed;
 use crate::harness::{Start, TestApp, wait_for};
-use crate::kills::{Seed, start};
+use crate::kills::start;
 use crate::load::Load;
 
 const REBUILD: &str = "/v1/views/revenue/rebuild";

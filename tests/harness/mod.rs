@@ -9,7 +9,9 @@ pub mod cutting;
 pub mod mariadb;
 pub mod postgres;
 pub mod process;
+pub mod seed;
 pub mod servers;
+pub mod small_disk;
 pub mod stored;
 mod wire;
 

@@ -11,15 +11,26 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::wait_for;
 
+/// Set for a test that runs itself again in a namespace, where it is root in name.
+pub const WITHIN: &str = "MILLRACE_TEST_IN_NAMESPACE";
+
 /// Whom a server runs as: ourselves, or another if we are root, which databases refuse to be.
 #[derive(Clone, Copy)]
-pub struct Account(Option<(u32, u32)>);
+pub enum Account {
+    Own,
+    /// Ourselves, under another name than root's.
+    Renamed,
+    Other(u32, u32),
+}
 
 impl Account {
     /// The first of these names that this machine has.
     pub fn of(names: &[&str]) -> Self {
         if !geteuid().is_root() {
-            return Self(None);
+            return Self::Own;
+        }
+        if std::env::var_os(WITHIN).is_some() {
+            return Self::Renamed;
         }
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
         let ids = |name: &&str| {
@@ -28,13 +39,19 @@ impl Account {
             Some((ids.next()?, ids.next()?))
         };
         let found = names.iter().find_map(ids);
-        Self(Some(found.unwrap_or_else(|| panic!("none of the accounts {names:?} is known"))))
+        let (user, group) = found.unwrap_or_else(|| panic!("none of the accounts {names:?} is known"));
+        Self::Other(user, group)
     }
 
     pub fn command(self, program: &Path) -> Command {
-        let mut command = match self.0 {
-            None => Command::new(program),
-            Some((user, group)) => {
+        let mut command = match self {
+            Self::Own => Command::new(program),
+            Self::Renamed => {
+                let mut command = Command::new("unshare");
+                command.args(["--user", "--map-user=1000", "--map-group=1000"]).arg(program);
+                command
+            }
+            Self::Other(user, group) => {
                 let mut command = Command::new("setpriv");
                 command.args([&format!("--reuid={user}"), &format!("--regid={group}"), "--clear-groups"]);
                 command.arg(program);
@@ -49,14 +66,17 @@ impl Account {
     }
 
     pub fn name(self) -> String {
-        self.0.map_or("self".to_owned(), |(user, _)| user.to_string())
+        match self {
+            Self::Own | Self::Renamed => "self".to_owned(),
+            Self::Other(user, _) => user.to_string(),
+        }
     }
 
     /// Gives a file or folder to the account, and to nobody else.
     pub fn give(self, path: &Path) {
         let mode = if path.is_dir() { 0o700 } else { 0o600 };
         std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        if let Some((user, group)) = self.0 {
+        if let Self::Other(user, group) = self {
             chown(path, Some(user), Some(group)).unwrap();
         }
     }

@@ -231,6 +231,14 @@ impl Server {
         self.try_start().unwrap_or_else(|log| panic!("{:?} did not start again:\n{log}", self.kind));
     }
 
+    /// Starts it where it has ended by itself.
+    pub fn start_again_if_gone(&mut self) {
+        if self.running.as_ref().is_some_and(Running::is_gone) {
+            self.stop_hard();
+            self.start_again();
+        }
+    }
+
     /// The server stops answering, with every connection open.
     pub fn pause(&self) {
         self.running.as_ref().expect("it runs").pause();

@@ -3,6 +3,7 @@
 
 use mysql_async::{DriverError, Error, IoError, ServerError};
 
+use super::mends;
 use crate::store::StoreError;
 
 pub fn sorted(error: Error) -> StoreError {
@@ -55,7 +56,10 @@ pub fn of_server(error: &ServerError) -> StoreError {
             None => reason.to_owned(),
         }),
         Kind::NoTable => StoreError::NoTable(table(&error.message)),
-        Kind::Blocked => StoreError::Blocked(said(error)),
+        Kind::Blocked => StoreError::Blocked(match granted(error) {
+            Some(mend) => format!("{}; this mends it: {mend}", said(error)),
+            None => said(error),
+        }),
     }
 }
 
@@ -74,6 +78,18 @@ pub fn of_warning(code: u16, message: &str) -> Option<StoreError> {
 
 fn said(error: &ServerError) -> String {
     format!("{} ({})", error.message, error.code)
+}
+
+/// Out of `INSERT command denied to user 'a'@'b' for table `base`.`t``, of which some versions leave the base
+/// out: what gives the right back. The place that it names is not the account's, but the client's.
+fn granted(error: &ServerError) -> Option<String> {
+    const ROWS: &str = "SELECT, INSERT, UPDATE, DELETE";
+    let (denied, rest) =
+        error.message.split_once(" command denied to user '").filter(|_| error.code == 1142)?;
+    let (user, rest) = rest.split_once('\'')?;
+    let (_, table) = rest.split_once(" for table ")?;
+    let rights = if denied.split(", ").all(|right| ROWS.contains(right)) { ROWS } else { denied };
+    Some(format!("GRANT {rights} ON {} TO {}", table.replace('\'', "`"), mends::name(user)))
 }
 
 enum Kind {
@@ -189,6 +205,20 @@ mod tests {
             assert!(matches!(of(code, message), StoreError::Blocked(_)), "{code}");
         }
         assert_eq!(of(1146, "Table 'base.users' doesn't exist"), StoreError::NoTable("users".to_owned()));
+    }
+
+    #[test]
+    fn a_missing_right_is_named_with_the_sql_that_gives_it_back() {
+        for (message, grant) in [
+            (
+                "INSERT, UPDATE command denied to user 'a'@'b' for table `base`.`t`",
+                ": GRANT SELECT, INSERT, UPDATE, DELETE ON `base`.`t` TO `a`",
+            ),
+            ("DROP command denied to user 'a'@'b' for table 't'", ": GRANT DROP ON `t` TO `a`"),
+        ] {
+            let StoreError::Blocked(said) = of(1142, message) else { panic!("{message}") };
+            assert!(said.ends_with(grant), "{said}");
+        }
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub struct Written {
 }
 
 impl Session {
+    pub fn row_bytes_max(&self) -> usize {
+        self.packet_bytes_max.saturating_sub(PACKET_BYTES_BESIDE)
+    }
+
     /// Runs `statement` of so many rows until all values are written, `width` of them a row.
     pub(super) async fn write_rows(
         &mut self,

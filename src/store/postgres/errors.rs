@@ -7,7 +7,7 @@ use std::io;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::store::StoreError;
+use crate::store::{StoreError, quote};
 
 pub fn sorted(error: &Error) -> StoreError {
     if let Some(answer) = error.as_db_error() {
@@ -47,6 +47,9 @@ fn of_server(answer: &DbError) -> StoreError {
         Sort::Transient => StoreError::Transient(said(answer)),
         Sort::Data => StoreError::Data(about_row(answer)),
         Sort::NoTable => StoreError::NoTable(named(answer.message()).to_owned()),
+        Sort::Person if answer.code() == &SqlState::INSUFFICIENT_PRIVILEGE => {
+            StoreError::Blocked(format!("{}: {}", said(answer), granted(answer.message())))
+        }
         Sort::Person => StoreError::Blocked(said(answer)),
     }
 }
@@ -100,6 +103,19 @@ fn about_row(answer: &DbError) -> String {
     }
 }
 
+/// What gives a right back; for what is known where the server says it in English.
+fn granted(message: &str) -> String {
+    const ROWS: &str = "GRANT SELECT, INSERT, UPDATE, DELETE ON";
+    const NUMBERS: &str = "GRANT USAGE, UPDATE ON";
+    let of = |kind: &str| message.strip_prefix("permission denied for ")?.strip_prefix(kind).map(quote);
+    let granted = match (of("table "), of("sequence ")) {
+        (Some(table), _) => format!("{ROWS} {table}"),
+        (_, Some(sequence)) => format!("{NUMBERS} SEQUENCE {sequence}"),
+        _ => format!("{ROWS} ALL TABLES IN SCHEMA public, and {NUMBERS} ALL SEQUENCES IN SCHEMA public,"),
+    };
+    format!("{granted} TO the user of `[store] url` mends it")
+}
+
 /// The name in `relation "t" does not exist`, in whatever language that is said.
 fn named(message: &str) -> &str {
     let quotes = ['"', '«', '»', '„', '“', '”', '「', '」', '\''];
@@ -126,6 +142,13 @@ mod tests {
                 assert_eq!(kind(code), sort, "{code}");
             }
         }
+    }
+
+    #[test]
+    fn a_missing_right_is_named_with_what_gives_it_back() {
+        assert!(granted("permission denied for table users").contains("DELETE ON \"users\" TO "));
+        assert!(granted("permission denied for sequence s").contains("UPDATE ON SEQUENCE \"s\" TO "));
+        assert!(granted("keine Berechtigung").contains(" ON ALL TABLES "));
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! Dead letters as a plan changes them, and the positions that a view passed by with them.
 
+use std::borrow::Cow;
+
 use super::session::Session;
 use crate::event::LogId;
 use crate::store::plan::{LetterChange, NewLetter};
 use crate::store::tables::{Cell, letters_table, passed_table};
 use crate::store::{LetterStatus, StoreError};
+
+/// Ids, positions, times, and how long each is.
+const LETTER_BYTES_BESIDE: usize = 512;
 
 pub async fn change(session: &mut Session, log: LogId, change: &LetterChange) -> Result<(), StoreError> {
     match change {
@@ -33,6 +38,7 @@ async fn pass_by(session: &mut Session, log: LogId, view: &str, position: u64) -
 }
 
 pub async fn new(session: &mut Session, log: LogId, letters: &[&NewLetter]) -> Result<(), StoreError> {
+    let bytes_max = session.row_bytes_max();
     let mut cells = Vec::new();
     for letter in letters {
         cells.extend([
@@ -44,7 +50,7 @@ pub async fn new(session: &mut Session, log: LogId, letters: &[&NewLetter]) -> R
             text(&letter.event_id.to_string()),
             text(&letter.stream),
             text(&letter.reason),
-            text(&letter.event),
+            text(&event_within(letter, bytes_max)),
             status(LetterStatus::Open),
             Cell::Integer(1),
             Cell::Integer(letter.at.0),
@@ -52,6 +58,18 @@ pub async fn new(session: &mut Session, log: LogId, letters: &[&NewLetter]) -> R
         ]);
     }
     session.insert_new(&letters_table(), &cells).await
+}
+
+/// The event, or where it is. Without its letter a view could not pass by what is too large for its own row.
+fn event_within(letter: &NewLetter, bytes_max: usize) -> Cow<'_, str> {
+    let beside = letter.view.len() + letter.stream.len() + letter.reason.len() + LETTER_BYTES_BESIDE;
+    match letter.event.len() + beside > bytes_max {
+        true => Cow::Owned(format!(
+            r#"{{"millrace":"too large for `max_allowed_packet`: it is in the log at position {}"}}"#,
+            letter.position
+        )),
+        false => Cow::Borrowed(&letter.event),
+    }
 }
 
 fn status(status: LetterStatus) -> Cell {

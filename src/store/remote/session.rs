@@ -72,6 +72,14 @@ impl Session {
         either!(self, session => session.insert_new(table, cells).await)
     }
 
+    /// How large a row may be, in bytes, with what a statement holds beside it.
+    pub fn row_bytes_max(&self) -> usize {
+        match self {
+            Self::Postgres(_) => usize::MAX,
+            Self::Mysql(session) => session.row_bytes_max(),
+        }
+    }
+
     /// What is there by its key is replaced.
     pub async fn put(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
         either!(self, session => session.put(table, cells).await)

@@ -1,0 +1,54 @@
+//! What a newer millrace has written, its tables or its log, is left alone: refused in one line, whichever
+//! database it is.
+
+use std::path::Path;
+
+use crate::harness::servers::Kind;
+use crate::rig::{Rig, shared};
+
+on_each_server!(what_a_newer_millrace_wrote_is_refused_in_one_line);
+
+/// The one line with which it ends instead of listening.
+fn refusal(rig: &mut Rig) -> String {
+    let log = rig.app.try_restart_with(|_| {}).unwrap_err();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.contains("\"level\":\"INFO\"")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(!log.contains("secret"), "{log}");
+    lines[0].to_owned()
+}
+
+/// Has the log's files written by version 2, which leaves header and checksum where they are.
+fn as_of_version_2(journal: &Path) {
+    for entry in std::fs::read_dir(journal).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "seg") {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[8] = 2;
+            let checksum = crc32(bytes[..12].iter().chain(&bytes[16..48]));
+            bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+}
+
+fn crc32<'b>(bytes: impl Iterator<Item = &'b u8>) -> u32 {
+    let step = |crc: u32| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
+    !bytes.fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
+}
+
+fn what_a_newer_millrace_wrote_is_refused_in_one_line(kind: Kind) {
+    let server = shared(kind);
+    let mut rig = Rig::before(server);
+    rig.load(|| rig.goes_on("revenue"));
+    rig.app.settle();
+    assert_eq!(rig.app.stop(), Some(0));
+    let version = server.sql(&rig.url, "SELECT value FROM millrace_meta WHERE name = 'schema'");
+    server.sql(&rig.url, "UPDATE millrace_meta SET value = '1000' WHERE name = 'schema'");
+    let said = refusal(&mut rig);
+    assert!(said.contains("1000") && said.contains("use a newer millrace"), "{said}");
+    server.sql(&rig.url, &format!("UPDATE millrace_meta SET value = '{version}' WHERE name = 'schema'"));
+
+    as_of_version_2(&rig.app.data().join("journal"));
+    let said = refusal(&mut rig);
+    assert!(said.contains("version 2") && said.contains("newer"), "{said}");
+}
