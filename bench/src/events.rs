@@ -22,14 +22,13 @@ pub fn user_id(user: usize) -> String {
 }
 
 pub fn sale(number: u64) -> String {
+    sale_of(number, user(number))
+}
+
+fn sale_of(number: u64, user: usize) -> String {
     let name = if subtracts(number) { "subtract_revenue" } else { "add_revenue" };
     let value = value(number);
-    format!(
-        r#"{{"userId":"{}","name":"{name}","value":{}.{:02}}}"#,
-        user_id(user(number)),
-        value / 100,
-        value % 100
-    )
+    format!(r#"{{"userId":"{}","name":"{name}","value":{}.{:02}}}"#, user_id(user), value / 100, value % 100)
 }
 
 /// The sales `0..count`, a line each.
@@ -48,6 +47,41 @@ pub fn balances(count: u64) -> Vec<i64> {
     for number in 0..count {
         let value = value(number);
         balances[user(number)] += if subtracts(number) { -value } else { value };
+    }
+    balances
+}
+
+/// Sales to as many users as there are sales, in no order.
+pub fn strangers_lines(count: u64) -> String {
+    let mut lines = String::with_capacity(count as usize * 64);
+    for number in 0..count {
+        lines.push_str(&sale_of(number, stranger(number, count)));
+        lines.push('\n');
+    }
+    lines
+}
+
+/// The multiplier is a prime that divides no count of ours, so that everybody has a turn.
+fn stranger(number: u64, count: u64) -> usize {
+    (number * 2_654_435_761 % count) as usize
+}
+
+/// User and signed amount of each sale, as lines of CSV.
+pub fn amounts(count: u64, strangers: bool) -> String {
+    let mut lines = String::with_capacity(count as usize * 18);
+    for number in 0..count {
+        let user = if strangers { stranger(number, count) } else { user(number) };
+        let (sign, value) = (if subtracts(number) { "-" } else { "" }, value(number));
+        lines.push_str(&format!("{},{sign}{}.{:02}\n", user_id(user), value / 100, value % 100));
+    }
+    lines
+}
+
+pub fn strangers_balances(count: u64) -> Vec<i64> {
+    let mut balances = vec![0; count as usize];
+    for number in 0..count {
+        let value = value(number);
+        balances[stranger(number, count)] += if subtracts(number) { -value } else { value };
     }
     balances
 }

@@ -2,9 +2,10 @@
 //! table of ratios is written to `bench/RESULTS.md`.
 //!
 //! The walk: `events` makes what is sent, `servers` starts who takes it, `load` and `http` send it,
-//! `yardstick` does by hand what a view does, `measure` has a file a part of the table, and `table`
+//! `yardstick` does by hand what a view does, `clients` does it in a database server, `measure` has a file a part of the table, and `table`
 //! writes it down together with what `machine` found.
 
+mod clients;
 mod events;
 mod http;
 mod load;

@@ -103,6 +103,10 @@ pub const BATCH_EVENTS_MAX: usize = 32_768;
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What all views of a process may hold of batches at one time.
 pub const BATCHES_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A view that is so far behind folds what comes next while its store is at work.
+pub const AHEAD_POSITIONS_MIN: u64 = 8_192;
+/// Up to how many cells batches are joined, whose rows are sums, while they wait for the store.
+pub const JOINED_CELLS_MAX: usize = 131_072;
 /// How far a view may be ahead, in memory, of the position its store knows, over events not its own.
 pub const UNSAVED_POSITIONS_MAX: u64 = 100_000;
 /// For how long: what is old is given up below the positions that the store knows.

@@ -7,6 +7,7 @@ mod dropped;
 mod entries;
 mod erasures;
 mod halt;
+mod joined;
 mod letters;
 mod mysql;
 mod places;

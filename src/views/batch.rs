@@ -36,6 +36,8 @@ pub struct Batch<'a> {
     pub span: Range<u64>,
     /// Where a repair had to give events up, whichever stream they were of.
     pub hole: Option<u64>,
+    /// Whether all of it is as the log has it: nothing had to be asked of what the view itself has written.
+    pub plain: bool,
     pub traces: Traces,
 }
 
@@ -166,10 +168,11 @@ impl Read<'_> {
             self.leave_out_repeats(&mut events, end)?;
         }
         self.name_letters(&mut events)?;
+        let plain = !corrected && events.iter().all(|event| event.letter.is_none());
         if corrected {
             end = self.put_in_what_is_taken_back(wanted.view, &mut events, end)?;
         }
-        Ok(Batch { events, span: self.from..end, hole, traces })
+        Ok(Batch { events, span: self.from..end, hole, plain, traces })
     }
 
     /// Makes of each correction the event that it takes back, and leaves out those that take nothing back:

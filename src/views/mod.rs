@@ -1,6 +1,7 @@
 //! Views: what a stream becomes. Each runs by itself: its own position, its own transaction, its own
 //! trouble. A view kind is a folder with its fold, its tables and its queries; here is the list of them.
 
+mod ahead;
 mod batch;
 mod bisect;
 mod cursor;

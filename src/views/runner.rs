@@ -12,8 +12,8 @@ use super::View;
 use super::batch::{BatchLimits, BatchReader, Wanted};
 use super::cursor::Cursor;
 use crate::event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL,
-    UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
+    AHEAD_POSITIONS_MIN, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN,
+    PAUSE_RECHECK_INTERVAL, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
 use crate::event::{Applied, Fields, Stalled, Stop};
 use crate::eventlog::EventLog;
@@ -59,14 +59,14 @@ impl Running {
 }
 
 /// Where the view is, beyond what its store knows.
-struct State {
-    reader: BatchReader,
-    holds: mpsc::Receiver<oneshot::Sender<Held>>,
-    stored: u64,
-    at: u64,
+pub(super) struct State {
+    pub(super) reader: BatchReader,
+    pub(super) holds: mpsc::Receiver<oneshot::Sender<Held>>,
+    pub(super) stored: u64,
+    pub(super) at: u64,
     begun: bool,
-    dead_in_a_row: usize,
-    backoff: Backoff,
+    pub(super) dead_in_a_row: usize,
+    pub(super) backoff: Backoff,
     /// When `at` was last stored for its own sake.
     saved: Instant,
 }
@@ -163,6 +163,12 @@ impl Runner {
                         std::thread::sleep(BATCH_INTERVAL_MIN);
                         continue;
                     }
+                    if state.begun && end - state.at >= AHEAD_POSITIONS_MIN {
+                        self.catch_up(state, end)?;
+                        if state.at >= end || self.stop.asked() || !state.holds.is_empty() {
+                            continue;
+                        }
+                    }
                     let events = self.step(state, end)?;
                     if state.at == end && events >= BATCH_EVENTS_PACED_MIN {
                         std::thread::sleep(BATCH_INTERVAL_MIN.saturating_sub(begun.elapsed()));
@@ -241,7 +247,7 @@ impl Runner {
         Claim { view: self.view.name.clone(), log: self.log.id(), from: stored, to }
     }
 
-    fn publish(&self, state: &State) {
+    pub(super) fn publish(&self, state: &State) {
         self.progress.send_replace(Applied { position: state.at, stalled: None });
     }
 

@@ -1,5 +1,9 @@
 //! A file a part of the table.
 
+mod anew;
+mod database_ledger;
+mod database_rows;
+mod database_send;
 mod ledger;
 mod live_event;
 mod memory;
@@ -21,7 +25,7 @@ pub struct Part {
 }
 
 /// In the order of the table.
-pub const PARTS: [Part; 10] = [
+pub const PARTS: [Part; 13] = [
     Part { name: "live_event", measure: live_event::measure },
     Part { name: "slow_sync", measure: slow_sync::measure },
     Part { name: "ndjson", measure: ndjson::measure },
@@ -29,6 +33,9 @@ pub const PARTS: [Part; 10] = [
     Part { name: "rows", measure: rows::measure },
     Part { name: "stats", measure: stats::measure },
     Part { name: "send", measure: send::measure },
+    Part { name: "database_rows", measure: database_rows::measure },
+    Part { name: "database_ledger", measure: database_ledger::measure },
+    Part { name: "database_send", measure: database_send::measure },
     Part { name: "visible", measure: visible::measure },
     Part { name: "memory", measure: memory::measure },
     Part { name: "start", measure: start::measure },

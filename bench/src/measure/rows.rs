@@ -13,13 +13,13 @@ use crate::table::{Rounds, Table};
 use crate::yardstick;
 
 const ROUNDS: usize = 5;
-const EVENTS: u64 = 1_000_000;
-const SPREAD: Spread = Spread { sites: 100, paths: 1_000, users: 10_000, events: EVENTS };
+pub const EVENTS: u64 = 1_000_000;
+pub const SPREAD: Spread = Spread { sites: 100, paths: 1_000, users: 10_000, events: EVENTS };
 const SHARE_ALONE: f64 = 0.6;
 const SHARE_OF_ALL: f64 = 0.35;
 
 /// A stream like that of the site's events, with a table and nothing else.
-const ALONE: &str = r#"
+pub const ALONE: &str = r#"
 [stream.visits]
 key = "site_id"
 fields.site_id = { type = "text", required = true, max = 255 }

@@ -2,6 +2,7 @@
 //! happens.
 
 pub mod bare;
+pub mod databases;
 pub mod millrace;
 pub mod redis;
 
@@ -23,7 +24,15 @@ pub struct Process {
 
 impl Process {
     pub fn start(program: &Path, set_up: impl FnOnce(&mut Command)) -> Outcome<Self> {
+        Self::start_as(None, program, set_up)
+    }
+
+    /// As another user, for servers that refuse to be root's.
+    pub fn start_as(user: Option<&str>, program: &Path, set_up: impl FnOnce(&mut Command)) -> Outcome<Self> {
         let mut command = Command::new("setpriv");
+        if let Some(user) = user {
+            command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
+        }
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).env_clear().stdin(Stdio::null());
         set_up(&mut command);
         Ok(Self { child: command.spawn()? })
@@ -47,7 +56,11 @@ impl Process {
     }
 
     pub fn terminate(&mut self) -> Outcome<()> {
-        Command::new("kill").args(["-TERM", &self.id().to_string()]).status()?;
+        self.end("-TERM")
+    }
+
+    pub fn end(&mut self, signal: &str) -> Outcome<()> {
+        Command::new("kill").args([signal, &self.id().to_string()]).status()?;
         self.wait()
     }
 }

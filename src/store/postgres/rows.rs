@@ -53,20 +53,33 @@ impl Session {
         let sequence = self.sequence(table).await?;
         let parameters = [Cell::Integer(sequence), Cell::Integer(count as i64)];
         let sql = statements::draw(table, id(table));
-        let mut drawn = self.rows(&sql, &parameters).await?;
-        if drawn.iter().any(|row| row.get(1) == Some(&Cell::Integer(1))) {
+        let mut drawn = self.drawn(table, &sql, &parameters).await?;
+        if drawn.taken {
             self.rows(
                 &statements::move_on(table, id(table)),
                 &[Cell::Integer(sequence), Cell::Integer(sequence)],
             )
             .await?;
-            drawn = self.rows(&sql, &parameters).await?;
+            drawn = self.drawn(table, &sql, &parameters).await?;
         }
-        let number = |row: &Vec<Cell>| match row.first() {
-            Some(Cell::Integer(number)) => Ok(*number),
-            _ => Err(StoreError::Blocked(format!("the numbers of table `{}` are no integers", table.name))),
+        Ok(drawn.numbers)
+    }
+
+    async fn drawn(&mut self, table: &Table, sql: &str, parameters: &[Cell]) -> Result<Drawn, StoreError> {
+        let row = self.rows(sql, parameters).await?.pop();
+        let drawn = match row.as_deref() {
+            Some([Cell::Integer(low), Cell::Integer(high), Cell::Null, Cell::Integer(taken)]) => {
+                Some(Drawn { numbers: (*low..=*high).collect(), taken: *taken == 1 })
+            }
+            Some([_, _, Cell::Text(each), Cell::Integer(taken)]) => {
+                let numbers: Result<Vec<i64>, _> = each.split(' ').map(str::parse).collect();
+                numbers.ok().map(|numbers| Drawn { numbers, taken: *taken == 1 })
+            }
+            _ => None,
         };
-        drawn.iter().map(number).collect()
+        drawn.ok_or_else(|| {
+            StoreError::Blocked(format!("the numbers of table `{}` are no integers", table.name))
+        })
     }
 
     /// The one that a column of numbers owns, or that its default draws from.
@@ -105,6 +118,13 @@ impl Session {
         let statement = self.statement(&statements::delete_numbers(table, id(table))).await?;
         self.execute(&statement, &[numbers]).await.map(drop)
     }
+}
+
+/// Numbers from a sequence.
+struct Drawn {
+    numbers: Vec<i64>,
+    /// A row has one of them.
+    taken: bool,
 }
 
 fn id(table: &Table) -> &String {

@@ -269,13 +269,15 @@ pub fn copy(table: &Table, id: &str) -> String {
     format!("COPY {name} ({id}, {}) FROM STDIN (FORMAT binary)", names(&table.columns))
 }
 
-/// So many numbers of a sequence, and whether a row has one of them already.
+/// So many numbers of a sequence: the first and the last of them, each of them where others have drawn in
+/// between, and whether a row has one of them already.
 pub fn draw(table: &Table, id: &str) -> String {
     let (name, id) = (quote(&table.name), quote(id));
     format!(
-        "WITH n AS MATERIALIZED (SELECT pg_catalog.nextval(?::int8::oid::regclass) AS n FROM generate_series(1, ?)), \
-         taken AS (SELECT EXISTS (SELECT 1 FROM {name} WHERE {id} BETWEEN (SELECT min(n) FROM n) AND (SELECT max(n) FROM n)) AS taken) \
-         SELECT n.n, taken.taken FROM n, taken"
+        "WITH drawn AS MATERIALIZED (SELECT min(n) AS low, max(n) AS high, array_agg(n) AS each, count(*) AS count \
+         FROM (SELECT pg_catalog.nextval(?::int8::oid::regclass) AS n FROM generate_series(1, ?)) AS numbers) \
+         SELECT low, high, CASE WHEN high - low + 1 > count THEN array_to_string(each, ' ') END, \
+         EXISTS (SELECT 1 FROM {name} WHERE {id} BETWEEN low AND high) FROM drawn"
     )
 }
 

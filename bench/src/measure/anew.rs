@@ -1,0 +1,43 @@
+//! A full log, and a database server in which the views begin anew.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+use crate::servers::millrace::Millrace;
+use crate::servers::{Folder, wait_for};
+
+/// A server that has taken `lines` and is gone again.
+pub fn filled(program: &Path, above: &Path, config: &str, stream: &str, lines: &str) -> Outcome<Folder> {
+    let folder = Folder::new(above, "anew")?;
+    std::fs::write(folder.path().join("millrace.toml"), config)?;
+    let server = Millrace::start_in(program, folder, None)?;
+    server.client()?.send_lines_to(stream, &server.key, lines, 1)?;
+    server.settle()?;
+    server.stop()
+}
+
+/// Its log into another store: seconds from the start of the views to lag 0 of `view`.
+pub fn drained(
+    program: &Path,
+    folder: Folder,
+    config: &str,
+    url: &str,
+    view: &str,
+) -> Outcome<(f64, Folder)> {
+    std::fs::write(folder.path().join("millrace.toml"), on_database(config, url))?;
+    let mut server = Millrace::start_in(program, folder, None)?;
+    let mut client = server.client()?;
+    wait_for("the view", || {
+        std::thread::sleep(Duration::from_millis(2));
+        Ok(client.get("/ready")?["views"][view]["lag"] == 0)
+    })?;
+    let ended = Instant::now();
+    let (begun, _) = server.logged("view runs")?;
+    server.settle()?;
+    Ok(((ended - begun).as_secs_f64(), server.stop()?))
+}
+
+pub fn on_database(config: &str, url: &str) -> String {
+    format!("{config}\n[store]\nurl = \"{url}\"\n")
+}

@@ -1,0 +1,63 @@
+//! A file by `millrace send`, until every balance in PostgreSQL is right, beside one upsert an event.
+
+use std::time::Instant;
+
+use super::anew::on_database;
+use super::ndjson::LINES;
+use crate::Outcome;
+use crate::clients::postgres;
+use crate::events::{amounts, balances, lines};
+use crate::servers::Folder;
+use crate::servers::databases::{Kind, Server};
+use crate::servers::millrace::Millrace;
+use crate::setting::Setting;
+use crate::table::{Rounds, Row, Table};
+
+const ROUNDS: usize = 3;
+/// One by one they take too long for a million.
+const UPSERTS: u64 = 20_000;
+const TIMES: f64 = 20.0;
+
+pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
+    let right = balances(LINES);
+    let files = Folder::new(&setting.folder, "send")?;
+    let file = files.path().join("sales.ndjson");
+    std::fs::write(&file, lines(LINES))?;
+    let path = file.to_str().ok_or("the folder's name is not UTF-8")?;
+    let amounts = amounts(UPSERTS, false);
+    let database = Server::start(Kind::Postgres, &setting.folder)?;
+    let (mut ours, mut bare) = (Rounds::default(), Rounds::default());
+    for _ in 0..ROUNDS {
+        let url = database.new_database()?;
+        bare.push(postgres::upserts(&url, &amounts)?);
+        postgres::check_balances(&url, &balances(UPSERTS))?;
+        database.drop_database(&url)?;
+
+        let url = database.new_database()?;
+        let folder = Folder::new(&setting.folder, "millrace")?;
+        std::fs::write(folder.path().join("millrace.toml"), on_database("", &url))?;
+        let server = Millrace::start_in(&setting.build().path, folder, None)?;
+        let begun = Instant::now();
+        server.command(&["send", path, "--stream", "revenue"])?;
+        server.settle()?;
+        ours.push(LINES as f64 / begun.elapsed().as_secs_f64());
+        postgres::check_balances(&url, &right)?;
+        drop(server);
+        database.drop_database(&url)?;
+    }
+    let times = ours.median() / bare.median();
+    table.row(Row {
+        what: "`millrace send` of 1,000,000 lines until every balance in PostgreSQL is right, against one upsert an event"
+            .to_owned(),
+        measured: format!("{times:.0} times as fast"),
+        target: format!("at least {TIMES:.0} times"),
+        met: times >= TIMES,
+    });
+    table.figure("send into PostgreSQL", &ours, "events/s");
+    table.figure("one upsert an event", &bare, "events/s");
+    table.note(
+        "Send into PostgreSQL: from the start of the command to lag 0 of gate and views. One upsert an event: 20,000 of \
+         the same sales by a bare tokio-postgres client, one prepared statement each, each committed before the next.",
+    );
+    Ok(())
+}
