@@ -163,8 +163,14 @@ pub const STORE_READERS_MAX: usize = 8;
 pub const STORE_WRITERS_MAX: usize = 8;
 /// A database server that does not answer for so long is taken for gone.
 pub const STORE_ANSWER_DURATION_MAX: Duration = Duration::from_secs(60);
+/// And for what goes over a whole table: making an index, noting what was there.
+pub const STORE_TABLE_DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// For as long a connection is kept that nobody uses.
+pub const STORE_IDLE_DURATION_MAX: Duration = Duration::from_secs(60);
 /// Until a connection to PostgreSQL stands.
 pub const POSTGRES_CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
+/// Of that, to reach one of the addresses that a host's name may have.
+pub const POSTGRES_REACH_DURATION_MAX: Duration = Duration::from_secs(3);
 /// How long a session of PostgreSQL waits for what another one holds.
 pub const POSTGRES_LOCK_DURATION_MAX: Duration = Duration::from_secs(10);
 /// A transaction of a process that stands still is ended by the server after so long.

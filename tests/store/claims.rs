@@ -12,6 +12,7 @@ use crate::opened::{LOG, Opened, amount, amount_of, claim, plan, text};
 
 on_each_database!(
     a_plan_is_applied_from_its_position_and_only_once,
+    a_plan_whose_answer_was_lost_is_found_to_be_there,
     what_fails_in_the_middle_of_a_plan_leaves_nothing,
     of_runners_that_race_for_one_position_one_wins_and_each_amount_counts_once,
     views_and_logs_have_positions_of_their_own,
@@ -60,6 +61,21 @@ fn a_plan_is_applied_from_its_position_and_only_once(keeping: Keeping) {
     // As another process finds it.
     let other = opened.again();
     assert_eq!((other.position("v"), sum(&other).as_str()), (Some(9), "1"));
+}
+
+/// As the runner tries it again: the very same plan. SQLite's answers are never lost.
+fn a_plan_whose_answer_was_lost_is_found_to_be_there(keeping: Keeping) {
+    if keeping == Keeping::Sqlite {
+        return;
+    }
+    let (opened, table) = begun(keeping);
+    for (from, to) in [(0, 5), (5, 5), (5, 9)] {
+        let plan = Arc::new(adding(&table, from, to, "1.5"));
+        for _ in 0..3 {
+            assert_eq!(opened.run(opened.store.apply(Arc::clone(&plan))), Ok(Vec::new()));
+        }
+    }
+    assert_eq!((opened.position("v"), sum(&opened).as_str()), (Some(9), "4.5"));
 }
 
 fn what_fails_in_the_middle_of_a_plan_leaves_nothing(keeping: Keeping) {

@@ -14,6 +14,7 @@ use crate::opened::{LOG, Opened, claim};
 on_each_database!(
     an_id_that_was_seen_is_left_out_and_another_body_under_it_is_a_conflict,
     two_of_one_plan_are_one,
+    what_was_found_is_found_again_where_the_answer_was_lost,
     ids_are_forgotten_after_their_window_and_sources_that_are_kept_never,
     of_lines_that_come_again_only_the_new_ones_pass,
     letters_are_written_once_and_go_from_status_to_status,
@@ -107,6 +108,24 @@ fn two_of_one_plan_are_one(keeping: Keeping) {
     let runs = vec![lines(0, 3, 10, 1), lines(1, 3, 20, 2), lines(0, 4, 30, 3)];
     let repeats: Vec<u64> = gate.passes(runs).iter().map(|(position, ..)| *position).collect();
     assert_eq!(repeats, [20, 21, 30, 31, 32, 33]);
+}
+
+/// The very same plan, as the gate tries it again. SQLite's answers are never lost.
+fn what_was_found_is_found_again_where_the_answer_was_lost(keeping: Keeping) {
+    if keeping == Keeping::Sqlite {
+        return;
+    }
+    let mut gate = Gate::on(keeping);
+    assert_eq!(gate.passes(vec![seen("a", 0, 1, 0)]), []);
+    let mut plan = Plan::new(claim("gate", gate.end, gate.end + 1));
+    plan.seen = vec![seen("a", 1, 1, 0), seen("b", 2, 1, 0), seen("a", 3, 2, 0)];
+    let plan = Arc::new(plan);
+    for _ in 0..3 {
+        let skipped = gate.opened.run(gate.opened.store.apply(Arc::clone(&plan))).unwrap();
+        let found: Vec<(u64, bool)> = skipped.iter().map(|found| (found.position, found.same_body)).collect();
+        assert_eq!(found, [(1, true), (3, false)]);
+    }
+    assert_eq!(gate.letters(), [3]);
 }
 
 fn ids_are_forgotten_after_their_window_and_sources_that_are_kept_never(keeping: Keeping) {

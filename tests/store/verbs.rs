@@ -10,6 +10,7 @@ use crate::opened::{Opened, amount, amount_of, claim, integer_of, plan, text, te
 
 on_each_database!(
     amounts_are_added_to_those_that_are_there,
+    an_amount_is_added_to_one_that_is_not_known,
     a_row_that_is_there_is_left_as_it_is,
     rows_that_hold_just_this_are_removed,
     what_is_tallied_to_nothing_goes_and_a_ranking_follows,
@@ -85,6 +86,21 @@ fn amounts_are_added_to_those_that_are_there(keeping: Keeping) {
         })
         .collect();
     assert_eq!(found, model);
+}
+
+/// Somebody's own table may have rows without an amount.
+fn an_amount_is_added_to_one_that_is_not_known(keeping: Keeping) {
+    let opened = Opened::on(keeping);
+    opened
+        .stored
+        .sql("CREATE TABLE t (who {key} PRIMARY KEY, sum {amount}); INSERT INTO t VALUES ('a', NULL)");
+    let table = Arc::new(Table::new("t", 1, &[("who", NAME), ("sum", ColumnKind::Decimal)]));
+    opened.begin("v", ViewTables::owned(&table)).unwrap();
+    let mut steps = Steps { opened: &opened, position: 0 };
+    for value in ["1.5", "2"] {
+        steps.apply(&table, Verb::Add, vec![text("a"), amount(value)]);
+    }
+    assert_eq!(amount_of(&opened.rows("SELECT sum FROM t")[0][0]).to_string(), "3.5");
 }
 
 fn a_row_that_is_there_is_left_as_it_is(keeping: Keeping) {

@@ -13,6 +13,7 @@ use crate::event::limits::{
     MYSQL_LOCK_WAIT_DURATION_MAX, MYSQL_STATEMENTS_KEPT_MAX,
 };
 use crate::store::StoreError;
+use crate::store::remote::Patience;
 
 /// What keeps values as they were given, or refuses them.
 const SQL_MODE: &str = "ANSI_QUOTES,STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
@@ -96,6 +97,7 @@ impl Server {
             packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
             database: self.address.database.clone(),
             spoilt: false,
+            patience: Patience::default(),
         })
     }
 
@@ -210,6 +212,16 @@ mod tests {
         assert_eq!(ours.rows("SELECT COUNT(*) FROM t", &[]).await, Ok(vec![vec![Cell::Integer(0)]]));
         let nobody = Server::parse("mysql://a:b@127.0.0.1:1/c", None).expect("a url");
         assert!(matches!(nobody.look().await, Err(StoreError::Transient(_))));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_was_not_answered_in_time_is_not_rolled_back_and_kept() {
+        let (mut session, _) = session().await;
+        session.patience = Patience::of(std::time::Duration::from_millis(50));
+        session.begin(crate::store::remote::Begin::Writing).await.expect("begun");
+        let late = session.rows("SELECT SLEEP(1)", &[]).await;
+        assert!(matches!(late, Err(StoreError::Transient(_))), "{late:?}");
+        session.rollback().await.expect_err("its next answer would be the one that is late");
     }
 
     #[tokio::test]

@@ -103,7 +103,8 @@ impl Session {
 
     /// The first row of an answer, as text.
     async fn words(&mut self, sql: &str) -> Result<Vec<String>, StoreError> {
-        let outcome = self.conn.exec::<mysql_async::Row, _, _>(sql, Params::Empty).await;
+        let look = self.conn.exec::<mysql_async::Row, _, _>(sql, Params::Empty);
+        let outcome = self.patience.wait(look).await?;
         let first = self.settled(outcome)?.into_iter().next().map(super::cells::row);
         let text = |cell: Cell| match cell {
             Cell::Text(text) => text,

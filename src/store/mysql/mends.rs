@@ -34,7 +34,7 @@ pub fn modify(table: &Table, index: usize, found: &Found, flavour: Flavour) -> S
 /// The type of a column here, no narrower than what is there.
 fn declared(table: &Table, index: usize, found: Option<&Found>, flavour: Flavour) -> String {
     let indexed = index < table.key_columns || table.unique == Some(index);
-    let kind = tables::kind(table, index, flavour);
+    let kind = tables::kind(table, index);
     let wide = |found: &&Found| found.kind == "varchar" && kind.starts_with("VARCHAR(");
     let kind = match (table.columns[index].kind, found.filter(wide)) {
         (ColumnKind::Text { chars_max }, Some(found)) if found.chars_max > i64::from(chars_max) => {

@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 
 use crate::event::limits::MYSQL_LOCK_WAIT_DURATION_MAX;
 use crate::store::StoreError;
-use crate::store::remote::Begin;
+use crate::store::remote::{Begin, Patience};
 use crate::store::tables::Cell;
 use errors::sorted;
 use url::Address;
@@ -45,6 +45,15 @@ pub struct Session {
     database: String,
     /// After an error a transaction may be gone, or half of it.
     spoilt: bool,
+    pub patience: Patience,
+}
+
+/// What the server said of a statement that writes.
+struct Told {
+    /// Rows, whether they were changed or not.
+    met: u64,
+    /// The number that it gave to the first of them.
+    first: Option<u64>,
 }
 
 /// Two databases that speak one protocol, and differ in a few words.
@@ -109,7 +118,7 @@ impl Session {
     pub async fn change(&mut self, sql: &str, parameters: &[Cell]) -> Result<u64, StoreError> {
         let sql = statements::with_exact_decimals(sql, parameters);
         let parameters = parameters.iter().map(cells::value).collect::<Result<_, _>>()?;
-        self.write(&sql, parameters).await
+        self.write(&sql, parameters).await.map(|told| told.met)
     }
 
     pub async fn lock(&mut self, name: &str) -> Result<(), StoreError> {
@@ -139,29 +148,31 @@ impl Session {
 
     /// Without parameters, and not prepared: transactions, and what makes tables.
     async fn run(&mut self, sql: &str) -> Result<(), StoreError> {
-        let outcome = self.conn.query_drop(sql).await;
+        let outcome = self.patience.wait(self.conn.query_drop(sql)).await?;
         self.settled(outcome)
     }
 
     async fn read(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Vec<Cell>>, StoreError> {
-        let outcome = self.conn.exec::<mysql_async::Row, _, _>(sql, Params::Positional(parameters)).await;
+        let read = self.conn.exec::<mysql_async::Row, _, _>(sql, Params::Positional(parameters));
+        let outcome = self.patience.wait(read).await?;
         Ok(self.settled(outcome)?.into_iter().map(cells::row).collect())
     }
 
-    /// How many rows it met. A warning is an error: the server gives one where it put another value into a
-    /// row than it was given.
-    async fn write(&mut self, sql: &str, parameters: Vec<Value>) -> Result<u64, StoreError> {
-        let outcome = self.conn.exec_drop(sql, Params::Positional(parameters)).await;
+    /// A warning is an error: the server gives one where it put another value into a row than it was given.
+    async fn write(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Told, StoreError> {
+        let write = self.conn.exec_drop(sql, Params::Positional(parameters));
+        let outcome = self.patience.wait(write).await?;
         self.settled(outcome)?;
-        let met = self.conn.affected_rows();
+        let told = Told { met: self.conn.affected_rows(), first: self.conn.last_insert_id() };
         if self.conn.get_warnings() > 0 {
             self.look_at_warnings().await?;
         }
-        Ok(met)
+        Ok(told)
     }
 
     async fn look_at_warnings(&mut self) -> Result<(), StoreError> {
-        let outcome = self.conn.query::<(String, u16, String), _>("SHOW WARNINGS").await;
+        let look = self.conn.query::<(String, u16, String), _>("SHOW WARNINGS");
+        let outcome = self.patience.wait(look).await?;
         for (_, code, message) in self.settled(outcome)? {
             if let Some(error) = errors::of_warning(code, &message) {
                 self.spoilt = true;

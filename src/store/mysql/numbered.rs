@@ -18,7 +18,8 @@ impl Session {
             return Ok(Vec::new());
         }
         // Clusters change it with their size.
-        let step = self.conn.query_first::<i64, _>("SELECT @@session.auto_increment_increment").await;
+        let look = self.conn.query_first::<i64, _>("SELECT @@session.auto_increment_increment");
+        let step = self.patience.wait(look).await?;
         let step = self.settled(step)?.unwrap_or(1);
         let values = rows.values().map(|value| cells::of_event(&value));
         let statement = |rows| statements::insert(table, rows);

@@ -305,7 +305,7 @@ mod tests {
             assert_eq!(refusals(&mut session, &url, &revenue(), &made).await, 1, "{sql}");
             let add = ["A", "a", "a ", "7", "🦀"]
                 .map(|user| [Cell::Text(user.to_owned()), Cell::Decimal("1.5".parse().expect("an amount"))]);
-            Mariadb::shared().sql(&url, "UPDATE t SET revenue = 0");
+            Mariadb::shared().sql(&url, "UPDATE t SET revenue = 0 WHERE revenue IS NOT NULL");
             session.add(&revenue(), &add.concat()).await.expect(sql);
             let rows =
                 session.rows("SELECT COUNT(*), MIN(revenue), MAX(revenue) FROM t", &[]).await.expect("rows");

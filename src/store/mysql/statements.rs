@@ -29,7 +29,7 @@ fn insert_into<'n>(table: &str, names: impl Iterator<Item = &'n str>, rows: usiz
 
 /// Columns beyond the key are added to what is there.
 pub fn add(table: &Table, rows: usize, flavour: Flavour) -> String {
-    meeting(table, rows, flavour, |there, new| format!("{there} = {there} + {new}"))
+    meeting(table, rows, flavour, |there, new| format!("{there} = COALESCE({there}, 0) + {new}"))
 }
 
 /// Columns beyond the key take the place of what is there.

@@ -16,7 +16,7 @@ pub fn create_table(table: &Table, flavour: Flavour) -> String {
     declared.extend(
         table.id.as_ref().map(|id| format!("{} BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY", quote(id))),
     );
-    declared.extend((0..table.columns.len()).map(|index| column(table, index, flavour)));
+    declared.extend((0..table.columns.len()).map(|index| column(table, index)));
     declared.extend(key(table));
     declared.extend(table.unique.map(|index| format!("UNIQUE ({})", quote(&table.columns[index].name))));
     if let Beside::Ranking(_) = &table.beside {
@@ -30,25 +30,21 @@ pub fn create_table(table: &Table, flavour: Flavour) -> String {
     )
 }
 
-fn column(table: &Table, index: usize, flavour: Flavour) -> String {
+fn column(table: &Table, index: usize) -> String {
     let column = &table.columns[index];
     let null = if column.null { "NULL" } else { "NOT NULL" };
-    format!("{} {} {null}", quote(&column.name), kind(table, index, flavour))
+    format!("{} {} {null}", quote(&column.name), kind(table, index))
 }
 
 /// The type of a column, as it is made here.
-pub fn kind(table: &Table, index: usize, flavour: Flavour) -> String {
+pub fn kind(table: &Table, index: usize) -> String {
     let column = &table.columns[index];
     let indexed = index < table.key_columns || table.unique == Some(index);
     match column.kind {
         ColumnKind::Text { chars_max } if indexed => format!("VARCHAR({chars_max})"),
         ColumnKind::Text { chars_max } => text(chars_max, fits_row(table)),
-        ColumnKind::LongText => "LONGTEXT".to_owned(),
-        ColumnKind::Json => match flavour {
-            Flavour::Mysql => "JSON".to_owned(),
-            // Its JSON is this and a check that refuses what is nested in more than 32 others.
-            Flavour::Mariadb => "LONGTEXT".to_owned(),
-        },
+        // MySQL's own JSON makes doubles of numbers; MariaDB's refuses what is nested in more than 32 others.
+        ColumnKind::LongText | ColumnKind::Json => "LONGTEXT".to_owned(),
         ColumnKind::Integer => "BIGINT".to_owned(),
         ColumnKind::Decimal => statements::DECIMAL.to_owned(),
         ColumnKind::Time => "DATETIME(3)".to_owned(),
@@ -125,7 +121,7 @@ impl Session {
         };
         let missing = (0..table.columns.len()).filter(|index| !is_there(&table.columns[*index]));
         let added: Vec<String> =
-            missing.map(|index| format!("ADD COLUMN {}", column(table, index, self.flavour))).collect();
+            missing.map(|index| format!("ADD COLUMN {}", column(table, index))).collect();
         match added.is_empty() {
             true => Ok(()),
             false => self.run(&format!("ALTER TABLE {} {}", quote(&table.name), added.join(", "))).await,
@@ -194,7 +190,7 @@ mod tests {
         let kinds = |chars_max: u32, columns: usize| {
             let column = Column { name: "c".to_owned(), kind: ColumnKind::Text { chars_max }, null: true };
             let table = Table::numbered("t", "id", vec![column; columns]);
-            kind(&table, 0, Flavour::Mariadb)
+            kind(&table, 0)
         };
         assert_eq!(kinds(255, 10), "VARCHAR(255)");
         assert_eq!(kinds(255, 64), "TEXT");

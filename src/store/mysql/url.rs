@@ -43,7 +43,7 @@ impl Address {
             None => (user, None),
         };
         let (host, port) = host_and_port(place)?;
-        let database = decoded(database, "name of the database")?;
+        let database = decoded(without_account(database)?, "name of the database")?;
         if database.is_empty() {
             return Err("names no database; it stands after the last `/`".to_owned());
         }
@@ -71,9 +71,10 @@ impl Address {
                 "ssl-ca" => self.authority = Some(value),
                 "socket" => self.socket = Some(value),
                 _ => {
-                    return Err(format!(
-                        "has an option `{name}` that is not known; `ssl-mode`, `ssl-ca` and `socket` are"
-                    ));
+                    // It is not named: a `?` in a password would have it be a part of that.
+                    return Err(
+                        "has an option that is not known; `ssl-mode`, `ssl-ca` and `socket` are".to_owned()
+                    );
                 }
             }
         }
@@ -133,11 +134,21 @@ fn host_and_port(place: &str) -> Result<(String, u16), String> {
         },
     };
     let port = match port.filter(|port| !port.is_empty()) {
-        Some(port) => port.parse().map_err(|_| format!("has a port `{port}` that is none"))?,
+        Some(port) => port.parse().map_err(|_| "has a port that is no number up to 65535".to_owned())?,
         None => PORT,
     };
     let host = if host.is_empty() { "localhost" } else { host };
     Ok((decoded(host, "host")?, port))
+}
+
+/// An `@` this late stands behind a password with a `/` or `?` in it, of which nothing is to be shown.
+fn without_account(database: &str) -> Result<&str, String> {
+    match database.contains('@') {
+        true => {
+            Err("has an `@` behind its first `/`: in a password `/` is written `%2F`, `?` `%3F`".to_owned())
+        }
+        false => Ok(database),
+    }
 }
 
 /// `%40` stands for `@`, and so on.

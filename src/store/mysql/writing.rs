@@ -3,7 +3,7 @@
 
 use mysql_async::Value;
 
-use super::{Session, cells, errors};
+use super::{Session, Told, cells, errors};
 use crate::event::limits::{MYSQL_PARAMETERS_MAX, MYSQL_STATEMENT_BYTES_MAX};
 use crate::store::StoreError;
 
@@ -55,8 +55,8 @@ impl Session {
     ) -> Result<(), StoreError> {
         while waiting.rows() > 0 {
             let (rows, values) = waiting.take();
-            let met = self.write(&statement(rows), values).await?;
-            written.push(Written { rows, met, first: self.conn.last_insert_id() });
+            let Told { met, first } = self.write(&statement(rows), values).await?;
+            written.push(Written { rows, met, first });
         }
         waiting.bytes = 0;
         Ok(())

@@ -14,9 +14,10 @@ use super::url::{Encryption, Host, Target};
 use super::{Session, errors};
 use crate::event::limits::{
     POSTGRES_CONNECT_DURATION_MAX, POSTGRES_GOODBYE_DURATION_MAX, POSTGRES_IDLE_DURATION_MAX,
-    POSTGRES_LOCK_DURATION_MAX,
+    POSTGRES_LOCK_DURATION_MAX, POSTGRES_REACH_DURATION_MAX,
 };
 use crate::store::StoreError;
+use crate::store::remote::Patience;
 
 /// A server and a database in it. Without `Debug`: it knows a password.
 pub struct Server {
@@ -72,9 +73,16 @@ impl Server {
                 let _ = timeout(POSTGRES_GOODBYE_DURATION_MAX, connection).await;
             });
             set_up(&client).await?;
-            Ok(Session { client, prepared: Prepared::default(), _alive: alive })
+            Ok(Session {
+                client,
+                prepared: Prepared::default(),
+                patience: Patience::default(),
+                _alive: alive,
+            })
         };
-        match timeout(POSTGRES_CONNECT_DURATION_MAX, connecting).await {
+        // Each of several hosts is tried, and one that is silent leaves the others their time.
+        let limit = POSTGRES_CONNECT_DURATION_MAX * self.target.hosts.len() as u32;
+        match timeout(limit, connecting).await {
             Ok(outcome) => outcome.map_err(Refused::Said),
             Err(_) => Err(Refused::Silent),
         }
@@ -83,7 +91,7 @@ impl Server {
     fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
         config.dbname(database).application_name("millrace");
-        config.connect_timeout(POSTGRES_CONNECT_DURATION_MAX);
+        config.connect_timeout(POSTGRES_REACH_DURATION_MAX);
         config.keepalives_idle(KEEPALIVE_IDLE).tcp_user_timeout(UNANSWERED_MAX);
         for host in &self.target.hosts {
             match host {

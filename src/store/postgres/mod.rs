@@ -24,12 +24,13 @@ pub use connect::Server;
 
 use self::prepared::{Encoded, Prepared, as_parameters};
 use crate::store::StoreError;
-use crate::store::remote::Begin;
+use crate::store::remote::{Begin, Patience};
 use crate::store::tables::Cell;
 
 pub struct Session {
     client: Client,
     prepared: Prepared,
+    pub patience: Patience,
     /// Dropped, it ends the connection.
     _alive: oneshot::Sender<()>,
 }
@@ -77,12 +78,12 @@ impl Session {
 
     /// Statements without parameters, one after the other until one fails.
     async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
-        let outcome = self.client.batch_execute(sql).await;
+        let outcome = self.patience.wait(self.client.batch_execute(sql)).await?;
         outcome.map_err(|error| self.sorted(&error))
     }
 
     async fn statement(&mut self, sql: &str) -> Result<Statement, StoreError> {
-        let outcome = self.prepared.statement(&self.client, sql).await;
+        let outcome = self.patience.wait(self.prepared.statement(&self.client, sql)).await?;
         outcome.map_err(|error| self.sorted(&error))
     }
 
@@ -91,13 +92,15 @@ impl Session {
         statement: &Statement,
         parameters: &[Encoded],
     ) -> Result<Vec<Vec<Cell>>, StoreError> {
-        let outcome = self.client.query(statement, &as_parameters(parameters)).await;
+        let parameters = as_parameters(parameters);
+        let outcome = self.patience.wait(self.client.query(statement, &parameters)).await?;
         let rows = outcome.map_err(|error| self.sorted(&error))?;
         rows.iter().map(cells_of).collect()
     }
 
     async fn execute(&mut self, statement: &Statement, parameters: &[Encoded]) -> Result<u64, StoreError> {
-        let outcome = self.client.execute(statement, &as_parameters(parameters)).await;
+        let parameters = as_parameters(parameters);
+        let outcome = self.patience.wait(self.client.execute(statement, &parameters)).await?;
         outcome.map_err(|error| self.sorted(&error))
     }
 
@@ -158,6 +161,16 @@ mod tests {
         session.change("INSERT INTO t VALUES (?)", &[Cell::Integer(2)]).await.expect("a row");
         session.commit().await.expect("commits");
         assert_eq!(session.rows("SELECT n FROM t", &[]).await, Ok(vec![vec![Cell::Integer(2)]]));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_was_not_answered_in_time_is_not_rolled_back_and_kept() {
+        let mut session = trial::shared().session().await;
+        session.patience = Patience::of(std::time::Duration::from_millis(50));
+        session.begin(Begin::Writing).await.expect("begins");
+        let late = session.rows("SELECT 1 FROM pg_sleep(1)", &[]).await;
+        assert!(matches!(late, Err(StoreError::Transient(_))), "{late:?}");
+        session.rollback().await.expect_err("its next answer would be the one that is late");
     }
 
     #[tokio::test]

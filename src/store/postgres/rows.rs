@@ -28,7 +28,7 @@ impl Session {
         let forms = self.forms(table).await?;
         let numbers = self.draw(table, rows.len()).await?;
         let statement = self.statement(&statements::copy(table, id(table))).await?;
-        let copied = self.client.copy_in::<_, Bytes>(&statement).await;
+        let copied = self.patience.wait(self.client.copy_in::<_, Bytes>(&statement)).await?;
         let mut copy = Box::pin(copied.map_err(|error| self.sorted(&error))?);
         let mut encoder = Encoder { table, forms: &forms, bytes: BytesMut::new() };
         encoder.bytes.put_slice(HEADER);
@@ -37,12 +37,15 @@ impl Session {
             encoder.row(*number, &mut values)?;
             if encoder.bytes.len() >= POSTGRES_COPY_PIECE_BYTES {
                 let piece = encoder.bytes.split().freeze();
-                send(copy.as_mut(), piece).await.map_err(|error| self.sorted(&error))?;
+                let sent = self.patience.wait(send(copy.as_mut(), piece)).await?;
+                sent.map_err(|error| self.sorted(&error))?;
             }
         }
         encoder.bytes.put_i16(END);
-        send(copy.as_mut(), encoder.bytes.freeze()).await.map_err(|error| self.sorted(&error))?;
-        let written = copy.as_mut().finish().await.map_err(|error| self.sorted(&error))?;
+        let sent = self.patience.wait(send(copy.as_mut(), encoder.bytes.freeze())).await?;
+        sent.map_err(|error| self.sorted(&error))?;
+        let finished = self.patience.wait(copy.as_mut().finish()).await?;
+        let written = finished.map_err(|error| self.sorted(&error))?;
         all_written(table, written, numbers.len())?;
         Ok(numbers)
     }

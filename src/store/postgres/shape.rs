@@ -21,6 +21,8 @@ pub struct Found {
     computed: bool,
     deterministic: bool,
     primary: bool,
+    /// By the database itself, no two alike.
+    numbered: bool,
 }
 
 /// A unique index.
@@ -54,7 +56,9 @@ const COLUMNS: &str = "SELECT a.attname, b.typname, pg_catalog.format_type(a.att
      CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END, a.attnotnull OR t.typnotnull, \
      a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attgenerated <> '', \
      coalesce(l.collisdeterministic, TRUE), \
-     EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey)) \
+     EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey)), \
+     a.attidentity <> '' OR EXISTS (SELECT 1 FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum \
+     AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '^(nextval|gen_random_uuid|uuid_generate_v[14])\\(') \
      FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
      JOIN pg_catalog.pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid) \
      LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
@@ -113,6 +117,7 @@ fn column(row: &[Cell]) -> Option<Found> {
         computed: flag(2),
         deterministic: flag(3),
         primary: flag(4),
+        numbered: flag(5),
     })
 }
 
@@ -251,12 +256,55 @@ impl Shape {
             let mend = mends::drop_unique(table, late);
             return Some(format!("has a unique key that is looked at too late; this mends it: {mend}"));
         }
-        (!keys.any(|key| key.whole)).then(|| {
-            let names: Vec<&str> =
-                table.columns[..table.key_columns].iter().map(|column| column.name.as_str()).collect();
-            let mend = mends::make_unique(table, &names);
-            format!("needs a unique key over ({}); this mends it: {mend}", names.join(", "))
-        })
+        let names: Vec<&str> =
+            table.columns[..table.key_columns].iter().map(|column| column.name.as_str()).collect();
+        if !keys.any(|key| key.whole) {
+            return Some(needs_unique(table, &names));
+        }
+        let own = table.unique.map(|index| [table.columns[index].name.as_str()]);
+        if let Some(own) = own.filter(|own| !self.uniques.iter().any(|unique| unique.is_over(own))) {
+            return Some(needs_unique(table, &own));
+        }
+        let harmless = |unique: &&Unique| {
+            unique.covers(&names)
+                || own.is_some_and(|own| unique.covers(&own))
+                || unique.columns.iter().flatten().any(|name| self.never_meets(table, name))
+        };
+        let other = self.uniques.iter().find(|unique| !harmless(unique))?;
+        let mend = mends::drop_unique(table, other);
+        Some(format!(
+            "has a unique index `{}` beside the key of the view, by which a row could meet another's; this mends it: {mend}",
+            other.name
+        ))
+    }
+
+    /// Whether no two rows of the view hold the same in a column, because it is not the view's: empty, or
+    /// numbered.
+    fn never_meets(&self, table: &Table, name: &str) -> bool {
+        let written = table.columns.iter().any(|column| column.name == name);
+        let empty = |there: &Found| !there.filled && !there.default && !there.computed;
+        !written && self.column(name).is_some_and(|there| there.numbered || empty(there))
+    }
+}
+
+fn needs_unique(table: &Table, names: &[&str]) -> String {
+    let mend = mends::make_unique(table, names);
+    format!("needs a unique key over ({}); this mends it: {mend}", names.join(", "))
+}
+
+impl Unique {
+    /// Whether it is over these columns, and perhaps more.
+    fn covers(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| self.columns.iter().flatten().any(|own| own == name))
+    }
+
+    /// Over these and no others, for every row, as soon as it is there.
+    fn is_over(&self, names: &[&str]) -> bool {
+        self.columns.len() == names.len()
+            && self.covers(names)
+            && self.whole
+            && self.immediate
+            && self.deterministic
     }
 }
 
@@ -351,6 +399,14 @@ mod tests {
             (1, "CREATE TABLE t (who TEXT, sum NUMERIC); CREATE UNIQUE INDEX ON t (who, sum)"),
             (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC GENERATED ALWAYS AS (5) STORED)"),
             (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, more INT NOT NULL)"),
+            (
+                0,
+                "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, UNIQUE (who, sum), id UUID UNIQUE DEFAULT gen_random_uuid())",
+            ),
+            (0, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, mail TEXT UNIQUE)"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC UNIQUE)"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, mail TEXT UNIQUE DEFAULT '')"),
+            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC); CREATE UNIQUE INDEX ON t (lower(who))"),
             (2, "CREATE TABLE t (who TEXT, sum NUMERIC, more INT PRIMARY KEY)"),
             (
                 4,

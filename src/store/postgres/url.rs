@@ -67,6 +67,12 @@ impl Target {
             Some((user, password)) => (decoded(user)?, decoded(password)?),
             None => (String::new(), String::new()),
         };
+        // An `@` this late stands behind a password with a `/` or `?` in it, of which nothing is to be shown.
+        if path.contains('@') {
+            return Err(
+                "has an `@` behind its first `/`: in a password `/` is written `%2F`, `?` `%3F`".to_owned()
+            );
+        }
         let given = |text: String| (!text.is_empty()).then_some(text);
         let database = given(decoded(path)?).ok_or("names no database: `postgres://user@host:5432/name`")?;
         let mut hosts: Vec<Host> = match places {
@@ -123,7 +129,8 @@ impl Options {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decoded(name)?;
             if !OPTIONS.contains(&name.as_str()) {
-                return Err(format!("has an option `{name}`; known are `{}`", OPTIONS.join("`, `")));
+                // It is not named: a `?` in a password would have it be a part of that.
+                return Err(format!("has an option that is not known; `{}` are", OPTIONS.join("`, `")));
             }
             options.push((name, decoded(value)?));
         }
@@ -208,7 +215,7 @@ mod tests {
             ),
             (
                 "postgres://u:secret@h/d?ssl=on",
-                "has an option `ssl`; known are `sslmode`, `sslrootcert`, `host`, `options`",
+                "has an option that is not known; `sslmode`, `sslrootcert`, `host`, `options` are",
             ),
             (
                 "postgres://u:secret@h/d?sslmode=allow",

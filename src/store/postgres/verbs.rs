@@ -120,7 +120,7 @@ impl Session {
     }
 
     pub(super) async fn forms(&mut self, table: &Table) -> Result<std::sync::Arc<[Form]>, StoreError> {
-        let outcome = self.prepared.forms(&self.client, table).await;
+        let outcome = self.patience.wait(self.prepared.forms(&self.client, table)).await?;
         outcome.map_err(|error| self.sorted(&error))
     }
 }

@@ -11,6 +11,7 @@ use crate::store::plan::Claim;
 use crate::store::tables::{Cell, Opening, Table, ViewTables, quote};
 
 pub async fn view(session: &mut Session, claim: &Claim, tables: &ViewTables) -> Result<(), StoreError> {
+    session.patience().lengthen();
     session.lock(LOCK).await?;
     let known = stored(session, claim).await?.is_some();
     let mut were_there = Vec::with_capacity(tables.tables.len());

@@ -5,6 +5,7 @@ mod apply;
 mod begin;
 mod letters;
 mod notes;
+mod patience;
 mod pool;
 mod rows;
 mod schema;
@@ -20,9 +21,10 @@ use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Ranking, Table, ViewTables, quote};
 use super::{OpenError, Select, StoreError};
 use crate::event::Value;
-use pool::{Pool, answered};
+use pool::Pool;
 use server::Server;
 
+pub use patience::Patience;
 pub use session::Begin;
 
 #[derive(Clone)]
@@ -46,12 +48,12 @@ impl Remote {
             StoreError::Transient(reason) => OpenError::Unreachable { name: name.clone(), reason },
             error => OpenError::Refused { name: name.clone(), reason: error.to_string() },
         };
-        for warning in answered(server.look()).await.map_err(&failed)? {
+        for warning in server.look().await.map_err(&failed)? {
             tracing::warn!(store = name, warning, "the store's server");
         }
         let pool = Pool::new(server);
         let mut lease = pool.to_write().await.map_err(&failed)?;
-        let made = answered(schema::make(&mut lease.session)).await;
+        let made = schema::make(&mut lease.session).await;
         lease.give_back(made).map_err(&failed)?;
         Ok(Self { pool: Arc::new(pool) })
     }
@@ -70,79 +72,82 @@ impl Remote {
 
     pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
         let mut lease = self.pool.to_write().await?;
-        let begun = answered(begin::view(&mut lease.session, &claim, &tables)).await;
+        let begun = begin::view(&mut lease.session, &claim, &tables).await;
         lease.give_back(begun)
     }
 
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
         let mut lease = self.pool.to_write().await?;
-        let applied = answered(async {
+        let applied = async {
             lease.session.begin(Begin::Writing).await?;
             apply::apply(&mut lease.session, &plan).await
-        })
+        }
         .await;
         lease.settle(applied).await
     }
 
     pub async fn rows(&self, sql: String, parameters: Vec<Cell>) -> Result<Vec<Vec<Cell>>, StoreError> {
         let mut lease = self.pool.to_read().await?;
-        let rows = answered(lease.session.rows(&sql, &parameters)).await;
+        let rows = lease.session.rows(&sql, &parameters).await;
         lease.give_back(rows)
     }
 
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
         let mut lease = self.pool.to_read().await?;
-        let read = answered(async {
+        let read = async {
             lease.session.begin(Begin::Reading).await?;
             let mut read = Vec::with_capacity(selects.len());
             for select in &selects {
                 read.push(lease.session.rows(&select.sql, &select.parameters).await?);
             }
             Ok(read)
-        })
+        }
         .await;
         lease.settle(read).await
     }
 
     pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<usize, StoreError> {
         let mut lease = self.pool.to_write().await?;
-        let changed = answered(async {
+        let changed = async {
             lease.session.begin(Begin::Writing).await?;
             let mut changed = 0;
             for (sql, parameters) in &statements {
                 changed += lease.session.change(sql, parameters).await?;
             }
             Ok(changed as usize)
-        })
+        }
         .await;
         lease.settle(changed).await
     }
 
     pub async fn delete_rows(&self, of: RowsOf, doomed: Doomed) -> Result<usize, StoreError> {
         let mut lease = self.pool.to_write().await?;
-        let deleted = answered(async {
+        let deleted = async {
             lease.session.begin(Begin::Writing).await?;
             rows::delete(&mut lease.session, &of, &doomed).await
-        })
+        }
         .await;
         lease.settle(deleted).await
     }
 
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
         let mut lease = self.pool.to_write().await?;
-        let made = answered(lease.session.create(&table)).await;
+        lease.session.patience().lengthen();
+        let made = lease.session.create(&table).await;
         lease.give_back(made)
     }
 
     pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
         let mut lease = self.pool.to_write().await?;
-        let dropped = answered(lease.session.drop_tables(tables)).await;
+        lease.session.patience().lengthen();
+        let dropped = lease.session.drop_tables(tables).await;
         lease.give_back(dropped)
     }
 
     pub async fn put_in_place(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
         let mut lease = self.pool.to_write().await?;
-        let put = answered(lease.session.put_in_place(made, wanted)).await;
+        lease.session.patience().lengthen();
+        let put = lease.session.put_in_place(made, wanted).await;
         lease.give_back(put)
     }
 

@@ -2,17 +2,19 @@
 //! whoever reads have turns of their own, so that many readers keep no view waiting.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::server::Server;
 use super::session::Session;
-use crate::event::limits::{STORE_ANSWER_DURATION_MAX, STORE_READERS_MAX, STORE_WRITERS_MAX};
+use crate::event::limits::{STORE_IDLE_DURATION_MAX, STORE_READERS_MAX, STORE_WRITERS_MAX};
 use crate::store::StoreError;
 
 pub struct Pool {
     server: Server,
-    idle: Mutex<Vec<Session>>,
+    /// The last that was used is at the end, and since when it has not been.
+    idle: Mutex<Vec<(Instant, Session)>>,
     writers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
 }
@@ -49,19 +51,30 @@ impl Pool {
 
     async fn lease(&self, turns: &Arc<Semaphore>) -> Result<Lease<'_>, StoreError> {
         let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let idle = self.idle.lock().expect("no panic while holding the lock").pop();
-        let session = match idle {
+        let session = match self.idle() {
             Some(session) => session,
             None => self.server.connect().await?,
         };
         Ok(Lease { session, pool: self, _turn: turn })
     }
 
+    /// Firewalls forget connections over which nothing goes, and servers end them: none is kept for long.
+    fn idle(&self) -> Option<Session> {
+        let mut idle = self.idle.lock().expect("no panic while holding the lock");
+        idle.retain(|(since, _)| since.elapsed() < STORE_IDLE_DURATION_MAX);
+        idle.pop().map(|(_, session)| session)
+    }
+
+    /// Of what was open when one was lost, the others are hardly better.
+    fn forget_idle(&self) {
+        self.idle.lock().expect("no panic while holding the lock").clear();
+    }
+
     /// From now on nobody gets a session.
     pub fn close(&self) {
         self.writers.close();
         self.readers.close();
-        self.idle.lock().expect("no panic while holding the lock").clear();
+        self.forget_idle();
     }
 }
 
@@ -78,8 +91,9 @@ impl Lease<'_> {
                 Ok(value)
             }
             Err(error) => {
-                if self.session.rollback().await.is_ok() {
-                    self.keep();
+                match self.session.rollback().await {
+                    Ok(()) => self.keep(),
+                    Err(_) => self.pool.forget_idle(),
                 }
                 Err(error)
             }
@@ -89,27 +103,20 @@ impl Lease<'_> {
     /// The same where no transaction was begun.
     pub fn give_back<T>(self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         // An error may have left anything behind.
-        if outcome.is_ok() {
-            self.keep();
+        match &outcome {
+            Ok(_) => self.keep(),
+            Err(StoreError::Transient(_)) => self.pool.forget_idle(),
+            Err(_) => {}
         }
         outcome
     }
 
     fn keep(self) {
-        let Self { session, pool, .. } = self;
+        let Self { mut session, pool, .. } = self;
+        session.patience().shorten();
         if !pool.writers.is_closed() {
-            pool.idle.lock().expect("no panic while holding the lock").push(session);
+            let kept = (Instant::now(), session);
+            pool.idle.lock().expect("no panic while holding the lock").push(kept);
         }
-    }
-}
-
-/// A server that does not answer at all is as good as one that is gone.
-pub async fn answered<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(STORE_ANSWER_DURATION_MAX, work).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(StoreError::Transient(format!(
-            "the database has not answered for {} s",
-            STORE_ANSWER_DURATION_MAX.as_secs()
-        ))),
     }
 }

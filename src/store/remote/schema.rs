@@ -20,6 +20,7 @@ fn meta_table() -> Table {
 /// Idempotent, step for step: cut off in the middle, it is done again from the beginning. What is there is
 /// left alone, so that whoever may make no tables can be given those that somebody else has made.
 pub async fn make(session: &mut Session) -> Result<(), StoreError> {
+    session.patience().lengthen();
     session.lock(LOCK).await?;
     let meta = meta_table();
     if !session.exists(&meta.name).await? {

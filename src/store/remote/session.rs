@@ -1,6 +1,7 @@
 //! One connection to a database server, and what each database does its own way: statements, the verbs over
 //! rows, the shape of tables. All that is the same for both stands beside this file.
 
+use super::patience::Patience;
 use crate::store::rows::Rows;
 use crate::store::tables::{Cell, Table};
 use crate::store::{StoreError, mysql, postgres};
@@ -30,6 +31,11 @@ macro_rules! either {
 }
 
 impl Session {
+    /// How long it waits for an answer.
+    pub fn patience(&mut self) -> &mut Patience {
+        either!(self, session => &mut session.patience)
+    }
+
     pub async fn begin(&mut self, begin: Begin) -> Result<(), StoreError> {
         either!(self, session => session.begin(begin).await)
     }
