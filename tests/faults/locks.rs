@@ -25,10 +25,11 @@ fn a_plan_that_a_deadlock_ends_is_tried_again(kind: Kind) {
     let contrary = format!("BEGIN; {before} {}; {sleep}; {}; COMMIT", lock("user-9"), lock("user-0"));
     rig.load(|| {
         rig.goes_on("revenue");
-        while rig.retries() < 2 {
-            // It may be the one that is ended.
+        wait_for("a deadlock to end plans", || {
+            // It may be the other one that is ended.
             drop(server.try_sql(&rig.url, &contrary));
-        }
+            rig.retries() >= 2
+        });
         rig.goes_on("revenue");
     });
     rig.demand_exact(server);
@@ -77,8 +78,10 @@ fn a_lock_that_is_waited_for_in_vain_only_delays(kind: Kind) {
         Kind::Mariadb => ("DO sleep(60)", "LOCK TABLES sales WRITE"),
     };
     let row = "BEGIN; UPDATE users_revenue SET revenue = revenue WHERE user_id = 'user-9'";
+    let there = "SELECT count(*) FROM users_revenue WHERE user_id = 'user-9'";
     rig.load(|| {
         rig.goes_on("revenue");
+        wait_for("a row to hold", || server.sql(&rig.url, there) == "1");
         std::thread::scope(|scope| {
             for locked in [row, table] {
                 let (rig, sql) = (&rig, format!("{locked}; {sleep}"));

@@ -61,6 +61,7 @@ fn while_the_server_stands_still_events_are_taken_and_the_lag_is_shown(kind: Kin
         rig.proxy.stall();
         rig.more(200);
         wait_for("the lag to show", || lag(&rig.app) >= 200);
+        assert!(!rig.waits(), "it showed before the store was given up");
         assert_eq!(rig.app.stranger().get("/ready").status, 200, "it takes events");
         rig.proxy.pass();
         rig.goes_on("revenue");
