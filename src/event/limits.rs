@@ -182,7 +182,7 @@ pub const POSTGRES_STATEMENTS_MAX: usize = 128;
 /// Of what types a table's columns are is looked up again after so long: somebody may have changed it.
 pub const POSTGRES_FORMS_AGE_MAX: Duration = Duration::from_secs(60);
 /// Rows for PostgreSQL are sent in pieces of so much.
-pub const POSTGRES_COPY_PIECE_BYTES: usize = 256 * 1024;
+pub const POSTGRES_COPY_PIECE_BYTES: usize = 64 * 1024;
 
 /// A store that another program holds is waited for so long before it counts as busy.
 pub const BUSY_DURATION_MAX: Duration = Duration::from_secs(2);
@@ -212,7 +212,7 @@ pub const MYSQL_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// Prepared statements of one connection.
 pub const MYSQL_STATEMENTS_KEPT_MAX: usize = 128;
 /// Parameters of one statement: the database knows 65,535, and keeps some hundred bytes for each.
-pub const MYSQL_PARAMETERS_MAX: usize = 4_096;
+pub const MYSQL_PARAMETERS_MAX: usize = 16_384;
 /// Values of one statement together, unless one row is larger.
 pub const MYSQL_STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 /// Keys that one statement looks up.

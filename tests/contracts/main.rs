@@ -7,6 +7,7 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod behind;
 mod cloud_events;
 mod compressed;
 mod corrections;

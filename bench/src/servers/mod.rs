@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A process that ends with its owner: dropped, it is killed; should this process be killed itself, the
 /// kernel does it (to be started by the main thread, whose end is what counts).

@@ -32,8 +32,8 @@ impl Session {
     ) -> Result<Vec<Written>, StoreError> {
         let mut written = Vec::new();
         let mut waiting = Waiting::new(width, self.packet_bytes_max);
+        let mut row = Vec::with_capacity(width);
         while let Some(value) = values.next() {
-            let mut row = Vec::with_capacity(width);
             row.push(value?);
             for value in values.by_ref().take(width - 1) {
                 row.push(value?);
@@ -41,7 +41,7 @@ impl Session {
             if !waiting.has_room(&row)? {
                 self.write_waiting(&mut waiting, &statement, &mut written).await?;
             }
-            waiting.push(row);
+            waiting.push(&mut row);
         }
         self.write_waiting(&mut waiting, &statement, &mut written).await?;
         Ok(written)
@@ -99,9 +99,10 @@ impl Waiting {
         Ok(self.values.is_empty() || (self.rows() < self.rows_max && self.bytes + bytes <= self.bytes_max))
     }
 
-    fn push(&mut self, row: Vec<Value>) {
+    /// Leaves the row empty.
+    fn push(&mut self, row: &mut Vec<Value>) {
         self.bytes += row.iter().map(cells::packet_bytes).sum::<usize>();
-        self.values.extend(row);
+        self.values.extend(row.drain(..));
     }
 
     fn take(&mut self) -> (usize, Vec<Value>) {
@@ -129,7 +130,7 @@ mod tests {
         assert!(waiting.rows_max >= 512 && waiting.rows_max * 2 <= MYSQL_PARAMETERS_MAX);
         for _ in 0..waiting.rows_max - 1 {
             assert_eq!(waiting.has_room(&row(1)), Ok(true));
-            waiting.push(row(1));
+            waiting.push(&mut row(1));
         }
         let mut sizes = Vec::new();
         while waiting.rows() > 0 {
@@ -145,7 +146,7 @@ mod tests {
     fn a_statement_is_no_larger_than_a_packet_and_a_row_that_is_larger_is_at_fault() {
         let mut waiting = Waiting::new(2, 64 * 1024 + PACKET_BYTES_BESIDE);
         assert_eq!(waiting.has_room(&row(60_000)), Ok(true));
-        waiting.push(row(60_000));
+        waiting.push(&mut row(60_000));
         assert_eq!(waiting.has_room(&row(10_000)), Ok(false));
         assert!(matches!(waiting.has_room(&row(70_000)), Err(StoreError::Data(_))));
     }

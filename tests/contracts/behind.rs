@@ -1,0 +1,78 @@
+//! A view that is far behind: what is folded ahead of the store counts once, and what cannot be folded ahead
+//! or is refused on the way stops nothing else.
+
+use serde_json::json;
+
+use crate::harness::{TestApp, wait_for};
+
+const SALES: &str = "/v1/streams/revenue/events";
+const VISITS: &str = "/v1/streams/site_events/events";
+/// A few batches.
+const EVENTS: usize = 50_000;
+
+fn sale(user: &str) -> String {
+    json!({ "userId": user, "name": "add_revenue", "value": 1 }).to_string()
+}
+
+fn visit(user: &str) -> String {
+    json!({ "site_id": "s", "event_type": "page_view", "user_id": user }).to_string()
+}
+
+/// So many lines, the one in the middle of the batches of somebody else.
+fn lines(one: impl Fn(&str) -> String, somebody: &str) -> String {
+    let user =
+        |number| if number == EVENTS - 8_000 { somebody.to_owned() } else { format!("u{}", number % 70) };
+    (0..EVENTS).map(|number| one(&user(number)) + "\n").collect()
+}
+
+fn differences(app: &TestApp, view: &str) -> serde_json::Value {
+    app.client().post(&format!("/v1/views/{view}/reconcile"), "").json()["differenceCount"].clone()
+}
+
+#[test]
+fn a_row_that_is_refused_far_ahead_is_found_and_all_others_count_once() {
+    let app = TestApp::start();
+    let client = app.client();
+    for (path, view, table, column, all) in [
+        (SALES, "revenue", "users_revenue", "user_id", lines(sale, "bad")),
+        (VISITS, "site_events", "events", "user_id", lines(visit, "bad")),
+    ] {
+        let first = if path == SALES { sale("first") } else { visit("first") };
+        assert_eq!(client.post(&format!("{path}?wait=applied"), &first).status, 200);
+        app.stored.refuse(table, column, "bad");
+        app.sql(&format!("ALTER TABLE {table} RENAME TO away"));
+        assert_eq!(client.post_lines(path, &all).status, 200);
+        wait_for("the view to pause", || app.view(view)["paused"].is_string());
+        app.sql(&format!("ALTER TABLE away RENAME TO {table}"));
+        app.settle();
+        let letters = client.get("/v1/dead-letters?status=open").json();
+        let letters = letters["deadLetters"].as_array().unwrap();
+        assert_eq!(letters.iter().filter(|letter| letter["view"] == view).count(), 1, "{view}: {letters:?}");
+        assert_eq!(differences(&app, view), 0, "{view}");
+        app.stored.accept_again(table);
+    }
+    assert_eq!(app.sql("SELECT COUNT(*) FROM events"), EVENTS.to_string());
+    let expected = EVENTS.div_ceil(70).to_string();
+    assert_eq!(app.balance("u1").as_deref(), Some(expected.as_str()));
+}
+
+#[test]
+fn what_is_taken_back_far_ahead_is_undone_once_even_if_the_process_is_killed_on_the_way() {
+    let mut app = TestApp::start();
+    let client = app.client();
+    let wrong = client.post(&format!("{SALES}?wait=applied"), &sale("wrong")).json();
+    app.sql("ALTER TABLE users_revenue RENAME TO away");
+    let all = lines(sale, "somebody");
+    assert_eq!(client.post_lines(SALES, &all).status, 200);
+    let correction = json!({ "takesBack": wrong["eventId"] }).to_string();
+    assert_eq!(client.post(SALES, &correction).status, 200);
+    assert_eq!(client.post_lines(SALES, &all).status, 200);
+    app.sql("ALTER TABLE away RENAME TO users_revenue");
+    wait_for("the view to go on", || app.view("revenue")["position"].as_u64() > Some(1));
+    app.kill();
+    app.restart();
+    app.settle();
+    assert_eq!(app.balance("somebody").as_deref(), Some("2"));
+    assert_eq!(app.balance("wrong").as_deref(), Some("0"));
+    assert_eq!(differences(&app, "revenue"), 0);
+}
