@@ -8,11 +8,12 @@ mod streams;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use journal::failpoint;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::event::limits::{
     BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, LETTERS_LOGGED_MAX, PAUSE_RECHECK_INTERVAL,
@@ -29,15 +30,20 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 /// How far the clock may have been set back without a row being deleted that still counts.
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
+pub const SET_BACK: &str =
+    "the store has gone back behind what was committed to it; it is caught up from the log";
+
 /// What views need of the gate.
 #[derive(Clone)]
 pub struct Gate {
     passed: watch::Receiver<u64>,
     streams: Streams,
+    stored: Arc<AtomicU64>,
+    again: Arc<Notify>,
 }
 
 impl Gate {
-    /// Everything below has passed; grows for ever.
+    /// Everything below has passed; grows, unless the store is set back.
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.passed.clone()
     }
@@ -45,6 +51,16 @@ impl Gate {
     /// Whether there is nothing of `stream` from `position` on, in what has passed.
     pub fn nothing_from(&self, stream: &str, position: u64) -> bool {
         self.streams.nothing_from(stream, position)
+    }
+
+    /// Where the gate stands in the store, as far as it knows.
+    pub fn stored(&self) -> u64 {
+        self.stored.load(Ordering::SeqCst)
+    }
+
+    /// The store has gone back behind that: what it noted since has to be noted again before a view passes.
+    pub fn begin_again(&self) {
+        self.again.notify_one();
     }
 
     /// Starts the gate on a thread of its own: it reads the disk.
@@ -57,7 +73,8 @@ impl Gate {
         runtime: Handle,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (passed_sender, passed) = watch::channel(log.begin());
-        let streams = Streams::default();
+        let (streams, stored, again) =
+            (Streams::default(), Arc::<AtomicU64>::default(), Arc::<Notify>::default());
         let keeper = Keeper {
             streams: streams.clone(),
             reader: log.reader(),
@@ -69,6 +86,8 @@ impl Gate {
             stop: stop.clone(),
             runtime,
             stored: 0,
+            told: Arc::clone(&stored),
+            again: Arc::clone(&again),
             at: 0,
             saved: Instant::now(),
             pruned: Instant::now(),
@@ -77,7 +96,7 @@ impl Gate {
             backoff: Backoff::default(),
         };
         let thread = std::thread::Builder::new().name(GATE.to_owned()).spawn(move || keeper.run())?;
-        Ok((Self { passed, streams }, thread))
+        Ok((Self { passed, streams, stored, again }, thread))
     }
 }
 
@@ -94,6 +113,9 @@ struct Keeper {
     /// The position in the store, and the one reached: between them lies nothing with an identity.
     stored: u64,
     at: u64,
+    /// The first of them, as views are told, and their word that the store has gone back behind it.
+    told: Arc<AtomicU64>,
+    again: Arc<Notify>,
     /// When the position was last stored.
     saved: Instant,
     pruned: Instant,
@@ -101,6 +123,12 @@ struct Keeper {
     /// When the latest event was received that the gate has read.
     latest: Millis,
     backoff: Backoff,
+}
+
+enum News {
+    Stop,
+    Further,
+    SetBack,
 }
 
 /// What one reading of the log brought.
@@ -139,7 +167,8 @@ impl Keeper {
             self.runtime.block_on(self.store.position(GATE, log))?.unwrap_or_else(|| self.log.begin());
         self.streams.begin(self.stored);
         self.at = self.stored;
-        self.pass();
+        self.told.store(self.stored, Ordering::SeqCst);
+        self.passed.send_replace(self.at);
         match self.log.end() > self.at {
             // What stopped the gate is mended only once something goes through.
             true => self.progress.send_modify(|applied| applied.position = self.at),
@@ -156,13 +185,16 @@ impl Keeper {
             let at = self.at;
             let news = async {
                 tokio::select! {
-                    () = stop.wait() => false,
-                    news = end.wait_for(|end| *end > at) => news.is_ok(),
-                    () = tokio::time::sleep(self.prune_interval) => true,
+                    () = stop.wait() => News::Stop,
+                    () = self.again.notified() => News::SetBack,
+                    news = end.wait_for(|end| *end > at) => news.map_or(News::Stop, |_| News::Further),
+                    () = tokio::time::sleep(self.prune_interval) => News::Further,
                 }
             };
-            if !self.runtime.block_on(news) {
-                return Ok(());
+            match self.runtime.block_on(news) {
+                News::Stop => return Ok(()),
+                News::SetBack => return Err(Halt::Wait(SET_BACK.to_owned())),
+                News::Further => {}
             }
             let (begun, known) = (Instant::now(), *end.borrow());
             let look = self.look().map_err(|error| Halt::Pause(error.to_string()))?;
@@ -231,6 +263,7 @@ impl Keeper {
             }
             metrics::counter!("millrace_repeats_total").increment(skipped.len() as u64);
             (self.stored, self.at) = (look.end, look.end);
+            self.told.store(self.stored, Ordering::SeqCst);
             self.saved = Instant::now();
             self.backoff = Backoff::default();
             self.publish();

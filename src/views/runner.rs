@@ -17,8 +17,8 @@ use crate::event::limits::{
 };
 use crate::event::{Applied, Fields, Stalled, Stop};
 use crate::eventlog::EventLog;
-use crate::gate::Gate;
-use crate::store::{Backoff, Claim, Halt, Plan, Store, StoreError};
+use crate::gate::{GATE, Gate, SET_BACK};
+use crate::store::{Backoff, Claim, Halt, Plan, Store, StoreError, ViewPosition};
 
 /// What a runner is made of.
 pub struct Runner {
@@ -112,7 +112,18 @@ impl Runner {
 
     /// Takes the position from the store, which alone knows it.
     fn locate(&self, state: &mut State) -> Result<(), Halt> {
-        let stored = self.runtime.block_on(self.store.position(&self.view.name, self.log.id()))?;
+        // Asked before the store is, which may only be further by then.
+        let gate_stored = self.gate.stored();
+        let positions = self.runtime.block_on(self.store.positions())?;
+        let stored_of = |view: &str| {
+            let of_this = |row: &&ViewPosition| row.view == view && row.log == self.log.id();
+            positions.iter().find(of_this).map(|row| row.position)
+        };
+        if stored_of(GATE).unwrap_or_else(|| self.log.begin()) < gate_stored {
+            self.gate.begin_again();
+            return Err(Halt::Wait(SET_BACK.to_owned()));
+        }
+        let stored = stored_of(&self.view.name);
         state.begun = false;
         state.stored = stored.unwrap_or_else(|| self.log.begin());
         state.at = state.stored;

@@ -167,7 +167,7 @@ mod tests {
     fn rows_that_meet_others_are_said_in_each_database_s_words() {
         assert_eq!(
             add(&counts(), 2, Flavour::Mariadb),
-            r#"INSERT INTO "t" ("who","day","sum") VALUES (?,?,?),(?,?,?) ON DUPLICATE KEY UPDATE "t"."sum" = "t"."sum" + VALUES("sum")"#
+            r#"INSERT INTO "t" ("who","day","sum") VALUES (?,?,?),(?,?,?) ON DUPLICATE KEY UPDATE "t"."sum" = COALESCE("t"."sum", 0) + VALUES("sum")"#
         );
         assert_eq!(
             put(&counts(), 1, Flavour::Mysql),

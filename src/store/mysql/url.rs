@@ -194,10 +194,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_without_the_password() {
         for (url, said) in [
-            ("mysql://u:secret@h/d?tls=yes", "`tls`"),
+            ("mysql://u:secret@h/d?tls=yes", "`ssl-mode`"),
+            ("mysql://u:12/secret@h/d", "`%2F`"),
             ("mysql://u:secret@h/d?ssl-mode=maybe", "ssl-mode=maybe"),
             ("mysql://u:secret@h", "no database"),
-            ("mysql://u:secret@h:0x/d", "port `0x`"),
+            ("mysql://u:secret@h:0x/d", "a port that is no number"),
             ("mysql://u:secr%zzet@h/d", "password"),
             ("mysql://u:secret@[::1/d", "`[`"),
             ("mysql:secret", "mysql://"),
