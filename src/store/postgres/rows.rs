@@ -263,6 +263,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn numbers_that_do_not_follow_each_other_are_those_that_the_rows_get() {
+        let mut session = trial::shared().session().await;
+        session
+            .batch("CREATE SEQUENCE s INCREMENT 3; CREATE TABLE t (id BIGINT PRIMARY KEY DEFAULT nextval('s'), what TEXT, n BIGINT, price NUMERIC, at TIMESTAMPTZ, yes BOOLEAN, payload JSON)")
+            .await
+            .expect("a table");
+        assert_eq!(session.number(&table(), &rows(3)).await, Ok(vec![1, 4, 7]));
+        let found = session.rows("SELECT id FROM t WHERE what = 'é ' || n AND id = 3 * n + 1", &[]).await;
+        assert_eq!(found.expect("rows").len(), 3);
+    }
+
+    #[tokio::test]
     async fn a_row_that_does_not_fit_leaves_a_session_that_can_go_on() {
         let mut session = trial::shared().session().await;
         session.batch("CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(255), n SMALLINT, price DECIMAL(10,1), at TIMESTAMP, yes BOOLEAN, payload JSON)").await.expect("a table");
