@@ -58,11 +58,13 @@ impl Session {
         let sql = statements::draw(table, id(table));
         let mut drawn = self.drawn(table, &sql, &parameters).await?;
         if drawn.taken {
-            self.rows(
-                &statements::move_on(table, id(table)),
-                &[Cell::Integer(sequence), Cell::Integer(sequence)],
-            )
-            .await?;
+            // One session after the other: moved on by two at once, the sequence could go back.
+            self.rows(statements::LOCK_NUMBERS, &parameters[..1]).await?;
+            drawn = self.drawn(table, &sql, &parameters).await?;
+        }
+        if drawn.taken {
+            let of_both = [Cell::Integer(sequence), Cell::Integer(sequence)];
+            self.rows(&statements::move_on(table, id(table)), &of_both).await?;
             drawn = self.drawn(table, &sql, &parameters).await?;
         }
         Ok(drawn.numbers)

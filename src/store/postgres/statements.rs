@@ -269,6 +269,10 @@ pub fn copy(table: &Table, id: &str) -> String {
     format!("COPY {name} ({id}, {}) FROM STDIN (FORMAT binary)", names(&table.columns))
 }
 
+/// Until the end of the transaction.
+pub const LOCK_NUMBERS: &str =
+    "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('millrace numbers', ?))";
+
 /// So many numbers of a sequence: the first and the last of them, each of them where others have drawn in
 /// between, and whether a row has one of them already.
 pub fn draw(table: &Table, id: &str) -> String {

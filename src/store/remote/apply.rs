@@ -22,9 +22,7 @@ pub async fn apply(session: &mut Session, plan: &Plan) -> Result<Vec<Skipped>, S
         rows::change(session, &plan.claim, changes).await?;
     }
     failpoint::hit("store.written");
-    for change in &plan.letters {
-        letters::change(session, plan.claim.log, change).await?;
-    }
+    letters::change_all(session, plan.claim.log, &plan.letters).await?;
     let skipped = seen::note_all(session, plan.claim.log, &plan.seen).await?;
     take_back(session, plan.claim.log, &plan.taken_back, &skipped).await?;
     failpoint::hit("store.commit");

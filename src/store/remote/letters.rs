@@ -11,12 +11,32 @@ use crate::store::{LetterStatus, StoreError};
 /// Ids, positions, times, and how long each is.
 const LETTER_BYTES_BESIDE: usize = 512;
 
-pub async fn change(session: &mut Session, log: LogId, change: &LetterChange) -> Result<(), StoreError> {
-    match change {
-        LetterChange::New(letter) => {
-            new(session, log, &[letter]).await?;
-            pass_by(session, log, &letter.view, letter.position).await
+/// New ones all at once: there may be one for each event of a batch.
+pub async fn change_all(
+    session: &mut Session,
+    log: LogId,
+    changes: &[LetterChange],
+) -> Result<(), StoreError> {
+    let mut letters = Vec::new();
+    for change in changes {
+        match change {
+            LetterChange::New(letter) => letters.push(letter),
+            change => self::change(session, log, change).await?,
         }
+    }
+    if letters.is_empty() {
+        return Ok(());
+    }
+    new(session, log, &letters).await?;
+    let passed: Vec<Cell> =
+        letters.iter().flat_map(|letter| passed(log, &letter.view, letter.position)).collect();
+    session.insert_new(&passed_table(), &passed).await
+}
+
+async fn change(session: &mut Session, log: LogId, change: &LetterChange) -> Result<(), StoreError> {
+    match change {
+        // Written with all that are new.
+        LetterChange::New(_) => Ok(()),
         LetterChange::Applied { id, at } => {
             let sql = "UPDATE millrace_dead_letters SET status = ?, updated = ? WHERE id = ?";
             let parameters = [status(LetterStatus::Applied), Cell::Integer(at.0), text(&id.to_string())];
@@ -27,14 +47,13 @@ pub async fn change(session: &mut Session, log: LogId, change: &LetterChange) ->
             let parameters =
                 [status(LetterStatus::Open), text(reason), Cell::Integer(at.0), text(&id.to_string())];
             session.change(sql, &parameters).await?;
-            pass_by(session, log, view, *position).await
+            session.insert_new(&passed_table(), &passed(log, view, *position)).await
         }
     }
 }
 
-async fn pass_by(session: &mut Session, log: LogId, view: &str, position: u64) -> Result<(), StoreError> {
-    let row = [text(view), Cell::Bytes(log.0.to_vec()), Cell::Integer(0), Cell::Integer(position as i64)];
-    session.insert_new(&passed_table(), &row).await
+fn passed(log: LogId, view: &str, position: u64) -> [Cell; 4] {
+    [text(view), Cell::Bytes(log.0.to_vec()), Cell::Integer(0), Cell::Integer(position as i64)]
 }
 
 pub async fn new(session: &mut Session, log: LogId, letters: &[&NewLetter]) -> Result<(), StoreError> {

@@ -136,7 +136,7 @@ fn ask(asked: Asked<'_>, mend: bool) -> Result<Report, RebuildError> {
 
 /// The turn at comparing a view, if the log can vouch for it.
 fn turn(asked: Asked<'_>) -> Result<MutexGuard<'_, ()>, RebuildError> {
-    let Asked { view, log, store, runtime, .. } = asked;
+    let view = asked.view;
     asked.history_is_whole()?;
     let name = &view.view.name;
     let turn = match view.shadow.try_lock() {
@@ -145,11 +145,18 @@ fn turn(asked: Asked<'_>) -> Result<MutexGuard<'_, ()>, RebuildError> {
         Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
         Err(TryLockError::WouldBlock) => return Err(RebuildError::Busy(name.clone())),
     };
-    let positions = runtime.block_on(store.positions())?;
-    if positions.iter().any(|row| row.view == *name && row.log != log.id()) {
-        return Err(RebuildError::SeveralLogs(name.clone()));
-    }
+    only_log(asked)?;
     Ok(turn)
+}
+
+/// What another node's log has brought cannot be made from this one.
+fn only_log(Asked { view, log, store, runtime, .. }: Asked<'_>) -> Result<(), RebuildError> {
+    let name = &view.view.name;
+    let positions = runtime.block_on(store.positions())?;
+    match positions.iter().any(|row| row.view == *name && row.log != log.id()) {
+        true => Err(RebuildError::SeveralLogs(name.clone())),
+        false => Ok(()),
+    }
 }
 
 /// The log folded into tables of its own.
@@ -199,6 +206,8 @@ impl<'a> Fresh<'a> {
         self.fold_until(stored)?;
         failpoint::hit("rebuild.folded");
         self.asked().history_is_whole()?;
+        // Another node may have begun while this folded.
+        only_log(self.asked())?;
         let mut report = Report { position: stored, ..Report::default() };
         match (&self.view.view.kind, &self.shadow.kind) {
             (ViewKind::Ledger(view), ViewKind::Ledger(shadow)) => {

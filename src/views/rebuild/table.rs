@@ -193,7 +193,7 @@ impl Compared {
     ) {
         self.rows += 1;
         let cells: Vec<Cell> = row.iter().map(|value| store.held(value)).collect();
-        if has == Some(&cells) {
+        if has.is_some_and(|has| differing(table, has, &cells).is_empty()) {
             return;
         }
         match number {
@@ -236,13 +236,15 @@ fn named(position: u64, number: Option<i64>) -> String {
 /// The columns in which `cells` is not like `other`, with their beginnings.
 fn differing(table: &RowTable, cells: &[Cell], other: &[Cell]) -> String {
     let columns = table.table().columns.iter().zip(cells.iter().zip(other));
-    let shown = columns.filter(|(_, (cell, other))| cell != other).map(|(column, (cell, _))| {
-        let text = shown(column.kind, cell);
-        let short = match text.char_indices().nth(SHOWN_CHARS_MAX) {
-            Some((end, _)) => format!("{}...", &text[..end]),
-            None => text,
-        };
-        format!("{} {short}", column.name)
-    });
+    let shown = columns
+        .filter(|(column, (cell, other))| !column.kind.keeps(cell, other) && !column.kind.keeps(other, cell))
+        .map(|(column, (cell, _))| {
+            let text = shown(column.kind, cell);
+            let short = match text.char_indices().nth(SHOWN_CHARS_MAX) {
+                Some((end, _)) => format!("{}...", &text[..end]),
+                None => text,
+            };
+            format!("{} {short}", column.name)
+        });
     shown.collect::<Vec<_>>().join(", ")
 }
