@@ -8,6 +8,7 @@ mod entries;
 mod erasures;
 mod halt;
 mod joined;
+mod kept;
 mod letters;
 mod mysql;
 mod places;

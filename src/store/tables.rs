@@ -162,23 +162,6 @@ pub struct Opening {
     pub amount_column: String,
 }
 
-impl ColumnKind {
-    /// Whether a cell holds what was put there. Somebody's own column may cut times off at seconds, or keep
-    /// JSON by its value and not by its text.
-    pub fn keeps(self, has: &Cell, given: &Cell) -> bool {
-        match (self, has, given) {
-            (Self::Time, Cell::Time(has), Cell::Time(given)) => {
-                [1, 10, 100, 1_000].iter().any(|unit| has.0 == given.0 - given.0.rem_euclid(*unit))
-            }
-            (Self::Json, Cell::Text(has), Cell::Text(given)) if has != given => {
-                let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-                value(has).is_some_and(|has| value(given) == Some(has))
-            }
-            _ => has == given,
-        }
-    }
-}
-
 /// A name as SQL takes it, whatever it is made of.
 pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

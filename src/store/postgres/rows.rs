@@ -60,9 +60,6 @@ impl Session {
         if drawn.taken {
             // One session after the other: moved on by two at once, the sequence could go back.
             self.rows(statements::LOCK_NUMBERS, &parameters[..1]).await?;
-            drawn = self.drawn(table, &sql, &parameters).await?;
-        }
-        if drawn.taken {
             let of_both = [Cell::Integer(sequence), Cell::Integer(sequence)];
             self.rows(&statements::move_on(table, id(table)), &of_both).await?;
             drawn = self.drawn(table, &sql, &parameters).await?;

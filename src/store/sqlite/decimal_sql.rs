@@ -32,6 +32,8 @@ fn number(context: &Context<'_>, index: usize) -> rusqlite::Result<Decimal> {
             .to_string()
             .parse()
             .map_err(|error: DecimalError| failure(context, &format!("holds an integer that {error}"))),
+        // In somebody's own table.
+        ValueRef::Null => Ok(Decimal::ZERO),
         other => Err(failure(
             context,
             &format!("holds a value of type {}, which is no decimal", other.data_type()),
