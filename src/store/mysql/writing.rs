@@ -31,19 +31,16 @@ impl Session {
         statement: impl Fn(usize) -> String + Send,
     ) -> Result<Vec<Written>, StoreError> {
         let mut written = Vec::new();
-        let mut waiting = Waiting::new(width, self.packet_bytes_max);
-        let mut row = Vec::with_capacity(width);
-        while let Some(value) = values.next() {
-            row.push(value?);
-            for value in values.by_ref().take(width - 1) {
-                row.push(value?);
-            }
-            if !waiting.has_room(&row)? {
-                self.write_waiting(&mut waiting, &statement, &mut written).await?;
-            }
-            waiting.push(&mut row);
+        let (packet_bytes_max, mut left) = (self.packet_bytes_max, Vec::with_capacity(width));
+        let mut next = Waiting::new(width, packet_bytes_max);
+        next.fill(&mut values, &mut left)?;
+        while next.rows() > 0 {
+            let mut now = std::mem::replace(&mut next, Waiting::new(width, packet_bytes_max));
+            // While the server is at work on these, the next are put together.
+            let writing = self.write_waiting(&mut now, &statement, &mut written);
+            let (wrote, filled) = tokio::join!(writing, async { next.fill(&mut values, &mut left) });
+            wrote.and(filled)?;
         }
-        self.write_waiting(&mut waiting, &statement, &mut written).await?;
         Ok(written)
     }
 
@@ -88,6 +85,26 @@ impl Waiting {
 
     fn rows(&self) -> usize {
         self.values.len() / self.width
+    }
+
+    /// Takes rows in until there is no room for one, which is `left` for the next.
+    fn fill(
+        &mut self,
+        values: &mut impl Iterator<Item = Result<Value, StoreError>>,
+        left: &mut Vec<Value>,
+    ) -> Result<(), StoreError> {
+        loop {
+            while left.len() < self.width {
+                match values.next() {
+                    Some(value) => left.push(value?),
+                    None => return Ok(()),
+                }
+            }
+            if !self.has_room(left)? {
+                return Ok(());
+            }
+            self.push(left);
+        }
     }
 
     /// A row that is too large for any packet is at fault by itself.
