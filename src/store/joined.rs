@@ -11,10 +11,23 @@ impl Plan {
     pub fn only_adds(&self) -> bool {
         let Self { writes, rows, seen, letters, taken_back, .. } = self;
         let all_add = writes.iter().all(|write| write.verb == Verb::Add);
-        all_add && rows.is_none() && seen.is_empty() && letters.is_empty() && taken_back.is_empty()
+        let has_rows = !writes.is_empty();
+        has_rows
+            && all_add
+            && rows.is_none()
+            && seen.is_empty()
+            && letters.is_empty()
+            && taken_back.is_empty()
     }
 
-    /// Takes in the plan that follows this one. Both only add, to the same tables, rows in the order of keys.
+    /// Whether the plan that follows this one may become a part of it: both only add, and to the same tables.
+    pub fn takes_in(&self, later: &Self) -> bool {
+        let tables =
+            |plan: &Self| plan.writes.iter().map(|write| write.table.name.clone()).collect::<Vec<_>>();
+        self.only_adds() && later.only_adds() && tables(self) == tables(later)
+    }
+
+    /// Takes it in; rows are in the order of keys.
     pub fn join(&mut self, later: Self) {
         self.claim.to = later.claim.to;
         for (write, more) in self.writes.iter_mut().zip(later.writes) {
@@ -84,7 +97,10 @@ mod tests {
         assert_eq!(joined.writes[0].cells, expected.writes[0].cells);
         joined.join(plan(12, 13, &[]));
         assert_eq!(joined.writes[0].cells, expected.writes[0].cells);
-        assert!(joined.only_adds());
+        assert!(joined.takes_in(&plan(13, 14, &[])));
+        // Of neither could the rows of the other be a part.
+        let empty = Plan::new(plan(13, 14, &[]).claim);
+        assert!(!joined.takes_in(&empty) && !empty.takes_in(&joined) && !empty.only_adds());
         joined.writes[0].verb = Verb::Remove;
         assert!(!joined.only_adds());
     }

@@ -25,6 +25,12 @@ struct Ahead {
     waiting: Option<(Plan, OwnedSemaphorePermit)>,
 }
 
+impl Ahead {
+    fn may_grow(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|(plan, _)| plan.only_adds() && plan.cells() < JOINED_CELLS_MAX)
+    }
+}
+
 struct Applying {
     to: u64,
     /// What became of the plan; none if the order to stop came first.
@@ -106,23 +112,17 @@ impl Runner {
         plan: Plan,
         share: OwnedSemaphorePermit,
     ) -> Result<Next, Halt> {
-        if !plan.only_adds() {
-            if self.settle(state, ahead)? == Next::Back {
-                return Ok(Next::Back);
-            }
-            self.hand_over(ahead, plan, share);
-            return Ok(Next::On);
+        if ahead.waiting.as_ref().is_some_and(|(waiting, _)| !waiting.takes_in(&plan))
+            && self.start_waiting(state, ahead)? == Next::Back
+        {
+            return Ok(Next::Back);
         }
-        ahead.waiting = match ahead.waiting.take() {
-            Some((mut waiting, share)) => {
-                waiting.join(plan);
-                Some((waiting, share))
-            }
-            None => Some((plan, share)),
-        };
-        let large = ahead.waiting.as_ref().is_some_and(|(plan, _)| plan.cells() >= JOINED_CELLS_MAX);
+        match &mut ahead.waiting {
+            Some((waiting, _)) => waiting.join(plan),
+            None => ahead.waiting = Some((plan, share)),
+        }
         let at_work = ahead.applying.as_ref().is_some_and(|applying| !applying.outcome.is_finished());
-        match at_work && !large {
+        match at_work && ahead.may_grow() {
             true => Ok(Next::On),
             false => self.start_waiting(state, ahead),
         }

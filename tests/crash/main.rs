@@ -23,6 +23,8 @@ mod checker_can_fail;
 
 mod disk_full;
 
+mod behind;
+
 mod rows;
 
 mod store;
