@@ -219,7 +219,7 @@ mod tests {
         let (mut session, _) = session().await;
         session.patience = Patience::of(std::time::Duration::from_millis(50));
         session.begin(crate::store::remote::Begin::Writing).await.expect("begun");
-        let late = session.rows("SELECT SLEEP(1)", &[]).await;
+        let late = session.change("DO SLEEP(1)", &[]).await;
         assert!(matches!(late, Err(StoreError::Transient(_))), "{late:?}");
         // However long it is waited for now.
         session.patience.shorten();
