@@ -1,7 +1,6 @@
 //! Millrace: an event backend in one binary. The rooms, in reading order; nothing imports forward but
-//! `server`, which wires them together.
-
-pub mod event;
+//! `server`, which wires them together. Two stand before them as crates: `event`, whose words all speak, and
+//! `journal`, the durable log.
 
 pub mod config;
 

@@ -3,9 +3,9 @@
 
 use std::sync::OnceLock;
 
+use event::limits::CLIENT_ID_CHARS_MAX;
+use event::{Decimal, Fields, Value};
 use millrace::config::{Config, Overrides, Stream};
-use millrace::event::limits::CLIENT_ID_CHARS_MAX;
-use millrace::event::{Decimal, Fields, Value};
 use serde_json::value::RawValue;
 
 pub fn run(bytes: &[u8]) {

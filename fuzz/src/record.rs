@@ -1,7 +1,7 @@
 //! Records of the log. Any bytes are decoded or refused; what is decoded, and what is built, is the same
 //! once it is built and decoded again.
 
-use millrace::event::{BodyHash, EventId, Millis, SourceId};
+use event::{BodyHash, EventId, Millis, SourceId};
 use millrace::eventlog::{Chunk, Entry, Header, Record, RecordBuilder, Retry, Shape};
 
 const ENTRIES_MAX: u8 = 32;

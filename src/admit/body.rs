@@ -7,13 +7,13 @@ use std::task::Poll;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, header};
+use event::FieldError;
+use event::limits::{BODIES_BYTES_MAX, BODY_IDLE_DURATION_MAX};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Refusal;
 use super::coding::{Coding, Decoder};
-use crate::event::FieldError;
-use crate::event::limits::{BODIES_BYTES_MAX, BODY_IDLE_DURATION_MAX};
 
 pub const JSON: &str = "application/json";
 

@@ -4,15 +4,15 @@ use std::io::{Read, Write};
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, header};
+use event::limits::{
+    CODED_STEP_BYTES_MAX, GZIP_STATE_BYTES_MAX, QUICK_BODY_BYTES_MAX, ZSTD_STATE_BYTES_MAX,
+    ZSTD_WINDOW_BYTES_MAX,
+};
 use flate2::write::MultiGzDecoder;
 use ruzstd::decoding::errors::FrameDecoderError;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::Refusal;
-use crate::event::limits::{
-    CODED_STEP_BYTES_MAX, GZIP_STATE_BYTES_MAX, QUICK_BODY_BYTES_MAX, ZSTD_STATE_BYTES_MAX,
-    ZSTD_WINDOW_BYTES_MAX,
-};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use axum::http::{HeaderMap, header};
+use event::Millis;
 use journal::failpoint;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::Refusal;
-use crate::event::Millis;
 use crate::store::{Cell, Store, StoreError};
 
 const KEY_RANDOM_BYTES: usize = 24;

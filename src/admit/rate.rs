@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
+use event::limits::{SENDERS_COUNTED_MAX, SENDERS_FORGOTTEN_INTERVAL_MIN};
 
 use super::{Keys, Refusal};
 use crate::config::{Limits, Rate};
-use crate::event::limits::{SENDERS_COUNTED_MAX, SENDERS_FORGOTTEN_INTERVAL_MIN};
 
 /// The limits on requests, of which there may be none.
 pub struct RateLimits {

@@ -4,8 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
-use crate::event::limits::RECENT_IDS_MAX;
-use crate::event::{BodyHash, EventId};
+use event::limits::RECENT_IDS_MAX;
+use event::{BodyHash, EventId};
+
 use crate::store::Store;
 
 pub struct RecentIds {

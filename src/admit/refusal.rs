@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use event::FieldError;
 use serde::Serialize;
 
 use super::Wording;
-use crate::event::FieldError;
 use crate::eventlog::AppendError;
 use crate::store::StoreError;
 

@@ -1,11 +1,11 @@
 //! What a correction takes back. It is found, and looked at, before the correction is let in: so that no
 //! view has to ask whether there is such an event, and whoever sends a correction learns what is wrong.
 
+use event::limits::{LOG_LOOKS_AT_ONCE_MAX, SOURCE_GATE_DURATION_MAX};
+use event::{EventId, Progress};
 use tokio::sync::Semaphore;
 
 use super::Refusal;
-use crate::event::limits::{LOG_LOOKS_AT_ONCE_MAX, SOURCE_GATE_DURATION_MAX};
-use crate::event::{EventId, Progress};
 use crate::eventlog::{EventLog, PastHeld, ReadError};
 use crate::store::{LetterStatus, Store};
 

@@ -6,12 +6,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use event::limits::{BACKUP_MANIFEST_BYTES_MAX, BACKUP_PIECE_BYTES};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Manifest, Part, sum};
 use super::tar::{BLOCK_BYTES, Block, Header, padding};
 use super::{LOG_FOLDER, MANIFEST_NAME, MANIFEST_SUM_NAME, VERSION, VERSION_NAME, hex, is_part};
-use crate::event::limits::{BACKUP_MANIFEST_BYTES_MAX, BACKUP_PIECE_BYTES};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -192,9 +192,10 @@ fn damaged(what: &str) -> BackupError {
 
 #[cfg(test)]
 mod tests {
+    use event::{LogId, Millis};
+
     use super::*;
     use crate::backup::{Archive, STORE_NAME};
-    use crate::event::{LogId, Millis};
 
     fn backup() -> (Vec<u8>, Manifest) {
         let mut bytes = Vec::new();

@@ -3,13 +3,13 @@
 use std::io::{self, Read, Write};
 use std::ops::Range;
 
+use event::limits::BACKUP_PIECE_BYTES;
+use event::{LogId, Millis};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Manifest, Part, StoredPosition, sum};
 use super::tar::{BLOCK_BYTES, Header, padding};
 use super::{MANIFEST_NAME, MANIFEST_SUM_NAME, VERSION, VERSION_NAME, hex};
-use crate::event::limits::BACKUP_PIECE_BYTES;
-use crate::event::{LogId, Millis};
 
 pub struct Archive<W> {
     output: W,

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use clap::Args;
+use event::limits::BACKUP_PIECES_WAITING_MAX;
 use tokio::sync::mpsc;
 
 use super::client::Server;
 use super::exit::{Failure, block_on};
 use crate::backup::{BackupError, Manifest, verify};
-use crate::event::limits::BACKUP_PIECES_WAITING_MAX;
 
 #[derive(Args)]
 #[command(after_help = EXPLAINED)]

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use event::limits::LIST_ROWS_MAX;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client::{Client, Server, escaped};
 use super::exit::{Failure, block_on};
 use super::output::{Columns, Output, Side, print};
-use crate::event::limits::LIST_ROWS_MAX;
 
 #[derive(Args)]
 pub struct Balance {

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
+use event::limits::LIST_ROWS_MAX;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client::{Client, Server, escaped};
 use super::exit::{Failure, block_on};
 use super::output::{Columns, Output, Side, harmless, print};
-use crate::event::limits::LIST_ROWS_MAX;
 
 /// For so long a letter that was sent again is watched.
 const OUTCOME_DURATION_MAX: Duration = Duration::from_secs(10);

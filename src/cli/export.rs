@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use event::limits::TAIL_EVENTS_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -11,7 +12,6 @@ use super::client::{Client, Server, escaped};
 use super::exit::{Failure, block_on};
 use super::output::Output;
 use super::tail::log_end;
-use crate::event::limits::TAIL_EVENTS_MAX;
 
 #[derive(Args)]
 #[command(after_help = EXPLAINED)]

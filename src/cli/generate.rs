@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use event::{Random, Sample};
 
 use super::exit::{Failure, ended};
 use crate::config::{Config, Overrides, user_file};
-use crate::event::{Random, Sample};
 
 #[derive(Args)]
 pub struct Generate {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use event::limits::TAIL_EVENTS_MAX;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -10,7 +11,6 @@ use serde_json::value::RawValue;
 use super::client::{Client, Server, escaped};
 use super::exit::{Failure, block_on};
 use super::output::{Output, print};
-use crate::event::limits::TAIL_EVENTS_MAX;
 
 #[derive(Args)]
 pub struct Person {

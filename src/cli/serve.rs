@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use event::limits::BLOCKING_THREADS_MAX;
 use rustix::fs::Mode;
 
 use super::exit::{Failure, ended};
 use crate::config::{Config, Originals, Overrides, load_dotenv, user_file};
-use crate::event::limits::BLOCKING_THREADS_MAX;
 use crate::server::{self, Settings};
 use crate::telemetry::{LogFormat, end_with_a_panic, start_logging};
 

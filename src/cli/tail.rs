@@ -4,13 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use event::limits::{TAIL_EVENTS_MAX, TAIL_WAIT_DURATION_MAX};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client::{Client, Server, escaped};
 use super::exit::{Failure, block_on};
 use super::output::{Output, harmless};
-use crate::event::limits::{TAIL_EVENTS_MAX, TAIL_WAIT_DURATION_MAX};
 
 const EVENTS_DEFAULT: u64 = 20;
 /// Between two tries to reach a server that was there and is gone.

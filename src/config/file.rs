@@ -206,7 +206,7 @@ impl File {
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             log_url: overrides.log_url.clone().or(self.log_url).unwrap_or_default(),
             store: self.store.check(overrides.store_url.as_deref(), overrides.store_password.as_deref())?,
-            seen_window: window.unwrap_or(crate::event::limits::SEEN_WINDOW_DEFAULT),
+            seen_window: window.unwrap_or(event::limits::SEEN_WINDOW_DEFAULT),
             doors,
             streams,
             views,

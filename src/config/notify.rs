@@ -1,11 +1,11 @@
 //! `[view.NAME]` with `kind = "notify"`: whom an event's notification goes to, and what it says.
 
+use event::limits::KEY_CHARS_MAX;
+use event::{Fields, Kind};
 use serde::Deserialize;
 
 use super::Stream;
 use super::view::table_name;
-use crate::event::limits::KEY_CHARS_MAX;
-use crate::event::{Fields, Kind};
 
 /// Fields by their index among the stream's.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! The database that the originals were told of, as the URL of a store: `DB_URL` and `DATABASE` of those with
 //! PostgreSQL, `MYSQL_HOST` and its like of those with MySQL.
 
-use crate::event::as_part_of_url;
+use event::as_part_of_url;
 
 const MYSQL: [&str; 5] = ["MYSQL_HOST", "MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DATABASE"];
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use event::limits::RETENTION_DURATION_MIN;
 use serde::Deserialize;
 
 use super::duration::duration;
 use super::file::Origin;
 use super::{ConfigError, Stream};
-use crate::event::limits::RETENTION_DURATION_MIN;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use event::limits::FIELDS_MAX;
+use event::{Fields, Kind};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
 use super::Stream;
 use super::view::table_name;
-use crate::event::limits::FIELDS_MAX;
-use crate::event::{Fields, Kind};
 
 #[derive(Clone, Debug)]
 pub struct RowTableConfig {

@@ -1,11 +1,11 @@
 //! `[view.NAME]` with `kind = "stats"`: what of a stream is counted, and by what.
 
+use event::limits::{COUNTED_FIELDS_MAX, COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX};
+use event::{Fields, Kind};
 use serde::Deserialize;
 
 use super::Stream;
 use super::view::table_name;
-use crate::event::limits::{COUNTED_FIELDS_MAX, COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX};
-use crate::event::{Fields, Kind};
 
 /// Fields by their index among the stream's.
 #[derive(Clone, Debug)]

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use event::limits::{
+    AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX, EMAIL_CHARS_MAX, FIELD_DEPTH_MAX, FIELDS_MAX, KEY_CHARS_MAX,
+};
+use event::{Field, Fields, Form, Kind};
 use serde::Deserialize;
 
 use super::ConfigError;
 use super::file::Origin;
-use crate::event::limits::{
-    AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX, EMAIL_CHARS_MAX, FIELD_DEPTH_MAX, FIELDS_MAX, KEY_CHARS_MAX,
-};
-use crate::event::{Field, Fields, Form, Kind};
 
 #[derive(Clone, Debug)]
 pub struct Stream {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use event::{Fields, Kind};
 use serde::Deserialize;
 
 use super::file::Origin;
@@ -10,7 +11,6 @@ use super::row_table::{RowTableConfig, RowTableSection};
 use super::stats::{StatsConfig, StatsSection};
 use super::stream::is_name;
 use super::{ConfigError, Stream};
-use crate::event::{Fields, Kind};
 
 #[derive(Clone, Debug)]
 pub struct ViewConfig {

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use axum::http::{HeaderMap, HeaderValue};
 use base64::prelude::{BASE64_STANDARD, Engine};
+use event::limits::{CLOUD_ATTRIBUTE_CHARS_MAX, JSON_KEYS_MAX};
+use event::{Field, FieldError, Kind, Value, kind_of, unescaped, walk_object};
 
 use crate::admit::{Refusal, body};
-use crate::event::limits::{CLOUD_ATTRIBUTE_CHARS_MAX, JSON_KEYS_MAX};
-use crate::event::{Field, FieldError, Kind, Value, kind_of, unescaped, walk_object};
 
 const ONE: &str = "application/cloudevents+json";
 const MANY: &str = "application/cloudevents-batch+json";

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use event::EventId;
+use event::limits::EVENT_BYTES_MAX;
 
 use super::Intake;
 use super::naming::{Named, Namer, idempotency_key};
 use crate::admit::{Key, Peer, Refusal, Scope, Wording, body};
-use crate::event::EventId;
-use crate::event::limits::EVENT_BYTES_MAX;
 use crate::eventlog::{Entry, RecordBuilder, Shape};
 
 /// One declared door.

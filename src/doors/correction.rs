@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use event::limits::{CLIENT_ID_CHARS_MAX, CORRECTION_REASON_CHARS_MAX};
+use event::{Field, FieldError, Fields, Kind, Value, walk_object};
+
 use super::native::Request;
 use crate::admit::{Refusal, Whose};
-use crate::event::limits::{CLIENT_ID_CHARS_MAX, CORRECTION_REASON_CHARS_MAX};
-use crate::event::{Field, FieldError, Fields, Kind, Value, walk_object};
 use crate::eventlog::PastHeld;
 
 const KEY: &str = "takesBack";

@@ -3,11 +3,10 @@
 
 use std::borrow::Cow;
 
+use event::limits::EVENT_BYTES_MAX;
+use event::{EventId, FieldError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-
-use crate::event::limits::EVENT_BYTES_MAX;
-use crate::event::{EventId, FieldError};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
+use event::{EventId, Fields, Millis, Progress};
 
 use crate::admit::{Keys, Peer, RecentIds, Refusal, Targets, traceparent};
-use crate::event::{EventId, Fields, Millis, Progress};
 use crate::eventlog::{EventLog, Header};
 
 /// What every door needs.

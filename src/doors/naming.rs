@@ -2,11 +2,11 @@
 //! request. The same name is the same event; under another body it is a misuse.
 
 use axum::http::HeaderMap;
+use event::limits::CLIENT_ID_CHARS_MAX;
+use event::{BodyHash, EventId};
 
 use super::Intake;
 use crate::admit::{Key, Refusal};
-use crate::event::limits::CLIENT_ID_CHARS_MAX;
-use crate::event::{BodyHash, EventId};
 
 /// The id that an event has because its client named it, and what tells whether it is the same event.
 pub type Named = (EventId, BodyHash);

@@ -12,6 +12,11 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use event::limits::{
+    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
+    WAIT_APPLIED_DURATION_MAX,
+};
+use event::{FieldError, Fields, Stalled};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -21,11 +26,6 @@ use super::correction::{self, Corrections};
 use super::naming::{Named, Namer, idempotency_key, misused};
 use super::{Intake, ndjson};
 use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope, body};
-use crate::event::limits::{
-    ARRAY_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
-    WAIT_APPLIED_DURATION_MAX,
-};
-use crate::event::{FieldError, Fields, Stalled};
 use crate::eventlog::{Entry, RecordBuilder, Shape};
 
 pub const LINES: &str = "application/x-ndjson";

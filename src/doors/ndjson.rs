@@ -5,6 +5,11 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
+use event::limits::{
+    CHUNK_BYTES_MAX, CHUNK_LINES_MAX, ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX,
+    REFUSALS_LISTED_MAX,
+};
+use event::{BodyHash, FieldError, Fields, SourceId};
 use serde_json::json;
 
 use super::correction::{self, Corrections};
@@ -13,11 +18,6 @@ use super::naming::idempotency_key;
 use super::native::{Check, Request, answer, finish};
 use crate::admit::body::{self, Pieces};
 use crate::admit::{Indexed, Place, Refusal};
-use crate::event::limits::{
-    CHUNK_BYTES_MAX, CHUNK_LINES_MAX, ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX,
-    REFUSALS_LISTED_MAX,
-};
-use crate::event::{BodyHash, FieldError, Fields, SourceId};
 use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder, Shape};
 
 /// Where the lines come from, if the client says so.

@@ -7,10 +7,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use event::LogId;
+use event::limits::LOG_COPY_TRIES_MAX;
 use journal::{Journal, Outline, ReadError};
-
-use crate::event::LogId;
-use crate::event::limits::LOG_COPY_TRIES_MAX;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use event::LogId;
+use event::limits::{DISK_CHECK_INTERVAL, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN, LOG_QUEUE_BYTES_MAX};
 use journal::{
     Disk, Frame, FrameKind, Journal, Opened, Options, RewriteError, Signal, TrimError, WriterError, failpoint,
 };
@@ -14,10 +16,6 @@ use tokio::sync::{oneshot, watch};
 use super::copy::{CopyError, Held};
 use super::record::{self, Record, RecordBuilder};
 use super::{AppendError, EraseError, Found, OpenError, Past, ReadError, Segment, UpkeepError};
-use crate::event::LogId;
-use crate::event::limits::{
-    DISK_CHECK_INTERVAL, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN, LOG_QUEUE_BYTES_MAX,
-};
 
 #[derive(Clone)]
 pub struct Embedded {
@@ -297,9 +295,10 @@ impl EmbeddedRecords<'_> {
 
 #[cfg(test)]
 mod tests {
+    use event::Millis;
+
     use super::super::record::{Entry, Header, Shape};
     use super::*;
-    use crate::event::Millis;
 
     /// A log of records of three events each, and one more that is still being written.
     fn filled(data: &Path) -> Embedded {

@@ -13,9 +13,8 @@ mod traces;
 
 use std::path::Path;
 
+use event::LogId;
 use tokio::sync::watch;
-
-use crate::event::LogId;
 
 pub use copy::{CopyError, Held, KeptSegment, LogCopy};
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};

@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
+use event::limits::RETENTION_TURN_DURATION_MAX;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::timeout;
-
-use crate::event::limits::RETENTION_TURN_DURATION_MAX;
 
 #[derive(Clone, Default)]
 pub struct Past(Arc<RwLock<()>>);

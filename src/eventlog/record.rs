@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use crate::event::{BodyHash, EventId, Millis, SourceId};
+use event::{BodyHash, EventId, Millis, SourceId};
 
 const VERSION: u8 = 1;
 const WITH_IDS: u8 = 1;

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use event::{EventId, LogId, Millis};
+
 use super::GATE;
-use crate::event::{EventId, LogId, Millis};
 use crate::eventlog::{ReadError, Record};
 use crate::store::{NewLetter, Seen, SeenKey, TakenBack};
 
@@ -87,8 +88,9 @@ pub fn entries(record: &Record<'_>, log: LogId, window: Duration, into: &mut Not
 
 #[cfg(test)]
 mod tests {
+    use event::BodyHash;
+
     use super::*;
-    use crate::event::BodyHash;
     use crate::eventlog::{Entry, Header, RecordBuilder, Retry, Shape};
 
     fn judged(retry: Option<Retry<'_>>) -> Seen {

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use event::limits::{
+    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, LETTERS_LOGGED_MAX, PAUSE_RECHECK_INTERVAL,
+    PRUNE_ROWS_MAX, SEEN_ENTRIES_BATCH_MAX, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
+};
+use event::{Applied, Millis, Stalled, Stop};
 use journal::failpoint;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
-use crate::event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, GATE_INTERVAL_MIN, LETTERS_LOGGED_MAX, PAUSE_RECHECK_INTERVAL,
-    PRUNE_ROWS_MAX, SEEN_ENTRIES_BATCH_MAX, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
-};
-use crate::event::{Applied, Millis, Stalled, Stop};
 use crate::eventlog::{EventLog, LogReader, ReadError, Traces};
 use crate::store::{Backoff, Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
 use streams::Streams;

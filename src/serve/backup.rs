@@ -16,17 +16,17 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use event::limits::{
+    BACKUP_PIECE_BYTES, BACKUP_PIECES_WAITING_MAX, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN,
+    SNAPSHOT_TRIES_MAX,
+};
+use event::{Millis, Stop};
 use hyper::body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::Reading;
 use crate::admit::Refusal;
 use crate::backup::{Archive, LOG_FOLDER, Manifest, STORE_NAME, StoredPosition};
-use crate::event::limits::{
-    BACKUP_PIECE_BYTES, BACKUP_PIECES_WAITING_MAX, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN,
-    SNAPSHOT_TRIES_MAX,
-};
-use crate::event::{Millis, Stop};
 use crate::eventlog::{CopyError, LogCopy};
 use crate::store::ViewPosition;
 

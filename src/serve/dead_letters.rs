@@ -8,13 +8,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
+use event::EventId;
+use event::limits::{EVENT_BYTES_MAX, LETTERS_READ_ROWS_MAX, LIST_ROWS_MAX, PAGE_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope, body};
-use crate::event::EventId;
-use crate::event::limits::{EVENT_BYTES_MAX, LETTERS_READ_ROWS_MAX, LIST_ROWS_MAX, PAGE_BYTES_MAX};
 use crate::store::{Letter, LetterStatus, Store};
 use crate::views::{LetterError, drop_letter, retry};
 

@@ -8,14 +8,14 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use event::EventId;
+use event::limits::{ERASURE_POLL_INTERVAL, ERASURE_WAIT_DURATION_MAX, KEY_BODY_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope, body};
-use crate::event::EventId;
-use crate::event::limits::{ERASURE_POLL_INTERVAL, ERASURE_WAIT_DURATION_MAX, KEY_BODY_BYTES_MAX};
 use crate::store::Erasure;
 use crate::views::Person;
 
@@ -58,7 +58,7 @@ impl Shown {
             asked_by: erasure.asked_by.clone(),
             events: erasure.events,
             asked_at: erasure.asked.to_text(),
-            done_at: erasure.done.map(crate::event::Millis::to_text),
+            done_at: erasure.done.map(event::Millis::to_text),
         }
     }
 }

@@ -8,6 +8,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
+use event::limits::{
+    PAGE_BYTES_MAX, RECEIPT_GATE_DURATION_MAX, SOURCE_GATE_DURATION_MAX, TAIL_EVENTS_MAX,
+    TAIL_READ_BYTES_MAX, TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
+};
+use event::{EventId, Fields, LogId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -15,11 +20,6 @@ use tokio::time::Instant;
 
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
-use crate::event::limits::{
-    PAGE_BYTES_MAX, RECEIPT_GATE_DURATION_MAX, SOURCE_GATE_DURATION_MAX, TAIL_EVENTS_MAX,
-    TAIL_READ_BYTES_MAX, TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
-};
-use crate::event::{EventId, Fields, LogId};
 use crate::eventlog::{Entry, Header};
 use crate::store::Letter;
 use crate::views::only_view;

@@ -7,12 +7,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use event::Stalled;
+use event::limits::METRICS_STORE_DURATION_MAX;
 use serde_json::{Map, Value, json};
 
 use super::Reading;
 use crate::admit::Scope;
-use crate::event::Stalled;
-use crate::event::limits::METRICS_STORE_DURATION_MAX;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()

@@ -8,12 +8,12 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{delete, get};
+use event::limits::KEY_BODY_BYTES_MAX;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Reading, answer};
 use crate::admit::{Key, NewKey, Refusal, Scope, body};
-use crate::event::limits::KEY_BODY_BYTES_MAX;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()

@@ -23,13 +23,13 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use event::{Fields, Progress, Stop};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::admit::{Key, Keys, Refusal, Scope, body};
-use crate::event::{Fields, Progress, Stop};
 use crate::eventlog::EventLog;
 use crate::store::{Store, StoreError, quote};
 use crate::views::{Erasures, Running};

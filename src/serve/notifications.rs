@@ -7,12 +7,12 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
+use event::limits::{LIST_ROWS_MAX, PAGE_BYTES_MAX, WIDE_ROWS_READ_MAX};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
-use crate::event::limits::{LIST_ROWS_MAX, PAGE_BYTES_MAX, WIDE_ROWS_READ_MAX};
 use crate::views::{Notification, NotificationStatus, Notify, Running};
 
 /// The outbox that is meant where none is named, if there are several.

@@ -7,11 +7,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
+use event::limits::LIST_ROWS_MAX;
 
 use super::Reading;
 use super::views::exact;
 use crate::admit::{Refusal, Scope};
-use crate::event::limits::LIST_ROWS_MAX;
 use crate::views::RowsPage;
 
 pub fn routes(reading: &Arc<Reading>) -> Router {

@@ -8,13 +8,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
+use event::SourceId;
+use event::limits::{LIST_ROWS_MAX, SOURCE_GATE_DURATION_MAX};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
-use crate::event::SourceId;
-use crate::event::limits::{LIST_ROWS_MAX, SOURCE_GATE_DURATION_MAX};
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new().route("/v1/streams/{stream}/sources/{source}", get(runs)).with_state(Arc::clone(reading))
@@ -40,7 +40,7 @@ async fn runs(
         }
         let id = SourceId::derived(&stream, &key.name, &format!("source:{source}"));
         let runs = reading.store.seen_lines(id, query.from_line.unwrap_or(0), LIST_ROWS_MAX).await?;
-        let run = |(first, lines, hash): (u64, u64, crate::event::BodyHash)| {
+        let run = |(first, lines, hash): (u64, u64, event::BodyHash)| {
             let hash: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
             json!({ "firstLine": first, "lines": lines, "hash": hash })
         };

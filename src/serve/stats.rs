@@ -8,13 +8,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
+use event::Day;
+use event::limits::TOP_VALUES_MAX;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Reading, answer};
 use crate::admit::Refusal;
-use crate::event::Day;
-use crate::event::limits::TOP_VALUES_MAX;
 use crate::views::{Asked, Counted, Frequent, Stats, Summary};
 
 const TOP_VALUES_DEFAULT: usize = 10;

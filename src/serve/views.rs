@@ -9,12 +9,12 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use event::limits::LIST_ROWS_MAX;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope};
-use crate::event::limits::LIST_ROWS_MAX;
 use crate::views::{Balance, Ledger, Report, Running, compare, rebuild};
 
 pub fn routes(reading: &Arc<Reading>) -> Router {

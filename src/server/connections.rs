@@ -8,6 +8,11 @@ use std::time::Duration;
 
 use axum::http::Request;
 use axum::response::Response;
+use event::Stop;
+use event::limits::{
+    ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX,
+    STOP_REQUESTS_DURATION_MAX,
+};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,11 +28,6 @@ use super::inside::Inside;
 use super::patience::Patient;
 use super::tls::Certificate;
 use crate::config::ListenAt;
-use crate::event::Stop;
-use crate::event::limits::{
-    ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX,
-    STOP_REQUESTS_DURATION_MAX,
-};
 
 const BACKLOG: u32 = 4_096;
 /// Files that are not connections.

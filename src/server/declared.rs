@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use event::{Fields, LogId};
+
 use super::doors::spellings;
 use crate::config::{
     Access, AmountRule, ColumnFrom, Config, CountedConfig, FromEnvelope, LedgerConfig, MessagePart,
     NotifyConfig, ReadConfig, ReadShape, Retention, RowTableConfig, StatsConfig, ViewConfig, ViewKindConfig,
 };
-use crate::event::{Fields, LogId};
 use crate::serve::{Read, Shape};
 use crate::store::RowsOf;
 use crate::views::{

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::Response;
+use event::unescaped;
 
 use super::Settings;
 use super::doors::Plates;
 use crate::admit::{AllowedPage, Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin};
 use crate::config::Network;
-use crate::event::unescaped;
 
 /// Which requests come in at all.
 pub struct Doorway {

@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
+use event::Stop;
 
 use super::inside::Inside;
 use super::{Kept, Node, ServeError, Settings};
-use crate::event::Stop;
 use crate::telemetry;
 
 pub struct Indoors {

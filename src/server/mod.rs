@@ -19,6 +19,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use event::limits::{
+    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, RANGES_AT_ONCE_MAX, READS_AT_ONCE_MAX,
+    STOP_VIEWS_DURATION_MAX,
+};
+use event::{Progress, Stop};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -26,11 +31,6 @@ use tokio::sync::Semaphore;
 use crate::admit::{KeyError, Keys, RecentIds, Targets};
 use crate::config::{self, Config, Originals};
 use crate::doors::{Inlet, Intake, native};
-use crate::event::limits::{
-    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, RANGES_AT_ONCE_MAX, READS_AT_ONCE_MAX,
-    STOP_VIEWS_DURATION_MAX,
-};
-use crate::event::{Progress, Stop};
 use crate::eventlog::{self, EventLog};
 use crate::gate::{GATE, Gate};
 use crate::serve::{self, Reading};
@@ -137,7 +137,7 @@ struct Node {
     store: Store,
     keys: Keys,
     progress: Progress,
-    streams: BTreeMap<String, Arc<crate::event::Fields>>,
+    streams: BTreeMap<String, Arc<event::Fields>>,
     views: BTreeMap<String, Running>,
     erasures: Option<Erasures>,
     threads: Vec<JoinHandle<()>>,

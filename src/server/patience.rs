@@ -10,11 +10,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use event::limits::{LINGER_DURATION_MAX, LINGER_IDLE_DURATION_MAX};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
-
-use crate::event::limits::{LINGER_DURATION_MAX, LINGER_IDLE_DURATION_MAX};
 
 pub struct Patient {
     stream: TcpStream,

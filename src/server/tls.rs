@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
+use event::Stop;
+use event::limits::{CERTIFICATE_LOOK_INTERVAL, HANDSHAKE_DURATION_MAX};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,8 +16,6 @@ use tokio_rustls::server::TlsStream;
 
 use super::patience::Patient;
 use crate::config::Tls;
-use crate::event::Stop;
-use crate::event::limits::{CERTIFICATE_LOOK_INTERVAL, HANDSHAKE_DURATION_MAX};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{path}` {reason}", path = path.display())]

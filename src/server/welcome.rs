@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use event::{Fields, Random, Sample, Value};
+
 use super::Settings;
 use crate::config::{Config, Door, ReadConfig, ReadShape};
-use crate::event::{Fields, Random, Sample, Value};
 
 pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     let data = settings.data.canonicalize().unwrap_or_else(|_| settings.data.clone());

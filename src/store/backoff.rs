@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::event::limits::{RETRY_DELAY_MAX, RETRY_DELAY_MIN};
+use event::limits::{RETRY_DELAY_MAX, RETRY_DELAY_MIN};
 
 pub struct Backoff {
     delay: Duration,

@@ -1,10 +1,11 @@
 //! What `millrace_rows` holds: an entry for the rows that one plan added, or for a few small plans; entries of
 //! one view and log never overlap. Here is what they are; reading and writing them is each database's own.
 
+use event::Millis;
+use event::limits::NOTE_ROWS_JOINED_MAX;
+
 use super::places::{self, Base, Place};
 use super::{Cell, StoreError, spoilt};
-use crate::event::Millis;
-use crate::event::limits::NOTE_ROWS_JOINED_MAX;
 
 pub struct Entry {
     pub base: Base,

@@ -1,9 +1,10 @@
 //! Erasures as they are stored: what is still to be done of each, and the record that it was done. Of the
 //! person nothing stays but a hash of the value that was asked for.
 
+use event::limits::LIST_ROWS_MAX;
+use event::{EventId, LogId, Millis, positions};
+
 use super::{Cell, Store, StoreError, spoilt};
-use crate::event::limits::LIST_ROWS_MAX;
-use crate::event::{EventId, LogId, Millis, positions};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erasure {

@@ -72,8 +72,9 @@ fn sum(one: &Cell, other: &Cell) -> Option<Cell> {
 mod tests {
     use std::sync::Arc;
 
+    use event::LogId;
+
     use super::*;
-    use crate::event::LogId;
     use crate::store::plan::Claim;
     use crate::store::tables::ColumnKind;
 

@@ -20,8 +20,9 @@ impl ColumnKind {
 
 #[cfg(test)]
 mod tests {
+    use event::Millis;
+
     use super::*;
-    use crate::event::Millis;
 
     #[test]
     fn times_may_be_cut_off_and_never_rounded_up() {

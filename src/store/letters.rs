@@ -1,9 +1,10 @@
 //! Dead letters as they are stored: reading, and the change of status that a person asks for. The rows
 //! themselves are written by plans, in the transaction that passes the event by.
 
+use event::limits::{LETTERS_LOOKED_UP_MAX, LIST_ROWS_MAX};
+use event::{EventId, LogId, Millis};
+
 use super::{Cell, Store, StoreError};
-use crate::event::limits::{LETTERS_LOOKED_UP_MAX, LIST_ROWS_MAX};
-use crate::event::{EventId, LogId, Millis};
 
 /// An event that could not be handled, kept with its reason until a person decides.
 #[derive(Clone, Debug, PartialEq, Eq)]

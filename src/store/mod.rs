@@ -26,6 +26,8 @@ mod tables;
 use std::path::Path;
 use std::sync::Arc;
 
+use event::{Decimal, LogId, Stop};
+
 pub use backoff::Backoff;
 pub use erasures::{Erasure, Open as OpenErasure};
 pub use halt::Halt;
@@ -35,8 +37,6 @@ pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Sta
 pub use retained::{Retained, rows_given_up};
 pub use rows::{RowChanges, Rows, RowsOf};
 pub use tables::{Beside, Cell, Column, ColumnKind, Opening, Ranking, Spans, Table, ViewTables, quote};
-
-use crate::event::{Decimal, LogId, Stop};
 
 /// Where views are kept: in a file of the data folder, or on a database server.
 #[derive(Clone)]
@@ -361,8 +361,9 @@ fn view_position(row: Vec<Cell>) -> Option<ViewPosition> {
 
 #[cfg(test)]
 mod tests {
+    use event::SourceId;
+
     use super::*;
-    use crate::event::SourceId;
 
     fn own_row_is_refused(error: Option<StoreError>, table: &str) {
         let reason = format!("table `{table}` holds a row that is not in its form");

@@ -1,7 +1,7 @@
 //! Where rows came from, as bytes: for each row an event made, its position, when the event was received
 //! and the row's number. A store keeps them beside a table that has no key; a row takes a byte of it.
 
-use crate::event::Millis;
+use event::Millis;
 
 /// One row, and the event that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use event::{BodyHash, EventId, LogId, Millis};
+
 use super::rows::RowChanges;
 use super::tables::{Beside, Cell, Table};
-use crate::event::{BodyHash, EventId, LogId, Millis};
 
 /// The compare-and-set that moves a view from one position to the next. It is what makes a batch count
 /// once: exactly one row must change, or nothing of the plan happens.

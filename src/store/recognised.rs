@@ -1,7 +1,8 @@
 //! What the gate noted, as it is stored: ids and runs of lines that were seen, and events that were left out.
 
+use event::{BodyHash, EventId, LogId, Millis, SourceId};
+
 use super::{Cell, Skipped, Store, StoreError, spoilt};
-use crate::event::{BodyHash, EventId, LogId, Millis, SourceId};
 
 impl Store {
     /// Where an event with a client's id was first stored.

@@ -1,8 +1,9 @@
 //! How far a stream's old events were given up while others' were kept: what a rebuild of its views would
 //! miss.
 
+use event::{LogId, Millis};
+
 use super::{Cell, Store, StoreError, spoilt};
-use crate::event::{LogId, Millis};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retained {

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use event::{Decimal, LogId, Millis, Value};
+
 use super::places::{self, Base, Place};
 use super::tables::{Cell, Table};
 use super::{Store, StoreError, spoilt};
-use crate::event::{Decimal, LogId, Millis, Value};
 
 /// What a plan does to such a table: rows are added, put right under their numbers, taken away; in this
 /// order, because an event may be taken back in the batch that brings it.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{Decimal, Millis};
+use event::{Decimal, Millis};
 
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

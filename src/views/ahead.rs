@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
+use event::Stalled;
+use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, JOINED_CELLS_MAX, UNSAVED_POSITIONS_MAX};
 use journal::failpoint;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::batch::{BatchLimits, Wanted};
 use super::runner::{Runner, State};
-use crate::event::Stalled;
-use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, JOINED_CELLS_MAX, UNSAVED_POSITIONS_MAX};
 use crate::store::{Halt, Plan, StoreError};
 
 /// What is folded, and not yet in the store.

@@ -6,11 +6,11 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::event::limits::BATCH_BYTES_MAX;
-use crate::event::{EventId, LogId, Millis};
 use crate::eventlog::{EventLog, LogReader, ReadError, Records, Traces};
 use crate::gate::GATE;
 use crate::store::{Halt, Store, StoreError};
+use event::limits::BATCH_BYTES_MAX;
+use event::{EventId, LogId, Millis};
 use journal::failpoint;
 use tokio::runtime::Handle;
 

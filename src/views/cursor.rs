@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
+use event::Stalled;
+use event::limits::DEAD_IN_A_ROW_MAX;
 use journal::failpoint;
 
 use super::batch::{Batch, Event};
 use super::bisect::Bisect;
 use super::dead_letter::{self, PassedBy};
 use super::runner::Runner;
-use crate::event::Stalled;
-use crate::event::limits::DEAD_IN_A_ROW_MAX;
 use crate::eventlog::Traces;
 use crate::store::{Claim, Halt, LetterChange, Plan, StoreError};
 

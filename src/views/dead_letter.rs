@@ -5,12 +5,12 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use event::limits::LETTERS_LOGGED_MAX;
+use event::{BodyHash, EventId, FieldError, Fields, LogId, Millis};
 use journal::failpoint;
 
 use super::View;
 use super::batch::Event;
-use crate::event::limits::LETTERS_LOGGED_MAX;
-use crate::event::{BodyHash, EventId, FieldError, Fields, LogId, Millis};
 use crate::eventlog::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape, Traces};
 use crate::gate::GATE;
 use crate::store::{Letter, LetterChange, LetterStatus, NewLetter, Store, StoreError};

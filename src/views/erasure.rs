@@ -10,6 +10,10 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use event::limits::{
+    BATCH_BYTES_MAX, CORRECTIONS_RECORD_MAX, ERASED_EVENTS_MAX, ERASURE_LOOK_INTERVAL, ERASURE_RETRY_INTERVAL,
+};
+use event::{BodyHash, EventId, Fields, Millis, Progress, Stop};
 use journal::failpoint;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
@@ -18,10 +22,6 @@ use tokio::sync::mpsc;
 use super::batch::BatchError;
 use super::dead_letter;
 use super::{Running, ViewKind};
-use crate::event::limits::{
-    BATCH_BYTES_MAX, CORRECTIONS_RECORD_MAX, ERASED_EVENTS_MAX, ERASURE_LOOK_INTERVAL, ERASURE_RETRY_INTERVAL,
-};
-use crate::event::{BodyHash, EventId, Fields, Millis, Progress, Stop};
 use crate::eventlog::{AppendError, Entry, EraseError, EventLog, Header, ReadError, RecordBuilder, Shape};
 use crate::store::{Erasure, OpenErasure, Store, StoreError};
 

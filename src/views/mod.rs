@@ -15,7 +15,8 @@ mod runner;
 mod stats;
 mod table;
 
-use crate::event::Fields;
+use event::Fields;
+
 use crate::store::{RowChanges, ViewTables, Write};
 
 pub use batch::{BatchError, Event};

@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use event::limits::{
+    BATCH_BYTES_MAX, RETENTION_DURATION_MIN, RETENTION_GATE_DURATION_MAX, RETENTION_INTERVAL,
+    RETENTION_ROWS_MAX, SEGMENTS_A_RETENTION,
+};
+use event::{Millis, Progress, Stop};
 use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::rebuild::SHADOW;
-use crate::event::limits::{
-    BATCH_BYTES_MAX, RETENTION_DURATION_MIN, RETENTION_GATE_DURATION_MAX, RETENTION_INTERVAL,
-    RETENTION_ROWS_MAX, SEGMENTS_A_RETENTION,
-};
-use crate::event::{Millis, Progress, Stop};
 use crate::eventlog::{EraseError, EventLog, PastGivenUp, ReadError, Segment, UpkeepError};
 use crate::store::{Retained, RowsOf, Store, StoreError, rows_given_up};
 

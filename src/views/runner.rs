@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use event::limits::{
+    AHEAD_POSITIONS_MIN, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN,
+    PAUSE_RECHECK_INTERVAL, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
+};
+use event::{Applied, Fields, Stalled, Stop};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::View;
 use super::batch::{BatchLimits, BatchReader, Wanted};
 use super::cursor::Cursor;
-use crate::event::limits::{
-    AHEAD_POSITIONS_MIN, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN,
-    PAUSE_RECHECK_INTERVAL, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
-};
-use crate::event::{Applied, Fields, Stalled, Stop};
 use crate::eventlog::EventLog;
 use crate::gate::{GATE, Gate, SET_BACK};
 use crate::store::{Backoff, Claim, Halt, Plan, Store, StoreError, ViewPosition};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use millrace::event::Millis;
+use event::Millis;
 use millrace::eventlog::{Entry, EventLog, Header, RecordBuilder, Shape};
 use serde_json::{Value, json};
 

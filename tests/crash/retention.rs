@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace::event::limits::BATCHES_BYTES_MAX;
-use millrace::event::{EventId, Field, Fields, Kind, Millis, Progress, Stalled, Stop};
+use event::limits::BATCHES_BYTES_MAX;
+use event::{EventId, Field, Fields, Kind, Millis, Progress, Stalled, Stop};
 use millrace::eventlog::{Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::gate::{GATE, Gate};
 use millrace::store::{Erasure, OpenErasure, RowsOf, Store};

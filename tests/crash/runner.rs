@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use millrace::event::limits::BATCHES_BYTES_MAX;
-use millrace::event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
+use event::limits::BATCHES_BYTES_MAX;
+use event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
 use millrace::eventlog::{Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::gate::{GATE, Gate};
 use millrace::store::Store;

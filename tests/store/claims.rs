@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Barrier};
 
-use millrace::event::{EventId, LogId, Millis};
+use event::{EventId, LogId, Millis};
 use millrace::store::{
     Claim, ColumnKind, LetterChange, NewLetter, Plan, StoreError, Table, TakenBack, Verb, ViewTables,
 };

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millrace::event::{Millis, Value};
+use event::{Millis, Value};
 use millrace::store::{Cell, Column, ColumnKind, RowChanges, StoreError, Table, Verb, ViewTables};
 use millrace::views::{Amount, Ledger, Rule};
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millrace::event::{BodyHash, EventId, Millis, SourceId};
+use event::{BodyHash, EventId, Millis, SourceId};
 use millrace::store::{
     LetterChange, LetterStatus, NewLetter, Plan, Seen, SeenKey, Skipped, TakenBack, ViewTables,
 };
@@ -204,7 +204,7 @@ fn two_gates_that_race_note_each_id_once(keeping: Keeping) {
     const IDS: usize = 40;
     let first = Opened::on(keeping);
     let second = first.again();
-    let logs = [LOG, millrace::event::LogId([9; 16])];
+    let logs = [LOG, event::LogId([9; 16])];
     let nodes = [&first, &second];
     let left_out: Vec<usize> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2)
@@ -223,7 +223,7 @@ fn two_gates_that_race_note_each_id_once(keeping: Keeping) {
                             seen(&format!("id {of}"), number, 1, 0),
                             seen(&format!("id {}", (of + 1) % IDS as u64), number, 1, 0),
                         ];
-                        let stop = millrace::event::Stop::default();
+                        let stop = event::Stop::default();
                         let work = opened.store.apply_surely(Arc::new(plan), &stop, |_| {});
                         left_out += opened.run(work).unwrap().unwrap().len();
                     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millrace::event::{Millis, Value};
+use event::{Millis, Value};
 use millrace::store::{Column, ColumnKind, Plan, RowChanges, RowsOf, Table, ViewTables};
 
 use crate::harness::Keeping;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace::event::{Decimal, LogId};
+use event::{Decimal, LogId};
 use millrace::store::{Cell, Claim, Plan, Skipped, Store, StoreError, Table, Verb, ViewTables, Write};
 use tokio::runtime::Runtime;
 

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use event::Stop;
+use event::limits::{ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,8 +14,6 @@ use super::lines::Chunk;
 use super::screen::Screen;
 use crate::cli::client::{Client, escaped};
 use crate::cli::exit::Failure;
-use crate::event::Stop;
-use crate::event::limits::{ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX};
 
 /// A server that has accepted a request and says nothing for this long is asked again.
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(120);

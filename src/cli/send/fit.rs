@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn hash(bytes: &[u8]) -> [u8; 8] {
-        crate::event::BodyHash::of(bytes.trim_ascii_end()).0
+        event::BodyHash::of(bytes.trim_ascii_end()).0
     }
 
     fn run(first: u64, lines: u64, bytes: &[u8]) -> Run {

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use event::limits::{CHUNK_LINES_MAX, ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX};
+use event::{EventId, Stop};
 use serde::Deserialize;
 
 use super::courier::Courier;
@@ -19,8 +21,6 @@ use super::{Handling, Outcome, Trouble, send_file, unreadable};
 use crate::cli::client::Server;
 use crate::cli::exit::{Failure, block_on};
 use crate::config::duration;
-use crate::event::limits::{CHUNK_LINES_MAX, ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX};
-use crate::event::{EventId, Stop};
 
 /// Lines whose event no view counted where they come from are passed by. Lines that are refused are written
 /// to FILE.rejected with their reasons; the others are sent, and the exit code is 6.

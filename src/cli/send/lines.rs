@@ -7,8 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-
-use crate::event::limits::CHUNK_BYTES_MAX;
+use event::limits::CHUNK_BYTES_MAX;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 /// How much of a line that is too long is shown.
@@ -186,8 +185,9 @@ impl Chunk {
 mod tests {
     use std::io::Write;
 
+    use event::limits::EVENT_BYTES_MAX;
+
     use super::*;
-    use crate::event::limits::EVENT_BYTES_MAX;
 
     fn file(content: &[u8]) -> Arc<File> {
         let mut file = tempfile::tempfile().expect("a file");

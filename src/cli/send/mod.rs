@@ -23,6 +23,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use event::Stop;
+use event::limits::CHUNK_LINES_MAX;
 use serde_json::json;
 
 use self::courier::Courier;
@@ -33,8 +35,6 @@ use self::transfer::{Counts, Means, Transfer};
 use super::client::Server;
 use super::exit::{Failure, block_on};
 use crate::config::duration;
-use crate::event::Stop;
-use crate::event::limits::CHUNK_LINES_MAX;
 
 /// Lines that are refused are written to FILE.rejected with their reasons; the others are sent, and the
 /// exit code is 6.

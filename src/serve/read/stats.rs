@@ -5,11 +5,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use event::{Day, FieldError};
 use serde_json::json;
 
 use super::{At, Shape};
 use crate::admit::Refusal;
-use crate::event::{Day, FieldError};
 use crate::views::{Asked, Counted, Frequent, Summary};
 
 const DATE: &str = "date";

@@ -1,11 +1,11 @@
 //! Values on their way into the database and out of it, exact in both directions.
 
+use event::{self, Decimal, Millis};
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use mysql_async::consts::ColumnType;
 use mysql_async::{Column, Row, Value};
 
-use crate::event::{self, Decimal, Millis};
 use crate::store::StoreError;
 use crate::store::tables::Cell;
 

@@ -2,16 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
+use event::limits::{
+    MYSQL_CONNECT_DURATION_MAX, MYSQL_IDLE_TRANSACTION_DURATION_MAX, MYSQL_KEEPALIVE_INTERVAL,
+    MYSQL_LOCK_WAIT_DURATION_MAX, MYSQL_STATEMENTS_KEPT_MAX,
+};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, OptsBuilder, SslOpts};
 
 use super::errors::sorted;
 use super::url::Encryption;
 use super::{Flavour, Server, Session};
-use crate::event::limits::{
-    MYSQL_CONNECT_DURATION_MAX, MYSQL_IDLE_TRANSACTION_DURATION_MAX, MYSQL_KEEPALIVE_INTERVAL,
-    MYSQL_LOCK_WAIT_DURATION_MAX, MYSQL_STATEMENTS_KEPT_MAX,
-};
 use crate::store::StoreError;
 use crate::store::remote::Patience;
 

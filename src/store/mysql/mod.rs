@@ -20,11 +20,11 @@ mod writing;
 
 use std::sync::atomic::AtomicBool;
 
+use event::limits::MYSQL_LOCK_WAIT_DURATION_MAX;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Value};
 use sha2::{Digest, Sha256};
 
-use crate::event::limits::MYSQL_LOCK_WAIT_DURATION_MAX;
 use crate::store::StoreError;
 use crate::store::remote::{Begin, Patience};
 use crate::store::tables::Cell;

@@ -89,8 +89,9 @@ fn id(table: &Table) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use event::{Millis, Value as Given};
+
     use super::*;
-    use crate::event::{Millis, Value as Given};
     use crate::store::mysql::trial::{Mariadb, connected, session};
     use crate::store::remote::Begin;
     use crate::store::tables::{Column, ColumnKind};

@@ -328,10 +328,10 @@ mod tests {
             assert_eq!(refusals(&mut session, &url, &inventory(), &made).await, 1, "{sql}");
             let mut rows = crate::store::rows::Rows::new(4);
             for _ in 0..3 {
-                rows.push(&crate::event::Value::Integer(1));
-                rows.push(&crate::event::Value::Absent);
-                rows.push(&crate::event::Value::Decimal("1.5".parse().expect("an amount")));
-                rows.push(&crate::event::Value::Time(crate::event::Millis(1_762_000_000_999)));
+                rows.push(&event::Value::Integer(1));
+                rows.push(&event::Value::Absent);
+                rows.push(&event::Value::Decimal("1.5".parse().expect("an amount")));
+                rows.push(&event::Value::Time(event::Millis(1_762_000_000_999)));
             }
             // A key of somebody else's takes one row that does not say what is in it.
             let numbers = session.number(&inventory(), &rows).await;

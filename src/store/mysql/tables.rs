@@ -1,11 +1,11 @@
 //! Tables as they are made here: their columns' types, their keys, and how they come, change places and go.
 //! Never within a transaction: this commits it.
 
+use event::limits::{MYSQL_PAGE_ROW_BYTES_MAX, MYSQL_ROW_BYTES_MAX, MYSQL_VARCHAR_CHARS_MAX};
 use mysql_async::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Flavour, Session, statements};
-use crate::event::limits::{MYSQL_PAGE_ROW_BYTES_MAX, MYSQL_ROW_BYTES_MAX, MYSQL_VARCHAR_CHARS_MAX};
 use crate::store::StoreError;
 use crate::store::tables::{Beside, Cell, Column, ColumnKind, Table, quote};
 

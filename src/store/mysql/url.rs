@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::event::part_of_url;
+use event::part_of_url;
 
 const PORT: u16 = 3306;
 

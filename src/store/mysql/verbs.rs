@@ -1,8 +1,9 @@
 //! How rows of a plan meet those that are there: the verbs over tables that have a key.
 
+use event::limits::MYSQL_KEYS_ASKED_MAX;
+
 use super::writing::{Written, largest_power};
 use super::{Session, cells, statements};
-use crate::event::limits::MYSQL_KEYS_ASKED_MAX;
 use crate::store::StoreError;
 use crate::store::tables::{Cell, Table};
 
@@ -105,8 +106,9 @@ pub(super) fn pieces<T>(keys: &[T], width: usize) -> impl Iterator<Item = (usize
 
 #[cfg(test)]
 mod tests {
+    use event::{Decimal, Millis};
+
     use super::*;
-    use crate::event::{Decimal, Millis};
     use crate::store::mysql::trial::{Mariadb, connected, session};
     use crate::store::remote::Begin;
     use crate::store::tables::{Beside, Column, ColumnKind, Spans};

@@ -1,10 +1,10 @@
 //! Rows, end to end, cut into statements: as many rows in each as its parameters and the server's packets
 //! allow, and always a power of two of them, so that a few prepared statements carry any batch.
 
+use event::limits::{MYSQL_PARAMETERS_MAX, MYSQL_STATEMENT_BYTES_MAX};
 use mysql_async::Value;
 
 use super::{Session, Told, cells, errors};
-use crate::event::limits::{MYSQL_PARAMETERS_MAX, MYSQL_STATEMENT_BYTES_MAX};
 use crate::store::StoreError;
 
 /// What a packet holds beside its values.

@@ -2,9 +2,9 @@
 //! rounded or cut, is refused instead; only times lose what their column has no room for.
 
 use bytes::{BufMut, BytesMut};
+use event::{Decimal, Millis, Value};
 use tokio_postgres::types::{Kind, Type};
 
-use crate::event::{Decimal, Millis, Value};
 use crate::store::tables::Cell;
 
 /// Of what type a column is, beneath its domains.

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use event::limits::{
+    POSTGRES_CONNECT_DURATION_MAX, POSTGRES_GOODBYE_DURATION_MAX, POSTGRES_IDLE_DURATION_MAX,
+    POSTGRES_LOCK_DURATION_MAX, POSTGRES_REACH_DURATION_MAX,
+};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_postgres::config::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
@@ -12,10 +16,6 @@ use super::prepared::Prepared;
 use super::tls::Tls;
 use super::url::{Encryption, Host, Target};
 use super::{Session, errors};
-use crate::event::limits::{
-    POSTGRES_CONNECT_DURATION_MAX, POSTGRES_GOODBYE_DURATION_MAX, POSTGRES_IDLE_DURATION_MAX,
-    POSTGRES_LOCK_DURATION_MAX, POSTGRES_REACH_DURATION_MAX,
-};
 use crate::store::StoreError;
 use crate::store::remote::Patience;
 

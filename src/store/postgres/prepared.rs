@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
+use event::limits::{POSTGRES_FORMS_AGE_MAX, POSTGRES_STATEMENTS_MAX};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Statement};
 
 use super::cells::{Form, Piece};
 use super::statements;
-use crate::event::limits::{POSTGRES_FORMS_AGE_MAX, POSTGRES_STATEMENTS_MAX};
 use crate::store::StoreError;
 use crate::store::tables::{Cell, Table};
 

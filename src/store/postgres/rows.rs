@@ -4,6 +4,8 @@
 use std::pin::Pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use event::Value;
+use event::limits::POSTGRES_COPY_PIECE_BYTES;
 use futures_sink::Sink;
 use tokio_postgres::{CopyInSink, Error};
 
@@ -11,8 +13,6 @@ use super::Session;
 use super::cells::{Form, Piece};
 use super::statements;
 use super::verbs::{all_written, does_not_fit};
-use crate::event::Value;
-use crate::event::limits::POSTGRES_COPY_PIECE_BYTES;
 use crate::store::StoreError;
 use crate::store::rows::Rows;
 use crate::store::tables::{Cell, Table, quote};
@@ -181,8 +181,9 @@ async fn send(mut copy: Pin<&mut CopyInSink<Bytes>>, piece: Bytes) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use event::{Decimal, Millis};
+
     use super::*;
-    use crate::event::{Decimal, Millis};
     use crate::store::postgres::trial;
     use crate::store::remote::Begin;
     use crate::store::tables::{Column, ColumnKind};

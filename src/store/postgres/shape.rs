@@ -484,9 +484,9 @@ mod tests {
             assert_eq!(mended(&mut session, &numbered(), sql).await, expected, "{sql}");
             let mut rows = crate::store::rows::Rows::new(3);
             for _ in 0..2 {
-                rows.push(&crate::event::Value::Absent);
-                rows.push(&crate::event::Value::Integer(5));
-                rows.push(&crate::event::Value::Time(crate::event::Millis(0)));
+                rows.push(&event::Value::Absent);
+                rows.push(&event::Value::Integer(5));
+                rows.push(&event::Value::Time(event::Millis(0)));
             }
             let numbers = session.number(&numbered(), &rows).await.expect(sql);
             assert!(numbers[0] > 0 && numbers[1] == numbers[0] + 1, "{sql}: {numbers:?}");

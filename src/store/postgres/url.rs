@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::event::part_of_url;
+use event::part_of_url;
 
 const PORT: u16 = 5432;
 const OPTIONS: [&str; 4] = ["sslmode", "sslrootcert", "host", "options"];

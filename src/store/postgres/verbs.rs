@@ -184,8 +184,9 @@ pub(super) fn all_written(table: &Table, written: u64, wanted: usize) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use event::Millis;
+
     use super::*;
-    use crate::event::Millis;
     use crate::store::postgres::trial;
     use crate::store::tables::ColumnKind;
 

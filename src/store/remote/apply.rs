@@ -1,11 +1,11 @@
 //! A plan as a database server carries it out: the claim first, then rows, dead letters and what the gate
 //! notes, in the transaction that is open.
 
+use event::LogId;
 use journal::failpoint;
 
 use super::session::Session;
 use super::{letters, rows, seen, visits};
-use crate::event::LogId;
 use crate::store::plan::{Claim, Plan, Skipped, Stamp, TakenBack, Verb, Write};
 use crate::store::tables::{Cell, taken_back_table};
 use crate::store::{StoreError, spoilt};

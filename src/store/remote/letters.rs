@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use event::LogId;
+
 use super::session::Session;
-use crate::event::LogId;
 use crate::store::plan::{LetterChange, NewLetter};
 use crate::store::tables::{Cell, letters_table, passed_table};
 use crate::store::{LetterStatus, StoreError};

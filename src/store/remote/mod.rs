@@ -16,11 +16,12 @@ mod visits;
 
 use std::sync::Arc;
 
+use event::Value;
+
 use super::plan::{Claim, Plan, Skipped};
 use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Ranking, Table, ViewTables, quote};
 use super::{OpenError, Select, StoreError};
-use crate::event::Value;
 use pool::Pool;
 use server::Server;
 

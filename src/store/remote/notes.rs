@@ -1,8 +1,9 @@
 //! What is noted in `millrace_rows`, on a database server: which event made which row.
 
+use event::Millis;
+use event::limits::BATCH_EVENTS_MAX;
+
 use super::session::Session;
-use crate::event::Millis;
-use crate::event::limits::BATCH_EVENTS_MAX;
 use crate::store::StoreError;
 use crate::store::entries::{self, COLUMNS, Entry};
 use crate::store::places::Place;

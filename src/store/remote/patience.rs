@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::event::limits::{STORE_ANSWER_DURATION_MAX, STORE_TABLE_DURATION_MAX};
+use event::limits::{STORE_ANSWER_DURATION_MAX, STORE_TABLE_DURATION_MAX};
+
 use crate::store::StoreError;
 
 pub struct Patience {

@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use event::limits::{STORE_IDLE_DURATION_MAX, STORE_READERS_MAX, STORE_WRITERS_MAX};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::server::Server;
 use super::session::Session;
-use crate::event::limits::{STORE_IDLE_DURATION_MAX, STORE_READERS_MAX, STORE_WRITERS_MAX};
 use crate::store::StoreError;
 
 pub struct Pool {

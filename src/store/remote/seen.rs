@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
+use event::limits::{CHUNK_LINES_MAX, SEEN_LOOKED_UP_MAX};
+use event::{BodyHash, LogId};
+
 use super::letters;
 use super::session::Session;
-use crate::event::limits::{CHUNK_LINES_MAX, SEEN_LOOKED_UP_MAX};
-use crate::event::{BodyHash, LogId};
 use crate::store::plan::{Seen, SeenKey, SeenRow, Skipped};
 use crate::store::tables::{Cell, seen_table, skipped_table};
 use crate::store::{StoreError, spoilt};

@@ -1,12 +1,12 @@
 //! A plan as SQLite carries it out: the claim first, then rows, dead letters and what the gate notes, in
 //! the transaction that the writer opened.
 
+use event::LogId;
 use journal::failpoint;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::errors::sorted;
 use super::{letters, rows, seen, statements, tally, visits};
-use crate::event::LogId;
 use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Skipped, TakenBack, Verb, Write};
 

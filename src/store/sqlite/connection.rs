@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
+use event::limits::BUSY_DURATION_MAX;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{decimal_sql, statements};
-use crate::event::limits::BUSY_DURATION_MAX;
 use crate::store::tables::{OWN_INDEXES, SCHEMA_VERSION, Table, own_tables, quote};
 
 const VERSION_MIN: i32 = 3_051_003;

@@ -1,11 +1,10 @@
 //! `decimal_add(a, b, column)` for SQLite, which has no exact decimals: its NUMERIC rounds above 2^53. Amounts
 //! are kept as text and added here.
 
+use event::{Decimal, DecimalError};
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error};
-
-use crate::event::{Decimal, DecimalError};
 
 /// Begins the message of an error that is the row's fault, not the database's.
 pub const DATA_ERROR: &str = "decimal_add: ";

@@ -1,8 +1,8 @@
 //! Dead letters as a plan changes them, and the positions that a view passed by with them.
 
+use event::LogId;
 use rusqlite::{Connection, params};
 
-use crate::event::LogId;
 use crate::store::LetterStatus;
 use crate::store::plan::{LetterChange, NewLetter};
 

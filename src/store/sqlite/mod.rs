@@ -22,6 +22,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use event::limits::STORE_READERS_MAX;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tokio::sync::{Semaphore, oneshot};
@@ -30,7 +31,6 @@ use super::plan::{Claim, Plan, Skipped};
 use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Table, ViewTables};
 use super::{OpenError, Select, StoreError, ViewPosition};
-use crate::event::limits::STORE_READERS_MAX;
 pub use rows::held;
 use writer::{Job, Writer};
 

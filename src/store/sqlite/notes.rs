@@ -1,10 +1,10 @@
 //! What is noted in `millrace_rows`, in SQLite: which event made which row.
 
+use event::Millis;
+use event::limits::BATCH_EVENTS_MAX;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::errors::sorted;
-use crate::event::Millis;
-use crate::event::limits::BATCH_EVENTS_MAX;
 use crate::store::StoreError;
 use crate::store::entries::{self, COLUMNS, Entry};
 use crate::store::places::{Base, Place};

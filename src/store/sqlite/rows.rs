@@ -4,12 +4,12 @@
 
 use std::fmt::Write;
 
+use event::Value;
+use event::limits::ROWS_A_STATEMENT_MAX;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::errors::sorted;
 use super::{notes, shape, statements};
-use crate::event::Value;
-use crate::event::limits::ROWS_A_STATEMENT_MAX;
 use crate::store::StoreError;
 use crate::store::places::Place;
 use crate::store::plan::Claim;
@@ -189,8 +189,9 @@ pub fn delete(connection: &Connection, of: &RowsOf, doomed: &Doomed) -> Result<u
 mod tests {
     use std::sync::Arc;
 
+    use event::{LogId, Millis};
+
     use super::*;
-    use crate::event::{LogId, Millis};
     use crate::store::tables::{Column, ColumnKind, own_tables};
 
     const LOG: LogId = LogId([7; 16]);

@@ -1,10 +1,10 @@
 //! The gate's rule inside its transaction: what has this identity, and what is therefore a repeat.
 
+use event::limits::CHUNK_LINES_MAX;
+use event::{BodyHash, LogId, Millis};
 use rusqlite::{Connection, params};
 
 use super::letters;
-use crate::event::limits::CHUNK_LINES_MAX;
-use crate::event::{BodyHash, LogId, Millis};
 use crate::store::plan::{Seen, SeenRow, Skipped};
 
 /// Looks one identity up, notes it if it is new, and writes down what views are not to see.
@@ -93,7 +93,7 @@ mod tests {
             connection.execute_batch(&statements::create_table(&table, true)).expect("a table");
         }
         let seen = |position: u64, received: i64| Seen {
-            key: crate::store::SeenKey::Event(crate::event::EventId::derived("s", "o", "id")),
+            key: crate::store::SeenKey::Event(event::EventId::derived("s", "o", "id")),
             hash: BodyHash([1; 8]),
             received: Millis(received),
             since: Millis(received - 100),

@@ -4,13 +4,13 @@
 
 use std::path::Path;
 
+use event::limits::SNAPSHOT_STEP_PAGES;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::connection;
 use super::errors::sorted;
 use super::read_rows;
-use crate::event::limits::SNAPSHOT_STEP_PAGES;
 use crate::store::{POSITIONS_SQL, StoreError, ViewPosition, view_positions};
 
 /// Writes the copy to `target`, which is not there yet, and answers the positions in it. `wanted` is asked

@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 
 use super::errors::sorted;
 use super::{apply, begin, rows};
-use crate::event::limits::{PLAN_CELLS_TOGETHER_MAX, PLANS_TOGETHER_MAX};
 use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Skipped};
 use crate::store::rows::{Doomed, RowsOf};
 use crate::store::tables::{Cell, ViewTables};
+use event::limits::{PLAN_CELLS_TOGETHER_MAX, PLANS_TOGETHER_MAX};
 use journal::failpoint;
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;

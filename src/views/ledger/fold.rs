@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use event::{Decimal, Fields, Value};
+
 use super::{Amount, Ledger, Rule};
-use crate::event::{Decimal, Fields, Value};
 use crate::store::{Cell, Verb, Write};
 use crate::views::{Event, Folded};
 
@@ -103,8 +104,9 @@ impl<'l> Reading<'l> {
 
 #[cfg(test)]
 mod tests {
+    use event::{EventId, Field, Kind, Millis};
+
     use super::*;
-    use crate::event::{EventId, Field, Kind, Millis};
 
     fn stream() -> Fields {
         let field =

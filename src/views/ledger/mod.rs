@@ -6,7 +6,8 @@ mod query;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::limits::KEY_CHARS_MAX;
+use event::limits::KEY_CHARS_MAX;
+
 use crate::store::{ColumnKind, Opening, Table};
 
 pub use query::Balance;

@@ -1,7 +1,8 @@
 //! Reading a ledger.
 
+use event::Decimal;
+
 use super::Ledger;
-use crate::event::Decimal;
 use crate::store::{Cell, Store, StoreError, quote};
 
 /// One row of a ledger.

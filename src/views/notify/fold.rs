@@ -4,8 +4,9 @@
 
 use std::fmt::Write as _;
 
+use event::{Fields, Value};
+
 use super::{NotificationStatus, Notify, Part};
-use crate::event::{Fields, Value};
 use crate::store::{Cell, Verb, Write};
 use crate::views::{Event, Folded};
 
@@ -117,8 +118,9 @@ fn put(into: &mut String, value: &Value<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use event::{EventId, Field, Kind, Millis};
+
     use super::*;
-    use crate::event::{EventId, Field, Kind, Millis};
     use crate::views::notify::NotifyReads;
 
     fn stream() -> Fields {

@@ -7,7 +7,8 @@ mod query;
 
 use std::sync::Arc;
 
-use crate::event::limits::KEY_CHARS_MAX;
+use event::limits::KEY_CHARS_MAX;
+
 use crate::store::{Column, ColumnKind, Table};
 
 pub use query::{Notification, NotificationStatus};

@@ -1,8 +1,9 @@
 //! Reading an outbox.
 
+use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
+use event::{EventId, Millis};
+
 use super::{COLUMNS, Notify};
-use crate::event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
-use crate::event::{EventId, Millis};
 use crate::store::{Cell, Store, StoreError, quote};
 
 /// Where a notification stands.

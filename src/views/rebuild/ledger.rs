@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use event::Decimal;
+use event::limits::REBUILD_ROWS_MAX;
 use journal::failpoint;
 
 use super::{Difference, Fresh, RebuildError, Report};
-use crate::event::Decimal;
-use crate::event::limits::REBUILD_ROWS_MAX;
 use crate::store::{Cell, Claim, Plan, StoreError, Verb, Write};
 use crate::views::{Balance, Ledger};
 

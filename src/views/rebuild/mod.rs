@@ -10,13 +10,13 @@ mod walk;
 
 use std::sync::{Arc, MutexGuard, TryLockError};
 
+use event::Stop;
+use event::limits::REFUSALS_LISTED_MAX;
 use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::batch::BatchError;
 use super::{Running, View, ViewKind};
-use crate::event::Stop;
-use crate::event::limits::REFUSALS_LISTED_MAX;
 use crate::eventlog::EventLog;
 use crate::store::{Cell, Claim, Plan, Store, StoreError, ViewTables};
 

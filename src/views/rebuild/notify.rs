@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 
+use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
+
 use super::walk::Walk;
 use super::{Asked, Difference, RebuildError, Report};
-use crate::event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
 use crate::store::StoreError;
 use crate::views::batch::Batch;
 use crate::views::{NotificationStatus, Notify};

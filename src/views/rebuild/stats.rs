@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 
+use event::limits::REBUILD_ROWS_MAX;
 use journal::failpoint;
 
 use super::{Difference, Fresh, RebuildError, Report};
-use crate::event::limits::REBUILD_ROWS_MAX;
 use crate::store::{Cell, StoreError, Table, quote};
 use crate::views::Stats;
 

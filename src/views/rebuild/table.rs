@@ -5,12 +5,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use event::limits::{REBUILD_ROWS_MAX, ROW_NUMBERS_GAP_MAX, SHOWN_CHARS_MAX};
+use event::{Millis, Value};
 use journal::failpoint;
 
 use super::walk::Walk;
 use super::{Asked, Difference, RebuildError, Report};
-use crate::event::limits::{REBUILD_ROWS_MAX, ROW_NUMBERS_GAP_MAX, SHOWN_CHARS_MAX};
-use crate::event::{Millis, Value};
 use crate::store::{Cell, Claim, Place, Plan, RowChanges, Store, StoreError, quote};
 use crate::views::batch::Batch;
 use crate::views::runner::Held;

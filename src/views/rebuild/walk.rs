@@ -1,10 +1,10 @@
 //! The way through the log beside a view that goes on: batches as the view got them, and what it has come to
 //! meanwhile.
 
+use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use journal::failpoint;
 
 use super::{Asked, RebuildError};
-use crate::event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use crate::store::{StoreError, rows_given_up};
 use crate::views::batch::{Batch, BatchLimits, BatchReader, Wanted};
 use crate::views::runner::Held;

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use event::{Day, Fields, Millis, Value};
+
 use super::{ABSENT, ALL, ALL_TIME, Reads, Stats, member};
-use crate::event::{Day, Fields, Millis, Value};
 use crate::store::{Cell, Table, Verb, Write};
 use crate::views::{Event, Folded};
 
@@ -173,9 +174,10 @@ fn shown<'e>(value: &Value<'e>) -> Option<Cow<'e, str>> {
 
 #[cfg(test)]
 mod tests {
+    use event::{EventId, Field, Kind};
+
     use super::super::{CountedField, Stats};
     use super::*;
-    use crate::event::{EventId, Field, Kind};
 
     fn stream() -> Fields {
         let text = Kind::text(9);

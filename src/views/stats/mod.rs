@@ -7,7 +7,8 @@ mod query;
 
 use std::sync::Arc;
 
-use crate::event::limits::{COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX, TOP_VALUES_MAX};
+use event::limits::{COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX, TOP_VALUES_MAX};
+
 use crate::store::{Beside, ColumnKind, Ranking, Spans, Table};
 use member::MEMBER_BYTES;
 

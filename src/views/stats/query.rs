@@ -1,7 +1,8 @@
 //! Reading statistics: a group's numbers over all time, or over a range of days.
 
+use event::Day;
+
 use super::{ABSENT, ALL, ALL_TIME, CountedField, Distinct, Stats};
-use crate::event::Day;
 use crate::store::{Beside, Cell, Select, Store, StoreError, quote};
 
 /// What is asked about one group.
@@ -164,8 +165,9 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
+    use event::{EventId, Field, Fields, Kind, LogId, Millis};
+
     use super::*;
-    use crate::event::{EventId, Field, Fields, Kind, LogId, Millis};
     use crate::store::{Claim, Plan, ViewTables};
     use crate::views::Event;
     use crate::views::stats::{CountedField, Reads};

@@ -1,8 +1,9 @@
 //! The table's fold: an event in, a row out, in the order of the log; an event that takes another back
 //! takes its row away. No I/O, no clock.
 
+use event::{Fields, Value};
+
 use super::{Given, RowTable, Source};
-use crate::event::{Fields, Value};
 use crate::store::RowChanges;
 use crate::views::{Event, Folded};
 
@@ -61,8 +62,9 @@ impl Given {
 
 #[cfg(test)]
 mod tests {
+    use event::{EventId, Field, Kind, Millis};
+
     use super::*;
-    use crate::event::{EventId, Field, Kind, Millis};
 
     fn stream() -> Fields {
         let field =

@@ -5,7 +5,8 @@ mod query;
 
 use std::sync::Arc;
 
-use crate::event::{Fields, Kind};
+use event::{Fields, Kind};
+
 use crate::store::{Column, ColumnKind, Table};
 
 pub use query::{FilterError, RowsPage, shown};

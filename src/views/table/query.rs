@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
+use event::limits::{PAGE_BYTES_MAX, ROWS_SCANNED_MAX, WIDE_ROWS_READ_MAX};
+use event::{Decimal, Millis, Value};
 use serde_json::value::RawValue;
 
 use super::RowTable;
-use crate::event::limits::{PAGE_BYTES_MAX, ROWS_SCANNED_MAX, WIDE_ROWS_READ_MAX};
-use crate::event::{Decimal, Millis, Value};
 use crate::store::{Cell, Column, ColumnKind, Store, StoreError, quote};
 
 /// Some rows, and the number to go on after, if there may be more.

@@ -1,5 +1,6 @@
 //! What an event is, before anybody moves it: its identity, its fields, its exact numbers, and every
-//! bound of the system. This room imports nothing; every other room speaks its words.
+//! bound of the system. Nothing of ours stands before it; every room speaks its words. It is a crate because
+//! all that is done for each event begins here: it is built in one piece, whatever else changes.
 
 pub mod limits;
 pub mod positions;
