@@ -15,13 +15,16 @@ const READER_CACHE_KIB: i64 = 2 * 1024;
 /// Pages in the write-ahead log before it is copied back; more of them make bursts cheaper.
 const CHECKPOINT_PAGES: i64 = 4_000;
 const STATEMENTS_CACHED_MAX: usize = 128;
+/// Steps of SQLite's machine, some ten rows, after which the writer lets whoever waits for its processor go
+/// first: questions are answered while a large batch is written.
+const STEPS_AT_A_TIME: i32 = 500;
 
 pub fn open_for_writing(path: &Path) -> Result<Connection, String> {
     if rusqlite::version_number() < VERSION_MIN {
         return Err(format!("SQLite {} is older than 3.51.3 and can corrupt its file", rusqlite::version()));
     }
-    let connection = Connection::open(path).map_err(|error| error.to_string())?;
-    set_up_writer(&connection).map_err(|error| error.to_string())?;
+    let mut connection = Connection::open(path).map_err(|error| error.to_string())?;
+    set_up_writer(&mut connection).map_err(|error| error.to_string())?;
     let mode: String = connection
         .query_row("PRAGMA journal_mode", [], |row| row.get(0))
         .map_err(|error| error.to_string())?;
@@ -34,7 +37,7 @@ pub fn open_for_writing(path: &Path) -> Result<Connection, String> {
     Ok(connection)
 }
 
-fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
+fn set_up_writer(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_DURATION_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
@@ -46,6 +49,11 @@ fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
     // A table that is put back in its place may be named by a user's own SQL views: a rename that looks
     // through them is refused for as long as it is missing.
     connection.pragma_update(None, "legacy_alter_table", "ON")?;
+    let go_on = || {
+        std::thread::yield_now();
+        false
+    };
+    connection.progress_handler(STEPS_AT_A_TIME, Some(go_on))?;
     decimal_sql::install(connection)
 }
 

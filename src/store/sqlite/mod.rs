@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex};
 use event::limits::STORE_READERS_MAX;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::plan::{Claim, Plan, Skipped};
@@ -137,7 +138,11 @@ impl Sqlite {
             shared.idle_readers.lock().expect("no panic while holding the lock").push(connection);
             Ok(rows)
         };
-        tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Closed))
+        // To another thread and back are two waits for a processor, each as long as most readings.
+        match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => tokio::task::block_in_place(read),
+            _ => tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Closed)),
+        }
     }
 
     pub fn snapshot(
