@@ -371,7 +371,7 @@ mod tests {
     }
 
     /// A skipped position that is passed over counts twice; a view's position, and all of it does.
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn rows_of_ours_that_somebody_spoilt_are_refused_and_not_passed_over() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open("sqlite:", None, folder.path()).await.expect("opens");
@@ -400,7 +400,7 @@ mod tests {
         tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn what_was_left_out_names_the_log_that_its_first_lies_in() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open("sqlite:", None, folder.path()).await.expect("opens");

@@ -6,13 +6,14 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::eventlog::{EventLog, LogReader, ReadError, Records, Traces};
-use crate::gate::GATE;
-use crate::store::{Halt, Store, StoreError};
 use event::limits::BATCH_BYTES_MAX;
 use event::{EventId, LogId, Millis};
 use journal::failpoint;
 use tokio::runtime::Handle;
+
+use crate::eventlog::{EventLog, LogReader, ReadError, Records, Traces};
+use crate::gate::GATE;
+use crate::store::{Halt, Store, StoreError};
 
 /// One event as a fold sees it. A correction is the event that it takes back, once more: a fold undoes
 /// what it did for it.

@@ -25,7 +25,6 @@ use std::sync::{Arc, Mutex};
 use event::limits::STORE_READERS_MAX;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::plan::{Claim, Plan, Skipped};
@@ -46,7 +45,7 @@ struct Shared {
     path: PathBuf,
     writer: Writer,
     idle_readers: Mutex<Vec<Connection>>,
-    readers: Arc<Semaphore>,
+    readers: Semaphore,
 }
 
 impl Sqlite {
@@ -59,7 +58,7 @@ impl Sqlite {
             path: path.to_owned(),
             writer,
             idle_readers: Mutex::new(Vec::new()),
-            readers: Arc::new(Semaphore::new(STORE_READERS_MAX)),
+            readers: Semaphore::new(STORE_READERS_MAX),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -123,12 +122,10 @@ impl Sqlite {
     }
 
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
-        let readers = Arc::clone(&self.shared.readers);
-        let turn = readers.acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let shared = Arc::clone(&self.shared);
-        // The reading keeps its turn to its end, also when whoever asked has gone.
-        let read = move || {
-            let _turn = turn;
+        let shared = &self.shared;
+        let _turn = shared.readers.acquire().await.map_err(|_| StoreError::Closed)?;
+        // To another thread and back are two waits for a processor, each as long as most readings.
+        tokio::task::block_in_place(|| {
             let idle = shared.idle_readers.lock().expect("no panic while holding the lock").pop();
             let connection = match idle {
                 Some(connection) => connection,
@@ -137,12 +134,7 @@ impl Sqlite {
             let rows = read_together(&connection, &selects).map_err(errors::sorted)?;
             shared.idle_readers.lock().expect("no panic while holding the lock").push(connection);
             Ok(rows)
-        };
-        // To another thread and back are two waits for a processor, each as long as most readings.
-        match Handle::current().runtime_flavor() {
-            RuntimeFlavor::MultiThread => tokio::task::block_in_place(read),
-            _ => tokio::task::spawn_blocking(read).await.unwrap_or(Err(StoreError::Closed)),
-        }
+        })
     }
 
     pub fn snapshot(

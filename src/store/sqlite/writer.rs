@@ -5,6 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use event::limits::{PLAN_CELLS_TOGETHER_MAX, PLANS_TOGETHER_MAX};
+use journal::failpoint;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -14,8 +16,6 @@ use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Skipped};
 use crate::store::rows::{Doomed, RowsOf};
 use crate::store::tables::{Cell, ViewTables};
-use event::limits::{PLAN_CELLS_TOGETHER_MAX, PLANS_TOGETHER_MAX};
-use journal::failpoint;
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 

@@ -271,7 +271,7 @@ mod tests {
             ),
             batch in 1_usize..20,
         ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
             runtime.block_on(compare(visits, batch));
         }
     }
