@@ -107,6 +107,25 @@ fn rooms_import_only_what_they_may() {
     report("edges", wrong);
 }
 
+/// The crates that stand before all rooms know nothing of ours, each other included.
+#[test]
+fn crates_stand_by_themselves() {
+    let imports_ours = |name: &&str| {
+        let manifest = root().join("crates").join(name).join("Cargo.toml");
+        let manifest = std::fs::read_to_string(manifest).unwrap();
+        let released = manifest.split("[dev-dependencies]").next().unwrap();
+        assert!(
+            released.contains("[dependencies]"),
+            "`{name}` says what it needs before what its tests need"
+        );
+        released.contains("path =")
+    };
+    report(
+        "crates that import ours",
+        ["event", "journal"].into_iter().filter(imports_ours).map(str::to_owned).collect(),
+    );
+}
+
 #[test]
 fn files_and_functions_are_short() {
     let mut long = Vec::new();
