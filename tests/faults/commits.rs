@@ -43,7 +43,8 @@ fn without_the_claim_lost_answers_are_found_to_count_twice(kind: Kind) {
     let server = shared(kind);
     let mut rig = Rig::with(server, "store.claim=skip");
     cut(&rig, Moment::After, Which::Every(2));
-    let found = rig.exact(server);
-    assert!(found.is_err(), "{found:?}");
+    // A view may as well stand still over rows that are there twice.
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rig.exact(server)));
+    assert!(!matches!(found, Ok(Ok(_))), "{found:?}");
     rig.app.kill();
 }

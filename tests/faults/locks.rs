@@ -74,8 +74,8 @@ fn a_lock_that_is_waited_for_in_vain_only_delays(kind: Kind) {
     let server = shared(kind);
     let rig = Rig::before(server);
     let (sleep, table) = match kind {
-        Kind::Postgres => ("SELECT pg_sleep(60)", "BEGIN; LOCK TABLE sales IN ACCESS EXCLUSIVE MODE"),
-        Kind::Mariadb => ("DO sleep(60)", "LOCK TABLES sales WRITE"),
+        Kind::Postgres => ("SELECT pg_sleep(180)", "BEGIN; LOCK TABLE sales IN ACCESS EXCLUSIVE MODE"),
+        Kind::Mariadb => ("DO sleep(180)", "LOCK TABLES sales WRITE"),
     };
     let row = "BEGIN; UPDATE users_revenue SET revenue = revenue WHERE user_id = 'user-9'";
     let there = "SELECT count(*) FROM users_revenue WHERE user_id = 'user-9'";

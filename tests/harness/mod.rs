@@ -27,7 +27,7 @@ pub use http::{Answer, Client};
 pub use stored::{Keeping, Stored};
 
 const START_DURATION_MAX: Duration = Duration::from_secs(20);
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a server is started.
 #[derive(Clone, Default)]
