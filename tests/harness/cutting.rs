@@ -171,7 +171,12 @@ impl Drop for Proxy {
 }
 
 fn listen(port: u16) -> TcpListener {
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    // A port that was free may be somebody's way out for a moment.
+    let bound = (0..500).find_map(|_| {
+        let bound = TcpListener::bind(("127.0.0.1", port));
+        bound.inspect_err(|_| std::thread::sleep(std::time::Duration::from_millis(10))).ok()
+    });
+    let listener = bound.unwrap();
     listener.set_nonblocking(true).unwrap();
     listener
 }
