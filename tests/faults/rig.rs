@@ -41,6 +41,9 @@ columns = { number = "number", who = "userId", name = "name", value = "value" }
 /// Servers need time to start, beside millrace and what it is sent.
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// A run of fewer requests acknowledged was an idle one.
+const PROVES: usize = 20;
+
 const OF_VIEWS: [&str; 3] = ["revenue", "sale_counts", "sales"];
 
 pub fn start(kind: Kind, setup: Setup) -> Server {
@@ -97,11 +100,20 @@ impl Rig {
         Self { app, checker, proxy, url, seed: Seed::new() }
     }
 
-    /// Load while `meanwhile` runs.
+    /// Load while `meanwhile` runs, and until there is enough of it.
     pub fn load<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
         let mut load = Load::new(&self.checker, self.app.client());
         load.pause = PAUSE;
-        load.run(self.seed.0, meanwhile)
+        load.run(self.seed.0, || {
+            let outcome = meanwhile();
+            wait_for("a load that proves something", || self.acknowledged() > PROVES);
+            outcome
+        })
+    }
+
+    fn acknowledged(&self) -> usize {
+        let requests = self.checker.history.requests();
+        requests.iter().filter(|known| known.acknowledged.is_some()).count()
     }
 
     /// Under load: so many events more in the log.
@@ -150,7 +162,7 @@ impl Rig {
     /// The same, where anything else is a failure.
     pub fn demand_exact(&self, server: &Server) -> Proof {
         let proof = self.exact(server).unwrap_or_else(|error| panic!("{error}"));
-        assert!(proof.acknowledged > 5, "an idle run proves nothing: {proof:?}");
+        assert!(proof.acknowledged > PROVES, "an idle run proves nothing: {proof:?}");
         proof
     }
 }

@@ -12,7 +12,7 @@ use crate::store::{StoreError, spoilt};
 
 pub async fn apply(session: &mut Session, plan: &Plan) -> Result<Vec<Skipped>, StoreError> {
     failpoint::hit("store.begin");
-    if !failpoint::skips("store.claim") && claim(session, plan).await? == Claimed::Before {
+    if claim(session, plan).await? == Claimed::Before && !failpoint::skips("store.stamp") {
         return seen::skipped(session, plan.claim.log, &plan.seen).await;
     }
     for write in &plan.writes {
