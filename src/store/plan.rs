@@ -1,6 +1,7 @@
 //! Everything that one batch does to the store, as a value: made by pure code, applied by a database as
 //! one transaction.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use event::{BodyHash, EventId, LogId, Millis};
@@ -73,13 +74,27 @@ pub struct Write {
 }
 
 impl Write {
-    /// The rows one by one. Those of `Verb::Visit` begin with what only the spans have a column for.
+    /// The rows one by one.
     pub fn rows(&self) -> std::slice::ChunksExact<'_, Cell> {
-        let group_columns = match (self.verb, &self.table.beside) {
+        self.cells.chunks_exact(self.width())
+    }
+
+    pub fn width(&self) -> usize {
+        self.group_columns() + self.table.columns.len()
+    }
+
+    /// Where the key is in a row.
+    pub fn key(&self) -> Range<usize> {
+        let begin = self.group_columns();
+        begin..begin + self.table.key_columns
+    }
+
+    /// Rows of `Verb::Visit` begin with what only the spans have a column for.
+    fn group_columns(&self) -> usize {
+        match (self.verb, &self.table.beside) {
             (Verb::Visit, Beside::Spans(spans)) => spans.group_columns(),
             _ => 0,
-        };
-        self.cells.chunks_exact(group_columns + self.table.columns.len())
+        }
     }
 }
 

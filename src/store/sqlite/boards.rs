@@ -354,6 +354,7 @@ mod tests {
 
     fn made() -> (Connection, Arc<Table>) {
         let connection = Connection::open_in_memory().expect("opens");
+        super::super::tally::install(&connection).expect("a function");
         let table = counts();
         for table in std::iter::once(table.clone()).chain(statements::beside(&table)) {
             connection.execute_batch(&statements::create_table(&table, false)).expect("a table");

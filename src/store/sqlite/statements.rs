@@ -3,6 +3,9 @@
 use super::boards;
 use crate::store::tables::{Beside, Column, ColumnKind, Table, quote};
 
+/// A function of this program's.
+pub const ADD_NOTED: &str = "add_noted";
+
 pub fn create_table(table: &Table, unless_there: bool) -> String {
     let guard = if unless_there { "IF NOT EXISTS " } else { "" };
     let mut declared: Vec<String> = id_column(table).into_iter().collect();
@@ -58,9 +61,13 @@ pub fn numbered(table: &Table, id: &str, rows: usize, mend: bool) -> String {
 }
 
 pub fn add(table: &Table) -> String {
+    upsert(table, |column| sum(&table.name, column))
+}
+
+/// A row whose key is not there yet; of one that is, the columns beyond the key are `met`.
+fn upsert(table: &Table, met: impl Fn(&Column) -> String) -> String {
     let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
-    let sums: Vec<String> =
-        table.columns[table.key_columns..].iter().map(|column| sum(&table.name, column)).collect();
+    let sums: Vec<String> = table.columns[table.key_columns..].iter().map(met).collect();
     format!(
         "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
         quote(&table.name),
@@ -92,9 +99,13 @@ fn sum(table: &str, column: &Column) -> String {
     }
 }
 
-/// Adds one number to a row and answers what it comes to.
+/// Adds one number to a row, and notes what was there.
 pub fn tally(table: &Table) -> String {
-    format!("{} RETURNING {}", add(table), quote(&table.columns[table.key_columns].name))
+    let of = quote(&table.name);
+    upsert(table, |column| {
+        let name = quote(&column.name);
+        format!("{name} = {ADD_NOTED}({of}.{name}, excluded.{name})")
+    })
 }
 
 pub fn delete(table: &Table) -> String {

@@ -1,11 +1,30 @@
 //! Counting in SQLite: one number a row, rows sorted by key; what comes to 0 goes, and a ranking follows.
 
-use rusqlite::{Connection, params_from_iter};
+use std::cell::Cell as Noted;
+
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, Error, params_from_iter};
 
 use super::boards::Boards;
-use super::statements;
+use super::statements::{self, ADD_NOTED};
 use crate::store::plan::Write;
 use crate::store::tables::{Beside, Cell, Table};
+
+thread_local! {
+    /// The number that the last statement found in its row: SQLite calls functions on the thread that asks.
+    /// `RETURNING` would tell as well, and makes a table in memory for every row.
+    static FOUND: Noted<i64> = const { Noted::new(0) };
+}
+
+/// Adds two numbers, and notes the first.
+pub fn install(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
+    connection.create_scalar_function(ADD_NOTED, 2, flags, |context| {
+        let (found, change) = (context.get::<i64>(0)?, context.get::<i64>(1)?);
+        FOUND.set(found);
+        found.checked_add(change).ok_or_else(|| Error::UserFunctionError("a count is out of range".into()))
+    })
+}
 
 pub fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     let table = write.table.as_ref();
@@ -38,12 +57,14 @@ impl<'c> Counts<'c> {
 
     /// What the row's number was before, and what it is now; 0 is no row.
     pub fn add(&mut self, row: &[Cell]) -> rusqlite::Result<(i64, i64)> {
-        let change = number(row);
-        let now = self.add.query_row(params_from_iter(row), |row| row.get::<_, i64>(0))?;
+        FOUND.set(0);
+        self.add.execute(params_from_iter(row))?;
+        let was = FOUND.get();
+        let now = was + number(row);
         if now == 0 {
             self.delete.execute(params_from_iter(&row[..row.len() - 1]))?;
         }
-        Ok((now - change, now))
+        Ok((was, now))
     }
 }
 

@@ -78,6 +78,7 @@ mod tests {
             )
         ) {
             let connection = Connection::open_in_memory().expect("opens");
+            super::super::tally::install(&connection).expect("a function");
             let tables = tables();
             for table in &tables {
                 connection.execute_batch(&statements::create_table(table, false)).expect("a table");

@@ -2,120 +2,46 @@
 //! the event that it takes back. No I/O, no clock.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use event::{Day, Fields, Millis, Value};
 
-use super::{ABSENT, ALL, ALL_TIME, Reads, Stats, member};
+use super::sums::{Facts, Rows, Sums};
+use super::{ABSENT, Reads, Stats, Tables};
 use crate::store::{Cell, Table, Verb, Write};
 use crate::views::{Event, Folded};
 
 impl Stats {
     pub fn fold(&self, fields: &Fields, events: &[Event<'_>]) -> Folded {
         let places = Places::of(&self.reads);
-        let mut sums = Sums { reads: &self.reads, counts: HashMap::new(), visits: HashMap::new() };
+        let mut sums = Sums::new(&self.reads);
         let mut refused = Vec::new();
         let mut values = Vec::with_capacity(places.wanted.len());
         for (index, event) in events.iter().enumerate() {
             let read = fields.read(&event.text, &places.wanted, &mut values);
             match read.map_err(|error| error.to_string()).and_then(|()| places.facts(&values, event.received))
             {
-                Ok(facts) => sums.add(&facts, if event.takes_back.is_some() { -1 } else { 1 }),
+                Ok(facts) => sums.add(facts, if event.takes_back.is_some() { -1 } else { 1 }),
                 Err(reason) => refused.push((index, reason)),
             }
         }
-        Folded { writes: self.writes(sums), refused, ..Folded::default() }
+        Folded { writes: self.writes(sums.rows()), refused, ..Folded::default() }
     }
 
-    /// Sorted by key, so that each page of a table is met once.
-    fn writes(&self, sums: Sums<'_, '_>) -> Vec<Write> {
-        let (mut totals, mut counts) = (Vec::new(), Vec::new());
-        for ((group, field, day, value), n) in sums.counts {
-            let rows = if field == ALL { &mut totals } else { &mut counts };
-            rows.push(((group, field, day, value), n));
-        }
-        let count = |((group, field, day, value), n): (Count<'_, '_>, i64)| {
-            [text(group), text(field.into()), Cell::Integer(day), text(value), Cell::Integer(n)]
+    fn writes(&self, rows: Rows) -> Vec<Write> {
+        let write = |table: &Arc<Table>, verb: Verb, cells: Vec<Cell>| Write {
+            table: Arc::clone(table),
+            verb,
+            cells,
         };
-        let mut writes = vec![
-            write(&self.tables.totals, Verb::Tally, totals, count),
-            write(&self.tables.counts, Verb::Tally, counts, count),
-        ];
-        if let Some(distinct) = &self.tables.distinct {
-            let visit = |((name, day, group, field, value), n): (Named<'_, '_>, i64)| {
-                let [group, field, value] = [text(group), text(field.into()), text(value)];
-                [group, field, value, Cell::Bytes(name), Cell::Integer(day), Cell::Integer(n)]
-            };
-            let visits = sums.visits.into_iter().map(named).collect();
-            writes.push(write(&distinct.members, Verb::Visit, visits, visit));
+        let Tables { totals, counts, distinct } = &self.tables;
+        let mut writes =
+            vec![write(totals, Verb::Tally, rows.totals), write(counts, Verb::Tally, rows.counts)];
+        if let Some(distinct) = distinct {
+            writes.push(write(&distinct.members, Verb::Visit, rows.visits));
         }
         writes
     }
-}
-
-fn write<K: Ord, const N: usize>(
-    table: &Arc<Table>,
-    verb: Verb,
-    mut rows: Vec<(K, i64)>,
-    row: impl Fn((K, i64)) -> [Cell; N],
-) -> Write {
-    rows.retain(|(_, n)| *n != 0);
-    rows.sort_unstable();
-    let cells = rows.into_iter().flat_map(row).collect();
-    Write { table: Arc::clone(table), verb, cells }
-}
-
-fn text(text: Cow<'_, str>) -> Cell {
-    Cell::Text(text.into_owned())
-}
-
-/// Group, field, day, value.
-type Count<'e, 's> = (Cow<'e, str>, &'s str, i64, Cow<'e, str>);
-/// Group, field, value, member, day.
-type Visit<'e, 's> = (Cow<'e, str>, &'s str, Cow<'e, str>, Cow<'e, str>, i64);
-
-/// The member's name, day, group, field, value: in the order of the key of members.
-type Named<'e, 's> = (Vec<u8>, i64, Cow<'e, str>, &'s str, Cow<'e, str>);
-
-fn named<'e, 's>(((group, field, value, member, day), n): (Visit<'e, 's>, i64)) -> (Named<'e, 's>, i64) {
-    let name = member::name([&group, field, &value, &member]);
-    ((name, day, group, field, value), n)
-}
-
-/// What a batch adds up to.
-struct Sums<'e, 's> {
-    reads: &'s Reads,
-    counts: HashMap<Count<'e, 's>, i64>,
-    visits: HashMap<Visit<'e, 's>, i64>,
-}
-
-impl<'e> Sums<'e, '_> {
-    fn add(&mut self, facts: &Facts<'e>, n: i64) {
-        let Facts { group, day, member, counted } = facts;
-        for day in [ALL_TIME, *day] {
-            *self.counts.entry((group.clone(), ALL, day, ABSENT.into())).or_default() += n;
-            for (field, value) in self.reads.counts.iter().zip(counted) {
-                *self.counts.entry((group.clone(), &field.name, day, value.clone())).or_default() += n;
-            }
-        }
-        let Some(member) = member else { return };
-        let all = (group.clone(), ALL, ABSENT.into(), member.clone(), *day);
-        *self.visits.entry(all).or_default() += n;
-        for (field, value) in self.reads.counts.iter().zip(counted).filter(|(field, _)| field.distinct) {
-            let visit = (group.clone(), field.name.as_str(), value.clone(), member.clone(), *day);
-            *self.visits.entry(visit).or_default() += n;
-        }
-    }
-}
-
-/// What one event says.
-struct Facts<'e> {
-    group: Cow<'e, str>,
-    day: i64,
-    member: Option<Cow<'e, str>>,
-    /// In the order of the fields that are counted.
-    counted: Vec<Cow<'e, str>>,
 }
 
 /// Which fields are read, each once, and where among them each is found.
@@ -142,19 +68,23 @@ impl Places {
         Self { wanted, group, distinct, time, counts }
     }
 
-    fn facts<'e>(&self, values: &[Value<'e>], received: Millis) -> Result<Facts<'e>, String> {
+    fn facts<'v, 'e: 'v>(
+        &'v self,
+        values: &'v [Value<'e>],
+        received: Millis,
+    ) -> Result<Facts<'e, impl Iterator<Item = Cow<'e, str>> + use<'v, 'e>>, String> {
         let group =
             shown(&values[self.group]).ok_or_else(|| "has no value to be counted under".to_owned())?;
         let time = match self.time.map(|place| &values[place]) {
             Some(Value::Time(time)) => *time,
             _ => received,
         };
-        let value = |place: &usize| shown(&values[*place]).unwrap_or(ABSENT.into());
+        let value = move |place: &usize| shown(&values[*place]).unwrap_or(Cow::Borrowed(ABSENT));
         Ok(Facts {
             group,
             day: Day::of(time).number(),
             member: self.distinct.and_then(|place| shown(&values[place])),
-            counted: self.counts.iter().map(value).collect(),
+            counted: self.counts.iter().map(value),
         })
     }
 }
@@ -176,7 +106,7 @@ fn shown<'e>(value: &Value<'e>) -> Option<Cow<'e, str>> {
 mod tests {
     use event::{EventId, Field, Kind};
 
-    use super::super::{CountedField, Stats};
+    use super::super::{CountedField, member};
     use super::*;
 
     fn stream() -> Fields {

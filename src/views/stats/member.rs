@@ -6,15 +6,19 @@ use sha2::{Digest, Sha256};
 
 pub const MEMBER_BYTES: u32 = 16;
 
+pub type Name = [u8; MEMBER_BYTES as usize];
+
 /// The first bytes of the SHA-256 of group, field, value and the member's text, each with its length in
 /// front (four bytes, the smallest first), so that no two lists of texts run into the same bytes.
-pub fn name(parts: [&str; 4]) -> Vec<u8> {
+pub fn name(parts: [&str; 4]) -> Name {
     let mut digest = Sha256::new();
     for part in parts {
         digest.update((part.len() as u32).to_le_bytes());
         digest.update(part);
     }
-    digest.finalize()[..MEMBER_BYTES as usize].to_vec()
+    let mut name = Name::default();
+    name.copy_from_slice(&digest.finalize()[..MEMBER_BYTES as usize]);
+    name
 }
 
 #[cfg(test)]

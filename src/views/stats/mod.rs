@@ -4,6 +4,7 @@
 mod fold;
 mod member;
 mod query;
+mod sums;
 
 use std::sync::Arc;
 
