@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::{TestApp, wait_for};
+use crate::harness::{Start, TestApp, wait_for};
 
 const SALES: &str = "/v1/streams/revenue/events";
 const VISITS: &str = "/v1/streams/site_events/events";
@@ -75,4 +75,56 @@ fn what_is_taken_back_far_ahead_is_undone_once_even_if_the_process_is_killed_on_
     assert_eq!(app.balance("somebody").as_deref(), Some("2"));
     assert_eq!(app.balance("wrong").as_deref(), Some("0"));
     assert_eq!(differences(&app, "revenue"), 0);
+}
+
+/// While its store is at work on one plan, those that follow become one.
+#[test]
+fn statistics_that_are_far_behind_are_exact_even_if_the_process_is_killed_on_the_way() {
+    const DAYS: usize = 3;
+    const USERS: usize = 997;
+    let mut app = TestApp::start();
+    let client = app.client();
+    let visit = |number: usize| {
+        let (user, path, day) = (number % USERS, number % 13, 1 + number * DAYS / (3 * EVENTS));
+        json!({
+            "site_id": "s", "event_type": "page_view", "user_id": format!("u{user}"),
+            "path": format!("/{path}"), "timestamp": format!("2025-11-0{day}"),
+        })
+    };
+    assert_eq!(client.post(&format!("{VISITS}?wait=applied"), &visit(0).to_string()).status, 200);
+    app.sql("ALTER TABLE site_stats_counts RENAME TO away");
+    let all: String = (1..3 * EVENTS).map(|number| format!("{}\n", visit(number))).collect();
+    assert_eq!(client.post_lines(VISITS, &all).status, 200);
+    app.stop();
+    app.sql("ALTER TABLE away RENAME TO site_stats_counts");
+    let slow = |before: &mut Start, kill: &str| {
+        let points = format!("store.written=sleep:700{kill}");
+        before.environment = vec![("MILLRACE_FAILPOINTS".to_owned(), points)];
+    };
+    drop(app.try_restart_with(|before| slow(before, ";views.applied=abort@3")));
+    wait_for("the kill", || app.is_gone());
+    app.restart_with(|before| slow(before, ""));
+    app.settle();
+
+    let numbers = |of: std::ops::Range<usize>| {
+        let of_path = |path: usize| of.clone().filter(|number| number % 13 == path).count();
+        let mut paths: Vec<(usize, String)> =
+            (0..13).map(|path| (of_path(path), format!("/{path}"))).collect();
+        paths.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        let top: Vec<_> =
+            paths[..3].iter().map(|(views, path)| json!({ "path": path, "views": views })).collect();
+        (of.len(), USERS, top)
+    };
+    let found = |date: &str| {
+        let stats = app.client().get(&format!("/stats?site_id=s{date}")).json();
+        let [total, users] =
+            ["total_views", "unique_users"].map(|name| stats[name].as_u64().unwrap() as usize);
+        (total, users, stats["top_paths"].as_array().unwrap().clone())
+    };
+    assert_eq!(found(""), numbers(0..3 * EVENTS));
+    for day in 0..DAYS {
+        let begin = |day: usize| (day * 3 * EVENTS).div_ceil(DAYS);
+        assert_eq!(found(&format!("&date=2025-11-0{}", day + 1)), numbers(begin(day)..begin(day + 1)));
+    }
+    assert_eq!(differences(&app, "site_stats"), 0);
 }

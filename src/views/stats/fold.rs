@@ -169,7 +169,7 @@ mod tests {
         let named = |(group, field, value, member, rest): &(&str, &str, &str, &str, &str)| {
             let name = member::name([group, field, value, member]);
             let shown = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-            (name.clone(), [shown(group), shown(field), shown(value), hex(&name), shown(rest)].join(" "))
+            (name, [shown(group), shown(field), shown(value), hex(&name), shown(rest)].join(" "))
         };
         let mut rows: Vec<_> = of.iter().map(named).collect();
         rows.sort();
