@@ -18,11 +18,13 @@
 //! | `journal.recover_renamed` | it has taken the segment's name; folder not yet synced |
 //! | `journal.recovered` | the folder is synced, the durable mark not yet written |
 //! | `journal.mark_created`, `journal.mark_renamed` | the same two steps of the durable mark |
+//! | `journal.room_made` | zeros lie ahead of the log, not yet synced |
 //! | `journal.write`, `journal.written` | before and after a group's write |
 //! | `journal.sync`, `journal.synced` | before and after a group's sync |
 //! | `journal.marked` | the durable mark is written, nobody acknowledged |
 //! | `journal.acknowledged` | after a group's waiters were called |
 //! | `journal.seal` | a segment is full, its successor not yet begun |
+//! | `journal.room_given_back` | the segment ends with its last frame |
 //! | `journal.segment_created` | the successor is a synced temporary |
 //! | `journal.segment_renamed` | it has its name; folder not yet synced |
 //! | `journal.sealed` | a segment was sealed because somebody asked |

@@ -118,6 +118,7 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
         segment,
         file,
         synced_bytes,
+        room_bytes: synced_bytes,
         end,
         mark,
         sync_time: Duration::ZERO,

@@ -269,12 +269,16 @@ impl Survey {
             }
             segment.runs.retain(|run| run.to.offset <= gap.at.offset);
             segment.index.retain(|place| place.offset < gap.at.offset);
-            self.torn = Some(TornTail {
+            // Zeros at the very end are room that was made for more.
+            let tail = &bytes[gap.at.offset as usize..];
+            let torn = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+            self.torn = (torn > 0).then(|| TornTail {
                 file: segment.path.clone(),
                 offset: gap.at.offset,
-                bytes: bytes.len() as u64 - gap.at.offset,
+                bytes: torn,
             });
             bytes.truncate(gap.at.offset as usize);
+            segment.bytes = gap.at.offset;
             break;
         }
         let end = segment.end();

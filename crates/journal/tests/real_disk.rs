@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
@@ -117,13 +117,45 @@ fn a_dropped_journal_keeps_what_waits_and_is_no_clean_stop() {
 }
 
 #[test]
+fn room_is_made_ahead_of_small_groups_and_is_no_part_of_what_is_left() {
+    const USED: u64 = 48 + 28 + 4;
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = |first: u64| folder.path().join(format!("{first:020}.seg")).metadata().unwrap().len();
+    let journal = open_real(folder.path(), Options::default());
+    append_wait(&journal, b"kept").unwrap();
+    assert!(bytes(0) > USED + 500_000, "{} bytes", bytes(0));
+    drop(journal);
+
+    // Not stopped in order, and yet nothing is torn.
+    let opened = Journal::open(Disk::real(), folder.path(), Options::default()).unwrap();
+    let recovery = &opened.recovery;
+    assert_eq!((recovery.clean_stop, recovery.torn_bytes_cut, recovery.end), (false, 0, 1));
+    assert_eq!(bytes(0), USED);
+    append_wait(&opened.journal, b"more").unwrap();
+    assert!(bytes(0) > USED + 500_000);
+    opened.journal.seal().unwrap();
+    assert_eq!(bytes(0), USED + 28 + 4);
+    append_wait(&opened.journal, b"last").unwrap();
+    assert!(bytes(2) > USED + 500_000);
+    opened.journal.close().unwrap();
+    assert_eq!(bytes(2), USED);
+
+    // Of a large group the bytes would be written twice.
+    let journal = open_real(folder.path(), Options::default());
+    append_wait(&journal, &vec![7; 100_000]).unwrap();
+    assert_eq!(bytes(2), USED + 28 + 100_000);
+}
+
+#[test]
 fn a_torn_tail_is_cut_and_said() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options::default());
     append_wait(&journal, b"kept").unwrap();
     drop(journal);
     let segment = folder.path().join("00000000000000000000.seg");
-    let mut file = OpenOptions::new().append(true).open(&segment).unwrap();
+    // In the room behind the header and the one frame.
+    let mut file = OpenOptions::new().write(true).open(&segment).unwrap();
+    file.seek(SeekFrom::Start(48 + 28 + 4)).unwrap();
     file.write_all(&[1; 77]).unwrap();
     std::fs::write(folder.path().join("left.seg.tmp"), b"over").unwrap();
 
