@@ -33,7 +33,9 @@ impl RecentIds {
             ids.filter(|(id, hash)| known.conflicts(*id, *hash)).collect()
         };
         for (id, hash) in doubted {
-            if !matches!(self.store.first_hash(id).await, Ok(Some(first)) if first == hash) {
+            // Hardly ever asked, and 10 KB of state: not to be carried along by every request.
+            let asked = Box::pin(self.store.first_hash(id));
+            if !matches!(asked.await, Ok(Some(first)) if first == hash) {
                 return true;
             }
         }
