@@ -187,15 +187,18 @@ impl Queue {
         self.state().waiting
     }
 
-    /// Lets a first append wait for others: until so many are there, for `time` at most.
-    pub(crate) fn gather(&self, waiting_min: usize, time: Duration) {
+    /// Lets a first append wait for others: until so many are there, for `time` at most, and no longer than
+    /// while some come within each `pause`.
+    pub(crate) fn gather(&self, waiting_min: usize, time: Duration, pause: Duration) {
         let deadline = Instant::now() + time;
         let mut state = self.state();
+        let mut before = 0;
         while state.waiting < waiting_min && state.groups.len() < 2 && state.closing.is_none() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = deadline.saturating_duration_since(Instant::now()).min(pause);
+            if left.is_zero() || state.waiting == before {
                 break;
             }
+            before = state.waiting;
             state.wake_at = Some(waiting_min);
             state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -345,11 +348,14 @@ mod tests {
         let queue = Queue::new(LogId::from_bytes([7; 16]), 0, 1 << 20, 1 << 20);
         let append = || queue.append(b"x", NonZeroU32::MIN, Box::new(|_| {}));
         append();
-        queue.gather(3, Duration::from_millis(1));
-        assert_eq!(queue.waiting(), 1, "nobody else came");
+        let [short, long] = [Duration::from_millis(1), Duration::from_secs(60)];
+        for (time, pause) in [(short, long), (long, short)] {
+            queue.gather(3, time, pause);
+            assert_eq!(queue.waiting(), 1, "nobody else came");
+        }
         std::thread::scope(|scope| {
             scope.spawn(|| (0..2).for_each(|_| append()));
-            queue.gather(3, Duration::from_secs(60));
+            queue.gather(3, long, long);
         });
         let group = queue.take().expect("a group waits");
         assert_eq!((group.waiters.len(), queue.waiting()), (3, 0));

@@ -122,7 +122,7 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
         end,
         mark,
         sync_time: Duration::ZERO,
-        answered: 0,
+        company: 0,
         poisoned: None,
         _lock: lock,
     };

@@ -17,9 +17,11 @@ use crate::{Observer, Signal};
 
 /// Without appends for so long, the durable mark is synced.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
-/// From here on a sync is slow enough to wait for company, and for which part of its time.
+/// From here on a sync is slow enough to wait for company: for which part of its time at most, and for which
+/// part of it without any that comes.
 const GATHER_SYNC_MIN: Duration = Duration::from_millis(1);
-const GATHER_SYNC_SHARE: u32 = 4;
+const GATHER_SYNC_SHARE: u32 = 2;
+const GATHER_PAUSE_SHARE: u32 = 16;
 /// One stalled sync is no reason to keep the next append waiting for long.
 const GATHER_MAX: Duration = Duration::from_millis(5);
 /// How much room is made at a time, and for groups up to which size: of a larger one the sync takes long anyway,
@@ -42,9 +44,10 @@ pub(crate) struct Writer {
     /// The position after the last synced event.
     pub end: u64,
     pub mark: MarkFile,
-    /// How long the last sync took, and how many appends it answered.
+    /// How long the last sync took, and how many appends there will be when all that it answered are followed
+    /// by their next.
     pub sync_time: Duration,
-    pub answered: usize,
+    pub company: usize,
     pub poisoned: Option<String>,
     /// Freed when the writer ends.
     pub _lock: Lock,
@@ -87,13 +90,12 @@ impl Writer {
     /// them waits a little for the others, or it would take a sync for itself and they the next.
     fn gather(&mut self) {
         // Next to a fast sync, waiting costs more than it saves.
-        if self.sync_time < GATHER_SYNC_MIN || self.answered == 0 {
+        if self.sync_time < GATHER_SYNC_MIN || self.company == 0 {
             return;
         }
-        let waiting = self.shared.queue.waiting();
-        if waiting > 0 {
+        if self.shared.queue.waiting() > 0 {
             let time = (self.sync_time / GATHER_SYNC_SHARE).min(GATHER_MAX);
-            self.shared.queue.gather(waiting + self.answered, time);
+            self.shared.queue.gather(self.company, time, self.sync_time / GATHER_PAUSE_SHARE);
         }
     }
 
@@ -106,7 +108,7 @@ impl Writer {
             Ok(()) => {
                 let marked = self.record_mark(false);
                 failpoint::hit("journal.marked");
-                self.answered = group.waiters.len();
+                self.company = self.shared.queue.waiting() + group.waiters.len();
                 // Synced, and shown to readers: it is in the log for good, whatever became of the mark.
                 group.acknowledge();
                 failpoint::hit("journal.acknowledged");
@@ -123,7 +125,7 @@ impl Writer {
 
     /// Uses a quiet moment to make the durable mark survive a power cut too.
     pub(crate) fn idle(&mut self) {
-        self.answered = 0;
+        self.company = 0;
         if self.poisoned.is_none()
             && let Err(error) = self.mark.sync()
         {
