@@ -38,8 +38,8 @@ impl Plan {
     }
 }
 
-/// The rows of both, in the order of keys, those with one key added up. What was counted and comes to 0 is no
-/// row; a balance of 0 is one.
+/// The rows of both, in the order of keys, those with one key added up. A balance of 0 is a row; what is counted
+/// and comes to 0 is none, and counted as such a database on a server would keep it.
 fn sums(write: &Write, ours: Vec<Cell>, theirs: Vec<Cell>) -> Vec<Cell> {
     let (width, key) = (write.width(), write.key());
     let mut cells = Vec::with_capacity(ours.len().max(theirs.len()));

@@ -52,6 +52,19 @@ impl Plan {
         written + rows + self.seen.len()
     }
 
+    /// What its rows take in memory, texts included.
+    pub fn bytes(&self) -> usize {
+        let of_cell = |cell: &Cell| {
+            size_of::<Cell>()
+                + match cell {
+                    Cell::Text(text) => text.len(),
+                    Cell::Bytes(bytes) => bytes.len(),
+                    _ => 0,
+                }
+        };
+        self.writes.iter().flat_map(|write| &write.cells).map(of_cell).sum()
+    }
+
     pub fn new(claim: Claim) -> Self {
         Self {
             claim,

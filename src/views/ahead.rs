@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use event::Stalled;
-use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, JOINED_CELLS_MAX, UNSAVED_POSITIONS_MAX};
+use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, JOINED_BYTES_MAX, UNSAVED_POSITIONS_MAX};
 use journal::failpoint;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
@@ -27,7 +27,7 @@ struct Ahead {
 
 impl Ahead {
     fn may_grow(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|(plan, _)| plan.only_adds() && plan.cells() < JOINED_CELLS_MAX)
+        self.waiting.as_ref().is_some_and(|(plan, _)| plan.only_adds() && plan.bytes() < JOINED_BYTES_MAX)
     }
 }
 

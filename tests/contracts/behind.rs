@@ -101,7 +101,7 @@ fn statistics_that_are_far_behind_are_exact_even_if_the_process_is_killed_on_the
         let points = format!("store.written=sleep:700{kill}");
         before.environment = vec![("MILLRACE_FAILPOINTS".to_owned(), points)];
     };
-    drop(app.try_restart_with(|before| slow(before, ";views.applied=abort@3")));
+    drop(app.try_restart_with(|before| slow(before, ";views.applied=abort@1")));
     wait_for("the kill", || app.is_gone());
     app.restart_with(|before| slow(before, ""));
     app.settle();

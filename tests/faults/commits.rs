@@ -43,7 +43,8 @@ fn without_the_stamp_lost_answers_are_found_to_count_twice(kind: Kind) {
     let server = shared(kind);
     let mut rig = Rig::with(server, "store.stamp=skip");
     cut(&rig, Moment::After, Which::Every(2));
-    let found = rig.exact(server);
-    assert!(found.is_err(), "{found:?}");
+    let found = rig.exact(server).unwrap_err();
+    let told = ["balances differ", "rows and events", "counts differ"];
+    assert!(told.iter().any(|told| found.starts_with(told)), "{found}");
     rig.app.kill();
 }

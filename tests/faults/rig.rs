@@ -41,7 +41,7 @@ columns = { number = "number", who = "userId", name = "name", value = "value" }
 /// Servers need time to start, beside millrace and what it is sent.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// A run of fewer requests acknowledged was an idle one.
+/// A run of no more requests acknowledged than this was an idle one.
 const PROVES: usize = 20;
 
 const OF_VIEWS: [&str; 3] = ["revenue", "sale_counts", "sales"];
@@ -100,7 +100,7 @@ impl Rig {
         Self { app, checker, proxy, url, seed: Seed::new() }
     }
 
-    /// Load while `meanwhile` runs, and until there is enough of it.
+    /// Load while `meanwhile` runs, and until there was enough of it, loads before included.
     pub fn load<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
         let mut load = Load::new(&self.checker, self.app.client());
         load.pause = PAUSE;

@@ -105,8 +105,8 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const BATCHES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A view that is so far behind folds what comes next while its store is at work.
 pub const AHEAD_POSITIONS_MIN: u64 = 8_192;
-/// Up to how many cells batches are joined, whose rows are sums, while they wait for the store.
-pub const JOINED_CELLS_MAX: usize = 131_072;
+/// Up to how many bytes batches are joined, whose rows are sums, while they wait for the store.
+pub const JOINED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How far a view may be ahead, in memory, of the position its store knows, over events not its own.
 pub const UNSAVED_POSITIONS_MAX: u64 = 100_000;
 /// For how long: what is old is given up below the positions that the store knows.

@@ -18,7 +18,7 @@
 //! | `journal.recover_renamed` | it has taken the segment's name; folder not yet synced |
 //! | `journal.recovered` | the folder is synced, the durable mark not yet written |
 //! | `journal.mark_created`, `journal.mark_renamed` | the same two steps of the durable mark |
-//! | `journal.room_made` | zeros lie ahead of the log, not yet synced |
+//! | `journal.room_made` | zeros lie ahead of the log, as far as there was room, not yet synced |
 //! | `journal.write`, `journal.written` | before and after a group's write |
 //! | `journal.sync`, `journal.synced` | before and after a group's sync |
 //! | `journal.marked` | the durable mark is written, nobody acknowledged |

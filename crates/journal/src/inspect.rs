@@ -18,7 +18,7 @@ pub struct Damage {
     pub lost_to: u64,
 }
 
-/// Bytes at the end that were never synced, and so never acknowledged: no damage.
+/// Bytes behind the last event that were never synced, and so never acknowledged: no damage. Zeros may follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TornTail {
     pub file: PathBuf,
@@ -35,6 +35,7 @@ pub struct Inspection {
     /// The position after the last event, a lost end included.
     pub end: u64,
     pub segments: usize,
+    /// Without a torn tail, and the room behind it.
     pub bytes: u64,
     /// How far the durable mark says the log was synced, where there is one.
     pub recorded_end: Option<u64>,

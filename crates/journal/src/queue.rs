@@ -349,6 +349,7 @@ mod tests {
         let append = || queue.append(b"x", NonZeroU32::MIN, Box::new(|_| {}));
         append();
         let [short, long] = [Duration::from_millis(1), Duration::from_secs(60)];
+        let begun = Instant::now();
         for (time, pause) in [(short, long), (long, short)] {
             queue.gather(3, time, pause);
             assert_eq!(queue.waiting(), 1, "nobody else came");
@@ -357,6 +358,7 @@ mod tests {
             scope.spawn(|| (0..2).for_each(|_| append()));
             queue.gather(3, long, long);
         });
+        assert!(begun.elapsed() < long, "it waits no longer than there is something to wait for");
         let group = queue.take().expect("a group waits");
         assert_eq!((group.waiters.len(), queue.waiting()), (3, 0));
     }

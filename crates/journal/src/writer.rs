@@ -39,7 +39,8 @@ pub(crate) struct Writer {
     pub file: DiskFile,
     /// The segment's bytes that are written and synced.
     pub synced_bytes: u64,
-    /// Up to where groups find their place made: zeros lie there, or there was no room for them.
+    /// A group that ends before this has no room made for it: zeros lie there, as far as there was room for
+    /// them and the segment goes.
     pub room_bytes: u64,
     /// The position after the last synced event.
     pub end: u64,
@@ -233,7 +234,10 @@ impl Writer {
         failpoint::hit("journal.room_made");
         match made {
             // The group may find room where so much more did not.
-            Err(error) if error.is_full() => Ok(self.file.cut_to(self.synced_bytes)?),
+            Err(error) if error.is_full() => match self.file.cut_to(self.synced_bytes) {
+                Err(error) if error.is_full() => Ok(()),
+                cut => Ok(cut?),
+            },
             made => Ok(made?),
         }
     }
@@ -286,7 +290,11 @@ impl Writer {
     /// before its name is durable.
     fn start_segment(&mut self) -> Result<(), Failure> {
         failpoint::hit("journal.seal");
-        self.give_room_back()?;
+        match self.give_room_back() {
+            // Where files are copied when they change, to cut one may take room.
+            Err(error) if error.is_full() => return Err(Failure::Full),
+            given => given?,
+        }
         failpoint::hit("journal.room_given_back");
         self.mark.sync()?;
         let header =
