@@ -138,16 +138,24 @@ impl Writer {
     pub(crate) fn stop(mut self, closing: Closing) -> Result<(), CloseError> {
         if self.poisoned.is_none() && closing == Closing::Clean {
             failpoint::hit("journal.stop");
-            let cut = self.give_room_back();
-            let stopped = cut.and_then(|()| self.record_mark(true)).and_then(|()| self.mark.sync());
-            if let Err(error) = stopped {
-                self.poison(None, error.line());
+            if let Err(Failure::Poisoned(reason)) = self.stop_cleanly() {
+                self.poison(None, reason);
             }
         }
         match self.poisoned.take() {
             Some(reason) => Err(CloseError::Poisoned { reason }),
             None => Ok(()),
         }
+    }
+
+    fn stop_cleanly(&mut self) -> Result<(), Failure> {
+        match self.give_room_back() {
+            // Zeros behind the last frame are nothing that an open minds.
+            Err(Failure::Full) => {}
+            given => given?,
+        }
+        self.record_mark(true)?;
+        Ok(self.mark.sync()?)
     }
 
     /// Does what somebody waits for besides appends.
@@ -234,22 +242,29 @@ impl Writer {
         failpoint::hit("journal.room_made");
         match made {
             // The group may find room where so much more did not.
-            Err(error) if error.is_full() => match self.file.cut_to(self.synced_bytes) {
-                Err(error) if error.is_full() => Ok(()),
-                cut => Ok(cut?),
-            },
+            Err(error) if error.is_full() => self.cut_room().map(drop),
             made => Ok(made?),
         }
     }
 
     /// A segment that is sealed, or left in order, ends with its last frame.
-    fn give_room_back(&mut self) -> Result<(), DiskError> {
+    fn give_room_back(&mut self) -> Result<(), Failure> {
         if self.room_bytes > self.synced_bytes {
-            self.file.cut_to(self.synced_bytes)?;
+            if !self.cut_room()? {
+                return Err(Failure::Full);
+            }
             self.file.sync()?;
             self.room_bytes = self.synced_bytes;
         }
         Ok(())
+    }
+
+    /// False where there is no room to: on a file system that copies on write, a cut may take some.
+    fn cut_room(&self) -> Result<bool, Failure> {
+        match self.file.cut_to(self.synced_bytes) {
+            Err(error) if error.is_full() => Ok(false),
+            cut => Ok(cut.map(|()| true)?),
+        }
     }
 
     fn write(&mut self, group: &Group) -> Result<(), Failure> {
@@ -290,11 +305,7 @@ impl Writer {
     /// before its name is durable.
     fn start_segment(&mut self) -> Result<(), Failure> {
         failpoint::hit("journal.seal");
-        match self.give_room_back() {
-            // Where files are copied when they change, to cut one may take room.
-            Err(error) if error.is_full() => return Err(Failure::Full),
-            given => given?,
-        }
+        self.give_room_back()?;
         failpoint::hit("journal.room_given_back");
         self.mark.sync()?;
         let header =
