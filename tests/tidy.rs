@@ -204,6 +204,27 @@ fn every_limit_is_used() {
     report("limits that nothing keeps", idle);
 }
 
+/// Whoever watches a server finds each number explained, where it is shown and in the documents.
+#[test]
+fn every_metric_is_described() {
+    let code: String = production().into_iter().map(|(_, text)| text).collect();
+    let mut shown = BTreeSet::new();
+    let mut described = BTreeSet::new();
+    for kind in ["counter", "gauge", "histogram"] {
+        let (shows, describes) = (format!("metrics::{kind}!(\""), format!("describe_{kind}!(\""));
+        let named = |begin: &str| -> Vec<String> {
+            code.split(begin).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+        };
+        shown.extend(named(&shows));
+        described.extend(named(&describes));
+    }
+    assert!(shown.len() > 10, "metrics are named where they are counted: {shown:?}");
+    report("metrics without help, or help without a metric", (&shown ^ &described).into_iter().collect());
+    let operating = std::fs::read_to_string(root().join("docs/OPERATING.md")).unwrap();
+    let explained = |name: &String| operating.contains(&format!("`{name}"));
+    report("not in OPERATING", shown.into_iter().filter(|name| !explained(name)).collect());
+}
+
 #[test]
 fn documents_link_to_what_is_there() {
     let mut broken = Vec::new();

@@ -31,10 +31,14 @@ impl Embedded {
         let (end_sender, end) = watch::channel(0);
         let (failure_sender, failure) = watch::channel(None);
         let end_at_open = end_sender.clone();
+        let sync_seconds = metrics::histogram!("millrace_log_sync_seconds");
         let options = Options {
             queue_bytes_max: LOG_QUEUE_BYTES_MAX,
             observer: Arc::new(move |signal| match signal {
-                Signal::Durable { end } => drop(end_sender.send_replace(end)),
+                Signal::Durable { end, sync_time } => {
+                    end_sender.send_replace(end);
+                    sync_seconds.record(sync_time);
+                }
                 Signal::Poisoned { reason } => drop(failure_sender.send_replace(Some(reason))),
             }),
             ..Options::default()

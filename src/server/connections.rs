@@ -142,6 +142,7 @@ impl Serving {
 pub fn serve(listeners: Vec<Listener>, inside: Inside, stop: &Stop) -> Serving {
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
+    metrics::gauge!("millrace_connections_max").set(connections_max as f64);
     let inside = Arc::new(inside);
     for Listener { listener, tls } in listeners {
         let acceptor =
@@ -176,6 +177,7 @@ impl Acceptor {
                         address: peer.ip(),
                         inside: Arc::clone(&self.inside),
                         stop: self.stop.clone(),
+                        _open: Open::new(),
                         _permit: permit,
                     };
                     tokio::spawn(client.connected(stream, self.tls.clone()));
@@ -194,7 +196,25 @@ struct Client {
     address: IpAddr,
     inside: Arc<Inside>,
     stop: Stop,
+    _open: Open,
     _permit: OwnedSemaphorePermit,
+}
+
+/// Counted for as long as it is there.
+struct Open(metrics::Gauge);
+
+impl Open {
+    fn new() -> Self {
+        let open = metrics::gauge!("millrace_connections");
+        open.increment(1.0);
+        Self(open)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 impl Client {
@@ -213,7 +233,7 @@ impl Client {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
-        let Self { address, inside, stop, _permit } = self;
+        let Self { address, inside, stop, _open, _permit } = self;
         let inside = inside.as_ref();
         let service = service_fn(async |request: Request<Incoming>| {
             Ok::<Response, Infallible>(inside.answer(address, request).await)

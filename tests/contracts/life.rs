@@ -181,4 +181,24 @@ fn health_readiness_and_metrics_tell_what_happens() {
     assert_eq!(after[r#"millrace_view_paused{view="revenue"}"#], 0.0);
     assert_eq!(after["millrace_dead_letters_open"], 0.0);
     assert!(after["millrace_log_bytes"] > before["millrace_log_bytes"]);
+    let syncs = after["millrace_log_sync_seconds_count"];
+    assert!(
+        (1.0..=8.0).contains(&syncs),
+        "one for each request that was taken, or for some of them: {syncs}"
+    );
+    assert!(after["millrace_log_sync_seconds_sum"] > 0.0);
+    assert_eq!(after[r#"millrace_log_sync_seconds_bucket{le="+Inf"}"#], syncs);
+}
+
+#[test]
+fn open_connections_are_counted() {
+    let app = TestApp::start();
+    let read = || samples(&app.client().get("/metrics").text());
+    let before = read();
+    assert!(before["millrace_connections"] < before["millrace_connections_max"]);
+    let held: Vec<_> = (0..3).map(|_| app.stranger().connect().unwrap()).collect();
+    let open = |more: f64| read()["millrace_connections"] == before["millrace_connections"] + more;
+    wait_for("three more are counted", || open(3.0));
+    drop(held);
+    wait_for("they are not counted any more", || open(0.0));
 }

@@ -1,6 +1,7 @@
 //! What whoever opens a log may choose.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Called from the writer's thread; it must not block.
 pub type Observer = Arc<dyn Fn(Signal) + Send + Sync>;
@@ -8,8 +9,8 @@ pub type Observer = Arc<dyn Fn(Signal) + Send + Sync>;
 /// What the log says while it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
-    /// Positions below `end` are synced.
-    Durable { end: u64 },
+    /// Positions below `end` are synced; how long the last sync took.
+    Durable { end: u64, sync_time: Duration },
     /// The log takes nothing any more; the process should end.
     Poisoned { reason: String },
 }

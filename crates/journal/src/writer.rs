@@ -297,7 +297,7 @@ impl Writer {
         self.end = group.end;
         self.segment.set_durable_bytes(self.synced_bytes);
         self.shared.advance(self.end, group.bytes.len() as u64);
-        (self.observer)(Signal::Durable { end: self.end });
+        (self.observer)(Signal::Durable { end: self.end, sync_time: self.sync_time });
     }
 
     /// Seals the segment, all of which is synced, and begins the next. A name in the
