@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use event::limits::CONFIGURED_DURATION_MAX;
+
 use super::ConfigError;
 use super::file::Origin;
 
@@ -21,5 +23,25 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "d" => 24 * 3600,
         _ => return Err(wrong()),
     };
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+    let duration = number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)?;
+    match duration <= CONFIGURED_DURATION_MAX {
+        true => Ok(duration),
+        false => {
+            Err(format!("`{text}` is more than {} days", CONFIGURED_DURATION_MAX.as_secs() / (24 * 3600)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_a_number_and_its_unit_and_no_longer_than_a_life() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("36500d"), Ok(CONFIGURED_DURATION_MAX));
+        for wrong in ["", "7", "d", "-1d", "1.5h", "1w", "36501d", "200000000000d", "99999999999999999999d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -91,8 +91,8 @@ impl Gate {
             at: 0,
             saved: Instant::now(),
             pruned: Instant::now(),
-            prune_interval: PRUNE_INTERVAL,
-            latest: Millis(i64::MIN),
+            prune_interval: prune_interval(),
+            latest: None,
             backoff: Backoff::default(),
         };
         let thread = std::thread::Builder::new().name(GATE.to_owned()).spawn(move || keeper.run())?;
@@ -120,8 +120,8 @@ struct Keeper {
     saved: Instant,
     pruned: Instant,
     prune_interval: Duration,
-    /// When the latest event was received that the gate has read.
-    latest: Millis,
+    /// When the latest event was received that the gate has read since it began.
+    latest: Option<Millis>,
     backoff: Backoff,
 }
 
@@ -226,7 +226,7 @@ impl Keeper {
                 look.traces.note(&record);
             }
             if let Some(header) = &record.header {
-                self.latest = Millis(self.latest.0.max(header.received.0));
+                self.latest = self.latest.max(Some(header.received));
             }
             look.end = record.end();
             ends.note(record.header.as_ref().map(|header| header.stream), look.end);
@@ -301,25 +301,39 @@ impl Keeper {
         self.runtime.block_on(self.stop.within(PAUSE_RECHECK_INTERVAL));
     }
 
-    /// Forgets what is older than the window, a little at a time, and again soon while there is more. By
-    /// the time of what was read last: in a store that is being caught up, what is old today was not old
-    /// yet when its repeat came.
+    /// Forgets what is older than the window, a little at a time, and again soon while there is more.
     fn prune(&mut self) {
         if self.pruned.elapsed() < self.prune_interval {
             return;
         }
         self.pruned = Instant::now();
-        let oldest = self.latest.0.saturating_sub((self.window + CLOCK_STEP_MAX).as_millis() as i64);
-        self.prune_interval =
-            match self.runtime.block_on(self.store.forget_seen(Millis(oldest), PRUNE_ROWS_MAX)) {
-                Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
-                Ok(_) => PRUNE_INTERVAL,
-                Err(error) => {
-                    tracing::warn!(%error, "old ids could not be forgotten; tried again later");
-                    PRUNE_INTERVAL
-                }
-            };
+        failpoint::hit("gate.forgets");
+        let Some(latest) = self.latest else { return };
+        let before = forgotten_before(latest, Millis::now(), self.window);
+        self.prune_interval = match self.runtime.block_on(self.store.forget_seen(before, PRUNE_ROWS_MAX)) {
+            Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
+            Ok(_) => prune_interval(),
+            Err(error) => {
+                tracing::warn!(%error, "old ids could not be forgotten; tried again later");
+                prune_interval()
+            }
+        };
     }
+}
+
+fn prune_interval() -> Duration {
+    match failpoint::skips("gate.pause_before_forgetting") {
+        true => Duration::from_millis(20),
+        false => PRUNE_INTERVAL,
+    }
+}
+
+/// By the time of what was read last: in a store that is being caught up, what is old today was not old yet
+/// when its repeat came. But not by a time that has not come: one event that was received while the clock was
+/// ahead would have all ids forgotten.
+fn forgotten_before(latest: Millis, now: Millis, window: Duration) -> Millis {
+    let kept = (window + CLOCK_STEP_MAX).as_millis() as i64;
+    Millis(latest.min(now).0.saturating_sub(kept))
 }
 
 /// A line for each letter that was made of what proved to be no mere repeat, but not for very many.
@@ -335,5 +349,19 @@ fn report(plan: &Plan, skipped: &[Skipped], traces: &Traces) {
     let more = made.len().saturating_sub(LETTERS_LOGGED_MAX);
     if more > 0 {
         tracing::warn!(view = GATE, more, "more events became dead letters");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_forgotten_by_the_log_s_time_and_never_by_one_to_come() {
+        let (window, day) = (Duration::from_secs(7 * 24 * 3600), 24 * 3600 * 1000);
+        let before = |latest, now| forgotten_before(Millis(latest), Millis(now), window).0;
+        assert_eq!(before(100 * day, 100 * day), 92 * day);
+        assert_eq!(before(50 * day, 100 * day), 42 * day, "a log that is caught up");
+        assert_eq!(before(5_000 * day, 100 * day), 92 * day, "a clock that was ahead for one event");
     }
 }

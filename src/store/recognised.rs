@@ -76,11 +76,12 @@ impl Store {
             "SELECT received FROM millrace_seen WHERE kept = 0 AND received < ? ORDER BY received LIMIT 1 OFFSET {rows}"
         );
         let beyond = self.rows(sql, vec![Cell::Integer(before.0)]).await?;
-        let until = match beyond.first().map(Vec::as_slice) {
-            Some([Cell::Integer(received)]) => *received,
-            _ => before.0 - 1,
+        let before = match beyond.first().map(Vec::as_slice) {
+            // The moment of the first that might stay: those of the same one go with it.
+            Some([Cell::Integer(received)]) => received.saturating_add(1),
+            _ => before.0,
         };
-        let sql = "DELETE FROM millrace_seen WHERE kept = 0 AND received <= ?";
-        self.change(sql.to_owned(), vec![Cell::Integer(until)]).await
+        let sql = "DELETE FROM millrace_seen WHERE kept = 0 AND received < ?";
+        self.change(sql.to_owned(), vec![Cell::Integer(before)]).await
     }
 }

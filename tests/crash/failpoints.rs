@@ -13,6 +13,7 @@ use crate::disk_full::{self, DataFolder};
 use crate::forgetting;
 use crate::harness::seed::Seed;
 use crate::harness::{TestApp, wait_for};
+use crate::ids::{FORGETS, PAUSE_BEFORE_FORGETTING};
 use crate::kills::start;
 use crate::load::Load;
 use crate::store::{spoil, spoil_all, with_dead_letter};
@@ -40,7 +41,8 @@ enum Way {
 const LEFT_OUT_ELSEWHERE: &str = "store.stamp";
 
 /// What no server comes to: `crates/journal/tests/repair.rs` cuts a repair off at every step of its disk.
-const ELSEWHERE: [&str; 2] = ["journal.repair_created", "journal.repair_renamed"];
+/// Nor within a test's time to what is done every ten minutes: `tests/crash/ids.rs` does.
+const ELSEWHERE: [&str; 3] = ["journal.repair_created", "journal.repair_renamed", FORGETS];
 
 fn way(point: &str) -> Way {
     match point {
@@ -117,7 +119,7 @@ fn every_step_that_can_be_left_out_is_left_out_by_a_test() {
     let steps = named(&["failpoint::skips(\""]);
     let known = MUTATIONS
         .iter()
-        .chain([&disk_full::ROOM, &LEFT_OUT_ELSEWHERE])
+        .chain([&disk_full::ROOM, &LEFT_OUT_ELSEWHERE, &PAUSE_BEFORE_FORGETTING])
         .map(|step| (*step).to_owned())
         .collect();
     assert_eq!(steps, known);

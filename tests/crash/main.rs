@@ -35,4 +35,6 @@ mod retention;
 
 mod forgetting;
 
+mod ids;
+
 mod statistics;

@@ -137,6 +137,11 @@ fn ids_are_forgotten_after_their_window_and_sources_that_are_kept_never(keeping:
     assert_eq!(gate.passes(vec![lines(0, 5, 10, 1)]), []);
     let later = Seen { received: Millis(1 << 50), since: Millis((1 << 50) - 1), ..lines(0, 5, 20, 1) };
     assert_eq!(gate.passes(vec![later]).len(), 5);
+    let forget = |before, rows| gate.opened.run(gate.opened.store.forget_seen(Millis(before), rows)).unwrap();
+    assert_eq!(forget(i64::MIN, 10), 0, "nothing is older than all time");
+    assert_eq!(forget(12_001, 10), 0, "what was received then stays");
+    assert_eq!(forget(12_002, 10), 1);
+    assert_eq!(forget(i64::MAX, 10), 0, "runs of lines are kept");
 }
 
 fn of_lines_that_come_again_only_the_new_ones_pass(keeping: Keeping) {

@@ -250,6 +250,8 @@ pub const RANGES_AT_ONCE_MAX: usize = 2;
 
 // The gate.
 pub const SEEN_WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A hundred years: longer than that is a mistake, and beyond what times are counted in.
+pub const CONFIGURED_DURATION_MAX: Duration = Duration::from_secs(36_500 * 24 * 3600);
 pub const SEEN_ENTRIES_BATCH_MAX: usize = 20_000;
 /// Ids that are forgotten together once their window is over.
 pub const PRUNE_ROWS_MAX: usize = 10_000;
