@@ -101,6 +101,11 @@ impl Refusal {
         Self::TooManyRequests { whose, seconds: wait.as_millis().div_ceil(1000).max(1) as u64 }
     }
 
+    /// Nobody knows yet what of it are repeats: the gate has not come to it.
+    pub fn unsettled() -> Self {
+        Self::StoreUnavailable("what has arrived is not settled yet".to_owned())
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,

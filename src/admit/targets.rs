@@ -52,7 +52,7 @@ impl Targets {
     pub async fn settled(&self) -> Result<(), Refusal> {
         match self.progress.gate_reached(self.log.end(), SOURCE_GATE_DURATION_MAX).await {
             true => Ok(()),
-            false => Err(Refusal::StoreUnavailable("what has arrived is not settled yet".to_owned())),
+            false => Err(Refusal::unsettled()),
         }
     }
 

@@ -80,10 +80,14 @@ async fn erase(
         if !reading.streams.contains_key(&stream) {
             return Err(Refusal::NotFound(format!("there is no stream `{stream}`")));
         }
-        reading.progress.gate_reached(reading.log.end(), ERASURE_WAIT_DURATION_MAX).await;
+        // What comes later has no part in this: nobody knows yet which of it are repeats that never count.
+        let end = reading.log.end();
+        if !reading.progress.gate_reached(end, ERASURE_WAIT_DURATION_MAX).await {
+            return Err(Refusal::unsettled());
+        }
         let person = Person { stream, field: asked.field, value: asked.value };
         let name = key.name.clone();
-        let work = move |reading: &Reading| Ok(reading.erasures.eraser.note(&person, &name)?);
+        let work = move |reading: &Reading| Ok(reading.erasures.eraser.note(&person, &name, end)?);
         let erasure = reading.blocking(&reading.replays, work).await?;
         reading.erasures.order();
         finished(&reading, erasure).await

@@ -36,7 +36,7 @@ async fn runs(
         let key = reading.keys.admit(&headers, Scope::Send, Some(&stream), false)?;
         let Query(query) = query?;
         if !reading.progress.gate_reached(reading.log.end(), SOURCE_GATE_DURATION_MAX).await {
-            return Err(Refusal::StoreUnavailable("what has arrived is not settled yet".to_owned()));
+            return Err(Refusal::unsettled());
         }
         let id = SourceId::derived(&stream, &key.name, &format!("source:{source}"));
         let runs = reading.store.seen_lines(id, query.from_line.unwrap_or(0), LIST_ROWS_MAX).await?;

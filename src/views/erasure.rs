@@ -103,13 +103,14 @@ struct Found {
 }
 
 impl Eraser {
-    /// Finds the events and notes the erasure: from here on it will be done. Blocks for as long as reading
-    /// the log takes. More than a bound at a time are not taken: asked for again, the rest is.
-    pub fn note(&self, person: &Person, asked_by: &str) -> Result<Erasure, ErasureError> {
+    /// Finds the events below `end`, which the gate has come to, and notes the erasure: from here on it will be
+    /// done. Blocks for as long as reading the log takes. More than a bound at a time are not taken: asked for
+    /// again, the rest is.
+    pub fn note(&self, person: &Person, asked_by: &str, end: u64) -> Result<Erasure, ErasureError> {
         let (fields, field) = self.field(person)?;
         // Until they are noted, nobody knows that these events are still needed.
         let _past = self.runtime.block_on(self.log.past().hold());
-        let found = self.find(person, fields, field)?;
+        let found = self.find(person, fields, field, end)?;
         let asked = Millis::now();
         let digest = Sha256::digest(person.value.as_bytes());
         let value_hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -214,9 +215,8 @@ impl Eraser {
         }
     }
 
-    fn find(&self, person: &Person, fields: &Fields, field: usize) -> Result<Found, ErasureError> {
-        let (mut reader, end) = (self.log.reader(), self.log.end());
-        let (mut at, mut found) = (self.log.begin(), Found::default());
+    fn find(&self, person: &Person, fields: &Fields, field: usize, end: u64) -> Result<Found, ErasureError> {
+        let (mut reader, mut at, mut found) = (self.log.reader(), self.log.begin(), Found::default());
         let mut targets = HashSet::new();
         while at < end && found.events < ERASED_EVENTS_MAX {
             if self.stop.asked() {
@@ -225,6 +225,9 @@ impl Eraser {
             let (from, mut counted) = (at, Vec::new());
             for record in reader.read(at, BATCH_BYTES_MAX)?.iter() {
                 let record = record?;
+                if record.position >= end {
+                    break;
+                }
                 at = record.end();
                 if record.header.as_ref().is_none_or(|header| header.stream != person.stream) {
                     continue;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use event::Millis;
 use millrace::eventlog::{Entry, EventLog, Header, RecordBuilder, Shape};
@@ -71,6 +72,38 @@ pub fn while_erasing(point: &str) {
     set(&mut app, "").unwrap();
     wait_for_the_end_of_it(&app);
     nothing_of_the_person_is_left(&app, point);
+}
+
+/// The gate takes its time, and has always something before it that it has not judged.
+#[test]
+fn repeats_that_come_while_a_person_is_erased_are_not_undone_beside_the_first() {
+    let mut app = TestApp::with(start("gate.judged=sleep:100"));
+    let client = app.client();
+    send(&client, &sale(PERSON, "1"));
+    let named = sale(PERSON, "5").replacen('{', r#"{"id":"once","#, 1);
+    send(&client, &named);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(client.post("/v1/streams/revenue/events", &named).status, 200);
+            }
+        });
+        wait_for("repeats", || app.log_end() > 20);
+        let erased = client.post(ERASURES, &request());
+        over.store(true, Ordering::Relaxed);
+        assert!([200, 202].contains(&erased.status), "{}", erased.text());
+    });
+    set(&mut app, "").unwrap();
+    wait_for_the_end_of_it(&app);
+    app.settle();
+    assert_eq!(app.balance(PERSON), None, "what never counted is not taken back");
+    assert_eq!(app.client().post(ERASURES, &request()).status, 200);
+    assert_eq!(app.balance(PERSON), None);
+    assert!(
+        !occurs(&app.data(), PERSON),
+        "repeats that came after the first request are gone with the second"
+    );
 }
 
 #[test]
