@@ -20,6 +20,6 @@ pub use origin::{Peer, foreign_page, known_host, origin};
 pub use rate::RateLimits;
 pub use recent::RecentIds;
 pub use refusal::{Indexed, Place, Refusal};
-pub use targets::{Targets, Whose};
+pub use targets::{Targets, TargetsHeld, Whose};
 pub use trace::traceparent;
 pub use wording::Wording;

@@ -6,7 +6,7 @@ use event::{EventId, Progress};
 use tokio::sync::Semaphore;
 
 use super::Refusal;
-use crate::eventlog::{EventLog, PastHeld, ReadError};
+use crate::eventlog::{EventLog, PastHeld, ReadError, TakingBack};
 use crate::store::{LetterStatus, Store};
 
 /// Finds events by the ids that people know them by.
@@ -15,6 +15,12 @@ pub struct Targets {
     store: Store,
     progress: Progress,
     turns: Semaphore,
+}
+
+/// What is found stays as it is until this is dropped.
+pub struct TargetsHeld {
+    _past: PastHeld,
+    _taking_back: TakingBack,
 }
 
 /// Whose events are meant.
@@ -42,9 +48,10 @@ impl Targets {
     }
 
     /// To be held from before a target is looked up until the correction is in the log: what was found is not
-    /// given up in between.
-    pub async fn held(&self) -> PastHeld {
-        self.log.past().hold().await
+    /// given up in between, nor a letter of it sent again.
+    pub async fn held(&self) -> TargetsHeld {
+        let past = self.log.past().hold().await;
+        TargetsHeld { _past: past, _taking_back: self.log.undoing().take_back().await }
     }
 
     /// To be awaited before ids are looked up: what was acknowledged is known by its id once the gate has

@@ -8,8 +8,7 @@ use event::limits::{CLIENT_ID_CHARS_MAX, CORRECTION_REASON_CHARS_MAX};
 use event::{Field, FieldError, Fields, Kind, Value, walk_object};
 
 use super::native::Request;
-use crate::admit::{Refusal, Whose};
-use crate::eventlog::PastHeld;
+use crate::admit::{Refusal, TargetsHeld, Whose};
 
 const KEY: &str = "takesBack";
 
@@ -25,7 +24,7 @@ pub struct Correction {
 #[derive(Default)]
 pub struct Corrections {
     found: HashMap<usize, Result<Correction, FieldError>>,
-    past: Option<PastHeld>,
+    held: Option<TargetsHeld>,
 }
 
 impl Corrections {
@@ -34,8 +33,8 @@ impl Corrections {
     }
 
     /// Whether what they take back is held for them.
-    pub fn hold_the_past(&self) -> bool {
-        self.past.is_some()
+    pub fn hold_targets(&self) -> bool {
+        self.held.is_some()
     }
 }
 
@@ -63,9 +62,9 @@ pub async fn find<'a>(
         let Some(asked) = read(text, fields) else { continue };
         let correction = match asked {
             Ok(asked) => {
-                if found.past.is_none() {
-                    found.past = Some(targets.held().await);
+                if found.held.is_none() {
                     targets.settled().await?;
+                    found.held = Some(targets.held().await);
                 }
                 targets
                     .position(whose, &asked.id)

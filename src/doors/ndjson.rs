@@ -88,7 +88,7 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, Refu
         if let (Some(record), None) = (&checked.record, request.options.check) {
             let count = u64::from(record.count());
             pending = Some((request.intake.log.append(record), count, checked.lines));
-            if corrections.hold_the_past() {
+            if corrections.hold_targets() {
                 settle(request, &mut taken, pending.take()).await?;
             }
         } else if request.options.check.is_none() {

@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::copy::{CopyError, Held};
 use super::record::{self, Record, RecordBuilder};
-use super::{AppendError, EraseError, Found, OpenError, Past, ReadError, Segment, UpkeepError};
+use super::{AppendError, EraseError, Found, OpenError, Past, ReadError, Segment, Undoing, UpkeepError};
 
 #[derive(Clone)]
 pub struct Embedded {
@@ -24,6 +24,7 @@ pub struct Embedded {
     failure: watch::Receiver<Option<String>>,
     nearly_full: Arc<AtomicBool>,
     past: Past,
+    undoing: Undoing,
 }
 
 impl Embedded {
@@ -56,7 +57,8 @@ impl Embedded {
             clean_stop: recovery.clean_stop,
             torn_bytes_cut: recovery.torn_bytes_cut,
         };
-        Ok((Self { journal, end, failure, nearly_full, past: Past::default() }, found))
+        let (past, undoing) = (Past::default(), Undoing::default());
+        Ok((Self { journal, end, failure, nearly_full, past, undoing }, found))
     }
 
     pub fn id(&self) -> LogId {
@@ -126,6 +128,10 @@ impl Embedded {
 
     pub fn past(&self) -> &Past {
         &self.past
+    }
+
+    pub fn undoing(&self) -> &Undoing {
+        &self.undoing
     }
 
     pub fn trim(&self, before: u64) -> Result<u64, UpkeepError> {

@@ -10,6 +10,7 @@ mod embedded;
 mod past;
 mod record;
 mod traces;
+mod undoing;
 
 use std::path::Path;
 
@@ -21,6 +22,7 @@ use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
 pub use past::{Past, PastGivenUp, PastHeld};
 pub use record::{Chunk, Entry, Header, Record, RecordBuilder, Retry, Shape};
 pub use traces::Traces;
+pub use undoing::{SendingAgain, TakingBack, Undoing};
 
 /// Where events are kept. One kind today; RabbitMQ and Redis will stand beside it.
 #[derive(Clone)]
@@ -194,6 +196,13 @@ impl EventLog {
     pub fn past(&self) -> &Past {
         match self {
             Self::Embedded(log) => log.past(),
+        }
+    }
+
+    /// The turns of those who take events back and those who send letters of them again.
+    pub fn undoing(&self) -> &Undoing {
+        match self {
+            Self::Embedded(log) => log.undoing(),
         }
     }
 

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::{Reading, answer};
 use crate::admit::{Refusal, Scope, body};
 use crate::store::{Letter, LetterStatus, Store};
-use crate::views::{LetterError, drop_letter, retry};
+use crate::views::{LetterError, Sender, drop_letter};
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -113,7 +113,8 @@ async fn send_again(
         let letter = reading.store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
         let unknown = || Refusal::Conflict(format!("stream `{}` is not declared any more", letter.stream));
         let fields = reading.streams.get(&letter.stream).ok_or_else(unknown)?;
-        let letter = retry(&reading.store, &reading.log, fields, id, mended).await?;
+        let Reading { store, log, progress, views, .. } = &*reading;
+        let letter = Sender { store, log, progress, views, fields }.send_again(id, mended).await?;
         Ok(Shown::of(&letter))
     };
     answer(sent.await)

@@ -8,7 +8,11 @@ impl From<LetterError> for Refusal {
     fn from(error: LetterError) -> Self {
         match error {
             LetterError::Unknown(_) => Self::NotFound(error.to_string()),
-            LetterError::NotOpen { .. } | LetterError::TakenBack(_) => Self::Conflict(error.to_string()),
+            LetterError::NotOpen { .. }
+            | LetterError::TakenBack(_)
+            | LetterError::UnderWay(_)
+            | LetterError::NoView(_) => Self::Conflict(error.to_string()),
+            LetterError::Unsettled => Self::unsettled(),
             LetterError::Refused(error) => Self::Invalid(error),
             LetterError::Log(error) => error.into(),
             LetterError::Store(error) => error.into(),

@@ -3,14 +3,14 @@
 //! does the same.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use event::limits::LETTERS_LOGGED_MAX;
-use event::{BodyHash, EventId, FieldError, Fields, LogId, Millis};
+use event::limits::{LETTERS_LOGGED_MAX, SOURCE_GATE_DURATION_MAX};
+use event::{BodyHash, EventId, FieldError, Fields, LogId, Millis, Progress};
 use journal::failpoint;
 
-use super::View;
 use super::batch::Event;
+use super::{Running, View};
 use crate::eventlog::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape, Traces};
 use crate::gate::GATE;
 use crate::store::{Letter, LetterChange, LetterStatus, NewLetter, Store, StoreError};
@@ -126,6 +126,12 @@ pub enum LetterError {
     NotOpen { id: EventId, status: &'static str },
     #[error("the event of dead letter `{0}` was taken back; drop the letter")]
     TakenBack(EventId),
+    #[error("dead letter `{0}` was sent again with another text, which its view has not come to yet")]
+    UnderWay(EventId),
+    #[error("view `{0}` does not run here, and no other applies its dead letters; drop them, or declare it")]
+    NoView(String),
+    #[error("what has arrived is not settled yet")]
+    Unsettled,
     #[error("{0}")]
     Refused(#[from] FieldError),
     #[error("{0}")]
@@ -134,48 +140,71 @@ pub enum LetterError {
     Store(#[from] StoreError),
 }
 
-/// Sends a letter again, as it is or mended.
-///
-/// The status moves first. A crash before the append leaves a letter that is `retrying` and not in the
-/// log; it can be sent again, because its identity in the log is (letter, attempt): the gate counts it
-/// once, however often it is sent.
-pub async fn retry(
-    store: &Store,
-    log: &EventLog,
-    fields: &Fields,
-    id: EventId,
-    mended: Option<String>,
-) -> Result<Letter, LetterError> {
-    let letter = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
-    if !matches!(letter.status, LetterStatus::Open | LetterStatus::Retrying) {
-        return Err(LetterError::NotOpen { id, status: letter.status.as_str() });
+/// Where letters are sent again.
+pub struct Sender<'a> {
+    pub store: &'a Store,
+    pub log: &'a EventLog,
+    pub progress: &'a Progress,
+    pub views: &'a BTreeMap<String, Running>,
+    pub fields: &'a Fields,
+}
+
+impl Sender<'_> {
+    /// Sends a letter again, as it is or mended.
+    ///
+    /// The status moves first. A crash before the append leaves a letter that is `retrying` and not in the
+    /// log; it can be sent again, because its identity in the log is (letter, attempt): the gate counts it
+    /// once, however often it is sent.
+    pub async fn send_again(&self, id: EventId, mended: Option<String>) -> Result<Letter, LetterError> {
+        let Self { store, log, .. } = self;
+        let _turn = log.undoing().send_again().await;
+        // What took its event back before, and its own last attempt, are known once the gate has come to them.
+        if !self.progress.gate_reached(log.end(), SOURCE_GATE_DURATION_MAX).await {
+            return Err(LetterError::Unsettled);
+        }
+        let letter = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
+        if !matches!(letter.status, LetterStatus::Open | LetterStatus::Retrying) {
+            return Err(LetterError::NotOpen { id, status: letter.status.as_str() });
+        }
+        // The gate's are for all views; another's would be passed by, and lie in the log for nothing.
+        if letter.view != GATE && !self.views.contains_key(&letter.view) {
+            return Err(LetterError::NoView(letter.view));
+        }
+        if store.taken_back_by(letter.log, letter.position).await?.is_some() {
+            return Err(LetterError::TakenBack(id));
+        }
+        let text = mended.as_deref().unwrap_or(&letter.event);
+        self.fields.check(text, false)?;
+        let (identity, hash) = (attempt(id, letter.attempts), BodyHash::of(text.as_bytes()));
+        let in_log = match letter.status {
+            LetterStatus::Retrying => store.first_hash(identity).await?,
+            _ => None,
+        };
+        if in_log.is_some_and(|first| first != hash) {
+            return Err(LetterError::UnderWay(id));
+        }
+        let now = Millis::now();
+        if letter.status == LetterStatus::Open
+            && !store.move_letter(id, LetterStatus::Open, LetterStatus::Retrying, now).await?
+        {
+            // Somebody else was faster and dropped it, or sent it again from another node: their word stands.
+            let found = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
+            return Err(LetterError::NotOpen { id, status: found.status.as_str() });
+        }
+        failpoint::hit("letters.moved");
+        if in_log.is_none() {
+            let retry = Some(Retry { view: &letter.view, letter: id });
+            let header = Header { retry, ..Header::of(&letter.stream, now) };
+            let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, text.len());
+            record.push(&Entry { client: Some((identity, hash)), text, ..Entry::default() });
+            log.append(&record).await?;
+        }
+        failpoint::hit("letters.appended");
+        if letter.view == GATE {
+            store.move_letter(id, LetterStatus::Retrying, LetterStatus::Applied, now).await?;
+        }
+        store.letter(id).await?.ok_or(LetterError::Unknown(id))
     }
-    if store.taken_back_by(letter.log, letter.position).await?.is_some() {
-        return Err(LetterError::TakenBack(id));
-    }
-    let text = mended.as_deref().unwrap_or(&letter.event);
-    fields.check(text, false)?;
-    let now = Millis::now();
-    if letter.status == LetterStatus::Open
-        && !store.move_letter(id, LetterStatus::Open, LetterStatus::Retrying, now).await?
-    {
-        // Somebody else was faster: dropped it, or sent it again, and their word stands.
-        let found = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
-        return Err(LetterError::NotOpen { id, status: found.status.as_str() });
-    }
-    failpoint::hit("letters.moved");
-    let retry = Some(Retry { view: &letter.view, letter: id });
-    let header = Header { retry, ..Header::of(&letter.stream, now) };
-    let identity = attempt(id, letter.attempts);
-    let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, text.len());
-    let client = Some((identity, BodyHash::of(text.as_bytes())));
-    record.push(&Entry { client, text, ..Entry::default() });
-    log.append(&record).await?;
-    failpoint::hit("letters.appended");
-    if letter.view == GATE {
-        store.move_letter(id, LetterStatus::Retrying, LetterStatus::Applied, now).await?;
-    }
-    store.letter(id).await?.ok_or(LetterError::Unknown(id))
 }
 
 /// As what a letter is sent again when it was tried so many times.

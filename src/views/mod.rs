@@ -20,7 +20,7 @@ use event::Fields;
 use crate::store::{RowChanges, ViewTables, Write};
 
 pub use batch::{BatchError, Event};
-pub use dead_letter::{LetterError, drop_letter, only_view, retry};
+pub use dead_letter::{LetterError, Sender, drop_letter, only_view};
 pub use erasure::{Eraser, ErasureError, Erasures, Person};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use notify::{Notification, NotificationStatus, Notify, NotifyReads, Part};

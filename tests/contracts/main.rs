@@ -11,7 +11,9 @@ mod behind;
 mod cloud_events;
 mod compressed;
 mod corrections;
+
 mod cors;
+mod dead_letters;
 mod etl;
 mod ingest;
 mod life;
