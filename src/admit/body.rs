@@ -201,7 +201,14 @@ async fn as_sent(
         return Err(too_large());
     }
     let Some(first) = piece(&mut body).await? else { return Ok(Bytes::new()) };
-    let second = if body.is_end_stream() { None } else { piece(&mut body).await? };
+    let second = match body.is_end_stream() {
+        true => None,
+        // It may be long until there is more.
+        false => {
+            share.grow_to(first.len())?;
+            piece(&mut body).await?
+        }
+    };
     let Some(second) = second else {
         return if first.len() > max { Err(too_large()) } else { Ok(first) };
     };

@@ -11,7 +11,7 @@ use axum::response::Response;
 use event::Stop;
 use event::limits::{
     ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX,
-    STOP_REQUESTS_DURATION_MAX,
+    READ_BUFFER_BYTES_MAX, STOP_REQUESTS_DURATION_MAX,
 };
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -243,6 +243,8 @@ impl Client {
             .header_read_timeout(HEADER_READ_DURATION_MAX)
             // A hundred headers at most are hyper's own bound; said here, it would cost an allocation a request.
             .max_header_size(HEADER_BYTES_MAX)
+            // Kept by a connection that once sent a large body, for as long as it stays open.
+            .max_buf_size(READ_BUFFER_BYTES_MAX)
             // A client that has said all it has to say may still want the answer.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);

@@ -10,6 +10,7 @@ use axum::http::{Request, Uri};
 use axum::response::Response;
 use tower_service::Service;
 
+use super::answers::Answers;
 use super::doors::Doors;
 use super::doorway::{Doorway, is_preflight};
 use crate::admit::{Peer, Refusal, body::AnyBody};
@@ -18,6 +19,7 @@ pub struct Inside {
     doorway: Arc<Doorway>,
     doors: Doors,
     routes: Router,
+    answers: Answers,
 }
 
 impl Inside {
@@ -28,7 +30,7 @@ impl Inside {
         let routes = routes
             .fallback(async move |uri: Uri| at_the_fallback.refuse(uri.path(), &Refusal::NoRoute))
             .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed.as_problem() });
-        Self { doorway, doors, routes }
+        Self { doorway, doors, routes, answers: Answers::new() }
     }
 
     /// One request, past the doorway.
@@ -44,6 +46,12 @@ impl Inside {
                 Some(door) => door.answer(peer, request).await,
                 None => self.routed(peer, request.map(Body::new)).await,
             },
+        };
+        let answer = match Answers::is_large(&answer) {
+            true => Box::pin(self.answers.counted(answer))
+                .await
+                .unwrap_or_else(|| Refusal::QueueFull.as_problem()),
+            false => answer,
         };
         match page {
             Some(page) => page.may_see(answer),

@@ -1,6 +1,7 @@
 //! The one room that knows all the others: opens log and store, starts gate, views and doors, serves,
 //! and takes it all down again in the order that loses nothing.
 
+mod answers;
 mod checks;
 mod connections;
 mod declared;

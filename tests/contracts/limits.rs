@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use crate::harness::http::read_answer;
-use crate::harness::{Start, TestApp};
+use crate::harness::{Start, TestApp, wait_for};
 
 const EVENTS: &str = "/v1/streams/revenue/events";
 const GOOD: &str = r#"{"userId":"u","name":"add_revenue","value":1}"#;
@@ -46,6 +46,27 @@ fn clients_that_read_nothing_hold_up_nobody() {
     }
     assert_eq!(app.client().post(EVENTS, GOOD).status, 200);
     assert_eq!(app.client().get(&path).json()["events"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn large_answers_that_nobody_takes_are_bounded_together() {
+    let app = TestApp::start();
+    let large = GOOD.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(900_000)), 1);
+    assert_eq!(app.client().post_lines(EVENTS, &format!("{large}\n").repeat(4)).status, 200);
+    let path = format!("{EVENTS}?from=0");
+    // Each asks for more than the kernel holds for it: 35 pages of 3.6 MB are as much as is held here.
+    let request = app.client().head("GET", &path, "text/plain", 0).repeat(4);
+    let ask = |_| {
+        let mut stream = app.client().connect().unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let greedy: Vec<_> = (0..60).map(ask).collect();
+    let refused = || app.client().get(&path).status == 503;
+    wait_for("a page to be refused", refused);
+    assert_eq!(app.client().post(EVENTS, GOOD).status, 200, "small answers go on");
+    drop(greedy);
+    wait_for("a page to be had again", || app.client().get(&path).status == 200);
 }
 
 #[test]

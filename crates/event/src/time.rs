@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,7 +18,10 @@ impl Millis {
     }
 
     pub fn from_epoch(millis: i64) -> Result<Self, TimeError> {
-        Timestamp::from_millisecond(millis).map(|_| Self(millis)).map_err(|_| TimeError)
+        match (FIRST..=LAST).contains(&millis) {
+            true => Ok(Self(millis)),
+            false => Err(TimeError),
+        }
     }
 
     /// Appends `2025-11-01 10:00:00` in UTC, with milliseconds only if there are any: as databases write
@@ -50,13 +52,20 @@ impl Millis {
 
     /// RFC 3339 with milliseconds, in UTC.
     pub fn to_text(self) -> String {
-        match Timestamp::from_millisecond(self.0) {
-            Ok(time) => format!("{time:.3}"),
-            Err(_) => self.0.to_string(),
+        if Self::from_epoch(self.0).is_err() {
+            return self.0.to_string();
         }
+        let ((year, month, day), millis) =
+            (date_of(self.0.div_euclid(DAY_MILLIS)), self.0.rem_euclid(DAY_MILLIS));
+        let (hour, minute) = (millis / 3_600_000, millis / 60_000 % 60);
+        let (second, part) = (millis / 1_000 % 60, millis % 1_000);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{part:03}Z")
     }
 }
 
+/// From 0001-01-01 to the last moment of 9999-12-31: what RFC 3339 can say, and every database can keep.
+const FIRST: i64 = -62_135_596_800_000;
+const LAST: i64 = 253_402_300_799_999;
 const DAY_MILLIS: i64 = 24 * 3_600 * 1_000;
 
 /// Years that begin in March have their leap day at the end.
@@ -98,12 +107,20 @@ fn usual(text: &[u8]) -> Option<Millis> {
     }
     let (year, month, day) = (number(&text[..4])?, number(&text[5..7])?, number(&text[8..10])?);
     let (hour, minute, second) = (number(&text[11..13])?, number(&text[14..16])?, number(&text[17..19])?);
-    // Days that every month has; the others are rare enough.
-    if !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let seconds = (days_until(year, month, day) * 24 + hour) * 3_600 + minute * 60 + second;
-    Some(Millis(seconds * 1_000 + part))
+    let days = days_until(year, month, day);
+    // Days that not every month has are rare enough to be looked at twice.
+    if day > 28 && date_of(days) != (year, month as u64, day as u64) {
+        return None;
+    }
+    Some(Millis(((days * 24 + hour) * 3_600 + minute * 60 + second) * 1_000 + part))
+}
+
+/// What every form begins with: a year of four digits.
+fn begins_with_a_year(text: &[u8]) -> bool {
+    text.get(4) == Some(&b'-') && text[..4].iter().all(u8::is_ascii_digit)
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
@@ -125,17 +142,22 @@ impl std::str::FromStr for Millis {
     type Err = TimeError;
     fn from_str(text: &str) -> Result<Self, TimeError> {
         if let Some(time) = usual(text.as_bytes()) {
-            return Ok(time);
+            return Self::from_epoch(time.0);
+        }
+        if !begins_with_a_year(text.as_bytes()) {
+            return Err(TimeError);
         }
         if let Ok(time) = text.parse::<Timestamp>() {
-            return Ok(Self(time.as_millisecond()));
+            return Self::from_epoch(time.as_millisecond());
         }
         let civil = match text.parse::<DateTime>() {
             Ok(civil) => civil,
             Err(_) => text.parse::<Date>().map_err(|_| TimeError)?.at(0, 0, 0, 0),
         };
-        let zoned = civil.to_zoned(TimeZone::UTC).map_err(|_| TimeError)?;
-        Ok(Self(zoned.timestamp().as_millisecond()))
+        let [hour, minute, second] = [civil.hour(), civil.minute(), civil.second()].map(i64::from);
+        let days = days_until(civil.year().into(), civil.month().into(), civil.day().into());
+        let seconds = (days * 24 + hour) * 3_600 + minute * 60 + second;
+        Self::from_epoch(seconds * 1_000 + i64::from(civil.millisecond()))
     }
 }
 
@@ -166,8 +188,40 @@ mod tests {
             assert_eq!(civil, written);
         }
         assert_eq!(usual(b"2025-11-01T10:00:00.007Z"), Some(Millis(1_761_991_200_007)));
-        for text in ["", "yesterday", "2025-13-01", "2025-02-30", "10:00"] {
+        for text in ["", "yesterday", "2025-13-01", "2025-02-30", "2025-02-30T10:00:00Z", "10:00"] {
             assert!(text.parse::<Millis>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_and_the_last_moment_are_those_that_every_database_keeps() {
+        for (text, millis) in [
+            ("0001-01-01T00:00:00.000Z", FIRST),
+            ("9999-12-31T23:59:59.999Z", LAST),
+            ("9999-12-31T00:00:00.000Z", LAST + 1 - DAY_MILLIS),
+        ] {
+            assert_eq!(text.parse(), Ok(Millis(millis)));
+            assert_eq!(
+                (Millis::from_epoch(millis), Millis(millis).to_text()),
+                (Ok(Millis(millis)), text.to_owned())
+            );
+        }
+        assert_eq!("9999-12-31".parse(), Ok(Millis(LAST + 1 - DAY_MILLIS)));
+        assert_eq!("9999-12-31 23:59:59".parse(), Ok(Millis(LAST - 999)));
+        for beyond in [FIRST - 1, LAST + 1, i64::MIN, i64::MAX] {
+            assert_eq!(Millis::from_epoch(beyond), Err(TimeError));
+            assert_eq!(Millis(beyond).to_text(), beyond.to_string());
+        }
+        for text in [
+            "0000-12-31",
+            "0000-01-01T00:00:00Z",
+            "-000001-01-01",
+            "+002023-10-27T10:00:00Z",
+            "20231027T100000Z",
+            "20231027",
+            "10000-01-01",
+        ] {
+            assert_eq!(text.parse::<Millis>(), Err(TimeError), "{text}");
         }
     }
 
@@ -177,6 +231,7 @@ mod tests {
             if let Some(time) = usual(text.as_bytes()) {
                 let known = text.parse::<Timestamp>().map(|time| Millis(time.as_millisecond()));
                 proptest::prop_assert_eq!(Some(time), known.ok());
+                proptest::prop_assert_eq!(time.to_text().parse(), Millis::from_epoch(time.0));
             }
         }
 
