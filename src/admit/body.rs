@@ -30,6 +30,17 @@ pub fn expect_json(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
+/// Refuses a body in whose length a proxy before us may not have seen what we see.
+pub fn plain_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let (first, more) = (codings.next(), codings.next());
+    match (first.map(|coding| coding.as_bytes()), more) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Refusal::BrokenBody("Transfer-Encoding may only be `chunked`, once".to_owned())),
+    }
+}
+
 /// A body of any length, in pieces as they are to be read: decompressed, if it is compressed.
 pub struct Pieces {
     body: Body,

@@ -1,9 +1,10 @@
 //! Where a request comes from, and under which name it reached us.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use axum::http::{HeaderMap, Version, header};
+use axum::http::{HeaderMap, Request, Version, header};
 
+use super::Refusal;
 use super::forwarded::{hops_of_forwarded, hops_of_x_forwarded_for};
 use crate::config::Network;
 
@@ -50,20 +51,47 @@ fn first_untrusted(
 }
 
 /// A page that rebinds its own name to our address still sends that name: only names we go by are
-/// answered. Bare addresses cannot be rebound.
-pub fn known_host(headers: &HeaderMap, version: Version, hosts: &[String]) -> Result<(), String> {
-    let Some(host) = headers.get(header::HOST) else {
-        return if version < Version::HTTP_11 { Ok(()) } else { Err(String::new()) };
+/// answered. Bare addresses cannot be rebound. What two readers could read differently is no name.
+pub fn known_host<B>(request: &Request<B>, hosts: &[String]) -> Result<(), Refusal> {
+    let wrong = |reason: &str| Refusal::Parameter { name: "Host", reason: reason.to_owned() };
+    let mut lines = request.headers().get_all(header::HOST).iter();
+    let (first, more) = (lines.next(), lines.next());
+    if more.is_some() {
+        return Err(wrong("is there more than once"));
+    }
+    let asked = match (request.uri().authority(), first) {
+        // A whole address says it, whatever stands beside it.
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(host)) => host.to_str().map_err(|_| wrong("is no name"))?,
+        (None, None) if request.version() < Version::HTTP_11 => return Ok(()),
+        (None, None) => return Err(wrong("is missing")),
     };
-    let host = host.to_str().map_err(|_| String::new())?;
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
+    let name = host_name(asked).ok_or_else(|| wrong("is no name with or without a port"))?;
     let known = name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok()
         || hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
-    if known { Ok(()) } else { Err(name.chars().take(100).collect()) }
+    if known { Ok(()) } else { Err(Refusal::UnknownHost(name.chars().take(100).collect())) }
+}
+
+/// `name`, `name:port`, `[address]` or `[address]:port`, without the port.
+fn host_name(text: &str) -> Option<&str> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<Ipv6Addr>().ok()?;
+            (address, port)
+        }
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:~%".contains(c);
+    let sound = !name.is_empty() && name.chars().all(plain);
+    let port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    (sound && port).then_some(name)
+}
+
+/// It may be left out behind its colon.
+fn is_port(text: &str) -> bool {
+    text.is_empty() || (text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok())
 }
 
 /// Whether a browser says that a page of another site sends this. It would send it without asking first,
@@ -175,21 +203,51 @@ mod tests {
     #[test]
     fn only_known_names_are_answered() {
         let hosts = ["events.example.com".to_owned()];
+        let known = |lines: &[&str]| {
+            let request =
+                lines.iter().fold(Request::builder(), |request, line| request.header("host", *line));
+            known_host(&request.body(()).expect("a request"), &hosts)
+        };
         for host in [
             "localhost",
+            "localhost:",
             "localhost:8000",
             "127.0.0.1:1",
             "[::1]:8000",
             "192.168.1.9",
             "Events.Example.com:443",
         ] {
-            assert_eq!(known_host(&headers("host", host), Version::HTTP_11, &hosts), Ok(()), "{host}");
+            assert!(matches!(known(&[host]), Ok(())), "{host}");
         }
-        assert_eq!(
-            known_host(&headers("host", "evil.example:8000"), Version::HTTP_11, &hosts),
-            Err("evil.example".to_owned())
+        assert!(
+            matches!(known(&["evil.example:8000"]), Err(Refusal::UnknownHost(name)) if name == "evil.example")
         );
-        assert!(known_host(&HeaderMap::new(), Version::HTTP_11, &hosts).is_err());
-        assert!(known_host(&HeaderMap::new(), Version::HTTP_10, &hosts).is_ok());
+        for lines in [
+            &[][..],
+            &["localhost", "evil.example"],
+            &["localhost", "localhost"],
+            &[""],
+            &["a b"],
+            &["localhost:abc"],
+            &["localhost:99999"],
+            &["localhost:80@evil.example"],
+            &["localhost:80.evil.example"],
+            &["[::1"],
+            &["[::1]x"],
+            &["[localhost]"],
+            &["user@localhost"],
+        ] {
+            assert!(matches!(known(lines), Err(Refusal::Parameter { name: "Host", .. })), "{lines:?}");
+        }
+        let old = Request::builder().version(Version::HTTP_10).body(()).expect("a request");
+        assert!(known_host(&old, &hosts).is_ok());
+        for (address, name, good) in [
+            ("http://localhost:8000/liveEvent", "evil.example", true),
+            ("http://evil.example/liveEvent", "localhost", false),
+            ("http://user:pw@localhost/liveEvent", "localhost", false),
+        ] {
+            let request = Request::builder().uri(address).header("host", name).body(()).expect("a request");
+            assert_eq!(known_host(&request, &hosts).is_ok(), good, "{address}");
+        }
     }
 }

@@ -91,16 +91,18 @@ fn keep(path: &Path, waiting: mpsc::Receiver<io::Result<Bytes>>) -> Result<Manif
     if is_stdout(path) {
         return verified(Copied { arriving, output: io::stdout().lock(), name: "stdout".to_owned() });
     }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
+    let unwritable = |error: io::Error| Failure::Failed(format!("{}: {error}", path.display()));
+    let target = target(path)?;
+    let mut temporary = target.as_os_str().to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = PathBuf::from(temporary);
-    let unwritable = |error: io::Error| Failure::Failed(format!("{}: {error}", temporary.display()));
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+    // A file of that name is somebody else's.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
     let file = file.map_err(unwritable)?;
-    let name = temporary.display().to_string();
+    let name = path.display().to_string();
     let kept = verified(Copied { arriving, output: &file, name }).and_then(|manifest| {
-        file.sync_all().and_then(|()| std::fs::rename(&temporary, path)).map_err(unwritable)?;
-        sync_folder_of(path).map_err(unwritable)?;
+        file.sync_all().and_then(|()| std::fs::rename(&temporary, &target)).map_err(unwritable)?;
+        sync_folder_of(&target).map_err(unwritable)?;
         Ok(manifest)
     });
     if kept.is_err() {
@@ -108,6 +110,21 @@ fn keep(path: &Path, waiting: mpsc::Receiver<io::Result<Bytes>>) -> Result<Manif
         drop(std::fs::remove_file(&temporary));
     }
     kept
+}
+
+/// The file that `path` names, through links. What is there and no file is not to be replaced by one.
+fn target(path: &Path) -> Result<PathBuf, Failure> {
+    match std::fs::metadata(path) {
+        Ok(there) if there.is_file() => {
+            path.canonicalize().map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))
+        }
+        Ok(there) => {
+            let what = if there.is_dir() { "a folder" } else { "no file" };
+            Err(Failure::Failed(format!("{} is {what}; name a file, or `-` for stdout", path.display())))
+        }
+        // What cannot be looked at cannot be made either, and is said then.
+        Err(_) => Ok(path.to_owned()),
+    }
 }
 
 fn verified(copied: impl Read) -> Result<Manifest, Failure> {

@@ -37,7 +37,8 @@ enum Action {
 
 #[derive(Args)]
 struct Add {
-    /// Whose key. Events' ids are told apart by it: a new key of the same name replaces an old one
+    /// Whose key. Events' ids are told apart by it: a new key of the same name goes on where the old one was,
+    /// which is good until it is revoked
     name: String,
     /// What it may do
     #[arg(long, value_enum, value_delimiter = ',', required = true)]

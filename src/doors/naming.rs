@@ -37,7 +37,12 @@ impl<'a> Namer<'a> {
 /// `Idempotency-Key`: stands for all of a request.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let wrong = |reason: &str| Refusal::Parameter { name: "Idempotency-Key", reason: reason.to_owned() };
-    match headers.get("idempotency-key").map(|value| value.to_str()) {
+    let mut lines = headers.get_all("idempotency-key").iter();
+    let first = lines.next();
+    if lines.any(|line| Some(line) != first) {
+        return Err(wrong("is there more than once"));
+    }
+    match first.map(|value| value.to_str()) {
         None => Ok(None),
         Some(Ok("")) => Err(wrong("is empty")),
         Some(Ok(key)) if key.len() > CLIENT_ID_CHARS_MAX => Err(wrong("is longer than 200 characters")),

@@ -51,9 +51,13 @@ async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: Bod
                 .ok_or_else(|| parameter(format!("`{text}` is no scope; send, read, admin are")))
         };
         let scopes = wanted.scopes.iter().map(scope).collect::<Result<Vec<_>, _>>()?;
-        if scopes.is_empty() || wanted.name.is_empty() || wanted.name.chars().count() > 100 {
+        if scopes.is_empty()
+            || wanted.name.is_empty()
+            || wanted.name.chars().count() > 100
+            || wanted.name.chars().any(char::is_control)
+        {
             return Err(parameter(
-                "needs a name of at most 100 characters and at least one scope".to_owned(),
+                "needs a name of at most 100 plain characters and at least one scope".to_owned(),
             ));
         }
         if wanted.view_key.is_some() && scopes != [Scope::Read] {
@@ -78,12 +82,18 @@ async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: Bod
 async fn revoke(State(reading): State<Arc<Reading>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     let revoked = async {
         reading.admin(&headers)?;
+        let keys = reading.keys.list();
+        let mut administrators = keys.iter().filter(|key| key.scopes.contains(&Scope::Admin));
+        if administrators.next().is_some_and(|first| first.id == id) && administrators.next().is_none() {
+            let reason = format!("key `{id}` is the last that may administer; make another first");
+            return Err(Refusal::Conflict(reason));
+        }
         match reading.keys.revoke(&id).await? {
             true => {
                 tracing::info!(key = id, "key revoked");
                 Ok(json!({ "id": id, "revoked": true }))
             }
-            false if reading.keys.list().iter().any(|key| key.id == id) => {
+            false if keys.iter().any(|key| key.id == id) => {
                 Err(Refusal::Conflict(format!("key `{id}` is the environment's; take it out there")))
             }
             false => Err(Refusal::NotFound(format!("there is no key `{id}`"))),

@@ -10,7 +10,7 @@ use event::unescaped;
 
 use super::Settings;
 use super::doors::Plates;
-use crate::admit::{AllowedPage, Keys, Peer, RateLimits, Refusal, foreign_page, known_host, origin};
+use crate::admit::{AllowedPage, Keys, Peer, RateLimits, Refusal, body, foreign_page, known_host, origin};
 use crate::config::Network;
 
 /// Which requests come in at all.
@@ -45,10 +45,11 @@ impl Doorway {
         page: Option<&AllowedPage>,
     ) -> Result<Peer, Refusal> {
         let (headers, path) = (request.headers(), request.uri().path());
-        known_host(headers, request.version(), &self.hosts).map_err(Refusal::UnknownHost)?;
+        known_host(request, &self.hosts)?;
+        body::plain_framing(headers)?;
         for (name, text) in [("path", path), ("query", request.uri().query().unwrap_or_default())] {
-            if !is_utf8(text) {
-                return Err(Refusal::Parameter { name, reason: "is not valid UTF-8".to_owned() });
+            if let Some(fault) = fault(text) {
+                return Err(Refusal::Parameter { name, reason: fault.to_owned() });
             }
         }
         match page.is_none() && foreign_page(headers, &self.hosts) {
@@ -88,9 +89,17 @@ pub fn is_preflight<B>(request: &Request<B>) -> bool {
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Whether a path or query is text once its escapes are resolved, as every handler takes it to be.
-fn is_utf8(text: &str) -> bool {
-    !text.contains('%') || std::str::from_utf8(&unescaped(text)).is_ok()
+/// What keeps a path or query from being text, as every handler takes it to be, once its escapes are resolved;
+/// no database finds what holds U+0000, and not each of them says so.
+fn fault(text: &str) -> Option<&'static str> {
+    if !text.contains('%') {
+        return None;
+    }
+    match std::str::from_utf8(&unescaped(text)) {
+        Ok(text) if text.contains('\0') => Some("holds the character U+0000"),
+        Ok(_) => None,
+        Err(_) => Some("is not valid UTF-8"),
+    }
 }
 
 #[cfg(test)]
@@ -100,10 +109,10 @@ mod tests {
     #[test]
     fn a_path_is_text_or_not() {
         for good in ["/", "/a%2Fb", "/%C3%A9", "/100%", "/%zz%2", "/é"] {
-            assert!(is_utf8(good), "{good}");
+            assert_eq!(fault(good), None, "{good}");
         }
-        for bad in ["/%FF", "/%C3", "/%C3a%A9"] {
-            assert!(!is_utf8(bad), "{bad}");
+        for bad in ["/%FF", "/%C3", "/%C3a%A9", "/a%00b"] {
+            assert!(fault(bad).is_some(), "{bad}");
         }
     }
 }

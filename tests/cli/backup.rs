@@ -187,6 +187,29 @@ fn what_is_restored_is_the_same_server_but_for_its_first_key() {
 }
 
 #[test]
+fn what_is_no_file_is_not_replaced_by_a_backup() {
+    let app = TestApp::start();
+    let folder = app.folder.path();
+    std::process::Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap();
+    std::fs::create_dir(folder.join("folder")).unwrap();
+    for name in ["pipe", "folder", "/dev/null"] {
+        let refused = failed(&app, 1, &["backup", name]);
+        assert!(refused.contains(name) && refused.contains("name a file, or `-`"), "{refused}");
+    }
+    use std::os::unix::fs::FileTypeExt;
+    assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    assert!(std::fs::metadata(folder.join("pipe")).unwrap().file_type().is_fifo());
+    // Through a link, the file it names is the backup.
+    std::fs::write(folder.join("real.tar"), "old").unwrap();
+    std::os::unix::fs::symlink("real.tar", folder.join("link.tar")).unwrap();
+    std::fs::write(folder.join("link.tar.tmp"), "mine").unwrap();
+    said(&app, &["backup", "link.tar"]);
+    assert!(std::fs::symlink_metadata(folder.join("link.tar")).unwrap().is_symlink());
+    assert!(std::fs::read(folder.join("real.tar")).unwrap().starts_with(b"millrace-backup"));
+    assert_eq!(std::fs::read_to_string(folder.join("link.tar.tmp")).unwrap(), "mine");
+}
+
+#[test]
 fn stdout_and_stdin_do_as_well_and_tar_can_read_it() {
     let app = TestApp::start();
     sell(&app, "user1", "5");

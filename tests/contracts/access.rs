@@ -129,6 +129,22 @@ fn a_revoked_key_is_refused_at_once_and_for_ever() {
     assert_eq!(app.client().post(EVENTS, GOOD).status, 200);
 }
 
+/// Without it nobody could make another.
+#[test]
+fn the_last_key_that_administers_is_not_revoked() {
+    let app = TestApp::start();
+    let first = app.client().get("/v1/keys").json()["keys"][0]["id"].as_str().unwrap().to_owned();
+    let revoke = || app.client().request("DELETE", &format!("/v1/keys/{first}"), None);
+    make_key(&app, &json!({ "name": "sender", "scopes": ["send", "read"] }));
+    let refused = revoke();
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert!(refused.text().contains("is the last that may administer"), "{}", refused.text());
+    let (_, other) = make_key(&app, &json!({ "name": "other", "scopes": ["admin"] }));
+    assert_eq!(revoke().status, 200);
+    assert_eq!(app.client().get("/v1/keys").status, 401);
+    assert_eq!(other.get("/v1/keys").status, 200);
+}
+
 #[test]
 fn a_key_that_makes_no_sense_is_not_made() {
     let app = TestApp::start();
