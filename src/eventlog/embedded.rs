@@ -2,12 +2,11 @@
 //! the sync of the bytes it speaks of; many requests share one sync.
 
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use event::LogId;
-use event::limits::{DISK_CHECK_INTERVAL, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN, LOG_QUEUE_BYTES_MAX};
+use event::limits::LOG_QUEUE_BYTES_MAX;
 use journal::{
     Disk, Frame, FrameKind, Journal, Opened, Options, RewriteError, Signal, TrimError, WriterError, failpoint,
 };
@@ -15,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::copy::{CopyError, Held};
 use super::record::{self, Record, RecordBuilder};
+use super::room::Room;
 use super::{AppendError, EraseError, Found, OpenError, Past, ReadError, Segment, Undoing, UpkeepError};
 
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub struct Embedded {
     journal: Journal,
     end: watch::Receiver<u64>,
     failure: watch::Receiver<Option<String>>,
-    nearly_full: Arc<AtomicBool>,
+    room: Arc<Room>,
     past: Past,
     undoing: Undoing,
 }
@@ -48,17 +48,17 @@ impl Embedded {
         let Opened { journal, recovery } = Journal::open(Disk::real(), &folder, options)
             .map_err(|error| OpenError::Journal(error.to_string()))?;
         end_at_open.send_replace(journal.end());
-        let nearly_full = Arc::new(AtomicBool::new(false));
-        if !failpoint::skips("eventlog.look_at_room") {
-            watch_disk(folder, Arc::downgrade(&nearly_full));
-        }
+        let room = match failpoint::skips("eventlog.look_at_room") {
+            true => Arc::new(Room::unwatched()),
+            false => Room::watched(folder),
+        };
         let found = Found {
             created: recovery.created,
             clean_stop: recovery.clean_stop,
             torn_bytes_cut: recovery.torn_bytes_cut,
         };
         let (past, undoing) = (Past::default(), Undoing::default());
-        Ok((Self { journal, end, failure, nearly_full, past, undoing }, found))
+        Ok((Self { journal, end, failure, room, past, undoing }, found))
     }
 
     pub fn id(&self) -> LogId {
@@ -81,9 +81,9 @@ impl Embedded {
         if let Some(reason) = self.failure.borrow().as_ref() {
             return Err(AppendError::Failed(reason.clone()));
         }
-        match self.nearly_full.load(Ordering::Relaxed) {
-            true => Err(AppendError::DiskFull),
-            false => Ok(()),
+        match self.room.is_left() {
+            true => Ok(()),
+            false => Err(AppendError::DiskFull),
         }
     }
 
@@ -95,6 +95,7 @@ impl Embedded {
         let receiver = self.accepts().map(|()| {
             let count = NonZeroU32::new(record.count()).expect("a record holds an event");
             let (sender, receiver) = oneshot::channel();
+            self.room.take(record.bytes().len());
             // A requester that has gone meanwhile leaves its event in the log: it may be applied, it is not lost.
             self.journal.append(record.bytes(), count, Box::new(move |outcome| drop(sender.send(outcome))));
             receiver
@@ -251,26 +252,6 @@ fn part_of(positions: &[u64], first: u64, end: u64) -> &[u64] {
     let from = positions.partition_point(|position| *position < first);
     let to = positions.partition_point(|position| *position < end);
     &positions[from..to]
-}
-
-/// Looks after the room on the disk, on a thread of its own because a sick disk may not answer.
-fn watch_disk(folder: PathBuf, nearly_full: std::sync::Weak<AtomicBool>) {
-    let look = move || {
-        while let Some(flag) = nearly_full.upgrade() {
-            if let Ok(disk) = rustix::fs::statvfs(&folder) {
-                let total = disk.f_blocks * disk.f_frsize;
-                let free = disk.f_bavail * disk.f_frsize;
-                flag.store(free < free_bytes_min(total), Ordering::Relaxed);
-            }
-            drop(flag);
-            std::thread::sleep(DISK_CHECK_INTERVAL);
-        }
-    };
-    std::thread::Builder::new().name("disk-room".to_owned()).spawn(look).expect("a thread can be started");
-}
-
-fn free_bytes_min(total: u64) -> u64 {
-    DISK_FREE_BYTES_MIN.min(total / DISK_FREE_SHARE_MIN)
 }
 
 pub struct EmbeddedReader {

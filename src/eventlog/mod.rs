@@ -9,6 +9,7 @@ mod copy;
 mod embedded;
 mod past;
 mod record;
+mod room;
 mod traces;
 mod undoing;
 
@@ -21,6 +22,7 @@ pub use copy::{CopyError, Held, KeptSegment, LogCopy};
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
 pub use past::{Past, PastGivenUp, PastHeld};
 pub use record::{Chunk, Entry, Header, Record, RecordBuilder, Retry, Shape};
+pub use room::beyond_reserve;
 pub use traces::Traces;
 pub use undoing::{SendingAgain, TakingBack, Undoing};
 

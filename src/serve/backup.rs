@@ -16,10 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use event::limits::{
-    BACKUP_PIECE_BYTES, BACKUP_PIECES_WAITING_MAX, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN,
-    SNAPSHOT_TRIES_MAX,
-};
+use event::limits::{BACKUP_PIECE_BYTES, BACKUP_PIECES_WAITING_MAX, SNAPSHOT_TRIES_MAX};
 use event::{Millis, Stop};
 use hyper::body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -27,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::Reading;
 use crate::admit::Refusal;
 use crate::backup::{Archive, LOG_FOLDER, Manifest, STORE_NAME, StoredPosition};
-use crate::eventlog::{CopyError, LogCopy};
+use crate::eventlog::{CopyError, LogCopy, beyond_reserve};
 use crate::store::ViewPosition;
 
 const SNAPSHOT_FILE: &str = "backup.db.tmp";
@@ -185,10 +182,7 @@ fn snapshot(reading: &Reading, wanted: impl Fn() -> bool) -> Result<(File, Vec<V
 /// A snapshot must not be what makes the disk too full for events.
 fn room(reading: &Reading) -> Result<(), Refusal> {
     let bytes = reading.store.snapshot_bytes()?;
-    let Ok(disk) = rustix::fs::statvfs(&reading.data) else { return Ok(()) };
-    let (total, free) = (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize);
-    let kept = DISK_FREE_BYTES_MIN.min(total / DISK_FREE_SHARE_MIN);
-    match bytes.saturating_add(kept) > free {
+    match beyond_reserve(&reading.data).is_some_and(|beyond| bytes > beyond) {
         true => Err(Refusal::NoRoom { what: "a backup", bytes }),
         false => Ok(()),
     }

@@ -60,12 +60,14 @@ fn a_disk_nearly_full_refuses_new_events_and_nothing_else_and_recovers() {
     let refused = || app.client().post("/liveEvent", r#"{"userId":"u","name":"add_revenue","value":1}"#);
     wait_for("events to be refused", || app.client().get("/ready").status == 503);
     assert!(refused_507(&refused()));
+    wait_for("the log to say so", || app.log_text().contains("the disk is nearly full"));
     wait_for("views to go on", || views_caught_up(&app));
     assert!(!balances(&app.client()).is_empty(), "reads go on");
     assert_eq!(app.client().get("/health").status, 200);
     app.settle();
     filler.empty();
     wait_for("events to be taken again", || app.client().get("/ready").status == 200);
+    wait_for("the log to say so", || app.log_text().contains("events are taken again"));
     load.objects(3, 0);
     let proof = checker.demand_equality(&app).unwrap();
     assert!(proof.acknowledged > 20, "{proof:?}");

@@ -26,7 +26,7 @@ pub const CLIENT_ID_CHARS_MAX: usize = 200;
 pub const CLOUD_ATTRIBUTE_CHARS_MAX: u32 = 1_000;
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// What one connection reads at a time, and may keep of it; a head has to fit.
-pub const READ_BUFFER_BYTES_MAX: usize = 40 * 1024;
+pub const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// What all answers that wait for their readers may hold in memory together, but for small ones; beyond it the
 /// answer is 503.
 pub const ANSWERS_BYTES_MAX: usize = 128 * 1024 * 1024;

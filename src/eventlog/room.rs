@@ -1,0 +1,91 @@
+//! Room on the disk of the data folder. A reserve is kept free, so that views go on while new events are refused.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use event::limits::{DISK_CHECK_INTERVAL, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN};
+
+/// What is free on the disk of `folder` beyond the reserve; `None` where the disk does not say.
+pub fn beyond_reserve(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    let (total, free) = (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize);
+    Some(free.saturating_sub(DISK_FREE_BYTES_MIN.min(total / DISK_FREE_SHARE_MIN)))
+}
+
+/// As the disk was at the last look, less what was taken since.
+pub struct Room {
+    beyond_reserve: AtomicU64,
+    /// Bytes appended since. What was in line at that moment is not among them, and much less than the reserve.
+    since: AtomicU64,
+}
+
+impl Room {
+    /// Has the disk looked at, now and then, on a thread of its own because a sick disk may not answer.
+    pub fn watched(folder: PathBuf) -> Arc<Self> {
+        let room = Arc::new(Self::unwatched());
+        let watched = Arc::downgrade(&room);
+        let watch = move || watch(&folder, &watched);
+        std::thread::Builder::new()
+            .name("disk-room".to_owned())
+            .spawn(watch)
+            .expect("a thread can be started");
+        room
+    }
+
+    /// As if the disk had no end.
+    pub fn unwatched() -> Self {
+        Self { beyond_reserve: AtomicU64::new(u64::MAX), since: AtomicU64::new(0) }
+    }
+
+    pub fn take(&self, bytes: usize) {
+        self.since.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub fn is_left(&self) -> bool {
+        self.since.load(Ordering::Relaxed) < self.beyond_reserve.load(Ordering::Relaxed)
+    }
+
+    fn look(&self, folder: &Path) {
+        // In this order: what comes in between is counted twice for a moment, and never not at all.
+        self.since.store(0, Ordering::Relaxed);
+        if let Some(beyond) = beyond_reserve(folder) {
+            self.beyond_reserve.store(beyond, Ordering::Relaxed);
+        }
+    }
+}
+
+fn watch(folder: &Path, room: &Weak<Room>) {
+    let mut was_left = true;
+    while let Some(room) = room.upgrade() {
+        room.look(folder);
+        let is_left = room.is_left();
+        match (was_left, is_left) {
+            (true, false) => tracing::warn!("the disk is nearly full: new events are refused, views go on"),
+            (false, true) => tracing::info!("there is room on the disk: events are taken again"),
+            _ => {}
+        }
+        was_left = is_left;
+        drop(room);
+        std::thread::sleep(DISK_CHECK_INTERVAL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_since_the_disk_was_looked_at_is_no_room_any_more() {
+        let room = Room::unwatched();
+        room.take(1 << 30);
+        assert!(room.is_left());
+        room.beyond_reserve.store((1 << 30) + 1, Ordering::Relaxed);
+        assert!(room.is_left());
+        room.take(1);
+        assert!(!room.is_left());
+        let folder = tempfile::tempdir().expect("a folder");
+        room.look(folder.path());
+        assert_eq!(room.is_left(), beyond_reserve(folder.path()).is_some_and(|beyond| beyond > 0));
+    }
+}
