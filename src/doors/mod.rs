@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
-use event::{EventId, Fields, Millis, Progress};
+use event::limits::STOP_LINES_DURATION_MAX;
+use event::{EventId, Fields, Millis, Progress, Stop};
 
 use crate::admit::{Keys, Peer, RecentIds, Refusal, Targets, traceparent};
 use crate::eventlog::{EventLog, Header};
@@ -26,6 +27,8 @@ pub struct Intake {
     pub progress: Progress,
     pub recent: RecentIds,
     pub targets: Targets,
+    /// Asked for when the server is to end.
+    pub stopping: Stop,
 }
 
 /// One stream as a door sees it.
@@ -42,6 +45,12 @@ impl Inlet {
 }
 
 impl Intake {
+    /// Ends when a request that is still coming in has to be answered, so that its client is not cut off.
+    async fn last_moment(&self) {
+        self.stopping.wait().await;
+        tokio::time::sleep(STOP_LINES_DURATION_MAX).await;
+    }
+
     fn inlet(&self, stream: &str) -> Result<&Inlet, Refusal> {
         self.streams.get(stream).ok_or_else(|| Refusal::NotFound(format!("there is no stream `{stream}`")))
     }

@@ -56,8 +56,13 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, Refu
         end: 0,
     };
     let mut pending = None;
+    let mut last_moment = std::pin::pin!(request.intake.last_moment());
     loop {
-        let whole = lines.fill(&mut pieces).await;
+        let whole = tokio::select! {
+            biased;
+            whole = lines.fill(&mut pieces) => whole,
+            () = &mut last_moment => Err(Refusal::Stopping),
+        };
         // What is in line is settled before anything else is said.
         let chunk = match whole {
             Ok(chunk) => chunk,

@@ -60,10 +60,15 @@ async fn metrics(State(reading): State<Arc<Reading>>, headers: HeaderMap) -> Res
         metrics::gauge!("millrace_view_paused", "view" => view).set(if paused { 1.0 } else { 0.0 });
     }
     // Whoever looks because the store stands still is not to wait for it; nothing cuts a reading of a file short.
-    let store = reading.store.clone();
-    let open = tokio::spawn(async move { store.open_letters().await });
-    if let Ok(Ok(Ok(open))) = tokio::time::timeout(METRICS_STORE_DURATION_MAX, open).await {
-        metrics::gauge!("millrace_dead_letters_open").set(open as f64);
+    if let Ok(turn) = Arc::clone(&reading.counts).try_acquire_owned() {
+        let store = reading.store.clone();
+        let open = tokio::spawn(async move {
+            let _turn = turn;
+            store.open_letters().await
+        });
+        if let Ok(Ok(Ok(open))) = tokio::time::timeout(METRICS_STORE_DURATION_MAX, open).await {
+            metrics::gauge!("millrace_dead_letters_open").set(open as f64);
+        }
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], reading.metrics.render()).into_response()
 }

@@ -53,6 +53,8 @@ pub struct Reading {
     pub replays: Arc<Semaphore>,
     /// The turn at taking a backup, and the folder for what it needs meanwhile.
     pub backups: Arc<Semaphore>,
+    /// Held by the one that counts for `/metrics`, which may go on when its answer is given.
+    pub counts: Arc<Semaphore>,
     pub data: PathBuf,
     /// Turns at adding up long ranges of days.
     pub ranges: Semaphore,

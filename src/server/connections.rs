@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
 use event::Stop;
 use event::limits::{
     ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX,
-    READ_BUFFER_BYTES_MAX, STOP_REQUESTS_DURATION_MAX,
+    READ_BUFFER_BYTES_MAX, STOP_IDLE_DURATION_MAX, STOP_REQUESTS_DURATION_MAX,
 };
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use super::ServeError;
 use super::inside::Inside;
@@ -125,6 +126,7 @@ fn connections_max() -> usize {
 
 /// What serves, until it is told to stop.
 pub struct Serving {
+    acceptors: Vec<JoinHandle<()>>,
     permits: Arc<Semaphore>,
     connections_max: usize,
 }
@@ -132,6 +134,10 @@ pub struct Serving {
 impl Serving {
     /// Ends when the last request under way is answered, or patience is over.
     pub async fn drained(self) {
+        // They may still take some, for whom there has to be room before all of it is asked for.
+        for acceptor in self.acceptors {
+            drop(acceptor.await);
+        }
         let all = self.permits.acquire_many(self.connections_max as u32);
         if tokio::time::timeout(STOP_REQUESTS_DURATION_MAX, all).await.is_err() {
             tracing::warn!("some requests did not end in time and are cut off");
@@ -144,12 +150,13 @@ pub fn serve(listeners: Vec<Listener>, inside: Inside, stop: &Stop) -> Serving {
     let permits = Arc::new(Semaphore::new(connections_max));
     metrics::gauge!("millrace_connections_max").set(connections_max as f64);
     let inside = Arc::new(inside);
-    for Listener { listener, tls } in listeners {
+    let accept = |Listener { listener, tls }| {
         let acceptor =
             Acceptor { permits: Arc::clone(&permits), tls, inside: Arc::clone(&inside), stop: stop.clone() };
-        tokio::spawn(acceptor.run(listener));
-    }
-    Serving { permits, connections_max }
+        tokio::spawn(acceptor.run(listener))
+    };
+    let acceptors = listeners.into_iter().map(accept).collect();
+    Serving { acceptors, permits, connections_max }
 }
 
 struct Acceptor {
@@ -169,23 +176,39 @@ impl Acceptor {
             };
             let (permit, accepted) = tokio::select! {
                 accepted = accepted => accepted,
-                () = self.stop.wait() => return,
+                () = self.stop.wait() => return self.take_last(listener),
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let client = Client {
-                        address: peer.ip(),
-                        inside: Arc::clone(&self.inside),
-                        stop: self.stop.clone(),
-                        _open: Open::new(),
-                        _permit: permit,
-                    };
-                    tokio::spawn(client.connected(stream, self.tls.clone()));
-                }
+                Ok((stream, peer)) => self.take(permit, stream, peer),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
+            }
+        }
+    }
+}
+
+impl Acceptor {
+    fn take(&self, permit: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr) {
+        let client = Client {
+            address: peer.ip(),
+            inside: Arc::clone(&self.inside),
+            stop: self.stop.clone(),
+            _open: Open::new(),
+            _permit: permit,
+        };
+        tokio::spawn(client.connected(stream, self.tls.clone()));
+    }
+
+    /// Those who are in the kernel's queue already would be reset with the listener.
+    fn take_last(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            let Ok((stream, peer)) = listener.accept() else { return };
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.take(permit, stream, peer);
             }
         }
     }
@@ -236,7 +259,11 @@ impl Client {
         let Self { address, inside, stop, _open, _permit } = self;
         let inside = inside.as_ref();
         let service = service_fn(async |request: Request<Incoming>| {
-            Ok::<Response, Infallible>(inside.answer(address, request).await)
+            let mut answer = inside.answer(address, request).await;
+            if stop.asked() {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<Response, Infallible>(answer)
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -253,8 +280,10 @@ impl Client {
             // How a connection ends is its client's affair.
             _ = connection.as_mut() => {}
             () = stop.wait() => {
-                connection.as_mut().graceful_shutdown();
-                drop(connection.await);
+                if tokio::time::timeout(STOP_IDLE_DURATION_MAX, connection.as_mut()).await.is_err() {
+                    connection.as_mut().graceful_shutdown();
+                    drop(connection.await);
+                }
             }
         }
     }

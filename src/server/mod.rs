@@ -269,6 +269,7 @@ impl Node {
             progress: self.progress.clone(),
             recent: RecentIds::new(self.store.clone()),
             targets: Targets::new(self.log.clone(), self.store.clone(), self.progress.clone()),
+            stopping: stopping.clone(),
         });
         let reading = Arc::new(Reading {
             keys: self.keys.clone(),
@@ -283,6 +284,7 @@ impl Node {
             reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
             replays: Arc::new(Semaphore::new(LOG_REPLAYS_AT_ONCE_MAX)),
             backups: Arc::new(Semaphore::new(1)),
+            counts: Arc::new(Semaphore::new(1)),
             data: settings.data.clone(),
             ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
             stopping: stopping.clone(),

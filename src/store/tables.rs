@@ -372,10 +372,11 @@ pub fn own_tables() -> Vec<Table> {
 }
 
 /// Indexes over tables of ours: name, table, columns.
-pub const OWN_INDEXES: [(&str, &str, &[&str]); 4] = [
+pub const OWN_INDEXES: [(&str, &str, &[&str]); 5] = [
     ("millrace_seen_age", "millrace_seen", &["kept", "received"]),
     ("millrace_taken_back_by", "millrace_taken_back", &["log_id", "by_position"]),
     ("millrace_rows_last", "millrace_rows", &["view", "last_row"]),
+    ("millrace_dead_letters_status", "millrace_dead_letters", &["status", "id"]),
     ("millrace_dead_letters_place", "millrace_dead_letters", &["log_id", "position", "view"]),
 ];
 

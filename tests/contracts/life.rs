@@ -82,6 +82,53 @@ fn a_request_under_way_is_answered_before_the_end() {
     assert_eq!(app.balance("u").as_deref(), Some("1"));
 }
 
+/// Whether their connections had a request before, or had not even been accepted.
+#[test]
+fn requests_that_are_here_before_the_order_to_stop_are_answered() {
+    let mut app = TestApp::start();
+    let body = event("u", "1");
+    let request = app.client().head("POST", "/liveEvent", "application/json", body.len()) + &body;
+    let ask = |stream: &mut std::net::TcpStream| stream.write_all(request.as_bytes()).unwrap();
+    let connect = |_| app.client().connect().unwrap();
+    let mut streams: Vec<_> = (0..20).map(connect).collect();
+    for stream in &mut streams {
+        ask(stream);
+        assert_eq!(read_answer(stream).unwrap().status, 200);
+    }
+    app.signal("-STOP");
+    streams.extend((0..10).map(connect));
+    streams.iter_mut().for_each(ask);
+    terminate(&app);
+    app.signal("-CONT");
+    for stream in &mut streams {
+        let answer = read_answer(stream).unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    }
+    assert_eq!(app.ended(), Some(0));
+    app.restart();
+    assert_eq!(app.balance("u").as_deref(), Some("50"));
+}
+
+#[test]
+fn a_client_whose_lines_are_cut_off_by_a_stop_learns_how_many_are_stored() {
+    let mut app = TestApp::start();
+    let head = app.client().head("POST", EVENTS, "application/x-ndjson", 1 << 30);
+    let mut stream = app.client().connect().unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let lines = (event("u", "1") + "\n").repeat(100_000);
+    stream.write_all(lines.as_bytes()).unwrap();
+    wait_for("some of them", || app.log_end() > 0);
+    terminate(&app);
+    let answer = read_answer(&mut stream).unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some() && answer.text().contains("problem:stopping"));
+    let durable = answer.json()["durableLines"].as_u64().unwrap();
+    assert_eq!(app.ended(), Some(0));
+    app.restart();
+    assert_eq!(app.log_end(), durable);
+    assert_eq!(app.balance("u"), Some(durable.to_string()));
+}
+
 #[test]
 fn a_second_signal_ends_a_stop_at_once_and_loses_nothing() {
     let mut app = TestApp::start();

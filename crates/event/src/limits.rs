@@ -277,5 +277,9 @@ pub const AMOUNT_DIGITS_MAX: u32 = 15;
 pub const AMOUNT_PLACES_MAX: u32 = 4;
 
 // Stopping.
+/// For so long lines that are coming in are still taken; then their client learns how many are stored.
+pub const STOP_LINES_DURATION_MAX: Duration = Duration::from_secs(5);
+/// For so long connections without a request are kept: one may be on its way, or here and not read yet.
+pub const STOP_IDLE_DURATION_MAX: Duration = Duration::from_millis(100);
 pub const STOP_REQUESTS_DURATION_MAX: Duration = Duration::from_secs(10);
 pub const STOP_VIEWS_DURATION_MAX: Duration = Duration::from_secs(15);
