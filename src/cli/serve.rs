@@ -74,7 +74,7 @@ fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
         overrides.listen.push(format!("localhost:{port}"));
     }
     let config = Config::load(user_file(command.config).as_deref(), &overrides)?;
-    if originals.store_url.as_ref() != Some(&config.store.url) {
+    if originals.store_url.as_ref().is_none_or(|url| url.as_ref() != Ok(&config.store.url)) {
         originals.leave_store();
     }
     let settings = Settings {

@@ -17,8 +17,8 @@ pub struct Originals {
     pub api_key: Option<String>,
     /// From `ALLOWED_ORIGINS`: pages that may send where no key is asked for.
     pub origins: Vec<String>,
-    /// From `DB_URL` and `DATABASE`, or `MYSQL_HOST` and its like: the URL of a store.
-    pub store_url: Option<String>,
+    /// From `DB_URL` and `DATABASE`, or `MYSQL_HOST` and its like: the URL of a store, or why it is none.
+    pub store_url: Option<Result<String, String>>,
     /// The names that were used, for the log.
     pub used: Vec<&'static str>,
     /// What was set and could not be used, with the reason.
@@ -73,10 +73,12 @@ impl Originals {
         }
         let (store, unusable) = original_store::named(set);
         originals.unusable.extend(unusable);
-        if let Some(OriginalStore { url, used }) = store {
-            originals.store_url = Some(url);
-            originals.used.extend(used);
-        }
+        originals.store_url = store.map(|store| {
+            store.map(|OriginalStore { url, used }| {
+                originals.used.extend(used);
+                url
+            })
+        });
         for name in NOT_YET.into_iter().filter(|name| set(name).is_some()) {
             originals.unusable.push(format!("{name} means nothing to this version yet"));
         }

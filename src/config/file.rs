@@ -160,8 +160,13 @@ impl File {
         self.views.extend(other.views);
     }
 
-    pub fn store_at(&mut self, url: &str) {
-        self.store = StoreSection::named(url).over(std::mem::take(&mut self.store));
+    /// `None` where nothing is to name it yet.
+    pub fn store_at(&mut self, url: Option<&str>) {
+        self.store.url = url.map(str::to_owned);
+    }
+
+    pub fn names_a_store(&self) -> bool {
+        self.store.url.is_some()
     }
 
     pub fn check(self, overrides: &Overrides) -> Result<Config, ConfigError> {
@@ -222,6 +227,12 @@ impl File {
             (Some(listen), true) => (&listen.value, &listen.origin),
             (None, true) => return Ok(Vec::new()),
         };
+        if texts.is_empty() {
+            return Err(ConfigError::at(
+                origin,
+                "names no address; without the line it is `localhost:8000`".to_owned(),
+            ));
+        }
         let checked = |text: &String| {
             let listen = ListenAt::parse(text, origin)?;
             match listen.tls && self.tls.is_none() {

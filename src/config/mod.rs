@@ -78,7 +78,7 @@ pub struct Overrides {
     pub store_url: Option<String>,
     pub store_password: Option<String>,
     /// That of the originals' settings: a file of the user wins over it.
-    pub original_store_url: Option<String>,
+    pub original_store_url: Option<Result<String, String>>,
 }
 
 /// One line for the user: where, and what is wrong.
@@ -100,11 +100,20 @@ impl Config {
     /// `path` is the user's file; without one the built-in configuration stands alone.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut file = File::parse(DEFAULT, BUILT_IN)?;
-        if let Some(url) = &overrides.original_store_url {
-            file.store_at(url);
+        match &overrides.original_store_url {
+            Some(Ok(url)) => file.store_at(Some(url)),
+            Some(Err(_)) => file.store_at(None),
+            None => {}
         }
         if let Some(path) = path {
             file.lay_over(File::parse(&read(path)?, &path.display().to_string())?);
+        }
+        if let (Some(Err(reason)), None, false) =
+            (&overrides.original_store_url, &overrides.store_url, file.names_a_store())
+        {
+            // Taken into another database, events would be missing from the one that everybody reads.
+            let reason = format!("{reason}; mend it, or name a store in the configuration");
+            return Err(ConfigError::Wrong { origin: "environment or .env".to_owned(), reason });
         }
         file.check(overrides)
     }
@@ -157,6 +166,20 @@ mod tests {
         assert_eq!(config.listen.len(), 1);
         assert!(config.ledger("revenue").is_some());
         assert_eq!(config.seen_window, Duration::from_secs(7 * 24 * 3600));
+    }
+
+    #[test]
+    fn an_original_database_that_cannot_be_used_is_not_replaced_by_another() {
+        let fault = Some(Err("DB_URL is no URL of a database".to_owned()));
+        let original = Overrides { original_store_url: fault, ..Overrides::default() };
+        let error = Config::load(None, &original).err().expect("refused").to_string();
+        assert!(error.contains("DB_URL is no URL") && error.contains("name a store"), "{error}");
+        let told = Overrides { store_url: Some("sqlite:a.db".to_owned()), ..original.clone() };
+        assert_eq!(Config::load(None, &told).expect("sound").store.url, "sqlite:a.db");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.toml");
+        std::fs::write(&path, "[store]\nurl = \"sqlite:b.db\"\n").expect("written");
+        assert_eq!(Config::load(Some(&path), &original).expect("sound").store.url, "sqlite:b.db");
     }
 
     #[test]

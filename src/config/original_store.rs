@@ -11,20 +11,21 @@ pub struct OriginalStore {
     pub used: Vec<&'static str>,
 }
 
-/// The store that the variables name, if they name one, and what of them cannot be used.
-pub fn named(set: impl Fn(&str) -> Option<String>) -> (Option<OriginalStore>, Vec<String>) {
-    let (mut store, mut unusable) = (None, Vec::new());
-    for named in [of_url(&set), of_parts(&set)].into_iter().flatten() {
-        match (named, &store) {
-            (Ok(named), None) => store = Some(named),
-            (Ok(named), Some(first)) => {
-                let names = (named.used.join(", "), first.used[0]);
-                unusable.push(format!("{} name a second database; {} names the store", names.0, names.1));
-            }
-            (Err(reason), _) => unusable.push(reason),
+/// The store that the variables name, if they name one, or why it is none; and what of them cannot be used beside.
+pub fn named(
+    set: impl Fn(&str) -> Option<String>,
+) -> (Option<Result<OriginalStore, String>>, Option<String>) {
+    match (of_url(&set), of_parts(&set)) {
+        (Some(Ok(first)), Some(Ok(second))) => {
+            let names = (second.used.join(", "), first.used[0]);
+            let beside = format!("{} name a second database; {} names the store", names.0, names.1);
+            (Some(Ok(first)), Some(beside))
         }
+        (Some(Ok(store)), Some(Err(reason))) | (Some(Err(reason)), Some(Ok(store))) => {
+            (Some(Ok(store)), Some(reason))
+        }
+        (first, second) => (first.or(second), None),
     }
-    (store, unusable)
 }
 
 fn of_url(set: &impl Fn(&str) -> Option<String>) -> Option<Result<OriginalStore, String>> {
@@ -40,13 +41,20 @@ fn of_url(set: &impl Fn(&str) -> Option<String>) -> Option<Result<OriginalStore,
     let (server, in_url) = place.split_once('/').unwrap_or((place, ""));
     let (database, used) = match set("DATABASE") {
         Some(name) => (as_part_of_url(&name), vec!["DB_URL", "DATABASE"]),
-        None if in_url.is_empty() => {
-            return Some(Err("DB_URL names no database, nor does DATABASE".to_owned()));
-        }
-        None => (in_url.to_owned(), vec!["DB_URL"]),
+        None if !in_url.is_empty() => (in_url.to_owned(), vec!["DB_URL"]),
+        // As clients of PostgreSQL have it.
+        None => match user_in(server) {
+            Some(user) if scheme.starts_with("postgres") => (user.to_owned(), vec!["DB_URL"]),
+            _ => return Some(Err("DB_URL names no database, nor does DATABASE".to_owned())),
+        },
     };
     let options = options.map(|options| format!("?{options}")).unwrap_or_default();
     Some(Ok(OriginalStore { url: format!("{scheme}{server}/{database}{options}"), used }))
+}
+
+fn user_in(server: &str) -> Option<&str> {
+    let (account, _) = server.rsplit_once('@')?;
+    account.split(':').next().filter(|user| !user.is_empty())
 }
 
 fn of_parts(set: &impl Fn(&str) -> Option<String>) -> Option<Result<OriginalStore, String>> {
@@ -74,22 +82,23 @@ fn of_parts(set: &impl Fn(&str) -> Option<String>) -> Option<Result<OriginalStor
 mod tests {
     use super::*;
 
-    fn named_by(variables: &[(&str, &str)]) -> (Option<String>, Vec<String>) {
+    fn named_by(variables: &[(&str, &str)]) -> (Option<Result<String, String>>, Option<String>) {
         let (store, unusable) = named(|name| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned())
         });
-        (store.map(|store| store.url), unusable)
+        (store.map(|store| store.map(|store| store.url)), unusable)
     }
 
     #[test]
     fn a_database_is_named_as_the_originals_named_it() {
-        let cases: [(&[(&str, &str)], &str); 7] = [
+        let cases: [(&[(&str, &str)], &str); 8] = [
             (&[("DB_URL", "postgres://a:b@h:5432"), ("DATABASE", "sales")], "postgres://a:b@h:5432/sales"),
             (
                 &[("DB_URL", "postgresql://a:b@h:5432/"), ("DATABASE", "my sales")],
                 "postgresql://a:b@h:5432/my%20sales",
             ),
+            (&[("DB_URL", "postgres://ann:b@h:5432")], "postgres://ann:b@h:5432/ann"),
             (&[("DB_URL", "postgres://h/one?sslmode=require")], "postgres://h/one?sslmode=require"),
             (
                 &[("DB_URL", "postgres://h/postgres?sslmode=require"), ("DATABASE", "two")],
@@ -109,19 +118,20 @@ mod tests {
             (&[("MYSQL_HOST", "::1"), ("MYSQL_DATABASE", "d")], "mysql://root@[::1]:3306/d"),
         ];
         for (variables, url) in cases {
-            assert_eq!(named_by(variables), (Some(url.to_owned()), Vec::new()), "{variables:?}");
+            assert_eq!(named_by(variables), (Some(Ok(url.to_owned())), None), "{variables:?}");
         }
-        assert_eq!(named_by(&[("DATABASE", "d")]), (None, Vec::new()));
+        assert_eq!(named_by(&[("DATABASE", "d")]), (None, None));
     }
 
     #[test]
     fn what_names_no_database_is_said_without_its_values() {
-        let cases: [(&[(&str, &str)], &str); 4] = [
+        let cases: [(&[(&str, &str)], &str); 5] = [
             (
                 &[("DB_URL", "h:5432 secret")],
                 "DB_URL is no URL of a database, such as postgres://user:password@host:5432",
             ),
-            (&[("DB_URL", "postgres://secret@h")], "DB_URL names no database, nor does DATABASE"),
+            (&[("DB_URL", "postgres://h:5432/")], "DB_URL names no database, nor does DATABASE"),
+            (&[("DB_URL", "mysql://secret@h")], "DB_URL names no database, nor does DATABASE"),
             (
                 &[("MYSQL_HOST", "secret"), ("MYSQL_USER", "u")],
                 "MYSQL_HOST, MYSQL_USER without MYSQL_DATABASE: no database is named",
@@ -129,11 +139,14 @@ mod tests {
             (&[("MYSQL_PORT", "secret"), ("MYSQL_DATABASE", "d")], "MYSQL_PORT is no port"),
         ];
         for (variables, reason) in cases {
-            assert_eq!(named_by(variables), (None, vec![reason.to_owned()]), "{variables:?}");
+            assert_eq!(named_by(variables), (Some(Err(reason.to_owned())), None), "{variables:?}");
         }
         let both = [("DB_URL", "postgres://h/d"), ("MYSQL_HOST", "h"), ("MYSQL_DATABASE", "e")];
-        let (url, unusable) = named_by(&both);
-        assert_eq!(url.as_deref(), Some("postgres://h/d"));
-        assert_eq!(unusable, ["MYSQL_HOST, MYSQL_DATABASE name a second database; DB_URL names the store"]);
+        let beside = "MYSQL_HOST, MYSQL_DATABASE name a second database; DB_URL names the store";
+        assert_eq!(named_by(&both), (Some(Ok("postgres://h/d".to_owned())), Some(beside.to_owned())));
+        let one = [("DB_URL", "postgres://h"), ("MYSQL_DATABASE", "e")];
+        let beside = "DB_URL names no database, nor does DATABASE";
+        let url = "mysql://root@localhost:3306/e";
+        assert_eq!(named_by(&one), (Some(Ok(url.to_owned())), Some(beside.to_owned())));
     }
 }

@@ -10,7 +10,7 @@ use super::ConfigError;
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSection {
-    url: Option<String>,
+    pub url: Option<String>,
     password_file: Option<PathBuf>,
 }
 
@@ -29,10 +29,6 @@ impl fmt::Debug for StoreAt {
 }
 
 impl StoreSection {
-    pub fn named(url: &str) -> Self {
-        Self { url: Some(url.to_owned()), password_file: None }
-    }
-
     /// Line by line: a URL that is named elsewhere may have its password in the file that is named here.
     pub fn over(self, other: Self) -> Self {
         Self { url: self.url.or(other.url), password_file: self.password_file.or(other.password_file) }
@@ -80,7 +76,7 @@ mod tests {
         let store = section().check(Some("postgres://u:hidden@h/d"), Some("given")).expect("sound");
         assert_eq!(store.password.as_deref(), Some("given"));
         assert_eq!(format!("{store:?}"), "postgres:");
-        let both = StoreSection::named("sqlite:").over(section());
+        let both = StoreSection { url: Some("sqlite:".to_owned()), password_file: None }.over(section());
         assert_eq!(
             (both.url.as_deref(), both.password_file.as_deref()),
             (Some("sqlite:"), Some(file.as_path()))

@@ -342,6 +342,7 @@ fn report(plan: &Plan, skipped: &[Skipped], traces: &Traces) {
     let unlike: HashSet<u64> = unlike.collect();
     let letters = plan.seen.iter().flat_map(|seen| &seen.conflict);
     let made: Vec<_> = letters.filter(|letter| unlike.contains(&letter.position)).collect();
+    metrics::counter!("millrace_dead_letters_total", "view" => GATE).increment(made.len() as u64);
     for letter in made.iter().take(LETTERS_LOGGED_MAX) {
         let traceparent = traces.of(letter.position);
         tracing::warn!(view = GATE, letter = %letter.id, position = letter.position, traceparent, "an event became a dead letter");

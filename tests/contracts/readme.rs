@@ -5,11 +5,12 @@ use std::process::Command;
 use crate::harness::TestApp;
 
 const HEADING: &str = "## A stream, a ledger and a door of your own";
+const STATISTICS: &str = "## Statistics of your own";
 
-/// The part of the README under the heading.
-fn section() -> String {
+/// The part of the README under a heading.
+fn section(heading: &str) -> String {
     let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once(HEADING).expect("the heading");
+    let (_, rest) = readme.split_once(heading).expect("the heading");
     rest.split("\n## ").next().unwrap().to_owned()
 }
 
@@ -29,8 +30,8 @@ fn answer(app: &TestApp, line: &str) -> String {
 
 #[test]
 fn the_readmes_own_stream_ledger_and_door_do_as_it_says() {
-    let section = section();
-    let app = TestApp::configured(&configuration(&section));
+    let (section, statistics) = (section(HEADING), section(STATISTICS));
+    let app = TestApp::configured(&(configuration(&section) + &configuration(&statistics)));
     let lines: Vec<&str> = section.lines().filter(|line| line.starts_with("    curl ")).collect();
     let [send, read] = lines[..] else { panic!("two command lines: {lines:?}") };
     let first = answer(&app, send);
@@ -46,6 +47,8 @@ fn the_readmes_own_stream_ledger_and_door_do_as_it_says() {
     assert_eq!(answer(&app, &places), r#"{"error":"amount: has more than 2 decimal places"}"#);
     let rows = app.client().get("/v1/views/refund_rows/rows").json()["rows"].clone();
     assert_eq!((rows.as_array().unwrap().len(), &rows[0]["customer"]), (1, &"c1".into()), "{rows}");
+    let stats = app.client().get("/v1/views/refunds_by_day/stats?group=c1");
+    assert_eq!((stats.status, &stats.json()["total"]), (200, &1.into()), "{}", stats.text());
     let page = app.stranger().with_header("Origin", "https://shop.example");
     assert_eq!(page.post("/event", r#"{"site_id":"s","event_type":"e"}"#).status, 200);
 }

@@ -29,11 +29,16 @@ impl Targets {
         let (mut met, mut files) = (HashSet::new(), Vec::new());
         for what in &self.what {
             let missing = || Failure::NotFound(format!("there is no file `{}`", what.display()));
+            if what.is_dir() {
+                fs::read_dir(what)
+                    .map_err(|error| Failure::Failed(format!("{}: {error}", what.display())))?;
+            }
             for path in self.named_by(what).ok_or_else(missing)? {
                 let path = path
                     .canonicalize()
                     .map_err(|error| Failure::NotFound(format!("{}: {error}", path.display())))?;
-                let is_done = done.as_ref().is_some_and(|done| path.starts_with(done));
+                // Of what a folder or pattern finds; who names a file means it.
+                let is_done = !what.is_file() && done.as_ref().is_some_and(|done| path.starts_with(done));
                 if !is_done && met.insert(path.clone()) {
                     files.push(path);
                 }
@@ -196,6 +201,8 @@ mod tests {
         assert_eq!(names(&["*.jsonl", "b.jsonl"]), Ok(vec!["b.jsonl".into()]));
         assert_eq!(names(&["**/*.jsonl"]), Ok(vec!["b.jsonl".into(), "x/e.jsonl".into()]));
         assert_eq!(names(&["?/e.jsonl"]), Ok(vec!["x/e.jsonl".into()]));
+        assert_eq!(names(&["done/*", "done"]), Ok(vec![]));
+        assert_eq!(names(&["done/f.jsonl"]), Ok(vec!["done/f.jsonl".into()]), "it is named");
         assert!(matches!(names(&["*.none"]), Err(Failure::NotFound(_))));
         assert!(matches!(names(&["none.jsonl"]), Err(Failure::NotFound(_))));
     }

@@ -194,6 +194,10 @@ async fn send_file(
 }
 
 fn moved(path: &Path, file: &File, folder: &Path, means: &Means) -> Result<(), Trouble> {
+    // Named where it is to go.
+    if folder.canonicalize().is_ok_and(|folder| path.parent() == Some(folder.as_path())) {
+        return Ok(());
+    }
     match move_to::move_file(path, file, folder) {
         Ok(move_to::Moved::To(target)) => {
             if target.file_name() != path.file_name() {
