@@ -45,7 +45,7 @@ impl Entry {
         Ok(self.places()?.into_iter().partition(goes))
     }
 
-    /// Whether it lies wholly before `places`, and is so small that they are to share an entry.
+    /// Whether the two are so small that they are to share an entry.
     pub fn takes_in(&self, places: &[Place]) -> bool {
         self.bytes.len() + places.len() <= NOTE_ROWS_JOINED_MAX
     }

@@ -155,7 +155,7 @@ impl Store {
     }
 
     /// Applies a plan, trying again for ever what goes by itself; `waiting` hears of each such failure.
-    /// `None` once `stop` is asked for: the plan is not applied then.
+    /// `None` once `stop` is asked for: the plan is not known to be applied then, and its claim tells at the next start.
     pub async fn apply_surely(
         &self,
         plan: Arc<Plan>,

@@ -150,8 +150,10 @@ impl Runner {
         let (store, stop, progress) = (self.store.clone(), self.stop.clone(), self.progress.clone());
         let to = plan.claim.to;
         let outcome = self.runtime.spawn(async move {
-            let _share = share;
+            let mut share = Some(share);
             let waiting = |reason: &str| {
+                // It may take as long as somebody holds a lock: the other views' turn is not to wait for that.
+                drop(share.take());
                 progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
             };
             let applied = store.apply_surely(Arc::new(plan), &stop, waiting).await;

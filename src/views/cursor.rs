@@ -6,6 +6,7 @@ use std::sync::Arc;
 use event::Stalled;
 use event::limits::DEAD_IN_A_ROW_MAX;
 use journal::failpoint;
+use tokio::sync::SemaphorePermit;
 
 use super::batch::{Batch, Event};
 use super::bisect::Bisect;
@@ -21,6 +22,8 @@ pub struct Cursor<'a> {
     pub begun: bool,
     pub dead_in_a_row: usize,
     pub traces: &'a Traces,
+    /// Of what all views may hold, for as long as the store is not waited for.
+    pub share: Option<SemaphorePermit<'a>>,
 }
 
 impl Cursor<'_> {
@@ -102,8 +105,9 @@ impl Cursor<'_> {
     fn commit(&mut self, plan: Plan) -> Result<Result<bool, StoreError>, Halt> {
         let to = plan.claim.to;
         let letters = dead_letter::made(&plan.letters);
-        let progress = self.runner.progress.clone();
+        let (progress, share) = (self.runner.progress.clone(), &mut self.share);
         let waiting = move |reason: &str| {
+            drop(share.take());
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
         };
         let runner = self.runner;

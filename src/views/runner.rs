@@ -223,7 +223,7 @@ impl Runner {
 
     /// One batch; how many events it held.
     fn step(&self, state: &mut State, end: u64) -> Result<usize, Halt> {
-        let _share = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32));
+        let share = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32)).ok();
         let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
         let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
         // The reader leaves the state for as long as the batch borrows its buffer.
@@ -237,6 +237,7 @@ impl Runner {
             begun: *begun,
             dead_in_a_row: *dead_in_a_row,
             traces: &batch.traces,
+            share,
         };
         let outcome = cursor.apply(&batch);
         (*stored, *begun, *dead_in_a_row) = (cursor.stored, cursor.begun, cursor.dead_in_a_row);

@@ -169,10 +169,11 @@ fn an_outbox_of_ones_own_says_what_it_is_told_and_uses_the_table_that_is_there()
     );
     app.stop();
     let payload = app.stored.keeping.says(["JSON", "JSON", "LONGTEXT CHARACTER SET utf8mb4"]);
+    let word = app.stored.keeping.says(["TEXT", "VARCHAR(50)", "VARCHAR(50) CHARACTER SET utf8mb4"]);
     let message = app.stored.keeping.says(["TEXT", "TEXT", "LONGTEXT CHARACTER SET utf8mb4"]);
     app.sql(&format!(
-        "CREATE TABLE thanks (id {{key}} PRIMARY KEY, event_id {{key}} UNIQUE, event_type {{text}}, payload {payload},
-         status {{text}}, attempt_count INT, last_attempt_timestamp {{time}}, created_at {{time}}, updated_at {{time}},
+        "CREATE TABLE thanks (id {{key}} PRIMARY KEY, event_id {{key}} UNIQUE, event_type {word}, payload {payload},
+         status {word}, attempt_count INT, last_attempt_timestamp {{time}}, created_at {{time}}, updated_at {{time}},
          recipient {{text}}, message {message}, channel {{text}}, next_attempt_at {{time}}, note {{text}})"
     ));
     app.restart();

@@ -127,6 +127,31 @@ fn rows_are_asked_for_page_by_page_and_by_their_values() {
     assert_eq!(client.get("/v1/views/inventory/rows").text(), r#"{"rows":[],"next":null}"#);
 }
 
+/// What a database would not take is not taken by the door: nobody stops a view by sending it.
+#[test]
+fn every_time_that_is_taken_is_one_that_the_table_keeps() {
+    let app = TestApp::start();
+    let at = |time: &str| format!(r#"{{"site_id":"s","event_type":"t","timestamp":{time}}}"#);
+    for time in
+        ["\"0000-12-31\"", "\"-000001-01-01\"", "-62135596800001", "253402300800000", "-250000000000000"]
+    {
+        assert_eq!(app.client().post(SITE, &at(time)).status, 400, "{time}");
+    }
+    for time in ["\"0001-01-01\"", "253402300799999", "\"9999-12-31\""] {
+        send(&app, SITE, &at(time));
+    }
+    assert_eq!(
+        table(&app, EVENTS),
+        [
+            "1 s t - - 0001-01-01 00:00:00.000",
+            "2 s t - - 9999-12-31 23:59:59.999",
+            "3 s t - - 9999-12-31 00:00:00.000",
+        ]
+    );
+    let rows = app.client().get(&format!("{ROWS}?site_id=s")).json();
+    assert_eq!(rows["rows"][1]["timestamp"], "9999-12-31T23:59:59.999Z");
+}
+
 #[test]
 fn amounts_keep_their_digits_from_the_socket_to_the_table_and_back() {
     let app = TestApp::configured(

@@ -108,7 +108,7 @@ pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 // Batches.
 pub const BATCH_EVENTS_MAX: usize = 32_768;
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// What all views of a process may hold of batches at one time.
+/// What all views of a process may hold of batches at one time, but those whose store is waited for.
 pub const BATCHES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A view that is so far behind folds what comes next while its store is at work.
 pub const AHEAD_POSITIONS_MIN: u64 = 8_192;

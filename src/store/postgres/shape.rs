@@ -177,7 +177,11 @@ impl Shape {
             let mend = mends::write_by_hand(table, there);
             return Some(format!("{named} that is computed from others; this mends it: {mend}"));
         }
-        if !there.holds(column.kind, table.id.is_none()) {
+        // What is beside a key are words of ours; too long a one is an error, and never cut off.
+        let keyed = in_key || table.unique == Some(index);
+        let is_word = matches!(column.kind, ColumnKind::Text { .. }) && !keyed && table.id.is_none();
+        let holds = there.holds(column.kind, table.id.is_none()) || (is_word && there.kind == "varchar");
+        if !holds {
             let mend = mends::retype(table, there, column, in_key);
             return Some(format!(
                 "{named} of type {}, which does not keep every value exactly; this mends it: {mend}",
