@@ -9,24 +9,20 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::exit::Failure;
+use crate::config::Originals;
 
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
+/// Where a server listens that is not told otherwise.
+const PORT: u16 = 8000;
 
 /// Which server, and by which key.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Server")]
 pub struct Server {
-    /// The server
-    #[arg(
-        long,
-        global = true,
-        env = "MILLRACE_URL",
-        value_name = "URL",
-        default_value = "http://localhost:8000",
-        value_parser = url
-    )]
-    url: String,
-    /// The key to show [default: the one in the data folder]
+    /// The server [default: http://localhost:8000, or the PORT of a .env file]
+    #[arg(long, global = true, env = "MILLRACE_URL", value_name = "URL", value_parser = url)]
+    url: Option<String>,
+    /// The key to show [default: the one in the data folder, or the API_KEY of a .env file]
     #[arg(
         long = "key",
         id = "key-to-show",
@@ -66,8 +62,11 @@ impl Server {
             .connect_timeout(CONNECT_DURATION_MAX)
             .build()
             .map_err(|error| Failure::Failed(format!("no HTTP client can be made: {error}")))?;
-        let key = self.key.clone().or_else(from_file).map(|key| key.trim().to_owned());
-        Ok(Client { http, url: self.url.clone(), key: key.filter(|key| !key.is_empty()) })
+        let originals = Originals::here().map_err(Failure::Failed)?;
+        let key = self.key.clone().or_else(from_file).or(originals.api_key).map(|key| key.trim().to_owned());
+        let port = originals.port.unwrap_or(PORT);
+        let url = self.url.clone().unwrap_or_else(|| format!("http://localhost:{port}"));
+        Ok(Client { http, url, key: key.filter(|key| !key.is_empty()) })
     }
 }
 

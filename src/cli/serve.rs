@@ -1,7 +1,6 @@
 //! `millrace serve`: the server.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -9,7 +8,7 @@ use event::limits::BLOCKING_THREADS_MAX;
 use rustix::fs::Mode;
 
 use super::exit::{Failure, ended};
-use crate::config::{Config, Originals, Overrides, load_dotenv, user_file};
+use crate::config::{Config, Originals, Overrides, user_file};
 use crate::server::{self, Settings};
 use crate::telemetry::{LogFormat, end_with_a_panic, start_logging};
 
@@ -58,8 +57,7 @@ pub fn run(command: Serve) -> ExitCode {
 }
 
 fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
-    let dotenv = load_dotenv(Path::new(".env")).map_err(|error| format!(".env: {error}"))?;
-    let mut originals = Originals::read(|name| variable(name, &dotenv));
+    let mut originals = Originals::here()?;
     if !command.listen.is_empty() {
         originals.leave_port();
     }
@@ -90,9 +88,4 @@ fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()?;
     runtime.block_on(server::run(settings))?;
     Ok(())
-}
-
-/// The environment wins over the file.
-fn variable(name: &str, dotenv: &BTreeMap<String, String>) -> Option<String> {
-    std::env::var(name).ok().or_else(|| dotenv.get(name).cloned())
 }

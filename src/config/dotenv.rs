@@ -26,7 +26,7 @@ pub struct Originals {
 }
 
 /// The variables of a `.env` file; none if there is no file.
-pub fn load_dotenv(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
+fn load_dotenv(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(parse(&text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
@@ -38,8 +38,14 @@ pub fn load_dotenv(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
 const NOT_YET: [&str; 4] = ["RABBITMQ_URL", "MAX_RETRIES", "BATCH_SIZE", "BATCH_INTERVAL"];
 
 impl Originals {
+    /// Those of the environment, over a `.env` file in the working directory.
+    pub fn here() -> Result<Self, String> {
+        let dotenv = load_dotenv(Path::new(".env")).map_err(|error| format!(".env: {error}"))?;
+        Ok(Self::read(|name| std::env::var(name).ok().or_else(|| dotenv.get(name).cloned())))
+    }
+
     /// `lookup` is the environment, over the `.env` file.
-    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
+    fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let mut originals = Self::default();
         let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
         for name in ["PORT", "API_PORT"] {
@@ -98,17 +104,21 @@ impl Originals {
     }
 }
 
-/// `NAME=value` lines, as dotenv reads them: comments, `export`, quotes.
+/// `NAME=value` or `NAME: value` lines, as dotenv reads them: comments, `export`, quotes.
 fn parse(text: &str) -> BTreeMap<String, String> {
-    let assignment = |line: &str| {
-        let line = line.trim();
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        let (name, value) = line.split_once('=')?;
-        let name = name.trim();
-        let valid = !name.is_empty() && !name.starts_with('#');
-        valid.then(|| (name.to_owned(), unquote(value.trim())))
-    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.lines().filter_map(assignment).collect()
+}
+
+fn assignment(line: &str) -> Option<(String, String)> {
+    let line = line.trim();
+    let exported = line.strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
+    let line = exported.unwrap_or(line).trim_start();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let (name, rest) = line.split_at(line.find(|c| !is_name(c)).unwrap_or(line.len()));
+    let after_colon = rest.strip_prefix(':').filter(|value| value.starts_with(char::is_whitespace));
+    let value = rest.trim_start().strip_prefix('=').or(after_colon)?;
+    (!name.is_empty()).then(|| (name.to_owned(), unquote(value.trim())))
 }
 
 fn unquote(value: &str) -> String {
@@ -118,10 +128,7 @@ fn unquote(value: &str) -> String {
             return if quote == '"' { inner.replace("\\n", "\n") } else { inner.to_owned() };
         }
     }
-    match value.find(" #") {
-        Some(at) => value[..at].trim_end().to_owned(),
-        None => value.to_owned(),
-    }
+    value.split('#').next().unwrap_or_default().trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -130,11 +137,21 @@ mod tests {
 
     #[test]
     fn reads_what_dotenv_reads() {
-        let text =
-            "# c\nPORT=3333\n export API_KEY = \"se=cret\" # x\nA='b c'\nB=plain # note\nEMPTY=\n=x\nnoise";
+        let text = "\u{feff}FIRST=1\n# c\nPORT=3333\n export API_KEY = \"se=cret#1\" # x\nexport\tE=e\nA='b c'\n\
+                    B=plain # note\nC=cut#off\nD: colon\nEMPTY=\n=x\nnoise\nno:ise\nexported=1";
         let read = parse(text);
-        let expected =
-            [("A", "b c"), ("API_KEY", "se=cret"), ("B", "plain"), ("EMPTY", ""), ("PORT", "3333")];
+        let expected = [
+            ("A", "b c"),
+            ("API_KEY", "se=cret#1"),
+            ("B", "plain"),
+            ("C", "cut"),
+            ("D", "colon"),
+            ("E", "e"),
+            ("EMPTY", ""),
+            ("FIRST", "1"),
+            ("PORT", "3333"),
+            ("exported", "1"),
+        ];
         assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     }
 

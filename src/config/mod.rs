@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use door::{Access, Door, DoorErrors, EVENT_ID, REASON};
-pub use dotenv::{Originals, load_dotenv};
+pub use dotenv::Originals;
 pub use duration::duration;
 pub use file::DEFAULT;
 pub use listen::ListenAt;

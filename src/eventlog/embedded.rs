@@ -45,8 +45,13 @@ impl Embedded {
             ..Options::default()
         };
         let folder = data.join("journal");
-        let Opened { journal, recovery } = Journal::open(Disk::real(), &folder, options)
-            .map_err(|error| OpenError::Journal(error.to_string()))?;
+        let Opened { journal, recovery } =
+            Journal::open(Disk::real(), &folder, options).map_err(|error| {
+                OpenError::Journal(match &error {
+                    journal::OpenError::Io { source } => told(source),
+                    other => other.to_string(),
+                })
+            })?;
         end_at_open.send_replace(journal.end());
         let room = match failpoint::skips("eventlog.look_at_room") {
             true => Arc::new(Room::unwatched()),

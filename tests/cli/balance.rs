@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::harness::TestApp;
+use crate::harness::{Start, TestApp};
 use crate::{failed, said, sell};
 
 #[test]
@@ -21,6 +21,26 @@ fn every_digit_is_shown() {
         listed,
         "KEY                 BALANCE\nuser1  999999999999999.9999\nuser2                   0.3\n"
     );
+}
+
+/// The file that tells the originals, and the server, tells the commands as well.
+#[test]
+fn port_and_key_of_a_dotenv_file_are_the_commands_too() {
+    let dotenv = Some("API_KEY=\"secret\"\n".to_owned());
+    let app = TestApp::with(Start { dotenv, ..Start::default() });
+    sell(&app, "user1", "5");
+    app.settle();
+    let folder = tempfile::tempdir().unwrap();
+    let port = app.address.rsplit(':').next().unwrap();
+    std::fs::write(folder.path().join(".env"), format!("PORT: {port}\nAPI_KEY=secret#of-mine\n")).unwrap();
+    let balance = |environment: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+        command.current_dir(folder.path()).env_clear().envs(environment.iter().copied());
+        command.args(["balance", "user1"]).output().unwrap()
+    };
+    assert_eq!(String::from_utf8(balance(&[]).stdout).unwrap(), "5\n");
+    assert_eq!(balance(&[("MILLRACE_API_KEY", "wrong")]).status.code(), Some(4));
+    assert_eq!(balance(&[("MILLRACE_URL", "http://127.0.0.1:1")]).status.code(), Some(3));
 }
 
 #[test]
