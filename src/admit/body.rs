@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use event::FieldError;
 use event::limits::{BODIES_BYTES_MAX, BODY_IDLE_DURATION_MAX};
 use http_body_util::BodyExt;
@@ -34,7 +34,7 @@ pub fn expect_json(headers: &HeaderMap) -> Result<(), Refusal> {
 pub fn plain_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let (first, more) = (codings.next(), codings.next());
-    match (first.map(|coding| coding.as_bytes()), more) {
+    match (first.map(HeaderValue::as_bytes), more) {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Refusal::BrokenBody("Transfer-Encoding may only be `chunked`, once".to_owned())),

@@ -172,7 +172,7 @@ mod tests {
     fn an_original_database_that_cannot_be_used_is_not_replaced_by_another() {
         let fault = Some(Err("DB_URL is no URL of a database".to_owned()));
         let original = Overrides { original_store_url: fault, ..Overrides::default() };
-        let error = Config::load(None, &original).err().expect("refused").to_string();
+        let error = Config::load(None, &original).expect_err("refused").to_string();
         assert!(error.contains("DB_URL is no URL") && error.contains("name a store"), "{error}");
         let told = Overrides { store_url: Some("sqlite:a.db".to_owned()), ..original.clone() };
         assert_eq!(Config::load(None, &told).expect("sound").store.url, "sqlite:a.db");
