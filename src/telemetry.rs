@@ -49,7 +49,7 @@ fn describe() {
     describe_counter!("millrace_accepted_total", "Events made durable.");
     describe_counter!("millrace_refused_total", "Requests refused, by the error's code.");
     describe_counter!("millrace_repeats_total", "Events of the log that count no second time.");
-    describe_counter!("millrace_dead_letters_total", "Events that the database would not take.");
+    describe_counter!("millrace_dead_letters_total", "Events that became dead letters.");
     describe_counter!("millrace_store_retries_total", "Transactions tried again.");
     describe_gauge!("millrace_connections", "Connections that are open.");
     describe_gauge!("millrace_connections_max", "Connections taken at a time; those beyond wait.");

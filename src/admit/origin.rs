@@ -60,11 +60,11 @@ pub fn known_host<B>(request: &Request<B>, hosts: &[String]) -> Result<(), Refus
         return Err(wrong("is there more than once"));
     }
     let asked = match (request.uri().authority(), first) {
+        (_, None) if request.version() >= Version::HTTP_11 => return Err(wrong("is missing")),
         // A whole address says it, whatever stands beside it.
         (Some(authority), _) => authority.as_str(),
         (None, Some(host)) => host.to_str().map_err(|_| wrong("is no name"))?,
-        (None, None) if request.version() < Version::HTTP_11 => return Ok(()),
-        (None, None) => return Err(wrong("is missing")),
+        (None, None) => return Ok(()),
     };
     let name = host_name(asked).ok_or_else(|| wrong("is no name with or without a port"))?;
     let known = name.eq_ignore_ascii_case("localhost")

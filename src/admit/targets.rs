@@ -50,8 +50,8 @@ impl Targets {
     /// To be held from before a target is looked up until the correction is in the log: what was found is not
     /// given up in between, nor a letter of it sent again.
     pub async fn held(&self) -> TargetsHeld {
-        let past = self.log.past().hold().await;
-        TargetsHeld { _past: past, _taking_back: self.log.undoing().take_back().await }
+        let taking_back = self.log.undoing().take_back().await;
+        TargetsHeld { _taking_back: taking_back, _past: self.log.past().hold().await }
     }
 
     /// To be awaited before ids are looked up: what was acknowledged is known by its id once the gate has

@@ -16,6 +16,9 @@ use super::client::Server;
 use super::exit::{Failure, block_on};
 use crate::backup::{BackupError, Manifest, verify};
 
+/// Names tried for a file that is not whole yet.
+const NAMES_MAX: u32 = 1_000;
+
 #[derive(Args)]
 #[command(after_help = EXPLAINED)]
 pub struct Backup {
@@ -93,12 +96,7 @@ fn keep(path: &Path, waiting: mpsc::Receiver<io::Result<Bytes>>) -> Result<Manif
     }
     let unwritable = |error: io::Error| Failure::Failed(format!("{}: {error}", path.display()));
     let target = target(path)?;
-    let mut temporary = target.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    // A file of that name is somebody else's.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
-    let file = file.map_err(unwritable)?;
+    let (file, temporary) = beside(&target).map_err(unwritable)?;
     let name = path.display().to_string();
     let kept = verified(Copied { arriving, output: &file, name }).and_then(|manifest| {
         file.sync_all().and_then(|()| std::fs::rename(&temporary, &target)).map_err(unwritable)?;
@@ -110,6 +108,20 @@ fn keep(path: &Path, waiting: mpsc::Receiver<io::Result<Bytes>>) -> Result<Manif
         drop(std::fs::remove_file(&temporary));
     }
     kept
+}
+
+/// A new file for what is not whole yet. One that is there may be somebody else's.
+fn beside(target: &Path) -> io::Result<(File, PathBuf)> {
+    let mut number = 0;
+    loop {
+        let mut name = target.as_os_str().to_owned();
+        name.push(if number == 0 { ".tmp".to_owned() } else { format!(".{number}.tmp") });
+        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name);
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < NAMES_MAX => number += 1,
+            opened => return opened.map(|file| (file, name.into())),
+        }
+    }
 }
 
 /// The file that `path` names, through links. What is there and no file is not to be replaced by one.

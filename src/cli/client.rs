@@ -19,10 +19,11 @@ const PORT: u16 = 8000;
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Server")]
 pub struct Server {
-    /// The server [default: http://localhost:8000, or the PORT of a .env file]
+    /// The server [default: http://localhost:8000, or the PORT of the environment or a .env file]
     #[arg(long, global = true, env = "MILLRACE_URL", value_name = "URL", value_parser = url)]
     url: Option<String>,
-    /// The key to show [default: the one in the data folder, or the API_KEY of a .env file]
+    /// The key to show [default: the one in the data folder, or, without a URL, the API_KEY of the environment
+    /// or a .env file]
     #[arg(
         long = "key",
         id = "key-to-show",
@@ -62,10 +63,16 @@ impl Server {
             .connect_timeout(CONNECT_DURATION_MAX)
             .build()
             .map_err(|error| Failure::Failed(format!("no HTTP client can be made: {error}")))?;
-        let originals = Originals::here().map_err(Failure::Failed)?;
-        let key = self.key.clone().or_else(from_file).or(originals.api_key).map(|key| key.trim().to_owned());
-        let port = originals.port.unwrap_or(PORT);
-        let url = self.url.clone().unwrap_or_else(|| format!("http://localhost:{port}"));
+        let (url, originals_key) = match &self.url {
+            Some(url) => (url.clone(), None),
+            // As the server here was told. The key is for no other.
+            None => {
+                let originals = Originals::here().map_err(Failure::Failed)?;
+                let port = originals.port.unwrap_or(PORT);
+                (format!("http://localhost:{port}"), originals.api_key)
+            }
+        };
+        let key = self.key.clone().or_else(from_file).or(originals_key).map(|key| key.trim().to_owned());
         Ok(Client { http, url, key: key.filter(|key| !key.is_empty()) })
     }
 }

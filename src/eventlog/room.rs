@@ -47,10 +47,11 @@ impl Room {
     }
 
     fn look(&self, folder: &Path) {
-        // In this order: what comes in between is counted twice for a moment, and never not at all.
-        self.since.store(0, Ordering::Relaxed);
+        let before = self.since.load(Ordering::Relaxed);
         if let Some(beyond) = beyond_reserve(folder) {
             self.beyond_reserve.store(beyond, Ordering::Relaxed);
+            // What came meanwhile is counted twice until the next look, and never not at all.
+            self.since.fetch_sub(before, Ordering::Relaxed);
         }
     }
 }

@@ -11,6 +11,7 @@ use axum::routing::{delete, get};
 use event::limits::KEY_BODY_BYTES_MAX;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::{Reading, answer};
 use crate::admit::{Key, NewKey, Refusal, Scope, body};
@@ -79,9 +80,13 @@ async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: Bod
     answer(made.await)
 }
 
+/// One at a time: two that are the last two must not both see the other.
+static REVOKING: Mutex<()> = Mutex::const_new(());
+
 async fn revoke(State(reading): State<Arc<Reading>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     let revoked = async {
         reading.admin(&headers)?;
+        let _turn = REVOKING.lock().await;
         let keys = reading.keys.list();
         let mut administrators = keys.iter().filter(|key| key.scopes.contains(&Scope::Admin));
         if administrators.next().is_some_and(|first| first.id == id) && administrators.next().is_none() {

@@ -1,5 +1,5 @@
-//! What waits for its reader: a large answer is counted for as long as any of its bytes is held, so that clients
-//! who ask for much and read nothing do not fill the memory.
+//! What waits for its reader: a large answer to a read is counted for as long as any of its bytes is held, so that
+//! clients who ask for much and read nothing do not fill the memory.
 
 use std::sync::Arc;
 

@@ -187,9 +187,7 @@ impl Acceptor {
             }
         }
     }
-}
 
-impl Acceptor {
     fn take(&self, permit: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr) {
         let client = Client {
             address: peer.ip(),

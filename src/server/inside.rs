@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Uri};
+use axum::http::{Method, Request, Uri};
 use axum::response::Response;
 use tower_service::Service;
 
@@ -39,6 +39,8 @@ impl Inside {
         B: AnyBody<Error: std::error::Error + Send + Sync> + Send + 'static,
     {
         let page = self.doorway.allowed_page(request.headers(), request.uri().path());
+        // Of anything else the answer says what was done, and is given.
+        let read = (request.method() == Method::GET).then(|| request.uri().path().to_owned());
         let answer = match (self.doorway.admit(connected, &request, page.as_ref()), &page) {
             (Err(refusal), _) => self.doorway.refuse(request.uri().path(), &refusal),
             (Ok(_), Some(page)) if is_preflight(&request) => page.preflight(),
@@ -47,11 +49,12 @@ impl Inside {
                 None => self.routed(peer, request.map(Body::new)).await,
             },
         };
-        let answer = match Answers::is_large(&answer) {
-            true => Box::pin(self.answers.counted(answer))
-                .await
-                .unwrap_or_else(|| Refusal::QueueFull.as_problem()),
-            false => answer,
+        let answer = match read {
+            Some(path) if Answers::is_large(&answer) => match Box::pin(self.answers.counted(answer)).await {
+                Some(answer) => answer,
+                None => self.doorway.refuse(&path, &Refusal::QueueFull),
+            },
+            _ => answer,
         };
         match page {
             Some(page) => page.may_see(answer),

@@ -4,10 +4,12 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
-use event::limits::{LETTERS_LOGGED_MAX, SOURCE_GATE_DURATION_MAX};
+use event::limits::{LETTER_TURN_DURATION_MAX, LETTERS_LOGGED_MAX, SOURCE_GATE_DURATION_MAX};
 use event::{BodyHash, EventId, FieldError, Fields, LogId, Millis, Progress};
 use journal::failpoint;
+use tokio::time::timeout;
 
 use super::batch::Event;
 use super::{Running, View};
@@ -157,11 +159,11 @@ impl Sender<'_> {
     /// once, however often it is sent.
     pub async fn send_again(&self, id: EventId, mended: Option<String>) -> Result<Letter, LetterError> {
         let Self { store, log, .. } = self;
-        let _turn = log.undoing().send_again().await;
-        // What took its event back before, and its own last attempt, are known once the gate has come to them.
-        if !self.progress.gate_reached(log.end(), SOURCE_GATE_DURATION_MAX).await {
-            return Err(LetterError::Unsettled);
-        }
+        self.settled(SOURCE_GATE_DURATION_MAX).await?;
+        let turn = timeout(SOURCE_GATE_DURATION_MAX, log.undoing().send_again()).await;
+        let _turn = turn.map_err(|_| LetterError::Unsettled)?;
+        // What came in before the turn; corrections wait meanwhile.
+        self.settled(LETTER_TURN_DURATION_MAX).await?;
         let letter = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
         if !matches!(letter.status, LetterStatus::Open | LetterStatus::Retrying) {
             return Err(LetterError::NotOpen { id, status: letter.status.as_str() });
@@ -204,6 +206,16 @@ impl Sender<'_> {
             store.move_letter(id, LetterStatus::Retrying, LetterStatus::Applied, now).await?;
         }
         store.letter(id).await?.ok_or(LetterError::Unknown(id))
+    }
+}
+
+impl Sender<'_> {
+    /// What took an event back, and a letter's last attempt, are known once the gate has come to them.
+    async fn settled(&self, patience: Duration) -> Result<(), LetterError> {
+        match self.progress.gate_reached(self.log.end(), patience).await {
+            true => Ok(()),
+            false => Err(LetterError::Unsettled),
+        }
     }
 }
 

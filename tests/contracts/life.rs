@@ -243,8 +243,9 @@ fn open_connections_are_counted() {
     let before = read();
     assert!(before["millrace_connections"] < before["millrace_connections_max"]);
     let held: Vec<_> = (0..3).map(|_| app.stranger().connect().unwrap()).collect();
-    let open = |more: f64| read()["millrace_connections"] == before["millrace_connections"] + more;
-    wait_for("three more are counted", || open(3.0));
+    let more = || read()["millrace_connections"] - before["millrace_connections"];
+    // One of before may have been about to end.
+    wait_for("more are counted", || more() >= 2.0);
     drop(held);
-    wait_for("they are not counted any more", || open(0.0));
+    wait_for("they are not counted any more", || more() <= 0.0);
 }

@@ -65,6 +65,13 @@ fn large_answers_that_nobody_takes_are_bounded_together() {
     let refused = || app.client().get(&path).status == 503;
     wait_for("a page to be refused", refused);
     assert_eq!(app.client().post(EVENTS, GOOD).status, 200, "small answers go on");
+    let many = app.client().post(EVENTS, &format!("[{}]", vec![GOOD; 2_000].join(",")));
+    assert_eq!(
+        (many.status, many.body.len() > 64 << 10),
+        (200, true),
+        "what is stored is said, however long"
+    );
+    assert_eq!(app.client().get(&path).status, 503, "there was no room for it");
     drop(greedy);
     wait_for("a page to be had again", || app.client().get(&path).status == 200);
 }

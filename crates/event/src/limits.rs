@@ -127,6 +127,8 @@ pub const BATCH_EVENTS_PACED_MIN: usize = 16;
 pub const GATE_INTERVAL_MIN: Duration = Duration::from_millis(2);
 /// Dead letters in a row, with nothing applied between them, that pause a view.
 pub const DEAD_IN_A_ROW_MAX: usize = 100;
+/// How long a letter that is sent again may keep corrections waiting for the gate.
+pub const LETTER_TURN_DURATION_MAX: Duration = Duration::from_secs(1);
 /// Dead letters of one batch that the log names one by one; the rest it counts.
 pub const LETTERS_LOGGED_MAX: usize = 16;
 /// A plan of more than so many cells is committed by itself.
