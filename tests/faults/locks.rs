@@ -81,6 +81,8 @@ fn a_lock_that_is_waited_for_in_vain_only_delays(kind: Kind) {
     let there = "SELECT count(*) FROM users_revenue WHERE user_id = 'user-9'";
     rig.load(|| {
         rig.goes_on("revenue");
+        // Before its first row there is no table to lock.
+        rig.goes_on("sales");
         wait_for("a row to hold", || server.sql(&rig.url, there) == "1");
         std::thread::scope(|scope| {
             for locked in [row, table] {
