@@ -207,9 +207,7 @@ impl Sender<'_> {
         }
         store.letter(id).await?.ok_or(LetterError::Unknown(id))
     }
-}
 
-impl Sender<'_> {
     /// What took an event back, and a letter's last attempt, are known once the gate has come to them.
     async fn settled(&self, patience: Duration) -> Result<(), LetterError> {
         match self.progress.gate_reached(self.log.end(), patience).await {
