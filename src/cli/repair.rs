@@ -68,9 +68,9 @@ fn look_and_mend(command: &Repair) -> Result<(), Failure> {
     }
 }
 
-/// Keeps servers out while the files are read. Where there is no lock file there never was a server.
+/// Keeps servers out while the files are read: they lock the folder as well. Without a folder there is no log.
 fn lock(folder: &Path) -> Result<Option<File>, Failure> {
-    let Ok(file) = File::open(folder.join("lock")) else { return Ok(None) };
+    let Ok(file) = File::open(folder) else { return Ok(None) };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => {

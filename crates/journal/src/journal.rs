@@ -327,6 +327,14 @@ impl Shared {
         (found, segments.last().map_or(self.end(), |last| last.first))
     }
 
+    /// The first sealed segments whose position is `from` or higher, at most `count_max` of them.
+    pub(crate) fn sealed_from(&self, from: u64, count_max: usize) -> Vec<Arc<Segment>> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let sealed = segments.split_last().map_or(&[][..], |(_, sealed)| sealed);
+        let at = sealed.partition_point(|segment| segment.first < from);
+        sealed[at..].iter().take(count_max).cloned().collect()
+    }
+
     pub(crate) fn upkeep(&self) -> MutexGuard<'_, ()> {
         self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -65,7 +65,7 @@ mod options;
 #[cfg(feature = "simulation")]
 mod chance;
 
-pub use disk::{Disk, DiskError};
+pub use disk::{Disk, DiskError, Locked};
 pub use errand::WriterError;
 pub use frame::{Frame, FrameKind, PAYLOAD_BYTES_MAX};
 pub use inspect::{Damage, InspectError, Inspection, TornTail, inspect};

@@ -129,6 +129,11 @@ impl MarkFile {
         Ok(true)
     }
 
+    /// Fails if the file was moved, removed or replaced: the next open would not find these marks.
+    pub(crate) fn expect_in_place(&self, disk: &Disk) -> Result<(), DiskError> {
+        self.file.expect_in_place(disk, 2 * SLOT_STEP_BYTES as u64)
+    }
+
     pub(crate) fn is_unsynced(&self) -> bool {
         self.unsynced
     }

@@ -158,7 +158,7 @@ impl Queue {
     }
 
     /// Sleeps until there is something to do, or for `idle_after`.
-    pub(crate) fn wait(&self, idle_after: Option<Duration>) -> Woken {
+    pub(crate) fn wait(&self, idle_after: Duration) -> Woken {
         let mut state = self.state();
         loop {
             if state.has_work() {
@@ -168,12 +168,8 @@ impl Queue {
                 return Woken::Closing(closing);
             }
             state.wake_at = Some(1);
-            let Some(time) = idle_after else {
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
             let (woken, timeout) =
-                self.work.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner);
+                self.work.wait_timeout(state, idle_after).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             if timeout.timed_out() && !state.has_work() && state.closing.is_none() {
                 state.wake_at = None;

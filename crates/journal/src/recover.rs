@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, Locked};
 use crate::failpoint;
 use crate::inspect::Damage;
 use crate::journal::Shared;
@@ -20,8 +20,8 @@ use crate::{LogId, Options};
 /// Why the log was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("another process uses `{}`", folder.display())]
-    Locked { folder: PathBuf },
+    #[error(transparent)]
+    Locked(#[from] Locked),
     #[error(
         "`{}` is corrupt at offset {offset}: {why}; `millrace repair` says what would be lost",
         file.display()
@@ -70,10 +70,7 @@ impl From<Damage> for OpenError {
 
 pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Writer, Recovery), OpenError> {
     disk.create_folder(folder)?;
-    let Some(lock) = disk.lock(folder)? else {
-        let folder = folder.to_owned();
-        return Err(OpenError::Locked { folder });
-    };
+    let Some(lock) = disk.lock(folder)? else { return Err(Locked::of(folder).into()) };
     let mut survey = survey(&disk, folder, options.verify_bytes_max)?;
     if !survey.damages.is_empty() {
         return Err(survey.damages.swap_remove(0).into());
@@ -124,7 +121,9 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
         sync_time: Duration::ZERO,
         company: 0,
         poisoned: None,
-        _lock: lock,
+        files_checked: Instant::now(),
+        check_from: 0,
+        lock,
     };
     Ok((writer, recovery))
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::LogId;
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, Locked};
 use crate::frame::{self, Frame, FrameKind};
 use crate::inspect::Inspection;
 use crate::mark::{Mark, MarkFile};
@@ -29,8 +29,8 @@ pub struct Repaired {
 /// Why nothing, or not everything, was repaired. A repair cut off may be run again.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
-    #[error("another process uses `{}`", folder.display())]
-    Locked { folder: PathBuf },
+    #[error(transparent)]
+    Locked(#[from] Locked),
     #[error("`{}` is not as it was inspected", folder.display())]
     Changed { folder: PathBuf },
     #[error("no file in `{}` says which log it belongs to", folder.display())]
@@ -55,10 +55,7 @@ impl From<SurveyError> for RepairError {
 
 /// Repairs exactly what `inspection` says, or nothing if the folder has changed since.
 pub fn repair(disk: &Disk, folder: &Path, inspection: &Inspection) -> Result<Repaired, RepairError> {
-    let Some(_lock) = disk.lock(folder)? else {
-        let folder = folder.to_owned();
-        return Err(RepairError::Locked { folder });
-    };
+    let Some(_lock) = disk.lock(folder)? else { return Err(Locked::of(folder).into()) };
     let survey = survey(disk, folder, u64::MAX)?;
     if Inspection::of(&survey) != *inspection {
         let folder = folder.to_owned();

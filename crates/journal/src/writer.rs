@@ -17,6 +17,10 @@ use crate::{Observer, Signal};
 
 /// Without appends for so long, the durable mark is synced.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
+/// How often the writer checks that the log's files are still where it opened them, and how many of the sealed
+/// segments it checks each time.
+const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const SEALED_CHECKED_MAX: usize = 64;
 /// From here on a sync is slow enough to wait for company: for which part of its time at most, and for which
 /// part of it without any that comes.
 const GATHER_SYNC_MIN: Duration = Duration::from_millis(1);
@@ -50,8 +54,11 @@ pub(crate) struct Writer {
     pub sync_time: Duration,
     pub company: usize,
     pub poisoned: Option<String>,
+    /// When the files were last checked, and from which position on sealed segments are checked next.
+    pub files_checked: Instant,
+    pub check_from: u64,
     /// Freed when the writer ends.
-    pub _lock: Lock,
+    pub lock: Lock,
 }
 
 enum Failure {
@@ -74,11 +81,12 @@ impl Writer {
         let _guard = PanicGuard(&queue);
         loop {
             self.run_errand();
+            self.check_files_in_time();
             self.gather();
             if self.commit_waiting() {
                 continue;
             }
-            let idle_after = self.mark.is_unsynced().then_some(IDLE_AFTER);
+            let idle_after = if self.mark.is_unsynced() { IDLE_AFTER } else { FILES_CHECK_INTERVAL };
             match self.shared.queue.wait(idle_after) {
                 Woken::Work => {}
                 Woken::Idle => self.idle(),
@@ -138,6 +146,9 @@ impl Writer {
     pub(crate) fn stop(mut self, closing: Closing) -> Result<(), CloseError> {
         if self.poisoned.is_none() && closing == Closing::Clean {
             failpoint::hit("journal.stop");
+            self.check_files();
+        }
+        if self.poisoned.is_none() && closing == Closing::Clean {
             if let Err(Failure::Poisoned(reason)) = self.stop_cleanly() {
                 self.poison(None, reason);
             }
@@ -156,6 +167,37 @@ impl Writer {
         }
         self.record_mark(true)?;
         Ok(self.mark.sync()?)
+    }
+
+    fn check_files_in_time(&mut self) {
+        if self.files_checked.elapsed() >= FILES_CHECK_INTERVAL && self.poisoned.is_none() {
+            self.check_files();
+            self.files_checked = Instant::now();
+        }
+    }
+
+    /// Poisons the log if one of its files is not where it was opened, because somebody moved, removed or
+    /// replaced it: the next open would not find what is acknowledged from now on.
+    fn check_files(&mut self) {
+        if let Err(error) = self.expect_files_in_place() {
+            self.poison(None, error.line());
+        }
+    }
+
+    fn expect_files_in_place(&mut self) -> Result<(), DiskError> {
+        self.disk.expect_folder(&self.folder, &self.lock)?;
+        self.file.expect_in_place(&self.disk, self.synced_bytes)?;
+        self.mark.expect_in_place(&self.disk)?;
+        // A few at a time, in turns. None is trimmed meanwhile: the log's beginning is moved by this thread.
+        let sealed = self.shared.sealed_from(self.check_from, SEALED_CHECKED_MAX);
+        for segment in &sealed {
+            self.disk.expect_bytes(&segment.path, segment.durable_bytes())?;
+        }
+        self.check_from = match sealed.last() {
+            Some(last) if sealed.len() == SEALED_CHECKED_MAX => last.first + 1,
+            _ => 0,
+        };
+        Ok(())
     }
 
     /// Does what somebody waits for besides appends.
@@ -217,6 +259,8 @@ impl Writer {
         if full && self.synced_bytes > SEGMENT_HEADER_BYTES as u64 {
             self.start_segment()?;
         }
+        // Written behind a cut, the group would be found behind a hole, or not at all.
+        self.file.expect_in_place(&self.disk, self.synced_bytes)?;
         self.make_room(group.bytes.len() as u64)?;
         self.write(group)?;
         let begun = Instant::now();
@@ -224,6 +268,8 @@ impl Writer {
         self.file.sync()?;
         failpoint::hit("journal.synced");
         self.sync_time = begun.elapsed();
+        // The next open reads the file that the path names.
+        self.file.expect_in_place(&self.disk, self.synced_bytes + group.bytes.len() as u64)?;
         self.publish(group);
         Ok(())
     }
@@ -305,6 +351,8 @@ impl Writer {
     /// before its name is durable.
     fn start_segment(&mut self) -> Result<(), Failure> {
         failpoint::hit("journal.seal");
+        // Begun in a folder that was put in its place, the segment would be part of another log.
+        self.disk.expect_folder(&self.folder, &self.lock)?;
         self.give_room_back()?;
         failpoint::hit("journal.room_given_back");
         self.mark.sync()?;

@@ -92,7 +92,7 @@ fn a_folder_is_for_one_journal_at_a_time() {
     let journal = open_real(folder.path(), Options::default());
     let second = Journal::open(Disk::real(), folder.path(), Options::default());
     let error = second.err().unwrap();
-    assert!(matches!(&error, OpenError::Locked { folder: f } if f == folder.path()), "{error}");
+    assert!(matches!(&error, OpenError::Locked(locked) if locked.folder == folder.path()), "{error}");
     let other = journal.clone();
     journal.close().unwrap();
     open_real(folder.path(), Options::default());
@@ -338,7 +338,7 @@ fn a_close_waits_for_a_rewrite() {
         while append_wait(journal, b"more") != Err(AppendError::Closed) {}
         for _ in 0..200 {
             let second = Journal::open(Disk::real(), folder.path(), Options::default());
-            assert!(matches!(second.err(), Some(OpenError::Locked { .. })));
+            assert!(matches!(second.err(), Some(OpenError::Locked(_))));
             thread::yield_now();
         }
         go_on.send(()).unwrap();

@@ -46,6 +46,16 @@ impl DiskError {
         full && self.action != SYNC && self.action != SYNC_FOLDER
     }
 
+    fn not_in_place(path: &Path) -> Self {
+        let source = io::Error::other("it was moved, removed or replaced while it was in use");
+        Self::new("go on with", path, source)
+    }
+
+    fn cut_short(path: &Path) -> Self {
+        let source = io::Error::other("it was cut short or overwritten while it was in use");
+        Self::new("go on with", path, source)
+    }
+
     /// The error and its cause in one line.
     pub(crate) fn line(&self) -> String {
         format!("{self}: {}", self.source)
@@ -56,15 +66,59 @@ const SYNC: &str = "sync";
 const SYNC_FOLDER: &str = "sync folder";
 
 /// Keeps a folder for this process until it is dropped.
-pub(crate) enum Lock {
-    Real(#[expect(dead_code, reason = "held for its drop")] std::fs::File),
+pub(crate) struct Lock {
+    /// The folder that is locked, whatever its path names later.
+    folder: Identity,
+    _held: Held,
+}
+
+enum Held {
+    Real(#[expect(dead_code, reason = "held for its drop")] real::FolderLock),
     #[cfg(feature = "simulation")]
     Forgetful(#[expect(dead_code, reason = "held for its drop")] ForgetfulLock),
+}
+
+/// The refusal of a folder that another process holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} uses `{}`: stop it first, or use another data folder. Never delete `lock` or another file in there: two \
+     servers on one log lose events",
+    process.map_or("another process".to_owned(), |id| format!("another process ({id})")),
+    folder.display()
+)]
+pub struct Locked {
+    pub folder: PathBuf,
+    /// The process that holds it, if it wrote its id down.
+    pub process: Option<u32>,
+}
+
+impl Locked {
+    pub(crate) fn of(folder: &Path) -> Self {
+        let text = std::fs::read_to_string(folder.join(LOCK_FILE)).unwrap_or_default();
+        Self { folder: folder.to_owned(), process: text.trim().parse().ok() }
+    }
+}
+
+const LOCK_FILE: &str = "lock";
+
+/// Tells a file or folder from any other, under whatever name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// The file or folder that a path names now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub identity: Identity,
+    pub bytes: u64,
 }
 
 /// An open file.
 pub(crate) struct DiskFile {
     path: PathBuf,
+    identity: Identity,
     kind: FileKind,
 }
 
@@ -95,15 +149,54 @@ impl Disk {
         .map_err(|source| DiskError::new("create", folder, source))
     }
 
-    /// Takes the folder's lock; nothing if another holds it.
+    /// Locks the folder itself, since a file in it could be removed while it is held. Returns nothing if
+    /// another process holds the lock.
     pub(crate) fn lock(&self, folder: &Path) -> Result<Option<Lock>, DiskError> {
-        let path = folder.join("lock");
-        match &self.0 {
-            Kind::Real => real::lock(&path).map(|lock| lock.map(Lock::Real)),
+        let held = match &self.0 {
+            Kind::Real => real::lock(folder).map(|lock| lock.map(Held::Real)),
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(disk) => disk.lock(&path).map(|lock| lock.map(Lock::Forgetful)),
+            Kind::Forgetful(disk) => disk.lock(folder).map(|lock| lock.map(Held::Forgetful)),
         }
-        .map_err(|source| DiskError::new("lock", &path, source))
+        .map_err(|source| DiskError::new("lock", folder, source))?;
+        let Some(held) = held else { return Ok(None) };
+        let Some(folder) = self.folder(folder)? else { return Err(DiskError::not_in_place(folder)) };
+        Ok(Some(Lock { folder, _held: held }))
+    }
+
+    /// The simulated disk has one folder, which is always there.
+    fn folder(&self, folder: &Path) -> Result<Option<Identity>, DiskError> {
+        match &self.0 {
+            Kind::Real => Ok(self.named(folder)?.map(|named| named.identity)),
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(_) => Ok(Some(Identity { device: 0, inode: 0 })),
+        }
+    }
+
+    /// Returns what the path names now, or nothing if there is no such file or folder.
+    pub(crate) fn named(&self, path: &Path) -> Result<Option<Named>, DiskError> {
+        match &self.0 {
+            Kind::Real => real::named(path),
+            #[cfg(feature = "simulation")]
+            Kind::Forgetful(disk) => disk.named(path),
+        }
+        .map_err(|source| DiskError::new("look up", path, source))
+    }
+
+    /// Fails if the folder at this path is not the one that is locked.
+    pub(crate) fn expect_folder(&self, folder: &Path, lock: &Lock) -> Result<(), DiskError> {
+        match self.folder(folder)? == Some(lock.folder) {
+            true => Ok(()),
+            false => Err(DiskError::not_in_place(folder)),
+        }
+    }
+
+    /// Fails if the file at this path is gone or shorter than it has to be.
+    pub(crate) fn expect_bytes(&self, path: &Path, bytes_min: u64) -> Result<(), DiskError> {
+        match self.named(path)? {
+            Some(named) if named.bytes >= bytes_min => Ok(()),
+            Some(_) => Err(DiskError::cut_short(path)),
+            None => Err(DiskError::not_in_place(path)),
+        }
     }
 
     /// The names in a folder, sorted; none if there is no such folder.
@@ -126,8 +219,7 @@ impl Disk {
             Kind::Forgetful(disk) => disk.create(path).map(FileKind::Forgetful),
         }
         .map_err(|source| DiskError::new("create", path, source))?;
-        let path = path.to_owned();
-        Ok(DiskFile { path, kind })
+        DiskFile::new(path, kind)
     }
 
     /// Opens a file to read.
@@ -138,8 +230,7 @@ impl Disk {
             Kind::Forgetful(disk) => disk.open(path).map(FileKind::Forgetful),
         }
         .map_err(|source| DiskError::new("open", path, source))?;
-        let path = path.to_owned();
-        Ok(DiskFile { path, kind })
+        DiskFile::new(path, kind)
     }
 
     /// All bytes of a file; nothing if it does not exist.
@@ -204,6 +295,27 @@ impl Disk {
 }
 
 impl DiskFile {
+    fn new(path: &Path, kind: FileKind) -> Result<Self, DiskError> {
+        let identity = match &kind {
+            FileKind::Real(file) => real::identity(file),
+            #[cfg(feature = "simulation")]
+            FileKind::Forgetful(file) => Ok(file.identity()),
+        }
+        .map_err(|source| DiskError::new("measure", path, source))?;
+        Ok(Self { path: path.to_owned(), identity, kind })
+    }
+
+    /// Fails if the path of this file does not name it any more: what is written to it would be lost. Fails
+    /// as well if the file is shorter than `bytes_min`.
+    pub(crate) fn expect_in_place(&self, disk: &Disk, bytes_min: u64) -> Result<(), DiskError> {
+        match disk.named(&self.path)? {
+            Some(named) if named.identity != self.identity => Err(DiskError::not_in_place(&self.path)),
+            Some(named) if named.bytes < bytes_min => Err(DiskError::cut_short(&self.path)),
+            Some(_) => Ok(()),
+            None => Err(DiskError::not_in_place(&self.path)),
+        }
+    }
+
     /// Fills `bytes` from `offset` on.
     pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), DiskError> {
         match &self.kind {

@@ -1,9 +1,17 @@
 //! The machine's own disk, where it needs more than one call of the standard library.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+
+use super::{Identity, LOCK_FILE, Named};
+
+/// Keeps a folder for this process until it is dropped.
+pub struct FolderLock {
+    _folder: File,
+    _file: File,
+}
 
 pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
@@ -19,13 +27,47 @@ pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
     sync_folder(above)
 }
 
-pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+/// The folder's own lock is the one that counts: nobody can remove it while it is held. The file `lock` names
+/// the process that holds it, and keeps out programs that know only the file.
+pub(super) fn lock(path: &Path) -> io::Result<Option<FolderLock>> {
+    let folder = File::open(path)?;
+    if !try_lock(&folder)? {
+        return Ok(None);
+    }
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK_FILE))?;
+    if !try_lock(&file)? {
+        return Ok(None);
+    }
+    // Only shown to people; a full disk is no reason not to start.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(Some(FolderLock { _folder: folder, _file: file }))
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Returns what the path names, or nothing if there is no such file or folder.
+pub(super) fn named(path: &Path) -> io::Result<Option<Named>> {
+    match fs::metadata(path) {
+        Ok(data) => Ok(Some(Named { identity: identity_in(&data), bytes: data.len() })),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn identity(file: &File) -> io::Result<Identity> {
+    file.metadata().map(|data| identity_in(&data))
+}
+
+fn identity_in(data: &fs::Metadata) -> Identity {
+    Identity { device: data.dev(), inode: data.ino() }
 }
 
 pub(super) fn list(folder: &Path) -> io::Result<Vec<String>> {

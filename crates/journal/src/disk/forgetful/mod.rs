@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Disk;
+use super::{Disk, Identity, Named};
 use state::{Change, FileState, NameChange, State, input_output_error};
 
 /// The simulated disk; clones share it.
@@ -168,6 +168,12 @@ impl Forgetful {
         Ok(Some(ForgetfulLock { disk: self.clone(), path: path.to_owned(), life: state.life }))
     }
 
+    pub(super) fn named(&self, path: &Path) -> io::Result<Option<Named>> {
+        let state = self.alive()?;
+        let named = |file: &usize| Named { identity: of_file(*file), bytes: state.files[*file].seen.len() as u64 };
+        Ok(state.names.get(path).map(named))
+    }
+
     pub(super) fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         let state = self.alive()?;
         let names = state.names.keys();
@@ -293,6 +299,10 @@ impl ForgetfulFile {
         Ok(())
     }
 
+    pub(super) fn identity(&self) -> Identity {
+        of_file(self.file)
+    }
+
     pub(super) fn bytes(&self) -> io::Result<u64> {
         Ok(self.alive()?.files[self.file].seen.len() as u64)
     }
@@ -304,6 +314,10 @@ impl ForgetfulFile {
         }
         Ok(state)
     }
+}
+
+fn of_file(file: usize) -> Identity {
+    Identity { device: 0, inode: file as u64 }
 }
 
 impl Drop for ForgetfulLock {
