@@ -37,6 +37,6 @@ impl Indoors {
     /// Waits for the views, as a server does that is told to stop.
     pub async fn close(self) {
         let Self { node, .. } = self;
-        node.close(true).await;
+        drop(node.close(true).await);
     }
 }

@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use event::limits::{
-    BATCHES_BYTES_MAX, LOG_REPLAYS_AT_ONCE_MAX, RANGES_AT_ONCE_MAX, READS_AT_ONCE_MAX,
+    BATCHES_BYTES_MAX, LOG_FAILED_ANSWERS_DURATION_MAX, LOG_REPLAYS_AT_ONCE_MAX, RANGES_AT_ONCE_MAX, READS_AT_ONCE_MAX,
     STOP_VIEWS_DURATION_MAX,
 };
 use event::{Progress, Stop};
@@ -80,6 +80,8 @@ pub enum ServeError {
     System(#[from] std::io::Error),
     #[error("the log has failed and nothing more can be promised: {0}")]
     LogFailed(String),
+    #[error("the store has failed: {0}. Put it back, or start again: the views catch up from the log")]
+    StoreFailed(String),
 }
 
 /// Serves until the process is told to stop.
@@ -121,15 +123,21 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
             Ok(())
         }
         reason = node.log.failed() => {
-            tracing::error!(reason, "the log has failed");
+            tracing::error!(reason, "the log has failed: no event is taken any more, and the server ends");
+            // Meanwhile requests are refused with the reason.
+            drop(tokio::time::timeout(LOG_FAILED_ANSWERS_DURATION_MAX, signals.wait()).await);
             Err(ServeError::LogFailed(reason))
+        }
+        reason = node.store.failed() => {
+            tracing::error!(reason, "the store has failed: the server ends");
+            Err(ServeError::StoreFailed(reason))
         }
     };
     tokio::spawn(signals.end_by_the_next());
     accepting.ask();
     serving.drained().await;
-    node.close(outcome.is_ok()).await;
-    outcome
+    let closed = node.close(outcome.is_ok()).await;
+    outcome.and(closed)
 }
 
 /// Everything that runs behind the listeners.
@@ -184,12 +192,12 @@ impl Node {
         let budget = Arc::new(Semaphore::new(BATCHES_BYTES_MAX));
         for view in declared::views(config) {
             if let Err(error) = node.start_view(view, &gate, &budget, &runtime) {
-                node.close(false).await;
+                drop(node.close(false).await);
                 return Err(error);
             }
         }
         if let Err(error) = node.start_upkeep(&config.retention, &runtime) {
-            node.close(false).await;
+            drop(node.close(false).await);
             return Err(error);
         }
         node.look_after_metrics();
@@ -294,8 +302,9 @@ impl Node {
         Inside::new(Doorway::new(settings, &self.keys), doors, routes)
     }
 
-    /// Views first, so that they come to the end of the log; then the log, then the store.
-    async fn close(self, drain: bool) {
+    /// Views first, so that they come to the end of the log; then the log, then the store. Fails if the log
+    /// could not be closed in order.
+    async fn close(self, drain: bool) -> Result<(), ServeError> {
         if drain {
             let end = self.log.end();
             match self.progress.drained(end, STOP_VIEWS_DURATION_MAX).await {
@@ -312,13 +321,12 @@ impl Node {
                 // None ends in a panic: that would have ended the process.
                 drop(thread.join());
             }
-            if let Err(reason) = log.close() {
-                tracing::error!(reason, "the log could not be closed cleanly; nothing acknowledged is lost");
-            }
+            let closed = log.close();
             store.close();
+            closed
         });
-        if ended.await.is_ok() {
-            tracing::info!("millrace has stopped");
-        }
+        let closed = ended.await.unwrap_or_else(|error| Err(error.to_string()));
+        tracing::info!("millrace has stopped");
+        closed.map_err(ServeError::LogFailed)
     }
 }

@@ -330,6 +330,14 @@ impl Store {
         Ok(self.position_list("millrace_taken_back", sql, parameters).await?.into_iter().next())
     }
 
+    /// Ends when the store cannot be used any more, with the reason: the process has to end then.
+    pub async fn failed(&self) -> String {
+        match self {
+            Self::Sqlite(store) => store.failed().await,
+            Self::Remote(_) => std::future::pending().await,
+        }
+    }
+
     /// Finishes what waits. Blocks.
     pub fn close(&self) {
         match self {

@@ -19,6 +19,7 @@ mod ingest;
 mod life;
 mod limits;
 mod live_event;
+mod moved_files;
 mod native;
 mod nested;
 mod outbox;

@@ -167,6 +167,8 @@ pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 pub const PAUSE_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// For so long a look at the metrics waits for what only the store knows.
 pub const METRICS_STORE_DURATION_MAX: Duration = Duration::from_secs(1);
+/// How often SQLite's files are checked to be where they were opened.
+pub const STORE_FILES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub const STORE_READERS_MAX: usize = 8;
 /// Connections to a database server on which views and the gate write.
 pub const STORE_WRITERS_MAX: usize = 8;
@@ -279,6 +281,8 @@ pub const AMOUNT_DIGITS_MAX: u32 = 15;
 pub const AMOUNT_PLACES_MAX: u32 = 4;
 
 // Stopping.
+/// For so long a server whose log has failed still answers, so that `/ready` can say why.
+pub const LOG_FAILED_ANSWERS_DURATION_MAX: Duration = Duration::from_secs(10);
 /// For so long lines that are coming in are still taken; then their client learns how many are stored.
 pub const STOP_LINES_DURATION_MAX: Duration = Duration::from_secs(5);
 /// For so long connections without a request are kept: one may be on its way, or here and not read yet.

@@ -49,7 +49,7 @@ fn the_refusal_names_the_process_that_holds_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let _journal = open_real(folder.path(), Options::default());
     let error = Journal::open(Disk::real(), folder.path(), Options::default()).err().unwrap().to_string();
-    assert!(error.contains(&format!("({})", std::process::id())), "{error}");
+    assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
 }
 
 #[test]

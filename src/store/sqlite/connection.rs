@@ -6,7 +6,7 @@ use std::path::Path;
 use event::limits::BUSY_DURATION_MAX;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{decimal_sql, statements, tally};
+use super::{commit_stamp, decimal_sql, statements, tally};
 use crate::store::tables::{OWN_INDEXES, SCHEMA_VERSION, Table, own_tables, quote};
 
 const VERSION_MIN: i32 = 3_051_003;
@@ -23,6 +23,7 @@ pub fn open_for_writing(path: &Path) -> Result<Connection, String> {
     if rusqlite::version_number() < VERSION_MIN {
         return Err(format!("SQLite {} is older than 3.51.3 and can corrupt its file", rusqlite::version()));
     }
+    commit_stamp::expect_own_log(path)?;
     let mut connection = Connection::open(path).map_err(|error| error.to_string())?;
     set_up_writer(&mut connection).map_err(|error| error.to_string())?;
     let mode: String = connection
@@ -88,6 +89,7 @@ fn made(connection: &Connection) -> rusqlite::Result<i64> {
         "BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS millrace_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
     )?;
     connection.execute("INSERT OR IGNORE INTO millrace_meta VALUES ('schema', ?1)", [SCHEMA_VERSION])?;
+    commit_stamp::make_table(connection)?;
     let sql = "SELECT value FROM millrace_meta WHERE name = 'schema'";
     let found: i64 = connection.query_row(sql, [], |row| row.get(0))?;
     if found <= SCHEMA_VERSION {

@@ -4,9 +4,11 @@
 mod apply;
 mod begin;
 mod boards;
+mod commit_stamp;
 mod connection;
 mod decimal_sql;
 mod errors;
+mod files;
 mod letters;
 mod notes;
 mod owner;
@@ -32,6 +34,7 @@ use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Table, ViewTables};
 use super::{OpenError, Select, StoreError, ViewPosition};
 pub use rows::held;
+use files::Files;
 use writer::{Job, Writer};
 
 pub use boards::top;
@@ -53,7 +56,8 @@ impl Sqlite {
         let refused =
             |reason: String| OpenError::Refused { name: format!("sqlite:{}", path.display()), reason };
         let connection = connection::open_for_writing(path).map_err(&refused)?;
-        let writer = Writer::start(connection).map_err(|error| refused(error.to_string()))?;
+        let files = Files::of(path).map_err(|error| refused(error.to_string()))?;
+        let writer = Writer::start(connection, files).map_err(|error| refused(error.to_string()))?;
         let shared = Shared {
             path: path.to_owned(),
             writer,
@@ -147,6 +151,11 @@ impl Sqlite {
 
     pub fn snapshot_bytes(&self) -> Result<u64, StoreError> {
         snapshot::bytes(&self.shared.path)
+    }
+
+    /// Ends when the database's files are not where they were opened, with the reason.
+    pub async fn failed(&self) -> String {
+        self.shared.writer.failed().await
     }
 
     pub fn close(&self) {

@@ -1,16 +1,19 @@
 //! SQLite's one writer: a thread that takes what waits, gives each plan a savepoint of its own, and
 //! commits them together, so that many views share one sync.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-use event::limits::{PLAN_CELLS_TOGETHER_MAX, PLANS_TOGETHER_MAX};
+use event::limits::{PLAN_CELLS_TOGETHER_MAX, PLANS_TOGETHER_MAX, STORE_FILES_CHECK_INTERVAL};
 use journal::failpoint;
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use super::commit_stamp::Stamper;
 use super::errors::sorted;
+use super::files::Files;
 use super::{apply, begin, rows};
 use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Skipped};
@@ -53,15 +56,29 @@ pub enum Job {
 pub struct Writer {
     jobs: Mutex<Option<SyncSender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    failure: watch::Receiver<Option<String>>,
 }
 
 impl Writer {
-    pub fn start(connection: Connection) -> std::io::Result<Self> {
-        let (sender, receiver) = sync_channel(PLANS_TOGETHER_MAX);
+    pub fn start(connection: Connection, files: Files) -> std::io::Result<Self> {
+        let (sender, jobs) = sync_channel(PLANS_TOGETHER_MAX);
+        let (fail, failure) = watch::channel(None);
+        let stamper = Stamper::new()?;
+        let incoming = Incoming { jobs, files: Some(files), checked: Instant::now(), fail };
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || run(&connection, &receiver))?;
-        Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+            .spawn(move || run(&connection, stamper, incoming))?;
+        Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failure })
+    }
+
+    /// Ends when the database's files are not where they were opened, with the reason.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.clone();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            // The writer ended in good order.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Never blocks: a writer with a full queue is busy, and the caller tries again.
@@ -82,9 +99,46 @@ impl Writer {
 /// A job that is done in the open transaction and waits for its commit.
 type Settle = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-fn run(connection: &Connection, jobs: &Receiver<Job>) {
+/// Where jobs come from, as long as the database's files are where they were opened.
+struct Incoming {
+    jobs: Receiver<Job>,
+    /// None of a database in memory.
+    files: Option<Files>,
+    checked: Instant,
+    fail: watch::Sender<Option<String>>,
+}
+
+impl Incoming {
+    /// Waits for the next job. Returns nothing once no more can come, or the files are not in place.
+    fn next(&mut self) -> Option<Job> {
+        loop {
+            if self.checked.elapsed() >= STORE_FILES_CHECK_INTERVAL && !self.files_are_in_place() {
+                return None;
+            }
+            match self.jobs.recv_timeout(STORE_FILES_CHECK_INTERVAL) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// Reports files that are not: what is written to them from then on would be lost.
+    fn files_are_in_place(&mut self) -> bool {
+        self.checked = Instant::now();
+        match self.files.as_ref().map_or(Ok(()), Files::expect_in_place) {
+            Ok(()) => true,
+            Err(reason) => {
+                self.fail.send_replace(Some(reason));
+                false
+            }
+        }
+    }
+}
+
+fn run(connection: &Connection, mut stamper: Stamper, mut incoming: Incoming) {
     let mut left_over = None;
-    while let Some(first) = left_over.take().or_else(|| jobs.recv().ok()) {
+    while let Some(first) = left_over.take().or_else(|| incoming.next()) {
         if let Job::Scrub { answer } = first {
             drop(answer.send(scrub(connection)));
             continue;
@@ -100,11 +154,13 @@ fn run(connection: &Connection, jobs: &Receiver<Job>) {
                 Err(error) => refuse(job, error.clone()),
             });
             open = open.and_then(|()| still_open(connection));
-            next = if settle.len() < PLANS_TOGETHER_MAX && !alone { jobs.try_recv().ok() } else { None };
+            let more = settle.len() < PLANS_TOGETHER_MAX && !alone;
+            next = if more { incoming.jobs.try_recv().ok() } else { None };
             left_over = next.take_if(|job| stands_alone(job));
         }
         failpoint::hit("store.commit");
-        let committed = open.and_then(|()| control(connection, "COMMIT"));
+        let stamped = open.and_then(|()| stamper.stamp(connection).map_err(sorted));
+        let committed = stamped.and_then(|()| control(connection, "COMMIT"));
         failpoint::hit("store.committed");
         if committed.is_err() && !connection.is_autocommit() {
             // Should the rollback fail as well, the next BEGIN does and says so.
@@ -115,7 +171,9 @@ fn run(connection: &Connection, jobs: &Receiver<Job>) {
         }
     }
     // A clean end leaves one file: the write-ahead log goes back into it.
-    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    if incoming.files_are_in_place() {
+        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
 }
 
 /// Whether a job has a transaction to itself: what cannot be done within one, and a plan so large that its
@@ -225,7 +283,19 @@ fn undone<T>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::commit_stamp;
     use super::*;
+
+    fn run_all(connection: &Connection, jobs: Receiver<Job>) {
+        let incoming = Incoming { jobs, files: None, checked: Instant::now(), fail: watch::channel(None).0 };
+        run(connection, Stamper::new().expect("random bytes"), incoming);
+    }
+
+    fn opened() -> Connection {
+        let connection = Connection::open_in_memory().expect("opens");
+        commit_stamp::make_table(&connection).expect("a table");
+        connection
+    }
 
     fn change(sql: &str) -> (Job, oneshot::Receiver<Result<usize, StoreError>>) {
         let (answer, receiver) = oneshot::channel();
@@ -235,7 +305,7 @@ mod tests {
     #[test]
     fn a_job_that_fails_leaves_nothing_behind_whether_it_is_the_first_of_its_transaction_or_not() {
         for failing in 0..3 {
-            let connection = Connection::open_in_memory().expect("opens");
+            let connection = opened();
             connection.execute_batch("CREATE TABLE t (a INTEGER PRIMARY KEY)").expect("a table");
             let (sender, receiver) = sync_channel(8);
             let answers: Vec<_> = (0..3)
@@ -250,7 +320,7 @@ mod tests {
                 })
                 .collect();
             drop(sender);
-            run(&connection, &receiver);
+            run_all(&connection, receiver);
             let taken = answers.into_iter().map(|answer| answer.blocking_recv().expect("an answer").is_ok());
             let right: Vec<bool> = (0..3).map(|number| number != failing).collect();
             assert_eq!(taken.collect::<Vec<_>>(), right);
@@ -265,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_shares_a_transaction_that_ran_out_of_room_is_refused_with_it_and_nothing_of_it_stays() {
-        let connection = Connection::open_in_memory().expect("opens");
+        let connection = opened();
         connection.execute_batch("CREATE TABLE t (a); PRAGMA max_page_count = 20").expect("a small database");
         let (sender, receiver) = sync_channel(8);
         let statements = [
@@ -281,7 +351,7 @@ mod tests {
             })
             .into();
         drop(sender);
-        run(&connection, &receiver);
+        run_all(&connection, receiver);
         for answer in answers {
             let outcome = answer.blocking_recv().expect("an answer");
             assert!(matches!(outcome, Err(StoreError::Transient(_))), "{outcome:?}");

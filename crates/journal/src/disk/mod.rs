@@ -81,10 +81,10 @@ enum Held {
 /// The refusal of a folder that another process holds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} uses `{}`: stop it first, or use another data folder. Never delete `lock` or another file in there: two \
-     servers on one log lose events",
-    process.map_or("another process".to_owned(), |id| format!("another process ({id})")),
-    folder.display()
+    "another process uses `{}`{}: stop it first, or use another data folder. Never delete `lock` or another file in \
+     there: two servers on one log lose events",
+    folder.display(),
+    process.map(|id| format!(" (process {id})")).unwrap_or_default()
 )]
 pub struct Locked {
     pub folder: PathBuf,

@@ -1,0 +1,279 @@
+//! A stamp that every transaction of ours writes, so that a database file and a write-ahead log of different
+//! times are told apart.
+//!
+//! SQLite itself applies whatever log lies beside the file. After somebody put an older file back and left the
+//! log of a newer one there, pages of both would be mixed, and no check of SQLite's would notice. Each stamp
+//! names the one before it: the first one in the log has to follow on the one in the file, or the file's has to
+//! be among those in the log, whose pages are copied into the file bit by bit.
+
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use memchr::memmem;
+use rusqlite::{Connection, Error, OpenFlags};
+
+/// In every page that holds a stamp. It is not UTF-8, so that no text can hold it.
+const MAGIC: &[u8; 16] = b"millrace\xff\x00stamp\xff";
+/// Of the write-ahead log's format.
+const WAL_HEADER_BYTES: usize = 32;
+const FRAME_HEADER_BYTES: usize = 24;
+
+/// The run of a process, and the number of the transaction in it.
+type Stamp = [u8; 16];
+
+/// Before the first stamp.
+const NONE: Stamp = [0; 16];
+
+/// Writes the stamps of one process.
+pub struct Stamper {
+    run: [u8; 8],
+    number: u64,
+}
+
+/// Makes the table with its one row unless it is there.
+pub fn make_table(connection: &Connection) -> rusqlite::Result<()> {
+    // The three values lie end to end in the page, in this order.
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS millrace_commit (id INTEGER PRIMARY KEY, magic BLOB NOT NULL, previous BLOB NOT NULL, current BLOB NOT NULL)",
+    )?;
+    let sql = "INSERT OR IGNORE INTO millrace_commit VALUES (0, ?1, ?2, ?2)";
+    connection.execute(sql, rusqlite::params![MAGIC, NONE]).map(drop)
+}
+
+impl Stamper {
+    pub fn new() -> io::Result<Self> {
+        let mut run = [0; 8];
+        getrandom::fill(&mut run).map_err(io::Error::other)?;
+        Ok(Self { run, number: 0 })
+    }
+
+    /// Stamps the open transaction.
+    pub fn stamp(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.number += 1;
+        let mut stamp = NONE;
+        stamp[..8].copy_from_slice(&self.run);
+        stamp[8..].copy_from_slice(&self.number.to_le_bytes());
+        let sql = "UPDATE millrace_commit SET previous = current, current = ?1 WHERE id = 0";
+        connection.prepare_cached(sql)?.execute([stamp]).map(drop)
+    }
+}
+
+/// Fails if the write-ahead log beside a database file is not that file's. To be called before SQLite opens the
+/// file, which would copy the log into it.
+pub fn expect_own_log(database: &Path) -> Result<(), String> {
+    let database = &database.canonicalize().unwrap_or_else(|_| database.to_owned());
+    let log = beside(database, "-wal");
+    let stamps = match stamps_in(&log) {
+        Ok(stamps) => stamps,
+        Err(error) => return Err(format!("`{}` cannot be read: {error}", log.display())),
+    };
+    let Some((before_the_first, _)) = stamps.first() else { return Ok(()) };
+    let in_file = match stamp_in(database) {
+        Ok(stamp) => stamp,
+        // A file whose pages were being copied back when the process was killed need not be readable alone.
+        Err(_) => return Ok(()),
+    };
+    match in_file == *before_the_first || stamps.iter().any(|(_, stamp)| *stamp == in_file) {
+        true => Ok(()),
+        false => Err(format!(
+            "`{file}` and `{log}` do not belong together: another copy was put in the place of the database, and the write-ahead log of the one before was left beside it. Opened together, they would be mixed. To go on with this copy, move `{log}` and `{shm}` away and start again: the views catch up from the server's log",
+            file = database.display(),
+            log = log.display(),
+            shm = beside(database, "-shm").display(),
+        )),
+    }
+}
+
+pub fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// Returns the stamp in the file alone, without what its write-ahead log holds.
+fn stamp_in(database: &Path) -> rusqlite::Result<Stamp> {
+    let mut url = "file:".to_owned();
+    for byte in database.as_os_str().as_encoded_bytes() {
+        url.push_str(&format!("%{byte:02x}"));
+    }
+    url.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(url, flags)?;
+    let sql = "SELECT current FROM millrace_commit WHERE id = 0";
+    match connection.query_row(sql, [], |row| row.get(0)) {
+        // From before the first stamp.
+        Err(Error::QueryReturnedNoRows) => Ok(NONE),
+        Err(error) if error.to_string().contains("no such table") => Ok(NONE),
+        found => found,
+    }
+}
+
+/// Returns the stamps in a write-ahead log, each with the one before it, oldest first. Frames of an earlier use
+/// of the same file have other salts and are passed over.
+fn stamps_in(log: &Path) -> io::Result<Vec<(Stamp, Stamp)>> {
+    let mut file = match File::open(log) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        file => BufReader::with_capacity(1 << 20, file?),
+    };
+    let mut stamps = Vec::new();
+    let mut header = [0; WAL_HEADER_BYTES];
+    if !filled(&mut file, &mut header)? {
+        return Ok(stamps);
+    }
+    let page_bytes = u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize;
+    if !page_bytes.is_power_of_two() || !(512..=65_536).contains(&page_bytes) {
+        // SQLite does not read such a log either.
+        return Ok(stamps);
+    }
+    let (salts, finder) = (&header[16..24], memmem::Finder::new(MAGIC));
+    let mut frame = vec![0; FRAME_HEADER_BYTES + page_bytes];
+    while filled(&mut file, &mut frame)? && &frame[8..16] == salts {
+        let page = &frame[FRAME_HEADER_BYTES..];
+        let stamp_at = |at: usize| page.get(at..at + 16).and_then(|bytes| bytes.try_into().ok());
+        if let Some(at) = finder.find(page)
+            && let (Some(previous), Some(current)) = (stamp_at(at + 16), stamp_at(at + 32))
+        {
+            stamps.push((previous, current));
+        }
+    }
+    Ok(stamps)
+}
+
+/// False at the end of the file.
+fn filled(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
+    match file.read_exact(bytes) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        outcome => outcome.map(|()| true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::connection::open_for_writing;
+    use super::*;
+
+    /// A database that a killed process left: its files are copied while it is open.
+    struct Server {
+        folder: tempfile::TempDir,
+        connection: Connection,
+        stamper: Stamper,
+    }
+
+    impl Server {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let connection = open_for_writing(&folder.path().join("a.db")).expect("opens");
+            connection.execute_batch("CREATE TABLE t (a INTEGER)").expect("a table");
+            Self { folder, connection, stamper: Stamper::new().expect("random bytes") }
+        }
+
+        fn write(&mut self, values: std::ops::Range<u32>) {
+            for value in values {
+                self.connection.execute_batch("BEGIN IMMEDIATE").expect("begins");
+                self.connection.execute("INSERT INTO t VALUES (?1)", [value]).expect("inserts");
+                self.stamper.stamp(&self.connection).expect("stamps");
+                self.connection.execute_batch("COMMIT").expect("commits");
+            }
+        }
+
+        fn checkpoint(&self, mode: &str) {
+            let sql = format!("PRAGMA wal_checkpoint({mode})");
+            self.connection.query_row(&sql, [], |_| Ok(())).expect("a checkpoint");
+        }
+
+        /// Copies one of the files into another folder, as it is now.
+        fn copy(&self, suffix: &str, to: &Path) {
+            let from = beside(&self.folder.path().join("a.db"), suffix);
+            fs::copy(from, beside(&to.join("a.db"), suffix)).expect("copied");
+        }
+    }
+
+    #[test]
+    fn a_file_and_its_own_log_belong_together_at_every_moment() {
+        let mut server = Server::new();
+        let left = tempfile::tempdir().expect("a folder");
+        for round in 0..4 {
+            for mode in [None, Some("PASSIVE"), Some("RESTART"), Some("TRUNCATE")] {
+                mode.into_iter().for_each(|mode| server.checkpoint(mode));
+                server.write(0..round);
+                server.copy("", left.path());
+                server.copy("-wal", left.path());
+                assert_eq!(expect_own_log(&left.path().join("a.db")), Ok(()), "{round} {mode:?}");
+                // The log of the next transaction beside the file from before it.
+                server.write(0..1);
+                server.copy("-wal", left.path());
+                assert_eq!(expect_own_log(&left.path().join("a.db")), Ok(()), "{round} {mode:?}");
+            }
+        }
+        // Whoever vacuums moves the stamp to another page.
+        server.connection.execute_batch("VACUUM").expect("vacuumed");
+        server.write(0..2);
+        server.copy("", left.path());
+        server.copy("-wal", left.path());
+        assert_eq!(expect_own_log(&left.path().join("a.db")), Ok(()));
+    }
+
+    #[test]
+    fn an_older_or_newer_file_beside_a_log_is_refused_and_alone_it_is_not() {
+        let mut server = Server::new();
+        let left = tempfile::tempdir().expect("a folder");
+        let path = left.path().join("a.db");
+        server.write(0..3);
+        server.checkpoint("TRUNCATE");
+        server.copy("", left.path());
+        server.write(3..6);
+        server.copy("-wal", left.path());
+        assert_eq!(expect_own_log(&path), Ok(()), "the log of the transactions that came next");
+        server.checkpoint("RESTART");
+        server.write(6..9);
+        server.copy("-wal", left.path());
+        let refusal = expect_own_log(&path).expect_err("an older file");
+        assert!(refusal.contains("do not belong together") && refusal.contains("a.db-shm"), "{refusal}");
+        fs::remove_file(beside(&path, "-wal")).expect("removed");
+        assert_eq!(expect_own_log(&path), Ok(()));
+        server.copy("-wal", left.path());
+        server.checkpoint("TRUNCATE");
+        server.write(9..12);
+        server.checkpoint("TRUNCATE");
+        server.copy("", left.path());
+        expect_own_log(&path).expect_err("a newer file");
+    }
+
+    #[test]
+    fn a_copy_of_another_life_is_refused_although_it_counts_alike() {
+        let mut server = Server::new();
+        let other = tempfile::tempdir().expect("a folder");
+        server.write(0..2);
+        server.checkpoint("TRUNCATE");
+        server.copy("", other.path());
+        // The copy goes on by itself, as far as the first one does.
+        let connection = open_for_writing(&other.path().join("a.db")).expect("opens");
+        let mut second = Server { folder: other, connection, stamper: Stamper::new().expect("random bytes") };
+        for one in [&mut server, &mut second] {
+            one.write(2..6);
+            one.checkpoint("PASSIVE");
+            one.write(6..9);
+        }
+        let left = tempfile::tempdir().expect("a folder");
+        server.copy("", left.path());
+        second.copy("-wal", left.path());
+        expect_own_log(&left.path().join("a.db")).expect_err("the log of another life");
+    }
+
+    #[test]
+    fn what_is_no_log_is_left_to_sqlite() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a ?#%.db");
+        assert_eq!(expect_own_log(&path), Ok(()), "nothing is there");
+        for bytes in [&b""[..], b"short", &[7; 5_000]] {
+            fs::write(beside(&path, "-wal"), bytes).expect("written");
+            assert_eq!(expect_own_log(&path), Ok(()));
+        }
+        fs::remove_file(beside(&path, "-wal")).expect("removed");
+        drop(open_for_writing(&path).expect("opens"));
+        assert_eq!(stamp_in(&path), Ok(NONE), "odd names are found");
+    }
+}

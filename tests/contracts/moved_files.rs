@@ -1,0 +1,121 @@
+//! Files of a running server that somebody deletes, moves or puts back: nothing is lost without a word.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::harness::{Keeping, Start, TestApp, wait_for};
+
+const SALE: &str = r#"{"userId":"ann","name":"add_revenue","value":1}"#;
+
+fn sell(app: &TestApp, times: usize) {
+    for _ in 0..times {
+        assert_eq!(app.client().post("/liveEvent", SALE).status, 200);
+    }
+}
+
+#[test]
+fn deleting_the_lock_file_does_not_let_a_second_server_in() {
+    let app = TestApp::start();
+    sell(&app, 1);
+    fs::remove_file(app.data().join("journal/lock")).unwrap();
+    let second = TestApp::try_with(Start::default(), Arc::clone(&app.folder));
+    let Err(said) = second else { panic!("two servers on one log") };
+    assert!(said.contains("another process uses") && said.contains("Never delete `lock`"), "{said}");
+    sell(&app, 1);
+    assert_eq!(app.balance("ann").as_deref(), Some("2"));
+}
+
+/// The one is noticed by the next request, the other by nobody but the server itself.
+#[test]
+fn no_event_is_acknowledged_once_the_journal_was_removed() {
+    for asked in [true, false] {
+        let mut app = TestApp::start();
+        app.settled_at_end = false;
+        sell(&app, 3);
+        app.settle();
+        fs::remove_dir_all(app.data().join("journal")).unwrap();
+        if asked {
+            let status = app.client().post("/liveEvent", SALE).status;
+            assert!(status >= 500, "answered {status}");
+        }
+        let refusing = || {
+            let ready = app.stranger().get("/ready");
+            ready.status == 503 && ready.text().contains("was moved, removed or replaced")
+        };
+        wait_for("/ready to say why", refusing);
+        assert_eq!(app.client().post("/liveEvent", SALE).status, 503);
+        assert!(app.log_line("the log has failed: no event is taken any more, and the server ends").is_some());
+        assert_eq!(app.stop(), Some(1));
+        // A new, empty log does not take its place by itself.
+        let said = app.try_restart_with(|_| {}).expect_err("started");
+        assert!(said.contains("--accept-new-log"), "{said}");
+    }
+}
+
+#[test]
+fn a_stop_right_after_the_journal_was_removed_is_not_a_success() {
+    let mut app = TestApp::start();
+    sell(&app, 1);
+    app.settle();
+    fs::remove_dir_all(app.data().join("journal")).unwrap();
+    assert_eq!(app.stop(), Some(1));
+    assert!(app.log_text().contains("was moved, removed or replaced"), "{}", app.log_text());
+}
+
+#[test]
+fn a_server_whose_database_was_removed_ends_and_makes_it_again_from_the_log() {
+    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+        return;
+    }
+    for file in ["millrace.db", "millrace.db-wal"] {
+        let mut app = TestApp::start();
+        sell(&app, 3);
+        app.settle();
+        fs::remove_file(app.data().join(file)).unwrap();
+        assert_eq!(app.ended(), Some(1));
+        let said = app.log_text();
+        assert!(said.contains("the store has failed") && said.contains(file), "{said}");
+        app.restart();
+        assert_eq!(app.balance("ann").as_deref(), Some("3"));
+    }
+}
+
+#[test]
+fn an_older_database_beside_a_newer_write_ahead_log_is_refused_and_alone_it_catches_up() {
+    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+        return;
+    }
+    let mut app = TestApp::start();
+    let file = |name: &str| app.folder.path().join(name);
+    let (database, older) = (file("data/millrace.db"), file("older.db"));
+    sell(&app, 2);
+    app.settle();
+    assert_eq!(app.stop(), Some(0));
+    fs::copy(&database, &older).unwrap();
+    for _ in 0..2 {
+        app.restart();
+        sell(&app, 2);
+        app.settle();
+        assert_eq!(app.stop(), Some(0));
+    }
+    app.restart();
+    sell(&app, 2);
+    app.settle();
+    app.kill();
+    assert!(with(&database, "-wal").exists());
+
+    fs::copy(&older, &database).unwrap();
+    let said = app.try_restart_with(|_| {}).expect_err("started");
+    assert!(said.contains("do not belong together") && said.contains("millrace.db-wal"), "{said}");
+    // Nothing was touched by the refused start, so that the other way out is open as well.
+    assert!(with(&database, "-wal").exists());
+    fs::remove_file(with(&database, "-wal")).unwrap();
+    fs::remove_file(with(&database, "-shm")).unwrap();
+    app.restart();
+    assert_eq!(app.balance("ann").as_deref(), Some("8"));
+}
+
+fn with(path: &Path, suffix: &str) -> std::path::PathBuf {
+    path.with_file_name(format!("{}{suffix}", path.file_name().unwrap().to_str().unwrap()))
+}
