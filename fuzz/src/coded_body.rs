@@ -12,7 +12,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::Frame;
 use millrace::admit::Refusal;
-use millrace::admit::body::{Pieces, Share, whole};
+use millrace::admit::Share;
+use millrace::admit::body::{Pieces, whole};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// Enough for several steps of the decoders; what comes to more is refused.

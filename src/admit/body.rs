@@ -1,19 +1,19 @@
-//! Bodies: read with a bound on their size and on how long they may stand still, decompressed if they
-//! are compressed.
+//! Bodies: read with a bound on their size and on how slowly they may come in, decompressed if they are
+//! compressed.
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Instant;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, HeaderValue, header};
 use event::FieldError;
-use event::limits::{BODIES_BYTES_MAX, BODY_IDLE_DURATION_MAX};
+use event::limits::{BODY_DURATION_MAX, BODY_IDLE_DURATION_MAX, BODY_SPAN, BODY_SPAN_BYTES_MIN};
 use http_body_util::BodyExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::Refusal;
 use super::coding::{Coding, Decoder};
+use super::{Refusal, Share};
 
 pub const JSON: &str = "application/json";
 
@@ -127,36 +127,31 @@ async fn in_time<F: Future>(frame: F) -> Result<F::Output, Refusal> {
     }
 }
 
-static BODIES: Semaphore = Semaphore::const_new(BODIES_BYTES_MAX);
-
-/// One request's share of the memory that all bodies may take together, given back with it. Taken as
-/// bytes come in, not as they are announced, and never waited for: so nobody keeps it from others by
-/// sending nothing, and no two wait for each other.
-#[derive(Default)]
-pub struct Share {
-    permit: Option<SemaphorePermit<'static>>,
+/// How fast a body comes in that is kept until it is whole.
+struct Pace {
+    begun: Instant,
+    span_begun: Instant,
+    span_bytes: usize,
 }
 
-impl Share {
-    pub fn grow_to(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let more = u32::try_from(bytes.saturating_sub(self.held())).map_err(|_| Refusal::QueueFull)?;
-        let more = BODIES.try_acquire_many(more).map_err(|_| Refusal::QueueFull)?;
-        match &mut self.permit {
-            Some(permit) => permit.merge(more),
-            none => *none = Some(more),
+impl Pace {
+    fn beginning(now: Instant) -> Self {
+        Self { begun: now, span_begun: now, span_bytes: 0 }
+    }
+
+    /// Counts what came in. Fails if the body takes too long, or brings so little that it only holds memory.
+    fn count(&mut self, bytes: usize, now: Instant) -> Result<(), Refusal> {
+        self.span_bytes += bytes;
+        if now - self.begun > BODY_DURATION_MAX {
+            return Err(Refusal::SlowBody);
+        }
+        if now - self.span_begun >= BODY_SPAN {
+            if self.span_bytes < BODY_SPAN_BYTES_MIN {
+                return Err(Refusal::SlowBody);
+            }
+            (self.span_begun, self.span_bytes) = (now, 0);
         }
         Ok(())
-    }
-
-    pub fn held(&self) -> usize {
-        self.permit.as_ref().map_or(0, SemaphorePermit::num_permits)
-    }
-
-    /// Gives back what is held beyond `bytes`.
-    pub fn shrink_to(&mut self, bytes: usize) {
-        if let Some(permit) = &mut self.permit {
-            drop(permit.split(permit.num_permits().saturating_sub(bytes)));
-        }
     }
 }
 
@@ -212,14 +207,13 @@ async fn as_sent(
         return Err(too_large());
     }
     let Some(first) = piece(&mut body).await? else { return Ok(Bytes::new()) };
-    let second = match body.is_end_stream() {
-        true => None,
-        // It may be long until there is more.
-        false => {
-            share.grow_to(first.len())?;
-            piece(&mut body).await?
-        }
-    };
+    if body.is_end_stream() {
+        return if first.len() > max { Err(too_large()) } else { Ok(first) };
+    }
+    // It may be long until there is more.
+    share.grow_to(first.len())?;
+    let mut pace = Pace::beginning(Instant::now());
+    let second = piece(&mut body).await?;
     let Some(second) = second else {
         return if first.len() > max { Err(too_large()) } else { Ok(first) };
     };
@@ -230,6 +224,7 @@ async fn as_sent(
         if bytes.len() + data.len() > max {
             return Err(too_large());
         }
+        pace.count(data.len(), Instant::now())?;
         share.grow_to(bytes.len() + data.len())?;
         bytes.extend_from_slice(&data);
         next = piece(&mut body).await?;
@@ -241,4 +236,33 @@ async fn as_sent(
 pub fn utf8<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, FieldError> {
     std::str::from_utf8(bytes)
         .map_err(|_| FieldError { field: String::new(), reason: format!("{what} is not valid UTF-8") })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// How long a body is read that brings so many bytes every so many milliseconds, after a burst of 1 MiB.
+    fn read_for(bytes: usize, every: u64) -> Duration {
+        let begun = Instant::now();
+        let mut pace = Pace::beginning(begun);
+        let mut passed = Duration::ZERO;
+        let mut counted = pace.count(1 << 20, begun);
+        while counted.is_ok() && passed < Duration::from_secs(3600) {
+            passed += Duration::from_millis(every);
+            counted = pace.count(bytes, begun + passed);
+        }
+        passed
+    }
+
+    #[test]
+    fn a_body_that_brings_next_to_nothing_is_refused_and_a_slow_one_is_read() {
+        assert!(read_for(1, 18_000) <= 3 * BODY_SPAN, "a byte now and then");
+        assert!(read_for(100, 1_000) <= 3 * BODY_SPAN);
+        let slow = read_for(2_048, 1_000);
+        assert!(slow >= BODY_DURATION_MAX, "2 KiB a second, for {slow:?}");
+        assert!(slow <= BODY_DURATION_MAX + BODY_SPAN, "but not for ever");
+    }
 }

@@ -254,6 +254,11 @@ impl Keys {
         }
     }
 
+    /// Whether this is what a sender is taken for that showed no key where none is asked for.
+    pub fn is_anonymous(&self, key: &Arc<Key>) -> bool {
+        Arc::ptr_eq(key, &self.anonymous)
+    }
+
     /// What a known key that a request shows is counted as.
     pub fn counted_as(&self, headers: &HeaderMap) -> Option<u128> {
         let known = self.by_hash.read().expect("no panic while holding the lock");

@@ -38,7 +38,7 @@ impl RateLimits {
 }
 
 /// Whoever has an address of IPv6 has all of its /64.
-fn network(address: IpAddr) -> u128 {
+pub fn network(address: IpAddr) -> u128 {
     match address.to_canonical() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
         IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,

@@ -11,7 +11,7 @@ use event::limits::EVENT_BYTES_MAX;
 
 use super::Intake;
 use super::naming::{Named, Namer, idempotency_key};
-use crate::admit::{Key, Peer, Refusal, Scope, Wording, body};
+use crate::admit::{Key, Peer, Refusal, Scope, Share, Wording, body};
 use crate::eventlog::{Entry, RecordBuilder, Shape};
 
 /// One declared door.
@@ -84,7 +84,10 @@ impl Contract {
         let intake = &self.intake;
         let key = intake.keys.admit(headers, Scope::Send, Some(&self.stream), self.open)?;
         self.expect_json(headers)?;
-        let mut share = body::Share::default();
+        let mut share = match intake.keys.is_anonymous(&key) {
+            true => Share::open(peer),
+            false => Share::keyed(peer),
+        };
         let bytes = body::whole(headers, body, EVENT_BYTES_MAX, &mut share).await?;
         let text = body::utf8("the body", &bytes)?;
         let checked = intake.fields(&self.stream)?.check(text, self.ids)?;

@@ -25,7 +25,7 @@ use super::cloud_events::{CloudEvent, Mode};
 use super::correction::{self, Corrections};
 use super::naming::{Named, Namer, idempotency_key, misused};
 use super::{Intake, ndjson};
-use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope, body};
+use crate::admit::{Indexed, Key, Peer, Place, Refusal, Scope, Share, body};
 use crate::eventlog::{Entry, RecordBuilder, Shape};
 
 pub const LINES: &str = "application/x-ndjson";
@@ -106,7 +106,7 @@ async fn receive(
 }
 
 async fn json_body(request: &Request<'_>, body: Body, cloud: Option<Mode>) -> Result<Response, Refusal> {
-    let mut share = body::Share::default();
+    let mut share = Share::keyed(request.peer);
     let bytes = body::whole(request.headers, body, BODY_BYTES_MAX, &mut share).await?;
     let text = body::utf8("the body", &bytes)?;
     let many = match cloud {

@@ -17,7 +17,7 @@ use super::exported::{self, Exported};
 use super::naming::idempotency_key;
 use super::native::{Check, Request, answer, finish};
 use crate::admit::body::{self, Pieces};
-use crate::admit::{Indexed, Place, Refusal};
+use crate::admit::{Indexed, Place, Refusal, Share};
 use crate::eventlog::{AppendError, Chunk, Entry, RecordBuilder, Shape};
 
 /// Where the lines come from, if the client says so.
@@ -46,7 +46,7 @@ impl Taken {
 pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, Refusal> {
     let (source, first_line) = source(request)?;
     let mut pieces = Pieces::of(request.headers, body)?;
-    let mut lines = Lines::new(line_bytes_max(request));
+    let mut lines = Lines::new(line_bytes_max(request), Share::keyed(request.peer));
     let mut taken = Taken {
         next_line: first_line,
         durable_lines: 0,
@@ -266,12 +266,12 @@ struct Lines {
     line_start: usize,
     ended: bool,
     line_bytes_max: usize,
-    share: body::Share,
+    share: Share,
 }
 
 impl Lines {
-    fn new(line_bytes_max: usize) -> Self {
-        Self { line_bytes_max, ..Self::default() }
+    fn new(line_bytes_max: usize, share: Share) -> Self {
+        Self { line_bytes_max, share, ..Self::default() }
     }
 
     /// The range of the next chunk; `None` at the end.
@@ -343,7 +343,7 @@ mod tests {
     async fn what_is_done_with_is_given_back() {
         let body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
         let mut pieces = Pieces::of(&HeaderMap::new(), body).expect("pieces");
-        let mut lines = Lines::new(EVENT_BYTES_MAX);
+        let mut lines = Lines::new(EVENT_BYTES_MAX, Share::default());
         let mut chunks = 0;
         while let Some(chunk) = lines.fill(&mut pieces).await.expect("lines") {
             lines.done(chunk.end);

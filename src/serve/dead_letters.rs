@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Reading, answer};
-use crate::admit::{Refusal, Scope, body};
+use crate::admit::{Refusal, Scope, Share, body};
 use crate::store::{Letter, LetterStatus, Store};
 use crate::views::{LetterError, Sender, drop_letter};
 
@@ -104,7 +104,7 @@ async fn send_again(
     let sent = async {
         reading.admin_with(&headers, &body)?;
         let id = letter_id(&id)?;
-        let mut share = body::Share::default();
+        let mut share = Share::default();
         let body = body::whole(&headers, body, EVENT_BYTES_MAX, &mut share).await?;
         let mended = std::str::from_utf8(&body)
             .map_err(|_| Refusal::BrokenBody("it is not valid UTF-8".to_owned()))?

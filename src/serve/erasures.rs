@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{Reading, answer};
-use crate::admit::{Refusal, Scope, body};
+use crate::admit::{Refusal, Scope, Share, body};
 use crate::store::Erasure;
 use crate::views::Person;
 
@@ -73,7 +73,7 @@ async fn erase(
     let asked = async {
         let key = reading.admin(&headers)?;
         body::expect_json(&headers)?;
-        let mut share = body::Share::default();
+        let mut share = Share::default();
         let bytes = body::whole(&headers, body, KEY_BODY_BYTES_MAX, &mut share).await?;
         let asked: Asked = serde_json::from_slice(&bytes)
             .map_err(|error| Refusal::Parameter { name: "body", reason: error.to_string() })?;

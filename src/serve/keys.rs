@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{Reading, answer};
-use crate::admit::{Key, NewKey, Refusal, Scope, body};
+use crate::admit::{Key, NewKey, Refusal, Scope, Share, body};
 
 pub fn routes(reading: &Arc<Reading>) -> Router {
     Router::new()
@@ -45,7 +45,7 @@ async fn make(State(reading): State<Arc<Reading>>, headers: HeaderMap, body: Bod
     let made = async {
         reading.admin_with(&headers, &body)?;
         let parameter = |reason: String| Refusal::Parameter { name: "key", reason };
-        let body = body::whole(&headers, body, KEY_BODY_BYTES_MAX, &mut body::Share::default()).await?;
+        let body = body::whole(&headers, body, KEY_BODY_BYTES_MAX, &mut Share::default()).await?;
         let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| parameter(error.to_string()))?;
         let scope = |text: &String| {
             Scope::parse(text)

@@ -49,6 +49,40 @@ fn clients_that_read_nothing_hold_up_nobody() {
 }
 
 #[test]
+fn senders_without_a_key_that_never_end_their_bodies_do_not_keep_others_from_sending() {
+    let app = TestApp::configured("[door.live_event]\naccess = \"open\"\n");
+    let size = 1024 * 1024;
+    let body = GOOD.to_owned() + &" ".repeat(size - GOOD.len() - 1);
+    let head = app.stranger().head("POST", "/liveEvent", "application/json", size);
+    // More than all bodies together may hold; the last byte of each never comes.
+    let unfinished: Vec<_> = (0..140)
+        .map(|_| {
+            let mut stream = app.stranger().connect().unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            // One that is refused meanwhile may be closed already.
+            drop(stream.write_all(body.as_bytes()));
+            stream
+        })
+        .collect();
+    let large = format!("[{GOOD}{}]", " ".repeat(12 * 1024 * 1024));
+    for _ in 0..3 {
+        let answer = app.client().post(EVENTS, &large);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let line = format!("{GOOD}\n").repeat(50_000);
+        assert_eq!(app.client().post_lines(EVENTS, &line).status, 200);
+    }
+    assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200, "a small body needs no room");
+    // Each is refused for want of room, or waits to be ended.
+    let waiting = |stream: &mut std::net::TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let held = unfinished.into_iter().filter_map(|mut stream| waiting(&mut stream).then_some(stream)).count();
+    assert!((1..=8).contains(&held), "{held} of one address are held");
+    assert_eq!(app.balance("u").as_deref(), Some("150004"));
+}
+
+#[test]
 fn large_answers_that_nobody_takes_are_bounded_together() {
     let app = TestApp::start();
     let large = GOOD.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(900_000)), 1);

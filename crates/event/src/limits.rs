@@ -12,6 +12,11 @@ pub const ENVELOPE_BYTES_MAX: usize = 2 * 1024;
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What all bodies that are being read may hold in memory together; beyond it the answer is 503.
 pub const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// The same of all bodies from one address, or of IPv6 from one /64: one largest body of another still fits.
+pub const BODIES_OF_ADDRESS_BYTES_MAX: usize = BODIES_BYTES_MAX - BODY_BYTES_MAX;
+/// The same of all bodies that came without a key, and of those among them from one address.
+pub const OPEN_BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub const OPEN_BODIES_OF_ADDRESS_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const ARRAY_EVENTS_MAX: usize = 10_000;
 /// Lines of NDJSON that are admitted, stored and acknowledged together.
 pub const CHUNK_LINES_MAX: usize = 1_000;
@@ -35,6 +40,11 @@ pub const ANSWER_BYTES_SMALL_MAX: usize = 16 * 1024;
 pub const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(75);
 /// A body that stands still for this long ends its request.
 pub const BODY_IDLE_DURATION_MAX: Duration = Duration::from_secs(30);
+/// One that is kept in memory until it is whole has to be whole by then.
+pub const BODY_DURATION_MAX: Duration = Duration::from_secs(300);
+/// And has to bring so many bytes in each such span until then: about 1 KiB a second.
+pub const BODY_SPAN_BYTES_MIN: usize = 32 * 1024;
+pub const BODY_SPAN: Duration = Duration::from_secs(30);
 /// A client that reads nothing of an answer for this long is let go.
 pub const ANSWER_IDLE_DURATION_MAX: Duration = Duration::from_secs(60);
 /// What a client still sends when its connection is to end is read for so long, and dropped: reset at
