@@ -87,7 +87,8 @@ impl Budget {
     /// Takes nothing where one of the bounds would be passed.
     fn take(&mut self, more: usize, sender: Option<u128>, open: bool) -> Option<()> {
         let more_open = if open { more } else { 0 };
-        let fits = |held: usize, more: usize, max: usize| held.checked_add(more).is_some_and(|sum| sum <= max);
+        let fits =
+            |held: usize, more: usize, max: usize| held.checked_add(more).is_some_and(|sum| sum <= max);
         if !fits(self.all, more, BODIES_BYTES_MAX) || !fits(self.open, more_open, OPEN_BODIES_BYTES_MAX) {
             return None;
         }

@@ -67,6 +67,7 @@ fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
         store_url: command.store,
         store_password: std::env::var("MILLRACE_STORE_PASSWORD").ok().filter(|password| !password.is_empty()),
         original_store_url: originals.store_url.clone(),
+        original_password_in: originals.password_in(),
     };
     if let Some(port) = originals.port {
         overrides.listen.push(format!("localhost:{port}"));

@@ -91,6 +91,11 @@ impl Originals {
         originals
     }
 
+    /// The variable that the store's password is from, if the store is an original's.
+    pub fn password_in(&self) -> &'static str {
+        if self.used.contains(&"DB_URL") { "`DB_URL`" } else { "`MYSQL_PASSWORD`" }
+    }
+
     /// Something that wins over it says where to listen.
     pub fn leave_port(&mut self) {
         self.port = None;

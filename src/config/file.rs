@@ -15,7 +15,8 @@ use super::store::StoreSection;
 use super::stream::StreamSection;
 use super::view::ViewSection;
 use super::{
-    Config, ConfigError, Limits, ListenAt, Network, Overrides, Retention, Tls, ViewConfig, ViewKindConfig,
+    Config, ConfigError, Limits, ListenAt, Network, Overrides, Retention, StoreAt, Tls, ViewConfig,
+    ViewKindConfig,
 };
 
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -170,7 +171,7 @@ impl File {
     }
 
     pub fn check(self, overrides: &Overrides) -> Result<Config, ConfigError> {
-        let listen = self.listen_at(overrides)?;
+        let (listen, store) = (self.listen_at(overrides)?, self.store_of(overrides)?);
         let mut streams = BTreeMap::new();
         for (name, section) in &self.streams {
             streams.insert(name.clone(), section.value.check(name, &section.origin)?);
@@ -210,7 +211,7 @@ impl File {
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             log_url: overrides.log_url.clone().or(self.log_url).unwrap_or_default(),
-            store: self.store.check(overrides.store_url.as_deref(), overrides.store_password.as_deref())?,
+            store,
             seen_window: window.unwrap_or(event::limits::SEEN_WINDOW_DEFAULT),
             doors,
             streams,
@@ -218,6 +219,17 @@ impl File {
             reads,
             retention,
         })
+    }
+
+    fn store_of(&self, overrides: &Overrides) -> Result<StoreAt, ConfigError> {
+        let in_file = self.store.url.as_deref().unwrap_or_default();
+        let original = matches!(&overrides.original_store_url, Some(Ok(url)) if url == in_file);
+        let (url, url_in) = match &overrides.store_url {
+            Some(url) => (url.as_str(), "`--store` or `MILLRACE_STORE`"),
+            None if original => (in_file, overrides.original_password_in),
+            None => (in_file, "`[store] url`"),
+        };
+        self.store.check(url, url_in, overrides.store_password.as_deref())
     }
 
     fn listen_at(&self, overrides: &Overrides) -> Result<Vec<ListenAt>, ConfigError> {

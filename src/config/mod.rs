@@ -37,7 +37,7 @@ pub use read::{ReadConfig, ReadShape};
 pub use retention::Retention;
 pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
 pub use stats::{CountedConfig, StatsConfig};
-pub use store::StoreAt;
+pub use store::{PasswordFrom, StoreAt, password_in};
 pub use stream::Stream;
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
@@ -79,6 +79,8 @@ pub struct Overrides {
     pub store_password: Option<String>,
     /// That of the originals' settings: a file of the user wins over it.
     pub original_store_url: Option<Result<String, String>>,
+    /// The variable that the password in that URL is from.
+    pub original_password_in: &'static str,
 }
 
 /// One line for the user: where, and what is wrong.

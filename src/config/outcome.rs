@@ -5,13 +5,19 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::file::{BUILT_IN, DEFAULT};
+use super::store::without_password;
 use super::{ConfigError, read};
 
-/// What `Config::load` makes of the same files, written out. They have to be sound.
+/// Returns what `Config::load` makes of the same files, written out, without the password of the store. They have
+/// to be sound.
 pub fn outcome(path: Option<&Path>) -> Result<String, ConfigError> {
     let mut whole = parse(DEFAULT, Path::new(BUILT_IN))?;
     if let Some(path) = path {
         lay_over(&mut whole, parse(&read(path)?, path)?);
+    }
+    let store = whole.get_mut("store").and_then(Value::as_table_mut);
+    if let Some(Value::String(url)) = store.and_then(|store| store.get_mut("url")) {
+        *url = without_password(url);
     }
     Ok(written(&whole))
 }

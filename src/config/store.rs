@@ -18,8 +18,32 @@ pub struct StoreSection {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StoreAt {
     pub url: String,
-    /// Wins over the one in the URL.
-    pub password: Option<String>,
+    pub password: PasswordFrom,
+}
+
+/// Where the password for the store is. One in the environment or a file wins over one in the URL.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PasswordFrom {
+    /// In the URL, which is named here as people know it.
+    Url(String),
+    Environment(String),
+    /// What the file held when the configuration was read. It may be read again.
+    File {
+        path: PathBuf,
+        password: String,
+    },
+}
+
+impl Default for PasswordFrom {
+    fn default() -> Self {
+        Self::Url("`[store] url`".to_owned())
+    }
+}
+
+impl From<Option<&str>> for PasswordFrom {
+    fn from(given: Option<&str>) -> Self {
+        given.map_or_else(Self::default, |password| Self::Environment(password.to_owned()))
+    }
 }
 
 impl fmt::Debug for StoreAt {
@@ -34,30 +58,57 @@ impl StoreSection {
         Self { url: self.url.or(other.url), password_file: self.password_file.or(other.password_file) }
     }
 
-    /// The environment's own, if there is one, needs no file.
-    pub fn check(&self, url: Option<&str>, password: Option<&str>) -> Result<StoreAt, ConfigError> {
+    /// `url_in` names the place of `url`. The environment's own password, if there is one, needs no file.
+    pub fn check(&self, url: &str, url_in: &str, password: Option<&str>) -> Result<StoreAt, ConfigError> {
         let password = match (password, &self.password_file) {
-            (Some(password), _) => Some(password.to_owned()),
-            (None, Some(file)) => Some(password_in(file)?),
-            (None, None) => None,
+            (Some(password), _) => PasswordFrom::Environment(password.to_owned()),
+            (None, Some(path)) => {
+                let wrong = |reason| ConfigError::Unreadable { path: path.clone(), reason };
+                PasswordFrom::File { path: path.clone(), password: password_in(path).map_err(wrong)? }
+            }
+            (None, None) => PasswordFrom::Url(url_in.to_owned()),
         };
-        let url = url.or(self.url.as_deref()).unwrap_or_default().to_owned();
-        Ok(StoreAt { url, password })
+        Ok(StoreAt { url: url.to_owned(), password })
     }
 }
 
-/// Its first line.
-fn password_in(file: &Path) -> Result<String, ConfigError> {
-    let unreadable = |reason: String| ConfigError::Unreadable {
-        path: file.to_owned(),
-        reason: format!("the store's `password_file` {reason}"),
-    };
-    let text =
-        std::fs::read_to_string(file).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+/// Returns the first line of a password's file.
+pub fn password_in(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("the store's `password_file` cannot be read: {error}"))?;
     match text.lines().next() {
         Some(password) if !password.is_empty() => Ok(password.to_owned()),
-        _ => Err(unreadable("has no password in its first line".to_owned())),
+        _ => Err("the store's `password_file` has no password in its first line".to_owned()),
     }
+}
+
+/// A database's URL as it may be shown: `***` stands for what may be a password.
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    // The last one: a password that is not written as it should be may hold others, and a `/` or a `?`.
+    let (account, place) = match rest.rfind('@') {
+        Some(at) if at >= place.len() => return format!("{scheme}://***"),
+        Some(at) => (Some(&place[..at]), &place[at..]),
+        None => (None, place),
+    };
+    let mut shown = format!("{scheme}://");
+    match account.map(|account| account.split_once(':')) {
+        Some(Some((user, _))) => shown.push_str(&format!("{user}:***")),
+        Some(None) => shown.push_str(account.unwrap_or_default()),
+        None => {}
+    }
+    shown.push_str(place);
+    for (at, option) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+        shown.push(if at == 0 { '?' } else { '&' });
+        match option.split_once('=') {
+            Some((name, _)) if name.to_ascii_lowercase().contains("pass") => {
+                shown.push_str(&format!("{name}=***"));
+            }
+            _ => shown.push_str(option),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -71,11 +122,15 @@ mod tests {
         std::fs::write(&file, "secret\nmore\n").expect("written");
         let section =
             || StoreSection { url: Some("mysql://u@h/d".to_owned()), password_file: Some(file.clone()) };
-        let store = section().check(None, None).expect("sound");
-        assert_eq!((store.url.as_str(), store.password.as_deref()), ("mysql://u@h/d", Some("secret")));
-        let store = section().check(Some("postgres://u:hidden@h/d"), Some("given")).expect("sound");
-        assert_eq!(store.password.as_deref(), Some("given"));
+        let check = |password| section().check("postgres://u:hidden@h/d", "`DB_URL`", password);
+        let store = check(None).expect("sound");
+        let in_file = PasswordFrom::File { path: file.clone(), password: "secret".to_owned() };
+        assert!(store.url == "postgres://u:hidden@h/d" && store.password == in_file);
         assert_eq!(format!("{store:?}"), "postgres:");
+        let given = check(Some("given")).expect("sound").password;
+        assert!(given == PasswordFrom::Environment("given".to_owned()));
+        let in_url = StoreSection::default().check("mysql://u:p@h/d", "`DB_URL`", None).expect("sound");
+        assert!(in_url.password == PasswordFrom::Url("`DB_URL`".to_owned()));
         let both = StoreSection { url: Some("sqlite:".to_owned()), password_file: None }.over(section());
         assert_eq!(
             (both.url.as_deref(), both.password_file.as_deref()),
@@ -83,11 +138,30 @@ mod tests {
         );
         for (text, reason) in [("", "has no password"), ("\nsecret", "has no password")] {
             std::fs::write(&file, text).expect("written");
-            let refusal = section().check(None, None).expect_err(text).to_string();
+            let refusal = check(None).expect_err(text).to_string();
             assert!(refusal.contains(reason) && !refusal.contains("secret"), "{refusal}");
         }
         std::fs::remove_file(&file).expect("gone");
-        let refusal = section().check(None, None).expect_err("no file").to_string();
+        let refusal = check(None).expect_err("no file").to_string();
         assert!(refusal.contains("`password_file` cannot be read"), "{refusal}");
+    }
+    #[test]
+    fn a_url_is_shown_without_what_may_be_its_password() {
+        for (url, shown) in [
+            ("sqlite:", "sqlite:"),
+            ("sqlite:/srv/a@b.db", "sqlite:/srv/a@b.db"),
+            ("postgres://h/d", "postgres://h/d"),
+            ("postgres://u@h:5432/d?sslmode=require", "postgres://u@h:5432/d?sslmode=require"),
+            ("postgres://u:secret@h/d?sslmode=require", "postgres://u:***@h/d?sslmode=require"),
+            ("mysql://u:@h/d", "mysql://u:***@h/d"),
+            ("mysql://u:se:cr@et@h/d", "mysql://u:***@h/d"),
+            ("mysql://u:sec/ret@h/d", "mysql://u:***@h/d"),
+            ("mysql://u:sec?ret@h/d", "mysql://***"),
+            ("mysql://:secret@h/d", "mysql://:***@h/d"),
+            ("postgres://h/d?user=u&password=secret&x=1", "postgres://h/d?user=u&password=***&x=1"),
+            ("postgres://h/d?sslpassword=secret", "postgres://h/d?sslpassword=***"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
     }
 }

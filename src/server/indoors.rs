@@ -10,6 +10,7 @@ use event::Stop;
 
 use super::inside::Inside;
 use super::{Kept, Node, ServeError, Settings};
+use crate::store::Password;
 use crate::telemetry;
 
 pub struct Indoors {
@@ -19,7 +20,9 @@ pub struct Indoors {
 
 impl Indoors {
     pub async fn open(settings: &Settings) -> Result<Self, ServeError> {
-        let (node, _) = Node::open(settings, telemetry::start_metrics(), Kept::open(settings).await?).await?;
+        let password = Password::new(settings.config.store.password.clone());
+        let kept = Kept::open(settings, &password).await?;
+        let (node, _) = Node::open(settings, telemetry::start_metrics(), kept).await?;
         let inside = node.inside(settings, &Stop::default());
         Ok(Self { node, inside })
     }

@@ -5,9 +5,8 @@ use std::path::Path;
 use journal::failpoint;
 
 use super::{ServeError, Settings, checks};
-use crate::config::StoreAt;
 use crate::eventlog::{self, EventLog};
-use crate::store::{self, Backoff, Store};
+use crate::store::{self, Backoff, Password, Store};
 
 pub struct Kept {
     pub log: EventLog,
@@ -17,11 +16,11 @@ pub struct Kept {
 
 impl Kept {
     /// May be dropped on the way: nothing runs yet that would have to be ended.
-    pub async fn open(settings: &Settings) -> Result<Self, ServeError> {
+    pub async fn open(settings: &Settings, password: &Password) -> Result<Self, ServeError> {
         checks::data_folder(&settings.data)?;
         let (log, found) = open_log(&settings.config.log_url, &settings.data).await?;
         failpoint::hit("server.log_open");
-        let store = open_store(&settings.config.store, &settings.data).await?;
+        let store = open_store(&settings.config.store.url, password, &settings.data).await?;
         failpoint::hit("server.store_open");
         tracing::info!(store = store.name(), "store is open");
         Ok(Self { log, found, store })
@@ -29,10 +28,10 @@ impl Kept {
 }
 
 /// A database server may take longer to come up than this one.
-async fn open_store(at: &StoreAt, data: &Path) -> Result<Store, store::OpenError> {
+async fn open_store(url: &str, password: &Password, data: &Path) -> Result<Store, store::OpenError> {
     let (mut backoff, mut said) = (Backoff::default(), String::new());
     loop {
-        match Store::open(&at.url, at.password.as_deref(), data).await {
+        match Store::open(url, Some(password), data).await {
             Err(store::OpenError::Unreachable { name, reason }) => {
                 if reason != said {
                     tracing::warn!(

@@ -7,6 +7,7 @@ mod connections;
 mod declared;
 mod doors;
 mod doorway;
+mod hangup;
 mod indoors;
 mod inside;
 mod kept;
@@ -21,8 +22,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use event::limits::{
-    BATCHES_BYTES_MAX, LOG_FAILED_ANSWERS_DURATION_MAX, LOG_REPLAYS_AT_ONCE_MAX, RANGES_AT_ONCE_MAX, READS_AT_ONCE_MAX,
-    STOP_VIEWS_DURATION_MAX,
+    BATCHES_BYTES_MAX, LOG_FAILED_ANSWERS_DURATION_MAX, LOG_REPLAYS_AT_ONCE_MAX, RANGES_AT_ONCE_MAX,
+    READS_AT_ONCE_MAX, STOP_VIEWS_DURATION_MAX,
 };
 use event::{Progress, Stop};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -35,7 +36,7 @@ use crate::doors::{Inlet, Intake, native};
 use crate::eventlog::{self, EventLog};
 use crate::gate::{GATE, Gate};
 use crate::serve::{self, Reading};
-use crate::store::{self, Store};
+use crate::store::{self, Password, Store};
 use crate::telemetry;
 use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
 
@@ -87,6 +88,7 @@ pub enum ServeError {
 /// Serves until the process is told to stop.
 pub async fn run(settings: Settings) -> Result<(), ServeError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "millrace starts");
+    let hangups = hangup::hangups()?;
     checks::settings(&settings)?;
     let certificate =
         settings.config.tls.as_ref().map(Certificate::load).transpose().map_err(StartError::Tls)?;
@@ -98,19 +100,21 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     }
     let metrics = telemetry::start_metrics();
     let mut signals = connections::stop_signals()?;
+    let accepting = Stop::default();
+    let password = Password::new(settings.config.store.password.clone());
+    tokio::spawn(hangup::obey(hangups, certificate.clone(), password.clone(), accepting.clone()));
     let (listeners, addresses) = connections::bind(&settings.config.listen, certificate.as_ref()).await?;
     let kept = tokio::select! {
-        kept = Kept::open(&settings) => kept?,
+        kept = Kept::open(&settings, &password) => kept?,
         signal = signals.wait() => {
             tracing::info!(signal, "stopped before the start was over");
             return Ok(());
         }
     };
     let (node, first_key) = Node::open(&settings, metrics, kept).await?;
-    let accepting = Stop::default();
     let inside = node.inside(&settings, &accepting);
     if let Some(certificate) = &certificate {
-        certificate.keep_current(&accepting)?;
+        certificate.keep_current(&accepting);
     }
     let serving = connections::serve(listeners, inside, &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");

@@ -9,7 +9,6 @@ use event::limits::{CERTIFICATE_LOOK_INTERVAL, HANDSHAKE_DURATION_MAX};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -59,25 +58,19 @@ impl Certificate {
         outcome.inspect_err(|error| tracing::debug!(%error, "a client was not understood")).ok()
     }
 
-    /// Looks at the files now and then, and at SIGHUP.
-    pub fn keep_current(self: &Arc<Self>, stop: &Stop) -> std::io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
+    /// Looks at the files now and then.
+    pub fn keep_current(self: &Arc<Self>, stop: &Stop) {
         let (certificate, stop) = (Arc::clone(self), stop.clone());
         tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    _ = hangup.recv() => {}
-                    stopped = stop.within(CERTIFICATE_LOOK_INTERVAL) => if stopped { return },
-                }
+            while !stop.within(CERTIFICATE_LOOK_INTERVAL).await {
                 let certificate = Arc::clone(&certificate);
                 drop(tokio::task::spawn_blocking(move || certificate.look()).await);
             }
         });
-        Ok(())
     }
 
     /// What is broken is said once, and what was there stays: its files may be half renewed.
-    fn look(&self) {
+    pub fn look(&self) {
         let contents = read(&self.files);
         let mut seen = self.seen.lock().expect("no panic while holding the lock");
         if *seen == contents {

@@ -34,6 +34,7 @@ pub use halt::Halt;
 pub use letters::{Letter, LetterStatus};
 pub use places::Place;
 pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Stamp, TakenBack, Verb, Write};
+pub use remote::Password;
 pub use retained::{Retained, rows_given_up};
 pub use rows::{RowChanges, Rows, RowsOf};
 pub use tables::{Beside, Cell, Column, ColumnKind, Opening, Ranking, Spans, Table, ViewTables, quote};
@@ -98,10 +99,11 @@ pub struct ViewPosition {
 }
 
 impl Store {
-    /// `password` is for a URL that has none in it.
-    pub async fn open(url: &str, password: Option<&str>, data: &Path) -> Result<Self, OpenError> {
+    /// Opens the store at `url`; a password that is given beside wins over the one in it.
+    pub async fn open(url: &str, password: Option<&Password>, data: &Path) -> Result<Self, OpenError> {
         if remote::Remote::is_meant(url) {
-            return remote::Remote::open(url, password).await.map(Self::Remote);
+            let password = password.cloned().unwrap_or_default();
+            return remote::Remote::open(url, &password).await.map(Self::Remote);
         }
         match url.strip_prefix("sqlite:") {
             Some("") => sqlite::Sqlite::open(&data.join("millrace.db")).map(Self::Sqlite),

@@ -45,7 +45,9 @@ fn no_event_is_acknowledged_once_the_journal_was_removed() {
         };
         wait_for("/ready to say why", refusing);
         assert_eq!(app.client().post("/liveEvent", SALE).status, 503);
-        assert!(app.log_line("the log has failed: no event is taken any more, and the server ends").is_some());
+        assert!(
+            app.log_line("the log has failed: no event is taken any more, and the server ends").is_some()
+        );
         assert_eq!(app.stop(), Some(1));
         // A new, empty log does not take its place by itself.
         let said = app.try_restart_with(|_| {}).expect_err("started");

@@ -101,7 +101,8 @@ fn a_log_that_nobody_writes_to_notices_within_seconds_what_was_removed() {
             Signal::Poisoned { reason } => sender.send(reason).unwrap(),
             Signal::Durable { .. } => {}
         };
-        let journal = open_real(folder.path(), Options { observer: Arc::new(observer), ..Options::default() });
+        let journal =
+            open_real(folder.path(), Options { observer: Arc::new(observer), ..Options::default() });
         append_wait(&journal, b"sealed").unwrap();
         journal.seal().unwrap();
         append_wait(&journal, b"open").unwrap();

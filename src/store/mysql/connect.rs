@@ -22,14 +22,28 @@ const SQL_MODE: &str = "ANSI_QUOTES,STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DA
 /// TLS itself says it in other words by now, but with the name that was expected.
 const ANY_NAME: &str = "NotValidForName";
 
+/// Errors of the server that refuse user or password.
+const LOGIN_REFUSED: [u16; 2] = [1045, 1698];
+
 impl Server {
     pub async fn connect(&self) -> Result<Session, StoreError> {
         let conn = self.open(Some(&self.address.database)).await.map_err(|error| self.refused(error))?;
         self.set_up(conn).await.map_err(sorted)
     }
 
-    /// A connection as the server gives it.
+    /// A connection as the server gives it. A password that is refused may have been changed meanwhile.
     pub(super) async fn open(&self, database: Option<&str>) -> Result<Conn, Error> {
+        match self.open_once(database).await {
+            Err(Error::Server(error))
+                if LOGIN_REFUSED.contains(&error.code) && self.password.read_again().await =>
+            {
+                self.open_once(database).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn open_once(&self, database: Option<&str>) -> Result<Conn, Error> {
         let encrypted = match self.address.encryption {
             Encryption::Disabled => false,
             Encryption::Preferred => !self.plain.load(Ordering::Relaxed) && self.address.socket.is_none(),
@@ -55,7 +69,7 @@ impl Server {
             .socket(address.socket.clone())
             .prefer_socket(false)
             .user(Some(address.user.clone()).filter(|user| !user.is_empty()))
-            .pass(address.password.clone())
+            .pass(self.password.or(address.password.as_deref()))
             .db_name(database)
             .tcp_keepalive(Some(MYSQL_KEEPALIVE_INTERVAL))
             .stmt_cache_size(MYSQL_STATEMENTS_KEPT_MAX)
@@ -106,8 +120,10 @@ impl Server {
         let (user, database) = (&self.address.user, &self.address.database);
         let Error::Server(server) = &error else { return sorted(error) };
         match server.code {
-            1045 | 1698 => StoreError::Blocked(format!(
-                "the database does not let `{user}` in with this password; mend user or password in `[store] url`"
+            code if LOGIN_REFUSED.contains(&code) => StoreError::Blocked(format!(
+                "the database at {} refuses the login of user `{user}`, with {}",
+                self.address.host,
+                self.password.place(self.address.password.as_deref())
             )),
             1044 | 1049 => StoreError::Blocked(format!(
                 "there is no database `{database}`, or `{user}` may not use it; this mends it: CREATE DATABASE IF NOT EXISTS {name}; GRANT ALL PRIVILEGES ON {name}.* TO {user}",
@@ -148,11 +164,12 @@ fn settings(flavour: Flavour) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Password;
     use crate::store::mysql::trial::{Mariadb, connected, servers::Setup, session};
     use crate::store::tables::Cell;
 
     async fn tried(url: &str) -> Result<Vec<Vec<Cell>>, StoreError> {
-        let server = Server::parse(url, None).expect("a url");
+        let server = Server::parse(url, &Password::default()).expect("a url");
         server.connect().await?.rows("SELECT 1", &[]).await
     }
 
@@ -210,7 +227,7 @@ mod tests {
         assert!(matches!(outcome, Err(StoreError::Transient(_))), "{outcome:?}");
         assert!(other.rollback().await.is_err());
         assert_eq!(ours.rows("SELECT COUNT(*) FROM t", &[]).await, Ok(vec![vec![Cell::Integer(0)]]));
-        let nobody = Server::parse("mysql://a:b@127.0.0.1:1/c", None).expect("a url");
+        let nobody = Server::parse("mysql://a:b@127.0.0.1:1/c", &Password::default()).expect("a url");
         assert!(matches!(nobody.look().await, Err(StoreError::Transient(_))));
     }
 

@@ -26,13 +26,14 @@ use mysql_async::{Conn, Params, Value};
 use sha2::{Digest, Sha256};
 
 use crate::store::StoreError;
-use crate::store::remote::{Begin, Patience};
+use crate::store::remote::{Begin, Password, Patience};
 use crate::store::tables::Cell;
 use errors::sorted;
 use url::Address;
 
 pub struct Server {
     address: Address,
+    password: Password,
     /// Whether it was found to offer no encryption, so that `PREFERRED` need not ask each time.
     plain: AtomicBool,
 }
@@ -74,8 +75,8 @@ impl Flavour {
 }
 
 impl Server {
-    pub fn parse(url: &str, password: Option<&str>) -> Result<Self, String> {
-        Ok(Self { address: Address::parse(url, password)?, plain: AtomicBool::new(false) })
+    pub fn parse(url: &str, password: &Password) -> Result<Self, String> {
+        Ok(Self { address: Address::parse(url)?, password: password.clone(), plain: AtomicBool::new(false) })
     }
 
     /// For people, without a password.

@@ -10,6 +10,7 @@ mod process;
 pub mod servers;
 
 use super::{Server, Session};
+use crate::store::Password;
 pub use mariadb::Mariadb;
 
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
@@ -27,6 +28,6 @@ pub async fn session() -> (Session, String) {
 }
 
 pub async fn connected(url: &str) -> Session {
-    let server = Server::parse(url, None).expect("a url");
+    let server = Server::parse(url, &Password::default()).expect("a url");
     server.connect().await.expect("connects")
 }

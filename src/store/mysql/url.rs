@@ -33,12 +33,12 @@ pub enum Encryption {
 }
 
 impl Address {
-    pub fn parse(url: &str, password: Option<&str>) -> Result<Self, String> {
+    pub fn parse(url: &str) -> Result<Self, String> {
         let (_, rest) = url.split_once("://").ok_or("is to begin with `mysql://`")?;
         let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, place) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (user, given) = match user.split_once(':') {
+        let (user, password) = match user.split_once(':') {
             Some((user, password)) => (user, Some(decoded(password, "password")?)),
             None => (user, None),
         };
@@ -52,7 +52,7 @@ impl Address {
             port,
             socket: None,
             user: decoded(user, "user")?,
-            password: password.map(str::to_owned).or(given),
+            password,
             database,
             encryption: Encryption::Preferred,
             authority: None,
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn parsed(url: &str) -> Address {
-        Address::parse(url, None).expect(url)
+        Address::parse(url).expect(url)
     }
 
     #[test]
@@ -176,8 +176,6 @@ mod tests {
         assert!(short.is_local() && !plain.is_local());
         let local = parsed("mysql://root@/shop?socket=%2Frun%2Fmysqld.sock");
         assert_eq!(local.to_string(), "mysql:/run/mysqld.sock/shop");
-        let apart = Address::parse("mysql://app@h/shop", Some("secret")).expect("parses");
-        assert_eq!(apart.password.as_deref(), Some("secret"));
     }
 
     #[test]
@@ -203,7 +201,7 @@ mod tests {
             ("mysql://u:secret@[::1/d", "`[`"),
             ("mysql:secret", "mysql://"),
         ] {
-            let refusal = Address::parse(url, None).err().expect(url);
+            let refusal = Address::parse(url).err().expect(url);
             assert!(refusal.contains(said) && !refusal.contains("secr"), "{url}: {refusal}");
         }
     }

@@ -109,6 +109,7 @@ mod tests {
     use event::{Decimal, Millis};
 
     use super::*;
+    use crate::store::Password;
     use crate::store::mysql::trial::{Mariadb, connected, session};
     use crate::store::remote::Begin;
     use crate::store::tables::{Beside, Column, ColumnKind, Spans};
@@ -275,14 +276,15 @@ mod tests {
     #[tokio::test]
     async fn the_server_says_yes_and_warns_where_a_commit_may_be_lost() {
         let url = Mariadb::shared().url("test_made_at_the_look");
-        let server = crate::store::mysql::Server::parse(&url, None).expect("a url");
+        let server = crate::store::mysql::Server::parse(&url, &Password::default()).expect("a url");
         assert_eq!(server.look().await, Ok(Vec::new()));
         connected(&url).await;
-        let wrong = crate::store::mysql::Server::parse(&url, Some("wrong")).expect("a url");
+        let wrong =
+            crate::store::mysql::Server::parse(&url, &Password::new(Some("wrong").into())).expect("a url");
         let Err(StoreError::Blocked(refusal)) = wrong.look().await else { panic!("let in") };
         assert!(refusal.contains("`millrace`") && !refusal.contains("wrong"), "{refusal}");
         let other = Mariadb::shared().url("elsewhere");
-        let other = crate::store::mysql::Server::parse(&other, None).expect("a url");
+        let other = crate::store::mysql::Server::parse(&other, &Password::default()).expect("a url");
         let Err(StoreError::Blocked(refusal)) = other.look().await else { panic!("made") };
         assert!(refusal.contains("CREATE DATABASE IF NOT EXISTS `elsewhere`"), "{refusal}");
     }

@@ -17,19 +17,20 @@ use super::tls::Tls;
 use super::url::{Encryption, Host, Target};
 use super::{Session, errors};
 use crate::store::StoreError;
-use crate::store::remote::Patience;
+use crate::store::remote::{Password, Patience};
 
 /// A server and a database in it. Without `Debug`: it knows a password.
 pub struct Server {
     target: Target,
+    password: Password,
     tls: Tls,
 }
 
 impl Server {
-    pub fn parse(url: &str, password: Option<&str>) -> Result<Self, String> {
-        let target = Target::parse(url, password)?;
+    pub fn parse(url: &str, password: &Password) -> Result<Self, String> {
+        let target = Target::parse(url)?;
         let tls = Tls::new(&target.encryption)?;
-        Ok(Self { target, tls })
+        Ok(Self { target, password: password.clone(), tls })
     }
 
     /// For people.
@@ -56,8 +57,18 @@ impl Server {
         session.map_err(|error| self.explained(error))
     }
 
-    /// Another database of the same server serves to make this one.
+    /// Another database of the same server serves to make this one. A password that is refused may have been
+    /// changed meanwhile.
     pub async fn connect_to(&self, database: &str) -> Result<Session, Refused> {
+        match self.connect_once(database).await {
+            Err(refused) if refused.is(&SqlState::INVALID_PASSWORD) && self.password.read_again().await => {
+                self.connect_once(database).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn connect_once(&self, database: &str) -> Result<Session, Refused> {
         let config = self.config(database);
         let connecting = async {
             let (client, connection) = config.connect(self.tls.clone()).await?;
@@ -106,7 +117,7 @@ impl Server {
         if let Some(user) = &self.target.user {
             config.user(user);
         }
-        if let Some(password) = &self.target.password {
+        if let Some(password) = self.password.or(self.target.password.as_deref()) {
             config.password(password);
         }
         if let Some(options) = &self.target.options {
@@ -134,7 +145,8 @@ impl Server {
         };
         match error.code() {
             Some(code) if *code == SqlState::INVALID_PASSWORD => StoreError::Blocked(format!(
-                "the server at {place} does not take the password of user `{user}`: mend it in `[store] url`"
+                "the server at {place} refuses the login of user `{user}`, with {}",
+                self.password.place(self.target.password.as_deref())
             )),
             Some(code) if *code == SqlState::INVALID_CATALOG_NAME => StoreError::Blocked(format!(
                 "there is no database `{database}` at {place}; this makes it: CREATE DATABASE {}",

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Server, Session};
+use crate::store::Password;
 
 /// Standard input is a pipe from the tests' process: however that ends, the server ends after it.
 const WATCH: &str = r#"
@@ -76,7 +77,8 @@ impl Trial {
     /// In a database that nobody has used before.
     pub async fn server(&self) -> Server {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
-        let server = Server::parse(&self.url(&format!("test_{number}")), None).expect("a URL");
+        let server =
+            Server::parse(&self.url(&format!("test_{number}")), &Password::default()).expect("a URL");
         server.look().await.expect("makes the database");
         server
     }

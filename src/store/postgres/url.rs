@@ -55,7 +55,7 @@ impl fmt::Display for Host {
 }
 
 impl Target {
-    pub fn parse(url: &str, password: Option<&str>) -> Result<Self, String> {
+    pub fn parse(url: &str) -> Result<Self, String> {
         let (_, rest) = url.split_once("://").ok_or("has no `://` behind `postgres`")?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -63,7 +63,7 @@ impl Target {
             Some((account, places)) => (Some(account), places),
             None => (None, authority),
         };
-        let (user, in_url) = match account.map(|account| account.split_once(':').unwrap_or((account, ""))) {
+        let (user, password) = match account.map(|account| account.split_once(':').unwrap_or((account, ""))) {
             Some((user, password)) => (decoded(user)?, decoded(password)?),
             None => (String::new(), String::new()),
         };
@@ -87,7 +87,7 @@ impl Target {
         Ok(Self {
             hosts,
             user: given(user),
-            password: password.map(str::to_owned).or(given(in_url)),
+            password: given(password),
             database,
             encryption: options.encryption()?,
             options: options.get("options").cloned(),
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_url_says_where_as_whom_and_how_safely() {
         let url = "postgres://some%40one:pa%3Ass@db.example:6543/the%20events?sslmode=verify-full&sslrootcert=%2Froots.pem";
-        let target = Target::parse(url, None).expect("a URL");
+        let target = Target::parse(url).expect("a URL");
         assert_eq!(target.hosts, [network("db.example", 6543)]);
         assert_eq!(
             (target.user.as_deref(), target.password.as_deref(), target.database.as_str()),
@@ -196,10 +196,8 @@ mod tests {
             ("postgres:///d?host=/run/pg", vec![Host::Folder { path: "/run/pg".into(), port: 5432 }]),
             ("postgres://u@%2Frun%2Fpg:7/d", vec![Host::Folder { path: "/run/pg".into(), port: 7 }]),
         ] {
-            assert_eq!(Target::parse(url, None).map(|target| target.hosts), Ok(hosts), "{url}");
+            assert_eq!(Target::parse(url).map(|target| target.hosts), Ok(hosts), "{url}");
         }
-        let apart = Target::parse("postgres://u:other@h/d", Some("p@ss")).expect("a URL");
-        assert_eq!(apart.password.as_deref(), Some("p@ss"));
     }
 
     #[test]
@@ -222,8 +220,8 @@ mod tests {
                 "says `sslmode=allow`; known are `disable`, `prefer`, `require`, `verify-ca`, `verify-full`",
             ),
         ] {
-            assert_eq!(Target::parse(url, None).err().as_deref(), Some(reason), "{url}");
+            assert_eq!(Target::parse(url).err().as_deref(), Some(reason), "{url}");
         }
-        assert!(Target::parse("postgres://h/d?sslmode=verify-ca", None).is_err());
+        assert!(Target::parse("postgres://h/d?sslmode=verify-ca").is_err());
     }
 }

@@ -5,6 +5,7 @@ mod apply;
 mod begin;
 mod letters;
 mod notes;
+mod password;
 mod patience;
 mod pool;
 mod rows;
@@ -25,6 +26,7 @@ use super::{OpenError, Select, StoreError};
 use pool::Pool;
 use server::Server;
 
+pub use password::Password;
 pub use patience::Patience;
 pub use session::Begin;
 
@@ -42,7 +44,7 @@ impl Remote {
 
     /// Makes the tables of our own, or brings them up to date. What about the server is worth a warning is
     /// logged.
-    pub async fn open(url: &str, password: Option<&str>) -> Result<Self, OpenError> {
+    pub async fn open(url: &str, password: &Password) -> Result<Self, OpenError> {
         let server = Server::parse(url, password).map_err(OpenError::Url)?;
         let name = server.name();
         let failed = |error: StoreError| match error {

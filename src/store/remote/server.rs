@@ -1,5 +1,6 @@
 //! Which database server, where, and as whom.
 
+use super::Password;
 use super::session::Session;
 use crate::store::{StoreError, mysql, postgres};
 
@@ -10,7 +11,7 @@ pub enum Server {
 
 impl Server {
     /// Out of a URL such as `postgres://user@host:5432/name`; the password may come from elsewhere.
-    pub fn parse(url: &str, password: Option<&str>) -> Result<Self, String> {
+    pub fn parse(url: &str, password: &Password) -> Result<Self, String> {
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         match scheme {
             "postgres" | "postgresql" => postgres::Server::parse(url, password).map(Self::Postgres),

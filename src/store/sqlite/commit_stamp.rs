@@ -98,7 +98,8 @@ fn stamp_in(database: &Path) -> rusqlite::Result<Stamp> {
         url.push_str(&format!("%{byte:02x}"));
     }
     url.push_str("?immutable=1");
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(url, flags)?;
     let sql = "SELECT current FROM millrace_commit WHERE id = 0";
     match connection.query_row(sql, [], |row| row.get(0)) {

@@ -23,7 +23,11 @@ impl Files {
         // Beside the file itself, where the path leads to it by a link.
         let real = database.canonicalize()?;
         let paths = [database.to_owned(), beside(&real, "-wal"), beside(&real, "-shm")];
-        paths.into_iter().map(|path| identity(&path).map(|identity| (path, identity))).collect::<Result<_, _>>().map(Self)
+        paths
+            .into_iter()
+            .map(|path| identity(&path).map(|identity| (path, identity)))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Fails if one of them was moved, removed or replaced.

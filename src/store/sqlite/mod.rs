@@ -33,8 +33,8 @@ use super::plan::{Claim, Plan, Skipped};
 use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Table, ViewTables};
 use super::{OpenError, Select, StoreError, ViewPosition};
-pub use rows::held;
 use files::Files;
+pub use rows::held;
 use writer::{Job, Writer};
 
 pub use boards::top;

@@ -170,7 +170,8 @@ impl Forgetful {
 
     pub(super) fn named(&self, path: &Path) -> io::Result<Option<Named>> {
         let state = self.alive()?;
-        let named = |file: &usize| Named { identity: of_file(*file), bytes: state.files[*file].seen.len() as u64 };
+        let named =
+            |file: &usize| Named { identity: of_file(*file), bytes: state.files[*file].seen.len() as u64 };
         Ok(state.names.get(path).map(named))
     }
 

@@ -1,0 +1,35 @@
+//! SIGHUP: reads the files again that hold secrets. Without any it does nothing, so that a terminal that is closed
+//! does not end a server.
+
+use std::sync::Arc;
+
+use event::Stop;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::tls::Certificate;
+use crate::store::Password;
+
+/// From now on SIGHUP does not end the process.
+pub fn hangups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
+/// Reads certificate and password again at each SIGHUP.
+pub async fn obey(
+    mut hangups: Signal,
+    certificate: Option<Arc<Certificate>>,
+    password: Password,
+    stop: Stop,
+) {
+    loop {
+        tokio::select! {
+            hangup = hangups.recv() => if hangup.is_none() { return },
+            () = stop.wait() => return,
+        }
+        tracing::info!("SIGHUP: files with secrets are read again");
+        password.read_again().await;
+        if let Some(certificate) = certificate.clone() {
+            drop(tokio::task::spawn_blocking(move || certificate.look()).await);
+        }
+    }
+}
