@@ -29,6 +29,16 @@ fn what_is_printed_can_be_started_with() {
 }
 
 #[test]
+fn the_password_in_the_store_s_url_is_not_printed() {
+    let app = TestApp::start();
+    let file = "[store]\nurl = \"postgres://shop:hidden-word@db.example/shop?sslmode=require\"\n";
+    std::fs::write(app.folder.path().join("mine.toml"), file).unwrap();
+    let whole = said(&app, &["config", "--config", "mine.toml"]);
+    assert!(whole.contains("postgres://shop:***@db.example/shop?sslmode=require"), "{whole}");
+    assert!(!whole.contains("hidden-word"), "{whole}");
+}
+
+#[test]
 fn the_default_is_the_reference_with_its_comments() {
     let app = TestApp::start();
     let default = said(&app, &["config", "--default"]);

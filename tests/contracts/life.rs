@@ -82,6 +82,17 @@ fn a_request_under_way_is_answered_before_the_end() {
     assert_eq!(app.balance("u").as_deref(), Some("1"));
 }
 
+#[test]
+fn a_terminal_that_is_closed_does_not_end_the_server() {
+    let app = TestApp::start();
+    for _ in 0..3 {
+        app.signal("-HUP");
+        assert_eq!(app.client().post("/liveEvent", &event("u", "1")).status, 200);
+    }
+    wait_for("the signal", || app.log_line("SIGHUP: files with secrets are read again").is_some());
+    assert_eq!(app.balance("u").as_deref(), Some("3"));
+}
+
 /// Whether their connections had a request before, or had not even been accepted.
 #[test]
 fn requests_that_are_here_before_the_order_to_stop_are_answered() {

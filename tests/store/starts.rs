@@ -116,6 +116,110 @@ fn a_password_is_the_environment_s_or_a_file_s_and_no_line_shows_it() {
     });
 }
 
+/// An account of the test's own, and a URL without its password.
+fn account(server: &Server, name: &str, password: &str) -> String {
+    let url = server.new_database();
+    let database = url.rsplit('/').next().unwrap();
+    match server.kind {
+        Kind::Postgres => {
+            server.administer(&format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'"));
+            server.sql(&url, &format!("GRANT USAGE, CREATE ON SCHEMA public TO {name}"));
+        }
+        Kind::Mariadb => {
+            let sql = format!("CREATE USER {name} IDENTIFIED BY '{password}'; GRANT ALL ON {database}.* TO {name}");
+            server.administer(&sql);
+        }
+    }
+    url.replace(&format!("{USER}:{PASSWORD}@"), &format!("{name}@"))
+}
+
+fn change_password(server: &Server, name: &str, password: &str) {
+    match server.kind {
+        Kind::Postgres => server.administer(&format!("ALTER ROLE {name} PASSWORD '{password}'")),
+        Kind::Mariadb => server.administer(&format!("ALTER USER {name} IDENTIFIED BY '{password}'")),
+    };
+}
+
+#[test]
+fn a_password_that_was_changed_is_read_again_without_a_restart() {
+    each(|server| {
+        let proxy = Proxy::before(server);
+        let url = proxy.url(&account(server, "rotating", "first-word"));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "first-word\n").unwrap();
+        let config = format!("[store]\nurl = \"{url}\"\npassword_file = \"{}\"\n", file.display());
+        let app = start(&[], &config, "").unwrap();
+        let sell = || {
+            let body = r#"{"userId":"a","name":"add_revenue","value":5}"#;
+            assert_eq!(app.client().post("/liveEvent", body).status, 200);
+        };
+        sell();
+        app.settle();
+
+        // The server refuses the old one over the next connection, and the new one is found in the file.
+        change_password(server, "rotating", "second-word");
+        std::fs::write(&file, "second-word\n").unwrap();
+        proxy.cut();
+        sell();
+        app.settle();
+        assert!(app.log_line("the store's password has changed").is_some());
+
+        // Until it is in the file, the view waits and says which password was refused.
+        change_password(server, "rotating", "third-word");
+        proxy.cut();
+        sell();
+        wait_for("the view to say why it waits", || {
+            let paused = app.view("revenue")["paused"].to_string();
+            paused.contains("refuses the login of user `rotating`") && paused.contains("password_file")
+        });
+        std::fs::write(&file, "third-word\n").unwrap();
+        app.signal("-HUP");
+        wait_for("the file to be read", || app.log_line("SIGHUP: files with secrets are read again").is_some());
+        app.settle();
+        assert_eq!(app.balance("a").as_deref(), Some("15"));
+        for secret in ["first-word", "second-word", "third-word"] {
+            assert!(!app.log_text().contains(secret), "{}", app.log_text());
+        }
+    });
+}
+
+#[test]
+fn a_refused_login_names_the_place_that_the_password_came_from() {
+    each(|server| {
+        let url = server.new_database();
+        let wrong = url.replace(&format!(":{PASSWORD}@"), ":of-yesterday@");
+        let none = without_password(&url);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "of-yesterday").unwrap();
+        let in_file = format!("[store]\nurl = \"{none}\"\npassword_file = \"{}\"\n", file.display());
+        let in_url = format!("[store]\nurl = \"{wrong}\"\n");
+        let (place, database) = wrong.rsplit_once('/').unwrap();
+        let (host, port) = ("127.0.0.1", server.port);
+        let (original, variable) = match server.kind {
+            Kind::Postgres => (format!("DB_URL={place}\nDATABASE={database}\n"), "`DB_URL`"),
+            Kind::Mariadb => (
+                format!("MYSQL_HOST={host}\nMYSQL_PORT={port}\nMYSQL_USER={USER}\nMYSQL_PASSWORD=of-yesterday\nMYSQL_DATABASE={database}\n"),
+                "`MYSQL_PASSWORD`",
+            ),
+        };
+        let store = [("MILLRACE_STORE", wrong.as_str())];
+        let given = [("MILLRACE_STORE", none.as_str()), ("MILLRACE_STORE_PASSWORD", "of-yesterday")];
+        for (environment, config, dotenv, named) in [
+            (&[][..], in_file.as_str(), "", "`password_file`"),
+            (&[], &in_url, "", "`[store] url`"),
+            (&store, "", "", "`MILLRACE_STORE`"),
+            (&given, "", "", "`MILLRACE_STORE_PASSWORD`"),
+            (&[], "", &original, variable),
+        ] {
+            let log = start(environment, config, dotenv).err().expect("refused");
+            assert!(log.contains("refuses the login") && log.contains(named), "{named}: {log}");
+            assert!(!log.contains("of-yesterday"), "{log}");
+        }
+    });
+}
+
 #[test]
 fn the_originals_settings_name_the_store_unless_something_else_does() {
     each(|server| {
