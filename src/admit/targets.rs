@@ -2,7 +2,7 @@
 //! view has to ask whether there is such an event, and whoever sends a correction learns what is wrong.
 
 use event::limits::{LOG_LOOKS_AT_ONCE_MAX, SOURCE_GATE_DURATION_MAX};
-use event::{EventId, Progress};
+use event::{EventId, Progress, SourceId};
 use tokio::sync::Semaphore;
 
 use super::Refusal;
@@ -41,6 +41,7 @@ struct Found {
 }
 
 const NOT_THERE: &str = "is no event of this stream";
+const OF_SEVERAL: &str = "is the `Idempotency-Key` of several events; take back each by its own id";
 
 impl Targets {
     pub fn new(log: EventLog, store: Store, progress: Progress) -> Self {
@@ -63,10 +64,16 @@ impl Targets {
         }
     }
 
-    /// The position of the event that may be taken back by this id: an event's own, or its client's. The
-    /// inner error says why not.
+    /// The position of the event that may be taken back by this id: an event's own, its client's, or the
+    /// `Idempotency-Key` that it came under alone. The inner error says why not.
     pub async fn position(&self, whose: Whose<'_>, id: &str) -> Result<Result<u64, String>, Refusal> {
-        let Some(named) = self.place(whose, id).await? else { return Ok(Err(NOT_THERE.to_owned())) };
+        let named = match self.place(whose, id).await? {
+            Some(named) => named,
+            None => match self.place_by_key(whose, id).await? {
+                Ok(named) => named,
+                Err(reason) => return Ok(Err(reason.to_owned())),
+            },
+        };
         let Some(found) = self.look(named).await? else { return Ok(Err(NOT_THERE.to_owned())) };
         // One that was sent again under its id counts at its first place only.
         let (position, found) = match found.client {
@@ -108,6 +115,17 @@ impl Targets {
             }
         }
         self.first(EventId::derived(whose.stream, whose.owner, text)).await
+    }
+
+    /// The place of the event that a request under this `Idempotency-Key` brought, if it was a single one.
+    async fn place_by_key(&self, whose: Whose<'_>, key: &str) -> Result<Result<u64, &'static str>, Refusal> {
+        let at = |index| self.first(EventId::derived_by_key(whose.stream, whose.owner, key, index));
+        if let Some(position) = at(0).await? {
+            return Ok(if at(1).await?.is_some() { Err(OF_SEVERAL) } else { Ok(position) });
+        }
+        let lines = SourceId::derived_by_key(whose.stream, whose.owner, key);
+        let lines = self.store.seen_lines(lines, 0, 1).await?;
+        Ok(Err(if lines.is_empty() { NOT_THERE } else { OF_SEVERAL }))
     }
 
     async fn first(&self, id: EventId) -> Result<Option<u64>, Refusal> {

@@ -27,10 +27,10 @@ impl<'a> Namer<'a> {
         (EventId::derived(self.stream, self.owner, client_id), BodyHash::of(text.as_bytes()))
     }
 
-    /// The event at `index` of a request under `Idempotency-Key`. No id holds a NUL, so that none is ever
-    /// the same as a key and index.
+    /// The event at `index` of a request under `Idempotency-Key`.
     pub fn by_key(self, idempotency_key: &str, index: usize, text: &str) -> Named {
-        self.by_id(&format!("{idempotency_key}\0{index}"), text)
+        let id = EventId::derived_by_key(self.stream, self.owner, idempotency_key, index);
+        (id, BodyHash::of(text.as_bytes()))
     }
 }
 

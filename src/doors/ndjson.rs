@@ -140,9 +140,7 @@ fn source(request: &Request<'_>) -> Result<(Option<Source>, u64), Refusal> {
         // Left out, it would let the same lines count again.
         Some(_) => Err(Refusal::Parameter { name, reason: "is empty or not plain text".to_owned() }),
     };
-    let derived = |kind: &str, name: &str| {
-        SourceId::derived(request.stream, &request.key.name, &format!("{kind}:{name}"))
-    };
+    let (stream, owner) = (request.stream, request.key.name.as_str());
     if let Some(name) = header("millrace-source")? {
         let first = header("millrace-first-line")?.unwrap_or("1");
         let wrong = || Refusal::Parameter {
@@ -150,10 +148,14 @@ fn source(request: &Request<'_>) -> Result<(Option<Source>, u64), Refusal> {
             reason: "expected a line number from 1".to_owned(),
         };
         let first = first.parse::<u64>().ok().filter(|line| (1..1 << 60).contains(line)).ok_or_else(wrong)?;
-        return Ok((Some(Source { id: derived("source", name), kept: true }), first));
+        return Ok((
+            Some(Source { id: SourceId::derived(stream, owner, &format!("source:{name}")), kept: true }),
+            first,
+        ));
     }
     let key = idempotency_key(request.headers)?;
-    Ok((key.map(|key| Source { id: derived("key", key), kept: false }), 1))
+    let source = |key| Source { id: SourceId::derived_by_key(stream, owner, key), kept: false };
+    Ok((key.map(source), 1))
 }
 
 struct Checked {

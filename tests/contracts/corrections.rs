@@ -66,6 +66,44 @@ fn a_clients_own_id_names_what_is_taken_back_in_an_array_and_in_lines() {
 }
 
 #[test]
+fn an_idempotency_key_names_the_one_event_that_came_under_it() {
+    let app = TestApp::start();
+    let (client, under) = (app.client(), |key: &str| app.client().with_header("Idempotency-Key", key));
+    send(&under("k1"), &sale("u", "7"));
+    assert_eq!(under("k2").post("/v1/streams/revenue/events", &sale("u", "5").to_string()).status, 200);
+    assert_eq!(under("k2").post("/v1/streams/revenue/events", &sale("u", "5").to_string()).status, 200);
+    assert_eq!(app.balance("u").as_deref(), Some("12"));
+    // A repeat of it is the same event.
+    take_back(&client, "k2");
+    take_back(&client, "k2");
+    assert_eq!(app.balance("u").as_deref(), Some("7"));
+    // An id in the body wins over a key of the same text.
+    let mut named = sale("u", "100");
+    named["id"] = "k1".into();
+    send(&client, &named);
+    take_back(&client, "k1");
+    assert_eq!(app.balance("u").as_deref(), Some("7"));
+
+    // Of several, the key does not say which is meant.
+    let two = json!([sale("u", "1"), sale("u", "2")]).to_string();
+    let ids = under("k3").post(APPLIED, &two).json()["eventIds"].clone();
+    let lines = format!("{}\n{}\n", sale("u", "3"), sale("u", "4"));
+    assert_eq!(under("k4").post_lines(APPLIED, &lines).json()["accepted"], 2);
+    for key in ["k3", "k4"] {
+        let answer = client.post(APPLIED, &json!({ "takesBack": key }).to_string());
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().contains("is the `Idempotency-Key` of several events"), "{}", answer.text());
+    }
+    take_back(&client, ids[1].as_str().unwrap());
+    assert_eq!(app.balance("u").as_deref(), Some("15"), "7 + 1 + 2 + 3 + 4 - 2");
+    // Another sender's key is another name.
+    let other = client.post("/v1/keys", r#"{"name":"other","scopes":["send"]}"#).json()["key"].clone();
+    let other = app.stranger().with_header("Authorization", other.as_str().unwrap());
+    let answer = other.post(APPLIED, r#"{"takesBack":"k2"}"#);
+    assert!(answer.text().contains("is no event of this stream"), "{}", answer.text());
+}
+
+#[test]
 fn what_cannot_be_taken_back_is_refused_with_the_reason() {
     let app = TestApp::start();
     let client = app.client();

@@ -126,7 +126,8 @@ fn account(server: &Server, name: &str, password: &str) -> String {
             server.sql(&url, &format!("GRANT USAGE, CREATE ON SCHEMA public TO {name}"));
         }
         Kind::Mariadb => {
-            let sql = format!("CREATE USER {name} IDENTIFIED BY '{password}'; GRANT ALL ON {database}.* TO {name}");
+            let sql =
+                format!("CREATE USER {name} IDENTIFIED BY '{password}'; GRANT ALL ON {database}.* TO {name}");
             server.administer(&sql);
         }
     }
@@ -175,7 +176,9 @@ fn a_password_that_was_changed_is_read_again_without_a_restart() {
         });
         std::fs::write(&file, "third-word\n").unwrap();
         app.signal("-HUP");
-        wait_for("the file to be read", || app.log_line("SIGHUP: files with secrets are read again").is_some());
+        wait_for("the file to be read", || {
+            app.log_line("SIGHUP: files with secrets are read again").is_some()
+        });
         app.settle();
         assert_eq!(app.balance("a").as_deref(), Some("15"));
         for secret in ["first-word", "second-word", "third-word"] {
@@ -200,7 +203,9 @@ fn a_refused_login_names_the_place_that_the_password_came_from() {
         let (original, variable) = match server.kind {
             Kind::Postgres => (format!("DB_URL={place}\nDATABASE={database}\n"), "`DB_URL`"),
             Kind::Mariadb => (
-                format!("MYSQL_HOST={host}\nMYSQL_PORT={port}\nMYSQL_USER={USER}\nMYSQL_PASSWORD=of-yesterday\nMYSQL_DATABASE={database}\n"),
+                format!(
+                    "MYSQL_HOST={host}\nMYSQL_PORT={port}\nMYSQL_USER={USER}\nMYSQL_PASSWORD=of-yesterday\nMYSQL_DATABASE={database}\n"
+                ),
                 "`MYSQL_PASSWORD`",
             ),
         };

@@ -49,6 +49,12 @@ impl EventId {
         Self(Uuid::new_v5(&NAMESPACE, name.as_bytes()).into_bytes())
     }
 
+    /// The event at `index` of a request that `owner` sent under an `Idempotency-Key`. No client's id holds a NUL,
+    /// so that none is ever the same as a key and an index.
+    pub fn derived_by_key(stream: &str, owner: &str, key: &str, index: usize) -> Self {
+        Self::derived(stream, owner, &format!("{key}\0{index}"))
+    }
+
     /// The position that this id names, if it names one in `log`.
     pub fn position_in(self, log: LogId) -> Option<u64> {
         if self.0[6] >> 4 != 8 || self.0[..6] != log.0[..6] || self.0[8] != 0x80 || self.0[9] != 0 {
@@ -104,6 +110,11 @@ impl SourceId {
     /// What `owner` calls `name`: two keys' sources never meet, whatever they are called.
     pub fn derived(stream: &str, owner: &str, name: &str) -> Self {
         Self(*EventId::derived(stream, owner, name).as_bytes())
+    }
+
+    /// The lines of a body that `owner` sent under an `Idempotency-Key`.
+    pub fn derived_by_key(stream: &str, owner: &str, key: &str) -> Self {
+        Self::derived(stream, owner, &format!("key:{key}"))
     }
 }
 
