@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
-use event::LogId;
 use event::limits::LOG_QUEUE_BYTES_MAX;
+use event::{LogId, Millis};
 use journal::{
     Disk, Frame, FrameKind, Journal, Opened, Options, RewriteError, Signal, TrimError, WriterError, failpoint,
 };
@@ -15,7 +15,9 @@ use tokio::sync::{oneshot, watch};
 use super::copy::{CopyError, Held};
 use super::record::{self, Record, RecordBuilder};
 use super::room::Room;
-use super::{AppendError, EraseError, Found, OpenError, Past, ReadError, Segment, Undoing, UpkeepError};
+use super::{
+    Ages, AppendError, EraseError, Found, OpenError, Past, ReadError, Segment, Undoing, UpkeepError,
+};
 
 #[derive(Clone)]
 pub struct Embedded {
@@ -23,6 +25,7 @@ pub struct Embedded {
     end: watch::Receiver<u64>,
     failure: watch::Receiver<Option<String>>,
     room: Arc<Room>,
+    ages: Ages,
     past: Past,
     undoing: Undoing,
 }
@@ -62,8 +65,11 @@ impl Embedded {
             clean_stop: recovery.clean_stop,
             torn_bytes_cut: recovery.torn_bytes_cut,
         };
+        let id = LogId(*journal.id().as_bytes());
+        let ages = Ages::open(data, id, journal.end(), || received(&journal));
+        ages.keep_current(end.clone());
         let (past, undoing) = (Past::default(), Undoing::default());
-        Ok((Self { journal, end, failure, room, past, undoing }, found))
+        Ok((Self { journal, end, failure, room, ages, past, undoing }, found))
     }
 
     pub fn id(&self) -> LogId {
@@ -130,6 +136,10 @@ impl Embedded {
 
     pub fn seal(&self) -> Result<u64, UpkeepError> {
         self.journal.seal().map_err(not_done)
+    }
+
+    pub fn ages(&self) -> &Ages {
+        &self.ages
     }
 
     pub fn past(&self) -> &Past {
@@ -214,8 +224,22 @@ impl Embedded {
     }
 
     pub fn close(&self) -> Result<(), String> {
+        self.ages.save();
         self.journal.close().map_err(|error| error.to_string())
     }
+}
+
+/// When the first event of each segment was received, and the last event of all. What does not read is left out.
+fn received(journal: &Journal) -> Vec<(u64, Millis)> {
+    let mut reader = EmbeddedReader { reader: journal.reader() };
+    let firsts = journal.segments().into_iter().map(|segment| segment.first);
+    let positions = firsts.chain(journal.end().checked_sub(1)).filter(|position| *position < journal.end());
+    let mut received = |position| {
+        let records = reader.read(position, 1).ok()?;
+        let record = records.iter().next()?.ok()?;
+        record.header.map(|header| (position, header.received))
+    };
+    positions.filter_map(|position| received(position)).collect()
 }
 
 fn refusal(error: journal::AppendError) -> AppendError {
@@ -291,8 +315,6 @@ impl EmbeddedRecords<'_> {
 
 #[cfg(test)]
 mod tests {
-    use event::Millis;
-
     use super::super::record::{Entry, Header, Shape};
     use super::*;
 

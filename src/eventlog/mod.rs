@@ -5,6 +5,7 @@
 //! - a record is there whole or not at all, and its events have consecutive positions;
 //! - readers see only what is durable, and see it in one order for ever.
 
+mod ages;
 mod copy;
 mod embedded;
 mod past;
@@ -18,6 +19,7 @@ use std::path::Path;
 use event::LogId;
 use tokio::sync::watch;
 
+pub use ages::Ages;
 pub use copy::{CopyError, Held, KeptSegment, LogCopy};
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
 pub use past::{Past, PastGivenUp, PastHeld};
@@ -191,6 +193,13 @@ impl EventLog {
     pub fn trim(&self, before: u64) -> Result<u64, UpkeepError> {
         match self {
             Self::Embedded(log) => log.trim(before),
+        }
+    }
+
+    /// How old the log's events are.
+    pub fn ages(&self) -> &Ages {
+        match self {
+            Self::Embedded(log) => log.ages(),
         }
     }
 

@@ -216,13 +216,14 @@ impl Keeper {
     fn look(&mut self) -> Result<Look, ReadError> {
         let (noted, traces) = (judge::Noted::default(), Traces::default());
         let mut look = Look { clear: self.at, noted, traces, end: self.at };
+        let window = self.window();
         let records = self.reader.read(self.at, BATCH_BYTES_MAX)?;
         let log = self.log.id();
         let mut ends = streams::Ends::default();
         for record in records.iter() {
             let record = record?;
             if record.has_identity() {
-                judge::entries(&record, log, self.window, &mut look.noted)?;
+                judge::entries(&record, log, window, &mut look.noted)?;
                 look.traces.note(&record);
             }
             if let Some(header) = &record.header {
@@ -301,6 +302,12 @@ impl Keeper {
         self.runtime.block_on(self.stop.within(PAUSE_RECHECK_INTERVAL));
     }
 
+    /// For how long ids are known. What the machine's clock leapt ahead is added, for as long as it matters: by that
+    /// much, ids from before the leap seem older than they are.
+    fn window(&self) -> Duration {
+        self.window.saturating_add(self.log.ages().leapt_within(self.window))
+    }
+
     /// Forgets what is older than the window, a little at a time, and again soon while there is more.
     fn prune(&mut self) {
         if self.pruned.elapsed() < self.prune_interval {
@@ -309,7 +316,7 @@ impl Keeper {
         self.pruned = Instant::now();
         failpoint::hit("gate.forgets");
         let Some(latest) = self.latest else { return };
-        let before = forgotten_before(latest, Millis::now(), self.window);
+        let before = forgotten_before(latest, Millis::now(), self.window());
         self.prune_interval = match self.runtime.block_on(self.store.forget_seen(before, PRUNE_ROWS_MAX)) {
             Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
             Ok(_) => prune_interval(),

@@ -237,6 +237,7 @@ impl Node {
     fn start_upkeep(&mut self, retention: &config::Retention, runtime: &Handle) -> Result<(), ServeError> {
         let retention = Retention {
             keep: declared::keep(retention, &self.views, self.log.id()),
+            ages: self.log.ages().clone(),
             log: self.log.clone(),
             store: self.store.clone(),
             progress: self.progress.clone(),

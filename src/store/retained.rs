@@ -1,7 +1,7 @@
 //! How far a stream's old events were given up while others' were kept: what a rebuild of its views would
 //! miss.
 
-use event::{LogId, Millis};
+use event::LogId;
 
 use super::{Cell, Store, StoreError, spoilt};
 
@@ -44,11 +44,11 @@ impl Store {
         self.change_all(vec![(forget.to_owned(), key()), (note.to_owned(), row)]).await
     }
 
-    /// Whether a view has rows of events that were received before `time`.
-    pub async fn has_rows_before(&self, view: &str, log: LogId, time: Millis) -> Result<bool, StoreError> {
-        let sql = "SELECT first_position FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND received_min < ? LIMIT 1";
+    /// Returns whether a view has rows of events below a position.
+    pub async fn has_rows_below(&self, view: &str, log: LogId, position: u64) -> Result<bool, StoreError> {
+        let sql = "SELECT first_position FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND first_position < ? LIMIT 1";
         let parameters =
-            vec![Cell::Text(view.to_owned()), Cell::Bytes(log.0.to_vec()), Cell::Integer(time.0)];
+            vec![Cell::Text(view.to_owned()), Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)];
         Ok(!self.rows(sql.to_owned(), parameters).await?.is_empty())
     }
 

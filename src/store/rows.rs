@@ -135,8 +135,8 @@ pub struct RowsOf {
 pub enum Doomed {
     /// Those of these events.
     Positions(Vec<u64>),
-    /// Of events received before a time, no more than so many of them together.
-    ReceivedBefore { time: Millis, rows_max: usize },
+    /// Those of events below a position, no more than so many of them together.
+    Below { position: u64, rows_max: usize },
 }
 
 impl Store {
@@ -145,15 +145,15 @@ impl Store {
         self.doom(of, Doomed::Positions(positions)).await
     }
 
-    /// Deletes rows of events that were received before `time`, up to `rows_max` of them; how many there
-    /// were. None is left once that is 0.
-    pub async fn delete_rows_received_before(
+    /// Deletes rows of events below `position`, up to `rows_max` of them, and returns how many there were. None is
+    /// left once that is 0.
+    pub async fn delete_rows_below(
         &self,
         of: RowsOf,
-        time: Millis,
+        position: u64,
         rows_max: usize,
     ) -> Result<usize, StoreError> {
-        self.doom(of, Doomed::ReceivedBefore { time, rows_max }).await
+        self.doom(of, Doomed::Below { position, rows_max }).await
     }
 
     async fn doom(&self, of: RowsOf, doomed: Doomed) -> Result<usize, StoreError> {

@@ -12,12 +12,12 @@ use event::limits::{
     BATCH_BYTES_MAX, RETENTION_DURATION_MIN, RETENTION_GATE_DURATION_MAX, RETENTION_INTERVAL,
     RETENTION_ROWS_MAX, SEGMENTS_A_RETENTION,
 };
-use event::{Millis, Progress, Stop};
+use event::{Progress, Stop};
 use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::rebuild::SHADOW;
-use crate::eventlog::{EraseError, EventLog, PastGivenUp, ReadError, Segment, UpkeepError};
+use crate::eventlog::{Ages, EraseError, EventLog, PastGivenUp, ReadError, Segment, UpkeepError};
 use crate::store::{Retained, RowsOf, Store, StoreError, rows_given_up};
 
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,7 @@ impl Keep {
 
 pub struct Retention {
     pub keep: Keep,
+    pub ages: Ages,
     pub log: EventLog,
     pub store: Store,
     pub progress: Progress,
@@ -87,19 +88,24 @@ impl Retention {
                 }
             };
             self.runtime.block_on(settled);
-            if let Err(error) = self.pass(Millis::now()) {
-                tracing::warn!(%error, "what is old could not be given up; tried again later");
+            match self.ages.held() {
+                Some(held) => tracing::debug!(seconds = held.as_secs(), "nothing is given up as old yet"),
+                None => {
+                    if let Err(error) = self.pass() {
+                        tracing::warn!(%error, "what is old could not be given up; tried again later");
+                    }
+                }
             }
             self.runtime.block_on(self.stop.within(RETENTION_INTERVAL));
         }
     }
 
-    /// Gives up what is old at `now`, as far as nobody needs it. Blocks.
-    pub fn pass(&self, now: Millis) -> Result<(), RetentionError> {
+    /// Gives up what is old, as far as nobody needs it. Blocks.
+    pub fn pass(&self) -> Result<(), RetentionError> {
         for (of, keep) in &self.keep.rows {
-            self.give_up_rows(of, before(now, *keep))?;
+            self.give_up_rows(of, self.ages.end_older_than(*keep))?;
         }
-        self.seal_in_time(now)?;
+        self.seal_in_time()?;
         // Above it, there is no use in looking for what is old.
         let floor = self.floor()?;
         let sealed = |segment: &Segment| segment.sealed && segment.end > segment.first;
@@ -107,9 +113,9 @@ impl Retention {
         let segments: Vec<Segment> =
             segments.filter(|segment| sealed(segment) && segment.end <= floor).collect();
         for (stream, keep) in &self.keep.streams {
-            self.give_up_texts(stream, before(now, *keep), &segments)?;
+            self.give_up_texts(stream, self.ages.end_older_than(*keep), &segments)?;
         }
-        self.give_up_segments(now, &segments)
+        self.give_up_segments(&segments)
     }
 
     /// `None` where somebody needs the past just now: it is old tomorrow, too.
@@ -147,57 +153,24 @@ impl Retention {
     }
 
     /// Events are given up a segment at a time; one that fills slowly is ended before it spans too much.
-    fn seal_in_time(&self, now: Millis) -> Result<(), RetentionError> {
+    fn seal_in_time(&self) -> Result<(), RetentionError> {
         let (Some(shortest), Some(last)) = (self.keep.shortest(), self.log.segments().last().copied()) else {
             return Ok(());
         };
-        let spans = before(now, shortest / SEGMENTS_A_RETENTION);
-        if last.end > last.first && self.received(last.first)?.is_none_or(|received| received < spans) {
+        if self.ages.end_older_than(shortest / SEGMENTS_A_RETENTION) > last.first {
             self.log.seal()?;
         }
         Ok(())
     }
 
-    /// `None` of a hole where a repair gave events up.
-    fn received(&self, position: u64) -> Result<Option<Millis>, RetentionError> {
-        let mut reader = self.log.reader();
-        let records = reader.read(position, 1)?;
-        let first = records.iter().next().transpose()?;
-        Ok(first.and_then(|record| record.header.map(|header| header.received)))
-    }
-
-    /// Whether all of a segment's events were received before `time`. The last of them does not tell alone:
-    /// clocks are set back, and a hole has no time.
-    fn is_older(&self, segment: &Segment, time: Millis) -> Result<bool, RetentionError> {
-        if self.received(segment.end - 1)?.is_some_and(|last| last >= time) {
-            return Ok(false);
-        }
-        let (mut reader, mut at) = (self.log.reader(), segment.first);
-        while at < segment.end {
-            if self.stop.asked() {
-                return Ok(false);
-            }
-            for record in reader.read(at, BATCH_BYTES_MAX)?.iter() {
-                let record = record?;
-                at = record.end();
-                let received = record.header.as_ref().map(|header| header.received);
-                if record.position < segment.end && received.is_some_and(|received| received >= time) {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    fn give_up_segments(&self, now: Millis, segments: &[Segment]) -> Result<(), RetentionError> {
+    fn give_up_segments(&self, segments: &[Segment]) -> Result<(), RetentionError> {
         let Keep { log, log_bytes, .. } = self.keep;
+        let by_age = log.map_or(0, |keep| self.ages.end_older_than(keep));
+        let by_size = self.ages.end_older_than(RETENTION_DURATION_MIN);
         let (mut old, mut bytes) = (Vec::new(), self.log.bytes());
         for segment in segments {
-            let is_older = |keep: Duration| self.is_older(segment, before(now, keep));
             let too_much = log_bytes.is_some_and(|most| bytes > most);
-            let goes = log.map(is_older).transpose()?.unwrap_or(false)
-                || (too_much && is_older(RETENTION_DURATION_MIN)?);
-            if !goes {
+            if segment.end > by_age && !(too_much && segment.end <= by_size) {
                 break;
             }
             old.push(segment.end);
@@ -215,18 +188,13 @@ impl Retention {
     }
 
     /// Blanks what is old of one stream among others that are kept longer.
-    fn give_up_texts(
-        &self,
-        stream: &str,
-        before: Millis,
-        segments: &[Segment],
-    ) -> Result<(), RetentionError> {
+    fn give_up_texts(&self, stream: &str, old_end: u64, segments: &[Segment]) -> Result<(), RetentionError> {
         let log = self.log.id();
         let known = self.runtime.block_on(self.store.retained(stream, log))?;
         let mut known = known.unwrap_or(Retained { position: 0, blanked: 0 });
         let begin = known.blanked.max(self.log.begin());
         for segment in segments.iter().filter(|segment| segment.end > begin) {
-            if !self.is_older(segment, before)? {
+            if segment.end > old_end {
                 break;
             }
             let positions = self.positions_of(stream, segment)?;
@@ -266,16 +234,16 @@ impl Retention {
         Ok(positions)
     }
 
-    fn give_up_rows(&self, of: &RowsOf, before: Millis) -> Result<(), RetentionError> {
+    fn give_up_rows(&self, of: &RowsOf, old_end: u64) -> Result<(), RetentionError> {
         let (mut given_up, log) = (0, self.log.id());
-        while self.runtime.block_on(self.store.has_rows_before(&of.view, log, before))? {
+        while self.runtime.block_on(self.store.has_rows_below(&of.view, log, old_end))? {
             // A rebuild would put them back.
             let Some(_past) = self.runtime.block_on(self.log.past().give_up()) else { break };
             // Said first, so that no crash leaves a table that looks whole.
             let some = Retained { position: 1, blanked: 1 };
             self.runtime.block_on(self.store.note_retained(&rows_given_up(&of.view), log, some))?;
             failpoint::hit("retention.rows_noted");
-            let deleted = self.store.delete_rows_received_before(of.clone(), before, RETENTION_ROWS_MAX);
+            let deleted = self.store.delete_rows_below(of.clone(), old_end, RETENTION_ROWS_MAX);
             match self.runtime.block_on(deleted) {
                 // The view waits for its table itself.
                 Err(StoreError::NoTable(_)) => break,
@@ -291,8 +259,4 @@ impl Retention {
         }
         Ok(())
     }
-}
-
-fn before(now: Millis, keep: Duration) -> Millis {
-    Millis(now.0.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)))
 }

@@ -34,3 +34,4 @@ mod start;
 mod tls;
 mod trace;
 mod view_table;
+mod wrong_clock;

@@ -133,7 +133,7 @@ fn what_came_long_ago_is_deleted_a_few_at_a_time(keeping: Keeping) {
     view.add(&Vec::from_iter(0..20));
     view.add(&Vec::from_iter(20..40));
     let delete = |view: &View| {
-        let work = view.opened.store.delete_rows_received_before(view.of(), Millis(24_500), 10);
+        let work = view.opened.store.delete_rows_below(view.of(), 25, 10);
         view.opened.run(work).unwrap()
     };
     let mut deleted = 0;

@@ -161,6 +161,17 @@ pub const ERASURE_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
 /// What is younger is always kept.
 pub const RETENTION_DURATION_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the ages of the log's events are written down, and how often the log's end is noted for them.
+pub const AGE_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+pub const AGE_NOTE_INTERVAL: Duration = Duration::from_secs(600);
+/// Between two runs of a server, more than this is no plausible time, and does not count.
+pub const AGE_GAP_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A clock may be set by this much without being called wrong.
+pub const AGE_STEP_MAX: Duration = Duration::from_secs(3600);
+/// After a leap of the clock nothing is given up as old for so long.
+pub const AGE_HELD_DURATION: Duration = Duration::from_secs(24 * 3600);
+/// Leaps that are remembered.
+pub const AGE_LEAPS_MAX: usize = 64;
 /// Rows that are given up in one transaction.
 pub const RETENTION_ROWS_MAX: usize = 10_000;
 /// How long those who need the log's past may have to wait behind whoever gives it up and waits itself.

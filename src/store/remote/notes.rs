@@ -1,6 +1,5 @@
 //! What is noted in `millrace_rows`, on a database server: which event made which row.
 
-use event::Millis;
 use event::limits::BATCH_EVENTS_MAX;
 
 use super::session::Session;
@@ -65,23 +64,23 @@ pub async fn forget_positions(
     Ok(forgotten)
 }
 
-/// The same for what was received before a time, up to so many rows.
-pub async fn forget_old(
+/// The same for the events below a position, up to so many rows.
+pub async fn forget_below(
     session: &mut Session,
     of: &RowsOf,
-    time: Millis,
+    position: u64,
     rows_max: usize,
 ) -> Result<usize, StoreError> {
-    let sql = format!("SELECT {COLUMNS} {OF} AND received_min < ? ORDER BY first_position LIMIT 1");
+    let sql = format!("SELECT {COLUMNS} {OF} AND first_position < ? ORDER BY first_position LIMIT 1");
     let mut forgotten = 0;
     while forgotten < rows_max {
         let mut parameters = key(of);
-        parameters.push(Cell::Integer(time.0));
+        parameters.push(Cell::Integer(position as i64));
         let Some(row) = session.rows(&sql, &parameters).await?.into_iter().next() else { break };
         let entry = Entry::read(row)?;
         let mut room = rows_max - forgotten;
         let parted = entry.parted(|place| {
-            let goes = place.received < time && room > 0;
+            let goes = place.position < position && room > 0;
             room -= usize::from(goes);
             goes
         })?;

@@ -29,6 +29,6 @@ pub async fn change(session: &mut Session, claim: &Claim, changes: &RowChanges) 
 pub async fn delete(session: &mut Session, of: &RowsOf, doomed: &Doomed) -> Result<usize, StoreError> {
     match doomed {
         Doomed::Positions(positions) => notes::forget_positions(session, of, positions).await,
-        Doomed::ReceivedBefore { time, rows_max } => notes::forget_old(session, of, *time, *rows_max).await,
+        Doomed::Below { position, rows_max } => notes::forget_below(session, of, *position, *rows_max).await,
     }
 }

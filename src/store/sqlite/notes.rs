@@ -51,7 +51,7 @@ pub fn forget(
 ) -> Result<usize, StoreError> {
     match doomed {
         Doomed::Positions(positions) => forget_positions(connection, of, positions, delete),
-        Doomed::ReceivedBefore { time, rows_max } => forget_old(connection, of, *time, *rows_max, delete),
+        Doomed::Below { position, rows_max } => forget_below(connection, of, *position, *rows_max, delete),
     }
 }
 
@@ -83,22 +83,22 @@ fn forget_positions(
     Ok(forgotten)
 }
 
-fn forget_old(
+fn forget_below(
     connection: &Connection,
     of: &RowsOf,
-    time: Millis,
+    position: u64,
     rows_max: usize,
     mut delete: impl FnMut(i64) -> Result<(), StoreError>,
 ) -> Result<usize, StoreError> {
-    let sql = format!("SELECT {COLUMNS} {OF} AND received_min < ?3 ORDER BY first_position LIMIT 1");
+    let sql = format!("SELECT {COLUMNS} {OF} AND first_position < ?3 ORDER BY first_position LIMIT 1");
     let mut statement = connection.prepare_cached(&sql).map_err(sorted)?;
     let mut forgotten = 0;
     while forgotten < rows_max {
-        let found = statement.query_row(params![of.view, of.log.0, time.0], read);
+        let found = statement.query_row(params![of.view, of.log.0, position as i64], read);
         let Some(entry) = found.optional().map_err(sorted)? else { break };
         let mut room = rows_max - forgotten;
         let goes = |place: &Place| {
-            let goes = place.received < time && room > 0;
+            let goes = place.position < position && room > 0;
             room -= usize::from(goes);
             goes
         };

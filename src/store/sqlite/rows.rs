@@ -255,7 +255,7 @@ mod tests {
                 ["5 mine", "6 event 0", "7 event 2", "20 mine", "23 event 12"]
             );
             // By age, a few together.
-            let old = |rows_max| Doomed::ReceivedBefore { time: Millis(14_500), rows_max };
+            let old = |rows_max| Doomed::Below { position: 15, rows_max };
             let deleted: Vec<usize> =
                 (0..4).map(|_| delete(&connection, &of(), &old(2)).expect("deleted")).collect();
             assert_eq!(deleted, [2, 2, 1, 0]);

@@ -1,0 +1,71 @@
+//! A machine's clock that is wrong: nothing is given up for it, and nothing counts twice. Debian's `faketime`
+//! shows the server another time.
+
+use crate::harness::{Start, TestApp, wait_for};
+
+const LEAPT: &str = "the machine's clock leapt: the difference does not count as age, and nothing is given up as old for a day";
+
+/// The server sees a clock that is so far off.
+fn shift(start: &mut Start, by: &str) {
+    let folders = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let library =
+        folders.map(|folder| folder.path().join("faketime/libfaketime.so.1")).find(|file| file.exists());
+    let library = library.expect("Debian's package `faketime`, which `./check` installs");
+    let variables = [
+        ("LD_PRELOAD", library.to_str().unwrap()),
+        ("FAKETIME", by),
+        ("DONT_FAKE_MONOTONIC", "1"),
+        ("MILLRACE_LOG_LEVEL", "debug"),
+    ];
+    start.environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+}
+
+fn right(start: &mut Start) {
+    start.environment = vec![("MILLRACE_LOG_LEVEL".to_owned(), "debug".to_owned())];
+}
+
+#[test]
+fn a_log_is_not_given_up_because_the_clock_is_ahead() {
+    let mut app = TestApp::configured("[retention]\nlog = \"30d\"\nstreams = { revenue = \"8d\" }\n");
+    let sale = r#"{"userId":"ann","name":"add_revenue","value":1}"#;
+    for _ in 0..5 {
+        assert_eq!(app.client().post("/liveEvent", sale).status, 200);
+    }
+    app.settle();
+    assert_eq!(app.stop(), Some(0));
+    let begin = |app: &TestApp| app.stranger().get("/ready").json()["log"]["begin"].clone();
+    // The second start under the wrong clock sees no leap any more.
+    for ahead in [true, true, false] {
+        app.restart_with(|start| if ahead { shift(start, "+400d") } else { right(start) });
+        let waits = || app.log_line("nothing is given up as old yet").is_some();
+        wait_for("retention to look", waits);
+        assert_eq!(begin(&app), 0);
+        let events = app.client().get("/v1/streams/revenue/events?from=0").json()["events"].clone();
+        assert_eq!(events.as_array().unwrap().len(), 5);
+        assert!(events.as_array().unwrap().iter().all(|event| event["event"]["value"] == 1), "{events}");
+        app.settle();
+        app.kill();
+    }
+    app.restart_with(|start| shift(start, "+800d"));
+    assert_eq!(app.log_line(LEAPT).unwrap()["hours"], 800 * 24);
+}
+
+#[test]
+fn an_id_that_was_sent_before_the_clock_leapt_counts_once() {
+    let mut app = TestApp::start();
+    let events = "/v1/streams/revenue/events?wait=applied";
+    let sale = |id: &str| format!(r#"{{"id":"{id}","userId":"ann","name":"add_revenue","value":1}}"#);
+    for id in ["a", "b"] {
+        assert_eq!(app.client().post(events, &sale(id)).status, 200);
+    }
+    for by in [Some("+400d"), Some("-400d"), None] {
+        app.restart_with(|start| match by {
+            Some(by) => shift(start, by),
+            None => right(start),
+        });
+        for id in ["a", "b"] {
+            assert_eq!(app.client().post(events, &sale(id)).status, 200);
+        }
+        assert_eq!(app.balance("ann").as_deref(), Some("2"), "{by:?}");
+    }
+}
