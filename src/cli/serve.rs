@@ -37,7 +37,8 @@ pub struct Serve {
     /// A proxy with TLS stands before this server, so that it may listen beyond loopback
     #[arg(long)]
     behind_proxy: bool,
-    /// Start although the store knows another log, which is gone or elsewhere
+    /// Start although the store knows another log, which is gone or elsewhere, or lacks what retention gave up of
+    /// this one
     #[arg(long)]
     accept_new_log: bool,
     /// Form of log lines

@@ -48,14 +48,14 @@ struct State {
 }
 
 impl Ages {
-    /// Reads the ages of a log out of its data folder. `received` lists positions of the log, in order, each with
-    /// the time at which an event there was received; it is asked for where the file says nothing.
-    pub fn open(data: &Path, log: LogId, end: u64, received: impl FnOnce() -> Vec<(u64, Millis)>) -> Self {
+    /// Reads the ages of a log out of its data folder. `ends` lists where the log ended when some of its events were
+    /// received, in order; it is asked for where the file says nothing.
+    pub fn open(data: &Path, log: LogId, end: u64, ends: impl FnOnce() -> Vec<(Millis, u64)>) -> Self {
         let file = data.join("log-ages.json");
         let now = Millis::now();
         let mut state = match read(&file, log) {
             Some(state) => state,
-            None => State::of_received(log, &received(), now),
+            None => State::of_received(log, &ends(), now),
         };
         if let Some(leap) = state.start(now, end) {
             report(leap);
@@ -186,13 +186,13 @@ impl State {
 
     /// What the times say at which events were received. A time that has not come yet says nothing. No time
     /// is known to have passed since the last of them.
-    fn of_received(log: LogId, received: &[(u64, Millis)], now: Millis) -> Self {
+    fn of_received(log: LogId, ends: &[(Millis, u64)], now: Millis) -> Self {
         let mut state = Self::beginning(log, now);
         let mut latest = i64::MIN;
-        for (position, time) in received.iter().filter(|(_, time)| (0..=now.0).contains(&time.0)) {
+        for (time, end) in ends.iter().filter(|(time, _)| (0..=now.0).contains(&time.0)) {
             // Events below were received no later than this, but for clocks that were set back.
             latest = latest.max(time.0);
-            state.ends.push((latest.unsigned_abs(), *position));
+            state.ends.push((latest.unsigned_abs(), *end));
         }
         if let Some((last, _)) = state.ends.last() {
             (state.now, state.clock) = (*last, latest);
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_wrong_at_a_start_makes_nothing_old_however_often_it_is_started() {
-        for wrong in [400 * DAY, -400 * DAY, 2 * DAY, 25 * HOUR, -2 * HOUR] {
+        for wrong in [400 * DAY, -400 * DAY, 4 * DAY, 73 * HOUR, -2 * HOUR] {
             let mut state = new();
             run(&mut state, BEGUN, 10);
             let clock = BEGUN + 10 * HOUR + wrong;
@@ -340,6 +340,17 @@ mod tests {
     }
 
     #[test]
+    fn a_weekend_counts_and_a_holiday_does_not() {
+        let mut state = new();
+        run(&mut state, BEGUN, 1);
+        assert_eq!(state.start(Millis(BEGUN + 63 * HOUR), 1), None);
+        assert_eq!((state.end_older_than(days(2)), state.held_until), (1, 0));
+        assert!(state.start(Millis(BEGUN + 63 * HOUR + 14 * DAY), 1).is_some());
+        assert_eq!(state.end_older_than(days(3)), 0);
+        assert!(AGE_GAP_MAX < event::limits::RETENTION_DURATION_MIN);
+    }
+
+    #[test]
     fn a_stop_of_hours_counts_and_a_small_step_of_the_clock_is_no_leap() {
         let mut state = new();
         run(&mut state, BEGUN, 1);
@@ -364,7 +375,7 @@ mod tests {
 
     #[test]
     fn without_a_file_ages_are_those_of_the_times_received_and_no_leap_is_believed() {
-        let received = [(0, Millis(BEGUN)), (5, Millis(BEGUN + 10 * DAY)), (9, Millis(BEGUN + 20 * DAY))];
+        let received = [(Millis(BEGUN), 1), (Millis(BEGUN + 10 * DAY), 5), (Millis(BEGUN + 20 * DAY), 9)];
         let of = |now: i64| {
             let mut state = State::of_received(LogId([7; 16]), &received, Millis(now));
             let leap = state.start(Millis(now), 12);
@@ -372,12 +383,13 @@ mod tests {
         };
         let (state, leap) = of(BEGUN + 20 * DAY + HOUR);
         assert_eq!((state.end_older_than(days(9)), leap), (5, None));
-        assert_eq!(state.end_older_than(days(11)), 0);
+        assert_eq!(state.end_older_than(days(11)), 1);
+        assert_eq!(state.end_older_than(days(21)), 0);
         let (state, leap) = of(BEGUN + 420 * DAY);
         assert_eq!((state.end_older_than(days(30)), leap), (0, Some(400 * DAY)));
         // One that was received while the clock was ahead has a time that has not come yet.
         let (state, _) = of(BEGUN + 15 * DAY);
-        assert_eq!(state.end_older_than(days(4)), 0);
+        assert_eq!((state.end_older_than(days(4)), state.end_older_than(days(10))), (1, 0));
         assert_eq!(State::of_received(LogId([7; 16]), &[], Millis(BEGUN)).now, 0);
     }
 

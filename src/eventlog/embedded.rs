@@ -66,7 +66,7 @@ impl Embedded {
             torn_bytes_cut: recovery.torn_bytes_cut,
         };
         let id = LogId(*journal.id().as_bytes());
-        let ages = Ages::open(data, id, journal.end(), || received(&journal));
+        let ages = Ages::open(data, id, journal.end(), || ends(&journal));
         ages.keep_current(end.clone());
         let (past, undoing) = (Past::default(), Undoing::default());
         Ok((Self { journal, end, failure, room, ages, past, undoing }, found))
@@ -229,17 +229,21 @@ impl Embedded {
     }
 }
 
-/// When the first event of each segment was received, and the last event of all. What does not read is left out.
-fn received(journal: &Journal) -> Vec<(u64, Millis)> {
+/// Where the log ended when the first and the last event of each segment were received. What does not read is left
+/// out.
+fn ends(journal: &Journal) -> Vec<(Millis, u64)> {
     let mut reader = EmbeddedReader { reader: journal.reader() };
-    let firsts = journal.segments().into_iter().map(|segment| segment.first);
-    let positions = firsts.chain(journal.end().checked_sub(1)).filter(|position| *position < journal.end());
     let mut received = |position| {
         let records = reader.read(position, 1).ok()?;
         let record = records.iter().next()?.ok()?;
-        record.header.map(|header| (position, header.received))
+        record.header.map(|header| header.received)
     };
-    positions.filter_map(|position| received(position)).collect()
+    let mut ends = Vec::new();
+    for segment in journal.segments().into_iter().filter(|segment| segment.first < segment.end) {
+        ends.extend(received(segment.first).map(|time| (time, segment.first)));
+        ends.extend(received(segment.end - 1).map(|time| (time, segment.end)));
+    }
+    ends
 }
 
 fn refusal(error: journal::AppendError) -> AppendError {

@@ -13,7 +13,7 @@ use crate::admit::weak_key;
 use crate::config::Config;
 use crate::eventlog::{EventLog, Found};
 use crate::gate::GATE;
-use crate::store::{Store, StoreError};
+use crate::store::{LOG_GIVEN_UP, Store, StoreError};
 use crate::views::SHADOW;
 
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,10 @@ pub enum StartError {
         "view `{view}` stands at position {position}, but the log begins at {begin}: what lies between is gone. Restore the log, or drop the view's table and its row in `millrace_positions`"
     )]
     LogTooLate { view: String, position: u64, begin: u64 },
+    #[error(
+        "the store holds nothing of this log, which begins at position {begin}: what came before was given up by `[retention]`, and a new store would lack it. Put a copy of the store back; or say `--accept-new-log`, and views are made of what the log still holds"
+    )]
+    StoreWithoutPast { begin: u64 },
     #[error(
         "the store holds what was made of log {known}, which is not in the data folder (there is log {found}). Restore it; or, if it is gone for good or feeds this store from another machine, say `--accept-new-log`"
     )]
@@ -138,6 +142,10 @@ pub async fn positions(
                 begin: log.begin(),
             });
         }
+    }
+    let given_up = log.begin() > 0 && store.retained(LOG_GIVEN_UP, log.id()).await?.is_none();
+    if given_up && ours.is_empty() && others.is_empty() && !accept_new {
+        return Err(StartError::StoreWithoutPast { begin: log.begin() });
     }
     match others.first() {
         Some(other) if ours.is_empty() && !accept_new => {

@@ -35,7 +35,7 @@ pub use letters::{Letter, LetterStatus};
 pub use places::Place;
 pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Stamp, TakenBack, Verb, Write};
 pub use remote::Password;
-pub use retained::{Retained, rows_given_up};
+pub use retained::{LOG_GIVEN_UP, Retained, rows_given_up};
 pub use rows::{RowChanges, Rows, RowsOf};
 pub use tables::{Beside, Cell, Column, ColumnKind, Opening, Ranking, Spans, Table, ViewTables, quote};
 

@@ -60,6 +60,9 @@ impl Store {
     }
 }
 
+/// Under which name it is noted that the beginning of the log was given up; no stream has a colon in its own.
+pub const LOG_GIVEN_UP: &str = "log:";
+
 /// Under which name it is noted that rows of a view were given up; no stream has a colon in its own.
 pub fn rows_given_up(view: &str) -> String {
     format!("rows:{view}")

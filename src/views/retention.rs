@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use super::rebuild::SHADOW;
 use crate::eventlog::{Ages, EraseError, EventLog, PastGivenUp, ReadError, Segment, UpkeepError};
-use crate::store::{Retained, RowsOf, Store, StoreError, rows_given_up};
+use crate::store::{LOG_GIVEN_UP, Retained, RowsOf, Store, StoreError, rows_given_up};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
@@ -181,6 +181,10 @@ impl Retention {
         }
         let Some(turn) = self.turn()? else { return Ok(()) };
         if let Some(end) = old.into_iter().take_while(|end| *end <= turn.floor).last() {
+            // Noted first: a store that knows nothing of it, as a new one would not, cannot make the views again.
+            let given_up = Retained { position: end, blanked: end };
+            self.runtime.block_on(self.store.note_retained(LOG_GIVEN_UP, self.log.id(), given_up))?;
+            failpoint::hit("retention.trim_noted");
             let begin = self.log.trim(end)?;
             tracing::info!(begin, "the beginning of the log was given up: it was old");
         }

@@ -118,6 +118,37 @@ fn an_older_database_beside_a_newer_write_ahead_log_is_refused_and_alone_it_catc
     assert_eq!(app.balance("ann").as_deref(), Some("8"));
 }
 
+#[test]
+fn a_new_store_beside_a_log_whose_beginning_was_given_up_is_refused() {
+    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+        return;
+    }
+    let mut app = TestApp::configured("[retention]\nlog = \"30d\"\n");
+    sell(&app, 5);
+    app.settle();
+    assert_eq!(app.stop(), Some(0));
+    // As if the server had run for forty days since.
+    let file = app.data().join("log-ages.json");
+    let mut ages: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    ages["ends"] = serde_json::json!([[ages["now"], 5]]);
+    ages["now"] = (ages["now"].as_u64().unwrap() + 40 * 24 * 3_600_000).into();
+    fs::write(&file, ages.to_string()).unwrap();
+    app.restart();
+    let begin = |app: &TestApp| app.stranger().get("/ready").json()["log"]["begin"].as_u64().unwrap();
+    wait_for("what is old to be given up", || begin(&app) == 5);
+    assert_eq!(app.balance("ann").as_deref(), Some("5"));
+    app.restart();
+    assert_eq!(app.stop(), Some(0));
+
+    fs::remove_file(app.data().join("millrace.db")).unwrap();
+    let said = app.try_restart_with(|_| {}).expect_err("started");
+    assert!(said.contains("the store holds nothing of this log, which begins at position 5"), "{said}");
+    app.restart_with(|start| start.arguments.push("--accept-new-log".to_owned()));
+    sell(&app, 1);
+    assert_eq!(app.balance("ann").as_deref(), Some("1"));
+    app.restart_with(|start| start.arguments.clear());
+}
+
 fn with(path: &Path, suffix: &str) -> std::path::PathBuf {
     path.with_file_name(format!("{}{suffix}", path.file_name().unwrap().to_str().unwrap()))
 }

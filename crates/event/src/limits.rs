@@ -164,8 +164,9 @@ pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the ages of the log's events are written down, and how often the log's end is noted for them.
 pub const AGE_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 pub const AGE_NOTE_INTERVAL: Duration = Duration::from_secs(600);
-/// Between two runs of a server, more than this is no plausible time, and does not count.
-pub const AGE_GAP_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Between two runs of a server, more than this is no plausible time, and does not count: a weekend is. It is less
+/// than what is always kept, so that no single wrong start can make a young event old.
+pub const AGE_GAP_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 /// A clock may be set by this much without being called wrong.
 pub const AGE_STEP_MAX: Duration = Duration::from_secs(3600);
 /// After a leap of the clock nothing is given up as old for so long.

@@ -148,10 +148,11 @@ impl Writer {
             failpoint::hit("journal.stop");
             self.check_files();
         }
-        if self.poisoned.is_none() && closing == Closing::Clean {
-            if let Err(Failure::Poisoned(reason)) = self.stop_cleanly() {
-                self.poison(None, reason);
-            }
+        if self.poisoned.is_none()
+            && closing == Closing::Clean
+            && let Err(Failure::Poisoned(reason)) = self.stop_cleanly()
+        {
+            self.poison(None, reason);
         }
         match self.poisoned.take() {
             Some(reason) => Err(CloseError::Poisoned { reason }),
