@@ -28,6 +28,8 @@ mod frame;
 
 mod writer;
 
+mod room;
+
 mod segment;
 
 mod mark;
@@ -38,6 +40,8 @@ mod reader;
 mod outline;
 // What may be asked of an open log besides.
 mod errand;
+
+mod in_place;
 
 mod rewrite;
 

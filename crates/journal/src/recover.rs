@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::disk::{Disk, DiskError, Locked};
 use crate::failpoint;
+use crate::in_place::Checked;
 use crate::inspect::Damage;
 use crate::journal::Shared;
 use crate::mark::{Mark, MarkFile};
@@ -121,8 +122,7 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
         sync_time: Duration::ZERO,
         company: 0,
         poisoned: None,
-        files_checked: Instant::now(),
-        check_from: 0,
+        checked: Checked::beginning(),
         lock,
     };
     Ok((writer, recovery))

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::disk::{Disk, DiskError, DiskFile, Lock};
 use crate::errand::{Work, WriterError};
 use crate::failpoint;
+use crate::in_place::{Checked, FILES_CHECK_INTERVAL};
 use crate::journal::{CloseError, Shared};
 use crate::mark::{Mark, MarkFile};
 use crate::queue::{AppendError, Closing, Group, Woken};
@@ -17,10 +18,6 @@ use crate::{Observer, Signal};
 
 /// Without appends for so long, the durable mark is synced.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
-/// How often the writer checks that the log's files are still where it opened them, and how many of the sealed
-/// segments it checks each time.
-const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-const SEALED_CHECKED_MAX: usize = 64;
 /// From here on a sync is slow enough to wait for company: for which part of its time at most, and for which
 /// part of it without any that comes.
 const GATHER_SYNC_MIN: Duration = Duration::from_millis(1);
@@ -28,10 +25,6 @@ const GATHER_SYNC_SHARE: u32 = 2;
 const GATHER_PAUSE_SHARE: u32 = 16;
 /// One stalled sync is no reason to keep the next append waiting for long.
 const GATHER_MAX: Duration = Duration::from_millis(5);
-/// How much room is made at a time, and for groups up to which size: of a larger one the sync takes long anyway,
-/// and all its bytes would be written twice.
-const ROOM_BYTES: u64 = 1 << 20;
-const ROOM_GROUP_BYTES_MAX: u64 = 64 << 10;
 
 pub(crate) struct Writer {
     pub shared: Arc<Shared>,
@@ -54,14 +47,12 @@ pub(crate) struct Writer {
     pub sync_time: Duration,
     pub company: usize,
     pub poisoned: Option<String>,
-    /// When the files were last checked, and from which position on sealed segments are checked next.
-    pub files_checked: Instant,
-    pub check_from: u64,
+    pub checked: Checked,
     /// Freed when the writer ends.
     pub lock: Lock,
 }
 
-enum Failure {
+pub(crate) enum Failure {
     /// There was no room; everything is as before the group.
     Full,
     /// Nobody can say what is on the disk.
@@ -170,37 +161,6 @@ impl Writer {
         Ok(self.mark.sync()?)
     }
 
-    fn check_files_in_time(&mut self) {
-        if self.files_checked.elapsed() >= FILES_CHECK_INTERVAL && self.poisoned.is_none() {
-            self.check_files();
-            self.files_checked = Instant::now();
-        }
-    }
-
-    /// Poisons the log if one of its files is not where it was opened, because somebody moved, removed or
-    /// replaced it: the next open would not find what is acknowledged from now on.
-    fn check_files(&mut self) {
-        if let Err(error) = self.expect_files_in_place() {
-            self.poison(None, error.line());
-        }
-    }
-
-    fn expect_files_in_place(&mut self) -> Result<(), DiskError> {
-        self.disk.expect_folder(&self.folder, &self.lock)?;
-        self.file.expect_in_place(&self.disk, self.synced_bytes)?;
-        self.mark.expect_in_place(&self.disk)?;
-        // A few at a time, in turns. None is trimmed meanwhile: the log's beginning is moved by this thread.
-        let sealed = self.shared.sealed_from(self.check_from, SEALED_CHECKED_MAX);
-        for segment in &sealed {
-            self.disk.expect_bytes(&segment.path, segment.durable_bytes())?;
-        }
-        self.check_from = match sealed.last() {
-            Some(last) if sealed.len() == SEALED_CHECKED_MAX => last.first + 1,
-            _ => 0,
-        };
-        Ok(())
-    }
-
     /// Does what somebody waits for besides appends.
     fn run_errand(&mut self) {
         if let Some(errand) = self.shared.queue.take_errand() {
@@ -273,45 +233,6 @@ impl Writer {
         self.file.expect_in_place(&self.disk, self.synced_bytes + group.bytes.len() as u64)?;
         self.publish(group);
         Ok(())
-    }
-
-    /// Writes zeros ahead of the log, to be synced with the group. Bytes in the place of others are synced in
-    /// half the time that it takes to sync a longer file, whose length and blocks are written down as well.
-    fn make_room(&mut self, group_bytes: u64) -> Result<(), Failure> {
-        let end = self.synced_bytes + group_bytes;
-        if group_bytes > ROOM_GROUP_BYTES_MAX || end <= self.room_bytes {
-            return Ok(());
-        }
-        let begin = self.room_bytes.max(self.synced_bytes);
-        self.room_bytes = end + ROOM_BYTES;
-        let zeros = vec![0; (self.room_bytes.min(self.segment_bytes_max).max(end) - begin) as usize];
-        let made = self.file.write_at(&zeros, begin);
-        failpoint::hit("journal.room_made");
-        match made {
-            // The group may find room where so much more did not.
-            Err(error) if error.is_full() => self.cut_room().map(drop),
-            made => Ok(made?),
-        }
-    }
-
-    /// A segment that is sealed, or left in order, ends with its last frame.
-    fn give_room_back(&mut self) -> Result<(), Failure> {
-        if self.room_bytes > self.synced_bytes {
-            if !self.cut_room()? {
-                return Err(Failure::Full);
-            }
-            self.file.sync()?;
-            self.room_bytes = self.synced_bytes;
-        }
-        Ok(())
-    }
-
-    /// False where there is no room to: on a file system that copies on write, a cut may take some.
-    fn cut_room(&self) -> Result<bool, Failure> {
-        match self.file.cut_to(self.synced_bytes) {
-            Err(error) if error.is_full() => Ok(false),
-            cut => Ok(cut.map(|()| true)?),
-        }
     }
 
     fn write(&mut self, group: &Group) -> Result<(), Failure> {
@@ -413,7 +334,7 @@ impl Writer {
 
     /// After a failed sync the kernel may show bytes that never reached the disk and say
     /// yes to the next sync: nothing this process could do would make its yes true again.
-    fn poison(&mut self, group: Option<&mut Group>, reason: String) {
+    pub(crate) fn poison(&mut self, group: Option<&mut Group>, reason: String) {
         let refusal = AppendError::Poisoned { reason: reason.clone() };
         let behind = self.shared.queue.refuse_all(refusal.clone());
         self.poisoned = Some(reason.clone());
