@@ -4,13 +4,13 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Instant;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, HeaderValue, header};
 use event::FieldError;
 use event::limits::{BODY_DURATION_MAX, BODY_IDLE_DURATION_MAX, BODY_SPAN, BODY_SPAN_BYTES_MIN};
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 
 use super::coding::{Coding, Decoder};
 use super::{Refusal, Share};
@@ -264,5 +264,41 @@ mod tests {
         let slow = read_for(2_048, 1_000);
         assert!(slow >= BODY_DURATION_MAX, "2 KiB a second, for {slow:?}");
         assert!(slow <= BODY_DURATION_MAX + BODY_SPAN, "but not for ever");
+    }
+    /// Sends half a MiB at once, and a byte every 18 s then.
+    struct Dripping {
+        burst: Option<Bytes>,
+        next: std::pin::Pin<Box<tokio::time::Sleep>>,
+    }
+
+    impl HttpBody for Dripping {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            context: &mut std::task::Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            let bytes = match self.burst.take() {
+                Some(burst) => burst,
+                None => {
+                    std::task::ready!(self.next.as_mut().poll(context));
+                    self.next = Box::pin(tokio::time::sleep(Duration::from_secs(18)));
+                    Bytes::from_static(b"x")
+                }
+            };
+            Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_ended_and_gives_its_memory_back() {
+        let begun = Instant::now();
+        let next = Box::pin(tokio::time::sleep(Duration::from_secs(18)));
+        let body = Dripping { burst: Some(vec![b' '; 512 * 1024].into()), next };
+        let mut share = Share::default();
+        let read = whole(&HeaderMap::new(), body, 1024 * 1024, &mut share).await;
+        assert!(matches!(read, Err(Refusal::SlowBody)), "{read:?}");
+        assert!(begun.elapsed() < 4 * BODY_SPAN, "{:?}", begun.elapsed());
     }
 }

@@ -254,7 +254,7 @@ impl Keys {
         }
     }
 
-    /// Whether this is what a sender is taken for that showed no key where none is asked for.
+    /// Returns whether this is the key of requests that showed none where none is asked for.
     pub fn is_anonymous(&self, key: &Arc<Key>) -> bool {
         Arc::ptr_eq(key, &self.anonymous)
     }

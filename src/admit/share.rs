@@ -1,5 +1,5 @@
 //! What bodies that are being read may hold in memory: all of them together, those of one address, and those that
-//! came without a key. So nobody who needs no key can keep the memory from those who have one.
+//! came without a key. So senders without a key cannot use up the memory for senders with a key.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

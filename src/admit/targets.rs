@@ -38,10 +38,12 @@ struct Found {
     correction: bool,
     letter: bool,
     erased: bool,
+    /// It is the only event of its request.
+    alone: bool,
 }
 
 const NOT_THERE: &str = "is no event of this stream";
-const OF_SEVERAL: &str = "is the `Idempotency-Key` of several events; take back each by its own id";
+const OF_SEVERAL: &str = "is the `Idempotency-Key` of lines or of several events; use the event's own id";
 
 impl Targets {
     pub fn new(log: EventLog, store: Store, progress: Progress) -> Self {
@@ -121,7 +123,12 @@ impl Targets {
     async fn place_by_key(&self, whose: Whose<'_>, key: &str) -> Result<Result<u64, &'static str>, Refusal> {
         let at = |index| self.first(EventId::derived_by_key(whose.stream, whose.owner, key, index));
         if let Some(position) = at(0).await? {
-            return Ok(if at(1).await?.is_some() { Err(OF_SEVERAL) } else { Ok(position) });
+            let alone = self.look(position).await?.is_some_and(|found| found.alone);
+            return Ok(if alone { Ok(position) } else { Err(OF_SEVERAL) });
+        }
+        // The first of them had an id of its own.
+        if at(1).await?.is_some() {
+            return Ok(Err(OF_SEVERAL));
         }
         let lines = SourceId::derived_by_key(whose.stream, whose.owner, key);
         let lines = self.store.seen_lines(lines, 0, 1).await?;
@@ -165,6 +172,7 @@ fn look(log: &EventLog, wanted: u64) -> Result<Option<Found>, ReadError> {
                     correction: entry.takes_back.is_some(),
                     letter: header.retry.is_some(),
                     erased: entry.erased(),
+                    alone: record.count == 1,
                 }));
             }
         }

@@ -41,7 +41,14 @@ fn show(command: ConfigCommand) -> Result<(), Failure> {
             eprintln!("{named} is sound");
             Ok(())
         }
-        false => print(&format!("# This is {named}.\n\n{}", outcome(path.as_deref()).map_err(wrong)?)),
+        false => {
+            let outcome = outcome(path.as_deref()).map_err(wrong)?;
+            let hidden = match outcome.contains("***") {
+                true => "# `***` stands for the store's password, which is not shown.\n",
+                false => "",
+            };
+            print(&format!("# This is {named}.\n{hidden}\n{outcome}"))
+        }
     }
 }
 

@@ -82,33 +82,50 @@ pub fn password_in(file: &Path) -> Result<String, String> {
     }
 }
 
-/// A database's URL as it may be shown: `***` stands for what may be a password.
+/// Options of a URL whose values are no secrets.
+const HARMLESS_OPTIONS: [&str; 6] = ["host", "socket", "sslmode", "ssl-mode", "sslrootcert", "ssl-ca"];
+
+/// Returns a store's URL as it may be shown. `***` stands for a password, and for all that may hold one.
 pub fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
-    // The last one: a password that is not written as it should be may hold others, and a `/` or a `?`.
-    let (account, place) = match rest.rfind('@') {
-        Some(at) if at >= place.len() => return format!("{scheme}://***"),
-        Some(at) => (Some(&place[..at]), &place[at..]),
-        None => (None, place),
-    };
-    let mut shown = format!("{scheme}://");
-    match account.map(|account| account.split_once(':')) {
-        Some(Some((user, _))) => shown.push_str(&format!("{user}:***")),
-        Some(None) => shown.push_str(account.unwrap_or_default()),
-        None => {}
+    if url.is_empty() || url.starts_with("sqlite:") {
+        return url.to_owned();
     }
-    shown.push_str(place);
+    let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    shown_place(rest).map_or_else(|| format!("{scheme}:***"), |place| format!("{scheme}://{place}"))
+}
+
+/// `None` where it is not certain which part is the password.
+fn shown_place(rest: &str) -> Option<String> {
+    let rest = rest.strip_prefix("//")?;
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    let (authority, path) = place.split_once('/').unwrap_or((place, ""));
+    if path.contains('@') || query.is_some_and(|query| query.contains('@')) {
+        return None;
+    }
+    let (account, hosts) =
+        authority.rsplit_once('@').map_or((None, authority), |(a, hosts)| (Some(a), hosts));
+    let port = |host: &str| match host.rsplit_once(':') {
+        Some((_, port)) => host.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit()),
+        None => true,
+    };
+    if !hosts.split(',').all(port) {
+        return None;
+    }
+    let mut shown = match account.map(|account| account.split_once(':').ok_or(account)) {
+        Some(Ok((user, _))) => format!("{user}:***@"),
+        Some(Err(user)) => format!("{user}@"),
+        None => String::new(),
+    };
+    shown.push_str(&place[authority.len() - hosts.len()..]);
     for (at, option) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+        let name = option.split_once('=').map_or("", |(name, _)| name);
         shown.push(if at == 0 { '?' } else { '&' });
-        match option.split_once('=') {
-            Some((name, _)) if name.to_ascii_lowercase().contains("pass") => {
-                shown.push_str(&format!("{name}=***"));
-            }
-            _ => shown.push_str(option),
+        match HARMLESS_OPTIONS.contains(&name) {
+            true => shown.push_str(option),
+            false => shown.push_str("***"),
         }
     }
-    shown
+    Some(shown)
 }
 
 #[cfg(test)]
@@ -155,11 +172,17 @@ mod tests {
             ("postgres://u:secret@h/d?sslmode=require", "postgres://u:***@h/d?sslmode=require"),
             ("mysql://u:@h/d", "mysql://u:***@h/d"),
             ("mysql://u:se:cr@et@h/d", "mysql://u:***@h/d"),
-            ("mysql://u:sec/ret@h/d", "mysql://u:***@h/d"),
-            ("mysql://u:sec?ret@h/d", "mysql://***"),
+            ("mysql://u:sec/ret@h/d", "mysql:***"),
+            ("mysql://u:sec?ret@h/d", "mysql:***"),
             ("mysql://:secret@h/d", "mysql://:***@h/d"),
-            ("postgres://h/d?user=u&password=secret&x=1", "postgres://h/d?user=u&password=***&x=1"),
-            ("postgres://h/d?sslpassword=secret", "postgres://h/d?sslpassword=***"),
+            ("mysql://u:secret", "mysql:***"),
+            ("mysql:u:secret@h/d", "mysql:***"),
+            ("postgres:/u:secret@h/d", "postgres:***"),
+            ("postgres://u:secret@[::1]:5432,h2/d", "postgres://u:***@[::1]:5432,h2/d"),
+            ("postgres://u@[::1]/d?host=/run/pg", "postgres://u@[::1]/d?host=/run/pg"),
+            ("postgres://h/d?pwd=secret&sslmode=require", "postgres://h/d?***&sslmode=require"),
+            ("postgres://h/d?%70assword=secret", "postgres://h/d?***"),
+            ("secret", "secret:***"),
         ] {
             assert_eq!(without_password(url), shown);
         }

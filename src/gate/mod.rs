@@ -302,10 +302,10 @@ impl Keeper {
         self.runtime.block_on(self.stop.within(PAUSE_RECHECK_INTERVAL));
     }
 
-    /// For how long ids are known. What the machine's clock leapt ahead is added, for as long as it matters: by that
-    /// much, ids from before the leap seem older than they are.
+    /// For how long ids are known, as of what is read next. Leaps of the machine's clock are added, for as long as
+    /// they matter: ids from before a leap seem older than they are by that much.
     fn window(&self) -> Duration {
-        self.window.saturating_add(self.log.ages().leapt_within(self.window))
+        self.window.saturating_add(self.log.ages().leapt_since(self.at, self.window))
     }
 
     /// Forgets what is older than the window, a little at a time, and again soon while there is more.

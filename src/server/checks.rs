@@ -13,7 +13,7 @@ use crate::admit::weak_key;
 use crate::config::Config;
 use crate::eventlog::{EventLog, Found};
 use crate::gate::GATE;
-use crate::store::{LOG_GIVEN_UP, Store, StoreError};
+use crate::store::{LOG_GIVEN_UP, Retained, Store, StoreError};
 use crate::views::SHADOW;
 
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +45,9 @@ pub enum StartError {
     )]
     LogTooLate { view: String, position: u64, begin: u64 },
     #[error(
-        "the store holds nothing of this log, which begins at position {begin}: what came before was given up by `[retention]`, and a new store would lack it. Put a copy of the store back; or say `--accept-new-log`, and views are made of what the log still holds"
+        "the store holds nothing of this log, whose earlier events were deleted by `[retention]`, so that a new store would be incomplete. Restore a copy of the store, or start with `--accept-new-log` to build the views from the remaining events"
     )]
-    StoreWithoutPast { begin: u64 },
+    StoreWithoutPast,
     #[error(
         "the store holds what was made of log {known}, which is not in the data folder (there is log {found}). Restore it; or, if it is gone for good or feeds this store from another machine, say `--accept-new-log`"
     )]
@@ -143,9 +143,8 @@ pub async fn positions(
             });
         }
     }
-    let given_up = log.begin() > 0 && store.retained(LOG_GIVEN_UP, log.id()).await?.is_none();
-    if given_up && ours.is_empty() && others.is_empty() && !accept_new {
-        return Err(StartError::StoreWithoutPast { begin: log.begin() });
+    if ours.is_empty() && others.is_empty() {
+        past(log, store, accept_new).await?;
     }
     match others.first() {
         Some(other) if ours.is_empty() && !accept_new => {
@@ -157,6 +156,26 @@ pub async fn positions(
         }
         _ => Ok(()),
     }
+}
+
+/// A new store lacks the events that retention has deleted from the log. The old one knew of them.
+async fn past(log: &EventLog, store: &Store, accept_new: bool) -> Result<(), StartError> {
+    let mut deleted = log.ages().given_up();
+    if log.begin() > 0 {
+        deleted.insert(LOG_GIVEN_UP.to_owned());
+    }
+    for name in deleted {
+        if store.retained(&name, log.id()).await?.is_some() {
+            continue;
+        }
+        if !accept_new {
+            return Err(StartError::StoreWithoutPast);
+        }
+        // So that no view passes for one that was made of all events.
+        let some = Retained { position: log.end(), blanked: log.begin() };
+        store.note_retained(&name, log.id(), some).await?;
+    }
+    Ok(())
 }
 
 /// Tells of views that keep their place in the store though nobody declares them any more.

@@ -6,13 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
 use event::Stop;
 use event::limits::{
-    ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX,
-    READ_BUFFER_BYTES_MAX, STOP_IDLE_DURATION_MAX, STOP_REQUESTS_DURATION_MAX,
+    ANSWER_BYTES_SMALL_MAX, ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX,
+    HEADER_READ_DURATION_MAX, IDLE_CONNECTION_LOOK_INTERVAL, READ_BUFFER_BYTES_MAX, STOP_IDLE_DURATION_MAX,
+    STOP_REQUESTS_DURATION_MAX,
 };
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,9 +26,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::ServeError;
 use super::inside::Inside;
+use super::open::{OpenConnection, OpenConnections};
 use super::patience::Patient;
 use super::tls::Certificate;
 use crate::config::ListenAt;
@@ -150,9 +155,10 @@ pub fn serve(listeners: Vec<Listener>, inside: Inside, stop: &Stop) -> Serving {
     let permits = Arc::new(Semaphore::new(connections_max));
     metrics::gauge!("millrace_connections_max").set(connections_max as f64);
     let inside = Arc::new(inside);
+    let open = OpenConnections::new();
     let accept = |Listener { listener, tls }| {
-        let acceptor =
-            Acceptor { permits: Arc::clone(&permits), tls, inside: Arc::clone(&inside), stop: stop.clone() };
+        let (permits, inside) = (Arc::clone(&permits), Arc::clone(&inside));
+        let acceptor = Acceptor { permits, open: open.clone(), tls, inside, stop: stop.clone() };
         tokio::spawn(acceptor.run(listener))
     };
     let acceptors = listeners.into_iter().map(accept).collect();
@@ -161,6 +167,7 @@ pub fn serve(listeners: Vec<Listener>, inside: Inside, stop: &Stop) -> Serving {
 
 struct Acceptor {
     permits: Arc<Semaphore>,
+    open: OpenConnections,
     tls: Option<Arc<Certificate>>,
     inside: Arc<Inside>,
     stop: Stop,
@@ -169,21 +176,35 @@ struct Acceptor {
 impl Acceptor {
     async fn run(self, listener: TcpListener) {
         loop {
-            let accepted = async {
-                let permit =
-                    Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
-                (permit, listener.accept().await)
-            };
-            let (permit, accepted) = tokio::select! {
-                accepted = accepted => accepted,
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
                 () = self.stop.wait() => return self.take_last(listener),
             };
             match accepted {
-                Ok((stream, peer)) => self.take(permit, stream, peer),
+                Ok((stream, peer)) => {
+                    let permit = tokio::select! {
+                        permit = self.permit() => Some(permit),
+                        () = self.stop.wait() => Arc::clone(&self.permits).try_acquire_owned().ok(),
+                    };
+                    if let Some(permit) = permit {
+                        self.take(permit, stream, peer);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// Waits for room for one more connection, and makes some if there are connections without requests.
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        let mut permit = std::pin::pin!(Arc::clone(&self.permits).acquire_owned());
+        loop {
+            match timeout(IDLE_CONNECTION_LOOK_INTERVAL, permit.as_mut()).await {
+                Ok(permit) => return permit.expect("the semaphore is never closed"),
+                Err(_) => self.open.close_longest_waiting(),
             }
         }
     }
@@ -193,7 +214,7 @@ impl Acceptor {
             address: peer.ip(),
             inside: Arc::clone(&self.inside),
             stop: self.stop.clone(),
-            _open: Open::new(),
+            open: self.open.add(),
             _permit: permit,
         };
         tokio::spawn(client.connected(stream, self.tls.clone()));
@@ -217,25 +238,8 @@ struct Client {
     address: IpAddr,
     inside: Arc<Inside>,
     stop: Stop,
-    _open: Open,
+    open: OpenConnection,
     _permit: OwnedSemaphorePermit,
-}
-
-/// Counted for as long as it is there.
-struct Open(metrics::Gauge);
-
-impl Open {
-    fn new() -> Self {
-        let open = metrics::gauge!("millrace_connections");
-        open.increment(1.0);
-        Self(open)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
 }
 
 impl Client {
@@ -254,10 +258,15 @@ impl Client {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
-        let Self { address, inside, stop, _open, _permit } = self;
-        let inside = inside.as_ref();
+        let Self { address, inside, stop, open, _permit } = self;
+        let (inside, open) = (inside.as_ref(), Arc::new(open));
         let service = service_fn(async |request: Request<Incoming>| {
-            let mut answer = inside.answer(address, request).await;
+            if !open.begins_request() {
+                // Dropped with its connection, which is closed just now: nothing of it was looked at.
+                std::future::pending::<()>().await;
+            }
+            let answer = inside.answer(address, request).await;
+            let mut answer = until_sent(answer, &open);
             if stop.asked() {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -277,6 +286,7 @@ impl Client {
         tokio::select! {
             // How a connection ends is its client's affair.
             _ = connection.as_mut() => {}
+            () = open.closed() => {}
             () = stop.wait() => {
                 if tokio::time::timeout(STOP_IDLE_DURATION_MAX, connection.as_mut()).await.is_err() {
                     connection.as_mut().graceful_shutdown();
@@ -284,5 +294,31 @@ impl Client {
                 }
             }
         }
+    }
+}
+
+/// The connection waits for its next request once this answer is handed over: at once where it is small and whole,
+/// otherwise with the last of its pieces.
+fn until_sent(answer: Response, open: &Arc<OpenConnection>) -> Response {
+    if answer.body().size_hint().exact().is_some_and(|bytes| bytes <= ANSWER_BYTES_SMALL_MAX as u64) {
+        open.waits();
+        return answer;
+    }
+    let sent = Sent(Arc::clone(open));
+    answer.map(|body| {
+        let body = body.map_frame(move |frame| {
+            let _ = &sent;
+            frame
+        });
+        Body::new(body)
+    })
+}
+
+/// Dropped with the body that it belongs to.
+struct Sent(Arc<OpenConnection>);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.0.waits();
     }
 }

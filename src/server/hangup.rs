@@ -1,5 +1,5 @@
-//! SIGHUP: reads the files again that hold secrets. Without any it does nothing, so that a terminal that is closed
-//! does not end a server.
+//! SIGHUP: reads the certificate and the password file again. Without such files it does nothing, so that closing
+//! the terminal does not stop the server.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub async fn obey(
             hangup = hangups.recv() => if hangup.is_none() { return },
             () = stop.wait() => return,
         }
-        tracing::info!("SIGHUP: files with secrets are read again");
+        tracing::info!("SIGHUP: reading certificate and password file again");
         password.read_again().await;
         if let Some(certificate) = certificate.clone() {
             drop(tokio::task::spawn_blocking(move || certificate.look()).await);

@@ -11,6 +11,7 @@ mod hangup;
 mod indoors;
 mod inside;
 mod kept;
+mod open;
 mod patience;
 mod tls;
 mod welcome;
@@ -81,7 +82,9 @@ pub enum ServeError {
     System(#[from] std::io::Error),
     #[error("the log has failed and nothing more can be promised: {0}")]
     LogFailed(String),
-    #[error("the store has failed: {0}. Put it back, or start again: the views catch up from the log")]
+    #[error(
+        "the store has failed: {0}. Restore the file, or start the server again: the views catch up from the log"
+    )]
     StoreFailed(String),
 }
 
@@ -141,7 +144,8 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     accepting.ask();
     serving.drained().await;
     let closed = node.close(outcome.is_ok()).await;
-    outcome.and(closed)
+    // A log that is lost weighs more than a store, which is made again from it.
+    closed.and(outcome)
 }
 
 /// Everything that runs behind the listeners.
@@ -326,12 +330,15 @@ impl Node {
                 // None ends in a panic: that would have ended the process.
                 drop(thread.join());
             }
-            let closed = log.close();
+            let log = log.close().map_err(ServeError::LogFailed);
             store.close();
-            closed
+            log.and(store.failure().map_or(Ok(()), |reason| Err(ServeError::StoreFailed(reason))))
         });
-        let closed = ended.await.unwrap_or_else(|error| Err(error.to_string()));
+        let closed = ended.await.unwrap_or_else(|error| Err(ServeError::LogFailed(error.to_string())));
+        if let Err(error) = &closed {
+            tracing::error!(%error, "the stop was not clean");
+        }
         tracing::info!("millrace has stopped");
-        closed.map_err(ServeError::LogFailed)
+        closed
     }
 }

@@ -332,6 +332,14 @@ impl Store {
         Ok(self.position_list("millrace_taken_back", sql, parameters).await?.into_iter().next())
     }
 
+    /// Returns why the store cannot be used any more, if it cannot.
+    pub fn failure(&self) -> Option<String> {
+        match self {
+            Self::Sqlite(store) => store.failure(),
+            Self::Remote(_) => None,
+        }
+    }
+
     /// Ends when the store cannot be used any more, with the reason: the process has to end then.
     pub async fn failed(&self) -> String {
         match self {

@@ -30,6 +30,8 @@ pub enum RetentionError {
     Upkeep(#[from] UpkeepError),
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("`log-ages.json` cannot be written: {0}")]
+    Ages(#[from] std::io::Error),
 }
 
 /// For how long what is kept.
@@ -79,6 +81,7 @@ impl Retention {
     }
 
     fn run(&self) {
+        let mut on_hold = false;
         while !self.stop.asked() {
             // At a start, views first find where they were.
             let settled = async {
@@ -88,11 +91,25 @@ impl Retention {
                 }
             };
             self.runtime.block_on(settled);
-            match self.ages.held() {
-                Some(held) => tracing::debug!(seconds = held.as_secs(), "nothing is given up as old yet"),
-                None => {
-                    if let Err(error) = self.pass() {
-                        tracing::warn!(%error, "what is old could not be given up; tried again later");
+            let held = self.ages.held();
+            match held {
+                Some(held) if !on_hold => {
+                    tracing::info!(
+                        hours = held.as_secs() / 3600,
+                        "retention is on hold after a leap of the clock"
+                    );
+                }
+                None if on_hold => tracing::info!("retention goes on"),
+                _ => {}
+            }
+            on_hold = held.is_some();
+            if !on_hold {
+                match self.pass() {
+                    Ok(()) => {
+                        tracing::debug!(begin = self.log.begin(), "retention has looked for old events")
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "retention could not delete old events and tries again later");
                     }
                 }
             }
@@ -210,6 +227,7 @@ impl Retention {
                 // Said first: a rebuild of views of this stream must not take what is left for all there was.
                 known.position = segment.end;
                 self.runtime.block_on(self.store.note_retained(stream, log, known))?;
+                self.ages.give_up(stream)?;
                 failpoint::hit("retention.noted");
                 let events = self.log.erase(&positions)?;
                 failpoint::hit("retention.blanked");

@@ -35,6 +35,7 @@ fn the_password_in_the_store_s_url_is_not_printed() {
     std::fs::write(app.folder.path().join("mine.toml"), file).unwrap();
     let whole = said(&app, &["config", "--config", "mine.toml"]);
     assert!(whole.contains("postgres://shop:***@db.example/shop?sslmode=require"), "{whole}");
+    assert!(whole.contains("`***` stands for the store's password"), "{whole}");
     assert!(!whole.contains("hidden-word"), "{whole}");
 }
 

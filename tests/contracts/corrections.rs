@@ -89,13 +89,21 @@ fn an_idempotency_key_names_the_one_event_that_came_under_it() {
     let ids = under("k3").post(APPLIED, &two).json()["eventIds"].clone();
     let lines = format!("{}\n{}\n", sale("u", "3"), sale("u", "4"));
     assert_eq!(under("k4").post_lines(APPLIED, &lines).json()["accepted"], 2);
-    for key in ["k3", "k4"] {
+    let own = json!({ "id": "own", "userId": "u", "name": "add_revenue", "value": 1 });
+    for (key, mixed) in [("k5", json!([sale("u", "1"), own])), ("k6", json!([own, sale("u", "1")]))] {
+        assert_eq!(under(key).post(APPLIED, &mixed.to_string()).status, 200);
+    }
+    for key in ["k3", "k4", "k5", "k6"] {
         let answer = client.post(APPLIED, &json!({ "takesBack": key }).to_string());
         assert_eq!(answer.status, 400);
-        assert!(answer.text().contains("is the `Idempotency-Key` of several events"), "{}", answer.text());
+        assert!(
+            answer.text().contains("is the `Idempotency-Key` of lines or of several events"),
+            "{}",
+            answer.text()
+        );
     }
     take_back(&client, ids[1].as_str().unwrap());
-    assert_eq!(app.balance("u").as_deref(), Some("15"), "7 + 1 + 2 + 3 + 4 - 2");
+    assert_eq!(app.balance("u").as_deref(), Some("18"), "7 + 1 + 2 + 3 + 4 + 1 + 1 + 1 - 2");
     // Another sender's key is another name.
     let other = client.post("/v1/keys", r#"{"name":"other","scopes":["send"]}"#).json()["key"].clone();
     let other = app.stranger().with_header("Authorization", other.as_str().unwrap());

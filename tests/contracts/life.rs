@@ -89,7 +89,7 @@ fn a_terminal_that_is_closed_does_not_end_the_server() {
         app.signal("-HUP");
         assert_eq!(app.client().post("/liveEvent", &event("u", "1")).status, 200);
     }
-    wait_for("the signal", || app.log_line("SIGHUP: files with secrets are read again").is_some());
+    wait_for("the signal", || app.log_line("SIGHUP: reading certificate and password file again").is_some());
     assert_eq!(app.balance("u").as_deref(), Some("3"));
 }
 

@@ -29,6 +29,30 @@ fn connections_beyond_the_limit_wait_and_are_not_reset() {
 }
 
 #[test]
+fn clients_that_only_hold_connections_keep_nobody_out() {
+    let app = TestApp::with(Start { files_max: Some(300), ..Start::default() });
+    // As many as there is room for: silent ones, with a half-sent head, and some that had an answer.
+    let request = app.client().head("POST", "/liveEvent", "application/json", GOOD.len()) + GOOD;
+    let _held: Vec<_> = (0..60)
+        .map(|index| {
+            let mut stream = app.client().connect().unwrap();
+            match index % 3 {
+                0 if index < 40 => {
+                    stream.write_all(request.as_bytes()).unwrap();
+                    assert_eq!(read_answer(&mut stream).unwrap().status, 200);
+                }
+                1 => stream.write_all(&request.as_bytes()[..20]).unwrap(),
+                _ => {}
+            }
+            stream
+        })
+        .collect();
+    // Sooner than the server lets a silent connection go by itself.
+    assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
+    assert_eq!(app.balance("u").as_deref(), Some("15"));
+}
+
+#[test]
 fn clients_that_read_nothing_hold_up_nobody() {
     let app = TestApp::start();
     // More than all buffers between here and there hold, for more clients than may read at a time.

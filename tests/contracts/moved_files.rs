@@ -66,6 +66,20 @@ fn a_stop_right_after_the_journal_was_removed_is_not_a_success() {
 }
 
 #[test]
+fn a_stop_right_after_the_database_was_removed_is_not_a_success() {
+    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+        return;
+    }
+    let mut app = TestApp::start();
+    sell(&app, 1);
+    app.settle();
+    fs::remove_file(app.data().join("millrace.db")).unwrap();
+    assert_eq!(app.stop(), Some(1));
+    app.restart();
+    assert_eq!(app.balance("ann").as_deref(), Some("1"));
+}
+
+#[test]
 fn a_server_whose_database_was_removed_ends_and_makes_it_again_from_the_log() {
     if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
         return;
@@ -118,6 +132,42 @@ fn an_older_database_beside_a_newer_write_ahead_log_is_refused_and_alone_it_catc
     assert_eq!(app.balance("ann").as_deref(), Some("8"));
 }
 
+/// As if the server had run for forty days since it took its events.
+fn grow_old(app: &TestApp) {
+    let file = app.data().join("log-ages.json");
+    let mut ages: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    ages["ends"] = serde_json::json!([[ages["now"], 5]]);
+    ages["now"] = (ages["now"].as_u64().unwrap() + 40 * 24 * 3_600_000).into();
+    fs::write(&file, ages.to_string()).unwrap();
+}
+
+#[test]
+fn a_new_store_beside_a_log_from_which_a_stream_was_deleted_is_refused() {
+    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+        return;
+    }
+    let mut app = TestApp::configured("[retention]\nstreams = { revenue = \"8d\" }\n");
+    sell(&app, 5);
+    app.settle();
+    assert_eq!(app.stop(), Some(0));
+    grow_old(&app);
+    app.restart();
+    wait_for("the stream to be deleted", || app.log_line("old events of a stream were given up").is_some());
+    assert_eq!(app.stranger().get("/ready").json()["log"]["begin"], 0);
+    assert_eq!(app.stop(), Some(0));
+    fs::remove_file(app.data().join("millrace.db")).unwrap();
+    let said = app.try_restart_with(|_| {}).expect_err("started");
+    assert!(
+        said.contains("the store holds nothing of this log, whose earlier events were deleted"),
+        "{said}"
+    );
+    app.restart_with(|start| start.arguments.push("--accept-new-log".to_owned()));
+    app.settle();
+    let refused = app.client().post("/v1/views/revenue/reconcile", "");
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    app.restart_with(|start| start.arguments.clear());
+}
+
 #[test]
 fn a_new_store_beside_a_log_whose_beginning_was_given_up_is_refused() {
     if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
@@ -127,12 +177,7 @@ fn a_new_store_beside_a_log_whose_beginning_was_given_up_is_refused() {
     sell(&app, 5);
     app.settle();
     assert_eq!(app.stop(), Some(0));
-    // As if the server had run for forty days since.
-    let file = app.data().join("log-ages.json");
-    let mut ages: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    ages["ends"] = serde_json::json!([[ages["now"], 5]]);
-    ages["now"] = (ages["now"].as_u64().unwrap() + 40 * 24 * 3_600_000).into();
-    fs::write(&file, ages.to_string()).unwrap();
+    grow_old(&app);
     app.restart();
     let begin = |app: &TestApp| app.stranger().get("/ready").json()["log"]["begin"].as_u64().unwrap();
     wait_for("what is old to be given up", || begin(&app) == 5);
@@ -142,7 +187,10 @@ fn a_new_store_beside_a_log_whose_beginning_was_given_up_is_refused() {
 
     fs::remove_file(app.data().join("millrace.db")).unwrap();
     let said = app.try_restart_with(|_| {}).expect_err("started");
-    assert!(said.contains("the store holds nothing of this log, which begins at position 5"), "{said}");
+    assert!(
+        said.contains("the store holds nothing of this log, whose earlier events were deleted"),
+        "{said}"
+    );
     app.restart_with(|start| start.arguments.push("--accept-new-log".to_owned()));
     sell(&app, 1);
     assert_eq!(app.balance("ann").as_deref(), Some("1"));

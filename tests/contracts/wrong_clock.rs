@@ -3,7 +3,7 @@
 
 use crate::harness::{Start, TestApp, wait_for};
 
-const LEAPT: &str = "the machine's clock leapt: the difference does not count as age, and nothing is given up as old for a day";
+const LEAPT: &str = "the machine's clock leapt, or the server was stopped for more than 3 days: this time does not count as age, and retention deletes nothing for a day";
 
 /// The server sees a clock that is so far off.
 fn shift(start: &mut Start, by: &str) {
@@ -37,8 +37,8 @@ fn a_log_is_not_given_up_because_the_clock_is_ahead() {
     // The second start under the wrong clock sees no leap any more.
     for ahead in [true, true, false] {
         app.restart_with(|start| if ahead { shift(start, "+400d") } else { right(start) });
-        let waits = || app.log_line("nothing is given up as old yet").is_some();
-        wait_for("retention to look", waits);
+        let on_hold = "retention is on hold after a leap of the clock";
+        wait_for("retention to look", || app.log_line(on_hold).is_some());
         assert_eq!(begin(&app), 0);
         let events = app.client().get("/v1/streams/revenue/events?from=0").json()["events"].clone();
         assert_eq!(events.as_array().unwrap().len(), 5);
@@ -48,6 +48,38 @@ fn a_log_is_not_given_up_because_the_clock_is_ahead() {
     }
     app.restart_with(|start| shift(start, "+800d"));
     assert_eq!(app.log_line(LEAPT).unwrap()["hours"], 800 * 24);
+    app.kill();
+    // Nor is it once the day is over.
+    let file = app.data().join("log-ages.json");
+    let mut ages: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    ages["held_until"] = 0.into();
+    std::fs::write(&file, ages.to_string()).unwrap();
+    app.restart_with(|start| shift(start, "+800d"));
+    wait_for("retention to look", || app.log_line("retention has looked for old events").is_some());
+    assert_eq!(begin(&app), 0);
+}
+
+#[test]
+fn an_id_counts_once_though_the_clock_leaps_between_two_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = folder.path().join("clock");
+    std::fs::write(&clock, "+0\n").unwrap();
+    let mut start = Start::default();
+    shift(&mut start, "+0");
+    start.environment.retain(|(name, _)| name != "FAKETIME");
+    for (name, value) in [("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()), ("FAKETIME_NO_CACHE", "1")] {
+        start.environment.push((name.to_owned(), value.to_owned()));
+    }
+    let app = TestApp::with(start);
+    let events = "/v1/streams/revenue/events?wait=applied";
+    let sale = r#"{"id":"a","userId":"ann","name":"add_revenue","value":1}"#;
+    assert_eq!(app.client().post(events, sale).status, 200);
+    for by in ["+400d\n", "-30d\n", "+900d\n"] {
+        std::fs::write(&clock, by).unwrap();
+        assert_eq!(app.client().post(events, sale).status, 200);
+        assert_eq!(app.balance("ann").as_deref(), Some("1"), "{by}");
+    }
+    assert!(app.log_line(LEAPT).is_some(), "the clock was seen to leap");
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn a_password_that_was_changed_is_read_again_without_a_restart() {
         std::fs::write(&file, "third-word\n").unwrap();
         app.signal("-HUP");
         wait_for("the file to be read", || {
-            app.log_line("SIGHUP: files with secrets are read again").is_some()
+            app.log_line("SIGHUP: reading certificate and password file again").is_some()
         });
         app.settle();
         assert_eq!(app.balance("a").as_deref(), Some("15"));

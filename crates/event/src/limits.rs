@@ -12,9 +12,9 @@ pub const ENVELOPE_BYTES_MAX: usize = 2 * 1024;
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What all bodies that are being read may hold in memory together; beyond it the answer is 503.
 pub const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// The same of all bodies from one address, or of IPv6 from one /64: one largest body of another still fits.
+/// What all bodies from one address (of IPv6: from one /64) may hold. It leaves room for a largest body from another.
 pub const BODIES_OF_ADDRESS_BYTES_MAX: usize = BODIES_BYTES_MAX - BODY_BYTES_MAX;
-/// The same of all bodies that came without a key, and of those among them from one address.
+/// What all bodies may hold that came without a key, and those among them from one address.
 pub const OPEN_BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const OPEN_BODIES_OF_ADDRESS_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const ARRAY_EVENTS_MAX: usize = 10_000;
@@ -40,9 +40,9 @@ pub const ANSWER_BYTES_SMALL_MAX: usize = 16 * 1024;
 pub const HEADER_READ_DURATION_MAX: Duration = Duration::from_secs(75);
 /// A body that stands still for this long ends its request.
 pub const BODY_IDLE_DURATION_MAX: Duration = Duration::from_secs(30);
-/// One that is kept in memory until it is whole has to be whole by then.
+/// A body that is kept in memory until it is whole has to be whole by then.
 pub const BODY_DURATION_MAX: Duration = Duration::from_secs(300);
-/// And has to bring so many bytes in each such span until then: about 1 KiB a second.
+/// It has to bring so many bytes in each span until then: about 1 KiB a second.
 pub const BODY_SPAN_BYTES_MIN: usize = 32 * 1024;
 pub const BODY_SPAN: Duration = Duration::from_secs(30);
 /// A client that reads nothing of an answer for this long is let go.
@@ -56,6 +56,10 @@ pub const HANDSHAKE_DURATION_MAX: Duration = Duration::from_secs(10);
 /// How often the files of the certificate are looked at.
 pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(3);
 pub const CONNECTIONS_MAX: usize = 16_384;
+/// At the limit of connections, one that has waited for a request for so long makes room for a new one; and how often
+/// that is looked for.
+pub const IDLE_CONNECTION_KEPT_DURATION: Duration = Duration::from_secs(5);
+pub const IDLE_CONNECTION_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 pub const WAIT_APPLIED_DURATION_MAX: Duration = Duration::from_secs(30);
 pub const TAIL_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
 pub const TAIL_EVENTS_MAX: usize = 1_000;
@@ -164,8 +168,8 @@ pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the ages of the log's events are written down, and how often the log's end is noted for them.
 pub const AGE_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 pub const AGE_NOTE_INTERVAL: Duration = Duration::from_secs(600);
-/// Between two runs of a server, more than this is no plausible time, and does not count: a weekend is. It is less
-/// than what is always kept, so that no single wrong start can make a young event old.
+/// A longer stop of the server, or leap of the clock, does not count as age; a weekend does. It is less than what is
+/// always kept, so that no single wrong start can make a young event old.
 pub const AGE_GAP_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 /// A clock may be set by this much without being called wrong.
 pub const AGE_STEP_MAX: Duration = Duration::from_secs(3600);

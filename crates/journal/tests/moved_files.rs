@@ -53,6 +53,16 @@ fn the_refusal_names_the_process_that_holds_the_folder() {
 }
 
 #[test]
+fn a_process_that_has_ended_is_not_named() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open_real(folder.path(), Options::default()));
+    let held = fs::File::open(folder.path()).unwrap();
+    held.lock().unwrap();
+    let error = Journal::open(Disk::real(), folder.path(), Options::default()).err().unwrap().to_string();
+    assert!(error.contains("another process uses") && !error.contains("(process"), "{error}");
+}
+
+#[test]
 fn nothing_is_acknowledged_once_a_file_that_is_written_is_not_at_its_path() {
     type Harm = fn(&Path);
     let harms: [(&str, Harm); 6] = [
@@ -75,7 +85,10 @@ fn nothing_is_acknowledged_once_a_file_that_is_written_is_not_at_its_path() {
         append_wait(&journal, b"kept").unwrap();
         harm(&folder);
         let reason = refusal(&journal);
-        assert!(reason.contains("journal") && reason.contains("while it was in use"), "{name}: {reason}");
+        assert!(
+            reason.contains("journal") && reason.contains("while the server was using it"),
+            "{name}: {reason}"
+        );
         assert_eq!(journal.end(), 1, "{name}");
         assert!(matches!(journal.close(), Err(CloseError::Poisoned { .. })), "{name}");
     }

@@ -33,9 +33,11 @@ impl Server {
 
     /// A connection as the server gives it. A password that is refused may have been changed meanwhile.
     pub(super) async fn open(&self, database: Option<&str>) -> Result<Conn, Error> {
+        let tried = self.password.or(self.address.password.as_deref());
         match self.open_once(database).await {
             Err(Error::Server(error))
-                if LOGIN_REFUSED.contains(&error.code) && self.password.read_again().await =>
+                if LOGIN_REFUSED.contains(&error.code)
+                    && self.password.another_than(tried.as_deref()).await =>
             {
                 self.open_once(database).await
             }

@@ -60,8 +60,12 @@ impl Server {
     /// Another database of the same server serves to make this one. A password that is refused may have been
     /// changed meanwhile.
     pub async fn connect_to(&self, database: &str) -> Result<Session, Refused> {
+        let tried = self.password.or(self.target.password.as_deref());
         match self.connect_once(database).await {
-            Err(refused) if refused.is(&SqlState::INVALID_PASSWORD) && self.password.read_again().await => {
+            Err(refused)
+                if refused.is(&SqlState::INVALID_PASSWORD)
+                    && self.password.another_than(tried.as_deref()).await =>
+            {
                 self.connect_once(database).await
             }
             outcome => outcome,

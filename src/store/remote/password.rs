@@ -7,11 +7,18 @@ use crate::config::{PasswordFrom, password_in};
 
 /// Clones share it. Without `Debug`: it is a secret. By default it is the one in the URL.
 #[derive(Clone, Default)]
-pub struct Password(Arc<Mutex<PasswordFrom>>);
+pub struct Password(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    from: Mutex<PasswordFrom>,
+    /// Why its file could not be read the last time, which is said once.
+    unreadable: Mutex<Option<String>>,
+}
 
 impl Password {
     pub fn new(from: PasswordFrom) -> Self {
-        Self(Arc::new(Mutex::new(from)))
+        Self(Arc::new(Shared { from: Mutex::new(from), unreadable: Mutex::default() }))
     }
 
     /// Returns the password; `in_url` is the one of the URL.
@@ -39,28 +46,41 @@ impl Password {
         }
     }
 
-    /// Reads the file again, if it comes from one. Returns whether the password is another one now. A file that
-    /// cannot be read leaves it as it was.
-    pub async fn read_again(&self) -> bool {
-        let PasswordFrom::File { path, .. } = self.lock().clone() else { return false };
+    /// Reads the file again, if it comes from one. A file that cannot be read leaves it as it was.
+    pub async fn read_again(&self) {
+        let PasswordFrom::File { path, .. } = self.lock().clone() else { return };
         let file = path.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || password_in(&file)).await else { return false };
+        let Ok(read) = tokio::task::spawn_blocking(move || password_in(&file)).await else { return };
+        let unreadable = read.as_ref().err().cloned();
+        let said_before = std::mem::replace(&mut *self.unreadable(), unreadable.clone());
         match (read, &mut *self.lock()) {
             (Ok(new), PasswordFrom::File { password, .. }) if new != *password => {
                 *password = new;
                 tracing::info!(file = %path.display(), "the store's password has changed");
-                true
             }
-            (Err(reason), _) => {
-                tracing::warn!(file = %path.display(), reason, "the store's password stays as it was");
-                false
+            (Err(reason), _) if said_before.as_ref() != Some(&reason) => {
+                tracing::warn!(file = %path.display(), reason, "the previous password of the store stays in use");
             }
-            _ => false,
+            _ => {}
         }
     }
 
+    /// Reads the file again after a login was refused with `refused`. Returns whether there is another password to
+    /// try, be it that somebody else has read it meanwhile.
+    pub async fn another_than(&self, refused: Option<&str>) -> bool {
+        self.read_again().await;
+        match &*self.lock() {
+            PasswordFrom::File { password, .. } => refused != Some(password),
+            PasswordFrom::Url(_) | PasswordFrom::Environment(_) => false,
+        }
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, PasswordFrom> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.from.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,9 +96,11 @@ mod tests {
         let from = PasswordFrom::File { path: path.clone(), password: "old".to_owned() };
         let password = Password::new(from);
         assert_eq!(password.or(Some("in the url")).as_deref(), Some("old"));
-        assert!(password.clone().read_again().await && !password.read_again().await);
+        assert!(password.another_than(Some("old")).await);
+        assert!(password.another_than(Some("old")).await, "somebody else has read it already");
+        assert!(!password.another_than(Some("new")).await);
         std::fs::remove_file(&path).expect("removed");
-        assert!(!password.read_again().await);
+        assert!(!password.another_than(Some("new")).await);
         assert_eq!(password.or(None).as_deref(), Some("new"));
         assert!(password.place(None).contains(&path.display().to_string()));
         assert!(!password.place(None).contains("new`"));
@@ -90,6 +112,6 @@ mod tests {
         assert_eq!(password.or(Some("secret")).as_deref(), Some("secret"));
         assert_eq!(password.place(Some("secret")), "the password in `DB_URL`");
         assert!(password.place(None).starts_with("no password"));
-        assert!(!password.read_again().await);
+        assert!(!password.another_than(Some("other")).await);
     }
 }

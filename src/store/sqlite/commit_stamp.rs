@@ -1,28 +1,29 @@
 //! A stamp that every transaction of ours writes, so that a database file and a write-ahead log of different
-//! times are told apart.
+//! times can be recognised.
 //!
-//! SQLite itself applies whatever log lies beside the file. After somebody put an older file back and left the
-//! log of a newer one there, pages of both would be mixed, and no check of SQLite's would notice. Each stamp
-//! names the one before it: the first one in the log has to follow on the one in the file, or the file's has to
-//! be among those in the log, whose pages are copied into the file bit by bit.
+//! SQLite applies whatever log lies beside the file. If somebody puts an older file back and leaves the log of a
+//! newer one there, SQLite mixes pages of both, and none of its checks notices. Each stamp names the one before it.
+//! So either the first stamp in the log follows the one in the file; or the file's is among those in the log, whose
+//! pages SQLite copies into the file piece by piece.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use memchr::memmem;
-use rusqlite::{Connection, Error, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
 /// In every page that holds a stamp. It is not UTF-8, so that no text can hold it.
 const MAGIC: &[u8; 16] = b"millrace\xff\x00stamp\xff";
 /// Of the write-ahead log's format.
 const WAL_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
+const WAL_MAGIC: u32 = 0x377f_0682;
 
 /// The run of a process, and the number of the transaction in it.
 type Stamp = [u8; 16];
 
-/// Before the first stamp.
+/// The value before any stamp was written.
 const NONE: Stamp = [0; 16];
 
 /// Writes the stamps of one process.
@@ -77,7 +78,7 @@ pub fn expect_own_log(database: &Path) -> Result<(), String> {
     match in_file == *before_the_first || stamps.iter().any(|(_, stamp)| *stamp == in_file) {
         true => Ok(()),
         false => Err(format!(
-            "`{file}` and `{log}` do not belong together: another copy was put in the place of the database, and the write-ahead log of the one before was left beside it. Opened together, they would be mixed. To go on with this copy, move `{log}` and `{shm}` away and start again: the views catch up from the server's log",
+            "`{file}` and `{log}` do not belong together: another copy was put in the place of the database, and the write-ahead log of the one before was left beside it. Opening them together would corrupt the database. To go on with this copy, move `{log}` and `{shm}` away and start again: the views catch up from the server's log",
             file = database.display(),
             log = log.display(),
             shm = beside(database, "-shm").display(),
@@ -103,42 +104,79 @@ fn stamp_in(database: &Path) -> rusqlite::Result<Stamp> {
     let connection = Connection::open_with_flags(url, flags)?;
     let sql = "SELECT current FROM millrace_commit WHERE id = 0";
     match connection.query_row(sql, [], |row| row.get(0)) {
-        // From before the first stamp.
-        Err(Error::QueryReturnedNoRows) => Ok(NONE),
+        // From before the first stamp. The table and its row are made together.
         Err(error) if error.to_string().contains("no such table") => Ok(NONE),
         found => found,
     }
 }
 
-/// Returns the stamps in a write-ahead log, each with the one before it, oldest first. Frames of an earlier use
-/// of the same file have other salts and are passed over.
+/// Returns the stamps in a write-ahead log, each with the one before it, oldest first: of all that SQLite would read,
+/// up to the last commit. What follows is of a transaction that was cut off, or of an earlier use of the file.
 fn stamps_in(log: &Path) -> io::Result<Vec<(Stamp, Stamp)>> {
     let mut file = match File::open(log) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         file => BufReader::with_capacity(1 << 20, file?),
     };
-    let mut stamps = Vec::new();
+    let (mut stamps, mut committed) = (Vec::new(), 0);
     let mut header = [0; WAL_HEADER_BYTES];
     if !filled(&mut file, &mut header)? {
         return Ok(stamps);
     }
-    let page_bytes = u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize;
-    if !page_bytes.is_power_of_two() || !(512..=65_536).contains(&page_bytes) {
+    let (magic, page_bytes) = (number_at(&header, 0), number_at(&header, 8) as usize);
+    let mut checksum = Checksum { big_endian: magic & 1 == 1, sums: [0, 0] };
+    checksum.add(&header[..24]);
+    let known = magic & !1 == WAL_MAGIC && page_bytes.is_power_of_two() && page_bytes <= 65_536;
+    if !known || checksum.sums != [number_at(&header, 24), number_at(&header, 28)] {
         // SQLite does not read such a log either.
         return Ok(stamps);
     }
-    let (salts, finder) = (&header[16..24], memmem::Finder::new(MAGIC));
+    let finder = memmem::Finder::new(MAGIC);
     let mut frame = vec![0; FRAME_HEADER_BYTES + page_bytes];
-    while filled(&mut file, &mut frame)? && &frame[8..16] == salts {
+    while filled(&mut file, &mut frame)? && frame[8..16] == header[16..24] {
         let page = &frame[FRAME_HEADER_BYTES..];
+        checksum.add(&frame[..8]);
+        checksum.add(page);
+        if checksum.sums != [number_at(&frame, 16), number_at(&frame, 20)] {
+            break;
+        }
         let stamp_at = |at: usize| page.get(at..at + 16).and_then(|bytes| bytes.try_into().ok());
         if let Some(at) = finder.find(page)
             && let (Some(previous), Some(current)) = (stamp_at(at + 16), stamp_at(at + 32))
         {
             stamps.push((previous, current));
         }
+        // The size of the database after a commit; 0 in the other frames of a transaction.
+        if number_at(&frame, 4) != 0 {
+            committed = stamps.len();
+        }
     }
+    stamps.truncate(committed);
     Ok(stamps)
+}
+
+fn number_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// The checksum that runs through a write-ahead log.
+struct Checksum {
+    big_endian: bool,
+    sums: [u32; 2],
+}
+
+impl Checksum {
+    /// `bytes` are a multiple of eight.
+    fn add(&mut self, bytes: &[u8]) {
+        let [mut one, mut two] = self.sums;
+        for pair in bytes.chunks_exact(8) {
+            let (first, second) = (number_at(pair, 0), number_at(pair, 4));
+            let [first, second] =
+                if self.big_endian { [first, second] } else { [first.swap_bytes(), second.swap_bytes()] };
+            one = one.wrapping_add(first).wrapping_add(two);
+            two = two.wrapping_add(second).wrapping_add(one);
+        }
+        self.sums = [one, two];
+    }
 }
 
 /// False at the end of the file.
@@ -166,9 +204,9 @@ mod tests {
     impl Server {
         fn new() -> Self {
             let folder = tempfile::tempdir().expect("a folder");
-            let connection = open_for_writing(&folder.path().join("a.db")).expect("opens");
+            let (connection, stamper) = open_for_writing(&folder.path().join("a.db")).expect("opens");
             connection.execute_batch("CREATE TABLE t (a INTEGER)").expect("a table");
-            Self { folder, connection, stamper: Stamper::new().expect("random bytes") }
+            Self { folder, connection, stamper }
         }
 
         fn write(&mut self, values: std::ops::Range<u32>) {
@@ -218,6 +256,36 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_cut_off_in_the_middle_of_a_transaction_is_still_the_file_s_own() {
+        let mut server = Server::new();
+        let left = tempfile::tempdir().expect("a folder");
+        let (path, log) = (left.path().join("a.db"), beside(&left.path().join("a.db"), "-wal"));
+        server.write(0..9);
+        server.checkpoint("RESTART");
+        // The file's first frames are now of another use, behind them are those of the last one.
+        server.write(9..11);
+        server.copy("", left.path());
+        server.copy("-wal", left.path());
+        let whole = fs::read(&log).expect("a log");
+        let page_bytes = number_at(&whole, 8) as usize;
+        let frame = FRAME_HEADER_BYTES + page_bytes;
+        let used = stamps_in(&log).expect("stamps").len();
+        assert_eq!(used, 2);
+        for cut in 1..6 {
+            // The header of a frame is written, and its page is still the one of the last use.
+            let mut torn = whole.clone();
+            let page = WAL_HEADER_BYTES + (cut - 1) * frame + FRAME_HEADER_BYTES;
+            torn[page..page + page_bytes].fill(7);
+            torn[page..page + MAGIC.len()].copy_from_slice(MAGIC);
+            fs::write(&log, &torn).expect("written");
+            assert_eq!(expect_own_log(&path), Ok(()), "frame {cut}");
+            assert!(stamps_in(&log).expect("stamps").len() <= used);
+            fs::write(&log, &whole[..page]).expect("written");
+            assert_eq!(expect_own_log(&path), Ok(()), "cut in frame {cut}");
+        }
+    }
+
+    #[test]
     fn an_older_or_newer_file_beside_a_log_is_refused_and_alone_it_is_not() {
         let mut server = Server::new();
         let left = tempfile::tempdir().expect("a folder");
@@ -251,8 +319,8 @@ mod tests {
         server.checkpoint("TRUNCATE");
         server.copy("", other.path());
         // The copy goes on by itself, as far as the first one does.
-        let connection = open_for_writing(&other.path().join("a.db")).expect("opens");
-        let mut second = Server { folder: other, connection, stamper: Stamper::new().expect("random bytes") };
+        let (connection, stamper) = open_for_writing(&other.path().join("a.db")).expect("opens");
+        let mut second = Server { folder: other, connection, stamper };
         for one in [&mut server, &mut second] {
             one.write(2..6);
             one.checkpoint("PASSIVE");
@@ -275,6 +343,6 @@ mod tests {
         }
         fs::remove_file(beside(&path, "-wal")).expect("removed");
         drop(open_for_writing(&path).expect("opens"));
-        assert_eq!(stamp_in(&path), Ok(NONE), "odd names are found");
+        assert!(stamp_in(&path).is_ok_and(|stamp| stamp != NONE), "odd names are found");
     }
 }

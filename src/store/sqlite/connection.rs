@@ -6,7 +6,8 @@ use std::path::Path;
 use event::limits::BUSY_DURATION_MAX;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{commit_stamp, decimal_sql, statements, tally};
+use super::commit_stamp::{self, Stamper};
+use super::{decimal_sql, statements, tally};
 use crate::store::tables::{OWN_INDEXES, SCHEMA_VERSION, Table, own_tables, quote};
 
 const VERSION_MIN: i32 = 3_051_003;
@@ -19,7 +20,8 @@ const STATEMENTS_CACHED_MAX: usize = 128;
 /// first: questions are answered while a large batch is written.
 const STEPS_AT_A_TIME: i32 = 500;
 
-pub fn open_for_writing(path: &Path) -> Result<Connection, String> {
+/// Opens the database, and the stamper of its transactions.
+pub fn open_for_writing(path: &Path) -> Result<(Connection, Stamper), String> {
     if rusqlite::version_number() < VERSION_MIN {
         return Err(format!("SQLite {} is older than 3.51.3 and can corrupt its file", rusqlite::version()));
     }
@@ -34,8 +36,9 @@ pub fn open_for_writing(path: &Path) -> Result<Connection, String> {
             "SQLite keeps `journal_mode = {mode}` where `wal` is needed: is it on a network file system?"
         ));
     }
-    make_own_tables(&connection)?;
-    Ok(connection)
+    let mut stamper = Stamper::new().map_err(|error| error.to_string())?;
+    make_own_tables(&connection, &mut stamper)?;
+    Ok((connection, stamper))
 }
 
 fn set_up_writer(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -73,8 +76,8 @@ pub fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Under one lock, so that two starts at once do not meet half a schema. Idempotent: a table or column that is
 /// there stays as it is.
-fn make_own_tables(connection: &Connection) -> Result<(), String> {
-    let found = made(connection).map_err(|error| error.to_string())?;
+fn make_own_tables(connection: &Connection, stamper: &mut Stamper) -> Result<(), String> {
+    let found = made(connection, stamper).map_err(|error| error.to_string())?;
     match found > SCHEMA_VERSION {
         true => Err(format!(
             "its schema is of version {found}, and this millrace knows up to {SCHEMA_VERSION}: use a newer millrace"
@@ -84,15 +87,15 @@ fn make_own_tables(connection: &Connection) -> Result<(), String> {
 }
 
 /// Answers the version that was found; one that is newer is left alone.
-fn made(connection: &Connection) -> rusqlite::Result<i64> {
+fn made(connection: &Connection, stamper: &mut Stamper) -> rusqlite::Result<i64> {
     connection.execute_batch(
         "BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS millrace_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
     )?;
     connection.execute("INSERT OR IGNORE INTO millrace_meta VALUES ('schema', ?1)", [SCHEMA_VERSION])?;
-    commit_stamp::make_table(connection)?;
     let sql = "SELECT value FROM millrace_meta WHERE name = 'schema'";
     let found: i64 = connection.query_row(sql, [], |row| row.get(0))?;
     if found <= SCHEMA_VERSION {
+        commit_stamp::make_table(connection)?;
         for table in own_tables() {
             connection.execute_batch(&statements::create_table(&table, true))?;
             if found < SCHEMA_VERSION {
@@ -104,6 +107,7 @@ fn made(connection: &Connection) -> rusqlite::Result<i64> {
             connection.execute_batch(&format!("CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns})"))?;
         }
         connection.execute("UPDATE millrace_meta SET value = ?1 WHERE name = 'schema'", [SCHEMA_VERSION])?;
+        stamper.stamp(connection)?;
     }
     connection.execute_batch("COMMIT")?;
     Ok(found)

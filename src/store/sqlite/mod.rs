@@ -55,9 +55,9 @@ impl Sqlite {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let refused =
             |reason: String| OpenError::Refused { name: format!("sqlite:{}", path.display()), reason };
-        let connection = connection::open_for_writing(path).map_err(&refused)?;
+        let (connection, stamper) = connection::open_for_writing(path).map_err(&refused)?;
         let files = Files::of(path).map_err(|error| refused(error.to_string()))?;
-        let writer = Writer::start(connection, files).map_err(|error| refused(error.to_string()))?;
+        let writer = Writer::start(connection, stamper, files).map_err(|error| refused(error.to_string()))?;
         let shared = Shared {
             path: path.to_owned(),
             writer,
@@ -151,6 +151,10 @@ impl Sqlite {
 
     pub fn snapshot_bytes(&self) -> Result<u64, StoreError> {
         snapshot::bytes(&self.shared.path)
+    }
+
+    pub fn failure(&self) -> Option<String> {
+        self.shared.writer.failure()
     }
 
     /// Ends when the database's files are not where they were opened, with the reason.

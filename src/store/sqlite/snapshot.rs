@@ -73,7 +73,7 @@ mod tests {
     fn a_snapshot_is_of_one_moment_though_every_step_sees_new_writes() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, target) = (folder.path().join("a.db"), folder.path().join("b.db"));
-        let writer = connection::open_for_writing(&path).expect("opens");
+        let (writer, _) = connection::open_for_writing(&path).expect("opens");
         let fill = format!(
             "CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER, more BLOB);
              WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS} - 1)

@@ -1,7 +1,7 @@
 //! SQLite's one writer: a thread that takes what waits, gives each plan a savepoint of its own, and
 //! commits them together, so that many views share one sync.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -60,15 +60,19 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn start(connection: Connection, files: Files) -> std::io::Result<Self> {
+    pub fn start(connection: Connection, stamper: Stamper, files: Files) -> std::io::Result<Self> {
         let (sender, jobs) = sync_channel(PLANS_TOGETHER_MAX);
         let (fail, failure) = watch::channel(None);
-        let stamper = Stamper::new()?;
         let incoming = Incoming { jobs, files: Some(files), checked: Instant::now(), fail };
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || run(&connection, stamper, incoming))?;
         Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failure })
+    }
+
+    /// Returns why the database's files cannot be used any more, if they cannot.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
     }
 
     /// Ends when the database's files are not where they were opened, with the reason.
@@ -85,7 +89,10 @@ impl Writer {
     pub fn send(&self, job: Job) -> Result<(), StoreError> {
         let jobs = self.jobs.lock().expect("no panic while holding the lock");
         let sender = jobs.as_ref().ok_or(StoreError::Closed)?;
-        sender.try_send(job).map_err(|_| StoreError::Transient("the store's queue is full".to_owned()))
+        sender.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Transient("the store's queue is full".to_owned()),
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })
     }
 
     pub fn close(&self) {

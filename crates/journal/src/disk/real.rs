@@ -9,6 +9,7 @@ use super::{Identity, LOCK_FILE, Named};
 
 /// Keeps a folder for this process until it is dropped.
 pub struct FolderLock {
+    pub identity: Identity,
     _folder: File,
     _file: File,
 }
@@ -40,7 +41,16 @@ pub(super) fn lock(path: &Path) -> io::Result<Option<FolderLock>> {
     }
     // Only shown to people; a full disk is no reason not to start.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(Some(FolderLock { _folder: folder, _file: file }))
+    Ok(Some(FolderLock { identity: identity(&folder)?, _folder: folder, _file: file }))
+}
+
+/// Returns the process that holds a folder's lock, if it says so: what an ended one has left is not believed.
+pub(super) fn holder(folder: &Path) -> Option<u32> {
+    let file = File::open(folder.join(LOCK_FILE)).ok()?;
+    match try_lock(&file) {
+        Ok(false) => io::read_to_string(file).ok()?.trim().parse().ok(),
+        _ => None,
+    }
 }
 
 fn try_lock(file: &File) -> io::Result<bool> {
