@@ -165,3 +165,39 @@ fn every_failpoint_aborts_and_loses_nothing() {
         assert!(opened.recovery.clean_stop && opened.recovery.end == APPENDS, "{name}");
     }
 }
+
+const REMOVED_FOLDER_VARIABLE: &str = "JOURNAL_FAILPOINT_REMOVED_FOLDER";
+
+/// Appends, and removes the segment while its sync is held up.
+#[test]
+fn removing_child() {
+    let Some(folder) = std::env::var_os(REMOVED_FOLDER_VARIABLE) else {
+        return;
+    };
+    let folder = Path::new(&folder).join("log");
+    let journal = open_real(&folder, Options::default());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let done = move |outcome| sender.send(outcome).unwrap();
+    journal.append(b"never acknowledged", std::num::NonZeroU32::MIN, Box::new(done));
+    // Longer now than when it was opened: it is written, and its sync is to come.
+    let segment = folder.join("00000000000000000000.seg");
+    while std::fs::metadata(&segment).unwrap().len() < 100 {
+        std::thread::yield_now();
+    }
+    std::fs::remove_file(&segment).unwrap();
+    let outcome = receiver.recv().unwrap();
+    assert!(matches!(outcome, Err(journal::AppendError::Poisoned { .. })), "{outcome:?}");
+}
+
+#[test]
+fn what_was_removed_between_write_and_sync_is_not_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "removing_child"])
+        .env(REMOVED_FOLDER_VARIABLE, folder.path())
+        .env("MILLRACE_FAILPOINTS", "journal.sync=sleep:1000")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    assert!(folder.path().join("log").exists(), "the child has done its part");
+}
