@@ -1,4 +1,4 @@
-//! What bodies that are being read may hold in memory: all of them together, those of one address, and those that
+//! Limits the memory for bodies that are being read: of all bodies, of those from one address, and of those that
 //! came without a key. So senders without a key cannot use up the memory for senders with a key.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use super::{Peer, Refusal};
 
 static BODIES: LazyLock<Mutex<Budget>> = LazyLock::new(Mutex::default);
 
-/// What is held, in bytes.
+/// The bytes that are held.
 #[derive(Default)]
 struct Budget {
     all: usize,
@@ -29,23 +29,23 @@ struct Held {
     open: usize,
 }
 
-/// One request's share, given back when it is dropped. It is taken as bytes come in, not as they are announced,
-/// and never waited for: so nobody keeps it from others by sending nothing, and no two wait for each other.
+/// One request's share, given back when it is dropped. A share grows as bytes come in, not as they are announced, so
+/// that nobody holds memory by sending nothing. It never waits, so that no two requests wait for each other.
 #[derive(Default)]
 pub struct Share {
     held: usize,
-    /// None of a sender that is not counted by itself.
+    /// Absent if the sender is not counted.
     sender: Option<u128>,
     open: bool,
 }
 
 impl Share {
-    /// Of a sender that showed a key.
+    /// Returns the share of a sender that showed a key.
     pub fn keyed(peer: Peer) -> Self {
         Self { held: 0, sender: Some(network(peer.0)), open: false }
     }
 
-    /// Of a sender that needed no key.
+    /// Returns the share of a sender that needed no key.
     pub fn open(peer: Peer) -> Self {
         Self { held: 0, sender: Some(network(peer.0)), open: true }
     }

@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Ages(Arc<Shared>);
 
 struct Shared {
-    /// None of ages that a test made: their time stands still.
+    /// Absent in tests, where no time passes.
     file: Option<PathBuf>,
     current: Mutex<Current>,
     /// Held while the file is written.
@@ -39,7 +39,7 @@ struct Current {
     state: State,
     /// The time since the machine's boot to which the state is brought up.
     at: Duration,
-    /// Whether the clock has leapt since that was last asked.
+    /// True if the clock has leapt since the file was last written.
     leapt: bool,
 }
 
@@ -49,7 +49,7 @@ struct Current {
 struct State {
     log: String,
     now: u64,
-    /// What the machine's clock showed at that time.
+    /// The machine's clock at that time.
     clock: i64,
     /// Until then nothing is called old.
     held_until: u64,
@@ -64,7 +64,7 @@ struct State {
 
 impl Ages {
     /// Reads the ages of a log from its data folder. `ends` lists where the log ended when some of its events were
-    /// received, in order; it is called if there is no file.
+    /// received, in order; it is called if the file is missing.
     pub fn open(data: &Path, log: LogId, end: u64, ends: impl FnOnce() -> Vec<(Millis, u64)>) -> Self {
         let file = data.join("log-ages.json");
         let now = Millis::now();
@@ -89,7 +89,7 @@ impl Ages {
         Self(Arc::new(Shared { file: None, current, saving: Mutex::default() }))
     }
 
-    /// Compares the clocks and notes the log's end, at intervals, on a thread of its own, until the log is closed.
+    /// Starts a thread that compares the clocks and notes the log's end at intervals, until the log is closed.
     pub fn keep_current(&self, end: watch::Receiver<u64>) {
         let shared = Arc::downgrade(&self.0);
         std::thread::Builder::new()
@@ -140,7 +140,7 @@ impl Ages {
         write(file, &state)
     }
 
-    /// The state, brought up to this moment: whoever asks must not miss a leap that has just happened.
+    /// Returns the state as of this moment, so that no caller misses a leap that has just happened.
     fn current(&self) -> MutexGuard<'_, Current> {
         let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
         if self.0.file.is_some() {
@@ -231,7 +231,7 @@ impl State {
         let mut state = Self::beginning(log, now);
         let mut latest = i64::MIN;
         for (time, end) in ends.iter().filter(|(time, _)| (0..=now.0).contains(&time.0)) {
-            // Events below were received no later than this, unless the clock was set back.
+            // Events below were received no later than this, unless the clock ran backwards.
             latest = latest.max(time.0);
             state.ends.push((latest.unsigned_abs(), *end));
         }
@@ -256,7 +256,7 @@ impl State {
         self.clock = clock.0;
         self.now += passed.unsigned_abs();
         if (millis(AGE_STEP_MAX)..=millis(AGE_GAP_MAX)).contains(&ahead) {
-            // A machine without a clock of its own learns after its start how long it was off.
+            // A machine without a battery for its clock learns after its start how long it was off.
             self.now += ahead.unsigned_abs();
             return None;
         }
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(state.end_older_than(days(31)), 0);
         let of_ten_days = state.end_older_than(days(10));
         assert!((468..480).contains(&of_ten_days), "{of_ten_days} of 720 events, one an hour");
-        assert_eq!(state.end_older_than(Duration::ZERO), 719, "the last is no older than nothing");
+        assert_eq!(state.end_older_than(Duration::ZERO), 719, "the last event is not older than nothing");
     }
 
     #[test]
@@ -370,7 +370,7 @@ mod tests {
             run(&mut state, clock, 25);
             assert!(state.held_until <= state.now);
             assert_eq!(state.end_older_than(days(2)), 0);
-            // Put right, it leaps once more, unless that looks like a stop of two hours.
+            // The correction is a leap as well, unless it looks like a stop of two hours.
             let leap = state.start(Millis(clock + 25 * HOUR - wrong));
             assert_eq!(leap.is_some(), wrong != -2 * HOUR, "{wrong}");
         }

@@ -1,5 +1,5 @@
-//! Checks that the files of an open log are still where they were opened. What is written to a file that somebody
-//! moved, removed or replaced is lost with the open file: the next open does not find it.
+//! Checks that the files of an open log are still where they were opened. If somebody moved, removed or replaced one,
+//! the next open does not find what was written to it.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ pub(crate) const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Sealed segments that are checked each time, in turns.
 const SEALED_CHECKED_MAX: usize = 64;
 
-/// What was checked last.
+/// The progress of the checks.
 pub(crate) struct Checked {
     at: Instant,
     /// From this position on, sealed segments are checked next.

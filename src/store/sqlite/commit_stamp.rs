@@ -1,10 +1,10 @@
-//! A stamp that every transaction of ours writes, so that a database file and a write-ahead log of different
+//! A stamp that each of millrace's transactions writes, so that a database file and a write-ahead log of different
 //! times can be recognised.
 //!
 //! SQLite applies whatever log lies beside the file. If somebody puts an older file back and leaves the log of a
 //! newer one there, SQLite mixes pages of both, and none of its checks notices. Each stamp names the one before it.
-//! So either the first stamp in the log follows the one in the file; or the file's is among those in the log, whose
-//! pages SQLite copies into the file piece by piece.
+//! So the first stamp in the log follows the one in the file. If SQLite has copied some of the log's pages into the
+//! file already, the file's stamp is among those in the log.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 
 /// In every page that holds a stamp. It is not UTF-8, so that no text can hold it.
 const MAGIC: &[u8; 16] = b"millrace\xff\x00stamp\xff";
-/// Of the write-ahead log's format.
+/// Sizes in the write-ahead log's format.
 const WAL_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 const WAL_MAGIC: u32 = 0x377f_0682;
@@ -110,8 +110,8 @@ fn stamp_in(database: &Path) -> rusqlite::Result<Stamp> {
     }
 }
 
-/// Returns the stamps in a write-ahead log, each with the one before it, oldest first: of all that SQLite would read,
-/// up to the last commit. What follows is of a transaction that was cut off, or of an earlier use of the file.
+/// Returns the stamps in a write-ahead log, each with the one before it, oldest first. Like SQLite, it reads up to the
+/// last commit: the frames behind it belong to a transaction that was cut off, or to an earlier use of the file.
 fn stamps_in(log: &Path) -> io::Result<Vec<(Stamp, Stamp)>> {
     let mut file = match File::open(log) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -247,7 +247,7 @@ mod tests {
                 assert_eq!(expect_own_log(&left.path().join("a.db")), Ok(()), "{round} {mode:?}");
             }
         }
-        // Whoever vacuums moves the stamp to another page.
+        // VACUUM moves the stamp to another page.
         server.connection.execute_batch("VACUUM").expect("vacuumed");
         server.write(0..2);
         server.copy("", left.path());
@@ -318,7 +318,7 @@ mod tests {
         server.write(0..2);
         server.checkpoint("TRUNCATE");
         server.copy("", other.path());
-        // The copy goes on by itself, as far as the first one does.
+        // Both go on separately, by as many transactions.
         let (connection, stamper) = open_for_writing(&other.path().join("a.db")).expect("opens");
         let mut second = Server { folder: other, connection, stamper };
         for one in [&mut server, &mut second] {

@@ -1,5 +1,5 @@
-//! The files of an open database. SQLite goes on in a file that somebody moved or removed, and all that it
-//! writes is lost with it; so the writer looks whether its files are still where it opened them.
+//! Checks that the files of an open database are still where they were opened. SQLite goes on writing to a file that
+//! somebody moved or removed, and loses all of it.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
