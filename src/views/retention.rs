@@ -106,7 +106,7 @@ impl Retention {
             if !on_hold {
                 match self.pass() {
                     Ok(()) => {
-                        tracing::debug!(begin = self.log.begin(), "retention has looked for old events")
+                        tracing::debug!(begin = self.log.begin(), "retention has looked for old events");
                     }
                     Err(error) => {
                         tracing::warn!(%error, "retention could not delete old events and tries again later");
