@@ -80,15 +80,19 @@ fn a_stop_right_after_the_database_was_removed_is_not_a_success() {
 }
 
 #[test]
-fn a_server_whose_database_was_removed_ends_and_makes_it_again_from_the_log() {
+fn a_server_whose_database_was_removed_or_cut_ends_and_makes_it_again_from_the_log() {
     if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
         return;
     }
-    for file in ["millrace.db", "millrace.db-wal"] {
+    for (file, cut) in [("millrace.db", false), ("millrace.db-wal", false), ("millrace.db-wal", true)] {
         let mut app = TestApp::start();
         sell(&app, 3);
         app.settle();
-        fs::remove_file(app.data().join(file)).unwrap();
+        let path = app.data().join(file);
+        match cut {
+            true => fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap(),
+            false => fs::remove_file(path).unwrap(),
+        }
         assert_eq!(app.ended(), Some(1));
         let said = app.log_text();
         assert!(said.contains("the store has failed") && said.contains(file), "{said}");

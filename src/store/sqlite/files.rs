@@ -1,20 +1,31 @@
-//! Checks that the files of an open database are still where they were opened. SQLite goes on writing to a file that
-//! somebody moved or removed, and loses all of it.
+//! Checks that the files of an open database are still where they were opened, and as long as they have to be. SQLite
+//! goes on writing to a file that somebody moved, removed or cut, and loses what was in it.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
 use super::commit_stamp::beside;
 
-/// The files, each as it was when the database was opened.
-pub struct Files(Vec<(PathBuf, Identity)>);
+/// Sizes in the write-ahead log's format.
+const WAL_HEADER_BYTES: u64 = 32;
+const FRAME_HEADER_BYTES: u64 = 24;
 
-/// Tells a file from any other, under whatever name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
+/// The files, each as it was when the database was opened.
+pub struct Files {
+    database: OpenFile,
+    log: OpenFile,
+    index: OpenFile,
+    /// The size of the database's file at the last check.
+    database_bytes: u64,
+}
+
+struct OpenFile {
+    path: PathBuf,
+    identity: (u64, u64),
 }
 
 impl Files {
@@ -22,29 +33,136 @@ impl Files {
     pub fn of(database: &Path) -> io::Result<Self> {
         // Beside the file itself, where the path leads to it by a link.
         let real = database.canonicalize()?;
-        let paths = [database.to_owned(), beside(&real, "-wal"), beside(&real, "-shm")];
-        paths
-            .into_iter()
-            .map(|path| identity(&path).map(|identity| (path, identity)))
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let open = |path: PathBuf| look_up(&path).map(|(identity, _)| OpenFile { path, identity });
+        Ok(Self {
+            database: open(database.to_owned())?,
+            log: open(beside(&real, "-wal"))?,
+            index: open(beside(&real, "-shm"))?,
+            database_bytes: 0,
+        })
     }
 
-    /// Fails if one of them was moved, removed or replaced.
-    pub fn expect_in_place(&self) -> Result<(), String> {
-        let moved = |(path, opened): &&(PathBuf, Identity)| match identity(path) {
-            Ok(found) => found != *opened,
-            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    /// Fails if one of them was moved, removed, replaced or cut.
+    pub fn expect_in_place(&mut self, connection: &Connection) -> Result<(), String> {
+        let database_bytes = self.database.expect_in_place()?;
+        let log_bytes = self.log.expect_in_place()?;
+        self.index.expect_in_place()?;
+        // A database that is busy just now is looked at the next time.
+        let Ok((frames, pages, page_bytes)) = sizes(connection) else { return Ok(()) };
+        let log_bytes_min = match frames {
+            0 => 0,
+            frames => WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_bytes),
         };
-        match self.0.iter().find(moved) {
-            None => Ok(()),
-            Some((path, _)) => {
-                Err(format!("`{}` was moved, removed or replaced while it was in use", path.display()))
-            }
+        if log_bytes.is_some_and(|bytes| bytes < log_bytes_min) {
+            // What is left of it would be copied into the database when it is closed.
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            return Err(self.log.was("cut short"));
         }
+        // Its newest pages may be in the log alone, so that it may be shorter than it will be, but not than it was.
+        if database_bytes.is_some_and(|bytes| bytes < self.database_bytes.min(pages * page_bytes)) {
+            return Err(self.database.was("cut short"));
+        }
+        self.database_bytes = database_bytes.unwrap_or(self.database_bytes);
+        Ok(())
     }
 }
 
-fn identity(path: &Path) -> io::Result<Identity> {
-    std::fs::metadata(path).map(|data| Identity { device: data.dev(), inode: data.ino() })
+impl OpenFile {
+    /// Returns the size, unless the file cannot be looked up just now.
+    fn expect_in_place(&self) -> Result<Option<u64>, String> {
+        match look_up(&self.path) {
+            Ok((identity, bytes)) if identity == self.identity => Ok(Some(bytes)),
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
+            _ => Err(self.was("moved, removed or replaced")),
+        }
+    }
+
+    fn was(&self, harmed: &str) -> String {
+        format!("`{}` was {harmed} while the server was using it", self.path.display())
+    }
+}
+
+fn look_up(path: &Path) -> io::Result<((u64, u64), u64)> {
+    std::fs::metadata(path).map(|data| ((data.dev(), data.ino()), data.len()))
+}
+
+/// Returns how many frames of the write-ahead log are in use, the pages of the database, and the size of a page.
+fn sizes(connection: &Connection) -> rusqlite::Result<(u64, u64, u64)> {
+    let number = |sql: &str, column: usize| {
+        connection
+            .query_row(sql, [], |row| row.get::<_, i64>(column))
+            .map(|number| number.max(0).unsigned_abs())
+    };
+    Ok((
+        number("PRAGMA wal_checkpoint(NOOP)", 1)?,
+        number("PRAGMA page_count", 0)?,
+        number("PRAGMA page_size", 0)?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+
+    use super::super::connection::open_for_writing;
+    use super::*;
+
+    fn opened(folder: &Path) -> (PathBuf, Connection, Files) {
+        let path = folder.join("a.db");
+        let (connection, _) = open_for_writing(&path).expect("opens");
+        let fill = "CREATE TABLE t (a); WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 50) INSERT INTO t SELECT zeroblob(4000) FROM n";
+        connection.execute_batch(fill).expect("filled");
+        let files = Files::of(&path).expect("files");
+        (path, connection, files)
+    }
+
+    fn checkpoint(connection: &Connection, mode: &str) {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        connection.query_row(&sql, [], |_| Ok(())).expect("a checkpoint");
+    }
+
+    #[test]
+    fn what_databases_do_with_their_files_is_no_harm() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, connection, mut files) = opened(folder.path());
+        let mut fine = |what: &str| assert_eq!(files.expect_in_place(&connection), Ok(()), "{what}");
+        fine("filled");
+        let noop = "PRAGMA wal_checkpoint(NOOP)";
+        let copied: i64 = connection.query_row(noop, [], |row| row.get(2)).expect("a row");
+        assert_eq!(copied, 0, "a look copies nothing into the database");
+        for mode in ["PASSIVE", "RESTART", "TRUNCATE"] {
+            checkpoint(&connection, mode);
+            fine(mode);
+            connection.execute_batch("INSERT INTO t VALUES (1)").expect("inserted");
+            fine(mode);
+        }
+        let other = Connection::open(&path).expect("opens");
+        other.execute_batch("DELETE FROM t; VACUUM").expect("smaller");
+        fine("vacuumed");
+        checkpoint(&other, "TRUNCATE");
+        fine("emptied by somebody else");
+        connection.execute_batch("INSERT INTO t VALUES (1)").expect("inserted");
+        fine("used again");
+    }
+
+    #[test]
+    fn a_file_that_was_cut_is_named() {
+        for suffix in ["", "-wal"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (path, connection, mut files) = opened(folder.path());
+            if suffix.is_empty() {
+                checkpoint(&connection, "PASSIVE");
+            }
+            assert_eq!(files.expect_in_place(&connection), Ok(()));
+            let cut = beside(&path, suffix);
+            OpenOptions::new().write(true).open(&cut).expect("opens").set_len(4096).expect("cut");
+            let reason = files.expect_in_place(&connection).expect_err("cut");
+            assert!(
+                reason.contains(cut.to_str().expect("a name")) && reason.contains("cut short"),
+                "{reason}"
+            );
+        }
+    }
 }

@@ -117,9 +117,9 @@ struct Incoming {
 
 impl Incoming {
     /// Waits for the next job. Returns nothing once no more can come, or the files are not in place.
-    fn next(&mut self) -> Option<Job> {
+    fn next(&mut self, connection: &Connection) -> Option<Job> {
         loop {
-            if self.checked.elapsed() >= STORE_FILES_CHECK_INTERVAL && !self.files_are_in_place() {
+            if self.checked.elapsed() >= STORE_FILES_CHECK_INTERVAL && !self.files_are_in_place(connection) {
                 return None;
             }
             match self.jobs.recv_timeout(STORE_FILES_CHECK_INTERVAL) {
@@ -131,9 +131,9 @@ impl Incoming {
     }
 
     /// Reports files that are not: what is written to them from then on would be lost.
-    fn files_are_in_place(&mut self) -> bool {
+    fn files_are_in_place(&mut self, connection: &Connection) -> bool {
         self.checked = Instant::now();
-        match self.files.as_ref().map_or(Ok(()), Files::expect_in_place) {
+        match self.files.as_mut().map_or(Ok(()), |files| files.expect_in_place(connection)) {
             Ok(()) => true,
             Err(reason) => {
                 self.fail.send_replace(Some(reason));
@@ -145,7 +145,7 @@ impl Incoming {
 
 fn run(connection: &Connection, mut stamper: Stamper, mut incoming: Incoming) {
     let mut left_over = None;
-    while let Some(first) = left_over.take().or_else(|| incoming.next()) {
+    while let Some(first) = left_over.take().or_else(|| incoming.next(connection)) {
         if let Job::Scrub { answer } = first {
             drop(answer.send(scrub(connection)));
             continue;
@@ -178,7 +178,7 @@ fn run(connection: &Connection, mut stamper: Stamper, mut incoming: Incoming) {
         }
     }
     // A clean end leaves one file: the write-ahead log goes back into it.
-    if incoming.files_are_in_place() {
+    if incoming.files_are_in_place(connection) {
         let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 }
