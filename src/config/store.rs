@@ -90,7 +90,12 @@ pub fn without_password(url: &str) -> String {
     if url.is_empty() || url.starts_with("sqlite:") {
         return url.to_owned();
     }
-    let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    let (scheme, rest) = match url.split_once(':') {
+        Some((scheme, rest)) if ["postgres", "postgresql", "mysql", "mariadb"].contains(&scheme) => {
+            (scheme, rest)
+        }
+        _ => return "***".to_owned(),
+    };
     shown_place(rest).map_or_else(|| format!("{scheme}:***"), |place| format!("{scheme}://{place}"))
 }
 
@@ -182,7 +187,8 @@ mod tests {
             ("postgres://u@[::1]/d?host=/run/pg", "postgres://u@[::1]/d?host=/run/pg"),
             ("postgres://h/d?pwd=secret&sslmode=require", "postgres://h/d?***&sslmode=require"),
             ("postgres://h/d?%70assword=secret", "postgres://h/d?***"),
-            ("secret", "secret:***"),
+            ("secret", "***"),
+            ("pa$$word@host:5432/db", "***"),
         ] {
             assert_eq!(without_password(url), shown);
         }

@@ -53,7 +53,10 @@ struct State {
     clock: i64,
     /// Until then nothing is called old.
     held_until: u64,
-    /// When the machine's clock leapt, and by how much: time that does not count.
+    /// By how much the machine's clock was set back: a leap ahead that only makes up for it does not count.
+    #[serde(default)]
+    behind: u64,
+    /// When the machine's clock leapt, and by how much, whether that counted as age or not.
     leaps: Vec<(u64, i64)>,
     /// When the log ended where.
     ends: Vec<(u64, u64)>,
@@ -72,6 +75,8 @@ impl Ages {
             Some(state) => state,
             None => State::of_received(log, &ends(), now),
         };
+        // An older copy of the log may have been put back.
+        state.ends.retain(|(_, noted)| *noted <= end);
         state.start(now).into_iter().for_each(report);
         state.note(end);
         let current = Mutex::new(Current { state, at: since_boot(), leapt: false });
@@ -110,7 +115,8 @@ impl Ages {
         (left > 0).then_some(Duration::from_millis(left))
     }
 
-    /// Returns by how much the machine's clock has leapt ahead since `span` before the event at `position` came.
+    /// Returns by how much the machine's clock has leapt ahead since `span` before the event at `position` came, or
+    /// somewhat more. A stop of the server cannot be told from a leap, and is part of it.
     pub fn leapt_since(&self, position: u64, span: Duration) -> Duration {
         self.current().state.leapt_since(position, span)
     }
@@ -122,8 +128,14 @@ impl Ages {
 
     /// Notes durably that retention deletes events of a stream. Blocks.
     pub fn give_up(&self, stream: &str) -> std::io::Result<()> {
-        let new = self.current().state.given_up.insert(stream.to_owned());
-        if new { self.try_save() } else { Ok(()) }
+        if !self.current().state.given_up.insert(stream.to_owned()) {
+            return Ok(());
+        }
+        let saved = self.try_save();
+        if saved.is_err() {
+            self.current().state.given_up.remove(stream);
+        }
+        saved
     }
 
     /// Writes the file. Without room on the disk the old one stays, and ages are somewhat lower than they might be.
@@ -147,7 +159,7 @@ impl Ages {
             let now = since_boot();
             let passed = now.saturating_sub(current.at);
             current.at = now;
-            if let Some(leap) = current.state.advance(Millis::now(), passed) {
+            if let Some(leap) = current.state.run(Millis::now(), passed) {
                 current.leapt = true;
                 report(leap);
             }
@@ -196,9 +208,13 @@ fn report(leap: i64) {
 }
 
 fn read(file: &Path, log: LogId) -> Option<State> {
-    let text = std::fs::read_to_string(file).ok()?;
-    match serde_json::from_str::<State>(&text) {
-        Ok(state) => (state.log == log.to_string()).then_some(state),
+    let text = match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        text => text.map_err(|error| error.to_string()),
+    };
+    let state = text.and_then(|text| serde_json::from_str::<State>(&text).map_err(|error| error.to_string()));
+    match state {
+        Ok(state) => (state.log == log.to_string() && state.is_in_order()).then_some(state),
         Err(error) => {
             tracing::warn!(file = %file.display(), %error, "the ages of the log's events cannot be read and are estimated again");
             None
@@ -222,7 +238,12 @@ fn write(file: &Path, state: &State) -> std::io::Result<()> {
 impl State {
     fn beginning(log: LogId, now: Millis) -> Self {
         let (leaps, ends, given_up) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { log: log.to_string(), now: 0, clock: now.0, held_until: 0, leaps, ends, given_up }
+        Self { log: log.to_string(), now: 0, clock: now.0, held_until: 0, behind: 0, leaps, ends, given_up }
+    }
+
+    fn is_in_order(&self) -> bool {
+        let times = self.ends.iter().map(|(at, _)| *at).chain([self.now]);
+        times.is_sorted() && self.ends.iter().map(|(_, end)| *end).is_sorted()
     }
 
     /// Estimates ages from the times at which events were received. A time in the future says nothing. Nothing
@@ -241,33 +262,48 @@ impl State {
         state
     }
 
-    /// Goes on after a restart. Returns the leap of the clock, if there was one.
+    /// Goes on after a restart. Returns the leap of the clock, if it does not count.
     fn start(&mut self, clock: Millis) -> Option<i64> {
-        let gap = clock.0.saturating_sub(self.clock);
-        let plausible = (0..=millis(AGE_GAP_MAX)).contains(&gap);
-        let passed = if plausible { gap.unsigned_abs() } else { 0 };
-        self.advance(clock, Duration::from_millis(passed))
+        self.advance(clock, Duration::ZERO, 0)
     }
 
-    /// Goes on after `passed`. Returns the leap of the clock, if there was one.
-    fn advance(&mut self, clock: Millis, passed: Duration) -> Option<i64> {
+    /// Goes on after `passed`. Returns the leap of the clock, if it does not count. A step of less than an hour never
+    /// counts: how much time has passed is known without it.
+    fn run(&mut self, clock: Millis, passed: Duration) -> Option<i64> {
+        self.advance(clock, passed, millis(AGE_STEP_MAX).unsigned_abs())
+    }
+
+    /// A leap ahead that is plausible counts if it is at least `counted_min`: that long the server was stopped, or a
+    /// machine without a battery for its clock learns after its start how long it was off.
+    fn advance(&mut self, clock: Millis, passed: Duration, counted_min: u64) -> Option<i64> {
         let passed = millis(passed);
-        let ahead = clock.0.saturating_sub(self.clock).saturating_sub(passed);
+        let leap = clock.0.saturating_sub(self.clock).saturating_sub(passed);
         self.clock = clock.0;
         self.now += passed.unsigned_abs();
-        if (millis(AGE_STEP_MAX)..=millis(AGE_GAP_MAX)).contains(&ahead) {
-            // A machine without a battery for its clock learns after its start how long it was off.
-            self.now += ahead.unsigned_abs();
-            return None;
+        let plausible = leap.abs() <= millis(AGE_GAP_MAX);
+        if plausible {
+            let ahead = leap.max(0).unsigned_abs();
+            let made_up = self.behind.min(ahead);
+            self.behind = self.behind - made_up + leap.min(0).unsigned_abs();
+            if ahead - made_up >= counted_min {
+                // A hold is not shortened by it.
+                self.held_until += if self.held_until > self.now { ahead - made_up } else { 0 };
+                self.now += ahead - made_up;
+            }
+        } else {
+            self.behind = 0;
         }
-        if ahead.abs() <= millis(AGE_STEP_MAX) {
-            return None;
+        let step = millis(AGE_STEP_MAX);
+        if leap.abs() > step {
+            self.leaps.push((self.now, leap));
+            let over = self.leaps.len().saturating_sub(AGE_LEAPS_MAX);
+            self.leaps.drain(..over);
         }
-        self.held_until = self.now + millis(AGE_HELD_DURATION).unsigned_abs();
-        self.leaps.push((self.now, ahead));
-        let over = self.leaps.len().saturating_sub(AGE_LEAPS_MAX);
-        self.leaps.drain(..over);
-        Some(ahead)
+        if leap < -step || !plausible {
+            self.held_until = self.now + millis(AGE_HELD_DURATION).unsigned_abs();
+            return Some(leap);
+        }
+        None
     }
 
     fn note(&mut self, end: u64) {
@@ -301,7 +337,7 @@ impl State {
     }
 
     fn leapt_since(&self, position: u64, span: Duration) -> Duration {
-        let came = self.ends.iter().find(|(_, end)| *end > position).map_or(self.now, |(at, _)| *at);
+        let came = self.ends.iter().rev().find(|(_, end)| *end <= position).map_or(0, |(at, _)| *at);
         let since = came.saturating_sub(millis(span).unsigned_abs());
         let ahead = self.leaps.iter().filter(|(at, leap)| *at >= since && *leap > 0);
         let sum = ahead.map(|(_, leap)| leap.unsigned_abs()).fold(0, u64::saturating_add);
@@ -338,7 +374,7 @@ mod tests {
     fn run(state: &mut State, clock: i64, hours: i64) {
         for hour in 1..=hours {
             let end = state.ends.last().map_or(0, |(_, end)| *end) + 1;
-            assert_eq!(state.advance(Millis(clock + hour * HOUR), Duration::from_secs(3600)), None);
+            assert_eq!(state.run(Millis(clock + hour * HOUR), Duration::from_secs(3600)), None);
             state.note(end);
         }
     }
@@ -370,9 +406,13 @@ mod tests {
             run(&mut state, clock, 25);
             assert!(state.held_until <= state.now);
             assert_eq!(state.end_older_than(days(2)), 0);
-            // The correction is a leap as well, unless it looks like a stop of two hours.
+            // The correction is a leap as well, unless it only makes up for two hours.
             let leap = state.start(Millis(clock + 25 * HOUR - wrong));
             assert_eq!(leap.is_some(), wrong != -2 * HOUR, "{wrong}");
+            // A weekend after it counts as any other.
+            let before = state.now;
+            assert_eq!(state.start(Millis(clock + 25 * HOUR - wrong + 2 * DAY)), None);
+            assert_eq!(state.now - before, (2 * DAY) as u64, "{wrong}");
         }
     }
 
@@ -381,7 +421,7 @@ mod tests {
         let mut state = new();
         run(&mut state, BEGUN, 10);
         let leapt = Millis(BEGUN + 400 * DAY);
-        assert_eq!(state.advance(leapt, Duration::from_secs(1)), Some(400 * DAY - 10 * HOUR - 1_000));
+        assert_eq!(state.run(leapt, Duration::from_secs(1)), Some(400 * DAY - 10 * HOUR - 1_000));
         assert_eq!(state.end_older_than(days(1)), 0);
         assert!(state.held_until - state.now == days(1).as_millis() as u64);
     }
@@ -403,7 +443,7 @@ mod tests {
         run(&mut state, BEGUN, 1);
         assert_eq!(state.start(Millis(BEGUN + 20 * HOUR)), None);
         assert_eq!(state.end_older_than(Duration::from_secs(18 * 3600)), 1);
-        assert_eq!(state.advance(Millis(BEGUN + 20 * HOUR - 30 * 60_000), Duration::from_secs(1)), None);
+        assert_eq!(state.run(Millis(BEGUN + 20 * HOUR - 30 * 60_000), Duration::from_secs(1)), None);
         assert_eq!(state.held_until, 0);
     }
 
@@ -412,8 +452,44 @@ mod tests {
         let mut state = new();
         run(&mut state, BEGUN, 1);
         assert_eq!(state.start(Millis(BEGUN + HOUR)), None);
-        assert_eq!(state.advance(Millis(BEGUN + 13 * HOUR), Duration::from_secs(5)), None);
+        assert_eq!(state.run(Millis(BEGUN + 13 * HOUR), Duration::from_secs(5)), None);
         assert_eq!((state.end_older_than(Duration::from_secs(11 * 3600)), state.held_until), (1, 0));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_and_forth_makes_nothing_old_and_keeps_a_hold() {
+        for step in [2 * HOUR, 2 * DAY, 400 * DAY] {
+            let makes_up = step <= AGE_GAP_MAX.as_millis() as i64;
+            let mut state = new();
+            run(&mut state, BEGUN, 1);
+            let second = Duration::from_secs(1);
+            let mut clock = BEGUN + HOUR;
+            for round in 1..=100 {
+                clock += 1_000 - step;
+                assert_eq!(state.run(Millis(clock), second), Some(-step), "{round}");
+                clock += 1_000 + step;
+                assert_eq!(state.run(Millis(clock), second).is_none(), makes_up, "{round}");
+                assert!(state.held_until > state.now);
+                assert_eq!(state.leapt_since(1, days(7)), Duration::from_millis(step as u64) * round.min(32));
+            }
+            assert_eq!(state.now, (HOUR + 200_000) as u64, "{step}");
+            // A start does not count what only makes up for a step back either.
+            state.run(Millis(clock - step), Duration::ZERO);
+            assert_eq!(state.start(Millis(clock)).is_none(), makes_up);
+            assert_eq!(state.now, (HOUR + 200_000) as u64, "{step}");
+        }
+    }
+
+    #[test]
+    fn a_leap_that_counts_as_age_keeps_ids_longer_and_shortens_no_hold() {
+        let mut state = new();
+        run(&mut state, BEGUN, 1);
+        let clock = BEGUN + HOUR + 5 * DAY;
+        assert_eq!(state.start(Millis(clock)), Some(5 * DAY));
+        let held = state.held_until - state.now;
+        assert_eq!(state.run(Millis(clock + 2 * DAY), Duration::ZERO), None);
+        assert_eq!(state.held_until - state.now, held);
+        assert_eq!(state.leapt_since(1, days(7)), days(7));
     }
 
     #[test]
@@ -470,9 +546,16 @@ mod tests {
         #[test]
         fn the_file_reads_as_it_was_written(
             now: u64, clock: i64, held_until: u64,
-            leaps: Vec<(u64, i64)>, ends: Vec<(u64, u64)>, given_up: BTreeSet<String>,
+            leaps: Vec<(u64, i64)>, ends: Vec<(u64, u64)>, given_up: BTreeSet<String>, behind: u64,
         ) {
-            let state = State { log: LogId([7; 16]).to_string(), now, clock, held_until, leaps, ends, given_up };
+            let (mut now, mut ends) = (now, ends);
+            ends.sort_unstable();
+            ends.iter_mut().fold(0, |highest, (_, end)| {
+                *end = highest.max(*end);
+                *end
+            });
+            now = ends.last().map_or(now, |(at, _)| now.max(*at));
+            let state = State { log: LogId([7; 16]).to_string(), now, clock, held_until, behind, leaps, ends, given_up };
             let folder = tempfile::tempdir().expect("a folder");
             let file = folder.path().join("log-ages.json");
             write(&file, &state).expect("written");
@@ -485,7 +568,7 @@ mod tests {
             let (mut clock, mut appended) = (BEGUN, Vec::new());
             for (end, hours) in spans.iter().enumerate() {
                 clock += *hours as i64 * HOUR;
-                state.advance(Millis(clock), Duration::from_secs(hours * 3600));
+                state.run(Millis(clock), Duration::from_secs(hours * 3600));
                 state.note(end as u64 + 1);
                 appended.push(clock);
             }

@@ -143,19 +143,19 @@ pub async fn positions(
             });
         }
     }
-    if ours.is_empty() && others.is_empty() {
-        past(log, store, accept_new).await?;
+    if !ours.is_empty() {
+        return Ok(());
     }
     match others.first() {
-        Some(other) if ours.is_empty() && !accept_new => {
-            Err(StartError::OtherLog { known: other.log.to_string(), found: log.id().to_string() })
+        Some(other) if !accept_new => {
+            return Err(StartError::OtherLog { known: other.log.to_string(), found: log.id().to_string() });
         }
-        Some(_) if ours.is_empty() => {
+        Some(_) => {
             tracing::warn!(log = %log.id(), new = found.created, "a log that the store has not met goes on beside the one it knows");
-            Ok(())
         }
-        _ => Ok(()),
+        None => {}
     }
+    past(log, store, accept_new).await
 }
 
 /// A new store lacks the events that retention has deleted from the log. The old one knew of them.

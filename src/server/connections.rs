@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
 use event::Stop;
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use super::ServeError;
 use super::inside::Inside;
-use super::open::{OpenConnection, OpenConnections};
+use super::open::{OpenConnection, OpenConnections, RequestNumber};
 use super::patience::Patient;
 use super::tls::Certificate;
 use crate::config::ListenAt;
@@ -261,12 +261,12 @@ impl Client {
         let Self { address, inside, stop, open, _permit } = self;
         let (inside, open) = (inside.as_ref(), Arc::new(open));
         let service = service_fn(async |request: Request<Incoming>| {
-            if !open.begins_request() {
+            let Some(number) = open.begins_request() else {
                 // Dropped with its connection, which is closed just now: nothing of it was looked at.
-                std::future::pending::<()>().await;
-            }
+                return std::future::pending().await;
+            };
             let answer = inside.answer(address, request).await;
-            let mut answer = until_sent(answer, &open);
+            let mut answer = until_sent(answer, &open, number);
             if stop.asked() {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -288,9 +288,15 @@ impl Client {
             _ = connection.as_mut() => {}
             () = open.closed() => {}
             () = stop.wait() => {
-                if tokio::time::timeout(STOP_IDLE_DURATION_MAX, connection.as_mut()).await.is_err() {
-                    connection.as_mut().graceful_shutdown();
-                    drop(connection.await);
+                let ended = async {
+                    if timeout(STOP_IDLE_DURATION_MAX, connection.as_mut()).await.is_err() {
+                        connection.as_mut().graceful_shutdown();
+                        drop(connection.await);
+                    }
+                };
+                tokio::select! {
+                    () = ended => {}
+                    () = open.closed() => {}
                 }
             }
         }
@@ -299,26 +305,38 @@ impl Client {
 
 /// The connection waits for its next request once this answer is handed over: at once where it is small and whole,
 /// otherwise with the last of its pieces.
-fn until_sent(answer: Response, open: &Arc<OpenConnection>) -> Response {
+fn until_sent(answer: Response, open: &Arc<OpenConnection>, request: RequestNumber) -> Response {
     if answer.body().size_hint().exact().is_some_and(|bytes| bytes <= ANSWER_BYTES_SMALL_MAX as u64) {
-        open.waits();
+        open.waits_after(request);
         return answer;
     }
-    let sent = Sent(Arc::clone(open));
+    let sent = Arc::new(Sent { open: Arc::clone(open), request });
     answer.map(|body| {
-        let body = body.map_frame(move |frame| {
-            let _ = &sent;
-            frame
-        });
-        Body::new(body)
+        let marked = move |bytes| Bytes::from_owner(Marked { bytes, _sent: Arc::clone(&sent) });
+        Body::new(body.map_frame(move |frame| frame.map_data(&marked)))
     })
 }
 
-/// Dropped with the body that it belongs to.
-struct Sent(Arc<OpenConnection>);
+/// A piece of an answer, which is kept until it is written to the connection.
+struct Marked {
+    bytes: Bytes,
+    _sent: Arc<Sent>,
+}
+
+impl AsRef<[u8]> for Marked {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Dropped with the last piece of an answer.
+struct Sent {
+    open: Arc<OpenConnection>,
+    request: RequestNumber,
+}
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        self.0.waits();
+        self.open.waits_after(self.request);
     }
 }

@@ -2,7 +2,7 @@
 //! has waited for long is closed for a new one, so that clients that only hold connections keep nobody out.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -28,13 +28,18 @@ pub struct OpenConnection {
 }
 
 struct State {
-    /// The second since which it waits for a request, or one of the two below.
-    waits_since: AtomicU32,
+    /// The second since which it waits for a request; from `BUSY` on, the request that it is at work with.
+    waits_since: AtomicU64,
+    requests: AtomicU64,
     closed: Notify,
 }
 
-const BUSY: u32 = u32::MAX;
-const CLOSED: u32 = u32::MAX - 1;
+const BUSY: u64 = 1 << 32;
+const CLOSED: u64 = u64::MAX;
+
+/// One request of a connection.
+#[derive(Clone, Copy)]
+pub struct RequestNumber(u64);
 
 impl OpenConnections {
     pub fn new() -> Self {
@@ -48,7 +53,8 @@ impl OpenConnections {
 
     pub fn add(&self) -> OpenConnection {
         let shared = Arc::clone(&self.0);
-        let state = Arc::new(State { waits_since: AtomicU32::new(shared.second()), closed: Notify::new() });
+        let (waits_since, requests) = (AtomicU64::new(shared.second()), AtomicU64::new(BUSY));
+        let state = Arc::new(State { waits_since, requests, closed: Notify::new() });
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         shared.all().insert(number, Arc::clone(&state));
         shared.gauge.increment(1.0);
@@ -57,7 +63,7 @@ impl OpenConnections {
 
     /// Closes the one that has waited longest for a request, if that is long enough.
     pub fn close_longest_waiting(&self) {
-        let latest = self.0.second().checked_sub(IDLE_CONNECTION_KEPT_DURATION.as_secs() as u32);
+        let latest = self.0.second().checked_sub(IDLE_CONNECTION_KEPT_DURATION.as_secs());
         let Some(latest) = latest else { return };
         let all = self.0.all();
         let waiting = all.values().map(|state| (state.waits_since.load(Ordering::Relaxed), state));
@@ -74,16 +80,19 @@ impl OpenConnections {
 }
 
 impl OpenConnection {
-    /// A request has come. Returns false if the connection is being closed: the request is not to be begun then.
-    pub fn begins_request(&self) -> bool {
-        let state = &self.state.waits_since;
-        let begin = |since| (since != CLOSED).then_some(BUSY);
-        state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, begin).is_ok()
+    /// A request has come. Returns nothing if the connection is being closed: the request must not be begun then.
+    pub fn begins_request(&self) -> Option<RequestNumber> {
+        let number = self.state.requests.fetch_add(1, Ordering::Relaxed);
+        let begin = |since| (since != CLOSED).then_some(number);
+        let begun = self.state.waits_since.fetch_update(Ordering::AcqRel, Ordering::Relaxed, begin);
+        begun.ok().map(|_| RequestNumber(number))
     }
 
-    /// The answer is on its way; from now on it waits for the next request.
-    pub fn waits(&self) {
-        self.state.waits_since.store(self.shared.second(), Ordering::Release);
+    /// The answer is sent. The connection waits for the next request from now on, unless that has come already.
+    pub fn waits_after(&self, request: RequestNumber) {
+        let second = self.shared.second();
+        let _ =
+            self.state.waits_since.compare_exchange(request.0, second, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Ends once the connection is to be closed.
@@ -100,8 +109,8 @@ impl Drop for OpenConnection {
 }
 
 impl Shared {
-    fn second(&self) -> u32 {
-        u32::try_from(self.begun.elapsed().as_secs()).unwrap_or(CLOSED - 1).min(CLOSED - 1)
+    fn second(&self) -> u64 {
+        self.begun.elapsed().as_secs().min(BUSY - 1)
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<State>>> {
@@ -134,15 +143,20 @@ mod tests {
     fn only_one_that_has_waited_for_long_is_closed_and_never_one_with_a_request() {
         let open = OpenConnections::new();
         let (waiting, busy) = (open.add(), open.add());
-        assert!(busy.begins_request());
+        let first = busy.begins_request().expect("open");
         let kept = IDLE_CONNECTION_KEPT_DURATION.as_secs();
         close_after(&open, kept - 1);
         assert!(!is_closed(&waiting));
         close_after(&open, kept + 1);
-        assert!(is_closed(&waiting) && !waiting.begins_request());
+        assert!(is_closed(&waiting) && waiting.begins_request().is_none());
         close_after(&open, kept + 1);
         assert!(!is_closed(&busy));
-        busy.waits();
+        // The next request has come before all of the first answer was written.
+        let second = busy.begins_request().expect("open");
+        busy.waits_after(first);
+        close_after(&open, kept + 1);
+        assert!(!is_closed(&busy));
+        busy.waits_after(second);
         close_after(&open, kept + 1);
         assert!(is_closed(&busy));
         drop((waiting, busy));

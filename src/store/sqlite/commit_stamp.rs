@@ -65,25 +65,27 @@ impl Stamper {
 pub fn expect_own_log(database: &Path) -> Result<(), String> {
     let database = &database.canonicalize().unwrap_or_else(|_| database.to_owned());
     let log = beside(database, "-wal");
-    let stamps = match stamps_in(&log) {
-        Ok(stamps) => stamps,
-        Err(error) => return Err(format!("`{}` cannot be read: {error}", log.display())),
-    };
-    let Some((before_the_first, _)) = stamps.first() else { return Ok(()) };
-    let in_file = match stamp_in(database) {
-        Ok(stamp) => stamp,
-        // A file whose pages were being copied back when the process was killed need not be readable alone.
-        Err(_) => return Ok(()),
-    };
-    match in_file == *before_the_first || stamps.iter().any(|(_, stamp)| *stamp == in_file) {
-        true => Ok(()),
-        false => Err(format!(
-            "`{file}` and `{log}` do not belong together: another copy was put in the place of the database, and the write-ahead log of the one before was left beside it. Opening them together would corrupt the database. To go on with this copy, move `{log}` and `{shm}` away and start again: the views catch up from the server's log",
-            file = database.display(),
-            log = log.display(),
-            shm = beside(database, "-shm").display(),
-        )),
+    let read = || stamps_in(&log).map_err(|error| format!("`{}` cannot be read: {error}", log.display()));
+    let (stamps, in_file) = (read()?, stamp_in(database));
+    if belongs(&stamps, in_file.as_ref().ok()) {
+        return Ok(());
     }
+    // Another program may write to the database at this moment.
+    if read()? != stamps || stamp_in(database).ok() != in_file.ok() {
+        return Ok(());
+    }
+    Err(format!(
+        "`{file}` and `{log}` do not belong together: another copy was put in the place of the database, and the write-ahead log of the one before was left beside it. Opening them together would corrupt the database. To go on with this copy, move `{log}` and `{shm}` away and start again: the views catch up from the server's log",
+        file = database.display(),
+        log = log.display(),
+        shm = beside(database, "-shm").display(),
+    ))
+}
+
+/// A file whose pages were being copied back when the process was killed need not be readable alone.
+fn belongs(stamps: &[(Stamp, Stamp)], in_file: Option<&Stamp>) -> bool {
+    let (Some((before_the_first, _)), Some(in_file)) = (stamps.first(), in_file) else { return true };
+    in_file == before_the_first || stamps.iter().any(|(_, stamp)| stamp == in_file)
 }
 
 pub fn beside(database: &Path, suffix: &str) -> PathBuf {

@@ -19,8 +19,6 @@ pub struct Files {
     database: OpenFile,
     log: OpenFile,
     index: OpenFile,
-    /// The size of the database's file at the last check.
-    database_bytes: u64,
 }
 
 struct OpenFile {
@@ -38,32 +36,65 @@ impl Files {
             database: open(database.to_owned())?,
             log: open(beside(&real, "-wal"))?,
             index: open(beside(&real, "-shm"))?,
-            database_bytes: 0,
         })
     }
 
     /// Fails if one of them was moved, removed, replaced or cut.
-    pub fn expect_in_place(&mut self, connection: &Connection) -> Result<(), String> {
+    pub fn expect_in_place(&self, connection: &Connection) -> Result<(), String> {
+        // A database that is busy just now is looked at the next time.
+        let before = Sizes::of(connection).ok();
         let database_bytes = self.database.expect_in_place()?;
         let log_bytes = self.log.expect_in_place()?;
         self.index.expect_in_place()?;
-        // A database that is busy just now is looked at the next time.
-        let Ok((frames, pages, page_bytes)) = sizes(connection) else { return Ok(()) };
-        let log_bytes_min = match frames {
-            0 => 0,
-            frames => WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_bytes),
+        // Another program that writes at this moment changes both the files and what they have to be.
+        let Some(sizes) = before.filter(|before| Sizes::of(connection).is_ok_and(|after| after == *before))
+        else {
+            return Ok(());
         };
-        if log_bytes.is_some_and(|bytes| bytes < log_bytes_min) {
+        if log_bytes.is_some_and(|bytes| bytes < sizes.log_bytes_min()) {
             // What is left of it would be copied into the database when it is closed.
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             return Err(self.log.was("cut short"));
         }
-        // Its newest pages may be in the log alone, so that it may be shorter than it will be, but not than it was.
-        if database_bytes.is_some_and(|bytes| bytes < self.database_bytes.min(pages * page_bytes)) {
+        if database_bytes.is_some_and(|bytes| bytes < sizes.database_bytes_min()) {
             return Err(self.database.was("cut short"));
         }
-        self.database_bytes = database_bytes.unwrap_or(self.database_bytes);
         Ok(())
+    }
+}
+
+/// What the files have to hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Sizes {
+    /// Frames of the write-ahead log that are in use, and those that are copied into the database already.
+    frames: u64,
+    copied: u64,
+    pages: u64,
+    page_bytes: u64,
+}
+
+impl Sizes {
+    fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        let number = |row: &rusqlite::Row<'_>, column| {
+            row.get::<_, i64>(column).map(|number| number.max(0).unsigned_abs())
+        };
+        let (frames, copied) = connection
+            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| Ok((number(row, 1)?, number(row, 2)?)))?;
+        let pages = connection.query_row("PRAGMA page_count", [], |row| number(row, 0))?;
+        let page_bytes = connection.query_row("PRAGMA page_size", [], |row| number(row, 0))?;
+        Ok(Self { frames, copied, pages, page_bytes })
+    }
+
+    fn log_bytes_min(self) -> u64 {
+        match self.frames {
+            0 => 0,
+            frames => WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + self.page_bytes),
+        }
+    }
+
+    /// Nothing is certain while pages are in the log alone.
+    fn database_bytes_min(self) -> u64 {
+        if self.copied == self.frames { self.pages * self.page_bytes } else { 0 }
     }
 }
 
@@ -86,20 +117,6 @@ impl OpenFile {
 
 fn look_up(path: &Path) -> io::Result<((u64, u64), u64)> {
     std::fs::metadata(path).map(|data| ((data.dev(), data.ino()), data.len()))
-}
-
-/// Returns how many frames of the write-ahead log are in use, the pages of the database, and the size of a page.
-fn sizes(connection: &Connection) -> rusqlite::Result<(u64, u64, u64)> {
-    let number = |sql: &str, column: usize| {
-        connection
-            .query_row(sql, [], |row| row.get::<_, i64>(column))
-            .map(|number| number.max(0).unsigned_abs())
-    };
-    Ok((
-        number("PRAGMA wal_checkpoint(NOOP)", 1)?,
-        number("PRAGMA page_count", 0)?,
-        number("PRAGMA page_size", 0)?,
-    ))
 }
 
 #[cfg(test)]
@@ -126,8 +143,8 @@ mod tests {
     #[test]
     fn what_databases_do_with_their_files_is_no_harm() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (path, connection, mut files) = opened(folder.path());
-        let mut fine = |what: &str| assert_eq!(files.expect_in_place(&connection), Ok(()), "{what}");
+        let (path, connection, files) = opened(folder.path());
+        let fine = |what: &str| assert_eq!(files.expect_in_place(&connection), Ok(()), "{what}");
         fine("filled");
         let noop = "PRAGMA wal_checkpoint(NOOP)";
         let copied: i64 = connection.query_row(noop, [], |row| row.get(2)).expect("a row");
@@ -151,7 +168,7 @@ mod tests {
     fn a_file_that_was_cut_is_named() {
         for suffix in ["", "-wal"] {
             let folder = tempfile::tempdir().expect("a folder");
-            let (path, connection, mut files) = opened(folder.path());
+            let (path, connection, files) = opened(folder.path());
             if suffix.is_empty() {
                 checkpoint(&connection, "PASSIVE");
             }

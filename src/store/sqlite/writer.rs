@@ -133,7 +133,7 @@ impl Incoming {
     /// Reports files that are not: what is written to them from then on would be lost.
     fn files_are_in_place(&mut self, connection: &Connection) -> bool {
         self.checked = Instant::now();
-        match self.files.as_mut().map_or(Ok(()), |files| files.expect_in_place(connection)) {
+        match self.files.as_ref().map_or(Ok(()), |files| files.expect_in_place(connection)) {
             Ok(()) => true,
             Err(reason) => {
                 self.fail.send_replace(Some(reason));

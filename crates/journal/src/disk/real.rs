@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use super::{Identity, LOCK_FILE, Named};
@@ -74,35 +74,35 @@ pub(super) fn named(path: &Path) -> io::Result<Option<Named>> {
 
 pub(super) fn identity(file: &File) -> io::Result<Identity> {
     #[cfg(target_os = "linux")]
-    return Ok(without_times(file, Path::new(""), rustix::fs::AtFlags::EMPTY_PATH)?.identity);
-    #[cfg(not(target_os = "linux"))]
-    return file.metadata().map(|data| described_by(&data).identity);
+    if let Ok(named) = without_times(file, Path::new(""), rustix::fs::AtFlags::EMPTY_PATH) {
+        return Ok(named.identity);
+    }
+    file.metadata().map(|data| described_by(&data).identity)
 }
 
 fn look_up(path: &Path) -> io::Result<Named> {
     #[cfg(target_os = "linux")]
-    return without_times(rustix::fs::CWD, path, rustix::fs::AtFlags::empty());
-    #[cfg(not(target_os = "linux"))]
-    return fs::metadata(path).map(|data| described_by(&data));
+    if let Ok(named) = without_times(rustix::fs::CWD, path, rustix::fs::AtFlags::empty()) {
+        return Ok(named);
+    }
+    fs::metadata(path).map(|data| described_by(&data))
 }
 
 /// Asks for no times: once a program has seen a file's times, Linux notes exact times with the next write, and that
-/// costs a fifth of all small appends.
+/// costs a fifth of all small appends. Old kernels and some containers do not have the call.
 #[cfg(target_os = "linux")]
 fn without_times(
     folder: impl rustix::fd::AsFd,
     path: &Path,
     flags: rustix::fs::AtFlags,
-) -> io::Result<Named> {
+) -> rustix::io::Result<Named> {
     use rustix::fs::{StatxFlags, makedev, statx};
     let data = statx(folder, path, flags, StatxFlags::INO | StatxFlags::SIZE)?;
     let device = makedev(data.stx_dev_major, data.stx_dev_minor);
     Ok(Named { identity: Identity { device, inode: data.stx_ino }, bytes: data.stx_size })
 }
 
-#[cfg(not(target_os = "linux"))]
 fn described_by(data: &fs::Metadata) -> Named {
-    use std::os::unix::fs::MetadataExt;
     Named { identity: Identity { device: data.dev(), inode: data.ino() }, bytes: data.len() }
 }
 
