@@ -45,9 +45,8 @@ fn no_event_is_acknowledged_once_the_journal_was_removed() {
         };
         wait_for("/ready to say why", refusing);
         assert_eq!(app.client().post("/liveEvent", SALE).status, 503);
-        assert!(
-            app.log_line("the log has failed: no event is taken any more, and the server ends").is_some()
-        );
+        let failed = "the log has failed: no event is taken any more, and the server ends";
+        wait_for("the log line", || app.log_line(failed).is_some());
         assert_eq!(app.stop(), Some(1));
         // A new, empty log does not take its place by itself.
         let said = app.try_restart_with(|_| {}).expect_err("started");
@@ -62,7 +61,7 @@ fn a_stop_right_after_the_journal_was_removed_is_not_a_success() {
     app.settle();
     fs::remove_dir_all(app.data().join("journal")).unwrap();
     assert_eq!(app.stop(), Some(1));
-    assert!(app.log_text().contains("was moved, removed or replaced"), "{}", app.log_text());
+    wait_for("the reason", || app.log_text().contains("was moved, removed or replaced"));
 }
 
 #[test]
@@ -94,8 +93,8 @@ fn a_server_whose_database_was_removed_or_cut_ends_and_makes_it_again_from_the_l
             false => fs::remove_file(path).unwrap(),
         }
         assert_eq!(app.ended(), Some(1));
-        let said = app.log_text();
-        assert!(said.contains("the store has failed") && said.contains(file), "{said}");
+        let said = || app.log_text().contains("the store has failed") && app.log_text().contains(file);
+        wait_for("the reason", said);
         app.restart();
         assert_eq!(app.balance("ann").as_deref(), Some("3"));
     }

@@ -164,7 +164,7 @@ fn a_password_that_was_changed_is_read_again_without_a_restart() {
         proxy.cut();
         sell();
         app.settle();
-        assert!(app.log_line("the store's password has changed").is_some());
+        wait_for("the log line", || app.log_line("the store's password has changed").is_some());
 
         // Until it is in the file, the view waits and says which password was refused.
         change_password(server, "rotating", "third-word");
