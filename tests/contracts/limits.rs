@@ -53,6 +53,28 @@ fn clients_that_only_hold_connections_keep_nobody_out() {
 }
 
 #[test]
+fn an_answer_that_is_still_being_read_is_not_cut_off_for_a_new_connection() {
+    let app = TestApp::with(Start { files_max: Some(300), ..Start::default() });
+    let large = GOOD.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(900_000)), 1);
+    assert_eq!(app.client().post_lines(EVENTS, &format!("{large}\n").repeat(4)).status, 200);
+    // More than the buffers between here and there hold.
+    let mut slow = app.client().connect().unwrap();
+    let request = app.client().head("GET", &format!("{EVENTS}?from=0"), "text/plain", 0).repeat(5);
+    slow.write_all(request.as_bytes()).unwrap();
+    let mut first = [0; 12];
+    slow.read_exact(&mut first).unwrap();
+    let _held: Vec<_> = (0..60).map(|_| app.client().connect().unwrap()).collect();
+    // Answered once a connection that has waited for long was closed.
+    assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
+    let (mut read, mut buffer) = (0, vec![0; 1 << 20]);
+    while read < 5 * 4 * 900_000 {
+        let count = slow.read(&mut buffer).unwrap();
+        assert!(count > 0, "cut off after {read} bytes");
+        read += count;
+    }
+}
+
+#[test]
 fn clients_that_read_nothing_hold_up_nobody() {
     let app = TestApp::start();
     // More than all buffers between here and there hold, for more clients than may read at a time.

@@ -135,28 +135,23 @@ fn an_older_database_beside_a_newer_write_ahead_log_is_refused_and_alone_it_catc
     assert_eq!(app.balance("ann").as_deref(), Some("8"));
 }
 
-/// As if the server had run for forty days since it took its events.
-fn grow_old(app: &TestApp) {
+/// A server that was stopped after five sales, forty days of running ago, and starts again.
+fn with_old_sales(retention: &str) -> TestApp {
+    let mut app = TestApp::configured(&format!("[retention]\n{retention}\n"));
+    sell(&app, 5);
+    app.settle();
+    assert_eq!(app.stop(), Some(0));
     let file = app.data().join("log-ages.json");
     let mut ages: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     ages["ends"] = serde_json::json!([[ages["now"], 5]]);
     ages["now"] = (ages["now"].as_u64().unwrap() + 40 * 24 * 3_600_000).into();
     fs::write(&file, ages.to_string()).unwrap();
+    app.restart();
+    app
 }
 
-#[test]
-fn a_new_store_beside_a_log_from_which_a_stream_was_deleted_is_refused() {
-    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
-        return;
-    }
-    let mut app = TestApp::configured("[retention]\nstreams = { revenue = \"8d\" }\n");
-    sell(&app, 5);
-    app.settle();
-    assert_eq!(app.stop(), Some(0));
-    grow_old(&app);
-    app.restart();
-    wait_for("the stream to be deleted", || app.log_line("old events of a stream were given up").is_some());
-    assert_eq!(app.stranger().get("/ready").json()["log"]["begin"], 0);
+/// The database is lost, and a new one is not accepted unless somebody says so.
+fn lose_the_database(app: &mut TestApp) {
     assert_eq!(app.stop(), Some(0));
     fs::remove_file(app.data().join("millrace.db")).unwrap();
     let said = app.try_restart_with(|_| {}).expect_err("started");
@@ -166,6 +161,21 @@ fn a_new_store_beside_a_log_from_which_a_stream_was_deleted_is_refused() {
     );
     app.restart_with(|start| start.arguments.push("--accept-new-log".to_owned()));
     app.settle();
+}
+
+fn begin(app: &TestApp) -> u64 {
+    app.stranger().get("/ready").json()["log"]["begin"].as_u64().unwrap()
+}
+
+#[test]
+fn a_new_store_beside_a_log_from_which_a_stream_was_deleted_is_refused() {
+    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+        return;
+    }
+    let mut app = with_old_sales("streams = { revenue = \"8d\" }");
+    wait_for("the stream to be deleted", || app.log_line("old events of a stream were given up").is_some());
+    assert_eq!(begin(&app), 0);
+    lose_the_database(&mut app);
     let refused = app.client().post("/v1/views/revenue/reconcile", "");
     assert_eq!(refused.status, 409, "{}", refused.text());
     app.restart_with(|start| start.arguments.clear());
@@ -176,25 +186,11 @@ fn a_new_store_beside_a_log_whose_beginning_was_given_up_is_refused() {
     if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
         return;
     }
-    let mut app = TestApp::configured("[retention]\nlog = \"30d\"\n");
-    sell(&app, 5);
-    app.settle();
-    assert_eq!(app.stop(), Some(0));
-    grow_old(&app);
-    app.restart();
-    let begin = |app: &TestApp| app.stranger().get("/ready").json()["log"]["begin"].as_u64().unwrap();
+    let mut app = with_old_sales("log = \"30d\"");
     wait_for("what is old to be given up", || begin(&app) == 5);
     assert_eq!(app.balance("ann").as_deref(), Some("5"));
     app.restart();
-    assert_eq!(app.stop(), Some(0));
-
-    fs::remove_file(app.data().join("millrace.db")).unwrap();
-    let said = app.try_restart_with(|_| {}).expect_err("started");
-    assert!(
-        said.contains("the store holds nothing of this log, whose earlier events were deleted"),
-        "{said}"
-    );
-    app.restart_with(|start| start.arguments.push("--accept-new-log".to_owned()));
+    lose_the_database(&mut app);
     sell(&app, 1);
     assert_eq!(app.balance("ann").as_deref(), Some("1"));
     app.restart_with(|start| start.arguments.clear());

@@ -16,8 +16,8 @@ use rusqlite::{Connection, OpenFlags};
 /// In every page that holds a stamp. It is not UTF-8, so that no text can hold it.
 const MAGIC: &[u8; 16] = b"millrace\xff\x00stamp\xff";
 /// Sizes in the write-ahead log's format.
-const WAL_HEADER_BYTES: usize = 32;
-const FRAME_HEADER_BYTES: usize = 24;
+pub const WAL_HEADER_BYTES: usize = 32;
+pub const FRAME_HEADER_BYTES: usize = 24;
 const WAL_MAGIC: u32 = 0x377f_0682;
 
 /// The run of a process, and the number of the transaction in it.

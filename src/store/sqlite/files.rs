@@ -8,11 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::commit_stamp::beside;
-
-/// Sizes in the write-ahead log's format.
-const WAL_HEADER_BYTES: u64 = 32;
-const FRAME_HEADER_BYTES: u64 = 24;
+use super::commit_stamp::{FRAME_HEADER_BYTES, WAL_HEADER_BYTES, beside};
 
 /// The files, each as it was when the database was opened.
 pub struct Files {
@@ -88,7 +84,7 @@ impl Sizes {
     fn log_bytes_min(self) -> u64 {
         match self.frames {
             0 => 0,
-            frames => WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + self.page_bytes),
+            frames => WAL_HEADER_BYTES as u64 + frames * (FRAME_HEADER_BYTES as u64 + self.page_bytes),
         }
     }
 
