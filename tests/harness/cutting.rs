@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -199,7 +200,9 @@ impl Shared {
             match (&listening, mode) {
                 _ if ended => return,
                 (Some(_), Mode::Refuse) => {
-                    listening = None;
+                    // A process that another test starts just now holds it open until it runs its program.
+                    let listener = listening.take().map(|listener| TcpStream::from(OwnedFd::from(listener)));
+                    listener.into_iter().for_each(|listener| drop(listener.shutdown(Shutdown::Both)));
                     self.is_listening(false);
                 }
                 (None, Mode::Refuse) => {}
