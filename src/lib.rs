@@ -4,18 +4,21 @@
 
 pub mod config;
 
-pub mod eventlog;
+pub mod log;
 pub mod store;
 
-pub mod admit;
-pub mod gate;
+pub mod admission;
+pub mod dedup;
 
-pub mod doors;
 pub mod views;
+
+pub mod http;
+
+pub mod sources;
 
 pub mod backup;
 
-pub mod serve;
+pub mod api;
 
 pub mod telemetry;
 

@@ -8,7 +8,7 @@ mod fuzz;
 
 use std::path::Path;
 
-use fuzz::doors::DOORS;
+use fuzz::sources::SOURCES;
 use fuzz::stages::Stages;
 use fuzz::{coded_body, event_text, record};
 
@@ -49,9 +49,9 @@ fn every_request_is_answered_and_moves_the_log_as_it_says() {
 
 #[test]
 fn each_door_answers_as_the_whole_server_does() {
-    for door in DOORS {
-        let mut stages = Stages::new(door.opening);
-        replay(door.name, |input| stages.play(&door.requests(input)));
+    for target in SOURCES {
+        let mut stages = Stages::new(target.opening);
+        replay(target.name, |input| stages.play(&target.requests(input)));
         stages.close();
     }
 }

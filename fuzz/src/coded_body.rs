@@ -11,9 +11,10 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::Frame;
-use millrace::admit::Refusal;
-use millrace::admit::Share;
-use millrace::admit::body::{Pieces, whole};
+use millrace::admission::Refusal;
+use millrace::http::ApiError;
+use millrace::http::body::{Pieces, whole};
+use millrace::http::Share;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// Enough for several steps of the decoders; what comes to more is refused.
@@ -47,12 +48,12 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-async fn joined(headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
+async fn joined(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     let (mut pieces, mut bytes) = (Pieces::of(headers, body)?, Vec::new());
     while let Some(piece) = pieces.next().await? {
         bytes.extend_from_slice(&piece);
         if bytes.len() > BODY_BYTES_MAX {
-            return Err(Refusal::TooLarge { what: "the body", max: BODY_BYTES_MAX });
+            return Err(Refusal::TooLarge { what: "the body", bytes_max: BODY_BYTES_MAX }.into());
         }
     }
     Ok(bytes.into())

@@ -2,9 +2,9 @@
 //! `tests/fuzz_corpus.rs` calls them with every input that was kept.
 
 pub mod coded_body;
-pub mod doors;
 pub mod event_text;
 pub mod record;
 pub mod requests;
+pub mod sources;
 pub mod stage;
 pub mod stages;

@@ -1,8 +1,8 @@
 //! Records of the log. Any bytes are decoded or refused; what is decoded, and what is built, is the same
 //! once it is built and decoded again.
 
-use event::{BodyHash, EventId, Millis, SourceId};
-use millrace::eventlog::{Chunk, Entry, Header, Record, RecordBuilder, Retry, Shape};
+use event::{BodyHash, EventId, Millis, UploadId};
+use millrace::log::{Entry, Header, Record, RecordBuilder, Retry, Shape, UploadLines};
 
 const ENTRIES_MAX: u8 = 32;
 
@@ -29,8 +29,8 @@ fn decode(bytes: &[u8], count: u32) {
 
 fn build(mut source: Source<'_>, count: u8) {
     let (stream, view) = (source.text(), source.text());
-    let chunk = source.flag().then(|| Chunk {
-        source: SourceId(source.array()),
+    let upload = source.flag().then(|| UploadLines {
+        id: UploadId(source.array()),
         first_line: u64::from_le_bytes(source.array()),
         lines: u32::from_le_bytes(source.array()),
         hash: BodyHash(source.array()),
@@ -40,11 +40,11 @@ fn build(mut source: Source<'_>, count: u8) {
     let header = Header {
         stream,
         received: Millis(i64::from_le_bytes(source.array())),
-        origin: source.flag().then(|| match source.flag() {
+        address: source.flag().then(|| match source.flag() {
             true => source.array::<4>().into(),
             false => source.array::<16>().into(),
         }),
-        chunk,
+        upload,
         retry,
         trace: source.flag().then(|| source.text()),
     };
@@ -53,7 +53,7 @@ fn build(mut source: Source<'_>, count: u8) {
             client: source.flag().then(|| (EventId::from_bytes(source.array()), BodyHash(source.array()))),
             line: u32::from_le_bytes(source.array()),
             // No log holds this many events.
-            takes_back: source.flag().then(|| u64::from_le_bytes(source.array()) >> 4),
+            corrects: source.flag().then(|| u64::from_le_bytes(source.array()) >> 4),
             text: source.text(),
         })
         .collect();
@@ -64,7 +64,7 @@ fn comes_back(header: &Header<'_>, entries: &[Entry<'_>]) {
     let shape = Shape {
         ids: entries.iter().any(|entry| entry.client.is_some()),
         lines: entries.iter().any(|entry| entry.line != 0),
-        corrections: entries.iter().any(|entry| entry.takes_back.is_some()),
+        corrections: entries.iter().any(|entry| entry.corrects.is_some()),
     };
     let mut builder = RecordBuilder::new(header, shape, 0);
     entries.iter().for_each(|entry| builder.push(entry));

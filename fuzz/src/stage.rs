@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
-use millrace::config::{Config, Originals, Overrides};
-use millrace::server::{Indoors, Settings};
+use millrace::config::{Config, LegacyEnv, Overrides};
+use millrace::server::{InProcess, Settings};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Stage {
     runtime: Runtime,
-    server: Indoors,
+    server: InProcess,
     key: String,
     views: Vec<String>,
     /// Whether nothing but the next request can move the log.
@@ -45,14 +45,14 @@ impl Stage {
         let settings = Settings {
             data: folder.join("data"),
             config,
-            originals: Originals::default(),
+            legacy_env: LegacyEnv::default(),
             dev: false,
             behind_proxy: false,
             accept_new_log: false,
             welcome: false,
         };
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let server = runtime.block_on(Indoors::open(&settings)).expect("a server opens");
+        let server = runtime.block_on(InProcess::open(&settings)).expect("a server opens");
         let key = std::fs::read_to_string(settings.data.join("api-key")).expect("the first key");
         Self { runtime, server, key: key.trim().to_owned(), views, still: true }
     }

@@ -46,5 +46,5 @@ fn is_part(name: &str) -> bool {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    event::hex(bytes)
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::exit::Failure;
-use crate::config::Originals;
+use crate::config::LegacyEnv;
 
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
 /// Where a server listens that is not told otherwise.
@@ -67,9 +67,9 @@ impl Server {
             Some(url) => (url.clone(), None),
             // As the server here was told. The key is for no other.
             None => {
-                let originals = Originals::here().map_err(Failure::Failed)?;
-                let port = originals.port.unwrap_or(PORT);
-                (format!("http://localhost:{port}"), originals.api_key)
+                let legacy_env = LegacyEnv::here().map_err(Failure::Failed)?;
+                let port = legacy_env.port.unwrap_or(PORT);
+                (format!("http://localhost:{port}"), legacy_env.api_key)
             }
         };
         let key = self.key.clone().or_else(from_file).or(originals_key).map(|key| key.trim().to_owned());

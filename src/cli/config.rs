@@ -1,4 +1,4 @@
-//! `millrace config`: the configuration that a server would start with, or what is wrong with it.
+//! `millrace config`: prints or checks the configuration that a server would start with.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,17 +7,17 @@ use clap::Args;
 
 use super::exit::{Failure, ended};
 use super::output::print;
-use crate::config::{Config, ConfigError, DEFAULT, Overrides, outcome, user_file};
+use crate::config::{Config, ConfigError, DEFAULT, Overrides, Preset, effective, user_file};
 
 #[derive(Args)]
 pub struct ConfigCommand {
-    /// Configuration, laid over the built-in one [default: millrace.toml, if it is there]
+    /// Configuration file [default: millrace.toml in the working directory, if it exists]
     #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Only check it
+    /// Check the configuration and print nothing
     #[arg(long)]
     check: bool,
-    /// Print the built-in configuration with its comments: the reference, to copy from
+    /// Print the reference: all settings with their defaults, and all presets, with comments
     #[arg(long, conflicts_with = "check")]
     default: bool,
 }
@@ -28,30 +28,23 @@ pub fn run(command: ConfigCommand) -> ExitCode {
 
 fn show(command: ConfigCommand) -> Result<(), Failure> {
     if command.default {
-        return print(DEFAULT);
+        let presets = Preset::ALL.map(|preset| format!("\n{}", preset.text()));
+        return print(&format!("{DEFAULT}{}", presets.concat()));
     }
     let path = user_file(command.config);
-    Config::load(path.as_deref(), &Overrides::default()).map_err(wrong)?;
-    let named = match &path {
-        Some(path) => format!("the built-in configuration with {} laid over it", path.display()),
-        None => "the built-in configuration".to_owned(),
-    };
-    match command.check {
-        true => {
-            eprintln!("{named} is sound");
-            Ok(())
-        }
-        false => {
-            let outcome = outcome(path.as_deref()).map_err(wrong)?;
-            let hidden = match outcome.contains("***") {
-                true => "# `***` stands for the store's password, which is not shown.\n",
-                false => "",
-            };
-            print(&format!("# This is {named}.\n{hidden}\n{outcome}"))
-        }
+    let config = Config::load(path.as_deref(), &Overrides::default()).map_err(failure)?;
+    let names: Vec<&str> = config.presets.iter().map(|preset| preset.name()).collect();
+    let presets = if names.is_empty() { "no presets".to_owned() } else { names.join(", ") };
+    let file = path.as_ref().map_or("no configuration file".to_owned(), |path| path.display().to_string());
+    if command.check {
+        eprintln!("the configuration is valid ({file}; presets: {presets})");
+        return Ok(());
     }
+    let effective = effective(path.as_deref(), &config.presets).map_err(failure)?;
+    let hidden = if effective.contains("***") { "# `***` replaces the store's password.\n" } else { "" };
+    print(&format!("# The configuration in force: {file}; presets: {presets}.\n{hidden}\n{effective}"))
 }
 
-fn wrong(error: ConfigError) -> Failure {
+fn failure(error: ConfigError) -> Failure {
     Failure::Failed(error.to_string())
 }

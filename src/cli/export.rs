@@ -59,7 +59,7 @@ struct Line {
     position: u64,
     received_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    origin: Option<String>,
+    address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,7 @@ mod export;
 mod stats;
 mod tail;
 
-mod dead;
+mod dead_letters;
 mod keys;
 mod notifications;
 mod person;
@@ -60,7 +60,7 @@ enum Command {
     /// Send files that `export` made: each event once, whatever breaks off
     Import(send::import::Import),
     /// Look after events that could not be applied
-    Dead(dead::Dead),
+    Dead(dead_letters::Dead),
     /// Show what is in the outbox, and what became of it
     Notifications(notifications::Notifications),
     /// List, make and revoke keys
@@ -96,7 +96,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Tail(command) => tail::run(command),
         Command::Export(command) => export::run(command),
         Command::Import(command) => send::import::run(command),
-        Command::Dead(command) => dead::run(command),
+        Command::Dead(command) => dead_letters::run(command),
         Command::Notifications(command) => notifications::run(command),
         Command::Keys(command) => keys::run(command),
         Command::Person(command) => person::run(command),

@@ -8,7 +8,7 @@ use event::limits::BLOCKING_THREADS_MAX;
 use rustix::fs::Mode;
 
 use super::exit::{Failure, ended};
-use crate::config::{Config, Originals, Overrides, user_file};
+use crate::config::{Config, LegacyEnv, Overrides, user_file};
 use crate::server::{self, Settings};
 use crate::telemetry::{LogFormat, end_with_a_panic, start_logging};
 
@@ -58,29 +58,29 @@ pub fn run(command: Serve) -> ExitCode {
 }
 
 fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
-    let mut originals = Originals::here()?;
+    let mut legacy_env = LegacyEnv::here()?;
     if !command.listen.is_empty() {
-        originals.leave_port();
+        legacy_env.leave_port();
     }
     let mut overrides = Overrides {
         listen: command.listen,
         log_url: command.log,
         store_url: command.store,
         store_password: std::env::var("MILLRACE_STORE_PASSWORD").ok().filter(|password| !password.is_empty()),
-        original_store_url: originals.store_url.clone(),
-        original_password_in: originals.password_in(),
+        original_store_url: legacy_env.store_url.clone(),
+        original_password_in: legacy_env.password_in(),
     };
-    if let Some(port) = originals.port {
+    if let Some(port) = legacy_env.port {
         overrides.listen.push(format!("localhost:{port}"));
     }
     let config = Config::load(user_file(command.config).as_deref(), &overrides)?;
-    if originals.store_url.as_ref().is_none_or(|url| url.as_ref() != Ok(&config.store.url)) {
-        originals.leave_store();
+    if legacy_env.store_url.as_ref().is_none_or(|url| url.as_ref() != Ok(&config.store.url)) {
+        legacy_env.leave_store();
     }
     let settings = Settings {
         data: command.data,
         config,
-        originals,
+        legacy_env,
         dev: command.dev,
         behind_proxy: command.behind_proxy,
         accept_new_log: command.accept_new_log,

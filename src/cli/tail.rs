@@ -62,7 +62,7 @@ struct Page {
 struct Event {
     position: u64,
     received_at: String,
-    origin: Option<String>,
+    address: Option<String>,
     retry_of: Option<String>,
     event: Box<RawValue>,
 }
@@ -123,11 +123,11 @@ fn shown(said: &RawValue, json: bool) -> Result<String, Failure> {
     }
     let event: Event = serde_json::from_str(said.get())
         .map_err(|error| Failure::Failed(format!("the server answered an event that is none: {error}")))?;
-    let origin = match (event.origin, event.retry_of) {
-        (Some(origin), _) => origin,
+    let address = match (event.address, event.retry_of) {
+        (Some(address), _) => address,
         (None, Some(_)) => "dead letter".to_owned(),
         (None, None) => "-".to_owned(),
     };
     let text = harmless(event.event.get());
-    Ok(format!("{}  {:>8}  {origin:<15}  {text}", event.received_at, event.position))
+    Ok(format!("{}  {:>8}  {address:<15}  {text}", event.received_at, event.position))
 }

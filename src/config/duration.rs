@@ -5,9 +5,9 @@ use std::time::Duration;
 use event::limits::CONFIGURED_DURATION_MAX;
 
 use super::ConfigError;
-use super::file::Origin;
+use super::file::Location;
 
-pub fn parse_duration(text: &str, origin: &Origin) -> Result<Duration, ConfigError> {
+pub fn parse_duration(text: &str, origin: &Location) -> Result<Duration, ConfigError> {
     duration(text).map_err(|reason| ConfigError::at(origin, reason))
 }
 

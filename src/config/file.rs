@@ -6,41 +6,43 @@ use std::fmt;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::door::{DoorSection, check_doors};
 use super::duration::parse_duration;
 use super::rate::parse_rate;
 use super::read::{ReadSection, check_reads};
 use super::retention::RetentionSection;
+use super::source::{SourceSection, check_sources};
 use super::store::StoreSection;
 use super::stream::StreamSection;
 use super::view::ViewSection;
 use super::{
-    Config, ConfigError, Limits, ListenAt, Network, Overrides, Retention, StoreAt, Tls, ViewConfig,
+    Config, ConfigError, Limits, ListenAt, Network, Overrides, Preset, Retention, StoreAt, Tls, ViewConfig,
     ViewKindConfig,
 };
 
+/// The settings outside of presets.
 pub const DEFAULT: &str = include_str!("default.toml");
-pub const BUILT_IN: &str = "default.toml";
 
-/// Where something was declared.
+/// Where something is declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct Location {
     file: String,
     line: usize,
+    /// Whether the file is one of ours, which the user cannot edit.
+    built_in: bool,
 }
 
 /// Of two sections that cannot both be, the one to name: a built-in one is not the user's to change.
-pub fn users_own([one, other]: [&Origin; 2]) -> &Origin {
+pub fn users_own([one, other]: [&Location; 2]) -> &Location {
     if one.is_built_in() { other } else { one }
 }
 
-impl Origin {
+impl Location {
     fn is_built_in(&self) -> bool {
-        self.file == BUILT_IN
+        self.built_in
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             0 => f.write_str(&self.file),
@@ -53,12 +55,13 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug)]
 pub struct Declared<T> {
     pub value: T,
-    pub origin: Origin,
+    pub origin: Location,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
+    presets: Option<Spanned<Vec<String>>>,
     listen: Option<Spanned<Vec<String>>>,
     tls: Option<Tls>,
     hosts: Option<Vec<String>>,
@@ -66,12 +69,12 @@ struct Written {
     log: Option<Url>,
     #[serde(default)]
     store: StoreSection,
-    gate: Option<GateSection>,
+    dedup: Option<DedupSection>,
     retention: Option<Spanned<RetentionSection>>,
     #[serde(default)]
     limits: LimitsSection,
     #[serde(default)]
-    door: BTreeMap<Spanned<String>, DoorSection>,
+    source: BTreeMap<Spanned<String>, SourceSection>,
     #[serde(default)]
     stream: BTreeMap<Spanned<String>, StreamSection>,
     #[serde(default)]
@@ -88,7 +91,7 @@ struct Url {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct GateSection {
+struct DedupSection {
     window: Spanned<String>,
 }
 
@@ -101,6 +104,7 @@ struct LimitsSection {
 
 /// All files read so far, laid over each other.
 pub struct File {
+    presets: Option<Declared<Vec<String>>>,
     listen: Option<Declared<Vec<String>>>,
     tls: Option<Tls>,
     hosts: Option<Vec<String>>,
@@ -111,32 +115,42 @@ pub struct File {
     retention: Option<Declared<RetentionSection>>,
     per_key: Option<Declared<String>>,
     per_address: Option<Declared<String>>,
-    doors: BTreeMap<String, Declared<DoorSection>>,
+    sources: BTreeMap<String, Declared<SourceSection>>,
     streams: BTreeMap<String, Declared<StreamSection>>,
     views: BTreeMap<String, Declared<ViewSection>>,
     reads: BTreeMap<String, Declared<ReadSection>>,
 }
 
 impl File {
-    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
-        let origin = |at: usize| Origin { file: name.to_owned(), line: line_of(text, at) };
+    /// Parses a file that is built in.
+    pub fn built_in(text: &str, name: &str) -> Result<Self, ConfigError> {
+        Self::parse(text, Location { file: name.to_owned(), line: 0, built_in: true })
+    }
+
+    /// Parses the user's file.
+    pub fn of_user(text: &str, name: &str) -> Result<Self, ConfigError> {
+        Self::parse(text, Location { file: name.to_owned(), line: 0, built_in: false })
+    }
+
+    fn parse(text: &str, file: Location) -> Result<Self, ConfigError> {
+        let origin = |at: usize| Location { line: line_of(text, at), ..file.clone() };
         let written: Written = toml::from_str(text).map_err(|error| {
-            let origin =
-                error.span().map_or(Origin { file: name.to_owned(), line: 0 }, |span| origin(span.start));
+            let origin = error.span().map_or(file.clone(), |span| origin(span.start));
             ConfigError::at(&origin, error.message().replace('\n', " "))
         })?;
         Ok(Self {
+            presets: written.presets.map(|presets| declared(presets, origin)),
             listen: written.listen.map(|listen| declared(listen, origin)),
             tls: written.tls,
             hosts: written.hosts,
             trusted_proxies: written.trusted_proxies,
             log_url: written.log.map(|log| log.url),
             store: written.store,
-            window: written.gate.map(|gate| declared(gate.window, origin)),
+            window: written.dedup.map(|dedup| declared(dedup.window, origin)),
             retention: written.retention.map(|retention| declared(retention, origin)),
             per_key: written.limits.per_key.map(|rate| declared(rate, origin)),
             per_address: written.limits.per_address.map(|rate| declared(rate, origin)),
-            doors: sections(written.door, origin),
+            sources: sections(written.source, origin),
             streams: sections(written.stream, origin),
             views: sections(written.view, origin),
             reads: sections(written.read, origin),
@@ -155,10 +169,16 @@ impl File {
         self.per_key = other.per_key.or(self.per_key.take());
         self.per_address = other.per_address.or(self.per_address.take());
         self.retention = other.retention.or(self.retention.take());
-        lay_lines_over(&mut self.doors, other.doors, DoorSection::over);
+        lay_lines_over(&mut self.sources, other.sources, SourceSection::over);
         lay_lines_over(&mut self.reads, other.reads, ReadSection::over);
         self.streams.extend(other.streams);
         self.views.extend(other.views);
+    }
+
+    /// Returns the presets that this file lists; none without a list.
+    pub fn presets(&self) -> Result<Vec<Preset>, ConfigError> {
+        let Some(presets) = &self.presets else { return Ok(Vec::new()) };
+        Preset::named(&presets.value).map_err(|reason| ConfigError::at(&presets.origin, reason))
     }
 
     /// `None` where nothing is to name it yet.
@@ -170,7 +190,7 @@ impl File {
         self.store.url.is_some()
     }
 
-    pub fn check(self, overrides: &Overrides) -> Result<Config, ConfigError> {
+    pub fn check(self, presets: Vec<Preset>, overrides: &Overrides) -> Result<Config, ConfigError> {
         let (listen, store) = (self.listen_at(overrides)?, self.store_of(overrides)?);
         let mut streams = BTreeMap::new();
         for (name, section) in &self.streams {
@@ -196,8 +216,8 @@ impl File {
         let window = self.window.map(|window| parse_duration(&window.value, &window.origin)).transpose()?;
         let rate = |rate: &Option<_>| rate.as_ref().map(parse_rate).transpose();
         let limits = Limits { per_key: rate(&self.per_key)?, per_address: rate(&self.per_address)? };
-        let doors = check_doors(&self.doors, &streams)?;
-        let reads = check_reads(&self.reads, &views, &doors, &self.doors)?;
+        let sources = check_sources(&self.sources, &streams)?;
+        let reads = check_reads(&self.reads, &views, &sources, &self.sources)?;
         let retention = match &self.retention {
             Some(retention) => {
                 retention.value.check(&retention.origin, &streams, |view| keeps_rows(&views, view))?
@@ -205,6 +225,7 @@ impl File {
             None => Retention::default(),
         };
         Ok(Config {
+            presets,
             listen,
             tls: self.tls,
             limits,
@@ -212,8 +233,8 @@ impl File {
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             log_url: overrides.log_url.clone().or(self.log_url).unwrap_or_default(),
             store,
-            seen_window: window.unwrap_or(event::limits::SEEN_WINDOW_DEFAULT),
-            doors,
+            dedup_window: window.unwrap_or(event::limits::DEDUP_WINDOW_DEFAULT),
+            sources,
             streams,
             views,
             reads,
@@ -233,7 +254,7 @@ impl File {
     }
 
     fn listen_at(&self, overrides: &Overrides) -> Result<Vec<ListenAt>, ConfigError> {
-        let command_line = Origin { file: "--listen".to_owned(), line: 0 };
+        let command_line = Location { file: "--listen".to_owned(), line: 0, built_in: false };
         let (texts, origin) = match (&self.listen, overrides.listen.is_empty()) {
             (_, false) => (&overrides.listen, &command_line),
             (Some(listen), true) => (&listen.value, &listen.origin),
@@ -282,14 +303,14 @@ fn keeps_rows(views: &BTreeMap<String, ViewConfig>, name: &str) -> Result<(), St
     }
 }
 
-fn declared<T>(spanned: Spanned<T>, origin: impl Fn(usize) -> Origin) -> Declared<T> {
+fn declared<T>(spanned: Spanned<T>, origin: impl Fn(usize) -> Location) -> Declared<T> {
     let origin = origin(spanned.span().start);
     Declared { value: spanned.into_inner(), origin }
 }
 
 fn sections<T>(
     written: BTreeMap<Spanned<String>, T>,
-    origin: impl Fn(usize) -> Origin + Copy,
+    origin: impl Fn(usize) -> Location + Copy,
 ) -> BTreeMap<String, Declared<T>> {
     let section = |(name, value): (Spanned<String>, T)| {
         let origin = origin(name.span().start);

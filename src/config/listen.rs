@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::ConfigError;
-use super::file::Origin;
+use super::file::Location;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAt {
@@ -15,7 +15,7 @@ pub struct ListenAt {
 }
 
 impl ListenAt {
-    pub fn parse(text: &str, origin: &Origin) -> Result<Self, ConfigError> {
+    pub fn parse(text: &str, origin: &Location) -> Result<Self, ConfigError> {
         let wrong = || {
             ConfigError::at(
                 origin,

@@ -1,51 +1,54 @@
 //! What the user declares: one TOML file laid over the built-in one, the environment over both. All of
 //! it is checked at start, with file and line, so that nothing of it can fail later.
 
-mod door;
-mod dotenv;
 mod duration;
+mod effective;
 mod file;
+mod legacy_env;
+mod legacy_store;
 mod listen;
 mod network;
-mod notify;
-mod original_store;
-mod origins;
-mod outcome;
+mod notifications;
+mod preset;
 mod rate;
 mod read;
 mod retention;
-mod row_table;
+mod source;
 mod stats;
 mod store;
 mod stream;
+mod table;
 mod view;
+mod web_origins;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use door::{Access, Door, DoorErrors, EVENT_ID, REASON};
-pub use dotenv::Originals;
 pub use duration::duration;
+pub use effective::effective;
 pub use file::DEFAULT;
+pub use legacy_env::LegacyEnv;
 pub use listen::ListenAt;
 pub use network::Network;
-pub use notify::{MessagePart, NotifyConfig};
-pub use outcome::outcome;
+pub use notifications::{MessagePart, NotificationsConfig};
+pub use preset::Preset;
 pub use rate::{Limits, Rate};
 pub use read::{ReadConfig, ReadShape};
 pub use retention::Retention;
-pub use row_table::{ColumnFrom, FromEnvelope, RowTableConfig};
+pub use source::{Access, EVENT_ID, REASON, SourceConfig, SourceErrors};
 pub use stats::{CountedConfig, StatsConfig};
 pub use store::{PasswordFrom, StoreAt, password_in};
 pub use stream::Stream;
+pub use table::{ColumnFrom, FromEnvelope, RowTableConfig};
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
-use file::{BUILT_IN, File, Origin};
+use file::{File, Location};
 
 /// Everything that is declared, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
+    pub presets: Vec<Preset>,
     pub listen: Vec<ListenAt>,
     pub tls: Option<Tls>,
     pub hosts: Vec<String>,
@@ -53,8 +56,8 @@ pub struct Config {
     pub limits: Limits,
     pub log_url: String,
     pub store: StoreAt,
-    pub seen_window: Duration,
-    pub doors: BTreeMap<String, Door>,
+    pub dedup_window: Duration,
+    pub sources: BTreeMap<String, SourceConfig>,
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, ViewConfig>,
     pub reads: BTreeMap<String, ReadConfig>,
@@ -93,22 +96,27 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    fn at(origin: &Origin, reason: impl Into<String>) -> Self {
+    fn at(origin: &Location, reason: impl Into<String>) -> Self {
         Self::Wrong { origin: origin.to_string(), reason: reason.into() }
     }
 }
 
 impl Config {
-    /// `path` is the user's file; without one the built-in configuration stands alone.
+    /// Loads the user's file at `path`, with the presets that it lists. Without a file all presets are on.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let mut file = File::parse(DEFAULT, BUILT_IN)?;
+        let user = path.map(|path| File::of_user(&read(path)?, &path.display().to_string())).transpose()?;
+        let presets = user.as_ref().map_or(Ok(Preset::ALL.to_vec()), File::presets)?;
+        let mut file = File::built_in(DEFAULT, "default.toml")?;
+        for preset in &presets {
+            file.lay_over(File::built_in(preset.text(), &format!("preset {}", preset.name()))?);
+        }
         match &overrides.original_store_url {
             Some(Ok(url)) => file.store_at(Some(url)),
             Some(Err(_)) => file.store_at(None),
             None => {}
         }
-        if let Some(path) = path {
-            file.lay_over(File::parse(&read(path)?, &path.display().to_string())?);
+        if let Some(user) = user {
+            file.lay_over(user);
         }
         if let (Some(Err(reason)), None, false) =
             (&overrides.original_store_url, &overrides.store_url, file.names_a_store())
@@ -117,16 +125,18 @@ impl Config {
             let reason = format!("{reason}; mend it, or name a store in the configuration");
             return Err(ConfigError::Wrong { origin: "environment or .env".to_owned(), reason });
         }
-        file.check(overrides)
+        file.check(presets, overrides)
     }
 
     /// Ways in and out that are open to whoever reaches them, without being declared public.
     pub fn opened(&self) -> Vec<String> {
-        let doors =
-            self.doors.iter().map(|(name, door)| (format!("door `{name}`"), door.access, door.public));
+        let sources = self
+            .sources
+            .iter()
+            .map(|(name, source)| (format!("source `{name}`"), source.access, source.public));
         let reads =
             self.reads.iter().map(|(name, read)| (format!("read `{name}`"), read.access, read.public));
-        let opened = doors.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
+        let opened = sources.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
         opened.map(|(name, ..)| name).collect()
     }
 
@@ -154,12 +164,17 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 mod tests {
     use super::*;
 
+    /// Loads a file that has all presets on in its first line, which is not counted in errors.
     fn load(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.toml");
-        std::fs::write(&path, text).expect("written");
-        Config::load(Some(&path), &Overrides::default())
-            .map_err(|error| error.to_string().replace(&path.display().to_string(), "m.toml"))
+        let presets = r#"presets = ["revenue", "analytics", "notifications", "inventory"]"#;
+        std::fs::write(&path, format!("{presets}\n{text}")).expect("written");
+        Config::load(Some(&path), &Overrides::default()).map_err(|error| {
+            let text = error.to_string().replace(&path.display().to_string(), "m.toml");
+            let (line, reason) = text.strip_prefix("m.toml:").and_then(|rest| rest.split_once(':')).expect("a line");
+            format!("m.toml:{}:{reason}", line.parse::<usize>().expect("a number") - 1)
+        })
     }
 
     #[test]
@@ -167,7 +182,7 @@ mod tests {
         let config = Config::load(None, &Overrides::default()).expect("sound");
         assert_eq!(config.listen.len(), 1);
         assert!(config.ledger("revenue").is_some());
-        assert_eq!(config.seen_window, Duration::from_secs(7 * 24 * 3600));
+        assert_eq!(config.dedup_window, Duration::from_secs(7 * 24 * 3600));
     }
 
     #[test]
@@ -204,16 +219,54 @@ mod tests {
     }
 
     #[test]
+    fn only_the_presets_that_a_file_lists_are_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.toml");
+        let load = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            Config::load(Some(&path), &Overrides::default()).map_err(|error| error.to_string())
+        };
+        let config = load("presets = [\"analytics\"]\nsource.site_event.access = \"open\"").expect("sound");
+        assert_eq!(config.presets, [Preset::Analytics]);
+        assert_eq!(config.sources.keys().collect::<Vec<_>>(), ["site_event"]);
+        assert_eq!(config.sources["site_event"].access, Access::Open);
+        let nothing = load("").expect("sound");
+        assert!(nothing.sources.is_empty() && nothing.streams.is_empty() && nothing.views.is_empty());
+        let without_file = Config::load(None, &Overrides::default()).expect("sound");
+        assert_eq!(without_file.presets, Preset::ALL);
+        let error = load("\npresets = [\"shop\"]").expect_err("unknown");
+        assert!(error.contains("m.toml:2: `presets` lists `shop`"), "{error}");
+        let error = load("[source.ingest]\naccess = \"open\"").expect_err("not on");
+        assert!(error.contains("source `ingest` belongs to preset `notifications`, which is not on"), "{error}");
+        let error = load("[source.mine]\npath = \"/mine\"").expect_err("no kind");
+        assert!(error.contains("source `mine` needs `kind = \"http\"`"), "{error}");
+    }
+
+    #[test]
+    fn each_preset_stands_alone_and_says_how_it_is_opened() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.toml");
+        for preset in Preset::ALL {
+            let list = format!("presets = [\"{}\"]\n", preset.name());
+            let opened: Vec<&str> = preset.text().lines().filter_map(|line| line.split_once("no key: ")).map(|(_, line)| line).collect();
+            std::fs::write(&path, format!("{list}{}", opened.join("\n"))).expect("written");
+            let config = Config::load(Some(&path), &Overrides::default()).expect("sound");
+            assert!(config.sources.values().all(|source| source.access == Access::Open), "{}", preset.name());
+            assert_eq!(opened.len(), config.sources.len(), "{}", preset.name());
+        }
+    }
+
+    #[test]
     fn a_door_is_changed_in_the_lines_that_are_given() {
-        let config = load("[door.site_event]\naccess = \"open\"\norigins = [\"*\"]").expect("sound");
-        let door = &config.doors["site_event"];
+        let config = load("[source.site_event]\naccess = \"open\"\norigins = [\"*\"]").expect("sound");
+        let source = &config.sources["site_event"];
         assert_eq!(
-            (door.access, door.path.as_str(), door.error_key.as_str()),
+            (source.access, source.path.as_str(), source.error_key.as_str()),
             (Access::Open, "/event", "message")
         );
-        assert_eq!(door.origins, ["*"]);
-        assert_eq!(config.doors.len(), 3);
-        assert!(config.doors.values().filter(|door| door.access == Access::Open).count() == 1);
+        assert_eq!(source.origins, ["*"]);
+        assert_eq!(config.sources.len(), 3);
+        assert!(config.sources.values().filter(|source| source.access == Access::Open).count() == 1);
     }
 
     #[test]
@@ -292,66 +345,69 @@ mod tests {
                 "m.toml:1: stream `s` has field `a.k` in `a`, which can only be of type \"any\"",
             ),
             (
-                "[door.live_event]\nstream = \"x\"",
-                "m.toml:1: door `live_event` leads to stream `x`, which is not declared",
+                "[source.live_event]\nstream = \"x\"",
+                "m.toml:1: source `live_event` leads to stream `x`, which is not declared",
             ),
-            ("\n[door.d]\npath = \"/d\"", "m.toml:2: door `d` needs a `stream` to lead to"),
-            ("[door.d]\nstream = \"revenue\"", "m.toml:1: door `d` needs a `path`, such as `/events`"),
+            ("\n[source.d]\nkind = \"http\"\npath = \"/d\"", "m.toml:2: source `d` needs a `stream` to lead to"),
+            ("[source.d]\nkind = \"http\"\nstream = \"revenue\"", "m.toml:1: source `d` needs a `path`, such as `/events`"),
             (
-                "[door.ingest]\npath = \"events\"",
-                "m.toml:1: door `ingest` has path `events`; one begins with `/`",
-            ),
-            (
-                "[door.ingest]\npath = \"/a/{b}\"",
-                "m.toml:1: door `ingest` has path `/a/{b}`; one begins with `/`",
+                "[source.ingest]\npath = \"events\"",
+                "m.toml:1: source `ingest` has path `events`; one begins with `/`",
             ),
             (
-                "[door.ingest]\npath = \"/a//b\"",
-                "m.toml:1: door `ingest` has path `/a//b`; one begins with `/`",
+                "[source.ingest]\npath = \"/a/{b}\"",
+                "m.toml:1: source `ingest` has path `/a/{b}`; one begins with `/`",
             ),
             (
-                "[door.ingest]\npath = \"/v1/events\"",
-                "m.toml:1: door `ingest` has path `/v1/events`, where something else is answered",
+                "[source.ingest]\npath = \"/a//b\"",
+                "m.toml:1: source `ingest` has path `/a//b`; one begins with `/`",
             ),
             (
-                "[door.ingest]\npath = \"/health\"",
-                "m.toml:1: door `ingest` has path `/health`, where something else is answered",
+                "[source.ingest]\npath = \"/v1/events\"",
+                "m.toml:1: source `ingest` has path `/v1/events`, where something else is answered",
             ),
             (
-                "\n[door.ingest]\npath = \"/event\"",
-                "m.toml:2: door `ingest` and door `site_event` both have path `/event`",
+                "[source.ingest]\npath = \"/health\"",
+                "m.toml:1: source `ingest` has path `/health`, where something else is answered",
             ),
             (
-                "\n[door.site_event]\npath = \"/events/ingest\"",
-                "m.toml:2: door `ingest` and door `site_event` both have path `/events/ingest`",
+                "\n[source.ingest]\npath = \"/event\"",
+                "m.toml:2: source `ingest` and source `site_event` both have path `/event`",
             ),
             (
-                "\n[door.shop]\npath = \"/stats\"\nstream = \"revenue\"\nanswer = \"{}\"",
-                "m.toml:2: read `stats` has path `/stats`, where door `shop` is",
-            ),
-            ("[door.ingest]\nanswer = \"yes\"", "m.toml:1: door `ingest` has an `answer` that is not JSON"),
-            (
-                "[door.ingest]\nanswer = '{\"id\":\"{eventID}\"}'",
-                "m.toml:1: door `ingest` says `{eventID}`; only `{eventId}` can stand there",
+                "\n[source.site_event]\npath = \"/events/ingest\"",
+                "m.toml:2: source `ingest` and source `site_event` both have path `/events/ingest`",
             ),
             (
-                "[door.ingest]\nanswer = '[\"{eventId}\",\"{eventId}\"]'",
-                "m.toml:1: door `ingest` has `{eventId}` in its `answer` more than once",
+                "\n[source.shop]\nkind = \"http\"\npath = \"/stats\"\nstream = \"revenue\"\nanswer = \"{}\"",
+                "m.toml:2: read `stats` has path `/stats`, where source `shop` is",
             ),
             (
-                "[door.ingest]\nstatus = 404",
-                "m.toml:1: door `ingest` has status 404, which does not say yes: 200 to 299 do",
+                "[source.ingest]\nanswer = \"yes\"",
+                "m.toml:1: source `ingest` has an `answer` that is not JSON",
             ),
             (
-                "[door.ingest]\nerrors = { invalid = \"no: {why}\" }",
-                "m.toml:1: door `ingest` says `{why}`; only `{reason}` can stand there",
+                "[source.ingest]\nanswer = '{\"id\":\"{eventID}\"}'",
+                "m.toml:1: source `ingest` says `{eventID}`; only `{eventId}` can stand there",
             ),
-            ("[door.ingest]\n\nerrors = { wrong = \"no\" }", "m.toml:3: unknown field `wrong`"),
             (
-                "[door.ingest]\norigins = [\"https://shop.example/\"]",
-                "m.toml:1: door `ingest` names `https://shop.example/`, which is no origin",
+                "[source.ingest]\nanswer = '[\"{eventId}\",\"{eventId}\"]'",
+                "m.toml:1: source `ingest` has `{eventId}` in its `answer` more than once",
             ),
-            ("[door.Mine]\npath = \"/a\"", "m.toml:1: door `Mine` needs a name of small letters"),
+            (
+                "[source.ingest]\nstatus = 404",
+                "m.toml:1: source `ingest` has status 404, which does not say yes: 200 to 299 do",
+            ),
+            (
+                "[source.ingest]\nerrors = { invalid = \"no: {why}\" }",
+                "m.toml:1: source `ingest` says `{why}`; only `{reason}` can stand there",
+            ),
+            ("[source.ingest]\n\nerrors = { wrong = \"no\" }", "m.toml:3: unknown field `wrong`"),
+            (
+                "[source.ingest]\norigins = [\"https://shop.example/\"]",
+                "m.toml:1: source `ingest` names `https://shop.example/`, which is no origin",
+            ),
+            ("[source.Mine]\npath = \"/a\"", "m.toml:1: source `Mine` needs a name of small letters"),
             (
                 "hosts = []\ntrusted_proxies = [\"10.0.0.0/40\"]",
                 "m.toml:2: `10.0.0.0/40` is no address or network",
@@ -388,7 +444,7 @@ mod tests {
                 "m.toml:1: `[retention]` names view `revenue`, which is no table of events: what it holds has no age",
             ),
             ("\n[retention]\nrow = \"30d\"", "m.toml:3: unknown field `row`"),
-            ("[gate]\nwindow = \"soon\"", "m.toml:2: `soon` is no duration"),
+            ("[dedup]\nwindow = \"soon\"", "m.toml:2: `soon` is no duration"),
             (
                 "listen = [\"ftp://localhost:21\"]",
                 "m.toml:1: `ftp://localhost:21` is no address to listen at",

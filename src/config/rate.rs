@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ConfigError;
-use super::file::{Declared, Origin};
+use super::file::{Declared, Location};
 
 /// So many requests in such a time, evenly, of which those of one second may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub fn parse_rate(text: &Declared<String>) -> Result<Rate, ConfigError> {
     rate(&text.value).ok_or_else(|| wrong(&text.value, &text.origin))
 }
 
-fn wrong(text: &str, origin: &Origin) -> ConfigError {
+fn wrong(text: &str, origin: &Location) -> ConfigError {
     ConfigError::at(origin, format!("`{text}` is no rate such as `1000/s` or `60/m`"))
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::door::{DoorSection, check_path};
 use super::file::{Declared, users_own};
-use super::origins::checked_origins;
-use super::{Access, ConfigError, Door, ViewConfig, ViewKindConfig};
+use super::source::{SourceSection, check_path};
+use super::web_origins::checked_origins;
+use super::{Access, ConfigError, SourceConfig, ViewConfig, ViewKindConfig};
 
 #[derive(Clone, Debug)]
 pub struct ReadConfig {
@@ -136,16 +136,16 @@ impl ReadSection {
 pub fn check_reads(
     sections: &BTreeMap<String, Declared<ReadSection>>,
     views: &BTreeMap<String, ViewConfig>,
-    doors: &BTreeMap<String, Door>,
-    door_sections: &BTreeMap<String, Declared<DoorSection>>,
+    sources: &BTreeMap<String, SourceConfig>,
+    door_sections: &BTreeMap<String, Declared<SourceSection>>,
 ) -> Result<BTreeMap<String, ReadConfig>, ConfigError> {
     let mut reads: BTreeMap<String, ReadConfig> = BTreeMap::new();
     for (name, section) in sections {
         let wrong = |reason: String| ConfigError::at(&section.origin, format!("read `{name}` {reason}"));
         let read = section.value.check(views).map_err(wrong)?;
-        if let Some((door, _)) = doors.iter().find(|(_, door)| read.is_at(&door.path)) {
-            let reason = format!("read `{name}` has path `{}`, where door `{door}` is", read.path);
-            return Err(ConfigError::at(users_own([&section.origin, &door_sections[door].origin]), reason));
+        if let Some((source, _)) = sources.iter().find(|(_, source)| read.is_at(&source.path)) {
+            let reason = format!("read `{name}` has path `{}`, where source `{source}` is", read.path);
+            return Err(ConfigError::at(users_own([&section.origin, &door_sections[source].origin]), reason));
         }
         if let Some((other, _)) = reads.iter().find(|(_, other)| other.path == read.path) {
             let reason = format!("read `{other}` and read `{name}` both have path `{}`", read.path);
@@ -163,7 +163,7 @@ mod tests {
     fn load(read: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.toml");
-        std::fs::write(&path, format!("[read.r]\n{read}")).expect("written");
+        std::fs::write(&path, format!("presets = [\"revenue\", \"analytics\", \"notifications\"]\n[read.r]\n{read}")).expect("written");
         Config::load(Some(&path), &Overrides::default()).map_err(|error| error.to_string())
     }
 
@@ -188,7 +188,7 @@ mod tests {
             (row("/{key}"), "has path ``; one begins with `/`"),
             (row("/{key}/{key}"), "has path `/{key}`; one begins with `/`"),
             (row("/userEvents/{key}"), "read `r` and read `user_events` both have path `/userEvents/{key}`"),
-            (row("/events/{key}"), "has path `/events/{key}`, where door `ingest` is"),
+            (row("/events/{key}"), "has path `/events/{key}`, where source `ingest` is"),
             (row("/b/{key}").replace("revenue", "sales"), "shows view `sales`, which is not declared"),
             (row("/b/{key}").replace("revenue", "site_stats"), "shows view `site_stats`, which is no ledger"),
             (row("/b/{key}") + "\ntop = \"path\"", "has no use for `top`"),

@@ -7,7 +7,7 @@ use event::limits::RETENTION_DURATION_MIN;
 use serde::Deserialize;
 
 use super::duration::duration;
-use super::file::Origin;
+use super::file::Location;
 use super::{ConfigError, Stream};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl RetentionSection {
     /// `keeps_rows` says whether a view of that name is there, and has rows that grow old.
     pub fn check(
         &self,
-        origin: &Origin,
+        origin: &Location,
         streams: &BTreeMap<String, Stream>,
         keeps_rows: impl Fn(&str) -> Result<(), String>,
     ) -> Result<Retention, ConfigError> {

@@ -10,7 +10,7 @@ use event::{Field, Fields, Form, Kind};
 use serde::Deserialize;
 
 use super::ConfigError;
-use super::file::Origin;
+use super::file::Location;
 
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -62,7 +62,7 @@ enum Format {
 const TEXT_CHARS_DEFAULT: u32 = 255;
 
 impl StreamSection {
-    pub fn check(&self, name: &str, origin: &Origin) -> Result<Stream, ConfigError> {
+    pub fn check(&self, name: &str, origin: &Location) -> Result<Stream, ConfigError> {
         let wrong = |reason: String| ConfigError::at(origin, format!("stream `{name}` {reason}"));
         if !is_name(name) {
             return Err(wrong("needs a name of small letters, digits, `-` and `_`".to_owned()));

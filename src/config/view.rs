@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use event::{Fields, Kind};
 use serde::Deserialize;
 
-use super::file::Origin;
-use super::notify::{NotifyConfig, NotifySection};
-use super::row_table::{RowTableConfig, RowTableSection};
+use super::file::Location;
+use super::notifications::{NotificationsConfig, NotificationsSection};
 use super::stats::{StatsConfig, StatsSection};
 use super::stream::is_name;
+use super::table::{RowTableConfig, RowTableSection};
 use super::{ConfigError, Stream};
 
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub enum ViewKindConfig {
     Ledger(LedgerConfig),
     Stats(StatsConfig),
     Table(RowTableConfig),
-    Notify(NotifyConfig),
+    Notifications(NotificationsConfig),
 }
 
 impl ViewConfig {
@@ -33,7 +33,7 @@ impl ViewConfig {
             ViewKindConfig::Ledger(ledger) => vec![ledger.table.clone()],
             ViewKindConfig::Stats(stats) => stats.tables(),
             ViewKindConfig::Table(table) => vec![table.table.clone()],
-            ViewKindConfig::Notify(notify) => vec![notify.table.clone()],
+            ViewKindConfig::Notifications(notifications) => vec![notifications.table.clone()],
         }
     }
 }
@@ -61,7 +61,7 @@ pub enum ViewSection {
     Ledger(LedgerSection),
     Stats(StatsSection),
     Table(RowTableSection),
-    Notify(NotifySection),
+    Notifications(NotificationsSection),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -89,15 +89,15 @@ impl ViewSection {
     pub fn check(
         &self,
         name: &str,
-        origin: &Origin,
+        origin: &Location,
         streams: &BTreeMap<String, Stream>,
     ) -> Result<ViewConfig, ConfigError> {
         let wrong = |reason: String| ConfigError::at(origin, format!("view `{name}` {reason}"));
         if !is_name(name) {
             return Err(wrong("needs a name of small letters, digits, `-` and `_`".to_owned()));
         }
-        if name == "gate" {
-            return Err(wrong("cannot be called that: it is the gate's name".to_owned()));
+        if ["dedup", "gate"].contains(&name) {
+            return Err(wrong("needs another name: the deduplicator uses this one".to_owned()));
         }
         let from = self.from();
         let stream = streams.get(from);
@@ -107,7 +107,7 @@ impl ViewSection {
             Self::Ledger(section) => section.check(name, stream).map(ViewKindConfig::Ledger),
             Self::Stats(section) => section.check(name, stream).map(ViewKindConfig::Stats),
             Self::Table(section) => section.check(name, stream).map(ViewKindConfig::Table),
-            Self::Notify(section) => section.check(name, stream).map(ViewKindConfig::Notify),
+            Self::Notifications(section) => section.check(name, stream).map(ViewKindConfig::Notifications),
         };
         Ok(ViewConfig { stream: from.to_owned(), kind: kind.map_err(wrong)? })
     }
@@ -117,7 +117,7 @@ impl ViewSection {
             Self::Ledger(section) => &section.from,
             Self::Stats(section) => &section.from,
             Self::Table(section) => &section.from,
-            Self::Notify(section) => &section.from,
+            Self::Notifications(section) => &section.from,
         }
     }
 }

@@ -29,9 +29,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::ServeError;
-use super::inside::Inside;
-use super::open::{OpenConnection, OpenConnections, RequestNumber};
-use super::patience::Patient;
+use super::idle_timeout::Patient;
+use super::open_connections::{OpenConnection, OpenConnections, RequestNumber};
+use super::router::RequestRouter;
 use super::tls::Certificate;
 use crate::config::ListenAt;
 
@@ -150,15 +150,15 @@ impl Serving {
     }
 }
 
-pub fn serve(listeners: Vec<Listener>, inside: Inside, stop: &Stop) -> Serving {
+pub fn serve(listeners: Vec<Listener>, router: RequestRouter, stop: &Stop) -> Serving {
     let connections_max = connections_max();
     let permits = Arc::new(Semaphore::new(connections_max));
     metrics::gauge!("millrace_connections_max").set(connections_max as f64);
-    let inside = Arc::new(inside);
+    let router = Arc::new(router);
     let open = OpenConnections::new();
     let accept = |Listener { listener, tls }| {
-        let (permits, inside) = (Arc::clone(&permits), Arc::clone(&inside));
-        let acceptor = Acceptor { permits, open: open.clone(), tls, inside, stop: stop.clone() };
+        let (permits, router) = (Arc::clone(&permits), Arc::clone(&router));
+        let acceptor = Acceptor { permits, open: open.clone(), tls, router, stop: stop.clone() };
         tokio::spawn(acceptor.run(listener))
     };
     let acceptors = listeners.into_iter().map(accept).collect();
@@ -169,7 +169,7 @@ struct Acceptor {
     permits: Arc<Semaphore>,
     open: OpenConnections,
     tls: Option<Arc<Certificate>>,
-    inside: Arc<Inside>,
+    router: Arc<RequestRouter>,
     stop: Stop,
 }
 
@@ -212,7 +212,7 @@ impl Acceptor {
     fn take(&self, permit: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr) {
         let client = Client {
             address: peer.ip(),
-            inside: Arc::clone(&self.inside),
+            router: Arc::clone(&self.router),
             stop: self.stop.clone(),
             open: self.open.add(),
             _permit: permit,
@@ -236,7 +236,7 @@ impl Acceptor {
 /// One connection, and what its requests need.
 struct Client {
     address: IpAddr,
-    inside: Arc<Inside>,
+    router: Arc<RequestRouter>,
     stop: Stop,
     open: OpenConnection,
     _permit: OwnedSemaphorePermit,
@@ -258,14 +258,14 @@ impl Client {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
-        let Self { address, inside, stop, open, _permit } = self;
-        let (inside, open) = (inside.as_ref(), Arc::new(open));
+        let Self { address, router, stop, open, _permit } = self;
+        let (router, open) = (router.as_ref(), Arc::new(open));
         let service = service_fn(async |request: Request<Incoming>| {
             let Some(number) = open.begins_request() else {
                 // Dropped with its connection, which is closed just now: nothing of it was looked at.
                 return std::future::pending().await;
             };
-            let answer = inside.answer(address, request).await;
+            let answer = router.answer(address, request).await;
             let mut answer = until_sent(answer, &open, number);
             if stop.asked() {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,20 +1,20 @@
 //! The one room that knows all the others: opens log and store, starts gate, views and doors, serves,
 //! and takes it all down again in the order that loses nothing.
 
-mod answers;
-mod checks;
 mod connections;
-mod declared;
-mod doors;
-mod doorway;
-mod hangup;
-mod indoors;
-mod inside;
-mod kept;
-mod open;
-mod patience;
+mod greeting;
+mod idle_timeout;
+mod in_process;
+mod open_connections;
+mod request_guard;
+mod response_budget;
+mod route_policy;
+mod router;
+mod sighup;
+mod start_checks;
+mod storage;
 mod tls;
-mod welcome;
+mod wiring;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,23 +31,23 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::admit::{KeyError, Keys, RecentIds, Targets};
-use crate::config::{self, Config, Originals};
-use crate::doors::{Inlet, Intake, native};
-use crate::eventlog::{self, EventLog};
-use crate::gate::{GATE, Gate};
-use crate::serve::{self, Reading};
+use crate::admission::{Admission, CorrectionTargets, KeyError, Keys, RecentIds, StreamIntake};
+use crate::api::{self, Api};
+use crate::config::{self, Config, LegacyEnv};
+use crate::dedup::{self, Dedup};
+use crate::log::{self, EventLog};
+use crate::sources::native::{self, NativeSource};
 use crate::store::{self, Password, Store};
 use crate::telemetry;
 use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
 
-use doorway::Doorway;
-use inside::Inside;
-use kept::Kept;
+use request_guard::RequestGuard;
+use router::RequestRouter;
+use storage::Storage;
 use tls::Certificate;
 
-pub use checks::StartError;
-pub use indoors::Indoors;
+pub use in_process::InProcess;
+pub use start_checks::StartError;
 
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -55,7 +55,7 @@ const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Settings {
     pub data: PathBuf,
     pub config: Config,
-    pub originals: Originals,
+    pub legacy_env: LegacyEnv,
     pub dev: bool,
     pub behind_proxy: bool,
     pub accept_new_log: bool,
@@ -69,7 +69,7 @@ pub enum ServeError {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
-    Log(#[from] eventlog::OpenError),
+    Log(#[from] log::OpenError),
     #[error(transparent)]
     Store(#[from] store::OpenError),
     #[error("the store does not answer: {0}")]
@@ -91,38 +91,38 @@ pub enum ServeError {
 /// Serves until the process is told to stop.
 pub async fn run(settings: Settings) -> Result<(), ServeError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "millrace starts");
-    let hangups = hangup::hangups()?;
-    checks::settings(&settings)?;
+    let hangups = sighup::hangups()?;
+    start_checks::settings(&settings)?;
     let certificate =
         settings.config.tls.as_ref().map(Certificate::load).transpose().map_err(StartError::Tls)?;
-    for name in &settings.originals.used {
+    for name in &settings.legacy_env.used {
         tracing::info!(variable = *name, "setting of the original is used");
     }
-    for reason in &settings.originals.unusable {
+    for reason in &settings.legacy_env.unusable {
         tracing::warn!(reason, "setting of the original cannot be used");
     }
     let metrics = telemetry::start_metrics();
     let mut signals = connections::stop_signals()?;
     let accepting = Stop::default();
     let password = Password::new(settings.config.store.password.clone());
-    tokio::spawn(hangup::obey(hangups, certificate.clone(), password.clone(), accepting.clone()));
+    tokio::spawn(sighup::obey(hangups, certificate.clone(), password.clone(), accepting.clone()));
     let (listeners, addresses) = connections::bind(&settings.config.listen, certificate.as_ref()).await?;
-    let kept = tokio::select! {
-        kept = Kept::open(&settings, &password) => kept?,
+    let storage = tokio::select! {
+        storage = Storage::open(&settings, &password) => storage?,
         signal = signals.wait() => {
             tracing::info!(signal, "stopped before the start was over");
             return Ok(());
         }
     };
-    let (node, first_key) = Node::open(&settings, metrics, kept).await?;
-    let inside = node.inside(&settings, &accepting);
+    let (node, first_key) = Node::open(&settings, metrics, storage).await?;
+    let router = node.router(&settings, &accepting);
     if let Some(certificate) = &certificate {
         certificate.keep_current(&accepting);
     }
-    let serving = connections::serve(listeners, inside, &accepting);
+    let serving = connections::serve(listeners, router, &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
-        welcome::print(&settings, &addresses, first_key);
+        greeting::print(&settings, &addresses, first_key);
     }
     let outcome = tokio::select! {
         signal = signals.wait() => {
@@ -168,19 +168,19 @@ impl Node {
     async fn open(
         settings: &Settings,
         metrics: PrometheusHandle,
-        kept: Kept,
+        storage: Storage,
     ) -> Result<(Self, bool), ServeError> {
         let config = &settings.config;
-        let Kept { log, found, store } = kept;
-        checks::positions(&log, &found, &store, settings.accept_new_log).await?;
-        checks::undeclared(config, &store).await?;
-        serve::clear_backups(&settings.data);
-        let keys = Keys::load(&store, settings.originals.api_key.as_deref(), settings.dev).await?;
+        let Storage { log, found, store } = storage;
+        start_checks::positions(&log, &found, &store, settings.accept_new_log).await?;
+        start_checks::undeclared(config, &store).await?;
+        api::clear_backups(&settings.data);
+        let keys = Keys::load(&store, settings.legacy_env.api_key.as_deref(), settings.dev).await?;
         let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
-        let gate_progress = progress.register_gate(GATE);
-        let (gate, thread) =
-            Gate::start(&log, &store, config.seen_window, gate_progress, &stop, runtime.clone())?;
+        let dedup_progress = progress.register_dedup(dedup::NAME);
+        let (dedup, thread) =
+            Dedup::start(&log, &store, config.dedup_window, dedup_progress, &stop, runtime.clone())?;
         let mut node = Self {
             log,
             store,
@@ -198,8 +198,8 @@ impl Node {
             metrics,
         };
         let budget = Arc::new(Semaphore::new(BATCHES_BYTES_MAX));
-        for view in declared::views(config) {
-            if let Err(error) = node.start_view(view, &gate, &budget, &runtime) {
+        for view in wiring::views(config) {
+            if let Err(error) = node.start_view(view, &dedup, &budget, &runtime) {
                 drop(node.close(false).await);
                 return Err(error);
             }
@@ -215,7 +215,7 @@ impl Node {
     fn start_view(
         &mut self,
         view: View,
-        gate: &Gate,
+        dedup: &Dedup,
         budget: &Arc<Semaphore>,
         runtime: &Handle,
     ) -> Result<(), ServeError> {
@@ -223,7 +223,7 @@ impl Node {
             fields: Arc::clone(&self.streams[&view.stream]),
             log: self.log.clone(),
             store: self.store.clone(),
-            gate: gate.clone(),
+            dedup: dedup.clone(),
             progress: self.progress.register(&view.name, &view.stream),
             budget: Arc::clone(budget),
             stop: self.stop.clone(),
@@ -240,7 +240,7 @@ impl Node {
     /// Goes on with the erasures that an earlier process could not end, and gives up what is old.
     fn start_upkeep(&mut self, retention: &config::Retention, runtime: &Handle) -> Result<(), ServeError> {
         let retention = Retention {
-            keep: declared::keep(retention, &self.views, self.log.id()),
+            keep: wiring::keep(retention, &self.views, self.log.id()),
             ages: self.log.ages().clone(),
             log: self.log.clone(),
             store: self.store.clone(),
@@ -274,21 +274,24 @@ impl Node {
     }
 
     /// `stopping` lets go of those who wait for events that may never come.
-    fn inside(&self, settings: &Settings, stopping: &Stop) -> Inside {
-        let intake = Arc::new(Intake {
+    fn router(&self, settings: &Settings, stopping: &Stop) -> RequestRouter {
+        let admission = Arc::new(Admission {
             keys: self.keys.clone(),
             log: self.log.clone(),
             streams: self
                 .streams
                 .iter()
-                .map(|(name, fields)| (name.clone(), Inlet::new(name, fields)))
+                .map(|(name, fields)| (name.clone(), StreamIntake::new(name, fields)))
                 .collect(),
             progress: self.progress.clone(),
-            recent: RecentIds::new(self.store.clone()),
-            targets: Targets::new(self.log.clone(), self.store.clone(), self.progress.clone()),
-            stopping: stopping.clone(),
+            recent_ids: RecentIds::new(self.store.clone()),
+            correction_targets: CorrectionTargets::new(
+                self.log.clone(),
+                self.store.clone(),
+                self.progress.clone(),
+            ),
         });
-        let reading = Arc::new(Reading {
+        let api = Arc::new(Api {
             keys: self.keys.clone(),
             log: self.log.clone(),
             store: self.store.clone(),
@@ -298,17 +301,19 @@ impl Node {
             erasures: self.erasures.clone().expect("started when the node opened"),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
-            reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
-            replays: Arc::new(Semaphore::new(LOG_REPLAYS_AT_ONCE_MAX)),
+            log_reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),
+            log_replays: Arc::new(Semaphore::new(LOG_REPLAYS_AT_ONCE_MAX)),
             backups: Arc::new(Semaphore::new(1)),
-            counts: Arc::new(Semaphore::new(1)),
+            dead_letter_counts: Arc::new(Semaphore::new(1)),
             data: settings.data.clone(),
-            ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
+            long_ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
             stopping: stopping.clone(),
         });
-        let doors = doors::doors(settings, &intake);
-        let routes = native::routes(intake).merge(serve::routes(&reading, declared::reads(&settings.config)));
-        Inside::new(Doorway::new(settings, &self.keys), doors, routes)
+        let sources = route_policy::sources(settings, &admission);
+        let native = NativeSource { admission, stopping: stopping.clone() };
+        let reads = wiring::contract_reads(&settings.config);
+        let routes = native::routes(native).merge(api::routes(&api, reads));
+        RequestRouter::new(RequestGuard::new(settings, &self.keys), sources, routes)
     }
 
     /// Views first, so that they come to the end of the log; then the log, then the store. Fails if the log

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::patience::Patient;
+use super::idle_timeout::Patient;
 use crate::config::Tls;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

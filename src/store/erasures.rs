@@ -4,7 +4,7 @@
 use event::limits::LIST_ROWS_MAX;
 use event::{EventId, LogId, Millis, positions};
 
-use super::{Cell, Store, StoreError, spoilt};
+use super::{Cell, Store, StoreError, corrupt_row};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erasure {
@@ -100,7 +100,7 @@ impl Store {
 }
 
 fn unreadable() -> StoreError {
-    spoilt("millrace_erasures")
+    corrupt_row("millrace_erasures")
 }
 
 fn open(row: &[Cell]) -> Option<Open> {

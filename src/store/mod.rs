@@ -3,24 +3,24 @@
 //! verbs out its fastest safe way; a closed set, so an enum.
 
 mod backoff;
-mod dropped;
-mod entries;
+mod day_gaps;
+mod dead_letters;
+mod dedup;
+mod deleted_history;
+mod drop_view;
 mod erasures;
 mod halt;
-mod joined;
-mod kept;
-mod letters;
+mod merged_plans;
 mod mysql;
-mod places;
+mod numbered_rows;
 mod plan;
 mod postgres;
-mod recognised;
 mod remote;
-mod retained;
-mod rows;
+mod row_origin_entry;
+mod row_origins;
 mod snapshot;
-mod spans;
 mod sqlite;
+mod stored_value;
 mod tables;
 
 use std::path::Path;
@@ -29,15 +29,18 @@ use std::sync::Arc;
 use event::{Decimal, LogId, Stop};
 
 pub use backoff::Backoff;
+pub use dead_letters::{DeadLetter, DeadLetterStatus};
+pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use erasures::{Erasure, Open as OpenErasure};
 pub use halt::Halt;
-pub use letters::{Letter, LetterStatus};
-pub use places::Place;
-pub use plan::{Claim, LetterChange, NewLetter, Plan, Seen, SeenKey, Skipped, Stamp, TakenBack, Verb, Write};
+pub use numbered_rows::{RowChanges, Rows, RowsOf};
+pub use plan::{
+    Claim, CorrectedEvent, DeadLetterChange, DedupEntry, DedupKey, NewDeadLetter, Plan, Skipped, Stamp, Verb,
+    Write,
+};
 pub use remote::Password;
-pub use retained::{LOG_GIVEN_UP, Retained, rows_given_up};
-pub use rows::{RowChanges, Rows, RowsOf};
-pub use tables::{Beside, Cell, Column, ColumnKind, Opening, Ranking, Spans, Table, ViewTables, quote};
+pub use row_origins::RowOrigin;
+pub use tables::{Cell, Column, ColumnKind, DayGaps, DerivedIndex, Opening, Table, TopK, ViewTables, quote};
 
 /// Where views are kept: in a file of the data folder, or on a database server.
 #[derive(Clone)]
@@ -194,7 +197,7 @@ impl Store {
     }
 
     /// Asks for the first of a group in a table's ranking: the last column of the key, and the number.
-    pub fn top(&self, table: &Table, ranking: &Ranking, group: Vec<Cell>, limit: usize) -> Select {
+    pub fn top(&self, table: &Table, ranking: &TopK, group: Vec<Cell>, limit: usize) -> Select {
         match self {
             Self::Sqlite(_) => sqlite::top(table, ranking, group, limit),
             Self::Remote(_) => remote::top(table, ranking, group, limit),
@@ -240,7 +243,10 @@ impl Store {
         let rows =
             self.rows(sql.to_owned(), vec![Cell::Text(view.to_owned()), Cell::Text(key.to_owned())]).await?;
         let amount = |row: Vec<Cell>| row.first().and_then(Cell::decimal);
-        rows.into_iter().next().map(|row| amount(row).ok_or_else(|| spoilt("millrace_opening"))).transpose()
+        rows.into_iter()
+            .next()
+            .map(|row| amount(row).ok_or_else(|| corrupt_row("millrace_opening")))
+            .transpose()
     }
 
     /// Makes a table unless it is there.
@@ -299,7 +305,7 @@ impl Store {
         let position = |row: Vec<Cell>| match row.as_slice() {
             [Cell::Integer(position)] => Ok(*position as u64),
             // Passed over, a position that is to be left out would count.
-            _ => Err(spoilt(table)),
+            _ => Err(corrupt_row(table)),
         };
         self.rows(sql.to_owned(), parameters).await?.into_iter().map(position).collect()
     }
@@ -311,7 +317,7 @@ impl Store {
             vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
         let pair = |row: Vec<Cell>| match row.as_slice() {
             [Cell::Integer(by), Cell::Integer(position)] => Ok((*by as u64, *position as u64)),
-            _ => Err(spoilt("millrace_taken_back")),
+            _ => Err(corrupt_row("millrace_taken_back")),
         };
         self.rows(sql.to_owned(), parameters).await?.into_iter().map(pair).collect()
     }
@@ -358,14 +364,14 @@ impl Store {
 }
 
 /// A row of ours that somebody else has changed.
-fn spoilt(table: &'static str) -> StoreError {
+fn corrupt_row(table: &'static str) -> StoreError {
     StoreError::Blocked(format!("table `{table}` holds a row that is not in its form"))
 }
 
 const POSITIONS_SQL: &str = "SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id";
 
 fn view_positions(rows: Vec<Vec<Cell>>) -> Result<Vec<ViewPosition>, StoreError> {
-    rows.into_iter().map(|row| view_position(row).ok_or_else(|| spoilt("millrace_positions"))).collect()
+    rows.into_iter().map(|row| view_position(row).ok_or_else(|| corrupt_row("millrace_positions"))).collect()
 }
 
 fn view_position(row: Vec<Cell>) -> Option<ViewPosition> {
@@ -379,7 +385,7 @@ fn view_position(row: Vec<Cell>) -> Option<ViewPosition> {
 
 #[cfg(test)]
 mod tests {
-    use event::SourceId;
+    use event::UploadId;
 
     use super::*;
 
@@ -394,7 +400,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open("sqlite:", None, folder.path()).await.expect("opens");
         let log = LogId([7; 16]);
-        let (source, id) = (SourceId([8; 16]), || Cell::Bytes(vec![7; 16]));
+        let (source, id) = (UploadId([8; 16]), || Cell::Bytes(vec![7; 16]));
         for (sql, parameters) in [
             (
                 "INSERT INTO millrace_positions (view, log_id, part, position) VALUES ('v', ?, 0, 'far')",
@@ -414,7 +420,7 @@ mod tests {
         own_row_is_refused(store.skipped_positions(log, 0, 9).await.err(), "millrace_skipped");
         own_row_is_refused(store.skipped(log, 1).await.err(), "millrace_skipped");
         own_row_is_refused(store.passed_positions("v", log, 0, 9).await.err(), "millrace_passed");
-        own_row_is_refused(store.seen_lines(source, 0, 9).await.err(), "millrace_seen");
+        own_row_is_refused(store.upload_lines(source, 0, 9).await.err(), "millrace_seen");
         tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
     }
 

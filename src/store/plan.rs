@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use event::{BodyHash, EventId, LogId, Millis};
 
-use super::rows::RowChanges;
-use super::tables::{Beside, Cell, Table};
+use super::numbered_rows::RowChanges;
+use super::tables::{Cell, DerivedIndex, Table};
 
 /// The compare-and-set that moves a view from one position to the next. It is what makes a batch count
 /// once: exactly one row must change, or nothing of the plan happens.
@@ -39,9 +39,9 @@ pub struct Plan {
     pub writes: Vec<Write>,
     /// For a view that keeps a row an event.
     pub rows: Option<RowChanges>,
-    pub seen: Vec<Seen>,
-    pub letters: Vec<LetterChange>,
-    pub taken_back: Vec<TakenBack>,
+    pub seen: Vec<DedupEntry>,
+    pub dead_letters: Vec<DeadLetterChange>,
+    pub corrected: Vec<CorrectedEvent>,
 }
 
 impl Plan {
@@ -72,8 +72,8 @@ impl Plan {
             writes: Vec::new(),
             rows: None,
             seen: Vec::new(),
-            letters: Vec::new(),
-            taken_back: Vec::new(),
+            dead_letters: Vec::new(),
+            corrected: Vec::new(),
         }
     }
 }
@@ -104,8 +104,8 @@ impl Write {
 
     /// Rows of `Verb::Visit` begin with what only the spans have a column for.
     fn group_columns(&self) -> usize {
-        match (self.verb, &self.table.beside) {
-            (Verb::Visit, Beside::Spans(spans)) => spans.group_columns(),
+        match (self.verb, &self.table.derived_index) {
+            (Verb::Visit, DerivedIndex::DayGaps(spans)) => spans.group_columns(),
             _ => 0,
         }
     }
@@ -128,15 +128,15 @@ pub enum Verb {
 
 /// The event at `position`, taken back by the correction at `by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TakenBack {
+pub struct CorrectedEvent {
     pub position: u64,
     pub by: u64,
 }
 
 /// One thing the gate asks about and notes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub key: SeenKey,
+pub struct DedupEntry {
+    pub key: DedupKey,
     pub hash: BodyHash,
     pub received: Millis,
     /// What was received before is forgotten, unless it is kept. It goes by the log's times, and not by
@@ -147,21 +147,21 @@ pub struct Seen {
     /// The events it stands for, with their lines where it is a run of lines.
     pub events: Vec<(u64, u64)>,
     /// What becomes of an event whose id was used for another body.
-    pub conflict: Vec<NewLetter>,
+    pub conflict: Vec<NewDeadLetter>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SeenKey {
+pub enum DedupKey {
     Event(EventId),
-    Lines { source: [u8; 16], first: u64, count: u32 },
+    Lines { upload: [u8; 16], first: u64, count: u32 },
 }
 
-impl SeenKey {
+impl DedupKey {
     /// As stored: identity, first line, number of lines.
     pub fn parts(&self) -> ([u8; 16], u64, u64) {
         match self {
             Self::Event(id) => (*id.as_bytes(), 0, 1),
-            Self::Lines { source, first, count } => (*source, *first, u64::from(*count)),
+            Self::Lines { upload, first, count } => (*upload, *first, u64::from(*count)),
         }
     }
 }
@@ -177,7 +177,7 @@ pub struct Skipped {
 
 /// What was seen before under the same identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeenRow {
+pub struct DedupRow {
     pub first: u64,
     pub count: u64,
     pub log: LogId,
@@ -189,20 +189,20 @@ pub struct SeenRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The events that were there before, each with the row that had it.
-    pub repeats: Vec<(u64, SeenRow)>,
+    pub repeats: Vec<(u64, DedupRow)>,
     pub same_body: bool,
     /// Whether the entry is to be noted itself: something of it is new.
     pub note: bool,
 }
 
-impl Seen {
+impl DedupEntry {
     /// Same identity, same body: a repeat. Same identity, another body: a conflict.
     ///
     /// Lines of a source that is kept may come in other runs than before: those that were covered are
     /// repeats, the others are new. A body under a key is always cut the same way, so that a run which
     /// meets another one only in part is of another body, and all of it a conflict: taken line by line,
     /// what differs would be swallowed.
-    pub fn verdict(&self, known: &[SeenRow]) -> Verdict {
+    pub fn verdict(&self, known: &[DedupRow]) -> Verdict {
         let (_, first, count) = self.key.parts();
         let exact = known.iter().find(|row| row.first == first && row.count == count);
         if let Some(row) = exact {
@@ -227,8 +227,8 @@ impl Seen {
 
 /// What a plan does to dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LetterChange {
-    New(NewLetter),
+pub enum DeadLetterChange {
+    New(NewDeadLetter),
     /// A retried letter went through.
     Applied {
         id: EventId,
@@ -245,7 +245,7 @@ pub enum LetterChange {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewLetter {
+pub struct NewDeadLetter {
     pub id: EventId,
     pub view: String,
     pub position: u64,
@@ -256,7 +256,7 @@ pub struct NewLetter {
     pub at: Millis,
 }
 
-impl NewLetter {
+impl NewDeadLetter {
     /// One letter for a view and a place in a log, however often it is written.
     pub fn id(view: &str, log: LogId, position: u64) -> EventId {
         EventId::derived("dead-letter", view, &format!("{log}:{position}"))
@@ -267,14 +267,14 @@ impl NewLetter {
 mod tests {
     use super::*;
 
-    fn row(first: u64, count: u64, hash: u8) -> SeenRow {
-        SeenRow { first, count, log: LogId([0; 16]), position: 100 + first, hash: BodyHash([hash; 8]) }
+    fn row(first: u64, count: u64, hash: u8) -> DedupRow {
+        DedupRow { first, count, log: LogId([0; 16]), position: 100 + first, hash: BodyHash([hash; 8]) }
     }
 
-    fn lines(first: u64, count: u32, hash: u8) -> Seen {
+    fn lines(first: u64, count: u32, hash: u8) -> DedupEntry {
         let events = (first..first + u64::from(count)).map(|line| (1000 + line, line)).collect();
-        let key = SeenKey::Lines { source: [7; 16], first, count };
-        Seen {
+        let key = DedupKey::Lines { upload: [7; 16], first, count };
+        DedupEntry {
             key,
             hash: BodyHash([hash; 8]),
             received: Millis(0),
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn of_lines_of_a_kept_source_that_overlap_only_the_new_ones_pass() {
-        let kept = |first, count| Seen { kept: true, ..lines(first, count, 9) };
+        let kept = |first, count| DedupEntry { kept: true, ..lines(first, count, 9) };
         let longer = kept(0, 6).verdict(&[row(0, 2, 1), row(4, 1, 2)]);
         assert_eq!((repeated(&longer), longer.same_body, longer.note), (vec![0, 1, 4], true, true));
         let inside = kept(2, 2).verdict(&[row(0, 6, 1)]);

@@ -74,24 +74,24 @@ pub struct Table {
     pub id: Option<String>,
     /// A column, beside the key, of which no two rows hold the same.
     pub unique: Option<usize>,
-    pub beside: Beside,
+    pub derived_index: DerivedIndex,
 }
 
 /// What a database keeps in step with the rows of a table, in the same transaction, so that a question is
 /// answered without a walk over all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Beside {
+pub enum DerivedIndex {
     #[default]
     Nothing,
-    Ranking(Ranking),
-    Spans(Spans),
+    TopK(TopK),
+    DayGaps(DayGaps),
 }
 
 /// Rows are asked for in the order of their one number, the largest first; of equal ones by the last column
 /// of the key, empty text after all other. A group of rank is what the other columns of the key say. Where an
 /// index costs little this is an index; SQLite keeps the first of each group in tables of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ranking {
+pub struct TopK {
     pub boards: String,
     pub floors: String,
     /// As many are asked for at most.
@@ -103,11 +103,11 @@ pub struct Ranking {
 /// group came on `day` and on `before` the last time before that (0: never) is kept in this table, and under
 /// day 0 how many there are at all. Its columns are the group's, then these two days, its key, and a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spans {
+pub struct DayGaps {
     pub table: Arc<Table>,
 }
 
-impl Spans {
+impl DayGaps {
     pub fn group_columns(&self) -> usize {
         self.table.key_columns - 2
     }
@@ -123,17 +123,24 @@ impl Table {
                 null: name.ends_with('?'),
             })
             .collect();
-        Self { name: name.to_owned(), columns, key_columns, id: None, unique: None, beside: Beside::Nothing }
+        Self {
+            name: name.to_owned(),
+            columns,
+            key_columns,
+            id: None,
+            unique: None,
+            derived_index: DerivedIndex::Nothing,
+        }
     }
 
     /// A table whose rows have a number, given in the order in which they come, and no key.
     pub fn numbered(name: &str, id: &str, columns: Vec<Column>) -> Self {
         let (name, id) = (name.to_owned(), Some(id.to_owned()));
-        Self { name, columns, key_columns: 0, id, unique: None, beside: Beside::Nothing }
+        Self { name, columns, key_columns: 0, id, unique: None, derived_index: DerivedIndex::Nothing }
     }
 
-    pub fn with(self, beside: Beside) -> Self {
-        Self { beside, ..self }
+    pub fn with(self, derived_index: DerivedIndex) -> Self {
+        Self { derived_index, ..self }
     }
 }
 
@@ -190,7 +197,7 @@ pub fn positions_table() -> Table {
 }
 
 /// What the gate has seen: client ids (line 0, 1 line) and runs of lines of a source.
-pub fn seen_table() -> Table {
+pub fn dedup_table() -> Table {
     Table::new(
         "millrace_seen",
         2,
@@ -237,7 +244,7 @@ pub fn taken_back_table() -> Table {
     )
 }
 
-pub fn letters_table() -> Table {
+pub fn dead_letters_table() -> Table {
     Table::new(
         "millrace_dead_letters",
         1,
@@ -358,10 +365,10 @@ pub fn keys_table() -> Table {
 pub fn own_tables() -> Vec<Table> {
     vec![
         positions_table(),
-        seen_table(),
+        dedup_table(),
         skipped_table(),
         taken_back_table(),
-        letters_table(),
+        dead_letters_table(),
         passed_table(),
         rows_table(),
         opening_table(),

@@ -11,8 +11,8 @@ use event::{EventId, LogId, Millis};
 use journal::failpoint;
 use tokio::runtime::Handle;
 
-use crate::eventlog::{EventLog, LogReader, ReadError, Records, Traces};
-use crate::gate::GATE;
+use crate::dedup::STORED_NAME;
+use crate::log::{EventLog, LogReader, ReadError, Records, Traces};
 use crate::store::{Halt, Store, StoreError};
 
 /// One event as a fold sees it. A correction is the event that it takes back, once more: a fold undoes
@@ -25,11 +25,11 @@ pub struct Event<'a> {
     pub text: Cow<'a, str>,
     pub received: Millis,
     /// Who sent it, as far as is known.
-    pub origin: Option<IpAddr>,
+    pub address: Option<IpAddr>,
     /// The dead letter that this event is, sent again.
     pub letter: Option<EventId>,
     /// The position of the event taken back, whose id, text and time these are.
-    pub takes_back: Option<u64>,
+    pub corrects: Option<u64>,
 }
 
 pub struct Batch<'a> {
@@ -131,7 +131,7 @@ impl Read<'_> {
             let letter = match header.retry {
                 Some(retry) if retry.view == wanted.view => Some(retry.letter),
                 // The gate's letters were seen by no view yet: sent again they are for all of them.
-                Some(retry) if retry.view == GATE => None,
+                Some(retry) if retry.view == STORED_NAME => None,
                 Some(_) => {
                     end = record.end().min(limits.until);
                     continue;
@@ -153,22 +153,22 @@ impl Read<'_> {
                 if entry.erased() {
                     continue;
                 }
-                corrected |= entry.takes_back.is_some();
+                corrected |= entry.corrects.is_some();
                 events.push(Event {
                     position,
                     id: entry.client.map_or_else(|| EventId::at(self.log, position), |(id, _)| id),
                     text: Cow::Borrowed(entry.text),
                     received: header.received,
-                    origin: header.origin,
+                    address: header.address,
                     letter,
-                    takes_back: entry.takes_back,
+                    corrects: entry.corrects,
                 });
             }
         }
         if gated {
             self.leave_out_repeats(&mut events, end)?;
         }
-        self.name_letters(&mut events)?;
+        self.name_dead_letters(&mut events)?;
         let plain = !corrected && events.iter().all(|event| event.letter.is_none());
         if corrected {
             end = self.put_in_what_is_taken_back(wanted.view, &mut events, end)?;
@@ -188,7 +188,7 @@ impl Read<'_> {
         let effective = self.runtime.block_on(self.store.corrections(self.log, self.from, end))?;
         let mut bytes = 0;
         for event in std::mem::take(events) {
-            let Some(target) = event.takes_back else {
+            let Some(target) = event.corrects else {
                 events.push(event);
                 continue;
             };
@@ -200,7 +200,7 @@ impl Read<'_> {
             if bytes >= BATCH_BYTES_MAX {
                 return Ok(event.position);
             }
-            if let Some(taken) = self.taken_back(view, target, event.position)? {
+            if let Some(taken) = self.corrected(view, target, event.position)? {
                 bytes += taken.text.len();
                 events.push(taken);
             }
@@ -210,7 +210,7 @@ impl Read<'_> {
 
     /// The event at `target` as the correction at `position` undoes it; `None` once it is erased, and for a
     /// dead letter that was sent again to another view.
-    fn taken_back(
+    fn corrected(
         &self,
         view: &str,
         target: u64,
@@ -224,7 +224,7 @@ impl Read<'_> {
         for record in records.iter() {
             let record = record?;
             let Some(header) = &record.header else { continue };
-            if header.retry.is_some_and(|retry| retry.view != view && retry.view != GATE) {
+            if header.retry.is_some_and(|retry| retry.view != view && retry.view != STORED_NAME) {
                 continue;
             }
             for entry in record.entries() {
@@ -237,9 +237,9 @@ impl Read<'_> {
                     id: entry.client.map_or_else(|| EventId::at(self.log, target), |(id, _)| id),
                     text: Cow::Owned(entry.text.to_owned()),
                     received: header.received,
-                    origin: header.origin,
+                    address: header.address,
                     letter: None,
-                    takes_back: Some(target),
+                    corrects: Some(target),
                 }));
             }
         }
@@ -247,10 +247,10 @@ impl Read<'_> {
     }
 
     /// A dead letter that is sent again is the event that it was, and has its id.
-    fn name_letters(&self, events: &mut [Event<'_>]) -> Result<(), StoreError> {
+    fn name_dead_letters(&self, events: &mut [Event<'_>]) -> Result<(), StoreError> {
         for event in events {
             if let Some(letter) = event.letter
-                && let Some(letter) = self.runtime.block_on(self.store.letter(letter))?
+                && let Some(letter) = self.runtime.block_on(self.store.dead_letter(letter))?
             {
                 event.id = letter.event_id;
             }

@@ -6,16 +6,16 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use event::limits::{LETTER_TURN_DURATION_MAX, LETTERS_LOGGED_MAX, SOURCE_GATE_DURATION_MAX};
-use event::{BodyHash, EventId, FieldError, Fields, LogId, Millis, Progress};
+use event::limits::{DEAD_LETTERS_LOGGED_MAX, DEDUP_WAIT_DURATION_MAX, LETTER_TURN_DURATION_MAX};
+use event::{BodyHash, EventId, FieldErrors, Fields, LogId, Millis, Progress};
 use journal::failpoint;
 use tokio::time::timeout;
 
 use super::batch::Event;
 use super::{Running, View};
-use crate::eventlog::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape, Traces};
-use crate::gate::GATE;
-use crate::store::{Letter, LetterChange, LetterStatus, NewLetter, Store, StoreError};
+use crate::dedup::STORED_NAME;
+use crate::log::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape, Traces};
+use crate::store::{DeadLetter, DeadLetterChange, DeadLetterStatus, NewDeadLetter, Store, StoreError};
 
 /// What the view's plan does to dead letters, given the events that its fold refused.
 pub fn changes(
@@ -23,20 +23,20 @@ pub fn changes(
     log: LogId,
     events: &[Event<'_>],
     refused: &[(usize, String)],
-) -> Vec<LetterChange> {
-    let mut changes: Vec<LetterChange> = Vec::with_capacity(refused.len());
+) -> Vec<DeadLetterChange> {
+    let mut changes: Vec<DeadLetterChange> = Vec::with_capacity(refused.len());
     let mut positions = HashSet::with_capacity(refused.len());
     for (index, reason) in refused {
         let event = &events[*index];
         positions.insert(event.position);
         // Its event is refused with it, and so there is nothing to undo.
-        if !event.takes_back.is_some_and(|target| positions.contains(&target)) {
+        if !event.corrects.is_some_and(|target| positions.contains(&target)) {
             changes.push(of(view, log, event, reason.clone()));
         }
     }
     for (index, event) in events.iter().enumerate() {
         if let (Some(id), false) = (event.letter, refused.iter().any(|(at, _)| *at == index)) {
-            changes.push(LetterChange::Applied { id, at: event.received });
+            changes.push(DeadLetterChange::Applied { id, at: event.received });
         }
     }
     changes
@@ -48,13 +48,13 @@ pub fn changes(
 pub struct PassedBy(HashSet<u64>);
 
 impl PassedBy {
-    pub fn note(&mut self, changes: &[LetterChange]) {
+    pub fn note(&mut self, changes: &[DeadLetterChange]) {
         self.0.extend(made(changes).into_iter().map(|(_, position)| position));
     }
 
     /// The events of a part without corrections that have nothing to undo.
     pub fn leave_out<'e, 'a>(&self, events: &'e [Event<'a>]) -> Cow<'e, [Event<'a>]> {
-        let idle = |event: &Event<'_>| event.takes_back.is_some_and(|target| self.0.contains(&target));
+        let idle = |event: &Event<'_>| event.corrects.is_some_and(|target| self.0.contains(&target));
         match !self.0.is_empty() && events.iter().any(idle) {
             true => events.iter().filter(|event| !idle(event)).cloned().collect(),
             false => Cow::Borrowed(events),
@@ -63,42 +63,42 @@ impl PassedBy {
 }
 
 /// Which letters a plan makes, and of which position.
-pub fn made(changes: &[LetterChange]) -> Vec<(EventId, u64)> {
-    let made = |change: &LetterChange| match change {
-        LetterChange::New(letter) => Some((letter.id, letter.position)),
-        LetterChange::Again { id, position, .. } => Some((*id, *position)),
-        LetterChange::Applied { .. } => None,
+pub fn made(changes: &[DeadLetterChange]) -> Vec<(EventId, u64)> {
+    let made = |change: &DeadLetterChange| match change {
+        DeadLetterChange::New(letter) => Some((letter.id, letter.position)),
+        DeadLetterChange::Again { id, position, .. } => Some((*id, *position)),
+        DeadLetterChange::Applied { .. } => None,
     };
     changes.iter().filter_map(made).collect()
 }
 
 /// A line for each letter that is in the store now, but not for very many. Its reason is there, too: it may quote the event.
 pub fn report(view: &str, made: &[(EventId, u64)], traces: &Traces) {
-    for (letter, position) in made.iter().take(LETTERS_LOGGED_MAX) {
+    for (letter, position) in made.iter().take(DEAD_LETTERS_LOGGED_MAX) {
         let traceparent = traces.of(*position);
         tracing::warn!(view, %letter, position, traceparent, "an event became a dead letter");
     }
-    let more = made.len().saturating_sub(LETTERS_LOGGED_MAX);
+    let more = made.len().saturating_sub(DEAD_LETTERS_LOGGED_MAX);
     if more > 0 {
         tracing::warn!(view, more, "more events became dead letters");
     }
 }
 
 /// The letter that `event` becomes, or becomes again.
-pub fn of(view: &View, log: LogId, event: &Event<'_>, reason: String) -> LetterChange {
+pub fn of(view: &View, log: LogId, event: &Event<'_>, reason: String) -> DeadLetterChange {
     match event.letter {
-        Some(id) => LetterChange::Again {
+        Some(id) => DeadLetterChange::Again {
             id,
             view: view.name.clone(),
             position: event.position,
             reason,
             at: event.received,
         },
-        None => LetterChange::New(NewLetter {
-            id: NewLetter::id(&view.name, log, event.position),
+        None => DeadLetterChange::New(NewDeadLetter {
+            id: NewDeadLetter::id(&view.name, log, event.position),
             view: view.name.clone(),
             position: event.position,
-            event_id: if event.takes_back.is_some() { EventId::at(log, event.position) } else { event.id },
+            event_id: if event.corrects.is_some() { EventId::at(log, event.position) } else { event.id },
             stream: view.stream.clone(),
             reason,
             event: own_text(event),
@@ -109,7 +109,7 @@ pub fn of(view: &View, log: LogId, event: &Event<'_>, reason: String) -> LetterC
 
 /// A correction that failed is kept as one: its text is not that of the event it takes back.
 fn own_text(event: &Event<'_>) -> String {
-    match event.takes_back {
+    match event.corrects {
         None => event.text.to_string(),
         Some(_) => format!(r#"{{"takesBack":"{}"}}"#, event.id),
     }
@@ -117,17 +117,17 @@ fn own_text(event: &Event<'_>) -> String {
 
 /// The one view that a letter sent again is for; those of the gate are for all.
 pub fn only_view(retry: Retry<'_>) -> Option<&str> {
-    (retry.view != GATE).then_some(retry.view)
+    (retry.view != STORED_NAME).then_some(retry.view)
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum LetterError {
+pub enum DeadLetterError {
     #[error("there is no dead letter `{0}`")]
     Unknown(EventId),
     #[error("dead letter `{id}` is {status}, not open")]
     NotOpen { id: EventId, status: &'static str },
     #[error("the event of dead letter `{0}` was taken back; drop the letter")]
-    TakenBack(EventId),
+    CorrectedEvent(EventId),
     #[error("dead letter `{0}` was sent again with another text, which its view has not come to yet")]
     UnderWay(EventId),
     #[error("view `{0}` does not run here, and no other applies its dead letters; drop them, or declare it")]
@@ -135,7 +135,7 @@ pub enum LetterError {
     #[error("what has arrived is not settled yet")]
     Unsettled,
     #[error("{0}")]
-    Refused(#[from] FieldError),
+    Refused(#[from] FieldErrors),
     #[error("{0}")]
     Log(#[from] AppendError),
     #[error("{0}")]
@@ -157,41 +157,45 @@ impl Sender<'_> {
     /// The status moves first. A crash before the append leaves a letter that is `retrying` and not in the
     /// log; it can be sent again, because its identity in the log is (letter, attempt): the gate counts it
     /// once, however often it is sent.
-    pub async fn send_again(&self, id: EventId, mended: Option<String>) -> Result<Letter, LetterError> {
+    pub async fn send_again(
+        &self,
+        id: EventId,
+        mended: Option<String>,
+    ) -> Result<DeadLetter, DeadLetterError> {
         let Self { store, log, .. } = self;
-        self.settled(SOURCE_GATE_DURATION_MAX).await?;
-        let turn = timeout(SOURCE_GATE_DURATION_MAX, log.undoing().send_again()).await;
-        let _turn = turn.map_err(|_| LetterError::Unsettled)?;
+        self.settled(DEDUP_WAIT_DURATION_MAX).await?;
+        let turn = timeout(DEDUP_WAIT_DURATION_MAX, log.correction_lock().send_again()).await;
+        let _turn = turn.map_err(|_| DeadLetterError::Unsettled)?;
         // What came in before the turn; corrections wait meanwhile.
         self.settled(LETTER_TURN_DURATION_MAX).await?;
-        let letter = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
-        if !matches!(letter.status, LetterStatus::Open | LetterStatus::Retrying) {
-            return Err(LetterError::NotOpen { id, status: letter.status.as_str() });
+        let letter = store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))?;
+        if !matches!(letter.status, DeadLetterStatus::Open | DeadLetterStatus::Retrying) {
+            return Err(DeadLetterError::NotOpen { id, status: letter.status.as_str() });
         }
         // The gate's are for all views; another's would be passed by, and lie in the log for nothing.
-        if letter.view != GATE && !self.views.contains_key(&letter.view) {
-            return Err(LetterError::NoView(letter.view));
+        if letter.view != STORED_NAME && !self.views.contains_key(&letter.view) {
+            return Err(DeadLetterError::NoView(letter.view));
         }
         if store.taken_back_by(letter.log, letter.position).await?.is_some() {
-            return Err(LetterError::TakenBack(id));
+            return Err(DeadLetterError::CorrectedEvent(id));
         }
         let text = mended.as_deref().unwrap_or(&letter.event);
         self.fields.check(text, false)?;
         let (identity, hash) = (attempt(id, letter.attempts), BodyHash::of(text.as_bytes()));
         let in_log = match letter.status {
-            LetterStatus::Retrying => store.first_hash(identity).await?,
+            DeadLetterStatus::Retrying => store.first_hash(identity).await?,
             _ => None,
         };
         if in_log.is_some_and(|first| first != hash) {
-            return Err(LetterError::UnderWay(id));
+            return Err(DeadLetterError::UnderWay(id));
         }
         let now = Millis::now();
-        if letter.status == LetterStatus::Open
-            && !store.move_letter(id, LetterStatus::Open, LetterStatus::Retrying, now).await?
+        if letter.status == DeadLetterStatus::Open
+            && !store.move_dead_letter(id, DeadLetterStatus::Open, DeadLetterStatus::Retrying, now).await?
         {
             // Somebody else was faster and dropped it, or sent it again from another node: their word stands.
-            let found = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
-            return Err(LetterError::NotOpen { id, status: found.status.as_str() });
+            let found = store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))?;
+            return Err(DeadLetterError::NotOpen { id, status: found.status.as_str() });
         }
         failpoint::hit("letters.moved");
         if in_log.is_none() {
@@ -202,17 +206,17 @@ impl Sender<'_> {
             log.append(&record).await?;
         }
         failpoint::hit("letters.appended");
-        if letter.view == GATE {
-            store.move_letter(id, LetterStatus::Retrying, LetterStatus::Applied, now).await?;
+        if letter.view == STORED_NAME {
+            store.move_dead_letter(id, DeadLetterStatus::Retrying, DeadLetterStatus::Applied, now).await?;
         }
-        store.letter(id).await?.ok_or(LetterError::Unknown(id))
+        store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))
     }
 
     /// What took an event back, and a letter's last attempt, are known once the gate has come to them.
-    async fn settled(&self, patience: Duration) -> Result<(), LetterError> {
-        match self.progress.gate_reached(self.log.end(), patience).await {
+    async fn settled(&self, patience: Duration) -> Result<(), DeadLetterError> {
+        match self.progress.dedup_reached(self.log.end(), patience).await {
             true => Ok(()),
-            false => Err(LetterError::Unsettled),
+            false => Err(DeadLetterError::Unsettled),
         }
     }
 }
@@ -223,10 +227,11 @@ pub fn attempt(id: EventId, attempts: i64) -> EventId {
 }
 
 /// Decides that an open letter is not to be applied. Its row stays.
-pub async fn drop_letter(store: &Store, id: EventId) -> Result<Letter, LetterError> {
-    let letter = store.letter(id).await?.ok_or(LetterError::Unknown(id))?;
-    match store.move_letter(id, LetterStatus::Open, LetterStatus::Dropped, Millis::now()).await? {
-        true => store.letter(id).await?.ok_or(LetterError::Unknown(id)),
-        false => Err(LetterError::NotOpen { id, status: letter.status.as_str() }),
+pub async fn drop_dead_letter(store: &Store, id: EventId) -> Result<DeadLetter, DeadLetterError> {
+    let letter = store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))?;
+    match store.move_dead_letter(id, DeadLetterStatus::Open, DeadLetterStatus::Dropped, Millis::now()).await?
+    {
+        true => store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id)),
+        false => Err(DeadLetterError::NotOpen { id, status: letter.status.as_str() }),
     }
 }

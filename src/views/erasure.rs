@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::batch::BatchError;
 use super::dead_letter;
 use super::{Running, ViewKind};
-use crate::eventlog::{AppendError, Entry, EraseError, EventLog, Header, ReadError, RecordBuilder, Shape};
+use crate::log::{AppendError, Entry, EraseError, EventLog, Header, ReadError, RecordBuilder, Shape};
 use crate::store::{Erasure, OpenErasure, Store, StoreError};
 
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ pub struct Eraser {
 
 /// Whose events are meant.
 #[derive(Clone, Debug)]
-pub struct Person {
+pub struct DataSubject {
     pub stream: String,
     /// The stream's key, where none is named.
     pub field: Option<String>,
@@ -106,14 +106,14 @@ impl Eraser {
     /// Finds the events below `end`, which the gate has come to, and notes the erasure: from here on it will be
     /// done. Blocks for as long as reading the log takes. More than a bound at a time are not taken: asked for
     /// again, the rest is.
-    pub fn note(&self, person: &Person, asked_by: &str, end: u64) -> Result<Erasure, ErasureError> {
+    pub fn note(&self, person: &DataSubject, asked_by: &str, end: u64) -> Result<Erasure, ErasureError> {
         let (fields, field) = self.field(person)?;
         // Until they are noted, nobody knows that these events are still needed.
-        let _past = self.runtime.block_on(self.log.past().hold());
+        let _past = self.runtime.block_on(self.log.history_lock().hold());
         let found = self.find(person, fields, field, end)?;
         let asked = Millis::now();
         let digest = Sha256::digest(person.value.as_bytes());
-        let value_hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let value_hash = event::hex(&digest);
         let erasure = Erasure {
             id: EventId::derived("erasure", &person.stream, &format!("{value_hash}:{}", asked.0)),
             stream: person.stream.clone(),
@@ -188,7 +188,7 @@ impl Eraser {
             }
             open.positions.extend(&undone);
         }
-        self.clear_letters(&open)?;
+        self.clear_dead_letters(&open)?;
         let turns = self.turns(&open.erasure.stream);
         self.log.erase(&open.positions)?;
         drop(turns);
@@ -199,7 +199,7 @@ impl Eraser {
         Ok(())
     }
 
-    fn field(&self, person: &Person) -> Result<(&Fields, usize), ErasureError> {
+    fn field(&self, person: &DataSubject) -> Result<(&Fields, usize), ErasureError> {
         let unknown = || ErasureError::Field {
             stream: person.stream.clone(),
             field: person.field.clone().unwrap_or_default(),
@@ -215,7 +215,13 @@ impl Eraser {
         }
     }
 
-    fn find(&self, person: &Person, fields: &Fields, field: usize, end: u64) -> Result<Found, ErasureError> {
+    fn find(
+        &self,
+        person: &DataSubject,
+        fields: &Fields,
+        field: usize,
+        end: u64,
+    ) -> Result<Found, ErasureError> {
         let (mut reader, mut at, mut found) = (self.log.reader(), self.log.begin(), Found::default());
         let mut targets = HashSet::new();
         while at < end && found.events < ERASED_EVENTS_MAX {
@@ -234,7 +240,7 @@ impl Eraser {
                 }
                 for entry in record.entries() {
                     let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
-                    match entry.takes_back {
+                    match entry.corrects {
                         // Its reason may speak of the person.
                         Some(target) if targets.contains(&target) => found.positions.push(position),
                         None if fields.names(entry.text, field, &person.value) => {
@@ -265,10 +271,10 @@ impl Eraser {
                 let text = format!(r#"{{"takesBack":"{event}","reason":"erasure {id}"}}"#);
                 let name = EventId::derived("erasure", &id.to_string(), &event.to_string());
                 let client = Some((name, BodyHash::of(text.as_bytes())));
-                record.push(&Entry { client, takes_back: Some(*position), text: &text, ..Entry::default() });
+                record.push(&Entry { client, corrects: Some(*position), text: &text, ..Entry::default() });
             }
             // Whoever sends a letter of these again is in the log before, or hears of it.
-            let _turn = self.runtime.block_on(self.log.undoing().take_back());
+            let _turn = self.runtime.block_on(self.log.correction_lock().take_back());
             self.runtime.block_on(self.log.append(&record))?;
         }
         Ok(())
@@ -280,7 +286,9 @@ impl Eraser {
         let Some(field) = fields.index_of(&open.erasure.field) else { return Ok(Vec::new()) };
         let (log, known) = (self.log.id(), open.positions.iter().copied().collect::<HashSet<u64>>());
         let (mut reader, mut found) = (self.log.reader(), Vec::new());
-        for (letter, attempts) in self.runtime.block_on(self.store.letter_attempts(log, &open.positions))? {
+        for (letter, attempts) in
+            self.runtime.block_on(self.store.dead_letter_attempts(log, &open.positions))?
+        {
             for attempt in (1..=attempts).map(|attempts| dead_letter::attempt(letter, attempts)) {
                 let place = self.runtime.block_on(self.store.first_position(attempt))?;
                 let Some((_, position)) = place.filter(|(of, at)| *of == log && !known.contains(at)) else {
@@ -337,9 +345,13 @@ impl Eraser {
         }
     }
 
-    fn clear_letters(&self, open: &OpenErasure) -> Result<(), ErasureError> {
+    fn clear_dead_letters(&self, open: &OpenErasure) -> Result<(), ErasureError> {
         for positions in open.positions.chunks(CORRECTIONS_RECORD_MAX) {
-            self.runtime.block_on(self.store.clear_letters_at(self.log.id(), positions, Millis::now()))?;
+            self.runtime.block_on(self.store.clear_dead_letters_at(
+                self.log.id(),
+                positions,
+                Millis::now(),
+            ))?;
         }
         Ok(())
     }
@@ -357,7 +369,7 @@ impl Eraser {
                     self.runtime.block_on(forgotten)?;
                 }
                 // What was tried already is still in an outbox.
-                ViewKind::Notify(outbox) => {
+                ViewKind::Notifications(outbox) => {
                     let ids = self.ids(&open.positions)?;
                     self.runtime.block_on(outbox.forget(&self.store, &ids))?;
                 }

@@ -1,14 +1,14 @@
 //! Views: what a stream becomes. Each runs by itself: its own position, its own transaction, its own
 //! trouble. A view kind is a folder with its fold, its tables and its queries; here is the list of them.
 
-mod ahead;
+mod apply;
 mod batch;
 mod bisect;
-mod cursor;
 mod dead_letter;
 mod erasure;
 mod ledger;
-mod notify;
+mod notifications;
+mod pipeline;
 mod rebuild;
 mod retention;
 mod runner;
@@ -20,15 +20,15 @@ use event::Fields;
 use crate::store::{RowChanges, ViewTables, Write};
 
 pub use batch::{BatchError, Event};
-pub use dead_letter::{LetterError, Sender, drop_letter, only_view};
-pub use erasure::{Eraser, ErasureError, Erasures, Person};
+pub use dead_letter::{DeadLetterError, Sender, drop_dead_letter, only_view};
+pub use erasure::{DataSubject, Eraser, ErasureError, Erasures};
 pub use ledger::{Amount, Balance, Ledger, Rule};
-pub use notify::{Notification, NotificationStatus, Notify, NotifyReads, Part};
+pub use notifications::{MessagePart, Notification, NotificationFields, NotificationStatus, Notifications};
 pub use rebuild::{Difference, RebuildError, Report, SHADOW, compare, rebuild};
-pub use retention::{Keep, Retention, RetentionError};
+pub use retention::{Retention, RetentionError, RetentionPolicy};
 pub use runner::{Runner, Running};
-pub use stats::{Asked, Counted, CountedField, Frequent, Reads, Stats, Summary};
-pub use table::{FilterError, Given, RowTable, RowsPage, Source};
+pub use stats::{Counted, CountedField, Frequent, Stats, StatsFields, StatsQuery, Summary};
+pub use table::{ColumnSource, EnvelopeField, FilterError, RowTable, RowsPage};
 
 /// One view as declared.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ pub enum ViewKind {
     Ledger(Ledger),
     Stats(Stats),
     Table(RowTable),
-    Notify(Notify),
+    Notifications(Notifications),
 }
 
 /// What a fold makes of a batch: rows, and the events it could not read, with the reason.
@@ -62,7 +62,7 @@ impl View {
             ViewKind::Ledger(ledger) => ledger.fold(fields, events),
             ViewKind::Stats(stats) => stats.fold(fields, events),
             ViewKind::Table(table) => table.fold(fields, events),
-            ViewKind::Notify(notify) => notify.fold(fields, events),
+            ViewKind::Notifications(notifications) => notifications.fold(fields, events),
         }
     }
 
@@ -75,7 +75,7 @@ impl View {
             },
             ViewKind::Stats(stats) => ViewTables { tables: stats.tables(), opening: None, owned: true },
             ViewKind::Table(table) => ViewTables::owned(table.table()),
-            ViewKind::Notify(notify) => ViewTables::owned(notify.table()),
+            ViewKind::Notifications(notifications) => ViewTables::owned(notifications.table()),
         }
     }
 
@@ -85,7 +85,7 @@ impl View {
             ViewKind::Ledger(_) => "ledger",
             ViewKind::Stats(_) => "stats",
             ViewKind::Table(_) => "table",
-            ViewKind::Notify(_) => "notify",
+            ViewKind::Notifications(_) => "notify",
         }
     }
 
@@ -110,9 +110,9 @@ impl View {
         }
     }
 
-    pub fn notify(&self) -> Option<&Notify> {
+    pub fn notifications(&self) -> Option<&Notifications> {
         match &self.kind {
-            ViewKind::Notify(notify) => Some(notify),
+            ViewKind::Notifications(notifications) => Some(notifications),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use event::limits::{
-    BATCH_BYTES_MAX, RETENTION_DURATION_MIN, RETENTION_GATE_DURATION_MAX, RETENTION_INTERVAL,
+    BATCH_BYTES_MAX, RETENTION_DEDUP_DURATION_MAX, RETENTION_DURATION_MIN, RETENTION_INTERVAL,
     RETENTION_ROWS_MAX, SEGMENTS_A_RETENTION,
 };
 use event::{Progress, Stop};
@@ -17,8 +17,8 @@ use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::rebuild::SHADOW;
-use crate::eventlog::{Ages, EraseError, EventLog, PastGivenUp, ReadError, Segment, UpkeepError};
-use crate::store::{LOG_GIVEN_UP, Retained, RowsOf, Store, StoreError, rows_given_up};
+use crate::log::{Ages, EraseError, EventLog, HistoryDeletion, ReadError, Segment, UpkeepError};
+use crate::store::{DeletedHistory, LOG_DELETED, RowsOf, Store, StoreError, rows_deleted};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
@@ -36,14 +36,14 @@ pub enum RetentionError {
 
 /// For how long what is kept.
 #[derive(Clone, Debug, Default)]
-pub struct Keep {
+pub struct RetentionPolicy {
     pub log: Option<Duration>,
     pub log_bytes: Option<u64>,
     pub streams: BTreeMap<String, Duration>,
     pub rows: Vec<(RowsOf, Duration)>,
 }
 
-impl Keep {
+impl RetentionPolicy {
     fn nothing_is_given_up(&self) -> bool {
         self.log.is_none() && self.log_bytes.is_none() && self.streams.is_empty() && self.rows.is_empty()
     }
@@ -56,7 +56,7 @@ impl Keep {
 }
 
 pub struct Retention {
-    pub keep: Keep,
+    pub keep: RetentionPolicy,
     pub ages: Ages,
     pub log: EventLog,
     pub store: Store,
@@ -68,7 +68,7 @@ pub struct Retention {
 /// The turn at giving up what lies below `floor`.
 struct Turn {
     floor: u64,
-    _past: PastGivenUp,
+    _past: HistoryDeletion,
 }
 
 impl Retention {
@@ -137,11 +137,13 @@ impl Retention {
 
     /// `None` where somebody needs the past just now: it is old tomorrow, too.
     fn turn(&self) -> Result<Option<Turn>, RetentionError> {
-        let Some(past) = self.runtime.block_on(self.log.past().give_up()) else { return Ok(None) };
+        let Some(history_lock) = self.runtime.block_on(self.log.history_lock().give_up()) else {
+            return Ok(None);
+        };
         // What a correction takes back is known once the gate is past it, and none comes in during a turn.
-        let gate = self.progress.gate_reached(self.log.end(), RETENTION_GATE_DURATION_MAX);
-        match self.runtime.block_on(gate) {
-            true => Ok(Some(Turn { floor: self.floor()?, _past: past })),
+        let dedup = self.progress.dedup_reached(self.log.end(), RETENTION_DEDUP_DURATION_MAX);
+        match self.runtime.block_on(dedup) {
+            true => Ok(Some(Turn { floor: self.floor()?, _past: history_lock })),
             false => Ok(None),
         }
     }
@@ -165,8 +167,8 @@ impl Retention {
             return Ok(0);
         }
         // And so is what a correction beyond it takes back.
-        let taken_back = self.runtime.block_on(self.store.first_taken_back_from(log, floor))?;
-        Ok(taken_back.map_or(floor, |position| position.min(floor)))
+        let corrected = self.runtime.block_on(self.store.first_taken_back_from(log, floor))?;
+        Ok(corrected.map_or(floor, |position| position.min(floor)))
     }
 
     /// Events are given up a segment at a time; one that fills slowly is ended before it spans too much.
@@ -181,7 +183,7 @@ impl Retention {
     }
 
     fn give_up_segments(&self, segments: &[Segment]) -> Result<(), RetentionError> {
-        let Keep { log, log_bytes, .. } = self.keep;
+        let RetentionPolicy { log, log_bytes, .. } = self.keep;
         let by_age = log.map_or(0, |keep| self.ages.end_older_than(keep));
         let by_size = self.ages.end_older_than(RETENTION_DURATION_MIN);
         let (mut old, mut bytes) = (Vec::new(), self.log.bytes());
@@ -199,8 +201,8 @@ impl Retention {
         let Some(turn) = self.turn()? else { return Ok(()) };
         if let Some(end) = old.into_iter().take_while(|end| *end <= turn.floor).last() {
             // Noted first: a store that knows nothing of it, as a new one would not, cannot make the views again.
-            let given_up = Retained { position: end, blanked: end };
-            self.runtime.block_on(self.store.note_retained(LOG_GIVEN_UP, self.log.id(), given_up))?;
+            let given_up = DeletedHistory { position: end, blanked: end };
+            self.runtime.block_on(self.store.note_deleted_history(LOG_DELETED, self.log.id(), given_up))?;
             failpoint::hit("retention.trim_noted");
             let begin = self.log.trim(end)?;
             tracing::info!(begin, "the beginning of the log was given up: it was old");
@@ -211,8 +213,8 @@ impl Retention {
     /// Blanks what is old of one stream among others that are kept longer.
     fn give_up_texts(&self, stream: &str, old_end: u64, segments: &[Segment]) -> Result<(), RetentionError> {
         let log = self.log.id();
-        let known = self.runtime.block_on(self.store.retained(stream, log))?;
-        let mut known = known.unwrap_or(Retained { position: 0, blanked: 0 });
+        let known = self.runtime.block_on(self.store.deleted_history(stream, log))?;
+        let mut known = known.unwrap_or(DeletedHistory { position: 0, blanked: 0 });
         let begin = known.blanked.max(self.log.begin());
         for segment in segments.iter().filter(|segment| segment.end > begin) {
             if segment.end > old_end {
@@ -226,7 +228,7 @@ impl Retention {
             if !positions.is_empty() {
                 // Said first: a rebuild of views of this stream must not take what is left for all there was.
                 known.position = segment.end;
-                self.runtime.block_on(self.store.note_retained(stream, log, known))?;
+                self.runtime.block_on(self.store.note_deleted_history(stream, log, known))?;
                 self.ages.give_up(stream)?;
                 failpoint::hit("retention.noted");
                 let events = self.log.erase(&positions)?;
@@ -234,7 +236,7 @@ impl Retention {
                 tracing::info!(stream, events, until = segment.end, "old events of a stream were given up");
             }
             known.blanked = segment.end;
-            self.runtime.block_on(self.store.note_retained(stream, log, known))?;
+            self.runtime.block_on(self.store.note_deleted_history(stream, log, known))?;
         }
         Ok(())
     }
@@ -260,10 +262,10 @@ impl Retention {
         let (mut given_up, log) = (0, self.log.id());
         while self.runtime.block_on(self.store.has_rows_below(&of.view, log, old_end))? {
             // A rebuild would put them back.
-            let Some(_past) = self.runtime.block_on(self.log.past().give_up()) else { break };
+            let Some(_past) = self.runtime.block_on(self.log.history_lock().give_up()) else { break };
             // Said first, so that no crash leaves a table that looks whole.
-            let some = Retained { position: 1, blanked: 1 };
-            self.runtime.block_on(self.store.note_retained(&rows_given_up(&of.view), log, some))?;
+            let some = DeletedHistory { position: 1, blanked: 1 };
+            self.runtime.block_on(self.store.note_deleted_history(&rows_deleted(&of.view), log, some))?;
             failpoint::hit("retention.rows_noted");
             let deleted = self.store.delete_rows_below(of.clone(), old_end, RETENTION_ROWS_MAX);
             match self.runtime.block_on(deleted) {

@@ -14,10 +14,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::View;
+use super::apply::Applier;
 use super::batch::{BatchLimits, BatchReader, Wanted};
-use super::cursor::Cursor;
-use crate::eventlog::EventLog;
-use crate::gate::{GATE, Gate, SET_BACK};
+use crate::dedup::{STORED_NAME, Dedup, SET_BACK};
+use crate::log::EventLog;
 use crate::store::{Backoff, Claim, Halt, Plan, Store, StoreError, ViewPosition};
 
 /// What a runner is made of.
@@ -26,7 +26,7 @@ pub struct Runner {
     pub fields: Arc<Fields>,
     pub log: EventLog,
     pub store: Store,
-    pub gate: Gate,
+    pub dedup: Dedup,
     pub progress: watch::Sender<Applied>,
     /// Shared by all views: what batches may hold in memory at one time.
     pub budget: Arc<Semaphore>,
@@ -113,14 +113,14 @@ impl Runner {
     /// Takes the position from the store, which alone knows it.
     fn locate(&self, state: &mut State) -> Result<(), Halt> {
         // Asked before the store is, which may only be further by then.
-        let gate_stored = self.gate.stored();
+        let gate_stored = self.dedup.stored();
         let positions = self.runtime.block_on(self.store.positions())?;
         let stored_of = |view: &str| {
             let of_this = |row: &&ViewPosition| row.view == view && row.log == self.log.id();
             positions.iter().find(of_this).map(|row| row.position)
         };
-        if stored_of(GATE).unwrap_or_else(|| self.log.begin()) < gate_stored {
-            self.gate.begin_again();
+        if stored_of(STORED_NAME).unwrap_or_else(|| self.log.begin()) < gate_stored {
+            self.dedup.begin_again();
             return Err(Halt::Wait(SET_BACK.to_owned()));
         }
         let stored = stored_of(&self.view.name);
@@ -131,7 +131,7 @@ impl Runner {
             self.begin(state.stored)?;
             state.begun = true;
         }
-        match *self.gate.follow().borrow() > state.at {
+        match *self.dedup.follow().borrow() > state.at {
             // What stopped the view is mended only once something goes through.
             true => self.progress.send_modify(|applied| applied.position = state.at),
             false => self.publish(state),
@@ -146,7 +146,7 @@ impl Runner {
     }
 
     fn follow(&self, state: &mut State) -> Result<(), Halt> {
-        let mut passed = self.gate.follow();
+        let mut passed = self.dedup.follow();
         loop {
             self.save_in_time(state)?;
             let unsaved = state.begun && state.at > state.stored;
@@ -167,7 +167,7 @@ impl Runner {
                 News::Hold(answer) => self.stand_still(state, answer),
                 News::Passed(end) => {
                     let begun = Instant::now();
-                    if self.gate.nothing_from(&self.view.stream, state.at) {
+                    if self.dedup.nothing_from(&self.view.stream, state.at) {
                         // Gone past without being read, and not again for each single one of them.
                         state.at = end;
                         self.publish(state);
@@ -191,9 +191,9 @@ impl Runner {
 
     /// What lies below the stored position is read no more, and may be given up.
     fn save_in_time(&self, state: &mut State) -> Result<(), StoreError> {
-        let ahead = if state.begun { state.at - state.stored } else { 0 };
-        let overdue = ahead > 0 && state.saved.elapsed() >= UNSAVED_DURATION_MAX;
-        match ahead > UNSAVED_POSITIONS_MAX || overdue {
+        let pipeline = if state.begun { state.at - state.stored } else { 0 };
+        let overdue = pipeline > 0 && state.saved.elapsed() >= UNSAVED_DURATION_MAX;
+        match pipeline > UNSAVED_POSITIONS_MAX || overdue {
             true => self.save(state),
             false => Ok(()),
         }
@@ -231,7 +231,7 @@ impl Runner {
         let State { reader, stored, begun, dead_in_a_row, .. } = state;
         let read = reader.records(at, BATCH_BYTES_MAX)?;
         let batch = read.batch(wanted, limits)?;
-        let mut cursor = Cursor {
+        let mut applier = Applier {
             runner: self,
             stored: *stored,
             begun: *begun,
@@ -239,8 +239,8 @@ impl Runner {
             traces: &batch.traces,
             share,
         };
-        let outcome = cursor.apply(&batch);
-        (*stored, *begun, *dead_in_a_row) = (cursor.stored, cursor.begun, cursor.dead_in_a_row);
+        let outcome = applier.apply(&batch);
+        (*stored, *begun, *dead_in_a_row) = (applier.stored, applier.begun, applier.dead_in_a_row);
         let (to, events) = (batch.span.end, batch.events.len());
         // Of a batch cut in parts, some may be in the store already: read from where it was, they would
         // be applied again.

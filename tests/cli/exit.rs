@@ -5,8 +5,18 @@ use std::net::TcpListener;
 use crate::harness::TestApp;
 use crate::{failed, said, stderr};
 
-const COMMANDS: [&str; 10] =
-    ["serve", "balance", "tail", "dead", "keys", "reconcile", "rebuild", "repair", "config", "completions"];
+const COMMANDS: [&str; 10] = [
+    "serve",
+    "balance",
+    "tail",
+    "dead-letters",
+    "keys",
+    "reconcile",
+    "rebuild",
+    "repair",
+    "config",
+    "completions",
+];
 
 #[test]
 fn without_a_command_help_is_shown_with_the_exit_codes() {
@@ -26,7 +36,7 @@ fn without_a_command_help_is_shown_with_the_exit_codes() {
 fn codes_tell_wrong_usage_no_server_and_no_key_apart() {
     let app = TestApp::start();
     assert_eq!(app.command(&["balance", "--url", "localhost:8000"]).status.code(), Some(2));
-    assert_eq!(app.command(&["dead", "retry"]).status.code(), Some(2));
+    assert_eq!(app.command(&["dead-letters", "retry"]).status.code(), Some(2));
     let listener = TcpListener::bind("localhost:0").unwrap();
     let nobody = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);

@@ -38,7 +38,7 @@ fn with_sales() -> TestApp {
     };
     (0..2).for_each(|_| assert_eq!(client.post_lines(EVENTS, &line(7)).status, 200));
     assert_eq!(client.post_lines(EVENTS, &line(8)).status, 200);
-    let source = client.with_header("Millrace-Source", "s");
+    let source = client.with_header("Millrace-Upload", "s");
     let lines = "{\"userId\":\"user4\",\"name\":\"add_revenue\",\"value\":1}\n".repeat(3);
     (0..2).for_each(|_| assert_eq!(source.post_lines(EVENTS, &lines).status, 200));
     app.settle();
@@ -81,7 +81,7 @@ fn an_export_makes_the_same_balances_elsewhere_to_the_last_digit_and_twice_too()
     assert!(other.log_end() > end);
     assert_eq!(balances(&other), balances(&app));
     said(&other, &["reconcile", "revenue"]);
-    assert_eq!(said(&other, &["dead", "list", "--json"]), "");
+    assert_eq!(said(&other, &["dead-letters", "list", "--json"]), "");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_part_is_exported_by_positions() {
     let first = &lines_of_json(&export(&app, &["--until", "1"]))[0];
     let keys: Vec<&str> = first.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys.len(), 6, "{keys:?}");
-    assert!(first["origin"].is_string() && first["receivedAt"].is_string());
+    assert!(first["address"].is_string() && first["receivedAt"].is_string());
     assert!(failed(&app, 5, &["export", "--stream", "sales"]).contains("`sales`; there is `"));
 }
 
@@ -111,14 +111,14 @@ fn a_dead_letter_sent_again_counts_for_nobody_else() {
     sell(&app, "bad", "1");
     app.settle();
     set_row(&app, "bad", "0");
-    said(&app, &["dead", "retry", "--all"]);
+    said(&app, &["dead-letters", "retry", "--all"]);
     wait_for("it to be applied", || said(&app, &["balance", "bad"]) == "1\n");
     let line = |value: u32| {
         format!("{{\"id\":\"a\",\"userId\":\"u\",\"name\":\"add_revenue\",\"value\":{value}}}\n")
     };
     [1, 5].iter().for_each(|value| assert_eq!(app.client().post_lines(EVENTS, &line(*value)).status, 200));
     app.settle();
-    said(&app, &["dead", "retry", "--all", "--view", "gate"]);
+    said(&app, &["dead-letters", "retry", "--all", "--view", "dedup"]);
     wait_for("it to count", || said(&app, &["balance", "u"]) == "6\n");
 
     let other = TestApp::start();

@@ -68,7 +68,8 @@ fn a_key_for_one_row_reads_that_row_and_nothing_else() {
     assert_eq!((client.get("/userEvents/user1").status, client.get("/userEvents/user2").status), (200, 403));
     let receipt = lines_of_json(&said(&app, &["tail", "--json"]))[1]["id"].as_str().unwrap().to_owned();
     assert_eq!(client.get(&format!("/v1/events/{receipt}")).status, 403);
-    for command in [&["balance", "user2"][..], &["balance"], &["tail"], &["dead", "list"], &["keys", "list"]]
+    for command in
+        [&["balance", "user2"][..], &["balance"], &["tail"], &["dead-letters", "list"], &["keys", "list"]]
     {
         failed(&app, 4, &[command, &["--key", &key]].concat());
     }

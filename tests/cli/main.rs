@@ -8,7 +8,7 @@ mod harness;
 mod backup;
 mod balance;
 mod config;
-mod dead;
+mod dead_letters;
 mod exit;
 mod export;
 mod keys;

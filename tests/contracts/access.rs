@@ -242,7 +242,7 @@ fn pages_of_other_sites_administrate_nothing() {
     assert_eq!(app.log_end(), 0);
     drop(app);
     // An open door is open to programs; a page has to be named.
-    let app = TestApp::configured("[door.live_event]\naccess = \"open\"\n");
+    let app = TestApp::configured("[source.live_event]\naccess = \"open\"\n");
     let page = app.stranger().with_header("Origin", "https://shop.example");
     assert_eq!(page.post("/liveEvent", GOOD).status, 403);
     assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200);
@@ -264,7 +264,7 @@ fn receipts_show_the_sender_that_a_trusted_proxy_names() {
         let client = app.client().with_header(name, value);
         let sent = client.post(EVENTS, r#"{"userId":"u","name":"add_revenue","value":1}"#).json();
         let receipt = format!("/v1/events/{}", sent["eventId"].as_str().unwrap());
-        app.client().get(&receipt).json()["origin"].as_str().unwrap().to_owned()
+        app.client().get(&receipt).json()["address"].as_str().unwrap().to_owned()
     };
     assert_eq!(origin("X-Forwarded-For", "6.6.6.6, 192.0.2.1, 10.0.0.2"), "192.0.2.1");
     assert_eq!(

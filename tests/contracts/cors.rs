@@ -6,7 +6,7 @@ const SHOP: &str = "https://shop.example";
 const VIEW: &str = r#"{"site_id":"s","event_type":"e"}"#;
 
 fn open(origins: &str) -> TestApp {
-    TestApp::configured(&format!("[door.site_event]\naccess = \"open\"\norigins = {origins}\n"))
+    TestApp::configured(&format!("[source.site_event]\naccess = \"open\"\norigins = {origins}\n"))
 }
 
 fn page(app: &TestApp, origin: &str) -> Client {
@@ -127,14 +127,14 @@ fn a_beacon_is_taken_where_its_page_is_named() {
         "s"
     );
     drop(app);
-    let app = TestApp::configured("[door.site_event]\naccess = \"open\"\n");
+    let app = TestApp::configured("[source.site_event]\naccess = \"open\"\n");
     assert_eq!(beacon(page(&app, SHOP)), 403);
     assert_eq!(beacon(app.stranger()), 415);
 }
 
 #[test]
 fn a_page_with_a_key_is_asked_for_it() {
-    let app = TestApp::configured("[door.ingest]\norigins = [\"https://shop.example\"]\n");
+    let app = TestApp::configured("[source.ingest]\norigins = [\"https://shop.example\"]\n");
     let page = page(&app, SHOP);
     assert_eq!(preflight(&page, "/events/ingest").status, 204);
     let refused = page.post("/events/ingest", "{}");
@@ -153,7 +153,7 @@ fn the_originals_variable_names_pages_where_no_key_is_asked_for() {
             ..Start::default()
         })
     };
-    let opened = "[door.site_event]\naccess = \"open\"\n";
+    let opened = "[source.site_event]\naccess = \"open\"\n";
     let app = start(opened, &[], "http://localhost:3000, https://shop.example/");
     assert_eq!(page(&app, SHOP).post("/event", VIEW).status, 200);
     assert_eq!(page(&app, "null").post("/event", VIEW).status, 403);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{TestApp, wait_for};
+use crate::harness::{TestApp, configure, wait_for};
 
 const EVENTS: &str = "/v1/streams/refunds/events";
 const STREAM: &str = "[stream.refunds]\nkey = \"who\"\nfields.who = { type = \"text\", required = true }\n\
@@ -14,7 +14,7 @@ fn refund(cents: u32) -> String {
 }
 
 /// A server with one open letter, of 5 cents, whose view would take it now. The path to send it again.
-fn with_a_letter() -> (TestApp, String) {
+fn with_a_dead_letter() -> (TestApp, String) {
     let app = TestApp::configured(&format!("{STREAM}{VIEW}"));
     let send =
         |cents| assert_eq!(app.client().post(&format!("{EVENTS}?wait=applied"), &refund(cents)).status, 200);
@@ -33,8 +33,8 @@ fn balance(app: &TestApp) -> i64 {
 }
 
 #[test]
-fn a_letter_under_way_is_not_sent_again_with_another_text() {
-    let (app, path) = with_a_letter();
+fn a_dead_letter_under_way_is_not_sent_again_with_another_text() {
+    let (app, path) = with_a_dead_letter();
     app.sql("ALTER TABLE refunds RENAME TO away");
     let send = |body: &str| app.client().post(&path, body);
     let first = send(&refund(10));
@@ -53,10 +53,10 @@ fn a_letter_under_way_is_not_sent_again_with_another_text() {
 }
 
 #[test]
-fn a_letter_of_a_view_that_does_not_run_is_not_sent_into_nothing() {
-    let (mut app, path) = with_a_letter();
+fn a_dead_letter_of_a_view_that_does_not_run_is_not_sent_into_nothing() {
+    let (mut app, path) = with_a_dead_letter();
     let declare = |app: &mut TestApp, config: &str| {
-        std::fs::write(app.folder.path().join("millrace.toml"), config).unwrap();
+        configure(app.folder.path(), config);
         app.restart();
     };
     declare(&mut app, STREAM);

@@ -62,7 +62,7 @@ fn an_event_is_accepted_in_the_words_of_the_original_once_it_is_durable() {
     let receipt = app.client().get(&format!("/v1/events/{id}")).json();
     assert_eq!((&receipt["stream"], &receipt["id"]), (&json!("notifications"), &json!(id)));
     assert_eq!(receipt["event"], serde_json::from_str::<Value>(SIGN_UP).unwrap());
-    assert!(receipt["receivedAt"].is_string() && receipt["origin"] == "127.0.0.1", "{receipt}");
+    assert!(receipt["receivedAt"].is_string() && receipt["address"] == "127.0.0.1", "{receipt}");
     assert_eq!(tail(&app).len(), 1);
 }
 

@@ -96,7 +96,7 @@ fn clients_that_read_nothing_hold_up_nobody() {
 
 #[test]
 fn senders_without_a_key_that_never_end_their_bodies_do_not_keep_others_from_sending() {
-    let app = TestApp::configured("[door.live_event]\naccess = \"open\"\n");
+    let app = TestApp::configured("[source.live_event]\naccess = \"open\"\n");
     let size = 1024 * 1024;
     let body = GOOD.to_owned() + &" ".repeat(size - GOOD.len() - 1);
     let head = app.stranger().head("POST", "/liveEvent", "application/json", size);

@@ -177,7 +177,7 @@ fn unknown_keys_stay_with_the_event_as_they_were_written() {
     let receipt = app.client().get(&format!("/v1/events/{id}"));
     assert_eq!(receipt.status, 200, "{}", receipt.text());
     assert!(receipt.text().contains(kept), "{}", receipt.text());
-    for part in [r#""stream":"revenue""#, r#""origin":"127.0.0.1""#, r#""receivedAt":"20"#] {
+    for part in [r#""stream":"revenue""#, r#""address":"127.0.0.1""#, r#""receivedAt":"20"#] {
         assert!(receipt.text().contains(part), "{part} in {}", receipt.text());
     }
     assert!(receipt.text().contains(r#""views":{"revenue":{"state":"applied"}}"#), "{}", receipt.text());
@@ -382,14 +382,15 @@ fn both_address_families_answer() {
     assert_eq!(app.balance("u").as_deref(), Some("3"));
     let origins = app.client().get("/v1/streams/revenue/events").json();
     let origins: Vec<&Value> =
-        origins["events"].as_array().unwrap().iter().map(|event| &event["origin"]).collect();
+        origins["events"].as_array().unwrap().iter().map(|event| &event["address"]).collect();
     assert!(origins.contains(&&json!("127.0.0.1")) && origins.contains(&&json!("::1")), "{origins:?}");
 }
 
 #[test]
 fn an_open_door_asks_for_no_key_but_refuses_a_wrong_one() {
-    let app =
-        TestApp::configured("[door.live_event]\naccess = \"open\"\n[read.user_events]\naccess = \"open\"\n");
+    let app = TestApp::configured(
+        "[source.live_event]\naccess = \"open\"\n[read.user_events]\naccess = \"open\"\n",
+    );
     send(&app.stranger(), &event("u", "add_revenue", "1"));
     send(&app.client(), &event("u", "add_revenue", "1"));
     app.settle();

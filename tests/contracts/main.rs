@@ -22,7 +22,7 @@ mod live_event;
 mod moved_files;
 mod native;
 mod nested;
-mod outbox;
+mod notifications;
 mod personal;
 mod reading;
 mod readme;

@@ -317,7 +317,7 @@ fn an_id_used_for_another_event_is_a_conflict_or_a_dead_letter_and_never_applied
     let letters = app.client().get("/v1/dead-letters?status=open").json();
     let letters = letters["deadLetters"].as_array().unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0]["view"], "gate");
+    assert_eq!(letters[0]["view"], "dedup");
     assert_eq!(letters[0]["reason"], "the same id was used before for another event");
     assert_eq!(letters[0]["event"]["value"], 1_000);
     assert_eq!(letters[0]["eventId"].as_str().unwrap().len(), 36);
@@ -436,7 +436,7 @@ fn checking_only_stores_nothing() {
 fn a_source_that_cannot_be_read_is_refused_rather_than_counted_twice() {
     let app = TestApp::start();
     let named = |source: &str, first: &str| {
-        app.client().with_header("Millrace-Source", source).with_header("Millrace-First-Line", first)
+        app.client().with_header("Millrace-Upload", source).with_header("Millrace-First-Line", first)
     };
     for _ in 0..2 {
         taken(&named("file-1", "1").post_lines(EVENTS, &lines("u", 3)));
@@ -448,6 +448,6 @@ fn a_source_that_cannot_be_read_is_refused_rather_than_counted_twice() {
         problem(&named(source, first).post_lines(EVENTS, &lines("u", 1)), 400, "invalid-parameter");
     }
     assert_eq!(app.balance("u").as_deref(), Some("5"));
-    let runs = app.client().get("/v1/streams/revenue/sources/file-1").json();
+    let runs = app.client().get("/v1/streams/revenue/uploads/file-1").json();
     assert_eq!(runs["runs"][0]["lines"], 3);
 }

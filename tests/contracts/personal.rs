@@ -75,7 +75,7 @@ fn an_erased_person_is_nowhere_any_more_and_everybody_else_is_as_before() {
 }
 
 #[test]
-fn what_is_known_under_another_field_of_a_letter_or_of_before_goes_too() {
+fn what_is_known_under_another_field_of_a_dead_letter_or_of_before_goes_too() {
     let app = TestApp::start();
     let client = app.client();
     let before = "CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue {amount} NOT NULL); \
@@ -103,7 +103,7 @@ fn what_is_known_under_another_field_of_a_letter_or_of_before_goes_too() {
 
 /// Between the search of the log and the first correction anything may happen.
 #[test]
-fn a_letter_that_is_sent_again_while_its_person_is_erased_is_erased_with_it_reason_and_all() {
+fn a_dead_letter_that_is_sent_again_while_its_person_is_erased_is_erased_with_it_reason_and_all() {
     let environment = vec![("MILLRACE_FAILPOINTS".to_owned(), "erasure.noted=sleep:3000".to_owned())];
     let app = TestApp::with(Start { environment, ..Start::default() });
     let client = app.client();

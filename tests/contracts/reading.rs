@@ -80,6 +80,6 @@ fn dead_letters_end_their_page_by_bytes() {
     let rest = app.client().get(&format!("/v1/dead-letters?after={}", ids(&first)[3])).json();
     assert_eq!((ids(&rest).len(), &rest["more"]), (2, &Value::from(false)));
     assert_eq!(ids(&app.client().get("/v1/dead-letters?limit=0").json()).len(), 1);
-    let listed = app.command(&["dead", "list", "--json"]);
+    let listed = app.command(&["dead-letters", "list", "--json"]);
     assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 6);
 }

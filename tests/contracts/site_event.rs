@@ -117,7 +117,7 @@ fn it_is_opened_by_one_line_and_a_wrong_key_is_refused_even_then() {
     let app = TestApp::start();
     assert_eq!(refused(&app.stranger().post(EVENT, VIEW), 401), "Unauthorized");
     drop(app);
-    let app = TestApp::configured("[door.site_event]\naccess = \"open\"\n");
+    let app = TestApp::configured("[source.site_event]\naccess = \"open\"\n");
     received(&app.stranger().post(EVENT, VIEW));
     let wrong = app.stranger().with_header("Authorization", "wrong");
     assert_eq!(refused(&wrong.post(EVENT, VIEW), 401), "Unauthorized");
@@ -125,13 +125,13 @@ fn it_is_opened_by_one_line_and_a_wrong_key_is_refused_even_then() {
     assert_eq!(app.stranger().post("/events/ingest", "{}").status, 401);
     let everywhere = format!("0.0.0.0:{}", crate::harness::free_port());
     let start = Start {
-        config: Some("[door.site_event]\naccess = \"open\"\n".to_owned()),
+        config: Some("[source.site_event]\naccess = \"open\"\n".to_owned()),
         arguments: ["--listen", &everywhere, "--behind-proxy"].map(str::to_owned).to_vec(),
         ..Start::default()
     };
     let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
     let Err(said) = TestApp::try_with(start, folder) else { panic!("it started") };
-    assert!(said.contains("door `site_event` is open"), "{said}");
+    assert!(said.contains("source `site_event` is open"), "{said}");
 }
 
 /// A fourth contract, of which the code knows nothing.
@@ -139,7 +139,8 @@ fn it_is_opened_by_one_line_and_a_wrong_key_is_refused_even_then() {
 fn a_door_of_ones_own_speaks_as_it_is_told() {
     let app = TestApp::configured(
         r#"
-        [door.sensors]
+        [source.sensors]
+        kind = "http"
         path = "/api/v2/readings"
         stream = "readings"
         status = 201

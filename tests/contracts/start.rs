@@ -91,7 +91,7 @@ fn beyond_loopback_there_are_rules() {
     };
     let said = refusal(weak);
     assert!(said.contains("`API_KEY` is shorter than 20 characters"), "{said}");
-    let open = "[door.live_event]\naccess = \"open\"\n";
+    let open = "[source.live_event]\naccess = \"open\"\n";
     let opened = |more: &str| Start { config: Some(format!("{open}{more}")), ..start(&["--behind-proxy"]) };
     let said = refusal(opened(""));
     assert!(said.contains("`live_event` is open") && said.contains("public = true"), "{said}");
@@ -133,10 +133,10 @@ fn one_server_a_data_folder_and_one_a_port() {
 fn an_unknown_setting_is_refused_with_file_and_line() {
     for (config, line, said) in [
         ("lisen = [\"localhost:1\"]\n", 1, "unknown field `lisen`"),
-        ("\n[gate]\nwindow = \"7d\"\nwidth = 3\n", 4, "unknown field `width`"),
-        ("[door.live_event]\nstream = \"revenue\"\nacess = \"open\"\n", 3, "unknown field `acess`"),
-        ("\n\n[door.nowhere]\nstream = \"revenue\"\n", 3, "door `nowhere` needs a `path`"),
-        ("\n[door.ingest]\nerrors = { gone = \"no\" }\n", 3, "unknown field `gone`"),
+        ("\n[dedup]\nwindow = \"7d\"\nwidth = 3\n", 4, "unknown field `width`"),
+        ("[source.live_event]\nstream = \"revenue\"\nacess = \"open\"\n", 3, "unknown field `acess`"),
+        ("\n\n[source.nowhere]\nkind = \"http\"\nstream = \"revenue\"\n", 3, "source `nowhere` needs a `path`"),
+        ("\n[source.ingest]\nerrors = { gone = \"no\" }\n", 3, "unknown field `gone`"),
         (
             "[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\", requird = true }\n",
             3,
@@ -154,7 +154,8 @@ fn an_unknown_setting_is_refused_with_file_and_line() {
         ("[store]\nurl = \"paper:\"\n", 0, "`[store] url = \"paper:\"`"),
     ] {
         let log = refusal(Start { config: Some(config.to_owned()), ..Start::default() });
-        let place = if line == 0 { String::new() } else { format!("millrace.toml:{line}: ") };
+        // The first line of the file lists the presets.
+        let place = if line == 0 { String::new() } else { format!("millrace.toml:{}: ", line + 1) };
         assert!(log.contains(&place) && log.contains(said), "{config}\n  says {log}");
     }
 }

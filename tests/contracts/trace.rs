@@ -83,5 +83,5 @@ fn the_log_names_the_trace_of_what_became_a_dead_letter() {
         assert_eq!((&letter["view"], &letter["position"]), (&line["view"], &line["position"]));
     }
     let more = lines_saying(&app, "more events became dead letters", 1);
-    assert_eq!((more.len(), &more[0]["view"], &more[0]["more"]), (1, &Value::from("gate"), &Value::from(4)));
+    assert_eq!((more.len(), &more[0]["view"], &more[0]["more"]), (1, &Value::from("dedup"), &Value::from(4)));
 }

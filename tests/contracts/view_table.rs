@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Keeping, TestApp, wait_for};
+use crate::harness::{Keeping, TestApp, configure, wait_for};
 use crate::life::samples;
 
 const EVENTS: &str = "/v1/streams/revenue/events";
@@ -94,7 +94,7 @@ fn a_view_that_is_renamed_over_its_table_pauses_and_names_the_other() {
         app.client().get(&format!("/v1/views/{view}/balances/c")).json()["balance"].clone()
     };
     let rename = |app: &mut TestApp, view: &str, table: &str| {
-        std::fs::write(app.folder.path().join("millrace.toml"), config(view, table)).unwrap();
+        configure(app.folder.path(), &config(view, table));
         app.restart();
     };
     // Names of tables are one in any case where the database has it so.
@@ -174,7 +174,7 @@ fn what_could_not_be_passed_by_is_not_counted_and_goes_on_once_the_store_is_mend
     app.stop();
     let broken = "DROP TABLE refunds; ALTER TABLE millrace_dead_letters RENAME COLUMN reason TO why";
     app.sql(broken);
-    std::fs::write(app.folder.path().join("millrace.toml"), config("units")).unwrap();
+    configure(app.folder.path(), &config("units"));
     app.restart();
     wait_for("the view to pause again", || app.view("refunds")["paused"].is_string());
     app.sql("ALTER TABLE millrace_dead_letters RENAME COLUMN why TO reason");

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::harness::{Answer, Client, TestApp, wait_for};
-use crate::history::{Door, History, Known, Outcome, Request, Sale};
+use crate::history::{Source, History, Known, Outcome, Request, Sale};
 use crate::load::{amount_text, event_text, sums};
 
 const EVENTS: &str = "/v1/streams/revenue/events";
@@ -49,11 +49,11 @@ impl Checker {
         let answer = post(client, request).ok()?;
         match answer.status {
             200 => {
-                let ids = ids(&request.door, &answer)?;
+                let ids = ids(&request.source, &answer)?;
                 self.history.ended(request.number, Outcome::Acknowledged { ids });
             }
             // Of lines, chunks before the refused one may be stored.
-            507 if !matches!(request.door, Door::Lines { .. }) => {
+            507 if !matches!(request.source, Source::Lines { .. }) => {
                 self.history.ended(request.number, Outcome::Refused);
             }
             503 | 507 => {}
@@ -65,7 +65,7 @@ impl Checker {
     /// Sends what is unknown until it is acknowledged, under the same identity. What has none cannot be
     /// sent again: whether it was stored, the log will say.
     pub fn resend(&self, client: &Client) -> usize {
-        let open = |known: &Known| known.acknowledged.is_none() && known.request.door != Door::LiveEvent;
+        let open = |known: &Known| known.acknowledged.is_none() && known.request.source != Source::LiveEvent;
         let requests: Vec<Known> = self.history.requests().into_iter().filter(open).collect();
         for known in &requests {
             let what = format!("request {} to be acknowledged", known.request.number);
@@ -141,7 +141,7 @@ impl Checker {
     fn once(&self, known: &[Known], log: &[Logged]) -> Result<(), String> {
         let mut times: HashMap<u64, usize> = HashMap::new();
         log.iter().for_each(|logged| *times.entry(logged.number).or_default() += 1);
-        let bare = known.iter().filter(|known| known.request.door == Door::LiveEvent);
+        let bare = known.iter().filter(|known| known.request.source == Source::LiveEvent);
         for sale in bare.flat_map(|known| &known.request.sales) {
             if times.get(&sale.number).is_some_and(|times| *times > 1) {
                 return Err(format!("event {} was sent once and is in the log twice", sale.number));
@@ -157,17 +157,17 @@ fn post(client: &Client, request: &Request) -> std::io::Result<Answer> {
     let json = |client: &Client, path: &str, body: &str| {
         client.try_request("POST", path, Some(("application/json", body.as_bytes())))
     };
-    match &request.door {
-        Door::LiveEvent => json(client, "/liveEvent", &text(None)),
-        Door::Object { id } => json(client, EVENTS, &text(Some(id))),
-        Door::Array { key } => {
+    match &request.source {
+        Source::LiveEvent => json(client, "/liveEvent", &text(None)),
+        Source::Object { id } => json(client, EVENTS, &text(Some(id))),
+        Source::Array { key } => {
             let client = client.clone().with_header("Idempotency-Key", key);
             json(&client, EVENTS, &format!("[{}]", texts().join(",")))
         }
-        Door::Lines { source, first_line } => {
+        Source::Lines { upload, first_line } => {
             let client = client
                 .clone()
-                .with_header("Millrace-Source", source)
+                .with_header("Millrace-Upload", upload)
                 .with_header("Millrace-First-Line", &first_line.to_string());
             let body = texts().join("\n");
             client.try_request("POST", EVENTS, Some(("application/x-ndjson", body.as_bytes())))
@@ -176,13 +176,13 @@ fn post(client: &Client, request: &Request) -> std::io::Result<Answer> {
 }
 
 /// The ids that an acknowledgement names; `None` where the answer broke off.
-fn ids(door: &Door, answer: &Answer) -> Option<Vec<String>> {
+fn ids(source: &Source, answer: &Answer) -> Option<Vec<String>> {
     let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-    match door {
-        Door::LiveEvent | Door::Object { .. } => Some(vec![text(&body["eventId"])?]),
-        Door::Array { .. } => body["eventIds"].as_array()?.iter().map(text).collect(),
-        Door::Lines { .. } => Some(Vec::new()),
+    match source {
+        Source::LiveEvent | Source::Object { .. } => Some(vec![text(&body["eventId"])?]),
+        Source::Array { .. } => body["eventIds"].as_array()?.iter().map(text).collect(),
+        Source::Lines { .. } => Some(Vec::new()),
     }
 }
 
@@ -232,8 +232,8 @@ pub fn read_log(client: &Client) -> Vec<Logged> {
 }
 
 fn same_event(known: &Known, sale: &Sale, logged: &Logged) -> Result<(), String> {
-    let id = match &known.request.door {
-        Door::Object { id } => Some(id.as_str()),
+    let id = match &known.request.source {
+        Source::Object { id } => Some(id.as_str()),
         _ => None,
     };
     let sent = event_text(sale, id);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use journal::simulation::Chance;
+use journal::simulation::Rng;
 
 use crate::checker::{Checker, balances};
 use crate::checker_can_fail::MUTATIONS;
@@ -97,7 +97,7 @@ fn killed_at_any_point_it_loses_nothing_and_counts_nothing_twice() {
         if one.as_ref().is_some_and(|one| one != point) {
             continue;
         }
-        let mut chance = Chance::new(seed.0);
+        let mut chance = Rng::new(seed.0);
         println!("{point}");
         match way(point) {
             Way::Load(hits_max) => under_load(point, 1 + chance.below(hits_max), &mut chance),
@@ -149,7 +149,7 @@ fn load_until_gone(app: &mut TestApp, seed: u64, point: &str) {
     load.run(seed, || wait_for(&format!("{point} to strike"), || app.is_gone()));
 }
 
-fn under_load(point: &str, hit: u64, chance: &mut Chance) {
+fn under_load(point: &str, hit: u64, chance: &mut Rng) {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let app = match TestApp::try_with(start(&abort(point, hit)), Arc::clone(&folder)) {
         Ok(mut app) => {
@@ -176,7 +176,7 @@ fn at_first_start(point: &str) -> TestApp {
     app
 }
 
-fn at_starts(point: &str, chance: &mut Chance) {
+fn at_starts(point: &str, chance: &mut Rng) {
     let mut app = at_first_start(point);
     let at_append = abort("journal.written", 1 + chance.below(20));
     set(&mut app, &at_append).unwrap();
@@ -186,7 +186,7 @@ fn at_starts(point: &str, chance: &mut Chance) {
     equal(&app, point);
 }
 
-fn at_stop(point: &str, chance: &mut Chance) {
+fn at_stop(point: &str, chance: &mut Rng) {
     let mut app = TestApp::with(start(&abort(point, 1)));
     let checker = checker(&app);
     Load::new(&checker, app.client()).objects(1 + chance.below(20), 0);

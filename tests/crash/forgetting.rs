@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use event::Millis;
-use millrace::eventlog::{Entry, EventLog, Header, RecordBuilder, Shape};
+use millrace::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 use serde_json::{Value, json};
 
 use crate::failpoints::{abort, set};
-use crate::harness::{Client, TestApp, occurs, wait_for};
+use crate::harness::{Client, TestApp, configure, occurs, wait_for};
 use crate::kills::start;
 
 const PERSON: &str = "someone@example.com";
@@ -199,7 +199,7 @@ pub fn while_giving_up(point: &str) {
     let mut app = with_old_events();
     let (sales, visits) = (ids(&app, "revenue"), ids(&app, "site_events"));
     assert_eq!((sales.len(), visits.len(), app.stop()), (3, 3, Some(0)));
-    std::fs::write(app.folder.path().join("millrace.toml"), RETENTION).unwrap();
+    configure(app.folder.path(), RETENTION);
     if set(&mut app, &abort(point, 1)).is_ok() {
         wait_for(&format!("{point} to strike"), || app.is_gone());
     }
@@ -241,7 +241,7 @@ fn a_view_that_is_no_longer_declared_is_named_and_dropped_by_command() {
     let view = "[view.refunds]\nkind = \"ledger\"\nfrom = \"refunds\"\namount = \"+amount\"\n\
                 key_column = \"who\"\namount_column = \"amount\"\n";
     let configure = |app: &mut TestApp, text: &str| {
-        std::fs::write(app.folder.path().join("millrace.toml"), text).unwrap();
+        configure(app.folder.path(), text);
         set(app, "").unwrap();
     };
     let drop_view = |app: &TestApp| app.command(&["drop-view", "refunds"]);

@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 
 /// The way in that a request takes, with the identity it carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Door {
+pub enum Source {
     /// `POST /liveEvent`: nothing to be recognised by.
     LiveEvent,
     /// One object with an id.
     Object { id: String },
     /// An array with an `Idempotency-Key`.
     Array { key: String },
-    /// Lines with `Millrace-Source` and `Millrace-First-Line`.
-    Lines { source: String, first_line: u64 },
+    /// Lines with `Millrace-Upload` and `Millrace-First-Line`.
+    Lines { upload: String, first_line: u64 },
 }
 
 /// One event; amounts are in ten-thousandths, negative where they are taken away.
@@ -35,7 +35,7 @@ pub struct Sale {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     pub number: u64,
-    pub door: Door,
+    pub source: Source,
     pub sales: Vec<Sale>,
 }
 
@@ -151,7 +151,7 @@ impl State {
 fn a_history_cut_off_in_the_middle_is_read_up_to_its_last_whole_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history");
-    let request = |number| Request { number, door: Door::LiveEvent, sales: Vec::new() };
+    let request = |number| Request { number, source: Source::LiveEvent, sales: Vec::new() };
     let history = History::open(&path);
     (0..3).for_each(|number| history.sending(&request(number)));
     history.ended(0, Outcome::Acknowledged { ids: Vec::new() });

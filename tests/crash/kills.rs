@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use journal::simulation::Chance;
+use journal::simulation::Rng;
 
 use crate::checker::{Checker, Proof};
 use crate::harness::seed::{Seed, number};
@@ -21,7 +21,7 @@ pub fn start(failpoints: &str) -> Start {
 /// Kills so many times, `failpoints` set, and looks at the end. A checker is made anew for each life,
 /// from nothing but its history.
 pub fn run(seed: u64, cycles: u64, failpoints: &str) -> Result<Proof, String> {
-    let mut chance = Chance::new(seed);
+    let mut chance = Rng::new(seed);
     let mut app = TestApp::with(start(failpoints));
     let history = app.folder.path().join("history");
     for _ in 0..cycles {

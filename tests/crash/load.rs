@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use journal::simulation::Chance;
+use journal::simulation::Rng;
 
 use crate::checker::Checker;
 use crate::harness::Client;
-use crate::history::{Door, Request, Sale};
+use crate::history::{Source, Request, Sale};
 
 pub const SENDERS: u64 = 4;
 const USERS: u64 = 12;
@@ -38,7 +38,7 @@ impl<'a> Load<'a> {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let user = format!("user-{}", number % USERS);
             let sales = vec![Sale { number: number * SALES_MAX, user, units: 10_001, pad }];
-            let request = Request { number, door: Door::Object { id: format!("object-{number}") }, sales };
+            let request = Request { number, source: Source::Object { id: format!("object-{number}") }, sales };
             if self.checker.send(&self.client, &request).is_none() {
                 return;
             }
@@ -55,8 +55,8 @@ impl<'a> Load<'a> {
             units: i128::from(index) + 1,
             pad: 0,
         };
-        let door = Door::Lines { source: format!("users-{number}"), first_line: 1 };
-        let request = Request { number, door, sales: (0..users).map(sale).collect() };
+        let source = Source::Lines { upload: format!("users-{number}"), first_line: 1 };
+        let request = Request { number, source, sales: (0..users).map(sale).collect() };
         assert_eq!(self.checker.send(&self.client, &request), Some(200));
     }
 
@@ -68,7 +68,7 @@ impl<'a> Load<'a> {
     pub fn run<T>(&self, seed: u64, meanwhile: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
             for sender in 0..SENDERS {
-                let chance = Chance::new(seed ^ (sender + 1).wrapping_mul(0x9E37_79B9));
+                let chance = Rng::new(seed ^ (sender + 1).wrapping_mul(0x9E37_79B9));
                 scope.spawn(move || self.send_on(sender, chance));
             }
             let stop = StopAtEnd(self);
@@ -78,7 +78,7 @@ impl<'a> Load<'a> {
         })
     }
 
-    fn send_on(&self, sender: u64, mut chance: Chance) {
+    fn send_on(&self, sender: u64, mut chance: Rng) {
         let mut sent: Vec<Request> = Vec::new();
         while !self.over.load(Ordering::Relaxed) {
             let repeat = !sent.is_empty() && chance.times_in_100(8);
@@ -88,7 +88,7 @@ impl<'a> Load<'a> {
                 false => self.draw(sender, &mut chance),
             };
             match self.checker.send(&self.client, &request) {
-                Some(_) if request.door != Door::LiveEvent => sent.push(request),
+                Some(_) if request.source != Source::LiveEvent => sent.push(request),
                 Some(_) => {}
                 None => return,
             }
@@ -96,21 +96,21 @@ impl<'a> Load<'a> {
         }
     }
 
-    fn draw(&self, sender: u64, chance: &mut Chance) -> Request {
+    fn draw(&self, sender: u64, chance: &mut Rng) -> Request {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (door, count) = match chance.below(100) {
-            0..35 => (Door::LiveEvent, 1),
-            35..65 => (Door::Object { id: format!("object-{number}") }, 1),
-            65..83 => (Door::Array { key: format!("array-{number}") }, 1 + chance.below(30)),
+        let (source, count) = match chance.below(100) {
+            0..35 => (Source::LiveEvent, 1),
+            35..65 => (Source::Object { id: format!("object-{number}") }, 1),
+            65..83 => (Source::Array { key: format!("array-{number}") }, 1 + chance.below(30)),
             kind => {
                 // Lines of one source follow on each other; a request of several chunks now and then.
-                let (source, first_line) = (format!("file-{sender}"), 1 + number * SALES_MAX);
+                let (upload, first_line) = (format!("file-{sender}"), 1 + number * SALES_MAX);
                 let count = if kind == 99 { 1_000 + chance.below(300) } else { 1 + chance.below(60) };
-                (Door::Lines { source, first_line }, count)
+                (Source::Lines { upload, first_line }, count)
             }
         };
         let sales = (0..count).map(|index| sale(number * SALES_MAX + index, chance)).collect();
-        Request { number, door, sales }
+        Request { number, source, sales }
     }
 }
 
@@ -123,7 +123,7 @@ impl Drop for StopAtEnd<'_> {
 }
 
 /// Most amounts are small; some have all the digits an amount may have, which no float can add.
-fn sale(number: u64, chance: &mut Chance) -> Sale {
+fn sale(number: u64, chance: &mut Rng) -> Sale {
     let units = match chance.times_in_100(10) {
         true => i128::from(chance.below(10_u64.pow(19))),
         false => i128::from(chance.below(1_000_000)),

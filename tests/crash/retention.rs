@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use event::limits::BATCHES_BYTES_MAX;
 use event::{EventId, Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::eventlog::{Ages, Entry, EventLog, Header, RecordBuilder, Shape};
-use millrace::gate::{GATE, Gate};
+use millrace::dedup::{STORED_NAME, Dedup};
+use millrace::log::{Ages, Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::{Erasure, OpenErasure, RowsOf, Store};
 use millrace::views::{
-    Amount, Keep, Ledger, Retention, RowTable, Rule, Runner, Running, Source, View, ViewKind, rebuild,
+    Amount, RetentionPolicy, Ledger, Retention, RowTable, Rule, Runner, Running, ColumnSource, View, ViewKind, rebuild,
 };
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
@@ -60,7 +60,7 @@ impl Node {
     }
 
     fn append(&self, stream: &str, received: i64, entry: &Entry<'_>) -> u64 {
-        let shape = Shape { corrections: entry.takes_back.is_some(), ..Shape::default() };
+        let shape = Shape { corrections: entry.corrects.is_some(), ..Shape::default() };
         let mut record = RecordBuilder::new(&Header::of(stream, day(received)), shape, 0);
         record.push(entry);
         let position = self.runtime.block_on(self.log.append(&record)).unwrap();
@@ -80,9 +80,9 @@ impl Node {
     fn run(&self, views: &[&str], meanwhile: impl FnOnce(&Live<'_>)) {
         let stop = Stop::default();
         let handle = self.runtime.handle().clone();
-        let gate_progress = self.progress.register_gate(GATE);
-        let (gate, gate_thread) =
-            Gate::start(&self.log, &self.store, days(7), gate_progress, &stop, handle.clone()).unwrap();
+        let dedup_progress = self.progress.register_dedup(STORED_NAME);
+        let (dedup, gate_thread) =
+            Dedup::start(&self.log, &self.store, days(7), dedup_progress, &stop, handle.clone()).unwrap();
         let mut threads = vec![gate_thread];
         let mut running = BTreeMap::new();
         for name in views {
@@ -93,7 +93,7 @@ impl Node {
                 fields: Arc::new(fields),
                 log: self.log.clone(),
                 store: self.store.clone(),
-                gate: gate.clone(),
+                dedup: dedup.clone(),
                 budget: Arc::new(Semaphore::new(BATCHES_BYTES_MAX)),
                 stop: stop.clone(),
                 runtime: handle.clone(),
@@ -114,7 +114,7 @@ impl Node {
         });
     }
 
-    fn retention(&self, keep: Keep, now: Millis) -> Retention {
+    fn retention(&self, keep: RetentionPolicy, now: Millis) -> Retention {
         Retention {
             keep,
             ages: Ages::noted(now, &self.ends.borrow()),
@@ -127,7 +127,7 @@ impl Node {
     }
 
     /// One pass on that day, and where the log begins then.
-    fn pass(&self, keep: &Keep, today: i64) -> u64 {
+    fn pass(&self, keep: &RetentionPolicy, today: i64) -> u64 {
         self.retention(keep.clone(), day(today)).pass().unwrap();
         self.log.begin()
     }
@@ -172,7 +172,7 @@ impl Live<'_> {
         let end = self.node.log.end();
         let through = |name: &str| self.node.progress.all()[name].position == end;
         wait_for("gate and views to come through", || {
-            through(GATE) && self.running.keys().all(|name| through(name))
+            through(STORED_NAME) && self.running.keys().all(|name| through(name))
         });
     }
 
@@ -200,12 +200,12 @@ fn view(name: &str) -> (View, Fields) {
 fn visits() -> RowTable {
     let kind = Kind::text(20);
     let who = Field { name: "who".to_owned(), kind, required: true, one_of: Vec::new() };
-    let columns = [("who".to_owned(), Source::Field { field: 0, default: None })];
+    let columns = [("who".to_owned(), ColumnSource::Field { field: 0, default: None })];
     RowTable::new("visitors", "id", &columns, &Fields::new(vec![who], 0))
 }
 
-fn keep_log(keep: u64) -> Keep {
-    Keep { log: Some(days(keep)), ..Keep::default() }
+fn keep_log(keep: u64) -> RetentionPolicy {
+    RetentionPolicy { log: Some(days(keep)), ..RetentionPolicy::default() }
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn the_log_is_given_up_by_age_and_no_younger_than_that() {
     node.retention(keep_log(30), a_moment_later).pass().unwrap();
     assert_eq!(node.log.begin(), 1);
     assert_eq!(node.pass(&keep_log(30), 60), 2);
-    assert_eq!(node.pass(&Keep::default(), 1000), 2, "nothing is given up by itself");
+    assert_eq!(node.pass(&RetentionPolicy::default(), 1000), 2, "nothing is given up by itself");
     assert_eq!(node.text("SELECT value FROM balances"), "4.5", "what was counted stays counted");
 }
 
@@ -232,7 +232,7 @@ fn the_log_is_given_up_by_size_but_never_the_last_seven_days() {
     }
     node.settle(ALL);
     let bytes = node.log.bytes();
-    let most = |log_bytes| Keep { log_bytes: Some(log_bytes), ..Keep::default() };
+    let most = |log_bytes| RetentionPolicy { log_bytes: Some(log_bytes), ..RetentionPolicy::default() };
     assert_eq!(node.pass(&most(bytes), 100), 0, "it is no more than that");
     assert_eq!(node.pass(&most(bytes - 1), 100), 1, "one part less is enough");
     assert_eq!(node.pass(&most(1), 100), 2, "from day 93 on it is young");
@@ -333,7 +333,7 @@ fn what_a_correction_takes_back_is_kept_until_every_view_has_done_so() {
     node.sale(1);
     node.settle(ALL);
     let correction = r#"{"takesBack":"..."}"#;
-    node.append("sales", 1, &Entry { text: correction, takes_back: Some(0), ..Entry::default() });
+    node.append("sales", 1, &Entry { text: correction, corrects: Some(0), ..Entry::default() });
     node.log.seal().unwrap();
     assert_eq!(node.pass(&keep_log(7), 100), 0, "the gate has not seen it");
     node.settle(&["visits"]);
@@ -376,7 +376,7 @@ fn whoever_needs_the_past_has_it_to_the_end() {
     node.visit(1);
     node.settle(ALL);
     let everything = keep_all_of(&node, 7, Some(7));
-    let held = node.runtime.block_on(node.log.past().hold());
+    let held = node.runtime.block_on(node.log.history_lock().hold());
     assert_eq!(node.pass(&everything, 100), 0);
     assert_eq!((node.blank(), node.text("SELECT count(*) || '' FROM visitors")), (vec![], "1".to_owned()));
     drop(held);
@@ -385,13 +385,13 @@ fn whoever_needs_the_past_has_it_to_the_end() {
 }
 
 /// Visits and their rows, and the log where it is said.
-fn keep_all_of(node: &Node, visits_days: u64, log: Option<u64>) -> Keep {
+fn keep_all_of(node: &Node, visits_days: u64, log: Option<u64>) -> RetentionPolicy {
     let rows = RowsOf { view: "visits".to_owned(), log: node.log.id(), table: Arc::clone(visits().table()) };
-    Keep {
+    RetentionPolicy {
         log: log.map(days),
         streams: BTreeMap::from([("visits".to_owned(), days(visits_days))]),
         rows: vec![(rows, days(visits_days))],
-        ..Keep::default()
+        ..RetentionPolicy::default()
     }
 }
 
@@ -406,7 +406,7 @@ fn one_stream_is_given_up_among_others_and_its_rows_with_it() {
     node.database().execute_batch("INSERT INTO visitors (who) VALUES ('one of my own')").unwrap();
     let keep = keep_all_of(&node, 20, None);
     let visitors = || node.text("SELECT group_concat(who) FROM (SELECT who FROM visitors ORDER BY id)");
-    let none = Keep { streams: BTreeMap::from([("nobody".to_owned(), days(7))]), ..Keep::default() };
+    let none = RetentionPolicy { streams: BTreeMap::from([("nobody".to_owned(), days(7))]), ..RetentionPolicy::default() };
     node.pass(&none, 100);
     node.run(ALL, |live| assert_eq!(live.rebuild("visits"), Ok(0), "what is not there is not given up"));
 
@@ -435,7 +435,7 @@ fn rows_that_were_given_up_are_not_put_back_by_a_rebuild() {
     node.visit(1);
     node.visit(95);
     node.settle(ALL);
-    let keep = Keep { streams: BTreeMap::new(), ..keep_all_of(&node, 20, None) };
+    let keep = RetentionPolicy { streams: BTreeMap::new(), ..keep_all_of(&node, 20, None) };
     node.pass(&keep, 100);
     node.run(ALL, |live| {
         let refused = live.rebuild("visits").unwrap_err();

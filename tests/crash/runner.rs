@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use event::limits::BATCHES_BYTES_MAX;
 use event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::eventlog::{Entry, EventLog, Header, RecordBuilder, Shape};
-use millrace::gate::{GATE, Gate};
+use millrace::dedup::{STORED_NAME, Dedup};
+use millrace::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::Store;
 use millrace::views::{Amount, Ledger, Rule, Runner, View, ViewKind};
 use rusqlite::Connection;
@@ -34,11 +34,11 @@ impl Running {
         let field =
             |name: &str, kind| Field { name: name.to_owned(), kind, required: true, one_of: Vec::new() };
         let fields = Fields::new(vec![field("who", Kind::text(9)), field("value", Kind::AMOUNT)], 0);
-        let (gate, gate_thread) = Gate::start(
+        let (dedup, gate_thread) = Dedup::start(
             log,
             store,
             Duration::from_secs(3600),
-            progress.register_gate(GATE),
+            progress.register_dedup(STORED_NAME),
             &stop,
             handle.clone(),
         )
@@ -50,7 +50,7 @@ impl Running {
             fields: Arc::new(fields),
             log: log.clone(),
             store: store.clone(),
-            gate,
+            dedup,
             progress: progress.register("v", "s"),
             budget: Arc::new(Semaphore::new(BATCHES_BYTES_MAX)),
             stop: stop.clone(),

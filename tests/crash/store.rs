@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use journal::simulation::Chance;
+use journal::simulation::Rng;
 use rusqlite::{Connection, params};
 
 use crate::checker::{Checker, balances};
@@ -61,7 +61,7 @@ fn log_end(app: &TestApp) -> u64 {
 #[test]
 fn a_process_that_stands_still_for_a_while_goes_on_where_it_was() {
     let seed = Seed::new();
-    let mut chance = Chance::new(seed.0);
+    let mut chance = Rng::new(seed.0);
     let app = TestApp::with(start(""));
     let checker = checker(&app);
     Load::new(&checker, app.client()).run(chance.draw(), || {
@@ -89,7 +89,7 @@ fn while_somebody_else_holds_the_store_events_are_taken_and_the_view_waits() {
         // The gate, in front of it, may be the first to need the store; then the view has nothing to wait for.
         let waits = || {
             let views = app.client().get("/ready").json()["views"].clone();
-            ["gate", "revenue"].iter().any(|name| views[name]["waiting"].is_string())
+            ["dedup", "revenue"].iter().any(|name| views[name]["waiting"].is_string())
         };
         wait_for("gate or view to say that it waits", waits);
         let (end, before) = (log_end(&app), view()["position"].clone());
@@ -189,7 +189,7 @@ fn sale_unapplied(app: &TestApp) {
 #[test]
 fn rebuilds_cut_off_at_random_are_exact_once_one_comes_through() {
     let seed = Seed::new();
-    let mut chance = Chance::new(seed.0);
+    let mut chance = Rng::new(seed.0);
     let mut app = TestApp::with(start("rebuild.page_mended=sleep:20"));
     let checker = checker(&app);
     Load::new(&checker, app.client()).many_users(10_000);
@@ -237,7 +237,7 @@ fn a_rebuild_and_a_comparison_at_once_do_not_take_each_others_shadow_away() {
 
 /// Two ways to mend one letter, sent at once: only the first may count, and for its view alone.
 #[test]
-fn a_letter_sent_again_twice_with_different_texts_counts_once() {
+fn a_dead_letter_sent_again_twice_with_different_texts_counts_once() {
     let (app, letter) = with_dead_letter(&start("store.begin=sleep:300"));
     let path = format!("/v1/dead-letters/{letter}/retry");
     let mended = |value: u32| format!(r#"{{"userId":"victim","name":"add_revenue","value":{value}}}"#);
@@ -263,7 +263,7 @@ fn a_letter_sent_again_twice_with_different_texts_counts_once() {
 
 /// The gate has not come to the correction when the letter is sent again.
 #[test]
-fn a_letter_whose_event_was_just_taken_back_is_not_sent_again() {
+fn a_dead_letter_whose_event_was_just_taken_back_is_not_sent_again() {
     let (mut app, letter) = with_dead_letter(&start(""));
     let path = format!("/v1/dead-letters/{letter}");
     let event = app.client().get(&path).json()["eventId"].clone();

@@ -1,7 +1,7 @@
 //! A database that breaks over and over under load: killed, unreachable, cut at its COMMITs; then the checker
 //! looks at all of it. `MILLRACE_FAULT_CYCLES=500` is the long form.
 
-use journal::simulation::Chance;
+use journal::simulation::Rng;
 
 use crate::checker::Proof;
 use crate::harness::cutting::{Moment, Which};
@@ -24,7 +24,7 @@ struct Broken {
     commits_cut: u64,
 }
 
-fn break_it(rig: &Rig, server: &mut Server, chance: &mut Chance, broken: &mut Broken) {
+fn break_it(rig: &Rig, server: &mut Server, chance: &mut Rng, broken: &mut Broken) {
     rig.goes_on("revenue");
     match chance.below(3) {
         0 => {
@@ -52,7 +52,7 @@ fn break_it(rig: &Rig, server: &mut Server, chance: &mut Chance, broken: &mut Br
 }
 
 fn run(kind: Kind, seed: u64, cycles: u64, broken: &mut Broken) -> Proof {
-    let mut chance = Chance::new(seed);
+    let mut chance = Rng::new(seed);
     let mut server = start(kind, Setup::default());
     let rig = Rig::before(&server);
     rig.load(|| {

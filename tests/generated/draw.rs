@@ -1,7 +1,7 @@
 //! Requests of every kind for every route: sound ones, nearly sound ones, and wild ones. None of them
 //! touches a sale that counts.
 
-use journal::simulation::Chance;
+use journal::simulation::Rng;
 
 use crate::wire::Asked;
 
@@ -14,7 +14,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/stats"),
     ("POST", "/v1/streams/{}/events"),
     ("GET", "/v1/streams/{}/events"),
-    ("GET", "/v1/streams/{}/sources/{}"),
+    ("GET", "/v1/streams/{}/uploads/{}"),
     ("POST", "/v1/streams/{}/erasures"),
     ("GET", "/v1/erasures"),
     ("GET", "/v1/erasures/{}"),
@@ -139,7 +139,7 @@ const HEADERS: &[(&str, &[&str])] = &[
     ("Authorization", &["", "wrong", "Bearer", "Bearer wrong", "Basic dTpw", "\u{e9}"]),
     ("X-API-Key", &["", "wrong"]),
     ("Idempotency-Key", &["", "wild", "wild \u{e9}", "a\tb"]),
-    ("Millrace-Source", &["wild", "", "\u{e9}"]),
+    ("Millrace-Upload", &["wild", "", "\u{e9}"]),
     ("Millrace-First-Line", &["1", "2", "0", "x", "1152921504606846975", "18446744073709551615"]),
     ("Host", &["localhost:1", "127.0.0.1", "[::1]", "evil.example", "", "[", ":"]),
     ("Origin", &["null", "https://shop.example", "http://localhost", "", "\u{e9}"]),
@@ -231,7 +231,7 @@ fn takes_long(path: &str) -> bool {
 
 /// What one sender draws from.
 pub struct Drawing {
-    pub chance: Chance,
+    pub chance: Rng,
     /// Ids of events, letters, erasures and keys that there are, none of them of a sale that counts.
     pub ids: Vec<String>,
     /// Dead letters, of which none is a sale that counts.
@@ -262,7 +262,7 @@ impl Drawing {
             "/ready",
             "/v1/streams/revenue/events?limit=2",
             "/v1/streams/revenue/events?from=0&limit=1",
-            "/v1/streams/revenue/sources/wild",
+            "/v1/streams/revenue/uploads/wild",
             "/v1/events/{}",
         ];
         let path = self.pick(&paths).replace("{}", &id);

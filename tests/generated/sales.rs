@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use journal::simulation::Chance;
+use journal::simulation::Rng;
 
 use crate::wire::{Answered, Asked};
 
@@ -44,7 +44,7 @@ impl Sales {
         Self { sender, next: 0, remembered: Vec::new(), balances: BTreeMap::new() }
     }
 
-    pub fn draw(&mut self, chance: &mut Chance) -> (Asked, Meaning) {
+    pub fn draw(&mut self, chance: &mut Rng) -> (Asked, Meaning) {
         self.next += 1;
         match (chance.below(100), self.remembered.len() as u64) {
             (0..8, known @ 1..) => {
@@ -66,7 +66,7 @@ impl Sales {
         self.fresh(chance)
     }
 
-    fn fresh(&self, chance: &mut Chance) -> (Asked, Meaning) {
+    fn fresh(&self, chance: &mut Rng) -> (Asked, Meaning) {
         let name = format!("counted-{}-{}", self.sender, self.next);
         let count = 1 + chance.below(5);
         let sales: Vec<(String, i128)> = (0..count).map(|_| sale(chance)).collect();
@@ -85,7 +85,7 @@ impl Sales {
             _ => {
                 let lines = post(&format!("{}\n", texts.join("\n")));
                 let lines = lines.with("Content-Type", "application/x-ndjson");
-                (lines.with("Millrace-Source", &name).with("Millrace-First-Line", "1"), sales)
+                (lines.with("Millrace-Upload", &name).with("Millrace-First-Line", "1"), sales)
             }
         };
         asked.chunked = chance.times_in_100(10);
@@ -98,7 +98,7 @@ impl Sales {
     }
 
     /// Notes what was said yes to.
-    pub fn acknowledged(&mut self, chance: &mut Chance, asked: Asked, meaning: Meaning, answer: &Answered) {
+    pub fn acknowledged(&mut self, chance: &mut Rng, asked: Asked, meaning: Meaning, answer: &Answered) {
         match meaning {
             Meaning::Again => {}
             Meaning::TakesBack(at) => {
@@ -128,13 +128,13 @@ impl Sales {
     }
 
     /// The id of an event that is there.
-    pub fn known_id(&self, chance: &mut Chance) -> Option<&str> {
+    pub fn known_id(&self, chance: &mut Rng) -> Option<&str> {
         let known = self.remembered.len() as u64;
         (known > 0).then(|| self.remembered[chance.below(known) as usize].id.as_str())
     }
 }
 
-fn sale(chance: &mut Chance) -> (String, i128) {
+fn sale(chance: &mut Rng) -> (String, i128) {
     let units = match chance.below(10) {
         0 => i128::from(chance.below(10_u64.pow(19))),
         _ => i128::from(chance.below(100_000_000)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use journal::simulation::Chance;
+use journal::simulation::Rng;
 
 use crate::draw::{Drawing, ROUTES};
 use crate::judge::Judge;
@@ -30,7 +30,7 @@ enum Drawn {
 
 impl<'a> Sender<'a> {
     pub fn new(number: u64, seed: u64, address: &str, key: &'a str, judge: &'a Judge) -> Self {
-        let chance = Chance::new(seed ^ (number + 1).wrapping_mul(0x9E37_79B9));
+        let chance = Rng::new(seed ^ (number + 1).wrapping_mul(0x9E37_79B9));
         Self {
             seed,
             drawing: Drawing { chance, ids: Vec::new(), letters: Vec::new(), reading_ids: Vec::new() },

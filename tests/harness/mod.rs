@@ -63,6 +63,15 @@ pub struct TestApp {
     pub settled_at_end: bool,
 }
 
+/// Turns all presets on.
+pub const ALL_PRESETS: &str = "presets = [\"revenue\", \"analytics\", \"notifications\", \"inventory\"]\n";
+
+/// Writes the configuration file of a server, with all presets on unless it says which.
+pub fn configure(folder: &Path, config: &str) {
+    let presets = if config.contains("presets =") { "" } else { ALL_PRESETS };
+    std::fs::write(folder.join("millrace.toml"), format!("{presets}{config}")).unwrap();
+}
+
 impl TestApp {
     pub fn start() -> Self {
         Self::with(Start::default())
@@ -83,7 +92,7 @@ impl TestApp {
     /// The log, if the server ends instead of listening.
     pub fn try_with(start: Start, folder: Arc<tempfile::TempDir>) -> Result<Self, String> {
         if let Some(config) = &start.config {
-            std::fs::write(folder.path().join("millrace.toml"), config).unwrap();
+            configure(folder.path(), config);
         }
         if let Some(dotenv) = &start.dotenv {
             std::fs::write(folder.path().join(".env"), dotenv).unwrap();

@@ -100,7 +100,7 @@ fn two_followers_count_once_over_a_rotation() {
     for follower in followers {
         assert_eq!(follower.end("-TERM").0, 0);
     }
-    assert_eq!((balance(&app), open_letters(&app)), (expected, 0));
+    assert_eq!((balance(&app), open_dead_letters(&app)), (expected, 0));
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn a_sender_that_is_killed_goes_on_where_it_was() {
         }
     }
     assert!(kills >= 5, "the sender was killed {kills} times only");
-    assert_eq!((balance(&app), open_letters(&app)), (expected, 0));
+    assert_eq!((balance(&app), open_dead_letters(&app)), (expected, 0));
     // A kill leaves one chunk without an answer, at most; all else was acknowledged.
     let repeats = stored(&app) - 18_000;
     assert!(repeats <= kills * CHUNK, "{repeats} lines were sent twice over {kills} kills");
@@ -167,7 +167,7 @@ fn what_has_no_answer_is_sent_as_it_was() {
     );
     assert!(begun.elapsed() >= Duration::from_secs(1), "Retry-After is heeded");
     let requests = server.join().unwrap();
-    assert!(requests[2].contains("millrace-first-line: 1\r\n") && requests[2].contains("millrace-source: "));
+    assert!(requests[2].contains("millrace-first-line: 1\r\n") && requests[2].contains("millrace-upload: "));
     assert!(requests[3..].iter().all(|request| *request == requests[2]));
 
     let (address, server) = scripted(vec![NO_RUNS, Some(r#"400||{"detail":"what is this"}"#)]);

@@ -85,6 +85,6 @@ pub fn balance(app: &TestApp) -> u64 {
 }
 
 /// Events that the gate left out for having been sent before under another content.
-pub fn open_letters(app: &TestApp) -> usize {
+pub fn open_dead_letters(app: &TestApp) -> usize {
     app.client().get("/v1/dead-letters").json()["deadLetters"].as_array().unwrap().len()
 }

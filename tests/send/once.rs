@@ -32,7 +32,7 @@ fn two_at_once_count_once() {
         sent += outcome(&output)["events"].as_u64().unwrap();
     }
     assert_eq!((balance(&app), sent), (sum(1, 6_001), stored(&app)));
-    assert_eq!(open_letters(&app), 0);
+    assert_eq!(open_dead_letters(&app), 0);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::sync::{Arc, Barrier};
 
 use event::{EventId, LogId, Millis};
 use millrace::store::{
-    Claim, ColumnKind, LetterChange, NewLetter, Plan, StoreError, Table, TakenBack, Verb, ViewTables,
+    Claim, ColumnKind, CorrectedEvent, DeadLetterChange, NewDeadLetter, Plan, StoreError, Table, Verb,
+    ViewTables,
 };
 
 use crate::harness::Keeping;
@@ -83,8 +84,8 @@ fn what_fails_in_the_middle_of_a_plan_leaves_nothing(keeping: Keeping) {
     opened.apply(adding(&table, 0, 1, "1")).unwrap();
     let mut failing = adding(&table, 1, 2, "10");
     let gone = Table { name: "gone".to_owned(), ..Table::clone(&table) };
-    failing.letters.push(LetterChange::New(NewLetter {
-        id: NewLetter::id("v", LOG, 1),
+    failing.dead_letters.push(DeadLetterChange::New(NewDeadLetter {
+        id: NewDeadLetter::id("v", LOG, 1),
         view: "v".to_owned(),
         position: 1,
         event_id: EventId::at(LOG, 1),
@@ -93,15 +94,15 @@ fn what_fails_in_the_middle_of_a_plan_leaves_nothing(keeping: Keeping) {
         event: "{}".to_owned(),
         at: Millis(0),
     }));
-    failing.taken_back.push(TakenBack { position: 0, by: 1 });
+    failing.corrected.push(CorrectedEvent { position: 0, by: 1 });
     let mut missing = plan(claim("v", 1, 2), &Arc::new(gone), Verb::Add, vec![text("a"), amount("1")]);
     failing.writes.append(&mut missing.writes);
     let failed = opened.apply(failing.clone()).unwrap_err();
     assert!(matches!(failed, StoreError::NoTable(_)), "{failed:?}");
     let left = || {
-        let letters = opened.run(opened.store.letters(None, None, 9)).unwrap().len();
-        let taken_back = opened.run(opened.store.taken_back_by(LOG, 0)).unwrap();
-        (opened.position("v"), sum(&opened), letters, taken_back)
+        let letters = opened.run(opened.store.dead_letters(None, None, 9)).unwrap().len();
+        let corrected = opened.run(opened.store.taken_back_by(LOG, 0)).unwrap();
+        (opened.position("v"), sum(&opened), letters, corrected)
     };
     assert_eq!(left(), (Some(1), "1".to_owned(), 0, None));
     failing.writes.pop();

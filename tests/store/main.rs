@@ -25,8 +25,8 @@ macro_rules! on_each_database {
 mod opened;
 
 mod claims;
+mod dedup;
 mod exact;
-mod gate;
 mod numbered;
 mod verbs;
 

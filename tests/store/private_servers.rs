@@ -20,11 +20,11 @@ fn two_servers_have_nothing_in_common_nor_have_two_databases() {
     each(|with| {
         let (one, two) = (with(Setup::default()), with(Setup::default()));
         assert_ne!(one.port, two.port);
-        let (here, there, beside) = (one.new_database(), two.new_database(), one.new_database());
+        let (here, there, derived_index) = (one.new_database(), two.new_database(), one.new_database());
         one.sql(&here, "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (NULL)");
         assert_eq!(one.sql(&here, "SELECT a, 'x' FROM t ORDER BY a IS NULL"), "1\tx\nNULL\tx");
         two.try_sql(&there, "SELECT a FROM t").unwrap_err();
-        one.try_sql(&beside, "SELECT a FROM t").unwrap_err();
+        one.try_sql(&derived_index, "SELECT a FROM t").unwrap_err();
     });
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millrace::store::{Beside, Cell, ColumnKind, Ranking, Spans, Table, Verb, ViewTables};
+use millrace::store::{Cell, ColumnKind, DayGaps, DerivedIndex, Table, TopK, Verb, ViewTables};
 
 use crate::harness::Keeping;
 use crate::opened::{Opened, amount, amount_of, claim, integer_of, plan, text, text_of};
@@ -142,9 +142,9 @@ fn rows_that_hold_just_this_are_removed(keeping: Keeping) {
 }
 
 fn counts() -> Table {
-    let ranking = Ranking { boards: "boards".to_owned(), floors: "floors".to_owned(), asked_max: 10 };
+    let ranking = TopK { boards: "boards".to_owned(), floors: "floors".to_owned(), asked_max: 10 };
     let columns = [("grp", NAME), ("day", ColumnKind::Integer), ("value", NAME), ("n", ColumnKind::Integer)];
-    Table::new("counts", 3, &columns).with(Beside::Ranking(ranking))
+    Table::new("counts", 3, &columns).with(DerivedIndex::TopK(ranking))
 }
 
 /// Names whose order is another for people than for bytes.
@@ -177,7 +177,7 @@ fn what_is_tallied_to_nothing_goes_and_a_ranking_follows(keeping: Keeping) {
         model.retain(|_, n| *n != 0);
         assert_eq!(opened.rows("SELECT n FROM counts").len(), model.len(), "what comes to 0 goes");
         for (group, day) in [("g", 0), ("g", 1), ("G", 0), ("G", 1)] {
-            let Beside::Ranking(ranking) = &table.beside else { panic!("it has one") };
+            let DerivedIndex::TopK(ranking) = &table.derived_index else { panic!("it has one") };
             let select = opened.store.top(&table, ranking, vec![text(group), Cell::Integer(day)], 5);
             let top = opened.run(opened.store.rows(select.sql, select.parameters)).unwrap();
             let top: Vec<(&str, i64)> =
@@ -197,8 +197,8 @@ fn members_are_counted_over_any_days_as_a_walk_would(keeping: Keeping) {
     let spans = [("grp", NAME), ("day", number), ("before", number), ("n", number)];
     let spans = Arc::new(Table::new("spans", 3, &spans));
     let columns = [("member", ColumnKind::Bytes { bytes_max: 16 }), ("day", number), ("n", number)];
-    let beside = Beside::Spans(Spans { table: Arc::clone(&spans) });
-    let table = Arc::new(Table::new("visits", 2, &columns).with(beside));
+    let derived_index = DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&spans) });
+    let table = Arc::new(Table::new("visits", 2, &columns).with(derived_index));
     let opened = begun(keeping, vec![Table::clone(&table), Table::clone(&spans)]);
     let mut steps = Steps { opened: &opened, position: 0 };
     let mut model: BTreeMap<(&str, &str, i64), i64> = BTreeMap::new();

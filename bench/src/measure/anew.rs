@@ -10,7 +10,7 @@ use crate::servers::{Folder, wait_for};
 /// A server that has taken `lines` and is gone again.
 pub fn filled(program: &Path, above: &Path, config: &str, stream: &str, lines: &str) -> Outcome<Folder> {
     let folder = Folder::new(above, "anew")?;
-    std::fs::write(folder.path().join("millrace.toml"), config)?;
+    std::fs::write(folder.path().join("millrace.toml"), declared(config))?;
     let server = Millrace::start_in(program, folder, None)?;
     server.client()?.send_lines_to(stream, &server.key, lines, 1)?;
     server.settle()?;
@@ -39,5 +39,14 @@ pub fn drained(
 }
 
 pub fn on_database(config: &str, url: &str) -> String {
-    format!("{config}\n[store]\nurl = \"{url}\"\n")
+    format!("{}\n[store]\nurl = \"{url}\"\n", declared(config))
+}
+
+/// A configuration of its own, or all presets.
+fn declared(config: &str) -> &str {
+    if config.is_empty() {
+        "presets = [\"revenue\", \"analytics\", \"notifications\", \"inventory\"]\n"
+    } else {
+        config
+    }
 }

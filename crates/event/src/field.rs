@@ -96,6 +96,47 @@ impl fmt::Display for FieldError {
     }
 }
 
+/// The faults of one event, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldErrors(pub(crate) Vec<FieldError>);
+
+impl FieldErrors {
+    /// A fault of the event as a whole.
+    pub fn of_event(reason: impl Into<String>) -> Self {
+        FieldError { field: String::new(), reason: reason.into() }.into()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &FieldError> {
+        self.0.iter()
+    }
+}
+
+impl From<FieldError> for FieldErrors {
+    fn from(error: FieldError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl IntoIterator for FieldErrors {
+    type Item = FieldError;
+    type IntoIter = std::vec::IntoIter<FieldError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl fmt::Display for FieldErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            write!(f, "{}{error}", if index > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for FieldErrors {}
+
 impl Field {
     /// Whether its values say who somebody is: text or integers.
     pub fn is_identity(&self) -> bool {

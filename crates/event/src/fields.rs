@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use super::json::{check_kept, kind_of, shortened, walk_object};
-use super::limits::{CLIENT_ID_CHARS_MAX, JSON_KEYS_MAX};
-use super::{Field, FieldError, Kind, Value};
+use super::limits::{CLIENT_ID_CHARS_MAX, EVENT_FAULTS_MAX, JSON_KEYS_MAX};
+use super::{Field, FieldError, FieldErrors, Kind, Value};
 
 /// The declared fields of one stream.
 #[derive(Clone, Debug)]
@@ -55,39 +55,42 @@ impl Fields {
         self.key
     }
 
-    /// The door's check of a whole event. With `ids`, a top-level `id` is the client's name for it and
-    /// has to be one.
-    pub fn check<'a>(&self, text: &'a str, ids: bool) -> Result<Checked<'a>, FieldError> {
-        let mut found = Found { values: vec![None; self.list.len()], id: None };
-        self.find("", text, &mut found)?;
-        // What lies in an object is looked at before the object as a whole, so that it is what is named.
-        let is_object = |field: &Field, raw: &Option<&str>| {
-            raw.is_some_and(|raw| raw.starts_with('{')) && self.parents.contains(&field.name)
-        };
-        for whole in [false, true] {
-            for (field, raw) in self.list.iter().zip(&found.values) {
-                if is_object(field, raw) == whole {
-                    field.read(*raw)?;
-                }
+    /// Checks a whole event and reports all its faults together. With `ids`, a top-level `id` is the client's name
+    /// for the event and has to be a valid one.
+    pub fn check<'a>(&self, text: &'a str, ids: bool) -> Result<Checked<'a>, FieldErrors> {
+        let mut found = Found { values: vec![None; self.list.len()], id: None, faults: Vec::new() };
+        self.find("", text, &mut found).map_err(FieldErrors::from)?;
+        let Found { values, id, mut faults } = found;
+        for (field, raw) in self.list.iter().zip(values) {
+            if let Err(error) = field.read(raw)
+                && !explained(&faults, &field.name)
+            {
+                note(&mut faults, error);
             }
         }
-        Ok(Checked { client_id: client_id(found.id.filter(|_| ids))? })
+        match client_id(id.filter(|_| ids)) {
+            Ok(client_id) if faults.is_empty() => return Ok(Checked { client_id }),
+            Ok(_) => {}
+            Err(error) if explained(&faults, "id") => drop(error),
+            Err(error) => note(&mut faults, error),
+        }
+        Err(FieldErrors(faults))
     }
 
-    /// Walks the object at `parent`, and those in it that fields lie in.
+    /// Walks the object at `parent`, and those in it that contain fields. Fails if the text is not JSON, which makes
+    /// other faults meaningless.
     fn find<'a>(&self, parent: &str, text: &'a str, found: &mut Found<'a>) -> Result<(), FieldError> {
         let mut met: Vec<Cow<'a, str>> = Vec::with_capacity(8);
-        let mut wrong = None;
+        let mut broken = None;
         walk_object(text, |key, raw| {
-            let mut refuse = |reason: String| {
-                wrong = Some(FieldError { field: path(parent, &key), reason });
-                Err(String::new())
-            };
+            let fault = |reason: String| FieldError { field: path(parent, &key), reason };
             if met.contains(&key) {
-                return refuse("is given twice".to_owned());
+                note(&mut found.faults, fault("is given twice".to_owned()));
+                return Ok(());
             }
             if key.contains('\0') {
-                return refuse("has a NUL character in its name".to_owned());
+                note(&mut found.faults, fault("has a NUL character in its name".to_owned()));
+                return Ok(());
             }
             if met.len() == JSON_KEYS_MAX {
                 return Err(format!("has more than {JSON_KEYS_MAX} keys"));
@@ -97,17 +100,20 @@ impl Fields {
                 found.values[index] = Some(raw);
             }
             if let Some(inner) = self.parent_at(parent, &key) {
-                if let Err(error) = object_at(inner, raw).and_then(|object| match object {
-                    Some(object) => self.find(inner, object, found),
-                    None => Ok(()),
-                }) {
-                    wrong = Some(error);
-                    return Err(String::new());
+                match object_at(inner, raw) {
+                    Ok(None) => {}
+                    Ok(Some(object)) => {
+                        if let Err(error) = self.find(inner, object, found) {
+                            broken = Some(error);
+                            return Err(String::new());
+                        }
+                    }
+                    Err(error) => note(&mut found.faults, error),
                 }
             } else if declared.is_none()
                 && let Err(reason) = check_kept(raw, depth_below(parent))
             {
-                return refuse(reason);
+                note(&mut found.faults, fault(reason));
             }
             if parent.is_empty() && key == "id" {
                 found.id = Some(raw);
@@ -115,7 +121,7 @@ impl Fields {
             met.push(key);
             Ok(())
         })
-        .map_err(|reason| wrong.take().unwrap_or(FieldError { field: parent.to_owned(), reason }))
+        .map_err(|reason| broken.take().unwrap_or(FieldError { field: parent.to_owned(), reason }))
     }
 
     /// Reads the fields `wanted` of an event that a door has let in, in that order.
@@ -182,6 +188,22 @@ struct Found<'a> {
     /// The text of each declared field.
     values: Vec<Option<&'a str>>,
     id: Option<&'a str>,
+    faults: Vec<FieldError>,
+}
+
+/// Adds a fault; those of one event are bounded, since an object may have thousands of keys.
+fn note(faults: &mut Vec<FieldError>, fault: FieldError) {
+    if faults.len() < EVENT_FAULTS_MAX {
+        faults.push(fault);
+    }
+}
+
+/// Returns whether a fault of the field itself, or of what is in it or around it, is known: a second one would only
+/// repeat it.
+fn explained(faults: &[FieldError], name: &str) -> bool {
+    faults
+        .iter()
+        .any(|fault| fault.field == name || lies_in(name, &fault.field) || lies_in(&fault.field, name))
 }
 
 /// Whether `path` is that of `key` in the object at `parent`, where "" is the event itself. No step of a
@@ -320,6 +342,22 @@ mod tests {
     }
 
     #[test]
+    fn all_faults_of_an_event_are_reported_together_and_each_once() {
+        assert_eq!(
+            refusal(r#"{"userId":7.5,"name":"give","x":1,"x":2}"#),
+            "x: is given twice; userId: expected text, got a number; name: must be one of `add`, `sub`; value: is missing"
+        );
+        let error = sign_up(true).check(r#"{"id":10,"payload":[]}"#, false).expect_err("two faults");
+        assert_eq!(
+            error.to_string(),
+            "payload: expected an object, got an array; id: must be between 0 and 9"
+        );
+        let many: String = (0..1_000).map(|n| format!(r#","k{n}":"\u0000""#)).collect();
+        let error = sale().check(&format!("{{\"userId\":1{many}}}"), false).expect_err("many faults");
+        assert!(error.iter().count() <= EVENT_FAULTS_MAX);
+    }
+
+    #[test]
     fn deep_nesting_is_refused_without_recursion() {
         let deep = format!(
             r#"{{"userId":"a","name":"add","value":1,"x":{}{}}}"#,
@@ -409,10 +447,11 @@ mod tests {
         for whole in [false, true] {
             for (text, message) in cases {
                 let refusal = sign_up(whole).check(text, false).expect_err(text);
-                assert_eq!(refusal.to_string(), message, "{text}");
+                let first = refusal.iter().next().map(ToString::to_string);
+                assert_eq!(first.as_deref(), Some(message), "{text}");
             }
             let lone = sign_up(whole).check(r#"{"id":1,"payload":{"\ud800":1}}"#, false).expect_err("lone");
-            assert_eq!(lone.field, "payload");
+            assert!(lone.iter().all(|fault| fault.field == "payload"), "{lone}");
         }
     }
 

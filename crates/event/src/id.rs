@@ -104,9 +104,9 @@ impl FromStr for EventId {
 
 /// Names what a run of lines came from: a file as `send` knows it, or an `Idempotency-Key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourceId(pub [u8; 16]);
+pub struct UploadId(pub [u8; 16]);
 
-impl SourceId {
+impl UploadId {
     /// What `owner` calls `name`: two keys' sources never meet, whatever they are called.
     pub fn derived(stream: &str, owner: &str, name: &str) -> Self {
         Self(*EventId::derived(stream, owner, name).as_bytes())

@@ -24,6 +24,8 @@ pub const CHUNK_LINES_MAX: usize = 1_000;
 pub const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Refusals listed in one answer; the rest is only counted.
 pub const REFUSALS_LISTED_MAX: usize = 1_000;
+/// Faults reported of one event.
+pub const EVENT_FAULTS_MAX: usize = 16;
 pub const JSON_DEPTH_MAX: usize = 64;
 pub const JSON_KEYS_MAX: usize = 256;
 pub const CLIENT_ID_CHARS_MAX: usize = 200;
@@ -71,7 +73,7 @@ pub const TAIL_READ_BYTES_MAX: usize = 256 * 1024;
 /// What one request for a tail reads of the log, most of it perhaps other streams'.
 pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dead letters that are read from the store together: each may hold the largest event.
-pub const LETTERS_READ_ROWS_MAX: usize = 16;
+pub const DEAD_LETTERS_READ_ROWS_MAX: usize = 16;
 /// Positions whose dead letters are looked up together.
 pub const LETTERS_LOOKED_UP_MAX: usize = 500;
 /// Rows of a table that are read together: each may hold the largest event.
@@ -106,9 +108,9 @@ pub const GZIP_STATE_BYTES_MAX: usize = 320 * 1024;
 /// The same of a zstd body, beside its window: a block may say of itself what no honest one is.
 pub const ZSTD_STATE_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// How long a receipt waits for the gate to come to an event that was acknowledged a moment ago.
-pub const RECEIPT_GATE_DURATION_MAX: Duration = Duration::from_secs(2);
+pub const RECEIPT_DEDUP_DURATION_MAX: Duration = Duration::from_secs(2);
 /// The same before it is said what of a source has arrived: that has to be all that was acknowledged.
-pub const SOURCE_GATE_DURATION_MAX: Duration = Duration::from_secs(30);
+pub const DEDUP_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
 
 // The log.
 /// Appends that wait for the disk, in bytes; beyond it the answer is 503.
@@ -138,13 +140,13 @@ pub const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(8);
 /// Fewer events than this are no load: what follows them is not held back.
 pub const BATCH_EVENTS_PACED_MIN: usize = 16;
 /// The gate's own pace, in front of the views'.
-pub const GATE_INTERVAL_MIN: Duration = Duration::from_millis(2);
+pub const DEDUP_INTERVAL_MIN: Duration = Duration::from_millis(2);
 /// Dead letters in a row, with nothing applied between them, that pause a view.
 pub const DEAD_IN_A_ROW_MAX: usize = 100;
 /// How long a letter that is sent again may keep corrections waiting for the gate.
 pub const LETTER_TURN_DURATION_MAX: Duration = Duration::from_secs(1);
 /// Dead letters of one batch that the log names one by one; the rest it counts.
-pub const LETTERS_LOGGED_MAX: usize = 16;
+pub const DEAD_LETTERS_LOGGED_MAX: usize = 16;
 /// A plan of more than so many cells is committed by itself.
 pub const PLAN_CELLS_TOGETHER_MAX: usize = 8_192;
 /// Plans that SQLite commits together.
@@ -182,7 +184,7 @@ pub const RETENTION_ROWS_MAX: usize = 10_000;
 /// How long those who need the log's past may have to wait behind whoever gives it up and waits itself.
 pub const RETENTION_TURN_DURATION_MAX: Duration = Duration::from_millis(100);
 /// How long is waited for the gate, with everybody else waiting.
-pub const RETENTION_GATE_DURATION_MAX: Duration = Duration::from_secs(1);
+pub const RETENTION_DEDUP_DURATION_MAX: Duration = Duration::from_secs(1);
 /// Into so many segments, at least, the time is divided for which events are kept.
 pub const SEGMENTS_A_RETENTION: u32 = 8;
 
@@ -286,10 +288,10 @@ pub const COUNTED_NAME_CHARS_MAX: u32 = 64;
 pub const RANGES_AT_ONCE_MAX: usize = 2;
 
 // The gate.
-pub const SEEN_WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const DEDUP_WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A hundred years: longer than that is a mistake, and beyond what times are counted in.
 pub const CONFIGURED_DURATION_MAX: Duration = Duration::from_secs(36_500 * 24 * 3600);
-pub const SEEN_ENTRIES_BATCH_MAX: usize = 20_000;
+pub const DEDUP_ENTRIES_BATCH_MAX: usize = 20_000;
 /// Ids that are forgotten together once their window is over.
 pub const PRUNE_ROWS_MAX: usize = 10_000;
 /// Client ids that the door remembers to answer a misused one with 409.

@@ -44,7 +44,7 @@ impl Progress {
     }
 
     /// The gate's line, which is shown under `name` beside the views.
-    pub fn register_gate(&self, name: &str) -> watch::Sender<Applied> {
+    pub fn register_dedup(&self, name: &str) -> watch::Sender<Applied> {
         self.add(name, None)
     }
 
@@ -97,7 +97,7 @@ impl Progress {
     }
 
     /// Waits until the gate has seen all below `end`. `false` after `patience`.
-    pub async fn gate_reached(&self, end: u64, patience: Duration) -> bool {
+    pub async fn dedup_reached(&self, end: u64, patience: Duration) -> bool {
         self.all_reached(None, end, patience).await
     }
 
@@ -129,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn the_gate_is_waited_for_apart_from_the_views() {
         let progress = Progress::default();
-        let gate = progress.register_gate("gate");
+        let gate = progress.register_dedup("gate");
         let view = progress.register("revenue", "sales");
         progress.register("other", "others");
         let names = |shown: BTreeMap<String, Applied>| shown.into_keys().collect::<Vec<_>>();
@@ -137,10 +137,10 @@ mod tests {
         assert_eq!(names(progress.all()), ["gate", "other", "revenue"]);
         let applied = |position| Applied { position, stalled: None };
         gate.send_replace(applied(7));
-        assert!(progress.gate_reached(7, Duration::ZERO).await);
+        assert!(progress.dedup_reached(7, Duration::ZERO).await);
         assert!(!progress.reached("sales", 7, Duration::ZERO).await);
         view.send_replace(applied(8));
         assert!(progress.reached("sales", 8, Duration::ZERO).await);
-        assert!(!progress.gate_reached(8, Duration::ZERO).await);
+        assert!(!progress.dedup_reached(8, Duration::ZERO).await);
     }
 }

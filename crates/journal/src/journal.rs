@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle, ThreadId};
 
+use crate::command::{Work, WriterError};
 use crate::disk::{Disk, DiskError};
-use crate::errand::{Work, WriterError};
-use crate::outline::Outline;
 use crate::queue::{Closing, Done, Queue};
 use crate::reader::{ReadError, Reader};
 use crate::recover::{self, OpenError, Recovery};
 use crate::rewrite::{self, RewriteError, Rewritten};
 use crate::segment::Segment;
+use crate::snapshot::Snapshot;
 use crate::trim::{self, TrimError};
 use crate::{Frame, LogId, Options};
 
@@ -185,8 +185,8 @@ impl Journal {
     }
 
     /// What a copy of the log, as far as it is durable now, has to hold.
-    pub fn outline(&self) -> Result<Outline, ReadError> {
-        Outline::of(&self.inner.shared, &mut self.reader())
+    pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        Snapshot::of(&self.inner.shared, &mut self.reader())
     }
 
     /// Finishes what waits, syncs, records the clean stop and gives the folder free, once a rewrite or trim

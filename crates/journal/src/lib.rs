@@ -28,20 +28,20 @@ mod frame;
 
 mod writer;
 
-mod room;
+mod preallocate;
 
 mod segment;
 
-mod mark;
+mod durable_mark;
 
 mod reader;
 
 // Copying it while it is written.
-mod outline;
+mod snapshot;
 // What may be asked of an open log besides.
-mod errand;
+mod command;
 
-mod in_place;
+mod files_check;
 
 mod rewrite;
 
@@ -67,27 +67,27 @@ mod log_id;
 mod options;
 
 #[cfg(feature = "simulation")]
-mod chance;
+mod rng;
 
+pub use command::WriterError;
 pub use disk::{Disk, DiskError, Locked};
-pub use errand::WriterError;
 pub use frame::{Frame, FrameKind, PAYLOAD_BYTES_MAX};
 pub use inspect::{Damage, InspectError, Inspection, TornTail, inspect};
 pub use journal::{CloseError, Journal, Opened, SegmentInfo};
 pub use log_id::{LogId, LogIdError};
 pub use options::{Observer, Options, Signal};
-pub use outline::{Outline, OutlinedSegment};
 pub use queue::{AppendError, Done};
 pub use reader::{Chunk, ReadError, Reader};
 pub use recover::{OpenError, Recovery};
 pub use repair::{RepairError, Repaired, repair};
 pub use rewrite::{RewriteError, Rewritten};
+pub use snapshot::{Snapshot, SnapshotSegment};
 pub use trim::TrimError;
 
 /// What the crash tests run on.
 #[cfg(feature = "simulation")]
 pub mod simulation {
-    pub use crate::chance::Chance;
-    pub use crate::disk::forgetful::Forgetful;
+    pub use crate::disk::sim::SimDisk;
     pub use crate::journal::Stepper;
+    pub use crate::rng::Rng;
 }

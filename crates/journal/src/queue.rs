@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::LogId;
-use crate::errand::{Errand, Work, WriterError};
+use crate::command::{Command, Work, WriterError};
 use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameKind, PAYLOAD_BYTES_MAX};
 
 /// Called exactly once with the first position of what was appended, after it is
@@ -49,7 +49,7 @@ struct State {
     /// What every append is told once the log is poisoned or closed.
     refusal: Option<AppendError>,
     closing: Option<Closing>,
-    errand: Option<Errand>,
+    command: Option<Command>,
     /// Appends that wait in all groups.
     waiting: usize,
     /// The writer sleeps until so many wait.
@@ -106,7 +106,7 @@ impl Queue {
                 next_position,
                 refusal: None,
                 closing: None,
-                errand: None,
+                command: None,
                 waiting: 0,
                 wake_at: None,
                 spare: Vec::new(),
@@ -213,26 +213,26 @@ impl Queue {
         let mut state = self.state();
         state.refusal = Some(refusal);
         // Who waits for it finds the refusal.
-        state.errand = None;
+        state.command = None;
         state.empty()
     }
 
     /// Has the writer do something besides appends, and waits until it is done.
     pub(crate) fn ask(&self, work: Work) -> Result<u64, WriterError> {
         let _turn = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let (errand, answer) = Errand::new(work);
+        let (command, answer) = Command::new(work);
         let mut state = self.state();
         if let Some(refusal) = &state.refusal {
             return Err(refusal.clone().into());
         }
-        state.errand = Some(errand);
+        state.command = Some(command);
         drop(state);
         self.work.notify_one();
         answer.recv().unwrap_or_else(|_| Err(self.refusal().unwrap_or(AppendError::Closed).into()))
     }
 
-    pub(crate) fn take_errand(&self) -> Option<Errand> {
-        self.state().errand.take()
+    pub(crate) fn take_errand(&self) -> Option<Command> {
+        self.state().command.take()
     }
 
     /// What every append is told, once the log is poisoned or closed.
@@ -256,7 +256,7 @@ impl Queue {
 
 impl State {
     fn has_work(&self) -> bool {
-        !self.groups.is_empty() || self.errand.is_some()
+        !self.groups.is_empty() || self.command.is_some()
     }
 
     fn refusal_for(&self, payload_bytes: usize, queue_bytes_max: usize) -> Option<AppendError> {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::disk::{Disk, DiskError, Locked};
+use crate::durable_mark::{Mark, MarkFile};
 use crate::failpoint;
-use crate::in_place::Checked;
+use crate::files_check::FilesCheck;
 use crate::inspect::Damage;
 use crate::journal::Shared;
-use crate::mark::{Mark, MarkFile};
 use crate::queue::Queue;
 use crate::segment::{Segment, SegmentHeader, file_name, write_whole};
 use crate::survey::{Survey, SurveyError, survey};
@@ -116,13 +116,13 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
         segment,
         file,
         synced_bytes,
-        room_bytes: synced_bytes,
+        preallocated_bytes: synced_bytes,
         end,
         mark,
         sync_time: Duration::ZERO,
-        company: 0,
+        expected: 0,
         poisoned: None,
-        checked: Checked::beginning(),
+        checked: FilesCheck::beginning(),
         lock,
     };
     Ok((writer, recovery))

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::LogId;
 use crate::disk::{Disk, DiskError, Locked};
+use crate::durable_mark::{Mark, MarkFile};
 use crate::frame::{self, Frame, FrameKind};
 use crate::inspect::Inspection;
-use crate::mark::{Mark, MarkFile};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, file_name, write_whole};
 use crate::survey::{Survey, SurveyError, Surveyed, survey};
 

@@ -4,8 +4,8 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::command::WriterError;
 use crate::disk::{DiskError, DiskFile};
-use crate::errand::WriterError;
 use crate::failpoint;
 use crate::frame::{self, Frame, FrameKind};
 use crate::journal::Shared;

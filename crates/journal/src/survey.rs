@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use crate::LogId;
 use crate::disk::{Disk, DiskError};
+use crate::durable_mark::{MARK_FILE, Mark, read_marks};
 use crate::inspect::{Damage, TornTail};
-use crate::mark::{MARK_FILE, Mark, read_marks};
 use crate::scan::{Gap, Run, Scan, scan};
 use crate::segment::{
     FORMAT_VERSION, HeaderFault, Place, SEGMENT_HEADER_BYTES, SegmentHeader, file_name, position_of,

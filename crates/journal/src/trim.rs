@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
+use crate::command::{Work, WriterError};
 use crate::disk::{Disk, DiskError};
-use crate::errand::{Work, WriterError};
 use crate::failpoint;
 use crate::journal::Shared;
 use crate::segment::position_of;

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::command::{Work, WriterError};
 use crate::disk::{Disk, DiskError, DiskFile, Lock};
-use crate::errand::{Work, WriterError};
+use crate::durable_mark::{Mark, MarkFile};
 use crate::failpoint;
-use crate::in_place::{Checked, FILES_CHECK_INTERVAL};
+use crate::files_check::{FILES_CHECK_INTERVAL, FilesCheck};
 use crate::journal::{CloseError, Shared};
-use crate::mark::{Mark, MarkFile};
 use crate::queue::{AppendError, Closing, Group, Woken};
 use crate::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, file_name, write_whole};
 use crate::{Observer, Signal};
@@ -38,16 +38,16 @@ pub(crate) struct Writer {
     pub synced_bytes: u64,
     /// A group that ends before this has no room made for it: zeros lie there, as far as there was room for
     /// them and the segment goes.
-    pub room_bytes: u64,
+    pub preallocated_bytes: u64,
     /// The position after the last synced event.
     pub end: u64,
     pub mark: MarkFile,
     /// How long the last sync took, and how many appends there will be when all that it answered are followed
     /// by their next.
     pub sync_time: Duration,
-    pub company: usize,
+    pub expected: usize,
     pub poisoned: Option<String>,
-    pub checked: Checked,
+    pub checked: FilesCheck,
     /// Freed when the writer ends.
     pub lock: Lock,
 }
@@ -90,12 +90,12 @@ impl Writer {
     /// them waits a little for the others, or it would take a sync for itself and they the next.
     fn gather(&mut self) {
         // Next to a fast sync, waiting costs more than it saves.
-        if self.sync_time < GATHER_SYNC_MIN || self.company == 0 {
+        if self.sync_time < GATHER_SYNC_MIN || self.expected == 0 {
             return;
         }
         if self.shared.queue.waiting() > 0 {
             let time = (self.sync_time / GATHER_SYNC_SHARE).min(GATHER_MAX);
-            self.shared.queue.gather(self.company, time, self.sync_time / GATHER_PAUSE_SHARE);
+            self.shared.queue.gather(self.expected, time, self.sync_time / GATHER_PAUSE_SHARE);
         }
     }
 
@@ -108,7 +108,7 @@ impl Writer {
             Ok(()) => {
                 let marked = self.record_mark(false);
                 failpoint::hit("journal.marked");
-                self.company = self.shared.queue.waiting() + group.waiters.len();
+                self.expected = self.shared.queue.waiting() + group.waiters.len();
                 // Synced, and shown to readers: it is in the log for good, whatever became of the mark.
                 group.acknowledge();
                 failpoint::hit("journal.acknowledged");
@@ -125,7 +125,7 @@ impl Writer {
 
     /// Uses a quiet moment to make the durable mark survive a power cut too.
     pub(crate) fn idle(&mut self) {
-        self.company = 0;
+        self.expected = 0;
         if self.poisoned.is_none()
             && let Err(error) = self.mark.sync()
         {
@@ -163,9 +163,9 @@ impl Writer {
 
     /// Does what somebody waits for besides appends.
     fn run_errand(&mut self) {
-        if let Some(errand) = self.shared.queue.take_errand() {
-            let outcome = self.perform(errand.work);
-            errand.answer(outcome);
+        if let Some(command) = self.shared.queue.take_errand() {
+            let outcome = self.perform(command.work);
+            command.answer(outcome);
         }
     }
 
@@ -222,7 +222,7 @@ impl Writer {
         }
         // Written behind a cut, the group would be found behind a hole, or not at all.
         self.file.expect_in_place(&self.disk, self.synced_bytes)?;
-        self.make_room(group.bytes.len() as u64)?;
+        self.preallocate(group.bytes.len() as u64)?;
         self.write(group)?;
         let begun = Instant::now();
         failpoint::hit("journal.sync");
@@ -295,7 +295,7 @@ impl Writer {
             created => created?,
         };
         self.synced_bytes = SEGMENT_HEADER_BYTES as u64;
-        self.room_bytes = self.synced_bytes;
+        self.preallocated_bytes = self.synced_bytes;
         let path = self.folder.join(name);
         let segment = Segment::new(self.end, path, self.synced_bytes, Vec::new());
         self.segment = Arc::new(segment);

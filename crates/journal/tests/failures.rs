@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::{Arc, Mutex};
 
-use journal::simulation::Forgetful;
+use journal::simulation::SimDisk;
 use journal::{
     AppendError, CloseError, Journal, Options, PAYLOAD_BYTES_MAX, RewriteError, Signal, TrimError,
     WriterError,
@@ -23,7 +23,7 @@ fn is_poisoned(answer: &Result<u64, AppendError>) -> bool {
 
 #[test]
 fn a_failed_sync_poisons_the_log_for_ever() {
-    let disk = Forgetful::new(3);
+    let disk = SimDisk::new(3);
     let signals = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&signals);
     let options = Options { observer: Arc::new(move |signal| heard.lock().unwrap().push(signal)), ..small() };
@@ -59,7 +59,7 @@ fn a_failed_sync_poisons_the_log_for_ever() {
 #[test]
 fn a_failed_sync_anywhere_never_acknowledges() {
     for failing in 1..12 {
-        let disk = Forgetful::new(failing);
+        let disk = SimDisk::new(failing);
         let mut log = open(&disk, small()).unwrap();
         let answers = Answers::default();
         disk.fail_sync(failing);
@@ -79,7 +79,7 @@ fn a_failed_sync_anywhere_never_acknowledges() {
 #[test]
 fn a_full_disk_refuses_and_recovers_by_itself() {
     for spare in 0..400 {
-        let disk = Forgetful::new(spare);
+        let disk = SimDisk::new(spare);
         let mut log = open(&disk, small()).unwrap();
         let answers = Answers::default();
         append(&log.journal, &[1; 60], 3, &answers);
@@ -112,7 +112,7 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
 #[test]
 fn nothing_refused_for_space_comes_back_after_a_crash() {
     for seed in 0..200 {
-        let disk = Forgetful::new(seed);
+        let disk = SimDisk::new(seed);
         let mut log = open(&disk, Options::default()).unwrap();
         let answers = Answers::default();
         disk.set_capacity(Some(disk.used_bytes() + 500));
@@ -136,7 +136,7 @@ fn nothing_refused_for_space_comes_back_after_a_crash() {
 
 #[test]
 fn the_queue_is_bounded_but_takes_one_of_any_size() {
-    let disk = Forgetful::new(1);
+    let disk = SimDisk::new(1);
     let options = Options { queue_bytes_max: 300, ..Options::default() };
     let mut log = open(&disk, options).unwrap();
     let answers = Answers::default();
@@ -155,7 +155,7 @@ fn the_queue_is_bounded_but_takes_one_of_any_size() {
 
 #[test]
 fn the_largest_payload_passes_and_one_byte_more_does_not() {
-    let disk = Forgetful::new(1);
+    let disk = SimDisk::new(1);
     let mut log = open(&disk, Options::default()).unwrap();
     let answers = Answers::default();
     let largest = vec![7; PAYLOAD_BYTES_MAX];
@@ -170,7 +170,7 @@ fn the_largest_payload_passes_and_one_byte_more_does_not() {
 
 #[test]
 fn a_closed_log_refuses() {
-    let disk = Forgetful::new(1);
+    let disk = SimDisk::new(1);
     let log = open(&disk, Options::default()).unwrap();
     let answers = Answers::default();
     append(&log.journal, b"waits", 1, &answers);
@@ -181,7 +181,7 @@ fn a_closed_log_refuses() {
 
 #[test]
 fn a_log_that_fails_while_it_is_sealed_tells_who_waits_and_all_who_come() {
-    let disk = Forgetful::new(1);
+    let disk = SimDisk::new(1);
     let journal = Journal::open(disk.disk(), folder(), Options::default()).unwrap().journal;
     append_wait(&journal, b"acknowledged").unwrap();
     disk.fail_sync(1);
@@ -198,7 +198,7 @@ fn a_log_that_fails_while_it_is_sealed_tells_who_waits_and_all_who_come() {
 
 #[test]
 fn a_disk_too_full_for_a_new_segment_is_told_and_the_log_goes_on() {
-    let disk = Forgetful::new(1);
+    let disk = SimDisk::new(1);
     let mut log = open(&disk, Options::default()).unwrap();
     let answers = Answers::default();
     // Room for its frame, none for more of the like, and one byte too few for a header.

@@ -6,7 +6,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use journal::simulation::Forgetful;
+use journal::simulation::SimDisk;
 use journal::{Options, inspect, repair};
 use support::{filled, folder, open, payload, read_all};
 
@@ -17,7 +17,7 @@ fn fixture_folder() -> PathBuf {
 }
 
 /// Several segments, the fifth frame lost and declared so, stopped cleanly.
-fn written_now() -> Forgetful {
+fn written_now() -> SimDisk {
     let (disk, content) = filled(ENTRIES, true);
     let first = folder().join("00000000000000000000.seg");
     let mut bytes = disk.file(&first).unwrap();
@@ -33,7 +33,7 @@ fn written_now() -> Forgetful {
     disk
 }
 
-fn write_fixture(disk: &Forgetful) {
+fn write_fixture(disk: &SimDisk) {
     std::fs::create_dir_all(fixture_folder()).unwrap();
     for path in disk.files() {
         let to = fixture_folder().join(path.file_name().unwrap());
@@ -57,7 +57,7 @@ fn version_1_is_written_as_ever() {
 
 #[test]
 fn version_1_is_read_as_ever() {
-    let disk = Forgetful::new(1);
+    let disk = SimDisk::new(1);
     for entry in std::fs::read_dir(fixture_folder()).unwrap() {
         let entry = entry.unwrap();
         let bytes = std::fs::read(entry.path()).unwrap();

@@ -6,13 +6,13 @@ mod support;
 
 use std::path::PathBuf;
 
-use journal::simulation::Forgetful;
+use journal::simulation::SimDisk;
 use journal::{OpenError, Options, ReadError};
 use support::{Answers, Entry, append, filled, folder, open, payload, read_all, small, trimmed};
 
 /// What may be: a prefix of `written` that holds the first `acknowledged` frames.
 struct Known {
-    disk: Forgetful,
+    disk: SimDisk,
     written: Vec<Entry>,
     acknowledged: usize,
 }
@@ -61,7 +61,7 @@ fn each_known() -> impl Iterator<Item = (Known, bool)> {
 
 impl Known {
     /// True if the damaged log was refused.
-    fn judge(&self, damaged: &Forgetful, what: &str) -> bool {
+    fn judge(&self, damaged: &SimDisk, what: &str) -> bool {
         let log = match open(damaged, small()) {
             Err(OpenError::Corrupt { .. } | OpenError::NewerVersion { .. }) => return true,
             Err(error) => panic!("{what}: {error}"),
@@ -91,7 +91,7 @@ impl Known {
         })
     }
 
-    fn with(&self, path: &std::path::Path, bytes: Vec<u8>) -> Forgetful {
+    fn with(&self, path: &std::path::Path, bytes: Vec<u8>) -> SimDisk {
         let damaged = self.disk.copy();
         damaged.put(path, bytes);
         damaged
@@ -187,7 +187,7 @@ fn a_segment_of_another_log_or_an_older_time_is_refused() {
     if let Some(bytes) = older.file(&last) {
         assert!(known.judge(&known.with(&last, bytes), "an older last segment"));
     }
-    let foreign = Forgetful::new(8);
+    let foreign = SimDisk::new(8);
     drop(open(&foreign, small()).unwrap());
     let first = folder().join("00000000000000000000.seg");
     let bytes = foreign.file(&first).unwrap();

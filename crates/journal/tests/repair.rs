@@ -6,29 +6,29 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use journal::simulation::Forgetful;
+use journal::simulation::SimDisk;
 use journal::{Inspection, OpenError, RepairError, Repaired, inspect, repair};
 use support::{Entry, filled, folder, open, read_all, small, trimmed};
 
-fn segments(disk: &Forgetful) -> Vec<PathBuf> {
+fn segments(disk: &SimDisk) -> Vec<PathBuf> {
     let files = disk.files().into_iter();
     files.filter(|path| path.extension().is_some_and(|e| e == "seg")).collect()
 }
 
-fn look(disk: &Forgetful) -> Inspection {
+fn look(disk: &SimDisk) -> Inspection {
     let before = disk.trace();
     let inspection = inspect(&disk.disk(), folder()).unwrap();
     assert_eq!(disk.trace(), before, "an inspection changes nothing");
     inspection
 }
 
-fn mend(disk: &Forgetful) -> Repaired {
+fn mend(disk: &SimDisk) -> Repaired {
     repair(&disk.disk(), folder(), &look(disk)).unwrap()
 }
 
 /// After a repair the log opens; what is there is at its old position; what is not is
 /// declared lost, and was announced. Answers how many events are lost.
-fn judge(disk: &Forgetful, content: &[Entry], announced: &Inspection, what: &str) -> u64 {
+fn judge(disk: &SimDisk, content: &[Entry], announced: &Inspection, what: &str) -> u64 {
     disk.crash();
     let after = look(disk);
     assert_eq!(after.damages, [], "{what}");
@@ -52,7 +52,7 @@ fn judge(disk: &Forgetful, content: &[Entry], announced: &Inspection, what: &str
 }
 
 /// From the first position on, and one whose beginning was trimmed away.
-fn logs() -> [(Forgetful, Vec<Entry>); 2] {
+fn logs() -> [(SimDisk, Vec<Entry>); 2] {
     [filled(30, true), trimmed(40, true)]
 }
 
@@ -146,7 +146,7 @@ fn names_are_put_right_and_strangers_set_aside() {
         mend(&disk);
         assert_eq!(judge(&disk, &content, &before, "renamed"), 0);
     }
-    let foreign = Forgetful::new(99);
+    let foreign = SimDisk::new(99);
     drop(open(&foreign, small()).unwrap());
     let disk = whole.copy();
     let stranger = folder().join("00000000000000000500.seg");

@@ -4,7 +4,7 @@
 
 mod support;
 
-use journal::simulation::Forgetful;
+use journal::simulation::SimDisk;
 use journal::{Frame, Options, ReadError, RewriteError, WriterError, inspect, repair};
 use proptest::prelude::*;
 use support::{
@@ -35,7 +35,7 @@ proptest! {
         chosen in proptest::collection::vec(any::<bool>(), 60),
     ) {
         let options = || Options { segment_bytes_max, ..Options::default() };
-        let disk = Forgetful::new(1);
+        let disk = SimDisk::new(1);
         let mut log = open(&disk, options()).unwrap();
         for (number, payload) in payloads.iter().enumerate() {
             append(&log.journal, payload, 1 + number as u32 % 3, &Answers::default());
@@ -199,7 +199,7 @@ fn a_rewrite_cut_off_anywhere_leaves_old_or_new() {
 fn a_rewrite_tried_again_after_a_failed_sync_is_durable() {
     for failing in 1..12 {
         for seed in 0..10 {
-            let disk = Forgetful::new(seed);
+            let disk = SimDisk::new(seed);
             let mut log = open(&disk, small()).unwrap();
             for number in 0..20 {
                 append(&log.journal, &payload(number), 1, &Answers::default());

@@ -4,7 +4,7 @@
 
 mod support;
 
-use journal::simulation::Forgetful;
+use journal::simulation::SimDisk;
 use journal::{Journal, Options, ReadError};
 use proptest::prelude::*;
 use support::{Answers, Entry, append, open, read_all};
@@ -54,7 +54,7 @@ proptest! {
         commit_every in 1..20_usize,
     ) {
         let options = || Options { segment_bytes_max, group_bytes_max, ..Options::default() };
-        let disk = Forgetful::new(1);
+        let disk = SimDisk::new(1);
         let mut log = open(&disk, options()).unwrap();
         prop_assert!(log.recovery.created && !log.recovery.clean_stop);
         let answers = Answers::default();
@@ -82,7 +82,7 @@ proptest! {
 
 #[test]
 fn only_what_is_synced_is_shown() {
-    let disk = Forgetful::new(1);
+    let disk = SimDisk::new(1);
     let mut log = open(&disk, Options::default()).unwrap();
     let mut reader = log.journal.reader();
     append(&log.journal, b"waits", 1, &Answers::default());
@@ -95,7 +95,7 @@ fn only_what_is_synced_is_shown() {
 
 #[test]
 fn a_position_deep_in_a_long_segment_is_found_by_the_index() {
-    let disk = Forgetful::new(1);
+    let disk = SimDisk::new(1);
     let mut log = open(&disk, Options::default()).unwrap();
     let answers = Answers::default();
     for number in 0..20_000_u64 {

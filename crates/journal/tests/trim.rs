@@ -4,7 +4,7 @@
 
 mod support;
 
-use journal::simulation::Forgetful;
+use journal::simulation::SimDisk;
 use journal::{OpenError, ReadError, SegmentInfo, TrimError, WriterError, inspect, repair};
 use support::{Answers, Entry, Open, append, filled_and_open, folder, open, read_all, small, trimmed};
 
@@ -16,7 +16,7 @@ fn from(content: &[Entry], begin: u64) -> &[Entry] {
     &content[content.partition_point(|entry| entry.position < begin)..]
 }
 
-fn segment_files(disk: &Forgetful) -> usize {
+fn segment_files(disk: &SimDisk) -> usize {
     disk.files().iter().filter(|path| path.extension().is_some_and(|e| e == "seg")).count()
 }
 
@@ -181,7 +181,7 @@ fn a_segment_from_below_the_beginning_is_removed_and_a_missing_one_is_damage() {
 #[test]
 fn a_stranger_below_the_beginning_is_refused_and_set_aside() {
     let (disk, content) = trimmed(40, true);
-    let foreign = Forgetful::new(8);
+    let foreign = SimDisk::new(8);
     drop(open(&foreign, small()).unwrap());
     let first = folder().join(format!("{:020}.seg", 0));
     let bytes = foreign.file(&first).unwrap();

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::expand::Targets;
-use super::source::Wish;
-use super::transfer::{Means, Transfer};
+use super::glob::Targets;
+use super::transfer::{Context, Transfer};
+use super::upload::ResumeMode;
 use super::{Outcome, Trouble, unreadable};
 use crate::cli::exit::Failure;
 
@@ -30,13 +30,13 @@ struct Followed {
 pub async fn follow(
     targets: &Targets,
     again: bool,
-    means: &Means,
+    means: &Context,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     heed_signals(means)?;
     let mut files: BTreeMap<PathBuf, Followed> = BTreeMap::new();
     if targets.present().is_empty() {
-        means.screen.note("there is nothing yet; waiting for it");
+        means.progress.note("there is nothing yet; waiting for it");
     }
     let mut looks = 0;
     let ended = loop {
@@ -47,7 +47,7 @@ pub async fn follow(
         }
         looks += 1;
         let looked = look_at_all(&mut files, again, means, outcome).await;
-        if looked.is_err() || means.courier.stop.within(LOOK_INTERVAL).await {
+        if looked.is_err() || means.uploader.stop.within(LOOK_INTERVAL).await {
             break looked;
         }
     };
@@ -58,11 +58,11 @@ pub async fn follow(
     ended
 }
 
-fn heed_signals(means: &Means) -> Result<(), Failure> {
+fn heed_signals(means: &Context) -> Result<(), Failure> {
     let no_signals = |error: std::io::Error| Failure::Failed(error.to_string());
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let stop = means.courier.stop.clone();
+    let stop = means.uploader.stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -76,7 +76,7 @@ fn heed_signals(means: &Means) -> Result<(), Failure> {
 async fn look_at_all(
     files: &mut BTreeMap<PathBuf, Followed>,
     again: bool,
-    means: &Means,
+    means: &Context,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     for (path, followed) in files {
@@ -93,7 +93,7 @@ impl Followed {
         &mut self,
         path: &Path,
         again: bool,
-        means: &Means,
+        means: &Context,
         outcome: &mut Outcome,
     ) -> Result<(), Trouble> {
         if let Some(transfer) = &mut self.transfer {
@@ -114,8 +114,8 @@ impl Followed {
         let canonical = path.canonicalize().map_err(|error| unreadable(path, &error))?;
         let from_generation = &self.from_generation;
         let wish = |first_line: &[u8; 32]| match from_generation.get(first_line) {
-            Some(from) => Wish { again: false, from_generation: *from },
-            None => Wish { again: again && from_generation.is_empty(), from_generation: 0 },
+            Some(from) => ResumeMode { again: false, from_generation: *from },
+            None => ResumeMode { again: again && from_generation.is_empty(), from_generation: 0 },
         };
         self.transfer = Transfer::begin(&canonical, file, true, wish, means).await?;
         match &mut self.transfer {

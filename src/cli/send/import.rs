@@ -13,10 +13,10 @@ use event::limits::{CHUNK_LINES_MAX, ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX};
 use event::{EventId, Stop};
 use serde::Deserialize;
 
-use super::courier::Courier;
-use super::expand::Targets;
-use super::screen::Screen;
-use super::transfer::Means;
+use super::glob::Targets;
+use super::progress::Progress;
+use super::transfer::Context;
+use super::uploader::Uploader;
 use super::{Handling, Outcome, Trouble, send_file, unreadable};
 use crate::cli::client::Server;
 use crate::cli::exit::{Failure, block_on};
@@ -64,8 +64,8 @@ async fn import(command: Import) -> Result<(), Failure> {
     let files = Targets::new(&command.what, None).files()?;
     let alone = files.len() == 1;
     for path in files {
-        let screen = Screen::new(path.metadata().map_or(0, |metadata| metadata.len()));
-        let sent = import_file(&command, &path, screen, &mut outcome).await;
+        let progress = Progress::new(path.metadata().map_or(0, |metadata| metadata.len()));
+        let sent = import_file(&command, &path, progress, &mut outcome).await;
         match sent {
             Ok(()) => {}
             Err(Trouble::File(failure)) => {
@@ -87,22 +87,22 @@ async fn import(command: Import) -> Result<(), Failure> {
 async fn import_file(
     command: &Import,
     path: &Path,
-    screen: Screen,
+    progress: Progress,
     outcome: &mut Outcome,
 ) -> Result<(), Trouble> {
     let Some(first) = first(path)? else {
         outcome.files += 1;
         return Ok(());
     };
-    let means = Means {
-        courier: Courier {
+    let means = Context {
+        uploader: Uploader {
             client: command.server.client()?,
             stream: command.stream.clone().unwrap_or_else(|| first.stream.clone()),
             exported: Some(first.stream.clone()),
             give_up_after: command.give_up_after,
             stop: Stop::default(),
         },
-        screen,
+        progress,
         chunk_lines: CHUNK_LINES_MAX as u64,
     };
     let sent = async {
@@ -115,7 +115,7 @@ async fn import_file(
         send_file(Handling::default(), path, &means, outcome).await
     };
     let sent = sent.await;
-    means.screen.end();
+    means.progress.end();
     sent
 }
 
@@ -138,8 +138,8 @@ fn first(path: &Path) -> Result<Option<First>, Trouble> {
 }
 
 /// Whether the event is in the server's log under its own id, received at the very same time.
-async fn is_there(first: &First, means: &Means) -> Result<bool, Failure> {
-    let there = means.courier.event(&first.id, &means.screen).await?;
+async fn is_there(first: &First, means: &Context) -> Result<bool, Failure> {
+    let there = means.uploader.event(&first.id, &means.progress).await?;
     Ok(there
         .is_some_and(|there| there["receivedAt"] == *first.received_at && there["stream"] == *first.stream))
 }

@@ -4,17 +4,17 @@
 //! remembers which lines of a source it has, for ever, so that nothing counts twice whoever sends it;
 //! and the sender asks what is there before it begins, so that what was acknowledged is not sent again.
 
-mod courier;
-mod expand;
-mod fit;
 mod follow;
+mod glob;
 pub mod import;
 mod lines;
 mod move_to;
+mod progress;
 mod rejected;
-mod screen;
-mod source;
+mod resume;
 mod transfer;
+mod upload;
+mod uploader;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -27,11 +27,11 @@ use event::Stop;
 use event::limits::CHUNK_LINES_MAX;
 use serde_json::json;
 
-use self::courier::Courier;
-use self::expand::Targets;
-use self::screen::Screen;
-use self::source::Wish;
-use self::transfer::{Counts, Means, Transfer};
+use self::glob::Targets;
+use self::progress::Progress;
+use self::transfer::{Context, Counts, Transfer};
+use self::upload::ResumeMode;
+use self::uploader::Uploader;
 use super::client::Server;
 use super::exit::{Failure, block_on};
 use crate::config::duration;
@@ -92,15 +92,15 @@ pub fn run(command: Send) -> ExitCode {
 async fn send(command: Send) -> Result<(), Failure> {
     let begun = Instant::now();
     let targets = Targets::new(&command.what, command.move_to.as_deref());
-    let means = Means {
-        courier: Courier {
+    let means = Context {
+        uploader: Uploader {
             client: command.server.client()?,
             stream: command.stream.clone(),
             exported: None,
             give_up_after: command.give_up_after,
             stop: Stop::default(),
         },
-        screen: Screen::new(if command.follow { 0 } else { targets.bytes()? }),
+        progress: Progress::new(if command.follow { 0 } else { targets.bytes()? }),
         chunk_lines: command.chunk_lines,
     };
     let mut outcome = Outcome::default();
@@ -108,7 +108,7 @@ async fn send(command: Send) -> Result<(), Failure> {
         true => follow::follow(&targets, command.again, &means, &mut outcome).await,
         false => send_all(&command, &targets, &means, &mut outcome).await,
     };
-    means.screen.end();
+    means.progress.end();
     outcome.print(begun.elapsed(), command.json);
     ended?;
     outcome.verdict()
@@ -117,7 +117,7 @@ async fn send(command: Send) -> Result<(), Failure> {
 async fn send_all(
     command: &Send,
     targets: &Targets,
-    means: &Means,
+    means: &Context,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     let handling = Handling { again: command.again, move_to: command.move_to.as_deref() };
@@ -129,7 +129,7 @@ async fn send_all(
             // The others may go all the same. Where there are none, the end says it.
             Err(Trouble::File(failure)) => {
                 if !alone {
-                    means.screen.note(&failure.to_string());
+                    means.progress.note(&failure.to_string());
                 }
                 outcome.failures.push(failure);
             }
@@ -149,7 +149,7 @@ struct Handling<'a> {
 async fn send_file(
     handling: Handling<'_>,
     path: &Path,
-    means: &Means,
+    means: &Context,
     outcome: &mut Outcome,
 ) -> Result<(), Trouble> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
@@ -157,7 +157,7 @@ async fn send_file(
         return Err(Trouble::File(Failure::Failed(format!("{} is not a file of lines", path.display()))));
     }
     let empty = file.try_clone().map_err(|error| unreadable(path, &error))?;
-    let wish = Wish { again: handling.again, from_generation: 0 };
+    let wish = ResumeMode { again: handling.again, from_generation: 0 };
     let Some(mut transfer) = Transfer::begin(path, file, false, |_| wish, means).await? else {
         outcome.files += 1;
         return handling.move_to.map_or(Ok(()), |folder| moved(path, &empty, folder, means));
@@ -185,7 +185,7 @@ async fn send_file(
     outcome.add(&transfer);
     if transfer.counts.events == 0 && transfer.counts.there > 0 {
         let path = path.display();
-        means.screen.note(&match means.courier.exported {
+        means.progress.note(&match means.uploader.exported {
             None => format!("{path}: already sent; `--again` sends it once more, as new events"),
             Some(_) => format!("{path}: already imported"),
         });
@@ -193,7 +193,7 @@ async fn send_file(
     Ok(())
 }
 
-fn moved(path: &Path, file: &File, folder: &Path, means: &Means) -> Result<(), Trouble> {
+fn moved(path: &Path, file: &File, folder: &Path, means: &Context) -> Result<(), Trouble> {
     // Named where it is to go.
     if folder.canonicalize().is_ok_and(|folder| path.parent() == Some(folder.as_path())) {
         return Ok(());
@@ -202,12 +202,12 @@ fn moved(path: &Path, file: &File, folder: &Path, means: &Means) -> Result<(), T
         Ok(move_to::Moved::To(target)) => {
             if target.file_name() != path.file_name() {
                 let (path, target) = (path.display(), target.display());
-                means.screen.note(&format!("{path}: the name was taken; moved to {target}"));
+                means.progress.note(&format!("{path}: the name was taken; moved to {target}"));
             }
             Ok(())
         }
         Ok(move_to::Moved::NotOurs) => {
-            means.screen.note(&format!("{}: another file came to this path; not moved", path.display()));
+            means.progress.note(&format!("{}: another file came to this path; not moved", path.display()));
             Ok(())
         }
         Err(error) => Err(Trouble::File(Failure::Failed(format!(

@@ -25,24 +25,24 @@ struct Written<L> {
     #[serde(flatten)]
     line: L,
     /// Other content may come to the same path: its line 1 is another line 1.
-    source: String,
+    upload: String,
 }
 
 pub struct Rejected {
     path: PathBuf,
-    source: String,
+    upload: String,
     /// The lines of this source that are written, and how far the file was read for them.
     known: HashSet<u64>,
     read_to: u64,
 }
 
 impl Rejected {
-    pub fn new(file: &Path, source: &str) -> Self {
+    pub fn new(file: &Path, upload: &str) -> Self {
         let mut path = file.as_os_str().to_owned();
         path.push(".");
         path.push(EXTENSION);
-        let source = source.chars().take(SOURCE_CHARS).collect();
-        Self { path: PathBuf::from(path), source, known: HashSet::new(), read_to: 0 }
+        let upload = upload.chars().take(SOURCE_CHARS).collect();
+        Self { path: PathBuf::from(path), upload, known: HashSet::new(), read_to: 0 }
     }
 
     pub fn path(&self) -> &Path {
@@ -75,7 +75,7 @@ impl Rejected {
         let mut bytes = Vec::new();
         for line in lines {
             if self.known.insert(key(&line)) {
-                serde_json::to_writer(&mut bytes, &Written { line, source: self.source.clone() })?;
+                serde_json::to_writer(&mut bytes, &Written { line, upload: self.upload.clone() })?;
                 bytes.push(b'\n');
             }
         }
@@ -102,7 +102,7 @@ impl Rejected {
             self.read_to += length as u64;
             // What people have written between is theirs.
             if let Ok(written) = serde_json::from_slice::<Written<RejectedLine>>(&text)
-                && written.source == self.source
+                && written.upload == self.upload
             {
                 self.known.insert(key(&written.line));
             }

@@ -7,12 +7,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::courier::{Courier, Receipt};
-use super::fit::Gap;
 use super::lines::{Chunk, Lines, Place};
+use super::progress::Progress;
 use super::rejected::{Rejected, RejectedLine};
-use super::screen::Screen;
-use super::source::{Identity, Known, Wish};
+use super::resume::Gap;
+use super::upload::{Identity, Known, ResumeMode};
+use super::uploader::{Receipt, Uploader};
 use super::{Trouble, unreadable};
 use crate::cli::exit::Failure;
 
@@ -20,9 +20,9 @@ use crate::cli::exit::Failure;
 const ANCHOR_BYTES: usize = 64;
 
 /// With what every file is sent.
-pub struct Means {
-    pub courier: Courier,
-    pub screen: Screen,
+pub struct Context {
+    pub uploader: Uploader,
+    pub progress: Progress,
     pub chunk_lines: u64,
 }
 
@@ -52,19 +52,19 @@ impl Transfer {
         path: &Path,
         file: File,
         first_ended: bool,
-        wish: impl FnOnce(&[u8; 32]) -> Wish,
-        means: &Means,
+        wish: impl FnOnce(&[u8; 32]) -> ResumeMode,
+        means: &Context,
     ) -> Result<Option<Self>, Trouble> {
         let failed = |error| unreadable(path, &error);
         let file = Arc::new(file);
-        let identity = Identity::of(path, &file, first_ended, &means.courier).map_err(failed)?;
+        let identity = Identity::of(path, &file, first_ended, &means.uploader).map_err(failed)?;
         let Some(identity) = identity else { return Ok(None) };
         let wish = wish(&identity.first_line);
-        let known = identity.find(&file, wish, &means.courier, &means.screen).await?;
+        let known = identity.find(&file, wish, &means.uploader, &means.progress).await?;
         let mut transfer = Self {
             path: path.to_owned(),
-            lines: Lines::new(&file, means.courier.line_bytes_max()).map_err(failed)?,
-            rejected: Rejected::new(path, &known.source),
+            lines: Lines::new(&file, means.uploader.line_bytes_max()).map_err(failed)?,
+            rejected: Rejected::new(path, &known.upload),
             anchor: Vec::new(),
             first_line: identity.first_line,
             counts: Counts { there: known.fit.fitting_lines, ..Counts::default() },
@@ -76,7 +76,7 @@ impl Transfer {
     }
 
     /// Makes up for what a predecessor had no time to write down, and fills the gaps between the runs.
-    async fn catch_up(&mut self, means: &Means) -> Result<(), Trouble> {
+    async fn catch_up(&mut self, means: &Context) -> Result<(), Trouble> {
         self.counts.rejected = self.rejected.count().map_err(|error| self.unwritable(&error))?;
         let changed = std::mem::take(&mut self.known.fit.changed);
         let reason = "was sent before it was complete; what was added to the line since is not sent";
@@ -92,19 +92,19 @@ impl Transfer {
                 self.send_until(until, true, means).await?;
             }
         }
-        means.screen.passed(self.lines.place().offset);
+        means.progress.passed(self.lines.place().offset);
         self.note_anchor();
         Ok(())
     }
 
     /// The last known run was acknowledged; whether its refused lines were written down is not known.
-    async fn check(&mut self, begin: Place, lines: u64, means: &Means) -> Result<(), Trouble> {
+    async fn check(&mut self, begin: Place, lines: u64, means: &Context) -> Result<(), Trouble> {
         self.lines.go_to(begin);
         let until = Some(begin.line + lines);
         while let Some(chunk) = self.chunk(lines, until, true)? {
             let receipt = match chunk.is_blank() {
                 true => None,
-                false => Some(means.courier.check(&self.known.source, &chunk, &means.screen).await?),
+                false => Some(means.uploader.check(&self.known.upload, &chunk, &means.progress).await?),
             };
             self.reject_of(&chunk, receipt.as_ref(), means)?;
         }
@@ -112,7 +112,7 @@ impl Transfer {
     }
 
     /// Sends what is there; a last line without a line break only if it is to be the `whole`.
-    pub async fn advance(&mut self, whole: bool, means: &Means) -> Result<(), Trouble> {
+    pub async fn advance(&mut self, whole: bool, means: &Context) -> Result<(), Trouble> {
         let before = self.lines.place();
         self.send_until(None, whole, means).await?;
         if self.lines.place() != before {
@@ -121,17 +121,17 @@ impl Transfer {
         Ok(())
     }
 
-    async fn send_until(&mut self, until: Option<u64>, whole: bool, means: &Means) -> Result<(), Trouble> {
-        while !means.courier.stop.asked() {
+    async fn send_until(&mut self, until: Option<u64>, whole: bool, means: &Context) -> Result<(), Trouble> {
+        while !means.uploader.stop.asked() {
             let begun = self.lines.place().offset;
             let Some(chunk) = self.chunk(means.chunk_lines, until, whole)? else { break };
             let receipt = match chunk.is_blank() {
                 true => None,
-                false => Some(means.courier.send(&self.known.source, &chunk, &means.screen).await?),
+                false => Some(means.uploader.send(&self.known.upload, &chunk, &means.progress).await?),
             };
             self.counts.events += receipt.as_ref().map_or(0, |receipt| receipt.accepted);
             self.reject_of(&chunk, receipt.as_ref(), means)?;
-            means.screen.passed(self.lines.place().offset - begun);
+            means.progress.passed(self.lines.place().offset - begun);
         }
         Ok(())
     }
@@ -140,14 +140,19 @@ impl Transfer {
         self.lines.chunk(lines_max, until, whole).map_err(|error| unreadable(&self.path, &error))
     }
 
-    fn reject_of(&mut self, chunk: &Chunk, receipt: Option<&Receipt>, means: &Means) -> Result<(), Trouble> {
-        let bytes_max = means.courier.line_bytes_max();
+    fn reject_of(
+        &mut self,
+        chunk: &Chunk,
+        receipt: Option<&Receipt>,
+        means: &Context,
+    ) -> Result<(), Trouble> {
+        let bytes_max = means.uploader.line_bytes_max();
         let too_long = chunk.too_long.iter().map(|(line, beginning)| {
             let reason = format!("is longer than {bytes_max} bytes; this is its beginning");
             rejected_line(*line, reason, beginning)
         });
-        let refused = receipt.map(Receipt::refused).unwrap_or_default().iter();
-        let refused = refused.map(|line| rejected_line(line.line, line.reason(), chunk.line(line.line)));
+        let refused = receipt.map(Receipt::refused).unwrap_or_default().into_iter();
+        let refused = refused.map(|(line, reason)| rejected_line(line, reason, chunk.line(line)));
         let mut lines: Vec<RejectedLine> = too_long.chain(refused).collect();
         lines.sort_by_key(|line| line.line);
         self.reject(lines)

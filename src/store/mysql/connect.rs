@@ -9,7 +9,7 @@ use event::limits::{
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, OptsBuilder, SslOpts};
 
-use super::errors::sorted;
+use super::errors::classify;
 use super::url::Encryption;
 use super::{Flavour, Server, Session};
 use crate::store::StoreError;
@@ -28,7 +28,7 @@ const LOGIN_REFUSED: [u16; 2] = [1045, 1698];
 impl Server {
     pub async fn connect(&self) -> Result<Session, StoreError> {
         let conn = self.open(Some(&self.address.database)).await.map_err(|error| self.refused(error))?;
-        self.set_up(conn).await.map_err(sorted)
+        self.set_up(conn).await.map_err(classify)
     }
 
     /// A connection as the server gives it. A password that is refused may have been changed meanwhile.
@@ -112,7 +112,7 @@ impl Server {
             flavour,
             packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
             database: self.address.database.clone(),
-            spoilt: false,
+            corrupt_row: false,
             patience: Patience::default(),
         })
     }
@@ -120,7 +120,7 @@ impl Server {
     /// Why a connection did not come about, in words that say what to do where a person has to.
     pub(super) fn refused(&self, error: Error) -> StoreError {
         let (user, database) = (&self.address.user, &self.address.database);
-        let Error::Server(server) = &error else { return sorted(error) };
+        let Error::Server(server) = &error else { return classify(error) };
         match server.code {
             code if LOGIN_REFUSED.contains(&code) => StoreError::Blocked(format!(
                 "the database at {} refuses the login of user `{user}`, with {}",
@@ -129,10 +129,10 @@ impl Server {
             )),
             1044 | 1049 => StoreError::Blocked(format!(
                 "there is no database `{database}`, or `{user}` may not use it; this mends it: CREATE DATABASE IF NOT EXISTS {name}; GRANT ALL PRIVILEGES ON {name}.* TO {user}",
-                name = super::mends::name(database),
-                user = super::mends::name(user),
+                name = super::repair_sql::name(database),
+                user = super::repair_sql::name(user),
             )),
-            _ => sorted(error),
+            _ => classify(error),
         }
     }
 }
@@ -167,7 +167,7 @@ fn settings(flavour: Flavour) -> String {
 mod tests {
     use super::*;
     use crate::store::Password;
-    use crate::store::mysql::trial::{Mariadb, connected, servers::Setup, session};
+    use crate::store::mysql::test_server::{Mariadb, connected, servers::Setup, session};
     use crate::store::tables::Cell;
 
     async fn tried(url: &str) -> Result<Vec<Vec<Cell>>, StoreError> {

@@ -3,10 +3,10 @@
 
 use mysql_async::{DriverError, Error, IoError, ServerError};
 
-use super::mends;
+use super::repair_sql;
 use crate::store::StoreError;
 
-pub fn sorted(error: Error) -> StoreError {
+pub fn classify(error: Error) -> StoreError {
     match error {
         Error::Server(error) => of_server(&error),
         Error::Io(IoError::Tls(error)) => {
@@ -89,7 +89,7 @@ fn granted(error: &ServerError) -> Option<String> {
     let (user, rest) = rest.split_once('\'')?;
     let (_, table) = rest.split_once(" for table ")?;
     let rights = if denied.split(", ").all(|right| ROWS.contains(right)) { ROWS } else { denied };
-    Some(format!("GRANT {rights} ON {} TO {}", table.replace('\'', "`"), mends::name(user)))
+    Some(format!("GRANT {rights} ON {} TO {}", table.replace('\'', "`"), repair_sql::name(user)))
 }
 
 enum Kind {

@@ -5,18 +5,18 @@ mod catalogue;
 mod cells;
 mod connect;
 mod errors;
-mod looks;
-mod mends;
-mod numbered;
+mod numbered_rows;
+mod preflight;
+mod repair_sql;
+mod row_statements;
 mod shape;
 mod statements;
 mod tables;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, dead_code)]
-mod trial;
+mod test_server;
 mod url;
 mod verbs;
-mod writing;
 
 use std::sync::atomic::AtomicBool;
 
@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 use crate::store::StoreError;
 use crate::store::remote::{Begin, Password, Patience};
 use crate::store::tables::Cell;
-use errors::sorted;
+use errors::classify;
 use url::Address;
 
 pub struct Server {
@@ -45,7 +45,7 @@ pub struct Session {
     packet_bytes_max: usize,
     database: String,
     /// After an error a transaction may be gone, or half of it.
-    spoilt: bool,
+    corrupt_row: bool,
     pub patience: Patience,
 }
 
@@ -98,7 +98,7 @@ impl Session {
     }
 
     pub async fn commit(&mut self) -> Result<(), StoreError> {
-        if self.spoilt {
+        if self.corrupt_row {
             return Err(StoreError::Transient("a transaction that failed is not committed".to_owned()));
         }
         self.run("COMMIT").await
@@ -106,7 +106,7 @@ impl Session {
 
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
         self.run("ROLLBACK").await?;
-        self.spoilt = false;
+        self.corrupt_row = false;
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl Session {
         hash.update(self.database.as_bytes());
         hash.update([0]);
         hash.update(name.as_bytes());
-        let hex: String = hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = event::hex(&hash.finalize()[..16]);
         format!("millrace_{hex}")
     }
 
@@ -176,7 +176,7 @@ impl Session {
         let outcome = self.patience.wait(look).await?;
         for (_, code, message) in self.settled(outcome)? {
             if let Some(error) = errors::of_warning(code, &message) {
-                self.spoilt = true;
+                self.corrupt_row = true;
                 return Err(error);
             }
         }
@@ -185,8 +185,8 @@ impl Session {
 
     fn settled<T>(&mut self, outcome: mysql_async::Result<T>) -> Result<T, StoreError> {
         outcome.map_err(|error| {
-            self.spoilt = true;
-            sorted(error)
+            self.corrupt_row = true;
+            classify(error)
         })
     }
 }

@@ -2,7 +2,7 @@
 //! table that would round an amount or merge two users is refused, with the SQL that mends all of it.
 
 use super::catalogue::{Catalogue, Found, Unique};
-use super::{Flavour, Session, mends};
+use super::{Flavour, Session, repair_sql};
 use crate::store::StoreError;
 use crate::store::tables::{ColumnKind, Table};
 
@@ -31,7 +31,7 @@ impl Session {
             "table `{}` {}{more}; this mends it: ALTER TABLE {} {}",
             table.name,
             first.what,
-            mends::name(&table.name),
+            repair_sql::name(&table.name),
             mends.join(", ")
         )))
     }
@@ -56,7 +56,7 @@ fn faults(table: &Table, catalogue: &Catalogue, flavour: Flavour) -> Vec<Fault> 
     for found in catalogue.columns.iter().filter(|found| !is_of(found) && !found.fills_itself()) {
         faults.push(Fault {
             what: format!("has a column `{}` that must be given and has no default", found.name),
-            mend: mends::loosen(found, catalogue, flavour),
+            mend: repair_sql::loosen(found, catalogue, flavour),
         });
     }
     match &table.id {
@@ -71,7 +71,7 @@ fn of_column(table: &Table, index: usize, catalogue: &Catalogue, flavour: Flavou
     let Some(found) = catalogue.column(&column.name) else {
         return Some(Fault {
             what: format!("has no column `{}`", column.name),
-            mend: mends::add_column(table, index, flavour),
+            mend: repair_sql::add_column(table, index, flavour),
         });
     };
     let (name, kind) = (&found.name, &found.full_kind);
@@ -89,12 +89,12 @@ fn of_column(table: &Table, index: usize, catalogue: &Catalogue, flavour: Flavou
     } else if column.null && !found.null {
         return Some(Fault {
             what: format!("has a column `{name}` that must be given, which not every event does"),
-            mend: mends::loosen(found, catalogue, flavour),
+            mend: repair_sql::loosen(found, catalogue, flavour),
         });
     } else {
         return None;
     };
-    Some(Fault { what, mend: mends::modify(table, index, found, flavour) })
+    Some(Fault { what, mend: repair_sql::modify(table, index, found, flavour) })
 }
 
 /// Those of both databases that compare bytes and leave no spaces out.
@@ -142,7 +142,7 @@ fn of_number(id: &str, catalogue: &Catalogue) -> Option<Fault> {
     let unique = catalogue.uniques.iter().any(|unique| unique.is_over(&[id]));
     (!numbers || !unique).then(|| Fault {
         what: format!("needs a column `{id}` that is its key and numbered by the database"),
-        mend: mends::number_rows(id, catalogue),
+        mend: repair_sql::number_rows(id, catalogue),
     })
 }
 
@@ -152,13 +152,13 @@ fn of_keys(table: &Table, catalogue: &Catalogue) -> Vec<Fault> {
     let unique = table.unique.map(|index| [table.columns[index].name.as_str()]);
     let mut faults = Vec::new();
     if !catalogue.uniques.iter().any(|unique| unique.is_over(&names)) {
-        let mend = mends::add_unique("millrace_row_key", &names);
+        let mend = repair_sql::add_unique("millrace_row_key", &names);
         faults.push(Fault { what: format!("needs a unique key over {}", listed(&names)), mend });
     }
     if let Some(unique) = &unique
         && !catalogue.uniques.iter().any(|there| there.is_over(unique))
     {
-        let mend = mends::add_unique(&format!("millrace_{}", unique[0]), unique);
+        let mend = repair_sql::add_unique(&format!("millrace_{}", unique[0]), unique);
         faults.push(Fault { what: format!("needs a unique key over {}", listed(unique)), mend });
     }
     let harmless = |there: &Unique| {
@@ -172,7 +172,7 @@ fn of_keys(table: &Table, catalogue: &Catalogue) -> Vec<Fault> {
                 "has a unique key `{}` beside that of the view, by which a row could meet another's",
                 other.name
             ),
-            mend: mends::drop_unique(other),
+            mend: repair_sql::drop_unique(other),
         });
     }
     faults
@@ -195,7 +195,7 @@ fn listed(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::mysql::trial::{Mariadb, session};
+    use crate::store::mysql::test_server::{Mariadb, session};
     use crate::store::tables::{Cell, Column};
 
     const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };
@@ -326,7 +326,7 @@ mod tests {
         ] {
             let made = format!("{sql}; SET sql_mode = 'NO_ZERO_DATE'; INSERT INTO t SET product_id = 7");
             assert_eq!(refusals(&mut session, &url, &inventory(), &made).await, 1, "{sql}");
-            let mut rows = crate::store::rows::Rows::new(4);
+            let mut rows = crate::store::numbered_rows::Rows::new(4);
             for _ in 0..3 {
                 rows.push(&event::Value::Integer(1));
                 rows.push(&event::Value::Absent);

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Flavour, Session, statements};
 use crate::store::StoreError;
-use crate::store::tables::{Beside, Cell, Column, ColumnKind, Table, quote};
+use crate::store::tables::{Cell, Column, ColumnKind, DerivedIndex, Table, quote};
 
 const BYTES_A_CHAR: u32 = 4;
 
@@ -19,7 +19,7 @@ pub fn create_table(table: &Table, flavour: Flavour) -> String {
     declared.extend((0..table.columns.len()).map(|index| column(table, index)));
     declared.extend(key(table));
     declared.extend(table.unique.map(|index| format!("UNIQUE ({})", quote(&table.columns[index].name))));
-    if let Beside::Ranking(_) = &table.beside {
+    if let DerivedIndex::TopK(_) = &table.derived_index {
         declared.push(ranking(table));
     }
     format!(
@@ -163,14 +163,14 @@ impl Session {
 /// Where a table waits for its end. The database has no room for longer names than it knows already.
 fn gone(table: &str) -> String {
     let hash = Sha256::digest(table.as_bytes());
-    let hex: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = event::hex(&hash[..8]);
     format!("millrace_gone_{hex}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tables::Ranking;
+    use crate::store::tables::TopK;
 
     const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };
 
@@ -178,8 +178,8 @@ mod tests {
     fn a_ranking_is_by_the_largest_number_and_then_by_the_key() {
         let columns =
             [("grp", WORD), ("day", ColumnKind::Integer), ("value", WORD), ("n", ColumnKind::Integer)];
-        let ranking = Ranking { boards: String::new(), floors: String::new(), asked_max: 9 };
-        let counts = Table::new("c", 3, &columns).with(Beside::Ranking(ranking));
+        let ranking = TopK { boards: String::new(), floors: String::new(), asked_max: 9 };
+        let counts = Table::new("c", 3, &columns).with(DerivedIndex::TopK(ranking));
         let sql = create_table(&counts, Flavour::Mysql);
         assert!(sql.contains(r#"PRIMARY KEY ("grp", "day", "value")"#), "{sql}");
         assert!(sql.contains(r#"("grp", "day", "n" DESC, "value")"#), "{sql}");
@@ -201,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn tables_take_the_place_of_others_and_may_be_cut_off_on_the_way() {
-        let (mut session, _) = crate::store::mysql::trial::session().await;
+        let (mut session, _) = crate::store::mysql::test_server::session().await;
         let table = |name: &str| Table::new(name, 1, &[("id", WORD), ("n", ColumnKind::Integer)]);
         let wanted = [table("kept"), table("first")];
         let made = [table("kept_new"), table("first_new")];

@@ -2,7 +2,7 @@
 
 use event::limits::MYSQL_KEYS_ASKED_MAX;
 
-use super::writing::{Written, largest_power};
+use super::row_statements::{Written, largest_power};
 use super::{Session, cells, statements};
 use crate::store::StoreError;
 use crate::store::tables::{Cell, Table};
@@ -48,7 +48,7 @@ impl Session {
         match short {
             None => Ok(()),
             Some(statement) => {
-                self.spoilt = true;
+                self.corrupt_row = true;
                 let (name, met, rows) = (&table.name, statement.met, statement.rows);
                 Err(StoreError::Blocked(format!("table `{name}` took {met} of {rows} rows")))
             }
@@ -110,9 +110,9 @@ mod tests {
 
     use super::*;
     use crate::store::Password;
-    use crate::store::mysql::trial::{Mariadb, connected, session};
+    use crate::store::mysql::test_server::{Mariadb, connected, session};
     use crate::store::remote::Begin;
-    use crate::store::tables::{Beside, Column, ColumnKind, Spans};
+    use crate::store::tables::{Column, ColumnKind, DayGaps, DerivedIndex};
 
     const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };
 
@@ -186,7 +186,8 @@ mod tests {
         let (mut session, _) = session().await;
         let number = ColumnKind::Integer;
         let columns = [("grp", WORD), ("member", WORD), ("day", number), ("n", number)];
-        let spans = Beside::Spans(Spans { table: std::sync::Arc::new(Table::new("spans", 0, &[])) });
+        let spans =
+            DerivedIndex::DayGaps(DayGaps { table: std::sync::Arc::new(Table::new("spans", 0, &[])) });
         let table = Table::new("members", 3, &columns).with(spans);
         session.create(&table).await.expect("made");
         let key = |member: &str, day| [text(&"g".repeat(255)), text(member), Cell::Integer(day)].to_vec();

@@ -161,9 +161,9 @@ impl Server {
                     "the server at {place} does not let user `{user}` in: its pg_hba.conf, or the name, is to be mended"
                 ))
             }
-            _ => match errors::sorted(&error) {
+            _ => match errors::classify(&error) {
                 StoreError::Blocked(reason) => StoreError::Blocked(format!("{reason}, at {place}")),
-                sorted => sorted,
+                classify => classify,
             },
         }
     }

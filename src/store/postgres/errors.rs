@@ -9,7 +9,7 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use crate::store::{StoreError, quote};
 
-pub fn sorted(error: &Error) -> StoreError {
+pub fn classify(error: &Error) -> StoreError {
     if let Some(answer) = error.as_db_error() {
         return of_server(answer);
     }

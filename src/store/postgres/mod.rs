@@ -3,16 +3,16 @@
 mod cells;
 mod connect;
 mod errors;
-mod look;
-mod mends;
+mod numbered_rows;
+mod preflight;
 mod prepared;
-mod rows;
+mod repair_sql;
 mod shape;
 mod statements;
 mod tables;
-mod tls;
 #[cfg(test)]
-mod trial;
+mod test_server;
+mod tls;
 mod url;
 mod verbs;
 
@@ -79,12 +79,12 @@ impl Session {
     /// Statements without parameters, one after the other until one fails.
     async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         let outcome = self.patience.wait(self.client.batch_execute(sql)).await?;
-        outcome.map_err(|error| self.sorted(&error))
+        outcome.map_err(|error| self.classify(&error))
     }
 
     async fn statement(&mut self, sql: &str) -> Result<Statement, StoreError> {
         let outcome = self.patience.wait(self.prepared.statement(&self.client, sql)).await?;
-        outcome.map_err(|error| self.sorted(&error))
+        outcome.map_err(|error| self.classify(&error))
     }
 
     async fn select(
@@ -94,21 +94,21 @@ impl Session {
     ) -> Result<Vec<Vec<Cell>>, StoreError> {
         let parameters = as_parameters(parameters);
         let outcome = self.patience.wait(self.client.query(statement, &parameters)).await?;
-        let rows = outcome.map_err(|error| self.sorted(&error))?;
+        let rows = outcome.map_err(|error| self.classify(&error))?;
         rows.iter().map(cells_of).collect()
     }
 
     async fn execute(&mut self, statement: &Statement, parameters: &[Encoded]) -> Result<u64, StoreError> {
         let parameters = as_parameters(parameters);
         let outcome = self.patience.wait(self.client.execute(statement, &parameters)).await?;
-        outcome.map_err(|error| self.sorted(&error))
+        outcome.map_err(|error| self.classify(&error))
     }
 
-    fn sorted(&mut self, error: &Error) -> StoreError {
+    fn classify(&mut self, error: &Error) -> StoreError {
         if errors::is_stale(error) {
             self.prepared.forget();
         }
-        errors::sorted(error)
+        errors::classify(error)
     }
 }
 
@@ -132,7 +132,7 @@ impl<'a> FromSql<'a> for Raw<'a> {
 fn cells_of(row: &Row) -> Result<Vec<Cell>, StoreError> {
     let cell = |index: usize| {
         let column = &row.columns()[index];
-        let Raw(raw) = row.try_get(index).map_err(|error| errors::sorted(&error))?;
+        let Raw(raw) = row.try_get(index).map_err(|error| errors::classify(&error))?;
         cells::read(column.type_(), raw).ok_or_else(|| {
             let (name, kind) = (column.name(), column.type_().name());
             StoreError::Blocked(format!("column `{name}` is of type {kind}, which millrace does not read"))
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_the_server_committed_is_said_to_be() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         session.batch("CREATE TABLE t (n INT PRIMARY KEY)").await.expect("a table");
         assert!(session.commit().await.is_err(), "nothing was begun");
         session.begin(Begin::Writing).await.expect("begins");
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_that_was_not_answered_in_time_is_not_rolled_back_and_kept() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         session.patience = Patience::of(std::time::Duration::from_millis(50));
         session.begin(Begin::Writing).await.expect("begins");
         let late = session.rows("SELECT 1 FROM pg_sleep(1)", &[]).await;
@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_is_set_up_as_the_promises_need_it() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         for (name, value) in [
             ("TimeZone", "UTC"),
             ("synchronous_commit", "on"),
@@ -193,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_number_beyond_its_column_is_compared_and_not_refused() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         session.batch("CREATE TABLE t (n INT); INSERT INTO t VALUES (7)").await.expect("a table");
         let rows = session.rows("SELECT n FROM t WHERE n < ?", &[Cell::Integer(i64::MAX)]).await;
         assert_eq!(rows, Ok(vec![vec![Cell::Integer(7)]]));
@@ -203,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_statement_survives_the_change_of_its_table() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         session.batch("CREATE TABLE t (n INT); INSERT INTO t VALUES (7)").await.expect("a table");
         session.rows("SELECT n FROM t", &[]).await.expect("a row");
         session.batch("ALTER TABLE t ALTER n TYPE TEXT").await.expect("another type");
@@ -214,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_that_is_dropped_in_the_middle_lets_go_of_what_it_held() {
-        let server = trial::shared().server().await;
+        let server = test_server::shared().server().await;
         let mut first = server.connect().await.expect("connects");
         let mut second = server.connect().await.expect("connects");
         first.batch("CREATE TABLE t (n INT)").await.expect("a table");
@@ -229,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn errors_tell_no_values() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         session
             .batch(
                 "CREATE TABLE t (n INT UNIQUE, v VARCHAR(3), u UUID, d TIMESTAMP CHECK (d > '2000-01-01'))",

@@ -2,7 +2,7 @@
 //! table that would round an amount or merge two users is refused, with the SQL that mends it.
 
 use super::cells::NumericBounds;
-use super::{Session, mends, statements};
+use super::{Session, repair_sql, statements};
 use crate::store::StoreError;
 use crate::store::tables::{Cell, Column, ColumnKind, Table, quote};
 
@@ -169,12 +169,12 @@ impl Shape {
     fn column_fault(&self, table: &Table, index: usize, column: &Column) -> Option<String> {
         let in_key = index < table.key_columns;
         let Some(there) = self.column(&column.name) else {
-            let mend = mends::append(table, column, in_key);
+            let mend = repair_sql::append(table, column, in_key);
             return Some(format!("has no column `{}`; this mends it: {mend}", column.name));
         };
         let named = format!("has a column `{}`", column.name);
         if there.computed {
-            let mend = mends::write_by_hand(table, there);
+            let mend = repair_sql::write_by_hand(table, there);
             return Some(format!("{named} that is computed from others; this mends it: {mend}"));
         }
         // What is beside a key are words of ours; too long a one is an error, and never cut off.
@@ -182,18 +182,18 @@ impl Shape {
         let is_word = matches!(column.kind, ColumnKind::Text { .. }) && !keyed && table.id.is_none();
         let holds = there.holds(column.kind, table.id.is_none()) || (is_word && there.kind == "varchar");
         if !holds {
-            let mend = mends::retype(table, there, column, in_key);
+            let mend = repair_sql::retype(table, there, column, in_key);
             return Some(format!(
                 "{named} of type {}, which does not keep every value exactly; this mends it: {mend}",
                 there.shown
             ));
         }
         if in_key && !there.deterministic {
-            let mend = mends::retype(table, there, column, in_key);
+            let mend = repair_sql::retype(table, there, column, in_key);
             return Some(format!("{named} that does not compare byte for byte; this mends it: {mend}"));
         }
         (column.null && there.filled).then(|| {
-            let mend = mends::free(table, there, self.primary_of(there));
+            let mend = repair_sql::free(table, there, self.primary_of(there));
             format!("{named} that must be given, which not every event does; this mends it: {mend}")
         })
     }
@@ -203,7 +203,7 @@ impl Shape {
             table.columns.iter().map(|column| &column.name).chain(&table.id).any(|own| own == name)
         };
         let more = self.columns.iter().find(|there| there.filled && !there.default && !is_of(&there.name))?;
-        let mend = mends::free(table, more, self.primary_of(more));
+        let mend = repair_sql::free(table, more, self.primary_of(more));
         Some(format!(
             "has a column `{}` that must be given and has no default; this mends it: {mend}",
             more.name
@@ -216,18 +216,18 @@ impl Shape {
 
     fn number_fault(&self, table: &Table, id: &str) -> Option<String> {
         let Some(there) = self.column(id) else {
-            let mend = mends::append_numbers(table, id);
+            let mend = repair_sql::append_numbers(table, id);
             return Some(format!("has no column `{id}` that numbers its rows; this mends it: {mend}"));
         };
         if !["int4", "int8"].contains(&there.kind.as_str()) {
-            let mend = mends::replace_numbers(table, id, self.primary_of(there));
+            let mend = repair_sql::replace_numbers(table, id, self.primary_of(there));
             return Some(format!(
                 "has a column `{id}` of type {}, which numbers no rows; this mends it: {mend}",
                 there.shown
             ));
         }
         if !self.numbered {
-            let mend = mends::number(table, id, there);
+            let mend = repair_sql::number(table, id, there);
             return Some(format!(
                 "has a column `{id}` that the database does not number; this mends it: {mend}"
             ));
@@ -235,7 +235,7 @@ impl Shape {
         let alone = [Some(id.to_owned())];
         let is_found = self.uniques.iter().any(|unique| unique.whole && unique.columns == alone);
         (!is_found).then(|| {
-            let mend = mends::make_unique(table, &[id]);
+            let mend = repair_sql::make_unique(table, &[id]);
             format!("has a column `{id}` that is not unique; this mends it: {mend}")
         })
     }
@@ -251,13 +251,13 @@ impl Shape {
         });
         // Beside a key that is right, one that merges `A` with `a` would still refuse the second of them.
         if let Some(merging) = keys.clone().find(|key| !key.deterministic) {
-            let mend = mends::drop_unique(table, merging);
+            let mend = repair_sql::drop_unique(table, merging);
             return Some(format!(
                 "needs a unique key that compares byte for byte, and has one that does not; this mends it: {mend}"
             ));
         }
         if let Some(late) = keys.clone().find(|key| !key.immediate) {
-            let mend = mends::drop_unique(table, late);
+            let mend = repair_sql::drop_unique(table, late);
             return Some(format!("has a unique key that is looked at too late; this mends it: {mend}"));
         }
         let names: Vec<&str> =
@@ -275,7 +275,7 @@ impl Shape {
                 || unique.columns.iter().flatten().any(|name| self.never_meets(table, name))
         };
         let other = self.uniques.iter().find(|unique| !harmless(unique))?;
-        let mend = mends::drop_unique(table, other);
+        let mend = repair_sql::drop_unique(table, other);
         Some(format!(
             "has a unique index `{}` beside the key of the view, by which a row could meet another's; this mends it: {mend}",
             other.name
@@ -292,7 +292,7 @@ impl Shape {
 }
 
 fn needs_unique(table: &Table, names: &[&str]) -> String {
-    let mend = mends::make_unique(table, names);
+    let mend = repair_sql::make_unique(table, names);
     format!("needs a unique key over ({}); this mends it: {mend}", names.join(", "))
 }
 
@@ -357,7 +357,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::postgres::trial;
+    use crate::store::postgres::test_server;
 
     fn ledger() -> Table {
         let columns = [("who", ColumnKind::Text { chars_max: 255 }), ("sum", ColumnKind::Decimal)];
@@ -425,7 +425,7 @@ mod tests {
                 "CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC); CREATE UNIQUE INDEX ON t (who COLLATE no_case)",
             ),
         ] {
-            let mut session = trial::shared().session().await;
+            let mut session = test_server::shared().session().await;
             session.batch(sql).await.expect(sql);
             let more = if sql.contains("more INT") { ", more" } else { "" };
             let sum = if sql.contains("sum") && !sql.contains("STORED") { ", sum" } else { "" };
@@ -479,14 +479,14 @@ mod tests {
             (1, "CREATE TABLE t (what TEXT, size INT, at TIMESTAMP)"),
             (3, "CREATE TABLE t (size DOUBLE PRECISION NOT NULL, what TEXT NOT NULL, at TIMESTAMP)"),
         ] {
-            let mut session = trial::shared().session().await;
+            let mut session = test_server::shared().session().await;
             session.batch(sql).await.expect(sql);
             let insert = "INSERT INTO t (what, size, at) VALUES ('x', 5, '2025-11-01 10:00:00Z')";
             if !sql.contains("BIGINT PRIMARY KEY, ") {
                 session.batch(insert).await.expect(sql);
             }
             assert_eq!(mended(&mut session, &numbered(), sql).await, expected, "{sql}");
-            let mut rows = crate::store::rows::Rows::new(3);
+            let mut rows = crate::store::numbered_rows::Rows::new(3);
             for _ in 0..2 {
                 rows.push(&event::Value::Absent);
                 rows.push(&event::Value::Integer(5));
@@ -499,20 +499,20 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_made_here_needs_no_mending_and_keeps_its_names_when_it_takes_another_s_place() {
-        use crate::store::tables::{Beside, Ranking, own_tables};
-        let mut session = trial::shared().session().await;
+        use crate::store::tables::{DerivedIndex, TopK, own_tables};
+        let mut session = test_server::shared().session().await;
         for table in own_tables().iter().chain([&ledger()]) {
             session.create(table).await.expect("a table");
             session.create(table).await.expect("is there already");
             assert_eq!(session.check(table).await, Ok(()), "{}", table.name);
         }
-        let ranking = || Ranking { boards: String::new(), floors: String::new(), asked_max: 1 };
+        let ranking = || TopK { boards: String::new(), floors: String::new(), asked_max: 1 };
         let columns = [
             ("grp", ColumnKind::Text { chars_max: 9 }),
             ("value", ColumnKind::LongText),
             ("n", ColumnKind::Integer),
         ];
-        let counts = |name: &str| Table::new(name, 2, &columns).with(Beside::Ranking(ranking()));
+        let counts = |name: &str| Table::new(name, 2, &columns).with(DerivedIndex::TopK(ranking()));
         session.create(&counts("counts")).await.expect("a table");
         for round in 1..3 {
             session.create(&counts("fresh")).await.expect("a table");
@@ -531,7 +531,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_table_is_refused() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         session.batch("CREATE VIEW t AS SELECT 'a' AS who, 1 AS sum").await.expect("a view");
         assert_eq!(session.check(&ledger()).await, Err(StoreError::Blocked("`t` is not a table".to_owned())));
         session.batch("DROP VIEW t").await.expect("goes");

@@ -3,7 +3,7 @@
 use tokio_postgres::types::{Kind, Type};
 
 use super::cells::Form;
-use crate::store::tables::{Beside, Column, ColumnKind, Table, quote};
+use crate::store::tables::{Column, ColumnKind, DerivedIndex, Table, quote};
 
 /// `$1` for each `?` that stands outside of quotes.
 pub fn numbered(sql: &str) -> String {
@@ -107,7 +107,7 @@ pub const NAME_BYTES_MAX: usize = 63;
 
 /// The index by which rows are found in the order of their number.
 pub fn ranking(table: &Table) -> Option<String> {
-    let Beside::Ranking(_) = &table.beside else { return None };
+    let DerivedIndex::TopK(_) = &table.derived_index else { return None };
     let [group @ .., value] = &table.columns[..table.key_columns] else { return None };
     let number = &table.columns[table.key_columns];
     let mut columns: Vec<String> = group.iter().map(|column| quote(&column.name)).collect();
@@ -250,7 +250,7 @@ pub fn neighbours(table: &Table, carriers: &[Carrier]) -> String {
     let last = table.key_columns - 1;
     let number = format!("t.{}", quote(&table.columns[last].name));
     let others = equal(&table.columns[..last], carriers);
-    let beside = |which: &str, than: char| {
+    let derived_index = |which: &str, than: char| {
         let others = if others.is_empty() { "TRUE" } else { &others };
         let name = quote(&table.name);
         format!(
@@ -261,7 +261,11 @@ pub fn neighbours(table: &Table, carriers: &[Carrier]) -> String {
     // The keys' places in the arrays, so that answers come in their order.
     let arrays = arrays.replace(") AS u(", ") WITH ORDINALITY AS u(");
     let arrays = format!("{}, place)", arrays.trim_end_matches(')'));
-    format!("SELECT {}, {} FROM {arrays} ORDER BY u.place", beside("max", '<'), beside("min", '>'))
+    format!(
+        "SELECT {}, {} FROM {arrays} ORDER BY u.place",
+        derived_index("max", '<'),
+        derived_index("min", '>')
+    )
 }
 
 pub fn copy(table: &Table, id: &str) -> String {

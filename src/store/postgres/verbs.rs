@@ -121,7 +121,7 @@ impl Session {
 
     pub(super) async fn forms(&mut self, table: &Table) -> Result<std::sync::Arc<[Form]>, StoreError> {
         let outcome = self.patience.wait(self.prepared.forms(&self.client, table)).await?;
-        outcome.map_err(|error| self.sorted(&error))
+        outcome.map_err(|error| self.classify(&error))
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
     use event::Millis;
 
     use super::*;
-    use crate::store::postgres::trial;
+    use crate::store::postgres::test_server;
     use crate::store::tables::ColumnKind;
 
     fn text(text: &str) -> Cell {
@@ -232,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_kind_of_value_comes_back_as_it_went() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         let table = every_kind();
         session.create(&table).await.expect("a table");
         let mut nulls = row("é ", -1);
@@ -257,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn amounts_are_added_to_the_last_digit() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         let table =
             Table::new("t", 1, &[("who", ColumnKind::Text { chars_max: 255 }), ("sum", ColumnKind::Decimal)]);
         session.create(&table).await.expect("a table");
@@ -272,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn neighbours_are_the_next_numbers_of_the_same_row() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         let columns = [
             ("who", ColumnKind::Text { chars_max: 9 }),
             ("day", ColumnKind::Integer),
@@ -292,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_row_that_does_not_fit_says_where_and_one_that_was_widened_for_goes_in() {
-        let mut session = trial::shared().session().await;
+        let mut session = test_server::shared().session().await;
         session
             .batch("CREATE TABLE t (who VARCHAR(3) PRIMARY KEY, n INT, at TIMESTAMP(0))")
             .await

@@ -5,26 +5,26 @@ use event::LogId;
 use journal::failpoint;
 
 use super::session::Session;
-use super::{letters, rows, seen, visits};
-use crate::store::plan::{Claim, Plan, Skipped, Stamp, TakenBack, Verb, Write};
+use super::{dead_letters, dedup, member_days, numbered_rows};
+use crate::store::plan::{Claim, CorrectedEvent, Plan, Skipped, Stamp, Verb, Write};
 use crate::store::tables::{Cell, taken_back_table};
-use crate::store::{StoreError, spoilt};
+use crate::store::{StoreError, corrupt_row};
 
 pub async fn apply(session: &mut Session, plan: &Plan) -> Result<Vec<Skipped>, StoreError> {
     failpoint::hit("store.begin");
     if claim(session, plan).await? == Claimed::Before && !failpoint::skips("store.stamp") {
-        return seen::skipped(session, plan.claim.log, &plan.seen).await;
+        return dedup::skipped(session, plan.claim.log, &plan.seen).await;
     }
     for write in &plan.writes {
         carry_out(session, write).await?;
     }
     if let Some(changes) = &plan.rows {
-        rows::change(session, &plan.claim, changes).await?;
+        numbered_rows::change(session, &plan.claim, changes).await?;
     }
     failpoint::hit("store.written");
-    letters::change_all(session, plan.claim.log, &plan.letters).await?;
-    let skipped = seen::note_all(session, plan.claim.log, &plan.seen).await?;
-    take_back(session, plan.claim.log, &plan.taken_back, &skipped).await?;
+    dead_letters::change_all(session, plan.claim.log, &plan.dead_letters).await?;
+    let skipped = dedup::note_all(session, plan.claim.log, &plan.seen).await?;
+    take_back(session, plan.claim.log, &plan.corrected, &skipped).await?;
     failpoint::hit("store.commit");
     Ok(skipped)
 }
@@ -34,7 +34,7 @@ async fn carry_out(session: &mut Session, write: &Write) -> Result<(), StoreErro
     match write.verb {
         Verb::Add => session.add(table, cells).await,
         Verb::Tally => tally(session, write).await,
-        Verb::Visit => visits::carry_out(session, write).await,
+        Verb::Visit => member_days::carry_out(session, write).await,
         Verb::InsertNew => session.insert_new(table, cells).await,
         Verb::Remove => session.remove(table, cells).await,
     }
@@ -61,11 +61,11 @@ pub async fn tally(session: &mut Session, write: &Write) -> Result<(), StoreErro
 async fn take_back(
     session: &mut Session,
     log: LogId,
-    taken: &[TakenBack],
+    taken: &[CorrectedEvent],
     skipped: &[Skipped],
 ) -> Result<(), StoreError> {
     let mut cells = Vec::new();
-    for TakenBack { position, by } in taken {
+    for CorrectedEvent { position, by } in taken {
         if !skipped.iter().any(|skipped| skipped.position == *by) {
             let numbers = [0, *position as i64, *by as i64].map(Cell::Integer);
             cells.push(Cell::Bytes(log.0.to_vec()));
@@ -126,6 +126,6 @@ pub async fn stored(
         Ok([Cell::Integer(position), Cell::Bytes(stamp)]) => {
             Ok(Some((position as u64, stamp.try_into().ok().map(Stamp))))
         }
-        _ => Err(spoilt("millrace_positions")),
+        _ => Err(corrupt_row("millrace_positions")),
     }
 }

@@ -3,7 +3,7 @@
 //! another one counts in the meantime would be taken for what was there before.
 
 use super::apply::stored;
-use super::notes;
+use super::row_origins;
 use super::schema::LOCK;
 use super::session::{Begin, Session};
 use crate::store::StoreError;
@@ -51,7 +51,7 @@ async fn begin_anew(
     let parameters =
         [Cell::Text(claim.view.clone()), Cell::Bytes(claim.log.0.to_vec()), Cell::Integer(claim.from as i64)];
     session.change(sql, &parameters).await?;
-    notes::begin_anew(session, claim).await?;
+    row_origins::begin_anew(session, claim).await?;
     match (&tables.opening, tables.tables.first()) {
         // What another node's log brought was not there before the view.
         (Some(opening), Some(table)) if was_there && !elsewhere => {

@@ -3,32 +3,32 @@
 
 mod apply;
 mod begin;
-mod letters;
-mod notes;
+mod dead_letters;
+mod dedup;
+mod member_days;
+mod numbered_rows;
 mod password;
-mod patience;
 mod pool;
-mod rows;
+mod row_origins;
 mod schema;
-mod seen;
 mod server;
 mod session;
-mod visits;
+mod statement_timeout;
 
 use std::sync::Arc;
 
 use event::Value;
 
+use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan, Skipped};
-use super::rows::{Doomed, RowsOf};
-use super::tables::{Cell, Ranking, Table, ViewTables, quote};
+use super::tables::{Cell, Table, TopK, ViewTables, quote};
 use super::{OpenError, Select, StoreError};
 use pool::Pool;
 use server::Server;
 
 pub use password::Password;
-pub use patience::Patience;
 pub use session::Begin;
+pub use statement_timeout::Patience;
 
 #[derive(Clone)]
 pub struct Remote {
@@ -123,11 +123,11 @@ impl Remote {
         lease.settle(changed).await
     }
 
-    pub async fn delete_rows(&self, of: RowsOf, doomed: Doomed) -> Result<usize, StoreError> {
+    pub async fn delete_rows(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
         let mut lease = self.pool.to_write().await?;
         let deleted = async {
             lease.session.begin(Begin::Writing).await?;
-            rows::delete(&mut lease.session, &of, &doomed).await
+            numbered_rows::delete(&mut lease.session, &of, &to_delete).await
         }
         .await;
         lease.settle(deleted).await
@@ -161,7 +161,7 @@ impl Remote {
 
 /// The first of a group, along the index of its ranking. Empty text comes first in the index, and one more row
 /// is read, so that it can be put behind all that have the same number.
-pub fn top(table: &Table, ranking: &Ranking, group: Vec<Cell>, limit: usize) -> Select {
+pub fn top(table: &Table, ranking: &TopK, group: Vec<Cell>, limit: usize) -> Select {
     let limit = limit.min(ranking.asked_max);
     let (value, number) = (&table.columns[table.key_columns - 1], &table.columns[table.key_columns]);
     let (value, number) = (quote(&value.name), quote(&number.name));
@@ -180,7 +180,7 @@ pub fn top(table: &Table, ranking: &Ranking, group: Vec<Cell>, limit: usize) -> 
 }
 
 /// A value as these databases give it back.
-pub fn held(value: &Value<'_>) -> Cell {
+pub fn stored_value(value: &Value<'_>) -> Cell {
     match value {
         Value::Absent => Cell::Null,
         Value::Text(text) => Cell::Text(text.clone().into_owned()),

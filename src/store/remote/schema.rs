@@ -1,7 +1,7 @@
 //! The tables of our own on a database server: made at the first start, brought up to date by a newer
 //! millrace, and by one node at a time.
 
-use super::seen;
+use super::dedup;
 use super::session::Session;
 use crate::store::StoreError;
 use crate::store::tables::{Cell, ColumnKind, OWN_INDEXES, SCHEMA_VERSION, Table, own_tables};
@@ -44,7 +44,7 @@ pub async fn make(session: &mut Session) -> Result<(), StoreError> {
             session.index(name, table, columns).await?;
         }
         let row = |name: &str, value: String| [Cell::Text(name.to_owned()), Cell::Text(value)];
-        session.insert_new(&meta, &row(seen::TURN, String::new())).await?;
+        session.insert_new(&meta, &row(dedup::TURN, String::new())).await?;
         // Last, so that it stands only where all of it is done.
         session.put(&meta, &row("schema", SCHEMA_VERSION.to_string())).await?;
     }
@@ -54,10 +54,11 @@ pub async fn make(session: &mut Session) -> Result<(), StoreError> {
 async fn version(session: &mut Session) -> Result<Option<i64>, StoreError> {
     let sql = "SELECT value FROM millrace_meta WHERE name = 'schema'";
     let rows = session.rows(sql, &[]).await?;
-    let spoilt = || StoreError::Blocked("table `millrace_meta` holds a version that is no number".to_owned());
+    let corrupt_row =
+        || StoreError::Blocked("table `millrace_meta` holds a version that is no number".to_owned());
     match rows.first().map(Vec::as_slice) {
         None => Ok(None),
-        Some([Cell::Text(version)]) => version.parse().map(Some).map_err(|_| spoilt()),
-        Some(_) => Err(spoilt()),
+        Some([Cell::Text(version)]) => version.parse().map(Some).map_err(|_| corrupt_row()),
+        Some(_) => Err(corrupt_row()),
     }
 }

@@ -1,8 +1,8 @@
 //! One connection to a database server, and what each database does its own way: statements, the verbs over
 //! rows, the shape of tables. All that is the same for both stands beside this file.
 
-use super::patience::Patience;
-use crate::store::rows::Rows;
+use super::statement_timeout::Patience;
+use crate::store::numbered_rows::Rows;
 use crate::store::tables::{Cell, Table};
 use crate::store::{StoreError, mysql, postgres};
 

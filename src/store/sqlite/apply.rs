@@ -5,10 +5,10 @@ use event::LogId;
 use journal::failpoint;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::errors::sorted;
-use super::{letters, rows, seen, statements, tally, visits};
+use super::errors::classify;
+use super::{counts, dead_letters, dedup, member_days, numbered_rows, statements};
 use crate::store::StoreError;
-use crate::store::plan::{Claim, Plan, Skipped, TakenBack, Verb, Write};
+use crate::store::plan::{Claim, CorrectedEvent, Plan, Skipped, Verb, Write};
 
 pub fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, StoreError> {
     failpoint::hit("store.begin");
@@ -16,23 +16,23 @@ pub fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, Store
         claim(connection, &plan.claim)?;
     }
     for write in &plan.writes {
-        carry_out(connection, write).map_err(sorted)?;
+        carry_out(connection, write).map_err(classify)?;
     }
     if let Some(changes) = &plan.rows {
-        rows::change(connection, &plan.claim, changes)?;
+        numbered_rows::change(connection, &plan.claim, changes)?;
     }
     failpoint::hit("store.written");
-    for change in &plan.letters {
-        letters::change(connection, plan.claim.log, change).map_err(sorted)?;
+    for change in &plan.dead_letters {
+        dead_letters::change(connection, plan.claim.log, change).map_err(classify)?;
     }
     let mut skipped = Vec::new();
     for seen in &plan.seen {
-        skipped.extend(seen::note(connection, plan.claim.log, seen).map_err(sorted)?);
+        skipped.extend(dedup::note(connection, plan.claim.log, seen).map_err(classify)?);
     }
-    for taken in &plan.taken_back {
+    for taken in &plan.corrected {
         // A correction that was sent before takes nothing back once more.
         if !skipped.iter().any(|skipped: &Skipped| skipped.position == taken.by) {
-            take_back(connection, plan.claim.log, *taken).map_err(sorted)?;
+            take_back(connection, plan.claim.log, *taken).map_err(classify)?;
         }
     }
     Ok(skipped)
@@ -40,8 +40,8 @@ pub fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, Store
 
 fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     match write.verb {
-        Verb::Tally => tally::carry_out(connection, write),
-        Verb::Visit => visits::carry_out(connection, write),
+        Verb::Tally => counts::carry_out(connection, write),
+        Verb::Visit => member_days::carry_out(connection, write),
         Verb::Add => each_row(connection, write, &statements::add(&write.table)),
         Verb::InsertNew => each_row(connection, write, &statements::insert_new(&write.table)),
         Verb::Remove => each_row(connection, write, &statements::remove(&write.table)),
@@ -57,7 +57,7 @@ fn each_row(connection: &Connection, write: &Write, sql: &str) -> rusqlite::Resu
 }
 
 /// The first to take an event back does.
-fn take_back(connection: &Connection, log: LogId, taken: TakenBack) -> rusqlite::Result<()> {
+fn take_back(connection: &Connection, log: LogId, taken: CorrectedEvent) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO millrace_taken_back (log_id, part, position, by_position) VALUES (?1, 0, ?2, ?3)";
     let row = params![log.0, taken.position as i64, taken.by as i64];
     connection.prepare_cached(sql)?.execute(row).map(drop)
@@ -66,16 +66,16 @@ fn take_back(connection: &Connection, log: LogId, taken: TakenBack) -> rusqlite:
 /// Exactly one row must change, or the plan is not ours to apply.
 fn claim(connection: &Connection, claim: &Claim) -> Result<(), StoreError> {
     let sql = "UPDATE millrace_positions SET position = ?1 WHERE view = ?2 AND log_id = ?3 AND part = 0 AND position = ?4";
-    let mut statement = connection.prepare_cached(sql).map_err(sorted)?;
+    let mut statement = connection.prepare_cached(sql).map_err(classify)?;
     let changed = statement
         .execute(params![claim.to as i64, claim.view, claim.log.0, claim.from as i64])
-        .map_err(sorted)?;
+        .map_err(classify)?;
     match changed {
         1 => Ok(()),
         _ => Err(StoreError::Claimed {
             view: claim.view.clone(),
             expected: claim.from,
-            found: stored_position(connection, claim).map_err(sorted)?,
+            found: stored_position(connection, claim).map_err(classify)?,
         }),
     }
 }

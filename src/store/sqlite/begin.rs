@@ -4,19 +4,19 @@
 use rusqlite::{Connection, params};
 
 use super::apply::stored_position;
-use super::errors::sorted;
-use super::{notes, owner, shape, statements};
+use super::errors::classify;
+use super::{row_origins, shape, statements, table_owner};
 use crate::store::StoreError;
 use crate::store::plan::Claim;
 use crate::store::tables::{Opening, Table, ViewTables, quote};
 
 pub fn view(connection: &Connection, claim: &Claim, tables: &ViewTables) -> Result<(), StoreError> {
-    let known = stored_position(connection, claim).map_err(sorted)?.is_some();
+    let known = stored_position(connection, claim).map_err(classify)?.is_some();
     let mut were_there = Vec::with_capacity(tables.tables.len());
-    let beside = tables.tables.iter().flat_map(statements::beside);
-    for table in tables.tables.iter().cloned().chain(beside) {
+    let derived_index = tables.tables.iter().flat_map(statements::derived_index);
+    for table in tables.tables.iter().cloned().chain(derived_index) {
         if tables.owned {
-            owner::take(connection, &table, &claim.view)?;
+            table_owner::take(connection, &table, &claim.view)?;
         }
         were_there.push(begin_table(connection, &table, known)?);
     }
@@ -25,10 +25,10 @@ pub fn view(connection: &Connection, claim: &Claim, tables: &ViewTables) -> Resu
     }
     // What was counted out of another log was not there before the view.
     let counted = "SELECT EXISTS (SELECT 1 FROM millrace_positions WHERE view = ?1)";
-    let elsewhere: bool = connection.query_row(counted, [&claim.view], |row| row.get(0)).map_err(sorted)?;
+    let elsewhere: bool = connection.query_row(counted, [&claim.view], |row| row.get(0)).map_err(classify)?;
     let sql = "INSERT INTO millrace_positions (view, log_id, part, position) VALUES (?1, ?2, 0, ?3)";
-    connection.execute(sql, params![claim.view, claim.log.0, claim.from as i64]).map_err(sorted)?;
-    notes::begin_anew(connection, claim).map_err(sorted)?;
+    connection.execute(sql, params![claim.view, claim.log.0, claim.from as i64]).map_err(classify)?;
+    row_origins::begin_anew(connection, claim).map_err(classify)?;
     match (&tables.opening, tables.tables.first(), were_there.first()) {
         (Some(opening), Some(table), Some(true)) if !elsewhere => keep_opening(connection, table, opening),
         _ => Ok(()),
@@ -41,7 +41,7 @@ fn keep_opening(connection: &Connection, table: &Table, opening: &Opening) -> Re
     let sql = format!(
         "INSERT OR IGNORE INTO millrace_opening (view, row_key, amount) SELECT ?1, {key}, {amount} FROM {table}"
     );
-    connection.execute(&sql, [&opening.view]).map(drop).map_err(sorted)
+    connection.execute(&sql, [&opening.view]).map(drop).map_err(classify)
 }
 
 /// Whether the table was there. A view that has begun needs its table: made anew it would be empty, and
@@ -50,8 +50,9 @@ fn begin_table(connection: &Connection, table: &Table, begun: bool) -> Result<bo
     match (shape::exists(connection, &table.name)?, begun) {
         (true, _) => shape::check(connection, table).map(|()| true),
         (false, true) => Err(StoreError::NoTable(table.name.clone())),
-        (false, false) => {
-            connection.execute_batch(&statements::create_table(table, false)).map(|()| false).map_err(sorted)
-        }
+        (false, false) => connection
+            .execute_batch(&statements::create_table(table, false))
+            .map(|()| false)
+            .map_err(classify),
     }
 }

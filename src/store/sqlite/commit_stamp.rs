@@ -64,7 +64,7 @@ impl Stamper {
 /// file, which would copy the log into it.
 pub fn expect_own_log(database: &Path) -> Result<(), String> {
     let database = &database.canonicalize().unwrap_or_else(|_| database.to_owned());
-    let log = beside(database, "-wal");
+    let log = derived_index(database, "-wal");
     let read = || stamps_in(&log).map_err(|error| format!("`{}` cannot be read: {error}", log.display()));
     let (stamps, in_file) = (read()?, stamp_in(database));
     if belongs(&stamps, in_file.as_ref().ok()) {
@@ -78,7 +78,7 @@ pub fn expect_own_log(database: &Path) -> Result<(), String> {
         "`{file}` and `{log}` do not belong together: another copy was put in the place of the database, and the write-ahead log of the one before was left beside it. Opening them together would corrupt the database. To go on with this copy, move `{log}` and `{shm}` away and start again: the views catch up from the server's log",
         file = database.display(),
         log = log.display(),
-        shm = beside(database, "-shm").display(),
+        shm = derived_index(database, "-shm").display(),
     ))
 }
 
@@ -88,7 +88,7 @@ fn belongs(stamps: &[(Stamp, Stamp)], in_file: Option<&Stamp>) -> bool {
     in_file == before_the_first || stamps.iter().any(|(_, stamp)| stamp == in_file)
 }
 
-pub fn beside(database: &Path, suffix: &str) -> PathBuf {
+pub fn derived_index(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()
@@ -227,8 +227,8 @@ mod tests {
 
         /// Copies one of the files into another folder, as it is now.
         fn copy(&self, suffix: &str, to: &Path) {
-            let from = beside(&self.folder.path().join("a.db"), suffix);
-            fs::copy(from, beside(&to.join("a.db"), suffix)).expect("copied");
+            let from = derived_index(&self.folder.path().join("a.db"), suffix);
+            fs::copy(from, derived_index(&to.join("a.db"), suffix)).expect("copied");
         }
     }
 
@@ -261,7 +261,7 @@ mod tests {
     fn a_log_that_was_cut_off_in_the_middle_of_a_transaction_is_still_the_file_s_own() {
         let mut server = Server::new();
         let left = tempfile::tempdir().expect("a folder");
-        let (path, log) = (left.path().join("a.db"), beside(&left.path().join("a.db"), "-wal"));
+        let (path, log) = (left.path().join("a.db"), derived_index(&left.path().join("a.db"), "-wal"));
         server.write(0..9);
         server.checkpoint("RESTART");
         // The file's first frames are now of another use, behind them are those of the last one.
@@ -303,7 +303,7 @@ mod tests {
         server.copy("-wal", left.path());
         let refusal = expect_own_log(&path).expect_err("an older file");
         assert!(refusal.contains("do not belong together") && refusal.contains("a.db-shm"), "{refusal}");
-        fs::remove_file(beside(&path, "-wal")).expect("removed");
+        fs::remove_file(derived_index(&path, "-wal")).expect("removed");
         assert_eq!(expect_own_log(&path), Ok(()));
         server.copy("-wal", left.path());
         server.checkpoint("TRUNCATE");
@@ -340,10 +340,10 @@ mod tests {
         let path = folder.path().join("a ?#%.db");
         assert_eq!(expect_own_log(&path), Ok(()), "nothing is there");
         for bytes in [&b""[..], b"short", &[7; 5_000]] {
-            fs::write(beside(&path, "-wal"), bytes).expect("written");
+            fs::write(derived_index(&path, "-wal"), bytes).expect("written");
             assert_eq!(expect_own_log(&path), Ok(()));
         }
-        fs::remove_file(beside(&path, "-wal")).expect("removed");
+        fs::remove_file(derived_index(&path, "-wal")).expect("removed");
         drop(open_for_writing(&path).expect("opens"));
         assert!(stamp_in(&path).is_ok_and(|stamp| stamp != NONE), "odd names are found");
     }

@@ -7,7 +7,7 @@ use event::limits::BUSY_DURATION_MAX;
 use rusqlite::{Connection, OpenFlags};
 
 use super::commit_stamp::{self, Stamper};
-use super::{decimal_sql, statements, tally};
+use super::{counts, decimal_sql, statements};
 use crate::store::tables::{OWN_INDEXES, SCHEMA_VERSION, Table, own_tables, quote};
 
 const VERSION_MIN: i32 = 3_051_003;
@@ -58,7 +58,7 @@ fn set_up_writer(connection: &mut Connection) -> rusqlite::Result<()> {
         false
     };
     connection.progress_handler(STEPS_AT_A_TIME, Some(go_on))?;
-    tally::install(connection)?;
+    counts::install(connection)?;
     decimal_sql::install(connection)
 }
 

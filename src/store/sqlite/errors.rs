@@ -5,7 +5,7 @@ use rusqlite::{Error, ErrorCode};
 use super::decimal_sql::DATA_ERROR;
 use crate::store::StoreError;
 
-pub fn sorted(error: Error) -> StoreError {
+pub fn classify(error: Error) -> StoreError {
     let message = error.to_string();
     if let Some(at) = message.find(DATA_ERROR) {
         return StoreError::Data(message[at + DATA_ERROR.len()..].to_owned());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::commit_stamp::{FRAME_HEADER_BYTES, WAL_HEADER_BYTES, beside};
+use super::commit_stamp::{FRAME_HEADER_BYTES, WAL_HEADER_BYTES, derived_index};
 
 /// The files, each as it was when the database was opened.
 pub struct Files {
@@ -30,8 +30,8 @@ impl Files {
         let open = |path: PathBuf| look_up(&path).map(|(identity, _)| OpenFile { path, identity });
         Ok(Self {
             database: open(database.to_owned())?,
-            log: open(beside(&real, "-wal"))?,
-            index: open(beside(&real, "-shm"))?,
+            log: open(derived_index(&real, "-wal"))?,
+            index: open(derived_index(&real, "-shm"))?,
         })
     }
 
@@ -169,7 +169,7 @@ mod tests {
                 checkpoint(&connection, "PASSIVE");
             }
             assert_eq!(files.expect_in_place(&connection), Ok(()));
-            let cut = beside(&path, suffix);
+            let cut = derived_index(&path, suffix);
             OpenOptions::new().write(true).open(&cut).expect("opens").set_len(4096).expect("cut");
             let reason = files.expect_in_place(&connection).expect_err("cut");
             assert!(

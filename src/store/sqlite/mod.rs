@@ -3,22 +3,22 @@
 
 mod apply;
 mod begin;
-mod boards;
 mod commit_stamp;
 mod connection;
+mod counts;
+mod dead_letters;
 mod decimal_sql;
+mod dedup;
 mod errors;
 mod files;
-mod letters;
-mod notes;
-mod owner;
-mod rows;
-mod seen;
+mod member_days;
+mod numbered_rows;
+mod row_origins;
 mod shape;
 mod snapshot;
 mod statements;
-mod tally;
-mod visits;
+mod table_owner;
+mod top_k;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -29,15 +29,15 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan, Skipped};
-use super::rows::{Doomed, RowsOf};
 use super::tables::{Cell, Table, ViewTables};
 use super::{OpenError, Select, StoreError, ViewPosition};
 use files::Files;
-pub use rows::held;
+pub use numbered_rows::stored_value;
 use writer::{Job, Writer};
 
-pub use boards::top;
+pub use top_k::top;
 
 #[derive(Clone)]
 pub struct Sqlite {
@@ -107,8 +107,8 @@ impl Sqlite {
         self.ask(|answer| Job::Schema { sql, answer }).await
     }
 
-    pub async fn delete_rows(&self, of: RowsOf, doomed: Doomed) -> Result<usize, StoreError> {
-        self.ask(|answer| Job::DeleteRows { of, doomed, answer }).await
+    pub async fn delete_rows(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
+        self.ask(|answer| Job::DeleteRows { of, to_delete, answer }).await
     }
 
     async fn ask<T>(
@@ -133,9 +133,9 @@ impl Sqlite {
             let idle = shared.idle_readers.lock().expect("no panic while holding the lock").pop();
             let connection = match idle {
                 Some(connection) => connection,
-                None => connection::open_for_reading(&shared.path).map_err(errors::sorted)?,
+                None => connection::open_for_reading(&shared.path).map_err(errors::classify)?,
             };
-            let rows = read_together(&connection, &selects).map_err(errors::sorted)?;
+            let rows = read_together(&connection, &selects).map_err(errors::classify)?;
             shared.idle_readers.lock().expect("no panic while holding the lock").push(connection);
             Ok(rows)
         })

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::errors::sorted;
+use super::errors::classify;
 use super::statements;
 use crate::store::StoreError;
 use crate::store::tables::{Column, ColumnKind, Table, quote};
@@ -19,12 +19,12 @@ struct Found {
 /// `false` where there is no such table.
 pub fn exists(connection: &Connection, table: &str) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
-    connection.query_row(sql, [table], |_| Ok(())).optional().map(|row| row.is_some()).map_err(sorted)
+    connection.query_row(sql, [table], |_| Ok(())).optional().map(|row| row.is_some()).map_err(classify)
 }
 
 pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
     let blocked = |reason: String| Err(StoreError::Blocked(format!("table `{}` {reason}", table.name)));
-    let found = columns(connection, &table.name).map_err(sorted)?;
+    let found = columns(connection, &table.name).map_err(classify)?;
     for (index, column) in table.columns.iter().enumerate() {
         let in_key = index < table.key_columns;
         let Some(there) = found.iter().find(|there| there.name.eq_ignore_ascii_case(&column.name)) else {
@@ -56,7 +56,7 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
         return blocked(format!("has a column `{}` that must be given and has no default", more.name));
     }
     if let Some(id) = &table.id {
-        return match numbers_rows(connection, table, id, &found).map_err(sorted)? {
+        return match numbers_rows(connection, table, id, &found).map_err(classify)? {
             true => Ok(()),
             false => blocked(format!(
                 "needs a column `{id}` that is its INTEGER PRIMARY KEY; this mends it: {}",
@@ -64,7 +64,7 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
             )),
         };
     }
-    let keys = keys(connection, table).map_err(sorted)?;
+    let keys = keys(connection, table).map_err(classify)?;
     // Beside a key that is right, one that merges `A` with `a` would still refuse the second of them.
     if let Some(merging) = keys.iter().find(|key| !key.binary) {
         let sql = match merging.made_by_index {

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::connection;
-use super::errors::sorted;
+use super::errors::classify;
 use super::read_rows;
 use crate::store::{POSITIONS_SQL, StoreError, ViewPosition, view_positions};
 
@@ -20,16 +20,16 @@ pub fn take(
     target: &Path,
     wanted: impl Fn() -> bool,
 ) -> Result<Vec<ViewPosition>, StoreError> {
-    let source = connection::open_for_reading(source).map_err(sorted)?;
-    let mut copy = Connection::open(target).map_err(sorted)?;
+    let source = connection::open_for_reading(source).map_err(classify)?;
+    let mut copy = Connection::open(target).map_err(classify)?;
     // A copy that is cut off is thrown away: nothing has to survive in it.
-    copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").map_err(sorted)?;
-    source.execute_batch("BEGIN").map_err(sorted)?;
+    copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").map_err(classify)?;
+    source.execute_batch("BEGIN").map_err(classify)?;
     // The transaction takes its moment with the first read.
-    let positions = view_positions(read_rows(&source, POSITIONS_SQL, &[]).map_err(sorted)?)?;
-    let backup = Backup::new(&source, &mut copy).map_err(sorted)?;
+    let positions = view_positions(read_rows(&source, POSITIONS_SQL, &[]).map_err(classify)?)?;
+    let backup = Backup::new(&source, &mut copy).map_err(classify)?;
     while wanted() {
-        match backup.step(SNAPSHOT_STEP_PAGES).map_err(sorted)? {
+        match backup.step(SNAPSHOT_STEP_PAGES).map_err(classify)? {
             StepResult::Done => return Ok(positions),
             StepResult::More => {}
             _ => return Err(StoreError::Transient("the store is locked".to_owned())),
@@ -40,8 +40,8 @@ pub fn take(
 
 /// How large the copy will be, or less.
 pub fn bytes(source: &Path) -> Result<u64, StoreError> {
-    let connection = connection::open_for_reading(source).map_err(sorted)?;
-    let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i64>(0)).map_err(sorted);
+    let connection = connection::open_for_reading(source).map_err(classify)?;
+    let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i64>(0)).map_err(classify);
     Ok(number("PRAGMA page_count")?.unsigned_abs() * number("PRAGMA page_size")?.unsigned_abs())
 }
 

@@ -1,7 +1,7 @@
 //! The SQL that carries out plans and declarations in SQLite.
 
-use super::boards;
-use crate::store::tables::{Beside, Column, ColumnKind, Table, quote};
+use super::top_k;
+use crate::store::tables::{Column, ColumnKind, DerivedIndex, Table, quote};
 
 /// A function of this program's.
 pub const ADD_NOTED: &str = "add_noted";
@@ -119,10 +119,10 @@ pub fn equal(columns: &[Column], first: usize) -> String {
 }
 
 /// The tables that SQLite itself keeps beside one. (Spans are a table that its view declares.)
-pub fn beside(table: &Table) -> Vec<Table> {
-    match &table.beside {
-        Beside::Ranking(ranking) => boards::tables(table, ranking).into(),
-        Beside::Spans(_) | Beside::Nothing => Vec::new(),
+pub fn derived_index(table: &Table) -> Vec<Table> {
+    match &table.derived_index {
+        DerivedIndex::TopK(ranking) => top_k::tables(table, ranking).into(),
+        DerivedIndex::DayGaps(_) | DerivedIndex::Nothing => Vec::new(),
     }
 }
 
@@ -140,5 +140,5 @@ pub fn put_in_place(made: &[Table], wanted: &[Table]) -> String {
 }
 
 fn with_beside(tables: &[Table]) -> Vec<Table> {
-    tables.iter().flat_map(|table| std::iter::once(table.clone()).chain(beside(table))).collect()
+    tables.iter().flat_map(|table| std::iter::once(table.clone()).chain(derived_index(table))).collect()
 }

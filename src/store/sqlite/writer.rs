@@ -12,12 +12,12 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use super::commit_stamp::Stamper;
-use super::errors::sorted;
+use super::errors::classify;
 use super::files::Files;
-use super::{apply, begin, rows};
+use super::{apply, begin, numbered_rows};
 use crate::store::StoreError;
+use crate::store::numbered_rows::{RowsOf, RowsToDelete};
 use crate::store::plan::{Claim, Plan, Skipped};
-use crate::store::rows::{Doomed, RowsOf};
 use crate::store::tables::{Cell, ViewTables};
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -48,7 +48,7 @@ pub enum Job {
     },
     DeleteRows {
         of: RowsOf,
-        doomed: Doomed,
+        to_delete: RowsToDelete,
         answer: Answer<usize>,
     },
 }
@@ -166,7 +166,7 @@ fn run(connection: &Connection, mut stamper: Stamper, mut incoming: Incoming) {
             left_over = next.take_if(|job| stands_alone(job));
         }
         failpoint::hit("store.commit");
-        let stamped = open.and_then(|()| stamper.stamp(connection).map_err(sorted));
+        let stamped = open.and_then(|()| stamper.stamp(connection).map_err(classify));
         let committed = stamped.and_then(|()| control(connection, "COMMIT"));
         failpoint::hit("store.committed");
         if committed.is_err() && !connection.is_autocommit() {
@@ -205,7 +205,7 @@ enum Undo {
 /// A reader that is at work keeps the log from being emptied; it is tried again then.
 fn scrub(connection: &Connection) -> Result<(), StoreError> {
     let busy: i64 =
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(sorted)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(classify)?;
     match busy {
         0 => Ok(()),
         _ => Err(StoreError::Transient("a reader holds the write-ahead log".to_owned())),
@@ -216,7 +216,7 @@ fn scrub(connection: &Connection) -> Result<(), StoreError> {
 fn control(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     match failpoint::skips("store.transaction") {
         true => Ok(()),
-        false => connection.execute_batch(sql).map_err(sorted),
+        false => connection.execute_batch(sql).map_err(classify),
     }
 }
 
@@ -238,15 +238,15 @@ fn perform(connection: &Connection, job: Job, undo: Undo) -> Settle {
             settled(undone(connection, undo, || begin::view(connection, &claim, &tables)), answer)
         }
         Job::Schema { sql, answer } => {
-            let change = || connection.execute_batch(&sql).map_err(sorted);
+            let change = || connection.execute_batch(&sql).map_err(classify);
             settled(undone(connection, undo, change), answer)
         }
-        Job::DeleteRows { of, doomed, answer } => {
-            settled(undone(connection, undo, || rows::delete(connection, &of, &doomed)), answer)
+        Job::DeleteRows { of, to_delete, answer } => {
+            settled(undone(connection, undo, || numbered_rows::delete(connection, &of, &to_delete)), answer)
         }
         Job::Change { statements, answer } => {
             let change = |(sql, parameters): &(String, Vec<Cell>)| {
-                connection.execute(sql, rusqlite::params_from_iter(parameters)).map_err(sorted)
+                connection.execute(sql, rusqlite::params_from_iter(parameters)).map_err(classify)
             };
             settled(undone(connection, undo, || statements.iter().map(change).sum()), answer)
         }

@@ -20,7 +20,7 @@ impl Ledger {
                 fields.read(&event.text, &reading.wanted, &mut values).map_err(|error| error.to_string());
             match change.and_then(|()| reading.change(&mut values)) {
                 Ok((key, amount)) => {
-                    let amount = if event.takes_back.is_some() { -amount } else { amount };
+                    let amount = if event.corrects.is_some() { -amount } else { amount };
                     let sum = sums.entry(key).or_default();
                     // A batch of amounts below 10^15 does not come near the bound of a sum.
                     *sum = sum.checked_add(amount).expect("a batch is bounded, and so is each amount");
@@ -125,9 +125,9 @@ mod tests {
                 position: position as u64,
                 id: EventId::from_bytes([0; 16]),
                 text: (*text).into(),
-                takes_back: None,
+                corrects: None,
                 received: Millis(0),
-                origin: None,
+                address: None,
                 letter: None,
             })
             .collect();

@@ -130,15 +130,15 @@ impl Sides<'_> {
             Ok([Cell::Text(key), cell]) => match (cell.decimal(), cell) {
                 (Some(amount), _) => Ok(Balance { key, amount }),
                 (None, Cell::Text(amount)) => Err(RebuildError::Opening { view: view.clone(), key, amount }),
-                (None, _) => Err(spoilt()),
+                (None, _) => Err(corrupt_row()),
             },
-            _ => Err(spoilt()),
+            _ => Err(corrupt_row()),
         };
         rows.into_iter().map(balance).collect()
     }
 }
 
-fn spoilt() -> RebuildError {
+fn corrupt_row() -> RebuildError {
     StoreError::Blocked("table `millrace_opening` holds a row that is not in its form".to_owned()).into()
 }
 

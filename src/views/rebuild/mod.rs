@@ -3,10 +3,10 @@
 //! side; what comparing and mending mean is a file a kind.
 
 mod ledger;
-mod notify;
+mod notifications;
+mod replay;
 mod stats;
 mod table;
-mod walk;
 
 use std::sync::{Arc, MutexGuard, TryLockError};
 
@@ -17,10 +17,10 @@ use tokio::runtime::Handle;
 
 use super::batch::BatchError;
 use super::{Running, View, ViewKind};
-use crate::eventlog::EventLog;
+use crate::log::EventLog;
 use crate::store::{Cell, Claim, Plan, Store, StoreError, ViewTables};
 
-use walk::Walk;
+use replay::Walk;
 
 /// Follows a view's name where its shadow is meant. What a crash left of one stands in nobody's way.
 pub const SHADOW: &str = "~shadow";
@@ -120,13 +120,13 @@ struct Asked<'a> {
 }
 
 fn ask(asked: Asked<'_>, mend: bool) -> Result<Report, RebuildError> {
-    let _past = asked.runtime.block_on(asked.log.past().hold());
+    let _past = asked.runtime.block_on(asked.log.history_lock().hold());
     let _turn = turn(asked)?;
     let shadow = format!("millrace_shadow_{}", asked.view.view.name);
     let kind = match &asked.view.view.kind {
         // Its rows are found by their events, and need no second table.
         ViewKind::Table(rows) => return table::compare(asked, rows, mend),
-        ViewKind::Notify(outbox) => return notify::compare(asked, outbox, mend),
+        ViewKind::Notifications(outbox) => return notifications::compare(asked, outbox, mend),
         ViewKind::Ledger(ledger) => ViewKind::Ledger(ledger.in_table(&shadow)),
         // No view's name has a `~` in it, so that no other shadow has these tables.
         ViewKind::Stats(stats) => ViewKind::Stats(stats.in_tables(&format!("{shadow}~"))),

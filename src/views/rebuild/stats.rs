@@ -72,7 +72,7 @@ fn shown(table: &Table, row: &[Cell]) -> String {
         Cell::Text(text) if text.is_empty() => "-".to_owned(),
         Cell::Text(text) => text.clone(),
         Cell::Integer(number) => number.to_string(),
-        Cell::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Cell::Bytes(bytes) => event::hex(bytes),
         other => format!("{other:?}"),
     });
     std::iter::once(table.name.clone()).chain(cells).collect::<Vec<_>>().join(" ")

@@ -9,9 +9,9 @@ use event::limits::{REBUILD_ROWS_MAX, ROW_NUMBERS_GAP_MAX, SHOWN_CHARS_MAX};
 use event::{Millis, Value};
 use journal::failpoint;
 
-use super::walk::Walk;
+use super::replay::Walk;
 use super::{Asked, Difference, RebuildError, Report};
-use crate::store::{Cell, Claim, Place, Plan, RowChanges, Store, StoreError, quote};
+use crate::store::{Cell, Claim, Plan, RowChanges, RowOrigin, Store, StoreError, quote};
 use crate::views::batch::Batch;
 use crate::views::runner::Held;
 use crate::views::table::{RowTable, shown};
@@ -116,7 +116,7 @@ impl Comparison<'_> {
         let Asked { view, log, store, runtime, .. } = self.asked;
         let span = batch.span.clone();
         let folded = table.fold(&view.fields, &batch.events);
-        let gone = self.asked.taken_back(span.start, span.end)?;
+        let gone = self.asked.corrected(span.start, span.end)?;
         let places = runtime.block_on(store.row_places(&view.view.name, log.id(), span.start, span.end))?;
         let there = self.rows(table, &places)?;
         let mut compared =
@@ -145,7 +145,7 @@ impl Comparison<'_> {
     }
 
     /// The rows of these places by their numbers, as far as they are there.
-    fn rows(&self, table: &RowTable, places: &[Place]) -> Result<HashMap<i64, Vec<Cell>>, RebuildError> {
+    fn rows(&self, table: &RowTable, places: &[RowOrigin]) -> Result<HashMap<i64, Vec<Cell>>, RebuildError> {
         let Asked { store, runtime, .. } = self.asked;
         let mut numbers: Vec<i64> = places.iter().map(|place| place.row).collect();
         numbers.sort_unstable();
@@ -192,7 +192,7 @@ impl Compared {
         row: &[Value<'_>],
     ) {
         self.rows += 1;
-        let cells: Vec<Cell> = row.iter().map(|value| store.held(value)).collect();
+        let cells: Vec<Cell> = row.iter().map(|value| store.stored_value(value)).collect();
         if has.is_some_and(|has| differing(table, has, &cells).is_empty()) {
             return;
         }
@@ -217,7 +217,7 @@ impl Compared {
     }
 
     /// A row that the log does not make any more.
-    fn extra(&mut self, place: &Place) {
+    fn extra(&mut self, place: &RowOrigin) {
         self.rows += 1;
         self.changes.removed.push(place.position);
         let key = named(place.position, Some(place.row));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use event::{Day, Fields, Millis, Value};
 
 use super::sums::{Facts, Rows, Sums};
-use super::{ABSENT, Reads, Stats, Tables};
+use super::{ABSENT, Stats, StatsFields, Tables};
 use crate::store::{Cell, Table, Verb, Write};
 use crate::views::{Event, Folded};
 
@@ -21,7 +21,7 @@ impl Stats {
             let read = fields.read(&event.text, &places.wanted, &mut values);
             match read.map_err(|error| error.to_string()).and_then(|()| places.facts(&values, event.received))
             {
-                Ok(facts) => sums.add(facts, if event.takes_back.is_some() { -1 } else { 1 }),
+                Ok(facts) => sums.add(facts, if event.corrects.is_some() { -1 } else { 1 }),
                 Err(reason) => refused.push((index, reason)),
             }
         }
@@ -54,7 +54,7 @@ struct Places {
 }
 
 impl Places {
-    fn of(reads: &Reads) -> Self {
+    fn of(reads: &StatsFields) -> Self {
         let mut wanted = Vec::new();
         let mut place = |field: usize| {
             wanted.iter().position(|known| *known == field).unwrap_or_else(|| {
@@ -129,17 +129,20 @@ mod tests {
     fn stats(distinct: bool) -> Stats {
         let path = CountedField { field: 1, name: "path".to_owned(), distinct };
         let (group, group_name) = (0, "site".to_owned());
-        Stats::new("t", Reads { group, group_name, distinct: Some(2), time: Some(3), counts: vec![path] })
+        Stats::new(
+            "t",
+            StatsFields { group, group_name, distinct: Some(2), time: Some(3), counts: vec![path] },
+        )
     }
 
     fn fold(stats: &Stats, events: &[(&'static str, bool)]) -> (Vec<Vec<String>>, Vec<usize>) {
-        let event = |(position, (text, takes_back)): (usize, &(&'static str, bool))| Event {
+        let event = |(position, (text, corrects)): (usize, &(&'static str, bool))| Event {
             position: position as u64,
             id: EventId::from_bytes([0; 16]),
             text: (*text).into(),
-            takes_back: takes_back.then_some(0),
+            corrects: corrects.then_some(0),
             received: Millis(86_400_000),
-            origin: None,
+            address: None,
             letter: None,
         };
         let events: Vec<Event<'_>> = events.iter().enumerate().map(event).collect();
@@ -161,7 +164,7 @@ mod tests {
     }
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        event::hex(bytes)
     }
 
     /// Rows of visits, as a fold makes them: in the order of their members' names.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use event::limits::{COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX, TOP_VALUES_MAX};
 
-use crate::store::{Beside, ColumnKind, Ranking, Spans, Table};
+use crate::store::{ColumnKind, DayGaps, DerivedIndex, Table, TopK};
 use member::MEMBER_BYTES;
 
-pub use query::{Asked, Counted, Frequent, Summary};
+pub use query::{Counted, Frequent, StatsQuery, Summary};
 
 /// Day 0 stands for all time, and a field without a name for all events of a group.
 const ALL_TIME: i64 = 0;
@@ -23,13 +23,13 @@ const ABSENT: &str = "";
 
 #[derive(Clone)]
 pub struct Stats {
-    reads: Reads,
+    reads: StatsFields,
     tables: Tables,
 }
 
 /// Which fields it reads, by their index among the stream's.
 #[derive(Clone)]
-pub struct Reads {
+pub struct StatsFields {
     pub group: usize,
     pub group_name: String,
     /// Whose values are counted as distinct members.
@@ -63,7 +63,7 @@ struct Distinct {
 }
 
 impl Stats {
-    pub fn new(prefix: &str, reads: Reads) -> Self {
+    pub fn new(prefix: &str, reads: StatsFields) -> Self {
         let tables = Tables::new(prefix, reads.distinct.is_some());
         Self { reads, tables }
     }
@@ -101,16 +101,19 @@ impl Tables {
         let field = ColumnKind::Text { chars_max: COUNTED_NAME_CHARS_MAX };
         let columns = [("grp", text), ("field", field), ("day", integer), ("value", text), ("n", integer)];
         let totals = Table::new(&name("counts"), 4, &columns);
-        let ranking = Ranking { boards: name("top"), floors: name("floors"), asked_max: TOP_VALUES_MAX };
-        let counts = totals.clone().with(Beside::Ranking(ranking));
+        let ranking = TopK { boards: name("top"), floors: name("floors"), asked_max: TOP_VALUES_MAX };
+        let counts = totals.clone().with(DerivedIndex::TopK(ranking));
         let of_value = [("grp", text), ("field", field), ("value", text)];
         let distinct = distinct.then(|| {
             let between = [("day", integer), ("before", integer), ("n", integer)];
             let spans = Arc::new(Table::new(&name("spans"), 5, &[of_value, between].concat()));
             let member = ColumnKind::Bytes { bytes_max: MEMBER_BYTES };
             let visits = [("member", member), ("day", integer), ("n", integer)];
-            let beside = Beside::Spans(Spans { table: Arc::clone(&spans) });
-            Distinct { members: Arc::new(Table::new(&name("members"), 2, &visits).with(beside)), spans }
+            let derived_index = DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&spans) });
+            Distinct {
+                members: Arc::new(Table::new(&name("members"), 2, &visits).with(derived_index)),
+                spans,
+            }
         });
         Self { totals: Arc::new(totals), counts: Arc::new(counts), distinct }
     }

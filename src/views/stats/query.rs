@@ -3,11 +3,11 @@
 use event::Day;
 
 use super::{ABSENT, ALL, ALL_TIME, CountedField, Distinct, Stats};
-use crate::store::{Beside, Cell, Select, Store, StoreError, quote};
+use crate::store::{Cell, DerivedIndex, Select, Store, StoreError, quote};
 
 /// What is asked about one group.
 #[derive(Clone, Debug)]
-pub struct Asked<'a> {
+pub struct StatsQuery<'a> {
     pub group: &'a str,
     /// From the first to the last, both included; all time without.
     pub days: Option<(Day, Day)>,
@@ -38,7 +38,7 @@ pub struct Counted {
     pub distinct: Option<i64>,
 }
 
-impl Asked<'_> {
+impl StatsQuery<'_> {
     /// Whether days have to be added up value by value, however many values there are.
     pub fn is_long(&self) -> bool {
         self.frequent.is_some() && self.days.is_some_and(|(first, last)| first != last)
@@ -47,7 +47,7 @@ impl Asked<'_> {
 
 impl Stats {
     /// Numbers of one moment; only how many members each of the top values has is asked for afterwards.
-    pub async fn summary(&self, store: &Store, asked: &Asked<'_>) -> Result<Summary, StoreError> {
+    pub async fn summary(&self, store: &Store, asked: &StatsQuery<'_>) -> Result<Summary, StoreError> {
         let distinct = self.tables.distinct.as_ref();
         let mut selects = vec![self.total(asked)];
         selects.extend(distinct.map(|distinct| distinct.members(asked, ALL, ABSENT)));
@@ -66,7 +66,7 @@ impl Stats {
         Ok(summary)
     }
 
-    fn total(&self, asked: &Asked<'_>) -> Select {
+    fn total(&self, asked: &StatsQuery<'_>) -> Select {
         let table = quote(&self.tables.counts.name);
         let (first, last) = bounds(asked);
         let sql = format!(
@@ -76,10 +76,10 @@ impl Stats {
         Select { sql, parameters: parameters.into() }
     }
 
-    fn first(&self, store: &Store, asked: &Asked<'_>, frequent: &Frequent<'_>) -> Select {
+    fn first(&self, store: &Store, asked: &StatsQuery<'_>, frequent: &Frequent<'_>) -> Select {
         let table = self.tables.counts.as_ref();
         let (first, last) = bounds(asked);
-        if let (Beside::Ranking(ranking), false) = (&table.beside, asked.is_long()) {
+        if let (DerivedIndex::TopK(ranking), false) = (&table.derived_index, asked.is_long()) {
             return store.top(
                 table,
                 ranking,
@@ -99,7 +99,7 @@ impl Stats {
 
 impl Distinct {
     /// Whoever came within the days is counted on the first of them, the one whose day before lies outside.
-    fn members(&self, asked: &Asked<'_>, field: &str, value: &str) -> Select {
+    fn members(&self, asked: &StatsQuery<'_>, field: &str, value: &str) -> Select {
         let table = quote(&self.spans.name);
         let (first, last) = bounds(asked);
         // Under day 0 stands how many there are at all, beside day 0 as the day before.
@@ -114,7 +114,7 @@ impl Distinct {
 
 async fn add_members(
     store: &Store,
-    asked: &Asked<'_>,
+    asked: &StatsQuery<'_>,
     distinct: &Distinct,
     by: &CountedField,
     top: &mut [Counted],
@@ -129,7 +129,7 @@ async fn add_members(
 }
 
 /// The days as they are stored.
-fn bounds(asked: &Asked<'_>) -> (Cell, Cell) {
+fn bounds(asked: &StatsQuery<'_>) -> (Cell, Cell) {
     let day = |day: Day| Cell::Integer(day.number());
     let all = || (Cell::Integer(ALL_TIME), Cell::Integer(ALL_TIME));
     asked.days.map_or_else(all, |(first, last)| (day(first), day(last)))
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::store::{Claim, Plan, ViewTables};
     use crate::views::Event;
-    use crate::views::stats::{CountedField, Reads};
+    use crate::views::stats::{CountedField, StatsFields};
 
     const DAY: i64 = 86_400_000;
 
@@ -187,7 +187,7 @@ mod tests {
     fn stats() -> Stats {
         let path = CountedField { field: 1, name: "path".to_owned(), distinct: true };
         let (group, group_name) = (0, "site".to_owned());
-        Stats::new("t", Reads { group, group_name, distinct: Some(2), time: None, counts: vec![path] })
+        Stats::new("t", StatsFields { group, group_name, distinct: Some(2), time: None, counts: vec![path] })
     }
 
     /// 0 is empty: absent.
@@ -195,16 +195,16 @@ mod tests {
         if number == 0 { String::new() } else { number.to_string() }
     }
 
-    fn event((site, path, user, day, _): &Visit, takes_back: bool) -> Event<'static> {
+    fn event((site, path, user, day, _): &Visit, corrects: bool) -> Event<'static> {
         let text = format!(r#"{{"site":"s{site}","path":"{}","user":"{}"}}"#, name(*path), name(*user));
         Event {
             position: 0,
             id: EventId::from_bytes([0; 16]),
             text: text.into(),
             received: Millis(day * DAY),
-            origin: None,
+            address: None,
             letter: None,
-            takes_back: takes_back.then_some(0),
+            corrects: corrects.then_some(0),
         }
     }
 
@@ -253,7 +253,7 @@ mod tests {
                 let group = format!("s{site}");
                 let frequent = Some(Frequent { by: "path", limit: 3 });
                 let asked =
-                    Asked { group: &group, days: days.map(|(from, to)| (day(from), day(to))), frequent };
+                    StatsQuery { group: &group, days: days.map(|(from, to)| (day(from), day(to))), frequent };
                 let summary = stats.summary(&store, &asked).await.expect("an answer");
                 assert_eq!(summary, walked(&visits, site, days), "site {site}, days {days:?}");
             }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::member;
-use super::{ALL_TIME, Reads};
+use super::{ALL_TIME, StatsFields};
 use crate::store::Cell;
 
 /// What one event says; `counted` are the values of the fields that are counted, in their order.
@@ -53,7 +53,7 @@ pub struct Rows {
 }
 
 impl<'e> Sums<'e> {
-    pub fn new(reads: &'e Reads) -> Self {
+    pub fn new(reads: &'e StatsFields) -> Self {
         let mut texts = Texts::default();
         texts.number(Cow::Borrowed(""));
         let fields = reads.counts.iter().map(|field| (texts.number((&*field.name).into()), field.distinct));

@@ -3,7 +3,7 @@
 
 use event::{Fields, Value};
 
-use super::{Given, RowTable, Source};
+use super::{ColumnSource, EnvelopeField, RowTable};
 use crate::store::RowChanges;
 use crate::views::{Event, Folded};
 
@@ -18,7 +18,7 @@ impl RowTable {
         let mut refused = Vec::new();
         let mut values = Vec::with_capacity(self.wanted.len());
         for (index, event) in events.iter().enumerate() {
-            if let Some(position) = event.takes_back {
+            if let Some(position) = event.corrects {
                 changes.removed.push(position);
                 continue;
             }
@@ -27,8 +27,8 @@ impl RowTable {
                     let mut values = values.iter();
                     for source in &self.sources {
                         match source {
-                            Source::Given(given) => changes.added.push(&given.of(event)),
-                            Source::Field { default, .. } => match (values.next(), default) {
+                            ColumnSource::Envelope(given) => changes.added.push(&given.of(event)),
+                            ColumnSource::Field { default, .. } => match (values.next(), default) {
                                 (Some(Value::Absent) | None, Some(default)) => {
                                     changes.added.push(&default.of(event));
                                 }
@@ -47,13 +47,13 @@ impl RowTable {
     }
 }
 
-impl Given {
+impl EnvelopeField {
     fn of(self, event: &Event<'_>) -> Value<'static> {
         match self {
             Self::Received => Value::Time(event.received),
             Self::Id => Value::Text(event.id.to_string().into()),
-            Self::Origin => match event.origin {
-                Some(origin) => Value::Text(origin.to_string().into()),
+            Self::Address => match event.address {
+                Some(address) => Value::Text(address.to_string().into()),
                 None => Value::Absent,
             },
         }
@@ -82,30 +82,30 @@ mod tests {
     }
 
     fn table() -> RowTable {
-        let field = |field, default| Source::Field { field, default };
+        let field = |field, default| ColumnSource::Field { field, default };
         let columns = [
             ("site", field(4, None)),
-            ("came", Source::Given(Given::Received)),
+            ("came", ColumnSource::Envelope(EnvelopeField::Received)),
             ("path", field(2, None)),
-            ("at", field(0, Some(Given::Received))),
+            ("at", field(0, Some(EnvelopeField::Received))),
             ("price", field(3, None)),
             ("more", field(1, None)),
-            ("ip", Source::Given(Given::Origin)),
-            ("event", Source::Given(Given::Id)),
+            ("ip", ColumnSource::Envelope(EnvelopeField::Address)),
+            ("event", ColumnSource::Envelope(EnvelopeField::Id)),
         ]
         .map(|(name, source)| (name.to_owned(), source));
         RowTable::new("t", "id", &columns, &stream())
     }
 
-    fn event(position: u64, text: &str, takes_back: Option<u64>) -> Event<'_> {
+    fn event(position: u64, text: &str, corrects: Option<u64>) -> Event<'_> {
         Event {
             position,
             id: EventId::from_bytes([0; 16]),
             text: text.into(),
             received: Millis(position as i64),
-            origin: Some([10, 0, 0, 7].into()),
+            address: Some([10, 0, 0, 7].into()),
             letter: None,
-            takes_back,
+            corrects,
         }
     }
 

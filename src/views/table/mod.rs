@@ -15,32 +15,32 @@ pub use query::{FilterError, RowsPage, shown};
 pub struct RowTable {
     table: Arc<Table>,
     /// What each column is filled with, in the table's order.
-    sources: Vec<Source>,
+    sources: Vec<ColumnSource>,
     /// The fields that are read, in the order of their columns.
     wanted: Vec<usize>,
 }
 
 /// What a column is filled with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ColumnSource {
     Field {
         /// Its index among the stream's fields.
         field: usize,
         /// What stands in where it is absent.
-        default: Option<Given>,
+        default: Option<EnvelopeField>,
     },
-    Given(Given),
+    Envelope(EnvelopeField),
 }
 
 /// What every event has, whatever was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum EnvelopeField {
     /// When it was received.
     Received,
     /// Its id as text.
     Id,
     /// The address it came from, where that is known.
-    Origin,
+    Address,
 }
 
 /// Characters of an event's id, and of the longest address.
@@ -49,21 +49,21 @@ const ORIGIN_CHARS_MAX: u32 = 45;
 
 impl RowTable {
     /// `columns` are names with what fills them, `id` the column that numbers the rows.
-    pub fn new(name: &str, id: &str, columns: &[(String, Source)], fields: &Fields) -> Self {
+    pub fn new(name: &str, id: &str, columns: &[(String, ColumnSource)], fields: &Fields) -> Self {
         let declared = columns.iter().map(|(name, source)| {
             let (kind, null) = match *source {
-                Source::Given(given) => (given.kind(), given == Given::Origin),
-                Source::Field { field, default } => {
+                ColumnSource::Envelope(given) => (given.kind(), given == EnvelopeField::Address),
+                ColumnSource::Field { field, default } => {
                     let field = fields.get(field);
                     (column_kind(field.kind), !field.required && default.is_none())
                 }
             };
             Column { name: name.clone(), kind, null }
         });
-        let sources: Vec<Source> = columns.iter().map(|(_, source)| *source).collect();
+        let sources: Vec<ColumnSource> = columns.iter().map(|(_, source)| *source).collect();
         let wanted = sources.iter().filter_map(|source| match source {
-            Source::Field { field, .. } => Some(*field),
-            Source::Given(_) => None,
+            ColumnSource::Field { field, .. } => Some(*field),
+            ColumnSource::Envelope(_) => None,
         });
         Self {
             table: Arc::new(Table::numbered(name, id, declared.collect())),
@@ -87,12 +87,12 @@ impl RowTable {
     }
 }
 
-impl Given {
+impl EnvelopeField {
     fn kind(self) -> ColumnKind {
         match self {
             Self::Received => ColumnKind::Time,
             Self::Id => ColumnKind::Text { chars_max: ID_CHARS },
-            Self::Origin => ColumnKind::Text { chars_max: ORIGIN_CHARS_MAX },
+            Self::Address => ColumnKind::Text { chars_max: ORIGIN_CHARS_MAX },
         }
     }
 }

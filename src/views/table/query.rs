@@ -42,7 +42,7 @@ impl RowTable {
             let column = column.ok_or_else(|| FilterError::NoColumn(name.clone()))?;
             let value = asked_for(column, text)?;
             filter.conditions.push_str(&format!(" AND {} = ?", quote(name)));
-            filter.values.push(store.held(&value));
+            filter.values.push(store.stored_value(&value));
         }
         Ok(filter)
     }

@@ -4,13 +4,13 @@
 mod real;
 
 #[cfg(feature = "simulation")]
-pub(crate) mod forgetful;
+pub(crate) mod sim;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "simulation")]
-use forgetful::{Forgetful, ForgetfulFile, ForgetfulLock};
+use sim::{SimDisk, SimFile, SimLock};
 
 /// Where a journal lives.
 #[derive(Clone, Default)]
@@ -21,7 +21,7 @@ enum Kind {
     #[default]
     Real,
     #[cfg(feature = "simulation")]
-    Forgetful(Forgetful),
+    SimDisk(SimDisk),
 }
 
 /// What the disk refused to do.
@@ -75,7 +75,7 @@ pub(crate) struct Lock {
 enum Held {
     Real(#[expect(dead_code, reason = "held for its drop")] real::FolderLock),
     #[cfg(feature = "simulation")]
-    Forgetful(#[expect(dead_code, reason = "held for its drop")] ForgetfulLock),
+    SimDisk(#[expect(dead_code, reason = "held for its drop")] SimLock),
 }
 
 /// The refusal of a folder that another process holds.
@@ -128,7 +128,7 @@ pub(crate) struct DiskFile {
 enum FileKind {
     Real(std::fs::File),
     #[cfg(feature = "simulation")]
-    Forgetful(ForgetfulFile),
+    SimDisk(SimFile),
 }
 
 impl Disk {
@@ -138,8 +138,8 @@ impl Disk {
     }
 
     #[cfg(feature = "simulation")]
-    pub(crate) fn simulated(forgetful: Forgetful) -> Self {
-        Self(Kind::Forgetful(forgetful))
+    pub(crate) fn simulated(sim: SimDisk) -> Self {
+        Self(Kind::SimDisk(sim))
     }
 
     /// Makes the folder, and what is missing above it, durably.
@@ -147,7 +147,7 @@ impl Disk {
         match &self.0 {
             Kind::Real => real::create_folder(folder),
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(_) => Ok(()),
+            Kind::SimDisk(_) => Ok(()),
         }
         .map_err(|source| DiskError::new("create", folder, source))
     }
@@ -158,8 +158,8 @@ impl Disk {
         let held = match &self.0 {
             Kind::Real => real::lock(folder).map(|lock| lock.map(|lock| (lock.identity, Held::Real(lock)))),
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(disk) => {
-                disk.lock(folder).map(|lock| lock.map(|lock| (THE_FOLDER, Held::Forgetful(lock))))
+            Kind::SimDisk(disk) => {
+                disk.lock(folder).map(|lock| lock.map(|lock| (THE_FOLDER, Held::SimDisk(lock))))
             }
         }
         .map_err(|source| DiskError::new("lock", folder, source))?;
@@ -171,14 +171,14 @@ impl Disk {
         match &self.0 {
             Kind::Real => real::named(path),
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(disk) => disk.named(path),
+            Kind::SimDisk(disk) => disk.named(path),
         }
     }
 
     /// Fails if the folder at this path is not the one that is locked.
     pub(crate) fn expect_folder(&self, folder: &Path, lock: &Lock) -> Result<(), DiskError> {
         #[cfg(feature = "simulation")]
-        if matches!(self.0, Kind::Forgetful(_)) {
+        if matches!(self.0, Kind::SimDisk(_)) {
             return Ok(());
         }
         self.expect(folder, |named| named.identity == lock.folder, 0)
@@ -209,7 +209,7 @@ impl Disk {
         let mut names = match &self.0 {
             Kind::Real => real::list(folder),
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(disk) => disk.list(folder),
+            Kind::SimDisk(disk) => disk.list(folder),
         }
         .map_err(|source| DiskError::new("list", folder, source))?;
         names.sort();
@@ -221,7 +221,7 @@ impl Disk {
         let kind = match &self.0 {
             Kind::Real => real::create(path).map(FileKind::Real),
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(disk) => disk.create(path).map(FileKind::Forgetful),
+            Kind::SimDisk(disk) => disk.create(path).map(FileKind::SimDisk),
         }
         .map_err(|source| DiskError::new("create", path, source))?;
         DiskFile::new(path, kind)
@@ -232,7 +232,7 @@ impl Disk {
         let kind = match &self.0 {
             Kind::Real => std::fs::File::open(path).map(FileKind::Real),
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(disk) => disk.open(path).map(FileKind::Forgetful),
+            Kind::SimDisk(disk) => disk.open(path).map(FileKind::SimDisk),
         }
         .map_err(|source| DiskError::new("open", path, source))?;
         DiskFile::new(path, kind)
@@ -259,7 +259,7 @@ impl Disk {
         match &self.0 {
             Kind::Real => std::fs::rename(from, to),
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(disk) => disk.rename(from, to),
+            Kind::SimDisk(disk) => disk.rename(from, to),
         }
         .map_err(|source| DiskError::new("rename", from, source))
     }
@@ -268,7 +268,7 @@ impl Disk {
         match &self.0 {
             Kind::Real => std::fs::remove_file(path),
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(disk) => disk.remove(path),
+            Kind::SimDisk(disk) => disk.remove(path),
         }
         .map_err(|source| DiskError::new("remove", path, source))
     }
@@ -278,7 +278,7 @@ impl Disk {
         match &self.0 {
             Kind::Real => real::sync_folder(folder),
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(disk) => disk.sync_folder(folder),
+            Kind::SimDisk(disk) => disk.sync_folder(folder),
         }
         .map_err(|source| DiskError::new(SYNC_FOLDER, folder, source))
     }
@@ -294,7 +294,7 @@ impl Disk {
                 Ok(bytes)
             }
             #[cfg(feature = "simulation")]
-            Kind::Forgetful(disk) => Ok(disk.random_bytes()),
+            Kind::SimDisk(disk) => Ok(disk.random_bytes()),
         }
     }
 }
@@ -304,7 +304,7 @@ impl DiskFile {
         let identity = match &kind {
             FileKind::Real(file) => real::identity(file),
             #[cfg(feature = "simulation")]
-            FileKind::Forgetful(file) => Ok(file.identity()),
+            FileKind::SimDisk(file) => Ok(file.identity()),
         }
         .map_err(|source| DiskError::new("measure", path, source))?;
         Ok(Self { path: path.to_owned(), identity, kind })
@@ -321,7 +321,7 @@ impl DiskFile {
         match &self.kind {
             FileKind::Real(file) => real::read_at(file, bytes, offset),
             #[cfg(feature = "simulation")]
-            FileKind::Forgetful(file) => file.read_at(bytes, offset),
+            FileKind::SimDisk(file) => file.read_at(bytes, offset),
         }
         .map_err(|source| DiskError::new("read", &self.path, source))
     }
@@ -331,7 +331,7 @@ impl DiskFile {
         match &self.kind {
             FileKind::Real(file) => real::write_at(file, bytes, offset),
             #[cfg(feature = "simulation")]
-            FileKind::Forgetful(file) => file.write_at(bytes, offset),
+            FileKind::SimDisk(file) => file.write_at(bytes, offset),
         }
         .map_err(|source| DiskError::new("write", &self.path, source))
     }
@@ -341,7 +341,7 @@ impl DiskFile {
         match &self.kind {
             FileKind::Real(file) => file.sync_data(),
             #[cfg(feature = "simulation")]
-            FileKind::Forgetful(file) => file.sync(),
+            FileKind::SimDisk(file) => file.sync(),
         }
         .map_err(|source| DiskError::new(SYNC, &self.path, source))
     }
@@ -350,7 +350,7 @@ impl DiskFile {
         match &self.kind {
             FileKind::Real(file) => file.set_len(bytes),
             #[cfg(feature = "simulation")]
-            FileKind::Forgetful(file) => file.cut_to(bytes),
+            FileKind::SimDisk(file) => file.cut_to(bytes),
         }
         .map_err(|source| DiskError::new("cut", &self.path, source))
     }
@@ -359,7 +359,7 @@ impl DiskFile {
         match &self.kind {
             FileKind::Real(file) => file.metadata().map(|data| data.len()),
             #[cfg(feature = "simulation")]
-            FileKind::Forgetful(file) => file.bytes(),
+            FileKind::SimDisk(file) => file.bytes(),
         }
         .map_err(|source| DiskError::new("measure", &self.path, source))
     }

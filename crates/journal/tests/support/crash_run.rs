@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use journal::simulation::{Chance, Forgetful};
+use journal::simulation::{Rng, SimDisk};
 use journal::{AppendError, OpenError, Options, ReadError, Reader, RewriteError, TrimError, WriterError};
 
 use super::{Entry, Open, count, open, read_all};
@@ -43,8 +43,8 @@ enum Erased {
 type Answers = Arc<Mutex<Vec<(u64, Result<u64, AppendError>)>>>;
 
 struct Story {
-    chance: Chance,
-    disk: Forgetful,
+    rng: Rng,
+    disk: SimDisk,
     /// Acknowledged, or seen in an open log: must be there for ever.
     held: Vec<Entry>,
     /// Handed over and neither acknowledged nor refused: a prefix may be there.
@@ -64,15 +64,15 @@ struct Story {
 }
 
 pub fn run(seed: u64, broken: Break) -> Result<Outcome, String> {
-    let mut chance = Chance::new(seed);
-    let disk = Forgetful::new(chance.draw());
+    let mut rng = Rng::new(seed);
+    let disk = SimDisk::new(rng.draw());
     match broken {
         Break::Nothing => {}
         Break::FileSyncs => disk.ignore_file_syncs(),
         Break::FolderSyncs => disk.ignore_folder_syncs(),
     }
     let mut story = Story {
-        chance,
+        rng,
         disk,
         held: Vec::new(),
         uncertain: VecDeque::new(),
@@ -86,7 +86,7 @@ pub fn run(seed: u64, broken: Break) -> Result<Outcome, String> {
         clean_stop: false,
         outcome: Outcome::default(),
     };
-    for _ in 0..2 + story.chance.below(6) {
+    for _ in 0..2 + story.rng.below(6) {
         story.live()?;
     }
     story.disk.heal();
@@ -103,15 +103,15 @@ impl Story {
     fn live(&mut self) -> Result<(), String> {
         self.plan_fault();
         if let Some(mut log) = self.open_checked()? {
-            for _ in 0..self.chance.below(80) {
+            for _ in 0..self.rng.below(80) {
                 self.step(&mut log)?;
             }
-            if self.chance.times_in_100(25) {
+            if self.rng.times_in_100(25) {
                 self.clean_stop = log.stepper.close().is_ok();
                 self.hear()?;
             }
         }
-        if self.chance.times_in_100(60) {
+        if self.rng.times_in_100(60) {
             self.disk.crash();
         } else {
             self.disk.kill();
@@ -121,14 +121,14 @@ impl Story {
 
     fn plan_fault(&mut self) {
         self.faults = true;
-        match self.chance.below(10) {
+        match self.rng.below(10) {
             0..=3 => {
-                let within = if self.chance.times_in_100(40) { 14 } else { 120 };
-                self.disk.die_at(1 + self.chance.below(within));
+                let within = if self.rng.times_in_100(40) { 14 } else { 120 };
+                self.disk.die_at(1 + self.rng.below(within));
             }
-            4 | 5 => self.disk.fail_sync(1 + self.chance.below(30)),
+            4 | 5 => self.disk.fail_sync(1 + self.rng.below(30)),
             6 => {
-                let more = self.chance.below(3000);
+                let more = self.rng.below(3000);
                 self.disk.set_capacity(Some(self.disk.used_bytes() + more));
             }
             _ => self.faults = false,
@@ -137,8 +137,8 @@ impl Story {
 
     fn options(&mut self) -> Options {
         Options {
-            segment_bytes_max: 300 + self.chance.below(4000),
-            group_bytes_max: 100 + self.chance.below(2500) as usize,
+            segment_bytes_max: 300 + self.rng.below(4000),
+            group_bytes_max: 100 + self.rng.below(2500) as usize,
             queue_bytes_max: 6000,
             ..Options::default()
         }
@@ -157,7 +157,7 @@ impl Story {
             }
             Err(error) => return Err(format!("open: {error}")),
         };
-        let bytes_max = 1 + self.chance.below(3000) as usize;
+        let bytes_max = 1 + self.rng.below(3000) as usize;
         self.take_begin(log.journal.begin())?;
         let found = read_all(&log.journal, bytes_max).map_err(|error| format!("read: {error}"))?;
         let expected = self.held.iter().chain(self.uncertain.iter().map(|(_, entry)| entry));
@@ -185,7 +185,7 @@ impl Story {
     }
 
     fn step(&mut self, log: &mut Open) -> Result<(), String> {
-        match self.chance.below(100) {
+        match self.rng.below(100) {
             0..50 => self.append(log),
             50..78 => {
                 log.stepper.commit_waiting();
@@ -203,11 +203,11 @@ impl Story {
     fn append(&mut self, log: &Open) {
         let serial = self.next_serial;
         self.next_serial += 1;
-        let bytes = if self.chance.times_in_100(15) { 2200 } else { 150 };
-        let bytes = self.chance.below(bytes) as usize;
+        let bytes = if self.rng.times_in_100(15) { 2200 } else { 150 };
+        let bytes = self.rng.below(bytes) as usize;
         let mut payload = serial.to_le_bytes().to_vec();
         payload.extend((0..bytes).map(|at| (serial as usize + at / 5) as u8));
-        let events = 1 + self.chance.below(4) as u32;
+        let events = 1 + self.rng.below(4) as u32;
         let position = match self.uncertain.back() {
             Some((_, entry)) => entry.end(),
             None => self.end(),
@@ -281,13 +281,13 @@ impl Story {
     /// Blanks some of the frames in some part of what is sealed.
     fn rewrite(&mut self, log: &mut Open) -> Result<(), String> {
         let sealed_end = log.journal.segments().last().map_or(0, |segment| segment.first);
-        let from = self.begin + self.chance.below(sealed_end - self.begin + 1);
-        let until = from + self.chance.below(sealed_end - from + 1);
+        let from = self.begin + self.rng.below(sealed_end - self.begin + 1);
+        let until = from + self.rng.below(sealed_end - from + 1);
         let within = |entry: &&Entry| from < until && entry.position < until && from < entry.end();
         let within = self.held.iter().filter(within);
         let within: Vec<u64> = within.map(|entry| entry.position).collect();
-        let chosen: BTreeSet<u64> = within.into_iter().filter(|_| self.chance.times_in_100(20)).collect();
-        if self.chance.times_in_100(10) {
+        let chosen: BTreeSet<u64> = within.into_iter().filter(|_| self.rng.times_in_100(20)).collect();
+        if self.rng.times_in_100(10) {
             let outcome = log.journal.rewrite(from, until, &mut |_| Some(Vec::new()));
             let refused = matches!(
                 outcome,
@@ -315,7 +315,7 @@ impl Story {
     }
 
     fn trim(&mut self, log: &mut Open) -> Result<(), String> {
-        let before = self.begin + self.chance.below(self.end() - self.begin + 3);
+        let before = self.begin + self.rng.below(self.end() - self.begin + 3);
         let mut firsts = log.journal.segments().into_iter().map(|segment| segment.first);
         let due = firsts.rfind(|first| *first <= before).unwrap_or(self.begin);
         let outcome = log.stepper.trim(before);
@@ -345,8 +345,8 @@ impl Story {
         if end == 0 {
             return Ok(());
         }
-        let position = self.chance.below(end);
-        let kept = self.reader.take().filter(|_| self.chance.times_in_100(90));
+        let position = self.rng.below(end);
+        let kept = self.reader.take().filter(|_| self.rng.times_in_100(90));
         let mut reader = kept.unwrap_or_else(|| log.journal.reader());
         let read = reader.read(position, 200).map(|chunk| {
             let frame = chunk.frames().next().expect("a chunk below the end holds a frame");

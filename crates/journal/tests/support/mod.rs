@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use journal::simulation::{Forgetful, Stepper};
+use journal::simulation::{SimDisk, Stepper};
 use journal::{AppendError, Disk, Frame, FrameKind, Journal, Options, ReadError, Recovery};
 
 pub const FOLDER: &str = "/log";
@@ -31,7 +31,7 @@ pub struct Open {
     pub stepper: Stepper,
 }
 
-pub fn open(disk: &Forgetful, options: Options) -> Result<Open, journal::OpenError> {
+pub fn open(disk: &SimDisk, options: Options) -> Result<Open, journal::OpenError> {
     let (opened, stepper) = Journal::open_stepped(disk.disk(), folder(), options)?;
     Ok(Open { journal: opened.journal, recovery: opened.recovery, stepper })
 }
@@ -98,14 +98,14 @@ pub fn payload(number: u64) -> Vec<u8> {
 }
 
 /// A log of several segments, all of it acknowledged, and what it holds.
-pub fn filled(entries: u64, clean: bool) -> (Forgetful, Vec<Entry>) {
+pub fn filled(entries: u64, clean: bool) -> (SimDisk, Vec<Entry>) {
     let (disk, log, content) = filled_and_open(entries);
     end(&disk, log, clean);
     (disk, content)
 }
 
 /// The same with its oldest segments trimmed away and every third frame of the sealed rest blanked.
-pub fn trimmed(entries: u64, clean: bool) -> (Forgetful, Vec<Entry>) {
+pub fn trimmed(entries: u64, clean: bool) -> (SimDisk, Vec<Entry>) {
     let (disk, mut log, content) = filled_and_open(entries);
     let segments = log.journal.segments();
     assert_eq!(log.stepper.trim(segments[2].first).unwrap(), segments[2].first);
@@ -120,7 +120,7 @@ pub fn trimmed(entries: u64, clean: bool) -> (Forgetful, Vec<Entry>) {
     (disk, left)
 }
 
-fn end(disk: &Forgetful, log: Open, clean: bool) {
+fn end(disk: &SimDisk, log: Open, clean: bool) {
     if clean {
         log.stepper.close().unwrap();
     } else {
@@ -129,8 +129,8 @@ fn end(disk: &Forgetful, log: Open, clean: bool) {
     }
 }
 
-pub fn filled_and_open(entries: u64) -> (Forgetful, Open, Vec<Entry>) {
-    let disk = Forgetful::new(7);
+pub fn filled_and_open(entries: u64) -> (SimDisk, Open, Vec<Entry>) {
+    let disk = SimDisk::new(7);
     let mut log = open(&disk, small()).unwrap();
     let Open { journal, stepper, .. } = &mut log;
     let answers = Answers::default();

@@ -1,0 +1,135 @@
+//! Checks offered events against the declaration of their stream, and names those that have an id.
+
+use std::collections::HashMap;
+
+use event::limits::{EVENT_BYTES_MAX, REFUSALS_LISTED_MAX};
+use event::{FieldErrors, Fields};
+
+use super::{Admission, Context, Corrections, EventFault, EventIndex, EventName, Refusal};
+use crate::log::Entry;
+
+/// One event as a source offers it.
+#[derive(Clone, Copy)]
+pub struct Offer<'t, 'n> {
+    pub text: &'t str,
+    pub name: OfferName<'n>,
+}
+
+/// How an offered event is named by its sender.
+#[derive(Clone, Copy)]
+pub enum OfferName<'n> {
+    /// Its `id` is data.
+    Unnamed,
+    /// Its `id`, if it has one, is the sender's name for it.
+    OwnId,
+    /// The source has a name for it, and its `id` is data: a CloudEvent, a line of an export.
+    Given(&'n str),
+}
+
+/// Checked events, in the order in which they were offered, and the faults of those that were refused.
+#[derive(Default)]
+pub struct Checked<'a> {
+    pub entries: Vec<Entry<'a>>,
+    /// All faults of the first refused events; the rest is only counted.
+    pub faults: Vec<EventFault>,
+    pub fault_count: usize,
+    /// Refused events, each of which has at least one fault.
+    pub refused: usize,
+}
+
+impl<'a> Checked<'a> {
+    /// Takes the check of the event at `index`.
+    pub fn add(&mut self, at: EventIndex, checked: Result<Entry<'a>, FieldErrors>) {
+        match checked {
+            Ok(entry) => self.entries.push(entry),
+            Err(errors) => {
+                self.refused += 1;
+                for error in errors {
+                    self.fault_count += 1;
+                    if self.refused <= REFUSALS_LISTED_MAX {
+                        self.faults.push(EventFault { at, error });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fails if an event was refused.
+    pub fn expect_all(self) -> Result<Vec<Entry<'a>>, Refusal> {
+        if self.refused == 0 {
+            return Ok(self.entries);
+        }
+        Err(Refusal::InvalidMany { events: self.refused, faults: self.faults, fault_count: self.fault_count })
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = EventName> {
+        self.entries.iter().filter_map(|entry| entry.client)
+    }
+}
+
+impl Admission {
+    /// Checks one of the events of a request. A correction in its place was found before (`Corrections::find`).
+    pub fn check<'a>(
+        &self,
+        context: &Context<'_>,
+        index: usize,
+        offer: Offer<'a, '_>,
+        corrections: &mut Corrections,
+    ) -> Result<Entry<'a>, FieldErrors> {
+        let stream = self.streams.get(context.ids.stream);
+        let stream = stream.ok_or_else(|| FieldErrors::of_event("belongs to an undeclared stream"))?;
+        let text = offer.text;
+        match corrections.take(index) {
+            None => {
+                let client = name_of(&stream.fields, context, index, offer)?;
+                Ok(Entry { client, text, ..Entry::default() })
+            }
+            Some(correction) => {
+                let correction = correction?;
+                let client = context.name(index, correction.client_id.as_deref(), text);
+                Ok(Entry { client, corrects: Some(correction.position), text, ..Entry::default() })
+            }
+        }
+    }
+}
+
+/// Checks an event that is not a correction, and returns its name.
+pub fn name_of(
+    fields: &Fields,
+    context: &Context<'_>,
+    index: usize,
+    offer: Offer<'_, '_>,
+) -> Result<Option<EventName>, FieldErrors> {
+    let text = offer.text;
+    if text.len() > EVENT_BYTES_MAX {
+        return Err(FieldErrors::of_event(format!("is larger than {EVENT_BYTES_MAX} bytes")));
+    }
+    let checked = fields.check(text, matches!(offer.name, OfferName::OwnId))?;
+    Ok(match offer.name {
+        OfferName::Unnamed => None,
+        OfferName::OwnId => context.name(index, checked.client_id.as_deref(), text),
+        OfferName::Given(name) => Some(context.ids.by_id(name, text)),
+    })
+}
+
+/// Fails if two events of one request have the same name and different bodies.
+pub fn expect_distinct(names: impl Iterator<Item = EventName>) -> Result<(), Refusal> {
+    let mut known = HashMap::new();
+    for (id, hash) in names {
+        if known.insert(id, hash).is_some_and(|other| other != hash) {
+            return Err(Refusal::id_reused());
+        }
+    }
+    Ok(())
+}
+
+impl Context<'_> {
+    /// The event's own id is its name; the request's key names those without.
+    fn name(&self, index: usize, id: Option<&str>, text: &str) -> Option<EventName> {
+        match (id, self.idempotency_key) {
+            (Some(id), _) => Some(self.ids.by_id(id, text)),
+            (None, Some(key)) => Some(self.ids.by_key(key, index, text)),
+            (None, None) => None,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Corrections: `{"takesBack": ID}` in place of an event, in an object, an array or a line. The event with
+//! that id is taken back from every view that applied it.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use event::limits::{CLIENT_ID_CHARS_MAX, CORRECTION_REASON_CHARS_MAX};
+use event::{Field, FieldError, FieldErrors, Fields, Kind, Value, walk_object};
+
+use super::{Admission, IdScope, Refusal, TargetsHeld};
+
+const KEY: &str = "takesBack";
+
+/// One correction, past every check.
+pub struct Correction {
+    /// What it takes back.
+    pub position: u64,
+    pub client_id: Option<String>,
+}
+
+/// The corrections among some texts, by their index, and what is wrong with those that cannot be taken. To be
+/// kept until they are in the log.
+#[derive(Default)]
+pub struct Corrections {
+    found: HashMap<usize, Result<Correction, FieldErrors>>,
+    held: Option<TargetsHeld>,
+}
+
+impl Corrections {
+    pub fn take(&mut self, index: usize) -> Option<Result<Correction, FieldErrors>> {
+        if self.found.is_empty() { None } else { self.found.remove(&index) }
+    }
+
+    /// Returns whether the bytes may hold a correction: a quick search that rules out most bodies.
+    pub fn possible(bytes: &[u8]) -> bool {
+        memchr::memmem::find(bytes, KEY.as_bytes()).is_some()
+    }
+
+    /// Whether what they take back is held for them.
+    pub fn hold_targets(&self) -> bool {
+        self.held.is_some()
+    }
+}
+
+impl Admission {
+    /// Finds the corrections among the texts of a request, and the events that they undo. Reads the log once for each.
+    pub async fn corrections<'a>(
+        &self,
+        ids: IdScope<'_>,
+        texts: impl Iterator<Item = &'a str>,
+    ) -> Result<Corrections, Refusal> {
+        let fields = self.fields(ids.stream)?;
+        let mut found = Corrections::default();
+        if fields.index_of(KEY).is_some() {
+            return Ok(found);
+        }
+        let targets = &self.correction_targets;
+        for (index, text) in texts.enumerate() {
+            if !Corrections::possible(text.as_bytes()) {
+                continue;
+            }
+            let Some(written) = read(text, fields) else { continue };
+            let correction = match written {
+                Ok(written) => {
+                    if found.held.is_none() {
+                        targets.settled().await?;
+                        found.held = Some(targets.held().await);
+                    }
+                    let client_id = written.client_id.map(Cow::into_owned);
+                    let position = targets.position(ids, &written.id).await?;
+                    position.map_err(wrong).map(|position| Correction { position, client_id })
+                }
+                Err(error) => Err(error),
+            };
+            found.found.insert(index, correction.map_err(FieldErrors::from));
+        }
+        Ok(found)
+    }
+}
+
+fn wrong(reason: String) -> FieldError {
+    FieldError { field: KEY.to_owned(), reason }
+}
+
+/// A correction as it was written.
+struct WrittenCorrection<'a> {
+    id: Cow<'a, str>,
+    client_id: Option<Cow<'a, str>>,
+}
+
+/// `None` where the text is an event, or nothing at all: its own check says so.
+fn read<'a>(text: &'a str, fields: &Fields) -> Option<Result<WrittenCorrection<'a>, FieldError>> {
+    let (mut id, mut client_id, mut reason, mut twice, mut other) = (None, None, None, false, None);
+    let walked = walk_object(text, |key, raw| {
+        let place = match key.as_ref() {
+            KEY => &mut id,
+            "id" => &mut client_id,
+            "reason" => &mut reason,
+            _ => {
+                other = Some(key.into_owned());
+                return Ok(());
+            }
+        };
+        twice |= place.replace(raw).is_some();
+        Ok(())
+    });
+    walked.ok()?;
+    let id = id?;
+    if twice {
+        return Some(Err(wrong("is given with a key that is given twice".to_owned())));
+    }
+    if let Some(other) = other {
+        let known = fields.index_of(&other).is_some();
+        let what = if known { other } else { "another key".to_owned() };
+        return Some(Err(wrong(format!("stands beside {what}: a correction is no event as well"))));
+    }
+    let text = |name: &str, raw: Option<&'a str>, required: bool, chars_max: usize| {
+        let kind = Kind::text(chars_max as u32);
+        let field = Field { name: name.to_owned(), kind, required, one_of: Vec::new() };
+        field.read(raw).map(|value| match value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        })
+    };
+    let written = || {
+        text("reason", reason, false, CORRECTION_REASON_CHARS_MAX)?;
+        let client_id = text("id", client_id, false, CLIENT_ID_CHARS_MAX)?;
+        let id = text(KEY, Some(id), true, CLIENT_ID_CHARS_MAX)?.unwrap_or_default();
+        Ok(WrittenCorrection { id, client_id })
+    };
+    Some(written())
+}

@@ -1,0 +1,369 @@
+//! Who may: keys with scopes, kept hashed in the store and in memory for every request. A presented key
+//! is hashed and looked up by its hash, so that how long it takes says nothing about any key.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use event::Millis;
+use journal::failpoint;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::Refusal;
+use crate::store::{Cell, Store, StoreError};
+
+const KEY_RANDOM_BYTES: usize = 24;
+const KEY_PREFIX: &str = "mr_";
+/// Shorter literal keys are not let beyond loopback.
+const KEY_CHARS_STRONG: usize = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Send,
+    Read,
+    Admin,
+}
+
+impl Scope {
+    pub const ALL: [Self; 3] = [Self::Send, Self::Read, Self::Admin];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text)
+    }
+}
+
+/// One key as everybody may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub id: String,
+    /// Clients' ids are told apart by it, so that a new key of the same name goes on where the old was.
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    /// Empty: all streams, and the views of all streams.
+    pub streams: Vec<String>,
+    /// If given, only this key of a view may be read.
+    pub view_key: Option<String>,
+    pub created: Millis,
+}
+
+/// What a new key is to be.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    pub streams: Vec<String>,
+    pub view_key: Option<String>,
+}
+
+/// The keys that a request presents, before they are looked up. A request may present two: a proxy with a password of
+/// its own occupies one header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credentials<'a> {
+    pub literals: [Option<&'a str>; 2],
+    /// A key was presented that is not text.
+    pub unreadable: bool,
+}
+
+impl<'a> Credentials<'a> {
+    fn is_empty(&self) -> bool {
+        !self.unreadable && self.literals == [None; 2]
+    }
+
+    fn literals(self) -> impl Iterator<Item = &'a str> {
+        self.literals.into_iter().flatten()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("no random bytes: {0}")]
+    Random(String),
+    #[error("the first key cannot be written to `{path}`: {reason}")]
+    Unwritable { path: String, reason: String },
+}
+
+#[derive(Clone)]
+pub struct Keys {
+    store: Store,
+    by_hash: Arc<RwLock<HashMap<[u8; 32], Arc<Key>>>>,
+    /// With `--dev`, nobody needs a key.
+    open: Option<Arc<Key>>,
+    anonymous: Arc<Key>,
+}
+
+impl Keys {
+    /// Reads the keys of the store; `literal` is the originals' `API_KEY`, which may send and read.
+    pub async fn load(store: &Store, literal: Option<&str>, dev: bool) -> Result<Self, KeyError> {
+        let unnamed = |scopes: &[Scope]| {
+            Arc::new(Key {
+                id: String::new(),
+                name: String::new(),
+                scopes: scopes.to_vec(),
+                streams: Vec::new(),
+                view_key: None,
+                created: Millis(0),
+            })
+        };
+        let keys = Self {
+            store: store.clone(),
+            by_hash: Arc::default(),
+            open: dev.then(|| unnamed(&Scope::ALL)),
+            anonymous: unnamed(&[Scope::Send, Scope::Read]),
+        };
+        let sql = "SELECT hash, id, name, scopes, streams, view_key, created FROM millrace_keys WHERE revoked IS NULL";
+        let rows = store.rows(sql.to_owned(), Vec::new()).await?;
+        let mut known: HashMap<[u8; 32], Arc<Key>> = rows.into_iter().filter_map(stored_key).collect();
+        if let Some(literal) = literal {
+            let key =
+                Key { id: "API_KEY".to_owned(), name: "API_KEY".to_owned(), ..Key::clone(&keys.anonymous) };
+            known.insert(hash(literal), Arc::new(key));
+        }
+        *keys.by_hash.write().expect("no panic while holding the lock") = known;
+        Ok(keys)
+    }
+
+    /// Makes the first key and writes it where the command line finds it. A file that is there already,
+    /// beside a store that has never heard of its key, is believed: the data folder is its owner's.
+    pub async fn ensure_first(&self, path: &Path) -> Result<bool, KeyError> {
+        let unwritable = |error: std::io::Error| KeyError::Unwritable {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        };
+        let new = NewKey {
+            name: "first".to_owned(),
+            scopes: Scope::ALL.to_vec(),
+            streams: Vec::new(),
+            view_key: None,
+        };
+        let found = match std::fs::read_to_string(path) {
+            Ok(literal) => Some(literal.trim().to_owned()).filter(|literal| !literal.is_empty()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(unwritable(error)),
+        };
+        let (literal, made) = match found {
+            Some(literal) => (literal, false),
+            None => (new_literal()?, true),
+        };
+        if made {
+            // The file first: a start that ends here is finished by the next one, which believes it.
+            write_private(path, &literal).map_err(unwritable)?;
+            failpoint::hit("keys.written");
+        }
+        let sql = "SELECT id FROM millrace_keys WHERE hash = ?".to_owned();
+        let known = self.store.rows(sql, vec![Cell::Bytes(hash(&literal).to_vec())]).await?;
+        if known.is_empty() {
+            self.insert(new, &literal).await?;
+        }
+        Ok(made)
+    }
+
+    /// Makes a key. The literal is shown once and kept nowhere.
+    pub async fn add(&self, new: NewKey) -> Result<(Key, String), KeyError> {
+        let literal = new_literal()?;
+        Ok((self.insert(new, &literal).await?, literal))
+    }
+
+    async fn insert(&self, new: NewKey, literal: &str) -> Result<Key, KeyError> {
+        let key = Key {
+            id: random_hex::<4>()?,
+            name: new.name,
+            scopes: new.scopes,
+            streams: new.streams,
+            view_key: new.view_key,
+            created: Millis::now(),
+        };
+        let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
+        let sql = "INSERT INTO millrace_keys (id, name, hash, scopes, streams, view_key, created) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let parameters = vec![
+            Cell::Text(key.id.clone()),
+            Cell::Text(key.name.clone()),
+            Cell::Bytes(hash(literal).to_vec()),
+            Cell::Text(scopes.join(",")),
+            Cell::Text(key.streams.join(",")),
+            key.view_key.clone().map_or(Cell::Null, Cell::Text),
+            Cell::Integer(key.created.0),
+        ];
+        self.store.change(sql.to_owned(), parameters).await?;
+        let mut known = self.by_hash.write().expect("no panic while holding the lock");
+        known.insert(hash(literal), Arc::new(key.clone()));
+        Ok(key)
+    }
+
+    /// `false` if there is no such key.
+    pub async fn revoke(&self, id: &str) -> Result<bool, KeyError> {
+        let sql = "UPDATE millrace_keys SET revoked = ? WHERE id = ? AND revoked IS NULL";
+        let changed = self
+            .store
+            .change(sql.to_owned(), vec![Cell::Integer(Millis::now().0), Cell::Text(id.to_owned())])
+            .await?;
+        if changed == 1 {
+            self.by_hash.write().expect("no panic while holding the lock").retain(|_, key| key.id != id);
+        }
+        Ok(changed == 1)
+    }
+
+    pub fn list(&self) -> Vec<Key> {
+        let known = self.by_hash.read().expect("no panic while holding the lock");
+        let mut keys: Vec<Key> = known.values().map(|key| Key::clone(key)).collect();
+        keys.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        keys
+    }
+
+    /// Returns the presented key if it has `scope` for `stream`. An open source needs no key, but refuses an unknown
+    /// one. A key for one row has no access to anything but that row.
+    pub fn authorize(
+        &self,
+        presented: Credentials<'_>,
+        scope: Scope,
+        stream: Option<&str>,
+        open: bool,
+    ) -> Result<Arc<Key>, Refusal> {
+        let key = self.look_up(presented, scope, stream, open)?;
+        if key.view_key.is_some() { Err(Refusal::Forbidden) } else { Ok(key) }
+    }
+
+    /// Returns the presented key if it may read the row `row` of a view of `stream`.
+    pub fn authorize_row(
+        &self,
+        presented: Credentials<'_>,
+        stream: &str,
+        row: &str,
+        open: bool,
+    ) -> Result<Arc<Key>, Refusal> {
+        let key = self.look_up(presented, Scope::Read, Some(stream), open)?;
+        let allowed = key.view_key.as_ref().is_none_or(|only| only == row);
+        if allowed { Ok(key) } else { Err(Refusal::Forbidden) }
+    }
+
+    fn look_up(
+        &self,
+        presented: Credentials<'_>,
+        scope: Scope,
+        stream: Option<&str>,
+        open: bool,
+    ) -> Result<Arc<Key>, Refusal> {
+        let key = match (presented.literals().find_map(|literal| self.find(literal)), &self.open) {
+            (Some(key), _) => key,
+            // Clients with a built-in key have to send it: with `--dev`, an unknown key counts as none.
+            (None, Some(open)) => return Ok(Arc::clone(open)),
+            (None, None) if open && presented.is_empty() => return Ok(Arc::clone(&self.anonymous)),
+            (None, None) => return Err(Refusal::Unauthorized),
+        };
+        let for_stream = key.streams.is_empty()
+            || stream.is_some_and(|stream| key.streams.iter().any(|one| one == stream));
+        if key.scopes.contains(&scope) && for_stream { Ok(key) } else { Err(Refusal::Forbidden) }
+    }
+
+    /// Returns whether any key was presented that may read something, or none is needed: others do not learn which
+    /// views exist.
+    pub fn expect_known(&self, presented: Credentials<'_>) -> Result<(), Refusal> {
+        match self.look_up(presented, Scope::Read, None, false) {
+            Err(Refusal::Unauthorized) => Err(Refusal::Unauthorized),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether this is the key of requests that showed none where none is asked for.
+    pub fn is_anonymous(&self, key: &Arc<Key>) -> bool {
+        Arc::ptr_eq(key, &self.anonymous)
+    }
+
+    /// What a known key that a request shows is counted as.
+    pub fn counted_as(&self, credentials: Credentials<'_>) -> Option<u128> {
+        let known = self.by_hash.read().expect("no panic while holding the lock");
+        let known = credentials.literals().map(hash).find(|hash| known.contains_key(hash))?;
+        let (half, _) = known.split_first_chunk()?;
+        Some(u128::from_le_bytes(*half))
+    }
+
+    fn find(&self, literal: &str) -> Option<Arc<Key>> {
+        let presented = hash(literal);
+        let known = self.by_hash.read().expect("no panic while holding the lock");
+        let (stored, key) = known.get_key_value(&presented)?;
+        bool::from(stored.ct_eq(&presented)).then(|| Arc::clone(key))
+    }
+}
+
+/// Whether a literal key is too easily guessed to be used beyond loopback.
+pub fn weak_key(literal: &str) -> bool {
+    literal.chars().count() < KEY_CHARS_STRONG
+}
+
+fn hash(literal: &str) -> [u8; 32] {
+    Sha256::digest(literal.as_bytes()).into()
+}
+
+fn new_literal() -> Result<String, KeyError> {
+    Ok(format!("{KEY_PREFIX}{}", random_hex::<KEY_RANDOM_BYTES>()?))
+}
+
+fn random_hex<const N: usize>() -> Result<String, KeyError> {
+    let mut bytes = [0_u8; N];
+    getrandom::fill(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
+    Ok(event::hex(&bytes))
+}
+
+/// In one step: a file cut off by a full disk or a kill would be taken for the key ever after.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let temporary = path.with_extension("tmp");
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    failpoint::hit("keys.file_made");
+    std::fs::rename(&temporary, path)?;
+    std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn stored_key(row: Vec<Cell>) -> Option<([u8; 32], Arc<Key>)> {
+    let list =
+        |text: &str| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    match <[Cell; 7]>::try_from(row) {
+        Ok(
+            [
+                Cell::Bytes(hash),
+                Cell::Text(id),
+                Cell::Text(name),
+                Cell::Text(scopes),
+                Cell::Text(streams),
+                view_key,
+                Cell::Integer(created),
+            ],
+        ) => {
+            let view_key = match view_key {
+                Cell::Text(key) => Some(key),
+                _ => None,
+            };
+            let scopes = list(&scopes).iter().filter_map(|scope| Scope::parse(scope)).collect();
+            let key = Key { id, name, scopes, streams: list(&streams), view_key, created: Millis(created) };
+            Some((hash.try_into().ok()?, Arc::new(key)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_short_is_weak() {
+        assert!(weak_key("secret") && weak_key("1234567890123456789") && !weak_key("mr_0123456789abcdef01"));
+    }
+}

@@ -1,0 +1,158 @@
+//! Admission: the decision about events and their senders, without a transport. Every way in offers its events here;
+//! each is admitted and appended to the log, or refused with all its faults. Nothing of a refused event is stored.
+
+mod check;
+mod correction_targets;
+mod corrections;
+mod id_scope;
+mod keys;
+mod recent_ids;
+mod refusal;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use event::{EventId, Fields, Millis, Progress};
+
+use crate::log::{Entry, EventLog, Header, RecordBuilder, Shape, UploadLines};
+
+pub use check::{Checked, Offer, OfferName, expect_distinct};
+pub use correction_targets::{CorrectionTargets, TargetsHeld};
+pub use corrections::Corrections;
+pub use id_scope::{EventName, IdScope};
+pub use keys::{Credentials, Key, KeyError, Keys, NewKey, Scope, weak_key};
+pub use recent_ids::RecentIds;
+pub use refusal::{EventFault, EventIndex, Refusal};
+
+/// All that admission needs.
+pub struct Admission {
+    pub keys: Keys,
+    pub log: EventLog,
+    pub streams: BTreeMap<String, StreamIntake>,
+    pub progress: Progress,
+    pub recent_ids: RecentIds,
+    pub correction_targets: CorrectionTargets,
+}
+
+/// A declared stream and its counter of accepted events.
+pub struct StreamIntake {
+    pub fields: Arc<Fields>,
+    accepted: metrics::Counter,
+}
+
+impl StreamIntake {
+    pub fn new(name: &str, fields: &Arc<Fields>) -> Self {
+        let accepted = metrics::counter!("millrace_accepted_total", "stream" => name.to_owned());
+        Self { fields: Arc::clone(fields), accepted }
+    }
+}
+
+/// What is known of a request besides its events.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The stream, and the scope in which the sender's ids are unique.
+    pub ids: IdScope<'a>,
+    /// The sender's address.
+    pub address: Option<IpAddr>,
+    /// The W3C trace context.
+    pub trace: Option<&'a str>,
+    /// Names all events of the request that have no id.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// Where events were appended, and the ids that their senders are told.
+#[derive(Debug)]
+pub struct Appended {
+    pub position: u64,
+    pub ids: Vec<EventId>,
+}
+
+impl Admission {
+    /// Returns the declared fields of a stream.
+    pub fn fields(&self, stream: &str) -> Result<&Fields, Refusal> {
+        self.stream(stream).map(|stream| stream.fields.as_ref())
+    }
+
+    fn stream(&self, name: &str) -> Result<&StreamIntake, Refusal> {
+        self.streams.get(name).ok_or_else(|| Refusal::NotFound(format!("there is no stream `{name}`")))
+    }
+
+    /// Admits one event and appends it: the short way for sources that bring one event a request.
+    pub async fn admit_one(&self, context: &Context<'_>, offer: Offer<'_, '_>) -> Result<EventId, Refusal> {
+        let stream = self.stream(context.ids.stream)?;
+        let name = check::name_of(&stream.fields, context, 0, offer)?;
+        if let Some(name) = name {
+            self.expect_unused(std::iter::once(name)).await?;
+        }
+        let shape = Shape { ids: name.is_some(), ..Shape::default() };
+        let mut record = RecordBuilder::new(&context.header(), shape, offer.text.len());
+        record.push(&Entry { client: name, text: offer.text, ..Entry::default() });
+        let position = self.log.append(&record).await?;
+        self.count_accepted(context, position, 1);
+        match name {
+            Some((id, hash)) => {
+                self.recent_ids.note(id, hash);
+                Ok(id)
+            }
+            None => Ok(EventId::at(self.log.id(), position)),
+        }
+    }
+
+    /// Appends checked events as one record, and waits until it is durable.
+    pub async fn append(&self, context: &Context<'_>, entries: &[Entry<'_>]) -> Result<Appended, Refusal> {
+        let record = context.record(entries, None);
+        let position = self.log.append(&record).await?;
+        self.count_accepted(context, position, entries.len() as u64);
+        let id = |(index, entry): (usize, &Entry<'_>)| match entry.client {
+            Some((id, hash)) => {
+                self.recent_ids.note(id, hash);
+                id
+            }
+            None => EventId::at(self.log.id(), position + index as u64),
+        };
+        Ok(Appended { position, ids: entries.iter().enumerate().map(id).collect() })
+    }
+
+    /// Refuses a name that another event was given recently. The deduplicator knows all names, and turns what gets
+    /// past this check into a dead letter.
+    pub async fn expect_unused(&self, names: impl Iterator<Item = EventName>) -> Result<(), Refusal> {
+        if self.recent_ids.conflict(names).await { Err(Refusal::id_reused()) } else { Ok(()) }
+    }
+
+    /// Counts events that are durable from `position` on.
+    pub fn count_accepted(&self, context: &Context<'_>, position: u64, events: u64) {
+        let stream = context.ids.stream;
+        if let Some(intake) = self.streams.get(stream) {
+            intake.accepted.increment(events);
+        }
+        tracing::debug!(stream, position, events, traceparent = context.trace, "accepted");
+    }
+}
+
+impl<'a> Context<'a> {
+    fn header(&self) -> Header<'a> {
+        Header {
+            stream: self.ids.stream,
+            received: Millis::now(),
+            address: self.address,
+            upload: None,
+            retry: None,
+            trace: self.trace,
+        }
+    }
+
+    /// Encodes checked events as one record. `upload` says which lines of a file they are.
+    pub fn record(&self, entries: &[Entry<'_>], upload: Option<UploadLines>) -> RecordBuilder {
+        let shape = Shape {
+            ids: entries.iter().any(|entry| entry.client.is_some()),
+            lines: upload.is_some(),
+            corrections: entries.iter().any(|entry| entry.corrects.is_some()),
+        };
+        let header = Header { upload, ..self.header() };
+        let bytes = entries.iter().map(|entry| entry.text.len() + 32).sum();
+        let mut record = RecordBuilder::new(&header, shape, bytes);
+        entries.iter().for_each(|entry| record.push(entry));
+        record
+    }
+}

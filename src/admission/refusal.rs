@@ -1,0 +1,169 @@
+//! Why an event, or the sender of a request, is refused. The reasons know nothing of a transport: each way in puts
+//! them into its own answers.
+
+use event::{FieldError, FieldErrors};
+use serde::Serialize;
+
+use crate::log::{AppendError, ReadError};
+use crate::store::StoreError;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Unauthorized,
+    Forbidden,
+    /// The event is invalid.
+    Invalid(FieldErrors),
+    /// Some events of a request are invalid; only the first faults are listed.
+    InvalidMany {
+        events: usize,
+        faults: Vec<EventFault>,
+        fault_count: usize,
+    },
+    TooLarge {
+        what: &'static str,
+        bytes_max: usize,
+    },
+    /// An array holds more events than one append may.
+    TooMany {
+        events_max: usize,
+    },
+    NotFound(String),
+    Conflict(String),
+    /// A queue or the memory for bodies is full.
+    Overloaded,
+    DiskFull,
+    /// The log has failed, and nothing of this request is stored.
+    LogFailed,
+    /// The log failed during the append: the record may be stored, which only the next start can tell.
+    LogFailedUnder,
+    /// Bytes of the log that were durable cannot be read any more.
+    LogDamaged(String),
+    StoreUnavailable(String),
+    /// The operating system reported an error that has no other cause here.
+    Unexpected(String),
+    Stopping,
+}
+
+/// A fault of one event in a request that holds several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EventFault {
+    #[serde(flatten)]
+    pub at: EventIndex,
+    #[serde(flatten)]
+    pub error: FieldError,
+}
+
+/// Which of several events: counted from 0 in an array, from 1 in lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventIndex {
+    Index(u64),
+    Line(u64),
+}
+
+impl Refusal {
+    /// The deduplicator has not read up to here yet, so it is unknown which events are repeats.
+    pub fn dedup_behind() -> Self {
+        Self::StoreUnavailable("events received before are still being checked for repeats".to_owned())
+    }
+
+    pub fn id_reused() -> Self {
+        Self::Conflict("this id was used for another event".to_owned())
+    }
+
+    /// A stable code, documented in docs/API.md.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::Invalid(_) | Self::InvalidMany { .. } => "invalid-event",
+            Self::TooLarge { .. } | Self::TooMany { .. } => "too-large",
+            Self::NotFound(_) => "not-found",
+            Self::Conflict(_) => "conflict",
+            Self::Overloaded => "overloaded",
+            Self::DiskFull => "disk-full",
+            Self::LogFailed | Self::LogFailedUnder => "log-failed",
+            Self::LogDamaged(_) => "log-damaged",
+            Self::StoreUnavailable(_) => "store-unavailable",
+            Self::Unexpected(_) => "unexpected",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// Returns the reason as a sentence for the person who reads the answer.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Unauthorized => "Unauthorized".to_owned(),
+            Self::Forbidden => "Forbidden".to_owned(),
+            Self::Invalid(error) => error.to_string(),
+            Self::InvalidMany { events, .. } => format!("{events} of the events are invalid"),
+            Self::TooLarge { what, bytes_max } => format!("{what} is larger than {bytes_max} bytes"),
+            Self::TooMany { events_max } => {
+                format!(
+                    "the array has more than {events_max} events; send them as lines (application/x-ndjson)"
+                )
+            }
+            Self::NotFound(reason) | Self::Conflict(reason) | Self::Unexpected(reason) => reason.clone(),
+            Self::Overloaded => "the server is overloaded; retry after 1 s".to_owned(),
+            Self::DiskFull => "the disk is nearly full; events are accepted again once space is free".to_owned(),
+            Self::LogFailed => "the log has failed; the server is shutting down".to_owned(),
+            Self::LogFailedUnder => {
+                "the log failed during the append: the event may be stored or not; the server is shutting down"
+                    .to_owned()
+            }
+            Self::LogDamaged(reason) => format!("{reason}; stop the server and run `millrace repair`"),
+            Self::StoreUnavailable(reason) => format!("the store does not answer: {reason}"),
+            Self::Stopping => "the server is shutting down".to_owned(),
+        }
+    }
+
+    /// When to try again; `None` if the same request would be refused again, or might count twice.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Overloaded | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => Some(1),
+            Self::DiskFull => Some(10),
+            _ => None,
+        }
+    }
+}
+
+impl From<FieldErrors> for Refusal {
+    fn from(errors: FieldErrors) -> Self {
+        Self::Invalid(errors)
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::QueueFull => Self::Overloaded,
+            AppendError::DiskFull => Self::DiskFull,
+            AppendError::TooLarge { bytes_max } => Self::TooLarge { what: "one record", bytes_max },
+            AppendError::Failed(_) => Self::LogFailed,
+            AppendError::FailedUnder(_) => Self::LogFailedUnder,
+            AppendError::Closed => Self::Stopping,
+        }
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged(reason) => Self::LogDamaged(reason),
+            ReadError::PastEnd { .. } | ReadError::BelowBegin { .. } => Self::NotFound(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Closed => Self::Stopping,
+            StoreError::NoTable(_)
+            | StoreError::Claimed { .. }
+            | StoreError::Transient(_)
+            | StoreError::Data(_)
+            | StoreError::Blocked(_) => Self::StoreUnavailable(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Reads of views at the paths of contracts, each in its contract's form. Path and view are configuration.
+
+mod row;
+mod stats;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::get;
+
+use super::Api;
+use super::access::query_parameter;
+use crate::http::access::path_parameter;
+use crate::http::{ApiError, Wording, credentials};
+use crate::views::Running;
+
+/// A configured read.
+pub struct ContractRead {
+    /// Its path, in each accepted spelling.
+    pub paths: Vec<String>,
+    pub view: String,
+    /// Whether it needs no key.
+    pub open: bool,
+    pub error_key: String,
+    pub shape: Shape,
+}
+
+/// The form of the answer; a file each.
+pub enum Shape {
+    Row,
+    Stats { top: String },
+}
+
+#[derive(Clone)]
+struct ReadState {
+    api: Arc<Api>,
+    read: Arc<ContractRead>,
+}
+
+pub fn routes(api: &Arc<Api>, read: ContractRead) -> Router {
+    let wording = Arc::new(Wording::under(&read.error_key));
+    let state = ReadState { api: Arc::clone(api), read: Arc::new(read) };
+    let route = match state.read.shape {
+        Shape::Row => get(row::read),
+        Shape::Stats { .. } => get(stats::read),
+    };
+    let route = route.fallback(|| async { ApiError::MethodNotAllowed });
+    let paths = state.read.paths.iter();
+    let routes = paths.fold(Router::new(), |routes, path| routes.route(path, route.clone()));
+    let in_words = move |response: Response| {
+        let wording = Arc::clone(&wording);
+        async move {
+            match response.extensions().get::<ApiError>() {
+                Some(error) => error.reworded(&wording),
+                None => response,
+            }
+        }
+    };
+    routes.layer(map_response(in_words)).with_state(state)
+}
+
+/// A reader of one row: that of the path's `key`, or of the group that the query names.
+struct ContractReader {
+    api: Arc<Api>,
+    read: Arc<ContractRead>,
+    row: String,
+}
+
+impl ContractReader {
+    fn view(&self) -> &Running {
+        &self.api.views[&self.read.view]
+    }
+}
+
+impl FromRequestParts<ReadState> for ContractReader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ReadState) -> Result<Self, ApiError> {
+        let ReadState { api, read } = state.clone();
+        let view = &api.view(&read.view)?.view;
+        let row = match view.stats() {
+            Some(stats) => query_parameter(parts, state, stats.group_name()).await,
+            None => path_parameter(parts, "key").await,
+        };
+        api.keys.authorize_row(credentials(&parts.headers), &view.stream, &row, read.open)?;
+        Ok(Self { api, read, row })
+    }
+}

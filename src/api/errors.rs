@@ -1,0 +1,86 @@
+//! Converts the errors of the modules behind the API; `http::ApiError` turns them into responses.
+
+use crate::admission::{KeyError, Refusal};
+use crate::http::ApiError;
+use crate::log::{CopyError, ReadError};
+use crate::views::{BatchError, DeadLetterError, ErasureError, RebuildError};
+
+impl From<DeadLetterError> for ApiError {
+    fn from(error: DeadLetterError) -> Self {
+        match error {
+            DeadLetterError::Unknown(_) => Self::not_found(error.to_string()),
+            DeadLetterError::NotOpen { .. }
+            | DeadLetterError::CorrectedEvent(_)
+            | DeadLetterError::UnderWay(_)
+            | DeadLetterError::NoView(_) => Self::conflict(error.to_string()),
+            DeadLetterError::Unsettled => Refusal::dedup_behind().into(),
+            DeadLetterError::Refused(error) => error.into(),
+            DeadLetterError::Log(error) => error.into(),
+            DeadLetterError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ErasureError> for ApiError {
+    fn from(error: ErasureError) -> Self {
+        match error {
+            ErasureError::Field { .. } => Self::Parameter { name: "field", reason: error.to_string() },
+            ErasureError::Log(error) => error.into(),
+            ErasureError::Read(error) => error.into(),
+            ErasureError::Erase(_) => Refusal::LogDamaged(error.to_string()).into(),
+            ErasureError::Store(error) => error.into(),
+            ErasureError::Stopped => Refusal::Stopping.into(),
+        }
+    }
+}
+
+impl From<RebuildError> for ApiError {
+    fn from(error: RebuildError) -> Self {
+        match error {
+            RebuildError::HistoryGone(_)
+            | RebuildError::RowsGivenUp(_)
+            | RebuildError::HistoryLost(_)
+            | RebuildError::Opening { .. }
+            | RebuildError::Sum(_)
+            | RebuildError::SeveralLogs(_)
+            | RebuildError::WouldSendAgain(_)
+            | RebuildError::Busy(_) => Self::conflict(error.to_string()),
+            RebuildError::Ended(_) => Refusal::Stopping.into(),
+            RebuildError::Batch(BatchError::Log(error)) => error.into(),
+            RebuildError::Batch(BatchError::Store(error)) => error.into(),
+            RebuildError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Store(error) => error.into(),
+            KeyError::Random(_) | KeyError::Unwritable { .. } => {
+                Refusal::Unexpected(error.to_string()).into()
+            }
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::PastEnd { .. } | ReadError::BelowBegin { .. } => {
+                Self::Parameter { name: "from", reason: error.to_string() }
+            }
+            ReadError::Damaged(reason) => Refusal::LogDamaged(reason).into(),
+        }
+    }
+}
+
+impl From<CopyError> for ApiError {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Damaged(reason) => Refusal::LogDamaged(reason).into(),
+            CopyError::Unkept { .. } => Refusal::Unexpected(error.to_string()).into(),
+            CopyError::Rewritten => Self::conflict(format!("{error}; try again")),
+        }
+    }
+}

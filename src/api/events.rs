@@ -1,0 +1,381 @@
+//! Receipts ("where is event X now?") and the tail of a stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::routing::get;
+use axum::{Json, Router};
+use event::limits::{
+    DEDUP_WAIT_DURATION_MAX, PAGE_BYTES_MAX, RECEIPT_DEDUP_DURATION_MAX, TAIL_EVENTS_MAX,
+    TAIL_READ_BYTES_MAX, TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
+};
+use event::{EventId, Fields, LogId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Api;
+use crate::admission::{Refusal, Scope};
+use crate::http::access::path_parameter;
+use crate::http::{ApiError, Query, StreamReader, credentials};
+use crate::log::{Entry, Header};
+use crate::store::DeadLetter;
+use crate::views::only_view;
+
+pub fn routes(api: &Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/events/{id}", get(receipt))
+        .route("/v1/streams/{stream}/events", get(tail))
+        .with_state(Arc::clone(api))
+}
+
+/// A reader of one event, which the key may read if it may read the event's stream.
+struct EventReader {
+    api: Arc<Api>,
+    id: EventId,
+    position: u64,
+    event: EventBody,
+}
+
+impl FromRequestParts<Arc<Api>> for EventReader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        // The stream is known only once the event is read.
+        api.keys.expect_known(credentials(&parts.headers))?;
+        let text = path_parameter(parts, "id").await;
+        let unknown = || ApiError::not_found(format!("there is no event `{text}`"));
+        let invalid = |_| ApiError::Parameter { name: "id", reason: "is not an event id".to_owned() };
+        let id: EventId = text.parse().map_err(invalid)?;
+        let (log, position) = locate(api, id).await?.ok_or_else(unknown)?;
+        if log != api.log.id() || position >= api.log.end() {
+            return Err(unknown());
+        }
+        let work = move |api: &Api| event_at(api, position);
+        let event = api.blocking(&api.log_reads, work).await?.ok_or_else(unknown)?;
+        api.keys.authorize(credentials(&parts.headers), Scope::Read, Some(&event.stream), false)?;
+        Ok(Self { api: Arc::clone(api), id, position, event })
+    }
+}
+
+/// Returns the log and position of an event, by its id of either kind.
+async fn locate(api: &Api, id: EventId) -> Result<Option<(LogId, u64)>, ApiError> {
+    if !id.is_derived() {
+        return Ok(id.position_in(api.log.id()).map(|position| (api.log.id(), position)));
+    }
+    api.progress.dedup_reached(api.log.end(), RECEIPT_DEDUP_DURATION_MAX).await;
+    Ok(api.store.first_position(id).await?)
+}
+
+fn event_at(api: &Api, position: u64) -> Result<Option<EventBody>, ApiError> {
+    if position < api.log.begin() {
+        return Ok(None);
+    }
+    let mut reader = api.log.reader();
+    let records = reader.read(position, 1)?;
+    for record in records.iter() {
+        let record = record?;
+        let Some(header) = &record.header else { continue };
+        for (at, entry) in record.entries().flatten() {
+            if at == position {
+                return Ok(Some(EventBody::of(api.log.id(), at, header, &entry)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventBody {
+    id: String,
+    stream: String,
+    position: u64,
+    received_at: String,
+    address: Option<String>,
+    retry_of: Option<String>,
+    /// The only view that this one, a dead letter sent again, is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    only_for: Option<String>,
+    /// Why no view counts it; told of settled events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOut>,
+    /// The event that this one, a correction, takes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corrects: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    /// Its own text, digit by digit.
+    event: Option<Box<RawValue>>,
+    #[serde(skip)]
+    target: Option<u64>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum LeftOut {
+    /// Sent before, or under an id that was used for another event.
+    Repeat,
+    CorrectedEvent,
+    /// It takes another event back, and is nothing by itself.
+    Correction,
+    Erased,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReceiptBody {
+    #[serde(flatten)]
+    event: EventBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_body: Option<bool>,
+    /// The correction that takes this event back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken_back_by: Option<String>,
+    views: serde_json::Map<String, Value>,
+}
+
+/// What is known of an event beside its views' positions.
+struct Fate {
+    dead_letters: Vec<DeadLetter>,
+    /// No view sees it: a repeat, or a correction of what another one took back.
+    left_out: bool,
+    taken_back_by: Option<u64>,
+}
+
+impl EventBody {
+    fn of(log: LogId, position: u64, header: &Header<'_>, entry: &Entry<'_>) -> Self {
+        let id = entry.client.map_or_else(|| EventId::at(log, position), |(id, _)| id);
+        Self {
+            id: id.to_string(),
+            stream: header.stream.to_owned(),
+            position,
+            received_at: header.received.to_text(),
+            address: header.address.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
+            retry_of: header.retry.map(|retry| retry.letter.to_string()),
+            only_for: header.retry.and_then(only_view).map(str::to_owned),
+            left_out: entry.corrects.map(|_| LeftOut::Correction),
+            corrects: entry.corrects.map(|target| EventId::at(log, target).to_string()),
+            erased: entry.erased(),
+            traceparent: header.trace.map(str::to_owned),
+            event: RawValue::from_string(entry.text.to_owned()).ok(),
+            target: entry.corrects,
+        }
+    }
+}
+
+async fn receipt(reader: EventReader) -> Result<Json<ReceiptBody>, ApiError> {
+    let EventReader { api, id, position, event } = reader;
+    let log = api.log.id();
+    let skipped = api.store.skipped(log, position).await?;
+    let outrun = match event.target {
+        Some(target) => api.store.taken_back_by(log, target).await?.is_some_and(|by| by != position),
+        None => false,
+    };
+    let fate = Fate {
+        dead_letters: api.store.dead_letters_at(log, position).await?,
+        left_out: skipped.is_some() || outrun,
+        taken_back_by: api.store.taken_back_by(log, position).await?,
+    };
+    let positions = api.progress.all();
+    let concerned = api.views.iter().filter(|(_, running)| running.view.stream == event.stream);
+    let views = concerned.map(|(name, _)| {
+        let at = positions.get(name).map_or(0, |applied| applied.position);
+        (name.clone(), fate.in_view(name, position, at))
+    });
+    let views = views.collect();
+    Ok(Json(ReceiptBody {
+        event: EventBody { id: id.to_string(), ..event },
+        repeat_of: skipped.map(|skipped| EventId::at(skipped.first_log, skipped.first_position).to_string()),
+        same_body: skipped.map(|skipped| skipped.same_body),
+        taken_back_by: fate.taken_back_by.map(|by| EventId::at(log, by).to_string()),
+        views,
+    }))
+}
+
+impl Fate {
+    /// How it stands with the event at `position` in a view that has come to `at`.
+    fn in_view(&self, view: &str, position: u64, at: u64) -> Value {
+        if let Some(letter) = self.dead_letters.iter().find(|letter| letter.view == view) {
+            return json!({ "state": "dead-letter", "letter": letter.id.to_string(), "status": letter.status.as_str(), "reason": letter.reason });
+        }
+        let state = match self.taken_back_by {
+            _ if self.left_out => "left-out",
+            Some(by) if at > by => "taken-back",
+            _ if at > position => "applied",
+            _ => "waiting",
+        };
+        json!({ "state": state })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TailQuery {
+    /// The first position wanted; without it, the last `limit` positions.
+    from: Option<u64>,
+    limit: Option<usize>,
+    /// Seconds to wait for events if there are none yet.
+    wait: Option<u64>,
+    /// Whether to say of each event why no view counts it.
+    #[serde(default)]
+    settled: bool,
+    /// Only events with this value in the stream's key, or in another field of it.
+    value: Option<String>,
+    field: Option<String>,
+}
+
+/// Which events of a stream are wanted.
+#[derive(Clone)]
+struct Wanted {
+    stream: String,
+    /// With this value in the field of this index.
+    with: Option<(Arc<Fields>, usize, String)>,
+}
+
+impl Wanted {
+    fn new(api: &Api, stream: String, tail: &TailQuery) -> Result<Self, ApiError> {
+        let fields = api.fields(&stream)?;
+        let no_field = || ApiError::Parameter {
+            name: "field",
+            reason: "is no field of text or integers that this stream declares".to_owned(),
+        };
+        let field = match &tail.field {
+            Some(name) => fields.index_of(name).ok_or_else(no_field)?,
+            None => fields.key(),
+        };
+        let with = match &tail.value {
+            Some(_) if !fields.get(field).is_identity() => return Err(no_field()),
+            Some(value) => Some((Arc::clone(fields), field, value.clone())),
+            None if tail.field.is_some() => {
+                return Err(ApiError::Parameter { name: "value", reason: "is missing".to_owned() });
+            }
+            None => None,
+        };
+        Ok(Self { stream, with })
+    }
+
+    fn takes(&self, text: &str) -> bool {
+        self.with.as_ref().is_none_or(|(fields, field, value)| fields.names(text, *field, value))
+    }
+}
+
+#[derive(Serialize)]
+struct EventPage {
+    events: Vec<EventBody>,
+    next: u64,
+}
+
+async fn tail(
+    StreamReader { stream }: StreamReader,
+    State(api): State<Arc<Api>>,
+    Query(tail): Query<TailQuery>,
+) -> Result<Json<EventPage>, ApiError> {
+    // A page without events would never advance.
+    let limit = tail.limit.unwrap_or(100).clamp(1, TAIL_EVENTS_MAX);
+    let wanted = Wanted::new(&api, stream, &tail)?;
+    // With a value, all events of a person are wanted; without one, the last events of the stream.
+    let from = tail.from.unwrap_or_else(|| match wanted.with {
+        Some(_) => 0,
+        None => api.log.end().saturating_sub(limit as u64),
+    });
+    let wait = TAIL_WAIT_DURATION_MAX.min(Duration::from_secs(tail.wait.unwrap_or(0)));
+    let deadline = Instant::now() + wait;
+    let page = follow(&api, wanted, from.max(api.log.begin()), limit, deadline).await?;
+    Ok(Json(if tail.settled { settled(&api, page).await? } else { page }))
+}
+
+/// The page once the gate has come past it, with what it let no view see.
+async fn settled(api: &Api, mut page: EventPage) -> Result<EventPage, ApiError> {
+    let (Some(first), Some(last)) = (page.events.first(), page.events.last()) else { return Ok(page) };
+    let (from, end, log) = (first.position, last.position + 1, api.log.id());
+    if !api.progress.dedup_reached(end, DEDUP_WAIT_DURATION_MAX).await {
+        return Err(Refusal::dedup_behind().into());
+    }
+    let skipped = api.store.skipped_positions(log, from, end).await?;
+    let corrected = api.store.taken_back_positions(log, from, end).await?;
+    for event in &mut page.events {
+        let is_in = |positions: &[u64]| positions.binary_search(&event.position).is_ok();
+        event.left_out = match event.left_out {
+            // An erased event has no text any more.
+            _ if event.event.is_none() => Some(LeftOut::Erased),
+            _ if is_in(&skipped) => Some(LeftOut::Repeat),
+            _ if is_in(&corrected) => Some(LeftOut::CorrectedEvent),
+            known => known,
+        };
+    }
+    Ok(page)
+}
+
+/// The next events that are wanted. Without any there is the position to go on from: the log's end once
+/// `deadline` is past, or where this request has read its part of other streams' events.
+async fn follow(
+    api: &Arc<Api>,
+    wanted: Wanted,
+    from: u64,
+    limit: usize,
+    deadline: Instant,
+) -> Result<EventPage, ApiError> {
+    let (mut at, mut scanned, end_when_asked) = (from, 0, api.log.end());
+    loop {
+        let wanted = wanted.clone();
+        let work = move |api: &Api| page(api, &wanted, at, limit);
+        let (page, bytes) = api.blocking(&api.log_reads, work).await?;
+        scanned += bytes;
+        // What was there when it was asked for is read even without any patience; what has come since is not
+        // run after.
+        let over = Instant::now() >= deadline && page.next >= end_when_asked;
+        if !page.events.is_empty() || over || scanned >= TAIL_SCAN_BYTES_MAX || api.stopping.asked() {
+            return Ok(page);
+        }
+        let mut end = api.log.follow();
+        let further = tokio::select! {
+            // First, so that what is there already is read.
+            biased;
+            further = end.wait_for(|end| *end > page.next) => further.is_ok(),
+            () = tokio::time::sleep_until(deadline) => false,
+            // A server that stops does not wait for events.
+            () = api.stopping.wait() => false,
+        };
+        if !further {
+            return Ok(page);
+        }
+        at = page.next;
+    }
+}
+
+/// Up to `limit` events from `from` on, and how many bytes of the log were looked at for them.
+fn page(api: &Api, wanted: &Wanted, from: u64, limit: usize) -> Result<(EventPage, usize), ApiError> {
+    let (mut page, mut shown, mut scanned) = (EventPage { events: Vec::new(), next: from }, 0, 0);
+    let mut reader = api.log.reader();
+    // A little at a time: a page of ten events is not to cost megabytes.
+    while scanned < PAGE_BYTES_MAX {
+        let begun = page.next;
+        for record in reader.read(begun, TAIL_READ_BYTES_MAX)?.iter() {
+            let record = record?;
+            let ours = record.header.as_ref().filter(|header| header.stream == wanted.stream);
+            for (at, entry) in record.entries().flatten() {
+                scanned += entry.text.len();
+                let Some(header) = ours.filter(|_| at >= begun && wanted.takes(entry.text)) else { continue };
+                shown += entry.text.len();
+                if page.events.len() == limit || (shown > PAGE_BYTES_MAX && !page.events.is_empty()) {
+                    return Ok((page, scanned));
+                }
+                page.events.push(EventBody::of(api.log.id(), at, header, &entry));
+                page.next = at + 1;
+            }
+            page.next = record.end();
+        }
+        if page.next == begun {
+            break;
+        }
+    }
+    Ok((page, scanned))
+}

@@ -1,0 +1,138 @@
+//! `/v1/keys`: list, create and revoke keys. The key itself is shown once, when it is created.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::Api;
+use crate::admission::{Key, NewKey, Scope};
+use crate::http::{Administrator, ApiError, JsonBody};
+
+const NAME_CHARS_MAX: usize = 100;
+
+pub fn routes(api: &Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/keys", get(list).post(create))
+        .route("/v1/keys/{id}", delete(revoke))
+        .with_state(Arc::clone(api))
+}
+
+#[derive(Serialize)]
+struct KeyList {
+    keys: Vec<ListedKey>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedKey {
+    id: String,
+    name: String,
+    scopes: Vec<&'static str>,
+    streams: Vec<String>,
+    view_key: Option<String>,
+    created_at: String,
+}
+
+impl From<Key> for ListedKey {
+    fn from(key: Key) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            scopes: key.scopes.iter().map(|scope| scope.as_str()).collect(),
+            streams: key.streams,
+            view_key: key.view_key,
+            created_at: key.created.to_text(),
+        }
+    }
+}
+
+async fn list(_: Administrator, State(api): State<Arc<Api>>) -> Json<KeyList> {
+    Json(KeyList { keys: api.keys.list().into_iter().map(ListedKey::from).collect() })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct CreateKey {
+    name: String,
+    scopes: Vec<String>,
+    #[serde(default)]
+    streams: Vec<String>,
+    view_key: Option<String>,
+}
+
+impl CreateKey {
+    fn checked(self, api: &Api) -> Result<NewKey, String> {
+        let scope = |text: &String| {
+            Scope::parse(text).ok_or_else(|| format!("`{text}` is not a scope; scopes are send, read, admin"))
+        };
+        let scopes = self.scopes.iter().map(scope).collect::<Result<Vec<_>, _>>()?;
+        let name_fits = (1..=NAME_CHARS_MAX).contains(&self.name.chars().count());
+        if scopes.is_empty() || !name_fits || self.name.chars().any(char::is_control) {
+            return Err("needs a name of at most 100 plain characters and at least one scope".to_owned());
+        }
+        if self.view_key.is_some() && scopes != [Scope::Read] {
+            return Err("with a `viewKey` it may only read".to_owned());
+        }
+        if !self.streams.is_empty() && scopes.contains(&Scope::Admin) {
+            return Err("a key for some streams cannot administrate".to_owned());
+        }
+        if let Some(unknown) = self.streams.iter().find(|stream| !api.streams.contains_key(*stream)) {
+            return Err(format!("there is no stream `{unknown}`"));
+        }
+        Ok(NewKey { name: self.name, scopes, streams: self.streams, view_key: self.view_key })
+    }
+}
+
+#[derive(Serialize)]
+struct CreatedKey {
+    #[serde(flatten)]
+    listed: ListedKey,
+    key: String,
+}
+
+async fn create(
+    _: Administrator,
+    State(api): State<Arc<Api>>,
+    JsonBody(create): JsonBody<CreateKey>,
+) -> Result<Json<CreatedKey>, ApiError> {
+    let new = create.checked(&api).map_err(|reason| ApiError::Parameter { name: "key", reason })?;
+    let (key, literal) = api.keys.add(new).await?;
+    tracing::info!(key = key.id, name = key.name, "key created");
+    Ok(Json(CreatedKey { listed: key.into(), key: literal }))
+}
+
+#[derive(Serialize)]
+struct Revoked {
+    id: String,
+    revoked: bool,
+}
+
+/// Serialises revocations: with two administrators left, two concurrent ones must not each see the other.
+static REVOKING: Mutex<()> = Mutex::const_new(());
+
+async fn revoke(
+    _: Administrator,
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Result<Json<Revoked>, ApiError> {
+    let _turn = REVOKING.lock().await;
+    let keys = api.keys.list();
+    let mut administrators = keys.iter().filter(|key| key.scopes.contains(&Scope::Admin));
+    if administrators.next().is_some_and(|first| first.id == id) && administrators.next().is_none() {
+        let reason = format!("key `{id}` is the last one with scope `admin`; create another first");
+        return Err(ApiError::conflict(reason));
+    }
+    if api.keys.revoke(&id).await? {
+        tracing::info!(key = id, "key revoked");
+        return Ok(Json(Revoked { id, revoked: true }));
+    }
+    Err(if keys.iter().any(|key| key.id == id) {
+        ApiError::conflict(format!("key `{id}` comes from the environment; remove it there"))
+    } else {
+        ApiError::not_found(format!("there is no key `{id}`"))
+    })
+}

@@ -1,0 +1,136 @@
+//! Reading and administration of a running server over HTTP, a file per resource.
+
+mod access;
+mod backup;
+mod contract_reads;
+mod dead_letters;
+mod erasures;
+mod errors;
+mod events;
+mod health;
+mod keys;
+mod notifications;
+mod rows;
+mod stats;
+mod uploads;
+mod views;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use event::{Fields, Progress, Stop};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::admission::{Keys, Refusal};
+use crate::http::ApiError;
+use crate::log::EventLog;
+use crate::store::{Store, StoreError, quote};
+use crate::views::{Erasures, Running};
+
+pub use backup::clear as clear_backups;
+pub use contract_reads::{ContractRead, Shape};
+
+/// All that the API needs.
+pub struct Api {
+    pub keys: Keys,
+    pub log: EventLog,
+    pub store: Store,
+    pub progress: Progress,
+    pub streams: BTreeMap<String, Arc<Fields>>,
+    pub views: BTreeMap<String, Running>,
+    pub erasures: Erasures,
+    pub metrics: PrometheusHandle,
+    pub runtime: Handle,
+    /// Permits to read the log.
+    pub log_reads: Arc<Semaphore>,
+    /// Permits to replay the whole log.
+    pub log_replays: Arc<Semaphore>,
+    /// The permit to take a backup.
+    pub backups: Arc<Semaphore>,
+    /// The permit to count dead letters for `/metrics`, which may outlive its request.
+    pub dead_letter_counts: Arc<Semaphore>,
+    /// The data folder, where a backup keeps its temporary files.
+    pub data: PathBuf,
+    /// Permits to add up long ranges of days.
+    pub long_ranges: Semaphore,
+    /// Set when pending requests have to finish.
+    pub stopping: Stop,
+}
+
+impl FromRef<Arc<Api>> for Keys {
+    fn from_ref(api: &Arc<Api>) -> Self {
+        api.keys.clone()
+    }
+}
+
+pub fn routes(api: &Arc<Api>, contract_reads: Vec<ContractRead>) -> Router {
+    let routes = Router::new()
+        .merge(health::routes(api))
+        .merge(views::routes(api))
+        .merge(stats::routes(api))
+        .merge(rows::routes(api))
+        .merge(notifications::routes(api))
+        .merge(events::routes(api))
+        .merge(uploads::routes(api))
+        .merge(dead_letters::routes(api))
+        .merge(erasures::routes(api))
+        .merge(keys::routes(api))
+        .merge(backup::routes(api));
+    contract_reads.into_iter().fold(routes, |routes, read| routes.merge(contract_reads::routes(api, read)))
+}
+
+impl Api {
+    fn view(&self, name: &str) -> Result<&Running, ApiError> {
+        self.views.get(name).ok_or_else(|| ApiError::not_found(format!("there is no view `{name}`")))
+    }
+
+    fn fields(&self, stream: &str) -> Result<&Arc<Fields>, ApiError> {
+        let unknown = || ApiError::not_found(format!("there is no stream `{stream}`"));
+        self.streams.get(stream).ok_or_else(unknown)
+    }
+
+    /// Turns a missing table into no rows if the view has not begun. If the table of a running view is gone, the
+    /// error stays: its rows are not unknown. A view may begin between the two lookups, and has its table then.
+    async fn rows_of<T: Default>(&self, view: &str, read: Result<T, StoreError>) -> Result<T, ApiError> {
+        if let Err(StoreError::NoTable(table)) = &read {
+            let begun = self.store.positions().await?.iter().any(|row| row.view == view);
+            let nothing = format!("SELECT 1 FROM {} WHERE 1 = 0", quote(table));
+            if !begun || self.store.rows(nothing, Vec::new()).await.is_ok() {
+                return Ok(T::default());
+            }
+        }
+        Ok(read?)
+    }
+
+    /// Runs work that reads the log, which blocks, when a permit is free. The work keeps its permit until it ends,
+    /// even if the client disconnects.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        permits: &Arc<Semaphore>,
+        work: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let api = Arc::clone(self);
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| Refusal::Stopping)?;
+        let work = move || {
+            let _permit = permit;
+            work(&api)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(Refusal::Stopping.into()))
+    }
+}
+
+/// A response whose body is JSON text already, so that its numbers keep all their digits.
+struct JsonText(String);
+
+impl IntoResponse for JsonText {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.0).into_response()
+    }
+}

@@ -1,0 +1,180 @@
+//! `/v1/views`: the views, their balances, and the comparison of a view with its log (`reconcile`, `rebuild`).
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use event::limits::LIST_ROWS_MAX;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::access::{RowReader, ViewReader};
+use super::{Api, JsonText};
+use crate::http::{Administrator, ApiError, Query, Reader};
+use crate::views::{Balance, Ledger, Report, Running, compare, rebuild};
+
+pub fn routes(api: &Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/views", get(list))
+        .route("/v1/views/{view}", delete(drop_view))
+        .route("/v1/views/{view}/balances", get(balances))
+        .route("/v1/views/{view}/balances/{key}", get(balance))
+        .route("/v1/views/{view}/reconcile", post(reconcile))
+        .route("/v1/views/{view}/rebuild", post(rebuild_view))
+        .with_state(Arc::clone(api))
+}
+
+#[derive(Serialize)]
+struct ViewList {
+    views: Vec<ViewState>,
+}
+
+#[derive(Serialize)]
+struct ViewState {
+    name: String,
+    kind: &'static str,
+    stream: String,
+    position: Option<u64>,
+    lag: Option<u64>,
+}
+
+async fn list(_: Reader, State(api): State<Arc<Api>>) -> Json<ViewList> {
+    let (positions, end) = (api.progress.all(), api.log.end());
+    let state = |running: &Running| {
+        let view = &running.view;
+        let position = positions.get(&view.name).map(|applied| applied.position);
+        ViewState {
+            name: view.name.clone(),
+            kind: view.kind_name(),
+            stream: view.stream.clone(),
+            position,
+            lag: position.map(|position| end.saturating_sub(position)),
+        }
+    };
+    Json(ViewList { views: api.views.values().map(state).collect() })
+}
+
+async fn balance(reader: RowReader) -> Result<JsonText, ApiError> {
+    let RowReader { api, name, row: key } = &reader;
+    let read = ledger(reader.view())?.balance(&api.store, key).await;
+    let unknown = || ApiError::not_found(format!("view `{name}` has no row for `{key}`"));
+    let balance = api.rows_of(name, read).await?.ok_or_else(unknown)?;
+    Ok(JsonText(row(&balance)))
+}
+
+/// Fails for other kinds of views, which have no balances.
+fn ledger(view: &Running) -> Result<&Ledger, ApiError> {
+    let name = &view.view.name;
+    view.view.ledger().ok_or_else(|| ApiError::not_found(format!("view `{name}` is not a ledger")))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BalancesQuery {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn balances(reader: ViewReader, Query(query): Query<BalancesQuery>) -> Result<JsonText, ApiError> {
+    let ledger = ledger(reader.view())?;
+    let limit = query.limit.unwrap_or(LIST_ROWS_MAX).clamp(1, LIST_ROWS_MAX);
+    let read = ledger.balances(&reader.api.store, query.after.as_deref(), limit).await;
+    let rows = reader.api.rows_of(&reader.name, read).await?;
+    Ok(JsonText(format!("{{\"balances\":[{}]}}", rows.iter().map(row).collect::<Vec<_>>().join(","))))
+}
+
+/// The balance as a JSON number with all its digits.
+fn row(balance: &Balance) -> String {
+    format!("{{\"key\":{},\"balance\":{}}}", json!(balance.key), balance.amount)
+}
+
+async fn reconcile(
+    _: Administrator,
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<Json<Comparison>, ApiError> {
+    fold_log(&api, name, false).await
+}
+
+async fn rebuild_view(
+    _: Administrator,
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<Json<Comparison>, ApiError> {
+    fold_log(&api, name, true).await
+}
+
+/// Folds the log again and compares the view with the outcome; with `mend`, corrects the view.
+async fn fold_log(api: &Arc<Api>, name: String, mend: bool) -> Result<Json<Comparison>, ApiError> {
+    api.view(&name)?;
+    let view = name.clone();
+    let work = move |api: &Api| -> Result<Report, ApiError> {
+        let running = api.view(&view)?;
+        let fold = if mend { rebuild } else { compare };
+        Ok(fold(running, &api.log, &api.store, &api.runtime, &api.stopping)?)
+    };
+    let report = api.blocking(&api.log_replays, work).await?;
+    Ok(Json(Comparison::new(name, report, mend)))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Comparison {
+    view: String,
+    position: u64,
+    keys: u64,
+    difference_count: u64,
+    /// The first ones.
+    differences: Vec<Difference>,
+    mended: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Difference {
+    key: String,
+    had: Option<String>,
+    should_have: String,
+}
+
+impl Comparison {
+    fn new(view: String, report: Report, mended: bool) -> Self {
+        let difference = |difference: crate::views::Difference| Difference {
+            key: difference.key,
+            had: difference.has,
+            should_have: difference.should_have,
+        };
+        Self {
+            view,
+            position: report.position,
+            keys: report.keys,
+            difference_count: report.difference_count,
+            differences: report.differences.into_iter().map(difference).collect(),
+            mended,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Dropped {
+    view: String,
+    dropped: bool,
+}
+
+/// Removes the position of a view that is no longer configured. Its table stays.
+async fn drop_view(
+    _: Administrator,
+    State(api): State<Arc<Api>>,
+    Path(view): Path<String>,
+) -> Result<Json<Dropped>, ApiError> {
+    if api.progress.all().contains_key(&view) {
+        let reason = format!("view `{view}` is configured; remove it from the configuration first");
+        return Err(ApiError::conflict(reason));
+    }
+    if !api.store.drop_view(&view).await? {
+        return Err(ApiError::not_found(format!("the store has no position of a view `{view}`")));
+    }
+    tracing::info!(view, "view dropped; its table is unchanged");
+    Ok(Json(Dropped { view, dropped: true }))
+}

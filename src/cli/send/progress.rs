@@ -1,0 +1,41 @@
+//! What a person sees while files are sent: a bar where there is a terminal, a line for what they should
+//! know. On stderr, so that stdout is the outcome alone.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub struct Progress {
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    pub fn new(bytes: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(bytes));
+        let style =
+            ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+        if let (Some(bar), Ok(style)) = (&bar, style) {
+            bar.set_style(style);
+        }
+        Self { bar }
+    }
+
+    pub fn passed(&self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(bytes);
+        }
+    }
+
+    pub fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("millrace: {text}")),
+            None => eprintln!("millrace: {text}"),
+        }
+    }
+
+    pub fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

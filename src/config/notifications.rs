@@ -1,0 +1,201 @@
+//! `[view.NAME]` with `kind = "notify"`: whom an event's notification goes to, and what it says.
+
+use event::limits::KEY_CHARS_MAX;
+use event::{Fields, Kind};
+use serde::Deserialize;
+
+use super::Stream;
+use super::view::table_name;
+
+/// Fields by their index among the stream's.
+#[derive(Clone, Debug)]
+pub struct NotificationsConfig {
+    pub table: String,
+    pub to: usize,
+    pub event_type: usize,
+    /// `None`: the whole event.
+    pub payload: Option<usize>,
+    pub message: Vec<MessagePart>,
+    pub channel: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessagePart {
+    Words(String),
+    Field(usize),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotificationsSection {
+    pub from: String,
+    table: Option<String>,
+    to: String,
+    r#type: String,
+    payload: Option<String>,
+    message: String,
+    channel: Option<String>,
+}
+
+/// Written to the log is delivered: it needs no other service.
+const CHANNEL_DEFAULT: &str = "log";
+
+impl NotificationsSection {
+    pub fn check(&self, name: &str, stream: &Stream) -> Result<NotificationsConfig, String> {
+        let fields = &stream.fields;
+        let to = self.text(fields, "is sent to", &self.to)?;
+        let event_type = self.text(fields, "takes its type from", &self.r#type)?;
+        if to == event_type {
+            return Err(format!("is sent to field `{}`, which is its type as well", self.to));
+        }
+        let payload = match &self.payload {
+            None => None,
+            Some(payload) => {
+                let field = self.field(fields, "takes its payload from", payload)?;
+                if fields.get(field).kind != Kind::Any {
+                    return Err(format!(
+                        "takes its payload from field `{payload}`, which must be of type \"any\""
+                    ));
+                }
+                Some(field)
+            }
+        };
+        let channel = self.channel.as_deref().unwrap_or(CHANNEL_DEFAULT);
+        if channel != CHANNEL_DEFAULT {
+            return Err(format!("goes by channel `{channel}`; there is `{CHANNEL_DEFAULT}`"));
+        }
+        Ok(NotificationsConfig {
+            table: table_name(self.table.as_deref(), name)?,
+            to,
+            event_type,
+            payload,
+            message: self.message(fields)?,
+            channel: channel.to_owned(),
+        })
+    }
+
+    fn field(&self, fields: &Fields, use_of_it: &str, name: &str) -> Result<usize, String> {
+        fields.index_of(name).ok_or_else(|| {
+            format!("{use_of_it} field `{name}`, which stream `{}` does not declare", self.from)
+        })
+    }
+
+    fn text(&self, fields: &Fields, use_of_it: &str, name: &str) -> Result<usize, String> {
+        let index = self.field(fields, use_of_it, name)?;
+        let field = fields.get(index);
+        match field.kind {
+            Kind::Text { chars_max, .. } if field.required && chars_max <= KEY_CHARS_MAX => Ok(index),
+            _ => Err(format!(
+                "{use_of_it} field `{name}`, which must be required text of at most {KEY_CHARS_MAX} characters"
+            )),
+        }
+    }
+
+    /// `{field}` is the field's value; a brace that is meant is written twice.
+    fn message(&self, fields: &Fields) -> Result<Vec<MessagePart>, String> {
+        let (mut parts, mut words, mut rest) = (Vec::new(), String::new(), self.message.as_str());
+        while let Some(at) = rest.find(['{', '}']) {
+            words.push_str(&rest[..at]);
+            let brace = &rest[at..=at];
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix(brace) {
+                words.push_str(brace);
+                rest = after;
+                continue;
+            }
+            let name = rest.split_once('}').filter(|_| brace == "{");
+            let (name, after) = name.ok_or_else(|| {
+                format!("has a message with a `{brace}` that has no other; write it twice if it is meant")
+            })?;
+            let field = self.field(fields, "speaks in its message of", name)?;
+            if !words.is_empty() {
+                parts.push(MessagePart::Words(std::mem::take(&mut words)));
+            }
+            parts.push(MessagePart::Field(field));
+            rest = after;
+        }
+        words.push_str(rest);
+        if !words.is_empty() {
+            parts.push(MessagePart::Words(words));
+        }
+        Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Overrides, ViewKindConfig};
+
+    fn load(view: &str) -> Result<NotificationsConfig, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.toml");
+        let text = format!(
+            r#"
+            [stream.orders]
+            key = "mail"
+            fields.mail = {{ type = "text", required = true }}
+            fields.sort = {{ type = "text", required = true }}
+            fields.sum = {{ type = "decimal" }}
+            fields.more = {{ type = "any" }}
+            [view.orders]
+            kind = "notifications"
+            from = "orders"
+            {view}"#
+        );
+        std::fs::write(&path, text).expect("written");
+        let config = Config::load(Some(&path), &Overrides::default()).map_err(|error| error.to_string())?;
+        match config.views.get("orders").map(|view| view.kind.clone()) {
+            Some(ViewKindConfig::Notifications(notifications)) => Ok(notifications),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_message_has_words_and_fields_and_braces_written_twice() {
+        let notifications =
+            load("to = \"mail\"\ntype = \"sort\"\nmessage = \"{{{sum}}} for {mail}!\"").expect("sound");
+        // Of fields in the order of their names.
+        let (words, field) = (|text: &str| MessagePart::Words(text.to_owned()), MessagePart::Field);
+        assert_eq!(notifications.message, [words("{"), field(3), words("} for "), field(0), words("!")]);
+        assert_eq!((notifications.payload, notifications.table.as_str()), (None, "orders"));
+        let notifications =
+            load("to = \"mail\"\ntype = \"sort\"\npayload = \"more\"\nmessage = \"Thanks\"").expect("sound");
+        assert_eq!((notifications.message, notifications.payload), (vec![words("Thanks")], Some(1)));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_named_at_start() {
+        let rest = "type = \"sort\"\nmessage = \"m\"";
+        let cases = [
+            (
+                format!("to = \"who\"\n{rest}"),
+                "is sent to field `who`, which stream `orders` does not declare",
+            ),
+            (format!("to = \"sort\"\n{rest}"), "is sent to field `sort`, which is its type as well"),
+            (format!("to = \"sum\"\n{rest}"), "is sent to field `sum`, which must be required text"),
+            (format!("to = \"mail\"\npayload = \"sort\"\n{rest}"), "which must be of type \"any\""),
+            (
+                format!("to = \"mail\"\nchannel = \"pigeon\"\n{rest}"),
+                "goes by channel `pigeon`; there is `log`",
+            ),
+            (
+                "to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello {name}\"".to_owned(),
+                "speaks in its message of field `name`, which stream `orders` does not declare",
+            ),
+            (
+                "to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello {mail\"".to_owned(),
+                "a `{` that has no other",
+            ),
+            (
+                "to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello mail}\"".to_owned(),
+                "a `}` that has no other",
+            ),
+            ("type = \"sort\"\nmessage = \"m\"".to_owned(), "missing field `to`"),
+        ];
+        for (text, message) in cases {
+            let error = load(&text).expect_err(&text);
+            assert!(error.contains(message), "{text}\n  says {error}\n  not {message}");
+        }
+    }
+}

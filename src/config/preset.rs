@@ -1,0 +1,47 @@
+//! Presets: the contracts of the services that millrace replaces, as configuration files that are built in.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    Revenue,
+    Analytics,
+    Notifications,
+    Inventory,
+}
+
+impl Preset {
+    pub const ALL: [Self; 4] = [Self::Revenue, Self::Analytics, Self::Notifications, Self::Inventory];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Revenue => "revenue",
+            Self::Analytics => "analytics",
+            Self::Notifications => "notifications",
+            Self::Inventory => "inventory",
+        }
+    }
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Revenue => include_str!("presets/revenue.toml"),
+            Self::Analytics => include_str!("presets/analytics.toml"),
+            Self::Notifications => include_str!("presets/notifications.toml"),
+            Self::Inventory => include_str!("presets/inventory.toml"),
+        }
+    }
+
+    /// Returns the presets with these names, in a fixed order. Fails with the reason if a name is unknown.
+    pub fn named(names: &[String]) -> Result<Vec<Self>, String> {
+        let known = |name: &&String| Self::ALL.iter().all(|preset| preset.name() != name.as_str());
+        if let Some(unknown) = names.iter().find(known) {
+            let all = Self::ALL.map(Self::name).join(", ");
+            return Err(format!("`presets` lists `{unknown}`, which is unknown; the presets are {all}"));
+        }
+        Ok(Self::ALL.into_iter().filter(|preset| names.iter().any(|name| name == preset.name())).collect())
+    }
+
+    /// Returns the preset that declares a section such as `source.ingest`.
+    pub fn with_section(section: &str) -> Option<Self> {
+        let header = format!("[{section}]");
+        Self::ALL.into_iter().find(|preset| preset.text().lines().any(|line| line == header))
+    }
+}

@@ -1,0 +1,245 @@
+//! `[view.NAME]` with `kind = "table"`: which columns a row has, and what of an event fills them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use event::limits::FIELDS_MAX;
+use event::{Fields, Kind};
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+
+use super::Stream;
+use super::view::table_name;
+
+#[derive(Clone, Debug)]
+pub struct RowTableConfig {
+    pub table: String,
+    /// The column that the database numbers the rows in.
+    pub id_column: String,
+    pub columns: Vec<(String, ColumnFrom)>,
+}
+
+/// What fills a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnFrom {
+    /// A field by its index among the stream's, with what stands in where it is absent.
+    Field {
+        field: usize,
+        default: Option<FromEnvelope>,
+    },
+    Envelope(FromEnvelope),
+}
+
+/// What comes with every event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromEnvelope {
+    Received,
+    Id,
+    Address,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowTableSection {
+    pub from: String,
+    table: Option<String>,
+    id_column: Option<String>,
+    columns: Option<Columns>,
+}
+
+/// In the order in which they are written.
+#[derive(Clone, Debug)]
+struct Columns(Vec<(String, ColumnSection)>);
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected \"field\", \"$received\", \"$id\", \"$address\", or { field, default }"
+)]
+enum ColumnSection {
+    From(String),
+    Field(WithDefault),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WithDefault {
+    field: String,
+    default: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Columns {
+    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Columns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("columns with what fills them")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Columns, M::Error> {
+                let mut columns = Vec::new();
+                while let Some(column) = map.next_entry()? {
+                    columns.push(column);
+                }
+                Ok(Columns(columns))
+            }
+        }
+        reader.deserialize_map(InOrder)
+    }
+}
+
+impl RowTableSection {
+    pub fn check(&self, name: &str, stream: &Stream) -> Result<RowTableConfig, String> {
+        let fields = &stream.fields;
+        let columns: Vec<(String, ColumnFrom)> = match &self.columns {
+            Some(columns) => {
+                let column = |(name, section): &(String, ColumnSection)| {
+                    Ok((name.clone(), self.column(name, section, fields)?))
+                };
+                columns.0.iter().map(column).collect::<Result<_, String>>()?
+            }
+            // A name with dots would have to be quoted wherever it is used.
+            None => fields
+                .iter()
+                .enumerate()
+                .map(|(field, declared)| {
+                    (declared.name.replace('.', "_"), ColumnFrom::Field { field, default: None })
+                })
+                .collect(),
+        };
+        let id_column = self.id_column.clone().unwrap_or_else(|| "id".to_owned());
+        if columns.is_empty() || columns.len() > FIELDS_MAX {
+            return Err(format!("needs 1 to {FIELDS_MAX} columns, and has {}", columns.len()));
+        }
+        // Databases do not tell `Path` from `path`.
+        let mut names = BTreeSet::from([id_column.to_ascii_lowercase()]);
+        for column in std::iter::once(&id_column).chain(columns.iter().map(|(name, _)| name)) {
+            if column.is_empty() || column.contains('\0') {
+                return Err("has a column without a name that a database takes".to_owned());
+            }
+        }
+        if let Some((twice, _)) = columns.iter().find(|(name, _)| !names.insert(name.to_ascii_lowercase())) {
+            let reason = if twice.eq_ignore_ascii_case(&id_column) {
+                format!(
+                    "has a column `{twice}`, which is what the rows are numbered in; `id_column` names another"
+                )
+            } else {
+                format!("has a column `{twice}` twice")
+            };
+            return Err(reason);
+        }
+        Ok(RowTableConfig { table: table_name(self.table.as_deref(), name)?, id_column, columns })
+    }
+
+    fn column(&self, name: &str, section: &ColumnSection, fields: &Fields) -> Result<ColumnFrom, String> {
+        let (from, default) = match section {
+            ColumnSection::From(from) => (from, None),
+            ColumnSection::Field(WithDefault { field, default }) => (field, default.as_deref()),
+        };
+        if let Some(envelope) = from.strip_prefix('$') {
+            let envelope = match envelope {
+                "received" => FromEnvelope::Received,
+                "id" => FromEnvelope::Id,
+                "address" => FromEnvelope::Address,
+                _ => {
+                    return Err(format!(
+                        "fills column `{name}` with `{from}`; there is `$received`, `$id`, `$address`"
+                    ));
+                }
+            };
+            return match default {
+                None => Ok(ColumnFrom::Envelope(envelope)),
+                Some(_) => Err(format!("fills column `{name}` with `{from}`, which needs no default")),
+            };
+        }
+        let field = fields.index_of(from).ok_or_else(|| {
+            format!(
+                "fills column `{name}` with field `{from}`, which stream `{}` does not declare",
+                self.from
+            )
+        })?;
+        let default = match default {
+            None => None,
+            Some("$received") if fields.get(field).kind == Kind::Time => Some(FromEnvelope::Received),
+            Some(_) => {
+                return Err(format!(
+                    "has a default for column `{name}`; only a time may have one, which is `$received`"
+                ));
+            }
+        };
+        Ok(ColumnFrom::Field { field, default })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Overrides, ViewKindConfig, effective};
+
+    fn load(view: &str) -> Result<(Config, String), String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.toml");
+        let stream = r#"
+            [stream.visits]
+            key = "site"
+            fields.site = { type = "text", required = true }
+            fields."who.name" = { type = "text" }
+            fields.at = { type = "time" }
+            [view.visits]
+            kind = "table"
+            from = "visits"
+            "#;
+        std::fs::write(&path, format!("{stream}{view}")).expect("written");
+        let config = Config::load(Some(&path), &Overrides::default()).map_err(|error| error.to_string())?;
+        let written = effective(Some(&path), &[]).map_err(|error| error.to_string())?;
+        Ok((config, written))
+    }
+
+    fn columns(config: &Config) -> Vec<&str> {
+        match config.views.get("visits").map(|view| &view.kind) {
+            Some(ViewKindConfig::Table(table)) => {
+                table.columns.iter().map(|(name, _)| name.as_str()).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn columns_come_in_the_order_in_which_they_are_written() {
+        let (config, _) = load("").expect("sound");
+        assert_eq!(columns(&config), ["at", "site", "who_name"]);
+        let text = r#"columns = { z = "site", when = { field = "at", default = "$received" }, b = "who.name", a = "$id", c = "$address" }"#;
+        let (config, written) = load(text).expect("sound");
+        assert_eq!(columns(&config), ["z", "when", "b", "a", "c"]);
+        let at = |text: &str| written.find(text).unwrap_or_else(|| panic!("{text} in {written}"));
+        assert!(at("z = \"site\"") < at("b = \"who.name\"") && at("b = \"who.name\"") < at("a = \"$id\""));
+    }
+
+    #[test]
+    fn what_cannot_be_a_row_is_named() {
+        let cases = [
+            (
+                r#"columns = { a = "other" }"#,
+                "fills column `a` with field `other`, which stream `visits` does not declare",
+            ),
+            (
+                r#"columns = { a = "$now" }"#,
+                "fills column `a` with `$now`; there is `$received`, `$id`, `$address`",
+            ),
+            (r#"columns = { a = { field = "$id", default = "$received" } }"#, "which needs no default"),
+            (r#"columns = { a = { field = "site", default = "$received" } }"#, "only a time may have one"),
+            (r#"columns = { a = { field = "at", default = "now" } }"#, "only a time may have one"),
+            (r#"columns = { a = 1 }"#, "expected \"field\", \"$received\""),
+            (r#"columns = { ID = "site" }"#, "has a column `ID`, which is what the rows are numbered in"),
+            (r#"columns = { a = "site", A = "at" }"#, "has a column `A` twice"),
+            ("columns = {}", "needs 1 to 64 columns, and has 0"),
+            (r#"columns = { "" = "site" }"#, "has a column without a name"),
+            ("table = \"sqlite_x\"", "cannot have table `sqlite_x`"),
+        ];
+        for (text, message) in cases {
+            let error = load(text).expect_err(text);
+            assert!(error.contains(message), "{text}\n  says {error}\n  not {message}");
+        }
+    }
+}

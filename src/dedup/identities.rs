@@ -1,0 +1,122 @@
+//! What of a record the gate has to ask about and note: every client's id, every run of lines, every
+//! correction. Pure; the rule itself is `store::Seen::verdict`, because it has to be applied inside the
+//! transaction.
+
+use std::time::Duration;
+
+use event::{EventId, LogId, Millis};
+
+use super::STORED_NAME;
+use crate::log::{ReadError, Record};
+use crate::store::{CorrectedEvent, DedupEntry, DedupKey, NewDeadLetter};
+
+/// What the gate's next plan holds.
+#[derive(Default)]
+pub struct Identities {
+    pub seen: Vec<DedupEntry>,
+    pub corrected: Vec<CorrectedEvent>,
+}
+
+impl Identities {
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty() && self.corrected.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.seen.len() + self.corrected.len()
+    }
+}
+
+pub fn entries(
+    record: &Record<'_>,
+    log: LogId,
+    window: Duration,
+    into: &mut Identities,
+) -> Result<(), ReadError> {
+    let Some(header) = &record.header else { return Ok(()) };
+    let since = Millis(header.received.0.saturating_sub(window.as_millis() as i64));
+    let mut lines = Vec::new();
+    let mut dead_letters = Vec::new();
+    for entry in record.entries() {
+        let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
+        let letter = |reason: &str| NewDeadLetter {
+            id: NewDeadLetter::id(STORED_NAME, log, position),
+            view: STORED_NAME.to_owned(),
+            position,
+            event_id: EventId::at(log, position),
+            stream: header.stream.to_owned(),
+            reason: reason.to_owned(),
+            event: entry.text.to_owned(),
+            at: header.received,
+        };
+        if let Some(taken) = entry.corrects {
+            into.corrected.push(CorrectedEvent { position: taken, by: position });
+        }
+        if let Some((id, hash)) = entry.client {
+            // A letter sent again with two texts stays one letter: as a letter of the gate, the second
+            // text would go to views that have had the event already.
+            let retried = header.retry.is_some();
+            let conflict = match retried {
+                true => Vec::new(),
+                false => vec![letter("the same id was used before for another event")],
+            };
+            into.seen.push(DedupEntry {
+                key: DedupKey::Event(id),
+                hash,
+                received: header.received,
+                since,
+                // A letter may lie for longer than the window before it is sent again once more.
+                kept: retried,
+                events: vec![(position, 0)],
+                conflict,
+            });
+        }
+        if let Some(upload) = &header.upload {
+            lines.push((position, upload.first_line + u64::from(entry.line)));
+            dead_letters.push(letter("the same lines were sent before with another content"));
+        }
+    }
+    if let Some(upload) = &header.upload {
+        let key = DedupKey::Lines { upload: upload.id.0, first: upload.first_line, count: upload.lines };
+        into.seen.push(DedupEntry {
+            key,
+            hash: upload.hash,
+            received: header.received,
+            since,
+            kept: upload.kept,
+            events: lines,
+            conflict: dead_letters,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use event::BodyHash;
+
+    use super::*;
+    use crate::log::{Entry, Header, RecordBuilder, Retry, Shape};
+
+    fn judged(retry: Option<Retry<'_>>) -> DedupEntry {
+        let header = Header { retry, ..Header::of("s", Millis(9)) };
+        let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, 8);
+        let client = Some((EventId::derived("s", "o", "id"), BodyHash([1; 8])));
+        record.push(&Entry { client, text: "{}", ..Entry::default() });
+        let record = Record::decode(0, 1, record.bytes()).expect("a record");
+        let mut identities = Identities::default();
+        entries(&record, LogId([0; 16]), Duration::from_secs(1), &mut identities).expect("entries");
+        identities.seen.remove(0)
+    }
+
+    #[test]
+    fn a_dead_letter_sent_again_is_remembered_for_ever_and_stays_one_dead_letter() {
+        let letter = EventId::derived("s", "o", "letter");
+        for view in ["revenue", STORED_NAME] {
+            let seen = judged(Some(Retry { view, letter }));
+            assert_eq!((seen.kept, seen.conflict.len()), (true, 0), "{view}");
+        }
+        let event = judged(None);
+        assert_eq!((event.kept, event.conflict.len()), (false, 1));
+    }
+}

@@ -1,0 +1,304 @@
+//! Turns every refusal into an HTTP response: status, stable code and `Retry-After`. The native API answers with
+//! problem details (RFC 9457); a contract has its own words (`wording.rs`).
+
+use std::time::Duration;
+
+use axum::extract::rejection::QueryRejection;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use event::{FieldError, FieldErrors};
+
+use super::Wording;
+use crate::admission::{EventFault, EventIndex, Refusal};
+use crate::log::AppendError;
+use crate::store::StoreError;
+
+/// Why an HTTP request failed: a refusal that every transport knows, or a fault of the request itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiError {
+    Refused(Refusal),
+    /// The browser says that a page of another site sent the request.
+    ForeignPage,
+    UnknownHost(String),
+    ContentType {
+        expected: &'static str,
+    },
+    ContentEncoding,
+    SlowBody,
+    BrokenBody(String),
+    /// The body is not in the format that its `Content-Encoding` names.
+    NotDecoded(&'static str),
+    /// A body of lines stopped after some of its lines were stored.
+    AfterLines {
+        durable_lines: u64,
+        error: Box<ApiError>,
+    },
+    Parameter {
+        name: &'static str,
+        reason: String,
+    },
+    NoRoute,
+    MethodNotAllowed,
+    /// The key or address exceeds its configured rate.
+    TooManyRequests {
+        whose: &'static str,
+        seconds: u64,
+    },
+    /// The request needs more temporary disk space than there is.
+    NoDiskSpace {
+        what: &'static str,
+        bytes: u64,
+    },
+}
+
+impl ApiError {
+    pub fn too_many_requests(whose: &'static str, wait: Duration) -> Self {
+        Self::TooManyRequests { whose, seconds: wait.as_millis().div_ceil(1000).max(1) as u64 }
+    }
+
+    pub fn not_found(what: String) -> Self {
+        Refusal::NotFound(what).into()
+    }
+
+    pub fn conflict(reason: String) -> Self {
+        Refusal::Conflict(reason).into()
+    }
+
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(refusal) => status_of(refusal),
+            Self::ForeignPage => StatusCode::FORBIDDEN,
+            Self::UnknownHost(_) => StatusCode::MISDIRECTED_REQUEST,
+            Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::BrokenBody(_) | Self::NotDecoded(_) | Self::Parameter { .. } => StatusCode::BAD_REQUEST,
+            Self::AfterLines { error, .. } => error.status(),
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::NoDiskSpace { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+
+    /// A stable code, documented in docs/API.md.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::ForeignPage => "foreign-page",
+            Self::UnknownHost(_) => "unknown-host",
+            Self::ContentType { .. } => "content-type",
+            Self::ContentEncoding => "content-encoding",
+            Self::SlowBody => "slow-body",
+            Self::BrokenBody(_) | Self::NotDecoded(_) => "broken-body",
+            Self::AfterLines { error, .. } => error.code(),
+            Self::Parameter { .. } => "invalid-parameter",
+            Self::NoRoute => "no-route",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::TooManyRequests { .. } => "too-many-requests",
+            Self::NoDiskSpace { .. } => "disk-full",
+        }
+    }
+
+    /// Returns the reason as a sentence for the person who reads the answer.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.detail(),
+            Self::ForeignPage => {
+                "a page of another site may use only sources and reads that list it under `origins`; if the page is served from a name of this server, add that name to `hosts`"
+                    .to_owned()
+            }
+            Self::UnknownHost(host) => {
+                format!("this server is not known as `{host}`; add the name to `hosts` in the configuration")
+            }
+            Self::ContentType { expected } => format!("Content-Type must be {expected}"),
+            Self::ContentEncoding => "Content-Encoding must be gzip or zstd".to_owned(),
+            Self::SlowBody => "the body did not arrive in time".to_owned(),
+            Self::BrokenBody(reason) => format!("the body is incomplete: {reason}"),
+            Self::NotDecoded(coding) => format!("the body is not a complete {coding} stream"),
+            Self::AfterLines { error, .. } => error.detail(),
+            Self::Parameter { name, reason } => format!("{name}: {reason}"),
+            Self::NoRoute => "there is nothing at this path".to_owned(),
+            Self::MethodNotAllowed => "this path does not support this method".to_owned(),
+            Self::TooManyRequests { whose, seconds } => {
+                format!("this {whose} exceeds its request rate; retry after {seconds} s")
+            }
+            Self::NoDiskSpace { what, bytes } => {
+                format!("{what} needs {bytes} bytes of temporary space in the data folder, which has less")
+            }
+        }
+    }
+
+    fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after_seconds(),
+            Self::NoDiskSpace { .. } => Some(10),
+            Self::TooManyRequests { seconds, .. } => Some(*seconds),
+            Self::AfterLines { error, .. } => error.retry_after_seconds(),
+            _ => None,
+        }
+    }
+
+    /// Returns the response in a contract's own words.
+    pub fn in_words(&self, wording: &Wording) -> Response {
+        self.count();
+        self.reworded(wording)
+    }
+
+    /// The same for an error that is counted already.
+    pub fn reworded(&self, wording: &Wording) -> Response {
+        let key = &wording.key;
+        self.response(serde_json::json!({ key: wording.words(self) }), "application/json")
+    }
+
+    fn count(&self) {
+        metrics::counter!("millrace_refused_total", "code" => self.code()).increment(1);
+    }
+
+    /// Adds the members of the problem that its kind has besides the common ones.
+    fn add_to(&self, body: &mut serde_json::Value) {
+        match self {
+            Self::Refused(Refusal::InvalidMany { faults, fault_count, .. }) => {
+                body["errors"] = serde_json::json!(faults);
+                body["errorCount"] = serde_json::json!(fault_count);
+            }
+            Self::Refused(Refusal::Invalid(errors)) => {
+                let fault =
+                    |error: &FieldError| EventFault { at: EventIndex::Index(0), error: error.clone() };
+                let faults: Vec<EventFault> = errors.iter().map(fault).collect();
+                body["errorCount"] = serde_json::json!(faults.len());
+                body["errors"] = serde_json::json!(faults);
+            }
+            Self::AfterLines { durable_lines, error } => {
+                body["durableLines"] = serde_json::json!(durable_lines);
+                error.add_to(body);
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns whether the rest of the body is not worth reading, so that the connection is closed.
+    fn ends_connection(&self) -> bool {
+        match self {
+            Self::SlowBody
+            | Self::BrokenBody(_)
+            | Self::NotDecoded(_)
+            | Self::Refused(Refusal::TooLarge { .. }) => true,
+            Self::AfterLines { error, .. } => error.ends_connection(),
+            _ => false,
+        }
+    }
+
+    fn response(&self, body: serde_json::Value, content_type: &'static str) -> Response {
+        let mut response = (self.status(), body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        match self {
+            Self::Refused(Refusal::Unauthorized) => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::ContentEncoding => {
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+            }
+            _ => {}
+        }
+        if self.ends_connection() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+fn status_of(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
+        Refusal::Forbidden => StatusCode::FORBIDDEN,
+        Refusal::Invalid(_) | Refusal::InvalidMany { .. } => StatusCode::BAD_REQUEST,
+        Refusal::TooLarge { .. } | Refusal::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+        Refusal::Conflict(_) => StatusCode::CONFLICT,
+        Refusal::Overloaded | Refusal::LogFailed | Refusal::StoreUnavailable(_) | Refusal::Stopping => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Refusal::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        Refusal::LogFailedUnder | Refusal::LogDamaged(_) | Refusal::Unexpected(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
+/// The native API's form: problem details. The error itself goes along as an extension, for routes that answer in a
+/// contract's words.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = serde_json::json!({
+            "type": format!("urn:millrace:problem:{}", self.code()),
+            "title": self.status().canonical_reason().unwrap_or("Error"),
+            "status": self.status().as_u16(),
+            "detail": self.detail(),
+        });
+        self.add_to(&mut body);
+        self.count();
+        let mut response = self.response(body, "application/problem+json");
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<FieldErrors> for ApiError {
+    fn from(errors: FieldErrors) -> Self {
+        Refusal::from(errors).into()
+    }
+}
+
+impl From<AppendError> for ApiError {
+    fn from(error: AppendError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(error: QueryRejection) -> Self {
+        let text = error.body_text();
+        // The rest names the parameter; the library's own prefix would only confuse.
+        let reason = text.split_once("query string: ").map_or(text.as_str(), |(_, reason)| reason);
+        Self::Parameter { name: "query", reason: reason.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Retry-After` says that a request may be sent again without being counted twice.
+    #[test]
+    fn a_request_that_may_be_stored_is_not_asked_for_again() {
+        let answer = |error: AppendError| {
+            let answer = ApiError::from(error).into_response();
+            (answer.status().as_u16(), answer.headers().contains_key(header::RETRY_AFTER))
+        };
+        assert_eq!(answer(AppendError::Failed("a disk".to_owned())), (503, true));
+        assert_eq!(answer(AppendError::FailedUnder("a disk".to_owned())), (500, false));
+        let error = ApiError::from(AppendError::FailedUnder("a disk".to_owned()));
+        assert!(error.detail().contains("may be stored"), "{}", error.detail());
+        assert_eq!(answer(AppendError::DiskFull), (507, true));
+        let no_space = ApiError::NoDiskSpace { what: "a backup", bytes: 1 }.into_response();
+        assert!(no_space.headers().contains_key(header::RETRY_AFTER));
+        let after = ApiError::AfterLines { durable_lines: 3, error: Box::new(error) }.into_response();
+        assert_eq!((after.status().as_u16(), after.headers().get(header::RETRY_AFTER)), (500, None));
+    }
+}

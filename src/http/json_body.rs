@@ -1,0 +1,22 @@
+//! A small JSON body of an administrator's request, read with the bounds of every body.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use event::limits::KEY_BODY_BYTES_MAX;
+use serde::de::DeserializeOwned;
+
+use super::{ApiError, Share, body};
+
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request<Body>, _: &S) -> Result<Self, ApiError> {
+        let (head, body) = request.into_parts();
+        body::expect_json(&head.headers)?;
+        let bytes = body::whole(&head.headers, body, KEY_BODY_BYTES_MAX, &mut Share::default()).await?;
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Self).map_err(|error| ApiError::Parameter { name: "body", reason: error.to_string() })
+    }
+}

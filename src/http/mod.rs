@@ -1,0 +1,31 @@
+//! What every HTTP route shares: bodies and their encodings, pages of other sites, request rates, credentials, and
+//! errors as responses.
+
+pub mod access;
+pub mod body;
+mod body_budget;
+mod coding;
+mod cors;
+mod credentials;
+mod error;
+mod forwarded;
+mod idempotency_key;
+mod json_body;
+mod page_origin;
+mod query;
+mod rate_limits;
+mod trace;
+mod wording;
+
+pub use access::{Administrator, Reader, Sender, StreamReader};
+pub use body_budget::Share;
+pub use cors::{AllowedPage, Origins};
+pub use credentials::credentials;
+pub use error::ApiError;
+pub use idempotency_key::idempotency_key;
+pub use json_body::JsonBody;
+pub use page_origin::{Peer, foreign_page, known_host, origin};
+pub use query::Query;
+pub use rate_limits::RateLimits;
+pub use trace::traceparent;
+pub use wording::Wording;

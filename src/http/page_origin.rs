@@ -1,0 +1,253 @@
+//! Where a request comes from, and under which name it reached us.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use axum::http::{HeaderMap, Request, Version, header};
+
+use super::ApiError;
+use super::forwarded::{hops_of_forwarded, hops_of_x_forwarded_for};
+use crate::config::Network;
+
+/// Whom a request is from, put on it by the server: the other end of its connection, or whoever a trusted
+/// proxy says.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+/// The sender's address: the peer's, or what trusted proxies say it is. Only what a trusted one wrote counts,
+/// so that what a client put there before it never does.
+pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
+    let peer = peer.to_canonical();
+    let trusted = |address: IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
+    if !trusted(peer) {
+        return peer;
+    }
+    match (headers.contains_key("forwarded"), headers.contains_key("x-forwarded-for")) {
+        (true, false) => first_untrusted(peer, hops_of_forwarded(headers), trusted),
+        (false, _) => first_untrusted(peer, hops_of_x_forwarded_for(headers), trusted),
+        // A proxy that writes the one may pass on what its client made up in the other, and we do not know
+        // which: they are believed where they agree.
+        (true, true) => {
+            let one = first_untrusted(peer, hops_of_forwarded(headers), trusted);
+            let other = first_untrusted(peer, hops_of_x_forwarded_for(headers), trusted);
+            if one == other { one } else { peer }
+        }
+    }
+}
+
+/// Goes from hop to hop, as long as it is a trusted one that says who came before it.
+fn first_untrusted(
+    peer: IpAddr,
+    hops: impl Iterator<Item = Option<IpAddr>>,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> IpAddr {
+    let mut address = peer;
+    for hop in hops {
+        match hop {
+            Some(before) if trusted(address) => address = before.to_canonical(),
+            _ => break,
+        }
+    }
+    address
+}
+
+/// A page that rebinds its own name to our address still sends that name: only names we go by are
+/// answered. Bare addresses cannot be rebound. What two readers could read differently is no name.
+pub fn known_host<B>(request: &Request<B>, hosts: &[String]) -> Result<(), ApiError> {
+    let wrong = |reason: &str| ApiError::Parameter { name: "Host", reason: reason.to_owned() };
+    let mut lines = request.headers().get_all(header::HOST).iter();
+    let (first, more) = (lines.next(), lines.next());
+    if more.is_some() {
+        return Err(wrong("is there more than once"));
+    }
+    let asked = match (request.uri().authority(), first) {
+        (_, None) if request.version() >= Version::HTTP_11 => return Err(wrong("is missing")),
+        // A whole address says it, whatever stands beside it.
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(host)) => host.to_str().map_err(|_| wrong("is no name"))?,
+        (None, None) => return Ok(()),
+    };
+    let name = host_name(asked).ok_or_else(|| wrong("is no name with or without a port"))?;
+    let known = name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok()
+        || hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if known { Ok(()) } else { Err(ApiError::UnknownHost(name.chars().take(100).collect())) }
+}
+
+/// `name`, `name:port`, `[address]` or `[address]:port`, without the port.
+fn host_name(text: &str) -> Option<&str> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<Ipv6Addr>().ok()?;
+            (address, port)
+        }
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:~%".contains(c);
+    let sound = !name.is_empty() && name.chars().all(plain);
+    let port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    (sound && port).then_some(name)
+}
+
+/// It may be left out behind its colon.
+fn is_port(text: &str) -> bool {
+    text.is_empty() || (text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok())
+}
+
+/// Whether a browser says that a page of another site sends this. It would send it without asking first,
+/// and with `--dev` no key would be missing. Programs say nothing of the kind.
+pub fn foreign_page(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    if text("sec-fetch-site").is_some_and(|site| site.eq_ignore_ascii_case("cross-site")) {
+        return true;
+    }
+    let Some(origin) = text("origin") else { return false };
+    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+    let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+    let asked = text("host").unwrap_or_default();
+    let ours = !authority.is_empty()
+        && (authority.eq_ignore_ascii_case(asked)
+            || hosts.iter().any(|host| host.eq_ignore_ascii_case(name)));
+    !ours
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().expect("a value"));
+        headers
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn networks(texts: &[&str]) -> Vec<Network> {
+        texts.iter().map(|text| Network::try_from((*text).to_owned()).expect("a network")).collect()
+    }
+
+    #[test]
+    fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
+        let trusted = networks(&["10.0.0.0/30", "fd00::/8"]);
+        for (name, value) in [
+            ("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.2"),
+            ("x-forwarded-for", "6.6.6.6,1.2.3.4:999,[fd00::7]:1,10.0.0.2"),
+            ("forwarded", "for=6.6.6.6, for=1.2.3.4;proto=https, for=10.0.0.2"),
+            ("forwarded", "for=6.6.6.6, for=\"1.2.3.4:999\", for=\"[fd00::7]\", for=10.0.0.2"),
+        ] {
+            let forwarded = headers(name, value);
+            assert_eq!(origin(ip("10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
+            assert_eq!(origin(ip("::ffff:10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
+            assert_eq!(origin(ip("fd00::1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
+            assert_eq!(origin(ip("10.0.0.9"), &forwarded, &trusted), ip("10.0.0.9"), "{value}");
+            assert_eq!(origin(ip("10.0.0.1"), &forwarded, &[]), ip("10.0.0.1"), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_is_contradicted_is_not_believed() {
+        let trusted = networks(&["10.0.0.0/8"]);
+        let of = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, value.parse().expect("a value"));
+            }
+            origin(ip("10.0.0.1"), &headers, &trusted).to_string()
+        };
+        assert_eq!(of(&[]), "10.0.0.1");
+        assert_eq!(of(&[("x-forwarded-for", "1.2.3.4, unknown, 10.0.0.2")]), "10.0.0.2");
+        assert_eq!(of(&[("forwarded", "for=1.2.3.4, for=_x")]), "10.0.0.1");
+        // A client's open quote is to hide what the proxy adds.
+        assert_eq!(of(&[("forwarded", "for=6.6.6.6;x=\", for=1.2.3.4")]), "10.0.0.1");
+        assert_eq!(of(&[("forwarded", "for=6.6.6.6;x=\", for=\"[2001:db8::1]\"")]), "10.0.0.1");
+        assert_eq!(of(&[("forwarded", "for=6.6.6.6;x=\""), ("forwarded", "for=1.2.3.4")]), "1.2.3.4");
+        assert_eq!(of(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "1.2.3.4")]), "1.2.3.4");
+        // The proxy writes one of them; the other is its client's.
+        let (one, other) = (("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "1.2.3.4"));
+        assert_eq!(of(&[one, other]), "10.0.0.1");
+        assert_eq!(of(&[("forwarded", "for=1.2.3.4"), other]), "1.2.3.4");
+    }
+
+    #[test]
+    fn a_page_is_ours_by_the_name_it_was_loaded_under() {
+        let hosts = ["events.example.com".to_owned()];
+        let foreign = |name: &'static str, value: &'static str| {
+            let mut headers = headers(name, value);
+            headers.insert("host", "localhost:8000".parse().expect("a value"));
+            foreign_page(&headers, &hosts)
+        };
+        for (name, value) in [
+            ("origin", "http://localhost:8000"),
+            ("origin", "https://events.example.com"),
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-site", "none"),
+            ("x", "y"),
+        ] {
+            assert!(!foreign(name, value), "{name}: {value}");
+        }
+        for (name, value) in [
+            ("origin", "http://localhost:3000"),
+            ("origin", "http://6.6.6.6"),
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("origin", ""),
+            ("sec-fetch-site", "cross-site"),
+        ] {
+            assert!(foreign(name, value), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn only_known_names_are_answered() {
+        let hosts = ["events.example.com".to_owned()];
+        let known = |lines: &[&str]| {
+            let request =
+                lines.iter().fold(Request::builder(), |request, line| request.header("host", *line));
+            known_host(&request.body(()).expect("a request"), &hosts)
+        };
+        for host in [
+            "localhost",
+            "localhost:",
+            "localhost:8000",
+            "127.0.0.1:1",
+            "[::1]:8000",
+            "192.168.1.9",
+            "Events.Example.com:443",
+        ] {
+            assert!(matches!(known(&[host]), Ok(())), "{host}");
+        }
+        assert!(
+            matches!(known(&["evil.example:8000"]), Err(ApiError::UnknownHost(name)) if name == "evil.example")
+        );
+        for lines in [
+            &[][..],
+            &["localhost", "evil.example"],
+            &["localhost", "localhost"],
+            &[""],
+            &["a b"],
+            &["localhost:abc"],
+            &["localhost:99999"],
+            &["localhost:80@evil.example"],
+            &["localhost:80.evil.example"],
+            &["[::1"],
+            &["[::1]x"],
+            &["[localhost]"],
+            &["user@localhost"],
+        ] {
+            assert!(matches!(known(lines), Err(ApiError::Parameter { name: "Host", .. })), "{lines:?}");
+        }
+        let old = Request::builder().version(Version::HTTP_10).body(()).expect("a request");
+        assert!(known_host(&old, &hosts).is_ok());
+        for (address, name, good) in [
+            ("http://localhost:8000/liveEvent", "evil.example", true),
+            ("http://evil.example/liveEvent", "localhost", false),
+            ("http://user:pw@localhost/liveEvent", "localhost", false),
+        ] {
+            let request = Request::builder().uri(address).header("host", name).body(()).expect("a request");
+            assert_eq!(known_host(&request, &hosts).is_ok(), good, "{address}");
+        }
+    }
+}

@@ -1,0 +1,540 @@
+//! One record of the log as bytes: what one append carries. The form is documented in
+//! `docs/RECORD.md`; a byte that was once written has to be readable for ever.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use event::{BodyHash, EventId, Millis, UploadId};
+
+const VERSION: u8 = 1;
+const WITH_IDS: u8 = 1;
+const WITH_LINES: u8 = 2;
+const WITH_TAKES_BACK: u8 = 4;
+
+const TAG_STREAM: u8 = 1;
+const TAG_RECEIVED: u8 = 2;
+const TAG_ADDRESS: u8 = 3;
+const TAG_UPLOAD: u8 = 4;
+const TAG_RETRY: u8 = 5;
+const TAG_TRACE: u8 = 6;
+
+/// What all events of a record share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header<'a> {
+    pub stream: &'a str,
+    pub received: Millis,
+    pub address: Option<IpAddr>,
+    pub upload: Option<UploadLines>,
+    pub retry: Option<Retry<'a>>,
+    /// The request's `traceparent`.
+    pub trace: Option<&'a str>,
+}
+
+impl<'a> Header<'a> {
+    /// What millrace itself writes, and nobody sent.
+    pub fn of(stream: &'a str, received: Millis) -> Self {
+        Self { stream, received, address: None, upload: None, retry: None, trace: None }
+    }
+}
+
+/// A run of lines with one name: what was sent of it before is recognised by its place in the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadLines {
+    pub id: UploadId,
+    pub first_line: u64,
+    /// Lines covered, refused ones included.
+    pub lines: u32,
+    pub hash: BodyHash,
+    /// Remembered for ever, not only for the gate's window.
+    pub kept: bool,
+}
+
+/// A dead letter sent again: only `view` folds it, or every view, where the letter is the gate's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry<'a> {
+    pub view: &'a str,
+    pub letter: EventId,
+}
+
+/// One event in a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The id derived from the client's, and the hash of the event's text.
+    pub client: Option<(EventId, BodyHash)>,
+    /// The event's line, counted from the chunk's first.
+    pub line: u32,
+    /// The position of the event that this one, a correction, takes back.
+    pub corrects: Option<u64>,
+    pub text: &'a str,
+}
+
+impl Entry<'_> {
+    /// Whether the event was erased: spaces stand where its text was.
+    pub fn erased(&self) -> bool {
+        self.text.bytes().all(|byte| byte == b' ')
+    }
+}
+
+/// A record as read: its header is decoded, its events are when asked for.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    pub position: u64,
+    pub count: u32,
+    /// `None` where `repair` had to put a hole in place of lost events.
+    pub header: Option<Header<'a>>,
+    flags: u8,
+    events: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error("the record is of version {0}, which this millrace does not know")]
+    Version(u8),
+    #[error("the record is cut off or not in its form")]
+    Malformed,
+}
+
+impl<'a> Record<'a> {
+    pub fn decode(position: u64, count: u32, payload: &'a [u8]) -> Result<Self, RecordError> {
+        let mut bytes = Bytes(payload);
+        let version = bytes.byte()?;
+        if version != VERSION {
+            return Err(RecordError::Version(version));
+        }
+        let flags = bytes.byte()?;
+        if flags & !(WITH_IDS | WITH_LINES | WITH_TAKES_BACK) != 0 {
+            return Err(RecordError::Malformed);
+        }
+        let header = decode_header(bytes.counted()?)?;
+        Ok(Self { position, count, header: Some(header), flags, events: bytes.0 })
+    }
+
+    pub fn hole(position: u64, count: u32) -> Self {
+        Self { position, count, header: None, flags: 0, events: &[] }
+    }
+
+    pub fn end(&self) -> u64 {
+        self.position + u64::from(self.count)
+    }
+
+    /// Whether the gate has anything to look up for it.
+    pub fn has_identity(&self) -> bool {
+        self.flags & (WITH_IDS | WITH_TAKES_BACK) != 0
+            || self.header.as_ref().is_some_and(|header| header.upload.is_some())
+    }
+
+    /// The events with their positions.
+    pub fn entries(&self) -> Entries<'a> {
+        Entries {
+            next: self.position,
+            end: if self.header.is_some() { self.end() } else { self.position },
+            flags: self.flags,
+            bytes: Bytes(self.events),
+        }
+    }
+}
+
+pub struct Entries<'a> {
+    next: u64,
+    end: u64,
+    flags: u8,
+    bytes: Bytes<'a>,
+}
+
+impl<'a> Entries<'a> {
+    fn entry(&mut self) -> Result<Entry<'a>, RecordError> {
+        let client = match self.flags & WITH_IDS != 0 && self.bytes.byte()? == 1 {
+            true => Some((EventId::from_bytes(self.bytes.array()?), BodyHash(self.bytes.array()?))),
+            false => None,
+        };
+        let line = match self.flags & WITH_LINES != 0 {
+            true => u32::try_from(self.bytes.varint()?).map_err(|_| RecordError::Malformed)?,
+            false => 0,
+        };
+        let corrects = match self.flags & WITH_TAKES_BACK != 0 {
+            // 0 says that this one is no correction.
+            true => self.bytes.varint()?.checked_sub(1),
+            false => None,
+        };
+        let text = std::str::from_utf8(self.bytes.counted()?).map_err(|_| RecordError::Malformed)?;
+        Ok(Entry { client, line, corrects, text })
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Result<(u64, Entry<'a>), RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next == self.end {
+            return None;
+        }
+        let position = self.next;
+        let entry = self.entry();
+        self.next = if entry.is_ok() { position + 1 } else { self.end };
+        Some(entry.map(|entry| (position, entry)))
+    }
+}
+
+/// What the events of a record have beside their texts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shape {
+    /// Some carry a client's id.
+    pub ids: bool,
+    /// Each says its line within the chunk.
+    pub lines: bool,
+    /// Some take another event back.
+    pub corrections: bool,
+}
+
+/// Puts spaces in place of the texts of the events at `positions`, which are sorted; answers how many of
+/// them the record holds. Where no other event is left, the address they came from goes as well. Its
+/// length and all else stay as they are, so that nothing in the log moves.
+pub fn blank(position: u64, count: u32, payload: &mut [u8], positions: &[u64]) -> Result<u32, RecordError> {
+    let bytes: &[u8] = payload;
+    let mut entries = Record::decode(position, count, bytes)?.entries();
+    let (mut texts, mut left) = (Vec::new(), false);
+    while let Some(entry) = entries.next() {
+        let (position, entry) = entry?;
+        if positions.binary_search(&position).is_ok() {
+            let end = bytes.len() - entries.bytes.0.len();
+            texts.push(end - entry.text.len()..end);
+        } else {
+            left |= !entry.erased();
+        }
+    }
+    let address = if left || texts.is_empty() { None } else { origin_bytes(bytes)? };
+    let blanked = texts.len() as u32;
+    texts.into_iter().for_each(|text| payload[text].fill(b' '));
+    address.into_iter().for_each(|address| payload[address].fill(0));
+    Ok(blanked)
+}
+
+/// Where in a payload the sender's address stands.
+fn origin_bytes(payload: &[u8]) -> Result<Option<Range<usize>>, RecordError> {
+    let mut rest = Bytes(payload.get(2..).ok_or(RecordError::Malformed)?);
+    let mut header = Bytes(rest.counted()?);
+    let after = rest.0.len();
+    while !header.0.is_empty() {
+        let tag = header.byte()?;
+        let value = header.counted()?;
+        let end = payload.len() - after - header.0.len();
+        if tag == TAG_ADDRESS {
+            return Ok(Some(end - value.len()..end));
+        }
+    }
+    Ok(None)
+}
+
+/// Builds a record's bytes, event by event.
+pub struct RecordBuilder {
+    bytes: Vec<u8>,
+    count: u32,
+    flags: u8,
+}
+
+impl RecordBuilder {
+    pub fn new(header: &Header<'_>, shape: Shape, bytes_expected: usize) -> Self {
+        let flag = |has: bool, flag: u8| if has { flag } else { 0 };
+        let flags = flag(shape.ids, WITH_IDS)
+            | flag(shape.lines, WITH_LINES)
+            | flag(shape.corrections, WITH_TAKES_BACK);
+        let mut bytes = Vec::with_capacity(bytes_expected + 128);
+        bytes.extend_from_slice(&[VERSION, flags]);
+        let encoded = encode_header(header);
+        put_counted(&mut bytes, &encoded);
+        Self { bytes, count: 0, flags }
+    }
+
+    pub fn push(&mut self, entry: &Entry<'_>) {
+        if self.flags & WITH_IDS != 0 {
+            match &entry.client {
+                Some((id, hash)) => {
+                    self.bytes.push(1);
+                    self.bytes.extend_from_slice(id.as_bytes());
+                    self.bytes.extend_from_slice(&hash.0);
+                }
+                None => self.bytes.push(0),
+            }
+        }
+        if self.flags & WITH_LINES != 0 {
+            put_varint(&mut self.bytes, u64::from(entry.line));
+        }
+        if self.flags & WITH_TAKES_BACK != 0 {
+            put_varint(&mut self.bytes, entry.corrects.map_or(0, |position| position + 1));
+        }
+        put_counted(&mut self.bytes, entry.text.as_bytes());
+        self.count += 1;
+    }
+
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn encode_header(header: &Header<'_>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64);
+    put_field(&mut bytes, TAG_STREAM, header.stream.as_bytes());
+    put_field(&mut bytes, TAG_RECEIVED, &header.received.0.to_le_bytes());
+    match header.address {
+        Some(IpAddr::V4(ip)) => put_field(&mut bytes, TAG_ADDRESS, &ip.octets()),
+        Some(IpAddr::V6(ip)) => put_field(&mut bytes, TAG_ADDRESS, &ip.octets()),
+        None => {}
+    }
+    if let Some(upload) = &header.upload {
+        let mut value = Vec::with_capacity(36);
+        value.extend_from_slice(&upload.id.0);
+        value.extend_from_slice(&upload.hash.0);
+        put_varint(&mut value, upload.first_line);
+        put_varint(&mut value, u64::from(upload.lines) << 1 | u64::from(upload.kept));
+        put_field(&mut bytes, TAG_UPLOAD, &value);
+    }
+    if let Some(retry) = &header.retry {
+        let mut value = retry.letter.as_bytes().to_vec();
+        value.extend_from_slice(retry.view.as_bytes());
+        put_field(&mut bytes, TAG_RETRY, &value);
+    }
+    if let Some(trace) = header.trace {
+        put_field(&mut bytes, TAG_TRACE, trace.as_bytes());
+    }
+    bytes
+}
+
+/// Fields of a later version, with tags unknown here, are passed over.
+fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
+    let mut header =
+        Header { stream: "", received: Millis(0), address: None, upload: None, retry: None, trace: None };
+    let mut bytes = Bytes(bytes);
+    while !bytes.0.is_empty() {
+        let tag = bytes.byte()?;
+        let mut value = Bytes(bytes.counted()?);
+        match tag {
+            TAG_STREAM => header.stream = value.text()?,
+            TAG_RECEIVED => header.received = Millis(i64::from_le_bytes(value.array()?)),
+            TAG_ADDRESS if value.0.len() == 4 => {
+                header.address = Some(Ipv4Addr::from(value.array::<4>()?).into());
+            }
+            TAG_ADDRESS => header.address = Some(Ipv6Addr::from(value.array::<16>()?).into()),
+            TAG_UPLOAD => {
+                let (id, hash) = (UploadId(value.array()?), BodyHash(value.array()?));
+                let first_line = value.varint()?;
+                let lines_and_kept = value.varint()?;
+                let lines = u32::try_from(lines_and_kept >> 1).map_err(|_| RecordError::Malformed)?;
+                header.upload =
+                    Some(UploadLines { id, first_line, lines, hash, kept: lines_and_kept & 1 == 1 });
+            }
+            TAG_RETRY => {
+                let letter = EventId::from_bytes(value.array()?);
+                header.retry = Some(Retry { view: value.text()?, letter });
+            }
+            TAG_TRACE => header.trace = Some(value.text()?),
+            _ => {}
+        }
+    }
+    Ok(header)
+}
+
+fn put_field(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    bytes.push(tag);
+    put_counted(bytes, value);
+}
+
+fn put_counted(bytes: &mut Vec<u8>, value: &[u8]) {
+    put_varint(bytes, value.len() as u64);
+    bytes.extend_from_slice(value);
+}
+
+fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+/// What is left to read.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], RecordError> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(RecordError::Malformed)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, RecordError> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        self.take(N)?.try_into().map_err(|_| RecordError::Malformed)
+    }
+
+    fn varint(&mut self) -> Result<u64, RecordError> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(RecordError::Malformed)
+    }
+
+    fn counted(&mut self) -> Result<&'a [u8], RecordError> {
+        let length = usize::try_from(self.varint()?).map_err(|_| RecordError::Malformed)?;
+        self.take(length)
+    }
+
+    fn text(&mut self) -> Result<&'a str, RecordError> {
+        let bytes = std::mem::take(&mut self.0);
+        std::str::from_utf8(bytes).map_err(|_| RecordError::Malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ids() -> impl Strategy<Value = Option<(EventId, BodyHash)>> {
+        proptest::option::of(
+            (any::<[u8; 16]>(), any::<[u8; 8]>())
+                .prop_map(|(id, hash)| (EventId::from_bytes(id), BodyHash(hash))),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back_as_it_was(
+            stream in "[a-z]{1,20}", received: i64, address: Option<IpAddr>, view in "[a-z]{1,9}", letter in proptest::option::of(any::<[u8; 16]>()), trace in proptest::option::of("[0-9a-f-]{55}"),
+            upload in proptest::option::of((any::<[u8; 16]>(), any::<u64>(), any::<u32>(), any::<[u8; 8]>(), any::<bool>())),
+            events in proptest::collection::vec((ids(), any::<u32>(), proptest::option::of(0..u64::MAX), ".{0,40}"), 0..20), position in 0..u64::MAX / 2,
+        ) {
+            let header = Header {
+                stream: &stream, received: Millis(received), address,
+                upload: upload.map(|(upload, first_line, lines, hash, kept)| UploadLines { id: UploadId(upload), first_line, lines, hash: BodyHash(hash), kept }),
+                retry: letter.map(|letter| Retry { view: &view, letter: EventId::from_bytes(letter) }),
+                trace: trace.as_deref(),
+            };
+            let mut builder = RecordBuilder::new(&header, Shape { ids: true, lines: true, corrections: true }, 0);
+            let entries: Vec<Entry<'_>> = events.iter().map(|(client, line, corrects, text)| Entry { client: *client, line: *line, corrects: *corrects, text }).collect();
+            entries.iter().for_each(|entry| builder.push(entry));
+            let record = Record::decode(position, builder.count(), builder.bytes()).expect("decodes");
+            prop_assert_eq!(record.header.as_ref(), Some(&header));
+            let read: Result<Vec<_>, _> = record.entries().collect();
+            let expected: Vec<_> = entries.iter().enumerate().map(|(index, entry)| (position + index as u64, *entry)).collect();
+            prop_assert_eq!(read, Ok(expected));
+        }
+
+        #[test]
+        fn blanking_changes_the_chosen_texts_and_nothing_else(
+            flags: (bool, bool), stream in "[a-z]{1,20}", position in 0..u64::MAX / 2,
+            events in proptest::collection::vec((ids(), any::<u32>(), "[^ ].{0,40}", any::<bool>()), 1..20),
+        ) {
+            let address = Some(Ipv4Addr::new(10, 0, 0, 7).into());
+            let header = Header { address, ..Header::of(&stream, Millis(7)) };
+            let shape = Shape { ids: flags.0, lines: flags.1, corrections: false };
+            let mut builder = RecordBuilder::new(&header, shape, 0);
+            events.iter().for_each(|(client, line, text, _)| builder.push(&Entry { client: *client, line: *line, corrects: None, text }));
+            let before = builder.bytes().to_vec();
+            let mut after = before.clone();
+            let numbered = || (position..).zip(&events);
+            let chosen = numbered().filter(|(_, event)| event.3).map(|(position, _)| position);
+            // Positions of other records may be asked for at once.
+            let positions: Vec<u64> = position.checked_sub(1).into_iter().chain(chosen).chain([position + 20]).collect();
+            let blanked = blank(position, builder.count(), &mut after, &positions);
+            prop_assert_eq!(blanked, Ok(events.iter().filter(|event| event.3).count() as u32));
+            prop_assert_eq!(before.len(), after.len());
+
+            let was = Record::decode(position, builder.count(), &before).expect("decodes");
+            let is = Record::decode(position, builder.count(), &after).expect("decodes");
+            prop_assert_eq!(is.flags, was.flags);
+            // An address that nothing is left of says nothing any more.
+            let all = events.iter().all(|event| event.3);
+            let address = if all { Some(Ipv4Addr::UNSPECIFIED.into()) } else { address };
+            prop_assert_eq!(&is.header, &Some(Header { address, ..header.clone() }));
+            prop_assert_eq!(is.entries().count(), events.len());
+            for ((was, is), (_, event)) in was.entries().zip(is.entries()).zip(numbered()) {
+                let ((at, was), (at_now, is)) = (was.expect("decodes"), is.expect("decodes"));
+                let text = if event.3 { " ".repeat(was.text.len()) } else { was.text.to_owned() };
+                prop_assert_eq!((at_now, is), (at, Entry { text: &text, ..was }));
+                prop_assert_eq!((was.erased(), is.erased()), (false, event.3));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_blanked_or_refused_and_never_halfway(bytes: Vec<u8>, count in 0_u32..100) {
+            let mut after = bytes.clone();
+            let positions: Vec<u64> = (0..100).collect();
+            if blank(0, count, &mut after, &positions).is_err() {
+                prop_assert_eq!(after, bytes);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused_without_a_panic(bytes: Vec<u8>, count in 0_u32..100) {
+            if let Ok(record) = Record::decode(0, count, &bytes) {
+                prop_assert!(record.entries().count() <= count as usize);
+            }
+        }
+    }
+
+    /// What version 1 wrote is read for ever: these bytes must never have to change.
+    #[test]
+    fn version_1_is_written_and_read_as_ever() {
+        let header = Header {
+            stream: "revenue",
+            received: Millis(1_761_991_200_000),
+            address: Some(Ipv4Addr::new(10, 0, 0, 7).into()),
+            upload: Some(UploadLines {
+                id: UploadId([0xab; 16]),
+                first_line: 1001,
+                lines: 2,
+                hash: BodyHash([0xcd; 8]),
+                kept: true,
+            }),
+            retry: Some(Retry { view: "v", letter: EventId::from_bytes([0xef; 16]) }),
+            trace: None,
+        };
+        let client = Some((EventId::from_bytes([0x12; 16]), BodyHash([0x34; 8])));
+        let entries = [
+            Entry { client, text: "{}", ..Entry::default() },
+            Entry { line: 1, text: "{\"a\":1}", ..Entry::default() },
+        ];
+        let mut builder =
+            RecordBuilder::new(&header, Shape { ids: true, lines: true, corrections: false }, 0);
+        entries.iter().for_each(|entry| builder.push(entry));
+        let hex = event::hex(builder.bytes());
+        assert_eq!(hex, VERSION_1);
+        let record = Record::decode(7, 2, builder.bytes()).expect("decodes");
+        assert_eq!(record.header, Some(header));
+        assert_eq!(
+            record.entries().collect::<Result<Vec<_>, _>>(),
+            Ok(vec![(7, entries[0]), (8, entries[1])])
+        );
+    }
+
+    #[test]
+    fn a_trace_is_written_and_read_as_ever() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = Some(text);
+        let header =
+            Header { stream: "s", received: Millis(1), address: None, upload: None, retry: None, trace };
+        let mut builder = RecordBuilder::new(&header, Shape::default(), 0);
+        builder.push(&Entry { text: "{}", ..Entry::default() });
+        let form = [b"\x01\0\x46\x01\x01s\x02\x08\x01\0\0\0\0\0\0\0\x06\x37", text.as_bytes(), b"\x02{}"];
+        assert_eq!(builder.bytes(), form.concat());
+        assert_eq!(Record::decode(7, 1, builder.bytes()).expect("decodes").header, Some(header));
+    }
+
+    const VERSION_1: &str = concat!(
+        "0103490107726576656e75650208000ddc3e9a01000003040a000007041bababababababababababababababab",
+        "abcdcdcdcdcdcdcdcde907050511efefefefefefefefefefefefefefefef760112121212121212121212121212",
+        "121212343434343434343400027b7d0001077b2261223a317d",
+    );
+}

@@ -1,0 +1,77 @@
+//! The greeting of a start at a terminal: where it listens, and two lines to try, which work as pasted.
+
+use std::path::Path;
+
+use event::{Fields, Random, Sample, Value};
+
+use super::Settings;
+use crate::config::{Config, ReadConfig, ReadShape, SourceConfig};
+
+pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
+    let data = settings.data.canonicalize().unwrap_or_else(|_| settings.data.clone());
+    let key = data.join("api-key");
+    println!("millrace {} is ready", env!("CARGO_PKG_VERSION"));
+    println!();
+    println!("  listening  {}", addresses.join("  "));
+    println!("  data       {}", data.display());
+    let presets: Vec<&str> = settings.config.presets.iter().map(|preset| preset.name()).collect();
+    println!("  presets    {}", if presets.is_empty() { "none".to_owned() } else { presets.join("  ") });
+    match settings.dev {
+        true => println!("  keys       not needed: --dev opens every source, to this machine only"),
+        false => {
+            println!(
+                "  key        {}{}",
+                key.display(),
+                if first_key { "  (made now; keep it)" } else { "" }
+            );
+        }
+    }
+    let sources = &settings.config.sources;
+    // One whose outcome can be looked at, before any other.
+    let source =
+        sources.values().find(|source| shown(settings, source).is_some()).or_else(|| sources.values().next());
+    // A certificate is seldom for the address that is listened at.
+    let plain = addresses.iter().find(|address| address.starts_with("http://"));
+    let (Some(source), Some(address)) = (source, plain.or(addresses.first())) else { return };
+    let Some((event, event_key)) = sample(&settings.config.streams[&source.stream].fields) else { return };
+    println!();
+    println!("Send an event, and see what it became:");
+    println!();
+    let header =
+        if settings.dev { String::new() } else { format!(" -H \"Authorization: $(cat {})\"", quoted(&key)) };
+    let event = event.replace('\'', r"'\''");
+    println!("  curl{header} -H 'Content-Type: application/json' -d '{event}' {address}{}", source.path);
+    if let Some(read) = shown(settings, source) {
+        println!("  curl{header} {address}{}", read.path.replace("{key}", &event_key));
+    }
+    println!();
+}
+
+/// Where the row is shown that a door's events go to.
+fn shown<'s>(settings: &'s Settings, source: &SourceConfig) -> Option<&'s ReadConfig> {
+    let Config { reads, views, .. } = &settings.config;
+    let shows =
+        |read: &&ReadConfig| read.shape == ReadShape::Row && views[&read.view].stream == source.stream;
+    reads.values().find(shows)
+}
+
+/// An event that fits, and its key.
+fn sample(fields: &Fields) -> Option<(String, String)> {
+    let (mut bytes, mut values) = (Vec::new(), Vec::new());
+    Sample::of(fields).event(0, 1, &mut Random(0), &mut bytes);
+    let event = String::from_utf8(bytes).ok()?;
+    fields.read(&event, &[fields.key()], &mut values).ok()?;
+    let key = match values.into_iter().next()? {
+        Value::Text(text) => text.into_owned(),
+        Value::Integer(number) => number.to_string(),
+        _ => return None,
+    };
+    Some((event, key))
+}
+
+/// For a shell, inside double quotes.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}

@@ -1,0 +1,45 @@
+//! A server that nobody can connect to: the same node, and the same way to it past the doorway, asked by
+//! a call instead of over a socket. For fuzzing, where a socket would cost more than the request.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
+use event::Stop;
+
+use super::router::RequestRouter;
+use super::{Node, ServeError, Settings, Storage};
+use crate::store::Password;
+use crate::telemetry;
+
+pub struct InProcess {
+    node: Node,
+    router: RequestRouter,
+}
+
+impl InProcess {
+    pub async fn open(settings: &Settings) -> Result<Self, ServeError> {
+        let password = Password::new(settings.config.store.password.clone());
+        let storage = Storage::open(settings, &password).await?;
+        let (node, _) = Node::open(settings, telemetry::start_metrics(), storage).await?;
+        let router = node.router(settings, &Stop::default());
+        Ok(Self { node, router })
+    }
+
+    /// What a client on this machine would be answered.
+    pub async fn ask(&self, request: Request<Body>) -> Response {
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        self.router.answer(here, request).await
+    }
+
+    pub fn log_end(&self) -> u64 {
+        self.node.log.end()
+    }
+
+    /// Waits for the views, as a server does that is told to stop.
+    pub async fn close(self) {
+        let Self { node, .. } = self;
+        drop(node.close(true).await);
+    }
+}

@@ -1,0 +1,76 @@
+//! What lies behind the doorway: the declared doors, each found by its path, and everything else by way of
+//! the router.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, Uri};
+use axum::response::Response;
+use tower_service::Service;
+
+use super::request_guard::{RequestGuard, is_preflight};
+use super::response_budget::ResponseBudget;
+use super::route_policy::SourceRoutes;
+use crate::admission::Refusal;
+use crate::http::ApiError;
+use crate::http::{Peer, body::AnyBody};
+
+pub struct RequestRouter {
+    guard: Arc<RequestGuard>,
+    sources: SourceRoutes,
+    routes: Router,
+    response_budget: ResponseBudget,
+}
+
+impl RequestRouter {
+    /// Where nothing is, and what does not take the method, is answered as well.
+    pub fn new(guard: RequestGuard, sources: SourceRoutes, routes: Router) -> Self {
+        let guard = Arc::new(guard);
+        let at_the_fallback = Arc::clone(&guard);
+        let routes = routes
+            .fallback(async move |uri: Uri| at_the_fallback.refuse(uri.path(), ApiError::NoRoute))
+            .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed });
+        Self { guard, sources, routes, response_budget: ResponseBudget::new() }
+    }
+
+    /// One request, past the doorway.
+    pub async fn answer<B>(&self, connected: IpAddr, request: Request<B>) -> Response
+    where
+        B: AnyBody<Error: std::error::Error + Send + Sync> + Send + 'static,
+    {
+        let page = self.guard.allowed_page(request.headers(), request.uri().path());
+        // Of anything else the answer says what was done, and is given.
+        let read = (request.method() == Method::GET).then(|| request.uri().path().to_owned());
+        let answer = match (self.guard.admit(connected, &request, page.as_ref()), &page) {
+            (Err(error), _) => self.guard.refuse(request.uri().path(), error),
+            (Ok(_), Some(page)) if is_preflight(&request) => page.preflight(),
+            (Ok(peer), _) => match self.sources.get(request.uri().path()) {
+                Some(source) => source.answer(peer, request).await,
+                None => self.routed(peer, request.map(Body::new)).await,
+            },
+        };
+        let answer = match read {
+            Some(path) if ResponseBudget::is_large(&answer) => {
+                match Box::pin(self.response_budget.counted(answer)).await {
+                    Some(answer) => answer,
+                    None => self.guard.refuse(&path, Refusal::Overloaded.into()),
+                }
+            }
+            _ => answer,
+        };
+        match page {
+            Some(page) => page.may_see(answer),
+            None => answer,
+        }
+    }
+
+    async fn routed(&self, peer: Peer, mut request: Request<Body>) -> Response {
+        request.extensions_mut().insert(peer);
+        match self.routes.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}

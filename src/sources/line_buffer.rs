@@ -1,0 +1,108 @@
+//! The bytes of a body of lines, cut into chunks as they arrive.
+
+use event::limits::{CHUNK_BYTES_MAX, CHUNK_LINES_MAX};
+
+use crate::admission::Refusal;
+use crate::http::body::Pieces;
+use crate::http::{ApiError, Share};
+
+#[derive(Default)]
+pub struct LineBuffer {
+    pub bytes: Vec<u8>,
+    /// Where the next chunk begins, how far line ends were counted, and how many there were.
+    start: usize,
+    counted: usize,
+    ends: usize,
+    line_start: usize,
+    ended: bool,
+    line_bytes_max: usize,
+    share: Share,
+}
+
+impl LineBuffer {
+    pub fn new(line_bytes_max: usize, share: Share) -> Self {
+        Self { line_bytes_max, share, ..Self::default() }
+    }
+
+    /// The range of the next chunk; `None` at the end.
+    pub async fn fill(&mut self, pieces: &mut Pieces) -> Result<Option<std::ops::Range<usize>>, ApiError> {
+        loop {
+            if let Some(end) = self.count()? {
+                return Ok(Some(self.start..end));
+            }
+            if self.ended {
+                let rest = self.start..self.bytes.len();
+                let something = !rest.is_empty();
+                return Ok(something.then_some(rest));
+            }
+            self.compact();
+            match pieces.next().await? {
+                Some(data) => {
+                    self.share.grow_to(self.bytes.len() + data.len())?;
+                    self.bytes.extend_from_slice(&data);
+                }
+                None => self.ended = true,
+            }
+        }
+    }
+
+    /// Counts line ends until a chunk is full.
+    fn count(&mut self) -> Result<Option<usize>, ApiError> {
+        for at in memchr::memchr_iter(b'\n', &self.bytes[self.counted..]) {
+            let end = self.counted + at + 1;
+            self.ends += 1;
+            self.line_start = end;
+            if self.ends == CHUNK_LINES_MAX || end - self.start >= CHUNK_BYTES_MAX {
+                self.counted = end;
+                return Ok(Some(end));
+            }
+        }
+        self.counted = self.bytes.len();
+        match self.counted - self.line_start.max(self.start) > self.line_bytes_max {
+            true => Err(Refusal::TooLarge { what: "a line", bytes_max: self.line_bytes_max }.into()),
+            false => Ok(None),
+        }
+    }
+
+    pub fn done(&mut self, end: usize) {
+        self.start = end;
+        self.counted = self.counted.max(end);
+        self.ends = 0;
+    }
+
+    /// Moves the open chunk to the front, now and then.
+    fn compact(&mut self) {
+        if self.start > 0 && (self.start >= self.bytes.len() / 2) {
+            self.bytes.drain(..self.start);
+            self.bytes.shrink_to(self.bytes.len());
+            self.share.shrink_to(self.bytes.len());
+            self.counted -= self.start;
+            self.line_start = self.line_start.saturating_sub(self.start);
+            self.start = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::HeaderMap;
+    use event::limits::EVENT_BYTES_MAX;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_with_is_given_back() {
+        let body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
+        let mut pieces = Pieces::of(&HeaderMap::new(), body).expect("pieces");
+        let mut lines = LineBuffer::new(EVENT_BYTES_MAX, Share::default());
+        let mut chunks = 0;
+        while let Some(chunk) = lines.fill(&mut pieces).await.expect("lines") {
+            lines.done(chunk.end);
+            chunks += 1;
+        }
+        assert!(chunks > 2);
+        let (held, capacity) = (lines.share.held(), lines.bytes.capacity());
+        assert!(held == lines.bytes.len() && capacity < CHUNK_BYTES_MAX, "{held} of {capacity}");
+    }
+}

@@ -1,0 +1,10 @@
+//! Sources: ways in, a file per transport or format. A source authenticates the sender, offers its events to
+//! admission, and acknowledges them only when the log says that they are durable.
+
+mod cloud_events;
+mod export_line;
+pub mod http;
+mod json_events;
+mod line_buffer;
+pub mod native;
+mod ndjson;

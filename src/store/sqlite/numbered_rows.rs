@@ -1,0 +1,317 @@
+//! Tables of a row an event in SQLite. Their numbers are given here and not by the database, one after the
+//! other from beyond all that are known: so it is known which event made which row, and no number that is
+//! noted comes back for another row.
+
+use std::fmt::Write;
+
+use event::Value;
+use event::limits::ROWS_A_STATEMENT_MAX;
+use rusqlite::{Connection, OptionalExtension, Statement, params};
+
+use super::errors::classify;
+use super::{row_origins, shape, statements};
+use crate::store::StoreError;
+use crate::store::numbered_rows::{RowChanges, Rows, RowsOf, RowsToDelete};
+use crate::store::plan::Claim;
+use crate::store::row_origins::RowOrigin;
+use crate::store::tables::{Cell, Table, quote};
+
+pub fn change(connection: &Connection, claim: &Claim, changes: &RowChanges) -> Result<(), StoreError> {
+    let of = RowsOf { view: claim.view.clone(), log: claim.log, table: changes.table.clone() };
+    if !changes.from.is_empty() {
+        add(connection, &of, changes)?;
+    }
+    if !changes.numbers.is_empty() {
+        let mut numbers = changes.numbers.iter().copied();
+        write(
+            connection,
+            &of.table,
+            &changes.restored,
+            || numbers.next().unwrap_or_default(),
+            Meets::Mended,
+        )?;
+    }
+    if !changes.removed.is_empty() {
+        delete(connection, &of, &RowsToDelete::Positions(changes.removed.clone()))?;
+    }
+    Ok(())
+}
+
+fn add(connection: &Connection, of: &RowsOf, changes: &RowChanges) -> Result<(), StoreError> {
+    let first = next_number(connection, of)?;
+    let mut next = first..;
+    write(connection, &of.table, &changes.added, || next.next().unwrap_or(i64::MAX), Meets::Nothing)?;
+    let place = |((position, received), row)| RowOrigin { position, received, row };
+    let places: Vec<RowOrigin> = changes.from.iter().copied().zip(first..).map(place).collect();
+    row_origins::add(connection, of, places)
+}
+
+/// Beyond what is in the table, what the database gave before, and what was ever noted.
+fn next_number(connection: &Connection, of: &RowsOf) -> Result<i64, StoreError> {
+    let (table, id) = (&of.table.name, id(&of.table));
+    let one = |sql: &str, parameter: Option<&str>| -> Result<i64, StoreError> {
+        let mut statement = connection.prepare_cached(sql).map_err(classify)?;
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, Option<i64>>(0);
+        let found = match parameter {
+            Some(parameter) => statement.query_row([parameter], read),
+            None => statement.query_row([], read),
+        };
+        found.optional().map(|found| found.flatten().unwrap_or(0)).map_err(classify)
+    };
+    let there = one(&format!("SELECT max({}) FROM {}", quote(id), quote(table)), None)?;
+    let noted = one(
+        "SELECT last_row FROM millrace_rows WHERE view = ?1 ORDER BY last_row DESC LIMIT 1",
+        Some(&of.view),
+    )?;
+    let given = match shape::exists(connection, "sqlite_sequence")? {
+        true => one("SELECT seq FROM sqlite_sequence WHERE name = ?1 COLLATE NOCASE", Some(table))?,
+        false => 0,
+    };
+    let last = there.max(noted).max(given).max(0);
+    match last.checked_add(i64::from(u32::MAX)) {
+        Some(_) => Ok(last + 1),
+        None => Err(StoreError::Blocked(format!("table `{table}` has no numbers left in column `{id}`"))),
+    }
+}
+
+fn id(table: &Table) -> &str {
+    table.id.as_deref().expect("a table of a row an event numbers its rows")
+}
+
+/// How rows meet those that have their numbers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meets {
+    Nothing,
+    Mended,
+}
+
+/// Several rows a statement: it costs a third less than one, and the column that numbers rows is looked
+/// after once for all of them.
+fn write(
+    connection: &Connection,
+    table: &Table,
+    rows: &Rows,
+    mut number: impl FnMut() -> i64,
+    meets: Meets,
+) -> Result<(), StoreError> {
+    let mut values = rows.values();
+    let mut left = rows.len();
+    let mut buffer = String::with_capacity(64);
+    let mut several = match left >= ROWS_A_STATEMENT_MAX {
+        true => Some(prepare(connection, table, ROWS_A_STATEMENT_MAX, meets)?),
+        false => None,
+    };
+    let mut single = None;
+    while left > 0 {
+        let (statement, count) = match &mut several {
+            Some(several) if left >= ROWS_A_STATEMENT_MAX => (several, ROWS_A_STATEMENT_MAX),
+            _ => match &mut single {
+                Some(single) => (single, 1),
+                none => (none.insert(prepare(connection, table, 1, meets)?), 1),
+            },
+        };
+        let mut at = 1;
+        for _ in 0..count {
+            statement.raw_bind_parameter(at, number()).map_err(classify)?;
+            at += 1;
+            for _ in &table.columns {
+                let value = values.next().unwrap_or(Value::Absent);
+                bind(statement, at, &value, &mut buffer).map_err(classify)?;
+                at += 1;
+            }
+        }
+        let written = statement.raw_execute().map_err(classify)?;
+        if written != count {
+            return Err(StoreError::Blocked(format!(
+                "table `{}` took {written} of {count} rows: a trigger of its own keeps the others out",
+                table.name
+            )));
+        }
+        left -= count;
+    }
+    Ok(())
+}
+
+fn prepare<'c>(
+    connection: &'c Connection,
+    table: &Table,
+    rows: usize,
+    meets: Meets,
+) -> Result<rusqlite::CachedStatement<'c>, StoreError> {
+    let sql = statements::numbered(table, id(table), rows, meets == Meets::Mended);
+    connection.prepare_cached(&sql).map_err(classify)
+}
+
+fn bind(
+    statement: &mut Statement<'_>,
+    at: usize,
+    value: &Value<'_>,
+    buffer: &mut String,
+) -> rusqlite::Result<()> {
+    buffer.clear();
+    match value {
+        Value::Absent => return statement.raw_bind_parameter(at, rusqlite::types::Null),
+        Value::Text(text) => return statement.raw_bind_parameter(at, text.as_ref()),
+        Value::Any(text) => return statement.raw_bind_parameter(at, *text),
+        Value::Integer(value) => return statement.raw_bind_parameter(at, *value),
+        Value::Boolean(value) => return statement.raw_bind_parameter(at, i64::from(*value)),
+        Value::Decimal(value) => drop(write!(buffer, "{value}")),
+        Value::Time(value) => value.put_civil(buffer),
+    }
+    statement.raw_bind_parameter(at, buffer.as_str())
+}
+
+/// A value as SQLite holds it: amounts and times are text, truth is 1.
+pub fn stored_value(value: &Value<'_>) -> Cell {
+    match value {
+        Value::Absent => Cell::Null,
+        Value::Text(text) => Cell::Text(text.clone().into_owned()),
+        Value::Any(text) => Cell::Text((*text).to_owned()),
+        Value::Integer(value) => Cell::Integer(*value),
+        Value::Boolean(value) => Cell::Integer(i64::from(*value)),
+        Value::Decimal(value) => Cell::Text(value.to_string()),
+        Value::Time(value) => {
+            let mut text = String::new();
+            value.put_civil(&mut text);
+            Cell::Text(text)
+        }
+    }
+}
+
+/// Deletes rows and what is noted of them; how many were noted.
+pub fn delete(connection: &Connection, of: &RowsOf, to_delete: &RowsToDelete) -> Result<usize, StoreError> {
+    let sql = format!("DELETE FROM {} WHERE {} = ?1", quote(&of.table.name), quote(id(&of.table)));
+    let mut statement = connection.prepare_cached(&sql).map_err(classify)?;
+    row_origins::forget(connection, of, to_delete, |row| {
+        statement.execute(params![row]).map(drop).map_err(classify)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use event::{LogId, Millis};
+
+    use super::*;
+    use crate::store::tables::{Column, ColumnKind, own_tables};
+
+    const LOG: LogId = LogId([7; 16]);
+
+    fn table() -> Arc<Table> {
+        let text = Column { name: "what".to_owned(), kind: ColumnKind::LongText, null: true };
+        Arc::new(Table::numbered("t", "id", vec![text]))
+    }
+
+    /// With `sql` as the table of the user's own.
+    fn opened(sql: &str) -> Connection {
+        let connection = Connection::open_in_memory().expect("opens");
+        for table in own_tables() {
+            connection.execute_batch(&statements::create_table(&table, true)).expect("a table");
+        }
+        connection.execute_batch(sql).expect("a table");
+        connection
+    }
+
+    fn claim() -> Claim {
+        Claim { view: "v".to_owned(), log: LOG, from: 0, to: 0 }
+    }
+
+    /// Adds a row for each of these positions, received in the second of the same number.
+    fn add(connection: &Connection, positions: &[u64]) -> Result<(), StoreError> {
+        let mut changes = RowChanges::new(&table());
+        for position in positions {
+            changes.added.push(&Value::Text(format!("event {position}").into()));
+            changes.from.push((*position, Millis(*position as i64 * 1_000)));
+        }
+        change(connection, &claim(), &changes)
+    }
+
+    fn of() -> RowsOf {
+        RowsOf { view: "v".to_owned(), log: LOG, table: table() }
+    }
+
+    fn rows(connection: &Connection) -> Vec<String> {
+        let mut statement =
+            connection.prepare("SELECT id || ' ' || what FROM t ORDER BY id").expect("a table");
+        let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+        rows.collect::<rusqlite::Result<_>>().expect("rows")
+    }
+
+    #[test]
+    fn rows_are_found_by_their_events_and_by_age_among_rows_of_others() {
+        for made in [
+            statements::create_table(&table(), false),
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, what TEXT)".to_owned(),
+        ] {
+            let connection = opened(&made);
+            connection.execute("INSERT INTO t VALUES (5, 'mine')", []).expect("a row");
+            add(&connection, &[0, 2, 3]).expect("added");
+            connection.execute("INSERT INTO t VALUES (20, 'mine')", []).expect("a row");
+            add(&connection, &Vec::from_iter(10..60)).expect("added");
+            assert_eq!(rows(&connection).len(), 55);
+            let removed = delete(&connection, &of(), &RowsToDelete::Positions(vec![11, 3, 1, 99, 10]));
+            assert_eq!(removed, Ok(3));
+            assert_eq!(
+                rows(&connection)[..5],
+                ["5 mine", "6 event 0", "7 event 2", "20 mine", "23 event 12"]
+            );
+            // By age, a few together.
+            let old = |rows_max| RowsToDelete::Below { position: 15, rows_max };
+            let deleted: Vec<usize> =
+                (0..4).map(|_| delete(&connection, &of(), &old(2)).expect("deleted")).collect();
+            assert_eq!(deleted, [2, 2, 1, 0]);
+            assert_eq!(rows(&connection)[..3], ["5 mine", "20 mine", "26 event 15"]);
+            // The number of a row that is gone is not given again while it is known where it came from.
+            connection.execute("DELETE FROM t WHERE id > 20", []).expect("deleted");
+            add(&connection, &[60]).expect("added");
+            assert_eq!(rows(&connection)[2..], ["71 event 60"]);
+        }
+    }
+
+    #[test]
+    fn small_plans_share_an_entry_and_large_ones_do_not() {
+        let connection = opened(&statements::create_table(&table(), false));
+        let entries = || -> i64 {
+            connection.query_row("SELECT count(*) FROM millrace_rows", [], |row| row.get(0)).expect("a row")
+        };
+        for position in 0..300 {
+            add(&connection, &[position]).expect("added");
+        }
+        assert!(entries() < 5, "{}", entries());
+        let before = entries();
+        add(&connection, &Vec::from_iter(300..1_300)).expect("added");
+        add(&connection, &Vec::from_iter(1_300..2_300)).expect("added");
+        assert_eq!(entries(), before + 2);
+        let all = RowsToDelete::Positions(Vec::from_iter(0..2_300));
+        assert_eq!(delete(&connection, &of(), &all), Ok(2_300));
+        assert_eq!((entries(), rows(&connection).len()), (0, 0));
+    }
+
+    #[test]
+    fn places_noted_late_go_among_the_others() {
+        let connection = opened(&statements::create_table(&table(), false));
+        add(&connection, &[0, 4, 8]).expect("added");
+        add(&connection, &[9]).expect("added");
+        add(&connection, &[2, 9]).expect("added");
+        let entries: i64 =
+            connection.query_row("SELECT count(*) FROM millrace_rows", [], |row| row.get(0)).expect("a row");
+        assert_eq!(entries, 1);
+        assert_eq!(delete(&connection, &of(), &RowsToDelete::Positions(vec![2, 8, 9])), Ok(3));
+        assert_eq!(rows(&connection), ["1 event 0", "2 event 4", "4 event 9"]);
+    }
+
+    #[test]
+    fn a_trigger_that_keeps_rows_out_stops_the_view_and_loses_nothing() {
+        let connection = opened(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, what TEXT);
+             CREATE TRIGGER odd BEFORE INSERT ON t WHEN NEW.what = 'event 3' BEGIN SELECT RAISE(IGNORE); END",
+        );
+        assert_eq!(add(&connection, &[1, 2]), Ok(()));
+        let refused = add(&connection, &[3]);
+        assert!(
+            matches!(&refused, Err(StoreError::Blocked(reason)) if reason.contains("trigger")),
+            "{refused:?}"
+        );
+    }
+}

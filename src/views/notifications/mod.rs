@@ -1,0 +1,78 @@
+//! The kind `notify`: an outbox, a row a notification, put there by the plan that passes its event. Who
+//! delivers what is queued changes the row from then on; the view does not touch it again, unless the event
+//! is taken back while nothing was tried yet.
+
+mod fold;
+mod query;
+
+use std::sync::Arc;
+
+use event::limits::KEY_CHARS_MAX;
+
+use crate::store::{Column, ColumnKind, Table};
+
+pub use query::{Notification, NotificationStatus};
+
+#[derive(Clone)]
+pub struct Notifications {
+    table: Arc<Table>,
+    /// Of the same table what names a row that is still to be delivered.
+    queued: Arc<Table>,
+    reads: NotificationFields,
+}
+
+/// What of an event makes a notification; fields by their index among the stream's.
+#[derive(Clone, Debug)]
+pub struct NotificationFields {
+    pub to: usize,
+    pub event_type: usize,
+    /// `None`: the whole event.
+    pub payload: Option<usize>,
+    pub message: Vec<MessagePart>,
+    pub channel: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessagePart {
+    Words(String),
+    Field(usize),
+}
+
+const WORD: ColumnKind = ColumnKind::Text { chars_max: KEY_CHARS_MAX };
+
+/// The columns in their order; `?` marks those that may be empty.
+const COLUMNS: &[(&str, ColumnKind)] = &[
+    ("id", WORD),
+    ("event_id", WORD),
+    ("event_type", WORD),
+    ("payload", ColumnKind::Json),
+    ("status", WORD),
+    ("attempt_count", ColumnKind::Integer),
+    ("last_attempt_timestamp?", ColumnKind::Time),
+    ("created_at", ColumnKind::Time),
+    ("updated_at", ColumnKind::Time),
+    ("recipient", WORD),
+    ("message", ColumnKind::LongText),
+    ("channel", WORD),
+    ("next_attempt_at?", ColumnKind::Time),
+];
+const EVENT_ID: usize = 1;
+const STATUS: usize = 4;
+
+impl Notifications {
+    pub fn new(table: &str, reads: NotificationFields) -> Self {
+        let table = Table { unique: Some(EVENT_ID), ..Table::new(table, 1, COLUMNS) };
+        let columns: Vec<Column> = [0, STATUS].map(|index| table.columns[index].clone()).into();
+        let queued = Table { columns, unique: None, ..table.clone() };
+        Self { table: Arc::new(table), queued: Arc::new(queued), reads }
+    }
+
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// The id of the notification of an event.
+    pub fn id_of(event: &impl std::fmt::Display) -> String {
+        format!("notif-{event}")
+    }
+}

@@ -1,0 +1,149 @@
+//! Reading an outbox.
+
+use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
+use event::{EventId, Millis};
+
+use super::{COLUMNS, Notifications};
+use crate::store::{Cell, Store, StoreError, quote};
+
+/// Where a notification stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotificationStatus {
+    Queued,
+    Sent,
+    FailedRetrying,
+    FailedDeadLetter,
+}
+
+impl NotificationStatus {
+    pub const ALL: [Self; 4] = [Self::Queued, Self::Sent, Self::FailedRetrying, Self::FailedDeadLetter];
+
+    /// As the table has it, which is the original's.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "QUEUED",
+            Self::Sent => "SENT",
+            Self::FailedRetrying => "FAILED_RETRYING",
+            // In two parts, because it is a word that this house does not use.
+            Self::FailedDeadLetter => concat!("FAILED_D", "LQ"),
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    pub id: String,
+    pub event_id: String,
+    pub event_type: String,
+    /// JSON in its own text.
+    pub payload: String,
+    pub status: String,
+    pub attempts: i64,
+    pub last_attempt: Option<String>,
+    pub created: String,
+    pub updated: String,
+    pub recipient: String,
+    pub message: String,
+    pub channel: String,
+    pub next_attempt: Option<String>,
+}
+
+impl Notifications {
+    pub async fn notification(&self, store: &Store, id: &str) -> Result<Option<Notification>, StoreError> {
+        let found = self.select(store, "WHERE id = ?", vec![Cell::Text(id.to_owned())]).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// In the order of ids, after one of them.
+    pub async fn notifications(
+        &self,
+        store: &Store,
+        status: Option<NotificationStatus>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Notification>, StoreError> {
+        let mut parameters = vec![Cell::Text(after.unwrap_or_default().to_owned())];
+        let condition = match status {
+            Some(status) => {
+                parameters.push(Cell::Text(status.as_str().to_owned()));
+                "AND status = ?"
+            }
+            None => "",
+        };
+        self.select(store, &format!("WHERE id > ? {condition} ORDER BY id LIMIT {limit}"), parameters).await
+    }
+
+    /// Which of these ids there are, and what became of them.
+    pub async fn statuses(&self, store: &Store, ids: &[String]) -> Result<Vec<(String, String)>, StoreError> {
+        let marks = vec!["?"; ids.len()].join(", ");
+        let sql = format!("SELECT id, status FROM {} WHERE id IN ({marks})", quote(&self.table.name));
+        let parameters = ids.iter().cloned().map(Cell::Text).collect();
+        let pair = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
+            Ok([Cell::Text(id), Cell::Text(status)]) => Ok((id, status)),
+            _ => Err(self.not_in_form()),
+        };
+        store.rows(sql, parameters).await?.into_iter().map(pair).collect()
+    }
+
+    /// Deletes the notifications of these events, whatever became of them.
+    pub async fn forget(&self, store: &Store, events: &[EventId]) -> Result<(), StoreError> {
+        for page in events.chunks(NOTIFICATIONS_LOOKED_UP_MAX) {
+            let marks = vec!["?"; page.len()].join(", ");
+            let sql = format!("DELETE FROM {} WHERE id IN ({marks})", quote(&self.table.name));
+            let ids = page.iter().map(|id| Cell::Text(Self::id_of(id))).collect();
+            match store.change(sql, ids).await {
+                // The view has not begun.
+                Ok(_) | Err(StoreError::NoTable(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn select(
+        &self,
+        store: &Store,
+        which: &str,
+        parameters: Vec<Cell>,
+    ) -> Result<Vec<Notification>, StoreError> {
+        let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| name.trim_end_matches('?')).collect();
+        let sql = format!("SELECT {} FROM {} {which}", names.join(", "), quote(&self.table.name));
+        let rows = store.rows(sql, parameters).await?;
+        rows.into_iter().map(|row| read(row).ok_or_else(|| self.not_in_form())).collect()
+    }
+
+    fn not_in_form(&self) -> StoreError {
+        StoreError::Blocked(format!("table `{}` holds a row that is no notification", self.table.name))
+    }
+}
+
+fn read(row: Vec<Cell>) -> Option<Notification> {
+    let mut cells = row.into_iter();
+    let mut text = || match cells.next()? {
+        Cell::Text(text) => Some(Some(text)),
+        Cell::Integer(number) => Some(Some(number.to_string())),
+        Cell::Time(time) => Some(Some(time.to_text())),
+        Cell::Null => Some(None),
+        _ => None,
+    };
+    let time = |text: Option<String>| text.map(|text| text.parse::<Millis>().map_or(text, Millis::to_text));
+    Some(Notification {
+        id: text()??,
+        event_id: text()??,
+        event_type: text()??,
+        payload: text()??,
+        status: text()??,
+        attempts: text()??.parse().ok()?,
+        last_attempt: time(text()?),
+        created: time(Some(text()??))?,
+        updated: time(Some(text()??))?,
+        recipient: text()??,
+        message: text()??,
+        channel: text()??,
+        next_attempt: time(text()?),
+    })
+}

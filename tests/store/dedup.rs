@@ -1,0 +1,245 @@
+//! What the gate notes in the store: ids and runs of lines, once seen, forgotten after their window; what
+//! was left out, taken back, passed by, with dead letters beside it.
+
+use std::sync::Arc;
+
+use event::{BodyHash, EventId, Millis, UploadId};
+use millrace::store::{
+    CorrectedEvent, DeadLetterChange, DeadLetterStatus, DedupEntry, DedupKey, NewDeadLetter, Plan, Skipped,
+    ViewTables,
+};
+
+use crate::harness::Keeping;
+use crate::opened::{LOG, Opened, claim};
+
+on_each_database!(
+    an_id_that_was_seen_is_left_out_and_another_body_under_it_is_a_conflict,
+    two_of_one_plan_are_one,
+    what_was_found_is_found_again_where_the_answer_was_lost,
+    ids_are_forgotten_after_their_window_and_sources_that_are_kept_never,
+    of_lines_that_come_again_only_the_new_ones_pass,
+    dead_letters_are_written_once_and_go_from_status_to_status,
+    two_gates_that_race_note_each_id_once,
+);
+
+fn seen(name: &str, position: u64, body: u8, received: i64) -> DedupEntry {
+    let id = EventId::derived("s", "o", name);
+    DedupEntry {
+        key: DedupKey::Event(id),
+        hash: BodyHash([body; 8]),
+        received: Millis(received),
+        since: Millis(received - 1_000),
+        kept: false,
+        events: vec![(position, 0)],
+        conflict: vec![letter(position)],
+    }
+}
+
+fn lines(first: u64, count: u32, position: u64, body: u8) -> DedupEntry {
+    let events = (0..u64::from(count)).map(|line| (position + line, first + line)).collect();
+    let key = DedupKey::Lines { upload: [3; 16], first, count };
+    DedupEntry { key, kept: true, events, conflict: Vec::new(), ..seen("", position, body, 0) }
+}
+
+fn letter(position: u64) -> NewDeadLetter {
+    NewDeadLetter {
+        id: NewDeadLetter::id("gate", LOG, position),
+        view: "gate".to_owned(),
+        position,
+        event_id: EventId::at(LOG, position),
+        stream: "s".to_owned(),
+        reason: "why 😀 'quoted'".to_owned(),
+        event: format!(r#"{{"n":{position},"😀":"\u0000"}}"#),
+        at: Millis(i64::from(u32::MAX) * 1_000),
+    }
+}
+
+/// A gate's view, and the end of its log.
+struct Gate {
+    opened: Opened,
+    end: u64,
+}
+
+impl Gate {
+    fn on(keeping: Keeping) -> Self {
+        let opened = Opened::on(keeping);
+        opened.begin("gate", ViewTables::default()).unwrap();
+        Self { opened, end: 0 }
+    }
+
+    /// The positions that were left out, each with whether the first had the same body.
+    fn passes(&mut self, seen: Vec<DedupEntry>) -> Vec<(u64, u64, bool)> {
+        let mut plan = Plan::new(claim("gate", self.end, self.end + 1));
+        plan.seen = seen;
+        self.end += 1;
+        let skipped = self.opened.apply(plan).unwrap();
+        skipped.iter().map(|skipped| (skipped.position, skipped.first_position, skipped.same_body)).collect()
+    }
+
+    fn dead_letters(&self) -> Vec<u64> {
+        let dead_letters = self.opened.run(self.opened.store.dead_letters(None, None, 100)).unwrap();
+        let mut positions: Vec<u64> = dead_letters.iter().map(|letter| letter.position).collect();
+        positions.sort_unstable();
+        positions
+    }
+}
+
+fn an_id_that_was_seen_is_left_out_and_another_body_under_it_is_a_conflict(keeping: Keeping) {
+    let mut gate = Gate::on(keeping);
+    assert_eq!(gate.passes(vec![seen("a", 10, 1, 0), seen("b", 11, 1, 0)]), []);
+    let repeats = vec![seen("a", 12, 1, 0), seen("c", 13, 1, 0), seen("b", 14, 2, 0)];
+    assert_eq!(gate.passes(repeats), [(12, 10, true), (14, 11, false)]);
+    assert_eq!(gate.dead_letters(), [14]);
+    let store = &gate.opened.store;
+    let run = |position| gate.opened.run(store.skipped(LOG, position)).unwrap();
+    let skipped = Skipped { position: 14, first_log: LOG, first_position: 11, same_body: false };
+    assert_eq!((run(14), run(13)), (Some(skipped), None));
+    assert_eq!(gate.opened.run(store.skipped_positions(LOG, 0, 100)), Ok(vec![12, 14]));
+    let id = EventId::derived("s", "o", "a");
+    assert_eq!(gate.opened.run(store.first_position(id)), Ok(Some((LOG, 10))));
+    assert_eq!(gate.opened.run(store.first_hash(id)), Ok(Some(BodyHash([1; 8]))));
+    assert_eq!(gate.opened.run(store.first_position(EventId::derived("s", "o", "A"))), Ok(None));
+}
+
+fn two_of_one_plan_are_one(keeping: Keeping) {
+    let mut gate = Gate::on(keeping);
+    let batch = vec![seen("a", 0, 1, 0), seen("a", 1, 1, 0), seen("a", 2, 2, 0), seen("b", 3, 1, 0)];
+    assert_eq!(gate.passes(batch), [(1, 0, true), (2, 0, false)]);
+    assert_eq!(gate.dead_letters(), [2]);
+    let runs = vec![lines(0, 3, 10, 1), lines(1, 3, 20, 2), lines(0, 4, 30, 3)];
+    let repeats: Vec<u64> = gate.passes(runs).iter().map(|(position, ..)| *position).collect();
+    assert_eq!(repeats, [20, 21, 30, 31, 32, 33]);
+}
+
+/// The very same plan, as the gate tries it again. SQLite's answers are never lost.
+fn what_was_found_is_found_again_where_the_answer_was_lost(keeping: Keeping) {
+    if keeping == Keeping::Sqlite {
+        return;
+    }
+    let mut gate = Gate::on(keeping);
+    assert_eq!(gate.passes(vec![seen("a", 0, 1, 0)]), []);
+    let mut plan = Plan::new(claim("gate", gate.end, gate.end + 1));
+    plan.seen = vec![seen("a", 1, 1, 0), seen("b", 2, 1, 0), seen("a", 3, 2, 0)];
+    let plan = Arc::new(plan);
+    for _ in 0..3 {
+        let skipped = gate.opened.run(gate.opened.store.apply(Arc::clone(&plan))).unwrap();
+        let found: Vec<(u64, bool)> = skipped.iter().map(|found| (found.position, found.same_body)).collect();
+        assert_eq!(found, [(1, true), (3, false)]);
+    }
+    assert_eq!(gate.dead_letters(), [3]);
+}
+
+fn ids_are_forgotten_after_their_window_and_sources_that_are_kept_never(keeping: Keeping) {
+    let mut gate = Gate::on(keeping);
+    assert_eq!(gate.passes(vec![seen("a", 0, 1, 10_000)]), []);
+    assert_eq!(gate.passes(vec![seen("a", 1, 1, 11_000)]), [(1, 0, true)]);
+    assert_eq!(gate.passes(vec![seen("a", 2, 1, 11_001)]), [], "it was received too long ago");
+    assert_eq!(gate.passes(vec![seen("a", 3, 1, 12_001)]), [(3, 2, true)]);
+    assert_eq!(gate.passes(vec![lines(0, 5, 10, 1)]), []);
+    let later = DedupEntry { received: Millis(1 << 50), since: Millis((1 << 50) - 1), ..lines(0, 5, 20, 1) };
+    assert_eq!(gate.passes(vec![later]).len(), 5);
+    let forget = |before, rows| gate.opened.run(gate.opened.store.prune_dedup(Millis(before), rows)).unwrap();
+    assert_eq!(forget(i64::MIN, 10), 0, "nothing is older than all time");
+    assert_eq!(forget(11_001, 10), 0, "what was received then stays");
+    assert_eq!(forget(11_002, 10), 1);
+    assert_eq!(forget(i64::MAX, 10), 0, "runs of lines are kept");
+}
+
+fn of_lines_that_come_again_only_the_new_ones_pass(keeping: Keeping) {
+    let mut gate = Gate::on(keeping);
+    assert_eq!(gate.passes(vec![lines(0, 100, 0, 1), lines(100, 50, 100, 2)]), []);
+    let overlapping: Vec<u64> =
+        gate.passes(vec![lines(140, 20, 1_000, 3)]).iter().map(|(position, ..)| *position).collect();
+    assert_eq!(overlapping, Vec::from_iter(1_000..1_010));
+    let inside: Vec<u64> =
+        gate.passes(vec![lines(90, 20, 2_000, 4)]).iter().map(|(position, ..)| *position).collect();
+    assert_eq!(inside, Vec::from_iter(2_000..2_020));
+    let runs = gate.opened.run(gate.opened.store.upload_lines(UploadId([3; 16]), 0, 10)).unwrap();
+    let runs: Vec<(u64, u64)> = runs.iter().map(|(first, count, _)| (*first, *count)).collect();
+    // What no single run had covered is noted as well.
+    assert_eq!(runs, [(0, 100), (90, 20), (100, 50), (140, 20)]);
+}
+
+fn dead_letters_are_written_once_and_go_from_status_to_status(keeping: Keeping) {
+    let mut gate = Gate::on(keeping);
+    let first = letter(5);
+    let mut write = |changes: Vec<DeadLetterChange>, by: &[(u64, u64)]| {
+        let mut plan = Plan::new(claim("gate", gate.end, gate.end + 1));
+        plan.dead_letters = changes;
+        plan.corrected =
+            by.iter().map(|(position, by)| CorrectedEvent { position: *position, by: *by }).collect();
+        gate.end += 1;
+        gate.opened.apply(plan).unwrap();
+    };
+    write(vec![DeadLetterChange::New(first.clone()), DeadLetterChange::New(letter(6))], &[(1, 5), (2, 6)]);
+    write(vec![DeadLetterChange::New(first.clone())], &[(1, 7)]);
+    write(
+        vec![DeadLetterChange::Again {
+            id: first.id,
+            view: "gate".to_owned(),
+            position: 9,
+            reason: "still".to_owned(),
+            at: Millis(7),
+        }],
+        &[],
+    );
+    let store = &gate.opened.store;
+    let found = gate.opened.run(store.dead_letter(first.id)).unwrap().unwrap();
+    assert_eq!((found.reason.as_str(), found.attempts, found.status), ("still", 2, DeadLetterStatus::Open));
+    assert_eq!((found.event.as_str(), found.created), (first.event.as_str(), first.at));
+    assert_eq!(gate.opened.run(store.open_dead_letters()), Ok(2));
+    let moved = |from, to| gate.opened.run(store.move_dead_letter(first.id, from, to, Millis(8))).unwrap();
+    assert!(moved(DeadLetterStatus::Open, DeadLetterStatus::Retrying));
+    assert!(!moved(DeadLetterStatus::Open, DeadLetterStatus::Dropped));
+    // What is set to what it is was found all the same.
+    assert!(moved(DeadLetterStatus::Retrying, DeadLetterStatus::Retrying));
+    assert_eq!(gate.opened.run(store.open_dead_letters()), Ok(1));
+    let attempts = gate.opened.run(store.dead_letter_attempts(LOG, &[4, 5, 6])).unwrap();
+    assert_eq!(attempts.len(), 2);
+    // Of what was taken back twice, the first correction counts.
+    assert_eq!(gate.opened.run(store.taken_back_by(LOG, 1)), Ok(Some(5)));
+    assert_eq!(gate.opened.run(store.taken_back_positions(LOG, 0, 2)), Ok(vec![1]));
+    assert_eq!(gate.opened.run(store.corrections(LOG, 0, 9)), Ok(vec![(5, 1), (6, 2)]));
+    gate.opened.run(store.clear_dead_letters_at(LOG, &[5], Millis(9))).unwrap();
+    let cleared = gate.opened.run(store.dead_letter(first.id)).unwrap().unwrap();
+    assert_eq!((cleared.event.as_str(), cleared.status), ("{}", DeadLetterStatus::Dropped));
+}
+
+/// Two nodes feed one store: each has a log and a gate of its own, and clients send to either.
+fn two_gates_that_race_note_each_id_once(keeping: Keeping) {
+    const IDS: usize = 40;
+    let first = Opened::on(keeping);
+    let second = first.again();
+    let logs = [LOG, event::LogId([9; 16])];
+    let nodes = [&first, &second];
+    let left_out: Vec<usize> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|node| {
+                let (opened, log) = (nodes[node], logs[node]);
+                scope.spawn(move || {
+                    let begin = millrace::store::Claim { log, ..claim("gate", 0, 0) };
+                    opened.run(opened.store.begin_view(begin, ViewTables::default())).unwrap();
+                    let mut left_out = 0;
+                    for number in 0..IDS as u64 {
+                        let mut plan =
+                            Plan::new(millrace::store::Claim { log, ..claim("gate", number, number + 1) });
+                        // The one from the front and the other from the back, so that they meet.
+                        let of = if node == 0 { number } else { IDS as u64 - 1 - number };
+                        plan.seen = vec![
+                            seen(&format!("id {of}"), number, 1, 0),
+                            seen(&format!("id {}", (of + 1) % IDS as u64), number, 1, 0),
+                        ];
+                        let stop = event::Stop::default();
+                        let work = opened.store.apply_surely(Arc::new(plan), &stop, |_| {});
+                        left_out += opened.run(work).unwrap().unwrap().len();
+                    }
+                    left_out
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    // Each id was sent four times, and passed once.
+    assert_eq!(left_out.iter().sum::<usize>(), 3 * IDS, "{left_out:?}");
+    assert_eq!(first.stored.sql("SELECT count(*) FROM millrace_seen"), IDS.to_string());
+}
