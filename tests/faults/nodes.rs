@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::checker::{Checker, balances};
 use crate::harness::servers::Kind;
 use crate::harness::{Start, TestApp, wait_for};
-use crate::history::{Door, Request, Sale};
+use crate::history::{Source, Request, Sale};
 use crate::load::{Load, SALES_MAX, amount_text, sums};
 use crate::rig::{Rig, at, copy_of, sale, shared};
 
@@ -46,7 +46,7 @@ fn of_two_processes_with_one_log_one_wins_and_nothing_counts_twice(kind: Kind) {
 /// Names what it sends unlike any other node.
 fn numbered_from(checker: &Checker, app: &TestApp, number: u64) {
     let sales = vec![Sale { number: number * SALES_MAX, user: "user-0".to_owned(), units: 10_000, pad: 0 }];
-    let request = Request { number, door: Door::Object { id: format!("object-{number}") }, sales };
+    let request = Request { number, source: Source::Object { id: format!("object-{number}") }, sales };
     assert_eq!(checker.send(&app.client(), &request), Some(200));
 }
 
