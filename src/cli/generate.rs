@@ -83,7 +83,7 @@ mod tests {
     fn lines(declared: &str, stream: &str, seed: u64) -> (String, Config) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.toml");
-        std::fs::write(&path, declared).expect("written");
+        std::fs::write(&path, format!("presets = [\"revenue\", \"analytics\", \"notifications\"]\n{declared}")).expect("written");
         let config = Config::load(Some(&path), &Overrides::default()).expect("a configuration");
         let command =
             Generate { events: 2_000, users: 9, stream: stream.to_owned(), config: None, seed, output: None };

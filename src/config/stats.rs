@@ -128,6 +128,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.toml");
         let stream = r#"
+            presets = ["analytics"]
             [stream.visits]
             key = "site"
             fields.site = { type = "text", required = true }

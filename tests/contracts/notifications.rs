@@ -185,7 +185,7 @@ fn an_outbox_of_ones_own_says_what_it_is_told_and_uses_the_table_that_is_there()
         // A column of SQLite's type JSON would make numbers of texts that look like some.
         let reason = app.view("thanks")["paused"].as_str().unwrap().to_owned();
         assert!(reason.contains("column `payload` of type JSON"), "{reason}");
-        app.sql(reason.split_once("this mends it: ").unwrap().1);
+        app.sql(reason.split_once("to fix it, run: ").unwrap().1);
     }
     app.settle();
     let page = app.client().get(&format!("{OUTBOX}?view=thanks"));

@@ -359,7 +359,7 @@ fn a_table_that_does_not_fit_pauses_the_view_until_what_it_names_is_done() {
         assert!(said.contains(reason), "{said}");
         // Other views of the stream go on.
         wait_for("the other view", || app.view("site_stats")["lag"] == 0);
-        app.sql(said.split_once("this mends it: ").unwrap().1);
+        app.sql(said.split_once("to fix it, run: ").unwrap().1);
         app.settle();
         assert_eq!(table(&app, EVENTS), ["1 s page_view - u 2025-11-01 10:00:00.000"], "{sql}");
     }

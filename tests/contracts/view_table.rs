@@ -263,7 +263,7 @@ fn a_key_column_that_would_merge_users_pauses_the_view() {
     let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
     assert!(reason.contains("byte for byte"), "{reason}");
     // What it names does mend it.
-    app.stored.sql_as_it_is(reason.split_once("this mends it: ").unwrap().1);
+    app.stored.sql_as_it_is(reason.split_once("to fix it, run: ").unwrap().1);
     assert_eq!(app.balance("a").as_deref(), Some("1"));
     assert_eq!(app.balance("A").as_deref(), Some("2"));
 }

@@ -128,7 +128,7 @@ impl Server {
                 self.password.place(self.address.password.as_deref())
             )),
             1044 | 1049 => StoreError::Blocked(format!(
-                "there is no database `{database}`, or `{user}` may not use it; this mends it: CREATE DATABASE IF NOT EXISTS {name}; GRANT ALL PRIVILEGES ON {name}.* TO {user}",
+                "there is no database `{database}`, or `{user}` may not use it; to fix it, run: CREATE DATABASE IF NOT EXISTS {name}; GRANT ALL PRIVILEGES ON {name}.* TO {user}",
                 name = super::repair_sql::name(database),
                 user = super::repair_sql::name(user),
             )),

@@ -57,7 +57,7 @@ pub fn of_server(error: &ServerError) -> StoreError {
         }),
         Kind::NoTable => StoreError::NoTable(table(&error.message)),
         Kind::Blocked => StoreError::Blocked(match granted(error) {
-            Some(mend) => format!("{}; this mends it: {mend}", said(error)),
+            Some(mend) => format!("{}; to fix it, run: {mend}", said(error)),
             None => said(error),
         }),
     }

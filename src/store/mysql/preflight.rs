@@ -63,7 +63,7 @@ impl Session {
         let settings = self.words("SELECT @@log_bin, @@global.binlog_format").await?;
         match settings.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["1", "STATEMENT"] => Err(StoreError::Blocked(
-                "the server's binary log is one of statements; this mends it: SET GLOBAL binlog_format = 'ROW'"
+                "the server's binary log is one of statements; to fix it, run: SET GLOBAL binlog_format = 'ROW'"
                     .to_owned(),
             )),
             _ => Ok(()),

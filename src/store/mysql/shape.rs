@@ -28,7 +28,7 @@ impl Session {
             count => format!(", and {} more to mend", count - 1),
         };
         Err(StoreError::Blocked(format!(
-            "table `{}` {}{more}; this mends it: ALTER TABLE {} {}",
+            "table `{}` {}{more}; to fix it, run: ALTER TABLE {} {}",
             table.name,
             first.what,
             repair_sql::name(&table.name),
@@ -241,7 +241,7 @@ mod tests {
             let refusal = refusal.to_string();
             refusals += 1;
             assert!(refusals < 4, "{sql}: {refusal}");
-            let (_, mend) = refusal.split_once("; this mends it: ").expect("a way to mend it");
+            let (_, mend) = refusal.split_once("; to fix it, run: ").expect("a way to mend it");
             server.try_sql(url, mend).unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
         }
         refusals

@@ -170,12 +170,12 @@ impl Shape {
         let in_key = index < table.key_columns;
         let Some(there) = self.column(&column.name) else {
             let mend = repair_sql::append(table, column, in_key);
-            return Some(format!("has no column `{}`; this mends it: {mend}", column.name));
+            return Some(format!("has no column `{}`; to fix it, run: {mend}", column.name));
         };
         let named = format!("has a column `{}`", column.name);
         if there.computed {
             let mend = repair_sql::write_by_hand(table, there);
-            return Some(format!("{named} that is computed from others; this mends it: {mend}"));
+            return Some(format!("{named} that is computed from others; to fix it, run: {mend}"));
         }
         // What is beside a key are words of ours; too long a one is an error, and never cut off.
         let keyed = in_key || table.unique == Some(index);
@@ -184,17 +184,17 @@ impl Shape {
         if !holds {
             let mend = repair_sql::retype(table, there, column, in_key);
             return Some(format!(
-                "{named} of type {}, which does not keep every value exactly; this mends it: {mend}",
+                "{named} of type {}, which does not keep every value exactly; to fix it, run: {mend}",
                 there.shown
             ));
         }
         if in_key && !there.deterministic {
             let mend = repair_sql::retype(table, there, column, in_key);
-            return Some(format!("{named} that does not compare byte for byte; this mends it: {mend}"));
+            return Some(format!("{named} that does not compare byte for byte; to fix it, run: {mend}"));
         }
         (column.null && there.filled).then(|| {
             let mend = repair_sql::free(table, there, self.primary_of(there));
-            format!("{named} that must be given, which not every event does; this mends it: {mend}")
+            format!("{named} that must be given, which not every event does; to fix it, run: {mend}")
         })
     }
 
@@ -205,7 +205,7 @@ impl Shape {
         let more = self.columns.iter().find(|there| there.filled && !there.default && !is_of(&there.name))?;
         let mend = repair_sql::free(table, more, self.primary_of(more));
         Some(format!(
-            "has a column `{}` that must be given and has no default; this mends it: {mend}",
+            "has a column `{}` that must be given and has no default; to fix it, run: {mend}",
             more.name
         ))
     }
@@ -217,26 +217,26 @@ impl Shape {
     fn number_fault(&self, table: &Table, id: &str) -> Option<String> {
         let Some(there) = self.column(id) else {
             let mend = repair_sql::append_numbers(table, id);
-            return Some(format!("has no column `{id}` that numbers its rows; this mends it: {mend}"));
+            return Some(format!("has no column `{id}` that numbers its rows; to fix it, run: {mend}"));
         };
         if !["int4", "int8"].contains(&there.kind.as_str()) {
             let mend = repair_sql::replace_numbers(table, id, self.primary_of(there));
             return Some(format!(
-                "has a column `{id}` of type {}, which numbers no rows; this mends it: {mend}",
+                "has a column `{id}` of type {}, which numbers no rows; to fix it, run: {mend}",
                 there.shown
             ));
         }
         if !self.numbered {
             let mend = repair_sql::number(table, id, there);
             return Some(format!(
-                "has a column `{id}` that the database does not number; this mends it: {mend}"
+                "has a column `{id}` that the database does not number; to fix it, run: {mend}"
             ));
         }
         let alone = [Some(id.to_owned())];
         let is_found = self.uniques.iter().any(|unique| unique.whole && unique.columns == alone);
         (!is_found).then(|| {
             let mend = repair_sql::make_unique(table, &[id]);
-            format!("has a column `{id}` that is not unique; this mends it: {mend}")
+            format!("has a column `{id}` that is not unique; to fix it, run: {mend}")
         })
     }
 
@@ -253,12 +253,12 @@ impl Shape {
         if let Some(merging) = keys.clone().find(|key| !key.deterministic) {
             let mend = repair_sql::drop_unique(table, merging);
             return Some(format!(
-                "needs a unique key that compares byte for byte, and has one that does not; this mends it: {mend}"
+                "needs a unique key that compares byte for byte, and has one that does not; to fix it, run: {mend}"
             ));
         }
         if let Some(late) = keys.clone().find(|key| !key.immediate) {
             let mend = repair_sql::drop_unique(table, late);
-            return Some(format!("has a unique key that is looked at too late; this mends it: {mend}"));
+            return Some(format!("has a unique key that is looked at too late; to fix it, run: {mend}"));
         }
         let names: Vec<&str> =
             table.columns[..table.key_columns].iter().map(|column| column.name.as_str()).collect();
@@ -277,7 +277,7 @@ impl Shape {
         let other = self.uniques.iter().find(|unique| !harmless(unique))?;
         let mend = repair_sql::drop_unique(table, other);
         Some(format!(
-            "has a unique index `{}` beside the key of the view, by which a row could meet another's; this mends it: {mend}",
+            "has a unique index `{}` beside the key of the view, by which a row could meet another's; to fix it, run: {mend}",
             other.name
         ))
     }
@@ -293,7 +293,7 @@ impl Shape {
 
 fn needs_unique(table: &Table, names: &[&str]) -> String {
     let mend = repair_sql::make_unique(table, names);
-    format!("needs a unique key over ({}); this mends it: {mend}", names.join(", "))
+    format!("needs a unique key over ({}); to fix it, run: {mend}", names.join(", "))
 }
 
 impl Unique {
@@ -371,7 +371,7 @@ mod tests {
             let refusal = refusal.to_string();
             refusals += 1;
             assert!(refusals < 5, "{sql}: {refusal}");
-            let (_, mend) = refusal.split_once("; this mends it: ").expect("a way to mend it");
+            let (_, mend) = refusal.split_once("; to fix it, run: ").expect("a way to mend it");
             session.batch(mend).await.unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
         }
         refusals

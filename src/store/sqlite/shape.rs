@@ -29,13 +29,13 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
         let in_key = index < table.key_columns;
         let Some(there) = found.iter().find(|there| there.name.eq_ignore_ascii_case(&column.name)) else {
             let mend =
-                if in_key { String::new() } else { format!("; this mends it: {}", append(table, column)) };
+                if in_key { String::new() } else { format!("; to fix it, run: {}", append(table, column)) };
             return blocked(format!("has no column `{}`{mend}", column.name));
         };
         let mend = || if in_key { copy(table, &found) } else { widen(table, there, column) };
         if !holds(&there.kind, column.kind) {
             return blocked(format!(
-                "has a column `{}` of type {}, which does not keep every value exactly; this mends it: {}",
+                "has a column `{}` of type {}, which does not keep every value exactly; to fix it, run: {}",
                 there.name,
                 there.kind,
                 mend()
@@ -43,7 +43,7 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
         }
         if column.null && there.filled {
             return blocked(format!(
-                "has a column `{}` that must be given, which not every event does; this mends it: {}",
+                "has a column `{}` that must be given, which not every event does; to fix it, run: {}",
                 there.name,
                 mend()
             ));
@@ -59,7 +59,7 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
         return match numbers_rows(connection, table, id, &found).map_err(classify)? {
             true => Ok(()),
             false => blocked(format!(
-                "needs a column `{id}` that is its INTEGER PRIMARY KEY; this mends it: {}",
+                "needs a column `{id}` that is its INTEGER PRIMARY KEY; to fix it, run: {}",
                 copy(table, &found)
             )),
         };
@@ -72,13 +72,13 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
             false => copy(table, &found),
         };
         return blocked(format!(
-            "needs a unique key that compares byte for byte, and has one that does not; this mends it: {sql}"
+            "needs a unique key that compares byte for byte, and has one that does not; to fix it, run: {sql}"
         ));
     }
     match keys.iter().any(|key| key.whole) {
         true => Ok(()),
         false => blocked(format!(
-            "needs a unique key that compares byte for byte; this mends it: CREATE UNIQUE INDEX {} ON {} ({})",
+            "needs a unique key that compares byte for byte; to fix it, run: CREATE UNIQUE INDEX {} ON {} ({})",
             quote(&format!("{}_key", table.name)),
             quote(&table.name),
             key_columns(table, " COLLATE BINARY"),
@@ -270,7 +270,7 @@ mod tests {
                 let refusal = refusal.to_string();
                 refusals += 1;
                 assert!(refusals < 3, "{sql}: {refusal}");
-                let (_, mend) = refusal.split_once("this mends it: ").expect("a way to mend it");
+                let (_, mend) = refusal.split_once("to fix it, run: ").expect("a way to mend it");
                 connection.execute_batch(mend).unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
             }
             assert!(refusals > 0, "{sql}");
@@ -324,7 +324,7 @@ mod tests {
                 let refusal = refusal.to_string();
                 refusals += 1;
                 assert!(refusals < 4, "{sql}: {refusal}");
-                let (_, mend) = refusal.split_once("this mends it: ").expect("a way to mend it");
+                let (_, mend) = refusal.split_once("to fix it, run: ").expect("a way to mend it");
                 connection.execute_batch(mend).unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
             }
             assert_eq!(refusals, expected, "{sql}");
