@@ -1,6 +1,6 @@
-//! Millrace: an event backend in one binary. The rooms, in reading order; nothing imports forward but
-//! `server`, which wires them together. Two stand before them as crates: `event`, whose words all speak, and
-//! `journal`, the durable log.
+//! Millrace: an event backend in one binary. The modules are listed in reading order: a module imports only modules
+//! that are listed before it. Two crates are below all modules: `event`, the parts of an event, and `journal`, the
+//! durable log.
 
 pub mod config;
 

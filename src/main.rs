@@ -1,10 +1,10 @@
-//! The `millrace` binary: everything is in the library.
+//! The `millrace` binary. All code is in the library.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    // The one TLS provider, before anything can ask for another.
+    // This must run before any TLS connection: the process has one provider, the first that is installed.
     drop(rustls::crypto::ring::default_provider().install_default());
     millrace::cli::run()
 }

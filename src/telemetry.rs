@@ -1,5 +1,5 @@
-//! Logging and metrics, set up once at start. Logs go to stderr, a line a step, never with payloads or
-//! secrets.
+//! Sets up logging and metrics, once at start. The log goes to stderr, one line per event of the program. It never
+//! contains payloads or secrets.
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -14,7 +14,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Does nothing if logging is set up already.
+/// Starts logging. Does nothing if logging is set up already.
 pub fn start_logging(format: LogFormat, level: tracing::Level) {
     use std::io::IsTerminal;
     let colours = std::io::stderr().is_terminal();
@@ -30,47 +30,50 @@ pub fn start_logging(format: LogFormat, level: tracing::Level) {
     drop(tracing_subscriber::registry().with(layer).try_init());
 }
 
-/// From a disk that keeps what it is told without power to one that stalls.
+/// The buckets for syncs of the log: from a disk whose cache survives a power cut to a disk that stalls.
 const SYNC_SECONDS: [f64; 10] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
 
-/// The recorder that counters go to. A second one in a process gets its own numbers.
+/// Installs the recorder of metrics and returns its handle. A second recorder in a process stays empty, because only
+/// the first one becomes global.
 pub fn start_metrics() -> PrometheusHandle {
     let syncs = Matcher::Full("millrace_log_sync_seconds".to_owned());
     let builder = PrometheusBuilder::new().set_buckets_for_metric(syncs, &SYNC_SECONDS);
-    let recorder = builder.expect("there are buckets").build_recorder();
+    let recorder = builder.expect("the list of buckets is not empty").build_recorder();
     metrics::with_local_recorder(&recorder, describe);
     let handle = recorder.handle();
     drop(metrics::set_global_recorder(recorder));
     handle
 }
 
-/// What `docs/OPERATING.md` says of each at greater length.
+/// Describes the metrics. `docs/OPERATING.md` explains them in more detail.
 fn describe() {
-    describe_counter!("millrace_accepted_total", "Events made durable.");
-    describe_counter!("millrace_refused_total", "Requests refused, by the error's code.");
-    describe_counter!("millrace_repeats_total", "Events of the log that count no second time.");
-    describe_counter!("millrace_dead_letters_total", "Events that became dead letters.");
-    describe_counter!("millrace_store_retries_total", "Transactions tried again.");
-    describe_gauge!("millrace_connections", "Connections that are open.");
-    describe_gauge!("millrace_connections_max", "Connections taken at a time; those beyond wait.");
-    describe_gauge!("millrace_dead_letters_open", "Dead letters that wait for somebody.");
-    describe_gauge!("millrace_log_bytes", "Size of the log.");
+    describe_counter!("millrace_accepted_total", "Events that were accepted and are on stable storage.");
+    describe_counter!("millrace_refused_total", "Refused requests, by error code.");
+    describe_counter!("millrace_repeats_total", "Events in the log that dedup did not count again.");
+    describe_counter!("millrace_dead_letters_total", "Events that became dead letters since the start.");
+    describe_counter!("millrace_store_retries_total", "Transactions of the store that were tried again.");
+    describe_gauge!("millrace_connections", "Open connections.");
+    describe_gauge!("millrace_connections_max", "Maximum number of open connections; further ones wait.");
+    describe_gauge!("millrace_dead_letters_open", "Dead letters that wait for a decision.");
+    describe_gauge!("millrace_log_bytes", "Size of the log in bytes.");
     describe_gauge!("millrace_log_end", "Position after the last durable event.");
-    describe_gauge!("millrace_view_lag", "Positions of the log that the view has not come to.");
-    describe_gauge!("millrace_view_paused", "1 if the view waits for somebody.");
-    describe_histogram!("millrace_log_sync_seconds", "How long the log's syncs took.");
+    describe_gauge!("millrace_view_lag", "Positions of the log that the view has not reached.");
+    describe_gauge!("millrace_view_paused", "1 if the view is paused until a person acts, otherwise 0.");
+    describe_histogram!("millrace_log_sync_seconds", "Duration of a sync of the log in seconds.");
 }
 
-/// A thread of ours that panics would leave its work undone without a word: a view that stands still and
-/// says that it runs. The process ends instead, as by a kill, and the next start goes on where it was. A
-/// request that panics ends its connection alone.
-pub fn end_with_a_panic() {
-    let said = std::panic::take_hook();
+/// Makes the process abort if one of millrace's threads panics. Otherwise, for example, a view could stop without
+/// being reported as paused. An abort is like a kill: the next start continues where the process stopped. A panic in
+/// a request only ends its connection.
+pub fn abort_on_panic() {
+    let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        said(panic);
+        print(panic);
         let ours = std::thread::current().name().is_none_or(|name| !name.starts_with("tokio"));
         if ours {
-            tracing::error!("a thread panicked; millrace ends, and loses nothing by it");
+            tracing::error!(
+                "a thread panicked: the process ends; no accepted event is lost, and the next start continues"
+            );
             std::process::abort();
         }
     }));

@@ -1,5 +1,5 @@
-//! The house rules that a machine can hold: who may import whom, how long files and functions may be,
-//! how files open, which words mean what.
+//! Project rules that a test can check: imports between modules, lengths of files and functions, doc comments,
+//! vocabulary, and references from the documents.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,29 +10,30 @@ const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
 const MAIN_LINES_MAX: usize = 40;
 
-/// Files or functions that may be longer, each with its reason. The list only shrinks.
+/// Files and functions that may be longer, each with its reason. Do not add to this list.
 const LONGER: &[(&str, &str)] = &[];
 
-/// A room, and the rooms it may import. `server` knows all, and all know the crate `event`.
+/// Each module with the modules that it may import. `server` may import every module, and every module may
+/// import the crate `event`.
 const EDGES: &[(&str, &[&str])] = &[
     ("config", &[]),
-    ("eventlog", &["config"]),
+    ("log", &["config"]),
     ("store", &["config"]),
-    ("admit", &["config", "eventlog", "store"]),
-    ("gate", &["config", "eventlog", "store"]),
-    ("doors", &["admit", "eventlog"]),
-    ("views", &["eventlog", "gate", "store"]),
+    ("admission", &["config", "log", "store"]),
+    ("dedup", &["config", "log", "store"]),
+    ("views", &["dedup", "log", "store"]),
+    ("http", &["admission", "config"]),
+    ("sources", &["admission", "http"]),
     ("backup", &[]),
-    ("serve", &["admit", "backup", "eventlog", "store", "views"]),
+    ("api", &["admission", "backup", "dedup", "http", "log", "store", "views"]),
     ("telemetry", &[]),
     ("cli", &["backup", "config", "server", "telemetry"]),
 ];
 
-/// Rooms that name the crate `journal`: the log itself, `repair`, and, for its failpoints, whoever has
-/// some: crate and program need the same ones.
-const JOURNAL_KNOWN: &[&str] = &["eventlog", "cli", "admit", "gate", "store", "views"];
+/// Modules that may use the crate `journal`: the log, and the command `repair`.
+const JOURNAL_KNOWN: &[&str] = &["log", "cli"];
 
-/// Words that other systems use for what has another name here.
+/// Words of other systems, with the word that this project uses instead.
 const OTHER_WORDS: &[(&str, &str)] =
     &[("projection", "view"), ("topic", "stream"), ("write-ahead queue", "log"), ("dlq", "dead letter")];
 
@@ -55,14 +56,15 @@ fn sources(folder: &str) -> Vec<(String, String)> {
         }
     }
     files.sort();
-    assert!(!files.is_empty(), "no sources under {folder}");
+    assert!(!files.is_empty(), "no Rust files under {folder}");
     files
 }
 
-/// All that is released: what stands before a file's own tests.
+/// Returns the released code of all files, without their unit tests.
 fn production() -> Vec<(String, String)> {
     let mut files = sources("src");
     files.extend(sources("crates/event/src"));
+    files.extend(sources("crates/failpoint/src"));
     files.extend(sources("crates/journal/src"));
     let before_tests = |text: String| match text.find("#[cfg(test)]\nmod tests {") {
         Some(at) => text[..at].to_owned(),
@@ -76,54 +78,56 @@ fn report(what: &str, found: Vec<String>) {
 }
 
 #[test]
-fn rooms_import_only_what_they_may() {
+fn modules_import_only_what_they_may() {
     let mut wrong = Vec::new();
     for (name, text) in production() {
-        let Some(room) = name.strip_prefix("src/").map(|path| path.split(['/', '.']).next().unwrap()) else {
+        let Some(module) = name.strip_prefix("src/").map(|path| path.split(['/', '.']).next().unwrap())
+        else {
             continue;
         };
-        if ["lib", "main", "server"].contains(&room) {
+        if ["lib", "main", "server"].contains(&module) {
             continue;
         }
-        let allowed = EDGES.iter().find(|(known, _)| *known == room);
+        let allowed = EDGES.iter().find(|(known, _)| *known == module);
         let Some((_, allowed)) = allowed else {
-            wrong.push(format!("{name}: room `{room}` is not in the list of edges"));
+            wrong.push(format!("{name}: module `{module}` is not in `EDGES`"));
             continue;
         };
         if text.contains("crate::{") {
-            wrong.push(format!("{name}: `crate::{{` hides who is imported; a line a room"));
+            wrong.push(format!(
+                "{name}: `crate::{{` hides the imported modules; write one `use` line per module"
+            ));
         }
-        if text.contains("journal::") && !JOURNAL_KNOWN.contains(&room) {
-            wrong.push(format!("{name}: `{room}` imports `journal`, which `eventlog` stands before"));
+        if text.contains("journal::") && !JOURNAL_KNOWN.contains(&module) {
+            wrong.push(format!("{name}: `{module}` imports `journal`; use `log` instead"));
         }
         for part in text.split("crate::").skip(1) {
             let other: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            let is_room = EDGES.iter().any(|(known, _)| *known == other) || other == "server";
-            if is_room && other != room && !allowed.contains(&other.as_str()) {
-                wrong.push(format!("{name}: `{room}` imports `{other}`"));
+            let is_module = EDGES.iter().any(|(known, _)| *known == other) || other == "server";
+            if is_module && other != module && !allowed.contains(&other.as_str()) {
+                wrong.push(format!("{name}: `{module}` imports `{other}`"));
             }
         }
     }
-    report("edges", wrong);
+    report("imports that `EDGES` does not allow", wrong);
 }
 
-/// The crates that stand before all rooms know nothing of ours, each other included.
+/// Every module may import these crates, so they must not depend on the rest of the project.
 #[test]
-fn crates_stand_by_themselves() {
-    let imports_ours = |name: &&str| {
+fn crates_depend_only_on_crates_below_them() {
+    let mut wrong = Vec::new();
+    for (name, allowed) in [("event", &[][..]), ("failpoint", &[]), ("journal", &["../failpoint"])] {
         let manifest = root().join("crates").join(name).join("Cargo.toml");
         let manifest = std::fs::read_to_string(manifest).unwrap();
         let released = manifest.split("[dev-dependencies]").next().unwrap();
         assert!(
             released.contains("[dependencies]"),
-            "`{name}` says what it needs before what its tests need"
+            "`{name}`: `[dependencies]` must come before `[dev-dependencies]`"
         );
-        released.contains("path =")
-    };
-    report(
-        "crates that import ours",
-        ["event", "journal"].into_iter().filter(imports_ours).map(str::to_owned).collect(),
-    );
+        let paths = released.split("path = \"").skip(1).map(|rest| rest.split('"').next().unwrap());
+        wrong.extend(paths.filter(|path| !allowed.contains(path)).map(|path| format!("`{name}`: {path}")));
+    }
+    report("crates that depend on a crate above them", wrong);
 }
 
 #[test]
@@ -155,23 +159,25 @@ fn files_and_functions_are_short() {
 }
 
 #[test]
-fn every_file_opens_with_its_place() {
+fn every_file_starts_with_a_doc_comment() {
     let opens = |text: &str| text.starts_with("//! ");
     let mut files = production();
     files.extend(sources("tests"));
     files.extend(sources("bench/src"));
     files.extend(sources("crates/journal/tests"));
-    let silent = files.into_iter().filter(|(_, text)| !opens(text)).map(|(name, _)| name).collect();
-    report("files without an opening sentence", silent);
+    let undocumented = files.into_iter().filter(|(_, text)| !opens(text)).map(|(name, _)| name).collect();
+    report("files without a doc comment at the top", undocumented);
 }
 
 #[test]
-fn names_say_what_is_inside() {
-    let drawers = ["common", "helper", "helpers", "misc", "shared", "util", "utils"];
+fn no_file_has_a_catch_all_name() {
+    let catch_all_names = ["common", "helper", "helpers", "misc", "shared", "util", "utils"];
     let stem = |name: &str| Path::new(name).file_stem().unwrap().to_string_lossy().into_owned();
-    let found =
-        production().into_iter().map(|(name, _)| name).filter(|name| drawers.contains(&stem(name).as_str()));
-    report("drawers", found.collect());
+    let found = production()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| catch_all_names.contains(&stem(name).as_str()));
+    report("files with a catch-all name", found.collect());
 }
 
 #[test]
@@ -186,7 +192,7 @@ fn words_mean_one_thing() {
             }
         }
     }
-    report("words", found);
+    report("words with another name here", found);
 }
 
 #[test]
@@ -194,17 +200,17 @@ fn every_limit_is_used() {
     let limits = std::fs::read_to_string(root().join("crates/event/src/limits.rs")).unwrap();
     let names: BTreeSet<&str> =
         limits.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()).collect();
-    assert!(names.len() > 20, "limits are declared one a line");
+    assert!(names.len() > 20, "only {} limits found; declare one per line", names.len());
     let users: String = production()
         .into_iter()
         .filter(|(name, _)| name != "crates/event/src/limits.rs")
         .map(|(_, text)| text)
         .collect();
-    let idle = names.into_iter().filter(|name| !users.contains(name)).map(str::to_owned).collect();
-    report("limits that nothing keeps", idle);
+    let unused = names.into_iter().filter(|name| !users.contains(name)).map(str::to_owned).collect();
+    report("limits that no code uses", unused);
 }
 
-/// Whoever watches a server finds each number explained, where it is shown and in the documents.
+/// Every metric has a help text in the code and a description in `docs/OPERATING.md`.
 #[test]
 fn every_metric_is_described() {
     let code: String = production().into_iter().map(|(_, text)| text).collect();
@@ -218,15 +224,18 @@ fn every_metric_is_described() {
         shown.extend(named(&shows));
         described.extend(named(&describes));
     }
-    assert!(shown.len() > 10, "metrics are named where they are counted: {shown:?}");
+    assert!(shown.len() > 10, "too few metrics found: {shown:?}");
     report("metrics without help, or help without a metric", (&shown ^ &described).into_iter().collect());
     let operating = std::fs::read_to_string(root().join("docs/OPERATING.md")).unwrap();
     let explained = |name: &String| operating.contains(&format!("`{name}"));
-    report("not in OPERATING", shown.into_iter().filter(|name| !explained(name)).collect());
+    report(
+        "metrics without a description in docs/OPERATING.md",
+        shown.into_iter().filter(|name| !explained(name)).collect(),
+    );
 }
 
 #[test]
-fn documents_link_to_what_is_there() {
+fn links_in_documents_exist() {
     let mut broken = Vec::new();
     let mut documents =
         vec!["README.md".to_owned(), "CHANGELOG.md".to_owned(), "crates/journal/FORMAT.md".to_owned()];
@@ -248,9 +257,9 @@ fn documents_link_to_what_is_there() {
     report("broken links", broken);
 }
 
-/// `docs/GUARANTEES.md` names the test that proves each promise; a test that is gone proves nothing.
+/// `docs/GUARANTEES.md` lists tests for each guarantee. A test that was renamed or deleted proves nothing.
 #[test]
-fn promises_name_tests_that_exist() {
+fn guarantees_name_existing_tests() {
     let text = std::fs::read_to_string(root().join("docs/GUARANTEES.md")).unwrap();
     let mut tests: String =
         sources("tests").into_iter().chain(sources("src")).map(|(_, text)| text).collect();
@@ -261,7 +270,7 @@ fn promises_name_tests_that_exist() {
         .step_by(2)
         .filter(|name| name.starts_with("test:") && !name.ends_with('.'))
         .collect();
-    assert!(named.len() > 15, "each promise has a test");
+    assert!(named.len() > 15, "docs/GUARANTEES.md names only {} tests", named.len());
     let gone = named
         .into_iter()
         .map(|name| name.trim_start_matches("test:").rsplit("::").next().unwrap())

@@ -13,8 +13,8 @@ use flate2::write::GzEncoder;
 use hyper::body::Frame;
 use millrace::admission::Refusal;
 use millrace::http::ApiError;
-use millrace::http::body::{Pieces, whole};
 use millrace::http::Share;
+use millrace::http::body::{Pieces, whole};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// Enough for several steps of the decoders; what comes to more is refused.

@@ -36,7 +36,7 @@ fn build(mut source: Source<'_>, count: u8) {
         hash: BodyHash(source.array()),
         kept: source.flag(),
     });
-    let retry = source.flag().then(|| Retry { view, letter: EventId::from_bytes(source.array()) });
+    let retry = source.flag().then(|| Retry { view, dead_letter: EventId::from_bytes(source.array()) });
     let header = Header {
         stream,
         received: Millis(i64::from_le_bytes(source.array())),

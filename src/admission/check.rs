@@ -26,26 +26,27 @@ pub enum OfferName<'n> {
     Given(&'n str),
 }
 
+/// One event that fits its stream.
+pub struct CheckedEvent<'a>(Entry<'a>);
+
 /// Checked events, in the order in which they were offered, and the faults of those that were refused.
 #[derive(Default)]
 pub struct Checked<'a> {
-    pub entries: Vec<Entry<'a>>,
+    pub(super) entries: Vec<Entry<'a>>,
     /// All faults of the first refused events; the rest is only counted.
     pub faults: Vec<EventFault>,
-    pub fault_count: usize,
     /// Refused events, each of which has at least one fault.
     pub refused: usize,
 }
 
 impl<'a> Checked<'a> {
     /// Takes the check of the event at `index`.
-    pub fn add(&mut self, at: EventIndex, checked: Result<Entry<'a>, FieldErrors>) {
+    pub fn add(&mut self, at: EventIndex, checked: Result<CheckedEvent<'a>, FieldErrors>) {
         match checked {
-            Ok(entry) => self.entries.push(entry),
+            Ok(event) => self.entries.push(event.0),
             Err(errors) => {
                 self.refused += 1;
                 for error in errors {
-                    self.fault_count += 1;
                     if self.refused <= REFUSALS_LISTED_MAX {
                         self.faults.push(EventFault { at, error });
                     }
@@ -54,12 +55,29 @@ impl<'a> Checked<'a> {
         }
     }
 
+    /// Adds a checked line, with its number among the lines of its record.
+    pub fn add_line(&mut self, line: u32, entry: CheckedEvent<'a>) {
+        self.entries.push(Entry { line, ..entry.0 });
+    }
+
     /// Fails if an event was refused.
-    pub fn expect_all(self) -> Result<Vec<Entry<'a>>, Refusal> {
+    pub fn expect_all(self) -> Result<Self, Refusal> {
         if self.refused == 0 {
-            return Ok(self.entries);
+            return Ok(self);
         }
-        Err(Refusal::InvalidMany { events: self.refused, faults: self.faults, fault_count: self.fault_count })
+        Err(Refusal::InvalidMany { events: self.refused, faults: self.faults })
+    }
+
+    pub fn reserve(&mut self, events: usize) {
+        self.entries.reserve(events);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub fn names(&self) -> impl Iterator<Item = EventName> {
@@ -75,19 +93,20 @@ impl Admission {
         index: usize,
         offer: Offer<'a, '_>,
         corrections: &mut Corrections,
-    ) -> Result<Entry<'a>, FieldErrors> {
+    ) -> Result<CheckedEvent<'a>, FieldErrors> {
         let stream = self.streams.get(context.ids.stream);
         let stream = stream.ok_or_else(|| FieldErrors::of_event("belongs to an undeclared stream"))?;
         let text = offer.text;
         match corrections.take(index) {
             None => {
                 let client = name_of(&stream.fields, context, index, offer)?;
-                Ok(Entry { client, text, ..Entry::default() })
+                Ok(CheckedEvent(Entry { client, text, ..Entry::default() }))
             }
             Some(correction) => {
                 let correction = correction?;
                 let client = context.name(index, correction.client_id.as_deref(), text);
-                Ok(Entry { client, corrects: Some(correction.position), text, ..Entry::default() })
+                let corrects = Some(correction.position);
+                Ok(CheckedEvent(Entry { client, corrects, text, ..Entry::default() }))
             }
         }
     }

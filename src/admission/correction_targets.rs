@@ -1,65 +1,67 @@
-//! What a correction takes back. It is found, and looked at, before the correction is let in: so that no
-//! view has to ask whether there is such an event, and whoever sends a correction learns what is wrong.
+//! Finds the event that a correction undoes, before the correction is admitted. So views need not check whether the
+//! event exists, and the sender of a correction learns why it is refused.
 
-use event::limits::{DEDUP_WAIT_DURATION_MAX, LOG_LOOKS_AT_ONCE_MAX};
+use event::limits::{DEDUP_WAIT_DURATION_MAX, LOG_LOOKUPS_AT_ONCE_MAX};
 use event::{EventId, Progress};
 use tokio::sync::Semaphore;
 
 use super::{IdScope, Refusal};
-use crate::log::{Correcting, EventLog, HistoryHeld, ReadError};
+use crate::log::{CorrectionGuard, EventLog, HistoryGuard, ReadError};
 use crate::store::{DeadLetterStatus, Store};
 
-/// Finds events by the ids that people know them by.
+/// Finds events by the ids that clients use.
 pub struct CorrectionTargets {
     log: EventLog,
     store: Store,
     progress: Progress,
-    turns: Semaphore,
+    permits: Semaphore,
 }
 
-/// What is found stays as it is until this is dropped.
-pub struct TargetsHeld {
-    _past: HistoryHeld,
-    _taking_back: Correcting,
+/// Prevents changes to the events that corrections undo, until it is dropped.
+pub struct TargetGuard {
+    _history: HistoryGuard,
+    _correction: CorrectionGuard,
 }
 
-/// What there is at a position.
+/// The event at a position.
 struct CorrectionTarget {
     stream: String,
     client: Option<EventId>,
     correction: bool,
-    letter: bool,
+    /// It is a dead letter that was sent again.
+    dead_letter: bool,
     erased: bool,
     /// It is the only event of its request.
     alone: bool,
 }
 
-const NOT_THERE: &str = "is no event of this stream";
+const NOT_FOUND: &str = "is not an event of this stream";
 const OF_SEVERAL: &str = "is the `Idempotency-Key` of lines or of several events; use the event's own id";
 
 impl CorrectionTargets {
     pub fn new(log: EventLog, store: Store, progress: Progress) -> Self {
-        Self { log, store, progress, turns: Semaphore::new(LOG_LOOKS_AT_ONCE_MAX) }
+        Self { log, store, progress, permits: Semaphore::new(LOG_LOOKUPS_AT_ONCE_MAX) }
     }
 
-    /// To be held from before a target is looked up until the correction is in the log: what was found is not
-    /// given up in between, nor a letter of it sent again.
-    pub async fn held(&self) -> TargetsHeld {
-        let taking_back = self.log.correction_lock().take_back().await;
-        TargetsHeld { _taking_back: taking_back, _past: self.log.history_lock().hold().await }
+    /// Locks the events that corrections undo, so that retention does not delete them and their dead letters are not
+    /// retried. The caller keeps the guard from before it looks an event up until the correction is in the log.
+    pub async fn lock(&self) -> TargetGuard {
+        let correction = self.log.correction_lock().lock_for_correction().await;
+        TargetGuard { _correction: correction, _history: self.log.history_lock().hold().await }
     }
 
-    /// To be awaited before ids are looked up: what was acknowledged is known by its id once the gate has
-    /// come to it.
-    pub async fn settled(&self) -> Result<(), Refusal> {
+    /// Waits until the deduplicator has read all acknowledged events. Before that, an event may not be found by its
+    /// id.
+    pub async fn wait_for_dedup(&self) -> Result<(), Refusal> {
         match self.progress.dedup_reached(self.log.end(), DEDUP_WAIT_DURATION_MAX).await {
             true => Ok(()),
             false => Err(Refusal::dedup_behind()),
         }
     }
 
-    /// The position of the event that may be taken back by this id: an event's own, its client's, or the
-    /// `Idempotency-Key` that it came under alone. The inner error says why not.
+    /// Returns the position of the event that a correction with this id undoes. The id is the event's own, its
+    /// client's, or the `Idempotency-Key` of a request with one event. The inner error says why the event cannot be
+    /// corrected.
     pub async fn position(&self, ids: IdScope<'_>, id: &str) -> Result<Result<u64, String>, Refusal> {
         let named = match self.named(ids, id).await? {
             Some(named) => named,
@@ -68,37 +70,37 @@ impl CorrectionTargets {
                 Err(reason) => return Ok(Err(reason.to_owned())),
             },
         };
-        let Some(found) = self.look(named).await? else { return Ok(Err(NOT_THERE.to_owned())) };
-        // One that was sent again under its id counts at its first place only.
+        let Some(found) = self.event_at(named).await? else { return Ok(Err(NOT_FOUND.to_owned())) };
+        // An event that was sent several times under its id counts at its first position only.
         let (position, found) = match found.client {
             Some(client) => match self.first(client).await? {
-                Some(first) if first != named => match self.look(first).await? {
+                Some(first) if first != named => match self.event_at(first).await? {
                     Some(found) => (first, found),
-                    None => return Ok(Err(NOT_THERE.to_owned())),
+                    None => return Ok(Err(NOT_FOUND.to_owned())),
                 },
                 _ => (named, found),
             },
             None => (named, found),
         };
         let reason = match found {
-            found if found.stream != ids.stream => NOT_THERE,
-            CorrectionTarget { correction: true, .. } => "is a correction itself, and stays",
-            CorrectionTarget { letter: true, .. } => {
-                "is a dead letter sent again; the event that it was has an id of its own"
+            found if found.stream != ids.stream => NOT_FOUND,
+            CorrectionTarget { correction: true, .. } => "is a correction, which cannot be corrected",
+            CorrectionTarget { dead_letter: true, .. } => {
+                "is a dead letter that was sent again; use the id of the original event"
             }
             CorrectionTarget { erased: true, .. } => "is erased",
             _ if self.store.skipped(self.log.id(), position).await?.is_some() => {
-                "is a repeat that never counted; take back the first of them"
+                "is a repeat, which never counted; correct the first event instead"
             }
-            _ if self.was_mended(position).await? => {
-                "was a dead letter and applied when it was sent again; send what makes up for it"
+            _ if self.was_retried(position).await? => {
+                "was a dead letter and was applied when it was sent again; send an event that compensates for it"
             }
             _ => return Ok(Ok(position)),
         };
         Ok(Err(reason.to_owned()))
     }
 
-    /// Where the event with this id is, as far as ids tell.
+    /// Returns the position of the event with this id, whether or not it may be corrected.
     async fn named(&self, ids: IdScope<'_>, text: &str) -> Result<Option<u64>, Refusal> {
         if let Ok(id) = text.parse::<EventId>() {
             if let Some(position) = id.position_in(self.log.id()) {
@@ -111,19 +113,20 @@ impl CorrectionTargets {
         self.first(ids.event(text)).await
     }
 
-    /// The place of the event that a request under this `Idempotency-Key` brought, if it was a single one.
+    /// Returns the position of the event of a request with this `Idempotency-Key`. The inner error says that the
+    /// request had no such event, or several.
     async fn named_by_key(&self, ids: IdScope<'_>, key: &str) -> Result<Result<u64, &'static str>, Refusal> {
         let at = |index| self.first(ids.event_by_key(key, index));
         if let Some(position) = at(0).await? {
-            let alone = self.look(position).await?.is_some_and(|found| found.alone);
+            let alone = self.event_at(position).await?.is_some_and(|found| found.alone);
             return Ok(if alone { Ok(position) } else { Err(OF_SEVERAL) });
         }
-        // The first of them had an id of its own.
+        // The first event of the request had its own id.
         if at(1).await?.is_some() {
             return Ok(Err(OF_SEVERAL));
         }
         let lines = self.store.upload_lines(ids.upload_by_key(key), 0, 1).await?;
-        Ok(Err(if lines.is_empty() { NOT_THERE } else { OF_SEVERAL }))
+        Ok(Err(if lines.is_empty() { NOT_FOUND } else { OF_SEVERAL }))
     }
 
     async fn first(&self, id: EventId) -> Result<Option<u64>, Refusal> {
@@ -131,26 +134,27 @@ impl CorrectionTargets {
         Ok(first.filter(|(log, _)| *log == self.log.id()).map(|(_, position)| position))
     }
 
-    /// A letter that views have, or will have, in the text it was mended to.
-    async fn was_mended(&self, position: u64) -> Result<bool, Refusal> {
+    /// Returns whether a dead letter of the event was sent again, so that views may have applied an edited text.
+    async fn was_retried(&self, position: u64) -> Result<bool, Refusal> {
         let dead_letters = self.store.dead_letters_at(self.log.id(), position).await?;
-        Ok(dead_letters
-            .iter()
-            .any(|letter| matches!(letter.status, DeadLetterStatus::Applied | DeadLetterStatus::Retrying)))
+        let retried = |status: DeadLetterStatus| {
+            matches!(status, DeadLetterStatus::Applied | DeadLetterStatus::Retrying)
+        };
+        Ok(dead_letters.iter().any(|dead_letter| retried(dead_letter.status)))
     }
 
-    async fn look(&self, position: u64) -> Result<Option<CorrectionTarget>, Refusal> {
+    async fn event_at(&self, position: u64) -> Result<Option<CorrectionTarget>, Refusal> {
         if position < self.log.begin() || position >= self.log.end() {
             return Ok(None);
         }
-        let _turn = self.turns.acquire().await.map_err(|_| Refusal::Stopping)?;
+        let _permit = self.permits.acquire().await.map_err(|_| Refusal::Stopping)?;
         let log = self.log.clone();
-        let read = tokio::task::spawn_blocking(move || look(&log, position)).await;
+        let read = tokio::task::spawn_blocking(move || read_event(&log, position)).await;
         Ok(read.unwrap_or(Ok(None))?)
     }
 }
 
-fn look(log: &EventLog, wanted: u64) -> Result<Option<CorrectionTarget>, ReadError> {
+fn read_event(log: &EventLog, wanted: u64) -> Result<Option<CorrectionTarget>, ReadError> {
     let mut reader = log.reader();
     for record in reader.read(wanted, 1)?.iter() {
         let record = record?;
@@ -161,7 +165,7 @@ fn look(log: &EventLog, wanted: u64) -> Result<Option<CorrectionTarget>, ReadErr
                     stream: header.stream.to_owned(),
                     client: entry.client.map(|(id, _)| id),
                     correction: entry.corrects.is_some(),
-                    letter: header.retry.is_some(),
+                    dead_letter: header.retry.is_some(),
                     erased: entry.erased(),
                     alone: record.count == 1,
                 }));

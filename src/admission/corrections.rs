@@ -1,5 +1,5 @@
-//! Corrections: `{"takesBack": ID}` in place of an event, in an object, an array or a line. The event with
-//! that id is taken back from every view that applied it.
+//! Corrections: `{"takesBack": ID}` in place of an event, in an object, an array or a line. Every view that applied
+//! the event with that id undoes it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,23 +7,23 @@ use std::collections::HashMap;
 use event::limits::{CLIENT_ID_CHARS_MAX, CORRECTION_REASON_CHARS_MAX};
 use event::{Field, FieldError, FieldErrors, Fields, Kind, Value, walk_object};
 
-use super::{Admission, IdScope, Refusal, TargetsHeld};
+use super::{Admission, IdScope, Refusal, TargetGuard};
 
 const KEY: &str = "takesBack";
 
-/// One correction, past every check.
+/// One correction that passed every check.
 pub struct Correction {
-    /// What it takes back.
+    /// The position of the event that it undoes.
     pub position: u64,
     pub client_id: Option<String>,
 }
 
-/// The corrections among some texts, by their index, and what is wrong with those that cannot be taken. To be
-/// kept until they are in the log.
+/// The corrections among some texts, by their index, or why they are refused. It must be kept until the corrections
+/// are in the log.
 #[derive(Default)]
 pub struct Corrections {
     found: HashMap<usize, Result<Correction, FieldErrors>>,
-    held: Option<TargetsHeld>,
+    targets: Option<TargetGuard>,
 }
 
 impl Corrections {
@@ -36,14 +36,15 @@ impl Corrections {
         memchr::memmem::find(bytes, KEY.as_bytes()).is_some()
     }
 
-    /// Whether what they take back is held for them.
-    pub fn hold_targets(&self) -> bool {
-        self.held.is_some()
+    /// Returns whether the events that they undo are locked.
+    pub fn lock_targets(&self) -> bool {
+        self.targets.is_some()
     }
 }
 
 impl Admission {
-    /// Finds the corrections among the texts of a request, and the events that they undo. Reads the log once for each.
+    /// Finds the corrections among the texts of a request, and the events that they undo. Reads the log once for
+    /// each.
     pub async fn corrections<'a>(
         &self,
         ids: IdScope<'_>,
@@ -62,9 +63,9 @@ impl Admission {
             let Some(written) = read(text, fields) else { continue };
             let correction = match written {
                 Ok(written) => {
-                    if found.held.is_none() {
-                        targets.settled().await?;
-                        found.held = Some(targets.held().await);
+                    if found.targets.is_none() {
+                        targets.wait_for_dedup().await?;
+                        found.targets = Some(targets.lock().await);
                     }
                     let client_id = written.client_id.map(Cow::into_owned);
                     let position = targets.position(ids, &written.id).await?;
@@ -88,11 +89,11 @@ struct WrittenCorrection<'a> {
     client_id: Option<Cow<'a, str>>,
 }
 
-/// `None` where the text is an event, or nothing at all: its own check says so.
+/// Reads a correction. Returns `None` if the text is an event or invalid, which the check of events reports.
 fn read<'a>(text: &'a str, fields: &Fields) -> Option<Result<WrittenCorrection<'a>, FieldError>> {
     let (mut id, mut client_id, mut reason, mut twice, mut other) = (None, None, None, false, None);
     let walked = walk_object(text, |key, raw| {
-        let place = match key.as_ref() {
+        let value = match key.as_ref() {
             KEY => &mut id,
             "id" => &mut client_id,
             "reason" => &mut reason,
@@ -101,18 +102,19 @@ fn read<'a>(text: &'a str, fields: &Fields) -> Option<Result<WrittenCorrection<'
                 return Ok(());
             }
         };
-        twice |= place.replace(raw).is_some();
+        twice |= value.replace(raw).is_some();
         Ok(())
     });
     walked.ok()?;
     let id = id?;
     if twice {
-        return Some(Err(wrong("is given with a key that is given twice".to_owned())));
+        return Some(Err(wrong("is in an object that contains a key twice".to_owned())));
     }
     if let Some(other) = other {
         let known = fields.index_of(&other).is_some();
         let what = if known { other } else { "another key".to_owned() };
-        return Some(Err(wrong(format!("stands beside {what}: a correction is no event as well"))));
+        let fault = format!("is given together with {what}; a correction cannot be an event as well");
+        return Some(Err(wrong(fault)));
     }
     let text = |name: &str, raw: Option<&'a str>, required: bool, chars_max: usize| {
         let kind = Kind::text(chars_max as u32);

@@ -6,8 +6,8 @@ use event::{BodyHash, EventId, UploadId};
 /// The id that an event has because its client named it, and the hash that tells whether it is the same event.
 pub type EventName = (EventId, BodyHash);
 
-/// Where a client's id is unique: in one stream, for the senders of one scope. The scope is the name of the key, so
-/// that a new key of the same name continues where the old one stopped.
+/// The scope of a client's ids: they are unique in one stream, among the senders of one scope. The scope is the name
+/// of the key, so that a new key of the same name continues where the old one stopped.
 #[derive(Clone, Copy)]
 pub struct IdScope<'a> {
     pub stream: &'a str,

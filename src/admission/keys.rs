@@ -1,12 +1,11 @@
-//! Who may: keys with scopes, kept hashed in the store and in memory for every request. A presented key
-//! is hashed and looked up by its hash, so that how long it takes says nothing about any key.
+//! Keys with scopes. Their hashes are in the store, and in memory for every request. A presented key is looked up by
+//! its hash, so that the time of a lookup reveals nothing about the stored keys.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use event::Millis;
-use journal::failpoint;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -15,7 +14,7 @@ use crate::store::{Cell, Store, StoreError};
 
 const KEY_RANDOM_BYTES: usize = 24;
 const KEY_PREFIX: &str = "mr_";
-/// Shorter literal keys are not let beyond loopback.
+/// A shorter `API_KEY` is refused if the server listens beyond loopback.
 const KEY_CHARS_STRONG: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,21 +40,21 @@ impl Scope {
     }
 }
 
-/// One key as everybody may see it.
+/// One key, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     pub id: String,
-    /// Clients' ids are told apart by it, so that a new key of the same name goes on where the old was.
+    /// The scope of clients' ids, so that a new key of the same name continues where the old one stopped.
     pub name: String,
     pub scopes: Vec<Scope>,
-    /// Empty: all streams, and the views of all streams.
+    /// The streams that the key may use, with their views. An empty list means all.
     pub streams: Vec<String>,
-    /// If given, only this key of a view may be read.
+    /// The only row of a view that the key may read, if it is set.
     pub view_key: Option<String>,
     pub created: Millis,
 }
 
-/// What a new key is to be.
+/// The properties of a new key.
 #[derive(Clone, Debug)]
 pub struct NewKey {
     pub name: String,
@@ -64,8 +63,8 @@ pub struct NewKey {
     pub view_key: Option<String>,
 }
 
-/// The keys that a request presents, before they are looked up. A request may present two: a proxy with a password of
-/// its own occupies one header.
+/// The keys that a request presents, before they are looked up. A request may present two: a proxy may use one of the
+/// headers for its own password.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Credentials<'a> {
     pub literals: [Option<&'a str>; 2],
@@ -87,7 +86,7 @@ impl<'a> Credentials<'a> {
 pub enum KeyError {
     #[error("{0}")]
     Store(#[from] StoreError),
-    #[error("no random bytes: {0}")]
+    #[error("the operating system returned no random bytes: {0}")]
     Random(String),
     #[error("the first key cannot be written to `{path}`: {reason}")]
     Unwritable { path: String, reason: String },
@@ -103,7 +102,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads the keys of the store; `literal` is the originals' `API_KEY`, which may send and read.
+    /// Reads the keys of the store. `literal` is the `API_KEY` of the replaced services, which may send and read.
     pub async fn load(store: &Store, literal: Option<&str>, dev: bool) -> Result<Self, KeyError> {
         let unnamed = |scopes: &[Scope]| {
             Arc::new(Key {
@@ -133,8 +132,9 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Makes the first key and writes it where the command line finds it. A file that is there already,
-    /// beside a store that has never heard of its key, is believed: the data folder is its owner's.
+    /// Creates the first key and writes it to the file where the command line finds it. Returns whether a key was
+    /// created. If the file exists but the store does not know its key, the key is added to the store: only the owner
+    /// of the data folder can write the file.
     pub async fn ensure_first(&self, path: &Path) -> Result<bool, KeyError> {
         let unwritable = |error: std::io::Error| KeyError::Unwritable {
             path: path.display().to_string(),
@@ -156,7 +156,7 @@ impl Keys {
             None => (new_literal()?, true),
         };
         if made {
-            // The file first: a start that ends here is finished by the next one, which believes it.
+            // The file comes first: if the process ends here, the next start adds the key of the file to the store.
             write_private(path, &literal).map_err(unwritable)?;
             failpoint::hit("keys.written");
         }
@@ -168,7 +168,7 @@ impl Keys {
         Ok(made)
     }
 
-    /// Makes a key. The literal is shown once and kept nowhere.
+    /// Creates a key. The literal is returned once and stored nowhere.
     pub async fn add(&self, new: NewKey) -> Result<(Key, String), KeyError> {
         let literal = new_literal()?;
         Ok((self.insert(new, &literal).await?, literal))
@@ -200,7 +200,7 @@ impl Keys {
         Ok(key)
     }
 
-    /// `false` if there is no such key.
+    /// Revokes a key. Returns `false` if it does not exist or is revoked already.
     pub async fn revoke(&self, id: &str) -> Result<bool, KeyError> {
         let sql = "UPDATE millrace_keys SET revoked = ? WHERE id = ? AND revoked IS NULL";
         let changed = self
@@ -279,7 +279,7 @@ impl Keys {
         Arc::ptr_eq(key, &self.anonymous)
     }
 
-    /// What a known key that a request shows is counted as.
+    /// Returns the number under which requests with a known key are counted; `None` without one.
     pub fn counted_as(&self, credentials: Credentials<'_>) -> Option<u128> {
         let known = self.by_hash.read().expect("no panic while holding the lock");
         let known = credentials.literals().map(hash).find(|hash| known.contains_key(hash))?;
@@ -295,7 +295,7 @@ impl Keys {
     }
 }
 
-/// Whether a literal key is too easily guessed to be used beyond loopback.
+/// Returns whether a literal key is too easily guessed to be used beyond loopback.
 pub fn weak_key(literal: &str) -> bool {
     literal.chars().count() < KEY_CHARS_STRONG
 }
@@ -314,7 +314,8 @@ fn random_hex<const N: usize>() -> Result<String, KeyError> {
     Ok(event::hex(&bytes))
 }
 
-/// In one step: a file cut off by a full disk or a kill would be taken for the key ever after.
+/// Writes a file that only the owner can read, in one step. A file that a full disk or a kill cuts off would be taken
+/// for the key at every later start.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
@@ -363,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_short_is_weak() {
+    fn a_short_key_is_weak() {
         assert!(weak_key("secret") && weak_key("1234567890123456789") && !weak_key("mr_0123456789abcdef01"));
     }
 }

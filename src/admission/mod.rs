@@ -15,15 +15,17 @@ use std::sync::Arc;
 
 use event::{EventId, Fields, Millis, Progress};
 
-use crate::log::{Entry, EventLog, Header, RecordBuilder, Shape, UploadLines};
+use crate::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 
-pub use check::{Checked, Offer, OfferName, expect_distinct};
-pub use correction_targets::{CorrectionTargets, TargetsHeld};
+pub use check::{Checked, CheckedEvent, Offer, OfferName, expect_distinct};
+pub use correction_targets::{CorrectionTargets, TargetGuard};
 pub use corrections::Corrections;
 pub use id_scope::{EventName, IdScope};
 pub use keys::{Credentials, Key, KeyError, Keys, NewKey, Scope, weak_key};
 pub use recent_ids::RecentIds;
 pub use refusal::{EventFault, EventIndex, Refusal};
+
+pub use crate::log::UploadLines;
 
 /// All that admission needs.
 pub struct Admission {
@@ -48,7 +50,7 @@ impl StreamIntake {
     }
 }
 
-/// What is known of a request besides its events.
+/// The circumstances of a request, besides its events.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The stream, and the scope in which the sender's ids are unique.
@@ -61,11 +63,20 @@ pub struct Context<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
-/// Where events were appended, and the ids that their senders are told.
+/// The position of the first appended event, and the ids of all of them.
 #[derive(Debug)]
 pub struct Appended {
     pub position: u64,
     pub ids: Vec<EventId>,
+}
+
+/// Events that are ready to be appended.
+pub struct EncodedEvents(RecordBuilder);
+
+impl EncodedEvents {
+    pub fn count(&self) -> u64 {
+        u64::from(self.0.count())
+    }
 }
 
 impl Admission {
@@ -100,7 +111,8 @@ impl Admission {
     }
 
     /// Appends checked events as one record, and waits until it is durable.
-    pub async fn append(&self, context: &Context<'_>, entries: &[Entry<'_>]) -> Result<Appended, Refusal> {
+    pub async fn append(&self, context: &Context<'_>, checked: &Checked<'_>) -> Result<Appended, Refusal> {
+        let entries = &checked.entries;
         let record = context.record(entries, None);
         let position = self.log.append(&record).await?;
         self.count_accepted(context, position, entries.len() as u64);
@@ -112,6 +124,25 @@ impl Admission {
             None => EventId::at(self.log.id(), position + index as u64),
         };
         Ok(Appended { position, ids: entries.iter().enumerate().map(id).collect() })
+    }
+
+    /// Encodes checked lines as one record; `None` if there are none. `upload` says which lines of a file they are.
+    pub fn encode(
+        &self,
+        context: &Context<'_>,
+        checked: &Checked<'_>,
+        upload: Option<UploadLines>,
+    ) -> Option<EncodedEvents> {
+        (!checked.is_empty()).then(|| EncodedEvents(context.record(&checked.entries, upload)))
+    }
+
+    /// Queues encoded events for the log at once, and returns a future that waits until they are durable.
+    pub fn append_encoded(
+        &self,
+        events: &EncodedEvents,
+    ) -> impl Future<Output = Result<u64, Refusal>> + Send + use<> {
+        let append = self.log.append(&events.0);
+        async move { Ok(append.await?) }
     }
 
     /// Refuses a name that another event was given recently. The deduplicator knows all names, and turns what gets
@@ -142,8 +173,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Encodes checked events as one record. `upload` says which lines of a file they are.
-    pub fn record(&self, entries: &[Entry<'_>], upload: Option<UploadLines>) -> RecordBuilder {
+    fn record(&self, entries: &[Entry<'_>], upload: Option<UploadLines>) -> RecordBuilder {
         let shape = Shape {
             ids: entries.iter().any(|entry| entry.client.is_some()),
             lines: upload.is_some(),

@@ -1,5 +1,5 @@
-//! The ids that clients used a moment ago, so that the door itself can tell an id misused for another
-//! event. Only a courtesy: the gate decides, for all ids, and this may forget.
+//! The ids that clients used recently, so that a request with an id of another event can be refused at once. This is
+//! only a convenience and may forget ids: the deduplicator knows all of them and decides.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -25,24 +25,25 @@ impl RecentIds {
         Self { known: Mutex::default(), store }
     }
 
-    /// Whether one of these ids was used for another event. The one that came last may itself have been
-    /// the misuse (after a restart this has forgotten which was first), so the gate's word counts.
+    /// Returns whether one of these ids was used for another event. A known hash may itself be from a misused id,
+    /// because a restart forgets which event was first. So the store's hash decides.
     pub async fn conflict(&self, ids: impl Iterator<Item = (EventId, BodyHash)>) -> bool {
-        let doubted: Vec<(EventId, BodyHash)> = {
+        let candidates: Vec<(EventId, BodyHash)> = {
             let known = self.known.lock().expect("no panic while holding the lock");
             ids.filter(|(id, hash)| known.conflicts(*id, *hash)).collect()
         };
-        for (id, hash) in doubted {
-            // Hardly ever asked, and 10 KB of state: not to be carried along by every request.
-            let asked = Box::pin(self.store.first_hash(id));
-            if !matches!(asked.await, Ok(Some(first)) if first == hash) {
+        for (id, hash) in candidates {
+            // This is rare and its future has 10 KB, so it is boxed: otherwise every request's future would contain
+            // it.
+            let stored = Box::pin(self.store.first_hash(id));
+            if !matches!(stored.await, Ok(Some(first)) if first == hash) {
                 return true;
             }
         }
         false
     }
 
-    /// To be called once the event is durable.
+    /// Remembers an id. The caller does this once the event is durable.
     pub fn note(&self, id: EventId, hash: BodyHash) {
         self.known.lock().expect("no panic while holding the lock").note(id, hash);
     }
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_a_misused_id_and_stays_bounded() {
+    fn a_misused_id_is_recognised_and_the_memory_is_bounded() {
         let mut recent = Known::default();
         let id = |n: usize| EventId::derived("s", "o", &n.to_string());
         for n in 0..RECENT_IDS_MAX + 10 {

@@ -17,7 +17,6 @@ pub enum Refusal {
     InvalidMany {
         events: usize,
         faults: Vec<EventFault>,
-        fault_count: usize,
     },
     TooLarge {
         what: &'static str,
@@ -35,7 +34,7 @@ pub enum Refusal {
     /// The log has failed, and nothing of this request is stored.
     LogFailed,
     /// The log failed during the append: the record may be stored, which only the next start can tell.
-    LogFailedUnder,
+    LogFailedDuringAppend,
     /// Bytes of the log that were durable cannot be read any more.
     LogDamaged(String),
     StoreUnavailable(String),
@@ -82,7 +81,7 @@ impl Refusal {
             Self::Conflict(_) => "conflict",
             Self::Overloaded => "overloaded",
             Self::DiskFull => "disk-full",
-            Self::LogFailed | Self::LogFailedUnder => "log-failed",
+            Self::LogFailed | Self::LogFailedDuringAppend => "log-failed",
             Self::LogDamaged(_) => "log-damaged",
             Self::StoreUnavailable(_) => "store-unavailable",
             Self::Unexpected(_) => "unexpected",
@@ -107,7 +106,7 @@ impl Refusal {
             Self::Overloaded => "the server is overloaded; retry after 1 s".to_owned(),
             Self::DiskFull => "the disk is nearly full; events are accepted again once space is free".to_owned(),
             Self::LogFailed => "the log has failed; the server is shutting down".to_owned(),
-            Self::LogFailedUnder => {
+            Self::LogFailedDuringAppend => {
                 "the log failed during the append: the event may be stored or not; the server is shutting down"
                     .to_owned()
             }
@@ -140,7 +139,7 @@ impl From<AppendError> for Refusal {
             AppendError::DiskFull => Self::DiskFull,
             AppendError::TooLarge { bytes_max } => Self::TooLarge { what: "one record", bytes_max },
             AppendError::Failed(_) => Self::LogFailed,
-            AppendError::FailedUnder(_) => Self::LogFailedUnder,
+            AppendError::FailedDuringAppend(_) => Self::LogFailedDuringAppend,
             AppendError::Closed => Self::Stopping,
         }
     }

@@ -1,6 +1,6 @@
-//! `/v1/backup`: all that this node keeps as one file, while it goes on. The store first, the log after it,
-//! so that whatever the store has counted is in the log; what was removed of the log in between is kept for
-//! as long as the backup takes.
+//! `/v1/backup`: all data of this node as one file, while the node runs. The store is copied first and the log after
+//! it, so that the log contains all events that the store has counted. Files that the log deletes in between stay
+//! readable until the backup ends.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -34,80 +34,83 @@ pub fn routes(api: &Arc<Api>) -> Router {
     Router::new().route("/v1/backup", get(backup)).with_state(Arc::clone(api))
 }
 
-/// Removes what a backup left that a crash cut off; what it left of the log, the log removes.
+/// Removes the snapshot of a backup that a crash interrupted. The log removes its own files.
 pub fn clear(data: &Path) {
     match std::fs::remove_file(data.join(SNAPSHOT_FILE)) {
-        Ok(()) => tracing::info!(file = SNAPSHOT_FILE, "a backup that a crash cut off is removed"),
+        Ok(()) => tracing::info!(file = SNAPSHOT_FILE, "removed the snapshot of an interrupted backup"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(file = SNAPSHOT_FILE, %error, "what a backup left cannot be removed"),
+        Err(error) => {
+            tracing::warn!(file = SNAPSHOT_FILE, %error, "cannot remove the snapshot of an interrupted backup");
+        }
     }
 }
 
-/// Answers once the snapshot exists. Until then a failure is an error response; later it aborts the body.
+/// Responds once the snapshot exists. Until then a failure is an error response; later it aborts the body.
 async fn backup(_: Administrator, State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
-    let turn = Arc::clone(&api.backups)
+    let permit = Arc::clone(&api.backups)
         .try_acquire_owned()
-        .map_err(|_| ApiError::conflict("another backup is being taken".to_owned()))?;
+        .map_err(|_| ApiError::conflict("another backup is running".to_owned()))?;
     let (pieces, waiting) = mpsc::channel(BACKUP_PIECES_WAITING_MAX);
-    let (begun, ready) = oneshot::channel();
-    let pieces = Pieces { pieces, filling: Vec::new(), stopping: api.stopping.clone() };
-    tokio::task::spawn_blocking(move || take(&api, turn, begun, pieces));
+    let (started, ready) = oneshot::channel();
+    let writer = PieceWriter { pieces, buffer: Vec::new(), stopping: api.stopping.clone() };
+    tokio::task::spawn_blocking(move || run(&api, permit, started, writer));
     ready.await.unwrap_or(Err(Refusal::Stopping.into()))?;
     let tar = HeaderValue::from_static("application/x-tar");
     Ok(([(header::CONTENT_TYPE, tar)], Body::new(BackupBody(waiting))).into_response())
 }
 
-/// Takes the backup, and gives its pieces out for as long as somebody takes them.
-fn take(
+/// Takes the backup, and sends its pieces until the client disconnects.
+fn run(
     api: &Api,
-    _turn: OwnedSemaphorePermit,
-    begun: oneshot::Sender<Result<(), ApiError>>,
-    pieces: Pieces,
+    _permit: OwnedSemaphorePermit,
+    started: oneshot::Sender<Result<(), ApiError>>,
+    writer: PieceWriter,
 ) {
     let created = Millis::now();
-    let wanted = || !pieces.pieces.is_closed() && !pieces.stopping.asked();
-    let taken = match Taken::now(api, wanted) {
-        Ok(taken) => taken,
-        Err(refusal) => return drop(begun.send(Err(refusal))),
+    let wanted = || !writer.pieces.is_closed() && !writer.stopping.asked();
+    let parts = match BackupParts::collect(api, wanted) {
+        Ok(parts) => parts,
+        Err(refusal) => return drop(started.send(Err(refusal))),
     };
-    if begun.send(Ok(())).is_err() {
+    if started.send(Ok(())).is_err() {
         return;
     }
-    let broken_off = pieces.pieces.clone();
-    match taken.give(pieces, created) {
+    let pieces = writer.pieces.clone();
+    match parts.write(writer, created) {
         Ok(manifest) => {
             tracing::info!(
                 begin = manifest.begin,
                 end = manifest.end,
                 bytes = manifest.bytes(),
-                "a backup is taken"
+                "backup completed"
             );
         }
         Err(error) => {
-            tracing::warn!(%error, "a backup has broken off");
-            drop(broken_off.blocking_send(Err(error)));
+            tracing::warn!(%error, "backup failed");
+            drop(pieces.blocking_send(Err(error)));
         }
     }
 }
 
-/// What a backup is made of; all of it goes away with this.
-struct Taken {
-    /// Or the name of the server that keeps it.
+/// The parts of a backup, whose files are deleted when it is dropped.
+struct BackupParts {
+    /// The copy of the store, or the name of the database server that has the store.
     store: Result<File, String>,
     positions: Vec<ViewPosition>,
     log: LogCopy,
 }
 
-impl Taken {
-    fn now(api: &Api, wanted: impl Fn() -> bool) -> Result<Self, ApiError> {
+impl BackupParts {
+    fn collect(api: &Api, wanted: impl Fn() -> bool) -> Result<Self, ApiError> {
         let mut tries = 0;
         let (store, positions, log) = loop {
             tries += 1;
-            // What is removed of the log while the snapshot is taken may be what a view in it reads next.
-            let held = api.log.hold()?;
-            let (store, positions) = stored(api, &wanted)?;
-            match held.up_to_now() {
-                // An erasure came between: the store may not have undone what the log has no text of any more.
+            // Retention may delete events that a view in the snapshot has not applied yet, so the log is pinned
+            // first.
+            let pinned = api.log.pin()?;
+            let (store, positions) = store_part(api, &wanted)?;
+            match pinned.up_to_now() {
+                // An erasure ran in between: the snapshot may still contain rows of an event that the log has erased.
                 Err(CopyError::Rewritten) if tries < SNAPSHOT_TRIES_MAX => {}
                 log => break (store, positions, log?),
             }
@@ -116,14 +119,14 @@ impl Taken {
         if let Some(ViewPosition { view, position, .. }) = beyond {
             let end = log.end;
             return Err(Refusal::Unexpected(format!(
-                "view `{view}` stands at {position}, beyond the log's end {end}"
+                "view `{view}` is at position {position}, but the log ends at {end}"
             ))
             .into());
         }
         Ok(Self { store, positions, log })
     }
 
-    fn give(self, output: impl Write, created: Millis) -> io::Result<Manifest> {
+    fn write(self, output: impl Write, created: Millis) -> io::Result<Manifest> {
         let Self { store, positions, log } = self;
         let mut archive = Archive::begin(output, created)?;
         let elsewhere = match store {
@@ -149,30 +152,31 @@ impl Taken {
     }
 }
 
-/// Whatever of the store belongs into the backup.
-fn stored(
+/// Returns the copy of the store and the positions of its views. A store on a database server is only named.
+fn store_part(
     api: &Api,
     wanted: impl Fn() -> bool,
 ) -> Result<(Result<File, String>, Vec<ViewPosition>), ApiError> {
-    match api.store.elsewhere() {
+    match api.store.server_name() {
         None => snapshot(api, wanted).map(|(file, positions)| (Ok(file), positions)),
         Some(name) => Ok((Err(name), api.runtime.block_on(api.store.positions())?)),
     }
 }
 
-/// The store's copy, which has no name any more and is gone with whoever reads it, crash or not.
+/// Returns a copy of the store. Its name is removed at once, so that the system deletes the file when it is closed,
+/// even after a crash.
 fn snapshot(api: &Api, wanted: impl Fn() -> bool) -> Result<(File, Vec<ViewPosition>), ApiError> {
-    room(api)?;
+    check_disk_space(api)?;
     let path = api.data.join(SNAPSHOT_FILE);
-    let _named = Snapshot::begin(&path)?;
+    let _named = TemporaryName::new(&path)?;
     let positions = api.store.snapshot(&path, wanted)?;
     let unreadable =
         |error: io::Error| ApiError::from(Refusal::Unexpected(format!("{}: {error}", path.display())));
     Ok((File::open(&path).map_err(unreadable)?, positions))
 }
 
-/// A snapshot must not be what makes the disk too full for events.
-fn room(api: &Api) -> Result<(), ApiError> {
+/// Fails if the snapshot would use disk space that is reserved for events.
+fn check_disk_space(api: &Api) -> Result<(), ApiError> {
     let bytes = api.store.snapshot_bytes()?;
     match beyond_reserve(&api.data).is_some_and(|beyond| bytes > beyond) {
         true => Err(ApiError::NoDiskSpace { what: "a backup", bytes }),
@@ -180,11 +184,12 @@ fn room(api: &Api) -> Result<(), ApiError> {
     }
 }
 
-/// The snapshot's name, for as long as it needs one.
-struct Snapshot(PathBuf);
+/// The snapshot's file name, which is removed when this is dropped.
+struct TemporaryName(PathBuf);
 
-impl Snapshot {
-    fn begin(path: &Path) -> Result<Self, ApiError> {
+impl TemporaryName {
+    /// Removes a file that an earlier backup left at this path.
+    fn new(path: &Path) -> Result<Self, ApiError> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Refusal::Unexpected(format!("{}: {error}", path.display())).into())
@@ -194,24 +199,24 @@ impl Snapshot {
     }
 }
 
-impl Drop for Snapshot {
+impl Drop for TemporaryName {
     fn drop(&mut self) {
-        // The next backup, and the next start, try it again.
+        // If this fails, the next backup or the next start removes the file.
         drop(std::fs::remove_file(&self.0));
     }
 }
 
-/// Cuts what is written into pieces, and waits until somebody takes them, or the server stops.
-struct Pieces {
+/// Cuts its input into pieces and sends them. It blocks while the client is slow, and fails if the server stops.
+struct PieceWriter {
     pieces: mpsc::Sender<io::Result<Bytes>>,
-    filling: Vec<u8>,
+    buffer: Vec<u8>,
     stopping: Stop,
 }
 
-impl Write for Pieces {
+impl Write for PieceWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.filling.extend_from_slice(bytes);
-        if self.filling.len() >= BACKUP_PIECE_BYTES {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BACKUP_PIECE_BYTES {
             self.flush()?;
         }
         Ok(bytes.len())
@@ -219,16 +224,16 @@ impl Write for Pieces {
 
     fn flush(&mut self) -> io::Result<()> {
         if self.stopping.asked() {
-            return Err(io::Error::other("the server stops"));
+            return Err(io::Error::other("the server is shutting down"));
         }
-        let piece = Bytes::from(std::mem::take(&mut self.filling));
-        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "its client has gone");
+        let piece = Bytes::from(std::mem::take(&mut self.buffer));
+        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the client has disconnected");
         if piece.is_empty() { Ok(()) } else { self.pieces.blocking_send(Ok(piece)).map_err(gone) }
     }
 }
 
-/// The pieces as the body of an answer. An error among them breaks the answer off, so that no client
-/// takes it for whole.
+/// The pieces as the body of a response. An error among them aborts the response, so that no client takes an
+/// incomplete backup for a complete one.
 struct BackupBody(mpsc::Receiver<io::Result<Bytes>>);
 
 impl HttpBody for BackupBody {

@@ -17,7 +17,7 @@ use crate::admission::Refusal;
 use crate::dedup;
 use crate::http::{Administrator, ApiError, Query, Reader, Share, body};
 use crate::store::{DeadLetter, DeadLetterStatus, Store};
-use crate::views::{DeadLetterError, Sender, drop_dead_letter};
+use crate::views::{DeadLetterError, DeadLetterRetry, drop_dead_letter};
 
 pub fn routes(api: &Arc<Api>) -> Router {
     Router::new()
@@ -40,7 +40,7 @@ struct DeadLetterQuery {
 #[serde(rename_all = "camelCase")]
 struct DeadLetterList {
     dead_letters: Vec<DeadLetterBody>,
-    /// Whether there are dead letters after the last one.
+    /// There are dead letters after the last one.
     more: bool,
 }
 
@@ -150,10 +150,10 @@ async fn retry(
     let edited = (!edited.is_empty()).then(|| edited.to_owned());
     let dead_letter = api.store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))?;
     let stream = &dead_letter.stream;
-    let undeclared = || ApiError::conflict(format!("stream `{stream}` is no longer declared"));
+    let undeclared = || ApiError::conflict(format!("stream `{stream}` is not declared any more"));
     let fields = api.streams.get(stream).ok_or_else(undeclared)?;
     let Api { store, log, progress, views, .. } = &*api;
-    let sent = Sender { store, log, progress, views, fields }.send_again(id, edited).await?;
+    let sent = DeadLetterRetry { store, log, progress, views, fields }.send_again(id, edited).await?;
     Ok(Json(DeadLetterBody::from(&sent)))
 }
 

@@ -66,7 +66,7 @@ impl From<&Erasure> for ErasureBody {
     }
 }
 
-/// Answers 200 when the erasure is done, and 202 while it continues in the background.
+/// Responds with 200 when the erasure is done, and with 202 while it continues in the background.
 async fn erase(
     administrator: Administrator,
     State(api): State<Arc<Api>>,
@@ -83,7 +83,7 @@ async fn erase(
     let name = administrator.key.name.clone();
     let work = move |api: &Api| Ok(api.erasures.eraser.note(&person, &name, end)?);
     let erasure = api.blocking(&api.log_replays, work).await?;
-    api.erasures.order();
+    api.erasures.wake();
     let erasure = finished(&api, erasure).await?;
     let status = if erasure.done.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(ErasureBody::from(&erasure))))

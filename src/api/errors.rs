@@ -2,8 +2,21 @@
 
 use crate::admission::{KeyError, Refusal};
 use crate::http::ApiError;
-use crate::log::{CopyError, ReadError};
+use crate::log::{AppendError, CopyError, ReadError};
+use crate::store::StoreError;
 use crate::views::{BatchError, DeadLetterError, ErasureError, RebuildError};
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+impl From<AppendError> for ApiError {
+    fn from(error: AppendError) -> Self {
+        Refusal::from(error).into()
+    }
+}
 
 impl From<DeadLetterError> for ApiError {
     fn from(error: DeadLetterError) -> Self {
@@ -13,7 +26,7 @@ impl From<DeadLetterError> for ApiError {
             | DeadLetterError::CorrectedEvent(_)
             | DeadLetterError::UnderWay(_)
             | DeadLetterError::NoView(_) => Self::conflict(error.to_string()),
-            DeadLetterError::Unsettled => Refusal::dedup_behind().into(),
+            DeadLetterError::DedupBehind => Refusal::dedup_behind().into(),
             DeadLetterError::Refused(error) => error.into(),
             DeadLetterError::Log(error) => error.into(),
             DeadLetterError::Store(error) => error.into(),
@@ -38,7 +51,7 @@ impl From<RebuildError> for ApiError {
     fn from(error: RebuildError) -> Self {
         match error {
             RebuildError::HistoryGone(_)
-            | RebuildError::RowsGivenUp(_)
+            | RebuildError::RowsDeleted(_)
             | RebuildError::HistoryLost(_)
             | RebuildError::Opening { .. }
             | RebuildError::Sum(_)
@@ -79,7 +92,7 @@ impl From<CopyError> for ApiError {
     fn from(error: CopyError) -> Self {
         match error {
             CopyError::Damaged(reason) => Refusal::LogDamaged(reason).into(),
-            CopyError::Unkept { .. } => Refusal::Unexpected(error.to_string()).into(),
+            CopyError::Io { .. } => Refusal::Unexpected(error.to_string()).into(),
             CopyError::Rewritten => Self::conflict(format!("{error}; try again")),
         }
     }

@@ -97,21 +97,22 @@ struct EventBody {
     received_at: String,
     address: Option<String>,
     retry_of: Option<String>,
-    /// The only view that this one, a dead letter sent again, is for.
+    /// The only view that applies the event, if it is a dead letter that was sent again.
     #[serde(skip_serializing_if = "Option::is_none")]
     only_for: Option<String>,
-    /// Why no view counts it; told of settled events.
+    /// Why no view counts the event, with `settled=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<LeftOut>,
-    /// The event that this one, a correction, takes back.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The event that this correction undoes.
+    #[serde(rename = "takesBack", skip_serializing_if = "Option::is_none")]
     corrects: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
-    /// Its own text, digit by digit.
+    /// The event's own text, digit by digit.
     event: Option<Box<RawValue>>,
+    /// The position of the event that this correction undoes.
     #[serde(skip)]
     target: Option<u64>,
 }
@@ -119,10 +120,11 @@ struct EventBody {
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum LeftOut {
-    /// Sent before, or under an id that was used for another event.
+    /// It was sent before, or its id was used for another event.
     Repeat,
-    CorrectedEvent,
-    /// It takes another event back, and is nothing by itself.
+    #[serde(rename = "taken-back")]
+    Corrected,
+    /// It undoes another event, and no view counts it.
     Correction,
     Erased,
 }
@@ -136,16 +138,16 @@ struct ReceiptBody {
     repeat_of: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     same_body: Option<bool>,
-    /// The correction that takes this event back.
+    /// The correction that undoes this event.
     #[serde(skip_serializing_if = "Option::is_none")]
     taken_back_by: Option<String>,
     views: serde_json::Map<String, Value>,
 }
 
-/// What is known of an event beside its views' positions.
-struct Fate {
+/// The state of an event, apart from the positions of views.
+struct EventState {
     dead_letters: Vec<DeadLetter>,
-    /// No view sees it: a repeat, or a correction of what another one took back.
+    /// No view applies it: it is a repeat, or it corrects an event that another correction has undone.
     left_out: bool,
     taken_back_by: Option<u64>,
 }
@@ -159,7 +161,7 @@ impl EventBody {
             position,
             received_at: header.received.to_text(),
             address: header.address.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
-            retry_of: header.retry.map(|retry| retry.letter.to_string()),
+            retry_of: header.retry.map(|retry| retry.dead_letter.to_string()),
             only_for: header.retry.and_then(only_view).map(str::to_owned),
             left_out: entry.corrects.map(|_| LeftOut::Correction),
             corrects: entry.corrects.map(|target| EventId::at(log, target).to_string()),
@@ -175,36 +177,42 @@ async fn receipt(reader: EventReader) -> Result<Json<ReceiptBody>, ApiError> {
     let EventReader { api, id, position, event } = reader;
     let log = api.log.id();
     let skipped = api.store.skipped(log, position).await?;
-    let outrun = match event.target {
-        Some(target) => api.store.taken_back_by(log, target).await?.is_some_and(|by| by != position),
+    let superseded = match event.target {
+        Some(target) => api.store.corrected_by(log, target).await?.is_some_and(|by| by != position),
         None => false,
     };
-    let fate = Fate {
+    let event_state = EventState {
         dead_letters: api.store.dead_letters_at(log, position).await?,
-        left_out: skipped.is_some() || outrun,
-        taken_back_by: api.store.taken_back_by(log, position).await?,
+        left_out: skipped.is_some() || superseded,
+        taken_back_by: api.store.corrected_by(log, position).await?,
     };
     let positions = api.progress.all();
     let concerned = api.views.iter().filter(|(_, running)| running.view.stream == event.stream);
     let views = concerned.map(|(name, _)| {
         let at = positions.get(name).map_or(0, |applied| applied.position);
-        (name.clone(), fate.in_view(name, position, at))
+        (name.clone(), event_state.in_view(name, position, at))
     });
     let views = views.collect();
     Ok(Json(ReceiptBody {
         event: EventBody { id: id.to_string(), ..event },
         repeat_of: skipped.map(|skipped| EventId::at(skipped.first_log, skipped.first_position).to_string()),
         same_body: skipped.map(|skipped| skipped.same_body),
-        taken_back_by: fate.taken_back_by.map(|by| EventId::at(log, by).to_string()),
+        taken_back_by: event_state.taken_back_by.map(|by| EventId::at(log, by).to_string()),
         views,
     }))
 }
 
-impl Fate {
-    /// How it stands with the event at `position` in a view that has come to `at`.
+impl EventState {
+    /// Returns the state of the event at `position` in a view whose position is `at`.
     fn in_view(&self, view: &str, position: u64, at: u64) -> Value {
-        if let Some(letter) = self.dead_letters.iter().find(|letter| letter.view == view) {
-            return json!({ "state": "dead-letter", "letter": letter.id.to_string(), "status": letter.status.as_str(), "reason": letter.reason });
+        let of_view = |dead_letter: &&DeadLetter| dead_letter.view == view;
+        if let Some(dead_letter) = self.dead_letters.iter().find(of_view) {
+            return json!({
+                "state": "dead-letter",
+                "letter": dead_letter.id.to_string(),
+                "status": dead_letter.status.as_str(),
+                "reason": dead_letter.reason,
+            });
         }
         let state = match self.taken_back_by {
             _ if self.left_out => "left-out",
@@ -219,39 +227,39 @@ impl Fate {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TailQuery {
-    /// The first position wanted; without it, the last `limit` positions.
+    /// The first position; by default, the last `limit` positions are read.
     from: Option<u64>,
     limit: Option<usize>,
-    /// Seconds to wait for events if there are none yet.
+    /// How many seconds to wait for the first event.
     wait: Option<u64>,
-    /// Whether to say of each event why no view counts it.
+    /// Wait for the deduplicator, and show why no view counts an event.
     #[serde(default)]
     settled: bool,
-    /// Only events with this value in the stream's key, or in another field of it.
+    /// Only events with this value in `field`, or in the stream's key.
     value: Option<String>,
     field: Option<String>,
 }
 
-/// Which events of a stream are wanted.
+/// Selects events of a stream.
 #[derive(Clone)]
-struct Wanted {
+struct EventFilter {
     stream: String,
-    /// With this value in the field of this index.
-    with: Option<(Arc<Fields>, usize, String)>,
+    /// The fields, the index of one of them, and the value that it must have.
+    value: Option<(Arc<Fields>, usize, String)>,
 }
 
-impl Wanted {
+impl EventFilter {
     fn new(api: &Api, stream: String, tail: &TailQuery) -> Result<Self, ApiError> {
         let fields = api.fields(&stream)?;
         let no_field = || ApiError::Parameter {
             name: "field",
-            reason: "is no field of text or integers that this stream declares".to_owned(),
+            reason: "is not a text or integer field of this stream".to_owned(),
         };
         let field = match &tail.field {
             Some(name) => fields.index_of(name).ok_or_else(no_field)?,
             None => fields.key(),
         };
-        let with = match &tail.value {
+        let value = match &tail.value {
             Some(_) if !fields.get(field).is_identity() => return Err(no_field()),
             Some(value) => Some((Arc::clone(fields), field, value.clone())),
             None if tail.field.is_some() => {
@@ -259,11 +267,11 @@ impl Wanted {
             }
             None => None,
         };
-        Ok(Self { stream, with })
+        Ok(Self { stream, value })
     }
 
-    fn takes(&self, text: &str) -> bool {
-        self.with.as_ref().is_none_or(|(fields, field, value)| fields.names(text, *field, value))
+    fn matches(&self, text: &str) -> bool {
+        self.value.as_ref().is_none_or(|(fields, field, value)| fields.has_value(text, *field, value))
     }
 }
 
@@ -280,19 +288,19 @@ async fn tail(
 ) -> Result<Json<EventPage>, ApiError> {
     // A page without events would never advance.
     let limit = tail.limit.unwrap_or(100).clamp(1, TAIL_EVENTS_MAX);
-    let wanted = Wanted::new(&api, stream, &tail)?;
-    // With a value, all events of a person are wanted; without one, the last events of the stream.
-    let from = tail.from.unwrap_or_else(|| match wanted.with {
+    let filter = EventFilter::new(&api, stream, &tail)?;
+    // With a value, all of its events are of interest; without one, the last events of the stream.
+    let from = tail.from.unwrap_or_else(|| match filter.value {
         Some(_) => 0,
         None => api.log.end().saturating_sub(limit as u64),
     });
     let wait = TAIL_WAIT_DURATION_MAX.min(Duration::from_secs(tail.wait.unwrap_or(0)));
     let deadline = Instant::now() + wait;
-    let page = follow(&api, wanted, from.max(api.log.begin()), limit, deadline).await?;
+    let page = follow(&api, filter, from.max(api.log.begin()), limit, deadline).await?;
     Ok(Json(if tail.settled { settled(&api, page).await? } else { page }))
 }
 
-/// The page once the gate has come past it, with what it let no view see.
+/// Waits until the deduplicator has read all events of the page, and adds why no view counts some of them.
 async fn settled(api: &Api, mut page: EventPage) -> Result<EventPage, ApiError> {
     let (Some(first), Some(last)) = (page.events.first(), page.events.last()) else { return Ok(page) };
     let (from, end, log) = (first.position, last.position + 1, api.log.id());
@@ -300,44 +308,43 @@ async fn settled(api: &Api, mut page: EventPage) -> Result<EventPage, ApiError> 
         return Err(Refusal::dedup_behind().into());
     }
     let skipped = api.store.skipped_positions(log, from, end).await?;
-    let corrected = api.store.taken_back_positions(log, from, end).await?;
+    let corrected = api.store.corrected_positions(log, from, end).await?;
     for event in &mut page.events {
         let is_in = |positions: &[u64]| positions.binary_search(&event.position).is_ok();
         event.left_out = match event.left_out {
             // An erased event has no text any more.
             _ if event.event.is_none() => Some(LeftOut::Erased),
             _ if is_in(&skipped) => Some(LeftOut::Repeat),
-            _ if is_in(&corrected) => Some(LeftOut::CorrectedEvent),
+            _ if is_in(&corrected) => Some(LeftOut::Corrected),
             known => known,
         };
     }
     Ok(page)
 }
 
-/// The next events that are wanted. Without any there is the position to go on from: the log's end once
-/// `deadline` is past, or where this request has read its part of other streams' events.
+/// Returns the next page of selected events. An empty page has only the position to continue from: the log's end
+/// after `deadline`, or the position where this request has read its share of other events.
 async fn follow(
     api: &Arc<Api>,
-    wanted: Wanted,
+    filter: EventFilter,
     from: u64,
     limit: usize,
     deadline: Instant,
 ) -> Result<EventPage, ApiError> {
-    let (mut at, mut scanned, end_when_asked) = (from, 0, api.log.end());
+    let (mut at, mut scanned, end_at_request) = (from, 0, api.log.end());
     loop {
-        let wanted = wanted.clone();
-        let work = move |api: &Api| page(api, &wanted, at, limit);
+        let filter = filter.clone();
+        let work = move |api: &Api| page(api, &filter, at, limit);
         let (page, bytes) = api.blocking(&api.log_reads, work).await?;
         scanned += bytes;
-        // What was there when it was asked for is read even without any patience; what has come since is not
-        // run after.
-        let over = Instant::now() >= deadline && page.next >= end_when_asked;
+        // Events that existed at the start of the request are read even without time to wait. Later ones are not.
+        let over = Instant::now() >= deadline && page.next >= end_at_request;
         if !page.events.is_empty() || over || scanned >= TAIL_SCAN_BYTES_MAX || api.stopping.asked() {
             return Ok(page);
         }
         let mut end = api.log.follow();
         let further = tokio::select! {
-            // First, so that what is there already is read.
+            // This branch is polled first, so that existing events are read.
             biased;
             further = end.wait_for(|end| *end > page.next) => further.is_ok(),
             () = tokio::time::sleep_until(deadline) => false,
@@ -351,19 +358,21 @@ async fn follow(
     }
 }
 
-/// Up to `limit` events from `from` on, and how many bytes of the log were looked at for them.
-fn page(api: &Api, wanted: &Wanted, from: u64, limit: usize) -> Result<(EventPage, usize), ApiError> {
+/// Returns up to `limit` events from `from` on, and how many bytes of the log were searched for them.
+fn page(api: &Api, filter: &EventFilter, from: u64, limit: usize) -> Result<(EventPage, usize), ApiError> {
     let (mut page, mut shown, mut scanned) = (EventPage { events: Vec::new(), next: from }, 0, 0);
     let mut reader = api.log.reader();
-    // A little at a time: a page of ten events is not to cost megabytes.
+    // Small reads, so that a page of ten events does not cost megabytes.
     while scanned < PAGE_BYTES_MAX {
         let begun = page.next;
         for record in reader.read(begun, TAIL_READ_BYTES_MAX)?.iter() {
             let record = record?;
-            let ours = record.header.as_ref().filter(|header| header.stream == wanted.stream);
+            let ours = record.header.as_ref().filter(|header| header.stream == filter.stream);
             for (at, entry) in record.entries().flatten() {
                 scanned += entry.text.len();
-                let Some(header) = ours.filter(|_| at >= begun && wanted.takes(entry.text)) else { continue };
+                let Some(header) = ours.filter(|_| at >= begun && filter.matches(entry.text)) else {
+                    continue;
+                };
                 shown += entry.text.len();
                 if page.events.len() == limit || (shown > PAGE_BYTES_MAX && !page.events.is_empty()) {
                     return Ok((page, scanned));

@@ -1,4 +1,4 @@
-//! `/health` (the process runs), `/ready` (events are taken; the state of each view), `/metrics` (Prometheus).
+//! `/health` (the process runs), `/ready` (events are accepted; the state of each view), `/metrics` (Prometheus).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +49,8 @@ struct ViewState {
     paused: Option<String>,
 }
 
-/// Answers 200 while events are taken, even if a view is paused: its events are in the log and will be applied.
+/// Responds with 200 while events are accepted, even if a view is paused: its events are in the log and will be
+/// applied.
 async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
     let end = api.log.end();
     let refusing = api.log.accepts().err();

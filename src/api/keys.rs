@@ -75,10 +75,10 @@ impl CreateKey {
             return Err("needs a name of at most 100 plain characters and at least one scope".to_owned());
         }
         if self.view_key.is_some() && scopes != [Scope::Read] {
-            return Err("with a `viewKey` it may only read".to_owned());
+            return Err("a key with a `viewKey` can only have scope `read`".to_owned());
         }
         if !self.streams.is_empty() && scopes.contains(&Scope::Admin) {
-            return Err("a key for some streams cannot administrate".to_owned());
+            return Err("a key for some streams cannot have scope `admin`".to_owned());
         }
         if let Some(unknown) = self.streams.iter().find(|stream| !api.streams.contains_key(*stream)) {
             return Err(format!("there is no stream `{unknown}`"));

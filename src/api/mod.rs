@@ -97,7 +97,8 @@ impl Api {
     }
 
     /// Turns a missing table into no rows if the view has not begun. If the table of a running view is gone, the
-    /// error stays: its rows are not unknown. A view may begin between the two lookups, and has its table then.
+    /// error stays, because an empty result would be wrong. A view may begin between the two lookups, and has its
+    /// table then.
     async fn rows_of<T: Default>(&self, view: &str, read: Result<T, StoreError>) -> Result<T, ApiError> {
         if let Err(StoreError::NoTable(table)) = &read {
             let begun = self.store.positions().await?.iter().any(|row| row.view == view);

@@ -74,7 +74,7 @@ struct NotificationQuery {
 #[derive(Serialize)]
 struct NotificationList {
     notifications: Vec<NotificationBody>,
-    /// Whether there are notifications after the last one.
+    /// There are notifications after the last one.
     more: bool,
 }
 

@@ -40,6 +40,6 @@ fn take_number<T: std::str::FromStr>(
 ) -> Result<Option<T>, ApiError> {
     let Some(at) = parameters.iter().position(|(known, _)| known == name) else { return Ok(None) };
     let (_, text) = parameters.remove(at);
-    let invalid = |_| ApiError::Parameter { name, reason: "is not the number of a row".to_owned() };
+    let invalid = |_| ApiError::Parameter { name, reason: "is not a valid number".to_owned() };
     text.parse().map(Some).map_err(invalid)
 }

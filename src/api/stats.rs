@@ -93,7 +93,7 @@ impl Parameters {
             return Ok(None);
         }
         let (from, to) = (from.unwrap_or(Day::FIRST), to.unwrap_or(Day::LAST));
-        if from > to { Err(invalid("to", "lies before `from`".to_owned())) } else { Ok(Some((from, to))) }
+        if from > to { Err(invalid("to", "is before `from`".to_owned())) } else { Ok(Some((from, to))) }
     }
 }
 

@@ -26,7 +26,7 @@ struct FromLine {
 #[derive(Serialize)]
 struct Runs {
     runs: Vec<Run>,
-    /// Whether there are runs after the last one.
+    /// There are runs after the last one.
     more: bool,
 }
 

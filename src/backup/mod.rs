@@ -1,17 +1,17 @@
-//! The form of a backup: one tar file that holds a data folder as it was at one moment, and says at its
-//! end what it should hold. The server writes it, `restore` reads it; both go by what stands here.
+//! The backup format: one tar file with a data folder as it was at one moment, and a manifest at the end. The server
+//! writes it, and `restore` reads it.
 //!
-//! | in this order | what it is |
+//! | entry, in this order | content |
 //! |---|---|
-//! | `millrace-backup` | the version of this form, a number in a line |
-//! | `millrace.db` | a snapshot of the store, taken first; not there where a database server keeps it |
-//! | `journal/*.seg` | the log, read after that: no position in the store lies beyond its end |
-//! | `journal/durable` | the mark that lets the log end right there |
-//! | `manifest.json` | what was backed up, with the size and SHA-256 of every part before it |
-//! | `manifest.sha256` | the manifest's own SHA-256, as `sha256sum` writes it |
+//! | `millrace-backup` | the version of the format: a number and a line feed |
+//! | `millrace.db` | a snapshot of the store, which is taken first; missing if the store is on a database server |
+//! | `journal/*.seg` | the log, which is read after the snapshot: no position in the store is beyond its end |
+//! | `journal/durable` | the mark that makes the restored log end at that position |
+//! | `manifest.json` | the list of all parts, with the size and SHA-256 of each |
+//! | `manifest.sha256` | the SHA-256 of the manifest, in the format of `sha256sum` |
 //!
-//! Every byte is covered by a checksum or has only one value that it may have, so that a backup that was
-//! cut off or has changed is never taken for a whole one.
+//! Every byte is covered by a checksum, or only one value is allowed for it. So a backup that was cut off or has
+//! changed is always refused.
 
 mod manifest;
 mod read;
@@ -22,7 +22,7 @@ pub use manifest::{Manifest, Part, StoredPosition};
 pub use read::{BackupError, unpack, verify};
 pub use write::Archive;
 
-/// A reader refuses what is of a later version.
+/// The version that is written. A reader refuses later versions.
 const VERSION: u32 = 1;
 
 const VERSION_NAME: &str = "millrace-backup";
@@ -31,11 +31,12 @@ const MANIFEST_SUM_NAME: &str = "manifest.sha256";
 
 const LOG_MARK_FILE: &str = "durable";
 
-/// The names that parts have, as in a data folder.
+/// The name of the store, in a backup and in the data folder.
 pub const STORE_NAME: &str = "millrace.db";
+/// The folder of the log, in a backup and in the data folder.
 pub const LOG_FOLDER: &str = "journal";
 
-/// Whatever else a file says, it is not written anywhere.
+/// Returns whether a backup may contain a part with this name. No other file is ever written by `restore`.
 fn is_part(name: &str) -> bool {
     let of_log = name.strip_prefix(LOG_FOLDER).and_then(|rest| rest.strip_prefix('/'));
     let is_segment = |file: &str| {

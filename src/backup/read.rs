@@ -1,5 +1,5 @@
-//! Reads a backup from beginning to end, writes its parts into a folder if there is one to fill, and
-//! believes nothing of it before the manifest at its end has vouched for all that came before.
+//! Reads a backup from beginning to end and, for `restore`, writes its parts into a folder. The backup is valid only
+//! if every part matches the manifest at its end.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,11 +13,12 @@ use super::manifest::{Manifest, Part, sum};
 use super::tar::{BLOCK_BYTES, Block, Header, padding};
 use super::{LOG_FOLDER, MANIFEST_NAME, MANIFEST_SUM_NAME, VERSION, VERSION_NAME, hex, is_part};
 
+/// The reason why a backup was refused. The messages follow a text that names the backup.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    #[error("it is no backup of millrace")]
+    #[error("it is not a backup of millrace")]
     NotABackup,
-    #[error("it is of version {0}, and this millrace knows up to {VERSION}: use a newer one")]
+    #[error("it has version {0}, but this millrace reads versions up to {VERSION}; use a newer one")]
     NewerVersion(u32),
     #[error("it is cut off: the end is missing")]
     Cut,
@@ -29,13 +30,13 @@ pub enum BackupError {
     Unwritable { path: PathBuf, source: io::Error },
 }
 
-/// Reads a backup for nothing but to see that it is whole.
+/// Checks that a backup is complete and unchanged, without writing anything.
 pub fn verify(source: impl Read) -> Result<Manifest, BackupError> {
     Reader { source, folder: None, parts: Vec::new() }.read()
 }
 
-/// The same, and writes its parts into `folder`, which is there and empty; all of it is on stable storage
-/// when this returns, but for the name of the folder itself.
+/// Checks a backup and writes its parts into `folder`, which must exist and be empty. When this returns, the content
+/// of the folder is on stable storage. The caller has to sync the parent folder for the folder's own name.
 pub fn unpack(source: impl Read, folder: &Path) -> Result<Manifest, BackupError> {
     let unwritable = |path: &Path| {
         let path = path.to_owned();
@@ -60,7 +61,7 @@ impl<R: Read> Reader<'_, R> {
     fn read(mut self) -> Result<Manifest, BackupError> {
         self.version()?;
         loop {
-            let header = self.header()?.ok_or_else(|| damaged("a header is not as it was written"))?;
+            let header = self.header()?.ok_or_else(|| damaged("a header is not valid"))?;
             match header.name.as_str() {
                 MANIFEST_NAME => {
                     let manifest = self.manifest(&header)?;
@@ -70,21 +71,21 @@ impl<R: Read> Reader<'_, R> {
                 name if is_part(name) && self.parts.iter().all(|part| part.name != name) => {
                     self.part(header)?;
                 }
-                name => return Err(damaged(&format!("`{name}` is not expected in it"))),
+                name => return Err(damaged(&format!("it contains `{name}`, which is not expected"))),
             }
         }
     }
 
-    /// What is said first, so that what a later version says is not taken for damage.
+    /// Reads the version. It comes first, so that a backup of a later version is not reported as damaged.
     fn version(&mut self) -> Result<(), BackupError> {
         let header = self.header()?.filter(|header| header.name == VERSION_NAME);
         let header = header.ok_or(BackupError::NotABackup)?;
-        let text = self.small(&header)?;
+        let text = self.read_small(&header)?;
         let version = std::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n')?.parse().ok());
         match version {
             Some(VERSION) => Ok(()),
             Some(newer) if newer > VERSION => Err(BackupError::NewerVersion(newer)),
-            _ => Err(damaged("its version is none")),
+            _ => Err(damaged("its version is not a valid number")),
         }
     }
 
@@ -126,39 +127,39 @@ impl<R: Read> Reader<'_, R> {
     }
 
     fn manifest(&mut self, header: &Header) -> Result<Manifest, BackupError> {
-        let text = self.small(header)?;
-        let vouched = match self.header()?.filter(|header| header.name == MANIFEST_SUM_NAME) {
-            Some(header) => self.small(&header)? == sum(&text).as_bytes(),
+        let text = self.read_small(header)?;
+        let matches = match self.header()?.filter(|header| header.name == MANIFEST_SUM_NAME) {
+            Some(header) => self.read_small(&header)? == sum(&text).as_bytes(),
             None => false,
         };
-        if !vouched {
-            return Err(damaged("the manifest's checksum does not match it"));
+        if !matches {
+            return Err(damaged("the checksum of its manifest does not match"));
         }
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|error| damaged(&format!("its manifest: {error}")))?;
+        let manifest: Manifest = serde_json::from_slice(&text)
+            .map_err(|error| damaged(&format!("its manifest cannot be parsed: {error}")))?;
         for (index, part) in self.parts.iter().enumerate() {
             if manifest.parts.get(index) != Some(part) {
-                return Err(damaged(&format!("`{}` is not what it was when it was backed up", part.name)));
+                return Err(damaged(&format!("`{}` does not match the manifest", part.name)));
             }
         }
         match manifest.parts.len() == self.parts.len() {
             true => Ok(manifest),
-            false => Err(damaged("it lacks parts that its manifest lists")),
+            false => Err(damaged("parts that its manifest lists are missing")),
         }
     }
 
-    /// Nothing but zeros is behind the manifest, and no more of them than belong there.
+    /// Checks that exactly two blocks of zeros follow the manifest.
     fn end(&mut self) -> Result<(), BackupError> {
         let mut zeros = [0; 2 * BLOCK_BYTES];
         self.fill(&mut zeros)?;
         let more = self.source.read(&mut [0]).map_err(BackupError::Unreadable)?;
         match zeros == [0; 2 * BLOCK_BYTES] && more == 0 {
             true => Ok(()),
-            false => Err(damaged("something follows on its end")),
+            false => Err(damaged("there is data after its end")),
         }
     }
 
-    fn small(&mut self, header: &Header) -> Result<Vec<u8>, BackupError> {
+    fn read_small(&mut self, header: &Header) -> Result<Vec<u8>, BackupError> {
         if header.bytes > BACKUP_MANIFEST_BYTES_MAX as u64 {
             return Err(damaged(&format!("`{}` is too large", header.name)));
         }
@@ -174,7 +175,7 @@ impl<R: Read> Reader<'_, R> {
         self.fill(zeros)?;
         match zeros.iter().all(|byte| *byte == 0) {
             true => Ok(()),
-            false => Err(damaged("something stands between two parts")),
+            false => Err(damaged("there is data between two parts")),
         }
     }
 
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_unpacked() {
+    fn a_written_backup_is_unpacked() {
         let (bytes, manifest) = backup();
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(unpack(&bytes[..], folder.path()).expect("whole"), manifest);
@@ -221,9 +222,9 @@ mod tests {
         assert_eq!(std::fs::read(segment).expect("there"), b"events");
     }
 
-    /// `BACKUP_FIXTURE_WRITE=1` writes it anew, which a released version never needs.
+    /// `BACKUP_FIXTURE_WRITE=1` writes the fixture again. The fixture of a released version must never change.
     #[test]
-    fn a_backup_of_version_1_is_read_as_ever() {
+    fn a_backup_of_version_1_can_be_read() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backup_v1.tar");
         if std::env::var_os("BACKUP_FIXTURE_WRITE").is_some() {
             std::fs::write(&path, backup().0).expect("written");
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_may_change_or_be_missing() {
+    fn a_backup_with_a_changed_or_missing_byte_is_refused() {
         let (bytes, _) = backup();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_and_later_versions_are_told_apart() {
+    fn other_files_and_later_versions_are_refused_with_different_errors() {
         let archive = |name: &str, content: &[u8]| {
             let header = Header { name: name.to_owned(), bytes: content.len() as u64, time: 0 };
             [&header.to_block(), content, &vec![0; padding(content.len() as u64)]].concat()

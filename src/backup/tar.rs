@@ -1,6 +1,6 @@
-//! The few bytes of tar that a backup needs: plain files with short names. By hand, because a reader that
-//! wants every byte to be right has to know each of them; a header is good if it is the very one that would
-//! be written for the name, size and time it tells.
+//! The part of the tar format that a backup needs: plain files with short names. It is not from a library, because
+//! the reader has to check every byte. A header is valid only if it equals the header that would be written for the
+//! same name, size and time.
 
 pub const BLOCK_BYTES: usize = 512;
 pub type Block = [u8; BLOCK_BYTES];
@@ -9,10 +9,11 @@ const NAME: std::ops::Range<usize> = 0..100;
 const SIZE: std::ops::Range<usize> = 124..136;
 const TIME: std::ops::Range<usize> = 136..148;
 const CHECKSUM: std::ops::Range<usize> = 148..156;
-/// What eleven octal digits can say; above it a size is written in binary, as GNU tar has it and others read it.
+/// The largest number that fits eleven octal digits. A larger one is written in binary, as GNU tar does it.
 const OCTAL_MAX: u64 = 0o777_7777_7777;
 const BINARY: u8 = 0x80;
 
+/// The header of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     pub name: String,
@@ -39,7 +40,7 @@ impl Header {
         block
     }
 
-    /// `None` for what is not a header as it is written here.
+    /// Parses a header. Returns `None` if the block differs from the header that `to_block` would write.
     pub fn parse(block: &Block) -> Option<Self> {
         let end = block[NAME].iter().position(|byte| *byte == 0)?;
         let header = Self {
@@ -51,7 +52,7 @@ impl Header {
     }
 }
 
-/// How many zeros follow on a content.
+/// Returns the number of zeros that follow a content of this size.
 pub fn padding(bytes: u64) -> usize {
     let over = (bytes % BLOCK_BYTES as u64) as usize;
     (BLOCK_BYTES - over) % BLOCK_BYTES
@@ -82,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_header_reads_as_it_was_written_and_with_no_byte_changed(
+        fn a_header_is_read_back_and_refused_if_a_byte_has_changed(
             name in "[a-z0-9./]{1,60}", bytes: u64, time in 0..OCTAL_MAX, at in 0..BLOCK_BYTES, change in 1..=255_u8,
         ) {
             let header = Header { name, bytes, time };
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn small_and_large_sizes_fit() {
+    fn sizes_up_to_64_bits_can_be_written() {
         for bytes in [0, 1, OCTAL_MAX, OCTAL_MAX + 1, u64::MAX] {
             let header = Header { name: "a".to_owned(), bytes, time: 0 };
             assert_eq!(Header::parse(&header.to_block()).map(|header| header.bytes), Some(bytes));

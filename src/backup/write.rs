@@ -1,4 +1,4 @@
-//! Writes a backup, part by part, and hashes what goes by.
+//! Writes a backup, part by part, and computes the checksums.
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -11,6 +11,7 @@ use super::manifest::{Manifest, Part, StoredPosition, sum};
 use super::tar::{BLOCK_BYTES, Header, padding};
 use super::{MANIFEST_NAME, MANIFEST_SUM_NAME, VERSION, VERSION_NAME, hex};
 
+/// A backup that is being written.
 pub struct Archive<W> {
     output: W,
     created: Millis,
@@ -20,11 +21,11 @@ pub struct Archive<W> {
 impl<W: Write> Archive<W> {
     pub fn begin(output: W, created: Millis) -> io::Result<Self> {
         let mut archive = Self { output, created, parts: Vec::new() };
-        archive.small(VERSION_NAME, format!("{VERSION}\n").as_bytes())?;
+        archive.write_small(VERSION_NAME, format!("{VERSION}\n").as_bytes())?;
         Ok(archive)
     }
 
-    /// Takes `bytes` bytes of `content`, which has to have as many.
+    /// Writes a part with the first `bytes` bytes of `content`. Fails if `content` has fewer.
     pub fn part(&mut self, name: String, bytes: u64, content: impl Read) -> io::Result<()> {
         self.header(&name, bytes)?;
         let mut content = content.take(bytes);
@@ -32,7 +33,8 @@ impl<W: Write> Archive<W> {
         while left > 0 {
             let count = match content.read(&mut piece) {
                 Ok(0) => {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` ends early")));
+                    let reason = format!("`{name}` is shorter than the expected {bytes} bytes");
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 count => count?,
@@ -46,6 +48,7 @@ impl<W: Write> Archive<W> {
         Ok(())
     }
 
+    /// Writes the manifest and the end of the file.
     pub fn finish(
         mut self,
         log: LogId,
@@ -66,14 +69,14 @@ impl<W: Write> Archive<W> {
         };
         let mut text = serde_json::to_vec_pretty(&manifest)?;
         text.push(b'\n');
-        self.small(MANIFEST_NAME, &text)?;
-        self.small(MANIFEST_SUM_NAME, sum(&text).as_bytes())?;
+        self.write_small(MANIFEST_NAME, &text)?;
+        self.write_small(MANIFEST_SUM_NAME, sum(&text).as_bytes())?;
         self.output.write_all(&[0; 2 * BLOCK_BYTES])?;
         self.output.flush()?;
         Ok(manifest)
     }
 
-    fn small(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+    fn write_small(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
         self.header(name, content.len() as u64)?;
         self.output.write_all(content)?;
         self.pad(content.len() as u64)

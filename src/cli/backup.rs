@@ -1,5 +1,5 @@
-//! `millrace backup`: all that a running server keeps, as one file. What arrives is read as `restore` would
-//! read it while it is written, so that a file that has its name is a whole backup.
+//! `millrace backup`: writes everything that a running server keeps to one file. The file is verified while it is
+//! written, in the same way as `restore` reads it. So a file that has its final name is a complete backup.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -16,13 +16,13 @@ use super::client::Server;
 use super::exit::{Failure, block_on};
 use crate::backup::{BackupError, Manifest, verify};
 
-/// Names tried for a file that is not whole yet.
+/// How many names are tried for the temporary file.
 const NAMES_MAX: u32 = 1_000;
 
 #[derive(Args)]
 #[command(after_help = EXPLAINED)]
 pub struct Backup {
-    /// File to write, or `-` for stdout; one that is there is replaced once the new one is whole
+    /// File to write, or `-` for stdout; an existing file is replaced once the new one is complete
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -30,54 +30,57 @@ pub struct Backup {
 }
 
 const EXPLAINED: &str = "\
-The server goes on meanwhile. The file is a tar of its data folder as it was at one moment: the
-store, and every event that was acknowledged before; `millrace restore` makes a folder of it.
-A store on a database server is not in it: back that up before, with its own tools.
-Not in it are the file `api-key` and the configuration. It is as secret as the events are.";
+The server continues to accept events. The file is a tar of its data folder at one moment: the
+store, and every event that was acknowledged before. `millrace restore` creates a data folder
+from it. The key needs the scope admin.
+
+A store on a database server is not included: back it up first, with its own tools. The file
+api-key and the configuration are not included either. Protect the backup like the events in it.";
 
 pub fn run(command: Backup) -> ExitCode {
-    block_on(async { take(&command).await })
+    block_on(async { back_up(&command).await })
 }
 
-async fn take(command: &Backup) -> Result<(), Failure> {
+async fn back_up(command: &Backup) -> Result<(), Failure> {
     let client = command.server.client()?;
-    let mut answer = client.open("/v1/backup").await?;
+    let mut response = client.open("/v1/backup").await?;
     let (pieces, waiting) = mpsc::channel(BACKUP_PIECES_WAITING_MAX);
     let file = command.file.clone();
-    let keeping = tokio::task::spawn_blocking(move || keep(&file, waiting));
+    let writer = tokio::task::spawn_blocking(move || write_verified(&file, waiting));
     let arrived = tokio::select! {
-        arrived = pass_on(&mut answer, &pieces) => arrived,
-        _ = tokio::signal::ctrl_c() => Err(Failure::Failed("interrupted; nothing of it is kept".to_owned())),
+        arrived = pass_on(&mut response, &pieces) => arrived,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Failed("interrupted; no backup was kept".to_owned())),
     };
     if arrived.is_err() {
         drop(pieces.send(Err(io::ErrorKind::ConnectionAborted.into())).await);
     }
     drop(pieces);
-    let kept = keeping.await.map_err(|error| Failure::Failed(error.to_string()))?;
+    let written = writer.await.map_err(|error| Failure::Failed(error.to_string()))?;
     arrived?;
-    let Manifest { begin, end, log_id, store_elsewhere, .. } = kept?;
-    let place =
+    let Manifest { begin, end, log_id, store_elsewhere, .. } = written?;
+    let target =
         if is_stdout(&command.file) { "stdout".to_owned() } else { command.file.display().to_string() };
     let store = match &store_elsewhere {
         None => "with the store".to_owned(),
-        Some(name) => format!("without the store {name}, which has tools of its own for that"),
+        Some(name) => format!("without the store {name}, which you back up with its own tools"),
     };
-    eprintln!("backed up positions {begin} to {end} of log {log_id}, {store}, to {place}");
+    eprintln!("backed up positions {begin} to {end} of log {log_id}, {store}, to {target}");
     Ok(())
 }
 
+/// Passes the pieces of the response on to the writer.
 async fn pass_on(
-    answer: &mut reqwest::Response,
+    response: &mut reqwest::Response,
     pieces: &mpsc::Sender<io::Result<Bytes>>,
 ) -> Result<(), Failure> {
     let broken_off = |_| {
         Failure::Unreachable(
-            "the backup broke off, and nothing of it is kept; the server's log may say why".to_owned(),
+            "the backup broke off and was not kept; the server's program log may name the reason".to_owned(),
         )
     };
-    while let Some(piece) = answer.chunk().await.map_err(broken_off)? {
+    while let Some(piece) = response.chunk().await.map_err(broken_off)? {
         if pieces.send(Ok(piece)).await.is_err() {
-            // Nobody takes it any more: whoever did says why.
+            // The writer has ended, and reports the reason itself.
             break;
         }
     }
@@ -88,30 +91,31 @@ fn is_stdout(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
-/// Writes what arrives, if it is a whole backup.
-fn keep(path: &Path, waiting: mpsc::Receiver<io::Result<Bytes>>) -> Result<Manifest, Failure> {
+/// Writes the pieces to `path`, and keeps the file only if it is a complete backup.
+fn write_verified(path: &Path, waiting: mpsc::Receiver<io::Result<Bytes>>) -> Result<Manifest, Failure> {
     let arriving = Arriving { waiting, piece: Bytes::new() };
     if is_stdout(path) {
-        return verified(Copied { arriving, output: io::stdout().lock(), name: "stdout".to_owned() });
+        return read_manifest(Copied { arriving, output: io::stdout().lock(), name: "stdout".to_owned() });
     }
     let unwritable = |error: io::Error| Failure::Failed(format!("{}: {error}", path.display()));
     let target = target(path)?;
-    let (file, temporary) = beside(&target).map_err(unwritable)?;
+    let (file, temporary) = create_temporary(&target).map_err(unwritable)?;
     let name = path.display().to_string();
-    let kept = verified(Copied { arriving, output: &file, name }).and_then(|manifest| {
+    let written = read_manifest(Copied { arriving, output: &file, name }).and_then(|manifest| {
         file.sync_all().and_then(|()| std::fs::rename(&temporary, &target)).map_err(unwritable)?;
         sync_folder_of(&target).map_err(unwritable)?;
         Ok(manifest)
     });
-    if kept.is_err() {
-        // What it is for has failed, and that is said.
+    if written.is_err() {
+        // The failure itself is reported. A leftover file does no harm.
         drop(std::fs::remove_file(&temporary));
     }
-    kept
+    written
 }
 
-/// A new file for what is not whole yet. One that is there may be somebody else's.
-fn beside(target: &Path) -> io::Result<(File, PathBuf)> {
+/// Creates a file beside `target` for the incomplete backup. It never opens an existing file, which may belong to
+/// another process.
+fn create_temporary(target: &Path) -> io::Result<(File, PathBuf)> {
     let mut number = 0;
     loop {
         let mut name = target.as_os_str().to_owned();
@@ -124,35 +128,36 @@ fn beside(target: &Path) -> io::Result<(File, PathBuf)> {
     }
 }
 
-/// The file that `path` names, through links. What is there and no file is not to be replaced by one.
+/// Returns the file that `path` names, with links resolved. Fails if something other than a file is there.
 fn target(path: &Path) -> Result<PathBuf, Failure> {
     match std::fs::metadata(path) {
-        Ok(there) if there.is_file() => {
+        Ok(metadata) if metadata.is_file() => {
             path.canonicalize().map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))
         }
-        Ok(there) => {
-            let what = if there.is_dir() { "a folder" } else { "no file" };
+        Ok(metadata) => {
+            let what = if metadata.is_dir() { "a folder" } else { "not a regular file" };
             Err(Failure::Failed(format!("{} is {what}; name a file, or `-` for stdout", path.display())))
         }
-        // What cannot be looked at cannot be made either, and is said then.
+        // The file does not exist. After any other error, its creation fails and reports the reason.
         Err(_) => Ok(path.to_owned()),
     }
 }
 
-fn verified(copied: impl Read) -> Result<Manifest, Failure> {
+/// Reads a complete backup, and returns its manifest.
+fn read_manifest(copied: impl Read) -> Result<Manifest, Failure> {
     verify(copied).map_err(|error| match error {
         BackupError::Unreadable(error) => Failure::Failed(error.to_string()),
-        error => Failure::Failed(format!("the server's backup is not kept: {error}")),
+        error => Failure::Failed(format!("the backup from the server was not kept: {error}")),
     })
 }
 
-/// Makes a name durable.
+/// Syncs the folder of `path`, so that the name of the file is durable.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 
-/// The pieces of an answer as they come.
+/// Reader over the pieces of a response, as they arrive.
 struct Arriving {
     waiting: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
@@ -172,7 +177,7 @@ impl Read for Arriving {
     }
 }
 
-/// What is read of it goes to `output`, too.
+/// Reader that also writes everything it reads to `output`.
 struct Copied<W> {
     arriving: Arriving,
     output: W,

@@ -1,4 +1,4 @@
-//! `millrace balance`: one balance of a ledger, or all of them, with every digit.
+//! `millrace balance`: prints one balance of a ledger, or all of them, with every digit.
 
 use std::process::ExitCode;
 
@@ -13,12 +13,12 @@ use super::output::{Columns, Output, Side, print};
 
 #[derive(Args)]
 pub struct Balance {
-    /// Whose balance; without it, all of them are listed
+    /// Key of the balance, such as a user id; without it, all balances are listed
     key: Option<String>,
-    /// Which ledger
+    /// The view, of kind ledger
     #[arg(long, value_name = "VIEW", default_value = "revenue")]
     view: String,
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub fn run(command: Balance) -> ExitCode {
     })
 }
 
-/// A row as it was said: no float may see the balance.
+/// A row. The balance stays text, because a float would round it.
 #[derive(Deserialize)]
 struct Row {
     key: String,
@@ -53,10 +53,10 @@ struct Page {
 
 async fn one(client: &Client, command: &Balance, key: &str) -> Result<(), Failure> {
     let path = format!("/v1/views/{}/balances/{}", escaped(&command.view), escaped(key));
-    let said: Box<RawValue> = client.get(&path).await?;
+    let response: Box<RawValue> = client.get(&path).await?;
     match command.json {
-        true => print(said.get()),
-        false => print(row(&said)?.balance.get()),
+        true => print(response.get()),
+        false => print(row(&response)?.balance.get()),
     }
 }
 
@@ -67,9 +67,9 @@ async fn all(client: &Client, command: &Balance) -> Result<(), Failure> {
     let mut path = format!("/v1/views/{view}/balances?limit={LIST_ROWS_MAX}");
     loop {
         let page: Page = client.get(&path).await?;
-        let rows = page.balances.iter().map(|said| row(said)).collect::<Result<Vec<_>, _>>()?;
+        let rows = page.balances.iter().map(|balance| row(balance)).collect::<Result<Vec<_>, _>>()?;
         if command.json {
-            page.balances.iter().try_for_each(|said| output.line(said.get()))?;
+            page.balances.iter().try_for_each(|balance| output.line(balance.get()))?;
         } else {
             let cells: Vec<[String; 2]> =
                 rows.iter().map(|row| [row.key.clone(), row.balance.get().to_owned()]).collect();
@@ -90,7 +90,8 @@ async fn all(client: &Client, command: &Balance) -> Result<(), Failure> {
     }
 }
 
-fn row(said: &RawValue) -> Result<Row, Failure> {
-    serde_json::from_str(said.get())
-        .map_err(|error| Failure::Failed(format!("the server answered a row that is none: {error}")))
+fn row(text: &RawValue) -> Result<Row, Failure> {
+    serde_json::from_str(text.get()).map_err(|error| {
+        Failure::Failed(format!("cannot decode a balance in the server's response: {error}"))
+    })
 }

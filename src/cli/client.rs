@@ -1,4 +1,4 @@
-//! The commands' way to a server: its URL, a key, and errors in one line that say what to do.
+//! HTTP client of the commands: server URL, key, and errors as one line that says what to do.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,18 +12,18 @@ use super::exit::Failure;
 use crate::config::LegacyEnv;
 
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
-/// Where a server listens that is not told otherwise.
+/// The port of a server without other settings.
 const PORT: u16 = 8000;
 
-/// Which server, and by which key.
+/// Options that select the server and the key.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Server")]
 pub struct Server {
-    /// The server [default: http://localhost:8000, or the PORT of the environment or a .env file]
+    /// URL of the server [default: http://localhost:8000; PORT in the environment or in a .env file replaces 8000]
     #[arg(long, global = true, env = "MILLRACE_URL", value_name = "URL", value_parser = url)]
     url: Option<String>,
-    /// The key to show [default: the one in the data folder, or, without a URL, the API_KEY of the environment
-    /// or a .env file]
+    /// API key [default: the file api-key in the data folder, or, if no URL is given, API_KEY in the environment or
+    /// in a .env file]
     #[arg(
         long = "key",
         id = "key-to-show",
@@ -33,7 +33,7 @@ pub struct Server {
         hide_env_values = true
     )]
     key: Option<String>,
-    /// Data folder to take the key from, if this machine is the server's
+    /// Data folder to read the key from, if the server runs on this machine
     #[arg(long, global = true, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
 }
@@ -44,14 +44,15 @@ pub struct Client {
     key: Option<String>,
 }
 
-/// What a server answered, whatever its status.
+/// The response of a server, with any status.
 pub struct Answer {
     pub status: u16,
     pub retry_after: Option<Duration>,
-    /// For looking at; its numbers may be rounded. `text` is what was said.
+    /// The body as JSON. Its numbers may be rounded.
     pub body: Value,
+    /// The body as the server sent it.
     pub text: String,
-    key_shown: bool,
+    key_sent: bool,
 }
 
 impl Server {
@@ -62,23 +63,23 @@ impl Server {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_DURATION_MAX)
             .build()
-            .map_err(|error| Failure::Failed(format!("no HTTP client can be made: {error}")))?;
-        let (url, originals_key) = match &self.url {
+            .map_err(|error| Failure::Failed(format!("cannot create an HTTP client: {error}")))?;
+        let (url, legacy_key) = match &self.url {
             Some(url) => (url.clone(), None),
-            // As the server here was told. The key is for no other.
+            // The server on this machine reads the same settings. Its key must not be sent to another server.
             None => {
                 let legacy_env = LegacyEnv::here().map_err(Failure::Failed)?;
                 let port = legacy_env.port.unwrap_or(PORT);
                 (format!("http://localhost:{port}"), legacy_env.api_key)
             }
         };
-        let key = self.key.clone().or_else(from_file).or(originals_key).map(|key| key.trim().to_owned());
+        let key = self.key.clone().or_else(from_file).or(legacy_key).map(|key| key.trim().to_owned());
         Ok(Client { http, url, key: key.filter(|key| !key.is_empty()) })
     }
 }
 
 impl Client {
-    /// `T` holds numbers that must not be rounded as `RawValue`.
+    /// Returns the decoded body. `T` has to hold numbers that must not be rounded as `RawValue`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.ask(self.request(reqwest::Method::GET, path)).await?.read()
     }
@@ -92,27 +93,27 @@ impl Client {
         self.ask(self.request(reqwest::Method::DELETE, path)).await?.read()
     }
 
-    /// What was said of an unknown view or stream, with the names that there are.
+    /// Adds the existing names to a failure about an unknown view or stream.
     pub async fn with_names(&self, failure: Failure) -> Failure {
-        let Failure::NotFound(said) = failure else { return failure };
-        let field = match said.as_str() {
-            _ if said.starts_with("there is no view") => "name",
-            _ if said.starts_with("there is no stream") => "stream",
-            _ => return Failure::NotFound(said),
+        let Failure::NotFound(message) = failure else { return failure };
+        let field = match message.as_str() {
+            _ if message.starts_with("there is no view") => "name",
+            _ if message.starts_with("there is no stream") => "stream",
+            _ => return Failure::NotFound(message),
         };
         let listed = self.get::<Value>("/v1/views").await.unwrap_or_default();
         let views = listed["views"].as_array().map(Vec::as_slice).unwrap_or_default();
         let names: BTreeSet<&str> = views.iter().filter_map(|view| view[field].as_str()).collect();
         match names.is_empty() {
-            true => Failure::NotFound(said),
+            true => Failure::NotFound(message),
             false => {
                 let names = Vec::from_iter(names).join("`, `");
-                Failure::NotFound(format!("{said}; there is `{names}`"))
+                Failure::NotFound(format!("{message}; choose one of `{names}`"))
             }
         }
     }
 
-    /// A request to be added to, which already shows the key.
+    /// Starts a request that contains the key.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));
         match &self.key {
@@ -121,39 +122,40 @@ impl Client {
         }
     }
 
-    /// Sends a request. No answer at all is a failure; a refusal is an answer.
+    /// Sends a request and returns the response, also a refusal. Fails if there is no response.
     pub async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        self.whole(response).await
+        self.receive(response).await
     }
 
-    /// Asks for what is too large to be held; a refusal is a failure.
+    /// Requests a body that may be too large for memory. Fails if the server refuses.
     pub async fn open(&self, path: &str) -> Result<reqwest::Response, Failure> {
         let request = self.request(reqwest::Method::GET, path);
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         match response.status().is_success() {
             true => Ok(response),
             false => {
-                let refused = self.whole(response).await?.good();
-                Err(refused.err().unwrap_or(Failure::Failed("the server's answer is none".to_owned())))
+                let refused = self.receive(response).await?.good();
+                let other = || Failure::Failed("the server's response has an invalid status".to_owned());
+                Err(refused.err().unwrap_or_else(other))
             }
         }
     }
 
-    /// An answer that broke off, or never came.
+    /// Returns the failure for a response that broke off or did not arrive.
     pub fn unreachable(&self, error: &reqwest::Error) -> Failure {
         match error.is_builder() {
-            // Trying again would not help a URL that is none.
-            true => Failure::Failed(format!("`{}` is no URL of a server: {}", self.url, root(error))),
+            // A retry does not help if the URL is invalid.
+            true => Failure::Failed(format!("`{}` is not a valid server URL: {}", self.url, root(error))),
             false => Failure::Unreachable(format!(
-                "no answer from {}: {}; is it running? `millrace serve` starts one, `--url` names another",
+                "no answer from {}: {}; start a server with `millrace serve`, or name another with `--url`",
                 self.url,
                 root(error)
             )),
         }
     }
 
-    async fn whole(&self, response: reqwest::Response) -> Result<Answer, Failure> {
+    async fn receive(&self, response: reqwest::Response) -> Result<Answer, Failure> {
         let status = response.status().as_u16();
         let seconds = response
             .headers()
@@ -163,54 +165,64 @@ impl Client {
         let text = response.text().await.map_err(|error| self.unreachable(&error))?;
         let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
         let retry_after = seconds.map(Duration::from_secs);
-        Ok(Answer { status, retry_after, body, text, key_shown: self.key.is_some() })
+        Ok(Answer { status, retry_after, body, text, key_sent: self.key.is_some() })
     }
 }
 
 impl Answer {
-    /// The body of a 2xx; anything else as the failure it is.
+    /// Returns the body of a 2xx response. Fails with any other status.
     pub fn good(self) -> Result<Value, Failure> {
         self.checked().map(|answer| answer.body)
     }
 
-    /// The same, out of the text as it was said.
+    /// Like `good`, but decodes the text of the body, so that numbers keep all their digits.
     pub fn read<T: DeserializeOwned>(self) -> Result<T, Failure> {
         let answer = self.checked()?;
         serde_json::from_str(&answer.text).map_err(|error| {
-            Failure::Failed(format!("the answer is not what a millrace of this version says: {error}"))
+            Failure::Failed(format!("cannot decode the response: {error}; use a server of the same version"))
         })
     }
 
-    fn is(&self, code: &str) -> bool {
+    /// Returns true if the response is a problem with this code.
+    fn is_problem(&self, code: &str) -> bool {
         self.body["type"].as_str().is_some_and(|kind| kind.rsplit(':').next() == Some(code))
     }
 
+    /// Fails if the status is not 2xx, with the message of the server if it sent one.
     fn checked(self) -> Result<Self, Failure> {
-        let said = self.body["detail"].as_str().or_else(|| self.body["error"].as_str());
-        let known = said.is_some();
-        let said = said.map_or_else(|| format!("the server answered {}", self.status), str::to_owned);
+        let sent = self.body["detail"].as_str().or_else(|| self.body["error"].as_str());
+        let has_message = sent.is_some();
+        let message = sent.map_or_else(|| format!("the server answered {}", self.status), str::to_owned);
         match self.status {
             200..=299 => Ok(self),
-            401 if self.key_shown => Err(Failure::NotAllowed(
-                "the server does not know this key; say another with `--key` or MILLRACE_API_KEY, or with `--data` where the server's data folder is".to_owned(),
+            401 if self.key_sent => Err(Failure::NotAllowed(
+                "the server does not know this key; set another with `--key` or MILLRACE_API_KEY, \
+                 or name the server's data folder with `--data`"
+                    .to_owned(),
             )),
             401 => Err(Failure::NotAllowed(
-                "the server asks for a key; say `--key` or MILLRACE_API_KEY, or with `--data` where the server's data folder is".to_owned(),
+                "the server requires a key; set it with `--key` or MILLRACE_API_KEY, \
+                 or name the server's data folder with `--data`"
+                    .to_owned(),
             )),
             403 => Err(Failure::NotAllowed(
-                "this key may not do that; `millrace keys list` shows what each may, `millrace keys add` makes another".to_owned(),
+                "this key may not do that; `millrace keys list` shows the scopes of each key, \
+                 `millrace keys add` creates a key"
+                    .to_owned(),
             )),
-            404 if !known => Err(Failure::NotFound(format!("{said}: is this a millrace server?"))),
-            404 => Err(Failure::NotFound(said)),
-            // Lines of a source and events with an id may be sent again, whatever became of them.
-            500 if self.is("log-failed") => Err(Failure::Unreachable(said)),
-            408 | 429 | 502..=504 | 507 => Err(Failure::Unreachable(said)),
-            _ => Err(Failure::Failed(said)),
+            404 if !has_message => {
+                Err(Failure::NotFound(format!("{message}; check that `--url` names a millrace server")))
+            }
+            404 => Err(Failure::NotFound(message)),
+            // The outcome is unknown. Lines of an upload and events with an id can be sent again safely.
+            500 if self.is_problem("log-failed") => Err(Failure::Unreachable(message)),
+            408 | 429 | 502..=504 | 507 => Err(Failure::Unreachable(message)),
+            _ => Err(Failure::Failed(message)),
         }
     }
 }
 
-/// The innermost reason, which is the one that helps.
+/// Returns the innermost cause, which is the most specific one.
 fn root(error: &reqwest::Error) -> String {
     let mut source: &dyn std::error::Error = error;
     while let Some(inner) = source.source() {
@@ -224,11 +236,11 @@ fn url(text: &str) -> Result<String, String> {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
             Ok(text.trim_end_matches('/').to_owned())
         }
-        _ => Err("it has to be like http://localhost:8000".to_owned()),
+        _ => Err("expected a URL such as http://localhost:8000".to_owned()),
     }
 }
 
-/// One part of a path, whatever it is made of.
+/// Percent-encodes a part of a path or of a query.
 pub fn escaped(part: &str) -> String {
     let escape = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),

@@ -1,16 +1,16 @@
-//! `millrace completions`: what a shell needs to complete this command line.
+//! `millrace completions`: prints a completion script for a shell.
 
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::exit::ended;
+use super::exit::exit_code;
 use super::output::print;
 
 #[derive(Args)]
 pub struct Completions {
-    /// For which shell
+    /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }
@@ -18,5 +18,5 @@ pub struct Completions {
 pub fn run(command: Completions) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(command.shell, &mut super::Cli::command(), "millrace", &mut script);
-    ended(print(&String::from_utf8_lossy(&script)))
+    exit_code(print(&String::from_utf8_lossy(&script)))
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::exit::{Failure, ended};
+use super::exit::{Failure, exit_code};
 use super::output::print;
 use crate::config::{Config, ConfigError, DEFAULT, Overrides, Preset, effective, user_file};
 
@@ -14,16 +14,16 @@ pub struct ConfigCommand {
     /// Configuration file [default: millrace.toml in the working directory, if it exists]
     #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Check the configuration and print nothing
+    /// Only check the configuration, and print nothing on stdout
     #[arg(long)]
     check: bool,
-    /// Print the reference: all settings with their defaults, and all presets, with comments
+    /// Print the reference instead: all settings with their defaults, and all presets, with comments
     #[arg(long, conflicts_with = "check")]
     default: bool,
 }
 
 pub fn run(command: ConfigCommand) -> ExitCode {
-    ended(show(command))
+    exit_code(show(command))
 }
 
 fn show(command: ConfigCommand) -> Result<(), Failure> {

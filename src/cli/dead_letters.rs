@@ -1,4 +1,4 @@
-//! `millrace dead`: events that could not be applied, kept until somebody decides.
+//! `millrace dead-letters`: lists, shows, retries and drops dead letters, which are events that could not be applied.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,19 +11,19 @@ use serde_json::value::RawValue;
 
 use super::client::{Client, Server, escaped};
 use super::exit::{Failure, block_on};
-use super::output::{Columns, Output, Side, harmless, print};
+use super::output::{Columns, Output, Side, print, printable};
 
-/// For so long a letter that was sent again is watched.
+/// How long the command waits for the outcome of a retry.
 const OUTCOME_DURATION_MAX: Duration = Duration::from_secs(10);
-/// The view under which repeats with a misused id are kept. Sent again, they count.
+/// The view name of events whose id was used before for another event. If they are retried, they count in addition.
 const DEDUP_NAME: &str = "dedup";
 const OUTCOME_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Args)]
-pub struct Dead {
+pub struct DeadLetters {
     #[command(subcommand)]
     action: Action,
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
@@ -34,42 +34,42 @@ pub struct Dead {
 enum Action {
     /// List dead letters
     List {
-        /// Which of them
+        /// List only dead letters with this status
         #[arg(long, value_enum, default_value = "open")]
         status: Status,
-        /// Only those of this view
+        /// List only dead letters of this view [default: all views]
         #[arg(long, value_name = "VIEW")]
         view: Option<String>,
     },
-    /// Show one: why it could not be applied, and the event
+    /// Show one dead letter: the reason, and the event
     Show {
-        /// As `list` shows it
+        /// Id of the dead letter, as `list` shows it
         id: String,
     },
-    /// Send again what could not be applied, as it is or mended, and see whether it is applied now
+    /// Retry one dead letter, unchanged or with a corrected event, or all open ones
     Retry(Retry),
-    /// Decide that one is never applied; it stays listed with --status dropped
+    /// Drop a dead letter: its event is never applied; `list --status dropped` still shows it
     Drop {
-        /// As `list` shows it
+        /// Id of the dead letter, as `list` shows it
         id: String,
     },
 }
 
 #[derive(Args)]
 struct Retry {
-    /// As `list` shows it
+    /// Id of the dead letter, as `list` shows it
     #[arg(required_unless_present = "all")]
     id: Option<String>,
-    /// All that are open, but those of the gate, which are repeats under a misused id
+    /// Retry all open dead letters, except those of view dedup, whose ids were used for other events
     #[arg(long, conflicts_with = "id")]
     all: bool,
-    /// With --all: only those of this view
+    /// With --all: retry only dead letters of this view, which may be dedup
     #[arg(long, requires = "all")]
     view: Option<String>,
-    /// The mended event, which takes the old one's place
+    /// Corrected event, which replaces the original one
     #[arg(long, value_name = "JSON", conflicts_with_all = ["all", "edit"])]
     event: Option<String>,
-    /// The same, from a file; `-` is stdin
+    /// File with the corrected event; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     edit: Option<PathBuf>,
 }
@@ -78,30 +78,30 @@ struct Retry {
 enum Status {
     /// Waiting for a decision
     Open,
-    /// Sent again, and not come to yet
+    /// Sent again, but not applied yet
     Retrying,
     /// Sent again and applied
     Applied,
-    /// Given up
+    /// Dropped: never applied
     Dropped,
-    /// Every one
+    /// All dead letters
     All,
 }
 
-pub fn run(command: Dead) -> ExitCode {
+pub fn run(command: DeadLetters) -> ExitCode {
     block_on(async {
         let client = command.server.client()?;
         match command.action {
             Action::List { status, view } => list(&client, status, view.as_deref(), command.json).await,
             Action::Show { id } => show(&client, &id, command.json).await,
             Action::Retry(retry) => match retry.id.as_deref() {
-                Some(id) => send_again(&client, id, mended(&retry)?, command.json).await,
+                Some(id) => send_again(&client, id, corrected_event(&retry)?, command.json).await,
                 None => send_all_again(&client, retry.view.as_deref(), command.json).await,
             },
             Action::Drop { id } => {
-                let said: Box<RawValue> =
+                let response: Box<RawValue> =
                     client.post(&format!("/v1/dead-letters/{}/drop", escaped(&id)), String::new()).await?;
-                let text = if command.json { said.get().to_owned() } else { format!("{id} dropped") };
+                let text = if command.json { response.get().to_owned() } else { format!("{id} dropped") };
                 print(&text)
             }
         }
@@ -131,7 +131,7 @@ struct DeadLetter {
     event: Box<RawValue>,
 }
 
-/// Letters of one status, a page after the other.
+/// The dead letters of one status, read page by page.
 struct Pages<'a> {
     client: &'a Client,
     status: Status,
@@ -145,7 +145,7 @@ impl<'a> Pages<'a> {
         Self { client, status, view, after: None, ended: false }
     }
 
-    /// `None` after the last page.
+    /// Returns the next page, or `None` after the last one.
     async fn next(&mut self) -> Result<Option<Vec<(DeadLetter, Box<RawValue>)>>, Failure> {
         if self.ended {
             return Ok(None);
@@ -160,11 +160,11 @@ impl<'a> Pages<'a> {
         let page: Page = self.client.get(&path).await?;
         self.ended = !page.more;
         let mut dead_letters = Vec::with_capacity(page.dead_letters.len());
-        for said in page.dead_letters {
-            dead_letters.push((letter(&said)?, said));
+        for text in page.dead_letters {
+            dead_letters.push((decode(&text)?, text));
         }
-        self.after = dead_letters.last().map(|(letter, _)| letter.id.clone());
-        dead_letters.retain(|(letter, _)| self.view.is_none_or(|view| letter.view == view));
+        self.after = dead_letters.last().map(|(dead_letter, _)| dead_letter.id.clone());
+        dead_letters.retain(|(dead_letter, _)| self.view.is_none_or(|view| dead_letter.view == view));
         Ok(Some(dead_letters))
     }
 }
@@ -182,49 +182,48 @@ async fn list(client: &Client, status: Status, view: Option<&str>, json: bool) -
     let mut pages = Pages::new(client, status, view);
     while let Some(dead_letters) = pages.next().await? {
         if json {
-            dead_letters.iter().try_for_each(|(_, said)| output.line(said.get()))?;
+            dead_letters.iter().try_for_each(|(_, text)| output.line(text.get()))?;
             output.flush()?;
             continue;
         }
-        let row = |(letter, _): (DeadLetter, _)| {
-            let tries = letter.attempts.to_string();
-            [letter.id, letter.view, letter.status, tries, letter.created_at, letter.reason]
+        let row = |(one, _): (DeadLetter, _)| {
+            [one.id, one.view, one.status, one.attempts.to_string(), one.created_at, one.reason]
         };
         let rows: Vec<[String; 6]> = dead_letters.into_iter().map(row).collect();
         columns.page(&mut output, &rows)?;
     }
     if columns.is_empty() && !json {
-        eprintln!("there are no such dead letters");
+        eprintln!("no dead letters found");
     }
     Ok(())
 }
 
 async fn show(client: &Client, id: &str, json: bool) -> Result<(), Failure> {
-    let said: Box<RawValue> = client.get(&format!("/v1/dead-letters/{}", escaped(id))).await?;
+    let response: Box<RawValue> = client.get(&format!("/v1/dead-letters/{}", escaped(id))).await?;
     if json {
-        return print(said.get());
+        return print(response.get());
     }
-    let letter = letter(&said)?;
+    let one = decode(&response)?;
     let lines = [
-        ("id", letter.id),
-        ("status", letter.status),
-        ("reason", letter.reason),
-        ("view", letter.view),
-        ("stream", letter.stream),
-        ("position", letter.position.to_string()),
-        ("event id", letter.event_id),
-        ("tries", letter.attempts.to_string()),
-        ("since", letter.created_at),
-        ("changed", letter.updated_at),
-        ("event", letter.event.get().to_owned()),
+        ("id", one.id),
+        ("status", one.status),
+        ("reason", one.reason),
+        ("view", one.view),
+        ("stream", one.stream),
+        ("position", one.position.to_string()),
+        ("event id", one.event_id),
+        ("tries", one.attempts.to_string()),
+        ("since", one.created_at),
+        ("changed", one.updated_at),
+        ("event", one.event.get().to_owned()),
     ];
     let lines: Vec<String> =
-        lines.iter().map(|(name, value)| format!("{name:<8}  {}", harmless(value))).collect();
+        lines.iter().map(|(name, value)| format!("{name:<8}  {}", printable(value))).collect();
     print(&lines.join("\n"))
 }
 
-/// What takes the event's place, if anything does; nothing else stands for "as it is".
-fn mended(retry: &Retry) -> Result<String, Failure> {
+/// Returns the corrected event, or an empty text to retry the original event.
+fn corrected_event(retry: &Retry) -> Result<String, Failure> {
     let text = match (&retry.event, &retry.edit) {
         (Some(event), _) => event.clone(),
         (None, None) => return Ok(String::new()),
@@ -237,27 +236,27 @@ fn mended(retry: &Retry) -> Result<String, Failure> {
         }
     };
     match text.trim().is_empty() {
-        true => Err(Failure::Failed("the mended event is empty; nothing was sent".to_owned())),
+        true => Err(Failure::Failed("the corrected event is empty; nothing was sent".to_owned())),
         false => Ok(text),
     }
 }
 
 async fn send_again(client: &Client, id: &str, body: String, json: bool) -> Result<(), Failure> {
     let path = format!("/v1/dead-letters/{}", escaped(id));
-    let mut said: Box<RawValue> = client.post(&format!("{path}/retry"), body).await?;
+    let mut response: Box<RawValue> = client.post(&format!("{path}/retry"), body).await?;
     let deadline = Instant::now() + OUTCOME_DURATION_MAX;
-    while letter(&said)?.status == "retrying" && Instant::now() < deadline {
+    while decode(&response)?.status == "retrying" && Instant::now() < deadline {
         tokio::time::sleep(OUTCOME_INTERVAL).await;
-        said = client.get(&path).await?;
+        response = client.get(&path).await?;
     }
-    let letter = letter(&said)?;
+    let dead_letter = decode(&response)?;
     if json {
-        print(said.get())?;
+        print(response.get())?;
     }
-    match letter.status.as_str() {
-        "open" => Err(Failure::Refused(format!("{id} could not be applied again: {}", letter.reason))),
+    match dead_letter.status.as_str() {
+        "open" => Err(Failure::Refused(format!("{id} could not be applied: {}", dead_letter.reason))),
         _ if json => Ok(()),
-        "retrying" => print(&format!("{id} sent again; its view has not come to it yet")),
+        "retrying" => print(&format!("{id} was sent again; its view has not applied it yet")),
         status => print(&format!("{id} {status}")),
     }
 }
@@ -266,19 +265,19 @@ async fn send_all_again(client: &Client, view: Option<&str>, json: bool) -> Resu
     let (mut sent, mut refused) = (0_u64, 0_u64);
     let mut output = Output::stdout();
     let mut pages = Pages::new(client, Status::Open, view);
-    let mut left_out = 0_u64;
+    let mut skipped = 0_u64;
     while let Some(dead_letters) = pages.next().await? {
-        for (letter, _) in dead_letters {
-            if letter.view == DEDUP_NAME && view != Some(DEDUP_NAME) {
-                left_out += 1;
+        for (dead_letter, _) in dead_letters {
+            if dead_letter.view == DEDUP_NAME && view != Some(DEDUP_NAME) {
+                skipped += 1;
                 continue;
             }
-            let path = format!("/v1/dead-letters/{}/retry", escaped(&letter.id));
+            let path = format!("/v1/dead-letters/{}/retry", escaped(&dead_letter.id));
             match client.post::<Box<RawValue>>(&path, String::new()).await {
-                Ok(said) if json => output.line(said.get())?,
-                Ok(_) => output.line(&format!("{} sent again", letter.id))?,
+                Ok(response) if json => output.line(response.get())?,
+                Ok(_) => output.line(&format!("{} sent again", dead_letter.id))?,
                 Err(Failure::Failed(reason)) => {
-                    eprintln!("millrace: {} not sent: {reason}", letter.id);
+                    eprintln!("millrace: {} was not sent again: {reason}", dead_letter.id);
                     refused += 1;
                     continue;
                 }
@@ -288,10 +287,11 @@ async fn send_all_again(client: &Client, view: Option<&str>, json: bool) -> Resu
         }
         output.flush()?;
     }
-    eprintln!("{sent} sent again; `millrace dead list` shows which could not be applied this time either");
-    if left_out > 0 {
+    eprintln!("sent {sent} again; `millrace dead-letters list` shows those that could not be applied");
+    if skipped > 0 {
         eprintln!(
-            "{left_out} of view `{DEDUP_NAME}` left out: each has the id of another event, which was counted; look at them, and say `--view {DEDUP_NAME}` if they are to count as well"
+            "skipped {skipped} of view `{DEDUP_NAME}`: each has the id of another event, which was counted; \
+             to count them as well, use `--view {DEDUP_NAME}`"
         );
     }
     match refused {
@@ -300,7 +300,8 @@ async fn send_all_again(client: &Client, view: Option<&str>, json: bool) -> Resu
     }
 }
 
-fn letter(said: &RawValue) -> Result<DeadLetter, Failure> {
-    serde_json::from_str(said.get())
-        .map_err(|error| Failure::Failed(format!("the server answered a dead letter that is none: {error}")))
+fn decode(text: &RawValue) -> Result<DeadLetter, Failure> {
+    serde_json::from_str(text.get()).map_err(|error| {
+        Failure::Failed(format!("cannot decode a dead letter in the server's response: {error}"))
+    })
 }

@@ -1,4 +1,4 @@
-//! `millrace drop-view`: forgets where a view stands that is no longer declared.
+//! `millrace drop-view`: deletes the position of a view that was removed from the configuration.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use super::output::print;
 #[derive(Args)]
 #[command(after_help = EXPLAINED)]
 pub struct DropView {
-    /// Which view, such as revenue
+    /// The view, such as revenue
     view: String,
     /// Print JSON
     #[arg(long)]
@@ -22,19 +22,21 @@ pub struct DropView {
 }
 
 const EXPLAINED: &str = "\
-A view that is taken out of the configuration keeps its place in the log, so that it goes on from
-there when it is declared again, and so that nothing is given up that it has not applied. Dropped,
-it has none any more. Its table stays as it is: declared again over it, the view would count all
-that the log holds once more, so drop the table as well, or name another.";
+A view that was removed from the configuration keeps its position in the log. If it is declared
+again, it continues from there. Until then, retention keeps every event that the view has not
+applied. This command deletes the position, so that retention no longer waits for the view.
+
+The table of the view stays. If the view is declared again over that table, it counts the whole
+log once more; so drop the table as well, or name another one.";
 
 pub fn run(command: DropView) -> ExitCode {
     block_on(async {
         let client = command.server.client()?;
-        let said: Value = client.delete(&format!("/v1/views/{}", escaped(&command.view))).await?;
+        let response: Value = client.delete(&format!("/v1/views/{}", escaped(&command.view))).await?;
         if command.json {
-            return print(&said.to_string());
+            return print(&response.to_string());
         }
-        eprintln!("view `{}` is dropped; its table is as it was", command.view);
+        eprintln!("dropped view `{}`; its table is unchanged", command.view);
         Ok(())
     })
 }

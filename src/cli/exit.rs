@@ -1,38 +1,39 @@
-//! How commands end: the documented exit codes, each with its one line on stderr.
+//! Exit codes. A command that fails prints one line on stderr.
 
 use std::process::ExitCode;
 
-/// The codes below, for `millrace --help`.
+/// The list of exit codes for `millrace --help`.
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed, with the reason on stderr
+  1  failed; the reason is on stderr
   2  wrong usage
-  3  no answer, or the server cannot take more now: trying again later helps
-  4  no key, or one that may not do this
-  5  there is nothing of that name
-  6  done, but some of it was refused
+  3  no answer, or the server cannot accept more now; try again later
+  4  no key, or a key that may not do this
+  5  nothing of that name exists
+  6  done, but a part was refused
   7  a comparison found differences, or a check found damage";
 
-/// A command that did not do what it was asked. Code 2 is clap's, for wrong usage.
+/// The reason why a command ended early or failed. Each variant has its own exit code; clap exits with 2 itself,
+/// for wrong usage.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// 0: whoever read the output has seen enough.
-    #[error("nobody reads the output any more")]
+    /// 0: the reader of stdout closed it, for example `head`.
+    #[error("the reader closed stdout")]
     ReaderGone,
-    /// 1: anything without a code of its own.
+    /// 1: every failure that has no other code.
     #[error("{0}")]
     Failed(String),
-    /// 3: no answer, or the server cannot take more now; trying again later helps.
+    /// 3: no answer, or the server cannot accept more now. A later attempt may succeed.
     #[error("{0}")]
     Unreachable(String),
-    /// 4: no key, or one that may not do this.
+    /// 4: no key, or a key that may not do this.
     #[error("{0}")]
     NotAllowed(String),
-    /// 5: there is nothing of that name.
+    /// 5: nothing of that name exists.
     #[error("{0}")]
     NotFound(String),
-    /// 6: done, but some of it was refused.
+    /// 6: done, but a part was refused.
     #[error("{0}")]
     Refused(String),
     /// 7: a comparison found differences, or a check found damage.
@@ -54,8 +55,8 @@ impl Failure {
     }
 }
 
-/// Says what went wrong, and ends with its code.
-pub fn ended(outcome: Result<(), Failure>) -> ExitCode {
+/// Prints a failure as one line on stderr, and returns the exit code.
+pub fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -65,10 +66,10 @@ pub fn ended(outcome: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Runs a command that talks to a server.
+/// Runs a command that talks to a server, and returns the exit code.
 pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => ended(runtime.block_on(command)),
-        Err(error) => ended(Err(Failure::Failed(error.to_string()))),
+        Ok(runtime) => exit_code(runtime.block_on(command)),
+        Err(error) => exit_code(Err(Failure::Failed(error.to_string()))),
     }
 }

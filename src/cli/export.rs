@@ -1,5 +1,5 @@
-//! `millrace export`: the events of a stream as lines of JSON, each in its envelope and its own text;
-//! `import` takes them back.
+//! `millrace export`: prints the events of a stream, one JSON object per line. Each line has an envelope and the
+//! original text of the event. `import` reads these lines.
 
 use std::process::ExitCode;
 
@@ -16,13 +16,13 @@ use super::tail::log_end;
 #[derive(Args)]
 #[command(after_help = EXPLAINED)]
 pub struct Export {
-    /// Which stream
+    /// The stream
     #[arg(long, value_name = "NAME", default_value = "revenue")]
     stream: String,
-    /// Begin at this position of the log [default: its beginning]
+    /// Start at this position of the log [default: its beginning]
     #[arg(long, value_name = "POSITION", default_value_t = 0, hide_default_value = true)]
     from: u64,
-    /// End before this position [default: where the log ends now]
+    /// Stop before this position of the log [default: its present end]
     #[arg(long, value_name = "POSITION")]
     until: Option<u64>,
     #[command(flatten)]
@@ -30,9 +30,9 @@ pub struct Export {
 }
 
 const EXPLAINED: &str = "\
-Every event of the log is there, also those that no view counts: `leftOut` says why (`repeat`,
-`taken-back`, `correction`, `erased`), and `import` passes them by. `onlyFor` names the one view
-that a dead letter was sent again for.";
+Each line contains the original text of an event in an envelope. Events that no view counts are
+printed, too: `leftOut` says why (`repeat`, `taken-back`, `correction` or `erased`), and `import`
+skips them. `onlyFor` marks a dead letter that was sent again, and names its only view.";
 
 pub fn run(command: Export) -> ExitCode {
     block_on(async {
@@ -50,7 +50,7 @@ struct Page {
     next: u64,
 }
 
-/// What is printed of an event; what it does not have is not.
+/// A printed line. Fields without a value are omitted.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Line {
@@ -78,7 +78,7 @@ async fn export(client: &Client, command: &Export) -> Result<(), Failure> {
     loop {
         let page = page(client, &command.stream, at).await.map_err(|failure| match failure {
             Failure::Unreachable(reason) if at > command.from => {
-                Failure::Unreachable(format!("{reason}; go on with `--from {at}`"))
+                Failure::Unreachable(format!("{reason}; continue with `--from {at}`"))
             }
             failure => failure,
         })?;
@@ -87,7 +87,7 @@ async fn export(client: &Client, command: &Export) -> Result<(), Failure> {
             output.line(&text)?;
         }
         output.flush()?;
-        // A page that gets no further is the log's end.
+        // A page that does not advance has reached the end of the log.
         if page.next >= until || page.next == at {
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! `millrace generate`: test events as lines of JSON. The same seed gives the same bytes, in every
-//! release, so that a file can be made again instead of kept.
+//! `millrace generate`: writes test events, one JSON object per line. The same seed gives the same bytes in every
+//! release, so a file can be generated again instead of stored.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -9,27 +9,27 @@ use std::process::ExitCode;
 use clap::Args;
 use event::{Random, Sample};
 
-use super::exit::{Failure, ended};
+use super::exit::{Failure, exit_code};
 use crate::config::{Config, Overrides, user_file};
 
 #[derive(Args)]
 pub struct Generate {
-    /// How many events
+    /// Number of events
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     events: u64,
-    /// How many different keys they have
+    /// Number of different keys, such as user ids
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     users: u64,
-    /// The stream they are to fit
+    /// Stream that the events are for
     #[arg(long, value_name = "NAME", default_value = "revenue")]
     stream: String,
-    /// Where the stream is declared, beside the built-in configuration [default: millrace.toml, if it is there]
+    /// Configuration file that declares the stream [default: millrace.toml in the working directory, if it exists]
     #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Another seed, other events
+    /// Seed of the random values; the same seed gives the same events
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// A file to write, in place of stdout
+    /// File to write; an existing file is replaced [default: stdout]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -37,27 +37,30 @@ pub struct Generate {
 const BUFFER_BYTES: usize = 64 * 1024;
 
 pub fn run(command: Generate) -> ExitCode {
-    ended(generate(&command))
+    exit_code(generate(&command))
 }
 
 fn generate(command: &Generate) -> Result<(), Failure> {
     let config = Config::load(user_file(command.config.clone()).as_deref(), &Overrides::default())
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let stream = config.streams.get(&command.stream);
-    let unknown = || Failure::NotFound(format!("there is no stream `{}`", command.stream));
+    let unknown = || {
+        let reason = "name a file that declares it with `--config`";
+        Failure::NotFound(format!("the configuration has no stream `{}`; {reason}", command.stream))
+    };
     let sample = Sample::of(&stream.ok_or_else(unknown)?.fields);
-    let named = |error: io::Error| match &command.output {
+    let failed = |error: io::Error| match &command.output {
         Some(path) => Failure::Failed(format!("{}: {error}", path.display())),
         None => Failure::Failed(error.to_string()),
     };
     let mut out: Box<dyn Write> = match &command.output {
-        Some(path) => Box::new(File::create(path).map_err(named)?),
+        Some(path) => Box::new(File::create(path).map_err(failed)?),
         None => Box::new(io::stdout().lock()),
     };
     match write(&sample, command, &mut out) {
-        // Whoever reads has had enough.
+        // The reader closed stdout.
         Err(error) if error.kind() == ErrorKind::BrokenPipe && command.output.is_none() => Ok(()),
-        written => written.map_err(named),
+        written => written.map_err(failed),
     }
 }
 
@@ -83,7 +86,11 @@ mod tests {
     fn lines(declared: &str, stream: &str, seed: u64) -> (String, Config) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.toml");
-        std::fs::write(&path, format!("presets = [\"revenue\", \"analytics\", \"notifications\"]\n{declared}")).expect("written");
+        std::fs::write(
+            &path,
+            format!("presets = [\"revenue\", \"analytics\", \"notifications\"]\n{declared}"),
+        )
+        .expect("written");
         let config = Config::load(Some(&path), &Overrides::default()).expect("a configuration");
         let command =
             Generate { events: 2_000, users: 9, stream: stream.to_owned(), config: None, seed, output: None };
@@ -93,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_bytes_for_ever() {
+    fn the_same_seed_gives_the_same_bytes_in_every_release() {
         let (text, _) = lines("", "revenue", 0);
         let begin: Vec<&str> = text.lines().take(2).collect();
         let expected = [
@@ -106,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn events_fit_the_stream_whatever_it_declares() {
+    fn events_are_valid_for_every_kind_of_field() {
         let declared = r#"
             [stream.all]
             key = "k"

@@ -1,4 +1,4 @@
-//! `millrace keys`: who may send, read and administer.
+//! `millrace keys`: lists, creates and revokes keys.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use super::output::{Columns, Output, Side, print};
 pub struct Keys {
     #[command(subcommand)]
     action: Action,
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
@@ -24,29 +24,29 @@ pub struct Keys {
 
 #[derive(Subcommand)]
 enum Action {
-    /// List keys; what they read like is kept nowhere
+    /// List the keys, without their secret text, which the server does not store
     List,
-    /// Make a key and print it, this once, alone on stdout
+    /// Create a key and print it on stdout; it cannot be shown again
     Add(Add),
-    /// Make a key good for nothing, from now on
+    /// Revoke a key; requests with it are refused at once
     Revoke {
-        /// As `list` shows it
+        /// Id of the key, as `list` shows it
         id: String,
     },
 }
 
 #[derive(Args)]
 struct Add {
-    /// Whose key. Events' ids are told apart by it: a new key of the same name goes on where the old one was,
-    /// which is good until it is revoked
+    /// Name of the sender or reader. The ids of events belong to this name. To replace a key, add one with the same
+    /// name, then revoke the old one
     name: String,
-    /// What it may do
+    /// Scopes of the key: what it may do; separate several with commas
     #[arg(long, value_enum, value_delimiter = ',', required = true)]
     scope: Vec<Scope>,
-    /// Only for this stream and its views; may be repeated
+    /// Limit the key to this stream and its views; may be repeated [default: all streams]
     #[arg(long, value_name = "STREAM")]
     stream: Vec<String>,
-    /// Only to read this row of a view, such as one user's balance
+    /// Limit the key to reading the row with this key, such as one user's balance [default: all rows]
     #[arg(long, value_name = "KEY")]
     view_key: Option<String>,
 }
@@ -57,7 +57,7 @@ enum Scope {
     Send,
     /// Read views, streams and dead letters
     Read,
-    /// Keys, dead letters, rebuild and reconcile
+    /// Manage keys, decide about dead letters, rebuild views, erase events, take backups
     Admin,
 }
 
@@ -68,8 +68,8 @@ pub fn run(command: Keys) -> ExitCode {
             Action::List => list(&client, command.json).await,
             Action::Add(wanted) => add(&client, &wanted, command.json).await,
             Action::Revoke { id } => {
-                let said: Box<RawValue> = client.delete(&format!("/v1/keys/{}", escaped(&id))).await?;
-                let text = if command.json { said.get().to_owned() } else { format!("{id} revoked") };
+                let response: Box<RawValue> = client.delete(&format!("/v1/keys/{}", escaped(&id))).await?;
+                let text = if command.json { response.get().to_owned() } else { format!("{id} revoked") };
                 print(&text)
             }
         }
@@ -96,13 +96,14 @@ async fn list(client: &Client, json: bool) -> Result<(), Failure> {
     let listed: Listed = client.get("/v1/keys").await?;
     let mut output = Output::stdout();
     if json {
-        listed.keys.iter().try_for_each(|said| output.line(said.get()))?;
+        listed.keys.iter().try_for_each(|key| output.line(key.get()))?;
         return output.flush();
     }
     let mut rows = Vec::with_capacity(listed.keys.len());
-    for said in &listed.keys {
-        let key: Key = serde_json::from_str(said.get())
-            .map_err(|error| Failure::Failed(format!("the server answered a key that is none: {error}")))?;
+    for listed_key in &listed.keys {
+        let key: Key = serde_json::from_str(listed_key.get()).map_err(|error| {
+            Failure::Failed(format!("cannot decode a key in the server's response: {error}"))
+        })?;
         let streams = if key.streams.is_empty() { "all".to_owned() } else { key.streams.join(",") };
         let row = key.view_key.unwrap_or_else(|| "all".to_owned());
         rows.push([key.id, key.name, key.scopes.join(","), streams, row, key.created_at]);
@@ -123,12 +124,12 @@ async fn add(client: &Client, wanted: &Add, json: bool) -> Result<(), Failure> {
         "streams": wanted.stream,
         "viewKey": wanted.view_key,
     });
-    let made: Value = client.post("/v1/keys", body.to_string()).await?;
+    let created: Value = client.post("/v1/keys", body.to_string()).await?;
     if json {
-        return print(&made.to_string());
+        return print(&created.to_string());
     }
-    let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
+    let text = |field: &str| created[field].as_str().unwrap_or_default().to_owned();
     print(&text("key"))?;
-    eprintln!("key `{}` made, id {}; it is shown this once", text("name"), text("id"));
+    eprintln!("created key `{}` with id {}; it cannot be shown again", text("name"), text("id"));
     Ok(())
 }

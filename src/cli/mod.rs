@@ -1,4 +1,4 @@
-//! The command line: one file a command, all in the same order (arguments, run, helpers).
+//! The command line. Each command has its own file, in the same order: arguments, `run`, helpers.
 
 mod client;
 mod exit;
@@ -32,7 +32,7 @@ mod repair;
 
 use clap::{Parser, Subcommand};
 
-/// An event backend in one binary: says yes when an event is on stable storage, counts it exactly once
+/// Event backend in one binary: accepts events durably, and applies each exactly once to your database
 #[derive(Parser)]
 #[command(name = "millrace", version, max_term_width = 100, after_help = after_help())]
 struct Cli {
@@ -40,52 +40,69 @@ struct Cli {
     command: Command,
 }
 
-/// In the order in which somebody meets them.
+/// The commands, in the order in which a new user needs them. The doc comment of a variant is its help text;
+/// clap ignores the doc comment of the struct inside it.
 #[derive(Subcommand)]
 enum Command {
     /// Run the server
     Serve(serve::Serve),
-    /// Send files of events, one JSON object a line: each line once, whatever breaks off
+    /// Send files of events, one JSON object per line
+    ///
+    /// Each line counts once. If the command was interrupted, run it again: it sends the lines that the server
+    /// does not have.
+    ///
+    /// Invalid lines are listed in FILE.rejected with their reasons, and the exit code is 6. The other lines are
+    /// sent.
+    ///
+    /// A file is identified by its path, its first line and its content. The next run sends lines that were
+    /// appended. Other content at the same path is sent as new events.
     Send(send::Send),
-    /// Write test events as lines of JSON
+    /// Write test events, one JSON object per line
     Generate(generate::Generate),
-    /// Show one balance of a ledger, or all of them
+    /// Show one balance of a ledger, or list all of them
     Balance(balance::Balance),
-    /// Show what a view of statistics counted for one group
+    /// Show the statistics of one group, such as one site
     Stats(stats::Stats),
-    /// Show the events of a stream, and those that come
+    /// Show the latest events of a stream, and follow new ones
     Tail(tail::Tail),
-    /// Print the events of a stream as lines of JSON, each in its envelope
+    /// Print the events of a stream, one JSON object per line, in the form that `import` reads
     Export(export::Export),
-    /// Send files that `export` made: each event once, whatever breaks off
+    /// Import the events of files that `export` printed
+    ///
+    /// Nothing counts twice if you run the command again. The server remembers the lines of a file permanently. It
+    /// recognises the id of an event, under any file name, within the dedup window.
+    ///
+    /// Events that no view of the first server counted are skipped. Invalid lines are listed in FILE.rejected with
+    /// their reasons, and the exit code is 6. The other lines are sent.
     Import(send::import::Import),
-    /// Look after events that could not be applied
-    Dead(dead_letters::Dead),
-    /// Show what is in the outbox, and what became of it
+    /// List, show, retry or drop dead letters: events that could not be applied
+    #[command(name = "dead-letters", alias = "dead")]
+    DeadLetters(dead_letters::DeadLetters),
+    /// List notifications, or show one
     Notifications(notifications::Notifications),
-    /// List, make and revoke keys
+    /// List, create and revoke keys
     Keys(keys::Keys),
-    /// Hand over or erase all events of one person
+    /// Export or erase all events of one person
     Person(person::Person),
-    /// Compare a view with what its log makes
+    /// Compare a view with its log
     Reconcile(reconcile::Reconcile),
-    /// Make a view what its log makes
+    /// Repair a view from its log
     Rebuild(rebuild::Rebuild),
-    /// Forget where a view stands that is no longer declared
+    /// Delete the position of a view that was removed from the configuration
     DropView(drop_view::DropView),
-    /// Back up all that a running server keeps, into one file
+    /// Back up a running server to one file
     Backup(backup::Backup),
-    /// Make a data folder of a backup
+    /// Create a data folder from a backup
     Restore(restore::Restore),
-    /// Look over the log of a server that does not run, and mend it if told to
+    /// Find damage in the log of a stopped server, and repair it with --yes
     Repair(repair::Repair),
     /// Print or check the configuration
     Config(config::ConfigCommand),
-    /// Print what a shell needs to complete this command line
+    /// Print a completion script for a shell
     Completions(completions::Completions),
 }
 
-/// Runs the command that the process was called with; the answer is its exit code.
+/// Runs the command in the process's arguments, and returns the exit code.
 pub fn run() -> std::process::ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => serve::run(command),
@@ -96,7 +113,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Tail(command) => tail::run(command),
         Command::Export(command) => export::run(command),
         Command::Import(command) => send::import::run(command),
-        Command::Dead(command) => dead_letters::run(command),
+        Command::DeadLetters(command) => dead_letters::run(command),
         Command::Notifications(command) => notifications::run(command),
         Command::Keys(command) => keys::run(command),
         Command::Person(command) => person::run(command),
@@ -113,7 +130,7 @@ pub fn run() -> std::process::ExitCode {
 
 fn after_help() -> String {
     format!(
-        "To begin: `millrace serve`; it makes its data folder, and prints two lines to try.\n\n{}",
+        "To begin, run `millrace serve`. It creates a data folder, and prints two commands to try.\n\n{}",
         exit::EXIT_CODES
     )
 }

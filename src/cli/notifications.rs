@@ -1,4 +1,4 @@
-//! `millrace notifications`: what is in the outbox, and what became of it.
+//! `millrace notifications`: lists notifications, or shows one.
 
 use std::process::ExitCode;
 
@@ -9,19 +9,19 @@ use serde_json::value::RawValue;
 
 use super::client::{Client, Server, escaped};
 use super::exit::{Failure, block_on};
-use super::output::{Columns, Output, Side, harmless, print};
+use super::output::{Columns, Output, Side, print, printable};
 
 #[derive(Args)]
 pub struct Notifications {
-    /// One of them, as the list shows it; without it, all are listed
+    /// Id of one notification to show, as the list shows it; without it, all are listed
     id: Option<String>,
-    /// Only those that stand so
+    /// List only notifications with this status [default: all]
     #[arg(long, value_enum, conflicts_with = "id")]
     status: Option<Status>,
-    /// Which outbox, if there are several
+    /// The view, of kind notifications, if there are several [default: notifications]
     #[arg(long, value_name = "VIEW")]
     view: Option<String>,
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -30,24 +30,24 @@ pub struct Notifications {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Status {
-    /// Waiting for the first attempt
+    /// Not attempted yet
     Queued,
     /// Delivered
     Sent,
-    /// Tried in vain, and to be tried again
+    /// The last attempt failed; another one follows
     Retrying,
-    /// Tried in vain as often as it may be
+    /// All attempts failed
     Failed,
 }
 
 impl Status {
-    /// As the server has it.
-    fn as_told(self) -> &'static str {
+    /// Returns the name of the status in the API.
+    fn api_name(self) -> &'static str {
         match self {
             Self::Queued => "QUEUED",
             Self::Sent => "SENT",
             Self::Retrying => "FAILED_RETRYING",
-            // In two parts, because it is a word that this house does not use.
+            // In two parts, because `tests/tidy.rs` rejects this word: the project says dead letter.
             Self::Failed => concat!("FAILED_D", "LQ"),
         }
     }
@@ -103,7 +103,7 @@ async fn list(client: &Client, command: &Notifications) -> Result<(), Failure> {
     let mut after = None;
     loop {
         let mut path = format!("/v1/notifications?limit={LIST_ROWS_MAX}");
-        let status = command.status.map(|status| status.as_told().to_owned());
+        let status = command.status.map(|status| status.api_name().to_owned());
         for (name, value) in [("view", &command.view), ("status", &status), ("after", &after)] {
             if let Some(value) = value {
                 path.push_str(&format!("&{name}={}", escaped(value)));
@@ -111,10 +111,10 @@ async fn list(client: &Client, command: &Notifications) -> Result<(), Failure> {
         }
         let page: Page = client.get(&path).await?;
         let read: Vec<Notification> =
-            page.notifications.iter().map(|said| notification(said)).collect::<Result<_, _>>()?;
+            page.notifications.iter().map(|one| notification(one)).collect::<Result<_, _>>()?;
         after = read.last().map(|last| last.id.clone());
         if command.json {
-            page.notifications.iter().try_for_each(|said| output.line(said.get()))?;
+            page.notifications.iter().try_for_each(|one| output.line(one.get()))?;
             output.flush()?;
         } else {
             let row = |one: Notification| {
@@ -128,18 +128,18 @@ async fn list(client: &Client, command: &Notifications) -> Result<(), Failure> {
         }
     }
     if columns.is_empty() && !command.json {
-        eprintln!("there are no such notifications");
+        eprintln!("no notifications found");
     }
     Ok(())
 }
 
 async fn show(client: &Client, command: &Notifications, id: &str) -> Result<(), Failure> {
     let view = command.view.as_ref().map(|view| format!("?view={}", escaped(view))).unwrap_or_default();
-    let said: Box<RawValue> = client.get(&format!("/v1/notifications/{}{view}", escaped(id))).await?;
+    let response: Box<RawValue> = client.get(&format!("/v1/notifications/{}{view}", escaped(id))).await?;
     if command.json {
-        return print(said.get());
+        return print(response.get());
     }
-    let one = notification(&said)?;
+    let one = notification(&response)?;
     let never = || "never".to_owned();
     let lines = [
         ("id", one.id),
@@ -156,11 +156,12 @@ async fn show(client: &Client, command: &Notifications, id: &str) -> Result<(), 
         ("payload", one.payload.get().to_owned()),
     ];
     let lines: Vec<String> =
-        lines.iter().map(|(name, value)| format!("{name:<8}  {}", harmless(value))).collect();
+        lines.iter().map(|(name, value)| format!("{name:<8}  {}", printable(value))).collect();
     print(&lines.join("\n"))
 }
 
-fn notification(said: &RawValue) -> Result<Notification, Failure> {
-    serde_json::from_str(said.get())
-        .map_err(|error| Failure::Failed(format!("the server answered a notification that is none: {error}")))
+fn notification(text: &RawValue) -> Result<Notification, Failure> {
+    serde_json::from_str(text.get()).map_err(|error| {
+        Failure::Failed(format!("cannot decode a notification in the server's response: {error}"))
+    })
 }

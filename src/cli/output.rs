@@ -1,5 +1,5 @@
-//! What commands print: lines on stdout, and aligned columns for people. Whoever reads may stop reading
-//! (`| head`), which is no error.
+//! Output on stdout: lines, and aligned columns for people. It is not an error if the reader closes stdout early
+//! (`| head`).
 
 use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
 
@@ -17,72 +17,72 @@ impl Output {
         self.raw("\n")
     }
 
-    /// Text that ends its own lines.
+    /// Writes text that contains its own line breaks.
     pub fn raw(&mut self, text: &str) -> Result<(), Failure> {
-        self.0.write_all(text.as_bytes()).map_err(unwritten)
+        self.0.write_all(text.as_bytes()).map_err(write_failure)
     }
 
-    /// Shows what was printed so far. Needed at the end too: only here does an error show.
+    /// Writes the buffered text to stdout. Call it at the end, too: an error is lost if the buffer is only dropped.
     pub fn flush(&mut self) -> Result<(), Failure> {
-        self.0.flush().map_err(unwritten)
+        self.0.flush().map_err(write_failure)
     }
 }
 
-fn unwritten(error: std::io::Error) -> Failure {
+fn write_failure(error: std::io::Error) -> Failure {
     match error.kind() {
         ErrorKind::BrokenPipe => Failure::ReaderGone,
-        _ => Failure::Failed(format!("stdout cannot be written: {error}")),
+        _ => Failure::Failed(format!("cannot write to stdout: {error}")),
     }
 }
 
-/// Prints one line, or a text of several.
+/// Prints one line, or a text of several lines.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut output = Output::stdout();
     output.line(text.trim_end_matches('\n'))?;
     output.flush()
 }
 
-/// How a column lies: numbers to the right.
+/// The alignment of a column: numbers are right-aligned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Left,
     Right,
 }
 
-/// Aligned columns under a heading, given out page by page so that a long list needs no memory.
+/// Aligned columns under a heading, printed page by page, so that a long list does not have to fit into memory.
 pub struct Columns<const N: usize> {
     heading: [(&'static str, Side); N],
     widths: [usize; N],
-    begun: bool,
+    heading_printed: bool,
 }
 
 impl<const N: usize> Columns<N> {
     pub fn new(heading: [(&'static str, Side); N]) -> Self {
-        Self { heading, widths: heading.map(|(name, _)| name.len()), begun: false }
+        Self { heading, widths: heading.map(|(name, _)| name.len()), heading_printed: false }
     }
 
-    /// Whether no page has held anything.
+    /// Returns true if no row was printed.
     pub fn is_empty(&self) -> bool {
-        !self.begun
+        !self.heading_printed
     }
 
     pub fn page(&mut self, output: &mut Output, rows: &[[String; N]]) -> Result<(), Failure> {
         let rows: Vec<[String; N]> =
-            rows.iter().map(|row| row.each_ref().map(|cell| harmless(cell))).collect();
+            rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
         for row in &rows {
             for (width, cell) in self.widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        if !self.begun && !rows.is_empty() {
-            self.begun = true;
-            output.line(&self.laid_out(&self.heading.map(|(name, _)| name.to_owned())))?;
+        if !self.heading_printed && !rows.is_empty() {
+            self.heading_printed = true;
+            output.line(&self.aligned(&self.heading.map(|(name, _)| name.to_owned())))?;
         }
-        rows.iter().try_for_each(|row| output.line(&self.laid_out(row)))?;
+        rows.iter().try_for_each(|row| output.line(&self.aligned(row)))?;
         output.flush()
     }
 
-    fn laid_out(&self, row: &[String; N]) -> String {
+    fn aligned(&self, row: &[String; N]) -> String {
         let mut line = String::new();
         for (index, cell) in row.iter().enumerate() {
             let width = self.widths[index];
@@ -96,8 +96,8 @@ impl<const N: usize> Columns<N> {
     }
 }
 
-/// Text from outside as a terminal may see it: nothing that moves the cursor or starts a new line.
-pub fn harmless(text: &str) -> String {
+/// Escapes the control characters of `text`, so that text from outside cannot move the cursor or start a new line.
+pub fn printable(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }
@@ -107,12 +107,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_keep_the_terminal_as_it_is() {
+    fn columns_are_aligned_and_control_characters_are_escaped() {
         let mut columns = Columns::new([("KEY", Side::Left), ("BALANCE", Side::Right), ("WHY", Side::Left)]);
         columns.widths = [6, 7, 3];
-        let row = |cells: [&str; 3]| columns.laid_out(&cells.map(str::to_owned));
+        let row = |cells: [&str; 3]| columns.aligned(&cells.map(str::to_owned));
         assert_eq!(row(["KEY", "BALANCE", "WHY"]), "KEY     BALANCE  WHY");
         assert_eq!(row(["user", "10.5", ""]), "user       10.5");
-        assert_eq!(harmless("a\u{1b}[2J\nü"), "a\\u{1b}[2J\\nü");
+        assert_eq!(printable("a\u{1b}[2J\nü"), "a\\u{1b}[2J\\nü");
     }
 }

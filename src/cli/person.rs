@@ -1,4 +1,4 @@
-//! `millrace person`: what there is of one person, as a list to hand over, and its end.
+//! `millrace person`: exports or erases all events of one person.
 
 use std::process::ExitCode;
 
@@ -22,25 +22,26 @@ pub struct Person {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Print all events of one person, one JSON object a line
-    Export(Whose),
-    /// Erase all events of one person from views and log, for good
+    /// Print all events of one person, one JSON object per line
+    Export(Subject),
+    /// Erase all events of one person from the log and the views, permanently
     Erase(Erase),
-    /// List what was erased, and when
+    /// List the erasures, and when each was completed
     Erased {
-        /// Print JSON, one object a line
+        /// Print JSON, one object per line
         #[arg(long)]
         json: bool,
     },
 }
 
+/// The person whose events are selected.
 #[derive(Args)]
-struct Whose {
-    /// Which stream
+struct Subject {
+    /// The stream
     stream: String,
-    /// The value that names the person
+    /// Value that identifies the person, such as a user id
     value: String,
-    /// The field that holds it [default: the stream's key]
+    /// Field that contains the value [default: the key of the stream]
     #[arg(long)]
     field: Option<String>,
 }
@@ -48,8 +49,8 @@ struct Whose {
 #[derive(Args)]
 struct Erase {
     #[command(flatten)]
-    whose: Whose,
-    /// Do it; without this, say how many events it would be
+    subject: Subject,
+    /// Erase the events; without this option, only print how many there are
     #[arg(long)]
     yes: bool,
 }
@@ -80,40 +81,42 @@ pub fn run(command: Person) -> ExitCode {
     block_on(async {
         let client = command.server.client()?;
         match command.action {
-            Action::Export(whose) => {
+            Action::Export(subject) => {
                 let mut output = Output::stdout();
-                each(&client, &whose, |event| output.line(event.get())).await?;
+                each(&client, &subject, |event| output.line(event.get())).await?;
                 output.flush()
             }
-            Action::Erase(erase) if erase.yes => carry_out(&client, &erase.whose).await,
+            Action::Erase(erase) if erase.yes => request_erasure(&client, &erase.subject).await,
             Action::Erase(erase) => {
                 let mut count = 0_u64;
-                each(&client, &erase.whose, |_| {
+                each(&client, &erase.subject, |_| {
                     count += 1;
                     Ok(())
                 })
                 .await?;
-                print(&format!("{count} events would be erased; --yes does it, and nothing brings them back"))
+                print(&format!("{count} events would be erased; add --yes to erase them permanently"))
             }
             Action::Erased { json } => list(&client, json).await,
         }
     })
 }
 
+/// Calls `take` with each event of the person, in the order of the log.
 async fn each(
     client: &Client,
-    whose: &Whose,
+    subject: &Subject,
     mut take: impl FnMut(&RawValue) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let (stream, value) = (escaped(&whose.stream), escaped(&whose.value));
-    let field = whose.field.as_deref().map(|field| format!("&field={}", escaped(field))).unwrap_or_default();
+    let (stream, value) = (escaped(&subject.stream), escaped(&subject.value));
+    let field = subject.field.as_deref().map(|field| format!("&field={}", escaped(field)));
+    let field = field.unwrap_or_default();
     let mut at = 0;
     loop {
         let path =
             format!("/v1/streams/{stream}/events?from={at}&limit={TAIL_EVENTS_MAX}&value={value}{field}");
         let page: Page = client.get(&path).await?;
         page.events.iter().try_for_each(|event| take(event))?;
-        // A page without events that got further has only read its part of other people's.
+        // An empty page that ends at a later position has passed events of other people.
         if page.events.is_empty() && page.next == at {
             return Ok(());
         }
@@ -121,14 +124,14 @@ async fn each(
     }
 }
 
-async fn carry_out(client: &Client, whose: &Whose) -> Result<(), Failure> {
-    let body = json!({ "value": whose.value, "field": whose.field }).to_string();
-    let path = format!("/v1/streams/{}/erasures", escaped(&whose.stream));
+async fn request_erasure(client: &Client, subject: &Subject) -> Result<(), Failure> {
+    let body = json!({ "value": subject.value, "field": subject.field }).to_string();
+    let path = format!("/v1/streams/{}/erasures", escaped(&subject.stream));
     let erasure: Erasure = client.post(&path, body).await?;
     match erasure.done_at {
-        Some(_) => print(&format!("{} events erased; the record is {}", erasure.events, erasure.id)),
+        Some(_) => print(&format!("erased {} events; the record of it is {}", erasure.events, erasure.id)),
         None => print(&format!(
-            "{} events are being erased; `millrace person erased` shows when {} is done",
+            "erasing {} events; `millrace person erased` shows when {} is done",
             erasure.events, erasure.id
         )),
     }
@@ -136,18 +139,17 @@ async fn carry_out(client: &Client, whose: &Whose) -> Result<(), Failure> {
 
 async fn list(client: &Client, json: bool) -> Result<(), Failure> {
     let mut output = Output::stdout();
-    let said: Erasures = client.get("/v1/erasures").await?;
-    for erasure in &said.erasures {
+    let response: Erasures = client.get("/v1/erasures").await?;
+    for erasure in &response.erasures {
         if json {
             output.line(erasure.get())?;
             continue;
         }
         let Erasure { id, stream, field, events, asked_at, done_at } = serde_json::from_str(erasure.get())
-            .map_err(|error| {
-                Failure::Failed(format!("the server answered an erasure that is none: {error}"))
-            })?;
-        let done = done_at.map_or("under way".to_owned(), |done| format!("done {done}"));
-        output.line(&format!("{id}  asked {asked_at}  {done}  {events} events by {field} of {stream}"))?;
+            .map_err(|error| Failure::Failed(format!("cannot decode an erasure in the response: {error}")))?;
+        let done = done_at.map_or("in progress".to_owned(), |done| format!("completed {done}"));
+        output
+            .line(&format!("{id}  requested {asked_at}  {done}  {events} events by {field} of {stream}"))?;
     }
     output.flush()
 }

@@ -1,4 +1,4 @@
-//! `millrace rebuild`: makes a view what its log makes.
+//! `millrace rebuild`: repairs a view from its log.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use super::reconcile::Report;
 #[derive(Args)]
 #[command(after_help = EXPLAINED)]
 pub struct Rebuild {
-    /// Which view, such as revenue
+    /// The view, such as revenue
     view: String,
     /// Print JSON
     #[arg(long)]
@@ -22,21 +22,22 @@ pub struct Rebuild {
 }
 
 const EXPLAINED: &str = "\
-The log is folded afresh, and every row that differs is set right. What the table held before
-the view began stays in it. `millrace reconcile` shows the differences and changes nothing.";
+The server computes the view from the log again, and corrects every row that differs. Values that
+the table held before the view began are kept. `millrace reconcile` shows the differences, and
+changes nothing.";
 
 pub fn run(command: Rebuild) -> ExitCode {
     block_on(async {
         let client = command.server.client()?;
-        let (said, report) = Report::ask(&client, &command.view, "rebuild").await?;
+        let (text, report) = Report::ask(&client, &command.view, "rebuild").await?;
         if command.json {
-            return print(&said);
+            return print(&text);
         }
         report.print("HAD", "HAS NOW")?;
         let Report { view, difference_count, .. } = &report;
         match report.difference_count {
-            0 => eprintln!("view `{view}` was what its log makes: {}", report.extent()),
-            _ => eprintln!("view `{view}` mended in {difference_count} of {}", report.extent()),
+            0 => eprintln!("view `{view}` already matched its log: {}", report.extent()),
+            _ => eprintln!("view `{view}`: repaired {difference_count} of {}", report.extent()),
         }
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! `millrace reconcile`: is a view what its log makes?
+//! `millrace reconcile`: compares a view with its log.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use super::output::{Columns, Output, Side, print};
 #[derive(Args)]
 #[command(after_help = EXPLAINED)]
 pub struct Reconcile {
-    /// Which view, such as revenue
+    /// The view, such as revenue
     view: String,
     /// Print JSON
     #[arg(long)]
@@ -23,33 +23,33 @@ pub struct Reconcile {
 }
 
 const EXPLAINED: &str = "\
-The log is folded afresh and compared with the view's table; nothing is changed. Exit code 7
-says that they differ.";
+The server computes the view from the log again, and compares the result with the view's table.
+It changes nothing. If they differ, the exit code is 7, and `millrace rebuild` repairs the view.";
 
 pub fn run(command: Reconcile) -> ExitCode {
     block_on(async {
         let client = command.server.client()?;
-        let (said, report) = Report::ask(&client, &command.view, "reconcile").await?;
+        let (text, report) = Report::ask(&client, &command.view, "reconcile").await?;
         if command.json {
-            print(&said)?;
+            print(&text)?;
         } else {
             report.print("HAS", "SHOULD HAVE")?;
         }
         let Report { view, difference_count, .. } = &report;
         match report.difference_count {
             0 => {
-                eprintln!("view `{view}` is what its log makes: {}", report.extent());
+                eprintln!("view `{view}` matches its log: {}", report.extent());
                 Ok(())
             }
             _ => Err(Failure::Different(format!(
-                "view `{view}` differs in {difference_count} of {}; `millrace rebuild {view}` mends it",
+                "view `{view}` differs in {difference_count} of {}; `millrace rebuild {view}` repairs it",
                 report.extent()
             ))),
         }
     })
 }
 
-/// What comparing a view with its log found; `rebuild` answers the same.
+/// The server's report about a comparison. A rebuild returns the same.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -69,17 +69,16 @@ struct Difference {
 }
 
 impl Report {
-    /// The report, and its text as it was said.
+    /// Requests `verb`, a comparison or a rebuild. Returns the report as the server's text, and decoded.
     pub async fn ask(client: &Client, view: &str, verb: &str) -> Result<(String, Self), Failure> {
         let path = format!("/v1/views/{}/{verb}", escaped(view));
-        let said = match client.post::<Box<RawValue>>(&path, String::new()).await {
-            Ok(said) => said,
+        let response = match client.post::<Box<RawValue>>(&path, String::new()).await {
+            Ok(response) => response,
             Err(failure) => return Err(client.with_names(failure).await),
         };
-        let report = serde_json::from_str(said.get()).map_err(|error| {
-            Failure::Failed(format!("the server answered a report that is none: {error}"))
-        })?;
-        Ok((said.get().to_owned(), report))
+        let report = serde_json::from_str(response.get())
+            .map_err(|error| Failure::Failed(format!("cannot decode the server's report: {error}")))?;
+        Ok((response.get().to_owned(), report))
     }
 
     pub fn print(&self, has: &'static str, should_have: &'static str) -> Result<(), Failure> {
@@ -93,7 +92,7 @@ impl Report {
             .page(&mut output, &rows)?;
         let more = self.difference_count - rows.len() as u64;
         if more > 0 {
-            eprintln!("and {more} more");
+            eprintln!("{more} more differences are not listed");
         }
         Ok(())
     }

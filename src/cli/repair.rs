@@ -1,5 +1,5 @@
-//! `millrace repair`: looks over a log that a server refuses to open, says what is damaged and what would
-//! be lost, and mends it if told to. Works on the files of a server that does not run.
+//! `millrace repair`: finds damage in a log that the server refuses to open, lists the events that would be lost, and
+//! repairs the log with `--yes`. It works on the files of a stopped server.
 
 use std::error::Error;
 use std::fs::{File, TryLockError};
@@ -10,16 +10,16 @@ use clap::Args;
 use journal::{Damage, Disk, InspectError, Inspection, Repaired, TornTail};
 use serde_json::{Value, json};
 
-use super::exit::{Failure, ended};
+use super::exit::{Failure, exit_code};
 use super::output::{Columns, Output, Side, print};
 
 #[derive(Args)]
 #[command(after_help = EXPLAINED)]
 pub struct Repair {
-    /// The server's data folder
+    /// Data folder of the server
     #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
-    /// Do it, and give up what is listed as lost
+    /// Repair the log, and lose the events that are listed as lost
     #[arg(long)]
     yes: bool,
     /// Print JSON
@@ -28,47 +28,50 @@ pub struct Repair {
 }
 
 const EXPLAINED: &str = "\
-Without --yes nothing is changed: every damaged place is listed, with the events that cannot be
-read any more. With --yes the damaged files are written anew from what is intact; the originals
-are kept beside them, and every other event keeps its position. A torn end of the log is no
-damage: the server cuts it off by itself.";
+Without --yes nothing is changed: the command lists the damaged places, and the positions of the
+events that cannot be read. With --yes it rewrites the damaged files from their intact parts, and
+keeps the originals beside them. Every other event keeps its position.
+
+Incomplete bytes at the end of the log are not damage: the server removes them when it starts.";
 
 pub fn run(command: Repair) -> ExitCode {
-    ended(look_and_mend(&command))
+    exit_code(inspect_and_repair(&command))
 }
 
-fn look_and_mend(command: &Repair) -> Result<(), Failure> {
+fn inspect_and_repair(command: &Repair) -> Result<(), Failure> {
     let folder = command.data.join("journal");
     let lock = lock(&folder)?;
     let found = journal::inspect(&Disk::real(), &folder).map_err(|error| match error {
         InspectError::NoLog { .. } => Failure::NotFound(format!(
-            "there is no log in `{}`; say `--data` with the server's data folder",
+            "there is no log in `{}`; name the server's data folder with `--data`",
             folder.display()
         )),
-        error => Failure::Failed(told(&error)),
+        error => Failure::Failed(with_causes(&error)),
     })?;
-    // The repair takes the lock by itself, and looks whether all is as it was found here.
+    // `journal::repair` takes the lock itself, and fails if the log has changed since this inspection.
     drop(lock);
     let repaired = match command.yes && !found.damages.is_empty() {
         true => Some(
-            journal::repair(&Disk::real(), &folder, &found).map_err(|error| Failure::Failed(told(&error)))?,
+            journal::repair(&Disk::real(), &folder, &found)
+                .map_err(|error| Failure::Failed(with_causes(&error)))?,
         ),
         false => None,
     };
     match command.json {
         true => print(&as_json(&found, repaired.as_ref()).to_string())?,
-        false => tell(&found, repaired.as_ref())?,
+        false => print_report(&found, repaired.as_ref())?,
     }
     match found.damages.is_empty() || repaired.is_some() {
         true => Ok(()),
         false => Err(Failure::Different(
-            "the log is damaged, and nothing has been changed; copy the data folder, then say `--yes`"
+            "the log is damaged, and nothing was changed; copy the data folder, then repeat this with `--yes`"
                 .to_owned(),
         )),
     }
 }
 
-/// Keeps servers out while the files are read: they lock the folder as well. Without a folder there is no log.
+/// Locks the folder, so that no server uses its files meanwhile. Returns `None` if the folder does not exist; the
+/// inspection reports that.
 fn lock(folder: &Path) -> Result<Option<File>, Failure> {
     let Ok(file) = File::open(folder) else { return Ok(None) };
     match file.try_lock() {
@@ -77,23 +80,24 @@ fn lock(folder: &Path) -> Result<Option<File>, Failure> {
             Err(Failure::Failed(format!("a server uses `{}`; stop it first", folder.display())))
         }
         Err(TryLockError::Error(error)) => {
-            Err(Failure::Failed(format!("`{}` cannot be locked: {error}", folder.display())))
+            Err(Failure::Failed(format!("cannot lock `{}`: {error}", folder.display())))
         }
     }
 }
 
-fn tell(found: &Inspection, repaired: Option<&Repaired>) -> Result<(), Failure> {
+fn print_report(found: &Inspection, repaired: Option<&Repaired>) -> Result<(), Failure> {
     let mut output = Output::stdout();
     output.line(&format!(
         "log of positions {} to {}, {} bytes in {} segments",
         found.begin, found.end, found.bytes, found.segments
     ))?;
     if found.lost_events > 0 {
-        output.line(&format!("{} events were given up by earlier repairs", found.lost_events))?;
+        output.line(&format!("earlier repairs lost {} events", found.lost_events))?;
     }
     if let Some(TornTail { file, offset, bytes }) = &found.torn_tail {
         output.line(&format!(
-            "{bytes} bytes at the end of `{}`, from offset {offset} on, were never acknowledged: the server cuts them off when it starts",
+            "{bytes} bytes at the end of `{}`, from offset {offset} on, were never acknowledged; \
+             the server removes them when it starts",
             file.display()
         ))?;
     }
@@ -115,18 +119,21 @@ fn tell(found: &Inspection, repaired: Option<&Repaired>) -> Result<(), Failure> 
     match repaired {
         None => {
             let lost: u64 = found.damages.iter().map(|damage| damage.lost_to - damage.lost_from).sum();
-            output.line(&format!("repair would give up {lost} events"))?;
+            output.line(&format!("a repair would lose {lost} events"))?;
         }
         Some(repaired) => {
             for file in &repaired.rewritten {
-                output.line(&format!("written anew  {}", file.display()))?;
+                output.line(&format!("rewritten      {}", file.display()))?;
             }
             for file in &repaired.kept {
-                output.line(&format!("original kept {}", file.display()))?;
+                output.line(&format!("original kept  {}", file.display()))?;
             }
-            output.line(&format!("repaired; {} events given up", repaired.lost_events))?;
+            output.line(&format!("repaired; {} events lost", repaired.lost_events))?;
             if repaired.lost_events > 0 {
-                output.line("Views keep what they had applied of them. `rebuild` and `reconcile` refuse from now on, because the log cannot vouch for these.")?;
+                output.line(
+                    "Views keep the lost events that they had applied. From now on, `reconcile` and \
+                     `rebuild` are refused, because the log lacks these events.",
+                )?;
             }
         }
     }
@@ -173,8 +180,8 @@ fn as_json(found: &Inspection, repaired: Option<&Repaired>) -> Value {
     })
 }
 
-/// An error with its causes, in one line.
-fn told(error: &dyn Error) -> String {
+/// Returns an error with its causes, as one line.
+fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

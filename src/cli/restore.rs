@@ -1,5 +1,5 @@
-//! `millrace restore`: a data folder out of a backup. It is made beside its place and given its name once
-//! all of it is known to be right and on stable storage.
+//! `millrace restore`: creates a data folder from a backup. The folder is filled under a temporary name. It gets its
+//! final name when all of it is verified and on stable storage.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -11,29 +11,29 @@ use clap::Args;
 use rustix::fs::Mode;
 
 use super::backup::sync_folder_of;
-use super::exit::{Failure, ended};
+use super::exit::{Failure, exit_code};
 use crate::backup::{BackupError, Manifest, unpack};
 
 #[derive(Args)]
 #[command(after_help = EXPLAINED)]
 pub struct Restore {
-    /// The backup, or `-` for stdin
+    /// Backup file, or `-` for stdin
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The data folder to make; empty if it is there
+    /// Data folder to create; an existing folder must be empty
     #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
 }
 
 const EXPLAINED: &str = "\
-The restored server is the same one: its log has the same id. Never run it beside the one that was
-backed up: both would give the same places to different events. Its first key is made anew when it
-starts; all other keys are as they were.";
+The restored server is the same server: its log has the same id. Never run it while the original
+runs: both would give the same positions and event ids to different events. The server creates a
+new first key when it starts; all other keys are as they were.";
 
 pub fn run(command: Restore) -> ExitCode {
-    // As with `serve`, what is restored is its owner's alone.
+    // Only the owner may read the restored files, as with `serve`.
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    ended(restore(&command))
+    exit_code(restore(&command))
 }
 
 fn restore(command: &Restore) -> Result<(), Failure> {
@@ -50,7 +50,8 @@ fn restore(command: &Restore) -> Result<(), Failure> {
     let restored = fill(source, &temporary, command).and_then(|manifest| {
         std::fs::rename(&temporary, data).map_err(|error| {
             Failure::Failed(format!(
-                "{} cannot take its place: {error}; where it is a mount, name a folder in it",
+                "cannot rename the restored folder to {}: {error}; \
+                 if that is a mount point, name a folder in it",
                 data.display()
             ))
         })?;
@@ -58,7 +59,7 @@ fn restore(command: &Restore) -> Result<(), Failure> {
         Ok(manifest)
     });
     if restored.is_err() {
-        // The reason is said; what is left would only keep the next try from its place.
+        // The failure itself is reported. A leftover folder would block the next attempt.
         drop(std::fs::remove_dir_all(&temporary));
     }
     let Manifest { log_id, begin, end, created, store_elsewhere, .. } = restored?;
@@ -68,7 +69,7 @@ fn restore(command: &Restore) -> Result<(), Failure> {
     );
     if let Some(name) = store_elsewhere {
         eprintln!(
-            "its store {name} is not in the backup: one that is no newer than it is caught up from the log"
+            "the store {name} is not in the backup; a copy of it that is not newer catches up from the log"
         );
     }
     Ok(())
@@ -85,10 +86,10 @@ fn expect_empty(data: &Path) -> Result<(), Failure> {
     }
 }
 
-/// A folder beside, on the same disk, so that one rename is enough.
+/// Creates a folder beside `data`, on the same disk, so that one rename completes the restore.
 fn make_temporary(data: &Path) -> Result<PathBuf, Failure> {
     let Some(name) = data.file_name() else {
-        return Err(Failure::Failed(format!("{} is no name for a data folder", data.display())));
+        return Err(Failure::Failed(format!("{} is not a valid name for a data folder", data.display())));
     };
     let mut name = name.to_owned();
     name.push(".restore.tmp");
@@ -98,7 +99,7 @@ fn make_temporary(data: &Path) -> Result<PathBuf, Failure> {
     }
     DirBuilder::new().mode(0o700).create(&temporary).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => Failure::Failed(format!(
-            "{} is there: another restore runs, or one was killed; then remove it",
+            "{} exists: another restore is running, or one was killed; in that case, remove it",
             temporary.display()
         )),
         _ => failed(&temporary, &error),
@@ -107,14 +108,14 @@ fn make_temporary(data: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn fill(source: impl Read, folder: &Path, command: &Restore) -> Result<Manifest, Failure> {
-    // As in every data folder: it is not for version control.
+    // Like every data folder, it is kept out of version control.
     let ignored = folder.join(".gitignore");
     std::fs::write(&ignored, "*\n").map_err(|error| failed(&ignored, &error))?;
     unpack(BufReader::new(source), folder).map_err(|error| {
-        let said = format!("{} is not restored: {error}", command.file.display());
+        let reason = format!("cannot restore {}: {error}", command.file.display());
         match error {
-            BackupError::Cut | BackupError::Damaged(_) => Failure::Different(said),
-            _ => Failure::Failed(said),
+            BackupError::Cut | BackupError::Damaged(_) => Failure::Different(reason),
+            _ => Failure::Failed(reason),
         }
     })
 }

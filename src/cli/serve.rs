@@ -1,4 +1,4 @@
-//! `millrace serve`: the server.
+//! `millrace serve`: runs the server.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,54 +7,53 @@ use clap::Args;
 use event::limits::BLOCKING_THREADS_MAX;
 use rustix::fs::Mode;
 
-use super::exit::{Failure, ended};
+use super::exit::{Failure, exit_code};
 use crate::config::{Config, LegacyEnv, Overrides, user_file};
 use crate::server::{self, Settings};
-use crate::telemetry::{LogFormat, end_with_a_panic, start_logging};
+use crate::telemetry::{LogFormat, abort_on_panic, start_logging};
 
 #[derive(Args)]
 pub struct Serve {
-    /// Folder for all that this node keeps; made if it is not there
+    /// Data folder; created if it does not exist
     #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
-    /// Configuration, laid over the built-in one [default: millrace.toml, if it is there]
+    /// Configuration file [default: millrace.toml in the working directory, if it exists]
     #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen, such as localhost:8000; may be repeated
+    /// Address to listen on; may be repeated [default: `listen` in the configuration, or localhost:8000]
     #[arg(long, env = "MILLRACE_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
     listen: Vec<String>,
-    /// Where events are kept: `journal:` is the data folder
+    /// Storage of the log; `journal:` is the data folder [default: `[log]` in the configuration, or journal:]
     #[arg(long, env = "MILLRACE_LOG", value_name = "URL")]
     log: Option<String>,
-    /// The database of the views: `sqlite:` is the data folder, `sqlite:PATH` any file,
-    /// `postgres://USER@HOST/NAME` and `mysql://USER@HOST/NAME` are servers; a password is best kept out of
-    /// the URL, in MILLRACE_STORE_PASSWORD or in the `password_file` of `[store]`
+    /// Database for the views: `sqlite:` (a file in the data folder), `sqlite:PATH`, `postgres://USER@HOST/NAME` or
+    /// `mysql://USER@HOST/NAME`. Set a password in MILLRACE_STORE_PASSWORD or with `password_file` under `[store]`,
+    /// not in the URL [default: `[store]` in the configuration, or sqlite:]
     #[arg(long, env = "MILLRACE_STORE", value_name = "URL", hide_env_values = true)]
     store: Option<String>,
-    /// Open every door, ask for no key; on loopback only
+    /// Require no keys, for development; only loopback addresses are allowed then
     #[arg(long)]
     dev: bool,
-    /// A proxy with TLS stands before this server, so that it may listen beyond loopback
+    /// Allow addresses beyond loopback without TLS, because a proxy in front of this server provides it
     #[arg(long)]
     behind_proxy: bool,
-    /// Start although the store knows another log, which is gone or elsewhere, or lacks what retention gave up of
-    /// this one
+    /// Start even if the store was filled from another log, or lacks events that retention deleted from this log
     #[arg(long)]
     accept_new_log: bool,
-    /// Form of log lines
+    /// Format of the program log on stderr
     #[arg(long, env = "MILLRACE_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// Least level of log lines: error, warn, info, debug or trace
+    /// Least severe level in the program log: error, warn, info, debug or trace
     #[arg(long, env = "MILLRACE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     log_level: tracing::Level,
 }
 
 pub fn run(command: Serve) -> ExitCode {
     start_logging(command.log_format, command.log_level);
-    end_with_a_panic();
-    // Whatever the folder's own mode is, what is in the log and the store is its owner's alone.
+    abort_on_panic();
+    // Only the owner may read the files of the log and the store, whatever the mode of the folder is.
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    ended(serve(command).map_err(|error| Failure::Failed(error.to_string())))
+    exit_code(serve(command).map_err(|error| Failure::Failed(error.to_string())))
 }
 
 fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
@@ -67,8 +66,8 @@ fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
         log_url: command.log,
         store_url: command.store,
         store_password: std::env::var("MILLRACE_STORE_PASSWORD").ok().filter(|password| !password.is_empty()),
-        original_store_url: legacy_env.store_url.clone(),
-        original_password_in: legacy_env.password_in(),
+        legacy_store_url: legacy_env.store_url.clone(),
+        legacy_password_in: legacy_env.password_in(),
     };
     if let Some(port) = legacy_env.port {
         overrides.listen.push(format!("localhost:{port}"));

@@ -1,4 +1,4 @@
-//! `millrace stats`: what a view of statistics counted for one group.
+//! `millrace stats`: prints the statistics of one group.
 
 use std::process::ExitCode;
 
@@ -12,20 +12,20 @@ use super::output::{Columns, Output, Side, print};
 
 #[derive(Args)]
 pub struct Stats {
-    /// Which view, such as site_stats
+    /// The view, of kind stats, such as site_stats
     view: String,
-    /// Whose numbers: a value of the field that the view groups by
+    /// The group: a value of the field that the view groups by, such as a site id
     group: String,
-    /// The first day, such as 2025-11-01 (UTC)
+    /// First day (UTC) to count, such as 2025-11-01 [default: no limit]
     #[arg(long, value_name = "DAY")]
     from: Option<String>,
-    /// The last day
+    /// Last day (UTC) to count [default: no limit]
     #[arg(long, value_name = "DAY")]
     to: Option<String>,
-    /// List the most frequent values of this field, too
+    /// Also list the most frequent values of this field
     #[arg(long, value_name = "FIELD")]
     by: Option<String>,
-    /// How many of them
+    /// With --by: the number of values to list, up to 100 [default: 10]
     #[arg(long, value_name = "N", requires = "by")]
     top: Option<usize>,
     /// Print JSON
@@ -38,13 +38,13 @@ pub struct Stats {
 pub fn run(command: Stats) -> ExitCode {
     block_on(async {
         let client = command.server.client()?;
-        let said = match client.get::<Box<RawValue>>(&command.path()).await {
-            Ok(said) => said,
+        let response = match client.get::<Box<RawValue>>(&command.path()).await {
+            Ok(response) => response,
             Err(failure) => return Err(client.with_names(failure).await),
         };
         match command.json {
-            true => print(said.get()),
-            false => numbers(&said)?.print(),
+            true => print(response.get()),
+            false => numbers(&response)?.print(),
         }
     })
 }
@@ -87,7 +87,7 @@ impl Numbers {
         if !self.top.is_empty() {
             output.line("")?;
         }
-        // What the events do not have is shown as nothing.
+        // `-` counts the events that have no value in this field.
         let value = |counted: &Counted| counted.value.clone().unwrap_or_else(|| "-".to_owned());
         let sides = [("VALUE", Side::Left), ("COUNT", Side::Right), ("DISTINCT", Side::Right)];
         if self.top.iter().any(|counted| counted.distinct.is_some()) {
@@ -104,7 +104,7 @@ impl Numbers {
     }
 }
 
-fn numbers(said: &RawValue) -> Result<Numbers, Failure> {
-    serde_json::from_str(said.get())
-        .map_err(|error| Failure::Failed(format!("the server answered numbers that are none: {error}")))
+fn numbers(text: &RawValue) -> Result<Numbers, Failure> {
+    serde_json::from_str(text.get())
+        .map_err(|error| Failure::Failed(format!("cannot decode the server's statistics: {error}")))
 }

@@ -1,4 +1,4 @@
-//! `millrace tail`: the events of a stream as the log holds them, and those that come.
+//! `millrace tail`: prints the latest events of a stream, and follows new ones.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,27 +10,27 @@ use serde_json::value::RawValue;
 
 use super::client::{Client, Server, escaped};
 use super::exit::{Failure, block_on};
-use super::output::{Output, harmless};
+use super::output::{Output, printable};
 
 const EVENTS_DEFAULT: u64 = 20;
-/// Between two tries to reach a server that was there and is gone.
+/// Pause between two attempts to reach a server that went away.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub struct Tail {
-    /// Which stream
+    /// The stream
     #[arg(default_value = "revenue")]
     stream: String,
-    /// Begin at this position of the log [default: COUNT positions before its end]
+    /// Start at this position of the log [default: COUNT positions before its end]
     #[arg(long, value_name = "POSITION")]
     from: Option<u64>,
-    /// How many events; with --from, the first ones from there on [default: 20; with --from, all]
+    /// Number of events to print; with --from, the first ones from there [default: 20; with --from, all]
     #[arg(long, short = 'n', value_name = "COUNT")]
     count: Option<u64>,
-    /// Wait for more, until Ctrl-C; goes on where it was after a restart of the server
+    /// Also print new events, until Ctrl-C; continues after a restart of the server
     #[arg(long, short)]
     follow: bool,
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -81,16 +81,16 @@ async fn follow(client: &Client, command: &Tail) -> Result<(), Failure> {
     while left > 0 {
         let page = match page(client, command, at, left).await {
             Err(Failure::Unreachable(reason)) if command.follow && connected => {
-                eprintln!("millrace: {reason}; trying again");
+                eprintln!("millrace: {reason}; retrying");
                 tokio::time::sleep(RETRY_DELAY).await;
                 continue;
             }
             page => page?,
         };
         connected = true;
-        page.events.iter().try_for_each(|said| output.line(&shown(said, command.json)?))?;
+        page.events.iter().try_for_each(|event| output.line(&format_event(event, command.json)?))?;
         output.flush()?;
-        // A page without events that got further has only read its part of other streams'.
+        // An empty page that ends at a later position has passed events of other streams.
         if page.events.is_empty() && page.next == at && !command.follow {
             break;
         }
@@ -100,12 +100,15 @@ async fn follow(client: &Client, command: &Tail) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A server that refuses events says it too.
+/// Returns the end position of the log. A server that refuses events reports it, too.
 pub async fn log_end(client: &Client) -> Result<u64, Failure> {
     let answer = client.ask(client.request(reqwest::Method::GET, "/ready")).await?;
     match answer.body["log"]["end"].as_u64() {
         Some(end) => Ok(end),
-        None => answer.good().and(Err(Failure::Failed("this is no millrace server".to_owned()))),
+        None => {
+            let reason = "`/ready` reports no end of the log; check that `--url` names a millrace server";
+            answer.good().and(Err(Failure::Failed(reason.to_owned())))
+        }
     }
 }
 
@@ -116,18 +119,19 @@ async fn page(client: &Client, command: &Tail, from: u64, left: u64) -> Result<P
     client.get(&format!("/v1/streams/{stream}/events?from={from}&limit={limit}&wait={wait}")).await
 }
 
-/// Time, position, origin, event; JSON as it was said.
-fn shown(said: &RawValue, json: bool) -> Result<String, Failure> {
+/// Formats an event as time, position, address of the sender and text; with `json`, returns it as the server sent it.
+fn format_event(text: &RawValue, json: bool) -> Result<String, Failure> {
     if json {
-        return Ok(said.get().to_owned());
+        return Ok(text.get().to_owned());
     }
-    let event: Event = serde_json::from_str(said.get())
-        .map_err(|error| Failure::Failed(format!("the server answered an event that is none: {error}")))?;
+    let event: Event = serde_json::from_str(text.get()).map_err(|error| {
+        Failure::Failed(format!("cannot decode an event in the server's response: {error}"))
+    })?;
     let address = match (event.address, event.retry_of) {
         (Some(address), _) => address,
         (None, Some(_)) => "dead letter".to_owned(),
         (None, None) => "-".to_owned(),
     };
-    let text = harmless(event.event.get());
+    let text = printable(event.event.get());
     Ok(format!("{}  {:>8}  {address:<15}  {text}", event.received_at, event.position))
 }

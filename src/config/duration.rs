@@ -7,13 +7,13 @@ use event::limits::CONFIGURED_DURATION_MAX;
 use super::ConfigError;
 use super::file::Location;
 
-pub fn parse_duration(text: &str, origin: &Location) -> Result<Duration, ConfigError> {
-    duration(text).map_err(|reason| ConfigError::at(origin, reason))
+pub fn parse_duration(text: &str, location: &Location) -> Result<Duration, ConfigError> {
+    duration(text).map_err(|reason| ConfigError::at(location, reason))
 }
 
-/// The duration that `text` is, or in words that it is none.
+/// Parses a duration. Fails with the reason if `text` is not one, or if it is too long.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration such as `90s`, `15m`, `12h` or `7d`");
+    let wrong = || format!("`{text}` is not a duration such as `90s`, `15m`, `12h` or `7d`");
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..unit_at].parse().map_err(|_| wrong())?;
     let seconds = match &text[unit_at..] {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_a_number_and_its_unit_and_no_longer_than_a_life() {
+    fn a_duration_is_a_number_with_a_unit_and_at_most_36500_days() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("36500d"), Ok(CONFIGURED_DURATION_MAX));
         for wrong in ["", "7", "d", "-1d", "1.5h", "1w", "36501d", "200000000000d", "99999999999999999999d"] {

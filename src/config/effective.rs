@@ -1,4 +1,4 @@
-//! The user's file laid over the built-in one, as one file again: for people, and to be loaded.
+//! Writes the built-in configuration and the user's file as one file, which people can read and millrace can load.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use super::file::DEFAULT;
 use super::store::without_password;
 use super::{ConfigError, Preset, read};
 
-/// Returns what `Config::load` makes of the same files, written out, without the password of the store. They have
-/// to be sound.
+/// Returns the settings that `Config::load` reads from the same files, as a file without the password of the store.
+/// The files must be valid.
 pub fn effective(path: Option<&Path>, presets: &[Preset]) -> Result<String, ConfigError> {
     let user = path.map(|path| parse(&read(path)?, path)).transpose()?;
     let mut whole = parse(DEFAULT, Path::new("default.toml"))?;
@@ -36,7 +36,7 @@ fn parse(text: &str, path: &Path) -> Result<Table, ConfigError> {
     })
 }
 
-/// As `File::lay_over` does it: a named stream or view is replaced as a whole, of a source or read each line.
+/// Merges like `File::lay_over`: streams and views are replaced as a whole, sources and reads setting by setting.
 fn lay_over(whole: &mut Table, other: Table) {
     for (name, value) in other {
         match (whole.get_mut(&name), value) {
@@ -52,7 +52,7 @@ fn lay_over(whole: &mut Table, other: Table) {
     }
 }
 
-/// Sections as people write them: one for each stream, view, source and read, and a line for each field.
+/// Writes sections as people do: one for each stream, view, source and read, and a line for each field.
 fn written(whole: &Table) -> String {
     let (sections, single): (Vec<_>, Vec<_>) =
         whole.iter().partition(|(_, value)| matches!(value, Value::Table(_)));
@@ -98,7 +98,7 @@ mod tests {
     use crate::config::{Config, Overrides};
 
     #[test]
-    fn what_is_written_means_what_was_loaded() {
+    fn the_written_file_loads_as_the_same_configuration() {
         let folder = tempfile::tempdir().expect("a folder");
         let (mine, whole) = (folder.path().join("mine.toml"), folder.path().join("whole.toml"));
         let text = r#"
@@ -137,11 +137,11 @@ mod tests {
         for text in ["", text] {
             std::fs::write(&mine, text).expect("written");
             let written = |path: &Path| {
-                let presets = Config::load(Some(path), &Overrides::default()).expect("sound").presets;
-                effective(Some(path), &presets).expect("sound")
+                let presets = Config::load(Some(path), &Overrides::default()).expect("valid").presets;
+                effective(Some(path), &presets).expect("valid")
             };
             std::fs::write(&whole, written(&mine)).expect("written");
-            let load = |path: &Path| Config::load(Some(path), &Overrides::default()).expect("sound");
+            let load = |path: &Path| Config::load(Some(path), &Overrides::default()).expect("valid");
             assert_eq!(format!("{:?}", load(&mine)), format!("{:?}", load(&whole)));
             assert_eq!(written(&whole), written(&mine));
         }

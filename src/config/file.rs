@@ -1,4 +1,4 @@
-//! The file as it is written: sections with the lines they begin at, one file laid over another.
+//! The configuration file as it is written, with the line numbers of its sections. One file is laid over another.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,17 +22,17 @@ use super::{
 /// The settings outside of presets.
 pub const DEFAULT: &str = include_str!("default.toml");
 
-/// Where something is declared.
+/// The file and line of a declaration, for errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
     file: String,
     line: usize,
-    /// Whether the file is one of ours, which the user cannot edit.
+    /// The file belongs to millrace, so the user cannot edit it.
     built_in: bool,
 }
 
-/// Of two sections that cannot both be, the one to name: a built-in one is not the user's to change.
-pub fn users_own([one, other]: [&Location; 2]) -> &Location {
+/// Returns which of two conflicting sections an error names: the user's, because a built-in one cannot be changed.
+pub fn user_location([one, other]: [&Location; 2]) -> &Location {
     if one.is_built_in() { other } else { one }
 }
 
@@ -51,11 +51,11 @@ impl fmt::Display for Location {
     }
 }
 
-/// A value with its origin.
+/// A value, and where it is declared.
 #[derive(Clone, Debug)]
 pub struct Declared<T> {
     pub value: T,
-    pub origin: Location,
+    pub location: Location,
 }
 
 #[derive(Deserialize)]
@@ -133,31 +133,31 @@ impl File {
     }
 
     fn parse(text: &str, file: Location) -> Result<Self, ConfigError> {
-        let origin = |at: usize| Location { line: line_of(text, at), ..file.clone() };
+        let location = |at: usize| Location { line: line_of(text, at), ..file.clone() };
         let written: Written = toml::from_str(text).map_err(|error| {
-            let origin = error.span().map_or(file.clone(), |span| origin(span.start));
-            ConfigError::at(&origin, error.message().replace('\n', " "))
+            let location = error.span().map_or(file.clone(), |span| location(span.start));
+            ConfigError::at(&location, error.message().replace('\n', " "))
         })?;
         Ok(Self {
-            presets: written.presets.map(|presets| declared(presets, origin)),
-            listen: written.listen.map(|listen| declared(listen, origin)),
+            presets: written.presets.map(|presets| declared(presets, location)),
+            listen: written.listen.map(|listen| declared(listen, location)),
             tls: written.tls,
             hosts: written.hosts,
             trusted_proxies: written.trusted_proxies,
             log_url: written.log.map(|log| log.url),
             store: written.store,
-            window: written.dedup.map(|dedup| declared(dedup.window, origin)),
-            retention: written.retention.map(|retention| declared(retention, origin)),
-            per_key: written.limits.per_key.map(|rate| declared(rate, origin)),
-            per_address: written.limits.per_address.map(|rate| declared(rate, origin)),
-            sources: sections(written.source, origin),
-            streams: sections(written.stream, origin),
-            views: sections(written.view, origin),
-            reads: sections(written.read, origin),
+            window: written.dedup.map(|dedup| declared(dedup.window, location)),
+            retention: written.retention.map(|retention| declared(retention, location)),
+            per_key: written.limits.per_key.map(|rate| declared(rate, location)),
+            per_address: written.limits.per_address.map(|rate| declared(rate, location)),
+            sources: sections(written.source, location),
+            streams: sections(written.stream, location),
+            views: sections(written.view, location),
+            reads: sections(written.read, location),
         })
     }
 
-    /// What `other` names replaces what is here: a stream or view as a whole, of a door or read each line.
+    /// Replaces what `other` declares: streams and views as a whole, sources and reads setting by setting.
     pub fn lay_over(&mut self, other: Self) {
         self.listen = other.listen.or(self.listen.take());
         self.tls = other.tls.or(self.tls.take());
@@ -178,10 +178,10 @@ impl File {
     /// Returns the presets that this file lists; none without a list.
     pub fn presets(&self) -> Result<Vec<Preset>, ConfigError> {
         let Some(presets) = &self.presets else { return Ok(Vec::new()) };
-        Preset::named(&presets.value).map_err(|reason| ConfigError::at(&presets.origin, reason))
+        Preset::named(&presets.value).map_err(|reason| ConfigError::at(&presets.location, reason))
     }
 
-    /// `None` where nothing is to name it yet.
+    /// Sets the URL of the store. With `None`, no store is named until another file is laid over this one.
     pub fn store_at(&mut self, url: Option<&str>) {
         self.store.url = url.map(str::to_owned);
     }
@@ -194,33 +194,33 @@ impl File {
         let (listen, store) = (self.listen_at(overrides)?, self.store_of(overrides)?);
         let mut streams = BTreeMap::new();
         for (name, section) in &self.streams {
-            streams.insert(name.clone(), section.value.check(name, &section.origin)?);
+            streams.insert(name.clone(), section.value.check(name, &section.location)?);
         }
         let mut views = BTreeMap::new();
         for (name, section) in &self.views {
-            let view = section.value.check(name, &section.origin, &streams)?;
-            // Databases do not tell `Revenue` from `revenue`.
+            let view = section.value.check(name, &section.location, &streams)?;
+            // Some databases ignore case in table names.
             let twin = views.iter().find_map(|(name, other): (&String, &super::ViewConfig)| {
                 let theirs = other.tables();
                 let is_theirs = |table: &String| theirs.iter().any(|one| one.eq_ignore_ascii_case(table));
                 view.tables().into_iter().find(is_theirs).map(|table| (name, table))
             });
             if let Some((other, table)) = twin {
-                // The user's view is named first, and its place: the built-in one is not theirs to change.
-                let (one, two) = if section.origin.is_built_in() { (other, name) } else { (name, other) };
+                // The error names the user's view first, with its line: a built-in one cannot be changed.
+                let (one, two) = if section.location.is_built_in() { (other, name) } else { (name, other) };
                 let reason = format!("view `{one}` and view `{two}` both write table `{table}`");
-                return Err(ConfigError::at(&self.views[one].origin, reason));
+                return Err(ConfigError::at(&self.views[one].location, reason));
             }
             views.insert(name.clone(), view);
         }
-        let window = self.window.map(|window| parse_duration(&window.value, &window.origin)).transpose()?;
+        let window = self.window.map(|window| parse_duration(&window.value, &window.location)).transpose()?;
         let rate = |rate: &Option<_>| rate.as_ref().map(parse_rate).transpose();
         let limits = Limits { per_key: rate(&self.per_key)?, per_address: rate(&self.per_address)? };
         let sources = check_sources(&self.sources, &streams)?;
         let reads = check_reads(&self.reads, &views, &sources, &self.sources)?;
         let retention = match &self.retention {
             Some(retention) => {
-                retention.value.check(&retention.origin, &streams, |view| keeps_rows(&views, view))?
+                retention.value.check(&retention.location, &streams, |view| keeps_rows(&views, view))?
             }
             None => Retention::default(),
         };
@@ -244,10 +244,10 @@ impl File {
 
     fn store_of(&self, overrides: &Overrides) -> Result<StoreAt, ConfigError> {
         let in_file = self.store.url.as_deref().unwrap_or_default();
-        let original = matches!(&overrides.original_store_url, Some(Ok(url)) if url == in_file);
+        let legacy = matches!(&overrides.legacy_store_url, Some(Ok(url)) if url == in_file);
         let (url, url_in) = match &overrides.store_url {
             Some(url) => (url.as_str(), "`--store` or `MILLRACE_STORE`"),
-            None if original => (in_file, overrides.original_password_in),
+            None if legacy => (in_file, overrides.legacy_password_in),
             None => (in_file, "`[store] url`"),
         };
         self.store.check(url, url_in, overrides.store_password.as_deref())
@@ -255,23 +255,23 @@ impl File {
 
     fn listen_at(&self, overrides: &Overrides) -> Result<Vec<ListenAt>, ConfigError> {
         let command_line = Location { file: "--listen".to_owned(), line: 0, built_in: false };
-        let (texts, origin) = match (&self.listen, overrides.listen.is_empty()) {
+        let (texts, location) = match (&self.listen, overrides.listen.is_empty()) {
             (_, false) => (&overrides.listen, &command_line),
-            (Some(listen), true) => (&listen.value, &listen.origin),
+            (Some(listen), true) => (&listen.value, &listen.location),
             (None, true) => return Ok(Vec::new()),
         };
         if texts.is_empty() {
             return Err(ConfigError::at(
-                origin,
-                "names no address; without the line it is `localhost:8000`".to_owned(),
+                location,
+                "`listen` names no address; remove it to listen on `localhost:8000`".to_owned(),
             ));
         }
         let checked = |text: &String| {
-            let listen = ListenAt::parse(text, origin)?;
+            let listen = ListenAt::parse(text, location)?;
             match listen.tls && self.tls.is_none() {
                 true => Err(ConfigError::at(
-                    origin,
-                    format!("`{text}` needs a certificate; name it under `[tls]`"),
+                    location,
+                    format!("`{text}` needs a certificate; set one under `[tls]`"),
                 )),
                 false => Ok(listen),
             }
@@ -280,7 +280,7 @@ impl File {
     }
 }
 
-/// Line by line, where sections have the same name.
+/// Lays sections over those below. Two sections of the same name are merged setting by setting.
 fn lay_lines_over<T>(
     below: &mut BTreeMap<String, Declared<T>>,
     other: BTreeMap<String, Declared<T>>,
@@ -291,30 +291,31 @@ fn lay_lines_over<T>(
             Some(below) => over(section.value, below.value),
             None => section.value,
         };
-        below.insert(name, Declared { value, origin: section.origin });
+        below.insert(name, Declared { value, location: section.location });
     }
 }
 
+/// Fails if view `name` does not exist, or if its rows have no age.
 fn keeps_rows(views: &BTreeMap<String, ViewConfig>, name: &str) -> Result<(), String> {
     match views.get(name).map(|view| &view.kind) {
         Some(ViewKindConfig::Table(_)) => Ok(()),
-        Some(_) => Err(format!("names view `{name}`, which is no table of events: what it holds has no age")),
+        Some(_) => Err(format!("names view `{name}`, which is not of kind `table`: its rows have no age")),
         None => Err(format!("names view `{name}`, which is not declared")),
     }
 }
 
-fn declared<T>(spanned: Spanned<T>, origin: impl Fn(usize) -> Location) -> Declared<T> {
-    let origin = origin(spanned.span().start);
-    Declared { value: spanned.into_inner(), origin }
+fn declared<T>(spanned: Spanned<T>, location: impl Fn(usize) -> Location) -> Declared<T> {
+    let location = location(spanned.span().start);
+    Declared { value: spanned.into_inner(), location }
 }
 
 fn sections<T>(
     written: BTreeMap<Spanned<String>, T>,
-    origin: impl Fn(usize) -> Location + Copy,
+    location: impl Fn(usize) -> Location + Copy,
 ) -> BTreeMap<String, Declared<T>> {
     let section = |(name, value): (Spanned<String>, T)| {
-        let origin = origin(name.span().start);
-        (name.into_inner(), Declared { value, origin })
+        let location = location(name.span().start);
+        (name.into_inner(), Declared { value, location })
     };
     written.into_iter().map(section).collect()
 }

@@ -1,5 +1,5 @@
-//! The originals' settings: a `.env` file in the working directory, and the variables they were run
-//! with. `MILLRACE_...` wins over them; each one that is used is logged.
+//! The settings of the replaced services: a `.env` file in the working directory, and their environment variables.
+//! `MILLRACE_...` wins over them. Each one that is used is logged.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,25 +7,24 @@ use std::path::Path;
 use super::legacy_store::{self, LegacyStore};
 use super::web_origins::checked_origin;
 
-/// What of the originals' environment concerns this server.
-/// Without `Debug`: it holds secrets.
+/// The settings of the replaced services that this server uses. There is no `Debug`, because they contain secrets.
 #[derive(Clone, Default)]
 pub struct LegacyEnv {
-    /// From `PORT` or `API_PORT`.
+    /// The value of `PORT` or `API_PORT`.
     pub port: Option<u16>,
-    /// From `API_KEY`: a literal key for sending and reading.
+    /// The value of `API_KEY`: a literal key for sending and reading.
     pub api_key: Option<String>,
-    /// From `ALLOWED_ORIGINS`: pages that may send where no key is asked for.
+    /// The values of `ALLOWED_ORIGINS`: web pages that may send to sources that need no key.
     pub origins: Vec<String>,
-    /// From `DB_URL` and `DATABASE`, or `MYSQL_HOST` and its like: the URL of a store, or why it is none.
+    /// The URL of a store, from `DB_URL` and `DATABASE` or from the `MYSQL_...` variables, or why they name none.
     pub store_url: Option<Result<String, String>>,
-    /// The names that were used, for the log.
+    /// The names of the variables that are used, for the log.
     pub used: Vec<&'static str>,
-    /// What was set and could not be used, with the reason.
+    /// Why variables that are set are not used, for the log.
     pub unusable: Vec<String>,
 }
 
-/// The variables of a `.env` file; none if there is no file.
+/// Returns the variables of a `.env` file; none if the file does not exist.
 fn load_dotenv(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(parse(&text)),
@@ -34,17 +33,18 @@ fn load_dotenv(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
     }
 }
 
-/// What is left out is said: somebody may rely on it.
+/// Variables without effect. The log names them, because the user may rely on them.
 const NOT_YET: [&str; 4] = ["RABBITMQ_URL", "MAX_RETRIES", "BATCH_SIZE", "BATCH_INTERVAL"];
 
 impl LegacyEnv {
-    /// Those of the environment, over a `.env` file in the working directory.
+    /// Reads the environment and a `.env` file in the working directory. The environment wins.
     pub fn here() -> Result<Self, String> {
-        let dotenv = load_dotenv(Path::new(".env")).map_err(|error| format!(".env: {error}"))?;
+        let dotenv = load_dotenv(Path::new(".env"));
+        let dotenv = dotenv.map_err(|error| format!("`.env` cannot be read: {error}"))?;
         Ok(Self::read(|name| std::env::var(name).ok().or_else(|| dotenv.get(name).cloned())))
     }
 
-    /// `lookup` is the environment, over the `.env` file.
+    /// `lookup` returns the value of a variable.
     fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let mut legacy_env = Self::default();
         let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
@@ -55,7 +55,7 @@ impl LegacyEnv {
                         legacy_env.port = Some(port);
                         legacy_env.used.push(name);
                     }
-                    Err(_) => legacy_env.unusable.push(format!("{name} is no port")),
+                    Err(_) => legacy_env.unusable.push(format!("`{name}` is not a valid port number")),
                 },
                 _ => continue,
             }
@@ -66,18 +66,18 @@ impl LegacyEnv {
         }
         if let Some(list) = set("ALLOWED_ORIGINS") {
             for text in list.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-                // Their documents show them with a slash at the end, too.
+                // The documentation of the replaced services also writes origins with a slash at the end.
                 match checked_origin(text.trim_end_matches('/')) {
                     Some(origin) => legacy_env.origins.push(origin),
                     None => {
-                        let reason = format!("ALLOWED_ORIGINS names `{text}`, which is no origin");
+                        let reason = format!("`ALLOWED_ORIGINS` names `{text}`, which is not an origin");
                         legacy_env.unusable.push(reason);
                     }
                 }
             }
             legacy_env.used.push("ALLOWED_ORIGINS");
         }
-        let (store, unusable) = legacy_store::named(set);
+        let (store, unusable) = legacy_store::from_variables(set);
         legacy_env.unusable.extend(unusable);
         legacy_env.store_url = store.map(|store| {
             store.map(|LegacyStore { url, used }| {
@@ -86,30 +86,30 @@ impl LegacyEnv {
             })
         });
         for name in NOT_YET.into_iter().filter(|name| set(name).is_some()) {
-            legacy_env.unusable.push(format!("{name} means nothing to this version yet"));
+            legacy_env.unusable.push(format!("`{name}` is not supported by this version"));
         }
         legacy_env
     }
 
-    /// The variable that the store's password is from, if the store is an original's.
+    /// Returns the variable that the password of the legacy store comes from, for messages.
     pub fn password_in(&self) -> &'static str {
         if self.used.contains(&"DB_URL") { "`DB_URL`" } else { "`MYSQL_PASSWORD`" }
     }
 
-    /// Something that wins over it says where to listen.
+    /// Ignores the port, because a setting that wins over it says where to listen.
     pub fn leave_port(&mut self) {
         self.port = None;
         self.used.retain(|name| !["PORT", "API_PORT"].contains(name));
     }
 
-    /// Something that wins over it says where the store is.
+    /// Ignores the store, because a setting that wins over it names another.
     pub fn leave_store(&mut self) {
         self.store_url = None;
         self.used.retain(|name| !name.starts_with("MYSQL_") && !["DB_URL", "DATABASE"].contains(name));
     }
 }
 
-/// `NAME=value` or `NAME: value` lines, as dotenv reads them: comments, `export`, quotes.
+/// Parses lines `NAME=value` or `NAME: value` like dotenv, with comments, `export` and quotes.
 fn parse(text: &str) -> BTreeMap<String, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.lines().filter_map(assignment).collect()
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_dotenv_reads() {
+    fn a_file_is_read_as_dotenv_reads_it() {
         let text = "\u{feff}FIRST=1\n# c\nPORT=3333\n export API_KEY = \"se=cret#1\" # x\nexport\tE=e\nA='b c'\n\
                     B=plain # note\nC=cut#off\nD: colon\nEMPTY=\n=x\nnoise\nno:ise\nexported=1";
         let read = parse(text);
@@ -161,17 +161,17 @@ mod tests {
     }
 
     #[test]
-    fn the_first_usable_port_counts_and_empty_means_unset() {
+    fn the_first_valid_port_is_used_and_an_empty_value_counts_as_unset() {
         let environment = BTreeMap::from([("PORT", "x"), ("API_PORT", "2025"), ("API_KEY", "")]);
         let legacy_env = LegacyEnv::read(|name| environment.get(name).map(|value| (*value).to_owned()));
         assert_eq!(
             (legacy_env.port, legacy_env.api_key, legacy_env.used),
             (Some(2025), None, vec!["API_PORT"])
         );
-        assert_eq!(legacy_env.unusable, ["PORT is no port"]);
+        assert_eq!(legacy_env.unusable, ["`PORT` is not a valid port number"]);
         let list = "http://localhost:3000/, null,,a b,*";
         let legacy_env = LegacyEnv::read(|name| (name == "ALLOWED_ORIGINS").then(|| list.to_owned()));
         assert_eq!(legacy_env.origins, ["http://localhost:3000", "null", "*"]);
-        assert_eq!(legacy_env.unusable, ["ALLOWED_ORIGINS names `a b`, which is no origin"]);
+        assert_eq!(legacy_env.unusable, ["`ALLOWED_ORIGINS` names `a b`, which is not an origin"]);
     }
 }

@@ -1,23 +1,26 @@
-//! The database that the originals were told of, as the URL of a store: `DB_URL` and `DATABASE` of those with
-//! PostgreSQL, `MYSQL_HOST` and its like of those with MySQL.
+//! The database settings of the replaced services, as the URL of a store: `DB_URL` and `DATABASE` of those with
+//! PostgreSQL, the `MYSQL_...` variables of those with MySQL.
 
-use event::as_part_of_url;
+use event::percent_encode;
 
 const MYSQL: [&str; 5] = ["MYSQL_HOST", "MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DATABASE"];
 
-/// Of a variable that is set, and the names that it was made of.
+/// The URL of a store, and the variables that it was made from.
 pub struct LegacyStore {
     pub url: String,
     pub used: Vec<&'static str>,
 }
 
-/// The store that the variables name, if they name one, or why it is none; and what of them cannot be used beside.
-pub fn named(set: impl Fn(&str) -> Option<String>) -> (Option<Result<LegacyStore, String>>, Option<String>) {
-    match (of_url(&set), of_parts(&set)) {
+/// Returns the store that the variables name, or why they name none; `None` if no such variable is set. The second
+/// value says which of the variables are ignored, and why.
+pub fn from_variables(
+    set: impl Fn(&str) -> Option<String>,
+) -> (Option<Result<LegacyStore, String>>, Option<String>) {
+    match (from_url(&set), from_parts(&set)) {
         (Some(Ok(first)), Some(Ok(second))) => {
             let names = (second.used.join(", "), first.used[0]);
-            let beside = format!("{} name a second database; {} names the store", names.0, names.1);
-            (Some(Ok(first)), Some(beside))
+            let ignored = format!("{} are ignored: `{}` names the store already", names.0, names.1);
+            (Some(Ok(first)), Some(ignored))
         }
         (Some(Ok(store)), Some(Err(reason))) | (Some(Err(reason)), Some(Ok(store))) => {
             (Some(Ok(store)), Some(reason))
@@ -26,24 +29,23 @@ pub fn named(set: impl Fn(&str) -> Option<String>) -> (Option<Result<LegacyStore
     }
 }
 
-fn of_url(set: &impl Fn(&str) -> Option<String>) -> Option<Result<LegacyStore, String>> {
+fn from_url(set: &impl Fn(&str) -> Option<String>) -> Option<Result<LegacyStore, String>> {
     let url = set("DB_URL")?;
     let schemes = ["postgres://", "postgresql://", "mysql://", "mariadb://"];
     if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
         let form = "such as postgres://user:password@host:5432";
-        return Some(Err(format!("DB_URL is no URL of a database, {form}")));
+        return Some(Err(format!("`DB_URL` is not a database URL {form}")));
     }
-    let (place, options) =
-        url.split_once('?').map_or((url.as_str(), None), |(place, rest)| (place, Some(rest)));
-    let (scheme, place) = place.split_at(place.find("://").map_or(0, |at| at + 3));
-    let (server, in_url) = place.split_once('/').unwrap_or((place, ""));
+    let (base, options) = url.split_once('?').map_or((url.as_str(), None), |(base, rest)| (base, Some(rest)));
+    let (scheme, address) = base.split_at(base.find("://").map_or(0, |at| at + 3));
+    let (server, in_url) = address.split_once('/').unwrap_or((address, ""));
     let (database, used) = match set("DATABASE") {
-        Some(name) => (as_part_of_url(&name), vec!["DB_URL", "DATABASE"]),
+        Some(name) => (percent_encode(&name), vec!["DB_URL", "DATABASE"]),
         None if !in_url.is_empty() => (in_url.to_owned(), vec!["DB_URL"]),
-        // As clients of PostgreSQL have it.
+        // PostgreSQL clients use the name of the user as well.
         None => match user_in(server) {
             Some(user) if scheme.starts_with("postgres") => (user.to_owned(), vec!["DB_URL"]),
-            _ => return Some(Err("DB_URL names no database, nor does DATABASE".to_owned())),
+            _ => return Some(Err("`DB_URL` names no database, and `DATABASE` is not set".to_owned())),
         },
     };
     let options = options.map(|options| format!("?{options}")).unwrap_or_default();
@@ -55,24 +57,24 @@ fn user_in(server: &str) -> Option<&str> {
     account.split(':').next().filter(|user| !user.is_empty())
 }
 
-fn of_parts(set: &impl Fn(&str) -> Option<String>) -> Option<Result<LegacyStore, String>> {
+fn from_parts(set: &impl Fn(&str) -> Option<String>) -> Option<Result<LegacyStore, String>> {
     let used: Vec<&'static str> = MYSQL.into_iter().filter(|name| set(name).is_some()).collect();
     if used.is_empty() {
         return None;
     }
     let Some(database) = set("MYSQL_DATABASE") else {
-        return Some(Err(format!("{} without MYSQL_DATABASE: no database is named", used.join(", "))));
+        return Some(Err(format!("`MYSQL_DATABASE` is not set, but {} are", used.join(", "))));
     };
     let host = set("MYSQL_HOST").unwrap_or_else(|| "localhost".to_owned());
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let port = set("MYSQL_PORT").unwrap_or_else(|| "3306".to_owned());
     if port.parse::<u16>().is_err() {
-        return Some(Err("MYSQL_PORT is no port".to_owned()));
+        return Some(Err("`MYSQL_PORT` is not a valid port number".to_owned()));
     }
-    let user = as_part_of_url(&set("MYSQL_USER").unwrap_or_else(|| "root".to_owned()));
-    let password = set("MYSQL_PASSWORD").map(|password| format!(":{}", as_part_of_url(&password)));
+    let user = percent_encode(&set("MYSQL_USER").unwrap_or_else(|| "root".to_owned()));
+    let password = set("MYSQL_PASSWORD").map(|password| format!(":{}", percent_encode(&password)));
     let account = user + &password.unwrap_or_default();
-    let url = format!("mysql://{account}@{host}:{port}/{}", as_part_of_url(&database));
+    let url = format!("mysql://{account}@{host}:{port}/{}", percent_encode(&database));
     Some(Ok(LegacyStore { url, used }))
 }
 
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
 
     fn named_by(variables: &[(&str, &str)]) -> (Option<Result<String, String>>, Option<String>) {
-        let (store, unusable) = named(|name| {
+        let (store, unusable) = from_variables(|name| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned())
         });
@@ -89,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_named_as_the_originals_named_it() {
+    fn legacy_variables_become_the_url_of_a_store() {
         let cases: [(&[(&str, &str)], &str); 8] = [
             (&[("DB_URL", "postgres://a:b@h:5432"), ("DATABASE", "sales")], "postgres://a:b@h:5432/sales"),
             (
@@ -122,29 +124,29 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_database_is_said_without_its_values() {
+    fn errors_in_legacy_variables_do_not_show_their_values() {
         let cases: [(&[(&str, &str)], &str); 5] = [
             (
                 &[("DB_URL", "h:5432 secret")],
-                "DB_URL is no URL of a database, such as postgres://user:password@host:5432",
+                "`DB_URL` is not a database URL such as postgres://user:password@host:5432",
             ),
-            (&[("DB_URL", "postgres://h:5432/")], "DB_URL names no database, nor does DATABASE"),
-            (&[("DB_URL", "mysql://secret@h")], "DB_URL names no database, nor does DATABASE"),
+            (&[("DB_URL", "postgres://h:5432/")], "`DB_URL` names no database, and `DATABASE` is not set"),
+            (&[("DB_URL", "mysql://secret@h")], "`DB_URL` names no database, and `DATABASE` is not set"),
             (
                 &[("MYSQL_HOST", "secret"), ("MYSQL_USER", "u")],
-                "MYSQL_HOST, MYSQL_USER without MYSQL_DATABASE: no database is named",
+                "`MYSQL_DATABASE` is not set, but MYSQL_HOST, MYSQL_USER are",
             ),
-            (&[("MYSQL_PORT", "secret"), ("MYSQL_DATABASE", "d")], "MYSQL_PORT is no port"),
+            (&[("MYSQL_PORT", "secret"), ("MYSQL_DATABASE", "d")], "`MYSQL_PORT` is not a valid port number"),
         ];
         for (variables, reason) in cases {
             assert_eq!(named_by(variables), (Some(Err(reason.to_owned())), None), "{variables:?}");
         }
         let both = [("DB_URL", "postgres://h/d"), ("MYSQL_HOST", "h"), ("MYSQL_DATABASE", "e")];
-        let beside = "MYSQL_HOST, MYSQL_DATABASE name a second database; DB_URL names the store";
-        assert_eq!(named_by(&both), (Some(Ok("postgres://h/d".to_owned())), Some(beside.to_owned())));
+        let ignored = "MYSQL_HOST, MYSQL_DATABASE are ignored: `DB_URL` names the store already";
+        assert_eq!(named_by(&both), (Some(Ok("postgres://h/d".to_owned())), Some(ignored.to_owned())));
         let one = [("DB_URL", "postgres://h"), ("MYSQL_DATABASE", "e")];
-        let beside = "DB_URL names no database, nor does DATABASE";
+        let ignored = "`DB_URL` names no database, and `DATABASE` is not set";
         let url = "mysql://root@localhost:3306/e";
-        assert_eq!(named_by(&one), (Some(Ok(url.to_owned())), Some(beside.to_owned())));
+        assert_eq!(named_by(&one), (Some(Ok(url.to_owned())), Some(ignored.to_owned())));
     }
 }

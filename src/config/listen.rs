@@ -1,5 +1,5 @@
-//! Addresses to listen at: `HOST:PORT`, with or without `http://` or `https://` before it. `localhost` means
-//! both address families, because clients dial `localhost` and some runtimes try ::1 first.
+//! Addresses to listen on: `HOST:PORT`, optionally after `http://` or `https://`. `localhost` means both address
+//! families, because clients connect to `localhost` and some runtimes try ::1 first.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,38 +9,39 @@ use super::file::Location;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAt {
+    /// `None` for `localhost`.
     host: Option<IpAddr>,
     pub port: u16,
     pub tls: bool,
 }
 
 impl ListenAt {
-    pub fn parse(text: &str, origin: &Location) -> Result<Self, ConfigError> {
+    pub fn parse(text: &str, location: &Location) -> Result<Self, ConfigError> {
         let wrong = || {
             ConfigError::at(
-                origin,
+                location,
                 format!(
-                    "`{text}` is no address to listen at, such as `localhost:8000` or `https://0.0.0.0:8443`"
+                    "`{text}` is not an address to listen on, such as `localhost:8000` or `https://0.0.0.0:8443`"
                 ),
             )
         };
-        let (tls, place) = match text.split_once("://") {
+        let (tls, address) = match text.split_once("://") {
             None => (false, text),
-            Some(("http", place)) => (false, place),
-            Some(("https", place)) => (true, place),
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
             Some(_) => return Err(wrong()),
         };
-        if let Ok(address) = place.parse::<SocketAddr>() {
-            return Ok(Self { host: Some(address.ip()), port: address.port(), tls });
+        if let Ok(socket) = address.parse::<SocketAddr>() {
+            return Ok(Self { host: Some(socket.ip()), port: socket.port(), tls });
         }
-        let (host, port) = place.rsplit_once(':').ok_or_else(wrong)?;
+        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
         match (host, port.parse()) {
             ("localhost", Ok(port)) => Ok(Self { host: None, port, tls }),
             _ => Err(wrong()),
         }
     }
 
-    /// The addresses, the first of which has to be had.
+    /// Returns the socket addresses. The first one must be available; the others are optional.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let ips = match self.host {
             Some(ip) => vec![ip],
@@ -54,7 +55,7 @@ impl ListenAt {
     }
 }
 
-/// As an URL.
+/// Writes the address as a URL.
 impl fmt::Display for ListenAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls { "https://" } else { "http://" })?;

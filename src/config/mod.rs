@@ -1,5 +1,5 @@
-//! What the user declares: one TOML file laid over the built-in one, the environment over both. All of
-//! it is checked at start, with file and line, so that nothing of it can fail later.
+//! The configuration: built-in defaults and presets, the user's TOML file, and overrides from the environment and the
+//! command line. All of it is checked at start, and errors name file and line, so that no setting fails later.
 
 mod duration;
 mod effective;
@@ -45,7 +45,7 @@ pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
 use file::{File, Location};
 
-/// Everything that is declared, checked.
+/// The whole configuration, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub presets: Vec<Preset>,
@@ -64,40 +64,41 @@ pub struct Config {
     pub retention: Retention,
 }
 
-/// Files in the form of PEM.
+/// PEM files.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// The server's own certificate first, then those that vouch for it.
+    /// The chain: the server's own certificate first, then the intermediate ones.
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
-/// What the command line and the environment say; it wins over files. Without `Debug`: it may hold a password.
+/// Settings from the command line and the environment, which win over files. There is no `Debug`, because a URL may
+/// contain a password.
 #[derive(Clone, Default)]
 pub struct Overrides {
     pub listen: Vec<String>,
     pub log_url: Option<String>,
     pub store_url: Option<String>,
     pub store_password: Option<String>,
-    /// That of the originals' settings: a file of the user wins over it.
-    pub original_store_url: Option<Result<String, String>>,
-    /// The variable that the password in that URL is from.
-    pub original_password_in: &'static str,
+    /// The store of the replaced services' variables, or why they name none. The user's file wins over it.
+    pub legacy_store_url: Option<Result<String, String>>,
+    /// The variable that the password in `legacy_store_url` comes from.
+    pub legacy_password_in: &'static str,
 }
 
-/// One line for the user: where, and what is wrong.
+/// An error in the configuration, with its file and line, to be shown as one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     #[error("{path}: {reason}", path = path.display())]
     Unreadable { path: PathBuf, reason: String },
-    #[error("{origin}: {reason}")]
-    Wrong { origin: String, reason: String },
+    #[error("{location}: {reason}")]
+    Wrong { location: String, reason: String },
 }
 
 impl ConfigError {
-    fn at(origin: &Location, reason: impl Into<String>) -> Self {
-        Self::Wrong { origin: origin.to_string(), reason: reason.into() }
+    fn at(location: &Location, reason: impl Into<String>) -> Self {
+        Self::Wrong { location: location.to_string(), reason: reason.into() }
     }
 }
 
@@ -110,7 +111,7 @@ impl Config {
         for preset in &presets {
             file.lay_over(File::built_in(preset.text(), &format!("preset {}", preset.name()))?);
         }
-        match &overrides.original_store_url {
+        match &overrides.legacy_store_url {
             Some(Ok(url)) => file.store_at(Some(url)),
             Some(Err(_)) => file.store_at(None),
             None => {}
@@ -119,16 +120,16 @@ impl Config {
             file.lay_over(user);
         }
         if let (Some(Err(reason)), None, false) =
-            (&overrides.original_store_url, &overrides.store_url, file.names_a_store())
+            (&overrides.legacy_store_url, &overrides.store_url, file.names_a_store())
         {
-            // Taken into another database, events would be missing from the one that everybody reads.
-            let reason = format!("{reason}; mend it, or name a store in the configuration");
-            return Err(ConfigError::Wrong { origin: "environment or .env".to_owned(), reason });
+            // With another database, events would be missing from the one that other programs read.
+            let reason = format!("{reason}; correct it, or set `[store] url` in the configuration");
+            return Err(ConfigError::Wrong { location: "environment or .env".to_owned(), reason });
         }
         file.check(presets, overrides)
     }
 
-    /// Ways in and out that are open to whoever reaches them, without being declared public.
+    /// Returns the sources and reads that need no key and are not declared `public`.
     pub fn opened(&self) -> Vec<String> {
         let sources = self
             .sources
@@ -140,7 +141,7 @@ impl Config {
         opened.map(|(name, ..)| name).collect()
     }
 
-    /// The view that a door or command means by `name`.
+    /// Returns the ledger `name`; `None` if the view does not exist or is of another kind.
     pub fn ledger(&self, name: &str) -> Option<&LedgerConfig> {
         match self.views.get(name).map(|view| &view.kind) {
             Some(ViewKindConfig::Ledger(ledger)) => Some(ledger),
@@ -149,10 +150,10 @@ impl Config {
     }
 }
 
-/// The user's file: the one that is named, or the one in the working directory, if there is one.
+/// Returns the path of the user's file: the given one, or `millrace.toml` in the working directory if it exists.
 pub fn user_file(named: Option<PathBuf>) -> Option<PathBuf> {
-    let beside = Path::new("millrace.toml");
-    named.or_else(|| beside.exists().then(|| beside.to_owned()))
+    let local = Path::new("millrace.toml");
+    named.or_else(|| local.exists().then(|| local.to_owned()))
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -164,7 +165,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 mod tests {
     use super::*;
 
-    /// Loads a file that has all presets on in its first line, which is not counted in errors.
+    /// Loads a file whose first line turns all presets on. Line numbers in errors do not count that line.
     fn load(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.toml");
@@ -172,35 +173,39 @@ mod tests {
         std::fs::write(&path, format!("{presets}\n{text}")).expect("written");
         Config::load(Some(&path), &Overrides::default()).map_err(|error| {
             let text = error.to_string().replace(&path.display().to_string(), "m.toml");
-            let (line, reason) = text.strip_prefix("m.toml:").and_then(|rest| rest.split_once(':')).expect("a line");
+            let (line, reason) =
+                text.strip_prefix("m.toml:").and_then(|rest| rest.split_once(':')).expect("a line");
             format!("m.toml:{}:{reason}", line.parse::<usize>().expect("a number") - 1)
         })
     }
 
     #[test]
-    fn the_built_in_configuration_is_sound() {
-        let config = Config::load(None, &Overrides::default()).expect("sound");
+    fn the_built_in_configuration_is_valid() {
+        let config = Config::load(None, &Overrides::default()).expect("valid");
         assert_eq!(config.listen.len(), 1);
         assert!(config.ledger("revenue").is_some());
         assert_eq!(config.dedup_window, Duration::from_secs(7 * 24 * 3600));
     }
 
     #[test]
-    fn an_original_database_that_cannot_be_used_is_not_replaced_by_another() {
-        let fault = Some(Err("DB_URL is no URL of a database".to_owned()));
-        let original = Overrides { original_store_url: fault, ..Overrides::default() };
-        let error = Config::load(None, &original).expect_err("refused").to_string();
-        assert!(error.contains("DB_URL is no URL") && error.contains("name a store"), "{error}");
-        let told = Overrides { store_url: Some("sqlite:a.db".to_owned()), ..original.clone() };
-        assert_eq!(Config::load(None, &told).expect("sound").store.url, "sqlite:a.db");
+    fn an_unusable_legacy_database_is_not_replaced_by_another() {
+        let fault = Some(Err("`DB_URL` is not a database URL".to_owned()));
+        let legacy = Overrides { legacy_store_url: fault, ..Overrides::default() };
+        let error = Config::load(None, &legacy).expect_err("refused").to_string();
+        assert!(
+            error.contains("`DB_URL` is not a database URL; correct it, or set `[store] url`"),
+            "{error}"
+        );
+        let overridden = Overrides { store_url: Some("sqlite:a.db".to_owned()), ..legacy.clone() };
+        assert_eq!(Config::load(None, &overridden).expect("valid").store.url, "sqlite:a.db");
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.toml");
         std::fs::write(&path, "[store]\nurl = \"sqlite:b.db\"\n").expect("written");
-        assert_eq!(Config::load(Some(&path), &original).expect("sound").store.url, "sqlite:b.db");
+        assert_eq!(Config::load(Some(&path), &legacy).expect("valid").store.url, "sqlite:b.db");
     }
 
     #[test]
-    fn a_second_ledger_is_a_few_lines() {
+    fn a_file_can_declare_a_second_ledger() {
         let config = load(
             r#"
             [stream.refunds]
@@ -213,7 +218,7 @@ mod tests {
             amount = "-cents"
             "#,
         )
-        .expect("sound");
+        .expect("valid");
         assert!(config.streams.contains_key("refunds") && config.streams.contains_key("revenue"));
         assert_eq!(config.ledger("refunds").map(|ledger| ledger.table.as_str()), Some("refunds"));
     }
@@ -226,39 +231,47 @@ mod tests {
             std::fs::write(&path, text).expect("written");
             Config::load(Some(&path), &Overrides::default()).map_err(|error| error.to_string())
         };
-        let config = load("presets = [\"analytics\"]\nsource.site_event.access = \"open\"").expect("sound");
+        let config = load("presets = [\"analytics\"]\nsource.site_event.access = \"open\"").expect("valid");
         assert_eq!(config.presets, [Preset::Analytics]);
         assert_eq!(config.sources.keys().collect::<Vec<_>>(), ["site_event"]);
         assert_eq!(config.sources["site_event"].access, Access::Open);
-        let nothing = load("").expect("sound");
+        let nothing = load("").expect("valid");
         assert!(nothing.sources.is_empty() && nothing.streams.is_empty() && nothing.views.is_empty());
-        let without_file = Config::load(None, &Overrides::default()).expect("sound");
+        let without_file = Config::load(None, &Overrides::default()).expect("valid");
         assert_eq!(without_file.presets, Preset::ALL);
         let error = load("\npresets = [\"shop\"]").expect_err("unknown");
         assert!(error.contains("m.toml:2: `presets` lists `shop`"), "{error}");
         let error = load("[source.ingest]\naccess = \"open\"").expect_err("not on");
-        assert!(error.contains("source `ingest` belongs to preset `notifications`, which is not on"), "{error}");
+        assert!(
+            error.contains("source `ingest` belongs to preset `notifications`, which is not on"),
+            "{error}"
+        );
         let error = load("[source.mine]\npath = \"/mine\"").expect_err("no kind");
         assert!(error.contains("source `mine` needs `kind = \"http\"`"), "{error}");
     }
 
     #[test]
-    fn each_preset_stands_alone_and_says_how_it_is_opened() {
+    fn each_preset_loads_alone_and_documents_how_to_open_its_sources() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.toml");
         for preset in Preset::ALL {
             let list = format!("presets = [\"{}\"]\n", preset.name());
-            let opened: Vec<&str> = preset.text().lines().filter_map(|line| line.split_once("no key: ")).map(|(_, line)| line).collect();
+            let opened: Vec<&str> = preset
+                .text()
+                .lines()
+                .filter_map(|line| line.split_once("no key: "))
+                .map(|(_, line)| line)
+                .collect();
             std::fs::write(&path, format!("{list}{}", opened.join("\n"))).expect("written");
-            let config = Config::load(Some(&path), &Overrides::default()).expect("sound");
+            let config = Config::load(Some(&path), &Overrides::default()).expect("valid");
             assert!(config.sources.values().all(|source| source.access == Access::Open), "{}", preset.name());
             assert_eq!(opened.len(), config.sources.len(), "{}", preset.name());
         }
     }
 
     #[test]
-    fn a_door_is_changed_in_the_lines_that_are_given() {
-        let config = load("[source.site_event]\naccess = \"open\"\norigins = [\"*\"]").expect("sound");
+    fn a_section_changes_only_the_settings_that_it_contains() {
+        let config = load("[source.site_event]\naccess = \"open\"\norigins = [\"*\"]").expect("valid");
         let source = &config.sources["site_event"];
         assert_eq!(
             (source.access, source.path.as_str(), source.error_key.as_str()),
@@ -270,13 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_file_and_line() {
+    fn errors_name_file_and_line() {
         let cases = [
             ("lisen = []", "m.toml:1: unknown field `lisen`"),
             ("\n[log]\nurl = 1", "m.toml:3: invalid type"),
             (
                 "[view.revenue]\nkind = \"ledger\"\nfrom = \"sales\"\namount = \"+value\"",
-                "m.toml:1: view `revenue` is from stream `sales`, which is not declared",
+                "m.toml:1: view `revenue` reads stream `sales`, which is not declared",
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+amount\"",
@@ -300,7 +313,7 @@ mod tests {
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\nby = \"name\"\namount = { add_revenue = \"+value\" }",
-                "m.toml:1: view `r` has no amount for `subtract_revenue`, which field `name` may be",
+                "m.toml:1: view `r` has no amount for `subtract_revenue`, which is a value of field `name`",
             ),
             ("[stream.s]\nkey = \"k\"", "m.toml:1: stream `s` has key `k`, which is not among its fields"),
             (
@@ -314,7 +327,7 @@ mod tests {
             (
                 "[stream.s]\nkey = \"k\"\nfields.k = { type = \"integer\", required = true }\n\
                  [view.r]\nkind = \"ledger\"\nfrom = \"s\"\namount = \"+k\"",
-                "m.toml:4: view `r` is a ledger, which needs a key that is text; that of stream `s` is not",
+                "m.toml:4: view `r` is a ledger, which needs a text key; the key of stream `s` is not text",
             ),
             (
                 "[stream.s]\nfields.k = { type = \"text\", min = 3, max = 2 }\nkey = \"k\"",
@@ -326,7 +339,7 @@ mod tests {
             ),
             (
                 "[stream.s]\nfields.k = { type = \"text\", digits = 5 }\nkey = \"k\"",
-                "m.toml:1: stream `s` has field `k`, which is no decimal and cannot have `digits` or `places`",
+                "m.toml:1: stream `s` has field `k`, which is not a decimal and cannot have `digits` or `places`",
             ),
             (
                 "[stream.s]\nfields.k = { type = \"time\", format = \"email\" }\nkey = \"k\"",
@@ -338,37 +351,43 @@ mod tests {
             ),
             (
                 "[stream.s]\nfields.\"a.b.c.d.e.f.g.h.i.k\" = { type = \"text\" }\nkey = \"k\"",
-                "m.toml:1: stream `s` has field `a.b.c.d.e.f.g.h.i.k`, which lies in more than 8 objects",
+                "m.toml:1: stream `s` has field `a.b.c.d.e.f.g.h.i.k`, which is nested in more than 8 objects",
             ),
             (
                 "[stream.s]\nfields.a = { type = \"text\" }\nfields.\"a.k\" = { type = \"text\" }\nkey = \"k\"",
-                "m.toml:1: stream `s` has field `a.k` in `a`, which can only be of type \"any\"",
+                "m.toml:1: stream `s` has field `a.k` inside field `a`, which must be of type \"any\"",
             ),
             (
                 "[source.live_event]\nstream = \"x\"",
-                "m.toml:1: source `live_event` leads to stream `x`, which is not declared",
+                "m.toml:1: source `live_event` names stream `x`, which is not declared",
             ),
-            ("\n[source.d]\nkind = \"http\"\npath = \"/d\"", "m.toml:2: source `d` needs a `stream` to lead to"),
-            ("[source.d]\nkind = \"http\"\nstream = \"revenue\"", "m.toml:1: source `d` needs a `path`, such as `/events`"),
+            (
+                "\n[source.d]\nkind = \"http\"\npath = \"/d\"",
+                "m.toml:2: source `d` needs a `stream` for its events",
+            ),
+            (
+                "[source.d]\nkind = \"http\"\nstream = \"revenue\"",
+                "m.toml:1: source `d` needs a `path` such as `/events`",
+            ),
             (
                 "[source.ingest]\npath = \"events\"",
-                "m.toml:1: source `ingest` has path `events`; one begins with `/`",
+                "m.toml:1: source `ingest` has path `events`; a path begins with `/`",
             ),
             (
                 "[source.ingest]\npath = \"/a/{b}\"",
-                "m.toml:1: source `ingest` has path `/a/{b}`; one begins with `/`",
+                "m.toml:1: source `ingest` has path `/a/{b}`; a path begins with `/`",
             ),
             (
                 "[source.ingest]\npath = \"/a//b\"",
-                "m.toml:1: source `ingest` has path `/a//b`; one begins with `/`",
+                "m.toml:1: source `ingest` has path `/a//b`; a path begins with `/`",
             ),
             (
                 "[source.ingest]\npath = \"/v1/events\"",
-                "m.toml:1: source `ingest` has path `/v1/events`, where something else is answered",
+                "m.toml:1: source `ingest` has path `/v1/events`, which millrace itself uses",
             ),
             (
                 "[source.ingest]\npath = \"/health\"",
-                "m.toml:1: source `ingest` has path `/health`, where something else is answered",
+                "m.toml:1: source `ingest` has path `/health`, which millrace itself uses",
             ),
             (
                 "\n[source.ingest]\npath = \"/event\"",
@@ -380,7 +399,7 @@ mod tests {
             ),
             (
                 "\n[source.shop]\nkind = \"http\"\npath = \"/stats\"\nstream = \"revenue\"\nanswer = \"{}\"",
-                "m.toml:2: read `stats` has path `/stats`, where source `shop` is",
+                "m.toml:2: read `stats` has path `/stats`, which matches the path of source `shop`",
             ),
             (
                 "[source.ingest]\nanswer = \"yes\"",
@@ -388,7 +407,7 @@ mod tests {
             ),
             (
                 "[source.ingest]\nanswer = '{\"id\":\"{eventID}\"}'",
-                "m.toml:1: source `ingest` says `{eventID}`; only `{eventId}` can stand there",
+                "m.toml:1: source `ingest` contains `{eventID}`; the only placeholder here is `{eventId}`",
             ),
             (
                 "[source.ingest]\nanswer = '[\"{eventId}\",\"{eventId}\"]'",
@@ -396,40 +415,43 @@ mod tests {
             ),
             (
                 "[source.ingest]\nstatus = 404",
-                "m.toml:1: source `ingest` has status 404, which does not say yes: 200 to 299 do",
+                "m.toml:1: source `ingest` has status 404; the status of accepted events must be 200 to 299",
             ),
             (
                 "[source.ingest]\nerrors = { invalid = \"no: {why}\" }",
-                "m.toml:1: source `ingest` says `{why}`; only `{reason}` can stand there",
+                "m.toml:1: source `ingest` contains `{why}`; the only placeholder here is `{reason}`",
             ),
             ("[source.ingest]\n\nerrors = { wrong = \"no\" }", "m.toml:3: unknown field `wrong`"),
             (
                 "[source.ingest]\norigins = [\"https://shop.example/\"]",
-                "m.toml:1: source `ingest` names `https://shop.example/`, which is no origin",
+                "m.toml:1: source `ingest` names `https://shop.example/`, which is not an origin",
             ),
-            ("[source.Mine]\npath = \"/a\"", "m.toml:1: source `Mine` needs a name of small letters"),
+            (
+                "[source.Mine]\npath = \"/a\"",
+                "m.toml:1: source `Mine` needs a name of at most 64 lower-case letters",
+            ),
             (
                 "hosts = []\ntrusted_proxies = [\"10.0.0.0/40\"]",
-                "m.toml:2: `10.0.0.0/40` is no address or network",
+                "m.toml:2: `10.0.0.0/40` is not an address or network",
             ),
-            ("[limits]\nper_key = \"many\"", "m.toml:2: `many` is no rate such as `1000/s`"),
+            ("[limits]\nper_key = \"many\"", "m.toml:2: `many` is not a rate such as `1000/s`"),
             ("[limits]\nper_user = \"1/s\"", "m.toml:2: unknown field `per_user`"),
             (
                 "\n[retention]\nlog = \"6d\"",
-                "m.toml:2: `[retention]` says `6d`; what is younger than 7 days is always kept",
+                "m.toml:2: `[retention]` has `6d`; no time may be shorter than 7 days",
             ),
             (
                 "[retention]\nstreams = { site_events = \"167h\" }",
-                "m.toml:1: `[retention]` says `167h`; what is younger than 7 days is always kept",
+                "m.toml:1: `[retention]` has `167h`; no time may be shorter than 7 days",
             ),
             (
                 "[retention]\nrows = { site_events = \"1d\" }",
-                "m.toml:1: `[retention]` says `1d`; what is younger than 7 days is always kept",
+                "m.toml:1: `[retention]` has `1d`; no time may be shorter than 7 days",
             ),
-            ("[retention]\nlog = \"long\"", "m.toml:1: `[retention]` says `long` is no duration"),
+            ("[retention]\nlog = \"long\"", "m.toml:1: `[retention]` is invalid: `long` is not a duration"),
             (
                 "[retention]\nlog_bytes = \"20GB\"",
-                "m.toml:1: `[retention]` says `20GB`, which is no size such as `512MiB` or `20GiB`",
+                "m.toml:1: `[retention]` has `20GB`, which is not a size such as `512MiB` or `20GiB`",
             ),
             (
                 "[retention]\nstreams = { nothing = \"30d\" }",
@@ -441,17 +463,17 @@ mod tests {
             ),
             (
                 "[retention]\nrows = { revenue = \"30d\" }",
-                "m.toml:1: `[retention]` names view `revenue`, which is no table of events: what it holds has no age",
+                "m.toml:1: `[retention]` names view `revenue`, which is not of kind `table`: its rows have no age",
             ),
             ("\n[retention]\nrow = \"30d\"", "m.toml:3: unknown field `row`"),
-            ("[dedup]\nwindow = \"soon\"", "m.toml:2: `soon` is no duration"),
+            ("[dedup]\nwindow = \"soon\"", "m.toml:2: `soon` is not a duration"),
             (
                 "listen = [\"ftp://localhost:21\"]",
-                "m.toml:1: `ftp://localhost:21` is no address to listen at",
+                "m.toml:1: `ftp://localhost:21` is not an address to listen on",
             ),
             ("\nlisten = [\"https://localhost:1\"]", "m.toml:2: `https://localhost:1` needs a certificate"),
             ("[tls]\ncertificate = \"c.pem\"", "m.toml:1: missing field `key`"),
-            ("listen = [\"nowhere\"]", "m.toml:1: `nowhere` is no address to listen at"),
+            ("listen = [\"nowhere\"]", "m.toml:1: `nowhere` is not an address to listen on"),
         ];
         for (text, message) in cases {
             let error = load(text).expect_err(text);

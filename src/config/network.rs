@@ -4,23 +4,23 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-/// All addresses that begin with the same bits.
+/// All addresses with the same first bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Network {
-    /// One of IPv4 as IPv6 writes it.
+    /// An IPv4 address is stored as an IPv4-mapped IPv6 address.
     bits: u128,
     prefix: u32,
 }
 
-/// The bits that go before an address of IPv4 in one of IPv6.
+/// The length of the prefix of an IPv4-mapped IPv6 address.
 const MAPPED_BITS: u32 = 96;
 
 impl Network {
     pub fn contains(&self, address: IpAddr) -> bool {
         let other = mapped(address);
         let same = |prefix: u32| prefix == 0 || (self.bits ^ other) >> (u128::BITS - prefix) == 0;
-        // `::/0` is all of IPv6, and not all there is.
+        // `::/0` contains all IPv6 addresses, but no IPv4 addresses.
         same(self.prefix) && (self.prefix >= MAPPED_BITS || address.to_canonical().is_ipv6())
     }
 }
@@ -29,7 +29,7 @@ impl TryFrom<String> for Network {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        parse(&text).ok_or_else(|| format!("`{text}` is no address or network such as `10.0.0.0/8`"))
+        parse(&text).ok_or_else(|| format!("`{text}` is not an address or network such as `10.0.0.0/8`"))
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_holds_what_begins_like_it() {
+    fn a_network_contains_the_addresses_with_its_prefix() {
         let cases = [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
             ("10.1.2.3/8", "10.0.0.1", "9.255.255.255"),
@@ -72,9 +72,9 @@ mod tests {
             ("::ffff:10.0.0.0/104", "10.9.9.9", "11.0.0.0"),
         ];
         for (network, inside, outside) in cases {
-            let holds =
+            let contains =
                 |address: &str| parse(network).expect(network).contains(address.parse().expect("an address"));
-            assert!(holds(inside) && !holds(outside), "{network}");
+            assert!(contains(inside) && !contains(outside), "{network}");
         }
         for text in
             ["", "10.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/", "10.0.0.0/+8", "proxy", "10.0.0.0/8/8"]

@@ -1,4 +1,4 @@
-//! `[view.NAME]` with `kind = "notify"`: whom an event's notification goes to, and what it says.
+//! `[view.NAME]` with `kind = "notifications"`: the recipient and the message of an event's notification.
 
 use event::limits::KEY_CHARS_MAX;
 use event::{Fields, Kind};
@@ -7,13 +7,13 @@ use serde::Deserialize;
 use super::Stream;
 use super::view::table_name;
 
-/// Fields by their index among the stream's.
+/// Fields are given by their index among the stream's fields.
 #[derive(Clone, Debug)]
 pub struct NotificationsConfig {
     pub table: String,
     pub to: usize,
     pub event_type: usize,
-    /// `None`: the whole event.
+    /// `None` means the whole event.
     pub payload: Option<usize>,
     pub message: Vec<MessagePart>,
     pub channel: String,
@@ -37,16 +37,16 @@ pub struct NotificationsSection {
     channel: Option<String>,
 }
 
-/// Written to the log is delivered: it needs no other service.
+/// Notifications of this channel are written to the log, which needs no other service.
 const CHANNEL_DEFAULT: &str = "log";
 
 impl NotificationsSection {
     pub fn check(&self, name: &str, stream: &Stream) -> Result<NotificationsConfig, String> {
         let fields = &stream.fields;
-        let to = self.text(fields, "is sent to", &self.to)?;
+        let to = self.text(fields, "takes its recipient from", &self.to)?;
         let event_type = self.text(fields, "takes its type from", &self.r#type)?;
         if to == event_type {
-            return Err(format!("is sent to field `{}`, which is its type as well", self.to));
+            return Err(format!("takes its recipient and its type from the same field `{}`", self.to));
         }
         let payload = match &self.payload {
             None => None,
@@ -62,7 +62,7 @@ impl NotificationsSection {
         };
         let channel = self.channel.as_deref().unwrap_or(CHANNEL_DEFAULT);
         if channel != CHANNEL_DEFAULT {
-            return Err(format!("goes by channel `{channel}`; there is `{CHANNEL_DEFAULT}`"));
+            return Err(format!("uses channel `{channel}`; the only channel is `{CHANNEL_DEFAULT}`"));
         }
         Ok(NotificationsConfig {
             table: table_name(self.table.as_deref(), name)?,
@@ -91,7 +91,7 @@ impl NotificationsSection {
         }
     }
 
-    /// `{field}` is the field's value; a brace that is meant is written twice.
+    /// Parses the message: `{field}` stands for the field's value, and a doubled brace for a literal one.
     fn message(&self, fields: &Fields) -> Result<Vec<MessagePart>, String> {
         let (mut parts, mut words, mut rest) = (Vec::new(), String::new(), self.message.as_str());
         while let Some(at) = rest.find(['{', '}']) {
@@ -105,9 +105,9 @@ impl NotificationsSection {
             }
             let name = rest.split_once('}').filter(|_| brace == "{");
             let (name, after) = name.ok_or_else(|| {
-                format!("has a message with a `{brace}` that has no other; write it twice if it is meant")
+                format!("has a message with an unmatched `{brace}`; write a literal brace twice")
             })?;
-            let field = self.field(fields, "speaks in its message of", name)?;
+            let field = self.field(fields, "has a message with", name)?;
             if !words.is_empty() {
                 parts.push(MessagePart::Words(std::mem::take(&mut words)));
             }
@@ -152,45 +152,42 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_words_and_fields_and_braces_written_twice() {
+    fn a_message_has_text_fields_and_doubled_braces() {
         let notifications =
-            load("to = \"mail\"\ntype = \"sort\"\nmessage = \"{{{sum}}} for {mail}!\"").expect("sound");
-        // Of fields in the order of their names.
+            load("to = \"mail\"\ntype = \"sort\"\nmessage = \"{{{sum}}} for {mail}!\"").expect("valid");
+        // Indices count the fields in the order of their names.
         let (words, field) = (|text: &str| MessagePart::Words(text.to_owned()), MessagePart::Field);
         assert_eq!(notifications.message, [words("{"), field(3), words("} for "), field(0), words("!")]);
         assert_eq!((notifications.payload, notifications.table.as_str()), (None, "orders"));
         let notifications =
-            load("to = \"mail\"\ntype = \"sort\"\npayload = \"more\"\nmessage = \"Thanks\"").expect("sound");
+            load("to = \"mail\"\ntype = \"sort\"\npayload = \"more\"\nmessage = \"Thanks\"").expect("valid");
         assert_eq!((notifications.message, notifications.payload), (vec![words("Thanks")], Some(1)));
     }
 
     #[test]
-    fn what_cannot_be_sent_is_named_at_start() {
+    fn invalid_notifications_are_errors() {
         let rest = "type = \"sort\"\nmessage = \"m\"";
         let cases = [
             (
                 format!("to = \"who\"\n{rest}"),
-                "is sent to field `who`, which stream `orders` does not declare",
+                "takes its recipient from field `who`, which stream `orders` does not declare",
             ),
-            (format!("to = \"sort\"\n{rest}"), "is sent to field `sort`, which is its type as well"),
-            (format!("to = \"sum\"\n{rest}"), "is sent to field `sum`, which must be required text"),
+            (format!("to = \"sort\"\n{rest}"), "takes its recipient and its type from the same field `sort`"),
+            (
+                format!("to = \"sum\"\n{rest}"),
+                "takes its recipient from field `sum`, which must be required text",
+            ),
             (format!("to = \"mail\"\npayload = \"sort\"\n{rest}"), "which must be of type \"any\""),
             (
                 format!("to = \"mail\"\nchannel = \"pigeon\"\n{rest}"),
-                "goes by channel `pigeon`; there is `log`",
+                "uses channel `pigeon`; the only channel is `log`",
             ),
             (
                 "to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello {name}\"".to_owned(),
-                "speaks in its message of field `name`, which stream `orders` does not declare",
+                "has a message with field `name`, which stream `orders` does not declare",
             ),
-            (
-                "to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello {mail\"".to_owned(),
-                "a `{` that has no other",
-            ),
-            (
-                "to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello mail}\"".to_owned(),
-                "a `}` that has no other",
-            ),
+            ("to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello {mail\"".to_owned(), "an unmatched `{`"),
+            ("to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello mail}\"".to_owned(), "an unmatched `}`"),
             ("type = \"sort\"\nmessage = \"m\"".to_owned(), "missing field `to`"),
         ];
         for (text, message) in cases {

@@ -31,10 +31,10 @@ impl Preset {
 
     /// Returns the presets with these names, in a fixed order. Fails with the reason if a name is unknown.
     pub fn named(names: &[String]) -> Result<Vec<Self>, String> {
-        let known = |name: &&String| Self::ALL.iter().all(|preset| preset.name() != name.as_str());
-        if let Some(unknown) = names.iter().find(known) {
+        let is_unknown = |name: &&String| Self::ALL.iter().all(|preset| preset.name() != name.as_str());
+        if let Some(unknown) = names.iter().find(is_unknown) {
             let all = Self::ALL.map(Self::name).join(", ");
-            return Err(format!("`presets` lists `{unknown}`, which is unknown; the presets are {all}"));
+            return Err(format!("`presets` lists `{unknown}`, which does not exist; the presets are {all}"));
         }
         Ok(Self::ALL.into_iter().filter(|preset| names.iter().any(|name| name == preset.name())).collect())
     }

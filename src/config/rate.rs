@@ -5,16 +5,16 @@ use std::time::Duration;
 use super::ConfigError;
 use super::file::{Declared, Location};
 
-/// So many requests in such a time, evenly, of which those of one second may come at once.
+/// A number of requests per time. Those of one second may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Between one and the next.
+    /// The time between two requests that come evenly.
     pub interval: Duration,
-    /// Those that may come at once.
+    /// The number of requests that may come at once.
     pub burst: u32,
 }
 
-/// Who may ask how often; `None` is as often as they like.
+/// The request rates that are allowed. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     pub per_key: Option<Rate>,
@@ -22,11 +22,11 @@ pub struct Limits {
 }
 
 pub fn parse_rate(text: &Declared<String>) -> Result<Rate, ConfigError> {
-    rate(&text.value).ok_or_else(|| wrong(&text.value, &text.origin))
+    rate(&text.value).ok_or_else(|| wrong(&text.value, &text.location))
 }
 
-fn wrong(text: &str, origin: &Location) -> ConfigError {
-    ConfigError::at(origin, format!("`{text}` is no rate such as `1000/s` or `60/m`"))
+fn wrong(text: &str, location: &Location) -> ConfigError {
+    ConfigError::at(location, format!("`{text}` is not a rate such as `1000/s` or `60/m`"))
 }
 
 fn rate(text: &str) -> Option<Rate> {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_has_a_seconds_worth_at_once() {
+    fn a_rate_allows_a_burst_of_one_second() {
         let of = |text: &str| rate(text).map(|rate| (rate.interval.as_micros(), rate.burst));
         assert_eq!(of("1000/s"), Some((1_000, 1_000)));
         assert_eq!(of("600/m"), Some((100_000, 10)));

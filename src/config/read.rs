@@ -1,26 +1,26 @@
-//! `[read.NAME]`: a view at a path of somebody else's contract, and in its shape.
+//! `[read.NAME]`: a view at the path of an existing contract, in that contract's form.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::file::{Declared, users_own};
+use super::file::{Declared, user_location};
 use super::source::{SourceSection, check_path};
 use super::web_origins::checked_origins;
 use super::{Access, ConfigError, SourceConfig, ViewConfig, ViewKindConfig};
 
 #[derive(Clone, Debug)]
 pub struct ReadConfig {
-    /// As routes are written: `{key}` stands for one segment.
+    /// The path in the syntax of axum routes: `{key}` stands for one segment.
     pub path: String,
     pub view: String,
     pub shape: ReadShape,
     pub access: Access,
-    /// Meant to be open to everybody, beyond loopback too.
+    /// Confirms that an open read may be reached from other machines.
     pub public: bool,
-    /// Under which key a refusal says why.
+    /// The JSON key of the message in a refusal.
     pub error_key: String,
-    /// Pages that may read, by their origins; `*` is all of them.
+    /// The origins of the web pages that may read; `*` means all.
     pub origins: Vec<String>,
 }
 
@@ -32,7 +32,8 @@ pub enum ReadShape {
     Stats { top: String },
 }
 
-/// Everything may be missing: a section of the user's is laid over the built-in one of that name.
+/// The section as it is written. Every setting is optional, because the user's section may change only some settings
+/// of a preset's section.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadSection {
@@ -56,22 +57,22 @@ enum ShapeName {
 const KEY: &str = "/{key}";
 
 impl ReadConfig {
-    /// What the path begins with, and whether that is all of it.
-    pub fn place(&self) -> (&str, bool) {
+    /// Returns the fixed part of the path, and whether that is the whole path.
+    pub fn fixed_path(&self) -> (&str, bool) {
         match self.path.strip_suffix("{key}") {
-            Some(begins) => (begins, false),
+            Some(prefix) => (prefix, false),
             None => (&self.path, true),
         }
     }
 
     fn is_at(&self, path: &str) -> bool {
-        let (begins, whole) = self.place();
-        if whole { path == begins } else { path.starts_with(begins) }
+        let (prefix, whole) = self.fixed_path();
+        if whole { path == prefix } else { path.starts_with(prefix) }
     }
 }
 
 impl ReadSection {
-    /// What is said here, and what `below` says beside.
+    /// Returns these settings, and those of `below` for what is missing here.
     pub fn over(self, below: Self) -> Self {
         Self {
             path: self.path.or(below.path),
@@ -88,12 +89,12 @@ impl ReadSection {
     fn check(&self, views: &BTreeMap<String, ViewConfig>) -> Result<ReadConfig, String> {
         let name = self.view.as_ref().ok_or("needs a `view` to show")?;
         let view = views.get(name).ok_or(format!("shows view `{name}`, which is not declared"))?;
-        let path = self.path.as_ref().ok_or("needs a `path`, such as `/balances/{key}`")?;
+        let path = self.path.as_ref().ok_or("needs a `path` such as `/balances/{key}`")?;
         let shape = self.shape.ok_or("needs a `shape`: \"row\" or \"stats\"")?;
         match (shape, path.strip_suffix(KEY)) {
             (ShapeName::Row, Some(before)) => check_path(before)?,
             (ShapeName::Row, None) => {
-                return Err(format!("has path `{path}`, which has to end in `{KEY}` for this shape"));
+                return Err(format!("has path `{path}`, which must end in `{KEY}` for shape \"row\""));
             }
             (ShapeName::Stats, _) => check_path(path)?,
         }
@@ -112,44 +113,48 @@ impl ReadSection {
         match (shape, &view.kind, &self.top) {
             (ShapeName::Row, ViewKindConfig::Ledger(_), None) => Ok(ReadShape::Row),
             (ShapeName::Row, ViewKindConfig::Ledger(_), Some(_)) => {
-                Err("has no use for `top` in this shape".to_owned())
+                Err("cannot have `top` with shape \"row\"".to_owned())
             }
-            (ShapeName::Row, ..) => Err(format!("shows view `{of}`, which is no ledger")),
+            (ShapeName::Row, ..) => Err(format!("shows view `{of}`, which is not a ledger")),
             (ShapeName::Stats, ViewKindConfig::Stats(stats), Some(top)) => {
                 if stats.distinct.is_none() {
-                    return Err(format!("shows view `{of}`, which counts nothing as `distinct`"));
+                    return Err(format!("shows view `{of}`, which has no `distinct`"));
                 }
                 match stats.counts.iter().any(|counted| counted.name == *top) {
                     true => Ok(ReadShape::Stats { top: top.clone() }),
-                    false => Err(format!("has `top = \"{top}\"`, by which view `{of}` does not count")),
+                    false => Err(format!("has `top = \"{top}\"`, a field that view `{of}` does not count")),
                 }
             }
             (ShapeName::Stats, ViewKindConfig::Stats(_), None) => {
                 Err("needs `top`, the field whose most frequent values are shown".to_owned())
             }
-            (ShapeName::Stats, ..) => Err(format!("shows view `{of}`, which is no view of statistics")),
+            (ShapeName::Stats, ..) => Err(format!("shows view `{of}`, which is not of kind `stats`")),
         }
     }
 }
 
-/// All reads, each sound and at a path of its own.
+/// Checks all reads, and that no two have the same path.
 pub fn check_reads(
     sections: &BTreeMap<String, Declared<ReadSection>>,
     views: &BTreeMap<String, ViewConfig>,
     sources: &BTreeMap<String, SourceConfig>,
-    door_sections: &BTreeMap<String, Declared<SourceSection>>,
+    source_sections: &BTreeMap<String, Declared<SourceSection>>,
 ) -> Result<BTreeMap<String, ReadConfig>, ConfigError> {
     let mut reads: BTreeMap<String, ReadConfig> = BTreeMap::new();
     for (name, section) in sections {
-        let wrong = |reason: String| ConfigError::at(&section.origin, format!("read `{name}` {reason}"));
+        let wrong = |reason: String| ConfigError::at(&section.location, format!("read `{name}` {reason}"));
         let read = section.value.check(views).map_err(wrong)?;
         if let Some((source, _)) = sources.iter().find(|(_, source)| read.is_at(&source.path)) {
-            let reason = format!("read `{name}` has path `{}`, where source `{source}` is", read.path);
-            return Err(ConfigError::at(users_own([&section.origin, &door_sections[source].origin]), reason));
+            let path = &read.path;
+            let reason =
+                format!("read `{name}` has path `{path}`, which matches the path of source `{source}`");
+            let locations = [&section.location, &source_sections[source].location];
+            return Err(ConfigError::at(user_location(locations), reason));
         }
         if let Some((other, _)) = reads.iter().find(|(_, other)| other.path == read.path) {
             let reason = format!("read `{other}` and read `{name}` both have path `{}`", read.path);
-            return Err(ConfigError::at(users_own([&section.origin, &sections[other].origin]), reason));
+            let locations = [&section.location, &sections[other].location];
+            return Err(ConfigError::at(user_location(locations), reason));
         }
         reads.insert(name.clone(), read);
     }
@@ -163,43 +168,53 @@ mod tests {
     fn load(read: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.toml");
-        std::fs::write(&path, format!("presets = [\"revenue\", \"analytics\", \"notifications\"]\n[read.r]\n{read}")).expect("written");
+        std::fs::write(
+            &path,
+            format!("presets = [\"revenue\", \"analytics\", \"notifications\"]\n[read.r]\n{read}"),
+        )
+        .expect("written");
         Config::load(Some(&path), &Overrides::default()).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_path_of_ones_own_shows_a_view() {
+    fn a_read_shows_a_view_at_its_own_path() {
         let config =
             load("path = \"/numbers\"\nview = \"site_stats\"\nshape = \"stats\"\ntop = \"event_type\"");
-        let config = config.expect("sound");
+        let config = config.expect("valid");
         assert_eq!(config.reads["r"].shape, ReadShape::Stats { top: "event_type".to_owned() });
-        assert_eq!(config.reads.len(), 3, "beside those of the contracts");
+        assert_eq!(config.reads.len(), 3, "two of them are from presets");
     }
 
     #[test]
-    fn a_path_or_shape_that_cannot_be_is_named() {
+    fn an_invalid_path_or_shape_is_an_error() {
         let row = |path: &str| format!("path = \"{path}\"\nview = \"revenue\"\nshape = \"row\"");
         let stats = |more: &str| format!("path = \"/n\"\nview = \"site_stats\"\nshape = \"stats\"\n{more}");
         let cases = [
-            (row("balances/{key}"), "has path `balances`; one begins with `/`"),
-            (row("/balances/{*key}/{key}"), "has path `/balances/{*key}`; one begins with `/`"),
-            (row("/v1/{key}"), "has path `/v1`, where something else is answered"),
-            (row("/balances"), "which has to end in `/{key}`"),
-            (row("/{key}"), "has path ``; one begins with `/`"),
-            (row("/{key}/{key}"), "has path `/{key}`; one begins with `/`"),
+            (row("balances/{key}"), "has path `balances`; a path begins with `/`"),
+            (row("/balances/{*key}/{key}"), "has path `/balances/{*key}`; a path begins with `/`"),
+            (row("/v1/{key}"), "has path `/v1`, which millrace itself uses"),
+            (row("/balances"), "which must end in `/{key}`"),
+            (row("/{key}"), "has path ``; a path begins with `/`"),
+            (row("/{key}/{key}"), "has path `/{key}`; a path begins with `/`"),
             (row("/userEvents/{key}"), "read `r` and read `user_events` both have path `/userEvents/{key}`"),
-            (row("/events/{key}"), "has path `/events/{key}`, where source `ingest` is"),
+            (row("/events/{key}"), "has path `/events/{key}`, which matches the path of source `ingest`"),
             (row("/b/{key}").replace("revenue", "sales"), "shows view `sales`, which is not declared"),
-            (row("/b/{key}").replace("revenue", "site_stats"), "shows view `site_stats`, which is no ledger"),
-            (row("/b/{key}") + "\ntop = \"path\"", "has no use for `top`"),
-            (row("/b/{key}") + "\norigins = [\"shop\"]", "names `shop`, which is no origin"),
+            (
+                row("/b/{key}").replace("revenue", "site_stats"),
+                "shows view `site_stats`, which is not a ledger",
+            ),
+            (row("/b/{key}") + "\ntop = \"path\"", "cannot have `top`"),
+            (row("/b/{key}") + "\norigins = [\"shop\"]", "names `shop`, which is not an origin"),
             (stats(""), "needs `top`"),
             (
                 stats("top = \"user_id\""),
-                "has `top = \"user_id\"`, by which view `site_stats` does not count",
+                "has `top = \"user_id\"`, a field that view `site_stats` does not count",
             ),
-            (stats("top = \"path\"").replace("site_stats", "revenue"), "which is no view of statistics"),
-            (stats("top = \"path\"").replace("/n", "/n/{key}"), "has path `/n/{key}`; one begins with `/`"),
+            (stats("top = \"path\"").replace("site_stats", "revenue"), "which is not of kind `stats`"),
+            (
+                stats("top = \"path\"").replace("/n", "/n/{key}"),
+                "has path `/n/{key}`; a path begins with `/`",
+            ),
             ("path = \"/n\"\nview = \"site_stats\"".to_owned(), "needs a `shape`"),
             ("shape = \"row\"\nview = \"revenue\"".to_owned(), "needs a `path`"),
             ("path = \"/n\"".to_owned(), "needs a `view` to show"),

@@ -1,4 +1,4 @@
-//! `[retention]`: how long what is kept is kept. Without it: for ever.
+//! `[retention]`: how long events and rows are kept. Without the section, everything is kept.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +12,13 @@ use super::{ConfigError, Stream};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Events of any stream.
+    /// How long events of all streams are kept.
     pub log: Option<Duration>,
+    /// The maximum size of the log.
     pub log_bytes: Option<u64>,
-    /// Events of one stream, for less long.
+    /// How long the events of one stream are kept, if that is shorter.
     pub streams: BTreeMap<String, Duration>,
-    /// Rows that views made of events.
+    /// How long the rows of a view are kept.
     pub rows: BTreeMap<String, Duration>,
 }
 
@@ -33,18 +34,18 @@ pub struct RetentionSection {
 }
 
 impl RetentionSection {
-    /// `keeps_rows` says whether a view of that name is there, and has rows that grow old.
+    /// `keeps_rows` fails if the view does not exist, or if its rows have no age.
     pub fn check(
         &self,
-        origin: &Location,
+        location: &Location,
         streams: &BTreeMap<String, Stream>,
         keeps_rows: impl Fn(&str) -> Result<(), String>,
     ) -> Result<Retention, ConfigError> {
-        let wrong = |reason: String| ConfigError::at(origin, format!("`[retention]` {reason}"));
+        let wrong = |reason: String| ConfigError::at(location, format!("`[retention]` {reason}"));
         let keep = |text: &String| {
-            let keep = duration(text).map_err(|reason| wrong(format!("says {reason}")))?;
+            let keep = duration(text).map_err(|reason| wrong(format!("is invalid: {reason}")))?;
             match keep < RETENTION_DURATION_MIN {
-                true => Err(wrong(format!("says `{text}`; what is younger than 7 days is always kept"))),
+                true => Err(wrong(format!("has `{text}`; no time may be shorter than 7 days"))),
                 false => Ok(keep),
             }
         };
@@ -67,9 +68,9 @@ impl RetentionSection {
     }
 }
 
-/// `512MiB`, `20GiB`, `1TiB`.
+/// Parses a size such as `512MiB`, `20GiB` or `1TiB`.
 fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("says `{text}`, which is no size such as `512MiB` or `20GiB`");
+    let wrong = || format!("has `{text}`, which is not a size such as `512MiB` or `20GiB`");
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..unit_at].parse().map_err(|_| wrong())?;
     let shift = match text[unit_at..].trim_start() {
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_or_refused() {
+    fn sizes_are_parsed_or_refused() {
         assert_eq!(bytes("512MiB"), Ok(512 << 20));
         assert_eq!(bytes("20 GiB"), Ok(20 << 30));
         for text in ["", "20", "GiB", "20GB", "-1GiB", "0MiB", "99999999999999TiB"] {

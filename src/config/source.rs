@@ -1,11 +1,11 @@
-//! `[door.NAME]`: a way in that speaks somebody else's contract, one event a request: its path, what it
-//! answers, and the words of its refusals. The built-in doors are such sections, too.
+//! `[source.NAME]`: a way in that follows an existing contract, with one event per request: its path, its answer and
+//! the messages of its refusals. The sources of presets are such sections, too.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::file::{Declared, users_own};
+use super::file::{Declared, user_location};
 use super::stream::is_name;
 use super::web_origins::checked_origins;
 use super::{ConfigError, Preset, Stream};
@@ -15,20 +15,20 @@ pub struct SourceConfig {
     pub path: String,
     pub stream: String,
     pub access: Access,
-    /// Meant to be open to everybody, beyond loopback too.
+    /// Confirms that an open source may be reached from other machines.
     pub public: bool,
-    /// Whether a body's `id` or `Idempotency-Key` names its event.
+    /// The body's `id`, or `Idempotency-Key`, names the event.
     pub ids: bool,
     pub status: u16,
-    /// JSON, with [`EVENT_ID`] where the event's id goes.
+    /// The JSON answer to an accepted event, with [`EVENT_ID`] in place of the event's id.
     pub answer: String,
     pub error_key: String,
     pub errors: SourceErrors,
-    /// Pages that may send, by their origins; `*` is all of them.
+    /// The origins of the web pages that may send; `*` means all.
     pub origins: Vec<String>,
 }
 
-/// The kinds of sources; a closed set.
+/// The kinds of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
@@ -42,13 +42,13 @@ pub enum Access {
     Open,
 }
 
-/// A contract's own words, with [`REASON`] where ours go.
+/// A contract's own messages, with [`REASON`] in place of millrace's message.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceErrors {
     pub unauthorized: Option<String>,
     pub forbidden: Option<String>,
-    /// A required field that is not there; else as `invalid`.
+    /// A required field is missing. Without this message, `invalid` is used.
     pub missing: Option<String>,
     pub invalid: Option<String>,
     pub conflict: Option<String>,
@@ -57,10 +57,11 @@ pub struct SourceErrors {
 pub const EVENT_ID: &str = "{eventId}";
 pub const REASON: &str = "{reason}";
 
-/// What other rooms answer at; a path that ends in `/` stands for all below it.
+/// Paths that millrace itself uses. One that ends in `/` stands for all paths below it.
 const TAKEN_PATHS: [&str; 5] = ["/health", "/ready", "/metrics", "/v1", "/v1/"];
 
-/// Everything may be missing: a section of the user's is laid over the built-in one of that name.
+/// The section as it is written. Every setting is optional, because the user's section may change only some settings
+/// of a preset's section.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSection {
@@ -78,7 +79,7 @@ pub struct SourceSection {
 }
 
 impl SourceSection {
-    /// What is said here, and what `below` says beside.
+    /// Returns these settings, and those of `below` for what is missing here.
     pub fn over(self, below: Self) -> Self {
         Self {
             kind: self.kind.or(below.kind),
@@ -97,7 +98,7 @@ impl SourceSection {
 
     fn check(&self, name: &str) -> Result<SourceConfig, String> {
         if !is_name(name) {
-            return Err("needs a name of small letters, digits, `-` and `_`".to_owned());
+            return Err("needs a name of at most 64 lower-case letters, digits, `-` and `_`".to_owned());
         }
         if self.kind.is_none() {
             return Err(match Preset::with_section(&format!("source.{name}")) {
@@ -109,19 +110,19 @@ impl SourceSection {
             });
         }
         let needed = |value: &Option<String>, what: &str| value.clone().ok_or(format!("needs {what}"));
-        let stream = needed(&self.stream, "a `stream` to lead to")?;
-        let path = needed(&self.path, "a `path`, such as `/events`")?;
+        let stream = needed(&self.stream, "a `stream` for its events")?;
+        let path = needed(&self.path, "a `path` such as `/events`")?;
         check_path(&path)?;
         let answer = needed(&self.answer, "an `answer`")?;
         check_answer(&answer)?;
         let status = self.status.unwrap_or(200);
         if !(200..300).contains(&status) {
-            return Err(format!("has status {status}, which does not say yes: 200 to 299 do"));
+            return Err(format!("has status {status}; the status of accepted events must be 200 to 299"));
         }
         let error_key = self.error_key.clone().unwrap_or_else(|| "error".to_owned());
         let errors = self.errors.clone().unwrap_or_default();
-        for words in errors.all() {
-            only_placeholder(words, REASON)?;
+        for text in errors.all() {
+            only_placeholder(text, REASON)?;
         }
         Ok(SourceConfig {
             path,
@@ -146,35 +147,36 @@ impl SourceErrors {
     }
 }
 
-/// All doors, each sound and at a path of its own.
+/// Checks all sources, and that no two have the same path.
 pub fn check_sources(
     sections: &BTreeMap<String, Declared<SourceSection>>,
     streams: &BTreeMap<String, Stream>,
 ) -> Result<BTreeMap<String, SourceConfig>, ConfigError> {
     let mut sources: BTreeMap<String, SourceConfig> = BTreeMap::new();
     for (name, section) in sections {
-        let wrong = |reason: String| ConfigError::at(&section.origin, format!("source `{name}` {reason}"));
+        let wrong = |reason: String| ConfigError::at(&section.location, format!("source `{name}` {reason}"));
         let source = section.value.check(name).map_err(wrong)?;
         if !streams.contains_key(&source.stream) {
-            return Err(wrong(format!("leads to stream `{}`, which is not declared", source.stream)));
+            return Err(wrong(format!("names stream `{}`, which is not declared", source.stream)));
         }
         if let Some((other, _)) = sources.iter().find(|(_, other)| other.path == source.path) {
             let reason = format!("source `{other}` and source `{name}` both have path `{}`", source.path);
-            return Err(ConfigError::at(users_own([&section.origin, &sections[other].origin]), reason));
+            let locations = [&section.location, &sections[other].location];
+            return Err(ConfigError::at(user_location(locations), reason));
         }
         sources.insert(name.clone(), source);
     }
     Ok(sources)
 }
 
-/// Whether a path is one that nothing of millrace's own is at, made of plain text.
+/// Fails if millrace itself uses the path, or if it contains characters that a URL would have to escape.
 pub fn check_path(path: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let step = |step: &str| !step.is_empty() && ![".", ".."].contains(&step) && step.bytes().all(plain);
-    let sound = path == "/" || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(step));
-    if !sound {
+    let valid = path == "/" || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(step));
+    if !valid {
         return Err(format!(
-            "has path `{path}`; one begins with `/`, and letters, digits, `-`, `.`, `_` and `~` stand between slashes"
+            "has path `{path}`; a path begins with `/`, with only letters, digits and `-._~` between slashes"
         ));
     }
     let taken = |taken: &&str| match taken.ends_with('/') {
@@ -182,7 +184,7 @@ pub fn check_path(path: &str) -> Result<(), String> {
         false => path == *taken,
     };
     match TAKEN_PATHS.iter().any(taken) {
-        true => Err(format!("has path `{path}`, where something else is answered")),
+        true => Err(format!("has path `{path}`, which millrace itself uses")),
         false => Ok(()),
     }
 }
@@ -198,7 +200,8 @@ fn check_answer(answer: &str) -> Result<(), String> {
     }
 }
 
-/// Refuses any other `{word}`: misspelt, it would be sent as it stands. Keys of JSON stand in quotes.
+/// Refuses any placeholder but `known`: a misspelt one would be sent literally. JSON keys are in quotes, so they are
+/// not mistaken for placeholders.
 fn only_placeholder(text: &str, known: &str) -> Result<(), String> {
     for rest in text.split('{').skip(1) {
         let word = rest.split('}').next().unwrap_or_default();
@@ -206,7 +209,7 @@ fn only_placeholder(text: &str, known: &str) -> Result<(), String> {
             && !word.is_empty()
             && word.bytes().all(|byte| byte.is_ascii_alphabetic());
         if is_word && format!("{{{word}}}") != known {
-            return Err(format!("says `{{{word}}}`; only `{known}` can stand there"));
+            return Err(format!("contains `{{{word}}}`; the only placeholder here is `{known}`"));
         }
     }
     Ok(())

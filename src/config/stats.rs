@@ -1,4 +1,4 @@
-//! `[view.NAME]` with `kind = "stats"`: what of a stream is counted, and by what.
+//! `[view.NAME]` with `kind = "stats"`: the fields whose values are counted, per group and day.
 
 use event::limits::{COUNTED_FIELDS_MAX, COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX};
 use event::{Fields, Kind};
@@ -7,10 +7,10 @@ use serde::Deserialize;
 use super::Stream;
 use super::view::table_name;
 
-/// Fields by their index among the stream's.
+/// Fields are given by their index among the stream's fields.
 #[derive(Clone, Debug)]
 pub struct StatsConfig {
-    /// What the names of its tables begin with.
+    /// The prefix of its tables' names.
     pub table: String,
     pub group: usize,
     pub group_name: String,
@@ -58,7 +58,7 @@ impl StatsSection {
         let time =
             self.time.as_ref().map(|time| self.field(fields, "takes its day from", time)).transpose()?;
         if let Some(time) = time.filter(|time| fields.get(*time).kind != Kind::Time) {
-            return Err(format!("takes its day from field `{}`, which is no time", fields.get(time).name));
+            return Err(format!("takes its day from field `{}`, which is not a time", fields.get(time).name));
         }
         let counts: Vec<CountedConfig> =
             self.counts.iter().map(|counted| self.counted(fields, counted)).collect::<Result<_, _>>()?;
@@ -75,7 +75,7 @@ impl StatsSection {
         }
         let distinct = match &self.distinct {
             None if !self.distinct_counts.is_empty() => {
-                return Err("has `distinct_counts`, and needs `distinct` to say of what".to_owned());
+                return Err("has `distinct_counts` but no `distinct` to name the field".to_owned());
             }
             None => None,
             Some(distinct) => {
@@ -106,7 +106,7 @@ impl StatsSection {
         })
     }
 
-    /// What is counted becomes part of a key.
+    /// Fails if values of the field may be too long for a key in a table.
     fn check_kept(&self, fields: &Fields, use_of_it: &str, field: usize) -> Result<(), String> {
         let field = fields.get(field);
         match field.kind {
@@ -147,21 +147,21 @@ mod tests {
     }
 
     #[test]
-    fn statistics_of_ones_own_are_a_few_lines() {
+    fn a_file_can_declare_statistics() {
         let config = load("group = \"site\"\ndistinct = \"who\"\ntime = \"at\"\ncounts = [\"kind\"]\ndistinct_counts = [\"kind\"]")
-            .expect("sound");
+            .expect("valid");
         let Some(ViewKindConfig::Stats(stats)) = config.views.get("visits").map(|view| &view.kind) else {
-            panic!("a view of statistics");
+            panic!("view `visits` is not of kind `stats`");
         };
         assert_eq!((stats.table.as_str(), stats.counts[0].distinct), ("visits", true));
     }
 
     #[test]
-    fn what_cannot_be_counted_is_named() {
+    fn fields_that_cannot_be_counted_are_errors() {
         let cases = [
             ("group = \"kind\"", "is grouped by field `kind`, which must be required text"),
             ("group = \"other\"", "is grouped by field `other`, which stream `visits` does not declare"),
-            ("group = \"site\"\ntime = \"kind\"", "takes its day from field `kind`, which is no time"),
+            ("group = \"site\"\ntime = \"kind\"", "takes its day from field `kind`, which is not a time"),
             (
                 "group = \"site\"\ncounts = [\"page\"]",
                 "counts by field `page`, which may be longer than 255 characters",
@@ -182,7 +182,7 @@ mod tests {
             ),
             (
                 "group = \"site\"\ncounts = [\"kind\"]\ndistinct_counts = [\"kind\"]",
-                "has `distinct_counts`, and needs `distinct` to say of what",
+                "has `distinct_counts` but no `distinct` to name the field",
             ),
             ("group = \"site\"\ntable = \"millrace_x\"", "cannot have table `millrace_x`"),
             (

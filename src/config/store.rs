@@ -1,4 +1,4 @@
-//! Section `[store]`: where the views live, and where the password for it is.
+//! `[store]`: the database of the views, and where its password comes from.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,20 +14,22 @@ pub struct StoreSection {
     password_file: Option<PathBuf>,
 }
 
-/// A store's place. Its URL may hold a password, too: neither is ever shown.
+/// The address of a store and its password. The URL may contain a password, too, so neither is ever shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StoreAt {
     pub url: String,
     pub password: PasswordFrom,
 }
 
-/// Where the password for the store is. One in the environment or a file wins over one in the URL.
+/// Identifies where the store's password comes from. A password in the environment or in a file wins over one in the
+/// URL.
 #[derive(Clone, PartialEq, Eq)]
 pub enum PasswordFrom {
-    /// In the URL, which is named here as people know it.
+    /// The URL. The text names the setting or variable that the URL comes from, for messages.
     Url(String),
     Environment(String),
-    /// What the file held when the configuration was read. It may be read again.
+    /// A file, with the password that it contained when the configuration was loaded. The file may be read again
+    /// later.
     File {
         path: PathBuf,
         password: String,
@@ -53,12 +55,13 @@ impl fmt::Debug for StoreAt {
 }
 
 impl StoreSection {
-    /// Line by line: a URL that is named elsewhere may have its password in the file that is named here.
+    /// Merges setting by setting: the URL may be in one file, and `password_file` in another.
     pub fn over(self, other: Self) -> Self {
         Self { url: self.url.or(other.url), password_file: self.password_file.or(other.password_file) }
     }
 
-    /// `url_in` names the place of `url`. The environment's own password, if there is one, needs no file.
+    /// `url_in` names the setting or variable that `url` comes from. With a `password` from the environment, the file
+    /// is not read.
     pub fn check(&self, url: &str, url_in: &str, password: Option<&str>) -> Result<StoreAt, ConfigError> {
         let password = match (password, &self.password_file) {
             (Some(password), _) => PasswordFrom::Environment(password.to_owned()),
@@ -72,7 +75,7 @@ impl StoreSection {
     }
 }
 
-/// Returns the first line of a password's file.
+/// Returns the first line of the password file.
 pub fn password_in(file: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| format!("the store's `password_file` cannot be read: {error}"))?;
@@ -82,10 +85,10 @@ pub fn password_in(file: &Path) -> Result<String, String> {
     }
 }
 
-/// Options of a URL whose values are no secrets.
+/// Options of a URL whose values are not secret.
 const HARMLESS_OPTIONS: [&str; 6] = ["host", "socket", "sslmode", "ssl-mode", "sslrootcert", "ssl-ca"];
 
-/// Returns a store's URL as it may be shown. `***` stands for a password, and for all that may hold one.
+/// Returns a store's URL as it may be shown: `***` replaces the password, and every part that may contain one.
 pub fn without_password(url: &str) -> String {
     if url.is_empty() || url.starts_with("sqlite:") {
         return url.to_owned();
@@ -96,14 +99,15 @@ pub fn without_password(url: &str) -> String {
         }
         _ => return "***".to_owned(),
     };
-    shown_place(rest).map_or_else(|| format!("{scheme}:***"), |place| format!("{scheme}://{place}"))
+    redacted(rest).map_or_else(|| format!("{scheme}:***"), |shown| format!("{scheme}://{shown}"))
 }
 
-/// `None` where it is not certain which part is the password.
-fn shown_place(rest: &str) -> Option<String> {
+/// Returns the URL without its scheme and password; `None` if it is not certain which part is the password.
+fn redacted(rest: &str) -> Option<String> {
     let rest = rest.strip_prefix("//")?;
-    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
-    let (authority, path) = place.split_once('/').unwrap_or((place, ""));
+    let (address, query) =
+        rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
+    let (authority, path) = address.split_once('/').unwrap_or((address, ""));
     if path.contains('@') || query.is_some_and(|query| query.contains('@')) {
         return None;
     }
@@ -121,7 +125,7 @@ fn shown_place(rest: &str) -> Option<String> {
         Some(Err(user)) => format!("{user}@"),
         None => String::new(),
     };
-    shown.push_str(&place[authority.len() - hosts.len()..]);
+    shown.push_str(&address[authority.len() - hosts.len()..]);
     for (at, option) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
         let name = option.split_once('=').map_or("", |(name, _)| name);
         shown.push(if at == 0 { '?' } else { '&' });
@@ -145,13 +149,13 @@ mod tests {
         let section =
             || StoreSection { url: Some("mysql://u@h/d".to_owned()), password_file: Some(file.clone()) };
         let check = |password| section().check("postgres://u:hidden@h/d", "`DB_URL`", password);
-        let store = check(None).expect("sound");
+        let store = check(None).expect("valid");
         let in_file = PasswordFrom::File { path: file.clone(), password: "secret".to_owned() };
         assert!(store.url == "postgres://u:hidden@h/d" && store.password == in_file);
         assert_eq!(format!("{store:?}"), "postgres:");
-        let given = check(Some("given")).expect("sound").password;
+        let given = check(Some("given")).expect("valid").password;
         assert!(given == PasswordFrom::Environment("given".to_owned()));
-        let in_url = StoreSection::default().check("mysql://u:p@h/d", "`DB_URL`", None).expect("sound");
+        let in_url = StoreSection::default().check("mysql://u:p@h/d", "`DB_URL`", None).expect("valid");
         assert!(in_url.password == PasswordFrom::Url("`DB_URL`".to_owned()));
         let both = StoreSection { url: Some("sqlite:".to_owned()), password_file: None }.over(section());
         assert_eq!(

@@ -1,4 +1,4 @@
-//! `[stream.NAME]`: a kind of events, its fields and its key.
+//! `[stream.NAME]`: a kind of events, with its fields and its key.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,14 +58,15 @@ enum Format {
     Email,
 }
 
-/// Text without a declared length may be this long.
+/// The maximum length of a text field without `max`.
 const TEXT_CHARS_DEFAULT: u32 = 255;
 
 impl StreamSection {
-    pub fn check(&self, name: &str, origin: &Location) -> Result<Stream, ConfigError> {
-        let wrong = |reason: String| ConfigError::at(origin, format!("stream `{name}` {reason}"));
+    pub fn check(&self, name: &str, location: &Location) -> Result<Stream, ConfigError> {
+        let wrong = |reason: String| ConfigError::at(location, format!("stream `{name}` {reason}"));
         if !is_name(name) {
-            return Err(wrong("needs a name of small letters, digits, `-` and `_`".to_owned()));
+            let reason = "needs a name of at most 64 lower-case letters, digits, `-` and `_`";
+            return Err(wrong(reason.to_owned()));
         }
         if self.fields.len() > FIELDS_MAX {
             return Err(wrong(format!("declares more than {FIELDS_MAX} fields")));
@@ -98,12 +99,12 @@ impl StreamSection {
     }
 }
 
-/// What is wrong with the objects that a field lies in.
+/// Returns the error if a field is inside another one that is not of type `any`, so that it could never be present.
 fn unreachable_parent(name: &str, list: &[Field]) -> Option<String> {
     let mut parents = name.match_indices('.').map(|(at, _)| &name[..at]);
-    let wrong = parents
+    let parent = parents
         .find(|parent| list.iter().any(|field| field.name == *parent && !matches!(field.kind, Kind::Any)))?;
-    Some(format!("has field `{name}` in `{wrong}`, which can only be of type \"any\""))
+    Some(format!("has field `{name}` inside field `{parent}`, which must be of type \"any\""))
 }
 
 impl FieldSection {
@@ -112,7 +113,7 @@ impl FieldSection {
             return Err("whose name is empty before or after a dot".to_owned());
         }
         if name.split('.').count() > FIELD_DEPTH_MAX + 1 {
-            return Err(format!("which lies in more than {FIELD_DEPTH_MAX} objects"));
+            return Err(format!("which is nested in more than {FIELD_DEPTH_MAX} objects"));
         }
         let kind = match self.r#type {
             TypeName::Text => self.text()?,
@@ -134,10 +135,10 @@ impl FieldSection {
             return Err("which is not text and cannot have a `format`".to_owned());
         }
         if !is_text && !matches!(kind, Kind::Integer { .. }) && (self.min.is_some() || self.max.is_some()) {
-            return Err("to whose type `min` or `max` says nothing".to_owned());
+            return Err("which is neither text nor an integer and cannot have `min` or `max`".to_owned());
         }
         if !matches!(kind, Kind::Decimal { .. }) && (self.digits.is_some() || self.places.is_some()) {
-            return Err("which is no decimal and cannot have `digits` or `places`".to_owned());
+            return Err("which is not a decimal and cannot have `digits` or `places`".to_owned());
         }
         Ok(Field { name: name.to_owned(), kind, required: self.required, one_of: self.one_of.clone() })
     }
@@ -145,7 +146,7 @@ impl FieldSection {
     fn text(&self) -> Result<Kind, String> {
         let length = |bound: Option<i64>, name: &str, default: u32| match bound {
             None => Ok(default),
-            Some(bound) => u32::try_from(bound).map_err(|_| format!("whose `{name}` is no length")),
+            Some(bound) => u32::try_from(bound).map_err(|_| format!("whose `{name}` is not a valid length")),
         };
         let (form, default) = match self.format {
             Some(Format::Email) => (Form::Email, EMAIL_CHARS_MAX),
@@ -173,7 +174,7 @@ fn ordered<T: PartialOrd>(min: T, max: T) -> Result<(), String> {
     }
 }
 
-/// Names of streams and views go into paths and table names.
+/// Returns whether `name` is valid for a stream, view or source. Names become part of paths and table names.
 pub fn is_name(name: &str) -> bool {
     let allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';

@@ -1,4 +1,4 @@
-//! `[view.NAME]` with `kind = "table"`: which columns a row has, and what of an event fills them.
+//! `[view.NAME]` with `kind = "table"`: the columns of a row, and the fields that fill them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,15 +14,15 @@ use super::view::table_name;
 #[derive(Clone, Debug)]
 pub struct RowTableConfig {
     pub table: String,
-    /// The column that the database numbers the rows in.
+    /// The column with the row numbers that the database assigns.
     pub id_column: String,
     pub columns: Vec<(String, ColumnFrom)>,
 }
 
-/// What fills a column.
+/// The value of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnFrom {
-    /// A field by its index among the stream's, with what stands in where it is absent.
+    /// A field, by its index among the stream's fields, and the value to use if the field is absent.
     Field {
         field: usize,
         default: Option<FromEnvelope>,
@@ -30,7 +30,7 @@ pub enum ColumnFrom {
     Envelope(FromEnvelope),
 }
 
-/// What comes with every event.
+/// A value that belongs to every event, besides its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FromEnvelope {
     Received,
@@ -47,7 +47,7 @@ pub struct RowTableSection {
     columns: Option<Columns>,
 }
 
-/// In the order in which they are written.
+/// The columns in the order of the file.
 #[derive(Clone, Debug)]
 struct Columns(Vec<(String, ColumnSection)>);
 
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Columns {
             type Value = Columns;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("columns with what fills them")
+                f.write_str("a table of columns and the fields that fill them")
             }
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Columns, M::Error> {
@@ -100,7 +100,7 @@ impl RowTableSection {
                 };
                 columns.0.iter().map(column).collect::<Result<_, String>>()?
             }
-            // A name with dots would have to be quoted wherever it is used.
+            // SQL has to quote a name with dots.
             None => fields
                 .iter()
                 .enumerate()
@@ -111,20 +111,18 @@ impl RowTableSection {
         };
         let id_column = self.id_column.clone().unwrap_or_else(|| "id".to_owned());
         if columns.is_empty() || columns.len() > FIELDS_MAX {
-            return Err(format!("needs 1 to {FIELDS_MAX} columns, and has {}", columns.len()));
+            return Err(format!("needs 1 to {FIELDS_MAX} columns, but has {}", columns.len()));
         }
-        // Databases do not tell `Path` from `path`.
+        // Databases ignore case in column names.
         let mut names = BTreeSet::from([id_column.to_ascii_lowercase()]);
         for column in std::iter::once(&id_column).chain(columns.iter().map(|(name, _)| name)) {
             if column.is_empty() || column.contains('\0') {
-                return Err("has a column without a name that a database takes".to_owned());
+                return Err("has a column whose name is empty or contains NUL".to_owned());
             }
         }
         if let Some((twice, _)) = columns.iter().find(|(name, _)| !names.insert(name.to_ascii_lowercase())) {
             let reason = if twice.eq_ignore_ascii_case(&id_column) {
-                format!(
-                    "has a column `{twice}`, which is what the rows are numbered in; `id_column` names another"
-                )
+                format!("has a column `{twice}`, which is also the column of row numbers; change `id_column`")
             } else {
                 format!("has a column `{twice}` twice")
             };
@@ -145,13 +143,13 @@ impl RowTableSection {
                 "address" => FromEnvelope::Address,
                 _ => {
                     return Err(format!(
-                        "fills column `{name}` with `{from}`; there is `$received`, `$id`, `$address`"
+                        "fills column `{name}` with `{from}`; the special values are `$received`, `$id`, `$address`"
                     ));
                 }
             };
             return match default {
                 None => Ok(ColumnFrom::Envelope(envelope)),
-                Some(_) => Err(format!("fills column `{name}` with `{from}`, which needs no default")),
+                Some(_) => Err(format!("fills column `{name}` with `{from}`, which cannot have a default")),
             };
         }
         let field = fields.index_of(from).ok_or_else(|| {
@@ -165,7 +163,7 @@ impl RowTableSection {
             Some("$received") if fields.get(field).kind == Kind::Time => Some(FromEnvelope::Received),
             Some(_) => {
                 return Err(format!(
-                    "has a default for column `{name}`; only a time may have one, which is `$received`"
+                    "has a default for column `{name}`; only times can have one, which is `$received`"
                 ));
             }
         };
@@ -206,18 +204,18 @@ mod tests {
     }
 
     #[test]
-    fn columns_come_in_the_order_in_which_they_are_written() {
-        let (config, _) = load("").expect("sound");
+    fn columns_keep_the_order_of_the_file() {
+        let (config, _) = load("").expect("valid");
         assert_eq!(columns(&config), ["at", "site", "who_name"]);
         let text = r#"columns = { z = "site", when = { field = "at", default = "$received" }, b = "who.name", a = "$id", c = "$address" }"#;
-        let (config, written) = load(text).expect("sound");
+        let (config, written) = load(text).expect("valid");
         assert_eq!(columns(&config), ["z", "when", "b", "a", "c"]);
         let at = |text: &str| written.find(text).unwrap_or_else(|| panic!("{text} in {written}"));
         assert!(at("z = \"site\"") < at("b = \"who.name\"") && at("b = \"who.name\"") < at("a = \"$id\""));
     }
 
     #[test]
-    fn what_cannot_be_a_row_is_named() {
+    fn invalid_columns_are_errors() {
         let cases = [
             (
                 r#"columns = { a = "other" }"#,
@@ -225,16 +223,16 @@ mod tests {
             ),
             (
                 r#"columns = { a = "$now" }"#,
-                "fills column `a` with `$now`; there is `$received`, `$id`, `$address`",
+                "fills column `a` with `$now`; the special values are `$received`, `$id`, `$address`",
             ),
-            (r#"columns = { a = { field = "$id", default = "$received" } }"#, "which needs no default"),
-            (r#"columns = { a = { field = "site", default = "$received" } }"#, "only a time may have one"),
-            (r#"columns = { a = { field = "at", default = "now" } }"#, "only a time may have one"),
+            (r#"columns = { a = { field = "$id", default = "$received" } }"#, "which cannot have a default"),
+            (r#"columns = { a = { field = "site", default = "$received" } }"#, "only times can have one"),
+            (r#"columns = { a = { field = "at", default = "now" } }"#, "only times can have one"),
             (r#"columns = { a = 1 }"#, "expected \"field\", \"$received\""),
-            (r#"columns = { ID = "site" }"#, "has a column `ID`, which is what the rows are numbered in"),
+            (r#"columns = { ID = "site" }"#, "has a column `ID`, which is also the column of row numbers"),
             (r#"columns = { a = "site", A = "at" }"#, "has a column `A` twice"),
-            ("columns = {}", "needs 1 to 64 columns, and has 0"),
-            (r#"columns = { "" = "site" }"#, "has a column without a name"),
+            ("columns = {}", "needs 1 to 64 columns, but has 0"),
+            (r#"columns = { "" = "site" }"#, "has a column whose name is empty"),
             ("table = \"sqlite_x\"", "cannot have table `sqlite_x`"),
         ];
         for (text, message) in cases {

@@ -1,4 +1,4 @@
-//! `[view.NAME]`: what a stream becomes.
+//! `[view.NAME]`: the kinds of views, and the settings of a ledger.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub enum ViewKindConfig {
 }
 
 impl ViewConfig {
-    /// The tables it writes.
+    /// Returns the names of the tables that the view writes.
     pub fn tables(&self) -> Vec<String> {
         match &self.kind {
             ViewKindConfig::Ledger(ledger) => vec![ledger.table.clone()],
@@ -48,7 +48,7 @@ pub struct LedgerConfig {
     pub rule: AmountRule,
 }
 
-/// Fields by index, with whether the amount is taken away.
+/// The field of the amount, by its index, and whether the amount is subtracted.
 #[derive(Clone, Debug)]
 pub enum AmountRule {
     Always(usize, bool),
@@ -89,20 +89,20 @@ impl ViewSection {
     pub fn check(
         &self,
         name: &str,
-        origin: &Location,
+        location: &Location,
         streams: &BTreeMap<String, Stream>,
     ) -> Result<ViewConfig, ConfigError> {
-        let wrong = |reason: String| ConfigError::at(origin, format!("view `{name}` {reason}"));
+        let wrong = |reason: String| ConfigError::at(location, format!("view `{name}` {reason}"));
         if !is_name(name) {
-            return Err(wrong("needs a name of small letters, digits, `-` and `_`".to_owned()));
+            let reason = "needs a name of at most 64 lower-case letters, digits, `-` and `_`";
+            return Err(wrong(reason.to_owned()));
         }
         if ["dedup", "gate"].contains(&name) {
             return Err(wrong("needs another name: the deduplicator uses this one".to_owned()));
         }
         let from = self.from();
         let stream = streams.get(from);
-        let stream =
-            stream.ok_or_else(|| wrong(format!("is from stream `{from}`, which is not declared")))?;
+        let stream = stream.ok_or_else(|| wrong(format!("reads stream `{from}`, which is not declared")))?;
         let kind = match self {
             Self::Ledger(section) => section.check(name, stream).map(ViewKindConfig::Ledger),
             Self::Stats(section) => section.check(name, stream).map(ViewKindConfig::Stats),
@@ -122,13 +122,15 @@ impl ViewSection {
     }
 }
 
-/// The table that a view names, or one named like the view.
+/// Returns the view's table: the given one, or one with the name of the view.
 pub fn table_name(table: Option<&str>, view: &str) -> Result<String, String> {
     let table = table.map_or_else(|| view.replace('-', "_"), str::to_owned);
-    let small = table.to_ascii_lowercase();
-    let reserved = ["millrace_", "sqlite_"].iter().any(|prefix| small.starts_with(prefix));
+    let lower_case = table.to_ascii_lowercase();
+    let reserved = ["millrace_", "sqlite_"].iter().any(|prefix| lower_case.starts_with(prefix));
     match table.is_empty() || reserved || table.contains('\0') {
-        true => Err(format!("cannot have table `{table}`")),
+        true => Err(format!(
+            "cannot have table `{table}`; a name is not empty, has no NUL, and no prefix `millrace_` or `sqlite_`"
+        )),
         false => Ok(table),
     }
 }
@@ -139,7 +141,7 @@ impl LedgerSection {
         let key = fields.get(fields.key());
         if !matches!(key.kind, Kind::Text { .. }) {
             return Err(format!(
-                "is a ledger, which needs a key that is text; that of stream `{}` is not",
+                "is a ledger, which needs a text key; the key of stream `{}` is not text",
                 self.from
             ));
         }
@@ -149,21 +151,26 @@ impl LedgerSection {
                 AmountRule::Always(field, negative)
             }
             (AmountSection::Always(_), Some(_)) => {
-                return Err("has one amount for all, and so no use for `by`".to_owned());
+                return Err("has one amount for all events and cannot have `by`".to_owned());
             }
             (AmountSection::By(amounts), by) => {
                 let by = by.as_deref().unwrap_or("name");
                 let field = fields.index_of(by);
                 let field = field.ok_or_else(|| {
-                    format!("goes by field `{by}`, which stream `{}` does not declare", self.from)
+                    format!(
+                        "selects its amount by field `{by}`, which stream `{}` does not declare",
+                        self.from
+                    )
                 })?;
                 if !matches!(fields.get(field).kind, Kind::Text { .. }) || fields.get(field).one_of.is_empty()
                 {
-                    return Err(format!("goes by field `{by}`, which must be text with `one_of`"));
+                    return Err(format!(
+                        "selects its amount by field `{by}`, which must be text with `one_of`"
+                    ));
                 }
                 for text in &fields.get(field).one_of {
                     if !amounts.contains_key(text) {
-                        return Err(format!("has no amount for `{text}`, which field `{by}` may be"));
+                        return Err(format!("has no amount for `{text}`, which is a value of field `{by}`"));
                     }
                 }
                 let amounts =
@@ -173,7 +180,7 @@ impl LedgerSection {
         };
         Ok(LedgerConfig {
             table: table_name(self.table.as_deref(), name)?,
-            key_column: self.key_column.clone().unwrap_or_else(|| last_step(&key.name).to_owned()),
+            key_column: self.key_column.clone().unwrap_or_else(|| last_part(&key.name).to_owned()),
             amount_column: self.amount_column.clone().unwrap_or_else(|| "balance".to_owned()),
             key: fields.key(),
             rule,
@@ -202,7 +209,7 @@ impl LedgerSection {
     }
 }
 
-/// `payload.userId` is called `userId`.
-fn last_step(name: &str) -> &str {
+/// Returns the last part of a nested name: `userId` of `payload.userId`.
+fn last_part(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }

@@ -1,24 +1,24 @@
 //! Origins of web pages: `https://shop.example`, `null` for a page that was opened from disk, `*` for all.
 
-/// As browsers write it, in small letters; `None` if it is none.
+/// Returns an origin in lower case, as browsers write it. Returns `None` if the text is not an origin.
 pub fn checked_origin(text: &str) -> Option<String> {
     let text = text.trim().to_ascii_lowercase();
     if text == "null" || text == "*" {
         return Some(text);
     }
     let (scheme, host) = text.split_once("://")?;
-    let dead_letters = |part: &str| {
+    let is_scheme = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-    (dead_letters(scheme) && !host.is_empty() && host.bytes().all(plain)).then_some(text)
+    (is_scheme(scheme) && !host.is_empty() && host.bytes().all(plain)).then_some(text)
 }
 
-/// Those that a door or read names.
+/// Checks the origins that a source or read lists.
 pub fn checked_origins(named: Option<&[String]>) -> Result<Vec<String>, String> {
     let checked = |text: &String| {
         checked_origin(text)
-            .ok_or_else(|| format!("names `{text}`, which is no origin such as `https://shop.example`"))
+            .ok_or_else(|| format!("names `{text}`, which is not an origin such as `https://shop.example`"))
     };
     named.unwrap_or_default().iter().map(checked).collect()
 }
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_a_scheme_and_a_host_and_no_more() {
+    fn an_origin_is_a_scheme_and_a_host_and_nothing_else() {
         for good in ["https://shop.example", "http://localhost:3000", "http://[::1]:80", "null", "*"] {
             assert_eq!(checked_origin(good).as_deref(), Some(good));
         }

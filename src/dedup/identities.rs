@@ -1,6 +1,5 @@
-//! What of a record the gate has to ask about and note: every client's id, every run of lines, every
-//! correction. Pure; the rule itself is `store::Seen::verdict`, because it has to be applied inside the
-//! transaction.
+//! Collects the identities of a record that dedup has to look up and store: client ids, runs of upload lines and
+//! corrections. `DedupEntry::verdict` decides about repeats; it is in `store` because it runs inside the transaction.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use super::STORED_NAME;
 use crate::log::{ReadError, Record};
 use crate::store::{CorrectedEvent, DedupEntry, DedupKey, NewDeadLetter};
 
-/// What the gate's next plan holds.
+/// The identities of a batch, for the next plan of dedup.
 #[derive(Default)]
 pub struct Identities {
     pub seen: Vec<DedupEntry>,
@@ -27,7 +26,8 @@ impl Identities {
     }
 }
 
-pub fn entries(
+/// Adds the identities of a record to `into`. Fails if an event of it cannot be decoded.
+pub fn collect(
     record: &Record<'_>,
     log: LogId,
     window: Duration,
@@ -39,7 +39,7 @@ pub fn entries(
     let mut dead_letters = Vec::new();
     for entry in record.entries() {
         let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
-        let letter = |reason: &str| NewDeadLetter {
+        let dead_letter = |reason: &str| NewDeadLetter {
             id: NewDeadLetter::id(STORED_NAME, log, position),
             view: STORED_NAME.to_owned(),
             position,
@@ -49,23 +49,23 @@ pub fn entries(
             event: entry.text.to_owned(),
             at: header.received,
         };
-        if let Some(taken) = entry.corrects {
-            into.corrected.push(CorrectedEvent { position: taken, by: position });
+        if let Some(target) = entry.corrects {
+            into.corrected.push(CorrectedEvent { position: target, by: position });
         }
         if let Some((id, hash)) = entry.client {
-            // A letter sent again with two texts stays one letter: as a letter of the gate, the second
-            // text would go to views that have had the event already.
+            // A dead letter that is retried with two different texts stays one dead letter. If the second text became a
+            // dead letter of dedup, it would go to views that have applied the event already.
             let retried = header.retry.is_some();
             let conflict = match retried {
                 true => Vec::new(),
-                false => vec![letter("the same id was used before for another event")],
+                false => vec![dead_letter("the same id was used before for another event")],
             };
             into.seen.push(DedupEntry {
                 key: DedupKey::Event(id),
                 hash,
                 received: header.received,
                 since,
-                // A letter may lie for longer than the window before it is sent again once more.
+                // A dead letter may be retried once more after the window is over.
                 kept: retried,
                 events: vec![(position, 0)],
                 conflict,
@@ -73,7 +73,7 @@ pub fn entries(
         }
         if let Some(upload) = &header.upload {
             lines.push((position, upload.first_line + u64::from(entry.line)));
-            dead_letters.push(letter("the same lines were sent before with another content"));
+            dead_letters.push(dead_letter("the same lines were sent before with different content"));
         }
     }
     if let Some(upload) = &header.upload {
@@ -98,25 +98,25 @@ mod tests {
     use super::*;
     use crate::log::{Entry, Header, RecordBuilder, Retry, Shape};
 
-    fn judged(retry: Option<Retry<'_>>) -> DedupEntry {
+    fn entry_of(retry: Option<Retry<'_>>) -> DedupEntry {
         let header = Header { retry, ..Header::of("s", Millis(9)) };
         let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, 8);
         let client = Some((EventId::derived("s", "o", "id"), BodyHash([1; 8])));
         record.push(&Entry { client, text: "{}", ..Entry::default() });
         let record = Record::decode(0, 1, record.bytes()).expect("a record");
         let mut identities = Identities::default();
-        entries(&record, LogId([0; 16]), Duration::from_secs(1), &mut identities).expect("entries");
+        collect(&record, LogId([0; 16]), Duration::from_secs(1), &mut identities).expect("identities");
         identities.seen.remove(0)
     }
 
     #[test]
-    fn a_dead_letter_sent_again_is_remembered_for_ever_and_stays_one_dead_letter() {
-        let letter = EventId::derived("s", "o", "letter");
+    fn a_retried_dead_letter_is_remembered_without_a_limit_and_stays_one_dead_letter() {
+        let dead_letter = EventId::derived("s", "o", "letter");
         for view in ["revenue", STORED_NAME] {
-            let seen = judged(Some(Retry { view, letter }));
+            let seen = entry_of(Some(Retry { view, dead_letter }));
             assert_eq!((seen.kept, seen.conflict.len()), (true, 0), "{view}");
         }
-        let event = judged(None);
+        let event = entry_of(None);
         assert_eq!((event.kept, event.conflict.len()), (false, 1));
     }
 }

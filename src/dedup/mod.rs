@@ -1,7 +1,7 @@
-//! The one place where what was sent twice is recognised: between log and views. It goes through the
-//! log ahead of them; views read only what has passed it, and leave out what it marked.
+//! The stage between log and views that recognises events that were sent twice. It reads the log ahead of the views.
+//! Views read only up to its position, and skip the events that it has marked as repeats.
 //!
-//! Records without any identity pass untouched, and cost the store nothing.
+//! Records without an identity (client id, upload line or correction) need no query and no row in the store.
 
 mod identities;
 mod stream_ends;
@@ -16,7 +16,6 @@ use event::limits::{
     DEDUP_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL, PRUNE_ROWS_MAX, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
 use event::{Applied, Millis, Stalled, Stop};
-use journal::failpoint;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -26,53 +25,56 @@ use stream_ends::StreamEnds;
 
 /// The deduplicator's name in metrics, logs and answers.
 pub const NAME: &str = "dedup";
-/// Its name in the store's rows and in records of the log. It is an older name: with another one, the deduplicator
-/// would not find its position.
+/// Its name in rows of the store and in records of the log. It is an older name, and must stay: the deduplicator
+/// finds its stored position by it.
 pub const STORED_NAME: &str = "gate";
 
-/// Returns the name of a view, or of the deduplicator, as people know it.
+/// Returns the name of a view, or of the deduplicator, for messages and answers.
 pub fn shown_name(stored: &str) -> &str {
     if stored == STORED_NAME { NAME } else { stored }
 }
 
+/// How often old ids are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
-/// How far the clock may have been set back without a row being deleted that still counts.
+/// Ids are kept longer than the window by this time, in case the clock was moved back.
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
-pub const SET_BACK: &str =
-    "the store has gone back behind what was committed to it; it is caught up from the log";
+/// The reason for waiting if the store has lost commits, for instance because an older copy was restored.
+pub const STORE_WENT_BACK: &str =
+    "the store has lost commits; the missing events are applied again from the log";
 
-/// What views need of the gate.
+/// The interface of dedup for views.
 #[derive(Clone)]
 pub struct Dedup {
     passed: watch::Receiver<u64>,
     streams: StreamEnds,
     stored: Arc<AtomicU64>,
-    again: Arc<Notify>,
+    restart: Arc<Notify>,
 }
 
 impl Dedup {
-    /// Everything below has passed; grows, unless the store is set back.
+    /// Returns a watch of the position up to which views may read. It only grows, unless the store has lost commits.
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.passed.clone()
     }
 
-    /// Whether there is nothing of `stream` from `position` on, in what has passed.
-    pub fn nothing_from(&self, stream: &str, position: u64) -> bool {
-        self.streams.nothing_from(stream, position)
+    /// Returns whether the log has no event of `stream` between `position` and the position of dedup.
+    pub fn has_no_events_from(&self, stream: &str, position: u64) -> bool {
+        self.streams.has_no_events_from(stream, position)
     }
 
-    /// Where the gate stands in the store, as far as it knows.
+    /// Returns the position of dedup in the store, as far as it is known.
     pub fn stored(&self) -> u64 {
         self.stored.load(Ordering::SeqCst)
     }
 
-    /// The store has gone back behind that: what it noted since has to be noted again before a view passes.
-    pub fn begin_again(&self) {
-        self.again.notify_one();
+    /// Tells dedup that the store has lost commits. Dedup then starts again from the stored position, so that no view
+    /// reads events whose ids are not in the store.
+    pub fn restart(&self) {
+        self.restart.notify_one();
     }
 
-    /// Starts the gate on a thread of its own: it reads the disk.
+    /// Starts dedup on its own thread, because reading the log blocks.
     pub fn start(
         log: &EventLog,
         store: &Store,
@@ -82,7 +84,7 @@ impl Dedup {
         runtime: Handle,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (passed_sender, passed) = watch::channel(log.begin());
-        let (streams, stored, again) =
+        let (streams, stored, restart) =
             (StreamEnds::default(), Arc::<AtomicU64>::default(), Arc::<Notify>::default());
         let deduplicator = Deduplicator {
             streams: streams.clone(),
@@ -95,8 +97,8 @@ impl Dedup {
             stop: stop.clone(),
             runtime,
             stored: 0,
-            told: Arc::clone(&stored),
-            again: Arc::clone(&again),
+            stored_for_views: Arc::clone(&stored),
+            restart: Arc::clone(&restart),
             at: 0,
             saved: Instant::now(),
             pruned: Instant::now(),
@@ -104,9 +106,8 @@ impl Dedup {
             latest: None,
             backoff: Backoff::default(),
         };
-        let thread =
-            std::thread::Builder::new().name(NAME.to_owned()).spawn(move || deduplicator.run())?;
-        Ok((Self { passed, streams, stored, again }, thread))
+        let thread = std::thread::Builder::new().name(NAME.to_owned()).spawn(move || deduplicator.run())?;
+        Ok((Self { passed, streams, stored, restart }, thread))
     }
 }
 
@@ -120,31 +121,34 @@ struct Deduplicator {
     progress: watch::Sender<Applied>,
     stop: Stop,
     runtime: Handle,
-    /// The position in the store, and the one reached: between them lies nothing with an identity.
+    /// The position in the store.
     stored: u64,
+    /// The position that is reached. No event between `stored` and `at` has an identity.
     at: u64,
-    /// The first of them, as views are told, and their word that the store has gone back behind it.
-    told: Arc<AtomicU64>,
-    again: Arc<Notify>,
+    /// A copy of `stored` that views can read.
+    stored_for_views: Arc<AtomicU64>,
+    /// Notified by a view that finds the store behind `stored`.
+    restart: Arc<Notify>,
     /// When the position was last stored.
     saved: Instant,
     pruned: Instant,
     prune_interval: Duration,
-    /// When the latest event was received that the gate has read since it began.
+    /// The latest time of receipt among the events that were read since the start.
     latest: Option<Millis>,
     backoff: Backoff,
 }
 
-enum News {
+enum Wakeup {
     Stop,
-    Further,
-    SetBack,
+    /// The log has more events, or it is time to prune.
+    Work,
+    StoreWentBack,
 }
 
-/// What one reading of the log brought.
-struct Look {
-    /// Up to here there is nothing to ask the store.
-    clear: u64,
+/// The result of one read of the log.
+struct ReadBatch {
+    /// No event below this position needs the store.
+    clear_until: u64,
     identities: identities::Identities,
     traces: Traces,
     end: u64,
@@ -160,7 +164,7 @@ impl Deduplicator {
             }
         }
         if self.at > self.stored && self.stored_is_known() {
-            // Only saves the next start some reading; without it, the same positions pass again.
+            // This only saves the next start some reading, so an error does not matter.
             let _ = self.runtime.block_on(self.store.apply(Arc::new(Plan::new(self.claim(self.at)))));
         }
     }
@@ -177,44 +181,44 @@ impl Deduplicator {
             self.runtime.block_on(self.store.position(STORED_NAME, log))?.unwrap_or_else(|| self.log.begin());
         self.streams.begin(self.stored);
         self.at = self.stored;
-        self.told.store(self.stored, Ordering::SeqCst);
+        self.stored_for_views.store(self.stored, Ordering::SeqCst);
         self.passed.send_replace(self.at);
         match self.log.end() > self.at {
-            // What stopped the gate is mended only once something goes through.
+            // The reason for a pause or wait stays visible until a batch succeeds.
             true => self.progress.send_modify(|applied| applied.position = self.at),
             false => self.publish(),
         }
         Ok(())
     }
 
-    /// Runs until it is to stop, or something needs a person.
+    /// Runs until the stop signal. Fails if it has to wait for the store or for a person.
     fn follow(&mut self) -> Result<(), Halt> {
         let mut end = self.log.follow();
         loop {
             let stop = self.stop.clone();
             let at = self.at;
-            let news = async {
+            let wakeup = async {
                 tokio::select! {
-                    () = stop.wait() => News::Stop,
-                    () = self.again.notified() => News::SetBack,
-                    news = end.wait_for(|end| *end > at) => news.map_or(News::Stop, |_| News::Further),
-                    () = tokio::time::sleep(self.prune_interval) => News::Further,
+                    () = stop.wait() => Wakeup::Stop,
+                    () = self.restart.notified() => Wakeup::StoreWentBack,
+                    more = end.wait_for(|end| *end > at) => more.map_or(Wakeup::Stop, |_| Wakeup::Work),
+                    () = tokio::time::sleep(self.prune_interval) => Wakeup::Work,
                 }
             };
-            match self.runtime.block_on(news) {
-                News::Stop => return Ok(()),
-                News::SetBack => return Err(Halt::Wait(SET_BACK.to_owned())),
-                News::Further => {}
+            match self.runtime.block_on(wakeup) {
+                Wakeup::Stop => return Ok(()),
+                Wakeup::StoreWentBack => return Err(Halt::Wait(STORE_WENT_BACK.to_owned())),
+                Wakeup::Work => {}
             }
             let (begun, known) = (Instant::now(), *end.borrow());
-            let look = self.look().map_err(|error| Halt::Pause(error.to_string()))?;
-            if look.clear > self.at {
-                self.at = look.clear;
+            let batch = self.read_batch().map_err(|error| Halt::Pause(error.to_string()))?;
+            if batch.clear_until > self.at {
+                self.at = batch.clear_until;
                 self.publish();
             }
             let overdue = self.at > self.stored && self.saved.elapsed() >= UNSAVED_DURATION_MAX;
-            if look.end > self.at || self.at - self.stored > UNSAVED_POSITIONS_MAX || overdue {
-                self.save(look)?;
+            if batch.end > self.at || self.at - self.stored > UNSAVED_POSITIONS_MAX || overdue {
+                self.save(batch)?;
             }
             self.prune();
             if self.at - at >= BATCH_EVENTS_PACED_MIN as u64 && self.at >= known {
@@ -223,9 +227,9 @@ impl Deduplicator {
         }
     }
 
-    fn look(&mut self) -> Result<Look, ReadError> {
+    fn read_batch(&mut self) -> Result<ReadBatch, ReadError> {
         let (identities, traces) = (identities::Identities::default(), Traces::default());
-        let mut look = Look { clear: self.at, identities, traces, end: self.at };
+        let mut batch = ReadBatch { clear_until: self.at, identities, traces, end: self.at };
         let window = self.window();
         let records = self.reader.read(self.at, BATCH_BYTES_MAX)?;
         let log = self.log.id();
@@ -233,48 +237,53 @@ impl Deduplicator {
         for record in records.iter() {
             let record = record?;
             if record.has_identity() {
-                identities::entries(&record, log, window, &mut look.identities)?;
-                look.traces.note(&record);
+                identities::collect(&record, log, window, &mut batch.identities)?;
+                batch.traces.note(&record);
             }
             if let Some(header) = &record.header {
                 self.latest = self.latest.max(Some(header.received));
             }
-            look.end = record.end();
-            ends.note(record.header.as_ref().map(|header| header.stream), look.end);
-            if look.identities.is_empty() {
-                look.clear = look.end;
+            batch.end = record.end();
+            ends.note(record.header.as_ref().map(|header| header.stream), batch.end);
+            if batch.identities.is_empty() {
+                batch.clear_until = batch.end;
             }
-            if look.identities.len() >= DEDUP_ENTRIES_BATCH_MAX {
+            if batch.identities.len() >= DEDUP_ENTRIES_BATCH_MAX {
                 break;
             }
         }
-        // Before anything of it passes: a view that sees it pass has to find its events.
+        // This must come before the new position is published: a view that sees the position must find its events.
         self.streams.note(ends);
-        Ok(look)
+        Ok(batch)
     }
 
-    fn save(&mut self, look: Look) -> Result<(), StoreError> {
-        let mut plan = Plan::new(self.claim(look.end));
-        (plan.seen, plan.corrected) = (look.identities.seen, look.identities.corrected);
+    fn save(&mut self, batch: ReadBatch) -> Result<(), StoreError> {
+        let mut plan = Plan::new(self.claim(batch.end));
+        (plan.seen, plan.corrected) = (batch.identities.seen, batch.identities.corrected);
         let plan = Arc::new(plan);
         let progress = self.progress.clone();
         let waiting = move |reason: &str| {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
         };
         failpoint::hit("gate.judged");
-        let outcome = self.runtime.block_on(self.store.apply_surely(Arc::clone(&plan), &self.stop, waiting));
+        let outcome =
+            self.runtime.block_on(self.store.apply_with_retry(Arc::clone(&plan), &self.stop, waiting));
         failpoint::hit("gate.saved");
         if let Some(skipped) = outcome.transpose()? {
             let conflicts = skipped.iter().filter(|skipped| !skipped.same_body).count();
             if !skipped.is_empty() {
-                tracing::info!(repeats = skipped.len() - conflicts, conflicts, "sent before, left out");
+                tracing::info!(
+                    repeats = skipped.len() - conflicts,
+                    conflicts,
+                    "skipped events that were sent before"
+                );
             }
             if conflicts > 0 {
-                report(&plan, &skipped, &look.traces);
+                report_conflicts(&plan, &skipped, &batch.traces);
             }
             metrics::counter!("millrace_repeats_total").increment(skipped.len() as u64);
-            (self.stored, self.at) = (look.end, look.end);
-            self.told.store(self.stored, Ordering::SeqCst);
+            (self.stored, self.at) = (batch.end, batch.end);
+            self.stored_for_views.store(self.stored, Ordering::SeqCst);
             self.saved = Instant::now();
             self.backoff = Backoff::default();
             self.publish();
@@ -293,32 +302,32 @@ impl Deduplicator {
 
     fn pass(&self) {
         self.passed.send_if_modified(|passed| {
-            let further = self.at > *passed;
+            let grows = self.at > *passed;
             *passed = self.at.max(*passed);
-            further
+            grows
         });
     }
 
     fn wait(&mut self, reason: String) {
         let delay = self.backoff.pause();
-        tracing::warn!(reason, delay_ms = delay.as_millis() as u64, "gate waits for its store");
+        tracing::warn!(reason, delay_ms = delay.as_millis() as u64, "dedup waits for the store");
         self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason)));
         self.runtime.block_on(self.stop.within(delay));
     }
 
     fn pause(&self, reason: &str) {
-        tracing::error!(reason, "gate stands still");
+        tracing::error!(reason, "dedup is paused");
         self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Paused(reason.to_owned())));
         self.runtime.block_on(self.stop.within(PAUSE_RECHECK_INTERVAL));
     }
 
-    /// For how long ids are known, as of what is read next. Leaps of the machine's clock are added, for as long as
-    /// they matter: ids from before a leap seem older than they are by that much.
+    /// Returns how long ids are remembered. Recent jumps of the system clock are added, because ids from before a
+    /// jump appear older than they are by that much.
     fn window(&self) -> Duration {
-        self.window.saturating_add(self.log.ages().leapt_since(self.at, self.window))
+        self.window.saturating_add(self.log.ages().jumped_ahead_since(self.at, self.window))
     }
 
-    /// Forgets what is older than the window, a little at a time, and again soon while there is more.
+    /// Deletes some of the ids that are older than the window, and continues soon if there are more.
     fn prune(&mut self) {
         if self.pruned.elapsed() < self.prune_interval {
             return;
@@ -326,12 +335,12 @@ impl Deduplicator {
         self.pruned = Instant::now();
         failpoint::hit("gate.forgets");
         let Some(latest) = self.latest else { return };
-        let before = forgotten_before(latest, Millis::now(), self.window());
+        let before = prune_before(latest, Millis::now(), self.window());
         self.prune_interval = match self.runtime.block_on(self.store.prune_dedup(before, PRUNE_ROWS_MAX)) {
             Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
             Ok(_) => prune_interval(),
             Err(error) => {
-                tracing::warn!(%error, "old ids could not be forgotten; tried again later");
+                tracing::warn!(%error, "old ids could not be deleted; dedup tries again later");
                 prune_interval()
             }
         };
@@ -345,24 +354,25 @@ fn prune_interval() -> Duration {
     }
 }
 
-/// By the time of what was read last: in a store that is being caught up, what is old today was not old yet
-/// when its repeat came. But not by a time that has not come: one event that was received while the clock was
-/// ahead would have all ids forgotten.
-fn forgotten_before(latest: Millis, now: Millis, window: Duration) -> Millis {
+/// Returns the time before which ids are deleted. It is based on the latest event that was read, because the store
+/// may be catching up. Then an id that is old today was not old when its repeat was received. A time in the future is
+/// ignored. Otherwise one event that was received while the clock was ahead would delete all ids.
+fn prune_before(latest: Millis, now: Millis, window: Duration) -> Millis {
     let kept = (window + CLOCK_STEP_MAX).as_millis() as i64;
     Millis(latest.min(now).0.saturating_sub(kept))
 }
 
-/// A line for each letter that was made of what proved to be no mere repeat, but not for very many.
-fn report(plan: &Plan, skipped: &[Skipped], traces: &Traces) {
-    let unlike = skipped.iter().filter(|one| !one.same_body).map(|one| one.position);
-    let unlike: HashSet<u64> = unlike.collect();
+/// Logs the dead letters of the events that reuse an id with different content: some one by one, and the number of
+/// the others.
+fn report_conflicts(plan: &Plan, skipped: &[Skipped], traces: &Traces) {
+    let conflicts = skipped.iter().filter(|one| !one.same_body).map(|one| one.position);
+    let conflicts: HashSet<u64> = conflicts.collect();
     let dead_letters = plan.seen.iter().flat_map(|seen| &seen.conflict);
-    let made: Vec<_> = dead_letters.filter(|letter| unlike.contains(&letter.position)).collect();
+    let made: Vec<_> = dead_letters.filter(|dead| conflicts.contains(&dead.position)).collect();
     metrics::counter!("millrace_dead_letters_total", "view" => NAME).increment(made.len() as u64);
-    for letter in made.iter().take(DEAD_LETTERS_LOGGED_MAX) {
-        let traceparent = traces.of(letter.position);
-        tracing::warn!(view = NAME, letter = %letter.id, position = letter.position, traceparent, "an event became a dead letter");
+    for dead in made.iter().take(DEAD_LETTERS_LOGGED_MAX) {
+        let traceparent = traces.of(dead.position);
+        tracing::warn!(view = NAME, dead_letter = %dead.id, position = dead.position, traceparent, "an event became a dead letter");
     }
     let more = made.len().saturating_sub(DEAD_LETTERS_LOGGED_MAX);
     if more > 0 {
@@ -375,11 +385,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_forgotten_by_the_log_s_time_and_never_by_one_to_come() {
+    fn ids_are_pruned_by_the_time_of_the_log_and_never_by_a_future_time() {
         let (window, day) = (Duration::from_secs(7 * 24 * 3600), 24 * 3600 * 1000);
-        let before = |latest, now| forgotten_before(Millis(latest), Millis(now), window).0;
+        let before = |latest, now| prune_before(Millis(latest), Millis(now), window).0;
         assert_eq!(before(100 * day, 100 * day), 92 * day);
-        assert_eq!(before(50 * day, 100 * day), 42 * day, "a log that is caught up");
+        assert_eq!(before(50 * day, 100 * day), 42 * day, "a store that is catching up");
         assert_eq!(before(5_000 * day, 100 * day), 92 * day, "a clock that was ahead for one event");
     }
 }

@@ -1,9 +1,9 @@
-//! Which streams have had events since when, so that a view is not made to read what is not its own.
+//! The position of the last event of each stream, so that a view need not read events of other streams.
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
-/// Written by the gate before it lets others pass, read by views after.
+/// The last positions of all streams. Dedup writes it before it publishes a position, and views read it afterwards.
 #[derive(Clone, Default)]
 pub struct StreamEnds {
     known: Arc<RwLock<KnownEnds>>,
@@ -11,17 +11,18 @@ pub struct StreamEnds {
 
 #[derive(Default)]
 struct KnownEnds {
-    /// From this position on, every record that passed was looked at.
+    /// Every record from this position on is included, up to the position of dedup.
     from: Option<u64>,
-    /// Where the last record of each stream ends.
+    /// The end of the last record of each stream.
     ends: HashMap<String, u64>,
-    /// Where the last ends that is every stream's affair: a hole left by a repair.
+    /// The end of the last hole left by a repair. It counts for every stream, because the stream of a hole is
+    /// unknown.
     of_all: u64,
 }
 
 impl StreamEnds {
-    /// Reading begins at `from`: what lies before is not known. Begun again after a failure, the gate reads
-    /// on from a place that it has come to before, and all that was noted holds.
+    /// Sets the position at which dedup starts to read; records before it are unknown. After a failure dedup calls
+    /// this again with a position that it has reached before, so the earlier value stays valid.
     pub fn begin(&self, from: u64) {
         self.known.write().expect("no panic while holding the lock").from.get_or_insert(from);
     }
@@ -37,15 +38,15 @@ impl StreamEnds {
         }
     }
 
-    /// Whether `stream` is known to have no event from `position` on, in what has passed.
-    pub fn nothing_from(&self, stream: &str, position: u64) -> bool {
+    /// Returns whether `stream` certainly has no event between `position` and the position of dedup.
+    pub fn has_no_events_from(&self, stream: &str, position: u64) -> bool {
         let known = self.known.read().expect("no panic while holding the lock");
         let last = known.ends.get(stream).copied().unwrap_or(0).max(known.of_all);
         known.from.is_some_and(|from| position >= from) && last <= position
     }
 }
 
-/// Where the last record of each stream ends, of some records; few streams are met at one time.
+/// The end of the last record of each stream in one batch. It is a list, because a batch has few streams.
 #[derive(Default)]
 pub struct RecordEnds<'a> {
     of: Vec<(&'a str, u64)>,
@@ -70,22 +71,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_looked_at_is_known_to_be_empty() {
+    fn a_stream_is_empty_only_from_its_last_event_on_and_where_records_were_read() {
         let streams = StreamEnds::default();
-        assert!(!streams.nothing_from("a", 10), "not begun");
+        assert!(!streams.has_no_events_from("a", 10), "before the first read");
         streams.begin(10);
         let mut ends = RecordEnds::default();
         ends.note(Some("a"), 12);
         ends.note(Some("b"), 13);
         ends.note(Some("a"), 15);
         streams.note(ends);
-        assert!(!streams.nothing_from("b", 9) && !streams.nothing_from("c", 9), "before the beginning");
-        assert!(!streams.nothing_from("b", 12) && streams.nothing_from("b", 13));
-        assert!(!streams.nothing_from("a", 14) && streams.nothing_from("a", 15));
-        assert!(streams.nothing_from("c", 10));
+        assert!(
+            !streams.has_no_events_from("b", 9) && !streams.has_no_events_from("c", 9),
+            "before the beginning"
+        );
+        assert!(!streams.has_no_events_from("b", 12) && streams.has_no_events_from("b", 13));
+        assert!(!streams.has_no_events_from("a", 14) && streams.has_no_events_from("a", 15));
+        assert!(streams.has_no_events_from("c", 10));
         let mut ends = RecordEnds::default();
         ends.note(None, 20);
         streams.note(ends);
-        assert!(!streams.nothing_from("c", 19) && streams.nothing_from("c", 20), "a hole is everybody's");
+        assert!(!streams.has_no_events_from("c", 19), "a hole counts for every stream");
+        assert!(streams.has_no_events_from("c", 20));
     }
 }

@@ -1,5 +1,4 @@
-//! Bodies: read with a bound on their size and on how slowly they may come in, decompressed if they are
-//! compressed.
+//! Reads bodies, with limits on their size and on how slowly they may arrive, and decompresses them.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -18,7 +17,7 @@ use crate::admission::Refusal;
 
 pub const JSON: &str = "application/json";
 
-/// The type without its parameters.
+/// Returns the content type without its parameters; empty if there is none.
 pub fn content_type(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
@@ -31,26 +30,26 @@ pub fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Refuses a body in whose length a proxy before us may not have seen what we see.
+/// Refuses a body whose length a proxy in front of the server might read differently.
 pub fn plain_framing(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let (first, more) = (codings.next(), codings.next());
     match (first.map(HeaderValue::as_bytes), more) {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(ApiError::BrokenBody("Transfer-Encoding may only be `chunked`, once".to_owned())),
+        _ => Err(ApiError::BrokenBody("`Transfer-Encoding` must be `chunked`, once".to_owned())),
     }
 }
 
-/// A body of any length, in pieces as they are to be read: decompressed, if it is compressed.
+/// A body of any length, read in pieces and decompressed if necessary.
 pub struct Pieces {
     body: Body,
     decoder: Option<Decoder>,
-    /// What has come in and is not decompressed yet.
+    /// Bytes that have arrived and are not decompressed yet.
     coded: Bytes,
-    /// Whether there was more to do than is done in one go.
-    more: bool,
-    /// What decompressing takes of memory, beside what came out.
+    /// The last step left some of `coded`.
+    unfinished: bool,
+    /// The memory for decompressing, without the output.
     share: Share,
 }
 
@@ -60,24 +59,24 @@ impl Pieces {
     }
 
     fn new(body: Body, decoder: Option<Decoder>, coded: Bytes) -> Self {
-        Self { body, decoder, coded, more: false, share: Share::default() }
+        Self { body, decoder, coded, unfinished: false, share: Share::default() }
     }
 
-    /// The next piece; `None` at the end. What comes of few bytes comes in small pieces too, and other
-    /// requests have their turns between them.
+    /// Returns the next piece; `None` at the end. Pieces stay small even if few bytes expand to many, and other
+    /// requests run between them.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         let Some(decoder) = &mut self.decoder else { return piece(&mut self.body).await };
         loop {
-            if std::mem::take(&mut self.more) {
+            if std::mem::take(&mut self.unfinished) {
                 tokio::task::yield_now().await;
             }
             let decoded = decoder.step(&mut self.coded)?;
-            self.share.grow_to(decoder.held() + self.coded.len())?;
-            self.more = !self.coded.is_empty();
+            self.share.grow_to(decoder.memory_bytes() + self.coded.len())?;
+            self.unfinished = !self.coded.is_empty();
             if !decoded.is_empty() {
                 return Ok(Some(decoded.into()));
             }
-            if self.more {
+            if self.unfinished {
                 continue;
             }
             match piece(&mut self.body).await? {
@@ -88,18 +87,18 @@ impl Pieces {
     }
 }
 
-/// A body as it comes in, boxed by the router or not.
+/// A body as it arrives, boxed by the router or not.
 pub trait AnyBody: HttpBody<Data = Bytes, Error: std::fmt::Display> + Unpin {}
 impl<B: HttpBody<Data = Bytes, Error: std::fmt::Display> + Unpin> AnyBody for B {}
 
-/// The next piece of a body as it was sent; `None` at its end.
+/// Returns the next piece of a body as it was sent; `None` at its end.
 async fn piece(body: &mut impl AnyBody) -> Result<Option<Bytes>, ApiError> {
     loop {
         let frame = in_time(body.frame()).await?;
         match frame {
             None => return Ok(None),
             Some(Err(error)) => return Err(ApiError::BrokenBody(error.to_string())),
-            // Trailers say nothing here.
+            // Trailers are ignored.
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => return Ok(Some(data)),
                 Err(_) => continue,
@@ -108,16 +107,16 @@ async fn piece(body: &mut impl AnyBody) -> Result<Option<Bytes>, ApiError> {
     }
 }
 
-/// Waits for a frame, but not for ever. Most bodies come right behind their head: a timer is armed only
-/// for one that has not come when the connection was looked at once more.
+/// Waits for a frame, for a bounded time. Most bodies arrive together with their head, so a timer starts only if the
+/// frame has not arrived at the second poll.
 async fn in_time<F: Future>(frame: F) -> Result<F::Output, ApiError> {
     let mut frame = pin!(frame);
-    let mut looked = false;
+    let mut polled = false;
     let soon = poll_fn(|context| match frame.as_mut().poll(context) {
         Poll::Ready(frame) => Poll::Ready(Some(frame)),
-        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending if polled => Poll::Ready(None),
         Poll::Pending => {
-            looked = true;
+            polled = true;
             context.waker().wake_by_ref();
             Poll::Pending
         }
@@ -128,7 +127,7 @@ async fn in_time<F: Future>(frame: F) -> Result<F::Output, ApiError> {
     }
 }
 
-/// How fast a body comes in that is kept until it is whole.
+/// How fast a body arrives that is kept in memory until it is complete.
 struct Pace {
     begun: Instant,
     span_begun: Instant,
@@ -136,11 +135,12 @@ struct Pace {
 }
 
 impl Pace {
-    fn beginning(now: Instant) -> Self {
+    fn start(now: Instant) -> Self {
         Self { begun: now, span_begun: now, span_bytes: 0 }
     }
 
-    /// Counts what came in. Fails if the body takes too long, or brings so little that it only holds memory.
+    /// Counts bytes that arrived. Fails if the body takes too long, or if it arrives so slowly that it only occupies
+    /// memory.
     fn count(&mut self, bytes: usize, now: Instant) -> Result<(), ApiError> {
         self.span_bytes += bytes;
         if now - self.begun > BODY_DURATION_MAX {
@@ -156,8 +156,8 @@ impl Pace {
     }
 }
 
-/// A whole body of at most `max` bytes, before and after it is decompressed. What is announced as larger
-/// is refused unread.
+/// Reads a complete body of at most `max` bytes, both compressed and decompressed. A body whose `Content-Length` is
+/// larger is refused unread.
 pub async fn whole(
     headers: &HeaderMap,
     body: impl AnyBody,
@@ -166,9 +166,9 @@ pub async fn whole(
 ) -> Result<Bytes, ApiError> {
     match Coding::of(headers)?.decoder() {
         None => as_sent(headers, body, max, share).await,
-        // All of it first: a client that takes its time holds no decoder meanwhile.
+        // The body is read completely first, so that a slow client does not occupy a decoder.
         Some(decoder) => match as_sent(headers, body, max, share).await? {
-            nothing if nothing.is_empty() => Ok(nothing),
+            empty if empty.is_empty() => Ok(empty),
             coded => decompressed(decoder, coded, max, share).await,
         },
     }
@@ -211,9 +211,9 @@ async fn as_sent(
     if body.is_end_stream() {
         return if first.len() > max { Err(too_large()) } else { Ok(first) };
     }
-    // It may be long until there is more.
+    // The next piece may take long to arrive.
     share.grow_to(first.len())?;
-    let mut pace = Pace::beginning(Instant::now());
+    let mut pace = Pace::start(Instant::now());
     let second = piece(&mut body).await?;
     let Some(second) = second else {
         return if first.len() > max { Err(too_large()) } else { Ok(first) };
@@ -244,10 +244,10 @@ mod tests {
 
     use super::*;
 
-    /// How long a body is read that brings so many bytes every so many milliseconds, after a burst of 1 MiB.
+    /// Returns how long a body is read that brings `bytes` every `every` milliseconds, after a burst of 1 MiB.
     fn read_for(bytes: usize, every: u64) -> Duration {
         let begun = Instant::now();
-        let mut pace = Pace::beginning(begun);
+        let mut pace = Pace::start(begun);
         let mut passed = Duration::ZERO;
         let mut counted = pace.count(1 << 20, begun);
         while counted.is_ok() && passed < Duration::from_secs(3600) {
@@ -258,14 +258,15 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_brings_next_to_nothing_is_refused_and_a_slow_one_is_read() {
-        assert!(read_for(1, 18_000) <= 3 * BODY_SPAN, "a byte now and then");
+    fn a_body_that_hardly_arrives_is_refused_and_a_slow_one_is_read() {
+        assert!(read_for(1, 18_000) <= 3 * BODY_SPAN, "one byte every 18 s");
         assert!(read_for(100, 1_000) <= 3 * BODY_SPAN);
         let slow = read_for(2_048, 1_000);
         assert!(slow >= BODY_DURATION_MAX, "2 KiB a second, for {slow:?}");
-        assert!(slow <= BODY_DURATION_MAX + BODY_SPAN, "but not for ever");
+        assert!(slow <= BODY_DURATION_MAX + BODY_SPAN, "2 KiB a second, for {slow:?}");
     }
-    /// Sends half a MiB at once, and a byte every 18 s then.
+
+    /// Sends half a MiB at once, and then one byte every 18 s.
     struct Dripping {
         burst: Option<Bytes>,
         next: std::pin::Pin<Box<tokio::time::Sleep>>,
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_drips_is_ended_and_gives_its_memory_back() {
+    async fn a_body_that_hardly_arrives_is_ended_in_time() {
         let begun = Instant::now();
         let next = Box::pin(tokio::time::sleep(Duration::from_secs(18)));
         let body = Dripping { burst: Some(vec![b' '; 512 * 1024].into()), next };

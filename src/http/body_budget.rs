@@ -1,5 +1,5 @@
-//! Limits the memory for bodies that are being read: of all bodies, of those from one address, and of those that
-//! came without a key. So senders without a key cannot use up the memory for senders with a key.
+//! Limits the memory for bodies that are being read: of all bodies, of those from one address, and of those that need
+//! no key. So senders without a key cannot use up the memory for senders with a key.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,26 +15,27 @@ use crate::admission::Refusal;
 
 static BODIES: LazyLock<Mutex<Budget>> = LazyLock::new(Mutex::default);
 
-/// The bytes that are held.
+/// The bytes in use.
 #[derive(Default)]
 struct Budget {
     all: usize,
     open: usize,
-    /// By the sender's network; only those that hold something.
-    senders: HashMap<u128, Held>,
+    /// The bytes in use by the sender's network. A sender without bytes has no entry.
+    senders: HashMap<u128, Usage>,
 }
 
 #[derive(Default)]
-struct Held {
+struct Usage {
     all: usize,
     open: usize,
 }
 
-/// One request's share, given back when it is dropped. A share grows as bytes come in, not as they are announced, so
-/// that nobody holds memory by sending nothing. It never waits, so that no two requests wait for each other.
+/// The memory of one request, which is given back when this is dropped. A share grows as bytes arrive, not as they
+/// are announced, so that a client cannot reserve memory and send nothing. It never waits, so two requests cannot
+/// wait for each other.
 #[derive(Default)]
 pub struct Share {
-    held: usize,
+    bytes: usize,
     /// Absent if the sender is not counted.
     sender: Option<u128>,
     open: bool,
@@ -43,33 +44,34 @@ pub struct Share {
 impl Share {
     /// Returns the share of a sender that showed a key.
     pub fn keyed(peer: Peer) -> Self {
-        Self { held: 0, sender: Some(network(peer.0)), open: false }
+        Self { bytes: 0, sender: Some(network(peer.0)), open: false }
     }
 
     /// Returns the share of a sender that needed no key.
     pub fn open(peer: Peer) -> Self {
-        Self { held: 0, sender: Some(network(peer.0)), open: true }
+        Self { bytes: 0, sender: Some(network(peer.0)), open: true }
     }
 
+    /// Fails if the memory for bodies is used up.
     pub fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
-        let more = bytes.saturating_sub(self.held);
+        let more = bytes.saturating_sub(self.bytes);
         if more > 0 {
             budget().take(more, self.sender, self.open).ok_or(Refusal::Overloaded)?;
-            self.held = bytes;
+            self.bytes = bytes;
         }
         Ok(())
     }
 
-    pub fn held(&self) -> usize {
-        self.held
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Gives back what is held beyond `bytes`.
+    /// Gives back the memory beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
-        let less = self.held.saturating_sub(bytes);
+        let less = self.bytes.saturating_sub(bytes);
         if less > 0 {
             budget().give_back(less, self.sender, self.open);
-            self.held = bytes;
+            self.bytes = bytes;
         }
     }
 }
@@ -85,23 +87,23 @@ fn budget() -> MutexGuard<'static, Budget> {
 }
 
 impl Budget {
-    /// Takes nothing where one of the bounds would be passed.
+    /// Takes memory; `None`, and nothing is taken, if that would exceed one of the limits.
     fn take(&mut self, more: usize, sender: Option<u128>, open: bool) -> Option<()> {
         let more_open = if open { more } else { 0 };
         let fits =
-            |held: usize, more: usize, max: usize| held.checked_add(more).is_some_and(|sum| sum <= max);
+            |used: usize, more: usize, max: usize| used.checked_add(more).is_some_and(|sum| sum <= max);
         if !fits(self.all, more, BODIES_BYTES_MAX) || !fits(self.open, more_open, OPEN_BODIES_BYTES_MAX) {
             return None;
         }
         if let Some(sender) = sender {
-            let (all, of_open) = self.senders.get(&sender).map_or((0, 0), |held| (held.all, held.open));
+            let (all, of_open) = self.senders.get(&sender).map_or((0, 0), |usage| (usage.all, usage.open));
             let all_fit = fits(all, more, BODIES_OF_ADDRESS_BYTES_MAX);
             if !all_fit || !fits(of_open, more_open, OPEN_BODIES_OF_ADDRESS_BYTES_MAX) {
                 return None;
             }
-            let held = self.senders.entry(sender).or_default();
-            held.all += more;
-            held.open += more_open;
+            let usage = self.senders.entry(sender).or_default();
+            usage.all += more;
+            usage.open += more_open;
         }
         self.all += more;
         self.open += more_open;
@@ -115,10 +117,10 @@ impl Budget {
         if let Some(sender) = sender
             && let Entry::Occupied(mut entry) = self.senders.entry(sender)
         {
-            let held = entry.get_mut();
-            held.all -= less;
-            held.open -= less_open;
-            if held.all == 0 {
+            let usage = entry.get_mut();
+            usage.all -= less;
+            usage.open -= less_open;
+            if usage.all == 0 {
                 entry.remove();
             }
         }
@@ -150,16 +152,16 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_a_key_has_a_share_of_what_those_may_hold() {
+    fn one_address_without_a_key_cannot_use_the_memory_of_all_such_addresses() {
         let mut budget = Budget::default();
         assert!(budget.take(OPEN_BODIES_OF_ADDRESS_BYTES_MAX, Some(7), true).is_some());
         assert!(budget.take(1, Some(7), true).is_none());
         assert!(budget.take(1, Some(8), true).is_some());
-        assert_eq!(budget.all, OPEN_BODIES_OF_ADDRESS_BYTES_MAX + 1, "what was refused took nothing");
+        assert_eq!(budget.all, OPEN_BODIES_OF_ADDRESS_BYTES_MAX + 1, "a refusal takes nothing");
     }
 
     #[test]
-    fn one_address_leaves_room_for_a_largest_body_of_another() {
+    fn one_address_leaves_memory_for_the_largest_body_of_another() {
         let mut budget = Budget::default();
         while budget.take(MIB, Some(7), false).is_some() {}
         assert!(budget.take(BODY_BYTES_MAX, Some(8), false).is_some());
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_is_free_again_and_nobody_is_remembered() {
+    fn memory_that_is_given_back_is_free_and_senders_are_forgotten() {
         let mut budget = Budget::default();
         for round in 0..3 {
             assert!(budget.take(5, Some(7), true).is_some(), "{round}");

@@ -1,4 +1,4 @@
-//! Compressed bodies (`Content-Encoding`), taken apart in small steps: a few bytes may stand for very many.
+//! Decompresses bodies (`Content-Encoding`) in small steps, because a few bytes may expand to very many.
 
 use std::io::{Read, Write};
 
@@ -23,7 +23,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// One, and one that is known.
+    /// Reads the header. Fails if it names several codings or an unknown one.
     pub fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         let mut named = headers.get_all(header::CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
         let Some(name) = named.next() else { return Ok(Self::Identity) };
@@ -46,14 +46,14 @@ impl Coding {
 }
 
 pub enum Decoder {
-    /// It writes what comes out into the vector, which is emptied at each step.
+    /// The decoder writes its output into the vector, which is emptied at each step.
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
     Zstd(Box<Zstd>),
 }
 
 impl Decoder {
-    /// Takes some of `coded`, and answers what came of it: about `QUICK_BODY_BYTES_MAX` at most. Nothing
-    /// comes, and nothing is left of `coded`, once more has to be read first.
+    /// Decodes a part of `coded` and returns the output, about `QUICK_BODY_BYTES_MAX` bytes at most. If more input is
+    /// needed first, the output is empty and so is `coded`.
     pub fn step(&mut self, coded: &mut Bytes) -> Result<Vec<u8>, ApiError> {
         match self {
             Self::Gzip(decoder) => gunzip(decoder, coded).map_err(|_| ApiError::NotDecoded("gzip")),
@@ -61,7 +61,7 @@ impl Decoder {
         }
     }
 
-    /// Whether all that was begun has come to its end.
+    /// Fails if the stream is incomplete.
     pub fn finish(&mut self) -> Result<(), ApiError> {
         match self {
             Self::Gzip(decoder) => decoder.try_finish().map_err(|_| ApiError::NotDecoded("gzip")),
@@ -69,8 +69,8 @@ impl Decoder {
         }
     }
 
-    /// What it takes of memory.
-    pub fn held(&self) -> usize {
+    /// Returns how much memory the decoder uses.
+    pub fn memory_bytes(&self) -> usize {
         match self {
             Self::Gzip(_) => GZIP_STATE_BYTES_MAX,
             Self::Zstd(decoder) => ZSTD_STATE_BYTES_MAX + decoder.decoded.min(decoder.window),
@@ -89,32 +89,34 @@ fn gunzip(decoder: &mut MultiGzDecoder<Vec<u8>>, coded: &mut Bytes) -> std::io::
     Ok(std::mem::take(decoder.get_mut()))
 }
 
-/// What comes next of a zstd body.
+/// The next part of a zstd body.
 #[derive(Clone, Copy, Default)]
 enum Next {
     #[default]
     Frame,
-    /// A frame with something else than data: so many bytes of it.
+    /// A skippable frame, which contains no data, with this many bytes left.
     Skipped(usize),
     Block,
-    /// The end of a frame, of which there is still something to hand on.
+    /// The end of a frame, after its last block. Some output may still have to be collected.
     Rest,
 }
 
-/// Frames of zstd, block by block, each as soon as it is complete.
+/// Decodes zstd frames block by block, each block as soon as it is complete.
 #[derive(Default)]
 pub struct Zstd {
     frame: FrameDecoder,
     next: Next,
-    /// The beginning of a header or block.
-    begun: Vec<u8>,
-    /// How far back the frame may refer; what it has come to, at most, and what of it was handed on.
+    /// The bytes of a header or block that is not complete yet.
+    partial: Vec<u8>,
+    /// How far back the frame may refer.
     window: usize,
+    /// An upper bound of the frame's output so far.
     decoded: usize,
-    handed_on: u64,
-    /// Whether the frame ends with a checksum.
-    checked: bool,
-    any: bool,
+    /// How many bytes of the frame's output were collected.
+    collected: u64,
+    /// The frame ends with a checksum.
+    has_checksum: bool,
+    any_frame: bool,
 }
 
 const BLOCK_HEADER_BYTES: usize = 3;
@@ -126,14 +128,14 @@ impl Zstd {
     fn step(&mut self, coded: &mut Bytes) -> Result<Vec<u8>, ApiError> {
         let (mut out, mut left, mut worked) = (Vec::new(), CODED_STEP_BYTES_MAX, 0);
         loop {
-            self.hand_on(&mut out)?;
-            // A window is filled without anything being handed on: that is work, too.
+            self.collect(&mut out)?;
+            // Filling a window yields no output, but it is work, too.
             if out.len() >= QUICK_BODY_BYTES_MAX || worked >= QUICK_BODY_BYTES_MAX {
                 return Ok(out);
             }
             let wanted = self.wanted();
-            let taken = wanted.saturating_sub(self.begun.len()).min(coded.len()).min(left);
-            if taken == 0 && self.begun.len() < wanted {
+            let taken = wanted.saturating_sub(self.partial.len()).min(coded.len()).min(left);
+            if taken == 0 && self.partial.len() < wanted {
                 return Ok(out);
             }
             left -= taken;
@@ -145,18 +147,18 @@ impl Zstd {
                 }
                 continue;
             }
-            self.begun.extend_from_slice(&taken);
-            if self.begun.len() == self.wanted() {
+            self.partial.extend_from_slice(&taken);
+            if self.partial.len() == self.wanted() {
                 worked += if matches!(self.next, Next::Block) { BLOCK_BYTES_MAX } else { 0 };
-                self.completed()?;
-                self.begun.clear();
+                self.decode_complete()?;
+                self.partial.clear();
             }
         }
     }
 
-    /// How long what is begun is going to be, as far as that is known by now.
+    /// Returns the length of the current header or block, as far as its first bytes tell.
     fn wanted(&self) -> usize {
-        match (self.next, self.begun.as_slice()) {
+        match (self.next, self.partial.as_slice()) {
             (Next::Frame, [_, _, _, _, ..]) if self.is_skipped() => SKIPPED_HEADER_BYTES,
             (Next::Frame, [_, _, _, _, descriptor, ..]) => {
                 let single = descriptor & 0x20 != 0;
@@ -171,12 +173,12 @@ impl Zstd {
             (Next::Skipped(rest), _) => rest,
             (Next::Block, [first, second, third, ..]) => {
                 let size = u32::from_le_bytes([*first, *second, *third, 0]) >> 3;
-                // One byte that is repeated.
+                // An RLE block contains one byte, which is repeated.
                 let bytes = if (first >> 1) & 3 == 1 { 1 } else { size as usize };
                 let last = first & 1 == 1;
-                // What is larger is refused when it is looked at.
+                // A larger block is refused when its header is decoded.
                 let bytes = if bytes > BLOCK_BYTES_MAX { 0 } else { bytes };
-                BLOCK_HEADER_BYTES + bytes + if last && self.checked { CHECKSUM_BYTES } else { 0 }
+                BLOCK_HEADER_BYTES + bytes + if last && self.has_checksum { CHECKSUM_BYTES } else { 0 }
             }
             (Next::Block, _) => BLOCK_HEADER_BYTES,
             (Next::Rest, _) => 0,
@@ -184,55 +186,56 @@ impl Zstd {
     }
 
     fn is_skipped(&self) -> bool {
-        self.begun[0] >> 4 == 5 && self.begun[1..4] == [0x2a, 0x4d, 0x18]
+        self.partial[0] >> 4 == 5 && self.partial[1..4] == [0x2a, 0x4d, 0x18]
     }
-    /// The header or block that is complete now.
-    fn completed(&mut self) -> Result<(), ApiError> {
+
+    /// Decodes the header or block that is complete.
+    fn decode_complete(&mut self) -> Result<(), ApiError> {
         match self.next {
             Next::Block => {
                 let one_block = BlockDecodingStrategy::UptoBlocks(1);
-                let last = self.frame.decode_blocks(self.begun.as_slice(), one_block).map_err(refusal)?;
+                let last = self.frame.decode_blocks(self.partial.as_slice(), one_block).map_err(refusal)?;
                 self.decoded += BLOCK_BYTES_MAX;
                 self.next = if last { Next::Rest } else { Next::Block };
             }
             _ if self.is_skipped() => {
-                let length = [self.begun[4], self.begun[5], self.begun[6], self.begun[7]];
+                let length = [self.partial[4], self.partial[5], self.partial[6], self.partial[7]];
                 self.next = match u32::from_le_bytes(length) {
                     0 => Next::Frame,
                     length => Next::Skipped(length as usize),
                 };
             }
             _ => {
-                // A new one: an old one would make room for a window that may never be filled.
+                // A reused decoder would allocate the whole window, which may never be filled.
                 self.frame = FrameDecoder::new();
                 self.frame.set_max_window_size(ZSTD_WINDOW_BYTES_MAX as u64);
-                self.frame.init(self.begun.as_slice()).map_err(refusal)?;
-                let (descriptor, window) = (self.begun[4], self.begun[5]);
+                self.frame.init(self.partial.as_slice()).map_err(refusal)?;
+                let (descriptor, window) = (self.partial[4], self.partial[5]);
                 self.window = match descriptor & 0x20 != 0 {
                     true => self.frame.content_size() as usize,
                     false => (8 + usize::from(window & 7)) << (7 + (window >> 3)),
                 };
-                self.checked = descriptor & 4 != 0;
-                (self.decoded, self.handed_on, self.any) = (0, 0, true);
+                self.has_checksum = descriptor & 4 != 0;
+                (self.decoded, self.collected, self.any_frame) = (0, 0, true);
                 self.next = Next::Block;
             }
         }
         Ok(())
     }
 
-    /// What no later block of the frame can refer to, and at its end the rest.
-    fn hand_on(&mut self, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let (at, room) = (out.len(), QUICK_BODY_BYTES_MAX.saturating_sub(out.len()));
-        out.resize(at + self.frame.can_collect().min(room), 0);
+    /// Collects output that no later block of the frame can refer to. At the end of the frame, collects the rest.
+    fn collect(&mut self, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let (at, space) = (out.len(), QUICK_BODY_BYTES_MAX.saturating_sub(out.len()));
+        out.resize(at + self.frame.can_collect().min(space), 0);
         let read = self.frame.read(&mut out[at..]).map_err(|_| ApiError::NotDecoded("zstd"))?;
         out.truncate(at + read);
-        self.handed_on += read as u64;
+        self.collected += read as u64;
         if matches!(self.next, Next::Rest) && self.frame.can_collect() == 0 {
             let announced = self.frame.content_size();
             let checksum = self.frame.get_checksum_from_data();
-            let sound = (announced == 0 || announced == self.handed_on)
+            let valid = (announced == 0 || announced == self.collected)
                 && (checksum.is_none() || checksum == self.frame.get_calculated_checksum());
-            if !sound {
+            if !valid {
                 return Err(ApiError::NotDecoded("zstd"));
             }
             self.next = Next::Frame;
@@ -241,7 +244,7 @@ impl Zstd {
     }
 
     fn finish(&self) -> Result<(), ApiError> {
-        match self.any && self.begun.is_empty() && matches!(self.next, Next::Frame) {
+        match self.any_frame && self.partial.is_empty() && matches!(self.next, Next::Frame) {
             true => Ok(()),
             false => Err(ApiError::NotDecoded("zstd")),
         }
@@ -276,15 +279,18 @@ mod tests {
         compress_to_vec(bytes, CompressionLevel::Fastest)
     }
 
-    /// All that comes of `coded`, which comes in pieces of `size`.
+    /// Returns all output of `coded`, which is decoded in pieces of `size` bytes.
     fn decoded(coding: Coding, coded: &[u8], size: usize) -> Result<Vec<u8>, ApiError> {
         let (mut decoder, mut out) = (coding.decoder().expect("a decoder"), Vec::new());
         for piece in coded.chunks(size) {
             let mut piece = Bytes::copy_from_slice(piece);
             loop {
-                let before = decoder.held();
+                let before = decoder.memory_bytes();
                 let part = decoder.step(&mut piece)?;
-                assert!(decoder.held() <= before + QUICK_BODY_BYTES_MAX + BLOCK_BYTES_MAX, "a step too far");
+                assert!(
+                    decoder.memory_bytes() <= before + QUICK_BODY_BYTES_MAX + BLOCK_BYTES_MAX,
+                    "too much memory"
+                );
                 assert!(part.len() <= QUICK_BODY_BYTES_MAX + 64 * 1024, "a step of {}", part.len());
                 if part.is_empty() && piece.is_empty() {
                     break;
@@ -296,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compressed_comes_back_however_it_is_cut() {
+    fn compressed_bodies_are_restored_from_pieces_of_any_size() {
         let lines: String = (0..60_000).map(|line| format!("{{\"n\":{line}}}\n")).collect();
         for text in ["", "x", &lines] {
             let bytes = text.as_bytes();
@@ -308,15 +314,15 @@ mod tests {
                     (Coding::Zstd, zstd(bytes)),
                     (Coding::Zstd, [zstd(halves.0), SKIPPED.to_vec(), zstd(b""), zstd(halves.1)].concat()),
                 ] {
-                    let back = decoded(coding, &coded, size).expect("sound");
+                    let back = decoded(coding, &coded, size).expect("valid");
                     assert!(back == bytes, "{coding:?} of {} bytes in pieces of {size}", bytes.len());
                 }
             }
         }
-        assert_eq!(decoded(Coding::Zstd, OF_THE_ZSTD_COMMAND, 3).expect("sound"), b"aaaaaaaaaabaaaaaaaaaa\n");
+        assert_eq!(decoded(Coding::Zstd, OF_THE_ZSTD_COMMAND, 3).expect("valid"), b"aaaaaaaaaabaaaaaaaaaa\n");
     }
 
-    /// Seven bytes that are no data.
+    /// A skippable frame of seven bytes.
     const SKIPPED: &[u8] = b"\x5a\x2a\x4d\x18\x07\0\0\0skipped";
     /// `zstd -19` of a line from a pipe: a window, no size, a checksum.
     const OF_THE_ZSTD_COMMAND: &[u8] = &[
@@ -325,14 +331,14 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_cut_off_or_altered_is_no_stream() {
+    fn truncated_or_altered_streams_are_refused() {
         let bytes = "a line of some length, and another\n".repeat(200).into_bytes();
         for (coding, coded) in [(Coding::Gzip, gzip(&bytes)), (Coding::Zstd, zstd(&bytes))] {
             for end in 0..coded.len() {
                 assert!(decoded(coding, &coded[..end], 64).is_err(), "{coding:?} cut at {end}");
             }
             let more = [coded.as_slice(), b"x"].concat();
-            assert!(decoded(coding, &more, 64).is_err(), "{coding:?} with something behind it");
+            assert!(decoded(coding, &more, 64).is_err(), "{coding:?} with a byte after its end");
         }
         let mut altered = OF_THE_ZSTD_COMMAND.to_vec();
         *altered.last_mut().expect("bytes") ^= 1;
@@ -353,7 +359,7 @@ mod tests {
             assert_eq!(decoder.step(&mut coded), Ok(Vec::new()));
             steps += 1;
         }
-        assert_eq!((steps, decoder.held()), (64, ZSTD_STATE_BYTES_MAX + ZSTD_WINDOW_BYTES_MAX));
+        assert_eq!((steps, decoder.memory_bytes()), (64, ZSTD_STATE_BYTES_MAX + ZSTD_WINDOW_BYTES_MAX));
     }
 
     #[test]
@@ -380,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn codings_are_told_by_name() {
+    fn codings_are_recognised_by_name() {
         let of = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             values.iter().for_each(|value| {

@@ -1,10 +1,10 @@
-//! Pages of other sites that a door lets send, by their origins, and what browsers are told about it
-//! (CORS): they ask before they send, and show a page only the answers that it may see.
+//! CORS: the web pages of other sites that a source or read allows, by their origins. Browsers ask before such a page
+//! sends a request, and let it read only the answers that it may see.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// The origins that a door names. Without any, no page of another site may send.
+/// The origins that a source or read lists. If there are none, no page of another site may send.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     named: Vec<String>,
@@ -14,7 +14,7 @@ pub struct Origins {
 /// A page that may send.
 pub struct AllowedPage {
     origin: HeaderValue,
-    /// Whether it may send what a browser adds by itself. `sendBeacon` always does.
+    /// The page may send credentials that a browser adds itself. `sendBeacon` always sends them.
     credentials: bool,
 }
 
@@ -33,7 +33,7 @@ impl Origins {
         self.named.is_empty() && !self.all
     }
 
-    /// The page that sends this, if it says which it is and may.
+    /// Returns the page that sends the request; `None` if it is not named or not allowed.
     pub fn allowed(&self, headers: &HeaderMap) -> Option<AllowedPage> {
         let origin = headers.get(header::ORIGIN)?;
         let credentials =
@@ -46,8 +46,8 @@ impl Origins {
 }
 
 impl AllowedPage {
-    /// Says in an answer, a refusal too, that this page may see it.
-    pub fn may_see(&self, mut answer: Response) -> Response {
+    /// Adds the headers that let this page read the answer, which may be a refusal.
+    pub fn add_headers(&self, mut answer: Response) -> Response {
         let headers = answer.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone());
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
@@ -58,7 +58,7 @@ impl AllowedPage {
         answer
     }
 
-    /// The answer to a browser that asks first.
+    /// Returns the answer to a preflight.
     pub fn preflight(&self) -> Response {
         let may = [
             (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),

@@ -10,8 +10,6 @@ use event::{FieldError, FieldErrors};
 
 use super::Wording;
 use crate::admission::{EventFault, EventIndex, Refusal};
-use crate::log::AppendError;
-use crate::store::StoreError;
 
 /// Why an HTTP request failed: a refusal that every transport knows, or a fault of the request itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +102,7 @@ impl ApiError {
         match self {
             Self::Refused(refusal) => refusal.detail(),
             Self::ForeignPage => {
-                "a page of another site may use only sources and reads that list it under `origins`; if the page is served from a name of this server, add that name to `hosts`"
+                "a page of another site may use only sources and reads that list it under `origins`; if this server has the name of the page, add it to `hosts`"
                     .to_owned()
             }
             Self::UnknownHost(host) => {
@@ -157,15 +155,15 @@ impl ApiError {
     /// Adds the members of the problem that its kind has besides the common ones.
     fn add_to(&self, body: &mut serde_json::Value) {
         match self {
-            Self::Refused(Refusal::InvalidMany { faults, fault_count, .. }) => {
+            Self::Refused(Refusal::InvalidMany { faults, events }) => {
                 body["errors"] = serde_json::json!(faults);
-                body["errorCount"] = serde_json::json!(fault_count);
+                body["errorCount"] = serde_json::json!(events);
             }
             Self::Refused(Refusal::Invalid(errors)) => {
                 let fault =
                     |error: &FieldError| EventFault { at: EventIndex::Index(0), error: error.clone() };
                 let faults: Vec<EventFault> = errors.iter().map(fault).collect();
-                body["errorCount"] = serde_json::json!(faults.len());
+                body["errorCount"] = serde_json::json!(1);
                 body["errors"] = serde_json::json!(faults);
             }
             Self::AfterLines { durable_lines, error } => {
@@ -223,7 +221,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Refusal::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-        Refusal::LogFailedUnder | Refusal::LogDamaged(_) | Refusal::Unexpected(_) => {
+        Refusal::LogFailedDuringAppend | Refusal::LogDamaged(_) | Refusal::Unexpected(_) => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     }
@@ -259,22 +257,10 @@ impl From<FieldErrors> for ApiError {
     }
 }
 
-impl From<AppendError> for ApiError {
-    fn from(error: AppendError) -> Self {
-        Refusal::from(error).into()
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        Refusal::from(error).into()
-    }
-}
-
 impl From<QueryRejection> for ApiError {
     fn from(error: QueryRejection) -> Self {
         let text = error.body_text();
-        // The rest names the parameter; the library's own prefix would only confuse.
+        // The rest names the parameter; the library's prefix does not help the reader.
         let reason = text.split_once("query string: ").map_or(text.as_str(), |(_, reason)| reason);
         Self::Parameter { name: "query", reason: reason.to_owned() }
     }
@@ -283,17 +269,18 @@ impl From<QueryRejection> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::AppendError;
 
     /// `Retry-After` says that a request may be sent again without being counted twice.
     #[test]
-    fn a_request_that_may_be_stored_is_not_asked_for_again() {
+    fn no_retry_is_requested_if_the_event_may_be_stored() {
         let answer = |error: AppendError| {
-            let answer = ApiError::from(error).into_response();
+            let answer = ApiError::from(Refusal::from(error)).into_response();
             (answer.status().as_u16(), answer.headers().contains_key(header::RETRY_AFTER))
         };
         assert_eq!(answer(AppendError::Failed("a disk".to_owned())), (503, true));
-        assert_eq!(answer(AppendError::FailedUnder("a disk".to_owned())), (500, false));
-        let error = ApiError::from(AppendError::FailedUnder("a disk".to_owned()));
+        assert_eq!(answer(AppendError::FailedDuringAppend("a disk".to_owned())), (500, false));
+        let error = ApiError::from(AppendError::FailedDuringAppend("a disk".to_owned()));
         assert!(error.detail().contains("may be stored"), "{}", error.detail());
         assert_eq!(answer(AppendError::DiskFull), (507, true));
         let no_space = ApiError::NoDiskSpace { what: "a backup", bytes: 1 }.into_response();

@@ -1,6 +1,5 @@
-//! The way of a request as proxies tell it, in `Forwarded` (RFC 7239) and `X-Forwarded-For`. Each proxy
-//! writes down behind what is there already who asked it; so the nearest entry comes first here, and one
-//! that cannot be read is `None`.
+//! The path of a request through proxies, from `Forwarded` (RFC 7239) and `X-Forwarded-For`. Each proxy appends the
+//! address of its client, so the last entry is the nearest one and comes first here. An unreadable entry is `None`.
 
 use std::net::IpAddr;
 
@@ -17,14 +16,14 @@ pub fn hops_of_x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Opti
 pub fn hops_of_forwarded(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
     let lines = headers.get_all("forwarded").iter().rev();
     lines.flat_map(|line: &HeaderValue| {
-        // Read as a whole or not at all: what a client began and did not end must not swallow what a proxy
-        // has added.
+        // A line is read completely or not at all: an unclosed quote from a client must not hide the entries that
+        // proxies appended.
         let hops = line.to_str().ok().and_then(elements).unwrap_or_else(|| vec![None]);
         hops.into_iter().rev()
     })
 }
 
-/// Whom each element of a line is `for`; `None` if the line is not in its form.
+/// Returns the `for` address of each element of a line; `None` if the line is malformed.
 fn elements(line: &str) -> Option<Vec<Option<IpAddr>>> {
     let (mut hops, mut hop, mut rest) = (Vec::new(), None, line);
     loop {
@@ -51,7 +50,7 @@ fn elements(line: &str) -> Option<Vec<Option<IpAddr>>> {
     }
 }
 
-/// A word, or text in quotes, and what comes after it.
+/// Parses a token or a quoted string, and returns it with the rest of the text.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.bytes().position(|byte| !is_token(byte)).unwrap_or(text.len());
@@ -76,7 +75,7 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// An address, with or without brackets and a port. Other names for a node say nothing about its address.
+/// Parses an address, with or without brackets and a port. Other names of a node contain no address.
 fn node(text: &str) -> Option<IpAddr> {
     let address = match text.strip_prefix('[') {
         Some(rest) => {
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_are_read_as_the_standard_writes_them() {
+    fn elements_are_read_as_rfc_7239_defines_them() {
         let of = |line: &str| {
             elements(line).map(|hops| {
                 hops.into_iter()

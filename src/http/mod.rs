@@ -1,5 +1,5 @@
-//! What every HTTP route shares: bodies and their encodings, pages of other sites, request rates, credentials, and
-//! errors as responses.
+//! The parts that all HTTP routes share: bodies and their encodings, pages of other sites, request rates,
+//! credentials, and errors as responses.
 
 pub mod access;
 pub mod body;
@@ -24,7 +24,7 @@ pub use credentials::credentials;
 pub use error::ApiError;
 pub use idempotency_key::idempotency_key;
 pub use json_body::JsonBody;
-pub use page_origin::{Peer, foreign_page, known_host, origin};
+pub use page_origin::{Peer, client_address, foreign_page, known_host};
 pub use query::Query;
 pub use rate_limits::RateLimits;
 pub use trace::traceparent;

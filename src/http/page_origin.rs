@@ -1,4 +1,4 @@
-//! Where a request comes from, and under which name it reached us.
+//! The sender of a request: its address, the host name that it uses, and the web page that it comes from.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -8,14 +8,14 @@ use super::ApiError;
 use super::forwarded::{hops_of_forwarded, hops_of_x_forwarded_for};
 use crate::config::Network;
 
-/// Whom a request is from, put on it by the server: the other end of its connection, or whoever a trusted
-/// proxy says.
+/// The sender's address, which the server adds to each request: the other end of the connection, or the address that
+/// a trusted proxy reports.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
-/// The sender's address: the peer's, or what trusted proxies say it is. Only what a trusted one wrote counts,
-/// so that what a client put there before it never does.
-pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
+/// Returns the sender's address: the peer, or the address that trusted proxies report. Only entries of trusted
+/// proxies count, so that a client cannot forge its address.
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
     let peer = peer.to_canonical();
     let trusted = |address: IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
     if !trusted(peer) {
@@ -24,8 +24,8 @@ pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) ->
     match (headers.contains_key("forwarded"), headers.contains_key("x-forwarded-for")) {
         (true, false) => first_untrusted(peer, hops_of_forwarded(headers), trusted),
         (false, _) => first_untrusted(peer, hops_of_x_forwarded_for(headers), trusted),
-        // A proxy that writes the one may pass on what its client made up in the other, and we do not know
-        // which: they are believed where they agree.
+        // A proxy that writes one of the headers may pass on a forged other one, and the server does not know which
+        // it writes. So they count only if they agree.
         (true, true) => {
             let one = first_untrusted(peer, hops_of_forwarded(headers), trusted);
             let other = first_untrusted(peer, hops_of_x_forwarded_for(headers), trusted);
@@ -34,7 +34,7 @@ pub fn origin(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) ->
     }
 }
 
-/// Goes from hop to hop, as long as it is a trusted one that says who came before it.
+/// Follows the hops while the current address is trusted, and returns the first one that is not.
 fn first_untrusted(
     peer: IpAddr,
     hops: impl Iterator<Item = Option<IpAddr>>,
@@ -50,30 +50,31 @@ fn first_untrusted(
     address
 }
 
-/// A page that rebinds its own name to our address still sends that name: only names we go by are
-/// answered. Bare addresses cannot be rebound. What two readers could read differently is no name.
+/// Fails if the request uses a host name that is not one of this server's. A page that rebinds its own name to the
+/// server's address (DNS rebinding) still sends that name; IP addresses cannot be rebound. A host that two programs
+/// could read differently is refused.
 pub fn known_host<B>(request: &Request<B>, hosts: &[String]) -> Result<(), ApiError> {
     let wrong = |reason: &str| ApiError::Parameter { name: "Host", reason: reason.to_owned() };
     let mut lines = request.headers().get_all(header::HOST).iter();
-    let (first, more) = (lines.next(), lines.next());
-    if more.is_some() {
-        return Err(wrong("is there more than once"));
+    let (first, second) = (lines.next(), lines.next());
+    if second.is_some() {
+        return Err(wrong("is given more than once"));
     }
     let asked = match (request.uri().authority(), first) {
         (_, None) if request.version() >= Version::HTTP_11 => return Err(wrong("is missing")),
-        // A whole address says it, whatever stands beside it.
+        // An absolute URI wins over the `Host` header.
         (Some(authority), _) => authority.as_str(),
-        (None, Some(host)) => host.to_str().map_err(|_| wrong("is no name"))?,
+        (None, Some(host)) => host.to_str().map_err(|_| wrong("is not a host name"))?,
         (None, None) => return Ok(()),
     };
-    let name = host_name(asked).ok_or_else(|| wrong("is no name with or without a port"))?;
+    let name = host_name(asked).ok_or_else(|| wrong("is not a host name with an optional port"))?;
     let known = name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok()
         || hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
     if known { Ok(()) } else { Err(ApiError::UnknownHost(name.chars().take(100).collect())) }
 }
 
-/// `name`, `name:port`, `[address]` or `[address]:port`, without the port.
+/// Parses `name`, `name:port`, `[address]` or `[address]:port`, and returns it without the port.
 fn host_name(text: &str) -> Option<&str> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -84,18 +85,18 @@ fn host_name(text: &str) -> Option<&str> {
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._:~%".contains(c);
-    let sound = !name.is_empty() && name.chars().all(plain);
+    let valid = !name.is_empty() && name.chars().all(plain);
     let port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-    (sound && port).then_some(name)
+    (valid && port).then_some(name)
 }
 
-/// It may be left out behind its colon.
+/// Returns whether this is a port. It may be empty after the colon.
 fn is_port(text: &str) -> bool {
     text.is_empty() || (text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok())
 }
 
-/// Whether a browser says that a page of another site sends this. It would send it without asking first,
-/// and with `--dev` no key would be missing. Programs say nothing of the kind.
+/// Returns whether a browser reports that a page of another site sends the request. Browsers send some requests
+/// without a preflight, and with `--dev` they need no key. Other programs do not send these headers.
 pub fn foreign_page(headers: &HeaderMap, hosts: &[String]) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if text("sec-fetch-site").is_some_and(|site| site.eq_ignore_ascii_case("cross-site")) {
@@ -105,10 +106,10 @@ pub fn foreign_page(headers: &HeaderMap, hosts: &[String]) -> bool {
     let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
     let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
     let asked = text("host").unwrap_or_default();
-    let ours = !authority.is_empty()
+    let same_site = !authority.is_empty()
         && (authority.eq_ignore_ascii_case(asked)
             || hosts.iter().any(|host| host.eq_ignore_ascii_case(name)));
-    !ours
+    !same_site
 }
 
 #[cfg(test)]
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
+    fn forwarded_addresses_count_only_from_trusted_proxies() {
         let trusted = networks(&["10.0.0.0/30", "fd00::/8"]);
         for (name, value) in [
             ("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.2"),
@@ -139,40 +140,40 @@ mod tests {
             ("forwarded", "for=6.6.6.6, for=\"1.2.3.4:999\", for=\"[fd00::7]\", for=10.0.0.2"),
         ] {
             let forwarded = headers(name, value);
-            assert_eq!(origin(ip("10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
-            assert_eq!(origin(ip("::ffff:10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
-            assert_eq!(origin(ip("fd00::1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
-            assert_eq!(origin(ip("10.0.0.9"), &forwarded, &trusted), ip("10.0.0.9"), "{value}");
-            assert_eq!(origin(ip("10.0.0.1"), &forwarded, &[]), ip("10.0.0.1"), "{value}");
+            assert_eq!(client_address(ip("10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
+            assert_eq!(client_address(ip("::ffff:10.0.0.1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
+            assert_eq!(client_address(ip("fd00::1"), &forwarded, &trusted), ip("1.2.3.4"), "{value}");
+            assert_eq!(client_address(ip("10.0.0.9"), &forwarded, &trusted), ip("10.0.0.9"), "{value}");
+            assert_eq!(client_address(ip("10.0.0.1"), &forwarded, &[]), ip("10.0.0.1"), "{value}");
         }
     }
 
     #[test]
-    fn what_cannot_be_read_or_is_contradicted_is_not_believed() {
+    fn unreadable_or_contradictory_forwarded_addresses_do_not_count() {
         let trusted = networks(&["10.0.0.0/8"]);
         let of = |lines: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in lines {
                 headers.append(*name, value.parse().expect("a value"));
             }
-            origin(ip("10.0.0.1"), &headers, &trusted).to_string()
+            client_address(ip("10.0.0.1"), &headers, &trusted).to_string()
         };
         assert_eq!(of(&[]), "10.0.0.1");
         assert_eq!(of(&[("x-forwarded-for", "1.2.3.4, unknown, 10.0.0.2")]), "10.0.0.2");
         assert_eq!(of(&[("forwarded", "for=1.2.3.4, for=_x")]), "10.0.0.1");
-        // A client's open quote is to hide what the proxy adds.
+        // The client sends an unclosed quote to hide the entry that the proxy appends.
         assert_eq!(of(&[("forwarded", "for=6.6.6.6;x=\", for=1.2.3.4")]), "10.0.0.1");
         assert_eq!(of(&[("forwarded", "for=6.6.6.6;x=\", for=\"[2001:db8::1]\"")]), "10.0.0.1");
         assert_eq!(of(&[("forwarded", "for=6.6.6.6;x=\""), ("forwarded", "for=1.2.3.4")]), "1.2.3.4");
         assert_eq!(of(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "1.2.3.4")]), "1.2.3.4");
-        // The proxy writes one of them; the other is its client's.
+        // The proxy writes one of the headers; the other one is from its client.
         let (one, other) = (("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "1.2.3.4"));
         assert_eq!(of(&[one, other]), "10.0.0.1");
         assert_eq!(of(&[("forwarded", "for=1.2.3.4"), other]), "1.2.3.4");
     }
 
     #[test]
-    fn a_page_is_ours_by_the_name_it_was_loaded_under() {
+    fn a_page_of_this_server_is_recognised_by_its_host_name() {
         let hosts = ["events.example.com".to_owned()];
         let foreign = |name: &'static str, value: &'static str| {
             let mut headers = headers(name, value);
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn only_known_names_are_answered() {
+    fn requests_for_unknown_host_names_are_refused() {
         let hosts = ["events.example.com".to_owned()];
         let known = |lines: &[&str]| {
             let request =

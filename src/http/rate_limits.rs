@@ -1,4 +1,4 @@
-//! How often one key or one address may ask: refused before anything is read of what they send.
+//! Request rates per key and per address. A request over the rate is refused before its body is read.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,33 +12,33 @@ use super::{ApiError, credentials};
 use crate::admission::Keys;
 use crate::config::{Limits, Rate};
 
-/// The limits on requests, of which there may be none.
+/// The request rates. Each of them is optional.
 pub struct RateLimits {
-    per_key: Option<Counted>,
-    per_address: Option<Counted>,
+    per_key: Option<Limiter>,
+    per_address: Option<Limiter>,
 }
 
 impl RateLimits {
     pub fn new(limits: Limits) -> Self {
-        let counted = |rate: Option<Rate>| rate.map(Counted::new);
-        Self { per_key: counted(limits.per_key), per_address: counted(limits.per_address) }
+        let limiter = |rate: Option<Rate>| rate.map(Limiter::new);
+        Self { per_key: limiter(limits.per_key), per_address: limiter(limits.per_address) }
     }
 
-    /// Counts a request of `address`.
-    pub fn ask_by_address(&self, address: IpAddr) -> Result<(), ApiError> {
-        let Some(counted) = &self.per_address else { return Ok(()) };
-        counted.ask(network(address)).map_err(|wait| ApiError::too_many_requests("address", wait))
+    /// Counts a request from `address`. Fails if it exceeds the rate.
+    pub fn count_address(&self, address: IpAddr) -> Result<(), ApiError> {
+        let Some(limiter) = &self.per_address else { return Ok(()) };
+        limiter.count(network(address)).map_err(|wait| ApiError::too_many_requests("address", wait))
     }
 
-    /// Counts a request that shows a key; one that is not known is none.
-    pub fn ask_by_key(&self, keys: &Keys, headers: &HeaderMap) -> Result<(), ApiError> {
-        let Some(counted) = &self.per_key else { return Ok(()) };
+    /// Counts a request with a known key. Fails if it exceeds the rate. An unknown key counts as no key.
+    pub fn count_key(&self, keys: &Keys, headers: &HeaderMap) -> Result<(), ApiError> {
+        let Some(limiter) = &self.per_key else { return Ok(()) };
         let Some(key) = keys.counted_as(credentials(headers)) else { return Ok(()) };
-        counted.ask(key).map_err(|wait| ApiError::too_many_requests("key", wait))
+        limiter.count(key).map_err(|wait| ApiError::too_many_requests("key", wait))
     }
 }
 
-/// Whoever has an address of IPv6 has all of its /64.
+/// Returns the address, or the /64 network of an IPv6 address: one sender usually has all addresses of a /64.
 pub fn network(address: IpAddr) -> u128 {
     match address.to_canonical() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
@@ -46,12 +46,13 @@ pub fn network(address: IpAddr) -> u128 {
     }
 }
 
-/// No address and, but for one in 2^128, no key.
+/// The entry for senders that have none of their own. No address equals it, and a key does with a probability of
+/// 2^-128.
 const ALL_OTHERS: u128 = u128::MAX;
 
-/// Senders of one kind. Of each there is one number: when all that it was let do would have been due, had
-/// it asked evenly. It may be ahead of that by its burst (the generic cell rate algorithm).
-struct Counted {
+/// Limits the senders of one kind with the generic cell rate algorithm. For each sender it stores one time: when its
+/// requests so far would have been due at an even rate. The sender may be ahead of that time by its burst.
+struct Limiter {
     rate: Rate,
     begun: Instant,
     senders: Mutex<Senders>,
@@ -60,26 +61,26 @@ struct Counted {
 #[derive(Default)]
 struct Senders {
     due: HashMap<u128, Duration>,
-    forgotten_at: Duration,
+    cleaned_at: Duration,
 }
 
-impl Counted {
+impl Limiter {
     fn new(rate: Rate) -> Self {
         Self { rate, begun: Instant::now(), senders: Mutex::default() }
     }
 
-    /// Or how long the sender has to wait.
-    fn ask(&self, sender: u128) -> Result<(), Duration> {
+    /// Counts a request. Fails with the time to wait if it exceeds the rate.
+    fn count(&self, sender: u128) -> Result<(), Duration> {
         let now = self.begun.elapsed();
-        self.senders.lock().expect("no panic while holding the lock").ask(&self.rate, sender, now)
+        self.senders.lock().expect("no panic while holding the lock").count(&self.rate, sender, now)
     }
 }
 
 impl Senders {
-    fn ask(&mut self, rate: &Rate, sender: u128, now: Duration) -> Result<(), Duration> {
-        self.forget(now);
+    fn count(&mut self, rate: &Rate, sender: u128, now: Duration) -> Result<(), Duration> {
+        self.remove_idle(now);
         let full = self.due.len() >= SENDERS_COUNTED_MAX && !self.due.contains_key(&sender);
-        // Those for whom there is no room share what is one sender's: better than counting none of them.
+        // If the table is full, new senders share one entry, so that they are limited at all.
         let due = self.due.entry(if full { ALL_OTHERS } else { sender }).or_default();
         let after = (*due).max(now) + rate.interval;
         let latest = now + rate.interval * rate.burst;
@@ -90,12 +91,12 @@ impl Senders {
         Ok(())
     }
 
-    /// Those who would be let in as if they had never asked, now and then.
-    fn forget(&mut self, now: Duration) {
-        if now.saturating_sub(self.forgotten_at) >= SENDERS_FORGOTTEN_INTERVAL_MIN {
+    /// At intervals, removes senders whose requests would be treated as their first ones.
+    fn remove_idle(&mut self, now: Duration) {
+        if now.saturating_sub(self.cleaned_at) >= SENDERS_FORGOTTEN_INTERVAL_MIN {
             self.due.retain(|_, due| *due > now);
             self.due.shrink_to(self.due.len() * 2);
-            self.forgotten_at = now;
+            self.cleaned_at = now;
         }
     }
 }
@@ -109,34 +110,35 @@ mod tests {
     #[test]
     fn a_burst_passes_and_then_one_each_interval() {
         let mut senders = Senders::default();
-        let mut ask = |millis: u64| senders.ask(&RATE, 1, Duration::from_millis(millis));
-        (0..10).for_each(|_| assert_eq!(ask(5_000), Ok(())));
-        assert_eq!(ask(5_000), Err(Duration::from_millis(100)));
-        assert_eq!(ask(5_040), Err(Duration::from_millis(60)));
-        assert_eq!(ask(5_100), Ok(()));
-        assert_eq!(ask(5_100), Err(Duration::from_millis(100)));
-        // A second later the burst is there again, and no more than that.
-        (0..10).for_each(|_| assert_eq!(ask(7_000), Ok(())));
-        assert!(ask(7_000).is_err());
+        let mut count = |millis: u64| senders.count(&RATE, 1, Duration::from_millis(millis));
+        (0..10).for_each(|_| assert_eq!(count(5_000), Ok(())));
+        assert_eq!(count(5_000), Err(Duration::from_millis(100)));
+        assert_eq!(count(5_040), Err(Duration::from_millis(60)));
+        assert_eq!(count(5_100), Ok(()));
+        assert_eq!(count(5_100), Err(Duration::from_millis(100)));
+        // A second later the whole burst is available again, and no more than that.
+        (0..10).for_each(|_| assert_eq!(count(7_000), Ok(())));
+        assert!(count(7_000).is_err());
     }
 
     #[test]
-    fn any_number_of_senders_takes_bounded_room_and_others_are_counted_all_the_same() {
+    fn the_table_of_senders_is_bounded_and_further_senders_are_limited_together() {
         let mut senders = Senders::default();
         let now = Duration::from_secs(5);
         (0..SENDERS_COUNTED_MAX as u128)
-            .for_each(|sender| assert_eq!(senders.ask(&RATE, sender, now), Ok(())));
-        let let_in = (0..1_000).filter(|other| senders.ask(&RATE, 1 << 100 | *other, now).is_ok()).count();
-        assert_eq!(let_in, 10);
+            .for_each(|sender| assert_eq!(senders.count(&RATE, sender, now), Ok(())));
+        let accepted =
+            (0..1_000).filter(|other| senders.count(&RATE, 1 << 100 | *other, now).is_ok()).count();
+        assert_eq!(accepted, 10);
         assert_eq!(senders.due.len(), SENDERS_COUNTED_MAX + 1);
-        // One who was known goes on as before; all who are silent are forgotten.
-        assert_eq!(senders.ask(&RATE, 7, now), Ok(()));
-        assert_eq!(senders.ask(&RATE, 1 << 100, now + Duration::from_secs(9)), Ok(()));
+        // A known sender continues as before; silent senders are removed.
+        assert_eq!(senders.count(&RATE, 7, now), Ok(()));
+        assert_eq!(senders.count(&RATE, 1 << 100, now + Duration::from_secs(9)), Ok(()));
         assert_eq!(senders.due.len(), 1);
     }
 
     #[test]
-    fn addresses_are_counted_by_the_network_that_one_sender_has() {
+    fn addresses_of_one_network_are_counted_together() {
         let of = |text: &str| network(text.parse().expect("an address"));
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1:2:3"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));

@@ -1,11 +1,10 @@
-//! `traceparent` (W3C Trace Context): which larger undertaking a request is a step of. What is not in its
-//! form is as good as missing.
+//! The W3C trace context of a request, from its `traceparent` header. An invalid header counts as missing.
 
 use axum::http::{HeaderMap, HeaderName};
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Version, trace, step and flags, as far as version 00 knows them.
+/// Returns version, trace id, parent id and flags, without fields that later versions add.
 pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(&TRACEPARENT)?;
     let once = headers.get_all(&TRACEPARENT).iter().nth(1).is_none();
@@ -14,9 +13,9 @@ pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
 
 fn valid(text: &str) -> Option<&str> {
     let known = text.get(..55)?;
-    // What a later version adds is told apart by a dash.
+    // A dash separates the fields that later versions add.
     let more = text.as_bytes().get(55);
-    let sound = match &text[..2] {
+    let version_fits = match &text[..2] {
         "ff" => false,
         "00" => more.is_none(),
         _ => more.is_none_or(|byte| *byte == b'-'),
@@ -24,8 +23,9 @@ fn valid(text: &str) -> Option<&str> {
     let mut parts = known.split('-');
     let lengths =
         [2, 32, 16, 2].into_iter().all(|length| parts.next().is_some_and(|part| is_hex(part, length)));
-    let named = |range: std::ops::Range<usize>| known.as_bytes()[range].iter().any(|digit| *digit != b'0');
-    (sound && lengths && parts.next().is_none() && named(3..35) && named(36..52)).then_some(known)
+    let nonzero = |range: std::ops::Range<usize>| known.as_bytes()[range].iter().any(|digit| *digit != b'0');
+    let complete = version_fits && lengths && parts.next().is_none();
+    (complete && nonzero(3..35) && nonzero(36..52)).then_some(known)
 }
 
 fn is_hex(part: &str, length: usize) -> bool {
@@ -39,7 +39,7 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_valid_one_is_kept_and_anything_else_is_as_good_as_missing() {
+    fn a_valid_traceparent_is_kept_and_an_invalid_one_counts_as_missing() {
         assert_eq!(valid(GOOD), Some(GOOD));
         let later = GOOD.replacen("00", "cc", 1);
         assert_eq!(valid(&later), Some(later.as_str()));
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn two_are_none() {
+    fn two_headers_count_as_missing() {
         let mut headers = HeaderMap::new();
         assert_eq!(traceparent(&headers), None);
         headers.append("traceparent", GOOD.parse().expect("a value"));

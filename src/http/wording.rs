@@ -1,4 +1,4 @@
-//! A contract's own words for an error: the JSON key they stand under, and texts that replace ours.
+//! A contract's own messages for errors: the JSON key of the message, and texts that replace millrace's own.
 
 use event::FieldError;
 
@@ -16,7 +16,7 @@ impl Wording {
         Self { key: source.error_key.clone(), errors: source.errors.clone() }
     }
 
-    /// Our own words under this key.
+    /// Uses millrace's own messages under this key.
     pub fn under(key: &str) -> Self {
         Self { key: key.to_owned(), errors: SourceErrors::default() }
     }

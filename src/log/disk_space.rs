@@ -1,4 +1,5 @@
-//! Room on the disk of the data folder. A reserve is kept free, so that views go on while new events are refused.
+//! Free space on the disk of the data folder. A reserve stays free: if only the reserve is left, new events are
+//! refused, and views can still write.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,52 +7,55 @@ use std::sync::{Arc, Weak};
 
 use event::limits::{DISK_CHECK_INTERVAL, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN};
 
-/// What is free on the disk of `folder` beyond the reserve; `None` where the disk does not say.
+/// Returns the free bytes on the disk of `folder` beyond the reserve, or `None` if the system cannot tell.
 pub fn beyond_reserve(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     let (total, free) = (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize);
     Some(free.saturating_sub(DISK_FREE_BYTES_MIN.min(total / DISK_FREE_SHARE_MIN)))
 }
 
-/// As the disk was at the last look, less what was taken since.
+/// The free space at the last check, and the bytes that were taken since then.
 pub struct DiskSpace {
     beyond_reserve: AtomicU64,
-    /// Bytes appended since. What was in line at that moment is not among them, and much less than the reserve.
-    since: AtomicU64,
+    /// Bytes appended since the last check. Appends that were queued at that moment are not included; they are much
+    /// smaller than the reserve.
+    taken: AtomicU64,
 }
 
 impl DiskSpace {
-    /// Has the disk looked at, now and then, on a thread of its own because a sick disk may not answer.
+    /// Starts a thread that checks the disk at intervals. It is a separate thread because a faulty disk may block.
     pub fn watched(folder: PathBuf) -> Arc<Self> {
-        let disk_space = Arc::new(Self::unwatched());
+        let disk_space = Arc::new(Self::unlimited());
         let watched = Arc::downgrade(&disk_space);
         let watch = move || watch(&folder, &watched);
         std::thread::Builder::new()
-            .name("disk-room".to_owned())
+            .name("disk-space".to_owned())
             .spawn(watch)
             .expect("a thread can be started");
         disk_space
     }
 
-    /// As if the disk had no end.
-    pub fn unwatched() -> Self {
-        Self { beyond_reserve: AtomicU64::new(u64::MAX), since: AtomicU64::new(0) }
+    /// Returns a value that behaves like an infinite disk and is never checked.
+    pub fn unlimited() -> Self {
+        Self { beyond_reserve: AtomicU64::new(u64::MAX), taken: AtomicU64::new(0) }
     }
 
+    /// Counts bytes that are about to be appended.
     pub fn take(&self, bytes: usize) {
-        self.since.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Returns whether an append may use more space.
     pub fn is_left(&self) -> bool {
-        self.since.load(Ordering::Relaxed) < self.beyond_reserve.load(Ordering::Relaxed)
+        self.taken.load(Ordering::Relaxed) < self.beyond_reserve.load(Ordering::Relaxed)
     }
 
-    fn look(&self, folder: &Path) {
-        let before = self.since.load(Ordering::Relaxed);
+    fn check(&self, folder: &Path) {
+        let before = self.taken.load(Ordering::Relaxed);
         if let Some(beyond) = beyond_reserve(folder) {
             self.beyond_reserve.store(beyond, Ordering::Relaxed);
-            // What came meanwhile is counted twice until the next look, and never not at all.
-            self.since.fetch_sub(before, Ordering::Relaxed);
+            // Bytes that were appended during the check are counted twice until the next one, but never missed.
+            self.taken.fetch_sub(before, Ordering::Relaxed);
         }
     }
 }
@@ -59,11 +63,13 @@ impl DiskSpace {
 fn watch(folder: &Path, disk_space: &Weak<DiskSpace>) {
     let mut was_left = true;
     while let Some(disk_space) = disk_space.upgrade() {
-        disk_space.look(folder);
+        disk_space.check(folder);
         let is_left = disk_space.is_left();
         match (was_left, is_left) {
-            (true, false) => tracing::warn!("the disk is nearly full: new events are refused, views go on"),
-            (false, true) => tracing::info!("there is room on the disk: events are taken again"),
+            (true, false) => {
+                tracing::warn!("the disk is nearly full: new events are refused, views continue")
+            }
+            (false, true) => tracing::info!("the disk has free space again: events are accepted"),
             _ => {}
         }
         was_left = is_left;
@@ -77,8 +83,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_taken_since_the_disk_was_looked_at_is_no_room_any_more() {
-        let disk_space = DiskSpace::unwatched();
+    fn bytes_taken_since_the_last_check_reduce_the_free_space() {
+        let disk_space = DiskSpace::unlimited();
         disk_space.take(1 << 30);
         assert!(disk_space.is_left());
         disk_space.beyond_reserve.store((1 << 30) + 1, Ordering::Relaxed);
@@ -86,7 +92,7 @@ mod tests {
         disk_space.take(1);
         assert!(!disk_space.is_left());
         let folder = tempfile::tempdir().expect("a folder");
-        disk_space.look(folder.path());
+        disk_space.check(folder.path());
         assert_eq!(disk_space.is_left(), beyond_reserve(folder.path()).is_some_and(|beyond| beyond > 0));
     }
 }

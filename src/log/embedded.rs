@@ -1,5 +1,5 @@
-//! The log on this machine's disk: the `journal` crate behind an async face. A reply goes out only after
-//! the sync of the bytes it speaks of; many requests share one sync.
+//! The log on the local disk: an async interface to the `journal` crate. An append completes only after its bytes are
+//! synced. Many appends share one sync.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use event::limits::LOG_QUEUE_BYTES_MAX;
 use event::{LogId, Millis};
 use journal::{
-    Disk, Frame, FrameKind, Journal, Opened, Options, RewriteError, Signal, TrimError, WriterError, failpoint,
+    Disk, Frame, FrameKind, Journal, Opened, Options, RewriteError, Signal, TrimError, WriterError,
 };
 use tokio::sync::{oneshot, watch};
 
-use super::backup_copy::{CopyError, Held};
+use super::backup_copy::{CopyError, PinnedLog};
 use super::disk_space::DiskSpace;
 use super::record::{self, Record, RecordBuilder};
 use super::{
@@ -52,13 +52,13 @@ impl Embedded {
         let Opened { journal, recovery } =
             Journal::open(Disk::real(), &folder, options).map_err(|error| {
                 OpenError::Journal(match &error {
-                    journal::OpenError::Io { source } => told(source),
+                    journal::OpenError::Io { source } => with_cause(source),
                     other => other.to_string(),
                 })
             })?;
         end_at_open.send_replace(journal.end());
         let disk_space = match failpoint::skips("eventlog.look_at_room") {
-            true => Arc::new(DiskSpace::unwatched()),
+            true => Arc::new(DiskSpace::unlimited()),
             false => DiskSpace::watched(folder),
         };
         let found = OpenReport {
@@ -67,7 +67,7 @@ impl Embedded {
             torn_bytes_cut: recovery.torn_bytes_cut,
         };
         let id = LogId(*journal.id().as_bytes());
-        let ages = Ages::open(data, id, journal.end(), || ends(&journal));
+        let ages = Ages::open(data, id, journal.end(), || received_ends(&journal));
         ages.keep_current(end.clone());
         let (history_lock, correction_lock) = (HistoryLock::default(), CorrectionLock::default());
         Ok((Self { journal, end, failure, disk_space, ages, history_lock, correction_lock }, found))
@@ -99,22 +99,22 @@ impl Embedded {
         }
     }
 
-    /// The record is in line when this returns; the future ends when it is durable.
+    /// Queues the record before it returns. The future completes when the record is durable.
     pub fn append(
         &self,
         record: &RecordBuilder,
     ) -> impl Future<Output = Result<u64, AppendError>> + Send + use<> {
         let receiver = self.accepts().map(|()| {
-            let count = NonZeroU32::new(record.count()).expect("a record holds an event");
+            let count = NonZeroU32::new(record.count()).expect("a record contains an event");
             let (sender, receiver) = oneshot::channel();
             self.disk_space.take(record.bytes().len());
-            // A requester that has gone meanwhile leaves its event in the log: it may be applied, it is not lost.
+            // If the caller is gone by then, the event stays in the log and is applied like any other.
             self.journal.append(record.bytes(), count, Box::new(move |outcome| drop(sender.send(outcome))));
             receiver
         });
         async move {
             match receiver?.await {
-                Ok(outcome) => outcome.map_err(refusal),
+                Ok(outcome) => outcome.map_err(append_error),
                 Err(_) => Err(AppendError::Closed),
             }
         }
@@ -136,7 +136,7 @@ impl Embedded {
     }
 
     pub fn seal(&self) -> Result<u64, UpkeepError> {
-        self.journal.seal().map_err(not_done)
+        self.journal.seal().map_err(upkeep_error)
     }
 
     pub fn ages(&self) -> &Ages {
@@ -153,8 +153,8 @@ impl Embedded {
 
     pub fn trim(&self, before: u64) -> Result<u64, UpkeepError> {
         self.journal.trim(before).map_err(|error| match error {
-            TrimError::Writer { source } => not_done(source),
-            TrimError::Io { source } => UpkeepError::Disk(told(&source)),
+            TrimError::Writer { source } => upkeep_error(source),
+            TrimError::Io { source } => UpkeepError::Disk(with_cause(&source)),
         })
     }
 
@@ -173,7 +173,7 @@ impl Embedded {
         }
         let mut erased = 0;
         for segment in self.segments() {
-            let within = part_of(&positions, segment.first, segment.end);
+            let within = positions_in(&positions, segment.first, segment.end);
             if !within.is_empty() {
                 erased += self.erase_in(&segment, within)?;
             }
@@ -181,12 +181,12 @@ impl Embedded {
         Ok(erased)
     }
 
-    /// Erases the events at `positions`, all of which lie in a sealed segment. A record is given to be
-    /// rewritten though it may be blank already: an erasure that failed may be seen and not be durable.
+    /// Erases the events at `positions`, all of which are in a sealed segment. A record is rewritten even if it is
+    /// blank already, because the result of an earlier erasure that failed may be visible without being durable.
     fn erase_in(&self, segment: &Segment, positions: &[u64]) -> Result<u64, EraseError> {
         let (mut erased, mut damage) = (0, None);
         let mut change = |frame: &Frame<'_>| {
-            let within = part_of(positions, frame.position, frame.end());
+            let within = positions_in(positions, frame.position, frame.end());
             if within.is_empty() || damage.is_some() {
                 return None;
             }
@@ -200,7 +200,7 @@ impl Embedded {
             }
             Some(payload)
         };
-        self.journal.rewrite(segment.first, segment.end, &mut change).map_err(not_erased)?;
+        self.journal.rewrite(segment.first, segment.end, &mut change).map_err(erase_error)?;
         match damage {
             Some(damage) => Err(EraseError::Damaged(damage)),
             None => Ok(erased),
@@ -211,15 +211,15 @@ impl Embedded {
         self.end.clone()
     }
 
-    pub fn hold(&self) -> Result<Held, CopyError> {
-        Held::new(&self.journal)
+    pub fn pin(&self) -> Result<PinnedLog, CopyError> {
+        PinnedLog::new(&self.journal)
     }
 
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.clone();
         match failure.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
-            // The journal was closed in good order: nothing can fail any more.
+            // The journal was closed, so it cannot fail any more.
             Err(_) => std::future::pending().await,
         }
     }
@@ -230,9 +230,9 @@ impl Embedded {
     }
 }
 
-/// Where the log ended when the first and the last event of each segment were received. What does not read is left
-/// out.
-fn ends(journal: &Journal) -> Vec<(Millis, u64)> {
+/// Returns the end of the log at the times when the first and the last event of each segment were received. Skips
+/// records that cannot be read.
+fn received_ends(journal: &Journal) -> Vec<(Millis, u64)> {
     let mut reader = EmbeddedReader { reader: journal.reader() };
     let mut received = |position| {
         let records = reader.read(position, 1).ok()?;
@@ -247,42 +247,42 @@ fn ends(journal: &Journal) -> Vec<(Millis, u64)> {
     ends
 }
 
-fn refusal(error: journal::AppendError) -> AppendError {
+fn append_error(error: journal::AppendError) -> AppendError {
     match error {
         journal::AppendError::QueueFull => AppendError::QueueFull,
         journal::AppendError::DiskFull => AppendError::DiskFull,
         journal::AppendError::TooLarge { bytes_max, .. } => AppendError::TooLarge { bytes_max },
-        journal::AppendError::Poisoned { reason } => AppendError::FailedUnder(reason),
+        journal::AppendError::Poisoned { reason } => AppendError::FailedDuringAppend(reason),
         journal::AppendError::Closed => AppendError::Closed,
     }
 }
 
-fn not_done(error: WriterError) -> UpkeepError {
+fn upkeep_error(error: WriterError) -> UpkeepError {
     match error {
         WriterError::DiskFull => UpkeepError::DiskFull,
         WriterError::Poisoned { reason } => UpkeepError::Failed(reason),
         WriterError::Closed => UpkeepError::Closed,
-        // A callback of an append would have to ask for it, and none does.
+        // Only a callback of an append could cause this, and no callback does.
         WriterError::OnWriterThread => UpkeepError::Failed(error.to_string()),
     }
 }
 
-fn not_erased(error: RewriteError) -> EraseError {
+fn erase_error(error: RewriteError) -> EraseError {
     match error {
-        RewriteError::Writer { source } => not_done(source).into(),
-        RewriteError::Io { source } => UpkeepError::Disk(told(&source)).into(),
+        RewriteError::Writer { source } => upkeep_error(source).into(),
+        RewriteError::Io { source } => UpkeepError::Disk(with_cause(&source)).into(),
         RewriteError::Corrupt { .. } | RewriteError::NotSealed { .. } | RewriteError::OtherLength { .. } => {
             EraseError::Damaged(error.to_string())
         }
     }
 }
 
-fn told(error: &journal::DiskError) -> String {
+fn with_cause(error: &journal::DiskError) -> String {
     format!("{error}: {}", error.source)
 }
 
-/// Those of sorted positions that lie in `first..end`.
-fn part_of(positions: &[u64], first: u64, end: u64) -> &[u64] {
+/// Returns those of the sorted positions that are in `first..end`.
+fn positions_in(positions: &[u64], first: u64, end: u64) -> &[u64] {
     let from = positions.partition_point(|position| *position < first);
     let to = positions.partition_point(|position| *position < end);
     &positions[from..to]
@@ -323,7 +323,8 @@ mod tests {
     use super::super::record::{Entry, Header, Shape};
     use super::*;
 
-    /// A log of records of three events each, and one more that is still being written.
+    /// Returns a log with a sealed segment of four records, three events each, and a fifth record in the open
+    /// segment.
     fn filled(data: &Path) -> Embedded {
         let (log, _) = Embedded::open(data).expect("opens");
         for number in 0..4 {
@@ -347,7 +348,7 @@ mod tests {
         format!("{{\"mail\":\"ann{position}@example.com\"}}")
     }
 
-    /// The positions that are erased; all other events are as they were.
+    /// Returns the positions that are erased. Panics if another event has changed.
     fn erased(log: &Embedded) -> Vec<u64> {
         let (mut reader, mut next, mut erased) = (log.reader(), log.begin(), Vec::new());
         while next < log.end() {
@@ -370,15 +371,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_erased_is_in_no_file_and_nothing_else_changes() {
+    fn an_erased_text_is_in_no_file_and_nothing_else_changes() {
         let data = tempfile::tempdir().expect("a folder");
         let log = filled(data.path());
         assert_eq!(log.erase(&[]), Ok(0));
         assert_eq!(log.segments().len(), 2);
         assert_eq!(log.erase(&[7, 0, 7]), Ok(2));
-        assert_eq!(log.segments().len(), 2, "nothing in the last was asked for");
+        assert_eq!(log.segments().len(), 2, "no position is in the last segment");
         assert_eq!(erased(&log), [0, 7]);
-        // Erased once more, counted once more; the last segment has to be sealed first.
+        // An event that is erased a second time is counted again. The last segment has to be sealed first.
         assert_eq!(log.erase(&[7, 13]), Ok(2));
         assert_eq!((erased(&log), log.segments().len()), (vec![0, 7, 13], 3));
         assert_eq!(log.erase(&[1, 15]), Err(EraseError::PastEnd { position: 15, end: 15 }));
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_trimmed_is_passed_over() {
+    fn erasing_skips_trimmed_events() {
         let data = tempfile::tempdir().expect("a folder");
         let log = filled(data.path());
         assert_eq!(log.trim(11), Ok(0), "the last event of the segment is kept");
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_does_not_read_is_told() {
+    fn erasing_from_an_unreadable_record_fails() {
         let data = tempfile::tempdir().expect("a folder");
         let log = filled(data.path());
         let (sender, receiver) = std::sync::mpsc::channel();

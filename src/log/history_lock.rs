@@ -1,34 +1,36 @@
-//! The log's past: whoever needs it to stay as it is holds it, and whoever gives up what is old waits for its
-//! turn. So no rebuild takes what is left for all there was, and no correction comes in for what is just
-//! being given up.
+//! A lock between readers of old events and retention, which deletes them. Without it, a rebuild could miss events
+//! that are deleted while it runs, and a correction could be accepted for an event that is just being deleted.
 
 use std::sync::Arc;
 
-use event::limits::RETENTION_TURN_DURATION_MAX;
+use event::limits::RETENTION_LOCK_DURATION_MAX;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::timeout;
 
+/// The lock. Clones share it.
 #[derive(Clone, Default)]
 pub struct HistoryLock(Arc<RwLock<()>>);
 
-/// Nothing is given up until this is dropped.
-pub struct HistoryHeld {
+/// No old event is deleted until this is dropped.
+pub struct HistoryGuard {
     _guard: OwnedRwLockReadGuard<()>,
 }
 
-/// Nobody holds the past until this is dropped.
-pub struct HistoryDeletion {
+/// The holder may delete old events. All `HistoryLock::hold` calls wait until this is dropped.
+pub struct DeletionGuard {
     _guard: OwnedRwLockWriteGuard<()>,
 }
 
 impl HistoryLock {
-    pub async fn hold(&self) -> HistoryHeld {
-        HistoryHeld { _guard: Arc::clone(&self.0).read_owned().await }
+    /// Waits until no deletion is under way, and keeps further deletions away.
+    pub async fn hold(&self) -> HistoryGuard {
+        HistoryGuard { _guard: Arc::clone(&self.0).read_owned().await }
     }
 
-    /// `None` where somebody holds it for longer than others should have to wait behind this.
-    pub async fn give_up(&self) -> Option<HistoryDeletion> {
-        let turn = timeout(RETENTION_TURN_DURATION_MAX, Arc::clone(&self.0).write_owned()).await;
-        turn.ok().map(|guard| HistoryDeletion { _guard: guard })
+    /// Locks the history for a deletion. Returns `None` if others hold it for too long: further holders would have to
+    /// wait behind this request.
+    pub async fn lock_for_deletion(&self) -> Option<DeletionGuard> {
+        let lock = timeout(RETENTION_LOCK_DURATION_MAX, Arc::clone(&self.0).write_owned()).await;
+        lock.ok().map(|guard| DeletionGuard { _guard: guard })
     }
 }

@@ -1,9 +1,9 @@
-//! The log: the ordered, durable record of admitted events, read by position. Doors append here and say
-//! yes when it answers; the gate and the views read from here. Each kind of log promises the same:
+//! The log: the ordered, durable record of admitted events, read by position. Sources append to it and acknowledge an
+//! event once the append has succeeded. Dedup and the views read from it. Each kind of log guarantees:
 //!
-//! - `append` answers only once the record is on stable storage, or says that it is not;
-//! - a record is there whole or not at all, and its events have consecutive positions;
-//! - readers see only what is durable, and see it in one order for ever.
+//! - `append` succeeds only after the record is on stable storage.
+//! - A record is stored completely or not at all, and its events have consecutive positions.
+//! - Readers see only durable records, always in the same order.
 
 mod ages;
 mod backup_copy;
@@ -20,15 +20,15 @@ use event::LogId;
 use tokio::sync::watch;
 
 pub use ages::Ages;
-pub use backup_copy::{CopyError, Held, KeptSegment, LogCopy};
-pub use correction_lock::{Correcting, CorrectionLock, Resending};
+pub use backup_copy::{CopyError, LogCopy, PinnedLog, PinnedSegment};
+pub use correction_lock::{CorrectionGuard, CorrectionLock, ResendGuard};
 pub use disk_space::beyond_reserve;
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
-pub use history_lock::{HistoryDeletion, HistoryHeld, HistoryLock};
+pub use history_lock::{DeletionGuard, HistoryGuard, HistoryLock};
 pub use record::{Entry, Header, Record, RecordBuilder, Retry, Shape, UploadLines};
 pub use traces::Traces;
 
-/// Where events are kept. One kind today; RabbitMQ and Redis will stand beside it.
+/// The storage of the log. There is one kind so far: files in the data folder.
 #[derive(Clone)]
 pub enum EventLog {
     Embedded(Embedded),
@@ -36,28 +36,26 @@ pub enum EventLog {
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error(
-        "`[log] url = \"{0}\"` is not a log that millrace knows; `journal:` is the one in the data folder"
-    )]
+    #[error("`[log] url = \"{0}\"` is not supported; use `journal:`, the log in the data folder")]
     UnknownUrl(String),
     #[error("{0}")]
     Journal(String),
 }
 
-/// Why an event was not taken. Nothing of the record is stored then, but where it is said.
+/// The reason why a record was not appended. Nothing of it is stored, except where a variant says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    #[error("more is waiting for the disk than the queue may hold")]
+    #[error("the queue of appends that wait for the disk is full")]
     QueueFull,
     #[error("the disk of the data folder is nearly full")]
     DiskFull,
-    #[error("one record is larger than {bytes_max} bytes")]
+    #[error("the record is larger than {bytes_max} bytes")]
     TooLarge { bytes_max: usize },
     #[error("the log has failed: {0}")]
     Failed(String),
-    /// The record was in line when it failed: the next start may find it stored, or not.
-    #[error("the log failed while the record was in line, and it may be stored: {0}")]
-    FailedUnder(String),
+    /// The log failed while the record was being written. After the next start it may be stored or not.
+    #[error("the log failed during the append, and the record may be stored or not: {0}")]
+    FailedDuringAppend(String),
     #[error("the log is closed")]
     Closed,
 }
@@ -66,13 +64,13 @@ pub enum AppendError {
 pub enum ReadError {
     #[error("position {position} is beyond the end of the log, {end}")]
     PastEnd { position: u64, end: u64 },
-    #[error("position {position} is below {begin}, where the log begins")]
+    #[error("position {position} is before the start of the log, {begin}")]
     BelowBegin { position: u64, begin: u64 },
     #[error("{0}")]
     Damaged(String),
 }
 
-/// Why the log was not sealed or trimmed.
+/// The reason why the log was not sealed or trimmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpkeepError {
     #[error("the disk of the data folder is full")]
@@ -81,12 +79,13 @@ pub enum UpkeepError {
     Failed(String),
     #[error("the log is closed")]
     Closed,
-    /// Asked again later, it may work: nothing is lost by it.
+    /// A later attempt may succeed. The failure itself loses nothing.
     #[error("{0}")]
     Disk(String),
 }
 
-/// Why not all events were erased. Some may have been; asked for once more, all of them will be.
+/// The reason why not all events were erased. Some may be erased; a second call with the same positions erases the
+/// rest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EraseError {
     #[error("position {position} is beyond the end of the log, {end}")]
@@ -97,18 +96,18 @@ pub enum EraseError {
     Upkeep(#[from] UpkeepError),
 }
 
-/// A part of the log that is kept or given up as a whole.
+/// A part of the log. Retention deletes it as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     pub first: u64,
     /// The position after its last event.
     pub end: u64,
     pub bytes: u64,
-    /// Nothing is appended to it any more.
+    /// True if nothing is appended to it any more.
     pub sealed: bool,
 }
 
-/// What the log was like when it was opened, for the log line and the checks of start.
+/// The state of the log when it was opened, for the program log and the checks at start.
 #[derive(Clone, Debug)]
 pub struct OpenReport {
     pub created: bool,
@@ -136,7 +135,7 @@ impl EventLog {
         }
     }
 
-    /// Everything below is durable.
+    /// Returns the position after the last durable event.
     pub fn end(&self) -> u64 {
         match self {
             Self::Embedded(log) => log.end(),
@@ -149,15 +148,15 @@ impl EventLog {
         }
     }
 
-    /// Whether new events would be taken now.
+    /// Fails if an append would be refused now, with the reason.
     pub fn accepts(&self) -> Result<(), AppendError> {
         match self {
             Self::Embedded(log) => log.accepts(),
         }
     }
 
-    /// Appends a record: it is in line when this returns, and the answer is the position of its first
-    /// event, once it is durable.
+    /// Appends a record. The record has its place in the order when this function returns; the future completes once
+    /// the record is durable, and returns the position of its first event.
     pub fn append(
         &self,
         record: &RecordBuilder,
@@ -173,82 +172,81 @@ impl EventLog {
         }
     }
 
-    /// The log's parts, oldest first; the last is being written.
+    /// Returns the segments, oldest first. The last one is being written.
     pub fn segments(&self) -> Vec<Segment> {
         match self {
             Self::Embedded(log) => log.segments(),
         }
     }
 
-    /// Ends the part that is being written, so that it may be erased from or given up; answers where it
-    /// ends. Blocks on the disk: not for async code.
+    /// Ends the segment that is being written, so that events in it can be erased and the segment can be deleted.
+    /// Returns its end. Blocks on the disk, so async code must not call it.
     pub fn seal(&self) -> Result<u64, UpkeepError> {
         match self {
             Self::Embedded(log) => log.seal(),
         }
     }
 
-    /// Gives up the sealed parts all of whose events lie below `before`; answers where the log begins now,
-    /// for ever. Blocks on the disk: not for async code.
+    /// Deletes the sealed segments that end at or below `before`. Returns the new first position of the log. Blocks
+    /// on the disk, so async code must not call it.
     pub fn trim(&self, before: u64) -> Result<u64, UpkeepError> {
         match self {
             Self::Embedded(log) => log.trim(before),
         }
     }
 
-    /// How old the log's events are.
+    /// Returns the ages of the log's events.
     pub fn ages(&self) -> &Ages {
         match self {
             Self::Embedded(log) => log.ages(),
         }
     }
 
-    /// What is held by whoever needs the log as it is from its beginning.
+    /// Returns the lock that keeps old events from being deleted while somebody needs them.
     pub fn history_lock(&self) -> &HistoryLock {
         match self {
             Self::Embedded(log) => log.history_lock(),
         }
     }
 
-    /// The turns of those who take events back and those who send letters of them again.
+    /// Returns the lock between the correction of an event and the retry of its dead letter.
     pub fn correction_lock(&self) -> &CorrectionLock {
         match self {
             Self::Embedded(log) => log.correction_lock(),
         }
     }
 
-    /// Erases the texts of events, so that they are in none of the log's files any more; positions, ids and
-    /// all other events stay. Answers how many of them the log holds, all of which are erased then; those
-    /// that were trimmed away or lost are passed over. Blocks for as long as it takes to write the parts
-    /// anew that hold them: not for async code.
+    /// Erases the texts of events from all files of the log. Positions, ids and all other events stay. Skips events
+    /// that were trimmed or lost, and returns the number of the others, which are erased now. Blocks until the
+    /// segments with these events are rewritten, so async code must not call it.
     pub fn erase(&self, positions: &[u64]) -> Result<u64, EraseError> {
         match self {
             Self::Embedded(log) => log.erase(positions),
         }
     }
 
-    /// Follows the durable end.
+    /// Returns a watch of the durable end.
     pub fn follow(&self) -> watch::Receiver<u64> {
         match self {
             Self::Embedded(log) => log.follow(),
         }
     }
 
-    /// Keeps what the log holds now for a backup, whatever is removed meanwhile. Blocks.
-    pub fn hold(&self) -> Result<Held, CopyError> {
+    /// Pins the present files of the log for a backup, so that they stay readable if the log deletes them. Blocks.
+    pub fn pin(&self) -> Result<PinnedLog, CopyError> {
         match self {
-            Self::Embedded(log) => log.hold(),
+            Self::Embedded(log) => log.pin(),
         }
     }
 
-    /// Ends when the log has failed for good, with the reason: the process has to end then.
+    /// Waits until the log has failed permanently, and returns the reason. The process must end then.
     pub async fn failed(&self) -> String {
         match self {
             Self::Embedded(log) => log.failed().await,
         }
     }
 
-    /// Finishes what waits and records the clean stop. Blocks.
+    /// Finishes all pending appends and records the clean stop. Blocks.
     pub fn close(&self) -> Result<(), String> {
         match self {
             Self::Embedded(log) => log.close(),
@@ -256,14 +254,14 @@ impl EventLog {
     }
 }
 
-/// Reads records in order. Blocks on the disk: not for async code.
+/// Reads records in order. Blocks on the disk, so async code must not call it.
 pub enum LogReader {
     Embedded(EmbeddedReader),
 }
 
 impl LogReader {
-    /// The records from the one that holds `from` on, about `bytes_max` of them, at least one if there
-    /// is one. They borrow the reader's buffer.
+    /// Reads about `bytes_max` bytes of records, beginning with the record that contains `from`. Returns at least one
+    /// record if there is one. The records borrow the reader's buffer.
     pub fn read(&mut self, from: u64, bytes_max: usize) -> Result<Records<'_>, ReadError> {
         match self {
             Self::Embedded(reader) => reader.read(from, bytes_max).map(Records::Embedded),
@@ -271,7 +269,7 @@ impl LogReader {
     }
 }
 
-/// What one read brought.
+/// The records of one read.
 pub enum Records<'a> {
     Embedded(EmbeddedRecords<'a>),
 }

@@ -1,5 +1,5 @@
-//! One record of the log as bytes: what one append carries. The form is documented in
-//! `docs/RECORD.md`; a byte that was once written has to be readable for ever.
+//! The encoding of a record, which is the content of one append to the log. `docs/RECORD.md` describes the format.
+//! Every later version must read what an earlier one wrote.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -9,7 +9,7 @@ use event::{BodyHash, EventId, Millis, UploadId};
 const VERSION: u8 = 1;
 const WITH_IDS: u8 = 1;
 const WITH_LINES: u8 = 2;
-const WITH_TAKES_BACK: u8 = 4;
+const WITH_CORRECTIONS: u8 = 4;
 
 const TAG_STREAM: u8 = 1;
 const TAG_RECEIVED: u8 = 2;
@@ -18,7 +18,7 @@ const TAG_UPLOAD: u8 = 4;
 const TAG_RETRY: u8 = 5;
 const TAG_TRACE: u8 = 6;
 
-/// What all events of a record share.
+/// The data that all events of a record share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
     pub stream: &'a str,
@@ -31,56 +31,57 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// What millrace itself writes, and nobody sent.
+    /// Returns the header of a record that millrace itself writes, without a sender.
     pub fn of(stream: &'a str, received: Millis) -> Self {
         Self { stream, received, address: None, upload: None, retry: None, trace: None }
     }
 }
 
-/// A run of lines with one name: what was sent of it before is recognised by its place in the source.
+/// A run of lines of an upload. Dedup recognises repeated lines by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadLines {
     pub id: UploadId,
     pub first_line: u64,
-    /// Lines covered, refused ones included.
+    /// The number of lines, including refused ones.
     pub lines: u32,
     pub hash: BodyHash,
-    /// Remembered for ever, not only for the gate's window.
+    /// True if dedup remembers the lines without a time limit, and not only for its window.
     pub kept: bool,
 }
 
-/// A dead letter sent again: only `view` folds it, or every view, where the letter is the gate's.
+/// The mark of a dead letter that is retried. Only `view` folds its event; for a dead letter of dedup, every view
+/// does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry<'a> {
     pub view: &'a str,
-    pub letter: EventId,
+    pub dead_letter: EventId,
 }
 
 /// One event in a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// The id derived from the client's, and the hash of the event's text.
+    /// The id that is derived from the client's id, and the hash of the event's text.
     pub client: Option<(EventId, BodyHash)>,
-    /// The event's line, counted from the chunk's first.
+    /// The number of lines after the chunk's first line.
     pub line: u32,
-    /// The position of the event that this one, a correction, takes back.
+    /// The position of the event that this one undoes, if this one is a correction.
     pub corrects: Option<u64>,
     pub text: &'a str,
 }
 
 impl Entry<'_> {
-    /// Whether the event was erased: spaces stand where its text was.
+    /// Returns whether the event was erased. An erased text consists of spaces only.
     pub fn erased(&self) -> bool {
         self.text.bytes().all(|byte| byte == b' ')
     }
 }
 
-/// A record as read: its header is decoded, its events are when asked for.
+/// A record that was read. Its header is decoded; its events are decoded by `entries`.
 #[derive(Clone, Debug)]
 pub struct Record<'a> {
     pub position: u64,
     pub count: u32,
-    /// `None` where `repair` had to put a hole in place of lost events.
+    /// `None` for a hole, which `repair` writes in place of lost events.
     pub header: Option<Header<'a>>,
     flags: u8,
     events: &'a [u8],
@@ -88,9 +89,9 @@ pub struct Record<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    #[error("the record is of version {0}, which this millrace does not know")]
+    #[error("the record has version {0}, which this version of millrace cannot read; use a newer one")]
     Version(u8),
-    #[error("the record is cut off or not in its form")]
+    #[error("the record is cut off or malformed")]
     Malformed,
 }
 
@@ -102,7 +103,7 @@ impl<'a> Record<'a> {
             return Err(RecordError::Version(version));
         }
         let flags = bytes.byte()?;
-        if flags & !(WITH_IDS | WITH_LINES | WITH_TAKES_BACK) != 0 {
+        if flags & !(WITH_IDS | WITH_LINES | WITH_CORRECTIONS) != 0 {
             return Err(RecordError::Malformed);
         }
         let header = decode_header(bytes.counted()?)?;
@@ -117,13 +118,13 @@ impl<'a> Record<'a> {
         self.position + u64::from(self.count)
     }
 
-    /// Whether the gate has anything to look up for it.
+    /// Returns whether dedup has to look up anything for this record.
     pub fn has_identity(&self) -> bool {
-        self.flags & (WITH_IDS | WITH_TAKES_BACK) != 0
+        self.flags & (WITH_IDS | WITH_CORRECTIONS) != 0
             || self.header.as_ref().is_some_and(|header| header.upload.is_some())
     }
 
-    /// The events with their positions.
+    /// Decodes the events, each with its position. Stops after the first error.
     pub fn entries(&self) -> Entries<'a> {
         Entries {
             next: self.position,
@@ -151,8 +152,8 @@ impl<'a> Entries<'a> {
             true => u32::try_from(self.bytes.varint()?).map_err(|_| RecordError::Malformed)?,
             false => 0,
         };
-        let corrects = match self.flags & WITH_TAKES_BACK != 0 {
-            // 0 says that this one is no correction.
+        let corrects = match self.flags & WITH_CORRECTIONS != 0 {
+            // 0 means that the event is not a correction.
             true => self.bytes.varint()?.checked_sub(1),
             false => None,
         };
@@ -175,20 +176,20 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// What the events of a record have beside their texts.
+/// The optional parts that the events of a record have beside their texts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shape {
-    /// Some carry a client's id.
+    /// Some events have a client's id.
     pub ids: bool,
-    /// Each says its line within the chunk.
+    /// Each event has its line within the chunk.
     pub lines: bool,
-    /// Some take another event back.
+    /// Some events are corrections.
     pub corrections: bool,
 }
 
-/// Puts spaces in place of the texts of the events at `positions`, which are sorted; answers how many of
-/// them the record holds. Where no other event is left, the address they came from goes as well. Its
-/// length and all else stay as they are, so that nothing in the log moves.
+/// Replaces the texts of the events at `positions`, which must be sorted, by spaces. Returns how many of them are in
+/// the record. If no other event is left in the record, its address becomes zeros. The length of the record does not
+/// change, so that nothing in the log moves.
 pub fn blank(position: u64, count: u32, payload: &mut [u8], positions: &[u64]) -> Result<u32, RecordError> {
     let bytes: &[u8] = payload;
     let mut entries = Record::decode(position, count, bytes)?.entries();
@@ -202,15 +203,15 @@ pub fn blank(position: u64, count: u32, payload: &mut [u8], positions: &[u64]) -
             left |= !entry.erased();
         }
     }
-    let address = if left || texts.is_empty() { None } else { origin_bytes(bytes)? };
+    let address = if left || texts.is_empty() { None } else { address_range(bytes)? };
     let blanked = texts.len() as u32;
     texts.into_iter().for_each(|text| payload[text].fill(b' '));
     address.into_iter().for_each(|address| payload[address].fill(0));
     Ok(blanked)
 }
 
-/// Where in a payload the sender's address stands.
-fn origin_bytes(payload: &[u8]) -> Result<Option<Range<usize>>, RecordError> {
+/// Returns the byte range of the sender's address in a payload.
+fn address_range(payload: &[u8]) -> Result<Option<Range<usize>>, RecordError> {
     let mut rest = Bytes(payload.get(2..).ok_or(RecordError::Malformed)?);
     let mut header = Bytes(rest.counted()?);
     let after = rest.0.len();
@@ -237,7 +238,7 @@ impl RecordBuilder {
         let flag = |has: bool, flag: u8| if has { flag } else { 0 };
         let flags = flag(shape.ids, WITH_IDS)
             | flag(shape.lines, WITH_LINES)
-            | flag(shape.corrections, WITH_TAKES_BACK);
+            | flag(shape.corrections, WITH_CORRECTIONS);
         let mut bytes = Vec::with_capacity(bytes_expected + 128);
         bytes.extend_from_slice(&[VERSION, flags]);
         let encoded = encode_header(header);
@@ -259,7 +260,7 @@ impl RecordBuilder {
         if self.flags & WITH_LINES != 0 {
             put_varint(&mut self.bytes, u64::from(entry.line));
         }
-        if self.flags & WITH_TAKES_BACK != 0 {
+        if self.flags & WITH_CORRECTIONS != 0 {
             put_varint(&mut self.bytes, entry.corrects.map_or(0, |position| position + 1));
         }
         put_counted(&mut self.bytes, entry.text.as_bytes());
@@ -293,7 +294,7 @@ fn encode_header(header: &Header<'_>) -> Vec<u8> {
         put_field(&mut bytes, TAG_UPLOAD, &value);
     }
     if let Some(retry) = &header.retry {
-        let mut value = retry.letter.as_bytes().to_vec();
+        let mut value = retry.dead_letter.as_bytes().to_vec();
         value.extend_from_slice(retry.view.as_bytes());
         put_field(&mut bytes, TAG_RETRY, &value);
     }
@@ -303,7 +304,7 @@ fn encode_header(header: &Header<'_>) -> Vec<u8> {
     bytes
 }
 
-/// Fields of a later version, with tags unknown here, are passed over.
+/// Decodes a header. Skips fields with unknown tags, which a later version may write.
 fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
     let mut header =
         Header { stream: "", received: Millis(0), address: None, upload: None, retry: None, trace: None };
@@ -327,8 +328,8 @@ fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
                     Some(UploadLines { id, first_line, lines, hash, kept: lines_and_kept & 1 == 1 });
             }
             TAG_RETRY => {
-                let letter = EventId::from_bytes(value.array()?);
-                header.retry = Some(Retry { view: value.text()?, letter });
+                let dead_letter = EventId::from_bytes(value.array()?);
+                header.retry = Some(Retry { view: value.text()?, dead_letter });
             }
             TAG_TRACE => header.trace = Some(value.text()?),
             _ => {}
@@ -355,7 +356,7 @@ fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
-/// What is left to read.
+/// The bytes that are still to be read.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -410,15 +411,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_comes_back_as_it_was(
-            stream in "[a-z]{1,20}", received: i64, address: Option<IpAddr>, view in "[a-z]{1,9}", letter in proptest::option::of(any::<[u8; 16]>()), trace in proptest::option::of("[0-9a-f-]{55}"),
+        fn a_record_survives_encoding_and_decoding(
+            stream in "[a-z]{1,20}", received: i64, address: Option<IpAddr>, view in "[a-z]{1,9}", dead_letter in proptest::option::of(any::<[u8; 16]>()), trace in proptest::option::of("[0-9a-f-]{55}"),
             upload in proptest::option::of((any::<[u8; 16]>(), any::<u64>(), any::<u32>(), any::<[u8; 8]>(), any::<bool>())),
             events in proptest::collection::vec((ids(), any::<u32>(), proptest::option::of(0..u64::MAX), ".{0,40}"), 0..20), position in 0..u64::MAX / 2,
         ) {
             let header = Header {
                 stream: &stream, received: Millis(received), address,
                 upload: upload.map(|(upload, first_line, lines, hash, kept)| UploadLines { id: UploadId(upload), first_line, lines, hash: BodyHash(hash), kept }),
-                retry: letter.map(|letter| Retry { view: &view, letter: EventId::from_bytes(letter) }),
+                retry: dead_letter.map(|id| Retry { view: &view, dead_letter: EventId::from_bytes(id) }),
                 trace: trace.as_deref(),
             };
             let mut builder = RecordBuilder::new(&header, Shape { ids: true, lines: true, corrections: true }, 0);
@@ -445,7 +446,7 @@ mod tests {
             let mut after = before.clone();
             let numbered = || (position..).zip(&events);
             let chosen = numbered().filter(|(_, event)| event.3).map(|(position, _)| position);
-            // Positions of other records may be asked for at once.
+            // The positions may include some of other records.
             let positions: Vec<u64> = position.checked_sub(1).into_iter().chain(chosen).chain([position + 20]).collect();
             let blanked = blank(position, builder.count(), &mut after, &positions);
             prop_assert_eq!(blanked, Ok(events.iter().filter(|event| event.3).count() as u32));
@@ -454,7 +455,7 @@ mod tests {
             let was = Record::decode(position, builder.count(), &before).expect("decodes");
             let is = Record::decode(position, builder.count(), &after).expect("decodes");
             prop_assert_eq!(is.flags, was.flags);
-            // An address that nothing is left of says nothing any more.
+            // The address is erased together with the last event.
             let all = events.iter().all(|event| event.3);
             let address = if all { Some(Ipv4Addr::UNSPECIFIED.into()) } else { address };
             prop_assert_eq!(&is.header, &Some(Header { address, ..header.clone() }));
@@ -468,7 +469,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_blanked_or_refused_and_never_halfway(bytes: Vec<u8>, count in 0_u32..100) {
+        fn blanking_invalid_bytes_changes_nothing(bytes: Vec<u8>, count in 0_u32..100) {
             let mut after = bytes.clone();
             let positions: Vec<u64> = (0..100).collect();
             if blank(0, count, &mut after, &positions).is_err() {
@@ -477,16 +478,16 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused_without_a_panic(bytes: Vec<u8>, count in 0_u32..100) {
+        fn decoding_any_bytes_does_not_panic(bytes: Vec<u8>, count in 0_u32..100) {
             if let Ok(record) = Record::decode(0, count, &bytes) {
                 prop_assert!(record.entries().count() <= count as usize);
             }
         }
     }
 
-    /// What version 1 wrote is read for ever: these bytes must never have to change.
+    /// Every later version must read version 1, so the expected bytes must never change.
     #[test]
-    fn version_1_is_written_and_read_as_ever() {
+    fn the_bytes_of_version_1_do_not_change() {
         let header = Header {
             stream: "revenue",
             received: Millis(1_761_991_200_000),
@@ -498,7 +499,7 @@ mod tests {
                 hash: BodyHash([0xcd; 8]),
                 kept: true,
             }),
-            retry: Some(Retry { view: "v", letter: EventId::from_bytes([0xef; 16]) }),
+            retry: Some(Retry { view: "v", dead_letter: EventId::from_bytes([0xef; 16]) }),
             trace: None,
         };
         let client = Some((EventId::from_bytes([0x12; 16]), BodyHash([0x34; 8])));
@@ -520,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_is_written_and_read_as_ever() {
+    fn the_bytes_of_a_trace_do_not_change() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let trace = Some(text);
         let header =

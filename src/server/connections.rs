@@ -1,5 +1,5 @@
-//! Listening, connections and their limits, and the end of both. At the limit of connections none is
-//! accepted: clients wait in the kernel's queue, and are not reset.
+//! Listens, accepts connections up to a limit, and ends them when the server stops. At the limit no connection is
+//! accepted: clients wait in the kernel's queue and are not reset.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -11,8 +11,8 @@ use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
 use event::Stop;
 use event::limits::{
-    ANSWER_BYTES_SMALL_MAX, ANSWER_IDLE_DURATION_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX,
-    HEADER_READ_DURATION_MAX, IDLE_CONNECTION_LOOK_INTERVAL, READ_BUFFER_BYTES_MAX, STOP_IDLE_DURATION_MAX,
+    CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, IDLE_CONNECTION_CHECK_INTERVAL,
+    READ_BUFFER_BYTES_MAX, RESPONSE_BYTES_SMALL_MAX, RESPONSE_IDLE_DURATION_MAX, STOP_IDLE_DURATION_MAX,
     STOP_REQUESTS_DURATION_MAX,
 };
 use http_body_util::BodyExt;
@@ -29,15 +29,15 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::ServeError;
-use super::idle_timeout::Patient;
+use super::idle_timeout::IdleTimeoutStream;
 use super::open_connections::{OpenConnection, OpenConnections, RequestNumber};
 use super::router::RequestRouter;
 use super::tls::Certificate;
 use crate::config::ListenAt;
 
 const BACKLOG: u32 = 4_096;
-/// Files that are not connections.
-const FILES_KEPT: u64 = 256;
+/// Open files that are reserved for uses other than connections.
+const FILES_RESERVED: u64 = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub struct StopSignals {
@@ -60,12 +60,12 @@ impl StopSignals {
         }
     }
 
-    /// Whoever asks again while the server stops does not want to wait for what it still does.
-    pub async fn end_by_the_next(mut self) {
+    /// Exits at once at the next signal, without waiting for pending work.
+    pub async fn exit_at_the_next(mut self) {
         let signal = self.wait().await;
         tracing::warn!(
             signal,
-            "asked again while stopping: the process ends at once, and loses nothing by it"
+            "second signal while stopping: the process exits at once; no acknowledged event is lost"
         );
         std::process::exit(1);
     }
@@ -76,14 +76,14 @@ pub struct Listener {
     tls: Option<Arc<Certificate>>,
 }
 
-/// Binds every address; of `localhost`, the second family may be missing. Answers the URLs.
+/// Binds every address, and returns the listeners and their URLs. The second address of `localhost` is optional.
 pub async fn bind(
     listen: &[ListenAt],
     certificate: Option<&Arc<Certificate>>,
 ) -> Result<(Vec<Listener>, Vec<String>), ServeError> {
     let (mut listeners, mut urls) = (Vec::new(), Vec::new());
     for at in listen {
-        let certificate = || Arc::clone(certificate.expect("the configuration has one where it is needed"));
+        let certificate = || Arc::clone(certificate.expect("checked: every `https://` address has one"));
         let mut port = at.port;
         for (index, address) in at.addresses().into_iter().enumerate() {
             let address = SocketAddr::new(address.ip(), port);
@@ -92,11 +92,13 @@ pub async fn bind(
                     port = listener.local_addr()?.port();
                     listeners.push(Listener { listener, tls: at.tls.then(certificate) });
                 }
-                Err(error) if index > 0 => tracing::warn!(%address, %error, "not listening here as well"),
+                Err(error) if index > 0 => {
+                    tracing::warn!(%address, %error, "cannot listen on the second address of localhost");
+                }
                 Err(error) => {
                     let taken = error.kind() == std::io::ErrorKind::AddrInUse;
                     let reason = if taken {
-                        "the address is in use; `--listen localhost:PORT` takes another".to_owned()
+                        "the address is in use; choose another with `--listen localhost:PORT`".to_owned()
                     } else {
                         error.to_string()
                     };
@@ -116,7 +118,7 @@ fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// As many as the process may have files open, up to our own bound.
+/// Raises the limit of open files, and returns how many connections it allows, up to `CONNECTIONS_MAX`.
 fn connections_max() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum {
@@ -126,10 +128,10 @@ fn connections_max() -> usize {
         }
     }
     let files = limit.current.unwrap_or(u64::MAX);
-    usize::try_from(files.saturating_sub(FILES_KEPT)).unwrap_or(usize::MAX).clamp(16, CONNECTIONS_MAX)
+    usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX).clamp(16, CONNECTIONS_MAX)
 }
 
-/// What serves, until it is told to stop.
+/// The tasks that serve, until the server stops.
 pub struct Serving {
     acceptors: Vec<JoinHandle<()>>,
     permits: Arc<Semaphore>,
@@ -137,15 +139,16 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Ends when the last request under way is answered, or patience is over.
+    /// Waits until the last pending request is answered, for a bounded time.
     pub async fn drained(self) {
-        // They may still take some, for whom there has to be room before all of it is asked for.
+        // Acceptors may still accept connections, and need permits for them. So all permits are acquired only after
+        // they end.
         for acceptor in self.acceptors {
             drop(acceptor.await);
         }
         let all = self.permits.acquire_many(self.connections_max as u32);
         if tokio::time::timeout(STOP_REQUESTS_DURATION_MAX, all).await.is_err() {
-            tracing::warn!("some requests did not end in time and are cut off");
+            tracing::warn!("some requests did not end in time; their connections are closed");
         }
     }
 }
@@ -178,7 +181,7 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = self.stop.wait() => return self.take_last(listener),
+                () = self.stop.wait() => return self.accept_pending(listener),
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -187,7 +190,7 @@ impl Acceptor {
                         () = self.stop.wait() => Arc::clone(&self.permits).try_acquire_owned().ok(),
                     };
                     if let Some(permit) = permit {
-                        self.take(permit, stream, peer);
+                        self.spawn(permit, stream, peer);
                     }
                 }
                 Err(error) => {
@@ -198,18 +201,18 @@ impl Acceptor {
         }
     }
 
-    /// Waits for room for one more connection, and makes some if there are connections without requests.
+    /// Waits until one more connection is allowed. Meanwhile closes connections that have waited long for a request.
     async fn permit(&self) -> OwnedSemaphorePermit {
         let mut permit = std::pin::pin!(Arc::clone(&self.permits).acquire_owned());
         loop {
-            match timeout(IDLE_CONNECTION_LOOK_INTERVAL, permit.as_mut()).await {
+            match timeout(IDLE_CONNECTION_CHECK_INTERVAL, permit.as_mut()).await {
                 Ok(permit) => return permit.expect("the semaphore is never closed"),
                 Err(_) => self.open.close_longest_waiting(),
             }
         }
     }
 
-    fn take(&self, permit: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr) {
+    fn spawn(&self, permit: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr) {
         let client = Client {
             address: peer.ip(),
             router: Arc::clone(&self.router),
@@ -220,20 +223,20 @@ impl Acceptor {
         tokio::spawn(client.connected(stream, self.tls.clone()));
     }
 
-    /// Those who are in the kernel's queue already would be reset with the listener.
-    fn take_last(&self, listener: TcpListener) {
+    /// Accepts the connections that are in the kernel's queue already: closing the listener would reset them.
+    fn accept_pending(&self, listener: TcpListener) {
         let Ok(listener) = listener.into_std() else { return };
         while let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             let Ok((stream, peer)) = listener.accept() else { return };
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
-                self.take(permit, stream, peer);
+                self.spawn(permit, stream, peer);
             }
         }
     }
 }
 
-/// One connection, and what its requests need.
+/// One connection.
 struct Client {
     address: IpAddr,
     router: Arc<RequestRouter>,
@@ -244,9 +247,9 @@ struct Client {
 
 impl Client {
     async fn connected(self, stream: TcpStream, tls: Option<Arc<Certificate>>) {
-        // Small answers must not wait for more to send.
+        // Nagle's algorithm would delay small answers.
         drop(stream.set_nodelay(true));
-        let stream = Patient::new(stream, ANSWER_IDLE_DURATION_MAX);
+        let stream = IdleTimeoutStream::new(stream, RESPONSE_IDLE_DURATION_MAX);
         let Some(tls) = tls else { return self.serve(stream).await };
         let encrypted = tokio::select! {
             encrypted = tls.handshake(stream) => encrypted,
@@ -261,12 +264,12 @@ impl Client {
         let Self { address, router, stop, open, _permit } = self;
         let (router, open) = (router.as_ref(), Arc::new(open));
         let service = service_fn(async |request: Request<Incoming>| {
-            let Some(number) = open.begins_request() else {
-                // Dropped with its connection, which is closed just now: nothing of it was looked at.
+            let Some(number) = open.begin_request() else {
+                // The connection is being closed, and the request is dropped with it, unread.
                 return std::future::pending().await;
             };
             let answer = router.answer(address, request).await;
-            let mut answer = until_sent(answer, &open, number);
+            let mut answer = track_sending(answer, &open, number);
             if stop.asked() {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -275,16 +278,16 @@ impl Client {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_READ_DURATION_MAX)
-            // A hundred headers at most are hyper's own bound; said here, it would cost an allocation a request.
+            // hyper allows at most 100 headers. To set that limit here would cost an allocation per request.
             .max_header_size(HEADER_BYTES_MAX)
-            // Kept by a connection that once sent a large body, for as long as it stays open.
+            // After a large body, a connection keeps a buffer of this size for as long as it stays open.
             .max_buf_size(READ_BUFFER_BYTES_MAX)
-            // A client that has said all it has to say may still want the answer.
+            // A client may close its sending side and still read the answer.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
-            // How a connection ends is its client's affair.
+            // A connection that the client ends badly is not an error of the server.
             _ = connection.as_mut() => {}
             () = open.closed() => {}
             () = stop.wait() => {
@@ -303,40 +306,40 @@ impl Client {
     }
 }
 
-/// The connection waits for its next request once this answer is handed over: at once where it is small and whole,
-/// otherwise with the last of its pieces.
-fn until_sent(answer: Response, open: &Arc<OpenConnection>, request: RequestNumber) -> Response {
-    if answer.body().size_hint().exact().is_some_and(|bytes| bytes <= ANSWER_BYTES_SMALL_MAX as u64) {
-        open.waits_after(request);
+/// Marks the request as finished once the answer is handed to the kernel: at once if it is small and complete,
+/// otherwise after its last piece.
+fn track_sending(answer: Response, open: &Arc<OpenConnection>, request: RequestNumber) -> Response {
+    if answer.body().size_hint().exact().is_some_and(|bytes| bytes <= RESPONSE_BYTES_SMALL_MAX as u64) {
+        open.finish_request(request);
         return answer;
     }
-    let sent = Arc::new(Sent { open: Arc::clone(open), request });
+    let guard = Arc::new(SendingGuard { open: Arc::clone(open), request });
     answer.map(|body| {
-        let marked = move |bytes| Bytes::from_owner(Marked { bytes, _sent: Arc::clone(&sent) });
-        Body::new(body.map_frame(move |frame| frame.map_data(&marked)))
+        let guarded = move |bytes| Bytes::from_owner(GuardedBytes { bytes, _guard: Arc::clone(&guard) });
+        Body::new(body.map_frame(move |frame| frame.map_data(&guarded)))
     })
 }
 
-/// A piece of an answer, which is kept until it is written to the connection.
-struct Marked {
+/// A piece of an answer. It is dropped when it has been written to the connection.
+struct GuardedBytes {
     bytes: Bytes,
-    _sent: Arc<Sent>,
+    _guard: Arc<SendingGuard>,
 }
 
-impl AsRef<[u8]> for Marked {
+impl AsRef<[u8]> for GuardedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// Dropped with the last piece of an answer.
-struct Sent {
+/// Marks a request as finished when it is dropped, with the last piece of the answer.
+struct SendingGuard {
     open: Arc<OpenConnection>,
     request: RequestNumber,
 }
 
-impl Drop for Sent {
+impl Drop for SendingGuard {
     fn drop(&mut self) {
-        self.open.waits_after(self.request);
+        self.open.finish_request(self.request);
     }
 }

@@ -1,4 +1,5 @@
-//! The greeting of a start at a terminal: where it listens, and two lines to try, which work as pasted.
+//! The greeting at start: the addresses, the data folder, the key, and two commands that work when pasted into a
+//! shell.
 
 use std::path::Path;
 
@@ -17,45 +18,45 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     let presets: Vec<&str> = settings.config.presets.iter().map(|preset| preset.name()).collect();
     println!("  presets    {}", if presets.is_empty() { "none".to_owned() } else { presets.join("  ") });
     match settings.dev {
-        true => println!("  keys       not needed: --dev opens every source, to this machine only"),
+        true => println!("  keys       not needed: --dev opens every source to this machine"),
         false => {
             println!(
                 "  key        {}{}",
                 key.display(),
-                if first_key { "  (made now; keep it)" } else { "" }
+                if first_key { "  (created now; keep it)" } else { "" }
             );
         }
     }
     let sources = &settings.config.sources;
-    // One whose outcome can be looked at, before any other.
-    let source =
-        sources.values().find(|source| shown(settings, source).is_some()).or_else(|| sources.values().next());
-    // A certificate is seldom for the address that is listened at.
+    // A source whose result can be read is preferred.
+    let readable = sources.values().find(|source| row_read(settings, source).is_some());
+    let source = readable.or_else(|| sources.values().next());
+    // A plain address is preferred: a certificate rarely names the address that the server listens on.
     let plain = addresses.iter().find(|address| address.starts_with("http://"));
     let (Some(source), Some(address)) = (source, plain.or(addresses.first())) else { return };
     let Some((event, event_key)) = sample(&settings.config.streams[&source.stream].fields) else { return };
     println!();
-    println!("Send an event, and see what it became:");
+    println!("Send an event and read the result:");
     println!();
     let header =
         if settings.dev { String::new() } else { format!(" -H \"Authorization: $(cat {})\"", quoted(&key)) };
     let event = event.replace('\'', r"'\''");
     println!("  curl{header} -H 'Content-Type: application/json' -d '{event}' {address}{}", source.path);
-    if let Some(read) = shown(settings, source) {
+    if let Some(read) = row_read(settings, source) {
         println!("  curl{header} {address}{}", read.path.replace("{key}", &event_key));
     }
     println!();
 }
 
-/// Where the row is shown that a door's events go to.
-fn shown<'s>(settings: &'s Settings, source: &SourceConfig) -> Option<&'s ReadConfig> {
+/// Returns the read that shows the rows of a source's stream.
+fn row_read<'s>(settings: &'s Settings, source: &SourceConfig) -> Option<&'s ReadConfig> {
     let Config { reads, views, .. } = &settings.config;
     let shows =
         |read: &&ReadConfig| read.shape == ReadShape::Row && views[&read.view].stream == source.stream;
     reads.values().find(shows)
 }
 
-/// An event that fits, and its key.
+/// Returns a valid event and its key.
 fn sample(fields: &Fields) -> Option<(String, String)> {
     let (mut bytes, mut values) = (Vec::new(), Vec::new());
     Sample::of(fields).event(0, 1, &mut Random(0), &mut bytes);
@@ -69,7 +70,7 @@ fn sample(fields: &Fields) -> Option<(String, String)> {
     Some((event, key))
 }
 
-/// For a shell, inside double quotes.
+/// Quotes a path for the shell, where it is inside `$(...)` and double quotes.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));

@@ -1,9 +1,9 @@
-//! How much patience a connection has with its client, at both ends of an answer.
+//! A TCP stream with timeouts for slow clients.
 //!
-//! A client that does not read would hold its connection for ever: it is let go after a while.
+//! A client that does not read would hold its connection without end, so writing fails after a time.
 //!
-//! A client that is still sending when its connection is to end would be reset, and never see why: the
-//! answer is ended first, and what comes in is dropped for a while.
+//! A client that still sends when its connection ends would get a reset instead of the answer. So the server closes
+//! its own side first, and discards what arrives for a short time.
 
 use std::io;
 use std::pin::Pin;
@@ -15,40 +15,41 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-pub struct Patient {
+pub struct IdleTimeoutStream {
     stream: TcpStream,
     answer_idle_max: Duration,
-    /// Runs while the client takes nothing of what there is to write.
-    stuck: Option<Pin<Box<Sleep>>>,
-    ending: Option<Ending>,
+    /// Runs while the client does not read and a write is pending.
+    write_timeout: Option<Pin<Box<Sleep>>>,
+    closing: Option<Closing>,
 }
 
-/// Our side is closed.
-struct Ending {
+/// The time limits after the server has closed its own side.
+struct Closing {
     latest: Instant,
     idle: Pin<Box<Sleep>>,
 }
 
-impl Patient {
+impl IdleTimeoutStream {
     pub fn new(stream: TcpStream, answer_idle_max: Duration) -> Self {
-        Self { stream, answer_idle_max, stuck: None, ending: None }
+        Self { stream, answer_idle_max, write_timeout: None, closing: None }
     }
 
-    fn written(
+    /// Fails a write that has been pending for too long.
+    fn check_write(
         &mut self,
         context: &mut Context<'_>,
         outcome: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if outcome.is_ready() {
-            self.stuck = None;
+            self.write_timeout = None;
             return outcome;
         }
-        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(self.answer_idle_max)));
-        stuck.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let timeout = self.write_timeout.get_or_insert_with(|| Box::pin(sleep(self.answer_idle_max)));
+        timeout.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for IdleTimeoutStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -58,14 +59,14 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for IdleTimeoutStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(context, outcome)
+        self.check_write(context, outcome)
     }
 
     fn poll_write_vectored(
@@ -74,7 +75,7 @@ impl AsyncWrite for Patient {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.written(context, outcome)
+        self.check_write(context, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -86,12 +87,12 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, ending, .. } = self.get_mut();
-        if ending.is_none() {
+        let Self { stream, closing, .. } = self.get_mut();
+        if closing.is_none() {
             ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
         }
         let now = Instant::now();
-        let Ending { latest, idle } = ending.get_or_insert_with(|| Ending {
+        let Closing { latest, idle } = closing.get_or_insert_with(|| Closing {
             latest: now + LINGER_DURATION_MAX,
             idle: Box::pin(sleep_until(now + LINGER_IDLE_DURATION_MAX)),
         });
@@ -102,7 +103,7 @@ impl AsyncWrite for Patient {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     idle.as_mut().reset((Instant::now() + LINGER_IDLE_DURATION_MAX).min(*latest));
                 }
-                // The client has ended its side, one way or another.
+                // The client has closed its side, or the connection has failed.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending => return idle.as_mut().poll(context).map(Ok),
             }
@@ -120,15 +121,15 @@ mod tests {
 
     use super::*;
 
-    async fn pair(answer_idle_max: Duration) -> (Patient, TcpStream) {
+    async fn pair(answer_idle_max: Duration) -> (IdleTimeoutStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (Patient::new(server.expect("accepted").0, answer_idle_max), client.expect("connected"))
+        (IdleTimeoutStream::new(server.expect("accepted").0, answer_idle_max), client.expect("connected"))
     }
 
     #[tokio::test]
-    async fn a_client_that_reads_nothing_is_let_go() {
+    async fn writing_to_a_client_that_does_not_read_times_out() {
         let (mut server, _client) = pair(Duration::from_millis(20)).await;
         let answer = vec![0; 64 * 1024];
         let error = loop {
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_reads_now_and_then_is_not() {
+    async fn writing_to_a_client_that_reads_succeeds() {
         let (mut server, mut client) = pair(Duration::from_secs(20)).await;
         let answer = vec![7; 8 * 1024 * 1024];
         let reading = tokio::spawn(async move {

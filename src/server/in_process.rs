@@ -1,5 +1,5 @@
-//! A server that nobody can connect to: the same node, and the same way to it past the doorway, asked by
-//! a call instead of over a socket. For fuzzing, where a socket would cost more than the request.
+//! A server without a socket: requests reach the same router, guard and node by a function call. Fuzzing uses it,
+//! because a socket would cost more than the request.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -27,7 +27,7 @@ impl InProcess {
         Ok(Self { node, router })
     }
 
-    /// What a client on this machine would be answered.
+    /// Handles a request as if it came from a client on this machine.
     pub async fn ask(&self, request: Request<Body>) -> Response {
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         self.router.answer(here, request).await
@@ -37,7 +37,7 @@ impl InProcess {
         self.node.log.end()
     }
 
-    /// Waits for the views, as a server does that is told to stop.
+    /// Waits for the views and stops, as a server does at a signal.
     pub async fn close(self) {
         let Self { node, .. } = self;
         drop(node.close(true).await);

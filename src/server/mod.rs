@@ -1,5 +1,5 @@
-//! The one room that knows all the others: opens log and store, starts gate, views and doors, serves,
-//! and takes it all down again in the order that loses nothing.
+//! The server: opens log and store, starts deduplicator, views and sources, and serves. It stops them in an order
+//! that loses nothing. This is the only module that knows all the others.
 
 mod connections;
 mod greeting;
@@ -51,7 +51,7 @@ pub use start_checks::StartError;
 
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// All that a server is started with.
+/// The settings of a server.
 pub struct Settings {
     pub data: PathBuf,
     pub config: Config,
@@ -59,11 +59,11 @@ pub struct Settings {
     pub dev: bool,
     pub behind_proxy: bool,
     pub accept_new_log: bool,
-    /// Whether to greet on stdout.
+    /// Print a greeting on stdout.
     pub welcome: bool,
 }
 
-/// Why a server did not start, or ended in trouble.
+/// Why a server did not start, or stopped with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error(transparent)]
@@ -76,19 +76,19 @@ pub enum ServeError {
     StoreDown(#[from] store::StoreError),
     #[error(transparent)]
     Keys(#[from] KeyError),
-    #[error("cannot listen at {address}: {reason}")]
+    #[error("cannot listen on {address}: {reason}")]
     Listen { address: String, reason: String },
     #[error("{0}")]
     System(#[from] std::io::Error),
-    #[error("the log has failed and nothing more can be promised: {0}")]
+    #[error("the log has failed: {0}")]
     LogFailed(String),
     #[error(
-        "the store has failed: {0}. Restore the file, or start the server again: the views catch up from the log"
+        "the store has failed: {0}. Restore the file or start the server again; the views catch up from the log"
     )]
     StoreFailed(String),
 }
 
-/// Serves until the process is told to stop.
+/// Serves until a signal stops the process, or the log or the store fails.
 pub async fn run(settings: Settings) -> Result<(), ServeError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "millrace starts");
     let hangups = sighup::hangups()?;
@@ -96,28 +96,28 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let certificate =
         settings.config.tls.as_ref().map(Certificate::load).transpose().map_err(StartError::Tls)?;
     for name in &settings.legacy_env.used {
-        tracing::info!(variable = *name, "setting of the original is used");
+        tracing::info!(variable = *name, "setting of a replaced service is used");
     }
     for reason in &settings.legacy_env.unusable {
-        tracing::warn!(reason, "setting of the original cannot be used");
+        tracing::warn!(reason, "setting of a replaced service is ignored");
     }
     let metrics = telemetry::start_metrics();
     let mut signals = connections::stop_signals()?;
     let accepting = Stop::default();
     let password = Password::new(settings.config.store.password.clone());
-    tokio::spawn(sighup::obey(hangups, certificate.clone(), password.clone(), accepting.clone()));
+    tokio::spawn(sighup::reload_at_hangup(hangups, certificate.clone(), password.clone(), accepting.clone()));
     let (listeners, addresses) = connections::bind(&settings.config.listen, certificate.as_ref()).await?;
     let storage = tokio::select! {
         storage = Storage::open(&settings, &password) => storage?,
         signal = signals.wait() => {
-            tracing::info!(signal, "stopped before the start was over");
+            tracing::info!(signal, "stopped before the start was complete");
             return Ok(());
         }
     };
     let (node, first_key) = Node::open(&settings, metrics, storage).await?;
     let router = node.router(&settings, &accepting);
     if let Some(certificate) = &certificate {
-        certificate.keep_current(&accepting);
+        certificate.reload_when_changed(&accepting);
     }
     let serving = connections::serve(listeners, router, &accepting);
     tracing::info!(addresses = addresses.join(" "), "listening");
@@ -126,25 +126,25 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     }
     let outcome = tokio::select! {
         signal = signals.wait() => {
-            tracing::info!(signal, "stopping: no new connections, requests under way are finished");
+            tracing::info!(signal, "stopping: no new connections; waiting for pending requests");
             Ok(())
         }
         reason = node.log.failed() => {
-            tracing::error!(reason, "the log has failed: no event is taken any more, and the server ends");
-            // Meanwhile requests are refused with the reason.
+            tracing::error!(reason, "the log has failed: no more events are accepted, and the server stops");
+            // Until then, requests are refused with the reason.
             drop(tokio::time::timeout(LOG_FAILED_ANSWERS_DURATION_MAX, signals.wait()).await);
             Err(ServeError::LogFailed(reason))
         }
         reason = node.store.failed() => {
-            tracing::error!(reason, "the store has failed: the server ends");
+            tracing::error!(reason, "the store has failed: the server stops");
             Err(ServeError::StoreFailed(reason))
         }
     };
-    tokio::spawn(signals.end_by_the_next());
+    tokio::spawn(signals.exit_at_the_next());
     accepting.ask();
     serving.drained().await;
     let closed = node.close(outcome.is_ok()).await;
-    // A log that is lost weighs more than a store, which is made again from it.
+    // A failed log is reported before a failed store, because the store can be rebuilt from the log.
     closed.and(outcome)
 }
 
@@ -163,17 +163,17 @@ struct Node {
 }
 
 impl Node {
-    /// And whether its first key was made. Whatever may fail comes before the threads if it can: they use
-    /// the runtime, and must have ended when a failure takes it down.
+    /// Starts the node, and returns whether its first key was created. Steps that may fail come before the threads
+    /// where possible: threads use the runtime, and must have ended before a failure drops it.
     async fn open(
         settings: &Settings,
         metrics: PrometheusHandle,
         storage: Storage,
     ) -> Result<(Self, bool), ServeError> {
         let config = &settings.config;
-        let Storage { log, found, store } = storage;
-        start_checks::positions(&log, &found, &store, settings.accept_new_log).await?;
-        start_checks::undeclared(config, &store).await?;
+        let Storage { log, report, store } = storage;
+        start_checks::positions(&log, &report, &store, settings.accept_new_log).await?;
+        start_checks::undeclared_views(config, &store).await?;
         api::clear_backups(&settings.data);
         let keys = Keys::load(&store, settings.legacy_env.api_key.as_deref(), settings.dev).await?;
         let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
@@ -208,7 +208,7 @@ impl Node {
             drop(node.close(false).await);
             return Err(error);
         }
-        node.look_after_metrics();
+        node.start_metrics_upkeep();
         Ok((node, first_key))
     }
 
@@ -237,10 +237,10 @@ impl Node {
         Ok(())
     }
 
-    /// Goes on with the erasures that an earlier process could not end, and gives up what is old.
+    /// Starts retention, and the erasures that an earlier process did not finish.
     fn start_upkeep(&mut self, retention: &config::Retention, runtime: &Handle) -> Result<(), ServeError> {
         let retention = Retention {
-            keep: wiring::keep(retention, &self.views, self.log.id()),
+            policy: wiring::retention_policy(retention, &self.views, self.log.id()),
             ages: self.log.ages().clone(),
             log: self.log.clone(),
             store: self.store.clone(),
@@ -264,7 +264,7 @@ impl Node {
         Ok(())
     }
 
-    fn look_after_metrics(&self) {
+    fn start_metrics_upkeep(&self) {
         let (metrics, stop) = (self.metrics.clone(), self.stop.clone());
         tokio::spawn(async move {
             while !stop.within(METRICS_UPKEEP_INTERVAL).await {
@@ -273,7 +273,7 @@ impl Node {
         });
     }
 
-    /// `stopping` lets go of those who wait for events that may never come.
+    /// Builds the router. `stopping` ends requests that wait for events, which may never come.
     fn router(&self, settings: &Settings, stopping: &Stop) -> RequestRouter {
         let admission = Arc::new(Admission {
             keys: self.keys.clone(),
@@ -316,23 +316,23 @@ impl Node {
         RequestRouter::new(RequestGuard::new(settings, &self.keys), sources, routes)
     }
 
-    /// Views first, so that they come to the end of the log; then the log, then the store. Fails if the log
-    /// could not be closed in order.
+    /// Stops the views, then the log, then the store. With `drain`, the views may apply the rest of the log first.
+    /// Fails if the log could not be closed cleanly, or if the store has failed.
     async fn close(self, drain: bool) -> Result<(), ServeError> {
         if drain {
             let end = self.log.end();
             match self.progress.drained(end, STOP_VIEWS_DURATION_MAX).await {
                 true => tracing::info!(end, "views have applied everything"),
-                false => tracing::warn!(
-                    "views have not applied everything yet; they go on from where they are at the next start"
-                ),
+                false => {
+                    tracing::warn!("views have not applied everything yet; they continue at the next start")
+                }
             }
         }
         self.stop.ask();
         let (log, store, threads) = (self.log, self.store, self.threads);
         let ended = tokio::task::spawn_blocking(move || {
             for thread in threads {
-                // None ends in a panic: that would have ended the process.
+                // No thread ends with a panic, which would have ended the process.
                 drop(thread.join());
             }
             let log = log.close().map_err(ServeError::LogFailed);
@@ -341,7 +341,7 @@ impl Node {
         });
         let closed = ended.await.unwrap_or_else(|error| Err(ServeError::LogFailed(error.to_string())));
         if let Err(error) = &closed {
-            tracing::error!(%error, "the stop was not clean");
+            tracing::error!(%error, "the server did not stop cleanly");
         }
         tracing::info!("millrace has stopped");
         closed

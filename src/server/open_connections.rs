@@ -1,15 +1,15 @@
-//! Connections that are open, and for how long each has waited for a request. At the limit of connections, one that
-//! has waited for long is closed for a new one, so that clients that only hold connections keep nobody out.
+//! The open connections, and how long each has waited for a request. At the limit of connections, one that has waited
+//! long is closed to admit a new one, so that idle clients do not keep others out.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use event::limits::IDLE_CONNECTION_KEPT_DURATION;
+use event::limits::IDLE_CONNECTION_DURATION_MIN;
 use tokio::sync::Notify;
 
-/// All that are open. Clones share them.
+/// All open connections. Clones share them.
 #[derive(Clone)]
 pub struct OpenConnections(Arc<Shared>);
 
@@ -20,7 +20,7 @@ struct Shared {
     gauge: metrics::Gauge,
 }
 
-/// One of them, for as long as it is there.
+/// One open connection. Dropping it removes it from the list.
 pub struct OpenConnection {
     number: u64,
     state: Arc<State>,
@@ -28,8 +28,10 @@ pub struct OpenConnection {
 }
 
 struct State {
-    /// The second since which it waits for a request; from `BUSY` on, the request that it is at work with.
-    waits_since: AtomicU64,
+    /// The second since which it waits for a request. Values from `BUSY` on are the number of the request in
+    /// progress.
+    waiting_since: AtomicU64,
+    /// The number of the next request.
     requests: AtomicU64,
     closed: Notify,
 }
@@ -37,7 +39,7 @@ struct State {
 const BUSY: u64 = 1 << 32;
 const CLOSED: u64 = u64::MAX;
 
-/// One request of a connection.
+/// Identifies one request of a connection.
 #[derive(Clone, Copy)]
 pub struct RequestNumber(u64);
 
@@ -53,49 +55,50 @@ impl OpenConnections {
 
     pub fn add(&self) -> OpenConnection {
         let shared = Arc::clone(&self.0);
-        let (waits_since, requests) = (AtomicU64::new(shared.second()), AtomicU64::new(BUSY));
-        let state = Arc::new(State { waits_since, requests, closed: Notify::new() });
+        let (waiting_since, requests) = (AtomicU64::new(shared.second()), AtomicU64::new(BUSY));
+        let state = Arc::new(State { waiting_since, requests, closed: Notify::new() });
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         shared.all().insert(number, Arc::clone(&state));
         shared.gauge.increment(1.0);
         OpenConnection { number, state, shared }
     }
 
-    /// Closes the one that has waited longest for a request, if that is long enough.
+    /// Closes the connection that has waited longest for a request, if it has waited long enough.
     pub fn close_longest_waiting(&self) {
-        let latest = self.0.second().checked_sub(IDLE_CONNECTION_KEPT_DURATION.as_secs());
+        let latest = self.0.second().checked_sub(IDLE_CONNECTION_DURATION_MIN.as_secs());
         let Some(latest) = latest else { return };
         let all = self.0.all();
-        let waiting = all.values().map(|state| (state.waits_since.load(Ordering::Relaxed), state));
+        let waiting = all.values().map(|state| (state.waiting_since.load(Ordering::Relaxed), state));
         let Some((since, state)) =
             waiting.filter(|(since, _)| *since <= latest).min_by_key(|(since, _)| *since)
         else {
             return;
         };
-        // A request may have come just now.
-        if state.waits_since.compare_exchange(since, CLOSED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        // A request may have arrived in the meantime.
+        if state.waiting_since.compare_exchange(since, CLOSED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             state.closed.notify_one();
         }
     }
 }
 
 impl OpenConnection {
-    /// A request has come. Returns nothing if the connection is being closed: the request must not be begun then.
-    pub fn begins_request(&self) -> Option<RequestNumber> {
+    /// Notes that a request has arrived. Returns `None` if the connection is being closed: the request must not be
+    /// handled then.
+    pub fn begin_request(&self) -> Option<RequestNumber> {
         let number = self.state.requests.fetch_add(1, Ordering::Relaxed);
         let begin = |since| (since != CLOSED).then_some(number);
-        let begun = self.state.waits_since.fetch_update(Ordering::AcqRel, Ordering::Relaxed, begin);
+        let begun = self.state.waiting_since.fetch_update(Ordering::AcqRel, Ordering::Relaxed, begin);
         begun.ok().map(|_| RequestNumber(number))
     }
 
-    /// The answer is sent. The connection waits for the next request from now on, unless that has come already.
-    pub fn waits_after(&self, request: RequestNumber) {
+    /// Notes that the answer is sent. The connection waits from now on, unless the next request has arrived already.
+    pub fn finish_request(&self, request: RequestNumber) {
         let second = self.shared.second();
         let _ =
-            self.state.waits_since.compare_exchange(request.0, second, Ordering::AcqRel, Ordering::Relaxed);
+            self.state.waiting_since.compare_exchange(request.0, second, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Ends once the connection is to be closed.
+    /// Waits until the connection has to be closed.
     pub async fn closed(&self) {
         self.state.closed.notified().await;
     }
@@ -122,7 +125,7 @@ impl Shared {
 mod tests {
     use super::*;
 
-    /// Closes one as if so many seconds had passed.
+    /// Closes one connection as if this many seconds had passed.
     fn close_after(open: &OpenConnections, seconds: u64) {
         let shared = &open.0;
         let begun = shared.begun.checked_sub(std::time::Duration::from_secs(seconds)).expect("a time");
@@ -136,28 +139,28 @@ mod tests {
     }
 
     fn is_closed(connection: &OpenConnection) -> bool {
-        connection.state.waits_since.load(Ordering::Relaxed) == CLOSED
+        connection.state.waiting_since.load(Ordering::Relaxed) == CLOSED
     }
 
     #[test]
-    fn only_one_that_has_waited_for_long_is_closed_and_never_one_with_a_request() {
+    fn only_a_connection_that_has_waited_long_is_closed_and_never_one_with_a_request() {
         let open = OpenConnections::new();
         let (waiting, busy) = (open.add(), open.add());
-        let first = busy.begins_request().expect("open");
-        let storage = IDLE_CONNECTION_KEPT_DURATION.as_secs();
-        close_after(&open, storage - 1);
+        let first = busy.begin_request().expect("open");
+        let minimum = IDLE_CONNECTION_DURATION_MIN.as_secs();
+        close_after(&open, minimum - 1);
         assert!(!is_closed(&waiting));
-        close_after(&open, storage + 1);
-        assert!(is_closed(&waiting) && waiting.begins_request().is_none());
-        close_after(&open, storage + 1);
+        close_after(&open, minimum + 1);
+        assert!(is_closed(&waiting) && waiting.begin_request().is_none());
+        close_after(&open, minimum + 1);
         assert!(!is_closed(&busy));
-        // The next request has come before all of the first answer was written.
-        let second = busy.begins_request().expect("open");
-        busy.waits_after(first);
-        close_after(&open, storage + 1);
+        // The next request arrives before all of the first answer is written.
+        let second = busy.begin_request().expect("open");
+        busy.finish_request(first);
+        close_after(&open, minimum + 1);
         assert!(!is_closed(&busy));
-        busy.waits_after(second);
-        close_after(&open, storage + 1);
+        busy.finish_request(second);
+        close_after(&open, minimum + 1);
         assert!(is_closed(&busy));
         drop((waiting, busy));
         assert!(open.0.all().is_empty());

@@ -1,32 +1,31 @@
-//! What is looked at before any route: the name that a request calls us by, the page it comes from,
-//! whether its address is text, and how often its sender asks. A refusal here has the shape of the contract
-//! whose path it is.
+//! Checks before any route: the host name, the web page that sends the request, the text of path and query, and the
+//! request rate of the sender. A refusal has the form of the contract whose path it is.
 
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::{IntoResponse, Response};
-use event::unescaped;
+use event::percent_decode;
 
 use super::Settings;
 use super::route_policy::RoutePolicies;
 use crate::admission::Keys;
 use crate::config::Network;
 use crate::http::ApiError;
-use crate::http::{AllowedPage, Peer, RateLimits, body, foreign_page, known_host, origin};
+use crate::http::{AllowedPage, Peer, RateLimits, body, client_address, foreign_page, known_host};
 
-/// Which requests come in at all.
+/// Decides which requests are handled at all.
 pub struct RequestGuard {
     hosts: Vec<String>,
-    /// Where clients of a contract are answered.
+    /// The policies of the paths of contracts.
     policies: RoutePolicies,
     trusted_proxies: Vec<Network>,
     rates: RateLimits,
     keys: Keys,
 }
 
-/// Whoever watches a server must not be kept from it by those who use it.
-const UNCOUNTED: [&str; 3] = ["/health", "/ready", "/metrics"];
+/// Paths without a request rate: monitoring must work even if clients use up their rates.
+const UNLIMITED: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 impl RequestGuard {
     pub fn new(settings: &Settings, keys: &Keys) -> Self {
@@ -39,7 +38,7 @@ impl RequestGuard {
         }
     }
 
-    /// Whom the request is from. `page` is one of another site that may send this.
+    /// Checks a request and returns its sender. `page` is the page of another site that sends it, if that page may.
     pub fn admit<B>(
         &self,
         connected: IpAddr,
@@ -50,55 +49,55 @@ impl RequestGuard {
         known_host(request, &self.hosts)?;
         body::plain_framing(headers)?;
         for (name, text) in [("path", path), ("query", request.uri().query().unwrap_or_default())] {
-            if let Some(fault) = fault(text) {
-                return Err(ApiError::Parameter { name, reason: fault.to_owned() });
+            if let Some(reason) = invalid_text(text) {
+                return Err(ApiError::Parameter { name, reason: reason.to_owned() });
             }
         }
         match page.is_none() && foreign_page(headers, &self.hosts) {
             true => Err(ApiError::ForeignPage),
-            false => self.counted(connected, headers, path),
+            false => self.check_rates(connected, headers, path),
         }
     }
 
-    /// The page of another site that sends this to a door, or asks a read, which names it.
+    /// Returns the page of another site that sends the request, if the source or read at this path allows it.
     pub fn allowed_page(&self, headers: &HeaderMap, path: &str) -> Option<AllowedPage> {
-        // Most requests are programs', and are done with by this.
+        // Most requests come from programs, which send no `Origin`.
         headers.get(header::ORIGIN)?;
-        self.policies.at(path)?.origins.allowed(headers)
+        self.policies.of_path(path)?.origins.allowed(headers)
     }
 
-    /// In the shape that clients of this path know.
+    /// Returns a refusal in the form of the contract at this path.
     pub fn refuse(&self, path: &str, error: ApiError) -> Response {
-        match self.policies.at(path) {
+        match self.policies.of_path(path) {
             Some(policy) => error.in_words(&policy.wording),
             None => error.into_response(),
         }
     }
 
-    fn counted(&self, connected: IpAddr, headers: &HeaderMap, path: &str) -> Result<Peer, ApiError> {
-        let from = origin(connected, headers, &self.trusted_proxies);
-        if !UNCOUNTED.contains(&path) {
-            self.rates.ask_by_address(from)?;
-            self.rates.ask_by_key(&self.keys, headers)?;
+    fn check_rates(&self, connected: IpAddr, headers: &HeaderMap, path: &str) -> Result<Peer, ApiError> {
+        let address = client_address(connected, headers, &self.trusted_proxies);
+        if !UNLIMITED.contains(&path) {
+            self.rates.count_address(address)?;
+            self.rates.count_key(&self.keys, headers)?;
         }
-        Ok(Peer(from))
+        Ok(Peer(address))
     }
 }
 
-/// Whether a browser asks if its page may send something.
+/// Returns whether this is a CORS preflight: a browser asks whether a page may send a request.
 pub fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// What keeps a path or query from being text, as every handler takes it to be, once its escapes are resolved;
-/// no database finds what holds U+0000, and not each of them says so.
-fn fault(text: &str) -> Option<&'static str> {
+/// Returns why a decoded path or query is not text, which every handler expects it to be. U+0000 is refused because
+/// no database finds text with it, and not every database reports that.
+fn invalid_text(text: &str) -> Option<&'static str> {
     if !text.contains('%') {
         return None;
     }
-    match std::str::from_utf8(&unescaped(text)) {
-        Ok(text) if text.contains('\0') => Some("holds the character U+0000"),
+    match std::str::from_utf8(&percent_decode(text)) {
+        Ok(text) if text.contains('\0') => Some("contains the character U+0000"),
         Ok(_) => None,
         Err(_) => Some("is not valid UTF-8"),
     }
@@ -109,12 +108,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_text_or_not() {
+    fn a_path_that_is_not_text_is_invalid() {
         for good in ["/", "/a%2Fb", "/%C3%A9", "/100%", "/%zz%2", "/é"] {
-            assert_eq!(fault(good), None, "{good}");
+            assert_eq!(invalid_text(good), None, "{good}");
         }
         for bad in ["/%FF", "/%C3", "/%C3a%A9", "/a%00b"] {
-            assert!(fault(bad).is_some(), "{bad}");
+            assert!(invalid_text(bad).is_some(), "{bad}");
         }
     }
 }

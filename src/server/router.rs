@@ -1,5 +1,5 @@
-//! What lies behind the doorway: the declared doors, each found by its path, and everything else by way of
-//! the router.
+//! Routes requests that pass the guard: the paths of sources are looked up in a map, all other paths in axum's
+//! router.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,23 +25,23 @@ pub struct RequestRouter {
 }
 
 impl RequestRouter {
-    /// Where nothing is, and what does not take the method, is answered as well.
+    /// Unknown paths and unsupported methods are answered here as well.
     pub fn new(guard: RequestGuard, sources: SourceRoutes, routes: Router) -> Self {
         let guard = Arc::new(guard);
-        let at_the_fallback = Arc::clone(&guard);
+        let fallback_guard = Arc::clone(&guard);
         let routes = routes
-            .fallback(async move |uri: Uri| at_the_fallback.refuse(uri.path(), ApiError::NoRoute))
+            .fallback(async move |uri: Uri| fallback_guard.refuse(uri.path(), ApiError::NoRoute))
             .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed });
         Self { guard, sources, routes, response_budget: ResponseBudget::new() }
     }
 
-    /// One request, past the doorway.
+    /// Handles one request from `connected`, the address at the other end of the connection.
     pub async fn answer<B>(&self, connected: IpAddr, request: Request<B>) -> Response
     where
         B: AnyBody<Error: std::error::Error + Send + Sync> + Send + 'static,
     {
         let page = self.guard.allowed_page(request.headers(), request.uri().path());
-        // Of anything else the answer says what was done, and is given.
+        // Non-GET responses report completed work, so they are never replaced by a 503.
         let read = (request.method() == Method::GET).then(|| request.uri().path().to_owned());
         let answer = match (self.guard.admit(connected, &request, page.as_ref()), &page) {
             (Err(error), _) => self.guard.refuse(request.uri().path(), error),
@@ -53,7 +53,7 @@ impl RequestRouter {
         };
         let answer = match read {
             Some(path) if ResponseBudget::is_large(&answer) => {
-                match Box::pin(self.response_budget.counted(answer)).await {
+                match Box::pin(self.response_budget.reserve(answer)).await {
                     Some(answer) => answer,
                     None => self.guard.refuse(&path, Refusal::Overloaded.into()),
                 }
@@ -61,7 +61,7 @@ impl RequestRouter {
             _ => answer,
         };
         match page {
-            Some(page) => page.may_see(answer),
+            Some(page) => page.add_headers(answer),
             None => answer,
         }
     }

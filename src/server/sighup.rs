@@ -9,13 +9,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::tls::Certificate;
 use crate::store::Password;
 
-/// From now on SIGHUP does not end the process.
+/// Registers a handler for SIGHUP, which no longer ends the process then.
 pub fn hangups() -> std::io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
-/// Reads certificate and password again at each SIGHUP.
-pub async fn obey(
+/// Reads the certificate and the password file again at each SIGHUP.
+pub async fn reload_at_hangup(
     mut hangups: Signal,
     certificate: Option<Arc<Certificate>>,
     password: Password,
@@ -29,7 +29,7 @@ pub async fn obey(
         tracing::info!("SIGHUP: reading certificate and password file again");
         password.read_again().await;
         if let Some(certificate) = certificate.clone() {
-            drop(tokio::task::spawn_blocking(move || certificate.look()).await);
+            drop(tokio::task::spawn_blocking(move || certificate.reload()).await);
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Encryption of the addresses that are declared `https://`. The certificate is read again when its files
-//! change: whoever renews it need not restart anything.
+//! TLS for the addresses that begin with `https://`. The certificate is read again when its files change, so that a
+//! renewed certificate needs no restart.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
 use event::Stop;
-use event::limits::{CERTIFICATE_LOOK_INTERVAL, HANDSHAKE_DURATION_MAX};
+use event::limits::{CERTIFICATE_CHECK_INTERVAL, HANDSHAKE_DURATION_MAX};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::idle_timeout::Patient;
+use super::idle_timeout::IdleTimeoutStream;
 use crate::config::Tls;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,11 +29,11 @@ impl TlsError {
     }
 }
 
-/// The certificate that new connections are shown.
+/// The certificate for new connections.
 pub struct Certificate {
     files: Tls,
     current: RwLock<Arc<ServerConfig>>,
-    /// What the files held when they were last looked at, good or not.
+    /// The contents of the files when they were last read, valid or not.
     seen: Mutex<Result<Contents, TlsError>>,
 }
 
@@ -50,27 +50,28 @@ impl Certificate {
         Ok(Arc::new(Self { files: files.clone(), current, seen: Mutex::new(Ok(contents)) }))
     }
 
-    /// `None` for a client that does not find a common language with us, or not in time.
-    pub async fn handshake(&self, stream: Patient) -> Option<TlsStream<Patient>> {
+    /// Returns the encrypted stream; `None` if the handshake fails or takes too long.
+    pub async fn handshake(&self, stream: IdleTimeoutStream) -> Option<TlsStream<IdleTimeoutStream>> {
         let current = Arc::clone(&self.current.read().expect("no panic while holding the lock"));
         let handshake = TlsAcceptor::from(current).accept(stream);
         let outcome = timeout(HANDSHAKE_DURATION_MAX, handshake).await.ok()?;
-        outcome.inspect_err(|error| tracing::debug!(%error, "a client was not understood")).ok()
+        outcome.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed")).ok()
     }
 
-    /// Looks at the files now and then.
-    pub fn keep_current(self: &Arc<Self>, stop: &Stop) {
+    /// Reads the files again at intervals.
+    pub fn reload_when_changed(self: &Arc<Self>, stop: &Stop) {
         let (certificate, stop) = (Arc::clone(self), stop.clone());
         tokio::spawn(async move {
-            while !stop.within(CERTIFICATE_LOOK_INTERVAL).await {
+            while !stop.within(CERTIFICATE_CHECK_INTERVAL).await {
                 let certificate = Arc::clone(&certificate);
-                drop(tokio::task::spawn_blocking(move || certificate.look()).await);
+                drop(tokio::task::spawn_blocking(move || certificate.reload()).await);
             }
         });
     }
 
-    /// What is broken is said once, and what was there stays: its files may be half renewed.
-    pub fn look(&self) {
+    /// Reads the files, and uses a changed certificate if it is valid. Otherwise logs the error once and keeps the
+    /// old one: the files may be half renewed.
+    pub fn reload(&self) {
         let contents = read(&self.files);
         let mut seen = self.seen.lock().expect("no panic while holding the lock");
         if *seen == contents {
@@ -80,9 +81,11 @@ impl Certificate {
         match contents.and_then(|contents| server_config(&self.files, &contents)) {
             Ok(renewed) => {
                 *self.current.write().expect("no panic while holding the lock") = renewed;
-                tracing::info!(file = %self.files.certificate.display(), "new connections get the new certificate");
+                tracing::info!(file = %self.files.certificate.display(), "new connections use the new certificate");
             }
-            Err(error) => tracing::error!(%error, "the new certificate cannot be used; the old one stays"),
+            Err(error) => {
+                tracing::error!(%error, "the new certificate cannot be used; the old one stays in use")
+            }
         }
     }
 }
@@ -99,10 +102,10 @@ fn server_config(files: &Tls, contents: &Contents) -> Result<Arc<ServerConfig>, 
     let chain = CertificateDer::pem_slice_iter(&contents.certificate).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| wrong(format!("is not PEM: {error}")))?;
     if chain.is_empty() {
-        return Err(wrong("holds no certificate".to_owned()));
+        return Err(wrong("contains no certificate".to_owned()));
     }
     let key = PrivateKeyDer::from_pem_slice(&contents.key)
-        .map_err(|error| TlsError::at(&files.key, format!("holds no private key: {error}")))?;
+        .map_err(|error| TlsError::at(&files.key, format!("contains no private key: {error}")))?;
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
     let mut config = config.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {

@@ -1,4 +1,4 @@
-//! Views and reads as configuration declares them, made into what runs.
+//! Builds the views and reads that run from the configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,8 +33,12 @@ pub fn views(config: &Config) -> Vec<View> {
     config.views.iter().map(view).collect()
 }
 
-/// For how long what is kept, of the views that run.
-pub fn keep(declared: &Retention, views: &BTreeMap<String, Running>, log: LogId) -> RetentionPolicy {
+/// Returns the retention policy for the log and for the views that run.
+pub fn retention_policy(
+    declared: &Retention,
+    views: &BTreeMap<String, Running>,
+    log: LogId,
+) -> RetentionPolicy {
     let rows = declared.rows.iter().filter_map(|(view, keep)| {
         let table = views.get(view)?.view.row_table()?.table();
         Some((RowsOf { view: view.clone(), log, table: Arc::clone(table) }, *keep))
@@ -77,7 +81,7 @@ fn stats(declared: &StatsConfig) -> Stats {
 }
 
 fn row_table(declared: &RowTableConfig, fields: &Fields) -> RowTable {
-    let given = |envelope: FromEnvelope| match envelope {
+    let envelope_field = |envelope: FromEnvelope| match envelope {
         FromEnvelope::Received => EnvelopeField::Received,
         FromEnvelope::Id => EnvelopeField::Id,
         FromEnvelope::Address => EnvelopeField::Address,
@@ -85,9 +89,9 @@ fn row_table(declared: &RowTableConfig, fields: &Fields) -> RowTable {
     let column = |(name, from): &(String, ColumnFrom)| {
         let source = match *from {
             ColumnFrom::Field { field, default } => {
-                ColumnSource::Field { field, default: default.map(given) }
+                ColumnSource::Field { field, default: default.map(envelope_field) }
             }
-            ColumnFrom::Envelope(envelope) => ColumnSource::Envelope(given(envelope)),
+            ColumnFrom::Envelope(envelope) => ColumnSource::Envelope(envelope_field(envelope)),
         };
         (name.clone(), source)
     };
@@ -110,7 +114,7 @@ fn notifications(declared: &NotificationsConfig) -> Notifications {
     Notifications::new(&declared.table, reads)
 }
 
-/// Views at the paths of contracts.
+/// Returns the reads at the paths of contracts.
 pub fn contract_reads(config: &Config) -> Vec<ContractRead> {
     let read = |declared: &ReadConfig| ContractRead {
         paths: spellings(&declared.path),

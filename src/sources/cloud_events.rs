@@ -1,13 +1,13 @@
-//! CloudEvents 1.0 over HTTP, at the native door: one event, a batch, or attributes in headers around the
-//! data. The event is the data, with the attributes under `cloudevent`; `source` and `id` name it, so that
-//! the same one sent twice counts once.
+//! CloudEvents 1.0 over HTTP at the native source: one event, a batch, or attributes in headers and data in the body.
+//! The stored event is the data, with the attributes under `cloudevent`. `source` and `id` name it, so that a repeat
+//! counts once.
 
 use std::collections::BTreeMap;
 
 use axum::http::{HeaderMap, HeaderValue};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use event::limits::{CLOUD_ATTRIBUTE_CHARS_MAX, JSON_KEYS_MAX};
-use event::{Field, FieldError, FieldErrors, Kind, Value, kind_of, unescaped, walk_object};
+use event::{Field, FieldError, FieldErrors, Kind, Value, kind_of, percent_decode, walk_object};
 
 use crate::http::{ApiError, body};
 
@@ -15,13 +15,13 @@ const ONE: &str = "application/cloudevents+json";
 const MANY: &str = "application/cloudevents-batch+json";
 const HEADER: &str = "ce-";
 const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
-/// Where the attributes go in the event.
+/// The key of the attributes in the stored event.
 const KEY: &str = "cloudevent";
 
 /// How a request carries CloudEvents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloudEventMode {
-    /// One, attributes and data in one object.
+    /// One event, with attributes and data in one object.
     Structured,
     /// An array of such objects.
     Batch,
@@ -29,16 +29,16 @@ pub enum CloudEventMode {
     Binary,
 }
 
-/// A CloudEvent as an event.
+/// A CloudEvent, converted to the event that is stored.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CloudEvent {
     pub text: String,
-    /// What its sender calls it.
+    /// The name that its sender gave it: `source` and `id`.
     pub name: String,
 }
 
 impl CloudEventMode {
-    /// `None` where a request of this type carries none.
+    /// Returns how a request carries CloudEvents; `None` if it carries none.
     pub fn of(headers: &HeaderMap, content_type: &str) -> Result<Option<Self>, ApiError> {
         let is = |kind: &str| content_type.eq_ignore_ascii_case(kind);
         if is(ONE) {
@@ -55,7 +55,7 @@ impl CloudEventMode {
         }
     }
 
-    /// The CloudEvent in `text`: a body, or an item of a batch.
+    /// Reads the CloudEvent in `text`, which is a body or an item of a batch.
     pub fn read(self, headers: &HeaderMap, text: &str) -> Result<CloudEvent, FieldErrors> {
         let event = match self {
             Self::Structured | Self::Batch => structured(text),
@@ -66,8 +66,9 @@ impl CloudEventMode {
 }
 
 fn is_json(content_type: &str) -> bool {
-    let small = content_type.to_ascii_lowercase();
-    small == body::JSON || (small.ends_with("+json") && !small.starts_with("application/cloudevents"))
+    let lower_case = content_type.to_ascii_lowercase();
+    let other_json = lower_case.ends_with("+json") && !lower_case.starts_with("application/cloudevents");
+    lower_case == body::JSON || other_json
 }
 
 fn wrong(field: &str, reason: impl Into<String>) -> FieldError {
@@ -92,9 +93,9 @@ fn structured(text: &str) -> Result<CloudEvent, FieldError> {
     walked.map_err(|reason| error.take().unwrap_or(FieldError { field: String::new(), reason }))?;
     attributes.check_required()?;
     match (data, data_base64) {
-        (Some(_), Some(_)) => Err(wrong("data_base64", "stands beside `data`")),
-        (Some(data), None) => attributes.around(data),
-        (None, Some(coded)) => attributes.around(&decoded(coded)?),
+        (Some(_), Some(_)) => Err(wrong("data_base64", "is given together with `data`")),
+        (Some(data), None) => attributes.into_event(data),
+        (None, Some(coded)) => attributes.into_event(&decoded(coded)?),
         (None, None) => Err(wrong("data", "is missing")),
     }
 }
@@ -107,7 +108,7 @@ fn decoded(raw: &str) -> Result<String, FieldError> {
     let text = serde_json::from_str::<String>(raw)
         .map_err(|_| wrong("data_base64", format!("expected text, got {}", kind_of(raw))))?;
     let bytes = BASE64_STANDARD.decode(text).map_err(|_| wrong("data_base64", "is not base64"))?;
-    String::from_utf8(bytes).map_err(|_| wrong("data_base64", "does not hold JSON"))
+    String::from_utf8(bytes).map_err(|_| wrong("data_base64", "does not contain JSON"))
 }
 
 fn binary(headers: &HeaderMap, text: &str) -> Result<CloudEvent, FieldError> {
@@ -120,10 +121,10 @@ fn binary(headers: &HeaderMap, text: &str) -> Result<CloudEvent, FieldError> {
         }
     }
     attributes.check_required()?;
-    attributes.around(text)
+    attributes.into_event(text)
 }
 
-/// Quotes, if there are some, are undone first, then escapes.
+/// Decodes the value of a header: removes quotes first, then percent-encoding.
 fn header_text(value: &HeaderValue) -> Option<String> {
     let text = value.to_str().ok()?;
     let inner = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
@@ -138,7 +139,7 @@ fn header_text(value: &HeaderValue) -> Option<String> {
             inner.chars().filter(kept).collect()
         }
     };
-    String::from_utf8(unescaped(&unquoted)).ok()
+    String::from_utf8(percent_decode(&unquoted)).ok()
 }
 
 fn json(text: &str) -> String {
@@ -153,7 +154,7 @@ impl Attributes {
     fn add(&mut self, name: &str, raw: &str) -> Result<(), FieldError> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         if name.is_empty() || name == "data" || !name.bytes().all(plain) {
-            return Err(wrong(name, "is no attribute: their names are small letters and digits"));
+            return Err(wrong(name, "is not an attribute; names have lower-case letters and digits only"));
         }
         if self.0.len() == JSON_KEYS_MAX {
             return Err(wrong("", format!("has more than {JSON_KEYS_MAX} attributes")));
@@ -162,7 +163,7 @@ impl Attributes {
             let field = Field { name: name.to_owned(), kind, required: false, one_of: Vec::new() };
             field.read(Some(raw)).map(|value| match value {
                 Value::Text(text) => json(&text),
-                // An absent one is none, and a time is kept as it was written.
+                // An absent value is dropped, and a time is kept as it was written.
                 value => {
                     if value == Value::Absent {
                         String::new()
@@ -189,7 +190,7 @@ impl Attributes {
         once(name, self.0.insert(name.to_owned(), value).as_deref())
     }
 
-    /// The text of an attribute that has to be there.
+    /// Returns the text of a required attribute.
     fn text(&self, name: &str) -> Result<String, FieldError> {
         let value = self.0.get(name).ok_or_else(|| wrong(name, "is missing"))?;
         serde_json::from_str(value).map_err(|_| wrong(name, "expected text"))
@@ -205,9 +206,9 @@ impl Attributes {
         }
     }
 
-    /// The event: `data` with these in it. Whether the data is sound is left to the stream's own check.
-    fn around(mut self, data: &str) -> Result<CloudEvent, FieldError> {
-        // It says of the data what is known by then; left out, an event is the same in each mode.
+    /// Returns the event: `data` with these attributes in it. The stream's own check validates the data.
+    fn into_event(mut self, data: &str) -> Result<CloudEvent, FieldError> {
+        // It only says that the data is JSON. Without it, an event is the same in every mode.
         if let Some(kind) = self.0.remove("datacontenttype") {
             let kind = serde_json::from_str::<String>(&kind).unwrap_or_default();
             if !is_json(kind.split(';').next().unwrap_or_default().trim()) {
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_its_data_with_the_attributes_beside() {
+    fn the_event_is_the_data_with_its_attributes() {
         let event = read(SALE).expect("an event");
         let expected =
             r#"{"userId":"u","cloudevent":{"id":"7","source":"/shop","specversion":"1.0","type":"sale"}}"#;
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cloud_event_is_named() {
+    fn invalid_cloud_events_are_refused_with_field_and_reason() {
         for (part, other, reason) in [
             (r#""specversion":"1.0","#, "", "specversion: is missing"),
             ("1.0", "0.3", "specversion: must be 1.0"),
@@ -291,13 +292,13 @@ mod tests {
             (r#"{"userId":"u"}"#, "null", "data: is missing"),
             (r#"{"userId":"u"}"#, "[1]", "data: expected an object, got an array"),
             (r#"{"userId":"u"}"#, r#"{},"data":{}"#, "data: is given twice"),
-            (r#"{"userId":"u"}"#, r#"{},"data_base64":"e30=""#, "data_base64: stands beside `data`"),
+            (r#"{"userId":"u"}"#, r#"{},"data_base64":"e30=""#, "data_base64: is given together with `data`"),
             (r#""data":{"userId":"u"}"#, r#""data_base64":"?""#, "data_base64: is not base64"),
             (r#""data":{"userId":"u"}"#, r#""data_base64":7"#, "data_base64: expected text, got a number"),
-            (r#""data":{"userId":"u"}"#, r#""data_base64":"/w==""#, "data_base64: does not hold JSON"),
+            (r#""data":{"userId":"u"}"#, r#""data_base64":"/w==""#, "data_base64: does not contain JSON"),
             (r#""data":{"userId":"u"}"#, r#""data_base64":"NQ==""#, "data: expected an object, got a number"),
             (r#""type""#, r#""time":"soon","type""#, "time: expected a time such as"),
-            (r#""type""#, r#""traceParent":"x","type""#, "traceParent: is no attribute"),
+            (r#""type""#, r#""traceParent":"x","type""#, "traceParent: is not an attribute"),
             (r#""type""#, r#""ratio":1.5,"type""#, "ratio: expected text, got a number"),
             (
                 r#""type""#,
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_say_the_same_as_an_object() {
+    fn headers_and_an_object_give_the_same_event() {
         let head = [("ce-specversion", "1.0"), ("ce-id", "7"), ("ce-source", "/shop"), ("ce-type", "sale")];
         let binary = |more: &[(&'static str, &str)], body: &str| {
             CloudEventMode::Binary
@@ -331,7 +332,7 @@ mod tests {
             (("ce-subject", "%FF"), "{}", "ce-subject: is not valid UTF-8"),
             (("ce-subject", "%00"), "{}", "subject: contains a NUL character"),
             (("ce-id", "8"), "{}", "id: is given twice"),
-            (("ce-some-thing", "8"), "{}", "some-thing: is no attribute"),
+            (("ce-some-thing", "8"), "{}", "some-thing: is not an attribute"),
             (("ce-subject", "x"), "", "data: is missing"),
             (("ce-subject", "x"), "[]", "data: expected an object, got an array"),
         ] {
@@ -351,7 +352,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_tells_source_and_id_apart(source in "[a:0]{1,4}", id in "[a:0]{1,4}", other_source in "[a:0]{1,4}", other_id in "[a:0]{1,4}") {
+        fn events_have_the_same_name_only_if_source_and_id_are_the_same(source in "[a:0]{1,4}", id in "[a:0]{1,4}", other_source in "[a:0]{1,4}", other_id in "[a:0]{1,4}") {
             let name = |source: &str, id: &str| {
                 let text = SALE.replace("/shop", source).replace("\"7\"", &json(id));
                 read(&text).map(|event| event.name)

@@ -1,5 +1,5 @@
-//! A line as `export` prints it: an event in its envelope. The event is taken in its own text, and known
-//! by the id that it had, so that a line counts once however often it is sent.
+//! A line of an export: an event in its envelope. The event keeps its text, and its id becomes its name, so that a
+//! line counts once even if it is sent several times.
 
 use std::borrow::Cow;
 
@@ -30,7 +30,7 @@ pub struct ExportedEvent<'a> {
     pub text: &'a str,
 }
 
-/// The event of a line; `None` for one that no view counted.
+/// Returns the event of a line; `None` if no view counted the event.
 pub fn event<'a>(line: &'a str, stream: &str) -> Result<Option<ExportedEvent<'a>>, FieldErrors> {
     let refused = |field: &str, reason: String| Err(FieldError { field: field.to_owned(), reason }.into());
     let envelope: Envelope<'a> = match serde_json::from_str(line) {
@@ -38,7 +38,7 @@ pub fn event<'a>(line: &'a str, stream: &str) -> Result<Option<ExportedEvent<'a>
         Err(error) => {
             let message = error.to_string();
             let reason = message.split(" at line ").next().unwrap_or_default();
-            return refused("", format!("is no line of an export: {reason}"));
+            return refused("", format!("is not a line of an export: {reason}"));
         }
     };
     if envelope.stream != stream {
@@ -51,11 +51,13 @@ pub fn event<'a>(line: &'a str, stream: &str) -> Result<Option<ExportedEvent<'a>
         return refused(
             "onlyFor",
             format!(
-                "this is a dead letter sent again for view `{view}` alone, which would count for other views, too; look for its event's own letter here"
+                "is a dead letter that was sent again for view `{view}` only, but would count for all views here; retry the dead letter of its event on this server instead"
             ),
         );
     }
-    let Ok(id) = envelope.id.parse::<EventId>() else { return refused("id", "is no event id".to_owned()) };
+    let Ok(id) = envelope.id.parse::<EventId>() else {
+        return refused("id", "is not an event id".to_owned());
+    };
     let text = envelope.event.get();
     match text.len() > EVENT_BYTES_MAX {
         true => refused("event", format!("is larger than {EVENT_BYTES_MAX} bytes")),
@@ -81,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_count_is_left_out_and_what_is_no_export_is_refused() {
+    fn events_that_did_not_count_are_skipped_and_other_lines_are_refused() {
         let line = |more: &str| format!(r#"{{"id":"{ID}","stream":"s","event":null{more}}}"#);
         assert_eq!(of(&line(r#","leftOut":"erased""#)), Ok(None));
         assert!(of(&line(r#","onlyFor":"v""#)).is_err_and(|error| error.starts_with("onlyFor: ")));
         assert!(of(&line("").replace("\"s\"", "\"t\"")).is_err_and(|error| error == "stream: is not `s`"));
-        assert!(of(&line("").replace(ID, "7")).is_err_and(|error| error == "id: is no event id"));
-        assert!(of(r#"{"userId":"u"}"#).is_err_and(|error| error.contains("no line of an export")));
+        assert!(of(&line("").replace(ID, "7")).is_err_and(|error| error == "id: is not an event id"));
+        assert!(of(r#"{"userId":"u"}"#).is_err_and(|error| error.contains("not a line of an export")));
     }
 }

@@ -15,11 +15,11 @@ use crate::http::{ApiError, Peer, Share, Wording, body, credentials, idempotency
 pub struct HttpSource {
     pub admission: Arc<Admission>,
     pub stream: String,
-    /// Whether a request needs no key.
+    /// Requests need no key.
     pub open: bool,
-    /// Whether clients name their events. Elsewhere a body's `id` is data, and a bare repeat is a new event.
+    /// Clients may name their events. Otherwise a body's `id` is data, and a repeat is a new event.
     pub ids: bool,
-    /// Whether `text/plain` counts as JSON. Any web page can send it without a preflight.
+    /// `text/plain` counts as JSON. Any web page can send it without a preflight.
     pub plain_text: bool,
     pub answer: Answer,
     pub wording: Arc<Wording>,

@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::cloud_events::{CloudEvent, CloudEventMode};
-use super::native::{Request, finish};
+use super::native_request::{Request, finish};
 use crate::admission::{
     Appended, Checked, Context, Corrections, EventIndex, Offer, OfferName, Refusal, expect_distinct,
 };
 use crate::http::{ApiError, Share, body, idempotency_key};
-use crate::log::Entry;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -58,7 +57,7 @@ pub async fn receive(
     let cloud_events: Option<Vec<_>> = match cloud {
         None => None,
         Some(mode) => {
-            // Their texts are built anew.
+            // The converted events need about as much memory as the body.
             share.grow_to(2 * bytes.len())?;
             Some(texts.iter().map(|text| mode.read(request.headers, text)).collect())
         }
@@ -74,18 +73,17 @@ pub async fn receive(
         Some(events) => check(request, &context, events.iter().map(named), &mut corrections),
     };
     let large = bytes.len() > QUICK_BODY_BYTES_MAX;
-    let entries = if large { tokio::task::block_in_place(check) } else { check() }?;
-    if entries.is_empty() {
+    let checked = if large { tokio::task::block_in_place(check) } else { check() }?;
+    if checked.is_empty() {
         let nothing = ManyAccepted { accepted: 0, position: None, event_ids: Vec::new() };
         return Ok(Json(nothing).into_response());
     }
-    let names = || entries.iter().filter_map(|entry| entry.client);
-    expect_distinct(names())?;
-    request.admission().expect_unused(names()).await?;
+    expect_distinct(checked.names())?;
+    request.admission().expect_unused(checked.names()).await?;
     if request.checks_only() {
-        return Ok(Json(OnlyChecked { accepted: 0, checked: entries.len() }).into_response());
+        return Ok(Json(OnlyChecked { accepted: 0, checked: checked.len() }).into_response());
     }
-    let Appended { position, ids } = request.admission().append(&context, &entries).await?;
+    let Appended { position, ids } = request.admission().append(&context, &checked).await?;
     drop(corrections);
     let accepted = ids.len();
     let end = position + accepted as u64;
@@ -113,7 +111,7 @@ fn check<'a>(
     context: &Context<'_>,
     offers: impl ExactSizeIterator<Item = Result<Offer<'a, 'a>, FieldErrors>>,
     corrections: &mut Corrections,
-) -> Result<Vec<Entry<'a>>, ApiError> {
+) -> Result<Checked<'a>, ApiError> {
     let (mut checked, only) = (Checked::default(), offers.len() == 1);
     for (index, offer) in offers.enumerate() {
         match offer.and_then(|offer| request.admission().check(context, index, offer, corrections)) {

@@ -9,9 +9,11 @@ use crate::http::{ApiError, Share};
 #[derive(Default)]
 pub struct LineBuffer {
     pub bytes: Vec<u8>,
-    /// Where the next chunk begins, how far line ends were counted, and how many there were.
+    /// The start of the next chunk.
     start: usize,
+    /// Line ends are counted up to here.
     counted: usize,
+    /// The number of line ends in the next chunk.
     ends: usize,
     line_start: usize,
     ended: bool,
@@ -24,7 +26,7 @@ impl LineBuffer {
         Self { line_bytes_max, share, ..Self::default() }
     }
 
-    /// The range of the next chunk; `None` at the end.
+    /// Returns the range of the next chunk; `None` at the end.
     pub async fn fill(&mut self, pieces: &mut Pieces) -> Result<Option<std::ops::Range<usize>>, ApiError> {
         loop {
             if let Some(end) = self.count()? {
@@ -32,8 +34,7 @@ impl LineBuffer {
             }
             if self.ended {
                 let rest = self.start..self.bytes.len();
-                let something = !rest.is_empty();
-                return Ok(something.then_some(rest));
+                return Ok(if rest.is_empty() { None } else { Some(rest) });
             }
             self.compact();
             match pieces.next().await? {
@@ -64,13 +65,14 @@ impl LineBuffer {
         }
     }
 
+    /// Marks the bytes before `end` as done.
     pub fn done(&mut self, end: usize) {
         self.start = end;
         self.counted = self.counted.max(end);
         self.ends = 0;
     }
 
-    /// Moves the open chunk to the front, now and then.
+    /// Moves the next chunk to the front, once at least half of the buffer is done.
     fn compact(&mut self) {
         if self.start > 0 && (self.start >= self.bytes.len() / 2) {
             self.bytes.drain(..self.start);
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_done_with_is_given_back() {
+    async fn memory_of_finished_chunks_is_given_back() {
         let body = Body::from(format!("{}\n", "x".repeat(10_000)).repeat(1_000));
         let mut pieces = Pieces::of(&HeaderMap::new(), body).expect("pieces");
         let mut lines = LineBuffer::new(EVENT_BYTES_MAX, Share::default());
@@ -102,7 +104,7 @@ mod tests {
             chunks += 1;
         }
         assert!(chunks > 2);
-        let (held, capacity) = (lines.share.held(), lines.bytes.capacity());
-        assert!(held == lines.bytes.len() && capacity < CHUNK_BYTES_MAX, "{held} of {capacity}");
+        let (counted, capacity) = (lines.share.bytes(), lines.bytes.capacity());
+        assert!(counted == lines.bytes.len() && capacity < CHUNK_BYTES_MAX, "{counted} of {capacity}");
     }
 }

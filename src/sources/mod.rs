@@ -7,4 +7,5 @@ pub mod http;
 mod json_events;
 mod line_buffer;
 pub mod native;
+mod native_request;
 mod ndjson;

@@ -1,90 +1,25 @@
 //! The native source: `POST /v1/streams/{stream}/events` takes one object, an array, CloudEvents, or lines of JSON.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
+use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, FromRef, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Extension, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::post;
-use axum::{Json, Router};
-use event::limits::WAIT_APPLIED_DURATION_MAX;
-use event::{Stalled, Stop};
-use serde::{Deserialize, Serialize};
 
 use super::cloud_events::CloudEventMode;
+use super::native_request::{Options, Request};
 use super::{json_events, ndjson};
-use crate::admission::{Admission, Context, IdScope, Keys};
-use crate::http::{ApiError, Peer, Query, Sender, body, traceparent};
+use crate::admission::IdScope;
+use crate::http::{ApiError, Peer, Query, Sender, body};
+
+pub use super::native_request::NativeSource;
 
 pub const LINES: &str = "application/x-ndjson";
-
-#[derive(Clone)]
-pub struct NativeSource {
-    pub admission: Arc<Admission>,
-    /// Set when the server is to end.
-    pub stopping: Stop,
-}
-
-impl FromRef<NativeSource> for Keys {
-    fn from_ref(native: &NativeSource) -> Self {
-        native.admission.keys.clone()
-    }
-}
 
 pub fn routes(native: NativeSource) -> Router {
     // A GET of the same path belongs to the reading API.
     Router::new().route("/v1/streams/{stream}/events", post(receive)).with_state(native)
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    /// Keep the valid lines of a chunk that has invalid ones.
-    #[serde(default)]
-    pub partial: bool,
-    pub wait: Option<Wait>,
-    /// Check and store nothing.
-    pub check: Option<Check>,
-    /// The lines are those of an export of this stream.
-    pub exported: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Wait {
-    Applied,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Check {
-    Only,
-}
-
-/// One authorized request.
-pub struct Request<'a> {
-    pub native: &'a NativeSource,
-    pub ids: IdScope<'a>,
-    pub peer: Peer,
-    pub headers: &'a HeaderMap,
-    pub options: Options,
-}
-
-impl<'a> Request<'a> {
-    pub fn admission(&self) -> &'a Admission {
-        &self.native.admission
-    }
-
-    pub fn context(&self, idempotency_key: Option<&'a str>) -> Context<'a> {
-        let Self { ids, peer, headers, .. } = *self;
-        Context { ids, address: Some(peer.0), trace: traceparent(headers), idempotency_key }
-    }
-
-    pub fn checks_only(&self) -> bool {
-        self.options.check == Some(Check::Only)
-    }
 }
 
 async fn receive(
@@ -109,52 +44,4 @@ async fn receive(
     } else {
         Err(ApiError::ContentType { expected: "application/json or application/x-ndjson" })
     }
-}
-
-/// The answer to a request whose events are durable, with how far the views are if the sender waited for them.
-#[derive(Serialize)]
-struct Receipt<T> {
-    #[serde(flatten)]
-    accepted: T,
-    #[serde(flatten)]
-    waited: Option<Waited>,
-}
-
-#[derive(Serialize)]
-struct Waited {
-    applied: bool,
-    /// The views of the stream, unless all have applied the events.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    views: Option<BTreeMap<String, ViewState>>,
-}
-
-#[derive(Serialize)]
-struct ViewState {
-    position: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waiting: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    paused: Option<String>,
-}
-
-/// Answers a request whose events are durable below `end`: at once or, with `wait=applied`, when the stream's views
-/// have applied them.
-pub async fn finish(request: &Request<'_>, accepted: impl Serialize, end: u64) -> Response {
-    if request.options.wait.is_none() {
-        return Json(Receipt { accepted, waited: None }).into_response();
-    }
-    let (progress, stream) = (&request.admission().progress, request.ids.stream);
-    if progress.reached(stream, end, WAIT_APPLIED_DURATION_MAX).await {
-        let waited = Some(Waited { applied: true, views: None });
-        return Json(Receipt { accepted, waited }).into_response();
-    }
-    let state = |stalled, position| match stalled {
-        None => ViewState { position, waiting: None, paused: None },
-        Some(Stalled::Waiting(reason)) => ViewState { position, waiting: Some(reason), paused: None },
-        Some(Stalled::Paused(reason)) => ViewState { position, waiting: None, paused: Some(reason) },
-    };
-    let views = progress.of_stream(stream).into_iter();
-    let views = views.map(|(view, applied)| (view, state(applied.stalled, applied.position))).collect();
-    let waited = Some(Waited { applied: false, views: Some(views) });
-    (StatusCode::ACCEPTED, Json(Receipt { accepted, waited })).into_response()
 }

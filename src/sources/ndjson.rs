@@ -13,19 +13,21 @@ use serde::Serialize;
 
 use super::export_line::{self, ExportedEvent};
 use super::line_buffer::LineBuffer;
-use super::native::{Request, finish};
-use crate::admission::{Checked, Context, Corrections, EventFault, EventIndex, Offer, OfferName, Refusal};
+use super::native_request::{Request, finish};
+use crate::admission::{
+    Checked, CheckedEvent, Context, Corrections, EncodedEvents, EventFault, EventIndex, Offer, OfferName,
+    Refusal, UploadLines,
+};
 use crate::http::body::{self, Pieces};
 use crate::http::{ApiError, Share, idempotency_key};
-use crate::log::{AppendError, Entry, RecordBuilder, UploadLines};
 
 const UPLOAD: &str = "millrace-upload";
 const FIRST_LINE: &str = "millrace-first-line";
 
-/// What identifies the lines of this request, if the client says so.
+/// Identifies the lines of a request, if the client names them.
 struct Upload {
     id: UploadId,
-    /// Remembered without end, not only for the window of the stream.
+    /// The lines are remembered without end, not only within the dedup window.
     kept: bool,
 }
 
@@ -62,7 +64,7 @@ impl Taken {
         }
     }
 
-    /// Whatever stops a body of lines, its client learns where to continue.
+    /// Adds the number of durable lines to an error, so that the client knows where to continue.
     fn stopped_by(&self, error: impl Into<ApiError>) -> ApiError {
         ApiError::AfterLines { durable_lines: self.durable_lines, error: Box::new(error.into()) }
     }
@@ -119,9 +121,9 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, ApiE
         match &checked.record {
             None => taken.durable_lines += checked.lines,
             Some(record) => {
-                let append = request.admission().log.append(record);
-                pending = Some((append, u64::from(record.count()), checked.lines));
-                if corrections.hold_targets() {
+                let append = request.admission().append_encoded(record);
+                pending = Some((append, record.count(), checked.lines));
+                if corrections.lock_targets() {
                     settle(request, &context, &mut taken, pending.take()).await?;
                 }
             }
@@ -150,7 +152,7 @@ async fn settle(
     request: &Request<'_>,
     context: &Context<'_>,
     taken: &mut Taken,
-    pending: Option<(impl Future<Output = Result<u64, AppendError>>, u64, u64)>,
+    pending: Option<(impl Future<Output = Result<u64, Refusal>>, u64, u64)>,
 ) -> Result<(), ApiError> {
     if let Some((append, count, lines)) = pending {
         let position = append.await.map_err(|error| taken.stopped_by(error))?;
@@ -192,7 +194,7 @@ impl Upload {
 
 struct CheckedChunk {
     /// `None` if the chunk has no event to store.
-    record: Option<RecordBuilder>,
+    record: Option<EncodedEvents>,
     lines: u64,
 }
 
@@ -206,7 +208,7 @@ fn check(
     corrections: &mut Corrections,
 ) -> Result<CheckedChunk, Refusal> {
     let (mut checked, mut lines) = (Checked::default(), 0_u32);
-    checked.entries.reserve(CHUNK_LINES_MAX);
+    checked.reserve(CHUNK_LINES_MAX);
     let bytes_max = line_bytes_max(request);
     for line in chunk.split(|byte| *byte == b'\n') {
         let index = lines;
@@ -221,23 +223,22 @@ fn check(
         let at = EventIndex::Line(taken.next_line + u64::from(index));
         match check_line(request, context, index as usize, line, corrections) {
             Ok(None) => {}
-            Ok(Some(entry)) => checked.entries.push(Entry { line: index, ..entry }),
+            Ok(Some(event)) => checked.add_line(index, event),
             Err(errors) => checked.add(at, Err(errors)),
         }
     }
     // The last line break ends a line; it does not begin another.
     lines -= u32::from(chunk.ends_with(b"\n"));
     let first_line = taken.next_line;
-    let entries = if request.options.partial {
-        taken.list(checked.faults);
+    if request.options.partial {
+        taken.list(std::mem::take(&mut checked.faults));
         taken.refused += checked.refused;
-        checked.entries
     } else {
-        checked.expect_all()?
-    };
+        checked = checked.expect_all()?;
+    }
     taken.next_line += u64::from(lines);
     let upload = upload.map(|upload| upload.lines(first_line, lines, chunk));
-    let record = (!entries.is_empty()).then(|| context.record(&entries, upload));
+    let record = request.admission().encode(context, &checked, upload);
     Ok(CheckedChunk { record, lines: u64::from(lines) })
 }
 
@@ -248,7 +249,7 @@ fn check_line<'a>(
     index: usize,
     line: &'a [u8],
     corrections: &mut Corrections,
-) -> Result<Option<Entry<'a>>, FieldErrors> {
+) -> Result<Option<CheckedEvent<'a>>, FieldErrors> {
     let text = body::utf8("the line", line)?;
     let Some(stream) = &request.options.exported else {
         let offer = Offer { text, name: OfferName::OwnId };

@@ -1,4 +1,4 @@
-//! How long to wait before the store is tried again: doubling, up to a bound.
+//! The delay before the store is tried again: it doubles up to a maximum.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// Returns the delay before the next attempt and doubles the one after it.
     pub fn pause(&mut self) -> Duration {
         let delay = self.delay;
         self.delay = (delay * 2).min(RETRY_DELAY_MAX);
@@ -27,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_to_its_bound_and_stays_there() {
+    fn the_delay_grows_to_its_maximum_and_stays_there() {
         let mut backoff = Backoff::default();
         let delays: Vec<Duration> = (0..10).map(|_| backoff.pause()).collect();
         assert_eq!(delays[..3], [RETRY_DELAY_MIN, RETRY_DELAY_MIN * 2, RETRY_DELAY_MIN * 4]);

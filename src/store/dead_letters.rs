@@ -1,7 +1,7 @@
-//! Dead letters as they are stored: reading, and the change of status that a person asks for. The rows
-//! themselves are written by plans, in the transaction that passes the event by.
+//! Queries on stored dead letters, and the status changes that a person asks for. Plans write the rows themselves,
+//! in the same transaction that moves the view past the event.
 
-use event::limits::{LETTERS_LOOKED_UP_MAX, LIST_ROWS_MAX};
+use event::limits::{DEAD_LETTERS_LOOKED_UP_MAX, LIST_ROWS_MAX};
 use event::{EventId, LogId, Millis};
 
 use super::{Cell, Store, StoreError};
@@ -26,7 +26,7 @@ pub struct DeadLetter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadLetterStatus {
     Open,
-    /// Sent again; its view has not come to it yet.
+    /// Sent again, but its view has not reached it yet.
     Retrying,
     Applied,
     Dropped,
@@ -53,6 +53,7 @@ const COLUMNS: &str =
     "id, view, log_id, position, event_id, stream, reason, event, status, attempts, created, updated";
 
 impl Store {
+    /// Returns up to `limit` dead letters with ids greater than `after`, in the order of their ids.
     pub async fn dead_letters(
         &self,
         status: Option<DeadLetterStatus>,
@@ -67,40 +68,41 @@ impl Store {
         }
         sql.push_str(&format!(" ORDER BY id LIMIT {}", limit.min(LIST_ROWS_MAX)));
         let rows = self.rows(sql, parameters).await?;
-        rows.into_iter().map(|row| letter(row).ok_or_else(unreadable)).collect()
+        rows.into_iter().map(|row| parse_dead_letter(row).ok_or_else(corrupt_row)).collect()
     }
 
     pub async fn dead_letter(&self, id: EventId) -> Result<Option<DeadLetter>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM millrace_dead_letters WHERE id = ?");
         let rows = self.rows(sql, vec![Cell::Text(id.to_string())]).await?;
-        rows.into_iter().next().map(|row| letter(row).ok_or_else(unreadable)).transpose()
+        rows.into_iter().next().map(|row| parse_dead_letter(row).ok_or_else(corrupt_row)).transpose()
     }
 
-    /// The letters of one event, whatever view they come from.
+    /// Returns the dead letters of one event, from all views.
     pub async fn dead_letters_at(&self, log: LogId, position: u64) -> Result<Vec<DeadLetter>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM millrace_dead_letters WHERE log_id = ? AND position = ?");
         let rows = self.rows(sql, vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)]).await?;
-        rows.into_iter().map(|row| letter(row).ok_or_else(unreadable)).collect()
+        rows.into_iter().map(|row| parse_dead_letter(row).ok_or_else(corrupt_row)).collect()
     }
 
+    /// Returns the number of open dead letters.
     pub async fn open_dead_letters(&self) -> Result<i64, StoreError> {
         let rows = self
             .rows("SELECT COUNT(*) FROM millrace_dead_letters WHERE status = 'open'".to_owned(), Vec::new())
             .await?;
         match rows.first().map(Vec::as_slice) {
             Some([Cell::Integer(count)]) => Ok(*count),
-            _ => Err(unreadable()),
+            _ => Err(corrupt_row()),
         }
     }
 
-    /// The letters of the events at some positions, each with the number of times it was tried.
+    /// Returns the ids of the dead letters at `positions`, each with its number of attempts.
     pub async fn dead_letter_attempts(
         &self,
         log: LogId,
         positions: &[u64],
     ) -> Result<Vec<(EventId, i64)>, StoreError> {
         let mut found = Vec::new();
-        for page in positions.chunks(LETTERS_LOOKED_UP_MAX) {
+        for page in positions.chunks(DEAD_LETTERS_LOOKED_UP_MAX) {
             let marks = vec!["?"; page.len()].join(", ");
             let sql = format!(
                 "SELECT id, attempts FROM millrace_dead_letters WHERE log_id = ? AND position IN ({marks})"
@@ -110,17 +112,17 @@ impl Store {
             for row in self.rows(sql, parameters).await? {
                 found.push(match row.as_slice() {
                     [Cell::Text(id), Cell::Integer(attempts)] => {
-                        (id.parse().map_err(|_| unreadable())?, *attempts)
+                        (id.parse().map_err(|_| corrupt_row())?, *attempts)
                     }
-                    _ => return Err(unreadable()),
+                    _ => return Err(corrupt_row()),
                 });
             }
         }
         Ok(found)
     }
 
-    /// Takes the events out of the letters at some positions, and the reasons, which may quote them. What
-    /// waits for a decision needs none any more.
+    /// Removes the events from the dead letters at `positions`, and the reasons, which may quote the events. Letters
+    /// that were not applied become dropped: they no longer need a decision.
     pub async fn clear_dead_letters_at(
         &self,
         log: LogId,
@@ -130,13 +132,13 @@ impl Store {
         let sql = "UPDATE millrace_dead_letters SET event = '{}', reason = 'erased', updated = ?, \
                    status = CASE WHEN status = 'applied' THEN status ELSE 'dropped' END WHERE log_id = ? AND position = ?";
         let of = |position: &u64| {
-            let place = [Cell::Bytes(log.0.to_vec()), Cell::Integer(*position as i64)];
-            (sql.to_owned(), [Cell::Integer(at.0)].into_iter().chain(place).collect())
+            let key = [Cell::Bytes(log.0.to_vec()), Cell::Integer(*position as i64)];
+            (sql.to_owned(), [Cell::Integer(at.0)].into_iter().chain(key).collect())
         };
         self.change_all(positions.iter().map(of).collect()).await
     }
 
-    /// Moves a letter from one status to another; `false` if it was not in the first.
+    /// Changes a dead letter's status from `from` to `to`. Returns `false` if the status was not `from`.
     pub async fn move_dead_letter(
         &self,
         id: EventId,
@@ -155,11 +157,11 @@ impl Store {
     }
 }
 
-fn unreadable() -> StoreError {
+fn corrupt_row() -> StoreError {
     super::corrupt_row("millrace_dead_letters")
 }
 
-fn letter(row: Vec<Cell>) -> Option<DeadLetter> {
+fn parse_dead_letter(row: Vec<Cell>) -> Option<DeadLetter> {
     let row: [Cell; 12] = row.try_into().ok()?;
     match row {
         [

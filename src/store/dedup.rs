@@ -1,24 +1,27 @@
-//! What the gate noted, as it is stored: ids and runs of lines that were seen, and events that were left out.
+//! Queries on the rows that dedup stores: client ids and runs of lines that it has seen, and events that it skipped.
 
 use event::{BodyHash, EventId, LogId, Millis, UploadId};
 
 use super::{Cell, Skipped, Store, StoreError, corrupt_row};
 
 impl Store {
-    /// Where an event with a client's id was first stored.
+    /// Returns the position at which an event with this client id was first stored.
     pub async fn first_position(&self, id: EventId) -> Result<Option<(LogId, u64)>, StoreError> {
         let sql = "SELECT log_id, position FROM millrace_seen WHERE identity = ? AND first_line = 0";
         let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(id.as_bytes().to_vec())]).await?;
-        let place = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
+        let position = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Bytes(log), Cell::Integer(position)]) => {
                 Some((LogId(log.try_into().ok()?), position as u64))
             }
             _ => None,
         };
-        rows.into_iter().next().map(|row| place(row).ok_or_else(|| corrupt_row("millrace_seen"))).transpose()
+        rows.into_iter()
+            .next()
+            .map(|row| position(row).ok_or_else(|| corrupt_row("millrace_seen")))
+            .transpose()
     }
 
-    /// What an event with a client's id was like when it was first stored.
+    /// Returns the body hash of the event that was first stored with this client id.
     pub async fn first_hash(&self, id: EventId) -> Result<Option<BodyHash>, StoreError> {
         let sql = "SELECT body_hash FROM millrace_seen WHERE identity = ? AND first_line = 0";
         let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(id.as_bytes().to_vec())]).await?;
@@ -30,7 +33,8 @@ impl Store {
         first.map(|cell| hash(cell).ok_or_else(|| corrupt_row("millrace_seen"))).transpose()
     }
 
-    /// Why views do not see an event, if they do not: the place of the first, and whether it was the same.
+    /// Returns why views skip an event, if they do: the position of its first occurrence, and whether the two bodies
+    /// are the same.
     pub async fn skipped(&self, log: LogId, position: u64) -> Result<Option<Skipped>, StoreError> {
         let sql = "SELECT first_log_id, first_position, same_body FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position = ?";
         let rows = self
@@ -51,7 +55,7 @@ impl Store {
             .transpose()
     }
 
-    /// The runs of lines of a source that have passed the gate: first line, lines, hash of the run.
+    /// Returns the runs of an upload's lines that dedup has seen: first line, number of lines, hash of the run.
     pub async fn upload_lines(
         &self,
         upload: UploadId,
@@ -72,15 +76,15 @@ impl Store {
         rows.into_iter().map(|row| run(row).ok_or_else(|| corrupt_row("millrace_seen"))).collect()
     }
 
-    /// Forgets what the gate saw before a time and does not keep for ever, the oldest first: about as many rows
-    /// as that, and more where they are of one moment. How many there were.
+    /// Deletes the oldest dedup rows received before `before`, except those that are kept without a time limit.
+    /// Deletes about `rows` of them, or more if many have the same time. Returns the number of deleted rows.
     pub async fn prune_dedup(&self, before: Millis, rows: usize) -> Result<usize, StoreError> {
         let sql = format!(
             "SELECT received FROM millrace_seen WHERE kept = 0 AND received < ? ORDER BY received LIMIT 1 OFFSET {rows}"
         );
         let beyond = self.rows(sql, vec![Cell::Integer(before.0)]).await?;
         let before = match beyond.first().map(Vec::as_slice) {
-            // The moment of the first that might stay: those of the same one go with it.
+            // The time of the first row beyond the limit: rows with that time are deleted too.
             Some([Cell::Integer(received)]) => received.saturating_add(1),
             _ => before.0,
         };

@@ -1,5 +1,4 @@
-//! How far a stream's old events were given up while others' were kept: what a rebuild of its views would
-//! miss.
+//! How far retention has deleted old events of a stream. A rebuild of the stream's views would miss these events.
 
 use event::LogId;
 
@@ -7,13 +6,15 @@ use super::{Cell, Store, StoreError, corrupt_row};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeletedHistory {
-    /// Below this position, events of the stream may be gone; 0 where there were none.
+    /// Below this position, events of the stream may be deleted. 0 if none are.
     pub position: u64,
-    /// Below this one, none is left.
+    /// Below this position, all events of the stream are deleted.
     pub blanked: u64,
 }
 
 impl Store {
+    /// Returns how far events of `stream` were deleted, or `None` if that was never recorded. The name may also be
+    /// [`LOG_DELETED`] or one of [`rows_deleted`].
     pub async fn deleted_history(
         &self,
         stream: &str,
@@ -32,6 +33,7 @@ impl Store {
         rows.first().map(deleted_history).transpose()
     }
 
+    /// Replaces the record of how far events of `stream` were deleted.
     pub async fn note_deleted_history(
         &self,
         stream: &str,
@@ -40,15 +42,15 @@ impl Store {
     ) -> Result<(), StoreError> {
         let DeletedHistory { position, blanked } = deleted_history;
         let key = || vec![Cell::Text(stream.to_owned()), Cell::Bytes(log.0.to_vec())];
-        let forget = "DELETE FROM millrace_retained WHERE stream = ? AND log_id = ? AND part = 0";
-        let note =
+        let delete = "DELETE FROM millrace_retained WHERE stream = ? AND log_id = ? AND part = 0";
+        let insert =
             "INSERT INTO millrace_retained (stream, log_id, part, position, blanked) VALUES (?, ?, 0, ?, ?)";
         let mut row = key();
         row.extend([Cell::Integer(position as i64), Cell::Integer(blanked as i64)]);
-        self.change_all(vec![(forget.to_owned(), key()), (note.to_owned(), row)]).await
+        self.change_all(vec![(delete.to_owned(), key()), (insert.to_owned(), row)]).await
     }
 
-    /// Returns whether a view has rows of events below a position.
+    /// Returns whether a view has rows from events below a position.
     pub async fn has_rows_below(&self, view: &str, log: LogId, position: u64) -> Result<bool, StoreError> {
         let sql = "SELECT first_position FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND first_position < ? LIMIT 1";
         let parameters =
@@ -56,18 +58,18 @@ impl Store {
         Ok(!self.rows(sql.to_owned(), parameters).await?.is_empty())
     }
 
-    /// The lowest position that a correction from `by` on takes back.
-    pub async fn first_taken_back_from(&self, log: LogId, by: u64) -> Result<Option<u64>, StoreError> {
+    /// Returns the lowest position that is undone by a correction at `by` or later.
+    pub async fn first_corrected_from(&self, log: LogId, by: u64) -> Result<Option<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND by_position >= ? ORDER BY position LIMIT 1";
         let parameters = vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(by as i64)];
         Ok(self.position_list("millrace_taken_back", sql, parameters).await?.into_iter().next())
     }
 }
 
-/// Under which name it is noted that the beginning of the log was given up; no stream has a colon in its own.
+/// The name that records a deletion at the beginning of the log. Stream names cannot contain a colon.
 pub const LOG_DELETED: &str = "log:";
 
-/// Under which name it is noted that rows of a view were given up; no stream has a colon in its own.
+/// Returns the name that records a deletion of rows of a view. Stream names cannot contain a colon.
 pub fn rows_deleted(view: &str) -> String {
     format!("rows:{view}")
 }

@@ -1,5 +1,5 @@
-//! Erasures as they are stored: what is still to be done of each, and the record that it was done. Of the
-//! person nothing stays but a hash of the value that was asked for.
+//! Stored erasures: the work that is still to do for each, and the record that it was done. After that, nothing about
+//! the person remains except a hash of the value that was searched for.
 
 use event::limits::LIST_ROWS_MAX;
 use event::{EventId, LogId, Millis, positions};
@@ -11,9 +11,9 @@ pub struct Erasure {
     pub id: EventId,
     pub stream: String,
     pub field: String,
-    /// SHA-256 of the value, in hex: whoever knows the value can find the record.
+    /// SHA-256 of the value, in hex. A person who knows the value can find the record.
     pub value_hash: String,
-    /// The name of the key that asked.
+    /// The name of the key that requested the erasure.
     pub asked_by: String,
     pub log: LogId,
     pub events: u64,
@@ -21,23 +21,23 @@ pub struct Erasure {
     pub done: Option<Millis>,
 }
 
-/// What there is still to do.
+/// An erasure that is not done yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Open {
+pub struct OpenErasure {
     pub erasure: Erasure,
-    /// The value itself, for as long as views may still have to forget it.
+    /// The value itself, stored while views may still have to remove it.
     pub value: String,
-    /// To be blanked in the log.
+    /// Positions whose events have to be blanked in the log.
     pub positions: Vec<u64>,
-    /// Those of them that views may have applied.
+    /// The positions among these that views may have applied.
     pub undone: Vec<u64>,
 }
 
 const COLUMNS: &str = "id, stream, field, value_hash, asked_by, log_id, events, asked, done";
 
 impl Store {
-    pub async fn note_erasure(&self, open: &Open) -> Result<(), StoreError> {
-        let Open { erasure, value, positions: blanked, undone } = open;
+    pub async fn note_erasure(&self, open: &OpenErasure) -> Result<(), StoreError> {
+        let OpenErasure { erasure, value, positions: blanked, undone } = open;
         let sql = "INSERT INTO millrace_erasures (id, stream, field, value_hash, asked_by, log_id, part, events, asked, done, value, positions, undone) \
                    VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, NULL, ?, ?, ?)";
         let parameters = vec![
@@ -56,57 +56,57 @@ impl Store {
         self.change(sql.to_owned(), parameters).await.map(drop)
     }
 
-    /// Forgets whose erasure it was: nothing is left to do but to scrub the store's own files.
+    /// Deletes the value and the positions of an erasure. Only the scrub of the store's own files is left to do.
     pub async fn forget_erased(&self, id: EventId) -> Result<(), StoreError> {
         let sql = "UPDATE millrace_erasures SET value = '', positions = ?, undone = ? WHERE id = ?";
         let nothing = || Cell::Bytes(Vec::new());
         self.change(sql.to_owned(), vec![nothing(), nothing(), Cell::Text(id.to_string())]).await.map(drop)
     }
 
-    /// From now on there is only the record.
+    /// Marks an erasure as done. Only its record remains.
     pub async fn erasure_done(&self, id: EventId, at: Millis) -> Result<(), StoreError> {
         let sql = "UPDATE millrace_erasures SET done = ? WHERE id = ?";
         self.change(sql.to_owned(), vec![Cell::Integer(at.0), Cell::Text(id.to_string())]).await.map(drop)
     }
 
-    /// The latest first.
+    /// Returns the erasures, latest first.
     pub async fn erasures(&self) -> Result<Vec<Erasure>, StoreError> {
         let sql =
             format!("SELECT {COLUMNS} FROM millrace_erasures ORDER BY asked DESC, id LIMIT {LIST_ROWS_MAX}");
         let rows = self.rows(sql, Vec::new()).await?;
-        rows.into_iter().map(|row| erasure(&row).ok_or_else(unreadable)).collect()
+        rows.into_iter().map(|row| parse_erasure(&row).ok_or_else(corrupt_erasure)).collect()
     }
 
     pub async fn erasure(&self, id: EventId) -> Result<Option<Erasure>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM millrace_erasures WHERE id = ?");
         let rows = self.rows(sql, vec![Cell::Text(id.to_string())]).await?;
-        rows.first().map(|row| erasure(row).ok_or_else(unreadable)).transpose()
+        rows.first().map(|row| parse_erasure(row).ok_or_else(corrupt_erasure)).transpose()
     }
 
-    /// Whether any of `log` is not done.
-    pub async fn erases(&self, log: LogId) -> Result<bool, StoreError> {
+    /// Returns whether an erasure of `log` is not done.
+    pub async fn has_open_erasure(&self, log: LogId) -> Result<bool, StoreError> {
         let sql = "SELECT id FROM millrace_erasures WHERE done IS NULL AND log_id = ? LIMIT 1";
         Ok(!self.rows(sql.to_owned(), vec![Cell::Bytes(log.0.to_vec())]).await?.is_empty())
     }
 
-    /// The first asked for of those of `log` that are not done. Its positions may be many megabytes.
-    pub async fn open_erasure(&self, log: LogId) -> Result<Option<Open>, StoreError> {
+    /// Returns the earliest requested erasure of `log` that is not done. Its positions may take many megabytes.
+    pub async fn open_erasure(&self, log: LogId) -> Result<Option<OpenErasure>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS}, value, positions, undone FROM millrace_erasures WHERE done IS NULL AND log_id = ? ORDER BY asked, id LIMIT 1"
         );
         let rows = self.rows(sql, vec![Cell::Bytes(log.0.to_vec())]).await?;
-        rows.first().map(|row| open(row).ok_or_else(unreadable)).transpose()
+        rows.first().map(|row| parse_open_erasure(row).ok_or_else(corrupt_erasure)).transpose()
     }
 }
 
-fn unreadable() -> StoreError {
+fn corrupt_erasure() -> StoreError {
     corrupt_row("millrace_erasures")
 }
 
-fn open(row: &[Cell]) -> Option<Open> {
+fn parse_open_erasure(row: &[Cell]) -> Option<OpenErasure> {
     match row.get(9..)? {
-        [Cell::Text(value), Cell::Bytes(blanked), Cell::Bytes(undone)] => Some(Open {
-            erasure: erasure(row)?,
+        [Cell::Text(value), Cell::Bytes(blanked), Cell::Bytes(undone)] => Some(OpenErasure {
+            erasure: parse_erasure(row)?,
             value: value.clone(),
             positions: positions::decode(blanked)?,
             undone: positions::decode(undone)?,
@@ -115,7 +115,7 @@ fn open(row: &[Cell]) -> Option<Open> {
     }
 }
 
-fn erasure(row: &[Cell]) -> Option<Erasure> {
+fn parse_erasure(row: &[Cell]) -> Option<Erasure> {
     match row.get(..9)? {
         [
             Cell::Text(id),

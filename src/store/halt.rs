@@ -1,12 +1,12 @@
-//! Why the gate or a view stands still, as its store's errors say.
+//! The reason why dedup or a view cannot go on after a store error.
 
 use super::StoreError;
 
 #[derive(Debug)]
 pub enum Halt {
-    /// Until a person, or a later look, says otherwise.
+    /// Paused until a person acts, or until a later check finds the problem solved.
     Pause(String),
-    /// It goes by itself, or the position has to be read again.
+    /// The failure is temporary, or the stored position has to be read again.
     Wait(String),
 }
 
@@ -15,7 +15,7 @@ impl From<StoreError> for Halt {
         match &error {
             StoreError::Transient(_) | StoreError::Claimed { .. } => Self::Wait(error.to_string()),
             StoreError::NoTable(table) if !table.starts_with("millrace_") => Self::Pause(format!(
-                "table `{table}` does not exist: put it back as it was, or have `millrace rebuild` make it anew from the log"
+                "table `{table}` does not exist; restore it, or run `millrace rebuild` to recreate it from the log"
             )),
             StoreError::Data(_) | StoreError::Blocked(_) | StoreError::NoTable(_) | StoreError::Closed => {
                 Self::Pause(error.to_string())

@@ -1,5 +1,5 @@
-//! Plans one after the other that become one, because all they do is to add: so a view that is behind takes
-//! the larger batches the slower its store is.
+//! Merges consecutive plans that only add to rows. A view that is behind therefore applies larger batches when its
+//! store is slower.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use super::plan::{Plan, Verb, Write};
 use super::tables::Cell;
 
 impl Plan {
-    /// Whether its rows are sums, and nothing else is in it.
+    /// Returns whether the plan adds to rows and does nothing else.
     pub fn only_adds(&self) -> bool {
         let Self { writes, rows, seen, dead_letters, corrected, .. } = self;
         let adds = |write: &Write| matches!(write.verb, Verb::Add | Verb::Tally | Verb::Visit);
@@ -20,16 +20,17 @@ impl Plan {
             && corrected.is_empty()
     }
 
-    /// Whether the plan that follows this one may become a part of it: both only add, and to the same tables.
-    pub fn takes_in(&self, later: &Self) -> bool {
+    /// Returns whether `later`, the plan that follows this one, can be merged into it: both only add to rows, in the
+    /// same tables.
+    pub fn can_merge(&self, later: &Self) -> bool {
         let into = |plan: &Self| {
             plan.writes.iter().map(|write| (write.table.name.clone(), write.verb)).collect::<Vec<_>>()
         };
         self.only_adds() && later.only_adds() && into(self) == into(later)
     }
 
-    /// Takes it in; rows are in the order of keys.
-    pub fn join(&mut self, later: Self) {
+    /// Merges `later` into this plan. The rows of both are ordered by key.
+    pub fn merge(&mut self, later: Self) {
         self.claim.to = later.claim.to;
         for (write, more) in self.writes.iter_mut().zip(later.writes) {
             let ours = std::mem::take(&mut write.cells);
@@ -38,8 +39,8 @@ impl Plan {
     }
 }
 
-/// The rows of both, in the order of keys, those with one key added up. A balance of 0 is a row; what is counted
-/// and comes to 0 is none, and counted as such a database on a server would keep it.
+/// Merges the rows of two writes by key and adds the numbers of equal keys. A balance of 0 stays a row. A count of 0
+/// is left out: a database server would keep it as a row.
 fn sums(write: &Write, ours: Vec<Cell>, theirs: Vec<Cell>) -> Vec<Cell> {
     let (width, key) = (write.width(), write.key());
     let mut cells = Vec::with_capacity(ours.len().max(theirs.len()));
@@ -54,7 +55,7 @@ fn sums(write: &Write, ours: Vec<Cell>, theirs: Vec<Cell>) -> Vec<Cell> {
                 let pairs = ours.by_ref().zip(theirs.by_ref()).take(width).enumerate();
                 cells.extend(pairs.map(|(column, (one, other))| match column < key.end {
                     true => one,
-                    false => sum(&one, &other).expect("what is added is a bounded number"),
+                    false => sum(&one, &other).expect("amounts and counts in a plan are bounded"),
                 }));
                 if write.verb != Verb::Add && cells.last() == Some(&Cell::Integer(0)) {
                     cells.truncate(cells.len() - width);
@@ -106,7 +107,7 @@ mod tests {
         Write { table: Arc::new(table), verb: Verb::Tally, cells: cells.collect() }
     }
 
-    /// Group, member, day, number.
+    /// Builds visits from group, member, day and number.
     fn visits(rows: &[(&str, u8, i64, i64)]) -> Write {
         let integer = ColumnKind::Integer;
         let spans =
@@ -121,49 +122,49 @@ mod tests {
         Write { table: Arc::new(table), verb: Verb::Visit, cells: cells.collect() }
     }
 
-    fn joined(one: Write, other: Write) -> Plan {
+    fn merged(one: Write, other: Write) -> Plan {
         let (mut one, other) = (plan(3, 7, one), plan(7, 12, other));
-        assert!(one.takes_in(&other));
-        one.join(other);
+        assert!(one.can_merge(&other));
+        one.merge(other);
         assert_eq!((one.claim.from, one.claim.to), (3, 12));
         one
     }
 
     #[test]
-    fn joined_plans_do_what_both_would() {
+    fn merged_plans_do_what_both_would_do() {
         let ours = amounts(&[("a", "1"), ("c", "2.5"), ("d", "3"), ("e", "-5")]);
         let theirs = amounts(&[("b", "-4"), ("c", "-0.5"), ("e", "5")]);
         let both = amounts(&[("a", "1"), ("b", "-4"), ("c", "2"), ("d", "3"), ("e", "0")]);
-        assert_eq!(joined(ours, theirs).writes[0].cells, both.cells);
-        assert_eq!(joined(both.clone(), amounts(&[])).writes[0].cells, both.cells);
-        assert_eq!(joined(amounts(&[]), both.clone()).writes[0].cells, both.cells);
+        assert_eq!(merged(ours, theirs).writes[0].cells, both.cells);
+        assert_eq!(merged(both.clone(), amounts(&[])).writes[0].cells, both.cells);
+        assert_eq!(merged(amounts(&[]), both.clone()).writes[0].cells, both.cells);
     }
 
     #[test]
-    fn what_was_counted_and_comes_to_nothing_is_no_row() {
-        let both = joined(counts(&[("a", 1), ("b", 2)]), counts(&[("a", -1), ("b", 1), ("c", 4)]));
+    fn a_count_that_sums_to_zero_is_not_written() {
+        let both = merged(counts(&[("a", 1), ("b", 2)]), counts(&[("a", -1), ("b", 1), ("c", 4)]));
         assert_eq!(both.writes[0].cells, counts(&[("b", 3), ("c", 4)]).cells);
     }
 
     #[test]
-    fn visits_are_joined_by_member_and_day_whatever_their_groups() {
+    fn visits_are_merged_by_member_and_day_across_groups() {
         let ours = visits(&[("z", 1, 5, 1), ("a", 2, 5, 1), ("z", 4, 5, 2)]);
         let theirs = visits(&[("z", 1, 5, 2), ("z", 1, 6, 1), ("a", 3, 5, 1), ("z", 4, 5, -2)]);
         let both = visits(&[("z", 1, 5, 3), ("z", 1, 6, 1), ("a", 2, 5, 1), ("a", 3, 5, 1)]);
-        assert_eq!(joined(ours, theirs).writes[0].cells, both.cells);
+        assert_eq!(merged(ours, theirs).writes[0].cells, both.cells);
     }
 
     #[test]
-    fn plans_that_do_anything_else_stay_by_themselves() {
+    fn plans_that_do_more_than_add_are_not_merged() {
         let some = || plan(3, 7, counts(&[("a", 1)]));
         let empty = Plan::new(some().claim);
-        assert!(!some().takes_in(&empty) && !empty.takes_in(&some()) && !empty.only_adds());
-        assert!(!some().takes_in(&plan(7, 9, amounts(&[]))), "the same table by another verb");
+        assert!(!some().can_merge(&empty) && !empty.can_merge(&some()) && !empty.only_adds());
+        assert!(!some().can_merge(&plan(7, 9, amounts(&[]))), "same table, other verb");
         let mut removes = some();
         removes.writes[0].verb = Verb::Remove;
-        assert!(!removes.only_adds() && !some().takes_in(&removes));
+        assert!(!removes.only_adds() && !some().can_merge(&removes));
         let corrected = CorrectedEvent { position: 3, by: 4 };
         let corrects = Plan { corrected: vec![corrected], ..some() };
-        assert!(!corrects.only_adds() && !some().takes_in(&corrects));
+        assert!(!corrects.only_adds() && !some().can_merge(&corrects));
     }
 }

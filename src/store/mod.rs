@@ -1,6 +1,8 @@
-//! The store: the database that views live in. It takes a whole plan and applies it as one transaction,
-//! the claim first; it knows nothing of events, only of tables and rows. Each database carries the same
-//! verbs out its fastest safe way; a closed set, so an enum.
+//! The store: the database that holds the views' tables.
+//!
+//! The store applies a whole plan as one transaction, starting with the claim. It knows tables and rows, but
+//! nothing about events. Every database implements the same verbs in its fastest safe way. The set of databases
+//! is closed, so [`Store`] is an enum.
 
 mod backoff;
 mod day_gaps;
@@ -31,7 +33,7 @@ use event::{Decimal, LogId, Stop};
 pub use backoff::Backoff;
 pub use dead_letters::{DeadLetter, DeadLetterStatus};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
-pub use erasures::{Erasure, Open as OpenErasure};
+pub use erasures::{Erasure, OpenErasure};
 pub use halt::Halt;
 pub use numbered_rows::{RowChanges, Rows, RowsOf};
 pub use plan::{
@@ -42,7 +44,7 @@ pub use remote::Password;
 pub use row_origins::RowOrigin;
 pub use tables::{Cell, Column, ColumnKind, DayGaps, DerivedIndex, Opening, Table, TopK, ViewTables, quote};
 
-/// Where views are kept: in a file of the data folder, or on a database server.
+/// The database that holds the views: an SQLite file, or a database server.
 #[derive(Clone)]
 pub enum Store {
     Sqlite(sqlite::Sqlite),
@@ -52,39 +54,42 @@ pub enum Store {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "`[store] url = \"{0}\"` begins with none of the stores that millrace knows: `sqlite:` is the one in the data folder, `sqlite:PATH` any other file, `postgres://...` and `mysql://...` are database servers"
+        "`[store] url` starts with `{0}`, which is not a supported store; use `sqlite:` (a file in the data folder), `sqlite:PATH` (another file), `postgres://...` or `mysql://...`"
     )]
     UnknownUrl(String),
     #[error("`[store] url`: {0}")]
     Url(String),
-    /// Goes by itself: the server is not up yet.
-    #[error("the store `{name}` does not answer: {reason}")]
+    /// Temporary: the server is not up yet. The caller retries.
+    #[error("store `{name}` is unreachable: {reason}")]
     Unreachable { name: String, reason: String },
-    #[error("the store `{name}` cannot be opened: {reason}")]
+    #[error("store `{name}` cannot be opened: {reason}")]
     Refused { name: String, reason: String },
 }
 
-/// One question to the store; `?` stands for a parameter.
+/// One query; `?` stands for a parameter.
 #[derive(Clone, Debug)]
 pub struct Select {
     pub sql: String,
     pub parameters: Vec<Cell>,
 }
 
-/// Why a plan, or a query, did not go through. Nothing of a failed plan is in the database.
+/// The reason why a plan or a query failed. A failed plan changes nothing in the database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The stored position is not the one the claim starts from: somebody else was faster, or a commit
-    /// that seemed lost was not.
-    #[error("view `{view}` stands at {found:?} in the store, not at {expected}")]
+    /// The stored position is not the one that the claim starts from. Either another node applied a plan first,
+    /// or a commit succeeded although its result was lost.
+    #[error(
+        "the stored position of view `{view}` is {}, but {expected} was expected",
+        .found.map_or_else(|| "missing".to_owned(), |at| at.to_string())
+    )]
     Claimed { view: String, expected: u64, found: Option<u64> },
-    /// Goes by itself: busy, locked, out of room. Tried again for ever.
+    /// Temporary: the database is busy, locked or out of space. Retried without a limit.
     #[error("{0}")]
     Transient(String),
-    /// One of the rows is not to the database's liking.
+    /// The database rejected a row's data.
     #[error("{0}")]
     Data(String),
-    /// Needs a person: a table or right is missing, or nobody knows this error.
+    /// Needs a person: a table or a privilege is missing, or the error is unknown.
     #[error("{0}")]
     Blocked(String),
     #[error("table `{0}` does not exist")]
@@ -93,7 +98,7 @@ pub enum StoreError {
     Closed,
 }
 
-/// Where a view stands in one log.
+/// The position of a view in one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewPosition {
     pub view: String,
@@ -102,9 +107,9 @@ pub struct ViewPosition {
 }
 
 impl Store {
-    /// Opens the store at `url`; a password that is given beside wins over the one in it.
+    /// Opens the store at `url`. `password` takes precedence over a password inside the URL.
     pub async fn open(url: &str, password: Option<&Password>, data: &Path) -> Result<Self, OpenError> {
-        if remote::Remote::is_meant(url) {
+        if remote::Remote::is_server_url(url) {
             let password = password.cloned().unwrap_or_default();
             return remote::Remote::open(url, &password).await.map(Self::Remote);
         }
@@ -113,14 +118,14 @@ impl Store {
             Some(path) => {
                 sqlite::Sqlite::open(Path::new(path.strip_prefix("//").unwrap_or(path))).map(Self::Sqlite)
             }
-            // What follows may hold a password.
+            // The error shows only the scheme: the rest of the URL may contain a password.
             None => {
                 Err(OpenError::UnknownUrl(url.split_inclusive(':').next().unwrap_or_default().to_owned()))
             }
         }
     }
 
-    /// The name for people: kind and place, never a password.
+    /// Returns the store's name for logs and messages: its kind and location, never a password.
     pub fn name(&self) -> String {
         match self {
             Self::Sqlite(store) => store.name(),
@@ -128,11 +133,12 @@ impl Store {
         }
     }
 
-    /// Every view's position in every log.
+    /// Returns every view's position in every log.
     pub async fn positions(&self) -> Result<Vec<ViewPosition>, StoreError> {
         view_positions(self.rows(POSITIONS_SQL.to_owned(), Vec::new()).await?)
     }
 
+    /// Returns the position of `view` in `log`, or `None` if the view has not begun there.
     pub async fn position(&self, view: &str, log: LogId) -> Result<Option<u64>, StoreError> {
         Ok(self
             .positions()
@@ -142,8 +148,8 @@ impl Store {
             .map(|row| row.position))
     }
 
-    /// Makes a view's tables at its first event, or checks that those that are there are of the right
-    /// shape, and notes the view's position and what its table held before.
+    /// Creates a view's tables at its first event, or checks that existing tables have the right shape. At the
+    /// first event, also stores the view's position and the amounts that its table already held.
     pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.begin_view(claim, tables).await,
@@ -151,7 +157,7 @@ impl Store {
         }
     }
 
-    /// Applies a plan as one transaction. The answer lists what the gate's entries turned out to be.
+    /// Applies a plan as one transaction. Returns the positions that the plan's dedup entries made views skip.
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
         match self {
             Self::Sqlite(store) => store.apply(plan).await,
@@ -159,9 +165,11 @@ impl Store {
         }
     }
 
-    /// Applies a plan, trying again for ever what goes by itself; `waiting` hears of each such failure.
-    /// `None` once `stop` is asked for: the plan is not known to be applied then, and its claim tells at the next start.
-    pub async fn apply_surely(
+    /// Applies a plan and retries temporary failures without a limit. Calls `waiting` with the reason of each one.
+    ///
+    /// Returns `None` after a stop request. The plan may or may not be applied then; the claim decides at the next
+    /// start.
+    pub async fn apply_with_retry(
         &self,
         plan: Arc<Plan>,
         stop: &Stop,
@@ -180,7 +188,7 @@ impl Store {
         }
     }
 
-    /// Reads rows; `?` stands for a parameter.
+    /// Runs one query and returns its rows; `?` stands for a parameter.
     pub async fn rows(&self, sql: String, parameters: Vec<Cell>) -> Result<Vec<Vec<Cell>>, StoreError> {
         match self {
             Self::Sqlite(store) => store.rows(sql, parameters).await,
@@ -188,7 +196,7 @@ impl Store {
         }
     }
 
-    /// Reads several times, all of it as it was at one moment.
+    /// Runs several queries on one snapshot of the database.
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
         match self {
             Self::Sqlite(store) => store.rows_together(selects).await,
@@ -196,7 +204,7 @@ impl Store {
         }
     }
 
-    /// Asks for the first of a group in a table's ranking: the last column of the key, and the number.
+    /// Builds the query for the top rows of a group: the last key column and the number.
     pub fn top(&self, table: &Table, ranking: &TopK, group: Vec<Cell>, limit: usize) -> Select {
         match self {
             Self::Sqlite(_) => sqlite::top(table, ranking, group, limit),
@@ -204,7 +212,7 @@ impl Store {
         }
     }
 
-    /// A text column in the order of its bytes, whatever its collation is.
+    /// Returns the SQL that orders a text column by its bytes, independent of the column's collation.
     pub fn by_bytes(&self, column: &str) -> String {
         match self {
             Self::Sqlite(_) => column.to_owned(),
@@ -212,7 +220,7 @@ impl Store {
         }
     }
 
-    /// Changes rows outside of any view: keys, a dead letter's status. Answers how many.
+    /// Changes rows outside of a plan, such as keys or a dead letter's status. Returns the number of rows.
     pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
         match self {
             Self::Sqlite(store) => store.change(sql, parameters).await,
@@ -220,7 +228,7 @@ impl Store {
         }
     }
 
-    /// The same for several statements: all of them, or none.
+    /// Runs several statements in one transaction.
     pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.change_all(statements).await.map(drop),
@@ -228,8 +236,8 @@ impl Store {
         }
     }
 
-    /// Leaves nothing of deleted rows behind in the database's files. A server's files are its own, and
-    /// `docs/OPERATING.md` says what its administrator does.
+    /// Removes the remains of deleted rows from the database files. Does nothing on a database server:
+    /// `docs/OPERATING.md` explains what its administrator has to do.
     pub async fn scrub(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.scrub().await,
@@ -237,7 +245,7 @@ impl Store {
         }
     }
 
-    /// What the table of `view` held for a key before the view began.
+    /// Returns the amount that the table of `view` held for a key before the view began.
     pub async fn opening(&self, view: &str, key: &str) -> Result<Option<Decimal>, StoreError> {
         let sql = "SELECT amount FROM millrace_opening WHERE view = ? AND row_key = ?";
         let rows =
@@ -249,7 +257,7 @@ impl Store {
             .transpose()
     }
 
-    /// Makes a table unless it is there.
+    /// Creates a table if it does not exist.
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.make_table(table).await,
@@ -257,7 +265,7 @@ impl Store {
         }
     }
 
-    /// Drops tables, if they are there, with what is kept beside them.
+    /// Drops tables that exist, together with the tables derived from them.
     pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.drop_tables(tables).await,
@@ -265,15 +273,16 @@ impl Store {
         }
     }
 
-    /// Puts each table of `made` in the place of the one of `wanted`, all of them or none.
-    pub async fn put_in_place(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+    /// Replaces each table of `wanted` by the table of `made` at the same index: drops the old one and renames the
+    /// new one. Replaces all of them or none.
+    pub async fn replace_tables(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(store) => store.put_in_place(made, wanted).await,
-            Self::Remote(store) => store.put_in_place(made, wanted).await,
+            Self::Sqlite(store) => store.replace_tables(made, wanted).await,
+            Self::Remote(store) => store.replace_tables(made, wanted).await,
         }
     }
 
-    /// The positions of `log` within `from..to` that the gate lets no view see, in order.
+    /// Returns the positions of `log` within `from..to` that dedup hides from all views, in order.
     pub async fn skipped_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
         let parameters =
@@ -281,7 +290,8 @@ impl Store {
         self.position_list("millrace_skipped", sql, parameters).await
     }
 
-    /// The positions of `log` within `from..to` that `view` passed by, in order.
+    /// Returns the positions of `log` within `from..to` that `view` passed over because it could not apply them, in
+    /// order. Each has a dead letter.
     pub async fn passed_positions(
         &self,
         view: &str,
@@ -304,13 +314,13 @@ impl Store {
     ) -> Result<Vec<u64>, StoreError> {
         let position = |row: Vec<Cell>| match row.as_slice() {
             [Cell::Integer(position)] => Ok(*position as u64),
-            // Passed over, a position that is to be left out would count.
+            // Ignoring the row would make a view apply an event that it has to skip.
             _ => Err(corrupt_row(table)),
         };
         self.rows(sql.to_owned(), parameters).await?.into_iter().map(position).collect()
     }
 
-    /// The corrections of `log` within `from..to` that take an event back, each with that event's position.
+    /// Returns the corrections at `from..to` in `log` that undo an event, each with that event's position.
     pub async fn corrections(&self, log: LogId, from: u64, to: u64) -> Result<Vec<(u64, u64)>, StoreError> {
         let sql = "SELECT by_position, position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND by_position >= ? AND by_position < ? ORDER BY by_position";
         let parameters =
@@ -322,23 +332,23 @@ impl Store {
         self.rows(sql.to_owned(), parameters).await?.into_iter().map(pair).collect()
     }
 
-    /// The positions of `log` within `from..to` whose events were taken back, in order.
-    pub async fn taken_back_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
+    /// Returns the positions of `log` within `from..to` whose events were corrected, in order.
+    pub async fn corrected_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
         let parameters =
             vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
         self.position_list("millrace_taken_back", sql, parameters).await
     }
 
-    /// The correction that takes the event at `position` back, if one does.
-    pub async fn taken_back_by(&self, log: LogId, position: u64) -> Result<Option<u64>, StoreError> {
+    /// Returns the position of the correction that undoes the event at `position`, if there is one.
+    pub async fn corrected_by(&self, log: LogId, position: u64) -> Result<Option<u64>, StoreError> {
         let sql =
             "SELECT by_position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position = ?";
         let parameters = vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)];
         Ok(self.position_list("millrace_taken_back", sql, parameters).await?.into_iter().next())
     }
 
-    /// Returns why the store cannot be used any more, if it cannot.
+    /// Returns the reason why the store has become unusable, if it has.
     pub fn failure(&self) -> Option<String> {
         match self {
             Self::Sqlite(store) => store.failure(),
@@ -346,7 +356,7 @@ impl Store {
         }
     }
 
-    /// Ends when the store cannot be used any more, with the reason: the process has to end then.
+    /// Waits until the store becomes unusable and returns the reason. The process has to end then.
     pub async fn failed(&self) -> String {
         match self {
             Self::Sqlite(store) => store.failed().await,
@@ -354,7 +364,7 @@ impl Store {
         }
     }
 
-    /// Finishes what waits. Blocks.
+    /// Blocks until all pending work is done, then closes the store.
     pub fn close(&self) {
         match self {
             Self::Sqlite(store) => store.close(),
@@ -363,9 +373,9 @@ impl Store {
     }
 }
 
-/// A row of ours that somebody else has changed.
+/// The error for a row in one of millrace's own tables that somebody else has changed.
 fn corrupt_row(table: &'static str) -> StoreError {
-    StoreError::Blocked(format!("table `{table}` holds a row that is not in its form"))
+    StoreError::Blocked(format!("table `{table}` contains a row that millrace cannot decode"))
 }
 
 const POSITIONS_SQL: &str = "SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id";
@@ -389,18 +399,19 @@ mod tests {
 
     use super::*;
 
-    fn own_row_is_refused(error: Option<StoreError>, table: &str) {
-        let reason = format!("table `{table}` holds a row that is not in its form");
+    fn assert_corrupt_row(error: Option<StoreError>, table: &str) {
+        let reason = format!("table `{table}` contains a row that millrace cannot decode");
         assert_eq!(error, Some(StoreError::Blocked(reason)));
     }
 
-    /// A skipped position that is passed over counts twice; a view's position, and all of it does.
+    /// Ignoring a corrupt row of a skipped event would apply the event twice. Ignoring a corrupt view position would
+    /// apply all events twice.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn rows_of_ours_that_somebody_spoilt_are_refused_and_not_passed_over() {
+    async fn corrupt_rows_in_own_tables_are_errors_and_are_not_ignored() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open("sqlite:", None, folder.path()).await.expect("opens");
         let log = LogId([7; 16]);
-        let (source, id) = (UploadId([8; 16]), || Cell::Bytes(vec![7; 16]));
+        let (upload, id) = (UploadId([8; 16]), || Cell::Bytes(vec![7; 16]));
         for (sql, parameters) in [
             (
                 "INSERT INTO millrace_positions (view, log_id, part, position) VALUES ('v', ?, 0, 'far')",
@@ -411,21 +422,21 @@ mod tests {
             ("INSERT INTO millrace_passed VALUES ('v', ?, 0, 1.5)", vec![id()]),
             (
                 "INSERT INTO millrace_seen VALUES (?, 1, 'some', ?, 0, ?, 0, 1)",
-                vec![Cell::Bytes(source.0.to_vec()), id(), id()],
+                vec![Cell::Bytes(upload.0.to_vec()), id(), id()],
             ),
         ] {
             store.change(sql.to_owned(), parameters).await.expect(sql);
         }
-        own_row_is_refused(store.positions().await.err(), "millrace_positions");
-        own_row_is_refused(store.skipped_positions(log, 0, 9).await.err(), "millrace_skipped");
-        own_row_is_refused(store.skipped(log, 1).await.err(), "millrace_skipped");
-        own_row_is_refused(store.passed_positions("v", log, 0, 9).await.err(), "millrace_passed");
-        own_row_is_refused(store.upload_lines(source, 0, 9).await.err(), "millrace_seen");
+        assert_corrupt_row(store.positions().await.err(), "millrace_positions");
+        assert_corrupt_row(store.skipped_positions(log, 0, 9).await.err(), "millrace_skipped");
+        assert_corrupt_row(store.skipped(log, 1).await.err(), "millrace_skipped");
+        assert_corrupt_row(store.passed_positions("v", log, 0, 9).await.err(), "millrace_passed");
+        assert_corrupt_row(store.upload_lines(upload, 0, 9).await.err(), "millrace_seen");
         tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn what_was_left_out_names_the_log_that_its_first_lies_in() {
+    async fn a_skipped_event_names_the_log_of_its_first_occurrence() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open("sqlite:", None, folder.path()).await.expect("opens");
         let (log, first_log) = (LogId([7; 16]), LogId([9; 16]));

@@ -1,5 +1,5 @@
-//! Rows of tables that have a row an event and no key: how a plan adds them, puts them right and takes
-//! them away again, and how they are found by where they came from.
+//! Tables with one row per event and no key: how a plan adds, restores and removes rows, and how rows are found by
+//! the event that they came from.
 
 use std::sync::Arc;
 
@@ -9,18 +9,19 @@ use super::row_origins::{self, RowOrigin, RowOriginBase};
 use super::tables::{Cell, Table};
 use super::{Store, StoreError, corrupt_row};
 
-/// What a plan does to such a table: rows are added, put right under their numbers, taken away; in this
-/// order, because an event may be taken back in the batch that brings it.
+/// The changes of a plan to such a table. Rows are added, then restored, then removed: the batch that adds an event's
+/// row may also contain its correction.
 #[derive(Clone, Debug)]
 pub struct RowChanges {
     pub table: Arc<Table>,
     pub added: Rows,
-    /// The event of each that is added, in the order of positions.
+    /// Position and received time of the event of each added row, in the order of positions.
     pub from: Vec<(u64, Millis)>,
+    /// Rows to write again under the numbers that they already have.
     pub restored: Rows,
-    /// The number of each that is put right.
+    /// The number of each restored row.
     pub numbers: Vec<i64>,
-    /// Events that no row is to be of any more.
+    /// Positions of events whose rows are deleted.
     pub removed: Vec<u64>,
 }
 
@@ -37,6 +38,7 @@ impl RowChanges {
         }
     }
 
+    /// Returns the number of values to write, with one for each removed event.
     pub fn cells(&self) -> usize {
         self.added.slots.len() + self.restored.slots.len() + self.removed.len()
     }
@@ -46,7 +48,8 @@ impl RowChanges {
     }
 }
 
-/// Rows end to end, all their texts in one: a batch of them is a few allocations, however many they are.
+/// Rows stored end to end, with all their texts in one string. A batch needs only a few allocations, independent of
+/// the number of rows.
 #[derive(Clone, Debug)]
 pub struct Rows {
     width: usize,
@@ -70,12 +73,13 @@ impl Rows {
         Self { width, slots: Vec::new(), text: String::new() }
     }
 
-    /// Room for so many rows, and so many bytes of text.
+    /// Reserves memory for `rows` rows and `bytes` bytes of text.
     pub fn reserve(&mut self, rows: usize, bytes: usize) {
         self.slots.reserve(rows * self.width);
         self.text.reserve(bytes);
     }
 
+    /// Appends one value. A row is complete after as many values as the table has columns.
     pub fn push(&mut self, value: &Value<'_>) {
         let slot = match value {
             Value::Absent => Slot::Null,
@@ -102,7 +106,7 @@ impl Rows {
         self.slots.is_empty()
     }
 
-    /// All values, row by row.
+    /// Returns all values, row by row.
     pub fn values(&self) -> impl Iterator<Item = Value<'_>> {
         let mut begin = 0;
         let mut text = move |end: u32| {
@@ -122,7 +126,7 @@ impl Rows {
     }
 }
 
-/// The rows that a view made of one log.
+/// The rows that a view wrote from one log.
 #[derive(Clone, Debug)]
 pub struct RowsOf {
     pub view: String,
@@ -130,41 +134,41 @@ pub struct RowsOf {
     pub table: Arc<Table>,
 }
 
-/// Which of them are to go.
+/// Selects the rows to delete.
 #[derive(Clone, Debug)]
 pub enum RowsToDelete {
-    /// Those of these events.
+    /// Rows of the events at these positions.
     Positions(Vec<u64>),
-    /// Those of events below a position, no more than so many of them together.
+    /// Rows of events below `position`, at most `rows_max` of them.
     Below { position: u64, rows_max: usize },
 }
 
 impl Store {
-    /// Deletes the rows of these events, and forgets where they came from; how many there were.
+    /// Deletes the rows of the events at `positions`, with their stored origins. Returns the number of rows.
     pub async fn delete_rows(&self, of: RowsOf, positions: Vec<u64>) -> Result<usize, StoreError> {
-        self.doom(of, RowsToDelete::Positions(positions)).await
+        self.delete_matching(of, RowsToDelete::Positions(positions)).await
     }
 
-    /// Deletes rows of events below `position`, up to `rows_max` of them, and returns how many there were. None is
-    /// left once that is 0.
+    /// Deletes up to `rows_max` rows of events below `position`. Returns the number of deleted rows; 0 means that no
+    /// row was left.
     pub async fn delete_rows_below(
         &self,
         of: RowsOf,
         position: u64,
         rows_max: usize,
     ) -> Result<usize, StoreError> {
-        self.doom(of, RowsToDelete::Below { position, rows_max }).await
+        self.delete_matching(of, RowsToDelete::Below { position, rows_max }).await
     }
 
-    async fn doom(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
+    async fn delete_matching(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
         match self {
             Self::Sqlite(store) => store.delete_rows(of, to_delete).await,
             Self::Remote(store) => store.delete_rows(of, to_delete).await,
         }
     }
 
-    /// Where the rows are that `view` made of `from..to`, in the order of positions.
-    pub async fn row_places(
+    /// Returns the origins of the rows that `view` wrote for events at `from..to`, in the order of positions.
+    pub async fn row_origins(
         &self,
         view: &str,
         log: LogId,
@@ -182,13 +186,13 @@ impl Store {
             vec![view.clone(), log.clone(), Cell::Integer(to as i64), view, log, Cell::Integer(from as i64)];
         let mut found = Vec::new();
         for row in self.rows(sql.to_owned(), parameters).await? {
-            let places = entry(row).ok_or_else(|| corrupt_row("millrace_rows"))?;
-            found.extend(places.into_iter().filter(|place| (from..to).contains(&place.position)));
+            let origins = parse_entry(row).ok_or_else(|| corrupt_row("millrace_rows"))?;
+            found.extend(origins.into_iter().filter(|origin| (from..to).contains(&origin.position)));
         }
         Ok(found)
     }
 
-    /// A value as this store holds it.
+    /// Returns a value in the form in which this database stores it.
     pub fn stored_value(&self, value: &Value<'_>) -> Cell {
         match self {
             Self::Sqlite(_) => super::sqlite::stored_value(value),
@@ -196,7 +200,7 @@ impl Store {
         }
     }
 
-    /// Events of `log` within `from..to` that were taken back, each with the correction that did it.
+    /// Returns the positions of corrected events of `log` within `from..to`, each with its correction's position.
     pub async fn corrected(&self, log: LogId, from: u64, to: u64) -> Result<Vec<(u64, u64)>, StoreError> {
         let sql = "SELECT position, by_position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
         let parameters =
@@ -209,7 +213,7 @@ impl Store {
     }
 }
 
-fn entry(row: Vec<Cell>) -> Option<Vec<RowOrigin>> {
+fn parse_entry(row: Vec<Cell>) -> Option<Vec<RowOrigin>> {
     match <[Cell; 4]>::try_from(row) {
         Ok([Cell::Integer(first), Cell::Integer(row), Cell::Integer(received), Cell::Bytes(bytes)]) => {
             let base = RowOriginBase {

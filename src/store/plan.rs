@@ -1,4 +1,4 @@
-//! Everything that one batch does to the store, as a value: made by pure code, applied by a database as
+//! A plan: everything that one batch does to the store, as a value. Pure code builds it, and a database applies it as
 //! one transaction.
 
 use std::ops::Range;
@@ -9,8 +9,8 @@ use event::{BodyHash, EventId, LogId, Millis};
 use super::numbered_rows::RowChanges;
 use super::tables::{Cell, DerivedIndex, Table};
 
-/// The compare-and-set that moves a view from one position to the next. It is what makes a batch count
-/// once: exactly one row must change, or nothing of the plan happens.
+/// The compare-and-set that moves a view's position from `from` to `to`. Exactly one row must change; otherwise
+/// nothing of the plan is applied. So each batch counts exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub view: String,
@@ -19,25 +19,26 @@ pub struct Claim {
     pub to: u64,
 }
 
-/// Tells one plan from all others. A database on another machine keeps it beside the position: whoever lost
-/// the answer to a commit tries the same plan again, and finds out that it was applied.
+/// A random id of a plan. A database server stores it next to the view's position. If the result of a commit is lost,
+/// the same plan is tried again, and the stamp shows whether it was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(pub [u8; 16]);
 
 impl Stamp {
     fn fresh() -> Self {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).expect("the system gives random bytes");
+        getrandom::fill(&mut bytes).expect("the operating system provides random bytes");
         Self(bytes)
     }
 }
 
+/// Everything that one batch does to the store, applied as one transaction.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub claim: Claim,
     pub stamp: Stamp,
     pub writes: Vec<Write>,
-    /// For a view that keeps a row an event.
+    /// Set for a view whose table has one row per event.
     pub rows: Option<RowChanges>,
     pub seen: Vec<DedupEntry>,
     pub dead_letters: Vec<DeadLetterChange>,
@@ -45,14 +46,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How much there is to write.
+    /// Returns the amount of work, roughly the number of values to write.
     pub fn cells(&self) -> usize {
         let written: usize = self.writes.iter().map(|write| write.cells.len()).sum();
         let rows = self.rows.as_ref().map_or(0, RowChanges::cells);
         written + rows + self.seen.len()
     }
 
-    /// What its rows take in memory, texts included.
+    /// Returns the memory that the cells of `writes` use, including texts.
     pub fn bytes(&self) -> usize {
         let of_cell = |cell: &Cell| {
             size_of::<Cell>()
@@ -78,7 +79,7 @@ impl Plan {
     }
 }
 
-/// Rows for one table, laid end to end, and how they meet those that are there.
+/// Rows for one table, stored end to end, and the verb that combines them with existing rows.
 #[derive(Clone, Debug)]
 pub struct Write {
     pub table: Arc<Table>,
@@ -87,7 +88,7 @@ pub struct Write {
 }
 
 impl Write {
-    /// The rows one by one.
+    /// Returns the rows one by one.
     pub fn rows(&self) -> std::slice::ChunksExact<'_, Cell> {
         self.cells.chunks_exact(self.width())
     }
@@ -96,13 +97,14 @@ impl Write {
         self.group_columns() + self.table.columns.len()
     }
 
-    /// Where the key is in a row.
+    /// Returns the range of the key's cells in a row.
     pub fn key(&self) -> Range<usize> {
         let begin = self.group_columns();
         begin..begin + self.table.key_columns
     }
 
-    /// Rows of `Verb::Visit` begin with what only the spans have a column for.
+    /// Returns the number of leading group cells. Only rows of `Verb::Visit` have them: the day-gaps table has these
+    /// columns, and the visited table does not.
     fn group_columns(&self) -> usize {
         match (self.verb, &self.table.derived_index) {
             (Verb::Visit, DerivedIndex::DayGaps(spans)) => spans.group_columns(),
@@ -111,42 +113,44 @@ impl Write {
     }
 }
 
+/// How a row is combined with the existing row of the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// Columns beyond the key are added to what is there.
+    /// Adds the columns after the key to the existing row.
     Add,
-    /// The one number beyond the key is added to what is there, and a row that comes to 0 goes.
+    /// Adds the single number after the key to the existing row. Deletes the row if the sum is 0.
     Tally,
-    /// The same for rows of a member and a day, and the table's spans follow. A row is the member's group,
-    /// the member, the day and the number.
+    /// Does the same as `Tally` for rows of a member and a day, and updates the day-gaps table. A row consists of the
+    /// member's group, the member, the day and the number.
     Visit,
-    /// A row that is there already, by its key, is left as it is.
+    /// Inserts rows whose key is new. Existing rows stay unchanged.
     InsertNew,
-    /// Rows that hold just this in these columns go.
+    /// Deletes rows that have exactly these values in these columns.
     Remove,
 }
 
-/// The event at `position`, taken back by the correction at `by`.
+/// The event at `position` is undone by the correction at `by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorrectedEvent {
     pub position: u64,
     pub by: u64,
 }
 
-/// One thing the gate asks about and notes.
+/// One identity that dedup looks up and stores: a client's event id, or a run of lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DedupEntry {
     pub key: DedupKey,
     pub hash: BodyHash,
     pub received: Millis,
-    /// What was received before is forgotten, unless it is kept. It goes by the log's times, and not by
-    /// what was deleted so far: a store caught up from the log again has to come to the same.
+    /// Stored rows that were received before this time do not count, unless they are kept. This time comes from the
+    /// log, so the result does not depend on which old rows are already deleted. A store that is rebuilt from the
+    /// log gets the same result.
     pub since: Millis,
-    /// Remembered for ever, not only for the gate's window.
+    /// True if the row is kept without a time limit, and not only for dedup's window.
     pub kept: bool,
-    /// The events it stands for, with their lines where it is a run of lines.
+    /// The positions of the events. For a run of lines, each with its line number.
     pub events: Vec<(u64, u64)>,
-    /// What becomes of an event whose id was used for another body.
+    /// The dead letters to write if the identity was used before for another body.
     pub conflict: Vec<NewDeadLetter>,
 }
 
@@ -157,7 +161,7 @@ pub enum DedupKey {
 }
 
 impl DedupKey {
-    /// As stored: identity, first line, number of lines.
+    /// Returns the key as it is stored: identity, first line, number of lines.
     pub fn parts(&self) -> ([u8; 16], u64, u64) {
         match self {
             Self::Event(id) => (*id.as_bytes(), 0, 1),
@@ -166,7 +170,7 @@ impl DedupKey {
     }
 }
 
-/// A position that views do not see.
+/// A position that dedup hides from all views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skipped {
     pub position: u64,
@@ -175,7 +179,7 @@ pub struct Skipped {
     pub same_body: bool,
 }
 
-/// What was seen before under the same identity.
+/// A stored row with the same identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DedupRow {
     pub first: u64,
@@ -185,23 +189,23 @@ pub struct DedupRow {
     pub hash: BodyHash,
 }
 
-/// What the gate's rule makes of one entry, given the rows that overlap it.
+/// The result of the dedup rule for one entry, given the stored rows that overlap it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The events that were there before, each with the row that had it.
+    /// Positions of the repeated events, each with the stored row that contains the event.
     pub repeats: Vec<(u64, DedupRow)>,
     pub same_body: bool,
-    /// Whether the entry is to be noted itself: something of it is new.
+    /// True if the entry itself has to be stored, because a part of it is new.
     pub note: bool,
 }
 
 impl DedupEntry {
-    /// Same identity, same body: a repeat. Same identity, another body: a conflict.
+    /// Applies the dedup rule. The same identity with the same body is a repeat; with another body it is a conflict.
     ///
-    /// Lines of a source that is kept may come in other runs than before: those that were covered are
-    /// repeats, the others are new. A body under a key is always cut the same way, so that a run which
-    /// meets another one only in part is of another body, and all of it a conflict: taken line by line,
-    /// what differs would be swallowed.
+    /// Lines of a kept upload may arrive in other runs than before. Lines that a stored run covers are repeats, and
+    /// the others are new. A request body under an idempotency key is always cut the same way. A run that overlaps a
+    /// stored one only partly therefore belongs to another body, and all of its events are conflicts. Comparing line
+    /// by line would silently drop the lines that differ.
     pub fn verdict(&self, known: &[DedupRow]) -> Verdict {
         let (_, first, count) = self.key.parts();
         let exact = known.iter().find(|row| row.first == first && row.count == count);
@@ -225,16 +229,16 @@ impl DedupEntry {
     }
 }
 
-/// What a plan does to dead letters.
+/// A change that a plan makes to a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadLetterChange {
     New(NewDeadLetter),
-    /// A retried letter went through.
+    /// A dead letter that was sent again has been applied.
     Applied {
         id: EventId,
         at: Millis,
     },
-    /// A letter of `view`, sent again at `position`, failed again.
+    /// A dead letter of `view`, sent again at `position`, has failed again.
     Again {
         id: EventId,
         view: String,
@@ -257,7 +261,8 @@ pub struct NewDeadLetter {
 }
 
 impl NewDeadLetter {
-    /// One letter for a view and a place in a log, however often it is written.
+    /// Returns the id of the dead letter for a view and a position in a log. The id is always the same, so writing
+    /// the dead letter again does not create a second one.
     pub fn id(view: &str, log: LogId, position: u64) -> EventId {
         EventId::derived("dead-letter", view, &format!("{log}:{position}"))
     }
@@ -290,13 +295,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_passes_and_is_noted() {
+    fn new_lines_pass_and_are_stored() {
         let verdict = lines(0, 3, 1).verdict(&[]);
         assert!(verdict.repeats.is_empty() && verdict.note);
     }
 
     #[test]
-    fn a_repeat_is_skipped_whole_and_another_body_told_apart() {
+    fn a_whole_repeat_is_skipped_and_another_body_is_a_conflict() {
         let same = lines(0, 3, 1).verdict(&[row(0, 3, 1)]);
         assert_eq!((repeated(&same), same.same_body, same.note), (vec![0, 1, 2], true, false));
         let other = lines(0, 3, 2).verdict(&[row(0, 3, 1)]);
@@ -304,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn of_lines_of_a_kept_source_that_overlap_only_the_new_ones_pass() {
+    fn only_the_new_lines_of_an_overlapping_kept_upload_pass() {
         let kept = |first, count| DedupEntry { kept: true, ..lines(first, count, 9) };
         let longer = kept(0, 6).verdict(&[row(0, 2, 1), row(4, 1, 2)]);
         assert_eq!((repeated(&longer), longer.same_body, longer.note), (vec![0, 1, 4], true, true));

@@ -1,8 +1,8 @@
-//! What `millrace_rows` holds: an entry for the rows that one plan added, or for a few small plans; entries of
-//! one view and log never overlap. Here is what they are; reading and writing them is each database's own.
+//! One row of `millrace_rows`: the origins of the rows that one plan added, or a few small plans. Entries of one view
+//! and log never overlap. Each database has its own code that reads and writes entries.
 
 use event::Millis;
-use event::limits::NOTE_ROWS_JOINED_MAX;
+use event::limits::ROW_ORIGINS_JOINED_MAX;
 
 use super::row_origins::{self, RowOrigin, RowOriginBase};
 use super::{Cell, StoreError, corrupt_row};
@@ -10,14 +10,15 @@ use super::{Cell, StoreError, corrupt_row};
 pub struct RowOriginEntry {
     pub base: RowOriginBase,
     pub last_position: u64,
+    /// The encoded origins.
     pub bytes: Vec<u8>,
 }
 
-/// As `Entry::columns` has them, without the key before.
+/// The columns that [`RowOriginEntry::read`] expects, in this order.
 pub const COLUMNS: &str = "first_position, first_row, received_min, last_position, places";
 
 impl RowOriginEntry {
-    /// A row of `COLUMNS`.
+    /// Decodes a row of [`COLUMNS`].
     pub fn read(row: Vec<Cell>) -> Result<Self, StoreError> {
         match <[Cell; 5]>::try_from(row) {
             Ok(
@@ -37,42 +38,44 @@ impl RowOriginEntry {
         }
     }
 
+    /// Decodes the origins, in the order of positions.
     pub fn origins(&self) -> Result<Vec<RowOrigin>, StoreError> {
         row_origins::decode(self.base, &self.bytes).ok_or_else(|| corrupt_row("millrace_rows"))
     }
 
-    /// The places that go, and those that stay.
-    pub fn parted(
+    /// Splits the origins into those for which `goes` returns true, and the others.
+    pub fn partition(
         &self,
         goes: impl FnMut(&RowOrigin) -> bool,
     ) -> Result<(Vec<RowOrigin>, Vec<RowOrigin>), StoreError> {
         Ok(self.origins()?.into_iter().partition(goes))
     }
 
-    /// Whether the two are so small that they are to share an entry.
-    pub fn takes_in(&self, origins: &[RowOrigin]) -> bool {
-        self.bytes.len() + origins.len() <= NOTE_ROWS_JOINED_MAX
+    /// Returns whether this entry and `origins` are small enough to share one entry.
+    pub fn has_room_for(&self, origins: &[RowOrigin]) -> bool {
+        self.bytes.len() + origins.len() <= ROW_ORIGINS_JOINED_MAX
     }
 
-    /// Its places among others that are noted late; of two for one position the later one holds.
-    pub fn mixed(&self, added: &mut Vec<RowOrigin>) -> Result<(), StoreError> {
+    /// Inserts this entry's origins into `added`, which was recorded later. If both have an origin for one position,
+    /// the one in `added` wins.
+    pub fn merge_into(&self, added: &mut Vec<RowOrigin>) -> Result<(), StoreError> {
         let known = self.origins()?;
         let is_new =
-            |place: &RowOrigin| added.binary_search_by_key(&place.position, |new| new.position).is_ok();
-        let kept: Vec<RowOrigin> = known.into_iter().filter(|place| !is_new(place)).collect();
+            |origin: &RowOrigin| added.binary_search_by_key(&origin.position, |new| new.position).is_ok();
+        let kept: Vec<RowOrigin> = known.into_iter().filter(|origin| !is_new(origin)).collect();
         added.extend(kept);
-        added.sort_unstable_by_key(|place| place.position);
+        added.sort_unstable_by_key(|origin| origin.position);
         Ok(())
     }
 }
 
-/// What is written for `places`, in the order of the table's columns after its key's first three: first and
-/// last position, first and last row, how many, earliest and latest time, the places themselves. `None` where
-/// there are none.
-pub fn written(origins: &[RowOrigin]) -> Option<([i64; 7], Vec<u8>)> {
+/// Encodes `origins` as the values of the table's columns after the first three. The numbers are: first and last
+/// position, first and last row, number of rows, earliest and latest time. The bytes are the encoded origins.
+/// Returns `None` if `origins` is empty.
+pub fn encode(origins: &[RowOrigin]) -> Option<([i64; 7], Vec<u8>)> {
     let (base, last) = (RowOriginBase::of(origins)?, origins.last()?);
-    let last_row = origins.iter().map(|place| place.row).max()?;
-    let received_max = origins.iter().map(|place| place.received.0).max()?;
+    let last_row = origins.iter().map(|origin| origin.row).max()?;
+    let received_max = origins.iter().map(|origin| origin.received.0).max()?;
     let numbers = [
         base.first_position as i64,
         last.position as i64,

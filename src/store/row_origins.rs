@@ -1,5 +1,6 @@
-//! Where rows came from, as bytes: for each row an event made, its position, when the event was received
-//! and the row's number. A store keeps them beside a table that has no key; a row takes a byte of it.
+//! Row origins and their encoding as bytes. An origin is the event's position, the time at which the event was
+//! received, and the number of the row that the event made. The store keeps origins for tables without a key. An
+//! origin takes one byte in the usual case.
 
 use event::Millis;
 
@@ -11,7 +12,7 @@ pub struct RowOrigin {
     pub row: i64,
 }
 
-/// What the first place is told from.
+/// The values from which the first origin is encoded as a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowOriginBase {
     pub first_position: u64,
@@ -23,35 +24,35 @@ const ROW_JUMPS: u64 = 1;
 const TIME_CHANGES: u64 = 2;
 
 impl RowOriginBase {
-    /// `None` where there are no places.
+    /// Returns the base of `origins`, or `None` if there are none.
     pub fn of(origins: &[RowOrigin]) -> Option<Self> {
         let first = origins.first()?;
-        let received_min = origins.iter().map(|place| place.received).min()?;
+        let received_min = origins.iter().map(|origin| origin.received).min()?;
         Some(Self { first_position: first.position, first_row: first.row, received_min })
     }
 }
 
-/// `places` in the order of their positions. Each is told from the one before: how much further on it is,
-/// and what is not as expected, a row that is not the next one or another time.
+/// Encodes `origins`, which are ordered by position. Each origin is stored as a difference from the one before. The
+/// difference contains the row number only if it is not the next one, and the time only if it has changed.
 pub fn encode(base: RowOriginBase, origins: &[RowOrigin]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(origins.len() + 8);
     let (mut position, mut row, mut received) = (base.first_position, base.first_row, base.received_min);
-    for place in origins {
-        let jumps = if place.row == row { 0 } else { ROW_JUMPS };
-        let changes = if place.received == received { 0 } else { TIME_CHANGES };
-        put(&mut bytes, (place.position - position) << 2 | jumps | changes);
+    for origin in origins {
+        let jumps = if origin.row == row { 0 } else { ROW_JUMPS };
+        let changes = if origin.received == received { 0 } else { TIME_CHANGES };
+        put(&mut bytes, (origin.position - position) << 2 | jumps | changes);
         if jumps != 0 {
-            put(&mut bytes, folded(place.row.wrapping_sub(row)));
+            put(&mut bytes, zigzag(origin.row.wrapping_sub(row)));
         }
         if changes != 0 {
-            put(&mut bytes, folded(place.received.0.wrapping_sub(received.0)));
+            put(&mut bytes, zigzag(origin.received.0.wrapping_sub(received.0)));
         }
-        (position, row, received) = (place.position, place.row.wrapping_add(1), place.received);
+        (position, row, received) = (origin.position, origin.row.wrapping_add(1), origin.received);
     }
     bytes
 }
 
-/// `None` where the bytes are not in this form.
+/// Decodes origins, or returns `None` if the bytes are corrupt.
 pub fn decode(base: RowOriginBase, mut bytes: &[u8]) -> Option<Vec<RowOrigin>> {
     let mut origins = Vec::with_capacity(bytes.len());
     let (mut position, mut row, mut received) = (base.first_position, base.first_row, base.received_min);
@@ -59,10 +60,10 @@ pub fn decode(base: RowOriginBase, mut bytes: &[u8]) -> Option<Vec<RowOrigin>> {
         let head = take(&mut bytes)?;
         position = position.checked_add(head >> 2)?;
         if head & ROW_JUMPS != 0 {
-            row = row.wrapping_add(unfolded(take(&mut bytes)?));
+            row = row.wrapping_add(unzigzag(take(&mut bytes)?));
         }
         if head & TIME_CHANGES != 0 {
-            received = Millis(received.0.wrapping_add(unfolded(take(&mut bytes)?)));
+            received = Millis(received.0.wrapping_add(unzigzag(take(&mut bytes)?)));
         }
         origins.push(RowOrigin { position, received, row });
         row = row.wrapping_add(1);
@@ -70,15 +71,16 @@ pub fn decode(base: RowOriginBase, mut bytes: &[u8]) -> Option<Vec<RowOrigin>> {
     Some(origins)
 }
 
-/// Small numbers of either sign as small numbers.
-fn folded(value: i64) -> u64 {
+/// Maps small positive and negative numbers to small unsigned numbers (zigzag encoding).
+fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-fn unfolded(value: u64) -> i64 {
+fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
+/// Appends a variable-length integer: seven bits per byte, low bits first.
 fn put(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
@@ -106,38 +108,39 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn encoded_origins_decode_to_the_same_origins(
             steps in proptest::collection::vec((0_u64..1 << 40, -5_i64..5, proptest::bool::ANY), 1..200),
             first_row: i64,
         ) {
-            let mut place = RowOrigin { position: 0, received: Millis(1_761_991_200_000), row: first_row };
+            let mut origin = RowOrigin { position: 0, received: Millis(1_761_991_200_000), row: first_row };
             let origins: Vec<RowOrigin> = steps
                 .iter()
                 .map(|(further, later, jumps)| {
-                    place.position += further;
-                    place.received.0 += later;
-                    place.row = place.row.wrapping_add(if *jumps { -7 } else { 1 });
-                    place
+                    origin.position += further;
+                    origin.received.0 += later;
+                    origin.row = origin.row.wrapping_add(if *jumps { -7 } else { 1 });
+                    origin
                 })
                 .collect();
-            let base = RowOriginBase::of(&origins).expect("places");
+            let base = RowOriginBase::of(&origins).expect("origins");
             proptest::prop_assert_eq!(decode(base, &encode(base, &origins)), Some(origins));
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused_without_a_panic(bytes: Vec<u8>) {
+        fn any_bytes_are_decoded_or_rejected_without_a_panic(bytes: Vec<u8>) {
             let base = RowOriginBase { first_position: 7, first_row: 7, received_min: Millis(7) };
-            let read = decode(base, &bytes);
-            proptest::prop_assert!(read.is_none_or(|origins| origins.len() <= bytes.len()));
+            let decoded = decode(base, &bytes);
+            proptest::prop_assert!(decoded.is_none_or(|origins| origins.len() <= bytes.len()));
         }
     }
 
-    /// What was written once is read for ever: these bytes must never have to change.
+    /// Stored bytes must stay readable, so the encoding must never change.
     #[test]
-    fn a_row_takes_a_byte_and_what_is_unexpected_a_few_more() {
-        let place = |position, received, row| RowOrigin { position, received: Millis(received), row };
-        let origins = [place(10, 1_000, 1), place(11, 1_000, 2), place(13, 1_004, 3), place(14, 1_004, 9)];
-        let base = RowOriginBase::of(&origins).expect("places");
+    fn a_usual_origin_takes_one_byte_and_an_unusual_one_a_few_more() {
+        let origin = |position, received, row| RowOrigin { position, received: Millis(received), row };
+        let origins =
+            [origin(10, 1_000, 1), origin(11, 1_000, 2), origin(13, 1_004, 3), origin(14, 1_004, 9)];
+        let base = RowOriginBase::of(&origins).expect("origins");
         assert_eq!(encode(base, &origins), [0, 4, 10, 8, 5, 10]);
     }
 }

@@ -1,22 +1,22 @@
-//! All of a store as one file, for a backup that is taken while others go on writing.
+//! Copies the whole store into one file, for a backup that is taken while writes continue.
 
 use std::path::Path;
 
 use super::{Store, StoreError, ViewPosition};
 
-const ELSEWHERE: &str = "the store is a database server, which is backed up with its own tools";
+const ON_A_SERVER: &str = "the store is a database server; back it up with the server's own tools";
 
 impl Store {
-    /// The server that keeps the store, if it is no file of ours: it is backed up with its own tools.
-    pub fn elsewhere(&self) -> Option<String> {
+    /// Returns the name of the database server if the store is on one. A server is backed up with its own tools.
+    pub fn server_name(&self) -> Option<String> {
         match self {
             Self::Sqlite(_) => None,
             Self::Remote(store) => Some(store.name()),
         }
     }
 
-    /// Writes all that is in the store, as it is at one moment, into a file at `target`; the answer is the
-    /// positions of that moment. Blocks, and ends in `Closed` once it is no more `wanted`.
+    /// Writes a consistent copy of the store into a file at `target`, and returns the views' positions in the copy.
+    /// Blocks. Fails with `Closed` once `wanted` returns false.
     pub fn snapshot(
         &self,
         target: &Path,
@@ -24,15 +24,15 @@ impl Store {
     ) -> Result<Vec<ViewPosition>, StoreError> {
         match self {
             Self::Sqlite(store) => store.snapshot(target, wanted),
-            Self::Remote(_) => Err(StoreError::Blocked(ELSEWHERE.to_owned())),
+            Self::Remote(_) => Err(StoreError::Blocked(ON_A_SERVER.to_owned())),
         }
     }
 
-    /// How much room a snapshot will take. Blocks.
+    /// Returns the estimated size of a snapshot. Blocks.
     pub fn snapshot_bytes(&self) -> Result<u64, StoreError> {
         match self {
             Self::Sqlite(store) => store.snapshot_bytes(),
-            Self::Remote(_) => Err(StoreError::Blocked(ELSEWHERE.to_owned())),
+            Self::Remote(_) => Err(StoreError::Blocked(ON_A_SERVER.to_owned())),
         }
     }
 }

@@ -1,19 +1,21 @@
-//! What a column keeps of what it was given: somebody's own table may keep less than ours do.
+//! Compares stored values with written ones. A user's own table may store values less exactly than millrace's tables
+//! do.
 
 use super::tables::{Cell, ColumnKind};
 
 impl ColumnKind {
-    /// Whether a cell holds what was put there: times may be cut off at seconds, JSON kept by its value.
-    pub fn keeps(self, has: &Cell, given: &Cell) -> bool {
-        match (self, has, given) {
-            (Self::Time, Cell::Time(has), Cell::Time(given)) => {
-                [1, 10, 100, 1_000].iter().any(|unit| has.0 == given.0 - given.0.rem_euclid(*unit))
+    /// Returns whether `stored` is the value `written` as a column of this kind keeps it. Times may be truncated, at
+    /// most to seconds. JSON text may change as long as its value is the same.
+    pub fn keeps(self, stored: &Cell, written: &Cell) -> bool {
+        match (self, stored, written) {
+            (Self::Time, Cell::Time(stored), Cell::Time(written)) => {
+                [1, 10, 100, 1_000].iter().any(|unit| stored.0 == written.0 - written.0.rem_euclid(*unit))
             }
-            (Self::Json, Cell::Text(has), Cell::Text(given)) if has != given => {
+            (Self::Json, Cell::Text(stored), Cell::Text(written)) if stored != written => {
                 let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-                value(has).is_some_and(|has| value(given) == Some(has))
+                value(stored).is_some_and(|stored| value(written) == Some(stored))
             }
-            _ => has == given,
+            _ => stored == written,
         }
     }
 }
@@ -25,18 +27,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_may_be_cut_off_and_never_rounded_up() {
-        let keeps = |has, given| ColumnKind::Time.keeps(&Cell::Time(Millis(has)), &Cell::Time(Millis(given)));
-        for (has, given) in [(1_999, 1_999), (1_990, 1_999), (1_000, 1_999), (-1_000, -1)] {
-            assert!(keeps(has, given), "{has} of {given}");
+    fn times_may_be_truncated_but_never_rounded_up() {
+        let keeps = |stored, written| {
+            ColumnKind::Time.keeps(&Cell::Time(Millis(stored)), &Cell::Time(Millis(written)))
+        };
+        for (stored, written) in [(1_999, 1_999), (1_990, 1_999), (1_000, 1_999), (-1_000, -1)] {
+            assert!(keeps(stored, written), "{stored} of {written}");
         }
-        for (has, given) in [(2_000, 1_999), (1_998, 1_999), (0, 1_999), (0, -1)] {
-            assert!(!keeps(has, given), "{has} of {given}");
+        for (stored, written) in [(2_000, 1_999), (1_998, 1_999), (0, 1_999), (0, -1)] {
+            assert!(!keeps(stored, written), "{stored} of {written}");
         }
     }
 
     #[test]
-    fn json_may_be_kept_by_its_value_and_nothing_else_may() {
+    fn only_json_may_be_stored_with_a_different_text() {
         let text = |text: &str| Cell::Text(text.to_owned());
         let (short, spaced) = (text(r#"{"a":1,"b":[2]}"#), text(r#"{"b": [2], "a": 1}"#));
         assert!(ColumnKind::Json.keeps(&spaced, &short));

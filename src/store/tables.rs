@@ -1,5 +1,4 @@
-//! How a view declares its tables, in words that every database understands, and the tables that are
-//! millrace's own.
+//! Table declarations that are independent of the database, and millrace's own tables.
 
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ pub enum Cell {
 }
 
 impl Cell {
-    /// An amount, as whichever database gives it back.
+    /// Returns the cell as an amount. Databases return amounts as decimals, text or integers.
     pub fn decimal(&self) -> Option<Decimal> {
         match self {
             Self::Decimal(amount) => Some(*amount),
@@ -27,7 +26,7 @@ impl Cell {
         }
     }
 
-    /// A count. Sums come back as decimals from some databases.
+    /// Returns the cell as a count. Some databases return sums as decimals.
     pub fn integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
@@ -43,17 +42,17 @@ pub enum ColumnKind {
         chars_max: u32,
     },
     LongText,
-    /// A JSON value in its own text.
+    /// A JSON value, stored as text.
     Json,
     Integer,
     Decimal,
     Time,
     Boolean,
-    /// Identities and hashes: never longer than this, so that they can be part of a key anywhere.
+    /// Identities and hashes. The bounded length allows them in a key on every database.
     Bytes {
         bytes_max: u32,
     },
-    /// Bytes of any length, never part of a key.
+    /// Bytes of any length; never part of a key.
     LongBytes,
 }
 
@@ -61,24 +60,25 @@ pub enum ColumnKind {
 pub struct Column {
     pub name: String,
     pub kind: ColumnKind,
+    /// True if the column may be null.
     pub null: bool,
 }
 
-/// A table as a view, or millrace itself, needs it. The first `key_columns` columns are its key.
+/// A table of a view, or of millrace itself. The first `key_columns` columns are its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     pub name: String,
     pub columns: Vec<Column>,
     pub key_columns: usize,
-    /// The column, beside those, that numbers rows which have no key.
+    /// The name of an additional column that numbers the rows of a table without a key.
     pub id: Option<String>,
-    /// A column, beside the key, of which no two rows hold the same.
+    /// The index of a column, in addition to the key, whose values are unique.
     pub unique: Option<usize>,
     pub derived_index: DerivedIndex,
 }
 
-/// What a database keeps in step with the rows of a table, in the same transaction, so that a question is
-/// answered without a walk over all of them.
+/// Additional tables or indexes that a database updates in the transaction that changes the main table. With them, a
+/// query does not have to scan the whole main table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DerivedIndex {
     #[default]
@@ -87,33 +87,41 @@ pub enum DerivedIndex {
     DayGaps(DayGaps),
 }
 
-/// Rows are asked for in the order of their one number, the largest first; of equal ones by the last column
-/// of the key, empty text after all other. A group of rank is what the other columns of the key say. Where an
-/// index costs little this is an index; SQLite keeps the first of each group in tables of their own.
+/// Ranks the rows of each group by their single number, largest first. Rows with equal numbers are ordered by the
+/// last key column, with empty text last. The other key columns form the group.
+///
+/// Database servers use an index, which is cheap there. SQLite keeps the top rows of each group in the two tables
+/// that are named here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopK {
-    pub boards: String,
-    pub floors: String,
-    /// As many are asked for at most.
-    pub asked_max: usize,
+    pub top_table: String,
+    pub floor_table: String,
+    /// The largest limit of a query.
+    pub limit_max: usize,
 }
 
-/// Rows are of a member and a day, and the number says how often the member came then. Members belong to
-/// groups, of which the rows say nothing: a member's name is made of its group's, too. How many members of a
-/// group came on `day` and on `before` the last time before that (0: never) is kept in this table, and under
-/// day 0 how many there are at all. Its columns are the group's, then these two days, its key, and a number.
+/// Counts distinct members of a group in any range of days.
+///
+/// The main table has a row for each member and day, with the number of visits. Its rows do not contain the group,
+/// because a member's identity already includes it.
+///
+/// The derived `table` counts, for each group, the members that came on `day` and whose last earlier day was `before`
+/// (0 if they never came before). Its row of day 0 counts all members of the group. Its columns are the group's
+/// columns, `day` and `before`, which together are the key, and a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DayGaps {
     pub table: Arc<Table>,
 }
 
 impl DayGaps {
+    /// Returns the number of columns that form the group.
     pub fn group_columns(&self) -> usize {
         self.table.key_columns - 2
     }
 }
 
 impl Table {
+    /// Declares a table. A column name that ends in `?` is nullable.
     pub fn new(name: &str, key_columns: usize, columns: &[(&str, ColumnKind)]) -> Self {
         let columns = columns
             .iter()
@@ -133,35 +141,37 @@ impl Table {
         }
     }
 
-    /// A table whose rows have a number, given in the order in which they come, and no key.
+    /// Declares a table without a key, whose rows are numbered in the order in which they are added.
     pub fn numbered(name: &str, id: &str, columns: Vec<Column>) -> Self {
         let (name, id) = (name.to_owned(), Some(id.to_owned()));
         Self { name, columns, key_columns: 0, id, unique: None, derived_index: DerivedIndex::Nothing }
     }
 
+    /// Adds a derived index to the declaration.
     pub fn with(self, derived_index: DerivedIndex) -> Self {
         Self { derived_index, ..self }
     }
 }
 
-/// What a view needs to be there before its first batch.
+/// The tables that a view needs before its first batch.
 #[derive(Clone, Debug, Default)]
 pub struct ViewTables {
     pub tables: Vec<Table>,
-    /// Of the first table.
+    /// The opening amounts to keep from the first table.
     pub opening: Option<Opening>,
-    /// Whether they are noted as this view's own, so that no other view writes them.
+    /// True if the tables are recorded as owned by this view, so that no other view writes to them.
     pub owned: bool,
 }
 
 impl ViewTables {
-    /// One table of the view's own, whatever it held before.
+    /// Declares one table that the view owns, without opening amounts.
     pub fn owned(table: &Table) -> Self {
         Self { tables: vec![table.clone()], opening: None, owned: true }
     }
 }
 
-/// What a table held before its view: it stays, and is kept apart so that a rebuild knows of it.
+/// The amounts that a table held before its view began. They stay in the table, and a separate copy is stored for
+/// rebuilds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     pub view: String,
@@ -169,18 +179,18 @@ pub struct Opening {
     pub amount_column: String,
 }
 
-/// A name as SQL takes it, whatever it is made of.
+/// Quotes a name for SQL.
 pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 const NAME: ColumnKind = ColumnKind::Text { chars_max: 255 };
-/// Of a log, an event or a source.
+/// The identity of a log, an event or an upload.
 const IDENTITY: ColumnKind = ColumnKind::Bytes { bytes_max: 16 };
 const BODY_HASH: ColumnKind = ColumnKind::Bytes { bytes_max: 8 };
 const SECRET_HASH: ColumnKind = ColumnKind::Bytes { bytes_max: 32 };
 
-/// Positions: one row a view and log, moved by the claim.
+/// View positions: one row per view and log. The claim moves them.
 pub fn positions_table() -> Table {
     Table::new(
         "millrace_positions",
@@ -190,13 +200,13 @@ pub fn positions_table() -> Table {
             ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
             ("position", ColumnKind::Integer),
-            // Of the plan that moved it last.
+            // The stamp of the plan that moved the position last.
             ("stamp?", IDENTITY),
         ],
     )
 }
 
-/// What the gate has seen: client ids (line 0, 1 line) and runs of lines of a source.
+/// Identities that dedup has seen: client ids (line 0, 1 line) and runs of an upload's lines.
 pub fn dedup_table() -> Table {
     Table::new(
         "millrace_seen",
@@ -214,7 +224,7 @@ pub fn dedup_table() -> Table {
     )
 }
 
-/// Positions that the gate let nobody see: repeats, and the same id with another body.
+/// Positions that dedup hides from all views: repeats, and events whose id was used for another body.
 pub fn skipped_table() -> Table {
     Table::new(
         "millrace_skipped",
@@ -230,7 +240,7 @@ pub fn skipped_table() -> Table {
     )
 }
 
-/// Events that were taken back, each with the correction that did it.
+/// Corrected events, each with the correction that undoes it.
 pub fn taken_back_table() -> Table {
     Table::new(
         "millrace_taken_back",
@@ -266,7 +276,8 @@ pub fn dead_letters_table() -> Table {
     )
 }
 
-/// Positions that a view passed by, each with its dead letter: a rebuild passes them by as well.
+/// Positions that a view passed over because it could not apply them. Each has a dead letter. A rebuild passes over
+/// them too.
 pub fn passed_table() -> Table {
     Table::new(
         "millrace_passed",
@@ -280,7 +291,7 @@ pub fn passed_table() -> Table {
     )
 }
 
-/// What was asked to be erased: how far it is, and in the end that it was done.
+/// Requested erasures: the remaining work, and finally the record that it was done.
 pub fn erasures_table() -> Table {
     Table::new(
         "millrace_erasures",
@@ -303,7 +314,7 @@ pub fn erasures_table() -> Table {
     )
 }
 
-/// Up to where a stream's old events were given up.
+/// How far retention has deleted a stream's old events.
 pub fn retained_table() -> Table {
     Table::new(
         "millrace_retained",
@@ -318,8 +329,8 @@ pub fn retained_table() -> Table {
     )
 }
 
-/// Which event made which row of a table without a key: an entry for what one plan put into it. Its
-/// `places` are in the form of `store/places.rs`.
+/// The events behind the rows of tables without a key. An entry describes the rows that one plan, or a few small
+/// plans, added. `store/row_origins.rs` defines the encoding of `places`.
 pub fn rows_table() -> Table {
     Table::new(
         "millrace_rows",
@@ -340,6 +351,7 @@ pub fn rows_table() -> Table {
     )
 }
 
+/// The amounts that a view's table held before the view began.
 pub fn opening_table() -> Table {
     Table::new("millrace_opening", 2, &[("view", NAME), ("row_key", NAME), ("amount", ColumnKind::Decimal)])
 }
@@ -361,7 +373,7 @@ pub fn keys_table() -> Table {
     )
 }
 
-/// All that is made when a store is first opened.
+/// Returns all tables that are created when a store is first opened.
 pub fn own_tables() -> Vec<Table> {
     vec![
         positions_table(),
@@ -378,7 +390,7 @@ pub fn own_tables() -> Vec<Table> {
     ]
 }
 
-/// Indexes over tables of ours: name, table, columns.
+/// Indexes on millrace's own tables: name, table, columns.
 pub const OWN_INDEXES: [(&str, &str, &[&str]); 5] = [
     ("millrace_seen_age", "millrace_seen", &["kept", "received"]),
     ("millrace_taken_back_by", "millrace_taken_back", &["log_id", "by_position"]),
@@ -387,6 +399,7 @@ pub const OWN_INDEXES: [(&str, &str, &[&str]); 5] = [
     ("millrace_dead_letters_place", "millrace_dead_letters", &["log_id", "position", "view"]),
 ];
 
-/// Written into the store; a store of a later schema is refused. One of an earlier schema gets the tables and
-/// columns that it does not have: what was written before stays as it is. 2: `stamp` of a position.
+/// The schema version that is written into the store. A store with a later version is refused. A store with an
+/// earlier version gets the missing tables and columns, and its existing rows stay unchanged. Version 2 added
+/// `millrace_positions.stamp`.
 pub const SCHEMA_VERSION: i64 = 2;

@@ -1,71 +1,71 @@
-//! The way of one batch into the store: folded, applied under the claim, cut in halves where the database
-//! refuses a row, so that the one event at fault becomes a dead letter and all others count.
+//! Applies one batch to the store: it is folded into a plan, and the plan is committed under the claim. If the
+//! database rejects a row, the batch is cut into halves until the event at fault is alone. That event becomes a dead
+//! letter, and all others are applied.
 
 use std::sync::Arc;
 
 use event::Stalled;
-use event::limits::DEAD_IN_A_ROW_MAX;
-use journal::failpoint;
+use event::limits::DEAD_LETTERS_IN_A_ROW_MAX;
 use tokio::sync::SemaphorePermit;
 
 use super::batch::{Batch, Event};
 use super::bisect::Bisect;
-use super::dead_letter::{self, PassedBy};
+use super::dead_letter::{self, DeadLettered};
 use super::runner::Runner;
 use crate::log::Traces;
 use crate::store::{Claim, DeadLetterChange, Halt, Plan, StoreError};
 
-/// Applies one batch, moving the stored position part by part where the database refuses a row.
+/// Applies one batch. If the batch is cut into parts, each committed part moves the stored position.
 pub struct Applier<'a> {
     pub runner: &'a Runner,
     pub stored: u64,
     pub begun: bool,
     pub dead_in_a_row: usize,
     pub traces: &'a Traces,
-    /// Of what all views may hold, for as long as the store is not waited for.
-    pub share: Option<SemaphorePermit<'a>>,
+    /// A part of the memory that all views may use for batches. It is released while the store is unavailable.
+    pub permit: Option<SemaphorePermit<'a>>,
 }
 
 impl Applier<'_> {
-    /// `false` if the order to stop came first.
+    /// Returns `false` if a stop was requested before the whole batch was applied.
     pub fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
         if batch.events.is_empty() {
             return Ok(true);
         }
         if !self.begun {
-            // What lies below held nothing for this view, and may be given up any moment.
+            // Earlier positions contain no event of this view, and retention may delete them at any time.
             self.stored = batch.span.start;
             self.runner.begin(self.stored)?;
             self.begun = true;
             failpoint::hit("views.begun");
         }
-        let (mut bisect, mut passed_by) = (Bisect::new(batch.events.len()), PassedBy::default());
+        let (mut bisect, mut dead_lettered) = (Bisect::new(batch.events.len()), DeadLettered::default());
         while let Some(part) = bisect.next() {
             let end = batch.events.get(part.end).map_or(batch.span.end, |event| event.position);
-            let events = passed_by.leave_out(&batch.events[part.clone()]);
+            let events = dead_lettered.without_idle_corrections(&batch.events[part.clone()]);
             let (plan, refused) = self.plan(&events, end);
-            passed_by.note(&plan.dead_letters);
+            dead_lettered.note(&plan.dead_letters);
             let mut dead = if refused.len() == events.len() { refused.len() } else { 0 };
             if dead > 0 {
-                self.check_dead(dead, &refused[0].1)?;
+                self.limit_dead_in_a_row(dead, &refused[0].1)?;
             }
             let applied = match self.commit(plan)? {
                 Err(StoreError::Data(_)) if bisect.refused(part.clone()) => continue,
                 Err(StoreError::Data(reason)) => {
                     dead = 1;
-                    self.check_dead(dead, &reason)?;
+                    self.limit_dead_in_a_row(dead, &reason)?;
                     let event = &batch.events[part.start];
-                    let letter = dead_letter::of(&self.runner.view, self.runner.log.id(), event, reason);
-                    passed_by.note(std::slice::from_ref(&letter));
-                    self.pass_by(letter, end)?
+                    let letter =
+                        dead_letter::for_event(&self.runner.view, self.runner.log.id(), event, reason);
+                    dead_lettered.note(std::slice::from_ref(&letter));
+                    self.commit_dead_letter(letter, end)?
                 }
                 outcome => outcome?,
             };
             if !applied {
                 return Ok(false);
             }
-            // Only what went through counts: tried again for as long as the store stands still, the same
-            // events would count again and again.
+            // Count only after the commit: if the store is unavailable, the same events are tried repeatedly.
             self.dead_in_a_row = if dead > 0 { self.dead_in_a_row + dead } else { 0 };
         }
         Ok(true)
@@ -81,18 +81,19 @@ impl Applier<'_> {
         (plan, folded.refused)
     }
 
-    fn pass_by(&mut self, letter: DeadLetterChange, to: u64) -> Result<bool, Halt> {
+    fn commit_dead_letter(&mut self, letter: DeadLetterChange, to: u64) -> Result<bool, Halt> {
         let mut plan = Plan::new(self.claim(to));
         plan.dead_letters.push(letter);
         Ok(self.commit(plan)??)
     }
 
-    /// Where nothing goes through any more, the fault is not with single events: a person has to look.
-    fn check_dead(&self, events: usize, reason: &str) -> Result<(), Halt> {
+    /// Pauses the view if too many events in a row became dead letters. Single events are then not the cause, and a
+    /// person has to look.
+    fn limit_dead_in_a_row(&self, events: usize, reason: &str) -> Result<(), Halt> {
         let count = self.dead_in_a_row + events;
-        match count > DEAD_IN_A_ROW_MAX {
+        match count > DEAD_LETTERS_IN_A_ROW_MAX {
             true => Err(Halt::Pause(format!(
-                "{count} events in a row could not be applied, one of them because: {reason}"
+                "{count} events in a row could not be applied; the reason for one of them: {reason}"
             ))),
             false => Ok(()),
         }
@@ -102,18 +103,19 @@ impl Applier<'_> {
         self.runner.claim(self.stored, to)
     }
 
-    /// `Ok(Ok(true))`: it is in the database. The outer error is for a person, the inner one to decide on.
+    /// Commits the plan. Returns `Ok(Ok(false))` if a stop was requested first. The inner error is a row that the
+    /// database rejected, which the caller handles; the outer error halts the view.
     fn commit(&mut self, plan: Plan) -> Result<Result<bool, StoreError>, Halt> {
         let to = plan.claim.to;
-        let dead_letters = dead_letter::made(&plan.dead_letters);
-        let (progress, share) = (self.runner.progress.clone(), &mut self.share);
-        let waiting = move |reason: &str| {
-            drop(share.take());
+        let dead_letters = dead_letter::created(&plan.dead_letters);
+        let (progress, permit) = (self.runner.progress.clone(), &mut self.permit);
+        let on_wait = move |reason: &str| {
+            drop(permit.take());
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
         };
         let runner = self.runner;
         failpoint::hit("views.folded");
-        match runner.runtime.block_on(runner.store.apply_surely(Arc::new(plan), &runner.stop, waiting)) {
+        match runner.runtime.block_on(runner.store.apply_with_retry(Arc::new(plan), &runner.stop, on_wait)) {
             None => Ok(Ok(false)),
             Some(Ok(_)) => {
                 self.stored = to;

@@ -1,5 +1,5 @@
-//! A batch: the events of one stream among consecutive positions of the log, read together, without
-//! what the gate marked. Borrowed from the reader's buffer; nothing is copied before the fold.
+//! A batch contains the events of one stream from a range of log positions, without those that dedup marked as
+//! repeats. It borrows the reader's buffer, so nothing is copied before the fold.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -8,41 +8,41 @@ use std::ops::Range;
 
 use event::limits::BATCH_BYTES_MAX;
 use event::{EventId, LogId, Millis};
-use journal::failpoint;
 use tokio::runtime::Handle;
 
 use crate::dedup::STORED_NAME;
 use crate::log::{EventLog, LogReader, ReadError, Records, Traces};
 use crate::store::{Halt, Store, StoreError};
 
-/// One event as a fold sees it. A correction is the event that it takes back, once more: a fold undoes
-/// what it did for it.
+/// An event as a fold sees it. A correction has the id, text and time of the event that it undoes, so that the fold
+/// can reverse what it did for that event.
 #[derive(Clone, Debug)]
 pub struct Event<'a> {
-    /// Its own place, also a correction's.
+    /// The event's own position. For a correction, this is the position of the correction.
     pub position: u64,
     pub id: EventId,
     pub text: Cow<'a, str>,
     pub received: Millis,
-    /// Who sent it, as far as is known.
+    /// The sender's address, if it is known.
     pub address: Option<IpAddr>,
-    /// The dead letter that this event is, sent again.
-    pub letter: Option<EventId>,
-    /// The position of the event taken back, whose id, text and time these are.
+    /// The dead letter of which this event is a retry.
+    pub retry_of: Option<EventId>,
+    /// For a correction: the position of the event that it undoes.
     pub corrects: Option<u64>,
 }
 
 pub struct Batch<'a> {
     pub events: Vec<Event<'a>>,
     pub span: Range<u64>,
-    /// Where a repair had to give events up, whichever stream they were of.
+    /// The first position at which a repair of the log lost events, of any stream.
     pub hole: Option<u64>,
-    /// Whether all of it is as the log has it: nothing had to be asked of what the view itself has written.
+    /// True if the batch has no corrections and no retried dead letters, so it does not depend on what the view wrote
+    /// to the store.
     pub plain: bool,
     pub traces: Traces,
 }
 
-/// Whose events a batch holds.
+/// The view and the stream that a batch is read for.
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
     pub view: &'a str,
@@ -66,16 +66,17 @@ impl From<BatchError> for Halt {
     }
 }
 
-/// How much of what was read a batch may hold.
+/// The limits of a batch.
 #[derive(Clone, Copy)]
 pub struct BatchLimits {
+    /// The position before which the batch ends.
     pub until: u64,
     pub events_max: usize,
 }
 
 pub struct BatchReader {
     reader: LogReader,
-    /// Reads what corrections take back, far from where the batch is.
+    /// Reads the events that corrections undo. They may be far from the batch.
     targets: RefCell<LogReader>,
     log: LogId,
     store: Store,
@@ -101,7 +102,7 @@ impl BatchReader {
     }
 }
 
-/// Records in the reader's buffer, of which batches are made.
+/// Records in the reader's buffer, from which a batch is made.
 pub struct Read<'a> {
     records: Records<'a>,
     targets: &'a RefCell<LogReader>,
@@ -114,7 +115,7 @@ pub struct Read<'a> {
 impl Read<'_> {
     pub fn batch(&self, wanted: Wanted<'_>, limits: BatchLimits) -> Result<Batch<'_>, BatchError> {
         let mut events: Vec<Event<'_>> = Vec::new();
-        let (mut end, mut gated, mut corrected, mut hole) = (self.from, false, false, None);
+        let (mut end, mut has_identities, mut has_corrections, mut hole) = (self.from, false, false, None);
         let mut traces = Traces::default();
         'records: for record in self.records.iter() {
             let record = record?;
@@ -128,9 +129,9 @@ impl Read<'_> {
                 end = record.end().min(limits.until);
                 continue;
             };
-            let letter = match header.retry {
-                Some(retry) if retry.view == wanted.view => Some(retry.letter),
-                // The gate's letters were seen by no view yet: sent again they are for all of them.
+            let retry_of = match header.retry {
+                Some(retry) if retry.view == wanted.view => Some(retry.dead_letter),
+                // No view has seen the event of a dead letter of dedup, so its retry is for all views.
                 Some(retry) if retry.view == STORED_NAME => None,
                 Some(_) => {
                     end = record.end().min(limits.until);
@@ -138,7 +139,7 @@ impl Read<'_> {
                 }
                 None => None,
             };
-            gated |= record.has_identity();
+            has_identities |= record.has_identity();
             traces.note(&record);
             for entry in record.entries() {
                 let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
@@ -149,37 +150,37 @@ impl Read<'_> {
                     break 'records;
                 }
                 end = position + 1;
-                // Of an event that was erased, nothing is left to fold.
+                // An erased event has no text to fold.
                 if entry.erased() {
                     continue;
                 }
-                corrected |= entry.corrects.is_some();
+                has_corrections |= entry.corrects.is_some();
                 events.push(Event {
                     position,
                     id: entry.client.map_or_else(|| EventId::at(self.log, position), |(id, _)| id),
                     text: Cow::Borrowed(entry.text),
                     received: header.received,
                     address: header.address,
-                    letter,
+                    retry_of,
                     corrects: entry.corrects,
                 });
             }
         }
-        if gated {
-            self.leave_out_repeats(&mut events, end)?;
+        if has_identities {
+            self.remove_repeats(&mut events, end)?;
         }
-        self.name_dead_letters(&mut events)?;
-        let plain = !corrected && events.iter().all(|event| event.letter.is_none());
-        if corrected {
-            end = self.put_in_what_is_taken_back(wanted.view, &mut events, end)?;
+        self.set_retried_ids(&mut events)?;
+        let plain = !has_corrections && events.iter().all(|event| event.retry_of.is_none());
+        if has_corrections {
+            end = self.resolve_corrections(wanted.view, &mut events, end)?;
         }
         Ok(Batch { events, span: self.from..end, hole, plain, traces })
     }
 
-    /// Makes of each correction the event that it takes back, and leaves out those that take nothing back:
-    /// another was faster, or the view never applied the event. Where the texts grow too large together the
-    /// batch ends early; its new end is the answer.
-    fn put_in_what_is_taken_back(
+    /// Replaces each correction by the event that it undoes. Removes corrections without effect: an earlier
+    /// correction undid the event, or the view never applied it. Ends the batch early if the texts together are too
+    /// large. Returns the end of the batch.
+    fn resolve_corrections(
         &self,
         view: &str,
         events: &mut Vec<Event<'_>>,
@@ -192,25 +193,25 @@ impl Read<'_> {
                 events.push(event);
                 continue;
             };
-            let takes = effective.binary_search(&(event.position, target)).is_ok();
+            let is_effective = effective.binary_search(&(event.position, target)).is_ok();
             let passed = self.store.passed_positions(view, self.log, target, target + 1);
-            if !takes || !self.runtime.block_on(passed)?.is_empty() {
+            if !is_effective || !self.runtime.block_on(passed)?.is_empty() {
                 continue;
             }
             if bytes >= BATCH_BYTES_MAX {
                 return Ok(event.position);
             }
-            if let Some(taken) = self.corrected(view, target, event.position)? {
-                bytes += taken.text.len();
-                events.push(taken);
+            if let Some(undone) = self.event_to_undo(view, target, event.position)? {
+                bytes += undone.text.len();
+                events.push(undone);
             }
         }
         Ok(end)
     }
 
-    /// The event at `target` as the correction at `position` undoes it; `None` once it is erased, and for a
-    /// dead letter that was sent again to another view.
-    fn corrected(
+    /// Reads the event at `target`, which the correction at `position` undoes. Returns `None` if the event was erased
+    /// or deleted by retention, or is a retry of another view's dead letter.
+    fn event_to_undo(
         &self,
         view: &str,
         target: u64,
@@ -238,7 +239,7 @@ impl Read<'_> {
                     text: Cow::Owned(entry.text.to_owned()),
                     received: header.received,
                     address: header.address,
-                    letter: None,
+                    retry_of: None,
                     corrects: Some(target),
                 }));
             }
@@ -246,10 +247,10 @@ impl Read<'_> {
         Ok(None)
     }
 
-    /// A dead letter that is sent again is the event that it was, and has its id.
-    fn name_dead_letters(&self, events: &mut [Event<'_>]) -> Result<(), StoreError> {
+    /// Gives each retried dead letter the id of its original event.
+    fn set_retried_ids(&self, events: &mut [Event<'_>]) -> Result<(), StoreError> {
         for event in events {
-            if let Some(letter) = event.letter
+            if let Some(letter) = event.retry_of
                 && let Some(letter) = self.runtime.block_on(self.store.dead_letter(letter))?
             {
                 event.id = letter.event_id;
@@ -258,7 +259,7 @@ impl Read<'_> {
         Ok(())
     }
 
-    fn leave_out_repeats(&self, events: &mut Vec<Event<'_>>, end: u64) -> Result<(), StoreError> {
+    fn remove_repeats(&self, events: &mut Vec<Event<'_>>, end: u64) -> Result<(), StoreError> {
         let skipped = self.runtime.block_on(self.store.skipped_positions(self.log, self.from, end))?;
         if !skipped.is_empty() && !failpoint::skips("views.leave_out") {
             events.retain(|event| skipped.binary_search(&event.position).is_err());

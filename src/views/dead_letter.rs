@@ -1,14 +1,13 @@
-//! Dead letters: made where an event could not be applied, in the transaction that passes it by; sent
-//! again, perhaps mended, through the log, so that only the view that refused it folds it, and a rebuild
-//! does the same.
+//! Dead letters of views. If a view cannot apply an event, the transaction that moves its position past the event
+//! also stores a dead letter. A retry goes through the log, with the original event or an edited one. Only the view
+//! that refused the event folds the retry. A rebuild reads the same log and comes to the same result.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use event::limits::{DEAD_LETTERS_LOGGED_MAX, DEDUP_WAIT_DURATION_MAX, LETTER_TURN_DURATION_MAX};
+use event::limits::{DEAD_LETTER_TURN_DURATION_MAX, DEAD_LETTERS_LOGGED_MAX, DEDUP_WAIT_DURATION_MAX};
 use event::{BodyHash, EventId, FieldErrors, Fields, LogId, Millis, Progress};
-use journal::failpoint;
 use tokio::time::timeout;
 
 use super::batch::Event;
@@ -17,7 +16,8 @@ use crate::dedup::STORED_NAME;
 use crate::log::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape, Traces};
 use crate::store::{DeadLetter, DeadLetterChange, DeadLetterStatus, NewDeadLetter, Store, StoreError};
 
-/// What the view's plan does to dead letters, given the events that its fold refused.
+/// Returns the changes to dead letters for a plan: refused events become dead letters, and retries that the fold
+/// accepted are applied.
 pub fn changes(
     view: &View,
     log: LogId,
@@ -29,31 +29,31 @@ pub fn changes(
     for (index, reason) in refused {
         let event = &events[*index];
         positions.insert(event.position);
-        // Its event is refused with it, and so there is nothing to undo.
+        // If a correction and its event are both refused, there is nothing to undo, and one dead letter is enough.
         if !event.corrects.is_some_and(|target| positions.contains(&target)) {
-            changes.push(of(view, log, event, reason.clone()));
+            changes.push(for_event(view, log, event, reason.clone()));
         }
     }
     for (index, event) in events.iter().enumerate() {
-        if let (Some(id), false) = (event.letter, refused.iter().any(|(at, _)| *at == index)) {
+        if let (Some(id), false) = (event.retry_of, refused.iter().any(|(at, _)| *at == index)) {
             changes.push(DeadLetterChange::Applied { id, at: event.received });
         }
     }
     changes
 }
 
-/// What a batch passes by on its way. Looked up in the store, a batch is made without corrections of what
-/// was passed by before it; those of what it passes by itself undo nothing either.
+/// The positions of events that became dead letters while their batch was applied. Corrections of these events have
+/// nothing to undo. The batch reader knows only those dead letters that were in the store when the batch was read.
 #[derive(Default)]
-pub struct PassedBy(HashSet<u64>);
+pub struct DeadLettered(HashSet<u64>);
 
-impl PassedBy {
+impl DeadLettered {
     pub fn note(&mut self, changes: &[DeadLetterChange]) {
-        self.0.extend(made(changes).into_iter().map(|(_, position)| position));
+        self.0.extend(created(changes).into_iter().map(|(_, position)| position));
     }
 
-    /// The events of a part without corrections that have nothing to undo.
-    pub fn leave_out<'e, 'a>(&self, events: &'e [Event<'a>]) -> Cow<'e, [Event<'a>]> {
+    /// Returns the events of a part without the corrections that have nothing to undo.
+    pub fn without_idle_corrections<'e, 'a>(&self, events: &'e [Event<'a>]) -> Cow<'e, [Event<'a>]> {
         let idle = |event: &Event<'_>| event.corrects.is_some_and(|target| self.0.contains(&target));
         match !self.0.is_empty() && events.iter().any(idle) {
             true => events.iter().filter(|event| !idle(event)).cloned().collect(),
@@ -62,31 +62,32 @@ impl PassedBy {
     }
 }
 
-/// Which letters a plan makes, and of which position.
-pub fn made(changes: &[DeadLetterChange]) -> Vec<(EventId, u64)> {
-    let made = |change: &DeadLetterChange| match change {
+/// Returns the dead letters that a plan creates or reopens, each with the position of its event.
+pub fn created(changes: &[DeadLetterChange]) -> Vec<(EventId, u64)> {
+    let dead_letter = |change: &DeadLetterChange| match change {
         DeadLetterChange::New(letter) => Some((letter.id, letter.position)),
         DeadLetterChange::Again { id, position, .. } => Some((*id, *position)),
         DeadLetterChange::Applied { .. } => None,
     };
-    changes.iter().filter_map(made).collect()
+    changes.iter().filter_map(dead_letter).collect()
 }
 
-/// A line for each letter that is in the store now, but not for very many. Its reason is there, too: it may quote the event.
-pub fn report(view: &str, made: &[(EventId, u64)], traces: &Traces) {
-    for (letter, position) in made.iter().take(DEAD_LETTERS_LOGGED_MAX) {
+/// Logs each dead letter that was stored, up to a limit. The reason is not logged, because it may quote the event; it
+/// is in the store.
+pub fn report(view: &str, dead_letters: &[(EventId, u64)], traces: &Traces) {
+    for (letter, position) in dead_letters.iter().take(DEAD_LETTERS_LOGGED_MAX) {
         let traceparent = traces.of(*position);
-        tracing::warn!(view, %letter, position, traceparent, "an event became a dead letter");
+        tracing::warn!(view, dead_letter = %letter, position, traceparent, "an event became a dead letter");
     }
-    let more = made.len().saturating_sub(DEAD_LETTERS_LOGGED_MAX);
+    let more = dead_letters.len().saturating_sub(DEAD_LETTERS_LOGGED_MAX);
     if more > 0 {
         tracing::warn!(view, more, "more events became dead letters");
     }
 }
 
-/// The letter that `event` becomes, or becomes again.
-pub fn of(view: &View, log: LogId, event: &Event<'_>, reason: String) -> DeadLetterChange {
-    match event.letter {
+/// Returns the change that makes `event` a dead letter, or that reopens the dead letter of which it is a retry.
+pub fn for_event(view: &View, log: LogId, event: &Event<'_>, reason: String) -> DeadLetterChange {
+    match event.retry_of {
         Some(id) => DeadLetterChange::Again {
             id,
             view: view.name.clone(),
@@ -107,7 +108,8 @@ pub fn of(view: &View, log: LogId, event: &Event<'_>, reason: String) -> DeadLet
     }
 }
 
-/// A correction that failed is kept as one: its text is not that of the event it takes back.
+/// Returns the text to keep in the dead letter. For a correction, `event.text` is the event that it undoes, so the
+/// correction's own text is built again.
 fn own_text(event: &Event<'_>) -> String {
     match event.corrects {
         None => event.text.to_string(),
@@ -115,25 +117,29 @@ fn own_text(event: &Event<'_>) -> String {
     }
 }
 
-/// The one view that a letter sent again is for; those of the gate are for all.
+/// Returns the only view that processes this retry. Retries of dedup's dead letters are for all views, hence `None`.
 pub fn only_view(retry: Retry<'_>) -> Option<&str> {
     (retry.view != STORED_NAME).then_some(retry.view)
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
-    #[error("there is no dead letter `{0}`")]
+    #[error("dead letter `{0}` does not exist")]
     Unknown(EventId),
     #[error("dead letter `{id}` is {status}, not open")]
     NotOpen { id: EventId, status: &'static str },
-    #[error("the event of dead letter `{0}` was taken back; drop the letter")]
+    #[error("a correction has undone the event of dead letter `{0}`; drop the dead letter")]
     CorrectedEvent(EventId),
-    #[error("dead letter `{0}` was sent again with another text, which its view has not come to yet")]
+    #[error(
+        "dead letter `{0}` is already being retried with another text; wait until its view has processed it"
+    )]
     UnderWay(EventId),
-    #[error("view `{0}` does not run here, and no other applies its dead letters; drop them, or declare it")]
+    #[error(
+        "view `{0}` is not running on this server, and no other view can apply its dead letters; add the view to the configuration, or drop the dead letters"
+    )]
     NoView(String),
-    #[error("what has arrived is not settled yet")]
-    Unsettled,
+    #[error("dedup has not processed all events yet; try again later")]
+    DedupBehind,
     #[error("{0}")]
     Refused(#[from] FieldErrors),
     #[error("{0}")]
@@ -142,8 +148,8 @@ pub enum DeadLetterError {
     Store(#[from] StoreError),
 }
 
-/// Where letters are sent again.
-pub struct Sender<'a> {
+/// Everything that a retry of a dead letter needs.
+pub struct DeadLetterRetry<'a> {
     pub store: &'a Store,
     pub log: &'a EventLog,
     pub progress: &'a Progress,
@@ -151,37 +157,37 @@ pub struct Sender<'a> {
     pub fields: &'a Fields,
 }
 
-impl Sender<'_> {
-    /// Sends a letter again, as it is or mended.
+impl DeadLetterRetry<'_> {
+    /// Retries a dead letter, with its own event or with `edited` in its place.
     ///
-    /// The status moves first. A crash before the append leaves a letter that is `retrying` and not in the
-    /// log; it can be sent again, because its identity in the log is (letter, attempt): the gate counts it
-    /// once, however often it is sent.
+    /// The status changes before the append. After a crash between the two, the dead letter is `retrying`, but its
+    /// retry is not in the log. It can then be retried again: the retry's id in the log is derived from the dead
+    /// letter and the number of attempts, so dedup counts it only once.
     pub async fn send_again(
         &self,
         id: EventId,
-        mended: Option<String>,
+        edited: Option<String>,
     ) -> Result<DeadLetter, DeadLetterError> {
         let Self { store, log, .. } = self;
-        self.settled(DEDUP_WAIT_DURATION_MAX).await?;
-        let turn = timeout(DEDUP_WAIT_DURATION_MAX, log.correction_lock().send_again()).await;
-        let _turn = turn.map_err(|_| DeadLetterError::Unsettled)?;
-        // What came in before the turn; corrections wait meanwhile.
-        self.settled(LETTER_TURN_DURATION_MAX).await?;
+        self.wait_for_dedup(DEDUP_WAIT_DURATION_MAX).await?;
+        let lock = timeout(DEDUP_WAIT_DURATION_MAX, log.correction_lock().lock_for_resend()).await;
+        let _lock = lock.map_err(|_| DeadLetterError::DedupBehind)?;
+        // Wait also for corrections that arrived before the lock was taken. New ones wait for the lock meanwhile.
+        self.wait_for_dedup(DEAD_LETTER_TURN_DURATION_MAX).await?;
         let letter = store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))?;
         if !matches!(letter.status, DeadLetterStatus::Open | DeadLetterStatus::Retrying) {
             return Err(DeadLetterError::NotOpen { id, status: letter.status.as_str() });
         }
-        // The gate's are for all views; another's would be passed by, and lie in the log for nothing.
+        // If the view is not running, no view would process the retry. Dead letters of dedup are for all views.
         if letter.view != STORED_NAME && !self.views.contains_key(&letter.view) {
             return Err(DeadLetterError::NoView(letter.view));
         }
-        if store.taken_back_by(letter.log, letter.position).await?.is_some() {
+        if store.corrected_by(letter.log, letter.position).await?.is_some() {
             return Err(DeadLetterError::CorrectedEvent(id));
         }
-        let text = mended.as_deref().unwrap_or(&letter.event);
+        let text = edited.as_deref().unwrap_or(&letter.event);
         self.fields.check(text, false)?;
-        let (identity, hash) = (attempt(id, letter.attempts), BodyHash::of(text.as_bytes()));
+        let (identity, hash) = (retry_id(id, letter.attempts), BodyHash::of(text.as_bytes()));
         let in_log = match letter.status {
             DeadLetterStatus::Retrying => store.first_hash(identity).await?,
             _ => None,
@@ -193,13 +199,13 @@ impl Sender<'_> {
         if letter.status == DeadLetterStatus::Open
             && !store.move_dead_letter(id, DeadLetterStatus::Open, DeadLetterStatus::Retrying, now).await?
         {
-            // Somebody else was faster and dropped it, or sent it again from another node: their word stands.
+            // Somebody else has dropped or retried it meanwhile, perhaps on another node.
             let found = store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))?;
             return Err(DeadLetterError::NotOpen { id, status: found.status.as_str() });
         }
         failpoint::hit("letters.moved");
         if in_log.is_none() {
-            let retry = Some(Retry { view: &letter.view, letter: id });
+            let retry = Some(Retry { view: &letter.view, dead_letter: id });
             let header = Header { retry, ..Header::of(&letter.stream, now) };
             let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, text.len());
             record.push(&Entry { client: Some((identity, hash)), text, ..Entry::default() });
@@ -212,21 +218,21 @@ impl Sender<'_> {
         store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))
     }
 
-    /// What took an event back, and a letter's last attempt, are known once the gate has come to them.
-    async fn settled(&self, patience: Duration) -> Result<(), DeadLetterError> {
-        match self.progress.dedup_reached(self.log.end(), patience).await {
+    /// Waits until dedup has processed the whole log. Only then are all corrections and earlier retries in the store.
+    async fn wait_for_dedup(&self, duration_max: Duration) -> Result<(), DeadLetterError> {
+        match self.progress.dedup_reached(self.log.end(), duration_max).await {
             true => Ok(()),
-            false => Err(DeadLetterError::Unsettled),
+            false => Err(DeadLetterError::DedupBehind),
         }
     }
 }
 
-/// As what a letter is sent again when it was tried so many times.
-pub fn attempt(id: EventId, attempts: i64) -> EventId {
+/// Returns the id of a retry of dead letter `id` after `attempts` earlier attempts.
+pub fn retry_id(id: EventId, attempts: i64) -> EventId {
     EventId::derived("dead-letter-attempt", &id.to_string(), &attempts.to_string())
 }
 
-/// Decides that an open letter is not to be applied. Its row stays.
+/// Drops an open dead letter, so that its event is never applied. Its row stays in the store.
 pub async fn drop_dead_letter(store: &Store, id: EventId) -> Result<DeadLetter, DeadLetterError> {
     let letter = store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))?;
     match store.move_dead_letter(id, DeadLetterStatus::Open, DeadLetterStatus::Dropped, Millis::now()).await?

@@ -1,9 +1,13 @@
-//! Erasing a person: all events in which a field has one value leave the views, and their bytes the log.
+//! Erases a data subject (a person): all events in which a field has one value are removed from the views, and their
+//! texts from the log.
 //!
-//! Found once, they are noted in the store with their positions. Then corrections take them back, so that
-//! every view undoes what it did; dead letters are cleared; the texts are blanked in the log, in place,
-//! so that no position moves; and, last, what views keep of the person by name goes. Whatever cuts this off, the next start
-//! goes on with it: each step done twice is done once.
+//! 1. The events are found once, and recorded in the store with their positions.
+//! 2. Corrections of these events are appended to the log, so that every view undoes them.
+//! 3. Their dead letters are cleared.
+//! 4. Their texts are blanked in the log, in place, so that no position changes.
+//! 5. Rows that the views still keep about the data subject are deleted.
+//!
+//! Each step can be repeated without a further effect. So if an erasure is interrupted, the next start continues it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -11,10 +15,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use event::limits::{
-    BATCH_BYTES_MAX, CORRECTIONS_RECORD_MAX, ERASED_EVENTS_MAX, ERASURE_LOOK_INTERVAL, ERASURE_RETRY_INTERVAL,
+    BATCH_BYTES_MAX, CORRECTIONS_RECORD_MAX, ERASED_EVENTS_MAX, ERASURE_CHECK_INTERVAL,
+    ERASURE_RETRY_INTERVAL,
 };
 use event::{BodyHash, EventId, Fields, Millis, Progress, Stop};
-use journal::failpoint;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -37,7 +41,7 @@ pub enum ErasureError {
     Erase(#[from] EraseError),
     #[error("{0}")]
     Store(#[from] StoreError),
-    #[error("the process ends; the next start goes on")]
+    #[error("the server is stopping; the erasure continues at the next start")]
     Stopped,
 }
 
@@ -50,32 +54,32 @@ impl From<BatchError> for ErasureError {
     }
 }
 
-/// Asks for erasures; a thread of its own carries them out, one after the other.
+/// The handle of the thread that carries out erasures, one after the other.
 #[derive(Clone)]
 pub struct Erasures {
     pub eraser: Arc<Eraser>,
-    orders: mpsc::Sender<()>,
+    wakeups: mpsc::Sender<()>,
 }
 
 impl Erasures {
-    /// Goes on with what an earlier process left.
+    /// Starts the thread. It first continues the erasures that an earlier process left unfinished.
     pub fn start(eraser: Eraser) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (orders, receiver) = mpsc::channel(1);
+        let (wakeups, receiver) = mpsc::channel(1);
         let eraser = Arc::new(eraser);
         let worker = Arc::clone(&eraser);
         let thread =
             std::thread::Builder::new().name("eraser".to_owned()).spawn(move || worker.run(receiver))?;
-        Ok((Self { eraser, orders }, thread))
+        Ok((Self { eraser, wakeups }, thread))
     }
 
-    /// Has what is noted carried out.
-    pub fn order(&self) {
-        // One that waits already stands for all that is noted.
-        let _ = self.orders.try_send(());
+    /// Wakes the thread, so that it carries out the recorded erasures.
+    pub fn wake(&self) {
+        // If the channel is full, the thread wakes anyway, and carries out all recorded erasures.
+        let _ = self.wakeups.try_send(());
     }
 }
 
-/// What an erasure works on.
+/// Everything that an erasure needs.
 pub struct Eraser {
     pub log: EventLog,
     pub store: Store,
@@ -86,37 +90,39 @@ pub struct Eraser {
     pub stop: Stop,
 }
 
-/// Whose events are meant.
+/// The person whose events are erased: the events in which a field has this value.
 #[derive(Clone, Debug)]
 pub struct DataSubject {
     pub stream: String,
-    /// The stream's key, where none is named.
+    /// The name of the field; `None` means the stream's key.
     pub field: Option<String>,
     pub value: String,
 }
 
 #[derive(Default)]
-struct Found {
+struct FoundEvents {
+    /// The positions to blank: the events and their corrections.
     positions: Vec<u64>,
+    /// The positions of the events to undo in the views, without repeats.
     undone: Vec<u64>,
     events: u64,
 }
 
 impl Eraser {
-    /// Finds the events below `end`, which the gate has come to, and notes the erasure: from here on it will be
-    /// done. Blocks for as long as reading the log takes. More than a bound at a time are not taken: asked for
-    /// again, the rest is.
-    pub fn note(&self, person: &DataSubject, asked_by: &str, end: u64) -> Result<Erasure, ErasureError> {
-        let (fields, field) = self.field(person)?;
-        // Until they are noted, nobody knows that these events are still needed.
-        let _past = self.runtime.block_on(self.log.history_lock().hold());
-        let found = self.find(person, fields, field, end)?;
+    /// Finds the events below `end`, which dedup must have reached, and records the erasure. Once it is recorded,
+    /// it is carried out even after a crash. Finds about `ERASED_EVENTS_MAX` events at most: a repeated erasure
+    /// finds the rest. Blocks while it reads the log.
+    pub fn note(&self, subject: &DataSubject, asked_by: &str, end: u64) -> Result<Erasure, ErasureError> {
+        let (fields, field) = self.field(subject)?;
+        // Keeps out retention, which cannot know that these events are still needed until they are recorded.
+        let _history = self.runtime.block_on(self.log.history_lock().hold());
+        let found = self.find(subject, fields, field, end)?;
         let asked = Millis::now();
-        let digest = Sha256::digest(person.value.as_bytes());
+        let digest = Sha256::digest(subject.value.as_bytes());
         let value_hash = event::hex(&digest);
         let erasure = Erasure {
-            id: EventId::derived("erasure", &person.stream, &format!("{value_hash}:{}", asked.0)),
-            stream: person.stream.clone(),
+            id: EventId::derived("erasure", &subject.stream, &format!("{value_hash}:{}", asked.0)),
+            stream: subject.stream.clone(),
             field: fields.get(field).name.clone(),
             value_hash,
             asked_by: asked_by.to_owned(),
@@ -127,45 +133,45 @@ impl Eraser {
         };
         let open = OpenErasure {
             erasure: erasure.clone(),
-            value: person.value.clone(),
+            value: subject.value.clone(),
             positions: found.positions,
             undone: found.undone,
         };
         self.runtime.block_on(self.store.note_erasure(&open))?;
-        tracing::info!(erasure = %erasure.id, stream = erasure.stream, events = erasure.events, "erasure noted");
+        tracing::info!(erasure = %erasure.id, stream = erasure.stream, events = erasure.events, "erasure recorded");
         failpoint::hit("erasure.noted");
         Ok(erasure)
     }
 
-    fn run(&self, mut orders: mpsc::Receiver<()>) {
+    fn run(&self, mut wakeups: mpsc::Receiver<()>) {
         while !self.stop.asked() {
-            let again = match self.carry_out() {
+            let retry_after = match self.carry_out() {
                 Ok(()) => None,
                 Err(ErasureError::Stopped) => return,
                 Err(error) => {
-                    tracing::error!(%error, "an erasure is held up; tried again soon");
+                    tracing::error!(%error, "an erasure failed and will be tried again");
                     Some(ERASURE_RETRY_INTERVAL)
                 }
             };
             let next = async {
                 tokio::select! {
                     () = self.stop.wait() => {}
-                    _ = orders.recv() => {}
-                    () = tokio::time::sleep(again.unwrap_or(Duration::MAX)) => {}
+                    _ = wakeups.recv() => {}
+                    () = tokio::time::sleep(retry_after.unwrap_or(Duration::MAX)) => {}
                 }
             };
             self.runtime.block_on(next);
         }
     }
 
-    /// Does what is noted and not done yet. Blocks.
+    /// Carries out the recorded erasures that are not done yet. Blocks.
     fn carry_out(&self) -> Result<(), ErasureError> {
         while let Some(open) = self.runtime.block_on(self.store.open_erasure(self.log.id()))? {
             let id = open.erasure.id;
-            // Whose it was is not known any more where an earlier process came so far: an empty value would
-            // be somebody else's.
+            // The value is empty if an earlier process has already come to `forget_erased`. It must not be searched
+            // for then: an empty value would match other events.
             if !open.value.is_empty() {
-                self.leave_nothing(open)?;
+                self.erase(open)?;
             }
             self.runtime.block_on(self.store.forget_erased(id))?;
             self.scrub()?;
@@ -175,37 +181,37 @@ impl Eraser {
         Ok(())
     }
 
-    fn leave_nothing(&self, mut open: OpenErasure) -> Result<(), ErasureError> {
+    fn erase(&self, mut open: OpenErasure) -> Result<(), ErasureError> {
         let mut undone = std::mem::take(&mut open.undone);
         loop {
-            self.take_back(&open.erasure, &undone)?;
+            self.append_corrections(&open.erasure, &undone)?;
             failpoint::hit("erasure.taken_back");
             self.wait_for_views(&open.erasure.stream)?;
-            // No letter of what is taken back is sent again from here on.
-            undone = self.sent_again(&open)?;
+            // From here on, dead letters of corrected events can no longer be retried.
+            undone = self.retried(&open)?;
             if undone.is_empty() {
                 break;
             }
             open.positions.extend(&undone);
         }
         self.clear_dead_letters(&open)?;
-        let turns = self.turns(&open.erasure.stream);
+        let replays = self.lock_replays(&open.erasure.stream);
         self.log.erase(&open.positions)?;
-        drop(turns);
+        drop(replays);
         failpoint::hit("erasure.blanked");
-        // After the log: what it still made of these events would be missing meanwhile.
+        // Do this after the log is blanked. Before, a comparison with the log would report these rows as missing.
         self.forget(&open)?;
         failpoint::hit("erasure.forgotten");
         Ok(())
     }
 
-    fn field(&self, person: &DataSubject) -> Result<(&Fields, usize), ErasureError> {
+    fn field(&self, subject: &DataSubject) -> Result<(&Fields, usize), ErasureError> {
         let unknown = || ErasureError::Field {
-            stream: person.stream.clone(),
-            field: person.field.clone().unwrap_or_default(),
+            stream: subject.stream.clone(),
+            field: subject.field.clone().unwrap_or_default(),
         };
-        let fields = self.streams.get(&person.stream).ok_or_else(unknown)?;
-        let field = match &person.field {
+        let fields = self.streams.get(&subject.stream).ok_or_else(unknown)?;
+        let field = match &subject.field {
             Some(name) => fields.index_of(name).ok_or_else(unknown)?,
             None => fields.key(),
         };
@@ -217,12 +223,12 @@ impl Eraser {
 
     fn find(
         &self,
-        person: &DataSubject,
+        subject: &DataSubject,
         fields: &Fields,
         field: usize,
         end: u64,
-    ) -> Result<Found, ErasureError> {
-        let (mut reader, mut at, mut found) = (self.log.reader(), self.log.begin(), Found::default());
+    ) -> Result<FoundEvents, ErasureError> {
+        let (mut reader, mut at, mut found) = (self.log.reader(), self.log.begin(), FoundEvents::default());
         let mut targets = HashSet::new();
         while at < end && found.events < ERASED_EVENTS_MAX {
             if self.stop.asked() {
@@ -235,15 +241,15 @@ impl Eraser {
                     break;
                 }
                 at = record.end();
-                if record.header.as_ref().is_none_or(|header| header.stream != person.stream) {
+                if record.header.as_ref().is_none_or(|header| header.stream != subject.stream) {
                     continue;
                 }
                 for entry in record.entries() {
                     let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
                     match entry.corrects {
-                        // Its reason may speak of the person.
+                        // The reason of a correction may mention the person.
                         Some(target) if targets.contains(&target) => found.positions.push(position),
-                        None if fields.names(entry.text, field, &person.value) => {
+                        None if fields.has_value(entry.text, field, &subject.value) => {
                             targets.insert(position);
                             found.positions.push(position);
                             counted.push(position);
@@ -259,8 +265,9 @@ impl Eraser {
         Ok(found)
     }
 
-    /// The same corrections again are the same events: they carry ids.
-    fn take_back(&self, erasure: &Erasure, undone: &[u64]) -> Result<(), ErasureError> {
+    /// Appends corrections of these events. Their ids are derived, so corrections that are appended again are
+    /// repeats.
+    fn append_corrections(&self, erasure: &Erasure, undone: &[u64]) -> Result<(), ErasureError> {
         let Erasure { id, stream, .. } = erasure;
         for part in undone.chunks(CORRECTIONS_RECORD_MAX) {
             let header = Header::of(stream, Millis::now());
@@ -273,15 +280,16 @@ impl Eraser {
                 let client = Some((name, BodyHash::of(text.as_bytes())));
                 record.push(&Entry { client, corrects: Some(*position), text: &text, ..Entry::default() });
             }
-            // Whoever sends a letter of these again is in the log before, or hears of it.
-            let _turn = self.runtime.block_on(self.log.correction_lock().take_back());
+            // A retry of a dead letter of these events is either in the log before the corrections, or is refused.
+            let _lock = self.runtime.block_on(self.log.correction_lock().lock_for_correction());
             self.runtime.block_on(self.log.append(&record))?;
         }
         Ok(())
     }
 
-    /// Where dead letters of these events were sent again after the log was searched.
-    fn sent_again(&self, open: &OpenErasure) -> Result<Vec<u64>, ErasureError> {
+    /// Returns the positions of retries that were appended after the log was searched: retries of dead letters of
+    /// these events.
+    fn retried(&self, open: &OpenErasure) -> Result<Vec<u64>, ErasureError> {
         let Some(fields) = self.streams.get(&open.erasure.stream) else { return Ok(Vec::new()) };
         let Some(field) = fields.index_of(&open.erasure.field) else { return Ok(Vec::new()) };
         let (log, known) = (self.log.id(), open.positions.iter().copied().collect::<HashSet<u64>>());
@@ -289,9 +297,9 @@ impl Eraser {
         for (letter, attempts) in
             self.runtime.block_on(self.store.dead_letter_attempts(log, &open.positions))?
         {
-            for attempt in (1..=attempts).map(|attempts| dead_letter::attempt(letter, attempts)) {
-                let place = self.runtime.block_on(self.store.first_position(attempt))?;
-                let Some((_, position)) = place.filter(|(of, at)| *of == log && !known.contains(at)) else {
+            for retry_id in (1..=attempts).map(|attempts| dead_letter::retry_id(letter, attempts)) {
+                let first = self.runtime.block_on(self.store.first_position(retry_id))?;
+                let Some((_, position)) = first.filter(|(of, at)| *of == log && !known.contains(at)) else {
                     continue;
                 };
                 if position < self.log.begin() {
@@ -299,10 +307,11 @@ impl Eraser {
                 }
                 for record in reader.read(position, 1)?.iter() {
                     let mut entries = record?.entries().flatten();
-                    // Mended, it may be about somebody else; erased, it was not when this was cut off.
-                    let meant =
-                        |entry: Entry<'_>| entry.erased() || fields.names(entry.text, field, &open.value);
-                    if entries.any(|(at, entry)| at == position && meant(entry)) {
+                    // An edited retry may be about somebody else. An erased one cannot be checked any more: an
+                    // interrupted run of this erasure may have erased it.
+                    let is_about_subject =
+                        |entry: Entry<'_>| entry.erased() || fields.has_value(entry.text, field, &open.value);
+                    if entries.any(|(at, entry)| at == position && is_about_subject(entry)) {
                         found.push(position);
                     }
                 }
@@ -311,11 +320,12 @@ impl Eraser {
         Ok(found)
     }
 
-    /// However long a view stands still: blanked before, what it has not undone would stay in it.
+    /// Waits until all views of the stream have undone the events, however long a view is paused. A view cannot
+    /// undo an event whose text is blanked.
     fn wait_for_views(&self, stream: &str) -> Result<(), ErasureError> {
         let end = self.log.end();
         loop {
-            let reached = self.progress.reached(stream, end, ERASURE_LOOK_INTERVAL);
+            let reached = self.progress.reached(stream, end, ERASURE_CHECK_INTERVAL);
             if self.runtime.block_on(reached) {
                 return Ok(());
             }
@@ -325,19 +335,19 @@ impl Eraser {
         }
     }
 
-    /// Whoever folds the log afresh comes to its end first: having read an event, it has to read it again to
-    /// undo it.
-    fn turns(&self, stream: &str) -> Vec<MutexGuard<'_, ()>> {
+    /// Waits until no comparison or rebuild of the stream's views is running, and keeps new ones out. One that has
+    /// read an event must be able to read it again to undo it.
+    fn lock_replays(&self, stream: &str) -> Vec<MutexGuard<'_, ()>> {
         let views = self.views.values().filter(|running| running.view.stream == stream);
-        views.map(|running| running.shadow.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+        views.map(|running| running.replay_lock.lock().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 
-    /// A reader at its work keeps the store from it for a moment.
+    /// Removes the traces of deleted rows from the database's files. Waits while a reader prevents that.
     fn scrub(&self) -> Result<(), ErasureError> {
         loop {
             match self.runtime.block_on(self.store.scrub()) {
                 Err(StoreError::Transient(_)) if !self.stop.asked() => {
-                    self.runtime.block_on(self.stop.within(ERASURE_LOOK_INTERVAL));
+                    self.runtime.block_on(self.stop.within(ERASURE_CHECK_INTERVAL));
                 }
                 Err(StoreError::Transient(_)) => return Err(ErasureError::Stopped),
                 scrubbed => return Ok(scrubbed?),
@@ -356,34 +366,34 @@ impl Eraser {
         Ok(())
     }
 
-    /// What views keep of a person beside what its events did.
+    /// Deletes what the views still keep about the data subject after the events are undone.
     fn forget(&self, open: &OpenErasure) -> Result<(), ErasureError> {
         let Some(fields) = self.streams.get(&open.erasure.stream) else { return Ok(()) };
         let field = fields.index_of(&open.erasure.field);
         for running in self.views.values().filter(|running| running.view.stream == open.erasure.stream) {
             match &running.view.kind {
                 ViewKind::Ledger(ledger) if field == Some(ledger.key_field()) => {
-                    // Still, so that what the row holds does not change between a look and the next.
-                    let _held = self.runtime.block_on(running.hold()).ok_or(ErasureError::Stopped)?;
+                    // Hold the view, so that the row does not change between reading and writing it.
+                    let _hold = self.runtime.block_on(running.hold()).ok_or(ErasureError::Stopped)?;
                     let forgotten = ledger.forget(&self.store, &running.view.name, &open.value);
                     self.runtime.block_on(forgotten)?;
                 }
-                // What was tried already is still in an outbox.
-                ViewKind::Notifications(outbox) => {
+                // Corrections leave the notifications whose delivery was attempted.
+                ViewKind::Notifications(notifications) => {
                     let ids = self.ids(&open.positions)?;
-                    self.runtime.block_on(outbox.forget(&self.store, &ids))?;
+                    self.runtime.block_on(notifications.forget(&self.store, &ids))?;
                 }
-                // Corrections leave nothing of an event in these.
+                // Corrections leave nothing of an event in these views.
                 ViewKind::Ledger(_) | ViewKind::Stats(_) | ViewKind::Table(_) => {}
             }
         }
         Ok(())
     }
 
-    /// The ids of the events at these positions.
+    /// Returns the ids of the events at these positions.
     fn ids(&self, positions: &[u64]) -> Result<Vec<EventId>, ErasureError> {
         let (mut reader, mut ids) = (self.log.reader(), Vec::with_capacity(positions.len()));
-        // What was given up meanwhile is in no log any more, and neither is its id.
+        // Events that retention has deleted meanwhile are not in the log any more, and neither are their ids.
         let begin = self.log.begin();
         for position in positions.iter().filter(|position| **position >= begin) {
             for record in reader.read(*position, 1)?.iter() {

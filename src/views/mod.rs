@@ -1,5 +1,6 @@
-//! Views: what a stream becomes. Each runs by itself: its own position, its own transaction, its own
-//! trouble. A view kind is a folder with its fold, its tables and its queries; here is the list of them.
+//! Views turn the events of a stream into rows of the database. Each view has its own position and its own
+//! transactions, so a failure of one view does not stop the others. Each kind of view is a folder with its fold, its
+//! tables and its queries. This file lists the kinds.
 
 mod apply;
 mod batch;
@@ -20,7 +21,7 @@ use event::Fields;
 use crate::store::{RowChanges, ViewTables, Write};
 
 pub use batch::{BatchError, Event};
-pub use dead_letter::{DeadLetterError, Sender, drop_dead_letter, only_view};
+pub use dead_letter::{DeadLetterError, DeadLetterRetry, drop_dead_letter, only_view};
 pub use erasure::{DataSubject, Eraser, ErasureError, Erasures};
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use notifications::{MessagePart, Notification, NotificationFields, NotificationStatus, Notifications};
@@ -30,7 +31,7 @@ pub use runner::{Runner, Running};
 pub use stats::{Counted, CountedField, Frequent, Stats, StatsFields, StatsQuery, Summary};
 pub use table::{ColumnSource, EnvelopeField, FilterError, RowTable, RowsPage};
 
-/// One view as declared.
+/// A view as the configuration declares it.
 #[derive(Clone)]
 pub struct View {
     pub name: String,
@@ -38,7 +39,7 @@ pub struct View {
     pub kind: ViewKind,
 }
 
-/// A closed set; each kind has a folder.
+/// The kinds of views. Each kind has its own folder.
 #[derive(Clone)]
 pub enum ViewKind {
     Ledger(Ledger),
@@ -47,12 +48,13 @@ pub enum ViewKind {
     Notifications(Notifications),
 }
 
-/// What a fold makes of a batch: rows, and the events it could not read, with the reason.
+/// The result of folding a batch.
 #[derive(Default)]
 pub struct Folded {
     pub writes: Vec<Write>,
-    /// Of a view that keeps a row an event.
+    /// The row changes of a view of kind `table`.
     pub rows: Option<RowChanges>,
+    /// The indexes of the events that could not be folded, each with the reason.
     pub refused: Vec<(usize, String)>,
 }
 
@@ -79,13 +81,13 @@ impl View {
         }
     }
 
-    /// As configuration calls it.
+    /// Returns the name of the kind in API responses.
     pub fn kind_name(&self) -> &'static str {
         match &self.kind {
             ViewKind::Ledger(_) => "ledger",
             ViewKind::Stats(_) => "stats",
             ViewKind::Table(_) => "table",
-            ViewKind::Notifications(_) => "notify",
+            ViewKind::Notifications(_) => "notifications",
         }
     }
 

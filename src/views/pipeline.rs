@@ -1,12 +1,11 @@
-//! The way of batches into the store while a view is far behind: the next one is read and folded while the
-//! store is at work on the one before. Whatever is not plain is left to the way of one batch (`cursor.rs`):
-//! what a fold or the store refuses, what is taken back, what was sent again.
+//! Catches up with the log when a view is far behind: the next batch is read and folded while the store applies the
+//! previous one. This works only for plain batches. Batches with corrections, retried dead letters, or events that
+//! the fold or the store refuses are left to `apply.rs`, which applies one batch at a time.
 
 use std::sync::Arc;
 
 use event::Stalled;
-use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, JOINED_BYTES_MAX, UNSAVED_POSITIONS_MAX};
-use journal::failpoint;
+use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, MERGED_PLAN_BYTES_MAX, UNSAVED_POSITIONS_MAX};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
@@ -14,77 +13,80 @@ use super::batch::{BatchLimits, Wanted};
 use super::runner::{Runner, State};
 use crate::store::{Halt, Plan, StoreError};
 
-/// What is folded, and not yet in the store.
+/// The batches that are folded and not yet committed.
 struct Pipeline {
-    /// Up to where.
+    /// The position up to which batches are folded.
     to: u64,
-    /// Where the plan begins that is folded next.
+    /// The position at which the claim of the next plan begins.
     claimed: u64,
     applying: Option<Applying>,
-    /// Grows for as long as the store is at work.
-    waiting: Option<(Plan, OwnedSemaphorePermit)>,
+    /// The plan to apply next. Further plans are merged into it while the store is busy.
+    queued: Option<(Plan, OwnedSemaphorePermit)>,
 }
 
 impl Pipeline {
     fn may_grow(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|(plan, _)| plan.only_adds() && plan.bytes() < JOINED_BYTES_MAX)
+        self.queued.as_ref().is_some_and(|(plan, _)| plan.only_adds() && plan.bytes() < MERGED_PLAN_BYTES_MAX)
     }
 }
 
 struct Applying {
     to: u64,
-    /// What became of the plan; none if the order to stop came first.
+    /// The outcome of the plan; `None` if a stop was requested first.
     outcome: JoinHandle<Option<Result<(), StoreError>>>,
 }
 
-/// Whether to go on like this.
+/// The decision after each step: continue, or fall back to applying one batch at a time.
 #[derive(PartialEq, Eq)]
 enum Next {
-    On,
-    Back,
+    Continue,
+    FallBack,
 }
 
 impl Runner {
-    /// Goes towards `end` for as long as batches are plain, and somebody asks for nothing else. Nothing is
-    /// under way when it returns, and `state` is where the store is.
+    /// Applies batches up to `end`. Ends early at a batch that is not plain, if memory for batches is short, and if a
+    /// stop or a hold is requested. When it returns, no plan is being applied, and `state` matches the store.
     pub(super) fn catch_up(&self, state: &mut State, end: u64) -> Result<(), Halt> {
-        let mut pipeline = Pipeline { to: state.at, claimed: state.stored, applying: None, waiting: None };
-        let went = self.go_ahead(state, &mut pipeline, end);
-        let settled = match went {
-            Ok(Next::On) => self.finish(state, &mut pipeline),
-            // What waits was not begun.
-            _ => self.settle(state, &mut pipeline),
+        let mut pipeline = Pipeline { to: state.at, claimed: state.stored, applying: None, queued: None };
+        let ran = self.run_pipeline(state, &mut pipeline, end);
+        let ended = match ran {
+            Ok(Next::Continue) => self.drain(state, &mut pipeline),
+            // The queued plan was not started, and is dropped. Its events are read again.
+            _ => self.finish_applying(state, &mut pipeline),
         };
-        if settled? == Next::On && went? == Next::On {
+        if ended? == Next::Continue && ran? == Next::Continue {
             state.at = pipeline.to;
             self.publish(state);
         }
         Ok(())
     }
 
-    fn go_ahead(&self, state: &mut State, pipeline: &mut Pipeline, end: u64) -> Result<Next, Halt> {
+    fn run_pipeline(&self, state: &mut State, pipeline: &mut Pipeline, end: u64) -> Result<Next, Halt> {
         while pipeline.to < end && !self.stop.asked() && state.holds.is_empty() {
-            let idle = pipeline.applying.is_none() && pipeline.waiting.is_none();
+            let idle = pipeline.applying.is_none() && pipeline.queued.is_none();
             if idle && pipeline.to - state.stored > UNSAVED_POSITIONS_MAX {
                 break;
             }
-            // Whoever keeps something waiting must not wait for others, who may do the same.
+            // A view that holds memory for a queued plan must not wait for more: other views may do the same, and all
+            // of them would wait forever.
             let bytes = BATCH_BYTES_MAX as u32;
-            let share = match &pipeline.waiting {
+            let permit = match &pipeline.queued {
                 None => self.runtime.block_on(Arc::clone(&self.budget).acquire_many_owned(bytes)).ok(),
                 Some(_) => Arc::clone(&self.budget).try_acquire_many_owned(bytes).ok(),
             };
-            let Some(share) = share else { break };
+            let Some(permit) = permit else { break };
             let Some(plan) = self.fold_ahead(state, pipeline, end)? else { break };
-            // Over a batch without events the position goes along with the next.
-            if pipeline.claimed == pipeline.to && self.take_in(state, pipeline, plan, share)? == Next::Back {
-                return Ok(Next::Back);
+            // A batch without events needs no plan: the next plan moves the position past it.
+            if pipeline.claimed == pipeline.to
+                && self.enqueue(state, pipeline, plan, permit)? == Next::FallBack
+            {
+                return Ok(Next::FallBack);
             }
         }
-        Ok(Next::On)
+        Ok(Next::Continue)
     }
 
-    /// The plan of the next batch; `None` if that is not plain.
+    /// Folds the next batch into a plan. Returns `None` if the batch is not plain.
     fn fold_ahead(&self, state: &mut State, pipeline: &mut Pipeline, end: u64) -> Result<Option<Plan>, Halt> {
         let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
         let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
@@ -104,76 +106,77 @@ impl Runner {
         Ok(Some(plan))
     }
 
-    /// Gives the plan to the store, or lets it wait with those that wait already.
-    fn take_in(
+    /// Starts the plan, or merges it into the queued plan while the store is busy.
+    fn enqueue(
         &self,
         state: &mut State,
         pipeline: &mut Pipeline,
         plan: Plan,
-        share: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) -> Result<Next, Halt> {
-        if pipeline.waiting.as_ref().is_some_and(|(waiting, _)| !waiting.takes_in(&plan))
-            && self.start_waiting(state, pipeline)? == Next::Back
+        if pipeline.queued.as_ref().is_some_and(|(queued, _)| !queued.can_merge(&plan))
+            && self.start_queued(state, pipeline)? == Next::FallBack
         {
-            return Ok(Next::Back);
+            return Ok(Next::FallBack);
         }
-        match &mut pipeline.waiting {
-            Some((waiting, _)) => waiting.join(plan),
-            None => pipeline.waiting = Some((plan, share)),
+        match &mut pipeline.queued {
+            Some((queued, _)) => queued.merge(plan),
+            None => pipeline.queued = Some((plan, permit)),
         }
-        let at_work = pipeline.applying.as_ref().is_some_and(|applying| !applying.outcome.is_finished());
-        match at_work && pipeline.may_grow() {
-            true => Ok(Next::On),
-            false => self.start_waiting(state, pipeline),
-        }
-    }
-
-    fn start_waiting(&self, state: &mut State, pipeline: &mut Pipeline) -> Result<Next, Halt> {
-        if self.settle(state, pipeline)? == Next::Back {
-            return Ok(Next::Back);
-        }
-        if let Some((plan, share)) = pipeline.waiting.take() {
-            self.hand_over(pipeline, plan, share);
-        }
-        Ok(Next::On)
-    }
-
-    fn finish(&self, state: &mut State, pipeline: &mut Pipeline) -> Result<Next, Halt> {
-        match self.start_waiting(state, pipeline)? {
-            Next::On => self.settle(state, pipeline),
-            Next::Back => Ok(Next::Back),
+        let busy = pipeline.applying.as_ref().is_some_and(|applying| !applying.outcome.is_finished());
+        match busy && pipeline.may_grow() {
+            true => Ok(Next::Continue),
+            false => self.start_queued(state, pipeline),
         }
     }
 
-    fn hand_over(&self, pipeline: &mut Pipeline, plan: Plan, share: OwnedSemaphorePermit) {
+    fn start_queued(&self, state: &mut State, pipeline: &mut Pipeline) -> Result<Next, Halt> {
+        if self.finish_applying(state, pipeline)? == Next::FallBack {
+            return Ok(Next::FallBack);
+        }
+        if let Some((plan, permit)) = pipeline.queued.take() {
+            self.start_applying(pipeline, plan, permit);
+        }
+        Ok(Next::Continue)
+    }
+
+    fn drain(&self, state: &mut State, pipeline: &mut Pipeline) -> Result<Next, Halt> {
+        match self.start_queued(state, pipeline)? {
+            Next::Continue => self.finish_applying(state, pipeline),
+            Next::FallBack => Ok(Next::FallBack),
+        }
+    }
+
+    fn start_applying(&self, pipeline: &mut Pipeline, plan: Plan, permit: OwnedSemaphorePermit) {
         failpoint::hit("views.folded");
         let (store, stop, progress) = (self.store.clone(), self.stop.clone(), self.progress.clone());
         let to = plan.claim.to;
         let outcome = self.runtime.spawn(async move {
-            let mut share = Some(share);
-            let waiting = |reason: &str| {
-                // It may take as long as somebody holds a lock: the other views' turn is not to wait for that.
-                drop(share.take());
+            let mut permit = Some(permit);
+            let on_wait = |reason: &str| {
+                // The store may be unavailable for long, for example because of a lock. Release the memory for
+                // other views.
+                drop(permit.take());
                 progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
             };
-            let applied = store.apply_surely(Arc::new(plan), &stop, waiting).await;
+            let applied = store.apply_with_retry(Arc::new(plan), &stop, on_wait).await;
             applied.map(|outcome| outcome.map(drop))
         });
         pipeline.applying = Some(Applying { to, outcome });
     }
 
-    /// Waits for what the store is at work on. A row that it refuses is found batch by batch.
-    fn settle(&self, state: &mut State, pipeline: &mut Pipeline) -> Result<Next, Halt> {
-        let Some(Applying { to, outcome }) = pipeline.applying.take() else { return Ok(Next::On) };
+    /// Waits for the plan that the store is applying. Falls back to single batches if the database rejected a row.
+    fn finish_applying(&self, state: &mut State, pipeline: &mut Pipeline) -> Result<Next, Halt> {
+        let Some(Applying { to, outcome }) = pipeline.applying.take() else { return Ok(Next::Continue) };
         match self.runtime.block_on(outcome) {
             Ok(Some(Ok(()))) => {
                 failpoint::hit("views.applied");
                 (state.stored, state.at, state.dead_in_a_row) = (to, to, 0);
                 state.backoff = Default::default();
                 self.publish(state);
-                Ok(Next::On)
+                Ok(Next::Continue)
             }
-            Ok(Some(Err(StoreError::Data(_))) | None) | Err(_) => Ok(Next::Back),
+            Ok(Some(Err(StoreError::Data(_))) | None) | Err(_) => Ok(Next::FallBack),
             Ok(Some(Err(error))) => Err(error.into()),
         }
     }

@@ -1,8 +1,8 @@
-//! Giving up what is old: the log's beginning, a stream's texts, rows that views made. Nothing that a view
-//! has not applied yet is given up, and nothing by itself: whoever wants it says so in the configuration.
+//! Retention deletes old data: the beginning of the log, the texts of a stream, and rows that views made. It
+//! deletes only what the configuration names, and never an event that a view has not applied yet.
 //!
-//! What is old is looked for at leisure. It is given up piece by piece, each in a turn of its own, in which
-//! nobody else reads the past and nothing comes in that needs it.
+//! The search for old data holds no lock. Each deletion holds the history lock for a short time: meanwhile, nobody
+//! reads the log's past, and no correction of an old event is admitted.
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use event::limits::{
     BATCH_BYTES_MAX, RETENTION_DEDUP_DURATION_MAX, RETENTION_DURATION_MIN, RETENTION_INTERVAL,
-    RETENTION_ROWS_MAX, SEGMENTS_A_RETENTION,
+    RETENTION_ROWS_MAX, SEGMENTS_PER_RETENTION_MIN,
 };
 use event::{Progress, Stop};
-use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::rebuild::SHADOW;
-use crate::log::{Ages, EraseError, EventLog, HistoryDeletion, ReadError, Segment, UpkeepError};
+use crate::log::{Ages, DeletionGuard, EraseError, EventLog, ReadError, Segment, UpkeepError};
 use crate::store::{DeletedHistory, LOG_DELETED, RowsOf, Store, StoreError, rows_deleted};
 
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +33,7 @@ pub enum RetentionError {
     Ages(#[from] std::io::Error),
 }
 
-/// For how long what is kept.
+/// How long data is kept. `None` and missing entries mean that it is kept without a limit.
 #[derive(Clone, Debug, Default)]
 pub struct RetentionPolicy {
     pub log: Option<Duration>,
@@ -44,11 +43,11 @@ pub struct RetentionPolicy {
 }
 
 impl RetentionPolicy {
-    fn nothing_is_given_up(&self) -> bool {
+    fn keeps_everything(&self) -> bool {
         self.log.is_none() && self.log_bytes.is_none() && self.streams.is_empty() && self.rows.is_empty()
     }
 
-    /// The shortest time for which events are kept.
+    /// Returns the shortest time for which events are kept.
     fn shortest(&self) -> Option<Duration> {
         let bytes = self.log_bytes.map(|_| RETENTION_DURATION_MIN);
         self.log.into_iter().chain(bytes).chain(self.streams.values().copied()).min()
@@ -56,7 +55,7 @@ impl RetentionPolicy {
 }
 
 pub struct Retention {
-    pub keep: RetentionPolicy,
+    pub policy: RetentionPolicy,
     pub ages: Ages,
     pub log: EventLog,
     pub store: Store,
@@ -65,16 +64,16 @@ pub struct Retention {
     pub stop: Stop,
 }
 
-/// The turn at giving up what lies below `floor`.
-struct Turn {
+/// The permission to delete events below `floor`. It holds the history lock.
+struct DeletionPermit {
     floor: u64,
-    _past: HistoryDeletion,
+    _history: DeletionGuard,
 }
 
 impl Retention {
-    /// `None` where everything is kept.
+    /// Starts the retention thread. Returns `None` if the policy keeps everything.
     pub fn start(self) -> std::io::Result<Option<JoinHandle<()>>> {
-        if self.keep.nothing_is_given_up() {
+        if self.policy.keeps_everything() {
             return Ok(None);
         }
         std::thread::Builder::new().name("retention".to_owned()).spawn(move || self.run()).map(Some)
@@ -83,33 +82,33 @@ impl Retention {
     fn run(&self) {
         let mut on_hold = false;
         while !self.stop.asked() {
-            // At a start, views first find where they were.
-            let settled = async {
+            // After a start, views first read their positions from the store.
+            let caught_up = async {
                 tokio::select! {
                     () = self.stop.wait() => {}
                     _ = self.progress.drained(self.log.end(), RETENTION_INTERVAL) => {}
                 }
             };
-            self.runtime.block_on(settled);
-            let held = self.ages.held();
-            match held {
-                Some(held) if !on_hold => {
+            self.runtime.block_on(caught_up);
+            let hold_left = self.ages.hold_remaining();
+            match hold_left {
+                Some(hold_left) if !on_hold => {
                     tracing::info!(
-                        hours = held.as_secs() / 3600,
-                        "retention is on hold after a leap of the clock"
+                        hours = hold_left.as_secs() / 3600,
+                        "retention is on hold because the system clock jumped"
                     );
                 }
-                None if on_hold => tracing::info!("retention goes on"),
+                None if on_hold => tracing::info!("retention continues"),
                 _ => {}
             }
-            on_hold = held.is_some();
+            on_hold = hold_left.is_some();
             if !on_hold {
                 match self.pass() {
                     Ok(()) => {
                         tracing::debug!(begin = self.log.begin(), "retention has looked for old events");
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "retention could not delete old events and tries again later");
+                        tracing::warn!(%error, "retention could not delete old events and will try again");
                     }
                 }
             }
@@ -117,41 +116,44 @@ impl Retention {
         }
     }
 
-    /// Gives up what is old, as far as nobody needs it. Blocks.
+    /// Deletes old data that nothing needs any more. Blocks.
     pub fn pass(&self) -> Result<(), RetentionError> {
-        for (of, keep) in &self.keep.rows {
-            self.give_up_rows(of, self.ages.end_older_than(*keep))?;
+        for (of, keep) in &self.policy.rows {
+            self.delete_rows(of, self.ages.end_older_than(*keep))?;
         }
         self.seal_in_time()?;
-        // Above it, there is no use in looking for what is old.
+        // Events from the floor on are still needed, so they are not searched.
         let floor = self.floor()?;
         let sealed = |segment: &Segment| segment.sealed && segment.end > segment.first;
         let segments = self.log.segments().into_iter();
         let segments: Vec<Segment> =
             segments.filter(|segment| sealed(segment) && segment.end <= floor).collect();
-        for (stream, keep) in &self.keep.streams {
-            self.give_up_texts(stream, self.ages.end_older_than(*keep), &segments)?;
+        for (stream, keep) in &self.policy.streams {
+            self.blank_stream(stream, self.ages.end_older_than(*keep), &segments)?;
         }
-        self.give_up_segments(&segments)
+        self.delete_segments(&segments)
     }
 
-    /// `None` where somebody needs the past just now: it is old tomorrow, too.
-    fn turn(&self) -> Result<Option<Turn>, RetentionError> {
-        let Some(history_lock) = self.runtime.block_on(self.log.history_lock().give_up()) else {
+    /// Takes the history lock. Returns `None` if the log's past is in use or dedup is behind: a later pass tries
+    /// again.
+    fn permit(&self) -> Result<Option<DeletionPermit>, RetentionError> {
+        let Some(history_lock) = self.runtime.block_on(self.log.history_lock().lock_for_deletion()) else {
             return Ok(None);
         };
-        // What a correction takes back is known once the gate is past it, and none comes in during a turn.
+        // The store knows the target of a correction once dedup has processed it. While the lock is held, no further
+        // correction arrives.
         let dedup = self.progress.dedup_reached(self.log.end(), RETENTION_DEDUP_DURATION_MAX);
         match self.runtime.block_on(dedup) {
-            true => Ok(Some(Turn { floor: self.floor()?, _past: history_lock })),
+            true => Ok(Some(DeletionPermit { floor: self.floor()?, _history: history_lock })),
             false => Ok(None),
         }
     }
 
-    /// Below this position, nothing is needed any more.
+    /// Returns the position below which no view, correction or erasure needs an event any more.
     fn floor(&self) -> Result<u64, RetentionError> {
         let log = self.log.id();
-        // Before the store's: a view that begins in between begins where it is.
+        // Read this before the store's positions. A view that begins in between then counts with the position at
+        // which it begins.
         let progress = self.progress.all();
         let stored = self.runtime.block_on(self.store.positions())?;
         let stored: BTreeMap<&str, u64> = stored
@@ -160,30 +162,31 @@ impl Retention {
             .map(|row| (row.view.as_str(), row.position))
             .collect();
         let not_begun = progress.iter().filter(|(view, _)| !stored.contains_key(view.as_str()));
-        let places = stored.values().copied().chain(not_begun.map(|(_, applied)| applied.position));
-        let floor = places.min().unwrap_or(0);
-        // What is being erased is still to be read, wherever it is.
-        if self.runtime.block_on(self.store.erases(log))? {
+        let needed = stored.values().copied().chain(not_begun.map(|(_, applied)| applied.position));
+        let floor = needed.min().unwrap_or(0);
+        // An open erasure still has to read its events, at any position.
+        if self.runtime.block_on(self.store.has_open_erasure(log))? {
             return Ok(0);
         }
-        // And so is what a correction beyond it takes back.
-        let corrected = self.runtime.block_on(self.store.first_taken_back_from(log, floor))?;
+        // A correction from the floor on still has to read the event that it undoes.
+        let corrected = self.runtime.block_on(self.store.first_corrected_from(log, floor))?;
         Ok(corrected.map_or(floor, |position| position.min(floor)))
     }
 
-    /// Events are given up a segment at a time; one that fills slowly is ended before it spans too much.
+    /// Ends a segment that fills slowly before it covers too long a time, because only whole segments are deleted.
     fn seal_in_time(&self) -> Result<(), RetentionError> {
-        let (Some(shortest), Some(last)) = (self.keep.shortest(), self.log.segments().last().copied()) else {
+        let (Some(shortest), Some(last)) = (self.policy.shortest(), self.log.segments().last().copied())
+        else {
             return Ok(());
         };
-        if self.ages.end_older_than(shortest / SEGMENTS_A_RETENTION) > last.first {
+        if self.ages.end_older_than(shortest / SEGMENTS_PER_RETENTION_MIN) > last.first {
             self.log.seal()?;
         }
         Ok(())
     }
 
-    fn give_up_segments(&self, segments: &[Segment]) -> Result<(), RetentionError> {
-        let RetentionPolicy { log, log_bytes, .. } = self.keep;
+    fn delete_segments(&self, segments: &[Segment]) -> Result<(), RetentionError> {
+        let RetentionPolicy { log, log_bytes, .. } = self.policy;
         let by_age = log.map_or(0, |keep| self.ages.end_older_than(keep));
         let by_size = self.ages.end_older_than(RETENTION_DURATION_MIN);
         let (mut old, mut bytes) = (Vec::new(), self.log.bytes());
@@ -198,20 +201,21 @@ impl Retention {
         if old.is_empty() {
             return Ok(());
         }
-        let Some(turn) = self.turn()? else { return Ok(()) };
-        if let Some(end) = old.into_iter().take_while(|end| *end <= turn.floor).last() {
-            // Noted first: a store that knows nothing of it, as a new one would not, cannot make the views again.
-            let given_up = DeletedHistory { position: end, blanked: end };
-            self.runtime.block_on(self.store.note_deleted_history(LOG_DELETED, self.log.id(), given_up))?;
+        let Some(permit) = self.permit()? else { return Ok(()) };
+        if let Some(end) = old.into_iter().take_while(|end| *end <= permit.floor).last() {
+            // Record the deletion first. A store without this record, for example a new one, cannot build the views
+            // again from this log.
+            let record = DeletedHistory { position: end, blanked: end };
+            self.runtime.block_on(self.store.note_deleted_history(LOG_DELETED, self.log.id(), record))?;
             failpoint::hit("retention.trim_noted");
             let begin = self.log.trim(end)?;
-            tracing::info!(begin, "the beginning of the log was given up: it was old");
+            tracing::info!(begin, "retention deleted the beginning of the log");
         }
         Ok(())
     }
 
-    /// Blanks what is old of one stream among others that are kept longer.
-    fn give_up_texts(&self, stream: &str, old_end: u64, segments: &[Segment]) -> Result<(), RetentionError> {
+    /// Blanks the texts of old events of one stream. Events of other streams in the same segments are kept longer.
+    fn blank_stream(&self, stream: &str, old_end: u64, segments: &[Segment]) -> Result<(), RetentionError> {
         let log = self.log.id();
         let known = self.runtime.block_on(self.store.deleted_history(stream, log))?;
         let mut known = known.unwrap_or(DeletedHistory { position: 0, blanked: 0 });
@@ -221,19 +225,25 @@ impl Retention {
                 break;
             }
             let positions = self.positions_of(stream, segment)?;
-            let Some(turn) = self.turn()? else { break };
-            if segment.end > turn.floor || self.stop.asked() {
+            let Some(permit) = self.permit()? else { break };
+            if segment.end > permit.floor || self.stop.asked() {
                 break;
             }
             if !positions.is_empty() {
-                // Said first: a rebuild of views of this stream must not take what is left for all there was.
+                // Record this first: a rebuild of a view of this stream must not treat the remaining events as
+                // complete.
                 known.position = segment.end;
                 self.runtime.block_on(self.store.note_deleted_history(stream, log, known))?;
-                self.ages.give_up(stream)?;
+                self.ages.note_deletion(stream)?;
                 failpoint::hit("retention.noted");
                 let events = self.log.erase(&positions)?;
                 failpoint::hit("retention.blanked");
-                tracing::info!(stream, events, until = segment.end, "old events of a stream were given up");
+                tracing::info!(
+                    stream,
+                    events,
+                    until = segment.end,
+                    "retention deleted old events of a stream"
+                );
             }
             known.blanked = segment.end;
             self.runtime.block_on(self.store.note_deleted_history(stream, log, known))?;
@@ -247,7 +257,7 @@ impl Retention {
             for record in reader.read(at, BATCH_BYTES_MAX)?.iter() {
                 let record = record?;
                 at = record.end();
-                // A reader reads on into the next one.
+                // A read may continue into the next segment.
                 if record.position < segment.end
                     && record.header.as_ref().is_some_and(|header| header.stream == stream)
                 {
@@ -258,28 +268,30 @@ impl Retention {
         Ok(positions)
     }
 
-    fn give_up_rows(&self, of: &RowsOf, old_end: u64) -> Result<(), RetentionError> {
-        let (mut given_up, log) = (0, self.log.id());
+    fn delete_rows(&self, of: &RowsOf, old_end: u64) -> Result<(), RetentionError> {
+        let (mut total, log) = (0, self.log.id());
         while self.runtime.block_on(self.store.has_rows_below(&of.view, log, old_end))? {
-            // A rebuild would put them back.
-            let Some(_past) = self.runtime.block_on(self.log.history_lock().give_up()) else { break };
-            // Said first, so that no crash leaves a table that looks whole.
-            let some = DeletedHistory { position: 1, blanked: 1 };
-            self.runtime.block_on(self.store.note_deleted_history(&rows_deleted(&of.view), log, some))?;
+            // The lock keeps out a rebuild, which would insert the rows again.
+            let Some(_history) = self.runtime.block_on(self.log.history_lock().lock_for_deletion()) else {
+                break;
+            };
+            // Record this first, so that a crash cannot leave a table that looks complete but is not.
+            let record = DeletedHistory { position: 1, blanked: 1 };
+            self.runtime.block_on(self.store.note_deleted_history(&rows_deleted(&of.view), log, record))?;
             failpoint::hit("retention.rows_noted");
             let deleted = self.store.delete_rows_below(of.clone(), old_end, RETENTION_ROWS_MAX);
             match self.runtime.block_on(deleted) {
-                // The view waits for its table itself.
+                // The view itself reports the missing table.
                 Err(StoreError::NoTable(_)) => break,
-                deleted => given_up += deleted?,
+                deleted => total += deleted?,
             }
             failpoint::hit("retention.rows_deleted");
             if self.stop.asked() {
                 break;
             }
         }
-        if given_up > 0 {
-            tracing::info!(view = of.view, rows = given_up, "old rows were given up");
+        if total > 0 {
+            tracing::info!(view = of.view, rows = total, "retention deleted old rows");
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
-//! Runs one view: read what has passed the gate, fold it, apply it under the claim, publish how far it
-//! came. A thread a view, because reading and folding block; the store's answers are awaited on it.
+//! Runs one view: reads the events that have passed dedup, folds them, applies them under the claim, and publishes
+//! the new position. Each view has its own thread, because reading and folding block. That thread also waits for
+//! the store.
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use event::limits::{
-    AHEAD_POSITIONS_MIN, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN,
-    PAUSE_RECHECK_INTERVAL, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL,
+    PIPELINE_POSITIONS_MIN, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
 use event::{Applied, Fields, Stalled, Stop};
 use tokio::runtime::Handle;
@@ -16,11 +17,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::View;
 use super::apply::Applier;
 use super::batch::{BatchLimits, BatchReader, Wanted};
-use crate::dedup::{STORED_NAME, Dedup, SET_BACK};
+use crate::dedup::{Dedup, STORE_WENT_BACK, STORED_NAME};
 use crate::log::EventLog;
 use crate::store::{Backoff, Claim, Halt, Plan, Store, StoreError, ViewPosition};
 
-/// What a runner is made of.
+/// Everything that a view needs to run.
 pub struct Runner {
     pub view: View,
     pub fields: Arc<Fields>,
@@ -28,46 +29,49 @@ pub struct Runner {
     pub store: Store,
     pub dedup: Dedup,
     pub progress: watch::Sender<Applied>,
-    /// Shared by all views: what batches may hold in memory at one time.
+    /// Limits the memory of the batches of all views.
     pub budget: Arc<Semaphore>,
     pub stop: Stop,
     pub runtime: Handle,
 }
 
-/// A view that runs.
+/// The handle of a view that is running.
 #[derive(Clone)]
 pub struct Running {
     pub view: View,
     pub fields: Arc<Fields>,
-    holds: mpsc::Sender<oneshot::Sender<Held>>,
-    /// Held by whoever folds the log afresh for this view, of which there is one, and who erases from it.
-    pub shadow: Arc<Mutex<()>>,
+    holds: mpsc::Sender<oneshot::Sender<HoldGuard>>,
+    /// Locked by a comparison, a rebuild or an erasure of this view. Only one of them runs at a time.
+    pub replay_lock: Arc<Mutex<()>>,
 }
 
-/// The view stands still until this is dropped.
-pub struct Held {
+/// Keeps a view on hold until it is dropped.
+pub struct HoldGuard {
     _release: oneshot::Sender<()>,
 }
 
 impl Running {
-    /// Lets the view finish what it does and stand still; `None` if it has ended.
-    pub async fn hold(&self) -> Option<Held> {
+    /// Waits until the view has finished its current work, and puts it on hold. Returns `None` if the view has
+    /// stopped.
+    pub async fn hold(&self) -> Option<HoldGuard> {
         let (sender, receiver) = oneshot::channel();
         self.holds.send(sender).await.ok()?;
         receiver.await.ok()
     }
 }
 
-/// Where the view is, beyond what its store knows.
+/// The state of a running view.
 pub(super) struct State {
     pub(super) reader: BatchReader,
-    pub(super) holds: mpsc::Receiver<oneshot::Sender<Held>>,
+    pub(super) holds: mpsc::Receiver<oneshot::Sender<HoldGuard>>,
+    /// The position in the store.
     pub(super) stored: u64,
+    /// The position reached. There are no events of this view between `stored` and this position.
     pub(super) at: u64,
     begun: bool,
     pub(super) dead_in_a_row: usize,
     pub(super) backoff: Backoff,
-    /// When `at` was last stored for its own sake.
+    /// The time at which `save` last stored `at`.
     saved: Instant,
 }
 
@@ -78,7 +82,7 @@ impl Runner {
             view: self.view.clone(),
             fields: Arc::clone(&self.fields),
             holds: sender,
-            shadow: Arc::default(),
+            replay_lock: Arc::default(),
         };
         let reader = BatchReader::new(&self.log, &self.store, &self.runtime);
         let state = State {
@@ -105,23 +109,23 @@ impl Runner {
             }
         }
         if state.begun && state.at > state.stored {
-            // Only saves the next start some reading of other streams' events.
+            // This only spares the next start from reading events of other streams again.
             let _ = self.save(&mut state);
         }
     }
 
-    /// Takes the position from the store, which alone knows it.
+    /// Reads the position from the store, the only place where it is kept.
     fn locate(&self, state: &mut State) -> Result<(), Halt> {
-        // Asked before the store is, which may only be further by then.
-        let gate_stored = self.dedup.stored();
+        // Read this before the store's positions: by then, they may be higher, but not lower.
+        let dedup_stored = self.dedup.stored();
         let positions = self.runtime.block_on(self.store.positions())?;
         let stored_of = |view: &str| {
             let of_this = |row: &&ViewPosition| row.view == view && row.log == self.log.id();
             positions.iter().find(of_this).map(|row| row.position)
         };
-        if stored_of(STORED_NAME).unwrap_or_else(|| self.log.begin()) < gate_stored {
-            self.dedup.begin_again();
-            return Err(Halt::Wait(SET_BACK.to_owned()));
+        if stored_of(STORED_NAME).unwrap_or_else(|| self.log.begin()) < dedup_stored {
+            self.dedup.restart();
+            return Err(Halt::Wait(STORE_WENT_BACK.to_owned()));
         }
         let stored = stored_of(&self.view.name);
         state.begun = false;
@@ -132,14 +136,15 @@ impl Runner {
             state.begun = true;
         }
         match *self.dedup.follow().borrow() > state.at {
-            // What stopped the view is mended only once something goes through.
+            // There are events to apply. Keep the reason of a stall until one of them is applied.
             true => self.progress.send_modify(|applied| applied.position = state.at),
             false => self.publish(state),
         }
         Ok(())
     }
 
-    /// Makes or checks the table: at the first event, and whenever the view begins to run again.
+    /// Creates the view's tables, or checks existing ones. Runs at the first event, and when the view starts or
+    /// resumes.
     pub fn begin(&self, stored: u64) -> Result<(), Halt> {
         let claim = self.claim(stored, stored);
         Ok(self.runtime.block_on(self.store.begin_view(claim, self.view.tables()))?)
@@ -151,30 +156,33 @@ impl Runner {
             self.save_in_time(state)?;
             let unsaved = state.begun && state.at > state.stored;
             let (at, save_at) = (state.at, state.saved + UNSAVED_DURATION_MAX);
-            let news = async {
+            let wakeup = async {
                 tokio::select! {
-                    // The order to stop goes before all else: nothing is begun after it.
+                    // A stop has priority, so that no work begins after it.
                     biased;
-                    () = self.stop.wait() => News::Stop,
-                    Some(hold) = state.holds.recv() => News::Hold(hold),
-                    further = passed.wait_for(|passed| *passed > at) => further.map_or(News::Stop, |passed| News::Passed(*passed)),
-                    () = tokio::time::sleep_until(save_at.into()), if unsaved => News::Unsaved,
+                    () = self.stop.wait() => Wakeup::Stop,
+                    Some(hold) = state.holds.recv() => Wakeup::Hold(hold),
+                    moved = passed.wait_for(|passed| *passed > at) => {
+                        moved.map_or(Wakeup::Stop, |passed| Wakeup::Passed(*passed))
+                    }
+                    () = tokio::time::sleep_until(save_at.into()), if unsaved => Wakeup::Unsaved,
                 }
             };
-            match self.runtime.block_on(news) {
-                News::Stop => return Ok(()),
-                News::Unsaved => {}
-                News::Hold(answer) => self.stand_still(state, answer),
-                News::Passed(end) => {
+            match self.runtime.block_on(wakeup) {
+                Wakeup::Stop => return Ok(()),
+                Wakeup::Unsaved => {}
+                Wakeup::Hold(answer) => self.hold_until_released(state, answer),
+                Wakeup::Passed(end) => {
                     let begun = Instant::now();
-                    if self.dedup.nothing_from(&self.view.stream, state.at) {
-                        // Gone past without being read, and not again for each single one of them.
+                    if self.dedup.has_no_events_from(&self.view.stream, state.at) {
+                        // Skip these positions without reading them. The sleep lets more of them arrive, so that
+                        // each one does not wake this thread.
                         state.at = end;
                         self.publish(state);
                         std::thread::sleep(BATCH_INTERVAL_MIN);
                         continue;
                     }
-                    if state.begun && end - state.at >= AHEAD_POSITIONS_MIN {
+                    if state.begun && end - state.at >= PIPELINE_POSITIONS_MIN {
                         self.catch_up(state, end)?;
                         if state.at >= end || self.stop.asked() || !state.holds.is_empty() {
                             continue;
@@ -189,11 +197,12 @@ impl Runner {
         }
     }
 
-    /// What lies below the stored position is read no more, and may be given up.
+    /// Stores the position if it is too far ahead of the stored one, or has been for too long. Retention deletes only
+    /// events below the stored positions.
     fn save_in_time(&self, state: &mut State) -> Result<(), StoreError> {
-        let pipeline = if state.begun { state.at - state.stored } else { 0 };
-        let overdue = pipeline > 0 && state.saved.elapsed() >= UNSAVED_DURATION_MAX;
-        match pipeline > UNSAVED_POSITIONS_MAX || overdue {
+        let unsaved = if state.begun { state.at - state.stored } else { 0 };
+        let overdue = unsaved > 0 && state.saved.elapsed() >= UNSAVED_DURATION_MAX;
+        match unsaved > UNSAVED_POSITIONS_MAX || overdue {
             true => self.save(state),
             false => Ok(()),
         }
@@ -204,29 +213,29 @@ impl Runner {
         state.saved = Instant::now();
         match self.runtime.block_on(self.store.apply(plan)) {
             Ok(_) => state.stored = state.at,
-            // Nothing depends on it now: the next time will do.
+            // This is not urgent: the next call tries again.
             Err(StoreError::Transient(_)) => {}
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    fn stand_still(&self, state: &State, answer: oneshot::Sender<Held>) {
+    fn hold_until_released(&self, state: &State, answer: oneshot::Sender<HoldGuard>) {
         let (release, released) = oneshot::channel();
-        if answer.send(Held { _release: release }).is_ok() {
-            tracing::info!(view = self.view.name, position = state.at, "view is held");
-            // Dropped is how it is released.
+        if answer.send(HoldGuard { _release: release }).is_ok() {
+            tracing::info!(view = self.view.name, position = state.at, "view is on hold");
+            // This ends when the guard is dropped.
             let _ = self.runtime.block_on(released);
-            tracing::info!(view = self.view.name, "view goes on");
+            tracing::info!(view = self.view.name, "view continues after a hold");
         }
     }
 
-    /// One batch; how many events it held.
+    /// Applies one batch. Returns its number of events.
     fn step(&self, state: &mut State, end: u64) -> Result<usize, Halt> {
-        let share = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32)).ok();
+        let permit = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32)).ok();
         let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
         let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
-        // The reader leaves the state for as long as the batch borrows its buffer.
+        // Borrow the fields of `state` separately, because the batch borrows the reader's buffer.
         let at = state.at;
         let State { reader, stored, begun, dead_in_a_row, .. } = state;
         let read = reader.records(at, BATCH_BYTES_MAX)?;
@@ -237,13 +246,12 @@ impl Runner {
             begun: *begun,
             dead_in_a_row: *dead_in_a_row,
             traces: &batch.traces,
-            share,
+            permit,
         };
         let outcome = applier.apply(&batch);
         (*stored, *begun, *dead_in_a_row) = (applier.stored, applier.begun, applier.dead_in_a_row);
         let (to, events) = (batch.span.end, batch.events.len());
-        // Of a batch cut in parts, some may be in the store already: read from where it was, they would
-        // be applied again.
+        // Some parts of the batch may be committed already. Continue after them, or they would be applied again.
         state.at = match &outcome {
             Ok(true) => to,
             _ => state.stored.max(state.at),
@@ -269,7 +277,7 @@ impl Runner {
             view = self.view.name,
             reason,
             delay_ms = delay.as_millis() as u64,
-            "view waits for its store"
+            "view is waiting for its store and will try again"
         );
         self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason)));
         self.runtime.block_on(self.stop.within(delay));
@@ -283,9 +291,9 @@ impl Runner {
             new
         });
         if first {
-            tracing::error!(view = self.view.name, reason, "view stands still");
+            tracing::error!(view = self.view.name, reason, "view is paused");
         }
-        // A held view answers also while it stands still: a rebuild may be what mends it.
+        // A paused view also accepts a hold, because a rebuild may fix it.
         let recheck = async {
             tokio::select! {
                 _ = self.stop.within(PAUSE_RECHECK_INTERVAL) => None,
@@ -293,14 +301,14 @@ impl Runner {
             }
         };
         if let Some(answer) = self.runtime.block_on(recheck) {
-            self.stand_still(state, answer);
+            self.hold_until_released(state, answer);
         }
     }
 }
 
-enum News {
+enum Wakeup {
     Stop,
     Unsaved,
-    Hold(oneshot::Sender<Held>),
+    Hold(oneshot::Sender<HoldGuard>),
     Passed(u64),
 }

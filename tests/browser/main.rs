@@ -1,5 +1,5 @@
-//! The README's page in a real browser: it counts its own views through contract 3, from another origin, and
-//! a page that the door does not name counts nothing.
+//! The guide's page in a real browser. It counts its views through contract 3, from another origin. A page
+//! whose origin the source does not list counts nothing.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,16 +15,16 @@ use chromium::Chromium;
 use harness::{TestApp, wait_for};
 use site::Site;
 
-/// What stands in the README for the server, and for the site of the page.
+/// The guide's addresses of the server and of the page's site.
 const SERVER: &str = "http://localhost:8000";
 const SHOP: &str = "https://shop.example";
 const STRING: &str = "JSON.stringify(view)";
 const BLOB: &str = r#"new Blob([JSON.stringify(view)], { type: "application/json" })"#;
 
-/// The two blocks of the README's section: the page, and the lines that let it send.
-fn readme() -> (String, String) {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let (_, section) = text.split_once("## Count a page's views\n").expect("the README has the section");
+/// Returns the two blocks of the guide's section: the page, and the configuration that permits it to send.
+fn guide() -> (String, String) {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/GUIDE.md")).unwrap();
+    let (_, section) = text.split_once("## Count page views\n").expect("the guide has the section");
     let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
     let block = |language: &str| {
         let (_, block) = section.split_once(&format!("```{language}\n")).expect("the section has the block");
@@ -33,16 +33,16 @@ fn readme() -> (String, String) {
     (block("html"), block("toml"))
 }
 
-/// A server whose door names `site`, as the README has it.
-fn named(site: &Site) -> TestApp {
-    let (_, config) = readme();
+/// Starts a server with the guide's configuration, in which the source lists the origin of `site`.
+fn app_for(site: &Site) -> TestApp {
+    let (_, config) = guide();
     assert!(config.contains(SHOP), "{config}");
     TestApp::configured(&config.replace(SHOP, &site.origin()))
 }
 
-/// The README's page for this server.
+/// Returns the guide's page with the address of this server.
 fn page(app: &TestApp) -> String {
-    let (page, _) = readme();
+    let (page, _) = guide();
     assert!(page.contains(SERVER) && page.contains(STRING), "{page}");
     page.replace(SERVER, &format!("http://{}", app.address))
 }
@@ -57,14 +57,14 @@ fn wait_for_views(app: &TestApp, views: u64) {
 
 #[test]
 fn a_page_of_ten_lines_counts_its_own_views() {
-    let (lines, _) = readme();
+    let (lines, _) = guide();
     assert_eq!(lines.lines().count(), 10, "{lines}");
     let site = Site::open();
-    let app = named(&site);
+    let app = app_for(&site);
     let browser = Chromium::visit(&site.show("/pricing", &page(&app), 1));
     wait_for_views(&app, 1);
     drop(browser);
-    // Somebody else, who looks twice.
+    // A second visitor loads the page twice.
     let browser = Chromium::visit(&site.show("/pricing", &page(&app), 2));
     wait_for_views(&app, 3);
     drop(browser);
@@ -78,11 +78,11 @@ fn a_page_of_ten_lines_counts_its_own_views() {
     assert_eq!(stats(&app), expected);
 }
 
-/// A browser asks first whether the page may send what is no plain text, and sends it with credentials.
+/// A browser sends a preflight request before it sends JSON, and sends the JSON with credentials.
 #[test]
-fn a_page_that_sends_json_is_asked_about_and_counted() {
+fn a_page_that_sends_json_is_preflighted_and_counted() {
     let site = Site::open();
-    let app = named(&site);
+    let app = app_for(&site);
     let browser = Chromium::visit(&site.show("/json", &page(&app).replace(STRING, BLOB), 2));
     wait_for_views(&app, 2);
     drop(browser);
@@ -91,9 +91,9 @@ fn a_page_that_sends_json_is_asked_about_and_counted() {
 }
 
 #[test]
-fn a_page_that_is_not_named_is_refused_and_counts_nothing() {
+fn a_page_of_an_unlisted_origin_is_refused_and_counts_nothing() {
     let (shop, other) = (Site::open(), Site::open());
-    let app = named(&shop);
+    let app = app_for(&shop);
     for (refused, form) in [(1, STRING), (2, BLOB)] {
         let browser = Chromium::visit(&other.show("/pricing", &page(&app).replace(STRING, form), 1));
         let line = format!("millrace_refused_total{{code=\"foreign-page\"}} {refused}");

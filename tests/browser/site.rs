@@ -1,4 +1,4 @@
-//! A site of another origin: serves one page at each path, to one browser.
+//! A web site with another origin than millrace's. It serves one page at each path, to one browser.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -19,7 +19,7 @@ pub struct Site {
 
 struct Page {
     text: String,
-    /// How often it is still to be loaded.
+    /// The number of loads that remain.
     loads: u32,
 }
 
@@ -38,7 +38,7 @@ impl Site {
                 if closed.load(Ordering::Relaxed) {
                     return;
                 }
-                // A browser opens connections on which it asks nothing for a while.
+                // A browser opens connections on which it sends no request for a while.
                 let (stream, pages) = (stream.unwrap(), Arc::clone(&pages));
                 std::thread::spawn(move || drop(answer(&stream, &pages)));
             }
@@ -50,7 +50,7 @@ impl Site {
         format!("http://localhost:{}", self.address.port())
     }
 
-    /// Where the page is from now on; a browser is told to load it so many times.
+    /// Serves a page at `path`, and returns its URL. The page reloads itself until it was loaded `loads` times.
     pub fn show(&self, path: &str, text: &str, loads: u32) -> String {
         self.pages.lock().unwrap().insert(path.to_owned(), Page { text: text.to_owned(), loads });
         format!("{}{path}", self.origin())

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::harness::{Start, TestApp, wait_for};
-use crate::{failed, said, sell, stderr};
+use crate::{failed, run, sell, stderr};
 
-/// Files of backups that are under way, or were left by one.
+/// Returns the temporary files of backups that are running or were interrupted.
 fn left_behind(app: &TestApp) -> Vec<PathBuf> {
     let folders = [app.folder.path().to_owned(), app.data(), app.data().join("journal")];
     let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
@@ -24,15 +24,15 @@ fn assert_nothing_is_left(app: &TestApp) {
 }
 
 fn backed_up(app: &TestApp, name: &str) -> PathBuf {
-    said(app, &["backup", name]);
+    run(app, &["backup", name]);
     app.folder.path().join(name)
 }
 
-/// A server on what is made of a backup, in a folder of its own.
+/// Restores a backup into a new folder, and starts a server there.
 fn restored(app: &TestApp, backup: &Path) -> TestApp {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let data = folder.path().join("data");
-    said(app, &["restore", backup.to_str().unwrap(), "--data", data.to_str().unwrap()]);
+    run(app, &["restore", backup.to_str().unwrap(), "--data", data.to_str().unwrap()]);
     let start = Start {
         config: std::fs::read_to_string(app.folder.path().join("millrace.toml")).ok(),
         ..Start::default()
@@ -44,7 +44,7 @@ fn log_id(app: &TestApp) -> String {
     app.log_line("log is open").unwrap()["log"].as_str().unwrap().to_owned()
 }
 
-/// Entries of a tar file, by what any tar can read of them: name, and where the content lies.
+/// Parses the entries of a tar file: the name and the byte range of the content.
 fn parts(backup: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
     let (mut parts, mut at) = (Vec::new(), 0);
     while backup[at] != 0 {
@@ -58,7 +58,7 @@ fn parts(backup: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
 }
 
 #[test]
-fn a_backup_under_load_holds_all_that_was_acknowledged_before_and_nothing_half() {
+fn a_backup_under_load_contains_every_event_acknowledged_before() {
     let app = TestApp::start();
     let (acknowledged, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let (before, restored) = std::thread::scope(|scope| {
@@ -67,7 +67,7 @@ fn a_backup_under_load_holds_all_that_was_acknowledged_before_and_nothing_half()
             scope.spawn(move || {
                 let mut count = 0;
                 while !stop.load(Ordering::SeqCst) {
-                    // One request in two of lines, so that the gate has something to remember.
+                    // Every second request is a line with an id, so that the dedup stage stores something.
                     let client = app.client();
                     let answer = match count % 2 {
                         0 => client.post("/liveEvent", &format!("{{\"userId\":\"u{sender}\",\"name\":\"add_revenue\",\"value\":1}}")),
@@ -93,23 +93,23 @@ fn a_backup_under_load_holds_all_that_was_acknowledged_before_and_nothing_half()
     assert!(end >= before, "{end} events of {before}");
     assert_eq!(log_id(&restored), log_id(&app));
     assert_eq!(restored.log_line("log is open").unwrap()["clean"], true);
-    said(&restored, &["reconcile", "revenue"]);
+    run(&restored, &["reconcile", "revenue"]);
     let sum: u64 = (0..4)
         .map(|sender| restored.balance(&format!("u{sender}")).map_or(0, |sum| sum.parse::<u64>().unwrap()))
         .sum();
     assert_eq!(sum, end, "each event in the log counts 1");
-    // It goes on, and knows what was sent before.
+    // The restored server accepts events and recognises repeats of earlier ones.
     let again = "{\"id\":\"0-1\",\"userId\":\"u0\",\"name\":\"add_revenue\",\"value\":1}\n";
-    let of_first = || restored.balance("u0").unwrap().parse::<u64>().unwrap();
-    let known = of_first();
+    let balance = || restored.balance("u0").unwrap().parse::<u64>().unwrap();
+    let counted = balance();
     assert_eq!(restored.client().post_lines("/v1/streams/revenue/events", again).status, 200);
     sell(&restored, "u0", "1");
-    assert_eq!(of_first(), known + 1);
+    assert_eq!(balance(), counted + 1);
     assert_nothing_is_left(&app);
 }
 
 #[test]
-fn a_backup_while_people_are_erased_has_a_store_and_a_log_that_agree() {
+fn a_backup_during_erasures_has_a_consistent_store_and_log() {
     let app = TestApp::start();
     for person in 0..6 {
         (0..5).for_each(|_| sell(&app, &format!("p{person}"), "1"));
@@ -130,7 +130,7 @@ fn a_backup_while_people_are_erased_has_a_store_and_a_log_that_agree() {
             let output = app.command(&["backup", &name]);
             match output.status.code() {
                 Some(0) => backups.push(app.folder.path().join(name)),
-                // One erasure after the other rewrote the log under it.
+                // Consecutive erasures rewrote the log during the backup.
                 Some(1) if stderr(&output).contains("being erased") => {}
                 code => panic!("{code:?}: {}", stderr(&output)),
             }
@@ -141,14 +141,14 @@ fn a_backup_while_people_are_erased_has_a_store_and_a_log_that_agree() {
     for backup in backups.iter().step_by(every) {
         let restored = restored(&app, backup);
         restored.settle();
-        wait_for("the erasures that are left to end", || is_reconciled(&restored, "revenue"));
+        wait_for("the remaining erasures to end", || is_reconciled(&restored, "revenue"));
         assert_eq!(restored.balance("stays").as_deref(), Some("7"));
     }
     app.settle();
 }
 
-/// Whether a view is as its log says; an erasure that the backup cut short goes on in what was restored,
-/// and no view is compared meanwhile.
+/// Returns true if a view equals the result of its log, and false while erasures run: the restored server
+/// finishes those that the backup interrupted, and compares no view meanwhile.
 fn is_reconciled(app: &TestApp, view: &str) -> bool {
     let output = app.command(&["reconcile", view]);
     match output.status.code() {
@@ -159,11 +159,11 @@ fn is_reconciled(app: &TestApp, view: &str) -> bool {
 }
 
 #[test]
-fn what_is_restored_is_the_same_server_but_for_its_first_key() {
+fn a_restored_server_is_the_same_except_for_its_first_key() {
     let app = TestApp::start();
     sell(&app, "user1", "999999999999999.9999");
     let added: serde_json::Value =
-        serde_json::from_str(&said(&app, &["keys", "add", "reader", "--scope", "read", "--json"])).unwrap();
+        serde_json::from_str(&run(&app, &["keys", "add", "reader", "--scope", "read", "--json"])).unwrap();
     app.settle();
     let backup = backed_up(&app, "a.tar");
     let bytes = std::fs::read(&backup).unwrap();
@@ -187,7 +187,7 @@ fn what_is_restored_is_the_same_server_but_for_its_first_key() {
 }
 
 #[test]
-fn what_is_no_file_is_not_replaced_by_a_backup() {
+fn a_backup_replaces_only_regular_files() {
     let app = TestApp::start();
     let folder = app.folder.path();
     std::process::Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap();
@@ -199,18 +199,18 @@ fn what_is_no_file_is_not_replaced_by_a_backup() {
     use std::os::unix::fs::FileTypeExt;
     assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
     assert!(std::fs::metadata(folder.join("pipe")).unwrap().file_type().is_fifo());
-    // Through a link, the file it names is the backup.
+    // A backup through a link replaces the file that the link points to.
     std::fs::write(folder.join("real.tar"), "old").unwrap();
     std::os::unix::fs::symlink("real.tar", folder.join("link.tar")).unwrap();
     std::fs::write(folder.join("link.tar.tmp"), "mine").unwrap();
-    said(&app, &["backup", "link.tar"]);
+    run(&app, &["backup", "link.tar"]);
     assert!(std::fs::symlink_metadata(folder.join("link.tar")).unwrap().is_symlink());
     assert!(std::fs::read(folder.join("real.tar")).unwrap().starts_with(b"millrace-backup"));
     assert_eq!(std::fs::read_to_string(folder.join("link.tar.tmp")).unwrap(), "mine");
 }
 
 #[test]
-fn stdout_and_stdin_do_as_well_and_tar_can_read_it() {
+fn a_backup_works_over_stdout_and_stdin_and_is_readable_by_tar() {
     let app = TestApp::start();
     sell(&app, "user1", "5");
     app.settle();
@@ -240,7 +240,7 @@ fn stdout_and_stdin_do_as_well_and_tar_can_read_it() {
 }
 
 #[test]
-fn a_cut_or_changed_backup_is_refused_and_leaves_no_folder() {
+fn a_truncated_or_changed_backup_is_refused_and_leaves_no_folder() {
     let app = TestApp::start();
     sell(&app, "user1", "5");
     app.settle();
@@ -248,8 +248,8 @@ fn a_cut_or_changed_backup_is_refused_and_leaves_no_folder() {
     let path = app.folder.path().join("broken.tar");
     let refused = |bytes: &[u8], code: i32, why: &str| {
         std::fs::write(&path, bytes).unwrap();
-        let said = failed(&app, code, &["restore", "broken.tar", "--data", "new/data"]);
-        assert!(said.contains(why), "{said}");
+        let error = failed(&app, code, &["restore", "broken.tar", "--data", "new/data"]);
+        assert!(error.contains(why), "{error}");
         let left: Vec<_> = std::fs::read_dir(app.folder.path().join("new")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
     };
@@ -262,26 +262,26 @@ fn a_cut_or_changed_backup_is_refused_and_leaves_no_folder() {
     refused(&whole[..whole.len() - 1], 7, "cut off");
     let first = parts(&whole)[0].1.start;
     refused(&[&whole[..first], b"2", &whole[first + 1..]].concat(), 1, "use a newer one");
-    refused(&[b'x'; 2_000], 1, "no backup of millrace");
+    refused(&[b'x'; 2_000], 1, "not a backup of millrace");
 }
 
 #[test]
-fn a_folder_in_use_is_left_alone() {
+fn restore_refuses_a_folder_that_is_not_empty() {
     let app = TestApp::start();
     sell(&app, "user1", "5");
     backed_up(&app, "a.tar");
     assert!(failed(&app, 1, &["restore", "a.tar"]).contains("data is not empty"));
     assert!(failed(&app, 5, &["restore", "b.tar"]).contains("no file b.tar"));
     std::fs::create_dir(app.folder.path().join("empty")).unwrap();
-    said(&app, &["restore", "a.tar", "--data", "empty"]);
+    run(&app, &["restore", "a.tar", "--data", "empty"]);
     assert!(app.folder.path().join("empty/millrace.db").exists());
     assert_eq!(app.balance("user1").as_deref(), Some("5"));
 }
 
 #[test]
-fn backing_up_needs_the_scope_admin_and_takes_turns() {
+fn a_backup_needs_the_admin_scope_and_runs_alone() {
     let app = TestApp::start();
-    // Larger than what the sockets between the two hold.
+    // The backup is larger than the buffers of the sockets.
     let line = format!(
         "{{\"userId\":\"u\",\"name\":\"add_revenue\",\"value\":1,\"more\":\"{}\"}}\n",
         "x".repeat(500_000)
@@ -291,11 +291,11 @@ fn backing_up_needs_the_scope_admin_and_takes_turns() {
     }
     app.settle();
     let added: serde_json::Value =
-        serde_json::from_str(&said(&app, &["keys", "add", "reader", "--scope", "read", "--json"])).unwrap();
+        serde_json::from_str(&run(&app, &["keys", "add", "reader", "--scope", "read", "--json"])).unwrap();
     let reader = added["key"].as_str().unwrap();
     assert!(failed(&app, 4, &["backup", "a.tar", "--key", reader]).contains("may not"));
 
-    // A client that takes only the beginning, and then nothing.
+    // A client reads only the beginning of a backup.
     let mut slow = app.client().connect().unwrap();
     let request =
         format!("GET /v1/backup HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\n\r\n", app.key());
@@ -305,12 +305,12 @@ fn backing_up_needs_the_scope_admin_and_takes_turns() {
     assert!(failed(&app, 1, &["backup", "a.tar"]).contains("another backup"));
     drop(slow);
     wait_for("the end of the backup", || left_behind(&app).is_empty());
-    wait_for("a turn", || app.command(&["backup", "a.tar"]).status.success());
+    wait_for("the next backup to be possible", || app.command(&["backup", "a.tar"]).status.success());
     assert_nothing_is_left(&app);
 }
 
 #[test]
-fn a_backup_that_breaks_off_is_not_kept() {
+fn an_incomplete_backup_is_not_kept() {
     let mut app = TestApp::start();
     sell(&app, "user1", "5");
     backed_up(&app, "a.tar");
@@ -319,7 +319,7 @@ fn a_backup_that_breaks_off_is_not_kept() {
     assert!(failed(&app, 3, &["backup", "a.tar"]).contains("no answer"));
     let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
     let half = chunk(&kept[..kept.len() / 2]);
-    // Broken off by the connection; ended as if it were whole; whole, but not as it was written.
+    // The connection breaks; half a backup ends like a complete one; a complete backup has a changed byte.
     let changed = chunk(&[&kept[..700], b"!", &kept[701..]].concat());
     for (body, code, why) in [
         (half.clone(), 3, "broke off"),
@@ -327,12 +327,12 @@ fn a_backup_that_breaks_off_is_not_kept() {
         ([&changed[..], b"0\r\n\r\n"].concat(), 1, "damaged"),
     ] {
         let url = answering(body);
-        let said = failed(&app, code, &["backup", "a.tar", "--url", &url]);
-        assert!(said.contains(why), "{said}");
+        let error = failed(&app, code, &["backup", "a.tar", "--url", &url]);
+        assert!(error.contains(why), "{error}");
         assert_nothing_is_left(&app);
     }
     assert_eq!(std::fs::read(app.folder.path().join("a.tar")).unwrap(), kept);
-    // What a crash leaves, the next start removes.
+    // The next start removes files that a crash left behind.
     let left =
         [app.data().join("backup.db.tmp"), app.data().join("journal/00000000000000000000.seg.held.tmp")];
     left.iter().for_each(|path| std::fs::write(path, "left").unwrap());
@@ -341,7 +341,7 @@ fn a_backup_that_breaks_off_is_not_kept() {
     assert_eq!(app.balance("user1").as_deref(), Some("5"));
 }
 
-/// A server that answers one request with this body, in chunks as they are, and is gone; its URL.
+/// Starts a server that answers one request with this chunked body and then ends. Returns its URL.
 fn answering(body: Vec<u8>) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::harness::{Start, TestApp};
-use crate::{failed, said, sell};
+use crate::{failed, run, sell};
 
 #[test]
 fn every_digit_is_shown() {
@@ -12,20 +12,20 @@ fn every_digit_is_shown() {
     sell(&app, "user2", "0.1");
     sell(&app, "user2", "0.2");
     app.settle();
-    assert_eq!(said(&app, &["balance", "user1"]), "999999999999999.9999\n");
-    assert_eq!(said(&app, &["balance", "user2"]), "0.3\n");
-    let json = said(&app, &["balance", "user1", "--json"]);
+    assert_eq!(run(&app, &["balance", "user1"]), "999999999999999.9999\n");
+    assert_eq!(run(&app, &["balance", "user2"]), "0.3\n");
+    let json = run(&app, &["balance", "user1", "--json"]);
     assert_eq!(json, "{\"key\":\"user1\",\"balance\":999999999999999.9999}\n");
-    let listed = said(&app, &["balance"]);
+    let listed = run(&app, &["balance"]);
     assert_eq!(
         listed,
         "KEY                 BALANCE\nuser1  999999999999999.9999\nuser2                   0.3\n"
     );
 }
 
-/// The file that tells the originals, and the server, tells the commands as well.
+/// Commands read the same `.env` file as the server and the replaced services.
 #[test]
-fn port_and_key_of_a_dotenv_file_are_the_commands_too() {
+fn commands_read_port_and_key_from_a_dotenv_file() {
     let dotenv = Some("API_KEY=\"secret\"\n".to_owned());
     let app = TestApp::with(Start { dotenv, ..Start::default() });
     sell(&app, "user1", "5");
@@ -44,22 +44,22 @@ fn port_and_key_of_a_dotenv_file_are_the_commands_too() {
 }
 
 #[test]
-fn a_list_goes_on_to_its_end_page_by_page() {
+fn a_list_is_read_to_its_end_in_pages() {
     let app = TestApp::start();
     let line =
         |user: usize| format!("{{\"userId\":\"a b/{user:05}\",\"name\":\"add_revenue\",\"value\":1}}\n");
     let body: String = (0..2_500).map(line).collect();
     assert_eq!(app.client().post_lines("/v1/streams/revenue/events", &body).status, 200);
     app.settle();
-    let lines = said(&app, &["balance", "--json"]);
+    let lines = run(&app, &["balance", "--json"]);
     let expected = |user: usize| format!("{{\"key\":\"a b/{user:05}\",\"balance\":1}}");
     assert_eq!(lines.lines().collect::<Vec<_>>(), (0..2_500).map(expected).collect::<Vec<_>>());
-    assert_eq!(said(&app, &["balance"]).lines().count(), 2_501);
-    assert_eq!(said(&app, &["balance", "a b/00007"]), "1\n");
+    assert_eq!(run(&app, &["balance"]).lines().count(), 2_501);
+    assert_eq!(run(&app, &["balance", "a b/00007"]), "1\n");
 }
 
 #[test]
-fn what_is_not_there_is_named_with_what_is() {
+fn an_unknown_name_is_reported_with_the_known_ones() {
     let app = TestApp::start();
     assert!(failed(&app, 5, &["balance", "nobody"]).contains("no row for `nobody`"));
     let line = failed(&app, 5, &["balance", "--view", "revenues"]);
@@ -67,7 +67,7 @@ fn what_is_not_there_is_named_with_what_is() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_stdout_is_not_an_error() {
     let app = TestApp::start();
     sell(&app, "user1", "1");
     app.settle();

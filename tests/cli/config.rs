@@ -1,7 +1,7 @@
 //! `millrace config`.
 
 use crate::harness::TestApp;
-use crate::{failed, said, sell};
+use crate::{failed, run, sell};
 
 const SECOND: &str = "
 [stream.refunds]
@@ -15,39 +15,39 @@ amount = \"-cents\"
 ";
 
 #[test]
-fn what_is_printed_can_be_started_with() {
+fn the_printed_configuration_starts_a_server() {
     let app = TestApp::configured(SECOND);
-    let whole = said(&app, &["config"]);
+    let whole = run(&app, &["config"]);
     assert!(whole.contains("[view.refunds]") && whole.contains("[view.revenue]"), "{whole}");
     drop(app);
     let app = TestApp::configured(&whole);
-    let again = said(&app, &["config"]);
+    let again = run(&app, &["config"]);
     assert_eq!(again, whole);
     sell(&app, "user1", "1");
     app.settle();
-    assert_eq!(said(&app, &["balance", "user1"]), "1\n");
+    assert_eq!(run(&app, &["balance", "user1"]), "1\n");
 }
 
 #[test]
-fn the_password_in_the_store_s_url_is_not_printed() {
+fn the_password_of_the_store_url_is_not_printed() {
     let app = TestApp::start();
     let file = "[store]\nurl = \"postgres://shop:hidden-word@db.example/shop?sslmode=require\"\n";
     std::fs::write(app.folder.path().join("mine.toml"), file).unwrap();
-    let whole = said(&app, &["config", "--config", "mine.toml"]);
+    let whole = run(&app, &["config", "--config", "mine.toml"]);
     assert!(whole.contains("postgres://shop:***@db.example/shop?sslmode=require"), "{whole}");
     assert!(whole.contains("`***` replaces the store's password"), "{whole}");
     assert!(!whole.contains("hidden-word"), "{whole}");
 }
 
 #[test]
-fn the_default_is_the_reference_with_its_comments() {
+fn the_default_configuration_is_printed_with_its_comments() {
     let app = TestApp::start();
-    let default = said(&app, &["config", "--default"]);
+    let default = run(&app, &["config", "--default"]);
     assert!(default.starts_with("# The configuration of millrace"), "{default}");
     std::fs::write(app.folder.path().join("copy.toml"), &default).unwrap();
-    // All of it stands in the copy, so that it needs no presets.
+    // The copy contains the presets' sections itself, so it does not need the `presets` line.
     let outcome = |arguments: &[&str]| {
-        let text = said(&app, arguments);
+        let text = run(&app, arguments);
         let lines = text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("presets ="));
         lines.collect::<Vec<_>>().join("\n")
     };
@@ -55,7 +55,7 @@ fn the_default_is_the_reference_with_its_comments() {
 }
 
 #[test]
-fn what_is_wrong_is_one_line_with_its_place() {
+fn an_error_is_one_line_with_file_and_line_number() {
     let app = TestApp::start();
     std::fs::write(app.folder.path().join("wrong.toml"), "listen = []\nlisen = []\n").unwrap();
     for arguments in
@@ -65,5 +65,5 @@ fn what_is_wrong_is_one_line_with_its_place() {
         assert!(line.starts_with("millrace: wrong.toml:2: unknown field `lisen`"), "{line}");
     }
     assert!(failed(&app, 1, &["config", "--config", "none.toml"]).contains("none.toml"));
-    assert_eq!(said(&app, &["config", "--check"]), "");
+    assert_eq!(run(&app, &["config", "--check"]), "");
 }

@@ -1,56 +1,56 @@
-//! `millrace dead`, with events that the database cannot take: the row they would add to holds no number.
+//! `millrace dead-letters`. The events cannot be applied because the balance in their row is not a number.
 
 use crate::harness::{TestApp, wait_for};
-use crate::{failed, lines_of_json, said, sell, set_row, with_table};
+use crate::{failed, lines_of_json, run, sell, set_row, with_table};
 
-fn letters(app: &TestApp, status: &str) -> Vec<serde_json::Value> {
-    lines_of_json(&said(app, &["dead-letters", "list", "--json", "--status", status]))
+fn dead_letters(app: &TestApp, status: &str) -> Vec<serde_json::Value> {
+    lines_of_json(&run(app, &["dead-letters", "list", "--json", "--status", status]))
 }
 
-fn id_of(letter: &serde_json::Value) -> &str {
-    letter["id"].as_str().unwrap()
+fn id_of(dead_letter: &serde_json::Value) -> &str {
+    dead_letter["id"].as_str().unwrap()
 }
 
 #[test]
-fn a_poison_is_listed_mended_and_applied() {
+fn a_dead_letter_is_listed_repaired_and_applied() {
     let app = with_table(&[("bad", "abc"), ("good", "1")]);
     sell(&app, "bad", "999999999999999.9999");
     sell(&app, "good", "2");
     app.settle();
-    assert_eq!(said(&app, &["balance", "good"]), "3\n");
-    let open = letters(&app, "open");
-    let [letter] = open.as_slice() else { panic!("{open:?}") };
-    let id = id_of(letter);
+    assert_eq!(run(&app, &["balance", "good"]), "3\n");
+    let open = dead_letters(&app, "open");
+    let [dead_letter] = open.as_slice() else { panic!("{open:?}") };
+    let id = id_of(dead_letter);
     assert!(
-        letter["reason"].as_str().unwrap().contains("column `revenue` holds text that is not a number"),
-        "{letter}"
+        dead_letter["reason"].as_str().unwrap().contains("column `revenue` holds text that is not a number"),
+        "{dead_letter}"
     );
-    let listed = said(&app, &["dead-letters", "list"]);
+    let listed = run(&app, &["dead-letters", "list"]);
     assert!(
         listed.starts_with("ID ") && listed.contains(id) && listed.contains("is not a number"),
         "{listed}"
     );
-    let shown = said(&app, &["dead-letters", "show", id]);
+    let shown = run(&app, &["dead-letters", "show", id]);
     assert!(shown.contains("\"value\":999999999999999.9999}"), "{shown}");
 
     let line = failed(&app, 6, &["dead-letters", "retry", id]);
     assert!(line.contains("is not a number"), "{line}");
-    assert_eq!(letters(&app, "open")[0]["attempts"], 2);
+    assert_eq!(dead_letters(&app, "open")[0]["attempts"], 2);
 
     set_row(&app, "bad", "0.5");
-    assert_eq!(said(&app, &["dead-letters", "retry", id]), format!("{id} applied\n"));
-    assert_eq!(said(&app, &["balance", "bad"]), "1000000000000000.4999\n");
-    assert_eq!((letters(&app, "open").len(), letters(&app, "applied").len()), (0, 1));
+    assert_eq!(run(&app, &["dead-letters", "retry", id]), format!("{id} applied\n"));
+    assert_eq!(run(&app, &["balance", "bad"]), "1000000000000000.4999\n");
+    assert_eq!((dead_letters(&app, "open").len(), dead_letters(&app, "applied").len()), (0, 1));
     assert!(failed(&app, 1, &["dead-letters", "retry", id]).contains("is applied, not open"));
 }
 
 #[test]
-fn an_event_is_mended_in_a_file_and_refused_while_it_is_wrong() {
+fn an_event_is_edited_in_a_file_and_refused_while_invalid() {
     let app = with_table(&[("bad", "abc")]);
     sell(&app, "bad", "1");
     app.settle();
-    let letter = letters(&app, "all").remove(0);
-    let id = id_of(&letter);
+    let dead_letter = dead_letters(&app, "all").remove(0);
+    let id = id_of(&dead_letter);
     set_row(&app, "bad", "0");
     let line = failed(
         &app,
@@ -58,33 +58,33 @@ fn an_event_is_mended_in_a_file_and_refused_while_it_is_wrong() {
         &["dead-letters", "retry", id, "--event", r#"{"userId":"bad","name":"add_revenue"}"#],
     );
     assert!(line.contains("value"), "{line}");
-    let file = app.folder.path().join("mended.json");
+    let file = app.folder.path().join("edited.json");
     std::fs::write(&file, r#"{"userId":"bad","name":"add_revenue","value":1.0001}"#).unwrap();
     assert!(failed(&app, 1, &["dead-letters", "retry", id, "--edit", "-"]).contains("nothing was sent"));
-    said(&app, &["dead-letters", "retry", id, "--edit", "mended.json"]);
-    assert_eq!(said(&app, &["balance", "bad"]), "1.0001\n");
+    run(&app, &["dead-letters", "retry", id, "--edit", "edited.json"]);
+    assert_eq!(run(&app, &["balance", "bad"]), "1.0001\n");
 }
 
 #[test]
-fn all_are_sent_again_but_those_that_were_dropped() {
+fn retry_all_skips_dropped_dead_letters() {
     let app = with_table(&[("one", "x"), ("two", "y"), ("three", "z")]);
     ["one", "two", "three"].iter().for_each(|user| sell(&app, user, "7"));
     app.settle();
-    let open = letters(&app, "open");
-    let third = open.iter().find(|letter| letter["event"]["userId"] == "three").unwrap();
-    assert_eq!(said(&app, &["dead-letters", "drop", id_of(third)]), format!("{} dropped\n", id_of(third)));
+    let open = dead_letters(&app, "open");
+    let third = open.iter().find(|dead_letter| dead_letter["event"]["userId"] == "three").unwrap();
+    assert_eq!(run(&app, &["dead-letters", "drop", id_of(third)]), format!("{} dropped\n", id_of(third)));
     assert!(failed(&app, 1, &["dead-letters", "drop", id_of(third)]).contains("is dropped, not open"));
     ["one", "two", "three"].iter().for_each(|user| set_row(&app, user, "0"));
-    assert_eq!(said(&app, &["dead-letters", "retry", "--all", "--view", "other"]), "");
-    assert_eq!(said(&app, &["dead-letters", "retry", "--all"]).lines().count(), 2);
-    wait_for("both to be applied", || letters(&app, "applied").len() == 2);
-    assert_eq!((letters(&app, "dropped").len(), letters(&app, "all").len()), (1, 3));
-    let balances = ["one", "two", "three"].map(|user| said(&app, &["balance", user]));
+    assert_eq!(run(&app, &["dead-letters", "retry", "--all", "--view", "other"]), "");
+    assert_eq!(run(&app, &["dead-letters", "retry", "--all"]).lines().count(), 2);
+    wait_for("both to be applied", || dead_letters(&app, "applied").len() == 2);
+    assert_eq!((dead_letters(&app, "dropped").len(), dead_letters(&app, "all").len()), (1, 3));
+    let balances = ["one", "two", "three"].map(|user| run(&app, &["balance", user]));
     assert_eq!(balances, ["7\n", "7\n", "0\n"]);
 }
 
 #[test]
-fn repeats_under_a_misused_id_are_sent_again_by_name_only() {
+fn retry_all_skips_dead_letters_of_dedup_unless_named() {
     let app = TestApp::start();
     let line = |value: u32| format!(r#"{{"id":"a","userId":"u","name":"add_revenue","value":{value}}}"#);
     for value in [1, 5] {
@@ -92,18 +92,18 @@ fn repeats_under_a_misused_id_are_sent_again_by_name_only() {
         assert_eq!(sent.status, 200, "{}", sent.text());
     }
     app.settle();
-    assert_eq!(letters(&app, "open")[0]["view"], "dedup");
+    assert_eq!(dead_letters(&app, "open")[0]["view"], "dedup");
     let output = app.command(&["dead-letters", "retry", "--all"]);
-    assert!(crate::stderr(&output).contains("1 of view `dedup` left out"), "{}", crate::stderr(&output));
-    assert_eq!(said(&app, &["balance", "u"]), "1\n");
-    said(&app, &["dead-letters", "retry", "--all", "--view", "dedup"]);
-    wait_for("it to count", || said(&app, &["balance", "u"]) == "6\n");
+    assert!(crate::stderr(&output).contains("skipped 1 of view `dedup`"), "{}", crate::stderr(&output));
+    assert_eq!(run(&app, &["balance", "u"]), "1\n");
+    run(&app, &["dead-letters", "retry", "--all", "--view", "dedup"]);
+    wait_for("the retried event to count", || run(&app, &["balance", "u"]) == "6\n");
 }
 
 #[test]
-fn an_id_that_is_none_is_told_from_one_that_is_not_there() {
+fn an_invalid_id_and_an_unknown_id_get_different_errors() {
     let app = TestApp::start();
-    assert!(failed(&app, 1, &["dead-letters", "show", "7"]).contains("no dead letter's id"));
+    assert!(failed(&app, 1, &["dead-letters", "show", "7"]).contains("is not the id of a dead letter"));
     failed(&app, 5, &["dead-letters", "show", "00000000-0000-5000-8000-000000000000"]);
     failed(&app, 5, &["dead-letters", "drop", "00000000-0000-5000-8000-000000000000"]);
 }

@@ -3,21 +3,21 @@
 use serde_json::Value;
 
 use crate::harness::{TestApp, wait_for};
-use crate::{failed, lines_of_json, said, sell, set_row, stderr, stdout, with_table};
+use crate::{failed, lines_of_json, run, sell, set_row, stderr, stdout, with_table};
 
 const EVENTS: &str = "/v1/streams/revenue/events";
 
 fn export(app: &TestApp, arguments: &[&str]) -> String {
-    said(app, &[&["export"], arguments].concat())
+    run(app, &[&["export"], arguments].concat())
 }
 
-/// Imports lines at another server; what is said, and the exit code.
+/// Imports lines into another server, and returns the exit code and the outcome.
 fn import(app: &TestApp, name: &str, lines: &str, arguments: &[&str]) -> (Option<i32>, Value) {
     std::fs::write(app.folder.path().join(name), lines).unwrap();
     let output = app.command(&[&["import", name, "--json"], arguments].concat());
-    let said = stdout(&output);
-    let said = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{}", stderr(&output)));
-    (output.status.code(), said)
+    let text = stdout(&output);
+    let outcome = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{}", stderr(&output)));
+    (output.status.code(), outcome)
 }
 
 fn balances(app: &TestApp) -> String {
@@ -25,11 +25,11 @@ fn balances(app: &TestApp) -> String {
     app.client().get("/v1/views/revenue/balances").text()
 }
 
-/// Sales that were sent in all the ways there are, some of them twice.
+/// Starts a server with sales that were sent in every way there is, some of them twice.
 fn with_sales() -> TestApp {
     let app = TestApp::start();
     sell(&app, "user1", "999999999999999.9999");
-    // A bare repeat is a new event, and what contract 1 calls `id` is data.
+    // A repeat without an id is a new event. In contract 1, `id` is data.
     let odd = r#"{"userId":"user2","name":"subtract_revenue","value":0.0001, "id": [1.10]}"#;
     (0..2).for_each(|_| assert_eq!(app.client().post("/liveEvent", odd).status, 200));
     let client = app.client();
@@ -38,15 +38,15 @@ fn with_sales() -> TestApp {
     };
     (0..2).for_each(|_| assert_eq!(client.post_lines(EVENTS, &line(7)).status, 200));
     assert_eq!(client.post_lines(EVENTS, &line(8)).status, 200);
-    let source = client.with_header("Millrace-Upload", "s");
+    let upload = client.with_header("Millrace-Upload", "s");
     let lines = "{\"userId\":\"user4\",\"name\":\"add_revenue\",\"value\":1}\n".repeat(3);
-    (0..2).for_each(|_| assert_eq!(source.post_lines(EVENTS, &lines).status, 200));
+    (0..2).for_each(|_| assert_eq!(upload.post_lines(EVENTS, &lines).status, 200));
     app.settle();
     app
 }
 
 #[test]
-fn an_export_makes_the_same_balances_elsewhere_to_the_last_digit_and_twice_too() {
+fn an_export_imported_twice_gives_exactly_the_same_balances() {
     let app = with_sales();
     let lines = export(&app, &[]);
     assert!(
@@ -61,7 +61,7 @@ fn an_export_makes_the_same_balances_elsewhere_to_the_last_digit_and_twice_too()
     assert_eq!(left_out, [4, 5, 9, 10, 11]);
 
     let other = TestApp::start();
-    // Cut off first, by its end and within a line.
+    // First import a part of the export that ends within a line.
     let half: usize = lines.split_inclusive('\n').take(4).map(str::len).sum();
     let (code, outcome) = import(&other, "half.jsonl", &lines[..half + 20], &[]);
     assert_eq!(
@@ -76,16 +76,16 @@ fn an_export_makes_the_same_balances_elsewhere_to_the_last_digit_and_twice_too()
     let end = other.log_end();
     let (_, outcome) = import(&other, "a.jsonl", &lines, &[]);
     assert_eq!((&outcome["events"], other.log_end()), (&0.into(), end), "{outcome}");
-    // Under another name the lines go over the wire again, and count nothing.
+    // Under another file name all lines are sent again, and dedup skips them.
     import(&other, "b.jsonl", &lines, &[]);
     assert!(other.log_end() > end);
     assert_eq!(balances(&other), balances(&app));
-    said(&other, &["reconcile", "revenue"]);
-    assert_eq!(said(&other, &["dead-letters", "list", "--json"]), "");
+    run(&other, &["reconcile", "revenue"]);
+    assert_eq!(run(&other, &["dead-letters", "list", "--json"]), "");
 }
 
 #[test]
-fn a_part_is_exported_by_positions() {
+fn a_range_of_positions_can_be_exported() {
     let app = with_sales();
     let positions = |arguments: &[&str]| -> Vec<u64> {
         lines_of_json(&export(&app, arguments))
@@ -102,24 +102,24 @@ fn a_part_is_exported_by_positions() {
     let keys: Vec<&str> = first.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys.len(), 6, "{keys:?}");
     assert!(first["address"].is_string() && first["receivedAt"].is_string());
-    assert!(failed(&app, 5, &["export", "--stream", "sales"]).contains("`sales`; there is `"));
+    assert!(failed(&app, 5, &["export", "--stream", "sales"]).contains("`sales`; choose one of `"));
 }
 
 #[test]
-fn a_dead_letter_sent_again_counts_for_nobody_else() {
+fn an_import_rejects_a_dead_letter_that_was_retried_for_one_view() {
     let app = with_table(&[("bad", "abc")]);
     sell(&app, "bad", "1");
     app.settle();
     set_row(&app, "bad", "0");
-    said(&app, &["dead-letters", "retry", "--all"]);
-    wait_for("it to be applied", || said(&app, &["balance", "bad"]) == "1\n");
+    run(&app, &["dead-letters", "retry", "--all"]);
+    wait_for("the dead letter to be applied", || run(&app, &["balance", "bad"]) == "1\n");
     let line = |value: u32| {
         format!("{{\"id\":\"a\",\"userId\":\"u\",\"name\":\"add_revenue\",\"value\":{value}}}\n")
     };
     [1, 5].iter().for_each(|value| assert_eq!(app.client().post_lines(EVENTS, &line(*value)).status, 200));
     app.settle();
-    said(&app, &["dead-letters", "retry", "--all", "--view", "dedup"]);
-    wait_for("it to count", || said(&app, &["balance", "u"]) == "6\n");
+    run(&app, &["dead-letters", "retry", "--all", "--view", "dedup"]);
+    wait_for("the retried event to count", || run(&app, &["balance", "u"]) == "6\n");
 
     let other = TestApp::start();
     let (code, outcome) = import(&other, "a.jsonl", &export(&app, &[]), &[]);
@@ -129,20 +129,20 @@ fn a_dead_letter_sent_again_counts_for_nobody_else() {
         "{outcome}"
     );
     let rejected = std::fs::read_to_string(other.folder.path().join("a.jsonl.rejected")).unwrap();
-    assert!(rejected.contains("sent again for view `revenue` alone"), "{rejected}");
+    assert!(rejected.contains("sent again for view `revenue` only"), "{rejected}");
     assert_eq!(balances(&other), balances(&app));
 }
 
 #[test]
-fn what_was_taken_back_counts_nowhere() {
+fn corrected_events_are_exported_but_not_imported() {
     let app = TestApp::start();
     let sent = ["1", "2"].map(|value| {
         let body = format!(r#"{{"userId":"u","name":"add_revenue","value":{value}}}"#);
         app.client().post(EVENTS, &body).json()["eventId"].as_str().unwrap().to_owned()
     });
     let correction = format!(r#"{{"takesBack":"{}","reason":"a mistake"}}"#, sent[1]);
-    let taken = app.client().post(EVENTS, &correction);
-    assert_eq!(taken.status, 200, "{}", taken.text());
+    let corrected = app.client().post(EVENTS, &correction);
+    assert_eq!(corrected.status, 200, "{}", corrected.text());
     app.settle();
     let lines = export(&app, &[]);
     let left_out: Vec<Value> = lines_of_json(&lines).iter().map(|line| line["leftOut"].clone()).collect();
@@ -160,14 +160,14 @@ fn what_was_taken_back_counts_nowhere() {
 }
 
 #[test]
-fn what_is_no_export_or_comes_from_here_is_not_imported() {
+fn import_refuses_other_files_and_exports_of_the_same_server() {
     let app = with_sales();
     let (end, name) = (app.log_end(), "own.jsonl");
     let path = app.folder.path().join(name);
     std::fs::write(&path, export(&app, &[])).unwrap();
     let output = app.command(&["import", name]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(stderr(&output).matches("from this very server").count(), 1, "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("was exported from this server").count(), 1, "{}", stderr(&output));
     std::fs::write(&path, "{\"userId\":\"u\",\"name\":\"add_revenue\",\"value\":1}\n").unwrap();
     let output = app.command(&["import", name]);
     assert!(stderr(&output).contains("`millrace send`"), "{}", stderr(&output));
@@ -178,7 +178,7 @@ fn what_is_no_export_or_comes_from_here_is_not_imported() {
 }
 
 #[test]
-fn the_largest_event_comes_through_and_another_stream_takes_it() {
+fn the_largest_event_can_be_imported_into_another_stream() {
     let app = TestApp::start();
     let event = |more: usize| {
         let more = "x".repeat(more);

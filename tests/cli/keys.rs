@@ -1,7 +1,7 @@
 //! `millrace keys`.
 
 use crate::harness::{Answer, Client, TestApp};
-use crate::{failed, lines_of_json, said, sell, stderr, stdout};
+use crate::{failed, lines_of_json, run, sell, stderr, stdout};
 
 const REFUNDS: &str = r#"
 [stream.refunds]
@@ -16,11 +16,11 @@ amount = "+cents"
 const SALE: &str = r#"{"userId":"user1","name":"add_revenue","value":1}"#;
 const REFUND: &str = r#"{"userId":"user1","cents":1}"#;
 
-/// Makes a key; the literal alone is on stdout.
+/// Creates a key and returns it. Stdout contains nothing but the key.
 fn add(app: &TestApp, arguments: &[&str]) -> String {
     let output = app.command(&[&["keys", "add"], arguments].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stderr(&output).contains("shown this once"));
+    assert!(stderr(&output).contains("cannot be shown again"));
     let literal = stdout(&output).trim_end().to_owned();
     assert!(literal.starts_with("mr_") && !literal.contains(char::is_whitespace), "{literal}");
     literal
@@ -32,7 +32,7 @@ fn post(app: &TestApp, key: &str, stream: &str, body: &str) -> Answer {
 }
 
 #[test]
-fn a_key_may_what_it_was_made_for_until_it_is_revoked() {
+fn a_key_can_do_what_it_was_created_for_until_it_is_revoked() {
     let app = TestApp::configured(REFUNDS);
     let sender = add(&app, &["shop", "--scope", "send", "--stream", "refunds"]);
     assert_eq!(post(&app, &sender, "refunds", REFUND).status, 200);
@@ -42,15 +42,15 @@ fn a_key_may_what_it_was_made_for_until_it_is_revoked() {
     failed(&app, 4, &["keys", "list", "--key", &sender]);
 
     let reader = add(&app, &["desk", "--scope", "read", "--stream", "refunds"]);
-    assert_eq!(said(&app, &["balance", "user1", "--view", "refunds", "--key", &reader]), "1\n");
+    assert_eq!(run(&app, &["balance", "user1", "--view", "refunds", "--key", &reader]), "1\n");
     failed(&app, 4, &["balance", "--view", "revenue", "--key", &reader]);
     assert_eq!(post(&app, &reader, "refunds", REFUND).status, 403);
 
-    let listed = said(&app, &["keys", "list"]);
+    let listed = run(&app, &["keys", "list"]);
     assert!(listed.contains("shop") && !listed.contains(&sender), "{listed}");
-    let keys = lines_of_json(&said(&app, &["keys", "list", "--json"]));
+    let keys = lines_of_json(&run(&app, &["keys", "list", "--json"]));
     let shop = keys.iter().find(|key| key["name"] == "shop").unwrap();
-    said(&app, &["keys", "revoke", shop["id"].as_str().unwrap()]);
+    run(&app, &["keys", "revoke", shop["id"].as_str().unwrap()]);
     assert_eq!(post(&app, &sender, "refunds", REFUND).status, 401);
     assert!(failed(&app, 4, &["balance", "--key", &sender]).contains("does not know this key"));
     failed(&app, 5, &["keys", "revoke", shop["id"].as_str().unwrap()]);
@@ -63,10 +63,10 @@ fn a_key_for_one_row_reads_that_row_and_nothing_else() {
     sell(&app, "user2", "2");
     app.settle();
     let key = add(&app, &["page", "--scope", "read", "--view-key", "user1"]);
-    assert_eq!(said(&app, &["balance", "user1", "--key", &key]), "1\n");
+    assert_eq!(run(&app, &["balance", "user1", "--key", &key]), "1\n");
     let client = Client::new(&app.address).with_header("Authorization", &key);
     assert_eq!((client.get("/userEvents/user1").status, client.get("/userEvents/user2").status), (200, 403));
-    let receipt = lines_of_json(&said(&app, &["tail", "--json"]))[1]["id"].as_str().unwrap().to_owned();
+    let receipt = lines_of_json(&run(&app, &["tail", "--json"]))[1]["id"].as_str().unwrap().to_owned();
     assert_eq!(client.get(&format!("/v1/events/{receipt}")).status, 403);
     for command in
         [&["balance", "user2"][..], &["balance"], &["tail"], &["dead-letters", "list"], &["keys", "list"]]

@@ -1,4 +1,4 @@
-//! The commands, one file each, as somebody at a terminal uses them: the real binary against a real server.
+//! The commands, one file each, as a person at a terminal uses them: the real binary against a real server.
 
 #![allow(clippy::unwrap_used)]
 
@@ -31,14 +31,14 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// What a command printed, which has to have gone well.
-fn said(app: &TestApp, arguments: &[&str]) -> String {
+/// Runs a command that must succeed, and returns its stdout.
+fn run(app: &TestApp, arguments: &[&str]) -> String {
     let output = app.command(arguments);
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
     stdout(&output)
 }
 
-/// The one line that a command failed with.
+/// Runs a command that must fail with this exit code, and returns its error, which must be one line.
 fn failed(app: &TestApp, code: i32, arguments: &[&str]) -> String {
     let output = app.command(arguments);
     let line = stderr(&output);
@@ -60,7 +60,7 @@ fn database(app: &TestApp) -> Connection {
     Connection::open(app.data().join("millrace.db")).unwrap()
 }
 
-/// A server whose ledger's table was there before it, with these rows.
+/// Starts a server on a store that contains the ledger's table with these rows already.
 fn with_table(rows: &[(&str, &str)]) -> TestApp {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     std::fs::create_dir(folder.path().join("data")).unwrap();
@@ -73,7 +73,7 @@ fn with_table(rows: &[(&str, &str)]) -> TestApp {
     TestApp::try_with(Start::default(), folder).unwrap_or_else(|log| panic!("did not start:\n{log}"))
 }
 
-/// Mends, or spoils, one row behind the server's back.
+/// Changes one row directly in the database.
 fn set_row(app: &TestApp, user: &str, revenue: &str) {
     let sql = "UPDATE users_revenue SET revenue = ?2 WHERE user_id = ?1";
     assert_eq!(database(app).execute(sql, (user, revenue)).unwrap(), 1);

@@ -1,16 +1,16 @@
 //! `millrace reconcile` and `millrace rebuild`.
 
 use crate::harness::TestApp;
-use crate::{database, failed, said, sell, set_row, stderr, stdout, with_table};
+use crate::{database, failed, run, sell, set_row, stderr, stdout, with_table};
 
 #[test]
-fn a_tampered_balance_is_found_and_mended_and_what_was_there_before_stays() {
+fn a_changed_balance_is_found_and_repaired_and_earlier_rows_stay() {
     let app = with_table(&[("", "7"), ("old", "10.5"), ("untouched", "3")]);
     sell(&app, "old", "1");
     sell(&app, "user1", "100");
     sell(&app, "user2", "0.0001");
     app.settle();
-    assert_eq!(said(&app, &["reconcile", "revenue"]), "");
+    assert_eq!(run(&app, &["reconcile", "revenue"]), "");
 
     set_row(&app, "user1", "5");
     database(&app).execute("DELETE FROM users_revenue WHERE user_id = 'user2'", []).unwrap();
@@ -21,22 +21,22 @@ fn a_tampered_balance_is_found_and_mended_and_what_was_there_before_stays() {
         "KEY       HAS  SHOULD HAVE\nuser1       5          100\nuser2  no row       0.0001\n"
     );
     assert!(stderr(&output).contains("differs in 2 of 5 keys"), "{}", stderr(&output));
-    assert_eq!(said(&app, &["balance", "user1"]), "5\n", "reconcile changes nothing");
+    assert_eq!(run(&app, &["balance", "user1"]), "5\n", "reconcile changes nothing");
 
-    let mended = said(&app, &["rebuild", "revenue"]);
-    assert!(mended.starts_with("KEY       HAD  HAS NOW\nuser1       5      100\n"), "{mended}");
-    let balances = ["old", "untouched", "user1", "user2"].map(|user| said(&app, &["balance", user]));
+    let rebuilt = run(&app, &["rebuild", "revenue"]);
+    assert!(rebuilt.starts_with("KEY       HAD  HAS NOW\nuser1       5      100\n"), "{rebuilt}");
+    let balances = ["old", "untouched", "user1", "user2"].map(|user| run(&app, &["balance", user]));
     assert_eq!(balances, ["11.5\n", "3\n", "100\n", "0.0001\n"]);
-    let report = said(&app, &["reconcile", "revenue", "--json"]);
+    let report = run(&app, &["reconcile", "revenue", "--json"]);
     assert!(report.contains("\"differenceCount\":0"), "{report}");
-    // The view was held meanwhile, and goes on.
+    // The rebuild stopped the view; now it continues.
     sell(&app, "user1", "1");
     app.settle();
-    assert_eq!(said(&app, &["balance", "user1"]), "101\n");
+    assert_eq!(run(&app, &["balance", "user1"]), "101\n");
 }
 
 #[test]
-fn what_was_there_before_and_is_no_number_is_not_taken_for_nothing() {
+fn an_earlier_amount_that_is_not_a_number_is_not_taken_as_zero() {
     let app = with_table(&[("bad", "abc")]);
     sell(&app, "good", "1");
     app.settle();
@@ -46,8 +46,8 @@ fn what_was_there_before_and_is_no_number_is_not_taken_for_nothing() {
     }
     let sql = "UPDATE millrace_opening SET amount = '10' WHERE row_key = 'bad'";
     database(&app).execute(sql, []).unwrap();
-    said(&app, &["rebuild", "revenue"]);
-    assert_eq!(said(&app, &["balance", "bad"]), "10\n");
+    run(&app, &["rebuild", "revenue"]);
+    assert_eq!(run(&app, &["balance", "bad"]), "10\n");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `millrace stats`, and `reconcile` and `rebuild` for a view of statistics.
 
 use crate::harness::TestApp;
-use crate::{database, failed, said, stderr, stdout};
+use crate::{database, failed, run, stderr, stdout};
 
 fn visited() -> TestApp {
     let app = TestApp::start();
@@ -11,7 +11,7 @@ fn visited() -> TestApp {
         )
     };
     let mut lines = [visit("a", "/x", 1), visit("b", "/x", 2), visit("a", "", 2)].concat();
-    // Enough values for a board.
+    // Enough values for the top-k index.
     lines.extend((0..500).map(|page| visit("c", &format!("/page/{page}"), 3)));
     assert_eq!(app.client().post_lines("/v1/streams/site_events/events", &lines).status, 200);
     app.settle();
@@ -19,32 +19,32 @@ fn visited() -> TestApp {
 }
 
 #[test]
-fn numbers_are_shown() {
+fn statistics_are_printed() {
     let app = visited();
-    let shown = said(&app, &["stats", "site_stats", "s", "--by", "path", "--to", "2025-11-02"]);
+    let shown = run(&app, &["stats", "site_stats", "s", "--by", "path", "--to", "2025-11-02"]);
     assert_eq!(shown, "total     3\ndistinct  2\n\nVALUE  COUNT\n/x         2\n-          1\n");
-    assert_eq!(said(&app, &["stats", "site_stats", "s"]), "total     503\ndistinct  3\n");
+    assert_eq!(run(&app, &["stats", "site_stats", "s"]), "total     503\ndistinct  3\n");
     let json =
-        said(&app, &["stats", "site_stats", "s", "--json", "--from", "2025-11-02", "--to", "2025-11-02"]);
+        run(&app, &["stats", "site_stats", "s", "--json", "--from", "2025-11-02", "--to", "2025-11-02"]);
     assert!(json.contains("\"total\":2") && json.contains("\"distinct\":2"), "{json}");
     assert!(failed(&app, 5, &["stats", "sites", "s"]).contains("`site_stats`"));
-    assert!(failed(&app, 5, &["stats", "revenue", "s"]).contains("no view of statistics"));
+    assert!(failed(&app, 5, &["stats", "revenue", "s"]).contains("not a view of statistics"));
     assert!(
         failed(&app, 1, &["stats", "site_stats", "s", "--from", "soon"]).contains("from: expected a day")
     );
 }
 
 #[test]
-fn tampered_statistics_are_found_and_the_log_makes_them_anew() {
+fn changed_statistics_are_found_and_rebuilt_from_the_log() {
     let app = visited();
-    let truth = said(&app, &["stats", "site_stats", "s", "--by", "path", "--json"]);
-    assert_eq!(said(&app, &["reconcile", "site_stats"]), "");
-    // The member is named by the hash of site `s`, all its events, and user `b`.
-    let spoil = "UPDATE site_stats_counts SET n = 9 WHERE field = 'path' AND value = '/x' AND day = 0;
+    let truth = run(&app, &["stats", "site_stats", "s", "--by", "path", "--json"]);
+    assert_eq!(run(&app, &["reconcile", "site_stats"]), "");
+    // The member is the hash of site `s`, all its events, and user `b`.
+    let tamper = "UPDATE site_stats_counts SET n = 9 WHERE field = 'path' AND value = '/x' AND day = 0;
         DELETE FROM site_stats_members WHERE member = x'feb8f1569b90fcfb79e30fd94ce52ab3';
         INSERT INTO site_stats_spans VALUES ('t', '', '', 0, 0, 4);
         UPDATE site_stats_top SET n = 77";
-    database(&app).execute_batch(spoil).unwrap();
+    database(&app).execute_batch(tamper).unwrap();
     let output = app.command(&["reconcile", "site_stats"]);
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     assert_eq!(
@@ -54,24 +54,24 @@ fn tampered_statistics_are_found_and_the_log_makes_them_anew() {
          site_stats_members feb8f1569b90fcfb79e30fd94ce52ab3 20251102  no row            1\n\
          site_stats_spans t - - 0 0                                         4            0\n"
     );
-    let mended = said(&app, &["rebuild", "site_stats"]);
-    assert!(mended.contains("site_stats_counts s path 0 /x"), "{mended}");
-    assert_eq!(said(&app, &["reconcile", "site_stats"]), "");
-    assert_eq!(said(&app, &["stats", "site_stats", "s", "--by", "path", "--json"]), truth);
+    let rebuilt = run(&app, &["rebuild", "site_stats"]);
+    assert!(rebuilt.contains("site_stats_counts s path 0 /x"), "{rebuilt}");
+    assert_eq!(run(&app, &["reconcile", "site_stats"]), "");
+    assert_eq!(run(&app, &["stats", "site_stats", "s", "--by", "path", "--json"]), truth);
     let event = r#"{"site_id":"s","event_type":"view","path":"/x","user_id":"d"}"#;
     assert_eq!(app.client().post("/v1/streams/site_events/events?wait=applied", event).status, 200);
-    let more = said(&app, &["stats", "site_stats", "s", "--by", "path", "--top", "1"]);
+    let more = run(&app, &["stats", "site_stats", "s", "--by", "path", "--top", "1"]);
     assert_eq!(more, "total     504\ndistinct  4\n\nVALUE  COUNT\n/x         3\n");
-    assert_eq!(said(&app, &["reconcile", "site_stats"]), "");
+    assert_eq!(run(&app, &["reconcile", "site_stats"]), "");
 }
 
 #[test]
-fn tables_of_statistics_that_are_gone_are_made_anew() {
+fn dropped_statistics_tables_are_recreated() {
     let app = visited();
-    let truth = said(&app, &["stats", "site_stats", "s", "--by", "path"]);
+    let truth = run(&app, &["stats", "site_stats", "s", "--by", "path"]);
     database(&app).execute_batch("DROP TABLE site_stats_counts; DROP TABLE site_stats_floors").unwrap();
-    said(&app, &["rebuild", "site_stats"]);
-    assert_eq!(said(&app, &["stats", "site_stats", "s", "--by", "path"]), truth);
+    run(&app, &["rebuild", "site_stats"]);
+    assert_eq!(run(&app, &["stats", "site_stats", "s", "--by", "path"]), truth);
     let left: i64 = database(&app)
         .query_row("SELECT COUNT(*) FROM sqlite_schema WHERE name LIKE 'millrace_shadow%'", [], |row| {
             row.get(0)

@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::harness::{TestApp, wait_for};
-use crate::{failed, lines_of_json, said, sell};
+use crate::{failed, lines_of_json, run, sell};
 
-/// Requests under way get 10 s to end by themselves; a waiting `tail` must not use them up.
+/// A stop waits up to 10 s for running requests. A waiting `tail` must not use up this time.
 const STOP_DURATION_MAX: Duration = Duration::from_secs(5);
 
 #[test]
-fn events_are_shown_in_their_own_text() {
+fn events_are_printed_exactly_as_sent() {
     let app = TestApp::start();
     sell(&app, "user1", "999999999999999.9999");
     sell(&app, "user2", "1.50");
-    let text = said(&app, &["tail"]);
+    let text = run(&app, &["tail"]);
     let (first, second) = text.trim_end().split_once('\n').unwrap();
     let ending = r#"{"userId":"user1","name":"add_revenue","value":999999999999999.9999}"#;
     assert!(first.ends_with(ending) && first.contains("  0  "), "{first}");
     assert!(second.ends_with(r#""value":1.50}"#), "{second}");
     let positions = |arguments: &[&str]| -> Vec<u64> {
-        let events = lines_of_json(&said(&app, arguments));
+        let events = lines_of_json(&run(&app, arguments));
         events.iter().map(|event| event["position"].as_u64().unwrap()).collect()
     };
     assert_eq!(positions(&["tail", "--json", "-n", "1"]), [1]);
@@ -33,7 +33,7 @@ fn events_are_shown_in_their_own_text() {
 }
 
 #[test]
-fn follow_sees_what_comes_and_ends_when_told() {
+fn follow_prints_new_events_until_it_is_interrupted() {
     let app = TestApp::start();
     sell(&app, "before", "1");
     let mut tail = Follow::start(&app, &["tail", "--follow", "--json"]);
@@ -45,7 +45,7 @@ fn follow_sees_what_comes_and_ends_when_told() {
 }
 
 #[test]
-fn follow_ends_by_itself_after_a_count_from_a_position() {
+fn follow_stops_after_a_given_number_of_events() {
     let app = TestApp::start();
     let mut tail = Follow::start(&app, &["tail", "-f", "--from", "0", "-n", "2", "--json"]);
     sell(&app, "one", "1");
@@ -55,7 +55,7 @@ fn follow_ends_by_itself_after_a_count_from_a_position() {
 }
 
 #[test]
-fn follow_holds_no_stop_up_and_goes_on_after_a_restart() {
+fn follow_does_not_delay_a_stop_and_continues_after_a_restart() {
     let mut app = TestApp::start();
     let address = app.address.clone();
     app.restart_with(|start| start.arguments = vec!["--listen".to_owned(), address]);
@@ -70,7 +70,7 @@ fn follow_holds_no_stop_up_and_goes_on_after_a_restart() {
     wait_for("the event after", || tail.seen("after"));
 }
 
-/// A `tail` that runs beside the test.
+/// A `tail` process that runs during the test.
 struct Follow {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,

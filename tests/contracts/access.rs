@@ -1,4 +1,4 @@
-//! Who may do what: keys and their scopes, open doors, pages of other sites.
+//! Permissions: keys and their scopes, open sources, and pages of other origins.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -31,7 +31,7 @@ fn make_key(app: &TestApp, wanted: &Value) -> (String, Client) {
 }
 
 #[test]
-fn a_key_may_do_what_its_scopes_say() {
+fn a_key_can_do_only_what_its_scopes_allow() {
     let app = TestApp::start();
     let requests: [(&str, &str, Option<&str>, &str); 9] = [
         ("send", "POST", Some(GOOD), "/liveEvent"),
@@ -59,7 +59,7 @@ fn a_key_may_do_what_its_scopes_say() {
 }
 
 #[test]
-fn a_key_may_be_bound_to_streams() {
+fn a_key_can_be_limited_to_streams() {
     let app = TestApp::configured(REFUNDS);
     let wanted = json!({ "name": "shop", "scopes": ["send", "read"], "streams": ["refunds"] });
     let (_, shop) = make_key(&app, &wanted);
@@ -112,9 +112,11 @@ fn a_key_for_one_row_reads_nothing_else() {
 }
 
 #[test]
-fn a_revoked_key_is_refused_at_once_and_for_ever() {
+fn a_revoked_key_is_refused_at_once_and_permanently() {
     let mut app = TestApp::start();
-    let (id, client) = make_key(&app, &json!({ "name": "shop", "scopes": ["send"] }));
+    let created = app.client().post("/v1/keys", r#"{"name":"shop","scopes":["send"]}"#).json();
+    let (id, key) = (created["id"].as_str().unwrap(), created["key"].as_str().unwrap());
+    let client = app.stranger().with_header("Authorization", key);
     assert_eq!(client.post(EVENTS, GOOD).status, 200);
     let revoked = app.client().request("DELETE", &format!("/v1/keys/{id}"), None);
     assert_eq!((revoked.status, revoked.json()), (200, json!({ "id": id, "revoked": true })));
@@ -124,12 +126,12 @@ fn a_revoked_key_is_refused_at_once_and_for_ever() {
     assert_eq!(listed["keys"].as_array().unwrap().len(), 1, "{listed}");
     app.stop();
     app.restart();
-    let again = app.stranger().with_header("Authorization", "mr_0").post(EVENTS, GOOD);
+    let again = app.stranger().with_header("Authorization", key).post(EVENTS, GOOD);
     assert_eq!(again.status, 401);
     assert_eq!(app.client().post(EVENTS, GOOD).status, 200);
 }
 
-/// Without it nobody could make another.
+/// Without a key of scope `admin`, nobody could create another key.
 #[test]
 fn the_last_key_that_administers_is_not_revoked() {
     let app = TestApp::start();
@@ -138,7 +140,7 @@ fn the_last_key_that_administers_is_not_revoked() {
     make_key(&app, &json!({ "name": "sender", "scopes": ["send", "read"] }));
     let refused = revoke();
     assert_eq!(refused.status, 409, "{}", refused.text());
-    assert!(refused.text().contains("is the last that may administer"), "{}", refused.text());
+    assert!(refused.text().contains("is the last one with scope `admin`"), "{}", refused.text());
     let (_, other) = make_key(&app, &json!({ "name": "other", "scopes": ["admin"] }));
     assert_eq!(revoke().status, 200);
     assert_eq!(app.client().get("/v1/keys").status, 401);
@@ -146,23 +148,23 @@ fn the_last_key_that_administers_is_not_revoked() {
 }
 
 #[test]
-fn a_key_that_makes_no_sense_is_not_made() {
+fn an_invalid_key_request_is_refused() {
     let app = TestApp::start();
     for (wanted, reason) in [
         (json!({ "name": "x", "scopes": [] }), "at least one scope"),
         (json!({ "name": "", "scopes": ["send"] }), "needs a name"),
-        (json!({ "name": "x", "scopes": ["everything"] }), "`everything` is no scope"),
+        (json!({ "name": "x", "scopes": ["everything"] }), "`everything` is not a scope"),
         (json!({ "name": "x", "scopes": ["send"], "streams": ["none"] }), "no stream `none`"),
         (json!({ "name": "x", "scopes": ["send"], "expires": 1 }), "unknown field `expires`"),
-        (json!({ "name": "x", "scopes": ["read", "admin"], "viewKey": "u" }), "it may only read"),
-        (json!({ "name": "x", "scopes": ["admin"], "streams": ["revenue"] }), "cannot administrate"),
-        (json!([]), "key: "),
+        (json!({ "name": "x", "scopes": ["read", "admin"], "viewKey": "u" }), "can only have scope `read`"),
+        (json!({ "name": "x", "scopes": ["admin"], "streams": ["revenue"] }), "cannot have scope `admin`"),
+        (json!([]), "body: "),
     ] {
         let answer = app.client().post("/v1/keys", &wanted.to_string());
         assert_eq!(answer.status, 400, "{wanted}");
         assert!(answer.json()["detail"].as_str().unwrap().contains(reason), "{}", answer.text());
     }
-    // Who may not ask is not read from.
+    // Without a valid key, the body is not read.
     let head = app.stranger().head("POST", "/v1/keys", "application/json", 1_000_000);
     assert_eq!(app.stranger().raw(head.as_bytes()).unwrap().status, 401);
     assert_eq!(app.client().post("/v1/keys", &" ".repeat(3_000_000)).status, 413);
@@ -176,7 +178,7 @@ fn a_key_that_makes_no_sense_is_not_made() {
 }
 
 #[test]
-fn the_data_folder_is_private_and_keys_are_in_it_as_hashes_only() {
+fn the_data_folder_is_private_and_stores_only_hashes_of_keys() {
     let environment = vec![("API_KEY".to_owned(), "a-literal-of-the-environment".to_owned())];
     let mut app = TestApp::with(Start { environment, ..Start::default() });
     let (_, made) = make_key(&app, &json!({ "name": "shop", "scopes": ["send"] }));
@@ -209,17 +211,17 @@ fn the_data_folder_is_private_and_keys_are_in_it_as_hashes_only() {
 }
 
 #[test]
-fn with_dev_nobody_needs_a_key_and_the_log_says_so() {
+fn dev_mode_needs_no_key_and_is_logged() {
     let app = TestApp::with(Start { arguments: vec!["--dev".to_owned()], ..Start::default() });
     assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200);
     assert_eq!(app.stranger().get("/v1/keys").status, 200);
     let built_in = app.stranger().with_header("Authorization", "secret");
     assert_eq!(built_in.post("/liveEvent", GOOD).status, 200);
-    assert!(app.log_text().contains("--dev: every door is open"));
+    assert!(app.log_text().contains("--dev: every source is open"));
 }
 
 #[test]
-fn pages_of_other_sites_administrate_nothing() {
+fn pages_of_other_origins_cannot_administer() {
     let app = TestApp::with(Start { arguments: vec!["--dev".to_owned()], ..Start::default() });
     let page = |name: &str, value: &str| app.stranger().with_header(name, value);
     for client in [page("Origin", "https://evil.example"), page("Sec-Fetch-Site", "cross-site")] {
@@ -231,7 +233,7 @@ fn pages_of_other_sites_administrate_nothing() {
         assert!(answer.status == 403 && answer.json()["error"].is_string(), "{}", answer.text());
     }
     assert_eq!(page("Origin", "http://localhost").get("/v1/keys").status, 200);
-    // A form can say neither JSON nor anything that the browser would have to ask for first.
+    // A form can send neither JSON nor another content type that needs a preflight request.
     let form = |path: &str, body: &str| {
         app.stranger().request("POST", path, Some(("text/plain", body.as_bytes()))).status
     };
@@ -241,7 +243,7 @@ fn pages_of_other_sites_administrate_nothing() {
     assert_eq!(app.stranger().get("/v1/keys").json()["keys"].as_array().unwrap().len(), 1);
     assert_eq!(app.log_end(), 0);
     drop(app);
-    // An open door is open to programs; a page has to be named.
+    // An open source is open to programs. A page needs its origin listed.
     let app = TestApp::configured("[source.live_event]\naccess = \"open\"\n");
     let page = app.stranger().with_header("Origin", "https://shop.example");
     assert_eq!(page.post("/liveEvent", GOOD).status, 403);
@@ -249,7 +251,7 @@ fn pages_of_other_sites_administrate_nothing() {
 }
 
 #[test]
-fn a_password_for_a_proxy_does_not_hide_a_key() {
+fn basic_credentials_for_a_proxy_do_not_hide_an_api_key() {
     let app = TestApp::start();
     let proxied = app.stranger().with_header("Authorization", "Basic c2VjcmV0");
     assert_eq!(proxied.clone().with_header("X-API-Key", &app.key()).post(EVENTS, GOOD).status, 200);
@@ -258,18 +260,18 @@ fn a_password_for_a_proxy_does_not_hide_a_key() {
 }
 
 #[test]
-fn receipts_show_the_sender_that_a_trusted_proxy_names() {
+fn receipts_show_the_sender_that_a_trusted_proxy_reports() {
     let app = TestApp::configured("trusted_proxies = [\"127.0.0.0/8\", \"::1/128\", \"10.0.0.0/8\"]\n");
-    let origin = |name: &str, value: &str| {
+    let address = |name: &str, value: &str| {
         let client = app.client().with_header(name, value);
         let sent = client.post(EVENTS, r#"{"userId":"u","name":"add_revenue","value":1}"#).json();
         let receipt = format!("/v1/events/{}", sent["eventId"].as_str().unwrap());
         app.client().get(&receipt).json()["address"].as_str().unwrap().to_owned()
     };
-    assert_eq!(origin("X-Forwarded-For", "6.6.6.6, 192.0.2.1, 10.0.0.2"), "192.0.2.1");
+    assert_eq!(address("X-Forwarded-For", "6.6.6.6, 192.0.2.1, 10.0.0.2"), "192.0.2.1");
     assert_eq!(
-        origin("Forwarded", "for=6.6.6.6, for=\"[2001:db8::1]:80\";proto=https, for=10.0.0.2"),
+        address("Forwarded", "for=6.6.6.6, for=\"[2001:db8::1]:80\";proto=https, for=10.0.0.2"),
         "2001:db8::1"
     );
-    assert!(["127.0.0.1", "::1"].contains(&origin("Forwarded", "for=6.6.6.6, for=unknown").as_str()));
+    assert!(["127.0.0.1", "::1"].contains(&address("Forwarded", "for=6.6.6.6, for=unknown").as_str()));
 }

@@ -1,5 +1,5 @@
-//! What nobody should send, and somebody will: refused with a reason that names the thing, nothing of it
-//! stored, memory bounded, nobody else held up.
+//! Invalid and hostile input. It is refused with a reason, nothing of it is stored, memory stays bounded, and
+//! other clients are not delayed.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -9,10 +9,10 @@ use crate::harness::{Client, TestApp, wait_for};
 
 const EVENTS: &str = "/v1/streams/revenue/events";
 const GOOD: &str = r#"{"userId":"u","name":"add_revenue","value":1}"#;
-/// Far below what a body parsed into values would take.
+/// Far less memory than the largest bodies would need if they were parsed into values.
 const GROWTH_KIB_MAX: u64 = 160 * 1024;
 
-/// An event with one more key, `x`.
+/// Returns an event with one more key, `x`.
 fn with(value: &str) -> Vec<u8> {
     format!(r#"{{"userId":"u","name":"add_revenue","value":1,"x":{value}}}"#).into_bytes()
 }
@@ -33,7 +33,7 @@ fn memory_kib(app: &TestApp) -> u64 {
 }
 
 #[test]
-fn each_broken_event_is_refused_by_name_at_every_door() {
+fn every_invalid_event_is_refused_with_its_reason_at_every_source() {
     let app = TestApp::start();
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let deep_objects = r#"{"a":"#.repeat(100_000);
@@ -107,10 +107,10 @@ fn each_broken_event_is_refused_by_name_at_every_door() {
         for path in ["/liveEvent", EVENTS] {
             let (status, text) = post(&app.client(), path, body);
             assert_eq!(status, 400, "{name} at {path}: {text}");
-            let said: serde_json::Value = serde_json::from_str(&text).unwrap();
-            let said = said["error"].as_str().or(said["detail"].as_str()).unwrap();
-            assert!(said.contains(reason), "{name} at {path}: {said}");
-            assert!(said.len() < 300, "{name} at {path}: an answer of {} bytes", said.len());
+            let refusal: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let message = refusal["error"].as_str().or(refusal["detail"].as_str()).unwrap();
+            assert!(message.contains(reason), "{name} at {path}: {message}");
+            assert!(message.len() < 300, "{name} at {path}: a message of {} bytes", message.len());
         }
     }
     for (name, body, reason) in [
@@ -121,7 +121,7 @@ fn each_broken_event_is_refused_by_name_at_every_door() {
         ),
         ("UTF-16", b"\xff\xfe{\0}\0".to_vec(), "the body is not valid UTF-8"),
         (
-            "compressed, but not said to be",
+            "compressed, but without Content-Encoding",
             b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xed\xc1".to_vec(),
             "the body is not valid UTF-8",
         ),
@@ -131,18 +131,18 @@ fn each_broken_event_is_refused_by_name_at_every_door() {
             assert!(status == 400 && text.contains(reason), "{name} at {path}: {text}");
         }
     }
-    assert_eq!(app.log_end(), 0, "nothing of it is stored");
+    assert_eq!(app.log_end(), 0, "no event is stored");
 }
 
 #[test]
-fn what_is_too_large_is_refused_and_its_answer_arrives() {
+fn a_body_that_is_too_large_is_refused_and_the_response_arrives() {
     let app = TestApp::start();
     let large = with(&format!("\"{}\"", "x".repeat(10 * 1024 * 1024)));
     let unpacked = app.client().with_header("Content-Encoding", "br");
     for (client, status) in [(app.client(), 413), (app.stranger(), 401), (unpacked, 415)] {
         for _ in 0..5 {
-            // Refused by the head alone: the client is still sending then. A connection that is reset under
-            // its hands is an error to most clients, and the answer is never read.
+            // The head alone is refused, while the client is still sending. If the server reset the
+            // connection now, most clients would report an error and never read the response.
             let mut stream = client.connect().unwrap();
             let head = client.head("POST", "/liveEvent", "application/json", large.len());
             stream.write_all(head.as_bytes()).unwrap();
@@ -152,7 +152,7 @@ fn what_is_too_large_is_refused_and_its_answer_arrives() {
     }
     let (status, text) = post(&app.client(), "/liveEvent", &large);
     assert_eq!((status, text.as_str()), (413, r#"{"error":"the body is larger than 1048576 bytes"}"#));
-    // Its size is found out, too, where it is not announced.
+    // A chunked body, whose size is not announced, is limited as well.
     let mut stream = app.client().connect().unwrap();
     let head = app.client().head("POST", "/liveEvent", "application/json", 0);
     stream.write_all(head.replace("Content-Length: 0", "Transfer-Encoding: chunked").as_bytes()).unwrap();
@@ -202,7 +202,7 @@ fn memory_stays_bounded_whatever_is_sent() {
 }
 
 #[test]
-fn a_body_that_breaks_off_stores_nothing() {
+fn an_incomplete_body_stores_nothing() {
     let app = TestApp::start();
     let body = format!("{GOOD}\n{GOOD}\n");
     for (path, kind) in
@@ -214,7 +214,7 @@ fn a_body_that_breaks_off_stores_nothing() {
         stream.write_all(body.as_bytes()).unwrap();
         stream.shutdown(Shutdown::Both).unwrap();
     }
-    // The same once more, but only the sending side ends: there may be an answer, and it is no yes.
+    // Now the client closes only its sending side. The server may answer, but it must not acknowledge.
     let mut stream = app.client().connect().unwrap();
     let head = app.client().head("POST", EVENTS, "application/x-ndjson", body.len() + 1);
     stream.write_all((head + &body).as_bytes()).unwrap();
@@ -228,7 +228,7 @@ fn a_body_that_breaks_off_stores_nothing() {
 }
 
 #[test]
-fn slow_clients_hold_up_nobody() {
+fn slow_clients_do_not_delay_others() {
     let app = TestApp::start();
     let slow: Vec<_> = (0..100)
         .map(|index| {
@@ -244,7 +244,7 @@ fn slow_clients_hold_up_nobody() {
         assert_eq!(post(&app.client(), "/liveEvent", GOOD.as_bytes()).0, 200);
     }
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
-    // One of the slow ones goes on, a byte at a time, and is served.
+    // One of the slow clients continues, one byte at a time, and is served.
     let mut patient = slow.into_iter().nth(1).unwrap();
     GOOD.bytes().for_each(|byte| patient.write_all(&[byte]).unwrap());
     assert_eq!(read_answer(&mut patient).unwrap().status, 200);
@@ -252,12 +252,12 @@ fn slow_clients_hold_up_nobody() {
 }
 
 #[test]
-fn requests_may_follow_each_other_on_one_connection() {
+fn one_connection_serves_many_requests() {
     let app = TestApp::start();
     let mut stream = app.client().connect().unwrap();
     let one = app.client().head("POST", "/liveEvent", "application/json", GOOD.len()) + GOOD;
     let bad = app.client().head("POST", "/liveEvent", "application/json", 2) + "{}";
-    // All at once, in one write.
+    // Send all requests in one write.
     stream.write_all((one.repeat(5) + &bad + &one).as_bytes()).unwrap();
     let mut text = String::new();
     let mut buffer = [0; 4096];
@@ -268,14 +268,14 @@ fn requests_may_follow_each_other_on_one_connection() {
     }
     let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(statuses, ["200", "200", "200", "200", "200", "400", "200"]);
-    // And one after another, on the same connection.
+    // Send another request after their responses, on the same connection.
     stream.write_all(one.as_bytes()).unwrap();
     assert_eq!(read_answer(&mut stream).unwrap().status, 200);
     assert_eq!(app.balance("u").as_deref(), Some("7"));
 }
 
 #[test]
-fn the_old_protocol_is_spoken_too() {
+fn http_1_0_is_served() {
     let app = TestApp::start();
     let key = app.key();
     let head = format!(
@@ -290,7 +290,7 @@ fn the_old_protocol_is_spoken_too() {
 }
 
 #[test]
-fn only_names_that_the_server_goes_by_are_answered() {
+fn only_known_host_names_are_served() {
     let app = TestApp::configured("hosts = [\"events.example.com\"]\n");
     let ask = |host: &str| {
         let request = format!("GET /health HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
@@ -310,7 +310,7 @@ fn only_names_that_the_server_goes_by_are_answered() {
     {
         assert_eq!(ask(&format!("Host: {unknown}\r\n")), 421, "{unknown}");
     }
-    // What a proxy before us may read differently.
+    // A proxy in front of the server might read these requests differently.
     for wrong in ["", "Host: \r\n", "Host: localhost:x\r\n", "Host: localhost\r\nHost: evil.example\r\n"] {
         assert_eq!(ask(wrong), 400, "{wrong}");
     }
@@ -343,7 +343,7 @@ fn refusals_before_any_route_have_the_contracts_shape() {
 }
 
 #[test]
-fn what_is_no_request_gets_an_answer_or_an_end() {
+fn a_malformed_request_gets_a_response_or_a_closed_connection() {
     let app = TestApp::start();
     let large = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1024 * 1024));
     let many = format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(10_000));
@@ -355,7 +355,7 @@ fn what_is_no_request_gets_an_answer_or_an_end() {
         ("no protocol", "hello\r\n\r\n".to_owned(), [400, 400]),
         ("another protocol", "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\r\n\r\n".to_owned(), [400, 400]),
         (
-            "a length that is none",
+            "a length that is not a number",
             "POST /liveEvent HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n".to_owned(),
             [400, 400],
         ),
@@ -367,7 +367,7 @@ fn what_is_no_request_gets_an_answer_or_an_end() {
         ),
     ] {
         let mut stream = app.client().connect().unwrap();
-        // The server may have had enough before all of it is sent.
+        // The server may close the connection before the whole request is sent.
         drop(stream.write_all(request.as_bytes()));
         let answer = read_answer(&mut stream).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(statuses.contains(&answer.status), "{name}: {}", answer.status);
@@ -377,12 +377,12 @@ fn what_is_no_request_gets_an_answer_or_an_end() {
     let mut nothing = Vec::new();
     silent.read_to_end(&mut nothing).unwrap();
     assert!(nothing.is_empty());
-    wait_for("an answer to others", || app.stranger().get("/health").status == 200);
+    wait_for("other clients to be served", || app.stranger().get("/health").status == 200);
     assert_eq!(app.log_end(), 0);
 }
 
 #[test]
-fn many_large_bodies_at_once_are_bounded_together() {
+fn many_large_bodies_share_one_memory_limit() {
     let app = TestApp::start();
     assert_eq!(post(&app.client(), EVENTS, GOOD.as_bytes()).0, 200);
     let before = memory_kib(&app);
@@ -393,14 +393,14 @@ fn many_large_bodies_at_once_are_bounded_together() {
             let mut stream = app.client().connect().unwrap();
             let head = app.client().head("POST", EVENTS, "application/json", size + 1);
             stream.write_all(head.as_bytes()).unwrap();
-            // Those that do not fit any more are answered while they are still sending.
+            // Bodies beyond the limit are refused while the client is still sending.
             drop(stream.write_all(&body));
             stream
         })
         .collect();
     let grown = memory_kib(&app).saturating_sub(before);
     assert!(grown < 128 * 1024 + GROWTH_KIB_MAX, "{grown} KiB more");
-    // What is small goes through all the same.
+    // A small body is accepted meanwhile.
     assert_eq!(post(&app.client(), "/liveEvent", GOOD.as_bytes()).0, 200);
     let statuses: Vec<u16> = halves
         .into_iter()
@@ -411,6 +411,6 @@ fn many_large_bodies_at_once_are_bounded_together() {
         .collect();
     let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
     assert!(count(400) >= 7 && count(503) >= 5 && count(400) + count(503) == 14, "{statuses:?}");
-    // And the room is given back.
+    // The memory is released afterwards.
     assert_eq!(post(&app.client(), EVENTS, &body).0, 400);
 }

@@ -1,5 +1,5 @@
-//! A view that is far behind: what is folded ahead of the store counts once, and what cannot be folded ahead
-//! or is refused on the way stops nothing else.
+//! A view with a large backlog. Batches that are folded before the store has applied the earlier ones count
+//! once. An event that cannot be folded ahead, or that the database rejects, stops no other event.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::harness::{Start, TestApp, wait_for};
 
 const SALES: &str = "/v1/streams/revenue/events";
 const VISITS: &str = "/v1/streams/site_events/events";
-/// A few batches.
+/// Enough for several batches.
 const EVENTS: usize = 50_000;
 
 fn sale(user: &str) -> String {
@@ -18,7 +18,7 @@ fn visit(user: &str) -> String {
     json!({ "site_id": "s", "event_type": "page_view", "user_id": user }).to_string()
 }
 
-/// So many lines, the one in the middle of the batches of somebody else.
+/// Returns `EVENTS` lines. One line in the middle of the batches belongs to `somebody`.
 fn lines(one: impl Fn(&str) -> String, somebody: &str) -> String {
     let user =
         |number| if number == EVENTS - 8_000 { somebody.to_owned() } else { format!("u{}", number % 70) };
@@ -30,7 +30,7 @@ fn differences(app: &TestApp, view: &str) -> serde_json::Value {
 }
 
 #[test]
-fn a_row_that_is_refused_far_ahead_is_found_and_all_others_count_once() {
+fn a_rejected_row_in_a_backlog_is_found_and_all_others_count_once() {
     let app = TestApp::start();
     let client = app.client();
     for (path, view, table, column, all) in [
@@ -45,9 +45,13 @@ fn a_row_that_is_refused_far_ahead_is_found_and_all_others_count_once() {
         wait_for("the view to pause", || app.view(view)["paused"].is_string());
         app.sql(&format!("ALTER TABLE away RENAME TO {table}"));
         app.settle();
-        let letters = client.get("/v1/dead-letters?status=open").json();
-        let letters = letters["deadLetters"].as_array().unwrap();
-        assert_eq!(letters.iter().filter(|letter| letter["view"] == view).count(), 1, "{view}: {letters:?}");
+        let dead_letters = client.get("/v1/dead-letters?status=open").json();
+        let dead_letters = dead_letters["deadLetters"].as_array().unwrap();
+        assert_eq!(
+            dead_letters.iter().filter(|dead_letter| dead_letter["view"] == view).count(),
+            1,
+            "{view}: {dead_letters:?}"
+        );
         assert_eq!(differences(&app, view), 0, "{view}");
         app.stored.accept_again(table);
     }
@@ -57,7 +61,7 @@ fn a_row_that_is_refused_far_ahead_is_found_and_all_others_count_once() {
 }
 
 #[test]
-fn what_is_taken_back_far_ahead_is_undone_once_even_if_the_process_is_killed_on_the_way() {
+fn a_correction_in_a_backlog_is_applied_once_although_the_process_is_killed() {
     let mut app = TestApp::start();
     let client = app.client();
     let wrong = client.post(&format!("{SALES}?wait=applied"), &sale("wrong")).json();
@@ -68,7 +72,7 @@ fn what_is_taken_back_far_ahead_is_undone_once_even_if_the_process_is_killed_on_
     assert_eq!(client.post(SALES, &correction).status, 200);
     assert_eq!(client.post_lines(SALES, &all).status, 200);
     app.sql("ALTER TABLE away RENAME TO users_revenue");
-    wait_for("the view to go on", || app.view("revenue")["position"].as_u64() > Some(1));
+    wait_for("the view to continue", || app.view("revenue")["position"].as_u64() > Some(1));
     app.kill();
     app.restart();
     app.settle();
@@ -77,9 +81,9 @@ fn what_is_taken_back_far_ahead_is_undone_once_even_if_the_process_is_killed_on_
     assert_eq!(differences(&app, "revenue"), 0);
 }
 
-/// While its store is at work on one plan, those that follow become one.
+/// While the store writes one plan, the plans after it are merged into one.
 #[test]
-fn statistics_that_are_far_behind_are_exact_even_if_the_process_is_killed_on_the_way() {
+fn statistics_catch_up_exactly_although_the_process_is_killed() {
     const DAYS: usize = 3;
     const USERS: usize = 997;
     let mut app = TestApp::start();

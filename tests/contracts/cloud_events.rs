@@ -1,4 +1,4 @@
-//! CloudEvents 1.0 over HTTP, in their three modes.
+//! CloudEvents 1.0 over HTTP in binary, structured and batch mode.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ const EVENTS: &str = "/v1/streams/sales/events";
 const ONE: &str = "application/cloudevents+json";
 const MANY: &str = "application/cloudevents-batch+json; charset=utf-8";
 
-/// A stream whose events are counted by what kind of CloudEvent they are.
+/// Starts a server whose view depends on the type of the CloudEvents.
 fn shop() -> TestApp {
     TestApp::configured(
         r#"
@@ -39,12 +39,12 @@ fn binary(app: &TestApp, id: &str, kind: &str) -> Client {
     headers.into_iter().fold(app.client(), |client, (name, value)| client.with_header(name, value))
 }
 
-fn taken(answer: &Answer) -> String {
+fn accepted(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()["eventId"].as_str().unwrap().to_owned()
 }
 
-/// The field and reason of a refusal.
+/// Expects a refusal, and returns its field and reason.
 fn refused(answer: &Answer) -> String {
     assert_eq!(answer.status, 400, "{}", answer.text());
     let error = &answer.json()["errors"][0];
@@ -57,13 +57,13 @@ fn balance(app: &TestApp, customer: &str) -> Value {
 }
 
 #[test]
-fn every_mode_is_taken_and_its_attributes_are_fields() {
+fn every_mode_is_accepted_and_its_attributes_are_fields() {
     let app = shop();
     let client = app.client();
     let mut sale = cloud_event("1", "shop.sale", &json!({ "customer": "c", "amount": 10.5 }));
     sale["subject"] = json!("order 7");
     sale["sampledrate"] = json!(3);
-    let id = taken(&post(&client, ONE, &sale.to_string()));
+    let id = accepted(&post(&client, ONE, &sale.to_string()));
     let event = client.get(&format!("/v1/events/{id}")).json()["event"].clone();
     let attributes = json!({ "specversion": "1.0", "id": "1", "source": "/shop/7", "type": "shop.sale",
         "subject": "order 7", "sampledrate": 3 });
@@ -75,7 +75,7 @@ fn every_mode_is_taken_and_its_attributes_are_fields() {
     let answer = post(&client, MANY, &batch.to_string());
     assert_eq!((answer.status, &answer.json()["accepted"]), (200, &json!(2)), "{}", answer.text());
     let named = binary(&app, "4", "shop.refund").with_header("ce-subject", "caf%C3%A9");
-    let id = taken(&named.post(EVENTS, r#"{"customer":"c","amount":0.125}"#));
+    let id = accepted(&named.post(EVENTS, r#"{"customer":"c","amount":0.125}"#));
     let event = client.get(&format!("/v1/events/{id}")).json()["event"].clone();
     assert_eq!((&event["cloudevent"]["subject"], &event["amount"]), (&json!("café"), &json!(0.125)));
     assert_eq!(balance(&app, "c"), json!(110.125));
@@ -83,33 +83,33 @@ fn every_mode_is_taken_and_its_attributes_are_fields() {
 }
 
 #[test]
-fn the_same_cloud_event_counts_once_in_whatever_mode_it_comes() {
+fn a_cloud_event_counts_once_across_modes() {
     let app = shop();
     let client = app.client();
     let data = r#"{"customer":"c","amount":5}"#;
     let sale = |id: &str| {
         format!(r#"{{"specversion":"1.0","id":"{id}","source":"/shop/7","type":"shop.sale","data":{data}}}"#)
     };
-    let id = taken(&post(&client, ONE, &sale("1")));
-    assert_eq!(taken(&post(&client, ONE, &sale("1"))), id);
-    assert_eq!(taken(&binary(&app, "1", "shop.sale").post(EVENTS, data)), id);
+    let id = accepted(&post(&client, ONE, &sale("1")));
+    assert_eq!(accepted(&post(&client, ONE, &sale("1"))), id);
+    assert_eq!(accepted(&binary(&app, "1", "shop.sale").post(EVENTS, data)), id);
     let batch = post(&client, MANY, &format!("[{}]", sale("1"))).json();
     assert_eq!(batch["eventIds"], json!([id]));
-    // A time of its own is a time of its own: Idempotency-Key has no say here.
+    // A CloudEvent is identified by its source and id; `Idempotency-Key` does not change that.
     let keyed = client.clone().with_header("Idempotency-Key", "k");
-    assert_eq!(taken(&post(&keyed, ONE, &sale("1"))), id);
-    // Same id, other source; and a client's own id that looks alike.
+    assert_eq!(accepted(&post(&keyed, ONE, &sale("1"))), id);
+    // The same id from another source is another event, and so is a plain event with this client id.
     let other = sale("1").replace("/shop/7", "/shop/8");
-    assert_ne!(taken(&post(&client, ONE, &other)), id);
+    assert_ne!(accepted(&post(&client, ONE, &other)), id);
     let plain = r#"{"id":"1","customer":"c","amount":5,"cloudevent":{"type":"shop.sale"}}"#;
-    assert_ne!(taken(&client.post(EVENTS, plain)), id);
+    assert_ne!(accepted(&client.post(EVENTS, plain)), id);
     let changed = post(&client, ONE, &sale("1").replace("\"amount\":5", "\"amount\":6"));
     assert_eq!((changed.status, &changed.json()["type"]), (409, &json!("urn:millrace:problem:conflict")));
     assert_eq!(balance(&app, "c"), json!(15));
 }
 
 #[test]
-fn what_is_no_cloud_event_of_this_stream_is_refused_by_name() {
+fn an_invalid_cloud_event_is_refused_with_its_field() {
     let app = shop();
     let client = app.client();
     let sale = cloud_event("1", "shop.sale", &json!({ "customer": "c", "amount": 5 }));
@@ -135,7 +135,7 @@ fn what_is_no_cloud_event_of_this_stream_is_refused_by_name() {
     assert_eq!(with("data", json!({ "customer": "c" })), "amount: is missing");
     let own = json!({ "customer": "c", "amount": 1, "cloudevent": {} });
     assert_eq!(with("data", own), "cloudevent: is given twice");
-    assert_eq!(with("data_base64", json!("e30=")), "data_base64: stands beside `data`");
+    assert_eq!(with("data_base64", json!("e30=")), "data_base64: is given together with `data`");
     assert_eq!(
         refused(&client.post(EVENTS, r#"{"customer":"c","amount":5}"#)),
         "cloudevent.type: is missing"
@@ -151,7 +151,7 @@ fn what_is_no_cloud_event_of_this_stream_is_refused_by_name() {
     ] {
         assert_eq!(post(&client, kind, &sale.to_string()).status, 415, "{kind}");
     }
-    // All or nothing, and every broken one is listed.
+    // A batch is accepted or refused as a whole, and a refusal lists every invalid event.
     let batch = json!([sale, { "id": "2" }, cloud_event("3", "shop.sale", &json!({ "amount": 5 }))]);
     let answer = post(&client, MANY, &batch.to_string()).json();
     assert_eq!(answer["errorCount"], 2, "{answer}");
@@ -162,7 +162,7 @@ fn what_is_no_cloud_event_of_this_stream_is_refused_by_name() {
 }
 
 #[test]
-fn data_in_base64_is_taken_if_it_is_json() {
+fn base64_data_is_accepted_if_it_is_json() {
     let app = shop();
     let event = |coded: &str| {
         let sale =
@@ -170,7 +170,7 @@ fn data_in_base64_is_taken_if_it_is_json() {
         post(&app.client(), ONE, &sale.replace('X', coded))
     };
     // {"customer":"c","amount":0.10}
-    taken(&event("eyJjdXN0b21lciI6ImMiLCJhbW91bnQiOjAuMTB9"));
+    accepted(&event("eyJjdXN0b21lciI6ImMiLCJhbW91bnQiOjAuMTB9"));
     assert_eq!(balance(&app, "c"), json!(0.1));
     assert_eq!(refused(&event("%%%")), "data_base64: is not base64");
     assert_eq!(refused(&event("PGEvPg==")), "data: expected an object, got something that is not JSON");

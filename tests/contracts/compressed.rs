@@ -1,5 +1,5 @@
-//! Compressed bodies: taken at every door as if they were not, and refused while they are being taken apart
-//! where a few bytes stand for too many.
+//! Compressed bodies: every source accepts them like plain ones. A body that expands beyond the limit is
+//! refused while it is being decompressed.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use crate::harness::TestApp;
 
 const EVENTS: &str = "/v1/streams/revenue/events";
 const GOOD: &str = r#"{"userId":"u","name":"add_revenue","value":1}"#;
-/// Far below what the bombs hold.
+/// Far less than the decompressed size of the bombs.
 const GROWTH_KIB_MAX: u64 = 160 * 1024;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -24,7 +24,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     compress_to_vec(bytes, CompressionLevel::Fastest)
 }
 
-/// One frame that says in 4 bytes a block that it holds 128 KiB of `byte`; the window is 8 MiB.
+/// Returns one frame with a window of 8 MiB. Each block takes 4 bytes and stands for 128 KiB of `byte`.
 fn zstd_bomb(byte: u8, mebibytes: usize) -> Vec<u8> {
     let block = |last: u32| {
         let header = (128 * 1024) << 3 | 1 << 1 | last;
@@ -50,7 +50,7 @@ fn memory_kib(app: &TestApp) -> u64 {
 }
 
 #[test]
-fn compressed_bodies_are_taken_at_every_door() {
+fn compressed_bodies_are_accepted_at_every_source() {
     let app = TestApp::start();
     let lines = format!("{GOOD}\n").repeat(30_000);
     let array = format!("[{}{GOOD}]", format!("{GOOD},").repeat(4_999));
@@ -67,11 +67,11 @@ fn compressed_bodies_are_taken_at_every_door() {
             let (status, text) = send(&app, coding, path, kind, &compress(body.as_bytes()));
             assert_eq!(status, 200, "{coding} at {path}: {text}");
         }
-        // Members that follow each other are one body.
+        // Concatenated members are one body.
         let (first, second) = GOOD.as_bytes().split_at(9);
         let members = [compress(first), compress(second)].concat();
         assert_eq!(send(&app, coding, "/liveEvent", "application/json", &members).0, 200, "{coding}");
-        // Administration takes bodies, too.
+        // The administration API accepts compressed bodies too.
         let key = compress(br#"{"name":"other","scopes":["send"]}"#);
         let (status, text) = send(&app, coding, "/v1/keys", "application/json", &key);
         assert!((200..300).contains(&status), "{coding}: {text}");
@@ -81,7 +81,7 @@ fn compressed_bodies_are_taken_at_every_door() {
 }
 
 #[test]
-fn what_expands_too_far_is_refused_and_memory_stays_bounded() {
+fn a_decompression_bomb_is_refused_and_memory_stays_bounded() {
     let app = TestApp::start();
     let mebibytes = 1024;
     let (gzip_bomb, zstd_bomb) =
@@ -102,7 +102,7 @@ fn what_expands_too_far_is_refused_and_memory_stays_bounded() {
     }
     let grown = memory_kib(&app).saturating_sub(before);
     assert!(grown < GROWTH_KIB_MAX, "{grown} KiB more");
-    // A line at the limit passes, one beyond it does not.
+    // A line at the limit is accepted, a longer one is not.
     let padded = |bytes: usize| format!("{{{}{}\n", " ".repeat(bytes - GOOD.len()), &GOOD[1..]);
     let line = gzip(padded(1024 * 1024).as_bytes());
     assert_eq!(send(&app, "gzip", EVENTS, "application/x-ndjson", &line).0, 200);
@@ -112,7 +112,7 @@ fn what_expands_too_far_is_refused_and_memory_stays_bounded() {
 }
 
 #[test]
-fn what_is_broken_or_of_another_coding_is_refused() {
+fn a_damaged_body_or_another_coding_is_refused() {
     let app = TestApp::start();
     for (path, kind) in
         [("/liveEvent", "application/json"), (EVENTS, "application/json"), (EVENTS, "application/x-ndjson")]
@@ -123,7 +123,7 @@ fn what_is_broken_or_of_another_coding_is_refused() {
             for (name, body) in [("cut", cut), ("with more behind it", &more), ("plain", GOOD.as_bytes())] {
                 let (status, text) = send(&app, coding, path, kind, body);
                 assert_eq!(status, 400, "{coding}, {name}, at {path}: {text}");
-                assert!(text.contains(&format!("no whole {coding} stream")), "{text}");
+                assert!(text.contains(&format!("not a complete {coding} stream")), "{text}");
             }
         }
         for coding in ["br", "deflate", "gzip, zstd", "gzip, identity", "snappy"] {
@@ -137,16 +137,16 @@ fn what_is_broken_or_of_another_coding_is_refused() {
 }
 
 #[test]
-fn the_lines_before_a_break_are_kept_and_counted() {
+fn lines_before_damaged_data_are_stored_and_reported() {
     let app = TestApp::start();
     let lines: String = (0..4_000)
         .map(|line| format!("{{\"userId\":\"u\",\"name\":\"add_revenue\",\"value\":1,\"n\":{line}}}\n"))
         .collect();
     let whole = gzip(lines.as_bytes());
     let (status, text) = send(&app, "gzip", EVENTS, "application/x-ndjson", &whole[..whole.len() - 4]);
-    let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let refusal: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(status, 400, "{text}");
-    let durable = said["durableLines"].as_u64().unwrap();
+    let durable = refusal["durableLines"].as_u64().unwrap();
     assert!((1_000..=4_000).contains(&durable), "{text}");
     assert_eq!(app.balance("u"), Some(durable.to_string()));
 }

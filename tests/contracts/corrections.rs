@@ -1,4 +1,4 @@
-//! Corrections: an event that takes another one back mends what that one did, once, and the receipts say so.
+//! Corrections: an event with `takesBack` undoes another event once, and the receipts show it.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn receipt(client: &Client, id: &str) -> Value {
 }
 
 #[test]
-fn what_is_taken_back_leaves_the_balance_once_and_receipts_say_so() {
+fn a_correction_undoes_an_event_once_and_receipts_show_it() {
     let app = TestApp::start();
     let client = app.client();
     send(&client, &sale("u", "1.25"));
@@ -45,7 +45,7 @@ fn what_is_taken_back_leaves_the_balance_once_and_receipts_say_so() {
 }
 
 #[test]
-fn a_clients_own_id_names_what_is_taken_back_in_an_array_and_in_lines() {
+fn a_correction_may_use_the_clients_id_in_arrays_and_lines() {
     let app = TestApp::start();
     let client = app.client();
     let mut event = sale("u", "7");
@@ -53,7 +53,7 @@ fn a_clients_own_id_names_what_is_taken_back_in_an_array_and_in_lines() {
         event["id"] = id.into();
         send(&client, &event);
     }
-    // Sent again, it is the same event, and counts at its first place only.
+    // The repeat is the same event, and counts at its first position only.
     send(&client, &event);
     let many = client.post(APPLIED, &json!([{ "takesBack": "a" }, sale("u", "1")]).to_string());
     assert_eq!((many.status, &many.json()["accepted"]), (200, &json!(2)), "{}", many.text());
@@ -66,14 +66,14 @@ fn a_clients_own_id_names_what_is_taken_back_in_an_array_and_in_lines() {
 }
 
 #[test]
-fn an_idempotency_key_names_the_one_event_that_came_under_it() {
+fn a_correction_may_use_the_idempotency_key_of_a_single_event() {
     let app = TestApp::start();
     let (client, under) = (app.client(), |key: &str| app.client().with_header("Idempotency-Key", key));
     send(&under("k1"), &sale("u", "7"));
     assert_eq!(under("k2").post("/v1/streams/revenue/events", &sale("u", "5").to_string()).status, 200);
     assert_eq!(under("k2").post("/v1/streams/revenue/events", &sale("u", "5").to_string()).status, 200);
     assert_eq!(app.balance("u").as_deref(), Some("12"));
-    // A repeat of it is the same event.
+    // The repeated correction changes nothing.
     take_back(&client, "k2");
     take_back(&client, "k2");
     assert_eq!(app.balance("u").as_deref(), Some("7"));
@@ -84,7 +84,7 @@ fn an_idempotency_key_names_the_one_event_that_came_under_it() {
     take_back(&client, "k1");
     assert_eq!(app.balance("u").as_deref(), Some("7"));
 
-    // Of several, the key does not say which is meant.
+    // A key of several events does not identify one of them.
     let two = json!([sale("u", "1"), sale("u", "2")]).to_string();
     let ids = under("k3").post(APPLIED, &two).json()["eventIds"].clone();
     let lines = format!("{}\n{}\n", sale("u", "3"), sale("u", "4"));
@@ -104,15 +104,15 @@ fn an_idempotency_key_names_the_one_event_that_came_under_it() {
     }
     take_back(&client, ids[1].as_str().unwrap());
     assert_eq!(app.balance("u").as_deref(), Some("18"), "7 + 1 + 2 + 3 + 4 + 1 + 1 + 1 - 2");
-    // Another sender's key is another name.
+    // The ids of another key are separate.
     let other = client.post("/v1/keys", r#"{"name":"other","scopes":["send"]}"#).json()["key"].clone();
     let other = app.stranger().with_header("Authorization", other.as_str().unwrap());
     let answer = other.post(APPLIED, r#"{"takesBack":"k2"}"#);
-    assert!(answer.text().contains("is no event of this stream"), "{}", answer.text());
+    assert!(answer.text().contains("is not an event of this stream"), "{}", answer.text());
 }
 
 #[test]
-fn what_cannot_be_taken_back_is_refused_with_the_reason() {
+fn an_invalid_correction_is_refused_with_its_reason() {
     let app = TestApp::start();
     let client = app.client();
     let sale_id = send(&client, &sale("u", "5"));
@@ -122,14 +122,14 @@ fn what_cannot_be_taken_back_is_refused_with_the_reason() {
         client.post("/v1/streams/site_events/events", &visit).json()["eventId"].as_str().unwrap().to_owned();
     let end = app.log_end();
     let cases = [
-        (json!({ "takesBack": "nobody" }), "takesBack: is no event of this stream"),
-        (json!({ "takesBack": other }), "takesBack: is no event of this stream"),
-        (json!({ "takesBack": correction }), "takesBack: is a correction itself, and stays"),
+        (json!({ "takesBack": "nobody" }), "takesBack: is not an event of this stream"),
+        (json!({ "takesBack": other }), "takesBack: is not an event of this stream"),
+        (json!({ "takesBack": correction }), "takesBack: is a correction, which cannot be corrected"),
         (json!({ "takesBack": "" }), "takesBack: is missing"),
         (json!({ "takesBack": 1.5 }), "takesBack: expected text, got a number"),
         (
             json!({ "takesBack": sale_id, "value": 5 }),
-            "takesBack: stands beside value: a correction is no event as well",
+            "takesBack: is given together with value; a correction cannot be an event as well",
         ),
     ];
     for (body, reason) in cases {
@@ -140,13 +140,13 @@ fn what_cannot_be_taken_back_is_refused_with_the_reason() {
     let answer = client.post_lines(APPLIED, &lines);
     assert_eq!((answer.status, &answer.json()["errors"][0]["line"]), (400, &json!(2)));
     assert_eq!(app.log_end(), end, "nothing of a refused body is stored");
-    // In contract 1 a body is what that contract says: there is no such thing.
+    // Contract 1 has no corrections.
     let answer = client.post("/liveEvent", &json!({ "takesBack": sale_id }).to_string());
     assert_eq!(answer.status, 400);
 }
 
 #[test]
-fn a_kill_and_a_rebuild_leave_what_was_taken_back_taken_back() {
+fn corrections_survive_a_kill_and_a_rebuild() {
     let mut app = TestApp::start();
     let client = app.client();
     let ids: Vec<String> = (1..=20).map(|value| send(&client, &sale("u", &value.to_string()))).collect();
@@ -165,25 +165,25 @@ fn a_kill_and_a_rebuild_leave_what_was_taken_back_taken_back() {
 }
 
 #[test]
-fn an_event_that_became_a_dead_letter_has_nothing_to_undo_and_is_not_sent_again() {
+fn correcting_a_dead_letter_undoes_nothing_and_prevents_its_retry() {
     let app = TestApp::start();
     let client = app.client();
     send(&client, &sale("u", "5"));
     app.stored.refuse("users_revenue", "user_id", "u");
     let dead = send(&client, &sale("u", "6"));
-    let letter = receipt(&client, &dead)["views"]["revenue"]["letter"].as_str().unwrap().to_owned();
+    let dead_letter = receipt(&client, &dead)["views"]["revenue"]["letter"].as_str().unwrap().to_owned();
     app.stored.accept_again("users_revenue");
     take_back(&client, &dead);
     assert_eq!(app.balance("u").as_deref(), Some("5"));
-    let retried = client.post(&format!("/v1/dead-letters/{letter}/retry"), "");
+    let retried = client.post(&format!("/v1/dead-letters/{dead_letter}/retry"), "");
     assert_eq!(retried.status, 409, "{}", retried.text());
     assert_eq!(app.balance("u").as_deref(), Some("5"));
 }
 
-/// The halves of a refused batch go by themselves: in one the event is refused, in the next its correction
-/// has nothing to undo.
+/// A rejected batch is split into halves. One half contains the rejected event; in the next one, its
+/// correction has nothing to undo.
 #[test]
-fn a_correction_in_the_batch_in_which_its_event_is_refused_undoes_nothing() {
+fn a_correction_in_the_batch_that_rejects_its_event_undoes_nothing() {
     let app = TestApp::start();
     let client = app.client();
     let limited = "CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue {amount} NOT NULL, \
@@ -204,10 +204,10 @@ fn a_correction_in_the_batch_in_which_its_event_is_refused_undoes_nothing() {
     app.sql("ALTER TABLE away RENAME TO users_revenue");
     app.settle();
     assert_eq!(app.balance("u").as_deref(), Some("91"));
-    let letters = client.get("/v1/dead-letters?status=open").json();
-    let letters: Vec<&Value> = letters["deadLetters"].as_array().unwrap().iter().collect();
-    assert!(letters.iter().all(|letter| letter["eventId"] != correction), "{letters:?}");
-    assert_eq!(letters.len(), 2, "{letters:?}");
+    let dead_letters = client.get("/v1/dead-letters?status=open").json();
+    let dead_letters: Vec<&Value> = dead_letters["deadLetters"].as_array().unwrap().iter().collect();
+    assert!(dead_letters.iter().all(|dead_letter| dead_letter["eventId"] != correction), "{dead_letters:?}");
+    assert_eq!(dead_letters.len(), 2, "{dead_letters:?}");
     let compared = client.post("/v1/views/revenue/reconcile", "").json();
     assert_eq!(compared["differenceCount"], 0, "{compared}");
 }

@@ -1,4 +1,4 @@
-//! Pages of other sites, at doors that name them: what browsers ask, and what they are told.
+//! CORS: pages of other origins send to sources that list their origin.
 
 use crate::harness::{Answer, Client, Start, TestApp};
 
@@ -21,7 +21,7 @@ fn preflight(client: &Client, path: &str) -> Answer {
     asking.request("OPTIONS", path, None)
 }
 
-/// What an answer says of who may see it: the origin, and whether with credentials.
+/// Returns the origin that a response allows, and whether it allows credentials.
 fn shown_to(answer: &Answer) -> (Option<&str>, bool) {
     (
         answer.header("access-control-allow-origin"),
@@ -30,7 +30,7 @@ fn shown_to(answer: &Answer) -> (Option<&str>, bool) {
 }
 
 #[test]
-fn a_named_page_asks_and_sends() {
+fn a_listed_origin_may_preflight_and_send() {
     let app = open(r#"["https://shop.example", "null"]"#);
     for origin in [SHOP, "null"] {
         let page = page(&app, origin);
@@ -51,7 +51,7 @@ fn a_named_page_asks_and_sends() {
 }
 
 #[test]
-fn a_page_sees_why_it_is_refused() {
+fn a_page_can_read_why_it_is_refused() {
     let app = open(r#"["https://shop.example"]"#);
     let page = page(&app, SHOP);
     let wrong = page.clone().with_header("Authorization", "wrong");
@@ -69,7 +69,7 @@ fn a_page_sees_why_it_is_refused() {
 }
 
 #[test]
-fn whoever_is_not_named_is_refused() {
+fn an_origin_that_is_not_listed_is_refused() {
     let app = open(r#"["https://shop.example"]"#);
     for origin in [
         "https://shop.example.evil",
@@ -83,13 +83,13 @@ fn whoever_is_not_named_is_refused() {
         for answer in [preflight(&page, "/event"), page.post("/event", VIEW)] {
             assert_eq!((answer.status, shown_to(&answer)), (403, (None, false)), "{origin}");
             let message = answer.json()["message"].as_str().unwrap().to_owned();
-            assert!(message.contains("pages of other sites") && message.contains("`origins`"), "{message}");
+            assert!(message.contains("a page of another site") && message.contains("`origins`"), "{message}");
         }
     }
-    // A browser that says no more than this.
+    // A browser that sends no `Origin` header is refused too.
     let silent = app.stranger().with_header("Sec-Fetch-Site", "cross-site");
     assert_eq!(silent.post("/event", VIEW).status, 403);
-    // What a page may do at one door, it may do there only.
+    // The permission for one source is valid for that source only.
     let shop = page(&app, SHOP);
     for path in ["/liveEvent", "/events/ingest", "/v1/streams/site_events/events", "/event//"] {
         for answer in [preflight(&shop, path), shop.post(path, VIEW)] {
@@ -97,14 +97,14 @@ fn whoever_is_not_named_is_refused() {
         }
     }
     assert_eq!(app.log_end(), 0);
-    // Programs, and pages of our own, are none the worse for it.
+    // Programs and pages of the same host are not affected.
     assert_eq!(app.stranger().post("/event", VIEW).status, 200);
     let own = app.stranger().with_header("Origin", "http://localhost");
     assert_eq!(own.post("/event", VIEW).status, 200);
 }
 
 #[test]
-fn all_pages_is_said_with_a_star_and_means_no_credentials() {
+fn a_star_allows_every_origin_without_credentials() {
     let app = open(r#"["*", "https://shop.example"]"#);
     let anybody = page(&app, "https://anybody.example");
     for answer in [preflight(&anybody, "/event"), anybody.post("/event", VIEW)] {
@@ -113,9 +113,9 @@ fn all_pages_is_said_with_a_star_and_means_no_credentials() {
     assert_eq!(shown_to(&preflight(&page(&app, SHOP), "/event")), (Some(SHOP), true));
 }
 
-/// `navigator.sendBeacon(url, string)` sends text, asks nothing first, and reads no answer.
+/// `navigator.sendBeacon(url, string)` sends `text/plain` without a preflight request, and reads no response.
 #[test]
-fn a_beacon_is_taken_where_its_page_is_named() {
+fn a_beacon_is_accepted_from_a_listed_origin() {
     let beacon = |client: Client| {
         client.request("POST", "/event", Some(("text/plain;charset=UTF-8", VIEW.as_bytes()))).status
     };
@@ -133,7 +133,7 @@ fn a_beacon_is_taken_where_its_page_is_named() {
 }
 
 #[test]
-fn a_page_with_a_key_is_asked_for_it() {
+fn a_page_needs_a_key_where_the_source_requires_one() {
     let app = TestApp::configured("[source.ingest]\norigins = [\"https://shop.example\"]\n");
     let page = page(&app, SHOP);
     assert_eq!(preflight(&page, "/events/ingest").status, 204);
@@ -144,7 +144,7 @@ fn a_page_with_a_key_is_asked_for_it() {
 }
 
 #[test]
-fn the_originals_variable_names_pages_where_no_key_is_asked_for() {
+fn allowed_origins_of_the_environment_applies_to_open_sources() {
     let start = |config: &str, arguments: &[&str], origins: &str| {
         TestApp::with(Start {
             config: Some(config.to_owned()),
@@ -157,10 +157,10 @@ fn the_originals_variable_names_pages_where_no_key_is_asked_for() {
     let app = start(opened, &[], "http://localhost:3000, https://shop.example/");
     assert_eq!(page(&app, SHOP).post("/event", VIEW).status, 200);
     assert_eq!(page(&app, "null").post("/event", VIEW).status, 403);
-    assert_eq!(page(&app, SHOP).post("/events/ingest", VIEW).status, 403, "that door asks for a key");
+    assert_eq!(page(&app, SHOP).post("/events/ingest", VIEW).status, 403, "that source needs a key");
     assert!(app.log_text().contains("ALLOWED_ORIGINS"));
     drop(app);
-    // A door's own word is the last.
+    // The `origins` of a source override the variable.
     let named = format!("{opened}origins = [\"https://other.example\"]\n");
     let app = start(&named, &[], SHOP);
     assert_eq!(page(&app, SHOP).post("/event", VIEW).status, 403);

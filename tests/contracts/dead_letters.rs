@@ -1,4 +1,5 @@
-//! Dead letters that somebody sends again, mended or not: what is said yes to is what comes into the view, once.
+//! Dead letters that somebody retries, corrected or unchanged. The view applies exactly the text that was
+//! acknowledged, once.
 
 use serde_json::json;
 
@@ -13,7 +14,8 @@ fn refund(cents: u32) -> String {
     json!({ "who": "c", "cents": cents }).to_string()
 }
 
-/// A server with one open letter, of 5 cents, whose view would take it now. The path to send it again.
+/// Starts a server with one open dead letter of 5 cents, which its view would accept now. Also returns the
+/// path to retry it.
 fn with_a_dead_letter() -> (TestApp, String) {
     let app = TestApp::configured(&format!("{STREAM}{VIEW}"));
     let send =
@@ -22,9 +24,10 @@ fn with_a_dead_letter() -> (TestApp, String) {
     app.stored.refuse("refunds", "who", "c");
     send(5);
     app.stored.accept_again("refunds");
-    let letters = app.client().get("/v1/dead-letters?status=open").json();
-    let letter = letters["deadLetters"][0]["id"].as_str().unwrap_or_else(|| panic!("{letters}"));
-    let path = format!("/v1/dead-letters/{letter}/retry");
+    let dead_letters = app.client().get("/v1/dead-letters?status=open").json();
+    let dead_letter =
+        dead_letters["deadLetters"][0]["id"].as_str().unwrap_or_else(|| panic!("{dead_letters}"));
+    let path = format!("/v1/dead-letters/{dead_letter}/retry");
     (app, path)
 }
 
@@ -33,7 +36,7 @@ fn balance(app: &TestApp) -> i64 {
 }
 
 #[test]
-fn a_dead_letter_under_way_is_not_sent_again_with_another_text() {
+fn a_dead_letter_being_retried_cannot_be_retried_with_another_text() {
     let (app, path) = with_a_dead_letter();
     app.sql("ALTER TABLE refunds RENAME TO away");
     let send = |body: &str| app.client().post(&path, body);
@@ -41,19 +44,19 @@ fn a_dead_letter_under_way_is_not_sent_again_with_another_text() {
     assert_eq!((first.status, &first.json()["status"]), (200, &json!("retrying")));
     let end = app.log_end();
     let other = send(&refund(20));
-    assert_eq!(other.status, 409, "it would be left out without a word: {}", other.text());
+    assert_eq!(other.status, 409, "it would be dropped silently: {}", other.text());
     assert!(other.text().contains("with another text"), "{}", other.text());
-    assert_eq!(send(&refund(10)).status, 200, "the same again says the same");
-    assert_eq!(app.log_end(), end, "and is in the log already");
+    assert_eq!(send(&refund(10)).status, 200, "the same retry is acknowledged again");
+    assert_eq!(app.log_end(), end, "the same retry is in the log already");
     wait_for("the view to pause", || app.view("refunds")["paused"].is_string());
     app.sql("ALTER TABLE away RENAME TO refunds");
     app.settle();
     assert_eq!(balance(&app), 11);
-    assert_eq!(send(&refund(20)).status, 409, "it is applied");
+    assert_eq!(send(&refund(20)).status, 409, "the dead letter is applied already");
 }
 
 #[test]
-fn a_dead_letter_of_a_view_that_does_not_run_is_not_sent_into_nothing() {
+fn a_dead_letter_of_a_view_that_is_not_configured_cannot_be_retried() {
     let (mut app, path) = with_a_dead_letter();
     let declare = |app: &mut TestApp, config: &str| {
         configure(app.folder.path(), config);
@@ -63,7 +66,7 @@ fn a_dead_letter_of_a_view_that_does_not_run_is_not_sent_into_nothing() {
     let end = app.log_end();
     let sent = app.client().post(&path, "");
     assert_eq!(sent.status, 409, "{}", sent.text());
-    assert!(sent.text().contains("view `refunds` does not run here"), "{}", sent.text());
+    assert!(sent.text().contains("view `refunds` is not running on this server"), "{}", sent.text());
     assert_eq!(app.log_end(), end);
     declare(&mut app, &format!("{STREAM}{VIEW}"));
     assert_eq!(app.client().post(&path, "").status, 200);

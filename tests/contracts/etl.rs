@@ -1,5 +1,5 @@
-//! Contract 5: the ETL trio. On the wire it is contract 1; what it adds is files of many records, several
-//! that work at once, and what its README left open: each of the three interrupted.
+//! Contract 5: the ETL trio. On the wire it is contract 1. It adds files of many records, several processors
+//! at once, and the cases that its README leaves open: an interrupted client, server or processor.
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use crate::harness::{TestApp, read_lines, wait_for};
 
 const RECORDS: u64 = 40_000;
 
-/// A file of records, and what has to come of it: ten-thousandths by user.
+/// Generates a file of records, and returns the expected balance of each user in ten-thousandths.
 fn records(app: &TestApp, name: &str, seed: &str) -> BTreeMap<String, i64> {
     let count = RECORDS.to_string();
     let made =
@@ -32,7 +32,7 @@ fn merged(all: &[BTreeMap<String, i64>]) -> BTreeMap<String, i64> {
     sums
 }
 
-/// The table, as existing SQL reads it.
+/// Reads the table with the SQL of the replaced services.
 fn table(app: &TestApp) -> BTreeMap<String, i64> {
     app.settle();
     let scaled = |text: &str| (text.parse::<f64>().unwrap() * 10_000.0).round() as i64;
@@ -58,10 +58,10 @@ fn sender(app: &TestApp, arguments: &[&str]) -> Child {
 }
 
 #[test]
-fn files_of_many_records_go_through_several_processors_at_once() {
+fn large_files_pass_through_several_processors_at_once() {
     let app = TestApp::start();
     let expected = merged(&[records(&app, "a.jsonl", "1"), records(&app, "b.jsonl", "2")]);
-    // Two over the same file, one over the other, one over both.
+    // Two senders share one file, one sends the other file, and one sends both.
     let files: [&[&str]; 4] = [&["a.jsonl"], &["a.jsonl"], &["b.jsonl"], &["b.jsonl", "a.jsonl"]];
     let senders: Vec<Child> = files.iter().map(|files| sender(&app, files)).collect();
     for mut sender in senders {
@@ -70,25 +70,25 @@ fn files_of_many_records_go_through_several_processors_at_once() {
     assert_eq!(table(&app), expected);
     let again = app.command(&["send", "a.jsonl", "b.jsonl", "--json"]);
     let outcome: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
-    assert_eq!(outcome["events"], 0, "a second run over a file counts nothing");
+    assert_eq!(outcome["events"], 0, "a second run over a file sends nothing");
     assert_eq!(table(&app), expected);
 }
 
-/// The three things that the original says it leaves unhandled.
+/// The README of the replaced services says that they do not handle these three cases.
 #[test]
 fn client_server_and_processor_may_be_killed_at_any_moment() {
     let mut app = TestApp::start();
     let address = app.address.clone();
     let expected = records(&app, "a.jsonl", "3");
     let small = ["a.jsonl", "--chunk-lines", "50"];
-    // The client: what it has an answer for is not sent again.
+    // Kill the client. Acknowledged lines must not be sent again.
     let mut client = sender(&app, &small);
     wait_for("some records", || app.log_end() > RECORDS / 8);
     client.kill().unwrap();
     client.wait().unwrap();
-    assert!(app.log_end() < RECORDS, "it was killed at its end");
+    assert!(app.log_end() < RECORDS, "the client was killed after its last record");
     let (repeats_max, mut cut_off) = (50, 0);
-    // The server with its processor, under way: the views are somewhere behind the log.
+    // Kill the server, which contains the processor, while the views are still behind the log.
     let mut client = sender(&app, &small);
     for part in [3, 5] {
         wait_for("more records", || {
@@ -98,15 +98,15 @@ fn client_server_and_processor_may_be_killed_at_any_moment() {
         app.restart_with(|start| start.arguments = vec!["--listen".to_owned(), address.clone()]);
     }
     assert!(client.wait().unwrap().success());
-    assert!(cut_off > 0, "no server was killed under a client");
+    assert!(cut_off > 0, "every client finished before the server was killed");
     assert_eq!(table(&app), expected);
     let repeats = app.log_end() - RECORDS;
     assert!(repeats <= 3 * repeats_max, "{repeats} were sent twice over three kills");
 }
 
-/// The original's own client sends every line as a request of its own, and several of them at once.
+/// A client of the replaced services sends every line as its own request, several of them at once.
 #[test]
-fn a_client_that_fires_all_its_lines_at_once_is_answered_line_by_line() {
+fn concurrent_single_line_requests_are_each_answered() {
     let app = TestApp::start();
     let lines: Vec<String> =
         (1..=300).map(|n| format!(r#"{{"userId":"u","name":"add_revenue","value":{n}}}"#)).collect();

@@ -1,4 +1,4 @@
-//! Contract 2's door: notifications, where a client that retries names its event.
+//! The source of contract 2: notifications. A client that retries gives its event an id.
 
 use serde_json::{Value, json};
 
@@ -11,8 +11,8 @@ fn client(app: &TestApp) -> Client {
     app.stranger().with_header("X-API-Key", &app.key())
 }
 
-/// The id of an event that has to be taken.
-fn taken(answer: &Answer) -> String {
+/// Expects an acknowledgement, and returns the event's id.
+fn accepted(answer: &Answer) -> String {
     assert_eq!(answer.status, 202, "{}", answer.text());
     answer.json()["eventId"].as_str().unwrap().to_owned()
 }
@@ -24,13 +24,13 @@ fn error(answer: &Answer, status: u16) -> String {
     body["error"].as_str().unwrap().to_owned()
 }
 
-/// The events of the stream that are in the log, repeats among them.
+/// Returns the stream's events in the log, repeats included.
 fn tail(app: &TestApp) -> Vec<Value> {
     let page = app.client().get("/v1/streams/notifications/events?from=0&limit=1000").json();
     page["events"].as_array().unwrap().clone()
 }
 
-/// With a count of each user's notifications, so that it shows what counted.
+/// Starts a server whose view counts the events of each user, so that a test sees which events counted.
 fn counted() -> TestApp {
     TestApp::configured(
         r#"
@@ -48,10 +48,10 @@ fn counted() -> TestApp {
 }
 
 #[test]
-fn an_event_is_accepted_in_the_words_of_the_original_once_it_is_durable() {
+fn a_durable_event_is_acknowledged_in_the_words_of_the_replaced_service() {
     let mut app = TestApp::start();
     let answer = client(&app).post(INGEST, SIGN_UP);
-    let id = taken(&answer);
+    let id = accepted(&answer);
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(
         answer.text(),
@@ -67,7 +67,7 @@ fn an_event_is_accepted_in_the_words_of_the_original_once_it_is_durable() {
 }
 
 #[test]
-fn a_key_is_asked_for_before_anything_else_is_looked_at() {
+fn the_key_is_checked_before_the_body() {
     let environment = vec![("API_KEY".to_owned(), "secret".to_owned())];
     let app = TestApp::with(Start { environment, ..Start::default() });
     let without = app.stranger();
@@ -81,12 +81,12 @@ fn a_key_is_asked_for_before_anything_else_is_looked_at() {
     let reader = app.stranger().with_header("X-API-Key", reader["key"].as_str().unwrap());
     assert_eq!(error(&reader.post(INGEST, SIGN_UP), 403), "Forbidden");
     assert_eq!(app.log_end(), 0);
-    taken(&app.stranger().with_header("X-API-Key", "secret").post(INGEST, SIGN_UP));
+    accepted(&app.stranger().with_header("X-API-Key", "secret").post(INGEST, SIGN_UP));
     assert_eq!(app.stranger().get("/health").json(), json!({ "status": "OK" }));
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_path_and_nothing_of_it_is_stored() {
+fn an_invalid_event_is_refused_with_its_field_path_and_not_stored() {
     let app = TestApp::start();
     let client = client(&app);
     let long = "x".repeat(51);
@@ -114,8 +114,8 @@ fn what_is_wrong_is_named_with_its_path_and_nothing_of_it_is_stored() {
         ("testuser", r"test\u0000", "payload.username: contains a NUL character"),
     ];
     for (part, other, reason) in cases {
-        let said = error(&client.post(INGEST, &SIGN_UP.replace(part, other)), 400);
-        assert!(said.starts_with(&format!("Invalid Request: {reason}")), "{said}");
+        let message = error(&client.post(INGEST, &SIGN_UP.replace(part, other)), 400);
+        assert!(message.starts_with(&format!("Invalid Request: {reason}")), "{message}");
     }
     for (payload, reason) in [
         ("null", "payload.email: is missing"),
@@ -136,7 +136,7 @@ fn what_is_wrong_is_named_with_its_path_and_nothing_of_it_is_stored() {
 fn every_refusal_has_the_contracts_shape() {
     let app = TestApp::start();
     let client = client(&app);
-    assert_eq!(error(&client.get(INGEST), 405), "this path does not take this method");
+    assert_eq!(error(&client.get(INGEST), 405), "this path does not support this method");
     let form = client.request("POST", INGEST, Some(("text/plain", SIGN_UP.as_bytes())));
     assert!(error(&form, 415).contains("application/json"));
     let large = SIGN_UP.replace("testuser", &"x".repeat(2 * 1024 * 1024));
@@ -144,11 +144,11 @@ fn every_refusal_has_the_contracts_shape() {
     let request = format!("POST {INGEST} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
     assert!(error(&client.raw(request.as_bytes()).unwrap(), 421).contains("evil.example"));
     let page = client.with_header("Origin", "https://evil.example");
-    assert!(error(&page.post(INGEST, SIGN_UP), 403).contains("pages of other sites"));
+    assert!(error(&page.post(INGEST, SIGN_UP), 403).contains("a page of another site"));
 }
 
 #[test]
-fn what_is_said_beside_is_kept_and_other_forms_are_understood() {
+fn extra_keys_and_other_forms_of_values_are_accepted() {
     let app = TestApp::start();
     for (part, other) in [
         (r#""userId":"uuid-123""#, r#""userId":123"#),
@@ -160,15 +160,15 @@ fn what_is_said_beside_is_kept_and_other_forms_are_understood() {
     ] {
         let body = SIGN_UP.replace(part, other);
         assert_ne!(body, SIGN_UP);
-        let id = taken(&client(&app).post(INGEST, &body));
+        let id = accepted(&client(&app).post(INGEST, &body));
         let kept = app.client().get(&format!("/v1/events/{id}")).json();
         assert_eq!(kept["event"], serde_json::from_str::<Value>(&body).unwrap());
     }
 }
 
-/// The original made the id itself, so that a client's retry notified twice.
+/// The replaced service created the id itself, so that a client's retry notified twice.
 #[test]
-fn a_retry_is_the_same_event_and_has_the_same_answer() {
+fn a_retry_is_the_same_event_and_gets_the_same_response() {
     let mut app = counted();
     let event = |id: &str, user: &str| {
         format!(r#"{{{id}"eventType":"a","payload":{{"userId":"{user}","count":1}}}}"#)
@@ -177,13 +177,13 @@ fn a_retry_is_the_same_event_and_has_the_same_answer() {
         client(app).with_header("Idempotency-Key", "order-7").post(INGEST, &event("", user))
     };
     let by_id = |app: &TestApp, user: &str| client(app).post(INGEST, &event(r#""id":"order-7","#, user));
-    let (key, id) = (taken(&by_key(&app, "by-key")), taken(&by_id(&app, "by-id")));
+    let (key, id) = (accepted(&by_key(&app, "by-key")), accepted(&by_id(&app, "by-id")));
     assert_ne!(key, id);
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                assert_eq!(taken(&by_key(&app, "by-key")), key);
-                assert_eq!(taken(&by_id(&app, "by-id")), id);
+                assert_eq!(accepted(&by_key(&app, "by-key")), key);
+                assert_eq!(accepted(&by_id(&app, "by-id")), id);
             });
         }
     });
@@ -192,8 +192,8 @@ fn a_retry_is_the_same_event_and_has_the_same_answer() {
     }
     app.settle();
     app.restart();
-    assert_eq!((taken(&by_key(&app, "by-key")), taken(&by_id(&app, "by-id"))), (key.clone(), id));
-    // The native door takes the same names: a client may change over between two tries.
+    assert_eq!((accepted(&by_key(&app, "by-key")), accepted(&by_id(&app, "by-id"))), (key.clone(), id));
+    // The native API accepts the same ids, so that a client can switch to it between two attempts.
     let native = client(&app).with_header("Idempotency-Key", "order-7");
     let answer = native.post("/v1/streams/notifications/events", &event("", "by-key"));
     assert_eq!(answer.json()["eventId"], json!(key));
@@ -202,15 +202,15 @@ fn a_retry_is_the_same_event_and_has_the_same_answer() {
         let counted = app.client().get(&format!("/v1/views/notifications/balances/{user}")).json();
         assert_eq!(counted["balance"], 1, "{user}");
     }
-    let letters = app.client().get("/v1/dead-letters").json();
-    assert_eq!(letters["deadLetters"], json!([]), "what is alike is no trouble");
+    let dead_letters = app.client().get("/v1/dead-letters").json();
+    assert_eq!(dead_letters["deadLetters"], json!([]), "equal repeats are not dead letters");
 }
 
 #[test]
-fn without_a_name_a_repeat_is_a_new_event() {
+fn without_a_client_id_a_repeat_is_a_new_event() {
     let app = counted();
     let event = r#"{"eventType":"a","payload":{"userId":"u","count":1}}"#;
-    let ids: Vec<String> = (0..3).map(|_| taken(&client(&app).post(INGEST, event))).collect();
+    let ids: Vec<String> = (0..3).map(|_| accepted(&client(&app).post(INGEST, event))).collect();
     assert!(ids[0] != ids[1] && ids[1] != ids[2]);
     let named = |name: &str| client(&app).with_header("Idempotency-Key", name).post(INGEST, event);
     assert_eq!(error(&named(""), 400), "Invalid Request: Idempotency-Key: is empty");

@@ -1,4 +1,4 @@
-//! A server's life as its operator sees it: the log, health and metrics, and the end.
+//! A run of the server as its operator sees it: log lines, health, metrics, and the stop.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -25,7 +25,7 @@ fn send(app: &TestApp, body: &str) {
 }
 
 #[test]
-fn a_life_is_told_in_the_log_a_line_a_step() {
+fn each_step_of_a_run_is_one_log_line() {
     let mut app = TestApp::start();
     send(&app, &event("somebody", "1.2345"));
     app.client().post("/liveEvent", "{}");
@@ -34,16 +34,16 @@ fn a_life_is_told_in_the_log_a_line_a_step() {
     let log = app.log_text();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let mut messages: Vec<&str> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
-    // A line for each view.
+    // "view runs" is logged once for each view.
     messages.dedup();
     let steps = [
         "millrace starts",
-        "data folder made",
+        "data folder created",
         "log is open",
         "store is open",
         "view runs",
         "listening",
-        "stopping: no new connections, requests under way are finished",
+        "stopping: no new connections; waiting for pending requests",
         "views have applied everything",
         "millrace has stopped",
     ];
@@ -57,11 +57,11 @@ fn a_life_is_told_in_the_log_a_line_a_step() {
         (&json!(1), &json!(false), &json!(true))
     );
     app.restart();
-    assert_eq!(app.log_line("log is open").unwrap()["clean"], false, "it was killed");
+    assert_eq!(app.log_line("log is open").unwrap()["clean"], false, "the server was killed");
 }
 
 #[test]
-fn a_request_under_way_is_answered_before_the_end() {
+fn a_request_in_progress_is_answered_before_the_server_stops() {
     let mut app = TestApp::start();
     let body = event("u", "1");
     let mut stream = app.client().connect().unwrap();
@@ -69,10 +69,10 @@ fn a_request_under_way_is_answered_before_the_end() {
         .write_all(app.client().head("POST", "/liveEvent", "application/json", body.len()).as_bytes())
         .unwrap();
     stream.write_all(&body.as_bytes()[..10]).unwrap();
-    // An answer on a connection that came later says that this one has been accepted as well.
+    // Connections are accepted in order, so this answer shows that the earlier one has been accepted too.
     assert_eq!(app.stranger().get("/health").status, 200);
     terminate(&app);
-    wait_for("the order to be heard", || app.log_text().contains("stopping:"));
+    wait_for("the stop to begin", || app.log_text().contains("stopping:"));
     wait_for("no new connections", || app.stranger().try_request("GET", "/health", None).is_err());
     stream.write_all(&body.as_bytes()[10..]).unwrap();
     let answer = read_answer(&mut stream).unwrap();
@@ -83,7 +83,7 @@ fn a_request_under_way_is_answered_before_the_end() {
 }
 
 #[test]
-fn a_terminal_that_is_closed_does_not_end_the_server() {
+fn a_sighup_does_not_stop_the_server() {
     let app = TestApp::start();
     for _ in 0..3 {
         app.signal("-HUP");
@@ -93,9 +93,9 @@ fn a_terminal_that_is_closed_does_not_end_the_server() {
     assert_eq!(app.balance("u").as_deref(), Some("3"));
 }
 
-/// Whether their connections had a request before, or had not even been accepted.
+/// Some of the connections had a request before; others are not accepted yet when the signal arrives.
 #[test]
-fn requests_that_are_here_before_the_order_to_stop_are_answered() {
+fn requests_sent_before_a_stop_signal_are_answered() {
     let mut app = TestApp::start();
     let body = event("u", "1");
     let request = app.client().head("POST", "/liveEvent", "application/json", body.len()) + &body;
@@ -120,7 +120,7 @@ fn requests_that_are_here_before_the_order_to_stop_are_answered() {
 }
 
 #[test]
-fn a_client_whose_lines_are_cut_off_by_a_stop_learns_how_many_are_stored() {
+fn a_stop_while_lines_arrive_reports_how_many_are_durable() {
     let mut app = TestApp::start();
     let head = app.client().head("POST", EVENTS, "application/x-ndjson", 1 << 30);
     let mut stream = app.client().connect().unwrap();
@@ -140,19 +140,19 @@ fn a_client_whose_lines_are_cut_off_by_a_stop_learns_how_many_are_stored() {
 }
 
 #[test]
-fn a_second_signal_ends_a_stop_at_once_and_loses_nothing() {
+fn a_second_signal_stops_the_server_at_once_and_loses_nothing() {
     let mut app = TestApp::start();
     send(&app, &event("u", "1"));
     let mut stream = app.client().connect().unwrap();
     stream.write_all(app.client().head("POST", "/liveEvent", "application/json", 100).as_bytes()).unwrap();
     assert_eq!(app.stranger().get("/health").status, 200);
     terminate(&app);
-    wait_for("the order to be heard", || app.log_text().contains("stopping:"));
+    wait_for("the stop to begin", || app.log_text().contains("stopping:"));
     let asked = std::time::Instant::now();
     terminate(&app);
     assert_eq!(app.ended(), Some(1));
     assert!(asked.elapsed().as_secs() < 5, "{:?}", asked.elapsed());
-    wait_for("the last line", || app.log_text().contains("asked again while stopping"));
+    wait_for("the last line", || app.log_text().contains("second signal while stopping"));
     app.restart();
     assert_eq!(app.balance("u").as_deref(), Some("1"));
 }
@@ -178,31 +178,31 @@ fn a_stop_under_load_loses_nothing_that_was_acknowledged() {
     assert_eq!(app.stop(), Some(0));
     let sent: Vec<u64> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     app.restart();
-    // A clean end answers what it takes: nothing is stored that was not acknowledged.
+    // A clean stop answers every accepted request, so that the log contains only acknowledged events.
     assert_eq!(app.log_end(), sent.iter().sum::<u64>());
     for (number, sent) in sent.iter().enumerate() {
         assert_eq!(app.balance(&format!("u{number}")).unwrap_or("0".to_owned()), sent.to_string());
     }
 }
 
-/// Prometheus text: every line a comment, or a name with labels and a number.
+/// Parses Prometheus text: every line is a comment, or a name with labels and a number.
 pub fn samples(text: &str) -> BTreeMap<String, f64> {
     let sample = |line: &str| {
-        let (name, number) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
+        let (name, number) = line.rsplit_once(' ').unwrap_or_else(|| panic!("not a sample: {line}"));
         let bare = name.split('{').next().unwrap();
         let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
         assert!(!bare.is_empty() && bare.chars().all(valid), "{line}");
         assert!(name.contains('{') == name.ends_with('}'), "{line}");
-        (name.to_owned(), number.parse().unwrap_or_else(|_| panic!("no number: {line}")))
+        (name.to_owned(), number.parse().unwrap_or_else(|_| panic!("not a number: {line}")))
     };
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(sample).collect()
 }
 
 #[test]
-fn health_readiness_and_metrics_tell_what_happens() {
+fn health_readiness_and_metrics_show_the_state_of_the_server() {
     let app = TestApp::start();
     assert_eq!(app.stranger().get("/health").json(), json!({ "status": "OK" }));
-    // Before the first event there is nothing, and that is no trouble.
+    // Reads and comparisons work before the first event.
     assert_eq!(app.client().get("/v1/views/revenue/balances").json(), json!({ "balances": [] }));
     let compared = app.client().post("/v1/views/revenue/reconcile", "").json();
     assert_eq!((&compared["keys"], &compared["differenceCount"]), (&json!(0), &json!(0)));
@@ -239,10 +239,7 @@ fn health_readiness_and_metrics_tell_what_happens() {
     assert_eq!(after["millrace_dead_letters_open"], 0.0);
     assert!(after["millrace_log_bytes"] > before["millrace_log_bytes"]);
     let syncs = after["millrace_log_sync_seconds_count"];
-    assert!(
-        (1.0..=8.0).contains(&syncs),
-        "one for each request that was taken, or for some of them: {syncs}"
-    );
+    assert!((1.0..=8.0).contains(&syncs), "at most one sync per accepted request: {syncs}");
     assert!(after["millrace_log_sync_seconds_sum"] > 0.0);
     assert_eq!(after[r#"millrace_log_sync_seconds_bucket{le="+Inf"}"#], syncs);
 }
@@ -253,10 +250,10 @@ fn open_connections_are_counted() {
     let read = || samples(&app.client().get("/metrics").text());
     let before = read();
     assert!(before["millrace_connections"] < before["millrace_connections_max"]);
-    let held: Vec<_> = (0..3).map(|_| app.stranger().connect().unwrap()).collect();
+    let idle: Vec<_> = (0..3).map(|_| app.stranger().connect().unwrap()).collect();
     let more = || read()["millrace_connections"] - before["millrace_connections"];
-    // One of before may have been about to end.
+    // An earlier connection may have been counted that has closed since.
     wait_for("more are counted", || more() >= 2.0);
-    drop(held);
+    drop(idle);
     wait_for("they are not counted any more", || more() <= 0.0);
 }

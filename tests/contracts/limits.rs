@@ -1,4 +1,4 @@
-//! Bounds on connections: those beyond wait, and none holds up the others.
+//! Limits on connections, memory and request rates. A client at a limit does not block the others.
 
 use std::io::{Read, Write};
 
@@ -10,7 +10,7 @@ const GOOD: &str = r#"{"userId":"u","name":"add_revenue","value":1}"#;
 
 #[test]
 fn connections_beyond_the_limit_wait_and_are_not_reset() {
-    // 256 files are kept for other things, so that 44 are left for connections.
+    // The server reserves 256 files for other uses, so that 44 are left for connections.
     let app = TestApp::with(Start { files_max: Some(300), ..Start::default() });
     let request = app.client().head("POST", "/liveEvent", "application/json", GOOD.len()) + GOOD;
     let mut streams: Vec<_> = (0..200)
@@ -20,7 +20,7 @@ fn connections_beyond_the_limit_wait_and_are_not_reset() {
             stream
         })
         .collect();
-    // Those that are served stay open; each that ends lets the next one in.
+    // Served connections stay open. Each one that is closed makes room for the next.
     for stream in &mut streams {
         assert_eq!(read_answer(stream).unwrap().status, 200);
         stream.shutdown(std::net::Shutdown::Both).unwrap();
@@ -29,11 +29,11 @@ fn connections_beyond_the_limit_wait_and_are_not_reset() {
 }
 
 #[test]
-fn clients_that_only_hold_connections_keep_nobody_out() {
+fn idle_connections_do_not_keep_other_clients_out() {
     let app = TestApp::with(Start { files_max: Some(300), ..Start::default() });
-    // As many as there is room for: silent ones, with a half-sent head, and some that had an answer.
+    // More than the server has room for: some are silent, some have sent half a head, some had a response.
     let request = app.client().head("POST", "/liveEvent", "application/json", GOOD.len()) + GOOD;
-    let _held: Vec<_> = (0..60)
+    let _idle: Vec<_> = (0..60)
         .map(|index| {
             let mut stream = app.client().connect().unwrap();
             match index % 3 {
@@ -47,24 +47,24 @@ fn clients_that_only_hold_connections_keep_nobody_out() {
             stream
         })
         .collect();
-    // Sooner than the server lets a silent connection go by itself.
+    // The server closes one of them for the new client, before their idle time-out ends.
     assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
     assert_eq!(app.balance("u").as_deref(), Some("15"));
 }
 
 #[test]
-fn an_answer_that_is_still_being_read_is_not_cut_off_for_a_new_connection() {
+fn a_response_being_read_is_not_cut_off_for_a_new_connection() {
     let app = TestApp::with(Start { files_max: Some(300), ..Start::default() });
     let large = GOOD.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(900_000)), 1);
     assert_eq!(app.client().post_lines(EVENTS, &format!("{large}\n").repeat(4)).status, 200);
-    // More than the buffers between here and there hold.
+    // The responses are larger than all buffers between server and client.
     let mut slow = app.client().connect().unwrap();
     let request = app.client().head("GET", &format!("{EVENTS}?from=0"), "text/plain", 0).repeat(5);
     slow.write_all(request.as_bytes()).unwrap();
     let mut first = [0; 12];
     slow.read_exact(&mut first).unwrap();
-    let _held: Vec<_> = (0..60).map(|_| app.client().connect().unwrap()).collect();
-    // Answered once a connection that has waited for long was closed.
+    let _idle: Vec<_> = (0..60).map(|_| app.client().connect().unwrap()).collect();
+    // The server closes a connection that has been idle for long, and then serves this one.
     assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
     let (mut read, mut buffer) = (0, vec![0; 1 << 20]);
     while read < 5 * 4 * 900_000 {
@@ -75,9 +75,10 @@ fn an_answer_that_is_still_being_read_is_not_cut_off_for_a_new_connection() {
 }
 
 #[test]
-fn clients_that_read_nothing_hold_up_nobody() {
+fn clients_that_read_nothing_do_not_delay_others() {
     let app = TestApp::start();
-    // More than all buffers between here and there hold, for more clients than may read at a time.
+    // The responses are larger than all buffers between server and client, and there are more clients than
+    // may read at a time.
     let large = GOOD.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(900_000)), 1);
     assert_eq!(app.client().post_lines(EVENTS, &format!("{large}\n").repeat(4)).status, 200);
     let path = format!("{EVENTS}?from=0");
@@ -85,7 +86,7 @@ fn clients_that_read_nothing_hold_up_nobody() {
     let mut greedy: Vec<_> = (0..12).map(|_| app.client().connect().unwrap()).collect();
     for stream in &mut greedy {
         stream.write_all(request.as_bytes()).unwrap();
-        // Its answers have begun, and are not taken.
+        // Read only the beginning of the first response.
         let mut one = [0; 12];
         stream.read_exact(&mut one).unwrap();
         assert_eq!(&one, b"HTTP/1.1 200");
@@ -95,17 +96,17 @@ fn clients_that_read_nothing_hold_up_nobody() {
 }
 
 #[test]
-fn senders_without_a_key_that_never_end_their_bodies_do_not_keep_others_from_sending() {
+fn unfinished_bodies_of_senders_without_a_key_do_not_block_others() {
     let app = TestApp::configured("[source.live_event]\naccess = \"open\"\n");
     let size = 1024 * 1024;
     let body = GOOD.to_owned() + &" ".repeat(size - GOOD.len() - 1);
     let head = app.stranger().head("POST", "/liveEvent", "application/json", size);
-    // More than all bodies together may hold; the last byte of each never comes.
+    // Together they exceed the memory for bodies. The last byte of each body is never sent.
     let unfinished: Vec<_> = (0..140)
         .map(|_| {
             let mut stream = app.stranger().connect().unwrap();
             stream.write_all(head.as_bytes()).unwrap();
-            // One that is refused meanwhile may be closed already.
+            // The server may have refused and closed this connection already.
             drop(stream.write_all(body.as_bytes()));
             stream
         })
@@ -117,24 +118,24 @@ fn senders_without_a_key_that_never_end_their_bodies_do_not_keep_others_from_sen
         let line = format!("{GOOD}\n").repeat(50_000);
         assert_eq!(app.client().post_lines(EVENTS, &line).status, 200);
     }
-    assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200, "a small body needs no room");
-    // Each is refused for want of room, or waits to be ended.
+    assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200, "a small body is always accepted");
+    // Each unfinished body was refused for lack of memory, or still waits.
     let waiting = |stream: &mut std::net::TcpStream| {
         stream.set_nonblocking(true).unwrap();
         matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     };
-    let held = unfinished.into_iter().filter_map(|mut stream| waiting(&mut stream).then_some(stream)).count();
-    assert!((1..=8).contains(&held), "{held} of one address are held");
+    let open = unfinished.into_iter().filter_map(|mut stream| waiting(&mut stream).then_some(stream)).count();
+    assert!((1..=8).contains(&open), "{open} bodies of one address are unfinished");
     assert_eq!(app.balance("u").as_deref(), Some("150004"));
 }
 
 #[test]
-fn large_answers_that_nobody_takes_are_bounded_together() {
+fn large_unread_responses_share_one_memory_limit() {
     let app = TestApp::start();
     let large = GOOD.replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(900_000)), 1);
     assert_eq!(app.client().post_lines(EVENTS, &format!("{large}\n").repeat(4)).status, 200);
     let path = format!("{EVENTS}?from=0");
-    // Each asks for more than the kernel holds for it: 35 pages of 3.6 MB are as much as is held here.
+    // Each client requests more than the kernel buffers for it. The server holds 35 pages of 3.6 MB at most.
     let request = app.client().head("GET", &path, "text/plain", 0).repeat(4);
     let ask = |_| {
         let mut stream = app.client().connect().unwrap();
@@ -144,34 +145,34 @@ fn large_answers_that_nobody_takes_are_bounded_together() {
     let greedy: Vec<_> = (0..60).map(ask).collect();
     let refused = || app.client().get(&path).status == 503;
     wait_for("a page to be refused", refused);
-    assert_eq!(app.client().post(EVENTS, GOOD).status, 200, "small answers go on");
+    assert_eq!(app.client().post(EVENTS, GOOD).status, 200, "small responses are still sent");
     let many = app.client().post(EVENTS, &format!("[{}]", vec![GOOD; 2_000].join(",")));
     assert_eq!(
         (many.status, many.body.len() > 64 << 10),
         (200, true),
-        "what is stored is said, however long"
+        "the response about stored events is sent, however long it is"
     );
-    assert_eq!(app.client().get(&path).status, 503, "there was no room for it");
+    assert_eq!(app.client().get(&path).status, 503, "there is no memory for another page");
     drop(greedy);
-    wait_for("a page to be had again", || app.client().get(&path).status == 200);
+    wait_for("pages to be sent again", || app.client().get(&path).status == 200);
 }
 
 #[test]
-fn an_address_that_asks_too_often_is_told_when_to_come_back() {
+fn an_address_over_its_rate_limit_gets_a_retry_after() {
     let config = "trusted_proxies = [\"127.0.0.1\", \"::1\"]\n[limits]\nper_address = \"1/m\"\n";
     let app = TestApp::configured(config);
     let from = |address: &str| app.client().with_header("X-Forwarded-For", address);
     assert_eq!(from("192.0.2.1").post("/liveEvent", GOOD).status, 200);
     for (path, shape) in [("/liveEvent", "error"), ("/userEvents/u", "error"), (EVENTS, "detail")] {
-        // Of the body nothing was sent, and nothing is waited for.
+        // No byte of the body was sent: the server refuses without waiting for it.
         let head = from("192.0.2.1").head("POST", path, "application/json", GOOD.len());
         let answer = app.client().raw(head.as_bytes()).unwrap();
         assert_eq!(answer.status, 429, "{path}: {}", answer.text());
         let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&seconds), "{seconds}");
-        assert!(answer.json()[shape].as_str().unwrap().contains("this address asks more often"));
+        assert!(answer.json()[shape].as_str().unwrap().contains("this address exceeds its request rate"));
     }
-    // Others have their own count; an IPv6 sender has all addresses of a /64.
+    // Every address has its own limit. All addresses of an IPv6 /64 share one.
     assert_eq!(from("192.0.2.2").post("/liveEvent", GOOD).status, 200);
     assert_eq!(from("2001:db8::1").post("/liveEvent", GOOD).status, 200);
     assert_eq!(from("2001:db8::2").post("/liveEvent", GOOD).status, 429);
@@ -183,7 +184,7 @@ fn an_address_that_asks_too_often_is_told_when_to_come_back() {
 }
 
 #[test]
-fn a_key_that_asks_too_often_is_refused_wherever_it_is_shown() {
+fn a_key_over_its_rate_limit_is_refused_in_every_header() {
     let app = TestApp::configured("[limits]\nper_key = \"1/m\"\n");
     assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
     let bearer = app.stranger().with_header("Authorization", &format!("Bearer {}", app.key()));
@@ -193,7 +194,7 @@ fn a_key_that_asks_too_often_is_refused_wherever_it_is_shown() {
         assert_eq!(answer.json()["type"], "urn:millrace:problem:too-many-requests");
         assert_eq!(client.get("/userEvents/u").status, 429);
     }
-    // What is no key is not counted as one.
+    // An unknown key has no limit of its own, so it is refused as unauthorized every time.
     let other = app.stranger().with_header("X-API-Key", "unknown");
     (0..3).for_each(|_| assert_eq!(other.post("/liveEvent", GOOD).status, 401));
     assert_eq!(app.log_end(), 1);

@@ -8,7 +8,7 @@ fn event(user: &str, name: &str, value: &str) -> String {
     format!(r#"{{"userId":{},"name":"{name}","value":{value}}}"#, json!(user))
 }
 
-/// Sends one event that has to be taken; its id.
+/// Sends one event that must be accepted, and returns its id.
 fn send(client: &Client, body: &str) -> String {
     let answer = client.post("/liveEvent", body);
     assert_eq!(answer.status, 200, "{body}: {}", answer.text());
@@ -21,7 +21,7 @@ fn refused(client: &Client, body: &str) -> String {
     answer.json()["error"].as_str().unwrap().to_owned()
 }
 
-/// Every byte that is not plain, as a path takes it.
+/// Percent-encodes every byte that is not an ASCII letter or digit.
 fn escaped(text: &str) -> String {
     let byte = |byte: u8| match byte.is_ascii_alphanumeric() {
         true => char::from(byte).to_string(),
@@ -46,7 +46,7 @@ fn a_sale_goes_from_socket_to_balance() {
 }
 
 #[test]
-fn every_amount_comes_back_with_its_digits() {
+fn amounts_keep_their_exact_digits() {
     let app = TestApp::start();
     let client = app.client();
     type Sent = &'static [(&'static str, &'static str)];
@@ -75,7 +75,7 @@ fn every_amount_comes_back_with_its_digits() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_by_name_and_nothing_of_it_is_stored() {
+fn an_invalid_event_is_refused_with_its_field_and_not_stored() {
     let app = TestApp::start();
     let client = app.client();
     let end = app.log_end();
@@ -121,7 +121,7 @@ fn what_is_wrong_is_refused_by_name_and_nothing_of_it_is_stored() {
 }
 
 #[test]
-fn users_are_told_apart_byte_by_byte() {
+fn user_ids_are_compared_byte_by_byte() {
     let app = TestApp::start();
     let client = app.client();
     let longest = "é".repeat(255);
@@ -169,7 +169,7 @@ fn an_id_in_the_body_is_data_so_a_repeat_is_a_new_event() {
 }
 
 #[test]
-fn unknown_keys_stay_with_the_event_as_they_were_written() {
+fn unknown_keys_are_stored_exactly_as_sent() {
     let app = TestApp::start();
     let kept = r#"{"z":[1e400,"\u00e9"],"userId":"u","value":999999999999999.9999,"name":"add_revenue","note":{"b":0.10,"a":null}}"#;
     let id = send(&app.client(), kept);
@@ -186,7 +186,7 @@ fn unknown_keys_stay_with_the_event_as_they_were_written() {
 }
 
 #[test]
-fn the_key_may_come_bare_as_bearer_or_in_its_own_header() {
+fn the_api_key_is_accepted_bare_as_bearer_or_as_x_api_key() {
     let app = TestApp::start();
     let (key, stranger) = (app.key(), app.stranger());
     let body = event("u", "add_revenue", "1");
@@ -206,14 +206,14 @@ fn the_key_may_come_bare_as_bearer_or_in_its_own_header() {
         for answer in [client.post("/liveEvent", &body), client.get("/userEvents/u")] {
             assert_eq!((answer.status, answer.json()), (401, json!({ "error": "Unauthorized" })), "{value}");
         }
-        // Who is nobody is not told what else is wrong.
+        // Without a valid key, the response does not say that the body is invalid too.
         assert_eq!(client.post("/liveEvent", "{").status, 401);
     }
     assert_eq!(app.log_end(), end);
 }
 
 #[test]
-fn a_key_that_may_not_send_is_forbidden() {
+fn a_key_without_the_send_scope_is_forbidden() {
     let app = TestApp::start();
     let made = app.client().post("/v1/keys", r#"{"name":"reader","scopes":["read"]}"#).json();
     let reader = app.stranger().with_header("Authorization", made["key"].as_str().unwrap());
@@ -242,7 +242,7 @@ fn another_content_type_or_method_is_refused() {
 }
 
 #[test]
-fn balances_outlive_a_restart_and_a_kill_right_after_the_answer() {
+fn balances_survive_a_restart_and_a_kill_right_after_the_response() {
     let mut app = TestApp::start();
     for round in 1..=5 {
         send(&app.client(), &event("u", "add_revenue", "10.0001"));
@@ -257,7 +257,7 @@ fn balances_outlive_a_restart_and_a_kill_right_after_the_answer() {
 }
 
 #[test]
-fn what_many_clients_send_at_once_counts_once_each_though_the_server_is_killed() {
+fn events_of_concurrent_clients_count_once_although_the_server_is_killed() {
     let mut app = TestApp::start();
     let sender = |number: usize| {
         let client = app.client();
@@ -280,15 +280,15 @@ fn what_many_clients_send_at_once_counts_once_each_though_the_server_is_killed()
     app.restart();
     for (number, acknowledged) in acknowledged.iter().enumerate() {
         let balance: u32 = app.balance(&format!("u{number}")).unwrap_or_default().parse().unwrap_or(0);
-        // The one that was under way may have been stored without its answer having got out.
+        // The request in progress at the kill may have been stored without an acknowledgement.
         assert!((*acknowledged..=acknowledged + 1).contains(&balance), "{acknowledged} and {balance}");
     }
 }
 
 #[test]
-fn the_table_has_the_names_that_existing_sql_knows() {
+fn the_table_has_the_names_that_existing_sql_uses() {
     let app = TestApp::start();
-    assert!(app.stored.columns("users_revenue").is_empty(), "made at the first event");
+    assert!(app.stored.columns("users_revenue").is_empty(), "the table is created at the first event");
     send(&app.client(), &event("u", "subtract_revenue", "0.5"));
     app.settle();
     let kept = app.stored.keeping.says(["u\t-0.5", "u\t-0.5", "u\t-0.5000"]);
@@ -306,7 +306,7 @@ fn the_table_has_the_names_that_existing_sql_knows() {
 }
 
 #[test]
-fn a_table_that_was_there_is_gone_on_with() {
+fn an_existing_table_is_used_with_its_rows() {
     let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
     let mut app = TestApp::try_with(Start::default(), folder).unwrap();
     app.stop();
@@ -321,7 +321,7 @@ fn a_table_that_was_there_is_gone_on_with() {
 }
 
 #[test]
-fn the_originals_settings_are_read_and_named_in_the_log() {
+fn settings_of_the_replaced_services_are_read_and_logged() {
     let port = free_port();
     let dotenv = format!("# settings\nPORT={port}\nAPI_KEY='secret'\n");
     let app = TestApp::with(Start { dotenv: Some(dotenv), ..Start::default() });
@@ -338,20 +338,20 @@ fn the_originals_settings_are_read_and_named_in_the_log() {
     for path in ["/v1/keys", "/v1/views/revenue/rebuild", "/v1/dead-letters/x/drop"] {
         assert_eq!(secret.post(path, "{}").status, 403, "{path}");
     }
-    // It is the environment's key, not one that can be taken away here.
+    // The key comes from the environment, so that the API cannot revoke it.
     assert_eq!(app.client().request("DELETE", "/v1/keys/API_KEY", None).status, 409);
     assert_eq!(secret.get("/userEvents/u").status, 200);
 }
 
 #[test]
-fn millraces_own_setting_wins_over_the_originals() {
+fn a_millrace_variable_overrides_one_of_a_replaced_service() {
     let (theirs, ours) = (free_port(), free_port());
     let environment = [("PORT", theirs.to_string()), ("MILLRACE_LISTEN", format!("localhost:{ours}"))];
     let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
     let app = TestApp::with(Start { environment, ..Start::default() });
     assert!(app.address.ends_with(&format!(":{ours}")), "{}", app.address);
     assert!(std::net::TcpStream::connect(("127.0.0.1", theirs)).is_err());
-    assert!(!app.log_text().contains(r#""variable":"PORT""#), "not used, but said to be");
+    assert!(!app.log_text().contains(r#""variable":"PORT""#), "the log lists a variable that is not used");
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn a_slash_at_the_end_of_a_path_makes_no_difference() {
     assert_eq!(client.get("/userEvents/u/").text(), r#"[{"user_id":"u","revenue":1}]"#);
     assert_eq!(client.get("/stats/?site_id=s").json()["total_views"], 0);
     assert_eq!(client.get("/stats/").json()["message"], "site_id is not found");
-    // Also what is refused before any route.
+    // The slash makes no difference for requests that are refused before routing either.
     let page = client.clone().with_header("Origin", "https://evil.example");
     let answer = page.post("/liveEvent/", "{}");
     assert_eq!((answer.status, answer.json()["error"].is_string()), (403, true));
@@ -380,14 +380,14 @@ fn both_address_families_answer() {
         send(&client, &event("u", "add_revenue", "1"));
     }
     assert_eq!(app.balance("u").as_deref(), Some("3"));
-    let origins = app.client().get("/v1/streams/revenue/events").json();
-    let origins: Vec<&Value> =
-        origins["events"].as_array().unwrap().iter().map(|event| &event["address"]).collect();
-    assert!(origins.contains(&&json!("127.0.0.1")) && origins.contains(&&json!("::1")), "{origins:?}");
+    let page = app.client().get("/v1/streams/revenue/events").json();
+    let addresses: Vec<&Value> =
+        page["events"].as_array().unwrap().iter().map(|event| &event["address"]).collect();
+    assert!(addresses.contains(&&json!("127.0.0.1")) && addresses.contains(&&json!("::1")), "{addresses:?}");
 }
 
 #[test]
-fn an_open_door_asks_for_no_key_but_refuses_a_wrong_one() {
+fn an_open_source_needs_no_key_but_refuses_a_wrong_one() {
     let app = TestApp::configured(
         "[source.live_event]\naccess = \"open\"\n[read.user_events]\naccess = \"open\"\n",
     );
@@ -398,7 +398,7 @@ fn an_open_door_asks_for_no_key_but_refuses_a_wrong_one() {
     let wrong = app.stranger().with_header("Authorization", "wrong");
     assert_eq!(wrong.post("/liveEvent", &event("u", "add_revenue", "1")).status, 401);
     assert_eq!(wrong.get("/userEvents/u").status, 401);
-    // The door is open, not the house.
+    // Only the configured source and read are open; the native API still needs a key.
     assert_eq!(
         app.stranger().post("/v1/streams/revenue/events", &event("u", "add_revenue", "1")).status,
         401

@@ -1,4 +1,4 @@
-//! Files of a running server that somebody deletes, moves or puts back: nothing is lost without a word.
+//! Somebody deletes, moves or replaces files of a running server. The server never loses events silently.
 
 use std::fs;
 use std::path::Path;
@@ -20,22 +20,22 @@ fn deleting_the_lock_file_does_not_let_a_second_server_in() {
     sell(&app, 1);
     fs::remove_file(app.data().join("journal/lock")).unwrap();
     let second = TestApp::try_with(Start::default(), Arc::clone(&app.folder));
-    let Err(said) = second else { panic!("two servers on one log") };
-    assert!(said.contains("another process uses") && said.contains("Never delete `lock`"), "{said}");
+    let Err(log) = second else { panic!("two servers started on one log") };
+    assert!(log.contains("another process uses") && log.contains("Never delete `lock`"), "{log}");
     sell(&app, 1);
     assert_eq!(app.balance("ann").as_deref(), Some("2"));
 }
 
-/// The one is noticed by the next request, the other by nobody but the server itself.
+/// Once with a request right after the removal, and once without: then only the check of the server finds it.
 #[test]
 fn no_event_is_acknowledged_once_the_journal_was_removed() {
-    for asked in [true, false] {
+    for with_request in [true, false] {
         let mut app = TestApp::start();
         app.settled_at_end = false;
         sell(&app, 3);
         app.settle();
         fs::remove_dir_all(app.data().join("journal")).unwrap();
-        if asked {
+        if with_request {
             let status = app.client().post("/liveEvent", SALE).status;
             assert!(status >= 500, "answered {status}");
         }
@@ -43,29 +43,29 @@ fn no_event_is_acknowledged_once_the_journal_was_removed() {
             let ready = app.stranger().get("/ready");
             ready.status == 503 && ready.text().contains("was moved, removed or replaced")
         };
-        wait_for("/ready to say why", refusing);
+        wait_for("/ready to show the reason", refusing);
         assert_eq!(app.client().post("/liveEvent", SALE).status, 503);
-        let failed = "the log has failed: no event is taken any more, and the server ends";
+        let failed = "the log has failed: no more events are accepted, and the server stops";
         wait_for("the log line", || app.log_line(failed).is_some());
         assert_eq!(app.stop(), Some(1));
-        // A new, empty log does not take its place by itself.
-        let said = app.try_restart_with(|_| {}).expect_err("started");
-        assert!(said.contains("--accept-new-log"), "{said}");
+        // The next start does not replace the lost log by a new, empty one without being asked to.
+        let log = app.try_restart_with(|_| {}).expect_err("the server started");
+        assert!(log.contains("--accept-new-log"), "{log}");
     }
 }
 
 #[test]
-fn a_stop_right_after_the_journal_was_removed_is_not_a_success() {
+fn a_stop_after_the_journal_was_removed_exits_with_an_error() {
     let mut app = TestApp::start();
     sell(&app, 1);
     app.settle();
     fs::remove_dir_all(app.data().join("journal")).unwrap();
     assert_eq!(app.stop(), Some(1));
-    wait_for("the reason", || app.log_text().contains("was moved, removed or replaced"));
+    wait_for("the reason to be logged", || app.log_text().contains("was moved, removed or replaced"));
 }
 
 #[test]
-fn a_stop_right_after_the_database_was_removed_is_not_a_success() {
+fn a_stop_after_the_database_was_removed_exits_with_an_error() {
     if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
         return;
     }
@@ -79,7 +79,7 @@ fn a_stop_right_after_the_database_was_removed_is_not_a_success() {
 }
 
 #[test]
-fn a_server_whose_database_was_removed_or_cut_ends_and_makes_it_again_from_the_log() {
+fn a_removed_or_truncated_database_ends_the_server_and_is_rebuilt_from_the_log() {
     if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
         return;
     }
@@ -93,15 +93,15 @@ fn a_server_whose_database_was_removed_or_cut_ends_and_makes_it_again_from_the_l
             false => fs::remove_file(path).unwrap(),
         }
         assert_eq!(app.ended(), Some(1));
-        let said = || app.log_text().contains("the store has failed") && app.log_text().contains(file);
-        wait_for("the reason", said);
+        let logged = || app.log_text().contains("the store has failed") && app.log_text().contains(file);
+        wait_for("the reason to be logged", logged);
         app.restart();
         assert_eq!(app.balance("ann").as_deref(), Some("3"));
     }
 }
 
 #[test]
-fn an_older_database_beside_a_newer_write_ahead_log_is_refused_and_alone_it_catches_up() {
+fn an_older_database_with_a_newer_wal_is_refused_and_without_it_catches_up() {
     if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
         return;
     }
@@ -125,9 +125,9 @@ fn an_older_database_beside_a_newer_write_ahead_log_is_refused_and_alone_it_catc
     assert!(with(&database, "-wal").exists());
 
     fs::copy(&older, &database).unwrap();
-    let said = app.try_restart_with(|_| {}).expect_err("started");
-    assert!(said.contains("do not belong together") && said.contains("millrace.db-wal"), "{said}");
-    // Nothing was touched by the refused start, so that the other way out is open as well.
+    let log = app.try_restart_with(|_| {}).expect_err("the server started");
+    assert!(log.contains("do not belong together") && log.contains("millrace.db-wal"), "{log}");
+    // The refused start changed no file, so that deleting the WAL is still possible.
     assert!(with(&database, "-wal").exists());
     fs::remove_file(with(&database, "-wal")).unwrap();
     fs::remove_file(with(&database, "-shm")).unwrap();
@@ -135,7 +135,7 @@ fn an_older_database_beside_a_newer_write_ahead_log_is_refused_and_alone_it_catc
     assert_eq!(app.balance("ann").as_deref(), Some("8"));
 }
 
-/// A server that was stopped after five sales, forty days of running ago, and starts again.
+/// Starts a server whose log contains five sales that are forty days old.
 fn with_old_sales(retention: &str) -> TestApp {
     let mut app = TestApp::configured(&format!("[retention]\n{retention}\n"));
     sell(&app, 5);
@@ -150,15 +150,12 @@ fn with_old_sales(retention: &str) -> TestApp {
     app
 }
 
-/// The database is lost, and a new one is not accepted unless somebody says so.
+/// Deletes the database. The next start is refused, and succeeds with `--accept-new-log`.
 fn lose_the_database(app: &mut TestApp) {
     assert_eq!(app.stop(), Some(0));
     fs::remove_file(app.data().join("millrace.db")).unwrap();
-    let said = app.try_restart_with(|_| {}).expect_err("started");
-    assert!(
-        said.contains("the store holds nothing of this log, whose earlier events were deleted"),
-        "{said}"
-    );
+    let log = app.try_restart_with(|_| {}).expect_err("the server started");
+    assert!(log.contains("the store holds nothing of this log, whose earlier events were deleted"), "{log}");
     app.restart_with(|start| start.arguments.push("--accept-new-log".to_owned()));
     app.settle();
 }
@@ -168,12 +165,14 @@ fn begin(app: &TestApp) -> u64 {
 }
 
 #[test]
-fn a_new_store_beside_a_log_from_which_a_stream_was_deleted_is_refused() {
+fn a_new_store_with_a_log_from_which_a_stream_was_deleted_is_refused() {
     if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
         return;
     }
     let mut app = with_old_sales("streams = { revenue = \"8d\" }");
-    wait_for("the stream to be deleted", || app.log_line("old events of a stream were given up").is_some());
+    wait_for("the stream to be deleted", || {
+        app.log_line("retention deleted old events of a stream").is_some()
+    });
     assert_eq!(begin(&app), 0);
     lose_the_database(&mut app);
     let refused = app.client().post("/v1/views/revenue/reconcile", "");
@@ -182,12 +181,12 @@ fn a_new_store_beside_a_log_from_which_a_stream_was_deleted_is_refused() {
 }
 
 #[test]
-fn a_new_store_beside_a_log_whose_beginning_was_given_up_is_refused() {
+fn a_new_store_with_a_log_whose_beginning_was_deleted_is_refused() {
     if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
         return;
     }
     let mut app = with_old_sales("log = \"30d\"");
-    wait_for("what is old to be given up", || begin(&app) == 5);
+    wait_for("the old events to be deleted", || begin(&app) == 5);
     assert_eq!(app.balance("ann").as_deref(), Some("5"));
     app.restart();
     lose_the_database(&mut app);

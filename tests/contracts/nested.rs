@@ -1,4 +1,4 @@
-//! Fields that lie in objects: refused by their paths, counted by views, and kept whole beside.
+//! Fields inside objects: a refusal names their path, views read them, and the event stays as it was sent.
 
 use serde_json::json;
 
@@ -29,7 +29,7 @@ fn order(customer: &str, net: &str) -> String {
 }
 
 #[test]
-fn a_ledger_counts_by_a_key_and_an_amount_within() {
+fn a_ledger_reads_a_nested_key_and_amount() {
     let app = orders();
     let body = format!("{}\n{}\n{}\n", order("\"a\"", "0.1"), order("\"a\"", "0.2"), order("7", "-1e1"));
     assert_eq!(app.client().post_lines(EVENTS, &body).json()["accepted"], 3);
@@ -43,7 +43,7 @@ fn a_ledger_counts_by_a_key_and_an_amount_within() {
 }
 
 #[test]
-fn what_is_wrong_within_is_named_by_its_path() {
+fn an_invalid_nested_field_is_named_by_its_path() {
     let app = orders();
     let good = order("\"a\"", "1");
     for (part, other, field) in [

@@ -1,12 +1,12 @@
-//! The outbox of contract 2: a notification an event, once, whatever is sent again; what is taken back, asked
-//! for and compared.
+//! The notifications of contract 2: one per event, however often the event is sent. They can be corrected,
+//! read, compared and erased.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Keeping, TestApp, wait_for};
 
 const EVENTS: &str = "/v1/streams/notifications/events?wait=applied";
-const OUTBOX: &str = "/v1/notifications";
+const NOTIFICATIONS: &str = "/v1/notifications";
 
 fn sign_up(user: &str) -> String {
     format!(
@@ -21,7 +21,7 @@ fn send(app: &TestApp, body: &str) -> String {
 }
 
 fn ids(app: &TestApp, query: &str) -> Vec<String> {
-    let answer = app.client().get(&format!("{OUTBOX}{query}"));
+    let answer = app.client().get(&format!("{NOTIFICATIONS}{query}"));
     assert_eq!(answer.status, 200, "{}", answer.text());
     let listed = answer.json()["notifications"].as_array().unwrap().clone();
     listed.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
@@ -30,7 +30,7 @@ fn ids(app: &TestApp, query: &str) -> Vec<String> {
 #[test]
 fn an_event_queues_the_notification_of_its_contract() {
     let app = TestApp::start();
-    assert_eq!(app.client().get(OUTBOX).text(), r#"{"notifications":[],"more":false}"#);
+    assert_eq!(app.client().get(NOTIFICATIONS).text(), r#"{"notifications":[],"more":false}"#);
     let id = send(&app, &sign_up("u1"));
     let sql = "SELECT concat_ws('|', id, event_id, event_type, payload, status, attempt_count,
                CASE WHEN last_attempt_timestamp IS NULL THEN '-' ELSE 'some' END, recipient, message, channel,
@@ -41,7 +41,7 @@ fn an_event_queues_the_notification_of_its_contract() {
         app.sql(sql),
         format!("notif-{id}|{id}|user_signup|{payload}|QUEUED|0|-|u1@example.com|{message}|log|1")
     );
-    let shown = app.client().get(&format!("{OUTBOX}/notif-{id}"));
+    let shown = app.client().get(&format!("{NOTIFICATIONS}/notif-{id}"));
     assert!(shown.text().contains(payload), "digit for digit: {}", shown.text());
     let received = app.client().get(&format!("/v1/events/{id}")).json()["receivedAt"].clone();
     let mut shown = shown.json();
@@ -59,21 +59,21 @@ fn an_event_queues_the_notification_of_its_contract() {
 }
 
 #[test]
-fn what_is_sent_again_notifies_once_and_a_row_that_is_there_is_left_as_it_is() {
+fn a_repeat_notifies_once_and_an_existing_row_is_unchanged() {
     let app = TestApp::start();
     let event = sign_up("u1").replacen('{', r#"{"id":"mine","#, 1);
     let id = send(&app, &event);
     app.sql("UPDATE notifications SET status = 'SENT', attempt_count = 1");
     assert_eq!(send(&app, &event), id);
-    // A store that is caught up from the log again finds what was handled already.
+    // The repeat has not changed the row.
     app.settle();
-    let one = app.client().get(&format!("{OUTBOX}/notif-{id}")).json();
+    let one = app.client().get(&format!("{NOTIFICATIONS}/notif-{id}")).json();
     assert_eq!((&one["status"], &one["attempts"]), (&json!("SENT"), &json!(1)));
     assert_eq!(ids(&app, "").len(), 1);
 }
 
 #[test]
-fn a_store_set_back_does_not_queue_again_what_its_outbox_has() {
+fn a_store_set_back_does_not_queue_existing_notifications_again() {
     let mut app = TestApp::start();
     let id = send(&app, &sign_up("u1"));
     app.stop();
@@ -86,7 +86,7 @@ fn a_store_set_back_does_not_queue_again_what_its_outbox_has() {
 }
 
 #[test]
-fn what_is_taken_back_leaves_the_outbox_unless_it_was_tried() {
+fn a_correction_removes_a_notification_unless_it_was_attempted() {
     let app = TestApp::start();
     let [queued, sent, kept] = ["a", "b", "c"].map(|user| send(&app, &sign_up(user)));
     app.sql(&format!("UPDATE notifications SET status = 'SENT' WHERE event_id = '{sent}'"));
@@ -94,7 +94,7 @@ fn what_is_taken_back_leaves_the_outbox_unless_it_was_tried() {
         send(&app, &format!(r#"{{"takesBack":"{id}"}}"#));
     }
     assert_eq!(ids(&app, ""), [format!("notif-{sent}"), format!("notif-{kept}")]);
-    assert_eq!(app.client().get(&format!("{OUTBOX}/notif-{queued}")).status, 404);
+    assert_eq!(app.client().get(&format!("{NOTIFICATIONS}/notif-{queued}")).status, 404);
     assert_eq!(reconcile(&app)["differenceCount"], 0);
 }
 
@@ -106,7 +106,7 @@ fn reconcile(app: &TestApp) -> Value {
 }
 
 #[test]
-fn an_outbox_is_compared_and_not_made_again() {
+fn notifications_can_be_compared_but_not_rebuilt() {
     let app = TestApp::start();
     let sent: Vec<String> = (0..5).map(|user| send(&app, &sign_up(&format!("u{user}")))).collect();
     assert_eq!((&reconcile(&app)["differenceCount"], &reconcile(&app)["keys"]), (&json!(0), &json!(5)));
@@ -121,13 +121,13 @@ fn an_outbox_is_compared_and_not_made_again() {
 }
 
 #[test]
-fn the_outbox_is_read_page_by_page_by_whoever_may() {
+fn notifications_are_read_in_pages_by_permitted_keys() {
     let app = TestApp::start();
     let lines: Vec<String> = (0..50).map(|user| sign_up(&format!("u{user}"))).collect();
     assert_eq!(app.client().post_lines(EVENTS, &lines.join("\n")).status, 200);
     let (mut seen, mut query) = (Vec::new(), "?limit=20".to_owned());
     loop {
-        let page = app.client().get(&format!("{OUTBOX}{query}")).json();
+        let page = app.client().get(&format!("{NOTIFICATIONS}{query}")).json();
         let page_ids = page["notifications"].as_array().unwrap().clone();
         seen.extend(page_ids.iter().map(|one| one["recipient"].as_str().unwrap().to_owned()));
         if page["more"] == false {
@@ -139,18 +139,18 @@ fn the_outbox_is_read_page_by_page_by_whoever_may() {
     for (query, status) in
         [("?status=queued", 400), ("?other=1", 400), ("?view=revenue", 404), ("?view=x", 404)]
     {
-        assert_eq!(app.client().get(&format!("{OUTBOX}{query}")).status, status, "{query}");
+        assert_eq!(app.client().get(&format!("{NOTIFICATIONS}{query}")).status, status, "{query}");
     }
-    assert_eq!(app.stranger().get(OUTBOX).status, 401);
-    assert_eq!(app.stranger().get(&format!("{OUTBOX}/notif-x")).status, 401);
+    assert_eq!(app.stranger().get(NOTIFICATIONS).status, 401);
+    assert_eq!(app.stranger().get(&format!("{NOTIFICATIONS}/notif-x")).status, 401);
     let other = r#"{"name":"other","scopes":["read"],"streams":["revenue"]}"#;
     let other = app.client().post("/v1/keys", other).json();
     let other = app.stranger().with_header("Authorization", other["key"].as_str().unwrap());
-    assert_eq!(other.get(OUTBOX).status, 403);
+    assert_eq!(other.get(NOTIFICATIONS).status, 403);
 }
 
 #[test]
-fn an_outbox_of_ones_own_says_what_it_is_told_and_uses_the_table_that_is_there() {
+fn a_configured_notifications_view_uses_its_template_and_an_existing_table() {
     let mut app = TestApp::configured(
         r#"
         [stream.orders]
@@ -182,42 +182,42 @@ fn an_outbox_of_ones_own_says_what_it_is_told_and_uses_the_table_that_is_there()
     assert_eq!(answer.status, 200, "{}", answer.text());
     if app.stored.keeping == Keeping::Sqlite {
         wait_for("the view to pause", || app.view("thanks")["paused"].is_string());
-        // A column of SQLite's type JSON would make numbers of texts that look like some.
+        // A column of type JSON has numeric affinity in SQLite: a text that looks like a number becomes one.
         let reason = app.view("thanks")["paused"].as_str().unwrap().to_owned();
         assert!(reason.contains("column `payload` of type JSON"), "{reason}");
         app.sql(reason.split_once("to fix it, run: ").unwrap().1);
     }
     app.settle();
-    let page = app.client().get(&format!("{OUTBOX}?view=thanks"));
+    let page = app.client().get(&format!("{NOTIFICATIONS}?view=thanks"));
     assert_eq!(page.json()["notifications"][0]["message"], "{10.99} at ");
     assert!(page.text().contains(order), "the whole event is the payload: {}", page.text());
 }
 
 #[test]
-fn the_command_lists_and_shows_and_keeps_the_terminal_as_it_is() {
+fn the_command_lists_and_shows_notifications_and_escapes_control_characters() {
     let app = TestApp::start();
     let id = send(&app, &sign_up("u1").replace("user_signup", r"sign\u001b[2Jup"));
-    let said = |arguments: &[&str]| {
+    let run = |arguments: &[&str]| {
         let output = app.command(&[&["notifications"], arguments].concat());
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let (code, listed) = said(&[]);
+    let (code, listed) = run(&[]);
     assert_eq!(code, Some(0));
     let line = listed.lines().nth(1).unwrap();
     assert!(
         line.starts_with(&format!("notif-{id}  QUEUED      0  u1@example.com  sign\\u{{1b}}[2Jup")),
         "{listed}"
     );
-    assert_eq!(said(&["--status", "sent"]), (Some(0), String::new()));
-    let (_, json) = said(&["--status", "queued", "--json"]);
+    assert_eq!(run(&["--status", "sent"]), (Some(0), String::new()));
+    let (_, json) = run(&["--status", "queued", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["eventId"], id.as_str());
-    let (_, shown) = said(&[&format!("notif-{id}")]);
+    let (_, shown) = run(&[&format!("notif-{id}")]);
     assert!(shown.contains("message   Hello test u1, welcome!") && !shown.contains('\u{1b}'), "{shown}");
-    assert_eq!(said(&["notif-x"]).0, Some(5));
+    assert_eq!(run(&["notif-x"]).0, Some(5));
 }
 
 #[test]
-fn an_erased_person_leaves_the_outbox_whatever_became_of_the_notifications() {
+fn an_erasure_removes_notifications_in_every_state() {
     let app = TestApp::start();
     let [queued, sent, other] = ["ann", "ann", "bob"].map(|user| send(&app, &sign_up(user)));
     app.sql(&format!("UPDATE notifications SET status = 'SENT' WHERE event_id = '{sent}'"));

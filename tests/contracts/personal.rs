@@ -1,4 +1,5 @@
-//! A person's data: listed, handed over, and erased from views, letters and the log's bytes, with a record.
+//! A person's data: it can be listed, exported, and erased from views, dead letters and the bytes of the log.
+//! A record of each erasure stays.
 
 use serde_json::{Value, json};
 
@@ -35,33 +36,37 @@ fn all_events_of_one_person_are_listed_in_order_and_no_others() {
     assert_eq!(json!(values), json!([0, 3, 6, 9, 12, 15, 18, 21, 24, 27]));
     let page = client.get("/v1/streams/revenue/events?value=ann&limit=2&from=3").json();
     assert_eq!(page["events"].as_array().unwrap().len(), 2, "{page}");
-    assert_eq!(client.get("/v1/streams/revenue/events?value=ann&field=value").status, 400, "no identity");
-    assert_eq!(client.get("/v1/streams/revenue/events?field=userId").status, 400, "whose?");
+    assert_eq!(
+        client.get("/v1/streams/revenue/events?value=ann&field=value").status,
+        400,
+        "`value` does not identify a person"
+    );
+    assert_eq!(client.get("/v1/streams/revenue/events?field=userId").status, 400, "a field needs a value");
 }
 
 #[test]
-fn an_erased_person_is_nowhere_any_more_and_everybody_else_is_as_before() {
+fn an_erasure_removes_one_person_everywhere_and_changes_nobody_else() {
     let mut app = TestApp::start();
     let client = app.client();
     let person = "someone@example.com";
     let ids: Vec<String> = (1..=5).map(|value| send(&client, person, &value.to_string())).collect();
     send(&client, "other", "7.5");
-    let taken = client
+    let corrected = client
         .post(APPLIED, &json!({ "takesBack": ids[0], "reason": format!("{person} said so") }).to_string());
-    assert_eq!(taken.status, 200);
+    assert_eq!(corrected.status, 200);
     let hinted = app.command(&["person", "erase", "revenue", person]);
     assert!(String::from_utf8_lossy(&hinted.stdout).starts_with("5 events would be erased"), "{hinted:?}");
 
     let record = erase(&client, person);
     assert_eq!((&record["events"], record["doneAt"].is_string()), (&json!(5), true), "{record}");
-    assert!(!record.to_string().contains(person), "the record is not about the person");
-    assert_eq!(app.balance(person), None, "no row is left");
+    assert!(!record.to_string().contains(person), "the record does not contain the person's key");
+    assert_eq!(app.balance(person), None, "the row is deleted");
     assert_eq!(app.balance("other").as_deref(), Some("7.5"));
     let receipt = client.get(&format!("/v1/events/{}", ids[1])).json();
     assert_eq!((&receipt["erased"], &receipt["event"]), (&json!(true), &Value::Null), "{receipt}");
     assert_eq!(client.get(&format!("/v1/streams/revenue/events?value={person}")).json()["events"], json!([]));
-    assert!(!occurs(&app.data(), person), "its bytes are gone, from the log and from the store's file");
-    assert!(occurs(&app.data(), "about other"), "others' bytes are where they were");
+    assert!(!occurs(&app.data(), person), "bytes of the person are left in the data folder");
+    assert!(occurs(&app.data(), "about other"), "bytes of another person are missing");
 
     app.restart();
     let client = app.client();
@@ -69,13 +74,13 @@ fn an_erased_person_is_nowhere_any_more_and_everybody_else_is_as_before() {
     assert_eq!(client.post("/v1/views/revenue/reconcile", "").json()["differenceCount"], 0);
     assert_eq!(client.post("/v1/views/revenue/rebuild", "").json()["differenceCount"], 0);
     assert_eq!(client.get("/v1/erasures").json()["erasures"].as_array().unwrap().len(), 1);
-    // A person that comes back begins anew.
+    // A person who comes back starts with an empty balance.
     send(&client, person, "2");
     assert_eq!(app.balance(person).as_deref(), Some("2"));
 }
 
 #[test]
-fn what_is_known_under_another_field_of_a_dead_letter_or_of_before_goes_too() {
+fn an_erasure_covers_dead_letters_earlier_rows_and_other_fields() {
     let app = TestApp::start();
     let client = app.client();
     let before = "CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue {amount} NOT NULL); \
@@ -101,9 +106,9 @@ fn what_is_known_under_another_field_of_a_dead_letter_or_of_before_goes_too() {
     assert_eq!(app.stranger().post("/v1/streams/revenue/erasures", &asked).status, 401);
 }
 
-/// Between the search of the log and the first correction anything may happen.
+/// The failpoint delays the erasure after its search of the log, so that the retry comes in between.
 #[test]
-fn a_dead_letter_that_is_sent_again_while_its_person_is_erased_is_erased_with_it_reason_and_all() {
+fn a_dead_letter_retried_during_an_erasure_is_erased_with_its_reason() {
     let environment = vec![("MILLRACE_FAILPOINTS".to_owned(), "erasure.noted=sleep:3000".to_owned())];
     let app = TestApp::with(Start { environment, ..Start::default() });
     let client = app.client();
@@ -111,28 +116,28 @@ fn a_dead_letter_that_is_sent_again_while_its_person_is_erased_is_erased_with_it
     app.sql("CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue {amount} NOT NULL)");
     app.stored.refuse("users_revenue", "user_id", person);
     send(&client, person, "5");
-    let letters = client.get("/v1/dead-letters?status=open").json();
-    let letter = &letters["deadLetters"][0];
-    // Where the database's words quote a row, they go with it.
+    let dead_letters = client.get("/v1/dead-letters?status=open").json();
+    let dead_letter = &dead_letters["deadLetters"][0];
+    // The error of the SQLite trigger contains the value, so that the reason holds personal data too.
     let quotes = app.stored.keeping == Keeping::Sqlite;
-    assert_eq!(letter["reason"].as_str().unwrap().contains(person), quotes, "{letter}");
+    assert_eq!(dead_letter["reason"].as_str().unwrap().contains(person), quotes, "{dead_letter}");
     std::thread::scope(|scope| {
         let erased = scope.spawn(|| erase(&client, person));
         let noted = "SELECT count(*) FROM millrace_erasures";
         wait_for("the erasure", || app.sql(noted) == "1");
         app.stored.accept_again("users_revenue");
-        let retry = format!("/v1/dead-letters/{}/retry", letter["id"].as_str().unwrap());
+        let retry = format!("/v1/dead-letters/{}/retry", dead_letter["id"].as_str().unwrap());
         let retried = app.client().post(&retry, "");
         assert_eq!(retried.status, 200, "{}", retried.text());
         assert_eq!(erased.join().unwrap()["events"], 1);
     });
     app.settle();
     assert_eq!(app.balance(person), None);
-    assert!(!occurs(&app.data(), person), "its bytes are gone, from the log and from the store");
+    assert!(!occurs(&app.data(), person), "bytes of the person are left in the data folder");
 }
 
 #[test]
-fn an_erasure_that_is_cut_off_at_its_end_takes_nobody_elses_row() {
+fn an_erasure_interrupted_at_its_last_step_deletes_no_other_row() {
     let mut app = TestApp::start();
     let before = "CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue {amount} NOT NULL); \
                   INSERT INTO users_revenue VALUES ('', '7')";
@@ -140,7 +145,7 @@ fn an_erasure_that_is_cut_off_at_its_end_takes_nobody_elses_row() {
     send(&app.client(), "ann", "5");
     erase(&app.client(), "ann");
     app.stop();
-    // Only its last step is missing.
+    // Undo only the last step, as if the server had been killed before it.
     app.sql("UPDATE millrace_erasures SET done = NULL");
     app.restart();
     let done = || app.client().get("/v1/erasures").json()["erasures"][0]["doneAt"].is_string();

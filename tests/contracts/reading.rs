@@ -1,4 +1,4 @@
-//! What can be read is read in pages, and no page, however it is asked for, is without a bound.
+//! Reads return pages, and every page is bounded, whatever limit the client asks for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,12 +17,12 @@ fn large(event: &str, count: usize) -> String {
 }
 
 fn ids(page: &Value) -> Vec<String> {
-    let letters = page["deadLetters"].as_array().unwrap();
-    letters.iter().map(|letter| letter["id"].as_str().unwrap().to_owned()).collect()
+    let dead_letters = page["deadLetters"].as_array().unwrap();
+    dead_letters.iter().map(|dead_letter| dead_letter["id"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
-fn a_page_of_none_is_a_page_of_one() {
+fn a_limit_of_zero_returns_one_item() {
     let app = TestApp::start();
     assert_eq!(app.client().post(EVENTS, &format!("[{GOOD},{GOOD}]")).status, 200);
     let page = app.client().get(&format!("{EVENTS}?from=0&limit=0")).json();
@@ -33,12 +33,12 @@ fn a_page_of_none_is_a_page_of_one() {
 }
 
 #[test]
-fn a_tail_ends_its_page_by_bytes_and_its_search_too() {
+fn a_tail_limits_the_bytes_of_a_page_and_of_its_search() {
     let app = TestApp::configured(OTHER);
     let send = |path: &str, lines: &str| assert_eq!(app.client().post_lines(path, lines).status, 200);
     send("/v1/streams/other/events", &large(r#"{"k":"a"}"#, 24));
     send(EVENTS, &large(GOOD, 6));
-    // Waiting would not help: what it has read its part of is answered at once.
+    // The search stops after a bounded number of bytes, so that the answer comes before the 30 s are over.
     let asked = Instant::now();
     let page = app.client().get(&format!("{EVENTS}?from=0&wait=30")).json();
     assert!(asked.elapsed() < Duration::from_secs(20));
@@ -51,7 +51,7 @@ fn a_tail_ends_its_page_by_bytes_and_its_search_too() {
 }
 
 #[test]
-fn a_tail_does_not_run_after_the_events_of_others() {
+fn a_waiting_tail_returns_although_another_stream_keeps_growing() {
     let app = TestApp::configured(OTHER);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -70,7 +70,7 @@ fn a_tail_does_not_run_after_the_events_of_others() {
 }
 
 #[test]
-fn dead_letters_end_their_page_by_bytes() {
+fn a_page_of_dead_letters_is_limited_by_bytes() {
     let app = TestApp::start();
     app.sql("CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue {amount} NOT NULL)");
     app.stored.refuse("users_revenue", "user_id", "u");

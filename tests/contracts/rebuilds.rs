@@ -1,4 +1,5 @@
-//! Rebuilds while other hands are at the log: what was folded of it has to be all that made the view.
+//! Rebuilds while retention or an erasure changes the log. A rebuild may only replace the view with the
+//! result of all the events that the view was made from.
 
 use std::thread;
 
@@ -9,7 +10,7 @@ use crate::harness::{Start, TestApp, wait_for};
 const APPLIED: &str = "/v1/streams/revenue/events?wait=applied";
 const REBUILD: &str = "/v1/views/revenue/rebuild";
 
-/// Each batch of a rebuild is begun so late that the test is done with what it does before.
+/// Starts a server that waits 3 s before each batch of a rebuild, so that a test can act before the batch.
 fn slow() -> TestApp {
     let environment = vec![("MILLRACE_FAILPOINTS".to_owned(), "rebuild.batch=sleep:3000".to_owned())];
     TestApp::with(Start { environment, ..Start::default() })
@@ -22,30 +23,30 @@ fn send(app: &TestApp, user: &str, note: &str) {
 }
 
 #[test]
-fn what_is_given_up_under_a_rebuild_is_not_taken_out_of_the_view() {
+fn a_rebuild_fails_if_retention_deletes_events_meanwhile() {
     let app = slow();
     send(&app, "u", "");
     thread::scope(|scope| {
         let client = app.client();
         let rebuild = scope.spawn(move || client.post(REBUILD, ""));
         let shadow = "SELECT count(*) FROM millrace_positions WHERE view = 'revenue~shadow'";
-        wait_for("the rebuild", || app.sql(shadow) == "1");
-        // What retention does first.
+        wait_for("the rebuild to start", || app.sql(shadow) == "1");
+        // The first step of retention is this note.
         let note = "INSERT INTO millrace_retained (stream, log_id, part, position, blanked) \
                     SELECT 'revenue', log_id, 0, 1, 0 FROM millrace_positions WHERE view = 'revenue'";
         app.sql(note);
         let answer = rebuild.join().unwrap();
         assert_eq!(answer.status, 409, "{}", answer.text());
-        assert!(answer.text().contains("given up"), "{}", answer.text());
+        assert!(answer.text().contains("retention has deleted events"), "{}", answer.text());
     });
     assert_eq!(app.balance("u").as_deref(), Some("5"));
 }
 
 #[test]
-fn whom_a_rebuild_has_read_is_erased_after_it() {
+fn a_person_erased_during_a_rebuild_is_not_in_the_rebuilt_view() {
     let app = slow();
     send(&app, "ann", "");
-    // More than a batch, so that the rebuild has read of ann before it comes to the end of the log.
+    // More than one batch, so that the rebuild has read ann's event before it reaches the end of the log.
     for _ in 0..10 {
         send(&app, "bob", &"x".repeat(1_000_000));
     }
@@ -53,7 +54,7 @@ fn whom_a_rebuild_has_read_is_erased_after_it() {
         let client = app.client();
         let rebuild = scope.spawn(move || client.post(REBUILD, ""));
         let shadow = "SELECT count(*) FROM millrace_positions WHERE view = 'revenue~shadow' AND position > 0";
-        wait_for("its first batch", || app.sql(shadow) == "1");
+        wait_for("the first batch of the rebuild", || app.sql(shadow) == "1");
         let erased =
             app.client().post("/v1/streams/revenue/erasures", &json!({ "value": "ann" }).to_string());
         assert_eq!((erased.status, &erased.json()["events"]), (200, &json!(1)), "{}", erased.text());

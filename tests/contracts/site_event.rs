@@ -1,4 +1,4 @@
-//! Contract 3's door: site analytics, an event at a time.
+//! The source of contract 3: site analytics, one event per request.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn tail(app: &TestApp) -> Vec<Value> {
 }
 
 #[test]
-fn what_the_original_took_is_taken() {
+fn events_that_the_replaced_service_accepted_are_accepted() {
     let app = TestApp::start();
     let bodies = [
         VIEW.to_owned(),
@@ -33,7 +33,7 @@ fn what_the_original_took_is_taken() {
         r#"{"site_id":"s","event_type":"e","path":null,"user_id":"","timestamp":null}"#.to_owned(),
         r#"{"site_id":111,"event_type":"e","user_id":7,"timestamp":1761991200000}"#.to_owned(),
         r#"{"site_id":"s","event_type":"e","timestamp":"2025-11-01"}"#.to_owned(),
-        // A body's `id` is data here, whatever it is.
+        // In this contract the `id` of a body is data, of any type.
         r#"{"site_id":"s","event_type":"e","id":{"x":1},"referrer":["a"]}"#.to_owned(),
         format!(r#"{{"site_id":"{}","event_type":"{}"}}"#, "s".repeat(255), "e".repeat(100)),
     ];
@@ -46,7 +46,7 @@ fn what_the_original_took_is_taken() {
 }
 
 #[test]
-fn what_is_missing_is_said_in_the_words_of_the_original() {
+fn a_missing_field_is_reported_in_the_words_of_the_replaced_service() {
     let app = TestApp::start();
     for body in [
         "{}",
@@ -66,9 +66,9 @@ fn what_is_missing_is_said_in_the_words_of_the_original() {
     assert_eq!(app.log_end(), 0);
 }
 
-/// An invalid date took the original's process down, and its queue with it.
+/// In the replaced service, an invalid date ended the process and lost its queue.
 #[test]
-fn what_is_wrong_is_named_and_harms_nobody() {
+fn an_invalid_event_is_refused_with_its_field() {
     let app = TestApp::start();
     let long = "x".repeat(256);
     let cases = [
@@ -81,20 +81,20 @@ fn what_is_wrong_is_named_and_harms_nobody() {
         ("page_view", &long[..101], "event_type: is longer than 100 characters"),
     ];
     for (part, other, reason) in cases {
-        let said = refused(&app.client().post(EVENT, &VIEW.replace(part, other)), 400);
-        assert!(said.starts_with(reason), "{said}");
+        let message = refused(&app.client().post(EVENT, &VIEW.replace(part, other)), 400);
+        assert!(message.starts_with(reason), "{message}");
     }
     for body in ["", "{", "[]", r#""text""#] {
         refused(&app.client().post(EVENT, body), 400);
     }
-    assert_eq!(refused(&app.client().get(EVENT), 405), "this path does not take this method");
+    assert_eq!(refused(&app.client().get(EVENT), 405), "this path does not support this method");
     assert_eq!(app.log_end(), 0);
     received(&app.client().post(EVENT, VIEW));
 }
 
-/// The original kept them in memory, wrote fifty a second, and lost them at its end.
+/// The replaced service kept events in memory, wrote 50 per second, and lost the rest when it ended.
 #[test]
-fn what_was_received_is_there_after_a_kill() {
+fn received_events_survive_a_kill() {
     let mut app = TestApp::start();
     let sent: Vec<String> = (0..200).map(|n| VIEW.replace("u1", &format!("u{n}"))).collect();
     std::thread::scope(|scope| {
@@ -113,7 +113,7 @@ fn what_was_received_is_there_after_a_kill() {
 }
 
 #[test]
-fn it_is_opened_by_one_line_and_a_wrong_key_is_refused_even_then() {
+fn one_line_opens_the_source_and_a_wrong_key_is_still_refused() {
     let app = TestApp::start();
     assert_eq!(refused(&app.stranger().post(EVENT, VIEW), 401), "Unauthorized");
     drop(app);
@@ -121,7 +121,7 @@ fn it_is_opened_by_one_line_and_a_wrong_key_is_refused_even_then() {
     received(&app.stranger().post(EVENT, VIEW));
     let wrong = app.stranger().with_header("Authorization", "wrong");
     assert_eq!(refused(&wrong.post(EVENT, VIEW), 401), "Unauthorized");
-    // The others stay as they are.
+    // Other sources are still closed.
     assert_eq!(app.stranger().post("/events/ingest", "{}").status, 401);
     let everywhere = format!("0.0.0.0:{}", crate::harness::free_port());
     let start = Start {
@@ -130,13 +130,13 @@ fn it_is_opened_by_one_line_and_a_wrong_key_is_refused_even_then() {
         ..Start::default()
     };
     let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    let Err(said) = TestApp::try_with(start, folder) else { panic!("it started") };
-    assert!(said.contains("source `site_event` is open"), "{said}");
+    let Err(log) = TestApp::try_with(start, folder) else { panic!("the server started") };
+    assert!(log.contains("source `site_event` is open"), "{log}");
 }
 
-/// A fourth contract, of which the code knows nothing.
+/// Declares a source with a path, status and texts that no preset has.
 #[test]
-fn a_door_of_ones_own_speaks_as_it_is_told() {
+fn a_configured_source_uses_its_own_responses() {
     let app = TestApp::configured(
         r#"
         [source.sensors]
@@ -169,11 +169,11 @@ fn a_door_of_ones_own_speaks_as_it_is_told() {
         (r#"{"sensor":3,"value":1000}"#, 400, "no good (value: has more than 3 digits before the point)"),
         (r#"{"sensor":3,"value":20.6,"id":"a"}"#, 409, "again?"),
     ];
-    for (body, status, said) in cases {
+    for (body, status, message) in cases {
         let answer = client.post(path, body);
         assert_eq!(answer.status, status, "{}", answer.text());
-        assert!(answer.json()["problem"].as_str().unwrap().starts_with(said), "{}", answer.text());
+        assert!(answer.json()["problem"].as_str().unwrap().starts_with(message), "{}", answer.text());
     }
     assert_eq!(app.stranger().post(path, "{}").json(), json!({ "problem": "who are you?" }));
-    assert_eq!(client.get(path).json()["problem"], "this path does not take this method");
+    assert_eq!(client.get(path).json()["problem"], "this path does not support this method");
 }

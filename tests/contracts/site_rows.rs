@@ -1,5 +1,5 @@
-//! A row an event: the table of contract 3 and that of contract 4, what is asked of them, rows that are taken
-//! back, compared and mended, and tables that were there before.
+//! Views with a row per event: the tables of contracts 3 and 4, queries, corrections, comparison and repair,
+//! and tables that existed before the view.
 
 use serde_json::{Value, json};
 
@@ -20,14 +20,14 @@ fn visit(site: &str, user: &str) -> String {
     )
 }
 
-/// Each row as one text, in the order of numbers.
+/// Returns each row as one text, in the order of the query.
 fn table(app: &TestApp, sql: &str) -> Vec<String> {
     app.sql(&sql.replace("{when}", app.stored.keeping.says(WHEN))).lines().map(str::to_owned).collect()
 }
 
 const EVENTS: &str = "SELECT concat_ws(' ', id, site_id, event_type, coalesce(path, '-'), coalesce(user_id, '-'), {when}) FROM events ORDER BY id";
 
-/// An event's time in UTC, to the millisecond, whatever zone the database's session is in.
+/// The SQL for an event's time in UTC, to the millisecond, independent of the session's time zone.
 const WHEN: [&str; 3] = [
     "substr(timestamp || '.000', 1, 23)",
     "to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS')",
@@ -35,7 +35,7 @@ const WHEN: [&str; 3] = [
 ];
 
 #[test]
-fn an_event_is_a_row_with_what_was_sent_and_nothing_for_what_was_not() {
+fn an_event_becomes_a_row_and_absent_fields_are_null() {
     let app = TestApp::start();
     let lines = [
         visit("site-111", "u1"),
@@ -52,7 +52,7 @@ fn an_event_is_a_row_with_what_was_sent_and_nothing_for_what_was_not() {
             "3 site-111 click - - 2025-11-01 00:00:00.000",
         ]
     );
-    // Without a time of its own, an event has that of its arrival.
+    // An event without a time gets the time at which it was received.
     let id = send(&app, SITE, r#"{"site_id":"s","event_type":"t"}"#)["eventId"].clone();
     let received =
         app.client().get(&format!("/v1/events/{}", id.as_str().unwrap())).json()["receivedAt"].clone();
@@ -86,7 +86,7 @@ fn an_event_is_a_row_with_what_was_sent_and_nothing_for_what_was_not() {
 }
 
 #[test]
-fn rows_are_asked_for_page_by_page_and_by_their_values() {
+fn rows_are_read_in_pages_and_by_values() {
     let app = TestApp::start();
     let lines: Vec<String> = (0..50).map(|n| visit(&format!("s{}", n % 3), &format!("u{n}"))).collect();
     assert_eq!(app.client().post_lines(SITE, &lines.join("\n")).status, 200);
@@ -123,13 +123,13 @@ fn rows_are_asked_for_page_by_page_and_by_their_values() {
     {
         assert_eq!(client.get(path).status, 404, "{path}");
     }
-    // No event of it yet, and no table.
+    // This view has no event yet, and so no table.
     assert_eq!(client.get("/v1/views/inventory/rows").text(), r#"{"rows":[],"next":null}"#);
 }
 
-/// What a database would not take is not taken by the door: nobody stops a view by sending it.
+/// The source refuses a time that a database would reject, so that no client can pause the view with one.
 #[test]
-fn every_time_that_is_taken_is_one_that_the_table_keeps() {
+fn every_accepted_time_fits_the_table() {
     let app = TestApp::start();
     let at = |time: &str| format!(r#"{{"site_id":"s","event_type":"t","timestamp":{time}}}"#);
     for time in
@@ -153,7 +153,7 @@ fn every_time_that_is_taken_is_one_that_the_table_keeps() {
 }
 
 #[test]
-fn amounts_keep_their_digits_from_the_socket_to_the_table_and_back() {
+fn values_keep_their_digits_in_the_table_and_in_responses() {
     let app = TestApp::configured(
         r#"
         [stream.things]
@@ -182,7 +182,7 @@ fn amounts_keep_their_digits_from_the_socket_to_the_table_and_back() {
 }
 
 #[test]
-fn inventory_is_kept_as_its_contract_has_it_and_what_does_not_fit_is_refused() {
+fn inventory_rows_follow_their_contract_and_values_that_do_not_fit_are_refused() {
     let app = TestApp::start();
     let path = "/v1/streams/inventory/events?wait=applied";
     send(
@@ -205,7 +205,7 @@ fn inventory_is_kept_as_its_contract_has_it_and_what_does_not_fit_is_refused() {
 }
 
 #[test]
-fn what_is_taken_back_loses_its_row_and_no_other() {
+fn a_correction_deletes_its_row_and_no_other() {
     let app = TestApp::start();
     let first = send(&app, SITE, &format!("[{},{},{}]", visit("s", "a"), visit("s", "b"), visit("s", "c")));
     let id = first["eventIds"][1].as_str().unwrap();
@@ -214,7 +214,7 @@ fn what_is_taken_back_loses_its_row_and_no_other() {
     assert_eq!(table(&app, users), ["a", "c", "d"]);
     send(&app, SITE, &format!(r#"{{"takesBack":"{id}"}}"#));
     assert_eq!(table(&app, users), ["a", "c", "d"]);
-    // In the batch that brings it, too.
+    // A correction also works in the same batch as its event.
     app.sql("ALTER TABLE events RENAME TO elsewhere");
     send_unapplied(&app, r#"{"id":"mine","site_id":"s","event_type":"t"}"#);
     wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
@@ -223,11 +223,11 @@ fn what_is_taken_back_loses_its_row_and_no_other() {
     send(&app, SITE, &visit("s", "e"));
     assert_eq!(table(&app, users), ["a", "c", "d", "e"]);
     assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
-    // The numbers of rows that are gone do not come back.
+    // Row numbers are not reused.
     assert_eq!(table(&app, EVENTS).last().map(|row| row.starts_with("6 ")), Some(true));
 }
 
-/// `varchar(255)` without how long it may be; a time keeps its places.
+/// Removes the length from `varchar(255)`, but keeps the precision of a time.
 fn without_lengths(line: &str) -> String {
     match line.split_once("varchar(") {
         Some((before, rest)) => format!("{before}varchar{}", rest.split_once(')').unwrap().1),
@@ -243,7 +243,7 @@ fn ask(app: &TestApp, verb: &str) -> Value {
 }
 
 #[test]
-fn rows_are_compared_and_mended_one_by_one_and_those_of_others_left_alone() {
+fn a_rebuild_repairs_rows_one_by_one_and_leaves_foreign_rows_alone() {
     let app = TestApp::start();
     let events = |from: usize, to: usize| -> String {
         let all: Vec<String> = (from..to).map(|n| visit("s", &format!("u{n}"))).collect();
@@ -274,10 +274,10 @@ fn rows_are_compared_and_mended_one_by_one_and_those_of_others_left_alone() {
     );
     assert_eq!(table(&app, EVENTS).len(), 60, "comparing changes nothing");
     assert_eq!(ask(&app, "rebuild")["mended"], true);
-    let mended = table(&app, EVENTS);
-    assert_eq!(mended[..61], whole);
-    assert!(mended[61].starts_with("900 mine too x - - 2020-01-01 "), "{}", mended[61]);
-    // A table that is gone comes again with the numbers it had; others' rows cannot.
+    let repaired = table(&app, EVENTS);
+    assert_eq!(repaired[..61], whole);
+    assert!(repaired[61].starts_with("900 mine too x - - 2020-01-01 "), "{}", repaired[61]);
+    // A dropped table is recreated with the same row numbers. Rows that other programs inserted are lost.
     app.sql("DROP TABLE events");
     send_unapplied(&app, &visit("s", "late"));
     wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
@@ -289,7 +289,7 @@ fn rows_are_compared_and_mended_one_by_one_and_those_of_others_left_alone() {
     assert_eq!(again[..40], whole[..40]);
     assert_eq!(again[40..60], whole[41..]);
     assert!(again[60].contains(" late "), "{}", again[60]);
-    // What is noted of the rows is lost: they are made once more, beside those nobody knows of.
+    // Without the record of row numbers, all rows are inserted again.
     app.sql("DELETE FROM millrace_rows; DELETE FROM events");
     assert_eq!(ask(&app, "rebuild")["differenceCount"], 61);
     assert_eq!(table(&app, EVENTS).len(), 61);
@@ -301,7 +301,7 @@ fn send_unapplied(app: &TestApp, body: &str) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// A server over a store in which `sql` was carried out while none was running.
+/// Starts a server on a store in which `sql` was executed while no server was running.
 fn prepared(sql: &str) -> TestApp {
     let mut app = TestApp::start();
     app.stop();
@@ -311,7 +311,7 @@ fn prepared(sql: &str) -> TestApp {
 }
 
 #[test]
-fn a_table_that_was_there_is_used_with_its_rows_and_columns() {
+fn an_existing_table_is_used_with_its_rows_and_columns() {
     let app = prepared(
         "CREATE TABLE events (id {id}, timestamp {time}, site_id {text} NOT NULL, event_type {text} NOT NULL, path {text},
              user_id {text}, note {text} NOT NULL DEFAULT 'n');
@@ -320,7 +320,7 @@ fn a_table_that_was_there_is_used_with_its_rows_and_columns() {
     send(&app, SITE, &visit("s", "u"));
     let notes = "SELECT id || ' ' || site_id || ' ' || note FROM events ORDER BY id";
     let notes = table(&app, notes);
-    // PostgreSQL's sequence knows nothing of rows that came with numbers of their own.
+    // PostgreSQL's sequence does not take rows into account that were inserted with explicit numbers.
     let expected = app.stored.keeping.says([
         ["41 old kept", "42 s n"],
         ["1 s n", "41 old kept"],
@@ -332,7 +332,7 @@ fn a_table_that_was_there_is_used_with_its_rows_and_columns() {
 }
 
 #[test]
-fn a_table_that_does_not_fit_pauses_the_view_until_what_it_names_is_done() {
+fn an_unsuitable_table_pauses_the_view_until_the_suggested_sql_is_run() {
     if Keeping::of_environment().is_not_sqlite("other databases' tables fail in other ways: `tests/store`") {
         return;
     }
@@ -344,7 +344,7 @@ fn a_table_that_does_not_fit_pauses_the_view_until_what_it_names_is_done() {
         ),
         (
             format!("CREATE TABLE events (id INTEGER PRIMARY KEY, path TEXT NOT NULL, {columns})"),
-            "column `path` that must be given",
+            "column `path` that is NOT NULL",
         ),
         (format!("CREATE TABLE events (id INTEGER PRIMARY KEY, {columns})"), "has no column `path`"),
         (
@@ -355,18 +355,18 @@ fn a_table_that_does_not_fit_pauses_the_view_until_what_it_names_is_done() {
         let app = prepared(&sql);
         send_unapplied(&app, &visit("s", "u").replace("\"/p\"", "null"));
         wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
-        let said = app.view("site_events")["paused"].as_str().unwrap().to_owned();
-        assert!(said.contains(reason), "{said}");
-        // Other views of the stream go on.
+        let paused = app.view("site_events")["paused"].as_str().unwrap().to_owned();
+        assert!(paused.contains(reason), "{paused}");
+        // Other views of the stream continue.
         wait_for("the other view", || app.view("site_stats")["lag"] == 0);
-        app.sql(said.split_once("to fix it, run: ").unwrap().1);
+        app.sql(paused.split_once("to fix it, run: ").unwrap().1);
         app.settle();
         assert_eq!(table(&app, EVENTS), ["1 s page_view - u 2025-11-01 10:00:00.000"], "{sql}");
     }
 }
 
 #[test]
-fn a_column_that_refuses_a_value_makes_a_dead_letter_and_stops_no_other_row() {
+fn a_value_refused_by_a_column_becomes_a_dead_letter_and_blocks_no_other_row() {
     let app = prepared(
         "CREATE TABLE events (id {id}, site_id {text} NOT NULL CHECK (length(site_id) < 5), event_type {text} NOT NULL,
              path {text}, user_id {text}, timestamp {time})",
@@ -374,13 +374,13 @@ fn a_column_that_refuses_a_value_makes_a_dead_letter_and_stops_no_other_row() {
     let body = format!("[{},{},{}]", visit("a", "u"), visit("too long", "u"), visit("b", "u"));
     send(&app, SITE, &body);
     assert_eq!(table(&app, "SELECT site_id FROM events ORDER BY id"), ["a", "b"]);
-    let letters = app.client().get("/v1/dead-letters?status=open").json();
-    assert_eq!(letters["deadLetters"][0]["view"], "site_events", "{letters}");
+    let dead_letters = app.client().get("/v1/dead-letters?status=open").json();
+    assert_eq!(dead_letters["deadLetters"][0]["view"], "site_events", "{dead_letters}");
     assert_eq!(ask(&app, "reconcile")["differenceCount"], 0);
 }
 
 #[test]
-fn killed_again_and_again_each_event_is_one_row() {
+fn after_repeated_kills_each_event_is_one_row() {
     let mut app = TestApp::start();
     let mut sent = 0;
     for round in 0..4 {
@@ -398,7 +398,7 @@ fn killed_again_and_again_each_event_is_one_row() {
 }
 
 #[test]
-fn an_erased_person_has_no_row_left_and_others_have_theirs() {
+fn an_erasure_deletes_the_rows_of_one_person_only() {
     let app = TestApp::start();
     let users = ["ann", "bob", "ann", "eve"].map(|user| visit("s", user));
     send(&app, SITE, &format!("[{}]", users.join(",")));
@@ -412,7 +412,7 @@ fn an_erased_person_has_no_row_left_and_others_have_theirs() {
 }
 
 #[test]
-fn a_dead_letter_that_is_sent_again_keeps_the_id_of_its_event() {
+fn a_retried_dead_letter_keeps_the_id_of_its_event() {
     let app = TestApp::configured(
         r#"
         [stream.parts]
@@ -432,8 +432,8 @@ fn a_dead_letter_that_is_sent_again_keeps_the_id_of_its_event() {
         client.post("/v1/streams/parts/events?wait=applied", r#"{"id":"mine","who":"a","n":50}"#).json();
     let id = sent["eventId"].as_str().unwrap();
     let receipt = client.get(&format!("/v1/events/{id}")).json();
-    let letter = receipt["views"]["parts"]["letter"].as_str().unwrap();
-    let retried = client.post(&format!("/v1/dead-letters/{letter}/retry"), r#"{"who":"a","n":5}"#);
+    let dead_letter = receipt["views"]["parts"]["letter"].as_str().unwrap();
+    let retried = client.post(&format!("/v1/dead-letters/{dead_letter}/retry"), r#"{"who":"a","n":5}"#);
     assert_eq!(retried.status, 200, "{}", retried.text());
     app.settle();
     assert_eq!(app.sql("SELECT event, n FROM parts"), format!("{id}\t5"));

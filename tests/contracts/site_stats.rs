@@ -1,4 +1,4 @@
-//! Contract 3's reading side, `GET /stats`, and the native one of the same numbers.
+//! `GET /stats` of contract 3, and the native API for the same statistics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn send(app: &TestApp, lines: &[String]) {
     app.settle();
 }
 
-/// The example of the contract, two days, and another site.
+/// Starts a server with the example of the contract, on two days, and an event of another site.
 fn example() -> TestApp {
     let app = TestApp::start();
     send(
@@ -37,21 +37,21 @@ fn example() -> TestApp {
     app
 }
 
-fn said(answer: &Answer, status: u16) -> String {
+fn text_of(answer: &Answer, status: u16) -> String {
     assert_eq!(answer.status, status, "{}", answer.text());
     assert_eq!(answer.header("content-type"), Some("application/json"));
     answer.text()
 }
 
 #[test]
-fn a_sites_numbers_are_answered_in_the_contracts_words() {
+fn statistics_of_a_site_have_the_contracts_form() {
     let app = example();
-    let get = |query: &str| said(&app.client().get(&format!("/stats?{query}")), 200);
+    let get = |query: &str| text_of(&app.client().get(&format!("/stats?{query}")), 200);
     assert_eq!(
         get("site_id=site-111"),
         r#"{"site_id":"site-111","date":"all","total_views":3,"unique_users":2,"top_paths":[{"path":"/pricing","views":2},{"path":null,"views":1}]}"#
     );
-    // A dated question is the one that the original always failed at.
+    // In the replaced service, every query with a date failed.
     assert_eq!(
         get("site_id=site-111&date=2025-11-01"),
         r#"{"site_id":"site-111","date":"2025-11-01","total_views":2,"unique_users":2,"top_paths":[{"path":"/pricing","views":2}]}"#
@@ -82,11 +82,11 @@ fn before_the_first_event_every_site_has_zeros() {
 }
 
 #[test]
-fn a_question_that_is_none_is_refused_by_name_and_stops_nothing() {
+fn an_invalid_query_is_refused_with_its_parameter() {
     let app = example();
     let message = |client: &Client, query: &str, status: u16| -> String {
         let body: Value =
-            serde_json::from_str(&said(&client.get(&format!("/stats{query}")), status)).unwrap();
+            serde_json::from_str(&text_of(&client.get(&format!("/stats{query}")), status)).unwrap();
         body["message"].as_str().unwrap().to_owned()
     };
     let client = app.client();
@@ -94,11 +94,11 @@ fn a_question_that_is_none_is_refused_by_name_and_stops_nothing() {
         assert_eq!(message(&client, query, 400), "site_id is not found");
     }
     for date in ["soon", "2025-13-01", "2025-02-30", "0000-00-00", "1762000000000", "'%20OR%201=1"] {
-        let said = message(&client, &format!("?site_id=a&date={date}"), 400);
-        assert_eq!(said, "date: expected a day such as 2025-11-01", "{date}");
+        let text = message(&client, &format!("?site_id=a&date={date}"), 400);
+        assert_eq!(text, "date: expected a day such as 2025-11-01", "{date}");
     }
     assert_eq!(message(&client, "?site_id=a&site_id=b", 400), "site_id: is given twice");
-    // Who asks comes before what is asked.
+    // The key is checked before the query.
     assert_eq!(message(&app.stranger(), "", 401), "Unauthorized");
     let posted = client.post("/stats?site_id=a", "{}");
     assert_eq!((posted.status, posted.json()["message"].is_string()), (405, true));
@@ -106,13 +106,13 @@ fn a_question_that_is_none_is_refused_by_name_and_stops_nothing() {
 }
 
 #[test]
-fn a_page_of_another_site_reads_only_what_is_open() {
+fn a_page_of_another_origin_reads_only_open_reads_that_list_it() {
     let page = |app: &TestApp| app.stranger().with_header("Origin", "https://shop.example");
     let app = TestApp::start();
     let refused = page(&app).get("/stats?site_id=a");
     assert_eq!((refused.status, refused.json()["message"].is_string()), (403, true));
     drop(app);
-    // An open read is open to programs; a page has to be named.
+    // An open read is open to programs. A page needs its origin listed.
     let app = TestApp::configured(OPEN);
     assert_eq!(page(&app).get("/stats?site_id=a").status, 403);
     drop(app);
@@ -128,7 +128,7 @@ fn a_page_of_another_site_reads_only_what_is_open() {
 }
 
 #[test]
-fn a_key_for_one_site_reads_its_numbers_and_no_others() {
+fn a_key_for_one_site_reads_only_its_statistics() {
     let app = example();
     let new = r#"{"name":"owner","scopes":["read"],"streams":["site_events"],"viewKey":"site-111"}"#;
     let key = app.client().post("/v1/keys", new).json()["key"].as_str().unwrap().to_owned();
@@ -141,7 +141,7 @@ fn a_key_for_one_site_reads_its_numbers_and_no_others() {
 }
 
 #[test]
-fn numbers_of_a_range_of_days_are_exact() {
+fn statistics_of_a_range_of_days_are_exact() {
     let app = example();
     let get = |query: &str| app.client().get(&format!("/v1/views/site_stats/stats?{query}"));
     assert_eq!(
@@ -176,16 +176,16 @@ fn numbers_of_a_range_of_days_are_exact() {
     assert!(kinds.contains(&"ledger") && kinds.contains(&"stats"), "{kinds:?}");
 }
 
-/// More values than a board holds, in several batches; the numbers outlive a kill.
+/// There are more values than the top-k index holds, in several batches. The statistics survive a kill.
 #[test]
-fn the_first_of_many_are_those_that_a_count_of_all_events_finds() {
+fn the_top_values_equal_a_count_over_all_events() {
     let mut app = TestApp::start();
     let mut counted: BTreeMap<(String, usize), u64> = BTreeMap::new();
     let mut users = BTreeSet::new();
     for part in 0..4 {
         let mut lines = Vec::new();
         for number in 0..2_000_usize {
-            // Some paths come again and again, most of them once or twice.
+            // Some paths occur often, most of them once or twice.
             let path = if number % 7 == 0 { number % 130 } else { number * (part + 1) };
             let (path, user, day) = (format!("/p{path}"), number % 333 + part, 1 + (number + part) % 3);
             lines.push(visit("s", json!(path), json!(format!("u{user}")), &format!("2025-11-0{day}")));
@@ -215,7 +215,7 @@ fn the_first_of_many_are_those_that_a_count_of_all_events_finds() {
 }
 
 #[test]
-fn a_read_of_ones_own_is_a_few_lines_of_configuration() {
+fn a_read_can_be_configured() {
     let own = "[read.kinds]\npath = \"/kinds\"\nview = \"site_stats\"\nshape = \"stats\"\ntop = \"event_type\"\n\
         [read.money]\npath = \"/money/of/{key}\"\nview = \"revenue\"\nshape = \"row\"\nerror_key = \"reason\"\n";
     let app = TestApp::configured(own);
@@ -234,6 +234,6 @@ fn a_read_of_ones_own_is_a_few_lines_of_configuration() {
     drop(app);
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let start = Start { config: Some(own.replace("/kinds", "/ready")), ..Start::default() };
-    let Err(said) = TestApp::try_with(start, folder) else { panic!("a path for two") };
-    assert!(said.contains("read `kinds` has path `/ready`, where something else is answered"), "{said}");
+    let Err(log) = TestApp::try_with(start, folder) else { panic!("the server started") };
+    assert!(log.contains("read `kinds` has path `/ready`, which millrace itself uses"), "{log}");
 }

@@ -1,5 +1,5 @@
-//! When a server does not start, and what it does before it listens: settings, folders, a log and a store
-//! that belong together.
+//! The start of a server before it listens, and the cases in which it is refused: settings, folders, and a
+//! log and a store that do not belong together.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -19,10 +19,10 @@ fn arguments(arguments: &[&str]) -> Start {
     Start { arguments: arguments.iter().map(|&text| text.to_owned()).collect(), ..Start::default() }
 }
 
-/// What the server says when it does not start.
+/// Starts a server that must fail, and returns its log.
 fn refusal(start: Start) -> String {
     match TestApp::try_with(start, folder()) {
-        Ok(_) => panic!("it started"),
+        Ok(_) => panic!("the server started"),
         Err(log) => log,
     }
 }
@@ -36,7 +36,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[test]
-fn what_is_in_an_open_folder_is_private_all_the_same() {
+fn files_in_a_readable_data_folder_are_private() {
     let folder = folder();
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
@@ -55,20 +55,20 @@ fn what_is_in_an_open_folder_is_private_all_the_same() {
 }
 
 #[test]
-fn a_start_that_fails_says_why_in_one_line_and_ends_in_order() {
+fn a_failed_start_gives_its_reason_in_one_line() {
     let mut app = TestApp::start();
     app.stop();
     let key = app.data().join("api-key");
     std::fs::remove_file(&key).unwrap();
     std::fs::create_dir(&key).unwrap();
     let ended = app.command(&["serve", "--listen", "localhost:0", "--log-level", "error"]);
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert!(said.lines().count() == 1 && said.contains("api-key"), "{said}");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert!(stderr.lines().count() == 1 && stderr.contains("api-key"), "{stderr}");
 }
 
 #[test]
-fn a_first_key_that_was_emptied_is_made_anew() {
+fn an_empty_key_file_is_replaced_by_a_new_key() {
     let mut app = TestApp::start();
     let first = app.key();
     app.stop();
@@ -79,7 +79,7 @@ fn a_first_key_that_was_emptied_is_made_anew() {
 }
 
 #[test]
-fn beyond_loopback_there_are_rules() {
+fn beyond_loopback_a_proxy_a_strong_key_and_public_sources_are_required() {
     let everywhere = format!("0.0.0.0:{}", free_port());
     let listen = ["--listen", &everywhere];
     let start = |more: &[&str]| arguments(&[&listen, more].concat());
@@ -89,15 +89,15 @@ fn beyond_loopback_there_are_rules() {
         environment: vec![("API_KEY".to_owned(), "secret".to_owned())],
         ..start(&["--behind-proxy"])
     };
-    let said = refusal(weak);
-    assert!(said.contains("`API_KEY` is shorter than 20 characters"), "{said}");
+    let log = refusal(weak);
+    assert!(log.contains("`API_KEY` is shorter than 20 characters"), "{log}");
     let open = "[source.live_event]\naccess = \"open\"\n";
     let opened = |more: &str| Start { config: Some(format!("{open}{more}")), ..start(&["--behind-proxy"]) };
-    let said = refusal(opened(""));
-    assert!(said.contains("`live_event` is open") && said.contains("public = true"), "{said}");
+    let log = refusal(opened(""));
+    assert!(log.contains("`live_event` is open") && log.contains("public = true"), "{log}");
     let read = |more: &str| opened(&format!("public = true\n[read.stats]\naccess = \"open\"\n{more}"));
-    let said = refusal(read(""));
-    assert!(said.contains("read `stats` is open") && said.contains("public = true"), "{said}");
+    let log = refusal(read(""));
+    assert!(log.contains("read `stats` is open") && log.contains("public = true"), "{log}");
     let app = TestApp::with(read("public = true\n"));
     assert_eq!(app.stranger().get("/stats?site_id=a").status, 200);
     assert_eq!(app.stranger().get("/userEvents/a").status, 401);
@@ -111,31 +111,35 @@ fn beyond_loopback_there_are_rules() {
 }
 
 #[test]
-fn one_server_a_data_folder_and_one_a_port() {
+fn a_data_folder_or_a_port_in_use_is_refused() {
     let app = TestApp::start();
-    let Err(said) = TestApp::try_with(Start::default(), Arc::clone(&app.folder)) else {
-        panic!("two servers")
+    let Err(log) = TestApp::try_with(Start::default(), Arc::clone(&app.folder)) else {
+        panic!("two servers started in one data folder")
     };
-    assert!(said.contains("another process uses") && said.contains("journal"), "{said}");
-    // The first one is none the worse for it.
+    assert!(log.contains("another process uses") && log.contains("journal"), "{log}");
+    // The first server still works.
     assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
 
     let port = app.address.rsplit_once(':').unwrap().1;
-    let said = refusal(arguments(&["--listen", &format!("localhost:{port}")]));
-    assert!(said.contains("cannot listen at 127.0.0.1") && said.contains("in use"), "{said}");
+    let log = refusal(arguments(&["--listen", &format!("localhost:{port}")]));
+    assert!(log.contains("cannot listen on 127.0.0.1") && log.contains("in use"), "{log}");
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let dotenv = format!("PORT={}", other.local_addr().unwrap().port());
-    let said = refusal(Start { dotenv: Some(dotenv), ..Start::default() });
-    assert!(said.contains("in use"), "{said}");
+    let log = refusal(Start { dotenv: Some(dotenv), ..Start::default() });
+    assert!(log.contains("in use"), "{log}");
 }
 
 #[test]
 fn an_unknown_setting_is_refused_with_file_and_line() {
-    for (config, line, said) in [
+    for (config, line, reason) in [
         ("lisen = [\"localhost:1\"]\n", 1, "unknown field `lisen`"),
         ("\n[dedup]\nwindow = \"7d\"\nwidth = 3\n", 4, "unknown field `width`"),
         ("[source.live_event]\nstream = \"revenue\"\nacess = \"open\"\n", 3, "unknown field `acess`"),
-        ("\n\n[source.nowhere]\nkind = \"http\"\nstream = \"revenue\"\n", 3, "source `nowhere` needs a `path`"),
+        (
+            "\n\n[source.nowhere]\nkind = \"http\"\nstream = \"revenue\"\n",
+            3,
+            "source `nowhere` needs a `path`",
+        ),
         ("\n[source.ingest]\nerrors = { gone = \"no\" }\n", 3, "unknown field `gone`"),
         (
             "[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\", requird = true }\n",
@@ -155,8 +159,8 @@ fn an_unknown_setting_is_refused_with_file_and_line() {
     ] {
         let log = refusal(Start { config: Some(config.to_owned()), ..Start::default() });
         // The first line of the file lists the presets.
-        let place = if line == 0 { String::new() } else { format!("millrace.toml:{}: ", line + 1) };
-        assert!(log.contains(&place) && log.contains(said), "{config}\n  says {log}");
+        let location = if line == 0 { String::new() } else { format!("millrace.toml:{}: ", line + 1) };
+        assert!(log.contains(&location) && log.contains(reason), "{config}\n  logs {log}");
     }
 }
 
@@ -175,7 +179,7 @@ fn a_log_and_a_store_that_do_not_belong_together_are_refused() {
     let newest = app.folder.path().join("newest");
     copy_folder(&journal, &newest);
     let start_again = |app: &TestApp| match TestApp::try_with(Start::default(), Arc::clone(&app.folder)) {
-        Ok(_) => panic!("it started"),
+        Ok(_) => panic!("the server started"),
         Err(log) => log,
     };
     let put = |from: &Path| {
@@ -184,14 +188,14 @@ fn a_log_and_a_store_that_do_not_belong_together_are_refused() {
     };
 
     put(&kept);
-    let said = start_again(&app);
-    assert!(said.contains("the log is older than the store") && said.contains("position 2"), "{said}");
+    let log = start_again(&app);
+    assert!(log.contains("the log is older than the store") && log.contains("position 2"), "{log}");
 
     std::fs::remove_dir_all(&journal).unwrap();
-    // However often it is tried: the first try must not make the second one succeed.
+    // A refused start must not make the next one succeed.
     for _ in 0..2 {
-        let said = start_again(&app);
-        assert!(said.contains("is not in the data folder") && said.contains("--accept-new-log"), "{said}");
+        let log = start_again(&app);
+        assert!(log.contains("is not in the data folder") && log.contains("--accept-new-log"), "{log}");
     }
 
     let mut other = TestApp::start();
@@ -199,8 +203,8 @@ fn a_log_and_a_store_that_do_not_belong_together_are_refused() {
     other.settle();
     other.stop();
     put(&other.data().join("journal"));
-    let said = start_again(&app);
-    assert!(said.contains("is not in the data folder"), "{said}");
+    let log = start_again(&app);
+    assert!(log.contains("is not in the data folder"), "{log}");
 
     put(&newest);
     app.restart();
@@ -213,7 +217,7 @@ fn a_log_and_a_store_that_do_not_belong_together_are_refused() {
 }
 
 #[test]
-fn a_store_that_is_lost_is_made_again_from_the_log() {
+fn a_lost_store_is_rebuilt_from_the_log() {
     let mut app = TestApp::start();
     for _ in 0..3 {
         assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);

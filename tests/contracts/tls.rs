@@ -1,5 +1,5 @@
-//! Listening with a certificate: the same answers, encrypted; renewed without a restart; no start where it
-//! would not work.
+//! TLS: the same responses as without it, certificates that are renewed without a restart, and starts that
+//! are refused because the certificate cannot be used.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -37,7 +37,7 @@ fn start(listen: &[&str]) -> Start {
     Start { config: Some(TLS.to_owned()), arguments, ..Start::default() }
 }
 
-/// A server that listens both ways.
+/// Starts a server that listens with and without TLS.
 fn app(made: &Made) -> TestApp {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     put(&folder, made);
@@ -71,7 +71,7 @@ fn connect(
     Ok(stream)
 }
 
-/// One request, and all of its answer.
+/// Sends one request, and returns the whole response.
 fn ask(stream: &mut StreamOwned<ClientConnection, TcpStream>, request: &str) -> String {
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
@@ -88,7 +88,7 @@ fn ask(stream: &mut StreamOwned<ClientConnection, TcpStream>, request: &str) -> 
     }
 }
 
-/// Which of the two a new connection is shown.
+/// Returns the index of the certificate that a new connection gets.
 fn shown(address: &str, both: &[&Made; 2]) -> usize {
     let stream = connect(address, both, &TLS13).unwrap();
     let shown = &stream.conn.peer_certificates().unwrap()[0];
@@ -96,7 +96,7 @@ fn shown(address: &str, both: &[&Made; 2]) -> usize {
 }
 
 #[test]
-fn requests_are_answered_over_tls_as_they_are_without() {
+fn tls_requests_get_the_same_responses() {
     let made = made();
     let app = app(&made);
     let address = encrypted_address(&app);
@@ -114,12 +114,12 @@ fn requests_are_answered_over_tls_as_they_are_without() {
         let stranger = app.stranger().head("POST", EVENTS, "application/json", 0);
         assert!(ask(&mut stream, &stranger).starts_with("HTTP/1.1 401"));
     }
-    assert!(connect(&address, &[&self::made()], &TLS13).is_err(), "another certificate than is trusted");
+    assert!(connect(&address, &[&self::made()], &TLS13).is_err(), "an untrusted certificate was accepted");
     assert_eq!(app.balance("u").as_deref(), Some("4"));
 }
 
 #[test]
-fn a_refusal_arrives_at_a_client_that_is_still_sending() {
+fn a_refusal_reaches_a_client_that_is_still_sending() {
     let made = made();
     let app = app(&made);
     let address = encrypted_address(&app);
@@ -134,35 +134,35 @@ fn a_refusal_arrives_at_a_client_that_is_still_sending() {
 }
 
 #[test]
-fn clients_that_say_nothing_or_no_tls_hold_up_nobody() {
+fn silent_and_plain_text_clients_do_not_delay_others() {
     let made = made();
     let app = app(&made);
     let address = encrypted_address(&app);
     let silent: Vec<_> = (0..50).map(|_| TcpStream::connect(&address).unwrap()).collect();
     let mut plain = TcpStream::connect(&address).unwrap();
     plain.write_all(app.client().head("GET", "/health", "text/plain", 0).as_bytes()).unwrap();
-    let mut said = Vec::new();
-    drop(plain.read_to_end(&mut said));
-    assert!(!said.starts_with(b"HTTP"), "an answer in the clear");
+    let mut response = Vec::new();
+    drop(plain.read_to_end(&mut response));
+    assert!(!response.starts_with(b"HTTP"), "a response without TLS");
     let mut stream = connect(&address, &[&made], &TLS13).unwrap();
     let health = app.client().head("GET", "/health", "text/plain", 0);
     assert!(ask(&mut stream, &health).starts_with("HTTP/1.1 200"));
-    // And those that are still silent do not hold up the end.
+    // The silent clients do not delay the stop.
     drop(app);
     drop(silent);
 }
 
 #[test]
-fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_not() {
+fn a_renewed_certificate_is_used_without_a_restart_and_an_invalid_one_is_not() {
     let (old, new) = (made(), made());
     let app = app(&old);
     let address = encrypted_address(&app);
     let mut first = connect(&address, &[&old], &TLS13).unwrap();
     assert_eq!(shown(&address, &[&old, &new]), 0);
-    // The key is not there yet.
+    // The certificate is new, but its key is still the old one.
     std::fs::write(app.folder.path().join("cert.pem"), &new.pem).unwrap();
-    let broken = "the new certificate cannot be used; the old one stays";
-    wait_for("a word about the broken one", || app.log_line(broken).is_some());
+    let broken = "the new certificate cannot be used; the old one stays in use";
+    wait_for("the log line about the invalid certificate", || app.log_line(broken).is_some());
     assert!(app.log_line(broken).unwrap()["error"].as_str().unwrap().contains("is not the key of"));
     assert_eq!(shown(&address, &[&old, &new]), 0);
     for _ in 0..3 {
@@ -170,54 +170,54 @@ fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_not() {
         assert_eq!(app.stranger().get("/health").status, 200);
     }
     assert_eq!(app.log_text().matches(broken).count(), 1);
-    // Complete now.
+    // Now the key matches.
     std::fs::write(app.folder.path().join("key.pem"), &new.key).unwrap();
     app.signal("-HUP");
     wait_for("the new certificate", || shown(&address, &[&old, &new]) == 1);
     std::fs::remove_file(app.folder.path().join("cert.pem")).unwrap();
     app.signal("-HUP");
-    wait_for("a word about the lost one", || app.log_text().matches(broken).count() == 2);
+    wait_for("the log line about the missing certificate", || app.log_text().matches(broken).count() == 2);
     assert_eq!(shown(&address, &[&old, &new]), 1);
-    // And without a signal.
+    // The server also notices new files without a signal.
     put(&app.folder, &old);
     wait_for("the old certificate again", || shown(&address, &[&old, &new]) == 0);
     let health = app.client().head("GET", "/health", "text/plain", 0);
-    assert!(ask(&mut first, &health).starts_with("HTTP/1.1 200"), "older connections go on");
+    assert!(ask(&mut first, &health).starts_with("HTTP/1.1 200"), "older connections continue");
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_refuses_the_start() {
+fn a_start_with_an_unusable_certificate_is_refused() {
     let (one, other) = (made(), made());
     let at = ["https://localhost:0"];
     let refusal = |prepare: &dyn Fn(&std::path::Path)| {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         put(&folder, &one);
         prepare(folder.path());
-        let Err(log) = TestApp::try_with(start(&at), folder) else { panic!("it started") };
-        let said: Vec<&str> = log.lines().filter(|line| line.contains("[tls]")).collect();
-        assert_eq!(said.len(), 1, "one line: {log}");
-        said[0].to_owned()
+        let Err(log) = TestApp::try_with(start(&at), folder) else { panic!("the server started") };
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("[tls]")).collect();
+        assert_eq!(lines.len(), 1, "one line: {log}");
+        lines[0].to_owned()
     };
     let write = |path: &std::path::Path, text: &str| std::fs::write(path, text).unwrap();
-    let said = refusal(&|folder| std::fs::remove_file(folder.join("cert.pem")).unwrap());
-    assert!(said.contains("`cert.pem` cannot be read: No such file"), "{said}");
-    let said = refusal(&|folder| {
+    let message = refusal(&|folder| std::fs::remove_file(folder.join("cert.pem")).unwrap());
+    assert!(message.contains("`cert.pem` cannot be read: No such file"), "{message}");
+    let message = refusal(&|folder| {
         std::fs::remove_file(folder.join("key.pem")).unwrap();
         std::fs::create_dir(folder.join("key.pem")).unwrap();
     });
-    assert!(said.contains("`key.pem` cannot be read: Is a directory"), "{said}");
-    let said = refusal(&|folder| write(&folder.join("key.pem"), &other.key));
-    assert!(said.contains("`key.pem` is not the key of `cert.pem`"), "{said}");
-    let said = refusal(&|folder| write(&folder.join("key.pem"), &one.pem));
-    assert!(said.contains("`key.pem` holds no private key"), "{said}");
-    let said = refusal(&|folder| write(&folder.join("cert.pem"), "certificate"));
-    assert!(said.contains("`cert.pem` holds no certificate"), "{said}");
-    let Err(said) =
+    assert!(message.contains("`key.pem` cannot be read: Is a directory"), "{message}");
+    let message = refusal(&|folder| write(&folder.join("key.pem"), &other.key));
+    assert!(message.contains("`key.pem` is not the key of `cert.pem`"), "{message}");
+    let message = refusal(&|folder| write(&folder.join("key.pem"), &one.pem));
+    assert!(message.contains("`key.pem` contains no private key"), "{message}");
+    let message = refusal(&|folder| write(&folder.join("cert.pem"), "certificate"));
+    assert!(message.contains("`cert.pem` contains no certificate"), "{message}");
+    let Err(message) =
         TestApp::try_with(Start { config: None, ..start(&at) }, Arc::new(tempfile::tempdir().unwrap()))
     else {
-        panic!("it started")
+        panic!("the server started")
     };
-    assert!(said.contains("`https://localhost:0` needs a certificate"), "{said}");
+    assert!(message.contains("`https://localhost:0` needs a certificate"), "{message}");
 }
 
 #[test]
@@ -227,10 +227,13 @@ fn beyond_loopback_each_address_needs_tls_or_a_proxy() {
     put(&folder, &made);
     let plain = format!("0.0.0.0:{}", free_port());
     let encrypted = format!("https://0.0.0.0:{}", free_port());
-    let Err(said) = TestApp::try_with(start(&[&encrypted, &plain]), Arc::clone(&folder)) else {
-        panic!("it started")
+    let Err(message) = TestApp::try_with(start(&[&encrypted, &plain]), Arc::clone(&folder)) else {
+        panic!("the server started")
     };
-    assert!(said.contains(&plain) && said.contains("--behind-proxy") && said.contains("[tls]"), "{said}");
+    assert!(
+        message.contains(&plain) && message.contains("--behind-proxy") && message.contains("[tls]"),
+        "{message}"
+    );
     let app = TestApp::with_folder(start(&["localhost:0", &encrypted]), folder);
     let address = encrypted_address(&app).replace("0.0.0.0", "127.0.0.1");
     let mut stream = connect(&address, &[&made], &TLS12).unwrap();

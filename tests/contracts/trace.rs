@@ -1,5 +1,5 @@
-//! `traceparent`: kept with the events of its request at every door, shown with them, named in the log where
-//! it concerns one event.
+//! `traceparent`: every source stores it with the events of a request. Events and receipts show it, and log
+//! lines about an event contain it.
 
 use serde_json::Value;
 
@@ -12,19 +12,21 @@ fn event(user: &str, value: &str) -> String {
     format!(r#"{{"userId":"{user}","name":"add_revenue","value":{value}}}"#)
 }
 
-/// The log comes by a pipe: `count` lines of it are waited for.
-fn lines_saying(app: &TestApp, message: &str, count: usize) -> Vec<Value> {
-    let said = || {
+/// Waits until the server has logged `message` at least `count` times, and returns these lines.
+///
+/// The log arrives through a pipe, and so later than the response.
+fn lines_with_message(app: &TestApp, message: &str, count: usize) -> Vec<Value> {
+    let found = || {
         let text = app.log_text();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line["message"] == message).collect::<Vec<_>>()
     };
-    wait_for(message, || said().len() >= count);
-    said()
+    wait_for(message, || found().len() >= count);
+    found()
 }
 
 #[test]
-fn a_trace_is_kept_and_shown_whichever_door_it_came_by() {
+fn a_trace_is_stored_and_shown_for_every_source() {
     let app = TestApp::with(Start {
         arguments: vec!["--log-level".to_owned(), "debug".to_owned()],
         ..Start::default()
@@ -48,15 +50,15 @@ fn a_trace_is_kept_and_shown_whichever_door_it_came_by() {
         assert_eq!(shown.get("traceparent").map(|trace| trace.as_str().unwrap()), kept, "{shown}");
         assert_eq!(receipt.get("traceparent"), shown.get("traceparent"));
     }
-    let accepted = lines_saying(&app, "accepted", 6);
-    let told = |position: u64| accepted.iter().find(|line| line["position"] == position).unwrap();
-    assert_eq!((&told(2)["traceparent"], &told(2)["events"]), (&Value::from(TRACE), &Value::from(2)));
-    assert_eq!(told(7).get("traceparent"), None);
+    let accepted = lines_with_message(&app, "accepted", 6);
+    let logged = |position: u64| accepted.iter().find(|line| line["position"] == position).unwrap();
+    assert_eq!((&logged(2)["traceparent"], &logged(2)["events"]), (&Value::from(TRACE), &Value::from(2)));
+    assert_eq!(logged(7).get("traceparent"), None);
     assert!(!app.log_text().contains("userId"), "no payload in the log");
 }
 
 #[test]
-fn the_log_names_the_trace_of_what_became_a_dead_letter() {
+fn the_log_shows_the_trace_of_a_dead_letter() {
     let app = TestApp::start();
     let traced = app.client().with_header("traceparent", TRACE);
     let bad = event("bad", "1");
@@ -65,23 +67,24 @@ fn the_log_names_the_trace_of_what_became_a_dead_letter() {
     app.stored.refuse("users_revenue", "user_id", "bad");
     assert_eq!(traced.post("/liveEvent", &bad).status, 200);
     app.settle();
-    // Lines under a key that was used for others are the gate's affair.
+    // Lines that reuse an idempotency key become dead letters of the dedup stage.
     let keyed = traced.with_header("Idempotency-Key", "reused");
     let line = event("u", "1");
     assert_eq!(keyed.post_lines(EVENTS, &format!("{line}\n")).status, 200);
     assert_eq!(keyed.post_lines(EVENTS, &format!("{line}\n").repeat(20)).status, 200);
     app.settle();
-    let letters = app.client().get("/v1/dead-letters?status=open").json();
-    let letters = letters["deadLetters"].as_array().unwrap();
-    assert_eq!(letters.len(), 1 + 20);
-    let told = lines_saying(&app, "an event became a dead letter", 1 + 16);
-    // Of very many, the log names a few and counts the rest.
-    assert_eq!(told.len(), 1 + 16);
-    for line in &told {
+    let dead_letters = app.client().get("/v1/dead-letters?status=open").json();
+    let dead_letters = dead_letters["deadLetters"].as_array().unwrap();
+    assert_eq!(dead_letters.len(), 1 + 20);
+    let logged = lines_with_message(&app, "an event became a dead letter", 1 + 16);
+    // The log names the first 16 of a batch and counts the rest.
+    assert_eq!(logged.len(), 1 + 16);
+    for line in &logged {
         assert_eq!(line["traceparent"], TRACE);
-        let letter = letters.iter().find(|letter| letter["id"] == line["letter"]).unwrap();
-        assert_eq!((&letter["view"], &letter["position"]), (&line["view"], &line["position"]));
+        let dead_letter =
+            dead_letters.iter().find(|dead_letter| dead_letter["id"] == line["dead_letter"]).unwrap();
+        assert_eq!((&dead_letter["view"], &dead_letter["position"]), (&line["view"], &line["position"]));
     }
-    let more = lines_saying(&app, "more events became dead letters", 1);
+    let more = lines_with_message(&app, "more events became dead letters", 1);
     assert_eq!((more.len(), &more[0]["view"], &more[0]["more"]), (1, &Value::from("dedup"), &Value::from(4)));
 }

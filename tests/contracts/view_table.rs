@@ -1,5 +1,5 @@
-//! A view's life with its table: declared by configuration alone, an event that cannot be applied, a table
-//! that is gone, too narrow, somebody else's or locked.
+//! Views and their tables: views that are only configured, events that cannot be applied, and tables that are
+//! missing, too narrow, locked, or used by another view.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,7 @@ fn event(user: &str, value: &str) -> String {
     format!(r#"{{"userId":"{user}","name":"add_revenue","value":{value}}}"#)
 }
 
-/// A server over a store in which `sql` was carried out while none was running.
+/// Starts a server on a store in which `sql` was executed while no server was running.
 fn prepared(sql: &str) -> TestApp {
     let mut app = TestApp::start();
     app.stop();
@@ -29,7 +29,7 @@ fn send(app: &TestApp, body: &str) {
 }
 
 #[test]
-fn a_ledger_of_ones_own_is_a_few_lines_of_configuration() {
+fn a_ledger_can_be_configured_with_its_own_names() {
     let app = TestApp::configured(
         r#"
         [stream.refunds]
@@ -65,7 +65,7 @@ fn a_ledger_of_ones_own_is_a_few_lines_of_configuration() {
         client.get("/v1/views/refunds/balances").text(),
         r#"{"balances":[{"key":"c","balance":-9000000000000000250}]}"#
     );
-    // The two streams do not meet.
+    // The two streams are independent.
     send(&app, &event("c", "1"));
     assert_eq!(app.balance("c").as_deref(), Some("1"));
     let names: Vec<String> = client.get("/v1/views").json()["views"]
@@ -77,9 +77,9 @@ fn a_ledger_of_ones_own_is_a_few_lines_of_configuration() {
     assert!(names.contains(&"refunds".to_owned()) && names.contains(&"revenue".to_owned()), "{names:?}");
 }
 
-/// Its balances would be taken for what was there before, and counted once more.
+/// Otherwise the old view's balances would be taken as opening amounts, and all events counted a second time.
 #[test]
-fn a_view_that_is_renamed_over_its_table_pauses_and_names_the_other() {
+fn a_renamed_view_over_the_same_table_pauses_and_names_the_old_view() {
     let config = |view: &str, table: &str| {
         format!(
             "[stream.refunds]\nkey = \"who\"\nfields.who = {{ type = \"text\", required = true }}\n\
@@ -97,16 +97,16 @@ fn a_view_that_is_renamed_over_its_table_pauses_and_names_the_other() {
         configure(app.folder.path(), &config(view, table));
         app.restart();
     };
-    // Names of tables are one in any case where the database has it so.
+    // SQLite ignores the case of table names.
     let same = app.stored.keeping.says(["REFUNDS", "refunds", "refunds"]);
     rename(&mut app, "refunds2", same);
     wait_for("the view to pause", || app.view("refunds2")["paused"].is_string());
     let reason = app.view("refunds2")["paused"].as_str().unwrap().to_owned();
-    assert!(reason.contains("call the view `refunds` as before"), "{reason}");
+    assert!(reason.contains("name the view `refunds` as before"), "{reason}");
     rename(&mut app, "refunds", "refunds");
     app.settle();
     assert_eq!(balance(&app, "refunds"), 5);
-    // Or the table goes, and the new view counts for itself.
+    // If the table is dropped, the new view starts with its own.
     app.sql("DROP TABLE refunds");
     rename(&mut app, "refunds2", "refunds");
     app.settle();
@@ -114,7 +114,7 @@ fn a_view_that_is_renamed_over_its_table_pauses_and_names_the_other() {
 }
 
 #[test]
-fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other() {
+fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_delays_no_other() {
     let app = prepared(
         "CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue {amount} NOT NULL);
          INSERT INTO users_revenue VALUES ('poisoned', '0.5')",
@@ -127,26 +127,26 @@ fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other()
     for (user, balance) in [("a", "1999999999999999.9998"), ("b", "999999999999999.9999")] {
         assert_eq!(app.balance(user).as_deref(), Some(balance));
     }
-    let letters = app.client().get("/v1/dead-letters?status=open");
+    let dead_letters = app.client().get("/v1/dead-letters?status=open");
     assert!(
-        letters.text().contains(r#""value":999999999999999.9999"#),
+        dead_letters.text().contains(r#""value":999999999999999.9999"#),
         "to the last digit: {}",
-        letters.text()
+        dead_letters.text()
     );
-    let letters = letters.json()["deadLetters"].as_array().unwrap().clone();
-    assert_eq!(letters.len(), 2);
-    for letter in &letters {
-        assert_eq!((&letter["view"], &letter["stream"]), (&json!("revenue"), &json!("revenue")));
-        let reason = letter["reason"].as_str().unwrap();
+    let dead_letters = dead_letters.json()["deadLetters"].as_array().unwrap().clone();
+    assert_eq!(dead_letters.len(), 2);
+    for dead_letter in &dead_letters {
+        assert_eq!((&dead_letter["view"], &dead_letter["stream"]), (&json!("revenue"), &json!("revenue")));
+        let reason = dead_letter["reason"].as_str().unwrap();
         assert!(reason.contains("refuse") || reason.contains("refusal"), "{reason}");
-        assert!([&ids[1], &ids[4]].contains(&&letter["eventId"]), "{letter}");
+        assert!([&ids[1], &ids[4]].contains(&&dead_letter["eventId"]), "{dead_letter}");
     }
     let receipt = app.client().get(&format!("/v1/events/{}", ids[1].as_str().unwrap())).json();
     assert_eq!(receipt["views"]["revenue"]["state"], "dead-letter");
-    // A person mends the table, and has both sent again: one as it is, one corrected.
+    // Repair the table and retry both: one unchanged, one corrected.
     app.stored.accept_again("users_revenue");
-    for (letter, body) in letters.iter().zip(["", &event("poisoned", "2")]) {
-        let path = format!("/v1/dead-letters/{}/retry", letter["id"].as_str().unwrap());
+    for (dead_letter, body) in dead_letters.iter().zip(["", &event("poisoned", "2")]) {
+        let path = format!("/v1/dead-letters/{}/retry", dead_letter["id"].as_str().unwrap());
         let answer = app.client().post(&path, body);
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
@@ -155,9 +155,9 @@ fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_holds_up_no_other()
     assert_eq!(open, json!({ "deadLetters": [], "more": false }));
 }
 
-/// Events that wait for the store are tried again and again; only those that are passed by are dead.
+/// Events that wait for the store are retried without a limit. Only skipped events become dead letters.
 #[test]
-fn what_could_not_be_passed_by_is_not_counted_and_goes_on_once_the_store_is_mended() {
+fn dead_letters_are_written_once_a_broken_store_is_repaired() {
     let config = |field: &str| {
         format!(
             "[stream.refunds]\nkey = \"who\"\nfields.who = {{ type = \"text\", required = true }}\n\
@@ -179,12 +179,12 @@ fn what_could_not_be_passed_by_is_not_counted_and_goes_on_once_the_store_is_mend
     wait_for("the view to pause again", || app.view("refunds")["paused"].is_string());
     app.sql("ALTER TABLE millrace_dead_letters RENAME COLUMN why TO reason");
     app.settle();
-    let letters = app.client().get("/v1/dead-letters?status=open").json();
-    assert_eq!(letters["deadLetters"].as_array().unwrap().len(), 60);
+    let dead_letters = app.client().get("/v1/dead-letters?status=open").json();
+    assert_eq!(dead_letters["deadLetters"].as_array().unwrap().len(), 60);
 }
 
 #[test]
-fn what_pauses_a_view_names_the_column_and_not_what_it_holds() {
+fn a_pause_reason_names_the_column_but_not_its_value() {
     if Keeping::of_environment().is_not_sqlite("elsewhere a column of numbers holds no text") {
         return;
     }
@@ -200,29 +200,29 @@ fn what_pauses_a_view_names_the_column_and_not_what_it_holds() {
     let row = app.client().get("/v1/views/revenue/balances/u");
     assert!(!row.text().contains("secret") && row.text().contains("column `revenue`"), "{}", row.text());
     assert!(!app.log_text().contains("secret"), "{}", app.log_text());
-    // Mended by a person, the last of them goes through.
+    // After the repair, the last event is applied.
     app.sql("UPDATE users_revenue SET revenue = '0.5'");
     assert_eq!(app.balance("u").as_deref(), Some("1.5"));
 }
 
 #[test]
-fn a_table_that_is_gone_pauses_its_view_until_it_is_back() {
+fn a_missing_table_pauses_its_view_until_it_is_restored() {
     let app = TestApp::start();
     send(&app, &event("u", "1"));
     app.settle();
     app.sql("ALTER TABLE users_revenue RENAME TO elsewhere");
     send(&app, &event("u", "2"));
     wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
-    let said = app.view("revenue")["paused"].as_str().unwrap().to_owned();
-    assert!(said.starts_with("table `users_revenue` does not exist: put it back"), "{said}");
-    let line = app.log_line("view stands still").unwrap();
+    let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
+    assert!(reason.starts_with("table `users_revenue` does not exist: put it back"), "{reason}");
+    let line = app.log_line("view is paused").unwrap();
     assert_eq!((&line["level"], &line["view"]), (&json!("ERROR"), &json!("revenue")));
     let metrics = samples(&app.client().get("/metrics").text());
     assert_eq!(metrics[r#"millrace_view_paused{view="revenue"}"#], 1.0);
-    // Events are taken all the same.
+    // Events are still accepted.
     assert_eq!(app.stranger().get("/ready").status, 200);
     send(&app, &event("u", "4"));
-    // A row that is there, but cannot be read now, is not said to be unknown.
+    // A row that exists but cannot be read now is not reported as unknown.
     let answer = app.client().get("/userEvents/u");
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(answer.header("retry-after").is_some());
@@ -232,7 +232,7 @@ fn a_table_that_is_gone_pauses_its_view_until_it_is_back() {
 }
 
 #[test]
-fn a_column_that_would_round_pauses_the_view_and_names_the_sql_that_mends_it() {
+fn a_rounding_column_pauses_the_view_and_its_reason_contains_the_sql_fix() {
     let app = prepared(
         "CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue INTEGER NOT NULL);
          INSERT INTO users_revenue VALUES ('u', 40)",
@@ -243,7 +243,7 @@ fn a_column_that_would_round_pauses_the_view_and_names_the_sql_that_mends_it() {
     let kind = app.stored.keeping.says(["INTEGER", "integer", "int(11)"]);
     assert!(reason.contains(&format!("column `revenue` of type {kind}")), "{reason}");
     assert_eq!(app.sql("SELECT revenue FROM users_revenue"), "40");
-    // What it names does mend it.
+    // The SQL in the reason fixes the column.
     app.stored.sql_as_it_is(&reason[reason.find("ALTER TABLE").unwrap()..]);
     assert_eq!(app.balance("u").as_deref(), Some("41.5"));
 }
@@ -262,14 +262,14 @@ fn a_key_column_that_would_merge_users_pauses_the_view() {
     wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
     let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
     assert!(reason.contains("byte for byte"), "{reason}");
-    // What it names does mend it.
+    // The SQL in the reason fixes the column.
     app.stored.sql_as_it_is(reason.split_once("to fix it, run: ").unwrap().1);
     assert_eq!(app.balance("a").as_deref(), Some("1"));
     assert_eq!(app.balance("A").as_deref(), Some("2"));
 }
 
 #[test]
-fn a_view_that_stands_still_does_not_hold_up_the_end() {
+fn a_paused_view_does_not_delay_a_stop() {
     let mut app =
         prepared("CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue INTEGER NOT NULL)");
     send(&app, &event("u", "1"));
@@ -284,7 +284,7 @@ fn a_view_that_stands_still_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_store_that_another_program_holds_is_waited_for() {
+fn a_view_waits_while_another_program_locks_the_store() {
     if Keeping::of_environment().is_not_sqlite("nobody holds all of a database there") {
         return;
     }
@@ -300,9 +300,9 @@ fn a_store_that_another_program_holds_is_waited_for() {
             released.store(true, Ordering::SeqCst);
         });
         send(&app, &event("u", "2"));
-        // Reads go on meanwhile.
+        // Reads still work.
         assert_eq!(app.client().get("/userEvents/u").text(), r#"[{"user_id":"u","revenue":1}]"#);
-        wait_for("it to be said", || released.load(Ordering::SeqCst));
+        wait_for("the view to report that it waits", || released.load(Ordering::SeqCst));
         other.execute_batch("ROLLBACK").unwrap();
     });
     assert_eq!(app.balance("u").as_deref(), Some("3"));

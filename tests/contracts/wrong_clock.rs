@@ -1,11 +1,11 @@
-//! A machine's clock that is wrong: nothing is given up for it, and nothing counts twice. Debian's `faketime`
-//! shows the server another time.
+//! A wrong clock of the machine: retention deletes nothing because of it, and no event counts twice. Debian's
+//! `faketime` shows the server another time.
 
 use crate::harness::{Start, TestApp, wait_for};
 
-const LEAPT: &str = "the machine's clock leapt, or the server was stopped for more than 3 days: this time does not count as age, and retention deletes nothing for a day";
+const JUMPED: &str = "the system clock jumped, or the server was stopped for more than 3 days: this time does not count as age, and retention deletes nothing for a day";
 
-/// The server sees a clock that is so far off.
+/// Sets the environment in which the server sees a clock that is wrong by `by`.
 fn shift(start: &mut Start, by: &str) {
     let folders = std::fs::read_dir("/usr/lib").unwrap().flatten();
     let library =
@@ -20,12 +20,13 @@ fn shift(start: &mut Start, by: &str) {
     start.environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
 }
 
+/// Sets the environment in which the server sees the right clock.
 fn right(start: &mut Start) {
     start.environment = vec![("MILLRACE_LOG_LEVEL".to_owned(), "debug".to_owned())];
 }
 
 #[test]
-fn a_log_is_not_given_up_because_the_clock_is_ahead() {
+fn retention_deletes_nothing_because_the_clock_is_ahead() {
     let mut app = TestApp::configured("[retention]\nlog = \"30d\"\nstreams = { revenue = \"8d\" }\n");
     let sale = r#"{"userId":"ann","name":"add_revenue","value":1}"#;
     for _ in 0..5 {
@@ -34,11 +35,11 @@ fn a_log_is_not_given_up_because_the_clock_is_ahead() {
     app.settle();
     assert_eq!(app.stop(), Some(0));
     let begin = |app: &TestApp| app.stranger().get("/ready").json()["log"]["begin"].clone();
-    // The second start under the wrong clock sees no leap any more.
+    // The second start with the wrong clock does not see a jump.
     for ahead in [true, true, false] {
         app.restart_with(|start| if ahead { shift(start, "+400d") } else { right(start) });
-        let on_hold = "retention is on hold after a leap of the clock";
-        wait_for("retention to look", || app.log_line(on_hold).is_some());
+        let on_hold = "retention is on hold because the system clock jumped";
+        wait_for("retention to run", || app.log_line(on_hold).is_some());
         assert_eq!(begin(&app), 0);
         let events = app.client().get("/v1/streams/revenue/events?from=0").json()["events"].clone();
         assert_eq!(events.as_array().unwrap().len(), 5);
@@ -47,21 +48,21 @@ fn a_log_is_not_given_up_because_the_clock_is_ahead() {
         app.kill();
     }
     app.restart_with(|start| shift(start, "+800d"));
-    wait_for("the leap to be said", || app.log_line(LEAPT).is_some());
-    assert_eq!(app.log_line(LEAPT).unwrap()["hours"], 800 * 24);
+    wait_for("the jump to be logged", || app.log_line(JUMPED).is_some());
+    assert_eq!(app.log_line(JUMPED).unwrap()["hours"], 800 * 24);
     app.kill();
-    // Nor is it once the day is over.
+    // After the day on hold, retention still deletes nothing.
     let file = app.data().join("log-ages.json");
     let mut ages: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     ages["held_until"] = 0.into();
     std::fs::write(&file, ages.to_string()).unwrap();
     app.restart_with(|start| shift(start, "+800d"));
-    wait_for("retention to look", || app.log_line("retention has looked for old events").is_some());
+    wait_for("retention to run", || app.log_line("retention has looked for old events").is_some());
     assert_eq!(begin(&app), 0);
 }
 
 #[test]
-fn an_id_counts_once_though_the_clock_leaps_between_two_requests() {
+fn an_id_counts_once_although_the_clock_jumps_between_two_requests() {
     let folder = tempfile::tempdir().unwrap();
     let clock = folder.path().join("clock");
     std::fs::write(&clock, "+0\n").unwrap();
@@ -80,11 +81,11 @@ fn an_id_counts_once_though_the_clock_leaps_between_two_requests() {
         assert_eq!(app.client().post(events, sale).status, 200);
         assert_eq!(app.balance("ann").as_deref(), Some("1"), "{by}");
     }
-    wait_for("the leap to be said", || app.log_line(LEAPT).is_some());
+    wait_for("the jump to be logged", || app.log_line(JUMPED).is_some());
 }
 
 #[test]
-fn an_id_that_was_sent_before_the_clock_leapt_counts_once() {
+fn an_id_sent_before_a_clock_jump_counts_once() {
     let mut app = TestApp::start();
     let events = "/v1/streams/revenue/events?wait=applied";
     let sale = |id: &str| format!(r#"{{"id":"{id}","userId":"ann","name":"add_revenue","value":1}}"#);

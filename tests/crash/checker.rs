@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::harness::{Answer, Client, TestApp, wait_for};
-use crate::history::{Source, History, Known, Outcome, Request, Sale};
+use crate::history::{History, Known, Outcome, Request, Sale, Source};
 use crate::load::{amount_text, event_text, sums};
 
 const EVENTS: &str = "/v1/streams/revenue/events";

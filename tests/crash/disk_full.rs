@@ -67,7 +67,7 @@ fn a_disk_nearly_full_refuses_new_events_and_nothing_else_and_recovers() {
     app.settle();
     filler.empty();
     wait_for("events to be taken again", || app.client().get("/ready").status == 200);
-    wait_for("the log to say so", || app.log_text().contains("events are taken again"));
+    wait_for("the log to say so", || app.log_text().contains("the disk has free space again"));
     load.objects(3, 0);
     let proof = checker.demand_equality(&app).unwrap();
     assert!(proof.acknowledged > 20, "{proof:?}");

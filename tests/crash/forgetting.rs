@@ -222,7 +222,7 @@ pub fn while_giving_up(point: &str) {
     for view in ["revenue", "site_stats", "site_events"] {
         for ask in ["reconcile", "rebuild"] {
             let refused = client.post(&format!("/v1/views/{view}/{ask}"), "");
-            let words = "what the log held below position 2 was given up, as `[retention]` says";
+            let words = "retention has deleted events below position 2 of the log";
             assert_eq!(refused.status, 409, "{point}: {}", refused.text());
             assert!(refused.text().contains(words), "{point}: {}", refused.text());
         }
@@ -245,13 +245,13 @@ fn a_view_that_is_no_longer_declared_is_named_and_dropped_by_command() {
         set(app, "").unwrap();
     };
     let drop_view = |app: &TestApp| app.command(&["drop-view", "refunds"]);
-    let warning = |app: &TestApp| app.log_text().contains("`millrace drop-view refunds` forgets it");
+    let warning = |app: &TestApp| app.log_text().contains("run `millrace drop-view refunds`");
     configure(&mut app, &format!("{own}{view}"));
     let refund = r#"{"who":"ann","amount":2}"#;
     assert_eq!(app.client().post("/v1/streams/refunds/events?wait=applied", refund).status, 200);
     let refused = drop_view(&app);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("is declared"), "{said}");
+    assert!(!refused.status.success() && said.contains("is configured"), "{said}");
     assert_eq!(app.client().request("DELETE", "/v1/views/gate", None).status, 409);
     assert_eq!(app.stranger().request("DELETE", "/v1/views/refunds", None).status, 401);
     assert!(!warning(&app));

@@ -9,7 +9,7 @@ use journal::simulation::Rng;
 
 use crate::checker::Checker;
 use crate::harness::Client;
-use crate::history::{Source, Request, Sale};
+use crate::history::{Request, Sale, Source};
 
 pub const SENDERS: u64 = 4;
 const USERS: u64 = 12;
@@ -38,7 +38,8 @@ impl<'a> Load<'a> {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let user = format!("user-{}", number % USERS);
             let sales = vec![Sale { number: number * SALES_MAX, user, units: 10_001, pad }];
-            let request = Request { number, source: Source::Object { id: format!("object-{number}") }, sales };
+            let request =
+                Request { number, source: Source::Object { id: format!("object-{number}") }, sales };
             if self.checker.send(&self.client, &request).is_none() {
                 return;
             }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use event::limits::BATCHES_BYTES_MAX;
 use event::{EventId, Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::dedup::{STORED_NAME, Dedup};
+use millrace::dedup::{Dedup, STORED_NAME};
 use millrace::log::{Ages, Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::{Erasure, OpenErasure, RowsOf, Store};
 use millrace::views::{
-    Amount, RetentionPolicy, Ledger, Retention, RowTable, Rule, Runner, Running, ColumnSource, View, ViewKind, rebuild,
+    Amount, ColumnSource, Ledger, Retention, RetentionPolicy, RowTable, Rule, Runner, Running, View,
+    ViewKind, rebuild,
 };
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
@@ -114,9 +115,9 @@ impl Node {
         });
     }
 
-    fn retention(&self, keep: RetentionPolicy, now: Millis) -> Retention {
+    fn retention(&self, policy: RetentionPolicy, now: Millis) -> Retention {
         Retention {
-            keep,
+            policy,
             ages: Ages::noted(now, &self.ends.borrow()),
             log: self.log.clone(),
             store: self.store.clone(),
@@ -406,7 +407,10 @@ fn one_stream_is_given_up_among_others_and_its_rows_with_it() {
     node.database().execute_batch("INSERT INTO visitors (who) VALUES ('one of my own')").unwrap();
     let keep = keep_all_of(&node, 20, None);
     let visitors = || node.text("SELECT group_concat(who) FROM (SELECT who FROM visitors ORDER BY id)");
-    let none = RetentionPolicy { streams: BTreeMap::from([("nobody".to_owned(), days(7))]), ..RetentionPolicy::default() };
+    let none = RetentionPolicy {
+        streams: BTreeMap::from([("nobody".to_owned(), days(7))]),
+        ..RetentionPolicy::default()
+    };
     node.pass(&none, 100);
     node.run(ALL, |live| assert_eq!(live.rebuild("visits"), Ok(0), "what is not there is not given up"));
 
@@ -420,7 +424,7 @@ fn one_stream_is_given_up_among_others_and_its_rows_with_it() {
     node.run(ALL, |live| {
         live.settle();
         let refused = live.rebuild("visits").unwrap_err();
-        assert!(refused.contains("was given up, as `[retention]` says"), "{refused}");
+        assert!(refused.starts_with("retention has deleted events below position"), "{refused}");
         assert_eq!(live.rebuild("sales"), Ok(0), "all of its events are there");
     });
     assert_eq!(
@@ -439,7 +443,7 @@ fn rows_that_were_given_up_are_not_put_back_by_a_rebuild() {
     node.pass(&keep, 100);
     node.run(ALL, |live| {
         let refused = live.rebuild("visits").unwrap_err();
-        assert!(refused.starts_with("old rows of view `visits` were given up"), "{refused}");
+        assert!(refused.starts_with("retention has deleted old rows of view `visits`"), "{refused}");
     });
     assert_eq!(node.text("SELECT group_concat(who) FROM visitors"), "visitor 95");
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use event::limits::BATCHES_BYTES_MAX;
 use event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::dedup::{STORED_NAME, Dedup};
+use millrace::dedup::{Dedup, STORED_NAME};
 use millrace::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::Store;
 use millrace::views::{Amount, Ledger, Rule, Runner, View, ViewKind};

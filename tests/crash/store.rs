@@ -222,7 +222,7 @@ fn a_rebuild_and_a_comparison_at_once_do_not_take_each_others_shadow_away() {
     Load::new(&checker, app.client()).many_users(2_000);
     app.settle();
     spoil_all(&app, "7");
-    let held = || app.log_line("view is held").is_some();
+    let held = || app.log_line("view is on hold").is_some();
     std::thread::scope(|scope| {
         let rebuild = scope.spawn(|| app.client().post(REBUILD, ""));
         wait_for("the rebuild to hold the view", held);

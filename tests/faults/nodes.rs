@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::checker::{Checker, balances};
 use crate::harness::servers::Kind;
 use crate::harness::{Start, TestApp, wait_for};
-use crate::history::{Source, Request, Sale};
+use crate::history::{Request, Sale, Source};
 use crate::load::{Load, SALES_MAX, amount_text, sums};
 use crate::rig::{Rig, at, copy_of, sale, shared};
 

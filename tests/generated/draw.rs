@@ -1,11 +1,11 @@
-//! Requests of every kind for every route: sound ones, nearly sound ones, and wild ones. None of them
-//! touches a sale that counts.
+//! Generates requests for every route: valid, mutated, arbitrary and malformed ones. None of them changes a
+//! sale that is checked.
 
 use journal::simulation::Rng;
 
-use crate::wire::Asked;
+use crate::wire::Request;
 
-/// Every route, and a method that it takes. `{}` is a name, an id or a key.
+/// Every route with a method that it accepts. `{}` stands for a name, an id or a key.
 pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/liveEvent"),
     ("POST", "/event"),
@@ -151,7 +151,7 @@ const HEADERS: &[(&str, &[&str])] = &[
     ("ce-specversion", &["1.0"]),
     ("traceparent", &["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "x"]),
 ];
-/// Sound events of each stream.
+/// Valid events: the stream, the path of its contract's source (empty without one), and the event.
 const EVENTS: &[(&str, &str, &str)] = &[
     ("revenue", "/liveEvent", r#"{"userId":"wild-1","name":"add_revenue","value":0.25}"#),
     ("revenue", "/liveEvent", r#"{"userId":7,"name":"subtract_revenue","value":1e3,"x":{"y":[1e400]}}"#),
@@ -176,7 +176,7 @@ const EVENTS: &[(&str, &str, &str)] = &[
         r#"{"productId":23,"productName":"Product 1","quantity":50,"price":10.99,"timestamp":1}"#,
     ),
 ];
-/// What is wrong with most bodies.
+/// Bodies that are invalid for most routes.
 const BODIES: &[&str] = &[
     "",
     " ",
@@ -212,11 +212,11 @@ const PERSONS: &[&str] = &[
     r#"{"value":1}"#,
 ];
 const NO_EVENT: &str = "00000000-0000-8000-8000-000000000001";
-/// What a byte of a sound body may become.
+/// Bytes that replace a byte of a valid body, or are inserted into it.
 const BYTES: &[u8] = b"\0\n\"\\{}[],:0-.eE \xff\xc3x";
 
-/// Bodies that mean something at a route.
-fn fitting(route: &str) -> &'static [&'static str] {
+/// Returns bodies that are meant for a route.
+fn bodies_for(route: &str) -> &'static [&'static str] {
     match route {
         "/v1/keys" => KEYS,
         "/v1/streams/{}/erasures" => PERSONS,
@@ -224,31 +224,31 @@ fn fitting(route: &str) -> &'static [&'static str] {
     }
 }
 
-/// To fold the whole log, to look through it for a person, or to copy it takes long in a long one.
+/// Returns true for requests that fold, search or copy the whole log, which takes long if it is long.
 fn takes_long(path: &str) -> bool {
     ["/reconcile", "/rebuild", "/erasures", "/backup"].iter().any(|end| path.ends_with(end))
 }
 
-/// What one sender draws from.
-pub struct Drawing {
-    pub chance: Rng,
-    /// Ids of events, letters, erasures and keys that there are, none of them of a sale that counts.
+/// Generates the requests of one sender.
+pub struct Generator {
+    pub rng: Rng,
+    /// Ids of existing events, dead letters, erasures and keys. No id belongs to a sale that is checked.
     pub ids: Vec<String>,
-    /// Dead letters, of which none is a sale that counts.
-    pub letters: Vec<String>,
-    /// Ids of sales that count: to be asked for, never to be changed.
+    /// Ids of dead letters. No id belongs to a sale that is checked.
+    pub dead_letters: Vec<String>,
+    /// Ids of sales that are checked. They are only read, never changed.
     pub reading_ids: Vec<String>,
 }
 
-impl Drawing {
+impl Generator {
     fn pick<'a>(&mut self, list: &'a [&'a str]) -> &'a str {
-        list[self.chance.below(list.len() as u64) as usize]
+        list[self.rng.below(list.len() as u64) as usize]
     }
 
-    /// A request that is not to be refused.
-    pub fn sound(&mut self) -> Asked {
-        if self.chance.times_in_100(50) {
-            return self.sound_event();
+    /// Returns a request that the server must accept.
+    pub fn valid(&mut self) -> Request {
+        if self.rng.times_in_100(50) {
+            return self.valid_event();
         }
         let id = self.id_to_read();
         let paths = [
@@ -266,114 +266,115 @@ impl Drawing {
             "/v1/events/{}",
         ];
         let path = self.pick(&paths).replace("{}", &id);
-        Asked::new("GET", &path, b"")
+        Request::new("GET", &path, b"")
     }
 
-    fn sound_event(&mut self) -> Asked {
-        let (stream, door, text) = EVENTS[self.chance.below(EVENTS.len() as u64) as usize];
+    fn valid_event(&mut self) -> Request {
+        let (stream, source_path, text) = EVENTS[self.rng.below(EVENTS.len() as u64) as usize];
         let native = format!("/v1/streams/{stream}/events");
-        match self.chance.below(4) {
-            0 if !door.is_empty() => Asked::new("POST", door, text.as_bytes()),
-            1 => Asked::new("POST", &native, format!("[{text},{text}]").as_bytes()),
-            2 => Asked::new("POST", &native, format!("{text}\n{text}\n").as_bytes())
+        match self.rng.below(4) {
+            0 if !source_path.is_empty() => Request::new("POST", source_path, text.as_bytes()),
+            1 => Request::new("POST", &native, format!("[{text},{text}]").as_bytes()),
+            2 => Request::new("POST", &native, format!("{text}\n{text}\n").as_bytes())
                 .with("Content-Type", "application/x-ndjson"),
-            _ => Asked::new("POST", &native, text.as_bytes()),
+            _ => Request::new("POST", &native, text.as_bytes()),
         }
     }
 
     fn id_to_read(&mut self) -> String {
-        // Keys have shorter ones.
+        // The ids of keys are shorter.
         let ids = || self.ids.iter().chain(&self.reading_ids).filter(|id| id.len() == NO_EVENT.len());
-        let at = self.chance.below(ids().count().max(1) as u64) as usize;
+        let at = self.rng.below(ids().count().max(1) as u64) as usize;
         ids().nth(at).map_or_else(|| NO_EVENT.to_owned(), String::clone)
     }
 
-    /// A sound one with something else in one or two places.
-    pub fn nearly(&mut self) -> Asked {
-        let mut asked = self.sound();
-        for _ in 0..=self.chance.below(2) {
-            match self.chance.below(7) {
-                // Again and again, with one body and another.
-                6 => asked.set("Idempotency-Key", b"wild"),
-                0 => asked.method = self.pick(METHODS).to_owned(),
-                1 => asked.path = format!("{}?{}", asked.route(), self.query()),
-                2 => self.header(&mut asked),
-                3 => asked.body = self.pick(BODIES).as_bytes().to_vec(),
-                4 => asked.path = asked.path.replacen("revenue", self.pick(NAMES), 1),
-                _ => self.mutate(&mut asked.body),
+    /// Returns a valid request with one or two changes.
+    pub fn mutated(&mut self) -> Request {
+        let mut request = self.valid();
+        for _ in 0..=self.rng.below(2) {
+            match self.rng.below(7) {
+                // The key is used repeatedly, with different bodies.
+                6 => request.set("Idempotency-Key", b"wild"),
+                0 => request.method = self.pick(METHODS).to_owned(),
+                1 => request.path = format!("{}?{}", request.route(), self.query()),
+                2 => self.header(&mut request),
+                3 => request.body = self.pick(BODIES).as_bytes().to_vec(),
+                4 => request.path = request.path.replacen("revenue", self.pick(NAMES), 1),
+                _ => self.mutate_body(&mut request.body),
             }
         }
-        asked
+        request
     }
 
-    fn mutate(&mut self, body: &mut Vec<u8>) {
+    fn mutate_body(&mut self, body: &mut Vec<u8>) {
         if body.is_empty() {
             return;
         }
-        let at = self.chance.below(body.len() as u64) as usize;
-        let byte = BYTES[self.chance.below(BYTES.len() as u64) as usize];
-        match self.chance.below(4) {
+        let at = self.rng.below(body.len() as u64) as usize;
+        let byte = BYTES[self.rng.below(BYTES.len() as u64) as usize];
+        match self.rng.below(4) {
             0 => body[at] = byte,
             1 => body.insert(at, byte),
             2 => body.truncate(at),
             _ => {
-                let nested = b"[".repeat(self.chance.below(3_000) as usize);
+                let nested = b"[".repeat(self.rng.below(3_000) as usize);
                 body.splice(at..at, nested);
             }
         }
     }
 
-    /// Anything: a route or something like one, with anything in it.
-    pub fn wild(&mut self) -> Asked {
-        let (method, route) = ROUTES[self.chance.below(ROUTES.len() as u64) as usize];
-        let method = if self.chance.times_in_100(70) { method } else { self.pick(METHODS) };
+    /// Returns a request for a route or for a similar path, with arbitrary parts.
+    pub fn arbitrary(&mut self) -> Request {
+        let (method, route) = ROUTES[self.rng.below(ROUTES.len() as u64) as usize];
+        let method = if self.rng.times_in_100(70) { method } else { self.pick(METHODS) };
         let changes = method == "POST" || method == "DELETE";
         let mut path = String::new();
         for part in route.split_inclusive("{}") {
-            let letters = if part.starts_with("/v1/dead-letters") { self.letters.len() as u64 } else { 0 };
-            if letters > 0 && self.chance.times_in_100(50) {
-                path.push_str(&part.replace("{}", &self.letters[self.chance.below(letters) as usize]));
+            let dead_letters =
+                if part.starts_with("/v1/dead-letters") { self.dead_letters.len() as u64 } else { 0 };
+            if dead_letters > 0 && self.rng.times_in_100(50) {
+                path.push_str(&part.replace("{}", &self.dead_letters[self.rng.below(dead_letters) as usize]));
                 continue;
             }
-            let name = match (self.chance.below(3), changes, self.ids.is_empty()) {
-                (0, true, false) => self.ids[self.chance.below(self.ids.len() as u64) as usize].clone(),
+            let name = match (self.rng.below(3), changes, self.ids.is_empty()) {
+                (0, true, false) => self.ids[self.rng.below(self.ids.len() as u64) as usize].clone(),
                 (0, false, _) => self.id_to_read(),
                 _ => self.pick(NAMES).to_owned(),
             };
-            let outbox = part.starts_with("/v1/notifications") && self.chance.times_in_100(50);
-            let name = if outbox { format!("notif-{name}") } else { name };
+            let notification = part.starts_with("/v1/notifications") && self.rng.times_in_100(50);
+            let name = if notification { format!("notif-{name}") } else { name };
             path.push_str(&part.replace("{}", &name));
         }
-        if takes_long(&path) && self.chance.below(100) > 0 {
+        if takes_long(&path) && self.rng.below(100) > 0 {
             path = path.replace("revenue", "nothing").replace("site_", "no_").replace("inventory", "nothing");
             path = path.replace("backup", "balances");
         }
-        if self.chance.times_in_100(40) {
+        if self.rng.times_in_100(40) {
             path = format!("{path}?{}", self.query());
         }
-        let body = match self.chance.below(5) {
-            0 if changes => EVENTS[self.chance.below(EVENTS.len() as u64) as usize].2,
+        let body = match self.rng.below(5) {
+            0 if changes => EVENTS[self.rng.below(EVENTS.len() as u64) as usize].2,
             1 if changes => self.pick(BODIES),
-            2..4 if changes => self.pick(fitting(route)),
+            2..4 if changes => self.pick(bodies_for(route)),
             _ => "",
         };
-        let mut asked = Asked::new(method, &path, body.as_bytes());
-        if self.chance.times_in_100(10) && changes && !self.ids.is_empty() {
-            let at = self.chance.below(self.ids.len() as u64) as usize;
-            asked.body = format!(r#"{{"takesBack":"{}"}}"#, self.ids[at]).into_bytes();
+        let mut request = Request::new(method, &path, body.as_bytes());
+        if self.rng.times_in_100(10) && changes && !self.ids.is_empty() {
+            let at = self.rng.below(self.ids.len() as u64) as usize;
+            request.body = format!(r#"{{"takesBack":"{}"}}"#, self.ids[at]).into_bytes();
         }
-        while self.chance.times_in_100(40) {
-            self.header(&mut asked);
+        while self.rng.times_in_100(40) {
+            self.header(&mut request);
         }
-        asked.chunked = self.chance.times_in_100(10);
-        asked
+        request.chunked = self.rng.times_in_100(10);
+        request
     }
 
     fn query(&mut self) -> String {
         let mut pairs = Vec::new();
-        while pairs.is_empty() || self.chance.times_in_100(40) {
+        while pairs.is_empty() || self.rng.times_in_100(40) {
             let (name, value) = (self.pick(PARAMETERS), self.pick(VALUES));
-            // Nobody here waits for events that may never come.
+            // Do not wait for events that may never come.
             let value =
                 if name == "wait" && value.starts_with(|c: char| c.is_ascii_digit()) { "0" } else { value };
             pairs.push(format!("{name}={value}"));
@@ -381,24 +382,24 @@ impl Drawing {
         pairs.join("&")
     }
 
-    fn header(&mut self, asked: &mut Asked) {
-        let (name, values) = HEADERS[self.chance.below(HEADERS.len() as u64) as usize];
+    fn header(&mut self, request: &mut Request) {
+        let (name, values) = HEADERS[self.rng.below(HEADERS.len() as u64) as usize];
         let value = self.pick(values);
-        asked.set(name, value.as_bytes());
+        request.set(name, value.as_bytes());
     }
 
-    /// What a server refuses before it knows that it was a request.
-    pub fn broken(&mut self) -> Asked {
-        let mut asked = self.wild();
-        asked.broken = true;
-        asked.chunked = false;
-        match self.chance.below(5) {
-            0 => asked.path = format!("/v1/events/{}", "x".repeat(70_000)),
-            1 => asked.path = " /x y\u{7f}".to_owned(),
-            2 => asked.set("Content-Length", b"x"),
-            3 => asked.set("X", &vec![b'x'; 40_000]),
-            _ => asked.method = "G\u{e9}T".to_owned(),
+    /// Returns a request that the server refuses before or while it parses its head.
+    pub fn malformed(&mut self) -> Request {
+        let mut request = self.arbitrary();
+        request.malformed = true;
+        request.chunked = false;
+        match self.rng.below(5) {
+            0 => request.path = format!("/v1/events/{}", "x".repeat(70_000)),
+            1 => request.path = " /x y\u{7f}".to_owned(),
+            2 => request.set("Content-Length", b"x"),
+            3 => request.set("X", &vec![b'x'; 40_000]),
+            _ => request.method = "G\u{e9}T".to_owned(),
         }
-        asked
+        request
     }
 }

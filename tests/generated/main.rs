@@ -1,7 +1,7 @@
-//! Generated requests against the real binary: every route of the reading and the native API, and every
-//! door, with sound, nearly sound and wild requests over connections that are kept alive.
+//! Generated requests against the real binary: valid, mutated and arbitrary ones to every source and every
+//! route of the API, over keep-alive connections.
 //!
-//! `MILLRACE_GENERATED_REQUESTS` says how many; `MILLRACE_GENERATED_SEED` draws those of an earlier run.
+//! `MILLRACE_GENERATED_REQUESTS` sets their number. `MILLRACE_GENERATED_SEED` repeats an earlier run.
 
 #![allow(clippy::unwrap_used)]
 
@@ -28,29 +28,29 @@ const REQUESTS: u64 = 6_000;
 const SENDERS: u64 = 8;
 
 fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
 #[test]
-fn no_request_is_answered_with_a_fault() {
+fn no_request_causes_an_internal_error() {
     let requests = setting("MILLRACE_GENERATED_REQUESTS").unwrap_or(REQUESTS);
     let seed = setting("MILLRACE_GENERATED_SEED")
         .unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64);
     println!("MILLRACE_GENERATED_SEED={seed}");
     let app = TestApp::start();
     let (judge, key) = (Judge::new(), app.key());
-    let ended: Vec<Sender<'_>> = std::thread::scope(|scope| {
+    let finished: Vec<Sender<'_>> = std::thread::scope(|scope| {
         let senders: Vec<_> = (0..SENDERS)
             .map(|number| {
                 let sender = Sender::new(number, seed, &app.address, &key, &judge);
                 scope.spawn(move || sender.run(requests / SENDERS))
             })
             .collect();
-        senders.into_iter().map(|sender| sender.join().expect("see above")).collect()
+        senders.into_iter().map(|sender| sender.join().expect("no sender panics")).collect()
     });
     let mut balances = BTreeMap::new();
     let mut tally = Tally::default();
-    for sender in ended {
+    for sender in finished {
         for (user, units) in sender.sales.balances {
             *balances.entry(user).or_default() += units;
         }
@@ -64,7 +64,7 @@ fn no_request_is_answered_with_a_fault() {
     for view in app.client().get("/v1/views").json()["views"].as_array().unwrap() {
         let name = view["name"].as_str().unwrap();
         let report = app.client().post(&format!("/v1/views/{name}/reconcile"), "");
-        // What was there before a person was erased is not there to be compared any more.
+        // After an erasure, a view may refuse the comparison with 409, because earlier data is gone.
         assert!(report.status == 409 || report.json()["differenceCount"] == 0, "{name}: {}", report.text());
     }
 }
@@ -82,7 +82,7 @@ struct Row<'a> {
     balance: &'a RawValue,
 }
 
-/// The balances of the users whose sales count.
+/// Returns the balances of the users whose sales are checked.
 fn shown(client: &Client) -> BTreeMap<String, i128> {
     let answer = client.get("/v1/views/revenue/balances?after=counted-&limit=1000").text();
     let page: Page<'_> = serde_json::from_str(&answer).unwrap();

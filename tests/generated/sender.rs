@@ -1,20 +1,20 @@
-//! One sender: draws, asks, judges what it is answered, and keeps in mind what it needs to go on.
+//! A sender: generates requests, sends them, checks the responses, and remembers ids for later requests.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use journal::simulation::Rng;
 
-use crate::draw::{Drawing, ROUTES};
+use crate::draw::{Generator, ROUTES};
 use crate::judge::Judge;
-use crate::sales::{Meaning, Sales};
-use crate::wire::{Answered, Asked, Connection};
+use crate::sales::{Effect, Sales};
+use crate::wire::{Connection, Request, Response};
 
 const IDS_MAX: usize = 500;
 
 pub struct Sender<'a> {
     seed: u64,
-    drawing: Drawing,
+    generator: Generator,
     connection: Connection,
     key: &'a str,
     judge: &'a Judge,
@@ -22,18 +22,20 @@ pub struct Sender<'a> {
     pub tally: Tally,
 }
 
-enum Drawn {
-    Counted(Meaning),
-    Sound,
+/// The response that a request must get.
+enum Expectation {
+    /// An acknowledgement, after which the balances change by this effect.
+    Counted(Effect),
+    Accepted,
     Any,
 }
 
 impl<'a> Sender<'a> {
     pub fn new(number: u64, seed: u64, address: &str, key: &'a str, judge: &'a Judge) -> Self {
-        let chance = Rng::new(seed ^ (number + 1).wrapping_mul(0x9E37_79B9));
+        let rng = Rng::new(seed ^ (number + 1).wrapping_mul(0x9E37_79B9));
         Self {
             seed,
-            drawing: Drawing { chance, ids: Vec::new(), letters: Vec::new(), reading_ids: Vec::new() },
+            generator: Generator { rng, ids: Vec::new(), dead_letters: Vec::new(), reading_ids: Vec::new() },
             connection: Connection::new(address),
             key,
             judge,
@@ -44,72 +46,79 @@ impl<'a> Sender<'a> {
 
     pub fn run(mut self, requests: u64) -> Self {
         for _ in 0..requests {
-            let (mut asked, drawn) = match self.drawing.chance.below(100) {
+            let (mut request, expectation) = match self.generator.rng.below(100) {
                 0..35 => {
-                    let (asked, meaning) = self.sales.draw(&mut self.drawing.chance);
-                    (asked, Drawn::Counted(meaning))
+                    let (request, effect) = self.sales.draw(&mut self.generator.rng);
+                    (request, Expectation::Counted(effect))
                 }
-                35..50 => (self.drawing.sound(), Drawn::Sound),
-                50..75 => (self.drawing.nearly(), Drawn::Any),
-                75..98 => (self.drawing.wild(), Drawn::Any),
-                _ => (self.drawing.broken(), Drawn::Any),
+                35..50 => (self.generator.valid(), Expectation::Accepted),
+                50..75 => (self.generator.mutated(), Expectation::Any),
+                75..98 => (self.generator.arbitrary(), Expectation::Any),
+                _ => (self.generator.malformed(), Expectation::Any),
             };
-            self.introduce(&mut asked);
-            let said = format!("{} {:?} {}", asked.method, asked.path, String::from_utf8_lossy(&asked.body));
-            let wrong = |what: String| panic!("seed {}: {said}\n  {what}", self.seed);
-            let answered = match self.connection.ask(&asked) {
-                Ok(answered) => answered,
+            self.add_default_headers(&mut request);
+            let sent =
+                format!("{} {:?} {}", request.method, request.path, String::from_utf8_lossy(&request.body));
+            let wrong = |what: String| panic!("seed {}: {sent}\n  {what}", self.seed);
+            let response = match self.connection.send(&request) {
+                Ok(response) => response,
                 Err(error) => wrong(error.to_string()),
             };
-            let text = || format!("{} {}", answered.status, String::from_utf8_lossy(&answered.body));
-            if let Err(reason) = self.judge.expect_sound(&asked, &answered) {
+            let text = || format!("{} {}", response.status, String::from_utf8_lossy(&response.body));
+            if let Err(reason) = self.judge.check(&request, &response) {
                 wrong(format!("{reason}: {}", text()));
             }
-            let overloaded = [503, 507].contains(&answered.status);
+            let overloaded = [503, 507].contains(&response.status);
             if overloaded {
-                println!("{said}\n  {}", text());
+                println!("{sent}\n  {}", text());
             }
-            if !matches!(drawn, Drawn::Any) && !overloaded && !may_be_sound(&asked, answered.status) {
-                wrong(format!("is not to be refused: {}", text()));
+            if !matches!(expectation, Expectation::Any)
+                && !overloaded
+                && !is_success(&request, response.status)
+            {
+                wrong(format!("a valid request was refused: {}", text()));
             }
-            self.note(asked, drawn, &answered);
+            self.record(request, expectation, &response);
         }
-        self.tally.ended = self.connection.ended;
+        self.tally.closed = self.connection.closed;
         self
     }
 
-    /// Says who it is and what it brings, unless the request has something else to say.
-    fn introduce(&self, asked: &mut Asked) {
+    /// Adds the host, the key and the content type, unless the request has its own.
+    fn add_default_headers(&self, request: &mut Request) {
         for (name, value) in
             [("Host", "localhost"), ("Authorization", self.key), ("Content-Type", "application/json")]
         {
-            if !asked.headers.iter().any(|(known, _)| known == name) {
-                asked.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+            if !request.headers.iter().any(|(known, _)| known == name) {
+                request.headers.push((name.to_owned(), value.as_bytes().to_vec()));
             }
         }
     }
 
-    fn note(&mut self, asked: Asked, drawn: Drawn, answered: &Answered) {
-        self.tally.note(&asked, answered.status);
-        let yes = (200..300).contains(&answered.status);
-        match drawn {
-            Drawn::Counted(meaning) if yes => {
-                self.sales.acknowledged(&mut self.drawing.chance, asked, meaning, answered);
-                if let Some(id) = self.sales.known_id(&mut self.drawing.chance) {
-                    keep(&mut self.drawing.reading_ids, id);
+    fn record(&mut self, request: Request, expectation: Expectation, response: &Response) {
+        self.tally.record(&request, response.status);
+        let acknowledged = (200..300).contains(&response.status);
+        match expectation {
+            Expectation::Counted(effect) if acknowledged => {
+                self.sales.acknowledged(&mut self.generator.rng, request, effect, response);
+                if let Some(id) = self.sales.known_id(&mut self.generator.rng) {
+                    remember(&mut self.generator.reading_ids, id);
                 }
             }
-            _ if yes && asked.method != "GET" => {
-                let body = answered.json();
+            _ if acknowledged && request.method != "GET" => {
+                let body = response.json();
                 for id in [&body["eventId"], &body["eventIds"][0], &body["id"]] {
-                    keep(&mut self.drawing.ids, id.as_str().unwrap_or_default());
+                    remember(&mut self.generator.ids, id.as_str().unwrap_or_default());
                 }
             }
-            _ if yes && asked.route() == "/v1/dead-letters" => {
-                let body = answered.json();
-                let letters = body["deadLetters"].as_array().into_iter().flatten();
-                letters.for_each(|letter| {
-                    keep(&mut self.drawing.letters, letter["id"].as_str().unwrap_or_default());
+            _ if acknowledged && request.route() == "/v1/dead-letters" => {
+                let body = response.json();
+                let dead_letters = body["deadLetters"].as_array().into_iter().flatten();
+                dead_letters.for_each(|dead_letter| {
+                    remember(
+                        &mut self.generator.dead_letters,
+                        dead_letter["id"].as_str().unwrap_or_default(),
+                    );
                 });
             }
             _ => {}
@@ -117,7 +126,7 @@ impl<'a> Sender<'a> {
     }
 }
 
-fn keep(ids: &mut Vec<String>, id: &str) {
+fn remember(ids: &mut Vec<String>, id: &str) {
     if !id.is_empty() {
         ids.push(id.to_owned());
     }
@@ -126,37 +135,37 @@ fn keep(ids: &mut Vec<String>, id: &str) {
     }
 }
 
-/// A row, or an event of somebody who was erased, may not be there.
-fn may_be_sound(asked: &Asked, status: u16) -> bool {
-    (200..300).contains(&status) || (status == 404 && asked.method == "GET")
+/// Returns true for 2xx, and for 404 to a GET: a row or an erased event may not exist.
+fn is_success(request: &Request, status: u16) -> bool {
+    (200..300).contains(&status) || (status == 404 && request.method == "GET")
 }
 
-/// How often each route was asked, and what was answered.
+/// Counts requests by route and status.
 #[derive(Default)]
 pub struct Tally {
     routes: BTreeMap<(&'static str, &'static str), BTreeMap<u16, u64>>,
     statuses: BTreeMap<u16, u64>,
-    /// Connections that the server ended between two requests.
-    ended: u64,
+    /// Connections that the server closed between two requests.
+    closed: u64,
 }
 
 impl Tally {
-    fn note(&mut self, asked: &Asked, status: u16) {
+    fn record(&mut self, request: &Request, status: u16) {
         *self.statuses.entry(status).or_default() += 1;
-        let steps: Vec<&str> = asked.route().split('/').collect();
+        let steps: Vec<&str> = request.route().split('/').collect();
         let is = |route: &str| {
             let known: Vec<&str> = route.split('/').collect();
             known.len() == steps.len() && known.iter().zip(&steps).all(|(a, b)| *a == "{}" || a == b)
         };
         if let Some((method, route)) =
-            ROUTES.iter().find(|(method, route)| *method == asked.method && is(route))
+            ROUTES.iter().find(|(method, route)| *method == request.method && is(route))
         {
             *self.routes.entry((*method, *route)).or_default().entry(status).or_default() += 1;
         }
     }
 
     pub fn add(&mut self, other: &Self) {
-        self.ended += other.ended;
+        self.closed += other.closed;
         for (status, count) in &other.statuses {
             *self.statuses.entry(*status).or_default() += count;
         }
@@ -167,13 +176,13 @@ impl Tally {
         }
     }
 
-    /// A generator that leaves out a route, or never gets past a refusal, would prove little.
+    /// Fails if a route was never requested, or an expected status never returned: such a run proves little.
     pub fn expect_everything(&self) {
         for route in ROUTES.iter().filter(|(_, route)| *route != "/v1/backup") {
-            assert!(self.routes.contains_key(route), "{route:?} was never asked");
+            assert!(self.routes.contains_key(route), "{route:?} was never requested");
         }
         for status in [200, 202, 400, 401, 403, 404, 405, 409, 415, 421] {
-            assert!(self.statuses.contains_key(&status), "{status} was never answered");
+            assert!(self.statuses.contains_key(&status), "{status} was never returned");
         }
     }
 }
@@ -183,6 +192,6 @@ impl fmt::Display for Tally {
         for ((method, route), statuses) in &self.routes {
             writeln!(f, "{method} {route}: {statuses:?}")?;
         }
-        write!(f, "in all: {:?}; connections ended by the server: {}", self.statuses, self.ended)
+        write!(f, "in all: {:?}; connections closed by the server: {}", self.statuses, self.closed)
     }
 }

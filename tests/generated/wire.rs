@@ -1,4 +1,4 @@
-//! One connection that is kept alive, and the requests and answers on it as bytes.
+//! A keep-alive connection, and the bytes of its requests and responses.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,25 +8,25 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const RESPONSE_DURATION_MAX: Duration = Duration::from_secs(60);
 
-/// A request as it is going to stand on the wire.
+/// A request before it is encoded.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct Request {
     pub method: String,
     pub path: String,
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: Vec<u8>,
-    /// Sent in pieces whose lengths are said one by one, instead of with its own.
+    /// Sends the body with chunked transfer encoding instead of `Content-Length`.
     pub chunked: bool,
-    /// Not meant to be HTTP: its path may hold what no path does.
-    pub broken: bool,
+    /// The request may violate HTTP, for example with spaces in its path.
+    pub malformed: bool,
 }
 
-impl Asked {
+impl Request {
     pub fn new(method: &str, path: &str, body: &[u8]) -> Self {
         let (method, path, body) = (method.to_owned(), path.to_owned(), body.to_vec());
-        Self { method, path, headers: Vec::new(), body, chunked: false, broken: false }
+        Self { method, path, headers: Vec::new(), body, chunked: false, malformed: false }
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -34,13 +34,13 @@ impl Asked {
         self
     }
 
-    /// In the place of what it was before.
+    /// Replaces the header if it exists.
     pub fn set(&mut self, name: &str, value: &[u8]) {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.to_vec()));
     }
 
-    /// With its body as a client may send it that has a slow line.
+    /// Compresses the body.
     pub fn compress(&mut self, coding: &str) {
         self.body = match coding {
             "gzip" => {
@@ -82,13 +82,13 @@ impl Asked {
 }
 
 #[derive(Debug)]
-pub struct Answered {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answered {
+impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -101,82 +101,86 @@ impl Answered {
 pub struct Connection {
     address: String,
     stream: Option<BufReader<TcpStream>>,
-    /// How often the server ended it between an answer and the next request, as HTTP lets it.
-    pub ended: u64,
+    /// Number of times that the server closed the connection between two requests, as HTTP permits.
+    pub closed: u64,
 }
 
 impl Connection {
     pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), stream: None, ended: 0 }
+        Self { address: address.to_owned(), stream: None, closed: 0 }
     }
 
-    /// Over a new connection, whatever the server does but answer is an error. One that was kept may have
-    /// been ended before it got this request, where the body of the last one was not worth reading.
-    pub fn ask(&mut self, asked: &Asked) -> std::io::Result<Answered> {
+    /// Sends a request and reads its response. The server may have closed a kept connection after a refusal;
+    /// then the request is sent again over a new one, on which anything but a response is an error.
+    pub fn send(&mut self, request: &Request) -> std::io::Result<Response> {
         if let Some(kept) = self.stream.take() {
-            match self.ask_over(kept, asked) {
-                Err(Broken::BeforeAnswer(_)) => self.ended += 1,
-                Err(Broken::Within(error)) => return Err(error),
-                Ok(answered) => return Ok(answered),
+            match self.send_over(kept, request) {
+                Err(Failure::BeforeResponse(_)) => self.closed += 1,
+                Err(Failure::InResponse(error)) => return Err(error),
+                Ok(response) => return Ok(response),
             }
         }
         let stream = TcpStream::connect(&self.address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        self.ask_over(BufReader::new(stream), asked).map_err(|broken| match broken {
-            Broken::BeforeAnswer(error) | Broken::Within(error) => error,
+        stream.set_read_timeout(Some(RESPONSE_DURATION_MAX))?;
+        self.send_over(BufReader::new(stream), request).map_err(|failure| match failure {
+            Failure::BeforeResponse(error) | Failure::InResponse(error) => error,
         })
     }
 
-    fn ask_over(&mut self, mut stream: BufReader<TcpStream>, asked: &Asked) -> Result<Answered, Broken> {
-        stream.get_mut().write_all(&asked.bytes()).map_err(Broken::BeforeAnswer)?;
-        stream.fill_buf().map_err(Broken::BeforeAnswer).and_then(|bytes| match bytes.is_empty() {
-            true => Err(Broken::BeforeAnswer(std::io::ErrorKind::UnexpectedEof.into())),
+    fn send_over(
+        &mut self,
+        mut stream: BufReader<TcpStream>,
+        request: &Request,
+    ) -> Result<Response, Failure> {
+        stream.get_mut().write_all(&request.bytes()).map_err(Failure::BeforeResponse)?;
+        stream.fill_buf().map_err(Failure::BeforeResponse).and_then(|bytes| match bytes.is_empty() {
+            true => Err(Failure::BeforeResponse(std::io::ErrorKind::UnexpectedEof.into())),
             false => Ok(()),
         })?;
-        let answered = read(&mut stream, &asked.method).map_err(Broken::Within)?;
-        if !asked.broken && answered.header("connection") != Some("close") {
+        let response = read(&mut stream, &request.method).map_err(Failure::InResponse)?;
+        if !request.malformed && response.header("connection") != Some("close") {
             self.stream = Some(stream);
         }
-        Ok(answered)
+        Ok(response)
     }
 }
 
-enum Broken {
-    BeforeAnswer(std::io::Error),
-    Within(std::io::Error),
+enum Failure {
+    BeforeResponse(std::io::Error),
+    InResponse(std::io::Error),
 }
 
-fn read(stream: &mut BufReader<TcpStream>, method: &str) -> std::io::Result<Answered> {
-    let broken = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
+fn read(stream: &mut BufReader<TcpStream>, method: &str) -> std::io::Result<Response> {
+    let invalid = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
     let first = line(stream)?;
     let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
-    let status: u16 = status.ok_or_else(|| broken(&format!("no answer, but `{first}`")))?;
+    let status: u16 = status.ok_or_else(|| invalid(&format!("expected a response, got `{first}`")))?;
     let mut headers = Vec::new();
     loop {
         let line = line(stream)?;
         let Some((name, value)) = line.split_once(": ") else { break };
         headers.push((name.to_ascii_lowercase(), value.to_owned()));
     }
-    let mut answered = Answered { status, headers, body: Vec::new() };
+    let mut response = Response { status, headers, body: Vec::new() };
     if status == 100 {
         return read(stream, method);
     }
     if method == "HEAD" {
-        return Ok(answered);
+        return Ok(response);
     }
-    if answered.header("transfer-encoding") == Some("chunked") {
-        answered.body = chunks(stream)?;
-        return Ok(answered);
+    if response.header("transfer-encoding") == Some("chunked") {
+        response.body = chunks(stream)?;
+        return Ok(response);
     }
-    let length = answered.header("content-length").map(str::parse::<usize>);
-    let length = length.transpose().map_err(|_| broken("no length"))?.unwrap_or(0);
-    answered.body.resize(length, 0);
-    stream.read_exact(&mut answered.body)?;
-    Ok(answered)
+    let length = response.header("content-length").map(str::parse::<usize>);
+    let length = length.transpose().map_err(|_| invalid("Content-Length is not a number"))?.unwrap_or(0);
+    response.body.resize(length, 0);
+    stream.read_exact(&mut response.body)?;
+    Ok(response)
 }
 
-/// A body in pieces, each after its length; the last one is empty.
+/// Reads a chunked body.
 fn chunks(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {

@@ -1,9 +1,9 @@
-//! Which files are meant, where they go when they are done, and how the command ends.
+//! The files that the arguments select, the folder that they are moved to, and the exit codes.
 
 use super::*;
 
 #[test]
-fn folders_and_patterns_are_gone_through_in_order() {
+fn folders_and_patterns_are_sent_in_order() {
     let app = TestApp::start();
     write(&app, "in/b.ndjson", sales(10, 20));
     write(&app, "in/a.jsonl", sales(1, 10));
@@ -27,27 +27,27 @@ fn folders_and_patterns_are_gone_through_in_order() {
 }
 
 #[test]
-fn files_that_are_done_move_and_nothing_is_written_over() {
+fn sent_files_are_moved_without_overwriting_others() {
     let app = TestApp::start();
-    let there = |name: &str| app.folder.path().join(name).exists();
+    let exists = |name: &str| app.folder.path().join(name).exists();
     write(&app, "in/a.jsonl", sales(1, 11));
     write(&app, "in/bad.jsonl", "bad\n".to_owned() + &sales(11, 21));
     write(&app, "in/empty.jsonl", "");
     assert_eq!(send(&app, &["in", "--move-to", "in/done"]).0, 6);
-    assert!(!there("in/a.jsonl") && !there("in/bad.jsonl") && !there("in/empty.jsonl"));
-    assert!(there("in/done/a.jsonl") && there("in/done/bad.jsonl") && there("in/done/empty.jsonl"));
+    assert!(!exists("in/a.jsonl") && !exists("in/bad.jsonl") && !exists("in/empty.jsonl"));
+    assert!(exists("in/done/a.jsonl") && exists("in/done/bad.jsonl") && exists("in/done/empty.jsonl"));
     assert_eq!(rejected::lines(&app, "in/bad.jsonl").len(), 1);
-    // What is done is not found again; a new file of the same name is kept beside it.
+    // Moved files are not found again. A new file of the same name is moved under another name.
     write(&app, "in/a.jsonl", sales(21, 31));
     let (code, outcome) = send(&app, &["in/**/*.jsonl", "--move-to", "in/done"]);
     assert_eq!((code, &outcome["events"], &outcome["files"]), (0, &10.into(), &1.into()));
     assert_eq!(std::fs::read_to_string(app.folder.path().join("in/done/a.jsonl")).unwrap(), sales(1, 11));
     assert_eq!(std::fs::read_to_string(app.folder.path().join("in/done/a-2.jsonl")).unwrap(), sales(21, 31));
-    // The path it had is what it is known by: put back, it is known.
+    // A file is identified by its path: back at its path, it is recognised.
     write(&app, "in/a.jsonl", sales(1, 11));
     assert_eq!(send(&app, &["in/a.jsonl", "--move-to", "in/done"]).1["events"], 0);
     assert_eq!(balance(&app), sum(1, 31));
-    // An empty folder is no error.
+    // An empty folder is not an error.
     let (code, outcome) = send(&app, &["in", "--move-to", "in/done"]);
     assert_eq!((code, &outcome["files"]), (0, &0.into()));
 }
@@ -65,28 +65,28 @@ fn files_move_to_another_file_system() {
 }
 
 #[test]
-fn two_that_move_lose_nothing() {
+fn two_senders_that_move_the_same_file_lose_nothing() {
     let app = TestApp::start();
     write(&app, "in/a.jsonl", sales(1, 3_001));
     let senders: Vec<Child> =
         (0..2).map(|_| start(&app, &["in/a.jsonl", "--move-to", "done", "--chunk-lines", "50"])).collect();
     for sender in senders {
         let output = sender.wait_with_output().unwrap();
-        // The later one may come when the file is gone.
-        assert!(matches!(output.status.code(), Some(0 | 1 | 5)), "{}", said(&output));
+        // One sender may come when the other one has moved the file.
+        assert!(matches!(output.status.code(), Some(0 | 1 | 5)), "{}", stderr(&output));
     }
     assert_eq!(balance(&app), sum(1, 3_001));
     assert_eq!(std::fs::read_dir(app.folder.path().join("done")).unwrap().count(), 1);
 }
 
 #[test]
-fn every_end_has_its_code() {
+fn every_outcome_has_its_exit_code() {
     let mut app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 11));
     let ends = |app: &TestApp, arguments: &[&str], code: i32, words: &str| {
         let output = app.command(&[&["send"], arguments].concat());
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
-        assert!(said(&output).contains(words), "{arguments:?}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
     };
     ends(&app, &[], 2, "required");
     ends(&app, &["a.jsonl", "--follow", "--move-to", "x"], 2, "cannot be used with");
@@ -94,15 +94,15 @@ fn every_end_has_its_code() {
     ends(&app, &["a.jsonl", "*.none"], 5, "there is no file `*.none`");
     ends(&app, &["a.jsonl", "--stream", "none"], 5, "there is no stream `none`");
     ends(&app, &["a.jsonl", "--key", "wrong"], 4, "--key");
-    ends(&app, &["a.jsonl", "--url", "nonsense"], 2, "it has to be like http");
+    ends(&app, &["a.jsonl", "--url", "nonsense"], 2, "expected a URL such as http");
     assert_eq!(stored(&app), 0);
     app.kill();
-    ends(&app, &["a.jsonl", "--give-up-after", "0s"], 3, "given up: no answer from");
+    ends(&app, &["a.jsonl", "--give-up-after", "0s"], 3, "gave up: no answer from");
     app.restart();
 }
 
 #[test]
-fn a_file_that_cannot_be_read_does_not_hold_up_the_others() {
+fn a_file_that_cannot_be_sent_does_not_block_the_others() {
     let app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 3_001));
     write(&app, "b.jsonl", sales(1, 11));

@@ -1,11 +1,11 @@
-//! `millrace generate`: events that a server takes, the same for the same seed.
+//! `millrace generate`: events that a server accepts. The same seed gives the same events.
 
 use std::io::Read;
 
 use super::*;
 
 #[test]
-fn what_is_generated_is_taken() {
+fn generated_events_are_accepted() {
     let app = TestApp::start();
     let first = app.command(&["generate", "--events", "5000", "--users", "7", "--output", "a.jsonl"]);
     assert!(first.status.success() && first.stdout.is_empty());
@@ -20,7 +20,7 @@ fn what_is_generated_is_taken() {
 }
 
 #[test]
-fn a_declared_stream_can_be_generated_for() {
+fn events_of_a_declared_stream_can_be_generated() {
     let declared = r#"
         [stream.readings]
         key = "sensor"
@@ -30,14 +30,14 @@ fn a_declared_stream_can_be_generated_for() {
     "#;
     let app = TestApp::configured(declared);
     let made = app.command(&["generate", "--stream", "readings", "--output", "a.jsonl"]);
-    assert!(made.status.success(), "{}", said(&made));
+    assert!(made.status.success(), "{}", stderr(&made));
     let (code, outcome) = send(&app, &["a.jsonl", "--stream", "readings"]);
     assert_eq!((code, &outcome["events"]), (0, &1_000.into()));
     assert_eq!(app.command(&["generate", "--stream", "none"]).status.code(), Some(5));
 }
 
 #[test]
-fn a_reader_that_has_had_enough_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_millrace"))
         .args(["generate", "--events", "1000000000"])
         .stdout(Stdio::piped())
@@ -48,5 +48,5 @@ fn a_reader_that_has_had_enough_is_no_error() {
     child.stdout.take().unwrap().read_exact(&mut begin).unwrap();
     assert_eq!(&begin, b"{\"userId\":");
     let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), said(&output)), (Some(0), String::new()));
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }

@@ -1,4 +1,4 @@
-//! Sender and server are killed, at moments that nobody chose.
+//! Sender and server are killed at random moments.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::harness::wait_for;
 
-/// Different in every run; printed, so that a failure can be had again.
+/// Returns a different seed in every run, and prints it, so that a failure can be repeated.
 fn seed() -> u64 {
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
     let seed = std::env::var("SEED").map_or(u64::from(seed), |seed| seed.parse().unwrap());
@@ -21,7 +21,7 @@ fn next(random: &mut u64) -> u64 {
 }
 
 #[test]
-fn a_sender_that_is_killed_goes_on_where_it_was() {
+fn a_killed_sender_resumes_where_it_stopped() {
     const CHUNK: u64 = 20;
     let app = TestApp::start();
     // Every tenth line is bad.
@@ -31,7 +31,7 @@ fn a_sender_that_is_killed_goes_on_where_it_was() {
     write(&app, "a.jsonl", content);
     let (mut random, mut kills) = (seed(), 0);
     loop {
-        assert!(kills < 500, "it does not get to the end");
+        assert!(kills < 500, "the sender does not finish");
         let mut sender = start(&app, &["a.jsonl", "--chunk-lines", &CHUNK.to_string()]);
         let until = stored(&app) + next(&mut random) % 1_500;
         wait_for("progress", || stored(&app) > until || sender.try_wait().unwrap().is_some());
@@ -41,14 +41,14 @@ fn a_sender_that_is_killed_goes_on_where_it_was() {
         match output.status.code() {
             None => kills += 1,
             Some(code) => {
-                assert_eq!(code, 6, "{}", said(&output));
+                assert_eq!(code, 6, "{}", stderr(&output));
                 break;
             }
         }
     }
-    assert!(kills >= 5, "the sender was killed {kills} times only");
+    assert!(kills >= 5, "the sender was killed only {kills} times");
     assert_eq!((balance(&app), open_dead_letters(&app)), (expected, 0));
-    // A kill leaves one chunk without an answer, at most; all else was acknowledged.
+    // A kill leaves at most one chunk without an acknowledgement.
     let repeats = stored(&app) - 18_000;
     assert!(repeats <= kills * CHUNK, "{repeats} lines were sent twice over {kills} kills");
     let listed: Vec<u64> =
@@ -57,7 +57,7 @@ fn a_sender_that_is_killed_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_server_that_is_killed_is_waited_for() {
+fn a_sender_waits_for_a_killed_server() {
     const CHUNK: u64 = 20;
     let mut app = TestApp::start();
     let address = app.address.clone();
@@ -76,9 +76,9 @@ fn a_server_that_is_killed_is_waited_for() {
         kills += 1;
     }
     let output = sender.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    assert!(kills >= 2, "the server was killed {kills} times only");
-    assert!(said(&output).contains("the server answers again"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(kills >= 2, "the server was killed only {kills} times");
+    assert!(stderr(&output).contains("the server answers again"), "{}", stderr(&output));
     assert_eq!(balance(&app), sum(1, 20_001));
     let repeats = stored(&app) - 20_000;
     assert!(repeats <= kills * CHUNK, "{repeats} lines were sent twice over {kills} kills");
@@ -86,22 +86,22 @@ fn a_server_that_is_killed_is_waited_for() {
 }
 
 #[test]
-fn an_interrupted_again_is_finished_without_it() {
+fn an_interrupted_resend_is_completed_without_the_again_option() {
     let app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 5_001));
     assert_eq!(send(&app, &["a.jsonl"]).0, 0);
     let mut sender = start(&app, &["a.jsonl", "--again", "--chunk-lines", "10"]);
     wait_for("progress", || stored(&app) > 5_100);
     sender.kill().unwrap();
-    assert_eq!(sender.wait().unwrap().code(), None, "was killed before its end");
+    assert_eq!(sender.wait().unwrap().code(), None, "the sender finished before it was killed");
     let (code, outcome) = send(&app, &["a.jsonl"]);
     assert_eq!(code, 0);
     assert!(outcome["events"].as_u64().unwrap() > 0 && outcome["linesThereAlready"].as_u64().unwrap() > 0);
     assert_eq!(balance(&app), 2 * sum(1, 5_001));
 }
 
-/// A server that says what it is told to: `None` is a connection that breaks off. The answer is each
-/// request as it came.
+/// Starts a server that answers requests according to a script, in which `None` closes the connection without
+/// a response. Returns its address and a thread that returns the requests as they were received.
 fn scripted(script: Vec<Option<&'static str>>) -> (String, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -135,7 +135,7 @@ fn scripted(script: Vec<Option<&'static str>>) -> (String, std::thread::JoinHand
 const NO_RUNS: Option<&str> = Some(r#"200||{"runs":[],"more":false}"#);
 
 #[test]
-fn what_has_no_answer_is_sent_as_it_was() {
+fn a_request_without_an_answer_is_repeated_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.jsonl"), sales(1, 11)).unwrap();
     let script = vec![
@@ -163,9 +163,9 @@ fn what_has_no_answer_is_sent_as_it_was() {
         (output.status.code(), &outcome(&output)["events"]),
         (Some(0), &10.into()),
         "{}",
-        said(&output)
+        stderr(&output)
     );
-    assert!(begun.elapsed() >= Duration::from_secs(1), "Retry-After is heeded");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "the sender ignored Retry-After");
     let requests = server.join().unwrap();
     assert!(requests[2].contains("millrace-first-line: 1\r\n") && requests[2].contains("millrace-upload: "));
     assert!(requests[3..].iter().all(|request| *request == requests[2]));
@@ -173,6 +173,6 @@ fn what_has_no_answer_is_sent_as_it_was() {
     let (address, server) = scripted(vec![NO_RUNS, Some(r#"400||{"detail":"what is this"}"#)]);
     let output = command(&address);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("what is this"), "{}", said(&output));
+    assert!(stderr(&output).contains("what is this"), "{}", stderr(&output));
     assert_eq!(server.join().unwrap().len(), 2);
 }

@@ -18,7 +18,7 @@ use std::process::{Child, Command, Output, Stdio};
 use harness::TestApp;
 use serde_json::Value;
 
-/// Lines `from..to`, each adding its number to `u1`'s balance.
+/// Returns the lines `from..to`. Each adds its number to the balance of `u1`.
 pub fn sales(from: u64, to: u64) -> String {
     (from..to).map(sale).collect()
 }
@@ -44,7 +44,7 @@ pub fn append(app: &TestApp, name: &str, content: impl AsRef<[u8]>) {
     file.write_all(content.as_ref()).unwrap();
 }
 
-/// `millrace send ARGUMENTS --json`: its exit code and its outcome.
+/// Runs `millrace send --json`, and returns its exit code and its outcome.
 pub fn send(app: &TestApp, arguments: &[&str]) -> (i32, Value) {
     let output = app.command(&[&["send", "--json"], arguments].concat());
     (output.status.code().unwrap(), outcome(&output))
@@ -52,14 +52,14 @@ pub fn send(app: &TestApp, arguments: &[&str]) -> (i32, Value) {
 
 pub fn outcome(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{}", said(output)))
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{}", stderr(output)))
 }
 
-pub fn said(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A sender that goes its own way.
+/// Starts a `millrace send` process that runs during the test.
 pub fn start(app: &TestApp, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_millrace"))
         .current_dir(app.folder.path())
@@ -74,17 +74,17 @@ pub fn start(app: &TestApp, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-/// How many events were ever stored, repeats included.
+/// Returns the number of events in the log, repeats included.
 pub fn stored(app: &TestApp) -> u64 {
     app.stranger().get("/ready").json()["log"]["end"].as_u64().unwrap()
 }
 
-/// The balance of the one user, 0 where there is none.
+/// Returns the balance of `u1`, or 0 without a row.
 pub fn balance(app: &TestApp) -> u64 {
     app.balance("u1").map_or(0, |balance| balance.parse().unwrap())
 }
 
-/// Events that the gate left out for having been sent before under another content.
+/// Returns the number of dead letters: here, lines that were sent before with different content.
 pub fn open_dead_letters(app: &TestApp) -> usize {
     app.client().get("/v1/dead-letters").json()["deadLetters"].as_array().unwrap().len()
 }

@@ -1,9 +1,9 @@
-//! Every line once: whatever is sent twice, by whom, and whatever has become of the file.
+//! Every line counts once, however often and by however many senders it is sent, and also if its file changes.
 
 use super::*;
 
 #[test]
-fn a_file_goes_whole_and_a_second_time_not_at_all() {
+fn a_file_is_sent_completely_and_only_once() {
     let app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 2_501));
     let (code, outcome) = send(&app, &["a.jsonl"]);
@@ -11,24 +11,24 @@ fn a_file_goes_whole_and_a_second_time_not_at_all() {
     assert_eq!((balance(&app), stored(&app)), (sum(1, 2_501), 2_500));
     let output = app.command(&["send", "a.jsonl"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(said(&output).contains("already sent; `--again`"), "{}", said(&output));
+    assert!(stderr(&output).contains("already sent; `--again`"), "{}", stderr(&output));
     let summary = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        summary.starts_with("sent 0 events from 1 file (2500 lines were there already, 0 rejected) in "),
+        summary.starts_with("sent 0 events from 1 file (2500 lines were already sent, 0 rejected) in "),
         "{summary}"
     );
     assert_eq!((balance(&app), stored(&app)), (sum(1, 2_501), 2_500));
 }
 
 #[test]
-fn two_at_once_count_once() {
+fn concurrent_senders_of_one_file_count_each_line_once() {
     let app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 6_001));
     let senders: Vec<Child> = (0..3).map(|_| start(&app, &["a.jsonl", "--chunk-lines", "50"])).collect();
     let mut sent = 0;
     for sender in senders {
         let output = sender.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         sent += outcome(&output)["events"].as_u64().unwrap();
     }
     assert_eq!((balance(&app), sent), (sum(1, 6_001), stored(&app)));
@@ -36,7 +36,7 @@ fn two_at_once_count_once() {
 }
 
 #[test]
-fn chunks_of_other_sizes_count_once_too() {
+fn senders_with_different_chunk_sizes_count_each_line_once() {
     let app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 3_001));
     let senders =
@@ -50,7 +50,7 @@ fn chunks_of_other_sizes_count_once_too() {
 }
 
 #[test]
-fn again_means_again() {
+fn again_sends_the_whole_file_again() {
     let app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 101));
     assert_eq!(send(&app, &["a.jsonl"]).0, 0);
@@ -76,17 +76,17 @@ fn other_content_at_the_same_path_is_new() {
     let app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 101));
     send(&app, &["a.jsonl"]);
-    // Begins otherwise.
+    // The first line differs.
     write(&app, "a.jsonl", sales(500, 600));
     assert_eq!(send(&app, &["a.jsonl"]).1["events"], 100);
-    // Begins as the first did, and goes on otherwise; then a shorter one.
+    // The first line is equal to the first file's, the rest differs; the next file is shorter.
     write(&app, "a.jsonl", sale(1) + &sales(700, 800));
     assert_eq!(send(&app, &["a.jsonl"]).1["events"], 101);
     write(&app, "a.jsonl", sale(1) + &sales(700, 710));
     assert_eq!(send(&app, &["a.jsonl"]).1["events"], 11);
     let all = sum(1, 101) + sum(500, 600) + 1 + sum(700, 800) + 1 + sum(700, 710);
     assert_eq!(balance(&app), all);
-    // What was there before is known again.
+    // The first content is recognised when it comes back.
     write(&app, "a.jsonl", sales(1, 101));
     assert_eq!(send(&app, &["a.jsonl"]).1["events"], 0);
     assert_eq!(balance(&app), all);
@@ -106,7 +106,7 @@ fn a_file_that_has_grown_is_continued() {
 }
 
 #[test]
-fn a_half_line_is_sent_once_it_is_whole() {
+fn an_incomplete_line_is_sent_once_it_is_complete() {
     let app = TestApp::start();
     let whole = sales(1, 11);
     let (begin, rest) = whole.split_at(whole.len() - 9);
@@ -119,7 +119,7 @@ fn a_half_line_is_sent_once_it_is_whole() {
 }
 
 #[test]
-fn a_whole_line_that_is_added_to_is_neither_counted_twice_nor_lost() {
+fn a_line_extended_after_it_was_sent_is_rejected_and_not_counted_twice() {
     let app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 11).trim_end());
     assert_eq!(send(&app, &["a.jsonl"]).1["events"], 10);
@@ -135,7 +135,7 @@ fn a_whole_line_that_is_added_to_is_neither_counted_twice_nor_lost() {
 }
 
 #[test]
-fn a_file_that_was_edited_is_not_counted_again() {
+fn an_edited_file_is_refused_and_not_counted_again() {
     let app = TestApp::start();
     let content = sales(1, 3_001);
     write(&app, "a.jsonl", &content);
@@ -144,7 +144,7 @@ fn a_file_that_was_edited_is_not_counted_again() {
         let edited = write(&app, "a.jsonl", edited);
         let output = app.command(&["send", "a.jsonl"]);
         assert_eq!(output.status.code(), Some(1));
-        assert!(said(&output).contains("was changed after it was sent"), "{}", said(&output));
+        assert!(stderr(&output).contains("was changed after it was sent"), "{}", stderr(&output));
         assert_eq!((balance(&app), stored(&app)), (sum(1, 3_001), 3_000));
         drop(edited);
     }
@@ -155,7 +155,7 @@ fn a_file_that_was_edited_is_not_counted_again() {
 }
 
 #[test]
-fn files_of_every_shape_count_right() {
+fn blank_lines_crlf_and_a_byte_order_mark_are_handled() {
     let app = TestApp::start();
     write(&app, "empty.jsonl", "");
     write(&app, "blank.jsonl", "\n\r\n   \n");
@@ -171,7 +171,7 @@ fn files_of_every_shape_count_right() {
 }
 
 #[test]
-fn more_runs_than_a_page_are_all_known() {
+fn more_runs_than_one_page_are_all_recognised() {
     let app = TestApp::start();
     write(&app, "a.jsonl", sales(1, 2_101));
     assert_eq!(send(&app, &["a.jsonl", "--chunk-lines", "1"]).1["events"], 2_100);

@@ -1,8 +1,8 @@
-//! Lines that are refused: listed in `FILE.rejected`, each once, and never in the way of the others.
+//! Refused lines: `FILE.rejected` lists each of them once, and the other lines are sent.
 
 use super::*;
 
-/// What `FILE.rejected` lists.
+/// Returns the entries of `FILE.rejected`.
 pub fn lines(app: &TestApp, name: &str) -> Vec<Value> {
     let path = app.folder.path().join(format!("{name}.rejected"));
     let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -14,7 +14,7 @@ fn numbers(app: &TestApp, name: &str) -> Vec<u64> {
 }
 
 #[test]
-fn bad_lines_are_listed_and_the_good_ones_sent() {
+fn invalid_lines_are_listed_and_valid_ones_sent() {
     let app = TestApp::start();
     let mut content = sales(1, 1_201).into_bytes();
     content.extend(b"{\"userId\":\"u1\",\"name\":\"give\",\"value\":1}\n\n");
@@ -25,8 +25,8 @@ fn bad_lines_are_listed_and_the_good_ones_sent() {
     write(&app, "a.jsonl", &content);
     for events in [1_300, 0] {
         let output = app.command(&["send", "--json", "a.jsonl"]);
-        assert_eq!(output.status.code(), Some(6), "{}", said(&output));
-        assert!(said(&output).contains("4 lines were rejected: see "), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+        assert!(stderr(&output).contains("4 lines were rejected: see "), "{}", stderr(&output));
         let outcome = outcome(&output);
         assert_eq!((&outcome["events"], &outcome["rejected"]), (&events.into(), &4.into()));
         assert_eq!(numbers(&app, "a.jsonl"), [1_201, 1_203, 1_204, 1_305]);
@@ -41,14 +41,14 @@ fn bad_lines_are_listed_and_the_good_ones_sent() {
 }
 
 #[test]
-fn what_was_acknowledged_but_not_written_down_is_made_up_for() {
+fn a_truncated_list_of_rejected_lines_is_completed() {
     let app = TestApp::start();
     let good_and_bad = |from, to| -> String { (from..to).map(|n| sale(n) + "bad\n").collect() };
     write(&app, "a.jsonl", good_and_bad(1, 101));
     assert_eq!(send(&app, &["a.jsonl", "--chunk-lines", "100"]).0, 6);
     let whole = numbers(&app, "a.jsonl");
     assert_eq!(whole.len(), 100);
-    // As if the sender had been killed within the last chunk's list, or just before it.
+    // Truncate the list, as if the sender had been killed while it wrote the list.
     let path = app.folder.path().join("a.jsonl.rejected");
     let bytes = std::fs::read(&path).unwrap();
     let ends: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
@@ -62,7 +62,7 @@ fn what_was_acknowledged_but_not_written_down_is_made_up_for() {
 }
 
 #[test]
-fn a_file_of_nothing_but_bad_lines_is_listed_once() {
+fn a_file_of_invalid_lines_only_is_listed_once() {
     let app = TestApp::start();
     write(&app, "a.jsonl", "bad\n".repeat(2_500));
     for _ in 0..2 {
@@ -73,7 +73,7 @@ fn a_file_of_nothing_but_bad_lines_is_listed_once() {
 }
 
 #[test]
-fn a_line_of_other_content_is_another_line() {
+fn rejected_lines_of_new_content_are_added_to_the_list() {
     let app = TestApp::start();
     write(&app, "a.jsonl", "bad\n".to_owned() + &sales(1, 3));
     assert_eq!(send(&app, &["a.jsonl"]).0, 6);

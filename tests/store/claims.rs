@@ -101,7 +101,7 @@ fn what_fails_in_the_middle_of_a_plan_leaves_nothing(keeping: Keeping) {
     assert!(matches!(failed, StoreError::NoTable(_)), "{failed:?}");
     let left = || {
         let letters = opened.run(opened.store.dead_letters(None, None, 9)).unwrap().len();
-        let corrected = opened.run(opened.store.taken_back_by(LOG, 0)).unwrap();
+        let corrected = opened.run(opened.store.corrected_by(LOG, 0)).unwrap();
         (opened.position("v"), sum(&opened), letters, corrected)
     };
     assert_eq!(left(), (Some(1), "1".to_owned(), 0, None));

@@ -197,8 +197,8 @@ fn dead_letters_are_written_once_and_go_from_status_to_status(keeping: Keeping) 
     let attempts = gate.opened.run(store.dead_letter_attempts(LOG, &[4, 5, 6])).unwrap();
     assert_eq!(attempts.len(), 2);
     // Of what was taken back twice, the first correction counts.
-    assert_eq!(gate.opened.run(store.taken_back_by(LOG, 1)), Ok(Some(5)));
-    assert_eq!(gate.opened.run(store.taken_back_positions(LOG, 0, 2)), Ok(vec![1]));
+    assert_eq!(gate.opened.run(store.corrected_by(LOG, 1)), Ok(Some(5)));
+    assert_eq!(gate.opened.run(store.corrected_positions(LOG, 0, 2)), Ok(vec![1]));
     assert_eq!(gate.opened.run(store.corrections(LOG, 0, 9)), Ok(vec![(5, 1), (6, 2)]));
     gate.opened.run(store.clear_dead_letters_at(LOG, &[5], Millis(9))).unwrap();
     let cleared = gate.opened.run(store.dead_letter(first.id)).unwrap().unwrap();
@@ -230,7 +230,7 @@ fn two_gates_that_race_note_each_id_once(keeping: Keeping) {
                             seen(&format!("id {}", (of + 1) % IDS as u64), number, 1, 0),
                         ];
                         let stop = event::Stop::default();
-                        let work = opened.store.apply_surely(Arc::new(plan), &stop, |_| {});
+                        let work = opened.store.apply_with_retry(Arc::new(plan), &stop, |_| {});
                         left_out += opened.run(work).unwrap().unwrap().len();
                     }
                     left_out

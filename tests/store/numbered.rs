@@ -70,7 +70,7 @@ impl View {
 
     /// Where each row is said to be, and where it is.
     fn check_places(&self, count: usize) {
-        let places = self.opened.run(self.opened.store.row_places("v", LOG, 0, u64::MAX >> 1)).unwrap();
+        let places = self.opened.run(self.opened.store.row_origins("v", LOG, 0, u64::MAX >> 1)).unwrap();
         assert_eq!(places.len(), count);
         assert!(places.windows(2).all(|pair| pair[0].position < pair[1].position));
         let rows = self.rows();

@@ -60,7 +60,7 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
             proxy.pass();
             let app = starting.join().unwrap().unwrap();
             assert_eq!(store_of(&app), name_of(&url));
-            let said = app.log_line("the store does not answer yet; it is tried until it does").unwrap();
+            let said = app.log_line("the store does not answer yet; retrying until it does").unwrap();
             assert_eq!((&said["level"], &said["store"]), (&"WARN".into(), &name_of(&url).into()));
             assert!(!app.log_text().contains(PASSWORD));
         });
@@ -257,7 +257,7 @@ fn the_originals_settings_name_the_store_unless_something_else_does() {
         ] {
             let app = start(&environment, config, &dotenv).unwrap();
             assert!(store_of(&app).contains("other.db"), "{}", store_of(&app));
-            assert!(!app.log_text().contains("setting of the original is used"));
+            assert!(!app.log_text().contains("setting of a replaced service is used"));
         }
     });
 }

@@ -142,7 +142,7 @@ fn rows_that_hold_just_this_are_removed(keeping: Keeping) {
 }
 
 fn counts() -> Table {
-    let ranking = TopK { boards: "boards".to_owned(), floors: "floors".to_owned(), asked_max: 10 };
+    let ranking = TopK { top_table: "boards".to_owned(), floor_table: "floors".to_owned(), limit_max: 10 };
     let columns = [("grp", NAME), ("day", ColumnKind::Integer), ("value", NAME), ("n", ColumnKind::Integer)];
     Table::new("counts", 3, &columns).with(DerivedIndex::TopK(ranking))
 }

@@ -1,4 +1,4 @@
-//! Days as statistics count by them: UTC, held as the number that people would write, 20251101.
+//! The UTC days that statistics count by. A day is a number of the form 20251101.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use jiff::tz::Offset;
 
 use super::Millis;
 
-/// One UTC day, of the year 1 or later.
+/// One UTC day, from 0001-01-01 to 9999-12-31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(i32);
 
@@ -20,7 +20,7 @@ impl Day {
     pub const FIRST: Self = Self(10_101);
     pub const LAST: Self = Self(99_991_231);
 
-    /// The day of a time. What lies before the first day counts as on it: 0 is not free to be a day.
+    /// Returns the day of a time. A time before the first day gets the first day, because 0 is not a valid day.
     pub fn of(time: Millis) -> Self {
         Self::exactly(time).unwrap_or(Self::FIRST)
     }
@@ -31,7 +31,7 @@ impl Day {
         (date.year() > 0).then(|| Self(i32::from(date.year()) * 10_000 + month * 100 + day))
     }
 
-    /// As stored: 20251101.
+    /// Returns the number that is stored, such as 20251101.
     pub fn number(self) -> i64 {
         i64::from(self.0)
     }
@@ -39,7 +39,7 @@ impl Day {
 
 impl FromStr for Day {
     type Err = DayError;
-    /// A date, or the UTC day of a time.
+    /// Parses a date, or a time, which gives its UTC day.
     fn from_str(text: &str) -> Result<Self, DayError> {
         text.parse::<Millis>().ok().and_then(Self::exactly).ok_or(DayError)
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_is_the_utc_one_and_shown_as_it_was_asked_for() {
+    fn a_time_gives_its_utc_day() {
         for (text, number, shown) in [
             ("2025-11-01", 20_251_101, "2025-11-01"),
             ("2025-11-01T00:30:00+01:00", 20_251_031, "2025-10-31"),

@@ -1,5 +1,5 @@
-//! Money and other amounts: exact to four places, from the JSON text of a request to the column of a
-//! database. No float touches a value on its way.
+//! Money and other amounts, exact to four decimal places. They never become floating-point numbers, neither in a
+//! request nor in a database column.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use super::limits::{AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX};
 
 const PLACES: u32 = AMOUNT_PLACES_MAX;
 const ONE: i128 = 10_i128.pow(PLACES);
-/// DECIMAL(38,4): what MySQL can hold, and so what a balance may grow to anywhere.
+/// The maximum of DECIMAL(38,4), which MySQL can store. It limits balances in every database.
 const SCALED_MAX: i128 = 10_i128.pow(38) - 1;
 
-/// A number with four decimal places, held as an integer of ten-thousandths.
+/// A number with four decimal places, stored as an integer number of ten-thousandths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Decimal(i128);
 
@@ -28,7 +28,7 @@ pub enum DecimalError {
 impl Decimal {
     pub const ZERO: Self = Self(0);
 
-    /// An amount out of an event: a JSON number of at most four places and a magnitude below 10^15.
+    /// Parses an amount of an event: a JSON number with at most four places and a magnitude below 10^15.
     pub fn amount(json_number: &str) -> Result<Self, DecimalError> {
         let value = parse(json_number)?;
         match value.fits(AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX) {
@@ -37,18 +37,18 @@ impl Decimal {
         }
     }
 
-    /// Whether it has at most so many digits before the point, and places behind it.
+    /// Returns whether the number has at most `digits` digits before the decimal point and `places` after it.
     pub fn fits(self, digits: u32, places: u32) -> bool {
         let small = self.0.unsigned_abs() < 10_u128.pow(digits + PLACES);
         small && (places >= PLACES || self.0 % 10_i128.pow(PLACES - places) == 0)
     }
 
-    /// The value times 10^4, which is whole.
+    /// Returns the value times 10^4, which is an integer.
     pub fn ten_thousandths(self) -> i128 {
         self.0
     }
 
-    /// `None` where the sum would leave DECIMAL(38,4).
+    /// Returns `None` if the sum does not fit DECIMAL(38,4).
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let sum = self.0.checked_add(other.0)?;
         (sum.abs() <= SCALED_MAX).then_some(Self(sum))
@@ -68,18 +68,18 @@ impl std::ops::Neg for Decimal {
 
 impl FromStr for Decimal {
     type Err = DecimalError;
-    /// A stored balance: as wide as DECIMAL(38,4).
+    /// Parses a stored balance, which may be as large as DECIMAL(38,4).
     fn from_str(text: &str) -> Result<Self, DecimalError> {
         parse(text)
     }
 }
 
 impl fmt::Display for Decimal {
-    /// The shortest exact form: `50`, `10.99`, `-0.5`.
+    /// Writes the shortest exact form: `50`, `10.99`, `-0.5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
         let size = self.0.unsigned_abs();
-        // Nearly every amount fits 64 bits, where dividing and printing are many times faster.
+        // Nearly every amount fits 64 bits, and 64-bit division and printing are many times faster.
         if let Ok(size) = u64::try_from(size) {
             let (whole, part) = (size / ONE as u64, size % ONE as u64);
             return match part {
@@ -97,8 +97,7 @@ impl fmt::Display for Decimal {
     }
 }
 
-/// Reads the grammar of JSON numbers, exponents included, without ever computing a power of ten that
-/// the text asks for (`1e999999999` costs nothing).
+/// Parses a JSON number, exponent included. It never computes the power of ten, so that `1e999999999` is cheap.
 fn parse(text: &str) -> Result<Decimal, DecimalError> {
     match parse_short(text) {
         Some(value) => Ok(value),
@@ -106,7 +105,8 @@ fn parse(text: &str) -> Result<Decimal, DecimalError> {
     }
 }
 
-/// The usual amount: up to 13 digits, a point among the last five of them or none, no exponent.
+/// Parses the usual amount: at most 14 characters after the sign, at most four places, and no exponent. Returns
+/// `None` for every other text, which `parse_any` has to decide.
 fn parse_short(text: &str) -> Option<Decimal> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || digits.len() > 14 || digits.starts_with('.') || digits.ends_with('.') {
@@ -145,7 +145,7 @@ fn parse_any(text: &str) -> Result<Decimal, DecimalError> {
     if whole.is_empty() || point_without_digits {
         return Err(DecimalError::NotANumber);
     }
-    // The value is `digits x 10^(exponent - places)`; shift it to ten-thousandths.
+    // The value is `digits x 10^(exponent - places)`. `shift` is the power of ten that gives ten-thousandths.
     let mut value: i128 = 0;
     let mut shift = exponent + i64::from(PLACES);
     for (index, byte) in whole.bytes().chain(fraction.bytes()).enumerate() {
@@ -177,7 +177,7 @@ fn parse_any(text: &str) -> Result<Decimal, DecimalError> {
     Ok(Decimal(if negative { -value } else { value }))
 }
 
-/// Exponents beyond a million are all alike: the value is zero, too large, or has too many places.
+/// Parses an exponent, limited to a million: beyond it, the value is zero, too large, or has too many places anyway.
 fn exponent(text: &str) -> Result<i64, DecimalError> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -237,7 +237,7 @@ mod tests {
         }
 
         #[test]
-        fn the_short_way_reads_what_the_long_one_does(text in "-?[0-9]{0,14}(\\.[0-9]{0,5})?") {
+        fn both_parsers_give_the_same_value(text in "-?[0-9]{0,14}(\\.[0-9]{0,5})?") {
             if let Some(value) = parse_short(&text) {
                 proptest::prop_assert_eq!(parse_any(&text), Ok(value));
             }

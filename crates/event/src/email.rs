@@ -1,13 +1,14 @@
-//! What counts as an e-mail address: enough to send to it, and nothing that could mean more than one
-//! address or end a header line. Whether somebody reads there, only a mail tells.
+//! The check for e-mail addresses. It accepts addresses that mail can be sent to, and nothing that could stand for
+//! several addresses or end a header line. It cannot tell whether the mailbox exists.
 
 use super::limits::EMAIL_CHARS_MAX;
 
+/// Returns whether `text` is one e-mail address.
 pub fn is_email(text: &str) -> bool {
     if text.chars().count() > EMAIL_CHARS_MAX as usize {
         return false;
     }
-    // A second `@` is refused with the domain's other strange characters.
+    // A second `@` would be in the domain, where it is not allowed.
     text.split_once('@').is_some_and(|(name, domain)| is_name(name) && is_domain(domain))
 }
 
@@ -29,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_from_what_is_none() {
+    fn valid_addresses_are_accepted_and_others_refused() {
         let good =
             ["a@b.c", "user@example.com", "first.last+tag@sub.example.org", "root@localhost", "ü@bücher.de"];
         for text in good {
@@ -73,7 +74,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn none_ends_a_line_or_names_two(text in "[a@. ,;<>\\r\\n\\t]{0,9}") {
+        fn an_accepted_address_has_no_line_end_and_no_second_address(text in "[a@. ,;<>\\r\\n\\t]{0,9}") {
             if is_email(&text) {
                 proptest::prop_assert_eq!(text.matches('@').count(), 1);
                 proptest::prop_assert!(!text.contains([' ', ',', ';', '<', '>', '\r', '\n', '\t']));

@@ -1,9 +1,9 @@
-//! Escapes of URLs and header values: `%C3%A9` is the two bytes of an é.
+//! Percent-encoding of URLs and header values: `%C3%A9` stands for the two bytes of an é.
 
 use std::fmt::Write;
 
-/// What is no escape stays as it is.
-pub fn unescaped(text: &str) -> Vec<u8> {
+/// Decodes all valid escapes. Other text, such as a single `%`, is copied unchanged.
+pub fn percent_decode(text: &str) -> Vec<u8> {
     let mut parts = text.split('%');
     let mut bytes: Vec<u8> = parts.next().unwrap_or_default().into();
     for part in parts {
@@ -22,21 +22,21 @@ pub fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The text of a URL's part, in which each `%` is an escape.
-pub fn part_of_url(text: &str) -> Option<String> {
-    let bytes = unescaped(text);
+/// Decodes a part of a URL. Returns `None` if a `%` does not begin an escape or the result is not UTF-8.
+pub fn percent_decode_strict(text: &str) -> Option<String> {
+    let bytes = percent_decode(text);
     let escapes = text.bytes().filter(|byte| *byte == b'%').count();
     (bytes.len() + 2 * escapes == text.len()).then(|| String::from_utf8(bytes).ok()).flatten()
 }
 
-/// As a part of a URL has to be written.
-pub fn as_part_of_url(text: &str) -> String {
+/// Encodes a text for use as a part of a URL. Only unreserved characters (RFC 3986) are not escaped.
+pub fn percent_encode(text: &str) -> String {
     let mut part = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
             b'-' | b'.' | b'_' | b'~' => part.push(char::from(byte)),
             _ if byte.is_ascii_alphanumeric() => part.push(char::from(byte)),
-            _ => write!(part, "%{byte:02X}").expect("a String takes all"),
+            _ => write!(part, "%{byte:02X}").expect("writing to a String cannot fail"),
         }
     }
     part
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_bytes_and_what_is_none_stays() {
+    fn valid_escapes_are_decoded_and_other_text_is_kept() {
         for (text, bytes) in [
             ("a%2Fb", &b"a/b"[..]),
             ("%C3%a9", "é".as_bytes()),
@@ -58,17 +58,17 @@ mod tests {
             ("%%41", b"%A"),
             ("%é", "%é".as_bytes()),
         ] {
-            assert_eq!(unescaped(text), bytes, "{text}");
+            assert_eq!(percent_decode(text), bytes, "{text}");
         }
     }
     #[test]
-    fn a_part_of_a_url_is_the_same_once_it_is_written_and_read() {
+    fn an_encoded_text_is_decoded_again_and_a_bad_escape_is_refused() {
         for text in ["", "plain", "p@ss:/w?#", "é %41", "\u{0}😀"] {
-            assert_eq!(part_of_url(&as_part_of_url(text)).as_deref(), Some(text));
+            assert_eq!(percent_decode_strict(&percent_encode(text)).as_deref(), Some(text));
         }
-        assert_eq!(as_part_of_url("a b/é"), "a%20b%2F%C3%A9");
+        assert_eq!(percent_encode("a b/é"), "a%20b%2F%C3%A9");
         for wrong in ["100%", "%zz", "%4", "%ff", "a%%41"] {
-            assert_eq!(part_of_url(wrong), None, "{wrong}");
+            assert_eq!(percent_decode_strict(wrong), None, "{wrong}");
         }
     }
 }

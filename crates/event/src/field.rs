@@ -1,5 +1,5 @@
-//! One declared field: what its values may be, and the reading of one from its JSON text. The door's check
-//! and the folds both go through `Field::read`, so that a fold never sees what the door did not.
+//! One declared field: its allowed values, and reading a value from its JSON text. Admission and the folds both call
+//! `Field::read`, so that a fold never gets a value that admission would refuse.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,13 +9,14 @@ use super::json::{check_kept, kind_of, text_of};
 use super::limits::{AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX};
 use super::{Decimal, DecimalError, Millis};
 
+/// A field that a stream declares.
 #[derive(Clone, Debug)]
 pub struct Field {
-    /// A dot leads into an object: `payload.email` is the `email` of `payload`.
+    /// The name, or a path with dots: `payload.email` is the `email` in the object `payload`.
     pub name: String,
     pub kind: Kind,
     pub required: bool,
-    /// If not empty, the only texts allowed.
+    /// The allowed texts; if empty, all are allowed.
     pub one_of: Vec<String>,
 }
 
@@ -30,18 +31,18 @@ pub enum Kind {
         min: i64,
         max: i64,
     },
-    /// So many digits before the point and places behind it, at most.
+    /// A number with at most this many digits before the decimal point and places after it.
     Decimal {
         digits: u32,
         places: u32,
     },
     Time,
     Boolean,
-    /// Anything that is JSON, kept as it was sent.
+    /// Any JSON value, kept as it was sent.
     Any,
 }
 
-/// What a text has to look like.
+/// The required form of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Free,
@@ -49,10 +50,10 @@ pub enum Form {
 }
 
 impl Kind {
-    /// As wide as amounts are.
+    /// A number with as many digits and places as an amount may have.
     pub const AMOUNT: Self = Self::Decimal { digits: AMOUNT_DIGITS_MAX, places: AMOUNT_PLACES_MAX };
 
-    /// Any text of at most so many characters.
+    /// Returns the kind for any text of at most `chars_max` characters.
     pub const fn text(chars_max: u32) -> Self {
         Self::Text { chars_min: 0, chars_max, form: Form::Free }
     }
@@ -70,10 +71,10 @@ pub enum Value<'a> {
     Any(&'a str),
 }
 
-/// Which field was wrong, and why.
+/// A field that is not valid, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, thiserror::Error)]
 pub struct FieldError {
-    /// Empty where the event as a whole is wrong.
+    /// Empty if the event as a whole is not valid.
     pub field: String,
     pub reason: String,
 }
@@ -81,7 +82,7 @@ pub struct FieldError {
 const MISSING: &str = "is missing";
 
 impl FieldError {
-    /// Whether a required field is not there.
+    /// Returns whether a required field is missing.
     pub fn is_missing(&self) -> bool {
         self.reason == MISSING
     }
@@ -96,12 +97,12 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// The faults of one event, at least one.
+/// The faults of one event. There is at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldErrors(pub(crate) Vec<FieldError>);
 
 impl FieldErrors {
-    /// A fault of the event as a whole.
+    /// Returns a fault of the event as a whole.
     pub fn of_event(reason: impl Into<String>) -> Self {
         FieldError { field: String::new(), reason: reason.into() }.into()
     }
@@ -138,12 +139,12 @@ impl fmt::Display for FieldErrors {
 impl std::error::Error for FieldErrors {}
 
 impl Field {
-    /// Whether its values say who somebody is: text or integers.
+    /// Returns whether the values can identify a person: texts and integers can.
     pub fn is_identity(&self) -> bool {
         matches!(self.kind, Kind::Text { .. } | Kind::Integer { .. })
     }
 
-    /// The value that `raw` is under this declaration. Null and empty text count as absent.
+    /// Reads a value from its JSON text. `null` and an empty text count as absent. Fails if the value is not allowed.
     pub fn read<'a>(&self, raw: Option<&'a str>) -> Result<Value<'a>, FieldError> {
         let value = match raw {
             None | Some("null" | "\"\"") => Value::Absent,
@@ -171,7 +172,7 @@ impl Field {
                     None if number && is_integer(raw) => Cow::Borrowed(raw),
                     None => return Err(expected("text")),
                 };
-                // No text has more characters than bytes.
+                // A text never has more characters than bytes, so short texts need no counting.
                 if text.len() > chars_max as usize && text.chars().count() > chars_max as usize {
                     return Err(format!("is longer than {chars_max} characters"));
                 }
@@ -213,7 +214,7 @@ impl Field {
         }
     }
 
-    /// How many objects lie between the event and this field.
+    /// Returns the number of objects between the event and this field.
     fn depth(&self) -> usize {
         self.name.bytes().filter(|byte| *byte == b'.').count()
     }

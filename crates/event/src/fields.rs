@@ -1,5 +1,5 @@
-//! What a stream declares about its events, and the two uses of it: the check at the door, which
-//! refuses with field and reason, and the reading of single values by the folds.
+//! The declared fields of a stream. Admission checks a whole event against them and refuses it with field and reason.
+//! Folds read single values.
 
 use std::borrow::Cow;
 
@@ -12,19 +12,19 @@ use super::{Field, FieldError, FieldErrors, Kind, Value};
 pub struct Fields {
     list: Vec<Field>,
     key: usize,
-    /// Objects that fields lie in: `payload` for `payload.email`. Empty for most streams.
+    /// The paths of the objects that contain fields: `payload` for `payload.email`. Empty for most streams.
     parents: Vec<String>,
 }
 
-/// What the door keeps of a checked event beside its text.
+/// The result of checking an event.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Checked<'a> {
-    /// The top-level `id`, if it is there and not empty.
+    /// The top-level `id`, unless it is missing or empty.
     pub client_id: Option<Cow<'a, str>>,
 }
 
 impl Fields {
-    /// `key` is the index of a required field, text or integer.
+    /// `key` is the index of the key field, which is a required text or integer.
     pub fn new(list: Vec<Field>, key: usize) -> Self {
         assert!(key < list.len(), "the key is one of the fields");
         let mut parents = Vec::new();
@@ -55,17 +55,24 @@ impl Fields {
         self.key
     }
 
-    /// Checks a whole event and reports all its faults together. With `ids`, a top-level `id` is the client's name
-    /// for the event and has to be a valid one.
+    /// Checks a whole event and reports all its faults together. With `ids`, a top-level `id` is the client's id for
+    /// the event and has to be valid.
     pub fn check<'a>(&self, text: &'a str, ids: bool) -> Result<Checked<'a>, FieldErrors> {
-        let mut found = Found { values: vec![None; self.list.len()], id: None, faults: Vec::new() };
+        let mut found = FoundFields { values: vec![None; self.list.len()], id: None, faults: Vec::new() };
         self.find("", text, &mut found).map_err(FieldErrors::from)?;
-        let Found { values, id, mut faults } = found;
-        for (field, raw) in self.list.iter().zip(values) {
-            if let Err(error) = field.read(raw)
-                && !explained(&faults, &field.name)
-            {
-                note(&mut faults, error);
+        let FoundFields { values, id, mut faults } = found;
+        // Fields inside of an object come before the object as a whole, so that the fault names the inner field.
+        let is_object = |field: &Field, raw: &Option<&str>| {
+            raw.is_some_and(|raw| raw.starts_with('{')) && self.parents.contains(&field.name)
+        };
+        for whole in [false, true] {
+            for (field, raw) in self.list.iter().zip(&values) {
+                if is_object(field, raw) == whole
+                    && let Err(error) = field.read(*raw)
+                    && !explained(&faults, &field.name)
+                {
+                    note(&mut faults, error);
+                }
             }
         }
         match client_id(id.filter(|_| ids)) {
@@ -77,14 +84,14 @@ impl Fields {
         Err(FieldErrors(faults))
     }
 
-    /// Walks the object at `parent`, and those in it that contain fields. Fails if the text is not JSON, which makes
-    /// other faults meaningless.
-    fn find<'a>(&self, parent: &str, text: &'a str, found: &mut Found<'a>) -> Result<(), FieldError> {
-        let mut met: Vec<Cow<'a, str>> = Vec::with_capacity(8);
+    /// Walks the object at `parent` and the objects in it that contain fields. Fails if the text is not JSON, because
+    /// other faults are meaningless then.
+    fn find<'a>(&self, parent: &str, text: &'a str, found: &mut FoundFields<'a>) -> Result<(), FieldError> {
+        let mut seen: Vec<Cow<'a, str>> = Vec::with_capacity(8);
         let mut broken = None;
         walk_object(text, |key, raw| {
             let fault = |reason: String| FieldError { field: path(parent, &key), reason };
-            if met.contains(&key) {
+            if seen.contains(&key) {
                 note(&mut found.faults, fault("is given twice".to_owned()));
                 return Ok(());
             }
@@ -92,7 +99,7 @@ impl Fields {
                 note(&mut found.faults, fault("has a NUL character in its name".to_owned()));
                 return Ok(());
             }
-            if met.len() == JSON_KEYS_MAX {
+            if seen.len() == JSON_KEYS_MAX {
                 return Err(format!("has more than {JSON_KEYS_MAX} keys"));
             }
             let declared = self.list.iter().position(|field| leads_to(&field.name, parent, &key));
@@ -118,13 +125,13 @@ impl Fields {
             if parent.is_empty() && key == "id" {
                 found.id = Some(raw);
             }
-            met.push(key);
+            seen.push(key);
             Ok(())
         })
         .map_err(|reason| broken.take().unwrap_or(FieldError { field: parent.to_owned(), reason }))
     }
 
-    /// Reads the fields `wanted` of an event that a door has let in, in that order.
+    /// Reads the fields `wanted`, in that order, of an event that was admitted.
     pub fn read<'a>(
         &self,
         text: &'a str,
@@ -133,10 +140,10 @@ impl Fields {
     ) -> Result<(), FieldError> {
         into.clear();
         into.resize(wanted.len(), Value::Absent);
-        let mut met = 0_u64;
-        self.read_in("", text, wanted, into, &mut met)?;
-        for (place, &index) in wanted.iter().enumerate() {
-            if met & (1 << place) == 0 {
+        let mut seen = 0_u64;
+        self.read_in("", text, wanted, into, &mut seen)?;
+        for (slot, &index) in wanted.iter().enumerate() {
+            if seen & (1 << slot) == 0 {
                 self.list[index].read(None)?;
             }
         }
@@ -149,15 +156,15 @@ impl Fields {
         text: &'a str,
         wanted: &[usize],
         into: &mut [Value<'a>],
-        met: &mut u64,
+        seen: &mut u64,
     ) -> Result<(), FieldError> {
         let mut wrong = None;
         walk_object(text, |key, raw| {
-            for (place, &index) in wanted.iter().enumerate() {
+            for (slot, &index) in wanted.iter().enumerate() {
                 if leads_to(&self.list[index].name, parent, &key) {
-                    *met |= 1 << place;
+                    *seen |= 1 << slot;
                     match self.list[index].read(Some(raw)) {
-                        Ok(value) => into[place] = value,
+                        Ok(value) => into[slot] = value,
                         Err(error) => wrong = Some(error),
                     }
                 }
@@ -166,7 +173,7 @@ impl Fields {
                 && wanted.iter().any(|&index| lies_in(&self.list[index].name, inner))
             {
                 let read = object_at(inner, raw).and_then(|object| match object {
-                    Some(object) => self.read_in(inner, object, wanted, into, met),
+                    Some(object) => self.read_in(inner, object, wanted, into, seen),
                     None => Ok(()),
                 });
                 wrong = read.err().or(wrong.take());
@@ -177,37 +184,37 @@ impl Fields {
         wrong.map_or(Ok(()), Err)
     }
 
-    /// The path of an object that fields lie in, if `key` of `parent` is one.
+    /// Returns the path of `key` in the object at `parent`, if that is an object that contains fields.
     fn parent_at(&self, parent: &str, key: &str) -> Option<&str> {
         self.parents.iter().map(String::as_str).find(|path| leads_to(path, parent, key))
     }
 }
 
-/// What one walk over an event finds.
-struct Found<'a> {
+/// The result of one walk over an event.
+struct FoundFields<'a> {
     /// The text of each declared field.
     values: Vec<Option<&'a str>>,
     id: Option<&'a str>,
     faults: Vec<FieldError>,
 }
 
-/// Adds a fault; those of one event are bounded, since an object may have thousands of keys.
+/// Adds a fault, unless the event has reached its maximum: an object may have thousands of keys.
 fn note(faults: &mut Vec<FieldError>, fault: FieldError) {
     if faults.len() < EVENT_FAULTS_MAX {
         faults.push(fault);
     }
 }
 
-/// Returns whether a fault of the field itself, or of what is in it or around it, is known: a second one would only
-/// repeat it.
+/// Returns whether there is already a fault of this field, of a part of it, or of an object around it. A second fault
+/// would only repeat it.
 fn explained(faults: &[FieldError], name: &str) -> bool {
     faults
         .iter()
         .any(|fault| fault.field == name || lies_in(name, &fault.field) || lies_in(&fault.field, name))
 }
 
-/// Whether `path` is that of `key` in the object at `parent`, where "" is the event itself. No step of a
-/// path holds a dot, and so a key that does is no step of one.
+/// Returns whether `path` is the path of `key` in the object at `parent`; the parent "" is the event itself. A key
+/// that contains a dot never matches, because dots separate the steps of a path.
 fn leads_to(path: &str, parent: &str, key: &str) -> bool {
     let step = match parent.is_empty() {
         true => Some(path),
@@ -227,7 +234,7 @@ fn path(parent: &str, key: &str) -> String {
     }
 }
 
-/// How many objects lie between the event and what is in `parent`.
+/// Returns the number of objects between the event and the values in `parent`.
 fn depth_below(parent: &str) -> usize {
     match parent.is_empty() {
         true => 0,
@@ -235,7 +242,7 @@ fn depth_below(parent: &str) -> usize {
     }
 }
 
-/// The object that fields lie in; null and empty text count as absent.
+/// Returns the text of an object that contains fields. `null` and an empty text count as absent.
 fn object_at<'a>(path: &str, raw: &'a str) -> Result<Option<&'a str>, FieldError> {
     match raw {
         "null" | "\"\"" => Ok(None),
@@ -248,8 +255,8 @@ fn object_at<'a>(path: &str, raw: &'a str) -> Result<Option<&'a str>, FieldError
 }
 
 impl Fields {
-    /// Whether a sound event has this value in one of its fields; none that was erased has.
-    pub fn names(&self, text: &str, field: usize, wanted: &str) -> bool {
+    /// Returns whether a field of the event has this value. Returns `false` for an event that is erased or not valid.
+    pub fn has_value(&self, text: &str, field: usize, wanted: &str) -> bool {
         let mut values = Vec::with_capacity(1);
         if text.trim_ascii().is_empty() || self.read(text, &[field], &mut values).is_err() {
             return false;
@@ -299,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_door_names_field_and_reason() {
+    fn a_refusal_names_field_and_reason() {
         let cases = [
             (r#"{"name":"add","value":1}"#, "userId: is missing"),
             (r#"{"userId":"","name":"add","value":1}"#, "userId: is missing"),
@@ -368,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fold_reads_what_the_door_let_in() {
+    fn a_fold_can_read_an_admitted_event() {
         let text = r#"{"value":10.99,"x":{"y":[1e400]},"userId":42,"name":"a\u0064d","id":"mine"}"#;
         let fields = sale();
         assert_eq!(fields.check(text, true), Ok(Checked { client_id: Some(Cow::Borrowed("mine")) }));
@@ -385,7 +392,7 @@ mod tests {
         Field { name: name.to_owned(), kind, required, one_of: Vec::new() }
     }
 
-    /// With `payload` declared as a whole, too, if `whole`.
+    /// Declares fields in `payload`, and with `whole` also `payload` itself.
     fn sign_up(whole: bool) -> Fields {
         let email = Kind::Text { chars_min: 0, chars_max: 254, form: Form::Email };
         let name = Kind::Text { chars_min: 3, chars_max: 5, form: Form::Free };
@@ -456,10 +463,10 @@ mod tests {
     }
 
     #[test]
-    fn nested_values_count_the_objects_around_them() {
-        let check = |whole, place: fn(String) -> String, depth: usize| {
+    fn the_depth_of_a_nested_value_includes_the_objects_around_it() {
+        let check = |whole, wrap: fn(String) -> String, depth: usize| {
             let value = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-            let event = format!(r#"{{"id":1,"payload":{{"email":"a@b.c",{}}}}}"#, place(value));
+            let event = format!(r#"{{"id":1,"payload":{{"email":"a@b.c",{}}}}}"#, wrap(value));
             sign_up(whole).check(&event, false).map(|_| ()).map_err(|error| error.to_string())
         };
         for whole in [false, true] {
@@ -473,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_fields_and_the_whole_around_them_are_read_together() {
+    fn nested_fields_and_the_object_around_them_are_read_together() {
         let payload = r#"{"in":{"deep":[1]},"email":"a@b.c","more":true,"price":10.5}"#;
         let text = format!(r#"{{"payload.name":"no","payload":{payload},"id":7}}"#);
         let fields = sign_up(true);
@@ -482,14 +489,14 @@ mod tests {
         fields.read(&text, &[5, 4, 0, 1, 3], &mut values).expect("values");
         let email = Value::Text("a@b.c".into());
         assert_eq!(values, [Value::Any(payload), Value::Integer(7), email, Value::Absent, Value::Any("[1]")]);
-        // Events that an older declaration let in.
+        // Events that were admitted under an older declaration.
         let mut read = |text| fields.read(text, &[0], &mut values).expect_err(text).to_string();
         assert_eq!(read(r#"{"payload":[]}"#), "payload: expected an object, got an array");
         assert_eq!(read(r#"{"payload":{"email":1.5}}"#), "payload.email: expected text, got a number");
         assert_eq!(read(r#"{"id":1}"#), "payload.email: is missing");
     }
 
-    /// JSON out of few names, so that they meet the declared ones.
+    /// Generates JSON with few different keys, so that they often match the declared ones.
     fn some_json() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
@@ -504,7 +511,8 @@ mod tests {
         })
     }
 
-    /// What is at a path, the slow way: `Err` where an object would have to be.
+    /// Returns the value at a path. It is a simple reference implementation. Fails if a value on the way is not an
+    /// object.
     fn at<'a>(event: &'a serde_json::Value, path: &str) -> Result<Option<&'a serde_json::Value>, ()> {
         let mut here = Some(event);
         for step in path.split('.') {
@@ -519,7 +527,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nested_fields_are_found_wherever_they_are(
+        fn nested_fields_are_found_at_their_paths(
             event in some_json().prop_filter("an object", serde_json::Value::is_object),
         ) {
             let list = vec![
@@ -537,7 +545,7 @@ mod tests {
             prop_assert_eq!(fields.check(&text, false).is_ok(), sound, "{}", text);
             let mut values = Vec::new();
             if sound {
-                fields.read(&text, &[3, 2, 1, 0], &mut values).expect("what the door let in");
+                fields.read(&text, &[3, 2, 1, 0], &mut values).expect("an admitted event");
                 let shown = values.iter().rev().map(|value| match value {
                     Value::Absent => None,
                     Value::Text(text) => Some(text.to_string()),

@@ -1,6 +1,6 @@
-//! Who an event is. An event without a client's id is named by its place in the log, so that no index
-//! is needed to find it again; one with a client's id is named by that, so that a repeat has the same
-//! name.
+//! The ids of events, logs and uploads. The id of an event contains its position in the log, so that no index is
+//! needed to find the event. If the client sent an id, the event's id is derived from that instead, so that a repeat
+//! gets the same id.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// Names one log for ever: positions mean nothing without it.
+/// The id of one log, which never changes. A position has a meaning only together with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub [u8; 16]);
 
@@ -18,8 +18,8 @@ impl fmt::Display for LogId {
     }
 }
 
-/// A UUID. Version 8 holds a log's first bytes and a position; version 5 is derived from (stream, key's
-/// owner, client's id).
+/// A UUID. Version 8 contains the first bytes of the log id and a position. Version 5 is derived from the stream, the
+/// name of the key and the client's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId([u8; 16]);
 
@@ -27,44 +27,45 @@ const POSITION_BITS: u32 = 60;
 const NAMESPACE: Uuid = Uuid::from_u128(0x6d69_6c6c_7261_5e00_8000_6576_656e_7473);
 
 impl EventId {
-    /// The event at `position` of `log`.
+    /// Returns the id of the event at `position` of `log`.
     ///
-    /// Bits: 48 of the log id, version 8, 12 high bits of the position, variant, 14 zero bits (a
-    /// partition, once a log has several), 48 low bits of the position.
+    /// Its bits are: 48 of the log id, version 8, the 12 high bits of the position, the variant, 14 zero bits, and
+    /// the 48 low bits of the position. The zero bits are reserved for a partition, once a log has several.
     pub fn at(log: LogId, position: u64) -> Self {
-        assert!(position >> POSITION_BITS == 0, "a log of 2^60 events");
-        let place = position.to_be_bytes();
+        assert!(position >> POSITION_BITS == 0, "positions are below 2^60");
+        let position = position.to_be_bytes();
         let mut bytes = [0_u8; 16];
         bytes[..6].copy_from_slice(&log.0[..6]);
-        bytes[6] = 0x80 | (place[0] & 0x0f);
-        bytes[7] = place[1];
+        bytes[6] = 0x80 | (position[0] & 0x0f);
+        bytes[7] = position[1];
         bytes[8] = 0x80;
-        bytes[10..].copy_from_slice(&place[2..]);
+        bytes[10..].copy_from_slice(&position[2..]);
         Self(bytes)
     }
 
-    /// The event that `owner` calls `client_id` in `stream`. The lengths keep (`ab`, `c`) and (`a`, `bc`) apart.
+    /// Returns the id of the event that `owner` sent as `client_id` in `stream`. The hashed name contains the
+    /// lengths, so that (`ab`, `c`) and (`a`, `bc`) give different ids.
     pub fn derived(stream: &str, owner: &str, client_id: &str) -> Self {
         let name = format!("{}:{stream}{}:{owner}{client_id}", stream.len(), owner.len());
         Self(Uuid::new_v5(&NAMESPACE, name.as_bytes()).into_bytes())
     }
 
-    /// The event at `index` of a request that `owner` sent under an `Idempotency-Key`. No client's id holds a NUL,
-    /// so that none is ever the same as a key and an index.
+    /// Returns the id of the event at `index` of a request that `owner` sent with an `Idempotency-Key`. Client ids
+    /// contain no NUL, so that a client id never gives the same id as a key and an index.
     pub fn derived_by_key(stream: &str, owner: &str, key: &str, index: usize) -> Self {
         Self::derived(stream, owner, &format!("{key}\0{index}"))
     }
 
-    /// The position that this id names, if it names one in `log`.
+    /// Returns the position that this id contains, or `None` if it is not an id of a position in `log`.
     pub fn position_in(self, log: LogId) -> Option<u64> {
         if self.0[6] >> 4 != 8 || self.0[..6] != log.0[..6] || self.0[8] != 0x80 || self.0[9] != 0 {
             return None;
         }
-        let mut place = [0_u8; 8];
-        place[0] = self.0[6] & 0x0f;
-        place[1] = self.0[7];
-        place[2..].copy_from_slice(&self.0[10..]);
-        Some(u64::from_be_bytes(place))
+        let mut position = [0_u8; 8];
+        position[0] = self.0[6] & 0x0f;
+        position[1] = self.0[7];
+        position[2..].copy_from_slice(&self.0[10..]);
+        Some(u64::from_be_bytes(position))
     }
 
     pub fn is_derived(self) -> bool {
@@ -77,7 +78,7 @@ impl EventId {
 
     pub const TEXT_BYTES: usize = 36;
 
-    /// What `Display` writes, without memory for it.
+    /// Returns the text that `Display` writes, without an allocation.
     pub fn to_text(self) -> [u8; Self::TEXT_BYTES] {
         let mut text = [0; Self::TEXT_BYTES];
         Uuid::from_bytes(self.0).hyphenated().encode_lower(&mut text);
@@ -102,23 +103,23 @@ impl FromStr for EventId {
     }
 }
 
-/// Names what a run of lines came from: a file as `send` knows it, or an `Idempotency-Key`.
+/// The id of an upload: the name that `send` gives a file, or an `Idempotency-Key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId(pub [u8; 16]);
 
 impl UploadId {
-    /// What `owner` calls `name`: two keys' sources never meet, whatever they are called.
+    /// Returns the id of the upload that `owner` calls `name`. Uploads of different owners never have the same id.
     pub fn derived(stream: &str, owner: &str, name: &str) -> Self {
         Self(*EventId::derived(stream, owner, name).as_bytes())
     }
 
-    /// The lines of a body that `owner` sent under an `Idempotency-Key`.
+    /// Returns the id for the lines of a body that `owner` sent with an `Idempotency-Key`.
     pub fn derived_by_key(stream: &str, owner: &str, key: &str) -> Self {
         Self::derived(stream, owner, &format!("key:{key}"))
     }
 }
 
-/// Tells whether what was sent twice under one id is the same.
+/// The first 8 bytes of a SHA-256. If two events have the same id, it tells a repeat from a misused id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyHash(pub [u8; 8]);
 
@@ -137,7 +138,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_position_comes_back_out_of_its_id(log: [u8; 16], position in 0_u64..1 << POSITION_BITS) {
+        fn the_id_of_a_position_contains_it(log: [u8; 16], position in 0_u64..1 << POSITION_BITS) {
             let id = EventId::at(LogId(log), position);
             proptest::prop_assert_eq!(id.position_in(LogId(log)), Some(position));
             proptest::prop_assert_eq!(id.to_string().parse::<EventId>().ok(), Some(id));
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn derived_ids_tell_streams_owners_and_ids_apart() {
+    fn derived_ids_differ_by_stream_owner_and_client_id() {
         let ids = [
             EventId::derived("s", "o", "1"),
             EventId::derived("s", "o", "2"),

@@ -1,5 +1,5 @@
-//! One event's text, walked once: its top-level keys with their values as they were written. Nothing is
-//! built that a caller does not ask for.
+//! Walks the text of one event once and passes on its top-level keys, each with the raw text of its value. It builds
+//! no tree: a caller parses only the values that it needs.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::limits::JSON_DEPTH_MAX;
 
-/// Calls `each` with every top-level key and the raw text of its value, in order.
+/// Calls `each` with every top-level key and the raw text of its value, in order. Fails if the text is not one JSON
+/// object, or if `each` fails.
 pub fn walk_object<'a>(
     text: &'a str,
     each: impl FnMut(Cow<'a, str>, &'a str) -> Result<(), String>,
@@ -19,7 +20,7 @@ pub fn walk_object<'a>(
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let walked = (&mut reader).deserialize_map(Walk(each)).and_then(|()| reader.end());
-    walked.map_err(|error| strip_place(&error))
+    walked.map_err(|error| strip_location(&error))
 }
 
 struct Walk<F>(F);
@@ -34,7 +35,7 @@ impl<'a, F: FnMut(Cow<'a, str>, &'a str) -> Result<(), String>> Visitor<'a> for 
     fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<(), M::Error> {
         while let Some(key) = map.next_key::<Key<'a>>()? {
             let value: &'a RawValue = map.next_value().map_err(|error| {
-                let reason = strip_place(&error);
+                let reason = strip_location(&error);
                 M::Error::custom(format!("{}: {reason}", shortened(&key.0)))
             })?;
             (self.0)(key.0, value.get()).map_err(M::Error::custom)?;
@@ -43,7 +44,7 @@ impl<'a, F: FnMut(Cow<'a, str>, &'a str) -> Result<(), String>> Visitor<'a> for 
     }
 }
 
-/// A key, borrowed unless it is written with escapes (serde's own `Cow` always copies).
+/// A key. It is borrowed unless it contains escapes; serde's own `Cow` always copies.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> serde::Deserialize<'de> for Key<'a> {
@@ -65,8 +66,8 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Key<'a> {
     }
 }
 
-/// serde_json ends its messages with a line and column, which mean nothing for one event's text.
-fn strip_place(error: &impl fmt::Display) -> String {
+/// Removes the line and column from a message of serde_json, which are useless for the text of one event.
+fn strip_location(error: &impl fmt::Display) -> String {
     let message = error.to_string();
     match message.find(" at line ") {
         Some(at) => message[..at].to_owned(),
@@ -74,7 +75,7 @@ fn strip_place(error: &impl fmt::Display) -> String {
     }
 }
 
-/// A client's own name for a key, as short as a message can bear.
+/// Shortens a key for a message: the client chooses its length.
 pub fn shortened(key: &str) -> String {
     const CHARS_MAX: usize = 100;
     match key.char_indices().nth(CHARS_MAX) {
@@ -83,7 +84,8 @@ pub fn shortened(key: &str) -> String {
     }
 }
 
-/// The text of a JSON string value; `None` if it is no string.
+/// Returns the text of a JSON string, or `None` for any other value. Fails if the string contains a NUL or half of a
+/// surrogate pair.
 pub fn text_of(raw: &str) -> Result<Option<Cow<'_, str>>, &'static str> {
     let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return Ok(None);
@@ -98,8 +100,8 @@ pub fn text_of(raw: &str) -> Result<Option<Cow<'_, str>>, &'static str> {
     }
 }
 
-/// Refuses what later readers of a kept value could choke on: deep nesting, NUL, half a surrogate pair. The
-/// value lies in `depth` objects of the event.
+/// Fails if a value could break later readers: deep nesting, a NUL, or half of a surrogate pair. `depth` is the
+/// number of objects between the event and the value.
 pub fn check_kept(raw: &str, depth: usize) -> Result<(), String> {
     let (mut depth, mut quoted, mut escaped, mut begin) = (depth, false, false, 0);
     for (at, byte) in raw.bytes().enumerate() {
@@ -124,7 +126,7 @@ pub fn check_kept(raw: &str, depth: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// What a JSON value is, in the words of a refusal.
+/// Returns the kind of a JSON value, as it is named in a refusal.
 pub fn kind_of(raw: &str) -> &'static str {
     match raw.bytes().next() {
         Some(b'"') => "text",

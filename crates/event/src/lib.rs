@@ -1,6 +1,6 @@
-//! What an event is, before anybody moves it: its identity, its fields, its exact numbers, and every
-//! bound of the system. Nothing of ours stands before it; every room speaks its words. It is a crate because
-//! all that is done for each event begins here: it is built in one piece, whatever else changes.
+//! The parts of an event: its ids, its declared fields, exact numbers and times. It also holds every limit of
+//! the system. Every other module uses this crate, and it uses no other crate of millrace. It is a separate
+//! crate so that the compiler always optimises it as one unit: the work for each event starts here.
 
 pub mod limits;
 pub mod positions;
@@ -21,7 +21,7 @@ mod time;
 
 pub use day::{Day, DayError};
 pub use decimal::{Decimal, DecimalError};
-pub use escapes::{as_part_of_url, part_of_url, unescaped};
+pub use escapes::{percent_decode, percent_decode_strict, percent_encode};
 pub use field::{Field, FieldError, FieldErrors, Form, Kind, Value};
 pub use fields::{Checked, Fields};
 pub use hex::hex;

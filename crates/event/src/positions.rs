@@ -1,7 +1,7 @@
-//! A rising list of positions as bytes: the gaps between them, seven bits a byte, lowest first, the high
-//! bit set on all but the last byte of each.
+//! Encodes a sorted list of positions as the differences between them. Each difference is a varint: seven bits per
+//! byte, lowest bits first, and the high bit is set in every byte except the last.
 
-/// `positions` rise.
+/// Encodes `positions`, which must be sorted.
 pub fn encode(positions: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(positions.len() * 2);
     let mut last = 0;
@@ -17,7 +17,7 @@ pub fn encode(positions: &[u64]) -> Vec<u8> {
     bytes
 }
 
-/// `None` where the bytes are no such list.
+/// Decodes a list. Returns `None` if the bytes are not a valid encoding.
 pub fn decode(bytes: &[u8]) -> Option<Vec<u64>> {
     let (mut positions, mut last, mut gap, mut shift) = (Vec::new(), 0_u64, 0_u64, 0);
     for byte in bytes {
@@ -42,13 +42,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_list_comes_back_as_it_was(mut positions in proptest::collection::vec(0..u64::MAX / 2, 0..50)) {
+        fn a_list_survives_encoding_and_decoding(mut positions in proptest::collection::vec(0..u64::MAX / 2, 0..50)) {
             positions.sort_unstable();
             prop_assert_eq!(decode(&encode(&positions)), Some(positions));
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+        fn decoding_any_bytes_does_not_panic(bytes: Vec<u8>) {
             drop(decode(&bytes));
         }
     }

@@ -1,6 +1,5 @@
-//! What was applied up to where: each view publishes its position here, and whoever waits for an event
-//! to be visible, or shows lag, reads it. Views write, doors and the reading API listen; neither knows
-//! the other.
+//! The positions up to which views have applied the log. Each view publishes its position here. Sources and the API
+//! read it to wait until an event is visible and to show the lag, and so need not know the views.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
@@ -8,42 +7,42 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Where one view stands.
+/// The state of one view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Everything below this position is applied.
     pub position: u64,
-    /// Why the view stands still, in words for the operator.
+    /// The reason why the view does not continue, as a message for the operator.
     pub stalled: Option<Stalled>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stalled {
-    /// The store does not answer, or is busy: tried again for ever.
+    /// The store does not answer or is busy. The view tries again until it succeeds.
     Waiting(String),
-    /// Somebody has to do something: a missing table, a lost right, a column that is too narrow.
+    /// A person has to act: a table or a permission is missing, or a column is too narrow.
     Paused(String),
 }
 
-/// All views of this node by name.
+/// The states of all views of this node, by name.
 #[derive(Clone, Default)]
 pub struct Progress {
     views: Arc<RwLock<BTreeMap<String, Entry>>>,
 }
 
 struct Entry {
-    /// What it applies; the gate, in front of all views, has none of its own.
+    /// The stream that the view applies. Dedup, which processes all streams, has `None`.
     stream: Option<String>,
     applied: watch::Sender<Applied>,
 }
 
 impl Progress {
-    /// A view's own line, to be written by its runner alone.
+    /// Adds a view and returns its entry, which only the view's runner may write.
     pub fn register(&self, view: &str, stream: &str) -> watch::Sender<Applied> {
         self.add(view, Some(stream))
     }
 
-    /// The gate's line, which is shown under `name` beside the views.
+    /// Adds the entry of dedup, which is shown as `name` beside the views.
     pub fn register_dedup(&self, name: &str) -> watch::Sender<Applied> {
         self.add(name, None)
     }
@@ -56,23 +55,23 @@ impl Progress {
     }
 
     pub fn all(&self) -> BTreeMap<String, Applied> {
-        self.shown(|_| true)
+        self.snapshot(|_| true)
     }
 
-    /// The views of one stream alone.
+    /// Returns the views of one stream, without dedup.
     pub fn of_stream(&self, stream: &str) -> BTreeMap<String, Applied> {
-        self.shown(|entry| entry.stream.as_deref() == Some(stream))
+        self.snapshot(|entry| entry.stream.as_deref() == Some(stream))
     }
 
-    fn shown(&self, which: impl Fn(&Entry) -> bool) -> BTreeMap<String, Applied> {
+    fn snapshot(&self, which: impl Fn(&Entry) -> bool) -> BTreeMap<String, Applied> {
         let views = self.views.read().expect("no panic while holding the lock");
         let entries = views.iter().filter(|(_, entry)| which(entry));
         entries.map(|(name, entry)| (name.clone(), entry.applied.borrow().clone())).collect()
     }
 
-    /// Waits until every view has applied all below `end`, or stands still for a person to look at.
-    /// Whether all have; `false` after `patience`, too.
-    pub async fn drained(&self, end: u64, patience: Duration) -> bool {
+    /// Waits until every view has applied all events below `end` or is paused. Returns whether all have applied
+    /// them; after `timeout` it returns `false`.
+    pub async fn drained(&self, end: u64, timeout: Duration) -> bool {
         let receivers: Vec<watch::Receiver<Applied>> = {
             let views = self.views.read().expect("no panic while holding the lock");
             views.values().map(|entry| entry.applied.subscribe()).collect()
@@ -88,20 +87,20 @@ impl Progress {
             }
             all
         };
-        tokio::time::timeout(patience, all).await.unwrap_or(false)
+        tokio::time::timeout(timeout, all).await.unwrap_or(false)
     }
 
-    /// Waits until every view of `stream` has applied all below `end`. `false` after `patience`.
-    pub async fn reached(&self, stream: &str, end: u64, patience: Duration) -> bool {
-        self.all_reached(Some(stream), end, patience).await
+    /// Waits until every view of `stream` has applied all events below `end`. Returns `false` after `timeout`.
+    pub async fn reached(&self, stream: &str, end: u64, timeout: Duration) -> bool {
+        self.all_reached(Some(stream), end, timeout).await
     }
 
-    /// Waits until the gate has seen all below `end`. `false` after `patience`.
-    pub async fn dedup_reached(&self, end: u64, patience: Duration) -> bool {
-        self.all_reached(None, end, patience).await
+    /// Waits until dedup has processed all events below `end`. Returns `false` after `timeout`.
+    pub async fn dedup_reached(&self, end: u64, timeout: Duration) -> bool {
+        self.all_reached(None, end, timeout).await
     }
 
-    async fn all_reached(&self, stream: Option<&str>, end: u64, patience: Duration) -> bool {
+    async fn all_reached(&self, stream: Option<&str>, end: u64, timeout: Duration) -> bool {
         let receivers: Vec<watch::Receiver<Applied>> = {
             let views = self.views.read().expect("no panic while holding the lock");
             views
@@ -118,7 +117,7 @@ impl Progress {
             }
             true
         };
-        tokio::time::timeout(patience, all).await.unwrap_or(false)
+        tokio::time::timeout(timeout, all).await.unwrap_or(false)
     }
 }
 
@@ -127,16 +126,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_gate_is_waited_for_apart_from_the_views() {
+    async fn waiting_for_dedup_does_not_wait_for_views_and_vice_versa() {
         let progress = Progress::default();
-        let gate = progress.register_dedup("gate");
+        let dedup = progress.register_dedup("dedup");
         let view = progress.register("revenue", "sales");
         progress.register("other", "others");
-        let names = |shown: BTreeMap<String, Applied>| shown.into_keys().collect::<Vec<_>>();
+        let names = |views: BTreeMap<String, Applied>| views.into_keys().collect::<Vec<_>>();
         assert_eq!(names(progress.of_stream("sales")), ["revenue"]);
-        assert_eq!(names(progress.all()), ["gate", "other", "revenue"]);
+        assert_eq!(names(progress.all()), ["dedup", "other", "revenue"]);
         let applied = |position| Applied { position, stalled: None };
-        gate.send_replace(applied(7));
+        dedup.send_replace(applied(7));
         assert!(progress.dedup_reached(7, Duration::ZERO).await);
         assert!(!progress.reached("sales", 7, Duration::ZERO).await);
         view.send_replace(applied(8));

@@ -1,24 +1,23 @@
-//! Events that fit a stream, made up: for `generate`, and for the line that a start shows to try. The same
-//! seed gives the same bytes, in every release.
+//! Generates valid events for a stream: for `generate`, and for the example that the server prints at start. The same
+//! seed gives the same bytes in every release.
 
 use std::ops::RangeInclusive;
 
 use super::{Field, Fields, Form, Kind};
 
-/// Amounts stay below this many units, so that sums are easy to look at.
+/// Amounts are below this many units, so that sums are easy to read.
 const UNITS_MAX: u64 = 1_000;
-/// 2025-01-01T00:00:00Z; times go on from here, a second an event, so that no clock is in them.
+/// 2025-01-01T00:00:00Z. The time of event n is n seconds later, so that times do not depend on a clock.
 const TIME_BEGIN_MILLIS: u64 = 1_735_689_600_000;
 
-/// What an event of a stream, or an object in one, looks like: each field's name as JSON, and what its
-/// values are.
+/// The shape of a stream's events, or of an object in them: the name of each field as JSON, and its values.
 #[derive(Default)]
 pub struct Sample {
     fields: Vec<(Vec<u8>, Values)>,
 }
 
 enum Values {
-    /// A word with a number, between so many characters.
+    /// A word with a number.
     Words {
         word: &'static [u8],
         chars_min: usize,
@@ -28,7 +27,7 @@ enum Values {
         chars_min: usize,
         chars_max: usize,
     },
-    /// One of these, as JSON.
+    /// One of these texts, encoded as JSON.
     OneOf(Vec<Vec<u8>>),
     Integers {
         min: i64,
@@ -40,13 +39,13 @@ enum Values {
     },
     Times,
     Booleans,
-    /// Any object: its number is all it holds.
+    /// An object that contains only the number of the event.
     Numbered,
     Object(Sample),
 }
 
 impl Sample {
-    /// The key first, the others as they are declared.
+    /// Returns the sample of a stream. The key comes first, then the other fields in the declared order.
     pub fn of(fields: &Fields) -> Self {
         let key = fields.get(fields.key());
         let others = fields.iter().filter(|field| field.name != key.name);
@@ -57,7 +56,7 @@ impl Sample {
         shape
     }
 
-    /// `payload.email` is the `email` of an object `payload`, which may have been declared as a whole.
+    /// Adds a field. `payload.email` becomes the `email` of an object `payload`, which may also be declared itself.
     fn add(&mut self, path: &str, values: Values) {
         let (step, rest) = path.split_once('.').map_or((path, None), |(step, rest)| (step, Some(rest)));
         let mut name = json(step);
@@ -79,7 +78,7 @@ impl Sample {
         }
     }
 
-    /// Appends the event of this number, of one of so many keys.
+    /// Appends the event with this number. Its key is one of `users` different ones.
     pub fn event(&self, number: u64, users: u64, random: &mut Random, into: &mut Vec<u8>) {
         for (index, (name, values)) in self.fields.iter().enumerate() {
             into.push(if index == 0 { b'{' } else { b',' });
@@ -105,7 +104,7 @@ impl Values {
                 }
             }
             Kind::Integer { min, max } => {
-                // From zero where that is allowed, else from the end that is nearer.
+                // The values start at zero if that is allowed, and otherwise at the allowed value nearest to zero.
                 let min = if min <= 0 && max >= 0 {
                     0
                 } else if min > 0 {
@@ -165,7 +164,7 @@ fn json(text: &str) -> Vec<u8> {
     serde_json::Value::from(text).to_string().into_bytes()
 }
 
-/// A quoted word with a number and an ending, cut or filled from the left until it fits.
+/// Appends a quoted word with a number and an ending, cut or padded on the left to the allowed length.
 fn text(word: &[u8], number: u64, ending: &[u8], chars: RangeInclusive<usize>, into: &mut Vec<u8>) {
     into.push(b'"');
     let start = into.len();
@@ -190,7 +189,7 @@ fn digits(mut number: u64, digits_min: usize, into: &mut Vec<u8>) {
     into.extend_from_slice(&buffer[at.min(buffer.len() - digits_min)..]);
 }
 
-/// SplitMix64. Our own six lines, because a library's next version may count otherwise.
+/// SplitMix64. It is not from a library, because another version of a library might give other numbers.
 pub struct Random(pub u64);
 
 impl Random {
@@ -202,7 +201,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 to one below `end`, near enough to evenly.
+    /// Returns a number from 0 to `end - 1`. The distribution is nearly uniform.
     fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }

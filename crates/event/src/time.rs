@@ -1,5 +1,5 @@
-//! Times as people send them: RFC 3339, a date alone, a date and time without offset (UTC), or epoch
-//! milliseconds. Held as milliseconds since 1970.
+//! Times as clients send them: RFC 3339, only a date, a date and time without offset (which is UTC), or epoch
+//! milliseconds. They are stored as milliseconds since 1970.
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
@@ -17,6 +17,7 @@ impl Millis {
         Self(Timestamp::now().as_millisecond())
     }
 
+    /// Fails if the time is before the year 1 or after the year 9999.
     pub fn from_epoch(millis: i64) -> Result<Self, TimeError> {
         match (FIRST..=LAST).contains(&millis) {
             true => Ok(Self(millis)),
@@ -24,8 +25,8 @@ impl Millis {
         }
     }
 
-    /// Appends `2025-11-01 10:00:00` in UTC, with milliseconds only if there are any: as databases write
-    /// a time. Done for every row, so by hand.
+    /// Appends the time in UTC as databases write it: `2025-11-01 10:00:00`, with milliseconds unless they are zero.
+    /// It runs for every row and is written by hand for speed.
     pub fn put_civil(self, into: &mut String) {
         let (day, millis) = (self.0.div_euclid(DAY_MILLIS), self.0.rem_euclid(DAY_MILLIS));
         let (year, month, day) = date_of(day);
@@ -50,7 +51,7 @@ impl Millis {
         }
     }
 
-    /// RFC 3339 with milliseconds, in UTC.
+    /// Returns the time in UTC as RFC 3339 with milliseconds, or the bare number if it is out of range.
     pub fn to_text(self) -> String {
         if Self::from_epoch(self.0).is_err() {
             return self.0.to_string();
@@ -63,16 +64,17 @@ impl Millis {
     }
 }
 
-/// From 0001-01-01 to the last moment of 9999-12-31: what RFC 3339 can say, and every database can keep.
+/// The range from 0001-01-01 to the end of 9999-12-31. RFC 3339 can express it, and every database can store it.
 const FIRST: i64 = -62_135_596_800_000;
 const LAST: i64 = 253_402_300_799_999;
 const DAY_MILLIS: i64 = 24 * 3_600 * 1_000;
 
-/// Years that begin in March have their leap day at the end.
+/// The days from 0000-03-01 to 1970-01-01. The calculation uses years that begin in March, so that a leap day is the
+/// last day of its year.
 const DAYS_TO_1970: i64 = 719_468;
 const DAYS_IN_400: i64 = 146_097;
 
-/// Year, month and day of a number of days since 1970, in the Gregorian calendar.
+/// Converts days since 1970 to year, month and day of the Gregorian calendar.
 fn date_of(day: i64) -> (i64, u64, u64) {
     let day = day + DAYS_TO_1970;
     let (era, of_era) = (day.div_euclid(DAYS_IN_400), day.rem_euclid(DAYS_IN_400));
@@ -93,9 +95,9 @@ fn digit(number: u64) -> char {
     char::from(b'0' + number as u8)
 }
 
-/// The form in which programs write times, `2025-11-01T10:00:00Z` or with milliseconds. Read for every row,
-/// so by hand; any other form, and whatever is wrong with this one, is left to who knows them all.
-fn usual(text: &[u8]) -> Option<Millis> {
+/// Parses the form in which most programs write times: `2025-11-01T10:00:00Z`, also with milliseconds. It runs for
+/// every row and is written by hand for speed. Returns `None` for everything else, which the general parser decides.
+fn parse_usual(text: &[u8]) -> Option<Millis> {
     let part = match text.get(19..)? {
         b"Z" => 0,
         [b'.', a, b, c, b'Z'] => number(&[*a, *b, *c])?,
@@ -111,14 +113,14 @@ fn usual(text: &[u8]) -> Option<Millis> {
         return None;
     }
     let days = days_until(year, month, day);
-    // Days that not every month has are rare enough to be looked at twice.
+    // Only the days 29 to 31 need a check against the length of the month.
     if day > 28 && date_of(days) != (year, month as u64, day as u64) {
         return None;
     }
     Some(Millis(((days * 24 + hour) * 3_600 + minute * 60 + second) * 1_000 + part))
 }
 
-/// What every form begins with: a year of four digits.
+/// Returns whether the text begins with a year of four digits, as every accepted form does.
 fn begins_with_a_year(text: &[u8]) -> bool {
     text.get(4) == Some(&b'-') && text[..4].iter().all(u8::is_ascii_digit)
 }
@@ -129,7 +131,7 @@ fn number(digits: &[u8]) -> Option<i64> {
         .try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
 }
 
-/// The other way round than `date_of`.
+/// Converts a date to days since 1970; the inverse of `date_of`.
 fn days_until(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
@@ -141,7 +143,7 @@ fn days_until(year: i64, month: i64, day: i64) -> i64 {
 impl std::str::FromStr for Millis {
     type Err = TimeError;
     fn from_str(text: &str) -> Result<Self, TimeError> {
-        if let Some(time) = usual(text.as_bytes()) {
+        if let Some(time) = parse_usual(text.as_bytes()) {
             return Self::from_epoch(time.0);
         }
         if !begins_with_a_year(text.as_bytes()) {
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_means_the_same_instant() {
+    fn every_form_is_read_as_the_same_instant() {
         for text in [
             "2025-11-01T10:00:00Z",
             "2025-11-01T10:00:00",
@@ -187,14 +189,14 @@ mod tests {
             text.parse::<Millis>().expect("a time").put_civil(&mut civil);
             assert_eq!(civil, written);
         }
-        assert_eq!(usual(b"2025-11-01T10:00:00.007Z"), Some(Millis(1_761_991_200_007)));
+        assert_eq!(parse_usual(b"2025-11-01T10:00:00.007Z"), Some(Millis(1_761_991_200_007)));
         for text in ["", "yesterday", "2025-13-01", "2025-02-30", "2025-02-30T10:00:00Z", "10:00"] {
             assert!(text.parse::<Millis>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn the_first_and_the_last_moment_are_those_that_every_database_keeps() {
+    fn times_outside_of_the_years_1_to_9999_are_refused() {
         for (text, millis) in [
             ("0001-01-01T00:00:00.000Z", FIRST),
             ("9999-12-31T23:59:59.999Z", LAST),
@@ -227,8 +229,8 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_usual_form_is_read_as_all_forms_are(text in "[0-2][0-9]{3}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{3})?Z") {
-            if let Some(time) = usual(text.as_bytes()) {
+        fn the_fast_parser_agrees_with_the_general_one(text in "[0-2][0-9]{3}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{3})?Z") {
+            if let Some(time) = parse_usual(text.as_bytes()) {
                 let known = text.parse::<Timestamp>().map(|time| Millis(time.as_millisecond()));
                 proptest::prop_assert_eq!(Some(time), known.ok());
                 proptest::prop_assert_eq!(time.to_text().parse(), Millis::from_epoch(time.0));
@@ -236,7 +238,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_for_a_database_is_read_back(millis in -62_000_000_000_000_i64..253_000_000_000_000) {
+        fn a_time_written_for_a_database_is_read_back(millis in -62_000_000_000_000_i64..253_000_000_000_000) {
             let mut civil = String::new();
             Millis(millis).put_civil(&mut civil);
             proptest::prop_assert_eq!(civil.parse::<Millis>(), Ok(Millis(millis)));

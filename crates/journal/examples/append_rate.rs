@@ -1,5 +1,5 @@
-//! How many small appends a second a number of producers get durable, each with so many
-//! in flight: `cargo run --release --example append_rate -- FOLDER PRODUCERS IN_FLIGHT`.
+//! Measures how many small appends per second become durable. Each of PRODUCERS threads keeps IN_FLIGHT appends
+//! unanswered: `cargo run --release --example append_rate -- FOLDER PRODUCERS IN_FLIGHT`.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Appends done, and the time spent in `append`.
+/// Returns the number of durable appends, and the nanoseconds spent in `append`.
 fn produce(journal: &Journal, in_flight: usize, begun: Instant) -> (u64, u64) {
     let (sender, receiver) = mpsc::sync_channel(in_flight);
     let payload = [7; 200];

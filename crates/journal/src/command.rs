@@ -1,34 +1,32 @@
-//! What somebody asks of the writer besides appends: to seal the last segment, or to move the log's
-//! beginning. It is done between two groups; whoever asked waits for the answer.
+//! Commands to the writer besides appends: seal the active segment, or move the log's beginning. The writer runs a
+//! command between two groups, while the caller waits for the result.
 
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
-use crate::queue::AppendError;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Begin a new segment, if the last one holds a frame.
+    /// Starts a new segment if the active one contains a frame.
     Seal,
-    /// Let the log begin here, where a segment begins.
+    /// Moves the beginning of the log to this position, which is the first one of a segment.
     BeginAt(u64),
 }
 
-/// One question to the writer, and where its answer goes.
+/// One command to the writer, and the channel for its result.
 pub(crate) struct Command {
     pub work: Work,
     answer: SyncSender<Result<u64, WriterError>>,
 }
 
-/// Why the log's writer did not do what it was asked for.
+/// Why the writer did not carry out a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriterError {
-    #[error("the journal's disk is full")]
+    #[error("the disk of the journal is full; free some space")]
     DiskFull,
-    #[error("the journal is poisoned: {reason}")]
+    #[error("the journal has failed and accepts no more appends: {reason}")]
     Poisoned { reason: String },
     #[error("the journal is closed")]
     Closed,
-    #[error("the journal cannot wait for its writer on the writer's own thread")]
+    #[error("the journal cannot seal or trim from its own writer thread; call it outside of callbacks")]
     OnWriterThread,
 }
 
@@ -39,17 +37,7 @@ impl Command {
     }
 
     pub(crate) fn answer(self, outcome: Result<u64, WriterError>) {
-        // Whoever asked waits, unless its thread was ended by a panic.
+        // The send fails only if a panic has ended the thread that waits.
         let _ = self.answer.send(outcome);
-    }
-}
-
-impl From<AppendError> for WriterError {
-    /// What appends are refused with for good.
-    fn from(refusal: AppendError) -> Self {
-        match refusal {
-            AppendError::Poisoned { reason } => Self::Poisoned { reason },
-            _ => Self::Closed,
-        }
     }
 }

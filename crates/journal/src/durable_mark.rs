@@ -1,5 +1,5 @@
-//! The file `durable`: how far the log is known to be synced. Written after each
-//! group's sync and read at the next open, where it tells damage from a torn tail.
+//! The file `durable`, which records how far the log is known to be synced. It is written after the sync of each
+//! group. The next open reads it to tell damage from a torn tail.
 
 use std::path::Path;
 
@@ -10,32 +10,33 @@ use crate::segment::{FORMAT_VERSION, write_whole};
 
 pub(crate) const MARK_FILE: &str = "durable";
 
-/// Each slot has a sector of its own, so that a torn write spoils one of them only.
+/// Each slot has its own disk sector, so that a torn write can destroy only one of them.
 const SLOT_STEP_BYTES: usize = 512;
 const SLOT_BYTES: usize = 76;
 const MAGIC: &[u8; 8] = b"MRDURABL";
 const CLEAN_STOP: u32 = 1;
 
-/// A statement about the log, true when it was written and ever after.
+/// A fact about the log. It was true when it was written, and it stays true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub log_id: LogId,
     pub sequence: u64,
-    /// The lowest position the log holds.
+    /// The lowest position in the log.
     pub begin: u64,
-    /// Positions below are synced.
+    /// All positions below are synced.
     pub end: u64,
-    /// The segment that was written then, and how many of its bytes were synced.
+    /// The first position of the segment that was active.
     pub segment_first: u64,
+    /// The number of synced bytes of that segment.
     pub offset: u64,
     pub clean_stop: bool,
 }
 
-/// What the file says.
+/// The content of the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct MarkFound {
     pub newest: Option<Mark>,
-    /// The version of a slot this program is too old to read.
+    /// The version of a slot that only a newer program can read.
     pub newer_version: Option<u32>,
 }
 
@@ -56,7 +57,7 @@ impl Mark {
         bytes
     }
 
-    /// A slot's mark, or the version of one that is newer than this program.
+    /// Parses a slot. Returns `None` if it is not intact, or its version if that is not the version of this program.
     fn parse(slot: &[u8]) -> Option<Result<Self, u32>> {
         let bytes = slot.first_chunk::<SLOT_BYTES>()?;
         if &bytes[0..8] != MAGIC || crc32fast::hash(&bytes[0..72]) != u32_at(bytes, 72) {
@@ -80,7 +81,7 @@ impl Mark {
     }
 }
 
-/// Reads the newest intact mark. A missing or damaged file is no error: it is no evidence.
+/// Reads the newest intact mark. A missing or damaged file is not an error, because it only proves nothing.
 pub(crate) fn read_marks(disk: &Disk, folder: &Path) -> Result<MarkFound, DiskError> {
     let bytes = disk.read(&folder.join(MARK_FILE))?.unwrap_or_default();
     let mut found = MarkFound::default();
@@ -96,7 +97,7 @@ pub(crate) fn read_marks(disk: &Disk, folder: &Path) -> Result<MarkFound, DiskEr
     Ok(found)
 }
 
-/// The file while the log is open.
+/// The mark file of an open log.
 pub(crate) struct MarkFile {
     file: DiskFile,
     sequence: u64,
@@ -104,7 +105,7 @@ pub(crate) struct MarkFile {
 }
 
 impl MarkFile {
-    /// Replaces the file by one that holds this mark only, durably.
+    /// Durably replaces the file by one that contains only this mark.
     pub(crate) fn create(disk: &Disk, folder: &Path, mark: Mark) -> Result<Self, DiskError> {
         let bytes = file_bytes(mark);
         let failpoints = ["journal.mark_created", "journal.mark_renamed"];
@@ -115,8 +116,8 @@ impl MarkFile {
         })
     }
 
-    /// Writes a mark over the older of the two, without a sync of its own: marks only
-    /// add evidence, and the group they speak of is synced already. False if there was no room.
+    /// Overwrites the older of the two marks, and does not sync the file. The mark is only evidence; the group that
+    /// it describes is already synced. Returns false if the disk is full.
     pub(crate) fn record(&mut self, mark: Mark) -> Result<bool, DiskError> {
         let sequence = self.sequence + 1;
         let mark = Mark { sequence, ..mark };
@@ -129,9 +130,9 @@ impl MarkFile {
         Ok(true)
     }
 
-    /// Fails if the file was moved, removed or replaced: the next open would not find these marks.
-    pub(crate) fn expect_in_place(&self, disk: &Disk) -> Result<(), DiskError> {
-        self.file.expect_in_place(disk, 2 * SLOT_STEP_BYTES as u64)
+    /// Fails if the file was moved, removed or replaced, because the next open would not find these marks.
+    pub(crate) fn expect_at_path(&self, disk: &Disk) -> Result<(), DiskError> {
+        self.file.expect_at_path(disk, 2 * SLOT_STEP_BYTES as u64)
     }
 
     pub(crate) fn is_unsynced(&self) -> bool {
@@ -147,7 +148,7 @@ impl MarkFile {
     }
 }
 
-/// The whole file with this mark only.
+/// Returns the content of a mark file that contains only this mark.
 pub(crate) fn file_bytes(mark: Mark) -> [u8; 2 * SLOT_STEP_BYTES] {
     let mut bytes = [0; 2 * SLOT_STEP_BYTES];
     let at = slot_offset(mark.sequence);
@@ -166,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_mark_reads_as_it_was_written(id: [u8; 16], numbers: [u64; 5], clean_stop: bool) {
+        fn a_mark_survives_a_round_trip(id: [u8; 16], numbers: [u64; 5], clean_stop: bool) {
             let [sequence, begin, end, segment_first, offset] = numbers;
             let log_id = LogId::from_bytes(id);
             let mark = Mark { log_id, sequence, begin, end, segment_first, offset, clean_stop };

@@ -1,53 +1,44 @@
-//! Checks that the files of an open log are still where they were opened. If somebody moved, removed or replaced one,
-//! the next open does not find what was written to it.
+//! Checks that the files of an open log are still at their paths. If a file was moved, removed or replaced, the next
+//! open would not find what was written to it.
 
 use std::time::{Duration, Instant};
 
 use crate::disk::DiskError;
-use crate::writer::Writer;
+use crate::log_state::LogState;
 
 pub(crate) const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Sealed segments that are checked each time, in turns.
+/// The largest number of sealed segments in one check. The next check continues after them.
 const SEALED_CHECKED_MAX: usize = 64;
 
 /// The progress of the checks.
 pub(crate) struct FilesCheck {
-    at: Instant,
-    /// From this position on, sealed segments are checked next.
-    next: u64,
+    last_check: Instant,
+    /// The next check starts with the sealed segments at or after this position.
+    next_position: u64,
 }
 
 impl FilesCheck {
-    pub(crate) fn beginning() -> Self {
-        Self { at: Instant::now(), next: 0 }
+    pub(crate) fn new() -> Self {
+        Self { last_check: Instant::now(), next_position: 0 }
     }
-}
 
-impl Writer {
-    pub(crate) fn check_files_in_time(&mut self) {
-        if self.checked.at.elapsed() >= FILES_CHECK_INTERVAL && self.poisoned.is_none() {
-            self.checked.at = Instant::now();
-            self.check_files();
+    /// Returns whether the last check is at least `FILES_CHECK_INTERVAL` ago, and starts the interval again.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let due = self.last_check.elapsed() >= FILES_CHECK_INTERVAL;
+        if due {
+            self.last_check = Instant::now();
         }
+        due
     }
 
-    /// Poisons the log if one of its files is not in its place.
-    pub(crate) fn check_files(&mut self) {
-        if let Err(error) = self.expect_files_in_place() {
-            self.poison(None, error.line());
-        }
-    }
-
-    fn expect_files_in_place(&mut self) -> Result<(), DiskError> {
-        self.disk.expect_folder(&self.folder, &self.lock)?;
-        self.file.expect_in_place(&self.disk, self.synced_bytes)?;
-        self.mark.expect_in_place(&self.disk)?;
-        // None is trimmed meanwhile: the log's beginning is moved by this thread.
-        let sealed = self.shared.sealed_from(self.checked.next, SEALED_CHECKED_MAX);
+    /// Fails if one of the next sealed segments is not at its path, or is too short.
+    pub(crate) fn expect_sealed(&mut self, state: &LogState) -> Result<(), DiskError> {
+        // No segment can be trimmed in the meantime, because only the writer's thread moves the log's beginning.
+        let sealed = state.sealed_from(self.next_position, SEALED_CHECKED_MAX);
         for segment in &sealed {
-            self.disk.expect_bytes(&segment.path, segment.durable_bytes())?;
+            state.disk.expect_bytes(&segment.path, segment.durable_bytes())?;
         }
-        self.checked.next = match sealed.last() {
+        self.next_position = match sealed.last() {
             Some(last) if sealed.len() == SEALED_CHECKED_MAX => last.first + 1,
             _ => 0,
         };

@@ -1,55 +1,54 @@
-//! One atomic append as it lies on disk: written by the queue, read by scan and
-//! reader. The layout is told in FORMAT.md.
+//! A frame is one atomic append on disk. The queue writes it; scan, walk and reader read it. FORMAT.md describes the
+//! layout.
 
 use crate::LogId;
 
-/// The largest payload one append may carry.
+/// The largest payload of one append.
 pub const PAYLOAD_BYTES_MAX: usize = 32 << 20;
 
 pub(crate) const FRAME_HEADER_BYTES: usize = 28;
 
-/// What a frame stands for.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
-    /// What somebody appended.
+    /// An append.
     Data,
-    /// Put in by `repair` where events were destroyed, so that the positions of
-    /// what follows stay as they were.
+    /// Written by `repair` in place of destroyed events, so that later events keep their positions.
     Lost,
 }
 
-/// One append, borrowed from the buffer it was read into.
+/// One append, borrowed from the buffer into which it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// The position of the first event in it.
+    /// The position of its first event.
     pub position: u64,
-    /// How many events, and so positions, it holds.
+    /// The number of its events; each event has one position.
     pub count: u32,
     pub kind: FrameKind,
     pub payload: &'a [u8],
 }
 
 impl Frame<'_> {
-    /// The position after the last event in it.
+    /// The position after its last event.
     pub fn end(&self) -> u64 {
         self.position + u64::from(self.count)
     }
 }
 
-/// Why the bytes at some place are no intact frame.
+/// Why some bytes are not an intact frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
-    #[error("a frame is cut short: {need} bytes are needed")]
+    #[error("a frame is incomplete: it needs {need} bytes")]
     Short { need: usize },
-    #[error("a frame claims a payload over the limit")]
+    #[error("a frame header has a payload length above the limit")]
     Length,
-    #[error("a frame has an impossible kind, count or position")]
+    #[error("a frame header has an invalid kind, count or position")]
     Header,
     #[error("a frame's checksum does not match its bytes")]
     Checksum,
 }
 
-/// A frame's header; the payload follows it.
+/// The header of a frame. The payload follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     pub payload_bytes: u32,
@@ -60,23 +59,23 @@ pub(crate) struct FrameHeader {
     pub kind: FrameKind,
 }
 
-/// A frame found intact.
+/// An intact frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Parsed<'a> {
     pub frame: Frame<'a>,
-    /// How many bytes right before it were not yet synced when it was written.
+    /// The number of bytes directly before the frame that were not synced when it was written.
     pub unsynced: u32,
-    /// Header and payload.
+    /// The length of header and payload.
     pub bytes: usize,
 }
 
-/// The part of a frame's checksum that can be had before its position is known,
-/// that is, outside the queue's lock.
+/// Computes the part of a frame's checksum that does not depend on its position, so that this happens outside the
+/// queue's lock.
 pub(crate) fn payload_checksum(payload: &[u8]) -> u32 {
     crc32fast::hash(payload)
 }
 
-/// Appends header and payload to `out`.
+/// Appends the frame, header and payload, to `out`.
 pub(crate) fn write(out: &mut Vec<u8>, id: &LogId, frame: Frame<'_>, unsynced: u32, payload_checksum: u32) {
     let header = FrameHeader {
         payload_bytes: frame.payload.len() as u32,
@@ -91,7 +90,7 @@ pub(crate) fn write(out: &mut Vec<u8>, id: &LogId, frame: Frame<'_>, unsynced: u
     out.extend_from_slice(frame.payload);
 }
 
-/// Reads the frame at the start of `bytes` and checks all of it.
+/// Parses the frame at the start of `bytes` and verifies its header and checksum.
 pub(crate) fn parse<'a>(bytes: &'a [u8], id: &LogId) -> Result<Parsed<'a>, Fault> {
     let header = FrameHeader::parse(bytes)?;
     let end = FRAME_HEADER_BYTES + header.payload_bytes as usize;
@@ -102,7 +101,8 @@ pub(crate) fn parse<'a>(bytes: &'a [u8], id: &LogId) -> Result<Parsed<'a>, Fault
     Ok(Parsed { frame: header.with(payload), unsynced: header.unsynced, bytes: end })
 }
 
-/// Reads the frame at the start of `bytes`, which were checked before.
+/// Parses the frame at the start of `bytes` without the checksum, which must have been verified before. Returns the
+/// frame and the bytes after it.
 pub(crate) fn parse_checked(bytes: &[u8]) -> Option<(Frame<'_>, &[u8])> {
     let header = FrameHeader::parse(bytes).ok()?;
     let (payload, rest) = bytes[FRAME_HEADER_BYTES..].split_at_checked(header.payload_bytes as usize)?;
@@ -110,7 +110,7 @@ pub(crate) fn parse_checked(bytes: &[u8]) -> Option<(Frame<'_>, &[u8])> {
 }
 
 impl FrameHeader {
-    /// Everything that can be said of a header without its payload.
+    /// Parses a header and checks everything that does not need the payload.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Fault> {
         let Some(bytes) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
             return Err(Fault::Short { need: FRAME_HEADER_BYTES });
@@ -130,7 +130,7 @@ impl FrameHeader {
         if header.payload_bytes as usize > PAYLOAD_BYTES_MAX {
             return Err(Fault::Length);
         }
-        // A count of nothing is how a stretch of zeros is told from a frame.
+        // Zeros are not a frame, because their count would be 0.
         if header.count == 0 || header.position.checked_add(header.count.into()).is_none() {
             return Err(Fault::Header);
         }
@@ -175,7 +175,7 @@ impl FrameKind {
     }
 }
 
-/// Little-endian numbers out of a fixed layout; the caller's layout is in bounds.
+/// Reads a little-endian number. The caller's layout guarantees that it is in bounds.
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut number = [0; 4];
     number.copy_from_slice(&bytes[at..at + 4]);
@@ -195,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_frame_reads_as_it_was_written(
+        fn a_frame_survives_a_round_trip(
             payload in proptest::collection::vec(any::<u8>(), 0..300),
             id: [u8; 16],
             position in 0..u64::MAX - u64::from(u32::MAX),
@@ -217,7 +217,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_frame_or_an_error(bytes: Vec<u8>, id: [u8; 16]) {
+        fn parsing_arbitrary_bytes_does_not_panic(bytes: Vec<u8>, id: [u8; 16]) {
             let _ = parse(&bytes, &LogId::from_bytes(id));
             let _ = parse_checked(&bytes);
         }

@@ -1,57 +1,39 @@
-//! The survey of every byte as a person or a program may have it: what is damaged,
-//! what would be lost, and what is merely torn.
+//! The result of a survey of every byte, for a person or a program: the damage, the events that a repair would lose,
+//! and a torn tail.
 
 use std::path::{Path, PathBuf};
 
 use crate::LogId;
+use crate::damage::{Damage, TornTail};
 use crate::disk::{Disk, DiskError};
 use crate::survey::{Survey, SurveyError, survey};
 
-/// Something that was durable and is not intact any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    pub file: PathBuf,
-    pub offset: u64,
-    pub why: String,
-    /// The events at positions `lost_from..lost_to` cannot be read; none if they are equal.
-    pub lost_from: u64,
-    pub lost_to: u64,
-}
-
-/// Bytes behind the last event that were never synced, and so never acknowledged: no damage. Zeros may follow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TornTail {
-    pub file: PathBuf,
-    pub offset: u64,
-    pub bytes: u64,
-}
-
-/// What an inspection found. Of a log that is being written meanwhile, the last group
-/// may look torn; of one that is being trimmed, the beginning may look damaged.
+/// The result of an inspection. If the log is written at the same time, the last group may look torn. If it is
+/// trimmed at the same time, the beginning may look damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
     pub log_id: Option<LogId>,
     pub begin: u64,
-    /// The position after the last event, a lost end included.
+    /// The position after the last event. If the end of the log is lost, its events are included.
     pub end: u64,
     pub segments: usize,
-    /// Without a torn tail, and the room behind it.
+    /// The size of all segments, without a torn tail and preallocated space.
     pub bytes: u64,
-    /// How far the durable mark says the log was synced, where there is one.
+    /// The end of the log according to the durable mark, if there is one.
     pub recorded_end: Option<u64>,
     pub clean_stop: bool,
     pub damages: Vec<Damage>,
     pub torn_tail: Option<TornTail>,
-    /// Events that earlier repairs declared lost.
+    /// The number of events that earlier repairs replaced by lost frames.
     pub lost_events: u64,
 }
 
-/// Why nothing could be inspected.
+/// Why the log could not be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     #[error("there is no log in `{}`", folder.display())]
     NoLog { folder: PathBuf },
-    #[error("`{}` has format version {version}, newer than this program knows", file.display())]
+    #[error("`{}` has format version {version}, which needs a newer version of this program", file.display())]
     NewerVersion { file: PathBuf, version: u32 },
     #[error(transparent)]
     Io {
@@ -69,7 +51,7 @@ impl From<SurveyError> for InspectError {
     }
 }
 
-/// Checks every byte of the log in `folder` and changes nothing.
+/// Checks every byte of the log in `folder`, and changes nothing.
 pub fn inspect(disk: &Disk, folder: &Path) -> Result<Inspection, InspectError> {
     let survey = survey(disk, folder, u64::MAX)?;
     if survey.segments.is_empty() && survey.damages.is_empty() {

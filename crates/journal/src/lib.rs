@@ -1,68 +1,53 @@
-//! The embedded log of millrace: an append says yes only once its bytes are synced,
-//! and what is damaged afterwards is noticed. Synchronous, no network, no unsafe.
+//! The embedded, durable log of millrace. An append is acknowledged only after its bytes are synced, and later
+//! damage to the files is detected. The crate is synchronous, has no network code and no unsafe code.
 //!
-//! The walk of one append, and so of this crate:
+//! The path of one append, which is also a tour of this crate:
 //!
-//! 1. [`Journal::append`] hands payload and count to the `queue`, which encodes a
-//!    `frame` under a short lock and gives it the next position.
-//! 2. The `writer` takes everything that gathered meanwhile as one group: one write to
-//!    the last `segment`, one sync.
-//! 3. It moves the durable end, tells the observer, notes in the `mark` file how far the
-//!    log is durable, and calls whoever waits.
-//! 4. A [`Reader`] finds the frame by position, and never one that is not synced.
+//! 1. [`Journal::append`] passes a payload and its count of events to the `queue`. The queue encodes a `frame`
+//!    under a short lock and assigns the next position to it.
+//! 2. The `writer` takes all frames that arrived in the meantime as one group. It does one write to the last
+//!    `segment`, and one sync.
+//! 3. The writer advances the durable end and calls the observer. Then it records in the `durable_mark` file how
+//!    far the log is durable, and calls the callbacks of the appends.
+//! 4. A [`Reader`] finds a frame by its position. It never returns a frame that is not synced.
 //!
-//! What is sealed may be rewritten in place ([`Journal::rewrite`], to forget what has to be
-//! forgotten), and the oldest of it removed ([`Journal::trim`]); no position moves.
+//! Payloads in sealed segments can be replaced ([`Journal::rewrite`]) to erase their content, and the oldest
+//! segments can be removed ([`Journal::trim`]). Neither changes the position of an event.
 //!
-//! When the process starts again, `survey` reads what is there and tells damage from a
-//! torn tail, and `recover` rewrites the last segment before anything in it is served.
-//! [`inspect()`] is the same survey of every byte; [`repair()`] mends what it found, and
-//! says what is lost. FORMAT.md describes every byte on disk.
+//! When the log is opened, `survey` reads the files and tells damage from a torn tail. Then `recover` rewrites the
+//! last segment before anything in it is read. The function [`inspect()`] runs the same survey over every byte.
+//! The function [`repair()`] repairs the damage that was found, and reports which events are lost. FORMAT.md
+//! describes every byte on disk.
 
-// The way of an append.
-mod journal;
-
-mod queue;
-
+// Append and read.
+mod durable_mark;
 mod frame;
-
+mod journal;
+mod log_state;
+mod preallocate;
+mod queue;
+mod reader;
+mod segment;
 mod writer;
 
-mod preallocate;
-
-mod segment;
-
-mod durable_mark;
-
-mod reader;
-
-// Copying it while it is written.
-mod snapshot;
-// What may be asked of an open log besides.
+// Seal, rewrite, trim, check and copy an open log.
 mod command;
-
 mod files_check;
-
 mod rewrite;
-
+mod snapshot;
+mod trim;
 mod walk;
 
-mod trim;
-
-// Opening, inspecting, repairing.
+// Open, inspect and repair a log.
+mod damage;
+mod inspect;
+mod recover;
+mod repair;
+mod scan;
 mod survey;
 
-mod scan;
-
-mod recover;
-
-mod inspect;
-
-mod repair;
-
-// What all of them stand on.
+// Used by all modules above.
 mod disk;
-pub mod failpoint;
 mod log_id;
 mod options;
 
@@ -70,11 +55,13 @@ mod options;
 mod rng;
 
 pub use command::WriterError;
+pub use damage::{Damage, TornTail};
 pub use disk::{Disk, DiskError, Locked};
 pub use frame::{Frame, FrameKind, PAYLOAD_BYTES_MAX};
-pub use inspect::{Damage, InspectError, Inspection, TornTail, inspect};
-pub use journal::{CloseError, Journal, Opened, SegmentInfo};
+pub use inspect::{InspectError, Inspection, inspect};
+pub use journal::{Journal, Opened};
 pub use log_id::{LogId, LogIdError};
+pub use log_state::SegmentInfo;
 pub use options::{Observer, Options, Signal};
 pub use queue::{AppendError, Done};
 pub use reader::{Chunk, ReadError, Reader};
@@ -83,8 +70,9 @@ pub use repair::{RepairError, Repaired, repair};
 pub use rewrite::{RewriteError, Rewritten};
 pub use snapshot::{Snapshot, SnapshotSegment};
 pub use trim::TrimError;
+pub use writer::CloseError;
 
-/// What the crash tests run on.
+/// The simulated disk and the single-step writer that the crash tests use.
 #[cfg(feature = "simulation")]
 pub mod simulation {
     pub use crate::disk::sim::SimDisk;

@@ -1,16 +1,16 @@
-//! The log's name: drawn once when a log is created, part of every checksum, so
-//! that bytes of one log can never pass for bytes of another.
+//! The id of a log. It is chosen at random when the log is created, and it is part of every checksum. So bytes of one
+//! log are never mistaken for bytes of another.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Sixteen random bytes that tell one log from every other.
+/// Sixteen random bytes that identify a log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LogId([u8; 16]);
 
-/// A text that is no log id.
+/// The refusal of a text that is not a log id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a log id has 32 hexadecimal digits, unlike `{text}`")]
+#[error("`{text}` is not a log id: a log id has 32 hexadecimal digits")]
 pub struct LogIdError {
     pub text: String,
 }
@@ -41,7 +41,7 @@ impl FromStr for LogId {
     type Err = LogIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // `from_str_radix` would also take a sign, hence the look at every digit.
+        // `from_str_radix` also accepts a sign, so every digit is checked.
         let digits = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
         match u128::from_str_radix(text, 16) {
             Ok(number) if digits => Ok(Self(number.to_be_bytes())),
@@ -57,7 +57,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_reads_as_it_was_shown(bytes: [u8; 16]) {
+        fn a_log_id_survives_a_round_trip(bytes: [u8; 16]) {
             let id = LogId::from_bytes(bytes);
             prop_assert_eq!(id.to_string().len(), 32);
             prop_assert_eq!(id.to_string().parse(), Ok(id));
@@ -65,9 +65,9 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn invalid_log_ids_are_refused() {
         for text in ["", "12", "+0000000000000000000000000000001", "g0000000000000000000000000000000"] {
-            let error = text.parse::<LogId>().expect_err("is no id");
+            let error = text.parse::<LogId>().expect_err("is not a log id");
             assert_eq!(error.text, text);
         }
     }

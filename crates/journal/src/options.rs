@@ -1,30 +1,30 @@
-//! What whoever opens a log may choose.
+//! The options of a log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Called from the writer's thread; it must not block.
+/// Receives signals on the writer's thread. It must not block.
 pub type Observer = Arc<dyn Fn(Signal) + Send + Sync>;
 
-/// What the log says while it runs.
+/// A message from an open log to its observer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
-    /// Positions below `end` are synced; how long the last sync took.
+    /// All positions below `end` are synced. The last sync took `sync_time`.
     Durable { end: u64, sync_time: Duration },
-    /// The log takes nothing any more; the process should end.
+    /// The log has failed and refuses all further appends. The process should end.
     Poisoned { reason: String },
 }
 
 #[derive(Clone)]
 pub struct Options {
-    /// A segment that would grow beyond this is sealed, and another begun.
+    /// A segment that would grow beyond this size is sealed, and a new one is started.
     pub segment_bytes_max: u64,
-    /// How much one write and one sync may take. A single larger append is a group alone.
+    /// The largest size of a group, which is one write and one sync. A larger append is a group alone.
     pub group_bytes_max: usize,
-    /// How much may wait to be written; beyond it appends are refused.
+    /// The largest size of all queued appends. Appends beyond it are refused.
     pub queue_bytes_max: usize,
-    /// How many bytes of sealed segments, newest first, are checked at open. The others
-    /// are checked whenever they are read, and by `inspect`.
+    /// The number of bytes of sealed segments, newest first, that open checks. Other bytes are checked when they
+    /// are read, and by `inspect`.
     pub verify_bytes_max: u64,
     pub observer: Observer,
 }

@@ -1,5 +1,5 @@
-//! What waits to be written. `append` encodes its frame here under a short lock and
-//! gives it its position; the writer takes whole groups out.
+//! The queue of appends that are not written yet. `append` encodes a frame under a short lock and assigns its
+//! position. The writer takes out whole groups.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -10,26 +10,37 @@ use crate::LogId;
 use crate::command::{Command, Work, WriterError};
 use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameKind, PAYLOAD_BYTES_MAX};
 
-/// Called exactly once with the first position of what was appended, after it is
-/// synced, or with the refusal. It runs on the writer's thread and must not block.
+/// The callback of an append. It is called exactly once: after the sync with the position of the first event, or
+/// with the refusal. It runs on the writer's thread, or on the caller's if the append is refused at once. It must
+/// not block.
 pub type Done = Box<dyn FnOnce(Result<u64, AppendError>) + Send>;
 
-/// Why an append was not taken.
+/// Why an append was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    #[error("the journal's queue is full")]
+    #[error("the queue of the journal is full; try again later")]
     QueueFull,
-    #[error("a payload of {bytes} bytes is over the limit of {bytes_max}")]
+    #[error("the payload has {bytes} bytes, but the limit is {bytes_max} bytes")]
     TooLarge { bytes: usize, bytes_max: usize },
-    #[error("the journal's disk is full")]
+    #[error("the disk of the journal is full; free some space")]
     DiskFull,
-    #[error("the journal is poisoned: {reason}")]
+    #[error("the journal has failed and accepts no more appends: {reason}")]
     Poisoned { reason: String },
     #[error("the journal is closed")]
     Closed,
 }
 
-/// Empty groups kept so that their buffers need not be allocated again.
+impl From<AppendError> for WriterError {
+    /// Converts the refusal of all further appends. Only `Poisoned` and `Closed` are permanent refusals.
+    fn from(refusal: AppendError) -> Self {
+        match refusal {
+            AppendError::Poisoned { reason } => Self::Poisoned { reason },
+            _ => Self::Closed,
+        }
+    }
+}
+
+/// The number of empty groups that are kept, so that their buffers are not allocated again.
 const SPARE_GROUPS_MAX: usize = 2;
 
 pub(crate) struct Queue {
@@ -38,21 +49,21 @@ pub(crate) struct Queue {
     queue_bytes_max: usize,
     state: Mutex<State>,
     work: Condvar,
-    /// Held by the one whose errand it is, until it has its answer.
-    asking: Mutex<()>,
+    /// Held by the thread that gave a command until it has the result, so that there is one command at a time.
+    command_lock: Mutex<()>,
 }
 
 struct State {
     groups: VecDeque<Group>,
     bytes: usize,
     next_position: u64,
-    /// What every append is told once the log is poisoned or closed.
+    /// The answer to every append after the log was poisoned or closed.
     refusal: Option<AppendError>,
     closing: Option<Closing>,
     command: Option<Command>,
-    /// Appends that wait in all groups.
+    /// The number of appends in all groups.
     waiting: usize,
-    /// The writer sleeps until so many wait.
+    /// The number of queued appends at which a sleeping writer is woken.
     wake_at: Option<usize>,
     spare: Vec<Group>,
 }
@@ -68,17 +79,17 @@ pub(crate) struct Group {
 
 pub(crate) struct Waiter {
     pub position: u64,
-    /// Where its frame begins in the group.
+    /// The offset of its frame in the group.
     pub offset: usize,
     done: Done,
 }
 
-/// How the writer is to end.
+/// How the writer has to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closing {
-    /// Somebody asked for it: record the clean stop.
+    /// `close` was called: record the clean stop.
     Clean,
-    /// The journal was dropped.
+    /// The journal was dropped without `close`.
     Dropped,
 }
 
@@ -112,7 +123,7 @@ impl Queue {
                 spare: Vec::new(),
             }),
             work: Condvar::new(),
-            asking: Mutex::new(()),
+            command_lock: Mutex::new(()),
         }
     }
 
@@ -120,7 +131,7 @@ impl Queue {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return done(Err(AppendError::TooLarge { bytes: payload.len(), bytes_max: PAYLOAD_BYTES_MAX }));
         }
-        // The long part of the checksum is computed before the lock.
+        // The checksum of the payload takes long, so it is computed before the lock is taken.
         let checksum = frame::payload_checksum(payload);
         let mut state = self.state();
         if let Some(refusal) = state.refusal_for(payload.len(), self.queue_bytes_max) {
@@ -136,7 +147,7 @@ impl Queue {
         }
     }
 
-    /// The oldest group, whose buffers come back by `recycle`.
+    /// Removes the oldest group. The caller gives its buffers back with `recycle`.
     pub(crate) fn take(&self) -> Option<Group> {
         let mut state = self.state();
         let group = state.groups.pop_front()?;
@@ -149,7 +160,7 @@ impl Queue {
         group.bytes.clear();
         group.waiters.clear();
         let mut state = self.state();
-        // A buffer grown by one huge payload would be held for ever.
+        // A buffer that one huge payload has grown would otherwise occupy memory until the log is closed.
         if state.spare.len() < SPARE_GROUPS_MAX
             && group.bytes.capacity() <= self.group_bytes_max.saturating_mul(2)
         {
@@ -157,7 +168,7 @@ impl Queue {
         }
     }
 
-    /// Sleeps until there is something to do, or for `idle_after`.
+    /// Blocks until there is work, at most for `idle_after`.
     pub(crate) fn wait(&self, idle_after: Duration) -> Woken {
         let mut state = self.state();
         loop {
@@ -178,13 +189,13 @@ impl Queue {
         }
     }
 
-    /// How many appends wait.
+    /// Returns the number of queued appends.
     pub(crate) fn waiting(&self) -> usize {
         self.state().waiting
     }
 
-    /// Lets a first append wait for others: until so many are there, for `time` at most, and no longer than
-    /// while some come within each `pause`.
+    /// Delays the commit so that the group contains more appends. Blocks until `waiting_min` appends are queued,
+    /// until the first group is full, until `time` has passed, or until no append arrives during a `pause`.
     pub(crate) fn gather(&self, waiting_min: usize, time: Duration, pause: Duration) {
         let deadline = Instant::now() + time;
         let mut state = self.state();
@@ -201,25 +212,25 @@ impl Queue {
         state.wake_at = None;
     }
 
-    /// Empties the queue; what is appended next begins at `next_position`.
+    /// Empties the queue. The next append gets position `next_position`.
     pub(crate) fn restart_at(&self, next_position: u64) -> Vec<Group> {
         let mut state = self.state();
         state.next_position = next_position;
         state.empty()
     }
 
-    /// Empties the queue and refuses all that comes later.
+    /// Empties the queue and refuses all later appends.
     pub(crate) fn refuse_all(&self, refusal: AppendError) -> Vec<Group> {
         let mut state = self.state();
         state.refusal = Some(refusal);
-        // Who waits for it finds the refusal.
+        // Dropping the command wakes the thread that waits for it; that thread then returns the refusal.
         state.command = None;
         state.empty()
     }
 
-    /// Has the writer do something besides appends, and waits until it is done.
+    /// Gives a command to the writer and blocks until it is done.
     pub(crate) fn ask(&self, work: Work) -> Result<u64, WriterError> {
-        let _turn = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.command_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let (command, answer) = Command::new(work);
         let mut state = self.state();
         if let Some(refusal) = &state.refusal {
@@ -231,16 +242,16 @@ impl Queue {
         answer.recv().unwrap_or_else(|_| Err(self.refusal().unwrap_or(AppendError::Closed).into()))
     }
 
-    pub(crate) fn take_errand(&self) -> Option<Command> {
+    pub(crate) fn take_command(&self) -> Option<Command> {
         self.state().command.take()
     }
 
-    /// What every append is told, once the log is poisoned or closed.
+    /// Returns the refusal of all further appends, or `None` while the log is open and not poisoned.
     pub(crate) fn refusal(&self) -> Option<AppendError> {
         self.state().refusal.clone()
     }
 
-    /// No more appends; the writer ends once it has written what waits.
+    /// Refuses all further appends. The writer ends after it has written the queued ones.
     pub(crate) fn close(&self, closing: Closing) {
         let mut state = self.state();
         state.refusal.get_or_insert(AppendError::Closed);
@@ -263,7 +274,7 @@ impl State {
         if let Some(refusal) = &self.refusal {
             return Some(refusal.clone());
         }
-        // One append always finds room in an empty queue, or the largest never would.
+        // An empty queue accepts one append of any size. Otherwise the largest would never be accepted.
         let bytes = self.bytes + FRAME_HEADER_BYTES + payload_bytes;
         (bytes > queue_bytes_max && !self.groups.is_empty()).then_some(AppendError::QueueFull)
     }
@@ -280,12 +291,12 @@ impl State {
         let frame =
             Frame { position: self.next_position, count: count.get(), kind: FrameKind::Data, payload };
         let offset = group.bytes.len();
-        // A group is written only after the one before is synced, so what lies unsynced
-        // before a frame is exactly what lies before it in its group.
+        // A group is written only after the previous group is synced. So the unsynced bytes before a frame are
+        // exactly the bytes before it in its own group.
         let unsynced = offset as u32;
         frame::write(&mut group.bytes, &queue.log_id, frame, unsynced, checksum);
         self.next_position =
-            self.next_position.checked_add(count.get().into()).expect("positions last for ever");
+            self.next_position.checked_add(count.get().into()).expect("u64 positions are never used up");
         group.end = self.next_position;
         group.waiters.push(Waiter { position: frame.position, offset, done });
         self.bytes += bytes;
@@ -300,7 +311,7 @@ impl State {
 }
 
 impl Group {
-    /// Tells everybody who waits that it is synced.
+    /// Acknowledges all appends of the group. It must be synced before.
     pub(crate) fn acknowledge(&mut self) {
         for waiter in self.waiters.drain(..) {
             let position = waiter.position;
@@ -316,11 +327,11 @@ impl Group {
 }
 
 impl Drop for Group {
-    /// Whatever ends the writer, nobody is left without an answer.
+    /// Refuses the appends that are still unanswered, so that every callback is called even if the writer ends early.
     fn drop(&mut self) {
         if !self.waiters.is_empty() {
             self.refuse(&AppendError::Poisoned {
-                reason: "the journal's writer ended before it was synced".to_owned(),
+                reason: "the journal's writer ended before it synced this append".to_owned(),
             });
         }
     }
@@ -329,8 +340,8 @@ impl Drop for Group {
 impl Waiter {
     fn answer(self, outcome: Result<u64, AppendError>) {
         let done = self.done;
-        // One caller's panic must leave nobody else without an answer. The panic hook
-        // has reported it already.
+        // A panic in one callback must not stop the other appends from being answered. The panic hook has already
+        // reported it.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || done(outcome)));
     }
 }
@@ -340,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_first_append_waits_for_the_others_and_no_longer_than_told() {
+    fn a_first_append_waits_for_others_but_not_longer_than_allowed() {
         let queue = Queue::new(LogId::from_bytes([7; 16]), 0, 1 << 20, 1 << 20);
         let append = || queue.append(b"x", NonZeroU32::MIN, Box::new(|_| {}));
         append();
@@ -348,13 +359,13 @@ mod tests {
         let begun = Instant::now();
         for (time, pause) in [(short, long), (long, short)] {
             queue.gather(3, time, pause);
-            assert_eq!(queue.waiting(), 1, "nobody else came");
+            assert_eq!(queue.waiting(), 1, "no other append arrived");
         }
         std::thread::scope(|scope| {
             scope.spawn(|| (0..2).for_each(|_| append()));
             queue.gather(3, long, long);
         });
-        assert!(begun.elapsed() < long, "it waits no longer than there is something to wait for");
+        assert!(begun.elapsed() < long, "it stops waiting when the expected appends are queued");
         let group = queue.take().expect("a group waits");
         assert_eq!((group.waiters.len(), queue.waiting()), (3, 0));
     }

@@ -1,4 +1,4 @@
-//! Reads the log by position. Shows only what is synced and checks every frame it shows.
+//! Reads the log by position. A read returns only synced frames, and verifies each of them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use crate::LogId;
 use crate::disk::{DiskError, DiskFile};
 use crate::frame::{self, Fault, Frame};
-use crate::journal::Shared;
-use crate::segment::{Place, Segment};
+use crate::log_state::LogState;
+use crate::segment::{Location, Segment};
 
-/// Smaller reads than this are not worth a call to the kernel.
+/// A read from the file has at least this size, because a system call for less is not worth its cost.
 const READ_BYTES_MIN: usize = 4 << 10;
-/// Larger ones are not worth the memory; a larger frame is still read whole.
+/// A read from the file has at most this size, to save memory. A larger frame is still read as a whole.
 const READ_BYTES_MAX: usize = 16 << 20;
 
-/// Why nothing could be read.
+/// Why a read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("position {position} is past the end of the log, {end}")]
+    #[error("position {position} is beyond the end of the log, {end}")]
     PastEnd { position: u64, end: u64 },
     #[error("position {position} is below the beginning of the log, {begin}")]
     BelowBegin { position: u64, begin: u64 },
@@ -30,30 +30,30 @@ pub enum ReadError {
     },
 }
 
-/// Reads frames by position. Reading on where the last read ended costs no search. It holds one segment's
-/// file open; if that is rewritten or removed meanwhile, until the next read.
+/// Reads frames by position. A read that continues where the last one ended needs no search. A reader keeps the file
+/// of one segment open. If that file is rewritten or removed, the reader closes it at its next read.
 pub struct Reader {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     open: Option<OpenSegment>,
     buffer: Vec<u8>,
 }
 
 struct OpenSegment {
     segment: Arc<Segment>,
-    /// The segment's when its file was opened.
+    /// The generation of the segment when its file was opened.
     generation: u64,
     file: DiskFile,
-    /// Where the last read ended.
-    next: Place,
+    /// The location where the last read ended.
+    next: Location,
 }
 
-/// Consecutive frames, borrowed from their reader.
+/// Consecutive frames, borrowed from the buffer of their reader.
 #[derive(Debug, Clone, Copy)]
 pub struct Chunk<'a> {
     bytes: &'a [u8],
 }
 
-/// Which bytes of the reader's buffer a read brought.
+/// The range of the reader's buffer that a read returns.
 struct Gathered {
     from: usize,
     to: usize,
@@ -75,12 +75,12 @@ impl<'a> Chunk<'a> {
 }
 
 impl Reader {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<LogState>) -> Self {
         Self { shared, open: None, buffer: Vec::new() }
     }
 
-    /// The frames from the one that holds position `from` on: at least one if there is
-    /// any, and no more than `bytes_max` beyond it. Empty if `from` is the log's end.
+    /// Returns frames, starting with the one that contains position `from`. Returns more than this frame only if all
+    /// together have at most `bytes_max` bytes. The chunk is empty if `from` is the end of the log.
     pub fn read(&mut self, from: u64, bytes_max: usize) -> Result<Chunk<'_>, ReadError> {
         self.open.take_if(|open| open.generation != open.segment.generation());
         let (position, end) = (from, self.shared.end());
@@ -94,7 +94,7 @@ impl Reader {
         match self.seek(from).and_then(|start| self.gather(start, from, end, bytes_max)) {
             Ok(gathered) => Ok(Chunk { bytes: &self.buffer[gathered.from..gathered.to] }),
             Err(error) => {
-                // What was trimmed away while it was looked for is neither missing nor damaged.
+                // If the segment was trimmed during the read, it is neither missing nor damaged.
                 self.check_begin(position)?;
                 Err(error)
             }
@@ -109,15 +109,15 @@ impl Reader {
         }
     }
 
-    /// The segment that holds the event at `position`, the position after its frame, and where that ends.
+    /// Returns the segment that contains the event at `position`, and the position and the offset after its frame.
     pub(crate) fn end_of_frame(&mut self, position: u64) -> Result<(Arc<Segment>, u64, u64), ReadError> {
         self.read(position, 0)?;
         let open = self.open.as_ref().expect("a read of an event opened its segment");
         Ok((Arc::clone(&open.segment), open.next.position, open.next.offset))
     }
 
-    /// Opens the segment that holds `from`; the place to begin looking there.
-    fn seek(&mut self, from: u64) -> Result<Place, ReadError> {
+    /// Opens the segment that contains `from`, and returns the location where the search in it begins.
+    fn seek(&mut self, from: u64) -> Result<Location, ReadError> {
         let Some(segment) = self.shared.segment_of(from) else {
             let (position, begin) = (from, self.shared.begin());
             return Err(ReadError::BelowBegin { position, begin });
@@ -125,10 +125,10 @@ impl Reader {
         let same = |open: &OpenSegment| Arc::ptr_eq(&open.segment, &segment);
         match &self.open {
             Some(open) if same(open) && open.next.position == from => Ok(open.next),
-            Some(open) if same(open) => Ok(segment.place_before(from)),
+            Some(open) if same(open) => Ok(segment.location_before(from)),
             _ => {
-                let next = segment.place_before(from);
-                // Before the file: whatever takes its place from now on will be noticed.
+                let next = segment.location_before(from);
+                // The generation is read before the file is opened, so that a later replacement is noticed.
                 let generation = segment.generation();
                 let file = self.shared.disk.open(&segment.path)?;
                 self.open = Some(OpenSegment { segment, generation, file, next });
@@ -139,7 +139,7 @@ impl Reader {
 
     fn gather(
         &mut self,
-        mut at: Place,
+        mut at: Location,
         from: u64,
         end: u64,
         bytes_max: usize,
@@ -154,7 +154,7 @@ impl Reader {
             let index = (at.offset - filled.start) as usize;
             let frame = match next_frame(&self.buffer[index..filled.bytes], &id, at) {
                 Ok(frame) => frame,
-                // What was gathered before it is good; the next read will say the rest.
+                // The frames before this one are returned. The next read reports the fault.
                 Err(_) if gathered.is_some() => break,
                 Err(Fault::Short { need }) if (limit - at.offset) as usize >= need => {
                     filled = Filled {
@@ -176,8 +176,8 @@ impl Reader {
                     });
                 }
             };
-            open.segment.note(std::iter::once(at));
-            let next = Place { position: frame.end, offset: at.offset + frame.bytes as u64 };
+            open.segment.add_to_index(std::iter::once(at));
+            let next = Location { position: frame.end, offset: at.offset + frame.bytes as u64 };
             if next.position > from {
                 let gathered = gathered.get_or_insert(Gathered { from: index, to: index });
                 if gathered.to > gathered.from && index + frame.bytes - gathered.from > bytes_max {
@@ -196,19 +196,19 @@ impl Reader {
     }
 }
 
-/// The part of the file that lies in the buffer.
+/// The part of the file that is in the buffer.
 struct Filled {
     start: u64,
     bytes: usize,
 }
 
-/// What stepping over a frame needs.
+/// The position after a frame, and the length of the frame.
 struct Step {
     end: u64,
     bytes: usize,
 }
 
-fn next_frame(bytes: &[u8], id: &LogId, at: Place) -> Result<Step, Fault> {
+fn next_frame(bytes: &[u8], id: &LogId, at: Location) -> Result<Step, Fault> {
     let parsed = frame::parse(bytes, id)?;
     if parsed.frame.position != at.position {
         return Err(Fault::Header);

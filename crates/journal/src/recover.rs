@@ -1,16 +1,14 @@
-//! Opens a log: locks the folder, surveys it, and rewrites the last segment before
-//! anything in it is served.
+//! Opens a log: locks the folder, surveys it, and rewrites the last segment before anything in it is read.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::damage::Damage;
 use crate::disk::{Disk, DiskError, Locked};
 use crate::durable_mark::{Mark, MarkFile};
-use crate::failpoint;
 use crate::files_check::FilesCheck;
-use crate::inspect::Damage;
-use crate::journal::Shared;
+use crate::log_state::LogState;
 use crate::queue::Queue;
 use crate::segment::{Segment, SegmentHeader, file_name, write_whole};
 use crate::survey::{Survey, SurveyError, survey};
@@ -24,11 +22,11 @@ pub enum OpenError {
     #[error(transparent)]
     Locked(#[from] Locked),
     #[error(
-        "`{}` is corrupt at offset {offset}: {why}; `millrace repair` says what would be lost",
+        "`{}` is corrupt at offset {offset}: {why}; run `millrace repair` to see which events would be lost",
         file.display()
     )]
     Corrupt { file: PathBuf, offset: u64, why: String },
-    #[error("`{}` has format version {version}, newer than this program knows", file.display())]
+    #[error("`{}` has format version {version}, which needs a newer version of this program", file.display())]
     NewerVersion { file: PathBuf, version: u32 },
     #[error(transparent)]
     Io {
@@ -37,20 +35,20 @@ pub enum OpenError {
     },
 }
 
-/// What was found at open.
+/// The state in which open found the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
-    /// There was no log; one was made.
+    /// True if there was no log and a new one was created.
     pub created: bool,
-    /// The last run ended in an orderly way.
+    /// True if the log was stopped cleanly.
     pub clean_stop: bool,
     pub begin: u64,
     pub end: u64,
     pub segments: usize,
-    /// Bytes written but never synced, and so never acknowledged, that were cut off.
+    /// The number of bytes that were cut off. They were written but never synced, and so never acknowledged.
     pub torn_bytes_cut: u64,
     pub torn_file: Option<PathBuf>,
-    /// Events that a repair declared lost, in the part of the log that was checked.
+    /// The number of events in lost frames of a repair, in the part of the log that was checked.
     pub lost_events: u64,
 }
 
@@ -81,8 +79,8 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
     let last = last_segment(&disk, &mut survey)?;
     let (first, end) = (last.first, survey.end);
 
-    // The kernel may show bytes of the last segment that never reached the disk, and
-    // would say yes to a sync of them. Only a new file makes them durable.
+    // The kernel may show bytes of the last segment that are not on the disk, and a sync of them may succeed without
+    // writing them. Only a new file makes them durable.
     let failpoints = ["journal.recover_copied", "journal.recover_renamed"];
     let file = write_whole(&disk, folder, &file_name(first), &last.bytes, failpoints)?;
     failpoint::hit("journal.recovered");
@@ -97,16 +95,17 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
         clean_stop: false,
     };
     let mark = MarkFile::create(&disk, folder, mark)?;
-    // A trim was cut off. Where the log begins is durable now, however the mark was that said so.
+    // An interrupted trim may have left segments below the beginning. They are removed only now, because the new mark
+    // has made the beginning durable, in whatever state the old mark was.
     if remove_below(&disk, folder, survey.begin)? > 0 {
         disk.sync_folder(folder)?;
     }
 
     let segments = segments_in_memory(folder, survey, first, synced_bytes);
-    let segment = Arc::clone(segments.last().expect("there is a last segment"));
+    let segment = Arc::clone(segments.last().expect("a log has at least one segment"));
     let Options { segment_bytes_max, group_bytes_max, queue_bytes_max, observer, .. } = options;
     let queue = Queue::new(last.log_id, end, group_bytes_max, queue_bytes_max);
-    let shared = Shared::new(last.log_id, disk.clone(), folder.to_owned(), queue, segments, end);
+    let shared = LogState::new(last.log_id, disk.clone(), folder.to_owned(), queue, segments, end);
     let writer = Writer {
         shared: Arc::new(shared),
         disk,
@@ -122,7 +121,7 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
         sync_time: Duration::ZERO,
         expected: 0,
         poisoned: None,
-        checked: FilesCheck::beginning(),
+        files_check: FilesCheck::new(),
         lock,
     };
     Ok((writer, recovery))
@@ -144,14 +143,14 @@ impl Recovery {
     }
 }
 
-/// What the last segment is to hold.
+/// The content of the last segment after recovery.
 struct LastSegment {
     log_id: LogId,
     first: u64,
     bytes: Vec<u8>,
 }
 
-/// The intact part of the last segment, or a new log's first.
+/// Returns the intact part of the last segment, or the first segment of a new log.
 fn last_segment(disk: &Disk, survey: &mut Survey) -> Result<LastSegment, DiskError> {
     if let (Some(log_id), Some(last)) = (survey.log_id, survey.segments.last()) {
         return Ok(LastSegment { log_id, first: last.first, bytes: std::mem::take(&mut survey.last_bytes) });
@@ -161,7 +160,7 @@ fn last_segment(disk: &Disk, survey: &mut Survey) -> Result<LastSegment, DiskErr
     Ok(LastSegment { log_id: header.log_id, first: 0, bytes: header.to_bytes().to_vec() })
 }
 
-/// Left behind by a crash; nothing was ever acknowledged into them.
+/// Removes temporary files that a crash has left. They never contain acknowledged events.
 fn remove_temporaries(disk: &Disk, folder: &Path) -> Result<(), DiskError> {
     for name in disk.list(folder)? {
         if name.ends_with(".tmp") {

@@ -1,5 +1,5 @@
-//! Mends a damaged log without moving anything: intact frames are copied, and what is
-//! missing between them is filled with Lost frames, so every position stays what it was.
+//! Repairs a damaged log. Intact frames are copied, and gaps between them are filled with lost frames, so every
+//! event keeps its position.
 
 use std::path::{Path, PathBuf};
 
@@ -13,29 +13,29 @@ use crate::survey::{Survey, SurveyError, Surveyed, survey};
 
 const FAILPOINTS: [&str; 2] = ["journal.repair_created", "journal.repair_renamed"];
 
-/// What a repair did.
+/// The result of a repair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repaired {
-    /// Segments written anew.
+    /// The segments that were written again.
     pub rewritten: Vec<PathBuf>,
-    /// The damaged originals, beside them.
+    /// The damaged originals, which are kept in the same folder.
     pub kept: Vec<PathBuf>,
-    /// Events that became Lost frames now.
+    /// The number of events that this repair replaced by lost frames.
     pub lost_events: u64,
     pub begin: u64,
     pub end: u64,
 }
 
-/// Why nothing, or not everything, was repaired. A repair cut off may be run again.
+/// Why the log was not, or not completely, repaired. An interrupted repair can be run again.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
     #[error(transparent)]
     Locked(#[from] Locked),
-    #[error("`{}` is not as it was inspected", folder.display())]
+    #[error("`{}` has changed since it was inspected; inspect it again before a repair", folder.display())]
     Changed { folder: PathBuf },
-    #[error("no file in `{}` says which log it belongs to", folder.display())]
+    #[error("cannot repair `{}`: no file in it has an intact log id; restore a backup", folder.display())]
     NoLogId { folder: PathBuf },
-    #[error("`{}` has format version {version}, newer than this program knows", file.display())]
+    #[error("`{}` has format version {version}, which needs a newer version of this program", file.display())]
     NewerVersion { file: PathBuf, version: u32 },
     #[error(transparent)]
     Io {
@@ -53,7 +53,7 @@ impl From<SurveyError> for RepairError {
     }
 }
 
-/// Repairs exactly what `inspection` says, or nothing if the folder has changed since.
+/// Repairs exactly the damage in `inspection`. Fails if the folder has changed since the inspection.
 pub fn repair(disk: &Disk, folder: &Path, inspection: &Inspection) -> Result<Repaired, RepairError> {
     let Some(_lock) = disk.lock(folder)? else { return Err(Locked::of(folder).into()) };
     let survey = survey(disk, folder, u64::MAX)?;
@@ -70,7 +70,7 @@ pub fn repair(disk: &Disk, folder: &Path, inspection: &Inspection) -> Result<Rep
         return Err(RepairError::NoLogId { folder });
     };
     let repair = Repair { disk, folder, log_id };
-    let last = repair.mend_segments(&survey, &mut repaired)?;
+    let last = repair.repair_segments(&survey, &mut repaired)?;
     for stray in &survey.strays {
         repair.set_aside(stray, &mut repaired)?;
     }
@@ -95,15 +95,15 @@ struct Repair<'a> {
 }
 
 impl Repair<'_> {
-    /// Oldest first, since every segment's header holds the length of the one before.
-    /// Answers the last one's first position and length.
-    fn mend_segments(&self, survey: &Survey, repaired: &mut Repaired) -> Result<(u64, u64), RepairError> {
+    /// Repairs all segments, oldest first, because each header contains the length of the previous segment. Returns
+    /// the first position and the length of the last segment.
+    fn repair_segments(&self, survey: &Survey, repaired: &mut Repaired) -> Result<(u64, u64), RepairError> {
         let mut parts: Vec<(u64, Option<&Surveyed>)> = Vec::new();
         if survey.segments.first().is_none_or(|segment| segment.first > survey.begin) {
             parts.push((survey.begin, None));
         }
         parts.extend(survey.segments.iter().map(|segment| (segment.first, Some(segment))));
-        // Retention may have taken what came before the first segment.
+        // Segments before the first one may have been trimmed, so its recorded previous length is kept.
         let first = survey.segments.first().and_then(|segment| segment.header);
         let mut previous_bytes = match parts.first() {
             Some((_, Some(_))) => first.map_or(0, |header| header.previous_bytes),
@@ -112,20 +112,20 @@ impl Repair<'_> {
         for (at, (first, source)) in parts.iter().enumerate() {
             let bound = parts.get(at + 1).map_or(survey.end, |next| next.0);
             let header = SegmentHeader { log_id: self.log_id, first: *first, previous_bytes };
-            let keeps_tail = at + 1 == parts.len();
-            previous_bytes = self.mend(header, bound, *source, keeps_tail, repaired)?;
+            let is_last = at + 1 == parts.len();
+            previous_bytes = self.repair_segment(header, bound, *source, is_last, repaired)?;
         }
         let last = parts.last().map_or(survey.begin, |part| part.0);
         Ok((last, previous_bytes))
     }
 
-    /// Brings one segment to what it should be; answers its length.
-    fn mend(
+    /// Repairs one segment if it is damaged, misnamed or missing, and returns its length.
+    fn repair_segment(
         &self,
         header: SegmentHeader,
         bound: u64,
         source: Option<&Surveyed>,
-        keeps_tail: bool,
+        is_last: bool,
         repaired: &mut Repaired,
     ) -> Result<u64, RepairError> {
         let name = file_name(header.first);
@@ -137,9 +137,9 @@ impl Repair<'_> {
         let (bytes, lost) = self.rebuild(header, bound, source, &original);
         repaired.lost_events += lost;
         let misnamed = source.filter(|source| source.path != path);
-        // A torn tail is no damage: open cuts it.
-        let good = original == bytes || (keeps_tail && original.starts_with(&bytes));
-        if good && misnamed.is_none() {
+        // A torn tail of the last segment is not damage. Open cuts it off.
+        let intact = original == bytes || (is_last && original.starts_with(&bytes));
+        if intact && misnamed.is_none() {
             return Ok(bytes.len() as u64);
         }
         if source.is_some() && misnamed.is_none() {
@@ -155,7 +155,8 @@ impl Repair<'_> {
         Ok(bytes.len() as u64)
     }
 
-    /// A segment of the intact frames, with Lost frames up to `bound` where none are.
+    /// Builds a segment up to position `bound` from the intact frames, with lost frames in the gaps. Returns its
+    /// bytes and the number of lost events.
     fn rebuild(
         &self,
         header: SegmentHeader,
@@ -171,22 +172,22 @@ impl Repair<'_> {
             while let Some((frame, after)) = frame::parse_checked(rest) {
                 let frame_bytes = &rest[..rest.len() - after.len()];
                 rest = after;
-                // What another segment holds as well, or what reaches into it, goes.
+                // A frame is dropped if its events, or a part of them, belong to another segment.
                 if frame.position < position || frame.end() > bound {
                     continue;
                 }
-                lost += self.fill(&mut bytes, position, frame.position);
+                lost += self.fill_with_lost(&mut bytes, position, frame.position);
                 bytes.extend_from_slice(frame_bytes);
                 position = frame.end();
             }
         }
-        lost += self.fill(&mut bytes, position, bound);
+        lost += self.fill_with_lost(&mut bytes, position, bound);
         debug_assert!(bytes.len() >= SEGMENT_HEADER_BYTES);
         (bytes, lost)
     }
 
-    /// Lost frames for the positions `from..to`; answers how many those are.
-    fn fill(&self, bytes: &mut Vec<u8>, from: u64, to: u64) -> u64 {
+    /// Appends lost frames for the positions `from..to`, and returns the number of positions.
+    fn fill_with_lost(&self, bytes: &mut Vec<u8>, from: u64, to: u64) -> u64 {
         let mut position = from;
         while position < to {
             let count = u32::try_from(to - position).unwrap_or(u32::MAX);
@@ -198,6 +199,7 @@ impl Repair<'_> {
         to.saturating_sub(from)
     }
 
+    /// Renames a file that is not part of the log to a free `*.damaged` name.
     fn set_aside(&self, path: &Path, repaired: &mut Repaired) -> Result<(), RepairError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let kept = self.folder.join(self.free_name(&name)?);
@@ -207,12 +209,12 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// `<name>.damaged`, or with a number if an earlier repair left one.
+    /// Returns `<name>.damaged`, or a numbered name if an earlier repair has left such a file.
     fn free_name(&self, name: &str) -> Result<String, RepairError> {
         let taken = self.disk.list(self.folder)?;
         let numbered = (2..).map(|number| format!("{name}.damaged.{number}"));
         let mut names = std::iter::once(format!("{name}.damaged")).chain(numbered);
         let free = names.find(|name| !taken.contains(name));
-        Ok(free.expect("numbers do not run out"))
+        Ok(free.expect("some number is not taken"))
     }
 }

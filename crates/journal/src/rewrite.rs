@@ -1,35 +1,34 @@
-//! Puts other payloads of the same length into sealed segments. Each segment is written anew under a
-//! temporary name, checked, synced, and takes the old one's place: a crash leaves the one or the other.
+//! Replaces payloads in sealed segments by others of the same length. The whole segment is written to a temporary
+//! file, synced, checked and renamed over the old one. A crash leaves either the old file or the new one.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::command::WriterError;
 use crate::disk::{DiskError, DiskFile};
-use crate::failpoint;
 use crate::frame::{self, Frame, FrameKind};
-use crate::journal::Shared;
+use crate::log_state::LogState;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::walk::{Walk, WalkError, Walked};
 
-/// How much is gathered for one write; a larger frame is still written.
+/// Bytes are buffered up to this size before a write. A larger frame is still written as a whole.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// What a rewrite did.
+/// The result of a rewrite.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rewritten {
-    /// Frames that were given a payload.
+    /// The number of frames that got a new payload.
     pub frames: u64,
-    /// Segments written anew.
+    /// The number of segments that were written again.
     pub segments: u64,
 }
 
-/// Why not everything was rewritten. What comes after the segment it happened in is as it was.
+/// Why the log was not, or not completely, rewritten. Segments after the one that failed are unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum RewriteError {
-    #[error("the log is sealed up to position {sealed_end}, and cannot be rewritten up to {until}")]
+    #[error("cannot rewrite up to position {until}: the log is sealed up to {sealed_end}; seal it first")]
     NotSealed { until: u64, sealed_end: u64 },
-    #[error("the {bytes} bytes at position {position} cannot be replaced by {bytes_new}")]
+    #[error("the {bytes} bytes at position {position} can only be replaced by as many, not by {bytes_new}")]
     OtherLength { position: u64, bytes: usize, bytes_new: usize },
     #[error("`{}` is corrupt at offset {offset}: {why}", file.display())]
     Corrupt { file: PathBuf, offset: u64, why: String },
@@ -48,12 +47,12 @@ pub enum RewriteError {
 pub(crate) type Change<'a> = dyn FnMut(&Frame<'_>) -> Option<Vec<u8>> + 'a;
 
 pub(crate) fn rewrite(
-    shared: &Shared,
+    shared: &LogState,
     range: Range<u64>,
     change: &mut Change<'_>,
 ) -> Result<Rewritten, RewriteError> {
-    let _upkeep = shared.upkeep();
-    // Once it is closed, the folder may be somebody else's.
+    let _maintenance = shared.lock_maintenance();
+    // After a close, another process may use the folder.
     if let Some(refusal) = shared.queue.refusal() {
         return Err(WriterError::from(refusal).into());
     }
@@ -70,7 +69,7 @@ pub(crate) fn rewrite(
         let frames = match copy.make(&range, change) {
             Ok(frames) => frames,
             Err(error) => {
-                copy.give_up();
+                copy.discard();
                 return Err(error);
             }
         };
@@ -80,34 +79,35 @@ pub(crate) fn rewrite(
     Ok(rewritten)
 }
 
-/// One segment on its way to its new form.
+/// The rewrite of one segment.
 struct SegmentCopy<'a> {
-    shared: &'a Shared,
+    shared: &'a LogState,
     segment: &'a Segment,
-    /// The position after its last event.
+    /// The position after the last event of the segment.
     end: u64,
-    /// Made once a frame changes.
+    /// Created when the first frame changes.
     target: Option<Target>,
 }
 
-/// The temporary, and what is to be written to it next.
+/// The temporary file, and the bytes that are not written to it yet.
 struct Target {
     file: DiskFile,
     written: u64,
-    gathered: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl SegmentCopy<'_> {
-    /// Answers how many frames were given a payload; with none, nothing was touched.
+    /// Rewrites the segment, and returns the number of frames that got a new payload. If it is 0, no file was
+    /// changed.
     fn make(&mut self, range: &Range<u64>, change: &mut Change<'_>) -> Result<u64, RewriteError> {
         let source = self.shared.disk.open(&self.segment.path)?;
         let mut walk = self.walk(&source);
         let mut frames = 0;
         while let Some(walked) = walk.next().map_err(|error| self.fault(error))? {
             let frame = &walked.parsed.frame;
-            let asked =
+            let in_range =
                 frame.kind == FrameKind::Data && frame.position < range.end && range.start < frame.end();
-            match asked.then(|| change(frame)).flatten() {
+            match in_range.then(|| change(frame)).flatten() {
                 Some(payload) => {
                     self.replace(&source, &walked, &payload)?;
                     frames += 1;
@@ -117,7 +117,7 @@ impl SegmentCopy<'_> {
         }
         self.check_end(&walk)?;
         match self.target.take() {
-            Some(target) => self.put_in_place(target).map(|()| frames),
+            Some(target) => self.replace_file(target).map(|()| frames),
             None => Ok(0),
         }
     }
@@ -126,7 +126,7 @@ impl SegmentCopy<'_> {
         Walk::new(file, self.shared.log_id, self.segment.first, self.segment.durable_bytes())
     }
 
-    /// A frame that stays is carried over byte for byte, if anything is.
+    /// Copies an unchanged frame byte for byte, if there is a target already.
     fn keep(&mut self, walked: &Walked<'_>) -> Result<(), DiskError> {
         match &mut self.target {
             Some(target) => target.push(walked.bytes),
@@ -146,27 +146,27 @@ impl SegmentCopy<'_> {
         }
         if self.target.is_none() {
             let file = self.shared.disk.create(&temporary(&self.segment.path))?;
-            let target = self.target.insert(Target { file, written: 0, gathered: Vec::new() });
+            let target = self.target.insert(Target { file, written: 0, buffer: Vec::new() });
             target.copy(source, walked.offset)?;
         }
-        let target = self.target.as_mut().expect("it was just made");
+        let target = self.target.as_mut().expect("the target was just created");
         let frame = Frame { position, count, kind, payload };
         let checksum = frame::payload_checksum(payload);
-        frame::write(&mut target.gathered, &self.shared.log_id, frame, walked.parsed.unsynced, checksum);
+        frame::write(&mut target.buffer, &self.shared.log_id, frame, walked.parsed.unsynced, checksum);
         Ok(target.push(&[])?)
     }
 
-    fn put_in_place(&self, mut target: Target) -> Result<(), RewriteError> {
+    fn replace_file(&self, mut target: Target) -> Result<(), RewriteError> {
         target.flush()?;
         target.file.sync()?;
         failpoint::hit("journal.rewrite_created");
-        // What was durable is not given up for something that does not read.
+        // The new file is read and checked before it replaces the durable old one.
         let mut walk = self.walk(&target.file);
         while walk.next().map_err(|error| self.fault(error))?.is_some() {}
         self.check_end(&walk)?;
-        let _names = self.shared.names();
+        let _renames = self.shared.lock_renames();
         let renamed = self.shared.disk.rename(&mut target.file, &self.segment.path);
-        self.segment.renew();
+        self.segment.bump_generation();
         renamed?;
         failpoint::hit("journal.rewrite_renamed");
         self.shared.disk.sync_folder(&self.shared.folder)?;
@@ -180,7 +180,7 @@ impl SegmentCopy<'_> {
             return Ok(());
         }
         let why =
-            format!("the segment ends at position {}, and the next begins at {}", at.position, self.end);
+            format!("the segment ends at position {}, but the next begins at {}", at.position, self.end);
         Err(self.fault(WalkError::Corrupt { offset: at.offset, why }))
     }
 
@@ -193,14 +193,14 @@ impl SegmentCopy<'_> {
         }
     }
 
-    /// The temporary takes room that others may need; open would remove it too.
-    fn give_up(&self) {
+    /// Removes the temporary file, because it uses space that others may need. Open would also remove it.
+    fn discard(&self) {
         let _ = self.shared.disk.remove(&temporary(&self.segment.path));
     }
 }
 
 impl Target {
-    /// Everything before the first frame that changes.
+    /// Copies the first `bytes` of the source: everything before the first frame that changes.
     fn copy(&mut self, source: &DiskFile, bytes: u64) -> Result<(), DiskError> {
         debug_assert!(bytes >= SEGMENT_HEADER_BYTES as u64);
         let mut chunk = vec![0; bytes.min(WRITE_BYTES as u64) as usize];
@@ -214,18 +214,18 @@ impl Target {
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
-        self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() >= WRITE_BYTES {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= WRITE_BYTES {
             self.flush()?;
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
-        self.file.write_at(&self.gathered, self.written)?;
-        self.written += self.gathered.len() as u64;
-        self.gathered.clear();
-        self.gathered.shrink_to(WRITE_BYTES);
+        self.file.write_at(&self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.buffer.shrink_to(WRITE_BYTES);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
-//! Chance that can be repeated: what the simulated disk and its tests draw from.
+//! A seeded random number generator for the simulated disk and the tests.
 
-/// A small generator (SplitMix64); the same seed draws the same numbers.
+/// A SplitMix64 generator. The same seed gives the same numbers.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
@@ -9,6 +9,7 @@ impl Rng {
         Self(seed)
     }
 
+    /// Returns the next random number.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -17,17 +18,17 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number under `bound`, which is not zero.
+    /// Returns a number below `bound`, which must not be zero.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.draw() % bound
     }
 
-    /// True so many times in a hundred.
+    /// Returns true with a probability of `times` percent.
     pub fn times_in_100(&mut self, times: u64) -> bool {
         self.below(100) < times
     }
 
-    /// How much of what is not synced survives: nothing, all, or some.
+    /// Returns the percentage of unsynced changes that survives a crash: none, all, or some.
     pub(crate) fn odds(&mut self) -> u64 {
         [0, 100, 50, 50, 90, 10][self.below(6) as usize]
     }

@@ -1,29 +1,29 @@
-//! Goes through a segment's bytes frame by frame, and past damage by looking for the
-//! next intact frame. Pure: what the findings mean is for `survey` to judge.
+//! Reads the bytes of a segment frame by frame. At damage, it searches for the next intact frame. The scan is a pure
+//! function; `survey` decides what is damage and what is a torn tail.
 
 use crate::LogId;
 use crate::frame::{self, FRAME_HEADER_BYTES, Fault, FrameHeader, FrameKind};
-use crate::segment::{Place, SEGMENT_HEADER_BYTES, note_place};
+use crate::segment::{Location, SEGMENT_HEADER_BYTES, add_location};
 
-/// Looking for an intact frame may compute checksums over so many bytes. Payloads made
-/// to look like headers could otherwise hold up a start for hours.
+/// The search for an intact frame computes checksums over at most this many bytes. Otherwise, payloads that look like
+/// frame headers could delay a start for hours.
 const SEARCH_BYTES_MAX: usize = 1 << 30;
 
-/// Intact frames without a gap.
+/// A sequence of intact frames without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
-    pub from: Place,
-    pub to: Place,
+    pub from: Location,
+    pub to: Location,
 }
 
-/// Bytes that are no intact frame, or a jump in the positions.
+/// Bytes that are not an intact frame, or a jump in the positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Gap {
-    pub at: Place,
+    pub at: Location,
     pub why: String,
-    /// Where intact frames go on.
-    pub resumes: Option<Place>,
-    /// Whether the search for them was given up.
+    /// The location of the next intact frame, if there is one.
+    pub resumes: Option<Location>,
+    /// True if the search for the next intact frame reached its limit.
     pub search_ended: bool,
 }
 
@@ -31,26 +31,28 @@ pub(crate) struct Gap {
 pub(crate) struct Scan {
     pub runs: Vec<Run>,
     pub gaps: Vec<Gap>,
-    pub index: Vec<Place>,
-    /// Events inside Lost frames.
+    pub index: Vec<Location>,
+    /// The number of events in lost frames.
     pub lost_events: u64,
-    /// Intact frames testify that everything before this offset was synced.
+    /// Intact frames prove that all bytes before this offset were synced.
     pub synced_bytes: u64,
 }
 
-/// Scans a segment, header included, whose first frame should have position `first`.
+/// Scans the bytes of a segment, including its header. The first frame should have position `first`.
 pub(crate) fn scan(bytes: &[u8], id: &LogId, first: u64) -> Scan {
     let mut scan = Scan::default();
-    let mut at = Place { position: first, offset: SEGMENT_HEADER_BYTES as u64 };
+    let mut at = Location { position: first, offset: SEGMENT_HEADER_BYTES as u64 };
     let mut from = at;
     while at.offset < bytes.len() as u64 {
         let fault = match frame::parse(&bytes[at.offset as usize..], id) {
             Ok(parsed) if parsed.frame.position == at.position => {
                 scan.take(at, &parsed);
-                at = Place { position: parsed.frame.end(), offset: at.offset + parsed.bytes as u64 };
+                at = Location { position: parsed.frame.end(), offset: at.offset + parsed.bytes as u64 };
                 continue;
             }
-            Ok(parsed) => format!("position {} follows where {} is due", parsed.frame.position, at.position),
+            Ok(parsed) => {
+                format!("a frame has position {} instead of {}", parsed.frame.position, at.position)
+            }
             Err(fault) => fault.to_string(),
         };
         scan.close_run(from, at);
@@ -69,8 +71,8 @@ pub(crate) fn scan(bytes: &[u8], id: &LogId, first: u64) -> Scan {
 }
 
 impl Scan {
-    fn take(&mut self, at: Place, parsed: &frame::Parsed<'_>) {
-        note_place(&mut self.index, at);
+    fn take(&mut self, at: Location, parsed: &frame::Parsed<'_>) {
+        add_location(&mut self.index, at);
         let synced = at.offset.saturating_sub(parsed.unsynced.into());
         self.synced_bytes = self.synced_bytes.max(synced);
         if parsed.frame.kind == FrameKind::Lost {
@@ -78,7 +80,7 @@ impl Scan {
         }
     }
 
-    fn close_run(&mut self, from: Place, to: Place) {
+    fn close_run(&mut self, from: Location, to: Location) {
         if from != to {
             self.runs.push(Run { from, to });
         }
@@ -87,8 +89,8 @@ impl Scan {
 
 struct SearchEnded;
 
-/// The next place that holds an intact frame of this log with a position that can follow.
-fn search(bytes: &[u8], id: &LogId, from: Place) -> Result<Option<Place>, SearchEnded> {
+/// Finds the next intact frame of this log whose position is not below the expected one.
+fn search(bytes: &[u8], id: &LogId, from: Location) -> Result<Option<Location>, SearchEnded> {
     let mut budget = SEARCH_BYTES_MAX;
     let last = bytes.len().saturating_sub(FRAME_HEADER_BYTES);
     for offset in from.offset as usize..=last {
@@ -101,7 +103,7 @@ fn search(bytes: &[u8], id: &LogId, from: Place) -> Result<Option<Place>, Search
         }
         match frame::parse(rest, id) {
             Ok(parsed) => {
-                return Ok(Some(Place { position: parsed.frame.position, offset: offset as u64 }));
+                return Ok(Some(Location { position: parsed.frame.position, offset: offset as u64 }));
             }
             Err(Fault::Checksum) => {
                 budget = budget.checked_sub(header.payload_bytes as usize).ok_or(SearchEnded)?;

@@ -1,5 +1,5 @@
-//! A segment: one file of the log, a header and then frames. This file knows its
-//! name and header, and keeps what writer and readers share about it in memory.
+//! A segment is one file of the log: a header, then frames. This module contains its file name, its header, and the
+//! in-memory state that the writer and readers share.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,13 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::LogId;
 use crate::disk::{Disk, DiskError, DiskFile};
-use crate::failpoint;
 use crate::frame::{u32_at, u64_at};
 
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 48;
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
-/// How far apart the places are that a segment remembers for random access.
+/// The smallest distance between two entries of the sparse index for random access.
 const INDEX_STEP_BYTES: u64 = 64 << 10;
 const MAGIC: &[u8; 8] = b"MRJSEGMT";
 
@@ -21,11 +20,11 @@ const MAGIC: &[u8; 8] = b"MRJSEGMT";
 pub(crate) struct SegmentHeader {
     pub log_id: LogId,
     pub first: u64,
-    /// The previous segment's length, so that one cut or grown shows; 0 before the first.
+    /// The length of the previous segment, so that a change of its length is detected; 0 if there was none.
     pub previous_bytes: u64,
 }
 
-/// Why the start of a file is no segment header.
+/// Why a file does not start with a valid segment header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HeaderFault {
     Damaged(&'static str),
@@ -47,13 +46,12 @@ impl SegmentHeader {
 
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, HeaderFault> {
         let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_BYTES>() else {
-            return Err(HeaderFault::Damaged("the segment's header is cut short"));
+            return Err(HeaderFault::Damaged("the segment header is incomplete"));
         };
         if &bytes[0..8] != MAGIC {
-            return Err(HeaderFault::Damaged("the file does not begin as a segment"));
+            return Err(HeaderFault::Damaged("the file does not start with a segment header"));
         }
-        // The checksum comes before the version, or a flipped bit would be taken for a
-        // newer version.
+        // The checksum is verified before the version. Otherwise a flipped bit could look like a newer version.
         if header_checksum(bytes) != u32_at(bytes, 12) {
             return Err(HeaderFault::Damaged("the segment header's checksum does not match its bytes"));
         }
@@ -83,16 +81,16 @@ pub(crate) fn file_name(first: u64) -> String {
     format!("{first:020}.seg")
 }
 
-/// The position a file name stands for; nothing if it is not exactly such a name.
+/// Returns the first position from a segment's file name, or `None` if it is not exactly such a name.
 pub(crate) fn position_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
     let first = digits.parse().ok()?;
     (file_name(first) == name).then_some(first)
 }
 
-/// Writes a whole file so that a crash leaves either nothing of it or all of it:
-/// temporary, sync, rename, sync of the folder. The handle goes on to be written.
-/// The failpoints are those after the first sync and after the rename.
+/// Creates or replaces a file so that a crash leaves either all of the new content or none of it. It writes and syncs
+/// a temporary file, renames it, and syncs the folder. Returns the file, open for further writes. The failpoints are
+/// hit after the first sync and after the rename.
 pub(crate) fn write_whole(
     disk: &Disk,
     folder: &Path,
@@ -110,27 +108,27 @@ pub(crate) fn write_whole(
     Ok(file)
 }
 
-/// A place where a frame begins.
+/// A location where a frame begins or ends: the position of the next event, and the offset in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     pub position: u64,
     pub offset: u64,
 }
 
-/// What is known in memory of one segment.
+/// The in-memory state of one segment.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub first: u64,
     pub path: PathBuf,
-    /// Bytes before this are synced and never change.
+    /// All bytes before this offset are synced. Only a rewrite changes them, by replacing the file.
     durable_bytes: AtomicU64,
-    /// Changes whenever the file behind the name is replaced or taken away.
+    /// Incremented whenever the file at `path` is replaced or removed.
     generation: AtomicU64,
-    index: Mutex<Vec<Place>>,
+    index: Mutex<Vec<Location>>,
 }
 
 impl Segment {
-    pub(crate) fn new(first: u64, path: PathBuf, durable_bytes: u64, index: Vec<Place>) -> Self {
+    pub(crate) fn new(first: u64, path: PathBuf, durable_bytes: u64, index: Vec<Location>) -> Self {
         Self {
             first,
             path,
@@ -152,34 +150,34 @@ impl Segment {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Has every reader let go of the file it holds open.
-    pub(crate) fn renew(&self) {
+    /// Makes every reader close the file that it has open, at its next read.
+    pub(crate) fn bump_generation(&self) {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Remembers some of the places where frames begin. They come in rising order;
-    /// those before what is known already are passed over.
-    pub(crate) fn note(&self, places: impl Iterator<Item = Place>) {
+    /// Adds some of these locations to the index. They must be in rising order. Locations before the last entry are
+    /// skipped.
+    pub(crate) fn add_to_index(&self, locations: impl Iterator<Item = Location>) {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        places.for_each(|place| note_place(&mut index, place));
+        locations.for_each(|location| add_location(&mut index, location));
     }
 
-    /// The last known place at or before `position`.
-    pub(crate) fn place_before(&self, position: u64) -> Place {
+    /// Returns the last indexed location at or before `position`, or the first frame.
+    pub(crate) fn location_before(&self, position: u64) -> Location {
         let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = index.partition_point(|place| place.position <= position);
+        let after = index.partition_point(|location| location.position <= position);
         match after.checked_sub(1) {
             Some(at) => index[at],
-            None => Place { position: self.first, offset: SEGMENT_HEADER_BYTES as u64 },
+            None => Location { position: self.first, offset: SEGMENT_HEADER_BYTES as u64 },
         }
     }
 }
 
-/// Adds a place to a sparse index if it lies far enough behind the last one.
-pub(crate) fn note_place(index: &mut Vec<Place>, place: Place) {
+/// Adds a location to a sparse index if it is far enough after the last entry.
+pub(crate) fn add_location(index: &mut Vec<Location>, location: Location) {
     let last = index.last().map_or(0, |last| last.offset);
-    if place.offset >= last + INDEX_STEP_BYTES {
-        index.push(place);
+    if location.offset >= last + INDEX_STEP_BYTES {
+        index.push(location);
     }
 }
 
@@ -190,7 +188,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_header_reads_as_it_was_written(id: [u8; 16], first: u64, previous_bytes: u64) {
+        fn a_header_survives_a_round_trip(id: [u8; 16], first: u64, previous_bytes: u64) {
             let log_id = LogId::from_bytes(id);
             let header = SegmentHeader { log_id, first, previous_bytes };
             prop_assert_eq!(SegmentHeader::parse(&header.to_bytes()), Ok(header));
@@ -198,19 +196,19 @@ mod tests {
         }
 
         #[test]
-        fn only_exact_names_are_segments(name in "[+0-9]{0,21}(\\.seg)?") {
+        fn only_exact_segment_names_are_parsed(name in "[+0-9]{0,21}(\\.seg)?") {
             prop_assert!(position_of(&name).is_none_or(|first| file_name(first) == name));
         }
     }
 
     #[test]
-    fn the_index_is_sparse_and_finds_the_place_before() {
+    fn the_index_is_sparse_and_finds_the_location_before_a_position() {
         let segment = Segment::new(10, PathBuf::new(), 0, Vec::new());
-        let place = |number: u64| Place { position: 10 + number, offset: 48 + number * 1000 };
-        segment.note((0..1000).map(place));
+        let location = |number: u64| Location { position: 10 + number, offset: 48 + number * 1000 };
+        segment.add_to_index((0..1000).map(location));
         for position in [10, 11, 75, 500, 1009] {
-            let found = segment.place_before(position);
-            assert_eq!(found, place(found.position - 10));
+            let found = segment.location_before(position);
+            assert_eq!(found, location(found.position - 10));
             assert!(found.position <= position && position - found.position <= 66);
         }
     }

@@ -1,26 +1,26 @@
-//! What a copy of a log that is being written has to hold, so that it opens as a log that was stopped
-//! right there. The journal only says it; whoever copies reads the files.
+//! The list of files and lengths that a copy of an open log has to contain. The copy then opens as a log that was
+//! stopped cleanly at that point. The journal only makes the list; the caller copies the files.
 
 use std::path::PathBuf;
 
 use crate::LogId;
 use crate::durable_mark::{MARK_FILE, Mark, file_bytes};
-use crate::journal::Shared;
+use crate::log_state::LogState;
 use crate::reader::{ReadError, Reader};
 use crate::segment::{SEGMENT_HEADER_BYTES, file_name};
 
-/// The log as it was durable at one moment.
+/// The durable part of the log at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     pub log_id: LogId,
-    /// Events below this position are in it.
+    /// The position after the last event.
     pub end: u64,
-    /// In the order of positions, at least one; all but the last are sealed.
+    /// Sorted by position. There is at least one, and all but the last are sealed.
     pub segments: Vec<SnapshotSegment>,
 }
 
-/// A file of which the first `bytes` belong to the copy. While it is copied, the log may remove it, or put
-/// another in its place, if it is sealed.
+/// A file whose first `bytes` belong to the copy. If the segment is sealed, a trim or a rewrite may remove or
+/// replace the file during the copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotSegment {
     pub path: PathBuf,
@@ -30,12 +30,12 @@ pub struct SnapshotSegment {
 }
 
 impl Snapshot {
-    /// The name of the file that tells an open how far the copy goes.
+    /// The name of the durable mark file, which records where the copy ends.
     pub const MARK_NAME: &str = MARK_FILE;
 
-    pub(crate) fn of(shared: &Shared, reader: &mut Reader) -> Result<Self, ReadError> {
+    pub(crate) fn of(shared: &LogState, reader: &mut Reader) -> Result<Self, ReadError> {
         loop {
-            let (first, end, bytes) = Self::cut(shared, reader)?;
+            let (first, end, bytes) = Self::find_end(shared, reader)?;
             let segments: Vec<SnapshotSegment> = shared
                 .segments_to(first)
                 .iter()
@@ -46,19 +46,19 @@ impl Snapshot {
                     bytes: if segment.first == first { bytes } else { segment.durable_bytes() },
                 })
                 .collect();
-            // It may have been removed since, being sealed and old; then the end lies further on.
+            // The segment may have been sealed and trimmed in the meantime. Then the end has moved, so try again.
             if segments.last().is_some_and(|last| last.first == first) {
                 return Ok(Self { log_id: shared.log_id, end, segments });
             }
         }
     }
 
-    /// The first position of the segment that the copy ends in, its end, and the bytes of that segment.
-    fn cut(shared: &Shared, reader: &mut Reader) -> Result<(u64, u64, u64), ReadError> {
+    /// Returns the first position of the last segment of the copy, the end position, and the length of that segment.
+    fn find_end(shared: &LogState, reader: &mut Reader) -> Result<(u64, u64, u64), ReadError> {
         let end = shared.end();
         if end > shared.begin() {
-            // Where the frame of the last event ends, so does the copy: bytes behind it may be synced already,
-            // and belong to events that nobody has heard a yes for.
+            // The copy ends with the frame of the last event. Later bytes may already be synced, but their events
+            // are not acknowledged yet.
             let (last, end, bytes) = reader.end_of_frame(end - 1)?;
             return Ok((last.first, end, bytes));
         }
@@ -69,8 +69,8 @@ impl Snapshot {
         self.segments[0].first
     }
 
-    /// The content of the mark file of a copy that holds all from `begin` on, perhaps more than the log does
-    /// by now. At open, a copy that lacks anything of it is damaged, not torn.
+    /// Returns the content of the mark file for a copy that begins at `begin`. The log may have been trimmed beyond
+    /// that since. Because of this mark, a copy that lacks some bytes is reported as damaged at open, not as torn.
     pub fn mark(&self, begin: u64) -> Vec<u8> {
         let last = &self.segments[self.segments.len() - 1];
         let mark = Mark {

@@ -1,25 +1,25 @@
-//! Reads what lies in a log's folder, changes nothing, and tells damage from a torn
-//! tail. Both `recover` and `inspect` go by it, so that they never disagree.
+//! Reads the files in a log's folder without changes, and tells damage from a torn tail. Both `recover` and `inspect`
+//! use the result, so that they never disagree.
 //!
-//! Damage is what does not read as it should although there is evidence that it was
-//! durable: the durable mark, an intact frame further on, or a segment that follows.
+//! Bytes that are not intact are damage if there is evidence that they were durable. The evidence is the durable
+//! mark, a later intact frame, or a later segment.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::LogId;
+use crate::damage::{Damage, TornTail};
 use crate::disk::{Disk, DiskError};
 use crate::durable_mark::{MARK_FILE, Mark, read_marks};
-use crate::inspect::{Damage, TornTail};
 use crate::scan::{Gap, Run, Scan, scan};
 use crate::segment::{
-    FORMAT_VERSION, HeaderFault, Place, SEGMENT_HEADER_BYTES, SegmentHeader, file_name, position_of,
+    FORMAT_VERSION, HeaderFault, Location, SEGMENT_HEADER_BYTES, SegmentHeader, file_name, position_of,
 };
 
-/// Why a folder could not be looked through.
+/// Why a folder could not be surveyed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SurveyError {
-    #[error("`{}` has format version {version}, newer than {FORMAT_VERSION}", file.display())]
+    #[error("`{}` has format version {version}, newer than version {FORMAT_VERSION}", file.display())]
     NewerVersion { file: PathBuf, version: u32 },
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -29,17 +29,17 @@ pub(crate) enum SurveyError {
 pub(crate) struct Survey {
     pub log_id: Option<LogId>,
     pub mark: Option<Mark>,
-    /// The log's segments by first position.
+    /// The segments of the log, sorted by first position.
     pub segments: Vec<Surveyed>,
-    /// Segments that do not belong: of another log, there twice, or below the beginning and damaged.
+    /// Segments that are not part of the log: of another log, duplicates, or damaged ones below the beginning.
     pub strays: Vec<PathBuf>,
     pub damages: Vec<Damage>,
     pub torn: Option<TornTail>,
     pub begin: u64,
-    /// The position after the last event, lost ones of a missing end included.
+    /// The position after the last event. If the end of the log is missing, its lost events are included.
     pub end: u64,
     pub lost_events: u64,
-    /// The last segment's bytes up to a torn tail.
+    /// The bytes of the last segment, without a torn tail.
     pub last_bytes: Vec<u8>,
 }
 
@@ -49,11 +49,10 @@ pub(crate) struct Surveyed {
     pub header: Option<SegmentHeader>,
     pub bytes: u64,
     pub runs: Vec<Run>,
-    pub index: Vec<Place>,
+    pub index: Vec<Location>,
 }
 
-/// Looks through the folder; the sealed segments' frames, newest first, as far as
-/// `verify_bytes_max` goes.
+/// Surveys the folder. Checks the frames of sealed segments, newest first, up to `verify_bytes_max` bytes.
 pub(crate) fn survey(disk: &Disk, folder: &Path, verify_bytes_max: u64) -> Result<Survey, SurveyError> {
     let mut survey = Survey::default();
     let marks = read_marks(disk, folder)?;
@@ -67,12 +66,12 @@ pub(crate) fn survey(disk: &Disk, folder: &Path, verify_bytes_max: u64) -> Resul
     survey.take_segments(candidates);
     survey.check_beginning(folder);
     survey.check_segments(disk, verify_bytes_max)?;
-    let place = |damage: &Damage| (damage.file.clone(), damage.offset);
-    survey.damages.sort_by_cached_key(place);
+    let by_offset = |damage: &Damage| (damage.file.clone(), damage.offset);
+    survey.damages.sort_by_cached_key(by_offset);
     Ok(survey)
 }
 
-/// Every file that has a segment's name or ending, with its header.
+/// Returns every file whose name ends in `.seg`, with its header.
 fn candidates(disk: &Disk, folder: &Path, survey: &mut Survey) -> Result<Vec<Surveyed>, SurveyError> {
     let mut candidates = Vec::new();
     for name in disk.list(folder)? {
@@ -94,13 +93,13 @@ fn candidates(disk: &Disk, folder: &Path, survey: &mut Survey) -> Result<Vec<Sur
                 None
             }
         };
-        // The header knows better than the name, which anybody can change.
+        // An intact header is trusted more than the file name, which anybody can change.
         let Some(first) = header.map(|header| header.first).or(position_of(&name)) else {
             survey.strays.push(path);
             continue;
         };
         if name != file_name(first) {
-            let why = format!("the file is the segment `{}` by its header", file_name(first));
+            let why = format!("the file name is wrong: the header is that of `{}`", file_name(first));
             survey.damage(&path, 0, &why, None);
         }
         candidates.push(Surveyed { path, first, header, bytes, runs: Vec::new(), index: Vec::new() });
@@ -115,7 +114,7 @@ impl Survey {
         self.damages.push(Damage { file: file.to_owned(), offset, why: why.to_owned(), lost_from, lost_to });
     }
 
-    /// The id most files agree on; among equals the oldest segment's.
+    /// Chooses the log id that most files have. If two ids are equally frequent, the oldest segment decides.
     fn choose_log_id(&mut self, candidates: &[Surveyed], mark: Option<Mark>) {
         let ids = candidates.iter().filter_map(|segment| segment.header);
         let ids = ids.map(|header| header.log_id).chain(mark.map(|mark| mark.log_id));
@@ -148,10 +147,10 @@ impl Survey {
             let why = if foreign {
                 "the segment belongs to another log"
             } else if segment.first < begin {
-                self.pass_by(segment);
+                self.skip_trimmed(segment);
                 continue;
             } else if twice {
-                "the segment is there twice"
+                "the segment exists twice"
             } else {
                 self.segments.push(segment);
                 continue;
@@ -161,8 +160,9 @@ impl Survey {
         }
     }
 
-    /// Left by a trim that was cut off, in whatever order the disk forgot them: open removes it.
-    fn pass_by(&mut self, segment: Surveyed) {
+    /// Skips a segment below the beginning, which an interrupted trim has left. Open removes it. If it is damaged, it
+    /// is a stray file instead.
+    fn skip_trimmed(&mut self, segment: Surveyed) {
         if self.damages.iter().any(|damage| damage.file == segment.path) {
             self.strays.push(segment.path);
         }
@@ -202,7 +202,7 @@ impl Survey {
                         self.check_sealed(disk, segment, bound)?;
                     } else {
                         budget = 0;
-                        segment.trust(bound);
+                        segment.assume_intact(bound);
                     }
                     self.check_length(segment, header);
                 }
@@ -214,7 +214,7 @@ impl Survey {
 
     fn scan(&mut self, disk: &Disk, segment: &mut Surveyed) -> Result<(Vec<u8>, Scan), DiskError> {
         let bytes = disk.read(&segment.path)?.unwrap_or_default();
-        // Without any intact header there is no id, and every frame is damaged.
+        // If no header is intact, the log id is unknown, and every frame counts as damaged.
         let id = self.log_id.unwrap_or(LogId::from_bytes([0; 16]));
         let mut scan = scan(&bytes, &id, segment.first);
         self.lost_events += scan.lost_events;
@@ -223,22 +223,22 @@ impl Survey {
         Ok((bytes, scan))
     }
 
-    /// A sealed segment has to be whole: the next one follows on it.
+    /// Checks the frames of a sealed segment, which must end where the next segment begins.
     fn check_sealed(&mut self, disk: &Disk, segment: &mut Surveyed, bound: u64) -> Result<(), SurveyError> {
         let (_, scan) = self.scan(disk, segment)?;
         for gap in &scan.gaps {
-            let to = gap.resumes.map_or(bound, |place| place.position.min(bound));
+            let to = gap.resumes.map_or(bound, |location| location.position.min(bound));
             self.damage_at(segment, gap, to);
         }
         let end = segment.end();
         let stopped = scan.gaps.last().is_some_and(|gap| gap.resumes.is_none());
         if end.position < bound && !stopped {
-            let why = format!("the segment ends before position {bound}, where the next begins");
+            let why = format!("the segment ends before position {bound}, where the next one begins");
             let lost = Some((end.position, bound));
             self.damage(&segment.path, end.offset, &why, lost);
         }
         if end.position > bound {
-            let why = format!("the segment goes beyond position {bound}, where the next begins");
+            let why = format!("the segment extends beyond position {bound}, where the next one begins");
             self.damage(&segment.path, end.offset, &why, None);
         }
         Ok(())
@@ -246,16 +246,16 @@ impl Survey {
 
     fn check_length(&mut self, segment: &Surveyed, next: Option<SegmentHeader>) {
         let recorded = next.map_or(segment.bytes, |next| next.previous_bytes);
-        let known = self.damages.iter().any(|damage| damage.file == segment.path);
-        if segment.bytes != recorded && !known {
+        let reported = self.damages.iter().any(|damage| damage.file == segment.path);
+        if segment.bytes != recorded && !reported {
             let why =
-                format!("the segment has {} bytes, and had {recorded} when it was sealed", segment.bytes);
+                format!("the segment has {} bytes, but had {recorded} when it was sealed", segment.bytes);
             let offset = segment.bytes.min(recorded);
             self.damage(&segment.path, offset, &why, None);
         }
     }
 
-    /// The last segment may end in what was never synced.
+    /// Checks the frames of the last segment, which may end with bytes that were never synced.
     fn check_last(&mut self, disk: &Disk, segment: &mut Surveyed) -> Result<(), SurveyError> {
         let (mut bytes, scan) = self.scan(disk, segment)?;
         let marked = self.mark.map_or(0, |mark| mark.end);
@@ -263,13 +263,13 @@ impl Survey {
             let durable = gap.at.offset < scan.synced_bytes || gap.at.position < marked;
             if durable || gap.search_ended {
                 let end = marked.max(gap.at.position);
-                let to = gap.resumes.map_or(end, |place| place.position);
+                let to = gap.resumes.map_or(end, |location| location.position);
                 self.damage_at(segment, gap, to);
                 continue;
             }
             segment.runs.retain(|run| run.to.offset <= gap.at.offset);
-            segment.index.retain(|place| place.offset < gap.at.offset);
-            // Zeros at the very end are room that was made for more.
+            segment.index.retain(|location| location.offset < gap.at.offset);
+            // Zeros at the end of the file are preallocated space.
             let tail = &bytes[gap.at.offset as usize..];
             let torn = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
             self.torn = (torn > 0).then(|| TornTail {
@@ -282,9 +282,9 @@ impl Survey {
             break;
         }
         let end = segment.end();
-        let told = self.damages.iter().any(|d| d.file == segment.path && d.lost_to >= marked);
-        if end.position < marked && !told {
-            let why = format!("the log ends before position {marked}, which was durable");
+        let reported = self.damages.iter().any(|d| d.file == segment.path && d.lost_to >= marked);
+        if end.position < marked && !reported {
+            let why = format!("the log ends before position {marked}, up to which it was durable");
             self.damage(&segment.path, end.offset, &why, Some((end.position, marked)));
         }
         self.end = end.position.max(marked);
@@ -295,7 +295,7 @@ impl Survey {
     fn damage_at(&mut self, segment: &Surveyed, gap: &Gap, lost_to: u64) {
         let lost = (lost_to > gap.at.position).then_some((gap.at.position, lost_to));
         let why = if gap.search_ended {
-            format!("{}, and too much after it looks like frames", gap.why)
+            format!("{}; the search for a later intact frame reached its limit", gap.why)
         } else {
             gap.why.clone()
         };
@@ -304,16 +304,16 @@ impl Survey {
 }
 
 impl Surveyed {
-    /// Where its intact frames end.
-    pub(crate) fn end(&self) -> Place {
-        let start = Place { position: self.first, offset: SEGMENT_HEADER_BYTES as u64 };
+    /// The location after the last intact frame.
+    pub(crate) fn end(&self) -> Location {
+        let start = Location { position: self.first, offset: SEGMENT_HEADER_BYTES as u64 };
         self.runs.last().map_or(start, |run| run.to)
     }
 
-    /// Takes the frames for whole without looking; every read looks.
-    fn trust(&mut self, bound: u64) {
+    /// Assumes that the frames are intact, without a check. They are checked when they are read.
+    fn assume_intact(&mut self, bound: u64) {
         let from = self.end();
-        let to = Place { position: bound, offset: self.bytes };
+        let to = Location { position: bound, offset: self.bytes };
         self.runs = vec![Run { from, to }];
     }
 }

@@ -1,16 +1,15 @@
-//! Takes away the oldest part of the log, whole segments at a time. The durable mark says where the log
-//! begins before anything below is removed, so that a crash leaves nothing that could pass for damage.
+//! Removes the oldest segments of the log. The new beginning is recorded in the durable mark before a file is
+//! removed, so that files left by a crash are not mistaken for damage.
 
 use std::path::Path;
 
 use crate::command::{Work, WriterError};
 use crate::disk::{Disk, DiskError};
-use crate::failpoint;
-use crate::journal::Shared;
+use crate::log_state::LogState;
 use crate::segment::position_of;
 
-/// Why nothing, or not everything, was removed. Files that are left below the beginning go with the next
-/// trim, or when the log is opened.
+/// Why the log was not, or not completely, trimmed. The next trim or open removes files that are left below the
+/// beginning.
 #[derive(Debug, thiserror::Error)]
 pub enum TrimError {
     #[error(transparent)]
@@ -26,12 +25,12 @@ pub enum TrimError {
 }
 
 pub(crate) fn trim(
-    shared: &Shared,
+    shared: &LogState,
     before: u64,
     ask: &mut dyn FnMut(Work) -> Result<u64, WriterError>,
 ) -> Result<u64, TrimError> {
-    let _upkeep = shared.upkeep();
-    // Once it is closed, the folder may be somebody else's.
+    let _maintenance = shared.lock_maintenance();
+    // After a close, another process may use the folder.
     if let Some(refusal) = shared.queue.refusal() {
         return Err(WriterError::from(refusal).into());
     }
@@ -40,15 +39,15 @@ pub(crate) fn trim(
         ask(Work::BeginAt(begin))?;
     }
     if remove_below(&shared.disk, &shared.folder, shared.begin())? > 0 {
-        let _names = shared.names();
+        let _renames = shared.lock_renames();
         shared.disk.sync_folder(&shared.folder)?;
         failpoint::hit("journal.trimmed");
     }
     Ok(shared.begin())
 }
 
-/// Removes the segments below `begin`, which is durable, oldest first; answers how many. Their removal is
-/// durable once the folder is synced.
+/// Removes the segments below `begin`, oldest first, and returns their number. `begin` must be durable. The removal
+/// is durable after the folder is synced.
 pub(crate) fn remove_below(disk: &Disk, folder: &Path, begin: u64) -> Result<usize, DiskError> {
     let mut removed = 0;
     for name in disk.list(folder)? {

@@ -1,33 +1,33 @@
-//! Goes through a sealed segment's file frame by frame, checks each, and holds one window of it in memory.
+//! Reads the file of a sealed segment frame by frame and checks each frame. Only a window of the file is in memory.
 
 use crate::LogId;
 use crate::disk::{DiskError, DiskFile};
 use crate::frame::{self, FRAME_HEADER_BYTES, Fault, FrameHeader, Parsed};
-use crate::segment::{Place, SEGMENT_HEADER_BYTES};
+use crate::segment::{Location, SEGMENT_HEADER_BYTES};
 
-/// How much is read at once; a larger frame is still read whole.
+/// The size of one read. A larger frame is still read as a whole.
 const WINDOW_BYTES: usize = 1 << 20;
 
 pub(crate) struct Walk<'a> {
     file: &'a DiskFile,
     id: LogId,
-    at: Place,
+    at: Location,
     /// The file's length.
     limit: u64,
     window: Vec<u8>,
-    /// Where in the file the window begins.
+    /// The offset of the window in the file.
     start: u64,
 }
 
-/// A frame found intact and where it is due.
+/// An intact frame with the expected position.
 pub(crate) struct Walked<'a> {
     pub offset: u64,
-    /// Header and payload as they lie in the file.
+    /// Header and payload, byte for byte as in the file.
     pub bytes: &'a [u8],
     pub parsed: Parsed<'a>,
 }
 
-/// Why it goes no further.
+/// Why the walk cannot continue.
 pub(crate) enum WalkError {
     Corrupt { offset: u64, why: String },
     Disk(DiskError),
@@ -40,32 +40,32 @@ impl From<DiskError> for WalkError {
 }
 
 impl<'a> Walk<'a> {
-    /// From the first frame, at position `first`, to the end of a file of `limit` bytes.
+    /// Starts at the first frame, which has position `first`, and ends at the end of a file of `limit` bytes.
     pub(crate) fn new(file: &'a DiskFile, id: LogId, first: u64, limit: u64) -> Self {
-        let at = Place { position: first, offset: SEGMENT_HEADER_BYTES as u64 };
+        let at = Location { position: first, offset: SEGMENT_HEADER_BYTES as u64 };
         Self { file, id, at, limit, window: Vec::new(), start: at.offset }
     }
 
-    /// The next frame; nothing at the end.
+    /// Returns the next frame, or `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Walked<'_>>, WalkError> {
         let at = self.at;
         if at.offset == self.limit {
             return Ok(None);
         }
-        self.hold(FRAME_HEADER_BYTES)?;
+        self.fill_window(FRAME_HEADER_BYTES)?;
         let header = FrameHeader::parse(&self.window[self.index()..]).map_err(|fault| corrupt(at, fault))?;
-        self.hold(FRAME_HEADER_BYTES + header.payload_bytes as usize)?;
+        self.fill_window(FRAME_HEADER_BYTES + header.payload_bytes as usize)?;
         let rest = &self.window[(at.offset - self.start) as usize..];
         let parsed = frame::parse(rest, &self.id).map_err(|fault| corrupt(at, fault))?;
         if parsed.frame.position != at.position {
             return Err(corrupt(at, Fault::Header));
         }
-        self.at = Place { position: parsed.frame.end(), offset: at.offset + parsed.bytes as u64 };
+        self.at = Location { position: parsed.frame.end(), offset: at.offset + parsed.bytes as u64 };
         Ok(Some(Walked { offset: at.offset, bytes: &rest[..parsed.bytes], parsed }))
     }
 
-    /// Where the last frame ended.
-    pub(crate) fn at(&self) -> Place {
+    /// The location after the last frame.
+    pub(crate) fn at(&self) -> Location {
         self.at
     }
 
@@ -73,8 +73,8 @@ impl<'a> Walk<'a> {
         (self.at.offset - self.start) as usize
     }
 
-    /// Has the next `need` bytes in the window.
-    fn hold(&mut self, need: usize) -> Result<(), WalkError> {
+    /// Reads the file until the window contains the next `need` bytes.
+    fn fill_window(&mut self, need: usize) -> Result<(), WalkError> {
         if self.window.len() - self.index() >= need {
             return Ok(());
         }
@@ -85,12 +85,12 @@ impl<'a> Walk<'a> {
         let bytes = left.min(WINDOW_BYTES.max(need) as u64) as usize;
         self.start = self.at.offset;
         self.window.resize(bytes, 0);
-        // One huge frame's room is not kept for the rest of the way.
+        // The memory for one huge frame is released afterwards.
         self.window.shrink_to(WINDOW_BYTES);
         Ok(self.file.read_at(&mut self.window, self.start)?)
     }
 }
 
-fn corrupt(at: Place, fault: Fault) -> WalkError {
+fn corrupt(at: Location, fault: Fault) -> WalkError {
     WalkError::Corrupt { offset: at.offset, why: fault.to_string() }
 }

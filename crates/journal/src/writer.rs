@@ -1,6 +1,5 @@
-//! Group commit: takes a group from the queue, writes it, syncs it, and only then
-//! tells anybody. A plain struct with steps, so that the simulation drives the very
-//! code that the thread loops over.
+//! Group commit: takes a group from the queue, writes it, syncs it, and only then acknowledges it. The writer is a
+//! plain struct with steps, so that the simulation runs the same code as the thread.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,53 +8,64 @@ use std::time::{Duration, Instant};
 use crate::command::{Work, WriterError};
 use crate::disk::{Disk, DiskError, DiskFile, Lock};
 use crate::durable_mark::{Mark, MarkFile};
-use crate::failpoint;
 use crate::files_check::{FILES_CHECK_INTERVAL, FilesCheck};
-use crate::journal::{CloseError, Shared};
+use crate::log_state::LogState;
 use crate::queue::{AppendError, Closing, Group, Woken};
-use crate::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, file_name, write_whole};
+use crate::segment::{Location, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, file_name, write_whole};
 use crate::{Observer, Signal};
 
-/// Without appends for so long, the durable mark is synced.
+/// The durable mark is synced after this time without appends.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
-/// From here on a sync is slow enough to wait for company: for which part of its time at most, and for which
-/// part of it without any that comes.
+/// If a sync takes at least this long, the next commit is delayed to batch more appends.
 const GATHER_SYNC_MIN: Duration = Duration::from_millis(1);
+/// The delay is at most the time of the last sync divided by this.
 const GATHER_SYNC_SHARE: u32 = 2;
+/// The delay ends early after a pause without appends: the time of the last sync divided by this.
 const GATHER_PAUSE_SHARE: u32 = 16;
-/// One stalled sync is no reason to keep the next append waiting for long.
+/// The longest delay, so that one very slow sync does not delay the next append much.
 const GATHER_MAX: Duration = Duration::from_millis(5);
 
+/// Why the log could not be stopped cleanly. Acknowledged appends are durable nevertheless.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseError {
+    #[error("the journal has failed and accepts no more appends: {reason}")]
+    Poisoned { reason: String },
+    #[error("the journal's writer panicked")]
+    Panicked,
+    #[error("the journal cannot be closed from its own writer thread; call `close` outside of callbacks")]
+    OnWriterThread,
+}
+
 pub(crate) struct Writer {
-    pub shared: Arc<Shared>,
+    pub shared: Arc<LogState>,
     pub disk: Disk,
     pub folder: PathBuf,
     pub observer: Observer,
     pub segment_bytes_max: u64,
     pub segment: Arc<Segment>,
     pub file: DiskFile,
-    /// The segment's bytes that are written and synced.
+    /// The number of synced bytes of the segment.
     pub synced_bytes: u64,
-    /// A group that ends before this has no room made for it: zeros lie there, as far as there was room for
-    /// them and the segment goes.
+    /// Space is preallocated up to this offset, so a group that ends below needs none. The space may be shorter if
+    /// the disk was full or the segment ends before.
     pub preallocated_bytes: u64,
     /// The position after the last synced event.
     pub end: u64,
     pub mark: MarkFile,
-    /// How long the last sync took, and how many appends there will be when all that it answered are followed
-    /// by their next.
+    /// How long the last sync took.
     pub sync_time: Duration,
+    /// The number of appends that will be queued if every caller that was just answered sends its next one.
     pub expected: usize,
     pub poisoned: Option<String>,
-    pub checked: FilesCheck,
-    /// Freed when the writer ends.
+    pub files_check: FilesCheck,
+    /// Released when the writer ends.
     pub lock: Lock,
 }
 
 pub(crate) enum Failure {
-    /// There was no room; everything is as before the group.
+    /// The disk is full. The log is as it was before the group.
     Full,
-    /// Nobody can say what is on the disk.
+    /// It is unknown which bytes are on the disk.
     Poisoned(String),
 }
 
@@ -66,13 +76,34 @@ impl From<DiskError> for Failure {
 }
 
 impl Writer {
-    /// What the thread does all its life.
+    /// Checks the files if the last check is long enough ago.
+    fn check_files_if_due(&mut self) {
+        if self.poisoned.is_none() && self.files_check.is_due() {
+            self.check_files();
+        }
+    }
+
+    /// Poisons the log if one of its files is not at its path, or is too short.
+    fn check_files(&mut self) {
+        if let Err(error) = self.expect_files_at_paths() {
+            self.poison(None, error.line());
+        }
+    }
+
+    fn expect_files_at_paths(&mut self) -> Result<(), DiskError> {
+        self.disk.expect_folder(&self.folder, &self.lock)?;
+        self.file.expect_at_path(&self.disk, self.synced_bytes)?;
+        self.mark.expect_at_path(&self.disk)?;
+        self.files_check.expect_sealed(&self.shared)
+    }
+
+    /// Runs the loop of the writer thread until the log is closed.
     pub(crate) fn run(mut self) -> Result<(), CloseError> {
         let queue = Arc::clone(&self.shared);
         let _guard = PanicGuard(&queue);
         loop {
-            self.run_errand();
-            self.check_files_in_time();
+            self.run_command();
+            self.check_files_if_due();
             self.gather();
             if self.commit_waiting() {
                 continue;
@@ -86,10 +117,11 @@ impl Writer {
         }
     }
 
-    /// Callers who send their next append once they have an answer come back in a bunch: the first of
-    /// them waits a little for the others, or it would take a sync for itself and they the next.
+    /// Delays the commit until the expected appends are queued. Callers that wait for an answer before their next
+    /// append all return at once after a sync. Without the delay, the first append would use a whole sync, and the
+    /// others would have to wait for the next one.
     fn gather(&mut self) {
-        // Next to a fast sync, waiting costs more than it saves.
+        // If syncs are fast, waiting costs more than it saves.
         if self.sync_time < GATHER_SYNC_MIN || self.expected == 0 {
             return;
         }
@@ -99,7 +131,7 @@ impl Writer {
         }
     }
 
-    /// Commits the oldest group; false if nothing waits.
+    /// Commits the oldest group. Returns false if no append is queued.
     pub(crate) fn commit_waiting(&mut self) -> bool {
         let Some(mut group) = self.shared.queue.take() else {
             return false;
@@ -109,7 +141,7 @@ impl Writer {
                 let marked = self.record_mark(false);
                 failpoint::hit("journal.marked");
                 self.expected = self.shared.queue.waiting() + group.waiters.len();
-                // Synced, and shown to readers: it is in the log for good, whatever became of the mark.
+                // The group is synced and readers can see it, so it is acknowledged even if the mark failed.
                 group.acknowledge();
                 failpoint::hit("journal.acknowledged");
                 if let Err(error) = marked {
@@ -123,7 +155,7 @@ impl Writer {
         true
     }
 
-    /// Uses a quiet moment to make the durable mark survive a power cut too.
+    /// Syncs the durable mark while no appends arrive, so that it survives a power cut.
     pub(crate) fn idle(&mut self) {
         self.expected = 0;
         if self.poisoned.is_none()
@@ -133,7 +165,7 @@ impl Writer {
         }
     }
 
-    /// The end: everything that waited is written by now.
+    /// Ends the writer. All queued appends must have been written before.
     pub(crate) fn stop(mut self, closing: Closing) -> Result<(), CloseError> {
         if self.poisoned.is_none() && closing == Closing::Clean {
             failpoint::hit("journal.stop");
@@ -152,18 +184,18 @@ impl Writer {
     }
 
     fn stop_cleanly(&mut self) -> Result<(), Failure> {
-        match self.give_room_back() {
-            // Zeros behind the last frame are nothing that an open minds.
+        match self.release_preallocated() {
+            // Open ignores zeros after the last frame.
             Err(Failure::Full) => {}
-            given => given?,
+            released => released?,
         }
         self.record_mark(true)?;
         Ok(self.mark.sync()?)
     }
 
-    /// Does what somebody waits for besides appends.
-    fn run_errand(&mut self) {
-        if let Some(command) = self.shared.queue.take_errand() {
+    /// Runs the queued command, if there is one.
+    fn run_command(&mut self) {
+        if let Some(command) = self.shared.queue.take_command() {
             let outcome = self.perform(command.work);
             command.answer(outcome);
         }
@@ -186,7 +218,7 @@ impl Writer {
         })
     }
 
-    /// Answers where the sealed part of the log ends.
+    /// Returns the position at which the sealed part of the log ends.
     fn seal(&mut self) -> Result<u64, Failure> {
         if self.synced_bytes > SEGMENT_HEADER_BYTES as u64 {
             self.start_segment()?;
@@ -195,8 +227,8 @@ impl Writer {
         Ok(self.segment.first)
     }
 
-    /// Moves the log's beginning, durably: only then may a segment below it go. Both slots of the mark
-    /// have to say so, or a torn write could bring back one that knows the segments as being there.
+    /// Moves the log's beginning durably. Segments below it may be removed only afterwards. Both slots of the mark
+    /// are written, because a torn write could otherwise restore a mark with the old beginning.
     fn begin_at(&mut self, begin: u64) -> Result<u64, Failure> {
         for _ in 0..2 {
             if !self.mark.record(self.mark_with(begin, false))? {
@@ -211,17 +243,17 @@ impl Writer {
 
     fn commit(&mut self, group: &Group) -> Result<(), Failure> {
         if group.first != self.end {
-            // A defect of ours; written, it would be damage for ever.
-            let (due, found) = (self.end, group.first);
-            let reason = format!("position {found} was queued where {due} is due");
+            // This is a bug in this crate. If the group were written, the log would be damaged permanently.
+            let (expected, found) = (self.end, group.first);
+            let reason = format!("bug in the journal: position {found} was queued instead of {expected}");
             return Err(Failure::Poisoned(reason));
         }
         let full = self.synced_bytes + group.bytes.len() as u64 > self.segment_bytes_max;
         if full && self.synced_bytes > SEGMENT_HEADER_BYTES as u64 {
             self.start_segment()?;
         }
-        // Written behind a cut, the group would be found behind a hole, or not at all.
-        self.file.expect_in_place(&self.disk, self.synced_bytes)?;
+        // If the file was truncated or replaced, the next open would find the group after a gap, or not at all.
+        self.file.expect_at_path(&self.disk, self.synced_bytes)?;
         self.preallocate(group.bytes.len() as u64)?;
         self.write(group)?;
         let begun = Instant::now();
@@ -229,8 +261,8 @@ impl Writer {
         self.file.sync()?;
         failpoint::hit("journal.synced");
         self.sync_time = begun.elapsed();
-        // The next open reads the file that the path names.
-        self.file.expect_in_place(&self.disk, self.synced_bytes + group.bytes.len() as u64)?;
+        // The next open reads the file at this path, so the group must be in that file.
+        self.file.expect_at_path(&self.disk, self.synced_bytes + group.bytes.len() as u64)?;
         self.publish(group);
         Ok(())
     }
@@ -243,8 +275,7 @@ impl Writer {
             Err(error) if error.is_full() => {
                 failpoint::hit("journal.cut_back");
                 self.file.cut_to(self.synced_bytes)?;
-                // Without this sync a power cut could bring back a part of the group
-                // after its callers were told that it was refused.
+                // Without this sync, a power cut could restore a part of the group after its appends were refused.
                 self.file.sync()?;
                 Err(Failure::Full)
             }
@@ -252,14 +283,14 @@ impl Writer {
         }
     }
 
-    /// Lets readers and everybody else see what was just synced.
+    /// Makes a synced group visible to readers and the observer.
     fn publish(&mut self, group: &Group) {
         let start = self.synced_bytes;
-        self.segment.note(
+        self.segment.add_to_index(
             group
                 .waiters
                 .iter()
-                .map(|waiter| Place { position: waiter.position, offset: start + waiter.offset as u64 }),
+                .map(|waiter| Location { position: waiter.position, offset: start + waiter.offset as u64 }),
         );
         self.synced_bytes += group.bytes.len() as u64;
         self.end = group.end;
@@ -268,14 +299,13 @@ impl Writer {
         (self.observer)(Signal::Durable { end: self.end, sync_time: self.sync_time });
     }
 
-    /// Seals the segment, all of which is synced, and begins the next. A name in the
-    /// folder always stands for a whole header: nothing is acknowledged into a segment
-    /// before its name is durable.
+    /// Seals the active segment, which is completely synced, and starts the next one. The new file gets its final
+    /// name only with a complete header, and nothing is appended to it before that name is durable.
     fn start_segment(&mut self) -> Result<(), Failure> {
         failpoint::hit("journal.seal");
-        // Begun in a folder that was put in its place, the segment would be part of another log.
+        // If the folder was replaced by another one, the new segment would become part of another log.
         self.disk.expect_folder(&self.folder, &self.lock)?;
-        self.give_room_back()?;
+        self.release_preallocated()?;
         failpoint::hit("journal.room_given_back");
         self.mark.sync()?;
         let header =
@@ -283,12 +313,12 @@ impl Writer {
         let name = file_name(self.end);
         let failpoints = ["journal.segment_created", "journal.segment_renamed"];
         let bytes = header.to_bytes();
-        let names = self.shared.names();
+        let renames = self.shared.lock_renames();
         let created = write_whole(&self.disk, &self.folder, &name, &bytes, failpoints);
-        drop(names);
+        drop(renames);
         self.file = match created {
             Err(error) if error.is_full() => {
-                // It takes room that others may need; open would remove it too.
+                // The temporary file uses space that others may need. Open would also remove it.
                 let _ = self.disk.remove(&self.folder.join(format!("{name}.tmp")));
                 return Err(Failure::Full);
             }
@@ -305,8 +335,8 @@ impl Writer {
 
     fn record_mark(&mut self, clean_stop: bool) -> Result<(), DiskError> {
         let mark = self.mark_with(self.shared.begin(), clean_stop);
-        // Where there is no room for it, on a file system that copies on write, the evidence lags
-        // behind, which is allowed. The other slot still stands.
+        // On a copy-on-write file system, even an overwrite can fail because the disk is full. Then the mark is
+        // behind the log, which is allowed. The other slot stays valid.
         self.mark.record(mark).map(drop)
     }
 
@@ -322,41 +352,42 @@ impl Writer {
         }
     }
 
-    /// The group, and all that was queued behind it with positions that follow on it,
-    /// is refused; the positions are given out again.
+    /// Refuses the group and all queued groups after it, because their positions depend on it. The positions are
+    /// assigned again.
     fn refuse_for_space(&mut self, group: &mut Group) {
-        let behind = self.shared.queue.restart_at(self.end);
+        let later_groups = self.shared.queue.restart_at(self.end);
         group.refuse(&AppendError::DiskFull);
-        for mut group in behind {
+        for mut group in later_groups {
             group.refuse(&AppendError::DiskFull);
         }
     }
 
-    /// After a failed sync the kernel may show bytes that never reached the disk and say
-    /// yes to the next sync: nothing this process could do would make its yes true again.
+    /// Refuses all appends from now on, and notifies the observer. After a failed sync the kernel may show bytes
+    /// that are not on the disk, and the next sync may succeed. So nothing that this process could still do would
+    /// make an acknowledgement reliable.
     pub(crate) fn poison(&mut self, group: Option<&mut Group>, reason: String) {
         let refusal = AppendError::Poisoned { reason: reason.clone() };
-        let behind = self.shared.queue.refuse_all(refusal.clone());
+        let later_groups = self.shared.queue.refuse_all(refusal.clone());
         self.poisoned = Some(reason.clone());
         (self.observer)(Signal::Poisoned { reason });
         if let Some(group) = group {
             group.refuse(&refusal);
         }
-        for mut group in behind {
+        for mut group in later_groups {
             group.refuse(&refusal);
         }
     }
 }
 
 impl Drop for Writer {
-    /// Whoever rewrites or trims works in the folder too: it is given free after that, not before.
+    /// Waits for a running rewrite or trim, because it uses the folder too, before the folder is unlocked.
     fn drop(&mut self) {
-        drop(self.shared.upkeep());
+        drop(self.shared.lock_maintenance());
     }
 }
 
-/// A defect that panics in the writer must not leave callers waiting for ever.
-struct PanicGuard<'a>(&'a Shared);
+/// Refuses all appends if the writer panics, so that no caller waits endlessly.
+struct PanicGuard<'a>(&'a LogState);
 
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {

@@ -1,5 +1,5 @@
-//! The checker of the crash tests is checked: on a disk whose syncs do nothing it has to
-//! find loss, and soon.
+//! Tests the checker of the crash tests. On a disk whose syncs do nothing, it must find lost events within a few
+//! runs.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -13,11 +13,11 @@ fn first_failure(broken: Break) -> Option<(u64, String)> {
 #[test]
 fn without_file_syncs_the_checker_finds_loss() {
     let failure = first_failure(Break::FileSyncs);
-    assert!(failure.is_some(), "50 runs without a sync passed");
+    assert!(failure.is_some(), "50 runs without file syncs passed");
 }
 
 #[test]
 fn without_folder_syncs_the_checker_finds_loss() {
     let failure = first_failure(Break::FolderSyncs);
-    assert!(failure.is_some(), "50 runs without a folder sync passed");
+    assert!(failure.is_some(), "50 runs without folder syncs passed");
 }

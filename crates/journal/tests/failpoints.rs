@@ -1,5 +1,5 @@
-//! Failpoints break a real process: this test starts itself again with one set and looks
-//! at what is left. Runs with `--features failpoints`.
+//! Failpoints in a real process. Each test starts its own executable again with a failpoint, and checks the log that
+//! is left. Needs `--features failpoints`.
 #![cfg(feature = "failpoints")]
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use journal::{Disk, Journal, Options, failpoint};
+use journal::{Disk, Journal, Options};
 use support::{append_wait, open_real, read_all};
 
 const FOLDER_VARIABLE: &str = "JOURNAL_FAILPOINT_FOLDER";
@@ -18,8 +18,8 @@ fn options() -> Options {
     Options { segment_bytes_max: 300, ..Options::default() }
 }
 
-/// The child's part: append until the end, or until the failpoint strikes. Every answer
-/// is kept outside the log.
+/// Runs in the child process: appends until the end, or until the failpoint aborts it. It stores how much was
+/// acknowledged in a file outside the log.
 #[test]
 fn child() {
     let Some(folder) = std::env::var_os(FOLDER_VARIABLE) else {
@@ -30,7 +30,7 @@ fn child() {
     let journal = open_real(&folder.join("log"), options());
     for _ in journal.end()..APPENDS {
         let position = append_wait(&journal, b"sixteen bytes...").unwrap();
-        // In one step, since the process may abort in the middle of any.
+        // The file is replaced in one step, because the process may abort at any time.
         let written = folder.join("acknowledged.tmp");
         std::fs::write(&written, (position + 1).to_string()).unwrap();
         std::fs::rename(written, folder.join("acknowledged")).unwrap();
@@ -38,36 +38,36 @@ fn child() {
     journal.close().unwrap();
 }
 
-const UPKEEP_FOLDER_VARIABLE: &str = "JOURNAL_FAILPOINT_UPKEEP_FOLDER";
+const MAINTENANCE_FOLDER_VARIABLE: &str = "JOURNAL_FAILPOINT_UPKEEP_FOLDER";
 const OLD: &[u8] = b"ann@example.com.";
 const NEW: &[u8] = b"                ";
 
-/// The same for what is done to a log besides: seals it, blanks every second frame, and trims a third.
+/// Runs in the child process: seals the log, blanks every second frame, and trims a third.
 #[test]
-fn upkeep_child() {
-    let Some(folder) = std::env::var_os(UPKEEP_FOLDER_VARIABLE) else {
+fn maintenance_child() {
+    let Some(folder) = std::env::var_os(MAINTENANCE_FOLDER_VARIABLE) else {
         return;
     };
     let folder = Path::new(&folder);
-    let said = |name: &str, position: u64| {
-        std::fs::write(folder.join("said.tmp"), position.to_string()).unwrap();
-        std::fs::rename(folder.join("said.tmp"), folder.join(name)).unwrap();
+    let record = |name: &str, position: u64| {
+        std::fs::write(folder.join("record.tmp"), position.to_string()).unwrap();
+        std::fs::rename(folder.join("record.tmp"), folder.join(name)).unwrap();
     };
     let journal = open_real(&folder.join("log"), options());
     for _ in journal.end()..APPENDS {
         append_wait(&journal, OLD).unwrap();
     }
     let end = journal.seal().unwrap();
-    said("sealed", end);
+    record("sealed", end);
     let mut blank = |frame: &journal::Frame<'_>| frame.position.is_multiple_of(2).then(|| NEW.to_vec());
     journal.rewrite(0, end, &mut blank).unwrap();
-    said("rewritten", end);
-    said("trimmed", journal.trim(end / 3).unwrap());
+    record("rewritten", end);
+    record("trimmed", journal.trim(end / 3).unwrap());
     journal.close().unwrap();
 }
 
 #[test]
-fn every_failpoint_of_upkeep_aborts_and_leaves_old_or_new() {
+fn every_failpoint_of_seal_rewrite_and_trim_aborts_and_leaves_old_or_new() {
     let names = [
         "journal.sealed=abort@1",
         "journal.rewrite_created=abort@1",
@@ -83,41 +83,41 @@ fn every_failpoint_of_upkeep_aborts_and_leaves_old_or_new() {
         let folder = tempfile::tempdir().unwrap();
         let run = |failpoints: &str| {
             let mut child = Command::new(std::env::current_exe().unwrap());
-            child.args(["--exact", "upkeep_child", "--nocapture"]);
-            child.env(UPKEEP_FOLDER_VARIABLE, folder.path());
+            child.args(["--exact", "maintenance_child", "--nocapture"]);
+            child.env(MAINTENANCE_FOLDER_VARIABLE, folder.path());
             child.env("MILLRACE_FAILPOINTS", failpoints);
             child.output().unwrap().status.success()
         };
-        // Answers how many of the frames to be blanked are.
-        let look = || {
-            let said = |name: &str| -> Option<u64> {
+        // Checks the log. Returns its beginning and the number of blank frames.
+        let check = || {
+            let recorded = |name: &str| -> Option<u64> {
                 std::fs::read_to_string(folder.path().join(name)).ok()?.parse().ok()
             };
             let opened = Journal::open(Disk::real(), &folder.path().join("log"), options()).unwrap();
             assert_eq!(opened.recovery.end, APPENDS, "{name}");
             let begin = opened.journal.begin();
-            assert!(said("trimmed").is_none_or(|trimmed| trimmed == begin), "{name}: begins at {begin}");
+            assert!(recorded("trimmed").is_none_or(|trimmed| trimmed == begin), "{name}: begins at {begin}");
             let frames = read_all(&opened.journal, 1000).unwrap();
             assert_eq!(frames.len() as u64, APPENDS - begin, "{name}");
-            let rewritten = said("rewritten").is_some();
+            let rewritten = recorded("rewritten").is_some();
             for frame in &frames {
                 let new = frame.payload == NEW;
                 assert!(new || frame.payload == OLD, "{name}");
                 assert!(frame.position % 2 == 0 || !new, "{name}: {} is blank", frame.position);
-                assert!(frame.position % 2 == 1 || new || !rewritten, "{name}: {} is not", frame.position);
+                assert!(frame.position % 2 == 1 || new || !rewritten, "{name}: {} is old", frame.position);
             }
             (begin, frames.iter().filter(|frame| frame.payload == NEW).count())
         };
-        assert!(!run(name), "{name} did not strike");
-        let (begin, blank) = look();
+        assert!(!run(name), "{name} did not abort the child");
+        let (begin, blank) = check();
         match name.split(['.', '=']).nth(1).unwrap() {
             "sealed" => assert_eq!((begin, blank), (0, 0)),
             "rewrite_created" if name.ends_with('1') => assert_eq!((begin, blank), (0, 0)),
             step if step.starts_with("rewrit") => assert!(begin == 0 && blank > 0 && blank < 20),
             _ => assert!(begin > 0 && blank > 0, "{name}"),
         }
-        assert!(run(""), "{name}: it goes on");
-        let (begin, blank) = look();
+        assert!(run(""), "{name}: the log continues");
+        let (begin, blank) = check();
         assert!(begin > 0 && blank as u64 == (APPENDS - begin).div_ceil(2), "{name}: {begin} {blank}");
     }
 }
@@ -154,13 +154,13 @@ fn every_failpoint_aborts_and_loses_nothing() {
             child.env("MILLRACE_FAILPOINTS", format!("test.skipped=skip;{failpoints}"));
             child.output().unwrap().status.success()
         };
-        assert!(!run(&format!("{name}=abort@{at}")), "{name} did not strike");
+        assert!(!run(&format!("{name}=abort@{at}")), "{name} did not abort the child");
         let acknowledged = std::fs::read_to_string(folder.path().join("acknowledged"));
         let acknowledged: u64 = acknowledged.map_or(0, |text| text.parse().unwrap());
         let opened = Journal::open(Disk::real(), &folder.path().join("log"), options()).unwrap();
         assert!(opened.journal.end() >= acknowledged, "{name}");
         drop(opened);
-        assert!(run("journal.sync=sleep:1"), "{name}: the log goes on");
+        assert!(run("journal.sync=sleep:1"), "{name}: the log continues");
         let opened = Journal::open(Disk::real(), &folder.path().join("log"), options()).unwrap();
         assert!(opened.recovery.clean_stop && opened.recovery.end == APPENDS, "{name}");
     }
@@ -168,7 +168,7 @@ fn every_failpoint_aborts_and_loses_nothing() {
 
 const REMOVED_FOLDER_VARIABLE: &str = "JOURNAL_FAILPOINT_REMOVED_FOLDER";
 
-/// Appends, and removes the segment while its sync is held up.
+/// Runs in the child process: appends, and removes the segment while the sync is delayed.
 #[test]
 fn removing_child() {
     let Some(folder) = std::env::var_os(REMOVED_FOLDER_VARIABLE) else {
@@ -179,7 +179,7 @@ fn removing_child() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let done = move |outcome| sender.send(outcome).unwrap();
     journal.append(b"never acknowledged", std::num::NonZeroU32::MIN, Box::new(done));
-    // Longer now than when it was opened: it is written, and its sync is to come.
+    // When the file is longer than after the open, the append is written and its sync is next.
     let segment = folder.join("00000000000000000000.seg");
     while std::fs::metadata(&segment).unwrap().len() < 100 {
         std::thread::yield_now();
@@ -190,7 +190,7 @@ fn removing_child() {
 }
 
 #[test]
-fn what_was_removed_between_write_and_sync_is_not_acknowledged() {
+fn an_append_whose_file_is_removed_before_the_sync_is_not_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "removing_child"])
@@ -199,5 +199,5 @@ fn what_was_removed_between_write_and_sync_is_not_acknowledged() {
         .output()
         .unwrap();
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
-    assert!(folder.path().join("log").exists(), "the child has done its part");
+    assert!(folder.path().join("log").exists(), "the child has created the log");
 }

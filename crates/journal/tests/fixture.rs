@@ -1,5 +1,5 @@
-//! A log as version 1 wrote it, byte for byte: every later version has to go on reading
-//! it. `JOURNAL_FIXTURE_WRITE=1` writes it anew, which a released version never needs.
+//! A log that was written by version 1. Every later version must be able to read it. `JOURNAL_FIXTURE_WRITE=1`
+//! writes it again, which is never necessary for a released version.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -16,7 +16,7 @@ fn fixture_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
 }
 
-/// Several segments, the fifth frame lost and declared so, stopped cleanly.
+/// Writes a log of several segments whose fifth frame was replaced by a lost frame, and stops it cleanly.
 fn written_now() -> SimDisk {
     let (disk, content) = filled(ENTRIES, true);
     let first = folder().join("00000000000000000000.seg");
@@ -42,7 +42,7 @@ fn write_fixture(disk: &SimDisk) {
 }
 
 #[test]
-fn version_1_is_written_as_ever() {
+fn a_version_1_log_is_still_written_byte_for_byte() {
     let disk = written_now();
     if std::env::var_os("JOURNAL_FIXTURE_WRITE").is_some() {
         write_fixture(&disk);
@@ -56,7 +56,7 @@ fn version_1_is_written_as_ever() {
 }
 
 #[test]
-fn version_1_is_read_as_ever() {
+fn a_version_1_log_can_still_be_read() {
     let disk = SimDisk::new(1);
     for entry in std::fs::read_dir(fixture_folder()).unwrap() {
         let entry = entry.unwrap();

@@ -1,5 +1,5 @@
-//! Exhaustively, on a small log: any byte flipped, any file cut, taken away or
-//! renamed gives a refusal or an exact prefix that holds everything acknowledged.
+//! Exhaustive damage to a small log. Any byte is flipped, or any file is cut, removed or renamed. The log is then
+//! refused, or it is an exact prefix that contains everything acknowledged.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -10,32 +10,32 @@ use journal::simulation::SimDisk;
 use journal::{OpenError, Options, ReadError};
 use support::{Answers, Entry, append, filled, folder, open, payload, read_all, small, trimmed};
 
-/// What may be: a prefix of `written` that holds the first `acknowledged` frames.
-struct Known {
+/// A log with known content. A valid content is a prefix of `written` with at least the first `acknowledged` frames.
+struct KnownLog {
     disk: SimDisk,
     written: Vec<Entry>,
     acknowledged: usize,
 }
 
-/// Everything acknowledged, stopped cleanly or killed.
-fn whole(clean: bool) -> Known {
+/// A log whose content is all acknowledged, stopped cleanly or killed.
+fn whole(clean: bool) -> KnownLog {
     let (disk, written) = filled(30, clean);
-    Known { disk, acknowledged: written.len(), written }
+    KnownLog { disk, acknowledged: written.len(), written }
 }
 
-/// Everything acknowledged that was not trimmed away, some of it erased.
-fn whole_trimmed(clean: bool) -> Known {
+/// Like `whole`, but the oldest segments are trimmed and some payloads are erased.
+fn whole_trimmed(clean: bool) -> KnownLog {
     let (disk, written) = trimmed(40, clean);
-    Known { disk, acknowledged: written.len(), written }
+    KnownLog { disk, acknowledged: written.len(), written }
 }
 
-/// The last group was written but the process died before it was synced.
-fn unsynced() -> Known {
+/// A log whose last group was written, but the process died before the sync.
+fn unsynced() -> KnownLog {
     let (disk, mut written) = filled(30, false);
     let acknowledged = written.len();
-    // Room for the group in the segment there is, so that its write comes first.
-    let roomy = Options { segment_bytes_max: 4000, group_bytes_max: 1000, ..Options::default() };
-    let mut log = open(&disk, roomy).unwrap();
+    // The group fits into the active segment, so that its write is the first operation.
+    let larger = Options { segment_bytes_max: 4000, group_bytes_max: 1000, ..Options::default() };
+    let mut log = open(&disk, larger).unwrap();
     let answers = Answers::default();
     let mut position = log.journal.end();
     for number in 30..33 {
@@ -43,37 +43,37 @@ fn unsynced() -> Known {
         written.push(Entry { position, count: 2, lost: false, payload: payload(number) });
         position += 2;
     }
-    // The writes of room and group pass, their sync does not.
+    // The writes of the preallocated space and of the group succeed; their sync does not.
     disk.die_at(3);
     log.stepper.commit_waiting();
     assert!(answers.lock().unwrap().iter().all(Result::is_err));
     disk.kill();
     let seen = read_all(&open(&disk.copy(), small()).unwrap().journal, 500).unwrap();
     assert!(seen.len() > acknowledged, "the unsynced group is not in the file");
-    Known { disk, written, acknowledged }
+    KnownLog { disk, written, acknowledged }
 }
 
-/// Each with whether all of it was acknowledged, so that any change in a segment has to be refused.
-fn each_known() -> impl Iterator<Item = (Known, bool)> {
+/// Returns each log, with true if all of it was acknowledged, so that every change in a segment must be refused.
+fn each_log() -> impl Iterator<Item = (KnownLog, bool)> {
     let acknowledged = [whole(true), whole(false), whole_trimmed(true), whole_trimmed(false)];
     acknowledged.map(|known| (known, true)).into_iter().chain([(unsynced(), false)])
 }
 
-impl Known {
-    /// True if the damaged log was refused.
-    fn judge(&self, damaged: &SimDisk, what: &str) -> bool {
+impl KnownLog {
+    /// Opens the damaged log and checks its content. Returns true if it was refused.
+    fn is_refused(&self, damaged: &SimDisk, what: &str) -> bool {
         let log = match open(damaged, small()) {
             Err(OpenError::Corrupt { .. } | OpenError::NewerVersion { .. }) => return true,
             Err(error) => panic!("{what}: {error}"),
             Ok(log) => log,
         };
         let found = read_all(&log.journal, 500).unwrap_or_else(|e| panic!("{what}: {e}"));
-        assert!(found.len() >= self.acknowledged, "{what}: acknowledged events are gone");
+        assert!(found.len() >= self.acknowledged, "{what}: acknowledged events are lost");
         assert!(self.written.starts_with(&found), "{what}: not a prefix");
         false
     }
 
-    /// How many bytes of a file are frames and their header, and not room for more.
+    /// Returns the length of a segment without preallocated space, and 0 for another file.
     fn used(&self, path: &std::path::Path) -> usize {
         let log = open(&self.disk.copy(), small()).unwrap();
         let name = path.file_stem().unwrap().to_str().unwrap();
@@ -91,7 +91,7 @@ impl Known {
         })
     }
 
-    fn with(&self, path: &std::path::Path, bytes: Vec<u8>) -> SimDisk {
+    fn with_file(&self, path: &std::path::Path, bytes: Vec<u8>) -> SimDisk {
         let damaged = self.disk.copy();
         damaged.put(path, bytes);
         damaged
@@ -104,34 +104,34 @@ fn is_segment(path: &std::path::Path) -> bool {
 
 #[test]
 fn a_flipped_byte_is_refused_or_harmless() {
-    let mut with_room = 0;
-    for (known, strict) in each_known() {
+    let mut preallocated = 0;
+    for (known, strict) in each_log() {
         for (path, bytes) in known.each_file() {
             let used = known.used(&path);
-            with_room += usize::from(strict && is_segment(&path) && used < bytes.len());
+            preallocated += usize::from(strict && is_segment(&path) && used < bytes.len());
             for at in 0..bytes.len() {
                 for mask in [0xFF, 0x01, 0x80] {
                     let mut flipped = bytes.clone();
                     flipped[at] ^= mask;
                     let what = format!("{} byte {at} ^ {mask}", path.display());
-                    let refused = known.judge(&known.with(&path, flipped), &what);
-                    // All frames of a segment were acknowledged; nothing else holds events.
+                    let refused = known.is_refused(&known.with_file(&path, flipped), &what);
+                    // All frames of the segments were acknowledged, and no other file contains events.
                     assert!(!strict || refused == (at < used), "{what}: {refused}");
                 }
             }
         }
     }
-    assert!(with_room > 0, "no log has room behind its last frame");
+    assert!(preallocated > 0, "no log has preallocated space after its last frame");
 }
 
 #[test]
-fn a_file_cut_anywhere_is_refused_or_harmless() {
-    for (known, strict) in each_known() {
+fn a_truncated_file_is_refused_or_harmless() {
+    for (known, strict) in each_log() {
         for (path, bytes) in known.each_file() {
             let used = known.used(&path);
             for length in 0..bytes.len() {
                 let what = format!("{} cut to {length}", path.display());
-                let refused = known.judge(&known.with(&path, bytes[..length].to_vec()), &what);
+                let refused = known.is_refused(&known.with_file(&path, bytes[..length].to_vec()), &what);
                 assert!(!strict || refused == (length < used), "{what}: {refused}");
             }
         }
@@ -139,63 +139,63 @@ fn a_file_cut_anywhere_is_refused_or_harmless() {
 }
 
 #[test]
-fn a_file_grown_or_zeroed_is_refused_or_harmless() {
-    for (known, _) in each_known() {
+fn a_grown_or_zeroed_file_is_refused_or_harmless() {
+    for (known, _) in each_log() {
         for (path, bytes) in known.each_file() {
             for tail in [vec![0; 1], vec![0; 700], vec![0xA5; 700], bytes.clone()] {
                 let what = format!("{} grown by {}", path.display(), tail.len());
                 let grown = [bytes.clone(), tail].concat();
-                known.judge(&known.with(&path, grown), &what);
+                known.is_refused(&known.with_file(&path, grown), &what);
             }
             for at in (0..bytes.len()).step_by(64) {
                 let what = format!("{} zeroed from {at}", path.display());
                 let mut zeroed = bytes.clone();
                 zeroed[at..].fill(0);
-                known.judge(&known.with(&path, zeroed), &what);
+                known.is_refused(&known.with_file(&path, zeroed), &what);
             }
         }
     }
 }
 
 #[test]
-fn a_segment_missing_twice_there_or_renamed_is_refused() {
+fn a_missing_copied_or_renamed_segment_is_refused() {
     for known in [whole(true), whole(false), whole_trimmed(true), whole_trimmed(false)] {
         for (path, bytes) in known.each_file().filter(|(path, _)| is_segment(path)) {
             let missing = known.disk.copy();
             missing.take(&path);
-            assert!(known.judge(&missing, "missing"), "{} missing", path.display());
+            assert!(known.is_refused(&missing, "missing"), "{} missing", path.display());
             for name in ["00000000000000000999.seg", "backup.seg", "00000000000000000001.seg"] {
-                let copy = known.with(&folder().join(name), bytes.clone());
-                assert!(known.judge(&copy, "copied"), "{} copied to {name}", path.display());
+                let copy = known.with_file(&folder().join(name), bytes.clone());
+                assert!(known.is_refused(&copy, "copied"), "{} copied to {name}", path.display());
                 copy.take(&path);
-                assert!(known.judge(&copy, "renamed"), "{} is {name}", path.display());
+                assert!(known.is_refused(&copy, "renamed"), "{} is {name}", path.display());
             }
         }
         let gone = known.disk.copy();
         for (path, _) in known.each_file().filter(|(path, _)| is_segment(path)) {
             gone.take(&path);
         }
-        assert!(known.judge(&gone, "all segments gone"));
+        assert!(known.is_refused(&gone, "all segments missing"));
     }
 }
 
 #[test]
-fn a_segment_of_another_log_or_an_older_time_is_refused() {
+fn a_segment_of_another_log_or_of_an_older_copy_is_refused() {
     let known = whole(true);
     let (older, _) = filled(28, true);
     let last = known.each_file().map(|(path, _)| path).filter(|path| is_segment(path)).last().unwrap();
     if let Some(bytes) = older.file(&last) {
-        assert!(known.judge(&known.with(&last, bytes), "an older last segment"));
+        assert!(known.is_refused(&known.with_file(&last, bytes), "an older last segment"));
     }
     let foreign = SimDisk::new(8);
     drop(open(&foreign, small()).unwrap());
     let first = folder().join("00000000000000000000.seg");
     let bytes = foreign.file(&first).unwrap();
-    assert!(known.judge(&known.with(&first, bytes), "a foreign segment"));
+    assert!(known.is_refused(&known.with_file(&first, bytes), "a foreign segment"));
 }
 
 #[test]
-fn what_open_did_not_check_is_checked_when_it_is_read() {
+fn frames_that_open_did_not_check_are_checked_when_read() {
     let known = whole(true);
     let trusting = || Options { verify_bytes_max: 0, ..small() };
     let (mut found_late, mut refused) = (0, 0);
@@ -203,7 +203,7 @@ fn what_open_did_not_check_is_checked_when_it_is_read() {
         for at in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x10;
-            match open(&known.with(&path, flipped), trusting()) {
+            match open(&known.with_file(&path, flipped), trusting()) {
                 Err(OpenError::Corrupt { .. }) => refused += 1,
                 Err(error) => panic!("{error}"),
                 Ok(log) => match read_all(&log.journal, 300) {
@@ -223,7 +223,7 @@ fn a_newer_format_is_refused_in_one_line() {
     let mut checked = 0;
     for (path, bytes) in known.each_file() {
         let newer = newer_version(&bytes, is_segment(&path));
-        let error = open(&known.with(&path, newer), small()).err().unwrap();
+        let error = open(&known.with_file(&path, newer), small()).err().unwrap();
         assert!(matches!(error, OpenError::NewerVersion { version: 2, .. }), "{error}");
         assert_eq!(error.to_string().lines().count(), 1);
         checked += 1;
@@ -231,7 +231,7 @@ fn a_newer_format_is_refused_in_one_line() {
     assert!(checked > 3);
 }
 
-/// The same file as version 2 would write it, which keeps header and checksum in place.
+/// Returns the file with format version 2, which has the version and the checksum at the same offsets.
 fn newer_version(bytes: &[u8], segment: bool) -> Vec<u8> {
     let mut newer = bytes.to_vec();
     if segment {
@@ -250,15 +250,15 @@ fn newer_version(bytes: &[u8], segment: bool) -> Vec<u8> {
     newer
 }
 
-/// Where the evidence is the frames' own: each says what was synced when it was written.
+/// Without the mark, the frames are the evidence: each records what was synced when it was written.
 #[test]
-fn without_the_durable_mark_only_the_last_group_can_pass_for_torn() {
+fn without_the_durable_mark_only_the_last_group_can_be_cut_off() {
     for known in [whole(true), whole_trimmed(true)] {
         without_the_durable_mark(&known);
     }
 }
 
-fn without_the_durable_mark(known: &Known) {
+fn without_the_durable_mark(known: &KnownLog) {
     known.disk.take(&folder().join("durable"));
     let last_group = 4;
     let (mut refused, mut cut) = (0, 0);
@@ -266,7 +266,7 @@ fn without_the_durable_mark(known: &Known) {
         for at in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0xFF;
-            let damaged = known.with(&path, flipped);
+            let damaged = known.with_file(&path, flipped);
             match open(&damaged, small()) {
                 Err(OpenError::Corrupt { .. }) => refused += 1,
                 Err(error) => panic!("{error}"),

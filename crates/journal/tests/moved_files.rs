@@ -1,5 +1,5 @@
-//! Files of an open log that somebody deletes, moves, replaces or cuts: nothing is acknowledged that the next
-//! open would not find.
+//! Files of an open log are deleted, moved, replaced or cut. The log then acknowledges nothing that the next open
+//! would not find.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -18,7 +18,7 @@ fn segment(folder: &Path, first: u64) -> std::path::PathBuf {
     folder.join(format!("{first:020}.seg"))
 }
 
-/// Why the log refuses an append.
+/// Appends, and returns the reason for which the log refuses it.
 fn refusal(journal: &Journal) -> String {
     match append_wait(journal, b"late") {
         Err(AppendError::Poisoned { reason }) => reason,
@@ -63,9 +63,9 @@ fn a_process_that_has_ended_is_not_named() {
 }
 
 #[test]
-fn nothing_is_acknowledged_once_a_file_that_is_written_is_not_at_its_path() {
-    type Harm = fn(&Path);
-    let harms: [(&str, Harm); 6] = [
+fn no_append_is_acknowledged_after_a_log_file_was_removed_moved_replaced_or_cut() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 6] = [
         ("folder removed", |folder| fs::remove_dir_all(folder).unwrap()),
         ("folder moved", |folder| fs::rename(folder, folder.with_file_name("elsewhere")).unwrap()),
         ("segment removed", |folder| fs::remove_file(segment(folder, 0)).unwrap()),
@@ -78,12 +78,12 @@ fn nothing_is_acknowledged_once_a_file_that_is_written_is_not_at_its_path() {
             OpenOptions::new().write(true).open(segment(folder, 0)).unwrap().set_len(60).unwrap();
         }),
     ];
-    for (name, harm) in harms {
+    for (name, damage) in damages {
         let above = tempfile::tempdir().unwrap();
         let folder = above.path().join("journal");
         let journal = open_real(&folder, Options::default());
         append_wait(&journal, b"kept").unwrap();
-        harm(&folder);
+        damage(&folder);
         let reason = refusal(&journal);
         assert!(
             reason.contains("journal") && reason.contains("while the server was using it"),
@@ -95,19 +95,19 @@ fn nothing_is_acknowledged_once_a_file_that_is_written_is_not_at_its_path() {
 }
 
 #[test]
-fn a_large_group_is_not_written_behind_a_cut() {
+fn a_large_group_is_not_written_to_a_truncated_segment() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options::default());
     append_wait(&journal, b"kept").unwrap();
     OpenOptions::new().write(true).open(segment(folder.path(), 0)).unwrap().set_len(0).unwrap();
-    // Larger than the room that is made ahead, so that the file's length says nothing afterwards.
+    // The group is larger than the preallocated space, so the length of the file proves nothing afterwards.
     assert!(append_wait(&journal, &vec![7; 4 << 20]).is_err());
 }
 
 #[test]
-fn a_log_that_nobody_writes_to_notices_within_seconds_what_was_removed() {
-    let kept = |folder: &Path| segment(folder, 1);
-    for harmed in [segment as fn(&Path, u64) -> _, |folder, _| folder.join("durable")] {
+fn an_idle_log_notices_a_removed_file_within_seconds() {
+    let active = |folder: &Path| segment(folder, 1);
+    for removed in [segment as fn(&Path, u64) -> _, |folder, _| folder.join("durable")] {
         let folder = tempfile::tempdir().unwrap();
         let (sender, failed) = mpsc::channel();
         let observer = move |signal| match signal {
@@ -119,17 +119,17 @@ fn a_log_that_nobody_writes_to_notices_within_seconds_what_was_removed() {
         append_wait(&journal, b"sealed").unwrap();
         journal.seal().unwrap();
         append_wait(&journal, b"open").unwrap();
-        assert!(kept(folder.path()).exists());
-        let harmed = harmed(folder.path(), 0);
-        fs::remove_file(&harmed).unwrap();
+        assert!(active(folder.path()).exists());
+        let removed = removed(folder.path(), 0);
+        fs::remove_file(&removed).unwrap();
         let reason = failed.recv_timeout(DEADLINE).unwrap();
-        assert!(reason.contains(harmed.file_name().unwrap().to_str().unwrap()), "{reason}");
+        assert!(reason.contains(removed.file_name().unwrap().to_str().unwrap()), "{reason}");
         refusal(&journal);
     }
 }
 
 #[test]
-fn a_stop_is_not_clean_if_the_log_was_removed_a_moment_before() {
+fn a_stop_is_not_clean_if_the_log_was_removed_just_before() {
     let above = tempfile::tempdir().unwrap();
     let folder = above.path().join("journal");
     let journal = open_real(&folder, Options::default());
@@ -140,7 +140,7 @@ fn a_stop_is_not_clean_if_the_log_was_removed_a_moment_before() {
 }
 
 #[test]
-fn a_rewrite_or_a_trim_is_not_taken_for_harm() {
+fn a_rewrite_or_a_trim_is_not_mistaken_for_a_moved_file() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options { segment_bytes_max: 200, ..Options::default() });
     for _ in 0..300 {
@@ -149,7 +149,7 @@ fn a_rewrite_or_a_trim_is_not_taken_for_harm() {
     let end = journal.seal().unwrap();
     let begun = std::time::Instant::now();
     let mut round = 0;
-    // Longer than the writer lets pass between two checks.
+    // This is longer than the interval between two checks of the files.
     while begun.elapsed() < Duration::from_secs(3) {
         let from = journal.begin();
         let change = &mut |frame: &journal::Frame<'_>| Some(vec![round; frame.payload.len()]);

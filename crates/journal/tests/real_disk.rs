@@ -1,5 +1,5 @@
-//! The same log on the machine's own disk, with its thread: many producers, the lock,
-//! the close, and a torn file.
+//! Tests on the real disk with the writer thread: many producers, the lock, the close, torn files, and rewrites and
+//! trims at the same time.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -21,7 +21,7 @@ fn small_segments() -> Options {
     Options { segment_bytes_max: 100_000, ..Options::default() }
 }
 
-/// Every producer waits for each answer before it goes on.
+/// Starts producers that each wait for an answer before the next append. Returns (producer, number) by position.
 fn produce(journal: &Journal) -> BTreeMap<u64, (u64, u64)> {
     thread::scope(|scope| {
         let producers: Vec<_> = (0..PRODUCERS)
@@ -40,7 +40,7 @@ fn produce(journal: &Journal) -> BTreeMap<u64, (u64, u64)> {
 }
 
 #[test]
-fn sixty_four_producers_find_everything_in_order_after_a_reopen() {
+fn appends_of_64_producers_are_in_order_after_a_reopen() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("deep/journal");
     let journal = open_real(&folder, small_segments());
@@ -57,9 +57,9 @@ fn sixty_four_producers_find_everything_in_order_after_a_reopen() {
         let number = |at: usize| u64::from_le_bytes(frame.payload[at..at + 8].try_into().unwrap());
         let (producer, number) = (number(0), number(8));
         assert_eq!(acknowledged[&frame.position], (producer, number));
-        let due = next.entry(producer).or_insert(0);
-        assert_eq!(number, *due, "order of producer {producer}");
-        *due += 1;
+        let expected = next.entry(producer).or_insert(0);
+        assert_eq!(number, *expected, "order of producer {producer}");
+        *expected += 1;
     }
     assert_eq!(opened.journal.end(), PRODUCERS * APPENDS);
 }
@@ -87,7 +87,7 @@ fn a_reader_follows_the_writer() {
 }
 
 #[test]
-fn a_folder_is_for_one_journal_at_a_time() {
+fn only_one_journal_at_a_time_can_use_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options::default());
     let second = Journal::open(Disk::real(), folder.path(), Options::default());
@@ -100,7 +100,7 @@ fn a_folder_is_for_one_journal_at_a_time() {
 }
 
 #[test]
-fn a_dropped_journal_keeps_what_waits_and_is_no_clean_stop() {
+fn a_dropped_journal_writes_queued_appends_but_is_not_a_clean_stop() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options::default());
     let (sender, receiver) = mpsc::channel();
@@ -117,7 +117,7 @@ fn a_dropped_journal_keeps_what_waits_and_is_no_clean_stop() {
 }
 
 #[test]
-fn room_is_made_ahead_of_small_groups_and_is_no_part_of_what_is_left() {
+fn preallocated_space_is_not_a_torn_tail_and_no_sealed_segment_has_any() {
     const USED: u64 = 48 + 28 + 4;
     let folder = tempfile::tempdir().unwrap();
     let bytes = |first: u64| folder.path().join(format!("{first:020}.seg")).metadata().unwrap().len();
@@ -126,7 +126,7 @@ fn room_is_made_ahead_of_small_groups_and_is_no_part_of_what_is_left() {
     assert!(bytes(0) > USED + 500_000, "{} bytes", bytes(0));
     drop(journal);
 
-    // Not stopped in order, and yet nothing is torn.
+    // The log was not stopped cleanly, but nothing is torn.
     let opened = Journal::open(Disk::real(), folder.path(), Options::default()).unwrap();
     let recovery = &opened.recovery;
     assert_eq!((recovery.clean_stop, recovery.torn_bytes_cut, recovery.end), (false, 0, 1));
@@ -140,20 +140,20 @@ fn room_is_made_ahead_of_small_groups_and_is_no_part_of_what_is_left() {
     opened.journal.close().unwrap();
     assert_eq!(bytes(2), USED);
 
-    // Of a large group the bytes would be written twice.
+    // Nothing is preallocated for a large group, because all its bytes would be written twice.
     let journal = open_real(folder.path(), Options::default());
     append_wait(&journal, &vec![7; 100_000]).unwrap();
     assert_eq!(bytes(2), USED + 28 + 100_000);
 }
 
 #[test]
-fn a_torn_tail_is_cut_and_said() {
+fn a_torn_tail_is_cut_off_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options::default());
     append_wait(&journal, b"kept").unwrap();
     drop(journal);
     let segment = folder.path().join("00000000000000000000.seg");
-    // In the room behind the header and the one frame.
+    // Write garbage into the preallocated space after the header and the only frame.
     let mut file = OpenOptions::new().write(true).open(&segment).unwrap();
     file.seek(SeekFrom::Start(48 + 28 + 4)).unwrap();
     file.write_all(&[1; 77]).unwrap();
@@ -167,10 +167,10 @@ fn a_torn_tail_is_cut_and_said() {
 }
 
 #[test]
-fn a_callback_may_panic_or_close_without_harm_to_others() {
+fn a_callback_that_panics_or_closes_does_not_affect_other_appends() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options::default());
-    journal.append(b"a", count(1), Box::new(|_| panic!("a caller's defect, on purpose")));
+    journal.append(b"a", count(1), Box::new(|_| panic!("this callback panics on purpose")));
     assert_eq!(append_wait(&journal, b"b"), Ok(1));
     let (sender, receiver) = mpsc::channel();
     let itself = journal.clone();
@@ -181,10 +181,10 @@ fn a_callback_may_panic_or_close_without_harm_to_others() {
 }
 
 #[test]
-fn an_observer_that_panics_leaves_nobody_waiting() {
+fn an_observer_that_panics_leaves_no_caller_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let options =
-        Options { observer: Arc::new(|_| panic!("an observer's defect, on purpose")), ..Options::default() };
+        Options { observer: Arc::new(|_| panic!("this observer panics on purpose")), ..Options::default() };
     let journal = open_real(folder.path(), options);
     let first = append_wait(&journal, b"a");
     assert!(matches!(first, Err(AppendError::Poisoned { .. })), "{first:?}");
@@ -192,15 +192,15 @@ fn an_observer_that_panics_leaves_nobody_waiting() {
     assert_eq!(journal.close(), Err(CloseError::Panicked));
 }
 
-/// How often `bytes` occur in the files of a folder.
+/// Counts how often `bytes` occur in the files of a folder.
 fn occurrences(folder: &Path, bytes: &[u8]) -> usize {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
     files.map(|file| file.windows(bytes.len()).filter(|window| *window == bytes).count()).sum()
 }
 
-/// Files of the folder that this process holds open though they have no name any more.
+/// Counts the deleted files of the folder that this process still has open.
 #[cfg(target_os = "linux")]
-fn held_without_a_name(folder: &Path) -> usize {
+fn deleted_but_open(folder: &Path) -> usize {
     let open = std::fs::read_dir("/proc/self/fd").unwrap();
     let targets = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
     targets
@@ -209,7 +209,7 @@ fn held_without_a_name(folder: &Path) -> usize {
 }
 
 #[test]
-fn what_was_rewritten_is_in_no_file_any_more() {
+fn old_payloads_are_in_no_file_after_a_rewrite() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options { segment_bytes_max: 2000, ..Options::default() });
     for number in 0..200 {
@@ -223,31 +223,31 @@ fn what_was_rewritten_is_in_no_file_any_more() {
     let rewritten = journal.rewrite(0, end, &mut erase).unwrap();
     assert!(rewritten.frames == 200 && rewritten.segments > 3);
     assert_eq!(occurrences(folder.path(), b"ann@example.com"), 0);
-    // A reader lets go of the old file when it reads on, whatever it reads.
+    // A reader closes the old file at its next read, at any position.
     #[cfg(target_os = "linux")]
-    assert_eq!(held_without_a_name(folder.path()), 1);
+    assert_eq!(deleted_but_open(folder.path()), 1);
     assert!(reader.read(end, 100).unwrap().is_empty());
     #[cfg(target_os = "linux")]
-    assert_eq!(held_without_a_name(folder.path()), 0);
+    assert_eq!(deleted_but_open(folder.path()), 0);
 
     assert!(!reader.read(0, 100).unwrap().is_empty());
     journal.trim(end).unwrap();
     assert!(matches!(reader.read(0, 100), Err(ReadError::BelowBegin { .. })));
     #[cfg(target_os = "linux")]
-    assert_eq!(held_without_a_name(folder.path()), 0);
+    assert_eq!(deleted_but_open(folder.path()), 0);
     drop(journal);
     open_real(folder.path(), Options::default());
     assert_eq!(occurrences(folder.path(), b"ann@example.com"), 0);
 }
 
-/// Producers append, readers read, somebody seals, rewrites and trims: all at once.
+/// Producers append and readers read, while another thread seals, rewrites and trims.
 #[test]
-fn upkeep_goes_on_beside_appends_and_reads() {
+fn seals_rewrites_and_trims_run_beside_appends_and_reads() {
     let folder = tempfile::tempdir().unwrap();
     let options = || Options { segment_bytes_max: 20_000, ..Options::default() };
     let journal = open_real(folder.path(), options());
     let end = PRODUCERS * APPENDS;
-    let keep_up = || {
+    let maintain = || {
         let (mut erased, mut begin) = (0, 0);
         while erased < end {
             let sealed_end = journal.seal().unwrap();
@@ -260,7 +260,7 @@ fn upkeep_goes_on_beside_appends_and_reads() {
             thread::yield_now();
         }
     };
-    // What was trimmed may be missed; all else is read in order, and blank or as it was.
+    // Trimmed events may be missed. All others are read in order, blank or with the old payload.
     let follow = || {
         let (mut reader, mut position) = (journal.reader(), 0);
         while position < end {
@@ -277,8 +277,8 @@ fn upkeep_goes_on_beside_appends_and_reads() {
             thread::yield_now();
         }
     };
-    // Always at the beginning, where files go away.
-    let look = || {
+    // This thread always reads at the beginning, where files are removed.
+    let read_begin = || {
         let mut reader = journal.reader();
         while journal.end() < end {
             match reader.read(journal.begin(), 1) {
@@ -288,9 +288,9 @@ fn upkeep_goes_on_beside_appends_and_reads() {
         }
     };
     let acknowledged = thread::scope(|scope| {
-        scope.spawn(keep_up);
+        scope.spawn(maintain);
         scope.spawn(follow);
-        scope.spawn(look);
+        scope.spawn(read_begin);
         produce(&journal)
     });
     assert_eq!(acknowledged.len() as u64, end);
@@ -304,7 +304,7 @@ fn upkeep_goes_on_beside_appends_and_reads() {
 }
 
 #[test]
-fn on_the_writers_own_thread_nothing_waits_for_it() {
+fn a_seal_on_the_writer_thread_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options::default());
     let (sender, receiver) = mpsc::channel();
@@ -314,7 +314,7 @@ fn on_the_writers_own_thread_nothing_waits_for_it() {
     assert_eq!(journal.seal(), Ok(1));
 }
 
-/// The folder is another's only once the rewrite has ended.
+/// The folder stays locked until the rewrite has ended.
 #[test]
 fn a_close_waits_for_a_rewrite() {
     let folder = tempfile::tempdir().unwrap();
@@ -349,18 +349,18 @@ fn a_close_waits_for_a_rewrite() {
     assert_eq!(read_all(&journal, 100).unwrap()[0].payload, b"new");
 }
 
-/// Readers that look at the beginning while it goes away under them.
+/// Readers read at the beginning while it is trimmed.
 #[test]
-fn a_segment_that_goes_away_is_never_taken_for_damage() {
+fn a_trimmed_segment_is_never_reported_as_damage() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options { segment_bytes_max: 1, ..Options::default() });
     for _ in 0..300 {
         append_wait(&journal, b"a segment of its own").unwrap();
     }
     let last = journal.end() - 1;
-    let all_look = Barrier::new(4);
-    let look = || {
-        all_look.wait();
+    let started = Barrier::new(4);
+    let read_begin = || {
+        started.wait();
         while journal.begin() < last {
             let position = journal.begin();
             match journal.reader().read(position, 1) {
@@ -371,8 +371,8 @@ fn a_segment_that_goes_away_is_never_taken_for_damage() {
         }
     };
     thread::scope(|scope| {
-        (0..3).for_each(|_| drop(scope.spawn(look)));
-        all_look.wait();
+        (0..3).for_each(|_| drop(scope.spawn(read_begin)));
+        started.wait();
         for before in 1..=last {
             assert_eq!(journal.trim(before).unwrap(), before);
         }

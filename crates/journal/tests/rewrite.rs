@@ -1,5 +1,5 @@
-//! Payloads of sealed segments give way to others of the same length: nothing else changes, a crash leaves
-//! old or new, and what was rewritten stays so.
+//! A rewrite replaces payloads of sealed segments by others of the same length and changes nothing else. A crash
+//! leaves old or new segments, and a completed rewrite is permanent.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -28,7 +28,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn what_is_rewritten_is_read_and_nothing_else_changes(
+    fn a_rewrite_changes_only_the_chosen_payloads(
         payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..2000), 1..60),
         segment_bytes_max in 1..20_000_u64,
         bounds: (prop::sample::Index, prop::sample::Index),
@@ -54,9 +54,10 @@ proptest! {
         }).unwrap();
 
         let within = |entry: &&Entry| from < until && entry.position < until && from < entry.end();
-        let due: Vec<u64> = before.iter().filter(within).map(|entry| entry.position).collect();
-        prop_assert_eq!(&asked, &due);
-        prop_assert_eq!(rewritten.frames, due.iter().filter(|position| is_chosen(**position)).count() as u64);
+        let in_range: Vec<u64> = before.iter().filter(within).map(|entry| entry.position).collect();
+        prop_assert_eq!(&asked, &in_range);
+        let expected_frames = in_range.iter().filter(|position| is_chosen(**position)).count() as u64;
+        prop_assert_eq!(rewritten.frames, expected_frames);
         let change = |entry: &Entry| match within(&entry) && is_chosen(entry.position) {
             true => blanked(entry),
             false => entry.clone(),
@@ -72,37 +73,37 @@ proptest! {
 }
 
 #[test]
-fn a_segment_is_written_anew_only_for_an_answer_and_to_the_byte() {
+fn a_segment_is_written_again_only_if_a_payload_is_returned() {
     let (disk, log, _) = filled_and_open(30);
     let operations = disk.operations();
     let end = sealed_end(&log);
     let rewritten = log.journal.rewrite(0, end, &mut |_| None).unwrap();
     assert_eq!((rewritten.frames, rewritten.segments), (0, 0));
     assert_eq!(disk.operations(), operations);
-    // What is answered with what it was is written: the last try may have failed halfway.
+    // An unchanged payload is written too, because an earlier rewrite may have failed halfway.
     let before: Vec<_> = disk.files().iter().map(|path| disk.file(path)).collect();
     let rewritten = log.journal.rewrite(0, end, &mut |frame| Some(frame.payload.to_vec())).unwrap();
     assert_eq!(rewritten.segments, log.journal.segments().len() as u64 - 1);
     assert!(disk.operations() > operations);
     let after: Vec<_> = disk.files().iter().map(|path| disk.file(path)).collect();
-    assert_eq!(before, after, "to the byte, what a frame testifies to included");
+    assert_eq!(before, after, "all bytes are equal, including the unsynced count of a frame");
 }
 
 #[test]
-fn what_is_being_written_is_refused() {
+fn the_active_segment_cannot_be_rewritten() {
     let (disk, mut log, content) = filled_and_open(30);
-    let (end, due) = (log.journal.end(), sealed_end(&log));
+    let (end, expected) = (log.journal.end(), sealed_end(&log));
     let operations = disk.operations();
     let refused = log.journal.rewrite(0, end, &mut |frame| Some(blank(frame)));
     let Err(RewriteError::NotSealed { until, sealed_end }) = refused else { panic!("{refused:?}") };
-    assert_eq!((until, sealed_end, disk.operations()), (end, due, operations));
+    assert_eq!((until, sealed_end, disk.operations()), (end, expected, operations));
     assert_eq!(log.stepper.seal(), Ok(end));
     let rewritten = log.journal.rewrite(0, end, &mut |frame| Some(blank(frame))).unwrap();
     assert_eq!(rewritten.frames, content.len() as u64);
 }
 
 #[test]
-fn another_length_is_refused_and_the_segment_stays() {
+fn a_payload_of_another_length_is_refused_and_nothing_changes() {
     let (disk, log, content) = filled_and_open(30);
     let last = content.iter().rfind(|entry| entry.position < sealed_end(&log)).unwrap();
     let files = disk.files();
@@ -123,11 +124,11 @@ fn another_length_is_refused_and_the_segment_stays() {
     let length = last.payload.len();
     assert_eq!((position, bytes, bytes_new), (last.position, length, length + 1));
     assert_eq!(read_all(&log.journal, 500).unwrap(), content);
-    assert_eq!(disk.files(), files, "nothing is left");
+    assert_eq!(disk.files(), files, "no temporary file is left");
 }
 
 #[test]
-fn damage_is_told_and_not_written_on() {
+fn a_damaged_segment_is_reported_and_not_rewritten() {
     let (disk, log, _) = filled_and_open(30);
     log.stepper.close().unwrap();
     let path = folder().join(format!("{:020}.seg", 0));
@@ -145,7 +146,7 @@ fn damage_is_told_and_not_written_on() {
 }
 
 #[test]
-fn lost_frames_are_carried_over() {
+fn lost_frames_are_copied_unchanged() {
     let (disk, log, content) = filled_and_open(30);
     log.stepper.close().unwrap();
     let path = folder().join(format!("{:020}.seg", 0));
@@ -161,9 +162,9 @@ fn lost_frames_are_carried_over() {
     assert_eq!(found[1], blanked(&content[1]));
 }
 
-/// Every operation of the rewrite is the last one once; then the power fails.
+/// The process dies at each operation of the rewrite in turn; then the power fails.
 #[test]
-fn a_rewrite_cut_off_anywhere_leaves_old_or_new() {
+fn an_interrupted_rewrite_leaves_old_or_new_payloads() {
     let (mut old, mut new) = (0, 0);
     for died_at in 1.. {
         let (disk, log, content) = filled_and_open(30);
@@ -182,7 +183,7 @@ fn a_rewrite_cut_off_anywhere_leaves_old_or_new() {
             assert!(found == was || (chosen && *found == blanked(was)), "died at {died_at}: {was:?}");
             if chosen {
                 let is_new = *found == blanked(was);
-                assert!(is_new || !done, "{was:?} came back");
+                assert!(is_new || !done, "{was:?} reappeared");
                 old += u32::from(!is_new);
                 new += u32::from(is_new);
             }
@@ -194,9 +195,9 @@ fn a_rewrite_cut_off_anywhere_leaves_old_or_new() {
     }
 }
 
-/// The kernel shows the new file, the disk holds the old one: a second try has to write it again.
+/// After the failed sync, the kernel shows the new file, but the disk has the old one. The retry must write it again.
 #[test]
-fn a_rewrite_tried_again_after_a_failed_sync_is_durable() {
+fn a_rewrite_retried_after_a_failed_sync_is_durable() {
     for failing in 1..12 {
         for seed in 0..10 {
             let disk = SimDisk::new(seed);
@@ -208,7 +209,7 @@ fn a_rewrite_tried_again_after_a_failed_sync_is_durable() {
             let end = log.stepper.seal().unwrap();
             disk.fail_sync(failing);
             let _ = log.journal.rewrite(0, end, &mut |frame| Some(blank(frame)));
-            disk.heal();
+            disk.clear_faults();
             log.journal.rewrite(0, end, &mut |frame| Some(blank(frame))).unwrap();
             disk.crash();
             let log = open(&disk, small()).unwrap();
@@ -219,7 +220,7 @@ fn a_rewrite_tried_again_after_a_failed_sync_is_durable() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_its_room_given_back() {
+fn a_rewrite_on_a_full_disk_fails_and_leaves_no_file() {
     let (disk, log, content) = filled_and_open(30);
     let (end, used) = (sealed_end(&log), disk.used_bytes());
     let mut refused = 0;
@@ -250,7 +251,7 @@ fn a_closed_log_is_not_rewritten() {
 }
 
 #[test]
-fn a_reader_in_the_middle_goes_on_in_the_new_file() {
+fn an_open_reader_continues_in_the_new_file() {
     let (_, log, content) = filled_and_open(30);
     let mut readers: Vec<_> = content.iter().map(|entry| (entry, log.journal.reader())).collect();
     for (entry, reader) in &mut readers {
@@ -260,17 +261,17 @@ fn a_reader_in_the_middle_goes_on_in_the_new_file() {
     log.journal.rewrite(0, end, &mut |frame| Some(blank(frame))).unwrap();
     for (entry, reader) in &mut readers {
         for position in [entry.position, entry.end()] {
-            let Some(due) = content.iter().find(|other| other.position == position) else { continue };
-            let due = if position < end { blanked(due) } else { due.clone() };
+            let Some(old) = content.iter().find(|other| other.position == position) else { continue };
+            let expected = if position < end { blanked(old) } else { old.clone() };
             let chunk = reader.read(position, 1).unwrap();
-            assert_eq!(chunk.frames().next().unwrap().payload, due.payload);
+            assert_eq!(chunk.frames().next().unwrap().payload, expected.payload);
         }
     }
 }
 
-/// Frames and segments larger than what is held in memory at once.
+/// Frames and segments are larger than the buffers of a rewrite.
 #[test]
-fn large_frames_pass_through() {
+fn large_frames_are_rewritten() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(folder.path(), Options::default());
     let sizes = [3 << 20, 10, 5 << 20, (1 << 20) - 28, 1, 0, 700_000, 700_000, 2 << 20];

@@ -1,5 +1,5 @@
-//! What is appended is what is read: any payloads, any sizes of segment, group and read,
-//! from any position, before and after a reopen.
+//! Appended payloads are read back unchanged: for any payloads, any sizes of segment, group and read, from any
+//! position, before and after a reopen.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -19,7 +19,7 @@ fn entries(payloads: &[(Vec<u8>, u32)]) -> Vec<Entry> {
     entries
 }
 
-/// From every position, the frame that holds it comes first, and no more than asked for.
+/// Reads at every position. The first frame must contain the position, and a read must not exceed `bytes_max`.
 fn read_everywhere(journal: &Journal, expected: &[Entry], bytes_max: usize) {
     assert_eq!(read_all(journal, bytes_max).unwrap(), expected);
     let mut reader = journal.reader();
@@ -43,7 +43,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn what_is_appended_is_read(
+    fn appended_payloads_are_read_back(
         payloads in proptest::collection::vec(
             (proptest::collection::vec(any::<u8>(), 0..2000), 1..2000_u32),
             1..60,
@@ -81,7 +81,7 @@ proptest! {
 }
 
 #[test]
-fn only_what_is_synced_is_shown() {
+fn readers_see_only_synced_appends() {
     let disk = SimDisk::new(1);
     let mut log = open(&disk, Options::default()).unwrap();
     let mut reader = log.journal.reader();
@@ -103,7 +103,7 @@ fn a_position_deep_in_a_long_segment_is_found_by_the_index() {
     }
     while log.stepper.commit_waiting() {}
     log.stepper.close().unwrap();
-    // A reopened log builds its index from what it checks, or while it is read.
+    // A reopened log builds its index from the frames that open checks, or during reads.
     for verify_bytes_max in [0, u64::MAX] {
         let options = Options { verify_bytes_max, ..Options::default() };
         let log = open(&disk, options).unwrap();

@@ -1,4 +1,4 @@
-//! A copy made by the outline, while the log is written, opens as a log that was stopped right there.
+//! A copy that is made from a snapshot, while the log is written, opens as a log that was stopped at that point.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -22,7 +22,7 @@ fn copy(snapshot: &Snapshot, to: &Path) {
 }
 
 #[test]
-fn copies_of_a_log_under_load_end_where_they_say() {
+fn copies_of_a_log_under_load_end_where_their_snapshot_says() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(&folder.path().join("log"), options());
     let mut copies = vec![journal.snapshot().unwrap()];
@@ -54,7 +54,7 @@ fn copies_of_a_log_under_load_end_where_they_say() {
 }
 
 #[test]
-fn a_copy_that_lacks_a_byte_is_refused() {
+fn a_copy_with_a_segment_cut_by_one_byte_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open_real(&folder.path().join("log"), options());
     assert!((0..200_u32).all(|n| append_wait(&journal, &n.to_le_bytes()).is_ok()));

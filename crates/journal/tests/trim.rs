@@ -1,5 +1,5 @@
-//! A log whose beginning is taken away, whole segments at a time: what is left keeps its place, whatever
-//! cuts the trim off, and a segment that is missing is still told from one that was trimmed.
+//! A trim removes whole segments at the beginning of a log. All other events keep their positions, even if the trim
+//! is interrupted, and a missing segment is still distinguished from a trimmed one.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -21,7 +21,7 @@ fn segment_files(disk: &SimDisk) -> usize {
 }
 
 #[test]
-fn whole_segments_below_a_position_go_and_the_last_stays() {
+fn a_trim_removes_whole_segments_below_a_position_but_never_the_last() {
     let (disk, mut log, content) = filled_and_open(40);
     let firsts = firsts(&log);
     let end = log.journal.end();
@@ -50,7 +50,7 @@ fn whole_segments_below_a_position_go_and_the_last_stays() {
 }
 
 #[test]
-fn segments_are_listed_as_they_are() {
+fn the_list_of_segments_matches_the_log() {
     let (_, mut log, content) = filled_and_open(40);
     let segments = log.journal.segments();
     assert!(segments.windows(2).all(|pair| pair[0].end == pair[1].first && pair[0].sealed));
@@ -73,10 +73,10 @@ fn segments_are_listed_as_they_are() {
 }
 
 #[test]
-fn readers_find_data_or_the_new_beginning() {
+fn readers_get_data_or_the_new_beginning_after_a_trim() {
     let (_, mut log, content) = filled_and_open(40);
     let firsts = firsts(&log);
-    // One reader in the middle of every segment.
+    // There is one reader in every segment.
     let mut readers: Vec<_> = firsts.iter().map(|first| (*first, log.journal.reader())).collect();
     for (first, reader) in &mut readers {
         assert_eq!(reader.read(*first, 1).unwrap().frames().next().unwrap().position, *first);
@@ -86,8 +86,8 @@ fn readers_find_data_or_the_new_beginning() {
         let second = content.iter().find(|entry| entry.position > *first).unwrap();
         match reader.read(second.position, 1) {
             Ok(chunk) => assert_eq!(chunk.frames().next().unwrap().payload, second.payload),
-            Err(ReadError::BelowBegin { position, begin: told }) => {
-                assert!(position == second.position && told == begin && position < begin);
+            Err(ReadError::BelowBegin { position, begin: reported }) => {
+                assert!(position == second.position && reported == begin && position < begin);
             }
             Err(error) => panic!("{error}"),
         }
@@ -114,10 +114,10 @@ fn a_poisoned_or_closed_log_is_not_trimmed() {
     assert_eq!(segment_files(&disk), firsts.len());
 }
 
-/// Every operation of the trim, and every operation of the open after it, is the last one once.
+/// The process dies at each operation of the trim in turn, and then at each operation of the next open.
 #[test]
-fn a_trim_and_the_open_after_it_may_be_cut_off_anywhere() {
-    let (mut kept, mut left_overs) = (0, 0);
+fn a_trim_and_the_next_open_can_be_interrupted_anywhere() {
+    let (mut untrimmed, mut leftovers) = (0, 0);
     for died_at in 1.. {
         let mut trimmed_whole = false;
         for reopen_died_at in 1.. {
@@ -127,9 +127,9 @@ fn a_trim_and_the_open_after_it_may_be_cut_off_anywhere() {
             let trimmed = log.stepper.trim(firsts[4]);
             trimmed_whole = trimmed.is_ok();
             drop(log);
-            // What the kernel was told stays, synced or not.
+            // Everything that was given to the kernel stays, synced or not.
             disk.kill();
-            left_overs += usize::from(trimmed.is_err() && segment_files(&disk) < firsts.len());
+            leftovers += usize::from(trimmed.is_err() && segment_files(&disk) < firsts.len());
             disk.die_at(reopen_died_at);
             let reopened = open(&disk, small()).is_ok();
             disk.crash();
@@ -138,21 +138,21 @@ fn a_trim_and_the_open_after_it_may_be_cut_off_anywhere() {
             let begin = log.journal.begin();
             assert!(begin == firsts[4] || (begin == 0 && !trimmed_whole), "{what}: {begin}");
             assert_eq!(read_all(&log.journal, 500).unwrap(), from(&content, begin), "{what}");
-            assert_eq!(segment_files(&disk), log.journal.segments().len(), "{what}: left-overs");
-            kept += usize::from(begin == 0);
+            assert_eq!(segment_files(&disk), log.journal.segments().len(), "{what}: leftover files");
+            untrimmed += usize::from(begin == 0);
             if reopened {
                 break;
             }
         }
         if trimmed_whole {
-            assert!(died_at > 8 && kept > 0 && left_overs > 0, "{died_at} {kept} {left_overs}");
+            assert!(died_at > 8 && untrimmed > 0 && leftovers > 0, "{died_at} {untrimmed} {leftovers}");
             return;
         }
     }
 }
 
 #[test]
-fn a_segment_from_below_the_beginning_is_removed_and_a_missing_one_is_damage() {
+fn a_leftover_of_a_trim_is_removed_but_a_missing_segment_is_damage() {
     let (disk, log, _) = filled_and_open(40);
     let firsts = firsts(&log);
     let old = disk.copy();
@@ -160,7 +160,7 @@ fn a_segment_from_below_the_beginning_is_removed_and_a_missing_one_is_damage() {
     let (disk, content) = trimmed(40, true);
     let name = |first: u64| folder().join(format!("{first:020}.seg"));
 
-    // The first two are below; the second alone is what a crash may leave.
+    // The first two segments are below the beginning. A crash may leave only the second one.
     let left = disk.copy();
     left.put(&name(firsts[1]), old.file(&name(firsts[1])).unwrap());
     let inspection = inspect(&left.disk(), folder()).unwrap();
@@ -177,9 +177,9 @@ fn a_segment_from_below_the_beginning_is_removed_and_a_missing_one_is_damage() {
     }
 }
 
-/// What lies below the beginning and is no left-over of a trim is not thrown away.
+/// A file below the beginning that is not a leftover of a trim is never removed.
 #[test]
-fn a_stranger_below_the_beginning_is_refused_and_set_aside() {
+fn a_foreign_or_damaged_segment_below_the_beginning_is_refused_and_set_aside() {
     let (disk, content) = trimmed(40, true);
     let foreign = SimDisk::new(8);
     drop(open(&foreign, small()).unwrap());
@@ -200,7 +200,7 @@ fn a_stranger_below_the_beginning_is_refused_and_set_aside() {
     }
 }
 
-/// All segments gone: the mark still knows from where to where the log went.
+/// All segments are missing, but the mark still contains the beginning and the end of the log.
 #[test]
 fn a_trimmed_log_that_lost_all_its_segments_is_repaired_from_its_beginning() {
     let (disk, content) = trimmed(40, true);

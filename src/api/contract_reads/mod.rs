@@ -20,10 +20,10 @@ use crate::views::Running;
 
 /// A configured read.
 pub struct ContractRead {
-    /// Its path, in each accepted spelling.
+    /// Its path, with and without a slash at the end.
     pub paths: Vec<String>,
     pub view: String,
-    /// Whether it needs no key.
+    /// It needs no key.
     pub open: bool,
     pub error_key: String,
     pub shape: Shape,

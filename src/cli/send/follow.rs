@@ -1,5 +1,5 @@
-//! Going on with what is appended: every file is looked at a few times a second. A file that is replaced
-//! by another, or cut and written anew, is other content, and is sent from its first line.
+//! `send --follow`: checks every file several times a second, and sends appended lines. A file that was replaced,
+//! or truncated and rewritten, has new content, and is sent from its first line.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -11,44 +11,45 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::glob::Targets;
 use super::transfer::{Context, Transfer};
 use super::upload::ResumeMode;
-use super::{Outcome, Trouble, unreadable};
+use super::{Outcome, SendError, unreadable};
 use crate::cli::exit::Failure;
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// Folders and patterns are gone through only every so many looks.
-const LOOKS_A_SEARCH: u64 = 5;
+/// Pause between two checks of all files.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Folders and patterns are searched for new files only at every fifth check.
+const CHECKS_PER_SEARCH: u64 = 5;
 
-/// One path, whatever file is there.
+/// The state of one path, at which one file may replace another.
 #[derive(Default)]
 struct Followed {
     transfer: Option<Transfer>,
-    /// For each first line that a file at this path had: the generation that the next may be of. That
-    /// this process saw the file go is what tells the next one apart, even if it begins alike.
+    /// For each first line that a file at this path had: the lowest generation for the next file. This process saw
+    /// the old file go, so it can tell the next one apart even if both have the same first line.
     from_generation: HashMap<[u8; 32], u64>,
 }
 
 pub async fn follow(
     targets: &Targets,
     again: bool,
-    means: &Context,
+    context: &Context,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
-    heed_signals(means)?;
+    stop_on_signals(context)?;
     let mut files: BTreeMap<PathBuf, Followed> = BTreeMap::new();
     if targets.present().is_empty() {
-        means.progress.note("there is nothing yet; waiting for it");
+        context.progress.note("there are no files yet; waiting for them");
     }
-    let mut looks = 0;
+    let mut checks = 0;
     let ended = loop {
-        if looks % LOOKS_A_SEARCH == 0 {
+        if checks % CHECKS_PER_SEARCH == 0 {
             for path in targets.present() {
                 files.entry(path).or_default();
             }
         }
-        looks += 1;
-        let looked = look_at_all(&mut files, again, means, outcome).await;
-        if looked.is_err() || means.uploader.stop.within(LOOK_INTERVAL).await {
-            break looked;
+        checks += 1;
+        let checked = check_all(&mut files, again, context, outcome).await;
+        if checked.is_err() || context.uploader.stop.within(CHECK_INTERVAL).await {
+            break checked;
         }
     };
     files
@@ -58,11 +59,11 @@ pub async fn follow(
     ended
 }
 
-fn heed_signals(means: &Context) -> Result<(), Failure> {
-    let no_signals = |error: std::io::Error| Failure::Failed(error.to_string());
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let stop = means.uploader.stop.clone();
+fn stop_on_signals(context: &Context) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::Failed(error.to_string());
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let stop = context.uploader.stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -73,35 +74,36 @@ fn heed_signals(means: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn look_at_all(
+async fn check_all(
     files: &mut BTreeMap<PathBuf, Followed>,
     again: bool,
-    means: &Context,
+    context: &Context,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     for (path, followed) in files {
-        match followed.look(path, again, means, outcome).await {
+        match followed.check(path, again, context, outcome).await {
             Ok(()) => {}
-            Err(Trouble::File(failure) | Trouble::Server(failure)) => return Err(failure),
+            Err(SendError::File(failure) | SendError::Server(failure)) => return Err(failure),
         }
     }
     Ok(())
 }
 
 impl Followed {
-    async fn look(
+    /// Sends what was appended to the file at `path`, or all of a new file there.
+    async fn check(
         &mut self,
         path: &Path,
         again: bool,
-        means: &Context,
+        context: &Context,
         outcome: &mut Outcome,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), SendError> {
         if let Some(transfer) = &mut self.transfer {
             let rewritten = transfer.is_rewritten();
             let replaced = path.exists() && !transfer.is_at(path);
             if !rewritten {
-                // Nobody completes the last line of a file that was replaced.
-                transfer.advance(replaced, means).await?;
+                // If the file was replaced, its last line is complete even without a line break.
+                transfer.advance(replaced, context).await?;
             }
             if !rewritten && !replaced {
                 return Ok(());
@@ -113,13 +115,13 @@ impl Followed {
         let Ok(file) = File::open(path) else { return Ok(()) };
         let canonical = path.canonicalize().map_err(|error| unreadable(path, &error))?;
         let from_generation = &self.from_generation;
-        let wish = |first_line: &[u8; 32]| match from_generation.get(first_line) {
+        let mode = |first_line: &[u8; 32]| match from_generation.get(first_line) {
             Some(from) => ResumeMode { again: false, from_generation: *from },
             None => ResumeMode { again: again && from_generation.is_empty(), from_generation: 0 },
         };
-        self.transfer = Transfer::begin(&canonical, file, true, wish, means).await?;
+        self.transfer = Transfer::begin(&canonical, file, true, mode, context).await?;
         match &mut self.transfer {
-            Some(transfer) => transfer.advance(false, means).await,
+            Some(transfer) => transfer.advance(false, context).await,
             None => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! Which files the arguments name: files, folders, and patterns that the shell left alone.
+//! Finds the files that the arguments name: files, folders, and patterns that the shell did not expand.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -8,38 +8,38 @@ use std::path::{Component, Path, PathBuf};
 use crate::cli::exit::Failure;
 
 const EXTENSIONS: [&str; 3] = ["jsonl", "ndjson", "json"];
-/// A pattern does not descend for ever, whatever links there are.
+/// Limits how deep `**` descends, whatever links exist.
 const DEPTH_MAX: usize = 64;
 
 pub struct Targets {
-    what: Vec<PathBuf>,
-    /// Where files are moved to once they are sent: they are not to be found there again.
+    arguments: Vec<PathBuf>,
+    /// The folder that sent files are moved to. Files in it are not found again.
     done: Option<PathBuf>,
 }
 
 impl Targets {
-    pub fn new(what: &[PathBuf], done: Option<&Path>) -> Self {
-        Self { what: what.to_vec(), done: done.map(Path::to_owned) }
+    pub fn new(arguments: &[PathBuf], done: Option<&Path>) -> Self {
+        Self { arguments: arguments.to_vec(), done: done.map(Path::to_owned) }
     }
 
-    /// All files, each once, by their canonical paths, in the order of the arguments. An argument that
-    /// names nothing is an error; an empty folder is not.
+    /// Returns the canonical path of every file once, in the order of the arguments. Fails if an argument names
+    /// nothing; an empty folder is not an error.
     pub fn files(&self) -> Result<Vec<PathBuf>, Failure> {
         let done = self.done.as_ref().and_then(|folder| folder.canonicalize().ok());
-        let (mut met, mut files) = (HashSet::new(), Vec::new());
-        for what in &self.what {
-            let missing = || Failure::NotFound(format!("there is no file `{}`", what.display()));
-            if what.is_dir() {
-                fs::read_dir(what)
-                    .map_err(|error| Failure::Failed(format!("{}: {error}", what.display())))?;
+        let (mut seen, mut files) = (HashSet::new(), Vec::new());
+        for argument in &self.arguments {
+            let missing = || Failure::NotFound(format!("there is no file `{}`", argument.display()));
+            if argument.is_dir() {
+                fs::read_dir(argument)
+                    .map_err(|error| Failure::Failed(format!("{}: {error}", argument.display())))?;
             }
-            for path in self.named_by(what).ok_or_else(missing)? {
+            for path in self.named_by(argument).ok_or_else(missing)? {
                 let path = path
                     .canonicalize()
                     .map_err(|error| Failure::NotFound(format!("{}: {error}", path.display())))?;
-                // Of what a folder or pattern finds; who names a file means it.
-                let is_done = !what.is_file() && done.as_ref().is_some_and(|done| path.starts_with(done));
-                if !is_done && met.insert(path.clone()) {
+                // This applies to the files of folders and patterns. A file that is named itself is always sent.
+                let is_done = !argument.is_file() && done.as_ref().is_some_and(|done| path.starts_with(done));
+                if !is_done && seen.insert(path.clone()) {
                     files.push(path);
                 }
             }
@@ -47,30 +47,30 @@ impl Targets {
         Ok(files)
     }
 
-    /// The files that are there now, as they were named. What is not there may come.
+    /// Returns the existing files, by the paths that the arguments give. Missing files may appear later.
     pub fn present(&self) -> Vec<PathBuf> {
-        self.what.iter().filter_map(|what| self.named_by(what)).flatten().collect()
+        self.arguments.iter().filter_map(|argument| self.named_by(argument)).flatten().collect()
     }
 
     pub fn bytes(&self) -> Result<u64, Failure> {
         Ok(self.files()?.iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len()).sum())
     }
 
-    /// `None` where there is nothing of that name.
-    fn named_by(&self, what: &Path) -> Option<Vec<PathBuf>> {
-        if what.is_dir() {
+    /// Returns the files that one argument names, or `None` if nothing of that name exists.
+    fn named_by(&self, argument: &Path) -> Option<Vec<PathBuf>> {
+        if argument.is_dir() {
             let by_extension = |path: &PathBuf| {
                 path.extension()
                     .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == OsStr::new(known)))
             };
             return Some(
-                children(what).into_iter().filter(|path| path.is_file() && by_extension(path)).collect(),
+                children(argument).into_iter().filter(|path| path.is_file() && by_extension(path)).collect(),
             );
         }
-        if what.exists() {
-            return Some(vec![what.to_owned()]);
+        if argument.exists() {
+            return Some(vec![argument.to_owned()]);
         }
-        let parts: Vec<Component<'_>> = what.components().collect();
+        let parts: Vec<Component<'_>> = argument.components().collect();
         let mut found = Vec::new();
         expand(PathBuf::new(), &parts, 0, &mut found);
         found.sort();
@@ -79,7 +79,7 @@ impl Targets {
     }
 }
 
-/// What is in a folder, sorted, without hidden files.
+/// Returns the entries of a folder, sorted, without hidden files.
 fn children(folder: &Path) -> Vec<PathBuf> {
     let folder_or_here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let entries = fs::read_dir(folder_or_here).into_iter().flatten().flatten();
@@ -121,8 +121,8 @@ fn expand(at: PathBuf, parts: &[Component<'_>], depth: usize, found: &mut Vec<Pa
     }
 }
 
-/// Whether a name fits a pattern of `*` and `?`. Backs up to the last `*` alone, so that it takes no
-/// longer than pattern times name.
+/// Returns true if `name` matches a pattern of `*` and `?`. Backtracks only to the last `*`, so the time is at most
+/// proportional to the product of both lengths.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {
@@ -133,7 +133,7 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
             }
             Some(b'?') => {
                 p += 1;
-                // One character, however many bytes it has.
+                // Skip one character, which may have several UTF-8 bytes.
                 n += 1;
                 while name.get(n).is_some_and(|byte| byte & 0xc0 == 0x80) {
                     n += 1;
@@ -202,7 +202,11 @@ mod tests {
         assert_eq!(names(&["**/*.jsonl"]), Ok(vec!["b.jsonl".into(), "x/e.jsonl".into()]));
         assert_eq!(names(&["?/e.jsonl"]), Ok(vec!["x/e.jsonl".into()]));
         assert_eq!(names(&["done/*", "done"]), Ok(vec![]));
-        assert_eq!(names(&["done/f.jsonl"]), Ok(vec!["done/f.jsonl".into()]), "it is named");
+        assert_eq!(
+            names(&["done/f.jsonl"]),
+            Ok(vec!["done/f.jsonl".into()]),
+            "a file that is named itself is sent"
+        );
         assert!(matches!(names(&["*.none"]), Err(Failure::NotFound(_))));
         assert!(matches!(names(&["none.jsonl"]), Err(Failure::NotFound(_))));
     }

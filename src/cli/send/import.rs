@@ -1,6 +1,6 @@
-//! `millrace import`: lines that `export` printed, sent back as they are. The server takes the event out of
-//! each and knows it by the id it had; otherwise it is a sending like any other, so that it goes on where it
-//! was, and counts nothing twice.
+//! `millrace import`: sends lines that `export` printed, unchanged. The server takes the event out of each line, and
+//! recognises it by its original id. Everything else works like `send`: an import can be resumed, and counts nothing
+//! twice.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -17,38 +17,33 @@ use super::glob::Targets;
 use super::progress::Progress;
 use super::transfer::Context;
 use super::uploader::Uploader;
-use super::{Handling, Outcome, Trouble, send_file, unreadable};
+use super::{FileOptions, Outcome, SendError, send_file, unreadable};
 use crate::cli::client::Server;
 use crate::cli::exit::{Failure, block_on};
 use crate::config::duration;
 
-/// Lines whose event no view counted where they come from are passed by. Lines that are refused are written
-/// to FILE.rejected with their reasons; the others are sent, and the exit code is 6.
-///
-/// Imported again, whole or in part, a line counts once: the server knows its file's lines for ever, and an
-/// event's id, under whatever file name it comes, within the gate's window.
 #[derive(Args)]
 pub struct Import {
-    /// Files that `export` made, folders of them, or patterns
+    /// Files that `export` printed, folders of such files, or patterns with `*`, `?` and `**`
     #[arg(required = true, value_name = "FILE|DIR|GLOB")]
-    what: Vec<PathBuf>,
-    /// The stream to import into [default: the one that the lines are of]
+    paths: Vec<PathBuf>,
+    /// Stream to import into [default: the stream that the file was exported from]
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
-    /// End when the server has not answered for this long, such as 90s [default: try for ever]
+    /// Stop when the server has not answered for this long, such as 90s or 10m [default: retry without limit]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     give_up_after: Option<Duration>,
-    /// Print the outcome as JSON
+    /// Print the summary as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     server: Server,
 }
 
-/// What the first line says of all.
+/// The fields of the first line that apply to the whole file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct First {
+struct FirstLine {
     id: String,
     stream: String,
     received_at: String,
@@ -61,20 +56,20 @@ pub fn run(command: Import) -> ExitCode {
 async fn import(command: Import) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut outcome = Outcome::default();
-    let files = Targets::new(&command.what, None).files()?;
+    let files = Targets::new(&command.paths, None).files()?;
     let alone = files.len() == 1;
     for path in files {
         let progress = Progress::new(path.metadata().map_or(0, |metadata| metadata.len()));
         let sent = import_file(&command, &path, progress, &mut outcome).await;
         match sent {
             Ok(()) => {}
-            Err(Trouble::File(failure)) => {
+            Err(SendError::File(failure)) => {
                 if !alone {
                     eprintln!("millrace: {failure}");
                 }
                 outcome.failures.push(failure);
             }
-            Err(Trouble::Server(failure)) => {
+            Err(SendError::Server(failure)) => {
                 outcome.print(begun.elapsed(), command.json);
                 return Err(failure);
             }
@@ -89,12 +84,12 @@ async fn import_file(
     path: &Path,
     progress: Progress,
     outcome: &mut Outcome,
-) -> Result<(), Trouble> {
+) -> Result<(), SendError> {
     let Some(first) = first(path)? else {
         outcome.files += 1;
         return Ok(());
     };
-    let means = Context {
+    let context = Context {
         uploader: Uploader {
             client: command.server.client()?,
             stream: command.stream.clone().unwrap_or_else(|| first.stream.clone()),
@@ -106,40 +101,41 @@ async fn import_file(
         chunk_lines: CHUNK_LINES_MAX as u64,
     };
     let sent = async {
-        if is_there(&first, &means).await? {
-            return Err(Trouble::File(Failure::Failed(format!(
-                "{} was exported from this very server: imported, its events would count twice",
+        if is_in_log(&first, &context).await? {
+            return Err(SendError::File(Failure::Failed(format!(
+                "{} was exported from this server; an import would count its events twice",
                 path.display()
             ))));
         }
-        send_file(Handling::default(), path, &means, outcome).await
+        send_file(FileOptions::default(), path, &context, outcome).await
     };
     let sent = sent.await;
-    means.progress.end();
+    context.progress.end();
     sent
 }
 
-/// `None` if the file is empty.
-fn first(path: &Path) -> Result<Option<First>, Trouble> {
+/// Reads the first line. Returns `None` if the file is empty.
+fn first(path: &Path) -> Result<Option<FirstLine>, SendError> {
     let mut line = Vec::new();
     let bytes_max = (EVENT_BYTES_MAX + ENVELOPE_BYTES_MAX) as u64;
     let read =
         File::open(path).and_then(|file| BufReader::new(file.take(bytes_max)).read_until(b'\n', &mut line));
     match read.map_err(|error| unreadable(path, &error))? {
         0 => Ok(None),
-        _ => match serde_json::from_slice::<First>(&line) {
+        _ => match serde_json::from_slice::<FirstLine>(&line) {
             Ok(first) if first.id.parse::<EventId>().is_ok() => Ok(Some(first)),
-            _ => Err(Trouble::File(Failure::Failed(format!(
-                "{} does not begin with a line of an export; `millrace send` sends lines of plain events",
+            _ => Err(SendError::File(Failure::Failed(format!(
+                "{} is not an export: its first line is not an event in an envelope; \
+                 send plain events with `millrace send`",
                 path.display()
             )))),
         },
     }
 }
 
-/// Whether the event is in the server's log under its own id, received at the very same time.
-async fn is_there(first: &First, means: &Context) -> Result<bool, Failure> {
-    let there = means.uploader.event(&first.id, &means.progress).await?;
-    Ok(there
-        .is_some_and(|there| there["receivedAt"] == *first.received_at && there["stream"] == *first.stream))
+/// Returns true if the server's own log has this event, with the same id and the same time of arrival.
+async fn is_in_log(first: &FirstLine, context: &Context) -> Result<bool, Failure> {
+    let known = context.uploader.event(&first.id, &context.progress).await?;
+    Ok(known
+        .is_some_and(|event| event["receivedAt"] == *first.received_at && event["stream"] == *first.stream))
 }

@@ -1,5 +1,5 @@
-//! A file as the lines that go over the wire, with their numbers. A line that no server takes, because
-//! it is too long, goes as an empty one, so that all others keep their numbers.
+//! Reads a file as numbered lines, in chunks for the server. A line that is too long for the server is replaced by an
+//! empty line, so that all other lines keep their numbers.
 
 use std::fs::File;
 use std::io;
@@ -10,44 +10,45 @@ use bytes::Bytes;
 use event::limits::CHUNK_BYTES_MAX;
 
 const BUFFER_BYTES: usize = 256 * 1024;
-/// How much of a line that is too long is shown.
+/// How much of a line that is too long is listed in FILE.rejected.
 const BEGINNING_BYTES: usize = 1_000;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Between two lines: the number of the next, from 1, and where it begins.
+/// The start of a line: its number, from 1, and its offset in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct LineStart {
     pub line: u64,
     pub offset: u64,
 }
 
-/// What a reader came upon.
+/// The result of reading one line.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Met {
+pub enum ReadLine {
     End,
     Line {
-        /// Whether it has its line break.
+        /// True if the line has its line break.
         ended: bool,
-        /// The beginning of a line that is too long.
+        /// The beginning of the line, if it is too long.
         too_long: Option<Vec<u8>>,
     },
 }
 
-/// Lines that are sent together.
+/// Lines that are sent in one request.
 #[derive(Debug)]
 pub struct Chunk {
     pub first: u64,
     pub bytes: Bytes,
-    /// The numbers of lines that are too long, and how they begin.
+    /// The numbers and the beginnings of lines that are too long.
     pub too_long: Vec<(u64, Vec<u8>)>,
 }
 
 pub struct Lines {
     file: Arc<File>,
-    at: Place,
+    at: LineStart,
     buffer: Vec<u8>,
-    /// What of the buffer is not consumed, and where in the file the next is read from.
-    have: std::ops::Range<usize>,
+    /// The part of the buffer that is not consumed yet.
+    unread: std::ops::Range<usize>,
+    /// The offset in the file of the bytes after the buffer.
     read_from: u64,
     line_bytes_max: usize,
 }
@@ -57,9 +58,9 @@ impl Lines {
         let mut lines = Self {
             line_bytes_max,
             file: Arc::clone(file),
-            at: Place { line: 1, offset: 0 },
+            at: LineStart { line: 1, offset: 0 },
             buffer: vec![0; BUFFER_BYTES],
-            have: 0..0,
+            unread: 0..0,
             read_from: 0,
         };
         if lines.fill()?.starts_with(BYTE_ORDER_MARK) {
@@ -68,36 +69,36 @@ impl Lines {
         Ok(lines)
     }
 
-    pub fn place(&self) -> Place {
+    pub fn position(&self) -> LineStart {
         self.at
     }
 
-    pub fn go_to(&mut self, place: Place) {
-        (self.at, self.have, self.read_from) = (place, 0..0, place.offset);
+    pub fn go_to(&mut self, position: LineStart) {
+        (self.at, self.unread, self.read_from) = (position, 0..0, position.offset);
     }
 
     fn fill(&mut self) -> io::Result<&[u8]> {
-        while self.have.is_empty() {
+        while self.unread.is_empty() {
             match self.file.read_at(&mut self.buffer, self.read_from) {
                 Ok(0) => break,
                 Ok(count) => {
-                    self.have = 0..count;
+                    self.unread = 0..count;
                     self.read_from += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(&self.buffer[self.have.clone()])
+        Ok(&self.buffer[self.unread.clone()])
     }
 
     fn consume(&mut self, count: usize) {
-        self.have.start += count;
+        self.unread.start += count;
         self.at.offset += count as u64;
     }
 
-    /// Appends the next line, as it is sent, to `into`.
-    pub fn next(&mut self, into: &mut Vec<u8>) -> io::Result<Met> {
+    /// Appends the next line to `into`, in the form in which it is sent.
+    pub fn next(&mut self, into: &mut Vec<u8>) -> io::Result<ReadLine> {
         let (start, bytes_max) = (into.len(), self.line_bytes_max);
         let mut length = 0;
         let ended = loop {
@@ -118,25 +119,26 @@ impl Lines {
             }
         };
         if length == 0 && !ended {
-            return Ok(Met::End);
+            return Ok(ReadLine::End);
         }
         self.at.line += 1;
         if length > bytes_max {
-            // The buffer is smaller than the longest line, so that the beginning was kept.
+            // The buffer is smaller than the longest allowed line, so `into` has the beginning.
             let beginning = into[start..into.len().min(start + BEGINNING_BYTES)].to_vec();
             into.truncate(start);
             into.push(b'\n');
-            return Ok(Met::Line { ended, too_long: Some(beginning) });
+            return Ok(ReadLine::Line { ended, too_long: Some(beginning) });
         }
         if ended {
             into.push(b'\n');
         }
-        Ok(Met::Line { ended, too_long: None })
+        Ok(ReadLine::Line { ended, too_long: None })
     }
 
-    /// The next lines to send together: up to `lines_max` of them, or to the line `until`. A last line
-    /// without a line break comes only if it is asked for, and always by itself: somebody may yet
-    /// complete it, and no other line's name should depend on that.
+    /// Returns the next lines to send together: up to `lines_max` lines, and none from the line `until` on.
+    ///
+    /// A last line without a line break is returned only with `open_line`, and always as a separate chunk. A writer
+    /// may still complete it, and that must not affect how the server recognises other lines.
     pub fn chunk(
         &mut self,
         lines_max: u64,
@@ -151,13 +153,13 @@ impl Lines {
         {
             let (before, length) = (self.at, bytes.len());
             match self.next(&mut bytes)? {
-                Met::End => break,
-                Met::Line { ended: false, .. } if before.line > first || !open_line => {
+                ReadLine::End => break,
+                ReadLine::Line { ended: false, .. } if before.line > first || !open_line => {
                     bytes.truncate(length);
                     self.go_to(before);
                     break;
                 }
-                Met::Line { ended, too_long: beginning } => {
+                ReadLine::Line { ended, too_long: beginning } => {
                     too_long.extend(beginning.map(|beginning| (before.line, beginning)));
                     if !ended {
                         break;
@@ -170,7 +172,7 @@ impl Lines {
 }
 
 impl Chunk {
-    /// Whether there is nothing in it for a server.
+    /// Returns true if the chunk has only blank lines, which need not be sent.
     pub fn is_blank(&self) -> bool {
         self.bytes.trim_ascii_start().is_empty()
     }
@@ -209,18 +211,18 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_without_its_break_comes_by_itself() {
+    fn a_last_line_without_a_line_break_is_a_separate_chunk() {
         let all = chunks(b"a\r\n\nb\nc", 2);
         let expected = [(1, 2, b"a\r\n\n".to_vec()), (3, 1, b"b\n".to_vec()), (4, 1, b"c".to_vec())].to_vec();
         assert_eq!(all, expected);
         let mut lines = Lines::new(&file(b"a\nb"), EVENT_BYTES_MAX).expect("opens");
         assert_eq!(lines.chunk(9, None, false).expect("reads").as_ref().map(count), Some(1));
         assert!(lines.chunk(9, None, false).expect("reads").is_none());
-        assert_eq!(lines.place(), Place { line: 2, offset: 2 });
+        assert_eq!(lines.position(), LineStart { line: 2, offset: 2 });
     }
 
     #[test]
-    fn a_line_that_is_too_long_leaves_an_empty_one() {
+    fn a_line_that_is_too_long_is_replaced_by_an_empty_one() {
         let mut content = b"a\n".to_vec();
         content.extend(std::iter::repeat_n(b'x', EVENT_BYTES_MAX + 1));
         content.extend(b"\nb\n");
@@ -234,13 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_at_the_beginning_is_no_part_of_the_first_line() {
+    fn a_byte_order_mark_is_not_part_of_the_first_line() {
         assert_eq!(chunks(b"\xef\xbb\xbfa\n", 9), [(1, 1, b"a\n".to_vec())]);
         assert!(chunks(b"", 9).is_empty());
     }
 
     #[test]
-    fn a_chunk_ends_where_the_server_would_end_it() {
+    fn a_chunk_ends_at_the_same_size_as_on_the_server() {
         let line = [vec![b'x'; 1_000_000], b"\n".to_vec()].concat();
         let sizes: Vec<u64> = chunks(&line.repeat(7), 1_000).iter().map(|chunk| chunk.1).collect();
         assert_eq!(sizes, [5, 2]);

@@ -1,8 +1,8 @@
-//! `millrace send`: files of events, one JSON object a line, each line once whatever breaks off.
+//! `millrace send`: sends files of events, one JSON object per line. Each line counts once, also after interruptions.
 //!
-//! Every chunk of lines goes with the name of its source and the number of its first line. The server
-//! remembers which lines of a source it has, for ever, so that nothing counts twice whoever sends it;
-//! and the sender asks what is there before it begins, so that what was acknowledged is not sent again.
+//! Every chunk of lines carries the name of its upload and the number of its first line. The server remembers
+//! permanently which lines of an upload it has. So no line counts twice, even if several senders send it. A sender
+//! asks for these lines before it begins, so that it does not send acknowledged lines again.
 
 mod follow;
 mod glob;
@@ -36,32 +36,27 @@ use super::client::Server;
 use super::exit::{Failure, block_on};
 use crate::config::duration;
 
-/// Lines that are refused are written to FILE.rejected with their reasons; the others are sent, and the
-/// exit code is 6.
-///
-/// A file is known by its path, its first line and its content: sent twice, it counts once; what is
-/// appended to it is sent by the next run; other content at the same path is sent as new.
 #[derive(Args)]
 pub struct Send {
-    /// Files, folders (their *.jsonl, *.ndjson and *.json), or patterns with `*`, `?` and `**`
+    /// Files, folders (their *.jsonl, *.ndjson and *.json files), or patterns with `*`, `?` and `**`
     #[arg(required = true, value_name = "FILE|DIR|GLOB")]
-    what: Vec<PathBuf>,
-    /// The stream that the lines are events of
+    paths: Vec<PathBuf>,
+    /// Stream that the lines are events of
     #[arg(long, value_name = "NAME", default_value = "revenue")]
     stream: String,
-    /// Send everything once more, as new events, although it was sent before
+    /// Send all lines once more, as new events, even if they were sent before
     #[arg(long)]
     again: bool,
-    /// Move each file there once all of it is acknowledged
+    /// Move each file to this folder once all of its lines are acknowledged
     #[arg(long, value_name = "DIR", conflicts_with = "follow")]
     move_to: Option<PathBuf>,
-    /// Go on with what is appended, until interrupted
+    /// Also send lines that are appended later and files that appear, until SIGINT or SIGTERM
     #[arg(long)]
     follow: bool,
-    /// End when the server has not answered for this long, such as 90s [default: try for ever]
+    /// Stop when the server has not answered for this long, such as 90s or 10m [default: retry without limit]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     give_up_after: Option<Duration>,
-    /// Print the outcome as JSON
+    /// Print the summary as JSON
     #[arg(long)]
     json: bool,
     #[arg(long, hide = true, default_value_t = CHUNK_LINES_MAX as u64, value_parser = clap::value_parser!(u64).range(1..=CHUNK_LINES_MAX as u64))]
@@ -70,13 +65,15 @@ pub struct Send {
     server: Server,
 }
 
-/// Why a file did not go, and whether others may.
-pub enum Trouble {
+/// The reason why a file could not be sent.
+pub enum SendError {
+    /// A fault of this file. Other files can still be sent.
     File(Failure),
+    /// A fault of the server or of the connection, which ends the command.
     Server(Failure),
 }
 
-/// What is said at the end.
+/// The totals for the summary at the end.
 #[derive(Default)]
 struct Outcome {
     files: u64,
@@ -91,8 +88,8 @@ pub fn run(command: Send) -> ExitCode {
 
 async fn send(command: Send) -> Result<(), Failure> {
     let begun = Instant::now();
-    let targets = Targets::new(&command.what, command.move_to.as_deref());
-    let means = Context {
+    let targets = Targets::new(&command.paths, command.move_to.as_deref());
+    let context = Context {
         uploader: Uploader {
             client: command.server.client()?,
             stream: command.stream.clone(),
@@ -105,10 +102,10 @@ async fn send(command: Send) -> Result<(), Failure> {
     };
     let mut outcome = Outcome::default();
     let ended = match command.follow {
-        true => follow::follow(&targets, command.again, &means, &mut outcome).await,
-        false => send_all(&command, &targets, &means, &mut outcome).await,
+        true => follow::follow(&targets, command.again, &context, &mut outcome).await,
+        false => send_all(&command, &targets, &context, &mut outcome).await,
     };
-    means.progress.end();
+    context.progress.end();
     outcome.print(begun.elapsed(), command.json);
     ended?;
     outcome.verdict()
@@ -117,84 +114,85 @@ async fn send(command: Send) -> Result<(), Failure> {
 async fn send_all(
     command: &Send,
     targets: &Targets,
-    means: &Context,
+    context: &Context,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
-    let handling = Handling { again: command.again, move_to: command.move_to.as_deref() };
+    let options = FileOptions { again: command.again, move_to: command.move_to.as_deref() };
     let files = targets.files()?;
     let alone = files.len() == 1;
     for path in files {
-        match send_file(handling, &path, means, outcome).await {
+        match send_file(options, &path, context, outcome).await {
             Ok(()) => {}
-            // The others may go all the same. Where there are none, the end says it.
-            Err(Trouble::File(failure)) => {
+            // Other files are still sent. If there is only this one, `verdict` reports the failure.
+            Err(SendError::File(failure)) => {
                 if !alone {
-                    means.progress.note(&failure.to_string());
+                    context.progress.note(&failure.to_string());
                 }
                 outcome.failures.push(failure);
             }
-            Err(Trouble::Server(failure)) => return Err(failure),
+            Err(SendError::Server(failure)) => return Err(failure),
         }
     }
     Ok(())
 }
 
-/// What is to become of a file.
+/// Options for one file.
 #[derive(Clone, Copy, Default)]
-struct Handling<'a> {
+struct FileOptions<'a> {
     again: bool,
     move_to: Option<&'a Path>,
 }
 
 async fn send_file(
-    handling: Handling<'_>,
+    options: FileOptions<'_>,
     path: &Path,
-    means: &Context,
+    context: &Context,
     outcome: &mut Outcome,
-) -> Result<(), Trouble> {
+) -> Result<(), SendError> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err(Trouble::File(Failure::Failed(format!("{} is not a file of lines", path.display()))));
+        return Err(SendError::File(Failure::Failed(format!("{} is not a regular file", path.display()))));
     }
     let empty = file.try_clone().map_err(|error| unreadable(path, &error))?;
-    let wish = ResumeMode { again: handling.again, from_generation: 0 };
-    let Some(mut transfer) = Transfer::begin(path, file, false, |_| wish, means).await? else {
+    let mode = ResumeMode { again: options.again, from_generation: 0 };
+    let Some(mut transfer) = Transfer::begin(path, file, false, |_| mode, context).await? else {
         outcome.files += 1;
-        return handling.move_to.map_or(Ok(()), |folder| moved(path, &empty, folder, means));
+        return options.move_to.map_or(Ok(()), |folder| move_to_folder(path, &empty, folder, context));
     };
     loop {
-        let sent = transfer.advance(true, means).await;
+        let sent = transfer.advance(true, context).await;
         if sent.is_err() {
             outcome.add(&transfer);
         }
         sent?;
         if transfer.is_rewritten() {
             outcome.add(&transfer);
-            let reason = "was cut or written anew while it was sent; send it again for what it holds now";
-            return Err(Trouble::File(Failure::Failed(format!("{} {reason}", path.display()))));
+            let reason =
+                "was truncated or rewritten while it was sent; run the command again to send the rest";
+            return Err(SendError::File(Failure::Failed(format!("{} {reason}", path.display()))));
         }
-        let Some(folder) = handling.move_to else { break };
-        // What was appended meanwhile belongs to it, and so does what still is after the move.
+        let Some(folder) = options.move_to else { break };
+        // Lines that were appended meanwhile belong to this file, and so do lines that are appended after the move.
         if transfer.is_at_end().map_err(|error| unreadable(path, &error))? {
-            let done = moved(path, transfer.file(), folder, means);
-            let sent = transfer.advance(true, means).await;
+            let done = move_to_folder(path, transfer.file(), folder, context);
+            let sent = transfer.advance(true, context).await;
             outcome.add(&transfer);
             return done.and(sent);
         }
     }
     outcome.add(&transfer);
-    if transfer.counts.events == 0 && transfer.counts.there > 0 {
+    if transfer.counts.events == 0 && transfer.counts.already_sent > 0 {
         let path = path.display();
-        means.progress.note(&match means.uploader.exported {
-            None => format!("{path}: already sent; `--again` sends it once more, as new events"),
+        context.progress.note(&match context.uploader.exported {
+            None => format!("{path}: already sent; `--again` sends it again, as new events"),
             Some(_) => format!("{path}: already imported"),
         });
     }
     Ok(())
 }
 
-fn moved(path: &Path, file: &File, folder: &Path, means: &Context) -> Result<(), Trouble> {
-    // Named where it is to go.
+fn move_to_folder(path: &Path, file: &File, folder: &Path, context: &Context) -> Result<(), SendError> {
+    // The file is in that folder already.
     if folder.canonicalize().is_ok_and(|folder| path.parent() == Some(folder.as_path())) {
         return Ok(());
     }
@@ -202,16 +200,19 @@ fn moved(path: &Path, file: &File, folder: &Path, means: &Context) -> Result<(),
         Ok(move_to::Moved::To(target)) => {
             if target.file_name() != path.file_name() {
                 let (path, target) = (path.display(), target.display());
-                means.progress.note(&format!("{path}: the name was taken; moved to {target}"));
+                context
+                    .progress
+                    .note(&format!("{path}: a file of this name exists already; moved to {target}"));
             }
             Ok(())
         }
-        Ok(move_to::Moved::NotOurs) => {
-            means.progress.note(&format!("{}: another file came to this path; not moved", path.display()));
+        Ok(move_to::Moved::NotMoved) => {
+            let reason = "not moved, because it was replaced, removed or extended meanwhile";
+            context.progress.note(&format!("{}: {reason}", path.display()));
             Ok(())
         }
-        Err(error) => Err(Trouble::File(Failure::Failed(format!(
-            "{} is sent, but cannot be moved to {}: {error}",
+        Err(error) => Err(SendError::File(Failure::Failed(format!(
+            "{} was sent, but cannot be moved to {}: {error}",
             path.display(),
             folder.display()
         )))),
@@ -222,7 +223,7 @@ impl Outcome {
     fn add(&mut self, transfer: &Transfer) {
         self.files += 1;
         self.counts.events += transfer.counts.events;
-        self.counts.there += transfer.counts.there;
+        self.counts.already_sent += transfer.counts.already_sent;
         self.counts.rejected += transfer.counts.rejected;
         if transfer.counts.rejected > 0 {
             self.rejected.insert(transfer.rejected_path().to_owned());
@@ -230,13 +231,13 @@ impl Outcome {
     }
 
     fn print(&self, duration: Duration, as_json: bool) {
-        let Counts { events, there, rejected } = self.counts;
+        let Counts { events, already_sent, rejected } = self.counts;
         let files = self.files;
         if as_json {
             let seconds = duration.as_secs_f64();
             let paths: Vec<_> = self.rejected.iter().map(|path| path.to_string_lossy()).collect();
             let body = json!({
-                "events": events, "files": files, "linesThereAlready": there, "rejected": rejected,
+                "events": events, "files": files, "linesThereAlready": already_sent, "rejected": rejected,
                 "rejectedFiles": paths, "seconds": (seconds * 1_000.0).round() / 1_000.0,
             });
             println!("{body}");
@@ -244,17 +245,18 @@ impl Outcome {
             let plural = if files == 1 { "file" } else { "files" };
             let seconds = duration.as_secs_f64();
             println!(
-                "sent {events} events from {files} {plural} ({there} lines were there already, {rejected} rejected) in {seconds:.1} s"
+                "sent {events} events from {files} {plural} ({already_sent} lines were already sent, \
+                 {rejected} rejected) in {seconds:.1} s"
             );
         }
     }
 
-    /// How the command ends when the server has answered to the end.
+    /// Returns the result of the command, if no fault of the server ended it.
     fn verdict(mut self) -> Result<(), Failure> {
-        let said = self.failures.len();
+        let count = self.failures.len();
         match self.failures.pop() {
-            Some(failure) if said == 1 => Err(failure),
-            Some(_) => Err(Failure::Failed(format!("{said} files could not be sent"))),
+            Some(failure) if count == 1 => Err(failure),
+            Some(_) => Err(Failure::Failed(format!("{count} files could not be sent"))),
             None if self.counts.rejected > 0 => {
                 let paths: Vec<_> = self.rejected.iter().map(|path| path.display().to_string()).collect();
                 let rejected = self.counts.rejected;
@@ -265,12 +267,12 @@ impl Outcome {
     }
 }
 
-impl From<Failure> for Trouble {
+impl From<Failure> for SendError {
     fn from(failure: Failure) -> Self {
         Self::Server(failure)
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
-    Trouble::File(Failure::Failed(format!("{}: {error}", path.display())))
+fn unreadable(path: &Path, error: &std::io::Error) -> SendError {
+    SendError::File(Failure::Failed(format!("{}: {error}", path.display())))
 }

@@ -1,4 +1,4 @@
-//! Moving a file that is done, without ever writing over another, and never a file that was not sent.
+//! Moves a file that was sent. It never overwrites another file, and never moves a file that was not sent.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, ErrorKind, Seek};
@@ -8,36 +8,36 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+/// How many names are tried in the target folder.
 const NAMES_MAX: u32 = 100_000;
 
 pub enum Moved {
     To(PathBuf),
-    /// At the path stands another file, or none: somebody else has moved it.
-    NotOurs,
+    /// The path names another file or none, or the file has grown during a copy. Nothing was removed from the path.
+    NotMoved,
 }
 
-/// Moves what was read as `file` from `path` into `folder`. A name that is taken there gets a number.
+/// Moves the file that is open as `file` from `path` into `folder`. If its name exists there, it gets a number.
 pub fn move_file(path: &Path, file: &File, folder: &Path) -> io::Result<Moved> {
     fs::create_dir_all(folder)?;
-    if !is(path, file)? {
-        return Ok(Moved::NotOurs);
+    if !is_same(path, file)? {
+        return Ok(Moved::NotMoved);
     }
     for number in 1..NAMES_MAX {
         let target = folder.join(numbered(path, number));
         match renameat_with(CWD, path, CWD, &target, RenameFlags::NOREPLACE) {
-            Ok(()) if is(&target, file)? => {
+            Ok(()) if is_same(&target, file)? => {
                 sync(folder)?;
                 sync(path.parent().unwrap_or(Path::new("/")))?;
                 return Ok(Moved::To(target));
             }
             Ok(()) => {
-                // Another came to the path just before it was moved: it goes back, unless yet another
-                // has come.
+                // Another file replaced this one just before the move. Move it back, unless a third one is there now.
                 renameat_with(CWD, &target, CWD, path, RenameFlags::NOREPLACE)?;
-                return Ok(Moved::NotOurs);
+                return Ok(Moved::NotMoved);
             }
             Err(Errno::EXIST) => {}
-            Err(Errno::NOENT) if !path.exists() => return Ok(Moved::NotOurs),
+            Err(Errno::NOENT) if !path.exists() => return Ok(Moved::NotMoved),
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS) => match copy(path, file, folder, &target) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 copied => return copied,
@@ -45,10 +45,10 @@ pub fn move_file(path: &Path, file: &File, folder: &Path) -> io::Result<Moved> {
             Err(error) => return Err(error.into()),
         }
     }
-    Err(io::Error::new(ErrorKind::AlreadyExists, "every name is taken there"))
+    Err(io::Error::new(ErrorKind::AlreadyExists, "all numbered names exist there already"))
 }
 
-/// To another file system: whole and synced under its name before it is gone here.
+/// Copies the file to another file system, and removes the original when the copy is complete and synced.
 fn copy(path: &Path, mut file: &File, folder: &Path, target: &Path) -> io::Result<Moved> {
     if target.exists() {
         return Err(ErrorKind::AlreadyExists.into());
@@ -64,7 +64,7 @@ fn copy(path: &Path, mut file: &File, folder: &Path, target: &Path) -> io::Resul
         copy.set_times(FileTimes::new().set_modified(metadata.modified()?))?;
         copy.sync_all()?;
         match renameat_with(CWD, &partial, CWD, target, RenameFlags::NOREPLACE) {
-            // Where the file system knows no such rename, a link does not write over anything either.
+            // If the file system does not support this rename, use a link, which does not overwrite a file either.
             Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(&partial, target),
             renamed => renamed.map_err(io::Error::from),
         }
@@ -72,25 +72,26 @@ fn copy(path: &Path, mut file: &File, folder: &Path, target: &Path) -> io::Resul
     let _ = fs::remove_file(&partial);
     copied?;
     sync(folder)?;
-    // If it has grown or was replaced meanwhile, the original stays: both are known to the server.
-    if !is(path, file)? || file.metadata()?.len() != fs::metadata(target)?.len() {
-        return Ok(Moved::NotOurs);
+    // If the original has grown or was replaced meanwhile, it stays, and the next run continues with it.
+    if !is_same(path, file)? || file.metadata()?.len() != fs::metadata(target)?.len() {
+        return Ok(Moved::NotMoved);
     }
     fs::remove_file(path)?;
     sync(path.parent().unwrap_or(Path::new("/")))?;
     Ok(Moved::To(target.to_owned()))
 }
 
-fn is(path: &Path, file: &File) -> io::Result<bool> {
+/// Returns true if `path` names the open file `file`.
+fn is_same(path: &Path, file: &File) -> io::Result<bool> {
     let own = file.metadata()?;
     match fs::symlink_metadata(path) {
-        Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+        Ok(found) => Ok((own.dev(), own.ino()) == (found.dev(), found.ino())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// `a.jsonl`, `a-2.jsonl`, `a-3.jsonl`.
+/// Returns `a.jsonl`, `a-2.jsonl`, `a-3.jsonl` and so on.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
     if number == 1 {
@@ -116,12 +117,12 @@ mod tests {
     fn moved(path: &Path, file: &File, folder: &Path) -> Option<String> {
         match move_file(path, file, folder).expect("moves") {
             Moved::To(target) => target.file_name().map(|name| name.to_string_lossy().into_owned()),
-            Moved::NotOurs => None,
+            Moved::NotMoved => None,
         }
     }
 
     #[test]
-    fn nothing_is_written_over_and_nothing_else_is_moved() {
+    fn no_file_is_overwritten_and_no_other_file_is_moved() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, done) = (folder.path().join("a.jsonl"), folder.path().join("done"));
         for (content, name) in [("one", "a.jsonl"), ("two", "a-2.jsonl"), ("three", "a-3.jsonl")] {
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_to_another_file_system_takes_the_file_away_here() {
+    fn a_copy_to_another_file_system_removes_the_original() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, target) = (folder.path().join("a.jsonl"), folder.path().join("b.jsonl"));
         fs::write(&path, "one").expect("written");

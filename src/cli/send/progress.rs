@@ -1,5 +1,5 @@
-//! What a person sees while files are sent: a bar where there is a terminal, a line for what they should
-//! know. On stderr, so that stdout is the outcome alone.
+//! Progress of a transfer on stderr: a bar if stderr is a terminal, and a line for each note. Stdout contains only
+//! the summary.
 
 use std::io::IsTerminal;
 

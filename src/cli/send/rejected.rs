@@ -1,5 +1,5 @@
-//! `FILE.rejected`: the lines that the server refused, with their reasons, as lines of JSON. Written
-//! before the next chunk is sent, each line once, whoever writes and whatever is killed between.
+//! `FILE.rejected`: lists the refused lines with their reasons, one JSON object per line. Entries are written before
+//! the next chunk is sent. Each line has one entry, even if several senders write or one is killed.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub const EXTENSION: &str = "rejected";
-/// How much of a source's name tells it from others at the same path.
-const SOURCE_CHARS: usize = 16;
+/// How many characters of an upload's name distinguish it from others at the same path.
+const UPLOAD_CHARS: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedLine {
@@ -21,18 +21,19 @@ pub struct RejectedLine {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written<L> {
+struct RejectedEntry<L> {
     #[serde(flatten)]
     line: L,
-    /// Other content may come to the same path: its line 1 is another line 1.
+    /// The path may get other content later, whose line 1 is another line.
     upload: String,
 }
 
 pub struct Rejected {
     path: PathBuf,
     upload: String,
-    /// The lines of this source that are written, and how far the file was read for them.
+    /// The keys of this upload's lines that have an entry.
     known: HashSet<u64>,
+    /// The offset up to which the file was read.
     read_to: u64,
 }
 
@@ -41,7 +42,7 @@ impl Rejected {
         let mut path = file.as_os_str().to_owned();
         path.push(".");
         path.push(EXTENSION);
-        let upload = upload.chars().take(SOURCE_CHARS).collect();
+        let upload = upload.chars().take(UPLOAD_CHARS).collect();
         Self { path: PathBuf::from(path), upload, known: HashSet::new(), read_to: 0 }
     }
 
@@ -49,7 +50,7 @@ impl Rejected {
         &self.path
     }
 
-    /// How many lines of this source are written.
+    /// Returns how many lines of this upload have an entry.
     pub fn count(&mut self) -> io::Result<u64> {
         match File::open(&self.path) {
             Ok(file) => self.read(&file).map(|_| self.known.len() as u64),
@@ -58,24 +59,24 @@ impl Rejected {
         }
     }
 
-    /// Writes those lines that are not there yet; they are on stable storage when this returns.
+    /// Writes entries for the lines that have none. They are on stable storage when this returns.
     pub fn add(&mut self, lines: Vec<RejectedLine>) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
         let is_new = !self.path.exists();
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&self.path)?;
-        // Two that send the same file write here in turn.
+        // Several senders of the same file write in turn.
         file.lock()?;
         let whole = self.read(&file)?;
         if file.metadata()?.len() > whole {
-            // Somebody was killed within a line.
+            // A sender was killed while it wrote an entry.
             file.set_len(whole)?;
         }
         let mut bytes = Vec::new();
         for line in lines {
             if self.known.insert(key(&line)) {
-                serde_json::to_writer(&mut bytes, &Written { line, upload: self.upload.clone() })?;
+                serde_json::to_writer(&mut bytes, &RejectedEntry { line, upload: self.upload.clone() })?;
                 bytes.push(b'\n');
             }
         }
@@ -88,7 +89,7 @@ impl Rejected {
         }
     }
 
-    /// Takes in what was written since the last time; the answer is the end of the last whole line.
+    /// Reads the entries that were added since the last call. Returns the end of the last complete line.
     fn read(&mut self, mut file: &File) -> io::Result<u64> {
         file.seek(SeekFrom::Start(self.read_to))?;
         let mut reader = BufReader::new(Read::by_ref(&mut file));
@@ -100,17 +101,17 @@ impl Rejected {
                 return Ok(self.read_to);
             }
             self.read_to += length as u64;
-            // What people have written between is theirs.
-            if let Ok(written) = serde_json::from_slice::<Written<RejectedLine>>(&text)
-                && written.upload == self.upload
+            // Lines that people added are ignored.
+            if let Ok(entry) = serde_json::from_slice::<RejectedEntry<RejectedLine>>(&text)
+                && entry.upload == self.upload
             {
-                self.known.insert(key(&written.line));
+                self.known.insert(key(&entry.line));
             }
         }
     }
 }
 
-/// A line that was completed since is another one.
+/// Returns the key of a line. A line that was completed later has another text, and so another key.
 fn key(line: &RejectedLine) -> u64 {
     let mut hasher = DefaultHasher::new();
     (line.line, &line.text).hash(&mut hasher);
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_written_once_whoever_writes() {
+    fn each_line_is_written_once_by_several_writers() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("a.jsonl");
         let (mut one, mut two) = (Rejected::new(&file, "s"), Rejected::new(&file, "s"));
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_broke_off_is_written_anew() {
+    fn an_incomplete_last_entry_is_written_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("a.jsonl");
         Rejected::new(&file, "s").add(vec![line(1, "a"), line(2, "b")]).expect("written");

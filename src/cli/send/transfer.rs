@@ -1,5 +1,5 @@
-//! One file on its way: what the server has of it is found out once, then the rest goes, chunk by chunk,
-//! one request at a time, so that the order within the file is the order of the log.
+//! The transfer of one file. It asks once which lines the server has, then sends the others, chunk by chunk. There is
+//! only one request at a time, so the events have the same order in the log as in the file.
 
 use std::fs::File;
 use std::io;
@@ -7,31 +7,31 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::lines::{Chunk, Lines, Place};
+use super::lines::{Chunk, LineStart, Lines};
 use super::progress::Progress;
 use super::rejected::{Rejected, RejectedLine};
 use super::resume::Gap;
-use super::upload::{Identity, Known, ResumeMode};
+use super::upload::{Identity, KnownUpload, ResumeMode};
 use super::uploader::{Receipt, Uploader};
-use super::{Trouble, unreadable};
+use super::{SendError, unreadable};
 use crate::cli::exit::Failure;
 
-/// How much before the next line is looked at again, to see whether the file is still the same.
+/// How many bytes before the next line are compared, to notice that the file was rewritten.
 const ANCHOR_BYTES: usize = 64;
 
-/// With what every file is sent.
+/// Shared by the transfers of all files.
 pub struct Context {
     pub uploader: Uploader,
     pub progress: Progress,
     pub chunk_lines: u64,
 }
 
-/// What was done.
+/// Totals of a transfer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub events: u64,
     /// Lines that the server had before.
-    pub there: u64,
+    pub already_sent: u64,
     pub rejected: u64,
 }
 
@@ -40,103 +40,110 @@ pub struct Transfer {
     file: Arc<File>,
     lines: Lines,
     rejected: Rejected,
+    /// The bytes before the next line, as they were sent.
     anchor: Vec<u8>,
     pub first_line: [u8; 32],
-    pub known: Known,
+    pub known: KnownUpload,
     pub counts: Counts,
 }
 
 impl Transfer {
-    /// Finds out what is still to be sent of an open file. `None` while it has no first line.
+    /// Starts the transfer of an open file, and sends the lines between those that the server has. Returns `None` if
+    /// the file has no first line yet; with `first_ended`, that line needs its line break.
     pub async fn begin(
         path: &Path,
         file: File,
         first_ended: bool,
-        wish: impl FnOnce(&[u8; 32]) -> ResumeMode,
-        means: &Context,
-    ) -> Result<Option<Self>, Trouble> {
+        mode: impl FnOnce(&[u8; 32]) -> ResumeMode,
+        context: &Context,
+    ) -> Result<Option<Self>, SendError> {
         let failed = |error| unreadable(path, &error);
         let file = Arc::new(file);
-        let identity = Identity::of(path, &file, first_ended, &means.uploader).map_err(failed)?;
+        let identity = Identity::of(path, &file, first_ended, &context.uploader).map_err(failed)?;
         let Some(identity) = identity else { return Ok(None) };
-        let wish = wish(&identity.first_line);
-        let known = identity.find(&file, wish, &means.uploader, &means.progress).await?;
+        let mode = mode(&identity.first_line);
+        let known = identity.find(&file, mode, &context.uploader, &context.progress).await?;
         let mut transfer = Self {
             path: path.to_owned(),
-            lines: Lines::new(&file, means.uploader.line_bytes_max()).map_err(failed)?,
+            lines: Lines::new(&file, context.uploader.line_bytes_max()).map_err(failed)?,
             rejected: Rejected::new(path, &known.upload),
             anchor: Vec::new(),
             first_line: identity.first_line,
-            counts: Counts { there: known.fit.fitting_lines, ..Counts::default() },
+            counts: Counts { already_sent: known.resume.matching_lines, ..Counts::default() },
             file,
             known,
         };
-        transfer.catch_up(means).await?;
+        transfer.catch_up(context).await?;
         Ok(Some(transfer))
     }
 
-    /// Makes up for what a predecessor had no time to write down, and fills the gaps between the runs.
-    async fn catch_up(&mut self, means: &Context) -> Result<(), Trouble> {
+    /// Lists rejected lines that an interrupted sender did not list, and sends the gaps between the runs.
+    async fn catch_up(&mut self, context: &Context) -> Result<(), SendError> {
         self.counts.rejected = self.rejected.count().map_err(|error| self.unwritable(&error))?;
-        let changed = std::mem::take(&mut self.known.fit.changed);
-        let reason = "was sent before it was complete; what was added to the line since is not sent";
+        let changed = std::mem::take(&mut self.known.resume.changed);
+        let reason = "was sent before it was complete; the text that was added later is not sent";
         let changed = changed.into_iter().map(|(line, text)| rejected_line(line, reason.to_owned(), &text));
         self.reject(changed.collect())?;
-        if let Some((begin, lines)) = self.known.fit.last {
-            self.check(begin, lines, means).await?;
+        if let Some((begin, lines)) = self.known.resume.last {
+            self.check(begin, lines, context).await?;
         }
-        let gaps = std::mem::take(&mut self.known.fit.gaps);
+        let gaps = std::mem::take(&mut self.known.resume.gaps);
         for Gap { begin, until } in gaps {
             self.lines.go_to(begin);
             if until.is_some() {
-                self.send_until(until, true, means).await?;
+                self.send_until(until, true, context).await?;
             }
         }
-        means.progress.passed(self.lines.place().offset);
+        context.progress.passed(self.lines.position().offset);
         self.note_anchor();
         Ok(())
     }
 
-    /// The last known run was acknowledged; whether its refused lines were written down is not known.
-    async fn check(&mut self, begin: Place, lines: u64, means: &Context) -> Result<(), Trouble> {
+    /// Asks the server again which lines of the last run it refuses. An interrupted sender may not have listed them.
+    async fn check(&mut self, begin: LineStart, lines: u64, context: &Context) -> Result<(), SendError> {
         self.lines.go_to(begin);
         let until = Some(begin.line + lines);
         while let Some(chunk) = self.chunk(lines, until, true)? {
             let receipt = match chunk.is_blank() {
                 true => None,
-                false => Some(means.uploader.check(&self.known.upload, &chunk, &means.progress).await?),
+                false => Some(context.uploader.check(&self.known.upload, &chunk, &context.progress).await?),
             };
-            self.reject_of(&chunk, receipt.as_ref(), means)?;
+            self.reject_of(&chunk, receipt.as_ref(), context)?;
         }
         Ok(())
     }
 
-    /// Sends what is there; a last line without a line break only if it is to be the `whole`.
-    pub async fn advance(&mut self, whole: bool, means: &Context) -> Result<(), Trouble> {
-        let before = self.lines.place();
-        self.send_until(None, whole, means).await?;
-        if self.lines.place() != before {
+    /// Sends the rest of the file. A last line without a line break is sent only if the file is complete (`whole`).
+    pub async fn advance(&mut self, whole: bool, context: &Context) -> Result<(), SendError> {
+        let before = self.lines.position();
+        self.send_until(None, whole, context).await?;
+        if self.lines.position() != before {
             self.note_anchor();
         }
         Ok(())
     }
 
-    async fn send_until(&mut self, until: Option<u64>, whole: bool, means: &Context) -> Result<(), Trouble> {
-        while !means.uploader.stop.asked() {
-            let begun = self.lines.place().offset;
-            let Some(chunk) = self.chunk(means.chunk_lines, until, whole)? else { break };
+    async fn send_until(
+        &mut self,
+        until: Option<u64>,
+        whole: bool,
+        context: &Context,
+    ) -> Result<(), SendError> {
+        while !context.uploader.stop.asked() {
+            let begun = self.lines.position().offset;
+            let Some(chunk) = self.chunk(context.chunk_lines, until, whole)? else { break };
             let receipt = match chunk.is_blank() {
                 true => None,
-                false => Some(means.uploader.send(&self.known.upload, &chunk, &means.progress).await?),
+                false => Some(context.uploader.send(&self.known.upload, &chunk, &context.progress).await?),
             };
             self.counts.events += receipt.as_ref().map_or(0, |receipt| receipt.accepted);
-            self.reject_of(&chunk, receipt.as_ref(), means)?;
-            means.progress.passed(self.lines.place().offset - begun);
+            self.reject_of(&chunk, receipt.as_ref(), context)?;
+            context.progress.passed(self.lines.position().offset - begun);
         }
         Ok(())
     }
 
-    fn chunk(&mut self, lines_max: u64, until: Option<u64>, whole: bool) -> Result<Option<Chunk>, Trouble> {
+    fn chunk(&mut self, lines_max: u64, until: Option<u64>, whole: bool) -> Result<Option<Chunk>, SendError> {
         self.lines.chunk(lines_max, until, whole).map_err(|error| unreadable(&self.path, &error))
     }
 
@@ -144,11 +151,11 @@ impl Transfer {
         &mut self,
         chunk: &Chunk,
         receipt: Option<&Receipt>,
-        means: &Context,
-    ) -> Result<(), Trouble> {
-        let bytes_max = means.uploader.line_bytes_max();
+        context: &Context,
+    ) -> Result<(), SendError> {
+        let bytes_max = context.uploader.line_bytes_max();
         let too_long = chunk.too_long.iter().map(|(line, beginning)| {
-            let reason = format!("is longer than {bytes_max} bytes; this is its beginning");
+            let reason = format!("is longer than {bytes_max} bytes; only its beginning is listed");
             rejected_line(*line, reason, beginning)
         });
         let refused = receipt.map(Receipt::refused).unwrap_or_default().into_iter();
@@ -158,7 +165,7 @@ impl Transfer {
         self.reject(lines)
     }
 
-    fn reject(&mut self, lines: Vec<RejectedLine>) -> Result<(), Trouble> {
+    fn reject(&mut self, lines: Vec<RejectedLine>) -> Result<(), SendError> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -167,37 +174,39 @@ impl Transfer {
         Ok(())
     }
 
-    fn unwritable(&self, error: &io::Error) -> Trouble {
+    fn unwritable(&self, error: &io::Error) -> SendError {
         let path = self.rejected.path().display();
-        Trouble::File(Failure::Failed(format!("{path}, where refused lines belong: {error}")))
+        SendError::File(Failure::Failed(format!("cannot write the rejected lines to {path}: {error}")))
     }
 
-    /// Where nothing can be read, the file was cut: no anchor holds there.
+    /// Remembers the bytes before the next line. If they cannot be read, the file was truncated, and the anchor is
+    /// empty.
     fn note_anchor(&mut self) {
-        self.anchor = self.before_place().unwrap_or_default();
+        self.anchor = self.bytes_before_position().unwrap_or_default();
     }
 
-    fn before_place(&self) -> io::Result<Vec<u8>> {
-        let offset = self.lines.place().offset;
+    fn bytes_before_position(&self) -> io::Result<Vec<u8>> {
+        let offset = self.lines.position().offset;
         let length = ANCHOR_BYTES.min(offset as usize);
         let mut bytes = vec![0; length];
         self.file.read_exact_at(&mut bytes, offset - length as u64)?;
         Ok(bytes)
     }
 
-    /// Whether something else stands now where lines were sent from: the file was cut and written anew.
+    /// Returns true if the bytes before the next line have changed: the file was truncated or rewritten.
     pub fn is_rewritten(&self) -> bool {
-        self.before_place().ok().is_none_or(|bytes| bytes != self.anchor)
+        self.bytes_before_position().ok().is_none_or(|bytes| bytes != self.anchor)
     }
 
-    /// Whether all that the file holds was sent.
+    /// Returns true if everything in the file was sent.
     pub fn is_at_end(&self) -> io::Result<bool> {
-        Ok(self.file.metadata()?.len() == self.lines.place().offset)
+        Ok(self.file.metadata()?.len() == self.lines.position().offset)
     }
 
+    /// Returns true if `path` still names this file.
     pub fn is_at(&self, path: &Path) -> bool {
-        let (own, there) = (self.file.metadata(), path.metadata());
-        matches!((own, there), (Ok(own), Ok(there)) if (own.dev(), own.ino()) == (there.dev(), there.ino()))
+        let (own, found) = (self.file.metadata(), path.metadata());
+        matches!((own, found), (Ok(own), Ok(found)) if (own.dev(), own.ino()) == (found.dev(), found.ino()))
     }
 
     pub fn file(&self) -> &File {

@@ -1,6 +1,7 @@
-//! What a file is called at the server, and what the server has of it. A name holds the path, the first
-//! line and a generation: other content that comes to a path begins otherwise, or, if it does not, does
-//! not fit the runs that are known, and is of the next generation.
+//! The name of a file's upload, and the lines that the server has of it.
+//!
+//! The name is a hash of the path, the first line and a generation. Other content at the same path usually has
+//! another first line. If it does not, its lines do not match the known runs, and it gets the next generation.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,40 +9,40 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::lines::{Lines, Met};
+use super::lines::{Lines, ReadLine};
 use super::progress::Progress;
 use super::resume::{Resume, Run};
 use super::uploader::Uploader;
-use super::{Trouble, unreadable};
+use super::{SendError, unreadable};
 use crate::cli::exit::Failure;
 
-/// A file as it is known by.
+/// The properties that identify a file.
 pub struct Identity<'a> {
     pub path: &'a Path,
     /// The hash of the first line.
     pub first_line: [u8; 32],
-    /// Whether the lines are those of an export; the same lines sent as plain events are another source.
+    /// True if the lines are an export. The same lines, sent as plain events, are another upload.
     exported: bool,
 }
 
-/// The name to send under, and what was sent under it before.
-pub struct Known {
+/// The upload of a file, and the lines that were sent under its name before.
+pub struct KnownUpload {
     pub generation: u64,
     pub upload: String,
-    pub fit: Resume,
+    pub resume: Resume,
 }
 
-/// Which generations are meant.
+/// Selects the generations that a file may continue.
 #[derive(Clone, Copy, Default)]
 pub struct ResumeMode {
-    /// None that is known: everything is sent, once more.
+    /// Continue no known generation: all lines are sent again.
     pub again: bool,
-    /// Generations below are content that is known to be gone.
+    /// Lower generations belong to content that is gone.
     pub from_generation: u64,
 }
 
 impl<'a> Identity<'a> {
-    /// `None` while there is no first line, or, if it has to be `ended`, no whole one.
+    /// Reads the first line. Returns `None` if there is none yet; with `ended`, the line needs its line break.
     pub fn of(
         path: &'a Path,
         file: &Arc<File>,
@@ -50,7 +51,7 @@ impl<'a> Identity<'a> {
     ) -> std::io::Result<Option<Self>> {
         let (mut line, exported) = (Vec::new(), uploader.exported.is_some());
         match Lines::new(file, uploader.line_bytes_max())?.next(&mut line)? {
-            Met::Line { ended: is, .. } if is || !ended => {
+            ReadLine::Line { ended: is, .. } if is || !ended => {
                 let first_line = Sha256::digest(line.trim_ascii()).into();
                 Ok(Some(Self { path, first_line, exported }))
             }
@@ -58,6 +59,7 @@ impl<'a> Identity<'a> {
         }
     }
 
+    /// Returns the name of the upload of this generation.
     fn upload(&self, generation: u64) -> String {
         let path = self.path.as_os_str().as_encoded_bytes();
         let mut digest = Sha256::new();
@@ -70,95 +72,97 @@ impl<'a> Identity<'a> {
         event::hex(&digest.finalize())
     }
 
-    /// Finds the latest generation whose runs are lines of this file; failing that, the first that has
-    /// no runs.
+    /// Finds the latest generation whose runs match this file. If there is none, returns the first generation
+    /// without runs.
     pub async fn find(
         &self,
         file: &Arc<File>,
-        wish: ResumeMode,
+        mode: ResumeMode,
         uploader: &Uploader,
         progress: &Progress,
-    ) -> Result<Known, Trouble> {
-        let mut next = wish.from_generation;
+    ) -> Result<KnownUpload, SendError> {
+        let mut next = mode.from_generation;
         while !uploader.runs(&self.upload(next), 0, progress).await?.0.is_empty() {
             next += 1;
         }
         let mut changed = None;
-        let known = if wish.again { next..next } else { wish.from_generation..next };
+        let known = if mode.again { next..next } else { mode.from_generation..next };
         for generation in known.rev() {
             let upload = self.upload(generation);
-            let fit = self.fit(file, &upload, uploader, progress).await?;
-            match fit.misfit_at {
-                None => return Ok(Known { generation, upload, fit }),
-                Some(line) if fit.fitting_lines > 1 => changed = changed.or(Some((line, fit))),
+            let resume = self.compare(file, &upload, uploader, progress).await?;
+            match resume.first_mismatch {
+                None => return Ok(KnownUpload { generation, upload, resume }),
+                Some(line) if resume.matching_lines > 1 => changed = changed.or(Some((line, resume))),
                 Some(_) => {}
             }
         }
-        if let Some((line, fit)) = changed {
-            return Err(Trouble::File(Failure::Failed(format!(
-                "{} was changed after it was sent: {} lines are as they were, {} from line {line} on are not; nothing more of it is sent. `--again` sends all of it once more; to send single lines, put them into another file",
+        if let Some((line, resume)) = changed {
+            return Err(SendError::File(Failure::Failed(format!(
+                "{} was changed after it was sent: {} sent lines are unchanged, {} from line {line} on are \
+                 not; nothing was sent now. Put single lines into another file, or send all lines again \
+                 with `--again`",
                 self.path.display(),
-                fit.fitting_lines,
-                fit.misfitting_lines
+                resume.matching_lines,
+                resume.mismatched_lines
             ))));
         }
-        if next > wish.from_generation && !wish.again {
+        if next > mode.from_generation && !mode.again {
             progress.note(&format!(
-                "{}: other content was sent from this path before; what is there now is new",
+                "{}: other content was sent from this path before; all lines are sent as new events",
                 self.path.display()
             ));
         }
-        let mut fit = Resume::default();
+        let mut resume = Resume::default();
         let begin = Lines::new(file, uploader.line_bytes_max())
             .map_err(|error| unreadable(self.path, &error))?
-            .place();
-        fit.end(begin);
-        Ok(Known { generation: next, upload: self.upload(next), fit })
+            .position();
+        resume.end(begin);
+        Ok(KnownUpload { generation: next, upload: self.upload(next), resume })
     }
 
-    /// Compares every run of a source with the file, in one pass over both.
-    async fn fit(
+    /// Compares all runs of an upload with the file, in one pass over both.
+    async fn compare(
         &self,
         file: &Arc<File>,
         upload: &str,
         uploader: &Uploader,
         progress: &Progress,
-    ) -> Result<Resume, Trouble> {
+    ) -> Result<Resume, SendError> {
         let mut lines =
             Lines::new(file, uploader.line_bytes_max()).map_err(|error| unreadable(self.path, &error))?;
         let mut runs = Runs { upload, page: Vec::new().into_iter(), from_line: Some(0) };
-        let (mut fit, mut line) = (Resume::default(), Vec::new());
+        let (mut resume, mut line) = (Resume::default(), Vec::new());
         let mut next = runs.next(uploader, progress).await?;
         loop {
-            let place = lines.place();
-            while let Some(run) = next.filter(|run| run.first <= place.line) {
-                match run.first == place.line && run.lines > 0 {
-                    true => fit.begin(run, place),
-                    false => fit.misfit(run),
+            let position = lines.position();
+            while let Some(run) = next.filter(|run| run.first <= position.line) {
+                match run.first == position.line && run.lines > 0 {
+                    true => resume.begin(run, position),
+                    false => resume.mismatch(run),
                 }
                 next = runs.next(uploader, progress).await?;
             }
-            if next.is_none() && !fit.covers_next() {
+            if next.is_none() && !resume.covers_next() {
                 break;
             }
             line.clear();
-            let met = lines.next(&mut line).map_err(|error| unreadable(self.path, &error))?;
-            if met == Met::End {
+            let read = lines.next(&mut line).map_err(|error| unreadable(self.path, &error))?;
+            if read == ReadLine::End {
                 break;
             }
-            fit.reach(place);
-            fit.line(place.line, &line);
+            resume.reach(position);
+            resume.line(position.line, &line);
         }
         while let Some(run) = next {
-            fit.misfit(run);
+            resume.mismatch(run);
             next = runs.next(uploader, progress).await?;
         }
-        fit.end(lines.place());
-        Ok(fit)
+        resume.end(lines.position());
+        Ok(resume)
     }
 }
 
-/// The runs of a source, a page at a time.
+/// The runs of an upload, read page by page.
 struct Runs<'a> {
     upload: &'a str,
     page: std::vec::IntoIter<Run>,

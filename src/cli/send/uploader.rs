@@ -1,5 +1,5 @@
-//! Requests to the server, each repeated until it is answered: a chunk has a name, so that sending it
-//! once more counts nothing twice.
+//! Requests to the server. Each is repeated until it is answered. A chunk has a name, so a repeated chunk counts
+//! nothing twice.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,23 +16,23 @@ use super::resume::Run;
 use crate::cli::client::{Client, escaped};
 use crate::cli::exit::Failure;
 
-/// A server that has accepted a request and says nothing for this long is asked again.
+/// How long a response may take before the request is repeated.
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(120);
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(5);
-/// What is under way when the order to stop comes may still be answered.
+/// How long a pending request may still take after a stop signal.
 const STOP_DURATION_MAX: Duration = Duration::from_secs(5);
 
 pub struct Uploader {
     pub client: Client,
     pub stream: String,
-    /// The lines are those of an export of this stream.
+    /// The stream that the lines were exported from, if they are an export.
     pub exported: Option<String>,
     pub give_up_after: Option<Duration>,
     pub stop: Stop,
 }
 
-/// What a server says to a chunk that it took.
+/// The server's response to a chunk.
 #[derive(Debug, Deserialize)]
 pub struct Receipt {
     pub accepted: u64,
@@ -63,17 +63,17 @@ struct RunsPage {
 }
 
 impl Uploader {
-    /// What the server takes of a line.
+    /// Returns the maximum length of a line that the server accepts.
     pub fn line_bytes_max(&self) -> usize {
         EVENT_BYTES_MAX + if self.exported.is_some() { ENVELOPE_BYTES_MAX } else { 0 }
     }
 
-    /// Brings a chunk of `source` to the server; the answer says that it is on stable storage.
+    /// Sends a chunk of an upload. When this returns, the accepted lines are on stable storage.
     pub async fn send(&self, upload: &str, chunk: &Chunk, progress: &Progress) -> Result<Receipt, Failure> {
         self.chunk(upload, chunk, "?partial=true", progress).await
     }
 
-    /// What the server would say to a chunk, without sending it.
+    /// Returns the response that the server would give to a chunk. Nothing is stored.
     pub async fn check(&self, upload: &str, chunk: &Chunk, progress: &Progress) -> Result<Receipt, Failure> {
         self.chunk(upload, chunk, "?partial=true&check=only", progress).await
     }
@@ -96,18 +96,18 @@ impl Uploader {
                 .header("millrace-first-line", chunk.first)
                 .body(chunk.bytes.clone())
         };
-        let receipt: Receipt = understood(self.insist(request, progress).await?)?;
+        let receipt: Receipt = decode(self.retry_until_answered(request, progress).await?)?;
         match receipt.refused().len() as u64 == receipt.refused {
             true => Ok(receipt),
             false => Err(Failure::Failed(format!(
-                "the server refused {} lines and listed {} of them",
+                "the server refused {} lines, but listed only {} of them",
                 receipt.refused,
                 receipt.refused().len()
             ))),
         }
     }
 
-    /// The runs of a source from a line on, in order, and whether there may be more.
+    /// Returns the runs of an upload from a line on, in order, and true if there may be more.
     pub async fn runs(
         &self,
         upload: &str,
@@ -116,26 +116,26 @@ impl Uploader {
     ) -> Result<(Vec<Run>, bool), Failure> {
         let path = format!("/v1/streams/{}/uploads/{upload}?from_line={from_line}", escaped(&self.stream));
         let page: RunsPage =
-            understood(self.insist(|| self.client.request(Method::GET, &path), progress).await?)?;
+            decode(self.retry_until_answered(|| self.client.request(Method::GET, &path), progress).await?)?;
         let run = |known: KnownRun| {
             let number = u64::from_str_radix(&known.hash, 16).ok().filter(|_| known.hash.len() == 16);
-            let hash = number.ok_or_else(|| strange(&format!("`{}` is no hash", known.hash)))?;
+            let hash = number.ok_or_else(|| unexpected(&format!("`{}` is not a hash", known.hash)))?;
             Ok(Run { first: known.first_line, lines: known.lines, hash: hash.to_be_bytes() })
         };
         Ok((page.runs.into_iter().map(run).collect::<Result<_, Failure>>()?, page.more))
     }
 
-    /// What the server has of an event, if it has it and this key may know.
+    /// Returns the event of this id, if the server has it and this key may read it.
     pub async fn event(&self, id: &str, progress: &Progress) -> Result<Option<Value>, Failure> {
         let path = format!("/v1/events/{}", escaped(id));
-        match self.insist(|| self.client.request(Method::GET, &path), progress).await {
+        match self.retry_until_answered(|| self.client.request(Method::GET, &path), progress).await {
             Err(Failure::NotFound(_) | Failure::NotAllowed(_)) => Ok(None),
             event => event.map(Some),
         }
     }
 
-    /// Asks until there is an answer that another try would not change.
-    async fn insist(
+    /// Repeats a request until the server answers, and another attempt would not change the answer.
+    async fn retry_until_answered(
         &self,
         request: impl Fn() -> reqwest::RequestBuilder,
         progress: &Progress,
@@ -148,7 +148,10 @@ impl Uploader {
             };
             let answer = tokio::select! {
                 answer = self.client.ask(request().timeout(ANSWER_DURATION_MAX)) => answer,
-                () = stopped => return Err(Failure::Unreachable("stopped before the server answered; the next run goes on from there".to_owned())),
+                () = stopped => {
+                    let reason = "stopped before the server answered; run the command again to send the rest";
+                    return Err(Failure::Unreachable(reason.to_owned()));
+                }
             };
             let (reason, retry_after) = match answer.map(|answer| (answer.retry_after, answer.good())) {
                 Ok((_, Ok(body))) => {
@@ -161,12 +164,12 @@ impl Uploader {
                 Err(Failure::Unreachable(reason)) => (reason, None),
                 Ok((_, Err(failure))) | Err(failure) => return Err(failure),
             };
-            let pause = delay(tries, chance()).max(retry_after.unwrap_or_default());
-            if self.give_up_after.is_some_and(|patience| begun.elapsed() + pause > patience) {
-                return Err(Failure::Unreachable(format!("given up: {reason}")));
+            let pause = delay(tries, random_fraction()).max(retry_after.unwrap_or_default());
+            if self.give_up_after.is_some_and(|limit| begun.elapsed() + pause > limit) {
+                return Err(Failure::Unreachable(format!("gave up: {reason}")));
             }
             if tries == 0 {
-                progress.note(&format!("{reason}; trying again until it does"));
+                progress.note(&format!("{reason}; retrying until it answers"));
             }
             tries += 1;
             if self.stop.within(pause).await {
@@ -190,23 +193,26 @@ impl Receipt {
     }
 }
 
-/// Doubling up to a bound, half of it left to chance, so that many clients do not come back as one.
-fn delay(tries: u32, chance: f64) -> Duration {
+/// Returns a pause that doubles up to a limit. Half of it is random, so that many clients do not retry at once.
+fn delay(tries: u32, fraction: f64) -> Duration {
     let whole = DELAY_MIN.saturating_mul(1 << tries.min(16)).min(DELAY_MAX);
-    whole.mul_f64(0.5 + chance / 2.0)
+    whole.mul_f64(0.5 + fraction / 2.0)
 }
 
-fn chance() -> f64 {
+/// Returns a random number between 0 and 1.
+fn random_fraction() -> f64 {
     let random = getrandom::u32().unwrap_or_default();
     f64::from(random) / f64::from(u32::MAX)
 }
 
-fn understood<T: serde::de::DeserializeOwned>(body: Value) -> Result<T, Failure> {
-    serde_json::from_value(body).map_err(|error| strange(&error.to_string()))
+fn decode<T: serde::de::DeserializeOwned>(body: Value) -> Result<T, Failure> {
+    serde_json::from_value(body).map_err(|error| unexpected(&error.to_string()))
 }
 
-fn strange(what: &str) -> Failure {
-    Failure::Failed(format!("the answer is not millrace's: {what}"))
+fn unexpected(what: &str) -> Failure {
+    Failure::Failed(format!(
+        "unexpected response: {what}; check that `--url` names a millrace server of this version"
+    ))
 }
 
 #[cfg(test)]
@@ -214,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_their_bound_and_are_spread() {
+    fn pauses_grow_up_to_a_limit_and_vary() {
         assert_eq!((delay(0, 0.0), delay(0, 1.0)), (DELAY_MIN / 2, DELAY_MIN));
         assert_eq!((delay(3, 1.0), delay(40, 0.0)), (DELAY_MIN * 8, DELAY_MAX / 2));
     }

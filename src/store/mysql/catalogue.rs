@@ -1,4 +1,4 @@
-//! What the database says of a table that is there: engine, columns, unique indexes.
+//! Reads the definition of an existing table from the database's catalogue: engine, columns, unique indexes.
 
 use mysql_async::Value;
 
@@ -6,21 +6,23 @@ use super::Session;
 use crate::store::StoreError;
 use crate::store::tables::Cell;
 
+/// The definition of an existing table.
 pub struct Catalogue {
-    /// None for what is no table.
+    /// `None` for something that is not a table, such as an SQL view.
     pub engine: Option<String>,
-    pub columns: Vec<Found>,
-    pub uniques: Vec<Unique>,
+    pub columns: Vec<ExistingColumn>,
+    pub uniques: Vec<UniqueIndex>,
 }
 
-pub struct Found {
+/// A column of an existing table.
+pub struct ExistingColumn {
     pub name: String,
-    /// `varchar`
+    /// The name of the type, such as `varchar`.
     pub kind: String,
-    /// `varchar(255)`
+    /// The whole type, such as `varchar(255)`.
     pub full_kind: String,
     pub null: bool,
-    /// As the database has it: MariaDB in SQL, MySQL as a value unless it is computed.
+    /// As the database reports it: MariaDB as SQL, MySQL as a plain value unless the default is an expression.
     pub default: Option<String>,
     pub extra: String,
     pub chars_max: i64,
@@ -31,23 +33,24 @@ pub struct Found {
     pub generated: bool,
 }
 
-pub struct Unique {
+/// A unique index of an existing table.
+pub struct UniqueIndex {
     pub name: String,
-    /// None for an expression, and for the beginning of a column.
+    /// `None` for an expression, and for a prefix of a column.
     pub columns: Vec<Option<String>>,
 }
 
 impl Catalogue {
-    pub fn column(&self, name: &str) -> Option<&Found> {
+    pub fn column(&self, name: &str) -> Option<&ExistingColumn> {
         self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
     }
 
     pub fn has_primary_key(&self) -> bool {
-        self.uniques.iter().any(Unique::is_primary)
+        self.uniques.iter().any(UniqueIndex::is_primary)
     }
 }
 
-impl Found {
+impl ExistingColumn {
     pub fn is_numbered(&self) -> bool {
         self.extra.to_ascii_lowercase().contains("auto_increment")
     }
@@ -56,23 +59,23 @@ impl Found {
         ["int", "bigint"].contains(&self.kind.as_str())
     }
 
-    /// Whether a row that does not say what is in it can be inserted.
-    pub fn fills_itself(&self) -> bool {
+    /// Returns whether an INSERT can omit the column.
+    pub fn may_be_omitted(&self) -> bool {
         self.null || self.default.is_some() || self.generated || self.is_numbered()
     }
 }
 
-impl Unique {
+impl UniqueIndex {
     pub fn is_primary(&self) -> bool {
         self.name == "PRIMARY"
     }
 
-    /// Whether it is over just these columns, in any order.
+    /// Returns whether the index is over exactly these columns, in any order.
     pub fn is_over(&self, names: &[&str]) -> bool {
         self.columns.len() == names.len() && self.covers(names)
     }
 
-    /// Whether it is over these columns, and perhaps more.
+    /// Returns whether the index contains all of these columns, and perhaps others.
     pub fn covers(&self, names: &[&str]) -> bool {
         names.iter().all(|name| self.columns.iter().flatten().any(|own| own.eq_ignore_ascii_case(name)))
     }
@@ -86,6 +89,7 @@ const UNIQUES_SQL: &str = "SELECT index_name, column_name, sub_part FROM informa
     WHERE table_schema = DATABASE() AND table_name = ? AND non_unique = 0 ORDER BY index_name, seq_in_index";
 
 impl Session {
+    /// Reads the definition of a table. Fails with `NoTable` if it does not exist.
     pub(super) async fn catalogue(&mut self, table: &str) -> Result<Catalogue, StoreError> {
         let named = || vec![Value::from(table)];
         let sql =
@@ -95,7 +99,7 @@ impl Session {
         };
         let engine = row.into_iter().next().and_then(text);
         let columns = self.read(COLUMNS_SQL, named()).await?.into_iter().map(column).collect();
-        let mut uniques: Vec<Unique> = Vec::new();
+        let mut uniques: Vec<UniqueIndex> = Vec::new();
         for row in self.read(UNIQUES_SQL, named()).await? {
             let mut cells = row.into_iter();
             let mut next = || cells.next().and_then(text);
@@ -103,18 +107,18 @@ impl Session {
             let column = column.filter(|_| part.is_none());
             match uniques.last_mut().filter(|unique| unique.name == name) {
                 Some(unique) => unique.columns.push(column),
-                None => uniques.push(Unique { name, columns: vec![column] }),
+                None => uniques.push(UniqueIndex { name, columns: vec![column] }),
             }
         }
         Ok(Catalogue { engine, columns, uniques })
     }
 }
 
-fn column(row: Vec<Cell>) -> Found {
+fn column(row: Vec<Cell>) -> ExistingColumn {
     let mut cells = row.into_iter().map(text);
     let mut next = || cells.next().flatten();
     let number = |text: Option<String>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
-    Found {
+    ExistingColumn {
         name: next().unwrap_or_default(),
         kind: next().unwrap_or_default().to_ascii_lowercase(),
         full_kind: next().unwrap_or_default(),
@@ -130,7 +134,7 @@ fn column(row: Vec<Cell>) -> Found {
     }
 }
 
-/// The catalogue's texts are text in one of the databases, and bytes in the other.
+/// Returns a value as text. One of the two databases returns the catalogue's texts as bytes.
 fn text(cell: Cell) -> Option<String> {
     match cell {
         Cell::Text(text) => Some(text),

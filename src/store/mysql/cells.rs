@@ -1,4 +1,4 @@
-//! Values on their way into the database and out of it, exact in both directions.
+//! Converts values to and from the database's types, exactly in both directions.
 
 use event::{self, Decimal, Millis};
 use jiff::SignedDuration;
@@ -9,7 +9,7 @@ use mysql_async::{Column, Row, Value};
 use crate::store::StoreError;
 use crate::store::tables::Cell;
 
-/// The character set by which the server says that bytes are no text.
+/// The character set with which the server marks bytes that are not text.
 const BINARY: u16 = 63;
 
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
@@ -25,7 +25,7 @@ pub fn value(cell: &Cell) -> Result<Value, StoreError> {
     })
 }
 
-pub fn of_event(value: &event::Value<'_>) -> Result<Value, StoreError> {
+pub fn event_value(value: &event::Value<'_>) -> Result<Value, StoreError> {
     Ok(match value {
         event::Value::Absent => Value::NULL,
         event::Value::Text(text) => Value::Bytes(text.as_bytes().to_vec()),
@@ -37,7 +37,7 @@ pub fn of_event(value: &event::Value<'_>) -> Result<Value, StoreError> {
     })
 }
 
-/// What a value takes of a packet, its type and length included.
+/// Returns how many bytes of a packet a value takes, with its type and length.
 pub fn packet_bytes(value: &Value) -> usize {
     match value {
         Value::Bytes(bytes) => bytes.len() + 12,
@@ -45,9 +45,9 @@ pub fn packet_bytes(value: &Value) -> usize {
     }
 }
 
-/// Years that four digits can say.
+/// Converts a time. The database stores only years of four digits.
 fn date(time: Millis) -> Result<Value, StoreError> {
-    let beyond = || StoreError::Data("a time is outside of the years 1 to 9999".to_owned());
+    let beyond = || StoreError::Data("a time is outside the years 1 to 9999".to_owned());
     let civil = EPOCH.checked_add(SignedDuration::from_millis(time.0)).map_err(|_| beyond())?;
     let year = u16::try_from(civil.year()).ok().filter(|year| *year > 0).ok_or_else(beyond)?;
     Ok(Value::Date(
@@ -84,15 +84,15 @@ fn cell(value: Value, column: &Column) -> Cell {
             let hours = days * 24 + u32::from(hours);
             Cell::Text(format!("{sign}{hours:02}:{minutes:02}:{seconds:02}.{micros:06}"))
         }
-        Value::Bytes(bytes) => of_bytes(bytes, column),
+        Value::Bytes(bytes) => cell_from_bytes(bytes, column),
     }
 }
 
-fn of_bytes(bytes: Vec<u8>, column: &Column) -> Cell {
+fn cell_from_bytes(bytes: Vec<u8>, column: &Column) -> Cell {
     match column.column_type() {
         ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL => decimal(bytes),
         ColumnType::MYSQL_TYPE_BIT => bits(bytes),
-        // JSON is text, whatever its character set says.
+        // JSON is text, whatever character set the server reports.
         ColumnType::MYSQL_TYPE_JSON => text(bytes),
         _ if column.character_set() == BINARY => Cell::Bytes(bytes),
         _ => text(bytes),
@@ -106,7 +106,7 @@ fn text(bytes: Vec<u8>) -> Cell {
     }
 }
 
-/// Others' amounts may have more places than ours: then they stay the digits that they are.
+/// Reads a DECIMAL. One with more places than `Decimal` has stays text, with all of its digits.
 fn decimal(bytes: Vec<u8>) -> Cell {
     match text(bytes) {
         Cell::Text(digits) => digits.parse::<Decimal>().map_or(Cell::Text(digits), Cell::Decimal),
@@ -121,7 +121,7 @@ fn bits(bytes: Vec<u8>) -> Cell {
     number.map_or(Cell::Bytes(bytes), Cell::Integer)
 }
 
-/// `0000-00-00`, which older tables hold, is no time and stays the text that it is.
+/// Reads a time. `0000-00-00`, which older tables can contain, is not a valid time and stays text.
 fn time(year: u16, month: u8, day: u8, (hour, minute, second, micros): (u8, u8, u8, u32)) -> Cell {
     let civil = DateTime::new(
         year as i16,
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_the_same_after_it_was_stored() {
+    fn a_time_is_read_back_unchanged() {
         for millis in [0, 1_762_000_000_123, -1, -62_135_596_800_000, 253_402_300_799_999] {
             let stored = value(&Cell::Time(Millis(millis))).expect("a date");
             let kind = column(ColumnType::MYSQL_TYPE_DATETIME, BINARY);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_what_their_column_says() {
+    fn bytes_are_decoded_by_their_column_type() {
         let read = |bytes: &[u8], kind, set| cell(Value::Bytes(bytes.to_vec()), &column(kind, set));
         let text = |text: &str| Cell::Text(text.to_owned());
         assert_eq!(read(b"a", ColumnType::MYSQL_TYPE_VAR_STRING, 45), text("a"));

@@ -1,4 +1,4 @@
-//! Opens a connection and sets it up as the promises need it: strict, in UTC, comparing byte for byte.
+//! Opens a connection and sets up the session: strict SQL mode, UTC, byte-for-byte comparison.
 
 use std::sync::atomic::Ordering;
 
@@ -13,31 +13,33 @@ use super::errors::classify;
 use super::url::Encryption;
 use super::{Flavour, Server, Session};
 use crate::store::StoreError;
-use crate::store::remote::Patience;
+use crate::store::remote::StatementTimeout;
 
-/// What keeps values as they were given, or refuses them.
+/// Makes the server store a value unchanged or refuse it.
 const SQL_MODE: &str = "ANSI_QUOTES,STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
 
-/// The client tells a certificate for another name, once all else of it is right, by this word in the message;
-/// TLS itself says it in other words by now, but with the name that was expected.
+/// The host name passed to TLS so that a valid certificate for any name is accepted. The client library recognises a
+/// wrong name by this word in the error message. TLS now words the message differently, but includes the expected
+/// name.
 const ANY_NAME: &str = "NotValidForName";
 
-/// Errors of the server that refuse user or password.
+/// The server's errors for a wrong user or password.
 const LOGIN_REFUSED: [u16; 2] = [1045, 1698];
 
 impl Server {
     pub async fn connect(&self) -> Result<Session, StoreError> {
-        let conn = self.open(Some(&self.address.database)).await.map_err(|error| self.refused(error))?;
+        let conn =
+            self.open(Some(&self.address.database)).await.map_err(|error| self.connect_error(error))?;
         self.set_up(conn).await.map_err(classify)
     }
 
-    /// A connection as the server gives it. A password that is refused may have been changed meanwhile.
+    /// Opens a connection without setting it up. If the login is refused, tries again with a changed password.
     pub(super) async fn open(&self, database: Option<&str>) -> Result<Conn, Error> {
         let tried = self.password.or(self.address.password.as_deref());
         match self.open_once(database).await {
             Err(Error::Server(error))
                 if LOGIN_REFUSED.contains(&error.code)
-                    && self.password.another_than(tried.as_deref()).await =>
+                    && self.password.reload_differs_from(tried.as_deref()).await =>
             {
                 self.open_once(database).await
             }
@@ -48,14 +50,16 @@ impl Server {
     async fn open_once(&self, database: Option<&str>) -> Result<Conn, Error> {
         let encrypted = match self.address.encryption {
             Encryption::Disabled => false,
-            Encryption::Preferred => !self.plain.load(Ordering::Relaxed) && self.address.socket.is_none(),
+            Encryption::Preferred => {
+                !self.no_encryption.load(Ordering::Relaxed) && self.address.socket.is_none()
+            }
             _ => true,
         };
         match self.open_as(database, encrypted).await {
             Err(Error::Driver(DriverError::NoClientSslFlagFromServer))
                 if self.address.encryption == Encryption::Preferred =>
             {
-                self.plain.store(true, Ordering::Relaxed);
+                self.no_encryption.store(true, Ordering::Relaxed);
                 self.open_as(database, false).await
             }
             outcome => outcome,
@@ -84,7 +88,7 @@ impl Server {
     }
 
     async fn encryption(&self) -> Result<SslOpts, Error> {
-        let roots = match self.address.authority.clone() {
+        let roots = match self.address.ca_file.clone() {
             Some(file) => vec![read(file).await?.into()],
             None => Vec::new(),
         };
@@ -112,23 +116,23 @@ impl Server {
             flavour,
             packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
             database: self.address.database.clone(),
-            corrupt_row: false,
-            patience: Patience::default(),
+            transaction_failed: false,
+            statement_timeout: StatementTimeout::default(),
         })
     }
 
-    /// Why a connection did not come about, in words that say what to do where a person has to.
-    pub(super) fn refused(&self, error: Error) -> StoreError {
+    /// Returns the error for a failed connection, with what to do if a person has to act.
+    pub(super) fn connect_error(&self, error: Error) -> StoreError {
         let (user, database) = (&self.address.user, &self.address.database);
         let Error::Server(server) = &error else { return classify(error) };
         match server.code {
             code if LOGIN_REFUSED.contains(&code) => StoreError::Blocked(format!(
                 "the database at {} refuses the login of user `{user}`, with {}",
                 self.address.host,
-                self.password.place(self.address.password.as_deref())
+                self.password.describe(self.address.password.as_deref())
             )),
             1044 | 1049 => StoreError::Blocked(format!(
-                "there is no database `{database}`, or `{user}` may not use it; to fix it, run: CREATE DATABASE IF NOT EXISTS {name}; GRANT ALL PRIVILEGES ON {name}.* TO {user}",
+                "database `{database}` does not exist, or user `{user}` may not use it; to fix it, run: CREATE DATABASE IF NOT EXISTS {name}; GRANT ALL PRIVILEGES ON {name}.* TO {user}",
                 name = super::repair_sql::name(database),
                 user = super::repair_sql::name(user),
             )),
@@ -139,17 +143,17 @@ impl Server {
 
 async fn read(file: String) -> Result<Vec<u8>, Error> {
     let reading = tokio::task::spawn_blocking(move || {
-        std::fs::read(&file).map_err(|error| format!("the file `{file}` of `ssl-ca` cannot be read: {error}"))
+        std::fs::read(&file).map_err(|error| format!("cannot read the file `{file}` of `ssl-ca`: {error}"))
     });
     let read = reading.await.map_err(|error| Error::Other(error.into()))?;
     read.map_err(|reason| Error::Other(reason.into()))
 }
 
 fn settings(flavour: Flavour) -> String {
-    // A time is cut to what its column holds, and not rounded into the next second.
+    // Times are truncated to the precision of their column; rounding could move them into the next second.
     let (mode, own) = match flavour {
         Flavour::Mysql => (",TIME_TRUNCATE_FRACTIONAL", String::new()),
-        // A writer that stands still, and not only its connection, is not to keep rows locked for ever.
+        // Ends the transaction of a process that hangs while its connection is open, so that its locks are released.
         Flavour::Mariadb => {
             let idle = MYSQL_IDLE_TRANSACTION_DURATION_MAX.as_secs();
             ("", format!(", idle_write_transaction_timeout = {idle}"))
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn encryption_is_as_the_url_asks_for_it() {
+    async fn encryption_follows_the_url() {
         let server = Mariadb::with(
             Setup { tls: true, ..Setup::default() }.setting("bind-address", "127.0.0.1,127.0.0.2"),
         );
@@ -197,10 +201,10 @@ mod tests {
                 "{options}"
             );
         }
-        let elsewhere = url.replace("127.0.0.1", "127.0.0.2");
+        let wrong_name = url.replace("127.0.0.1", "127.0.0.2");
         for url in [
             format!("{url}?ssl-mode=VERIFY_CA"),
-            format!("{elsewhere}?ssl-mode=VERIFY_IDENTITY&ssl-ca={certificate}"),
+            format!("{wrong_name}?ssl-mode=VERIFY_IDENTITY&ssl-ca={certificate}"),
             format!("{url}?ssl-ca=/nowhere.pem"),
             format!("{url}?ssl-mode=DISABLED"),
         ] {
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_is_gone_is_tried_again_and_takes_its_transaction_with_it() {
+    async fn a_lost_connection_is_a_transient_error_and_its_transaction_is_rolled_back() {
         let (mut ours, url) = session().await;
         ours.change("CREATE TABLE t (n INT)", &[]).await.expect("made");
         let mut other = connected(&url).await;
@@ -229,24 +233,24 @@ mod tests {
         assert!(matches!(outcome, Err(StoreError::Transient(_))), "{outcome:?}");
         assert!(other.rollback().await.is_err());
         assert_eq!(ours.rows("SELECT COUNT(*) FROM t", &[]).await, Ok(vec![vec![Cell::Integer(0)]]));
-        let nobody = Server::parse("mysql://a:b@127.0.0.1:1/c", &Password::default()).expect("a url");
-        assert!(matches!(nobody.look().await, Err(StoreError::Transient(_))));
+        let no_server = Server::parse("mysql://a:b@127.0.0.1:1/c", &Password::default()).expect("a url");
+        assert!(matches!(no_server.preflight().await, Err(StoreError::Transient(_))));
     }
 
     #[tokio::test]
-    async fn a_session_that_was_not_answered_in_time_is_not_rolled_back_and_kept() {
+    async fn a_session_that_timed_out_is_not_reused() {
         let (mut session, _) = session().await;
-        session.patience = Patience::of(std::time::Duration::from_millis(50));
+        session.statement_timeout = StatementTimeout::new(std::time::Duration::from_millis(50));
         session.begin(crate::store::remote::Begin::Writing).await.expect("begun");
         let late = session.change("DO SLEEP(1)", &[]).await;
         assert!(matches!(late, Err(StoreError::Transient(_))), "{late:?}");
-        // However long it is waited for now.
-        session.patience.shorten();
-        session.rollback().await.expect_err("its next answer would be the one that is late");
+        // A longer timeout does not make the session usable again.
+        session.statement_timeout.shorten();
+        session.rollback().await.expect_err("its next answer would be the late one");
     }
 
     #[tokio::test]
-    async fn locks_and_deadlocks_of_others_are_waited_for_and_go_by() {
+    async fn a_deadlock_is_a_transient_error() {
         let (mut one, url) = session().await;
         one.change("CREATE TABLE t (id INT PRIMARY KEY, n INT)", &[]).await.expect("made");
         one.change("INSERT INTO t VALUES (1, 0), (2, 0)", &[]).await.expect("rows");

@@ -1,5 +1,5 @@
-//! Sorts the errors of MySQL and MariaDB by what helps: trying again, passing one event by, or a person. No
-//! row's value goes into a message: the server writes them into some of its own.
+//! Classifies the errors of MySQL and MariaDB: retry, dead-letter one event, or block the view until a person acts.
+//! Messages never contain a row's values, although some of the server's own messages do.
 
 use mysql_async::{DriverError, Error, IoError, ServerError};
 
@@ -8,36 +8,36 @@ use crate::store::StoreError;
 
 pub fn classify(error: Error) -> StoreError {
     match error {
-        Error::Server(error) => of_server(&error),
+        Error::Server(error) => classify_server_error(&error),
         Error::Io(IoError::Tls(error)) => {
-            StoreError::Blocked(format!("no encrypted connection to the database: {error}"))
+            StoreError::Blocked(format!("cannot open an encrypted connection to the database: {error}"))
         }
-        Error::Io(IoError::Io(error)) if is_about_encryption(&error) => {
-            StoreError::Blocked(format!("no encrypted connection to the database: {error}"))
+        Error::Io(IoError::Io(error)) if is_tls_error(&error) => {
+            StoreError::Blocked(format!("cannot open an encrypted connection to the database: {error}"))
         }
-        Error::Io(IoError::Io(error)) => StoreError::Transient(format!("no connection to the database: {error}")),
+        Error::Io(IoError::Io(error)) => StoreError::Transient(format!("the connection to the database failed: {error}")),
         Error::Driver(DriverError::PacketTooLarge) => StoreError::Data(too_large()),
         Error::Driver(DriverError::NoClientSslFlagFromServer) => StoreError::Blocked(
-            "the server offers no encrypted connections, and `ssl-mode` asks for one; switch them on there, or say `ssl-mode=DISABLED`"
+            "`ssl-mode` requires an encrypted connection, but the server offers none; enable TLS on the server, or set `ssl-mode=DISABLED`"
                 .to_owned(),
         ),
         Error::Driver(DriverError::ConnectionClosed | DriverError::PacketOutOfOrder) => {
-            StoreError::Transient("the connection to the database is gone".to_owned())
+            StoreError::Transient("the connection to the database was lost".to_owned())
         }
         Error::Driver(DriverError::UnknownAuthPlugin { name }) => {
-            StoreError::Blocked(format!("the server asks for a way to log in that is not known here: {name}"))
+            StoreError::Blocked(format!("the server requires the authentication plugin `{name}`, which millrace does not support"))
         }
-        // What these hold is the client's, and may be a row's.
+        // The driver's message would contain the packet, and so perhaps a row's values.
         Error::Driver(DriverError::UnexpectedPacket { .. }) => {
-            StoreError::Transient("the database answers what nobody can read".to_owned())
+            StoreError::Transient("the database sent a packet that millrace cannot read".to_owned())
         }
         Error::Other(error) => StoreError::Blocked(error.to_string()),
         error => StoreError::Blocked(error.to_string()),
     }
 }
 
-/// A certificate that is not the right one, and not a connection that broke off.
-fn is_about_encryption(error: &std::io::Error) -> bool {
+/// Returns whether TLS failed, for example because of a wrong certificate; a lost connection is another I/O error.
+fn is_tls_error(error: &std::io::Error) -> bool {
     match error.get_ref() {
         Some(cause) => cause.is::<rustls::Error>(),
         None => false,
@@ -45,44 +45,49 @@ fn is_about_encryption(error: &std::io::Error) -> bool {
 }
 
 pub fn too_large() -> String {
-    "a row is larger than `max_allowed_packet` of the database".to_owned()
+    "a row is larger than the database's `max_allowed_packet`".to_owned()
 }
 
-pub fn of_server(error: &ServerError) -> StoreError {
+pub fn classify_server_error(error: &ServerError) -> StoreError {
     match kind(error.code, &error.message) {
-        Kind::Transient => StoreError::Transient(said(error)),
+        Kind::Transient => StoreError::Transient(server_message(error)),
         Kind::Data(reason) => StoreError::Data(match column(&error.message) {
             Some(column) => format!("column `{column}`: {reason}"),
             None => reason.to_owned(),
         }),
         Kind::NoTable => StoreError::NoTable(table(&error.message)),
-        Kind::Blocked => StoreError::Blocked(match granted(error) {
-            Some(mend) => format!("{}; to fix it, run: {mend}", said(error)),
-            None => said(error),
+        Kind::Blocked => StoreError::Blocked(match grant_sql(error) {
+            Some(sql) => format!("{}; to fix it, run: {sql}", server_message(error)),
+            None => server_message(error),
         }),
     }
 }
 
-/// Whether a warning says that a value was changed, or may have been, on its way in.
-pub fn of_warning(code: u16, message: &str) -> Option<StoreError> {
+/// Returns an error if a warning says that the stored value differs, or can differ, from the given one.
+pub fn classify_warning(code: u16, message: &str) -> Option<StoreError> {
     match code {
-        // Nothing about values: a binary log by statements, words that a later version gives up.
+        // Not about values: an unsafe statement in a statement-based binary log, or deprecated syntax.
         1592 | 1287 | 1681 | 3719 | 3778 => None,
-        _ => match of_server(&ServerError { code, message: message.to_owned(), state: String::new() }) {
-            // As an error it would have stopped the statement.
+        _ => match classify_server_error(&ServerError {
+            code,
+            message: message.to_owned(),
+            state: String::new(),
+        }) {
+            // A real transient error would have stopped the statement.
             StoreError::Transient(message) => Some(StoreError::Blocked(message)),
             error => Some(error),
         },
     }
 }
 
-fn said(error: &ServerError) -> String {
+fn server_message(error: &ServerError) -> String {
     format!("{} ({})", error.message, error.code)
 }
 
-/// Out of `INSERT command denied to user 'a'@'b' for table `base`.`t``, of which some versions leave the base
-/// out: what gives the right back. The place that it names is not the account's, but the client's.
-fn granted(error: &ServerError) -> Option<String> {
+/// Returns the GRANT for a message such as `INSERT command denied to user 'a'@'b' for table `base`.`t``; some
+/// versions leave out the database. The host in the message is the client's and not the account's, so the GRANT omits
+/// it.
+fn grant_sql(error: &ServerError) -> Option<String> {
     const ROWS: &str = "SELECT, INSERT, UPDATE, DELETE";
     let (denied, rest) =
         error.message.split_once(" command denied to user '").filter(|_| error.code == 1142)?;
@@ -101,9 +106,9 @@ enum Kind {
 
 fn kind(code: u16, message: &str) -> Kind {
     match code {
-        // Somebody else is in the way, or too many are.
+        // Another session is in the way, or a limit on sessions is reached.
         1205 | 1213 | 1206 | 1020 | 3572 | 1040 | 1203 | 1226 | 1412 | 1615 | 1243 => Kind::Transient,
-        // The server stops, starts, loses its cluster, hands over; somebody ended the session or statement.
+        // The server stops, starts, leaves its cluster or fails over, or somebody ended the session or the statement.
         1053
         | 1077..=1080
         | 1152
@@ -124,40 +129,41 @@ fn kind(code: u16, message: &str) -> Kind {
         | 3169
         | 4031 => Kind::Transient,
         1290 if message.contains("read-only") || message.contains("read_only") => Kind::Transient,
-        // Out of room.
+        // Out of disk space or memory.
         1021 | 1026 | 1037 | 1038 | 1041 | 1114 => Kind::Transient,
         1030 if message.contains(" 28 ") || message.contains("No space") => Kind::Transient,
         1146 => Kind::NoTable,
-        _ => of_data(code).map_or(Kind::Blocked, Kind::Data),
+        _ => data_reason(code).map_or(Kind::Blocked, Kind::Data),
     }
 }
 
-fn of_data(code: u16) -> Option<&'static str> {
+/// Returns the reason for a data error; the message can name a column before it.
+fn data_reason(code: u16) -> Option<&'static str> {
     Some(match code {
-        1264 | 1690 => "a number is larger than it takes",
-        1406 => "a text is longer than it takes",
-        1265 => "a value would be cut off",
-        1366 | 1292 | 1411 | 1441 | 1367 | 1416 => "it does not take a value of this kind",
-        1300 => "a text has letters that its character set does not know",
-        1048 | 1263 | 1566 => "it must be given",
-        1022 | 1062 | 1586 => "a unique key has this value already",
+        1264 | 1690 => "a number is out of range",
+        1406 => "a text is too long",
+        1265 => "a value would be truncated",
+        1366 | 1292 | 1411 | 1441 | 1367 | 1416 => "a value has the wrong type or format",
+        1300 => "a text contains characters that its character set does not support",
+        1048 | 1263 | 1566 => "a value is required",
+        1022 | 1062 | 1586 => "the value already exists in a unique key",
         1216 | 1217 | 1451 | 1452 => "a foreign key refuses the row",
-        3819 | 4025 => "a check of the table refuses the row",
+        3819 | 4025 => "a check constraint of the table refuses the row",
         1644 => "a trigger of the table refuses the row",
-        3140 | 3141 | 3143 | 3156 | 3157 | 4037 | 4038 => "it takes JSON alone",
-        1526 | 1591 => "no partition of the table is for this row",
-        1118 | 1713 | 139 => "a row is larger than the table takes",
-        1153 | 1301 => "a row is larger than `max_allowed_packet` of the database",
+        3140 | 3141 | 3143 | 3156 | 3157 | 4037 | 4038 => "a value is not valid JSON",
+        1526 | 1591 => "the table has no partition for the row",
+        1118 | 1713 | 139 => "a row is too large for the table",
+        1153 | 1301 => "a row is larger than the database's `max_allowed_packet`",
         _ => return None,
     })
 }
 
-/// The column that a message ends with; what stands before it may be a value.
+/// Returns the column named at the end of a message; the text before it can be a value.
 fn column(message: &str) -> Option<&str> {
     let lowered = message.to_ascii_lowercase();
     let rest = &message[lowered.rfind("column ")? + "column ".len()..];
     let quote = rest.chars().next().filter(|quote| "'`\"".contains(*quote))?;
-    // `base`.`table`.`column`, or the column alone.
+    // `database`.`table`.`column`, or only the column.
     let rest = rest.rsplit_once(" at row").map_or(rest, |(names, _)| names);
     let names = rest[1..].split_once(' ').map_or(&rest[1..], |(names, _)| names);
     let names = names.strip_suffix(quote)?;
@@ -165,7 +171,7 @@ fn column(message: &str) -> Option<&str> {
     names.rsplit(separator.as_str()).next()
 }
 
-/// Out of `Table 'base.name' doesn't exist`.
+/// Returns the table's name in `Table 'base.name' doesn't exist`.
 fn table(message: &str) -> String {
     let name = message.split_once('\'').and_then(|(_, rest)| rest.rsplit_once("' ")).map(|(name, _)| name);
     let name = name.unwrap_or(message);
@@ -176,12 +182,12 @@ fn table(message: &str) -> String {
 mod tests {
     use super::*;
 
-    fn of(code: u16, message: &str) -> StoreError {
-        of_server(&ServerError { code, message: message.to_owned(), state: String::new() })
+    fn classified(code: u16, message: &str) -> StoreError {
+        classify_server_error(&ServerError { code, message: message.to_owned(), state: String::new() })
     }
 
     #[test]
-    fn errors_are_sorted_by_what_helps() {
+    fn errors_are_classified_by_their_code() {
         for (code, message) in [
             (1213, "Deadlock found when trying to get lock; try restarting transaction"),
             (1205, "Lock wait timeout exceeded; try restarting transaction"),
@@ -193,22 +199,25 @@ mod tests {
             ),
             (1030, "Got error 28 \"No space left on device\" from storage engine InnoDB"),
         ] {
-            assert!(matches!(of(code, message), StoreError::Transient(_)), "{code}");
+            assert!(matches!(classified(code, message), StoreError::Transient(_)), "{code}");
         }
         for (code, message) in [
             (1142, "INSERT command denied to user 'a'@'b' for table `base`.`t`"),
             (1054, "Unknown column 'x' in 'INSERT INTO'"),
             (1364, "Field 'x' doesn't have a default value"),
             (1290, "The MariaDB server is running with the --secure-file-priv option"),
-            (9999, "Nobody knows this"),
+            (9999, "An unknown error"),
         ] {
-            assert!(matches!(of(code, message), StoreError::Blocked(_)), "{code}");
+            assert!(matches!(classified(code, message), StoreError::Blocked(_)), "{code}");
         }
-        assert_eq!(of(1146, "Table 'base.users' doesn't exist"), StoreError::NoTable("users".to_owned()));
+        assert_eq!(
+            classified(1146, "Table 'base.users' doesn't exist"),
+            StoreError::NoTable("users".to_owned())
+        );
     }
 
     #[test]
-    fn a_missing_right_is_named_with_the_sql_that_gives_it_back() {
+    fn a_missing_privilege_is_reported_with_its_grant() {
         for (message, grant) in [
             (
                 "INSERT, UPDATE command denied to user 'a'@'b' for table `base`.`t`",
@@ -216,7 +225,7 @@ mod tests {
             ),
             ("DROP command denied to user 'a'@'b' for table 't'", ": GRANT DROP ON `t` TO `a`"),
         ] {
-            let StoreError::Blocked(said) = of(1142, message) else { panic!("{message}") };
+            let StoreError::Blocked(said) = classified(1142, message) else { panic!("{message}") };
             assert!(said.ends_with(grant), "{said}");
         }
     }
@@ -237,19 +246,19 @@ mod tests {
             (1690, "BIGINT value is out of range in '\"base\".\"t\".\"m\" + 9223372036854775807'", ""),
             (1644, "secret says no", ""),
         ] {
-            let StoreError::Data(said) = of(code, message) else { panic!("{code}: {message}") };
+            let StoreError::Data(said) = classified(code, message) else { panic!("{code}: {message}") };
             assert!(said.starts_with(column) && !said.contains("secret") && !said.contains("922"), "{said}");
             assert_eq!(said.contains("column `"), !column.is_empty(), "{said}");
         }
     }
 
     #[test]
-    fn a_warning_about_a_value_is_an_error_and_one_about_the_binary_log_is_none() {
+    fn a_warning_about_a_value_is_an_error_and_one_about_the_binary_log_is_ignored() {
         assert!(matches!(
-            of_warning(1265, "Data truncated for column 'p' at row 1"),
+            classify_warning(1265, "Data truncated for column 'p' at row 1"),
             Some(StoreError::Data(_))
         ));
-        assert!(matches!(of_warning(1234, "Anything else"), Some(StoreError::Blocked(_))));
-        assert_eq!(of_warning(1592, "Unsafe statement written to the binary log"), None);
+        assert!(matches!(classify_warning(1234, "Anything else"), Some(StoreError::Blocked(_))));
+        assert_eq!(classify_warning(1592, "Unsafe statement written to the binary log"), None);
     }
 }

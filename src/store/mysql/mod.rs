@@ -1,5 +1,5 @@
-//! MySQL and MariaDB as the store: where the server is, and one connection to it. The verbs over rows are
-//! `verbs.rs` and `numbered.rs`, tables are made by `tables.rs` and looked at by `shape.rs`.
+//! MySQL and MariaDB as the store: the server's address, and one connection to it. `verbs.rs` and `numbered_rows.rs`
+//! write rows, `tables.rs` creates tables, and `shape.rs` checks existing ones.
 
 mod catalogue;
 mod cells;
@@ -26,7 +26,7 @@ use mysql_async::{Conn, Params, Value};
 use sha2::{Digest, Sha256};
 
 use crate::store::StoreError;
-use crate::store::remote::{Begin, Password, Patience};
+use crate::store::remote::{Begin, Password, StatementTimeout};
 use crate::store::tables::Cell;
 use errors::classify;
 use url::Address;
@@ -34,30 +34,30 @@ use url::Address;
 pub struct Server {
     address: Address,
     password: Password,
-    /// Whether it was found to offer no encryption, so that `PREFERRED` need not ask each time.
-    plain: AtomicBool,
+    /// The server offered no encryption before, so `PREFERRED` does not ask for it again.
+    no_encryption: AtomicBool,
 }
 
-/// One connection. Dropped in the middle of a statement it is closed, and the server rolls back.
+/// One connection. If it is dropped during a statement, it is closed and the server rolls back.
 pub struct Session {
     conn: Conn,
     flavour: Flavour,
     packet_bytes_max: usize,
     database: String,
-    /// After an error a transaction may be gone, or half of it.
-    corrupt_row: bool,
-    pub patience: Patience,
+    /// Set after an error: the server may have rolled back the transaction or a part of it.
+    transaction_failed: bool,
+    pub statement_timeout: StatementTimeout,
 }
 
-/// What the server said of a statement that writes.
-struct Told {
-    /// Rows, whether they were changed or not.
-    met: u64,
-    /// The number that it gave to the first of them.
-    first: Option<u64>,
+/// The server's result of a statement that writes.
+struct WriteResult {
+    /// Matched rows, changed or not.
+    matched: u64,
+    /// The number that the server gave to the first inserted row.
+    first_id: Option<u64>,
 }
 
-/// Two databases that speak one protocol, and differ in a few words.
+/// The two databases: they share a protocol and differ in some SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
     Mysql,
@@ -65,7 +65,7 @@ pub enum Flavour {
 }
 
 impl Flavour {
-    /// Byte for byte, the spaces at the end included.
+    /// Returns the collation that compares byte for byte, including trailing spaces.
     pub fn collation(self) -> &'static str {
         match self {
             Self::Mysql => "utf8mb4_0900_bin",
@@ -76,10 +76,14 @@ impl Flavour {
 
 impl Server {
     pub fn parse(url: &str, password: &Password) -> Result<Self, String> {
-        Ok(Self { address: Address::parse(url)?, password: password.clone(), plain: AtomicBool::new(false) })
+        Ok(Self {
+            address: Address::parse(url)?,
+            password: password.clone(),
+            no_encryption: AtomicBool::new(false),
+        })
     }
 
-    /// For people, without a password.
+    /// Returns the address for messages, without a password.
     pub fn name(&self) -> String {
         self.address.to_string()
     }
@@ -90,7 +94,7 @@ impl Session {
         match begin {
             Begin::Writing => self.run("START TRANSACTION READ WRITE").await,
             Begin::Reading => {
-                // Of the next transaction alone; without it there is no snapshot.
+                // Applies only to the next transaction; without it there is no snapshot.
                 self.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
                 self.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await
             }
@@ -98,15 +102,17 @@ impl Session {
     }
 
     pub async fn commit(&mut self) -> Result<(), StoreError> {
-        if self.corrupt_row {
-            return Err(StoreError::Transient("a transaction that failed is not committed".to_owned()));
+        if self.transaction_failed {
+            return Err(StoreError::Transient(
+                "the transaction failed before and cannot be committed".to_owned(),
+            ));
         }
         self.run("COMMIT").await
     }
 
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
         self.run("ROLLBACK").await?;
-        self.corrupt_row = false;
+        self.transaction_failed = false;
         Ok(())
     }
 
@@ -119,7 +125,7 @@ impl Session {
     pub async fn change(&mut self, sql: &str, parameters: &[Cell]) -> Result<u64, StoreError> {
         let sql = statements::with_exact_decimals(sql, parameters);
         let parameters = parameters.iter().map(cells::value).collect::<Result<_, _>>()?;
-        self.write(&sql, parameters).await.map(|told| told.met)
+        self.write(&sql, parameters).await.map(|result| result.matched)
     }
 
     pub async fn lock(&mut self, name: &str) -> Result<(), StoreError> {
@@ -128,7 +134,9 @@ impl Session {
         let rows = self.read("SELECT GET_LOCK(?, ?)", parameters).await?;
         match rows.first().and_then(|row| row.first()) {
             Some(Cell::Integer(1)) => Ok(()),
-            _ => Err(StoreError::Transient(format!("somebody else holds the lock `{name}` of the database"))),
+            _ => {
+                Err(StoreError::Transient(format!("another session holds the lock `{name}` of the database")))
+            }
         }
     }
 
@@ -137,7 +145,8 @@ impl Session {
         self.read("SELECT RELEASE_LOCK(?)", vec![name]).await.map(drop)
     }
 
-    /// Such locks are the whole server's, and their names short.
+    /// Returns a short name that is unique to the database: the server's locks are global, and their names are
+    /// limited.
     fn lock_name(&self, name: &str) -> String {
         let mut hash = Sha256::new();
         hash.update(self.database.as_bytes());
@@ -147,45 +156,47 @@ impl Session {
         format!("millrace_{hex}")
     }
 
-    /// Without parameters, and not prepared: transactions, and what makes tables.
+    /// Runs a statement without parameters and without preparing it: transaction control and table definitions.
     async fn run(&mut self, sql: &str) -> Result<(), StoreError> {
-        let outcome = self.patience.wait(self.conn.query_drop(sql)).await?;
-        self.settled(outcome)
+        let outcome = self.statement_timeout.wait(self.conn.query_drop(sql)).await?;
+        self.checked(outcome)
     }
 
     async fn read(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Vec<Cell>>, StoreError> {
         let read = self.conn.exec::<mysql_async::Row, _, _>(sql, Params::Positional(parameters));
-        let outcome = self.patience.wait(read).await?;
-        Ok(self.settled(outcome)?.into_iter().map(cells::row).collect())
+        let outcome = self.statement_timeout.wait(read).await?;
+        Ok(self.checked(outcome)?.into_iter().map(cells::row).collect())
     }
 
-    /// A warning is an error: the server gives one where it put another value into a row than it was given.
-    async fn write(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Told, StoreError> {
+    /// Runs a statement that writes. A warning is an error: the server warns if it stored another value than the
+    /// given one.
+    async fn write(&mut self, sql: &str, parameters: Vec<Value>) -> Result<WriteResult, StoreError> {
         let write = self.conn.exec_drop(sql, Params::Positional(parameters));
-        let outcome = self.patience.wait(write).await?;
-        self.settled(outcome)?;
-        let told = Told { met: self.conn.affected_rows(), first: self.conn.last_insert_id() };
+        let outcome = self.statement_timeout.wait(write).await?;
+        self.checked(outcome)?;
+        let result = WriteResult { matched: self.conn.affected_rows(), first_id: self.conn.last_insert_id() };
         if self.conn.get_warnings() > 0 {
-            self.look_at_warnings().await?;
+            self.check_warnings().await?;
         }
-        Ok(told)
+        Ok(result)
     }
 
-    async fn look_at_warnings(&mut self) -> Result<(), StoreError> {
-        let look = self.conn.query::<(String, u16, String), _>("SHOW WARNINGS");
-        let outcome = self.patience.wait(look).await?;
-        for (_, code, message) in self.settled(outcome)? {
-            if let Some(error) = errors::of_warning(code, &message) {
-                self.corrupt_row = true;
+    async fn check_warnings(&mut self) -> Result<(), StoreError> {
+        let warnings = self.conn.query::<(String, u16, String), _>("SHOW WARNINGS");
+        let outcome = self.statement_timeout.wait(warnings).await?;
+        for (_, code, message) in self.checked(outcome)? {
+            if let Some(error) = errors::classify_warning(code, &message) {
+                self.transaction_failed = true;
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    fn settled<T>(&mut self, outcome: mysql_async::Result<T>) -> Result<T, StoreError> {
+    /// Classifies an error and marks the transaction as failed.
+    fn checked<T>(&mut self, outcome: mysql_async::Result<T>) -> Result<T, StoreError> {
         outcome.map_err(|error| {
-            self.corrupt_row = true;
+            self.transaction_failed = true;
             classify(error)
         })
     }

@@ -1,7 +1,7 @@
-//! SQL that a person runs to mend a table: parts of one `ALTER TABLE`. Names are in backticks, which a client
-//! understands however it is set.
+//! The SQL that a person runs to repair a table, as parts of one `ALTER TABLE`. Names are in backticks, which work in
+//! every SQL mode.
 
-use super::catalogue::{Catalogue, Found, Unique};
+use super::catalogue::{Catalogue, ExistingColumn, UniqueIndex};
 use super::{Flavour, tables};
 use crate::store::tables::{ColumnKind, Table};
 
@@ -19,8 +19,8 @@ pub fn add_column(table: &Table, index: usize, flavour: Flavour) -> String {
     format!("ADD COLUMN {} {} {null}", name(&column.name), declared(table, index, None, flavour))
 }
 
-/// The same column with the type that the view needs.
-pub fn modify(table: &Table, index: usize, found: &Found, flavour: Flavour) -> String {
+/// Changes a column to the type that the view needs. A generated column is replaced.
+pub fn modify(table: &Table, index: usize, found: &ExistingColumn, flavour: Flavour) -> String {
     let column = &table.columns[index];
     let (own, kind) = (name(&found.name), declared(table, index, Some(found), flavour));
     if found.generated {
@@ -28,15 +28,15 @@ pub fn modify(table: &Table, index: usize, found: &Found, flavour: Flavour) -> S
         return format!("DROP COLUMN {own}, ADD COLUMN {own} {kind} {null}");
     }
     let null = if column.null || (found.null && index >= table.key_columns) { "NULL" } else { "NOT NULL" };
-    format!("MODIFY {own} {kind} {null}{}", kept(found, flavour))
+    format!("MODIFY {own} {kind} {null}{}", other_attributes(found, flavour))
 }
 
-/// The type of a column here, no narrower than what is there.
-fn declared(table: &Table, index: usize, found: Option<&Found>, flavour: Flavour) -> String {
+/// Returns the type that the view needs, but no narrower than that of the existing column.
+fn declared(table: &Table, index: usize, found: Option<&ExistingColumn>, flavour: Flavour) -> String {
     let indexed = index < table.key_columns || table.unique == Some(index);
     let kind = tables::kind(table, index);
-    let wide = |found: &&Found| found.kind == "varchar" && kind.starts_with("VARCHAR(");
-    let kind = match (table.columns[index].kind, found.filter(wide)) {
+    let both_varchar = |found: &&ExistingColumn| found.kind == "varchar" && kind.starts_with("VARCHAR(");
+    let kind = match (table.columns[index].kind, found.filter(both_varchar)) {
         (ColumnKind::Text { chars_max }, Some(found)) if found.chars_max > i64::from(chars_max) => {
             format!("VARCHAR({})", found.chars_max)
         }
@@ -52,8 +52,8 @@ fn declared(table: &Table, index: usize, found: Option<&Found>, flavour: Flavour
     }
 }
 
-/// The same column, which need not be given.
-pub fn loosen(found: &Found, catalogue: &Catalogue, flavour: Flavour) -> String {
+/// Lets an INSERT omit the column.
+pub fn make_optional(found: &ExistingColumn, catalogue: &Catalogue, flavour: Flavour) -> String {
     let own = name(&found.name);
     let primary = catalogue.uniques.iter().any(|unique| unique.is_primary() && unique.covers(&[&found.name]));
     if primary {
@@ -69,11 +69,11 @@ pub fn loosen(found: &Found, catalogue: &Catalogue, flavour: Flavour) -> String 
         (Some(set), Some(collation)) => format!(" CHARACTER SET {set} COLLATE {collation}"),
         _ => String::new(),
     };
-    format!("MODIFY {own} {}{collation} NULL{}", found.full_kind, kept(found, flavour))
+    format!("MODIFY {own} {}{collation} NULL{}", found.full_kind, other_attributes(found, flavour))
 }
 
-/// What else was said of a column.
-fn kept(found: &Found, flavour: Flavour) -> String {
+/// Returns the attributes of a column that `MODIFY` would otherwise drop: its default and `ON UPDATE`.
+fn other_attributes(found: &ExistingColumn, flavour: Flavour) -> String {
     let default = match (&found.default, flavour) {
         (None, _) => String::new(),
         (Some(default), Flavour::Mariadb) if default == "NULL" => String::new(),
@@ -98,26 +98,26 @@ pub fn add_unique(key: &str, columns: &[&str]) -> String {
     format!("ADD UNIQUE KEY {} ({})", name(key), columns.join(", "))
 }
 
-pub fn drop_unique(unique: &Unique) -> String {
+pub fn drop_unique(unique: &UniqueIndex) -> String {
     match unique.is_primary() {
         true => "DROP PRIMARY KEY".to_owned(),
         false => format!("DROP INDEX {}", name(&unique.name)),
     }
 }
 
-/// A column that the database numbers.
+/// Makes `id` a column that the database numbers.
 pub fn number_rows(id: &str, catalogue: &Catalogue) -> String {
     let key = if catalogue.has_primary_key() { "UNIQUE KEY" } else { "PRIMARY KEY" };
-    let (own, there) = (name(id), catalogue.column(id));
-    // There can be one such column only.
+    let (own, existing) = (name(id), catalogue.column(id));
+    // A table can have only one such column.
     let other = catalogue.columns.iter().find(|column| column.is_numbered());
-    match (there, other) {
+    match (existing, other) {
         (None, Some(other)) => {
             format!("CHANGE {} {own} {} NOT NULL AUTO_INCREMENT", name(&other.name), other.full_kind)
         }
         (None, None) => format!("ADD COLUMN {own} BIGINT NOT NULL AUTO_INCREMENT {key}"),
-        (Some(there), _) => {
-            let kind = if there.is_integer() { there.full_kind.as_str() } else { "BIGINT" };
+        (Some(existing), _) => {
+            let kind = if existing.is_integer() { existing.full_kind.as_str() } else { "BIGINT" };
             let is_key = catalogue.uniques.iter().any(|unique| unique.is_over(&[id]));
             let key = if is_key { String::new() } else { format!(", ADD {key} ({own})") };
             format!("MODIFY {own} {kind} NOT NULL AUTO_INCREMENT{key}")

@@ -1,67 +1,69 @@
-//! Rows, end to end, cut into statements: as many rows in each as its parameters and the server's packets
-//! allow, and always a power of two of them, so that a few prepared statements carry any batch.
+//! Splits rows, laid end to end, into statements. Each statement has as many rows as the limits on parameters and
+//! packet size allow, and always a power of two, so that a few prepared statements are enough for any batch.
 
 use event::limits::{MYSQL_PARAMETERS_MAX, MYSQL_STATEMENT_BYTES_MAX};
 use mysql_async::Value;
 
-use super::{Session, Told, cells, errors};
+use super::{Session, WriteResult, cells, errors};
 use crate::store::StoreError;
 
-/// What a packet holds beside its values.
-const PACKET_BYTES_BESIDE: usize = 1_024;
+/// Bytes reserved in a packet for everything but its values.
+const PACKET_OVERHEAD_BYTES: usize = 1_024;
 
-/// One statement of those that a batch was cut into.
-pub struct Written {
+/// The result of one of the statements that a batch was split into.
+pub struct StatementResult {
     pub rows: usize,
-    pub met: u64,
+    /// Matched rows, changed or not.
+    pub matched: u64,
     /// The number that the database gave to the first of its rows.
-    pub first: Option<u64>,
+    pub first_id: Option<u64>,
 }
 
 impl Session {
+    /// Returns the size of the largest row that fits into a packet.
     pub fn row_bytes_max(&self) -> usize {
-        self.packet_bytes_max.saturating_sub(PACKET_BYTES_BESIDE)
+        self.packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES)
     }
 
-    /// Runs `statement` of so many rows until all values are written, `width` of them a row.
+    /// Writes all values, of which `width` are one row. `statement` returns the SQL for a number of rows.
     pub(super) async fn write_rows(
         &mut self,
         width: usize,
         mut values: impl Iterator<Item = Result<Value, StoreError>> + Send,
         statement: impl Fn(usize) -> String + Send,
-    ) -> Result<Vec<Written>, StoreError> {
+    ) -> Result<Vec<StatementResult>, StoreError> {
         let mut written = Vec::new();
-        let (packet_bytes_max, mut left) = (self.packet_bytes_max, Vec::with_capacity(width));
-        let mut next = Waiting::new(width, packet_bytes_max);
-        next.fill(&mut values, &mut left)?;
+        let (packet_bytes_max, mut next_row) = (self.packet_bytes_max, Vec::with_capacity(width));
+        let mut next = PendingRows::new(width, packet_bytes_max);
+        next.fill(&mut values, &mut next_row)?;
         while next.rows() > 0 {
-            let mut now = std::mem::replace(&mut next, Waiting::new(width, packet_bytes_max));
-            // While the server is at work on these, the next are put together.
-            let writing = self.write_waiting(&mut now, &statement, &mut written);
-            let (wrote, filled) = tokio::join!(writing, async { next.fill(&mut values, &mut left) });
-            wrote.and(filled)?;
+            let mut now = std::mem::replace(&mut next, PendingRows::new(width, packet_bytes_max));
+            // While the server works on these rows, the next ones are encoded.
+            let writing = self.write_pending(&mut now, &statement, &mut written);
+            let (sent, filled) = tokio::join!(writing, async { next.fill(&mut values, &mut next_row) });
+            sent.and(filled)?;
         }
         Ok(written)
     }
 
-    async fn write_waiting(
+    async fn write_pending(
         &mut self,
-        waiting: &mut Waiting,
+        pending: &mut PendingRows,
         statement: &(impl Fn(usize) -> String + Send),
-        written: &mut Vec<Written>,
+        written: &mut Vec<StatementResult>,
     ) -> Result<(), StoreError> {
-        while waiting.rows() > 0 {
-            let (rows, values) = waiting.take();
-            let Told { met, first } = self.write(&statement(rows), values).await?;
-            written.push(Written { rows, met, first });
+        while pending.rows() > 0 {
+            let (rows, values) = pending.take();
+            let WriteResult { matched, first_id } = self.write(&statement(rows), values).await?;
+            written.push(StatementResult { rows, matched, first_id });
         }
-        waiting.bytes = 0;
+        pending.bytes = 0;
         Ok(())
     }
 }
 
 /// Rows for the next statements.
-struct Waiting {
+struct PendingRows {
     width: usize,
     rows_max: usize,
     bytes_max: usize,
@@ -70,9 +72,9 @@ struct Waiting {
     bytes: usize,
 }
 
-impl Waiting {
+impl PendingRows {
     fn new(width: usize, packet_bytes_max: usize) -> Self {
-        let packet_bytes_max = packet_bytes_max.saturating_sub(PACKET_BYTES_BESIDE);
+        let packet_bytes_max = packet_bytes_max.saturating_sub(PACKET_OVERHEAD_BYTES);
         Self {
             width,
             rows_max: largest_power(MYSQL_PARAMETERS_MAX / width),
@@ -87,27 +89,27 @@ impl Waiting {
         self.values.len() / self.width
     }
 
-    /// Takes rows in until there is no room for one, which is `left` for the next.
+    /// Adds rows until one does not fit. That row stays in `next_row`.
     fn fill(
         &mut self,
         values: &mut impl Iterator<Item = Result<Value, StoreError>>,
-        left: &mut Vec<Value>,
+        next_row: &mut Vec<Value>,
     ) -> Result<(), StoreError> {
         loop {
-            while left.len() < self.width {
+            while next_row.len() < self.width {
                 match values.next() {
-                    Some(value) => left.push(value?),
+                    Some(value) => next_row.push(value?),
                     None => return Ok(()),
                 }
             }
-            if !self.has_room(left)? {
+            if !self.has_room(next_row)? {
                 return Ok(());
             }
-            self.push(left);
+            self.push(next_row);
         }
     }
 
-    /// A row that is too large for any packet is at fault by itself.
+    /// Returns whether another row fits. Fails if the row alone is too large for a packet.
     fn has_room(&self, row: &[Value]) -> Result<bool, StoreError> {
         let bytes: usize = row.iter().map(cells::packet_bytes).sum();
         if bytes > self.packet_bytes_max {
@@ -116,19 +118,20 @@ impl Waiting {
         Ok(self.values.is_empty() || (self.rows() < self.rows_max && self.bytes + bytes <= self.bytes_max))
     }
 
-    /// Leaves the row empty.
+    /// Adds the row, and leaves `row` empty.
     fn push(&mut self, row: &mut Vec<Value>) {
         self.bytes += row.iter().map(cells::packet_bytes).sum::<usize>();
         self.values.extend(row.drain(..));
     }
 
+    /// Removes the largest power of two of rows, and returns their number and their values.
     fn take(&mut self) -> (usize, Vec<Value>) {
         let rows = largest_power(self.rows());
         (rows, self.values.drain(..rows * self.width).collect())
     }
 }
 
-/// The largest power of two up to `number`, and 1 for less.
+/// Returns the largest power of two up to `number`, or 1 for 0.
 pub fn largest_power(number: usize) -> usize {
     1 << number.max(1).ilog2()
 }
@@ -142,29 +145,29 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_cut_into_powers_of_two() {
-        let mut waiting = Waiting::new(2, usize::MAX);
-        assert!(waiting.rows_max >= 512 && waiting.rows_max * 2 <= MYSQL_PARAMETERS_MAX);
-        for _ in 0..waiting.rows_max - 1 {
-            assert_eq!(waiting.has_room(&row(1)), Ok(true));
-            waiting.push(&mut row(1));
+    fn rows_are_split_into_powers_of_two() {
+        let mut pending = PendingRows::new(2, usize::MAX);
+        assert!(pending.rows_max >= 512 && pending.rows_max * 2 <= MYSQL_PARAMETERS_MAX);
+        for _ in 0..pending.rows_max - 1 {
+            assert_eq!(pending.has_room(&row(1)), Ok(true));
+            pending.push(&mut row(1));
         }
         let mut sizes = Vec::new();
-        while waiting.rows() > 0 {
-            let (rows, values) = waiting.take();
+        while pending.rows() > 0 {
+            let (rows, values) = pending.take();
             assert_eq!(values.len(), rows * 2);
             sizes.push(rows);
         }
-        let expected: Vec<usize> = (0..waiting.rows_max.ilog2()).rev().map(|power| 1 << power).collect();
+        let expected: Vec<usize> = (0..pending.rows_max.ilog2()).rev().map(|power| 1 << power).collect();
         assert_eq!(sizes, expected);
     }
 
     #[test]
-    fn a_statement_is_no_larger_than_a_packet_and_a_row_that_is_larger_is_at_fault() {
-        let mut waiting = Waiting::new(2, 64 * 1024 + PACKET_BYTES_BESIDE);
-        assert_eq!(waiting.has_room(&row(60_000)), Ok(true));
-        waiting.push(&mut row(60_000));
-        assert_eq!(waiting.has_room(&row(10_000)), Ok(false));
-        assert!(matches!(waiting.has_room(&row(70_000)), Err(StoreError::Data(_))));
+    fn statements_fit_a_packet_and_a_larger_row_is_a_data_error() {
+        let mut pending = PendingRows::new(2, 64 * 1024 + PACKET_OVERHEAD_BYTES);
+        assert_eq!(pending.has_room(&row(60_000)), Ok(true));
+        pending.push(&mut row(60_000));
+        assert_eq!(pending.has_room(&row(10_000)), Ok(false));
+        assert!(matches!(pending.has_room(&row(70_000)), Err(StoreError::Data(_))));
     }
 }

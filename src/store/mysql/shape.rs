@@ -1,15 +1,15 @@
-//! Whether a table that was there before its view can carry it: engine, columns, types, keys, collations. A
-//! table that would round an amount or merge two users is refused, with the SQL that mends all of it.
+//! Checks whether an existing table fits its view: engine, columns, types, keys, collations. A table that would round
+//! an amount or merge two users is refused, with the SQL that repairs all problems.
 
-use super::catalogue::{Catalogue, Found, Unique};
+use super::catalogue::{Catalogue, ExistingColumn, UniqueIndex};
 use super::{Flavour, Session, repair_sql};
 use crate::store::StoreError;
 use crate::store::tables::{ColumnKind, Table};
 
-/// What is wrong with a table, and the part of an `ALTER TABLE` that mends it.
+/// A problem of a table, and the part of an `ALTER TABLE` that repairs it.
 struct Fault {
-    what: String,
-    mend: String,
+    problem: String,
+    repair: String,
 }
 
 impl Session {
@@ -17,22 +17,22 @@ impl Session {
         let catalogue = self.catalogue(&table.name).await?;
         let faults = faults(table, &catalogue, self.flavour);
         let Some(first) = faults.first() else { return Ok(()) };
-        let mut mends: Vec<&str> = Vec::new();
+        let mut repairs: Vec<&str> = Vec::new();
         for fault in &faults {
-            if !mends.contains(&fault.mend.as_str()) {
-                mends.push(&fault.mend);
+            if !repairs.contains(&fault.repair.as_str()) {
+                repairs.push(&fault.repair);
             }
         }
-        let more = match mends.len() {
+        let more = match repairs.len() {
             1 => String::new(),
-            count => format!(", and {} more to mend", count - 1),
+            count => format!(", and {} more to repair", count - 1),
         };
         Err(StoreError::Blocked(format!(
             "table `{}` {}{more}; to fix it, run: ALTER TABLE {} {}",
             table.name,
-            first.what,
+            first.problem,
             repair_sql::name(&table.name),
-            mends.join(", ")
+            repairs.join(", ")
         )))
     }
 }
@@ -42,80 +42,82 @@ fn faults(table: &Table, catalogue: &Catalogue, flavour: Flavour) -> Vec<Fault> 
     if !catalogue.engine.as_deref().is_some_and(|engine| engine.eq_ignore_ascii_case("InnoDB")) {
         let engine = catalogue.engine.as_deref().unwrap_or("none");
         faults.push(Fault {
-            what: format!("is kept by the engine {engine}, which cannot take back half of a batch"),
-            mend: "ENGINE = InnoDB".to_owned(),
+            problem: format!("uses the engine {engine}, which cannot roll back a batch"),
+            repair: "ENGINE = InnoDB".to_owned(),
         });
     }
     for index in 0..table.columns.len() {
-        faults.extend(of_column(table, index, catalogue, flavour));
+        faults.extend(column_fault(table, index, catalogue, flavour));
     }
-    let is_of = |found: &Found| {
+    let is_declared = |found: &ExistingColumn| {
         let own = table.columns.iter().map(|column| &column.name).chain(&table.id);
         own.into_iter().any(|own| own.eq_ignore_ascii_case(&found.name))
     };
-    for found in catalogue.columns.iter().filter(|found| !is_of(found) && !found.fills_itself()) {
+    for found in catalogue.columns.iter().filter(|found| !is_declared(found) && !found.may_be_omitted()) {
         faults.push(Fault {
-            what: format!("has a column `{}` that must be given and has no default", found.name),
-            mend: repair_sql::loosen(found, catalogue, flavour),
+            problem: format!("has a column `{}` that must be given, but has no default", found.name),
+            repair: repair_sql::make_optional(found, catalogue, flavour),
         });
     }
     match &table.id {
-        Some(id) => faults.extend(of_number(id, catalogue)),
-        None => faults.extend(of_keys(table, catalogue)),
+        Some(id) => faults.extend(id_fault(id, catalogue)),
+        None => faults.extend(key_faults(table, catalogue)),
     }
     faults
 }
 
-fn of_column(table: &Table, index: usize, catalogue: &Catalogue, flavour: Flavour) -> Option<Fault> {
+fn column_fault(table: &Table, index: usize, catalogue: &Catalogue, flavour: Flavour) -> Option<Fault> {
     let column = &table.columns[index];
     let Some(found) = catalogue.column(&column.name) else {
         return Some(Fault {
-            what: format!("has no column `{}`", column.name),
-            mend: repair_sql::add_column(table, index, flavour),
+            problem: format!("has no column `{}`", column.name),
+            repair: repair_sql::add_column(table, index, flavour),
         });
     };
     let (name, kind) = (&found.name, &found.full_kind);
     let keyed = index < table.key_columns || table.unique == Some(index);
-    let what = if found.generated {
-        format!("has a column `{name}` that the database computes")
-    } else if !holds(table, index, found) {
-        format!("has a column `{name}` of type {kind}, which does not keep every value exactly")
+    let problem = if found.generated {
+        format!("has a column `{name}` that the database computes, so millrace cannot write it")
+    } else if !fits(table, index, found) {
+        format!("has a column `{name}` of type {kind}, which cannot store every value exactly")
     } else if found.character_set.as_deref().is_some_and(|set| set != "utf8mb4") {
         let set = found.character_set.as_deref().unwrap_or_default();
-        format!("has a column `{name}` in the character set {set}, which does not know every letter")
-    } else if keyed && found.collation.as_deref().is_some_and(|collation| !tells_bytes_apart(collation)) {
+        format!("has a column `{name}` in the character set {set}, which does not support every character")
+    } else if keyed && found.collation.as_deref().is_some_and(|collation| !compares_bytes(collation)) {
         let collation = found.collation.as_deref().unwrap_or_default();
-        format!("has a key `{name}` that compares by {collation} and not byte for byte")
+        format!("has a key `{name}` with the collation {collation}, which does not compare byte for byte")
     } else if column.null && !found.null {
         return Some(Fault {
-            what: format!("has a column `{name}` that must be given, which not every event does"),
-            mend: repair_sql::loosen(found, catalogue, flavour),
+            problem: format!("has a column `{name}` that must be given, but not every event has its value"),
+            repair: repair_sql::make_optional(found, catalogue, flavour),
         });
     } else {
         return None;
     };
-    Some(Fault { what, mend: repair_sql::modify(table, index, found, flavour) })
+    Some(Fault { problem, repair: repair_sql::modify(table, index, found, flavour) })
 }
 
-/// Those of both databases that compare bytes and leave no spaces out.
-fn tells_bytes_apart(collation: &str) -> bool {
+/// Returns whether a collation compares bytes and does not ignore trailing spaces.
+fn compares_bytes(collation: &str) -> bool {
     ["utf8mb4_nopad_bin", "utf8mb4_0900_bin"].contains(&collation)
 }
 
-fn holds(table: &Table, index: usize, found: &Found) -> bool {
+/// Returns whether the existing column stores every value of the declared one exactly.
+fn fits(table: &Table, index: usize, found: &ExistingColumn) -> bool {
     let (kind, is) = (found.kind.as_str(), |kinds: &[&str]| kinds.contains(&found.kind.as_str()));
     let keyed = index < table.key_columns || table.unique == Some(index);
     match table.columns[index].kind {
         ColumnKind::Text { chars_max } if keyed => {
             kind == "varchar" && found.chars_max >= i64::from(chars_max)
         }
-        // What is beside a key are words of ours; too long a one is an error, and never cut off.
+        // Outside the key, such tables contain only millrace's own words. Too long a text is an error, never
+        // truncated.
         ColumnKind::Text { .. } if table.id.is_none() => is(&["varchar", "text", "mediumtext", "longtext"]),
-        ColumnKind::Text { chars_max } => room(found) >= i64::from(chars_max),
+        ColumnKind::Text { chars_max } => chars_capacity(found) >= i64::from(chars_max),
         ColumnKind::LongText => is(&["mediumtext", "longtext"]),
         ColumnKind::Json => is(&["json", "mediumtext", "longtext"]),
         ColumnKind::Integer => found.is_integer(),
-        // The events of a table with a row each say by themselves how many digits they have.
+        // With one row per event nothing is summed, so the events determine how many digits are needed.
         ColumnKind::Decimal if table.id.is_some() => kind == "decimal" && found.scale > 0,
         ColumnKind::Decimal => kind == "decimal" && found.scale >= 4 && found.precision - found.scale >= 34,
         ColumnKind::Time => is(&["datetime", "timestamp"]),
@@ -125,8 +127,8 @@ fn holds(table: &Table, index: usize, found: &Found) -> bool {
     }
 }
 
-/// How many letters surely fit.
-fn room(found: &Found) -> i64 {
+/// Returns how many characters fit in any case.
+fn chars_capacity(found: &ExistingColumn) -> i64 {
     match found.kind.as_str() {
         "varchar" => found.chars_max,
         "tinytext" => 63,
@@ -137,51 +139,52 @@ fn room(found: &Found) -> i64 {
     }
 }
 
-fn of_number(id: &str, catalogue: &Catalogue) -> Option<Fault> {
+fn id_fault(id: &str, catalogue: &Catalogue) -> Option<Fault> {
     let numbers = catalogue.column(id).is_some_and(|found| found.is_integer() && found.is_numbered());
     let unique = catalogue.uniques.iter().any(|unique| unique.is_over(&[id]));
     (!numbers || !unique).then(|| Fault {
-        what: format!("needs a column `{id}` that is its key and numbered by the database"),
-        mend: repair_sql::number_rows(id, catalogue),
+        problem: format!("needs a key column `{id}` that the database numbers"),
+        repair: repair_sql::number_rows(id, catalogue),
     })
 }
 
-fn of_keys(table: &Table, catalogue: &Catalogue) -> Vec<Fault> {
+fn key_faults(table: &Table, catalogue: &Catalogue) -> Vec<Fault> {
     let names: Vec<&str> =
         table.columns[..table.key_columns].iter().map(|column| column.name.as_str()).collect();
     let unique = table.unique.map(|index| [table.columns[index].name.as_str()]);
     let mut faults = Vec::new();
     if !catalogue.uniques.iter().any(|unique| unique.is_over(&names)) {
-        let mend = repair_sql::add_unique("millrace_row_key", &names);
-        faults.push(Fault { what: format!("needs a unique key over {}", listed(&names)), mend });
+        let repair = repair_sql::add_unique("millrace_row_key", &names);
+        faults.push(Fault { problem: format!("needs a unique key over {}", listed(&names)), repair });
     }
     if let Some(unique) = &unique
-        && !catalogue.uniques.iter().any(|there| there.is_over(unique))
+        && !catalogue.uniques.iter().any(|existing| existing.is_over(unique))
     {
-        let mend = repair_sql::add_unique(&format!("millrace_{}", unique[0]), unique);
-        faults.push(Fault { what: format!("needs a unique key over {}", listed(unique)), mend });
+        let repair = repair_sql::add_unique(&format!("millrace_{}", unique[0]), unique);
+        faults.push(Fault { problem: format!("needs a unique key over {}", listed(unique)), repair });
     }
-    let harmless = |there: &Unique| {
-        there.covers(&names)
-            || unique.is_some_and(|unique| there.covers(&unique))
-            || there.columns.iter().flatten().any(|name| never_meets(table, catalogue, name))
+    let harmless = |existing: &UniqueIndex| {
+        existing.covers(&names)
+            || unique.is_some_and(|unique| existing.covers(&unique))
+            || existing.columns.iter().flatten().any(|name| never_collides(table, catalogue, name))
     };
-    for other in catalogue.uniques.iter().filter(|there| !harmless(there)) {
+    for other in catalogue.uniques.iter().filter(|existing| !harmless(existing)) {
         faults.push(Fault {
-            what: format!(
-                "has a unique key `{}` beside that of the view, by which a row could meet another's",
+            problem: format!(
+                "has another unique key `{}`, by which two rows of the view could collide",
                 other.name
             ),
-            mend: repair_sql::drop_unique(other),
+            repair: repair_sql::drop_unique(other),
         });
     }
     faults
 }
 
-/// Whether no two rows of the view hold the same in a column, because it is not the view's: empty, or numbered.
-fn never_meets(table: &Table, catalogue: &Catalogue, name: &str) -> bool {
+/// Returns whether two rows of the view never have the same value in a column. This holds for a column that the view
+/// does not write and that is NULL by default or numbered.
+fn never_collides(table: &Table, catalogue: &Catalogue, name: &str) -> bool {
     let written = table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
-    let empty = |found: &Found| {
+    let empty = |found: &ExistingColumn| {
         let no_default = found.default.as_deref().is_none_or(|default| default == "NULL");
         found.null && no_default && !found.generated
     };
@@ -199,7 +202,7 @@ mod tests {
     use crate::store::tables::{Cell, Column};
 
     const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };
-    /// A collation under which this server's tables tell bytes apart.
+    /// A collation of the test server that compares byte for byte.
     const EXACT: &str = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin";
 
     fn revenue() -> Table {
@@ -232,7 +235,7 @@ mod tests {
         Table { unique: Some(1), ..Table::new("t", 1, &columns) }
     }
 
-    /// How often a table is refused until what the refusals say has made it right.
+    /// Runs the SQL of each refusal until the table is accepted. Returns how many refusals there were.
     async fn refusals(session: &mut Session, url: &str, table: &Table, sql: &str) -> usize {
         let server = Mariadb::shared();
         server.sql(url, &format!("DROP TABLE IF EXISTS t; {sql}"));
@@ -241,14 +244,14 @@ mod tests {
             let refusal = refusal.to_string();
             refusals += 1;
             assert!(refusals < 4, "{sql}: {refusal}");
-            let (_, mend) = refusal.split_once("; to fix it, run: ").expect("a way to mend it");
-            server.try_sql(url, mend).unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
+            let (_, repair) = refusal.split_once("; to fix it, run: ").expect("SQL that repairs it");
+            server.try_sql(url, repair).unwrap_or_else(|error| panic!("{sql}: {repair}: {error}"));
         }
         refusals
     }
 
     #[tokio::test]
-    async fn the_tables_of_the_originals_are_taken_as_they_are() {
+    async fn the_tables_of_the_replaced_services_are_accepted() {
         let (mut session, url) = session().await;
         let tables = [
             (
@@ -280,7 +283,7 @@ mod tests {
             assert_eq!(refusals(&mut session, &url, &table, &sql).await, 0, "{sql}");
             session.drop_tables(std::slice::from_ref(&table)).await.expect("dropped");
             session.create(&table).await.expect("made");
-            assert_eq!(session.check(&table).await, Ok(()), "as millrace makes it");
+            assert_eq!(session.check(&table).await, Ok(()), "as millrace creates it");
         }
         assert_eq!(
             session.check(&Table::new("none", 1, &[("a", WORD)])).await,
@@ -289,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_refusal_names_mends_the_table_and_keeps_its_rows() {
+    async fn the_sql_of_a_refusal_repairs_the_table_and_keeps_its_rows() {
         let (mut session, url) = session().await;
         for sql in [
             "CREATE TABLE t (user_id VARCHAR(255) PRIMARY KEY, revenue DECIMAL(38,4))",
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_table_of_numbered_rows_is_mended_by_what_the_refusal_names() {
+    async fn the_sql_of_a_refusal_repairs_a_table_of_numbered_rows() {
         let (mut session, url) = session().await;
         for sql in [
             "CREATE TABLE t (id INT PRIMARY KEY, product_id INT, product_name VARCHAR(255), price DECIMAL(10,2), created_at DATETIME)",
@@ -333,8 +336,8 @@ mod tests {
                 rows.push(&event::Value::Decimal("1.5".parse().expect("an amount")));
                 rows.push(&event::Value::Time(event::Millis(1_762_000_000_999)));
             }
-            // A key of somebody else's takes one row that does not say what is in it.
-            let numbers = session.number(&inventory(), &rows).await;
+            // A key column `mail` that is not the view's accepts only one row without a value.
+            let numbers = session.insert_numbered(&inventory(), &rows).await;
             assert_eq!(numbers.is_err(), sql.contains("mail"), "{sql}: {numbers:?}");
         }
     }

@@ -1,21 +1,21 @@
-//! The SQL that carries out verbs in MySQL and MariaDB.
+//! The SQL that writes and finds rows in MySQL and MariaDB.
 
 use std::borrow::Cow;
 
 use super::Flavour;
 use crate::store::tables::{Cell, Column, ColumnKind, Table, quote};
 
-/// Exact to as many places as an amount has.
+/// The type of amounts, with as many decimal places as an amount has.
 pub const DECIMAL: &str = "DECIMAL(38,4)";
 
-/// What a row is called that meets another.
+/// The alias of the new row in `ON DUPLICATE KEY UPDATE`.
 const NEW: &str = "millrace_new";
 
 pub fn insert(table: &Table, rows: usize) -> String {
     insert_into(&table.name, table.columns.iter().map(|column| column.name.as_str()), rows)
 }
 
-/// The same under numbers that are given first.
+/// Inserts rows under given numbers; the number is the first value of each row.
 pub fn insert_numbered(table: &Table, id: &str, rows: usize) -> String {
     let names = std::iter::once(id).chain(table.columns.iter().map(|column| column.name.as_str()));
     insert_into(&table.name, names, rows)
@@ -27,22 +27,23 @@ fn insert_into<'n>(table: &str, names: impl Iterator<Item = &'n str>, rows: usiz
     format!("INSERT INTO {} ({}) VALUES {}", quote(table), names.join(","), repeated(&row, ",", rows))
 }
 
-/// Columns beyond the key are added to what is there.
+/// Inserts rows. In an existing row, adds to the columns beyond the key.
 pub fn add(table: &Table, rows: usize, flavour: Flavour) -> String {
-    meeting(table, rows, flavour, |there, new| format!("{there} = COALESCE({there}, 0) + {new}"))
+    upsert(table, rows, flavour, |stored, new| format!("{stored} = COALESCE({stored}, 0) + {new}"))
 }
 
-/// Columns beyond the key take the place of what is there.
+/// Inserts rows. In an existing row, replaces the columns beyond the key.
 pub fn put(table: &Table, rows: usize, flavour: Flavour) -> String {
-    meeting(table, rows, flavour, |there, new| format!("{there} = {new}"))
+    upsert(table, rows, flavour, |stored, new| format!("{stored} = {new}"))
 }
 
-/// What is there by any unique key stays. `INSERT IGNORE` would do that too, and mend bad values silently.
+/// Inserts rows, and leaves existing rows alone, whichever unique key they share. `INSERT IGNORE` would do so too,
+/// but would also silently change invalid values.
 pub fn insert_new(table: &Table, rows: usize) -> String {
-    format!("{} ON DUPLICATE KEY UPDATE {}", insert(table, rows), kept(table))
+    format!("{} ON DUPLICATE KEY UPDATE {}", insert(table, rows), no_change(table))
 }
 
-fn meeting(table: &Table, rows: usize, flavour: Flavour, set: impl Fn(&str, &str) -> String) -> String {
+fn upsert(table: &Table, rows: usize, flavour: Flavour, set: impl Fn(&str, &str) -> String) -> String {
     let beyond = &table.columns[table.key_columns..];
     if beyond.is_empty() {
         return insert_new(table, rows);
@@ -50,10 +51,10 @@ fn meeting(table: &Table, rows: usize, flavour: Flavour, set: impl Fn(&str, &str
     let insert = insert(table, rows);
     let sets = beyond.iter().map(|column| {
         let name = quote(&column.name);
-        let there = format!("{}.{name}", quote(&table.name));
+        let stored = format!("{}.{name}", quote(&table.name));
         match flavour {
-            Flavour::Mysql => set(&there, &format!("{}.{name}", quote(NEW))),
-            Flavour::Mariadb => set(&there, &format!("VALUES({name})")),
+            Flavour::Mysql => set(&stored, &format!("{}.{name}", quote(NEW))),
+            Flavour::Mariadb => set(&stored, &format!("VALUES({name})")),
         }
     });
     let sets = sets.collect::<Vec<_>>().join(", ");
@@ -63,7 +64,8 @@ fn meeting(table: &Table, rows: usize, flavour: Flavour, set: impl Fn(&str, &str
     }
 }
 
-fn kept(table: &Table) -> String {
+/// Assigns the first column to itself.
+fn no_change(table: &Table) -> String {
     let first = format!("{}.{}", quote(&table.name), quote(&table.columns[0].name));
     format!("{first} = {first}")
 }
@@ -72,24 +74,24 @@ pub fn remove(table: &Table, rows: usize) -> String {
     format!("DELETE FROM {} WHERE {}", quote(&table.name), any_of(&table.columns, rows))
 }
 
-pub fn found(table: &Table, keys: usize) -> String {
+pub fn rows_by_key(table: &Table, keys: usize) -> String {
     let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
     let keys = any_of(&table.columns[..table.key_columns], keys);
     format!("SELECT {} FROM {} WHERE {keys}", names.join(","), quote(&table.name))
 }
 
-/// For each key its place among those asked for, the number before its own and the one after it.
+/// Selects for each key its index among the given ones, the next smaller number and the next larger one.
 pub fn neighbours(table: &Table, keys: usize) -> String {
-    let (of, number) = table.columns[..table.key_columns].split_at(table.key_columns - 1);
+    let (others, number) = table.columns[..table.key_columns].split_at(table.key_columns - 1);
     let (name, number) = (quote(&table.name), quote(&number[0].name));
-    let of: String = of.iter().map(|column| format!("{} AND ", equal(column))).collect();
-    let ask = |place: usize| {
+    let others: String = others.iter().map(|column| format!("{} AND ", equal(column))).collect();
+    let select = |index: usize| {
         format!(
-            "SELECT {place}, (SELECT MAX({number}) FROM {name} WHERE {of}{number} < ?), \
-             (SELECT MIN({number}) FROM {name} WHERE {of}{number} > ?)"
+            "SELECT {index}, (SELECT MAX({number}) FROM {name} WHERE {others}{number} < ?), \
+             (SELECT MIN({number}) FROM {name} WHERE {others}{number} > ?)"
         )
     };
-    (0..keys).map(ask).collect::<Vec<_>>().join(" UNION ALL ")
+    (0..keys).map(select).collect::<Vec<_>>().join(" UNION ALL ")
 }
 
 pub fn delete_numbers(table: &Table, id: &str, numbers: usize) -> String {
@@ -97,8 +99,8 @@ pub fn delete_numbers(table: &Table, id: &str, numbers: usize) -> String {
     format!("DELETE FROM {} WHERE {} IN ({marks})", quote(&table.name), quote(id))
 }
 
-/// Keeps the rows from others until the transaction ends.
-pub fn numbers_there(table: &Table, id: &str, numbers: usize) -> String {
+/// Selects the numbers that exist, and locks their rows until the transaction ends.
+pub fn existing_numbers(table: &Table, id: &str, numbers: usize) -> String {
     let (id, marks) = (quote(id), repeated("?", ",", numbers));
     format!("SELECT {id} FROM {} WHERE {id} IN ({marks}) FOR UPDATE", quote(&table.name))
 }
@@ -109,7 +111,7 @@ pub fn update_numbered(table: &Table, id: &str) -> String {
     format!("UPDATE {} SET {} WHERE {} = ?", quote(&table.name), sets.join(", "), quote(id))
 }
 
-/// Either of so many rows. (Both databases look each of them up in an index when it is said this way.)
+/// A condition that matches any of `rows` rows. In this form, both databases look up each of them in an index.
 fn any_of(columns: &[Column], rows: usize) -> String {
     let row = columns.iter().map(equal).collect::<Vec<_>>().join(" AND ");
     repeated(&format!("({row})"), " OR ", rows)
@@ -119,7 +121,7 @@ fn equal(column: &Column) -> String {
     let name = quote(&column.name);
     let sign = if column.null { "<=>" } else { "=" };
     match column.kind {
-        // Compared to a text, an amount would be a float.
+        // An amount that is compared to a text would become a float.
         ColumnKind::Decimal => format!("{name} {sign} CAST(? AS {DECIMAL})"),
         _ => format!("{name} {sign} ?"),
     }
@@ -129,17 +131,17 @@ fn repeated(part: &str, between: &str, times: usize) -> String {
     vec![part; times].join(between)
 }
 
-/// Parameters that are amounts are said to be, so that nothing compares or adds them as floats.
+/// Casts the parameters that are amounts, so that the database never compares or adds them as floats.
 pub fn with_exact_decimals<'s>(sql: &'s str, parameters: &[Cell]) -> Cow<'s, str> {
     if !parameters.iter().any(|cell| matches!(cell, Cell::Decimal(_))) {
         return Cow::Borrowed(sql);
     }
     let mut exact = String::with_capacity(sql.len() + 64);
-    let (mut parameters, mut within) = (parameters.iter(), None);
-    for letter in sql.chars() {
-        match (letter, within) {
-            ('\'' | '"', None) => within = Some(letter),
-            (letter, Some(quote)) if letter == quote => within = None,
+    let (mut parameters, mut open_quote) = (parameters.iter(), None);
+    for character in sql.chars() {
+        match (character, open_quote) {
+            ('\'' | '"', None) => open_quote = Some(character),
+            (character, Some(quote)) if character == quote => open_quote = None,
             ('?', None) => {
                 if let Some(Cell::Decimal(_)) = parameters.next() {
                     exact.push_str(&format!("CAST(? AS {DECIMAL})"));
@@ -148,7 +150,7 @@ pub fn with_exact_decimals<'s>(sql: &'s str, parameters: &[Cell]) -> Cow<'s, str
             }
             _ => {}
         }
-        exact.push(letter);
+        exact.push(character);
     }
     Cow::Owned(exact)
 }
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_meet_others_are_said_in_each_database_s_words() {
+    fn upserts_use_the_syntax_of_each_database() {
         assert_eq!(
             add(&counts(), 2, Flavour::Mariadb),
             r#"INSERT INTO "t" ("who","day","sum") VALUES (?,?,?),(?,?,?) ON DUPLICATE KEY UPDATE "t"."sum" = COALESCE("t"."sum", 0) + VALUES("sum")"#
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn only_parameters_that_are_amounts_are_said_to_be() {
+    fn only_parameters_that_are_amounts_are_cast() {
         let amount = Cell::Decimal("1.5".parse().expect("an amount"));
         let sql = r#"SELECT '?', "?" FROM t WHERE a = ? AND b = ?"#;
         assert_eq!(

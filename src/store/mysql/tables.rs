@@ -1,5 +1,4 @@
-//! Tables as they are made here: their columns' types, their keys, and how they come, change places and go.
-//! Never within a transaction: this commits it.
+//! Creates, replaces and drops tables. Must not be called within a transaction, because these statements commit it.
 
 use event::limits::{MYSQL_PAGE_ROW_BYTES_MAX, MYSQL_ROW_BYTES_MAX, MYSQL_VARCHAR_CHARS_MAX};
 use mysql_async::Value;
@@ -9,7 +8,7 @@ use super::{Flavour, Session, statements};
 use crate::store::StoreError;
 use crate::store::tables::{Cell, Column, ColumnKind, DerivedIndex, Table, quote};
 
-const BYTES_A_CHAR: u32 = 4;
+const BYTES_PER_CHAR_MAX: u32 = 4;
 
 pub fn create_table(table: &Table, flavour: Flavour) -> String {
     let mut declared: Vec<String> = Vec::new();
@@ -36,14 +35,14 @@ fn column(table: &Table, index: usize) -> String {
     format!("{} {} {null}", quote(&column.name), kind(table, index))
 }
 
-/// The type of a column, as it is made here.
+/// Returns the type of a column in a table that millrace creates.
 pub fn kind(table: &Table, index: usize) -> String {
     let column = &table.columns[index];
     let indexed = index < table.key_columns || table.unique == Some(index);
     match column.kind {
         ColumnKind::Text { chars_max } if indexed => format!("VARCHAR({chars_max})"),
         ColumnKind::Text { chars_max } => text(chars_max, fits_row(table)),
-        // MySQL's own JSON makes doubles of numbers; MariaDB's refuses what is nested in more than 32 others.
+        // MySQL's JSON type converts numbers to doubles; MariaDB's refuses more than 32 levels of nesting.
         ColumnKind::LongText | ColumnKind::Json => "LONGTEXT".to_owned(),
         ColumnKind::Integer => "BIGINT".to_owned(),
         ColumnKind::Decimal => statements::DECIMAL.to_owned(),
@@ -63,10 +62,13 @@ fn text(chars_max: u32, fits_row: bool) -> String {
     }
 }
 
-/// A row has room for some texts, and its page for some short ones, which are never kept apart.
+/// Returns whether the texts fit into a row, and its short texts into a page. Short texts are never stored outside
+/// the page.
 fn fits_row(table: &Table) -> bool {
     let sizes = table.columns.iter().map(|column| match column.kind {
-        ColumnKind::Text { chars_max } if chars_max <= MYSQL_VARCHAR_CHARS_MAX => chars_max * BYTES_A_CHAR,
+        ColumnKind::Text { chars_max } if chars_max <= MYSQL_VARCHAR_CHARS_MAX => {
+            chars_max * BYTES_PER_CHAR_MAX
+        }
         _ => 20,
     });
     let (row, page) =
@@ -80,7 +82,7 @@ fn key(table: &Table) -> Option<String> {
     (!names.is_empty()).then(|| format!("PRIMARY KEY ({})", names.join(", ")))
 }
 
-/// By group, the largest number first, and of equal ones by the last column of the key.
+/// Declares the ranking's index: by group, then the largest number first, then the last column of the key.
 fn ranking(table: &Table) -> String {
     let (group, last) = table.columns[..table.key_columns].split_at(table.key_columns - 1);
     let number = &table.columns[table.key_columns];
@@ -111,15 +113,15 @@ impl Session {
         self.run(&format!("CREATE INDEX {} ON {} ({columns})", quote(name), quote(table))).await
     }
 
-    pub async fn widen(&mut self, table: &Table) -> Result<(), StoreError> {
+    pub async fn add_missing_columns(&mut self, table: &Table) -> Result<(), StoreError> {
         let sql = "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ?";
-        let there = self.read(sql, vec![Value::from(table.name.as_str())]).await?;
-        let is_there = |column: &Column| {
-            there.iter().any(
+        let existing = self.read(sql, vec![Value::from(table.name.as_str())]).await?;
+        let exists = |column: &Column| {
+            existing.iter().any(
                 |row| matches!(row.as_slice(), [Cell::Text(name)] if name.eq_ignore_ascii_case(&column.name)),
             )
         };
-        let missing = (0..table.columns.len()).filter(|index| !is_there(&table.columns[*index]));
+        let missing = (0..table.columns.len()).filter(|index| !exists(&table.columns[*index]));
         let added: Vec<String> =
             missing.map(|index| format!("ADD COLUMN {}", column(table, index))).collect();
         match added.is_empty() {
@@ -140,28 +142,29 @@ impl Session {
         }
     }
 
-    /// One statement renames all of them, so that no moment is without a table. What was there goes after it;
-    /// cut off in between, it stays under a name of ours until the next time.
-    pub async fn put_in_place(&mut self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
-        let gone: Vec<String> = wanted.iter().map(|table| quote(&gone(&table.name))).collect();
-        self.drop_named(&gone).await?;
+    /// Renames all tables in one statement, so that none is ever missing. The replaced tables are dropped afterwards.
+    /// After an interruption they remain under another name until the next call.
+    pub async fn replace_tables(&mut self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+        let replaced: Vec<String> = wanted.iter().map(|table| quote(&replaced_name(&table.name))).collect();
+        self.drop_named(&replaced).await?;
         let mut renames = Vec::new();
-        for ((made, wanted), gone) in made.iter().zip(wanted).zip(&gone) {
+        for ((made, wanted), replaced) in made.iter().zip(wanted).zip(&replaced) {
             let (made, name) = (quote(&made.name), quote(&wanted.name));
             if self.exists(&wanted.name).await? {
-                renames.push(format!("{name} TO {gone}"));
+                renames.push(format!("{name} TO {replaced}"));
             }
             renames.push(format!("{made} TO {name}"));
         }
         if !renames.is_empty() {
             self.run(&format!("RENAME TABLE {}", renames.join(", "))).await?;
         }
-        self.drop_named(&gone).await
+        self.drop_named(&replaced).await
     }
 }
 
-/// Where a table waits for its end. The database has no room for longer names than it knows already.
-fn gone(table: &str) -> String {
+/// Returns the name of a replaced table until it is dropped. It is a hash, because adding to the table's name could
+/// exceed the database's limit.
+fn replaced_name(table: &str) -> String {
     let hash = Sha256::digest(table.as_bytes());
     let hex = event::hex(&hash[..8]);
     format!("millrace_gone_{hex}")
@@ -175,10 +178,10 @@ mod tests {
     const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };
 
     #[test]
-    fn a_ranking_is_by_the_largest_number_and_then_by_the_key() {
+    fn a_ranking_is_ordered_by_the_largest_number_and_then_by_the_key() {
         let columns =
             [("grp", WORD), ("day", ColumnKind::Integer), ("value", WORD), ("n", ColumnKind::Integer)];
-        let ranking = TopK { boards: String::new(), floors: String::new(), asked_max: 9 };
+        let ranking = TopK { top_table: String::new(), floor_table: String::new(), limit_max: 9 };
         let counts = Table::new("c", 3, &columns).with(DerivedIndex::TopK(ranking));
         let sql = create_table(&counts, Flavour::Mysql);
         assert!(sql.contains(r#"PRIMARY KEY ("grp", "day", "value")"#), "{sql}");
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_a_row_has_no_room_for_are_kept_apart() {
+    fn texts_that_do_not_fit_into_a_row_get_a_text_type() {
         let kinds = |chars_max: u32, columns: usize| {
             let column = Column { name: "c".to_owned(), kind: ColumnKind::Text { chars_max }, null: true };
             let table = Table::numbered("t", "id", vec![column; columns]);
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tables_take_the_place_of_others_and_may_be_cut_off_on_the_way() {
+    async fn tables_are_replaced_even_after_an_interrupted_attempt() {
         let (mut session, _) = crate::store::mysql::test_server::session().await;
         let table = |name: &str| Table::new(name, 1, &[("id", WORD), ("n", ColumnKind::Integer)]);
         let wanted = [table("kept"), table("first")];
@@ -209,12 +212,12 @@ mod tests {
             for table in made.iter().chain(&wanted[..1]) {
                 session.create(table).await.expect("made");
             }
-            // Left behind by one that was cut off.
-            session.create(&table(&gone("kept"))).await.expect("made");
+            // Left behind by an interrupted attempt.
+            session.create(&table(&replaced_name("kept"))).await.expect("made");
             let row = [Cell::Text("a".to_owned()), Cell::Integer(round)];
             session.put(&made[0], &row).await.expect("put");
-            session.put_in_place(&made, &wanted).await.expect("in place");
-            assert_eq!(session.found(&wanted[0], &row[..1]).await, Ok(vec![row.to_vec()]));
+            session.replace_tables(&made, &wanted).await.expect("in place");
+            assert_eq!(session.rows_by_key(&wanted[0], &row[..1]).await, Ok(vec![row.to_vec()]));
             let tables = session.rows("SHOW TABLES", &[]).await.expect("tables");
             assert_eq!(tables.len(), 2, "{tables:?}");
         }
@@ -224,11 +227,11 @@ mod tests {
             &[("id", WORD), ("N", ColumnKind::Integer), ("more", ColumnKind::LongText)],
         );
         for _ in 0..2 {
-            session.widen(&wide).await.expect("widened");
+            session.add_missing_columns(&wide).await.expect("columns added");
             session.index("kept_n", "kept", &["n", "id"]).await.expect("an index");
         }
         let row = [Cell::Text("a".to_owned()), Cell::Integer(1), Cell::Text(String::new())];
-        assert_eq!(session.found(&wide, &row[..1]).await, Ok(vec![row.to_vec()]));
+        assert_eq!(session.rows_by_key(&wide, &row[..1]).await, Ok(vec![row.to_vec()]));
         assert_eq!((session.exists("kept").await, session.exists("Kept").await), (Ok(true), Ok(false)));
         session.drop_tables(&[wide, table("never")]).await.expect("dropped");
         assert_eq!(session.exists("kept").await, Ok(false));

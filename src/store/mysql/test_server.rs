@@ -1,4 +1,4 @@
-//! Sessions of a real server, for the tests of this folder.
+//! Sessions on a real server, for the tests in this folder.
 
 #[path = "../../../tests/harness/mariadb.rs"]
 mod mariadb;
@@ -16,12 +16,12 @@ pub use mariadb::Mariadb;
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !condition() {
-        assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
+        assert!(std::time::Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 
-/// In a database of its own: the session and the database's url.
+/// Opens a session in a new database. Returns the session and the database's URL.
 pub async fn session() -> (Session, String) {
     let url = Mariadb::shared().new_database();
     (connected(&url).await, url)

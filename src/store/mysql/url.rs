@@ -1,12 +1,12 @@
-//! Where a MySQL or MariaDB server is and as whom to speak to it, out of a URL as its own tools write it.
+//! Parses the URL of a MySQL or MariaDB server, in the form that the database's own tools use.
 
 use std::fmt;
 
-use event::part_of_url;
+use event::percent_decode_strict;
 
 const PORT: u16 = 3306;
 
-/// What `mysql://user:password@host:port/database?option=value` says.
+/// The parts of `mysql://user:password@host:port/database?option=value`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     pub host: String,
@@ -16,36 +16,36 @@ pub struct Address {
     pub password: Option<String>,
     pub database: String,
     pub encryption: Encryption,
-    /// A file with the certificates that the server's own is to come from.
-    pub authority: Option<String>,
+    /// A file with the certificates that must have signed the server's certificate.
+    pub ca_file: Option<String>,
 }
 
-/// `ssl-mode`, in the order of strictness.
+/// The values of `ssl-mode`, ordered by strictness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Encryption {
     Disabled,
-    /// Where the server offers it.
+    /// Encrypts if the server offers it.
     Preferred,
     Required,
-    /// Required, and the certificate is checked, but not whose it is.
+    /// Requires encryption and verifies the certificate, but not the name in it.
     VerifyCa,
     VerifyIdentity,
 }
 
 impl Address {
     pub fn parse(url: &str) -> Result<Self, String> {
-        let (_, rest) = url.split_once("://").ok_or("is to begin with `mysql://`")?;
+        let (_, rest) = url.split_once("://").ok_or("must begin with `mysql://`")?;
         let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = match user.split_once(':') {
             Some((user, password)) => (user, Some(decoded(password, "password")?)),
             None => (user, None),
         };
-        let (host, port) = host_and_port(place)?;
+        let (host, port) = host_and_port(host)?;
         let database = decoded(without_account(database)?, "name of the database")?;
         if database.is_empty() {
-            return Err("names no database; it stands after the last `/`".to_owned());
+            return Err("names no database; write its name after the last `/`".to_owned());
         }
         let mut address = Self {
             host,
@@ -55,7 +55,7 @@ impl Address {
             password,
             database,
             encryption: Encryption::Preferred,
-            authority: None,
+            ca_file: None,
         };
         address.take_options(options)?;
         Ok(address)
@@ -68,26 +68,24 @@ impl Address {
             let value = decoded(value, "option")?;
             match name {
                 "ssl-mode" => encryption = Some(Encryption::named(&value)?),
-                "ssl-ca" => self.authority = Some(value),
+                "ssl-ca" => self.ca_file = Some(value),
                 "socket" => self.socket = Some(value),
                 _ => {
-                    // It is not named: a `?` in a password would have it be a part of that.
-                    return Err(
-                        "has an option that is not known; `ssl-mode`, `ssl-ca` and `socket` are".to_owned()
-                    );
+                    // The message does not show the option: after a `?` in a password, it is a part of the password.
+                    return Err("has an unknown option; use `ssl-mode`, `ssl-ca` or `socket`".to_owned());
                 }
             }
         }
-        self.encryption = match (encryption, &self.authority) {
+        self.encryption = match (encryption, &self.ca_file) {
             (Some(encryption), _) => encryption,
-            // Whoever names an authority wants to be shown its certificate.
+            // `ssl-ca` alone means that the certificate is to be verified.
             (None, Some(_)) => Encryption::VerifyCa,
             (None, None) => Encryption::Preferred,
         };
         Ok(())
     }
 
-    /// Whether what is sent stays on this machine.
+    /// Returns whether the connection stays on this machine.
     pub fn is_local(&self) -> bool {
         let address = self.host.parse::<std::net::IpAddr>();
         self.socket.is_some()
@@ -96,7 +94,7 @@ impl Address {
     }
 }
 
-/// For people, without user and password.
+/// For messages: without user and password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.socket, self.host.contains(':')) {
@@ -116,45 +114,51 @@ impl Encryption {
             "VERIFY_CA" => Ok(Self::VerifyCa),
             "VERIFY_IDENTITY" => Ok(Self::VerifyIdentity),
             _ => Err(format!(
-                "has `ssl-mode={name}`; DISABLED, PREFERRED, REQUIRED, VERIFY_CA and VERIFY_IDENTITY are known"
+                "has the unknown option `ssl-mode={name}`; use DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY"
             )),
         }
     }
 }
 
-fn host_and_port(place: &str) -> Result<(String, u16), String> {
-    let (host, port) = match place.strip_prefix('[') {
+fn host_and_port(address: &str) -> Result<(String, u16), String> {
+    let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or("has a `[` without a `]`")?;
             (host, after.strip_prefix(':'))
         }
-        None => match place.split_once(':') {
+        None => match address.split_once(':') {
             Some((host, port)) => (host, Some(port)),
-            None => (place, None),
+            None => (address, None),
         },
     };
     let port = match port.filter(|port| !port.is_empty()) {
-        Some(port) => port.parse().map_err(|_| "has a port that is no number up to 65535".to_owned())?,
+        Some(port) => port.parse().map_err(|_| "has a port that is not a number up to 65535".to_owned())?,
         None => PORT,
     };
     let host = if host.is_empty() { "localhost" } else { host };
     Ok((decoded(host, "host")?, port))
 }
 
-/// An `@` this late stands behind a password with a `/` or `?` in it, of which nothing is to be shown.
+/// Fails if the name of the database contains an `@`. It then follows a password with a `/` or `?`, so the message
+/// shows nothing of it.
 fn without_account(database: &str) -> Result<&str, String> {
     match database.contains('@') {
         true => {
-            Err("has an `@` behind its first `/`: in a password `/` is written `%2F`, `?` `%3F`".to_owned())
+            Err("has an `@` after its first `/`; in a password, write `%2F` for `/` and `%3F` for `?`"
+                .to_owned())
         }
         false => Ok(database),
     }
 }
 
-/// `%40` stands for `@`, and so on.
+/// Decodes percent-encoding, such as `%40` for `@`.
 fn decoded(text: &str, what: &str) -> Result<String, String> {
-    let wrong = || format!("has a `%` in its {what} that is not followed by two hexadecimal digits of UTF-8");
-    part_of_url(text).ok_or_else(wrong)
+    let wrong = || {
+        format!(
+            "has a `%` in its {what} that is not followed by two hexadecimal digits, or does not encode UTF-8"
+        )
+    };
+    percent_decode_strict(text).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_says_where_and_as_whom() {
+    fn a_url_is_split_into_its_parts() {
         let plain = parsed("mysql://app:p%40ss%2Fw@db.example:3307/shop");
         assert_eq!((plain.host.as_str(), plain.port, plain.user.as_str()), ("db.example", 3307, "app"));
         assert_eq!(plain.password.as_deref(), Some("p@ss/w"));
@@ -179,24 +183,24 @@ mod tests {
     }
 
     #[test]
-    fn options_are_those_of_the_databases_own_tools() {
+    fn options_have_the_names_that_the_databases_tools_use() {
         assert_eq!(parsed("mysql://h/d").encryption, Encryption::Preferred);
         assert_eq!(parsed("mysql://h/d?ssl-mode=verify_identity").encryption, Encryption::VerifyIdentity);
-        let named = parsed("mysql://h/d?ssl-ca=/etc/ca.pem");
+        let with_ca = parsed("mysql://h/d?ssl-ca=/etc/ca.pem");
         assert_eq!(
-            (named.encryption, named.authority.as_deref()),
+            (with_ca.encryption, with_ca.ca_file.as_deref()),
             (Encryption::VerifyCa, Some("/etc/ca.pem"))
         );
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_the_password() {
+    fn a_refused_url_is_reported_without_its_password() {
         for (url, said) in [
             ("mysql://u:secret@h/d?tls=yes", "`ssl-mode`"),
             ("mysql://u:12/secret@h/d", "`%2F`"),
             ("mysql://u:secret@h/d?ssl-mode=maybe", "ssl-mode=maybe"),
             ("mysql://u:secret@h", "no database"),
-            ("mysql://u:secret@h:0x/d", "a port that is no number"),
+            ("mysql://u:secret@h:0x/d", "a port that is not a number"),
             ("mysql://u:secr%zzet@h/d", "password"),
             ("mysql://u:secret@[::1/d", "`[`"),
             ("mysql:secret", "mysql://"),

@@ -1,8 +1,8 @@
-//! How rows of a plan meet those that are there: the verbs over tables that have a key.
+//! Writes and finds rows in tables that have a key.
 
-use event::limits::MYSQL_KEYS_ASKED_MAX;
+use event::limits::MYSQL_KEYS_PER_STATEMENT_MAX;
 
-use super::row_statements::{Written, largest_power};
+use super::row_statements::{StatementResult, largest_power};
 use super::{Session, cells, statements};
 use crate::store::StoreError;
 use crate::store::tables::{Cell, Table};
@@ -26,7 +26,7 @@ impl Session {
     }
 
     pub async fn remove(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
-        let rows_max = MYSQL_KEYS_ASKED_MAX * table.columns.len();
+        let rows_max = MYSQL_KEYS_PER_STATEMENT_MAX * table.columns.len();
         for cells in cells.chunks(rows_max) {
             self.write_cells(table, cells, |rows| statements::remove(table, rows)).await?;
         }
@@ -38,28 +38,32 @@ impl Session {
         table: &Table,
         cells: &[Cell],
         statement: impl Fn(usize) -> String + Send,
-    ) -> Result<Vec<Written>, StoreError> {
+    ) -> Result<Vec<StatementResult>, StoreError> {
         self.write_rows(table.columns.len(), cells.iter().map(cells::value), statement).await
     }
 
-    /// A row that meets one that is there counts as two, and as one where nothing of it changes.
-    pub(super) fn all_written(&mut self, table: &Table, written: &[Written]) -> Result<(), StoreError> {
-        let short = written.iter().find(|statement| statement.met < statement.rows as u64);
+    /// Fails if a statement matched fewer rows than it wrote. An updated row counts as two, an unchanged one as one.
+    pub(super) fn all_written(
+        &mut self,
+        table: &Table,
+        written: &[StatementResult],
+    ) -> Result<(), StoreError> {
+        let short = written.iter().find(|statement| statement.matched < statement.rows as u64);
         match short {
             None => Ok(()),
             Some(statement) => {
-                self.corrupt_row = true;
-                let (name, met, rows) = (&table.name, statement.met, statement.rows);
-                Err(StoreError::Blocked(format!("table `{name}` took {met} of {rows} rows")))
+                self.transaction_failed = true;
+                let (name, matched, rows) = (&table.name, statement.matched, statement.rows);
+                Err(StoreError::Blocked(format!("table `{name}` accepted only {matched} of {rows} rows")))
             }
         }
     }
 
-    pub async fn found(&mut self, table: &Table, keys: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
+    pub async fn rows_by_key(&mut self, table: &Table, keys: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
         let mut found = Vec::new();
-        for (count, keys) in pieces(keys, table.key_columns) {
+        for (count, keys) in power_of_two_chunks(keys, table.key_columns) {
             let parameters = keys.iter().map(cells::value).collect::<Result<_, _>>()?;
-            found.extend(self.read(&statements::found(table, count), parameters).await?);
+            found.extend(self.read(&statements::rows_by_key(table, count), parameters).await?);
         }
         Ok(found)
     }
@@ -70,16 +74,16 @@ impl Session {
         keys: &[Cell],
     ) -> Result<Vec<(Option<i64>, Option<i64>)>, StoreError> {
         let mut answers = Vec::with_capacity(keys.len() / table.key_columns);
-        for (count, keys) in pieces(keys, table.key_columns) {
-            // Each key is asked with twice.
+        for (count, keys) in power_of_two_chunks(keys, table.key_columns) {
+            // The statement contains each key twice.
             let twice = keys.chunks(table.key_columns).flat_map(|key| key.iter().chain(key));
             let parameters = twice.map(cells::value).collect::<Result<_, _>>()?;
             let rows = self.read(&statements::neighbours(table, count), parameters).await?;
             let base = answers.len();
             answers.resize(base + count, (None, None));
             for row in rows {
-                let [Cell::Integer(place), before, after] = row.as_slice() else { continue };
-                answers[base + *place as usize] = (number(before), number(after));
+                let [Cell::Integer(index), before, after] = row.as_slice() else { continue };
+                answers[base + *index as usize] = (number(before), number(after));
             }
         }
         Ok(answers)
@@ -93,14 +97,14 @@ fn number(cell: &Cell) -> Option<i64> {
     }
 }
 
-/// Keys in pieces of powers of two, with how many each holds.
-pub(super) fn pieces<T>(keys: &[T], width: usize) -> impl Iterator<Item = (usize, &[T])> {
+/// Splits keys into chunks whose sizes are powers of two, and yields each size with its chunk.
+pub(super) fn power_of_two_chunks<T>(keys: &[T], width: usize) -> impl Iterator<Item = (usize, &[T])> {
     let mut rest = keys;
     std::iter::from_fn(move || {
-        let count = largest_power((rest.len() / width).min(MYSQL_KEYS_ASKED_MAX));
-        let (piece, after) = rest.split_at_checked(count * width).filter(|(piece, _)| !piece.is_empty())?;
+        let count = largest_power((rest.len() / width).min(MYSQL_KEYS_PER_STATEMENT_MAX));
+        let (chunk, after) = rest.split_at_checked(count * width).filter(|(chunk, _)| !chunk.is_empty())?;
         rest = after;
-        Some((count, piece))
+        Some((count, chunk))
     })
 }
 
@@ -129,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn amounts_are_added_exactly_and_users_told_apart_byte_by_byte() {
+    async fn amounts_are_added_exactly_and_users_compare_byte_for_byte() {
         let (mut session, _) = session().await;
         session.create(&ledger()).await.expect("made");
         session.create(&ledger()).await.expect("there already");
@@ -142,7 +146,7 @@ mod tests {
             session.commit().await.expect("committed");
         }
         let keys: Vec<Cell> = users.iter().map(|user| text(user)).collect();
-        let mut found = session.found(&ledger(), &keys).await.expect("found");
+        let mut found = session.rows_by_key(&ledger(), &keys).await.expect("found");
         found.sort();
         let mut expected: Vec<_> =
             users.iter().map(|user| vec![text(user), amount("1000000000000000")]).collect();
@@ -162,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_there_by_a_unique_column_stays() {
+    async fn a_row_with_an_existing_key_or_unique_value_is_left_alone() {
         let (mut session, _) = session().await;
         let columns = [("id", WORD), ("event", WORD), ("n", ColumnKind::Integer)];
         let table = Table { unique: Some(1), ..Table::new("t", 1, &columns) };
@@ -175,20 +179,16 @@ mod tests {
         assert_eq!(all, [row("1", "a", 1), row("3", "c", 4)]);
         let long = "x".repeat(256);
         let outcome = session.insert_new(&table, &row("4", &long, 5)).await;
-        assert_eq!(
-            outcome,
-            Err(StoreError::Data("column `event`: a text is longer than it takes".to_owned()))
-        );
+        assert_eq!(outcome, Err(StoreError::Data("column `event`: a text is too long".to_owned())));
     }
 
     #[tokio::test]
-    async fn neighbours_are_found_by_keys_that_differ_at_their_ends() {
+    async fn neighbours_are_found_by_keys_that_differ_only_at_their_ends() {
         let (mut session, _) = session().await;
         let number = ColumnKind::Integer;
         let columns = [("grp", WORD), ("member", WORD), ("day", number), ("n", number)];
-        let spans =
-            DerivedIndex::DayGaps(DayGaps { table: std::sync::Arc::new(Table::new("spans", 0, &[])) });
-        let table = Table::new("members", 3, &columns).with(spans);
+        let gaps = DerivedIndex::DayGaps(DayGaps { table: std::sync::Arc::new(Table::new("gaps", 0, &[])) });
+        let table = Table::new("members", 3, &columns).with(gaps);
         session.create(&table).await.expect("made");
         let key = |member: &str, day| [text(&"g".repeat(255)), text(member), Cell::Integer(day)].to_vec();
         let row = |member: &str, day| [key(member, day), vec![Cell::Integer(1)]].concat();
@@ -199,13 +199,13 @@ mod tests {
         let keys = [key(&long("a"), 5), key(&long("b"), 3), key(&long("c"), 3), key(&long("a"), 7)].concat();
         let neighbours = session.neighbours(&table, &keys).await.expect("neighbours");
         assert_eq!(neighbours, [(Some(1), Some(9)), (None, None), (None, None), (Some(5), Some(9))]);
-        let found = session.found(&table, &keys).await.expect("found");
+        let found = session.rows_by_key(&table, &keys).await.expect("found");
         assert_eq!(found.len(), 2);
         assert!(found.contains(&[key(&long("a"), 5), vec![Cell::Integer(2)]].concat()));
     }
 
     #[tokio::test]
-    async fn batches_of_any_size_go_through_whole() {
+    async fn batches_of_any_size_are_written_completely() {
         let (mut session, _) = session().await;
         session.create(&ledger()).await.expect("made");
         for rows in [1_usize, 2, 3, 1_023, 5_000] {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_kind_of_value_comes_back_as_it_went_in() {
+    async fn every_kind_of_value_is_read_back_unchanged() {
         let (mut session, _) = session().await;
         let column = |name: &str, kind| Column { name: name.to_owned(), kind, null: true };
         let kinds = [
@@ -242,11 +242,14 @@ mod tests {
         empty[0] = Cell::Integer(2);
         session.put(&table, &[row.clone(), empty.clone()].concat()).await.expect("put");
         session.put(&table, &row).await.expect("put again");
-        assert_eq!(session.found(&table, &[Cell::Integer(1), Cell::Integer(2)]).await, Ok(vec![row, empty]));
+        assert_eq!(
+            session.rows_by_key(&table, &[Cell::Integer(1), Cell::Integer(2)]).await,
+            Ok(vec![row, empty])
+        );
     }
 
     #[tokio::test]
-    async fn a_reader_sees_one_moment_and_a_writer_what_others_committed() {
+    async fn a_reader_sees_one_snapshot_and_a_writer_what_others_committed() {
         let (mut session, url) = session().await;
         session.create(&ledger()).await.expect("made");
         let mut reader = connected(&url).await;
@@ -258,7 +261,7 @@ mod tests {
         assert_eq!(reader.rows(sql, &[]).await, Ok(vec![vec![Cell::Integer(0)]]));
         assert_eq!(writer.rows(sql, &[]).await, Ok(vec![vec![Cell::Integer(1)]]));
         let outcome = reader.add(&ledger(), &[text("a"), amount("1")]).await;
-        assert!(outcome.is_err(), "a reader does not write");
+        assert!(outcome.is_err(), "a reader cannot write");
         reader.rollback().await.expect("rolled back");
         writer.commit().await.expect("committed");
         let changed =
@@ -266,7 +269,7 @@ mod tests {
         assert_eq!(changed, Ok(1));
         writer.lock("a").await.expect("locked");
         session.lock("b").await.expect("another one");
-        writer.unlock("a").await.expect("let go");
+        writer.unlock("a").await.expect("unlocked");
         session.lock("a").await.expect("locked");
         assert_eq!(
             writer.rows("SELECT 1 FROM nowhere", &[]).await,
@@ -275,18 +278,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_server_says_yes_and_warns_where_a_commit_may_be_lost() {
-        let url = Mariadb::shared().url("test_made_at_the_look");
+    async fn the_preflight_creates_the_database_and_explains_refusals() {
+        let url = Mariadb::shared().url("test_created_by_preflight");
         let server = crate::store::mysql::Server::parse(&url, &Password::default()).expect("a url");
-        assert_eq!(server.look().await, Ok(Vec::new()));
+        assert_eq!(server.preflight().await, Ok(Vec::new()));
         connected(&url).await;
         let wrong =
             crate::store::mysql::Server::parse(&url, &Password::new(Some("wrong").into())).expect("a url");
-        let Err(StoreError::Blocked(refusal)) = wrong.look().await else { panic!("let in") };
+        let Err(StoreError::Blocked(refusal)) = wrong.preflight().await else {
+            panic!("the login was accepted")
+        };
         assert!(refusal.contains("`millrace`") && !refusal.contains("wrong"), "{refusal}");
         let other = Mariadb::shared().url("elsewhere");
         let other = crate::store::mysql::Server::parse(&other, &Password::default()).expect("a url");
-        let Err(StoreError::Blocked(refusal)) = other.look().await else { panic!("made") };
+        let Err(StoreError::Blocked(refusal)) = other.preflight().await else {
+            panic!("the database was created")
+        };
         assert!(refusal.contains("CREATE DATABASE IF NOT EXISTS `elsewhere`"), "{refusal}");
     }
 }

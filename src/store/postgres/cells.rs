@@ -1,5 +1,5 @@
-//! Values on their way into PostgreSQL and out of it, in its binary form. What would be changed on the way,
-//! rounded or cut, is refused instead; only times lose what their column has no room for.
+//! Converts values to and from PostgreSQL's binary format. A value that its column would round or truncate is
+//! refused. Only times are truncated to the precision of their column.
 
 use bytes::{BufMut, BytesMut};
 use event::{Decimal, Millis, Value};
@@ -7,17 +7,17 @@ use tokio_postgres::types::{Kind, Type};
 
 use crate::store::tables::Cell;
 
-/// Of what type a column is, beneath its domains.
+/// The type of a column; for a domain, the type beneath it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Form {
+pub struct ColumnType {
     pub kind: Type,
-    /// Length, precision or places, as the type has it; -1 for none.
+    /// The length, or the precision and scale, as PostgreSQL encodes them; -1 for none.
     pub modifier: i32,
 }
 
-/// A value, wherever it comes from.
+/// A value borrowed from a plan's cells or from an event.
 #[derive(Clone, Copy, Debug)]
-pub enum Piece<'a> {
+pub enum ValueRef<'a> {
     Null,
     Text(&'a str),
     Integer(i64),
@@ -26,22 +26,22 @@ pub enum Piece<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Why a value does not go into a column; never the value itself.
+/// Why a value does not fit its column. Never contains the value itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
-    #[error("is {0}, which `{1}` does not take")]
+pub enum EncodeError {
+    #[error("is {0}, which the type `{1}` does not accept")]
     Kind(&'static str, String),
-    #[error("does not fit `{0}`")]
+    #[error("is out of range for the type `{0}`")]
     TooLarge(String),
     #[error("has more than {0} characters")]
     TooLong(i32),
-    #[error("holds the character U+0000, which PostgreSQL does not take")]
+    #[error("contains the character U+0000, which PostgreSQL does not accept")]
     Nul,
     #[error("has more than {0} bytes")]
     TooBig(usize),
 }
 
-impl<'a> From<&'a Cell> for Piece<'a> {
+impl<'a> From<&'a Cell> for ValueRef<'a> {
     fn from(cell: &'a Cell) -> Self {
         match cell {
             Cell::Null => Self::Null,
@@ -54,7 +54,7 @@ impl<'a> From<&'a Cell> for Piece<'a> {
     }
 }
 
-impl<'a> From<&'a Value<'_>> for Piece<'a> {
+impl<'a> From<&'a Value<'_>> for ValueRef<'a> {
     fn from(value: &'a Value<'_>) -> Self {
         match value {
             Value::Absent => Self::Null,
@@ -68,7 +68,7 @@ impl<'a> From<&'a Value<'_>> for Piece<'a> {
     }
 }
 
-impl Form {
+impl ColumnType {
     pub fn new(kind: &Type, modifier: i32) -> Self {
         match kind.kind() {
             Kind::Domain(base) => Self::new(base, modifier),
@@ -77,7 +77,7 @@ impl Form {
     }
 }
 
-/// How many digits a NUMERIC keeps before the point, and how many places behind it.
+/// How many digits a NUMERIC keeps before and after the decimal point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NumericBounds {
     pub digits: u32,
@@ -85,49 +85,49 @@ pub struct NumericBounds {
 }
 
 impl NumericBounds {
-    /// `None` where it keeps all.
+    /// Returns the limits of a type modifier, or `None` if there are none.
     pub fn of(modifier: i32) -> Option<Self> {
         let modifier = u32::try_from(modifier).ok()?.checked_sub(4)?;
         let (digits, places) = (modifier >> 16, modifier & 0x7ff);
-        // Places may be negative, which is 1024 and more here, or more than there are digits.
+        // The scale can be negative, which is encoded as 1024 and more, or larger than the precision.
         Some(Self { digits: digits.saturating_sub(places), places: if places < 1_024 { places } else { 0 } })
     }
 }
 
-impl Piece<'_> {
-    /// As the column takes it without a change; a time cut to its places.
-    pub fn fitted(self, form: &Form) -> Result<Self, Misfit> {
-        let too_large = || Misfit::TooLarge(form.kind.name().to_owned());
+impl ValueRef<'_> {
+    /// Returns the value as the column stores it, or fails if the column would change it. Truncates times.
+    pub fn fit_to(self, column_type: &ColumnType) -> Result<Self, EncodeError> {
+        let too_large = || EncodeError::TooLarge(column_type.kind.name().to_owned());
         match self {
             Self::Text(text) => {
-                let is_varchar = matches!(form.kind, Type::VARCHAR | Type::BPCHAR);
-                let chars_max = form.modifier - 4;
+                let is_varchar = matches!(column_type.kind, Type::VARCHAR | Type::BPCHAR);
+                let chars_max = column_type.modifier - 4;
                 if is_varchar && chars_max > 0 && text.len() > chars_max as usize {
                     let fits = text.chars().nth(chars_max as usize).is_none();
-                    return if fits { Ok(self) } else { Err(Misfit::TooLong(chars_max)) };
+                    return if fits { Ok(self) } else { Err(EncodeError::TooLong(chars_max)) };
                 }
                 Ok(self)
             }
             Self::Integer(value) => {
-                let fits = match form.kind {
+                let fits = match column_type.kind {
                     Type::INT2 => i16::try_from(value).is_ok(),
                     Type::INT4 => i32::try_from(value).is_ok(),
                     _ => true,
                 };
                 if fits { Ok(self) } else { Err(too_large()) }
             }
-            Self::Decimal(value) => match NumericBounds::of(form.modifier) {
-                Some(has) if !value.fits(has.digits.min(34), has.places) => Err(too_large()),
+            Self::Decimal(value) => match NumericBounds::of(column_type.modifier) {
+                Some(bounds) if !value.fits(bounds.digits.min(34), bounds.places) => Err(too_large()),
                 _ => Ok(self),
             },
-            Self::Time(time) => Ok(Self::Time(cut(time, form.modifier))),
+            Self::Time(time) => Ok(Self::Time(truncate_time(time, column_type.modifier))),
             Self::Null | Self::Bytes(_) => Ok(self),
         }
     }
 
-    /// Appends the value, or nothing for none: then the answer is `false`.
-    pub fn put(self, kind: &Type, into: &mut BytesMut) -> Result<bool, Misfit> {
-        let too_large = || Misfit::TooLarge(kind.name().to_owned());
+    /// Appends the value and returns true. For null, appends nothing and returns false.
+    pub fn put(self, kind: &Type, into: &mut BytesMut) -> Result<bool, EncodeError> {
+        let too_large = || EncodeError::TooLarge(kind.name().to_owned());
         match (self, kind) {
             (Self::Null, _) => return Ok(false),
             (Self::Integer(value), &Type::INT8) => into.put_i64(value),
@@ -143,17 +143,18 @@ impl Piece<'_> {
             }
             (Self::Bytes(bytes), &Type::BYTEA) => into.put_slice(bytes),
             (Self::Text(text), kind) => put_text(text, kind, into)?,
-            (piece, kind) => return Err(Misfit::Kind(piece.name(), kind.name().to_owned())),
+            (value, kind) => return Err(EncodeError::Kind(value.name(), kind.name().to_owned())),
         }
         Ok(true)
     }
 
-    /// Behind its length, as rows and arrays hold values.
-    pub fn put_sized(self, kind: &Type, into: &mut BytesMut) -> Result<(), Misfit> {
+    /// Appends the length of the value and then the value, as in rows and arrays.
+    pub fn put_sized(self, kind: &Type, into: &mut BytesMut) -> Result<(), EncodeError> {
         let at = into.len();
         into.put_i32(-1);
         if self.put(kind, into)? {
-            let size = i32::try_from(into.len() - at - 4).map_err(|_| Misfit::TooBig(i32::MAX as usize))?;
+            let size =
+                i32::try_from(into.len() - at - 4).map_err(|_| EncodeError::TooBig(i32::MAX as usize))?;
             into[at..at + 4].copy_from_slice(&size.to_be_bytes());
         }
         Ok(())
@@ -171,11 +172,11 @@ impl Piece<'_> {
     }
 }
 
-/// From 1970 to where PostgreSQL counts from.
+/// The time from 1970 to 2000, which is where PostgreSQL's times start.
 const MILLIS_TO_2000: i64 = 946_684_800_000;
 
-/// PostgreSQL would round, and so show a time that has not come yet.
-fn cut(time: Millis, places: i32) -> Millis {
+/// Truncates a time. PostgreSQL would round it, and could so store a time in the future.
+fn truncate_time(time: Millis, places: i32) -> Millis {
     let step = match places {
         0 => 1_000,
         1 => 100,
@@ -185,11 +186,11 @@ fn cut(time: Millis, places: i32) -> Millis {
     Millis(time.0 - time.0.rem_euclid(step))
 }
 
-fn put_text(text: &str, kind: &Type, into: &mut BytesMut) -> Result<(), Misfit> {
+fn put_text(text: &str, kind: &Type, into: &mut BytesMut) -> Result<(), EncodeError> {
     if memchr::memchr(0, text.as_bytes()).is_some() {
-        return Err(Misfit::Nul);
+        return Err(EncodeError::Nul);
     }
-    let other = || Misfit::Kind("a text", kind.name().to_owned());
+    let other = || EncodeError::Kind("a text", kind.name().to_owned());
     match *kind {
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::JSON | Type::UNKNOWN => {
             into.put_slice(text.as_bytes());
@@ -211,10 +212,11 @@ const JSONB_VERSION: u8 = 1;
 const POSITIVE: u16 = 0;
 const NEGATIVE: u16 = 0x4000;
 
-/// Groups of four digits: their number, the power of the first, the sign, places shown, the groups.
+/// Appends a NUMERIC: the number of groups of four digits, the weight of the first group, the sign, the scale, and
+/// the groups.
 fn put_numeric(ten_thousandths: i128, into: &mut BytesMut) {
     let size = ten_thousandths.unsigned_abs();
-    // From the last group on; 38 digits are ten groups, and one more.
+    // The lowest group first. 38 digits take ten groups; one is spare.
     let (mut groups, mut count) = ([0_i16; 11], 0);
     let mut rest = size;
     while rest > 0 {
@@ -239,7 +241,7 @@ fn put_numeric(ten_thousandths: i128, into: &mut BytesMut) {
     }
 }
 
-/// What a column of this type holds; `None` where millrace does not read such a type.
+/// Decodes a value. Returns `None` if millrace does not support the type, or if the bytes are invalid.
 pub fn read(kind: &Type, raw: Option<&[u8]>) -> Option<Cell> {
     let Some(raw) = raw else { return Some(Cell::Null) };
     let text = || std::str::from_utf8(raw).ok().map(|text| Cell::Text(text.to_owned()));
@@ -286,8 +288,8 @@ fn numeric(raw: &[u8]) -> Option<Cell> {
         0xf000 => return Some(Cell::Text("-Infinity".to_owned())),
         _ => return Some(Cell::Text("NaN".to_owned())),
     }
-    let group = |power_of_it: i32| {
-        let at = usize::try_from(i32::from(power) - power_of_it).ok().filter(|at| *at < count);
+    let group = |weight: i32| {
+        let at = usize::try_from(i32::from(power) - weight).ok().filter(|at| *at < count);
         at.and_then(|at| word(4 + at)).unwrap_or(0)
     };
     for at in (0..=i32::from(power).max(0)).rev() {
@@ -311,9 +313,9 @@ fn numeric(raw: &[u8]) -> Option<Cell> {
 mod tests {
     use super::*;
 
-    fn put(cell: &Cell, kind: &Type) -> Result<Vec<u8>, Misfit> {
+    fn put(cell: &Cell, kind: &Type) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = BytesMut::new();
-        Piece::from(cell).put(kind, &mut bytes).map(|_| bytes.to_vec())
+        ValueRef::from(cell).put(kind, &mut bytes).map(|_| bytes.to_vec())
     }
 
     fn decimal(text: &str) -> Cell {
@@ -321,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_written_as_its_column_wants_it() {
+    fn a_value_is_encoded_in_the_format_of_its_column() {
         assert_eq!(put(&Cell::Integer(-2), &Type::INT4), Ok(vec![0xff, 0xff, 0xff, 0xfe]));
         assert_eq!(put(&Cell::Integer(1), &Type::BOOL), Ok(vec![1]));
         assert_eq!(put(&Cell::Text("{}".to_owned()), &Type::JSONB), Ok(b"\x01{}".to_vec()));
@@ -329,7 +331,7 @@ mod tests {
             put(&Cell::Time(Millis(MILLIS_TO_2000 + 1)), &Type::TIMESTAMPTZ),
             Ok(1_000_i64.to_be_bytes().into())
         );
-        // Ten and 99 hundredths: two groups, the first of power 0, two places.
+        // 10.99 has two groups, the weight 0, and the scale 2.
         assert_eq!(
             put(&decimal("10.99"), &Type::NUMERIC),
             Ok(vec![0, 2, 0, 0, 0, 0, 0, 2, 0, 10, 0x26, 0xac])
@@ -347,23 +349,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_column_would_change_is_refused_and_a_time_is_cut() {
-        let numeric = |digits: i32, places: i32| Form::new(&Type::NUMERIC, (digits << 16 | places) + 4);
-        let fits = |cell: &Cell, form: &Form| Piece::from(cell).fitted(form).is_ok();
+    fn a_value_that_its_column_would_change_is_refused_and_a_time_is_truncated() {
+        let numeric = |digits: i32, places: i32| ColumnType::new(&Type::NUMERIC, (digits << 16 | places) + 4);
+        let fits = |cell: &Cell, column_type: &ColumnType| ValueRef::from(cell).fit_to(column_type).is_ok();
         assert!(fits(&decimal("12345678.99"), &numeric(10, 2)));
         assert!(!fits(&decimal("123456789"), &numeric(10, 2)));
         assert!(!fits(&decimal("1.999"), &numeric(10, 2)));
         assert!(fits(&decimal("9999999999999999999999999999999999.9999"), &numeric(60, 4)));
-        let varchar = |chars: i32| Form::new(&Type::VARCHAR, chars + 4);
+        let varchar = |chars: i32| ColumnType::new(&Type::VARCHAR, chars + 4);
         assert!(fits(&Cell::Text("éé".to_owned()), &varchar(2)));
         assert!(!fits(&Cell::Text("é  ".to_owned()), &varchar(2)));
-        let cut = Piece::Time(Millis(-1)).fitted(&Form::new(&Type::TIMESTAMP, 0)).expect("a time");
-        assert!(matches!(cut, Piece::Time(Millis(-1_000))));
+        let truncated =
+            ValueRef::Time(Millis(-1)).fit_to(&ColumnType::new(&Type::TIMESTAMP, 0)).expect("a time");
+        assert!(matches!(truncated, ValueRef::Time(Millis(-1_000))));
     }
 
     proptest::proptest! {
         #[test]
-        fn amounts_come_back_as_they_were(scaled in -(10_i128.pow(38) - 1)..10_i128.pow(38), cut in 0_u32..38) {
+        fn amounts_are_read_back_unchanged(scaled in -(10_i128.pow(38) - 1)..10_i128.pow(38), cut in 0_u32..38) {
             let text = format!("{}e-4", scaled / 10_i128.pow(cut));
             let value = Cell::Decimal(text.parse().expect("a number"));
             let bytes = put(&value, &Type::NUMERIC).expect("a number");
@@ -371,7 +374,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_not_without_a_panic(bytes: Vec<u8>) {
+        fn no_bytes_make_the_decoder_panic(bytes: Vec<u8>) {
             for kind in [Type::NUMERIC, Type::INT4, Type::UUID, Type::TIMESTAMP, Type::JSONB, Type::TEXT] {
                 let _ = read(&kind, Some(&bytes));
             }
@@ -379,8 +382,8 @@ mod tests {
     }
 
     #[test]
-    fn what_no_decimal_holds_comes_as_its_digits() {
-        // 1.00005, and one of 10^40.
+    fn a_number_beyond_the_range_of_decimal_is_read_as_its_digits() {
+        // 1.00005 and 10^40.
         assert_eq!(
             read(&Type::NUMERIC, Some(&[0, 3, 0, 0, 0, 0, 0, 5, 0, 1, 0, 0, 0x13, 0x88])),
             Some(Cell::Text("1.00005".to_owned()))

@@ -1,9 +1,9 @@
-//! A session of PostgreSQL from nothing: the connection, and how it has to be for the promises to hold.
+//! Opens a session with PostgreSQL and applies the settings that millrace relies on.
 
 use std::time::Duration;
 
 use event::limits::{
-    POSTGRES_CONNECT_DURATION_MAX, POSTGRES_GOODBYE_DURATION_MAX, POSTGRES_IDLE_DURATION_MAX,
+    POSTGRES_CLOSE_DURATION_MAX, POSTGRES_CONNECT_DURATION_MAX, POSTGRES_IDLE_DURATION_MAX,
     POSTGRES_LOCK_DURATION_MAX, POSTGRES_REACH_DURATION_MAX,
 };
 use tokio::sync::oneshot;
@@ -17,9 +17,9 @@ use super::tls::Tls;
 use super::url::{Encryption, Host, Target};
 use super::{Session, errors};
 use crate::store::StoreError;
-use crate::store::remote::{Password, Patience};
+use crate::store::remote::{Password, StatementTimeout};
 
-/// A server and a database in it. Without `Debug`: it knows a password.
+/// A server and a database on it. It has no `Debug` because it contains a password.
 pub struct Server {
     target: Target,
     password: Password,
@@ -33,13 +33,14 @@ impl Server {
         Ok(Self { target, password: password.clone(), tls })
     }
 
-    /// For people.
+    /// Returns the server and the database for messages, without a password.
     pub fn name(&self) -> String {
         let hosts: Vec<String> = self.target.hosts.iter().map(Host::to_string).collect();
         format!("postgres://{}/{}", hosts.join(","), self.target.database)
     }
 
-    pub fn place(&self) -> String {
+    /// Returns the hosts for messages.
+    pub fn address(&self) -> String {
         self.target.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(", ")
     }
 
@@ -47,24 +48,24 @@ impl Server {
         &self.target.database
     }
 
-    /// As whom, in words of the server's administrator.
+    /// Returns the user's name for messages.
     pub fn user(&self) -> String {
-        self.target.user.clone().unwrap_or_else(|| "the one that runs millrace".to_owned())
+        self.target.user.clone().unwrap_or_else(|| "the system user that runs millrace".to_owned())
     }
 
     pub async fn connect(&self) -> Result<Session, StoreError> {
         let session = self.connect_to(&self.target.database).await;
-        session.map_err(|error| self.explained(error))
+        session.map_err(|error| self.store_error(error))
     }
 
-    /// Another database of the same server serves to make this one. A password that is refused may have been
-    /// changed meanwhile.
-    pub async fn connect_to(&self, database: &str) -> Result<Session, Refused> {
+    /// Opens a session in `database`, which is another one while the configured database is created. If the login is
+    /// refused, tries again with a changed password.
+    pub async fn connect_to(&self, database: &str) -> Result<Session, ConnectError> {
         let tried = self.password.or(self.target.password.as_deref());
         match self.connect_once(database).await {
-            Err(refused)
-                if refused.is(&SqlState::INVALID_PASSWORD)
-                    && self.password.another_than(tried.as_deref()).await =>
+            Err(error)
+                if error.is(&SqlState::INVALID_PASSWORD)
+                    && self.password.reload_differs_from(tried.as_deref()).await =>
             {
                 self.connect_once(database).await
             }
@@ -72,34 +73,34 @@ impl Server {
         }
     }
 
-    async fn connect_once(&self, database: &str) -> Result<Session, Refused> {
+    async fn connect_once(&self, database: &str) -> Result<Session, ConnectError> {
         let config = self.config(database);
         let connecting = async {
             let (client, connection) = config.connect(self.tls.clone()).await?;
-            // Dropped with the session.
-            let (alive, gone) = oneshot::channel::<()>();
+            // The sender is dropped with the session.
+            let (alive, dropped) = oneshot::channel::<()>();
             tokio::spawn(async move {
                 let mut connection = std::pin::pin!(connection);
                 tokio::select! {
                     _ = &mut connection => return,
-                    _ = gone => {}
+                    _ = dropped => {}
                 }
-                // Idle, it says goodbye at once; in the middle of something it is cut off.
-                let _ = timeout(POSTGRES_GOODBYE_DURATION_MAX, connection).await;
+                // An idle connection closes properly at once; a busy one is cut off after a while.
+                let _ = timeout(POSTGRES_CLOSE_DURATION_MAX, connection).await;
             });
             set_up(&client).await?;
             Ok(Session {
                 client,
                 prepared: Prepared::default(),
-                patience: Patience::default(),
+                statement_timeout: StatementTimeout::default(),
                 _alive: alive,
             })
         };
-        // Each of several hosts is tried, and one that is silent leaves the others their time.
+        // The hosts are tried one after the other. A silent one does not use up the time of the others.
         let limit = POSTGRES_CONNECT_DURATION_MAX * self.target.hosts.len() as u32;
         match timeout(limit, connecting).await {
-            Ok(outcome) => outcome.map_err(Refused::Said),
-            Err(_) => Err(Refused::Silent),
+            Ok(outcome) => outcome.map_err(ConnectError::Driver),
+            Err(_) => Err(ConnectError::Timeout),
         }
     }
 
@@ -138,55 +139,55 @@ impl Server {
         config
     }
 
-    /// Where a person has to act, says how.
-    pub fn explained(&self, refused: Refused) -> StoreError {
-        let (place, user, database) = (self.place(), self.user(), self.database());
-        let error = match refused {
-            Refused::Silent => {
-                return StoreError::Transient(format!("the database at {place} does not answer"));
+    /// Converts the error; the message says what to do if a person has to act.
+    pub fn store_error(&self, error: ConnectError) -> StoreError {
+        let (address, user, database) = (self.address(), self.user(), self.database());
+        let error = match error {
+            ConnectError::Timeout => {
+                return StoreError::Transient(format!("the database at {address} does not answer"));
             }
-            Refused::Said(error) => error,
+            ConnectError::Driver(error) => error,
         };
         match error.code() {
             Some(code) if *code == SqlState::INVALID_PASSWORD => StoreError::Blocked(format!(
-                "the server at {place} refuses the login of user `{user}`, with {}",
-                self.password.place(self.target.password.as_deref())
+                "the server at {address} refuses the login of user `{user}`, with {}",
+                self.password.describe(self.target.password.as_deref())
             )),
             Some(code) if *code == SqlState::INVALID_CATALOG_NAME => StoreError::Blocked(format!(
-                "there is no database `{database}` at {place}; this makes it: CREATE DATABASE {}",
+                "database `{database}` does not exist at {address}; to create it, run: CREATE DATABASE {}",
                 crate::store::quote(database)
             )),
             Some(code) if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
                 StoreError::Blocked(format!(
-                    "the server at {place} does not let user `{user}` in: its pg_hba.conf, or the name, is to be mended"
+                    "the server at {address} does not admit user `{user}`; check the name, or admit it in the server's pg_hba.conf"
                 ))
             }
             _ => match errors::classify(&error) {
-                StoreError::Blocked(reason) => StoreError::Blocked(format!("{reason}, at {place}")),
-                classify => classify,
+                StoreError::Blocked(reason) => StoreError::Blocked(format!("{reason}, at {address}")),
+                other => other,
             },
         }
     }
 }
 
-/// Why there is no connection.
-pub enum Refused {
-    Silent,
-    Said(Error),
+/// Why a connection could not be opened.
+pub enum ConnectError {
+    Timeout,
+    Driver(Error),
 }
 
-impl Refused {
+impl ConnectError {
     pub fn is(&self, code: &SqlState) -> bool {
-        matches!(self, Self::Said(error) if error.code() == Some(code))
+        matches!(self, Self::Driver(error) if error.code() == Some(code))
     }
 }
 
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-/// What was sent and not taken for so long says that the server is gone.
+/// The connection counts as lost if the server does not acknowledge sent data for this long.
 const UNANSWERED_MAX: Duration = Duration::from_secs(30);
 
-/// Plans are small and made often: compiling them would cost more than they do. A client that has gone lets
-/// its statement go where the server (from 14 on) can look for it.
+/// Applies the session's settings. JIT is off: queries are small and frequent, so compiling them would cost more than
+/// running them. Servers from version 14 on also end a statement whose client is gone.
 async fn set_up(client: &Client) -> Result<(), Error> {
     let sql = format!(
         "SET TIME ZONE 'UTC'; SET DateStyle TO ISO; SET standard_conforming_strings TO on; SET jit TO off; \

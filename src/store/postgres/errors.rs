@@ -1,5 +1,5 @@
-//! Sorts PostgreSQL's errors by what helps: trying again, passing one event by, or a person. What the server
-//! says about values stays here: of an error of a row, only the names of columns and constraints go on.
+//! Classifies PostgreSQL's errors: retry, dead-letter one event, or block the view until a person acts. A data error
+//! contains only the names of columns and constraints, and nothing that the server writes about values.
 
 use std::error::Error as _;
 use std::io;
@@ -11,15 +11,15 @@ use crate::store::{StoreError, quote};
 
 pub fn classify(error: &Error) -> StoreError {
     if let Some(answer) = error.as_db_error() {
-        return of_server(answer);
+        return classify_answer(answer);
     }
     if error.is_closed() {
-        return StoreError::Transient("the connection to the database is lost".to_owned());
+        return StoreError::Transient("the connection to the database was lost".to_owned());
     }
     let source = error.source();
     match source.and_then(|source| source.downcast_ref::<io::Error>()) {
-        Some(lost) if !is_of_encryption(lost) => {
-            StoreError::Transient(format!("the database cannot be reached: {lost}"))
+        Some(error) if !is_tls_error(error) => {
+            StoreError::Transient(format!("the connection to the database failed: {error}"))
         }
         _ => StoreError::Blocked(match source {
             Some(source) => format!("{error}: {source}"),
@@ -28,74 +28,78 @@ pub fn classify(error: &Error) -> StoreError {
     }
 }
 
-/// A certificate that is not believed, for instance: it does not go by itself.
-fn is_of_encryption(error: &io::Error) -> bool {
+/// Returns whether TLS failed, for example because of an untrusted certificate. Retrying does not help.
+fn is_tls_error(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
-/// A statement that was prepared before its table was changed: prepared anew it goes.
+/// Returns whether the table was changed after the statement was prepared. Preparing it again helps.
 pub fn is_stale(error: &Error) -> bool {
     error.as_db_error().is_some_and(|answer| {
         answer.code() == &SqlState::FEATURE_NOT_SUPPORTED && answer.routine() == Some("RevalidateCachedQuery")
     })
 }
 
-fn of_server(answer: &DbError) -> StoreError {
+fn classify_answer(answer: &DbError) -> StoreError {
     let stale = answer.routine() == Some("RevalidateCachedQuery");
-    match kind(answer.code().code()) {
-        _ if stale => StoreError::Transient("a table was changed under a statement".to_owned()),
-        Sort::Transient => StoreError::Transient(said(answer)),
-        Sort::Data => StoreError::Data(about_row(answer)),
-        Sort::NoTable => StoreError::NoTable(named(answer.message()).to_owned()),
-        Sort::Person if answer.code() == &SqlState::INSUFFICIENT_PRIVILEGE => {
-            StoreError::Blocked(format!("{}: {}", said(answer), granted(answer.message())))
+    match class_of(answer.code().code()) {
+        _ if stale => StoreError::Transient("a table was changed after a statement was prepared".to_owned()),
+        ErrorClass::Transient => StoreError::Transient(server_message(answer)),
+        ErrorClass::Data => StoreError::Data(data_message(answer)),
+        ErrorClass::NoTable => StoreError::NoTable(quoted_name(answer.message()).to_owned()),
+        ErrorClass::Blocked if answer.code() == &SqlState::INSUFFICIENT_PRIVILEGE => {
+            let (message, grant) = (server_message(answer), grant_sql(answer.message()));
+            StoreError::Blocked(format!("{message}; to fix it, run {grant} TO the user of `[store] url`"))
         }
-        Sort::Person => StoreError::Blocked(said(answer)),
+        ErrorClass::Blocked => StoreError::Blocked(server_message(answer)),
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
+enum ErrorClass {
     Transient,
     Data,
     NoTable,
-    Person,
+    Blocked,
 }
 
-/// By SQLSTATE: its first two characters are the class.
-fn kind(code: &str) -> Sort {
+/// Classifies an SQLSTATE; its first two characters are its class.
+fn class_of(code: &str) -> ErrorClass {
     match code {
-        "42P01" => Sort::NoTable,
-        // What is not in the binary form of its type is a fault of ours, and a sequence at its end of nobody's row.
-        "22P03" | "2200H" => Sort::Person,
-        // Read-only, as a server is that another one has taken over from; a transaction that was let lie.
-        "25006" | "25P02" | "25P03" | "55006" | "55P03" => Sort::Transient,
-        // An index entry or a value too large; JSON nested too deeply; a trigger of the user's own.
-        "54000" | "54001" | "P0001" | "44000" => Sort::Data,
+        "42P01" => ErrorClass::NoTable,
+        // Not caused by an event: an invalid binary value is a bug in millrace, and a sequence can be exhausted.
+        "22P03" | "2200H" => ErrorClass::Blocked,
+        // The server is read-only, for example after a failover; the transaction failed or was idle too long; an
+        // object is in use or locked.
+        "25006" | "25P02" | "25P03" | "55006" | "55P03" => ErrorClass::Transient,
+        // An index entry or value is too large, JSON is nested too deeply, or the user's own trigger or rule refuses
+        // a row.
+        "54000" | "54001" | "P0001" | "44000" => ErrorClass::Data,
         _ => match code.get(..2) {
-            Some("08" | "40" | "53" | "57") => Sort::Transient,
-            Some("22" | "23") => Sort::Data,
-            _ => Sort::Person,
+            Some("08" | "40" | "53" | "57") => ErrorClass::Transient,
+            Some("22" | "23") => ErrorClass::Data,
+            _ => ErrorClass::Blocked,
         },
     }
 }
 
-fn said(answer: &DbError) -> String {
+fn server_message(answer: &DbError) -> String {
     format!("{} (SQLSTATE {})", answer.message(), answer.code().code())
 }
 
-/// Messages of class 22 quote the value, and those of triggers say what they like.
-fn about_row(answer: &DbError) -> String {
+/// Returns a message without values. The server's messages of class 22 quote the value, and triggers can write
+/// anything.
+fn data_message(answer: &DbError) -> String {
     let code = answer.code().code();
     let reason = match code {
         "22001" => "a text is too long for its column",
-        "22003" => "a number is out of the range of its column",
-        "22007" | "22008" => "a time is not one that its column takes",
-        "22021" | "22P05" => "a text holds a character that the database does not take",
-        "22P02" | "22030" | "22032" => "a value is not in the form of its column's type",
-        "P0001" | "44000" => "a rule of the table refuses the row",
-        _ if code.starts_with("22") => "a value is not to the database's liking",
-        _ => return said(answer),
+        "22003" => "a number is out of range for its column",
+        "22007" | "22008" => "a time is not valid for its column",
+        "22021" | "22P05" => "a text contains a character that the database does not accept",
+        "22P02" | "22030" | "22032" => "a value is not valid for the type of its column",
+        "P0001" | "44000" => "a rule or trigger of the table refuses the row",
+        _ if code.starts_with("22") => "the database rejected a value",
+        _ => return server_message(answer),
     };
     match answer.column() {
         Some(column) => format!("column `{column}`: {reason} (SQLSTATE {code})"),
@@ -103,21 +107,21 @@ fn about_row(answer: &DbError) -> String {
     }
 }
 
-/// What gives a right back; for what is known where the server says it in English.
-fn granted(message: &str) -> String {
+/// Returns the beginning of the GRANT that gives the missing privilege. The name of the table or sequence is known
+/// only if the server's messages are in English.
+fn grant_sql(message: &str) -> String {
     const ROWS: &str = "GRANT SELECT, INSERT, UPDATE, DELETE ON";
     const NUMBERS: &str = "GRANT USAGE, UPDATE ON";
     let of = |kind: &str| message.strip_prefix("permission denied for ")?.strip_prefix(kind).map(quote);
-    let granted = match (of("table "), of("sequence ")) {
+    match (of("table "), of("sequence ")) {
         (Some(table), _) => format!("{ROWS} {table}"),
         (_, Some(sequence)) => format!("{NUMBERS} SEQUENCE {sequence}"),
         _ => format!("{ROWS} ALL TABLES IN SCHEMA public, and {NUMBERS} ALL SEQUENCES IN SCHEMA public,"),
-    };
-    format!("{granted} TO the user of `[store] url` mends it")
+    }
 }
 
-/// The name in `relation "t" does not exist`, in whatever language that is said.
-fn named(message: &str) -> &str {
+/// Returns the quoted name in a message such as `relation "t" does not exist`, in any language.
+fn quoted_name(message: &str) -> &str {
     let quotes = ['"', '«', '»', '„', '“', '”', '「', '」', '\''];
     let mut parts = message.split(quotes);
     parts.nth(1).map_or(message, str::trim)
@@ -128,27 +132,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_sorted_by_what_helps() {
-        for (codes, sort) in [
+    fn errors_are_classified_by_their_sqlstate() {
+        for (codes, class) in [
             (
                 &["40001", "40P01", "53100", "53300", "57P01", "57P03", "08006", "25006", "55P03"][..],
-                Sort::Transient,
+                ErrorClass::Transient,
             ),
-            (&["22001", "22003", "22P02", "23505", "23502", "54000", "22021"], Sort::Data),
-            (&["42501", "42703", "28P01", "3D000", "XX000", "2200H", "22P03", "0A000", ""], Sort::Person),
-            (&["42P01"], Sort::NoTable),
+            (&["22001", "22003", "22P02", "23505", "23502", "54000", "22021"], ErrorClass::Data),
+            (
+                &["42501", "42703", "28P01", "3D000", "XX000", "2200H", "22P03", "0A000", ""],
+                ErrorClass::Blocked,
+            ),
+            (&["42P01"], ErrorClass::NoTable),
         ] {
             for code in codes {
-                assert_eq!(kind(code), sort, "{code}");
+                assert_eq!(class_of(code), class, "{code}");
             }
         }
     }
 
     #[test]
-    fn a_missing_right_is_named_with_what_gives_it_back() {
-        assert!(granted("permission denied for table users").contains("DELETE ON \"users\" TO "));
-        assert!(granted("permission denied for sequence s").contains("UPDATE ON SEQUENCE \"s\" TO "));
-        assert!(granted("keine Berechtigung").contains(" ON ALL TABLES "));
+    fn a_missing_privilege_is_reported_with_its_grant() {
+        assert!(grant_sql("permission denied for table users").ends_with("DELETE ON \"users\""));
+        assert!(grant_sql("permission denied for sequence s").ends_with("UPDATE ON SEQUENCE \"s\""));
+        assert!(grant_sql("keine Berechtigung").contains(" ON ALL TABLES "));
     }
 
     #[test]
@@ -158,7 +165,7 @@ mod tests {
             ("Relation »users_revenue« existiert nicht", "users_revenue"),
             ("la relation « users_revenue » n'existe pas", "users_revenue"),
         ] {
-            assert_eq!(named(message), name);
+            assert_eq!(quoted_name(message), name);
         }
     }
 }

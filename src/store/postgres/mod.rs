@@ -1,4 +1,4 @@
-//! PostgreSQL as the store: one connection, and the verbs as this database carries them out.
+//! PostgreSQL as the store: one connection, and the store's operations in this database's SQL.
 
 mod cells;
 mod connect;
@@ -24,14 +24,14 @@ pub use connect::Server;
 
 use self::prepared::{Encoded, Prepared, as_parameters};
 use crate::store::StoreError;
-use crate::store::remote::{Begin, Patience};
+use crate::store::remote::{Begin, StatementTimeout};
 use crate::store::tables::Cell;
 
 pub struct Session {
     client: Client,
     prepared: Prepared,
-    pub patience: Patience,
-    /// Dropped, it ends the connection.
+    pub statement_timeout: StatementTimeout,
+    /// Ends the connection when it is dropped.
     _alive: oneshot::Sender<()>,
 }
 
@@ -44,8 +44,8 @@ impl Session {
         .await
     }
 
-    /// A transaction that has failed answers COMMIT with a rollback, and the client says that all is well;
-    /// a savepoint it answers with an error, and so does a session that is in no transaction.
+    /// Commits. In a failed transaction, COMMIT rolls back and the client reports success. The savepoint fails then,
+    /// and it also fails outside a transaction.
     pub async fn commit(&mut self) -> Result<(), StoreError> {
         self.batch("SAVEPOINT millrace_commit; COMMIT").await
     }
@@ -76,14 +76,14 @@ impl Session {
         self.rows(sql, &[Cell::Text(name.to_owned())]).await.map(drop)
     }
 
-    /// Statements without parameters, one after the other until one fails.
+    /// Runs statements without parameters, one after the other, until one fails.
     async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
-        let outcome = self.patience.wait(self.client.batch_execute(sql)).await?;
+        let outcome = self.statement_timeout.wait(self.client.batch_execute(sql)).await?;
         outcome.map_err(|error| self.classify(&error))
     }
 
     async fn statement(&mut self, sql: &str) -> Result<Statement, StoreError> {
-        let outcome = self.patience.wait(self.prepared.statement(&self.client, sql)).await?;
+        let outcome = self.statement_timeout.wait(self.prepared.statement(&self.client, sql)).await?;
         outcome.map_err(|error| self.classify(&error))
     }
 
@@ -93,14 +93,14 @@ impl Session {
         parameters: &[Encoded],
     ) -> Result<Vec<Vec<Cell>>, StoreError> {
         let parameters = as_parameters(parameters);
-        let outcome = self.patience.wait(self.client.query(statement, &parameters)).await?;
+        let outcome = self.statement_timeout.wait(self.client.query(statement, &parameters)).await?;
         let rows = outcome.map_err(|error| self.classify(&error))?;
         rows.iter().map(cells_of).collect()
     }
 
     async fn execute(&mut self, statement: &Statement, parameters: &[Encoded]) -> Result<u64, StoreError> {
         let parameters = as_parameters(parameters);
-        let outcome = self.patience.wait(self.client.execute(statement, &parameters)).await?;
+        let outcome = self.statement_timeout.wait(self.client.execute(statement, &parameters)).await?;
         outcome.map_err(|error| self.classify(&error))
     }
 
@@ -112,7 +112,7 @@ impl Session {
     }
 }
 
-/// Whatever a column holds, as the server sends it.
+/// The bytes of any column, as the server sends them.
 struct Raw<'a>(Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Raw<'a> {
@@ -135,7 +135,7 @@ fn cells_of(row: &Row) -> Result<Vec<Cell>, StoreError> {
         let Raw(raw) = row.try_get(index).map_err(|error| errors::classify(&error))?;
         cells::read(column.type_(), raw).ok_or_else(|| {
             let (name, kind) = (column.name(), column.type_().name());
-            StoreError::Blocked(format!("column `{name}` is of type {kind}, which millrace does not read"))
+            StoreError::Blocked(format!("column `{name}` has the type {kind}, which millrace cannot read"))
         })
     };
     (0..row.len()).map(cell).collect()
@@ -146,10 +146,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_what_the_server_committed_is_said_to_be() {
+    async fn a_commit_succeeds_only_if_the_server_committed() {
         let mut session = test_server::shared().session().await;
         session.batch("CREATE TABLE t (n INT PRIMARY KEY)").await.expect("a table");
-        assert!(session.commit().await.is_err(), "nothing was begun");
+        assert!(session.commit().await.is_err(), "no transaction is open");
         session.begin(Begin::Writing).await.expect("begins");
         session.change("INSERT INTO t VALUES (?)", &[Cell::Integer(1)]).await.expect("a row");
         let twice = session.change("INSERT INTO t VALUES (?)", &[Cell::Integer(1)]).await;
@@ -164,19 +164,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_was_not_answered_in_time_is_not_rolled_back_and_kept() {
+    async fn a_session_that_timed_out_is_not_reused() {
         let mut session = test_server::shared().session().await;
-        session.patience = Patience::of(std::time::Duration::from_millis(50));
+        session.statement_timeout = StatementTimeout::new(std::time::Duration::from_millis(50));
         session.begin(Begin::Writing).await.expect("begins");
         let late = session.rows("SELECT 1 FROM pg_sleep(1)", &[]).await;
         assert!(matches!(late, Err(StoreError::Transient(_))), "{late:?}");
-        // However long it is waited for now.
-        session.patience.shorten();
-        session.rollback().await.expect_err("its next answer would be the one that is late");
+        // A longer timeout does not make the session usable again.
+        session.statement_timeout.shorten();
+        session.rollback().await.expect_err("its next answer would be the late one");
     }
 
     #[tokio::test]
-    async fn a_session_is_set_up_as_the_promises_need_it() {
+    async fn a_session_has_the_settings_that_millrace_relies_on() {
         let mut session = test_server::shared().session().await;
         for (name, value) in [
             ("TimeZone", "UTC"),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_number_beyond_its_column_is_compared_and_not_refused() {
+    async fn a_number_beyond_the_range_of_a_column_can_be_compared_with_it() {
         let mut session = test_server::shared().session().await;
         session.batch("CREATE TABLE t (n INT); INSERT INTO t VALUES (7)").await.expect("a table");
         let rows = session.rows("SELECT n FROM t WHERE n < ?", &[Cell::Integer(i64::MAX)]).await;
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_is_dropped_in_the_middle_lets_go_of_what_it_held() {
+    async fn a_session_that_is_dropped_in_a_transaction_releases_its_locks() {
         let server = test_server::shared().server().await;
         let mut first = server.connect().await.expect("connects");
         let mut second = server.connect().await.expect("connects");
@@ -224,11 +224,11 @@ mod tests {
         drop(first);
         second.lock("turn").await.expect("is free");
         assert_eq!(second.rows("SELECT n FROM t", &[]).await, Ok(vec![]));
-        second.unlock("turn").await.expect("lets go");
+        second.unlock("turn").await.expect("unlocks");
     }
 
     #[tokio::test]
-    async fn errors_tell_no_values() {
+    async fn errors_contain_no_values() {
         let mut session = test_server::shared().session().await;
         session
             .batch(

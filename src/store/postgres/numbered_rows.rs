@@ -1,5 +1,5 @@
-//! Rows that have a number and no key. Their numbers are drawn from the table's own sequence, and then the
-//! rows are copied in under them: nothing is faster, and it is known which row got which.
+//! Rows that have a number and no key. Their numbers are drawn from the table's own sequence, and the rows are copied
+//! in with them. COPY is the fastest way to insert, and this way the number of each row is known.
 
 use std::pin::Pin;
 
@@ -10,7 +10,7 @@ use futures_sink::Sink;
 use tokio_postgres::{CopyInSink, Error};
 
 use super::Session;
-use super::cells::{Form, Piece};
+use super::cells::{ColumnType, ValueRef};
 use super::statements;
 use super::verbs::{all_written, does_not_fit};
 use crate::store::StoreError;
@@ -18,50 +18,50 @@ use crate::store::numbered_rows::Rows;
 use crate::store::tables::{Cell, Table, quote};
 
 impl Session {
-    pub async fn number(&mut self, table: &Table, rows: &Rows) -> Result<Vec<i64>, StoreError> {
+    pub async fn insert_numbered(&mut self, table: &Table, rows: &Rows) -> Result<Vec<i64>, StoreError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        // Looked up within the transaction, the types cannot change before its end: a copy in the form of
-        // another type could be taken for what it is not.
-        self.prepared.forget_forms();
-        let forms = self.forms(table).await?;
-        let numbers = self.draw(table, rows.len()).await?;
+        // Types that are looked up within the transaction cannot change before its end. Bytes in the format of
+        // another type could be stored as a wrong value.
+        self.prepared.forget_column_types();
+        let column_types = self.column_types(table).await?;
+        let numbers = self.draw_numbers(table, rows.len()).await?;
         let statement = self.statement(&statements::copy(table, id(table))).await?;
-        let copied = self.patience.wait(self.client.copy_in::<_, Bytes>(&statement)).await?;
+        let copied = self.statement_timeout.wait(self.client.copy_in::<_, Bytes>(&statement)).await?;
         let mut copy = Box::pin(copied.map_err(|error| self.classify(&error))?);
-        let mut encoder = Encoder { table, forms: &forms, bytes: BytesMut::new() };
+        let mut encoder = Encoder { table, column_types: &column_types, bytes: BytesMut::new() };
         encoder.bytes.put_slice(HEADER);
         let mut values = rows.values();
         for number in &numbers {
             encoder.row(*number, &mut values)?;
             if encoder.bytes.len() >= POSTGRES_COPY_PIECE_BYTES {
-                let piece = encoder.bytes.split().freeze();
-                let sent = self.patience.wait(send(copy.as_mut(), piece)).await?;
+                let chunk = encoder.bytes.split().freeze();
+                let sent = self.statement_timeout.wait(send(copy.as_mut(), chunk)).await?;
                 sent.map_err(|error| self.classify(&error))?;
             }
         }
         encoder.bytes.put_i16(END);
-        let sent = self.patience.wait(send(copy.as_mut(), encoder.bytes.freeze())).await?;
+        let sent = self.statement_timeout.wait(send(copy.as_mut(), encoder.bytes.freeze())).await?;
         sent.map_err(|error| self.classify(&error))?;
-        let finished = self.patience.wait(copy.as_mut().finish()).await?;
+        let finished = self.statement_timeout.wait(copy.as_mut().finish()).await?;
         let written = finished.map_err(|error| self.classify(&error))?;
         all_written(table, written, numbers.len())?;
         Ok(numbers)
     }
 
-    /// Numbers that no row has, of the table's own sequence. Whoever put rows in under numbers of their own
-    /// left the sequence behind: then it is moved on beyond them.
-    async fn draw(&mut self, table: &Table, count: usize) -> Result<Vec<i64>, StoreError> {
+    /// Draws numbers from the table's own sequence that no row has. If rows were inserted with numbers of their own,
+    /// the sequence is behind them and is first moved past them.
+    async fn draw_numbers(&mut self, table: &Table, count: usize) -> Result<Vec<i64>, StoreError> {
         let sequence = self.sequence(table).await?;
         let parameters = [Cell::Integer(sequence), Cell::Integer(count as i64)];
-        let sql = statements::draw(table, id(table));
+        let sql = statements::draw_numbers(table, id(table));
         let mut drawn = self.drawn(table, &sql, &parameters).await?;
         if drawn.taken {
-            // One session after the other: moved on by two at once, the sequence could go back.
+            // Under a lock: two sessions that move the sequence at once could move it back.
             self.rows(statements::LOCK_NUMBERS, &parameters[..1]).await?;
             let of_both = [Cell::Integer(sequence), Cell::Integer(sequence)];
-            self.rows(&statements::move_on(table, id(table)), &of_both).await?;
+            self.rows(&statements::advance_sequence(table, id(table)), &of_both).await?;
             drawn = self.drawn(table, &sql, &parameters).await?;
         }
         Ok(drawn.numbers)
@@ -80,11 +80,11 @@ impl Session {
             _ => None,
         };
         drawn.ok_or_else(|| {
-            StoreError::Blocked(format!("the numbers of table `{}` are no integers", table.name))
+            StoreError::Blocked(format!("the numbers of table `{}` are not integers", table.name))
         })
     }
 
-    /// The one that a column of numbers owns, or that its default draws from.
+    /// Returns the sequence that the number column owns or that its default uses.
     pub(super) async fn sequence(&mut self, table: &Table) -> Result<i64, StoreError> {
         let parameters = [&quote(&table.name), id(table)].map(|name| Cell::Text(name.to_owned()));
         let rows = self.rows(statements::SEQUENCE, &parameters).await?;
@@ -99,19 +99,25 @@ impl Session {
         }
     }
 
-    pub async fn mend(&mut self, table: &Table, numbers: &[i64], rows: &Rows) -> Result<(), StoreError> {
+    pub async fn restore_numbered(
+        &mut self,
+        table: &Table,
+        numbers: &[i64],
+        rows: &Rows,
+    ) -> Result<(), StoreError> {
         if numbers.is_empty() {
             return Ok(());
         }
         let values: Vec<Value<'_>> = rows.values().collect();
-        let mut pieces = Vec::with_capacity(values.len() + numbers.len());
+        let mut value_refs = Vec::with_capacity(values.len() + numbers.len());
         for (number, row) in numbers.iter().zip(values.chunks_exact(table.columns.len())) {
-            pieces.push(Piece::Integer(*number));
-            pieces.extend(row.iter().map(Piece::from));
+            value_refs.push(ValueRef::Integer(*number));
+            value_refs.extend(row.iter().map(ValueRef::from));
         }
-        let given = self.arrays(table, table.columns.len(), true, &pieces).await?;
-        let statement = self.statement(&statements::mend(table, id(table), &given.carriers)).await?;
-        let written = self.execute(&statement, &given.arrays).await?;
+        let encoded = self.arrays(table, table.columns.len(), true, &value_refs).await?;
+        let statement =
+            self.statement(&statements::restore_numbered(table, id(table), &encoded.array_types)).await?;
+        let written = self.execute(&statement, &encoded.arrays).await?;
         all_written(table, written, numbers.len())
     }
 
@@ -122,26 +128,26 @@ impl Session {
     }
 }
 
-/// Numbers from a sequence.
+/// Numbers that were drawn from a sequence.
 struct Drawn {
     numbers: Vec<i64>,
-    /// A row has one of them.
+    /// A row has one of them already.
     taken: bool,
 }
 
 fn id(table: &Table) -> &String {
-    table.id.as_ref().expect("a table of a row an event numbers its rows")
+    table.id.as_ref().expect("a table with one row per event has a number column")
 }
 
-/// The signature of the binary form, no flags, no extension.
+/// The header of the binary COPY format, without flags and without an extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const END: i16 = -1;
 
-/// Rows in the binary form of COPY: how many values, and each behind its length.
+/// Encodes rows in the binary COPY format: the number of values, then each value after its length.
 struct Encoder<'t> {
     table: &'t Table,
-    /// The number's, and then the columns'.
-    forms: &'t [Form],
+    /// The type of the number column, then those of the other columns.
+    column_types: &'t [ColumnType],
     bytes: BytesMut,
 }
 
@@ -151,31 +157,32 @@ impl Encoder<'_> {
         number: i64,
         values: &mut impl Iterator<Item = Value<'v>>,
     ) -> Result<(), StoreError> {
-        let (id_form, forms) = self.forms.split_first().expect("the number's, and then the columns'");
-        self.bytes.put_i16(self.forms.len() as i16);
-        let numbered = Piece::Integer(number).put_sized(&id_form.kind, &mut self.bytes);
-        // Of that no event is guilty.
-        numbered.map_err(|misfit| {
+        let (id_type, column_types) =
+            self.column_types.split_first().expect("a table with one row per event has a number column");
+        self.bytes.put_i16(self.column_types.len() as i16);
+        let numbered = ValueRef::Integer(number).put_sized(&id_type.kind, &mut self.bytes);
+        // Not caused by an event: block the view, do not dead-letter.
+        numbered.map_err(|error| {
             StoreError::Blocked(format!(
-                "a number for column `{}` of table `{}` {misfit}",
+                "a number for column `{}` of table `{}` {error}",
                 id(self.table),
                 self.table.name
             ))
         })?;
-        for (form, column) in forms.iter().zip(&self.table.columns) {
+        for (column_type, column) in column_types.iter().zip(&self.table.columns) {
             let value = values.next().unwrap_or(Value::Absent);
-            let put = Piece::from(&value)
-                .fitted(form)
-                .and_then(|piece| piece.put_sized(&form.kind, &mut self.bytes));
-            put.map_err(|misfit| does_not_fit(self.table, &column.name, &misfit))?;
+            let put = ValueRef::from(&value)
+                .fit_to(column_type)
+                .and_then(|fitted| fitted.put_sized(&column_type.kind, &mut self.bytes));
+            put.map_err(|error| does_not_fit(self.table, &column.name, &error))?;
         }
         Ok(())
     }
 }
 
-async fn send(mut copy: Pin<&mut CopyInSink<Bytes>>, piece: Bytes) -> Result<(), Error> {
+async fn send(mut copy: Pin<&mut CopyInSink<Bytes>>, chunk: Bytes) -> Result<(), Error> {
     std::future::poll_fn(|cx| copy.as_mut().poll_ready(cx)).await?;
-    copy.as_mut().start_send(piece)?;
+    copy.as_mut().start_send(chunk)?;
     std::future::poll_fn(|cx| copy.as_mut().poll_flush(cx)).await
 }
 
@@ -214,7 +221,8 @@ mod tests {
         rows
     }
 
-    /// Of the tables that the five contracts name, and of all forms in which PostgreSQL numbers rows.
+    /// The table that millrace creates, those of the replaced services, and every way in which PostgreSQL numbers
+    /// rows.
     const TABLES: [&str; 5] = [
         "",
         "CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(255) NOT NULL, n INT NOT NULL, price DECIMAL(10,2), at TIMESTAMP, yes INT, payload JSONB, made TIMESTAMP DEFAULT now())",
@@ -224,7 +232,7 @@ mod tests {
     ];
 
     #[tokio::test]
-    async fn rows_are_copied_in_under_numbers_of_the_table() {
+    async fn rows_are_copied_in_with_numbers_from_the_table() {
         for sql in TABLES {
             let mut session = test_server::shared().session().await;
             match sql {
@@ -232,9 +240,9 @@ mod tests {
                 sql => session.batch(sql).await.expect("a table"),
             }
             session.begin(Begin::Writing).await.expect("begins");
-            let numbers = session.number(&table(), &rows(5_000)).await.expect(sql);
+            let numbers = session.insert_numbered(&table(), &rows(5_000)).await.expect(sql);
             assert_eq!(numbers, (1..=5_000).collect::<Vec<i64>>(), "{sql}");
-            assert_eq!(session.number(&table(), &rows(1)).await, Ok(vec![5_001]), "{sql}");
+            assert_eq!(session.insert_numbered(&table(), &rows(1)).await, Ok(vec![5_001]), "{sql}");
             session.commit().await.expect("commits");
             let count =
                 session.rows("SELECT count(*) FROM t WHERE what = 'é ' || n AND id IN (n + 1, 5001)", &[]);
@@ -244,7 +252,7 @@ mod tests {
             let mut shown = shown.expect("a row").remove(0);
             assert_eq!(shown.pop(), Some(Cell::Text("[1]".to_owned())), "{sql}");
             assert_eq!(shown, [Cell::Text("é 4999".to_owned()), price, Cell::Integer(0)], "{sql}");
-            session.mend(&table(), &[3, 9_000], &rows(2)).await.expect(sql);
+            session.restore_numbered(&table(), &[3, 9_000], &rows(2)).await.expect(sql);
             session.delete_numbers(&table(), &[2, 5_000, 7_777]).await.expect(sql);
             let ends =
                 session.rows("SELECT what, id FROM t WHERE id IN (2, 3, 5000, 9000) ORDER BY id", &[]).await;
@@ -254,42 +262,42 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn numbers_that_somebody_gave_by_hand_are_not_given_again() {
+    async fn numbers_that_were_inserted_by_hand_are_not_used_again() {
         let mut session = test_server::shared().session().await;
         session.create(&table()).await.expect("a table");
         session.batch("INSERT INTO t (id, what) VALUES (2, 'mine'), (70, 'mine')").await.expect("rows");
-        let numbers = session.number(&table(), &rows(3)).await.expect("rows");
+        let numbers = session.insert_numbered(&table(), &rows(3)).await.expect("rows");
         assert_eq!(numbers, [71, 72, 73]);
     }
 
     #[tokio::test]
-    async fn numbers_that_do_not_follow_each_other_are_those_that_the_rows_get() {
+    async fn numbers_with_gaps_are_those_of_the_rows() {
         let mut session = test_server::shared().session().await;
         session
             .batch("CREATE SEQUENCE s INCREMENT 3; CREATE TABLE t (id BIGINT PRIMARY KEY DEFAULT nextval('s'), what TEXT, n BIGINT, price NUMERIC, at TIMESTAMPTZ, yes BOOLEAN, payload JSON)")
             .await
             .expect("a table");
-        assert_eq!(session.number(&table(), &rows(3)).await, Ok(vec![1, 4, 7]));
+        assert_eq!(session.insert_numbered(&table(), &rows(3)).await, Ok(vec![1, 4, 7]));
         let found = session.rows("SELECT id FROM t WHERE what = 'é ' || n AND id = 3 * n + 1", &[]).await;
         assert_eq!(found.expect("rows").len(), 3);
     }
 
     #[tokio::test]
-    async fn a_row_that_does_not_fit_leaves_a_session_that_can_go_on() {
+    async fn a_session_is_usable_after_a_row_that_does_not_fit() {
         let mut session = test_server::shared().session().await;
         session.batch("CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(255), n SMALLINT, price DECIMAL(10,1), at TIMESTAMP, yes BOOLEAN, payload JSON)").await.expect("a table");
         for _ in 0..2 {
             session.begin(Begin::Writing).await.expect("begins");
-            match session.number(&table(), &rows(2)).await {
+            match session.insert_numbered(&table(), &rows(2)).await {
                 Err(StoreError::Data(reason)) => assert!(reason.contains("`price`"), "{reason}"),
                 other => panic!("{other:?}"),
             }
             session.rollback().await.expect("rolls back");
         }
-        session.batch("ALTER TABLE t ALTER price TYPE NUMERIC").await.expect("mends");
+        session.batch("ALTER TABLE t ALTER price TYPE NUMERIC").await.expect("the type is changed");
         session.begin(Begin::Writing).await.expect("begins");
-        session.number(&table(), &rows(40_000)).await.expect_err("the last ones are no SMALLINT");
+        session.insert_numbered(&table(), &rows(40_000)).await.expect_err("the last numbers exceed SMALLINT");
         session.rollback().await.expect("rolls back");
-        session.number(&table(), &rows(2)).await.expect("goes on");
+        session.insert_numbered(&table(), &rows(2)).await.expect("goes on");
     }
 }

@@ -1,85 +1,85 @@
-//! Statements that a session keeps prepared, and what of a table's columns is known through them.
+//! The prepared statements of a session, and the cached types of tables' columns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
-use event::limits::{POSTGRES_FORMS_AGE_MAX, POSTGRES_STATEMENTS_MAX};
+use event::limits::{POSTGRES_COLUMN_TYPES_AGE_MAX, POSTGRES_STATEMENTS_MAX};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Statement};
 
-use super::cells::{Form, Piece};
+use super::cells::{ColumnType, ValueRef};
 use super::statements;
 use crate::store::StoreError;
 use crate::store::tables::{Cell, Table};
 
 #[derive(Default)]
 pub struct Prepared {
-    statements: HashMap<String, Known>,
-    forms: HashMap<String, (Instant, Arc<[Form]>)>,
+    statements: HashMap<String, CachedStatement>,
+    column_types: HashMap<String, (Instant, Arc<[ColumnType]>)>,
     uses: u64,
 }
 
-struct Known {
+struct CachedStatement {
     statement: Statement,
     last_use: u64,
 }
 
 impl Prepared {
-    /// `sql` in the form that all databases share.
+    /// Returns the prepared statement for `sql`, which has `?` for its parameters as for all databases.
     pub async fn statement(&mut self, client: &Client, sql: &str) -> Result<Statement, Error> {
         self.uses += 1;
-        if let Some(known) = self.statements.get_mut(sql) {
-            known.last_use = self.uses;
-            return Ok(known.statement.clone());
+        if let Some(cached) = self.statements.get_mut(sql) {
+            cached.last_use = self.uses;
+            return Ok(cached.statement.clone());
         }
         let statement = prepare(client, &statements::numbered(sql)).await?;
         if self.statements.len() >= POSTGRES_STATEMENTS_MAX {
-            let oldest = self.statements.iter().min_by_key(|(_, known)| known.last_use);
+            let oldest = self.statements.iter().min_by_key(|(_, cached)| cached.last_use);
             if let Some(oldest) = oldest.map(|(sql, _)| sql.clone()) {
                 self.statements.remove(&oldest);
             }
         }
-        let known = Known { statement: statement.clone(), last_use: self.uses };
-        self.statements.insert(sql.to_owned(), known);
+        let cached = CachedStatement { statement: statement.clone(), last_use: self.uses };
+        self.statements.insert(sql.to_owned(), cached);
         Ok(statement)
     }
 
-    /// Of what types a table's columns are, its number first where it has one.
-    pub async fn forms(&mut self, client: &Client, table: &Table) -> Result<Arc<[Form]>, Error> {
+    /// Returns the types of a table's columns. That of the number column, if there is one, comes first.
+    pub async fn column_types(&mut self, client: &Client, table: &Table) -> Result<Arc<[ColumnType]>, Error> {
         let sql = statements::columns_of(table);
-        if let Some((since, forms)) = self.forms.get(&sql)
-            && since.elapsed() < POSTGRES_FORMS_AGE_MAX
+        if let Some((since, column_types)) = self.column_types.get(&sql)
+            && since.elapsed() < POSTGRES_COLUMN_TYPES_AGE_MAX
         {
-            return Ok(Arc::clone(forms));
+            return Ok(Arc::clone(column_types));
         }
         let statement = client.prepare(&sql).await?;
-        let forms: Arc<[Form]> = statement
+        let column_types: Arc<[ColumnType]> = statement
             .columns()
             .iter()
-            .map(|column| Form::new(column.type_(), column.type_modifier()))
+            .map(|column| ColumnType::new(column.type_(), column.type_modifier()))
             .collect();
-        if self.forms.len() >= POSTGRES_STATEMENTS_MAX {
-            self.forms.clear();
+        if self.column_types.len() >= POSTGRES_STATEMENTS_MAX {
+            self.column_types.clear();
         }
-        self.forms.insert(sql, (Instant::now(), Arc::clone(&forms)));
-        Ok(forms)
+        self.column_types.insert(sql, (Instant::now(), Arc::clone(&column_types)));
+        Ok(column_types)
     }
 
-    /// Tables may have changed.
+    /// Clears both caches, because tables have changed.
     pub fn forget(&mut self) {
         self.statements.clear();
-        self.forms.clear();
+        self.column_types.clear();
     }
 
-    pub fn forget_forms(&mut self) {
-        self.forms.clear();
+    pub fn forget_column_types(&mut self) {
+        self.column_types.clear();
     }
 }
 
-/// Integers are given as the widest there are: a number beyond a narrow column is then smaller or larger than
-/// all in it, and not an error.
+/// Prepares a statement with 8-byte integers as parameters. A number beyond the range of a narrower column then
+/// compares as smaller or larger than all of its values, and is not an error.
 async fn prepare(client: &Client, sql: &str) -> Result<Statement, Error> {
     let statement = client.prepare(sql).await?;
     let is_narrow = |kind: &Type| matches!(*kind, Type::INT2 | Type::INT4);
@@ -91,7 +91,7 @@ async fn prepare(client: &Client, sql: &str) -> Result<Statement, Error> {
     client.prepare_typed(sql, &kinds).await
 }
 
-/// A parameter in PostgreSQL's binary form; `None` is null.
+/// A parameter in PostgreSQL's binary format; `None` is null.
 #[derive(Debug)]
 pub struct Encoded(pub Option<BytesMut>);
 
@@ -119,19 +119,19 @@ impl ToSql for Encoded {
     to_sql_checked!();
 }
 
-/// Parameters as a statement takes them.
+/// Encodes parameters for a statement.
 pub fn encoded(statement: &Statement, parameters: &[Cell]) -> Result<Vec<Encoded>, StoreError> {
     let kinds = statement.params();
     if kinds.len() != parameters.len() {
         let (wanted, given) = (kinds.len(), parameters.len());
-        return Err(StoreError::Blocked(format!("a statement takes {wanted} parameters, and got {given}")));
+        return Err(StoreError::Blocked(format!("a statement needs {wanted} parameters, but has {given}")));
     }
     let encode = |(index, (cell, kind)): (usize, (&Cell, &Type))| {
         let mut bytes = BytesMut::new();
-        let form = Form::new(kind, -1);
-        match Piece::from(cell).put(&form.kind, &mut bytes) {
-            Ok(there) => Ok(Encoded(there.then_some(bytes))),
-            Err(misfit) => Err(StoreError::Data(format!("parameter {} of a statement {misfit}", index + 1))),
+        let column_type = ColumnType::new(kind, -1);
+        match ValueRef::from(cell).put(&column_type.kind, &mut bytes) {
+            Ok(has_value) => Ok(Encoded(has_value.then_some(bytes))),
+            Err(error) => Err(StoreError::Data(format!("parameter {} of a statement {error}", index + 1))),
         }
     };
     parameters.iter().zip(kinds).enumerate().map(encode).collect()

@@ -1,51 +1,50 @@
-//! Whether a table that was there before its view can carry it: columns, types, key, collation, numbers. A
-//! table that would round an amount or merge two users is refused, with the SQL that mends it.
+//! Checks whether an existing table fits its view: columns, types, key, collation, numbers. A table that would round
+//! an amount or merge two users is refused, with the SQL that repairs it.
 
 use super::cells::NumericBounds;
 use super::{Session, repair_sql, statements};
 use crate::store::StoreError;
 use crate::store::tables::{Cell, Column, ColumnKind, Table, quote};
 
-/// A column as it is there, beneath its domains.
+/// A column of an existing table; for a domain, with the type beneath it.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct ExistingColumn {
     pub name: String,
     kind: String,
-    /// As people write it.
+    /// The type as SQL writes it.
     shown: String,
     modifier: i32,
-    /// NOT NULL.
-    filled: bool,
-    pub default: bool,
-    /// Computed from others, and so not to be written.
-    computed: bool,
+    not_null: bool,
+    pub has_default: bool,
+    /// Computed from other columns, so it cannot be written.
+    generated: bool,
     deterministic: bool,
     primary: bool,
-    /// By the database itself, no two alike.
+    /// The database gives each row a different value.
     numbered: bool,
 }
 
-/// A unique index.
+/// A unique index of an existing table.
 #[derive(Clone, Debug)]
-pub struct Unique {
+pub struct UniqueIndex {
     pub name: String,
     pub is_constraint: bool,
-    /// Over all rows.
+    /// Valid and not partial: it covers all rows.
     whole: bool,
-    /// Looked at in each statement, and not only at the end of a transaction.
+    /// Checked by each statement, and not only at the end of a transaction.
     immediate: bool,
     deterministic: bool,
-    /// In the order of their names; `None` for an expression.
+    /// Ordered by name; `None` for an expression.
     columns: Vec<Option<String>>,
 }
 
-/// All that is known of a table that is there.
+/// The definition of an existing table.
 pub struct Shape {
-    pub columns: Vec<Found>,
-    pub uniques: Vec<Unique>,
-    /// Whether the column of numbers draws from a sequence.
+    pub columns: Vec<ExistingColumn>,
+    pub uniques: Vec<UniqueIndex>,
+    /// Whether the number column uses a sequence.
     pub numbered: bool,
-    /// The constraint of its primary key.
+    /// The name of the primary key's constraint.
     pub primary: Option<String>,
 }
 
@@ -64,7 +63,7 @@ const COLUMNS: &str = "SELECT a.attname, b.typname, pg_catalog.format_type(a.att
      LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
      WHERE a.attrelid = pg_catalog.to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
-/// A row a column of an index.
+/// Returns one row for each column of each index.
 const UNIQUES: &str = "SELECT x.relname, EXISTS (SELECT 1 FROM pg_catalog.pg_constraint p WHERE p.conindid = i.indexrelid), \
      i.indisvalid AND i.indpred IS NULL, i.indimmediate, coalesce(l.collisdeterministic, TRUE), a.attname \
      FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
@@ -90,8 +89,8 @@ impl Session {
         let numbered = match &table.id {
             None => false,
             Some(id) => {
-                let of = [Cell::Text(quote(&table.name)), Cell::Text(id.clone())];
-                !self.rows(statements::SEQUENCE, &of).await?.is_empty()
+                let parameters = [Cell::Text(quote(&table.name)), Cell::Text(id.clone())];
+                !self.rows(statements::SEQUENCE, &parameters).await?.is_empty()
             }
         };
         match (Shape { columns, uniques, numbered, primary }).fault(table) {
@@ -101,34 +100,34 @@ impl Session {
     }
 }
 
-fn column(row: &[Cell]) -> Option<Found> {
+fn column(row: &[Cell]) -> Option<ExistingColumn> {
     let [Cell::Text(name), Cell::Text(kind), Cell::Text(shown), Cell::Integer(modifier), flags @ ..] = row
     else {
         return None;
     };
     let flag = |at: usize| flags.get(at) == Some(&Cell::Integer(1));
-    Some(Found {
+    Some(ExistingColumn {
         name: name.clone(),
         kind: kind.clone(),
         shown: shown.clone(),
         modifier: *modifier as i32,
-        filled: flag(0),
-        default: flag(1),
-        computed: flag(2),
+        not_null: flag(0),
+        has_default: flag(1),
+        generated: flag(2),
         deterministic: flag(3),
         primary: flag(4),
         numbered: flag(5),
     })
 }
 
-fn uniques(rows: &[Vec<Cell>]) -> Vec<Unique> {
-    let mut uniques: Vec<Unique> = Vec::new();
+fn uniques(rows: &[Vec<Cell>]) -> Vec<UniqueIndex> {
+    let mut uniques: Vec<UniqueIndex> = Vec::new();
     for row in rows {
         let [Cell::Text(name), is_constraint, whole, immediate, deterministic, column] = row.as_slice()
         else {
             continue;
         };
-        let is = |cell: &Cell| *cell == Cell::Integer(1);
+        let is_true = |cell: &Cell| *cell == Cell::Integer(1);
         let column = match column {
             Cell::Text(column) => Some(column.clone()),
             _ => None,
@@ -136,14 +135,14 @@ fn uniques(rows: &[Vec<Cell>]) -> Vec<Unique> {
         match uniques.last_mut() {
             Some(last) if last.name == *name => {
                 last.columns.push(column);
-                last.deterministic &= is(deterministic);
+                last.deterministic &= is_true(deterministic);
             }
-            _ => uniques.push(Unique {
+            _ => uniques.push(UniqueIndex {
                 name: name.clone(),
-                is_constraint: is(is_constraint),
-                whole: is(whole),
-                immediate: is(immediate),
-                deterministic: is(deterministic),
+                is_constraint: is_true(is_constraint),
+                whole: is_true(whole),
+                immediate: is_true(immediate),
+                deterministic: is_true(deterministic),
                 columns: vec![column],
             }),
         }
@@ -152,15 +151,15 @@ fn uniques(rows: &[Vec<Cell>]) -> Vec<Unique> {
 }
 
 impl Shape {
-    pub fn column(&self, name: &str) -> Option<&Found> {
-        self.columns.iter().find(|there| there.name == name)
+    pub fn column(&self, name: &str) -> Option<&ExistingColumn> {
+        self.columns.iter().find(|column| column.name == name)
     }
 
-    /// What keeps the table from carrying its view, and what mends that.
+    /// Returns the first reason why the table does not fit its view, with the SQL that repairs it.
     fn fault(&self, table: &Table) -> Option<String> {
         let mut columns = table.columns.iter().enumerate();
         let fault = columns.find_map(|(index, column)| self.column_fault(table, index, column));
-        fault.or_else(|| self.filled_fault(table)).or_else(|| match &table.id {
+        fault.or_else(|| self.not_null_fault(table)).or_else(|| match &table.id {
             Some(id) => self.number_fault(table, id),
             None => self.key_fault(table),
         })
@@ -168,75 +167,80 @@ impl Shape {
 
     fn column_fault(&self, table: &Table, index: usize, column: &Column) -> Option<String> {
         let in_key = index < table.key_columns;
-        let Some(there) = self.column(&column.name) else {
-            let mend = repair_sql::append(table, column, in_key);
-            return Some(format!("has no column `{}`; to fix it, run: {mend}", column.name));
+        let Some(existing) = self.column(&column.name) else {
+            let repair = repair_sql::add_column(table, column, in_key);
+            return Some(format!("has no column `{}`; to fix it, run: {repair}", column.name));
         };
         let named = format!("has a column `{}`", column.name);
-        if there.computed {
-            let mend = repair_sql::write_by_hand(table, there);
-            return Some(format!("{named} that is computed from others; to fix it, run: {mend}"));
-        }
-        // What is beside a key are words of ours; too long a one is an error, and never cut off.
-        let keyed = in_key || table.unique == Some(index);
-        let is_word = matches!(column.kind, ColumnKind::Text { .. }) && !keyed && table.id.is_none();
-        let holds = there.holds(column.kind, table.id.is_none()) || (is_word && there.kind == "varchar");
-        if !holds {
-            let mend = repair_sql::retype(table, there, column, in_key);
+        if existing.generated {
+            let repair = repair_sql::drop_expression(table, existing);
             return Some(format!(
-                "{named} of type {}, which does not keep every value exactly; to fix it, run: {mend}",
-                there.shown
+                "{named} that the database computes, so millrace cannot write it; to fix it, run: {repair}"
             ));
         }
-        if in_key && !there.deterministic {
-            let mend = repair_sql::retype(table, there, column, in_key);
-            return Some(format!("{named} that does not compare byte for byte; to fix it, run: {mend}"));
+        // Outside the key, such tables contain only millrace's own words. Too long a text is an error, never
+        // truncated.
+        let keyed = in_key || table.unique == Some(index);
+        let is_word = matches!(column.kind, ColumnKind::Text { .. }) && !keyed && table.id.is_none();
+        let fits = existing.fits(column.kind, table.id.is_none()) || (is_word && existing.kind == "varchar");
+        if !fits {
+            let repair = repair_sql::change_type(table, existing, column, in_key);
+            return Some(format!(
+                "{named} of type {}, which cannot store every value exactly; to fix it, run: {repair}",
+                existing.shown
+            ));
         }
-        (column.null && there.filled).then(|| {
-            let mend = repair_sql::free(table, there, self.primary_of(there));
-            format!("{named} that must be given, which not every event does; to fix it, run: {mend}")
+        if in_key && !existing.deterministic {
+            let repair = repair_sql::change_type(table, existing, column, in_key);
+            return Some(format!("{named} that does not compare byte for byte; to fix it, run: {repair}"));
+        }
+        (column.null && existing.not_null).then(|| {
+            let repair = repair_sql::drop_not_null(table, existing, self.primary_of(existing));
+            format!("{named} that must be given, but not every event has its value; to fix it, run: {repair}")
         })
     }
 
-    fn filled_fault(&self, table: &Table) -> Option<String> {
-        let is_of = |name: &str| {
+    fn not_null_fault(&self, table: &Table) -> Option<String> {
+        let is_declared = |name: &str| {
             table.columns.iter().map(|column| &column.name).chain(&table.id).any(|own| own == name)
         };
-        let more = self.columns.iter().find(|there| there.filled && !there.default && !is_of(&there.name))?;
-        let mend = repair_sql::free(table, more, self.primary_of(more));
+        let required = |column: &&ExistingColumn| column.not_null && !column.has_default;
+        let other = self.columns.iter().filter(required).find(|column| !is_declared(&column.name))?;
+        let repair = repair_sql::drop_not_null(table, other, self.primary_of(other));
         Some(format!(
-            "has a column `{}` that must be given and has no default; to fix it, run: {mend}",
-            more.name
+            "has a column `{}` that must be given, but has no default; to fix it, run: {repair}",
+            other.name
         ))
     }
 
-    fn primary_of(&self, there: &Found) -> Option<&str> {
-        self.primary.as_deref().filter(|_| there.primary)
+    /// Returns the primary key's constraint if the column is in it.
+    fn primary_of(&self, column: &ExistingColumn) -> Option<&str> {
+        self.primary.as_deref().filter(|_| column.primary)
     }
 
     fn number_fault(&self, table: &Table, id: &str) -> Option<String> {
-        let Some(there) = self.column(id) else {
-            let mend = repair_sql::append_numbers(table, id);
-            return Some(format!("has no column `{id}` that numbers its rows; to fix it, run: {mend}"));
+        let Some(existing) = self.column(id) else {
+            let repair = repair_sql::add_number_column(table, id);
+            return Some(format!("has no column `{id}` to number its rows; to fix it, run: {repair}"));
         };
-        if !["int4", "int8"].contains(&there.kind.as_str()) {
-            let mend = repair_sql::replace_numbers(table, id, self.primary_of(there));
+        if !["int4", "int8"].contains(&existing.kind.as_str()) {
+            let repair = repair_sql::replace_number_column(table, id, self.primary_of(existing));
             return Some(format!(
-                "has a column `{id}` of type {}, which numbers no rows; to fix it, run: {mend}",
-                there.shown
+                "has a column `{id}` of type {}, which cannot number rows; to fix it, run: {repair}",
+                existing.shown
             ));
         }
         if !self.numbered {
-            let mend = repair_sql::number(table, id, there);
+            let repair = repair_sql::number_rows(table, id, existing);
             return Some(format!(
-                "has a column `{id}` that the database does not number; to fix it, run: {mend}"
+                "has a column `{id}` that the database does not number; to fix it, run: {repair}"
             ));
         }
-        let alone = [Some(id.to_owned())];
-        let is_found = self.uniques.iter().any(|unique| unique.whole && unique.columns == alone);
-        (!is_found).then(|| {
-            let mend = repair_sql::make_unique(table, &[id]);
-            format!("has a column `{id}` that is not unique; to fix it, run: {mend}")
+        let only_id = [Some(id.to_owned())];
+        let is_unique = self.uniques.iter().any(|unique| unique.whole && unique.columns == only_id);
+        (!is_unique).then(|| {
+            let repair = repair_sql::make_unique(table, &[id]);
+            format!("has a column `{id}` that is not unique; to fix it, run: {repair}")
         })
     }
 
@@ -249,16 +253,18 @@ impl Shape {
             columns.sort();
             columns == wanted
         });
-        // Beside a key that is right, one that merges `A` with `a` would still refuse the second of them.
+        // Even next to a correct key, one for which `A` equals `a` would refuse the second of them.
         if let Some(merging) = keys.clone().find(|key| !key.deterministic) {
-            let mend = repair_sql::drop_unique(table, merging);
+            let repair = repair_sql::drop_unique(table, merging);
             return Some(format!(
-                "needs a unique key that compares byte for byte, and has one that does not; to fix it, run: {mend}"
+                "needs a unique key that compares byte for byte, and has one that does not; to fix it, run: {repair}"
             ));
         }
-        if let Some(late) = keys.clone().find(|key| !key.immediate) {
-            let mend = repair_sql::drop_unique(table, late);
-            return Some(format!("has a unique key that is looked at too late; to fix it, run: {mend}"));
+        if let Some(deferrable) = keys.clone().find(|key| !key.immediate) {
+            let repair = repair_sql::drop_unique(table, deferrable);
+            return Some(format!(
+                "has a deferrable unique key, which is checked too late; to fix it, run: {repair}"
+            ));
         }
         let names: Vec<&str> =
             table.columns[..table.key_columns].iter().map(|column| column.name.as_str()).collect();
@@ -269,40 +275,40 @@ impl Shape {
         if let Some(own) = own.filter(|own| !self.uniques.iter().any(|unique| unique.is_over(own))) {
             return Some(needs_unique(table, &own));
         }
-        let harmless = |unique: &&Unique| {
+        let harmless = |unique: &&UniqueIndex| {
             unique.covers(&names)
                 || own.is_some_and(|own| unique.covers(&own))
-                || unique.columns.iter().flatten().any(|name| self.never_meets(table, name))
+                || unique.columns.iter().flatten().any(|name| self.never_collides(table, name))
         };
         let other = self.uniques.iter().find(|unique| !harmless(unique))?;
-        let mend = repair_sql::drop_unique(table, other);
+        let repair = repair_sql::drop_unique(table, other);
         Some(format!(
-            "has a unique index `{}` beside the key of the view, by which a row could meet another's; to fix it, run: {mend}",
+            "has another unique key `{}`, by which two rows of the view could collide; to fix it, run: {repair}",
             other.name
         ))
     }
 
-    /// Whether no two rows of the view hold the same in a column, because it is not the view's: empty, or
-    /// numbered.
-    fn never_meets(&self, table: &Table, name: &str) -> bool {
+    /// Returns whether two rows of the view never have the same value in a column. This holds for a column that the
+    /// view does not write and that is NULL by default or numbered.
+    fn never_collides(&self, table: &Table, name: &str) -> bool {
         let written = table.columns.iter().any(|column| column.name == name);
-        let empty = |there: &Found| !there.filled && !there.default && !there.computed;
-        !written && self.column(name).is_some_and(|there| there.numbered || empty(there))
+        let empty = |column: &ExistingColumn| !column.not_null && !column.has_default && !column.generated;
+        !written && self.column(name).is_some_and(|column| column.numbered || empty(column))
     }
 }
 
 fn needs_unique(table: &Table, names: &[&str]) -> String {
-    let mend = repair_sql::make_unique(table, names);
-    format!("needs a unique key over ({}); to fix it, run: {mend}", names.join(", "))
+    let repair = repair_sql::make_unique(table, names);
+    format!("needs a unique key over ({}); to fix it, run: {repair}", names.join(", "))
 }
 
-impl Unique {
-    /// Whether it is over these columns, and perhaps more.
+impl UniqueIndex {
+    /// Returns whether the index contains all of these columns, and perhaps others.
     fn covers(&self, names: &[&str]) -> bool {
         names.iter().all(|name| self.columns.iter().flatten().any(|own| own == name))
     }
 
-    /// Over these and no others, for every row, as soon as it is there.
+    /// Returns whether the index is over exactly these columns, for every row, and is checked by each statement.
     fn is_over(&self, names: &[&str]) -> bool {
         self.columns.len() == names.len()
             && self.covers(names)
@@ -312,13 +318,15 @@ impl Unique {
     }
 }
 
-/// As wide as DECIMAL(38,4), to which balances may grow.
+/// The digits of DECIMAL(38,4), to which balances can grow.
 const BALANCE: NumericBounds = NumericBounds { digits: 34, places: 4 };
-/// Of a row an event: a value beyond its column is refused by itself.
+/// The digits needed with one row per event: nothing is summed, and a value beyond its column is refused on its own.
 const PRICE: NumericBounds = NumericBounds { digits: 8, places: 2 };
 
-impl Found {
-    fn holds(&self, kind: ColumnKind, is_added_up: bool) -> bool {
+impl ExistingColumn {
+    /// Returns whether the column stores every value of a declared kind exactly. `is_summed`: amounts are added up in
+    /// it.
+    fn fits(&self, kind: ColumnKind, is_summed: bool) -> bool {
         let chars_max = (self.modifier >= 4).then_some(self.modifier - 4);
         let any_text = self.kind == "text" || (self.kind == "varchar" && chars_max.is_none());
         let is_one = |kinds: &[&str]| kinds.contains(&self.kind.as_str());
@@ -330,7 +338,7 @@ impl Found {
             ColumnKind::Json => any_text || is_one(&["json", "jsonb"]),
             ColumnKind::Integer => is_one(&["int4", "int8"]),
             ColumnKind::Decimal => {
-                let wanted = if is_added_up { BALANCE } else { PRICE };
+                let wanted = if is_summed { BALANCE } else { PRICE };
                 let bounds = NumericBounds::of(self.modifier);
                 is_one(&["numeric"])
                     && bounds.is_none_or(|has| has.digits >= wanted.digits && has.places >= wanted.places)
@@ -364,21 +372,21 @@ mod tests {
         Table::new("t", 1, &columns)
     }
 
-    /// Runs what the refusals name until there is none: how many there were.
-    async fn mended(session: &mut Session, table: &Table, sql: &str) -> usize {
+    /// Runs the SQL of each refusal until the table is accepted. Returns how many refusals there were.
+    async fn repaired(session: &mut Session, table: &Table, sql: &str) -> usize {
         let mut refusals = 0;
         while let Err(refusal) = session.check(table).await {
             let refusal = refusal.to_string();
             refusals += 1;
             assert!(refusals < 5, "{sql}: {refusal}");
-            let (_, mend) = refusal.split_once("; to fix it, run: ").expect("a way to mend it");
-            session.batch(mend).await.unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
+            let (_, repair) = refusal.split_once("; to fix it, run: ").expect("SQL that repairs it");
+            session.batch(repair).await.unwrap_or_else(|error| panic!("{sql}: {repair}: {error}"));
         }
         refusals
     }
 
     #[tokio::test]
-    async fn what_a_refusal_names_mends_the_table_and_keeps_its_rows() {
+    async fn the_sql_of_a_refusal_repairs_the_table_and_keeps_its_rows() {
         for (expected, sql) in [
             (0, "CREATE TABLE t (who VARCHAR(255) PRIMARY KEY, sum NUMERIC NOT NULL)"),
             (0, "CREATE TABLE t (sum DECIMAL(38,4), who TEXT UNIQUE, more TEXT NOT NULL DEFAULT '')"),
@@ -431,7 +439,7 @@ mod tests {
             let sum = if sql.contains("sum") && !sql.contains("STORED") { ", sum" } else { "" };
             let values = format!("'7'{}{}", sum.replace(", sum", ", '5'"), more.replace(", more", ", 1"));
             session.batch(&format!("INSERT INTO t (who{sum}{more}) VALUES ({values})")).await.expect(sql);
-            assert_eq!(mended(&mut session, &ledger(), sql).await, expected, "{sql}");
+            assert_eq!(repaired(&mut session, &ledger(), sql).await, expected, "{sql}");
             let cell = |text: &str| Cell::Text(text.to_owned());
             let one = || Cell::Decimal("0.5".parse().expect("a number"));
             let rows = [cell("7"), one(), cell("A"), one(), cell("a"), one(), cell("a "), one()];
@@ -454,7 +462,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_table_of_numbered_rows_is_used_as_it_is_or_mended_by_what_the_refusal_names() {
+    async fn a_table_of_numbered_rows_is_accepted_or_repaired_by_the_sql_of_the_refusal() {
         for (expected, sql) in [
             (0, "CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(9), size INT, at TIMESTAMP)"),
             (
@@ -485,20 +493,20 @@ mod tests {
             if !sql.contains("BIGINT PRIMARY KEY, ") {
                 session.batch(insert).await.expect(sql);
             }
-            assert_eq!(mended(&mut session, &numbered(), sql).await, expected, "{sql}");
+            assert_eq!(repaired(&mut session, &numbered(), sql).await, expected, "{sql}");
             let mut rows = crate::store::numbered_rows::Rows::new(3);
             for _ in 0..2 {
                 rows.push(&event::Value::Absent);
                 rows.push(&event::Value::Integer(5));
                 rows.push(&event::Value::Time(event::Millis(0)));
             }
-            let numbers = session.number(&numbered(), &rows).await.expect(sql);
+            let numbers = session.insert_numbered(&numbered(), &rows).await.expect(sql);
             assert!(numbers[0] > 0 && numbers[1] == numbers[0] + 1, "{sql}: {numbers:?}");
         }
     }
 
     #[tokio::test]
-    async fn what_is_made_here_needs_no_mending_and_keeps_its_names_when_it_takes_another_s_place() {
+    async fn created_tables_are_accepted_and_a_replacement_takes_over_the_names_of_its_indexes() {
         use crate::store::tables::{DerivedIndex, TopK, own_tables};
         let mut session = test_server::shared().session().await;
         for table in own_tables().iter().chain([&ledger()]) {
@@ -506,7 +514,7 @@ mod tests {
             session.create(table).await.expect("is there already");
             assert_eq!(session.check(table).await, Ok(()), "{}", table.name);
         }
-        let ranking = || TopK { boards: String::new(), floors: String::new(), asked_max: 1 };
+        let ranking = || TopK { top_table: String::new(), floor_table: String::new(), limit_max: 1 };
         let columns = [
             ("grp", ColumnKind::Text { chars_max: 9 }),
             ("value", ColumnKind::LongText),
@@ -518,7 +526,7 @@ mod tests {
             session.create(&counts("fresh")).await.expect("a table");
             let row = [Cell::Text("g".to_owned()), Cell::Text("v".to_owned()), Cell::Integer(round)];
             session.add(&counts("fresh"), &row).await.expect("a row");
-            session.put_in_place(&[counts("fresh")], &[counts("counts")]).await.expect("takes its place");
+            session.replace_tables(&[counts("fresh")], &[counts("counts")]).await.expect("replaces it");
             assert_eq!(session.rows("SELECT n FROM counts", &[]).await, Ok(vec![vec![Cell::Integer(round)]]));
             assert_eq!(session.exists("fresh").await, Ok(false));
             let names = "SELECT indexname FROM pg_indexes WHERE tablename = 'counts' ORDER BY 1";
@@ -530,7 +538,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_table_is_refused() {
+    async fn a_view_is_not_accepted_as_a_table() {
         let mut session = test_server::shared().session().await;
         session.batch("CREATE VIEW t AS SELECT 'a' AS who, 1 AS sum").await.expect("a view");
         assert_eq!(session.check(&ledger()).await, Err(StoreError::Blocked("`t` is not a table".to_owned())));

@@ -1,4 +1,4 @@
-//! Tables as a whole: made, widened, dropped, put in another's place.
+//! Creates, replaces and drops tables, and adds columns and indexes.
 
 use super::Session;
 use super::statements::{self, NAME_BYTES_MAX};
@@ -16,7 +16,7 @@ impl Session {
         let names = table.columns.iter().map(|column| &column.name).chain(&table.id).chain([&table.name]);
         if let Some(name) = names.into_iter().find(|name| name.len() > NAME_BYTES_MAX) {
             return Err(StoreError::Blocked(format!(
-                "`{name}` is longer than the {NAME_BYTES_MAX} bytes that PostgreSQL keeps of a name"
+                "the name `{name}` is too long for PostgreSQL; shorten it to at most {NAME_BYTES_MAX} bytes"
             )));
         }
         self.batch(&statements::create_table(table)).await?;
@@ -32,7 +32,7 @@ impl Session {
         self.batch(&format!("CREATE INDEX IF NOT EXISTS {name} ON {table} ({})", columns.join(", "))).await
     }
 
-    pub async fn widen(&mut self, table: &Table) -> Result<(), StoreError> {
+    pub async fn add_missing_columns(&mut self, table: &Table) -> Result<(), StoreError> {
         for column in &table.columns {
             self.batch(&statements::add_column(table, column)).await?;
         }
@@ -44,8 +44,8 @@ impl Session {
         self.batch(&drop_sql(tables)).await
     }
 
-    /// In one transaction; what hangs on a table by name follows it.
-    pub async fn put_in_place(&mut self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+    /// Replaces all tables in one transaction, and renames their keys and indexes with them.
+    pub async fn replace_tables(&mut self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
         let mut sql = drop_sql(wanted);
         for (made, wanted) in made.iter().zip(wanted) {
             let (from, to) = (quote(&made.name), quote(&wanted.name));
@@ -55,7 +55,7 @@ impl Session {
                 sql.push_str(&format!("ALTER INDEX IF EXISTS {from} RENAME TO {to};"));
             }
         }
-        // Sent together and without a transaction of their own, they are one.
+        // Statements that are sent together, outside a transaction, are one transaction.
         let outcome = self.batch(&sql).await;
         self.prepared.forget();
         outcome

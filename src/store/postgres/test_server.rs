@@ -1,4 +1,5 @@
-//! A private server for the tests beside this file: started once a test run, ended and removed with it.
+//! A private server for the tests in this folder. It is started once per test run, and stopped and removed at its
+//! end.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{Server, Session};
 use crate::store::Password;
 
-/// Standard input is a pipe from the tests' process: however that ends, the server ends after it.
+/// Starts the server and waits for the end of standard input, which is a pipe from the test process. So the server
+/// stops however that process ends.
 const WATCH: &str = r#"
 programs=$1 folder=$2 as=
 if [ "$(id -u)" = 0 ]; then
@@ -33,15 +35,15 @@ wait
 rm -rf "$folder"
 "#;
 
-pub struct Trial {
+pub struct TestServer {
     folder: PathBuf,
     databases: AtomicU32,
-    /// Holds the pipe.
+    /// Keeps the pipe open.
     _watch: Child,
 }
 
-pub fn shared() -> &'static Trial {
-    static SHARED: OnceLock<Trial> = OnceLock::new();
+pub fn shared() -> &'static TestServer {
+    static SHARED: OnceLock<TestServer> = OnceLock::new();
     SHARED.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder").keep();
         let programs = programs();
@@ -52,15 +54,15 @@ pub fn shared() -> &'static Trial {
             .stdout(Stdio::piped())
             .spawn()
             .expect("a shell");
-        let mut said = String::new();
+        let mut line = String::new();
         let mut lines = BufReader::new(watch.stdout.take().expect("is piped"));
-        lines.read_line(&mut said).expect("a line");
-        assert_eq!(said.trim(), "ready");
-        Trial { folder, databases: AtomicU32::new(0), _watch: watch }
+        lines.read_line(&mut line).expect("a line");
+        assert_eq!(line.trim(), "ready");
+        TestServer { folder, databases: AtomicU32::new(0), _watch: watch }
     })
 }
 
-/// Debian keeps them off the path, a folder a version.
+/// Returns the folder of the newest PostgreSQL. Debian installs each version in a folder outside the path.
 fn programs() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
@@ -69,17 +71,17 @@ fn programs() -> PathBuf {
     newest.expect("PostgreSQL is installed (Debian: apt-get install postgresql)").join("bin")
 }
 
-impl Trial {
+impl TestServer {
     pub fn url(&self, database: &str) -> String {
         format!("postgres://admin@/{database}?host={}", self.folder.display())
     }
 
-    /// In a database that nobody has used before.
+    /// Returns the server with a new database.
     pub async fn server(&self) -> Server {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let server =
             Server::parse(&self.url(&format!("test_{number}")), &Password::default()).expect("a URL");
-        server.look().await.expect("makes the database");
+        server.preflight().await.expect("creates the database");
         server
     }
 

@@ -1,4 +1,4 @@
-//! Encryption of connections to PostgreSQL, by rustls.
+//! Encrypts connections to PostgreSQL with rustls.
 
 use std::future::Future;
 use std::io;
@@ -31,9 +31,9 @@ impl Tls {
         let provider = Arc::new(ring::default_provider());
         let verifier = |path: &Path| {
             let roots = Arc::new(roots(path)?);
-            WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
-                .build()
-                .map_err(|error| format!("cannot verify by `{}`: {error}", path.display()))
+            WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build().map_err(|error| {
+                format!("names `{}`, which cannot verify certificates: {error}", path.display())
+            })
         };
         let verifier: Arc<dyn ServerCertVerifier> = match encryption {
             Encryption::Disable | Encryption::Prefer | Encryption::Require => {
@@ -61,14 +61,14 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|error| format!("names `{shown}`, which is not PEM: {error}"))?;
     let mut roots = RootCertStore::empty();
-    let (taken, _) = roots.add_parsable_certificates(certificates);
-    match taken {
-        0 => Err(format!("names `{shown}`, which holds no certificate")),
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    match added {
+        0 => Err(format!("names `{shown}`, which contains no certificate")),
         _ => Ok(roots),
     }
 }
 
-/// Believes whoever answers, or whoever shows a certificate of the right chain under any name.
+/// Accepts any certificate, or any name in a certificate of the right chain.
 #[derive(Debug)]
 struct Lenient {
     provider: Arc<CryptoProvider>,
@@ -79,13 +79,13 @@ impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        stapled: &[u8],
+        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        match chain.verify_server_cert(certificate, between, name, stapled, now) {
+        match chain.verify_server_cert(certificate, intermediates, name, ocsp_response, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -99,8 +99,8 @@ impl ServerCertVerifier for Lenient {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, known)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -109,8 +109,8 @@ impl ServerCertVerifier for Lenient {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, known)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -118,7 +118,7 @@ impl ServerCertVerifier for Lenient {
     }
 }
 
-/// One handshake; a Unix socket, which is not encrypted, has no name.
+/// The handshake of one connection. There is no name for a Unix socket, which is not encrypted.
 pub struct Handshake {
     connector: TlsConnector,
     name: Option<ServerName<'static>>,
@@ -142,7 +142,7 @@ impl TlsConnect<Socket> for Handshake {
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
             let name =
-                self.name.ok_or_else(|| io::Error::other("its host has no name that encryption knows"))?;
+                self.name.ok_or_else(|| io::Error::other("the name of the host is not valid for TLS"))?;
             self.connector.connect(name, socket).await.map(Encrypted)
         })
     }

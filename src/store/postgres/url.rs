@@ -1,21 +1,21 @@
-//! Where a PostgreSQL server is, and as whom to come to it: out of a URL as its other clients take it.
+//! Parses the URL of a PostgreSQL server, in the form that its other clients use.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use event::part_of_url;
+use event::percent_decode_strict;
 
 const PORT: u16 = 5432;
 const OPTIONS: [&str; 4] = ["sslmode", "sslrootcert", "host", "options"];
 
-/// Without `Debug`: it holds a password.
+/// The parts of a URL. It has no `Debug` because it contains a password.
 pub struct Target {
     pub hosts: Vec<Host>,
     pub user: Option<String>,
     pub password: Option<String>,
     pub database: String,
     pub encryption: Encryption,
-    /// As PostgreSQL's own programs take them: `-c search_path=events`.
+    /// Options in the form of PostgreSQL's own programs, such as `-c search_path=events`.
     pub options: Option<String>,
 }
 
@@ -32,13 +32,13 @@ pub enum Host {
     },
 }
 
-/// What PostgreSQL calls `sslmode`.
+/// The values of `sslmode`, with the file of root certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Encryption {
     Disable,
-    /// Where the server offers it; whoever answers is believed.
+    /// Encrypts if the server offers it; accepts any certificate.
     Prefer,
-    /// Whoever answers is believed.
+    /// Requires encryption; accepts any certificate.
     Require,
     VerifyCa(PathBuf),
     VerifyFull(PathBuf),
@@ -56,33 +56,35 @@ impl fmt::Display for Host {
 
 impl Target {
     pub fn parse(url: &str) -> Result<Self, String> {
-        let (_, rest) = url.split_once("://").ok_or("has no `://` behind `postgres`")?;
+        let (_, rest) = url.split_once("://").ok_or("has no `://` after `postgres`")?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (account, places) = match authority.rsplit_once('@') {
-            Some((account, places)) => (Some(account), places),
+        let (account, addresses) = match authority.rsplit_once('@') {
+            Some((account, addresses)) => (Some(account), addresses),
             None => (None, authority),
         };
         let (user, password) = match account.map(|account| account.split_once(':').unwrap_or((account, ""))) {
             Some((user, password)) => (decoded(user)?, decoded(password)?),
             None => (String::new(), String::new()),
         };
-        // An `@` this late stands behind a password with a `/` or `?` in it, of which nothing is to be shown.
+        // An `@` in the path follows a password with a `/` or `?`, so the message shows nothing of it.
         if path.contains('@') {
             return Err(
-                "has an `@` behind its first `/`: in a password `/` is written `%2F`, `?` `%3F`".to_owned()
+                "has an `@` after its first `/`; in a password, write `%2F` for `/` and `%3F` for `?`"
+                    .to_owned(),
             );
         }
         let given = |text: String| (!text.is_empty()).then_some(text);
-        let database = given(decoded(path)?).ok_or("names no database: `postgres://user@host:5432/name`")?;
-        let mut hosts: Vec<Host> = match places {
+        let database =
+            given(decoded(path)?).ok_or("names no database; write `postgres://user@host:5432/name`")?;
+        let mut hosts: Vec<Host> = match addresses {
             "" => Vec::new(),
-            places => places.split(',').map(network).collect::<Result<_, _>>()?,
+            addresses => addresses.split(',').map(network).collect::<Result<_, _>>()?,
         };
         let options = Options::parse(query)?;
-        hosts.extend(options.get("host").map(|host| elsewhere(host)));
+        hosts.extend(options.get("host").map(|host| host_option(host)));
         if hosts.is_empty() {
-            return Err("names no host: `postgres://user@host:5432/name`".to_owned());
+            return Err("names no host; write `postgres://user@host:5432/name`".to_owned());
         }
         Ok(Self {
             hosts,
@@ -95,15 +97,17 @@ impl Target {
     }
 }
 
-/// `host`, `host:port`, `[::1]:port`.
-fn network(place: &str) -> Result<Host, String> {
-    let (name, port) = match place.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or("has a `[` in its host that nothing closes")?,
-        None => place.find(':').map_or((place, ""), |at| place.split_at(at)),
+/// Parses `host`, `host:port` or `[::1]:port`.
+fn network(address: &str) -> Result<Host, String> {
+    let (name, port) = match address.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or("has a `[` in its host without a `]`")?,
+        None => address.find(':').map_or((address, ""), |at| address.split_at(at)),
     };
     let port = match port.strip_prefix(':') {
         None | Some("") => PORT,
-        Some(digits) => digits.parse().map_err(|_| "has a port that is no number up to 65535".to_owned())?,
+        Some(digits) => {
+            digits.parse().map_err(|_| "has a port that is not a number up to 65535".to_owned())?
+        }
     };
     let name = decoded(name)?;
     match name.starts_with('/') {
@@ -113,7 +117,7 @@ fn network(place: &str) -> Result<Host, String> {
     }
 }
 
-fn elsewhere(host: &str) -> Host {
+fn host_option(host: &str) -> Host {
     match host.starts_with('/') {
         true => Host::Folder { path: host.into(), port: PORT },
         false => Host::Network { name: host.to_owned(), port: PORT },
@@ -129,8 +133,8 @@ impl Options {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decoded(name)?;
             if !OPTIONS.contains(&name.as_str()) {
-                // It is not named: a `?` in a password would have it be a part of that.
-                return Err(format!("has an option that is not known; `{}` are", OPTIONS.join("`, `")));
+                // The message does not show the option: after a `?` in a password, it is a part of the password.
+                return Err(format!("has an unknown option; use `{}`", OPTIONS.join("`, `")));
             }
             options.push((name, decoded(value)?));
         }
@@ -141,12 +145,12 @@ impl Options {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// A file of roots without a mode that verifies says that it is to be verified by them.
+    /// Returns the encryption. `require` with a file of root certificates verifies the certificate.
     fn encryption(&self) -> Result<Encryption, String> {
         let roots = self.get("sslrootcert").map(PathBuf::from);
         let needed = |mode: &str| {
             format!(
-                "says `sslmode={mode}` and not by which certificate: `sslrootcert=FILE` names it, as it may name those of this system"
+                "has `sslmode={mode}` without root certificates; add `sslrootcert=FILE`, for example with those of the system"
             )
         };
         match (self.get("sslmode").map_or("prefer", String::as_str), roots) {
@@ -157,19 +161,20 @@ impl Options {
             ("verify-full", Some(roots)) => Ok(Encryption::VerifyFull(roots)),
             (mode @ ("verify-ca" | "verify-full"), None) => Err(needed(mode)),
             (mode @ ("disable" | "prefer"), Some(_)) => {
-                Err(format!("says `sslrootcert`, which `sslmode={mode}` does not look at"))
+                Err(format!("has `sslrootcert`, which `sslmode={mode}` ignores; use `sslmode=verify-full`"))
             }
             (mode, _) => Err(format!(
-                "says `sslmode={mode}`; known are `disable`, `prefer`, `require`, `verify-ca`, `verify-full`"
+                "has the unknown option `sslmode={mode}`; use `disable`, `prefer`, `require`, `verify-ca` or `verify-full`"
             )),
         }
     }
 }
 
-/// Takes `%40` for `@`.
+/// Decodes percent-encoding, such as `%40` for `@`.
 fn decoded(text: &str) -> Result<String, String> {
-    let wrong = || "has a `%` that is not followed by two hexadecimal digits of UTF-8".to_owned();
-    part_of_url(text).ok_or_else(wrong)
+    let wrong =
+        || "has a `%` that is not followed by two hexadecimal digits, or does not encode UTF-8".to_owned();
+    percent_decode_strict(text).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -181,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_says_where_as_whom_and_how_safely() {
+    fn a_url_is_split_into_its_parts() {
         let url = "postgres://some%40one:pa%3Ass@db.example:6543/the%20events?sslmode=verify-full&sslrootcert=%2Froots.pem";
         let target = Target::parse(url).expect("a URL");
         assert_eq!(target.hosts, [network("db.example", 6543)]);
@@ -201,23 +206,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_url_is_said_without_its_password() {
+    fn a_refused_url_is_reported_without_its_password() {
         for (url, reason) in [
-            ("postgres:u:secret@h/d", "has no `://` behind `postgres`"),
-            ("postgres://u:secret@h", "names no database: `postgres://user@host:5432/name`"),
-            ("postgres://u:secret@/d", "names no host: `postgres://user@host:5432/name`"),
-            ("postgres://u:secret@h:x/d", "has a port that is no number up to 65535"),
+            ("postgres:u:secret@h/d", "has no `://` after `postgres`"),
+            ("postgres://u:secret@h", "names no database; write `postgres://user@host:5432/name`"),
+            ("postgres://u:secret@/d", "names no host; write `postgres://user@host:5432/name`"),
+            ("postgres://u:secret@h:x/d", "has a port that is not a number up to 65535"),
             (
                 "postgres://u:secret%4@h/d",
-                "has a `%` that is not followed by two hexadecimal digits of UTF-8",
+                "has a `%` that is not followed by two hexadecimal digits, or does not encode UTF-8",
             ),
             (
                 "postgres://u:secret@h/d?ssl=on",
-                "has an option that is not known; `sslmode`, `sslrootcert`, `host`, `options` are",
+                "has an unknown option; use `sslmode`, `sslrootcert`, `host`, `options`",
             ),
             (
                 "postgres://u:secret@h/d?sslmode=allow",
-                "says `sslmode=allow`; known are `disable`, `prefer`, `require`, `verify-ca`, `verify-full`",
+                "has the unknown option `sslmode=allow`; use `disable`, `prefer`, `require`, `verify-ca` or `verify-full`",
             ),
         ] {
             assert_eq!(Target::parse(url).err().as_deref(), Some(reason), "{url}");

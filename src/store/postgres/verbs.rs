@@ -1,13 +1,13 @@
-//! The verbs over rows that have keys. Rows go as arrays, one a column, so that a statement is the same for
-//! any number of them.
+//! Writes and finds rows in tables that have a key. Rows are passed as arrays, one per column, so one statement
+//! serves any number of rows.
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::Type;
 
 use super::Session;
-use super::cells::{Form, Misfit, Piece};
+use super::cells::{ColumnType, EncodeError, ValueRef};
 use super::prepared::Encoded;
-use super::statements::{self, Carrier};
+use super::statements::{self, ArrayType};
 use crate::store::StoreError;
 use crate::store::tables::{Cell, Table};
 
@@ -33,11 +33,11 @@ impl Session {
         self.write(table, cells, statements::remove).await.map(drop)
     }
 
-    pub async fn found(&mut self, table: &Table, keys: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
-        let pieces: Vec<Piece<'_>> = keys.iter().map(Piece::from).collect();
-        let given = self.arrays(table, table.key_columns, false, &pieces).await?;
-        let statement = self.statement(&statements::found(table, &given.carriers)).await?;
-        self.select(&statement, &given.arrays).await
+    pub async fn rows_by_key(&mut self, table: &Table, keys: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let value_refs: Vec<ValueRef<'_>> = keys.iter().map(ValueRef::from).collect();
+        let encoded = self.arrays(table, table.key_columns, false, &value_refs).await?;
+        let statement = self.statement(&statements::rows_by_key(table, &encoded.array_types)).await?;
+        self.select(&statement, &encoded.arrays).await
     }
 
     pub async fn neighbours(
@@ -45,14 +45,14 @@ impl Session {
         table: &Table,
         keys: &[Cell],
     ) -> Result<Vec<(Option<i64>, Option<i64>)>, StoreError> {
-        let pieces: Vec<Piece<'_>> = keys.iter().map(Piece::from).collect();
-        let given = self.arrays(table, table.key_columns, false, &pieces).await?;
-        let statement = self.statement(&statements::neighbours(table, &given.carriers)).await?;
+        let value_refs: Vec<ValueRef<'_>> = keys.iter().map(ValueRef::from).collect();
+        let encoded = self.arrays(table, table.key_columns, false, &value_refs).await?;
+        let statement = self.statement(&statements::neighbours(table, &encoded.array_types)).await?;
         let number = |cell: &Cell| match cell {
             Cell::Integer(number) => Some(*number),
             _ => None,
         };
-        let rows = self.select(&statement, &given.arrays).await?;
+        let rows = self.select(&statement, &encoded.arrays).await?;
         Ok(rows.iter().map(|row| (number(&row[0]), number(&row[1]))).collect())
     }
 
@@ -60,30 +60,30 @@ impl Session {
         &mut self,
         table: &Table,
         cells: &[Cell],
-        sql: fn(&Table, &[Carrier]) -> String,
+        sql: fn(&Table, &[ArrayType]) -> String,
     ) -> Result<u64, StoreError> {
         if cells.is_empty() {
             return Ok(0);
         }
-        let pieces: Vec<Piece<'_>> = cells.iter().map(Piece::from).collect();
-        let given = self.arrays(table, table.columns.len(), false, &pieces).await?;
-        let statement = self.statement(&sql(table, &given.carriers)).await?;
-        self.execute(&statement, &given.arrays).await
+        let value_refs: Vec<ValueRef<'_>> = cells.iter().map(ValueRef::from).collect();
+        let encoded = self.arrays(table, table.columns.len(), false, &value_refs).await?;
+        let statement = self.statement(&sql(table, &encoded.array_types)).await?;
+        self.execute(&statement, &encoded.arrays).await
     }
 
-    /// The first `width` columns of rows as arrays; with `numbered`, each row begins with its number.
+    /// Encodes the first `width` columns of rows as arrays. With `numbered`, each row begins with its number.
     pub(super) async fn arrays(
         &mut self,
         table: &Table,
         width: usize,
         numbered: bool,
-        pieces: &[Piece<'_>],
+        value_refs: &[ValueRef<'_>],
     ) -> Result<Arrays, StoreError> {
-        match self.try_arrays(table, width, numbered, pieces).await {
-            // What is known of the columns may be from before somebody widened one.
+        match self.try_arrays(table, width, numbered, value_refs).await {
+            // The cached types can be older than a change of the table that widened a column.
             Err(StoreError::Data(_)) => {
-                self.prepared.forget_forms();
-                self.try_arrays(table, width, numbered, pieces).await
+                self.prepared.forget_column_types();
+                self.try_arrays(table, width, numbered, value_refs).await
             }
             outcome => outcome,
         }
@@ -94,55 +94,59 @@ impl Session {
         table: &Table,
         width: usize,
         numbered: bool,
-        pieces: &[Piece<'_>],
+        value_refs: &[ValueRef<'_>],
     ) -> Result<Arrays, StoreError> {
-        let forms = self.forms(table).await?;
+        let column_types = self.column_types(table).await?;
         let skipped = usize::from(table.id.is_some() && !numbered);
         let width = width + usize::from(numbered);
-        let forms = &forms[skipped..skipped + width];
+        let column_types = &column_types[skipped..skipped + width];
         let name = |index: usize| match (&table.id, numbered, index) {
             (Some(id), true, 0) => id.as_str(),
             (_, true, _) => table.columns[index - 1].name.as_str(),
             (_, false, _) => table.columns[index].name.as_str(),
         };
-        let carriers = forms
-            .iter()
-            .enumerate()
-            .map(|(index, form)| Carrier::of(form).ok_or_else(|| not_written(table, name(index), form)));
-        let carriers = carriers.collect::<Result<Vec<Carrier>, StoreError>>()?;
-        let array = |(index, (form, carrier)): (usize, (&Form, &Carrier))| {
-            let values = pieces.iter().skip(index).step_by(width);
-            let encoded = array(values.copied(), form, carrier);
-            encoded.map_err(|misfit| does_not_fit(table, name(index), &misfit))
+        let array_types = column_types.iter().enumerate().map(|(index, column_type)| {
+            ArrayType::of(column_type).ok_or_else(|| unsupported_type(table, name(index), column_type))
+        });
+        let array_types = array_types.collect::<Result<Vec<ArrayType>, StoreError>>()?;
+        let array = |(index, (column_type, array_type)): (usize, (&ColumnType, &ArrayType))| {
+            let values = value_refs.iter().skip(index).step_by(width);
+            let encoded = array(values.copied(), column_type, array_type);
+            encoded.map_err(|error| does_not_fit(table, name(index), &error))
         };
-        let arrays = forms.iter().zip(&carriers).enumerate().map(array).collect::<Result<Vec<_>, _>>()?;
-        Ok(Arrays { carriers, arrays })
+        let arrays =
+            column_types.iter().zip(&array_types).enumerate().map(array).collect::<Result<Vec<_>, _>>()?;
+        Ok(Arrays { array_types, arrays })
     }
 
-    pub(super) async fn forms(&mut self, table: &Table) -> Result<std::sync::Arc<[Form]>, StoreError> {
-        let outcome = self.patience.wait(self.prepared.forms(&self.client, table)).await?;
+    pub(super) async fn column_types(
+        &mut self,
+        table: &Table,
+    ) -> Result<std::sync::Arc<[ColumnType]>, StoreError> {
+        let outcome = self.statement_timeout.wait(self.prepared.column_types(&self.client, table)).await?;
         outcome.map_err(|error| self.classify(&error))
     }
 }
 
 pub(super) struct Arrays {
-    pub carriers: Vec<Carrier>,
+    pub array_types: Vec<ArrayType>,
     pub arrays: Vec<Encoded>,
 }
 
-/// One dimension, a flag for nulls, the type of the values, how many, counted from 1, the values.
+/// Encodes an array: one dimension, a flag for nulls, the type of the values, their number, the first index, the
+/// values.
 fn array<'a>(
-    values: impl ExactSizeIterator<Item = Piece<'a>>,
-    form: &Form,
-    carrier: &Carrier,
-) -> Result<Encoded, Misfit> {
-    let count = i32::try_from(values.len()).map_err(|_| Misfit::TooBig(i32::MAX as usize))?;
+    values: impl ExactSizeIterator<Item = ValueRef<'a>>,
+    column_type: &ColumnType,
+    array_type: &ArrayType,
+) -> Result<Encoded, EncodeError> {
+    let count = i32::try_from(values.len()).map_err(|_| EncodeError::TooBig(i32::MAX as usize))?;
     let mut bytes = BytesMut::with_capacity(20 + values.len() * 16);
-    for word in [1, 1, carrier.kind.oid() as i32, count, 1] {
+    for word in [1, 1, array_type.kind.oid() as i32, count, 1] {
         bytes.put_i32(word);
     }
     for value in values {
-        value.fitted(form)?.put_sized(&carrier.kind, &mut bytes)?;
+        value.fit_to(column_type)?.put_sized(&array_type.kind, &mut bytes)?;
     }
     Ok(Encoded(Some(bytes)))
 }
@@ -159,24 +163,24 @@ pub(super) fn integers(values: &[i64]) -> Encoded {
     Encoded(Some(bytes))
 }
 
-pub(super) fn does_not_fit(table: &Table, column: &str, misfit: &Misfit) -> StoreError {
-    StoreError::Data(format!("a value for column `{column}` of table `{}` {misfit}", table.name))
+pub(super) fn does_not_fit(table: &Table, column: &str, error: &EncodeError) -> StoreError {
+    StoreError::Data(format!("a value for column `{column}` of table `{}` {error}", table.name))
 }
 
-pub(super) fn not_written(table: &Table, column: &str, form: &Form) -> StoreError {
+pub(super) fn unsupported_type(table: &Table, column: &str, column_type: &ColumnType) -> StoreError {
     StoreError::Blocked(format!(
-        "column `{column}` of table `{}` is of type {}, which millrace does not write",
+        "column `{column}` of table `{}` has the type {}, which millrace cannot write",
         table.name,
-        form.kind.name()
+        column_type.kind.name()
     ))
 }
 
-/// A rule or trigger of the table's owner can drop rows without a word.
+/// Fails if rows were not written: a rule or trigger of the table can silently drop them.
 pub(super) fn all_written(table: &Table, written: u64, wanted: usize) -> Result<(), StoreError> {
     match written == wanted as u64 {
         true => Ok(()),
         false => Err(StoreError::Blocked(format!(
-            "table `{}` took {written} of {wanted} rows: a trigger or rule of its own keeps the others out",
+            "table `{}` accepted only {written} of {wanted} rows: a trigger or rule of the table drops the others",
             table.name
         ))),
     }
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_kind_of_value_comes_back_as_it_went() {
+    async fn every_kind_of_value_is_read_back_unchanged() {
         let mut session = test_server::shared().session().await;
         let table = every_kind();
         session.create(&table).await.expect("a table");
@@ -241,22 +245,22 @@ mod tests {
         session.insert_new(&table, &rows.concat()).await.expect("rows");
         session.insert_new(&table, &row("a", 1)).await.expect("is left as it is");
         let keys = [text("a"), Cell::Integer(1), text("é "), Cell::Integer(-1), text("b"), Cell::Integer(1)];
-        let mut found = session.found(&table, &keys).await.expect("rows");
+        let mut found = session.rows_by_key(&table, &keys).await.expect("rows");
         found.sort();
         assert_eq!(found, [row("a", 1), nulls]);
         let mut other = row("a", 1);
         other[2] = text("other");
         session.put(&table, &other).await.expect("is replaced");
-        assert_eq!(session.found(&table, &keys[..2]).await, Ok(vec![other.clone()]));
+        assert_eq!(session.rows_by_key(&table, &keys[..2]).await, Ok(vec![other.clone()]));
         session.remove(&table, &row("a", 1)).await.expect("is another row");
         session.remove(&table, &other).await.expect("goes");
-        assert_eq!(session.found(&table, &keys[..2]).await, Ok(vec![]));
+        assert_eq!(session.rows_by_key(&table, &keys[..2]).await, Ok(vec![]));
         let count = session.rows("SELECT COUNT(*) FROM \"every kind\"", &[]).await;
         assert_eq!(count, Ok(vec![vec![Cell::Integer(3)]]));
     }
 
     #[tokio::test]
-    async fn amounts_are_added_to_the_last_digit() {
+    async fn amounts_are_added_exactly() {
         let mut session = test_server::shared().session().await;
         let table =
             Table::new("t", 1, &[("who", ColumnKind::Text { chars_max: 255 }), ("sum", ColumnKind::Decimal)]);
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neighbours_are_the_next_numbers_of_the_same_row() {
+    async fn neighbours_are_the_next_numbers_with_the_same_other_key_columns() {
         let mut session = test_server::shared().session().await;
         let columns = [
             ("who", ColumnKind::Text { chars_max: 9 }),
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_row_that_does_not_fit_says_where_and_one_that_was_widened_for_goes_in() {
+    async fn a_value_that_does_not_fit_is_reported_with_its_column_and_fits_after_the_column_is_widened() {
         let mut session = test_server::shared().session().await;
         session
             .batch("CREATE TABLE t (who VARCHAR(3) PRIMARY KEY, n INT, at TIMESTAMP(0))")

@@ -1,8 +1,7 @@
-//! A plan as a database server carries it out: the claim first, then rows, dead letters and what the gate
-//! notes, in the transaction that is open.
+//! Applies a plan inside the open transaction of a database server: the claim first, then rows, dead letters and
+//! dedup entries.
 
 use event::LogId;
-use journal::failpoint;
 
 use super::session::Session;
 use super::{dead_letters, dedup, member_days, numbered_rows};
@@ -10,37 +9,39 @@ use crate::store::plan::{Claim, CorrectedEvent, Plan, Skipped, Stamp, Verb, Writ
 use crate::store::tables::{Cell, taken_back_table};
 use crate::store::{StoreError, corrupt_row};
 
+/// Applies `plan` and returns the events that dedup skipped. If an earlier attempt committed the plan, writes
+/// nothing and returns what that attempt found.
 pub async fn apply(session: &mut Session, plan: &Plan) -> Result<Vec<Skipped>, StoreError> {
     failpoint::hit("store.begin");
-    if claim(session, plan).await? == Claimed::Before && !failpoint::skips("store.stamp") {
+    if claim(session, plan).await? == Claimed::AlreadyApplied && !failpoint::skips("store.stamp") {
         return dedup::skipped(session, plan.claim.log, &plan.seen).await;
     }
     for write in &plan.writes {
-        carry_out(session, write).await?;
+        apply_write(session, write).await?;
     }
     if let Some(changes) = &plan.rows {
         numbered_rows::change(session, &plan.claim, changes).await?;
     }
     failpoint::hit("store.written");
     dead_letters::change_all(session, plan.claim.log, &plan.dead_letters).await?;
-    let skipped = dedup::note_all(session, plan.claim.log, &plan.seen).await?;
-    take_back(session, plan.claim.log, &plan.corrected, &skipped).await?;
+    let skipped = dedup::record_all(session, plan.claim.log, &plan.seen).await?;
+    record_corrections(session, plan.claim.log, &plan.corrected, &skipped).await?;
     failpoint::hit("store.commit");
     Ok(skipped)
 }
 
-async fn carry_out(session: &mut Session, write: &Write) -> Result<(), StoreError> {
+async fn apply_write(session: &mut Session, write: &Write) -> Result<(), StoreError> {
     let Write { table, cells, .. } = write;
     match write.verb {
         Verb::Add => session.add(table, cells).await,
         Verb::Tally => tally(session, write).await,
-        Verb::Visit => member_days::carry_out(session, write).await,
+        Verb::Visit => member_days::apply(session, write).await,
         Verb::InsertNew => session.insert_new(table, cells).await,
         Verb::Remove => session.remove(table, cells).await,
     }
 }
 
-/// A row can only come to 0 where something is taken from it.
+/// Adds the counts, then deletes the rows that have reached 0. Only a row with a negative change can reach 0.
 pub async fn tally(session: &mut Session, write: &Write) -> Result<(), StoreError> {
     let width = write.table.columns.len();
     session.add(&write.table, &write.cells).await?;
@@ -57,15 +58,16 @@ pub async fn tally(session: &mut Session, write: &Write) -> Result<(), StoreErro
     }
 }
 
-/// The first to take an event back does; a correction that was sent before takes nothing back once more.
-async fn take_back(
+/// Records which events were corrected. Only the first correction of an event counts, and a correction that dedup
+/// skipped as a repeat corrects nothing.
+async fn record_corrections(
     session: &mut Session,
     log: LogId,
-    taken: &[CorrectedEvent],
+    corrected: &[CorrectedEvent],
     skipped: &[Skipped],
 ) -> Result<(), StoreError> {
     let mut cells = Vec::new();
-    for CorrectedEvent { position, by } in taken {
+    for CorrectedEvent { position, by } in corrected {
         if !skipped.iter().any(|skipped| skipped.position == *by) {
             let numbers = [0, *position as i64, *by as i64].map(Cell::Integer);
             cells.push(Cell::Bytes(log.0.to_vec()));
@@ -81,30 +83,30 @@ async fn take_back(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claimed {
     Now,
-    /// By an attempt whose answer was lost: all of the plan is in the store.
-    Before,
+    /// An earlier attempt committed, but its reply was lost. The whole plan is in the store.
+    AlreadyApplied,
 }
 
-/// Exactly one row must change, or the plan is not ours to apply. The stamp keeps out a plan that leaves the
-/// position where it is and was applied before.
+/// Moves the view's position. Fails unless exactly one row changes, because another node has then moved the view. The
+/// stamp also rejects a plan that was applied before and that does not change the position.
 async fn claim(session: &mut Session, plan: &Plan) -> Result<Claimed, StoreError> {
     let Plan { claim, stamp, .. } = plan;
     let sql = "UPDATE millrace_positions SET position = ?, stamp = ? WHERE view = ? AND log_id = ? AND part = 0 AND position = ? \
                AND (stamp IS NULL OR stamp <> ?)";
-    let stamped = || Cell::Bytes(stamp.0.to_vec());
+    let stamp_cell = || Cell::Bytes(stamp.0.to_vec());
     let parameters = [
         Cell::Integer(claim.to as i64),
-        stamped(),
+        stamp_cell(),
         Cell::Text(claim.view.clone()),
         Cell::Bytes(claim.log.0.to_vec()),
         Cell::Integer(claim.from as i64),
-        stamped(),
+        stamp_cell(),
     ];
     if session.change(sql, &parameters).await? == 1 {
         return Ok(Claimed::Now);
     }
-    match stored(session, claim).await? {
-        Some((_, Some(found))) if found == *stamp => Ok(Claimed::Before),
+    match stored_position(session, claim).await? {
+        Some((_, Some(found))) if found == *stamp => Ok(Claimed::AlreadyApplied),
         found => Err(StoreError::Claimed {
             view: claim.view.clone(),
             expected: claim.from,
@@ -113,8 +115,8 @@ async fn claim(session: &mut Session, plan: &Plan) -> Result<Claimed, StoreError
     }
 }
 
-/// Where a view stands, and which plan brought it there.
-pub async fn stored(
+/// Returns a view's position and the stamp of the plan that last moved it.
+pub async fn stored_position(
     session: &mut Session,
     claim: &Claim,
 ) -> Result<Option<(u64, Option<Stamp>)>, StoreError> {

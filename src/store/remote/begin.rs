@@ -1,8 +1,8 @@
-//! A view's first moment on a database server, and each later one at which it begins to run again: its tables
-//! are made or looked at, its position and what it found there are noted. One node at a time, because what
-//! another one counts in the meantime would be taken for what was there before.
+//! Starts a view on a database server, for the first time or again: creates or checks its tables, and records its
+//! position and what its table contained before. A lock admits one node at a time. Without it, rows that another node
+//! writes meanwhile would be recorded as content from before the view.
 
-use super::apply::stored;
+use super::apply::stored_position;
 use super::row_origins;
 use super::schema::LOCK;
 use super::session::{Begin, Session};
@@ -10,58 +10,60 @@ use crate::store::StoreError;
 use crate::store::plan::Claim;
 use crate::store::tables::{Cell, Opening, Table, ViewTables, quote};
 
+/// Creates or checks the tables of a view, and records its position if the view is new to this log.
 pub async fn view(session: &mut Session, claim: &Claim, tables: &ViewTables) -> Result<(), StoreError> {
-    session.patience().lengthen();
+    session.statement_timeout().lengthen();
     session.lock(LOCK).await?;
-    let known = stored(session, claim).await?.is_some();
-    let mut were_there = Vec::with_capacity(tables.tables.len());
+    let known = stored_position(session, claim).await?.is_some();
+    let mut existed = Vec::with_capacity(tables.tables.len());
     for table in &tables.tables {
         if tables.owned {
-            owner_is(session, table, &claim.view).await?;
+            check_owner(session, table, &claim.view).await?;
         }
-        were_there.push(begin_table(session, table, known).await?);
+        existed.push(begin_table(session, table, known).await?);
     }
     session.begin(Begin::Writing).await?;
     if tables.owned {
         for table in &tables.tables {
-            own(session, table, &claim.view).await?;
+            record_owner(session, table, &claim.view).await?;
         }
     }
     if !known {
-        begin_anew(session, claim, tables, were_there.first() == Some(&true)).await?;
+        record_start(session, claim, tables, existed.first() == Some(&true)).await?;
     }
     session.commit().await?;
     session.unlock(LOCK).await
 }
 
-/// Under which name it is noted in `millrace_meta` whose a table is.
+/// Returns the name of the row in `millrace_meta` that records which view owns a table.
 pub fn owner_name(table: &str) -> String {
     format!("owner of table {}", table.to_ascii_lowercase())
 }
 
-async fn begin_anew(
+async fn record_start(
     session: &mut Session,
     claim: &Claim,
     tables: &ViewTables,
-    was_there: bool,
+    table_existed: bool,
 ) -> Result<(), StoreError> {
-    let counted = "SELECT 1 FROM millrace_positions WHERE view = ?";
-    let elsewhere = !session.rows(counted, &[Cell::Text(claim.view.clone())]).await?.is_empty();
+    let positions = "SELECT 1 FROM millrace_positions WHERE view = ?";
+    let has_other_log = !session.rows(positions, &[Cell::Text(claim.view.clone())]).await?.is_empty();
     let sql = "INSERT INTO millrace_positions (view, log_id, part, position) VALUES (?, ?, 0, ?)";
     let parameters =
         [Cell::Text(claim.view.clone()), Cell::Bytes(claim.log.0.to_vec()), Cell::Integer(claim.from as i64)];
     session.change(sql, &parameters).await?;
-    row_origins::begin_anew(session, claim).await?;
+    row_origins::delete_all(session, claim).await?;
     match (&tables.opening, tables.tables.first()) {
-        // What another node's log brought was not there before the view.
-        (Some(opening), Some(table)) if was_there && !elsewhere => {
-            keep_opening(session, table, opening).await
+        // With a position in another log, the view's own events from that log are already in the table.
+        (Some(opening), Some(table)) if table_existed && !has_other_log => {
+            store_opening(session, table, opening).await
         }
         _ => Ok(()),
     }
 }
 
-async fn keep_opening(session: &mut Session, table: &Table, opening: &Opening) -> Result<(), StoreError> {
+/// Stores what the table contained before the view, so that a rebuild can add it again.
+async fn store_opening(session: &mut Session, table: &Table, opening: &Opening) -> Result<(), StoreError> {
     let view = [Cell::Text(opening.view.clone())];
     session.change("DELETE FROM millrace_opening WHERE view = ?", &view).await?;
     let (key, amount, table) =
@@ -72,24 +74,24 @@ async fn keep_opening(session: &mut Session, table: &Table, opening: &Opening) -
     session.change(&sql, &view).await.map(drop)
 }
 
-/// Whether the table was there. A view that has begun needs its table: made anew it would be empty, and
-/// what was counted into it would be missing without a word.
-async fn begin_table(session: &mut Session, table: &Table, begun: bool) -> Result<bool, StoreError> {
-    match (session.exists(&table.name).await?, begun) {
+/// Creates or checks a table, and returns whether it existed. Fails if the table of a started view is gone: a new one
+/// would be empty, and everything that was counted would silently be missing.
+async fn begin_table(session: &mut Session, table: &Table, started: bool) -> Result<bool, StoreError> {
+    match (session.exists(&table.name).await?, started) {
         (true, _) => session.check(table).await.map(|()| true),
         (false, true) => Err(StoreError::NoTable(table.name.clone())),
         (false, false) => session.create(table).await.map(|()| false),
     }
 }
 
-/// A view under a new name over the table of an old one would take what that one counted for what was there
-/// before, and count all of it again.
-async fn owner_is(session: &mut Session, table: &Table, view: &str) -> Result<(), StoreError> {
+/// Fails if another view owns the table. A view that takes over another's table under a new name would treat the
+/// other view's counts as content from before it, and count every event again.
+async fn check_owner(session: &mut Session, table: &Table, view: &str) -> Result<(), StoreError> {
     match owner(session, table).await? {
-        // A table that is gone is nobody's: whoever begins makes it anew, and counts from the beginning.
+        // A dropped table has no owner: the view creates it and counts from the beginning.
         Some(owner) if owner != view && session.exists(&table.name).await? => {
             Err(StoreError::Blocked(format!(
-                "table `{}` holds what view `{owner}` counted, and view `{view}` would count it again: call the view `{owner}` as before, give `{view}` another table, or drop the table to have `{view}` count it anew",
+                "table `{}` belongs to view `{owner}`, and view `{view}` would count its content again: name the view `{owner}` as before, give `{view}` another table, or drop the table to count from the start",
                 table.name
             )))
         }
@@ -97,7 +99,7 @@ async fn owner_is(session: &mut Session, table: &Table, view: &str) -> Result<()
     }
 }
 
-async fn own(session: &mut Session, table: &Table, view: &str) -> Result<(), StoreError> {
+async fn record_owner(session: &mut Session, table: &Table, view: &str) -> Result<(), StoreError> {
     if owner(session, table).await?.as_deref() == Some(view) {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Dead letters as a plan changes them, and the positions that a view passed by with them.
+//! Writes a plan's changes to dead letters, and the positions that a view does not apply because of them.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use crate::store::plan::{DeadLetterChange, NewDeadLetter};
 use crate::store::tables::{Cell, dead_letters_table, passed_table};
 use crate::store::{DeadLetterStatus, StoreError};
 
-/// Ids, positions, times, and how long each is.
-const LETTER_BYTES_BESIDE: usize = 512;
+/// Bytes reserved in a row for ids, positions and times, and for the lengths of all values.
+const FIXED_FIELDS_BYTES: usize = 512;
 
-/// New ones all at once: there may be one for each event of a batch.
+/// Applies all changes. New dead letters are inserted together, because there can be one for each event of a batch.
 pub async fn change_all(
     session: &mut Session,
     log: LogId,
@@ -21,7 +21,7 @@ pub async fn change_all(
     let mut dead_letters = Vec::new();
     for change in changes {
         match change {
-            DeadLetterChange::New(letter) => dead_letters.push(letter),
+            DeadLetterChange::New(dead_letter) => dead_letters.push(dead_letter),
             change => self::change(session, log, change).await?,
         }
     }
@@ -29,14 +29,16 @@ pub async fn change_all(
         return Ok(());
     }
     new(session, log, &dead_letters).await?;
-    let passed: Vec<Cell> =
-        dead_letters.iter().flat_map(|letter| passed(log, &letter.view, letter.position)).collect();
+    let passed: Vec<Cell> = dead_letters
+        .iter()
+        .flat_map(|dead_letter| passed_row(log, &dead_letter.view, dead_letter.position))
+        .collect();
     session.insert_new(&passed_table(), &passed).await
 }
 
 async fn change(session: &mut Session, log: LogId, change: &DeadLetterChange) -> Result<(), StoreError> {
     match change {
-        // Written with all that are new.
+        // `change_all` inserts these together.
         DeadLetterChange::New(_) => Ok(()),
         DeadLetterChange::Applied { id, at } => {
             let sql = "UPDATE millrace_dead_letters SET status = ?, updated = ? WHERE id = ?";
@@ -48,15 +50,17 @@ async fn change(session: &mut Session, log: LogId, change: &DeadLetterChange) ->
             let parameters =
                 [status(DeadLetterStatus::Open), text(reason), Cell::Integer(at.0), text(&id.to_string())];
             session.change(sql, &parameters).await?;
-            session.insert_new(&passed_table(), &passed(log, view, *position)).await
+            session.insert_new(&passed_table(), &passed_row(log, view, *position)).await
         }
     }
 }
 
-fn passed(log: LogId, view: &str, position: u64) -> [Cell; 4] {
+/// Returns a row of `millrace_passed`: a position that the view does not apply.
+fn passed_row(log: LogId, view: &str, position: u64) -> [Cell; 4] {
     [text(view), Cell::Bytes(log.0.to_vec()), Cell::Integer(0), Cell::Integer(position as i64)]
 }
 
+/// Inserts new dead letters as open, with one attempt.
 pub async fn new(
     session: &mut Session,
     log: LogId,
@@ -64,35 +68,36 @@ pub async fn new(
 ) -> Result<(), StoreError> {
     let bytes_max = session.row_bytes_max();
     let mut cells = Vec::new();
-    for letter in dead_letters {
+    for dead_letter in dead_letters {
         cells.extend([
-            text(&letter.id.to_string()),
-            text(&letter.view),
+            text(&dead_letter.id.to_string()),
+            text(&dead_letter.view),
             Cell::Bytes(log.0.to_vec()),
             Cell::Integer(0),
-            Cell::Integer(letter.position as i64),
-            text(&letter.event_id.to_string()),
-            text(&letter.stream),
-            text(&letter.reason),
-            text(&event_within(letter, bytes_max)),
+            Cell::Integer(dead_letter.position as i64),
+            text(&dead_letter.event_id.to_string()),
+            text(&dead_letter.stream),
+            text(&dead_letter.reason),
+            text(&event_to_store(dead_letter, bytes_max)),
             status(DeadLetterStatus::Open),
             Cell::Integer(1),
-            Cell::Integer(letter.at.0),
-            Cell::Integer(letter.at.0),
+            Cell::Integer(dead_letter.at.0),
+            Cell::Integer(dead_letter.at.0),
         ]);
     }
     session.insert_new(&dead_letters_table(), &cells).await
 }
 
-/// The event, or where it is. Without its letter a view could not pass by what is too large for its own row.
-fn event_within(letter: &NewDeadLetter, bytes_max: usize) -> Cow<'_, str> {
-    let derived_index = letter.view.len() + letter.stream.len() + letter.reason.len() + LETTER_BYTES_BESIDE;
-    match letter.event.len() + derived_index > bytes_max {
+/// Returns the event, or a note with its position if the row would be too large. An event that is too large for its
+/// view's table would otherwise have no dead letter either, and the view could not continue.
+fn event_to_store(dead_letter: &NewDeadLetter, bytes_max: usize) -> Cow<'_, str> {
+    let texts = dead_letter.view.len() + dead_letter.stream.len() + dead_letter.reason.len();
+    match dead_letter.event.len() + texts + FIXED_FIELDS_BYTES > bytes_max {
         true => Cow::Owned(format!(
             r#"{{"millrace":"too large for `max_allowed_packet`: it is in the log at position {}"}}"#,
-            letter.position
+            dead_letter.position
         )),
-        false => Cow::Borrowed(&letter.event),
+        false => Cow::Borrowed(&dead_letter.event),
     }
 }
 

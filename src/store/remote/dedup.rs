@@ -1,9 +1,9 @@
-//! The gate's rule inside its transaction: what has these identities is read together, each entry judged in
-//! its order, and what follows from it written together. Gates of several nodes take turns.
+//! The dedup rule inside a plan's transaction. Reads the stored rows of all identities together, decides about the
+//! new entries in their order, and writes the results together. Nodes take turns by locking a row.
 
 use std::collections::HashMap;
 
-use event::limits::{CHUNK_LINES_MAX, SEEN_LOOKED_UP_MAX};
+use event::limits::{CHUNK_LINES_MAX, DEDUP_IDS_LOOKED_UP_MAX};
 use event::{BodyHash, LogId};
 
 use super::dead_letters;
@@ -12,43 +12,44 @@ use crate::store::plan::{DedupEntry, DedupKey, DedupRow, Skipped};
 use crate::store::tables::{Cell, dedup_table, skipped_table};
 use crate::store::{StoreError, corrupt_row};
 
-/// The row of `millrace_meta` whose lock is the gates' turn.
-pub const TURN: &str = "gate";
+/// The row of `millrace_meta` that a node locks while it applies the dedup rule.
+pub const LOCK_ROW: &str = "gate";
 
 type Identity = [u8; 16];
 
-struct Known {
+/// A row of `millrace_seen`, stored before or to be written by this plan.
+struct StoredEntry {
     row: DedupRow,
     received: i64,
     kept: bool,
 }
 
-/// Looks all entries up, notes those that are new, and writes down what views are not to see.
-pub async fn note_all(
+/// Looks up all entries, stores the new ones, and records the events that views skip.
+pub async fn record_all(
     session: &mut Session,
     log: LogId,
-    seen: &[DedupEntry],
+    entries: &[DedupEntry],
 ) -> Result<Vec<Skipped>, StoreError> {
-    if seen.is_empty() {
+    if entries.is_empty() {
         return Ok(Vec::new());
     }
-    let turn = "SELECT value FROM millrace_meta WHERE name = ? FOR UPDATE";
-    session.rows(turn, &[Cell::Text(TURN.to_owned())]).await?;
-    let mut known = events_known(session, seen).await?;
-    for run in seen.iter().filter(|entry| matches!(entry.key, DedupKey::Lines { .. })) {
-        lines_known(session, run, &mut known).await?;
+    let lock = "SELECT value FROM millrace_meta WHERE name = ? FOR UPDATE";
+    session.rows(lock, &[Cell::Text(LOCK_ROW.to_owned())]).await?;
+    let mut known = stored_events(session, entries).await?;
+    for run in entries.iter().filter(|entry| matches!(entry.key, DedupKey::Lines { .. })) {
+        read_stored_runs(session, run, &mut known).await?;
     }
-    let mut noted = Vec::new();
+    let mut new_rows = Vec::new();
     let (mut skipped, mut dead_letters) = (Vec::new(), Vec::new());
-    for entry in seen {
+    for entry in entries {
         let (identity, ..) = entry.key.parts();
-        let of_identity = known.entry(identity).or_default();
-        let verdict = entry.verdict(&overlapping(of_identity, entry));
+        let same_identity = known.entry(identity).or_default();
+        let verdict = entry.verdict(&overlapping(same_identity, entry));
         if verdict.note {
             let row = row_of(log, entry);
-            of_identity.retain(|known| known.row.first != row.first);
-            of_identity.push(Known { row, received: entry.received.0, kept: entry.kept });
-            noted.push((identity, row.first));
+            same_identity.retain(|known| known.row.first != row.first);
+            same_identity.push(StoredEntry { row, received: entry.received.0, kept: entry.kept });
+            new_rows.push((identity, row.first));
         }
         skipped.extend(verdict.repeats.iter().map(|(position, row)| Skipped {
             position: *position,
@@ -60,7 +61,7 @@ pub async fn note_all(
             dead_letters.extend(&entry.conflict);
         }
     }
-    write_seen(session, &known, noted).await?;
+    write_entries(session, &known, new_rows).await?;
     write_skipped(session, log, &skipped).await?;
     if !dead_letters.is_empty() {
         dead_letters::new(session, log, &dead_letters).await?;
@@ -74,29 +75,31 @@ fn row_of(log: LogId, entry: &DedupEntry) -> DedupRow {
     DedupRow { first, count, log, position, hash: entry.hash }
 }
 
-fn overlapping(known: &[Known], entry: &DedupEntry) -> Vec<DedupRow> {
+/// Returns the rows that share lines with `entry` and are still remembered.
+fn overlapping(known: &[StoredEntry], entry: &DedupEntry) -> Vec<DedupRow> {
     let (_, first, count) = entry.key.parts();
-    let meets = |known: &&Known| {
+    let overlaps = |known: &&StoredEntry| {
         let DedupRow { first: other, count: lines, .. } = known.row;
         let remembered = known.kept || known.received >= entry.since.0;
         remembered && other < first + count && other + lines > first
     };
-    let mut rows: Vec<DedupRow> = known.iter().filter(meets).map(|known| known.row).collect();
+    let mut rows: Vec<DedupRow> = known.iter().filter(overlaps).map(|known| known.row).collect();
     rows.sort_unstable_by_key(|row| row.first);
     rows
 }
 
-async fn events_known(
+async fn stored_events(
     session: &mut Session,
-    seen: &[DedupEntry],
-) -> Result<HashMap<Identity, Vec<Known>>, StoreError> {
+    entries: &[DedupEntry],
+) -> Result<HashMap<Identity, Vec<StoredEntry>>, StoreError> {
     let is_event = |entry: &&DedupEntry| matches!(entry.key, DedupKey::Event(_));
-    let identities: Vec<Identity> = seen.iter().filter(is_event).map(|entry| entry.key.parts().0).collect();
-    let mut known: HashMap<Identity, Vec<Known>> = HashMap::new();
-    for page in identities.chunks(SEEN_LOOKED_UP_MAX) {
+    let identities: Vec<Identity> =
+        entries.iter().filter(is_event).map(|entry| entry.key.parts().0).collect();
+    let mut known: HashMap<Identity, Vec<StoredEntry>> = HashMap::new();
+    for page in identities.chunks(DEDUP_IDS_LOOKED_UP_MAX) {
         let keys: Vec<Cell> =
             page.iter().flat_map(|identity| [Cell::Bytes(identity.to_vec()), Cell::Integer(0)]).collect();
-        for row in session.found(&dedup_table(), &keys).await? {
+        for row in session.rows_by_key(&dedup_table(), &keys).await? {
             let (identity, row) = read(row).ok_or_else(|| corrupt_row("millrace_seen"))?;
             known.entry(identity).or_default().push(row);
         }
@@ -104,11 +107,12 @@ async fn events_known(
     Ok(known)
 }
 
-/// No run is longer than a chunk, so that the look back is as short however long the source is.
-async fn lines_known(
+/// Reads the stored runs of lines that can overlap `run`. No run has more lines than a chunk, so the range to read is
+/// bounded, however long the upload is.
+async fn read_stored_runs(
     session: &mut Session,
     run: &DedupEntry,
-    known: &mut HashMap<Identity, Vec<Known>>,
+    known: &mut HashMap<Identity, Vec<StoredEntry>>,
 ) -> Result<(), StoreError> {
     let (identity, first, count) = run.key.parts();
     let sql = "SELECT identity, first_line, line_count, log_id, position, body_hash, received, kept FROM millrace_seen \
@@ -118,16 +122,16 @@ async fn lines_known(
         [Cell::Bytes(identity.to_vec()), Cell::Integer(earliest), Cell::Integer((first + count) as i64)];
     for row in session.rows(sql, &parameters).await? {
         let (identity, row) = read(row).ok_or_else(|| corrupt_row("millrace_seen"))?;
-        let of_identity = known.entry(identity).or_default();
-        // Of two runs that lie close together, both look up what lies between them.
-        if of_identity.iter().all(|known| known.row.first != row.row.first) {
-            of_identity.push(row);
+        let same_identity = known.entry(identity).or_default();
+        // Two runs that are close to each other can read the same stored run.
+        if same_identity.iter().all(|known| known.row.first != row.row.first) {
+            same_identity.push(row);
         }
     }
     Ok(())
 }
 
-fn read(row: Vec<Cell>) -> Option<(Identity, Known)> {
+fn read(row: Vec<Cell>) -> Option<(Identity, StoredEntry)> {
     match <[Cell; 8]>::try_from(row) {
         Ok(
             [
@@ -148,24 +152,24 @@ fn read(row: Vec<Cell>) -> Option<(Identity, Known)> {
                 position: position as u64,
                 hash: BodyHash(hash.try_into().ok()?),
             };
-            Some((identity.try_into().ok()?, Known { row, received, kept: kept == 1 }))
+            Some((identity.try_into().ok()?, StoredEntry { row, received, kept: kept == 1 }))
         }
         _ => None,
     }
 }
 
-/// What was noted last under an identity and line is what stays.
-async fn write_seen(
+/// Writes the new rows. For an identity and first line, `known` contains only the row that was added last.
+async fn write_entries(
     session: &mut Session,
-    known: &HashMap<Identity, Vec<Known>>,
-    mut noted: Vec<(Identity, u64)>,
+    known: &HashMap<Identity, Vec<StoredEntry>>,
+    mut new_rows: Vec<(Identity, u64)>,
 ) -> Result<(), StoreError> {
-    noted.sort_unstable();
-    noted.dedup();
-    let mut cells = Vec::with_capacity(noted.len() * 8);
-    for (identity, first) in noted {
-        let of_identity = known.get(&identity).into_iter().flatten();
-        for Known { row, received, kept } in of_identity.filter(|known| known.row.first == first) {
+    new_rows.sort_unstable();
+    new_rows.dedup();
+    let mut cells = Vec::with_capacity(new_rows.len() * 8);
+    for (identity, first) in new_rows {
+        let same_identity = known.get(&identity).into_iter().flatten();
+        for StoredEntry { row, received, kept } in same_identity.filter(|known| known.row.first == first) {
             cells.extend([
                 Cell::Bytes(identity.to_vec()),
                 Cell::Integer(row.first as i64),
@@ -203,23 +207,23 @@ async fn write_skipped(session: &mut Session, log: LogId, skipped: &[Skipped]) -
     }
 }
 
-/// What an earlier attempt at the same plan found, as it is stored.
+/// Returns the skipped events that an earlier attempt at the same plan stored.
 pub async fn skipped(
     session: &mut Session,
     log: LogId,
-    seen: &[DedupEntry],
+    entries: &[DedupEntry],
 ) -> Result<Vec<Skipped>, StoreError> {
     let positions: Vec<u64> =
-        seen.iter().flat_map(|entry| &entry.events).map(|(position, _)| *position).collect();
+        entries.iter().flat_map(|entry| &entry.events).map(|(position, _)| *position).collect();
     let mut found = Vec::new();
-    for page in positions.chunks(SEEN_LOOKED_UP_MAX) {
+    for page in positions.chunks(DEDUP_IDS_LOOKED_UP_MAX) {
         let keys: Vec<Cell> = page
             .iter()
             .flat_map(|position| {
                 [Cell::Bytes(log.0.to_vec()), Cell::Integer(0), Cell::Integer(*position as i64)]
             })
             .collect();
-        for row in session.found(&skipped_table(), &keys).await? {
+        for row in session.rows_by_key(&skipped_table(), &keys).await? {
             found.push(skipped_row(row).ok_or_else(|| corrupt_row("millrace_skipped"))?);
         }
     }

@@ -1,5 +1,5 @@
-//! The store on a database server: what PostgreSQL and MySQL have in common. A plan is one transaction in one
-//! session; whatever goes wrong in it, all of it is rolled back, and whoever asked tries again.
+//! The store on a database server: what PostgreSQL and MySQL share. A plan is one transaction in one session. Any
+//! error rolls back the whole plan, and the caller tries again.
 
 mod apply;
 mod begin;
@@ -28,7 +28,7 @@ use server::Server;
 
 pub use password::Password;
 pub use session::Begin;
-pub use statement_timeout::Patience;
+pub use statement_timeout::StatementTimeout;
 
 #[derive(Clone)]
 pub struct Remote {
@@ -36,14 +36,13 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Whether a URL is one of a database server.
-    pub fn is_meant(url: &str) -> bool {
+    /// Returns whether the URL names a database server.
+    pub fn is_server_url(url: &str) -> bool {
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         ["postgres", "postgresql", "mysql", "mariadb"].contains(&scheme)
     }
 
-    /// Makes the tables of our own, or brings them up to date. What about the server is worth a warning is
-    /// logged.
+    /// Creates or updates millrace's own tables, and logs warnings about the server's settings.
     pub async fn open(url: &str, password: &Password) -> Result<Self, OpenError> {
         let server = Server::parse(url, password).map_err(OpenError::Url)?;
         let name = server.name();
@@ -51,13 +50,13 @@ impl Remote {
             StoreError::Transient(reason) => OpenError::Unreachable { name: name.clone(), reason },
             error => OpenError::Refused { name: name.clone(), reason: error.to_string() },
         };
-        for warning in server.look().await.map_err(&failed)? {
-            tracing::warn!(store = name, warning, "the store's server");
+        for warning in server.preflight().await.map_err(&failed)? {
+            tracing::warn!(store = name, warning, "check the settings of the database server");
         }
         let pool = Pool::new(server);
         let mut lease = pool.to_write().await.map_err(&failed)?;
         let made = schema::make(&mut lease.session).await;
-        lease.give_back(made).map_err(&failed)?;
+        lease.release(made).map_err(&failed)?;
         Ok(Self { pool: Arc::new(pool) })
     }
 
@@ -65,7 +64,8 @@ impl Remote {
         self.pool.server().name()
     }
 
-    /// The keys of a view's table compare byte for byte, and in PostgreSQL may yet be in another order.
+    /// Returns an expression that sorts a text column by its bytes. In PostgreSQL, keys that compare byte for byte
+    /// can still be sorted in another order.
     pub fn by_bytes(&self, column: &str) -> String {
         match self.pool.server() {
             Server::Postgres(_) => format!("{column} COLLATE \"C\""),
@@ -76,7 +76,7 @@ impl Remote {
     pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
         let mut lease = self.pool.to_write().await?;
         let begun = begin::view(&mut lease.session, &claim, &tables).await;
-        lease.give_back(begun)
+        lease.release(begun)
     }
 
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
@@ -86,13 +86,13 @@ impl Remote {
             apply::apply(&mut lease.session, &plan).await
         }
         .await;
-        lease.settle(applied).await
+        lease.end_transaction(applied).await
     }
 
     pub async fn rows(&self, sql: String, parameters: Vec<Cell>) -> Result<Vec<Vec<Cell>>, StoreError> {
         let mut lease = self.pool.to_read().await?;
         let rows = lease.session.rows(&sql, &parameters).await;
-        lease.give_back(rows)
+        lease.release(rows)
     }
 
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
@@ -106,7 +106,7 @@ impl Remote {
             Ok(read)
         }
         .await;
-        lease.settle(read).await
+        lease.end_transaction(read).await
     }
 
     pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<usize, StoreError> {
@@ -120,7 +120,7 @@ impl Remote {
             Ok(changed as usize)
         }
         .await;
-        lease.settle(changed).await
+        lease.end_transaction(changed).await
     }
 
     pub async fn delete_rows(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
@@ -130,28 +130,28 @@ impl Remote {
             numbered_rows::delete(&mut lease.session, &of, &to_delete).await
         }
         .await;
-        lease.settle(deleted).await
+        lease.end_transaction(deleted).await
     }
 
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
         let mut lease = self.pool.to_write().await?;
-        lease.session.patience().lengthen();
+        lease.session.statement_timeout().lengthen();
         let made = lease.session.create(&table).await;
-        lease.give_back(made)
+        lease.release(made)
     }
 
     pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
         let mut lease = self.pool.to_write().await?;
-        lease.session.patience().lengthen();
+        lease.session.statement_timeout().lengthen();
         let dropped = lease.session.drop_tables(tables).await;
-        lease.give_back(dropped)
+        lease.release(dropped)
     }
 
-    pub async fn put_in_place(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+    pub async fn replace_tables(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
         let mut lease = self.pool.to_write().await?;
-        lease.session.patience().lengthen();
-        let put = lease.session.put_in_place(made, wanted).await;
-        lease.give_back(put)
+        lease.session.statement_timeout().lengthen();
+        let put = lease.session.replace_tables(made, wanted).await;
+        lease.release(put)
     }
 
     pub fn close(&self) {
@@ -159,13 +159,13 @@ impl Remote {
     }
 }
 
-/// The first of a group, along the index of its ranking. Empty text comes first in the index, and one more row
-/// is read, so that it can be put behind all that have the same number.
+/// Returns the query for the first rows of a group in its ranking; the query follows the index. The index puts empty
+/// text first, so one more row is read, and empty text is moved behind all rows with the same number.
 pub fn top(table: &Table, ranking: &TopK, group: Vec<Cell>, limit: usize) -> Select {
-    let limit = limit.min(ranking.asked_max);
+    let limit = limit.min(ranking.limit_max);
     let (value, number) = (&table.columns[table.key_columns - 1], &table.columns[table.key_columns]);
     let (value, number) = (quote(&value.name), quote(&number.name));
-    let of_group: Vec<String> = table.columns[..table.key_columns - 1]
+    let in_group: Vec<String> = table.columns[..table.key_columns - 1]
         .iter()
         .map(|column| format!("{} = ?", quote(&column.name)))
         .collect();
@@ -173,13 +173,13 @@ pub fn top(table: &Table, ranking: &TopK, group: Vec<Cell>, limit: usize) -> Sel
         "SELECT {value}, {number} FROM (SELECT {value}, {number} FROM {} WHERE {} ORDER BY {number} DESC, {value} LIMIT {}) AS ahead \
          ORDER BY {number} DESC, {value} = '', {value} LIMIT {limit}",
         quote(&table.name),
-        of_group.join(" AND "),
+        in_group.join(" AND "),
         limit + 1
     );
     Select { sql, parameters: group }
 }
 
-/// A value as these databases give it back.
+/// Returns a value as these databases return it.
 pub fn stored_value(value: &Value<'_>) -> Cell {
     match value {
         Value::Absent => Cell::Null,

@@ -1,5 +1,5 @@
-//! Tables of a row an event on a database server, which gives the rows their numbers: so it goes on doing for
-//! whoever else writes into the table.
+//! Tables with one row per event on a database server. The server numbers the rows, as it does for every other
+//! program that inserts into the table.
 
 use super::row_origins;
 use super::session::Session;
@@ -8,16 +8,17 @@ use crate::store::numbered_rows::{RowChanges, RowsOf, RowsToDelete};
 use crate::store::plan::Claim;
 use crate::store::row_origins::RowOrigin;
 
+/// Adds, restores and deletes rows, and records which event made which row.
 pub async fn change(session: &mut Session, claim: &Claim, changes: &RowChanges) -> Result<(), StoreError> {
     let of = RowsOf { view: claim.view.clone(), log: claim.log, table: changes.table.clone() };
     if !changes.from.is_empty() {
-        let numbers = session.number(&of.table, &changes.added).await?;
-        let place = |((position, received), row)| RowOrigin { position, received, row };
-        let places: Vec<RowOrigin> = changes.from.iter().copied().zip(numbers).map(place).collect();
-        row_origins::add(session, &of, places).await?;
+        let numbers = session.insert_numbered(&of.table, &changes.added).await?;
+        let origin = |((position, received), row)| RowOrigin { position, received, row };
+        let origins: Vec<RowOrigin> = changes.from.iter().copied().zip(numbers).map(origin).collect();
+        row_origins::add(session, &of, origins).await?;
     }
     if !changes.numbers.is_empty() {
-        session.mend(&of.table, &changes.numbers, &changes.restored).await?;
+        session.restore_numbered(&of.table, &changes.numbers, &changes.restored).await?;
     }
     if !changes.removed.is_empty() {
         delete(session, &of, &RowsToDelete::Positions(changes.removed.clone())).await?;
@@ -25,7 +26,7 @@ pub async fn change(session: &mut Session, claim: &Claim, changes: &RowChanges) 
     Ok(())
 }
 
-/// Deletes rows and what is noted of them; how many were noted.
+/// Deletes rows and the records of their origins. Returns how many origins were recorded.
 pub async fn delete(
     session: &mut Session,
     of: &RowsOf,

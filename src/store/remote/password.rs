@@ -1,18 +1,19 @@
-//! The password for a database server, and where it comes from, for messages. Its file is read again when the
-//! process is told to (SIGHUP), and when the server refused it: whoever changes a password need not restart.
+//! The password for a database server, and where it comes from. Its file is read again at SIGHUP and when the server
+//! refuses the login, so a changed password needs no restart.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{PasswordFrom, password_in};
 
-/// Clones share it. Without `Debug`: it is a secret. By default it is the one in the URL.
+/// A shared handle: all clones see the same password. It has no `Debug` because it is a secret. The default is the
+/// password in the URL.
 #[derive(Clone, Default)]
 pub struct Password(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     from: Mutex<PasswordFrom>,
-    /// Why its file could not be read the last time, which is said once.
+    /// The reason why the file could not be read the last time. The same reason is logged only once.
     unreadable: Mutex<Option<String>>,
 }
 
@@ -21,7 +22,7 @@ impl Password {
         Self(Arc::new(Shared { from: Mutex::new(from), unreadable: Mutex::default() }))
     }
 
-    /// Returns the password; `in_url` is the one of the URL.
+    /// Returns the password; `in_url` is the one in the URL.
     pub fn or(&self, in_url: Option<&str>) -> Option<String> {
         match &*self.lock() {
             PasswordFrom::Url(_) => in_url.map(str::to_owned),
@@ -31,13 +32,12 @@ impl Password {
         }
     }
 
-    /// Says where it comes from; `in_url` is the one of the URL.
-    pub fn place(&self, in_url: Option<&str>) -> String {
+    /// Describes where the password comes from, for messages; `in_url` is the one in the URL.
+    pub fn describe(&self, in_url: Option<&str>) -> String {
         match &*self.lock() {
             PasswordFrom::Url(url) if in_url.is_some() => format!("the password in {url}"),
             PasswordFrom::Url(_) => {
-                "no password; name a `password_file` under `[store]`, or set `MILLRACE_STORE_PASSWORD`"
-                    .to_owned()
+                "no password; set `password_file` under `[store]`, or `MILLRACE_STORE_PASSWORD`".to_owned()
             }
             PasswordFrom::Environment(_) => "the password in `MILLRACE_STORE_PASSWORD`".to_owned(),
             PasswordFrom::File { path, .. } => {
@@ -46,28 +46,28 @@ impl Password {
         }
     }
 
-    /// Reads the file again, if it comes from one. A file that cannot be read leaves it as it was.
+    /// Reads the password file again, if there is one. Keeps the current password if the file cannot be read.
     pub async fn read_again(&self) {
         let PasswordFrom::File { path, .. } = self.lock().clone() else { return };
         let file = path.clone();
         let Ok(read) = tokio::task::spawn_blocking(move || password_in(&file)).await else { return };
         let unreadable = read.as_ref().err().cloned();
-        let said_before = std::mem::replace(&mut *self.unreadable(), unreadable.clone());
+        let logged_before = std::mem::replace(&mut *self.unreadable(), unreadable.clone());
         match (read, &mut *self.lock()) {
             (Ok(new), PasswordFrom::File { password, .. }) if new != *password => {
                 *password = new;
                 tracing::info!(file = %path.display(), "the store's password has changed");
             }
-            (Err(reason), _) if said_before.as_ref() != Some(&reason) => {
-                tracing::warn!(file = %path.display(), reason, "the previous password of the store stays in use");
+            (Err(reason), _) if logged_before.as_ref() != Some(&reason) => {
+                tracing::warn!(file = %path.display(), reason, "cannot read the store's password; using the previous one");
             }
             _ => {}
         }
     }
 
-    /// Reads the file again after a login was refused with `refused`. Returns whether there is another password to
-    /// try, be it that somebody else has read it meanwhile.
-    pub async fn another_than(&self, refused: Option<&str>) -> bool {
+    /// Reads the file again after the server refused the password `refused`. Returns whether there is now another one
+    /// to try; a concurrent call may have read the file already.
+    pub async fn reload_differs_from(&self, refused: Option<&str>) -> bool {
         self.read_again().await;
         match &*self.lock() {
             PasswordFrom::File { password, .. } => refused != Some(password),
@@ -89,29 +89,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_file_is_read_again_and_what_cannot_be_read_changes_nothing() {
+    async fn a_file_is_read_again_and_an_unreadable_one_changes_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("password");
         std::fs::write(&path, "new\n").expect("written");
         let from = PasswordFrom::File { path: path.clone(), password: "old".to_owned() };
         let password = Password::new(from);
         assert_eq!(password.or(Some("in the url")).as_deref(), Some("old"));
-        assert!(password.another_than(Some("old")).await);
-        assert!(password.another_than(Some("old")).await, "somebody else has read it already");
-        assert!(!password.another_than(Some("new")).await);
+        assert!(password.reload_differs_from(Some("old")).await);
+        assert!(password.reload_differs_from(Some("old")).await, "the new file has been read before");
+        assert!(!password.reload_differs_from(Some("new")).await);
         std::fs::remove_file(&path).expect("removed");
-        assert!(!password.another_than(Some("new")).await);
+        assert!(!password.reload_differs_from(Some("new")).await);
         assert_eq!(password.or(None).as_deref(), Some("new"));
-        assert!(password.place(None).contains(&path.display().to_string()));
-        assert!(!password.place(None).contains("new`"));
+        assert!(password.describe(None).contains(&path.display().to_string()));
+        assert!(!password.describe(None).contains("new`"));
     }
 
     #[tokio::test]
-    async fn a_password_of_the_url_is_named_by_the_place_of_the_url() {
+    async fn a_password_in_the_url_is_described_by_where_the_url_is_set() {
         let password = Password::new(PasswordFrom::Url("`DB_URL`".to_owned()));
         assert_eq!(password.or(Some("secret")).as_deref(), Some("secret"));
-        assert_eq!(password.place(Some("secret")), "the password in `DB_URL`");
-        assert!(password.place(None).starts_with("no password"));
-        assert!(!password.another_than(Some("other")).await);
+        assert_eq!(password.describe(Some("secret")), "the password in `DB_URL`");
+        assert!(password.describe(None).starts_with("no password"));
+        assert!(!password.reload_differs_from(Some("other")).await);
     }
 }

@@ -1,5 +1,5 @@
-//! Connections to a database server: few, kept open, and given up at the first doubt. Whoever writes and
-//! whoever reads have turns of their own, so that many readers keep no view waiting.
+//! A small pool of connections to a database server. Connections stay open and are closed at the first doubt. Writers
+//! and readers have separate limits, so many readers cannot delay a view.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -13,18 +13,18 @@ use crate::store::StoreError;
 
 pub struct Pool {
     server: Server,
-    /// The last that was used is at the end, and since when it has not been.
+    /// Each idle session with the time of its last use, the most recently used one last.
     idle: Mutex<Vec<(Instant, Session)>>,
     writers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
 }
 
-/// A session for one thing to do. Dropped on the way, as a future is whose asker has gone, it is closed:
-/// what is under way in it is then rolled back by the server.
+/// A session for one piece of work. If it is dropped midway, for example because its future was dropped, it is
+/// closed, and the server rolls back the open transaction.
 pub struct Lease<'p> {
     pub session: Session,
     pool: &'p Pool,
-    _turn: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Pool {
@@ -49,74 +49,76 @@ impl Pool {
         self.lease(&self.readers).await
     }
 
-    async fn lease(&self, turns: &Arc<Semaphore>) -> Result<Lease<'_>, StoreError> {
-        let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let session = match self.idle() {
+    async fn lease(&self, limit: &Arc<Semaphore>) -> Result<Lease<'_>, StoreError> {
+        let permit = Arc::clone(limit).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let session = match self.take_idle() {
             Some(session) => session,
             None => self.server.connect().await?,
         };
-        Ok(Lease { session, pool: self, _turn: turn })
+        Ok(Lease { session, pool: self, _permit: permit })
     }
 
-    /// Firewalls forget connections over which nothing goes, and servers end them: none is kept for long.
-    fn idle(&self) -> Option<Session> {
+    /// Returns the most recently used idle session. Firewalls and servers drop connections without traffic, so none
+    /// is kept for long.
+    fn take_idle(&self) -> Option<Session> {
         let mut idle = self.idle.lock().expect("no panic while holding the lock");
         idle.retain(|(since, _)| since.elapsed() < STORE_IDLE_DURATION_MAX);
         idle.pop().map(|(_, session)| session)
     }
 
-    /// Of what was open when one was lost, the others are hardly better.
-    fn forget_idle(&self) {
+    /// Closes all idle sessions. When one connection is lost, the others are probably lost too.
+    fn close_idle(&self) {
         self.idle.lock().expect("no panic while holding the lock").clear();
     }
 
-    /// From now on nobody gets a session.
+    /// Closes the idle sessions; from now on every request for a session fails.
     pub fn close(&self) {
         self.writers.close();
         self.readers.close();
-        self.forget_idle();
+        self.close_idle();
     }
 }
 
 impl Lease<'_> {
-    /// Ends a transaction as its outcome says, and keeps the session if the server answered all of it.
-    pub async fn settle<T>(mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-        let settled = match outcome {
+    /// Commits after `Ok` and rolls back after `Err`. Returns the session to the pool if the server answered every
+    /// statement.
+    pub async fn end_transaction<T>(mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        let committed = match outcome {
             Ok(value) => self.session.commit().await.map(|()| value),
             Err(error) => Err(error),
         };
-        match settled {
+        match committed {
             Ok(value) => {
-                self.keep();
+                self.return_to_pool();
                 Ok(value)
             }
             Err(error) => {
                 match self.session.rollback().await {
-                    Ok(()) => self.keep(),
-                    Err(_) => self.pool.forget_idle(),
+                    Ok(()) => self.return_to_pool(),
+                    Err(_) => self.pool.close_idle(),
                 }
                 Err(error)
             }
         }
     }
 
-    /// The same where no transaction was begun.
-    pub fn give_back<T>(self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-        // An error may have left anything behind.
+    /// Returns the session to the pool after work without a transaction, unless the work failed.
+    pub fn release<T>(self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        // After an error, the session can be in any state.
         match &outcome {
-            Ok(_) => self.keep(),
-            Err(StoreError::Transient(_)) => self.pool.forget_idle(),
+            Ok(_) => self.return_to_pool(),
+            Err(StoreError::Transient(_)) => self.pool.close_idle(),
             Err(_) => {}
         }
         outcome
     }
 
-    fn keep(self) {
+    fn return_to_pool(self) {
         let Self { mut session, pool, .. } = self;
-        session.patience().shorten();
+        session.statement_timeout().shorten();
         if !pool.writers.is_closed() {
-            let kept = (Instant::now(), session);
-            pool.idle.lock().expect("no panic while holding the lock").push(kept);
+            let idle = (Instant::now(), session);
+            pool.idle.lock().expect("no panic while holding the lock").push(idle);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is noted in `millrace_rows`, on a database server: which event made which row.
+//! Reads and writes `millrace_rows` on a database server: which event made which row.
 
 use event::limits::BATCH_EVENTS_MAX;
 
@@ -10,9 +10,9 @@ use crate::store::row_origin_entry::{self, COLUMNS, RowOriginEntry};
 use crate::store::row_origins::RowOrigin;
 use crate::store::tables::{Cell, rows_table};
 
-/// Notes `places`, which are in the order of positions. Beyond all that is noted, as they are where a
-/// view goes on, they are an entry of their own, or part of the last one while it is small; otherwise they go
-/// among those that are there.
+/// Records `origins`, which are ordered by position. If they follow all recorded positions, as they usually do, they
+/// become an entry of their own or are joined to the last entry while it is small. Otherwise they are merged into the
+/// existing entries.
 pub async fn add(session: &mut Session, of: &RowsOf, mut origins: Vec<RowOrigin>) -> Result<(), StoreError> {
     let (Some(first), Some(last)) = (origins.first().copied(), origins.last().copied()) else {
         return Ok(());
@@ -20,7 +20,7 @@ pub async fn add(session: &mut Session, of: &RowsOf, mut origins: Vec<RowOrigin>
     let mut before = last.position;
     while let Some(entry) = last_entry(session, of, before).await? {
         if entry.last_position < first.position {
-            if before == last.position && entry.takes_in(&origins) {
+            if before == last.position && entry.has_room_for(&origins) {
                 drop_entry(session, of, &entry).await?;
                 let mut joined = entry.origins()?;
                 joined.append(&mut origins);
@@ -29,7 +29,7 @@ pub async fn add(session: &mut Session, of: &RowsOf, mut origins: Vec<RowOrigin>
             break;
         }
         drop_entry(session, of, &entry).await?;
-        entry.mixed(&mut origins)?;
+        entry.merge_into(&mut origins)?;
         match entry.base.first_position.checked_sub(1) {
             Some(earlier) => before = earlier,
             None => break,
@@ -41,7 +41,7 @@ pub async fn add(session: &mut Session, of: &RowsOf, mut origins: Vec<RowOrigin>
     Ok(())
 }
 
-/// Deletes the rows of these events, and forgets their places; how many they were.
+/// Deletes the rows of these events and their recorded origins. Returns how many rows there were.
 pub async fn forget_positions(
     session: &mut Session,
     of: &RowsOf,
@@ -49,8 +49,8 @@ pub async fn forget_positions(
 ) -> Result<usize, StoreError> {
     let mut left = positions.to_vec();
     left.sort_unstable();
-    let mut forgotten = 0;
-    // From the end, so that an entry is opened once for all that go of it.
+    let mut deleted = 0;
+    // From the end, so that each entry is read once for all of its positions.
     while let Some(position) = left.last().copied() {
         let Some(entry) = last_entry(session, of, position).await? else { break };
         let within = left.partition_point(|position| *position < entry.base.first_position);
@@ -58,13 +58,14 @@ pub async fn forget_positions(
         if entry.last_position < of_entry[0] {
             continue;
         }
-        let parted = entry.parted(|place| of_entry.binary_search(&place.position).is_ok())?;
-        forgotten += delete(session, of, &entry, parted).await?;
+        let parts = entry.partition(|origin| of_entry.binary_search(&origin.position).is_ok())?;
+        deleted += delete(session, of, &entry, parts).await?;
     }
-    Ok(forgotten)
+    Ok(deleted)
 }
 
-/// The same for the events below a position, up to so many rows.
+/// Deletes the rows of events below `position` and their recorded origins, at most `rows_max` of them. Returns how
+/// many rows there were.
 pub async fn forget_below(
     session: &mut Session,
     of: &RowsOf,
@@ -72,45 +73,46 @@ pub async fn forget_below(
     rows_max: usize,
 ) -> Result<usize, StoreError> {
     let sql = format!("SELECT {COLUMNS} {OF} AND first_position < ? ORDER BY first_position LIMIT 1");
-    let mut forgotten = 0;
-    while forgotten < rows_max {
+    let mut deleted = 0;
+    while deleted < rows_max {
         let mut parameters = key(of);
         parameters.push(Cell::Integer(position as i64));
         let Some(row) = session.rows(&sql, &parameters).await?.into_iter().next() else { break };
         let entry = RowOriginEntry::read(row)?;
-        let mut room = rows_max - forgotten;
-        let parted = entry.parted(|place| {
-            let goes = place.position < position && room > 0;
-            room -= usize::from(goes);
-            goes
+        let mut remaining = rows_max - deleted;
+        let parts = entry.partition(|origin| {
+            let is_deleted = origin.position < position && remaining > 0;
+            remaining -= usize::from(is_deleted);
+            is_deleted
         })?;
-        let gone = delete(session, of, &entry, parted).await?;
-        if gone == 0 {
+        let deleted_now = delete(session, of, &entry, parts).await?;
+        if deleted_now == 0 {
             break;
         }
-        forgotten += gone;
+        deleted += deleted_now;
     }
-    Ok(forgotten)
+    Ok(deleted)
 }
 
 async fn delete(
     session: &mut Session,
     of: &RowsOf,
     entry: &RowOriginEntry,
-    (gone, kept): (Vec<RowOrigin>, Vec<RowOrigin>),
+    (to_delete, kept): (Vec<RowOrigin>, Vec<RowOrigin>),
 ) -> Result<usize, StoreError> {
-    if gone.is_empty() {
+    if to_delete.is_empty() {
         return Ok(0);
     }
-    let numbers: Vec<i64> = gone.iter().map(|place| place.row).collect();
+    let numbers: Vec<i64> = to_delete.iter().map(|origin| origin.row).collect();
     session.delete_numbers(&of.table, &numbers).await?;
     drop_entry(session, of, entry).await?;
     put_entry(session, of, &kept).await?;
-    Ok(gone.len())
+    Ok(to_delete.len())
 }
 
-/// A view that begins has made no rows yet: what is noted is of one that began before, and is over.
-pub async fn begin_anew(session: &mut Session, claim: &Claim) -> Result<(), StoreError> {
+/// Deletes all recorded origins of a view that starts. It has made no rows yet, so they belong to an earlier view of
+/// the same name.
+pub async fn delete_all(session: &mut Session, claim: &Claim) -> Result<(), StoreError> {
     let sql = "DELETE FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0";
     let parameters = [Cell::Text(claim.view.clone()), Cell::Bytes(claim.log.0.to_vec())];
     session.change(sql, &parameters).await.map(drop)
@@ -122,7 +124,7 @@ fn key(of: &RowsOf) -> Vec<Cell> {
     vec![Cell::Text(of.view.clone()), Cell::Bytes(of.log.0.to_vec())]
 }
 
-/// The last entry that begins at or before `position`.
+/// Returns the last entry that begins at or before `position`.
 async fn last_entry(
     session: &mut Session,
     of: &RowsOf,
@@ -141,9 +143,9 @@ async fn drop_entry(session: &mut Session, of: &RowsOf, entry: &RowOriginEntry) 
     session.change(&sql, &parameters).await.map(drop)
 }
 
-/// Nothing where there are no places.
+/// Writes an entry, or nothing if there are no origins.
 async fn put_entry(session: &mut Session, of: &RowsOf, origins: &[RowOrigin]) -> Result<(), StoreError> {
-    let Some((numbers, bytes)) = row_origin_entry::written(origins) else { return Ok(()) };
+    let Some((numbers, bytes)) = row_origin_entry::encode(origins) else { return Ok(()) };
     let mut row = key(of);
     row.push(Cell::Integer(0));
     row.extend(numbers.map(Cell::Integer));

@@ -1,12 +1,12 @@
-//! The tables of our own on a database server: made at the first start, brought up to date by a newer
-//! millrace, and by one node at a time.
+//! Millrace's own tables on a database server. They are created at the first start and updated by a newer millrace,
+//! by one node at a time.
 
 use super::dedup;
 use super::session::Session;
 use crate::store::StoreError;
 use crate::store::tables::{Cell, ColumnKind, OWN_INDEXES, SCHEMA_VERSION, Table, own_tables};
 
-/// Whoever makes or changes tables of ours asks for this lock.
+/// The lock that a node holds while it creates or changes millrace's own tables or starts a view.
 pub const LOCK: &str = "millrace schema";
 
 fn meta_table() -> Table {
@@ -17,10 +17,10 @@ fn meta_table() -> Table {
     )
 }
 
-/// Idempotent, step for step: cut off in the middle, it is done again from the beginning. What is there is
-/// left alone, so that whoever may make no tables can be given those that somebody else has made.
+/// Creates the missing tables and columns. Each step is idempotent: after an interruption, all of them are repeated.
+/// Existing tables are left alone, so a user who may not create tables can use those that an administrator created.
 pub async fn make(session: &mut Session) -> Result<(), StoreError> {
-    session.patience().lengthen();
+    session.statement_timeout().lengthen();
     session.lock(LOCK).await?;
     let meta = meta_table();
     if !session.exists(&meta.name).await? {
@@ -29,14 +29,14 @@ pub async fn make(session: &mut Session) -> Result<(), StoreError> {
     let stored = version(session).await?;
     if stored.is_some_and(|version| version > SCHEMA_VERSION) {
         return Err(StoreError::Blocked(format!(
-            "its schema is of version {}, and this millrace knows up to {SCHEMA_VERSION}: use a newer millrace",
+            "its schema version is {}, but this millrace supports only versions up to {SCHEMA_VERSION}; use a newer millrace",
             stored.unwrap_or_default()
         )));
     }
     if stored != Some(SCHEMA_VERSION) {
         for table in own_tables() {
             match session.exists(&table.name).await? {
-                true => session.widen(&table).await?,
+                true => session.add_missing_columns(&table).await?,
                 false => session.create(&table).await?,
             }
         }
@@ -44,8 +44,8 @@ pub async fn make(session: &mut Session) -> Result<(), StoreError> {
             session.index(name, table, columns).await?;
         }
         let row = |name: &str, value: String| [Cell::Text(name.to_owned()), Cell::Text(value)];
-        session.insert_new(&meta, &row(dedup::TURN, String::new())).await?;
-        // Last, so that it stands only where all of it is done.
+        session.insert_new(&meta, &row(dedup::LOCK_ROW, String::new())).await?;
+        // Written last, so the version means that every step is done.
         session.put(&meta, &row("schema", SCHEMA_VERSION.to_string())).await?;
     }
     session.unlock(LOCK).await
@@ -54,11 +54,12 @@ pub async fn make(session: &mut Session) -> Result<(), StoreError> {
 async fn version(session: &mut Session) -> Result<Option<i64>, StoreError> {
     let sql = "SELECT value FROM millrace_meta WHERE name = 'schema'";
     let rows = session.rows(sql, &[]).await?;
-    let corrupt_row =
-        || StoreError::Blocked("table `millrace_meta` holds a version that is no number".to_owned());
+    let invalid_version = || {
+        StoreError::Blocked("table `millrace_meta` contains a schema version that is not a number".to_owned())
+    };
     match rows.first().map(Vec::as_slice) {
         None => Ok(None),
-        Some([Cell::Text(version)]) => version.parse().map(Some).map_err(|_| corrupt_row()),
-        Some(_) => Err(corrupt_row()),
+        Some([Cell::Text(version)]) => version.parse().map(Some).map_err(|_| invalid_version()),
+        Some(_) => Err(invalid_version()),
     }
 }

@@ -1,4 +1,4 @@
-//! Which database server, where, and as whom.
+//! The configured database server: its kind, address and user.
 
 use super::Password;
 use super::session::Session;
@@ -10,17 +10,18 @@ pub enum Server {
 }
 
 impl Server {
-    /// Out of a URL such as `postgres://user@host:5432/name`; the password may come from elsewhere.
+    /// Parses a URL such as `postgres://user@host:5432/name`; the password can come from elsewhere.
     pub fn parse(url: &str, password: &Password) -> Result<Self, String> {
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         match scheme {
             "postgres" | "postgresql" => postgres::Server::parse(url, password).map(Self::Postgres),
             "mysql" | "mariadb" => mysql::Server::parse(url, password).map(Self::Mysql),
-            _ => Err("is no URL of a database server".to_owned()),
+            _ => Err("is not the URL of a database server; it must begin with `postgres://` or `mysql://`"
+                .to_owned()),
         }
     }
 
-    /// For people: kind, host and database, never a password.
+    /// Returns kind, host and database for messages, never a password.
     pub fn name(&self) -> String {
         match self {
             Self::Postgres(server) => server.name(),
@@ -28,7 +29,7 @@ impl Server {
         }
     }
 
-    /// A session that is set up as the promises need it.
+    /// Opens a session with the settings that millrace relies on.
     pub async fn connect(&self) -> Result<Session, StoreError> {
         match self {
             Self::Postgres(server) => server.connect().await.map(Box::new).map(Session::Postgres),
@@ -36,12 +37,12 @@ impl Server {
         }
     }
 
-    /// Once, at the start: makes the database where that is allowed, and looks whether the server keeps what
-    /// it commits. What is worth a warning comes back in words; what cannot be lived with is an error.
-    pub async fn look(&self) -> Result<Vec<String>, StoreError> {
+    /// Creates the database if that is allowed, and checks whether the server keeps what it commits. Returns warnings
+    /// for the log; fails if millrace cannot work with the server. Called once, at the start.
+    pub async fn preflight(&self) -> Result<Vec<String>, StoreError> {
         match self {
-            Self::Postgres(server) => server.look().await,
-            Self::Mysql(server) => server.look().await,
+            Self::Postgres(server) => server.preflight().await,
+            Self::Mysql(server) => server.preflight().await,
         }
     }
 }

@@ -1,23 +1,23 @@
-//! One connection to a database server, and what each database does its own way: statements, the verbs over
-//! rows, the shape of tables. All that is the same for both stands beside this file.
+//! One connection to a database server, and the operations that each database implements in its own way: statements,
+//! writes of rows, table definitions. The files beside this one contain what is the same for both.
 
-use super::statement_timeout::Patience;
+use super::statement_timeout::StatementTimeout;
 use crate::store::numbered_rows::Rows;
 use crate::store::tables::{Cell, Table};
 use crate::store::{StoreError, mysql, postgres};
 
-/// SQL here is what both understand: `?` for a parameter, `"` around names, no word of one database alone.
+/// SQL passed to these methods must be valid in both databases: `?` for a parameter, `"` around names, no dialect.
 pub enum Session {
     Postgres(Box<postgres::Session>),
     Mysql(Box<mysql::Session>),
 }
 
-/// How a transaction is meant.
+/// The purpose of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// To write, seeing what others have committed.
+    /// Writes; each statement sees what others have committed.
     Writing,
-    /// To read several times as of one moment.
+    /// Reads several times from one snapshot.
     Reading,
 }
 
@@ -31,21 +31,21 @@ macro_rules! either {
 }
 
 impl Session {
-    /// How long it waits for an answer.
-    pub fn patience(&mut self) -> &mut Patience {
-        either!(self, session => &mut session.patience)
+    /// Returns the limit on the time that the session waits for an answer.
+    pub fn statement_timeout(&mut self) -> &mut StatementTimeout {
+        either!(self, session => &mut session.statement_timeout)
     }
 
     pub async fn begin(&mut self, begin: Begin) -> Result<(), StoreError> {
         either!(self, session => session.begin(begin).await)
     }
 
-    /// `Ok` only where the server says that it committed.
+    /// Commits. Returns `Ok` only if the server confirms the commit.
     pub async fn commit(&mut self) -> Result<(), StoreError> {
         either!(self, session => session.commit().await)
     }
 
-    /// After an error the session is not to be used again.
+    /// Rolls back. The session must not be used again after an error.
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
         either!(self, session => session.rollback().await)
     }
@@ -54,12 +54,12 @@ impl Session {
         either!(self, session => session.rows(sql, parameters).await)
     }
 
-    /// How many rows it met, whether they were changed by it or not.
+    /// Executes a statement and returns how many rows it matched, changed or not.
     pub async fn change(&mut self, sql: &str, parameters: &[Cell]) -> Result<u64, StoreError> {
         either!(self, session => session.change(sql, parameters).await)
     }
 
-    /// Keeps other sessions that ask for the same from going on, until it is let go or this session ends.
+    /// Takes a named lock. Other sessions that ask for it wait until it is released or this session ends.
     pub async fn lock(&mut self, name: &str) -> Result<(), StoreError> {
         either!(self, session => session.lock(name).await)
     }
@@ -68,17 +68,17 @@ impl Session {
         either!(self, session => session.unlock(name).await)
     }
 
-    /// Rows, laid end to end, none with the key of another: columns beyond the key are added to what is there.
+    /// Inserts rows, laid end to end, no two with the same key. Adds the columns beyond the key to an existing row.
     pub async fn add(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
         either!(self, session => session.add(table, cells).await)
     }
 
-    /// What is there by its key, or by its unique column, is left as it is.
+    /// Inserts rows, and leaves a row alone that exists by its key or its unique column.
     pub async fn insert_new(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
         either!(self, session => session.insert_new(table, cells).await)
     }
 
-    /// How large a row may be, in bytes, with what a statement holds beside it.
+    /// Returns how large a row can be, in bytes; the rest of its statement is taken into account.
     pub fn row_bytes_max(&self) -> usize {
         match self {
             Self::Postgres(_) => usize::MAX,
@@ -86,23 +86,23 @@ impl Session {
         }
     }
 
-    /// What is there by its key is replaced.
+    /// Inserts rows, and replaces rows with the same key.
     pub async fn put(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
         either!(self, session => session.put(table, cells).await)
     }
 
-    /// Rows that hold just this in all their columns go.
+    /// Deletes the rows that are equal to the given ones in all columns.
     pub async fn remove(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
         either!(self, session => session.remove(table, cells).await)
     }
 
-    /// The rows that have these keys, in any order; keys are laid end to end.
-    pub async fn found(&mut self, table: &Table, keys: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
-        either!(self, session => session.found(table, keys).await)
+    /// Returns the rows with these keys, in any order; keys are laid end to end.
+    pub async fn rows_by_key(&mut self, table: &Table, keys: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
+        either!(self, session => session.rows_by_key(table, keys).await)
     }
 
-    /// For each of these keys, whose last column is a number: the next smaller and the next larger number
-    /// that a row of the same other columns has. As many answers as keys, in their order.
+    /// Returns the next smaller and the next larger number for each key. The last column of the key is a number, and
+    /// the other columns must be equal. The result is in the order of the keys.
     pub async fn neighbours(
         &mut self,
         table: &Table,
@@ -111,17 +111,22 @@ impl Session {
         either!(self, session => session.neighbours(table, keys).await)
     }
 
-    /// Inserts rows into a table that numbers them; their numbers, in the order of the rows.
-    pub async fn number(&mut self, table: &Table, rows: &Rows) -> Result<Vec<i64>, StoreError> {
-        either!(self, session => session.number(table, rows).await)
+    /// Inserts rows into a table that numbers them, and returns their numbers in the order of the rows.
+    pub async fn insert_numbered(&mut self, table: &Table, rows: &Rows) -> Result<Vec<i64>, StoreError> {
+        either!(self, session => session.insert_numbered(table, rows).await)
     }
 
-    /// Puts rows under their numbers, whether something is there or not.
-    pub async fn mend(&mut self, table: &Table, numbers: &[i64], rows: &Rows) -> Result<(), StoreError> {
-        either!(self, session => session.mend(table, numbers, rows).await)
+    /// Writes rows under the given numbers, whether a row with that number exists or not.
+    pub async fn restore_numbered(
+        &mut self,
+        table: &Table,
+        numbers: &[i64],
+        rows: &Rows,
+    ) -> Result<(), StoreError> {
+        either!(self, session => session.restore_numbered(table, numbers, rows).await)
     }
 
-    /// Deletes rows by their numbers; those that are gone already are not missed.
+    /// Deletes rows by their numbers, and ignores numbers without a row.
     pub async fn delete_numbers(&mut self, table: &Table, numbers: &[i64]) -> Result<(), StoreError> {
         either!(self, session => session.delete_numbers(table, numbers).await)
     }
@@ -130,32 +135,32 @@ impl Session {
         either!(self, session => session.exists(table).await)
     }
 
-    /// Whether a table that is there can carry what `table` declares; `Blocked` names the SQL that mends it.
+    /// Fails with `Blocked` if the existing table does not fit `table`; the message contains the SQL that repairs it.
     pub async fn check(&mut self, table: &Table) -> Result<(), StoreError> {
         either!(self, session => session.check(table).await)
     }
 
-    /// Makes a table unless it is there, with the index of its ranking. Never within a transaction.
+    /// Creates a table and the index of its ranking unless they exist. Must not be called within a transaction.
     pub async fn create(&mut self, table: &Table) -> Result<(), StoreError> {
         either!(self, session => session.create(table).await)
     }
 
-    /// Makes an index unless it is there.
+    /// Creates an index unless it exists.
     pub async fn index(&mut self, name: &str, table: &str, columns: &[&str]) -> Result<(), StoreError> {
         either!(self, session => session.index(name, table, columns).await)
     }
 
-    /// Adds columns to a table of ours, those that it does not have.
-    pub async fn widen(&mut self, table: &Table) -> Result<(), StoreError> {
-        either!(self, session => session.widen(table).await)
+    /// Adds the columns that one of millrace's own tables does not have yet.
+    pub async fn add_missing_columns(&mut self, table: &Table) -> Result<(), StoreError> {
+        either!(self, session => session.add_missing_columns(table).await)
     }
 
     pub async fn drop_tables(&mut self, tables: &[Table]) -> Result<(), StoreError> {
         either!(self, session => session.drop_tables(tables).await)
     }
 
-    /// Puts each table of `made` in the place of the one of `wanted`, all of them or none.
-    pub async fn put_in_place(&mut self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
-        either!(self, session => session.put_in_place(made, wanted).await)
+    /// Replaces each table of `wanted` by the one of `made`, all of them or none.
+    pub async fn replace_tables(&mut self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+        either!(self, session => session.replace_tables(made, wanted).await)
     }
 }

@@ -1,5 +1,5 @@
-//! How long a session waits for the answer to one statement. A server that is silent for longer is as good as
-//! one that is gone; and what it says later is nobody's answer, so that the session is never used again.
+//! Limits how long a session waits for the answer to one statement. A server that is silent for longer counts as
+//! gone. A late answer could be taken for the answer to the next statement, so the session is never used again.
 
 use std::time::Duration;
 
@@ -7,38 +7,40 @@ use event::limits::{STORE_ANSWER_DURATION_MAX, STORE_TABLE_DURATION_MAX};
 
 use crate::store::StoreError;
 
-pub struct Patience {
+pub struct StatementTimeout {
     max: Duration,
-    lost: bool,
+    /// A statement is unanswered, so the session is unusable.
+    unanswered: bool,
 }
 
-impl Default for Patience {
+impl Default for StatementTimeout {
     fn default() -> Self {
-        Self::of(STORE_ANSWER_DURATION_MAX)
+        Self::new(STORE_ANSWER_DURATION_MAX)
     }
 }
 
-impl Patience {
-    pub fn of(max: Duration) -> Self {
-        Self { max, lost: false }
+impl StatementTimeout {
+    pub fn new(max: Duration) -> Self {
+        Self { max, unanswered: false }
     }
 
-    /// For statements that go over a whole table: an index takes as long as it takes.
+    /// Allows for statements that read a whole table; creating an index can take hours.
     pub fn lengthen(&mut self) {
         self.max = STORE_TABLE_DURATION_MAX;
     }
 
+    /// Returns to the limit for ordinary statements.
     pub fn shorten(&mut self) {
         self.max = STORE_ANSWER_DURATION_MAX;
     }
 
-    /// What the driver says, if it says something in time.
+    /// Returns the driver's result if it arrives in time. Fails at once if an earlier statement is unanswered.
     pub async fn wait<T>(&mut self, work: impl Future<Output = T>) -> Result<T, StoreError> {
-        if !self.lost {
-            // Dropped by whoever waits for this, the statement is still under way.
-            self.lost = true;
+        if !self.unanswered {
+            // Set before waiting: if this future is dropped, the statement is still running.
+            self.unanswered = true;
             if let Ok(outcome) = tokio::time::timeout(self.max, work).await {
-                self.lost = false;
+                self.unanswered = false;
                 return Ok(outcome);
             }
         }
@@ -56,18 +58,18 @@ mod tests {
     const SOON: Duration = Duration::from_millis(5);
 
     #[tokio::test]
-    async fn who_was_silent_once_is_not_asked_again() {
-        let mut patience = Patience::default();
-        assert_eq!(patience.wait(ready(1)).await, Ok(1));
-        let mut patience = Patience::of(SOON);
-        assert!(patience.wait(pending::<()>()).await.is_err());
-        assert!(patience.wait(ready(1)).await.is_err());
+    async fn a_session_that_timed_out_is_not_used_again() {
+        let mut timeout = StatementTimeout::default();
+        assert_eq!(timeout.wait(ready(1)).await, Ok(1));
+        let mut timeout = StatementTimeout::new(SOON);
+        assert!(timeout.wait(pending::<()>()).await.is_err());
+        assert!(timeout.wait(ready(1)).await.is_err());
     }
 
     #[tokio::test]
-    async fn an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one() {
-        let mut patience = Patience::default();
-        assert!(tokio::time::timeout(SOON, patience.wait(pending::<()>())).await.is_err());
-        assert!(patience.wait(ready(1)).await.is_err());
+    async fn the_answer_to_a_dropped_wait_is_not_taken_for_the_next_one() {
+        let mut timeout = StatementTimeout::default();
+        assert!(tokio::time::timeout(SOON, timeout.wait(pending::<()>())).await.is_err());
+        assert!(timeout.wait(ready(1)).await.is_err());
     }
 }

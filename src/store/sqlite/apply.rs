@@ -1,8 +1,7 @@
-//! A plan as SQLite carries it out: the claim first, then rows, dead letters and what the gate notes, in
-//! the transaction that the writer opened.
+//! Applies a plan in SQLite: first the claim, then rows, dead letters, dedup rows and corrections. The writer has
+//! already opened the transaction.
 
 use event::LogId;
-use journal::failpoint;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::errors::classify;
@@ -16,7 +15,7 @@ pub fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, Store
         claim(connection, &plan.claim)?;
     }
     for write in &plan.writes {
-        carry_out(connection, write).map_err(classify)?;
+        execute(connection, write).map_err(classify)?;
     }
     if let Some(changes) = &plan.rows {
         numbered_rows::change(connection, &plan.claim, changes)?;
@@ -26,22 +25,22 @@ pub fn apply(connection: &Connection, plan: &Plan) -> Result<Vec<Skipped>, Store
         dead_letters::change(connection, plan.claim.log, change).map_err(classify)?;
     }
     let mut skipped = Vec::new();
-    for seen in &plan.seen {
-        skipped.extend(dedup::note(connection, plan.claim.log, seen).map_err(classify)?);
+    for entry in &plan.seen {
+        skipped.extend(dedup::record(connection, plan.claim.log, entry).map_err(classify)?);
     }
-    for taken in &plan.corrected {
-        // A correction that was sent before takes nothing back once more.
-        if !skipped.iter().any(|skipped: &Skipped| skipped.position == taken.by) {
-            take_back(connection, plan.claim.log, *taken).map_err(classify)?;
+    for corrected in &plan.corrected {
+        // A repeated correction has no effect.
+        if !skipped.iter().any(|skipped: &Skipped| skipped.position == corrected.by) {
+            record_correction(connection, plan.claim.log, *corrected).map_err(classify)?;
         }
     }
     Ok(skipped)
 }
 
-fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
+fn execute(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     match write.verb {
-        Verb::Tally => counts::carry_out(connection, write),
-        Verb::Visit => member_days::carry_out(connection, write),
+        Verb::Tally => counts::execute(connection, write),
+        Verb::Visit => member_days::execute(connection, write),
         Verb::Add => each_row(connection, write, &statements::add(&write.table)),
         Verb::InsertNew => each_row(connection, write, &statements::insert_new(&write.table)),
         Verb::Remove => each_row(connection, write, &statements::remove(&write.table)),
@@ -56,14 +55,14 @@ fn each_row(connection: &Connection, write: &Write, sql: &str) -> rusqlite::Resu
     Ok(())
 }
 
-/// The first to take an event back does.
-fn take_back(connection: &Connection, log: LogId, taken: CorrectedEvent) -> rusqlite::Result<()> {
+/// Records that an event is corrected. Only the first correction of an event counts.
+fn record_correction(connection: &Connection, log: LogId, corrected: CorrectedEvent) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO millrace_taken_back (log_id, part, position, by_position) VALUES (?1, 0, ?2, ?3)";
-    let row = params![log.0, taken.position as i64, taken.by as i64];
+    let row = params![log.0, corrected.position as i64, corrected.by as i64];
     connection.prepare_cached(sql)?.execute(row).map(drop)
 }
 
-/// Exactly one row must change, or the plan is not ours to apply.
+/// Moves the view's position. Exactly one row must change; otherwise the plan must not be applied.
 fn claim(connection: &Connection, claim: &Claim) -> Result<(), StoreError> {
     let sql = "UPDATE millrace_positions SET position = ?1 WHERE view = ?2 AND log_id = ?3 AND part = 0 AND position = ?4";
     let mut statement = connection.prepare_cached(sql).map_err(classify)?;

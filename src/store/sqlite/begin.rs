@@ -1,5 +1,5 @@
-//! A view's first moment in SQLite, and each later one at which it begins to run again: its tables are
-//! made or looked at, its position and what it found there are noted.
+//! Starts a view in SQLite, the first time and at each later start. The view's tables are created or checked. The
+//! first time, its position and the amounts that its table already holds are stored.
 
 use rusqlite::{Connection, params};
 
@@ -11,31 +11,35 @@ use crate::store::plan::Claim;
 use crate::store::tables::{Opening, Table, ViewTables, quote};
 
 pub fn view(connection: &Connection, claim: &Claim, tables: &ViewTables) -> Result<(), StoreError> {
-    let known = stored_position(connection, claim).map_err(classify)?.is_some();
-    let mut were_there = Vec::with_capacity(tables.tables.len());
-    let derived_index = tables.tables.iter().flat_map(statements::derived_index);
-    for table in tables.tables.iter().cloned().chain(derived_index) {
+    let begun = stored_position(connection, claim).map_err(classify)?.is_some();
+    let mut existed = Vec::with_capacity(tables.tables.len());
+    let derived = tables.tables.iter().flat_map(statements::derived_tables);
+    for table in tables.tables.iter().cloned().chain(derived) {
         if tables.owned {
-            table_owner::take(connection, &table, &claim.view)?;
+            table_owner::claim(connection, &table, &claim.view)?;
         }
-        were_there.push(begin_table(connection, &table, known)?);
+        existed.push(begin_table(connection, &table, begun)?);
     }
-    if known {
+    if begun {
         return Ok(());
     }
-    // What was counted out of another log was not there before the view.
-    let counted = "SELECT EXISTS (SELECT 1 FROM millrace_positions WHERE view = ?1)";
-    let elsewhere: bool = connection.query_row(counted, [&claim.view], |row| row.get(0)).map_err(classify)?;
+    // If the view has applied another log, the amounts in its table are not from before the view.
+    let has_position = "SELECT EXISTS (SELECT 1 FROM millrace_positions WHERE view = ?1)";
+    let applied_other_log: bool =
+        connection.query_row(has_position, [&claim.view], |row| row.get(0)).map_err(classify)?;
     let sql = "INSERT INTO millrace_positions (view, log_id, part, position) VALUES (?1, ?2, 0, ?3)";
     connection.execute(sql, params![claim.view, claim.log.0, claim.from as i64]).map_err(classify)?;
-    row_origins::begin_anew(connection, claim).map_err(classify)?;
-    match (&tables.opening, tables.tables.first(), were_there.first()) {
-        (Some(opening), Some(table), Some(true)) if !elsewhere => keep_opening(connection, table, opening),
+    row_origins::delete_all(connection, claim).map_err(classify)?;
+    match (&tables.opening, tables.tables.first(), existed.first()) {
+        (Some(opening), Some(table), Some(true)) if !applied_other_log => {
+            store_opening(connection, table, opening)
+        }
         _ => Ok(()),
     }
 }
 
-fn keep_opening(connection: &Connection, table: &Table, opening: &Opening) -> Result<(), StoreError> {
+/// Copies the amounts that the table holds before the view begins.
+fn store_opening(connection: &Connection, table: &Table, opening: &Opening) -> Result<(), StoreError> {
     let (key, amount, table) =
         (quote(&opening.key_column), quote(&opening.amount_column), quote(&table.name));
     let sql = format!(
@@ -44,8 +48,8 @@ fn keep_opening(connection: &Connection, table: &Table, opening: &Opening) -> Re
     connection.execute(&sql, [&opening.view]).map(drop).map_err(classify)
 }
 
-/// Whether the table was there. A view that has begun needs its table: made anew it would be empty, and
-/// what was counted into it would be missing without a word.
+/// Creates or checks a table, and returns whether it existed. Fails if a view that has begun has lost its table: a
+/// new empty table would silently miss everything that was counted before.
 fn begin_table(connection: &Connection, table: &Table, begun: bool) -> Result<bool, StoreError> {
     match (shape::exists(connection, &table.name)?, begun) {
         (true, _) => shape::check(connection, table).map(|()| true),

@@ -1,10 +1,10 @@
-//! A stamp that each of millrace's transactions writes, so that a database file and a write-ahead log of different
-//! times can be recognised.
+//! A stamp that every transaction of millrace writes. Stamps show whether a database file and a write-ahead log (WAL)
+//! belong together.
 //!
-//! SQLite applies whatever log lies beside the file. If somebody puts an older file back and leaves the log of a
-//! newer one there, SQLite mixes pages of both, and none of its checks notices. Each stamp names the one before it.
-//! So the first stamp in the log follows the one in the file. If SQLite has copied some of the log's pages into the
-//! file already, the file's stamp is among those in the log.
+//! SQLite applies any log that it finds next to the file. If somebody restores an older file and leaves the log of a
+//! newer one in place, SQLite mixes pages of both, and none of its own checks detects that. Each stamp names the one
+//! before it, so the first stamp in the log follows the one in the file. If SQLite has already copied some of the
+//! log's pages into the file, the file's stamp is one of those in the log.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 use memchr::memmem;
 use rusqlite::{Connection, OpenFlags};
 
-/// In every page that holds a stamp. It is not UTF-8, so that no text can hold it.
+/// Marks every page that contains a stamp. It is not valid UTF-8, so no text column can contain it.
 const MAGIC: &[u8; 16] = b"millrace\xff\x00stamp\xff";
-/// Sizes in the write-ahead log's format.
+/// Sizes in SQLite's WAL format.
 pub const WAL_HEADER_BYTES: usize = 32;
 pub const FRAME_HEADER_BYTES: usize = 24;
 const WAL_MAGIC: u32 = 0x377f_0682;
 
-/// The run of a process, and the number of the transaction in it.
+/// A random id of the process's run, and the number of the transaction in that run.
 type Stamp = [u8; 16];
 
-/// The value before any stamp was written.
+/// The value before the first stamp is written.
 const NONE: Stamp = [0; 16];
 
 /// Writes the stamps of one process.
@@ -32,9 +32,9 @@ pub struct Stamper {
     number: u64,
 }
 
-/// Makes the table with its one row unless it is there.
+/// Creates the table with its single row, if it does not exist.
 pub fn make_table(connection: &Connection) -> rusqlite::Result<()> {
-    // The three values lie end to end in the page, in this order.
+    // The page stores the three values next to each other, in this order.
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS millrace_commit (id INTEGER PRIMARY KEY, magic BLOB NOT NULL, previous BLOB NOT NULL, current BLOB NOT NULL)",
     )?;
@@ -49,7 +49,7 @@ impl Stamper {
         Ok(Self { run, number: 0 })
     }
 
-    /// Stamps the open transaction.
+    /// Writes the next stamp in the open transaction.
     pub fn stamp(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.number += 1;
         let mut stamp = NONE;
@@ -60,41 +60,43 @@ impl Stamper {
     }
 }
 
-/// Fails if the write-ahead log beside a database file is not that file's. To be called before SQLite opens the
-/// file, which would copy the log into it.
+/// Fails if the write-ahead log next to a database file belongs to another file. Must be called before SQLite opens
+/// the file, because SQLite would copy the log into it.
 pub fn expect_own_log(database: &Path) -> Result<(), String> {
     let database = &database.canonicalize().unwrap_or_else(|_| database.to_owned());
-    let log = derived_index(database, "-wal");
+    let log = companion_file(database, "-wal");
     let read = || stamps_in(&log).map_err(|error| format!("`{}` cannot be read: {error}", log.display()));
     let (stamps, in_file) = (read()?, stamp_in(database));
     if belongs(&stamps, in_file.as_ref().ok()) {
         return Ok(());
     }
-    // Another program may write to the database at this moment.
+    // The values differ if another program is writing to the database at the same time.
     if read()? != stamps || stamp_in(database).ok() != in_file.ok() {
         return Ok(());
     }
     Err(format!(
-        "`{file}` and `{log}` do not belong together: another copy was put in the place of the database, and the write-ahead log of the one before was left beside it. Opening them together would corrupt the database. To go on with this copy, move `{log}` and `{shm}` away and start again: the views catch up from the server's log",
+        "`{file}` and `{log}` do not belong together: the database file was replaced by another copy, but the write-ahead log of the previous file is still there. Opening them together would corrupt the database. To use this copy, move `{log}` and `{shm}` away and start again; the views catch up from the server's log",
         file = database.display(),
         log = log.display(),
-        shm = derived_index(database, "-shm").display(),
+        shm = companion_file(database, "-shm").display(),
     ))
 }
 
-/// A file whose pages were being copied back when the process was killed need not be readable alone.
+/// Returns whether the log's stamps fit the file's stamp. Accepts a file whose stamp cannot be read: the process may
+/// have been killed while SQLite copied pages into the file.
 fn belongs(stamps: &[(Stamp, Stamp)], in_file: Option<&Stamp>) -> bool {
-    let (Some((before_the_first, _)), Some(in_file)) = (stamps.first(), in_file) else { return true };
-    in_file == before_the_first || stamps.iter().any(|(_, stamp)| stamp == in_file)
+    let (Some((before_first, _)), Some(in_file)) = (stamps.first(), in_file) else { return true };
+    in_file == before_first || stamps.iter().any(|(_, stamp)| stamp == in_file)
 }
 
-pub fn derived_index(database: &Path, suffix: &str) -> PathBuf {
+/// Returns the path of a file that SQLite keeps next to the database, such as `-wal` or `-shm`.
+pub fn companion_file(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()
 }
 
-/// Returns the stamp in the file alone, without what its write-ahead log holds.
+/// Returns the stamp in the database file, ignoring the write-ahead log.
 fn stamp_in(database: &Path) -> rusqlite::Result<Stamp> {
     let mut url = "file:".to_owned();
     for byte in database.as_os_str().as_encoded_bytes() {
@@ -106,14 +108,14 @@ fn stamp_in(database: &Path) -> rusqlite::Result<Stamp> {
     let connection = Connection::open_with_flags(url, flags)?;
     let sql = "SELECT current FROM millrace_commit WHERE id = 0";
     match connection.query_row(sql, [], |row| row.get(0)) {
-        // From before the first stamp. The table and its row are made together.
+        // The database has no stamp yet. The table and its row are created together.
         Err(error) if error.to_string().contains("no such table") => Ok(NONE),
         found => found,
     }
 }
 
-/// Returns the stamps in a write-ahead log, each with the one before it, oldest first. Like SQLite, it reads up to the
-/// last commit: the frames behind it belong to a transaction that was cut off, or to an earlier use of the file.
+/// Returns the stamps in a write-ahead log, oldest first, each with the one before it. Like SQLite, this stops at the
+/// last commit: later frames belong to an interrupted transaction, or to an earlier use of the log file.
 fn stamps_in(log: &Path) -> io::Result<Vec<(Stamp, Stamp)>> {
     let mut file = match File::open(log) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -127,9 +129,9 @@ fn stamps_in(log: &Path) -> io::Result<Vec<(Stamp, Stamp)>> {
     let (magic, page_bytes) = (number_at(&header, 0), number_at(&header, 8) as usize);
     let mut checksum = Checksum { big_endian: magic & 1 == 1, sums: [0, 0] };
     checksum.add(&header[..24]);
-    let known = magic & !1 == WAL_MAGIC && page_bytes.is_power_of_two() && page_bytes <= 65_536;
-    if !known || checksum.sums != [number_at(&header, 24), number_at(&header, 28)] {
-        // SQLite does not read such a log either.
+    let is_wal = magic & !1 == WAL_MAGIC && page_bytes.is_power_of_two() && page_bytes <= 65_536;
+    if !is_wal || checksum.sums != [number_at(&header, 24), number_at(&header, 28)] {
+        // SQLite ignores such a log too.
         return Ok(stamps);
     }
     let finder = memmem::Finder::new(MAGIC);
@@ -147,7 +149,7 @@ fn stamps_in(log: &Path) -> io::Result<Vec<(Stamp, Stamp)>> {
         {
             stamps.push((previous, current));
         }
-        // The size of the database after a commit; 0 in the other frames of a transaction.
+        // The last frame of a transaction contains the database size after the commit; other frames contain 0.
         if number_at(&frame, 4) != 0 {
             committed = stamps.len();
         }
@@ -160,14 +162,14 @@ fn number_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// The checksum that runs through a write-ahead log.
+/// The running checksum of a write-ahead log.
 struct Checksum {
     big_endian: bool,
     sums: [u32; 2],
 }
 
 impl Checksum {
-    /// `bytes` are a multiple of eight.
+    /// Adds `bytes`, whose length must be a multiple of eight.
     fn add(&mut self, bytes: &[u8]) {
         let [mut one, mut two] = self.sums;
         for pair in bytes.chunks_exact(8) {
@@ -181,7 +183,7 @@ impl Checksum {
     }
 }
 
-/// False at the end of the file.
+/// Fills `bytes` from the file. Returns false if the file ends before that.
 fn filled(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
     match file.read_exact(bytes) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
@@ -196,7 +198,7 @@ mod tests {
     use super::super::connection::open_for_writing;
     use super::*;
 
-    /// A database that a killed process left: its files are copied while it is open.
+    /// A database that a killed process leaves behind: the tests copy its files while it is open.
     struct Server {
         folder: tempfile::TempDir,
         connection: Connection,
@@ -225,15 +227,15 @@ mod tests {
             self.connection.query_row(&sql, [], |_| Ok(())).expect("a checkpoint");
         }
 
-        /// Copies one of the files into another folder, as it is now.
+        /// Copies the current content of one of the files into another folder.
         fn copy(&self, suffix: &str, to: &Path) {
-            let from = derived_index(&self.folder.path().join("a.db"), suffix);
-            fs::copy(from, derived_index(&to.join("a.db"), suffix)).expect("copied");
+            let from = companion_file(&self.folder.path().join("a.db"), suffix);
+            fs::copy(from, companion_file(&to.join("a.db"), suffix)).expect("copied");
         }
     }
 
     #[test]
-    fn a_file_and_its_own_log_belong_together_at_every_moment() {
+    fn a_file_and_its_own_log_are_always_accepted() {
         let mut server = Server::new();
         let left = tempfile::tempdir().expect("a folder");
         for round in 0..4 {
@@ -243,7 +245,7 @@ mod tests {
                 server.copy("", left.path());
                 server.copy("-wal", left.path());
                 assert_eq!(expect_own_log(&left.path().join("a.db")), Ok(()), "{round} {mode:?}");
-                // The log of the next transaction beside the file from before it.
+                // The log of the next transaction, next to the file from before it.
                 server.write(0..1);
                 server.copy("-wal", left.path());
                 assert_eq!(expect_own_log(&left.path().join("a.db")), Ok(()), "{round} {mode:?}");
@@ -258,13 +260,13 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_cut_off_in_the_middle_of_a_transaction_is_still_the_file_s_own() {
+    fn a_log_that_ends_within_a_transaction_is_accepted() {
         let mut server = Server::new();
         let left = tempfile::tempdir().expect("a folder");
-        let (path, log) = (left.path().join("a.db"), derived_index(&left.path().join("a.db"), "-wal"));
+        let (path, log) = (left.path().join("a.db"), companion_file(&left.path().join("a.db"), "-wal"));
         server.write(0..9);
         server.checkpoint("RESTART");
-        // The file's first frames are now of another use, behind them are those of the last one.
+        // The log is reused: its first frames are new, and the frames after them are from the previous use.
         server.write(9..11);
         server.copy("", left.path());
         server.copy("-wal", left.path());
@@ -274,7 +276,7 @@ mod tests {
         let used = stamps_in(&log).expect("stamps").len();
         assert_eq!(used, 2);
         for cut in 1..6 {
-            // The header of a frame is written, and its page is still the one of the last use.
+            // A frame's header is written, but its page is still from the previous use.
             let mut torn = whole.clone();
             let page = WAL_HEADER_BYTES + (cut - 1) * frame + FRAME_HEADER_BYTES;
             torn[page..page + page_bytes].fill(7);
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_or_newer_file_beside_a_log_is_refused_and_alone_it_is_not() {
+    fn an_older_or_newer_file_is_refused_with_a_log_and_accepted_without_one() {
         let mut server = Server::new();
         let left = tempfile::tempdir().expect("a folder");
         let path = left.path().join("a.db");
@@ -297,13 +299,13 @@ mod tests {
         server.copy("", left.path());
         server.write(3..6);
         server.copy("-wal", left.path());
-        assert_eq!(expect_own_log(&path), Ok(()), "the log of the transactions that came next");
+        assert_eq!(expect_own_log(&path), Ok(()), "the log of the next transactions");
         server.checkpoint("RESTART");
         server.write(6..9);
         server.copy("-wal", left.path());
         let refusal = expect_own_log(&path).expect_err("an older file");
         assert!(refusal.contains("do not belong together") && refusal.contains("a.db-shm"), "{refusal}");
-        fs::remove_file(derived_index(&path, "-wal")).expect("removed");
+        fs::remove_file(companion_file(&path, "-wal")).expect("removed");
         assert_eq!(expect_own_log(&path), Ok(()));
         server.copy("-wal", left.path());
         server.checkpoint("TRUNCATE");
@@ -314,13 +316,13 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_another_life_is_refused_although_it_counts_alike() {
+    fn the_log_of_a_diverged_copy_is_refused_although_its_stamp_numbers_are_equal() {
         let mut server = Server::new();
         let other = tempfile::tempdir().expect("a folder");
         server.write(0..2);
         server.checkpoint("TRUNCATE");
         server.copy("", other.path());
-        // Both go on separately, by as many transactions.
+        // Both databases continue separately, with the same number of transactions.
         let (connection, stamper) = open_for_writing(&other.path().join("a.db")).expect("opens");
         let mut second = Server { folder: other, connection, stamper };
         for one in [&mut server, &mut second] {
@@ -331,20 +333,20 @@ mod tests {
         let left = tempfile::tempdir().expect("a folder");
         server.copy("", left.path());
         second.copy("-wal", left.path());
-        expect_own_log(&left.path().join("a.db")).expect_err("the log of another life");
+        expect_own_log(&left.path().join("a.db")).expect_err("the log of the other copy");
     }
 
     #[test]
-    fn what_is_no_log_is_left_to_sqlite() {
+    fn a_file_that_is_not_a_log_is_left_to_sqlite() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a ?#%.db");
-        assert_eq!(expect_own_log(&path), Ok(()), "nothing is there");
+        assert_eq!(expect_own_log(&path), Ok(()), "no files");
         for bytes in [&b""[..], b"short", &[7; 5_000]] {
-            fs::write(derived_index(&path, "-wal"), bytes).expect("written");
+            fs::write(companion_file(&path, "-wal"), bytes).expect("written");
             assert_eq!(expect_own_log(&path), Ok(()));
         }
-        fs::remove_file(derived_index(&path, "-wal")).expect("removed");
+        fs::remove_file(companion_file(&path, "-wal")).expect("removed");
         drop(open_for_writing(&path).expect("opens"));
-        assert!(stamp_in(&path).is_ok_and(|stamp| stamp != NONE), "odd names are found");
+        assert!(stamp_in(&path).is_ok_and(|stamp| stamp != NONE), "unusual file names work");
     }
 }

@@ -1,4 +1,4 @@
-//! How a connection has to be for the promises to hold: write-ahead log, full sync, and a version
+//! Opens connections with the settings that durability needs: a write-ahead log, full sync, and an SQLite version
 //! without the bug that can corrupt the file when that log is reset.
 
 use std::path::Path;
@@ -13,17 +13,20 @@ use crate::store::tables::{OWN_INDEXES, SCHEMA_VERSION, Table, own_tables, quote
 const VERSION_MIN: i32 = 3_051_003;
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
-/// Pages in the write-ahead log before it is copied back; more of them make bursts cheaper.
+/// The number of pages in the write-ahead log before a checkpoint. More pages make bursts of writes cheaper.
 const CHECKPOINT_PAGES: i64 = 4_000;
 const STATEMENTS_CACHED_MAX: usize = 128;
-/// Steps of SQLite's machine, some ten rows, after which the writer lets whoever waits for its processor go
-/// first: questions are answered while a large batch is written.
-const STEPS_AT_A_TIME: i32 = 500;
+/// The number of SQLite virtual machine steps (about ten rows) after which the writer yields its CPU. Reads can
+/// therefore run while a large batch is written.
+const STEPS_BETWEEN_YIELDS: i32 = 500;
 
-/// Opens the database, and the stamper of its transactions.
+/// Opens the database for the writer, and creates the stamper of its transactions.
 pub fn open_for_writing(path: &Path) -> Result<(Connection, Stamper), String> {
     if rusqlite::version_number() < VERSION_MIN {
-        return Err(format!("SQLite {} is older than 3.51.3 and can corrupt its file", rusqlite::version()));
+        return Err(format!(
+            "SQLite {} can corrupt its database file; millrace needs 3.51.3 or later",
+            rusqlite::version()
+        ));
     }
     commit_stamp::expect_own_log(path)?;
     let mut connection = Connection::open(path).map_err(|error| error.to_string())?;
@@ -33,7 +36,7 @@ pub fn open_for_writing(path: &Path) -> Result<(Connection, Stamper), String> {
         .map_err(|error| error.to_string())?;
     if mode != "wal" {
         return Err(format!(
-            "SQLite keeps `journal_mode = {mode}` where `wal` is needed: is it on a network file system?"
+            "SQLite uses `journal_mode = {mode}`, but `wal` is needed; check that the file is not on a network file system"
         ));
     }
     let mut stamper = Stamper::new().map_err(|error| error.to_string())?;
@@ -48,16 +51,16 @@ fn set_up_writer(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    // What was deleted is overwritten: erasing a person means its bytes.
+    // Overwrites deleted data: erasing a person has to remove the bytes.
     connection.pragma_update(None, "secure_delete", "ON")?;
-    // A table that is put back in its place may be named by a user's own SQL views: a rename that looks
-    // through them is refused for as long as it is missing.
+    // A user's SQL views may name a table that millrace replaces. Without this setting, SQLite checks the views at a
+    // rename, and refuses the rename because the table is missing at that moment.
     connection.pragma_update(None, "legacy_alter_table", "ON")?;
-    let go_on = || {
+    let yield_and_continue = || {
         std::thread::yield_now();
         false
     };
-    connection.progress_handler(STEPS_AT_A_TIME, Some(go_on))?;
+    connection.progress_handler(STEPS_BETWEEN_YIELDS, Some(yield_and_continue))?;
     counts::install(connection)?;
     decimal_sql::install(connection)
 }
@@ -74,20 +77,20 @@ pub fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Under one lock, so that two starts at once do not meet half a schema. Idempotent: a table or column that is
-/// there stays as it is.
+/// Creates millrace's own tables. Runs under one lock, so that two processes that start at the same time do not see
+/// half a schema. Existing tables and columns stay unchanged.
 fn make_own_tables(connection: &Connection, stamper: &mut Stamper) -> Result<(), String> {
-    let found = made(connection, stamper).map_err(|error| error.to_string())?;
+    let found = create_own_tables(connection, stamper).map_err(|error| error.to_string())?;
     match found > SCHEMA_VERSION {
         true => Err(format!(
-            "its schema is of version {found}, and this millrace knows up to {SCHEMA_VERSION}: use a newer millrace"
+            "its schema version is {found}, but this millrace supports only versions up to {SCHEMA_VERSION}; use a newer millrace"
         )),
         false => Ok(()),
     }
 }
 
-/// Answers the version that was found; one that is newer is left alone.
-fn made(connection: &Connection, stamper: &mut Stamper) -> rusqlite::Result<i64> {
+/// Creates or upgrades the tables, and returns the schema version that was found. Changes nothing if it is newer.
+fn create_own_tables(connection: &Connection, stamper: &mut Stamper) -> rusqlite::Result<i64> {
     connection.execute_batch(
         "BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS millrace_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
     )?;
@@ -99,7 +102,7 @@ fn made(connection: &Connection, stamper: &mut Stamper) -> rusqlite::Result<i64>
         for table in own_tables() {
             connection.execute_batch(&statements::create_table(&table, true))?;
             if found < SCHEMA_VERSION {
-                widen(connection, &table)?;
+                add_missing_columns(connection, &table)?;
             }
         }
         for (name, table, columns) in OWN_INDEXES {
@@ -113,12 +116,12 @@ fn made(connection: &Connection, stamper: &mut Stamper) -> rusqlite::Result<i64>
     Ok(found)
 }
 
-/// Adds the columns that an earlier schema did not have.
-fn widen(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
+/// Adds the columns that an earlier schema version did not have.
+fn add_missing_columns(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let there: Vec<String> =
+    let existing: Vec<String> =
         statement.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    for column in table.columns.iter().filter(|column| !there.contains(&column.name)) {
+    for column in table.columns.iter().filter(|column| !existing.contains(&column.name)) {
         let (table, column) = (quote(&table.name), statements::column(column));
         connection.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column}"))?;
     }

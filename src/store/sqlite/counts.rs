@@ -1,6 +1,7 @@
-//! Counting in SQLite: one number a row, rows sorted by key; what comes to 0 goes, and a ranking follows.
+//! Counting in SQLite: each row has one number, and a write has its rows sorted by key. A row whose count becomes 0
+//! is deleted. The table's ranking is updated too.
 
-use std::cell::Cell as Noted;
+use std::cell::Cell as StdCell;
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, Error, params_from_iter};
@@ -11,12 +12,12 @@ use crate::store::plan::Write;
 use crate::store::tables::{Cell, DerivedIndex, Table};
 
 thread_local! {
-    /// The number that the last statement found in its row: SQLite calls functions on the thread that asks.
-    /// `RETURNING` would tell as well, and makes a table in memory for every row.
-    static FOUND: Noted<i64> = const { Noted::new(0) };
+    /// The number that the last statement found in its row. SQLite calls functions on the calling thread. `RETURNING`
+    /// would return the number too, but creates a table in memory for every row.
+    static FOUND: StdCell<i64> = const { StdCell::new(0) };
 }
 
-/// Adds two numbers, and notes the first.
+/// Registers an SQL function that adds two numbers and records the first one in `FOUND`.
 pub fn install(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_scalar_function(ADD_NOTED, 2, flags, |context| {
@@ -26,7 +27,8 @@ pub fn install(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-pub fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
+/// Applies a write of [`Verb::Tally`](crate::store::Verb::Tally).
+pub fn execute(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     let table = write.table.as_ref();
     let mut counts = Counts::of(connection, table)?;
     let mut boards = match &table.derived_index {
@@ -36,13 +38,13 @@ pub fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()>
     for row in write.rows() {
         let (was, now) = counts.add(row)?;
         if let Some(boards) = &mut boards {
-            boards.follow(&row[..table.key_columns], was, now)?;
+            boards.update(&row[..table.key_columns], was, now)?;
         }
     }
     boards.map_or(Ok(()), Boards::finish)
 }
 
-/// The rows of a table whose last column is a number.
+/// Adds to the counts in a table whose last column is a number.
 pub struct Counts<'c> {
     add: rusqlite::CachedStatement<'c>,
     delete: rusqlite::CachedStatement<'c>,
@@ -55,7 +57,7 @@ impl<'c> Counts<'c> {
         Ok(Self { add, delete })
     }
 
-    /// What the row's number was before, and what it is now; 0 is no row.
+    /// Adds to a row's number and returns the number before and after. 0 stands for a missing row.
     pub fn add(&mut self, row: &[Cell]) -> rusqlite::Result<(i64, i64)> {
         FOUND.set(0);
         self.add.execute(params_from_iter(row))?;
@@ -71,6 +73,6 @@ impl<'c> Counts<'c> {
 fn number(row: &[Cell]) -> i64 {
     match row.last() {
         Some(Cell::Integer(number)) => *number,
-        other => panic!("a row to count ends in a number, not in {other:?}"),
+        other => panic!("the last cell of a count must be a number, not {other:?}"),
     }
 }

@@ -1,12 +1,12 @@
-//! `decimal_add(a, b, column)` for SQLite, which has no exact decimals: its NUMERIC rounds above 2^53. Amounts
-//! are kept as text and added here.
+//! The SQL function `decimal_add(a, b, column)`. SQLite has no exact decimals: its NUMERIC rounds above 2^53. Amounts
+//! are therefore stored as text and added here.
 
 use event::{Decimal, DecimalError};
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error};
 
-/// Begins the message of an error that is the row's fault, not the database's.
+/// The prefix of an error message that is caused by a row's data, not by the database.
 pub const DATA_ERROR: &str = "decimal_add: ";
 
 pub fn install(connection: &Connection) -> rusqlite::Result<()> {
@@ -19,7 +19,8 @@ pub fn install(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// What is wrong is told by column and kind. The value is a user's: errors come into log lines.
+/// Reads an amount. An error names the column and the kind of value, but not the value itself: errors are logged, and
+/// values are users' data.
 fn number(context: &Context<'_>, index: usize) -> rusqlite::Result<Decimal> {
     match context.get_raw(index) {
         ValueRef::Text(text) => {
@@ -31,11 +32,11 @@ fn number(context: &Context<'_>, index: usize) -> rusqlite::Result<Decimal> {
             .to_string()
             .parse()
             .map_err(|error: DecimalError| failure(context, &format!("holds an integer that {error}"))),
-        // In somebody's own table.
+        // Possible in a user's own table.
         ValueRef::Null => Ok(Decimal::ZERO),
         other => Err(failure(
             context,
-            &format!("holds a value of type {}, which is no decimal", other.data_type()),
+            &format!("holds a value of type {}, which is not a decimal", other.data_type()),
         )),
     }
 }

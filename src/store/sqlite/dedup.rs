@@ -1,4 +1,4 @@
-//! The gate's rule inside its transaction: what has this identity, and what is therefore a repeat.
+//! Applies the dedup rule inside the transaction: finds stored rows with the same identity, and records repeats.
 
 use event::limits::CHUNK_LINES_MAX;
 use event::{BodyHash, LogId, Millis};
@@ -7,8 +7,8 @@ use rusqlite::{Connection, params};
 use super::dead_letters;
 use crate::store::plan::{DedupEntry, DedupRow, Skipped};
 
-/// Looks one identity up, notes it if it is new, and writes down what views are not to see.
-pub fn note(connection: &Connection, log: LogId, seen: &DedupEntry) -> rusqlite::Result<Vec<Skipped>> {
+/// Looks up one identity, stores it if it is new, and records the positions that views have to skip.
+pub fn record(connection: &Connection, log: LogId, seen: &DedupEntry) -> rusqlite::Result<Vec<Skipped>> {
     let (identity, first, count) = seen.key.parts();
     let known = overlapping(connection, identity, first, count, seen.since)?;
     let verdict = seen.verdict(&known);
@@ -46,8 +46,8 @@ pub fn note(connection: &Connection, log: LogId, seen: &DedupEntry) -> rusqlite:
         });
     }
     if !verdict.same_body {
-        for letter in &seen.conflict {
-            dead_letters::new(connection, log, letter)?;
+        for dead_letter in &seen.conflict {
+            dead_letters::insert(connection, log, dead_letter)?;
         }
     }
     Ok(skipped)
@@ -64,7 +64,7 @@ fn overlapping(
                WHERE identity = ?1 AND first_line > ?2 AND first_line < ?3 AND first_line + line_count > ?4
                AND (kept = 1 OR received >= ?5)";
     let mut statement = connection.prepare_cached(sql)?;
-    // No run is longer than a chunk, so that the look back is as short however long the source is.
+    // No run is longer than a chunk, so the range of first lines stays short, even for a long upload.
     let earliest = first as i64 - CHUNK_LINES_MAX as i64;
     let rows = statement.query_map(
         params![identity, earliest, (first + count) as i64, first as i64, since.0],
@@ -87,7 +87,7 @@ mod tests {
     use crate::store::sqlite::statements;
 
     #[test]
-    fn an_id_out_of_its_window_is_new_whether_its_row_was_deleted_or_not() {
+    fn an_id_outside_its_window_is_new_even_if_its_row_still_exists() {
         let connection = Connection::open_in_memory().expect("opens");
         for table in crate::store::tables::own_tables() {
             connection.execute_batch(&statements::create_table(&table, true)).expect("a table");
@@ -102,7 +102,7 @@ mod tests {
             conflict: Vec::new(),
         };
         let repeats = |position, received| {
-            note(&connection, LogId([0; 16]), &seen(position, received)).expect("noted").len()
+            record(&connection, LogId([0; 16]), &seen(position, received)).expect("recorded").len()
         };
         assert_eq!(
             (repeats(0, 1_000), repeats(1, 1_100), repeats(2, 1_101), repeats(3, 1_201)),

@@ -1,4 +1,4 @@
-//! Sorts SQLite's errors by what helps: trying again, passing one event by, or a person.
+//! Classifies SQLite's errors by what helps: a retry, a dead letter for the event, or a person.
 
 use rusqlite::{Error, ErrorCode};
 

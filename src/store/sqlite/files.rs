@@ -1,5 +1,5 @@
-//! Checks that the files of an open database are still where they were opened, and as long as they have to be. SQLite
-//! goes on writing to a file that somebody moved, removed or cut, and loses what was in it.
+//! Checks that the files of an open database are still in place and have at least the expected size. SQLite continues
+//! to write to a file that somebody moved, removed or cut, and that data is lost.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::commit_stamp::{FRAME_HEADER_BYTES, WAL_HEADER_BYTES, derived_index};
+use super::commit_stamp::{FRAME_HEADER_BYTES, WAL_HEADER_BYTES, companion_file};
 
-/// The files, each as it was when the database was opened.
+/// The database's files, with the identity that each had when the database was opened.
 pub struct Files {
     database: OpenFile,
     log: OpenFile,
@@ -19,36 +19,37 @@ pub struct Files {
 
 struct OpenFile {
     path: PathBuf,
+    /// Device and inode.
     identity: (u64, u64),
 }
 
 impl Files {
-    /// The database has to be open, so that all of its files are there.
+    /// Records the identity of each file. The database has to be open, so that all of its files exist.
     pub fn of(database: &Path) -> io::Result<Self> {
-        // Beside the file itself, where the path leads to it by a link.
+        // If `database` is a symbolic link, SQLite puts the other files next to the link's target.
         let real = database.canonicalize()?;
         let open = |path: PathBuf| look_up(&path).map(|(identity, _)| OpenFile { path, identity });
         Ok(Self {
             database: open(database.to_owned())?,
-            log: open(derived_index(&real, "-wal"))?,
-            index: open(derived_index(&real, "-shm"))?,
+            log: open(companion_file(&real, "-wal"))?,
+            index: open(companion_file(&real, "-shm"))?,
         })
     }
 
-    /// Fails if one of them was moved, removed, replaced or cut.
+    /// Fails if a file was moved, removed, replaced or cut.
     pub fn expect_in_place(&self, connection: &Connection) -> Result<(), String> {
-        // A database that is busy just now is looked at the next time.
+        // If the database is busy, its sizes are checked the next time.
         let before = Sizes::of(connection).ok();
         let database_bytes = self.database.expect_in_place()?;
         let log_bytes = self.log.expect_in_place()?;
         self.index.expect_in_place()?;
-        // Another program that writes at this moment changes both the files and what they have to be.
+        // If another program wrote meanwhile, both the files and their expected sizes have changed.
         let Some(sizes) = before.filter(|before| Sizes::of(connection).is_ok_and(|after| after == *before))
         else {
             return Ok(());
         };
         if log_bytes.is_some_and(|bytes| bytes < sizes.log_bytes_min()) {
-            // What is left of it would be copied into the database when it is closed.
+            // Otherwise SQLite would copy the rest of the log into the database when it closes.
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             return Err(self.log.was("cut short"));
         }
@@ -59,11 +60,12 @@ impl Files {
     }
 }
 
-/// What the files have to hold.
+/// The sizes that SQLite expects its files to have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Sizes {
-    /// Frames of the write-ahead log that are in use, and those that are copied into the database already.
+    /// Frames of the write-ahead log that are in use.
     frames: u64,
+    /// Frames that are already copied into the database.
     copied: u64,
     pages: u64,
     page_bytes: u64,
@@ -88,14 +90,14 @@ impl Sizes {
         }
     }
 
-    /// Nothing is certain while pages are in the log alone.
+    /// Returns 0 while some pages exist only in the log: the file's size is uncertain then.
     fn database_bytes_min(self) -> u64 {
         if self.copied == self.frames { self.pages * self.page_bytes } else { 0 }
     }
 }
 
 impl OpenFile {
-    /// Returns the size, unless the file cannot be looked up just now.
+    /// Returns the file's size, or `None` if it cannot be read at the moment.
     fn expect_in_place(&self) -> Result<Option<u64>, String> {
         match look_up(&self.path) {
             Ok((identity, bytes)) if identity == self.identity => Ok(Some(bytes)),
@@ -137,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn what_databases_do_with_their_files_is_no_harm() {
+    fn changes_that_sqlite_itself_makes_are_accepted() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, connection, files) = opened(folder.path());
         let fine = |what: &str| assert_eq!(files.expect_in_place(&connection), Ok(()), "{what}");
         fine("filled");
         let noop = "PRAGMA wal_checkpoint(NOOP)";
         let copied: i64 = connection.query_row(noop, [], |row| row.get(2)).expect("a row");
-        assert_eq!(copied, 0, "a look copies nothing into the database");
+        assert_eq!(copied, 0, "the check copies nothing into the database");
         for mode in ["PASSIVE", "RESTART", "TRUNCATE"] {
             checkpoint(&connection, mode);
             fine(mode);
@@ -155,13 +157,13 @@ mod tests {
         other.execute_batch("DELETE FROM t; VACUUM").expect("smaller");
         fine("vacuumed");
         checkpoint(&other, "TRUNCATE");
-        fine("emptied by somebody else");
+        fine("emptied by another connection");
         connection.execute_batch("INSERT INTO t VALUES (1)").expect("inserted");
         fine("used again");
     }
 
     #[test]
-    fn a_file_that_was_cut_is_named() {
+    fn a_file_that_was_cut_short_is_named() {
         for suffix in ["", "-wal"] {
             let folder = tempfile::tempdir().expect("a folder");
             let (path, connection, files) = opened(folder.path());
@@ -169,7 +171,7 @@ mod tests {
                 checkpoint(&connection, "PASSIVE");
             }
             assert_eq!(files.expect_in_place(&connection), Ok(()));
-            let cut = derived_index(&path, suffix);
+            let cut = companion_file(&path, suffix);
             OpenOptions::new().write(true).open(&cut).expect("opens").set_len(4096).expect("cut");
             let reason = files.expect_in_place(&connection).expect_err("cut");
             assert!(

@@ -1,5 +1,5 @@
-//! Distinct members by days in SQLite. A member's days are rows that lie side by side, so that whoever comes
-//! on a new day finds the days before and after it on the same page, and only the spans between them change.
+//! Counts distinct members by day in SQLite. The rows of a member's days are next to each other. A new day therefore
+//! finds the days before and after it on the same page, and only the gaps between them change.
 
 use rusqlite::{Connection, params_from_iter};
 
@@ -9,16 +9,17 @@ use crate::store::day_gaps::Changes;
 use crate::store::plan::Write;
 use crate::store::tables::{Cell, DerivedIndex, Table, quote};
 
-pub fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
+/// Applies a write of [`Verb::Visit`](crate::store::Verb::Visit).
+pub fn execute(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     let table = write.table.as_ref();
-    let DerivedIndex::DayGaps(spans) = &table.derived_index else {
-        panic!("visits are written to a table with spans")
+    let DerivedIndex::DayGaps(day_gaps) = &table.derived_index else {
+        panic!("visits are written only to a table with day gaps")
     };
     let mut visits = Counts::of(connection, table)?;
     let mut neighbours = connection.prepare_cached(&neighbours_sql(table))?;
     let mut changes = Changes::default();
     for row in write.rows() {
-        let (group, visit) = row.split_at(spans.group_columns());
+        let (group, visit) = row.split_at(day_gaps.group_columns());
         let (was, now) = visits.add(visit)?;
         let came = match (was, now) {
             (0, 0) => continue,
@@ -27,19 +28,19 @@ pub fn carry_out(connection: &Connection, write: &Write) -> rusqlite::Result<()>
             _ => continue,
         };
         let key = &visit[..table.key_columns];
-        let [.., Cell::Integer(day)] = key else { panic!("a visit's day is a number") };
+        let [.., Cell::Integer(day)] = key else { panic!("the day of a visit must be a number") };
         let (before, after) =
             neighbours.query_row(params_from_iter(key), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        changes.note(group, came, before, *day, after);
+        changes.record(group, came, before, *day, after);
     }
-    let mut counts = Counts::of(connection, &spans.table)?;
+    let mut counts = Counts::of(connection, &day_gaps.table)?;
     for row in changes.rows() {
         counts.add(&row)?;
     }
     Ok(())
 }
 
-/// The member's last day before one, and its first after it.
+/// Returns the query for a member's last day before a day, and its first day after it.
 fn neighbours_sql(table: &Table) -> String {
     let day = quote(&table.columns[table.key_columns - 1].name);
     let member = statements::equal(&table.columns[..table.key_columns - 1], 1);
@@ -66,14 +67,14 @@ mod tests {
         [Arc::new(members.with(DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&spans) }))), spans]
     }
 
-    fn asked(connection: &Connection, sql: &str) -> i64 {
+    fn queried(connection: &Connection, sql: &str) -> i64 {
         connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0)).expect("a number").unwrap_or(0)
     }
 
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(60))]
         #[test]
-        fn members_in_any_range_of_days_are_those_that_a_walk_would_count(
+        fn the_member_count_of_any_range_of_days_equals_that_of_a_full_scan(
             batches in proptest::collection::vec(
                 proptest::collection::vec((0_u8..2, 0_u8..5, 1_i64..9, proptest::bool::weighted(0.6)), 1..12),
                 1..12,
@@ -91,7 +92,7 @@ mod tests {
                 let mut folded: BTreeMap<(u8, i64, u8), i64> = BTreeMap::new();
                 for (group, member, day, comes) in batch {
                     let there = *model.entry((group, member, day)).or_default();
-                    // Only what was counted can be taken back.
+                    // Only counted visits can be corrected.
                     let change = if comes || there == 0 { 1 } else { -1 };
                     *model.entry((group, member, day)).or_default() += change;
                     *folded.entry((member, day, group)).or_default() += change;
@@ -100,7 +101,7 @@ mod tests {
                     [Cell::Text(group.to_string()), Cell::Bytes(vec![member, group]), Cell::Integer(day), Cell::Integer(n)]
                 });
                 let write = Write { table: Arc::clone(&table), verb: Verb::Visit, cells: cells.collect() };
-                carry_out(&connection, &write).expect("counted");
+                execute(&connection, &write).expect("counted");
                 model.retain(|_, n| *n != 0);
             }
             for group in 0..2_u8 {
@@ -108,17 +109,17 @@ mod tests {
                     let there = model.keys().filter(|(of, _, day)| *of == group && (from..=to).contains(day));
                     there.map(|(_, member, _)| *member).collect::<BTreeSet<u8>>().len() as i64
                 };
-                let all = asked(&connection, &format!("SELECT n FROM (SELECT 0 AS n UNION ALL SELECT n FROM spans WHERE grp = '{group}' AND day = 0) ORDER BY n DESC LIMIT 1"));
+                let all = queried(&connection, &format!("SELECT n FROM (SELECT 0 AS n UNION ALL SELECT n FROM spans WHERE grp = '{group}' AND day = 0) ORDER BY n DESC LIMIT 1"));
                 proptest::prop_assert_eq!(all, members(1, 9));
                 for from in 1..9 {
                     for to in from..9 {
                         let sql = format!("SELECT SUM(n) FROM spans WHERE grp = '{group}' AND day BETWEEN {from} AND {to} AND before < {from}");
-                        proptest::prop_assert_eq!(asked(&connection, &sql), members(from, to));
+                        proptest::prop_assert_eq!(queried(&connection, &sql), members(from, to));
                     }
                 }
             }
-            proptest::prop_assert_eq!(asked(&connection, "SELECT COUNT(*) FROM members"), model.len() as i64);
-            proptest::prop_assert_eq!(asked(&connection, "SELECT COUNT(*) FROM spans WHERE n < 1"), 0);
+            proptest::prop_assert_eq!(queried(&connection, "SELECT COUNT(*) FROM members"), model.len() as i64);
+            proptest::prop_assert_eq!(queried(&connection, "SELECT COUNT(*) FROM spans WHERE n < 1"), 0);
         }
     }
 }

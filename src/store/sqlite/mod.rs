@@ -1,5 +1,5 @@
-//! SQLite as the store: one file, one writer thread that commits waiting plans together, and a few
-//! readers beside it.
+//! SQLite as the store: one file, one writer thread that commits waiting plans together, and a few reader
+//! connections.
 
 mod apply;
 mod begin;
@@ -72,11 +72,11 @@ impl Sqlite {
     }
 
     pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
-        self.ask(|answer| Job::BeginView { claim, tables, answer }).await
+        self.send_job(|answer| Job::BeginView { claim, tables, answer }).await
     }
 
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
-        self.ask(|answer| Job::Apply { plan, answer }).await
+        self.send_job(|answer| Job::Apply { plan, answer }).await
     }
 
     pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
@@ -84,11 +84,11 @@ impl Sqlite {
     }
 
     pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<usize, StoreError> {
-        self.ask(|answer| Job::Change { statements, answer }).await
+        self.send_job(|answer| Job::Change { statements, answer }).await
     }
 
     pub async fn scrub(&self) -> Result<(), StoreError> {
-        self.ask(|answer| Job::Scrub { answer }).await
+        self.send_job(|answer| Job::Scrub { answer }).await
     }
 
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
@@ -99,19 +99,20 @@ impl Sqlite {
         self.schema(statements::drop_tables(tables)).await
     }
 
-    pub async fn put_in_place(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
-        self.schema(statements::put_in_place(made, wanted)).await
+    pub async fn replace_tables(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
+        self.schema(statements::replace_tables(made, wanted)).await
     }
 
     async fn schema(&self, sql: String) -> Result<(), StoreError> {
-        self.ask(|answer| Job::Schema { sql, answer }).await
+        self.send_job(|answer| Job::Schema { sql, answer }).await
     }
 
     pub async fn delete_rows(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
-        self.ask(|answer| Job::DeleteRows { of, to_delete, answer }).await
+        self.send_job(|answer| Job::DeleteRows { of, to_delete, answer }).await
     }
 
-    async fn ask<T>(
+    /// Sends a job to the writer thread and waits for its result.
+    async fn send_job<T>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
     ) -> Result<T, StoreError> {
@@ -127,8 +128,8 @@ impl Sqlite {
 
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
         let shared = &self.shared;
-        let _turn = shared.readers.acquire().await.map_err(|_| StoreError::Closed)?;
-        // To another thread and back are two waits for a processor, each as long as most readings.
+        let _permit = shared.readers.acquire().await.map_err(|_| StoreError::Closed)?;
+        // Moving to another thread and back would wait for a CPU twice, and each wait takes as long as most reads.
         tokio::task::block_in_place(|| {
             let idle = shared.idle_readers.lock().expect("no panic while holding the lock").pop();
             let connection = match idle {
@@ -157,7 +158,7 @@ impl Sqlite {
         self.shared.writer.failure()
     }
 
-    /// Ends when the database's files are not where they were opened, with the reason.
+    /// Waits until a check finds that the database's files were moved, removed, replaced or cut. Returns the reason.
     pub async fn failed(&self) -> String {
         self.shared.writer.failed().await
     }
@@ -167,7 +168,8 @@ impl Sqlite {
     }
 }
 
-/// In one transaction, which is one moment. Where it fails, its connection is not used again.
+/// Runs all queries in one transaction, so that they read one snapshot. After a failure the caller drops the
+/// connection, and with it the open transaction.
 fn read_together(connection: &Connection, selects: &[Select]) -> rusqlite::Result<Vec<Vec<Vec<Cell>>>> {
     let read = |select: &Select| read_rows(connection, &select.sql, &select.parameters);
     if let [select] = selects {

@@ -1,11 +1,11 @@
-//! Tables of a row an event in SQLite. Their numbers are given here and not by the database, one after the
-//! other from beyond all that are known: so it is known which event made which row, and no number that is
-//! noted comes back for another row.
+//! Tables with one row per event, in SQLite. This module numbers the rows instead of the database: consecutively, and
+//! above every number that was ever used. So the event of each row is known, and no recorded number is used again for
+//! another row.
 
 use std::fmt::Write;
 
 use event::Value;
-use event::limits::ROWS_A_STATEMENT_MAX;
+use event::limits::ROWS_PER_STATEMENT_MAX;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::errors::classify;
@@ -28,7 +28,7 @@ pub fn change(connection: &Connection, claim: &Claim, changes: &RowChanges) -> R
             &of.table,
             &changes.restored,
             || numbers.next().unwrap_or_default(),
-            Meets::Mended,
+            OnConflict::Update,
         )?;
     }
     if !changes.removed.is_empty() {
@@ -40,13 +40,13 @@ pub fn change(connection: &Connection, claim: &Claim, changes: &RowChanges) -> R
 fn add(connection: &Connection, of: &RowsOf, changes: &RowChanges) -> Result<(), StoreError> {
     let first = next_number(connection, of)?;
     let mut next = first..;
-    write(connection, &of.table, &changes.added, || next.next().unwrap_or(i64::MAX), Meets::Nothing)?;
-    let place = |((position, received), row)| RowOrigin { position, received, row };
-    let places: Vec<RowOrigin> = changes.from.iter().copied().zip(first..).map(place).collect();
-    row_origins::add(connection, of, places)
+    write(connection, &of.table, &changes.added, || next.next().unwrap_or(i64::MAX), OnConflict::Fail)?;
+    let origin = |((position, received), row)| RowOrigin { position, received, row };
+    let origins: Vec<RowOrigin> = changes.from.iter().copied().zip(first..).map(origin).collect();
+    row_origins::add(connection, of, origins)
 }
 
-/// Beyond what is in the table, what the database gave before, and what was ever noted.
+/// Returns a number above those in the table, those that the database assigned before, and those in `millrace_rows`.
 fn next_number(connection: &Connection, of: &RowsOf) -> Result<i64, StoreError> {
     let (table, id) = (&of.table.name, id(&of.table));
     let one = |sql: &str, parameter: Option<&str>| -> Result<i64, StoreError> {
@@ -58,16 +58,16 @@ fn next_number(connection: &Connection, of: &RowsOf) -> Result<i64, StoreError> 
         };
         found.optional().map(|found| found.flatten().unwrap_or(0)).map_err(classify)
     };
-    let there = one(&format!("SELECT max({}) FROM {}", quote(id), quote(table)), None)?;
-    let noted = one(
+    let in_table = one(&format!("SELECT max({}) FROM {}", quote(id), quote(table)), None)?;
+    let recorded = one(
         "SELECT last_row FROM millrace_rows WHERE view = ?1 ORDER BY last_row DESC LIMIT 1",
         Some(&of.view),
     )?;
-    let given = match shape::exists(connection, "sqlite_sequence")? {
+    let assigned = match shape::exists(connection, "sqlite_sequence")? {
         true => one("SELECT seq FROM sqlite_sequence WHERE name = ?1 COLLATE NOCASE", Some(table))?,
         false => 0,
     };
-    let last = there.max(noted).max(given).max(0);
+    let last = in_table.max(recorded).max(assigned).max(0);
     match last.checked_add(i64::from(u32::MAX)) {
         Some(_) => Ok(last + 1),
         None => Err(StoreError::Blocked(format!("table `{table}` has no numbers left in column `{id}`"))),
@@ -75,39 +75,39 @@ fn next_number(connection: &Connection, of: &RowsOf) -> Result<i64, StoreError> 
 }
 
 fn id(table: &Table) -> &str {
-    table.id.as_deref().expect("a table of a row an event numbers its rows")
+    table.id.as_deref().expect("a table with one row per event has a numbering column")
 }
 
-/// How rows meet those that have their numbers.
+/// The behaviour if a row with the same number exists.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Meets {
-    Nothing,
-    Mended,
+enum OnConflict {
+    Fail,
+    Update,
 }
 
-/// Several rows a statement: it costs a third less than one, and the column that numbers rows is looked
-/// after once for all of them.
+/// Writes rows, several per statement. This takes a third less time than one row per statement, and SQLite updates
+/// its row numbering once for all of them.
 fn write(
     connection: &Connection,
     table: &Table,
     rows: &Rows,
     mut number: impl FnMut() -> i64,
-    meets: Meets,
+    on_conflict: OnConflict,
 ) -> Result<(), StoreError> {
     let mut values = rows.values();
     let mut left = rows.len();
     let mut buffer = String::with_capacity(64);
-    let mut several = match left >= ROWS_A_STATEMENT_MAX {
-        true => Some(prepare(connection, table, ROWS_A_STATEMENT_MAX, meets)?),
+    let mut several = match left >= ROWS_PER_STATEMENT_MAX {
+        true => Some(prepare(connection, table, ROWS_PER_STATEMENT_MAX, on_conflict)?),
         false => None,
     };
     let mut single = None;
     while left > 0 {
         let (statement, count) = match &mut several {
-            Some(several) if left >= ROWS_A_STATEMENT_MAX => (several, ROWS_A_STATEMENT_MAX),
+            Some(several) if left >= ROWS_PER_STATEMENT_MAX => (several, ROWS_PER_STATEMENT_MAX),
             _ => match &mut single {
                 Some(single) => (single, 1),
-                none => (none.insert(prepare(connection, table, 1, meets)?), 1),
+                none => (none.insert(prepare(connection, table, 1, on_conflict)?), 1),
             },
         };
         let mut at = 1;
@@ -123,7 +123,7 @@ fn write(
         let written = statement.raw_execute().map_err(classify)?;
         if written != count {
             return Err(StoreError::Blocked(format!(
-                "table `{}` took {written} of {count} rows: a trigger of its own keeps the others out",
+                "table `{}` accepted {written} of {count} rows; remove the trigger that rejects the others",
                 table.name
             )));
         }
@@ -136,9 +136,9 @@ fn prepare<'c>(
     connection: &'c Connection,
     table: &Table,
     rows: usize,
-    meets: Meets,
+    on_conflict: OnConflict,
 ) -> Result<rusqlite::CachedStatement<'c>, StoreError> {
-    let sql = statements::numbered(table, id(table), rows, meets == Meets::Mended);
+    let sql = statements::numbered(table, id(table), rows, on_conflict == OnConflict::Update);
     connection.prepare_cached(&sql).map_err(classify)
 }
 
@@ -161,7 +161,7 @@ fn bind(
     statement.raw_bind_parameter(at, buffer.as_str())
 }
 
-/// A value as SQLite holds it: amounts and times are text, truth is 1.
+/// Returns a value in the form in which SQLite stores it: amounts and times are text, and booleans are 0 or 1.
 pub fn stored_value(value: &Value<'_>) -> Cell {
     match value {
         Value::Absent => Cell::Null,
@@ -178,11 +178,11 @@ pub fn stored_value(value: &Value<'_>) -> Cell {
     }
 }
 
-/// Deletes rows and what is noted of them; how many were noted.
+/// Deletes rows and their stored origins. Returns the number of origins.
 pub fn delete(connection: &Connection, of: &RowsOf, to_delete: &RowsToDelete) -> Result<usize, StoreError> {
     let sql = format!("DELETE FROM {} WHERE {} = ?1", quote(&of.table.name), quote(id(&of.table)));
     let mut statement = connection.prepare_cached(&sql).map_err(classify)?;
-    row_origins::forget(connection, of, to_delete, |row| {
+    row_origins::remove(connection, of, to_delete, |row| {
         statement.execute(params![row]).map(drop).map_err(classify)
     })
 }
@@ -203,7 +203,7 @@ mod tests {
         Arc::new(Table::numbered("t", "id", vec![text]))
     }
 
-    /// With `sql` as the table of the user's own.
+    /// Opens a database in which `sql` has created the user's own table.
     fn opened(sql: &str) -> Connection {
         let connection = Connection::open_in_memory().expect("opens");
         for table in own_tables() {
@@ -217,7 +217,7 @@ mod tests {
         Claim { view: "v".to_owned(), log: LOG, from: 0, to: 0 }
     }
 
-    /// Adds a row for each of these positions, received in the second of the same number.
+    /// Adds a row for each position `n`, received at second `n`.
     fn add(connection: &Connection, positions: &[u64]) -> Result<(), StoreError> {
         let mut changes = RowChanges::new(&table());
         for position in positions {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_found_by_their_events_and_by_age_among_rows_of_others() {
+    fn rows_are_deleted_by_event_and_by_age_and_foreign_rows_stay() {
         for made in [
             statements::create_table(&table(), false),
             "CREATE TABLE t (id INTEGER PRIMARY KEY, what TEXT)".to_owned(),
@@ -256,13 +256,13 @@ mod tests {
                 rows(&connection)[..5],
                 ["5 mine", "6 event 0", "7 event 2", "20 mine", "23 event 12"]
             );
-            // By age, a few together.
+            // By age, a few rows at a time.
             let old = |rows_max| RowsToDelete::Below { position: 15, rows_max };
             let deleted: Vec<usize> =
                 (0..4).map(|_| delete(&connection, &of(), &old(2)).expect("deleted")).collect();
             assert_eq!(deleted, [2, 2, 1, 0]);
             assert_eq!(rows(&connection)[..3], ["5 mine", "20 mine", "26 event 15"]);
-            // The number of a row that is gone is not given again while it is known where it came from.
+            // The number of a deleted row is not used again while the row's origin is stored.
             connection.execute("DELETE FROM t WHERE id > 20", []).expect("deleted");
             add(&connection, &[60]).expect("added");
             assert_eq!(rows(&connection)[2..], ["71 event 60"]);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn places_noted_late_go_among_the_others() {
+    fn origins_added_late_are_sorted_into_existing_entries() {
         let connection = opened(&statements::create_table(&table(), false));
         add(&connection, &[0, 4, 8]).expect("added");
         add(&connection, &[9]).expect("added");
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trigger_that_keeps_rows_out_stops_the_view_and_loses_nothing() {
+    fn a_trigger_that_rejects_rows_blocks_the_view() {
         let connection = opened(
             "CREATE TABLE t (id INTEGER PRIMARY KEY, what TEXT);
              CREATE TRIGGER odd BEFORE INSERT ON t WHEN NEW.what = 'event 3' BEGIN SELECT RAISE(IGNORE); END",

@@ -1,5 +1,5 @@
-//! Whether a table that was there before its view can carry it: columns, types, key, collation. A table
-//! that would round an amount or merge two users is refused, with the SQL that mends it.
+//! Checks whether a view can use an existing table: its columns, types, key and collation. A table that would round
+//! an amount or merge two users is refused, with the SQL that fixes it.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -8,71 +8,83 @@ use super::statements;
 use crate::store::StoreError;
 use crate::store::tables::{Column, ColumnKind, Table, quote};
 
-struct Found {
+struct ColumnInfo {
     name: String,
     kind: String,
-    filled: bool,
+    not_null: bool,
     default: Option<String>,
     in_key: bool,
 }
 
-/// `false` where there is no such table.
+/// Returns whether the table exists.
 pub fn exists(connection: &Connection, table: &str) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
     connection.query_row(sql, [table], |_| Ok(())).optional().map(|row| row.is_some()).map_err(classify)
 }
 
+/// Fails with `Blocked` if the view cannot use the existing table. If possible, the reason includes the SQL that
+/// fixes the table.
 pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
     let blocked = |reason: String| Err(StoreError::Blocked(format!("table `{}` {reason}", table.name)));
     let found = columns(connection, &table.name).map_err(classify)?;
     for (index, column) in table.columns.iter().enumerate() {
         let in_key = index < table.key_columns;
-        let Some(there) = found.iter().find(|there| there.name.eq_ignore_ascii_case(&column.name)) else {
-            let mend =
-                if in_key { String::new() } else { format!("; to fix it, run: {}", append(table, column)) };
-            return blocked(format!("has no column `{}`{mend}", column.name));
+        let Some(existing) = found.iter().find(|existing| existing.name.eq_ignore_ascii_case(&column.name))
+        else {
+            let fix = if in_key {
+                String::new()
+            } else {
+                format!("; to fix it, run: {}", add_column(table, column))
+            };
+            return blocked(format!("has no column `{}`{fix}", column.name));
         };
-        let mend = || if in_key { copy(table, &found) } else { widen(table, there, column) };
-        if !holds(&there.kind, column.kind) {
+        let fix = || if in_key { replace_table(table, &found) } else { change_type(table, existing, column) };
+        if !stores_exactly(&existing.kind, column.kind) {
             return blocked(format!(
-                "has a column `{}` of type {}, which does not keep every value exactly; to fix it, run: {}",
-                there.name,
-                there.kind,
-                mend()
+                "has a column `{}` of type {}, which does not store every value exactly; to fix it, run: {}",
+                existing.name,
+                existing.kind,
+                fix()
             ));
         }
-        if column.null && there.filled {
+        if column.null && existing.not_null {
             return blocked(format!(
-                "has a column `{}` that must be given, which not every event does; to fix it, run: {}",
-                there.name,
-                mend()
+                "has a column `{}` that is NOT NULL, but not every event has a value for it; to fix it, run: {}",
+                existing.name,
+                fix()
             ));
         }
     }
-    let more = found
-        .iter()
-        .find(|there| there.filled && there.default.is_none() && !there.in_key && !is_of(table, &there.name));
+    let more = found.iter().find(|existing| {
+        existing.not_null
+            && existing.default.is_none()
+            && !existing.in_key
+            && !is_declared(table, &existing.name)
+    });
     if let Some(more) = more {
-        return blocked(format!("has a column `{}` that must be given and has no default", more.name));
+        return blocked(format!(
+            "has a column `{}` that is NOT NULL and has no default; give it a default, or remove the column",
+            more.name
+        ));
     }
     if let Some(id) = &table.id {
         return match numbers_rows(connection, table, id, &found).map_err(classify)? {
             true => Ok(()),
             false => blocked(format!(
                 "needs a column `{id}` that is its INTEGER PRIMARY KEY; to fix it, run: {}",
-                copy(table, &found)
+                replace_table(table, &found)
             )),
         };
     }
     let keys = keys(connection, table).map_err(classify)?;
-    // Beside a key that is right, one that merges `A` with `a` would still refuse the second of them.
+    // Even if there is a suitable key, another one that treats `A` and `a` as equal would reject the second of them.
     if let Some(merging) = keys.iter().find(|key| !key.binary) {
         let sql = match merging.made_by_index {
             true => format!("DROP INDEX {}", quote(&merging.name)),
-            false => copy(table, &found),
+            false => replace_table(table, &found),
         };
         return blocked(format!(
-            "needs a unique key that compares byte for byte, and has one that does not; to fix it, run: {sql}"
+            "needs a unique key that compares byte for byte, but has one that does not; to fix it, run: {sql}"
         ));
     }
     match keys.iter().any(|key| key.whole) {
@@ -86,13 +98,19 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
     }
 }
 
-fn is_of(table: &Table, name: &str) -> bool {
+/// Returns whether the view declares a column of this name.
+fn is_declared(table: &Table, name: &str) -> bool {
     let own = table.columns.iter().map(|column| &column.name).chain(&table.id);
     own.into_iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
-/// Whether `id` is SQLite's own number of a row: the whole primary key, and without an index of its own.
-fn numbers_rows(connection: &Connection, table: &Table, id: &str, found: &[Found]) -> rusqlite::Result<bool> {
+/// Returns whether `id` is SQLite's rowid: the whole primary key, without a separate index.
+fn numbers_rows(
+    connection: &Connection,
+    table: &Table,
+    id: &str,
+    found: &[ColumnInfo],
+) -> rusqlite::Result<bool> {
     let mut key = found.iter().filter(|column| column.in_key);
     let alone = key.next().is_some_and(|column| column.name.eq_ignore_ascii_case(id)) && key.next().is_none();
     let sql = "SELECT count(*) FROM pragma_index_list(?1) WHERE origin = 'pk'";
@@ -105,15 +123,15 @@ fn key_columns(table: &Table, each: &str) -> String {
     names.map(|column| quote(&column.name) + each).collect::<Vec<_>>().join(", ")
 }
 
-fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Found>> {
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<ColumnInfo>> {
     let sql = "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_info(?1)";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([table], |row| {
         let in_key: i64 = row.get(4)?;
-        Ok(Found {
+        Ok(ColumnInfo {
             name: row.get(0)?,
             kind: row.get(1)?,
-            filled: row.get(2)?,
+            not_null: row.get(2)?,
             default: row.get(3)?,
             in_key: in_key > 0,
         })
@@ -121,75 +139,79 @@ fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Found>>
     rows.collect()
 }
 
-/// SQLite's rule of affinity: what a column's declared type does to the values put into it.
-fn holds(declared: &str, kind: ColumnKind) -> bool {
+/// Returns whether a column with this declared type stores values of `kind` unchanged, by SQLite's affinity rules.
+fn stores_exactly(declared: &str, kind: ColumnKind) -> bool {
     let declared = declared.to_ascii_uppercase();
     let has = |words: &[&str]| words.iter().any(|word| declared.contains(word));
     let (integer, text) = (has(&["INT"]), has(&["CHAR", "CLOB", "TEXT"]));
-    let untouched = declared.is_empty() || has(&["BLOB"]);
+    let no_affinity = declared.is_empty() || has(&["BLOB"]);
     match kind {
         ColumnKind::Text { .. }
         | ColumnKind::LongText
         | ColumnKind::Json
         | ColumnKind::Decimal
         | ColumnKind::Bytes { .. }
-        | ColumnKind::LongBytes => !integer && (text || untouched),
-        // Text that is no number stays text in a DATETIME, which has the affinity of numbers.
+        | ColumnKind::LongBytes => !integer && (text || no_affinity),
+        // A DATETIME column has numeric affinity, but text that is not a number stays text.
         ColumnKind::Time => !integer && !has(&["REAL", "FLOA", "DOUB"]),
         ColumnKind::Integer | ColumnKind::Boolean => integer || (!text && !has(&["REAL", "FLOA", "DOUB"])),
     }
 }
 
-fn append(table: &Table, column: &Column) -> String {
+/// Returns the SQL that adds a missing column.
+fn add_column(table: &Table, column: &Column) -> String {
     let (table, name) = (quote(&table.name), quote(&column.name));
     format!("ALTER TABLE {table} ADD COLUMN {name} {}", statements::kind(column.kind))
 }
 
-/// Another type for a column that is in no key.
-fn widen(table: &Table, there: &Found, column: &Column) -> String {
+/// Returns the SQL that changes the type of a column outside of the key.
+fn change_type(table: &Table, existing: &ColumnInfo, column: &Column) -> String {
     let (table, name, old) =
-        (quote(&table.name), quote(&there.name), quote(&format!("{}_before", there.name)));
+        (quote(&table.name), quote(&existing.name), quote(&format!("{}_before", existing.name)));
     let kind = statements::kind(column.kind);
-    let filled = match (column.null, kind) {
+    let not_null = match (column.null, kind) {
         (true, _) => "",
         (false, "TEXT") if column.kind != ColumnKind::Decimal => " NOT NULL DEFAULT ''",
         (false, _) => " NOT NULL DEFAULT '0'",
     };
-    // A column without a default need not be filled by whoever else writes rows.
+    // Other programs may have written rows without a value in this column. The default then replaces NULL.
     let value = match column.null {
         true => format!("CAST({old} AS {kind})"),
         false => format!("coalesce(CAST({old} AS {kind}), {name})"),
     };
     format!(
-        "ALTER TABLE {table} RENAME COLUMN {name} TO {old}; ALTER TABLE {table} ADD COLUMN {name} {kind}{filled}; \
+        "ALTER TABLE {table} RENAME COLUMN {name} TO {old}; ALTER TABLE {table} ADD COLUMN {name} {kind}{not_null}; \
          UPDATE {table} SET {name} = {value}; ALTER TABLE {table} DROP COLUMN {old}"
     )
 }
 
-/// A key cannot be altered: a new table takes the rows, and then the name. The old one stays beside it,
-/// and SQL views and triggers go on naming the new one.
-fn copy(table: &Table, found: &[Found]) -> String {
+/// Returns the SQL that replaces the table, because SQLite cannot alter a key. A new table takes the rows and then
+/// the name. The old table stays under another name, and existing SQL views and triggers refer to the new table.
+fn replace_table(table: &Table, found: &[ColumnInfo]) -> String {
     let (name, new, before) =
         (quote(&table.name), quote(&format!("{}_new", table.name)), quote(&format!("{}_before", table.name)));
     let mut declared: Vec<String> = statements::id_column(table).into_iter().collect();
     let (mut names, mut values) = (Vec::new(), Vec::new());
     for (index, column) in table.columns.iter().enumerate() {
-        // What may be empty in it stays so.
-        let filled = found.iter().any(|there| there.filled && there.name.eq_ignore_ascii_case(&column.name));
-        let null = index >= table.key_columns && !filled;
+        // A column that allows NULL keeps allowing it.
+        let not_null = found
+            .iter()
+            .any(|existing| existing.not_null && existing.name.eq_ignore_ascii_case(&column.name));
+        let null = index >= table.key_columns && !not_null;
         declared.push(statements::column(&Column { null, ..column.clone() }));
         names.push(quote(&column.name));
         values.push(format!("CAST({} AS {})", quote(&column.name), statements::kind(column.kind)));
     }
-    if let Some(id) = table.id.iter().find(|id| found.iter().any(|there| there.name.eq_ignore_ascii_case(id)))
+    if let Some(id) =
+        table.id.iter().find(|id| found.iter().any(|existing| existing.name.eq_ignore_ascii_case(id)))
     {
         names.push(quote(id));
         values.push(quote(id));
     }
-    for more in found.iter().filter(|there| !is_of(table, &there.name)) {
-        let filled = if more.filled { " NOT NULL" } else { "" };
+    for more in found.iter().filter(|existing| !is_declared(table, &existing.name)) {
+        let not_null = if more.not_null { " NOT NULL" } else { "" };
         let default = more.default.as_ref().map(|text| format!(" DEFAULT ({text})")).unwrap_or_default();
-        declared.push(format!("{} {}{filled}{default}", quote(&more.name), more.kind));
+        declared.push(format!("{} {}{not_null}{default}", quote(&more.name), more.kind));
         names.push(quote(&more.name));
         values.push(quote(&more.name));
     }
@@ -204,13 +226,14 @@ fn copy(table: &Table, found: &[Found]) -> String {
     )
 }
 
-/// A unique index over exactly the key columns.
+/// A unique index on exactly the key columns.
 struct Key {
     name: String,
-    /// By `CREATE INDEX`, and not as a part of the table.
+    /// True if `CREATE INDEX` made it, false if it is part of the table.
     made_by_index: bool,
-    /// Over all rows.
+    /// True if it covers all rows.
     whole: bool,
+    /// True if it compares byte for byte.
     binary: bool,
 }
 
@@ -250,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_refusal_names_mends_the_table_and_keeps_its_rows() {
+    fn the_suggested_sql_fixes_the_table_and_keeps_its_rows() {
         let tables = [
             "CREATE TABLE t (who TEXT COLLATE NOCASE PRIMARY KEY, sum TEXT)",
             "CREATE TABLE t (who TEXT COLLATE NOCASE PRIMARY KEY, sum TEXT); CREATE UNIQUE INDEX u ON t (who COLLATE BINARY)",
@@ -270,8 +293,8 @@ mod tests {
                 let refusal = refusal.to_string();
                 refusals += 1;
                 assert!(refusals < 3, "{sql}: {refusal}");
-                let (_, mend) = refusal.split_once("to fix it, run: ").expect("a way to mend it");
-                connection.execute_batch(mend).unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
+                let (_, fix) = refusal.split_once("to fix it, run: ").expect("a suggested fix");
+                connection.execute_batch(fix).unwrap_or_else(|error| panic!("{sql}: {fix}: {error}"));
             }
             assert!(refusals > 0, "{sql}");
             connection.execute_batch("INSERT INTO t (who, sum) VALUES ('A', '1'), ('a', '1')").expect(sql);
@@ -279,13 +302,13 @@ mod tests {
                 .query_row("SELECT group_concat(who) FROM (SELECT who FROM v ORDER BY who)", [], |row| {
                     row.get(0)
                 })
-                .expect("the view is of the new table");
+                .expect("the view reads the new table");
             assert_eq!(seen, "7,A,a", "{sql}");
         }
     }
 
     #[test]
-    fn a_table_of_numbered_rows_is_used_as_it_is_or_mended_by_what_the_refusal_names() {
+    fn a_table_of_numbered_rows_is_usable_or_fixed_by_the_suggested_sql() {
         let column = |name: &str, kind, null| Column { name: name.to_owned(), kind, null };
         let table = Table::numbered(
             "t",
@@ -324,8 +347,8 @@ mod tests {
                 let refusal = refusal.to_string();
                 refusals += 1;
                 assert!(refusals < 4, "{sql}: {refusal}");
-                let (_, mend) = refusal.split_once("to fix it, run: ").expect("a way to mend it");
-                connection.execute_batch(mend).unwrap_or_else(|error| panic!("{sql}: {mend}: {error}"));
+                let (_, fix) = refusal.split_once("to fix it, run: ").expect("a suggested fix");
+                connection.execute_batch(fix).unwrap_or_else(|error| panic!("{sql}: {fix}: {error}"));
             }
             assert_eq!(refusals, expected, "{sql}");
             let kept: (i64, String) = connection

@@ -1,6 +1,5 @@
-//! A copy of the database as it is at one moment, page by page, while the writer goes on. One read
-//! transaction is held from the first page to the last: it keeps nobody from writing, and what is written
-//! meanwhile waits in the write-ahead log.
+//! Copies a consistent snapshot of the database page by page, while the writer continues. One read transaction stays
+//! open from the first page to the last. It does not block writes: they stay in the write-ahead log meanwhile.
 
 use std::path::Path;
 
@@ -13,8 +12,8 @@ use super::errors::classify;
 use super::read_rows;
 use crate::store::{POSITIONS_SQL, StoreError, ViewPosition, view_positions};
 
-/// Writes the copy to `target`, which is not there yet, and answers the positions in it. `wanted` is asked
-/// now and then whether to go on.
+/// Writes the copy to `target`, a file that must not exist yet, and returns the views' positions in the copy. Calls
+/// `wanted` before each step, and fails with `Closed` if it returns false.
 pub fn take(
     source: &Path,
     target: &Path,
@@ -22,23 +21,23 @@ pub fn take(
 ) -> Result<Vec<ViewPosition>, StoreError> {
     let source = connection::open_for_reading(source).map_err(classify)?;
     let mut copy = Connection::open(target).map_err(classify)?;
-    // A copy that is cut off is thrown away: nothing has to survive in it.
+    // An incomplete copy is discarded, so it does not have to survive a crash.
     copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").map_err(classify)?;
     source.execute_batch("BEGIN").map_err(classify)?;
-    // The transaction takes its moment with the first read.
+    // The transaction's snapshot begins with its first read.
     let positions = view_positions(read_rows(&source, POSITIONS_SQL, &[]).map_err(classify)?)?;
     let backup = Backup::new(&source, &mut copy).map_err(classify)?;
     while wanted() {
         match backup.step(SNAPSHOT_STEP_PAGES).map_err(classify)? {
             StepResult::Done => return Ok(positions),
             StepResult::More => {}
-            _ => return Err(StoreError::Transient("the store is locked".to_owned())),
+            _ => return Err(StoreError::Transient("the database is locked".to_owned())),
         }
     }
     Err(StoreError::Closed)
 }
 
-/// How large the copy will be, or less.
+/// Returns the expected size of the copy. The copy may be smaller.
 pub fn bytes(source: &Path) -> Result<u64, StoreError> {
     let connection = connection::open_for_reading(source).map_err(classify)?;
     let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i64>(0)).map_err(classify);
@@ -53,10 +52,10 @@ mod tests {
     use super::*;
 
     const ROWS: i64 = 8_000;
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const DEADLINE: Duration = Duration::from_secs(30);
 
-    /// Moves 1 from one row to another, again and again: the sum stays.
-    fn move_about(writer: &Connection, moved: &AtomicU64, ended: &AtomicBool) {
+    /// Moves 1 from one row to another repeatedly. The sum of all rows stays the same.
+    fn move_amounts(writer: &Connection, moved: &AtomicU64, ended: &AtomicBool) {
         let mut row = 0;
         while !ended.load(Ordering::Relaxed) {
             let (from, to) = (row * 37 % ROWS, (row * 91 + 5) % ROWS);
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_of_one_moment_though_every_step_sees_new_writes() {
+    fn a_snapshot_is_consistent_despite_writes_between_all_steps() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, target) = (folder.path().join("a.db"), folder.path().join("b.db"));
         let (writer, _) = connection::open_for_writing(&path).expect("opens");
@@ -84,14 +83,14 @@ mod tests {
         let steps = std::cell::Cell::new(0);
         std::thread::scope(|scope| {
             let (moved, ended) = (&moved, &ended);
-            scope.spawn(move || move_about(&writer, moved, ended));
+            scope.spawn(move || move_amounts(&writer, moved, ended));
             let wanted = || {
                 steps.set(steps.get() + 1);
-                let (before, deadline) = (moved.load(Ordering::Relaxed), Instant::now() + PATIENCE);
+                let (before, deadline) = (moved.load(Ordering::Relaxed), Instant::now() + DEADLINE);
                 while moved.load(Ordering::Relaxed) == before && Instant::now() < deadline {
                     std::thread::yield_now();
                 }
-                // One that begins anew with every write would never end.
+                // A copy that restarts at every write would never finish.
                 steps.get() < 1_000
             };
             let taken = take(&path, &target, wanted);
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_nobody_wants_any_more_ends() {
+    fn a_snapshot_that_is_no_longer_wanted_ends() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
         drop(connection::open_for_writing(&path).expect("opens"));

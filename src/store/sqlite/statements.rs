@@ -1,13 +1,13 @@
-//! The SQL that carries out plans and declarations in SQLite.
+//! SQL text for SQLite: table declarations and the statements of plans.
 
 use super::top_k;
 use crate::store::tables::{Column, ColumnKind, DerivedIndex, Table, quote};
 
-/// A function of this program's.
+/// The name of an SQL function that this program registers (see `counts`).
 pub const ADD_NOTED: &str = "add_noted";
 
-pub fn create_table(table: &Table, unless_there: bool) -> String {
-    let guard = if unless_there { "IF NOT EXISTS " } else { "" };
+pub fn create_table(table: &Table, if_not_exists: bool) -> String {
+    let guard = if if_not_exists { "IF NOT EXISTS " } else { "" };
     let mut declared: Vec<String> = id_column(table).into_iter().collect();
     declared.extend(table.columns.iter().map(column));
     declared.extend(key(table));
@@ -17,7 +17,7 @@ pub fn create_table(table: &Table, unless_there: bool) -> String {
     format!("CREATE TABLE {guard}{} ({}){end}", quote(&table.name), declared.join(", "))
 }
 
-/// Without the last word, the number of a deleted row would be given again.
+/// Declares the numbering column. Without AUTOINCREMENT, SQLite could use the number of a deleted row again.
 pub fn id_column(table: &Table) -> Option<String> {
     table.id.as_ref().map(|id| format!("{} INTEGER PRIMARY KEY AUTOINCREMENT", quote(id)))
 }
@@ -34,7 +34,7 @@ pub fn column(column: &Column) -> String {
 
 pub fn kind(kind: ColumnKind) -> &'static str {
     match kind {
-        // An amount as text is exact; SQLite's NUMERIC is not.
+        // Amounts are exact as text. SQLite's NUMERIC is not exact.
         ColumnKind::Text { .. } | ColumnKind::LongText | ColumnKind::Json | ColumnKind::Decimal => "TEXT",
         ColumnKind::Time => "TEXT",
         ColumnKind::Integer | ColumnKind::Boolean => "INTEGER",
@@ -42,17 +42,17 @@ pub fn kind(kind: ColumnKind) -> &'static str {
     }
 }
 
-/// Inserts so many rows of a table that numbers them, or puts right what has their numbers.
-pub fn numbered(table: &Table, id: &str, rows: usize, mend: bool) -> String {
+/// Inserts `rows` rows with their numbers. With `update_existing`, a row whose number exists is updated instead.
+pub fn numbered(table: &Table, id: &str, rows: usize, update_existing: bool) -> String {
     let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
     let row = format!("({})", vec!["?"; names.len() + 1].join(", "));
     let sets: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-    let meeting = match mend {
+    let on_conflict = match update_existing {
         true => format!(" ON CONFLICT ({}) DO UPDATE SET {}", quote(id), sets.join(", ")),
         false => String::new(),
     };
     format!(
-        "INSERT INTO {} ({}, {}) VALUES {}{meeting}",
+        "INSERT INTO {} ({}, {}) VALUES {}{on_conflict}",
         quote(&table.name),
         quote(id),
         names.join(", "),
@@ -64,17 +64,17 @@ pub fn add(table: &Table) -> String {
     upsert(table, |column| sum(&table.name, column))
 }
 
-/// A row whose key is not there yet; of one that is, the columns beyond the key are `met`.
-fn upsert(table: &Table, met: impl Fn(&Column) -> String) -> String {
+/// Inserts a row. If its key exists, runs the assignment that `update` returns for each column after the key.
+fn upsert(table: &Table, update: impl Fn(&Column) -> String) -> String {
     let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
-    let sums: Vec<String> = table.columns[table.key_columns..].iter().map(met).collect();
+    let assignments: Vec<String> = table.columns[table.key_columns..].iter().map(update).collect();
     format!(
         "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
         quote(&table.name),
         names.join(", "),
         vec!["?"; names.len()].join(", "),
         names[..table.key_columns].join(", "),
-        sums.join(", ")
+        assignments.join(", ")
     )
 }
 
@@ -99,7 +99,7 @@ fn sum(table: &str, column: &Column) -> String {
     }
 }
 
-/// Adds one number to a row, and notes what was there.
+/// Adds a number to a row's number, and records the number before (see `counts`).
 pub fn tally(table: &Table) -> String {
     let of = quote(&table.name);
     upsert(table, |column| {
@@ -112,14 +112,15 @@ pub fn delete(table: &Table) -> String {
     format!("DELETE FROM {} WHERE {}", quote(&table.name), equal(&table.columns[..table.key_columns], 1))
 }
 
-/// `"a" = ?1 AND "b" = ?2`, from parameter `first` on.
+/// Returns `"a" = ?1 AND "b" = ?2`, with parameters numbered from `first`.
 pub fn equal(columns: &[Column], first: usize) -> String {
     let pair = |(index, column): (usize, &Column)| format!("{} = ?{}", quote(&column.name), first + index);
     columns.iter().enumerate().map(pair).collect::<Vec<_>>().join(" AND ")
 }
 
-/// The tables that SQLite itself keeps beside one. (Spans are a table that its view declares.)
-pub fn derived_index(table: &Table) -> Vec<Table> {
+/// Returns the additional tables of a table's derived index. The day-gaps table is not one of them: its view declares
+/// it.
+pub fn derived_tables(table: &Table) -> Vec<Table> {
     match &table.derived_index {
         DerivedIndex::TopK(ranking) => top_k::tables(table, ranking).into(),
         DerivedIndex::DayGaps(_) | DerivedIndex::Nothing => Vec::new(),
@@ -128,17 +129,18 @@ pub fn derived_index(table: &Table) -> Vec<Table> {
 
 pub fn drop_tables(tables: &[Table]) -> String {
     let drop = |table: &Table| format!("DROP TABLE IF EXISTS {};", quote(&table.name));
-    with_beside(tables).iter().map(drop).collect()
+    with_derived_tables(tables).iter().map(drop).collect()
 }
 
-pub fn put_in_place(made: &[Table], wanted: &[Table]) -> String {
+pub fn replace_tables(made: &[Table], wanted: &[Table]) -> String {
     let rename = |(made, wanted): (&Table, &Table)| {
         format!("ALTER TABLE {} RENAME TO {};", quote(&made.name), quote(&wanted.name))
     };
-    let renames: String = with_beside(made).iter().zip(&with_beside(wanted)).map(rename).collect();
+    let renames: String =
+        with_derived_tables(made).iter().zip(&with_derived_tables(wanted)).map(rename).collect();
     drop_tables(wanted) + &renames
 }
 
-fn with_beside(tables: &[Table]) -> Vec<Table> {
-    tables.iter().flat_map(|table| std::iter::once(table.clone()).chain(derived_index(table))).collect()
+fn with_derived_tables(tables: &[Table]) -> Vec<Table> {
+    tables.iter().flat_map(|table| std::iter::once(table.clone()).chain(derived_tables(table))).collect()
 }

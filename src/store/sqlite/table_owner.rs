@@ -1,5 +1,5 @@
-//! Which view a table belongs to, noted when the view begins. A view under a new name over the table of
-//! an old one would take what that one counted for what was there before, and count all of it again.
+//! Records which view owns a table, when the view begins. Without this check, a renamed view would use its old table
+//! with a new position. It would treat the old counts as content from before the view, and count all events again.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -8,18 +8,18 @@ use super::shape;
 use crate::store::StoreError;
 use crate::store::tables::Table;
 
-/// Notes `view` as the owner of `table`, unless another view is.
-pub fn take(connection: &Connection, table: &Table, view: &str) -> Result<(), StoreError> {
+/// Records `view` as the owner of `table`. Fails if another view owns it.
+pub fn claim(connection: &Connection, table: &Table, view: &str) -> Result<(), StoreError> {
     let name = format!("owner of table {}", table.name.to_ascii_lowercase());
     let sql = "SELECT value FROM millrace_meta WHERE name = ?1";
     let owner: Option<String> =
         connection.query_row(sql, [&name], |row| row.get(0)).optional().map_err(classify)?;
     match owner {
         Some(owner) if owner == view => return Ok(()),
-        // A table that is gone is nobody's: whoever begins makes it anew, and counts from the beginning.
+        // A dropped table has no owner: the view creates it and counts from the beginning.
         Some(owner) if shape::exists(connection, &table.name)? => {
             return Err(StoreError::Blocked(format!(
-                "table `{}` holds what view `{owner}` counted, and view `{view}` would count it again: call the view `{owner}` as before, give `{view}` another table, or drop the table to have `{view}` count it anew",
+                "table `{}` belongs to view `{owner}`, and view `{view}` would count its content again: name the view `{owner}` as before, give `{view}` another table, or drop the table to count from the start",
                 table.name
             )));
         }

@@ -1,7 +1,8 @@
-//! Rankings in SQLite without an index over the number, in which every event would move a row. For a group
-//! of few rows there is nothing to keep: they are read and sorted. A group of many has a *board*, a small
-//! table of its first rows, and a *floor*, the place up to which the board holds every row of the group. Most
-//! rows that change stay beyond the floor, and cost one comparison.
+//! Rankings in SQLite without an index on the number: in such an index, every event would move a row.
+//!
+//! A small group has no board: a query reads and sorts its rows. A large group has a *board*, a copy of its top rows
+//! in the top table, and a *floor*, the rank down to which the board is complete. The board contains every row of the
+//! group that ranks at or above the floor. Most changed rows are below the floor, and cost one comparison.
 
 use std::cmp::Reverse;
 
@@ -11,11 +12,11 @@ use super::statements::equal;
 use crate::store::Select;
 use crate::store::tables::{Cell, Column, ColumnKind, DerivedIndex, Table, TopK, quote};
 
-/// Asks for the first `limit` of a group. One statement, so that board and floor are of one moment.
+/// Builds the query for the top `limit` rows of a group. A single statement reads board and floor from one snapshot.
 pub fn top(table: &Table, ranking: &TopK, mut group: Vec<Cell>, limit: usize) -> Select {
     let names = Names::of(table, ranking);
     let Names { rows, boards, floors, value, number, group: condition, order, group_columns } = &names;
-    group.push(Cell::Integer(limit.min(ranking.asked_max) as i64));
+    group.push(Cell::Integer(limit.min(ranking.limit_max) as i64));
     let sql = format!(
         "SELECT {value}, {number} FROM (SELECT {value}, {number} FROM {boards} WHERE {condition} \
          UNION ALL SELECT {value}, {number} FROM (SELECT 1 FROM {floors} WHERE {condition} AND \"floor\" IS NULL) \
@@ -25,7 +26,7 @@ pub fn top(table: &Table, ranking: &TopK, mut group: Vec<Cell>, limit: usize) ->
     Select { sql, parameters: group }
 }
 
-/// The tables of a ranking: its boards and its floors.
+/// Declares the two tables of a ranking: the top table with the boards, and the floor table.
 pub fn tables(table: &Table, ranking: &TopK) -> [Table; 2] {
     let (value, number) = (&table.columns[table.key_columns - 1], &table.columns[table.key_columns]);
     let named = |name: &str, of: &Column, null: bool| Column { name: name.to_owned(), null, ..of.clone() };
@@ -33,9 +34,9 @@ pub fn tables(table: &Table, ranking: &TopK) -> [Table; 2] {
     let entries = Column { name: "entries".to_owned(), kind: ColumnKind::Integer, null: false };
     floors.extend([entries, named("floor", number, true), named("floor_value", value, true)]);
     [
-        Table { name: ranking.boards.clone(), derived_index: DerivedIndex::Nothing, ..table.clone() },
+        Table { name: ranking.top_table.clone(), derived_index: DerivedIndex::Nothing, ..table.clone() },
         Table {
-            name: ranking.floors.clone(),
+            name: ranking.floor_table.clone(),
             columns: floors,
             key_columns: table.key_columns - 1,
             id: None,
@@ -45,21 +46,22 @@ pub fn tables(table: &Table, ranking: &TopK) -> [Table; 2] {
     ]
 }
 
-/// Where a row stands in its group: the smaller, the further ahead.
+/// The rank of a row in its group. A smaller value ranks higher.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct RowOrigin {
+struct Rank {
     number: Reverse<i64>,
+    /// True for the empty text, which ranks last among equal numbers.
     absent: bool,
     value: String,
 }
 
-impl RowOrigin {
+impl Rank {
     fn of(number: i64, value: &str) -> Self {
         Self { number: Reverse(number), absent: value.is_empty(), value: value.to_owned() }
     }
 
-    /// Whether a row is not behind this place. Nearly every row is told by its number alone.
-    fn takes_in(&self, number: i64, value: &str) -> bool {
+    /// Returns whether a row ranks at or above this rank. For nearly every row, the number alone decides.
+    fn includes(&self, number: i64, value: &str) -> bool {
         match number.cmp(&self.number.0) {
             std::cmp::Ordering::Equal => (value.is_empty(), value) <= (self.absent, self.value.as_str()),
             unequal => unequal.is_gt(),
@@ -67,64 +69,66 @@ impl RowOrigin {
     }
 }
 
-/// One group as it stands.
+/// The state of one group.
 struct Board<'w> {
     group: &'w [Cell],
-    /// Rows on the board; without a floor, rows of the group.
+    /// The number of rows on the board. Without a floor, the number of rows in the group.
     entries: i64,
     /// `None` while the group has no board.
-    floor: Option<RowOrigin>,
+    floor: Option<Rank>,
     changed: bool,
-    /// What the floor was drawn at is no row of the group any more.
+    /// True if the row that defined the floor was deleted from the group.
     floor_gone: bool,
 }
 
-/// What follows the rows of one write, group by group.
+/// Updates the boards while the rows of one write are applied, group by group.
 pub struct Boards<'c, 'w> {
     connection: &'c Connection,
     statements: Statements,
-    asked_max: i64,
+    limit_max: i64,
     open: Option<Board<'w>>,
 }
 
 impl<'c, 'w> Boards<'c, 'w> {
     pub fn new(connection: &'c Connection, table: &Table, ranking: &TopK) -> Self {
         let statements = Statements::of(&Names::of(table, ranking));
-        Self { connection, statements, asked_max: ranking.asked_max as i64, open: None }
+        Self { connection, statements, limit_max: ranking.limit_max as i64, open: None }
     }
 
-    /// A row went from one number to another; 0 is no row.
-    pub fn follow(&mut self, key: &'w [Cell], was: i64, now: i64) -> rusqlite::Result<()> {
-        let [group @ .., Cell::Text(value)] = key else { panic!("what is ranked is text") };
+    /// Handles a row whose number changed from `was` to `now`. 0 stands for a missing row.
+    pub fn update(&mut self, key: &'w [Cell], was: i64, now: i64) -> rusqlite::Result<()> {
+        let [group @ .., Cell::Text(value)] = key else {
+            panic!("the last key column of a ranking must be text")
+        };
         let mut board = match self.open.take() {
             Some(board) if board.group == group => board,
             other => {
-                self.settle(other)?;
+                self.store(other)?;
                 self.load(group)?
             }
         };
-        let (were, are) = match &board.floor {
+        let (was_inside, is_inside) = match &board.floor {
             None => (was != 0, now != 0),
             Some(floor) => {
-                let inside = |number: i64| number != 0 && floor.takes_in(number, value);
+                let inside = |number: i64| number != 0 && floor.includes(number, value);
                 (inside(was), inside(now))
             }
         };
-        if board.floor.is_some() && are {
+        if board.floor.is_some() && is_inside {
             let entry = key.iter().chain(std::iter::once(&Cell::Integer(now))).cloned().collect::<Vec<_>>();
             self.run(&self.statements.enter, &entry)?;
-        } else if board.floor.is_some() && were {
+        } else if board.floor.is_some() && was_inside {
             self.run(&self.statements.leave, key)?;
         }
-        if were != are {
-            board.entries += i64::from(are) - i64::from(were);
+        if was_inside != is_inside {
+            board.entries += i64::from(is_inside) - i64::from(was_inside);
             board.changed = true;
         }
         if now == 0 && board.floor.as_ref().is_some_and(|floor| floor.value == *value) {
             (board.floor_gone, board.changed) = (true, true);
         }
-        if board.entries > 4 * self.asked_max {
-            self.cut(&mut board)?;
+        if board.entries > 4 * self.limit_max {
+            self.trim(&mut board)?;
         }
         self.open = Some(board);
         Ok(())
@@ -132,29 +136,29 @@ impl<'c, 'w> Boards<'c, 'w> {
 
     pub fn finish(mut self) -> rusqlite::Result<()> {
         let last = self.open.take();
-        self.settle(last)
+        self.store(last)
     }
 
     fn load(&self, group: &'w [Cell]) -> rusqlite::Result<Board<'w>> {
         let mut statement = self.connection.prepare_cached(&self.statements.load)?;
         let stored = statement.query_row(params_from_iter(group), |row| {
             let (number, value): (Option<i64>, Option<String>) = (row.get(1)?, row.get(2)?);
-            Ok((row.get(0)?, number.zip(value).map(|(number, value)| RowOrigin::of(number, &value))))
+            Ok((row.get(0)?, number.zip(value).map(|(number, value)| Rank::of(number, &value))))
         });
         let (entries, floor) = stored.optional()?.unwrap_or((0, None));
         Ok(Board { group, entries, floor, changed: false, floor_gone: false })
     }
 
-    /// Too many entries: only the first are kept, and the floor rises to the last of them. A group that had
-    /// no board gets one.
-    fn cut(&self, board: &mut Board<'w>) -> rusqlite::Result<()> {
+    /// Reduces a group with too many entries to its top rows, and raises the floor to the last of them. A group
+    /// without a board gets one.
+    fn trim(&self, board: &mut Board<'w>) -> rusqlite::Result<()> {
         let had = board.floor.is_some();
         let from = if had { &self.statements.first_of_board } else { &self.statements.first_of_rows };
         let first = self.first(from, board.group)?;
         board.floor = first.last().cloned();
         board.entries = first.len() as i64;
         if !had {
-            return self.put_up(board.group, &first);
+            return self.insert_entries(board.group, &first);
         }
         let mut beyond = board.group.to_vec();
         if let Some(floor) = &board.floor {
@@ -163,24 +167,24 @@ impl<'c, 'w> Boards<'c, 'w> {
         self.run(&self.statements.drop_beyond, &beyond)
     }
 
-    /// Writes down where a group ended up. A board that corrections have made too short is made anew, out of
+    /// Stores the state of a group if it has changed. A board that corrections have made too short is rebuilt from
     /// all rows of its group.
-    fn settle(&self, board: Option<Board<'w>>) -> rusqlite::Result<()> {
+    fn store(&self, board: Option<Board<'w>>) -> rusqlite::Result<()> {
         let Some(mut board) = board.filter(|board| board.changed) else { return Ok(()) };
-        if board.floor.is_some() && board.entries < self.asked_max {
+        if board.floor.is_some() && board.entries < self.limit_max {
             self.run(&self.statements.clear, board.group)?;
             let first = self.first(&self.statements.first_of_rows, board.group)?;
             board.entries = first.len() as i64;
-            board.floor = first.last().filter(|_| board.entries == 2 * self.asked_max).cloned();
+            board.floor = first.last().filter(|_| board.entries == 2 * self.limit_max).cloned();
             if board.floor.is_some() {
-                self.put_up(board.group, &first)?;
+                self.insert_entries(board.group, &first)?;
             }
         } else if board.floor_gone {
-            // Drawn at what is on the board, it names nobody who was erased.
+            // The new floor is a row on the board, so it does not contain the value of an erased row.
             board.floor = self.first(&self.statements.last_of_board, board.group)?.pop();
         }
         if board.entries == 0 {
-            return self.run(&self.statements.forget, board.group);
+            return self.run(&self.statements.delete, board.group);
         }
         let mut row = board.group.to_vec();
         row.push(Cell::Integer(board.entries));
@@ -188,22 +192,23 @@ impl<'c, 'w> Boards<'c, 'w> {
             Some(floor) => [Cell::Integer(floor.number.0), Cell::Text(floor.value)],
             None => [Cell::Null, Cell::Null],
         });
-        self.run(&self.statements.note, &row)
+        self.run(&self.statements.save, &row)
     }
 
-    fn first(&self, sql: &str, group: &[Cell]) -> rusqlite::Result<Vec<RowOrigin>> {
+    /// Returns the top rows of a group: twice as many as a query may ask for, or fewer.
+    fn first(&self, sql: &str, group: &[Cell]) -> rusqlite::Result<Vec<Rank>> {
         let mut statement = self.connection.prepare_cached(sql)?;
-        let parameters = group.iter().cloned().chain([Cell::Integer(2 * self.asked_max)]).collect::<Vec<_>>();
+        let parameters = group.iter().cloned().chain([Cell::Integer(2 * self.limit_max)]).collect::<Vec<_>>();
         let rows = statement.query_map(params_from_iter(parameters), |row| {
-            Ok(RowOrigin::of(row.get(1)?, &row.get::<_, String>(0)?))
+            Ok(Rank::of(row.get(1)?, &row.get::<_, String>(0)?))
         })?;
         rows.collect()
     }
 
-    fn put_up(&self, group: &[Cell], first: &[RowOrigin]) -> rusqlite::Result<()> {
-        for place in first {
+    fn insert_entries(&self, group: &[Cell], first: &[Rank]) -> rusqlite::Result<()> {
+        for rank in first {
             let mut row = group.to_vec();
-            row.extend([Cell::Text(place.value.clone()), Cell::Integer(place.number.0)]);
+            row.extend([Cell::Text(rank.value.clone()), Cell::Integer(rank.number.0)]);
             self.run(&self.statements.enter, &row)?;
         }
         Ok(())
@@ -214,7 +219,7 @@ impl<'c, 'w> Boards<'c, 'w> {
     }
 }
 
-/// Names as SQL takes them. Parameters 1 to `group_columns` are the group.
+/// Quoted names and SQL fragments. Parameters 1 to `group_columns` are the group.
 struct Names {
     rows: String,
     boards: String,
@@ -233,8 +238,8 @@ impl Names {
         let number = quote(&table.columns[table.key_columns].name);
         Self {
             rows: quote(&table.name),
-            boards: quote(&ranking.boards),
-            floors: quote(&ranking.floors),
+            boards: quote(&ranking.top_table),
+            floors: quote(&ranking.floor_table),
             group: equal(&table.columns[..group_columns], 1),
             order: format!("{number} DESC, {value} = '', {value}"),
             value,
@@ -246,8 +251,8 @@ impl Names {
 
 struct Statements {
     load: String,
-    note: String,
-    forget: String,
+    save: String,
+    delete: String,
     enter: String,
     leave: String,
     clear: String,
@@ -269,8 +274,8 @@ impl Statements {
         let (floor, floor_value) = (next(1), next(2));
         Self {
             load: format!("SELECT entries, \"floor\", floor_value FROM {floors} WHERE {group}"),
-            note: format!("INSERT OR REPLACE INTO {floors} VALUES ({})", marks(next(3))),
-            forget: format!("DELETE FROM {floors} WHERE {group}"),
+            save: format!("INSERT OR REPLACE INTO {floors} VALUES ({})", marks(next(3))),
+            delete: format!("DELETE FROM {floors} WHERE {group}"),
             enter: format!("INSERT OR REPLACE INTO {boards} VALUES ({})", marks(next(2))),
             leave: format!("DELETE FROM {boards} WHERE {group} AND {value} = ?{}", next(1)),
             clear: format!("DELETE FROM {boards} WHERE {group}"),
@@ -296,10 +301,10 @@ mod tests {
     use crate::store::sqlite::{counts, read_rows, statements};
     use crate::store::{Verb, Write};
 
-    const ASKED_MAX: usize = 3;
+    const LIMIT_MAX: usize = 3;
 
     fn ranking() -> TopK {
-        TopK { boards: "top".to_owned(), floors: "floors".to_owned(), asked_max: ASKED_MAX }
+        TopK { top_table: "top".to_owned(), floor_table: "floors".to_owned(), limit_max: LIMIT_MAX }
     }
 
     fn counts() -> Table {
@@ -316,21 +321,21 @@ mod tests {
             [Cell::Text(group.to_string()), Cell::Integer(day), Cell::Text(value), Cell::Integer(n)]
         });
         let write = Write { table: Arc::clone(table), verb: Verb::Tally, cells: cells.collect() };
-        counts::carry_out(connection, &write).expect("counted");
+        counts::execute(connection, &write).expect("counted");
     }
 
-    /// The first of a group, as a walk over all rows finds them.
-    fn walked(model: &Model, group: u8, day: i64) -> Vec<(String, i64)> {
+    /// Returns the top rows of a group by a scan of all rows.
+    fn scanned(model: &Model, group: u8, day: i64) -> Vec<(String, i64)> {
         let rows = model.iter().filter(|((of, on, _), _)| (*of, *on) == (group, day));
-        let mut places: Vec<RowOrigin> = rows.map(|((_, _, value), n)| RowOrigin::of(*n, value)).collect();
-        places.sort();
-        places.truncate(ASKED_MAX);
-        places.into_iter().map(|place| (place.value, place.number.0)).collect()
+        let mut ranks: Vec<Rank> = rows.map(|((_, _, value), n)| Rank::of(*n, value)).collect();
+        ranks.sort();
+        ranks.truncate(LIMIT_MAX);
+        ranks.into_iter().map(|rank| (rank.value, rank.number.0)).collect()
     }
 
-    fn asked(connection: &Connection, table: &Table, group: u8, day: i64) -> Vec<(String, i64)> {
+    fn queried(connection: &Connection, table: &Table, group: u8, day: i64) -> Vec<(String, i64)> {
         let group = vec![Cell::Text(group.to_string()), Cell::Integer(day)];
-        let select = top(table, &ranking(), group, ASKED_MAX);
+        let select = top(table, &ranking(), group, LIMIT_MAX);
         let row = |row: Vec<Cell>| match row.as_slice() {
             [Cell::Text(value), Cell::Integer(n)] => (value.clone(), *n),
             other => panic!("{other:?}"),
@@ -339,24 +344,24 @@ mod tests {
         rows.into_iter().map(row).collect()
     }
 
-    /// A board holds what is not behind its floor, and its entries are counted.
-    fn sound(connection: &Connection) -> bool {
-        let wrong = "SELECT COUNT(*) FROM floors AS f WHERE CASE WHEN \"floor\" IS NULL
+    /// Returns whether every board contains all rows at or above its floor, and every entry count is right.
+    fn boards_are_consistent(connection: &Connection) -> bool {
+        let sql = "SELECT COUNT(*) FROM floors AS f WHERE CASE WHEN \"floor\" IS NULL
              THEN entries <> (SELECT COUNT(*) FROM counts AS c WHERE (c.grp, c.day) = (f.grp, f.day))
                OR EXISTS (SELECT 1 FROM top AS t WHERE (t.grp, t.day) = (f.grp, f.day))
              ELSE entries <> (SELECT COUNT(*) FROM top AS t WHERE (t.grp, t.day) = (f.grp, f.day))
                OR EXISTS (SELECT value, n FROM counts AS c WHERE (c.grp, c.day) = (f.grp, f.day)
                     AND (-n, value = '', value) <= (-\"floor\", floor_value = '', floor_value)
                     EXCEPT SELECT value, n FROM top AS t WHERE (t.grp, t.day) = (f.grp, f.day)) END";
-        let wrong: i64 = connection.query_row(wrong, [], |row| row.get(0)).expect("a number");
-        wrong == 0
+        let inconsistent: i64 = connection.query_row(sql, [], |row| row.get(0)).expect("a number");
+        inconsistent == 0
     }
 
-    fn made() -> (Connection, Arc<Table>) {
+    fn new_database() -> (Connection, Arc<Table>) {
         let connection = Connection::open_in_memory().expect("opens");
         super::super::counts::install(&connection).expect("a function");
         let table = counts();
-        for table in std::iter::once(table.clone()).chain(statements::derived_index(&table)) {
+        for table in std::iter::once(table.clone()).chain(statements::derived_tables(&table)) {
             connection.execute_batch(&statements::create_table(&table, false)).expect("a table");
         }
         (connection, Arc::new(table))
@@ -365,52 +370,52 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(80))]
         #[test]
-        fn the_first_of_a_group_are_those_that_a_walk_would_find(
+        fn the_top_rows_of_a_group_equal_those_of_a_full_scan(
             batches in proptest::collection::vec(
                 proptest::collection::vec((0_u8..2, 0_i64..2, 0_u8..40, 1_i64..4, proptest::bool::weighted(0.45)), 1..80),
                 1..12,
             )
         ) {
-            let (connection, table) = made();
+            let (connection, table) = new_database();
             let mut model = Model::new();
             for batch in batches {
                 let mut folded = Model::new();
                 for (group, day, value, size, corrects) in batch {
                     let value = if value == 0 { String::new() } else { value.to_string() };
                     let there = model.entry((group, day, value.clone())).or_default();
-                    // Only what was counted can be taken back.
+                    // Only counted events can be corrected.
                     let change = if corrects { -size.min(*there) } else { size };
                     *there += change;
                     *folded.entry((group, day, value)).or_default() += change;
                 }
                 write(&connection, &table, folded);
                 model.retain(|_, n| *n != 0);
-                proptest::prop_assert!(sound(&connection));
+                proptest::prop_assert!(boards_are_consistent(&connection));
                 for (group, day) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                    proptest::prop_assert_eq!(asked(&connection, &table, group, day), walked(&model, group, day));
+                    proptest::prop_assert_eq!(queried(&connection, &table, group, day), scanned(&model, group, day));
                 }
             }
         }
     }
 
     #[test]
-    fn what_is_asked_for_does_not_walk_over_a_group_that_has_a_board() {
-        let (connection, table) = made();
+    fn a_query_does_not_scan_a_group_that_has_a_board() {
+        let (connection, table) = new_database();
         let rows = (0..1_000_i64).map(|value| ((1, 0, value.to_string()), 1 + value % 50));
         write(&connection, &table, rows.collect());
         let board: i64 =
             connection.query_row("SELECT COUNT(*) FROM top", [], |row| row.get(0)).expect("a number");
-        assert!((ASKED_MAX as i64..=4 * ASKED_MAX as i64).contains(&board), "{board}");
+        assert!((LIMIT_MAX as i64..=4 * LIMIT_MAX as i64).contains(&board), "{board}");
         connection
             .execute("UPDATE counts SET n = 1000 WHERE value = '1'", [])
-            .expect("a row that nobody told of");
-        assert_eq!(asked(&connection, &table, 1, 0)[0], ("149".to_owned(), 50));
+            .expect("a change that the board does not see");
+        assert_eq!(queried(&connection, &table, 1, 0)[0], ("149".to_owned(), 50));
     }
 
-    /// A value is a user's, and whoever is erased is to leave nothing behind.
+    /// Values are users' data, so an erasure must leave no copy.
     #[test]
-    fn a_floor_does_not_keep_a_value_that_has_gone() {
-        let (connection, table) = made();
+    fn a_floor_does_not_keep_a_deleted_value() {
+        let (connection, table) = new_database();
         let rows = (0..200_i64).map(|value| ((1, 0, format!("v{value}")), 1 + value));
         write(&connection, &table, rows.collect());
         let floor = || -> String {
@@ -421,10 +426,10 @@ mod tests {
         let n: i64 = connection
             .query_row("SELECT n FROM counts WHERE value = ?1", [&gone], |row| row.get(0))
             .expect("a row");
-        // First beyond its own floor, then away altogether.
+        // The row first falls below its own floor, and is then deleted.
         for change in [1 - n, -1] {
             write(&connection, &table, Model::from([((1, 0, gone.clone()), change)]));
-            assert!(sound(&connection));
+            assert!(boards_are_consistent(&connection));
         }
         assert_ne!(floor(), gone);
     }

@@ -1,5 +1,5 @@
-//! SQLite's one writer: a thread that takes what waits, gives each plan a savepoint of its own, and
-//! commits them together, so that many views share one sync.
+//! The single writer of SQLite: a thread that takes all waiting jobs and commits them in one transaction. Many views
+//! therefore share one sync. A failed job is undone alone, with a savepoint.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use event::limits::{PLAN_CELLS_TOGETHER_MAX, PLANS_TOGETHER_MAX, STORE_FILES_CHECK_INTERVAL};
-use journal::failpoint;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
@@ -33,12 +32,12 @@ pub enum Job {
         tables: ViewTables,
         answer: Answer<()>,
     },
-    /// Answers how many rows changed, of all statements together.
+    /// Returns the number of rows that all statements together changed.
     Change {
         statements: Vec<(String, Vec<Cell>)>,
         answer: Answer<usize>,
     },
-    /// Copies the write-ahead log back and empties it.
+    /// Copies the write-ahead log into the database and empties it.
     Scrub {
         answer: Answer<()>,
     },
@@ -70,22 +69,22 @@ impl Writer {
         Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failure })
     }
 
-    /// Returns why the database's files cannot be used any more, if they cannot.
+    /// Returns the reason why the database's files have become unusable, if they have.
     pub fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
     }
 
-    /// Ends when the database's files are not where they were opened, with the reason.
+    /// Waits until a check finds that the database's files were moved, removed, replaced or cut. Returns the reason.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.clone();
         match failure.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
-            // The writer ended in good order.
+            // The writer ended normally.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Never blocks: a writer with a full queue is busy, and the caller tries again.
+    /// Queues a job without blocking. Fails with a temporary error if the queue is full; the caller tries again.
     pub fn send(&self, job: Job) -> Result<(), StoreError> {
         let jobs = self.jobs.lock().expect("no panic while holding the lock");
         let sender = jobs.as_ref().ok_or(StoreError::Closed)?;
@@ -103,20 +102,20 @@ impl Writer {
     }
 }
 
-/// A job that is done in the open transaction and waits for its commit.
+/// Sends a job's result once its transaction is committed or has failed.
 type Settle = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// Where jobs come from, as long as the database's files are where they were opened.
+/// Receives jobs while the database's files are in place.
 struct Incoming {
     jobs: Receiver<Job>,
-    /// None of a database in memory.
+    /// `None` for a database in memory.
     files: Option<Files>,
     checked: Instant,
     fail: watch::Sender<Option<String>>,
 }
 
 impl Incoming {
-    /// Waits for the next job. Returns nothing once no more can come, or the files are not in place.
+    /// Waits for the next job. Returns `None` once the queue is closed or the files are not in place.
     fn next(&mut self, connection: &Connection) -> Option<Job> {
         loop {
             if self.checked.elapsed() >= STORE_FILES_CHECK_INTERVAL && !self.files_are_in_place(connection) {
@@ -130,7 +129,7 @@ impl Incoming {
         }
     }
 
-    /// Reports files that are not: what is written to them from then on would be lost.
+    /// Checks the files and reports the failure if they are not in place: later writes to them would be lost.
     fn files_are_in_place(&mut self, connection: &Connection) -> bool {
         self.checked = Instant::now();
         match self.files.as_ref().map_or(Ok(()), |files| files.expect_in_place(connection)) {
@@ -154,7 +153,7 @@ fn run(connection: &Connection, mut stamper: Stamper, mut incoming: Incoming) {
         let mut open = control(connection, "BEGIN IMMEDIATE");
         let mut next = Some(first);
         while let Some(job) = next {
-            let alone = stands_alone(&job);
+            let alone = needs_own_transaction(&job);
             let undo = if settle.is_empty() { Undo::Whole } else { Undo::Part };
             settle.push(match &open {
                 Ok(()) => perform(connection, job, undo),
@@ -163,29 +162,29 @@ fn run(connection: &Connection, mut stamper: Stamper, mut incoming: Incoming) {
             open = open.and_then(|()| still_open(connection));
             let more = settle.len() < PLANS_TOGETHER_MAX && !alone;
             next = if more { incoming.jobs.try_recv().ok() } else { None };
-            left_over = next.take_if(|job| stands_alone(job));
+            left_over = next.take_if(|job| needs_own_transaction(job));
         }
         failpoint::hit("store.commit");
         let stamped = open.and_then(|()| stamper.stamp(connection).map_err(classify));
         let committed = stamped.and_then(|()| control(connection, "COMMIT"));
         failpoint::hit("store.committed");
         if committed.is_err() && !connection.is_autocommit() {
-            // Should the rollback fail as well, the next BEGIN does and says so.
+            // If the rollback fails too, the next BEGIN fails and reports it.
             let _ = connection.execute_batch("ROLLBACK");
         }
         for settle in settle {
             settle(committed.clone());
         }
     }
-    // A clean end leaves one file: the write-ahead log goes back into it.
+    // A clean end leaves one file: the write-ahead log is copied into it.
     if incoming.files_are_in_place(connection) {
         let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 }
 
-/// Whether a job has a transaction to itself: what cannot be done within one, and a plan so large that its
-/// sync is the least of it. To share one, SQLite would have to keep a copy of each page it changes.
-fn stands_alone(job: &Job) -> bool {
+/// Returns whether a job does not share a transaction. A scrub cannot run within one. For a large plan, the sync is a
+/// small part of the work, and a savepoint would make SQLite copy each page before changing it.
+fn needs_own_transaction(job: &Job) -> bool {
     match job {
         Job::Scrub { .. } => true,
         Job::Apply { plan, .. } => plan.cells() > PLAN_CELLS_TOGETHER_MAX,
@@ -193,26 +192,26 @@ fn stands_alone(job: &Job) -> bool {
     }
 }
 
-/// How far a job is undone that fails.
+/// How a failed job is undone.
 #[derive(Clone, Copy)]
 enum Undo {
-    /// It is the first of its transaction, which begins anew.
+    /// The job is the first in its transaction: rolls back and begins a new one.
     Whole,
-    /// Others are before it.
+    /// Other jobs precede it in the transaction: rolls back to its savepoint.
     Part,
 }
 
-/// A reader that is at work keeps the log from being emptied; it is tried again then.
+/// Empties the write-ahead log. An active reader prevents that; the error is temporary then.
 fn scrub(connection: &Connection) -> Result<(), StoreError> {
     let busy: i64 =
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(classify)?;
     match busy {
         0 => Ok(()),
-        _ => Err(StoreError::Transient("a reader holds the write-ahead log".to_owned())),
+        _ => Err(StoreError::Transient("a reader is using the write-ahead log".to_owned())),
     }
 }
 
-/// Begins, ends and undoes; a test leaves it out to see whether its checker notices.
+/// Runs a transaction statement. A test skips these statements to prove that its checker detects the damage.
 fn control(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     match failpoint::skips("store.transaction") {
         true => Ok(()),
@@ -220,8 +219,8 @@ fn control(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     }
 }
 
-/// A full disk makes SQLite roll all of a transaction back by itself. What came after would then be
-/// committed statement by statement, and its senders told that it was not.
+/// Fails if SQLite has rolled back the transaction itself, as it does when the disk is full. Without this check,
+/// later statements would be committed one by one, although their jobs report a failure.
 fn still_open(connection: &Connection) -> Result<(), StoreError> {
     match connection.is_autocommit() && !failpoint::skips("store.transaction") {
         true => Err(StoreError::Transient("the transaction was rolled back by SQLite".to_owned())),
@@ -232,25 +231,26 @@ fn still_open(connection: &Connection) -> Result<(), StoreError> {
 fn perform(connection: &Connection, job: Job, undo: Undo) -> Settle {
     match job {
         Job::Apply { plan, answer } => {
-            settled(undone(connection, undo, || apply::apply(connection, &plan)), answer)
+            settled(undone_on_failure(connection, undo, || apply::apply(connection, &plan)), answer)
         }
         Job::BeginView { claim, tables, answer } => {
-            settled(undone(connection, undo, || begin::view(connection, &claim, &tables)), answer)
+            settled(undone_on_failure(connection, undo, || begin::view(connection, &claim, &tables)), answer)
         }
         Job::Schema { sql, answer } => {
             let change = || connection.execute_batch(&sql).map_err(classify);
-            settled(undone(connection, undo, change), answer)
+            settled(undone_on_failure(connection, undo, change), answer)
         }
-        Job::DeleteRows { of, to_delete, answer } => {
-            settled(undone(connection, undo, || numbered_rows::delete(connection, &of, &to_delete)), answer)
-        }
+        Job::DeleteRows { of, to_delete, answer } => settled(
+            undone_on_failure(connection, undo, || numbered_rows::delete(connection, &of, &to_delete)),
+            answer,
+        ),
         Job::Change { statements, answer } => {
             let change = |(sql, parameters): &(String, Vec<Cell>)| {
                 connection.execute(sql, rusqlite::params_from_iter(parameters)).map_err(classify)
             };
-            settled(undone(connection, undo, || statements.iter().map(change).sum()), answer)
+            settled(undone_on_failure(connection, undo, || statements.iter().map(change).sum()), answer)
         }
-        Job::Scrub { .. } => unreachable!("no transaction is open where the log is emptied"),
+        Job::Scrub { .. } => unreachable!("a scrub runs outside of transactions"),
     }
 }
 
@@ -264,13 +264,13 @@ fn refuse(job: Job, error: StoreError) -> Settle {
     }
 }
 
-/// The asker may have gone; the work stands all the same.
+/// Returns the closure that sends the result. The receiver may be gone; the committed work stays.
 fn settled<T: Send + 'static>(outcome: Result<T, StoreError>, answer: Answer<T>) -> Settle {
     Box::new(move |committed| drop(answer.send(outcome.and_then(|value| committed.map(|()| value)))))
 }
 
-/// Does the work, and takes it back if it fails.
-fn undone<T>(
+/// Does the work, and undoes it if it fails.
+fn undone_on_failure<T>(
     connection: &Connection,
     undo: Undo,
     work: impl FnOnce() -> Result<T, StoreError>,
@@ -281,7 +281,7 @@ fn undone<T>(
     };
     control(connection, begin)?;
     let outcome = work();
-    // Where all was rolled back there is nothing left to end, and the first error is the one to tell.
+    // If SQLite has rolled back everything, there is no savepoint to end, and the first error is returned.
     if outcome.is_ok() || still_open(connection).is_ok() {
         control(connection, if outcome.is_ok() { keep } else { drop })?;
     }
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_fails_leaves_nothing_behind_whether_it_is_the_first_of_its_transaction_or_not() {
+    fn a_failed_job_leaves_nothing_behind_at_any_place_in_its_transaction() {
         for failing in 0..3 {
             let connection = opened();
             connection.execute_batch("CREATE TABLE t (a INTEGER PRIMARY KEY)").expect("a table");
@@ -318,7 +318,7 @@ mod tests {
             let answers: Vec<_> = (0..3)
                 .map(|number| {
                     let insert = |row: i64| (format!("INSERT INTO t VALUES ({row})"), Vec::new());
-                    // Its second statement fails, once its first is done.
+                    // The second statement fails after the first has succeeded.
                     let second = if number == failing { insert(number) } else { insert(number + 10) };
                     let (answer, receiver) = oneshot::channel();
                     let statements = vec![insert(number), second];
@@ -328,20 +328,21 @@ mod tests {
                 .collect();
             drop(sender);
             run_all(&connection, receiver);
-            let taken = answers.into_iter().map(|answer| answer.blocking_recv().expect("an answer").is_ok());
-            let right: Vec<bool> = (0..3).map(|number| number != failing).collect();
-            assert_eq!(taken.collect::<Vec<_>>(), right);
+            let accepted =
+                answers.into_iter().map(|answer| answer.blocking_recv().expect("an answer").is_ok());
+            let expected: Vec<bool> = (0..3).map(|number| number != failing).collect();
+            assert_eq!(accepted.collect::<Vec<_>>(), expected);
             let mut statement = connection.prepare("SELECT a FROM t ORDER BY a").expect("a query");
             let rows = statement.query_map([], |row| row.get(0)).expect("rows");
             let rows: Vec<i64> = rows.collect::<rusqlite::Result<_>>().expect("rows");
             let others = (0..3).filter(|number| *number != failing);
-            let right: Vec<i64> = others.clone().chain(others.map(|number| number + 10)).collect();
-            assert_eq!(rows, right, "job {failing} failed");
+            let expected: Vec<i64> = others.clone().chain(others.map(|number| number + 10)).collect();
+            assert_eq!(rows, expected, "job {failing} failed");
         }
     }
 
     #[test]
-    fn what_shares_a_transaction_that_ran_out_of_room_is_refused_with_it_and_nothing_of_it_stays() {
+    fn all_jobs_of_a_transaction_that_runs_out_of_space_fail_and_leave_nothing() {
         let connection = opened();
         connection.execute_batch("CREATE TABLE t (a); PRAGMA max_page_count = 20").expect("a small database");
         let (sender, receiver) = sync_channel(8);

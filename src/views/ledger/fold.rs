@@ -1,4 +1,5 @@
-//! The ledger's fold: a batch in, one row a key out. No I/O, no clock; the same batch gives the same rows.
+//! Folds a batch into a ledger: one row for each key. The fold uses no I/O and no clock, so the same batch always
+//! gives the same rows.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,15 +23,15 @@ impl Ledger {
                 Ok((key, amount)) => {
                     let amount = if event.corrects.is_some() { -amount } else { amount };
                     let sum = sums.entry(key).or_default();
-                    // A batch of amounts below 10^15 does not come near the bound of a sum.
+                    // The sum of a batch of amounts below 10^15 is far below the limit of a sum.
                     *sum = sum.checked_add(amount).expect("a batch is bounded, and so is each amount");
                 }
                 Err(reason) => refused.push((index, reason)),
             }
         }
         let mut rows: Vec<(u128, Cow<'_, str>, Decimal)> =
-            sums.into_iter().map(|(key, sum)| (beginning(&key), key, sum)).collect();
-        // In one order, so that two writers of one table never wait for each other in a circle.
+            sums.into_iter().map(|(key, sum)| (key_prefix(&key), key, sum)).collect();
+        // Sort the rows, so that two writers of one table change them in the same order and do not deadlock.
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
         let cells = rows
             .into_iter()
@@ -41,16 +42,17 @@ impl Ledger {
     }
 }
 
-/// The first bytes of a key, in its order: most keys differ there, and are compared without being read.
-fn beginning(key: &str) -> u128 {
+/// Returns the first bytes of a key as a number with the same order. Most keys already differ there, and are then
+/// sorted without a look at the whole key.
+fn key_prefix(key: &str) -> u128 {
     let mut bytes = [0; 16];
     let length = key.len().min(bytes.len());
     bytes[..length].copy_from_slice(&key.as_bytes()[..length]);
     u128::from_be_bytes(bytes)
 }
 
-/// Which fields the rule needs, and how it uses them: the key first, then the field it goes by, then the
-/// amounts.
+/// The fields to read, and the rule that uses them. The key is the first field. With `Rule::By`, the next one is the
+/// field that selects the amount. The fields of amounts follow.
 struct Reading<'l> {
     wanted: Vec<usize>,
     rule: &'l Rule,
@@ -76,28 +78,28 @@ impl<'l> Reading<'l> {
     fn change<'a>(&self, values: &mut [Value<'a>]) -> Result<(Cow<'a, str>, Decimal), String> {
         let key = match std::mem::replace(&mut values[0], Value::Absent) {
             Value::Text(key) => key,
-            _ => return Err("has no key".to_owned()),
+            _ => return Err("the event has no key".to_owned()),
         };
         let amount = match self.rule {
             Rule::Always(amount) => amount,
             Rule::By { amounts, .. } => match &values[1] {
                 Value::Text(name) => amounts
                     .get(name.as_ref())
-                    // The text is the event's: what pauses a view comes into log lines.
-                    .ok_or_else(|| "goes by a text that has no amount in this ledger".to_owned())?,
-                _ => return Err("has no name to go by".to_owned()),
+                    // The text itself is not quoted: it is the event's, and reasons that pause a view are logged.
+                    .ok_or_else(|| "the ledger has no amount for the text in its `by` field".to_owned())?,
+                _ => return Err("the event has no text in the `by` field of the ledger".to_owned()),
             },
         };
         let Amount { field, negative } = *amount;
-        let place = self.wanted.iter().skip(1).position(|wanted| *wanted == field).map(|place| place + 1);
-        match place.map(|place| &values[place]) {
+        let index = self.wanted.iter().skip(1).position(|wanted| *wanted == field).map(|index| index + 1);
+        match index.map(|index| &values[index]) {
             Some(Value::Decimal(value)) => Ok((key, if negative { -*value } else { *value })),
             Some(Value::Integer(value)) => value
                 .to_string()
                 .parse::<Decimal>()
                 .map(|value| (key, if negative { -value } else { value }))
                 .map_err(|error| error.to_string()),
-            _ => Err("has no amount".to_owned()),
+            _ => Err("the event has no number in the field of the amount".to_owned()),
         }
     }
 }
@@ -128,7 +130,7 @@ mod tests {
                 corrects: None,
                 received: Millis(0),
                 address: None,
-                letter: None,
+                retry_of: None,
             })
             .collect();
         let folded = ledger.fold(&stream(), &events);
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn adds_and_takes_a_row_a_key_in_order_and_names_what_it_cannot_read() {
+    fn amounts_are_summed_for_each_key_and_unreadable_events_are_refused() {
         let amounts = [("add", false), ("sub", true)]
             .map(|(name, negative)| (name.to_owned(), Amount { field: 2, negative }));
         let ledger =
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_without_a_name_takes_every_event() {
+    fn a_rule_that_always_applies_uses_every_event() {
         let ledger = Ledger::new("t", ["k", "v"], 0, Rule::Always(Amount { field: 2, negative: true }));
         let (rows, refused) =
             fold(&ledger, &[r#"{"who":"a","name":"x","value":1}"#, r#"{"who":"a","name":"y","value":2}"#]);

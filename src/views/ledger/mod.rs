@@ -1,4 +1,4 @@
-//! The ledger: one exact balance a key, to which every event adds or from which it takes.
+//! A ledger keeps one exact balance for each key. Every event adds to a balance or subtracts from it.
 
 mod fold;
 mod query;
@@ -19,18 +19,16 @@ pub struct Ledger {
     key: usize,
 }
 
-/// What an event does to its key's balance.
+/// The rule by which an event changes the balance of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
+    /// All events use the same field as their amount.
     Always(Amount),
-    /// By the text of one field.
-    By {
-        field: usize,
-        amounts: BTreeMap<String, Amount>,
-    },
+    /// The text of one field selects the amount.
+    By { field: usize, amounts: BTreeMap<String, Amount> },
 }
 
-/// `+value` or `-value`: a field with its sign.
+/// A field with a number, which is added, or subtracted if `negative`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount {
     pub field: usize,
@@ -38,7 +36,7 @@ pub struct Amount {
 }
 
 impl Ledger {
-    /// `key` is the index of the key among the stream's fields.
+    /// Creates a ledger. `key` is the index of the key in the stream's fields.
     pub fn new(table: &str, [key_column, amount_column]: [&str; 2], key: usize, rule: Rule) -> Self {
         let columns = [
             (key_column, ColumnKind::Text { chars_max: KEY_CHARS_MAX }),
@@ -56,18 +54,18 @@ impl Ledger {
         Opening { view: view.to_owned(), key_column: key.to_owned(), amount_column: amount.to_owned() }
     }
 
-    /// The index of the key among the stream's fields.
+    /// Returns the index of the key in the stream's fields.
     pub fn key_field(&self) -> usize {
         self.key
     }
 
-    /// The same ledger in another table.
+    /// Returns the same ledger in another table.
     pub fn in_table(&self, name: &str) -> Self {
         let table = Table { name: name.to_owned(), ..self.table.as_ref().clone() };
         Self { table: Arc::new(table), ..self.clone() }
     }
 
-    /// The names of the key's and the amount's column.
+    /// Returns the names of the key column and the amount column.
     pub fn columns(&self) -> [&str; 2] {
         [&self.table.columns[0].name, &self.table.columns[1].name]
     }

@@ -1,4 +1,4 @@
-//! Reading a ledger.
+//! Queries of a ledger, and the removal of a key from it.
 
 use event::Decimal;
 
@@ -13,7 +13,7 @@ pub struct Balance {
 }
 
 impl Ledger {
-    /// `None` where the key has no row.
+    /// Returns the balance of a key, or `None` if the key has no row.
     pub async fn balance(&self, store: &Store, key: &str) -> Result<Option<Balance>, StoreError> {
         let [key_column, amount_column] = self.columns().map(quote);
         let sql = format!(
@@ -24,7 +24,7 @@ impl Ledger {
         rows.into_iter().next().map(|row| self.read(row)).transpose()
     }
 
-    /// Rows in the order of their keys, after one key.
+    /// Returns up to `limit` rows in the order of their keys, starting after the key `after`.
     pub async fn balances(
         &self,
         store: &Store,
@@ -44,8 +44,8 @@ impl Ledger {
         store.rows(sql, parameters).await?.into_iter().map(|row| self.read(row)).collect()
     }
 
-    /// Takes `key` out of the table: with what it had before millrace, if all since then is taken back.
-    /// A key that goes on keeps what came after. To be called while the view is held.
+    /// Subtracts the amount that `key` had before the view began, and deletes the row if nothing else is left.
+    /// Amounts of later events stay. The view must be on hold.
     pub async fn forget(&self, store: &Store, view: &str, key: &str) -> Result<(), StoreError> {
         let balance = match self.balance(store, key).await {
             Ok(Some(balance)) => balance.amount,
@@ -70,21 +70,21 @@ impl Ledger {
 
     fn read(&self, row: Vec<Cell>) -> Result<Balance, StoreError> {
         let [key_column, amount_column] = self.columns();
-        // Column and kind, and not the value, which is a user's: errors come into log lines.
+        // The message does not quote the value, which is a user's: errors are logged.
         let wrong = |column: &str, what: &str| {
             let table = &self.table.name;
-            StoreError::Blocked(format!("table `{table}` holds {what} in column `{column}`"))
+            StoreError::Blocked(format!("table `{table}`: column `{column}` holds {what}"))
         };
         match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Text(key), cell]) => match (cell.decimal(), cell) {
                 (Some(amount), _) => Ok(Balance { key, amount }),
-                (None, Cell::Text(_)) => Err(wrong(amount_column, "text that is no number")),
+                (None, Cell::Text(_)) => Err(wrong(amount_column, "text that is not a number")),
                 (None, Cell::Integer(_)) => {
-                    Err(wrong(amount_column, "an integer beyond what a ledger holds"))
+                    Err(wrong(amount_column, "an integer that is too large for a ledger"))
                 }
-                (None, _) => Err(wrong(amount_column, "what is no number")),
+                (None, _) => Err(wrong(amount_column, "a value that is not a number")),
             },
-            Ok(_) | Err(_) => Err(wrong(key_column, "what is no text")),
+            Ok(_) | Err(_) => Err(wrong(key_column, "a value that is not text")),
         }
     }
 }

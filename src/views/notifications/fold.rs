@@ -1,6 +1,6 @@
-//! The outbox's fold: an event in, a queued notification out; an event that takes another back removes the
-//! notification of that one, if nobody has begun to deliver it. In the order of the log, because an id may
-//! come again after it was taken back. No I/O, no clock.
+//! Folds events into notifications: each event queues one. A correction removes the notification of the event that it
+//! undoes, unless its delivery was attempted. Rows keep the order of the log, because an id may occur again after its
+//! event was undone. The fold uses no I/O and no clock.
 
 use std::fmt::Write as _;
 
@@ -30,7 +30,8 @@ impl Notifications {
         folded
     }
 
-    /// The recipient, the type, the payload if it is a field, and the fields of the message.
+    /// Returns the fields to read: the recipient, the type, the payload if it is a field, and the fields of the
+    /// message.
     fn wanted(&self) -> Vec<usize> {
         let mut wanted = vec![self.reads.to, self.reads.event_type];
         wanted.extend(self.reads.payload);
@@ -47,7 +48,7 @@ impl Notifications {
     fn row(&self, event: &Event<'_>, values: &[Value<'_>]) -> [Cell; 13] {
         let text = |value: &Value<'_>| {
             let mut text = String::new();
-            put(&mut text, value);
+            push_value(&mut text, value);
             Cell::Text(text)
         };
         let payload = match (self.reads.payload, values.get(2)) {
@@ -80,9 +81,9 @@ impl Notifications {
             match part {
                 MessagePart::Words(words) => message.push_str(words),
                 MessagePart::Field(field) => {
-                    let place = wanted.iter().position(|wanted| wanted == field);
-                    if let Some(value) = place.and_then(|place| values.get(place)) {
-                        put(&mut message, value);
+                    let index = wanted.iter().position(|wanted| wanted == field);
+                    if let Some(value) = index.and_then(|index| values.get(index)) {
+                        push_value(&mut message, value);
                     }
                 }
             }
@@ -90,7 +91,7 @@ impl Notifications {
         message
     }
 
-    /// Rows of one verb that follow each other are written together.
+    /// Adds a row. Consecutive rows with the same verb are written together.
     fn write<const N: usize>(&self, folded: &mut Folded, verb: Verb, row: [Cell; N]) {
         match folded.writes.last_mut() {
             Some(write) if write.verb == verb => write.cells.extend(row),
@@ -102,9 +103,9 @@ impl Notifications {
     }
 }
 
-/// A value as people read it; nothing where it is absent.
-fn put(into: &mut String, value: &Value<'_>) {
-    // Writing to a text does not fail.
+/// Appends a value as readable text. An absent value appends nothing.
+fn push_value(into: &mut String, value: &Value<'_>) {
+    // Writing to a `String` does not fail.
     let _ = match value {
         Value::Absent => Ok(()),
         Value::Text(text) => into.write_str(text),
@@ -135,7 +136,7 @@ mod tests {
         Fields::new(fields, 1)
     }
 
-    fn outbox(payload: Option<usize>) -> Notifications {
+    fn notifications(payload: Option<usize>) -> Notifications {
         let message = vec![
             MessagePart::Words("Thanks for ".to_owned()),
             MessagePart::Field(2),
@@ -154,7 +155,7 @@ mod tests {
             text: text.into(),
             received: Millis(5),
             address: None,
-            letter: None,
+            retry_of: None,
             corrects,
         }
     }
@@ -162,8 +163,8 @@ mod tests {
     const ORDER: &str = r#"{"sort":"order","payload":{"email":"a@b.c","sum":10.50}}"#;
 
     #[test]
-    fn a_notification_is_queued_with_its_payload_digit_for_digit() {
-        let folded = outbox(Some(0)).fold(&stream(), &[event(7, ORDER, None)]);
+    fn a_notification_is_queued_with_an_unchanged_payload() {
+        let folded = notifications(Some(0)).fold(&stream(), &[event(7, ORDER, None)]);
         let [write] = folded.writes.as_slice() else { panic!("{folded:?}", folded = folded.writes) };
         let text = |text: &str| Cell::Text(text.to_owned());
         let id = "07070707-0707-0707-0707-070707070707";
@@ -184,12 +185,12 @@ mod tests {
             time(),
         ];
         assert_eq!((write.verb, write.cells.as_slice()), (Verb::InsertNew, row.as_slice()));
-        let whole = outbox(None).fold(&stream(), &[event(7, ORDER, None)]);
+        let whole = notifications(None).fold(&stream(), &[event(7, ORDER, None)]);
         assert_eq!(whole.writes[0].cells[3], text(ORDER));
     }
 
     #[test]
-    fn what_is_taken_back_goes_in_the_order_of_the_log_and_what_cannot_be_read_is_named() {
+    fn corrections_keep_the_order_of_the_log_and_unreadable_events_are_refused() {
         let events = [
             event(1, ORDER, None),
             event(2, ORDER, None),
@@ -198,7 +199,7 @@ mod tests {
             event(1, ORDER, None),
             event(3, r#"{"sort":"order"}"#, None),
         ];
-        let folded = outbox(None).fold(&stream(), &events);
+        let folded = notifications(None).fold(&stream(), &events);
         let written: Vec<(Verb, usize)> = folded
             .writes
             .iter()

@@ -1,6 +1,6 @@
-//! The kind `notify`: an outbox, a row a notification, put there by the plan that passes its event. Who
-//! delivers what is queued changes the row from then on; the view does not touch it again, unless the event
-//! is taken back while nothing was tried yet.
+//! The kind `notifications`: one row for each notification. The plan that moves the view's position past an event
+//! also queues its notification. From then on only delivery changes the row. The one exception: if the event is
+//! corrected before a delivery was attempted, the view deletes the row.
 
 mod fold;
 mod query;
@@ -16,17 +16,17 @@ pub use query::{Notification, NotificationStatus};
 #[derive(Clone)]
 pub struct Notifications {
     table: Arc<Table>,
-    /// Of the same table what names a row that is still to be delivered.
+    /// The same table with only the columns that identify a row that is still queued: id and status.
     queued: Arc<Table>,
     reads: NotificationFields,
 }
 
-/// What of an event makes a notification; fields by their index among the stream's.
+/// The parts of an event that make a notification. Fields are indexes into the stream's fields.
 #[derive(Clone, Debug)]
 pub struct NotificationFields {
     pub to: usize,
     pub event_type: usize,
-    /// `None`: the whole event.
+    /// `None` means the whole event.
     pub payload: Option<usize>,
     pub message: Vec<MessagePart>,
     pub channel: String,
@@ -40,7 +40,7 @@ pub enum MessagePart {
 
 const WORD: ColumnKind = ColumnKind::Text { chars_max: KEY_CHARS_MAX };
 
-/// The columns in their order; `?` marks those that may be empty.
+/// The columns in their order. `?` marks those that may be null.
 const COLUMNS: &[(&str, ColumnKind)] = &[
     ("id", WORD),
     ("event_id", WORD),
@@ -71,7 +71,7 @@ impl Notifications {
         &self.table
     }
 
-    /// The id of the notification of an event.
+    /// Returns the id of an event's notification.
     pub fn id_of(event: &impl std::fmt::Display) -> String {
         format!("notif-{event}")
     }

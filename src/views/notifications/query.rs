@@ -1,4 +1,4 @@
-//! Reading an outbox.
+//! Queries of notifications, and their deletion.
 
 use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
 use event::{EventId, Millis};
@@ -6,7 +6,7 @@ use event::{EventId, Millis};
 use super::{COLUMNS, Notifications};
 use crate::store::{Cell, Store, StoreError, quote};
 
-/// Where a notification stands.
+/// The delivery status of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotificationStatus {
     Queued,
@@ -18,13 +18,13 @@ pub enum NotificationStatus {
 impl NotificationStatus {
     pub const ALL: [Self; 4] = [Self::Queued, Self::Sent, Self::FailedRetrying, Self::FailedDeadLetter];
 
-    /// As the table has it, which is the original's.
+    /// Returns the text that the table contains. It is that of the replaced service.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "QUEUED",
             Self::Sent => "SENT",
             Self::FailedRetrying => "FAILED_RETRYING",
-            // In two parts, because it is a word that this house does not use.
+            // In two parts, because `tests/tidy.rs` forbids the word in the code.
             Self::FailedDeadLetter => concat!("FAILED_D", "LQ"),
         }
     }
@@ -39,7 +39,7 @@ pub struct Notification {
     pub id: String,
     pub event_id: String,
     pub event_type: String,
-    /// JSON in its own text.
+    /// JSON text.
     pub payload: String,
     pub status: String,
     pub attempts: i64,
@@ -58,7 +58,7 @@ impl Notifications {
         Ok(found.into_iter().next())
     }
 
-    /// In the order of ids, after one of them.
+    /// Returns up to `limit` notifications in the order of their ids, starting after the id `after`.
     pub async fn notifications(
         &self,
         store: &Store,
@@ -77,26 +77,26 @@ impl Notifications {
         self.select(store, &format!("WHERE id > ? {condition} ORDER BY id LIMIT {limit}"), parameters).await
     }
 
-    /// Which of these ids there are, and what became of them.
+    /// Returns those of these ids that exist, each with its status.
     pub async fn statuses(&self, store: &Store, ids: &[String]) -> Result<Vec<(String, String)>, StoreError> {
         let marks = vec!["?"; ids.len()].join(", ");
         let sql = format!("SELECT id, status FROM {} WHERE id IN ({marks})", quote(&self.table.name));
         let parameters = ids.iter().cloned().map(Cell::Text).collect();
         let pair = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Text(id), Cell::Text(status)]) => Ok((id, status)),
-            _ => Err(self.not_in_form()),
+            _ => Err(self.corrupt_row()),
         };
         store.rows(sql, parameters).await?.into_iter().map(pair).collect()
     }
 
-    /// Deletes the notifications of these events, whatever became of them.
+    /// Deletes the notifications of these events, whatever their status is.
     pub async fn forget(&self, store: &Store, events: &[EventId]) -> Result<(), StoreError> {
         for page in events.chunks(NOTIFICATIONS_LOOKED_UP_MAX) {
             let marks = vec!["?"; page.len()].join(", ");
             let sql = format!("DELETE FROM {} WHERE id IN ({marks})", quote(&self.table.name));
             let ids = page.iter().map(|id| Cell::Text(Self::id_of(id))).collect();
             match store.change(sql, ids).await {
-                // The view has not begun.
+                // The table is missing if the view has not begun.
                 Ok(_) | Err(StoreError::NoTable(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -113,11 +113,14 @@ impl Notifications {
         let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| name.trim_end_matches('?')).collect();
         let sql = format!("SELECT {} FROM {} {which}", names.join(", "), quote(&self.table.name));
         let rows = store.rows(sql, parameters).await?;
-        rows.into_iter().map(|row| read(row).ok_or_else(|| self.not_in_form())).collect()
+        rows.into_iter().map(|row| read(row).ok_or_else(|| self.corrupt_row())).collect()
     }
 
-    fn not_in_form(&self) -> StoreError {
-        StoreError::Blocked(format!("table `{}` holds a row that is no notification", self.table.name))
+    fn corrupt_row(&self) -> StoreError {
+        StoreError::Blocked(format!(
+            "table `{}` contains a row that millrace cannot decode as a notification",
+            self.table.name
+        ))
     }
 }
 

@@ -1,73 +1,78 @@
-//! A ledger beside what the log makes: balances are compared key by key, and what is missing is added. What
-//! its table held before the view began counts as it was.
+//! Compares a ledger with the log, key by key. A repair adds the amounts that are missing. Amounts that the table
+//! held before the view began are part of the expected balances.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use event::Decimal;
 use event::limits::REBUILD_ROWS_MAX;
-use journal::failpoint;
 
-use super::{Difference, Fresh, RebuildError, Report};
+use super::{Difference, RebuildError, Report, ShadowFold};
 use crate::store::{Cell, Claim, Plan, StoreError, Verb, Write};
 use crate::views::{Balance, Ledger};
 
-/// The view's table, and the one that the log was folded into.
-pub struct Sides<'f> {
-    pub fresh: &'f Fresh<'f>,
+/// The comparison of a view's ledger with its shadow, which is the result of folding the log.
+pub struct LedgerComparison<'f> {
+    pub fold: &'f ShadowFold<'f>,
     pub view: &'f Ledger,
     pub shadow: &'f Ledger,
 }
 
-/// Where a table that is gone is made anew.
-pub fn made_anew(ledger: &Ledger, view: &str) -> Ledger {
+/// Returns the ledger under whose name a missing table is rebuilt.
+pub fn rebuilt_ledger(ledger: &Ledger, view: &str) -> Ledger {
     ledger.in_table(&format!("millrace_rebuilt_{view}"))
 }
 
-/// What one key has and should have.
+/// The balance that a key has, and the balance that it should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Compared {
+struct KeyBalances {
     key: String,
     has: Option<Decimal>,
     should_have: Decimal,
 }
 
-impl Sides<'_> {
-    pub fn compare(&self, mend: bool, report: &mut Report) -> Result<(), RebuildError> {
-        let target = if mend { Some(self.target()?) } else { None };
+impl LedgerComparison<'_> {
+    pub fn compare(&self, repair: bool, report: &mut Report) -> Result<(), RebuildError> {
+        let target = if repair { Some(self.target()?) } else { None };
         self.differences(target.as_ref(), report)?;
         failpoint::hit("rebuild.mended");
         match target {
-            Some(target) => self.put_in_place(&target),
+            Some(target) => self.install(&target),
             None => Ok(()),
         }
     }
 
-    /// Where differences are written. A table that is gone is made under another name: one that is there
-    /// and not whole yet would be taken for the view's own after a crash.
+    /// Returns the ledger to repair. A missing table is rebuilt under another name. Under the view's own name, a
+    /// crash could leave an incomplete table that the view would use.
     fn target(&self) -> Result<Ledger, RebuildError> {
-        let Fresh { runtime, store, .. } = self.fresh;
+        let ShadowFold { runtime, store, .. } = self.fold;
         match runtime.block_on(self.view.balances(store, None, 1)) {
             Ok(_) => return Ok(self.view.clone()),
             Err(StoreError::NoTable(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let target = made_anew(self.view, &self.fresh.view.view.name);
+        let target = rebuilt_ledger(self.view, &self.fold.view.view.name);
         runtime.block_on(store.make_table(target.table().as_ref().clone()))?;
         Ok(target)
     }
 
-    fn put_in_place(&self, target: &Ledger) -> Result<(), RebuildError> {
+    /// Renames a rebuilt table to the view's own name.
+    fn install(&self, target: &Ledger) -> Result<(), RebuildError> {
         let [made, wanted] = [target, self.view].map(|ledger| ledger.table().as_ref().clone());
         if made.name != wanted.name {
-            self.fresh.runtime.block_on(self.fresh.store.put_in_place(&[made], &[wanted]))?;
+            self.fold.runtime.block_on(self.fold.store.replace_tables(&[made], &[wanted]))?;
         }
         Ok(())
     }
 
-    /// Under the view's claim. Done again after a crash, it adds what is still missing.
-    fn mend(&self, target: &Ledger, position: u64, differences: &[Compared]) -> Result<(), RebuildError> {
-        let Fresh { view, log, .. } = self.fresh;
+    /// Adds the missing amounts, under the view's claim. Repeated after a crash, it adds what is still missing.
+    fn add_missing(
+        &self,
+        target: &Ledger,
+        position: u64,
+        differences: &[KeyBalances],
+    ) -> Result<(), RebuildError> {
+        let ShadowFold { view, log, .. } = self.fold;
         let claim = Claim { view: view.view.name.clone(), log: log.id(), from: position, to: position };
         let mut cells = Vec::with_capacity(differences.len() * 2);
         for difference in differences {
@@ -77,16 +82,16 @@ impl Sides<'_> {
         }
         let mut plan = Plan::new(claim);
         plan.writes.push(Write { table: target.table(), verb: Verb::Add, cells });
-        self.fresh.runtime.block_on(self.fresh.store.apply(Arc::new(plan)))?;
+        self.fold.runtime.block_on(self.fold.store.apply(Arc::new(plan)))?;
         failpoint::hit("rebuild.page_mended");
         Ok(())
     }
 
-    /// Walks the view, its opening and its shadow together, in the order of their keys, a page at a time.
+    /// Compares the view with the sum of its opening and its shadow, page by page in the order of keys.
     fn differences(&self, target: Option<&Ledger>, report: &mut Report) -> Result<(), RebuildError> {
         let mut after: Option<String> = None;
         loop {
-            self.fresh.go_on()?;
+            self.fold.fail_if_stopped()?;
             let sides = [
                 self.rows(self.view, after.as_deref())?,
                 self.rows(self.shadow, after.as_deref())?,
@@ -95,12 +100,12 @@ impl Sides<'_> {
             let Some(last) = page_end(&sides) else { break };
             let page = merge(sides, &last)?;
             report.keys += page.len() as u64;
-            let found: Vec<Compared> =
+            let found: Vec<KeyBalances> =
                 page.into_iter().filter(|row| row.has != Some(row.should_have)).collect();
             if let (Some(target), false) = (target, found.is_empty()) {
-                self.mend(target, report.position, &found)?;
+                self.add_missing(target, report.position, &found)?;
             }
-            for Compared { key, has, should_have } in found {
+            for KeyBalances { key, has, should_have } in found {
                 let has = has.map(|amount| amount.to_string());
                 report.note(Difference { key, has, should_have: should_have.to_string() });
             }
@@ -109,23 +114,23 @@ impl Sides<'_> {
         Ok(())
     }
 
-    /// A table that is not there has no rows.
+    /// Returns a page of a ledger. A missing table has no rows.
     fn rows(&self, ledger: &Ledger, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
-        match self.fresh.runtime.block_on(ledger.balances(self.fresh.store, after, REBUILD_ROWS_MAX)) {
+        match self.fold.runtime.block_on(ledger.balances(self.fold.store, after, REBUILD_ROWS_MAX)) {
             Err(StoreError::NoTable(_)) => Ok(Vec::new()),
             read => Ok(read?),
         }
     }
 
     fn opening(&self, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
-        let view = &self.fresh.view.view.name;
+        let view = &self.fold.view.view.name;
         let mut parameters = vec![Cell::Text(view.clone())];
         parameters.extend(after.map(|after| Cell::Text(after.to_owned())));
         let beyond = if after.is_some() { "AND row_key > ?" } else { "" };
         let sql = format!(
             "SELECT row_key, amount FROM millrace_opening WHERE view = ? {beyond} ORDER BY row_key LIMIT {REBUILD_ROWS_MAX}"
         );
-        let rows = self.fresh.runtime.block_on(self.fresh.store.rows(sql, parameters))?;
+        let rows = self.fold.runtime.block_on(self.fold.store.rows(sql, parameters))?;
         let balance = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Text(key), cell]) => match (cell.decimal(), cell) {
                 (Some(amount), _) => Ok(Balance { key, amount }),
@@ -139,11 +144,12 @@ impl Sides<'_> {
 }
 
 fn corrupt_row() -> RebuildError {
-    StoreError::Blocked("table `millrace_opening` holds a row that is not in its form".to_owned()).into()
+    StoreError::Blocked("table `millrace_opening` contains a row that millrace cannot decode".to_owned())
+        .into()
 }
 
-/// The last key that all sides have been read up to: the smallest end among the full pages. `None` when
-/// all is read.
+/// Returns the last key up to which all sides have been read: the smallest last key of the full pages. Returns `None`
+/// at the end.
 fn page_end(sides: &[Vec<Balance>; 3]) -> Option<String> {
     let full = sides
         .iter()
@@ -154,7 +160,7 @@ fn page_end(sides: &[Vec<Balance>; 3]) -> Option<String> {
     full.or_else(|| sides.iter().filter_map(|side| side.last()).map(|row| &row.key).max()).cloned()
 }
 
-fn merge([view, shadow, opening]: [Vec<Balance>; 3], last: &str) -> Result<Vec<Compared>, RebuildError> {
+fn merge([view, shadow, opening]: [Vec<Balance>; 3], last: &str) -> Result<Vec<KeyBalances>, RebuildError> {
     let mut rows: BTreeMap<String, (Option<Decimal>, Decimal)> = BTreeMap::new();
     let within = |rows: Vec<Balance>| rows.into_iter().filter(|row| row.key.as_str() <= last);
     for row in within(view) {
@@ -165,7 +171,7 @@ fn merge([view, shadow, opening]: [Vec<Balance>; 3], last: &str) -> Result<Vec<C
         let should = &mut rows.entry(row.key).or_default().1;
         *should = should.checked_add(row.amount).ok_or(sum)?;
     }
-    Ok(rows.into_iter().map(|(key, (has, should_have))| Compared { key, has, should_have }).collect())
+    Ok(rows.into_iter().map(|(key, (has, should_have))| KeyBalances { key, has, should_have }).collect())
 }
 
 #[cfg(test)]
@@ -182,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_should_have_its_opening_and_what_the_log_makes() {
+    fn a_balance_should_be_its_opening_plus_the_result_of_the_log() {
         let sides = [
             side(&[("a", "3"), ("b", "1")]),
             side(&[("a", "1"), ("c", "2.5")]),
@@ -195,7 +201,7 @@ mod tests {
         assert_eq!(found, [("a", true), ("b", true), ("c", false)]);
         assert_eq!(
             rows[2],
-            Compared { key: "c".to_owned(), has: None, should_have: "2.5".parse().expect("a number") }
+            KeyBalances { key: "c".to_owned(), has: None, should_have: "2.5".parse().expect("a number") }
         );
     }
 }

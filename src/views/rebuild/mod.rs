@@ -1,6 +1,6 @@
-//! Folding the log afresh, beside a view that goes on: `compare` says where the view differs from what
-//! the log makes, `rebuild` makes it that. Here is the way to two sets of tables that can be laid side by
-//! side; what comparing and mending mean is a file a kind.
+//! Folds the log again and compares the result with a view, while the view continues. `compare` reports the
+//! differences; `rebuild` also repairs the view. This file folds the log into shadow tables. Each kind of view has
+//! a file that compares and repairs it.
 
 mod ledger;
 mod notifications;
@@ -12,7 +12,6 @@ use std::sync::{Arc, MutexGuard, TryLockError};
 
 use event::Stop;
 use event::limits::REFUSALS_LISTED_MAX;
-use journal::failpoint;
 use tokio::runtime::Handle;
 
 use super::batch::BatchError;
@@ -20,38 +19,42 @@ use super::{Running, View, ViewKind};
 use crate::log::EventLog;
 use crate::store::{Cell, Claim, Plan, Store, StoreError, ViewTables};
 
-use replay::Walk;
+use replay::LogReplay;
 
-/// Follows a view's name where its shadow is meant. What a crash left of one stands in nobody's way.
+/// The suffix of a shadow's name in the store. The position of a shadow that a crash left behind is ignored.
 pub const SHADOW: &str = "~shadow";
 
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     #[error(
-        "what the log held below position {0} was given up, as `[retention]` says: the view cannot be made from what is left"
+        "retention has deleted events below position {0} of the log, so the view cannot be compared with the log or rebuilt"
     )]
     HistoryGone(u64),
     #[error(
-        "the log has a hole at position {0}, where a repair gave events up: the view cannot be made from what is left"
+        "a repair of the log lost events at position {0}, so the view cannot be compared with the log or rebuilt"
     )]
     HistoryLost(u64),
     #[error(
-        "`millrace_opening` holds `{amount}`, which is no number, as what `{key}` had before view `{view}`; put the number there"
+        "table `millrace_opening`: the amount `{amount}`, which key `{key}` had before view `{view}` began, is not a number; correct it there"
     )]
     Opening { view: String, key: String, amount: String },
-    #[error("what `{0}` should have is more than a ledger holds")]
+    #[error("the balance that key `{0}` should have is too large for a ledger")]
     Sum(String),
-    #[error("view `{0}` is fed by several logs, of which only one is here")]
+    #[error("several logs feed view `{0}`, and only one of them is on this server")]
     SeveralLogs(String),
-    #[error("view `{0}` is an outbox: made from its log again, what was delivered would be sent again")]
+    #[error(
+        "view `{0}` queues notifications and cannot be rebuilt, because delivered ones would be sent again"
+    )]
     WouldSendAgain(String),
     #[error(
-        "old rows of view `{0}` were given up, as `[retention]` says: it is no longer all that its log makes"
+        "retention has deleted old rows of view `{0}`, so the view cannot be compared with the log or rebuilt"
     )]
-    RowsGivenUp(String),
-    #[error("view `{0}` is being compared or rebuilt already, or events of its stream are being erased")]
+    RowsDeleted(String),
+    #[error(
+        "view `{0}` is already being compared or rebuilt, or events of its stream are being erased; try again later"
+    )]
     Busy(String),
-    #[error("view `{0}` has ended")]
+    #[error("view `{0}` has stopped")]
     Ended(String),
     #[error("{0}")]
     Batch(#[from] BatchError),
@@ -59,22 +62,22 @@ pub enum RebuildError {
     Store(#[from] StoreError),
 }
 
-/// One row that is not what the log makes, in words for people.
+/// A row that differs from the result of the log, as readable text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub key: String,
-    /// `None` where the row is missing.
+    /// `None` if the row is missing.
     pub has: Option<String>,
     pub should_have: String,
 }
 
-/// What a comparison found at one position.
+/// The result of a comparison at one position of the log.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub position: u64,
     pub keys: u64,
     pub difference_count: u64,
-    /// The first of them.
+    /// The first differences.
     pub differences: Vec<Difference>,
 }
 
@@ -87,7 +90,7 @@ impl Report {
     }
 }
 
-/// Compares. Blocks for as long as folding the log takes, or until the order to stop.
+/// Compares a view with the log. Blocks while the log is folded, or until a stop is requested.
 pub fn compare(
     view: &Running,
     log: &EventLog,
@@ -95,10 +98,10 @@ pub fn compare(
     runtime: &Handle,
     stop: &Stop,
 ) -> Result<Report, RebuildError> {
-    ask(Asked { view, log, store, runtime, stop }, false)
+    run(Context { view, log, store, runtime, stop }, false)
 }
 
-/// Compares, and mends. Run again after a crash, it finds what is still to be mended.
+/// Compares a view with the log, and repairs it. Repeated after a crash, it repairs what is still different.
 pub fn rebuild(
     view: &Running,
     log: &EventLog,
@@ -106,12 +109,12 @@ pub fn rebuild(
     runtime: &Handle,
     stop: &Stop,
 ) -> Result<Report, RebuildError> {
-    ask(Asked { view, log, store, runtime, stop }, true)
+    run(Context { view, log, store, runtime, stop }, true)
 }
 
-/// Whom a comparison asks.
+/// Everything that a comparison needs.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct Context<'a> {
     view: &'a Running,
     log: &'a EventLog,
     store: &'a Store,
@@ -119,38 +122,38 @@ struct Asked<'a> {
     stop: &'a Stop,
 }
 
-fn ask(asked: Asked<'_>, mend: bool) -> Result<Report, RebuildError> {
-    let _past = asked.runtime.block_on(asked.log.history_lock().hold());
-    let _turn = turn(asked)?;
-    let shadow = format!("millrace_shadow_{}", asked.view.view.name);
-    let kind = match &asked.view.view.kind {
-        // Its rows are found by their events, and need no second table.
-        ViewKind::Table(rows) => return table::compare(asked, rows, mend),
-        ViewKind::Notifications(outbox) => return notifications::compare(asked, outbox, mend),
+fn run(context: Context<'_>, repair: bool) -> Result<Report, RebuildError> {
+    let _history = context.runtime.block_on(context.log.history_lock().hold());
+    let _lock = lock_replay(context)?;
+    let shadow = format!("millrace_shadow_{}", context.view.view.name);
+    let kind = match &context.view.view.kind {
+        // Rows of a table are found by their events, so no shadow table is needed.
+        ViewKind::Table(rows) => return table::compare(context, rows, repair),
+        ViewKind::Notifications(kind) => return notifications::compare(context, kind, repair),
         ViewKind::Ledger(ledger) => ViewKind::Ledger(ledger.in_table(&shadow)),
-        // No view's name has a `~` in it, so that no other shadow has these tables.
+        // The name of a view contains no `~`, so no other shadow has these tables.
         ViewKind::Stats(stats) => ViewKind::Stats(stats.in_tables(&format!("{shadow}~"))),
     };
-    Fresh::new(asked, kind).run(mend)
+    ShadowFold::new(context, kind).run(repair)
 }
 
-/// The turn at comparing a view, if the log can vouch for it.
-fn turn(asked: Asked<'_>) -> Result<MutexGuard<'_, ()>, RebuildError> {
-    let view = asked.view;
-    asked.history_is_whole()?;
+/// Locks a view for a comparison. Fails if the view is in use, or if this log is not the view's whole history.
+fn lock_replay(context: Context<'_>) -> Result<MutexGuard<'_, ()>, RebuildError> {
+    let view = context.view;
+    context.fail_if_history_deleted()?;
     let name = &view.view.name;
-    let turn = match view.shadow.try_lock() {
-        Ok(turn) => turn,
-        // Whoever panicked has left a shadow behind that is cleared away before it is used.
-        Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+    let guard = match view.replay_lock.try_lock() {
+        Ok(guard) => guard,
+        // A panic may have left a shadow behind. It is removed before the next one is made.
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return Err(RebuildError::Busy(name.clone())),
     };
-    only_log(asked)?;
-    Ok(turn)
+    fail_if_several_logs(context)?;
+    Ok(guard)
 }
 
-/// What another node's log has brought cannot be made from this one.
-fn only_log(Asked { view, log, store, runtime, .. }: Asked<'_>) -> Result<(), RebuildError> {
+/// Fails if another log has fed the view, too: its events are not in this log.
+fn fail_if_several_logs(Context { view, log, store, runtime, .. }: Context<'_>) -> Result<(), RebuildError> {
     let name = &view.view.name;
     let positions = runtime.block_on(store.positions())?;
     match positions.iter().any(|row| row.view == *name && row.log != log.id()) {
@@ -159,8 +162,8 @@ fn only_log(Asked { view, log, store, runtime, .. }: Asked<'_>) -> Result<(), Re
     }
 }
 
-/// The log folded into tables of its own.
-struct Fresh<'a> {
+/// The fold of the log into shadow tables.
+struct ShadowFold<'a> {
     view: &'a Running,
     log: &'a EventLog,
     store: &'a Store,
@@ -170,34 +173,34 @@ struct Fresh<'a> {
     at: u64,
 }
 
-impl<'a> Fresh<'a> {
-    fn new(asked: Asked<'a>, kind: ViewKind) -> Self {
-        let Asked { view, log, store, runtime, stop } = asked;
+impl<'a> ShadowFold<'a> {
+    fn new(context: Context<'a>, kind: ViewKind) -> Self {
+        let Context { view, log, store, runtime, stop } = context;
         let View { name, stream, .. } = &view.view;
         let shadow = View { name: format!("{name}{SHADOW}"), stream: stream.clone(), kind };
         Self { view, log, store, runtime, stop, shadow, at: 0 }
     }
 
-    fn run(mut self, mend: bool) -> Result<Report, RebuildError> {
-        // At the beginning too: a crash may have left a shadow.
+    fn run(mut self, repair: bool) -> Result<Report, RebuildError> {
+        // Clear at the beginning too, because a crash may have left a shadow.
         self.clear()?;
-        let outcome = self.fold_and_compare(mend);
+        let outcome = self.fold_and_compare(repair);
         self.clear()?;
         outcome
     }
 
-    fn fold_and_compare(&mut self, mend: bool) -> Result<Report, RebuildError> {
+    fn fold_and_compare(&mut self, repair: bool) -> Result<Report, RebuildError> {
         failpoint::hit("rebuild.cleared");
         let tables = ViewTables { tables: self.shadow.tables().tables, ..Default::default() };
         self.runtime.block_on(self.store.begin_view(self.claim(0), tables))?;
-        // Most of the way while the view goes on, the rest while it is held.
+        // Fold most of the log while the view continues, and the rest while it is on hold.
         let position = self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?;
         let Some(position) = position else {
-            // A view that has not begun has counted nothing, and what its table holds is not its own yet.
+            // A view that has not begun has applied nothing, and the content of its table is not its own yet.
             return Ok(Report::default());
         };
         self.fold_until(position)?;
-        let held = self
+        let hold = self
             .runtime
             .block_on(self.view.hold())
             .ok_or_else(|| RebuildError::Ended(self.view.view.name.clone()))?;
@@ -205,27 +208,27 @@ impl<'a> Fresh<'a> {
             self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
         self.fold_until(stored)?;
         failpoint::hit("rebuild.folded");
-        self.asked().history_is_whole()?;
-        // Another node may have begun while this folded.
-        only_log(self.asked())?;
+        self.context().fail_if_history_deleted()?;
+        // Another node may have begun to feed the view meanwhile.
+        fail_if_several_logs(self.context())?;
         let mut report = Report { position: stored, ..Report::default() };
         match (&self.view.view.kind, &self.shadow.kind) {
             (ViewKind::Ledger(view), ViewKind::Ledger(shadow)) => {
-                ledger::Sides { fresh: self, view, shadow }.compare(mend, &mut report)?;
+                ledger::LedgerComparison { fold: self, view, shadow }.compare(repair, &mut report)?;
             }
             (ViewKind::Stats(view), ViewKind::Stats(shadow)) => {
-                stats::compare(self, view, shadow, mend, &mut report)?;
+                stats::compare(self, view, shadow, repair, &mut report)?;
             }
-            _ => unreachable!("a shadow is of its view's kind"),
+            _ => unreachable!("a shadow has the kind of its view"),
         }
-        drop(held);
+        drop(hold);
         Ok(report)
     }
 
     fn clear(&self) -> Result<(), RebuildError> {
         let mut tables = self.shadow.tables().tables;
         if let Some(ledger) = self.view.view.ledger() {
-            tables.push(ledger::made_anew(ledger, &self.view.view.name).table().as_ref().clone());
+            tables.push(ledger::rebuilt_ledger(ledger, &self.view.view.name).table().as_ref().clone());
         }
         self.runtime.block_on(self.store.drop_tables(&tables))?;
         let forget = "DELETE FROM millrace_positions WHERE view = ?".to_owned();
@@ -233,13 +236,13 @@ impl<'a> Fresh<'a> {
         Ok(())
     }
 
-    fn go_on(&self) -> Result<(), RebuildError> {
-        self.asked().go_on()
+    fn fail_if_stopped(&self) -> Result<(), RebuildError> {
+        self.context().fail_if_stopped()
     }
 
-    fn asked(&self) -> Asked<'a> {
+    fn context(&self) -> Context<'a> {
         let Self { view, log, store, runtime, stop, .. } = *self;
-        Asked { view, log, store, runtime, stop }
+        Context { view, log, store, runtime, stop }
     }
 
     fn claim(&self, to: u64) -> Claim {
@@ -248,7 +251,7 @@ impl<'a> Fresh<'a> {
 
     fn fold_until(&mut self, until: u64) -> Result<(), RebuildError> {
         let Self { view, store, runtime, .. } = *self;
-        Walk::new(self.asked(), self.at).each(until, |batch| {
+        LogReplay::new(self.context(), self.at).each(until, |batch| {
             let mut plan = Plan::new(self.claim(batch.span.end));
             plan.writes = self.shadow.fold(&view.fields, &batch.events).writes;
             runtime.block_on(store.apply(Arc::new(plan)))?;

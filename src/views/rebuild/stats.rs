@@ -1,41 +1,40 @@
-//! Statistics beside what the log makes: every row is compared, in the order of keys. What is mended is all of
-//! it at once: the tables that the log was folded into take the place of the view's, boards included.
+//! Compares statistics with the log, row by row in key order. A repair replaces all of the view's tables at once by
+//! those that the log was folded into, with their top lists.
 
 use std::collections::VecDeque;
 
 use event::limits::REBUILD_ROWS_MAX;
-use journal::failpoint;
 
-use super::{Difference, Fresh, RebuildError, Report};
+use super::{Difference, RebuildError, Report, ShadowFold};
 use crate::store::{Cell, StoreError, Table, quote};
 use crate::views::Stats;
 
 pub fn compare(
-    fresh: &Fresh<'_>,
+    fold: &ShadowFold<'_>,
     view: &Stats,
     shadow: &Stats,
-    mend: bool,
+    repair: bool,
     report: &mut Report,
 ) -> Result<(), RebuildError> {
     let (has, should_have) = (view.tables(), shadow.tables());
     for (has, should_have) in has.iter().zip(&should_have) {
-        compare_table(fresh, has, should_have, report)?;
+        compare_table(fold, has, should_have, report)?;
     }
     failpoint::hit("rebuild.mended");
-    if mend {
-        fresh.runtime.block_on(fresh.store.put_in_place(&should_have, &has))?;
+    if repair {
+        fold.runtime.block_on(fold.store.replace_tables(&should_have, &has))?;
     }
     Ok(())
 }
 
 fn compare_table(
-    fresh: &Fresh<'_>,
+    fold: &ShadowFold<'_>,
     view: &Table,
     shadow: &Table,
     report: &mut Report,
 ) -> Result<(), RebuildError> {
-    let (mut has, mut should_have) = (Walk::over(view), Walk::over(shadow));
-    let (mut left, mut right) = (has.next(fresh)?, should_have.next(fresh)?);
+    let (mut has, mut should_have) = (TableScan::over(view), TableScan::over(shadow));
+    let (mut left, mut right) = (has.next(fold)?, should_have.next(fold)?);
     while left.is_some() || right.is_some() {
         report.keys += 1;
         let only_left = is_before(left.as_ref(), right.as_ref(), view.key_columns);
@@ -43,22 +42,22 @@ fn compare_table(
         if only_left || only_right || left != right {
             let row = if only_right { &right } else { &left };
             report.note(Difference {
-                key: shown(view, row.as_deref().unwrap_or_default()),
+                key: row_key(view, row.as_deref().unwrap_or_default()),
                 has: left.as_ref().filter(|_| !only_right).map(|row| number(row)),
                 should_have: right.as_ref().filter(|_| !only_left).map_or("0".to_owned(), |row| number(row)),
             });
         }
         if !only_right {
-            left = has.next(fresh)?;
+            left = has.next(fold)?;
         }
         if !only_left {
-            right = should_have.next(fresh)?;
+            right = should_have.next(fold)?;
         }
     }
     Ok(())
 }
 
-/// Whether a row's key comes before the other's, which may have come to its end.
+/// Returns true if the key of `one` comes before that of `other`. `None` is the end of a table, after all keys.
 fn is_before(one: Option<&Vec<Cell>>, other: Option<&Vec<Cell>>, key_columns: usize) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one[..key_columns] < other[..key_columns],
@@ -66,8 +65,8 @@ fn is_before(one: Option<&Vec<Cell>>, other: Option<&Vec<Cell>>, key_columns: us
     }
 }
 
-/// A key for people: the table, and what the key says.
-fn shown(table: &Table, row: &[Cell]) -> String {
+/// Returns the table and the key of a row as readable text.
+fn row_key(table: &Table, row: &[Cell]) -> String {
     let cells = row.iter().take(table.key_columns).map(|cell| match cell {
         Cell::Text(text) if text.is_empty() => "-".to_owned(),
         Cell::Text(text) => text.clone(),
@@ -81,12 +80,12 @@ fn shown(table: &Table, row: &[Cell]) -> String {
 fn number(row: &[Cell]) -> String {
     match row.last() {
         Some(Cell::Integer(number)) => number.to_string(),
-        _ => "no number".to_owned(),
+        _ => "not a number".to_owned(),
     }
 }
 
-/// All rows of a table in the order of its key, page by page.
-struct Walk {
+/// Reads all rows of a table in key order, page by page.
+struct TableScan {
     first_page: String,
     next_page: String,
     key_columns: usize,
@@ -95,7 +94,7 @@ struct Walk {
     ended: bool,
 }
 
-impl Walk {
+impl TableScan {
     fn over(table: &Table) -> Self {
         let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
         let key = names[..table.key_columns].join(", ");
@@ -112,15 +111,15 @@ impl Walk {
         }
     }
 
-    fn next(&mut self, fresh: &Fresh<'_>) -> Result<Option<Vec<Cell>>, RebuildError> {
+    fn next(&mut self, fold: &ShadowFold<'_>) -> Result<Option<Vec<Cell>>, RebuildError> {
         if self.page.is_empty() && !self.ended {
-            fresh.go_on()?;
+            fold.fail_if_stopped()?;
             let (sql, after) = match self.last.take() {
                 None => (&self.first_page, Vec::new()),
                 Some(after) => (&self.next_page, after),
             };
-            self.page = match fresh.runtime.block_on(fresh.store.rows(sql.clone(), after)) {
-                // A table that is gone has no rows.
+            self.page = match fold.runtime.block_on(fold.store.rows(sql.clone(), after)) {
+                // A missing table has no rows.
                 Err(StoreError::NoTable(_)) => VecDeque::new(),
                 rows => rows?.into(),
             };

@@ -1,57 +1,56 @@
-//! A table beside what its log makes: the log is folded afresh, batch by batch, and each row looked up by
-//! where it came from. Rows that nobody noted are somebody else's and stay as they are. The view goes on
-//! meanwhile: it is held where a batch differs, to look again and to mend, and at the end.
+//! Compares a table with the log. The log is folded again, batch by batch, and each row is found by the event that
+//! it came from. Rows without a recorded event belong to others and stay unchanged. The view continues meanwhile.
+//! It is put on hold at the end, and when a batch differs, to compare again and to repair.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use event::limits::{REBUILD_ROWS_MAX, ROW_NUMBERS_GAP_MAX, SHOWN_CHARS_MAX};
+use event::limits::{DIFFERENCE_VALUE_CHARS_MAX, REBUILD_ROWS_MAX, ROW_NUMBERS_GAP_MAX};
 use event::{Millis, Value};
-use journal::failpoint;
 
-use super::replay::Walk;
-use super::{Asked, Difference, RebuildError, Report};
+use super::replay::LogReplay;
+use super::{Context, Difference, RebuildError, Report};
 use crate::store::{Cell, Claim, Plan, RowChanges, RowOrigin, Store, StoreError, quote};
 use crate::views::batch::Batch;
-use crate::views::runner::Held;
-use crate::views::table::{RowTable, shown};
+use crate::views::runner::HoldGuard;
+use crate::views::table::{RowTable, cell_json};
 
-/// Compares, and with `mend` makes of each row that millrace made what the log makes of its event.
-pub fn compare(asked: Asked<'_>, table: &RowTable, mend: bool) -> Result<Report, RebuildError> {
-    let anew = table.in_table(&format!("millrace_rebuilt_{}", asked.view.view.name));
-    let comparison = Comparison { asked, table, anew: &anew, mend };
-    // At the beginning too: a crash may have left half a table.
-    comparison.drop_half_made()?;
+/// Compares a table with the log. With `repair`, also repairs the rows that the view made.
+pub fn compare(context: Context<'_>, table: &RowTable, repair: bool) -> Result<Report, RebuildError> {
+    let rebuilt = table.in_table(&format!("millrace_rebuilt_{}", context.view.view.name));
+    let comparison = TableComparison { context, table, rebuilt: &rebuilt, repair };
+    // Also at the beginning, because a crash may have left an incomplete table.
+    comparison.drop_rebuilt()?;
     let outcome = comparison.run();
-    comparison.drop_half_made()?;
+    comparison.drop_rebuilt()?;
     outcome
 }
 
-struct Comparison<'a> {
-    asked: Asked<'a>,
+struct TableComparison<'a> {
+    context: Context<'a>,
     table: &'a RowTable,
-    /// A table that is gone is made under another name: one that is there and not whole yet would be taken
-    /// for the view's own after a crash.
-    anew: &'a RowTable,
-    mend: bool,
+    /// The table under whose name a missing table is rebuilt. Under the view's own name, a crash could leave an
+    /// incomplete table that the view would use.
+    rebuilt: &'a RowTable,
+    repair: bool,
 }
 
-impl Comparison<'_> {
+impl TableComparison<'_> {
     fn run(&self) -> Result<Report, RebuildError> {
-        let Asked { store, runtime, .. } = self.asked;
-        let Some(position) = self.asked.position()? else {
-            // A view that has not begun has made no row.
+        let Context { store, runtime, .. } = self.context;
+        let Some(position) = self.context.position()? else {
+            // A view that has not begun has no rows.
             return Ok(Report::default());
         };
         let table = self.target()?;
-        let (mut walk, mut report) = (Walk::new(self.asked, 0), Report::default());
-        walk.each(position, |batch| self.look_after(table, batch, None, &mut report))?;
-        let held = self.asked.hold()?;
-        let position = self.asked.position()?.unwrap_or(0);
-        walk.each(position, |batch| self.look_after(table, batch, Some(&held), &mut report))?;
+        let (mut replay, mut report) = (LogReplay::new(self.context, 0), Report::default());
+        replay.each(position, |batch| self.compare_batch(table, batch, None, &mut report))?;
+        let hold = self.context.hold()?;
+        let position = self.context.position()?.unwrap_or(0);
+        replay.each(position, |batch| self.compare_batch(table, batch, Some(&hold), &mut report))?;
         failpoint::hit("rebuild.mended");
-        if self.mend && table.table().name != self.table.table().name {
-            // Refused where somebody has put the table back meanwhile: it holds others' rows too.
+        if self.repair && table.table().name != self.table.table().name {
+            // The rename fails if somebody has restored the table meanwhile, because it also has rows of others.
             let [made, wanted] = [table, self.table].map(|rows| quote(&rows.table().name));
             let rename = format!("ALTER TABLE {made} RENAME TO {wanted}");
             runtime.block_on(store.change(rename, Vec::new()))?;
@@ -60,40 +59,41 @@ impl Comparison<'_> {
         Ok(report)
     }
 
-    /// The table that rows are compared with, and mended in.
+    /// Returns the table to compare and to repair.
     fn target(&self) -> Result<&RowTable, RebuildError> {
-        let Asked { store, runtime, .. } = self.asked;
+        let Context { store, runtime, .. } = self.context;
         let look = format!("SELECT 1 FROM {} LIMIT 1", quote(&self.table.table().name));
         match runtime.block_on(store.rows(look, Vec::new())) {
-            Err(StoreError::NoTable(_)) if self.mend => {
-                runtime.block_on(store.make_table(self.anew.table().as_ref().clone()))?;
-                Ok(self.anew)
+            Err(StoreError::NoTable(_)) if self.repair => {
+                runtime.block_on(store.make_table(self.rebuilt.table().as_ref().clone()))?;
+                Ok(self.rebuilt)
             }
             Ok(_) | Err(StoreError::NoTable(_)) => Ok(self.table),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn drop_half_made(&self) -> Result<(), RebuildError> {
-        let Asked { store, runtime, .. } = self.asked;
-        Ok(runtime.block_on(store.drop_tables(&[self.anew.table().as_ref().clone()]))?)
+    fn drop_rebuilt(&self) -> Result<(), RebuildError> {
+        let Context { store, runtime, .. } = self.context;
+        Ok(runtime.block_on(store.drop_tables(&[self.rebuilt.table().as_ref().clone()]))?)
     }
 
-    fn look_after(
+    /// Compares a batch with its rows. If they differ, compares again during a hold, and repairs them if wanted.
+    fn compare_batch(
         &self,
         table: &RowTable,
         batch: &Batch<'_>,
-        held: Option<&Held>,
+        hold: Option<&HoldGuard>,
         report: &mut Report,
     ) -> Result<(), RebuildError> {
         let mut compared = self.compare(table, batch)?;
         if !compared.differences.is_empty() {
-            let _held = if held.is_none() { Some(self.asked.hold()?) } else { None };
-            // What is taken back just now may have looked wrong.
+            let _hold = if hold.is_none() { Some(self.context.hold()?) } else { None };
+            // An event that is being corrected may look different for a moment.
             compared = self.compare(table, batch)?;
-            self.asked.history_is_whole()?;
-            if self.mend && !compared.changes.is_empty() {
-                self.put_right(compared.changes)?;
+            self.context.fail_if_history_deleted()?;
+            if self.repair && !compared.changes.is_empty() {
+                self.apply_repair(compared.changes)?;
             }
         }
         report.keys += compared.rows;
@@ -101,9 +101,9 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    fn put_right(&self, changes: RowChanges) -> Result<(), RebuildError> {
-        let Asked { view, log, store, runtime, .. } = self.asked;
-        let position = self.asked.position()?.unwrap_or(0);
+    fn apply_repair(&self, changes: RowChanges) -> Result<(), RebuildError> {
+        let Context { view, log, store, runtime, .. } = self.context;
+        let position = self.context.position()?.unwrap_or(0);
         let claim = Claim { view: view.view.name.clone(), log: log.id(), from: position, to: position };
         let mut plan = Plan::new(claim);
         plan.rows = Some(changes);
@@ -112,45 +112,47 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    fn compare(&self, table: &RowTable, batch: &Batch<'_>) -> Result<Compared, RebuildError> {
-        let Asked { view, log, store, runtime, .. } = self.asked;
+    fn compare(&self, table: &RowTable, batch: &Batch<'_>) -> Result<BatchComparison, RebuildError> {
+        let Context { view, log, store, runtime, .. } = self.context;
         let span = batch.span.clone();
         let folded = table.fold(&view.fields, &batch.events);
-        let gone = self.asked.corrected(span.start, span.end)?;
-        let places = runtime.block_on(store.row_places(&view.view.name, log.id(), span.start, span.end))?;
-        let there = self.rows(table, &places)?;
+        let undone = self.context.undone(span.start, span.end)?;
+        let origins = runtime.block_on(store.row_origins(&view.view.name, log.id(), span.start, span.end))?;
+        let existing = self.rows(table, &origins)?;
         let mut compared =
-            Compared { changes: RowChanges::new(table.table()), differences: Vec::new(), rows: 0 };
-        let mut meant = vec![false; places.len()];
-        if let Some(made) = &folded.rows {
-            let mut values = made.added.values();
-            for (position, received) in &made.from {
+            BatchComparison { changes: RowChanges::new(table.table()), differences: Vec::new(), rows: 0 };
+        let mut expected = vec![false; origins.len()];
+        if let Some(changes) = &folded.rows {
+            let mut values = changes.added.values();
+            for (position, received) in &changes.from {
                 let row: Vec<Value<'_>> = values.by_ref().take(table.table().columns.len()).collect();
-                if gone.binary_search(position).is_ok() {
+                if undone.binary_search(position).is_ok() {
                     continue;
                 }
-                let place = places.binary_search_by_key(position, |place| place.position).ok();
-                if let Some(place) = place {
-                    meant[place] = true;
+                let index = origins.binary_search_by_key(position, |origin| origin.position).ok();
+                if let Some(index) = index {
+                    expected[index] = true;
                 }
-                let number = place.map(|place| places[place].row);
-                let has = number.and_then(|number| there.get(&number));
+                let number = index.map(|index| origins[index].row);
+                let has = number.and_then(|number| existing.get(&number));
                 compared.row(table, store, (*position, *received), number, has, &row);
             }
         }
-        let strange =
-            places.iter().zip(meant).filter(|(place, meant)| !meant && there.contains_key(&place.row));
-        strange.for_each(|(place, _)| compared.extra(place));
+        let extra = origins
+            .iter()
+            .zip(expected)
+            .filter(|(origin, expected)| !expected && existing.contains_key(&origin.row));
+        extra.for_each(|(origin, _)| compared.extra(origin));
         Ok(compared)
     }
 
-    /// The rows of these places by their numbers, as far as they are there.
-    fn rows(&self, table: &RowTable, places: &[RowOrigin]) -> Result<HashMap<i64, Vec<Cell>>, RebuildError> {
-        let Asked { store, runtime, .. } = self.asked;
-        let mut numbers: Vec<i64> = places.iter().map(|place| place.row).collect();
+    /// Returns the existing rows of these origins, by their numbers.
+    fn rows(&self, table: &RowTable, origins: &[RowOrigin]) -> Result<HashMap<i64, Vec<Cell>>, RebuildError> {
+        let Context { store, runtime, .. } = self.context;
+        let mut numbers: Vec<i64> = origins.iter().map(|origin| origin.row).collect();
         numbers.sort_unstable();
         let mut rows = HashMap::with_capacity(numbers.len());
-        // Between them may be others' rows; where those may be many, they are not read.
+        // Rows of others may lie between these numbers. They are not read if there may be many of them.
         for run in numbers.chunk_by(|one, next| next.abs_diff(*one) <= ROW_NUMBERS_GAP_MAX) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
             let mut from = *first;
@@ -173,15 +175,15 @@ impl Comparison<'_> {
     }
 }
 
-/// One batch beside its rows.
-struct Compared {
+/// The result of comparing one batch with its rows.
+struct BatchComparison {
     changes: RowChanges,
     differences: Vec<Difference>,
     rows: u64,
 }
 
-impl Compared {
-    /// A row that the log makes, under the number that is noted for it, and what is there.
+impl BatchComparison {
+    /// Compares a row of the log with the existing row (`has`) under its recorded number.
     fn row(
         &mut self,
         table: &RowTable,
@@ -193,7 +195,7 @@ impl Compared {
     ) {
         self.rows += 1;
         let cells: Vec<Cell> = row.iter().map(|value| store.stored_value(value)).collect();
-        if has.is_some_and(|has| differing(table, has, &cells).is_empty()) {
+        if has.is_some_and(|has| differing_columns(table, has, &cells).is_empty()) {
             return;
         }
         match number {
@@ -206,45 +208,46 @@ impl Compared {
                 row.iter().for_each(|value| self.changes.added.push(value));
             }
         }
-        let key = named(from.0, number);
+        let key = row_key(from.0, number);
         self.differences.push(match has {
             None => Difference { key, has: None, should_have: "a row".to_owned() },
             Some(has) => {
-                let (had, should_have) = (differing(table, has, &cells), differing(table, &cells, has));
+                let (had, should_have) =
+                    (differing_columns(table, has, &cells), differing_columns(table, &cells, has));
                 Difference { key, has: Some(had), should_have }
             }
         });
     }
 
-    /// A row that the log does not make any more.
-    fn extra(&mut self, place: &RowOrigin) {
+    /// Notes an existing row that the log does not produce any more.
+    fn extra(&mut self, origin: &RowOrigin) {
         self.rows += 1;
-        self.changes.removed.push(place.position);
-        let key = named(place.position, Some(place.row));
+        self.changes.removed.push(origin.position);
+        let key = row_key(origin.position, Some(origin.row));
         let has = Some("a row".to_owned());
         self.differences.push(Difference { key, has, should_have: "no row".to_owned() });
     }
 }
 
-fn named(position: u64, number: Option<i64>) -> String {
+fn row_key(position: u64, number: Option<i64>) -> String {
     match number {
         Some(number) => format!("position {position}, row {number}"),
         None => format!("position {position}"),
     }
 }
 
-/// The columns in which `cells` is not like `other`, with their beginnings.
-fn differing(table: &RowTable, cells: &[Cell], other: &[Cell]) -> String {
+/// Returns the columns in which `cells` differs from `other`, with the beginnings of their values.
+fn differing_columns(table: &RowTable, cells: &[Cell], other: &[Cell]) -> String {
     let columns = table.table().columns.iter().zip(cells.iter().zip(other));
-    let shown = columns
+    let texts = columns
         .filter(|(column, (cell, other))| !column.kind.keeps(cell, other) && !column.kind.keeps(other, cell))
         .map(|(column, (cell, _))| {
-            let text = shown(column.kind, cell);
-            let short = match text.char_indices().nth(SHOWN_CHARS_MAX) {
+            let text = cell_json(column.kind, cell);
+            let short = match text.char_indices().nth(DIFFERENCE_VALUE_CHARS_MAX) {
                 Some((end, _)) => format!("{}...", &text[..end]),
                 None => text,
             };
             format!("{} {short}", column.name)
         });
-    shown.collect::<Vec<_>>().join(", ")
+    texts.collect::<Vec<_>>().join(", ")
 }

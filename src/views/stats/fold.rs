@@ -1,5 +1,5 @@
-//! The fold of statistics: a batch in, one row out for each number that changes. A correction counts -1 for
-//! the event that it takes back. No I/O, no clock.
+//! Folds a batch into statistics: one row for each number that changes. A correction counts -1 for the event that it
+//! undoes. The fold uses no I/O and no clock.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::views::{Event, Folded};
 
 impl Stats {
     pub fn fold(&self, fields: &Fields, events: &[Event<'_>]) -> Folded {
-        let places = Places::of(&self.reads);
+        let slots = FieldSlots::of(&self.reads);
         let mut sums = Sums::new(&self.reads);
         let mut refused = Vec::new();
-        let mut values = Vec::with_capacity(places.wanted.len());
+        let mut values = Vec::with_capacity(slots.wanted.len());
         for (index, event) in events.iter().enumerate() {
-            let read = fields.read(&event.text, &places.wanted, &mut values);
-            match read.map_err(|error| error.to_string()).and_then(|()| places.facts(&values, event.received))
+            let read = fields.read(&event.text, &slots.wanted, &mut values);
+            match read.map_err(|error| error.to_string()).and_then(|()| slots.facts(&values, event.received))
             {
                 Ok(facts) => sums.add(facts, if event.corrects.is_some() { -1 } else { 1 }),
                 Err(reason) => refused.push((index, reason)),
@@ -44,8 +44,8 @@ impl Stats {
     }
 }
 
-/// Which fields are read, each once, and where among them each is found.
-struct Places {
+/// The fields to read, each of them once, and the index of each use among them.
+struct FieldSlots {
     wanted: Vec<usize>,
     group: usize,
     distinct: Option<usize>,
@@ -53,18 +53,18 @@ struct Places {
     counts: Vec<usize>,
 }
 
-impl Places {
+impl FieldSlots {
     fn of(reads: &StatsFields) -> Self {
         let mut wanted = Vec::new();
-        let mut place = |field: usize| {
+        let mut slot = |field: usize| {
             wanted.iter().position(|known| *known == field).unwrap_or_else(|| {
                 wanted.push(field);
                 wanted.len() - 1
             })
         };
-        let (group, distinct) = (place(reads.group), reads.distinct.map(&mut place));
-        let time = reads.time.map(&mut place);
-        let counts = reads.counts.iter().map(|counted| place(counted.field)).collect();
+        let (group, distinct) = (slot(reads.group), reads.distinct.map(&mut slot));
+        let time = reads.time.map(&mut slot);
+        let counts = reads.counts.iter().map(|counted| slot(counted.field)).collect();
         Self { wanted, group, distinct, time, counts }
     }
 
@@ -73,24 +73,24 @@ impl Places {
         values: &'v [Value<'e>],
         received: Millis,
     ) -> Result<Facts<'e, impl Iterator<Item = Cow<'e, str>> + use<'v, 'e>>, String> {
-        let group =
-            shown(&values[self.group]).ok_or_else(|| "has no value to be counted under".to_owned())?;
-        let time = match self.time.map(|place| &values[place]) {
+        let group = counted_text(&values[self.group])
+            .ok_or_else(|| "the event has no value in the field that groups the statistics".to_owned())?;
+        let time = match self.time.map(|slot| &values[slot]) {
             Some(Value::Time(time)) => *time,
             _ => received,
         };
-        let value = move |place: &usize| shown(&values[*place]).unwrap_or(Cow::Borrowed(ABSENT));
+        let value = move |slot: &usize| counted_text(&values[*slot]).unwrap_or(Cow::Borrowed(ABSENT));
         Ok(Facts {
             group,
             day: Day::of(time).number(),
-            member: self.distinct.and_then(|place| shown(&values[place])),
+            member: self.distinct.and_then(|slot| counted_text(&values[slot])),
             counted: self.counts.iter().map(value),
         })
     }
 }
 
-/// A value as it is counted; `None` where there is none.
-fn shown<'e>(value: &Value<'e>) -> Option<Cow<'e, str>> {
+/// Returns the text under which a value is counted, or `None` if the value is absent.
+fn counted_text<'e>(value: &Value<'e>) -> Option<Cow<'e, str>> {
     match value {
         Value::Absent => None,
         Value::Text(text) => Some(text.clone()),
@@ -143,7 +143,7 @@ mod tests {
             corrects: corrects.then_some(0),
             received: Millis(86_400_000),
             address: None,
-            letter: None,
+            retry_of: None,
         };
         let events: Vec<Event<'_>> = events.iter().enumerate().map(event).collect();
         let folded = stats.fold(&stream(), &events);
@@ -153,7 +153,7 @@ mod tests {
                     Cell::Text(text) if text.is_empty() => "-".to_owned(),
                     Cell::Text(text) => text.clone(),
                     Cell::Integer(number) => number.to_string(),
-                    Cell::Bytes(name) => hex(name),
+                    Cell::Bytes(key) => hex(key),
                     other => panic!("{other:?}"),
                 });
                 cells.collect::<Vec<_>>().join(" ")
@@ -167,20 +167,20 @@ mod tests {
         event::hex(bytes)
     }
 
-    /// Rows of visits, as a fold makes them: in the order of their members' names.
+    /// The rows of visits as a fold makes them, in the order of their members' keys.
     fn visits(of: &[(&str, &str, &str, &str, &str)]) -> Vec<String> {
-        let named = |(group, field, value, member, rest): &(&str, &str, &str, &str, &str)| {
-            let name = member::name([group, field, value, member]);
+        let keyed = |(group, field, value, member, rest): &(&str, &str, &str, &str, &str)| {
+            let key = member::key([group, field, value, member]);
             let shown = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-            (name, [shown(group), shown(field), shown(value), hex(&name), shown(rest)].join(" "))
+            (key, [shown(group), shown(field), shown(value), hex(&key), shown(rest)].join(" "))
         };
-        let mut rows: Vec<_> = of.iter().map(named).collect();
+        let mut rows: Vec<_> = of.iter().map(keyed).collect();
         rows.sort();
         rows.into_iter().map(|(_, row)| row).collect()
     }
 
     #[test]
-    fn equal_keys_are_one_row_in_order_and_what_cannot_be_read_is_named() {
+    fn equal_keys_become_one_row_and_unreadable_events_are_refused() {
         let (rows, refused) = fold(
             &stats(false),
             &[
@@ -194,19 +194,19 @@ mod tests {
         assert_eq!(rows[0], ["a - 0 - 3", "a - 19700102 - 3", "b - 0 - 1", "b - 20251102 - 1"]);
         let counts = ["a path 0 - 1", "a path 0 /x 2", "a path 19700102 - 1", "a path 19700102 /x 2"];
         assert_eq!(rows[1][..4], counts);
-        let came = [("a", "", "", "1", "19700102 2"), ("b", "", "", "1", "20251102 1")];
-        assert_eq!(rows[2], visits(&came));
+        let added = [("a", "", "", "1", "19700102 2"), ("b", "", "", "1", "20251102 1")];
+        assert_eq!(rows[2], visits(&added));
         assert_eq!(refused, [3]);
     }
 
     #[test]
-    fn a_correction_takes_back_what_its_event_counted() {
+    fn a_correction_subtracts_what_its_event_added() {
         let event = r#"{"site":"a","path":"/x","user":1,"at":"2025-11-01"}"#;
         let (rows, _) = fold(&stats(true), &[(event, true)]);
         assert_eq!(rows[0], ["a - 0 - -1", "a - 20251101 - -1"]);
         assert_eq!(rows[1], ["a path 0 /x -1", "a path 20251101 /x -1"]);
-        let went = [("a", "", "", "1", "20251101 -1"), ("a", "path", "/x", "1", "20251101 -1")];
-        assert_eq!(rows[2], visits(&went));
+        let removed = [("a", "", "", "1", "20251101 -1"), ("a", "path", "/x", "1", "20251101 -1")];
+        assert_eq!(rows[2], visits(&removed));
         let (rows, _) = fold(&stats(true), &[(event, false), (event, true)]);
         assert!(rows.iter().all(Vec::is_empty), "{rows:?}");
     }

@@ -1,5 +1,5 @@
-//! Statistics: for each value of one field, how many events there were, on each day and in all, how many of
-//! each value of some other fields, and how many distinct users. Each answer is a few rows.
+//! Statistics count events by the value of one field, for each day and for all time. They can also count the values
+//! of other fields, and distinct users. A query reads only a few rows.
 
 mod fold;
 mod member;
@@ -15,10 +15,11 @@ use member::MEMBER_BYTES;
 
 pub use query::{Counted, Frequent, StatsQuery, Summary};
 
-/// Day 0 stands for all time, and a field without a name for all events of a group.
+/// The day under which counts of all time are stored.
 const ALL_TIME: i64 = 0;
+/// The field name under which the totals of a group are stored.
 const ALL: &str = "";
-/// The text of what an event does not have: empty text counts as absent, and so is free for it.
+/// The text stored for an absent value. No value is equal to it, because empty text counts as absent.
 const ABSENT: &str = "";
 
 #[derive(Clone)]
@@ -27,14 +28,14 @@ pub struct Stats {
     tables: Tables,
 }
 
-/// Which fields it reads, by their index among the stream's.
+/// The fields that statistics read, as indexes into the stream's fields.
 #[derive(Clone)]
 pub struct StatsFields {
     pub group: usize,
     pub group_name: String,
-    /// Whose values are counted as distinct members.
+    /// The field whose distinct values, called members, are counted.
     pub distinct: Option<usize>,
-    /// The event's own time; without one, that of arrival counts.
+    /// The field with the event's own time. If it is absent, the time of arrival counts.
     pub time: Option<usize>,
     pub counts: Vec<CountedField>,
 }
@@ -44,11 +45,11 @@ pub struct StatsFields {
 pub struct CountedField {
     pub field: usize,
     pub name: String,
-    /// Whether distinct members are counted for each value, too.
+    /// True if distinct members are also counted for each value.
     pub distinct: bool,
 }
 
-/// The view's own tables. Totals are rows of `counts`, and need no ranking.
+/// The view's tables. `totals` is the same table as `counts`, but without the ranking, which totals do not need.
 #[derive(Clone)]
 struct Tables {
     totals: Arc<Table>,
@@ -59,7 +60,7 @@ struct Tables {
 #[derive(Clone)]
 struct Distinct {
     members: Arc<Table>,
-    spans: Arc<Table>,
+    day_gaps: Arc<Table>,
 }
 
 impl Stats {
@@ -68,14 +69,14 @@ impl Stats {
         Self { reads, tables }
     }
 
-    /// The same statistics in other tables.
+    /// Returns the same statistics in tables with another prefix.
     pub fn in_tables(&self, prefix: &str) -> Self {
         Self::new(prefix, self.reads.clone())
     }
 
     pub fn tables(&self) -> Vec<Table> {
         let Tables { counts, distinct, .. } = &self.tables;
-        let distinct = distinct.iter().flat_map(|distinct| [&distinct.members, &distinct.spans]);
+        let distinct = distinct.iter().flat_map(|distinct| [&distinct.members, &distinct.day_gaps]);
         std::iter::once(counts).chain(distinct).map(|table| table.as_ref().clone()).collect()
     }
 
@@ -83,12 +84,12 @@ impl Stats {
         &self.reads.group_name
     }
 
-    /// Whether distinct members are counted.
+    /// Returns true if distinct members are counted.
     pub fn counts_distinct(&self) -> bool {
         self.reads.distinct.is_some()
     }
 
-    /// The field of this name, if its values are counted.
+    /// Returns the counted field of this name.
     pub fn counted(&self, name: &str) -> Option<&CountedField> {
         self.reads.counts.iter().find(|counted| counted.name == name)
     }
@@ -101,18 +102,18 @@ impl Tables {
         let field = ColumnKind::Text { chars_max: COUNTED_NAME_CHARS_MAX };
         let columns = [("grp", text), ("field", field), ("day", integer), ("value", text), ("n", integer)];
         let totals = Table::new(&name("counts"), 4, &columns);
-        let ranking = TopK { boards: name("top"), floors: name("floors"), asked_max: TOP_VALUES_MAX };
+        let ranking = TopK { top_table: name("top"), floor_table: name("floors"), limit_max: TOP_VALUES_MAX };
         let counts = totals.clone().with(DerivedIndex::TopK(ranking));
         let of_value = [("grp", text), ("field", field), ("value", text)];
         let distinct = distinct.then(|| {
             let between = [("day", integer), ("before", integer), ("n", integer)];
-            let spans = Arc::new(Table::new(&name("spans"), 5, &[of_value, between].concat()));
+            let day_gaps = Arc::new(Table::new(&name("spans"), 5, &[of_value, between].concat()));
             let member = ColumnKind::Bytes { bytes_max: MEMBER_BYTES };
             let visits = [("member", member), ("day", integer), ("n", integer)];
-            let derived_index = DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&spans) });
+            let derived_index = DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&day_gaps) });
             Distinct {
                 members: Arc::new(Table::new(&name("members"), 2, &visits).with(derived_index)),
-                spans,
+                day_gaps,
             }
         });
         Self { totals: Arc::new(totals), counts: Arc::new(counts), distinct }

@@ -1,15 +1,15 @@
-//! Reading statistics: a group's numbers over all time, or over a range of days.
+//! Queries of statistics: the numbers of one group, over all time or over a range of days.
 
 use event::Day;
 
 use super::{ABSENT, ALL, ALL_TIME, CountedField, Distinct, Stats};
 use crate::store::{Cell, DerivedIndex, Select, Store, StoreError, quote};
 
-/// What is asked about one group.
+/// A query about one group.
 #[derive(Clone, Debug)]
 pub struct StatsQuery<'a> {
     pub group: &'a str,
-    /// From the first to the last, both included; all time without.
+    /// The first and the last day, both included; `None` means all time.
     pub days: Option<(Day, Day)>,
     pub frequent: Option<Frequent<'a>>,
 }
@@ -21,37 +21,37 @@ pub struct Frequent<'a> {
     pub limit: usize,
 }
 
-/// A group without events has zeros.
+/// The numbers of one group. They are zero for a group without events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub total: i64,
-    /// 0 where distinct members are not counted.
+    /// The number of distinct members; 0 if they are not counted.
     pub distinct: i64,
     pub top: Vec<Counted>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// `None` stands for the events that have none.
+    /// `None` stands for events without a value.
     pub value: Option<String>,
     pub n: i64,
     pub distinct: Option<i64>,
 }
 
 impl StatsQuery<'_> {
-    /// Whether days have to be added up value by value, however many values there are.
+    /// Returns true if the query adds up several days for every value. This takes long if there are many values.
     pub fn is_long(&self) -> bool {
         self.frequent.is_some() && self.days.is_some_and(|(first, last)| first != last)
     }
 }
 
 impl Stats {
-    /// Numbers of one moment; only how many members each of the top values has is asked for afterwards.
-    pub async fn summary(&self, store: &Store, asked: &StatsQuery<'_>) -> Result<Summary, StoreError> {
+    /// Reads the numbers of a group in one snapshot. The distinct members of the top values are read after it.
+    pub async fn summary(&self, store: &Store, query: &StatsQuery<'_>) -> Result<Summary, StoreError> {
         let distinct = self.tables.distinct.as_ref();
-        let mut selects = vec![self.total(asked)];
-        selects.extend(distinct.map(|distinct| distinct.members(asked, ALL, ABSENT)));
-        selects.extend(asked.frequent.as_ref().map(|frequent| self.first(store, asked, frequent)));
+        let mut selects = vec![self.total(query)];
+        selects.extend(distinct.map(|distinct| distinct.members(query, ALL, ABSENT)));
+        selects.extend(query.frequent.as_ref().map(|frequent| self.most_frequent(store, query, frequent)));
         let mut answers = store.rows_together(selects).await?.into_iter();
         let mut next = || answers.next().unwrap_or_default();
         let mut summary = Summary { total: number(next())?, ..Summary::default() };
@@ -59,31 +59,31 @@ impl Stats {
             summary.distinct = number(next())?;
         }
         summary.top = next().into_iter().map(counted).collect::<Result<_, _>>()?;
-        let by = asked.frequent.as_ref().and_then(|frequent| self.counted(frequent.by));
+        let by = query.frequent.as_ref().and_then(|frequent| self.counted(frequent.by));
         if let (Some(distinct), Some(by)) = (distinct, by.filter(|by| by.distinct)) {
-            add_members(store, asked, distinct, by, &mut summary.top).await?;
+            add_members(store, query, distinct, by, &mut summary.top).await?;
         }
         Ok(summary)
     }
 
-    fn total(&self, asked: &StatsQuery<'_>) -> Select {
+    fn total(&self, query: &StatsQuery<'_>) -> Select {
         let table = quote(&self.tables.counts.name);
-        let (first, last) = bounds(asked);
+        let (first, last) = bounds(query);
         let sql = format!(
             "SELECT SUM(n) FROM {table} WHERE grp = ? AND field = ? AND day BETWEEN ? AND ? AND value = ?"
         );
-        let parameters = [text(asked.group), text(ALL), first, last, text(ABSENT)];
+        let parameters = [text(query.group), text(ALL), first, last, text(ABSENT)];
         Select { sql, parameters: parameters.into() }
     }
 
-    fn first(&self, store: &Store, asked: &StatsQuery<'_>, frequent: &Frequent<'_>) -> Select {
+    fn most_frequent(&self, store: &Store, query: &StatsQuery<'_>, frequent: &Frequent<'_>) -> Select {
         let table = self.tables.counts.as_ref();
-        let (first, last) = bounds(asked);
-        if let (DerivedIndex::TopK(ranking), false) = (&table.derived_index, asked.is_long()) {
+        let (first, last) = bounds(query);
+        if let (DerivedIndex::TopK(ranking), false) = (&table.derived_index, query.is_long()) {
             return store.top(
                 table,
                 ranking,
-                vec![text(asked.group), text(frequent.by), first],
+                vec![text(query.group), text(frequent.by), first],
                 frequent.limit,
             );
         }
@@ -93,34 +93,35 @@ impl Stats {
             quote(&table.name),
             frequent.limit
         );
-        Select { sql, parameters: vec![text(asked.group), text(frequent.by), first, last] }
+        Select { sql, parameters: vec![text(query.group), text(frequent.by), first, last] }
     }
 }
 
 impl Distinct {
-    /// Whoever came within the days is counted on the first of them, the one whose day before lies outside.
-    fn members(&self, asked: &StatsQuery<'_>, field: &str, value: &str) -> Select {
-        let table = quote(&self.spans.name);
-        let (first, last) = bounds(asked);
-        // Under day 0 stands how many there are at all, beside day 0 as the day before.
-        let earlier = if asked.days.is_some() { first.clone() } else { Cell::Integer(ALL_TIME + 1) };
+    /// Selects the number of distinct members in a range of days. Each member counts on its first day in the range,
+    /// whose previous day (column `before`) lies before the range.
+    fn members(&self, query: &StatsQuery<'_>, field: &str, value: &str) -> Select {
+        let table = quote(&self.day_gaps.name);
+        let (first, last) = bounds(query);
+        // The number of all members is stored under day 0, with day 0 as the previous day.
+        let earlier = if query.days.is_some() { first.clone() } else { Cell::Integer(ALL_TIME + 1) };
         let sql = format!(
             "SELECT SUM(n) FROM {table} WHERE grp = ? AND field = ? AND value = ? AND day BETWEEN ? AND ? AND \"before\" < ?"
         );
-        let parameters = [text(asked.group), text(field), text(value), first, last, earlier];
+        let parameters = [text(query.group), text(field), text(value), first, last, earlier];
         Select { sql, parameters: parameters.into() }
     }
 }
 
 async fn add_members(
     store: &Store,
-    asked: &StatsQuery<'_>,
+    query: &StatsQuery<'_>,
     distinct: &Distinct,
     by: &CountedField,
     top: &mut [Counted],
 ) -> Result<(), StoreError> {
     let value = |counted: &Counted| counted.value.clone().unwrap_or_else(|| ABSENT.to_owned());
-    let selects = top.iter().map(|counted| distinct.members(asked, &by.name, &value(counted))).collect();
+    let selects = top.iter().map(|counted| distinct.members(query, &by.name, &value(counted))).collect();
     let answers = store.rows_together(selects).await?;
     for (counted, answer) in top.iter_mut().zip(answers) {
         counted.distinct = Some(number(answer)?);
@@ -128,29 +129,29 @@ async fn add_members(
     Ok(())
 }
 
-/// The days as they are stored.
-fn bounds(asked: &StatsQuery<'_>) -> (Cell, Cell) {
+/// Returns the first and the last day as they are stored.
+fn bounds(query: &StatsQuery<'_>) -> (Cell, Cell) {
     let day = |day: Day| Cell::Integer(day.number());
     let all = || (Cell::Integer(ALL_TIME), Cell::Integer(ALL_TIME));
-    asked.days.map_or_else(all, |(first, last)| (day(first), day(last)))
+    query.days.map_or_else(all, |(first, last)| (day(first), day(last)))
 }
 
 fn text(text: &str) -> Cell {
     Cell::Text(text.to_owned())
 }
 
-/// A sum over no rows is null.
+/// Returns the sum that a query selected. The sum over no rows is null, and counts as 0.
 fn number(rows: Vec<Vec<Cell>>) -> Result<i64, StoreError> {
     match rows.first().and_then(|row| row.first()) {
         None | Some(Cell::Null) => Ok(0),
         Some(sum) => sum.integer().ok_or_else(|| {
-            StoreError::Blocked("a table of statistics holds a number that is none".to_owned())
+            StoreError::Blocked("a statistics table contains a count that is not an integer".to_owned())
         }),
     }
 }
 
 fn counted(row: Vec<Cell>) -> Result<Counted, StoreError> {
-    let wrong = "a table of statistics holds a row that is not in its form";
+    let wrong = "a statistics table contains a row that millrace cannot decode";
     match <[Cell; 2]>::try_from(row) {
         Ok([Cell::Text(value), sum]) => {
             let n = sum.integer().ok_or_else(|| StoreError::Blocked(wrong.to_owned()))?;
@@ -174,7 +175,7 @@ mod tests {
 
     const DAY: i64 = 86_400_000;
 
-    /// One event: site, path, user, day, and whether it is taken back later.
+    /// One event: site, path, user, day, and true if a correction undoes it later.
     type Visit = (u8, u8, u8, i64, bool);
 
     fn fields() -> Fields {
@@ -190,7 +191,7 @@ mod tests {
         Stats::new("t", StatsFields { group, group_name, distinct: Some(2), time: None, counts: vec![path] })
     }
 
-    /// 0 is empty: absent.
+    /// Returns a value for a number. 0 is the empty text, which counts as absent.
     fn name(number: u8) -> String {
         if number == 0 { String::new() } else { number.to_string() }
     }
@@ -203,17 +204,17 @@ mod tests {
             text: text.into(),
             received: Millis(day * DAY),
             address: None,
-            letter: None,
+            retry_of: None,
             corrects: corrects.then_some(0),
         }
     }
 
-    /// The answer that a walk over all events gives.
-    fn walked(visits: &[Visit], site: u8, days: Option<(i64, i64)>) -> Summary {
-        let there = |visit: &&Visit| {
+    /// Returns the expected result, counted over all events.
+    fn expected(visits: &[Visit], site: u8, days: Option<(i64, i64)>) -> Summary {
+        let matches = |visit: &&Visit| {
             visit.0 == site && !visit.4 && days.is_none_or(|(from, to)| (from..=to).contains(&visit.3))
         };
-        let visits: Vec<&Visit> = visits.iter().filter(there).collect();
+        let visits: Vec<&Visit> = visits.iter().filter(matches).collect();
         let mut paths: BTreeMap<u8, (i64, BTreeSet<u8>)> = BTreeMap::new();
         let mut users = BTreeSet::new();
         for (_, path, user, _, _) in &visits {
@@ -252,10 +253,10 @@ mod tests {
                 let day = |day: i64| Day::of(Millis(day * DAY));
                 let group = format!("s{site}");
                 let frequent = Some(Frequent { by: "path", limit: 3 });
-                let asked =
+                let query =
                     StatsQuery { group: &group, days: days.map(|(from, to)| (day(from), day(to))), frequent };
-                let summary = stats.summary(&store, &asked).await.expect("an answer");
-                assert_eq!(summary, walked(&visits, site, days), "site {site}, days {days:?}");
+                let summary = stats.summary(&store, &query).await.expect("an answer");
+                assert_eq!(summary, expected(&visits, site, days), "site {site}, days {days:?}");
             }
         }
         tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
@@ -264,7 +265,7 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
         #[test]
-        fn numbers_are_those_that_a_walk_over_all_events_gives(
+        fn statistics_equal_a_count_over_all_events(
             visits in proptest::collection::vec(
                 (0_u8..2, 0_u8..6, 0_u8..5, 1_i64..6, proptest::bool::weighted(0.3)),
                 1..60,

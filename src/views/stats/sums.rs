@@ -1,6 +1,6 @@
-//! What a batch adds up to, and the rows of it. Texts are numbered as they come, so that an event looks each of
-//! its texts up once and is counted by numbers. The order of texts, which rows are written in, is found at the
-//! end, and all time is the sum of the days.
+//! Adds up a batch and makes its rows. Each text gets a number when it first occurs, so an event looks up each of
+//! its texts once and is counted by numbers. Texts are sorted at the end, because rows are written in key order.
+//! The counts of all time are the sums of the days.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use super::member;
 use super::{ALL_TIME, StatsFields};
 use crate::store::Cell;
 
-/// What one event says; `counted` are the values of the fields that are counted, in their order.
+/// The values of one event. `counted` are the values of the counted fields, in the order of the fields.
 pub struct Facts<'e, C> {
     pub group: Cow<'e, str>,
     pub day: i64,
@@ -17,7 +17,7 @@ pub struct Facts<'e, C> {
     pub counted: C,
 }
 
-/// Numbers in the place of texts. Those of all events of a group have no field and no value: the empty text.
+/// The key of a count, with the numbers of its texts. In the totals of a group, field and value are the empty text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Count {
     group: u32,
@@ -35,17 +35,18 @@ struct Visit {
     day: i64,
 }
 
+/// The number of the empty text.
 const EMPTY: u32 = 0;
 
 pub struct Sums<'e> {
     texts: Texts<'e>,
-    /// The number of each counted field's name, and whether each of its values has members of its own.
+    /// For each counted field, the number of its name, and true if distinct members are counted for its values.
     fields: Vec<(u32, bool)>,
     counts: HashMap<Count, i64>,
     visits: HashMap<Visit, i64>,
 }
 
-/// Cells of rows, row by row in the order of keys.
+/// The cells of the rows, row by row, in key order.
 pub struct Rows {
     pub totals: Vec<Cell>,
     pub counts: Vec<Cell>,
@@ -61,7 +62,7 @@ impl<'e> Sums<'e> {
         Self { texts, fields, counts: HashMap::new(), visits: HashMap::new() }
     }
 
-    /// An event comes (1), or is taken back (-1).
+    /// Counts an event: `n` is 1, or -1 for a correction.
     pub fn add(&mut self, facts: Facts<'e, impl Iterator<Item = Cow<'e, str>>>, n: i64) {
         let Self { texts, fields, counts, visits } = self;
         let Facts { day, counted, .. } = facts;
@@ -84,14 +85,14 @@ impl<'e> Sums<'e> {
         let (mut totals, mut counts) = (Vec::new(), Vec::new());
         for (Count { group, field, day, value }, n) in with_all_time(self.counts, &ordered) {
             let cells = if field == EMPTY { &mut totals } else { &mut counts };
-            let [group, field, value] = [group, field, value].map(|place| ordered.cell(place));
+            let [group, field, value] = [group, field, value].map(|rank| ordered.cell(rank));
             cells.extend([group, field, Cell::Integer(day), value, Cell::Integer(n)]);
         }
         Rows { totals, counts, visits: visits(self.visits, &ordered) }
     }
 }
 
-/// In the order of keys, with the places of texts for their numbers.
+/// Adds the counts of all time, replaces the numbers of texts by their ranks, and sorts by key.
 fn with_all_time(of_days: HashMap<Count, i64>, ordered: &Ordered<'_>) -> Vec<(Count, i64)> {
     let mut all_time: HashMap<Count, i64> = HashMap::with_capacity(of_days.len());
     for (count, n) in &of_days {
@@ -100,30 +101,30 @@ fn with_all_time(of_days: HashMap<Count, i64>, ordered: &Ordered<'_>) -> Vec<(Co
     let mut counts: Vec<_> = all_time.into_iter().chain(of_days).filter(|(_, n)| *n != 0).collect();
     for (Count { group, field, value, .. }, _) in &mut counts {
         for number in [group, field, value] {
-            *number = ordered.place(*number);
+            *number = ordered.rank(*number);
         }
     }
     counts.sort_unstable();
     counts
 }
 
-/// In the order of the members' names.
+/// Returns the cells of visits in the order of the members' keys.
 fn visits(visits: HashMap<Visit, i64>, ordered: &Ordered<'_>) -> Vec<Cell> {
-    let named = |(visit, n): (Visit, i64)| {
+    let keyed = |(visit, n): (Visit, i64)| {
         let Visit { group, field, value, member, day } = visit;
-        let parts = [group, field, value, member].map(|number| ordered.text(ordered.place(number)));
-        (member::name(parts), day, parts, n)
+        let parts = [group, field, value, member].map(|number| ordered.text(ordered.rank(number)));
+        (member::key(parts), day, parts, n)
     };
-    let mut named: Vec<_> = visits.into_iter().filter(|(_, n)| *n != 0).map(named).collect();
-    named.sort_unstable();
-    let cells = named.into_iter().flat_map(|(name, day, [group, field, value, _], n)| {
+    let mut rows: Vec<_> = visits.into_iter().filter(|(_, n)| *n != 0).map(keyed).collect();
+    rows.sort_unstable();
+    let cells = rows.into_iter().flat_map(|(key, day, [group, field, value, _], n)| {
         let [group, field, value] = [group, field, value].map(|text| Cell::Text(text.to_owned()));
-        [group, field, value, Cell::Bytes(name.to_vec()), Cell::Integer(day), Cell::Integer(n)]
+        [group, field, value, Cell::Bytes(key.to_vec()), Cell::Integer(day), Cell::Integer(n)]
     });
     cells.collect()
 }
 
-/// Each text once, with its number.
+/// The texts of a batch, each with its number.
 #[derive(Default)]
 struct Texts<'e>(HashMap<Cow<'e, str>, u32>);
 
@@ -136,31 +137,31 @@ impl<'e> Texts<'e> {
     fn in_order(self) -> Ordered<'e> {
         let mut texts: Vec<_> = self.0.into_iter().collect();
         texts.sort_unstable();
-        let mut places = vec![0; texts.len()];
-        for (place, (_, number)) in (0..).zip(&texts) {
-            places[*number as usize] = place;
+        let mut ranks = vec![0; texts.len()];
+        for (rank, (_, number)) in (0..).zip(&texts) {
+            ranks[*number as usize] = rank;
         }
-        Ordered { texts: texts.into_iter().map(|(text, _)| text).collect(), places }
+        Ordered { texts: texts.into_iter().map(|(text, _)| text).collect(), ranks }
     }
 }
 
-/// The empty text is the first here as well.
+/// The texts in order. The rank of a text is its index. The empty text has rank 0, which is also its number.
 struct Ordered<'e> {
     texts: Vec<Cow<'e, str>>,
-    /// By the texts' numbers.
-    places: Vec<u32>,
+    /// The rank of each text, by its number.
+    ranks: Vec<u32>,
 }
 
 impl Ordered<'_> {
-    fn place(&self, number: u32) -> u32 {
-        self.places[number as usize]
+    fn rank(&self, number: u32) -> u32 {
+        self.ranks[number as usize]
     }
 
-    fn text(&self, place: u32) -> &str {
-        &self.texts[place as usize]
+    fn text(&self, rank: u32) -> &str {
+        &self.texts[rank as usize]
     }
 
-    fn cell(&self, place: u32) -> Cell {
-        Cell::Text(self.text(place).to_owned())
+    fn cell(&self, rank: u32) -> Cell {
+        Cell::Text(self.text(rank).to_owned())
     }
 }

@@ -1,5 +1,5 @@
-//! The table's fold: an event in, a row out, in the order of the log; an event that takes another back
-//! takes its row away. No I/O, no clock.
+//! Folds events into rows of a table: one row for each event, in the order of the log. A correction removes the row
+//! of the event that it undoes. The fold uses no I/O and no clock.
 
 use event::{Fields, Value};
 
@@ -7,7 +7,7 @@ use super::{ColumnSource, EnvelopeField, RowTable};
 use crate::store::RowChanges;
 use crate::views::{Event, Folded};
 
-/// Texts of a row, about, so that a batch does not grow its room again and again.
+/// An estimate of the texts of a row. A batch reserves memory by it, so that it does not have to grow repeatedly.
 const ROW_BYTES_EXPECTED: usize = 64;
 
 impl RowTable {
@@ -27,7 +27,7 @@ impl RowTable {
                     let mut values = values.iter();
                     for source in &self.sources {
                         match source {
-                            ColumnSource::Envelope(given) => changes.added.push(&given.of(event)),
+                            ColumnSource::Envelope(envelope) => changes.added.push(&envelope.of(event)),
                             ColumnSource::Field { default, .. } => match (values.next(), default) {
                                 (Some(Value::Absent) | None, Some(default)) => {
                                     changes.added.push(&default.of(event));
@@ -104,13 +104,13 @@ mod tests {
             text: text.into(),
             received: Millis(position as i64),
             address: Some([10, 0, 0, 7].into()),
-            letter: None,
+            retry_of: None,
             corrects,
         }
     }
 
     #[test]
-    fn columns_are_filled_as_declared_and_what_is_absent_has_its_default_or_none() {
+    fn columns_are_filled_as_declared_and_absent_values_get_their_default_or_null() {
         let table = table();
         let names: Vec<(&str, bool)> =
             table.table().columns.iter().map(|column| (column.name.as_str(), column.null)).collect();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_an_event_back_takes_its_row_away() {
+    fn a_correction_removes_the_row_of_its_event() {
         let good = r#"{"site":"s","price":1}"#;
         let events = [event(5, good, None), event(6, good, Some(2)), event(7, good, Some(5))];
         let changes = table().fold(&stream(), &events).rows.expect("changes");

@@ -1,4 +1,4 @@
-//! The kind `table`: a row an event, with those of its fields that were chosen.
+//! The kind `table`: one row for each event, with the columns that the configuration declares.
 
 mod fold;
 mod query;
@@ -9,50 +9,51 @@ use event::{Fields, Kind};
 
 use crate::store::{Column, ColumnKind, Table};
 
-pub use query::{FilterError, RowsPage, shown};
+pub use query::{FilterError, RowsPage, cell_json};
 
 #[derive(Clone)]
 pub struct RowTable {
     table: Arc<Table>,
-    /// What each column is filled with, in the table's order.
+    /// The content of each column, in the table's order.
     sources: Vec<ColumnSource>,
-    /// The fields that are read, in the order of their columns.
+    /// The fields to read, in the order of their columns.
     wanted: Vec<usize>,
 }
 
-/// What a column is filled with.
+/// The part of an event that fills a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnSource {
     Field {
-        /// Its index among the stream's fields.
+        /// The index in the stream's fields.
         field: usize,
-        /// What stands in where it is absent.
+        /// The value to use if the field is absent.
         default: Option<EnvelopeField>,
     },
     Envelope(EnvelopeField),
 }
 
-/// What every event has, whatever was sent.
+/// A part of the envelope, which every event has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnvelopeField {
-    /// When it was received.
+    /// The time at which the event was received.
     Received,
-    /// Its id as text.
+    /// The event's id, as text.
     Id,
-    /// The address it came from, where that is known.
+    /// The sender's address, if it is known.
     Address,
 }
 
-/// Characters of an event's id, and of the longest address.
+/// The length of an event's id.
 const ID_CHARS: u32 = 36;
-const ORIGIN_CHARS_MAX: u32 = 45;
+/// The length of the longest address.
+const ADDRESS_CHARS_MAX: u32 = 45;
 
 impl RowTable {
-    /// `columns` are names with what fills them, `id` the column that numbers the rows.
+    /// Creates a table view. `columns` are the columns' names and contents; `id` is the column that numbers the rows.
     pub fn new(name: &str, id: &str, columns: &[(String, ColumnSource)], fields: &Fields) -> Self {
         let declared = columns.iter().map(|(name, source)| {
             let (kind, null) = match *source {
-                ColumnSource::Envelope(given) => (given.kind(), given == EnvelopeField::Address),
+                ColumnSource::Envelope(envelope) => (envelope.kind(), envelope == EnvelopeField::Address),
                 ColumnSource::Field { field, default } => {
                     let field = fields.get(field);
                     (column_kind(field.kind), !field.required && default.is_none())
@@ -76,14 +77,14 @@ impl RowTable {
         &self.table
     }
 
-    /// The same rows in another table.
+    /// Returns the same view with another table.
     pub fn in_table(&self, name: &str) -> Self {
         let table = Table { name: name.to_owned(), ..self.table.as_ref().clone() };
         Self { table: Arc::new(table), ..self.clone() }
     }
 
     fn id(&self) -> &str {
-        self.table.id.as_deref().expect("its rows are numbered")
+        self.table.id.as_deref().expect("the rows of a table view are numbered")
     }
 }
 
@@ -92,7 +93,7 @@ impl EnvelopeField {
         match self {
             Self::Received => ColumnKind::Time,
             Self::Id => ColumnKind::Text { chars_max: ID_CHARS },
-            Self::Address => ColumnKind::Text { chars_max: ORIGIN_CHARS_MAX },
+            Self::Address => ColumnKind::Text { chars_max: ADDRESS_CHARS_MAX },
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reading a table: pages in the order of its numbers, oldest first, as JSON with every digit.
+//! Queries of a table: pages of rows in the order of their numbers, oldest first, as JSON that keeps every digit.
 
 use std::fmt::Write;
 
@@ -9,26 +9,27 @@ use serde_json::value::RawValue;
 use super::RowTable;
 use crate::store::{Cell, Column, ColumnKind, Store, StoreError, quote};
 
-/// Some rows, and the number to go on after, if there may be more.
+/// A page of rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowsPage {
-    /// An object each.
+    /// One JSON object for each row.
     pub rows: Vec<String>,
+    /// The row number to continue after; `None` if there are no more rows.
     pub next: Option<i64>,
 }
 
-/// What was asked for does not fit the table.
+/// A filter that does not fit the table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    #[error("there is no column `{0}`")]
+    #[error("column `{0}` does not exist")]
     NoColumn(String),
-    #[error("column `{0}` holds JSON, and cannot be asked for by its value")]
+    #[error("column `{0}` contains JSON, so rows cannot be selected by its value")]
     Json(String),
-    #[error("column `{column}` holds {kind}")]
+    #[error("column `{column}` contains {kind}, but the given value is not one")]
     Kind { column: String, kind: &'static str },
 }
 
-/// Columns that have to hold these values.
+/// Conditions on columns, all of which a row must meet.
 pub struct Filter {
     conditions: String,
     values: Vec<Cell>,
@@ -40,15 +41,15 @@ impl RowTable {
         for (name, text) in wanted {
             let column = self.table.columns.iter().find(|column| column.name == *name);
             let column = column.ok_or_else(|| FilterError::NoColumn(name.clone()))?;
-            let value = asked_for(column, text)?;
+            let value = filter_value(column, text)?;
             filter.conditions.push_str(&format!(" AND {} = ?", quote(name)));
             filter.values.push(store.stored_value(&value));
         }
         Ok(filter)
     }
 
-    /// Up to `limit` rows after the one of number `after`; fewer where they are large, or where the filter
-    /// leaves out too many on the way: `next` says where to go on.
+    /// Returns up to `limit` rows after row number `after`. A page has fewer rows if they are large, or if few of the
+    /// rows that one request searches match the filter.
     pub async fn page(
         &self,
         store: &Store,
@@ -59,7 +60,7 @@ impl RowTable {
         let after = after.unwrap_or(i64::MIN);
         let (until, more_beyond) = match filter.values.is_empty() {
             true => (i64::MAX, false),
-            false => self.scanned(store, after).await?,
+            false => self.scan_end(store, after).await?,
         };
         let mut page = RowsPage::default();
         let (mut at, mut bytes) = (after, 0);
@@ -87,8 +88,8 @@ impl RowTable {
         }
     }
 
-    /// How far one request looks for rows that fit a filter, and whether there are any beyond.
-    async fn scanned(&self, store: &Store, after: i64) -> Result<(i64, bool), StoreError> {
+    /// Returns the last row number that one request with a filter searches, and true if there are rows after it.
+    async fn scan_end(&self, store: &Store, after: i64) -> Result<(i64, bool), StoreError> {
         let (table, id) = (quote(&self.table.name), quote(self.id()));
         let sql = format!("SELECT min({id}) FROM {table} WHERE {id} > ?");
         let first = store.rows(sql, vec![Cell::Integer(after)]).await?;
@@ -116,7 +117,7 @@ impl RowTable {
         Ok(rows.into_iter().map(|(number, cells)| (number, self.object(number, &cells))).collect())
     }
 
-    /// Rows of the numbers from `first` to `last`, in their order.
+    /// Returns up to `limit` rows with the numbers from `first` to `last`, in order.
     pub async fn cells(
         &self,
         store: &Store,
@@ -153,7 +154,7 @@ impl RowTable {
         match cells.next() {
             Some(Cell::Integer(number)) => Ok((number, cells.collect())),
             _ => Err(StoreError::Blocked(format!(
-                "table `{}` holds a row without a number in column `{}`",
+                "table `{}` contains a row without a number in column `{}`",
                 self.table.name,
                 self.id()
             ))),
@@ -163,30 +164,32 @@ impl RowTable {
     fn object(&self, number: i64, cells: &[Cell]) -> String {
         let mut object = format!("{{{}:{number}", serde_json::json!(self.id()));
         for (column, cell) in self.table.columns.iter().zip(cells) {
-            // Writing to a text does not fail.
-            let _ = write!(object, ",{}:{}", serde_json::json!(column.name), shown(column.kind, cell));
+            // Writing to a `String` does not fail.
+            let _ = write!(object, ",{}:{}", serde_json::json!(column.name), cell_json(column.kind, cell));
         }
         object.push('}');
         object
     }
 }
 
-fn asked_for<'a>(column: &Column, text: &'a str) -> Result<Value<'a>, FilterError> {
+/// Reads the text of a filter as a value of the column.
+fn filter_value<'a>(column: &Column, text: &'a str) -> Result<Value<'a>, FilterError> {
     let wrong = |kind| FilterError::Kind { column: column.name.clone(), kind };
     match column.kind {
         ColumnKind::Text { .. } | ColumnKind::LongText => Ok(Value::Text(text.into())),
         ColumnKind::Integer => text.parse().map(Value::Integer).map_err(|_| wrong("integers")),
         ColumnKind::Decimal => text.parse().map(Value::Decimal).map_err(|_| wrong("numbers")),
         ColumnKind::Time => text.parse().map(Value::Time).map_err(|_| wrong("times")),
-        ColumnKind::Boolean => text.parse().map(Value::Boolean).map_err(|_| wrong("`true` or `false`")),
+        ColumnKind::Boolean => text.parse().map(Value::Boolean).map_err(|_| wrong("booleans")),
         ColumnKind::Json | ColumnKind::Bytes { .. } | ColumnKind::LongBytes => {
             Err(FilterError::Json(column.name.clone()))
         }
     }
 }
 
-/// A cell as JSON. What somebody else put there is shown as the text it is.
-pub fn shown(kind: ColumnKind, cell: &Cell) -> String {
+/// Returns a cell as JSON. Text that does not fit the column's kind, because somebody else wrote it, becomes a
+/// string.
+pub fn cell_json(kind: ColumnKind, cell: &Cell) -> String {
     let text = |text: &str| serde_json::json!(text).to_string();
     match (kind, cell) {
         (_, Cell::Null) => "null".to_owned(),
@@ -213,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_are_shown_with_every_digit_and_what_does_not_fit_as_text() {
+    fn cells_keep_every_digit_and_unexpected_text_becomes_a_string() {
         let text = |text: &str| Cell::Text(text.to_owned());
         for (kind, cell, json) in [
             (ColumnKind::Decimal, text("999999999999999.9999"), "999999999999999.9999"),
@@ -228,7 +231,7 @@ mod tests {
             (ColumnKind::LongText, text("a\"\n"), r#""a\"\n""#),
             (ColumnKind::Integer, Cell::Null, "null"),
         ] {
-            assert_eq!(shown(kind, &cell), json, "{kind:?} {cell:?}");
+            assert_eq!(cell_json(kind, &cell), json, "{kind:?} {cell:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The few things the journal asks of a disk. Everything above goes through here,
-//! so that the same code runs on the real disk and on one that forgets.
+//! The disk operations of the journal. All file access goes through this module, so that the same code runs on the
+//! real disk and on the simulated one.
 
 mod real;
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "simulation")]
 use sim::{SimDisk, SimFile, SimLock};
 
-/// Where a journal lives.
+/// The disk that a journal is on.
 #[derive(Clone, Default)]
 pub struct Disk(Kind);
 
@@ -24,7 +24,7 @@ enum Kind {
     SimDisk(SimDisk),
 }
 
-/// What the disk refused to do.
+/// A failed disk operation.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {action} `{}`", path.display())]
 pub struct DiskError {
@@ -38,57 +38,57 @@ impl DiskError {
         Self { action, path: path.to_owned(), source }
     }
 
-    /// Whether there was no room, which passes, unlike a broken disk. A sync that fails
-    /// has failed, whatever it says.
+    /// Returns true if the disk is full. Unlike other faults, this can pass. A failed sync never counts as a full
+    /// disk, because it is unknown what it has written.
     pub(crate) fn is_full(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
         let full = matches!(self.source.kind(), StorageFull | QuotaExceeded | FileTooLarge | WriteZero);
         full && self.action != SYNC && self.action != SYNC_FOLDER
     }
 
-    fn not_in_place(path: &Path) -> Self {
+    fn not_at_path(path: &Path) -> Self {
         let source = io::Error::other("it was moved, removed or replaced while the server was using it");
         Self::new("find", path, source)
     }
 
-    fn cut_short(path: &Path) -> Self {
-        let source = io::Error::other("it was cut short while the server was using it");
-        Self::new("go on with", path, source)
+    fn truncated(path: &Path) -> Self {
+        let source = io::Error::other("it was truncated while the server was using it");
+        Self::new("use", path, source)
     }
 
-    /// The error and its cause in one line.
+    /// Returns the error and its cause in one line.
     pub(crate) fn line(&self) -> String {
         format!("{self}: {}", self.source)
     }
 }
 
 const SYNC: &str = "sync";
-const SYNC_FOLDER: &str = "sync folder";
+const SYNC_FOLDER: &str = "sync the folder";
 
-/// Keeps a folder for this process until it is dropped.
+/// Locks a folder for this process until it is dropped.
 pub(crate) struct Lock {
-    /// The folder that is locked, whatever its path names later.
+    /// Identifies the locked folder, even if its path names another one later.
     folder: Identity,
     _held: Held,
 }
 
 enum Held {
-    Real(#[expect(dead_code, reason = "held for its drop")] real::FolderLock),
+    Real(#[expect(dead_code, reason = "kept until it is dropped")] real::FolderLock),
     #[cfg(feature = "simulation")]
-    SimDisk(#[expect(dead_code, reason = "held for its drop")] SimLock),
+    SimDisk(#[expect(dead_code, reason = "kept until it is dropped")] SimLock),
 }
 
-/// The refusal of a folder that another process holds.
+/// The refusal of a folder that another process has locked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "another process uses `{}`{}: stop it first, or use another data folder. Never delete `lock` or another file in \
-     there: two servers on one log lose events",
+    "another process uses `{}`{}; stop it first, or use another data folder. Never delete `lock` or another \
+     file in this folder: two servers that write to one log lose events",
     folder.display(),
     process.map(|id| format!(" (process {id})")).unwrap_or_default()
 )]
 pub struct Locked {
     pub folder: PathBuf,
-    /// The process that holds it, if it wrote its id down.
+    /// The id of the process that holds the lock, if it is known.
     pub process: Option<u32>,
 }
 
@@ -100,18 +100,18 @@ impl Locked {
 
 const LOCK_FILE: &str = "lock";
 
-/// The simulated disk has one folder, which is always there.
+/// The identity of the only folder of the simulated disk, which always exists.
 #[cfg(feature = "simulation")]
-const THE_FOLDER: Identity = Identity { device: 0, inode: 0 };
+const SIM_FOLDER: Identity = Identity { device: 0, inode: 0 };
 
-/// Tells a file or folder from any other, under whatever name.
+/// Identifies a file or folder independently of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,
     inode: u64,
 }
 
-/// The file or folder that a path names now.
+/// The file or folder that a path currently names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Named {
     pub identity: Identity,
@@ -132,7 +132,7 @@ enum FileKind {
 }
 
 impl Disk {
-    /// The machine's own disk.
+    /// Returns the disk of this machine.
     pub fn real() -> Self {
         Self(Kind::Real)
     }
@@ -142,7 +142,7 @@ impl Disk {
         Self(Kind::SimDisk(sim))
     }
 
-    /// Makes the folder, and what is missing above it, durably.
+    /// Creates the folder and its missing parent folders durably.
     pub(crate) fn create_folder(&self, folder: &Path) -> Result<(), DiskError> {
         match &self.0 {
             Kind::Real => real::create_folder(folder),
@@ -152,21 +152,21 @@ impl Disk {
         .map_err(|source| DiskError::new("create", folder, source))
     }
 
-    /// Locks the folder itself, since a file in it could be removed while it is held. Returns nothing if
-    /// another process holds the lock.
+    /// Locks the folder itself, because a lock file in it could be deleted. Returns `None` if another process holds
+    /// the lock.
     pub(crate) fn lock(&self, folder: &Path) -> Result<Option<Lock>, DiskError> {
         let held = match &self.0 {
             Kind::Real => real::lock(folder).map(|lock| lock.map(|lock| (lock.identity, Held::Real(lock)))),
             #[cfg(feature = "simulation")]
             Kind::SimDisk(disk) => {
-                disk.lock(folder).map(|lock| lock.map(|lock| (THE_FOLDER, Held::SimDisk(lock))))
+                disk.lock(folder).map(|lock| lock.map(|lock| (SIM_FOLDER, Held::SimDisk(lock))))
             }
         }
         .map_err(|source| DiskError::new("lock", folder, source))?;
         Ok(held.map(|(folder, held)| Lock { folder, _held: held }))
     }
 
-    /// Returns what the path names now, or nothing if there is no such file or folder.
+    /// Returns what the path currently names, or `None` if no file or folder has this path.
     fn named(&self, path: &Path) -> io::Result<Option<Named>> {
         match &self.0 {
             Kind::Real => real::named(path),
@@ -184,12 +184,13 @@ impl Disk {
         self.expect(folder, |named| named.identity == lock.folder, 0)
     }
 
-    /// Fails if the file at this path is gone or shorter than it has to be.
+    /// Fails if the file at this path is missing or shorter than `bytes_min`.
     pub(crate) fn expect_bytes(&self, path: &Path, bytes_min: u64) -> Result<(), DiskError> {
         self.expect(path, |_| true, bytes_min)
     }
 
-    /// A path that cannot be looked up just now says nothing: the file may well be in its place.
+    /// Fails if the path names nothing, something unexpected, or a file shorter than `bytes_min`. A failed lookup is
+    /// ignored, because it proves nothing about the file.
     fn expect(
         &self,
         path: &Path,
@@ -197,14 +198,14 @@ impl Disk {
         bytes_min: u64,
     ) -> Result<(), DiskError> {
         match self.named(path) {
-            Ok(Some(named)) if !is_right(named) => Err(DiskError::not_in_place(path)),
-            Ok(Some(named)) if named.bytes < bytes_min => Err(DiskError::cut_short(path)),
-            Ok(None) => Err(DiskError::not_in_place(path)),
+            Ok(Some(named)) if !is_right(named) => Err(DiskError::not_at_path(path)),
+            Ok(Some(named)) if named.bytes < bytes_min => Err(DiskError::truncated(path)),
+            Ok(None) => Err(DiskError::not_at_path(path)),
             Ok(Some(_)) | Err(_) => Ok(()),
         }
     }
 
-    /// The names in a folder, sorted; none if there is no such folder.
+    /// Returns the sorted names in a folder, or no names if the folder does not exist.
     pub(crate) fn list(&self, folder: &Path) -> Result<Vec<String>, DiskError> {
         let mut names = match &self.0 {
             Kind::Real => real::list(folder),
@@ -216,7 +217,7 @@ impl Disk {
         Ok(names)
     }
 
-    /// Opens an empty file to write and read, whatever was there before.
+    /// Creates an empty file for reads and writes. An existing file is truncated.
     pub(crate) fn create(&self, path: &Path) -> Result<DiskFile, DiskError> {
         let kind = match &self.0 {
             Kind::Real => real::create(path).map(FileKind::Real),
@@ -227,7 +228,7 @@ impl Disk {
         DiskFile::new(path, kind)
     }
 
-    /// Opens a file to read.
+    /// Opens a file for reads.
     pub(crate) fn open(&self, path: &Path) -> Result<DiskFile, DiskError> {
         let kind = match &self.0 {
             Kind::Real => std::fs::File::open(path).map(FileKind::Real),
@@ -238,7 +239,7 @@ impl Disk {
         DiskFile::new(path, kind)
     }
 
-    /// All bytes of a file; nothing if it does not exist.
+    /// Returns all bytes of a file, or `None` if it does not exist.
     pub(crate) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
         let file = match self.open(path) {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -283,13 +284,13 @@ impl Disk {
         .map_err(|source| DiskError::new(SYNC_FOLDER, folder, source))
     }
 
-    /// Sixteen bytes nobody has drawn before; on the simulated disk, those of its seed.
+    /// Returns sixteen random bytes. On the simulated disk they depend on its seed.
     pub(crate) fn random_bytes(&self) -> Result<[u8; 16], DiskError> {
         match &self.0 {
             Kind::Real => {
                 let mut bytes = [0; 16];
                 getrandom::fill(&mut bytes).map_err(|error| {
-                    DiskError::new("draw random bytes for", Path::new("log id"), error.into())
+                    DiskError::new("generate random bytes for", Path::new("log id"), error.into())
                 })?;
                 Ok(bytes)
             }
@@ -306,17 +307,17 @@ impl DiskFile {
             #[cfg(feature = "simulation")]
             FileKind::SimDisk(file) => Ok(file.identity()),
         }
-        .map_err(|source| DiskError::new("measure", path, source))?;
+        .map_err(|source| DiskError::new("read the metadata of", path, source))?;
         Ok(Self { path: path.to_owned(), identity, kind })
     }
 
-    /// Fails if the path of this file does not name it any more: what is written to it would be lost. Fails
-    /// as well if the file is shorter than `bytes_min`.
-    pub(crate) fn expect_in_place(&self, disk: &Disk, bytes_min: u64) -> Result<(), DiskError> {
+    /// Fails if the path no longer names this file, because the next open would not find what is written to it. Also
+    /// fails if the file is shorter than `bytes_min`.
+    pub(crate) fn expect_at_path(&self, disk: &Disk, bytes_min: u64) -> Result<(), DiskError> {
         disk.expect(&self.path, |named| named.identity == self.identity, bytes_min)
     }
 
-    /// Fills `bytes` from `offset` on.
+    /// Fills `bytes` from the file, starting at `offset`.
     pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), DiskError> {
         match &self.kind {
             FileKind::Real(file) => real::read_at(file, bytes, offset),
@@ -326,7 +327,7 @@ impl DiskFile {
         .map_err(|source| DiskError::new("read", &self.path, source))
     }
 
-    /// Writes all of `bytes`; after an error any part of them may have been written.
+    /// Writes all of `bytes`. After an error, any part of them may have been written.
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
         match &self.kind {
             FileKind::Real(file) => real::write_at(file, bytes, offset),
@@ -336,7 +337,7 @@ impl DiskFile {
         .map_err(|source| DiskError::new("write", &self.path, source))
     }
 
-    /// Makes the bytes, and the length, durable.
+    /// Makes the bytes and the length of the file durable.
     pub(crate) fn sync(&self) -> Result<(), DiskError> {
         match &self.kind {
             FileKind::Real(file) => file.sync_data(),
@@ -352,7 +353,7 @@ impl DiskFile {
             #[cfg(feature = "simulation")]
             FileKind::SimDisk(file) => file.cut_to(bytes),
         }
-        .map_err(|source| DiskError::new("cut", &self.path, source))
+        .map_err(|source| DiskError::new("truncate", &self.path, source))
     }
 
     pub(crate) fn bytes(&self) -> Result<u64, DiskError> {
@@ -361,6 +362,6 @@ impl DiskFile {
             #[cfg(feature = "simulation")]
             FileKind::SimDisk(file) => file.bytes(),
         }
-        .map_err(|source| DiskError::new("measure", &self.path, source))
+        .map_err(|source| DiskError::new("read the size of", &self.path, source))
     }
 }

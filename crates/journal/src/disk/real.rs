@@ -1,4 +1,4 @@
-//! The machine's own disk, where it needs more than one call of the standard library.
+//! Operations on the real disk that need more than one call of the standard library.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Identity, LOCK_FILE, Named};
 
-/// Keeps a folder for this process until it is dropped.
+/// Locks a folder for this process until it is dropped.
 pub struct FolderLock {
     pub identity: Identity,
     _folder: File,
@@ -24,12 +24,12 @@ pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // A folder whose own name is not durable takes everything in it along.
+    // If the name of a folder is not durable, a power cut can lose the folder with everything in it.
     sync_folder(above)
 }
 
-/// The folder's own lock is the one that counts: nobody can remove it while it is held. The file `lock` names
-/// the process that holds it, and keeps out programs that know only the file.
+/// Locks the folder and its file `lock`. The lock on the folder is the decisive one, because it does not depend on a
+/// file that can be deleted. The file contains the id of this process. Its lock excludes programs that know only it.
 pub(super) fn lock(path: &Path) -> io::Result<Option<FolderLock>> {
     let folder = File::open(path)?;
     if !try_lock(&folder)? {
@@ -39,12 +39,12 @@ pub(super) fn lock(path: &Path) -> io::Result<Option<FolderLock>> {
     if !try_lock(&file)? {
         return Ok(None);
     }
-    // Only shown to people; a full disk is no reason not to start.
+    // The id is only information for people, so a full disk does not prevent the start.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(Some(FolderLock { identity: identity(&folder)?, _folder: folder, _file: file }))
 }
 
-/// Returns the process that holds a folder's lock, if it says so: what an ended one has left is not believed.
+/// Returns the id of the process that holds the lock of a folder. An id that an ended process has left is ignored.
 pub(super) fn holder(folder: &Path) -> Option<u32> {
     let file = File::open(folder.join(LOCK_FILE)).ok()?;
     match try_lock(&file) {
@@ -61,7 +61,7 @@ fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Returns what the path names, or nothing if there is no such file or folder.
+/// Returns what the path names, or `None` if no file or folder has this path.
 pub(super) fn named(path: &Path) -> io::Result<Option<Named>> {
     match look_up(path) {
         Ok(named) => Ok(Some(named)),
@@ -88,8 +88,8 @@ fn look_up(path: &Path) -> io::Result<Named> {
     fs::metadata(path).map(|data| described_by(&data))
 }
 
-/// Asks for no times: once a program has seen a file's times, Linux notes exact times with the next write, and that
-/// costs a fifth of all small appends. Old kernels and some containers do not have the call.
+/// Reads the metadata without the file's times. If a program reads the times, Linux records exact times at the next
+/// write, which costs a fifth of the rate of small appends. Old kernels and some containers do not have this call.
 #[cfg(target_os = "linux")]
 fn without_times(
     folder: impl rustix::fd::AsFd,

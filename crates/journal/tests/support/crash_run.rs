@@ -1,5 +1,5 @@
-//! One seeded life story of a log: appends, seals, rewrites, trims, faults, crashes, recoveries cut off by
-//! more crashes; and the judge, who knows what was acknowledged.
+//! One simulated run of a log with random appends, seals, rewrites, trims, faults, crashes, and recoveries that are
+//! interrupted by more crashes. A checker knows what was acknowledged and compares it with the log.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -16,11 +16,11 @@ pub enum Break {
     FolderSyncs,
 }
 
-/// What one run comes to: the same seed, the same numbers.
+/// The counts of one run. The same seed gives the same numbers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub trace: u64,
-    pub held: usize,
+    pub durable: usize,
     pub failed_opens: u32,
     pub poisoned: u32,
     pub disk_full: u32,
@@ -28,33 +28,34 @@ pub struct Outcome {
     pub sealed: u32,
     pub erased: u32,
     pub trimmed: u32,
-    /// Rewrites and trims that a fault cut off.
-    pub cut_off: u32,
+    /// Rewrites and trims that a fault interrupted.
+    pub interrupted: u32,
 }
 
-/// What a frame holds since somebody asked for its payload to be blanked.
+/// The state of a frame whose payload was to be blanked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Erased {
-    /// The rewrite failed: the old payload or the new one.
-    Perhaps,
-    Surely,
+    /// The rewrite failed, so the frame has either the old payload or the new one.
+    Maybe,
+    Done,
 }
 
 type Answers = Arc<Mutex<Vec<(u64, Result<u64, AppendError>)>>>;
 
-struct Story {
+struct Simulation {
     rng: Rng,
     disk: SimDisk,
-    /// Acknowledged, or seen in an open log: must be there for ever.
-    held: Vec<Entry>,
-    /// Handed over and neither acknowledged nor refused: a prefix may be there.
+    /// Entries that were acknowledged, or seen in an open log. They must never disappear.
+    durable: Vec<Entry>,
+    /// Entries that were neither acknowledged nor refused. The log may contain a prefix of them.
     uncertain: VecDeque<(u64, Entry)>,
-    /// By position.
+    /// Blanked frames by position.
     erased: BTreeMap<u64, Erased>,
-    /// Where the log begins, and where it may begin if a trim failed.
+    /// The beginning of the log.
     begin: u64,
-    begin_perhaps: u64,
-    /// Kept through whatever happens to the files it holds open.
+    /// The beginning that the log may have after a failed trim.
+    begin_max: u64,
+    /// A reader that stays open while the files of the log are replaced and removed.
     reader: Option<Reader>,
     answers: Answers,
     next_serial: u64,
@@ -63,6 +64,7 @@ struct Story {
     outcome: Outcome,
 }
 
+/// Runs the simulation with this seed. Fails with the first difference that the checker finds.
 pub fn run(seed: u64, broken: Break) -> Result<Outcome, String> {
     let mut rng = Rng::new(seed);
     let disk = SimDisk::new(rng.draw());
@@ -71,14 +73,14 @@ pub fn run(seed: u64, broken: Break) -> Result<Outcome, String> {
         Break::FileSyncs => disk.ignore_file_syncs(),
         Break::FolderSyncs => disk.ignore_folder_syncs(),
     }
-    let mut story = Story {
+    let mut simulation = Simulation {
         rng,
         disk,
-        held: Vec::new(),
+        durable: Vec::new(),
         uncertain: VecDeque::new(),
         erased: BTreeMap::new(),
         begin: 0,
-        begin_perhaps: 0,
+        begin_max: 0,
         reader: None,
         answers: Answers::default(),
         next_serial: 0,
@@ -86,21 +88,22 @@ pub fn run(seed: u64, broken: Break) -> Result<Outcome, String> {
         clean_stop: false,
         outcome: Outcome::default(),
     };
-    for _ in 0..2 + story.rng.below(6) {
-        story.live()?;
+    for _ in 0..2 + simulation.rng.below(6) {
+        simulation.run_process()?;
     }
-    story.disk.heal();
-    story.faults = false;
-    story.disk.crash();
-    let last = story.open_checked()?.ok_or("no fault, and yet no open log")?;
+    simulation.disk.clear_faults();
+    simulation.faults = false;
+    simulation.disk.crash();
+    let last = simulation.open_checked()?.ok_or("the log was not opened although there was no fault")?;
     last.stepper.close().map_err(|error| format!("close: {error}"))?;
-    story.outcome.trace = story.disk.trace();
-    story.outcome.held = story.held.len();
-    Ok(story.outcome)
+    simulation.outcome.trace = simulation.disk.trace();
+    simulation.outcome.durable = simulation.durable.len();
+    Ok(simulation.outcome)
 }
 
-impl Story {
-    fn live(&mut self) -> Result<(), String> {
+impl Simulation {
+    /// Opens the log and uses it until a clean stop, a kill or a power cut.
+    fn run_process(&mut self) -> Result<(), String> {
         self.plan_fault();
         if let Some(mut log) = self.open_checked()? {
             for _ in 0..self.rng.below(80) {
@@ -108,7 +111,7 @@ impl Story {
             }
             if self.rng.times_in_100(25) {
                 self.clean_stop = log.stepper.close().is_ok();
-                self.hear()?;
+                self.take_answers()?;
             }
         }
         if self.rng.times_in_100(60) {
@@ -144,10 +147,10 @@ impl Story {
         }
     }
 
-    /// Opens the log and judges what it holds. No log is right only if there was a fault.
+    /// Opens the log and checks its content. Returns `None` if open failed because of a planned fault.
     fn open_checked(&mut self) -> Result<Option<Open>, String> {
         let options = self.options();
-        // An open that fails may have taken the clean stop's mark away already.
+        // An open that fails may already have overwritten the mark of the clean stop.
         let clean_stop = std::mem::take(&mut self.clean_stop);
         let log = match open(&self.disk, options) {
             Ok(log) => log,
@@ -160,26 +163,27 @@ impl Story {
         let bytes_max = 1 + self.rng.below(3000) as usize;
         self.take_begin(log.journal.begin())?;
         let found = read_all(&log.journal, bytes_max).map_err(|error| format!("read: {error}"))?;
-        let expected = self.held.iter().chain(self.uncertain.iter().map(|(_, entry)| entry));
-        let right = found.iter().zip(expected).filter(|(found, due)| self.is_right(found, due)).count();
-        if right < found.len() {
-            return Err(format!("frame {right} of {} is not what was appended", found.len()));
+        let expected = self.durable.iter().chain(self.uncertain.iter().map(|(_, entry)| entry));
+        let pairs = found.iter().zip(expected);
+        let correct = pairs.filter(|(frame, entry)| self.is_correct(frame, entry)).count();
+        if correct < found.len() {
+            return Err(format!("only {correct} of {} frames are what was appended", found.len()));
         }
-        if found.len() < self.held.len() {
-            let (found, held) = (found.len(), self.held.len());
-            return Err(format!("{found} frames are there of {held} acknowledged"));
+        if found.len() < self.durable.len() {
+            let (found, durable) = (found.len(), self.durable.len());
+            return Err(format!("the log has {found} frames, but {durable} were acknowledged"));
         }
         let end = found.last().map_or(self.begin, Entry::end);
         if (log.recovery.begin, log.journal.end(), log.recovery.end) != (self.begin, end, end) {
-            return Err(format!("the log says it ends at {}, not {end}", log.journal.end()));
+            return Err(format!("the log ends at {} instead of {end}", log.journal.end()));
         }
         if clean_stop && (!log.recovery.clean_stop || log.recovery.torn_bytes_cut > 0) {
-            return Err("a clean stop was forgotten".to_owned());
+            return Err("the clean stop was not recorded".to_owned());
         }
         self.outcome.torn += u32::from(log.recovery.torn_bytes_cut > 0);
         let seen = self.uncertain.drain(..).map(|(_, entry)| entry);
-        let more = found.len() - self.held.len();
-        self.held.extend(seen.take(more));
+        let more = found.len() - self.durable.len();
+        self.durable.extend(seen.take(more));
         self.reader = Some(log.journal.reader());
         Ok(Some(log))
     }
@@ -195,9 +199,9 @@ impl Story {
             84..87 => self.seal(log)?,
             87..92 => self.rewrite(log)?,
             92..94 => self.trim(log)?,
-            _ => self.look(log)?,
+            _ => self.read_one(log)?,
         }
-        self.hear()
+        self.take_answers()
     }
 
     fn append(&mut self, log: &Open) {
@@ -219,19 +223,19 @@ impl Story {
         log.journal.append(&payload, count(events), Box::new(done));
     }
 
-    /// Takes in what the callers were told.
-    fn hear(&mut self) -> Result<(), String> {
+    /// Records the answers to the appends.
+    fn take_answers(&mut self) -> Result<(), String> {
         let answers = std::mem::take(&mut *self.answers.lock().unwrap());
         for (serial, answer) in answers {
             match answer {
                 Ok(position) => {
-                    let (first, entry) = self.uncertain.pop_front().ok_or("a stray answer")?;
+                    let (first, entry) = self.uncertain.pop_front().ok_or("an unexpected answer")?;
                     if (first, entry.position) != (serial, position) {
                         return Err(format!("append {serial} was answered out of order"));
                     }
-                    self.held.push(entry);
+                    self.durable.push(entry);
                 }
-                // Refused for good: it must never be seen again.
+                // A refused append must never appear in the log.
                 Err(AppendError::DiskFull | AppendError::QueueFull) => {
                     self.uncertain.retain(|(other, _)| *other != serial);
                     self.outcome.disk_full += u32::from(answer == Err(AppendError::DiskFull));
@@ -243,48 +247,48 @@ impl Story {
         Ok(())
     }
 
-    /// Where the acknowledged part of the log ends.
+    /// The position after the last durable entry.
     fn end(&self) -> u64 {
-        self.held.last().map_or(self.begin, Entry::end)
+        self.durable.last().map_or(self.begin, Entry::end)
     }
 
-    /// The log says that it begins here.
+    /// Checks and records the beginning of the log.
     fn take_begin(&mut self, begin: u64) -> Result<(), String> {
-        if begin < self.begin || begin > self.begin_perhaps {
-            return Err(format!("it begins at {begin}, not at {} or {}", self.begin, self.begin_perhaps));
+        if begin < self.begin || begin > self.begin_max {
+            return Err(format!("the log begins at {begin}, not from {} to {}", self.begin, self.begin_max));
         }
-        (self.begin, self.begin_perhaps) = (begin, begin);
-        self.held.retain(|entry| entry.position >= begin);
+        (self.begin, self.begin_max) = (begin, begin);
+        self.durable.retain(|entry| entry.position >= begin);
         self.erased = self.erased.split_off(&begin);
         Ok(())
     }
 
-    fn is_right(&self, found: &Entry, due: &Entry) -> bool {
-        let blank = Entry { payload: vec![b' '; due.payload.len()], ..due.clone() };
-        match self.erased.get(&due.position) {
-            None => found == due,
-            Some(Erased::Perhaps) => found == due || *found == blank,
-            Some(Erased::Surely) => *found == blank,
+    fn is_correct(&self, found: &Entry, expected: &Entry) -> bool {
+        let blank = Entry { payload: vec![b' '; expected.payload.len()], ..expected.clone() };
+        match self.erased.get(&expected.position) {
+            None => found == expected,
+            Some(Erased::Maybe) => found == expected || *found == blank,
+            Some(Erased::Done) => *found == blank,
         }
     }
 
     fn seal(&mut self, log: &mut Open) -> Result<(), String> {
         match log.stepper.seal() {
             Ok(sealed_end) if sealed_end == self.end() => self.outcome.sealed += 1,
-            Ok(sealed_end) => return Err(format!("sealed up to {sealed_end} of {}", self.end())),
+            Ok(sealed_end) => return Err(format!("sealed up to {sealed_end} instead of {}", self.end())),
             Err(WriterError::DiskFull | WriterError::Poisoned { .. }) if self.faults => {}
             Err(error) => return Err(format!("seal: {error}")),
         }
         Ok(())
     }
 
-    /// Blanks some of the frames in some part of what is sealed.
+    /// Blanks random frames in a random range of the sealed part.
     fn rewrite(&mut self, log: &mut Open) -> Result<(), String> {
         let sealed_end = log.journal.segments().last().map_or(0, |segment| segment.first);
         let from = self.begin + self.rng.below(sealed_end - self.begin + 1);
         let until = from + self.rng.below(sealed_end - from + 1);
         let within = |entry: &&Entry| from < until && entry.position < until && from < entry.end();
-        let within = self.held.iter().filter(within);
+        let within = self.durable.iter().filter(within);
         let within: Vec<u64> = within.map(|entry| entry.position).collect();
         let chosen: BTreeSet<u64> = within.into_iter().filter(|_| self.rng.times_in_100(20)).collect();
         if self.rng.times_in_100(10) {
@@ -300,14 +304,14 @@ impl Story {
         let outcome = log.journal.rewrite(from, until, &mut change);
         match outcome {
             Ok(rewritten) if rewritten.frames == chosen.len() as u64 => {
-                self.erased.extend(chosen.iter().map(|position| (*position, Erased::Surely)));
+                self.erased.extend(chosen.iter().map(|position| (*position, Erased::Done)));
                 self.outcome.erased += chosen.len() as u32;
             }
             Err(RewriteError::Io { .. } | RewriteError::Writer { .. }) if self.faults => {
                 chosen.iter().for_each(|position| {
-                    self.erased.entry(*position).or_insert(Erased::Perhaps);
+                    self.erased.entry(*position).or_insert(Erased::Maybe);
                 });
-                self.outcome.cut_off += 1;
+                self.outcome.interrupted += 1;
             }
             outcome => return Err(format!("rewrite of {}: {outcome:?}", chosen.len())),
         }
@@ -317,30 +321,30 @@ impl Story {
     fn trim(&mut self, log: &mut Open) -> Result<(), String> {
         let before = self.begin + self.rng.below(self.end() - self.begin + 3);
         let mut firsts = log.journal.segments().into_iter().map(|segment| segment.first);
-        let due = firsts.rfind(|first| *first <= before).unwrap_or(self.begin);
+        let expected = firsts.rfind(|first| *first <= before).unwrap_or(self.begin);
         let outcome = log.stepper.trim(before);
-        self.begin_perhaps = self.begin_perhaps.max(due);
+        self.begin_max = self.begin_max.max(expected);
         let begin = log.journal.begin();
         match outcome {
-            Ok(trimmed) if (trimmed, begin) == (due, due) => {
-                self.outcome.trimmed += u32::from(due > self.begin);
+            Ok(trimmed) if (trimmed, begin) == (expected, expected) => {
+                self.outcome.trimmed += u32::from(expected > self.begin);
                 self.take_begin(begin)?;
             }
-            // It begins there durably, though files may be left.
-            Err(TrimError::Io { .. }) if self.faults && begin == due => {
-                self.outcome.cut_off += 1;
+            // The new beginning is durable, although files below it may be left.
+            Err(TrimError::Io { .. }) if self.faults && begin == expected => {
+                self.outcome.interrupted += 1;
                 self.take_begin(begin)?;
             }
             Err(TrimError::Writer { .. }) if self.faults && begin == self.begin => {
-                self.outcome.cut_off += 1;
+                self.outcome.interrupted += 1;
             }
-            outcome => return Err(format!("trim to {due}: {outcome:?}, begin {begin}")),
+            outcome => return Err(format!("trim to {expected}: {outcome:?}, begin {begin}")),
         }
         Ok(())
     }
 
-    /// Reads somewhere in the middle, with a reader as old as the log is open or with a new one.
-    fn look(&mut self, log: &Open) -> Result<(), String> {
+    /// Reads at a random position, usually with the reader that is open since the log was opened.
+    fn read_one(&mut self, log: &Open) -> Result<(), String> {
         let end = self.end();
         if end == 0 {
             return Ok(());
@@ -349,7 +353,7 @@ impl Story {
         let kept = self.reader.take().filter(|_| self.rng.times_in_100(90));
         let mut reader = kept.unwrap_or_else(|| log.journal.reader());
         let read = reader.read(position, 200).map(|chunk| {
-            let frame = chunk.frames().next().expect("a chunk below the end holds a frame");
+            let frame = chunk.frames().next().expect("a chunk below the end contains a frame");
             let payload = frame.payload.to_vec();
             Entry { position: frame.position, count: frame.count, lost: false, payload }
         });
@@ -359,9 +363,9 @@ impl Story {
             Err(ReadError::Io { .. }) if self.faults => {}
             Err(error) => return Err(format!("read at {position}: {error}")),
             Ok(found) => {
-                let at = self.held.partition_point(|entry| entry.end() <= position);
-                if position < self.begin || !self.is_right(&found, &self.held[at]) {
-                    return Err(format!("position {position} reads wrong"));
+                let at = self.durable.partition_point(|entry| entry.end() <= position);
+                if position < self.begin || !self.is_correct(&found, &self.durable[at]) {
+                    return Err(format!("a read at position {position} returned a wrong frame"));
                 }
             }
         }

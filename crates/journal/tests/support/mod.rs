@@ -1,4 +1,4 @@
-//! What several tests share: small logs with known content, and reading all of one.
+//! Shared by several tests: small logs with known content, and reading a whole log.
 #![allow(dead_code)]
 
 pub mod crash_run;
@@ -20,7 +20,7 @@ pub fn count(count: u32) -> NonZeroU32 {
     NonZeroU32::new(count).unwrap()
 }
 
-/// Segments of a few frames, groups of a few appends.
+/// Options with segments of a few frames and groups of a few appends.
 pub fn small() -> Options {
     Options { segment_bytes_max: 400, group_bytes_max: 150, ..Options::default() }
 }
@@ -36,7 +36,7 @@ pub fn open(disk: &SimDisk, options: Options) -> Result<Open, journal::OpenError
     Ok(Open { journal: opened.journal, recovery: opened.recovery, stepper })
 }
 
-/// One frame as a test remembers it.
+/// The content of one frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub position: u64,
@@ -51,7 +51,7 @@ impl Entry {
     }
 }
 
-/// Everything from the beginning on, in chunks of about `bytes_max`.
+/// Reads the whole log in chunks of about `bytes_max`.
 pub fn read_all(journal: &Journal, bytes_max: usize) -> Result<Vec<Entry>, ReadError> {
     let mut reader = journal.reader();
     let mut entries = Vec::new();
@@ -62,7 +62,7 @@ pub fn read_all(journal: &Journal, bytes_max: usize) -> Result<Vec<Entry>, ReadE
             return Ok(entries);
         }
         for frame in chunk.frames() {
-            assert_eq!(frame.position, position, "frames follow on each other");
+            assert_eq!(frame.position, position, "positions have no gap");
             position = frame.end();
             entries.push(Entry {
                 position: frame.position,
@@ -76,14 +76,14 @@ pub fn read_all(journal: &Journal, bytes_max: usize) -> Result<Vec<Entry>, ReadE
 
 pub type Answers = Arc<Mutex<Vec<Result<u64, AppendError>>>>;
 
-/// Appends and keeps the answer.
+/// Appends, and stores the answer in `answers`.
 pub fn append(journal: &Journal, payload: &[u8], events: u32, answers: &Answers) {
     let answers = Arc::clone(answers);
     let done = move |answer| answers.lock().unwrap().push(answer);
     journal.append(payload, count(events), Box::new(done));
 }
 
-/// Appends and waits.
+/// Appends, and waits for the answer.
 pub fn append_wait(journal: &Journal, payload: &[u8]) -> Result<u64, AppendError> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let done = move |answer| sender.send(answer).unwrap();
@@ -91,20 +91,20 @@ pub fn append_wait(journal: &Journal, payload: &[u8]) -> Result<u64, AppendError
     receiver.recv().unwrap()
 }
 
-/// A payload that differs from its neighbours and has zeros and repeats in it.
+/// Returns a payload that differs from its neighbours, and contains zeros and repeated bytes.
 pub fn payload(number: u64) -> Vec<u8> {
     let bytes = 3 + (number as usize * 7) % 40;
     (0..bytes).map(|at| ((at as u64 / 3) * (number + 1)) as u8).collect()
 }
 
-/// A log of several segments, all of it acknowledged, and what it holds.
+/// Creates a log of several segments, all of it acknowledged, and returns it with its content.
 pub fn filled(entries: u64, clean: bool) -> (SimDisk, Vec<Entry>) {
     let (disk, log, content) = filled_and_open(entries);
     end(&disk, log, clean);
     (disk, content)
 }
 
-/// The same with its oldest segments trimmed away and every third frame of the sealed rest blanked.
+/// Like `filled`, but the oldest segments are trimmed and every third frame of the other sealed segments is blanked.
 pub fn trimmed(entries: u64, clean: bool) -> (SimDisk, Vec<Entry>) {
     let (disk, mut log, content) = filled_and_open(entries);
     let segments = log.journal.segments();
@@ -147,7 +147,7 @@ pub fn filled_and_open(entries: u64) -> (SimDisk, Open, Vec<Entry>) {
     (disk, log, content)
 }
 
-/// The journal's error in the words a user sees.
+/// Opens a log on the real disk.
 pub fn open_real(folder: &Path, options: Options) -> Journal {
     Journal::open(Disk::real(), folder, options).unwrap().journal
 }

@@ -1,6 +1,5 @@
-//! A disk in memory that keeps what programs see and what would survive a power cut
-//! apart, and breaks on demand: the disk the crash tests run on. A seed decides all
-//! that is left to chance, so a run can be repeated byte for byte.
+//! The simulated disk of the crash tests. It is in memory, stores separately what programs see and what a power cut
+//! would leave, and fails on demand. All random decisions depend on a seed, so a run can be repeated byte for byte.
 
 mod state;
 
@@ -11,21 +10,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Disk, Identity, Named};
 use state::{Change, FileState, NameChange, State, input_output_error};
 
-/// The simulated disk; clones share it.
+/// The simulated disk. Clones share it.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<State>>);
 
 pub(crate) struct SimFile {
     disk: SimDisk,
     file: usize,
-    /// Handles of before a crash are dead.
-    life: u64,
+    /// The process that opened the file. After a crash or kill, its files no longer work.
+    process: u64,
 }
 
 pub(crate) struct SimLock {
     disk: SimDisk,
     path: PathBuf,
-    life: u64,
+    process: u64,
 }
 
 impl SimDisk {
@@ -33,17 +32,17 @@ impl SimDisk {
         Self(Arc::new(Mutex::new(State::new(seed))))
     }
 
-    /// What a journal is opened on.
+    /// Returns the disk to open a journal on.
     pub fn disk(&self) -> Disk {
         Disk::simulated(self.clone())
     }
 
-    /// A disk of its own in the same state.
+    /// Returns an independent disk in the same state.
     pub fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.state().clone())))
     }
 
-    /// The power fails: what was not synced is kept or forgotten piece by piece.
+    /// Simulates a power cut. Each piece of unsynced data and each unsynced name is either kept or lost.
     pub fn crash(&self) {
         let mut state = self.state();
         let state = &mut *state;
@@ -58,55 +57,55 @@ impl SimDisk {
             }
         }
         state.names.clone_from(&state.durable_names);
-        state.begin_life();
+        state.start_process();
     }
 
-    /// Only the process dies: the kernel keeps all it was told.
+    /// Ends only the process. The kernel keeps everything that was written.
     pub fn kill(&self) {
-        self.state().begin_life();
+        self.state().start_process();
     }
 
-    /// Every operation from the n-th from now on fails, as if the process had died there.
+    /// Makes the n-th operation from now and all later ones fail, as if the process had died there.
     pub fn die_at(&self, operations_from_now: u64) {
         let mut state = self.state();
         state.dies_at = Some(state.operations + operations_from_now);
     }
 
-    /// The n-th sync from now fails, as kernels do it: what it should have written
-    /// is partly on the disk, the rest passes for written, and the next sync says yes.
+    /// Makes the n-th sync from now fail as in a real kernel. A part of the unsynced data reaches the disk, programs
+    /// still see all of it, and the next sync succeeds.
     pub fn fail_sync(&self, syncs_from_now: u64) {
         self.state().sync_fails_in = Some(syncs_from_now);
     }
 
-    /// No more faults until the next are asked for.
-    pub fn heal(&self) {
+    /// Removes all planned faults and the capacity limit.
+    pub fn clear_faults(&self) {
         let mut state = self.state();
         state.dies_at = None;
         state.sync_fails_in = None;
         state.capacity_bytes = None;
     }
 
-    /// All files together may hold so many bytes.
+    /// Limits the size of all files together; `None` removes the limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity_bytes = bytes;
     }
 
-    /// A wrong disk, to see that the checker notices: file syncs do nothing.
+    /// Makes file syncs do nothing, to test that the checker of the crash tests notices.
     pub fn ignore_file_syncs(&self) {
         self.state().ignores_file_syncs = true;
     }
 
-    /// A wrong disk, to see that the checker notices: folder syncs do nothing.
+    /// Makes folder syncs do nothing, to test that the checker of the crash tests notices.
     pub fn ignore_folder_syncs(&self) {
         self.state().ignores_folder_syncs = true;
     }
 
-    /// How many operations there have been.
+    /// Returns the number of operations so far.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    /// A number all operations and their bytes went into.
+    /// Returns a hash of all operations and their bytes.
     pub fn trace(&self) -> u64 {
         self.state().trace
     }
@@ -115,7 +114,7 @@ impl SimDisk {
         self.state().used_bytes()
     }
 
-    /// The files a program would see.
+    /// Returns the paths of the files that a program would see.
     pub fn files(&self) -> Vec<PathBuf> {
         self.state().names.keys().cloned().collect()
     }
@@ -126,7 +125,7 @@ impl SimDisk {
         Some(state.files[file].seen.clone())
     }
 
-    /// Puts a file there durably, past all faults: how tests damage things.
+    /// Creates or replaces a file durably and without faults. Tests use this to damage files.
     pub fn put(&self, path: &Path, bytes: Vec<u8>) {
         let mut state = self.state();
         let file = state.files.len();
@@ -135,7 +134,7 @@ impl SimDisk {
         state.durable_names.insert(path.to_owned(), file);
     }
 
-    /// Takes a file away durably.
+    /// Removes a file durably and without faults.
     pub fn take(&self, path: &Path) {
         let mut state = self.state();
         state.names.remove(path);
@@ -165,7 +164,7 @@ impl SimDisk {
         if !state.locks.insert(path.to_owned()) {
             return Ok(None);
         }
-        Ok(Some(SimLock { disk: self.clone(), path: path.to_owned(), life: state.life }))
+        Ok(Some(SimLock { disk: self.clone(), path: path.to_owned(), process: state.process }))
     }
 
     pub(super) fn named(&self, path: &Path) -> io::Result<Option<Named>> {
@@ -191,13 +190,13 @@ impl SimDisk {
         state.files.push(FileState::default());
         let path = path.to_owned();
         state.change_name(NameChange::Put { path, file });
-        Ok(self.handle(file, state.life))
+        Ok(self.handle(file, state.process))
     }
 
     pub(super) fn open(&self, path: &Path) -> io::Result<SimFile> {
         let state = self.alive()?;
         let file = state.named(path)?;
-        Ok(self.handle(file, state.life))
+        Ok(self.handle(file, state.process))
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -235,8 +234,8 @@ impl SimDisk {
         Ok(())
     }
 
-    fn handle(&self, file: usize, life: u64) -> SimFile {
-        SimFile { disk: self.clone(), file, life }
+    fn handle(&self, file: usize, process: u64) -> SimFile {
+        SimFile { disk: self.clone(), file, process }
     }
 }
 
@@ -262,7 +261,7 @@ impl SimFile {
         let fits = bytes.len().saturating_sub((missing as usize).min(grows));
         let written = match outcome {
             Ok(()) => fits,
-            // The process died in it: the kernel may have taken any part.
+            // The process died during the write, so the kernel may have received any part of it.
             Err(_) => state.rng.below(bytes.len() as u64 + 1) as usize,
         };
         let part = bytes[..written].to_vec();
@@ -310,7 +309,7 @@ impl SimFile {
 
     fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.disk.state();
-        if state.life != self.life || state.dead {
+        if state.process != self.process || state.dead {
             return Err(io::Error::other("the process is dead"));
         }
         Ok(state)
@@ -324,7 +323,7 @@ fn of_file(file: usize) -> Identity {
 impl Drop for SimLock {
     fn drop(&mut self) {
         let mut state = self.disk.state();
-        if state.life == self.life {
+        if state.process == self.process {
             state.locks.remove(&self.path);
         }
     }

@@ -1,5 +1,5 @@
-//! What the forgetful disk knows: every file and name twice, as programs see it and as
-//! a power cut would leave it, and the changes in between.
+//! The state of the simulated disk. It stores every file and name twice, as programs see it and as a power cut would
+//! leave it, and the unsynced changes between the two.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use crate::rng::Rng;
 
-/// Writes reach the disk in pieces of this size, each or not.
+/// A write reaches the disk in pieces of this size. A crash can lose each piece separately.
 const PIECE_BYTES: usize = 512;
 
 #[derive(Clone)]
 pub(super) struct State {
     pub(super) rng: Rng,
-    pub(super) life: u64,
+    /// The number of the current process.
+    pub(super) process: u64,
     pub(super) files: Vec<FileState>,
     pub(super) names: BTreeMap<PathBuf, usize>,
     pub(super) durable_names: BTreeMap<PathBuf, usize>,
@@ -53,7 +54,7 @@ impl State {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             rng: Rng::new(seed),
-            life: 0,
+            process: 0,
             files: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -70,8 +71,9 @@ impl State {
         }
     }
 
-    pub(super) fn begin_life(&mut self) {
-        self.life += 1;
+    /// Starts a new process, without locks and faults.
+    pub(super) fn start_process(&mut self) {
+        self.process += 1;
         self.dead = false;
         self.locks.clear();
         self.dies_at = None;
@@ -79,7 +81,7 @@ impl State {
         self.capacity_bytes = None;
     }
 
-    /// Counts an operation that changes or syncs something; an error if the process is dead, or dies here.
+    /// Counts an operation that changes or syncs something. Fails if the process is dead, or dies at this operation.
     pub(super) fn operation(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         if self.dead {
             return Err(io::Error::other("the process is dead"));
@@ -97,7 +99,7 @@ impl State {
         Ok(())
     }
 
-    /// A rename or removal may have happened although the process died in it.
+    /// Renames or removes a file. If the process dies here, the change may still have happened.
     pub(super) fn operation_on_names(&mut self, name: &str, change: NameChange) -> io::Result<()> {
         let was_dead = self.dead;
         let outcome = self.operation(name, &[]);
@@ -141,7 +143,7 @@ impl FileState {
         self.unsynced.push(change);
     }
 
-    /// Some pieces of what is not synced reach the disk, the rest is forgotten.
+    /// Writes some pieces of the unsynced changes to the disk, and loses the others.
     pub(super) fn settle(&mut self, rng: &mut Rng) {
         let odds = rng.odds();
         for change in std::mem::take(&mut self.unsynced) {
@@ -168,7 +170,7 @@ impl Change {
         }
     }
 
-    /// Splits a write where sectors meet.
+    /// Splits a write at sector boundaries.
     pub(super) fn pieces(self) -> Vec<Self> {
         let Self::Write { mut offset, bytes } = self else {
             return vec![self];
