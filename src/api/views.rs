@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::access::{RowReader, ViewReader};
 use super::{Api, JsonText};
+use crate::dedup;
 use crate::http::{Administrator, ApiError, Query, Reader};
 use crate::views::{Balance, Ledger, Report, Running, compare, rebuild};
 
@@ -168,7 +169,9 @@ async fn drop_view(
     State(api): State<Arc<Api>>,
     Path(view): Path<String>,
 ) -> Result<Json<Dropped>, ApiError> {
-    if api.progress.all().contains_key(&view) {
+    // The deduplicator has a position under its stored name, too.
+    let in_use = dedup::shown_name(&view);
+    if api.progress.all().contains_key(in_use) {
         let reason = format!("view `{view}` is configured; remove it from the configuration first");
         return Err(ApiError::conflict(reason));
     }

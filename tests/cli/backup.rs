@@ -181,7 +181,7 @@ fn a_restored_server_is_the_same_except_for_its_first_key() {
     assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
     let restored = restored(&app, &backup);
     assert_ne!(restored.key(), secret);
-    let reader = restored.stranger().with_header("Authorization", added["key"].as_str().unwrap());
+    let reader = restored.anonymous().with_header("Authorization", added["key"].as_str().unwrap());
     assert!(reader.get("/userEvents/user1").text().contains("999999999999999.9999"));
     assert_eq!(restored.log_end(), 1);
 }

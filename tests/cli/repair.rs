@@ -56,7 +56,7 @@ fn damage_is_reported_then_repaired_and_other_events_keep_their_positions() {
     let lost = events[0]["id"].as_str().unwrap().replace("000000000000", "000000000002");
     assert_eq!(app.client().get(&format!("/v1/events/{lost}")).status, 404);
     for command in ["reconcile", "rebuild"] {
-        assert!(failed(&app, 1, &[command, "revenue"]).contains("hole at position 2"));
+        assert!(failed(&app, 1, &[command, "revenue"]).contains("lost events at position 2"));
     }
     let sql = "SELECT COUNT(*) FROM millrace_positions WHERE view LIKE '%shadow'";
     let left: i64 = database(&app).query_row(sql, [], |row| row.get(0)).unwrap();

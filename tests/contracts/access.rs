@@ -26,7 +26,7 @@ fn make_key(app: &TestApp, wanted: &Value) -> (String, Client) {
     let answer = app.client().post("/v1/keys", &wanted.to_string());
     assert_eq!(answer.status, 200, "{}", answer.text());
     let made = answer.json();
-    let client = app.stranger().with_header("Authorization", made["key"].as_str().unwrap());
+    let client = app.anonymous().with_header("Authorization", made["key"].as_str().unwrap());
     (made["id"].as_str().unwrap().to_owned(), client)
 }
 
@@ -52,10 +52,10 @@ fn a_key_can_do_only_what_its_scopes_allow() {
             let allowed = if needed == scope { 200 } else { 403 };
             assert_eq!(status, allowed, "{scope}: {method} {path}");
             app.settle();
-            assert_eq!(app.stranger().request(method, path, body).status, 401, "{method} {path}");
+            assert_eq!(app.anonymous().request(method, path, body).status, 401, "{method} {path}");
         }
     }
-    assert_eq!(app.stranger().get("/health").json(), json!({ "status": "OK" }));
+    assert_eq!(app.anonymous().get("/health").json(), json!({ "status": "OK" }));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_revoked_key_is_refused_at_once_and_permanently() {
     let mut app = TestApp::start();
     let created = app.client().post("/v1/keys", r#"{"name":"shop","scopes":["send"]}"#).json();
     let (id, key) = (created["id"].as_str().unwrap(), created["key"].as_str().unwrap());
-    let client = app.stranger().with_header("Authorization", key);
+    let client = app.anonymous().with_header("Authorization", key);
     assert_eq!(client.post(EVENTS, GOOD).status, 200);
     let revoked = app.client().request("DELETE", &format!("/v1/keys/{id}"), None);
     assert_eq!((revoked.status, revoked.json()), (200, json!({ "id": id, "revoked": true })));
@@ -126,7 +126,7 @@ fn a_revoked_key_is_refused_at_once_and_permanently() {
     assert_eq!(listed["keys"].as_array().unwrap().len(), 1, "{listed}");
     app.stop();
     app.restart();
-    let again = app.stranger().with_header("Authorization", key).post(EVENTS, GOOD);
+    let again = app.anonymous().with_header("Authorization", key).post(EVENTS, GOOD);
     assert_eq!(again.status, 401);
     assert_eq!(app.client().post(EVENTS, GOOD).status, 200);
 }
@@ -165,8 +165,8 @@ fn an_invalid_key_request_is_refused() {
         assert!(answer.json()["detail"].as_str().unwrap().contains(reason), "{}", answer.text());
     }
     // Without a valid key, the body is not read.
-    let head = app.stranger().head("POST", "/v1/keys", "application/json", 1_000_000);
-    assert_eq!(app.stranger().raw(head.as_bytes()).unwrap().status, 401);
+    let head = app.anonymous().head("POST", "/v1/keys", "application/json", 1_000_000);
+    assert_eq!(app.anonymous().raw(head.as_bytes()).unwrap().status, 401);
     assert_eq!(app.client().post("/v1/keys", &" ".repeat(3_000_000)).status, 413);
     let mut stream = app.client().connect().unwrap();
     stream
@@ -213,9 +213,9 @@ fn the_data_folder_is_private_and_stores_only_hashes_of_keys() {
 #[test]
 fn dev_mode_needs_no_key_and_is_logged() {
     let app = TestApp::with(Start { arguments: vec!["--dev".to_owned()], ..Start::default() });
-    assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200);
-    assert_eq!(app.stranger().get("/v1/keys").status, 200);
-    let built_in = app.stranger().with_header("Authorization", "secret");
+    assert_eq!(app.anonymous().post("/liveEvent", GOOD).status, 200);
+    assert_eq!(app.anonymous().get("/v1/keys").status, 200);
+    let built_in = app.anonymous().with_header("Authorization", "secret");
     assert_eq!(built_in.post("/liveEvent", GOOD).status, 200);
     assert!(app.log_text().contains("--dev: every source is open"));
 }
@@ -223,7 +223,7 @@ fn dev_mode_needs_no_key_and_is_logged() {
 #[test]
 fn pages_of_other_origins_cannot_administer() {
     let app = TestApp::with(Start { arguments: vec!["--dev".to_owned()], ..Start::default() });
-    let page = |name: &str, value: &str| app.stranger().with_header(name, value);
+    let page = |name: &str, value: &str| app.anonymous().with_header(name, value);
     for client in [page("Origin", "https://evil.example"), page("Sec-Fetch-Site", "cross-site")] {
         for path in ["/v1/keys", "/v1/views/revenue/rebuild", EVENTS] {
             let answer = client.post(path, GOOD);
@@ -235,25 +235,25 @@ fn pages_of_other_origins_cannot_administer() {
     assert_eq!(page("Origin", "http://localhost").get("/v1/keys").status, 200);
     // A form can send neither JSON nor another content type that needs a preflight request.
     let form = |path: &str, body: &str| {
-        app.stranger().request("POST", path, Some(("text/plain", body.as_bytes()))).status
+        app.anonymous().request("POST", path, Some(("text/plain", body.as_bytes()))).status
     };
     assert_eq!(form("/v1/keys", r#"{"name":"x","scopes":["admin"]}"#), 415);
     assert_eq!(form("/v1/views/revenue/rebuild", "x=y"), 415);
     assert_eq!(form("/v1/views/revenue/reconcile", ""), 200);
-    assert_eq!(app.stranger().get("/v1/keys").json()["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(app.anonymous().get("/v1/keys").json()["keys"].as_array().unwrap().len(), 1);
     assert_eq!(app.log_end(), 0);
     drop(app);
     // An open source is open to programs. A page needs its origin listed.
     let app = TestApp::configured("[source.live_event]\naccess = \"open\"\n");
-    let page = app.stranger().with_header("Origin", "https://shop.example");
+    let page = app.anonymous().with_header("Origin", "https://shop.example");
     assert_eq!(page.post("/liveEvent", GOOD).status, 403);
-    assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200);
+    assert_eq!(app.anonymous().post("/liveEvent", GOOD).status, 200);
 }
 
 #[test]
 fn basic_credentials_for_a_proxy_do_not_hide_an_api_key() {
     let app = TestApp::start();
-    let proxied = app.stranger().with_header("Authorization", "Basic c2VjcmV0");
+    let proxied = app.anonymous().with_header("Authorization", "Basic c2VjcmV0");
     assert_eq!(proxied.clone().with_header("X-API-Key", &app.key()).post(EVENTS, GOOD).status, 200);
     assert_eq!(proxied.clone().with_header("X-API-Key", "mr_0").post(EVENTS, GOOD).status, 401);
     assert_eq!(proxied.post(EVENTS, GOOD).status, 401);

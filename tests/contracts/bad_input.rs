@@ -139,7 +139,7 @@ fn a_body_that_is_too_large_is_refused_and_the_response_arrives() {
     let app = TestApp::start();
     let large = with(&format!("\"{}\"", "x".repeat(10 * 1024 * 1024)));
     let unpacked = app.client().with_header("Content-Encoding", "br");
-    for (client, status) in [(app.client(), 413), (app.stranger(), 401), (unpacked, 415)] {
+    for (client, status) in [(app.client(), 413), (app.anonymous(), 401), (unpacked, 415)] {
         for _ in 0..5 {
             // The head alone is refused, while the client is still sending. If the server reset the
             // connection now, most clients would report an error and never read the response.
@@ -377,7 +377,7 @@ fn a_malformed_request_gets_a_response_or_a_closed_connection() {
     let mut nothing = Vec::new();
     silent.read_to_end(&mut nothing).unwrap();
     assert!(nothing.is_empty());
-    wait_for("other clients to be served", || app.stranger().get("/health").status == 200);
+    wait_for("other clients to be served", || app.anonymous().get("/health").status == 200);
     assert_eq!(app.log_end(), 0);
 }
 

@@ -53,7 +53,7 @@ fn a_rejected_row_in_a_backlog_is_found_and_all_others_count_once() {
             "{view}: {dead_letters:?}"
         );
         assert_eq!(differences(&app, view), 0, "{view}");
-        app.stored.accept_again(table);
+        app.stored.stop_refusing(table);
     }
     assert_eq!(app.sql("SELECT COUNT(*) FROM events"), EVENTS.to_string());
     let expected = EVENTS.div_ceil(70).to_string();

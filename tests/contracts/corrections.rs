@@ -106,7 +106,7 @@ fn a_correction_may_use_the_idempotency_key_of_a_single_event() {
     assert_eq!(app.balance("u").as_deref(), Some("18"), "7 + 1 + 2 + 3 + 4 + 1 + 1 + 1 - 2");
     // The ids of another key are separate.
     let other = client.post("/v1/keys", r#"{"name":"other","scopes":["send"]}"#).json()["key"].clone();
-    let other = app.stranger().with_header("Authorization", other.as_str().unwrap());
+    let other = app.anonymous().with_header("Authorization", other.as_str().unwrap());
     let answer = other.post(APPLIED, r#"{"takesBack":"k2"}"#);
     assert!(answer.text().contains("is not an event of this stream"), "{}", answer.text());
 }
@@ -172,7 +172,7 @@ fn correcting_a_dead_letter_undoes_nothing_and_prevents_its_retry() {
     app.stored.refuse("users_revenue", "user_id", "u");
     let dead = send(&client, &sale("u", "6"));
     let dead_letter = receipt(&client, &dead)["views"]["revenue"]["letter"].as_str().unwrap().to_owned();
-    app.stored.accept_again("users_revenue");
+    app.stored.stop_refusing("users_revenue");
     take_back(&client, &dead);
     assert_eq!(app.balance("u").as_deref(), Some("5"));
     let retried = client.post(&format!("/v1/dead-letters/{dead_letter}/retry"), "");

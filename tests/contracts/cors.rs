@@ -10,7 +10,7 @@ fn open(origins: &str) -> TestApp {
 }
 
 fn page(app: &TestApp, origin: &str) -> Client {
-    app.stranger().with_header("Origin", origin).with_header("Sec-Fetch-Site", "cross-site")
+    app.anonymous().with_header("Origin", origin).with_header("Sec-Fetch-Site", "cross-site")
 }
 
 fn preflight(client: &Client, path: &str) -> Answer {
@@ -87,7 +87,7 @@ fn an_origin_that_is_not_listed_is_refused() {
         }
     }
     // A browser that sends no `Origin` header is refused too.
-    let silent = app.stranger().with_header("Sec-Fetch-Site", "cross-site");
+    let silent = app.anonymous().with_header("Sec-Fetch-Site", "cross-site");
     assert_eq!(silent.post("/event", VIEW).status, 403);
     // The permission for one source is valid for that source only.
     let shop = page(&app, SHOP);
@@ -98,8 +98,8 @@ fn an_origin_that_is_not_listed_is_refused() {
     }
     assert_eq!(app.log_end(), 0);
     // Programs and pages of the same host are not affected.
-    assert_eq!(app.stranger().post("/event", VIEW).status, 200);
-    let own = app.stranger().with_header("Origin", "http://localhost");
+    assert_eq!(app.anonymous().post("/event", VIEW).status, 200);
+    let own = app.anonymous().with_header("Origin", "http://localhost");
     assert_eq!(own.post("/event", VIEW).status, 200);
 }
 
@@ -129,7 +129,7 @@ fn a_beacon_is_accepted_from_a_listed_origin() {
     drop(app);
     let app = TestApp::configured("[source.site_event]\naccess = \"open\"\n");
     assert_eq!(beacon(page(&app, SHOP)), 403);
-    assert_eq!(beacon(app.stranger()), 415);
+    assert_eq!(beacon(app.anonymous()), 415);
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn with_a_dead_letter() -> (TestApp, String) {
     send(1);
     app.stored.refuse("refunds", "who", "c");
     send(5);
-    app.stored.accept_again("refunds");
+    app.stored.stop_refusing("refunds");
     let dead_letters = app.client().get("/v1/dead-letters?status=open").json();
     let dead_letter =
         dead_letters["deadLetters"][0]["id"].as_str().unwrap_or_else(|| panic!("{dead_letters}"));

@@ -70,14 +70,14 @@ fn a_request_in_progress_is_answered_before_the_server_stops() {
         .unwrap();
     stream.write_all(&body.as_bytes()[..10]).unwrap();
     // Connections are accepted in order, so this answer shows that the earlier one has been accepted too.
-    assert_eq!(app.stranger().get("/health").status, 200);
+    assert_eq!(app.anonymous().get("/health").status, 200);
     terminate(&app);
     wait_for("the stop to begin", || app.log_text().contains("stopping:"));
-    wait_for("no new connections", || app.stranger().try_request("GET", "/health", None).is_err());
+    wait_for("no new connections", || app.anonymous().try_request("GET", "/health", None).is_err());
     stream.write_all(&body.as_bytes()[10..]).unwrap();
     let answer = read_answer(&mut stream).unwrap();
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
-    assert_eq!(app.ended(), Some(0));
+    assert_eq!(app.wait_for_exit(), Some(0));
     app.restart();
     assert_eq!(app.balance("u").as_deref(), Some("1"));
 }
@@ -114,7 +114,7 @@ fn requests_sent_before_a_stop_signal_are_answered() {
     for stream in &mut streams {
         assert_eq!(read_answer(stream).unwrap().status, 200);
     }
-    assert_eq!(app.ended(), Some(0));
+    assert_eq!(app.wait_for_exit(), Some(0));
     app.restart();
     assert_eq!(app.balance("u").as_deref(), Some("50"));
 }
@@ -133,7 +133,7 @@ fn a_stop_while_lines_arrive_reports_how_many_are_durable() {
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(answer.header("retry-after").is_some() && answer.text().contains("problem:stopping"));
     let durable = answer.json()["durableLines"].as_u64().unwrap();
-    assert_eq!(app.ended(), Some(0));
+    assert_eq!(app.wait_for_exit(), Some(0));
     app.restart();
     assert_eq!(app.log_end(), durable);
     assert_eq!(app.balance("u"), Some(durable.to_string()));
@@ -145,12 +145,12 @@ fn a_second_signal_stops_the_server_at_once_and_loses_nothing() {
     send(&app, &event("u", "1"));
     let mut stream = app.client().connect().unwrap();
     stream.write_all(app.client().head("POST", "/liveEvent", "application/json", 100).as_bytes()).unwrap();
-    assert_eq!(app.stranger().get("/health").status, 200);
+    assert_eq!(app.anonymous().get("/health").status, 200);
     terminate(&app);
     wait_for("the stop to begin", || app.log_text().contains("stopping:"));
     let asked = std::time::Instant::now();
     terminate(&app);
-    assert_eq!(app.ended(), Some(1));
+    assert_eq!(app.wait_for_exit(), Some(1));
     assert!(asked.elapsed().as_secs() < 5, "{:?}", asked.elapsed());
     wait_for("the last line", || app.log_text().contains("second signal while stopping"));
     app.restart();
@@ -201,14 +201,14 @@ pub fn samples(text: &str) -> BTreeMap<String, f64> {
 #[test]
 fn health_readiness_and_metrics_show_the_state_of_the_server() {
     let app = TestApp::start();
-    assert_eq!(app.stranger().get("/health").json(), json!({ "status": "OK" }));
+    assert_eq!(app.anonymous().get("/health").json(), json!({ "status": "OK" }));
     // Reads and comparisons work before the first event.
     assert_eq!(app.client().get("/v1/views/revenue/balances").json(), json!({ "balances": [] }));
     let compared = app.client().post("/v1/views/revenue/reconcile", "").json();
     assert_eq!((&compared["keys"], &compared["differenceCount"]), (&json!(0), &json!(0)));
-    let ready = app.stranger().get("/ready");
+    let ready = app.anonymous().get("/ready");
     assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("ready")));
-    assert_eq!(app.stranger().get("/metrics").status, 401);
+    assert_eq!(app.anonymous().get("/metrics").status, 401);
     let read = || {
         let answer = app.client().get("/metrics");
         assert!(answer.header("content-type").unwrap().starts_with("text/plain"));
@@ -218,7 +218,7 @@ fn health_readiness_and_metrics_show_the_state_of_the_server() {
     send(&app, &event("u", "1"));
     app.client().post_lines(EVENTS, &(event("u", "1") + "\n").repeat(5));
     app.client().post("/liveEvent", "{}");
-    app.stranger().post("/liveEvent", "{}");
+    app.anonymous().post("/liveEvent", "{}");
     for _ in 0..2 {
         app.client().post(EVENTS, r#"{"id":"1","userId":"u","name":"add_revenue","value":1}"#);
     }
@@ -250,7 +250,7 @@ fn open_connections_are_counted() {
     let read = || samples(&app.client().get("/metrics").text());
     let before = read();
     assert!(before["millrace_connections"] < before["millrace_connections_max"]);
-    let idle: Vec<_> = (0..3).map(|_| app.stranger().connect().unwrap()).collect();
+    let idle: Vec<_> = (0..3).map(|_| app.anonymous().connect().unwrap()).collect();
     let more = || read()["millrace_connections"] - before["millrace_connections"];
     // An earlier connection may have been counted that has closed since.
     wait_for("more are counted", || more() >= 2.0);

@@ -100,11 +100,11 @@ fn unfinished_bodies_of_senders_without_a_key_do_not_block_others() {
     let app = TestApp::configured("[source.live_event]\naccess = \"open\"\n");
     let size = 1024 * 1024;
     let body = GOOD.to_owned() + &" ".repeat(size - GOOD.len() - 1);
-    let head = app.stranger().head("POST", "/liveEvent", "application/json", size);
+    let head = app.anonymous().head("POST", "/liveEvent", "application/json", size);
     // Together they exceed the memory for bodies. The last byte of each body is never sent.
     let unfinished: Vec<_> = (0..140)
         .map(|_| {
-            let mut stream = app.stranger().connect().unwrap();
+            let mut stream = app.anonymous().connect().unwrap();
             stream.write_all(head.as_bytes()).unwrap();
             // The server may have refused and closed this connection already.
             drop(stream.write_all(body.as_bytes()));
@@ -118,7 +118,7 @@ fn unfinished_bodies_of_senders_without_a_key_do_not_block_others() {
         let line = format!("{GOOD}\n").repeat(50_000);
         assert_eq!(app.client().post_lines(EVENTS, &line).status, 200);
     }
-    assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200, "a small body is always accepted");
+    assert_eq!(app.anonymous().post("/liveEvent", GOOD).status, 200, "a small body is always accepted");
     // Each unfinished body was refused for lack of memory, or still waits.
     let waiting = |stream: &mut std::net::TcpStream| {
         stream.set_nonblocking(true).unwrap();
@@ -187,15 +187,15 @@ fn an_address_over_its_rate_limit_gets_a_retry_after() {
 fn a_key_over_its_rate_limit_is_refused_in_every_header() {
     let app = TestApp::configured("[limits]\nper_key = \"1/m\"\n");
     assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
-    let bearer = app.stranger().with_header("Authorization", &format!("Bearer {}", app.key()));
-    for client in [app.client(), bearer, app.stranger().with_header("X-API-Key", &app.key())] {
+    let bearer = app.anonymous().with_header("Authorization", &format!("Bearer {}", app.key()));
+    for client in [app.client(), bearer, app.anonymous().with_header("X-API-Key", &app.key())] {
         let answer = client.post(EVENTS, GOOD);
         assert_eq!(answer.status, 429, "{}", answer.text());
         assert_eq!(answer.json()["type"], "urn:millrace:problem:too-many-requests");
         assert_eq!(client.get("/userEvents/u").status, 429);
     }
     // An unknown key has no limit of its own, so it is refused as unauthorized every time.
-    let other = app.stranger().with_header("X-API-Key", "unknown");
+    let other = app.anonymous().with_header("X-API-Key", "unknown");
     (0..3).for_each(|_| assert_eq!(other.post("/liveEvent", GOOD).status, 401));
     assert_eq!(app.log_end(), 1);
 }

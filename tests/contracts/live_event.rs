@@ -188,7 +188,7 @@ fn unknown_keys_are_stored_exactly_as_sent() {
 #[test]
 fn the_api_key_is_accepted_bare_as_bearer_or_as_x_api_key() {
     let app = TestApp::start();
-    let (key, stranger) = (app.key(), app.stranger());
+    let (key, stranger) = (app.key(), app.anonymous());
     let body = event("u", "add_revenue", "1");
     for (name, value) in [
         ("Authorization", key.clone()),
@@ -196,13 +196,13 @@ fn the_api_key_is_accepted_bare_as_bearer_or_as_x_api_key() {
         ("authorization", format!("bearer {key}")),
         ("X-API-Key", key.clone()),
     ] {
-        send(&stranger.clone().with_header(name, &value), &body);
+        send(&anonymous.clone().with_header(name, &value), &body);
     }
     let end = app.log_end();
     for (name, value) in
         [("X-Nothing", ""), ("Authorization", "wrong"), ("X-API-Key", "wrong"), ("Authorization", "Bearer ")]
     {
-        let client = stranger.clone().with_header(name, value);
+        let client = anonymous.clone().with_header(name, value);
         for answer in [client.post("/liveEvent", &body), client.get("/userEvents/u")] {
             assert_eq!((answer.status, answer.json()), (401, json!({ "error": "Unauthorized" })), "{value}");
         }
@@ -216,7 +216,7 @@ fn the_api_key_is_accepted_bare_as_bearer_or_as_x_api_key() {
 fn a_key_without_the_send_scope_is_forbidden() {
     let app = TestApp::start();
     let made = app.client().post("/v1/keys", r#"{"name":"reader","scopes":["read"]}"#).json();
-    let reader = app.stranger().with_header("Authorization", made["key"].as_str().unwrap());
+    let reader = app.anonymous().with_header("Authorization", made["key"].as_str().unwrap());
     let answer = reader.post("/liveEvent", &event("u", "add_revenue", "1"));
     assert_eq!((answer.status, answer.json()), (403, json!({ "error": "Forbidden" })));
     assert_eq!(reader.get("/userEvents/u").status, 404);
@@ -291,10 +291,10 @@ fn the_table_has_the_names_that_existing_sql_uses() {
     assert!(app.stored.columns("users_revenue").is_empty(), "the table is created at the first event");
     send(&app.client(), &event("u", "subtract_revenue", "0.5"));
     app.settle();
-    let kept = app.stored.keeping.says(["u\t-0.5", "u\t-0.5", "u\t-0.5000"]);
+    let kept = app.stored.store_kind.pick(["u\t-0.5", "u\t-0.5", "u\t-0.5000"]);
     assert_eq!(app.sql("SELECT user_id, revenue FROM users_revenue"), kept);
     assert_eq!(app.stored.columns("users_revenue"), ["user_id", "revenue"]);
-    let declared = app.stored.keeping.says([
+    let declared = app.stored.store_kind.pick([
         "SELECT group_concat(type || pk || (\"notnull\" OR pk)) FROM pragma_table_info('users_revenue')",
         "SELECT string_agg(data_type || is_nullable, ',' ORDER BY ordinal_position)
          FROM information_schema.columns WHERE table_name = 'users_revenue'",
@@ -302,7 +302,7 @@ fn the_table_has_the_names_that_existing_sql_uses() {
          FROM information_schema.columns WHERE table_name = 'users_revenue' AND table_schema = database()",
     ]);
     let types = ["TEXT11,TEXT01", "character varyingNO,numericNO", "varchar(255)NOPRI,decimal(38,4)NO"];
-    assert_eq!(app.sql(declared), app.stored.keeping.says(types));
+    assert_eq!(app.sql(declared), app.stored.store_kind.pick(types));
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn settings_of_the_replaced_services_are_read_and_logged() {
     }
     assert!(!app.log_text().contains("secret"), "a secret in the log");
 
-    let secret = app.stranger().with_header("Authorization", "secret");
+    let secret = app.anonymous().with_header("Authorization", "secret");
     send(&secret, &event("u", "add_revenue", "1"));
     app.settle();
     assert_eq!(secret.get("/userEvents/u").status, 200);
@@ -391,18 +391,18 @@ fn an_open_source_needs_no_key_but_refuses_a_wrong_one() {
     let app = TestApp::configured(
         "[source.live_event]\naccess = \"open\"\n[read.user_events]\naccess = \"open\"\n",
     );
-    send(&app.stranger(), &event("u", "add_revenue", "1"));
+    send(&app.anonymous(), &event("u", "add_revenue", "1"));
     send(&app.client(), &event("u", "add_revenue", "1"));
     app.settle();
-    assert_eq!(app.stranger().get("/userEvents/u").status, 200);
-    let wrong = app.stranger().with_header("Authorization", "wrong");
+    assert_eq!(app.anonymous().get("/userEvents/u").status, 200);
+    let wrong = app.anonymous().with_header("Authorization", "wrong");
     assert_eq!(wrong.post("/liveEvent", &event("u", "add_revenue", "1")).status, 401);
     assert_eq!(wrong.get("/userEvents/u").status, 401);
     // Only the configured source and read are open; the native API still needs a key.
     assert_eq!(
-        app.stranger().post("/v1/streams/revenue/events", &event("u", "add_revenue", "1")).status,
+        app.anonymous().post("/v1/streams/revenue/events", &event("u", "add_revenue", "1")).status,
         401
     );
-    assert_eq!(app.stranger().get("/v1/views/revenue/balances").status, 401);
+    assert_eq!(app.anonymous().get("/v1/views/revenue/balances").status, 401);
     assert_eq!(app.balance("u").as_deref(), Some("2"));
 }

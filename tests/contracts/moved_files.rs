@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::harness::{Keeping, Start, TestApp, wait_for};
+use crate::harness::{StoreKind, Start, TestApp, wait_for};
 
 const SALE: &str = r#"{"userId":"ann","name":"add_revenue","value":1}"#;
 
@@ -40,7 +40,7 @@ fn no_event_is_acknowledged_once_the_journal_was_removed() {
             assert!(status >= 500, "answered {status}");
         }
         let refusing = || {
-            let ready = app.stranger().get("/ready");
+            let ready = app.anonymous().get("/ready");
             ready.status == 503 && ready.text().contains("was moved, removed or replaced")
         };
         wait_for("/ready to show the reason", refusing);
@@ -66,7 +66,7 @@ fn a_stop_after_the_journal_was_removed_exits_with_an_error() {
 
 #[test]
 fn a_stop_after_the_database_was_removed_exits_with_an_error() {
-    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+    if StoreKind::from_env().skip_unless_sqlite("a server's files are its own") {
         return;
     }
     let mut app = TestApp::start();
@@ -80,7 +80,7 @@ fn a_stop_after_the_database_was_removed_exits_with_an_error() {
 
 #[test]
 fn a_removed_or_truncated_database_ends_the_server_and_is_rebuilt_from_the_log() {
-    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+    if StoreKind::from_env().skip_unless_sqlite("a server's files are its own") {
         return;
     }
     for (file, cut) in [("millrace.db", false), ("millrace.db-wal", false), ("millrace.db-wal", true)] {
@@ -92,7 +92,7 @@ fn a_removed_or_truncated_database_ends_the_server_and_is_rebuilt_from_the_log()
             true => fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap(),
             false => fs::remove_file(path).unwrap(),
         }
-        assert_eq!(app.ended(), Some(1));
+        assert_eq!(app.wait_for_exit(), Some(1));
         let logged = || app.log_text().contains("the store has failed") && app.log_text().contains(file);
         wait_for("the reason to be logged", logged);
         app.restart();
@@ -102,7 +102,7 @@ fn a_removed_or_truncated_database_ends_the_server_and_is_rebuilt_from_the_log()
 
 #[test]
 fn an_older_database_with_a_newer_wal_is_refused_and_without_it_catches_up() {
-    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+    if StoreKind::from_env().skip_unless_sqlite("a server's files are its own") {
         return;
     }
     let mut app = TestApp::start();
@@ -161,12 +161,12 @@ fn lose_the_database(app: &mut TestApp) {
 }
 
 fn begin(app: &TestApp) -> u64 {
-    app.stranger().get("/ready").json()["log"]["begin"].as_u64().unwrap()
+    app.anonymous().get("/ready").json()["log"]["begin"].as_u64().unwrap()
 }
 
 #[test]
 fn a_new_store_with_a_log_from_which_a_stream_was_deleted_is_refused() {
-    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+    if StoreKind::from_env().skip_unless_sqlite("a server's files are its own") {
         return;
     }
     let mut app = with_old_sales("streams = { revenue = \"8d\" }");
@@ -182,7 +182,7 @@ fn a_new_store_with_a_log_from_which_a_stream_was_deleted_is_refused() {
 
 #[test]
 fn a_new_store_with_a_log_whose_beginning_was_deleted_is_refused() {
-    if Keeping::of_environment().is_not_sqlite("a server's files are its own") {
+    if StoreKind::from_env().skip_unless_sqlite("a server's files are its own") {
         return;
     }
     let mut app = with_old_sales("log = \"30d\"");

@@ -82,7 +82,9 @@ fn an_array_is_all_or_nothing_and_refusals_are_listed_by_index() {
     let body = problem(&app.client().post(EVENTS, &all_bad), 400, "invalid-event");
     assert_eq!((body["errors"].as_array().unwrap().len(), &body["errorCount"]), (3_000, &json!(1_500)));
     let one = problem(&app.client().post(EVENTS, "{}"), 400, "invalid-event");
-    assert_eq!(one["errors"], json!([{ "index": 0, "field": "name", "reason": "is missing" }]));
+    let fault = |field: &str| json!({ "index": 0, "field": field, "reason": "is missing" });
+    assert_eq!(one["errors"], json!([fault("name"), fault("userId"), fault("value")]));
+    assert_eq!(one["detail"], "name: is missing; userId: is missing; value: is missing");
     assert_eq!(app.log_end(), 0);
 }
 
@@ -352,7 +354,7 @@ fn ids_are_separate_for_each_stream_and_key_name() {
     let key = |name: &str| {
         let body = format!(r#"{{"name":"{name}","scopes":["send"]}}"#);
         let made = app.client().post("/v1/keys", &body).json();
-        app.stranger().with_header("Authorization", made["key"].as_str().unwrap())
+        app.anonymous().with_header("Authorization", made["key"].as_str().unwrap())
     };
     let body = identified("1", "u", 1);
     let ids: BTreeSet<String> = [
@@ -384,7 +386,7 @@ fn a_receipt_says_where_an_event_is() {
         problem(&app.client().get(&format!("/v1/events/{unknown}")), 404, "not-found");
     }
     problem(&app.client().get("/v1/events/what"), 400, "invalid-parameter");
-    problem(&app.stranger().get("/v1/events/what"), 401, "unauthorized");
+    problem(&app.anonymous().get("/v1/events/what"), 401, "unauthorized");
 }
 
 #[test]
@@ -398,7 +400,7 @@ fn every_refusal_is_problem_details_with_a_stable_type() {
     problem(&client.get("/v1/nowhere"), 404, "no-route");
     problem(&client.request("PUT", EVENTS, None), 405, "method-not-allowed");
     problem(&client.request("DELETE", "/v1/keys", None), 405, "method-not-allowed");
-    problem(&app.stranger().post(EVENTS, &good), 401, "unauthorized");
+    problem(&app.anonymous().post(EVENTS, &good), 401, "unauthorized");
     problem(&client.clone().with_header("Content-Type", "text/csv").post(EVENTS, &good), 415, "content-type");
     problem(
         &client.clone().with_header("Content-Encoding", "br").post(EVENTS, &good),
@@ -412,7 +414,7 @@ fn every_refusal_is_problem_details_with_a_stable_type() {
         assert!(answer.json()["detail"].as_str().unwrap().starts_with(&named), "{}", answer.text());
     }
     problem(&client.get("/v1/streams/%FF/events"), 400, "invalid-parameter");
-    assert_eq!(app.stranger().post(EVENTS, &good).header("www-authenticate"), Some("Bearer"));
+    assert_eq!(app.anonymous().post(EVENTS, &good).header("www-authenticate"), Some("Bearer"));
     assert_eq!(app.log_end(), 0);
 }
 

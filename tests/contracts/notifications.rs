@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Keeping, TestApp, wait_for};
+use crate::harness::{StoreKind, TestApp, wait_for};
 
 const EVENTS: &str = "/v1/streams/notifications/events?wait=applied";
 const NOTIFICATIONS: &str = "/v1/notifications";
@@ -141,11 +141,11 @@ fn notifications_are_read_in_pages_by_permitted_keys() {
     {
         assert_eq!(app.client().get(&format!("{NOTIFICATIONS}{query}")).status, status, "{query}");
     }
-    assert_eq!(app.stranger().get(NOTIFICATIONS).status, 401);
-    assert_eq!(app.stranger().get(&format!("{NOTIFICATIONS}/notif-x")).status, 401);
+    assert_eq!(app.anonymous().get(NOTIFICATIONS).status, 401);
+    assert_eq!(app.anonymous().get(&format!("{NOTIFICATIONS}/notif-x")).status, 401);
     let other = r#"{"name":"other","scopes":["read"],"streams":["revenue"]}"#;
     let other = app.client().post("/v1/keys", other).json();
-    let other = app.stranger().with_header("Authorization", other["key"].as_str().unwrap());
+    let other = app.anonymous().with_header("Authorization", other["key"].as_str().unwrap());
     assert_eq!(other.get(NOTIFICATIONS).status, 403);
 }
 
@@ -168,9 +168,9 @@ fn a_configured_notifications_view_uses_its_template_and_an_existing_table() {
         "#,
     );
     app.stop();
-    let payload = app.stored.keeping.says(["JSON", "JSON", "LONGTEXT CHARACTER SET utf8mb4"]);
-    let word = app.stored.keeping.says(["TEXT", "VARCHAR(50)", "VARCHAR(50) CHARACTER SET utf8mb4"]);
-    let message = app.stored.keeping.says(["TEXT", "TEXT", "LONGTEXT CHARACTER SET utf8mb4"]);
+    let payload = app.stored.store_kind.pick(["JSON", "JSON", "LONGTEXT CHARACTER SET utf8mb4"]);
+    let word = app.stored.store_kind.pick(["TEXT", "VARCHAR(50)", "VARCHAR(50) CHARACTER SET utf8mb4"]);
+    let message = app.stored.store_kind.pick(["TEXT", "TEXT", "LONGTEXT CHARACTER SET utf8mb4"]);
     app.sql(&format!(
         "CREATE TABLE thanks (id {{key}} PRIMARY KEY, event_id {{key}} UNIQUE, event_type {word}, payload {payload},
          status {word}, attempt_count INT, last_attempt_timestamp {{time}}, created_at {{time}}, updated_at {{time}},
@@ -180,7 +180,7 @@ fn a_configured_notifications_view_uses_its_template_and_an_existing_table() {
     let order = r#"{"mail":"a@b.example","sort":"order","sum":10.990}"#;
     let answer = app.client().post("/v1/streams/orders/events", order);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    if app.stored.keeping == Keeping::Sqlite {
+    if app.stored.store_kind == StoreKind::Sqlite {
         wait_for("the view to pause", || app.view("thanks")["paused"].is_string());
         // A column of type JSON has numeric affinity in SQLite: a text that looks like a number becomes one.
         let reason = app.view("thanks")["paused"].as_str().unwrap().to_owned();

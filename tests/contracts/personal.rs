@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Keeping, Start, TestApp, occurs, wait_for};
+use crate::harness::{Client, StoreKind, Start, TestApp, occurs, wait_for};
 
 const APPLIED: &str = "/v1/streams/revenue/events?wait=applied";
 
@@ -89,7 +89,7 @@ fn an_erasure_covers_dead_letters_earlier_rows_and_other_fields() {
     send(&client, "ann", "5");
     app.stored.refuse("users_revenue", "user_id", "ann");
     send(&client, "ann", "6");
-    app.stored.accept_again("users_revenue");
+    app.stored.stop_refusing("users_revenue");
     assert_eq!(client.get("/v1/dead-letters?status=open").json()["deadLetters"].as_array().unwrap().len(), 1);
     assert_eq!(erase(&client, "ann")["events"], 2);
     assert_eq!((app.balance("ann"), app.balance("bob").as_deref()), (None, Some("1")));
@@ -103,7 +103,7 @@ fn an_erasure_covers_dead_letters_earlier_rows_and_other_fields() {
     assert_eq!((answer.status, &answer.json()["events"]), (200, &json!(1)), "{}", answer.text());
     let asked = json!({ "value": "ann", "field": "nothing" }).to_string();
     assert_eq!(client.post("/v1/streams/site_events/erasures", &asked).status, 400);
-    assert_eq!(app.stranger().post("/v1/streams/revenue/erasures", &asked).status, 401);
+    assert_eq!(app.anonymous().post("/v1/streams/revenue/erasures", &asked).status, 401);
 }
 
 /// The failpoint delays the erasure after its search of the log, so that the retry comes in between.
@@ -119,13 +119,13 @@ fn a_dead_letter_retried_during_an_erasure_is_erased_with_its_reason() {
     let dead_letters = client.get("/v1/dead-letters?status=open").json();
     let dead_letter = &dead_letters["deadLetters"][0];
     // The error of the SQLite trigger contains the value, so that the reason holds personal data too.
-    let quotes = app.stored.keeping == Keeping::Sqlite;
+    let quotes = app.stored.store_kind == StoreKind::Sqlite;
     assert_eq!(dead_letter["reason"].as_str().unwrap().contains(person), quotes, "{dead_letter}");
     std::thread::scope(|scope| {
         let erased = scope.spawn(|| erase(&client, person));
         let noted = "SELECT count(*) FROM millrace_erasures";
         wait_for("the erasure", || app.sql(noted) == "1");
-        app.stored.accept_again("users_revenue");
+        app.stored.stop_refusing("users_revenue");
         let retry = format!("/v1/dead-letters/{}/retry", dead_letter["id"].as_str().unwrap());
         let retried = app.client().post(&retry, "");
         assert_eq!(retried.status, 200, "{}", retried.text());

@@ -115,14 +115,14 @@ fn received_events_survive_a_kill() {
 #[test]
 fn one_line_opens_the_source_and_a_wrong_key_is_still_refused() {
     let app = TestApp::start();
-    assert_eq!(refused(&app.stranger().post(EVENT, VIEW), 401), "Unauthorized");
+    assert_eq!(refused(&app.anonymous().post(EVENT, VIEW), 401), "Unauthorized");
     drop(app);
     let app = TestApp::configured("[source.site_event]\naccess = \"open\"\n");
-    received(&app.stranger().post(EVENT, VIEW));
-    let wrong = app.stranger().with_header("Authorization", "wrong");
+    received(&app.anonymous().post(EVENT, VIEW));
+    let wrong = app.anonymous().with_header("Authorization", "wrong");
     assert_eq!(refused(&wrong.post(EVENT, VIEW), 401), "Unauthorized");
     // Other sources are still closed.
-    assert_eq!(app.stranger().post("/events/ingest", "{}").status, 401);
+    assert_eq!(app.anonymous().post("/events/ingest", "{}").status, 401);
     let everywhere = format!("0.0.0.0:{}", crate::harness::free_port());
     let start = Start {
         config: Some("[source.site_event]\naccess = \"open\"\n".to_owned()),
@@ -174,6 +174,6 @@ fn a_configured_source_uses_its_own_responses() {
         assert_eq!(answer.status, status, "{}", answer.text());
         assert!(answer.json()["problem"].as_str().unwrap().starts_with(message), "{}", answer.text());
     }
-    assert_eq!(app.stranger().post(path, "{}").json(), json!({ "problem": "who are you?" }));
+    assert_eq!(app.anonymous().post(path, "{}").json(), json!({ "problem": "who are you?" }));
     assert_eq!(client.get(path).json()["problem"], "this path does not support this method");
 }

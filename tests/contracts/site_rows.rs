@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Keeping, TestApp, wait_for};
+use crate::harness::{StoreKind, TestApp, wait_for};
 
 const SITE: &str = "/v1/streams/site_events/events?wait=applied";
 const ROWS: &str = "/v1/views/site_events/rows";
@@ -22,7 +22,7 @@ fn visit(site: &str, user: &str) -> String {
 
 /// Returns each row as one text, in the order of the query.
 fn table(app: &TestApp, sql: &str) -> Vec<String> {
-    app.sql(&sql.replace("{when}", app.stored.keeping.says(WHEN))).lines().map(str::to_owned).collect()
+    app.sql(&sql.replace("{when}", app.stored.store_kind.pick(WHEN))).lines().map(str::to_owned).collect()
 }
 
 const EVENTS: &str = "SELECT concat_ws(' ', id, site_id, event_type, coalesce(path, '-'), coalesce(user_id, '-'), {when}) FROM events ORDER BY id";
@@ -59,14 +59,14 @@ fn an_event_becomes_a_row_and_absent_fields_are_null() {
     let rows = app.client().get(&format!("{ROWS}?site_id=s")).json();
     let row = json!({ "id": 4, "site_id": "s", "event_type": "t", "path": null, "user_id": null, "timestamp": received });
     assert_eq!(rows, json!({ "rows": [row], "next": null }));
-    let declared = app.stored.keeping.says([
+    let declared = app.stored.store_kind.pick([
         "SELECT name || ' ' || type || ' ' || CASE \"notnull\" OR pk WHEN 1 THEN 'NO' ELSE 'YES' END FROM pragma_table_info('events')",
         "SELECT column_name || ' ' || data_type || ' ' || is_nullable FROM information_schema.columns
          WHERE table_name = 'events' ORDER BY ordinal_position",
         "SELECT column_name || ' ' || column_type || ' ' || is_nullable FROM information_schema.columns
          WHERE table_name = 'events' AND table_schema = database() ORDER BY ordinal_position",
     ]);
-    let [number, text, time] = app.stored.keeping.says([
+    let [number, text, time] = app.stored.store_kind.pick([
         ["INTEGER", "TEXT", "TEXT"],
         ["bigint", "character varying", "timestamp with time zone"],
         ["bigint(20)", "varchar", "datetime(3)"],
@@ -117,7 +117,7 @@ fn rows_are_read_in_pages_and_by_values() {
     for (query, status) in [("other=1", 400), ("limit=x", 400), ("after=1.5", 400), ("timestamp=soon", 400)] {
         assert_eq!(client.get(&format!("{ROWS}?{query}")).status, status, "{query}");
     }
-    assert_eq!(app.stranger().get(ROWS).status, 401);
+    assert_eq!(app.anonymous().get(ROWS).status, 401);
     for path in
         ["/v1/views/revenue/rows", "/v1/views/site_events/balances", "/v1/views/site_events/balances/a"]
     {
@@ -321,7 +321,7 @@ fn an_existing_table_is_used_with_its_rows_and_columns() {
     let notes = "SELECT id || ' ' || site_id || ' ' || note FROM events ORDER BY id";
     let notes = table(&app, notes);
     // PostgreSQL's sequence does not take rows into account that were inserted with explicit numbers.
-    let expected = app.stored.keeping.says([
+    let expected = app.stored.store_kind.pick([
         ["41 old kept", "42 s n"],
         ["1 s n", "41 old kept"],
         ["41 old kept", "42 s n"],
@@ -333,7 +333,7 @@ fn an_existing_table_is_used_with_its_rows_and_columns() {
 
 #[test]
 fn an_unsuitable_table_pauses_the_view_until_the_suggested_sql_is_run() {
-    if Keeping::of_environment().is_not_sqlite("other databases' tables fail in other ways: `tests/store`") {
+    if StoreKind::from_env().skip_unless_sqlite("other databases' tables fail in other ways: `tests/store`") {
         return;
     }
     let columns = "site_id TEXT NOT NULL, event_type TEXT NOT NULL, user_id TEXT, timestamp TEXT";

@@ -99,7 +99,7 @@ fn an_invalid_query_is_refused_with_its_parameter() {
     }
     assert_eq!(message(&client, "?site_id=a&site_id=b", 400), "site_id: is given twice");
     // The key is checked before the query.
-    assert_eq!(message(&app.stranger(), "", 401), "Unauthorized");
+    assert_eq!(message(&app.anonymous(), "", 401), "Unauthorized");
     let posted = client.post("/stats?site_id=a", "{}");
     assert_eq!((posted.status, posted.json()["message"].is_string()), (405, true));
     assert_eq!(client.get("/stats?site_id=site-111").json()["total_views"], 3);
@@ -107,7 +107,7 @@ fn an_invalid_query_is_refused_with_its_parameter() {
 
 #[test]
 fn a_page_of_another_origin_reads_only_open_reads_that_list_it() {
-    let page = |app: &TestApp| app.stranger().with_header("Origin", "https://shop.example");
+    let page = |app: &TestApp| app.anonymous().with_header("Origin", "https://shop.example");
     let app = TestApp::start();
     let refused = page(&app).get("/stats?site_id=a");
     assert_eq!((refused.status, refused.json()["message"].is_string()), (403, true));
@@ -123,8 +123,8 @@ fn a_page_of_another_origin_reads_only_open_reads_that_list_it() {
         (200, Some("https://shop.example"))
     );
     assert_eq!(page(&app).get("/userEvents/a").status, 403);
-    assert_eq!(app.stranger().with_header("Authorization", "wrong").get("/stats?site_id=a").status, 401);
-    assert_eq!(app.stranger().get("/v1/views/site_stats/stats?group=a").status, 401);
+    assert_eq!(app.anonymous().with_header("Authorization", "wrong").get("/stats?site_id=a").status, 401);
+    assert_eq!(app.anonymous().get("/v1/views/site_stats/stats?group=a").status, 401);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_key_for_one_site_reads_only_its_statistics() {
     let app = example();
     let new = r#"{"name":"owner","scopes":["read"],"streams":["site_events"],"viewKey":"site-111"}"#;
     let key = app.client().post("/v1/keys", new).json()["key"].as_str().unwrap().to_owned();
-    let owner = app.stranger().with_header("Authorization", &key);
+    let owner = app.anonymous().with_header("Authorization", &key);
     for (site, status) in [("site-111", 200), ("site-222", 403), ("", 403)] {
         assert_eq!(owner.get(&format!("/stats?site_id={site}")).status, status);
         assert_eq!(owner.get(&format!("/v1/views/site_stats/stats?group={site}")).status, status);

@@ -99,14 +99,14 @@ fn beyond_loopback_a_proxy_a_strong_key_and_public_sources_are_required() {
     let log = refusal(read(""));
     assert!(log.contains("read `stats` is open") && log.contains("public = true"), "{log}");
     let app = TestApp::with(read("public = true\n"));
-    assert_eq!(app.stranger().get("/stats?site_id=a").status, 200);
-    assert_eq!(app.stranger().get("/userEvents/a").status, 401);
+    assert_eq!(app.anonymous().get("/stats?site_id=a").status, 200);
+    assert_eq!(app.anonymous().get("/userEvents/a").status, 401);
     drop(app);
     let app = TestApp::with(opened("public = true\n"));
-    assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 200);
+    assert_eq!(app.anonymous().post("/liveEvent", GOOD).status, 200);
     drop(app);
     let app = TestApp::with(start(&["--behind-proxy"]));
-    assert_eq!(app.stranger().post("/liveEvent", GOOD).status, 401);
+    assert_eq!(app.anonymous().post("/liveEvent", GOOD).status, 401);
     assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
 }
 
@@ -155,7 +155,7 @@ fn an_unknown_setting_is_refused_with_file_and_line() {
         ("[view.v]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+valu\"\n", 1, "field `valu`"),
         ("[log\n", 1, ""),
         ("[log]\nurl = \"tape:\"\n", 0, "`[log] url = \"tape:\"`"),
-        ("[store]\nurl = \"paper:\"\n", 0, "`[store] url = \"paper:\"`"),
+        ("[store]\nurl = \"paper:\"\n", 0, "`[store] url` starts with `paper:`"),
     ] {
         let log = refusal(Start { config: Some(config.to_owned()), ..Start::default() });
         // The first line of the file lists the presets.
@@ -224,7 +224,7 @@ fn a_lost_store_is_rebuilt_from_the_log() {
     }
     app.settle();
     app.stop();
-    app.stored.lose();
+    app.stored.delete_all();
     app.restart();
     assert_eq!(app.balance("u").as_deref(), Some("3"));
 }

@@ -111,8 +111,8 @@ fn tls_requests_get_the_same_responses() {
         let tail = app.client().head("GET", &format!("{EVENTS}?from=0"), "text/plain", 0);
         let answer = ask(&mut stream, &tail);
         assert!(answer.starts_with("HTTP/1.1 200") && answer.len() > 900_000);
-        let stranger = app.stranger().head("POST", EVENTS, "application/json", 0);
-        assert!(ask(&mut stream, &stranger).starts_with("HTTP/1.1 401"));
+        let anonymous = app.anonymous().head("POST", EVENTS, "application/json", 0);
+        assert!(ask(&mut stream, &anonymous).starts_with("HTTP/1.1 401"));
     }
     assert!(connect(&address, &[&self::made()], &TLS13).is_err(), "an untrusted certificate was accepted");
     assert_eq!(app.balance("u").as_deref(), Some("4"));
@@ -167,7 +167,7 @@ fn a_renewed_certificate_is_used_without_a_restart_and_an_invalid_one_is_not() {
     assert_eq!(shown(&address, &[&old, &new]), 0);
     for _ in 0..3 {
         app.signal("-HUP");
-        assert_eq!(app.stranger().get("/health").status, 200);
+        assert_eq!(app.anonymous().get("/health").status, 200);
     }
     assert_eq!(app.log_text().matches(broken).count(), 1);
     // Now the key matches.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Keeping, TestApp, configure, wait_for};
+use crate::harness::{StoreKind, TestApp, configure, wait_for};
 use crate::life::samples;
 
 const EVENTS: &str = "/v1/streams/revenue/events";
@@ -98,7 +98,7 @@ fn a_renamed_view_over_the_same_table_pauses_and_names_the_old_view() {
         app.restart();
     };
     // SQLite ignores the case of table names.
-    let same = app.stored.keeping.says(["REFUNDS", "refunds", "refunds"]);
+    let same = app.stored.store_kind.pick(["REFUNDS", "refunds", "refunds"]);
     rename(&mut app, "refunds2", same);
     wait_for("the view to pause", || app.view("refunds2")["paused"].is_string());
     let reason = app.view("refunds2")["paused"].as_str().unwrap().to_owned();
@@ -144,7 +144,7 @@ fn an_event_that_cannot_be_applied_becomes_a_dead_letter_and_delays_no_other() {
     let receipt = app.client().get(&format!("/v1/events/{}", ids[1].as_str().unwrap())).json();
     assert_eq!(receipt["views"]["revenue"]["state"], "dead-letter");
     // Repair the table and retry both: one unchanged, one corrected.
-    app.stored.accept_again("users_revenue");
+    app.stored.stop_refusing("users_revenue");
     for (dead_letter, body) in dead_letters.iter().zip(["", &event("poisoned", "2")]) {
         let path = format!("/v1/dead-letters/{}/retry", dead_letter["id"].as_str().unwrap());
         let answer = app.client().post(&path, body);
@@ -185,7 +185,7 @@ fn dead_letters_are_written_once_a_broken_store_is_repaired() {
 
 #[test]
 fn a_pause_reason_names_the_column_but_not_its_value() {
-    if Keeping::of_environment().is_not_sqlite("elsewhere a column of numbers holds no text") {
+    if StoreKind::from_env().skip_unless_sqlite("elsewhere a column of numbers holds no text") {
         return;
     }
     let app = prepared(
@@ -214,13 +214,13 @@ fn a_missing_table_pauses_its_view_until_it_is_restored() {
     send(&app, &event("u", "2"));
     wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
     let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
-    assert!(reason.starts_with("table `users_revenue` does not exist: put it back"), "{reason}");
+    assert!(reason.starts_with("table `users_revenue` does not exist; restore it"), "{reason}");
     let line = app.log_line("view is paused").unwrap();
     assert_eq!((&line["level"], &line["view"]), (&json!("ERROR"), &json!("revenue")));
     let metrics = samples(&app.client().get("/metrics").text());
     assert_eq!(metrics[r#"millrace_view_paused{view="revenue"}"#], 1.0);
     // Events are still accepted.
-    assert_eq!(app.stranger().get("/ready").status, 200);
+    assert_eq!(app.anonymous().get("/ready").status, 200);
     send(&app, &event("u", "4"));
     // A row that exists but cannot be read now is not reported as unknown.
     let answer = app.client().get("/userEvents/u");
@@ -240,17 +240,17 @@ fn a_rounding_column_pauses_the_view_and_its_reason_contains_the_sql_fix() {
     send(&app, &event("u", "1.5"));
     wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
     let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
-    let kind = app.stored.keeping.says(["INTEGER", "integer", "int(11)"]);
+    let kind = app.stored.store_kind.pick(["INTEGER", "integer", "int(11)"]);
     assert!(reason.contains(&format!("column `revenue` of type {kind}")), "{reason}");
     assert_eq!(app.sql("SELECT revenue FROM users_revenue"), "40");
     // The SQL in the reason fixes the column.
-    app.stored.sql_as_it_is(&reason[reason.find("ALTER TABLE").unwrap()..]);
+    app.stored.native_sql(&reason[reason.find("ALTER TABLE").unwrap()..]);
     assert_eq!(app.balance("u").as_deref(), Some("41.5"));
 }
 
 #[test]
 fn a_key_column_that_would_merge_users_pauses_the_view() {
-    let merging = Keeping::of_environment().says([
+    let merging = StoreKind::from_env().pick([
         "CREATE TABLE users_revenue (user_id VARCHAR(255) COLLATE NOCASE PRIMARY KEY, revenue TEXT NOT NULL)",
         "CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
          CREATE TABLE users_revenue (user_id VARCHAR(255) COLLATE nocase PRIMARY KEY, revenue NUMERIC NOT NULL)",
@@ -263,7 +263,7 @@ fn a_key_column_that_would_merge_users_pauses_the_view() {
     let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
     assert!(reason.contains("byte for byte"), "{reason}");
     // The SQL in the reason fixes the column.
-    app.stored.sql_as_it_is(reason.split_once("to fix it, run: ").unwrap().1);
+    app.stored.native_sql(reason.split_once("to fix it, run: ").unwrap().1);
     assert_eq!(app.balance("a").as_deref(), Some("1"));
     assert_eq!(app.balance("A").as_deref(), Some("2"));
 }
@@ -285,7 +285,7 @@ fn a_paused_view_does_not_delay_a_stop() {
 
 #[test]
 fn a_view_waits_while_another_program_locks_the_store() {
-    if Keeping::of_environment().is_not_sqlite("nobody holds all of a database there") {
+    if StoreKind::from_env().skip_unless_sqlite("nobody holds all of a database there") {
         return;
     }
     let app = TestApp::start();

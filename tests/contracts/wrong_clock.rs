@@ -34,7 +34,7 @@ fn retention_deletes_nothing_because_the_clock_is_ahead() {
     }
     app.settle();
     assert_eq!(app.stop(), Some(0));
-    let begin = |app: &TestApp| app.stranger().get("/ready").json()["log"]["begin"].clone();
+    let begin = |app: &TestApp| app.anonymous().get("/ready").json()["log"]["begin"].clone();
     // The second start with the wrong clock does not see a jump.
     for ahead in [true, true, false] {
         app.restart_with(|start| if ahead { shift(start, "+400d") } else { right(start) });

@@ -1,12 +1,12 @@
-//! A view that is far behind folds ahead of its store: killed on that way, it counts nothing twice and loses
-//! nothing.
+//! A view that is far behind folds batches before the store has applied the previous ones. A kill in between loses
+//! nothing and counts nothing twice.
 
 use std::fmt::Write;
 
 use crate::harness::{TestApp, wait_for};
 
 const SALES: &str = "/v1/streams/revenue/events";
-/// Several batches.
+/// Enough for several batches.
 const EVENTS: usize = 200_000;
 const USERS: usize = 7_000;
 
@@ -28,11 +28,11 @@ fn a_view_that_is_killed_while_it_is_far_behind_counts_each_event_once() {
     assert_eq!(client.post_lines(SALES, &sales()).status, 200);
     app.stop();
     app.sql("ALTER TABLE away RENAME TO users_revenue");
-    // The second time that a point is met, another plan is under way or waits.
+    // `@2`: at the second hit of a point, another plan is being applied or waits.
     for point in
         ["views.folded=abort@2", "store.written=abort@2", "store.committed=abort@1", "views.applied=abort@1"]
     {
-        // It may be gone before it listens: views go on as soon as they run.
+        // The process may end before it listens, because views continue as soon as they run.
         drop(app.try_restart_with(|before| {
             before.environment = vec![("MILLRACE_FAILPOINTS".to_owned(), point.to_owned())];
         }));

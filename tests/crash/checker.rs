@@ -1,5 +1,5 @@
-//! The checker: stands outside of the process, believes only its own history, and demands equality:
-//! acknowledged is applied, each event once, every balance to the last digit, in the order acknowledged.
+//! The checker. It runs outside the server's process and trusts only its own history. It demands that every
+//! acknowledged event is applied once, that every balance is right to the last digit, and that the order is kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::harness::{Answer, Client, TestApp, wait_for};
-use crate::history::{History, Known, Outcome, Request, Sale, Source};
+use crate::history::{History, KnownRequest, Outcome, Request, Sale, Source};
 use crate::load::{amount_text, event_text, sums};
 
 const EVENTS: &str = "/v1/streams/revenue/events";
@@ -18,7 +18,7 @@ pub struct Checker {
     pub history: History,
 }
 
-/// What a run came to, so that nobody takes an idle one for a proof.
+/// The counts of a run, so that a test can require a minimum: an idle run proves nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Proof {
     pub acknowledged: usize,
@@ -43,7 +43,8 @@ impl Checker {
         Self { history: History::open(history) }
     }
 
-    /// Sends a request, with its history. `None`: the server is gone, and the outcome unknown.
+    /// Sends a request and records it in the history. Returns the status, or `None` if the connection broke and the
+    /// outcome is unknown.
     pub fn send(&self, client: &Client, request: &Request) -> Option<u16> {
         self.history.sending(request);
         let answer = post(client, request).ok()?;
@@ -52,7 +53,7 @@ impl Checker {
                 let ids = ids(&request.source, &answer)?;
                 self.history.ended(request.number, Outcome::Acknowledged { ids });
             }
-            // Of lines, chunks before the refused one may be stored.
+            // If lines are refused, the chunks before the refused one may be stored.
             507 if !matches!(request.source, Source::Lines { .. }) => {
                 self.history.ended(request.number, Outcome::Refused);
             }
@@ -62,11 +63,11 @@ impl Checker {
         Some(answer.status)
     }
 
-    /// Sends what is unknown until it is acknowledged, under the same identity. What has none cannot be
-    /// sent again: whether it was stored, the log will say.
+    /// Sends each request of unknown outcome again, under the same identity, until it is acknowledged. A request
+    /// without an identity cannot be sent again; the log shows later if it was stored.
     pub fn resend(&self, client: &Client) -> usize {
-        let open = |known: &Known| known.acknowledged.is_none() && known.request.source != Source::LiveEvent;
-        let requests: Vec<Known> = self.history.requests().into_iter().filter(open).collect();
+        let open = |known: &KnownRequest| known.acknowledged.is_none() && known.request.source != Source::LiveEvent;
+        let requests: Vec<KnownRequest> = self.history.requests().into_iter().filter(open).collect();
         for known in &requests {
             let what = format!("request {} to be acknowledged", known.request.number);
             wait_for(&what, || self.send(client, &known.request) == Some(200));
@@ -74,50 +75,51 @@ impl Checker {
         requests.len()
     }
 
-    /// Resends, waits until all is applied, and compares.
+    /// Resends, waits until everything is applied, and compares the server's state with the history.
     pub fn demand_equality(&self, app: &TestApp) -> Result<Proof, String> {
         let resent = self.resend(&app.client());
         app.settle();
         let log = read_log(&app.client());
         let known = self.history.requests();
         let mut proof = Proof { resent, events: log.len(), ..Proof::default() };
-        let places = self.places(&known, &log, &mut proof)?;
-        in_order(&known, &places)?;
+        let positions = self.positions(&known, &log, &mut proof)?;
+        in_order(&known, &positions)?;
         let counted = known
             .iter()
             .flat_map(|known| &known.request.sales)
-            .filter(|sale| places.contains_key(&sale.number));
+            .filter(|sale| positions.contains_key(&sale.number));
         same_balances(&app.client(), &sums(counted))?;
-        nothing_open(&app.client())?;
+        no_problems_reported(&app.client())?;
         Ok(proof)
     }
 
-    /// Where each event is first in the log; every one acknowledged must be there, and nothing else.
-    fn places(
+    /// Returns the first position of each event in the log. Fails if an acknowledged event is missing, or if the log
+    /// contains an event that was refused or never sent.
+    fn positions(
         &self,
-        known: &[Known],
-        log: &[Logged],
+        known: &[KnownRequest],
+        log: &[LoggedEvent],
         proof: &mut Proof,
     ) -> Result<HashMap<u64, u64>, String> {
-        let mut first: HashMap<u64, &Logged> = HashMap::new();
+        let mut first: HashMap<u64, &LoggedEvent> = HashMap::new();
         for logged in log {
             match first.get(&logged.number) {
                 None => drop(first.insert(logged.number, logged)),
                 Some(_) => proof.repeats_in_log += 1,
             }
         }
-        let mut places = HashMap::new();
+        let mut positions = HashMap::new();
         for known in known {
             proof.acknowledged += usize::from(known.acknowledged.is_some());
             proof.unknown += usize::from(known.is_unknown());
             for (index, sale) in known.request.sales.iter().enumerate() {
                 match (first.remove(&sale.number), &known.acknowledged) {
                     (None, Some(_)) => {
-                        return Err(format!("event {} was acknowledged and is not in the log", sale.number));
+                        return Err(format!("event {} was acknowledged but is not in the log", sale.number));
                     }
                     (None, None) => {}
                     (Some(_), None) if known.refused => {
-                        return Err(format!("event {} was refused and is in the log", sale.number));
+                        return Err(format!("event {} was refused but is in the log", sale.number));
                     }
                     (Some(logged), acknowledged) => {
                         same_event(known, sale, logged)?;
@@ -126,25 +128,25 @@ impl Checker {
                             let number = sale.number;
                             return Err(format!("event {number} is {} in the log, not {id:?}", logged.id));
                         }
-                        places.insert(sale.number, logged.position);
+                        positions.insert(sale.number, logged.position);
                     }
                 }
             }
         }
         match first.values().next() {
-            Some(stranger) => Err(format!("nobody sent event {} of the log", stranger.number)),
-            None => self.once(known, log).map(|()| places),
+            Some(unsent) => Err(format!("event {} is in the log, but was never sent", unsent.number)),
+            None => self.once(known, log).map(|()| positions),
         }
     }
 
-    /// What has no identity may not be in the log twice: it was sent once.
-    fn once(&self, known: &[Known], log: &[Logged]) -> Result<(), String> {
+    /// Fails if an event without an identity is in the log twice: such an event is sent only once.
+    fn once(&self, known: &[KnownRequest], log: &[LoggedEvent]) -> Result<(), String> {
         let mut times: HashMap<u64, usize> = HashMap::new();
         log.iter().for_each(|logged| *times.entry(logged.number).or_default() += 1);
         let bare = known.iter().filter(|known| known.request.source == Source::LiveEvent);
         for sale in bare.flat_map(|known| &known.request.sales) {
             if times.get(&sale.number).is_some_and(|times| *times > 1) {
-                return Err(format!("event {} was sent once and is in the log twice", sale.number));
+                return Err(format!("event {} was sent once but is in the log twice", sale.number));
             }
         }
         Ok(())
@@ -175,7 +177,7 @@ fn post(client: &Client, request: &Request) -> std::io::Result<Answer> {
     }
 }
 
-/// The ids that an acknowledgement names; `None` where the answer broke off.
+/// Returns the event ids of an acknowledgement, or `None` if the answer is incomplete.
 fn ids(source: &Source, answer: &Answer) -> Option<Vec<String>> {
     let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
@@ -186,8 +188,8 @@ fn ids(source: &Source, answer: &Answer) -> Option<Vec<String>> {
     }
 }
 
-/// One event as the log shows it.
-pub struct Logged {
+/// An event of the log.
+pub struct LoggedEvent {
     pub position: u64,
     pub id: String,
     pub number: u64,
@@ -196,12 +198,12 @@ pub struct Logged {
 
 #[derive(Deserialize)]
 struct Page {
-    events: Vec<Shown>,
+    events: Vec<PageEvent>,
     next: u64,
 }
 
 #[derive(Deserialize)]
-struct Shown {
+struct PageEvent {
     position: u64,
     id: String,
     event: Box<RawValue>,
@@ -212,8 +214,8 @@ struct Numbered {
     number: u64,
 }
 
-/// All of the stream, read back through the door of readers.
-pub fn read_log(client: &Client) -> Vec<Logged> {
+/// Reads all events of the stream through the API.
+pub fn read_log(client: &Client) -> Vec<LoggedEvent> {
     let (mut log, mut from) = (Vec::new(), 0);
     loop {
         let answer = client.get(&format!("{EVENTS}?from={from}&limit={PAGE}"));
@@ -226,12 +228,12 @@ pub fn read_log(client: &Client) -> Vec<Logged> {
         log.extend(page.events.into_iter().map(|shown| {
             let text = shown.event.get().to_owned();
             let Numbered { number } = serde_json::from_str(&text).unwrap();
-            Logged { position: shown.position, id: shown.id, number, text }
+            LoggedEvent { position: shown.position, id: shown.id, number, text }
         }));
     }
 }
 
-fn same_event(known: &Known, sale: &Sale, logged: &Logged) -> Result<(), String> {
+fn same_event(known: &KnownRequest, sale: &Sale, logged: &LoggedEvent) -> Result<(), String> {
     let id = match &known.request.source {
         Source::Object { id } => Some(id.as_str()),
         _ => None,
@@ -243,21 +245,21 @@ fn same_event(known: &Known, sale: &Sale, logged: &Logged) -> Result<(), String>
     }
 }
 
-/// What was sent after an acknowledgement stands behind it in the log.
-fn in_order(known: &[Known], places: &HashMap<u64, u64>) -> Result<(), String> {
-    // (line of the history, whether it is an acknowledgement, lowest or highest position)
+/// Fails if an event was sent after an acknowledgement but has a lower position than the acknowledged events.
+fn in_order(known: &[KnownRequest], by_number: &HashMap<u64, u64>) -> Result<(), String> {
+    // Each moment is (line of the history, is an acknowledgement, lowest or highest position).
     let mut moments: Vec<(usize, bool, u64)> = Vec::new();
     for known in known {
-        let positions = known.request.sales.iter().filter_map(|sale| places.get(&sale.number));
+        let positions = known.request.sales.iter().filter_map(|sale| by_number.get(&sale.number));
         let Some(lowest) = positions.clone().min() else { continue };
         moments.push((known.sent, false, *lowest));
         if let Some((when, _)) = known.acknowledged {
             moments.extend(positions.max().map(|highest| (when, true, *highest)));
         }
         let positions: Vec<u64> =
-            known.request.sales.iter().filter_map(|sale| places.get(&sale.number).copied()).collect();
+            known.request.sales.iter().filter_map(|sale| by_number.get(&sale.number).copied()).collect();
         if !positions.is_sorted() {
-            return Err(format!("request {} is out of order within itself", known.request.number));
+            return Err(format!("the events of request {} are not in order", known.request.number));
         }
     }
     moments.sort_unstable();
@@ -283,7 +285,7 @@ struct Row {
     balance: Box<RawValue>,
 }
 
-/// Every row of the view, as text: no float comes near it.
+/// Reads every balance of the view, as text, so that no digit is lost in a float.
 pub fn balances(client: &Client) -> BTreeMap<String, String> {
     let (mut all, mut after) = (BTreeMap::new(), String::new());
     loop {
@@ -302,15 +304,15 @@ fn same_balances(client: &Client, expected: &BTreeMap<String, i128>) -> Result<(
     let found = balances(client);
     match found == expected {
         true => Ok(()),
-        false => Err(format!("balances differ\n   in the store {found:?}\n   acknowledged {expected:?}")),
+        false => Err(format!("balances differ\n   in the store {found:?}\n   expected {expected:?}")),
     }
 }
 
-/// The server's own view of itself must agree, and no event may lie aside.
-fn nothing_open(client: &Client) -> Result<(), String> {
-    let letters = client.get("/v1/dead-letters").json();
-    if letters["deadLetters"].as_array().is_none_or(|letters| !letters.is_empty()) {
-        return Err(format!("dead letters: {letters}"));
+/// Fails if there are dead letters, or if the server's own `reconcile` finds differences.
+fn no_problems_reported(client: &Client) -> Result<(), String> {
+    let dead_letters = client.get("/v1/dead-letters").json();
+    if dead_letters["deadLetters"].as_array().is_none_or(|dead_letters| !dead_letters.is_empty()) {
+        return Err(format!("dead letters: {dead_letters}"));
     }
     let report = client.post("/v1/views/revenue/reconcile", "").json();
     match report["differenceCount"] == 0 {

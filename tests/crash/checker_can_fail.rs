@@ -1,6 +1,6 @@
-//! The checker is checked: with a step taken out that the promises stand on, it has to find loss or
-//! double counting, and soon. A sync or a folder's sync taken out shows only on a disk that forgets what
-//! was not synced: `crates/journal/tests/checker_can_fail.rs`.
+//! Tests of the checker. If a step is skipped on which the guarantees depend, the checker must find loss or double
+//! counting within a few runs. A skipped sync shows only on a simulated disk that forgets unsynced writes, in
+//! `crates/journal/tests/checker_can_fail.rs`.
 
 use crate::harness::seed::Seed;
 use crate::kills::run;
@@ -8,7 +8,7 @@ use crate::kills::run;
 const TRIES: u64 = 50;
 const KILLS: u64 = 3;
 
-/// No claim at all; the claim and its rows no longer in one transaction; repeats not left out.
+/// The claim; the transaction around claim and rows; the skipping of repeats.
 pub const MUTATIONS: [&str; 3] = ["store.claim", "store.transaction", "views.leave_out"];
 
 fn found(mutation: &str) {
@@ -20,16 +20,16 @@ fn found(mutation: &str) {
 }
 
 #[test]
-fn without_the_claim_it_finds_what_was_counted_twice() {
+fn without_the_claim_the_checker_finds_double_counting() {
     found(MUTATIONS[0]);
 }
 
 #[test]
-fn without_the_transaction_round_claim_and_rows_it_finds_the_difference() {
+fn without_one_transaction_for_claim_and_rows_the_checker_finds_a_difference() {
     found(MUTATIONS[1]);
 }
 
 #[test]
-fn without_the_gate_it_finds_what_was_sent_twice() {
+fn without_dedup_the_checker_finds_double_counting() {
     found(MUTATIONS[2]);
 }

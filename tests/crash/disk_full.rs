@@ -1,20 +1,20 @@
-//! A data folder on a disk of 64 MB. Nearly full, new events are refused and everything else goes on;
-//! really full, nothing is lost; and with room again it goes on by itself.
+//! A data folder on a disk of 64 MiB. If the disk is nearly full, only new events are refused. If it is completely
+//! full, nothing is lost. Once there is space again, events are accepted without a restart.
 
 use std::sync::Arc;
 
 use crate::checker::{Checker, balances};
-use crate::harness::small_disk::{Filler, SmallDisk, may_mount};
+use crate::harness::small_disk::{Filler, SmallDisk, can_mount};
 use crate::harness::{TestApp, wait_for};
 use crate::kills::start;
 use crate::load::Load;
 
-/// Left out: the log does not look at the room on its disk, and meets the full disk itself.
-pub const ROOM: &str = "eventlog.look_at_room";
+/// The failpoint that skips the check of free disk space, so that the log's writes fail on the full disk.
+pub const DISK_SPACE_CHECK: &str = "eventlog.look_at_room";
 
 const BYTES: u64 = 64 << 20;
 
-/// A data folder that is a small disk, within a folder that is none.
+/// A data folder on a small disk, inside an ordinary folder.
 pub struct DataFolder {
     folder: Arc<tempfile::TempDir>,
     disk: SmallDisk,
@@ -45,8 +45,8 @@ fn views_caught_up(app: &TestApp) -> bool {
 }
 
 #[test]
-fn a_disk_nearly_full_refuses_new_events_and_nothing_else_and_recovers() {
-    if !may_mount("disk_full::a_disk_nearly_full_refuses_new_events_and_nothing_else_and_recovers") {
+fn a_nearly_full_disk_refuses_only_new_events_and_recovers() {
+    if !can_mount("disk_full::a_nearly_full_disk_refuses_only_new_events_and_recovers") {
         return;
     }
     let disk = DataFolder::new();
@@ -55,19 +55,19 @@ fn a_disk_nearly_full_refuses_new_events_and_nothing_else_and_recovers() {
     let load = Load::new(&checker, app.client());
     let filler = disk.filler();
     filler.take(32);
-    // The rest is filled by load, as far as it lets itself be filled.
+    // The load fills the rest, until the server refuses events.
     load.objects(50, 900_000);
     let refused = || app.client().post("/liveEvent", r#"{"userId":"u","name":"add_revenue","value":1}"#);
     wait_for("events to be refused", || app.client().get("/ready").status == 503);
     assert!(refused_507(&refused()));
-    wait_for("the log to say so", || app.log_text().contains("the disk is nearly full"));
-    wait_for("views to go on", || views_caught_up(&app));
-    assert!(!balances(&app.client()).is_empty(), "reads go on");
+    wait_for("the log line", || app.log_text().contains("the disk is nearly full"));
+    wait_for("the views to catch up", || views_caught_up(&app));
+    assert!(!balances(&app.client()).is_empty(), "reads continue");
     assert_eq!(app.client().get("/health").status, 200);
     app.settle();
     filler.empty();
-    wait_for("events to be taken again", || app.client().get("/ready").status == 200);
-    wait_for("the log to say so", || app.log_text().contains("the disk has free space again"));
+    wait_for("events to be accepted again", || app.client().get("/ready").status == 200);
+    wait_for("the log line", || app.log_text().contains("the disk has free space again"));
     load.objects(3, 0);
     let proof = checker.demand_equality(&app).unwrap();
     assert!(proof.acknowledged > 20, "{proof:?}");
@@ -81,8 +81,8 @@ fn refused_507(answer: &crate::harness::Answer) -> bool {
 }
 
 #[test]
-fn a_filler_that_goes_away_lets_it_go_on() {
-    if !may_mount("disk_full::a_filler_that_goes_away_lets_it_go_on") {
+fn events_are_accepted_again_once_the_disk_has_space() {
+    if !can_mount("disk_full::events_are_accepted_again_once_the_disk_has_space") {
         return;
     }
     let disk = DataFolder::new();
@@ -94,9 +94,9 @@ fn a_filler_that_goes_away_lets_it_go_on() {
         wait_for("some events", || app.client().get("/ready").json()["log"]["end"].as_u64() > Some(100));
         filler.fill();
         wait_for("events to be refused", || app.client().get("/ready").status == 503);
-        assert!(!balances(&app.client()).is_empty(), "reads go on");
+        assert!(!balances(&app.client()).is_empty(), "reads continue");
         filler.empty();
-        wait_for("events to be taken again", || app.client().get("/ready").status == 200);
+        wait_for("events to be accepted again", || app.client().get("/ready").status == 200);
         let end = app.client().get("/ready").json()["log"]["end"].as_u64();
         wait_for("more events", || app.client().get("/ready").json()["log"]["end"].as_u64() > end);
     });
@@ -104,13 +104,13 @@ fn a_filler_that_goes_away_lets_it_go_on() {
 }
 
 #[test]
-fn a_disk_full_to_the_last_byte_loses_nothing() {
-    if !may_mount("disk_full::a_disk_full_to_the_last_byte_loses_nothing") {
+fn a_completely_full_disk_loses_nothing() {
+    if !can_mount("disk_full::a_completely_full_disk_loses_nothing") {
         return;
     }
     let disk = DataFolder::new();
-    // The log meets the full disk in its write, the store in its commit: the view is slowed down until then.
-    let mut app = disk.app(&format!("{ROOM}=skip;views.folded=sleep:30"));
+    // The log meets the full disk in a write, the store in a commit. The view is slow, so that it is not done before.
+    let mut app = disk.app(&format!("{DISK_SPACE_CHECK}=skip;views.folded=sleep:30"));
     let checker = checker(&app);
     let load = Load::new(&checker, app.client());
     let filler = disk.filler();
@@ -118,12 +118,12 @@ fn a_disk_full_to_the_last_byte_loses_nothing() {
         wait_for("some events", || app.client().get("/ready").json()["log"]["end"].as_u64() > Some(200));
         filler.fill();
         let full = || checker.history.requests().iter().filter(|known| known.refused).count() > 10;
-        wait_for("the log to meet the end of the disk", full);
-        wait_for("the store to meet it", || {
+        wait_for("writes of the log to fail", full);
+        wait_for("commits of the store to fail", || {
             let view = app.client().get("/ready").json()["views"]["revenue"].clone();
             view["waiting"].is_string() || view["paused"].is_string()
         });
-        assert!(!balances(&app.client()).is_empty(), "reads go on");
+        assert!(!balances(&app.client()).is_empty(), "reads continue");
         filler.empty();
         let end = app.client().get("/ready").json()["log"]["end"].as_u64();
         wait_for("more events", || app.client().get("/ready").json()["log"]["end"].as_u64() > end);

@@ -1,5 +1,5 @@
-//! A kill between any two steps that matter. The points are found in the sources, so that none can be
-//! forgotten; one that does not strike fails the test.
+//! Kills between any two steps that matter. The test finds the failpoints in the source code, so that none can be
+//! forgotten. A failpoint that is not hit fails the test.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,36 +13,36 @@ use crate::disk_full::{self, DataFolder};
 use crate::forgetting;
 use crate::harness::seed::Seed;
 use crate::harness::{TestApp, wait_for};
-use crate::ids::{FORGETS, PAUSE_BEFORE_FORGETTING};
+use crate::ids::{DEDUP_PRUNE, DEDUP_PRUNE_PAUSE};
 use crate::kills::start;
 use crate::load::Load;
-use crate::store::{spoil, spoil_all, with_dead_letter};
+use crate::store::{corrupt_row, corrupt_all_rows, with_dead_letter};
 
-/// How to bring a process to a point.
+/// The way to make a process hit a failpoint.
 enum Way {
-    /// Under load; the kill comes at one of the first so many times.
+    /// Load; the kill is at one of the first `n` hits.
     Load(u64),
-    /// At a start: of a new folder, and of one that was killed.
+    /// A start, of a new folder and after a kill.
     Start,
     FirstStart,
     Stop,
-    /// A segment has to fill up.
+    /// Events that fill a segment.
     Long,
     Retry,
     Rebuild,
     FullDisk,
-    /// A person is erased.
+    /// An erasure.
     Erase,
-    /// Old events are given up at a start.
-    GiveUp,
+    /// A start at which retention deletes old events.
+    Retention,
 }
 
-/// Of databases on servers only: `tests/faults/commits.rs` leaves it out.
-const LEFT_OUT_ELSEWHERE: &str = "store.stamp";
+/// Exists only for databases on servers; `tests/faults/commits.rs` skips it.
+const SKIPPED_ELSEWHERE: &str = "store.stamp";
 
-/// What no server comes to: `crates/journal/tests/repair.rs` cuts a repair off at every step of its disk.
-/// Nor within a test's time to what is done every ten minutes: `tests/crash/ids.rs` does.
-const ELSEWHERE: [&str; 3] = ["journal.repair_created", "journal.repair_renamed", FORGETS];
+/// Failpoints that this test cannot hit. No server repairs its log: `crates/journal/tests/repair.rs` interrupts
+/// repairs. Pruning runs only every ten minutes: `tests/crash/ids.rs` covers it.
+const ELSEWHERE: [&str; 3] = ["journal.repair_created", "journal.repair_renamed", DEDUP_PRUNE];
 
 fn way(point: &str) -> Way {
     match point {
@@ -58,9 +58,9 @@ fn way(point: &str) -> Way {
         "journal.sealed" | "journal.rewrite_created" | "journal.rewrite_renamed" | "journal.rewritten" => {
             Way::Erase
         }
-        "journal.trim_marked" | "journal.trim_removed" | "journal.trimmed" => Way::GiveUp,
+        "journal.trim_marked" | "journal.trim_removed" | "journal.trimmed" => Way::Retention,
         point if point.starts_with("erasure.") => Way::Erase,
-        point if point.starts_with("retention.") => Way::GiveUp,
+        point if point.starts_with("retention.") => Way::Retention,
         "views.begun" => Way::Load(1),
         point if point.starts_with("letters.") => Way::Retry,
         point if point.starts_with("rebuild.") => Way::Rebuild,
@@ -68,7 +68,7 @@ fn way(point: &str) -> Way {
     }
 }
 
-/// The string literals that follow `marks` in the sources and name a point.
+/// Returns the failpoint names in those source lines that contain one of `marks`.
 fn named(marks: &[&str]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut open = vec![Path::new("src").to_owned(), Path::new("crates/journal/src").to_owned()];
@@ -88,7 +88,7 @@ fn named(marks: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn killed_at_any_point_it_loses_nothing_and_counts_nothing_twice() {
+fn a_kill_at_any_failpoint_loses_nothing_and_counts_nothing_twice() {
     let seed = Seed::new();
     let points = named(&["failpoint::hit(\"", "let failpoints = [\""]);
     assert!(points.len() > 25, "the sources have failpoints: {points:?}");
@@ -97,29 +97,29 @@ fn killed_at_any_point_it_loses_nothing_and_counts_nothing_twice() {
         if one.as_ref().is_some_and(|one| one != point) {
             continue;
         }
-        let mut chance = Rng::new(seed.0);
+        let mut rng = Rng::new(seed.0);
         println!("{point}");
         match way(point) {
-            Way::Load(hits_max) => under_load(point, 1 + chance.below(hits_max), &mut chance),
-            Way::Start => at_starts(point, &mut chance),
+            Way::Load(hits_max) => under_load(point, 1 + rng.below(hits_max), &mut rng),
+            Way::Start => at_starts(point, &mut rng),
             Way::FirstStart => drop(at_first_start(point)),
-            Way::Stop => at_stop(point, &mut chance),
+            Way::Stop => at_stop(point, &mut rng),
             Way::Long => with_long_events(point),
             Way::Retry => at_retry(point),
             Way::Rebuild => at_rebuild(point),
             Way::FullDisk => on_a_full_disk(point),
             Way::Erase => forgetting::while_erasing(point),
-            Way::GiveUp => forgetting::while_giving_up(point),
+            Way::Retention => forgetting::while_deleting_old_events(point),
         }
     }
 }
 
 #[test]
-fn every_step_that_can_be_left_out_is_left_out_by_a_test() {
+fn every_step_that_can_be_skipped_is_skipped_by_a_test() {
     let steps = named(&["failpoint::skips(\""]);
     let known = MUTATIONS
         .iter()
-        .chain([&disk_full::ROOM, &LEFT_OUT_ELSEWHERE, &PAUSE_BEFORE_FORGETTING])
+        .chain([&disk_full::DISK_SPACE_CHECK, &SKIPPED_ELSEWHERE, &DEDUP_PRUNE_PAUSE])
         .map(|step| (*step).to_owned())
         .collect();
     assert_eq!(steps, known);
@@ -142,22 +142,22 @@ fn equal(app: &TestApp, point: &str) {
     assert!(proof.acknowledged > 0, "{point}: {proof:?}");
 }
 
-/// Sends until the process is gone, which has to be the failpoint's doing.
+/// Sends until the process has ended. The deadline of the wait fails the test if the failpoint is not hit.
 fn load_until_gone(app: &mut TestApp, seed: u64, point: &str) {
     let checker = checker(app);
     let load = Load::new(&checker, app.client());
-    load.run(seed, || wait_for(&format!("{point} to strike"), || app.is_gone()));
+    load.run(seed, || wait_for(&format!("{point} to be hit"), || app.is_gone()));
 }
 
-fn under_load(point: &str, hit: u64, chance: &mut Rng) {
+fn under_load(point: &str, hit: u64, rng: &mut Rng) {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let app = match TestApp::try_with(start(&abort(point, hit)), Arc::clone(&folder)) {
         Ok(mut app) => {
-            load_until_gone(&mut app, chance.draw(), point);
+            load_until_gone(&mut app, rng.draw(), point);
             set(&mut app, "").unwrap();
             app
         }
-        // A start comes by here too.
+        // A start can hit this failpoint too.
         Err(_) => TestApp::with_folder(start(""), folder),
     };
     let checker = checker(&app);
@@ -168,7 +168,7 @@ fn under_load(point: &str, hit: u64, chance: &mut Rng) {
 fn at_first_start(point: &str) -> TestApp {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let started = TestApp::try_with(start(&abort(point, 1)), Arc::clone(&folder));
-    assert!(started.is_err(), "{point} did not strike");
+    assert!(started.is_err(), "{point} was not hit");
     let app = TestApp::with_folder(start(""), folder);
     let checker = checker(&app);
     Load::new(&checker, app.client()).objects(5, 0);
@@ -176,21 +176,21 @@ fn at_first_start(point: &str) -> TestApp {
     app
 }
 
-fn at_starts(point: &str, chance: &mut Rng) {
+fn at_starts(point: &str, rng: &mut Rng) {
     let mut app = at_first_start(point);
-    let at_append = abort("journal.written", 1 + chance.below(20));
+    let at_append = abort("journal.written", 1 + rng.below(20));
     set(&mut app, &at_append).unwrap();
-    load_until_gone(&mut app, chance.draw(), &at_append);
-    assert!(set(&mut app, &abort(point, 1)).is_err(), "{point} did not strike");
+    load_until_gone(&mut app, rng.draw(), &at_append);
+    assert!(set(&mut app, &abort(point, 1)).is_err(), "{point} was not hit");
     set(&mut app, "").unwrap();
     equal(&app, point);
 }
 
-fn at_stop(point: &str, chance: &mut Rng) {
+fn at_stop(point: &str, rng: &mut Rng) {
     let mut app = TestApp::with(start(&abort(point, 1)));
     let checker = checker(&app);
-    Load::new(&checker, app.client()).objects(1 + chance.below(20), 0);
-    assert_eq!(app.stop(), None, "{point}: ended by a signal");
+    Load::new(&checker, app.client()).objects(1 + rng.below(20), 0);
+    assert_eq!(app.stop(), None, "{point}: not ended by a signal");
     set(&mut app, "").unwrap();
     equal(&app, point);
 }
@@ -199,36 +199,36 @@ fn with_long_events(point: &str) {
     let mut app = TestApp::with(start(&abort(point, 1)));
     let checker = checker(&app);
     let load = Load::new(&checker, app.client());
-    // Room is made for the short ones, and left over behind the long ones.
+    // Space is preallocated for the short events, and some of it is left over after the long ones.
     for _ in 0..80 {
         load.objects(1, 0);
         load.objects(1, 900_000);
     }
-    wait_for(&format!("{point} to strike"), || app.is_gone());
+    wait_for(&format!("{point} to be hit"), || app.is_gone());
     set(&mut app, "").unwrap();
     equal(&app, point);
 }
 
 fn at_retry(point: &str) {
-    let (mut app, letter) = with_dead_letter(&start(""));
+    let (mut app, dead_letter) = with_dead_letter(&start(""));
     set(&mut app, &abort(point, 1)).unwrap();
-    let path = format!("/v1/dead-letters/{letter}/retry");
-    assert!(app.client().try_request("POST", &path, None).is_err(), "{point} did not strike");
+    let path = format!("/v1/dead-letters/{dead_letter}/retry");
+    assert!(app.client().try_request("POST", &path, None).is_err(), "{point} was not hit");
     set(&mut app, "").unwrap();
     let status =
-        |app: &TestApp| app.client().get(&format!("/v1/dead-letters/{letter}")).json()["status"].clone();
+        |app: &TestApp| app.client().get(&format!("/v1/dead-letters/{dead_letter}")).json()["status"].clone();
     app.settle();
     if status(&app) != "applied" {
         assert_eq!(app.client().post(&path, "").status, 200, "{point}");
     }
-    wait_for("the letter to be applied", || status(&app) == "applied");
+    wait_for("the dead letter to be applied", || status(&app) == "applied");
     assert_eq!(balances(&app.client())["victim"], "42.5", "{point}");
-    assert_eq!(app.client().post(&path, "").status, 409, "{point}: it is not open any more");
+    assert_eq!(app.client().post(&path, "").status, 409, "{point}: the dead letter is already applied");
     let report = app.client().post("/v1/views/revenue/reconcile", "").json();
     assert_eq!(report["differenceCount"], 0, "{point}: {report}");
 }
 
-/// More keys than a page of the rebuild has, all of them wrong.
+/// Corrupts more balances than a page of the rebuild contains.
 fn at_rebuild(point: &str) {
     let mut app = TestApp::with(start(""));
     let checker = checker(&app);
@@ -236,12 +236,12 @@ fn at_rebuild(point: &str) {
     load.many_users(7_000);
     load.many_users(4_000);
     app.settle();
-    spoil_all(&app, "0.5");
+    corrupt_all_rows(&app, "0.5");
     set(&mut app, &abort(point, 1)).unwrap();
     let rebuild = "/v1/views/revenue/rebuild";
-    assert!(app.client().try_request("POST", rebuild, None).is_err(), "{point} did not strike");
+    assert!(app.client().try_request("POST", rebuild, None).is_err(), "{point} was not hit");
     set(&mut app, "").unwrap();
-    spoil(&app, "user-0-1", "13");
+    corrupt_row(&app, "user-0-1", "13");
     let answer = app.client().post(rebuild, "");
     assert_eq!(answer.status, 200, "{point}: {}", answer.text());
     equal(&app, point);
@@ -249,7 +249,7 @@ fn at_rebuild(point: &str) {
 
 fn on_a_full_disk(point: &str) {
     let disk = DataFolder::new();
-    let mut app = disk.app(&format!("{}=skip;{}", disk_full::ROOM, abort(point, 1)));
+    let mut app = disk.app(&format!("{}=skip;{}", disk_full::DISK_SPACE_CHECK, abort(point, 1)));
     let filler = disk.filler();
     filler.fill();
     load_until_gone(&mut app, 1, point);

@@ -1,4 +1,4 @@
-//! Erasing a person and giving up what is old, cut off at every step: the next start ends what was begun.
+//! Erasures and retention that are interrupted at every step. The next start completes them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn send(client: &Client, event: &str) -> String {
     answer.json()["eventId"].as_str().unwrap().to_owned()
 }
 
-/// A server with a person among others, who said something of a correction, too.
+/// Returns a server with events of a person and of another user. The reason of a correction names the person too.
 fn with_a_person() -> TestApp {
     let app = TestApp::with(start(""));
     let client = app.client();
@@ -48,8 +48,8 @@ fn erasures(app: &TestApp) -> Vec<Value> {
     app.client().get("/v1/erasures").json()["erasures"].as_array().unwrap().clone()
 }
 
-fn wait_for_the_end_of_it(app: &TestApp) {
-    wait_for("the erasure to end by itself", || erasures(app).iter().all(|one| one["doneAt"].is_string()));
+fn wait_for_erasure(app: &TestApp) {
+    wait_for("the erasure to be done", || erasures(app).iter().all(|one| one["doneAt"].is_string()));
 }
 
 fn nothing_of_the_person_is_left(app: &TestApp, point: &str) {
@@ -57,7 +57,7 @@ fn nothing_of_the_person_is_left(app: &TestApp, point: &str) {
     assert_eq!(app.balance(PERSON), None, "{point}");
     assert_eq!(app.balance("other").as_deref(), Some("100000000.2999"), "{point}");
     assert!(!occurs(&app.data(), PERSON), "{point}");
-    assert!(occurs(&app.data(), "about other"), "{point}: others' bytes are where they were");
+    assert!(occurs(&app.data(), "about other"), "{point}: the text of others is unchanged");
     let report = app.client().post("/v1/views/revenue/reconcile", "").json();
     assert_eq!(report["differenceCount"], 0, "{point}: {report}");
     let again = app.client().post(ERASURES, &request());
@@ -68,15 +68,15 @@ pub fn while_erasing(point: &str) {
     let mut app = with_a_person();
     set(&mut app, &abort(point, 1)).unwrap();
     let asked = app.client().try_request("POST", ERASURES, Some(("application/json", request().as_bytes())));
-    assert!(asked.is_err(), "{point} did not strike");
+    assert!(asked.is_err(), "{point} was not hit");
     set(&mut app, "").unwrap();
-    wait_for_the_end_of_it(&app);
+    wait_for_erasure(&app);
     nothing_of_the_person_is_left(&app, point);
 }
 
-/// The gate takes its time, and has always something before it that it has not judged.
+/// Dedup is slow here, so that there are always events that it has not yet checked.
 #[test]
-fn repeats_that_come_while_a_person_is_erased_are_not_undone_beside_the_first() {
+fn repeats_that_arrive_during_an_erasure_are_not_undone_with_the_first() {
     let mut app = TestApp::with(start("gate.judged=sleep:100"));
     let client = app.client();
     send(&client, &sale(PERSON, "1"));
@@ -95,19 +95,19 @@ fn repeats_that_come_while_a_person_is_erased_are_not_undone_beside_the_first() 
         assert!([200, 202].contains(&erased.status), "{}", erased.text());
     });
     set(&mut app, "").unwrap();
-    wait_for_the_end_of_it(&app);
+    wait_for_erasure(&app);
     app.settle();
-    assert_eq!(app.balance(PERSON), None, "what never counted is not taken back");
+    assert_eq!(app.balance(PERSON), None, "a repeat that never counted is not undone");
     assert_eq!(app.client().post(ERASURES, &request()).status, 200);
     assert_eq!(app.balance(PERSON), None);
     assert!(
         !occurs(&app.data(), PERSON),
-        "repeats that came after the first request are gone with the second"
+        "the second request also erases repeats that came after the first"
     );
 }
 
 #[test]
-fn an_erasure_waits_for_a_view_that_stands_still() {
+fn an_erasure_waits_for_a_paused_view() {
     let app = with_a_person();
     let rename = |from: &str, to: &str| {
         app.database().execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
@@ -116,17 +116,17 @@ fn an_erasure_waits_for_a_view_that_stands_still() {
     let client = app.client();
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| client.post(ERASURES, &request()));
-        wait_for("the view to stand still", || app.view("revenue")["paused"].is_string());
+        wait_for("the view to be paused", || app.view("revenue")["paused"].is_string());
         assert_eq!(erasures(&app)[0]["doneAt"], Value::Null);
-        assert!(occurs(&app.data().join("journal"), PERSON), "it still has to be undone");
+        assert!(occurs(&app.data().join("journal"), PERSON), "the event must first be undone");
         rename("elsewhere", "users_revenue");
         let answer = asked.join().unwrap();
         assert!([200, 202].contains(&answer.status), "{}", answer.text());
     });
-    wait_for_the_end_of_it(&app);
+    wait_for_erasure(&app);
     nothing_of_the_person_is_left(&app, "a table that was missing");
 
-    // The same over a kill, and a start at which it is still missing.
+    // The same with a kill and a start at which the table is still missing.
     let mut app = with_a_person();
     let rename = |app: &TestApp, from: &str, to: &str| {
         app.database().execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
@@ -136,10 +136,10 @@ fn an_erasure_waits_for_a_view_that_stands_still() {
     let asked = app.client().try_request("POST", ERASURES, Some(("application/json", request().as_bytes())));
     assert!(asked.is_err());
     set(&mut app, "").unwrap();
-    wait_for("the view to stand still", || app.view("revenue")["paused"].is_string());
+    wait_for("the view to be paused", || app.view("revenue")["paused"].is_string());
     assert_eq!(erasures(&app)[0]["doneAt"], Value::Null);
     rename(&app, "elsewhere", "users_revenue");
-    wait_for_the_end_of_it(&app);
+    wait_for_erasure(&app);
     nothing_of_the_person_is_left(&app, "a table that was missing at a start");
 }
 
@@ -150,7 +150,8 @@ streams = { site_events = "10d" }
 rows = { site_events = "10d" }
 "#;
 
-/// A log with a sale and a visit of each of three days: too old, old for a visit, and young.
+/// Returns a server whose log has a sale and a visit of each of three ages: too old for the log, too old for a visit
+/// only, and new.
 fn with_old_events() -> TestApp {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let data = folder.path().join("data");
@@ -175,7 +176,7 @@ fn fill(data: &Path) {
         log.seal().unwrap();
     }
     log.close().unwrap();
-    // Without it, events are as old as the times say at which they were received.
+    // Without this file, the age of an event is taken from its receive time.
     std::fs::remove_file(data.join("log-ages.json")).unwrap();
 }
 
@@ -195,17 +196,17 @@ fn paths(app: &TestApp) -> Vec<Value> {
     rows["rows"].as_array().unwrap().iter().map(|row| row["path"].clone()).collect()
 }
 
-pub fn while_giving_up(point: &str) {
+pub fn while_deleting_old_events(point: &str) {
     let mut app = with_old_events();
     let (sales, visits) = (ids(&app, "revenue"), ids(&app, "site_events"));
     assert_eq!((sales.len(), visits.len(), app.stop()), (3, 3, Some(0)));
     configure(app.folder.path(), RETENTION);
     if set(&mut app, &abort(point, 1)).is_ok() {
-        wait_for(&format!("{point} to strike"), || app.is_gone());
+        wait_for(&format!("{point} to be hit"), || app.is_gone());
     }
     set(&mut app, "").unwrap();
-    let begin = || app.stranger().get("/ready").json()["log"]["begin"].clone();
-    wait_for("the log to be given up", || begin() == 2);
+    let begin = || app.anonymous().get("/ready").json()["log"]["begin"].clone();
+    wait_for("old events to be deleted", || begin() == 2);
     let client = app.client();
     let receipt = |id: &str| client.get(&format!("/v1/events/{id}"));
     assert_eq!((app.log_end(), paths(&app)), (6, vec![json!("/0")]), "{point}");
@@ -217,7 +218,7 @@ pub fn while_giving_up(point: &str) {
     }
     assert!(!occurs(&app.data().join("journal"), "/60"), "{point}");
     assert!(!occurs(&app.data().join("journal"), "/20"), "{point}");
-    assert_eq!(app.balance("ann").as_deref(), Some("4.5"), "{point}: what was counted stays counted");
+    assert_eq!(app.balance("ann").as_deref(), Some("4.5"), "{point}: a deleted event stays counted");
     assert_eq!(client.get("/stats?site_id=s").json()["total_views"], 3, "{point}");
     for view in ["revenue", "site_stats", "site_events"] {
         for ask in ["reconcile", "rebuild"] {
@@ -228,13 +229,13 @@ pub fn while_giving_up(point: &str) {
         }
     }
     let correction = json!({ "takesBack": sales[0] }).to_string();
-    assert_eq!(client.post(APPLIED, &correction).status, 400, "{point}: it is no event any more");
+    assert_eq!(client.post(APPLIED, &correction).status, 400, "{point}: the event no longer exists");
     assert_eq!(client.post(APPLIED, &json!({ "takesBack": sales[1] }).to_string()).status, 200);
     assert_eq!(app.balance("ann").as_deref(), Some("3"), "{point}");
 }
 
 #[test]
-fn a_view_that_is_no_longer_declared_is_named_and_dropped_by_command() {
+fn a_view_that_is_no_longer_configured_is_reported_and_can_be_dropped() {
     let mut app = TestApp::with(start(""));
     let own = "[stream.refunds]\nkey = \"who\"\nfields.who = { type = \"text\", required = true }\n\
                fields.amount = { type = \"decimal\", required = true }\n";
@@ -252,22 +253,25 @@ fn a_view_that_is_no_longer_declared_is_named_and_dropped_by_command() {
     let refused = drop_view(&app);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("is configured"), "{said}");
-    assert_eq!(app.client().request("DELETE", "/v1/views/gate", None).status, 409);
-    assert_eq!(app.stranger().request("DELETE", "/v1/views/refunds", None).status, 401);
+    // The deduplicator's position is stored under its older name.
+    for name in ["dedup", "gate"] {
+        assert_eq!(app.client().request("DELETE", &format!("/v1/views/{name}"), None).status, 409, "{name}");
+    }
+    assert_eq!(app.anonymous().request("DELETE", "/v1/views/refunds", None).status, 401);
     assert!(!warning(&app));
 
     configure(&mut app, own);
     assert!(warning(&app), "{}", app.log_text());
     assert!(drop_view(&app).status.success());
-    assert_eq!(drop_view(&app).status.code(), Some(5), "there is nothing of that name any more");
+    assert_eq!(drop_view(&app).status.code(), Some(5), "the view no longer exists");
     let kept: String = app
         .database()
         .query_row("SELECT amount FROM refunds WHERE who = 'ann'", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(kept, "2", "its table is the user's");
+    assert_eq!(kept, "2", "the table belongs to the user");
     configure(&mut app, own);
     assert!(!warning(&app));
-    // Over a table of its own it begins anew, and counts what the log holds.
+    // With a new table, the view starts again and counts the whole log.
     app.database().execute_batch("DROP TABLE refunds").unwrap();
     configure(&mut app, &format!("{own}{view}"));
     app.settle();

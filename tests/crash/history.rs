@@ -1,5 +1,5 @@
-//! The checker's own history: every request is written and synced here before it is sent, and its
-//! outcome once that is known. Whatever ends the checker, it goes on from this file.
+//! The checker's own history. Every request is written and synced to this file before it is sent, and its outcome
+//! once it is known. A new checker continues from the file, however the previous one ended.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-/// The way in that a request takes, with the identity it carries.
+/// The source that a request is sent to, with the identity of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
-    /// `POST /liveEvent`: nothing to be recognised by.
+    /// `POST /liveEvent`: no identity, so a repeat is a new event.
     LiveEvent,
     /// One object with an id.
     Object { id: String },
@@ -22,13 +22,13 @@ pub enum Source {
     Lines { upload: String, first_line: u64 },
 }
 
-/// One event; amounts are in ten-thousandths, negative where they are taken away.
+/// One event. `units` are ten-thousandths, negative if the amount is subtracted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sale {
     pub number: u64,
     pub user: String,
     pub units: i128,
-    /// Letters that only make the event longer.
+    /// The number of characters that only make the event longer.
     pub pad: usize,
 }
 
@@ -41,9 +41,9 @@ pub struct Request {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// The ids answered, where the door answers them.
+    /// The event ids of the answer, if the source returns them.
     Acknowledged { ids: Vec<String> },
-    /// An answer that promises that nothing was stored.
+    /// The answer guarantees that nothing was stored.
     Refused,
 }
 
@@ -53,17 +53,17 @@ enum Line {
     Ended(u64, Outcome),
 }
 
-/// What is known of one request. Times are lines of the history.
+/// A request and its outcome. Times are line numbers of the history.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct KnownRequest {
     pub request: Request,
     pub sent: usize,
-    /// The first acknowledgement, and when it came.
+    /// The time of the first acknowledgement, and its event ids.
     pub acknowledged: Option<(usize, Vec<String>)>,
     pub refused: bool,
 }
 
-impl Known {
+impl KnownRequest {
     pub fn is_unknown(&self) -> bool {
         self.acknowledged.is_none() && !self.refused
     }
@@ -76,12 +76,12 @@ pub struct History {
 struct State {
     file: File,
     lines: usize,
-    known: BTreeMap<u64, Known>,
+    known: BTreeMap<u64, KnownRequest>,
 }
 
 impl History {
-    /// Reads what is there. A last line that was cut off by a crash speaks of a request that was not
-    /// sent yet, or of an outcome that counts as unknown.
+    /// Opens a history and reads it. An incomplete last line, left by a crash, is dropped: its request was not yet
+    /// sent, or its outcome counts as unknown.
     pub fn open(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -111,13 +111,13 @@ impl History {
         state.take(line);
     }
 
-    /// By their numbers.
-    pub fn requests(&self) -> Vec<Known> {
+    /// Returns all requests, in the order of their numbers.
+    pub fn requests(&self) -> Vec<KnownRequest> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.known.values().cloned().collect()
     }
 
-    /// What a new request may be called.
+    /// Returns an unused request number.
     pub fn next_number(&self) -> u64 {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.known.last_key_value().map_or(0, |(number, _)| number + 1)
@@ -130,8 +130,8 @@ impl State {
         let now = self.lines;
         match line {
             Line::Sent(request) => {
-                let new = Known { request, sent: now, acknowledged: None, refused: false };
-                // Sent again, it may be stored after all.
+                let new = KnownRequest { request, sent: now, acknowledged: None, refused: false };
+                // A refused request that is sent again may be stored after all.
                 self.known.entry(new.request.number).or_insert(new).refused = false;
             }
             Line::Ended(number, outcome) => {
@@ -148,7 +148,7 @@ impl State {
 }
 
 #[test]
-fn a_history_cut_off_in_the_middle_is_read_up_to_its_last_whole_line() {
+fn a_truncated_history_is_read_up_to_its_last_complete_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history");
     let request = |number| Request { number, source: Source::LiveEvent, sales: Vec::new() };
@@ -159,8 +159,8 @@ fn a_history_cut_off_in_the_middle_is_read_up_to_its_last_whole_line() {
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     let again = History::open(&path);
-    let unknown: Vec<bool> = again.requests().iter().map(Known::is_unknown).collect();
+    let unknown: Vec<bool> = again.requests().iter().map(KnownRequest::is_unknown).collect();
     assert_eq!((unknown, again.next_number()), (vec![false, true, true], 3));
     again.ended(1, Outcome::Refused);
-    assert!(History::open(&path).requests()[1].refused, "what is written after it stands by itself");
+    assert!(History::open(&path).requests()[1].refused, "the next line begins on its own line");
 }

@@ -1,12 +1,12 @@
-//! The ids that clients gave: known for as long as the gate's window is, however quiet a server's life.
+//! Ids from clients are known for the dedup window, even if a server reads no event between two starts.
 
 use crate::failpoints::{abort, set};
 use crate::harness::{TestApp, wait_for};
 use crate::kills::start;
 
-/// The gate looks for ids that it may forget, and how long it waits between two looks.
-pub const FORGETS: &str = "gate.forgets";
-pub const PAUSE_BEFORE_FORGETTING: &str = "gate.pause_before_forgetting";
+/// The failpoint at which dedup prunes expired ids, and the one that skips the wait between two prunes.
+pub const DEDUP_PRUNE: &str = "gate.forgets";
+pub const DEDUP_PRUNE_PAUSE: &str = "gate.pause_before_forgetting";
 
 fn send(app: &TestApp, id: &str) {
     let body = format!(r#"{{"id":"{id}","userId":"u","name":"add_revenue","value":1}}"#);
@@ -15,13 +15,13 @@ fn send(app: &TestApp, id: &str) {
 }
 
 #[test]
-fn ids_are_known_after_a_start_that_reads_no_event() {
+fn ids_are_still_known_after_a_start_that_reads_no_event() {
     let mut app = TestApp::with(start(""));
     send(&app, "first");
     assert_eq!(app.stop(), Some(0));
-    // Gone at its third look, so that two have been.
-    set(&mut app, &format!("{PAUSE_BEFORE_FORGETTING}=skip;{}", abort(FORGETS, 3))).unwrap();
-    wait_for("two looks for what may be forgotten", || app.is_gone());
+    // The process ends at the third prune, so that two are complete.
+    set(&mut app, &format!("{DEDUP_PRUNE_PAUSE}=skip;{}", abort(DEDUP_PRUNE, 3))).unwrap();
+    wait_for("two prunes", || app.is_gone());
     assert!(!app.log_text().contains("panicked"), "{}", app.log_text());
     set(&mut app, "").unwrap();
     send(&app, "first");

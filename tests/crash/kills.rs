@@ -1,4 +1,4 @@
-//! kill -9 at random moments, over and over, in one data folder; then the checker looks at all of it.
+//! Repeated kill -9 at random moments with one data folder. At the end the checker checks everything.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::{Start, TestApp};
 use crate::load::Load;
 
 const CYCLES: u64 = 15;
-/// So many kills to one data folder; a long run has many folders, each with the next seed.
+/// The maximum of kills for one data folder. A long run uses several folders, each with the next seed.
 const CYCLES_A_FOLDER_MAX: u64 = 50;
 
 pub fn start(failpoints: &str) -> Start {
@@ -18,32 +18,32 @@ pub fn start(failpoints: &str) -> Start {
     Start { environment, ..Start::default() }
 }
 
-/// Kills so many times, `failpoints` set, and looks at the end. A checker is made anew for each life,
-/// from nothing but its history.
+/// Kills a server `cycles` times, with `failpoints` set, and checks at the end. Each life of the server has a new
+/// checker, which reads its history from the file.
 pub fn run(seed: u64, cycles: u64, failpoints: &str) -> Result<Proof, String> {
-    let mut chance = Rng::new(seed);
+    let mut rng = Rng::new(seed);
     let mut app = TestApp::with(start(failpoints));
     let history = app.folder.path().join("history");
     for _ in 0..cycles {
         let checker = Checker::open(&history);
-        if chance.times_in_100(60) {
+        if rng.times_in_100(60) {
             checker.resend(&app.client());
         }
-        let life = Duration::from_micros(2_000 + chance.below(120_000));
+        let life = Duration::from_micros(2_000 + rng.below(120_000));
         let load = Load::new(&checker, app.client());
-        // The moment is the point: there is no condition to wait for.
-        load.run(chance.draw(), || {
+        // The kill must come at a random moment, and not at a condition.
+        load.run(rng.draw(), || {
             std::thread::sleep(life);
             app.kill();
         });
         app.restart();
     }
-    // A checker that has found something leaves nothing to be settled.
+    // After a failed check, kill the server, so that its drop does not wait for the views.
     Checker::open(&history).demand_equality(&app).inspect_err(|_| app.kill())
 }
 
 #[test]
-fn what_was_acknowledged_is_applied_once_whenever_it_is_killed() {
+fn every_acknowledged_event_is_applied_once_whenever_the_server_is_killed() {
     let mut seed = Seed::new();
     let cycles = number("MILLRACE_CRASH_CYCLES").unwrap_or(CYCLES);
     let (mut left, mut sum) = (cycles, Proof::default());
@@ -56,6 +56,6 @@ fn what_was_acknowledged_is_applied_once_whenever_it_is_killed() {
         seed.0 += 1;
     }
     println!("{cycles} kills: {sum:?}");
-    // A run in which nothing was cut off would prove nothing.
+    // A run in which no request was interrupted would prove nothing.
     assert!(sum.acknowledged > 50 && sum.repeats_in_log > 0, "{sum:?}");
 }

@@ -1,5 +1,5 @@
-//! The load: requests of every kind, drawn from a seed, sent by several threads until the server goes
-//! away or they are told to stop.
+//! The load: random requests of every kind from a seed, sent by several threads until the server ends or the load is
+//! stopped.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,16 +13,16 @@ use crate::history::{Request, Sale, Source};
 
 pub const SENDERS: u64 = 4;
 const USERS: u64 = 12;
-/// Events of one request are numbered within this.
+/// The maximum of events per request. Request `N` numbers its events from `N * SALES_MAX`.
 pub const SALES_MAX: u64 = 10_000;
 
-/// What senders have in common.
+/// The state that the senders share.
 pub struct Load<'a> {
     pub checker: &'a Checker,
     pub client: Client,
     next: AtomicU64,
     over: AtomicBool,
-    /// Between two requests of one sender, to leave a small machine's time to others.
+    /// The pause between two requests of a sender, so that a small machine has time for other processes.
     pub pause: Duration,
 }
 
@@ -32,7 +32,7 @@ impl<'a> Load<'a> {
         Self { checker, client, next, over: AtomicBool::new(false), pause: Duration::ZERO }
     }
 
-    /// One object a request, so many events, each this long.
+    /// Sends `count` events, one object per request, each `pad` characters longer than usual.
     pub fn objects(&self, count: u64, pad: usize) {
         for _ in 0..count {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -46,7 +46,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// One sale each of so many users, as lines.
+    /// Sends one sale for each of `users` new users, as lines of one request.
     pub fn many_users(&self, users: u64) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         assert!(users <= SALES_MAX);
@@ -65,12 +65,12 @@ impl<'a> Load<'a> {
         self.over.store(true, Ordering::Relaxed);
     }
 
-    /// Sends with all senders while `meanwhile` runs, and until the server is gone or it ends.
+    /// Runs `meanwhile` while all senders send. A sender ends when `meanwhile` returns or the server is gone.
     pub fn run<T>(&self, seed: u64, meanwhile: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
             for sender in 0..SENDERS {
-                let chance = Rng::new(seed ^ (sender + 1).wrapping_mul(0x9E37_79B9));
-                scope.spawn(move || self.send_on(sender, chance));
+                let rng = Rng::new(seed ^ (sender + 1).wrapping_mul(0x9E37_79B9));
+                scope.spawn(move || self.send_on(sender, rng));
             }
             let stop = StopAtEnd(self);
             let outcome = meanwhile();
@@ -79,14 +79,14 @@ impl<'a> Load<'a> {
         })
     }
 
-    fn send_on(&self, sender: u64, mut chance: Rng) {
+    fn send_on(&self, sender: u64, mut rng: Rng) {
         let mut sent: Vec<Request> = Vec::new();
         while !self.over.load(Ordering::Relaxed) {
-            let repeat = !sent.is_empty() && chance.times_in_100(8);
+            let repeat = !sent.is_empty() && rng.times_in_100(8);
             let request = match repeat {
-                // What was acknowledged and is sent again must not count again.
-                true => sent.swap_remove(chance.below(sent.len() as u64) as usize),
-                false => self.draw(sender, &mut chance),
+                // An acknowledged request that is sent again must not count again.
+                true => sent.swap_remove(rng.below(sent.len() as u64) as usize),
+                false => self.draw(sender, &mut rng),
             };
             match self.checker.send(&self.client, &request) {
                 Some(_) if request.source != Source::LiveEvent => sent.push(request),
@@ -97,20 +97,20 @@ impl<'a> Load<'a> {
         }
     }
 
-    fn draw(&self, sender: u64, chance: &mut Rng) -> Request {
+    fn draw(&self, sender: u64, rng: &mut Rng) -> Request {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (source, count) = match chance.below(100) {
+        let (source, count) = match rng.below(100) {
             0..35 => (Source::LiveEvent, 1),
             35..65 => (Source::Object { id: format!("object-{number}") }, 1),
-            65..83 => (Source::Array { key: format!("array-{number}") }, 1 + chance.below(30)),
+            65..83 => (Source::Array { key: format!("array-{number}") }, 1 + rng.below(30)),
             kind => {
-                // Lines of one source follow on each other; a request of several chunks now and then.
+                // All lines of a sender belong to one upload. Now and then a request has several chunks.
                 let (upload, first_line) = (format!("file-{sender}"), 1 + number * SALES_MAX);
-                let count = if kind == 99 { 1_000 + chance.below(300) } else { 1 + chance.below(60) };
+                let count = if kind == 99 { 1_000 + rng.below(300) } else { 1 + rng.below(60) };
                 (Source::Lines { upload, first_line }, count)
             }
         };
-        let sales = (0..count).map(|index| sale(number * SALES_MAX + index, chance)).collect();
+        let sales = (0..count).map(|index| sale(number * SALES_MAX + index, rng)).collect();
         Request { number, source, sales }
     }
 }
@@ -123,17 +123,17 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// Most amounts are small; some have all the digits an amount may have, which no float can add.
-fn sale(number: u64, chance: &mut Rng) -> Sale {
-    let units = match chance.times_in_100(10) {
-        true => i128::from(chance.below(10_u64.pow(19))),
-        false => i128::from(chance.below(1_000_000)),
+/// Returns a random sale. Most amounts are small; some have the maximum of digits, which a float cannot add.
+fn sale(number: u64, rng: &mut Rng) -> Sale {
+    let units = match rng.times_in_100(10) {
+        true => i128::from(rng.below(10_u64.pow(19))),
+        false => i128::from(rng.below(1_000_000)),
     };
-    let units = if chance.times_in_100(40) { -units } else { units };
-    Sale { number, user: format!("user-{}", chance.below(USERS)), units, pad: 0 }
+    let units = if rng.times_in_100(40) { -units } else { units };
+    Sale { number, user: format!("user-{}", rng.below(USERS)), units, pad: 0 }
 }
 
-/// What each user's balance comes to.
+/// Returns the balance of each user.
 pub fn sums<'s>(sales: impl Iterator<Item = &'s Sale>) -> BTreeMap<String, i128> {
     let mut sums = BTreeMap::new();
     for sale in sales {
@@ -142,7 +142,7 @@ pub fn sums<'s>(sales: impl Iterator<Item = &'s Sale>) -> BTreeMap<String, i128>
     sums
 }
 
-/// `123.45`: the shortest exact text of so many ten-thousandths.
+/// Returns the shortest exact text of an amount in ten-thousandths, for example `123.45`.
 pub fn amount_text(units: i128) -> String {
     let (whole, part) = (units.unsigned_abs() / 10_000, units.unsigned_abs() % 10_000);
     let sign = if units < 0 { "-" } else { "" };
@@ -152,13 +152,13 @@ pub fn amount_text(units: i128) -> String {
     }
 }
 
-/// The event as it is sent. Its number rides along, so that it is known again in the log.
+/// Returns the event as it is sent. It contains its number, so that the checker finds it in the log.
 pub fn event_text(sale: &Sale, id: Option<&str>) -> String {
     let name = if sale.units < 0 { "subtract_revenue" } else { "add_revenue" };
     let id = id.map(|id| format!(r#""id":"{id}","#)).unwrap_or_default();
     let pad = match sale.pad {
         0 => String::new(),
-        letters => format!(r#","pad":"{}""#, "x".repeat(letters)),
+        count => format!(r#","pad":"{}""#, "x".repeat(count)),
     };
     format!(
         r#"{{{id}"userId":"{}","name":"{name}","value":{},"number":{}{pad}}}"#,

@@ -1,8 +1,8 @@
-//! How the promises are proved: the real binary is killed at random and at every failpoint, its disk is
-//! filled, its store locked, stopped, set back; and a checker outside of it, with a history of its own,
-//! demands that what was acknowledged is what was applied.
+//! Proofs of the guarantees with the real binary. It is killed at random moments and at every failpoint, its disk is
+//! filled, and its store is locked or restored from an older copy. A checker outside the process, with its own
+//! history, demands that exactly the acknowledged events are applied.
 //!
-//! `MILLRACE_CRASH_SEED=N` repeats a schedule, `MILLRACE_CRASH_CYCLES=N` sets how often it is killed.
+//! `MILLRACE_CRASH_SEED=N` repeats a schedule, `MILLRACE_CRASH_CYCLES=N` sets the number of kills.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! What is given up and what is not: log, gate, views and store as they are, with a clock of the test's own.
+//! Tests of retention: what it deletes and what it keeps. Log, dedup, views and store are real; the test sets the
+//! time.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use tokio::sync::Semaphore;
 use crate::harness::wait_for;
 
 const DAY: i64 = 24 * 3600 * 1000;
-/// All that a node declares: a ledger of sales, and a row a visit.
+/// All views of a node: a ledger of sales, and a table with a row per visit.
 const ALL: &[&str] = &["sales", "visits"];
 
 fn day(day: i64) -> Millis {
@@ -32,14 +33,14 @@ fn days(days: u64) -> Duration {
     Duration::from_secs(days * 24 * 3600)
 }
 
-/// Where events are in a folder of the test's, with a gate and views that are run when the test says so.
+/// A log and a store in a temporary folder. Dedup and views run only when the test calls `run`.
 struct Node {
     folder: tempfile::TempDir,
     log: EventLog,
     store: Store,
     runtime: Runtime,
     progress: Progress,
-    /// Where the log ended on which day.
+    /// Times, each with the end of the log at that time.
     ends: RefCell<Vec<(Millis, u64)>>,
 }
 
@@ -53,7 +54,7 @@ impl Node {
         Self { folder, log, store, runtime, progress, ends }
     }
 
-    /// Appends one event, received on that day, as the end of a part of the log.
+    /// Appends one event that was received on that day, and seals the segment.
     fn add(&self, stream: &str, received: i64, text: &str) -> u64 {
         let position = self.append(stream, received, &Entry { text, ..Entry::default() });
         self.log.seal().unwrap();
@@ -77,14 +78,14 @@ impl Node {
         self.add("visits", received, &format!(r#"{{"who":"visitor {received}"}}"#))
     }
 
-    /// Runs the gate and these views while `meanwhile` does its work; they store where they are at their end.
+    /// Runs dedup and these views during `meanwhile`, then stops them. They store their positions when they stop.
     fn run(&self, views: &[&str], meanwhile: impl FnOnce(&Live<'_>)) {
         let stop = Stop::default();
         let handle = self.runtime.handle().clone();
         let dedup_progress = self.progress.register_dedup(STORED_NAME);
-        let (dedup, gate_thread) =
+        let (dedup, dedup_thread) =
             Dedup::start(&self.log, &self.store, days(7), dedup_progress, &stop, handle.clone()).unwrap();
-        let mut threads = vec![gate_thread];
+        let mut threads = vec![dedup_thread];
         let mut running = BTreeMap::new();
         for name in views {
             let (view, fields) = view(name);
@@ -108,7 +109,7 @@ impl Node {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
 
-    /// Runs them until they are through.
+    /// Runs dedup and these views until they have applied the whole log.
     fn settle(&self, views: &[&str]) {
         self.run(views, |live| {
             live.settle();
@@ -127,9 +128,9 @@ impl Node {
         }
     }
 
-    /// One pass on that day, and where the log begins then.
-    fn pass(&self, keep: &RetentionPolicy, today: i64) -> u64 {
-        self.retention(keep.clone(), day(today)).pass().unwrap();
+    /// Runs retention once, as if on that day. Returns the beginning of the log after it.
+    fn pass(&self, policy: &RetentionPolicy, today: i64) -> u64 {
+        self.retention(policy.clone(), day(today)).pass().unwrap();
         self.log.begin()
     }
 
@@ -143,9 +144,9 @@ impl Node {
         self.database().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// The positions whose texts are gone, and whether all others are there.
-    fn blank(&self) -> Vec<u64> {
-        let (mut reader, mut at, mut blank) = (self.log.reader(), self.log.begin(), Vec::new());
+    /// Returns the positions of the erased events. Panics if another event cannot be read.
+    fn erased(&self) -> Vec<u64> {
+        let (mut reader, mut at, mut erased) = (self.log.reader(), self.log.begin(), Vec::new());
         while at < self.log.end() {
             for record in reader.read(at, 1 << 20).unwrap().iter() {
                 let record = record.unwrap();
@@ -153,16 +154,16 @@ impl Node {
                 for entry in record.entries() {
                     let (position, entry) = entry.unwrap();
                     if entry.erased() {
-                        blank.push(position);
+                        erased.push(position);
                     }
                 }
             }
         }
-        blank
+        erased
     }
 }
 
-/// A node that runs.
+/// A node whose dedup and views run.
 struct Live<'a> {
     node: &'a Node,
     running: BTreeMap<String, Running>,
@@ -171,9 +172,9 @@ struct Live<'a> {
 impl Live<'_> {
     fn settle(&self) {
         let end = self.node.log.end();
-        let through = |name: &str| self.node.progress.all()[name].position == end;
-        wait_for("gate and views to come through", || {
-            through(STORED_NAME) && self.running.keys().all(|name| through(name))
+        let caught_up = |name: &str| self.node.progress.all()[name].position == end;
+        wait_for("dedup and views to catch up", || {
+            caught_up(STORED_NAME) && self.running.keys().all(|name| caught_up(name))
         });
     }
 
@@ -210,23 +211,23 @@ fn keep_log(keep: u64) -> RetentionPolicy {
 }
 
 #[test]
-fn the_log_is_given_up_by_age_and_no_younger_than_that() {
+fn the_log_is_deleted_by_age_and_only_beyond_that_age() {
     let node = Node::new();
     for received in [10, 20, 30] {
         node.sale(received);
     }
     node.settle(ALL);
-    assert_eq!(node.pass(&keep_log(30), 40), 0, "just as old as what is kept");
+    assert_eq!(node.pass(&keep_log(30), 40), 0, "exactly at the limit");
     let a_moment_later = Millis(40 * DAY + 1);
     node.retention(keep_log(30), a_moment_later).pass().unwrap();
     assert_eq!(node.log.begin(), 1);
     assert_eq!(node.pass(&keep_log(30), 60), 2);
-    assert_eq!(node.pass(&RetentionPolicy::default(), 1000), 2, "nothing is given up by itself");
-    assert_eq!(node.text("SELECT value FROM balances"), "4.5", "what was counted stays counted");
+    assert_eq!(node.pass(&RetentionPolicy::default(), 1000), 2, "nothing is deleted without a limit");
+    assert_eq!(node.text("SELECT value FROM balances"), "4.5", "a deleted event stays counted");
 }
 
 #[test]
-fn the_log_is_given_up_by_size_but_never_the_last_seven_days() {
+fn the_log_is_deleted_by_size_but_never_the_last_seven_days() {
     let node = Node::new();
     for received in [10, 50, 93, 95] {
         node.sale(received);
@@ -234,13 +235,13 @@ fn the_log_is_given_up_by_size_but_never_the_last_seven_days() {
     node.settle(ALL);
     let bytes = node.log.bytes();
     let most = |log_bytes| RetentionPolicy { log_bytes: Some(log_bytes), ..RetentionPolicy::default() };
-    assert_eq!(node.pass(&most(bytes), 100), 0, "it is no more than that");
-    assert_eq!(node.pass(&most(bytes - 1), 100), 1, "one part less is enough");
-    assert_eq!(node.pass(&most(1), 100), 2, "from day 93 on it is young");
+    assert_eq!(node.pass(&most(bytes), 100), 0, "the log is not larger than the limit");
+    assert_eq!(node.pass(&most(bytes - 1), 100), 1, "deleting one segment is enough");
+    assert_eq!(node.pass(&most(1), 100), 2, "events from day 93 on are too new");
 }
 
 #[test]
-fn times_of_a_wrong_clock_make_no_event_old_and_keep_none() {
+fn receive_times_of_a_wrong_clock_do_not_change_when_an_event_is_deleted() {
     let node = Node::new();
     for stamped in [1, 5_000, 95] {
         let received = Header::of("sales", day(stamped));
@@ -248,7 +249,7 @@ fn times_of_a_wrong_clock_make_no_event_old_and_keep_none() {
         record.push(&Entry { text: r#"{"who":"ann","value":1.5}"#, ..Entry::default() });
         node.runtime.block_on(node.log.append(&record)).unwrap();
         node.log.seal().unwrap();
-        // All of them came on the same day.
+        // All events arrived on the same day.
         node.ends.borrow_mut().push((day(95), node.log.end()));
     }
     node.settle(ALL);
@@ -257,26 +258,26 @@ fn times_of_a_wrong_clock_make_no_event_old_and_keep_none() {
 }
 
 #[test]
-fn what_fills_slowly_is_ended_in_time() {
+fn a_slowly_filling_segment_is_sealed_in_time_for_retention() {
     let node = Node::new();
     node.append("sales", 1, &Entry { text: r#"{"who":"ann","value":1.5}"#, ..Entry::default() });
     node.settle(ALL);
     assert_eq!(node.pass(&keep_log(80), 11), 0);
-    assert_eq!(node.log.segments().len(), 1, "an eighth of the time is not over yet");
+    assert_eq!(node.log.segments().len(), 1, "less than an eighth of the retention time has passed");
     node.pass(&keep_log(80), 12);
     assert_eq!(node.log.segments().len(), 2);
     assert_eq!(node.pass(&keep_log(80), 82), 1);
 }
 
 #[test]
-fn what_a_view_has_not_applied_is_kept() {
+fn events_that_a_view_has_not_applied_are_kept() {
     let node = Node::new();
     node.sale(1);
     node.visit(1);
     node.settle(ALL);
     node.sale(2);
     node.visit(2);
-    // Declared or not: it stands where it stood.
+    // A view that does not run keeps its position, configured or not.
     node.settle(&["visits"]);
     assert_eq!(node.pass(&keep_log(7), 100), 2);
     node.settle(ALL);
@@ -286,20 +287,20 @@ fn what_a_view_has_not_applied_is_kept() {
     node.sale(3);
     let fresh = Node { progress: Progress::default(), ..node };
     fresh.settle(&["visits"]);
-    assert_eq!(fresh.pass(&keep_log(7), 100), 5, "dropped, it holds nothing");
+    assert_eq!(fresh.pass(&keep_log(7), 100), 5, "a dropped view keeps no events");
 }
 
 #[test]
-fn what_a_view_could_not_even_begin_with_is_kept() {
+fn events_are_kept_for_a_view_that_could_not_begin() {
     let node = Node::new();
     node.visit(1);
     node.sale(2);
-    let wrong = "CREATE TABLE balances (who TEXT PRIMARY KEY, value INTEGER)";
-    node.database().execute_batch(wrong).unwrap();
+    let wrong_type = "CREATE TABLE balances (who TEXT PRIMARY KEY, value INTEGER)";
+    node.database().execute_batch(wrong_type).unwrap();
     node.run(ALL, |live| {
         let stalled = || node.progress.all()["sales"].stalled.clone();
-        wait_for("the view to stand still", || matches!(stalled(), Some(Stalled::Paused(_))));
-        wait_for("the other to come through", || node.progress.all()["visits"].position == 2);
+        wait_for("the view to be paused", || matches!(stalled(), Some(Stalled::Paused(_))));
+        wait_for("the other view to catch up", || node.progress.all()["visits"].position == 2);
         assert_eq!(node.pass(&keep_log(7), 100), 0);
         node.database().execute_batch("DROP TABLE balances").unwrap();
         live.settle();
@@ -309,12 +310,12 @@ fn what_a_view_could_not_even_begin_with_is_kept() {
 }
 
 #[test]
-fn a_view_that_begins_late_begins_where_the_log_does() {
+fn a_view_that_begins_late_begins_where_the_log_begins() {
     let node = Node::new();
     node.visit(1);
     node.run(ALL, |live| {
         live.settle();
-        // The ledger has not begun, and is through with what it does not want.
+        // The ledger has not begun: so far there are only events of the other stream.
         node.visit(2);
         live.settle();
     });
@@ -328,7 +329,7 @@ fn a_view_that_begins_late_begins_where_the_log_does() {
 }
 
 #[test]
-fn what_a_correction_takes_back_is_kept_until_every_view_has_done_so() {
+fn a_corrected_event_is_kept_until_every_view_has_undone_it() {
     let node = Node::new();
     node.sale(1);
     node.sale(1);
@@ -336,7 +337,7 @@ fn what_a_correction_takes_back_is_kept_until_every_view_has_done_so() {
     let correction = r#"{"takesBack":"..."}"#;
     node.append("sales", 1, &Entry { text: correction, corrects: Some(0), ..Entry::default() });
     node.log.seal().unwrap();
-    assert_eq!(node.pass(&keep_log(7), 100), 0, "the gate has not seen it");
+    assert_eq!(node.pass(&keep_log(7), 100), 0, "dedup has not read the correction");
     node.settle(&["visits"]);
     assert_eq!(node.pass(&keep_log(7), 100), 0, "the ledger has not undone it");
     node.settle(ALL);
@@ -345,7 +346,7 @@ fn what_a_correction_takes_back_is_kept_until_every_view_has_done_so() {
 }
 
 #[test]
-fn what_is_to_be_erased_is_kept_until_it_is() {
+fn an_event_to_be_erased_is_kept_until_the_erasure_is_done() {
     let node = Node::new();
     node.visit(1);
     node.visit(1);
@@ -364,29 +365,29 @@ fn what_is_to_be_erased_is_kept_until_it_is() {
     };
     let open = OpenErasure { erasure, value: String::new(), positions: vec![1], undone: vec![1] };
     node.runtime.block_on(node.store.note_erasure(&open)).unwrap();
-    assert_eq!(node.pass(&keep_log(7), 100), 0, "nothing goes while somebody is being erased");
+    assert_eq!(node.pass(&keep_log(7), 100), 0, "nothing is deleted while an erasure is open");
     node.runtime.block_on(node.store.forget_erased(id)).unwrap();
     node.runtime.block_on(node.store.erasure_done(id, day(2))).unwrap();
     assert_eq!(node.pass(&keep_log(7), 100), 2);
 }
 
 #[test]
-fn whoever_needs_the_past_has_it_to_the_end() {
+fn retention_deletes_nothing_while_the_history_lock_is_held() {
     let node = Node::new();
     node.sale(1);
     node.visit(1);
     node.settle(ALL);
-    let everything = keep_all_of(&node, 7, Some(7));
-    let held = node.runtime.block_on(node.log.history_lock().hold());
+    let everything = keep_visits(&node, 7, Some(7));
+    let lock = node.runtime.block_on(node.log.history_lock().hold());
     assert_eq!(node.pass(&everything, 100), 0);
-    assert_eq!((node.blank(), node.text("SELECT count(*) || '' FROM visitors")), (vec![], "1".to_owned()));
-    drop(held);
+    assert_eq!((node.erased(), node.text("SELECT count(*) || '' FROM visitors")), (vec![], "1".to_owned()));
+    drop(lock);
     assert_eq!(node.pass(&everything, 100), 2);
     assert_eq!(node.text("SELECT count(*) || '' FROM visitors"), "0");
 }
 
-/// Visits and their rows, and the log where it is said.
-fn keep_all_of(node: &Node, visits_days: u64, log: Option<u64>) -> RetentionPolicy {
+/// Returns a policy that limits the age of visits and their rows, and optionally of the whole log.
+fn keep_visits(node: &Node, visits_days: u64, log: Option<u64>) -> RetentionPolicy {
     let rows = RowsOf { view: "visits".to_owned(), log: node.log.id(), table: Arc::clone(visits().table()) };
     RetentionPolicy {
         log: log.map(days),
@@ -397,7 +398,7 @@ fn keep_all_of(node: &Node, visits_days: u64, log: Option<u64>) -> RetentionPoli
 }
 
 #[test]
-fn one_stream_is_given_up_among_others_and_its_rows_with_it() {
+fn old_events_and_rows_of_one_stream_are_deleted_among_others() {
     let node = Node::new();
     for received in [1, 80, 95] {
         node.visit(received);
@@ -405,27 +406,27 @@ fn one_stream_is_given_up_among_others_and_its_rows_with_it() {
     }
     node.settle(ALL);
     node.database().execute_batch("INSERT INTO visitors (who) VALUES ('one of my own')").unwrap();
-    let keep = keep_all_of(&node, 20, None);
+    let keep = keep_visits(&node, 20, None);
     let visitors = || node.text("SELECT group_concat(who) FROM (SELECT who FROM visitors ORDER BY id)");
     let none = RetentionPolicy {
         streams: BTreeMap::from([("nobody".to_owned(), days(7))]),
         ..RetentionPolicy::default()
     };
     node.pass(&none, 100);
-    node.run(ALL, |live| assert_eq!(live.rebuild("visits"), Ok(0), "what is not there is not given up"));
+    node.run(ALL, |live| assert_eq!(live.rebuild("visits"), Ok(0), "a limit for an unknown stream deletes nothing"));
 
-    assert_eq!(node.pass(&keep, 100), 0, "the log begins where it began");
-    assert_eq!((node.log.end(), node.blank()), (6, vec![0]), "of day 80, all is just as old as what is kept");
+    assert_eq!(node.pass(&keep, 100), 0, "the log begins where it began before");
+    assert_eq!((node.log.end(), node.erased()), (6, vec![0]), "events of day 80 are exactly at the limit");
     assert_eq!(visitors(), "visitor 80,visitor 95,one of my own");
     node.retention(keep, Millis(100 * DAY + 1)).pass().unwrap();
-    assert_eq!((node.log.end(), node.blank()), (6, vec![0, 2]));
+    assert_eq!((node.log.end(), node.erased()), (6, vec![0, 2]));
     assert_eq!(visitors(), "visitor 95,one of my own");
 
     node.run(ALL, |live| {
         live.settle();
         let refused = live.rebuild("visits").unwrap_err();
         assert!(refused.starts_with("retention has deleted events below position"), "{refused}");
-        assert_eq!(live.rebuild("sales"), Ok(0), "all of its events are there");
+        assert_eq!(live.rebuild("sales"), Ok(0), "the log has all of its events");
     });
     assert_eq!(
         (visitors().as_str(), node.text("SELECT value FROM balances").as_str()),
@@ -434,12 +435,12 @@ fn one_stream_is_given_up_among_others_and_its_rows_with_it() {
 }
 
 #[test]
-fn rows_that_were_given_up_are_not_put_back_by_a_rebuild() {
+fn a_rebuild_does_not_restore_rows_that_retention_deleted() {
     let node = Node::new();
     node.visit(1);
     node.visit(95);
     node.settle(ALL);
-    let keep = RetentionPolicy { streams: BTreeMap::new(), ..keep_all_of(&node, 20, None) };
+    let keep = RetentionPolicy { streams: BTreeMap::new(), ..keep_visits(&node, 20, None) };
     node.pass(&keep, 100);
     node.run(ALL, |live| {
         let refused = live.rebuild("visits").unwrap_err();

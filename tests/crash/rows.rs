@@ -1,5 +1,5 @@
-//! A table of a row an event under kills, and a rebuild of it that is cut off: each event is one row, what is
-//! noted of it is true, and nobody takes half a table for the view's own.
+//! A table view under kills, and rebuilds of it that are interrupted. Each event is one row, the recorded origin of
+//! each row is right, and a half-built table never becomes the view's table.
 
 use serde_json::Value;
 
@@ -33,10 +33,10 @@ fn expected(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn killed_before_and_after_its_commits_each_event_is_one_row_whose_event_is_known() {
+fn each_event_is_one_row_of_known_origin_whenever_the_server_is_killed() {
     for point in ["store.written", "store.commit", "store.committed", "views.applied"] {
         let mut app = TestApp::with(start(&format!("{point}=abort@12")));
-        // Acknowledged before the process ends, or never: what is not is not expected.
+        // Count only acknowledged events. The loop ends with the process.
         let mut sent = 0;
         while sent < 4_000 {
             let visit = |number| format!(r#"{{"site_id":"s","event_type":"t","user_id":"u{number}"}}"#);
@@ -50,30 +50,30 @@ fn killed_before_and_after_its_commits_each_event_is_one_row_whose_event_is_know
                 _ => break,
             }
         }
-        assert!(sent < 4_000, "{point} does not strike");
-        app.ended();
+        assert!(sent < 4_000, "{point} was not hit");
+        app.wait_for_exit();
         app.restart_with(|start| start.environment.clear());
         app.settle();
-        let there = users(&app);
-        // The last lines may be stored without anybody having been told.
-        assert!([sent, sent + 20].contains(&there.len()), "{point}: {sent} sent, {} there", there.len());
-        assert_eq!(there, expected(there.len()), "{point}");
+        let found = users(&app);
+        // The last lines may be stored although their answer was lost.
+        assert!([sent, sent + 20].contains(&found.len()), "{point}: {sent} sent, {} found", found.len());
+        assert_eq!(found, expected(found.len()), "{point}");
         assert_eq!(ask(&app, "reconcile")["differenceCount"], 0, "{point}");
     }
 }
 
 #[test]
-fn a_table_of_rows_that_is_gone_is_put_back_whole_or_not_at_all() {
+fn a_lost_table_of_rows_is_rebuilt_completely_or_not_at_all() {
     let mut app = TestApp::with(start("rebuild.page_mended=abort@2"));
     send(&app, 0, 40_000);
     app.settle();
     app.database().execute_batch("DROP TABLE events").unwrap();
     drop(app.client().try_request("POST", "/v1/views/site_events/rebuild", None));
-    app.ended();
+    app.wait_for_exit();
     app.restart_with(|start| start.environment.clear());
     send(&app, 40_000, 40_001);
-    wait_for("the view to stand still", || app.view("site_events")["paused"].is_string());
-    assert_eq!(ask(&app, "reconcile")["differenceCount"], 40_000, "no table, no row");
+    wait_for("the view to be paused", || app.view("site_events")["paused"].is_string());
+    assert_eq!(ask(&app, "reconcile")["differenceCount"], 40_000, "without the table, every row is missing");
     assert_eq!(ask(&app, "rebuild")["differenceCount"], 40_000);
     app.settle();
     assert_eq!(users(&app), expected(40_001));

@@ -1,4 +1,4 @@
-//! A view's runner by itself, where the moment matters too much to be met from outside.
+//! The runner of a view, without a server. The tests need a moment that a test from outside would hardly meet.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use tokio::sync::Semaphore;
 use crate::harness::wait_for;
 
 const EVENTS: u64 = 2_000;
-/// Every so many, one is for a row that takes nothing.
+/// Every `BAD_EVERY`th event is for a row whose value is not a number, so it cannot be applied.
 const BAD_EVERY: u64 = 8;
 
-/// A gate and a view over one log and store.
+/// Dedup and a view over one log and store.
 struct Running {
     stop: Stop,
     progress: Progress,
@@ -34,7 +34,7 @@ impl Running {
         let field =
             |name: &str, kind| Field { name: name.to_owned(), kind, required: true, one_of: Vec::new() };
         let fields = Fields::new(vec![field("who", Kind::text(9)), field("value", Kind::AMOUNT)], 0);
-        let (dedup, gate_thread) = Dedup::start(
+        let (dedup, dedup_thread) = Dedup::start(
             log,
             store,
             Duration::from_secs(3600),
@@ -57,7 +57,7 @@ impl Running {
             runtime: handle,
         };
         let (_, view_thread) = runner.start().unwrap();
-        Self { stop, progress, threads: vec![gate_thread, view_thread] }
+        Self { stop, progress, threads: vec![dedup_thread, view_thread] }
     }
 
     fn waits(&self) -> bool {
@@ -93,8 +93,8 @@ fn append_all(log: &EventLog, runtime: &Runtime) {
     runtime.block_on(log.append(&record)).unwrap();
 }
 
-/// One batch, of which parts are applied and others become dead letters; somebody locks the store in the
-/// middle of that, and the order to stop comes while the runner waits. `false` if the lock came too late.
+/// Runs a batch whose events are partly applied and partly become dead letters. The store is locked in the middle of
+/// it, and the runner is stopped while it waits. Returns `false` if the lock came too late.
 fn stopped_in_the_middle_of_a_batch() -> bool {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");
@@ -111,7 +111,7 @@ fn stopped_in_the_middle_of_a_batch() -> bool {
     let stored = || integer(&other, "SELECT position FROM millrace_positions WHERE view = 'v'");
     let first = Running::start(&log, &store, &runtime);
     wait_for("a part of the batch", || stored() > 0);
-    // Between two commits there is little time for somebody else.
+    // There is little time between two commits, so try in a loop.
     other.busy_timeout(Duration::ZERO).unwrap();
     while other.execute_batch("BEGIN IMMEDIATE").is_err() {}
     let in_the_middle = stored() < EVENTS;
@@ -119,32 +119,32 @@ fn stopped_in_the_middle_of_a_batch() -> bool {
         wait_for("the view to wait", || first.waits());
     }
     first.stop.ask();
-    let patience = Instant::now() + Duration::from_millis(400);
-    while Instant::now() < patience && !first.threads.iter().all(JoinHandle::is_finished) {
+    let deadline = Instant::now() + Duration::from_millis(400);
+    while Instant::now() < deadline && !first.threads.iter().all(JoinHandle::is_finished) {
         std::thread::sleep(Duration::from_millis(5));
     }
     other.execute_batch("COMMIT").unwrap();
     first.join();
 
     let second = Running::start(&log, &store, &runtime);
-    wait_for("the view to come to the end", || second.position() == EVENTS);
+    wait_for("the view to catch up", || second.position() == EVENTS);
     second.stop.ask();
     second.join();
     let good = EVENTS - EVENTS / BAD_EVERY;
     assert_eq!(integer(&other, "SELECT CAST(value AS INTEGER) FROM ledger WHERE who = 'good'"), good);
-    let letters = integer(&other, "SELECT COUNT(*) FROM millrace_dead_letters");
-    assert_eq!(letters, EVENTS / BAD_EVERY);
+    let dead_letters = integer(&other, "SELECT COUNT(*) FROM millrace_dead_letters");
+    assert_eq!(dead_letters, EVENTS / BAD_EVERY);
     log.close().unwrap();
     store.close();
     in_the_middle
 }
 
 #[test]
-fn a_batch_stopped_in_the_middle_goes_on_behind_what_is_applied() {
-    // Whether a runner would begin again before it heard of the stop was a matter of chance.
-    let met = std::thread::scope(|scope| {
+fn a_batch_stopped_in_the_middle_resumes_after_its_applied_part() {
+    // It depends on timing if a runner begins again before it sees the stop, so try several times.
+    let in_the_middle = std::thread::scope(|scope| {
         let tries: Vec<_> = (0..8).map(|_| scope.spawn(stopped_in_the_middle_of_a_batch)).collect();
-        tries.into_iter().map(|tried| tried.join().unwrap()).filter(|met| *met).count()
+        tries.into_iter().map(|tried| tried.join().unwrap()).filter(|locked| *locked).count()
     });
-    assert!(met > 2, "the moment was met {met} times");
+    assert!(in_the_middle > 2, "only {in_the_middle} locks came in the middle of a batch");
 }

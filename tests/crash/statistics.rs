@@ -1,5 +1,5 @@
-//! Statistics under kills: what was acknowledged is in every number once, and a rebuild that is cut off leaves
-//! the tables as they were.
+//! Statistics under kills. Every acknowledged event is in every number once, and an interrupted rebuild leaves the
+//! tables unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ const EVENTS: &str = "/v1/streams/site_events/events";
 const REBUILD: &str = "/v1/views/site_stats/rebuild";
 const RECONCILE: &str = "/v1/views/site_stats/reconcile";
 
-/// Path, user and day of each event of a part; paths and users meet in later parts again.
+/// Returns path, user and day of each event of a part. Paths and users repeat across parts.
 fn visits(part: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     (0..600).map(move |number| {
         ((number * (part % 3 + 1)) % 555, (number * 7 + part) % 101, 1 + (number + part) % 4)
@@ -28,9 +28,9 @@ fn body(part: usize) -> String {
     visits(part).map(line).collect()
 }
 
-/// Sends a part under its key until it is acknowledged. A server that is gone is started again without
+/// Sends a part with its idempotency key until it is acknowledged. A server that has ended is restarted without
 /// failpoints.
-fn send_surely(app: &mut TestApp, part: usize) {
+fn send_until_acknowledged(app: &mut TestApp, part: usize) {
     loop {
         let client = app.client().with_header("Idempotency-Key", &format!("part-{part}"));
         let body = body(part);
@@ -41,19 +41,19 @@ fn send_surely(app: &mut TestApp, part: usize) {
     }
 }
 
-/// Waits until the view has applied everything, or the server is gone.
+/// Blocks until the view has applied everything or the server has ended. Returns whether it has ended.
 fn applied_or_gone(app: &mut TestApp) -> bool {
-    let client = app.stranger();
+    let client = app.anonymous();
     let applied = || {
         let ready = client.try_request("GET", "/ready", None).ok()?.json();
         Some(ready["views"]["site_stats"]["lag"] == 0)
     };
-    wait_for("a kill, or numbers", || applied() == Some(true) || app.is_gone());
+    wait_for("a kill or the view", || applied() == Some(true) || app.is_gone());
     app.is_gone()
 }
 
-/// What the contract's question answers, as a count of all events has it.
-fn demand(app: &TestApp, parts: usize) {
+/// Fails unless `GET /stats` returns the numbers of a count over all events.
+fn check_stats(app: &TestApp, parts: usize) {
     app.settle();
     for day in [None, Some(1), Some(4)] {
         let mut paths: BTreeMap<String, u64> = BTreeMap::new();
@@ -80,7 +80,7 @@ fn demand(app: &TestApp, parts: usize) {
 }
 
 #[test]
-fn numbers_are_exact_wherever_the_server_is_killed() {
+fn statistics_are_exact_wherever_the_server_is_killed() {
     let points = ["store.written", "store.commit", "store.committed", "views.applied", "views.folded"];
     let mut app = TestApp::with(start(""));
     let mut kills = 0;
@@ -89,33 +89,33 @@ fn numbers_are_exact_wherever_the_server_is_killed() {
         if app.try_restart_with(|before| before.environment = start(&failpoints).environment).is_err() {
             app.restart_with(|before| before.environment.clear());
         }
-        send_surely(&mut app, part);
+        send_until_acknowledged(&mut app, part);
         kills += u64::from(applied_or_gone(&mut app));
     }
     app.restart_with(|before| before.environment.clear());
-    assert!(kills >= 3, "{kills} kills struck");
-    demand(&app, 15);
+    assert!(kills >= 3, "only {kills} kills");
+    check_stats(&app, 15);
 }
 
 #[test]
-fn a_rebuild_of_statistics_that_is_cut_off_changes_nothing_and_the_next_one_mends() {
+fn an_interrupted_rebuild_of_statistics_changes_nothing_and_the_next_one_repairs_them() {
     let mut app = TestApp::with(start(""));
     for part in 0..2 {
-        send_surely(&mut app, part);
+        send_until_acknowledged(&mut app, part);
     }
     app.settle();
-    let spoil = "UPDATE site_stats_counts SET n = n + 1; DELETE FROM site_stats_top";
-    app.database().execute_batch(spoil).unwrap();
+    let wrong_counts = "UPDATE site_stats_counts SET n = n + 1; DELETE FROM site_stats_top";
+    app.database().execute_batch(wrong_counts).unwrap();
     for point in ["rebuild.cleared", "rebuild.batch", "rebuild.folded", "rebuild.mended"] {
         app.restart_with(|before| before.environment = start(&format!("{point}=abort@1")).environment);
         app.settle();
-        assert!(app.client().try_request("POST", REBUILD, None).is_err(), "{point} did not strike");
+        assert!(app.client().try_request("POST", REBUILD, None).is_err(), "{point} was not hit");
         app.restart_with(|before| before.environment.clear());
         let total = app.client().get("/stats?site_id=s").json()["total_views"].clone();
-        assert_eq!(total, 1_201, "{point}: as it was");
+        assert_eq!(total, 1_201, "{point}: the rebuild changed the tables");
     }
     assert_eq!(app.client().post(REBUILD, "").status, 200);
-    demand(&app, 2);
+    check_stats(&app, 2);
     let left = "SELECT COUNT(*) FROM sqlite_schema WHERE name LIKE 'millrace_shadow%'";
     assert_eq!(app.database().query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }

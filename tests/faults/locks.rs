@@ -1,45 +1,45 @@
-//! Others who work in the same tables: they hold rows and tables, lock them in another order, and some plans
-//! are turned down for it. All of the plan is rolled back and tried again, and no event is to blame.
+//! Other programs that use the same tables. They lock rows and tables, also in another order, so the database rejects
+//! some plans. The whole plan is rolled back and retried, and no event becomes a dead letter.
 
 use crate::harness::servers::{Kind, Server};
 use crate::harness::wait_for;
 use crate::rig::{Rig, shared};
 
 on_each_server!(
-    a_plan_that_a_deadlock_ends_is_tried_again,
-    a_plan_that_the_server_turns_down_half_done_is_tried_again,
-    a_lock_that_is_waited_for_in_vain_only_delays,
+    a_plan_that_a_deadlock_ends_is_retried,
+    a_plan_that_the_server_rejects_halfway_is_retried,
+    a_lock_timeout_only_delays,
 );
 
-fn a_plan_that_a_deadlock_ends_is_tried_again(kind: Kind) {
+fn a_plan_that_a_deadlock_ends_is_retried(kind: Kind) {
     let server = shared(kind);
-    let rig = Rig::before(server);
-    // PostgreSQL ends whoever waited first, MariaDB whoever has written less.
+    let rig = Rig::new(server);
+    // In a deadlock, PostgreSQL ends the transaction that waited first, MariaDB the one that has written less.
     let (before, sleep) = match kind {
         Kind::Postgres => ("", "SELECT pg_sleep(0.2)"),
         Kind::Mariadb => ("INSERT INTO ballast SELECT seq FROM seq_1_to_3000;", "DO sleep(0.2)"),
     };
     server.sql(&rig.url, "CREATE TABLE ballast (n INT)");
     let lock = |user: &str| format!("UPDATE users_revenue SET revenue = revenue WHERE user_id = '{user}'");
-    // Millrace has them in the order of their keys.
+    // Millrace locks rows in the order of their keys; this transaction locks them in the opposite order.
     let contrary = format!("BEGIN; {before} {}; {sleep}; {}; COMMIT", lock("user-9"), lock("user-0"));
     rig.load(|| {
-        rig.goes_on("revenue");
+        rig.wait_for_progress("revenue");
         wait_for("a deadlock to end plans", || {
-            // It may be the other one that is ended.
+            // The database may also end this transaction.
             drop(server.try_sql(&rig.url, &contrary));
             rig.retries() >= 2
         });
-        rig.goes_on("revenue");
+        rig.wait_for_progress("revenue");
     });
     rig.demand_exact(server);
 }
 
-/// As PostgreSQL does to a transaction that saw too little of another, and MariaDB by its statement: without a
-/// rollback the claim would stay, and the rows would be missing.
-fn a_plan_that_the_server_turns_down_half_done_is_tried_again(kind: Kind) {
+/// A trigger imitates a serialization failure of PostgreSQL and a lock time-out of MariaDB, which rolls back only the
+/// statement. Without a rollback of the whole plan the claim would stay and the rows would be missing.
+fn a_plan_that_the_server_rejects_halfway_is_retried(kind: Kind) {
     let server = shared(kind);
-    let rig = Rig::before(server);
+    let rig = Rig::new(server);
     let (trigger, no_trigger) = match kind {
         Kind::Postgres => (
             "CREATE SEQUENCE turns; CREATE FUNCTION turn_down() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
@@ -54,55 +54,55 @@ fn a_plan_that_the_server_turns_down_half_done_is_tried_again(kind: Kind) {
             "DROP TRIGGER turn_down",
         ),
     };
-    // Of more than one statement, but for the client's own separator.
+    // The MariaDB client needs another delimiter, because the trigger's body contains semicolons.
     let trigger = match kind {
         Kind::Postgres => trigger.to_owned(),
         Kind::Mariadb => format!("DELIMITER //\n{}//", trigger.replacen(';', "//\n", 1)),
     };
     rig.load(|| {
-        rig.goes_on("revenue");
+        rig.wait_for_progress("revenue");
         server.sql(&rig.url, &trigger);
-        wait_for("plans to be turned down", || rig.retries() >= 10);
+        wait_for("plans to be rejected", || rig.retries() >= 10);
         server.sql(&rig.url, no_trigger);
-        rig.goes_on("revenue");
+        rig.wait_for_progress("revenue");
     });
     rig.demand_exact(server);
 }
 
-/// Longer than a statement waits: the ledger for a row, the table's view for the table.
-fn a_lock_that_is_waited_for_in_vain_only_delays(kind: Kind) {
+/// Holds locks for longer than a statement waits: the ledger waits for a row, the table view for its table.
+fn a_lock_timeout_only_delays(kind: Kind) {
     let server = shared(kind);
-    let rig = Rig::before(server);
+    let rig = Rig::new(server);
     let (sleep, table) = match kind {
         Kind::Postgres => ("SELECT pg_sleep(180)", "BEGIN; LOCK TABLE sales IN ACCESS EXCLUSIVE MODE"),
         Kind::Mariadb => ("DO sleep(180)", "LOCK TABLES sales WRITE"),
     };
     let row = "BEGIN; UPDATE users_revenue SET revenue = revenue WHERE user_id = 'user-9'";
-    let there = "SELECT count(*) FROM users_revenue WHERE user_id = 'user-9'";
+    let row_exists = "SELECT count(*) FROM users_revenue WHERE user_id = 'user-9'";
     rig.load(|| {
-        rig.goes_on("revenue");
-        // Before its first row there is no table to lock.
-        rig.goes_on("sales");
-        wait_for("a row to hold", || server.sql(&rig.url, there) == "1");
+        rig.wait_for_progress("revenue");
+        // The table exists only after its first row.
+        rig.wait_for_progress("sales");
+        wait_for("a row to lock", || server.sql(&rig.url, row_exists) == "1");
         std::thread::scope(|scope| {
             for locked in [row, table] {
                 let (rig, sql) = (&rig, format!("{locked}; {sleep}"));
-                // Until it is ended.
+                // Sleeps until `end_sleepers` ends it.
                 scope.spawn(move || server.try_sql(&rig.url, &sql).unwrap_err());
             }
             let waits = |view| rig.app.view(view)["waiting"].is_string();
-            wait_for("both views to have waited in vain", || waits("revenue") && waits("sales"));
-            rig.goes_on("sale_counts");
-            rig.more(20);
+            wait_for("both views to report that they wait", || waits("revenue") && waits("sales"));
+            rig.wait_for_progress("sale_counts");
+            rig.wait_for_events(20);
             assert_eq!(end_sleepers(server, &rig, sleep), 2);
         });
-        rig.goes_on("revenue");
-        rig.goes_on("sales");
+        rig.wait_for_progress("revenue");
+        rig.wait_for_progress("sales");
     });
     rig.demand_exact(server);
 }
 
-/// Ends the sessions that hold something in this database; how many there were.
+/// Ends the sleeping sessions in this database, and returns their number.
 fn end_sleepers(server: &Server, rig: &Rig, sleep: &str) -> usize {
     let database = rig.url.rsplit('/').next().unwrap();
     match server.kind {

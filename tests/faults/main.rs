@@ -1,17 +1,16 @@
-//! What a database on a server does to millrace, and what comes of it: answers to COMMITs that are lost,
-//! deadlocks, kills, full disks, tables and rights that go away, nodes that race. The real binary runs against
-//! real servers, with a proxy between them, under load; and each time a checker outside of it demands that
-//! what was acknowledged is in every view once.
+//! Failures of a database on a server: lost answers to COMMITs, deadlocks, kills, full disks, dropped tables, revoked
+//! privileges and racing nodes. The real binary runs under load against real servers, with a proxy in between. After
+//! each failure a checker outside the process demands that every acknowledged event is in every view once.
 //!
-//! `cargo test --features failpoints --test faults postgres::` runs one database's. `MILLRACE_FAULT_CYCLES=N`
-//! sets how often the long run breaks its database, `MILLRACE_CRASH_SEED=N` repeats a load.
+//! `cargo test --features failpoints --test faults postgres::` runs the tests of one database.
+//! `MILLRACE_FAULT_CYCLES=N` sets the number of failures of the long run, `MILLRACE_CRASH_SEED=N` repeats a load.
 
 #![allow(clippy::unwrap_used)]
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
-// The load and the checker are those that kills are proved with.
+// The load and the checker of the crash tests.
 #[allow(dead_code)]
 #[path = "../crash/checker.rs"]
 mod checker;
@@ -21,7 +20,7 @@ mod history;
 #[path = "../crash/load.rs"]
 mod load;
 
-/// Functions of one argument, the kind of server, as tests of their names in a module a database.
+/// Makes a test of each function, in a module per database. The function takes the kind of server.
 macro_rules! on_each_server {
     ($($case:ident),+ $(,)?) => {
         mod postgres {

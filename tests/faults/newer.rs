@@ -1,14 +1,13 @@
-//! What a newer millrace has written, its tables or its log, is left alone: refused in one line, whichever
-//! database it is.
+//! Tables or a log that a newer millrace wrote. The start is refused with one line, and nothing is changed.
 
 use std::path::Path;
 
 use crate::harness::servers::Kind;
 use crate::rig::{Rig, shared};
 
-on_each_server!(what_a_newer_millrace_wrote_is_refused_in_one_line);
+on_each_server!(a_store_or_log_of_a_newer_millrace_is_refused_in_one_line);
 
-/// The one line with which it ends instead of listening.
+/// Starts millrace and returns the only log line above `INFO` with which it refuses to start.
 fn refusal(rig: &mut Rig) -> String {
     let log = rig.app.try_restart_with(|_| {}).unwrap_err();
     let lines: Vec<&str> = log.lines().filter(|line| !line.contains("\"level\":\"INFO\"")).collect();
@@ -17,8 +16,8 @@ fn refusal(rig: &mut Rig) -> String {
     lines[0].to_owned()
 }
 
-/// Has the log's files written by version 2, which leaves header and checksum where they are.
-fn as_of_version_2(journal: &Path) {
+/// Changes the headers of the log's files to format version 2, with valid checksums.
+fn set_version_2(journal: &Path) {
     for entry in std::fs::read_dir(journal).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|end| end == "seg") {
@@ -36,10 +35,10 @@ fn crc32<'b>(bytes: impl Iterator<Item = &'b u8>) -> u32 {
     !bytes.fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
 }
 
-fn what_a_newer_millrace_wrote_is_refused_in_one_line(kind: Kind) {
+fn a_store_or_log_of_a_newer_millrace_is_refused_in_one_line(kind: Kind) {
     let server = shared(kind);
-    let mut rig = Rig::before(server);
-    rig.load(|| rig.goes_on("revenue"));
+    let mut rig = Rig::new(server);
+    rig.load(|| rig.wait_for_progress("revenue"));
     rig.app.settle();
     assert_eq!(rig.app.stop(), Some(0));
     let version = server.sql(&rig.url, "SELECT value FROM millrace_meta WHERE name = 'schema'");
@@ -48,7 +47,7 @@ fn what_a_newer_millrace_wrote_is_refused_in_one_line(kind: Kind) {
     assert!(said.contains("1000") && said.contains("use a newer millrace"), "{said}");
     server.sql(&rig.url, &format!("UPDATE millrace_meta SET value = '{version}' WHERE name = 'schema'"));
 
-    as_of_version_2(&rig.app.data().join("journal"));
+    set_version_2(&rig.app.data().join("journal"));
     let said = refusal(&mut rig);
     assert!(said.contains("version 2") && said.contains("newer"), "{said}");
 }

@@ -1,5 +1,5 @@
-//! Several processes at one database. Two that have the same log race for each of its positions, and one wins;
-//! nodes with logs of their own add up, and an event that was sent to two of them counts once.
+//! Several processes with one database. Two processes with the same log race for each position, and one of them wins.
+//! Nodes with separate logs add up, and an event that was sent to two nodes counts once.
 
 use std::collections::BTreeMap;
 
@@ -8,59 +8,60 @@ use crate::harness::servers::Kind;
 use crate::harness::{Start, TestApp, wait_for};
 use crate::history::{Request, Sale, Source};
 use crate::load::{Load, SALES_MAX, amount_text, sums};
-use crate::rig::{Rig, at, copy_of, sale, shared};
+use crate::rig::{Rig, at, copy_folder, sale, shared};
 
 on_each_server!(
-    of_two_processes_with_one_log_one_wins_and_nothing_counts_twice,
-    nodes_with_logs_of_their_own_add_up_and_share_what_they_have_seen,
+    two_processes_with_one_log_count_nothing_twice,
+    nodes_with_separate_logs_add_up_and_share_seen_ids,
 );
 
-const LOST: &str = "in the store, not at";
+/// A part of the message that a process logs if another one has already applied a plan.
+const CLAIM_LOST: &str = "was expected";
 
-fn of_two_processes_with_one_log_one_wins_and_nothing_counts_twice(kind: Kind) {
+fn two_processes_with_one_log_count_nothing_twice(kind: Kind) {
     let server = shared(kind);
-    // Both have made their plan before one of them claims.
+    // Slow, so that both processes have a plan before one of them claims.
     let slow = "store.begin=sleep:200";
     let mut rig = Rig::with(server, slow);
-    rig.load(|| rig.goes_on("sales"));
+    rig.load(|| rig.wait_for_progress("sales"));
     rig.app.settle();
     rig.proxy.refuse();
     rig.proxy.cut();
-    rig.load(|| rig.more(300));
+    rig.load(|| rig.wait_for_events(300));
     rig.app.kill();
     rig.proxy.pass();
     let mut start = at(&rig.url);
     start.environment.push(("MILLRACE_FAILPOINTS".to_owned(), slow.to_owned()));
-    let copy = copy_of(&rig.app.folder);
+    let copy = copy_folder(&rig.app.folder);
     let racer = std::thread::scope(|scope| {
         let racer = scope.spawn(|| TestApp::with_folder(start, copy));
         rig.app.restart();
         racer.join().unwrap()
     });
     [&rig.app, &racer].into_iter().for_each(TestApp::settle);
-    let lost = [&rig.app, &racer].into_iter().filter(|app| app.log_text().contains(LOST)).count();
-    assert!(lost > 0, "nobody found that the other was faster");
+    let lost = [&rig.app, &racer].into_iter().filter(|app| app.log_text().contains(CLAIM_LOST)).count();
+    assert!(lost > 0, "no process lost a claim to the other");
     rig.demand_exact(server);
 }
 
-/// Names what it sends unlike any other node.
-fn numbered_from(checker: &Checker, app: &TestApp, number: u64) {
+/// Sends one event. Its number is far above those of the other node, so that later ids differ too.
+fn send_with_number(checker: &Checker, app: &TestApp, number: u64) {
     let sales = vec![Sale { number: number * SALES_MAX, user: "user-0".to_owned(), units: 10_000, pad: 0 }];
     let request = Request { number, source: Source::Object { id: format!("object-{number}") }, sales };
     assert_eq!(checker.send(&app.client(), &request), Some(200));
 }
 
-fn nodes_with_logs_of_their_own_add_up_and_share_what_they_have_seen(kind: Kind) {
+fn nodes_with_separate_logs_add_up_and_share_seen_ids(kind: Kind) {
     let server = shared(kind);
-    let rig = Rig::before(server);
+    let rig = Rig::new(server);
     let arguments = vec!["--accept-new-log".to_owned()];
     let other = TestApp::with(Start { arguments, ..at(&rig.url) });
-    let of_other = Checker::open(&other.folder.path().join("history"));
-    numbered_from(&of_other, &other, 1_000_000);
-    let load = Load::new(&of_other, other.client());
+    let other_checker = Checker::open(&other.folder.path().join("history"));
+    send_with_number(&other_checker, &other, 1_000_000);
+    let load = Load::new(&other_checker, other.client());
     rig.load(|| {
         load.run(rig.seed.0 + 1, || {
-            rig.more(300);
+            rig.wait_for_events(300);
             wait_for("events at the other node", || other.log_end() > 300);
         });
     });
@@ -77,7 +78,7 @@ fn nodes_with_logs_of_their_own_add_up_and_share_what_they_have_seen(kind: Kind)
     }
     nodes.into_iter().for_each(TestApp::settle);
 
-    let histories = [&rig.checker, &of_other].map(|checker| checker.history.requests());
+    let histories = [&rig.checker, &other_checker].map(|checker| checker.history.requests());
     let sent = || histories.iter().flatten().flat_map(|known| &known.request.sales);
     assert!(histories.iter().flatten().all(|known| known.acknowledged.is_some()));
     let mut expected: BTreeMap<String, String> =
@@ -91,7 +92,7 @@ fn nodes_with_logs_of_their_own_add_up_and_share_what_they_have_seen(kind: Kind)
     let counted = server.sql(&rig.url, "SELECT sum(n) FROM sale_counts_counts WHERE field = '' AND day = 0");
     assert_eq!(counted, rows.to_string());
 
-    // Another event under an id that the other node has seen is nobody's to swallow.
+    // A different event under an id that the other node has seen must not disappear: it becomes a dead letter.
     for (app, value) in nodes.into_iter().zip([1, 2]) {
         sale(
             app,
@@ -102,6 +103,6 @@ fn nodes_with_logs_of_their_own_add_up_and_share_what_they_have_seen(kind: Kind)
         app.settle();
     }
     assert_eq!(rig.app.balance("unlike").as_deref(), Some("1"));
-    let letters = other.client().get("/v1/dead-letters").json();
-    assert_eq!(letters["deadLetters"].as_array().unwrap().len(), 1, "{letters}");
+    let dead_letters = other.client().get("/v1/dead-letters").json();
+    assert_eq!(dead_letters["deadLetters"].as_array().unwrap().len(), 1, "{dead_letters}");
 }

@@ -1,5 +1,5 @@
-//! What every case here begins with: a database of its own, a proxy before it, millrace behind that with a view
-//! of each kind over one stream, and the checker that knows what was sent.
+//! The set-up of every test here: a new database, a proxy in front of it, millrace with a ledger, statistics and a
+//! table of one stream, and the checker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::harness::mariadb::Mariadb;
 use crate::harness::postgres::Postgres;
 use crate::harness::seed::Seed;
 use crate::harness::servers::{Kind, Server, Setup};
-use crate::harness::{Answer, Keeping, Start, TestApp, wait_for};
+use crate::harness::{Answer, StoreKind, Start, TestApp, wait_for};
 use crate::load::Load;
 
-/// The ledger of `revenue` is there by itself; statistics and a row an event come from the same events.
+/// Adds statistics and a table view to the stream `revenue`. Its ledger is in the presets.
 pub const VIEWS: &str = r#"
 [stream.revenue]
 key = "userId"
@@ -38,13 +38,13 @@ from = "revenue"
 columns = { number = "number", who = "userId", name = "name", value = "value" }
 "#;
 
-/// Servers need time to start, beside millrace and what it is sent.
+/// The pause between two requests of a sender, so that database servers have time to start.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// A run of no more requests acknowledged than this was an idle one.
-const PROVES: usize = 20;
+/// A run proves something only with more acknowledged requests than this.
+const ACKNOWLEDGED_MIN: usize = 20;
 
-const OF_VIEWS: [&str; 3] = ["revenue", "sale_counts", "sales"];
+const VIEW_NAMES: [&str; 3] = ["revenue", "sale_counts", "sales"];
 
 pub fn start(kind: Kind, setup: Setup) -> Server {
     match kind {
@@ -53,7 +53,7 @@ pub fn start(kind: Kind, setup: Setup) -> Server {
     }
 }
 
-/// Of the server that the tests of this process share.
+/// Returns the server that the tests of this process share.
 pub fn shared(kind: Kind) -> &'static Server {
     match kind {
         Kind::Postgres => Postgres::shared(),
@@ -61,18 +61,18 @@ pub fn shared(kind: Kind) -> &'static Server {
     }
 }
 
-/// How millrace is started at a database.
+/// Returns the settings to start millrace with a database.
 pub fn at(url: &str) -> Start {
     Start {
         config: Some(VIEWS.to_owned()),
         environment: vec![("MILLRACE_STORE".to_owned(), url.to_owned())],
-        // Told by the environment above.
-        keeping: Some(Keeping::Sqlite),
+        // The environment above selects the database, so the harness must not.
+        store_kind: Some(StoreKind::Sqlite),
         ..Start::default()
     }
 }
 
-/// In the order in which they have to end.
+/// The parts of a test, in the order in which they must be dropped.
 pub struct Rig {
     pub app: TestApp,
     pub checker: Checker,
@@ -92,7 +92,7 @@ impl Rig {
     }
 
     pub fn started(server: &Server, change: impl FnOnce(&mut Start)) -> Self {
-        let (proxy, url) = (Proxy::before(server), server.new_database());
+        let (proxy, url) = (Proxy::in_front_of(server), server.new_database());
         let mut start = at(&proxy.url(&url));
         change(&mut start);
         let app = TestApp::with(start);
@@ -100,13 +100,13 @@ impl Rig {
         Self { app, checker, proxy, url, seed: Seed::new() }
     }
 
-    /// Load while `meanwhile` runs, and until there was enough of it, loads before included.
+    /// Runs `meanwhile` under load. The load continues until enough requests are acknowledged, earlier loads included.
     pub fn load<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
         let mut load = Load::new(&self.checker, self.app.client());
         load.pause = PAUSE;
         load.run(self.seed.0, || {
             let outcome = meanwhile();
-            wait_for("a load that proves something", || self.acknowledged() > PROVES);
+            wait_for("enough acknowledged requests", || self.acknowledged() > ACKNOWLEDGED_MIN);
             outcome
         })
     }
@@ -116,53 +116,53 @@ impl Rig {
         requests.iter().filter(|known| known.acknowledged.is_some()).count()
     }
 
-    /// Under load: so many events more in the log.
-    pub fn more(&self, events: u64) {
+    /// Blocks until the log has `events` more events; only under load.
+    pub fn wait_for_events(&self, events: u64) {
         let end = self.app.log_end();
         wait_for("more events in the log", || self.app.log_end() >= end + events);
     }
 
-    /// Under load: the view comes further than it is.
-    pub fn goes_on(&self, view: &str) {
+    /// Blocks until the view has moved beyond its present position; only under load.
+    pub fn wait_for_progress(&self, view: &str) {
         let before = position(&self.app, view);
-        wait_for("a view to go on", || position(&self.app, view) > before);
+        wait_for("a view to move", || position(&self.app, view) > before);
     }
 
-    /// Whether gate or view say why they wait.
-    pub fn waits(&self) -> bool {
-        let views = self.app.stranger().get("/ready").json()["views"].clone();
+    /// Returns whether dedup or a view reports that it waits.
+    pub fn any_view_waits(&self) -> bool {
+        let views = self.app.anonymous().get("/ready").json()["views"].clone();
         views.as_object().unwrap().values().any(|view| view["waiting"].is_string())
     }
 
-    /// How often a plan was tried again.
+    /// Returns the number of retries of plans.
     pub fn retries(&self) -> u64 {
         let metrics = metrics(&self.app);
         let of_retries = metrics.lines().filter(|line| line.starts_with("millrace_store_retries_total{"));
         of_retries.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    /// Every event that was acknowledged is in every view once, and nothing else is.
+    /// Fails unless every view contains every acknowledged event once, and nothing else.
     pub fn exact(&self, server: &Server) -> Result<Proof, String> {
         let proof = self.checker.demand_equality(&self.app)?;
         let expected = proof.events - proof.repeats_in_log;
         let sql = |sql: &str| server.sql(&self.url, sql);
         let rows = sql("SELECT count(*), count(DISTINCT number) FROM sales");
         if rows != format!("{expected}\t{expected}") {
-            return Err(format!("rows and events among them: {rows}, not {expected} of each"));
+            return Err(format!("rows and events: {rows}, not {expected} of each"));
         }
         let counts = in_order(&sql("SELECT grp, n FROM sale_counts_counts WHERE field = '' AND day = 0"));
         let counted = in_order(&sql("SELECT who, count(*) FROM sales GROUP BY who"));
         if counts != counted {
-            return Err(format!("counts differ\n   in statistics {counts:?}\n   rows {counted:?}"));
+            return Err(format!("counts differ\n   in the statistics {counts:?}\n   in the rows {counted:?}"));
         }
-        OF_VIEWS.into_iter().try_for_each(|view| same_as_log(&self.app, view))?;
+        VIEW_NAMES.into_iter().try_for_each(|view| same_as_log(&self.app, view))?;
         Ok(proof)
     }
 
-    /// The same, where anything else is a failure.
+    /// Panics unless `exact` succeeds and the run was not idle.
     pub fn demand_exact(&self, server: &Server) -> Proof {
         let proof = self.exact(server).unwrap_or_else(|error| panic!("{error}"));
-        assert!(proof.acknowledged > PROVES, "an idle run proves nothing: {proof:?}");
+        assert!(proof.acknowledged > ACKNOWLEDGED_MIN, "an idle run proves nothing: {proof:?}");
         proof
     }
 }
@@ -171,9 +171,9 @@ pub fn position(app: &TestApp, view: &str) -> u64 {
     app.view(view)["position"].as_u64().unwrap()
 }
 
-/// Waits until the view stands still; what it says.
+/// Blocks until the view is paused, and returns its reason.
 pub fn paused(app: &TestApp, view: &str) -> String {
-    wait_for("a view to stand still", || app.view(view)["paused"].is_string());
+    wait_for("a view to be paused", || app.view(view)["paused"].is_string());
     app.view(view)["paused"].as_str().unwrap().to_owned()
 }
 
@@ -191,15 +191,15 @@ pub fn same_as_log(app: &TestApp, view: &str) -> Result<(), String> {
     }
 }
 
-/// Sends one event, and wants it acknowledged.
+/// Sends one event. Panics if it is not acknowledged.
 pub fn sale(app: &TestApp, body: &str) -> Answer {
     let answer = app.client().post("/v1/streams/revenue/events", body);
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer
 }
 
-/// Of two processes one folder, with a log of one identity.
-pub fn copy_of(folder: &tempfile::TempDir) -> Arc<tempfile::TempDir> {
+/// Returns a copy of a data folder, so that two processes have a log with the same identity.
+pub fn copy_folder(folder: &tempfile::TempDir) -> Arc<tempfile::TempDir> {
     let copy = tempfile::tempdir().unwrap();
     let from = format!("{}/.", folder.path().display());
     let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(copy.path()).status().unwrap();

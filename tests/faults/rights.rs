@@ -1,29 +1,29 @@
-//! What a person has to mend: a table that is gone, a right that was taken away. The view concerned stands
-//! still and says what to do, the others go on, and afterwards every event counts once.
+//! Faults that a person must fix: a dropped table, a revoked privilege. The view concerned is paused and its reason
+//! says what to do. The other views continue. Afterwards every event counts once.
 
 use crate::harness::servers::{Kind, Server};
 use crate::harness::wait_for;
 use crate::rig::{Rig, paused, shared};
 
 on_each_server!(
-    a_table_that_is_dropped_pauses_its_view_alone_until_it_is_rebuilt,
-    a_right_that_is_revoked_pauses_its_view_alone_until_it_is_granted,
+    a_dropped_table_pauses_only_its_view_until_it_is_rebuilt,
+    a_revoked_privilege_pauses_only_its_view_until_it_is_granted,
 );
 
-fn others_go_on(rig: &Rig) {
-    rig.goes_on("sale_counts");
-    rig.goes_on("sales");
+fn wait_for_other_views(rig: &Rig) {
+    rig.wait_for_progress("sale_counts");
+    rig.wait_for_progress("sales");
 }
 
-fn a_table_that_is_dropped_pauses_its_view_alone_until_it_is_rebuilt(kind: Kind) {
+fn a_dropped_table_pauses_only_its_view_until_it_is_rebuilt(kind: Kind) {
     let server = shared(kind);
-    let rig = Rig::before(server);
+    let rig = Rig::new(server);
     rig.load(|| {
-        rig.goes_on("revenue");
+        rig.wait_for_progress("revenue");
         server.sql(&rig.url, "DROP TABLE users_revenue");
         let said = paused(&rig.app, "revenue");
         assert!(said.contains("`users_revenue` does not exist") && said.contains("rebuild"), "{said}");
-        others_go_on(&rig);
+        wait_for_other_views(&rig);
     });
     let rebuilt = rig.app.client().post("/v1/views/revenue/rebuild", "");
     assert_eq!(rebuilt.status, 200, "{}", rebuilt.text());
@@ -32,7 +32,7 @@ fn a_table_that_is_dropped_pauses_its_view_alone_until_it_is_rebuilt(kind: Kind)
 
 const LEAST: &str = "least";
 
-/// Everything that is there, as an administrator would who lets millrace make nothing.
+/// Grants access to all existing tables, but no privilege to create any.
 fn grant(server: &Server, url: &str) {
     let database = url.rsplit('/').next().unwrap();
     match server.kind {
@@ -52,11 +52,11 @@ fn grant(server: &Server, url: &str) {
     }
 }
 
-fn a_right_that_is_revoked_pauses_its_view_alone_until_it_is_granted(kind: Kind) {
+fn a_revoked_privilege_pauses_only_its_view_until_it_is_granted(kind: Kind) {
     let server = shared(kind);
-    let mut rig = Rig::before(server);
-    // Its owner makes the tables, and then the one runs it who may only write into them.
-    rig.load(|| wait_for("all views to have begun", || views_have_begun(&rig)));
+    let mut rig = Rig::new(server);
+    // First the owner creates the tables. Then millrace runs as a user who may only read and write them.
+    rig.load(|| wait_for("all views to begin", || views_have_begun(&rig)));
     rig.app.settle();
     server.administer(&match kind {
         Kind::Postgres => format!("CREATE ROLE {LEAST} LOGIN PASSWORD 'secret'"),
@@ -71,15 +71,15 @@ fn a_right_that_is_revoked_pauses_its_view_alone_until_it_is_granted(kind: Kind)
         Kind::Mariadb => format!("{}.users_revenue", rig.url.rsplit('/').next().unwrap()),
     };
     rig.load(|| {
-        rig.goes_on("revenue");
+        rig.wait_for_progress("revenue");
         server.sql(&rig.url, &format!("REVOKE INSERT, UPDATE ON {table} FROM {LEAST}"));
         let said = paused(&rig.app, "revenue");
         assert!(said.contains("users_revenue") && said.contains("GRANT "), "{said}");
-        others_go_on(&rig);
+        wait_for_other_views(&rig);
         grant(server, &rig.url);
-        rig.goes_on("revenue");
+        rig.wait_for_progress("revenue");
     });
-    // To compare with the log takes tables of its own.
+    // `reconcile` creates tables, which only the owner may do.
     let as_owner = rig.proxy.url(&rig.url);
     rig.app.restart_with(|start| start.environment = store(as_owner));
     rig.demand_exact(server);

@@ -1,5 +1,5 @@
-//! Servers that are killed, stand still, or cannot be reached: meanwhile every event is taken, how far views
-//! are behind can be read, and once the server is back they catch up.
+//! Servers that are killed or do not respond. Meanwhile every event is accepted and the lag of the views is visible.
+//! Once the server is back, the views catch up.
 
 use crate::harness::TestApp;
 use crate::harness::servers::{Kind, Setup};
@@ -7,11 +7,11 @@ use crate::harness::wait_for;
 use crate::rig::{Rig, metrics, position, shared, start};
 
 on_each_server!(
-    while_the_server_is_gone_every_event_is_taken_and_then_caught_up_with,
-    while_the_server_stands_still_events_are_taken_and_the_lag_is_shown,
+    while_the_server_is_down_every_event_is_accepted_and_applied_later,
+    while_the_server_does_not_respond_events_are_accepted_and_the_lag_is_visible,
 );
 
-/// How far behind the ledger is, by all who tell.
+/// Returns the smallest lag of the ledger among the metrics, `/v1/views` and `/ready`.
 fn lag(app: &TestApp) -> u64 {
     let metrics = metrics(app);
     let line = metrics.lines().find_map(|line| line.strip_prefix("millrace_view_lag{view=\"revenue\"} "));
@@ -22,49 +22,49 @@ fn lag(app: &TestApp) -> u64 {
     line.unwrap().parse::<u64>().unwrap().min(listed).min(ready)
 }
 
-/// Under load: events are taken, and everybody sees that the ledger is behind.
-fn taken_and_not_applied(rig: &Rig) {
-    wait_for("a view to say why it waits", || rig.waits());
+/// Checks under load that events are accepted, and that the lag of the ledger is visible.
+fn accepted_but_not_applied(rig: &Rig) {
+    wait_for("a view to report that it waits", || rig.any_view_waits());
     let before = position(&rig.app, "revenue");
-    rig.more(200);
+    rig.wait_for_events(200);
     wait_for("the lag to show", || lag(&rig.app) >= 200);
     assert_eq!(position(&rig.app, "revenue"), before);
-    assert_eq!(rig.app.stranger().get("/ready").status, 200, "it takes events");
+    assert_eq!(rig.app.anonymous().get("/ready").status, 200, "events are accepted");
 }
 
 fn all_were_acknowledged(rig: &Rig) {
     let sent = rig.checker.history.requests();
-    assert!(sent.iter().all(|known| known.acknowledged.is_some()), "every request got its yes");
+    assert!(sent.iter().all(|known| known.acknowledged.is_some()), "every request was acknowledged");
 }
 
-fn while_the_server_is_gone_every_event_is_taken_and_then_caught_up_with(kind: Kind) {
+fn while_the_server_is_down_every_event_is_accepted_and_applied_later(kind: Kind) {
     let mut server = start(kind, Setup::default());
-    let rig = Rig::before(&server);
+    let rig = Rig::new(&server);
     rig.load(|| {
-        rig.goes_on("revenue");
-        server.stop_hard();
-        taken_and_not_applied(&rig);
+        rig.wait_for_progress("revenue");
+        server.kill();
+        accepted_but_not_applied(&rig);
         server.start_again();
-        rig.goes_on("revenue");
+        rig.wait_for_progress("revenue");
     });
     all_were_acknowledged(&rig);
     rig.demand_exact(&server);
     assert_eq!(lag(&rig.app), 0);
 }
 
-/// Nothing is refused and nothing answers: whoever asks about millrace itself is not to wait for it.
-fn while_the_server_stands_still_events_are_taken_and_the_lag_is_shown(kind: Kind) {
+/// The server refuses nothing and answers nothing. Requests about millrace itself must not wait for it.
+fn while_the_server_does_not_respond_events_are_accepted_and_the_lag_is_visible(kind: Kind) {
     let server = shared(kind);
-    let rig = Rig::before(server);
+    let rig = Rig::new(server);
     rig.load(|| {
-        rig.goes_on("revenue");
+        rig.wait_for_progress("revenue");
         rig.proxy.stall();
-        rig.more(200);
+        rig.wait_for_events(200);
         wait_for("the lag to show", || lag(&rig.app) >= 200);
-        assert!(!rig.waits(), "it showed before the store was given up");
-        assert_eq!(rig.app.stranger().get("/ready").status, 200, "it takes events");
+        assert!(!rig.any_view_waits(), "the lag was visible before the store timed out");
+        assert_eq!(rig.app.anonymous().get("/ready").status, 200, "events are accepted");
         rig.proxy.pass();
-        rig.goes_on("revenue");
+        rig.wait_for_progress("revenue");
     });
     all_were_acknowledged(&rig);
     rig.demand_exact(server);

@@ -1,5 +1,6 @@
-//! A proxy between millrace and its database that fails as networks do: it refuses, stalls, cuts, or cuts
-//! just when it matters, at a COMMIT, once the database has carried it out and before millrace hears of it.
+//! A proxy between millrace and its database that fails as networks do. It refuses connections, stalls them or
+//! cuts them. It can also cut a connection at a COMMIT: before the database receives it, or after the database
+//! has executed it and before millrace receives the answer.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,36 +11,36 @@ use std::time::Duration;
 use super::servers::{Kind, Server};
 use super::wire::{Frames, commits, committed};
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What becomes of connections.
+/// The behaviour of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Pass,
-    /// New ones are refused, as if no server was there; those that are open go on.
+    /// Refuses new connections, as if no server listened. Open connections continue.
     Refuse,
-    /// Nothing passes in either direction, and nothing ends.
+    /// Forwards nothing in either direction, and closes nothing.
     Stall,
 }
 
-/// When a COMMIT is cut.
+/// The moment at which the connection of a COMMIT is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// The database has not seen it, and rolls back.
+    /// The database has not received the COMMIT, and rolls back.
     Before,
-    /// The database has carried it out; its answer is lost.
+    /// The database has executed the COMMIT; its answer is lost.
     After,
 }
 
-/// Which COMMITs are cut.
+/// Selects the COMMITs that are cut.
 #[derive(Clone, Copy, Debug)]
 pub enum Which {
     None,
-    /// The next so many.
+    /// The next `n` COMMITs.
     Next(u32),
-    /// Each time when so many have been seen since the last.
+    /// Every `n`th COMMIT, counted from the last cut.
     Every(u32),
-    /// One in so many, as the seed has it.
+    /// About one in `one_in` COMMITs; the seed decides which.
     Drawn {
         seed: u64,
         one_in: u32,
@@ -52,7 +53,7 @@ struct State {
     ended: bool,
     which: Which,
     moment: Moment,
-    /// Commits since the last that was cut.
+    /// The number of COMMITs since the last cut.
     since: u32,
     seen: u64,
     cut: u64,
@@ -74,9 +75,9 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Lets everything pass, at first.
-    pub fn before(server: &Server) -> Self {
-        assert!(!server.setup.tls, "what is sealed cannot be read on the way");
+    /// Starts a proxy that forwards everything.
+    pub fn in_front_of(server: &Server) -> Self {
+        assert!(!server.setup.tls, "the proxy cannot read connections with TLS");
         let port = super::servers::free_port();
         let state = State {
             mode: Mode::Pass,
@@ -103,10 +104,10 @@ impl Proxy {
         Self { port, shared, accepting: Some(accepting) }
     }
 
-    /// The url of a database of the server, by way of this proxy.
+    /// Returns the URL of a database of the server, with the port of this proxy.
     pub fn url(&self, url: &str) -> String {
         let direct = format!("@127.0.0.1:{}/", self.shared.server_port);
-        assert!(url.contains(&direct), "{url} is not one of the server's");
+        assert!(url.contains(&direct), "{url} is not a database of the proxied server");
         url.replace(&direct, &format!("@127.0.0.1:{}/", self.port))
     }
 
@@ -114,7 +115,7 @@ impl Proxy {
         self.set(Mode::Pass);
     }
 
-    /// Refuses new connections; those that are open go on until they are cut.
+    /// Refuses new connections. Open connections continue until they are cut.
     pub fn refuse(&self) {
         self.set(Mode::Refuse);
     }
@@ -123,7 +124,7 @@ impl Proxy {
         self.set(Mode::Stall);
     }
 
-    /// Returns once it is so: who connects from now on finds it.
+    /// Blocks until the mode is in effect, so that the next connection already meets it.
     fn set(&self, mode: Mode) {
         let mut state = self.shared.state.lock().unwrap();
         state.mode = mode;
@@ -132,18 +133,18 @@ impl Proxy {
         drop(self.shared.changed.wait_while(state, differs).unwrap());
     }
 
-    /// Cuts every connection that is open.
+    /// Cuts every open connection.
     pub fn cut(&self) {
         cut_all(&mut self.shared.state.lock().unwrap());
     }
 
-    /// Cuts connections at their COMMITs, from now on.
+    /// Sets which COMMITs are cut from now on, and at which moment.
     pub fn cut_commits(&self, moment: Moment, which: Which) {
         let mut state = self.shared.state.lock().unwrap();
         (state.moment, state.which, state.since) = (moment, which, 0);
     }
 
-    /// As many as were opened since the last `cut`.
+    /// Returns the number of connections that were opened since the last `cut`.
     pub fn open_connections(&self) -> usize {
         self.shared.state.lock().unwrap().open.len()
     }
@@ -172,7 +173,7 @@ impl Drop for Proxy {
 }
 
 fn listen(port: u16) -> TcpListener {
-    // A port that was free may be somebody's way out for a moment.
+    // Another process may use the port for an outgoing connection for a moment, so retry.
     let bound = (0..500).find_map(|_| {
         let bound = TcpListener::bind(("127.0.0.1", port));
         bound.inspect_err(|_| std::thread::sleep(std::time::Duration::from_millis(10))).ok()
@@ -184,7 +185,7 @@ fn listen(port: u16) -> TcpListener {
 
 fn cut_all(state: &mut State) {
     for end in state.open.drain(..).flatten() {
-        // It may be cut at its other end already.
+        // The other end may already be closed.
         drop(end.shutdown(Shutdown::Both));
     }
 }
@@ -200,15 +201,15 @@ impl Shared {
             match (&listening, mode) {
                 _ if ended => return,
                 (Some(_), Mode::Refuse) => {
-                    // A process that another test starts just now holds it open until it runs its program.
+                    // Shut it down explicitly: a process that another test forks right now keeps it open until `exec`.
                     let listener = listening.take().map(|listener| TcpStream::from(OwnedFd::from(listener)));
                     listener.into_iter().for_each(|listener| drop(listener.shutdown(Shutdown::Both)));
-                    self.is_listening(false);
+                    self.set_listening(false);
                 }
                 (None, Mode::Refuse) => {}
                 (None, _) => {
                     listening = Some(listen(port));
-                    self.is_listening(true);
+                    self.set_listening(true);
                 }
                 (Some(listener), _) => {
                     if let Ok((client, _)) = listener.accept() {
@@ -217,11 +218,11 @@ impl Shared {
                     }
                 }
             }
-            std::thread::sleep(LOOK_INTERVAL);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    fn is_listening(&self, listening: bool) {
+    fn set_listening(&self, listening: bool) {
         self.state.lock().unwrap().listening = listening;
         self.changed.notify_all();
     }
@@ -234,7 +235,7 @@ impl Shared {
         let clone = |stream: &TcpStream| stream.try_clone().unwrap();
         let mut state = self.state.lock().unwrap();
         state.open.push([clone(&client), clone(&server)]);
-        // Set while an answer to a COMMIT is on its way that the client is not to hear.
+        // Is true while the answer to a COMMIT is expected that must not reach the client.
         let lost = Arc::new(Mutex::new(false));
         let (there, back) = (Arc::clone(self), Arc::clone(self));
         let (lost_there, from, to) = (Arc::clone(&lost), clone(&client), clone(&server));
@@ -242,7 +243,7 @@ impl Shared {
         std::thread::spawn(move || back.answer(server, client, &lost));
     }
 
-    /// From the client to the server, frame by frame.
+    /// Forwards frames from the client to the server.
     fn forward(&self, mut from: TcpStream, mut to: TcpStream, lost: &Mutex<bool>) {
         let mut frames = Frames::of_client(self.kind);
         while let Some(bytes) = read(&mut from) {
@@ -261,7 +262,8 @@ impl Shared {
         cut(&from, &to);
     }
 
-    /// From the server to the client. An answer that is to be lost is read, so that the commit is over.
+    /// Forwards frames from the server to the client. The answer that must be lost is read before the cut, so that
+    /// the commit is complete.
     fn answer(&self, mut from: TcpStream, mut to: TcpStream, lost: &Mutex<bool>) {
         let mut frames = Frames::of_server(self.kind);
         while let Some(bytes) = read(&mut from) {
@@ -290,7 +292,7 @@ impl Shared {
         drop(self.changed.wait_while(self.state.lock().unwrap(), stalled).unwrap());
     }
 
-    /// Whether the COMMIT that was just seen is cut, and when.
+    /// Counts a COMMIT. Returns the moment at which to cut it, or `None` if it passes.
     fn cuts(&self) -> Option<Moment> {
         let mut state = self.state.lock().unwrap();
         state.seen += 1;
@@ -304,7 +306,7 @@ impl Shared {
             }
             Which::Every(count) => since >= *count,
             Which::Drawn { seed, one_in } => {
-                // A step of xorshift: plain, and the same on every machine.
+                // A step of xorshift, which gives the same sequence on every machine.
                 *seed ^= *seed << 13;
                 *seed ^= *seed >> 7;
                 *seed ^= *seed << 17;

@@ -1,4 +1,4 @@
-//! A small HTTP client that sends exactly what a test says, broken things too.
+//! A small HTTP client that sends exactly the bytes that a test gives it, even if they are not valid HTTP.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -59,7 +59,7 @@ impl Client {
         self.try_request(method, path, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
-    /// One request over a connection of its own.
+    /// Sends one request over a new connection.
     pub fn try_request(
         &self,
         method: &str,
@@ -83,7 +83,7 @@ impl Client {
         head.push_str("\r\n");
         let mut stream = self.connect()?;
         stream.write_all(head.as_bytes())?;
-        // A server that refuses by the head alone may close before it has read the body.
+        // A server that refuses a request because of its head may close before it has read the body.
         let sent = stream.write_all(bytes);
         let answer = read_answer(&mut stream);
         if answer.is_err() {
@@ -92,7 +92,7 @@ impl Client {
         answer
     }
 
-    /// The head of a request with this client's headers; a body of `length` bytes is to follow.
+    /// Returns the head of a request with this client's headers. The caller sends the body of `length` bytes.
     pub fn head(&self, method: &str, path: &str, kind: &str, length: usize) -> String {
         let headers: String =
             self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -107,7 +107,7 @@ impl Client {
         Ok(stream)
     }
 
-    /// Sends bytes as they are, and reads one answer.
+    /// Sends bytes unchanged and reads one answer.
     pub fn raw(&self, bytes: &[u8]) -> std::io::Result<Answer> {
         let mut stream = self.connect()?;
         stream.write_all(bytes)?;
@@ -115,7 +115,7 @@ impl Client {
     }
 }
 
-/// Reads an answer of a connection that is closed after it, or whose length is said.
+/// Reads one answer, which must have a `Content-Length` if it has a body.
 pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
     let broken = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
     let mut bytes = Vec::new();
@@ -125,7 +125,7 @@ pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
             break at + 4;
         }
         match read(stream, &mut buffer)? {
-            0 => return Err(broken("closed before an answer")),
+            0 => return Err(broken("the connection was closed before an answer")),
             count => bytes.extend_from_slice(&buffer[..count]),
         }
     };
@@ -141,14 +141,14 @@ pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
     let mut body = bytes.split_off(head_end);
     while body.len() < length {
         match read(stream, &mut buffer)? {
-            0 => return Err(broken("closed within an answer")),
+            0 => return Err(broken("the connection was closed within an answer")),
             count => body.extend_from_slice(&buffer[..count]),
         }
     }
     Ok(Answer { status: status.ok_or_else(|| broken("no status"))?, headers, body })
 }
 
-/// A signal to another thread of the tests may end a system call early.
+/// Retries a read that a signal interrupted; other threads of the tests receive signals.
 fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
     loop {
         match stream.read(buffer) {

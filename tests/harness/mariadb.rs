@@ -1,5 +1,5 @@
-//! A private MariaDB, by its own defaults and none of the machine's configuration: text in a new table is
-//! `latin1`, sorted as Swedes sort, unless whoever makes the table says otherwise.
+//! A private MariaDB server with its built-in defaults, without the machine's configuration. Text in a new table
+//! is `latin1` with a Swedish collation unless the `CREATE TABLE` says otherwise.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -22,14 +22,14 @@ impl Mariadb {
         Server::start(Kind::Mariadb, setup)
     }
 
-    /// The one server that the tests of this process share.
+    /// Returns the server that the tests of this process share.
     pub fn shared() -> &'static Server {
         static SHARED: OnceLock<Server> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 }
 
-/// On the path, or where Debian has what only root is thought to start.
+/// Finds a program in `PATH` or in `/usr/sbin`, where Debian installs the server.
 fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
@@ -54,7 +54,7 @@ pub(super) fn make(account: Account, data: &Path) {
 }
 
 pub(super) fn serve(server: &Server) -> Command {
-    // The user is made at each start: only a running server can.
+    // Only a running server can create users, so it does that at each start.
     let first = server.folder.join("first.sql");
     let sql = format!(
         "CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';\n\
@@ -75,7 +75,7 @@ pub(super) fn serve(server: &Server) -> Command {
     set("innodb-log-file-size", "16M");
     set("innodb-buffer-pool-size", "64M");
     set("max-connections", "200");
-    // Not ours, nor one of full hours.
+    // Not the test machine's zone, and its offset is not a whole number of hours.
     set("default-time-zone", "+05:45");
     if !server.setup.sync {
         set("innodb-flush-method", "nosync");
@@ -95,7 +95,7 @@ fn socket(server: &Server) -> PathBuf {
     server.sockets().join("socket")
 }
 
-/// It greets whoever connects, once it is ready and not before.
+/// Returns whether the server is ready: only then does it send its greeting to a new connection.
 pub(super) fn answers(server: &Server) -> bool {
     let Ok(mut stream) = UnixStream::connect(socket(server)) else { return false };
     stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();

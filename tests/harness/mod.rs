@@ -1,5 +1,5 @@
-//! A real server for each test: the built binary in a folder of its own, on a free port. Dropping it
-//! stops it the way an operator would, and fails the test if anything acknowledged was left unapplied.
+//! A real server for each test: the built binary, in its own folder and on a free port. On drop it is stopped with
+//! SIGTERM, and the test fails if an acknowledged event was not applied.
 
 #![allow(clippy::unwrap_used, dead_code, unused_imports)]
 
@@ -24,24 +24,24 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use http::{Answer, Client};
-pub use stored::{Keeping, Stored};
+pub use stored::{StoreKind, Stored};
 
 const START_DURATION_MAX: Duration = Duration::from_secs(20);
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// How a server is started.
+/// The settings of a server's start.
 #[derive(Clone, Default)]
 pub struct Start {
-    /// Laid over the built-in configuration.
+    /// The content of `millrace.toml`.
     pub config: Option<String>,
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
     /// Written as `.env` into the working directory.
     pub dotenv: Option<String>,
-    /// As many files as the process may have open.
+    /// The limit of open files of the process.
     pub files_max: Option<u32>,
-    /// Where its views are; the environment has it for tests that do not say.
-    pub keeping: Option<Keeping>,
+    /// The database of its views; by default `MILLRACE_TEST_STORE` selects it.
+    pub store_kind: Option<StoreKind>,
 }
 
 impl Start {
@@ -54,19 +54,19 @@ impl Start {
 pub struct TestApp {
     pub folder: Arc<tempfile::TempDir>,
     pub address: String,
-    /// Unless its configuration or environment names another.
+    /// The database of the views, unless configuration or environment name another one.
     pub stored: Stored,
     start: Start,
     child: Option<Child>,
     log: Arc<Mutex<Vec<String>>>,
-    /// Whether views are expected to have caught up at the end.
+    /// Waits on drop until the views have caught up.
     pub settled_at_end: bool,
 }
 
-/// Turns all presets on.
+/// The configuration line that turns all presets on.
 pub const ALL_PRESETS: &str = "presets = [\"revenue\", \"analytics\", \"notifications\", \"inventory\"]\n";
 
-/// Writes the configuration file of a server, with all presets on unless it says which.
+/// Writes the configuration file of a server. All presets are on unless `config` names some.
 pub fn configure(folder: &Path, config: &str) {
     let presets = if config.contains("presets =") { "" } else { ALL_PRESETS };
     std::fs::write(folder.join("millrace.toml"), format!("{presets}{config}")).unwrap();
@@ -86,10 +86,10 @@ impl TestApp {
     }
 
     pub fn with_folder(start: Start, folder: Arc<tempfile::TempDir>) -> Self {
-        Self::try_with(start, folder).unwrap_or_else(|log| panic!("did not start:\n{log}"))
+        Self::try_with(start, folder).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
     }
 
-    /// The log, if the server ends instead of listening.
+    /// Returns the log as the error if the server ends and does not listen.
     pub fn try_with(start: Start, folder: Arc<tempfile::TempDir>) -> Result<Self, String> {
         if let Some(config) = &start.config {
             configure(folder.path(), config);
@@ -97,8 +97,8 @@ impl TestApp {
         if let Some(dotenv) = &start.dotenv {
             std::fs::write(folder.path().join(".env"), dotenv).unwrap();
         }
-        let keeping = start.keeping.unwrap_or_else(Keeping::of_environment);
-        let stored = Stored::of_folder(keeping, folder.path(), &folder.path().join("data/millrace.db"));
+        let store_kind = start.store_kind.unwrap_or_else(StoreKind::from_env);
+        let stored = Stored::for_folder(store_kind, folder.path(), &folder.path().join("data/millrace.db"));
         let mut app = Self {
             folder,
             stored,
@@ -122,7 +122,7 @@ impl TestApp {
         if !named && !ported {
             command.args(["--listen", "localhost:0"]);
         }
-        if self.stored.keeping != Keeping::Sqlite && !self.start.names_a_store() {
+        if self.stored.store_kind != StoreKind::Sqlite && !self.start.names_a_store() {
             command.env("MILLRACE_STORE", self.stored.url());
         }
         command
@@ -148,7 +148,7 @@ impl TestApp {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap().is_some();
             if ended || Instant::now() > deadline {
                 self.kill();
-                // It has the last lines only at its end.
+                // Only after the join does the log have its last lines.
                 reader.join().unwrap();
                 return Err(self.log_text());
             }
@@ -162,7 +162,7 @@ impl TestApp {
         Some(urls.split(' ').next()?.trim_start_matches("http://").to_owned())
     }
 
-    /// The first log line with this message.
+    /// Returns the first log line with this message.
     pub fn log_line(&self, message: &str) -> Option<Value> {
         let lines = self.log.lock().unwrap();
         lines
@@ -175,22 +175,22 @@ impl TestApp {
         self.log.lock().unwrap().join("\n")
     }
 
-    /// Where the log ends: what is refused does not move it.
+    /// Returns the end position of the log. A refused event does not move it.
     pub fn log_end(&self) -> u64 {
-        self.stranger().get("/ready").json()["log"]["end"].as_u64().unwrap()
+        self.anonymous().get("/ready").json()["log"]["end"].as_u64().unwrap()
     }
 
-    /// The state of one view, as `/ready` shows it.
+    /// Returns the state of one view, as `/ready` shows it.
     pub fn view(&self, name: &str) -> Value {
-        self.stranger().get("/ready").json()["views"][name].clone()
+        self.anonymous().get("/ready").json()["views"][name].clone()
     }
 
-    /// A connection to the store, as another program would have one, if it is SQLite.
+    /// Opens a connection to the store, as another program would; for SQLite only.
     pub fn database(&self) -> rusqlite::Connection {
         self.stored.connection()
     }
 
-    /// What another program finds in the store, or changes there, in words that every database has.
+    /// Executes SQL in the store, as another program would. See `Stored::sql`.
     pub fn sql(&self, sql: &str) -> String {
         self.stored.sql(sql)
     }
@@ -203,13 +203,13 @@ impl TestApp {
         std::fs::read_to_string(self.data().join("api-key")).unwrap()
     }
 
-    /// A client that shows the first key.
+    /// Returns a client that sends the first key.
     pub fn client(&self) -> Client {
         Client::new(&self.address).with_header("Authorization", &self.key())
     }
 
-    /// A client without any key.
-    pub fn stranger(&self) -> Client {
+    /// Returns a client without a key.
+    pub fn anonymous(&self) -> Client {
         Client::new(&self.address)
     }
 
@@ -217,9 +217,9 @@ impl TestApp {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Waits until every view has applied what the log holds.
+    /// Blocks until every view has applied the whole log.
     pub fn settle(&self) {
-        let client = self.stranger();
+        let client = self.anonymous();
         let settled = || {
             let body = client.get("/ready").json();
             body["views"].as_object().unwrap().values().all(|view| view["lag"] == 0)
@@ -236,7 +236,7 @@ impl TestApp {
         })
     }
 
-    /// kill -9.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             drop(child.kill());
@@ -244,10 +244,10 @@ impl TestApp {
         }
     }
 
-    /// Waits for the process to end by itself; its exit code.
-    pub fn ended(&mut self) -> Option<i32> {
+    /// Blocks until the process ends, and returns its exit code.
+    pub fn wait_for_exit(&mut self) -> Option<i32> {
         let mut child = self.child.take().unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while Instant::now() < deadline {
             if let Some(status) = child.try_wait().unwrap() {
                 return status.code();
@@ -256,34 +256,34 @@ impl TestApp {
         }
         drop(child.kill());
         drop(child.wait());
-        panic!("did not end:\n{}", self.log_text());
+        panic!("the server did not end:\n{}", self.log_text());
     }
 
-    /// SIGTERM, and the exit code.
+    /// Stops the process with SIGTERM, and returns its exit code.
     pub fn stop(&mut self) -> Option<i32> {
         let pid = self.pid().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        self.ended()
+        self.wait_for_exit()
     }
 
-    /// Starts again in the same folder.
+    /// Kills the process and starts it again in the same folder.
     pub fn restart(&mut self) {
         self.kill();
-        self.spawn().unwrap_or_else(|log| panic!("did not start again:\n{log}"));
+        self.spawn().unwrap_or_else(|log| panic!("the server did not start again:\n{log}"));
     }
 
     pub fn restart_with(&mut self, change: impl FnOnce(&mut Start)) {
-        self.try_restart_with(change).unwrap_or_else(|log| panic!("did not start again:\n{log}"));
+        self.try_restart_with(change).unwrap_or_else(|log| panic!("the server did not start again:\n{log}"));
     }
 
-    /// The log, if the server ends instead of listening.
+    /// Returns the log as the error if the server ends and does not listen.
     pub fn try_restart_with(&mut self, change: impl FnOnce(&mut Start)) -> Result<(), String> {
         self.kill();
         change(&mut self.start);
         self.spawn()
     }
 
-    /// Whether the process is gone, by itself or by a kill.
+    /// Returns whether the process has ended.
     pub fn is_gone(&mut self) -> bool {
         self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
@@ -293,7 +293,7 @@ impl TestApp {
         assert!(sent.success(), "kill {name}");
     }
 
-    /// Runs another command of the binary in this app's folder.
+    /// Runs another command of the binary in the server's folder.
     pub fn command(&self, arguments: &[&str]) -> std::process::Output {
         Command::new(env!("CARGO_BIN_EXE_millrace"))
             .current_dir(self.folder.path())
@@ -336,16 +336,16 @@ fn program(files_max: Option<u32>) -> Command {
     }
 }
 
-/// A port that nobody uses just now, in either address family.
+/// Returns a port that is free at the moment.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("localhost:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Waits for a condition, with a deadline.
+/// Blocks until a condition holds. Panics after a deadline.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -354,7 +354,7 @@ pub fn read_lines(path: &Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// Whether the text occurs anywhere in the files of a folder.
+/// Returns whether any file below a folder contains the text.
 pub fn occurs(folder: &Path, text: &str) -> bool {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
         true => occurs(&path, text),

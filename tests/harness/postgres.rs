@@ -1,4 +1,4 @@
-//! A private PostgreSQL: Debian's programs, which are not on the path.
+//! A private PostgreSQL server. It uses Debian's programs, which are not in `PATH`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,14 +18,14 @@ impl Postgres {
         Server::start(Kind::Postgres, setup)
     }
 
-    /// The one server that the tests of this process share.
+    /// Returns the server that the tests of this process share.
     pub fn shared() -> &'static Server {
         static SHARED: OnceLock<Server> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 }
 
-/// The newest version's programs.
+/// Returns the path of a program of the newest installed version.
 fn program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let number = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
@@ -43,7 +43,7 @@ pub(super) fn version() -> String {
     run(command, "").unwrap()
 }
 
-/// A cluster as somebody else may have set it up: sorted as people sort, not by bytes.
+/// Creates a cluster whose default collation is linguistic and not bytewise, as on many servers of users.
 pub(super) fn make(account: Account, data: &Path) {
     std::fs::create_dir(data).unwrap();
     account.give(data);
@@ -71,11 +71,11 @@ pub(super) fn serve(server: &Server) -> Command {
     set("port", &server.port.to_string());
     set("unix_socket_directories", &server.sockets().display().to_string());
     set("hba_file", &access.display().to_string());
-    // In the folder, so that a kill leaves nothing behind.
+    // Shared memory in files of the data folder, so that a kill leaves none in the system.
     set("dynamic_shared_memory_type", "mmap");
     set("shared_buffers", "32MB");
     set("max_connections", "200");
-    // Not ours, nor one of full hours.
+    // Not the test machine's zone, and its offset is not a whole number of hours.
     set("timezone", "Asia/Kathmandu");
     if !server.setup.sync {
         set("fsync", "off");
@@ -91,14 +91,15 @@ pub(super) fn serve(server: &Server) -> Command {
     command
 }
 
-/// The server notes it once it takes connections; an earlier life's note has another process id.
+/// Returns whether the server is ready. It writes that to `postmaster.pid`; a file that an earlier process left has
+/// another process id.
 pub(super) fn answers(server: &Server, pid: i32) -> bool {
     let note = std::fs::read_to_string(server.data().join("postmaster.pid")).unwrap_or_default();
     let lines: Vec<&str> = note.lines().map(str::trim).collect();
     lines.first() == Some(&pid.to_string().as_str()) && lines.get(7) == Some(&"ready")
 }
 
-/// Whoever comes by the socket is believed to be who it says.
+/// Returns a `psql` command. Connections over the socket need no password, for any user.
 pub(super) fn client(server: &Server, database: &str, user: &str) -> Command {
     let mut command = Command::new(program("psql"));
     command.env_clear().env("PGCLIENTENCODING", "UTF8");

@@ -1,5 +1,5 @@
-//! A server's process: as an account that databases accept, ended with the test however that ends, and
-//! stopped, paused or killed in between, with all the processes it has made.
+//! The process of a database server. It runs as an account that databases accept, and it ends with the test,
+//! however the test ends. It can be paused, resumed or killed, together with its child processes.
 
 use std::fs::{File, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -11,25 +11,26 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::wait_for;
 
-/// Set for a test that runs itself again in a namespace, where it is root in name.
-pub const WITHIN: &str = "MILLRACE_TEST_IN_NAMESPACE";
+/// The variable that is set for a test that runs itself again in a user namespace, where it is root.
+pub const IN_NAMESPACE: &str = "MILLRACE_TEST_IN_NAMESPACE";
 
-/// Whom a server runs as: ourselves, or another if we are root, which databases refuse to be.
+/// The account that a server runs as. Databases refuse to run as root, so root uses another account.
 #[derive(Clone, Copy)]
 pub enum Account {
+    /// The account of the test.
     Own,
-    /// Ourselves, under another name than root's.
+    /// The account of the test, mapped to a user other than root in another user namespace.
     Renamed,
     Other(u32, u32),
 }
 
 impl Account {
-    /// The first of these names that this machine has.
+    /// Returns the first of these accounts that the machine has, or `Own` if the test does not run as root.
     pub fn of(names: &[&str]) -> Self {
         if !geteuid().is_root() {
             return Self::Own;
         }
-        if std::env::var_os(WITHIN).is_some() {
+        if std::env::var_os(IN_NAMESPACE).is_some() {
             return Self::Renamed;
         }
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
@@ -39,7 +40,7 @@ impl Account {
             Some((ids.next()?, ids.next()?))
         };
         let found = names.iter().find_map(ids);
-        let (user, group) = found.unwrap_or_else(|| panic!("none of the accounts {names:?} is known"));
+        let (user, group) = found.unwrap_or_else(|| panic!("this machine has none of the accounts {names:?}"));
         Self::Other(user, group)
     }
 
@@ -72,7 +73,7 @@ impl Account {
         }
     }
 
-    /// Gives a file or folder to the account, and to nobody else.
+    /// Makes the account the owner of a file or folder, and takes the access of all others away.
     pub fn give(self, path: &Path) {
         let mode = if path.is_dir() { 0o700 } else { 0o600 };
         std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -82,10 +83,10 @@ impl Account {
     }
 }
 
-/// The shell that stands beside a server. It ends it when it is told to, or when the pipe from the test
-/// closes, be it that the test's process was killed; and then it removes the folder. It never waits for
-/// the server before, so that the process id stays the server's.
-const WATCH: &str = r#"
+/// The shell script that watches a server. It reads one line from the test and then ends the server. The read also
+/// returns when the pipe closes because the test's process was killed. Then the script removes the folder, unless
+/// the line is `keep`. It does not wait for the server earlier, so that the system cannot reuse the process id.
+const WATCHER: &str = r#"
 folder=$1 signal=$2; shift 2
 "$@" >>"$folder/log" 2>&1 </dev/null &
 echo $!
@@ -97,17 +98,17 @@ wait
 [ "$order" = keep ] || rm -rf "$folder"
 "#;
 
-/// A server's process, with the shell that watches it.
+/// A server's process and the shell that watches it.
 pub struct Running {
     watch: Child,
     pid: Pid,
 }
 
 impl Running {
-    /// Starts the command; what it says goes to `folder/log`, and `signal` is what ends it at once.
+    /// Starts the command, with its output in `folder/log`. `signal` is the signal that ends it immediately.
     pub fn start(command: &Command, folder: &Path, signal: &str) -> Self {
         let mut watch = Command::new("setsid");
-        watch.args(["sh", "-c", WATCH, "watch"]).arg(folder).arg(signal);
+        watch.args(["sh", "-c", WATCHER, "watch"]).arg(folder).arg(signal);
         watch.arg(command.get_program()).args(command.get_args());
         watch.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         watch.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -126,7 +127,7 @@ impl Running {
         state(self.pid()).is_none_or(|(state, _)| state == 'Z')
     }
 
-    /// kill -9, of the server and all the processes it has made: as a machine loses them. The folder stays.
+    /// Kills the server and its children with SIGKILL, as if the machine had lost power. The folder stays.
     pub fn kill(mut self) {
         self.pause();
         let mut all = children(self.pid());
@@ -141,7 +142,7 @@ impl Running {
         self.watch.wait().unwrap();
     }
 
-    /// Stops the server, which makes no more processes then, and after it those it has made.
+    /// Stops the server with SIGSTOP, and then its children. A stopped server creates no further children.
     pub fn pause(&self) {
         signal(self.pid(), Signal::STOP);
         children(self.pid()).into_iter().for_each(|pid| signal(pid, Signal::STOP));
@@ -163,16 +164,16 @@ impl Drop for Running {
     }
 }
 
-/// To a process that may be gone already.
+/// Sends a signal to a process that may already have ended.
 fn signal(pid: i32, signal: Signal) {
     let sent = kill_process(Pid::from_raw(pid).unwrap(), signal);
     assert!(matches!(sent, Ok(()) | Err(rustix::io::Errno::SRCH)), "{signal:?} to {pid}: {sent:?}");
 }
 
-/// What a process is doing (`Z` where only its end is left to be told), and who made it.
+/// Returns the state of a process (`Z` for a zombie) and its parent, or `None` if it does not exist.
 pub fn state(pid: i32) -> Option<(char, i32)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program stands in brackets before, and may hold anything.
+    // The program's name comes before, in parentheses, and may contain any character.
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
@@ -183,18 +184,18 @@ fn children(parent: i32) -> Vec<i32> {
     pids.filter(|pid| state(*pid).is_some_and(|(_, by)| by == parent)).collect()
 }
 
-/// Copies a folder that takes seconds to make, and is therefore made once and kept below `target/`.
-pub fn copy_made_once(name: &str, make: impl FnOnce(&Path), to: &Path) {
-    // A library's own tests are not told of the former.
+/// Copies a folder that takes seconds to create. It is created once and kept below `target/`.
+pub fn copy_cached(name: &str, make: impl FnOnce(&Path), to: &Path) {
+    // Cargo sets the variable for integration tests only.
     let kept = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
     std::fs::create_dir_all(&kept).unwrap();
     let lock = File::create(kept.join(format!("{name}.lock"))).unwrap();
     lock.lock().unwrap();
     let made = kept.join(name);
     if !made.exists() {
-        // Where others may look in: below `target/` the account may not be able to.
+        // Create it in a temporary folder, because the account may have no access to `target/`.
         let folder = tempfile::tempdir().unwrap();
-        open_to_pass(folder.path());
+        allow_traversal(folder.path());
         make(&folder.path().join("data"));
         let unfinished = kept.join(format!("{name}.unfinished"));
         drop(std::fs::remove_dir_all(&unfinished));
@@ -205,8 +206,8 @@ pub fn copy_made_once(name: &str, make: impl FnOnce(&Path), to: &Path) {
     copy(&made, to);
 }
 
-/// Lets other accounts pass through a folder, without seeing what is in it.
-pub fn open_to_pass(folder: &Path) {
+/// Lets other accounts open paths below a folder, but not list it.
+pub fn allow_traversal(folder: &Path) {
     std::fs::set_permissions(folder, Permissions::from_mode(0o711)).unwrap();
 }
 
@@ -215,11 +216,11 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
 }
 
-/// Runs a command to its end, with `input`; what it says, or what it complains of.
+/// Runs a command with `input`. Returns its standard output, or its standard error if it failed.
 pub fn run(mut command: Command, input: &str) -> Result<String, String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-    // Who ends before having read everything has a reason, and tells it.
+    // If the command ends before it has read all input, its standard error has the reason.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();
     match output.status.success() {

@@ -1,4 +1,4 @@
-//! Where chance comes from: the clock, or `MILLRACE_CRASH_SEED`, which repeats a schedule.
+//! The seed of a random schedule: the clock, or `MILLRACE_CRASH_SEED` to repeat a schedule.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ pub fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap())
 }
 
-/// Says which seed it was, should the test fail.
+/// A seed that is printed if the test fails.
 pub struct Seed(pub u64);
 
 impl Seed {

@@ -1,20 +1,19 @@
-//! Private database servers for tests: a folder of their own below the temporary one, a port and a socket
-//! that nobody else has. Never one that runs already. A server is started once for all tests of a process
-//! (`Postgres::shared()`), each test in a database of its own; one that is to be stopped, paused or set up
-//! in another way is started by the test itself (`Postgres::start()`).
+//! Private database servers for tests. Each has its own temporary folder, port and socket; a server that runs
+//! already is never used. All tests of a process share one server (`Postgres::shared()`), each with its own
+//! database. A test that stops, pauses or configures its server starts its own (`Postgres::start()`).
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::process::{Account, Running, copy_made_once, open_to_pass, run};
+use super::process::{Account, Running, copy_cached, allow_traversal, run};
 use super::{mariadb, postgres};
 
 const START_DURATION_MAX: Duration = Duration::from_secs(30);
-/// Below the ports that clients are given, one of which could be in the way when a server starts again.
+/// Below the range of ephemeral ports, so that no client uses the port while a server restarts.
 const PORTS: std::ops::Range<u32> = 20_000..32_000;
 
-/// The account in the database that millrace is given: owner of its database, and of nothing else.
+/// The database account that millrace uses. It owns its database and nothing else.
 pub const USER: &str = "millrace";
 pub const PASSWORD: &str = "secret";
 
@@ -24,14 +23,14 @@ pub enum Kind {
     Mariadb,
 }
 
-/// How a server is started.
+/// The settings of a server.
 #[derive(Clone)]
 pub struct Setup {
-    /// Whether a commit waits for the disk.
+    /// Syncs each commit to the disk.
     pub sync: bool,
-    /// Over TCP only with TLS, with a certificate for `localhost` and `127.0.0.1`: `Server::certificate`.
+    /// Requires TLS over TCP. The certificate is `Server::certificate`, for `localhost` and `127.0.0.1`.
     pub tls: bool,
-    /// Settings by name, as the server's documentation has them.
+    /// Settings of the database, with the names of its documentation.
     pub settings: Vec<(String, String)>,
 }
 
@@ -66,7 +65,7 @@ impl Server {
             Kind::Mariadb => Account::of(&["mysql", "nobody"]),
         };
         let folder = tempfile::Builder::new().prefix("millrace-").tempdir().unwrap().keep();
-        open_to_pass(&folder);
+        allow_traversal(&folder);
         let mut server =
             Self { kind, port: 0, setup, account, folder, running: None, databases: AtomicU32::new(0) };
         let version = match kind {
@@ -79,7 +78,7 @@ impl Server {
             Kind::Postgres => postgres::make(account, data),
             Kind::Mariadb => mariadb::make(account, data),
         };
-        copy_made_once(&made, make, &server.data());
+        copy_cached(&made, make, &server.data());
         std::fs::create_dir(server.sockets()).unwrap();
         account.give(&server.sockets());
         if server.setup.tls {
@@ -87,14 +86,14 @@ impl Server {
         }
         for _ in 0..10 {
             server.port = free_port();
-            // Somebody may be on the port by now.
+            // Another process may have taken the port in the meantime.
             match server.try_start() {
                 Ok(()) => return server,
                 Err(log) if log.contains("ddress already in use") => {}
                 Err(log) => panic!("{kind:?} did not start:\n{log}"),
             }
         }
-        panic!("{kind:?} found no free port");
+        panic!("no free port for {kind:?}");
     }
 
     fn try_start(&mut self) -> Result<(), String> {
@@ -131,7 +130,7 @@ impl Server {
         self.folder.join("sockets")
     }
 
-    /// The certificate that a client is to trust, as a file in PEM.
+    /// Returns the path of the certificate (PEM) that a client must trust.
     pub fn certificate(&self) -> PathBuf {
         self.folder.join("certificate.pem")
     }
@@ -148,12 +147,12 @@ impl Server {
         self.account.give(&self.private_key());
     }
 
-    /// What the server has said since it started.
+    /// Returns the server's log since its start.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap()
     }
 
-    /// A database of this name, as `[store] url` has it.
+    /// Returns the URL of the database with this name, as `[store] url` takes it.
     pub fn url(&self, database: &str) -> String {
         let scheme = match self.kind {
             Kind::Postgres => "postgres",
@@ -162,12 +161,12 @@ impl Server {
         format!("{scheme}://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// A database that nobody has used before: its url.
+    /// Creates an empty database and returns its URL.
     pub fn new_database(&self) -> String {
         self.new_database_with("")
     }
 
-    /// The same, with what may stand at the end of the server's `CREATE DATABASE`.
+    /// Creates an empty database with `clause` at the end of `CREATE DATABASE`, and returns its URL.
     pub fn new_database_with(&self, clause: &str) -> String {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let url = self.url(&format!("test_{number}"));
@@ -182,7 +181,7 @@ impl Server {
         url
     }
 
-    /// Carries out statements as the server's administrator, in no database of ours.
+    /// Executes statements as the server's administrator, outside the test's databases.
     pub fn administer(&self, sql: &str) -> String {
         let client = match self.kind {
             Kind::Postgres => postgres::client(self, "postgres", "admin"),
@@ -191,8 +190,8 @@ impl Server {
         run(client, sql).unwrap_or_else(|error| panic!("{sql}\n{error}"))
     }
 
-    /// Carries out statements in the database of a url, as its owner and by the server's own client: rows as
-    /// lines, columns with tabs between them, `NULL` where nothing is.
+    /// Executes statements in the database of a URL, with the command-line client of the server. Returns a line per
+    /// row, with tabs between columns and `NULL` for null.
     pub fn sql(&self, url: &str, sql: &str) -> String {
         self.try_sql(url, sql).unwrap_or_else(|error| panic!("{sql}\n{error}"))
     }
@@ -206,7 +205,7 @@ impl Server {
         }
     }
 
-    /// All of a database as statements, by the server's own tool for backups.
+    /// Returns a dump of a database as statements, made by the backup tool of the server.
     pub fn dump(&self, url: &str) -> String {
         let database = url.rsplit('/').next().unwrap();
         let dump = match self.kind {
@@ -217,49 +216,50 @@ impl Server {
     }
 
     pub fn pid(&self) -> i32 {
-        self.running.as_ref().expect("it runs").pid()
+        self.running.as_ref().expect("the server runs").pid()
     }
 
-    /// kill -9, of all the server's processes. What it had not synced is gone only if the machine goes too.
-    pub fn stop_hard(&mut self) {
-        self.running.take().expect("it runs").kill();
+    /// Kills all of the server's processes with SIGKILL. Writes that were not synced survive, because the machine
+    /// keeps running.
+    pub fn kill(&mut self) {
+        self.running.take().expect("the server runs").kill();
     }
 
-    /// On the same port, with the same data.
+    /// Starts the server again, with the same port and data.
     pub fn start_again(&mut self) {
-        assert!(self.running.is_none(), "it runs already");
+        assert!(self.running.is_none(), "the server runs already");
         self.try_start().unwrap_or_else(|log| panic!("{:?} did not start again:\n{log}", self.kind));
     }
 
-    /// Starts it where it has ended by itself.
+    /// Starts the server again if its process has ended.
     pub fn start_again_if_gone(&mut self) {
         if self.running.as_ref().is_some_and(Running::is_gone) {
-            self.stop_hard();
+            self.kill();
             self.start_again();
         }
     }
 
-    /// The server stops answering, with every connection open.
+    /// Stops the server's processes. It no longer answers, but its connections stay open.
     pub fn pause(&self) {
-        self.running.as_ref().expect("it runs").pause();
+        self.running.as_ref().expect("the server runs").pause();
     }
 
     pub fn resume(&self) {
-        self.running.as_ref().expect("it runs").resume();
+        self.running.as_ref().expect("the server runs").resume();
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         match self.running.take() {
-            // Who watches it removes the folder as well.
+            // The watching shell also removes the folder.
             Some(running) => drop(running),
             None => drop(std::fs::remove_dir_all(&self.folder)),
         }
     }
 }
 
-/// A port that nobody listens on, another in each process and at each call.
+/// Returns a port on which nobody listens. Processes and calls get different ports.
 pub(super) fn free_port() -> u16 {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     loop {

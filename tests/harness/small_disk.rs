@@ -1,33 +1,34 @@
-//! A disk of a few megabytes, mounted at a folder, and a file that takes the room away on it.
+//! A file system of a few megabytes, mounted at a folder, and a file that fills it.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::process::WITHIN;
+use super::process::IN_NAMESPACE;
 use super::servers::Server;
 
-/// Mounted for as long as this lives.
+/// A small file system that is unmounted on drop.
 pub struct SmallDisk {
     mounted: PathBuf,
 }
 
 impl SmallDisk {
-    /// At a folder that is there, or is made.
+    /// Mounts a file system at a folder, which is created if it does not exist.
     pub fn mounted(at: &Path, bytes: u64) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=0700"), "millrace-test"]).arg(at);
         let done = mount.output().unwrap();
         let reason = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "a small disk needs the right to mount: {reason}");
+        assert!(done.status.success(), "cannot mount a small disk: {reason}");
         Self { mounted: at.to_owned() }
     }
 
-    /// For a server's data. It goes before the server does.
+    /// Moves a server's data to a small file system; the server is restarted for that. Drop the disk before the
+    /// server.
     pub fn under(server: &mut Server, bytes: u64) -> Self {
-        server.stop_hard();
+        server.kill();
         let (data, before) = (server.data(), server.folder.join("before"));
         std::fs::rename(&data, &before).unwrap();
         let disk = Self::mounted(&data, bytes);
@@ -45,7 +46,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, because a test that fails may leave a server behind that still uses it.
+        // `-l`, because a failed test may leave a server that still uses the file system.
         let done = Command::new("umount").arg("-l").arg(&self.mounted).status();
         if !done.is_ok_and(|status| status.success()) {
             eprintln!("`{}` is still mounted", self.mounted.display());
@@ -53,7 +54,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A file that takes the room away.
+/// A file that uses up disk space.
 pub struct Filler {
     path: PathBuf,
 }
@@ -67,7 +68,7 @@ impl Filler {
         self.open().write_all(&vec![1; mebibytes << 20]).unwrap();
     }
 
-    /// Leaves nothing.
+    /// Uses up all free space.
     pub fn fill(&self) {
         let mut file = self.open();
         for block in [1 << 20, 1 << 12, 1] {
@@ -80,9 +81,9 @@ impl Filler {
     }
 }
 
-/// Who may not mount may in a namespace of their own: the test runs itself again in one. `false` there
-/// means that this process only waited for the other.
-pub fn may_mount(test: &str) -> bool {
+/// Returns whether this process may mount file systems. If not, runs the test again in a user namespace, where it
+/// may, waits for it, and returns `false`: the test is done then.
+pub fn can_mount(test: &str) -> bool {
     let probe = tempfile::tempdir().unwrap();
     let quiet = |command: &mut Command| {
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
@@ -91,11 +92,11 @@ pub fn may_mount(test: &str) -> bool {
         assert!(quiet(Command::new("umount").arg(probe.path())));
         return true;
     }
-    assert!(std::env::var_os(WITHIN).is_none(), "not even in a namespace of its own may this test mount");
+    assert!(std::env::var_os(IN_NAMESPACE).is_none(), "this test cannot mount, not even in a user namespace");
     let mut again = Command::new("unshare");
     again.arg("-rm").arg(std::env::current_exe().unwrap());
-    let status = again.args(["--exact", test, "--nocapture"]).env(WITHIN, "1").status();
-    let status = status.expect("`unshare` is there: without it, run the test as root");
-    assert!(status.success(), "{test} in a namespace of its own: {status}");
+    let status = again.args(["--exact", test, "--nocapture"]).env(IN_NAMESPACE, "1").status();
+    let status = status.expect("run the test as root, or install `unshare`");
+    assert!(status.success(), "{test} in a user namespace: {status}");
     false
 }

@@ -1,5 +1,4 @@
-//! Where a test's views are kept: in which of the databases, and a way to look into it, and change what is
-//! there, as another program would.
+//! The database of a test's views, and access to it as another program would have it: to read it and to change it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,33 +13,33 @@ use super::postgres::Postgres;
 use super::servers::Server;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeping {
+pub enum StoreKind {
     Sqlite,
     Postgres,
     Mariadb,
 }
 
-impl Keeping {
-    /// `MILLRACE_TEST_STORE`: with it, tests of the whole run on another database than SQLite.
-    pub fn of_environment() -> Self {
+impl StoreKind {
+    /// Reads `MILLRACE_TEST_STORE`, which selects a database other than SQLite for a whole test run.
+    pub fn from_env() -> Self {
         match std::env::var("MILLRACE_TEST_STORE").as_deref() {
             Err(_) | Ok("" | "sqlite") => Self::Sqlite,
             Ok("postgres") => Self::Postgres,
             Ok("mariadb") => Self::Mariadb,
-            Ok(other) => panic!("MILLRACE_TEST_STORE={other}: sqlite, postgres or mariadb"),
+            Ok(other) => panic!("MILLRACE_TEST_STORE={other}: expected sqlite, postgres or mariadb"),
         }
     }
 
-    /// Whether a test that only SQLite can have is to be left out, and why.
-    pub fn is_not_sqlite(self, why: &str) -> bool {
+    /// Returns `true`, and prints the reason, if a test for SQLite only must be skipped.
+    pub fn skip_unless_sqlite(self, why: &str) -> bool {
         let other = self != Self::Sqlite;
         if other {
-            println!("left out in {self:?}: {why}");
+            println!("skipped for {self:?}: {why}");
         }
         other
     }
 
-    /// The server that this process shares; none for SQLite.
+    /// Returns the server that the tests of this process share, or `None` for SQLite.
     pub fn server(self) -> Option<&'static Server> {
         match self {
             Self::Sqlite => None,
@@ -49,8 +48,8 @@ impl Keeping {
         }
     }
 
-    /// Of three ways to say something, that of this database.
-    pub fn says<T>(self, [sqlite, postgres, mariadb]: [T; 3]) -> T {
+    /// Returns the variant for this database.
+    pub fn pick<T>(self, [sqlite, postgres, mariadb]: [T; 3]) -> T {
         match self {
             Self::Sqlite => sqlite,
             Self::Postgres => postgres,
@@ -59,7 +58,7 @@ impl Keeping {
     }
 }
 
-/// What a column is, in each of the databases.
+/// Placeholders for column types, with the type in each database.
 const TYPES: [(&str, [&str; 3]); 7] = [
     (
         "{key}",
@@ -80,135 +79,135 @@ const TYPES: [(&str, [&str; 3]); 7] = [
     ),
 ];
 
-/// One database of a test's own.
+/// The database of one test.
 #[derive(Clone)]
 pub struct Stored {
-    pub keeping: Keeping,
-    /// SQLite's.
+    pub store_kind: StoreKind,
+    /// The file, for SQLite.
     file: PathBuf,
-    /// Of a database on a server.
+    /// The URL of a database on a server, else empty.
     url: String,
 }
 
 impl Stored {
-    /// The one that belongs to a folder: whoever starts in it again finds it again.
-    pub fn of_folder(keeping: Keeping, folder: &Path, file: &Path) -> Self {
+    /// Returns the database that belongs to a folder. The same folder always gets the same database.
+    pub fn for_folder(store_kind: StoreKind, folder: &Path, file: &Path) -> Self {
         static URLS: Mutex<Option<HashMap<PathBuf, String>>> = Mutex::new(None);
-        let url = keeping.server().map(|server| {
+        let url = store_kind.server().map(|server| {
             let mut urls = URLS.lock().unwrap();
             let urls = urls.get_or_insert_default();
             urls.entry(folder.to_owned()).or_insert_with(|| server.new_database()).clone()
         });
-        Self { keeping, file: file.to_owned(), url: url.unwrap_or_default() }
+        Self { store_kind, file: file.to_owned(), url: url.unwrap_or_default() }
     }
 
-    /// As `[store] url` has it.
+    /// Returns the URL for `[store] url`.
     pub fn url(&self) -> String {
-        match self.keeping {
-            Keeping::Sqlite => format!("sqlite:{}", self.file.display()),
-            Keeping::Postgres | Keeping::Mariadb => self.url.clone(),
+        match self.store_kind {
+            StoreKind::Sqlite => format!("sqlite:{}", self.file.display()),
+            StoreKind::Postgres | StoreKind::Mariadb => self.url.clone(),
         }
     }
 
-    /// Carries out statements in words that all three understand, `"` around names and `||` between texts:
-    /// rows as lines, columns with tabs between them, `NULL` where nothing is. For types there is `{key}`,
-    /// `{amount}` and what else `TYPES` has: those that somebody would choose who makes a view's table.
+    /// Executes statements in SQL that all three databases accept, with `"` around names and `||` between texts.
+    /// `{key}`, `{amount}` and the other placeholders of `TYPES` become types that a user would choose for a view's
+    /// table. Returns a line per row, with tabs between columns and `NULL` for null.
     pub fn sql(&self, sql: &str) -> String {
         self.try_sql(sql).unwrap_or_else(|error| panic!("{sql}\n{error}"))
     }
 
     pub fn try_sql(&self, sql: &str) -> Result<String, String> {
-        let ours = match self.keeping {
-            Keeping::Mariadb => "SET sql_mode = concat(@@sql_mode, ',ANSI_QUOTES,PIPES_AS_CONCAT');\n",
-            Keeping::Sqlite | Keeping::Postgres => "",
+        let ours = match self.store_kind {
+            StoreKind::Mariadb => "SET sql_mode = concat(@@sql_mode, ',ANSI_QUOTES,PIPES_AS_CONCAT');\n",
+            StoreKind::Sqlite | StoreKind::Postgres => "",
         };
         let mut sql = sql.to_owned();
         for (name, types) in TYPES {
-            sql = sql.replace(name, self.keeping.says(types));
+            sql = sql.replace(name, self.store_kind.pick(types));
         }
-        self.try_sql_as_it_is(&format!("{ours}{sql}"))
+        self.try_native_sql(&format!("{ours}{sql}"))
     }
 
-    /// In the database's own words, as a person would type them there.
-    pub fn sql_as_it_is(&self, sql: &str) -> String {
-        self.try_sql_as_it_is(sql).unwrap_or_else(|error| panic!("{sql}\n{error}"))
+    /// Executes statements in the SQL dialect of the database, without placeholders.
+    pub fn native_sql(&self, sql: &str) -> String {
+        self.try_native_sql(sql).unwrap_or_else(|error| panic!("{sql}\n{error}"))
     }
 
-    fn try_sql_as_it_is(&self, sql: &str) -> Result<String, String> {
-        match self.keeping.server() {
+    fn try_native_sql(&self, sql: &str) -> Result<String, String> {
+        match self.store_kind.server() {
             Some(server) => server.try_sql(&self.url, sql),
             None => in_file(&self.connection(), sql).map_err(|error| error.to_string()),
         }
     }
 
-    /// The columns of a table, in their order.
+    /// Returns the columns of a table in their order.
     pub fn columns(&self, table: &str) -> Vec<String> {
-        let sql = match self.keeping {
-            Keeping::Sqlite => format!("SELECT name FROM pragma_table_info('{table}')"),
-            Keeping::Postgres | Keeping::Mariadb => format!(
+        let sql = match self.store_kind {
+            StoreKind::Sqlite => format!("SELECT name FROM pragma_table_info('{table}')"),
+            StoreKind::Postgres | StoreKind::Mariadb => format!(
                 "SELECT column_name FROM information_schema.columns WHERE table_name = '{table}' \
                  AND table_schema NOT IN ('pg_catalog', 'information_schema') {} ORDER BY ordinal_position",
-                self.keeping.says(["", "", "AND table_schema = database()"])
+                self.store_kind.pick(["", "", "AND table_schema = database()"])
             ),
         };
         self.sql(&sql).lines().map(str::to_owned).collect()
     }
 
-    /// From now on the database refuses rows of a table that hold this, and says so of those rows alone.
+    /// Makes the database reject rows that have this value in this column. It accepts all other rows.
     pub fn refuse(&self, table: &str, column: &str, value: &str) {
-        // The value itself is not to be in the file because of us.
+        // Written as hex, because tests search the file for the value itself.
         let hex: String = value.bytes().map(|byte| format!("{byte:02X}")).collect();
-        match self.keeping {
-            Keeping::Sqlite => drop(["INSERT", "UPDATE"].map(|verb| {
+        match self.store_kind {
+            StoreKind::Sqlite => drop(["INSERT", "UPDATE"].map(|verb| {
                 self.sql(&format!(
                     "CREATE TRIGGER refusal_{verb} BEFORE {verb} ON {table} WHEN hex(NEW.{column}) = '{hex}' \
                      BEGIN SELECT RAISE(ABORT, 'refused: ' || NEW.{column}); END"
                 ))
             })),
-            Keeping::Postgres => drop(self.sql(&format!(
+            StoreKind::Postgres => drop(self.sql(&format!(
                 "ALTER TABLE {table} ADD CONSTRAINT refusal CHECK ({column} <> '{value}') NOT VALID"
             ))),
-            Keeping::Mariadb => drop(self.sql(&format!(
+            StoreKind::Mariadb => drop(self.sql(&format!(
                 "SET check_constraint_checks = 0; ALTER TABLE {table} ADD CONSTRAINT refusal CHECK ({column} <> '{value}')"
             ))),
         }
     }
 
-    /// Takes the refusal away again.
-    pub fn accept_again(&self, table: &str) {
-        match self.keeping {
-            Keeping::Sqlite => self.sql("DROP TRIGGER refusal_INSERT; DROP TRIGGER refusal_UPDATE"),
-            Keeping::Postgres | Keeping::Mariadb => {
+    /// Undoes `refuse`.
+    pub fn stop_refusing(&self, table: &str) {
+        match self.store_kind {
+            StoreKind::Sqlite => self.sql("DROP TRIGGER refusal_INSERT; DROP TRIGGER refusal_UPDATE"),
+            StoreKind::Postgres | StoreKind::Mariadb => {
                 self.sql(&format!("ALTER TABLE {table} DROP CONSTRAINT refusal"))
             }
         };
     }
 
-    /// All of it is gone; its place is there.
-    pub fn lose(&self) {
-        let tables = match self.keeping {
-            Keeping::Sqlite => {
+    /// Deletes the content of the database. A database on a server stays, but is empty.
+    pub fn delete_all(&self) {
+        let tables = match self.store_kind {
+            StoreKind::Sqlite => {
                 for end in ["", "-wal", "-shm"] {
                     drop(std::fs::remove_file(format!("{}{end}", self.file.display())));
                 }
                 return;
             }
-            Keeping::Postgres => {
+            StoreKind::Postgres => {
                 self.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
                 return;
             }
-            Keeping::Mariadb => self.sql("SHOW TABLES"),
+            StoreKind::Mariadb => self.sql("SHOW TABLES"),
         };
         for table in tables.lines() {
-            self.sql_as_it_is(&format!("DROP TABLE `{table}`"));
+            self.native_sql(&format!("DROP TABLE `{table}`"));
         }
     }
 
-    /// What SQLite alone has.
+    /// Opens a connection; for SQLite only.
     pub fn connection(&self) -> Connection {
-        assert_eq!(self.keeping, Keeping::Sqlite, "there is no file");
+        assert_eq!(self.store_kind, StoreKind::Sqlite, "only SQLite has a file");
         let connection = Connection::open(&self.file).unwrap();
-        connection.busy_timeout(super::PATIENCE).unwrap();
+        connection.busy_timeout(super::WAIT_MAX).unwrap();
         connection
     }
 }

@@ -1,12 +1,12 @@
-//! As much of the two databases' wire protocols as it takes to see a COMMIT pass, and its answer.
+//! The parts of the wire protocols of PostgreSQL and MariaDB that show a COMMIT and its answer.
 
 use super::servers::Kind;
 
-/// Cuts what comes in one direction of a connection into the protocol's frames.
+/// Splits the bytes of one direction of a connection into protocol frames.
 pub struct Frames {
     kind: Kind,
     of_client: bool,
-    /// PostgreSQL's frames have a letter in front, but for what a client says before it is known.
+    /// PostgreSQL frames begin with a type byte, except for the first messages of a client.
     started: bool,
     waiting: Vec<u8>,
 }
@@ -20,7 +20,7 @@ impl Frames {
         Self { kind, of_client: false, started: false, waiting: Vec::new() }
     }
 
-    /// The frames that are whole with these bytes.
+    /// Adds bytes and returns the frames that are complete now.
     pub fn take(&mut self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
         self.waiting.extend(bytes);
         let mut frames = Vec::new();
@@ -39,7 +39,7 @@ impl Frames {
                 Some(u32::from_le_bytes([*bytes.first()?, *bytes.get(1)?, *bytes.get(2)?, 0]) as usize + 4)
             }
             Kind::Postgres if self.started => Some(1 + big(1)?),
-            // The one letter `N`: no TLS here. What follows `S` would be sealed to us.
+            // A single `N` means that the server has no TLS. After `S` the proxy could not read the frames.
             Kind::Postgres if !self.of_client => {
                 self.started = true;
                 match bytes.first()? {
@@ -49,7 +49,7 @@ impl Frames {
             }
             Kind::Postgres => {
                 let length = big(0)?;
-                // The request for TLS is followed by the true start.
+                // After a request for TLS (this number), the startup message follows.
                 self.started = big(4)? != 80_877_103;
                 Some(length)
             }
@@ -57,11 +57,11 @@ impl Frames {
     }
 }
 
-/// Whether a client's frame has the server commit.
+/// Returns whether a client's frame contains a COMMIT.
 pub fn commits(kind: Kind, frame: &[u8]) -> bool {
     let text = match (kind, frame) {
         (Kind::Postgres, [b'Q', _, _, _, _, text @ ..]) => text,
-        // To prepare it stands for carrying it out: nobody keeps a prepared COMMIT.
+        // A parse message counts as the COMMIT itself: no client keeps a prepared COMMIT.
         (Kind::Postgres, [b'P', _, _, _, _, rest @ ..]) => {
             let name_end = rest.iter().position(|byte| *byte == 0).unwrap_or(0);
             &rest[name_end + 1..]
@@ -74,8 +74,8 @@ pub fn commits(kind: Kind, frame: &[u8]) -> bool {
     statements.any(|statement| statement.eq_ignore_ascii_case("COMMIT"))
 }
 
-/// Of a server's frame after a COMMIT: whether it says that the commit is done, or that it is not to be;
-/// `None` where it is about something else.
+/// Returns whether a server's frame after a COMMIT reports success (`true`) or failure (`false`), or `None` if the
+/// frame is not the answer to the COMMIT.
 pub fn committed(kind: Kind, frame: &[u8]) -> Option<bool> {
     match (kind, frame) {
         (Kind::Postgres, [b'C', _, _, _, _, tag @ ..]) if tag == b"COMMIT\0" => Some(true),
@@ -85,7 +85,7 @@ pub fn committed(kind: Kind, frame: &[u8]) -> Option<bool> {
         (Kind::Mariadb, [_, _, _, _, 0, rest @ ..]) => {
             let rest = after_number(after_number(rest)?)?;
             let status = u16::from_le_bytes([*rest.first()?, *rest.get(1)?]);
-            // Of several statements in one frame, those that came before answer first.
+            // If one frame had several statements, the earlier ones are answered first.
             let more_to_come = status & 0x0008 != 0;
             (!more_to_come).then_some(true)
         }
@@ -93,7 +93,7 @@ pub fn committed(kind: Kind, frame: &[u8]) -> Option<bool> {
     }
 }
 
-/// What stands behind a number of one to nine bytes, as MariaDB writes them.
+/// Returns the bytes after a length-encoded integer of MariaDB, which has one to nine bytes.
 fn after_number(bytes: &[u8]) -> Option<&[u8]> {
     let length = match bytes.first()? {
         0xfc => 3,

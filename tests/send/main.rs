@@ -76,7 +76,7 @@ pub fn start(app: &TestApp, arguments: &[&str]) -> Child {
 
 /// Returns the number of events in the log, repeats included.
 pub fn stored(app: &TestApp) -> u64 {
-    app.stranger().get("/ready").json()["log"]["end"].as_u64().unwrap()
+    app.anonymous().get("/ready").json()["log"]["end"].as_u64().unwrap()
 }
 
 /// Returns the balance of `u1`, or 0 without a row.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::harness::mariadb::Mariadb;
 use crate::harness::postgres::Postgres;
 use crate::harness::servers::{Kind, Server};
-use crate::harness::{Keeping, Start, TestApp, wait_for};
+use crate::harness::{StoreKind, Start, TestApp, wait_for};
 
 fn start(folder: Arc<tempfile::TempDir>, url: &str) -> Result<TestApp, String> {
     let start = Start {
         environment: vec![("MILLRACE_STORE".to_owned(), url.to_owned())],
-        keeping: Some(Keeping::Sqlite),
+        store_kind: Some(StoreKind::Sqlite),
         ..Start::default()
     };
     TestApp::try_with(start, folder)
@@ -61,7 +61,7 @@ fn an_older_database_is_caught_up_and_a_newer_one_refused(server: &Server) {
 }
 
 /// As by a fail-over to a server that lacks the last commits: nobody stops millrace for it.
-fn a_database_set_back_under_a_running_server_is_caught_up(server: &Server) {
+fn a_database_restored_under_a_running_server_is_caught_up(server: &Server) {
     let url = server.new_database();
     let app = start(Arc::new(tempfile::tempdir().unwrap()), &url).unwrap();
     let named = |id: &str| {
@@ -89,13 +89,13 @@ fn a_database_set_back_under_a_running_server_is_caught_up(server: &Server) {
 }
 
 #[test]
-fn on_postgres_a_database_set_back_under_a_running_server_is_caught_up() {
-    a_database_set_back_under_a_running_server_is_caught_up(Postgres::shared());
+fn on_postgres_a_database_restored_under_a_running_server_is_caught_up() {
+    a_database_restored_under_a_running_server_is_caught_up(Postgres::shared());
 }
 
 #[test]
-fn on_mariadb_a_database_set_back_under_a_running_server_is_caught_up() {
-    a_database_set_back_under_a_running_server_is_caught_up(Mariadb::shared());
+fn on_mariadb_a_database_restored_under_a_running_server_is_caught_up() {
+    a_database_restored_under_a_running_server_is_caught_up(Mariadb::shared());
 }
 
 #[test]

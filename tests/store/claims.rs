@@ -8,18 +8,18 @@ use millrace::store::{
     ViewTables,
 };
 
-use crate::harness::Keeping;
+use crate::harness::StoreKind;
 use crate::opened::{LOG, Opened, amount, amount_of, claim, plan, text};
 
 on_each_database!(
     a_plan_is_applied_from_its_position_and_only_once,
-    a_plan_whose_answer_was_lost_is_found_to_be_there,
-    what_fails_in_the_middle_of_a_plan_leaves_nothing,
-    of_runners_that_race_for_one_position_one_wins_and_each_amount_counts_once,
-    views_and_logs_have_positions_of_their_own,
+    a_committed_plan_whose_answer_was_lost_is_not_applied_again,
+    a_plan_that_fails_in_the_middle_changes_nothing,
+    racing_runners_count_each_amount_once,
+    each_view_and_log_has_its_own_position,
     a_missing_table_is_named_and_changes_nothing,
     a_schema_of_a_newer_millrace_is_refused_in_one_line,
-    a_view_that_has_begun_does_not_make_its_table_anew,
+    a_view_that_has_begun_does_not_recreate_its_table,
 );
 
 fn ledger() -> Arc<Table> {
@@ -27,8 +27,8 @@ fn ledger() -> Arc<Table> {
     Arc::new(Table::new("ledger", 1, &columns))
 }
 
-fn begun(keeping: Keeping) -> (Opened, Arc<Table>) {
-    let (opened, table) = (Opened::on(keeping), ledger());
+fn begun(store_kind: StoreKind) -> (Opened, Arc<Table>) {
+    let (opened, table) = (Opened::on(store_kind), ledger());
     opened.begin("v", ViewTables::owned(&table)).unwrap();
     (opened, table)
 }
@@ -42,8 +42,8 @@ fn sum(opened: &Opened) -> String {
     rows.first().map(|row| amount_of(&row[0]).to_string()).unwrap_or_default()
 }
 
-fn a_plan_is_applied_from_its_position_and_only_once(keeping: Keeping) {
-    let (opened, table) = begun(keeping);
+fn a_plan_is_applied_from_its_position_and_only_once(store_kind: StoreKind) {
+    let (opened, table) = begun(store_kind);
     assert_eq!(opened.position("v"), Some(0));
     assert_eq!(opened.apply(adding(&table, 0, 5, "1.5")), Ok(Vec::new()));
     let claimed =
@@ -65,11 +65,11 @@ fn a_plan_is_applied_from_its_position_and_only_once(keeping: Keeping) {
 }
 
 /// As the runner tries it again: the very same plan. SQLite's answers are never lost.
-fn a_plan_whose_answer_was_lost_is_found_to_be_there(keeping: Keeping) {
-    if keeping == Keeping::Sqlite {
+fn a_committed_plan_whose_answer_was_lost_is_not_applied_again(store_kind: StoreKind) {
+    if store_kind == StoreKind::Sqlite {
         return;
     }
-    let (opened, table) = begun(keeping);
+    let (opened, table) = begun(store_kind);
     for (from, to) in [(0, 5), (5, 5), (5, 9)] {
         let plan = Arc::new(adding(&table, from, to, "1.5"));
         for _ in 0..3 {
@@ -79,8 +79,8 @@ fn a_plan_whose_answer_was_lost_is_found_to_be_there(keeping: Keeping) {
     assert_eq!((opened.position("v"), sum(&opened).as_str()), (Some(9), "4.5"));
 }
 
-fn what_fails_in_the_middle_of_a_plan_leaves_nothing(keeping: Keeping) {
-    let (opened, table) = begun(keeping);
+fn a_plan_that_fails_in_the_middle_changes_nothing(store_kind: StoreKind) {
+    let (opened, table) = begun(store_kind);
     opened.apply(adding(&table, 0, 1, "1")).unwrap();
     let mut failing = adding(&table, 1, 2, "10");
     let gone = Table { name: "gone".to_owned(), ..Table::clone(&table) };
@@ -110,9 +110,9 @@ fn what_fails_in_the_middle_of_a_plan_leaves_nothing(keeping: Keeping) {
     assert_eq!(left(), (Some(2), "11".to_owned(), 1, Some(1)));
 }
 
-fn of_runners_that_race_for_one_position_one_wins_and_each_amount_counts_once(keeping: Keeping) {
+fn racing_runners_count_each_amount_once(store_kind: StoreKind) {
     const STEPS: u64 = 20;
-    let (opened, table) = begun(keeping);
+    let (opened, table) = begun(store_kind);
     let racers: Vec<Opened> = (0..3).map(|_| opened.again()).collect();
     let start = Barrier::new(racers.len());
     let won: Vec<u64> = std::thread::scope(|scope| {
@@ -139,8 +139,8 @@ fn of_runners_that_race_for_one_position_one_wins_and_each_amount_counts_once(ke
     assert_eq!((opened.position("v"), sum(&opened).as_str()), (Some(STEPS), "0.002"));
 }
 
-fn views_and_logs_have_positions_of_their_own(keeping: Keeping) {
-    let opened = Opened::on(keeping);
+fn each_view_and_log_has_its_own_position(store_kind: StoreKind) {
+    let opened = Opened::on(store_kind);
     let other_log = LogId([0xff; 16]);
     // Names that a careless collation would take for one.
     for (view, log, from) in [("v", LOG, 3), ("V", LOG, 4), ("v ", LOG, 5), ("v", other_log, u64::MAX >> 1)] {
@@ -159,8 +159,8 @@ fn views_and_logs_have_positions_of_their_own(keeping: Keeping) {
     assert_eq!(position("v", LOG), Some(30));
 }
 
-fn a_missing_table_is_named_and_changes_nothing(keeping: Keeping) {
-    let (opened, table) = begun(keeping);
+fn a_missing_table_is_named_and_changes_nothing(store_kind: StoreKind) {
+    let (opened, table) = begun(store_kind);
     opened.apply(adding(&table, 0, 1, "1")).unwrap();
     opened.stored.sql("ALTER TABLE ledger RENAME TO away");
     let missing = StoreError::NoTable("ledger".to_owned());
@@ -173,8 +173,8 @@ fn a_missing_table_is_named_and_changes_nothing(keeping: Keeping) {
     assert_eq!(sum(&opened), "2");
 }
 
-fn a_view_that_has_begun_does_not_make_its_table_anew(keeping: Keeping) {
-    let (opened, table) = begun(keeping);
+fn a_view_that_has_begun_does_not_recreate_its_table(store_kind: StoreKind) {
+    let (opened, table) = begun(store_kind);
     opened.apply(adding(&table, 0, 1, "1")).unwrap();
     opened.begin("v", ViewTables::owned(&table)).unwrap();
     opened.stored.sql("DROP TABLE ledger");
@@ -182,9 +182,9 @@ fn a_view_that_has_begun_does_not_make_its_table_anew(keeping: Keeping) {
     assert_eq!(opened.begin("v", ViewTables::owned(&table)), Err(missing));
 }
 
-fn a_schema_of_a_newer_millrace_is_refused_in_one_line(keeping: Keeping) {
-    let opened = Opened::on(keeping);
-    let version = keeping.says(["1000", "'1000'", "'1000'"]);
+fn a_schema_of_a_newer_millrace_is_refused_in_one_line(store_kind: StoreKind) {
+    let opened = Opened::on(store_kind);
+    let version = store_kind.pick(["1000", "'1000'", "'1000'"]);
     opened.stored.sql(&format!("UPDATE millrace_meta SET value = {version} WHERE name = 'schema'"));
     let refused = opened.try_again().map(drop).unwrap_err();
     assert!(refused.contains("1000") && refused.contains("newer"), "{refused}");

@@ -38,7 +38,7 @@ fn add(server: &Server, proxy: &Proxy, url: &str) -> bool {
 fn database(server: &Server) -> (Proxy, String) {
     let url = server.new_database();
     server.sql(&url, "CREATE TABLE t (a INT)");
-    (Proxy::before(server), url)
+    (Proxy::in_front_of(server), url)
 }
 
 fn rows(server: &Server, url: &str) -> u32 {
@@ -61,7 +61,7 @@ fn a_commit_whose_answer_is_cut_is_in_the_database() {
 }
 
 #[test]
-fn a_commit_that_is_cut_before_is_not_in_the_database() {
+fn a_commit_that_is_cut_before_it_arrives_is_not_in_the_database() {
     each(|server| {
         let (proxy, url) = database(server);
         proxy.cut_commits(Moment::Before, Which::Every(3));
@@ -88,7 +88,7 @@ fn a_seed_cuts_the_same_commits_again() {
 }
 
 #[test]
-fn a_proxy_refuses_stalls_and_cuts_what_is_open() {
+fn the_proxy_refuses_stalls_and_cuts_connections() {
     each(|server| {
         let (proxy, url) = database(server);
         proxy.refuse();

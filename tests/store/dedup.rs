@@ -9,17 +9,17 @@ use millrace::store::{
     ViewTables,
 };
 
-use crate::harness::Keeping;
+use crate::harness::StoreKind;
 use crate::opened::{LOG, Opened, claim};
 
 on_each_database!(
-    an_id_that_was_seen_is_left_out_and_another_body_under_it_is_a_conflict,
-    two_of_one_plan_are_one,
-    what_was_found_is_found_again_where_the_answer_was_lost,
-    ids_are_forgotten_after_their_window_and_sources_that_are_kept_never,
-    of_lines_that_come_again_only_the_new_ones_pass,
-    dead_letters_are_written_once_and_go_from_status_to_status,
-    two_gates_that_race_note_each_id_once,
+    a_seen_id_is_skipped_and_another_body_under_it_is_a_conflict,
+    an_id_that_a_plan_contains_twice_counts_once,
+    a_retried_plan_whose_answer_was_lost_finds_the_same_repeats,
+    ids_expire_after_their_window_and_kept_uploads_never,
+    only_the_new_lines_of_a_repeated_run_pass,
+    dead_letters_are_written_once_and_change_status_from_the_expected_one,
+    two_racing_nodes_record_each_id_once,
 );
 
 fn seen(name: &str, position: u64, body: u8, received: i64) -> DedupEntry {
@@ -61,8 +61,8 @@ struct Gate {
 }
 
 impl Gate {
-    fn on(keeping: Keeping) -> Self {
-        let opened = Opened::on(keeping);
+    fn on(store_kind: StoreKind) -> Self {
+        let opened = Opened::on(store_kind);
         opened.begin("gate", ViewTables::default()).unwrap();
         Self { opened, end: 0 }
     }
@@ -84,8 +84,8 @@ impl Gate {
     }
 }
 
-fn an_id_that_was_seen_is_left_out_and_another_body_under_it_is_a_conflict(keeping: Keeping) {
-    let mut gate = Gate::on(keeping);
+fn a_seen_id_is_skipped_and_another_body_under_it_is_a_conflict(store_kind: StoreKind) {
+    let mut gate = Gate::on(store_kind);
     assert_eq!(gate.passes(vec![seen("a", 10, 1, 0), seen("b", 11, 1, 0)]), []);
     let repeats = vec![seen("a", 12, 1, 0), seen("c", 13, 1, 0), seen("b", 14, 2, 0)];
     assert_eq!(gate.passes(repeats), [(12, 10, true), (14, 11, false)]);
@@ -101,8 +101,8 @@ fn an_id_that_was_seen_is_left_out_and_another_body_under_it_is_a_conflict(keepi
     assert_eq!(gate.opened.run(store.first_position(EventId::derived("s", "o", "A"))), Ok(None));
 }
 
-fn two_of_one_plan_are_one(keeping: Keeping) {
-    let mut gate = Gate::on(keeping);
+fn an_id_that_a_plan_contains_twice_counts_once(store_kind: StoreKind) {
+    let mut gate = Gate::on(store_kind);
     let batch = vec![seen("a", 0, 1, 0), seen("a", 1, 1, 0), seen("a", 2, 2, 0), seen("b", 3, 1, 0)];
     assert_eq!(gate.passes(batch), [(1, 0, true), (2, 0, false)]);
     assert_eq!(gate.dead_letters(), [2]);
@@ -112,11 +112,11 @@ fn two_of_one_plan_are_one(keeping: Keeping) {
 }
 
 /// The very same plan, as the gate tries it again. SQLite's answers are never lost.
-fn what_was_found_is_found_again_where_the_answer_was_lost(keeping: Keeping) {
-    if keeping == Keeping::Sqlite {
+fn a_retried_plan_whose_answer_was_lost_finds_the_same_repeats(store_kind: StoreKind) {
+    if store_kind == StoreKind::Sqlite {
         return;
     }
-    let mut gate = Gate::on(keeping);
+    let mut gate = Gate::on(store_kind);
     assert_eq!(gate.passes(vec![seen("a", 0, 1, 0)]), []);
     let mut plan = Plan::new(claim("gate", gate.end, gate.end + 1));
     plan.seen = vec![seen("a", 1, 1, 0), seen("b", 2, 1, 0), seen("a", 3, 2, 0)];
@@ -129,8 +129,8 @@ fn what_was_found_is_found_again_where_the_answer_was_lost(keeping: Keeping) {
     assert_eq!(gate.dead_letters(), [3]);
 }
 
-fn ids_are_forgotten_after_their_window_and_sources_that_are_kept_never(keeping: Keeping) {
-    let mut gate = Gate::on(keeping);
+fn ids_expire_after_their_window_and_kept_uploads_never(store_kind: StoreKind) {
+    let mut gate = Gate::on(store_kind);
     assert_eq!(gate.passes(vec![seen("a", 0, 1, 10_000)]), []);
     assert_eq!(gate.passes(vec![seen("a", 1, 1, 11_000)]), [(1, 0, true)]);
     assert_eq!(gate.passes(vec![seen("a", 2, 1, 11_001)]), [], "it was received too long ago");
@@ -145,8 +145,8 @@ fn ids_are_forgotten_after_their_window_and_sources_that_are_kept_never(keeping:
     assert_eq!(forget(i64::MAX, 10), 0, "runs of lines are kept");
 }
 
-fn of_lines_that_come_again_only_the_new_ones_pass(keeping: Keeping) {
-    let mut gate = Gate::on(keeping);
+fn only_the_new_lines_of_a_repeated_run_pass(store_kind: StoreKind) {
+    let mut gate = Gate::on(store_kind);
     assert_eq!(gate.passes(vec![lines(0, 100, 0, 1), lines(100, 50, 100, 2)]), []);
     let overlapping: Vec<u64> =
         gate.passes(vec![lines(140, 20, 1_000, 3)]).iter().map(|(position, ..)| *position).collect();
@@ -160,8 +160,8 @@ fn of_lines_that_come_again_only_the_new_ones_pass(keeping: Keeping) {
     assert_eq!(runs, [(0, 100), (90, 20), (100, 50), (140, 20)]);
 }
 
-fn dead_letters_are_written_once_and_go_from_status_to_status(keeping: Keeping) {
-    let mut gate = Gate::on(keeping);
+fn dead_letters_are_written_once_and_change_status_from_the_expected_one(store_kind: StoreKind) {
+    let mut gate = Gate::on(store_kind);
     let first = letter(5);
     let mut write = |changes: Vec<DeadLetterChange>, by: &[(u64, u64)]| {
         let mut plan = Plan::new(claim("gate", gate.end, gate.end + 1));
@@ -206,9 +206,9 @@ fn dead_letters_are_written_once_and_go_from_status_to_status(keeping: Keeping) 
 }
 
 /// Two nodes feed one store: each has a log and a gate of its own, and clients send to either.
-fn two_gates_that_race_note_each_id_once(keeping: Keeping) {
+fn two_racing_nodes_record_each_id_once(store_kind: StoreKind) {
     const IDS: usize = 40;
-    let first = Opened::on(keeping);
+    let first = Opened::on(store_kind);
     let second = first.again();
     let logs = [LOG, event::LogId([9; 16])];
     let nodes = [&first, &second];

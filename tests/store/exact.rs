@@ -7,16 +7,16 @@ use event::{Millis, Value};
 use millrace::store::{Cell, Column, ColumnKind, RowChanges, StoreError, Table, Verb, ViewTables};
 use millrace::views::{Amount, Ledger, Rule};
 
-use crate::harness::Keeping;
+use crate::harness::StoreKind;
 use crate::opened::{Opened, amount, amount_of, claim, integer_of, plan, text, text_of};
 
 on_each_database!(
-    keys_are_one_only_if_they_are_byte_for_byte,
+    keys_are_equal_only_byte_for_byte,
     balances_are_exact_to_the_last_digit_and_never_rounded,
-    names_may_be_made_of_anything,
-    every_kind_of_value_comes_back_as_it_was,
-    integers_reach_to_both_ends,
-    pages_go_on_where_they_ended,
+    names_may_contain_any_character,
+    every_kind_of_value_is_read_back_unchanged,
+    integers_have_the_full_64_bit_range,
+    each_page_begins_after_the_previous_one,
 );
 
 const NAME: ColumnKind = ColumnKind::Text { chars_max: 255 };
@@ -99,9 +99,9 @@ fn keys() -> Vec<String> {
     keys
 }
 
-fn keys_are_one_only_if_they_are_byte_for_byte(keeping: Keeping) {
+fn keys_are_equal_only_byte_for_byte(store_kind: StoreKind) {
     let table = Arc::new(Table::new("t", 1, &[("who", NAME), ("sum", ColumnKind::Decimal)]));
-    let opened = Opened::on(keeping);
+    let opened = Opened::on(store_kind);
     opened.begin("v", ViewTables::owned(&table)).unwrap();
     let mut keys = keys();
     keys.sort();
@@ -129,9 +129,9 @@ fn keys_are_one_only_if_they_are_byte_for_byte(keeping: Keeping) {
     }
 }
 
-fn balances_are_exact_to_the_last_digit_and_never_rounded(keeping: Keeping) {
+fn balances_are_exact_to_the_last_digit_and_never_rounded(store_kind: StoreKind) {
     let table = Arc::new(Table::new("t", 1, &[("who", NAME), ("sum", ColumnKind::Decimal)]));
-    let opened = Opened::on(keeping);
+    let opened = Opened::on(store_kind);
     opened.begin("v", ViewTables::owned(&table)).unwrap();
     let largest = format!("{}.9999", "9".repeat(34));
     let mut position = 0;
@@ -160,7 +160,7 @@ fn balances_are_exact_to_the_last_digit_and_never_rounded(keeping: Keeping) {
     }
     // Beyond that it is said, and nothing is kept that is nearly right. (PostgreSQL's numbers have no end, and
     // so many events that one came to it would take longer than anybody waits.)
-    if keeping == Keeping::Postgres {
+    if store_kind == StoreKind::Postgres {
         return;
     }
     let refused = add("as wide as it goes", "0.0001").unwrap_err();
@@ -169,8 +169,8 @@ fn balances_are_exact_to_the_last_digit_and_never_rounded(keeping: Keeping) {
     assert_eq!(amount_of(&rows[0][0]).to_string(), largest);
 }
 
-fn names_may_be_made_of_anything(keeping: Keeping) {
-    let opened = Opened::on(keeping);
+fn names_may_contain_any_character(store_kind: StoreKind) {
+    let opened = Opened::on(store_kind);
     let names = [
         "we\"ird table",
         "back`tick",
@@ -185,9 +185,9 @@ fn names_may_be_made_of_anything(keeping: Keeping) {
     ];
     for (number, name) in names.into_iter().enumerate() {
         // A four-byte letter in a name is beyond what MySQL takes.
-        let name = match keeping {
-            Keeping::Mariadb => name.replace('😀', "ö"),
-            Keeping::Sqlite | Keeping::Postgres => name.to_owned(),
+        let name = match store_kind {
+            StoreKind::Mariadb => name.replace('😀', "ö"),
+            StoreKind::Sqlite | StoreKind::Postgres => name.to_owned(),
         };
         let columns = [(format!("key {name}"), NAME), (format!("sum {name}"), ColumnKind::Decimal)];
         let columns = columns.each_ref().map(|(name, kind)| (name.as_str(), *kind));
@@ -252,9 +252,9 @@ fn rows_of_values(long: &str) -> Vec<[Value<'_>; 7]> {
     ]
 }
 
-fn every_kind_of_value_comes_back_as_it_was(keeping: Keeping) {
+fn every_kind_of_value_is_read_back_unchanged(store_kind: StoreKind) {
     let table = Arc::new(all_kinds());
-    let opened = Opened::on(keeping);
+    let opened = Opened::on(store_kind);
     opened.begin("v", ViewTables::owned(&table)).unwrap();
     let long = "line 1\nline\t2 \\ ' \" 😀 ".repeat(3_000);
     let rows = rows_of_values(&long);
@@ -285,17 +285,17 @@ fn every_kind_of_value_comes_back_as_it_was(keeping: Keeping) {
         }
     }
     // As another program sees it, in its own zone or none.
-    let seen = keeping.says([
+    let seen = store_kind.pick([
         "SELECT at FROM kinds WHERE id = 2",
         "SET timezone = 'UTC'; SELECT to_char(at, 'YYYY-MM-DD HH24:MI:SS.MS') FROM kinds WHERE id = 2",
         "SELECT date_format(at, '%Y-%m-%d %H:%i:%s.001') FROM kinds WHERE id = 2",
     ]);
-    assert_eq!(opened.stored.sql_as_it_is(seen), "2025-11-01 10:00:00.001");
+    assert_eq!(opened.stored.native_sql(seen), "2025-11-01 10:00:00.001");
 }
 
-fn integers_reach_to_both_ends(keeping: Keeping) {
+fn integers_have_the_full_64_bit_range(store_kind: StoreKind) {
     let table = Arc::new(Table::new("t", 1, &[("number", ColumnKind::Integer), ("n", ColumnKind::Integer)]));
-    let opened = Opened::on(keeping);
+    let opened = Opened::on(store_kind);
     opened.begin("v", ViewTables::owned(&table)).unwrap();
     let keys = [i64::MIN, -1, 0, 1, (1 << 53) + 1, i64::MAX];
     let cells = |n| keys.into_iter().flat_map(move |key| [Cell::Integer(key), Cell::Integer(n)]).collect();
@@ -307,9 +307,9 @@ fn integers_reach_to_both_ends(keeping: Keeping) {
 }
 
 /// A list that is read page by page has each key once, in whatever order the database sorts.
-fn pages_go_on_where_they_ended(keeping: Keeping) {
+fn each_page_begins_after_the_previous_one(store_kind: StoreKind) {
     let ledger = Ledger::new("t", ["who", "sum"], 0, Rule::Always(Amount { field: 1, negative: false }));
-    let opened = Opened::on(keeping);
+    let opened = Opened::on(store_kind);
     opened.begin("v", ViewTables::owned(&ledger.table())).unwrap();
     let keys = keys();
     let cells = keys.iter().flat_map(|key| [text(key), amount("1")]).collect();

@@ -15,9 +15,9 @@ macro_rules! on_each_database {
         on_each_database!(postgres Postgres $($case)+);
         on_each_database!(mariadb Mariadb $($case)+);
     };
-    ($name:ident $keeping:ident $($case:ident)+) => {
+    ($name:ident $store_kind:ident $($case:ident)+) => {
         mod $name {
-            $(#[test] fn $case() { super::$case($crate::harness::Keeping::$keeping); })+
+            $(#[test] fn $case() { super::$case($crate::harness::StoreKind::$store_kind); })+
         }
     };
 }

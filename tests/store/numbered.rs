@@ -6,15 +6,15 @@ use std::sync::Arc;
 use event::{Millis, Value};
 use millrace::store::{Column, ColumnKind, Plan, RowChanges, RowsOf, Table, ViewTables};
 
-use crate::harness::Keeping;
+use crate::harness::StoreKind;
 use crate::opened::{LOG, Opened, claim, integer_of, text_of};
 
 on_each_database!(
-    rows_have_numbers_in_their_order_and_are_found_by_their_events,
-    rows_of_others_are_left_alone,
-    what_came_long_ago_is_deleted_a_few_at_a_time,
-    the_number_of_a_row_that_is_gone_is_not_given_again,
-    rows_are_put_right_under_their_numbers,
+    rows_are_numbered_in_event_order_and_found_by_their_events,
+    foreign_rows_are_left_alone,
+    old_rows_are_deleted_a_few_at_a_time,
+    the_number_of_a_deleted_row_is_not_used_again,
+    rows_are_repaired_under_their_numbers,
 );
 
 fn table() -> Arc<Table> {
@@ -28,8 +28,8 @@ struct View {
 }
 
 impl View {
-    fn on(keeping: Keeping) -> Self {
-        let opened = Opened::on(keeping);
+    fn on(store_kind: StoreKind) -> Self {
+        let opened = Opened::on(store_kind);
         opened.begin("v", ViewTables::owned(&table())).unwrap();
         Self { opened, position: 0 }
     }
@@ -82,8 +82,8 @@ impl View {
     }
 }
 
-fn rows_have_numbers_in_their_order_and_are_found_by_their_events(keeping: Keeping) {
-    let mut view = View::on(keeping);
+fn rows_are_numbered_in_event_order_and_found_by_their_events(store_kind: StoreKind) {
+    let mut view = View::on(store_kind);
     view.add(&[0, 2, 3]);
     view.add(&Vec::from_iter(10..3_000));
     view.add(&[3_000]);
@@ -113,8 +113,8 @@ fn rows_have_numbers_in_their_order_and_are_found_by_their_events(keeping: Keepi
     view.check_places(0);
 }
 
-fn rows_of_others_are_left_alone(keeping: Keeping) {
-    let mut view = View::on(keeping);
+fn foreign_rows_are_left_alone(store_kind: StoreKind) {
+    let mut view = View::on(store_kind);
     view.add(&[0, 1]);
     view.opened.stored.sql("INSERT INTO t (what) VALUES ('mine')");
     view.add(&[2, 3]);
@@ -128,8 +128,8 @@ fn rows_of_others_are_left_alone(keeping: Keeping) {
     assert_eq!(view.what(), ["mine", "mine too"]);
 }
 
-fn what_came_long_ago_is_deleted_a_few_at_a_time(keeping: Keeping) {
-    let mut view = View::on(keeping);
+fn old_rows_are_deleted_a_few_at_a_time(store_kind: StoreKind) {
+    let mut view = View::on(store_kind);
     view.add(&Vec::from_iter(0..20));
     view.add(&Vec::from_iter(20..40));
     let delete = |view: &View| {
@@ -146,8 +146,8 @@ fn what_came_long_ago_is_deleted_a_few_at_a_time(keeping: Keeping) {
     assert_eq!(view.what()[0], "event 25");
 }
 
-fn the_number_of_a_row_that_is_gone_is_not_given_again(keeping: Keeping) {
-    let mut view = View::on(keeping);
+fn the_number_of_a_deleted_row_is_not_used_again(store_kind: StoreKind) {
+    let mut view = View::on(store_kind);
     view.add(&[0, 1, 2]);
     let last = view.rows()[2].0;
     view.opened.stored.sql("DELETE FROM t WHERE what <> 'event 0'");
@@ -159,8 +159,8 @@ fn the_number_of_a_row_that_is_gone_is_not_given_again(keeping: Keeping) {
     assert_eq!(integer_of(&rows[0][0]), view.rows()[1].0);
 }
 
-fn rows_are_put_right_under_their_numbers(keeping: Keeping) {
-    let mut view = View::on(keeping);
+fn rows_are_repaired_under_their_numbers(store_kind: StoreKind) {
+    let mut view = View::on(store_kind);
     view.add(&[0, 1, 2, 3]);
     let whole = view.rows();
     view.opened

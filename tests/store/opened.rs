@@ -6,7 +6,7 @@ use event::{Decimal, LogId};
 use millrace::store::{Cell, Claim, Plan, Skipped, Store, StoreError, Table, Verb, ViewTables, Write};
 use tokio::runtime::Runtime;
 
-use crate::harness::{Keeping, Stored};
+use crate::harness::{StoreKind, Stored};
 
 pub const LOG: LogId = LogId([7; 16]);
 
@@ -18,12 +18,12 @@ pub struct Opened {
 }
 
 impl Opened {
-    pub fn on(keeping: Keeping) -> Self {
-        Self::in_folder(keeping, Arc::new(tempfile::tempdir().unwrap())).unwrap()
+    pub fn on(store_kind: StoreKind) -> Self {
+        Self::in_folder(store_kind, Arc::new(tempfile::tempdir().unwrap())).unwrap()
     }
 
-    fn in_folder(keeping: Keeping, folder: Arc<tempfile::TempDir>) -> Result<Self, String> {
-        let stored = Stored::of_folder(keeping, folder.path(), &folder.path().join("millrace.db"));
+    fn in_folder(store_kind: StoreKind, folder: Arc<tempfile::TempDir>) -> Result<Self, String> {
+        let stored = Stored::for_folder(store_kind, folder.path(), &folder.path().join("millrace.db"));
         let runtime = Runtime::new().unwrap();
         let store = runtime
             .block_on(Store::open(&stored.url(), None, folder.path()))
@@ -37,7 +37,7 @@ impl Opened {
     }
 
     pub fn try_again(&self) -> Result<Self, String> {
-        Self::in_folder(self.stored.keeping, Arc::clone(&self.folder))
+        Self::in_folder(self.stored.store_kind, Arc::clone(&self.folder))
     }
 
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {

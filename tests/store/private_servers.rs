@@ -16,7 +16,7 @@ fn each(test: impl Fn(fn(Setup) -> Server)) {
 }
 
 #[test]
-fn two_servers_have_nothing_in_common_nor_have_two_databases() {
+fn two_servers_share_nothing_and_neither_do_two_databases() {
     each(|with| {
         let (one, two) = (with(Setup::default()), with(Setup::default()));
         assert_ne!(one.port, two.port);
@@ -29,7 +29,7 @@ fn two_servers_have_nothing_in_common_nor_have_two_databases() {
 }
 
 #[test]
-fn what_was_committed_is_there_after_a_kill() {
+fn committed_rows_survive_a_kill() {
     each(|with| {
         let mut server = with(Setup::default());
         let url = server.new_database();
@@ -37,7 +37,7 @@ fn what_was_committed_is_there_after_a_kill() {
         for round in 1..=3 {
             server.sql(&url, "INSERT INTO t VALUES (1)");
             let pid = server.pid();
-            server.stop_hard();
+            server.kill();
             assert_eq!(state(pid), None);
             server.try_sql(&url, "SELECT 1").unwrap_err();
             server.start_again();
@@ -47,7 +47,7 @@ fn what_was_committed_is_there_after_a_kill() {
 }
 
 #[test]
-fn a_paused_server_answers_once_it_goes_on() {
+fn a_paused_server_answers_once_it_is_resumed() {
     each(|with| {
         let server = with(Setup { sync: false, ..Setup::default() });
         let url = server.new_database();
@@ -146,7 +146,7 @@ fn connect(server: &Server, trusted: Option<&Path>) -> std::process::Output {
 }
 
 #[test]
-fn a_server_with_tls_takes_nobody_without() {
+fn a_server_with_tls_refuses_clients_without_it() {
     each(|with| {
         let server = with(Setup { tls: true, ..Setup::default() });
         let sealed = connect(&server, Some(&server.certificate()));

@@ -7,7 +7,7 @@ use crate::harness::cutting::Proxy;
 use crate::harness::mariadb::Mariadb;
 use crate::harness::postgres::Postgres;
 use crate::harness::servers::{Kind, PASSWORD, Server, USER};
-use crate::harness::{Keeping, Start, TestApp, wait_for};
+use crate::harness::{StoreKind, Start, TestApp, wait_for};
 
 fn each(test: impl Fn(&'static Server)) {
     test(Postgres::shared());
@@ -24,7 +24,7 @@ fn start(environment: &[(&str, &str)], config: &str, dotenv: &str) -> Result<Tes
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
         dotenv: Some(dotenv.to_owned()),
-        keeping: Some(Keeping::Sqlite),
+        store_kind: Some(StoreKind::Sqlite),
         ..Start::default()
     };
     TestApp::try_with(start, std::sync::Arc::new(tempfile::tempdir().unwrap()))
@@ -46,9 +46,9 @@ fn name_of(url: &str) -> String {
 }
 
 #[test]
-fn a_server_that_is_not_there_yet_is_waited_for() {
+fn a_start_waits_for_a_database_that_is_not_reachable_yet() {
     each(|server| {
-        let proxy = Proxy::before(server);
+        let proxy = Proxy::in_front_of(server);
         let url = proxy.url(&server.new_database());
         proxy.stall();
         std::thread::scope(|scope| {
@@ -70,7 +70,7 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
 #[test]
 fn a_start_that_waits_for_its_database_can_be_stopped() {
     each(|server| {
-        let proxy = Proxy::before(server);
+        let proxy = Proxy::in_front_of(server);
         let url = proxy.url(&server.new_database());
         proxy.stall();
         let folder = tempfile::tempdir().unwrap();
@@ -89,7 +89,7 @@ fn a_start_that_waits_for_its_database_can_be_stopped() {
 }
 
 #[test]
-fn a_password_is_the_environment_s_or_a_file_s_and_no_line_shows_it() {
+fn a_password_comes_from_the_environment_or_a_file_and_is_never_logged() {
     each(|server| {
         let full = server.new_database();
         let url = without_password(&full);
@@ -142,9 +142,9 @@ fn change_password(server: &Server, name: &str, password: &str) {
 }
 
 #[test]
-fn a_password_that_was_changed_is_read_again_without_a_restart() {
+fn a_changed_password_is_read_again_without_a_restart() {
     each(|server| {
-        let proxy = Proxy::before(server);
+        let proxy = Proxy::in_front_of(server);
         let url = proxy.url(&account(server, "rotating", "first-word"));
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("password");
@@ -188,7 +188,7 @@ fn a_password_that_was_changed_is_read_again_without_a_restart() {
 }
 
 #[test]
-fn a_refused_login_names_the_place_that_the_password_came_from() {
+fn a_refused_login_names_the_setting_that_gave_the_password() {
     each(|server| {
         let url = server.new_database();
         let wrong = url.replace(&format!(":{PASSWORD}@"), ":of-yesterday@");
@@ -226,7 +226,7 @@ fn a_refused_login_names_the_place_that_the_password_came_from() {
 }
 
 #[test]
-fn the_originals_settings_name_the_store_unless_something_else_does() {
+fn settings_of_the_replaced_services_name_the_store_unless_a_millrace_setting_does() {
     each(|server| {
         let url = server.new_database();
         let (place, database) = url.rsplit_once('/').unwrap();
@@ -274,7 +274,7 @@ fn least_rights(kind: Kind, database: &str, account: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_rights_that_the_manual_names_are_enough() {
+fn the_privileges_that_the_manual_names_are_enough() {
     each(|server| {
         let url = server.new_database();
         let database = url.rsplit('/').next().unwrap();

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use millrace::store::{Cell, ColumnKind, DayGaps, DerivedIndex, Table, TopK, Verb, ViewTables};
 
-use crate::harness::Keeping;
+use crate::harness::StoreKind;
 use crate::opened::{Opened, amount, amount_of, claim, integer_of, plan, text, text_of};
 
 on_each_database!(
-    amounts_are_added_to_those_that_are_there,
-    an_amount_is_added_to_one_that_is_not_known,
-    a_row_that_is_there_is_left_as_it_is,
-    rows_that_hold_just_this_are_removed,
-    what_is_tallied_to_nothing_goes_and_a_ranking_follows,
-    members_are_counted_over_any_days_as_a_walk_would,
+    amounts_are_added_to_existing_ones,
+    an_amount_is_added_to_a_null_amount,
+    an_existing_row_is_left_unchanged,
+    only_rows_with_exactly_these_values_are_removed,
+    a_count_of_zero_is_deleted_and_the_ranking_follows,
+    members_over_any_days_are_counted_as_by_a_full_scan,
     a_batch_may_be_large,
 );
 
@@ -29,8 +29,8 @@ fn drawn(seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
-fn begun(keeping: Keeping, tables: Vec<Table>) -> Opened {
-    let opened = Opened::on(keeping);
+fn begun(store_kind: StoreKind, tables: Vec<Table>) -> Opened {
+    let opened = Opened::on(store_kind);
     opened.begin("v", ViewTables { tables, opening: None, owned: true }).unwrap();
     opened
 }
@@ -49,10 +49,10 @@ impl Steps<'_> {
     }
 }
 
-fn amounts_are_added_to_those_that_are_there(keeping: Keeping) {
+fn amounts_are_added_to_existing_ones(store_kind: StoreKind) {
     let columns = [("who", NAME), ("number", ColumnKind::Integer), ("sum", ColumnKind::Decimal)];
     let table = Arc::new(Table::new("t", 1, &columns));
-    let opened = begun(keeping, vec![Table::clone(&table)]);
+    let opened = begun(store_kind, vec![Table::clone(&table)]);
     let mut steps = Steps { opened: &opened, position: 0 };
     let mut model: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     let mut draw = drawn(1);
@@ -89,8 +89,8 @@ fn amounts_are_added_to_those_that_are_there(keeping: Keeping) {
 }
 
 /// Somebody's own table may have rows without an amount.
-fn an_amount_is_added_to_one_that_is_not_known(keeping: Keeping) {
-    let opened = Opened::on(keeping);
+fn an_amount_is_added_to_a_null_amount(store_kind: StoreKind) {
+    let opened = Opened::on(store_kind);
     opened
         .stored
         .sql("CREATE TABLE t (who {key} PRIMARY KEY, sum {amount}); INSERT INTO t VALUES ('a', NULL)");
@@ -103,10 +103,10 @@ fn an_amount_is_added_to_one_that_is_not_known(keeping: Keeping) {
     assert_eq!(amount_of(&opened.rows("SELECT sum FROM t")[0][0]).to_string(), "3.5");
 }
 
-fn a_row_that_is_there_is_left_as_it_is(keeping: Keeping) {
+fn an_existing_row_is_left_unchanged(store_kind: StoreKind) {
     let columns = [("who", NAME), ("other", NAME), ("more?", ColumnKind::LongText)];
     let table = Arc::new(Table { unique: Some(1), ..Table::new("t", 1, &columns) });
-    let opened = begun(keeping, vec![Table::clone(&table)]);
+    let opened = begun(store_kind, vec![Table::clone(&table)]);
     let mut steps = Steps { opened: &opened, position: 0 };
     let row = |key: &str, other: &str, more: &str| {
         let more = if more.is_empty() { Cell::Null } else { text(more) };
@@ -120,10 +120,10 @@ fn a_row_that_is_there_is_left_as_it_is(keeping: Keeping) {
     assert_eq!(found, "a\t1\tfirst\nb\t2\tNULL\nA\t3\tnew");
 }
 
-fn rows_that_hold_just_this_are_removed(keeping: Keeping) {
+fn only_rows_with_exactly_these_values_are_removed(store_kind: StoreKind) {
     let columns = [("who", NAME), ("status", NAME), ("sum", ColumnKind::Decimal)];
     let table = Arc::new(Table::new("t", 1, &columns));
-    let opened = begun(keeping, vec![Table::clone(&table)]);
+    let opened = begun(store_kind, vec![Table::clone(&table)]);
     let mut steps = Steps { opened: &opened, position: 0 };
     let row = |key: &str, status: &str| [text(key), text(status), amount("1.5")];
     let keys = ["a", "b", "c", "A", "a "];
@@ -150,9 +150,9 @@ fn counts() -> Table {
 /// Names whose order is another for people than for bytes.
 const VALUES: [&str; 12] = ["", "a", "A", "b", "B", "é", "e", "a ", "z", "😀", "_", "10"];
 
-fn what_is_tallied_to_nothing_goes_and_a_ranking_follows(keeping: Keeping) {
+fn a_count_of_zero_is_deleted_and_the_ranking_follows(store_kind: StoreKind) {
     let table = Arc::new(counts());
-    let opened = begun(keeping, vec![Table::clone(&table)]);
+    let opened = begun(store_kind, vec![Table::clone(&table)]);
     let mut steps = Steps { opened: &opened, position: 0 };
     let mut model: BTreeMap<(String, i64, String), i64> = BTreeMap::new();
     let mut draw = drawn(2);
@@ -192,14 +192,14 @@ fn what_is_tallied_to_nothing_goes_and_a_ranking_follows(keeping: Keeping) {
     }
 }
 
-fn members_are_counted_over_any_days_as_a_walk_would(keeping: Keeping) {
+fn members_over_any_days_are_counted_as_by_a_full_scan(store_kind: StoreKind) {
     let number = ColumnKind::Integer;
     let spans = [("grp", NAME), ("day", number), ("before", number), ("n", number)];
     let spans = Arc::new(Table::new("spans", 3, &spans));
     let columns = [("member", ColumnKind::Bytes { bytes_max: 16 }), ("day", number), ("n", number)];
     let derived_index = DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&spans) });
     let table = Arc::new(Table::new("visits", 2, &columns).with(derived_index));
-    let opened = begun(keeping, vec![Table::clone(&table), Table::clone(&spans)]);
+    let opened = begun(store_kind, vec![Table::clone(&table), Table::clone(&spans)]);
     let mut steps = Steps { opened: &opened, position: 0 };
     let mut model: BTreeMap<(&str, &str, i64), i64> = BTreeMap::new();
     let mut draw = drawn(3);
@@ -243,10 +243,10 @@ fn members_are_counted_over_any_days_as_a_walk_would(keeping: Keeping) {
 }
 
 /// More than a statement can have parameters, and more bytes than a small packet.
-fn a_batch_may_be_large(keeping: Keeping) {
+fn a_batch_may_be_large(store_kind: StoreKind) {
     let columns = [("who", NAME), ("sum", ColumnKind::Decimal)];
     let table = Arc::new(Table::new("t", 1, &columns));
-    let opened = begun(keeping, vec![Table::clone(&table)]);
+    let opened = begun(store_kind, vec![Table::clone(&table)]);
     let mut steps = Steps { opened: &opened, position: 0 };
     let cells = |value: &str| -> Vec<Cell> {
         let row = |number: i32| [text(&format!("{number:05}{}", "x".repeat(200))), amount(value)];

@@ -22,7 +22,7 @@ pub struct ExistingColumn {
     /// The whole type, such as `varchar(255)`.
     pub full_kind: String,
     pub null: bool,
-    /// As the database reports it: MariaDB as SQL, MySQL as a plain value unless the default is an expression.
+    /// The default as the database reports it: MariaDB as SQL, MySQL as a plain value unless it is an expression.
     pub default: Option<String>,
     pub extra: String,
     pub chars_max: i64,

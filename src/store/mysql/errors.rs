@@ -15,7 +15,9 @@ pub fn classify(error: Error) -> StoreError {
         Error::Io(IoError::Io(error)) if is_tls_error(&error) => {
             StoreError::Blocked(format!("cannot open an encrypted connection to the database: {error}"))
         }
-        Error::Io(IoError::Io(error)) => StoreError::Transient(format!("the connection to the database failed: {error}")),
+        Error::Io(IoError::Io(error)) => {
+            StoreError::Transient(format!("the connection to the database failed: {error}"))
+        }
         Error::Driver(DriverError::PacketTooLarge) => StoreError::Data(too_large()),
         Error::Driver(DriverError::NoClientSslFlagFromServer) => StoreError::Blocked(
             "`ssl-mode` requires an encrypted connection, but the server offers none; enable TLS on the server, or set `ssl-mode=DISABLED`"
@@ -25,7 +27,9 @@ pub fn classify(error: Error) -> StoreError {
             StoreError::Transient("the connection to the database was lost".to_owned())
         }
         Error::Driver(DriverError::UnknownAuthPlugin { name }) => {
-            StoreError::Blocked(format!("the server requires the authentication plugin `{name}`, which millrace does not support"))
+            StoreError::Blocked(format!(
+                "the server requires the authentication plugin `{name}`, which millrace does not support"
+            ))
         }
         // The driver's message would contain the packet, and so perhaps a row's values.
         Error::Driver(DriverError::UnexpectedPacket { .. }) => {

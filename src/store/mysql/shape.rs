@@ -55,7 +55,7 @@ fn faults(table: &Table, catalogue: &Catalogue, flavour: Flavour) -> Vec<Fault> 
     };
     for found in catalogue.columns.iter().filter(|found| !is_declared(found) && !found.may_be_omitted()) {
         faults.push(Fault {
-            problem: format!("has a column `{}` that must be given, but has no default", found.name),
+            problem: format!("has a column `{}` that is NOT NULL and has no default", found.name),
             repair: repair_sql::make_optional(found, catalogue, flavour),
         });
     }
@@ -79,7 +79,7 @@ fn column_fault(table: &Table, index: usize, catalogue: &Catalogue, flavour: Fla
     let problem = if found.generated {
         format!("has a column `{name}` that the database computes, so millrace cannot write it")
     } else if !fits(table, index, found) {
-        format!("has a column `{name}` of type {kind}, which cannot store every value exactly")
+        format!("has a column `{name}` of type {kind}, which does not store every value exactly")
     } else if found.character_set.as_deref().is_some_and(|set| set != "utf8mb4") {
         let set = found.character_set.as_deref().unwrap_or_default();
         format!("has a column `{name}` in the character set {set}, which does not support every character")
@@ -88,7 +88,9 @@ fn column_fault(table: &Table, index: usize, catalogue: &Catalogue, flavour: Fla
         format!("has a key `{name}` with the collation {collation}, which does not compare byte for byte")
     } else if column.null && !found.null {
         return Some(Fault {
-            problem: format!("has a column `{name}` that must be given, but not every event has its value"),
+            problem: format!(
+                "has a column `{name}` that is NOT NULL, but not every event has a value for it"
+            ),
             repair: repair_sql::make_optional(found, catalogue, flavour),
         });
     } else {

@@ -62,8 +62,7 @@ fn text(chars_max: u32, fits_row: bool) -> String {
     }
 }
 
-/// Returns whether the texts fit into a row, and its short texts into a page. Short texts are never stored outside
-/// the page.
+/// Returns whether the texts fit into a row, and whether what is never stored outside its page fits into that page.
 fn fits_row(table: &Table) -> bool {
     let sizes = table.columns.iter().map(|column| match column.kind {
         ColumnKind::Text { chars_max } if chars_max <= MYSQL_VARCHAR_CHARS_MAX => {

@@ -54,7 +54,7 @@ impl Session {
             Some(statement) => {
                 self.transaction_failed = true;
                 let (name, matched, rows) = (&table.name, statement.matched, statement.rows);
-                Err(StoreError::Blocked(format!("table `{name}` accepted only {matched} of {rows} rows")))
+                Err(StoreError::Blocked(format!("table `{name}` accepted {matched} of {rows} rows")))
             }
         }
     }

@@ -172,10 +172,10 @@ impl ValueRef<'_> {
     }
 }
 
-/// The time from 1970 to 2000, which is where PostgreSQL's times start.
+/// The milliseconds from 1970 to 2000, from which PostgreSQL counts time.
 const MILLIS_TO_2000: i64 = 946_684_800_000;
 
-/// Truncates a time. PostgreSQL would round it, and could so store a time in the future.
+/// Truncates a time to its column's decimal places. PostgreSQL would round it, perhaps to a time in the future.
 fn truncate_time(time: Millis, places: i32) -> Millis {
     let step = match places {
         0 => 1_000,

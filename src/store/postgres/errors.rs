@@ -18,8 +18,8 @@ pub fn classify(error: &Error) -> StoreError {
     }
     let source = error.source();
     match source.and_then(|source| source.downcast_ref::<io::Error>()) {
-        Some(error) if !is_tls_error(error) => {
-            StoreError::Transient(format!("the connection to the database failed: {error}"))
+        Some(io_error) if !is_tls_error(io_error) => {
+            StoreError::Transient(format!("the connection to the database failed: {io_error}"))
         }
         _ => StoreError::Blocked(match source {
             Some(source) => format!("{error}: {source}"),

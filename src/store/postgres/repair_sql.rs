@@ -38,8 +38,7 @@ fn collation(column: &Column, in_key: bool) -> &'static str {
     if in_key && is_text { " COLLATE \"C\"" } else { "" }
 }
 
-/// Allows NULL in a column. `primary` is the primary key's constraint if the column is in it; NULL needs it dropped
-/// first.
+/// Allows NULL in a column. First drops `primary`, the constraint of the primary key, if the column is in it.
 pub fn drop_not_null(table: &Table, existing: &ExistingColumn, primary: Option<&str>) -> String {
     let drop =
         format!("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL", quote(&table.name), quote(&existing.name));

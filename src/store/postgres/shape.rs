@@ -186,7 +186,7 @@ impl Shape {
         if !fits {
             let repair = repair_sql::change_type(table, existing, column, in_key);
             return Some(format!(
-                "{named} of type {}, which cannot store every value exactly; to fix it, run: {repair}",
+                "{named} of type {}, which does not store every value exactly; to fix it, run: {repair}",
                 existing.shown
             ));
         }
@@ -196,7 +196,9 @@ impl Shape {
         }
         (column.null && existing.not_null).then(|| {
             let repair = repair_sql::drop_not_null(table, existing, self.primary_of(existing));
-            format!("{named} that must be given, but not every event has its value; to fix it, run: {repair}")
+            format!(
+                "{named} that is NOT NULL, but not every event has a value for it; to fix it, run: {repair}"
+            )
         })
     }
 
@@ -208,7 +210,7 @@ impl Shape {
         let other = self.columns.iter().filter(required).find(|column| !is_declared(&column.name))?;
         let repair = repair_sql::drop_not_null(table, other, self.primary_of(other));
         Some(format!(
-            "has a column `{}` that must be given, but has no default; to fix it, run: {repair}",
+            "has a column `{}` that is NOT NULL and has no default; to fix it, run: {repair}",
             other.name
         ))
     }
@@ -257,7 +259,7 @@ impl Shape {
         if let Some(merging) = keys.clone().find(|key| !key.deterministic) {
             let repair = repair_sql::drop_unique(table, merging);
             return Some(format!(
-                "needs a unique key that compares byte for byte, and has one that does not; to fix it, run: {repair}"
+                "needs a unique key that compares byte for byte, but has one that does not; to fix it, run: {repair}"
             ));
         }
         if let Some(deferrable) = keys.clone().find(|key| !key.immediate) {

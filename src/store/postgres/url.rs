@@ -134,7 +134,7 @@ impl Options {
             let name = decoded(name)?;
             if !OPTIONS.contains(&name.as_str()) {
                 // The message does not show the option: after a `?` in a password, it is a part of the password.
-                return Err(format!("has an unknown option; use `{}`", OPTIONS.join("`, `")));
+                return Err(format!("has an unknown option; use one of `{}`", OPTIONS.join("`, `")));
             }
             options.push((name, decoded(value)?));
         }
@@ -218,7 +218,7 @@ mod tests {
             ),
             (
                 "postgres://u:secret@h/d?ssl=on",
-                "has an unknown option; use `sslmode`, `sslrootcert`, `host`, `options`",
+                "has an unknown option; use one of `sslmode`, `sslrootcert`, `host`, `options`",
             ),
             (
                 "postgres://u:secret@h/d?sslmode=allow",

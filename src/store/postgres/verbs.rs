@@ -180,7 +180,7 @@ pub(super) fn all_written(table: &Table, written: u64, wanted: usize) -> Result<
     match written == wanted as u64 {
         true => Ok(()),
         false => Err(StoreError::Blocked(format!(
-            "table `{}` accepted only {written} of {wanted} rows: a trigger or rule of the table drops the others",
+            "table `{}` accepted {written} of {wanted} rows; remove the trigger or rule that drops the others",
             table.name
         ))),
     }

@@ -143,7 +143,7 @@ async fn drop_entry(session: &mut Session, of: &RowsOf, entry: &RowOriginEntry) 
     session.change(&sql, &parameters).await.map(drop)
 }
 
-/// Writes an entry, or nothing if there are no origins.
+/// Writes an entry, or nothing if `origins` is empty.
 async fn put_entry(session: &mut Session, of: &RowsOf, origins: &[RowOrigin]) -> Result<(), StoreError> {
     let Some((numbers, bytes)) = row_origin_entry::encode(origins) else { return Ok(()) };
     let mut row = key(of);

@@ -45,7 +45,7 @@ impl Session {
         either!(self, session => session.commit().await)
     }
 
-    /// Rolls back. The session must not be used again after an error.
+    /// Rolls back. If this fails, the session must not be used again.
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
         either!(self, session => session.rollback().await)
     }
