@@ -1,5 +1,5 @@
-//! The events that everything here sends, always the same ones: sales of 10,000 users, about 60 bytes
-//! each, so that the right balances are known, and visits to sites.
+//! The events that all measurements send: sales of 10,000 users, about 60 bytes each, and visits to sites. They are
+//! the same in every run, so that the right balances are known.
 
 pub const USERS: usize = 10_000;
 
@@ -8,7 +8,7 @@ fn user(number: u64) -> usize {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % USERS
 }
 
-/// In hundredths.
+/// Returns the amount of a sale, in hundredths.
 fn value(number: u64) -> i64 {
     (number.wrapping_mul(7_919) % 10_000) as i64
 }
@@ -31,7 +31,7 @@ fn sale_of(number: u64, user: usize) -> String {
     format!(r#"{{"userId":"{}","name":"{name}","value":{}.{:02}}}"#, user_id(user), value / 100, value % 100)
 }
 
-/// The sales `0..count`, a line each.
+/// Returns the sales `0..count`, one per line.
 pub fn lines(count: u64) -> String {
     let mut lines = String::with_capacity(count as usize * 64);
     for number in 0..count {
@@ -41,7 +41,7 @@ pub fn lines(count: u64) -> String {
     lines
 }
 
-/// What the sales `0..count` come to for each user, in hundredths.
+/// Returns the balance of each user after the sales `0..count`, in hundredths.
 pub fn balances(count: u64) -> Vec<i64> {
     let mut balances = vec![0; USERS];
     for number in 0..count {
@@ -51,43 +51,43 @@ pub fn balances(count: u64) -> Vec<i64> {
     balances
 }
 
-/// Sales to as many users as there are sales, in no order.
-pub fn strangers_lines(count: u64) -> String {
+/// Returns `count` sales, one per line, each to another user. The users are in no order.
+pub fn distinct_users_lines(count: u64) -> String {
     let mut lines = String::with_capacity(count as usize * 64);
     for number in 0..count {
-        lines.push_str(&sale_of(number, stranger(number, count)));
+        lines.push_str(&sale_of(number, distinct_user(number, count)));
         lines.push('\n');
     }
     lines
 }
 
-/// The multiplier is a prime that divides no count of ours, so that everybody has a turn.
-fn stranger(number: u64, count: u64) -> usize {
+/// Returns another user for each number below `count`. The multiplier is a prime that divides no `count` in use.
+fn distinct_user(number: u64, count: u64) -> usize {
     (number * 2_654_435_761 % count) as usize
 }
 
-/// User and signed amount of each sale, as lines of CSV.
-pub fn amounts(count: u64, strangers: bool) -> String {
+/// Returns user and signed amount of each sale, as lines of CSV.
+pub fn amounts(count: u64, distinct_users: bool) -> String {
     let mut lines = String::with_capacity(count as usize * 18);
     for number in 0..count {
-        let user = if strangers { stranger(number, count) } else { user(number) };
+        let user = if distinct_users { distinct_user(number, count) } else { user(number) };
         let (sign, value) = (if subtracts(number) { "-" } else { "" }, value(number));
         lines.push_str(&format!("{},{sign}{}.{:02}\n", user_id(user), value / 100, value % 100));
     }
     lines
 }
 
-pub fn strangers_balances(count: u64) -> Vec<i64> {
+pub fn distinct_users_balances(count: u64) -> Vec<i64> {
     let mut balances = vec![0; count as usize];
     for number in 0..count {
         let value = value(number);
-        balances[stranger(number, count)] += if subtracts(number) { -value } else { value };
+        balances[distinct_user(number, count)] += if subtracts(number) { -value } else { value };
     }
     balances
 }
 
-/// How many different sites, paths and users visits have; a user comes to one site. As many events as are
-/// said here fill four weeks, in the order of time, and those beyond are of the last day.
+/// The number of different sites, paths and users of visits. Each user visits one site. `events` visits fill four
+/// weeks in the order of time, and all further visits are on the last day.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub sites: u64,
@@ -98,7 +98,7 @@ pub struct Spread {
 
 const DAYS: u64 = 28;
 
-/// The parts of one visit: site, path, user, day of November 2025.
+/// Returns the parts of one visit: site, path, user, and day of November 2025.
 pub fn visit_parts(number: u64, spread: Spread) -> [u64; 4] {
     let mixed = |salt: u64| (number ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
     let user = mixed(1 << 61) % spread.users;
@@ -113,7 +113,7 @@ pub fn visit(number: u64, spread: Spread) -> String {
     )
 }
 
-/// The visits of a range, a line each.
+/// Returns the visits of a range, one per line.
 pub fn visits(range: std::ops::Range<u64>, spread: Spread) -> String {
     let mut lines = String::with_capacity((range.end - range.start) as usize * 130);
     for number in range {

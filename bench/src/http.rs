@@ -1,5 +1,4 @@
-//! As much of HTTP as is needed to ask a server something, or to send it a long body: one request a
-//! connection, or many one after the other.
+//! A minimal HTTP client for requests with short or long bodies, one after another over a connection.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,10 +6,10 @@ use std::time::Duration;
 
 use crate::Outcome;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const IO_TIMEOUT: Duration = Duration::from_secs(120);
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// How much of `buffer` is the first whole answer, if it is there; anything but a 200 is an error.
+/// Returns the length of the first answer in `buffer` if it is complete. Fails if the status is not 200.
 pub fn answer_bytes(buffer: &[u8]) -> Outcome<Option<usize>> {
     let Some(head) = memchr::memmem::find(buffer, b"\r\n\r\n") else { return Ok(None) };
     let text = std::str::from_utf8(&buffer[..head])?;
@@ -21,7 +20,7 @@ pub fn answer_bytes(buffer: &[u8]) -> Outcome<Option<usize>> {
         .lines()
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .ok_or("an answer without content-length")?;
+        .ok_or("the answer has no content-length")?;
     let end = head + 4 + length.1.trim().parse::<usize>()?;
     Ok((buffer.len() >= end).then_some(end))
 }
@@ -32,7 +31,7 @@ pub fn request(method: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// One connection, one request at a time.
+/// A connection that has one request under way at a time.
 pub struct Client {
     stream: TcpStream,
 }
@@ -41,8 +40,8 @@ impl Client {
     pub fn connect(address: &str) -> Outcome<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(IO_TIMEOUT))?;
+        stream.set_write_timeout(Some(IO_TIMEOUT))?;
         Ok(Self { stream })
     }
 
@@ -51,7 +50,7 @@ impl Client {
         Ok(serde_json::from_slice(&self.answer()?)?)
     }
 
-    /// Sends lines of JSON to the stream of revenue, `times` over in one request.
+    /// Sends lines of JSON to the stream `revenue`, repeated `times` times in one request.
     pub fn send_lines(&mut self, key: &str, lines: &str, times: usize) -> Outcome<serde_json::Value> {
         self.send_lines_to("revenue", key, lines, times)
     }

@@ -1,5 +1,5 @@
-//! The load generator. Raw connections, each with one request under way; requests are made beforehand
-//! and an answer is read no further than to know that it is whole and a yes. Anything else ends the run.
+//! The load generator. It uses raw connections with one request under way each, and requests that were made before.
+//! It checks only that an answer is complete and a success. Anything else ends the run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,7 +15,7 @@ use crate::{Outcome, http};
 const WARM_UP: Duration = Duration::from_millis(250);
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
-/// How an answer is told from half of one.
+/// The protocol, which decides when an answer is complete.
 #[derive(Clone, Copy)]
 pub enum Protocol {
     Http,
@@ -31,7 +31,7 @@ impl Protocol {
     }
 }
 
-/// `XADD` answers with a text, whose length comes first: `$15`.
+/// Parses the answer of `XADD`: a text with its length before it, as in `$15`.
 fn redis_answer_bytes(buffer: &[u8]) -> Outcome<Option<usize>> {
     let Some(head) = memchr::memmem::find(buffer, b"\r\n") else { return Ok(None) };
     let length = std::str::from_utf8(&buffer[..head])?
@@ -42,7 +42,7 @@ fn redis_answer_bytes(buffer: &[u8]) -> Outcome<Option<usize>> {
     Ok((buffer.len() >= end).then_some(end))
 }
 
-/// Whom to ask, and what.
+/// The address of a server, and the requests to send.
 #[derive(Clone)]
 pub struct Target {
     pub address: String,
@@ -52,18 +52,18 @@ pub struct Target {
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Answered {
-    /// All, the warm-up's too.
-    pub whole: u64,
-    pub a_second: f64,
+    /// All answers, including those of the warm-up.
+    pub total: u64,
+    pub per_second: f64,
 }
 
 const WARMING: u8 = 0;
 const COUNTING: u8 = 1;
 const OVER: u8 = 2;
 
-/// As many requests as will go, over so many connections, each sending its next once it has its answer.
+/// Sends as many requests as possible. Each connection sends the next request once it has its answer.
 pub fn closed_loop(target: &Target, connections: usize, time: Duration) -> Outcome<Answered> {
-    // One thread: it uses less of the machine than the server does, and never is the limit.
+    // One thread is enough: it uses less processor time than the server and is never the limit.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut streams = Vec::with_capacity(connections);
@@ -84,17 +84,17 @@ pub fn closed_loop(target: &Target, connections: usize, time: Duration) -> Outco
         tokio::time::sleep(time).await;
         phase.store(OVER, Ordering::Relaxed);
         let seconds = begun.elapsed().as_secs_f64();
-        let (mut whole, mut counted) = (0, 0);
+        let (mut total, mut counted) = (0, 0);
         while let Some(outcome) = tasks.join_next().await {
             let (all, these) = outcome??;
-            whole += all;
+            total += all;
             counted += these;
         }
-        Ok(Answered { whole, a_second: counted as f64 / seconds })
+        Ok(Answered { total, per_second: counted as f64 / seconds })
     })
 }
 
-/// All answers, and those of the counting phase.
+/// Returns the number of all answers, and of those in the counting phase.
 async fn one_connection(
     mut stream: TcpStream,
     target: Target,
@@ -102,17 +102,17 @@ async fn one_connection(
     phase: Arc<AtomicU8>,
 ) -> Outcome<(u64, u64)> {
     let mut buffer = vec![0; ANSWER_BYTES_MAX];
-    let (mut whole, mut counted) = (0, 0);
+    let (mut total, mut counted) = (0, 0);
     for request in target.requests.iter().cycle().skip(first) {
         exchange(&mut stream, request, target.protocol, &mut buffer).await?;
-        whole += 1;
+        total += 1;
         match phase.load(Ordering::Relaxed) {
             COUNTING => counted += 1,
             OVER => break,
             _ => {}
         }
     }
-    Ok((whole, counted))
+    Ok((total, counted))
 }
 
 async fn exchange(
@@ -131,28 +131,28 @@ async fn exchange(
         filled += read;
         match protocol.answer_bytes(&buffer[..filled])? {
             Some(end) if end == filled => return Ok(()),
-            Some(_) => return Err("more was answered than was asked".into()),
+            Some(_) => return Err("the server sent more than one answer".into()),
             None => {}
         }
     }
 }
 
-/// One part of an open loop: so many connections, sending at fixed times whatever the answers do.
+/// One part of an open loop. Its connections send at fixed times, however long the answers take.
 pub struct Stream {
     pub target: Target,
     pub connections: usize,
-    pub a_second: f64,
+    pub per_second: f64,
 }
 
-/// Sends at the given rates; the times from when a request was due to its answer, for each stream. A
-/// connection whose answer is late sends the next at once, and its lateness counts.
+/// Sends at the given rates. Returns the times from the moment at which a request was due to its answer, for each
+/// stream. After a late answer a connection sends the next request immediately, and the delay counts.
 pub fn open_loop(streams: Vec<Stream>, time: Duration) -> Outcome<Vec<Vec<Duration>>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
         let begin = Instant::now() + WARM_UP;
         for (number, stream) in streams.iter().enumerate() {
-            let period = Duration::from_secs_f64(stream.connections as f64 / stream.a_second);
+            let period = Duration::from_secs_f64(stream.connections as f64 / stream.per_second);
             for index in 0..stream.connections {
                 let connection = TcpStream::connect(&stream.target.address).await?;
                 connection.set_nodelay(true)?;

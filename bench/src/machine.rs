@@ -1,4 +1,4 @@
-//! What the figures were taken on: they mean nothing without it.
+//! A description of the machine. Figures are useless without it.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,31 +9,34 @@ pub struct Machine {
     pub lines: Vec<String>,
 }
 
-/// Refuses a folder in memory: a sync there costs nothing and proves nothing.
+/// Describes the machine. Fails if `folder` is in memory, where a sync costs nothing.
 pub fn describe(folder: &Path) -> Outcome<Machine> {
     let cores = std::thread::available_parallelism()?;
     let file_system = file_system(folder)?;
     if file_system == "tmpfs" {
-        return Err(format!("{} is in memory; bench needs a disk", folder.display()).into());
+        return Err(format!("folder {} is in memory; use a folder on a disk", folder.display()).into());
     }
     let lines = vec![
-        format!("- date: {}", said("date", &["-u", "+%F %H:%M UTC"])),
-        format!("- commit: {}", said("git", &["describe", "--always", "--dirty", "--exclude", "*"])),
+        format!("- date: {}", output_of("date", &["-u", "+%F %H:%M UTC"])),
+        format!("- commit: {}", output_of("git", &["describe", "--always", "--dirty", "--exclude", "*"])),
         format!("- processor: {cores} cores, {}", cpu_model()),
         format!("- memory: {}", memory()),
         format!("- load before the run (1, 5, 15 minutes; best near 0): {}", load()),
-        format!("- kernel: {}", said("uname", &["-sr"])),
+        format!("- kernel: {}", output_of("uname", &["-sr"])),
         format!(
             "- disk: {file_system}; one write of 8 KB and its fdatasync take {} µs (median of 200)",
             sync_micros(folder)?
         ),
-        format!("- redis: {}", said("redis-server", &["--version"]).split(" sha").next().unwrap_or_default()),
-        format!("- compiler: {}", said("rustc", &["--version"])),
+        format!(
+            "- redis: {}",
+            output_of("redis-server", &["--version"]).split(" sha").next().unwrap_or_default()
+        ),
+        format!("- compiler: {}", output_of("rustc", &["--version"])),
     ];
     Ok(Machine { lines })
 }
 
-fn said(program: &str, arguments: &[&str]) -> String {
+fn output_of(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     output.map_or_else(
         |_| "unknown".to_owned(),
@@ -52,7 +55,7 @@ fn cpu_model() -> String {
     format!("{model} (family {family}, model {number})")
 }
 
-/// Others who want the processor spoil every figure, and ratios too.
+/// Returns the load averages. Other processes that need the processor make all figures and ratios wrong.
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(", ")
@@ -64,7 +67,7 @@ fn memory() -> String {
     format!("{} MiB", kib / 1024)
 }
 
-/// The type of the file system with the longest mount point above `folder`.
+/// Returns the type of the file system with the longest mount point above `folder`.
 fn file_system(folder: &Path) -> Outcome<String> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     let mut best = (0, "unknown");

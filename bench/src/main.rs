@@ -1,9 +1,9 @@
-//! What is measured, against what: every figure stands beside a yardstick taken in the same run, and the
-//! table of ratios is written to `bench/RESULTS.md`.
+//! The benchmarks. Each figure is compared with a yardstick that is measured in the same run, and the table of ratios
+//! is written to `bench/RESULTS.md`.
 //!
-//! The walk: `events` makes what is sent, `servers` starts who takes it, `load` and `http` send it,
-//! `yardstick` does by hand what a view does, `clients` does it in a database server, `measure` has a file a part of the table, and `table`
-//! writes it down together with what `machine` found.
+//! `events` makes the events, `servers` starts the servers, and `load` and `http` send the requests. `yardstick` is a
+//! hand-written loop that does the work of a view, and `clients` does the same with a database server. `measure` has
+//! a file for each part of the table. `table` writes the table, with the description of `machine`.
 
 mod clients;
 mod events;
@@ -24,13 +24,13 @@ use table::Table;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A bench either measures or says why it could not.
+/// The result of a step of the benchmarks. The error says why it could not measure.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.first().map(String::as_str) {
-        // Ourselves again, as the yardstick that listens.
+        // `servers::bare` starts this program again as the bare HTTP server.
         Some("bare-server") => servers::bare::serve(),
         _ => run(arguments),
     };

@@ -1,10 +1,10 @@
-//! What the command line asks for.
+//! The command line.
 
 use std::path::PathBuf;
 
 use crate::{Outcome, measure};
 
-/// One build of millrace that is measured.
+/// A build of millrace to measure.
 #[derive(Clone)]
 pub struct Build {
     pub name: &'static str,
@@ -12,11 +12,11 @@ pub struct Build {
 }
 
 pub struct Setting {
-    /// The build in question first; another, if one is to be compared with it in the same rounds.
+    /// The build to measure, then the one to compare it with, if there is one.
     pub builds: Vec<Build>,
-    /// The same with the cargo feature `failpoints`.
+    /// The first build with the cargo feature `failpoints`.
     pub failpoints: PathBuf,
-    /// On the disk that is measured.
+    /// A folder on the disk to measure.
     pub folder: PathBuf,
     parts: Vec<String>,
 }
@@ -43,18 +43,18 @@ impl Setting {
                 "--beside" => setting.builds.push(Build { name: "beside", path: path.canonicalize()? }),
                 "--failpoints" => setting.failpoints = path.canonicalize()?,
                 "--folder" => setting.folder = path.canonicalize()?,
-                _ => return Err(format!("no such option: {argument}; start it by bench/run").into()),
+                _ => return Err(format!("unknown option `{argument}`; use bench/run").into()),
             }
         }
         if setting.builds.is_empty() || setting.folder.as_os_str().is_empty() {
-            return Err("start it by bench/run".into());
+            return Err("`--millrace` or `--folder` is missing; use bench/run".into());
         }
         let unknown =
             setting.parts.iter().find(|name| !measure::PARTS.iter().any(|part| part.name == **name));
         match unknown {
             Some(name) => {
                 let known: Vec<&str> = measure::PARTS.iter().map(|part| part.name).collect();
-                Err(format!("no such part: {name}; there are {}", known.join(", ")).into())
+                Err(format!("unknown part `{name}`; the parts are {}", known.join(", ")).into())
             }
             None => Ok(setting),
         }

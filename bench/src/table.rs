@@ -1,8 +1,11 @@
-//! The table of ratios, and the figures behind it.
+//! The table of ratios, and the figures that they are made from.
 
 use std::fmt::Write;
 
 use crate::machine::Machine;
+
+/// The target of a row that is only informative.
+pub const NO_TARGET: &str = "none";
 
 #[derive(Default)]
 pub struct Table {
@@ -18,7 +21,7 @@ pub struct Row {
     pub met: bool,
 }
 
-/// Figures of several rounds.
+/// The figures of several rounds, sorted.
 #[derive(Clone, Debug, Default)]
 pub struct Rounds {
     values: Vec<f64>,
@@ -43,7 +46,7 @@ impl Rounds {
         }
     }
 
-    /// Median, least and most, in `unit`.
+    /// Returns median, minimum and maximum, in `unit`.
     fn text(&self, unit: &str) -> String {
         let ends =
             [self.values.first(), self.values.last()].map(|value| number(value.copied().unwrap_or(f64::NAN)));
@@ -52,7 +55,7 @@ impl Rounds {
     }
 }
 
-/// With thousands apart, or with decimals where they matter.
+/// Formats a number with separators of thousands, or with two decimals if it is below 100.
 pub fn number(value: f64) -> String {
     if value.abs() < 100.0 {
         return format!("{value:.2}");
@@ -80,7 +83,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// A row whose target is a least ratio of two medians.
+    /// Adds a row whose target is a minimum ratio of two medians.
     pub fn ratio(&mut self, what: &str, ours: &Rounds, theirs: &Rounds, least: f64) {
         let ratio = ours.median() / theirs.median();
         self.row(Row {
@@ -97,24 +100,30 @@ impl Table {
         self.figures.push(text);
     }
 
-    /// How a part was measured.
+    /// Adds a description of the method of one part.
     pub fn note(&mut self, text: &str) {
         self.notes.push(text.to_owned());
     }
 
     pub fn markdown(&self, machine: &Machine) -> String {
-        let mut text = "# What was measured, against what\n\n\
-            Made by `bench/run`. Ratios are of medians of short rounds that alternate between the\n\
-            contestants, so that both meet the same machine; absolute figures are below, and are this\n\
-            machine's only. Load generator and servers share its cores.\n\n\
+        let mut text = "# Benchmark results\n\n\
+            `bench/run` writes this page. Each ratio compares medians of short rounds in which the\n\
+            contestants take turns, so that all of them meet the same conditions. Absolute figures are\n\
+            below, and they are valid for this machine only. Load generator and servers share its cores.\n\n\
             | what | measured | target | met |\n|---|---|---|---|\n"
             .to_owned();
         for row in &self.rows {
-            let met = if row.met { "yes" } else { "**no**" };
+            let met = if row.target == NO_TARGET {
+                "-"
+            } else if row.met {
+                "yes"
+            } else {
+                "**no**"
+            };
             writeln!(text, "| {} | {} | {} | {met} |", row.what, row.measured, row.target)
                 .expect("to memory");
         }
-        for (title, lines) in [("How", &self.notes), ("Figures", &self.figures)] {
+        for (title, lines) in [("Method", &self.notes), ("Figures", &self.figures)] {
             writeln!(text, "\n## {title}\n").expect("to memory");
             lines.iter().for_each(|line| writeln!(text, "- {line}").expect("to memory"));
         }

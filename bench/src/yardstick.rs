@@ -1,5 +1,5 @@
-//! The work of a view, and of a door, done by hand on one thread: typed parse, fold in a hash map,
-//! upsert in SQLite, append to a file. Nothing is checked, nothing is claimed, and it can lose data.
+//! Hand-written loops that do the work of a view and of a source on one thread: typed parse, fold in a hash map,
+//! upsert into SQLite, append to a file. They check nothing, claim nothing, and can lose data.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -10,9 +10,9 @@ use serde::Deserialize;
 
 use crate::Outcome;
 
-/// As many events as millrace's views take in one transaction when they are behind.
+/// The number of events per transaction, the same as in millrace's views when they are behind.
 pub const BATCH_EVENTS: usize = 32_768;
-/// As many lines as millrace makes durable together.
+/// The number of lines per sync, the same as in millrace.
 const CHUNK_LINES: usize = 1_000;
 
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ struct Sale<'a> {
     value: f64,
 }
 
-/// Parses every line; the sum of the values, so that nothing of it is left out by the compiler.
+/// Parses every line. Returns the sum of the values, so that the compiler cannot remove the work.
 pub fn parse(lines: &str) -> Outcome<f64> {
     let mut sum = 0.0;
     for line in Lines::of(lines) {
@@ -33,7 +33,7 @@ pub fn parse(lines: &str) -> Outcome<f64> {
     Ok(sum)
 }
 
-/// Line ends are found as fast as can be.
+/// An iterator over lines that finds line ends with `memchr`.
 struct Lines<'a>(&'a str);
 
 impl<'a> Lines<'a> {
@@ -53,7 +53,7 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// Set up as millrace sets its own up; balances are integers, in hundredths.
+/// Opens a database with millrace's settings. Balances are integers, in hundredths.
 pub fn database(path: &Path) -> Outcome<Connection> {
     let connection = Connection::open(path)?;
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
@@ -66,7 +66,7 @@ pub fn database(path: &Path) -> Outcome<Connection> {
     Ok(connection)
 }
 
-/// Parse, fold, upsert.
+/// Parses, folds and upserts sales.
 pub fn ledger(lines: &str, connection: &Connection) -> Outcome<()> {
     let mut lines = Lines::of(lines);
     loop {
@@ -84,7 +84,7 @@ pub fn ledger(lines: &str, connection: &Connection) -> Outcome<()> {
     }
 }
 
-/// Rows of five columns, made beforehand, by one prepared statement.
+/// Inserts rows with one prepared statement.
 pub fn rows(rows: &[[String; 5]], connection: &Connection) -> Outcome<()> {
     connection.execute_batch(
         "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, site_id TEXT NOT NULL, event_type TEXT NOT NULL, \
@@ -104,7 +104,7 @@ pub fn rows(rows: &[[String; 5]], connection: &Connection) -> Outcome<()> {
     Ok(())
 }
 
-/// Parse, append with a sync a thousand lines, fold, upsert.
+/// Parses sales, appends them with a sync per 1,000 lines, folds and upserts them.
 pub fn send(lines: &str, file: &Path, connection: &Connection) -> Outcome<()> {
     let mut file = std::fs::File::create(file)?;
     let mut sums: HashMap<&str, i64> = HashMap::new();
@@ -133,7 +133,7 @@ fn add<'a>(sums: &mut HashMap<&'a str, i64>, sale: &Sale<'a>) {
     *sums.entry(sale.user).or_default() += if sale.name == "add_revenue" { hundredths } else { -hundredths };
 }
 
-/// In order of the keys, which is the faster way.
+/// Upserts in the order of the keys, which is faster.
 fn upsert(connection: &Connection, sums: &mut HashMap<&str, i64>) -> Outcome<()> {
     let mut rows: Vec<(&str, i64)> = sums.drain().collect();
     rows.sort_unstable();

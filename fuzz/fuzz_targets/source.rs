@@ -1,4 +1,4 @@
-//! See `src/doors.rs`. The variable `DOOR` says which.
+//! See `src/sources.rs`. The environment variable `SOURCE` selects the source.
 #![no_main]
 
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -6,14 +6,14 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use millrace_fuzz::sources::{SOURCES, Target};
 use millrace_fuzz::stages::Stages;
 
-static DOOR: LazyLock<&Target> = LazyLock::new(|| {
-    let name = std::env::var("DOOR").unwrap_or_default();
+static SOURCE: LazyLock<&Target> = LazyLock::new(|| {
+    let name = std::env::var("SOURCE").unwrap_or_default();
     let names: Vec<&str> = SOURCES.iter().map(|target| target.name).collect();
-    let place = names.iter().position(|known| *known == name);
-    &SOURCES[place.unwrap_or_else(|| panic!("`DOOR` is to be one of {}", names.join(", ")))]
+    let index = names.iter().position(|known| *known == name);
+    &SOURCES[index.unwrap_or_else(|| panic!("`SOURCE` must be one of {}", names.join(", ")))]
 });
-static STAGES: LazyLock<Mutex<Stages>> = LazyLock::new(|| Mutex::new(Stages::new(DOOR.opening)));
+static STAGES: LazyLock<Mutex<Stages>> = LazyLock::new(|| Mutex::new(Stages::new(SOURCE.opening)));
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    STAGES.lock().unwrap_or_else(PoisonError::into_inner).play(&DOOR.requests(bytes));
+    STAGES.lock().unwrap_or_else(PoisonError::into_inner).play(&SOURCE.requests(bytes));
 });

@@ -1,5 +1,5 @@
-//! Compressed bodies. Any bytes are taken apart or refused, the same way in whichever pieces they come;
-//! what was compressed comes out as it was.
+//! Compressed bodies. Any bytes are decompressed or refused, with the same result for pieces of any size. Content
+//! that was compressed comes out unchanged.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -17,10 +17,11 @@ use millrace::http::Share;
 use millrace::http::body::{Pieces, whole};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-/// Enough for several steps of the decoders; what comes to more is refused.
+/// Enough for several steps of the decoders. A larger body is refused.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// The first byte says how the rest is coded (or to be), and in which pieces it comes.
+/// Runs one input. Its first byte selects the coding, whether the rest is coded already or must be compressed first,
+/// and the size of the pieces.
 pub fn run(bytes: &[u8]) {
     let Some((&first, rest)) = bytes.split_first() else { return };
     let coding = if first & 1 == 0 { "gzip" } else { "zstd" };
@@ -37,13 +38,13 @@ pub fn run(bytes: &[u8]) {
         (at_once, joined(&headers, Body::new(pieces)).await)
     });
     if first & 2 != 0 && !rest.is_empty() {
-        assert_eq!(at_once.as_deref(), Ok(rest), "what was compressed comes out as it was");
+        assert_eq!(at_once.as_deref(), Ok(rest), "compressed content is changed");
     }
     match (&at_once, &in_pieces) {
         (Ok(at_once), Ok(in_pieces)) => assert_eq!(at_once, in_pieces),
-        // Nothing at all is a whole body, if an empty one, and no stream of a coding.
-        (Ok(at_once), Err(_)) => assert!(at_once.is_empty(), "refused in pieces alone: {in_pieces:?}"),
-        (Err(at_once), Ok(_)) => panic!("refused at once alone: {at_once:?}"),
+        // No bytes at all are a complete, empty body, but not a stream of either coding.
+        (Ok(at_once), Err(_)) => assert!(at_once.is_empty(), "refused only in pieces: {in_pieces:?}"),
+        (Err(at_once), Ok(_)) => panic!("refused only as a whole: {at_once:?}"),
         (Err(_), Err(_)) => {}
     }
 }
@@ -59,19 +60,19 @@ async fn joined(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     Ok(bytes.into())
 }
 
-/// What a client may send of `bytes`; under any other name they stay as they are.
+/// Compresses `bytes` as a client may do. With an unknown coding they stay unchanged.
 pub fn compressed(bytes: &[u8], coding: &[u8]) -> Vec<u8> {
     match coding {
         b"gzip" => {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes everything")
+            encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("a write to memory cannot fail")
         }
         b"zstd" => compress_to_vec(bytes, CompressionLevel::Fastest),
         _ => bytes.to_vec(),
     }
 }
 
-/// A body that comes in pieces of one length.
+/// A body that arrives in pieces of the same length.
 struct InPieces {
     left: Bytes,
     length: usize,

@@ -1,5 +1,5 @@
-//! What each fuzz target does with its bytes, as functions: the targets call them under libFuzzer, and
-//! `tests/fuzz_corpus.rs` calls them with every input that was kept.
+//! The functions of the fuzz targets. The targets call them under libFuzzer, and `tests/fuzz_corpus.rs` calls them
+//! with every input of the corpus.
 
 pub mod coded_body;
 pub mod event_text;

@@ -1,19 +1,19 @@
-//! Records of the log. Any bytes are decoded or refused; what is decoded, and what is built, is the same
-//! once it is built and decoded again.
+//! Records of the log. Any bytes are decoded or refused. A decoded or built record is the same after it is built and
+//! decoded again.
 
 use event::{BodyHash, EventId, Millis, UploadId};
 use millrace::log::{Entry, Header, Record, RecordBuilder, Retry, Shape, UploadLines};
 
 const ENTRIES_MAX: u8 = 32;
 
-/// The first byte says how many events there are, and its highest bit whether the rest is a record or
-/// what one is to be built of.
+/// Runs one input. Its first byte gives the number of events. If its highest bit is set, the rest is the parts to
+/// build a record from; otherwise the rest is a record.
 pub fn run(bytes: &[u8]) {
     let Some((&first, rest)) = bytes.split_first() else { return };
     let count = first & 0x7f;
     match first & 0x80 == 0 {
         true => decode(rest, u32::from(count)),
-        false => build(Source(rest), count % ENTRIES_MAX),
+        false => build(Input(rest), count % ENTRIES_MAX),
     }
 }
 
@@ -22,45 +22,45 @@ fn decode(bytes: &[u8], count: u32) {
     assert!(record.entries().count() <= count as usize);
     let Ok(entries) = record.entries().collect::<Result<Vec<_>, _>>() else { return };
     assert!(entries.iter().enumerate().all(|(index, (position, _))| *position == index as u64));
-    let header = record.header.as_ref().expect("only a hole has none");
+    let header = record.header.as_ref().expect("only a hole has no header");
     let entries: Vec<Entry<'_>> = entries.into_iter().map(|(_, entry)| entry).collect();
-    comes_back(header, &entries);
+    check_round_trip(header, &entries);
 }
 
-fn build(mut source: Source<'_>, count: u8) {
-    let (stream, view) = (source.text(), source.text());
-    let upload = source.flag().then(|| UploadLines {
-        id: UploadId(source.array()),
-        first_line: u64::from_le_bytes(source.array()),
-        lines: u32::from_le_bytes(source.array()),
-        hash: BodyHash(source.array()),
-        kept: source.flag(),
+fn build(mut input: Input<'_>, count: u8) {
+    let (stream, view) = (input.text(), input.text());
+    let upload = input.flag().then(|| UploadLines {
+        id: UploadId(input.array()),
+        first_line: u64::from_le_bytes(input.array()),
+        lines: u32::from_le_bytes(input.array()),
+        hash: BodyHash(input.array()),
+        kept: input.flag(),
     });
-    let retry = source.flag().then(|| Retry { view, dead_letter: EventId::from_bytes(source.array()) });
+    let retry = input.flag().then(|| Retry { view, dead_letter: EventId::from_bytes(input.array()) });
     let header = Header {
         stream,
-        received: Millis(i64::from_le_bytes(source.array())),
-        address: source.flag().then(|| match source.flag() {
-            true => source.array::<4>().into(),
-            false => source.array::<16>().into(),
+        received: Millis(i64::from_le_bytes(input.array())),
+        address: input.flag().then(|| match input.flag() {
+            true => input.array::<4>().into(),
+            false => input.array::<16>().into(),
         }),
         upload,
         retry,
-        trace: source.flag().then(|| source.text()),
+        trace: input.flag().then(|| input.text()),
     };
     let entries: Vec<Entry<'_>> = (0..count)
         .map(|_| Entry {
-            client: source.flag().then(|| (EventId::from_bytes(source.array()), BodyHash(source.array()))),
-            line: u32::from_le_bytes(source.array()),
-            // No log holds this many events.
-            corrects: source.flag().then(|| u64::from_le_bytes(source.array()) >> 4),
-            text: source.text(),
+            client: input.flag().then(|| (EventId::from_bytes(input.array()), BodyHash(input.array()))),
+            line: u32::from_le_bytes(input.array()),
+            // No log has as many events as 64 bits can count.
+            corrects: input.flag().then(|| u64::from_le_bytes(input.array()) >> 4),
+            text: input.text(),
         })
         .collect();
-    comes_back(&header, &entries);
+    check_round_trip(&header, &entries);
 }
 
-fn comes_back(header: &Header<'_>, entries: &[Entry<'_>]) {
+fn check_round_trip(header: &Header<'_>, entries: &[Entry<'_>]) {
     let shape = Shape {
         ids: entries.iter().any(|entry| entry.client.is_some()),
         lines: entries.iter().any(|entry| entry.line != 0),
@@ -68,17 +68,17 @@ fn comes_back(header: &Header<'_>, entries: &[Entry<'_>]) {
     };
     let mut builder = RecordBuilder::new(header, shape, 0);
     entries.iter().for_each(|entry| builder.push(entry));
-    let record = Record::decode(7, builder.count(), builder.bytes()).expect("what was built is decoded");
+    let record = Record::decode(7, builder.count(), builder.bytes()).expect("a built record can be decoded");
     assert_eq!(record.header.as_ref(), Some(header));
-    let read: Vec<_> = record.entries().collect::<Result<_, _>>().expect("what was built is read");
+    let read: Vec<_> = record.entries().collect::<Result<_, _>>().expect("a built record can be read");
     assert!(read.iter().map(|(_, entry)| entry).eq(entries), "{read:?} was {entries:?}");
     assert!(read.iter().enumerate().all(|(index, (position, _))| *position == 7 + index as u64));
 }
 
-/// Values out of the fuzzer's bytes; zeros where they are used up.
-struct Source<'a>(&'a [u8]);
+/// Takes values from the fuzzer's bytes, and zeros once these are used up.
+struct Input<'a>(&'a [u8]);
 
-impl<'a> Source<'a> {
+impl<'a> Input<'a> {
     fn take(&mut self, length: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(length.min(self.0.len()));
         self.0 = rest;

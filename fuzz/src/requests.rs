@@ -1,5 +1,5 @@
-//! Whole requests to every door and route. An input is a text: requests one after the other, divided by
-//! lines of `%%`, each with its first line, its headers, an empty line and its body.
+//! Whole requests to every source and route. An input is a text with several requests, separated by lines of `%%`.
+//! Each has a first line, headers, an empty line and a body.
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, Uri};
@@ -7,13 +7,13 @@ use axum::http::{Method, Request, StatusCode, Uri};
 use super::coded_body::compressed;
 use super::stage::{Answer, Stage};
 
-/// Between two requests of an input.
+/// Separates two requests of an input.
 pub const DIVIDER: &[u8] = b"\n%%\n";
-/// More would make an input slow, and no answer different.
+/// More requests would make an input slow and test nothing new.
 const REQUESTS_MAX: usize = 8;
-/// In an input: the id that an answer gave last, of an event, of a key or of an erasure.
+/// In an input: the last id that an answer contained, of an event, a key or an erasure.
 const LAST_ID: &[u8] = b"@ID";
-/// In an input: a header of ours that has the body compressed, which mutations would hardly do.
+/// In an input: a header that makes `parse` compress the body. Mutations would hardly create compressed bytes.
 const COMPRESS: &[u8] = b"Compress";
 const NO_ID: &str = "00000000-0000-0000-0000-000000000000";
 const REFUSALS: &str = "urn:millrace:problem:";
@@ -25,13 +25,13 @@ pub fn run(stage: &mut Stage, bytes: &[u8]) {
         let Some(request) = parse(&part) else { continue };
         let (method, path) = (request.method().clone(), request.uri().clone());
         let Some(answer) = stage.ask(request) else { continue };
-        let expected = judge(&method, &path, &answer, stage.still);
+        let expected = judge(&method, &path, &answer, stage.quiet);
         if let Err(reason) = expected {
             let body = String::from_utf8_lossy(&answer.body);
-            panic!("{method} {path}: {reason}; {} {body}, log moved by {}", answer.status, answer.moved);
+            panic!("{method} {path}: {reason}; {} {body}, log grew by {}", answer.status, answer.appended);
         }
-        // An erasure that is not done yet goes on to move the log.
-        stage.still &= answer.status != StatusCode::ACCEPTED || !path.path().ends_with("/erasures");
+        // An unfinished erasure continues to append to the log.
+        stage.quiet &= answer.status != StatusCode::ACCEPTED || !path.path().ends_with("/erasures");
         id = id_of(&answer).unwrap_or(id);
     }
 }
@@ -61,25 +61,25 @@ fn parse(part: &[u8]) -> Option<Request<Body>> {
     request.body(Body::from(body)).ok()
 }
 
-/// Whether this answer may be given, and the log moved as it says.
-fn judge(method: &Method, uri: &Uri, answer: &Answer, still: bool) -> Result<(), String> {
+/// Fails if the answer is not allowed, or if the log did not grow by what the answer says.
+fn judge(method: &Method, uri: &Uri, answer: &Answer, quiet: bool) -> Result<(), String> {
     let status = answer.status;
     if status.is_server_error() && ![503, 507].contains(&status.as_u16()) {
-        return Err("a status that no request may bring about".to_owned());
+        return Err("no request may cause this status".to_owned());
     }
-    has_its_form(method, uri, answer)?;
-    // A door of a contract may be spelled with a slash at the end.
+    check_form(method, uri, answer)?;
+    // The path of a contract's source may end with a slash.
     let path = uri.path().strip_suffix('/').unwrap_or(uri.path());
     let steps: Vec<&str> = path.split('/').skip(1).collect();
     let body = answer.json();
     let expected = match steps.as_slice() {
         ["v1", "streams", _, "erasures"] => return Ok(()),
         _ if method != Method::POST => 0,
-        // Lines that came before the one that was refused are kept, and so are the others of a partial one.
+        // Lines before a refused one stay stored. With `?partial=true`, so do all lines that are not refused.
         ["v1", "streams", _, "events"] if !status.is_success() => {
-            body["durableLines"].as_u64().unwrap_or(0).min(answer.moved)
+            body["durableLines"].as_u64().unwrap_or(0).min(answer.appended)
         }
-        ["v1", "streams", _, "events"] => body["accepted"].as_u64().ok_or("does not say how many")?,
+        ["v1", "streams", _, "events"] => body["accepted"].as_u64().ok_or("the answer has no `accepted`")?,
         ["liveEvent" | "event"] | ["events", "ingest"] | ["v1", "dead-letters", _, "retry"]
             if status.is_success() =>
         {
@@ -87,14 +87,14 @@ fn judge(method: &Method, uri: &Uri, answer: &Answer, still: bool) -> Result<(),
         }
         _ => 0,
     };
-    match answer.moved == expected || (!still && answer.moved > expected) {
+    match answer.appended == expected || (!quiet && answer.appended > expected) {
         true => Ok(()),
-        false => Err(format!("the log is to move by {expected}")),
+        false => Err(format!("the log must grow by {expected}")),
     }
 }
 
-/// JSON, or what the route is known to answer; problem details where no contract has words of its own.
-fn has_its_form(method: &Method, uri: &Uri, answer: &Answer) -> Result<(), String> {
+/// Fails unless the body is JSON, or what the route declares. A problem must have a known type.
+fn check_form(method: &Method, uri: &Uri, answer: &Answer) -> Result<(), String> {
     let (status, kind) = (answer.status, answer.content_type.as_str());
     let declared = match uri.path() {
         "/metrics" => kind.starts_with("text/plain"),
@@ -106,22 +106,22 @@ fn has_its_form(method: &Method, uri: &Uri, answer: &Answer) -> Result<(), Strin
     }
     if answer.body.is_empty() {
         let may = method == Method::HEAD || status == StatusCode::NO_CONTENT || method == Method::OPTIONS;
-        return if may { Ok(()) } else { Err("an answer without a body".to_owned()) };
+        return if may { Ok(()) } else { Err("the answer has no body".to_owned()) };
     }
-    let sound = serde_json::from_slice::<&serde_json::value::RawValue>(&answer.body).is_ok();
+    let is_json = serde_json::from_slice::<&serde_json::value::RawValue>(&answer.body).is_ok();
     match kind {
-        "application/json" if sound => Ok(()),
-        "application/problem+json" if sound => {
+        "application/json" if is_json => Ok(()),
+        "application/problem+json" if is_json => {
             let known = answer.json()["type"].as_str().is_some_and(|kind| kind.starts_with(REFUSALS));
-            if known { Ok(()) } else { Err("problem details without their type".to_owned()) }
+            if known { Ok(()) } else { Err("the problem has no known type".to_owned()) }
         }
-        _ => Err(format!("an answer that is no JSON, but `{kind}`")),
+        _ => Err(format!("the answer is not JSON, but `{kind}`")),
     }
 }
 
-/// The id of what was made, or of the first in a list.
+/// Returns the id of what the request created, or the first id of a list.
 fn id_of(answer: &Answer) -> Option<String> {
-    const PLACES: [&str; 7] = [
+    const POINTERS: [&str; 7] = [
         "/eventId",
         "/eventIds/0",
         "/id",
@@ -131,7 +131,7 @@ fn id_of(answer: &Answer) -> Option<String> {
         "/erasures/0/id",
     ];
     let body = answer.json();
-    PLACES.iter().find_map(|place| body.pointer(place)?.as_str()).map(str::to_owned)
+    POINTERS.iter().find_map(|pointer| body.pointer(pointer)?.as_str()).map(str::to_owned)
 }
 
 pub fn split<'a>(bytes: &'a [u8], divider: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {

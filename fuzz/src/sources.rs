@@ -1,17 +1,17 @@
-//! Each door by itself. An input is a text as for `requests`, without what would lead elsewhere: in the place
-//! of method and path stands a letter for one of the door's paths, and the door's own headers are added.
+//! Requests to one source. An input is a text as for `requests`, but it cannot reach other sources. A letter for one
+//! of the source's paths replaces method and path, and the source's headers are added.
 
 use super::requests::{DIVIDER, split};
 
-/// A way in, or the reading API, whose inputs cannot leave it.
+/// A source or the reading API. Its inputs cannot reach anything else.
 pub struct Target {
     pub name: &'static str,
     method: &'static str,
-    /// The first is `a`. What follows the letter in an input's first line is added.
+    /// The paths by their letters: the first is `a`. The rest of an input's first line is added to the path.
     paths: &'static [&'static str],
-    /// Each after a line break; the first of two headers of one name counts.
+    /// Headers, each after a line break. If a header occurs twice, the first one counts.
     headers: &'static str,
-    /// What a stage begins with.
+    /// The requests that a stage begins with.
     pub opening: &'static str,
 }
 
@@ -65,7 +65,7 @@ pub const SOURCES: &[Target] = &[
 ];
 
 impl Target {
-    /// An input of this door as one of `requests`.
+    /// Converts an input of this source to an input of `requests`.
     pub fn requests(&self, input: &[u8]) -> Vec<u8> {
         split(input, DIVIDER).map(|part| self.request(part)).collect::<Vec<_>>().join(DIVIDER)
     }

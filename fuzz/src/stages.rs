@@ -1,15 +1,14 @@
-//! One stage after another, for as many inputs as there are: each is examined and made anew after some of
-//! them, so that none has a long log to read.
+//! Stages for any number of inputs. A stage is checked and replaced after some inputs, so that its log stays short.
 
 use tempfile::TempDir;
 
 use super::requests;
 use super::stage::Stage;
 
-const INPUTS_A_STAGE: usize = 2_000;
+const INPUTS_PER_STAGE: usize = 2_000;
 
 pub struct Stages {
-    /// Requests that every stage begins with.
+    /// The requests that every stage begins with.
     opening: &'static str,
     playing: Option<Playing>,
 }
@@ -25,9 +24,9 @@ impl Stages {
         Self { opening, playing: None }
     }
 
-    /// Plays an input of requests.
+    /// Sends the requests of an input.
     pub fn play(&mut self, input: &[u8]) {
-        if self.playing.as_ref().is_some_and(Playing::is_worn) {
+        if self.playing.as_ref().is_some_and(Playing::is_used_up) {
             self.close();
         }
         let playing = self.playing.get_or_insert_with(|| Playing::begin(self.opening));
@@ -35,7 +34,7 @@ impl Stages {
         requests::run(&mut playing.stage, input);
     }
 
-    /// Examines the stage that is open.
+    /// Closes the open stage, which checks its views.
     pub fn close(&mut self) {
         if let Some(playing) = self.playing.take() {
             playing.stage.close();
@@ -45,7 +44,7 @@ impl Stages {
 
 impl Playing {
     fn begin(opening: &str) -> Self {
-        // In memory, where a sync costs nothing; if there is no such place, in the folder for such things.
+        // In memory, where a sync costs nothing. Without `/dev/shm`, in the temporary folder.
         let mut named = tempfile::Builder::new();
         named.prefix("millrace-fuzz-");
         let folder = named.tempdir_in("/dev/shm").or_else(|_| named.tempdir()).expect("a folder");
@@ -54,7 +53,7 @@ impl Playing {
         Self { stage, inputs: 0, _folder: folder }
     }
 
-    fn is_worn(&self) -> bool {
-        self.inputs == INPUTS_A_STAGE || !self.stage.still
+    fn is_used_up(&self) -> bool {
+        self.inputs == INPUTS_PER_STAGE || !self.stage.quiet
     }
 }

@@ -67,7 +67,7 @@ fn watch(folder: &Path, disk_space: &Weak<DiskSpace>) {
         let is_left = disk_space.is_left();
         match (was_left, is_left) {
             (true, false) => {
-                tracing::warn!("the disk is nearly full: new events are refused, views continue")
+                tracing::warn!("the disk is nearly full: new events are refused, views continue");
             }
             (false, true) => tracing::info!("the disk has free space again: events are accepted"),
             _ => {}

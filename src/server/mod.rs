@@ -324,7 +324,7 @@ impl Node {
             match self.progress.drained(end, STOP_VIEWS_DURATION_MAX).await {
                 true => tracing::info!(end, "views have applied everything"),
                 false => {
-                    tracing::warn!("views have not applied everything yet; they continue at the next start")
+                    tracing::warn!("views have not applied everything yet; they continue at the next start");
                 }
             }
         }

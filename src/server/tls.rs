@@ -84,7 +84,7 @@ impl Certificate {
                 tracing::info!(file = %self.files.certificate.display(), "new connections use the new certificate");
             }
             Err(error) => {
-                tracing::error!(%error, "the new certificate cannot be used; the old one stays in use")
+                tracing::error!(%error, "the new certificate cannot be used; the old one stays in use");
             }
         }
     }

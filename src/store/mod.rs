@@ -20,6 +20,8 @@ mod postgres;
 mod remote;
 mod row_origin_entry;
 mod row_origins;
+mod rules;
+mod session;
 mod snapshot;
 mod sqlite;
 mod stored_value;
@@ -374,7 +376,7 @@ impl Store {
 }
 
 /// The error for a row in one of millrace's own tables that somebody else has changed.
-fn corrupt_row(table: &'static str) -> StoreError {
+fn corrupt_row(table: &str) -> StoreError {
     StoreError::Blocked(format!("table `{table}` contains a row that millrace cannot decode"))
 }
 

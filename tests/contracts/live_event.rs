@@ -188,7 +188,7 @@ fn unknown_keys_are_stored_exactly_as_sent() {
 #[test]
 fn the_api_key_is_accepted_bare_as_bearer_or_as_x_api_key() {
     let app = TestApp::start();
-    let (key, stranger) = (app.key(), app.anonymous());
+    let (key, anonymous) = (app.key(), app.anonymous());
     let body = event("u", "add_revenue", "1");
     for (name, value) in [
         ("Authorization", key.clone()),

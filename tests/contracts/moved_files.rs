@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::harness::{StoreKind, Start, TestApp, wait_for};
+use crate::harness::{Start, StoreKind, TestApp, wait_for};
 
 const SALE: &str = r#"{"userId":"ann","name":"add_revenue","value":1}"#;
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, StoreKind, Start, TestApp, occurs, wait_for};
+use crate::harness::{Client, Start, StoreKind, TestApp, occurs, wait_for};
 
 const APPLIED: &str = "/v1/streams/revenue/events?wait=applied";
 

@@ -66,7 +66,8 @@ impl Checker {
     /// Sends each request of unknown outcome again, under the same identity, until it is acknowledged. A request
     /// without an identity cannot be sent again; the log shows later if it was stored.
     pub fn resend(&self, client: &Client) -> usize {
-        let open = |known: &KnownRequest| known.acknowledged.is_none() && known.request.source != Source::LiveEvent;
+        let open =
+            |known: &KnownRequest| known.acknowledged.is_none() && known.request.source != Source::LiveEvent;
         let requests: Vec<KnownRequest> = self.history.requests().into_iter().filter(open).collect();
         for known in &requests {
             let what = format!("request {} to be acknowledged", known.request.number);

@@ -16,7 +16,7 @@ use crate::harness::{TestApp, wait_for};
 use crate::ids::{DEDUP_PRUNE, DEDUP_PRUNE_PAUSE};
 use crate::kills::start;
 use crate::load::Load;
-use crate::store::{corrupt_row, corrupt_all_rows, with_dead_letter};
+use crate::store::{corrupt_all_rows, corrupt_row, with_dead_letter};
 
 /// The way to make a process hit a failpoint.
 enum Way {

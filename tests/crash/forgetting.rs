@@ -100,10 +100,7 @@ fn repeats_that_arrive_during_an_erasure_are_not_undone_with_the_first() {
     assert_eq!(app.balance(PERSON), None, "a repeat that never counted is not undone");
     assert_eq!(app.client().post(ERASURES, &request()).status, 200);
     assert_eq!(app.balance(PERSON), None);
-    assert!(
-        !occurs(&app.data(), PERSON),
-        "the second request also erases repeats that came after the first"
-    );
+    assert!(!occurs(&app.data(), PERSON), "the second request also erases repeats that came after the first");
 }
 
 #[test]
@@ -251,8 +248,8 @@ fn a_view_that_is_no_longer_configured_is_reported_and_can_be_dropped() {
     let refund = r#"{"who":"ann","amount":2}"#;
     assert_eq!(app.client().post("/v1/streams/refunds/events?wait=applied", refund).status, 200);
     let refused = drop_view(&app);
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("is configured"), "{said}");
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && stderr.contains("is configured"), "{stderr}");
     // The deduplicator's position is stored under its older name.
     for name in ["dedup", "gate"] {
         assert_eq!(app.client().request("DELETE", &format!("/v1/views/{name}"), None).status, 409, "{name}");

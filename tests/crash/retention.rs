@@ -413,7 +413,9 @@ fn old_events_and_rows_of_one_stream_are_deleted_among_others() {
         ..RetentionPolicy::default()
     };
     node.pass(&none, 100);
-    node.run(ALL, |live| assert_eq!(live.rebuild("visits"), Ok(0), "a limit for an unknown stream deletes nothing"));
+    node.run(ALL, |live| {
+        assert_eq!(live.rebuild("visits"), Ok(0), "a limit for an unknown stream deletes nothing")
+    });
 
     assert_eq!(node.pass(&keep, 100), 0, "the log begins where it began before");
     assert_eq!((node.log.end(), node.erased()), (6, vec![0]), "events of day 80 are exactly at the limit");

@@ -47,7 +47,8 @@ pub fn with_dead_letter(start: &Start) -> (TestApp, String) {
     sale(&app, "victim", "41.5");
     corrupt_row(&app, "victim", "1");
     let dead_letters = app.client().get("/v1/dead-letters?status=open").json();
-    let dead_letter = dead_letters["deadLetters"][0]["id"].as_str().unwrap_or_else(|| panic!("{dead_letters}")).to_owned();
+    let dead_letter =
+        dead_letters["deadLetters"][0]["id"].as_str().unwrap_or_else(|| panic!("{dead_letters}")).to_owned();
     (app, dead_letter)
 }
 
@@ -146,7 +147,11 @@ fn a_lost_table_is_rebuilt_completely_or_not_at_all() {
     sale_unapplied(&app);
     wait_for("the view to be paused", || app.view("revenue")["paused"].is_string());
     assert_eq!(rebuild_tables(&app), 1, "the interrupted rebuild left its table");
-    assert_eq!(app.client().post(RECONCILE, "").json()["differenceCount"], 10_000, "without the table, every balance is missing");
+    assert_eq!(
+        app.client().post(RECONCILE, "").json()["differenceCount"],
+        10_000,
+        "without the table, every balance is missing"
+    );
     assert_eq!(rebuild_tables(&app), 0, "the leftover table is removed");
     let rebuilt = app.client().post(REBUILD, "");
     assert_eq!(rebuilt.status, 200, "{}", rebuilt.text());

@@ -43,11 +43,11 @@ fn a_store_or_log_of_a_newer_millrace_is_refused_in_one_line(kind: Kind) {
     assert_eq!(rig.app.stop(), Some(0));
     let version = server.sql(&rig.url, "SELECT value FROM millrace_meta WHERE name = 'schema'");
     server.sql(&rig.url, "UPDATE millrace_meta SET value = '1000' WHERE name = 'schema'");
-    let said = refusal(&mut rig);
-    assert!(said.contains("1000") && said.contains("use a newer millrace"), "{said}");
+    let message = refusal(&mut rig);
+    assert!(message.contains("1000") && message.contains("use a newer millrace"), "{message}");
     server.sql(&rig.url, &format!("UPDATE millrace_meta SET value = '{version}' WHERE name = 'schema'"));
 
     set_version_2(&rig.app.data().join("journal"));
-    let said = refusal(&mut rig);
-    assert!(said.contains("version 2") && said.contains("newer"), "{said}");
+    let message = refusal(&mut rig);
+    assert!(message.contains("version 2") && message.contains("newer"), "{message}");
 }

@@ -8,7 +8,7 @@ use crate::harness::servers::Kind;
 use crate::harness::{Start, TestApp, wait_for};
 use crate::history::{Request, Sale, Source};
 use crate::load::{Load, SALES_MAX, amount_text, sums};
-use crate::rig::{Rig, at, copy_folder, sale, shared};
+use crate::rig::{Rig, copy_folder, sale, shared, start_with_store};
 
 on_each_server!(
     two_processes_with_one_log_count_nothing_twice,
@@ -30,7 +30,7 @@ fn two_processes_with_one_log_count_nothing_twice(kind: Kind) {
     rig.load(|| rig.wait_for_events(300));
     rig.app.kill();
     rig.proxy.pass();
-    let mut start = at(&rig.url);
+    let mut start = start_with_store(&rig.url);
     start.environment.push(("MILLRACE_FAILPOINTS".to_owned(), slow.to_owned()));
     let copy = copy_folder(&rig.app.folder);
     let racer = std::thread::scope(|scope| {
@@ -44,7 +44,8 @@ fn two_processes_with_one_log_count_nothing_twice(kind: Kind) {
     rig.demand_exact(server);
 }
 
-/// Sends one event. Its number is far above those of the other node, so that later ids differ too.
+/// Sends one event with this number. The load continues from it, so that all ids differ from those of the other
+/// node.
 fn send_with_number(checker: &Checker, app: &TestApp, number: u64) {
     let sales = vec![Sale { number: number * SALES_MAX, user: "user-0".to_owned(), units: 10_000, pad: 0 }];
     let request = Request { number, source: Source::Object { id: format!("object-{number}") }, sales };

@@ -12,10 +12,11 @@ use crate::harness::mariadb::Mariadb;
 use crate::harness::postgres::Postgres;
 use crate::harness::seed::Seed;
 use crate::harness::servers::{Kind, Server, Setup};
-use crate::harness::{Answer, StoreKind, Start, TestApp, wait_for};
+use crate::harness::{Answer, Start, StoreKind, TestApp, wait_for};
 use crate::load::Load;
 
-/// Adds statistics and a table view to the stream `revenue`. Its ledger is in the presets.
+/// Redefines the stream `revenue` with a number per event, and adds statistics and a table of it. The ledger is in
+/// the presets.
 pub const VIEWS: &str = r#"
 [stream.revenue]
 key = "userId"
@@ -62,7 +63,7 @@ pub fn shared(kind: Kind) -> &'static Server {
 }
 
 /// Returns the settings to start millrace with a database.
-pub fn at(url: &str) -> Start {
+pub fn start_with_store(url: &str) -> Start {
     Start {
         config: Some(VIEWS.to_owned()),
         environment: vec![("MILLRACE_STORE".to_owned(), url.to_owned())],
@@ -93,14 +94,15 @@ impl Rig {
 
     pub fn started(server: &Server, change: impl FnOnce(&mut Start)) -> Self {
         let (proxy, url) = (Proxy::in_front_of(server), server.new_database());
-        let mut start = at(&proxy.url(&url));
+        let mut start = start_with_store(&proxy.url(&url));
         change(&mut start);
         let app = TestApp::with(start);
         let checker = Checker::open(&app.folder.path().join("history"));
         Self { app, checker, proxy, url, seed: Seed::new() }
     }
 
-    /// Runs `meanwhile` under load. The load continues until enough requests are acknowledged, earlier loads included.
+    /// Runs `meanwhile` under load. The load continues until enough requests are acknowledged, earlier loads
+    /// included.
     pub fn load<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
         let mut load = Load::new(&self.checker, self.app.client());
         load.pause = PAUSE;
@@ -153,7 +155,9 @@ impl Rig {
         let counts = in_order(&sql("SELECT grp, n FROM sale_counts_counts WHERE field = '' AND day = 0"));
         let counted = in_order(&sql("SELECT who, count(*) FROM sales GROUP BY who"));
         if counts != counted {
-            return Err(format!("counts differ\n   in the statistics {counts:?}\n   in the rows {counted:?}"));
+            return Err(format!(
+                "counts differ\n   in the statistics {counts:?}\n   in the rows {counted:?}"
+            ));
         }
         VIEW_NAMES.into_iter().try_for_each(|view| same_as_log(&self.app, view))?;
         Ok(proof)

@@ -21,8 +21,8 @@ fn a_dropped_table_pauses_only_its_view_until_it_is_rebuilt(kind: Kind) {
     rig.load(|| {
         rig.wait_for_progress("revenue");
         server.sql(&rig.url, "DROP TABLE users_revenue");
-        let said = paused(&rig.app, "revenue");
-        assert!(said.contains("`users_revenue` does not exist") && said.contains("rebuild"), "{said}");
+        let reason = paused(&rig.app, "revenue");
+        assert!(reason.contains("`users_revenue` does not exist") && reason.contains("rebuild"), "{reason}");
         wait_for_other_views(&rig);
     });
     let rebuilt = rig.app.client().post("/v1/views/revenue/rebuild", "");
@@ -73,8 +73,8 @@ fn a_revoked_privilege_pauses_only_its_view_until_it_is_granted(kind: Kind) {
     rig.load(|| {
         rig.wait_for_progress("revenue");
         server.sql(&rig.url, &format!("REVOKE INSERT, UPDATE ON {table} FROM {LEAST}"));
-        let said = paused(&rig.app, "revenue");
-        assert!(said.contains("users_revenue") && said.contains("GRANT "), "{said}");
+        let reason = paused(&rig.app, "revenue");
+        assert!(reason.contains("users_revenue") && reason.contains("GRANT "), "{reason}");
         wait_for_other_views(&rig);
         grant(server, &rig.url);
         rig.wait_for_progress("revenue");

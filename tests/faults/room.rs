@@ -1,5 +1,5 @@
-//! Databases without enough space: a full disk, after which millrace continues as soon as there is space, and a packet
-//! limit that is smaller than a batch.
+//! Databases without enough space: a full disk, after which millrace continues as soon as there is space, and a
+//! packet limit that is smaller than a batch.
 
 use serde_json::Value;
 
@@ -65,8 +65,8 @@ fn batches_fit_the_packet_limit_and_a_larger_row_becomes_a_dead_letter() {
     // The other views do not store the large field.
     assert_eq!(rig.app.balance("large").as_deref(), Some("1"));
 
-    // A large event with a used id passes dedup too, which keeps a dead letter of it. The restart makes the sources
-    // forget the id.
+    // After a restart the sources no longer know the id, so dedup must make a dead letter of the second event. It
+    // continues although the dead letter does not fit into a packet.
     rig.app.restart();
     large(&rig.app, 2);
     sale(&rig.app, r#"{"userId":"large","name":"add_revenue","value":10,"number":3}"#);

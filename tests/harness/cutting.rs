@@ -201,7 +201,7 @@ impl Shared {
             match (&listening, mode) {
                 _ if ended => return,
                 (Some(_), Mode::Refuse) => {
-                    // Shut it down explicitly: a process that another test forks right now keeps it open until `exec`.
+                    // Shut it down explicitly: a process that another test forks now keeps it open until `exec`.
                     let listener = listening.take().map(|listener| TcpStream::from(OwnedFd::from(listener)));
                     listener.into_iter().for_each(|listener| drop(listener.shutdown(Shutdown::Both)));
                     self.set_listening(false);

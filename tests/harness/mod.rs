@@ -116,9 +116,9 @@ impl TestApp {
         let mut command = program(self.start.files_max);
         command.current_dir(self.folder.path()).env_clear().arg("serve").args(["--log-format", "json"]);
         let named = self.start.arguments.iter().any(|argument| argument == "--listen");
-        let places = ["PORT", "API_PORT", "MILLRACE_LISTEN"];
+        let variables = ["PORT", "API_PORT", "MILLRACE_LISTEN"];
         let ported = self.start.dotenv.is_some()
-            || self.start.environment.iter().any(|(name, _)| places.contains(&name.as_str()));
+            || self.start.environment.iter().any(|(name, _)| variables.contains(&name.as_str()));
         if !named && !ported {
             command.args(["--listen", "localhost:0"]);
         }

@@ -40,7 +40,8 @@ impl Account {
             Some((ids.next()?, ids.next()?))
         };
         let found = names.iter().find_map(ids);
-        let (user, group) = found.unwrap_or_else(|| panic!("this machine has none of the accounts {names:?}"));
+        let (user, group) =
+            found.unwrap_or_else(|| panic!("this machine has none of the accounts {names:?}"));
         Self::Other(user, group)
     }
 

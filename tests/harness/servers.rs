@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::process::{Account, Running, copy_cached, allow_traversal, run};
+use super::process::{Account, Running, allow_traversal, copy_cached, run};
 use super::{mariadb, postgres};
 
 const START_DURATION_MAX: Duration = Duration::from_secs(30);

@@ -117,7 +117,7 @@ impl Stored {
     }
 
     pub fn try_sql(&self, sql: &str) -> Result<String, String> {
-        let ours = match self.store_kind {
+        let ansi_mode = match self.store_kind {
             StoreKind::Mariadb => "SET sql_mode = concat(@@sql_mode, ',ANSI_QUOTES,PIPES_AS_CONCAT');\n",
             StoreKind::Sqlite | StoreKind::Postgres => "",
         };
@@ -125,7 +125,7 @@ impl Stored {
         for (name, types) in TYPES {
             sql = sql.replace(name, self.store_kind.pick(types));
         }
-        self.try_native_sql(&format!("{ours}{sql}"))
+        self.try_native_sql(&format!("{ansi_mode}{sql}"))
     }
 
     /// Executes statements in the SQL dialect of the database, without placeholders.

@@ -1,4 +1,5 @@
-//! Backups where a database server keeps the store: its own tools' first, millrace's after it.
+//! Backups if the store is on a database server: first a dump with the tools of the database, then millrace's
+//! backup, which does not contain the store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use crate::harness::mariadb::Mariadb;
 use crate::harness::postgres::Postgres;
 use crate::harness::servers::{Kind, Server};
-use crate::harness::{StoreKind, Start, TestApp, wait_for};
+use crate::harness::{Start, StoreKind, TestApp, wait_for};
 
 fn start(folder: Arc<tempfile::TempDir>, url: &str) -> Result<TestApp, String> {
     let start = Start {
@@ -23,18 +24,18 @@ fn sell(app: &TestApp, user: &str, value: u32) {
     app.settle();
 }
 
-fn said(app: &TestApp, arguments: &[&str]) -> String {
+fn stderr_of(app: &TestApp, arguments: &[&str]) -> String {
     let output = app.command(arguments);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
-    said
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
+    stderr
 }
 
 fn restored(app: &TestApp, backup: &Path) -> Arc<tempfile::TempDir> {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let data = folder.path().join("data");
-    let said = said(app, &["restore", backup.to_str().unwrap(), "--data", data.to_str().unwrap()]);
-    assert!(said.contains("is not in the backup; a copy of it that is not newer catches up"), "{said}");
+    let stderr = stderr_of(app, &["restore", backup.to_str().unwrap(), "--data", data.to_str().unwrap()]);
+    assert!(stderr.contains("is not in the backup; a copy of it that is not newer catches up"), "{stderr}");
     folder
 }
 
@@ -44,8 +45,8 @@ fn an_older_database_is_caught_up_and_a_newer_one_refused(server: &Server) {
     sell(&app, "a", 5);
     let dump = server.dump(&url);
     sell(&app, "a", 7);
-    let said = said(&app, &["backup", "all.tar"]);
-    assert!(said.contains("without the store") && said.contains("with its own tools"), "{said}");
+    let stderr = stderr_of(&app, &["backup", "all.tar"]);
+    assert!(stderr.contains("without the store") && stderr.contains("with its own tools"), "{stderr}");
     sell(&app, "b", 1);
     app.kill();
     let backup = app.folder.path().join("all.tar");
@@ -60,7 +61,7 @@ fn an_older_database_is_caught_up_and_a_newer_one_refused(server: &Server) {
     assert!(refusal.contains("the log ends at"), "{refusal}");
 }
 
-/// As by a fail-over to a server that lacks the last commits: nobody stops millrace for it.
+/// Imitates a fail-over to a server without the last commits, while millrace runs.
 fn a_database_restored_under_a_running_server_is_caught_up(server: &Server) {
     let url = server.new_database();
     let app = start(Arc::new(tempfile::tempdir().unwrap()), &url).unwrap();
@@ -77,7 +78,7 @@ fn a_database_restored_under_a_running_server_is_caught_up(server: &Server) {
     assert_eq!(app.balance("a").as_deref(), Some("21"));
     let emptied = match server.kind {
         Kind::Postgres => "DROP SCHEMA public CASCADE; CREATE SCHEMA public;",
-        // Its dumps begin each table with that.
+        // Its dumps contain a `DROP TABLE` for each table.
         Kind::Mariadb => "",
     };
     server.sql(&url, &format!("{emptied}{dump}"));

@@ -1,4 +1,5 @@
-//! The claim: a plan is applied from the position it starts from, all of it and once, whoever else tries.
+//! The claim. A plan is applied completely and once, and only from the position that it starts from, even if others
+//! try the same.
 
 use std::sync::{Arc, Barrier};
 
@@ -51,20 +52,20 @@ fn a_plan_is_applied_from_its_position_and_only_once(store_kind: StoreKind) {
     assert_eq!(opened.apply(adding(&table, 0, 5, "1.5")), claimed(0, 5));
     assert_eq!(opened.apply(adding(&table, 6, 7, "1.5")), claimed(6, 5));
     assert_eq!((opened.position("v"), sum(&opened).as_str()), (Some(5), "1.5"));
-    // A view that has not begun has no position to claim.
+    // A view that has not begun has no position, so it cannot be claimed.
     let unknown = plan(claim("w", 0, 1), &table, Verb::Add, vec![text("a"), amount("1")]);
     let found = StoreError::Claimed { view: "w".to_owned(), expected: 0, found: None };
     assert_eq!(opened.apply(unknown), Err(found));
-    // A plan that moves the view and writes nothing, and one that stays where it is.
+    // One plan moves the view and writes nothing, the other writes and does not move it.
     assert_eq!(opened.apply(Plan::new(claim("v", 5, 9))), Ok(Vec::new()));
     assert_eq!(opened.apply(adding(&table, 9, 9, "-0.5")), Ok(Vec::new()));
     assert_eq!((opened.position("v"), sum(&opened).as_str()), (Some(9), "1"));
-    // As another process finds it.
+    // Another process reads the same.
     let other = opened.again();
     assert_eq!((other.position("v"), sum(&other).as_str()), (Some(9), "1"));
 }
 
-/// As the runner tries it again: the very same plan. SQLite's answers are never lost.
+/// Applies the same plan several times, as the runner does after a lost answer. SQLite loses no answers.
 fn a_committed_plan_whose_answer_was_lost_is_not_applied_again(store_kind: StoreKind) {
     if store_kind == StoreKind::Sqlite {
         return;
@@ -99,15 +100,15 @@ fn a_plan_that_fails_in_the_middle_changes_nothing(store_kind: StoreKind) {
     failing.writes.append(&mut missing.writes);
     let failed = opened.apply(failing.clone()).unwrap_err();
     assert!(matches!(failed, StoreError::NoTable(_)), "{failed:?}");
-    let left = || {
-        let letters = opened.run(opened.store.dead_letters(None, None, 9)).unwrap().len();
+    let state = || {
+        let dead_letters = opened.run(opened.store.dead_letters(None, None, 9)).unwrap().len();
         let corrected = opened.run(opened.store.corrected_by(LOG, 0)).unwrap();
-        (opened.position("v"), sum(&opened), letters, corrected)
+        (opened.position("v"), sum(&opened), dead_letters, corrected)
     };
-    assert_eq!(left(), (Some(1), "1".to_owned(), 0, None));
+    assert_eq!(state(), (Some(1), "1".to_owned(), 0, None));
     failing.writes.pop();
     opened.apply(failing).unwrap();
-    assert_eq!(left(), (Some(2), "11".to_owned(), 1, Some(1)));
+    assert_eq!(state(), (Some(2), "11".to_owned(), 1, Some(1)));
 }
 
 fn racing_runners_count_each_amount_once(store_kind: StoreKind) {
@@ -142,7 +143,7 @@ fn racing_runners_count_each_amount_once(store_kind: StoreKind) {
 fn each_view_and_log_has_its_own_position(store_kind: StoreKind) {
     let opened = Opened::on(store_kind);
     let other_log = LogId([0xff; 16]);
-    // Names that a careless collation would take for one.
+    // A case-insensitive or padding collation would treat these names as one.
     for (view, log, from) in [("v", LOG, 3), ("V", LOG, 4), ("v ", LOG, 5), ("v", other_log, u64::MAX >> 1)] {
         let begin = Claim { view: view.to_owned(), log, from, to: from };
         opened.run(opened.store.begin_view(begin, ViewTables::default())).unwrap();
@@ -154,7 +155,7 @@ fn each_view_and_log_has_its_own_position(store_kind: StoreKind) {
         [Some(30), Some(4), Some(5), Some(u64::MAX >> 1)]
     );
     assert_eq!(opened.run(opened.store.positions()).unwrap().len(), 4);
-    // To begin again changes nothing.
+    // A second `begin_view` changes nothing.
     opened.run(opened.store.begin_view(claim("v", 3, 3), ViewTables::default())).unwrap();
     assert_eq!(position("v", LOG), Some(30));
 }

@@ -1,4 +1,4 @@
-//! The proxy before a database: what it cuts at a COMMIT is in the database, or is not, as it was told.
+//! Tests of the proxy. A transaction that it cuts at the COMMIT is in the database or not, as the test chose.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -13,7 +13,7 @@ fn each(test: impl Fn(&Server)) {
     test(Mariadb::shared());
 }
 
-/// Adds a row by way of the proxy, in a transaction; whether the server's own client is content.
+/// Adds a row through the proxy, in a transaction. Returns whether the client of the database reports success.
 fn add(server: &Server, proxy: &Proxy, url: &str) -> bool {
     let mut command = match server.kind {
         Kind::Postgres => {
@@ -101,10 +101,10 @@ fn the_proxy_refuses_stalls_and_cuts_connections() {
             assert!(!waiting.is_finished());
             proxy.cut();
             assert!(!waiting.join().unwrap());
-            let patient = scope.spawn(|| add(server, &proxy, &url));
+            let second = scope.spawn(|| add(server, &proxy, &url));
             crate::harness::wait_for("a connection", || proxy.open_connections() == 1);
             proxy.pass();
-            assert!(patient.join().unwrap());
+            assert!(second.join().unwrap());
         });
         assert_eq!(rows(server, &url), 1);
     });

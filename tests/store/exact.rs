@@ -1,5 +1,5 @@
-//! What goes in comes out, to the last digit and byte, in whatever zone, order and alphabet the database
-//! and its server were set up.
+//! Values are read back as they were written, to the last digit and byte, whatever time zone, collation and character
+//! set the database has.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ on_each_database!(
 
 const NAME: ColumnKind = ColumnKind::Text { chars_max: 255 };
 
-/// All of them different users.
+/// Keys that must all be different users.
 fn keys() -> Vec<String> {
     let mut keys: Vec<String> = [
         "a",
@@ -120,7 +120,7 @@ fn keys_are_equal_only_byte_for_byte(store_kind: StoreKind) {
     let expected: Vec<(&str, String)> =
         keys.iter().enumerate().map(|(number, key)| (key.as_str(), (2 * number + 1).to_string())).collect();
     assert_eq!(found, expected);
-    // One by one, as they are asked for.
+    // Then read each key alone.
     for (key, sum) in &expected {
         let sql = "SELECT who, sum FROM t WHERE who = ?".to_owned();
         let rows = opened.run(opened.store.rows(sql, vec![text(key)])).unwrap();
@@ -158,8 +158,8 @@ fn balances_are_exact_to_the_last_digit_and_never_rounded(store_kind: StoreKind)
         let rows = opened.run(opened.store.rows(sql, vec![text(who)])).unwrap();
         assert_eq!(amount_of(&rows[0][0]).to_string(), sum, "{who}");
     }
-    // Beyond that it is said, and nothing is kept that is nearly right. (PostgreSQL's numbers have no end, and
-    // so many events that one came to it would take longer than anybody waits.)
+    // A larger sum is refused and never stored rounded. PostgreSQL's NUMERIC has no limit that so few events could
+    // reach.
     if store_kind == StoreKind::Postgres {
         return;
     }
@@ -184,7 +184,7 @@ fn names_may_contain_any_character(store_kind: StoreKind) {
         "$1",
     ];
     for (number, name) in names.into_iter().enumerate() {
-        // A four-byte letter in a name is beyond what MySQL takes.
+        // MySQL accepts no four-byte characters in names.
         let name = match store_kind {
             StoreKind::Mariadb => name.replace('😀', "ö"),
             StoreKind::Sqlite | StoreKind::Postgres => name.to_owned(),
@@ -225,7 +225,7 @@ fn all_kinds() -> Table {
     Table::numbered("kinds", "id", columns)
 }
 
-/// Rows of every kind of value; each column's extremes.
+/// Returns rows with every kind of value, and with the extremes of each column.
 fn rows_of_values(long: &str) -> Vec<[Value<'_>; 7]> {
     let json = r#"{"b":[1e400, 0.10, 1.0], "a": "😀\u0041", "a": null, "é":"\\" }"#;
     let row = |text: &'static str, number: i64, sum: &str, at: i64, truth: bool| {
@@ -243,7 +243,7 @@ fn rows_of_values(long: &str) -> Vec<[Value<'_>; 7]> {
         row("a ", i64::MAX, "999999999999999.9999", 1_761_991_200_000, true),
         row("", i64::MIN, "-999999999999999.9999", 1_761_991_200_001, false),
         row("\\N\t\n\r'\"\\", 0, "0", 0, true),
-        // Summer and winter, before 1970, before zones were counted in minutes, the last that an event may have.
+        // Times in summer and winter, before 1970, before time zones had whole minutes, and the last allowed one.
         row("😀", -1, "0.0001", 1_711_846_800_000, false),
         row("é", 1, "-0.5", -1, false),
         row("e\u{301}", 1, "100000", -2_208_988_800_123, false),
@@ -274,7 +274,7 @@ fn every_kind_of_value_is_read_back_unchanged(store_kind: StoreKind) {
             assert_eq!(*found, opened.store.stored_value(sent));
         }
     }
-    // Each is found by its value.
+    // Each row is found by its value.
     for (column, index) in [("brief", 0), ("number", 3), ("sum", 4), ("at", 5), ("truth", 6)] {
         for row in &rows[..rows.len() - 1] {
             let sql = format!("SELECT count(*) FROM kinds WHERE {column} = ?");
@@ -284,7 +284,7 @@ fn every_kind_of_value_is_read_back_unchanged(store_kind: StoreKind) {
             assert_eq!(integer_of(&count[0][0]), same as i64, "{column} {:?}", row[index]);
         }
     }
-    // As another program sees it, in its own zone or none.
+    // Another program reads the same time.
     let seen = store_kind.pick([
         "SELECT at FROM kinds WHERE id = 2",
         "SET timezone = 'UTC'; SELECT to_char(at, 'YYYY-MM-DD HH24:MI:SS.MS') FROM kinds WHERE id = 2",
@@ -306,7 +306,7 @@ fn integers_have_the_full_64_bit_range(store_kind: StoreKind) {
     assert_eq!(found, keys.map(|key| (key, i64::MAX)));
 }
 
-/// A list that is read page by page has each key once, in whatever order the database sorts.
+/// A list that is read page by page contains each key once, whatever the database's collation is.
 fn each_page_begins_after_the_previous_one(store_kind: StoreKind) {
     let ledger = Ledger::new("t", ["who", "sum"], 0, Rule::Always(Amount { field: 1, negative: false }));
     let opened = Opened::on(store_kind);

@@ -1,14 +1,14 @@
-//! One store, whatever database it is in: each case here exists once and is run on SQLite, PostgreSQL and
-//! MariaDB. And the servers which the tests start, with the proxy before them, do what they are said to do.
+//! Tests of the store. Each test is written once and runs on SQLite, PostgreSQL and MariaDB. Other files test the
+//! servers that the tests start, and the proxy in front of them.
 //!
-//! `cargo test --features failpoints --test store postgres::` runs one database's.
+//! `cargo test --features failpoints --test store postgres::` runs the tests of one database.
 
 #![allow(clippy::unwrap_used)]
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
-/// Functions of one argument, the database, as tests of their names in a module a database.
+/// Makes a test of each function, in a module per database. The function takes the kind of store.
 macro_rules! on_each_database {
     ($($case:ident),+ $(,)?) => {
         on_each_database!(sqlite Sqlite $($case)+);

@@ -1,5 +1,5 @@
-//! Tables that have a row an event and no key: rows are numbered, found again by where they came from, put
-//! right and deleted, among rows that are somebody else's.
+//! Tables with one row per event and no key. Their rows are numbered, found by the position of their event, repaired
+//! and deleted, among rows that other programs inserted.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl View {
         self.position += 1;
     }
 
-    /// A row an event, each received in the second of its position.
+    /// Adds a row for each event. The receive time of an event is its position in seconds.
     fn add(&mut self, positions: &[u64]) {
         let mut changes = RowChanges::new(&table());
         for position in positions {
@@ -68,16 +68,16 @@ impl View {
         self.rows().into_iter().map(|(_, what)| what).collect()
     }
 
-    /// Where each row is said to be, and where it is.
-    fn check_places(&self, count: usize) {
-        let places = self.opened.run(self.opened.store.row_origins("v", LOG, 0, u64::MAX >> 1)).unwrap();
-        assert_eq!(places.len(), count);
-        assert!(places.windows(2).all(|pair| pair[0].position < pair[1].position));
+    /// Checks that the store knows the origin of each of the view's `count` rows.
+    fn check_row_origins(&self, count: usize) {
+        let origins = self.opened.run(self.opened.store.row_origins("v", LOG, 0, u64::MAX >> 1)).unwrap();
+        assert_eq!(origins.len(), count);
+        assert!(origins.windows(2).all(|pair| pair[0].position < pair[1].position));
         let rows = self.rows();
-        for place in places {
-            let found = rows.iter().find(|(id, _)| *id == place.row).map(|(_, what)| what.as_str());
-            assert_eq!(found, Some(format!("event {}", place.position).as_str()));
-            assert_eq!(place.received, Millis(place.position as i64 * 1_000));
+        for origin in origins {
+            let found = rows.iter().find(|(id, _)| *id == origin.row).map(|(_, what)| what.as_str());
+            assert_eq!(found, Some(format!("event {}", origin.position).as_str()));
+            assert_eq!(origin.received, Millis(origin.position as i64 * 1_000));
         }
     }
 }
@@ -92,12 +92,12 @@ fn rows_are_numbered_in_event_order_and_found_by_their_events(store_kind: StoreK
     let expected: Vec<String> =
         [0, 2, 3].into_iter().chain(10..=3_000).map(|n| format!("event {n}")).collect();
     assert_eq!(view.what(), expected, "in the order of events");
-    view.check_places(2_994);
+    view.check_row_origins(2_994);
     view.remove(&[2, 11, 2_999, 5_000]);
     assert_eq!(view.rows().len(), 2_991);
     assert!(!view.what().contains(&"event 2".to_owned()));
-    view.check_places(2_991);
-    // Taken back in the plan that brings it.
+    view.check_row_origins(2_991);
+    // An event may be undone in the plan that adds it.
     let mut changes = RowChanges::new(&table());
     for position in [4_000, 4_001] {
         changes.added.push(&Value::Text(format!("event {position}").into()));
@@ -106,11 +106,11 @@ fn rows_are_numbered_in_event_order_and_found_by_their_events(store_kind: StoreK
     changes.removed = vec![4_000, 10];
     view.change(changes);
     assert_eq!(view.what().last().map(String::as_str), Some("event 4001"));
-    view.check_places(2_991);
+    view.check_row_origins(2_991);
     let all = Vec::from_iter(0..6_000);
     assert_eq!(view.opened.run(view.opened.store.delete_rows(view.of(), all)), Ok(2_991));
     assert_eq!(view.rows(), []);
-    view.check_places(0);
+    view.check_row_origins(0);
 }
 
 fn foreign_rows_are_left_alone(store_kind: StoreKind) {
@@ -120,7 +120,7 @@ fn foreign_rows_are_left_alone(store_kind: StoreKind) {
     view.add(&[2, 3]);
     view.opened.stored.sql("INSERT INTO t (what) VALUES ('mine too')");
     assert_eq!(view.what(), ["event 0", "event 1", "mine", "event 2", "event 3", "mine too"]);
-    view.check_places(4);
+    view.check_row_origins(4);
     view.remove(&[1, 2]);
     assert_eq!(view.what(), ["event 0", "mine", "event 3", "mine too"]);
     let all = Vec::from_iter(0..10);
@@ -140,7 +140,7 @@ fn old_rows_are_deleted_a_few_at_a_time(store_kind: StoreKind) {
     while let count @ 1.. = delete(&view) {
         assert!(count <= 10);
         deleted += count;
-        view.check_places(40 - deleted);
+        view.check_row_origins(40 - deleted);
     }
     assert_eq!(deleted, 25);
     assert_eq!(view.what()[0], "event 25");
@@ -153,7 +153,7 @@ fn the_number_of_a_deleted_row_is_not_used_again(store_kind: StoreKind) {
     view.opened.stored.sql("DELETE FROM t WHERE what <> 'event 0'");
     view.add(&[3]);
     assert!(view.rows()[1].0 > last, "{:?}", view.rows());
-    // Another process, later, and another database session.
+    // Another process, with another database session, sees the same.
     let again = view.opened.again();
     let rows = again.rows("SELECT max(id) FROM t");
     assert_eq!(integer_of(&rows[0][0]), view.rows()[1].0);
@@ -175,5 +175,5 @@ fn rows_are_repaired_under_their_numbers(store_kind: StoreKind) {
     assert_eq!(view.rows(), whole);
     view.add(&[4]);
     assert_eq!(view.what()[4], "event 4");
-    view.check_places(5);
+    view.check_row_origins(5);
 }

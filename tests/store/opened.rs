@@ -1,4 +1,4 @@
-//! A store in a database of its own, as the views know it, and the plans that tests make for it.
+//! An open store with its own database, and functions to make plans for it.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Opened {
         Ok(Self { stored, store, runtime, folder })
     }
 
-    /// The same database, as another process has it.
+    /// Opens the same database again, as another process would.
     pub fn again(&self) -> Self {
         self.try_again().unwrap()
     }
@@ -71,7 +71,7 @@ pub fn claim(view: &str, from: u64, to: u64) -> Claim {
     Claim { view: view.to_owned(), log: LOG, from, to }
 }
 
-/// One verb over rows of one table.
+/// Returns a plan with one verb for rows of one table.
 pub fn plan(claim: Claim, table: &Arc<Table>, verb: Verb, cells: Vec<Cell>) -> Plan {
     let mut plan = Plan::new(claim);
     plan.writes.push(Write { table: Arc::clone(table), verb, cells });
@@ -86,26 +86,26 @@ pub fn amount(text: &str) -> Cell {
     Cell::Decimal(text.parse().unwrap())
 }
 
-/// An amount as the store gave it back, in whatever form.
+/// Returns the amount of a cell. Each database returns amounts in another form.
 pub fn amount_of(cell: &Cell) -> Decimal {
     match cell {
         Cell::Decimal(value) => *value,
         Cell::Text(text) => text.parse().unwrap(),
         Cell::Integer(value) => value.to_string().parse().unwrap(),
-        other => panic!("{other:?} is no amount"),
+        other => panic!("{other:?} is not an amount"),
     }
 }
 
 pub fn text_of(cell: &Cell) -> &str {
     match cell {
         Cell::Text(text) => text,
-        other => panic!("{other:?} is no text"),
+        other => panic!("{other:?} is not a text"),
     }
 }
 
 pub fn integer_of(cell: &Cell) -> i64 {
     match cell {
         Cell::Integer(value) => *value,
-        other => panic!("{other:?} is no integer"),
+        other => panic!("{other:?} is not an integer"),
     }
 }

@@ -1,4 +1,5 @@
-//! The servers that tests start: private, gone with the test however it ends, killed and back with their data.
+//! Tests of the servers that tests start. They are private, they end with the test however it ends, and they keep
+//! their data over a kill.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -20,11 +21,11 @@ fn two_servers_share_nothing_and_neither_do_two_databases() {
     each(|with| {
         let (one, two) = (with(Setup::default()), with(Setup::default()));
         assert_ne!(one.port, two.port);
-        let (here, there, derived_index) = (one.new_database(), two.new_database(), one.new_database());
-        one.sql(&here, "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (NULL)");
-        assert_eq!(one.sql(&here, "SELECT a, 'x' FROM t ORDER BY a IS NULL"), "1\tx\nNULL\tx");
-        two.try_sql(&there, "SELECT a FROM t").unwrap_err();
-        one.try_sql(&derived_index, "SELECT a FROM t").unwrap_err();
+        let (one_first, two_first, one_second) = (one.new_database(), two.new_database(), one.new_database());
+        one.sql(&one_first, "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (NULL)");
+        assert_eq!(one.sql(&one_first, "SELECT a, 'x' FROM t ORDER BY a IS NULL"), "1\tx\nNULL\tx");
+        two.try_sql(&two_first, "SELECT a FROM t").unwrap_err();
+        one.try_sql(&one_second, "SELECT a FROM t").unwrap_err();
     });
 }
 
@@ -78,7 +79,7 @@ fn a_dropped_server_leaves_nothing() {
     });
 }
 
-/// This test starts itself again; that process starts servers, and is killed.
+/// This test runs itself in a second process, which starts servers and is killed.
 #[test]
 fn a_killed_test_leaves_nothing() {
     const VICTIM: &str = "MILLRACE_TEST_VICTIM";
@@ -87,7 +88,7 @@ fn a_killed_test_leaves_nothing() {
         for server in &servers {
             println!("\nserver {} {}", server.pid(), server.folder.display());
         }
-        // Until it is killed.
+        // Wait to be killed.
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
         return;
     }
@@ -114,7 +115,7 @@ fn a_killed_test_leaves_nothing() {
     });
 }
 
-/// The server's own clients, by TCP, as the user that millrace is.
+/// Connects over TCP with the client of the database, as millrace's user.
 fn connect(server: &Server, trusted: Option<&Path>) -> std::process::Output {
     let database = server.new_database();
     let mut command = match server.kind {
@@ -149,8 +150,8 @@ fn connect(server: &Server, trusted: Option<&Path>) -> std::process::Output {
 fn a_server_with_tls_refuses_clients_without_it() {
     each(|with| {
         let server = with(Setup { tls: true, ..Setup::default() });
-        let sealed = connect(&server, Some(&server.certificate()));
-        assert_eq!(String::from_utf8_lossy(&sealed.stdout).trim(), USER, "{sealed:?}");
+        let with_tls = connect(&server, Some(&server.certificate()));
+        assert_eq!(String::from_utf8_lossy(&with_tls.stdout).trim(), USER, "{with_tls:?}");
         assert!(!connect(&server, None).status.success());
         let plain = with(Setup::default());
         let open = connect(&plain, None);

@@ -1,5 +1,5 @@
-//! How a server starts whose views are on a database server: where that is named, where the password comes
-//! from, and what happens when it is not there yet.
+//! Starts of millrace with a database server: the settings that name the database, the source of the password, and a
+//! database that is not yet reachable.
 
 use std::process::{Command, Stdio};
 
@@ -7,14 +7,14 @@ use crate::harness::cutting::Proxy;
 use crate::harness::mariadb::Mariadb;
 use crate::harness::postgres::Postgres;
 use crate::harness::servers::{Kind, PASSWORD, Server, USER};
-use crate::harness::{StoreKind, Start, TestApp, wait_for};
+use crate::harness::{Start, StoreKind, TestApp, wait_for};
 
 fn each(test: impl Fn(&'static Server)) {
     test(Postgres::shared());
     test(Mariadb::shared());
 }
 
-/// In an environment of its own, in which only the test says where the store is.
+/// Starts millrace. Only the arguments name the store.
 fn start(environment: &[(&str, &str)], config: &str, dotenv: &str) -> Result<TestApp, String> {
     let start = Start {
         config: Some(config.to_owned()),
@@ -40,7 +40,7 @@ fn without_password(url: &str) -> String {
     url.replace(&with, without)
 }
 
-/// As millrace names it.
+/// Returns the name under which millrace logs a store.
 fn name_of(url: &str) -> String {
     without_password(url).replace(&format!("{USER}@"), "")
 }
@@ -54,14 +54,14 @@ fn a_start_waits_for_a_database_that_is_not_reachable_yet() {
         std::thread::scope(|scope| {
             let starting = scope.spawn(|| start(&[("MILLRACE_STORE", &url)], "", ""));
             for _ in 0..2 {
-                wait_for("an attempt", || proxy.open_connections() == 1);
+                wait_for("a connection attempt", || proxy.open_connections() == 1);
                 proxy.cut();
             }
             proxy.pass();
             let app = starting.join().unwrap().unwrap();
             assert_eq!(store_of(&app), name_of(&url));
-            let said = app.log_line("the store does not answer yet; retrying until it does").unwrap();
-            assert_eq!((&said["level"], &said["store"]), (&"WARN".into(), &name_of(&url).into()));
+            let line = app.log_line("the store does not answer yet; retrying until it does").unwrap();
+            assert_eq!((&line["level"], &line["store"]), (&"WARN".into(), &name_of(&url).into()));
             assert!(!app.log_text().contains(PASSWORD));
         });
     });
@@ -83,7 +83,7 @@ fn a_start_that_waits_for_its_database_can_be_stopped() {
             .unwrap();
         wait_for("an attempt", || proxy.open_connections() == 1);
         assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-        wait_for("the end", || child.try_wait().unwrap().is_some());
+        wait_for("the process to end", || child.try_wait().unwrap().is_some());
         assert_eq!(child.wait().unwrap().code(), Some(0));
     });
 }
@@ -99,7 +99,7 @@ fn a_password_comes_from_the_environment_or_a_file_and_is_never_logged() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("password");
         std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
-        // Of the two, the file's is the right one.
+        // The URL has a wrong password and the file the right one.
         let full = server.new_database();
         let wrong = full.replace(&format!(":{PASSWORD}@"), ":of-yesterday@");
         let config = format!("[store]\nurl = \"{wrong}\"\npassword_file = \"{}\"\n", file.display());
@@ -107,8 +107,8 @@ fn a_password_comes_from_the_environment_or_a_file_and_is_never_logged() {
         assert_eq!(store_of(&app), name_of(&full));
         let given = [("MILLRACE_STORE_PASSWORD", "of-yesterday")];
         let log = start(&given, &config, "").err().unwrap();
-        let said = log.lines().filter(|line| line.contains("\"ERROR\"") || !line.starts_with('{'));
-        assert_eq!(said.count(), 1, "{log}");
+        let errors = log.lines().filter(|line| line.contains("\"ERROR\"") || !line.starts_with('{'));
+        assert_eq!(errors.count(), 1, "{log}");
         assert!(
             log.contains("password") && !log.contains("of-yesterday") && !log.contains(PASSWORD),
             "{log}"
@@ -116,7 +116,7 @@ fn a_password_comes_from_the_environment_or_a_file_and_is_never_logged() {
     });
 }
 
-/// An account of the test's own, and a URL without its password.
+/// Creates an account, and returns a URL with it but without its password.
 fn account(server: &Server, name: &str, password: &str) -> String {
     let url = server.new_database();
     let database = url.rsplit('/').next().unwrap();
@@ -158,7 +158,7 @@ fn a_changed_password_is_read_again_without_a_restart() {
         sell();
         app.settle();
 
-        // The server refuses the old one over the next connection, and the new one is found in the file.
+        // The server refuses the old password at the next connection, and millrace reads the new one from the file.
         change_password(server, "rotating", "second-word");
         std::fs::write(&file, "second-word\n").unwrap();
         proxy.cut();
@@ -166,7 +166,7 @@ fn a_changed_password_is_read_again_without_a_restart() {
         app.settle();
         wait_for("the log line", || app.log_line("the store's password has changed").is_some());
 
-        // Until it is in the file, the view waits and says which password was refused.
+        // The view is paused until the new password is in the file. Its reason says whose login was refused.
         change_password(server, "rotating", "third-word");
         proxy.cut();
         sell();
@@ -262,8 +262,8 @@ fn settings_of_the_replaced_services_name_the_store_unless_a_millrace_setting_do
     });
 }
 
-/// The lines of docs/OPERATING.md, with names of a test's own.
-fn least_rights(kind: Kind, database: &str, account: &str) -> Vec<String> {
+/// Returns the `GRANT` lines of docs/OPERATING.md, with names for this test.
+fn minimal_grants(kind: Kind, database: &str, account: &str) -> Vec<String> {
     let lines = include_str!("../../docs/OPERATING.md").lines().map(str::trim);
     let grants = lines.filter(|line| line.starts_with("GRANT"));
     let of_kind = |line: &&str| line.contains("ON SCHEMA") == (kind == Kind::Postgres);
@@ -278,7 +278,7 @@ fn the_privileges_that_the_manual_names_are_enough() {
     each(|server| {
         let url = server.new_database();
         let database = url.rsplit('/').next().unwrap();
-        let grants = least_rights(server.kind, database, "least").join("\n");
+        let grants = minimal_grants(server.kind, database, "least").join("\n");
         match server.kind {
             Kind::Postgres => {
                 server.administer("CREATE ROLE least LOGIN PASSWORD 'least'");

@@ -1,4 +1,4 @@
-//! The verbs: how rows meet those that are there, with a model beside them that is too simple to be wrong.
+//! The verbs of a plan, which say how its rows change existing rows. Simple models compute the expected results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ on_each_database!(
 
 const NAME: ColumnKind = ColumnKind::Text { chars_max: 255 };
 
-/// Numbers that look drawn, and are the same every time.
-fn drawn(seed: u64) -> impl FnMut(u64) -> u64 {
+/// Returns a generator of pseudo-random numbers that are the same in every run.
+fn pseudo_random(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut state = seed;
     move |below| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -35,7 +35,7 @@ fn begun(store_kind: StoreKind, tables: Vec<Table>) -> Opened {
     opened
 }
 
-/// Carries verbs out, one plan after the other.
+/// Applies verbs, one plan after another.
 struct Steps<'o> {
     opened: &'o Opened,
     position: u64,
@@ -55,7 +55,7 @@ fn amounts_are_added_to_existing_ones(store_kind: StoreKind) {
     let opened = begun(store_kind, vec![Table::clone(&table)]);
     let mut steps = Steps { opened: &opened, position: 0 };
     let mut model: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    let mut draw = drawn(1);
+    let mut draw = pseudo_random(1);
     for _ in 0..12 {
         let mut batch: BTreeMap<String, (i64, i64)> = BTreeMap::new();
         for _ in 0..30 {
@@ -63,8 +63,8 @@ fn amounts_are_added_to_existing_ones(store_kind: StoreKind) {
             batch.insert(format!("user {}", draw(40)), (number, sum));
         }
         for (who, (number, sum)) in &batch {
-            let there = model.entry(who.clone()).or_default();
-            *there = (there.0 + number, there.1 + sum);
+            let entry = model.entry(who.clone()).or_default();
+            *entry = (entry.0 + number, entry.1 + sum);
         }
         let row = |(who, (number, sum)): (&String, &(i64, i64))| {
             let sum = format!(
@@ -88,7 +88,7 @@ fn amounts_are_added_to_existing_ones(store_kind: StoreKind) {
     assert_eq!(found, model);
 }
 
-/// Somebody's own table may have rows without an amount.
+/// A user's table may have rows without an amount.
 fn an_amount_is_added_to_a_null_amount(store_kind: StoreKind) {
     let opened = Opened::on(store_kind);
     opened
@@ -113,7 +113,7 @@ fn an_existing_row_is_left_unchanged(store_kind: StoreKind) {
         [text(key), text(other), more]
     };
     steps.apply(&table, Verb::InsertNew, [row("a", "1", "first"), row("b", "2", "")].concat());
-    // By its key, by its unique column, and not at all.
+    // One row exists by its key, one by its unique column, one not at all.
     let again = [row("a", "9", "second"), row("c", "2", "second"), row("A", "3", "new")];
     steps.apply(&table, Verb::InsertNew, again.concat());
     let found = opened.stored.sql("SELECT who, other, more FROM t ORDER BY other");
@@ -142,12 +142,12 @@ fn only_rows_with_exactly_these_values_are_removed(store_kind: StoreKind) {
 }
 
 fn counts() -> Table {
-    let ranking = TopK { top_table: "boards".to_owned(), floor_table: "floors".to_owned(), limit_max: 10 };
+    let ranking = TopK { top_table: "top".to_owned(), floor_table: "top_floor".to_owned(), limit_max: 10 };
     let columns = [("grp", NAME), ("day", ColumnKind::Integer), ("value", NAME), ("n", ColumnKind::Integer)];
     Table::new("counts", 3, &columns).with(DerivedIndex::TopK(ranking))
 }
 
-/// Names whose order is another for people than for bytes.
+/// Values that collations sort differently from bytes.
 const VALUES: [&str; 12] = ["", "a", "A", "b", "B", "é", "e", "a ", "z", "😀", "_", "10"];
 
 fn a_count_of_zero_is_deleted_and_the_ranking_follows(store_kind: StoreKind) {
@@ -155,7 +155,7 @@ fn a_count_of_zero_is_deleted_and_the_ranking_follows(store_kind: StoreKind) {
     let opened = begun(store_kind, vec![Table::clone(&table)]);
     let mut steps = Steps { opened: &opened, position: 0 };
     let mut model: BTreeMap<(String, i64, String), i64> = BTreeMap::new();
-    let mut draw = drawn(2);
+    let mut draw = pseudo_random(2);
     for _ in 0..25 {
         let mut batch: BTreeMap<(String, i64, String), i64> = BTreeMap::new();
         for _ in 0..20 {
@@ -164,10 +164,10 @@ fn a_count_of_zero_is_deleted_and_the_ranking_follows(store_kind: StoreKind) {
                 _ => VALUES[draw(VALUES.len() as u64) as usize].to_owned(),
             };
             let key = (["g", "G"][draw(2) as usize].to_owned(), draw(2) as i64, value);
-            let there = model.entry(key.clone()).or_default();
-            // Only what was counted can be taken back.
-            let change = if draw(5) < 2 { -(draw(4) as i64).min(*there) } else { 1 + draw(3) as i64 };
-            *there += change;
+            let entry = model.entry(key.clone()).or_default();
+            // Only what was counted can be subtracted.
+            let change = if draw(5) < 2 { -(draw(4) as i64).min(*entry) } else { 1 + draw(3) as i64 };
+            *entry += change;
             *batch.entry(key).or_default() += change;
         }
         let row = |((group, day, value), n): (&(String, i64, String), &i64)| {
@@ -175,7 +175,7 @@ fn a_count_of_zero_is_deleted_and_the_ranking_follows(store_kind: StoreKind) {
         };
         steps.apply(&table, Verb::Tally, batch.iter().filter(|(_, n)| **n != 0).flat_map(row).collect());
         model.retain(|_, n| *n != 0);
-        assert_eq!(opened.rows("SELECT n FROM counts").len(), model.len(), "what comes to 0 goes");
+        assert_eq!(opened.rows("SELECT n FROM counts").len(), model.len(), "a count of 0 is deleted");
         for (group, day) in [("g", 0), ("g", 1), ("G", 0), ("G", 1)] {
             let DerivedIndex::TopK(ranking) = &table.derived_index else { panic!("it has one") };
             let select = opened.store.top(&table, ranking, vec![text(group), Cell::Integer(day)], 5);
@@ -183,35 +183,35 @@ fn a_count_of_zero_is_deleted_and_the_ranking_follows(store_kind: StoreKind) {
             let top: Vec<(&str, i64)> =
                 top.iter().map(|row| (text_of(&row[0]), integer_of(&row[1]))).collect();
             let of_group = model.iter().filter(|((of, on, _), _)| (of.as_str(), *on) == (group, day));
-            let mut walked: Vec<(&str, i64)> =
+            let mut scanned: Vec<(&str, i64)> =
                 of_group.map(|((_, _, value), n)| (value.as_str(), *n)).collect();
-            walked.sort_by_key(|(value, n)| (-n, value.is_empty(), value.as_bytes()));
-            walked.truncate(5);
-            assert_eq!(top, walked);
+            scanned.sort_by_key(|(value, n)| (-n, value.is_empty(), value.as_bytes()));
+            scanned.truncate(5);
+            assert_eq!(top, scanned);
         }
     }
 }
 
 fn members_over_any_days_are_counted_as_by_a_full_scan(store_kind: StoreKind) {
     let number = ColumnKind::Integer;
-    let spans = [("grp", NAME), ("day", number), ("before", number), ("n", number)];
-    let spans = Arc::new(Table::new("spans", 3, &spans));
+    let gaps = [("grp", NAME), ("day", number), ("before", number), ("n", number)];
+    let gaps = Arc::new(Table::new("gaps", 3, &gaps));
     let columns = [("member", ColumnKind::Bytes { bytes_max: 16 }), ("day", number), ("n", number)];
-    let derived_index = DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&spans) });
+    let derived_index = DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&gaps) });
     let table = Arc::new(Table::new("visits", 2, &columns).with(derived_index));
-    let opened = begun(store_kind, vec![Table::clone(&table), Table::clone(&spans)]);
+    let opened = begun(store_kind, vec![Table::clone(&table), Table::clone(&gaps)]);
     let mut steps = Steps { opened: &opened, position: 0 };
     let mut model: BTreeMap<(&str, &str, i64), i64> = BTreeMap::new();
-    let mut draw = drawn(3);
+    let mut draw = pseudo_random(3);
     for _ in 0..20 {
-        // In the order of members, whose names are made of their groups' too, and days.
+        // In the order of members and days. A member's name contains its group.
         let mut batch: BTreeMap<(String, i64, &str), i64> = BTreeMap::new();
         for _ in 0..10 {
             let group = ["g", "G", "g "][draw(3) as usize];
             let (member, day) = (VALUES[draw(5) as usize], 1 + draw(8) as i64);
-            let there = model.entry((group, member, day)).or_default();
-            let change = if *there == 0 || draw(5) < 3 { 1 } else { -1 };
-            *there += change;
+            let entry = model.entry((group, member, day)).or_default();
+            let change = if *entry == 0 || draw(5) < 3 { 1 } else { -1 };
+            *entry += change;
             *batch.entry((format!("{member}/{group}"), day, group)).or_default() += change;
         }
         let row = |((member, day, group), n): (&(String, i64, &str), &i64)| {
@@ -220,29 +220,29 @@ fn members_over_any_days_are_counted_as_by_a_full_scan(store_kind: StoreKind) {
         steps.apply(&table, Verb::Visit, batch.iter().filter(|(_, n)| **n != 0).flat_map(row).collect());
         model.retain(|_, n| *n != 0);
     }
-    let spans: Vec<(String, i64, i64, i64)> = opened
-        .rows("SELECT grp, day, \"before\", n FROM spans")
+    let gaps: Vec<(String, i64, i64, i64)> = opened
+        .rows("SELECT grp, day, \"before\", n FROM gaps")
         .iter()
         .map(|row| {
             (text_of(&row[0]).to_owned(), integer_of(&row[1]), integer_of(&row[2]), integer_of(&row[3]))
         })
         .collect();
-    assert!(spans.iter().all(|(.., n)| *n > 0), "{spans:?}");
+    assert!(gaps.iter().all(|(.., n)| *n > 0), "{gaps:?}");
     for group in ["g", "G", "g "] {
         for (from, to) in (1..=8).flat_map(|from| (from..=8).map(move |to| (from, to))) {
-            let there = model.keys().filter(|(of, _, day)| *of == group && (from..=to).contains(day));
-            let members = there.map(|(_, member, _)| *member).collect::<BTreeSet<&str>>().len() as i64;
+            let visits = model.keys().filter(|(of, _, day)| *of == group && (from..=to).contains(day));
+            let members = visits.map(|(_, member, _)| *member).collect::<BTreeSet<&str>>().len() as i64;
             let first_in = |(of, day, before, _): &&(String, i64, i64, i64)| {
                 of == group && (from..=to).contains(day) && *before < from
             };
-            let counted: i64 = spans.iter().filter(first_in).map(|(.., n)| n).sum();
+            let counted: i64 = gaps.iter().filter(first_in).map(|(.., n)| n).sum();
             assert_eq!(counted, members, "{group}: days {from} to {to}");
         }
     }
     assert_eq!(opened.rows("SELECT n FROM visits").len(), model.len());
 }
 
-/// More than a statement can have parameters, and more bytes than a small packet.
+/// More parameters than a statement can have, and more bytes than a small packet.
 fn a_batch_may_be_large(store_kind: StoreKind) {
     let columns = [("who", NAME), ("sum", ColumnKind::Decimal)];
     let table = Arc::new(Table::new("t", 1, &columns));

@@ -1,4 +1,4 @@
-//! MariaDB, by mysql_async.
+//! A bare MariaDB client with mysql_async.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use mysql_async::{Conn, Opts, TxOpts, Value};
 use super::{BATCH_ROWS, Visit, blocking};
 use crate::Outcome;
 
-/// Rows a statement.
+/// The number of rows per statement.
 const STATEMENT_ROWS: usize = 1_024;
 
 async fn connected(url: &str) -> Outcome<Conn> {
@@ -32,7 +32,8 @@ pub fn count(url: &str, table: &str) -> Outcome<u64> {
     })
 }
 
-/// Rows a second by prepared statements of many rows, a transaction a batch, into a table as millrace makes it.
+/// Inserts visits into a table like the one that millrace creates, with prepared statements of many rows and one
+/// transaction per batch. Returns rows per second.
 pub fn insert(url: &str, visits: &[Visit]) -> Outcome<f64> {
     blocking(async {
         let mut conn = connected(url).await?;

@@ -1,4 +1,4 @@
-//! What a bare client does in a database server: rows that were made beforehand, no position, no claim.
+//! Bare clients of the database servers. They insert rows that exist beforehand, without a position or a claim.
 
 pub mod mariadb;
 pub mod postgres;
@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use crate::Outcome;
 use crate::events::{Spread, visit_parts};
 
-/// As many rows as millrace's views bring in one transaction when they are behind.
+/// The number of rows per transaction, the same as in millrace's views when they are behind.
 pub const BATCH_ROWS: usize = 32_768;
 
-/// Site, kind, path and user of a visit; its time.
+/// A visit: site, kind, path and user as texts, and its day.
 pub struct Visit {
     pub texts: [String; 4],
     pub day: u64,
@@ -25,14 +25,14 @@ impl Visit {
         Self { texts, day }
     }
 
-    /// Ten in the morning of a day of November 2025.
+    /// Returns 10:00 UTC of the visit's day in November 2025.
     fn time(&self) -> SystemTime {
         const FIRST: u64 = 1_761_991_200;
         SystemTime::UNIX_EPOCH + Duration::from_secs(FIRST + (self.day - 1) * 86_400)
     }
 }
 
-/// Clients are asynchronous, measurements are not.
+/// Blocks until an asynchronous client is done.
 fn blocking<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL, by tokio-postgres.
+//! A bare PostgreSQL client with tokio-postgres.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -28,7 +28,8 @@ pub fn count(url: &str, table: &str) -> Outcome<u64> {
     })
 }
 
-/// Rows a second by binary COPY, a transaction a batch, into a table as millrace makes it.
+/// Inserts visits into a table like the one that millrace creates, with binary COPY and one transaction per batch.
+/// Returns rows per second.
 pub fn copy(url: &str, visits: &[Visit]) -> Outcome<f64> {
     blocking(async {
         let client = connected(url).await?;
@@ -60,7 +61,7 @@ pub fn copy(url: &str, visits: &[Visit]) -> Outcome<f64> {
 pub const BALANCES: &str =
     "CREATE TABLE users_revenue (user_id VARCHAR(255) PRIMARY KEY, revenue NUMERIC NOT NULL)";
 
-/// Events a second by one upsert each, each committed.
+/// Upserts each amount in its own transaction. Returns events per second.
 pub fn upserts(url: &str, amounts: &str) -> Outcome<f64> {
     blocking(async {
         let client = connected(url).await?;
@@ -71,7 +72,7 @@ pub fn upserts(url: &str, amounts: &str) -> Outcome<f64> {
         let begun = Instant::now();
         let mut events = 0;
         for line in amounts.lines() {
-            let (user, amount) = line.split_once(',').ok_or("a line without an amount")?;
+            let (user, amount) = line.split_once(',').ok_or("a CSV line has no amount")?;
             client.execute(&statement, &[&user, &amount]).await?;
             events += 1;
         }
@@ -79,7 +80,7 @@ pub fn upserts(url: &str, amounts: &str) -> Outcome<f64> {
     })
 }
 
-/// Whether every user's balance is what it has to be, in hundredths.
+/// Fails unless every user has the right balance, in hundredths.
 pub fn check_balances(url: &str, right: &[i64]) -> Outcome<()> {
     let rows = blocking(async {
         let sql = "SELECT user_id::text, (revenue * 100)::int8 FROM users_revenue";

@@ -1,4 +1,4 @@
-//! A full log, and a database server in which the views begin anew.
+//! A full log, and views that apply it to an empty database.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::Outcome;
 use crate::servers::millrace::Millrace;
 use crate::servers::{Folder, wait_for};
 
-/// A server that has taken `lines` and is gone again.
+/// Returns the folder of a server that has accepted `lines` and was stopped.
 pub fn filled(program: &Path, above: &Path, config: &str, stream: &str, lines: &str) -> Outcome<Folder> {
     let folder = Folder::new(above, "anew")?;
     std::fs::write(folder.path().join("millrace.toml"), declared(config))?;
@@ -17,7 +17,7 @@ pub fn filled(program: &Path, above: &Path, config: &str, stream: &str, lines: &
     server.stop()
 }
 
-/// Its log into another store: seconds from the start of the views to lag 0 of `view`.
+/// Applies the log of `folder` to another store. Returns the seconds from the start of the views to lag 0 of `view`.
 pub fn drained(
     program: &Path,
     folder: Folder,
@@ -42,7 +42,7 @@ pub fn on_database(config: &str, url: &str) -> String {
     format!("{}\n[store]\nurl = \"{url}\"\n", declared(config))
 }
 
-/// A configuration of its own, or all presets.
+/// Returns the configuration, or one with all presets if it is empty.
 fn declared(config: &str) -> &str {
     if config.is_empty() {
         "presets = [\"revenue\", \"analytics\", \"notifications\", \"inventory\"]\n"

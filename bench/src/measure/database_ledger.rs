@@ -1,14 +1,14 @@
-//! Balances from the log into PostgreSQL, beside psql: the same events by `\copy` into a temporary table, and
-//! one statement that sums them up.
+//! Balances from the log into PostgreSQL, compared with psql: `\copy` of the same events into a temporary table, and
+//! one statement that adds them up.
 
 use super::anew::{drained, filled};
 use crate::Outcome;
 use crate::clients::{mariadb, postgres};
-use crate::events::{amounts, balances, lines, strangers_balances, strangers_lines};
+use crate::events::{amounts, balances, distinct_users_balances, distinct_users_lines, lines};
 use crate::servers::Folder;
 use crate::servers::databases::{Kind, Server};
 use crate::setting::Setting;
-use crate::table::{Rounds, Row, Table};
+use crate::table::{NO_TARGET, Rounds, Row, Table};
 
 const ROUNDS: usize = 5;
 const EVENTS: u64 = 1_000_000;
@@ -18,7 +18,8 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     let server = Server::start(Kind::Postgres, &setting.folder)?;
     let times = users(setting, table, &server, false)?;
     table.row(Row {
-        what: "ledger of 1,000,000 events of 10,000 users into PostgreSQL, against psql's `\\copy` and one statement"
+        what: "ledger of 1,000,000 events of 10,000 users into PostgreSQL, time compared with psql's \
+               `\\copy` and one statement"
             .to_owned(),
         measured: format!("{times:.2} times"),
         target: format!("at most {TIMES} times"),
@@ -26,30 +27,30 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     });
     let times = users(setting, table, &server, true)?;
     table.row(Row {
-        what: "the same of 1,000,000 users".to_owned(),
+        what: "the same ledger for 1,000,000 users".to_owned(),
         measured: format!("{times:.2} times"),
-        target: "shown".to_owned(),
+        target: NO_TARGET.to_owned(),
         met: true,
     });
     drop(server);
     in_mariadb(setting, table)?;
     table.note(
-        "Ledger in a database server: 1,000,000 sales are in the log; the time from the view's start to lag 0. psql, \
-         from its start to its end: `\\copy` of user and signed amount from a file of CSV into a temporary table, then \
-         `INSERT INTO .. SELECT user, sum(amount) .. GROUP BY 1 ON CONFLICT .. DO UPDATE`. Balances of both are \
-         compared with the right ones.",
+        "Ledger in a database server: 1,000,000 sales are in the log. The time runs from the start of the \
+         view to lag 0. The time of psql runs from its start to its end: `\\copy` of user and signed amount \
+         from a CSV file into a temporary table, then `INSERT INTO .. SELECT user, sum(amount) .. GROUP BY \
+         1 ON CONFLICT .. DO UPDATE`. The balances of both are compared with the right ones.",
     );
     Ok(())
 }
 
-fn users(setting: &Setting, table: &mut Table, server: &Server, strangers: bool) -> Outcome<f64> {
-    let (lines, right) = match strangers {
+fn users(setting: &Setting, table: &mut Table, server: &Server, distinct_users: bool) -> Outcome<f64> {
+    let (lines, right) = match distinct_users {
         false => (lines(EVENTS), balances(EVENTS)),
-        true => (strangers_lines(EVENTS), strangers_balances(EVENTS)),
+        true => (distinct_users_lines(EVENTS), distinct_users_balances(EVENTS)),
     };
     let files = Folder::new(&setting.folder, "csv")?;
     let csv = files.path().join("amounts.csv");
-    std::fs::write(&csv, amounts(EVENTS, strangers))?;
+    std::fs::write(&csv, amounts(EVENTS, distinct_users))?;
     let program = &setting.build().path;
     let mut folder = filled(program, &setting.folder, "", "revenue", &lines)?;
     let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
@@ -75,7 +76,7 @@ fn users(setting: &Setting, table: &mut Table, server: &Server, strangers: bool)
         ours.push(seconds);
         server.drop_database(&url)?;
     }
-    let who = if strangers { "1,000,000 users" } else { "10,000 users" };
+    let who = if distinct_users { "1,000,000 users" } else { "10,000 users" };
     table.figure(&format!("ledger into PostgreSQL, {who}, millrace"), &ours, "s");
     table.figure(&format!("ledger into PostgreSQL, {who}, psql"), &theirs, "s");
     Ok(ours.median() / theirs.median())
@@ -91,7 +92,7 @@ fn in_mariadb(setting: &Setting, table: &mut Table) -> Outcome<()> {
         let (seconds, back) = drained(program, folder, "", &url, "revenue")?;
         folder = back;
         if mariadb::count(&url, "users_revenue")? == 0 {
-            return Err("no balances in MariaDB".into());
+            return Err("MariaDB has no balances".into());
         }
         ours.push(seconds);
         server.drop_database(&url)?;

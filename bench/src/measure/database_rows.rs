@@ -1,5 +1,5 @@
-//! A row an event, from the log into PostgreSQL and MariaDB, beside a bare client that has the same rows made
-//! and brings them in the fastest way there is.
+//! One row per event from the log into PostgreSQL and MariaDB, compared with a bare client. The client has the rows
+//! beforehand and inserts them in the fastest way.
 
 use super::anew::{drained, filled};
 use super::rows::{ALONE, EVENTS, SPREAD};
@@ -46,7 +46,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
             server.drop_database(&url)?;
         }
         table.ratio(
-            &format!("rows from the log into {name}, against {way} by a bare client"),
+            &format!("rows from the log into {name}, compared with {way} by a bare client"),
             &ours,
             &bare,
             share,
@@ -55,10 +55,12 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
         table.figure(&format!("rows into {name}, bare client"), &bare, "rows/s");
     }
     table.note(
-        "Rows into a database server: the same 1,000,000 visits as in SQLite are in the log; the time from the start \
-         of the table's view to its last row. The bare client has the rows made and the table as millrace makes it, \
-         32,768 rows a transaction: tokio-postgres by binary COPY, mysql_async by prepared statements of 1,024 rows. \
-         Servers of their own by their own defaults, so that each commit is on the disk.",
+        "Rows into a database server: the same 1,000,000 visits as for SQLite are in the log. The time runs \
+         from the start of the table view to its last row. The bare client has the rows beforehand, uses a \
+         table like the one that millrace creates, and commits 32,768 rows per transaction. It is \
+         tokio-postgres with binary COPY, or mysql_async with prepared statements of 1,024 rows. The \
+         benchmark starts separate database servers with their defaults, so that each commit is on the \
+         disk.",
     );
     Ok(())
 }

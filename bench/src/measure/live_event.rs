@@ -1,5 +1,5 @@
-//! One event a request, durable before the answer, views running, keys checked, beside axum that does
-//! nothing and Redis that only appends.
+//! One event per request, durable before the answer, with views running and keys checked. Compared with a bare axum
+//! server and with Redis, which only appends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::table::{Rounds, Table};
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(1_500);
-/// Least share of the bare server's rate, by connections.
+/// The minimum share of the bare server's rate, by number of connections.
 const BARE_SHARES: [(usize, f64); 3] = [(64, 0.75), (16, 0.5), (256, 0.5)];
 const REDIS_SHARE: f64 = 0.85;
 
@@ -46,10 +46,12 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     for (connections, share) in BARE_SHARES {
         let rates = rounds(&contestants, connections)?;
         let (bare, redis) = (&rates[rates.len() - 2], &rates[rates.len() - 1]);
-        let what = format!("`POST /liveEvent`, {connections} connections, against a bare axum server");
+        let what = format!("`POST /liveEvent`, {connections} connections, compared with a bare axum server");
         table.ratio(&what, &rates[0], bare, share);
         if connections == 64 {
-            table.ratio("the same against Redis `XADD`, `appendfsync always`", &rates[0], redis, REDIS_SHARE);
+            let against_redis =
+                "`POST /liveEvent`, 64 connections, compared with Redis `XADD`, `appendfsync always`";
+            table.ratio(against_redis, &rates[0], redis, REDIS_SHARE);
         }
         for (contestant, rates) in contestants.iter().zip(&rates) {
             let what = format!("{connections} connections, {}", contestant.name);
@@ -57,11 +59,12 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
         }
     }
     table.note(
-        "`POST /liveEvent`: each request of about 220 bytes carries one sale of one of 10,000 users and a key; \
-         answered after the sync, ledger view and SQLite running beside it. After every round the log has to hold \
-         exactly the events answered, and the view catches up before the next contestant begins. The bare server is \
-         axum with the same tokio runtime and allocator, which takes the same requests, reads the body, and answers a \
-         constant of the same length. Redis gets the same event as the one field of an entry.",
+        "`POST /liveEvent`: a request has about 220 bytes and carries one sale of one of 10,000 users, and \
+         a key. Its answer follows the sync, while the ledger view and SQLite run. After every round the \
+         log must hold exactly the answered events, and the view catches up before the next contestant \
+         begins. The bare server is axum with the same tokio runtime and allocator. It takes the same \
+         requests, reads the body, and answers a constant of the same length. Redis gets the same event as \
+         the only field of an entry.",
     );
     Ok(())
 }
@@ -71,7 +74,7 @@ pub fn live_events(server: &Millrace) -> Target {
     Target { address: server.address.clone(), protocol: Protocol::Http, requests: Arc::new(requests) }
 }
 
-/// The rates of each contestant, who take turns; who begins changes too.
+/// Returns the rates of each contestant. They take turns, and each round another one begins.
 fn rounds(contestants: &[Contestant<'_>], connections: usize) -> Outcome<Vec<Rounds>> {
     let mut rates = vec![Rounds::default(); contestants.len()];
     for round in 0..ROUNDS {
@@ -82,15 +85,17 @@ fn rounds(contestants: &[Contestant<'_>], connections: usize) -> Outcome<Vec<Rou
             let answered =
                 closed_loop(target, connections, ROUND).map_err(|error| format!("{name}: {error}"))?;
             if let Some(server) = server {
-                let held = server.log_end()? - before;
-                if held != answered.whole {
-                    return Err(
-                        format!("{} requests were answered, {held} events are held", answered.whole).into()
-                    );
+                let stored = server.log_end()? - before;
+                if stored != answered.total {
+                    return Err(format!(
+                        "{} requests were answered, but {stored} events are stored",
+                        answered.total
+                    )
+                    .into());
                 }
                 server.settle()?;
             }
-            rates[index].push(answered.a_second);
+            rates[index].push(answered.per_second);
         }
     }
     Ok(rates)

@@ -1,4 +1,4 @@
-//! A file a part of the table.
+//! The parts of the table, one file for each.
 
 mod anew;
 mod database_ledger;
@@ -24,7 +24,7 @@ pub struct Part {
     pub measure: fn(&Setting, &mut Table) -> Outcome<()>,
 }
 
-/// In the order of the table.
+/// All parts, in the order of the table.
 pub const PARTS: [Part; 13] = [
     Part { name: "live_event", measure: live_event::measure },
     Part { name: "slow_sync", measure: slow_sync::measure },

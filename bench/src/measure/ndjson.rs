@@ -1,4 +1,4 @@
-//! Lines of JSON over one connection: checked, durable, answered; beside a bare parse of the same bytes.
+//! NDJSON over one connection, checked and durable, compared with a bare parse of the same bytes.
 
 use std::time::Instant;
 
@@ -42,16 +42,23 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     let least = ENOUGH.min(PARSE_SHARE * parse.median());
     let bytes = lines.len() as f64 / LINES as f64;
     table.row(Row {
-        what: format!("NDJSON over one connection, {bytes:.0} bytes a line, checked and durable"),
+        what: format!("NDJSON over one connection, {bytes:.0} bytes per line, checked and durable"),
         measured: format!("{}/s", number(rates[0].median())),
-        target: format!("at least {}/s (the lesser of 1,000,000 and 0.25 x parse)", number(least)),
+        target: format!("at least {}/s (the smaller of 1,000,000 and 0.25 x parse)", number(least)),
         met: rates[0].median() >= least,
     });
     for (index, (name, _)) in servers.iter().enumerate() {
         table.figure(&format!("NDJSON, {name}, answered"), &rates[index], "events/s");
-        table.figure(&format!("NDJSON, {name}, until every view has them"), &applied[index], "events/s");
+        table.figure(
+            &format!("NDJSON, {name}, until every view has applied them"),
+            &applied[index],
+            "events/s",
+        );
     }
     table.figure("bare typed parse of the same lines, one thread", &parse, "events/s");
-    table.note("NDJSON: one request of 1,000,000 lines, from its first byte sent to its answer, which follows the last sync; ledger view and SQLite run beside it.");
+    table.note(
+        "NDJSON: one request of 1,000,000 lines, from its first byte sent to its answer, which follows the \
+         last sync. The ledger view and SQLite run at the same time.",
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A file by `millrace send`, until every balance is right, beside the same work done by hand.
+//! `millrace send` of a file until every balance is right, compared with a hand-written loop.
 
 use std::time::Instant;
 
@@ -22,10 +22,10 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     let path = file.to_str().ok_or("the folder's name is not UTF-8")?;
     let (mut ours, mut bare) = (Rounds::default(), Rounds::default());
     for _ in 0..ROUNDS {
-        // A server of its own each: what was sent before would be recognised.
+        // A new server for each round, because dedup would skip lines that were sent before.
         let server = Millrace::start(&setting.build().path, &setting.folder)?;
         if server.command(&["send", "--help"]).is_err() {
-            table.note("`millrace send` is not in this build; not measured.");
+            table.note("Send: not measured, because this build has no `millrace send`.");
             return Ok(());
         }
         let begun = Instant::now();
@@ -45,17 +45,19 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     }
     let times = ours.median() / bare.median();
     table.row(Row {
-        what: "`millrace send` of 1,000,000 lines until every balance is right, against the same by hand"
+        what: "`millrace send` of 1,000,000 lines until every balance is right, time compared with a \
+               hand-written loop"
             .to_owned(),
         measured: format!("{times:.2} times"),
         target: format!("at most {TIMES:.0} times"),
         met: times <= TIMES,
     });
     table.figure("send", &ours, "s");
-    table.figure("send, by hand", &bare, "s");
+    table.figure("send, hand-written loop", &bare, "s");
     table.note(
-        "Send: from the start of the command to lag 0 of gate and views, then all balances are checked. By hand: read \
-         the file, typed parse, append to a file with one fdatasync per 1,000 lines, fold, upsert into SQLite, one thread.",
+        "Send: the time runs from the start of the command to lag 0 of dedup and views. Then all balances \
+         are checked. The hand-written loop runs on one thread: read the file, typed parse, append to a \
+         file with one fdatasync per 1,000 lines, fold, upsert into SQLite.",
     );
     Ok(())
 }

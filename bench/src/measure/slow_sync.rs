@@ -1,4 +1,4 @@
-//! What a slow disk leaves: with a sync made 5 ms slow, requests have to share it.
+//! The rate on a slow disk. Each sync takes 5 ms longer, so requests must share syncs.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::table::{Rounds, Row, Table, number};
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(2);
 const SYNC_SECONDS: f64 = 0.005;
-/// Of what there would be if every connection got an answer from every sync.
+/// The minimum share of the rate that every connection would have if each sync answered one of its requests.
 const SHARE: f64 = 0.45;
 
 pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
@@ -22,7 +22,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     for connections in [16, 64, 256] {
         let mut rates = Rounds::default();
         for _ in 0..ROUNDS {
-            rates.push(closed_loop(&target, connections, ROUND)?.a_second);
+            rates.push(closed_loop(&target, connections, ROUND)?.per_second);
             server.settle()?;
         }
         let least = SHARE * connections as f64 / SYNC_SECONDS;
@@ -34,6 +34,9 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
         });
         table.figure(&format!("{connections} connections, sync 5 ms slower"), &rates, "requests/s");
     }
-    table.note("Slow sync: a build with failpoints sleeps 5 ms before each sync of the log; the target is 0.45 x connections / 5 ms.");
+    table.note(
+        "Slow sync: a build with failpoints sleeps 5 ms before each sync of the log. The target is 0.45 x \
+         connections / 5 ms.",
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How long a start takes with 1,000,000 events in the log.
+//! The duration of a start with 1,000,000 events in the log.
 
 use std::time::Instant;
 
@@ -42,6 +42,6 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
         });
         table.figure(&format!("start after {how}"), rounds, "s");
     }
-    table.note("Start: from the start of the process to the answer of `/health`.");
+    table.note("Start: the time runs from the start of the process to the answer of `/health`.");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The yardstick for HTTP: axum and nothing else. It reads the body as millrace has to and answers a
-//! constant of the same length; same runtime, same allocator, a process of its own.
+//! The yardstick for HTTP: a bare axum server in its own process, with the same runtime and allocator as millrace. It
+//! reads the body and answers a constant of the same length as millrace's answer.
 
 use std::net::SocketAddr;
 
@@ -33,7 +33,7 @@ impl Bare {
     }
 }
 
-/// What the child process does.
+/// Runs the server; the main function of the child process.
 pub fn serve() -> Outcome<()> {
     let address: SocketAddr = std::env::var(PORT)?.parse()?;
     let runtime = Builder::new_multi_thread().enable_all().build()?;

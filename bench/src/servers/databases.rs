@@ -1,5 +1,5 @@
-//! Database servers as Debian has them, each by its own defaults: what is committed is on the disk. Never one
-//! that runs already.
+//! Database servers from Debian with their default settings, so that a commit is on the disk. The benchmarks start
+//! them, and never use a server that runs already.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -44,14 +44,14 @@ impl Server {
         }
     }
 
-    /// A database that nobody has used before: its url.
+    /// Creates an empty database and returns its URL.
     pub fn new_database(&self) -> Outcome<String> {
         let name = format!("bench_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.administer(&format!("CREATE DATABASE {name}"))?;
         Ok(self.url(&name))
     }
 
-    /// What a round leaves behind is not for the next one to write to the disk.
+    /// Drops a database. A checkpoint makes sure that the next round does not write this round's pages to the disk.
     pub fn drop_database(&self, url: &str) -> Outcome<()> {
         let name = url.rsplit('/').next().unwrap_or_default();
         let force = if self.kind == Kind::Postgres { " WITH (FORCE)" } else { "" };
@@ -69,7 +69,7 @@ impl Server {
         }
     }
 
-    /// Commands for psql, to their end.
+    /// Runs psql with these commands and waits for it.
     pub fn psql(&self, url: &str, commands: &str) -> Outcome<()> {
         let file = self.folder.path().join("commands.sql");
         std::fs::write(&file, commands)?;
@@ -85,32 +85,33 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fast for both, and orderly: nothing stays in the system's shared memory.
+        // A fast and clean stop for either server, which leaves nothing in shared memory.
         let signal = if self.kind == Kind::Postgres { "-INT" } else { "-TERM" };
         drop(self.process.end(signal));
     }
 }
 
-/// The newest version's programs, which are not on the path.
+/// Returns the path of a program of the newest installed version; Debian does not put them in `PATH`.
 fn postgres_program(name: &str) -> Outcome<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").map_err(|_| "PostgreSQL is not installed")?;
+    const MISSING: &str = "PostgreSQL is not installed: apt-get install postgresql";
+    let versions = std::fs::read_dir("/usr/lib/postgresql").map_err(|_| MISSING)?;
     let number = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
     let newest = versions
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.join("bin/postgres").exists())
         .max_by_key(|path| number(path));
-    Ok(newest.ok_or("PostgreSQL is not installed")?.join("bin").join(name))
+    Ok(newest.ok_or(MISSING)?.join("bin").join(name))
 }
 
-/// PostgreSQL refuses to be root's; anybody else runs it as themselves.
+/// Starts PostgreSQL. It refuses to run as root, so root starts it as the user `postgres`.
 fn postgres(folder: &Folder, data: &Path, port: u16) -> Outcome<Process> {
     let id = Command::new("id").arg("-u").output()?.stdout;
     let user = (id.trim_ascii() == b"0").then_some(POSTGRES_USER);
     if let Some(user) = user {
         let status = Command::new("chown").arg(user).arg(folder.path()).status()?;
         if !status.success() {
-            return Err("the folder cannot be given to PostgreSQL's user".into());
+            return Err("cannot change the owner of the database folder to `postgres`".into());
         }
     }
     Process::start_as(user, &postgres_program("initdb")?, |command| {

@@ -1,4 +1,4 @@
-//! Millrace as anybody would start it: one process, a data folder on the disk, the default configuration.
+//! Millrace as a user starts it: one process, a data folder on the disk, the default configuration.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::Outcome;
 use crate::events::{USERS, user_id};
 use crate::http::{Client, request};
 
-/// Ten million visits of as many strangers take minutes.
+/// Applying ten million visits takes minutes.
 const CATCH_UP_DURATION_MAX: Duration = Duration::from_secs(900);
 
-/// What it logged, and when.
+/// The log lines, each with its time.
 type Log = Arc<Mutex<Vec<(Instant, Value)>>>;
 
 pub struct Millrace {
@@ -37,7 +37,7 @@ impl Millrace {
         Self::start_in(program, Folder::new(above, "millrace")?, Some(failpoints))
     }
 
-    /// Answers once it says that it listens.
+    /// Starts millrace in a folder, and returns once it listens.
     pub fn start_in(program: &Path, folder: Folder, failpoints: Option<&str>) -> Outcome<Self> {
         let mut process = Process::start(program, |command| {
             command
@@ -48,7 +48,7 @@ impl Millrace {
                 .stderr(Stdio::piped());
         })?;
         let log: Log = Arc::default();
-        let stderr = process.child.stderr.take().ok_or("no stderr")?;
+        let stderr = process.child.stderr.take().ok_or("the process has no stderr")?;
         let lines = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -66,13 +66,13 @@ impl Millrace {
             program: program.to_owned(),
         };
         let (_, line) = server.logged("listening")?;
-        let addresses = line["addresses"].as_str().ok_or("no address")?;
+        let addresses = line["addresses"].as_str().ok_or("the log line has no addresses")?;
         server.address = addresses.trim_start_matches("http://").to_owned();
         server.key = std::fs::read_to_string(server.data().join("api-key"))?.trim().to_owned();
         Ok(server)
     }
 
-    /// Waits for a message in its log; when it came, and the line.
+    /// Blocks until the log has a line with this message. Returns the time and the line.
     pub fn logged(&mut self, message: &str) -> Outcome<(Instant, Value)> {
         let mut found = None;
         let (log, process) = (&self.log, &mut self.process);
@@ -84,7 +84,7 @@ impl Millrace {
                 _ => Ok(found.is_some()),
             }
         })?;
-        found.ok_or_else(|| "never".into())
+        found.ok_or_else(|| format!("millrace did not log `{message}`").into())
     }
 
     pub fn data(&self) -> PathBuf {
@@ -108,12 +108,12 @@ impl Millrace {
         request("POST", path, &headers, event)
     }
 
-    /// How many events its log holds.
+    /// Returns the end position of its log.
     pub fn log_end(&self) -> Outcome<u64> {
         Ok(self.client()?.get("/ready")?["log"]["end"].as_u64().unwrap_or_default())
     }
 
-    /// Waits until gate and views have applied everything.
+    /// Blocks until dedup and views have applied everything.
     pub fn settle(&self) -> Outcome<()> {
         let mut client = self.client()?;
         let begun = Instant::now();
@@ -129,7 +129,7 @@ impl Millrace {
         }
     }
 
-    /// Whether every user's balance is what it has to be, in hundredths.
+    /// Fails unless every user has the right balance, in hundredths.
     pub fn check_balances(&self, right: &[i64]) -> Outcome<()> {
         let database = self.database()?;
         let mut statement =
@@ -150,27 +150,27 @@ impl Millrace {
         }
     }
 
-    /// The most memory it ever held, in MiB.
+    /// Returns the peak memory of the process, in MiB.
     pub fn memory_peak(&self) -> Outcome<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("no VmHWM")?;
-        let kib: f64 = line.split_whitespace().nth(1).ok_or("no figure")?.parse()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("/proc has no VmHWM line")?;
+        let kib: f64 = line.split_whitespace().nth(1).ok_or("VmHWM has no value")?.parse()?;
         Ok(kib / 1024.0)
     }
 
-    /// SIGTERM, and what it leaves.
+    /// Stops the process with SIGTERM, and returns its folder.
     pub fn stop(mut self) -> Outcome<Folder> {
         self.process.terminate()?;
         Ok(self.folder)
     }
 
-    /// kill -9, and what it leaves.
+    /// Kills the process with SIGKILL, and returns its folder.
     pub fn kill(self) -> Folder {
         drop(self.process);
         self.folder
     }
 
-    /// Runs another command of the binary against this server, to its end.
+    /// Runs another command of the binary against this server, and waits for it.
     pub fn command(&self, arguments: &[&str]) -> Outcome<()> {
         let mut process = Process::start(&self.program, |command| {
             command

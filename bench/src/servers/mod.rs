@@ -1,4 +1,4 @@
-//! Who takes the events: each a process of its own, in a folder of its own, gone at the end whatever
+//! The servers that are measured. Each is a process with its own folder, and both are removed at the end, whatever
 //! happens.
 
 pub mod bare;
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 
-const PATIENCE: Duration = Duration::from_secs(300);
+const WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// A process that ends with its owner: dropped, it is killed; should this process be killed itself, the
-/// kernel does it (to be started by the main thread, whose end is what counts).
+/// A process that is killed on drop. If the benchmark itself is killed, the kernel kills the process too. Start it
+/// from the main thread, because the kernel acts when the starting thread ends.
 pub struct Process {
     child: Child,
 }
@@ -27,7 +27,7 @@ impl Process {
         Self::start_as(None, program, set_up)
     }
 
-    /// As another user, for servers that refuse to be root's.
+    /// Starts a program as another user, for servers that refuse to run as root.
     pub fn start_as(user: Option<&str>, program: &Path, set_up: impl FnOnce(&mut Command)) -> Outcome<Self> {
         let mut command = Command::new("setpriv");
         if let Some(user) = user {
@@ -42,9 +42,9 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether it has ended by itself, and well.
+    /// Blocks until the process has ended. Fails if it did not succeed.
     pub fn wait(&mut self) -> Outcome<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         loop {
             match self.child.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
@@ -72,7 +72,7 @@ impl Drop for Process {
     }
 }
 
-/// A folder that is gone once it is dropped.
+/// A folder that is deleted on drop.
 pub struct Folder {
     path: PathBuf,
 }
@@ -97,7 +97,7 @@ impl Drop for Folder {
     }
 }
 
-/// One that was free a moment ago.
+/// Returns a port that is free at the moment.
 fn free_port() -> Outcome<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -107,10 +107,10 @@ fn wait_for_port(address: &str) -> Outcome<()> {
 }
 
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while !condition()? {
         if Instant::now() > deadline {
-            return Err(format!("waited in vain for {what}").into());
+            return Err(format!("timed out waiting for {what}").into());
         }
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -1,4 +1,4 @@
-//! The yardstick for an append that is durable before it is answered: Redis, every write synced.
+//! The yardstick for an append that is durable before its answer: Redis that syncs every write.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -17,7 +17,7 @@ impl Redis {
         let folder = Folder::new(above, "redis")?;
         let port = free_port()?.to_string();
         let process = Process::start(Path::new("redis-server"), |command| {
-            // No snapshot and no rewrite may cost it anything meanwhile.
+            // No snapshots and no rewrites, which would slow Redis down.
             command
                 .env("PATH", std::env::var_os("PATH").unwrap_or_default())
                 .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
@@ -32,7 +32,7 @@ impl Redis {
     }
 }
 
-/// One event as the one field of an entry.
+/// Returns an `XADD` command with the event as the only field of the entry.
 pub fn xadd(event: &str) -> Vec<u8> {
     let words = ["XADD", "sales", "*", "e", event];
     let mut bytes = format!("*{}\r\n", words.len());

@@ -1,18 +1,11 @@
 //! The store on a database server: what PostgreSQL and MySQL share. A plan is one transaction in one session. Any
 //! error rolls back the whole plan, and the caller tries again.
 
-mod apply;
-mod begin;
-mod dead_letters;
-mod dedup;
-mod member_days;
-mod numbered_rows;
 mod password;
 mod pool;
-mod row_origins;
 mod schema;
 mod server;
-mod session;
+mod server_session;
 mod statement_timeout;
 
 use std::sync::Arc;
@@ -21,13 +14,15 @@ use event::Value;
 
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan, Skipped};
+use super::session::Session;
 use super::tables::{Cell, Table, TopK, ViewTables, quote};
-use super::{OpenError, Select, StoreError};
+use super::{OpenError, Select, StoreError, rules};
 use pool::Pool;
 use server::Server;
+use server_session::ServerSession;
 
 pub use password::Password;
-pub use session::Begin;
+pub use server_session::Begin;
 pub use statement_timeout::StatementTimeout;
 
 #[derive(Clone)]
@@ -75,7 +70,7 @@ impl Remote {
 
     pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
         let mut lease = self.pool.to_write().await?;
-        let begun = begin::view(&mut lease.session, &claim, &tables).await;
+        let begun = begin_view(&mut lease.session, &claim, &tables).await;
         lease.release(begun)
     }
 
@@ -83,7 +78,9 @@ impl Remote {
         let mut lease = self.pool.to_write().await?;
         let applied = async {
             lease.session.begin(Begin::Writing).await?;
-            apply::apply(&mut lease.session, &plan).await
+            let skipped = rules::apply(&mut lease.session, &plan).await?;
+            failpoint::hit("store.commit");
+            Ok(skipped)
         }
         .await;
         lease.end_transaction(applied).await
@@ -127,7 +124,7 @@ impl Remote {
         let mut lease = self.pool.to_write().await?;
         let deleted = async {
             lease.session.begin(Begin::Writing).await?;
-            numbered_rows::delete(&mut lease.session, &of, &to_delete).await
+            rules::delete_rows(&mut lease.session, &of, &to_delete).await
         }
         .await;
         lease.end_transaction(deleted).await
@@ -157,6 +154,22 @@ impl Remote {
     pub fn close(&self) {
         self.pool.close();
     }
+}
+
+/// Begins a view. A lock admits one node at a time: rows that another node writes meanwhile would be recorded as
+/// content from before the view.
+async fn begin_view(
+    session: &mut ServerSession,
+    claim: &Claim,
+    tables: &ViewTables,
+) -> Result<(), StoreError> {
+    session.statement_timeout().lengthen();
+    session.lock(schema::LOCK).await?;
+    let table_existed = rules::begin_view_tables(session, claim, tables).await?;
+    session.begin(Begin::Writing).await?;
+    rules::record_view(session, claim, tables, table_existed).await?;
+    session.commit().await?;
+    session.unlock(schema::LOCK).await
 }
 
 /// Returns the query for the first rows of a group in its ranking; the query follows the index. The index puts empty

@@ -8,13 +8,13 @@ use event::limits::{STORE_IDLE_DURATION_MAX, STORE_READERS_MAX, STORE_WRITERS_MA
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::server::Server;
-use super::session::Session;
+use super::server_session::ServerSession;
 use crate::store::StoreError;
 
 pub struct Pool {
     server: Server,
     /// Each idle session with the time of its last use, the most recently used one last.
-    idle: Mutex<Vec<(Instant, Session)>>,
+    idle: Mutex<Vec<(Instant, ServerSession)>>,
     writers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
 }
@@ -22,7 +22,7 @@ pub struct Pool {
 /// A session for one piece of work. If it is dropped midway, for example because its future was dropped, it is
 /// closed, and the server rolls back the open transaction.
 pub struct Lease<'p> {
-    pub session: Session,
+    pub session: ServerSession,
     pool: &'p Pool,
     _permit: OwnedSemaphorePermit,
 }
@@ -60,7 +60,7 @@ impl Pool {
 
     /// Returns the most recently used idle session. Firewalls and servers drop connections without traffic, so none
     /// is kept for long.
-    fn take_idle(&self) -> Option<Session> {
+    fn take_idle(&self) -> Option<ServerSession> {
         let mut idle = self.idle.lock().expect("no panic while holding the lock");
         idle.retain(|(since, _)| since.elapsed() < STORE_IDLE_DURATION_MAX);
         idle.pop().map(|(_, session)| session)

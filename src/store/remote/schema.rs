@@ -1,10 +1,10 @@
 //! Millrace's own tables on a database server. They are created at the first start and updated by a newer millrace,
 //! by one node at a time.
 
-use super::dedup;
-use super::session::Session;
-use crate::store::StoreError;
+use super::server_session::ServerSession;
+use crate::store::session::Session;
 use crate::store::tables::{Cell, ColumnKind, OWN_INDEXES, SCHEMA_VERSION, Table, own_tables};
+use crate::store::{StoreError, rules};
 
 /// The lock that a node holds while it creates or changes millrace's own tables or starts a view.
 pub const LOCK: &str = "millrace schema";
@@ -19,7 +19,7 @@ fn meta_table() -> Table {
 
 /// Creates the missing tables and columns. Each step is idempotent: after an interruption, all of them are repeated.
 /// Existing tables are left alone, so a user who may not create tables can use those that an administrator created.
-pub async fn make(session: &mut Session) -> Result<(), StoreError> {
+pub async fn make(session: &mut ServerSession) -> Result<(), StoreError> {
     session.statement_timeout().lengthen();
     session.lock(LOCK).await?;
     let meta = meta_table();
@@ -44,14 +44,14 @@ pub async fn make(session: &mut Session) -> Result<(), StoreError> {
             session.index(name, table, columns).await?;
         }
         let row = |name: &str, value: String| [Cell::Text(name.to_owned()), Cell::Text(value)];
-        session.insert_new(&meta, &row(dedup::LOCK_ROW, String::new())).await?;
+        session.insert_new(&meta, &row(rules::LOCK_ROW, String::new())).await?;
         // Written last, so the version means that every step is done.
         session.put(&meta, &row("schema", SCHEMA_VERSION.to_string())).await?;
     }
     session.unlock(LOCK).await
 }
 
-async fn version(session: &mut Session) -> Result<Option<i64>, StoreError> {
+async fn version(session: &mut ServerSession) -> Result<Option<i64>, StoreError> {
     let sql = "SELECT value FROM millrace_meta WHERE name = 'schema'";
     let rows = session.rows(sql, &[]).await?;
     let invalid_version = || {

@@ -1,7 +1,7 @@
 //! The configured database server: its kind, address and user.
 
 use super::Password;
-use super::session::Session;
+use super::server_session::ServerSession;
 use crate::store::{StoreError, mysql, postgres};
 
 pub enum Server {
@@ -30,10 +30,10 @@ impl Server {
     }
 
     /// Opens a session with the settings that millrace relies on.
-    pub async fn connect(&self) -> Result<Session, StoreError> {
+    pub async fn connect(&self) -> Result<ServerSession, StoreError> {
         match self {
-            Self::Postgres(server) => server.connect().await.map(Box::new).map(Session::Postgres),
-            Self::Mysql(server) => server.connect().await.map(Box::new).map(Session::Mysql),
+            Self::Postgres(server) => server.connect().await.map(Box::new).map(ServerSession::Postgres),
+            Self::Mysql(server) => server.connect().await.map(Box::new).map(ServerSession::Mysql),
         }
     }
 

@@ -8,7 +8,6 @@ use rusqlite::{Connection, Error, params_from_iter};
 
 use super::statements::{self, ADD_NOTED};
 use super::top_k::Boards;
-use crate::store::plan::Write;
 use crate::store::tables::{Cell, DerivedIndex, Table};
 
 thread_local! {
@@ -27,15 +26,14 @@ pub fn install(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Applies a write of [`Verb::Tally`](crate::store::Verb::Tally).
-pub fn execute(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
-    let table = write.table.as_ref();
+/// Adds the last column of each row to the table's numbers, and updates the table's ranking.
+pub fn tally(connection: &Connection, table: &Table, cells: &[Cell]) -> rusqlite::Result<()> {
     let mut counts = Counts::of(connection, table)?;
     let mut boards = match &table.derived_index {
         DerivedIndex::TopK(ranking) => Some(Boards::new(connection, table, ranking)),
         DerivedIndex::Nothing | DerivedIndex::DayGaps(_) => None,
     };
-    for row in write.rows() {
+    for row in cells.chunks_exact(table.columns.len()) {
         let (was, now) = counts.add(row)?;
         if let Some(boards) = &mut boards {
             boards.update(&row[..table.key_columns], was, now)?;
@@ -44,21 +42,27 @@ pub fn execute(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     boards.map_or(Ok(()), Boards::finish)
 }
 
+/// Does the same in a table without a ranking, and returns each row's number before.
+pub fn tally_before(connection: &Connection, table: &Table, cells: &[Cell]) -> rusqlite::Result<Vec<i64>> {
+    let mut counts = Counts::of(connection, table)?;
+    cells.chunks_exact(table.columns.len()).map(|row| counts.add(row).map(|(was, _)| was)).collect()
+}
+
 /// Adds to the counts in a table whose last column is a number.
-pub struct Counts<'c> {
+struct Counts<'c> {
     add: rusqlite::CachedStatement<'c>,
     delete: rusqlite::CachedStatement<'c>,
 }
 
 impl<'c> Counts<'c> {
-    pub fn of(connection: &'c Connection, table: &Table) -> rusqlite::Result<Self> {
+    fn of(connection: &'c Connection, table: &Table) -> rusqlite::Result<Self> {
         let add = connection.prepare_cached(&statements::tally(table))?;
         let delete = connection.prepare_cached(&statements::delete(table))?;
         Ok(Self { add, delete })
     }
 
     /// Adds to a row's number and returns the number before and after. 0 stands for a missing row.
-    pub fn add(&mut self, row: &[Cell]) -> rusqlite::Result<(i64, i64)> {
+    fn add(&mut self, row: &[Cell]) -> rusqlite::Result<(i64, i64)> {
         FOUND.set(0);
         self.add.execute(params_from_iter(row))?;
         let was = FOUND.get();

@@ -1,23 +1,17 @@
 //! SQLite as the store: one file, one writer thread that commits waiting plans together, and a few reader
 //! connections.
 
-mod apply;
-mod begin;
 mod commit_stamp;
 mod connection;
 mod counts;
-mod dead_letters;
 mod decimal_sql;
-mod dedup;
 mod errors;
 mod files;
-mod member_days;
 mod numbered_rows;
-mod row_origins;
+mod session;
 mod shape;
 mod snapshot;
 mod statements;
-mod table_owner;
 mod top_k;
 mod writer;
 

@@ -6,44 +6,31 @@ use std::fmt::Write;
 
 use event::Value;
 use event::limits::ROWS_PER_STATEMENT_MAX;
-use rusqlite::{Connection, OptionalExtension, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Statement};
 
 use super::errors::classify;
-use super::{row_origins, shape, statements};
+use super::{shape, statements};
 use crate::store::StoreError;
-use crate::store::numbered_rows::{RowChanges, Rows, RowsOf, RowsToDelete};
-use crate::store::plan::Claim;
-use crate::store::row_origins::RowOrigin;
+use crate::store::numbered_rows::{Rows, RowsOf};
 use crate::store::tables::{Cell, Table, quote};
 
-pub fn change(connection: &Connection, claim: &Claim, changes: &RowChanges) -> Result<(), StoreError> {
-    let of = RowsOf { view: claim.view.clone(), log: claim.log, table: changes.table.clone() };
-    if !changes.from.is_empty() {
-        add(connection, &of, changes)?;
-    }
-    if !changes.numbers.is_empty() {
-        let mut numbers = changes.numbers.iter().copied();
-        write(
-            connection,
-            &of.table,
-            &changes.restored,
-            || numbers.next().unwrap_or_default(),
-            OnConflict::Update,
-        )?;
-    }
-    if !changes.removed.is_empty() {
-        delete(connection, &of, &RowsToDelete::Positions(changes.removed.clone()))?;
-    }
-    Ok(())
-}
-
-fn add(connection: &Connection, of: &RowsOf, changes: &RowChanges) -> Result<(), StoreError> {
+/// Inserts rows, and returns their numbers.
+pub fn insert(connection: &Connection, of: &RowsOf, rows: &Rows) -> Result<Vec<i64>, StoreError> {
     let first = next_number(connection, of)?;
     let mut next = first..;
-    write(connection, &of.table, &changes.added, || next.next().unwrap_or(i64::MAX), OnConflict::Fail)?;
-    let origin = |((position, received), row)| RowOrigin { position, received, row };
-    let origins: Vec<RowOrigin> = changes.from.iter().copied().zip(first..).map(origin).collect();
-    row_origins::add(connection, of, origins)
+    write(connection, &of.table, rows, || next.next().unwrap_or(i64::MAX), OnConflict::Fail)?;
+    Ok((first..).take(rows.len()).collect())
+}
+
+/// Writes rows under the given numbers.
+pub fn restore(
+    connection: &Connection,
+    table: &Table,
+    numbers: &[i64],
+    rows: &Rows,
+) -> Result<(), StoreError> {
+    let mut numbers = numbers.iter().copied();
+    write(connection, table, rows, || numbers.next().unwrap_or_default(), OnConflict::Update)
 }
 
 /// Returns a number above those in the table, those that the database assigned before, and those in `millrace_rows`.
@@ -74,7 +61,8 @@ fn next_number(connection: &Connection, of: &RowsOf) -> Result<i64, StoreError> 
     }
 }
 
-fn id(table: &Table) -> &str {
+/// Returns the name of the column that numbers the rows.
+pub fn id(table: &Table) -> &str {
     table.id.as_deref().expect("a table with one row per event has a numbering column")
 }
 
@@ -178,15 +166,6 @@ pub fn stored_value(value: &Value<'_>) -> Cell {
     }
 }
 
-/// Deletes rows and their stored origins. Returns the number of origins.
-pub fn delete(connection: &Connection, of: &RowsOf, to_delete: &RowsToDelete) -> Result<usize, StoreError> {
-    let sql = format!("DELETE FROM {} WHERE {} = ?1", quote(&of.table.name), quote(id(&of.table)));
-    let mut statement = connection.prepare_cached(&sql).map_err(classify)?;
-    row_origins::remove(connection, of, to_delete, |row| {
-        statement.execute(params![row]).map(drop).map_err(classify)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -194,6 +173,10 @@ mod tests {
     use event::{LogId, Millis};
 
     use super::*;
+    use crate::store::numbered_rows::{RowChanges, RowsToDelete};
+    use crate::store::plan::{Claim, Plan};
+    use crate::store::rules;
+    use crate::store::sqlite::session::{SqliteSession, run};
     use crate::store::tables::{Column, ColumnKind, own_tables};
 
     const LOG: LogId = LogId([7; 16]);
@@ -224,7 +207,25 @@ mod tests {
             changes.added.push(&Value::Text(format!("event {position}").into()));
             changes.from.push((*position, Millis(*position as i64 * 1_000)));
         }
-        change(connection, &claim(), &changes)
+        apply(connection, changes)
+    }
+
+    /// Applies a plan that adds rows, without moving the position.
+    fn apply(connection: &Connection, changes: RowChanges) -> Result<(), StoreError> {
+        let sql =
+            "INSERT OR IGNORE INTO millrace_positions (view, log_id, part, position) VALUES ('v', ?1, 0, 0)";
+        connection.execute(sql, [LOG.0]).expect("a position");
+        let mut plan = Plan::new(claim());
+        plan.rows = Some(changes);
+        run(rules::apply(&mut SqliteSession { connection }, &plan)).map(drop)
+    }
+
+    fn delete_rows(
+        connection: &Connection,
+        of: &RowsOf,
+        to_delete: &RowsToDelete,
+    ) -> Result<usize, StoreError> {
+        run(rules::delete_rows(&mut SqliteSession { connection }, of, to_delete))
     }
 
     fn of() -> RowsOf {
@@ -250,7 +251,7 @@ mod tests {
             connection.execute("INSERT INTO t VALUES (20, 'mine')", []).expect("a row");
             add(&connection, &Vec::from_iter(10..60)).expect("added");
             assert_eq!(rows(&connection).len(), 55);
-            let removed = delete(&connection, &of(), &RowsToDelete::Positions(vec![11, 3, 1, 99, 10]));
+            let removed = delete_rows(&connection, &of(), &RowsToDelete::Positions(vec![11, 3, 1, 99, 10]));
             assert_eq!(removed, Ok(3));
             assert_eq!(
                 rows(&connection)[..5],
@@ -259,7 +260,7 @@ mod tests {
             // By age, a few rows at a time.
             let old = |rows_max| RowsToDelete::Below { position: 15, rows_max };
             let deleted: Vec<usize> =
-                (0..4).map(|_| delete(&connection, &of(), &old(2)).expect("deleted")).collect();
+                (0..4).map(|_| delete_rows(&connection, &of(), &old(2)).expect("deleted")).collect();
             assert_eq!(deleted, [2, 2, 1, 0]);
             assert_eq!(rows(&connection)[..3], ["5 mine", "20 mine", "26 event 15"]);
             // The number of a deleted row is not used again while the row's origin is stored.
@@ -284,7 +285,7 @@ mod tests {
         add(&connection, &Vec::from_iter(1_300..2_300)).expect("added");
         assert_eq!(entries(), before + 2);
         let all = RowsToDelete::Positions(Vec::from_iter(0..2_300));
-        assert_eq!(delete(&connection, &of(), &all), Ok(2_300));
+        assert_eq!(delete_rows(&connection, &of(), &all), Ok(2_300));
         assert_eq!((entries(), rows(&connection).len()), (0, 0));
     }
 
@@ -297,7 +298,7 @@ mod tests {
         let entries: i64 =
             connection.query_row("SELECT count(*) FROM millrace_rows", [], |row| row.get(0)).expect("a row");
         assert_eq!(entries, 1);
-        assert_eq!(delete(&connection, &of(), &RowsToDelete::Positions(vec![2, 8, 9])), Ok(3));
+        assert_eq!(delete_rows(&connection, &of(), &RowsToDelete::Positions(vec![2, 8, 9])), Ok(3));
         assert_eq!(rows(&connection), ["1 event 0", "2 event 4", "4 event 9"]);
     }
 

@@ -84,6 +84,28 @@ pub fn insert_new(table: &Table) -> String {
     format!("INSERT INTO {} ({names}) VALUES ({values}) ON CONFLICT DO NOTHING", quote(&table.name))
 }
 
+pub fn put(table: &Table) -> String {
+    let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
+    let (names, values) = (names.join(", "), vec!["?"; names.len()].join(", "));
+    format!("INSERT OR REPLACE INTO {} ({names}) VALUES ({values})", quote(&table.name))
+}
+
+pub fn by_key(table: &Table) -> String {
+    let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
+    let key = equal(&table.columns[..table.key_columns], 1);
+    format!("SELECT {} FROM {} WHERE {key}", names.join(", "), quote(&table.name))
+}
+
+/// Returns the query for the next smaller and the next larger number with the same other key columns. Rows of the
+/// same other columns are next to each other, so both are on the page of the key.
+pub fn neighbours(table: &Table) -> String {
+    let number = quote(&table.columns[table.key_columns - 1].name);
+    let others = equal(&table.columns[..table.key_columns - 1], 1);
+    let from = format!("FROM {} WHERE {others} AND {number}", quote(&table.name));
+    let this = table.key_columns;
+    format!("SELECT (SELECT MAX({number}) {from} < ?{this}), (SELECT MIN({number}) {from} > ?{this})")
+}
+
 pub fn remove(table: &Table) -> String {
     format!("DELETE FROM {} WHERE {}", quote(&table.name), equal(&table.columns, 1))
 }

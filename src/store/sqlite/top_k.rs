@@ -321,7 +321,7 @@ mod tests {
             [Cell::Text(group.to_string()), Cell::Integer(day), Cell::Text(value), Cell::Integer(n)]
         });
         let write = Write { table: Arc::clone(table), verb: Verb::Tally, cells: cells.collect() };
-        counts::execute(connection, &write).expect("counted");
+        counts::tally(connection, &write.table, &write.cells).expect("counted");
     }
 
     /// Returns the top rows of a group by a scan of all rows.

@@ -13,11 +13,11 @@ use tokio::sync::{oneshot, watch};
 use super::commit_stamp::Stamper;
 use super::errors::classify;
 use super::files::Files;
-use super::{apply, begin, numbered_rows};
-use crate::store::StoreError;
+use super::session::{SqliteSession, run as run_rule};
 use crate::store::numbered_rows::{RowsOf, RowsToDelete};
 use crate::store::plan::{Claim, Plan, Skipped};
 use crate::store::tables::{Cell, ViewTables};
+use crate::store::{StoreError, rules};
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -231,19 +231,21 @@ fn still_open(connection: &Connection) -> Result<(), StoreError> {
 fn perform(connection: &Connection, job: Job, undo: Undo) -> Settle {
     match job {
         Job::Apply { plan, answer } => {
-            settled(undone_on_failure(connection, undo, || apply::apply(connection, &plan)), answer)
+            let apply = || run_rule(rules::apply(&mut SqliteSession { connection }, &plan));
+            settled(undone_on_failure(connection, undo, apply), answer)
         }
         Job::BeginView { claim, tables, answer } => {
-            settled(undone_on_failure(connection, undo, || begin::view(connection, &claim, &tables)), answer)
+            let begin = || run_rule(begin_view(&mut SqliteSession { connection }, &claim, &tables));
+            settled(undone_on_failure(connection, undo, begin), answer)
         }
         Job::Schema { sql, answer } => {
             let change = || connection.execute_batch(&sql).map_err(classify);
             settled(undone_on_failure(connection, undo, change), answer)
         }
-        Job::DeleteRows { of, to_delete, answer } => settled(
-            undone_on_failure(connection, undo, || numbered_rows::delete(connection, &of, &to_delete)),
-            answer,
-        ),
+        Job::DeleteRows { of, to_delete, answer } => {
+            let delete = || run_rule(rules::delete_rows(&mut SqliteSession { connection }, &of, &to_delete));
+            settled(undone_on_failure(connection, undo, delete), answer)
+        }
         Job::Change { statements, answer } => {
             let change = |(sql, parameters): &(String, Vec<Cell>)| {
                 connection.execute(sql, rusqlite::params_from_iter(parameters)).map_err(classify)
@@ -252,6 +254,15 @@ fn perform(connection: &Connection, job: Job, undo: Undo) -> Settle {
         }
         Job::Scrub { .. } => unreachable!("a scrub runs outside of transactions"),
     }
+}
+
+async fn begin_view(
+    session: &mut SqliteSession<'_>,
+    claim: &Claim,
+    tables: &ViewTables,
+) -> Result<(), StoreError> {
+    let table_existed = rules::begin_view_tables(session, claim, tables).await?;
+    rules::record_view(session, claim, tables, table_existed).await
 }
 
 fn refuse(job: Job, error: StoreError) -> Settle {

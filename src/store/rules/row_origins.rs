@@ -1,19 +1,23 @@
-//! Reads and writes `millrace_rows` on a database server: which event made which row.
+//! Reads and writes `millrace_rows` : which event made which row.
 
 use event::limits::BATCH_EVENTS_MAX;
 
-use super::session::Session;
 use crate::store::StoreError;
 use crate::store::numbered_rows::RowsOf;
 use crate::store::plan::Claim;
 use crate::store::row_origin_entry::{self, COLUMNS, RowOriginEntry};
 use crate::store::row_origins::RowOrigin;
+use crate::store::session::Session;
 use crate::store::tables::{Cell, rows_table};
 
 /// Records `origins`, which are ordered by position. If they follow all recorded positions, as they usually do, they
 /// become an entry of their own or are joined to the last entry while it is small. Otherwise they are merged into the
 /// existing entries.
-pub async fn add(session: &mut Session, of: &RowsOf, mut origins: Vec<RowOrigin>) -> Result<(), StoreError> {
+pub async fn add(
+    session: &mut impl Session,
+    of: &RowsOf,
+    mut origins: Vec<RowOrigin>,
+) -> Result<(), StoreError> {
     let (Some(first), Some(last)) = (origins.first().copied(), origins.last().copied()) else {
         return Ok(());
     };
@@ -43,7 +47,7 @@ pub async fn add(session: &mut Session, of: &RowsOf, mut origins: Vec<RowOrigin>
 
 /// Deletes the rows of these events and their recorded origins. Returns how many rows there were.
 pub async fn forget_positions(
-    session: &mut Session,
+    session: &mut impl Session,
     of: &RowsOf,
     positions: &[u64],
 ) -> Result<usize, StoreError> {
@@ -67,7 +71,7 @@ pub async fn forget_positions(
 /// Deletes the rows of events below `position` and their recorded origins, at most `rows_max` of them. Returns how
 /// many rows there were.
 pub async fn forget_below(
-    session: &mut Session,
+    session: &mut impl Session,
     of: &RowsOf,
     position: u64,
     rows_max: usize,
@@ -95,7 +99,7 @@ pub async fn forget_below(
 }
 
 async fn delete(
-    session: &mut Session,
+    session: &mut impl Session,
     of: &RowsOf,
     entry: &RowOriginEntry,
     (to_delete, kept): (Vec<RowOrigin>, Vec<RowOrigin>),
@@ -112,7 +116,7 @@ async fn delete(
 
 /// Deletes all recorded origins of a view that starts. It has made no rows yet, so they belong to an earlier view of
 /// the same name.
-pub async fn delete_all(session: &mut Session, claim: &Claim) -> Result<(), StoreError> {
+pub async fn delete_all(session: &mut impl Session, claim: &Claim) -> Result<(), StoreError> {
     let sql = "DELETE FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0";
     let parameters = [Cell::Text(claim.view.clone()), Cell::Bytes(claim.log.0.to_vec())];
     session.change(sql, &parameters).await.map(drop)
@@ -126,7 +130,7 @@ fn key(of: &RowsOf) -> Vec<Cell> {
 
 /// Returns the last entry that begins at or before `position`.
 async fn last_entry(
-    session: &mut Session,
+    session: &mut impl Session,
     of: &RowsOf,
     position: u64,
 ) -> Result<Option<RowOriginEntry>, StoreError> {
@@ -136,7 +140,11 @@ async fn last_entry(
     session.rows(&sql, &parameters).await?.into_iter().next().map(RowOriginEntry::read).transpose()
 }
 
-async fn drop_entry(session: &mut Session, of: &RowsOf, entry: &RowOriginEntry) -> Result<(), StoreError> {
+async fn drop_entry(
+    session: &mut impl Session,
+    of: &RowsOf,
+    entry: &RowOriginEntry,
+) -> Result<(), StoreError> {
     let sql = format!("DELETE {OF} AND first_position = ?");
     let mut parameters = key(of);
     parameters.push(Cell::Integer(entry.base.first_position as i64));
@@ -144,7 +152,7 @@ async fn drop_entry(session: &mut Session, of: &RowsOf, entry: &RowOriginEntry) 
 }
 
 /// Writes an entry, or nothing if `origins` is empty.
-async fn put_entry(session: &mut Session, of: &RowsOf, origins: &[RowOrigin]) -> Result<(), StoreError> {
+async fn put_entry(session: &mut impl Session, of: &RowsOf, origins: &[RowOrigin]) -> Result<(), StoreError> {
     let Some((numbers, bytes)) = row_origin_entry::encode(origins) else { return Ok(()) };
     let mut row = key(of);
     row.push(Cell::Integer(0));

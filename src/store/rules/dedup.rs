@@ -7,8 +7,8 @@ use event::limits::{CHUNK_LINES_MAX, DEDUP_IDS_LOOKED_UP_MAX};
 use event::{BodyHash, LogId};
 
 use super::dead_letters;
-use super::session::Session;
 use crate::store::plan::{DedupEntry, DedupKey, DedupRow, Skipped};
+use crate::store::session::Session;
 use crate::store::tables::{Cell, dedup_table, skipped_table};
 use crate::store::{StoreError, corrupt_row};
 
@@ -26,15 +26,14 @@ struct StoredEntry {
 
 /// Looks up all entries, stores the new ones, and records the events that views skip.
 pub async fn record_all(
-    session: &mut Session,
+    session: &mut impl Session,
     log: LogId,
     entries: &[DedupEntry],
 ) -> Result<Vec<Skipped>, StoreError> {
     if entries.is_empty() {
         return Ok(Vec::new());
     }
-    let lock = "SELECT value FROM millrace_meta WHERE name = ? FOR UPDATE";
-    session.rows(lock, &[Cell::Text(LOCK_ROW.to_owned())]).await?;
+    session.lock_row(LOCK_ROW).await?;
     let mut known = stored_events(session, entries).await?;
     for run in entries.iter().filter(|entry| matches!(entry.key, DedupKey::Lines { .. })) {
         read_stored_runs(session, run, &mut known).await?;
@@ -89,7 +88,7 @@ fn overlapping(known: &[StoredEntry], entry: &DedupEntry) -> Vec<DedupRow> {
 }
 
 async fn stored_events(
-    session: &mut Session,
+    session: &mut impl Session,
     entries: &[DedupEntry],
 ) -> Result<HashMap<Identity, Vec<StoredEntry>>, StoreError> {
     let is_event = |entry: &&DedupEntry| matches!(entry.key, DedupKey::Event(_));
@@ -110,7 +109,7 @@ async fn stored_events(
 /// Reads the stored runs of lines that can overlap `run`. No run has more lines than a chunk, so the range to read is
 /// bounded, however long the upload is.
 async fn read_stored_runs(
-    session: &mut Session,
+    session: &mut impl Session,
     run: &DedupEntry,
     known: &mut HashMap<Identity, Vec<StoredEntry>>,
 ) -> Result<(), StoreError> {
@@ -160,7 +159,7 @@ fn read(row: Vec<Cell>) -> Option<(Identity, StoredEntry)> {
 
 /// Writes the new rows. For an identity and first line, `known` contains only the row that was added last.
 async fn write_entries(
-    session: &mut Session,
+    session: &mut impl Session,
     known: &HashMap<Identity, Vec<StoredEntry>>,
     mut new_rows: Vec<(Identity, u64)>,
 ) -> Result<(), StoreError> {
@@ -188,7 +187,11 @@ async fn write_entries(
     }
 }
 
-async fn write_skipped(session: &mut Session, log: LogId, skipped: &[Skipped]) -> Result<(), StoreError> {
+async fn write_skipped(
+    session: &mut impl Session,
+    log: LogId,
+    skipped: &[Skipped],
+) -> Result<(), StoreError> {
     let mut cells = Vec::with_capacity(skipped.len() * 6);
     let mut written = std::collections::HashSet::new();
     for one in skipped.iter().filter(|one| written.insert(one.position)) {
@@ -209,7 +212,7 @@ async fn write_skipped(session: &mut Session, log: LogId, skipped: &[Skipped]) -
 
 /// Returns the skipped events that an earlier attempt at the same plan stored.
 pub async fn skipped(
-    session: &mut Session,
+    session: &mut impl Session,
     log: LogId,
     entries: &[DedupEntry],
 ) -> Result<Vec<Skipped>, StoreError> {

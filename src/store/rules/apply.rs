@@ -1,19 +1,22 @@
-//! Applies a plan inside the open transaction of a database server: the claim first, then rows, dead letters and
+//! Applies a plan inside the open transaction: the claim first, then rows, dead letters and
 //! dedup entries.
 
 use event::LogId;
 
-use super::session::Session;
 use super::{dead_letters, dedup, member_days, numbered_rows};
 use crate::store::plan::{Claim, CorrectedEvent, Plan, Skipped, Stamp, Verb, Write};
+use crate::store::session::Session;
 use crate::store::tables::{Cell, taken_back_table};
 use crate::store::{StoreError, corrupt_row};
 
 /// Applies `plan` and returns the events that dedup skipped. If an earlier attempt committed the plan, writes
 /// nothing and returns what that attempt found.
-pub async fn apply(session: &mut Session, plan: &Plan) -> Result<Vec<Skipped>, StoreError> {
+pub async fn apply(session: &mut impl Session, plan: &Plan) -> Result<Vec<Skipped>, StoreError> {
     failpoint::hit("store.begin");
-    if claim(session, plan).await? == Claimed::AlreadyApplied && !failpoint::skips("store.stamp") {
+    if !failpoint::skips("store.claim")
+        && claim(session, plan).await? == Claimed::AlreadyApplied
+        && !failpoint::skips("store.stamp")
+    {
         return dedup::skipped(session, plan.claim.log, &plan.seen).await;
     }
     for write in &plan.writes {
@@ -26,42 +29,24 @@ pub async fn apply(session: &mut Session, plan: &Plan) -> Result<Vec<Skipped>, S
     dead_letters::change_all(session, plan.claim.log, &plan.dead_letters).await?;
     let skipped = dedup::record_all(session, plan.claim.log, &plan.seen).await?;
     record_corrections(session, plan.claim.log, &plan.corrected, &skipped).await?;
-    failpoint::hit("store.commit");
     Ok(skipped)
 }
 
-async fn apply_write(session: &mut Session, write: &Write) -> Result<(), StoreError> {
+async fn apply_write(session: &mut impl Session, write: &Write) -> Result<(), StoreError> {
     let Write { table, cells, .. } = write;
     match write.verb {
         Verb::Add => session.add(table, cells).await,
-        Verb::Tally => tally(session, write).await,
+        Verb::Tally => session.tally(table, cells).await,
         Verb::Visit => member_days::apply(session, write).await,
         Verb::InsertNew => session.insert_new(table, cells).await,
         Verb::Remove => session.remove(table, cells).await,
     }
 }
 
-/// Adds the counts, then deletes the rows that have reached 0. Only a row with a negative change can reach 0.
-pub async fn tally(session: &mut Session, write: &Write) -> Result<(), StoreError> {
-    let width = write.table.columns.len();
-    session.add(&write.table, &write.cells).await?;
-    let mut nothing_left = Vec::new();
-    for row in write.cells.chunks_exact(width) {
-        if matches!(row.last(), Some(Cell::Integer(change)) if *change < 0) {
-            nothing_left.extend_from_slice(&row[..width - 1]);
-            nothing_left.push(Cell::Integer(0));
-        }
-    }
-    match nothing_left.is_empty() {
-        true => Ok(()),
-        false => session.remove(&write.table, &nothing_left).await,
-    }
-}
-
 /// Records which events were corrected. Only the first correction of an event counts, and a correction that dedup
 /// skipped as a repeat corrects nothing.
 async fn record_corrections(
-    session: &mut Session,
+    session: &mut impl Session,
     log: LogId,
     corrected: &[CorrectedEvent],
     skipped: &[Skipped],
@@ -89,7 +74,7 @@ enum Claimed {
 
 /// Moves the view's position. Fails unless exactly one row changes, because another node has then moved the view. The
 /// stamp also rejects a plan that was applied before and that does not change the position.
-async fn claim(session: &mut Session, plan: &Plan) -> Result<Claimed, StoreError> {
+async fn claim(session: &mut impl Session, plan: &Plan) -> Result<Claimed, StoreError> {
     let Plan { claim, stamp, .. } = plan;
     let sql = "UPDATE millrace_positions SET position = ?, stamp = ? WHERE view = ? AND log_id = ? AND part = 0 AND position = ? \
                AND (stamp IS NULL OR stamp <> ?)";
@@ -117,7 +102,7 @@ async fn claim(session: &mut Session, plan: &Plan) -> Result<Claimed, StoreError
 
 /// Returns a view's position and the stamp of the plan that last moved it.
 pub async fn stored_position(
-    session: &mut Session,
+    session: &mut impl Session,
     claim: &Claim,
 ) -> Result<Option<(u64, Option<Stamp>)>, StoreError> {
     let sql = "SELECT position, stamp FROM millrace_positions WHERE view = ? AND log_id = ? AND part = 0";

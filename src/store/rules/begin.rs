@@ -1,38 +1,54 @@
-//! Starts a view on a database server, for the first time or again: creates or checks its tables, and records its
+//! Starts a view, for the first time or again: creates or checks its tables, and records its
 //! position and what its table contained before. A lock admits one node at a time. Without it, rows that another node
 //! writes meanwhile would be recorded as content from before the view.
 
 use super::apply::stored_position;
 use super::row_origins;
-use super::schema::LOCK;
-use super::session::{Begin, Session};
 use crate::store::StoreError;
 use crate::store::plan::Claim;
+use crate::store::session::Session;
 use crate::store::tables::{Cell, Opening, Table, ViewTables, quote};
 
-/// Creates or checks the tables of a view, and records its position if the view is new to this log.
-pub async fn view(session: &mut Session, claim: &Claim, tables: &ViewTables) -> Result<(), StoreError> {
-    session.statement_timeout().lengthen();
-    session.lock(LOCK).await?;
-    let known = stored_position(session, claim).await?.is_some();
+/// Creates or checks the tables of a view. Returns whether its first table existed. On servers this must run outside
+/// of a transaction, because there a `CREATE TABLE` commits.
+pub async fn begin_view_tables(
+    session: &mut impl Session,
+    claim: &Claim,
+    tables: &ViewTables,
+) -> Result<bool, StoreError> {
+    let started = stored_position(session, claim).await?.is_some();
     let mut existed = Vec::with_capacity(tables.tables.len());
-    for table in &tables.tables {
+    for table in with_derived_tables(session, tables) {
         if tables.owned {
-            check_owner(session, table, &claim.view).await?;
+            check_owner(session, &table, &claim.view).await?;
         }
-        existed.push(begin_table(session, table, known).await?);
+        existed.push(begin_table(session, &table, started).await?);
     }
-    session.begin(Begin::Writing).await?;
+    Ok(existed.first() == Some(&true))
+}
+
+/// Records the owner of the view's tables and, if the view is new to this log, its position and what its table
+/// contained before. Must run in a transaction.
+pub async fn record_view(
+    session: &mut impl Session,
+    claim: &Claim,
+    tables: &ViewTables,
+    table_existed: bool,
+) -> Result<(), StoreError> {
     if tables.owned {
-        for table in &tables.tables {
-            record_owner(session, table, &claim.view).await?;
+        for table in with_derived_tables(session, tables) {
+            record_owner(session, &table, &claim.view).await?;
         }
     }
-    if !known {
-        record_start(session, claim, tables, existed.first() == Some(&true)).await?;
+    if stored_position(session, claim).await?.is_none() {
+        record_start(session, claim, tables, table_existed).await?;
     }
-    session.commit().await?;
-    session.unlock(LOCK).await
+    Ok(())
+}
+
+fn with_derived_tables(session: &impl Session, tables: &ViewTables) -> Vec<Table> {
+    let derived = tables.tables.iter().flat_map(|table| session.derived_tables(table));
+    tables.tables.iter().cloned().chain(derived).collect()
 }
 
 /// Returns the name of the row in `millrace_meta` that records which view owns a table.
@@ -41,7 +57,7 @@ pub fn owner_name(table: &str) -> String {
 }
 
 async fn record_start(
-    session: &mut Session,
+    session: &mut impl Session,
     claim: &Claim,
     tables: &ViewTables,
     table_existed: bool,
@@ -63,7 +79,11 @@ async fn record_start(
 }
 
 /// Stores what the table contained before the view, so that a rebuild can add it again.
-async fn store_opening(session: &mut Session, table: &Table, opening: &Opening) -> Result<(), StoreError> {
+async fn store_opening(
+    session: &mut impl Session,
+    table: &Table,
+    opening: &Opening,
+) -> Result<(), StoreError> {
     let view = [Cell::Text(opening.view.clone())];
     session.change("DELETE FROM millrace_opening WHERE view = ?", &view).await?;
     let (key, amount, table) =
@@ -76,7 +96,7 @@ async fn store_opening(session: &mut Session, table: &Table, opening: &Opening) 
 
 /// Creates or checks a table, and returns whether it existed. Fails if the table of a started view is gone: a new one
 /// would be empty, and everything that was counted would silently be missing.
-async fn begin_table(session: &mut Session, table: &Table, started: bool) -> Result<bool, StoreError> {
+async fn begin_table(session: &mut impl Session, table: &Table, started: bool) -> Result<bool, StoreError> {
     match (session.exists(&table.name).await?, started) {
         (true, _) => session.check(table).await.map(|()| true),
         (false, true) => Err(StoreError::NoTable(table.name.clone())),
@@ -86,7 +106,7 @@ async fn begin_table(session: &mut Session, table: &Table, started: bool) -> Res
 
 /// Fails if another view owns the table. A view that takes over another's table under a new name would treat the
 /// other view's counts as content from before it, and count every event again.
-async fn check_owner(session: &mut Session, table: &Table, view: &str) -> Result<(), StoreError> {
+async fn check_owner(session: &mut impl Session, table: &Table, view: &str) -> Result<(), StoreError> {
     match owner(session, table).await? {
         // A dropped table has no owner: the view creates it and counts from the beginning.
         Some(owner) if owner != view && session.exists(&table.name).await? => {
@@ -99,7 +119,7 @@ async fn check_owner(session: &mut Session, table: &Table, view: &str) -> Result
     }
 }
 
-async fn record_owner(session: &mut Session, table: &Table, view: &str) -> Result<(), StoreError> {
+async fn record_owner(session: &mut impl Session, table: &Table, view: &str) -> Result<(), StoreError> {
     if owner(session, table).await?.as_deref() == Some(view) {
         return Ok(());
     }
@@ -109,7 +129,7 @@ async fn record_owner(session: &mut Session, table: &Table, view: &str) -> Resul
     session.change(sql, &[name(), Cell::Text(view.to_owned())]).await.map(drop)
 }
 
-async fn owner(session: &mut Session, table: &Table) -> Result<Option<String>, StoreError> {
+async fn owner(session: &mut impl Session, table: &Table) -> Result<Option<String>, StoreError> {
     let sql = "SELECT value FROM millrace_meta WHERE name = ?";
     let rows = session.rows(sql, &[Cell::Text(owner_name(&table.name))]).await?;
     Ok(match rows.into_iter().next().as_deref() {

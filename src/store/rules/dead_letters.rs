@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use event::LogId;
 
-use super::session::Session;
 use crate::store::plan::{DeadLetterChange, NewDeadLetter};
+use crate::store::session::Session;
 use crate::store::tables::{Cell, dead_letters_table, passed_table};
 use crate::store::{DeadLetterStatus, StoreError};
 
@@ -14,7 +14,7 @@ const FIXED_FIELDS_BYTES: usize = 512;
 
 /// Applies all changes. New dead letters are inserted together, because there can be one for each event of a batch.
 pub async fn change_all(
-    session: &mut Session,
+    session: &mut impl Session,
     log: LogId,
     changes: &[DeadLetterChange],
 ) -> Result<(), StoreError> {
@@ -36,7 +36,7 @@ pub async fn change_all(
     session.insert_new(&passed_table(), &passed).await
 }
 
-async fn change(session: &mut Session, log: LogId, change: &DeadLetterChange) -> Result<(), StoreError> {
+async fn change(session: &mut impl Session, log: LogId, change: &DeadLetterChange) -> Result<(), StoreError> {
     match change {
         // `change_all` inserts these together.
         DeadLetterChange::New(_) => Ok(()),
@@ -62,7 +62,7 @@ fn passed_row(log: LogId, view: &str, position: u64) -> [Cell; 4] {
 
 /// Inserts new dead letters as open, with one attempt.
 pub async fn new(
-    session: &mut Session,
+    session: &mut impl Session,
     log: LogId,
     dead_letters: &[&NewDeadLetter],
 ) -> Result<(), StoreError> {

@@ -1,18 +1,21 @@
-//! Tables with one row per event on a database server. The server numbers the rows, as it does for every other
-//! program that inserts into the table.
+//! Tables with one row per event: adds, restores and deletes rows, and records which event made which row.
 
 use super::row_origins;
-use super::session::Session;
 use crate::store::StoreError;
 use crate::store::numbered_rows::{RowChanges, RowsOf, RowsToDelete};
 use crate::store::plan::Claim;
 use crate::store::row_origins::RowOrigin;
+use crate::store::session::Session;
 
 /// Adds, restores and deletes rows, and records which event made which row.
-pub async fn change(session: &mut Session, claim: &Claim, changes: &RowChanges) -> Result<(), StoreError> {
+pub async fn change(
+    session: &mut impl Session,
+    claim: &Claim,
+    changes: &RowChanges,
+) -> Result<(), StoreError> {
     let of = RowsOf { view: claim.view.clone(), log: claim.log, table: changes.table.clone() };
     if !changes.from.is_empty() {
-        let numbers = session.insert_numbered(&of.table, &changes.added).await?;
+        let numbers = session.insert_numbered(&of, &changes.added).await?;
         let origin = |((position, received), row)| RowOrigin { position, received, row };
         let origins: Vec<RowOrigin> = changes.from.iter().copied().zip(numbers).map(origin).collect();
         row_origins::add(session, &of, origins).await?;
@@ -28,7 +31,7 @@ pub async fn change(session: &mut Session, claim: &Claim, changes: &RowChanges) 
 
 /// Deletes rows and the records of their origins. Returns how many origins were recorded.
 pub async fn delete(
-    session: &mut Session,
+    session: &mut impl Session,
     of: &RowsOf,
     to_delete: &RowsToDelete,
 ) -> Result<usize, StoreError> {

@@ -1,0 +1,15 @@
+//! The rules of the store, each once for all databases: how a plan is applied, how a view begins, which events are
+//! repeats, what becomes a dead letter, and which event made which row.
+
+mod apply;
+mod begin;
+mod dead_letters;
+mod dedup;
+mod member_days;
+mod numbered_rows;
+mod row_origins;
+
+pub use apply::apply;
+pub use begin::{begin_view_tables, record_view};
+pub use dedup::LOCK_ROW;
+pub use numbered_rows::delete as delete_rows;
