@@ -25,10 +25,7 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub fn run(bytes: &[u8]) {
     let Some((&first, rest)) = bytes.split_first() else { return };
     let coding = if first & 1 == 0 { "gzip" } else { "zstd" };
-    let coded = match first & 2 == 0 {
-        true => rest.to_vec(),
-        false => compressed(rest, coding.as_bytes()),
-    };
+    let coded = if first & 2 == 0 { rest.to_vec() } else { compressed(rest, coding.as_bytes()) };
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
     let pieces = InPieces { left: Bytes::from(coded.clone()), length: 1 << (first >> 2 & 7) };

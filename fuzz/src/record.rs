@@ -11,10 +11,7 @@ const ENTRIES_MAX: u8 = 32;
 pub fn run(bytes: &[u8]) {
     let Some((&first, rest)) = bytes.split_first() else { return };
     let count = first & 0x7f;
-    match first & 0x80 == 0 {
-        true => decode(rest, u32::from(count)),
-        false => build(Input(rest), count % ENTRIES_MAX),
-    }
+    if first & 0x80 == 0 { decode(rest, u32::from(count)) } else { build(Input(rest), count % ENTRIES_MAX) }
 }
 
 fn decode(bytes: &[u8], count: u32) {
@@ -40,10 +37,9 @@ fn build(mut input: Input<'_>, count: u8) {
     let header = Header {
         stream,
         received: Millis(i64::from_le_bytes(input.array())),
-        address: input.flag().then(|| match input.flag() {
-            true => input.array::<4>().into(),
-            false => input.array::<16>().into(),
-        }),
+        address: input
+            .flag()
+            .then(|| if input.flag() { input.array::<4>().into() } else { input.array::<16>().into() }),
         upload,
         retry,
         trace: input.flag().then(|| input.text()),

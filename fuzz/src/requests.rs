@@ -87,9 +87,10 @@ fn judge(method: &Method, uri: &Uri, answer: &Answer, quiet: bool) -> Result<(),
         }
         _ => 0,
     };
-    match answer.appended == expected || (!quiet && answer.appended > expected) {
-        true => Ok(()),
-        false => Err(format!("the log must grow by {expected}")),
+    if answer.appended == expected || (!quiet && answer.appended > expected) {
+        Ok(())
+    } else {
+        Err(format!("the log must grow by {expected}"))
     }
 }
 

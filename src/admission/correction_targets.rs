@@ -53,9 +53,10 @@ impl CorrectionTargets {
     /// Waits until the deduplicator has read all acknowledged events. Before that, an event may not be found by its
     /// id.
     pub async fn wait_for_dedup(&self) -> Result<(), Refusal> {
-        match self.progress.dedup_reached(self.log.end(), DEDUP_WAIT_DURATION_MAX).await {
-            true => Ok(()),
-            false => Err(Refusal::dedup_behind()),
+        if self.progress.dedup_reached(self.log.end(), DEDUP_WAIT_DURATION_MAX).await {
+            Ok(())
+        } else {
+            Err(Refusal::dedup_behind())
         }
     }
 

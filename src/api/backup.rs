@@ -178,9 +178,10 @@ fn snapshot(api: &Api, wanted: impl Fn() -> bool) -> Result<(File, Vec<ViewPosit
 /// Fails if the snapshot would use disk space that is reserved for events.
 fn check_disk_space(api: &Api) -> Result<(), ApiError> {
     let bytes = api.store.snapshot_bytes()?;
-    match beyond_reserve(&api.data).is_some_and(|beyond| bytes > beyond) {
-        true => Err(ApiError::NoDiskSpace { what: "a backup", bytes }),
-        false => Ok(()),
+    if beyond_reserve(&api.data).is_some_and(|beyond| bytes > beyond) {
+        Err(ApiError::NoDiskSpace { what: "a backup", bytes })
+    } else {
+        Ok(())
     }
 }
 

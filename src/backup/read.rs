@@ -142,9 +142,10 @@ impl<R: Read> Reader<'_, R> {
                 return Err(damaged(&format!("`{}` does not match the manifest", part.name)));
             }
         }
-        match manifest.parts.len() == self.parts.len() {
-            true => Ok(manifest),
-            false => Err(damaged("parts that its manifest lists are missing")),
+        if manifest.parts.len() == self.parts.len() {
+            Ok(manifest)
+        } else {
+            Err(damaged("parts that its manifest lists are missing"))
         }
     }
 
@@ -153,9 +154,10 @@ impl<R: Read> Reader<'_, R> {
         let mut zeros = [0; 2 * BLOCK_BYTES];
         self.fill(&mut zeros)?;
         let more = self.source.read(&mut [0]).map_err(BackupError::Unreadable)?;
-        match zeros == [0; 2 * BLOCK_BYTES] && more == 0 {
-            true => Ok(()),
-            false => Err(damaged("there is data after its end")),
+        if zeros == [0; 2 * BLOCK_BYTES] && more == 0 {
+            Ok(())
+        } else {
+            Err(damaged("there is data after its end"))
         }
     }
 
@@ -173,9 +175,10 @@ impl<R: Read> Reader<'_, R> {
         let mut zeros = [0; BLOCK_BYTES];
         let zeros = &mut zeros[..padding(bytes)];
         self.fill(zeros)?;
-        match zeros.iter().all(|byte| *byte == 0) {
-            true => Ok(()),
-            false => Err(damaged("there is data between two parts")),
+        if zeros.iter().all(|byte| *byte == 0) {
+            Ok(())
+        } else {
+            Err(damaged("there is data between two parts"))
         }
     }
 

@@ -54,10 +54,7 @@ struct Page {
 async fn one(client: &Client, command: &Balance, key: &str) -> Result<(), Failure> {
     let path = format!("/v1/views/{}/balances/{}", escaped(&command.view), escaped(key));
     let response: Box<RawValue> = client.get(&path).await?;
-    match command.json {
-        true => print(response.get()),
-        false => print(row(&response)?.balance.get()),
-    }
+    if command.json { print(response.get()) } else { print(row(&response)?.balance.get()) }
 }
 
 async fn all(client: &Client, command: &Balance) -> Result<(), Failure> {

@@ -104,12 +104,11 @@ impl Client {
         let listed = self.get::<Value>("/v1/views").await.unwrap_or_default();
         let views = listed["views"].as_array().map(Vec::as_slice).unwrap_or_default();
         let names: BTreeSet<&str> = views.iter().filter_map(|view| view[field].as_str()).collect();
-        match names.is_empty() {
-            true => Failure::NotFound(message),
-            false => {
-                let names = Vec::from_iter(names).join("`, `");
-                Failure::NotFound(format!("{message}; choose one of `{names}`"))
-            }
+        if names.is_empty() {
+            Failure::NotFound(message)
+        } else {
+            let names = Vec::from_iter(names).join("`, `");
+            Failure::NotFound(format!("{message}; choose one of `{names}`"))
         }
     }
 
@@ -132,26 +131,25 @@ impl Client {
     pub async fn open(&self, path: &str) -> Result<reqwest::Response, Failure> {
         let request = self.request(reqwest::Method::GET, path);
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        match response.status().is_success() {
-            true => Ok(response),
-            false => {
-                let refused = self.receive(response).await?.good();
-                let other = || Failure::Failed("the server's response has an invalid status".to_owned());
-                Err(refused.err().unwrap_or_else(other))
-            }
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            let refused = self.receive(response).await?.good();
+            let other = || Failure::Failed("the server's response has an invalid status".to_owned());
+            Err(refused.err().unwrap_or_else(other))
         }
     }
 
     /// Returns the failure for a response that broke off or did not arrive.
     pub fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        match error.is_builder() {
-            // A retry does not help if the URL is invalid.
-            true => Failure::Failed(format!("`{}` is not a valid server URL: {}", self.url, root(error))),
-            false => Failure::Unreachable(format!(
+        if error.is_builder() {
+            Failure::Failed(format!("`{}` is not a valid server URL: {}", self.url, root(error)))
+        } else {
+            Failure::Unreachable(format!(
                 "no answer from {}: {}; start a server with `millrace serve`, or name another with `--url`",
                 self.url,
                 root(error)
-            )),
+            ))
         }
     }
 

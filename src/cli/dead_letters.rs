@@ -228,16 +228,18 @@ fn corrected_event(retry: &Retry) -> Result<String, Failure> {
         (Some(event), _) => event.clone(),
         (None, None) => return Ok(String::new()),
         (None, Some(path)) => {
-            let read = match path.as_os_str() == "-" {
-                true => std::io::read_to_string(std::io::stdin()),
-                false => std::fs::read_to_string(path),
+            let read = if path.as_os_str() == "-" {
+                std::io::read_to_string(std::io::stdin())
+            } else {
+                std::fs::read_to_string(path)
             };
             read.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?
         }
     };
-    match text.trim().is_empty() {
-        true => Err(Failure::Failed("the corrected event is empty; nothing was sent".to_owned())),
-        false => Ok(text),
+    if text.trim().is_empty() {
+        Err(Failure::Failed("the corrected event is empty; nothing was sent".to_owned()))
+    } else {
+        Ok(text)
     }
 }
 

@@ -50,23 +50,26 @@ fn inspect_and_repair(command: &Repair) -> Result<(), Failure> {
     })?;
     // `journal::repair` takes the lock itself, and fails if the log has changed since this inspection.
     drop(lock);
-    let repaired = match command.yes && !found.damages.is_empty() {
-        true => Some(
+    let repaired = if command.yes && !found.damages.is_empty() {
+        Some(
             journal::repair(&Disk::real(), &folder, &found)
                 .map_err(|error| Failure::Failed(with_causes(&error)))?,
-        ),
-        false => None,
+        )
+    } else {
+        None
     };
-    match command.json {
-        true => print(&as_json(&found, repaired.as_ref()).to_string())?,
-        false => print_report(&found, repaired.as_ref())?,
+    if command.json {
+        print(&as_json(&found, repaired.as_ref()).to_string())?;
+    } else {
+        print_report(&found, repaired.as_ref())?;
     }
-    match found.damages.is_empty() || repaired.is_some() {
-        true => Ok(()),
-        false => Err(Failure::Different(
-            "the log is damaged, and nothing was changed; copy the data folder, then repeat this with `--yes`"
-                .to_owned(),
-        )),
+    if found.damages.is_empty() || repaired.is_some() {
+        Ok(())
+    } else {
+        Err(Failure::Different(
+        "the log is damaged, and nothing was changed; copy the data folder, then repeat this with `--yes`"
+            .to_owned(),
+    ))
     }
 }
 

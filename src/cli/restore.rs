@@ -37,12 +37,13 @@ pub fn run(command: Restore) -> ExitCode {
 }
 
 fn restore(command: &Restore) -> Result<(), Failure> {
-    let source: Box<dyn Read> = match command.file.as_os_str() == "-" {
-        true => Box::new(io::stdin().lock()),
-        false => Box::new(File::open(&command.file).map_err(|error| match error.kind() {
+    let source: Box<dyn Read> = if command.file.as_os_str() == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(&command.file).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Failure::NotFound(format!("there is no file {}", command.file.display())),
             _ => failed(&command.file, &error),
-        })?),
+        })?)
     };
     let data = &command.data;
     expect_empty(data)?;

@@ -42,10 +42,7 @@ pub fn run(command: Stats) -> ExitCode {
             Ok(response) => response,
             Err(failure) => return Err(client.with_names(failure).await),
         };
-        match command.json {
-            true => print(response.get()),
-            false => numbers(&response)?.print(),
-        }
+        if command.json { print(response.get()) } else { numbers(&response)?.print() }
     })
 }
 

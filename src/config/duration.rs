@@ -24,11 +24,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let duration = number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)?;
-    match duration <= CONFIGURED_DURATION_MAX {
-        true => Ok(duration),
-        false => {
-            Err(format!("`{text}` is more than {} days", CONFIGURED_DURATION_MAX.as_secs() / (24 * 3600)))
-        }
+    if duration <= CONFIGURED_DURATION_MAX {
+        Ok(duration)
+    } else {
+        Err(format!("`{text}` is more than {} days", CONFIGURED_DURATION_MAX.as_secs() / (24 * 3600)))
     }
 }
 

@@ -60,13 +60,12 @@ fn written(whole: &Table) -> String {
     for (name, section) in sections {
         let Value::Table(section) = section else { continue };
         let named = section.values().all(Value::is_table) && !section.is_empty();
-        match named {
-            false => text.push_str(&format!("\n[{}]\n{}", key(name), lines(section))),
-            true => {
-                for (inner, section) in section {
-                    let section = section.as_table().map(lines).unwrap_or_default();
-                    text.push_str(&format!("\n[{}.{}]\n{section}", key(name), key(inner)));
-                }
+        if !named {
+            text.push_str(&format!("\n[{}]\n{}", key(name), lines(section)));
+        } else {
+            for (inner, section) in section {
+                let section = section.as_table().map(lines).unwrap_or_default();
+                text.push_str(&format!("\n[{}.{}]\n{section}", key(name), key(inner)));
             }
         }
     }
@@ -86,9 +85,10 @@ fn lines(section: &Table) -> String {
 
 fn key(name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    match !name.is_empty() && name.bytes().all(bare) {
-        true => name.to_owned(),
-        false => Value::String(name.to_owned()).to_string(),
+    if !name.is_empty() && name.bytes().all(bare) {
+        name.to_owned()
+    } else {
+        Value::String(name.to_owned()).to_string()
     }
 }
 

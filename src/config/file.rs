@@ -268,12 +268,10 @@ impl File {
         }
         let checked = |text: &String| {
             let listen = ListenAt::parse(text, location)?;
-            match listen.tls && self.tls.is_none() {
-                true => Err(ConfigError::at(
-                    location,
-                    format!("`{text}` needs a certificate; set one under `[tls]`"),
-                )),
-                false => Ok(listen),
+            if listen.tls && self.tls.is_none() {
+                Err(ConfigError::at(location, format!("`{text}` needs a certificate; set one under `[tls]`")))
+            } else {
+                Ok(listen)
             }
         };
         texts.iter().map(checked).collect()

@@ -120,9 +120,10 @@ impl ReadSection {
                 if stats.distinct.is_none() {
                     return Err(format!("shows view `{of}`, which has no `distinct`"));
                 }
-                match stats.counts.iter().any(|counted| counted.name == *top) {
-                    true => Ok(ReadShape::Stats { top: top.clone() }),
-                    false => Err(format!("has `top = \"{top}\"`, a field that view `{of}` does not count")),
+                if stats.counts.iter().any(|counted| counted.name == *top) {
+                    Ok(ReadShape::Stats { top: top.clone() })
+                } else {
+                    Err(format!("has `top = \"{top}\"`, a field that view `{of}` does not count"))
                 }
             }
             (ShapeName::Stats, ViewKindConfig::Stats(_), None) => {

@@ -44,9 +44,10 @@ impl RetentionSection {
         let wrong = |reason: String| ConfigError::at(location, format!("`[retention]` {reason}"));
         let keep = |text: &String| {
             let keep = duration(text).map_err(|reason| wrong(format!("is invalid: {reason}")))?;
-            match keep < RETENTION_DURATION_MIN {
-                true => Err(wrong(format!("has `{text}`; no time may be shorter than 7 days"))),
-                false => Ok(keep),
+            if keep < RETENTION_DURATION_MIN {
+                Err(wrong(format!("has `{text}`; no time may be shorter than 7 days")))
+            } else {
+                Ok(keep)
             }
         };
         let mut retention = Retention {

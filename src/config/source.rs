@@ -179,13 +179,11 @@ pub fn check_path(path: &str) -> Result<(), String> {
             "has path `{path}`; a path begins with `/`, with only letters, digits and `-._~` between slashes"
         ));
     }
-    let taken = |taken: &&str| match taken.ends_with('/') {
-        true => path.starts_with(*taken),
-        false => path == *taken,
-    };
-    match TAKEN_PATHS.iter().any(taken) {
-        true => Err(format!("has path `{path}`, which millrace itself uses")),
-        false => Ok(()),
+    let taken = |taken: &&str| if taken.ends_with('/') { path.starts_with(*taken) } else { path == *taken };
+    if TAKEN_PATHS.iter().any(taken) {
+        Err(format!("has path `{path}`, which millrace itself uses"))
+    } else {
+        Ok(())
     }
 }
 

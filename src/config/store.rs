@@ -129,10 +129,7 @@ fn redacted(rest: &str) -> Option<String> {
     for (at, option) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
         let name = option.split_once('=').map_or("", |(name, _)| name);
         shown.push(if at == 0 { '?' } else { '&' });
-        match HARMLESS_OPTIONS.contains(&name) {
-            true => shown.push_str(option),
-            false => shown.push_str("***"),
-        }
+        if HARMLESS_OPTIONS.contains(&name) { shown.push_str(option) } else { shown.push_str("***") }
     }
     Some(shown)
 }

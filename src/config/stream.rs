@@ -168,10 +168,7 @@ impl FieldSection {
 }
 
 fn ordered<T: PartialOrd>(min: T, max: T) -> Result<(), String> {
-    match min <= max {
-        true => Ok(()),
-        false => Err("whose `min` is above its `max`".to_owned()),
-    }
+    if min <= max { Ok(()) } else { Err("whose `min` is above its `max`".to_owned()) }
 }
 
 /// Returns whether `name` is valid for a stream, view or source. Names become part of paths and table names.

@@ -127,11 +127,12 @@ pub fn table_name(table: Option<&str>, view: &str) -> Result<String, String> {
     let table = table.map_or_else(|| view.replace('-', "_"), str::to_owned);
     let lower_case = table.to_ascii_lowercase();
     let reserved = ["millrace_", "sqlite_"].iter().any(|prefix| lower_case.starts_with(prefix));
-    match table.is_empty() || reserved || table.contains('\0') {
-        true => Err(format!(
+    if table.is_empty() || reserved || table.contains('\0') {
+        Err(format!(
             "cannot have table `{table}`; a name is not empty, has no NUL, and no prefix `millrace_` or `sqlite_`"
-        )),
-        false => Ok(table),
+        ))
+    } else {
+        Ok(table)
     }
 }
 

@@ -56,9 +56,10 @@ pub fn collect(
             // A dead letter that is retried with two different texts stays one dead letter. If the second text became a
             // dead letter of dedup, it would go to views that have applied the event already.
             let retried = header.retry.is_some();
-            let conflict = match retried {
-                true => Vec::new(),
-                false => vec![dead_letter("the same id was used before for another event")],
+            let conflict = if retried {
+                Vec::new()
+            } else {
+                vec![dead_letter("the same id was used before for another event")]
             };
             into.seen.push(DedupEntry {
                 key: DedupKey::Event(id),

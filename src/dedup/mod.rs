@@ -183,10 +183,10 @@ impl Deduplicator {
         self.at = self.stored;
         self.stored_for_views.store(self.stored, Ordering::SeqCst);
         self.passed.send_replace(self.at);
-        match self.log.end() > self.at {
-            // The reason for a pause or wait stays visible until a batch succeeds.
-            true => self.progress.send_modify(|applied| applied.position = self.at),
-            false => self.publish(),
+        if self.log.end() > self.at {
+            self.progress.send_modify(|applied| applied.position = self.at);
+        } else {
+            self.publish();
         }
         Ok(())
     }
@@ -348,10 +348,7 @@ impl Deduplicator {
 }
 
 fn prune_interval() -> Duration {
-    match failpoint::skips("gate.pause_before_forgetting") {
-        true => Duration::from_millis(20),
-        false => PRUNE_INTERVAL,
-    }
+    if failpoint::skips("gate.pause_before_forgetting") { Duration::from_millis(20) } else { PRUNE_INTERVAL }
 }
 
 /// Returns the time before which ids are deleted. It is based on the latest event that was read, because the store

@@ -24,9 +24,10 @@ pub fn content_type(headers: &HeaderMap) -> &str {
 }
 
 pub fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    match content_type(headers).eq_ignore_ascii_case(JSON) {
-        true => Ok(()),
-        false => Err(ApiError::ContentType { expected: JSON }),
+    if content_type(headers).eq_ignore_ascii_case(JSON) {
+        Ok(())
+    } else {
+        Err(ApiError::ContentType { expected: JSON })
     }
 }
 

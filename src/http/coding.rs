@@ -211,9 +211,10 @@ impl Zstd {
                 self.frame.set_max_window_size(ZSTD_WINDOW_BYTES_MAX as u64);
                 self.frame.init(self.partial.as_slice()).map_err(refusal)?;
                 let (descriptor, window) = (self.partial[4], self.partial[5]);
-                self.window = match descriptor & 0x20 != 0 {
-                    true => self.frame.content_size() as usize,
-                    false => (8 + usize::from(window & 7)) << (7 + (window >> 3)),
+                self.window = if descriptor & 0x20 != 0 {
+                    self.frame.content_size() as usize
+                } else {
+                    (8 + usize::from(window & 7)) << (7 + (window >> 3))
                 };
                 self.has_checksum = descriptor & 4 != 0;
                 (self.decoded, self.collected, self.any_frame) = (0, 0, true);
@@ -244,9 +245,10 @@ impl Zstd {
     }
 
     fn finish(&self) -> Result<(), ApiError> {
-        match self.any_frame && self.partial.is_empty() && matches!(self.next, Next::Frame) {
-            true => Ok(()),
-            false => Err(ApiError::NotDecoded("zstd")),
+        if self.any_frame && self.partial.is_empty() && matches!(self.next, Next::Frame) {
+            Ok(())
+        } else {
+            Err(ApiError::NotDecoded("zstd"))
         }
     }
 }

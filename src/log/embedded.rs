@@ -57,9 +57,10 @@ impl Embedded {
                 })
             })?;
         end_at_open.send_replace(journal.end());
-        let disk_space = match failpoint::skips("eventlog.look_at_room") {
-            true => Arc::new(DiskSpace::unlimited()),
-            false => DiskSpace::watched(folder),
+        let disk_space = if failpoint::skips("eventlog.look_at_room") {
+            Arc::new(DiskSpace::unlimited())
+        } else {
+            DiskSpace::watched(folder)
         };
         let found = OpenReport {
             created: recovery.created,
@@ -93,10 +94,7 @@ impl Embedded {
         if let Some(reason) = self.failure.borrow().as_ref() {
             return Err(AppendError::Failed(reason.clone()));
         }
-        match self.disk_space.is_left() {
-            true => Ok(()),
-            false => Err(AppendError::DiskFull),
-        }
+        if self.disk_space.is_left() { Ok(()) } else { Err(AppendError::DiskFull) }
     }
 
     /// Queues the record before it returns. The future completes when the record is durable.

@@ -144,19 +144,18 @@ pub struct Entries<'a> {
 
 impl<'a> Entries<'a> {
     fn entry(&mut self) -> Result<Entry<'a>, RecordError> {
-        let client = match self.flags & WITH_IDS != 0 && self.bytes.byte()? == 1 {
-            true => Some((EventId::from_bytes(self.bytes.array()?), BodyHash(self.bytes.array()?))),
-            false => None,
+        let client = if self.flags & WITH_IDS != 0 && self.bytes.byte()? == 1 {
+            Some((EventId::from_bytes(self.bytes.array()?), BodyHash(self.bytes.array()?)))
+        } else {
+            None
         };
-        let line = match self.flags & WITH_LINES != 0 {
-            true => u32::try_from(self.bytes.varint()?).map_err(|_| RecordError::Malformed)?,
-            false => 0,
+        let line = if self.flags & WITH_LINES != 0 {
+            u32::try_from(self.bytes.varint()?).map_err(|_| RecordError::Malformed)?
+        } else {
+            0
         };
-        let corrects = match self.flags & WITH_CORRECTIONS != 0 {
-            // 0 means that the event is not a correction.
-            true => self.bytes.varint()?.checked_sub(1),
-            false => None,
-        };
+        let corrects =
+            if self.flags & WITH_CORRECTIONS != 0 { self.bytes.varint()?.checked_sub(1) } else { None };
         let text = std::str::from_utf8(self.bytes.counted()?).map_err(|_| RecordError::Malformed)?;
         Ok(Entry { client, line, corrects, text })
     }

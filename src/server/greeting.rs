@@ -17,15 +17,10 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     println!("  data       {}", data.display());
     let presets: Vec<&str> = settings.config.presets.iter().map(|preset| preset.name()).collect();
     println!("  presets    {}", if presets.is_empty() { "none".to_owned() } else { presets.join("  ") });
-    match settings.dev {
-        true => println!("  keys       not needed: --dev opens every source to this machine"),
-        false => {
-            println!(
-                "  key        {}{}",
-                key.display(),
-                if first_key { "  (created now; keep it)" } else { "" }
-            );
-        }
+    if settings.dev {
+        println!("  keys       not needed: --dev opens every source to this machine");
+    } else {
+        println!("  key        {}{}", key.display(), if first_key { "  (created now; keep it)" } else { "" });
     }
     let sources = &settings.config.sources;
     // A source whose result can be read is preferred.

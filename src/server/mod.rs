@@ -321,11 +321,10 @@ impl Node {
     async fn close(self, drain: bool) -> Result<(), ServeError> {
         if drain {
             let end = self.log.end();
-            match self.progress.drained(end, STOP_VIEWS_DURATION_MAX).await {
-                true => tracing::info!(end, "views have applied everything"),
-                false => {
-                    tracing::warn!("views have not applied everything yet; they continue at the next start");
-                }
+            if self.progress.drained(end, STOP_VIEWS_DURATION_MAX).await {
+                tracing::info!(end, "views have applied everything");
+            } else {
+                tracing::warn!("views have not applied everything yet; they continue at the next start");
             }
         }
         self.stop.ask();

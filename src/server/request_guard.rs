@@ -53,9 +53,10 @@ impl RequestGuard {
                 return Err(ApiError::Parameter { name, reason: reason.to_owned() });
             }
         }
-        match page.is_none() && foreign_page(headers, &self.hosts) {
-            true => Err(ApiError::ForeignPage),
-            false => self.check_rates(connected, headers, path),
+        if page.is_none() && foreign_page(headers, &self.hosts) {
+            Err(ApiError::ForeignPage)
+        } else {
+            self.check_rates(connected, headers, path)
         }
     }
 

@@ -80,8 +80,5 @@ pub fn spellings(path: &str) -> Vec<String> {
 /// Returns the configured origins. If there are none and no key is needed, returns those of `ALLOWED_ORIGINS`.
 fn origins<'s>(settings: &'s Settings, access: Access, own: &'s [String]) -> &'s [String] {
     let open = settings.dev || access == Access::Open;
-    match own.is_empty() && open {
-        true => &settings.legacy_env.origins,
-        false => own,
-    }
+    if own.is_empty() && open { &settings.legacy_env.origins } else { own }
 }

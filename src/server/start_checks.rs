@@ -74,9 +74,10 @@ pub fn settings(settings: &Settings) -> Result<(), StartError> {
     if let Some(opened) = settings.config.opened().into_iter().next() {
         return Err(StartError::OpenBeyondLoopback { opened, address: beyond });
     }
-    match settings.legacy_env.api_key.as_deref().is_some_and(weak_key) {
-        true => Err(StartError::WeakKey(beyond)),
-        false => Ok(()),
+    if settings.legacy_env.api_key.as_deref().is_some_and(weak_key) {
+        Err(StartError::WeakKey(beyond))
+    } else {
+        Ok(())
     }
 }
 

@@ -218,9 +218,10 @@ impl Attributes {
         let name = format!("{}\0\0{}", self.text("source")?, self.text("id")?);
         let data = data.trim_ascii();
         let Some(members) = data.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
-            let reason = match data.is_empty() {
-                true => "is missing".to_owned(),
-                false => format!("expected an object, got {}", kind_of(data)),
+            let reason = if data.is_empty() {
+                "is missing".to_owned()
+            } else {
+                format!("expected an object, got {}", kind_of(data))
             };
             return Err(wrong("data", reason));
         };

@@ -59,9 +59,10 @@ pub fn event<'a>(line: &'a str, stream: &str) -> Result<Option<ExportedEvent<'a>
         return refused("id", "is not an event id".to_owned());
     };
     let text = envelope.event.get();
-    match text.len() > EVENT_BYTES_MAX {
-        true => refused("event", format!("is larger than {EVENT_BYTES_MAX} bytes")),
-        false => Ok(Some(ExportedEvent { id: id.to_string(), text })),
+    if text.len() > EVENT_BYTES_MAX {
+        refused("event", format!("is larger than {EVENT_BYTES_MAX} bytes"))
+    } else {
+        Ok(Some(ExportedEvent { id: id.to_string(), text }))
     }
 }
 

@@ -59,9 +59,10 @@ impl LineBuffer {
             }
         }
         self.counted = self.bytes.len();
-        match self.counted - self.line_start.max(self.start) > self.line_bytes_max {
-            true => Err(Refusal::TooLarge { what: "a line", bytes_max: self.line_bytes_max }.into()),
-            false => Ok(None),
+        if self.counted - self.line_start.max(self.start) > self.line_bytes_max {
+            Err(Refusal::TooLarge { what: "a line", bytes_max: self.line_bytes_max }.into())
+        } else {
+            Ok(None)
         }
     }
 

@@ -53,9 +53,12 @@ fn sums(write: &Write, ours: Vec<Cell>, theirs: Vec<Cell>) -> Vec<Cell> {
             Ordering::Greater => cells.extend(theirs.by_ref().take(width)),
             Ordering::Equal => {
                 let pairs = ours.by_ref().zip(theirs.by_ref()).take(width).enumerate();
-                cells.extend(pairs.map(|(column, (one, other))| match column < key.end {
-                    true => one,
-                    false => sum(&one, &other).expect("amounts and counts in a plan are bounded"),
+                cells.extend(pairs.map(|(column, (one, other))| {
+                    if column < key.end {
+                        one
+                    } else {
+                        sum(&one, &other).expect("amounts and counts in a plan are bounded")
+                    }
                 }));
                 if write.verb != Verb::Add && cells.last() == Some(&Cell::Integer(0)) {
                     cells.truncate(cells.len() - width);

@@ -91,11 +91,12 @@ impl Applier<'_> {
     /// person has to look.
     fn limit_dead_in_a_row(&self, events: usize, reason: &str) -> Result<(), Halt> {
         let count = self.dead_in_a_row + events;
-        match count > DEAD_LETTERS_IN_A_ROW_MAX {
-            true => Err(Halt::Pause(format!(
+        if count > DEAD_LETTERS_IN_A_ROW_MAX {
+            Err(Halt::Pause(format!(
                 "{count} events in a row could not be applied; the reason for one of them: {reason}"
-            ))),
-            false => Ok(()),
+            )))
+        } else {
+            Ok(())
         }
     }
 

@@ -55,9 +55,10 @@ impl DeadLettered {
     /// Returns the events of a part without the corrections that have nothing to undo.
     pub fn without_idle_corrections<'e, 'a>(&self, events: &'e [Event<'a>]) -> Cow<'e, [Event<'a>]> {
         let idle = |event: &Event<'_>| event.corrects.is_some_and(|target| self.0.contains(&target));
-        match !self.0.is_empty() && events.iter().any(idle) {
-            true => events.iter().filter(|event| !idle(event)).cloned().collect(),
-            false => Cow::Borrowed(events),
+        if !self.0.is_empty() && events.iter().any(idle) {
+            events.iter().filter(|event| !idle(event)).cloned().collect()
+        } else {
+            Cow::Borrowed(events)
         }
     }
 }
@@ -220,9 +221,10 @@ impl DeadLetterRetry<'_> {
 
     /// Waits until dedup has processed the whole log. Only then are all corrections and earlier retries in the store.
     async fn wait_for_dedup(&self, duration_max: Duration) -> Result<(), DeadLetterError> {
-        match self.progress.dedup_reached(self.log.end(), duration_max).await {
-            true => Ok(()),
-            false => Err(DeadLetterError::DedupBehind),
+        if self.progress.dedup_reached(self.log.end(), duration_max).await {
+            Ok(())
+        } else {
+            Err(DeadLetterError::DedupBehind)
         }
     }
 }
@@ -235,9 +237,9 @@ pub fn retry_id(id: EventId, attempts: i64) -> EventId {
 /// Drops an open dead letter, so that its event is never applied. Its row stays in the store.
 pub async fn drop_dead_letter(store: &Store, id: EventId) -> Result<DeadLetter, DeadLetterError> {
     let letter = store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))?;
-    match store.move_dead_letter(id, DeadLetterStatus::Open, DeadLetterStatus::Dropped, Millis::now()).await?
-    {
-        true => store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id)),
-        false => Err(DeadLetterError::NotOpen { id, status: letter.status.as_str() }),
+    if store.move_dead_letter(id, DeadLetterStatus::Open, DeadLetterStatus::Dropped, Millis::now()).await? {
+        store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))
+    } else {
+        Err(DeadLetterError::NotOpen { id, status: letter.status.as_str() })
     }
 }

@@ -215,10 +215,7 @@ impl Eraser {
             Some(name) => fields.index_of(name).ok_or_else(unknown)?,
             None => fields.key(),
         };
-        match fields.get(field).is_identity() {
-            true => Ok((fields, field)),
-            false => Err(unknown()),
-        }
+        if fields.get(field).is_identity() { Ok((fields, field)) } else { Err(unknown()) }
     }
 
     fn find(

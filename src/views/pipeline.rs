@@ -124,10 +124,7 @@ impl Runner {
             None => pipeline.queued = Some((plan, permit)),
         }
         let busy = pipeline.applying.as_ref().is_some_and(|applying| !applying.outcome.is_finished());
-        match busy && pipeline.may_grow() {
-            true => Ok(Next::Continue),
-            false => self.start_queued(state, pipeline),
-        }
+        if busy && pipeline.may_grow() { Ok(Next::Continue) } else { self.start_queued(state, pipeline) }
     }
 
     fn start_queued(&self, state: &mut State, pipeline: &mut Pipeline) -> Result<Next, Halt> {

@@ -143,9 +143,10 @@ impl Retention {
         // The store knows the target of a correction once dedup has processed it. While the lock is held, no further
         // correction arrives.
         let dedup = self.progress.dedup_reached(self.log.end(), RETENTION_DEDUP_DURATION_MAX);
-        match self.runtime.block_on(dedup) {
-            true => Ok(Some(DeletionPermit { floor: self.floor()?, _history: history_lock })),
-            false => Ok(None),
+        if self.runtime.block_on(dedup) {
+            Ok(Some(DeletionPermit { floor: self.floor()?, _history: history_lock }))
+        } else {
+            Ok(None)
         }
     }
 

@@ -135,10 +135,10 @@ impl Runner {
             self.begin(state.stored)?;
             state.begun = true;
         }
-        match *self.dedup.follow().borrow() > state.at {
-            // There are events to apply. Keep the reason of a stall until one of them is applied.
-            true => self.progress.send_modify(|applied| applied.position = state.at),
-            false => self.publish(state),
+        if *self.dedup.follow().borrow() > state.at {
+            self.progress.send_modify(|applied| applied.position = state.at);
+        } else {
+            self.publish(state);
         }
         Ok(())
     }
@@ -202,10 +202,7 @@ impl Runner {
     fn save_in_time(&self, state: &mut State) -> Result<(), StoreError> {
         let unsaved = if state.begun { state.at - state.stored } else { 0 };
         let overdue = unsaved > 0 && state.saved.elapsed() >= UNSAVED_DURATION_MAX;
-        match unsaved > UNSAVED_POSITIONS_MAX || overdue {
-            true => self.save(state),
-            false => Ok(()),
-        }
+        if unsaved > UNSAVED_POSITIONS_MAX || overdue { self.save(state) } else { Ok(()) }
     }
 
     fn save(&self, state: &mut State) -> Result<(), StoreError> {

@@ -23,9 +23,8 @@ fn refused(client: &Client, body: &str) -> String {
 
 /// Percent-encodes every byte that is not an ASCII letter or digit.
 fn escaped(text: &str) -> String {
-    let byte = |byte: u8| match byte.is_ascii_alphanumeric() {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
+    let byte = |byte: u8| {
+        if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
     };
     text.bytes().map(byte).collect()
 }

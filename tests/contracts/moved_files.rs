@@ -88,9 +88,10 @@ fn a_removed_or_truncated_database_ends_the_server_and_is_rebuilt_from_the_log()
         sell(&app, 3);
         app.settle();
         let path = app.data().join(file);
-        match cut {
-            true => fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap(),
-            false => fs::remove_file(path).unwrap(),
+        if cut {
+            fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap();
+        } else {
+            fs::remove_file(path).unwrap();
         }
         assert_eq!(app.wait_for_exit(), Some(1));
         let logged = || app.log_text().contains("the store has failed") && app.log_text().contains(file);

@@ -240,10 +240,7 @@ fn same_event(known: &KnownRequest, sale: &Sale, logged: &LoggedEvent) -> Result
         _ => None,
     };
     let sent = event_text(sale, id);
-    match logged.text == sent {
-        true => Ok(()),
-        false => Err(format!("the log shows `{}` for `{sent}`", logged.text)),
-    }
+    if logged.text == sent { Ok(()) } else { Err(format!("the log shows `{}` for `{sent}`", logged.text)) }
 }
 
 /// Fails if an event was sent after an acknowledgement but has a lower position than the acknowledged events.
@@ -303,9 +300,10 @@ fn same_balances(client: &Client, expected: &BTreeMap<String, i128>) -> Result<(
     let expected: BTreeMap<String, String> =
         expected.iter().map(|(user, units)| (user.clone(), amount_text(*units))).collect();
     let found = balances(client);
-    match found == expected {
-        true => Ok(()),
-        false => Err(format!("balances differ\n   in the store {found:?}\n   expected {expected:?}")),
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("balances differ\n   in the store {found:?}\n   expected {expected:?}"))
     }
 }
 
@@ -316,8 +314,5 @@ fn no_problems_reported(client: &Client) -> Result<(), String> {
         return Err(format!("dead letters: {dead_letters}"));
     }
     let report = client.post("/v1/views/revenue/reconcile", "").json();
-    match report["differenceCount"] == 0 {
-        true => Ok(()),
-        false => Err(format!("reconcile says {report}")),
-    }
+    if report["differenceCount"] == 0 { Ok(()) } else { Err(format!("reconcile says {report}")) }
 }

@@ -83,10 +83,10 @@ impl<'a> Load<'a> {
         let mut sent: Vec<Request> = Vec::new();
         while !self.over.load(Ordering::Relaxed) {
             let repeat = !sent.is_empty() && rng.times_in_100(8);
-            let request = match repeat {
-                // An acknowledged request that is sent again must not count again.
-                true => sent.swap_remove(rng.below(sent.len() as u64) as usize),
-                false => self.draw(sender, &mut rng),
+            let request = if repeat {
+                sent.swap_remove(rng.below(sent.len() as u64) as usize)
+            } else {
+                self.draw(sender, &mut rng)
             };
             match self.checker.send(&self.client, &request) {
                 Some(_) if request.source != Source::LiveEvent => sent.push(request),
@@ -125,9 +125,10 @@ impl Drop for StopAtEnd<'_> {
 
 /// Returns a random sale. Most amounts are small; some have the maximum of digits, which a float cannot add.
 fn sale(number: u64, rng: &mut Rng) -> Sale {
-    let units = match rng.times_in_100(10) {
-        true => i128::from(rng.below(10_u64.pow(19))),
-        false => i128::from(rng.below(1_000_000)),
+    let units = if rng.times_in_100(10) {
+        i128::from(rng.below(10_u64.pow(19)))
+    } else {
+        i128::from(rng.below(1_000_000))
     };
     let units = if rng.times_in_100(40) { -units } else { units };
     Sale { number, user: format!("user-{}", rng.below(USERS)), units, pad: 0 }

@@ -414,7 +414,7 @@ fn old_events_and_rows_of_one_stream_are_deleted_among_others() {
     };
     node.pass(&none, 100);
     node.run(ALL, |live| {
-        assert_eq!(live.rebuild("visits"), Ok(0), "a limit for an unknown stream deletes nothing")
+        assert_eq!(live.rebuild("visits"), Ok(0), "a limit for an unknown stream deletes nothing");
     });
 
     assert_eq!(node.pass(&keep, 100), 0, "the log begins where it began before");

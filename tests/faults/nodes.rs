@@ -56,7 +56,7 @@ fn nodes_with_separate_logs_add_up_and_share_seen_ids(kind: Kind) {
     let server = shared(kind);
     let rig = Rig::new(server);
     let arguments = vec!["--accept-new-log".to_owned()];
-    let other = TestApp::with(Start { arguments, ..at(&rig.url) });
+    let other = TestApp::with(Start { arguments, ..start_with_store(&rig.url) });
     let other_checker = Checker::open(&other.folder.path().join("history"));
     send_with_number(&other_checker, &other, 1_000_000);
     let load = Load::new(&other_checker, other.client());

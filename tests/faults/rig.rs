@@ -83,7 +83,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn before(server: &Server) -> Self {
+    pub fn new(server: &Server) -> Self {
         Self::with(server, "")
     }
 
@@ -189,10 +189,7 @@ pub fn metrics(app: &TestApp) -> String {
 
 pub fn same_as_log(app: &TestApp, view: &str) -> Result<(), String> {
     let report: Value = app.client().post(&format!("/v1/views/{view}/reconcile"), "").json();
-    match report["differenceCount"] == 0 {
-        true => Ok(()),
-        false => Err(format!("reconcile of `{view}` says {report}")),
-    }
+    if report["differenceCount"] == 0 { Ok(()) } else { Err(format!("reconcile of `{view}` says {report}")) }
 }
 
 /// Sends one event. Panics if it is not acknowledged.

@@ -56,9 +56,13 @@ impl Judge {
 
     fn check_problem(&self, status: u16, body: &Value) -> Result<(), String> {
         let kind = body["type"].as_str().and_then(|kind| kind.strip_prefix(TYPES)).unwrap_or_default();
-        match self.problems.contains(&(kind.to_owned(), status)) {
-            true if body["status"] == status && body["detail"].is_string() => Ok(()),
-            _ => Err(format!("`{kind}` with {status} is not documented")),
+        if self.problems.contains(&(kind.to_owned(), status))
+            && body["status"] == status
+            && body["detail"].is_string()
+        {
+            Ok(())
+        } else {
+            Err(format!("`{kind}` with {status} is not documented"))
         }
     }
 }

@@ -116,12 +116,11 @@ impl Sales {
                 // An event id is a UUID of version 5 if it derives from a client id; otherwise it is a position.
                 let has_client_id = id.as_bytes()[14] == b'5';
                 let sale = SentSale { request, sales, id, has_client_id, corrected: false };
-                match self.sent.len() == SENT_MAX {
-                    true => {
-                        let at = rng.below(SENT_MAX as u64) as usize;
-                        self.sent[at] = sale;
-                    }
-                    false => self.sent.push(sale),
+                if self.sent.len() == SENT_MAX {
+                    let at = rng.below(SENT_MAX as u64) as usize;
+                    self.sent[at] = sale;
+                } else {
+                    self.sent.push(sale);
                 }
             }
         }

@@ -134,9 +134,12 @@ impl Connection {
         request: &Request,
     ) -> Result<Response, Failure> {
         stream.get_mut().write_all(&request.bytes()).map_err(Failure::BeforeResponse)?;
-        stream.fill_buf().map_err(Failure::BeforeResponse).and_then(|bytes| match bytes.is_empty() {
-            true => Err(Failure::BeforeResponse(std::io::ErrorKind::UnexpectedEof.into())),
-            false => Ok(()),
+        stream.fill_buf().map_err(Failure::BeforeResponse).and_then(|bytes| {
+            if bytes.is_empty() {
+                Err(Failure::BeforeResponse(std::io::ErrorKind::UnexpectedEof.into()))
+            } else {
+                Ok(())
+            }
         })?;
         let response = read(&mut stream, &request.method).map_err(Failure::InResponse)?;
         if !request.malformed && response.header("connection") != Some("close") {

@@ -356,9 +356,10 @@ pub fn read_lines(path: &Path) -> Vec<String> {
 
 /// Returns whether any file below a folder contains the text.
 pub fn occurs(folder: &Path, text: &str) -> bool {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
-        true => occurs(&path, text),
-        false => {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
+        if path.is_dir() {
+            occurs(&path, text)
+        } else {
             let bytes = std::fs::read(&path).unwrap();
             let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
             if found {

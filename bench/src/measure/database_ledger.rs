@@ -44,9 +44,10 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
 }
 
 fn users(setting: &Setting, table: &mut Table, server: &Server, distinct_users: bool) -> Outcome<f64> {
-    let (lines, right) = match distinct_users {
-        false => (lines(EVENTS), balances(EVENTS)),
-        true => (distinct_users_lines(EVENTS), distinct_users_balances(EVENTS)),
+    let (lines, right) = if !distinct_users {
+        (lines(EVENTS), balances(EVENTS))
+    } else {
+        (distinct_users_lines(EVENTS), distinct_users_balances(EVENTS))
     };
     let files = Folder::new(&setting.folder, "csv")?;
     let csv = files.path().join("amounts.csv");

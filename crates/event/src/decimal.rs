@@ -31,10 +31,7 @@ impl Decimal {
     /// Parses an amount of an event: a JSON number with at most four places and a magnitude below 10^15.
     pub fn amount(json_number: &str) -> Result<Self, DecimalError> {
         let value = parse(json_number)?;
-        match value.fits(AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX) {
-            true => Ok(value),
-            false => Err(DecimalError::TooLarge),
-        }
+        if value.fits(AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX) { Ok(value) } else { Err(DecimalError::TooLarge) }
     }
 
     /// Returns whether the number has at most `digits` digits before the decimal point and `places` after it.

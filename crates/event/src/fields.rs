@@ -216,9 +216,10 @@ fn explained(faults: &[FieldError], name: &str) -> bool {
 /// Returns whether `path` is the path of `key` in the object at `parent`; the parent "" is the event itself. A key
 /// that contains a dot never matches, because dots separate the steps of a path.
 fn leads_to(path: &str, parent: &str, key: &str) -> bool {
-    let step = match parent.is_empty() {
-        true => Some(path),
-        false => path.strip_prefix(parent).and_then(|rest| rest.strip_prefix('.')),
+    let step = if parent.is_empty() {
+        Some(path)
+    } else {
+        path.strip_prefix(parent).and_then(|rest| rest.strip_prefix('.'))
     };
     step == Some(key) && !key.contains('.')
 }
@@ -228,18 +229,12 @@ fn lies_in(path: &str, parent: &str) -> bool {
 }
 
 fn path(parent: &str, key: &str) -> String {
-    match parent.is_empty() {
-        true => shortened(key),
-        false => format!("{parent}.{}", shortened(key)),
-    }
+    if parent.is_empty() { shortened(key) } else { format!("{parent}.{}", shortened(key)) }
 }
 
 /// Returns the number of objects between the event and the values in `parent`.
 fn depth_below(parent: &str) -> usize {
-    match parent.is_empty() {
-        true => 0,
-        false => 1 + parent.bytes().filter(|byte| *byte == b'.').count(),
-    }
+    if parent.is_empty() { 0 } else { 1 + parent.bytes().filter(|byte| *byte == b'.').count() }
 }
 
 /// Returns the text of an object that contains fields. `null` and an empty text count as absent.

@@ -19,10 +19,7 @@ impl Millis {
 
     /// Fails if the time is before the year 1 or after the year 9999.
     pub fn from_epoch(millis: i64) -> Result<Self, TimeError> {
-        match (FIRST..=LAST).contains(&millis) {
-            true => Ok(Self(millis)),
-            false => Err(TimeError),
-        }
+        if (FIRST..=LAST).contains(&millis) { Ok(Self(millis)) } else { Err(TimeError) }
     }
 
     /// Appends the time in UTC as databases write it: `2025-11-01 10:00:00`, with milliseconds unless they are zero.

@@ -103,10 +103,7 @@ impl Reader {
 
     fn check_begin(&self, position: u64) -> Result<(), ReadError> {
         let begin = self.shared.begin();
-        match position < begin {
-            true => Err(ReadError::BelowBegin { position, begin }),
-            false => Ok(()),
-        }
+        if position < begin { Err(ReadError::BelowBegin { position, begin }) } else { Ok(()) }
     }
 
     /// Returns the segment that contains the event at `position`, and the position and the offset after its frame.

@@ -58,10 +58,7 @@ proptest! {
         prop_assert_eq!(&asked, &in_range);
         let expected_frames = in_range.iter().filter(|position| is_chosen(**position)).count() as u64;
         prop_assert_eq!(rewritten.frames, expected_frames);
-        let change = |entry: &Entry| match within(&entry) && is_chosen(entry.position) {
-            true => blanked(entry),
-            false => entry.clone(),
-        };
+        let change = |entry: &Entry| if within(&entry) && is_chosen(entry.position) { blanked(entry) } else { entry.clone() };
         let expected: Vec<Entry> = before.iter().map(change).collect();
         prop_assert_eq!(read_all(&log.journal, 3000).unwrap(), &expected[..]);
         prop_assert_eq!(log.journal.segments(), sizes);

@@ -101,9 +101,10 @@ async fn send(command: Send) -> Result<(), Failure> {
         chunk_lines: command.chunk_lines,
     };
     let mut outcome = Outcome::default();
-    let ended = match command.follow {
-        true => follow::follow(&targets, command.again, &context, &mut outcome).await,
-        false => send_all(&command, &targets, &context, &mut outcome).await,
+    let ended = if command.follow {
+        follow::follow(&targets, command.again, &context, &mut outcome).await
+    } else {
+        send_all(&command, &targets, &context, &mut outcome).await
     };
     context.progress.end();
     outcome.print(begun.elapsed(), command.json);

@@ -104,9 +104,10 @@ impl Transfer {
         self.lines.go_to(begin);
         let until = Some(begin.line + lines);
         while let Some(chunk) = self.chunk(lines, until, true)? {
-            let receipt = match chunk.is_blank() {
-                true => None,
-                false => Some(context.uploader.check(&self.known.upload, &chunk, &context.progress).await?),
+            let receipt = if chunk.is_blank() {
+                None
+            } else {
+                Some(context.uploader.check(&self.known.upload, &chunk, &context.progress).await?)
             };
             self.reject_of(&chunk, receipt.as_ref(), context)?;
         }
@@ -132,9 +133,10 @@ impl Transfer {
         while !context.uploader.stop.asked() {
             let begun = self.lines.position().offset;
             let Some(chunk) = self.chunk(context.chunk_lines, until, whole)? else { break };
-            let receipt = match chunk.is_blank() {
-                true => None,
-                false => Some(context.uploader.send(&self.known.upload, &chunk, &context.progress).await?),
+            let receipt = if chunk.is_blank() {
+                None
+            } else {
+                Some(context.uploader.send(&self.known.upload, &chunk, &context.progress).await?)
             };
             self.counts.events += receipt.as_ref().map_or(0, |receipt| receipt.accepted);
             self.reject_of(&chunk, receipt.as_ref(), context)?;

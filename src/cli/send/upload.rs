@@ -136,9 +136,10 @@ impl<'a> Identity<'a> {
         loop {
             let position = lines.position();
             while let Some(run) = next.filter(|run| run.first <= position.line) {
-                match run.first == position.line && run.lines > 0 {
-                    true => resume.begin(run, position),
-                    false => resume.mismatch(run),
+                if run.first == position.line && run.lines > 0 {
+                    resume.begin(run, position);
+                } else {
+                    resume.mismatch(run);
                 }
                 next = runs.next(uploader, progress).await?;
             }

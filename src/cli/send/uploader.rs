@@ -97,13 +97,14 @@ impl Uploader {
                 .body(chunk.bytes.clone())
         };
         let receipt: Receipt = decode(self.retry_until_answered(request, progress).await?)?;
-        match receipt.refused().len() as u64 == receipt.refused {
-            true => Ok(receipt),
-            false => Err(Failure::Failed(format!(
+        if receipt.refused().len() as u64 == receipt.refused {
+            Ok(receipt)
+        } else {
+            Err(Failure::Failed(format!(
                 "the server refused {} lines, but listed only {} of them",
                 receipt.refused,
                 receipt.refused().len()
-            ))),
+            )))
         }
     }
 

@@ -104,10 +104,8 @@ impl Server {
     pub(super) async fn set_up(&self, mut conn: Conn) -> Result<Session, Error> {
         let (version, packet_bytes_max): (String, u64) =
             conn.query_first("SELECT VERSION(), @@max_allowed_packet").await?.unwrap_or_default();
-        let flavour = match version.to_ascii_lowercase().contains("mariadb") {
-            true => Flavour::Mariadb,
-            false => Flavour::Mysql,
-        };
+        let flavour =
+            if version.to_ascii_lowercase().contains("mariadb") { Flavour::Mariadb } else { Flavour::Mysql };
         conn.query_drop(format!("SET NAMES utf8mb4 COLLATE {}", flavour.collation())).await?;
         conn.query_drop(settings(flavour)).await?;
         conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;

@@ -53,15 +53,12 @@ impl Session {
         for number in numbers {
             let row = values.by_ref().take(width).map(|value| cells::event_value(&value));
             let mut row: Vec<Value> = row.collect::<Result<_, _>>()?;
-            match existing.contains(number) {
-                true => {
-                    row.push(Value::Int(*number));
-                    self.write(&update, row).await?;
-                }
-                false => {
-                    missing.push(Value::Int(*number));
-                    missing.extend(row);
-                }
+            if existing.contains(number) {
+                row.push(Value::Int(*number));
+                self.write(&update, row).await?;
+            } else {
+                missing.push(Value::Int(*number));
+                missing.extend(row);
             }
         }
         let statement = |rows| statements::insert_numbered(table, id, rows);

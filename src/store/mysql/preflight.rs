@@ -52,11 +52,12 @@ impl Server {
 impl Session {
     async fn check_version(&mut self) -> Result<(), StoreError> {
         let version = self.text_row("SELECT VERSION()").await?.into_iter().next().unwrap_or_default();
-        match is_too_old(&version, self.flavour) {
-            false => Ok(()),
-            true => Err(StoreError::Blocked(format!(
+        if !is_too_old(&version, self.flavour) {
+            Ok(())
+        } else {
+            Err(StoreError::Blocked(format!(
                 "the server runs version {version}; millrace needs MySQL 8.0.19 or newer, or MariaDB 10.5 or newer"
-            ))),
+            )))
         }
     }
 

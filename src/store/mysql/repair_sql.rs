@@ -99,9 +99,10 @@ pub fn add_unique(key: &str, columns: &[&str]) -> String {
 }
 
 pub fn drop_unique(unique: &UniqueIndex) -> String {
-    match unique.is_primary() {
-        true => "DROP PRIMARY KEY".to_owned(),
-        false => format!("DROP INDEX {}", name(&unique.name)),
+    if unique.is_primary() {
+        "DROP PRIMARY KEY".to_owned()
+    } else {
+        format!("DROP INDEX {}", name(&unique.name))
     }
 }
 

@@ -123,9 +123,10 @@ impl Session {
         let missing = (0..table.columns.len()).filter(|index| !exists(&table.columns[*index]));
         let added: Vec<String> =
             missing.map(|index| format!("ADD COLUMN {}", column(table, index))).collect();
-        match added.is_empty() {
-            true => Ok(()),
-            false => self.run(&format!("ALTER TABLE {} {}", quote(&table.name), added.join(", "))).await,
+        if added.is_empty() {
+            Ok(())
+        } else {
+            self.run(&format!("ALTER TABLE {} {}", quote(&table.name), added.join(", "))).await
         }
     }
 
@@ -135,9 +136,10 @@ impl Session {
     }
 
     async fn drop_named(&mut self, names: &[String]) -> Result<(), StoreError> {
-        match names.is_empty() {
-            true => Ok(()),
-            false => self.run(&format!("DROP TABLE IF EXISTS {}", names.join(", "))).await,
+        if names.is_empty() {
+            Ok(())
+        } else {
+            self.run(&format!("DROP TABLE IF EXISTS {}", names.join(", "))).await
         }
     }
 

@@ -142,12 +142,10 @@ fn host_and_port(address: &str) -> Result<(String, u16), String> {
 /// Fails if the name of the database contains an `@`. It then follows a password with a `/` or `?`, so the message
 /// shows nothing of it.
 fn without_account(database: &str) -> Result<&str, String> {
-    match database.contains('@') {
-        true => {
-            Err("has an `@` after its first `/`; in a password, write `%2F` for `/` and `%3F` for `?`"
-                .to_owned())
-        }
-        false => Ok(database),
+    if database.contains('@') {
+        Err("has an `@` after its first `/`; in a password, write `%2F` for `/` and `%3F` for `?`".to_owned())
+    } else {
+        Ok(database)
     }
 }
 

@@ -293,9 +293,10 @@ fn numeric(raw: &[u8]) -> Option<Cell> {
         at.and_then(|at| word(4 + at)).unwrap_or(0)
     };
     for at in (0..=i32::from(power).max(0)).rev() {
-        match at == i32::from(power).max(0) {
-            true => text.push_str(&group(at).to_string()),
-            false => text.push_str(&format!("{:04}", group(at))),
+        if at == i32::from(power).max(0) {
+            text.push_str(&group(at).to_string());
+        } else {
+            text.push_str(&format!("{:04}", group(at)));
         }
     }
     if places > 0 {

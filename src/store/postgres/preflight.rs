@@ -67,11 +67,10 @@ impl Server {
                 quote(&format!("{database}_utf8"))
             )));
         }
-        match in_recovery {
-            true => {
-                Err(StoreError::Transient(format!("the server at {address} is in recovery, or is a standby")))
-            }
-            false => Ok(()),
+        if in_recovery {
+            Err(StoreError::Transient(format!("the server at {address} is in recovery, or is a standby")))
+        } else {
+            Ok(())
         }
     }
 

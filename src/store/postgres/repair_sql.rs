@@ -20,9 +20,10 @@ pub fn change_type(table: &Table, existing: &ExistingColumn, column: &Column, in
     let is_text = matches!(column.kind, ColumnKind::Text { .. } | ColumnKind::LongText);
     let is_number = matches!(column.kind, ColumnKind::Integer | ColumnKind::Decimal);
     let default_converts = (is_text && existing.is_text()) || (is_number && existing.is_number());
-    let default = match existing.has_default && !default_converts {
-        true => format!("ALTER COLUMN {name} DROP DEFAULT, "),
-        false => String::new(),
+    let default = if existing.has_default && !default_converts {
+        format!("ALTER COLUMN {name} DROP DEFAULT, ")
+    } else {
+        String::new()
     };
     let kind = statements::kind(column.kind);
     let step = if existing.is_boolean() && is_number { "::int" } else { "" };
@@ -93,8 +94,9 @@ pub fn make_unique(table: &Table, columns: &[&str]) -> String {
 }
 
 pub fn drop_unique(table: &Table, unique: &UniqueIndex) -> String {
-    match unique.is_constraint {
-        true => format!("ALTER TABLE {} DROP CONSTRAINT {}", quote(&table.name), quote(&unique.name)),
-        false => format!("DROP INDEX {}", quote(&unique.name)),
+    if unique.is_constraint {
+        format!("ALTER TABLE {} DROP CONSTRAINT {}", quote(&table.name), quote(&unique.name))
+    } else {
+        format!("DROP INDEX {}", quote(&unique.name))
     }
 }

@@ -118,9 +118,10 @@ fn network(address: &str) -> Result<Host, String> {
 }
 
 fn host_option(host: &str) -> Host {
-    match host.starts_with('/') {
-        true => Host::Folder { path: host.into(), port: PORT },
-        false => Host::Network { name: host.to_owned(), port: PORT },
+    if host.starts_with('/') {
+        Host::Folder { path: host.into(), port: PORT }
+    } else {
+        Host::Network { name: host.to_owned(), port: PORT }
     }
 }
 

@@ -23,9 +23,10 @@ impl Session {
 
     pub async fn put(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
         let written = self.write(table, cells, statements::put).await?;
-        match table.columns.len() > table.key_columns {
-            true => all_written(table, written, cells.len() / table.columns.len()),
-            false => Ok(()),
+        if table.columns.len() > table.key_columns {
+            all_written(table, written, cells.len() / table.columns.len())
+        } else {
+            Ok(())
         }
     }
 
@@ -177,12 +178,13 @@ pub(super) fn unsupported_type(table: &Table, column: &str, column_type: &Column
 
 /// Fails if rows were not written: a rule or trigger of the table can silently drop them.
 pub(super) fn all_written(table: &Table, written: u64, wanted: usize) -> Result<(), StoreError> {
-    match written == wanted as u64 {
-        true => Ok(()),
-        false => Err(StoreError::Blocked(format!(
+    if written == wanted as u64 {
+        Ok(())
+    } else {
+        Err(StoreError::Blocked(format!(
             "table `{}` accepted {written} of {wanted} rows; remove the trigger or rule that drops the others",
             table.name
-        ))),
+        )))
     }
 }
 

@@ -35,9 +35,10 @@ pub async fn make(session: &mut ServerSession) -> Result<(), StoreError> {
     }
     if stored != Some(SCHEMA_VERSION) {
         for table in own_tables() {
-            match session.exists(&table.name).await? {
-                true => session.add_missing_columns(&table).await?,
-                false => session.create(&table).await?,
+            if session.exists(&table.name).await? {
+                session.add_missing_columns(&table).await?;
+            } else {
+                session.create(&table).await?;
             }
         }
         for (name, table, columns) in OWN_INDEXES {

@@ -59,10 +59,7 @@ async fn record_corrections(
             cells.extend(numbers);
         }
     }
-    match cells.is_empty() {
-        true => Ok(()),
-        false => session.insert_new(&taken_back_table(), &cells).await,
-    }
+    if cells.is_empty() { Ok(()) } else { session.insert_new(&taken_back_table(), &cells).await }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

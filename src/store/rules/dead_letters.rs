@@ -92,12 +92,13 @@ pub async fn new(
 /// view's table would otherwise have no dead letter either, and the view could not continue.
 fn event_to_store(dead_letter: &NewDeadLetter, bytes_max: usize) -> Cow<'_, str> {
     let texts = dead_letter.view.len() + dead_letter.stream.len() + dead_letter.reason.len();
-    match dead_letter.event.len() + texts + FIXED_FIELDS_BYTES > bytes_max {
-        true => Cow::Owned(format!(
+    if dead_letter.event.len() + texts + FIXED_FIELDS_BYTES > bytes_max {
+        Cow::Owned(format!(
             r#"{{"millrace":"too large for `max_allowed_packet`: it is in the log at position {}"}}"#,
             dead_letter.position
-        )),
-        false => Cow::Borrowed(&dead_letter.event),
+        ))
+    } else {
+        Cow::Borrowed(&dead_letter.event)
     }
 }
 

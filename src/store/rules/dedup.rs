@@ -181,10 +181,7 @@ async fn write_entries(
             ]);
         }
     }
-    match cells.is_empty() {
-        true => Ok(()),
-        false => session.put(&dedup_table(), &cells).await,
-    }
+    if cells.is_empty() { Ok(()) } else { session.put(&dedup_table(), &cells).await }
 }
 
 async fn write_skipped(
@@ -204,10 +201,7 @@ async fn write_skipped(
             Cell::Integer(i64::from(one.same_body)),
         ]);
     }
-    match cells.is_empty() {
-        true => Ok(()),
-        false => session.insert_new(&skipped_table(), &cells).await,
-    }
+    if cells.is_empty() { Ok(()) } else { session.insert_new(&skipped_table(), &cells).await }
 }
 
 /// Returns the skipped events that an earlier attempt at the same plan stored.

@@ -81,11 +81,12 @@ pub fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
 /// half a schema. Existing tables and columns stay unchanged.
 fn make_own_tables(connection: &Connection, stamper: &mut Stamper) -> Result<(), String> {
     let found = create_own_tables(connection, stamper).map_err(|error| error.to_string())?;
-    match found > SCHEMA_VERSION {
-        true => Err(format!(
+    if found > SCHEMA_VERSION {
+        Err(format!(
             "its schema version is {found}, but this millrace supports only versions up to {SCHEMA_VERSION}; use a newer millrace"
-        )),
-        false => Ok(()),
+        ))
+    } else {
+        Ok(())
     }
 }
 

@@ -50,9 +50,10 @@ fn next_number(connection: &Connection, of: &RowsOf) -> Result<i64, StoreError> 
         "SELECT last_row FROM millrace_rows WHERE view = ?1 ORDER BY last_row DESC LIMIT 1",
         Some(&of.view),
     )?;
-    let assigned = match shape::exists(connection, "sqlite_sequence")? {
-        true => one("SELECT seq FROM sqlite_sequence WHERE name = ?1 COLLATE NOCASE", Some(table))?,
-        false => 0,
+    let assigned = if shape::exists(connection, "sqlite_sequence")? {
+        one("SELECT seq FROM sqlite_sequence WHERE name = ?1 COLLATE NOCASE", Some(table))?
+    } else {
+        0
     };
     let last = in_table.max(recorded).max(assigned).max(0);
     match last.checked_add(i64::from(u32::MAX)) {
@@ -85,9 +86,10 @@ fn write(
     let mut values = rows.values();
     let mut left = rows.len();
     let mut buffer = String::with_capacity(64);
-    let mut several = match left >= ROWS_PER_STATEMENT_MAX {
-        true => Some(prepare(connection, table, ROWS_PER_STATEMENT_MAX, on_conflict)?),
-        false => None,
+    let mut several = if left >= ROWS_PER_STATEMENT_MAX {
+        Some(prepare(connection, table, ROWS_PER_STATEMENT_MAX, on_conflict)?)
+    } else {
+        None
     };
     let mut single = None;
     while left > 0 {

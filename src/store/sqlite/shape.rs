@@ -68,33 +68,36 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
         ));
     }
     if let Some(id) = &table.id {
-        return match numbers_rows(connection, table, id, &found).map_err(classify)? {
-            true => Ok(()),
-            false => blocked(format!(
+        return if numbers_rows(connection, table, id, &found).map_err(classify)? {
+            Ok(())
+        } else {
+            blocked(format!(
                 "needs a column `{id}` that is its INTEGER PRIMARY KEY; to fix it, run: {}",
                 replace_table(table, &found)
-            )),
+            ))
         };
     }
     let keys = keys(connection, table).map_err(classify)?;
     // Even if there is a suitable key, another one that treats `A` and `a` as equal would reject the second of them.
     if let Some(merging) = keys.iter().find(|key| !key.binary) {
-        let sql = match merging.made_by_index {
-            true => format!("DROP INDEX {}", quote(&merging.name)),
-            false => replace_table(table, &found),
+        let sql = if merging.made_by_index {
+            format!("DROP INDEX {}", quote(&merging.name))
+        } else {
+            replace_table(table, &found)
         };
         return blocked(format!(
             "needs a unique key that compares byte for byte, but has one that does not; to fix it, run: {sql}"
         ));
     }
-    match keys.iter().any(|key| key.whole) {
-        true => Ok(()),
-        false => blocked(format!(
+    if keys.iter().any(|key| key.whole) {
+        Ok(())
+    } else {
+        blocked(format!(
             "needs a unique key that compares byte for byte; to fix it, run: CREATE UNIQUE INDEX {} ON {} ({})",
             quote(&format!("{}_key", table.name)),
             quote(&table.name),
             key_columns(table, " COLLATE BINARY"),
-        )),
+        ))
     }
 }
 
@@ -175,9 +178,10 @@ fn change_type(table: &Table, existing: &ColumnInfo, column: &Column) -> String 
         (false, _) => " NOT NULL DEFAULT '0'",
     };
     // Other programs may have written rows without a value in this column. The default then replaces NULL.
-    let value = match column.null {
-        true => format!("CAST({old} AS {kind})"),
-        false => format!("coalesce(CAST({old} AS {kind}), {name})"),
+    let value = if column.null {
+        format!("CAST({old} AS {kind})")
+    } else {
+        format!("coalesce(CAST({old} AS {kind}), {name})")
     };
     format!(
         "ALTER TABLE {table} RENAME COLUMN {name} TO {old}; ALTER TABLE {table} ADD COLUMN {name} {kind}{not_null}; \

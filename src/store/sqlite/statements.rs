@@ -47,9 +47,10 @@ pub fn numbered(table: &Table, id: &str, rows: usize, update_existing: bool) -> 
     let names: Vec<String> = table.columns.iter().map(|column| quote(&column.name)).collect();
     let row = format!("({})", vec!["?"; names.len() + 1].join(", "));
     let sets: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-    let on_conflict = match update_existing {
-        true => format!(" ON CONFLICT ({}) DO UPDATE SET {}", quote(id), sets.join(", ")),
-        false => String::new(),
+    let on_conflict = if update_existing {
+        format!(" ON CONFLICT ({}) DO UPDATE SET {}", quote(id), sets.join(", "))
+    } else {
+        String::new()
     };
     format!(
         "INSERT INTO {} ({}, {}) VALUES {}{on_conflict}",

@@ -213,18 +213,20 @@ fn scrub(connection: &Connection) -> Result<(), StoreError> {
 
 /// Runs a transaction statement. A test skips these statements to prove that its checker detects the damage.
 fn control(connection: &Connection, sql: &str) -> Result<(), StoreError> {
-    match failpoint::skips("store.transaction") {
-        true => Ok(()),
-        false => connection.execute_batch(sql).map_err(classify),
+    if failpoint::skips("store.transaction") {
+        Ok(())
+    } else {
+        connection.execute_batch(sql).map_err(classify)
     }
 }
 
 /// Fails if SQLite has rolled back the transaction itself, as it does when the disk is full. Without this check,
 /// later statements would be committed one by one, although their jobs report a failure.
 fn still_open(connection: &Connection) -> Result<(), StoreError> {
-    match connection.is_autocommit() && !failpoint::skips("store.transaction") {
-        true => Err(StoreError::Transient("the transaction was rolled back by SQLite".to_owned())),
-        false => Ok(()),
+    if connection.is_autocommit() && !failpoint::skips("store.transaction") {
+        Err(StoreError::Transient("the transaction was rolled back by SQLite".to_owned()))
+    } else {
+        Ok(())
     }
 }
 

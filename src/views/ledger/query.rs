@@ -56,12 +56,13 @@ impl Ledger {
         let rest = balance.checked_sub(before).unwrap_or(balance);
         let [key_column, amount_column] = self.columns().map(quote);
         let (table, key) = (quote(&self.table.name), Cell::Text(key.to_owned()));
-        let (sql, parameters) = match rest == Decimal::ZERO {
-            true => (format!("DELETE FROM {table} WHERE {key_column} = ?"), vec![key.clone()]),
-            false => (
+        let (sql, parameters) = if rest == Decimal::ZERO {
+            (format!("DELETE FROM {table} WHERE {key_column} = ?"), vec![key.clone()])
+        } else {
+            (
                 format!("UPDATE {table} SET {amount_column} = ? WHERE {key_column} = ?"),
                 vec![Cell::Decimal(rest), key.clone()],
-            ),
+            )
         };
         let forget = "DELETE FROM millrace_opening WHERE view = ? AND row_key = ?".to_owned();
         let opening = (forget, vec![Cell::Text(view.to_owned()), key]);

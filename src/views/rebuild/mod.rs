@@ -156,9 +156,10 @@ fn lock_replay(context: Context<'_>) -> Result<MutexGuard<'_, ()>, RebuildError>
 fn fail_if_several_logs(Context { view, log, store, runtime, .. }: Context<'_>) -> Result<(), RebuildError> {
     let name = &view.view.name;
     let positions = runtime.block_on(store.positions())?;
-    match positions.iter().any(|row| row.view == *name && row.log != log.id()) {
-        true => Err(RebuildError::SeveralLogs(name.clone())),
-        false => Ok(()),
+    if positions.iter().any(|row| row.view == *name && row.log != log.id()) {
+        Err(RebuildError::SeveralLogs(name.clone()))
+    } else {
+        Ok(())
     }
 }
 

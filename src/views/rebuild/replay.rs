@@ -68,10 +68,7 @@ impl Context<'_> {
     /// Fails if a stop is requested, so that the replay of a long log does not delay it. A repeated replay gives the
     /// same result.
     pub fn fail_if_stopped(&self) -> Result<(), RebuildError> {
-        match self.stop.asked() {
-            true => Err(RebuildError::Ended(self.view.view.name.clone())),
-            false => Ok(()),
-        }
+        if self.stop.asked() { Err(RebuildError::Ended(self.view.view.name.clone())) } else { Ok(()) }
     }
 
     /// Returns the view's position in the store, or `None` before its first event.

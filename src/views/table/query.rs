@@ -58,10 +58,8 @@ impl RowTable {
         limit: usize,
     ) -> Result<RowsPage, StoreError> {
         let after = after.unwrap_or(i64::MIN);
-        let (until, more_beyond) = match filter.values.is_empty() {
-            true => (i64::MAX, false),
-            false => self.scan_end(store, after).await?,
-        };
+        let (until, more_beyond) =
+            if filter.values.is_empty() { (i64::MAX, false) } else { self.scan_end(store, after).await? };
         let mut page = RowsPage::default();
         let (mut at, mut bytes) = (after, 0);
         loop {
