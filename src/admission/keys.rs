@@ -128,7 +128,7 @@ impl Keys {
                 Key { id: "API_KEY".to_owned(), name: "API_KEY".to_owned(), ..Key::clone(&keys.anonymous) };
             known.insert(hash(literal), Arc::new(key));
         }
-        *keys.by_hash.write().expect("no panic while holding the lock") = known;
+        *event::write_lock(&keys.by_hash) = known;
         Ok(keys)
     }
 
@@ -195,7 +195,7 @@ impl Keys {
             Cell::Integer(key.created.0),
         ];
         self.store.change(sql.to_owned(), parameters).await?;
-        let mut known = self.by_hash.write().expect("no panic while holding the lock");
+        let mut known = event::write_lock(&self.by_hash);
         known.insert(hash(literal), Arc::new(key.clone()));
         Ok(key)
     }
@@ -208,13 +208,13 @@ impl Keys {
             .change(sql.to_owned(), vec![Cell::Integer(Millis::now().0), Cell::Text(id.to_owned())])
             .await?;
         if changed == 1 {
-            self.by_hash.write().expect("no panic while holding the lock").retain(|_, key| key.id != id);
+            event::write_lock(&self.by_hash).retain(|_, key| key.id != id);
         }
         Ok(changed == 1)
     }
 
     pub fn list(&self) -> Vec<Key> {
-        let known = self.by_hash.read().expect("no panic while holding the lock");
+        let known = event::read_lock(&self.by_hash);
         let mut keys: Vec<Key> = known.values().map(|key| Key::clone(key)).collect();
         keys.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         keys
@@ -281,7 +281,7 @@ impl Keys {
 
     /// Returns the number under which requests with a known key are counted; `None` without one.
     pub fn counted_as(&self, credentials: Credentials<'_>) -> Option<u128> {
-        let known = self.by_hash.read().expect("no panic while holding the lock");
+        let known = event::read_lock(&self.by_hash);
         let known = credentials.literals().map(hash).find(|hash| known.contains_key(hash))?;
         let (half, _) = known.split_first_chunk()?;
         Some(u128::from_le_bytes(*half))
@@ -289,7 +289,7 @@ impl Keys {
 
     fn find(&self, literal: &str) -> Option<Arc<Key>> {
         let presented = hash(literal);
-        let known = self.by_hash.read().expect("no panic while holding the lock");
+        let known = event::read_lock(&self.by_hash);
         let (stored, key) = known.get_key_value(&presented)?;
         bool::from(stored.ct_eq(&presented)).then(|| Arc::clone(key))
     }

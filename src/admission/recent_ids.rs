@@ -29,7 +29,7 @@ impl RecentIds {
     /// because a restart forgets which event was first. So the store's hash decides.
     pub async fn conflict(&self, ids: impl Iterator<Item = (EventId, BodyHash)>) -> bool {
         let candidates: Vec<(EventId, BodyHash)> = {
-            let known = self.known.lock().expect("no panic while holding the lock");
+            let known = event::lock(&self.known);
             ids.filter(|(id, hash)| known.conflicts(*id, *hash)).collect()
         };
         for (id, hash) in candidates {
@@ -45,7 +45,7 @@ impl RecentIds {
 
     /// Remembers an id. The caller does this once the event is durable.
     pub fn note(&self, id: EventId, hash: BodyHash) {
-        self.known.lock().expect("no panic while holding the lock").note(id, hash);
+        event::lock(&self.known).note(id, hash);
     }
 }
 

@@ -15,12 +15,12 @@ use event::limits::{
     BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, DEAD_LETTERS_LOGGED_MAX, DEDUP_ENTRIES_BATCH_MAX,
     DEDUP_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL, PRUNE_ROWS_MAX, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
-use event::{Applied, Millis, Stalled, Stop};
+use event::{Applied, Backoff, Millis, Stalled, Stop};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::log::{EventLog, LogReader, ReadError, Traces};
-use crate::store::{Backoff, Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
+use crate::store::{Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
 use stream_ends::StreamEnds;
 
 /// The deduplicator's name in metrics, logs and answers.

@@ -24,11 +24,11 @@ impl StreamEnds {
     /// Sets the position at which dedup starts to read; records before it are unknown. After a failure dedup calls
     /// this again with a position that it has reached before, so the earlier value stays valid.
     pub fn begin(&self, from: u64) {
-        self.known.write().expect("no panic while holding the lock").from.get_or_insert(from);
+        event::write_lock(&self.known).from.get_or_insert(from);
     }
 
     pub fn note(&self, ends: RecordEnds<'_>) {
-        let mut known = self.known.write().expect("no panic while holding the lock");
+        let mut known = event::write_lock(&self.known);
         known.of_all = known.of_all.max(ends.of_all);
         for (stream, end) in ends.of {
             match known.ends.get_mut(stream) {
@@ -40,7 +40,7 @@ impl StreamEnds {
 
     /// Returns whether `stream` certainly has no event between `position` and the position of dedup.
     pub fn has_no_events_from(&self, stream: &str, position: u64) -> bool {
-        let known = self.known.read().expect("no panic while holding the lock");
+        let known = event::read_lock(&self.known);
         let last = known.ends.get(stream).copied().unwrap_or(0).max(known.of_all);
         known.from.is_some_and(|from| position >= from) && last <= position
     }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use event::limits::{
     BODIES_BYTES_MAX, BODIES_OF_ADDRESS_BYTES_MAX, OPEN_BODIES_BYTES_MAX, OPEN_BODIES_OF_ADDRESS_BYTES_MAX,
@@ -83,7 +83,7 @@ impl Drop for Share {
 }
 
 fn budget() -> MutexGuard<'static, Budget> {
-    BODIES.lock().unwrap_or_else(PoisonError::into_inner)
+    event::lock(&BODIES)
 }
 
 impl Budget {

@@ -72,7 +72,7 @@ impl Limiter {
     /// Counts a request. Fails with the time to wait if it exceeds the rate.
     fn count(&self, sender: u128) -> Result<(), Duration> {
         let now = self.begun.elapsed();
-        self.senders.lock().expect("no panic while holding the lock").count(&self.rate, sender, now)
+        event::lock(&self.senders).count(&self.rate, sender, now)
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use event::limits::{
@@ -151,14 +151,14 @@ impl Ages {
 
     fn try_save(&self) -> std::io::Result<()> {
         let Some(file) = &self.0.file else { return Ok(()) };
-        let _saving = self.0.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _saving = event::lock(&self.0.saving);
         let state = self.current().state.clone();
         write(file, &state)
     }
 
     /// Returns the state, updated to this moment, so that no caller misses a jump that has just happened.
     fn current(&self) -> MutexGuard<'_, Current> {
-        let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = event::lock(&self.0.current);
         if self.0.file.is_some() {
             let now = since_boot();
             let passed = now.saturating_sub(current.updated);

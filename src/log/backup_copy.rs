@@ -84,7 +84,7 @@ impl PinnedLog {
         let segments: Vec<PinnedSegment> = removed.chain(now).collect();
         let begin = segments.first().map_or(snapshot.begin(), |segment| segment.first);
         Ok(LogCopy {
-            id: LogId(*snapshot.log_id.as_bytes()),
+            id: snapshot.log_id,
             begin,
             end: snapshot.end,
             mark: (Snapshot::MARK_NAME, snapshot.mark(begin)),

@@ -67,7 +67,7 @@ impl Embedded {
             clean_stop: recovery.clean_stop,
             torn_bytes_cut: recovery.torn_bytes_cut,
         };
-        let id = LogId(*journal.id().as_bytes());
+        let id = journal.id();
         let ages = Ages::open(data, id, journal.end(), || received_ends(&journal));
         ages.keep_current(end.clone());
         let (history_lock, correction_lock) = (HistoryLock::default(), CorrectionLock::default());
@@ -75,7 +75,7 @@ impl Embedded {
     }
 
     pub fn id(&self) -> LogId {
-        LogId(*self.journal.id().as_bytes())
+        self.journal.id()
     }
 
     pub fn begin(&self) -> u64 {

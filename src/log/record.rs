@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use event::{BodyHash, EventId, Millis, UploadId};
+use event::{BodyHash, EventId, Millis, UploadId, put_varint, take_varint};
 
 const VERSION: u8 = 1;
 const WITH_IDS: u8 = 1;
@@ -347,14 +347,6 @@ fn put_counted(bytes: &mut Vec<u8>, value: &[u8]) {
     bytes.extend_from_slice(value);
 }
 
-fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
 /// The bytes that are still to be read.
 struct Bytes<'a>(&'a [u8]);
 
@@ -374,15 +366,7 @@ impl<'a> Bytes<'a> {
     }
 
     fn varint(&mut self) -> Result<u64, RecordError> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(RecordError::Malformed)
+        take_varint(&mut self.0).ok_or(RecordError::Malformed)
     }
 
     fn counted(&mut self) -> Result<&'a [u8], RecordError> {

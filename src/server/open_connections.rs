@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use event::limits::IDLE_CONNECTION_DURATION_MIN;
@@ -117,7 +117,7 @@ impl Shared {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<State>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        event::lock(&self.all)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{ServeError, Settings, start_checks};
 use crate::log::{self, EventLog};
-use crate::store::{self, Backoff, Password, Store};
+use crate::store::{self, Password, Store};
 
 pub struct Storage {
     pub log: EventLog,
@@ -27,7 +27,7 @@ impl Storage {
 
 /// Opens the store, and retries while its server does not answer: it may start later than this one.
 async fn open_store(url: &str, password: &Password, data: &Path) -> Result<Store, store::OpenError> {
-    let (mut backoff, mut logged) = (Backoff::default(), String::new());
+    let (mut backoff, mut logged) = (event::Backoff::default(), String::new());
     loop {
         match Store::open(url, Some(password), data).await {
             Err(store::OpenError::Unreachable { name, reason }) => {

@@ -52,7 +52,7 @@ impl Certificate {
 
     /// Returns the encrypted stream; `None` if the handshake fails or takes too long.
     pub async fn handshake(&self, stream: IdleTimeoutStream) -> Option<TlsStream<IdleTimeoutStream>> {
-        let current = Arc::clone(&self.current.read().expect("no panic while holding the lock"));
+        let current = Arc::clone(&event::read_lock(&self.current));
         let handshake = TlsAcceptor::from(current).accept(stream);
         let outcome = timeout(HANDSHAKE_DURATION_MAX, handshake).await.ok()?;
         outcome.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed")).ok()
@@ -73,14 +73,14 @@ impl Certificate {
     /// old one: the files may be half renewed.
     pub fn reload(&self) {
         let contents = read(&self.files);
-        let mut seen = self.seen.lock().expect("no panic while holding the lock");
+        let mut seen = event::lock(&self.seen);
         if *seen == contents {
             return;
         }
         seen.clone_from(&contents);
         match contents.and_then(|contents| server_config(&self.files, &contents)) {
             Ok(renewed) => {
-                *self.current.write().expect("no panic while holding the lock") = renewed;
+                *event::write_lock(&self.current) = renewed;
                 tracing::info!(file = %self.files.certificate.display(), "new connections use the new certificate");
             }
             Err(error) => {

@@ -4,7 +4,6 @@
 //! nothing about events. Every database implements the same verbs in its fastest safe way. The set of databases
 //! is closed, so [`Store`] is an enum.
 
-mod backoff;
 mod day_gaps;
 mod dead_letters;
 mod dedup;
@@ -15,6 +14,7 @@ mod halt;
 mod merged_plans;
 mod mysql;
 mod numbered_rows;
+mod own_tables;
 mod plan;
 mod postgres;
 mod remote;
@@ -32,7 +32,6 @@ use std::sync::Arc;
 
 use event::{Decimal, LogId, Stop};
 
-pub use backoff::Backoff;
 pub use dead_letters::{DeadLetter, DeadLetterStatus};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use erasures::{Erasure, OpenErasure};
@@ -177,7 +176,7 @@ impl Store {
         stop: &Stop,
         mut waiting: impl FnMut(&str),
     ) -> Option<Result<Vec<Skipped>, StoreError>> {
-        let mut backoff = Backoff::default();
+        let mut backoff = event::Backoff::default();
         loop {
             match self.apply(Arc::clone(&plan)).await {
                 Err(StoreError::Transient(reason)) => waiting(&reason),

@@ -2,7 +2,7 @@
 //! received, and the number of the row that the event made. The store keeps origins for tables without a key. An
 //! origin takes one byte in the usual case.
 
-use event::Millis;
+use event::{Millis, put_varint, take_varint};
 
 /// One row, and the event that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +40,12 @@ pub fn encode(base: RowOriginBase, origins: &[RowOrigin]) -> Vec<u8> {
     for origin in origins {
         let jumps = if origin.row == row { 0 } else { ROW_JUMPS };
         let changes = if origin.received == received { 0 } else { TIME_CHANGES };
-        put(&mut bytes, (origin.position - position) << 2 | jumps | changes);
+        put_varint(&mut bytes, (origin.position - position) << 2 | jumps | changes);
         if jumps != 0 {
-            put(&mut bytes, zigzag(origin.row.wrapping_sub(row)));
+            put_varint(&mut bytes, zigzag(origin.row.wrapping_sub(row)));
         }
         if changes != 0 {
-            put(&mut bytes, zigzag(origin.received.0.wrapping_sub(received.0)));
+            put_varint(&mut bytes, zigzag(origin.received.0.wrapping_sub(received.0)));
         }
         (position, row, received) = (origin.position, origin.row.wrapping_add(1), origin.received);
     }
@@ -57,13 +57,13 @@ pub fn decode(base: RowOriginBase, mut bytes: &[u8]) -> Option<Vec<RowOrigin>> {
     let mut origins = Vec::with_capacity(bytes.len());
     let (mut position, mut row, mut received) = (base.first_position, base.first_row, base.received_min);
     while !bytes.is_empty() {
-        let head = take(&mut bytes)?;
+        let head = take_varint(&mut bytes)?;
         position = position.checked_add(head >> 2)?;
         if head & ROW_JUMPS != 0 {
-            row = row.wrapping_add(unzigzag(take(&mut bytes)?));
+            row = row.wrapping_add(unzigzag(take_varint(&mut bytes)?));
         }
         if head & TIME_CHANGES != 0 {
-            received = Millis(received.0.wrapping_add(unzigzag(take(&mut bytes)?)));
+            received = Millis(received.0.wrapping_add(unzigzag(take_varint(&mut bytes)?)));
         }
         origins.push(RowOrigin { position, received, row });
         row = row.wrapping_add(1);
@@ -78,28 +78,6 @@ fn zigzag(value: i64) -> u64 {
 
 fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-/// Appends a variable-length integer: seven bits per byte, low bits first.
-fn put(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! Each step can be repeated without a further effect. So if an erasure is interrupted, the next start continues it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,36 +23,11 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::batch::BatchError;
 use super::dead_letter;
+use super::erasure_error::ErasureError;
 use super::{Running, ViewKind};
-use crate::log::{AppendError, Entry, EraseError, EventLog, Header, ReadError, RecordBuilder, Shape};
+use crate::log::{Entry, EventLog, Header, ReadError, RecordBuilder, Shape};
 use crate::store::{Erasure, OpenErasure, Store, StoreError};
-
-#[derive(Debug, thiserror::Error)]
-pub enum ErasureError {
-    #[error("stream `{stream}` has no field `{field}` of text or integers")]
-    Field { stream: String, field: String },
-    #[error("{0}")]
-    Log(#[from] AppendError),
-    #[error("{0}")]
-    Read(#[from] ReadError),
-    #[error("{0}")]
-    Erase(#[from] EraseError),
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    #[error("the server is stopping; the erasure continues at the next start")]
-    Stopped,
-}
-
-impl From<BatchError> for ErasureError {
-    fn from(error: BatchError) -> Self {
-        match error {
-            BatchError::Log(error) => error.into(),
-            BatchError::Store(error) => error.into(),
-        }
-    }
-}
 
 /// The handle of the thread that carries out erasures, one after the other.
 #[derive(Clone)]
@@ -336,7 +311,7 @@ impl Eraser {
     /// read an event must be able to read it again to undo it.
     fn lock_replays(&self, stream: &str) -> Vec<MutexGuard<'_, ()>> {
         let views = self.views.values().filter(|running| running.view.stream == stream);
-        views.map(|running| running.replay_lock.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+        views.map(|running| event::lock(&running.replay_lock)).collect()
     }
 
     /// Removes the traces of deleted rows from the database's files. Waits while a reader prevents that.

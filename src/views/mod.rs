@@ -7,6 +7,7 @@ mod batch;
 mod bisect;
 mod dead_letter;
 mod erasure;
+mod erasure_error;
 mod ledger;
 mod notifications;
 mod pipeline;
@@ -22,7 +23,8 @@ use crate::store::{RowChanges, ViewTables, Write};
 
 pub use batch::{BatchError, Event};
 pub use dead_letter::{DeadLetterError, DeadLetterRetry, drop_dead_letter, only_view};
-pub use erasure::{DataSubject, Eraser, ErasureError, Erasures};
+pub use erasure::{DataSubject, Eraser, Erasures};
+pub use erasure_error::ErasureError;
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use notifications::{MessagePart, Notification, NotificationFields, NotificationStatus, Notifications};
 pub use rebuild::{Difference, RebuildError, Report, SHADOW, compare, rebuild};

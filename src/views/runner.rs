@@ -10,7 +10,7 @@ use event::limits::{
     BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL,
     PIPELINE_POSITIONS_MIN, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
-use event::{Applied, Fields, Stalled, Stop};
+use event::{Applied, Backoff, Fields, Stalled, Stop};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -19,7 +19,7 @@ use super::apply::Applier;
 use super::batch::{BatchLimits, BatchReader, Wanted};
 use crate::dedup::{Dedup, STORE_WENT_BACK, STORED_NAME};
 use crate::log::EventLog;
-use crate::store::{Backoff, Claim, Halt, Plan, Store, StoreError, ViewPosition};
+use crate::store::{Claim, Halt, Plan, Store, StoreError, ViewPosition};
 
 /// Everything that a view needs to run.
 pub struct Runner {

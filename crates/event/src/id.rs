@@ -1,4 +1,4 @@
-//! The ids of events, logs and uploads. The id of an event contains its position in the log, so that no index is
+//! The ids of events and uploads. The id of an event contains its position in the log, so that no index is
 //! needed to find the event. If the client sent an id, the event's id is derived from that instead, so that a repeat
 //! gets the same id.
 
@@ -8,15 +8,7 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// The id of one log, which never changes. A position has a meaning only together with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LogId(pub [u8; 16]);
-
-impl fmt::Display for LogId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
+use super::LogId;
 
 /// A UUID. Version 8 contains the first bytes of the log id and a position. Version 5 is derived from the stream, the
 /// name of the key and the client's id.

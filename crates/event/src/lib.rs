@@ -5,6 +5,7 @@
 pub mod limits;
 pub mod positions;
 
+mod backoff;
 mod day;
 mod decimal;
 mod email;
@@ -14,20 +15,27 @@ mod fields;
 mod hex;
 mod id;
 mod json;
+mod locks;
+mod log_id;
 mod progress;
 mod sample;
 mod stop;
 mod time;
+mod varint;
 
+pub use backoff::Backoff;
 pub use day::{Day, DayError};
 pub use decimal::{Decimal, DecimalError};
 pub use escapes::{percent_decode, percent_decode_strict, percent_encode};
 pub use field::{Field, FieldError, FieldErrors, Form, Kind, Value};
 pub use fields::{Checked, Fields};
 pub use hex::hex;
-pub use id::{BodyHash, EventId, LogId, UploadId};
+pub use id::{BodyHash, EventId, UploadId};
 pub use json::{kind_of, walk_object};
+pub use locks::{lock, read_lock, write_lock};
+pub use log_id::{LogId, LogIdError};
 pub use progress::{Applied, Progress, Stalled};
 pub use sample::{Random, Sample};
 pub use stop::Stop;
 pub use time::{Millis, TimeError};
+pub use varint::{put_varint, take_varint};

@@ -1,38 +1,26 @@
-//! Encodes a sorted list of positions as the differences between them. Each difference is a varint: seven bits per
-//! byte, lowest bits first, and the high bit is set in every byte except the last.
+//! Encodes a sorted list of positions as the differences between them, each as a variable-length integer.
+
+use super::{put_varint, take_varint};
 
 /// Encodes `positions`, which must be sorted.
 pub fn encode(positions: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(positions.len() * 2);
     let mut last = 0;
     for position in positions {
-        let mut gap = position - last;
-        while gap >= 0x80 {
-            bytes.push(gap as u8 | 0x80);
-            gap >>= 7;
-        }
-        bytes.push(gap as u8);
+        put_varint(&mut bytes, position - last);
         last = *position;
     }
     bytes
 }
 
 /// Decodes a list. Returns `None` if the bytes are not a valid encoding.
-pub fn decode(bytes: &[u8]) -> Option<Vec<u64>> {
-    let (mut positions, mut last, mut gap, mut shift) = (Vec::new(), 0_u64, 0_u64, 0);
-    for byte in bytes {
-        if shift > 63 {
-            return None;
-        }
-        gap |= u64::from(byte & 0x7f) << shift;
-        shift += 7;
-        if byte & 0x80 == 0 {
-            last = last.checked_add(gap)?;
-            positions.push(last);
-            (gap, shift) = (0, 0);
-        }
+pub fn decode(mut bytes: &[u8]) -> Option<Vec<u64>> {
+    let (mut positions, mut last) = (Vec::new(), 0_u64);
+    while !bytes.is_empty() {
+        last = last.checked_add(take_varint(&mut bytes)?)?;
+        positions.push(last);
     }
-    (shift == 0).then_some(positions)
+    Some(positions)
 }
 
 #[cfg(test)]

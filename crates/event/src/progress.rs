@@ -50,7 +50,7 @@ impl Progress {
     fn add(&self, view: &str, stream: Option<&str>) -> watch::Sender<Applied> {
         let (sender, _) = watch::channel(Applied::default());
         let entry = Entry { stream: stream.map(str::to_owned), applied: sender.clone() };
-        self.views.write().expect("no panic while holding the lock").insert(view.to_owned(), entry);
+        crate::write_lock(&self.views).insert(view.to_owned(), entry);
         sender
     }
 
@@ -64,7 +64,7 @@ impl Progress {
     }
 
     fn snapshot(&self, which: impl Fn(&Entry) -> bool) -> BTreeMap<String, Applied> {
-        let views = self.views.read().expect("no panic while holding the lock");
+        let views = crate::read_lock(&self.views);
         let entries = views.iter().filter(|(_, entry)| which(entry));
         entries.map(|(name, entry)| (name.clone(), entry.applied.borrow().clone())).collect()
     }
@@ -73,7 +73,7 @@ impl Progress {
     /// them; after `timeout` it returns `false`.
     pub async fn drained(&self, end: u64, timeout: Duration) -> bool {
         let receivers: Vec<watch::Receiver<Applied>> = {
-            let views = self.views.read().expect("no panic while holding the lock");
+            let views = crate::read_lock(&self.views);
             views.values().map(|entry| entry.applied.subscribe()).collect()
         };
         let all = async {
@@ -102,7 +102,7 @@ impl Progress {
 
     async fn all_reached(&self, stream: Option<&str>, end: u64, timeout: Duration) -> bool {
         let receivers: Vec<watch::Receiver<Applied>> = {
-            let views = self.views.read().expect("no panic while holding the lock");
+            let views = crate::read_lock(&self.views);
             views
                 .values()
                 .filter(|entry| entry.stream.as_deref() == stream)

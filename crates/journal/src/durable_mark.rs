@@ -47,7 +47,7 @@ impl Mark {
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         let flags = if self.clean_stop { CLEAN_STOP } else { 0 };
         bytes[12..16].copy_from_slice(&flags.to_le_bytes());
-        bytes[16..32].copy_from_slice(self.log_id.as_bytes());
+        bytes[16..32].copy_from_slice(&self.log_id.0);
         let numbers = [self.sequence, self.begin, self.end, self.segment_first, self.offset];
         for (slot, number) in bytes[32..72].chunks_exact_mut(8).zip(numbers) {
             slot.copy_from_slice(&number.to_le_bytes());
@@ -70,7 +70,7 @@ impl Mark {
         let mut id = [0; 16];
         id.copy_from_slice(&bytes[16..32]);
         Some(Ok(Self {
-            log_id: LogId::from_bytes(id),
+            log_id: LogId(id),
             sequence: u64_at(bytes, 32),
             begin: u64_at(bytes, 40),
             end: u64_at(bytes, 48),
@@ -169,7 +169,7 @@ mod tests {
         #[test]
         fn a_mark_survives_a_round_trip(id: [u8; 16], numbers: [u64; 5], clean_stop: bool) {
             let [sequence, begin, end, segment_first, offset] = numbers;
-            let log_id = LogId::from_bytes(id);
+            let log_id = LogId(id);
             let mark = Mark { log_id, sequence, begin, end, segment_first, offset, clean_stop };
             prop_assert_eq!(Mark::parse(&mark.to_bytes()), Some(Ok(mark)));
         }

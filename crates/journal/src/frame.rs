@@ -150,7 +150,7 @@ impl FrameHeader {
 
     fn checksum_after(&self, payload_checksum: u32, id: &LogId) -> u32 {
         let mut covered = [0; 37];
-        covered[0..16].copy_from_slice(id.as_bytes());
+        covered[0..16].copy_from_slice(&id.0);
         covered[16..24].copy_from_slice(&self.position.to_le_bytes());
         covered[24..28].copy_from_slice(&self.count.to_le_bytes());
         covered[28] = self.kind.code();
@@ -203,7 +203,7 @@ mod tests {
             unsynced: u32,
             lost: bool,
         ) {
-            let id = LogId::from_bytes(id);
+            let id = LogId(id);
             let kind = if lost { FrameKind::Lost } else { FrameKind::Data };
             let frame = Frame { position, count, kind, payload: &payload };
             let mut bytes = Vec::new();
@@ -218,7 +218,7 @@ mod tests {
 
         #[test]
         fn parsing_arbitrary_bytes_does_not_panic(bytes: Vec<u8>, id: [u8; 16]) {
-            let _ = parse(&bytes, &LogId::from_bytes(id));
+            let _ = parse(&bytes, &LogId(id));
             let _ = parse_checked(&bytes);
         }
     }

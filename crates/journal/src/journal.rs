@@ -3,9 +3,10 @@
 
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, ThreadId};
 
+use crate::close_error::CloseError;
 use crate::command::{Work, WriterError};
 use crate::disk::{Disk, DiskError};
 use crate::log_state::{LogState, SegmentInfo};
@@ -15,7 +16,6 @@ use crate::recover::{self, OpenError, Recovery};
 use crate::rewrite::{self, RewriteError, Rewritten};
 use crate::snapshot::Snapshot;
 use crate::trim::{self, TrimError};
-use crate::writer::CloseError;
 use crate::{Frame, LogId, Options};
 
 /// An open log. Clones share it.
@@ -163,7 +163,7 @@ impl Inner {
 
     fn end(&self, closing: Closing) -> Result<(), CloseError> {
         self.shared.queue.close(closing);
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = event::lock(&self.thread);
         match std::mem::replace(&mut *thread, Thread::Ended(Err(CloseError::Panicked))) {
             Thread::Running(handle) if handle.thread().id() == thread::current().id() => {
                 *thread = Thread::Running(handle);

@@ -31,6 +31,7 @@ mod segment;
 mod writer;
 
 // Seal, rewrite, trim, check and copy an open log.
+mod close_error;
 mod command;
 mod files_check;
 mod rewrite;
@@ -48,19 +49,19 @@ mod survey;
 
 // Used by all modules above.
 mod disk;
-mod log_id;
 mod options;
 
 #[cfg(feature = "simulation")]
 mod rng;
 
+pub use close_error::CloseError;
 pub use command::WriterError;
 pub use damage::{Damage, TornTail};
 pub use disk::{Disk, DiskError, Locked};
+pub use event::LogId;
 pub use frame::{Frame, FrameKind, PAYLOAD_BYTES_MAX};
 pub use inspect::{InspectError, Inspection, inspect};
 pub use journal::{Journal, Opened};
-pub use log_id::{LogId, LogIdError};
 pub use log_state::SegmentInfo;
 pub use options::{Observer, Options, Signal};
 pub use queue::{AppendError, Done};
@@ -70,7 +71,6 @@ pub use repair::{RepairError, Repaired, repair};
 pub use rewrite::{RewriteError, Rewritten};
 pub use snapshot::{Snapshot, SnapshotSegment};
 pub use trim::TrimError;
-pub use writer::CloseError;
 
 /// The simulated disk and the single-step writer that the crash tests use.
 #[cfg(feature = "simulation")]

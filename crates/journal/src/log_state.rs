@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use crate::LogId;
 use crate::disk::Disk;
@@ -86,14 +86,14 @@ impl LogState {
     }
 
     pub(crate) fn add_segment(&self, segment: Arc<Segment>, bytes: u64) {
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        let mut segments = event::write_lock(&self.segments);
         segments.push(segment);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The segments from the beginning up to the one whose first position is `last`.
     pub(crate) fn segments_to(&self, last: u64) -> Vec<Arc<Segment>> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = event::read_lock(&self.segments);
         segments.iter().take_while(|segment| segment.first <= last).cloned().collect()
     }
 
@@ -101,7 +101,7 @@ impl LogState {
     /// that no longer finds its segment can see the reason.
     pub(crate) fn begin_at(&self, begin: u64) {
         self.begin.store(begin, Ordering::Release);
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        let mut segments = event::write_lock(&self.segments);
         let removed = segments.partition_point(|segment| segment.first < begin);
         for segment in segments.drain(..removed) {
             segment.bump_generation();
@@ -111,13 +111,13 @@ impl LogState {
 
     /// The highest position, not above `before`, to which the log can be trimmed: the first position of a segment.
     pub(crate) fn begin_for(&self, before: u64) -> u64 {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = event::read_lock(&self.segments);
         let after = segments.partition_point(|segment| segment.first <= before);
         after.checked_sub(1).map_or(self.begin(), |at| segments[at].first)
     }
 
     pub(crate) fn segments(&self) -> Vec<SegmentInfo> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = event::read_lock(&self.segments);
         let ends = segments.iter().skip(1).map(|next| Some(next.first)).chain([None]);
         let info = |(segment, next): (&Arc<Segment>, Option<u64>)| SegmentInfo {
             first: segment.first,
@@ -131,7 +131,7 @@ impl LogState {
 
     /// The sealed segments with events in `range`, each with its end, and the end of the whole sealed part.
     pub(crate) fn sealed_in(&self, range: &Range<u64>) -> (Vec<(Arc<Segment>, u64)>, u64) {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = event::read_lock(&self.segments);
         let pairs = segments.iter().zip(segments.iter().skip(1));
         let sealed = pairs.map(|(segment, next)| (segment, next.first));
         let within = sealed.filter(|(segment, end)| segment.first < range.end && range.start < *end);
@@ -141,23 +141,23 @@ impl LogState {
 
     /// The first sealed segments whose position is `from` or higher, at most `count_max` of them.
     pub(crate) fn sealed_from(&self, from: u64, count_max: usize) -> Vec<Arc<Segment>> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = event::read_lock(&self.segments);
         let sealed = segments.split_last().map_or(&[][..], |(_, sealed)| sealed);
         let at = sealed.partition_point(|segment| segment.first < from);
         sealed[at..].iter().take(count_max).cloned().collect()
     }
 
     pub(crate) fn lock_maintenance(&self) -> MutexGuard<'_, ()> {
-        self.maintenance.lock().unwrap_or_else(PoisonError::into_inner)
+        event::lock(&self.maintenance)
     }
 
     pub(crate) fn lock_renames(&self) -> MutexGuard<'_, ()> {
-        self.renames.lock().unwrap_or_else(PoisonError::into_inner)
+        event::lock(&self.renames)
     }
 
     /// The segment that contains `position`, or `None` if it was trimmed in the meantime.
     pub(crate) fn segment_of(&self, position: u64) -> Option<Arc<Segment>> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = event::read_lock(&self.segments);
         let after = segments.partition_point(|segment| segment.first <= position);
         segments.get(after.checked_sub(1)?).cloned()
     }

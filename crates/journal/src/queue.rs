@@ -230,7 +230,7 @@ impl Queue {
 
     /// Gives a command to the writer and blocks until it is done.
     pub(crate) fn ask(&self, work: Work) -> Result<u64, WriterError> {
-        let _turn = self.command_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = event::lock(&self.command_lock);
         let (command, answer) = Command::new(work);
         let mut state = self.state();
         if let Some(refusal) = &state.refusal {
@@ -261,7 +261,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        event::lock(&self.state)
     }
 }
 
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_first_append_waits_for_others_but_not_longer_than_allowed() {
-        let queue = Queue::new(LogId::from_bytes([7; 16]), 0, 1 << 20, 1 << 20);
+        let queue = Queue::new(LogId([7; 16]), 0, 1 << 20, 1 << 20);
         let append = || queue.append(b"x", NonZeroU32::MIN, Box::new(|_| {}));
         append();
         let [short, long] = [Duration::from_millis(1), Duration::from_secs(60)];

@@ -155,8 +155,7 @@ fn last_segment(disk: &Disk, survey: &mut Survey) -> Result<LastSegment, DiskErr
     if let (Some(log_id), Some(last)) = (survey.log_id, survey.segments.last()) {
         return Ok(LastSegment { log_id, first: last.first, bytes: std::mem::take(&mut survey.last_bytes) });
     }
-    let header =
-        SegmentHeader { log_id: LogId::from_bytes(disk.random_bytes()?), first: 0, previous_bytes: 0 };
+    let header = SegmentHeader { log_id: LogId(disk.random_bytes()?), first: 0, previous_bytes: 0 };
     Ok(LastSegment { log_id: header.log_id, first: 0, bytes: header.to_bytes().to_vec() })
 }
 

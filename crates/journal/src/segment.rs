@@ -2,8 +2,8 @@
 //! in-memory state that the writer and readers share.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::LogId;
 use crate::disk::{Disk, DiskError, DiskFile};
@@ -36,7 +36,7 @@ impl SegmentHeader {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[0..8].copy_from_slice(MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        bytes[16..32].copy_from_slice(self.log_id.as_bytes());
+        bytes[16..32].copy_from_slice(&self.log_id.0);
         bytes[32..40].copy_from_slice(&self.first.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.previous_bytes.to_le_bytes());
         let checksum = header_checksum(&bytes);
@@ -61,11 +61,7 @@ impl SegmentHeader {
         }
         let mut id = [0; 16];
         id.copy_from_slice(&bytes[16..32]);
-        Ok(Self {
-            log_id: LogId::from_bytes(id),
-            first: u64_at(bytes, 32),
-            previous_bytes: u64_at(bytes, 40),
-        })
+        Ok(Self { log_id: LogId(id), first: u64_at(bytes, 32), previous_bytes: u64_at(bytes, 40) })
     }
 }
 
@@ -158,13 +154,13 @@ impl Segment {
     /// Adds some of these locations to the index. They must be in rising order. Locations before the last entry are
     /// skipped.
     pub(crate) fn add_to_index(&self, locations: impl Iterator<Item = Location>) {
-        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = event::lock(&self.index);
         locations.for_each(|location| add_location(&mut index, location));
     }
 
     /// Returns the last indexed location at or before `position`, or the first frame.
     pub(crate) fn location_before(&self, position: u64) -> Location {
-        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = event::lock(&self.index);
         let after = index.partition_point(|location| location.position <= position);
         match after.checked_sub(1) {
             Some(at) => index[at],
@@ -189,7 +185,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_header_survives_a_round_trip(id: [u8; 16], first: u64, previous_bytes: u64) {
-            let log_id = LogId::from_bytes(id);
+            let log_id = LogId(id);
             let header = SegmentHeader { log_id, first, previous_bytes };
             prop_assert_eq!(SegmentHeader::parse(&header.to_bytes()), Ok(header));
             prop_assert_eq!(position_of(&file_name(first)), Some(first));

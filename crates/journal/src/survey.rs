@@ -215,7 +215,7 @@ impl Survey {
     fn scan(&mut self, disk: &Disk, segment: &mut Surveyed) -> Result<(Vec<u8>, Scan), DiskError> {
         let bytes = disk.read(&segment.path)?.unwrap_or_default();
         // If no header is intact, the log id is unknown, and every frame counts as damaged.
-        let id = self.log_id.unwrap_or(LogId::from_bytes([0; 16]));
+        let id = self.log_id.unwrap_or(LogId([0; 16]));
         let mut scan = scan(&bytes, &id, segment.first);
         self.lost_events += scan.lost_events;
         segment.index = std::mem::take(&mut scan.index);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::close_error::CloseError;
 use crate::command::{Work, WriterError};
 use crate::disk::{Disk, DiskError, DiskFile, Lock};
 use crate::durable_mark::{Mark, MarkFile};
@@ -24,17 +25,6 @@ const GATHER_SYNC_SHARE: u32 = 2;
 const GATHER_PAUSE_SHARE: u32 = 16;
 /// The longest delay, so that one very slow sync does not delay the next append much.
 const GATHER_MAX: Duration = Duration::from_millis(5);
-
-/// Why the log could not be stopped cleanly. Acknowledged appends are durable nevertheless.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CloseError {
-    #[error("the journal has failed and accepts no more appends: {reason}")]
-    Poisoned { reason: String },
-    #[error("the journal's writer panicked")]
-    Panicked,
-    #[error("the journal cannot be closed from its own writer thread; call `close` outside of callbacks")]
-    OnWriterThread,
-}
 
 pub(crate) struct Writer {
     pub shared: Arc<LogState>,

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use event::Stop;
 use event::limits::{ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX};
+use event::{Backoff, Stop};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
@@ -141,7 +141,8 @@ impl Uploader {
         request: impl Fn() -> reqwest::RequestBuilder,
         progress: &Progress,
     ) -> Result<Value, Failure> {
-        let (begun, mut tries) = (Instant::now(), 0);
+        let (begun, mut retrying) = (Instant::now(), false);
+        let mut backoff = Backoff::new(DELAY_MIN, DELAY_MAX);
         loop {
             let stopped = async {
                 self.stop.wait().await;
@@ -156,7 +157,7 @@ impl Uploader {
             };
             let (reason, retry_after) = match answer.map(|answer| (answer.retry_after, answer.good())) {
                 Ok((_, Ok(body))) => {
-                    if tries > 0 {
+                    if retrying {
                         progress.note("the server answers again");
                     }
                     return Ok(body);
@@ -165,14 +166,14 @@ impl Uploader {
                 Err(Failure::Unreachable(reason)) => (reason, None),
                 Ok((_, Err(failure))) | Err(failure) => return Err(failure),
             };
-            let pause = delay(tries, random_fraction()).max(retry_after.unwrap_or_default());
+            let pause = backoff.pause_with_jitter(random_fraction()).max(retry_after.unwrap_or_default());
             if self.give_up_after.is_some_and(|limit| begun.elapsed() + pause > limit) {
                 return Err(Failure::Unreachable(format!("gave up: {reason}")));
             }
-            if tries == 0 {
+            if !retrying {
                 progress.note(&format!("{reason}; retrying until it answers"));
             }
-            tries += 1;
+            retrying = true;
             if self.stop.within(pause).await {
                 return Err(Failure::Unreachable(reason));
             }
@@ -194,12 +195,6 @@ impl Receipt {
     }
 }
 
-/// Returns a pause that doubles up to a limit. Half of it is random, so that many clients do not retry at once.
-fn delay(tries: u32, fraction: f64) -> Duration {
-    let whole = DELAY_MIN.saturating_mul(1 << tries.min(16)).min(DELAY_MAX);
-    whole.mul_f64(0.5 + fraction / 2.0)
-}
-
 /// Returns a random number between 0 and 1.
 fn random_fraction() -> f64 {
     let random = getrandom::u32().unwrap_or_default();
@@ -214,15 +209,4 @@ fn unexpected(what: &str) -> Failure {
     Failure::Failed(format!(
         "unexpected response: {what}; check that `--url` names a millrace server of this version"
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_up_to_a_limit_and_vary() {
-        assert_eq!((delay(0, 0.0), delay(0, 1.0)), (DELAY_MIN / 2, DELAY_MIN));
-        assert_eq!((delay(3, 1.0), delay(40, 0.0)), (DELAY_MIN * 8, DELAY_MAX / 2));
-    }
 }

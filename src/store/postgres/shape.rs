@@ -509,7 +509,9 @@ mod tests {
 
     #[tokio::test]
     async fn created_tables_are_accepted_and_a_replacement_takes_over_the_names_of_its_indexes() {
-        use crate::store::tables::{DerivedIndex, TopK, own_tables};
+        use crate::store::own_tables::own_tables;
+
+        use crate::store::tables::{DerivedIndex, TopK};
         let mut session = test_server::shared().session().await;
         for table in own_tables().iter().chain([&ledger()]) {
             session.create(table).await.expect("a table");

@@ -1,7 +1,7 @@
 //! The password for a database server, and where it comes from. Its file is read again at SIGHUP and when the server
 //! refuses the login, so a changed password needs no restart.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::config::{PasswordFrom, password_in};
 
@@ -76,11 +76,11 @@ impl Password {
     }
 
     fn unreadable(&self) -> MutexGuard<'_, Option<String>> {
-        self.0.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+        event::lock(&self.0.unreadable)
     }
 
     fn lock(&self) -> MutexGuard<'_, PasswordFrom> {
-        self.0.from.lock().unwrap_or_else(PoisonError::into_inner)
+        event::lock(&self.0.from)
     }
 }
 

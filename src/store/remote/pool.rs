@@ -61,14 +61,14 @@ impl Pool {
     /// Returns the most recently used idle session. Firewalls and servers drop connections without traffic, so none
     /// is kept for long.
     fn take_idle(&self) -> Option<ServerSession> {
-        let mut idle = self.idle.lock().expect("no panic while holding the lock");
+        let mut idle = event::lock(&self.idle);
         idle.retain(|(since, _)| since.elapsed() < STORE_IDLE_DURATION_MAX);
         idle.pop().map(|(_, session)| session)
     }
 
     /// Closes all idle sessions. When one connection is lost, the others are probably lost too.
     fn close_idle(&self) {
-        self.idle.lock().expect("no panic while holding the lock").clear();
+        event::lock(&self.idle).clear();
     }
 
     /// Closes the idle sessions; from now on every request for a session fails.
@@ -118,7 +118,7 @@ impl Lease<'_> {
         session.statement_timeout().shorten();
         if !pool.writers.is_closed() {
             let idle = (Instant::now(), session);
-            pool.idle.lock().expect("no panic while holding the lock").push(idle);
+            event::lock(&pool.idle).push(idle);
         }
     }
 }

@@ -2,8 +2,10 @@
 //! by one node at a time.
 
 use super::server_session::ServerSession;
+use crate::store::own_tables::{OWN_INDEXES, SCHEMA_VERSION, own_tables};
 use crate::store::session::Session;
-use crate::store::tables::{Cell, ColumnKind, OWN_INDEXES, SCHEMA_VERSION, Table, own_tables};
+
+use crate::store::tables::{Cell, ColumnKind, Table};
 use crate::store::{StoreError, rules};
 
 /// The lock that a node holds while it creates or changes millrace's own tables or starts a view.

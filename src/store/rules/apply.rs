@@ -4,9 +4,11 @@
 use event::LogId;
 
 use super::{dead_letters, dedup, member_days, numbered_rows};
+use crate::store::own_tables::taken_back_table;
 use crate::store::plan::{Claim, CorrectedEvent, Plan, Skipped, Stamp, Verb, Write};
 use crate::store::session::Session;
-use crate::store::tables::{Cell, taken_back_table};
+
+use crate::store::tables::Cell;
 use crate::store::{StoreError, corrupt_row};
 
 /// Applies `plan` and returns the events that dedup skipped. If an earlier attempt committed the plan, writes

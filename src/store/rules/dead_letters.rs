@@ -4,9 +4,11 @@ use std::borrow::Cow;
 
 use event::LogId;
 
+use crate::store::own_tables::{dead_letters_table, passed_table};
 use crate::store::plan::{DeadLetterChange, NewDeadLetter};
 use crate::store::session::Session;
-use crate::store::tables::{Cell, dead_letters_table, passed_table};
+
+use crate::store::tables::Cell;
 use crate::store::{DeadLetterStatus, StoreError};
 
 /// Bytes reserved in a row for ids, positions and times, and for the lengths of all values.

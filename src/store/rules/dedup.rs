@@ -7,9 +7,11 @@ use event::limits::{CHUNK_LINES_MAX, DEDUP_IDS_LOOKED_UP_MAX};
 use event::{BodyHash, LogId};
 
 use super::dead_letters;
+use crate::store::own_tables::{dedup_table, skipped_table};
 use crate::store::plan::{DedupEntry, DedupKey, DedupRow, Skipped};
 use crate::store::session::Session;
-use crate::store::tables::{Cell, dedup_table, skipped_table};
+
+use crate::store::tables::Cell;
 use crate::store::{StoreError, corrupt_row};
 
 /// The row of `millrace_meta` that a node locks while it applies the dedup rule.

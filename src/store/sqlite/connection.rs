@@ -8,7 +8,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::commit_stamp::{self, Stamper};
 use super::{counts, decimal_sql, statements};
-use crate::store::tables::{OWN_INDEXES, SCHEMA_VERSION, Table, own_tables, quote};
+use crate::store::own_tables::{OWN_INDEXES, SCHEMA_VERSION, own_tables};
+
+use crate::store::tables::{Table, quote};
 
 const VERSION_MIN: i32 = 3_051_003;
 const WRITER_CACHE_KIB: i64 = 32 * 1024;

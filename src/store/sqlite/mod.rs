@@ -125,13 +125,13 @@ impl Sqlite {
         let _permit = shared.readers.acquire().await.map_err(|_| StoreError::Closed)?;
         // Moving to another thread and back would wait for a CPU twice, and each wait takes as long as most reads.
         tokio::task::block_in_place(|| {
-            let idle = shared.idle_readers.lock().expect("no panic while holding the lock").pop();
+            let idle = event::lock(&shared.idle_readers).pop();
             let connection = match idle {
                 Some(connection) => connection,
                 None => connection::open_for_reading(&shared.path).map_err(errors::classify)?,
             };
             let rows = read_together(&connection, &selects).map_err(errors::classify)?;
-            shared.idle_readers.lock().expect("no panic while holding the lock").push(connection);
+            event::lock(&shared.idle_readers).push(connection);
             Ok(rows)
         })
     }

@@ -176,10 +176,12 @@ mod tests {
 
     use super::*;
     use crate::store::numbered_rows::{RowChanges, RowsToDelete};
+    use crate::store::own_tables::own_tables;
     use crate::store::plan::{Claim, Plan};
     use crate::store::rules;
     use crate::store::sqlite::session::{SqliteSession, run};
-    use crate::store::tables::{Column, ColumnKind, own_tables};
+
+    use crate::store::tables::{Column, ColumnKind};
 
     const LOG: LogId = LogId([7; 16]);
 

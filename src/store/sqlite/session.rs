@@ -140,9 +140,11 @@ mod tests {
     use event::{BodyHash, EventId, LogId, Millis};
 
     use super::*;
+    use crate::store::own_tables::own_tables;
     use crate::store::plan::{Claim, DedupEntry, DedupKey, Plan, Skipped, Verb, Write};
     use crate::store::rules;
-    use crate::store::tables::{ColumnKind, DayGaps, DerivedIndex, own_tables};
+
+    use crate::store::tables::{ColumnKind, DayGaps, DerivedIndex};
 
     /// Applies a plan that leaves the position of its view alone.
     fn apply(connection: &Connection, fill: impl FnOnce(&mut Plan)) -> Result<Vec<Skipped>, StoreError> {

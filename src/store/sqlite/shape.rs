@@ -77,13 +77,19 @@ pub fn check(connection: &Connection, table: &Table) -> Result<(), StoreError> {
             ))
         };
     }
+    check_key(connection, table, &found)
+}
+
+/// Fails if the table has no unique key over the view's key columns that compares byte for byte, or another one.
+fn check_key(connection: &Connection, table: &Table, found: &[ColumnInfo]) -> Result<(), StoreError> {
+    let blocked = |reason: String| Err(StoreError::Blocked(format!("table `{}` {reason}", table.name)));
     let keys = keys(connection, table).map_err(classify)?;
     // Even if there is a suitable key, another one that treats `A` and `a` as equal would reject the second of them.
     if let Some(merging) = keys.iter().find(|key| !key.binary) {
         let sql = if merging.made_by_index {
             format!("DROP INDEX {}", quote(&merging.name))
         } else {
-            replace_table(table, &found)
+            replace_table(table, found)
         };
         return blocked(format!(
             "needs a unique key that compares byte for byte, but has one that does not; to fix it, run: {sql}"

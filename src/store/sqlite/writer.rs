@@ -86,7 +86,7 @@ impl Writer {
 
     /// Queues a job without blocking. Fails with a temporary error if the queue is full; the caller tries again.
     pub fn send(&self, job: Job) -> Result<(), StoreError> {
-        let jobs = self.jobs.lock().expect("no panic while holding the lock");
+        let jobs = event::lock(&self.jobs);
         let sender = jobs.as_ref().ok_or(StoreError::Closed)?;
         sender.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Transient("the store's queue is full".to_owned()),
@@ -95,8 +95,8 @@ impl Writer {
     }
 
     pub fn close(&self) {
-        self.jobs.lock().expect("no panic while holding the lock").take();
-        if let Some(thread) = self.thread.lock().expect("no panic while holding the lock").take() {
+        event::lock(&self.jobs).take();
+        if let Some(thread) = event::lock(&self.thread).take() {
             thread.join().expect("the writer does not panic");
         }
     }

@@ -5,7 +5,7 @@ mod state;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Disk, Identity, Named};
 use state::{Change, FileState, NameChange, State, input_output_error};
@@ -142,7 +142,7 @@ impl SimDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        event::lock(&self.0)
     }
 
     fn alive(&self) -> io::Result<MutexGuard<'_, State>> {

@@ -4,25 +4,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Sixteen random bytes that identify a log.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LogId([u8; 16]);
+/// Sixteen random bytes that identify a log. A position has a meaning only together with it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId(pub [u8; 16]);
 
 /// The refusal of a text that is not a log id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a log id: a log id has 32 hexadecimal digits")]
 pub struct LogIdError {
     pub text: String,
-}
-
-impl LogId {
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
 }
 
 impl fmt::Display for LogId {
@@ -52,13 +42,14 @@ impl FromStr for LogId {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         #[test]
         fn a_log_id_survives_a_round_trip(bytes: [u8; 16]) {
-            let id = LogId::from_bytes(bytes);
+            let id = LogId(bytes);
             prop_assert_eq!(id.to_string().len(), 32);
             prop_assert_eq!(id.to_string().parse(), Ok(id));
         }

@@ -1,0 +1,224 @@
+//! The tables that millrace keeps for itself in the user's database. Their names and columns are stored: changing one
+//! needs a new schema version.
+
+use super::tables::{ColumnKind, Table};
+
+const NAME: ColumnKind = ColumnKind::Text { chars_max: 255 };
+/// The identity of a log, an event or an upload.
+const IDENTITY: ColumnKind = ColumnKind::Bytes { bytes_max: 16 };
+const BODY_HASH: ColumnKind = ColumnKind::Bytes { bytes_max: 8 };
+const SECRET_HASH: ColumnKind = ColumnKind::Bytes { bytes_max: 32 };
+
+/// View positions: one row per view and log. The claim moves them.
+pub fn positions_table() -> Table {
+    Table::new(
+        "millrace_positions",
+        3,
+        &[
+            ("view", NAME),
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            // The stamp of the plan that moved the position last.
+            ("stamp?", IDENTITY),
+        ],
+    )
+}
+
+/// Identities that dedup has seen: client ids (line 0, 1 line) and runs of an upload's lines.
+pub fn dedup_table() -> Table {
+    Table::new(
+        "millrace_seen",
+        2,
+        &[
+            ("identity", IDENTITY),
+            ("first_line", ColumnKind::Integer),
+            ("line_count", ColumnKind::Integer),
+            ("log_id", IDENTITY),
+            ("position", ColumnKind::Integer),
+            ("body_hash", BODY_HASH),
+            ("received", ColumnKind::Integer),
+            ("kept", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// Positions that dedup hides from all views: repeats, and events whose id was used for another body.
+pub fn skipped_table() -> Table {
+    Table::new(
+        "millrace_skipped",
+        3,
+        &[
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            ("first_log_id", IDENTITY),
+            ("first_position", ColumnKind::Integer),
+            ("same_body", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// Corrected events, each with the correction that undoes it.
+pub fn taken_back_table() -> Table {
+    Table::new(
+        "millrace_taken_back",
+        3,
+        &[
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            ("by_position", ColumnKind::Integer),
+        ],
+    )
+}
+
+pub fn dead_letters_table() -> Table {
+    Table::new(
+        "millrace_dead_letters",
+        1,
+        &[
+            ("id", NAME),
+            ("view", NAME),
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            ("event_id", NAME),
+            ("stream", NAME),
+            ("reason", ColumnKind::LongText),
+            ("event", ColumnKind::LongText),
+            ("status", NAME),
+            ("attempts", ColumnKind::Integer),
+            ("created", ColumnKind::Integer),
+            ("updated", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// Positions that a view passed over because it could not apply them. Each has a dead letter. A rebuild passes over
+/// them too.
+pub fn passed_table() -> Table {
+    Table::new(
+        "millrace_passed",
+        4,
+        &[
+            ("view", NAME),
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// Requested erasures: the remaining work, and finally the record that it was done.
+pub fn erasures_table() -> Table {
+    Table::new(
+        "millrace_erasures",
+        1,
+        &[
+            ("id", NAME),
+            ("stream", NAME),
+            ("field", NAME),
+            ("value_hash", NAME),
+            ("asked_by", NAME),
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("events", ColumnKind::Integer),
+            ("asked", ColumnKind::Integer),
+            ("done?", ColumnKind::Integer),
+            ("value", ColumnKind::LongText),
+            ("positions", ColumnKind::LongBytes),
+            ("undone", ColumnKind::LongBytes),
+        ],
+    )
+}
+
+/// How far retention has deleted a stream's old events.
+pub fn retained_table() -> Table {
+    Table::new(
+        "millrace_retained",
+        3,
+        &[
+            ("stream", NAME),
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            ("blanked", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// The events behind the rows of tables without a key. An entry describes the rows that one plan, or a few small
+/// plans, added. `store/row_origins.rs` defines the encoding of `places`.
+pub fn rows_table() -> Table {
+    Table::new(
+        "millrace_rows",
+        4,
+        &[
+            ("view", NAME),
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("first_position", ColumnKind::Integer),
+            ("last_position", ColumnKind::Integer),
+            ("first_row", ColumnKind::Integer),
+            ("last_row", ColumnKind::Integer),
+            ("row_count", ColumnKind::Integer),
+            ("received_min", ColumnKind::Integer),
+            ("received_max", ColumnKind::Integer),
+            ("places", ColumnKind::LongBytes),
+        ],
+    )
+}
+
+/// The amounts that a view's table held before the view began.
+pub fn opening_table() -> Table {
+    Table::new("millrace_opening", 2, &[("view", NAME), ("row_key", NAME), ("amount", ColumnKind::Decimal)])
+}
+
+pub fn keys_table() -> Table {
+    Table::new(
+        "millrace_keys",
+        1,
+        &[
+            ("id", NAME),
+            ("name", NAME),
+            ("hash", SECRET_HASH),
+            ("scopes", NAME),
+            ("streams", ColumnKind::LongText),
+            ("view_key?", ColumnKind::LongText),
+            ("created", ColumnKind::Integer),
+            ("revoked?", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// Returns all tables that are created when a store is first opened.
+pub fn own_tables() -> Vec<Table> {
+    vec![
+        positions_table(),
+        dedup_table(),
+        skipped_table(),
+        taken_back_table(),
+        dead_letters_table(),
+        passed_table(),
+        rows_table(),
+        opening_table(),
+        erasures_table(),
+        retained_table(),
+        keys_table(),
+    ]
+}
+
+/// Indexes on millrace's own tables: name, table, columns.
+pub const OWN_INDEXES: [(&str, &str, &[&str]); 5] = [
+    ("millrace_seen_age", "millrace_seen", &["kept", "received"]),
+    ("millrace_taken_back_by", "millrace_taken_back", &["log_id", "by_position"]),
+    ("millrace_rows_last", "millrace_rows", &["view", "last_row"]),
+    ("millrace_dead_letters_status", "millrace_dead_letters", &["status", "id"]),
+    ("millrace_dead_letters_place", "millrace_dead_letters", &["log_id", "position", "view"]),
+];
+
+/// The schema version that is written into the store. A store with a later version is refused. A store with an
+/// earlier version gets the missing tables and columns, and its existing rows stay unchanged. Version 2 added
+/// `millrace_positions.stamp`.
+pub const SCHEMA_VERSION: i64 = 2;
