@@ -1,11 +1,11 @@
 //! Admission: the decision about events and their senders, without a transport. Every way in offers its events here;
 //! each is admitted and appended to the log, or refused with all its faults. Nothing of a refused event is stored.
 
-mod check;
+mod access_keys;
+mod check_event;
 mod correction_targets;
 mod corrections;
 mod id_scope;
-mod keys;
 mod recent_ids;
 mod refusal;
 
@@ -17,11 +17,11 @@ use event::{EventId, Fields, Millis, Progress};
 
 use crate::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 
-pub use check::{Checked, CheckedEvent, Offer, OfferName, expect_distinct};
+pub use access_keys::{Credentials, Key, KeyError, Keys, NewKey, Scope, weak_key};
+pub use check_event::{Checked, CheckedEvent, Offer, OfferName, expect_distinct};
 pub use correction_targets::{CorrectionTargets, TargetGuard};
 pub use corrections::Corrections;
 pub use id_scope::{EventName, IdScope};
-pub use keys::{Credentials, Key, KeyError, Keys, NewKey, Scope, weak_key};
 pub use recent_ids::RecentIds;
 pub use refusal::{EventFault, EventIndex, Refusal};
 
@@ -92,7 +92,7 @@ impl Admission {
     /// Admits one event and appends it: the short way for sources that bring one event a request.
     pub async fn admit_one(&self, context: &Context<'_>, offer: Offer<'_, '_>) -> Result<EventId, Refusal> {
         let stream = self.stream(context.ids.stream)?;
-        let name = check::name_of(&stream.fields, context, 0, offer)?;
+        let name = check_event::name_of(&stream.fields, context, 0, offer)?;
         if let Some(name) = name {
             self.expect_unused(std::iter::once(name)).await?;
         }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::Api;
 use crate::admission::{Refusal, Scope};
-use crate::http::access::path_parameter;
+use crate::http::key_check::path_parameter;
 use crate::http::{ApiError, Query, StreamReader, credentials};
 use crate::log::{Entry, Header};
 use crate::store::DeadLetter;

@@ -1,6 +1,5 @@
 //! Reading and administration of a running server over HTTP, a file per resource.
 
-mod access;
 mod backup;
 mod contract_reads;
 mod dead_letters;
@@ -13,6 +12,7 @@ mod notifications;
 mod rows;
 mod stats;
 mod uploads;
+mod view_access;
 mod views;
 
 use std::collections::BTreeMap;

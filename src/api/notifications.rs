@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Api;
-use super::access::{ViewReader, query_parameter};
+use super::view_access::{ViewReader, query_parameter};
 use crate::http::{ApiError, Query};
 use crate::views::{Notification, NotificationStatus, Notifications};
 

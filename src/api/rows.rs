@@ -6,7 +6,7 @@ use axum::Router;
 use axum::routing::get;
 use event::limits::LIST_ROWS_MAX;
 
-use super::access::ViewReader;
+use super::view_access::ViewReader;
 use super::{Api, JsonText};
 use crate::http::{ApiError, Query};
 use crate::views::RowsPage;

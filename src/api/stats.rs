@@ -9,7 +9,7 @@ use event::limits::TOP_VALUES_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::access::RowReader;
+use super::view_access::RowReader;
 use crate::admission::Refusal;
 use crate::http::{ApiError, Query};
 use crate::views::{Frequent, Stats, StatsQuery, Summary};

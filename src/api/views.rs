@@ -9,7 +9,7 @@ use event::limits::LIST_ROWS_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::access::{RowReader, ViewReader};
+use super::view_access::{RowReader, ViewReader};
 use super::{Api, JsonText};
 use crate::dedup;
 use crate::http::{Administrator, ApiError, Query, Reader};

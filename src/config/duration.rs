@@ -5,7 +5,7 @@ use std::time::Duration;
 use event::limits::CONFIGURED_DURATION_MAX;
 
 use super::ConfigError;
-use super::file::Location;
+use super::location::Location;
 
 pub fn parse_duration(text: &str, location: &Location) -> Result<Duration, ConfigError> {
     duration(text).map_err(|reason| ConfigError::at(location, reason))

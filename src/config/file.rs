@@ -1,12 +1,12 @@
 //! The configuration file as it is written, with the line numbers of its sections. One file is laid over another.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::duration::parse_duration;
+use super::location::{Declared, Location};
 use super::rate::parse_rate;
 use super::read::{ReadSection, check_reads};
 use super::retention::RetentionSection;
@@ -21,42 +21,6 @@ use super::{
 
 /// The settings outside of presets.
 pub const DEFAULT: &str = include_str!("default.toml");
-
-/// The file and line of a declaration, for errors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Location {
-    file: String,
-    line: usize,
-    /// The file belongs to millrace, so the user cannot edit it.
-    built_in: bool,
-}
-
-/// Returns which of two conflicting sections an error names: the user's, because a built-in one cannot be changed.
-pub fn user_location([one, other]: [&Location; 2]) -> &Location {
-    if one.is_built_in() { other } else { one }
-}
-
-impl Location {
-    fn is_built_in(&self) -> bool {
-        self.built_in
-    }
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => f.write_str(&self.file),
-            line => write!(f, "{}:{line}", self.file),
-        }
-    }
-}
-
-/// A value, and where it is declared.
-#[derive(Clone, Debug)]
-pub struct Declared<T> {
-    pub value: T,
-    pub location: Location,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::ConfigError;
-use super::file::Location;
+use super::location::Location;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAt {

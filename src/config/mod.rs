@@ -7,6 +7,8 @@ mod file;
 mod legacy_env;
 mod legacy_store;
 mod listen;
+mod location;
+mod names;
 mod network;
 mod notifications;
 mod preset;
@@ -43,7 +45,8 @@ pub use stream::Stream;
 pub use table::{ColumnFrom, FromEnvelope, RowTableConfig};
 pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
-use file::{File, Location};
+use file::File;
+use location::Location;
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]

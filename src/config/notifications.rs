@@ -5,7 +5,7 @@ use event::{Fields, Kind};
 use serde::Deserialize;
 
 use super::Stream;
-use super::view::table_name;
+use super::names::table_name;
 
 /// Fields are given by their index among the stream's fields.
 #[derive(Clone, Debug)]

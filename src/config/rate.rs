@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ConfigError;
-use super::file::{Declared, Location};
+use super::location::{Declared, Location};
 
 /// A number of requests per time. Those of one second may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

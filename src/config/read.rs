@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::file::{Declared, user_location};
+use super::location::{Declared, user_location};
 use super::source::{SourceSection, check_path};
 use super::web_origins::checked_origins;
 use super::{Access, ConfigError, SourceConfig, ViewConfig, ViewKindConfig};

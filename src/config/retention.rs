@@ -7,7 +7,7 @@ use event::limits::RETENTION_DURATION_MIN;
 use serde::Deserialize;
 
 use super::duration::duration;
-use super::file::Location;
+use super::location::Location;
 use super::{ConfigError, Stream};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::file::{Declared, user_location};
-use super::stream::is_name;
+use super::location::{Declared, user_location};
+use super::names::is_name;
 use super::web_origins::checked_origins;
 use super::{ConfigError, Preset, Stream};
 

@@ -10,7 +10,8 @@ use event::{Field, Fields, Form, Kind};
 use serde::Deserialize;
 
 use super::ConfigError;
-use super::file::Location;
+use super::location::Location;
+use super::names::is_name;
 
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -169,11 +170,4 @@ impl FieldSection {
 
 fn ordered<T: PartialOrd>(min: T, max: T) -> Result<(), String> {
     if min <= max { Ok(()) } else { Err("whose `min` is above its `max`".to_owned()) }
-}
-
-/// Returns whether `name` is valid for a stream, view or source. Names become part of paths and table names.
-pub fn is_name(name: &str) -> bool {
-    let allowed =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
-    !name.is_empty() && name.len() <= 64 && name.bytes().all(allowed)
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
 use super::Stream;
-use super::view::table_name;
+use super::names::table_name;
 
 #[derive(Clone, Debug)]
 pub struct RowTableConfig {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use event::{Fields, Kind};
 use serde::Deserialize;
 
-use super::file::Location;
+use super::location::Location;
+use super::names::{is_name, table_name};
 use super::notifications::{NotificationsConfig, NotificationsSection};
 use super::stats::{StatsConfig, StatsSection};
-use super::stream::is_name;
 use super::table::{RowTableConfig, RowTableSection};
 use super::{ConfigError, Stream};
 
@@ -119,20 +119,6 @@ impl ViewSection {
             Self::Table(section) => &section.from,
             Self::Notifications(section) => &section.from,
         }
-    }
-}
-
-/// Returns the view's table: the given one, or one with the name of the view.
-pub fn table_name(table: Option<&str>, view: &str) -> Result<String, String> {
-    let table = table.map_or_else(|| view.replace('-', "_"), str::to_owned);
-    let lower_case = table.to_ascii_lowercase();
-    let reserved = ["millrace_", "sqlite_"].iter().any(|prefix| lower_case.starts_with(prefix));
-    if table.is_empty() || reserved || table.contains('\0') {
-        Err(format!(
-            "cannot have table `{table}`; a name is not empty, has no NUL, and no prefix `millrace_` or `sqlite_`"
-        ))
-    } else {
-        Ok(table)
     }
 }
 

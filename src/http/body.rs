@@ -11,7 +11,7 @@ use event::limits::{BODY_DURATION_MAX, BODY_IDLE_DURATION_MAX, BODY_SPAN, BODY_S
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use super::coding::{Coding, Decoder};
+use super::content_encoding::{Coding, Decoder};
 use super::{ApiError, Share};
 use crate::admission::Refusal;
 

@@ -5,16 +5,18 @@
 //! is closed, so [`Store`] is an enum.
 
 mod day_gaps;
+mod dead_letter_change;
 mod dead_letters;
 mod dedup;
+mod dedup_rule;
 mod deleted_history;
 mod drop_view;
 mod erasures;
 mod halt;
 mod merged_plans;
+mod millrace_tables;
 mod mysql;
 mod numbered_rows;
-mod own_tables;
 mod plan;
 mod postgres;
 mod remote;
@@ -32,15 +34,14 @@ use std::sync::Arc;
 
 use event::{Decimal, LogId, Stop};
 
+pub use dead_letter_change::{DeadLetterChange, NewDeadLetter};
 pub use dead_letters::{DeadLetter, DeadLetterStatus};
+pub use dedup_rule::{DedupEntry, DedupKey, Skipped};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use erasures::{Erasure, OpenErasure};
 pub use halt::Halt;
 pub use numbered_rows::{RowChanges, Rows, RowsOf};
-pub use plan::{
-    Claim, CorrectedEvent, DeadLetterChange, DedupEntry, DedupKey, NewDeadLetter, Plan, Skipped, Stamp, Verb,
-    Write,
-};
+pub use plan::{Claim, CorrectedEvent, Plan, Stamp, Verb, Write};
 pub use remote::Password;
 pub use row_origins::RowOrigin;
 pub use tables::{Cell, Column, ColumnKind, DayGaps, DerivedIndex, Opening, Table, TopK, ViewTables, quote};

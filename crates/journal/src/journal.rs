@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, ThreadId};
 
 use crate::close_error::CloseError;
-use crate::command::{Work, WriterError};
 use crate::disk::{Disk, DiskError};
 use crate::log_state::{LogState, SegmentInfo};
 use crate::queue::{Closing, Done};
@@ -16,6 +15,7 @@ use crate::recover::{self, OpenError, Recovery};
 use crate::rewrite::{self, RewriteError, Rewritten};
 use crate::snapshot::Snapshot;
 use crate::trim::{self, TrimError};
+use crate::writer_command::{Work, WriterError};
 use crate::{Frame, LogId, Options};
 
 /// An open log. Clones share it.

@@ -32,12 +32,12 @@ mod writer;
 
 // Seal, rewrite, trim, check and copy an open log.
 mod close_error;
-mod command;
 mod files_check;
 mod rewrite;
 mod snapshot;
 mod trim;
 mod walk;
+mod writer_command;
 
 // Open, inspect and repair a log.
 mod damage;
@@ -55,7 +55,6 @@ mod options;
 mod rng;
 
 pub use close_error::CloseError;
-pub use command::WriterError;
 pub use damage::{Damage, TornTail};
 pub use disk::{Disk, DiskError, Locked};
 pub use event::LogId;
@@ -71,6 +70,7 @@ pub use repair::{RepairError, Repaired, repair};
 pub use rewrite::{RewriteError, Rewritten};
 pub use snapshot::{Snapshot, SnapshotSegment};
 pub use trim::TrimError;
+pub use writer_command::WriterError;
 
 /// The simulated disk and the single-step writer that the crash tests use.
 #[cfg(feature = "simulation")]

@@ -7,8 +7,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::LogId;
-use crate::command::{Command, Work, WriterError};
 use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameKind, PAYLOAD_BYTES_MAX};
+use crate::writer_command::{Command, Work, WriterError};
 
 /// The callback of an append. It is called exactly once: after the sync with the position of the first event, or
 /// with the refusal. It runs on the writer's thread, or on the caller's if the append is refused at once. It must

@@ -4,12 +4,12 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::command::WriterError;
 use crate::disk::{DiskError, DiskFile};
 use crate::frame::{self, Frame, FrameKind};
 use crate::log_state::LogState;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::walk::{Walk, WalkError, Walked};
+use crate::writer_command::WriterError;
 
 /// Bytes are buffered up to this size before a write. A larger frame is still written as a whole.
 const WRITE_BYTES: usize = 1 << 20;

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use crate::command::{Work, WriterError};
 use crate::disk::{Disk, DiskError};
 use crate::log_state::LogState;
 use crate::segment::position_of;
+use crate::writer_command::{Work, WriterError};
 
 /// Why the log was not, or not completely, trimmed. The next trim or open removes files that are left below the
 /// beginning.

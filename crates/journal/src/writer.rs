@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::close_error::CloseError;
-use crate::command::{Work, WriterError};
 use crate::disk::{Disk, DiskError, DiskFile, Lock};
 use crate::durable_mark::{Mark, MarkFile};
 use crate::files_check::{FILES_CHECK_INTERVAL, FilesCheck};
 use crate::log_state::LogState;
 use crate::queue::{AppendError, Closing, Group, Woken};
 use crate::segment::{Location, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, file_name, write_whole};
+use crate::writer_command::{Work, WriterError};
 use crate::{Observer, Signal};
 
 /// The durable mark is synced after this time without appends.

@@ -13,8 +13,8 @@ use axum::response::Response;
 use axum::routing::get;
 
 use super::Api;
-use super::access::query_parameter;
-use crate::http::access::path_parameter;
+use super::view_access::query_parameter;
+use crate::http::key_check::path_parameter;
 use crate::http::{ApiError, Wording, credentials};
 use crate::views::Running;
 

@@ -13,7 +13,7 @@ use super::errors::classify;
 use super::url::Encryption;
 use super::{Flavour, Server, Session};
 use crate::store::StoreError;
-use crate::store::remote::StatementTimeout;
+use crate::store::remote::statement_timeout::StatementTimeout;
 
 /// Makes the server store a value unchanged or refuse it.
 const SQL_MODE: &str = "ANSI_QUOTES,STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
@@ -222,7 +222,7 @@ mod tests {
         let (mut ours, url) = session().await;
         ours.change("CREATE TABLE t (n INT)", &[]).await.expect("made");
         let mut other = connected(&url).await;
-        other.begin(crate::store::remote::Begin::Writing).await.expect("begun");
+        other.begin(crate::store::remote::begin::Begin::Writing).await.expect("begun");
         other.change("INSERT INTO t VALUES (1)", &[]).await.expect("inserted");
         let id = other.rows("SELECT CONNECTION_ID()", &[]).await.expect("a number");
         let [Cell::Integer(id)] = id[0][..] else { panic!("a number") };
@@ -239,7 +239,7 @@ mod tests {
     async fn a_session_that_timed_out_is_not_reused() {
         let (mut session, _) = session().await;
         session.statement_timeout = StatementTimeout::new(std::time::Duration::from_millis(50));
-        session.begin(crate::store::remote::Begin::Writing).await.expect("begun");
+        session.begin(crate::store::remote::begin::Begin::Writing).await.expect("begun");
         let late = session.change("DO SLEEP(1)", &[]).await;
         assert!(matches!(late, Err(StoreError::Transient(_))), "{late:?}");
         // A longer timeout does not make the session usable again.
@@ -255,7 +255,7 @@ mod tests {
         let mut two = connected(&url).await;
         let update = |id: i64| format!("UPDATE t SET n = n + 1 WHERE id = {id}");
         for (session, id) in [(&mut one, 1), (&mut two, 2)] {
-            session.begin(crate::store::remote::Begin::Writing).await.expect("begun");
+            session.begin(crate::store::remote::begin::Begin::Writing).await.expect("begun");
             session.change(&update(id), &[]).await.expect("changed");
         }
         let (first, second) = (update(2), update(1));

@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
     use crate::store::mysql::test_server::{Mariadb, connected, session};
-    use crate::store::remote::Begin;
+    use crate::store::remote::begin::Begin;
     use crate::store::tables::{Column, ColumnKind};
 
     fn table() -> Table {

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::store::Password;
     use crate::store::mysql::test_server::{Mariadb, connected, session};
-    use crate::store::remote::Begin;
+    use crate::store::remote::begin::Begin;
     use crate::store::tables::{Column, ColumnKind, DayGaps, DerivedIndex};
 
     const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };

@@ -17,7 +17,8 @@ use super::tls::Tls;
 use super::url::{Encryption, Host, Target};
 use super::{Session, errors};
 use crate::store::StoreError;
-use crate::store::remote::{Password, StatementTimeout};
+use crate::store::remote::password::Password;
+use crate::store::remote::statement_timeout::StatementTimeout;
 
 /// A server and a database on it. It has no `Debug` because it contains a password.
 pub struct Server {

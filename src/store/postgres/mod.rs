@@ -3,6 +3,7 @@
 mod cells;
 mod connect;
 mod errors;
+mod existing_table;
 mod numbered_rows;
 mod preflight;
 mod prepared;
@@ -24,7 +25,8 @@ pub use connect::Server;
 
 use self::prepared::{Encoded, Prepared, as_parameters};
 use crate::store::StoreError;
-use crate::store::remote::{Begin, StatementTimeout};
+use crate::store::remote::begin::Begin;
+use crate::store::remote::statement_timeout::StatementTimeout;
 use crate::store::tables::Cell;
 
 pub struct Session {

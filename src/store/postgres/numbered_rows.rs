@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
     use crate::store::postgres::test_server;
-    use crate::store::remote::Begin;
+    use crate::store::remote::begin::Begin;
     use crate::store::tables::{Column, ColumnKind};
 
     fn table() -> Table {

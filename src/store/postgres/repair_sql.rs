@@ -1,6 +1,6 @@
 //! The SQL that repairs a table that does not fit its view. A refusal contains it, and a person runs it unchanged.
 
-use super::shape::{ExistingColumn, UniqueIndex};
+use super::existing_table::{ExistingColumn, UniqueIndex};
 use super::statements;
 use crate::store::tables::{Column, ColumnKind, Table, quote};
 

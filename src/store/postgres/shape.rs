@@ -2,41 +2,10 @@
 //! an amount or merge two users is refused, with the SQL that repairs it.
 
 use super::cells::NumericBounds;
+use super::existing_table::{ExistingColumn, UniqueIndex};
 use super::{Session, repair_sql, statements};
 use crate::store::StoreError;
 use crate::store::tables::{Cell, Column, ColumnKind, Table, quote};
-
-/// A column of an existing table; for a domain, with the type beneath it.
-#[derive(Clone, Debug)]
-pub struct ExistingColumn {
-    pub name: String,
-    kind: String,
-    /// The type as SQL writes it.
-    shown: String,
-    modifier: i32,
-    not_null: bool,
-    pub has_default: bool,
-    /// Computed from other columns, so it cannot be written.
-    generated: bool,
-    deterministic: bool,
-    primary: bool,
-    /// The database gives each row a different value.
-    numbered: bool,
-}
-
-/// A unique index of an existing table.
-#[derive(Clone, Debug)]
-pub struct UniqueIndex {
-    pub name: String,
-    pub is_constraint: bool,
-    /// Valid and not partial: it covers all rows.
-    whole: bool,
-    /// Checked by each statement, and not only at the end of a transaction.
-    immediate: bool,
-    deterministic: bool,
-    /// Ordered by name; `None` for an expression.
-    columns: Vec<Option<String>>,
-}
 
 /// The definition of an existing table.
 pub struct Shape {
@@ -509,7 +478,7 @@ mod tests {
 
     #[tokio::test]
     async fn created_tables_are_accepted_and_a_replacement_takes_over_the_names_of_its_indexes() {
-        use crate::store::own_tables::own_tables;
+        use crate::store::millrace_tables::own_tables;
 
         use crate::store::tables::{DerivedIndex, TopK};
         let mut session = test_server::shared().session().await;

@@ -1,29 +1,30 @@
 //! The store on a database server: what PostgreSQL and MySQL share. A plan is one transaction in one session. Any
 //! error rolls back the whole plan, and the caller tries again.
 
-mod password;
+pub mod begin;
+pub mod password;
 mod pool;
 mod schema;
 mod server;
 mod server_session;
-mod statement_timeout;
+pub mod statement_timeout;
 
 use std::sync::Arc;
 
 use event::Value;
 
+use super::dedup_rule::Skipped;
 use super::numbered_rows::{RowsOf, RowsToDelete};
-use super::plan::{Claim, Plan, Skipped};
+use super::plan::{Claim, Plan};
 use super::session::Session;
 use super::tables::{Cell, Table, TopK, ViewTables, quote};
 use super::{OpenError, Select, StoreError, rules};
+use begin::Begin;
 use pool::Pool;
 use server::Server;
 use server_session::ServerSession;
 
 pub use password::Password;
-pub use server_session::Begin;
-pub use statement_timeout::StatementTimeout;
 
 #[derive(Clone)]
 pub struct Remote {

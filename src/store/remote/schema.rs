@@ -2,7 +2,7 @@
 //! by one node at a time.
 
 use super::server_session::ServerSession;
-use crate::store::own_tables::{OWN_INDEXES, SCHEMA_VERSION, own_tables};
+use crate::store::millrace_tables::{OWN_INDEXES, SCHEMA_VERSION, own_tables};
 use crate::store::session::Session;
 
 use crate::store::tables::{Cell, ColumnKind, Table};

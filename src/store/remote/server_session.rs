@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::begin::Begin;
 use super::statement_timeout::StatementTimeout;
 use crate::store::numbered_rows::{Rows, RowsOf};
 use crate::store::session::Session;
@@ -12,15 +13,6 @@ use crate::store::{StoreError, corrupt_row, mysql, postgres};
 pub enum ServerSession {
     Postgres(Box<postgres::Session>),
     Mysql(Box<mysql::Session>),
-}
-
-/// The purpose of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// Writes; each statement sees what others have committed.
-    Writing,
-    /// Reads several times from one snapshot.
-    Reading,
 }
 
 macro_rules! either {

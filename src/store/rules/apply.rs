@@ -1,15 +1,16 @@
-//! Applies a plan inside the open transaction: the claim first, then rows, dead letters and
-//! dedup entries.
+//! Applies a plan inside the open transaction: the claim first, then rows, dead letters and dedup entries.
 
 use event::LogId;
 
+use super::claim::{Claimed, claim};
 use super::{dead_letters, dedup, member_days, numbered_rows};
-use crate::store::own_tables::taken_back_table;
-use crate::store::plan::{Claim, CorrectedEvent, Plan, Skipped, Stamp, Verb, Write};
+use crate::store::dedup_rule::Skipped;
+use crate::store::millrace_tables::taken_back_table;
+use crate::store::plan::{CorrectedEvent, Plan, Verb, Write};
 use crate::store::session::Session;
 
+use crate::store::StoreError;
 use crate::store::tables::Cell;
-use crate::store::{StoreError, corrupt_row};
 
 /// Applies `plan` and returns the events that dedup skipped. If an earlier attempt committed the plan, writes
 /// nothing and returns what that attempt found.
@@ -62,56 +63,4 @@ async fn record_corrections(
         }
     }
     if cells.is_empty() { Ok(()) } else { session.insert_new(&taken_back_table(), &cells).await }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claimed {
-    Now,
-    /// An earlier attempt committed, but its reply was lost. The whole plan is in the store.
-    AlreadyApplied,
-}
-
-/// Moves the view's position. Fails unless exactly one row changes, because another node has then moved the view. The
-/// stamp also rejects a plan that was applied before and that does not change the position.
-async fn claim(session: &mut impl Session, plan: &Plan) -> Result<Claimed, StoreError> {
-    let Plan { claim, stamp, .. } = plan;
-    let sql = "UPDATE millrace_positions SET position = ?, stamp = ? WHERE view = ? AND log_id = ? AND part = 0 AND position = ? \
-               AND (stamp IS NULL OR stamp <> ?)";
-    let stamp_cell = || Cell::Bytes(stamp.0.to_vec());
-    let parameters = [
-        Cell::Integer(claim.to as i64),
-        stamp_cell(),
-        Cell::Text(claim.view.clone()),
-        Cell::Bytes(claim.log.0.to_vec()),
-        Cell::Integer(claim.from as i64),
-        stamp_cell(),
-    ];
-    if session.change(sql, &parameters).await? == 1 {
-        return Ok(Claimed::Now);
-    }
-    match stored_position(session, claim).await? {
-        Some((_, Some(found))) if found == *stamp => Ok(Claimed::AlreadyApplied),
-        found => Err(StoreError::Claimed {
-            view: claim.view.clone(),
-            expected: claim.from,
-            found: found.map(|(position, _)| position),
-        }),
-    }
-}
-
-/// Returns a view's position and the stamp of the plan that last moved it.
-pub async fn stored_position(
-    session: &mut impl Session,
-    claim: &Claim,
-) -> Result<Option<(u64, Option<Stamp>)>, StoreError> {
-    let sql = "SELECT position, stamp FROM millrace_positions WHERE view = ? AND log_id = ? AND part = 0";
-    let parameters = [Cell::Text(claim.view.clone()), Cell::Bytes(claim.log.0.to_vec())];
-    let Some(row) = session.rows(sql, &parameters).await?.into_iter().next() else { return Ok(None) };
-    match <[Cell; 2]>::try_from(row) {
-        Ok([Cell::Integer(position), Cell::Null]) => Ok(Some((position as u64, None))),
-        Ok([Cell::Integer(position), Cell::Bytes(stamp)]) => {
-            Ok(Some((position as u64, stamp.try_into().ok().map(Stamp))))
-        }
-        _ => Err(corrupt_row("millrace_positions")),
-    }
 }

@@ -2,7 +2,7 @@
 //! position and what its table contained before. A lock admits one node at a time. Without it, rows that another node
 //! writes meanwhile would be recorded as content from before the view.
 
-use super::apply::stored_position;
+use super::claim::stored_position;
 use super::row_origins;
 use crate::store::StoreError;
 use crate::store::plan::Claim;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use event::LogId;
 
-use crate::store::own_tables::{dead_letters_table, passed_table};
-use crate::store::plan::{DeadLetterChange, NewDeadLetter};
+use crate::store::dead_letter_change::{DeadLetterChange, NewDeadLetter};
+use crate::store::millrace_tables::{dead_letters_table, passed_table};
 use crate::store::session::Session;
 
 use crate::store::tables::Cell;

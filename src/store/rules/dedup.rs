@@ -7,8 +7,8 @@ use event::limits::{CHUNK_LINES_MAX, DEDUP_IDS_LOOKED_UP_MAX};
 use event::{BodyHash, LogId};
 
 use super::dead_letters;
-use crate::store::own_tables::{dedup_table, skipped_table};
-use crate::store::plan::{DedupEntry, DedupKey, DedupRow, Skipped};
+use crate::store::dedup_rule::{DedupEntry, DedupKey, DedupRow, Skipped};
+use crate::store::millrace_tables::{dedup_table, skipped_table};
 use crate::store::session::Session;
 
 use crate::store::tables::Cell;

@@ -3,6 +3,7 @@
 
 mod apply;
 mod begin;
+mod claim;
 mod dead_letters;
 mod dedup;
 mod member_days;

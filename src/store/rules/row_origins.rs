@@ -3,8 +3,8 @@
 use event::limits::BATCH_EVENTS_MAX;
 
 use crate::store::StoreError;
+use crate::store::millrace_tables::rows_table;
 use crate::store::numbered_rows::RowsOf;
-use crate::store::own_tables::rows_table;
 use crate::store::plan::Claim;
 use crate::store::row_origin_entry::{self, COLUMNS, RowOriginEntry};
 use crate::store::row_origins::RowOrigin;

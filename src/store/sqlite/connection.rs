@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::commit_stamp::{self, Stamper};
 use super::{counts, decimal_sql, statements};
-use crate::store::own_tables::{OWN_INDEXES, SCHEMA_VERSION, own_tables};
+use crate::store::millrace_tables::{OWN_INDEXES, SCHEMA_VERSION, own_tables};
 
 use crate::store::tables::{Table, quote};
 

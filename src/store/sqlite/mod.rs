@@ -5,6 +5,7 @@ mod commit_stamp;
 mod connection;
 mod counts;
 mod decimal_sql;
+mod derived_tables;
 mod errors;
 mod files;
 mod numbered_rows;
@@ -23,8 +24,9 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::dedup_rule::Skipped;
 use super::numbered_rows::{RowsOf, RowsToDelete};
-use super::plan::{Claim, Plan, Skipped};
+use super::plan::{Claim, Plan};
 use super::tables::{Cell, Table, ViewTables};
 use super::{OpenError, Select, StoreError, ViewPosition};
 use files::Files;
@@ -90,11 +92,11 @@ impl Sqlite {
     }
 
     pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
-        self.schema(statements::drop_tables(tables)).await
+        self.schema(derived_tables::drop_tables(tables)).await
     }
 
     pub async fn replace_tables(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
-        self.schema(statements::replace_tables(made, wanted)).await
+        self.schema(derived_tables::replace_tables(made, wanted)).await
     }
 
     async fn schema(&self, sql: String) -> Result<(), StoreError> {

@@ -175,8 +175,8 @@ mod tests {
     use event::{LogId, Millis};
 
     use super::*;
+    use crate::store::millrace_tables::own_tables;
     use crate::store::numbered_rows::{RowChanges, RowsToDelete};
-    use crate::store::own_tables::own_tables;
     use crate::store::plan::{Claim, Plan};
     use crate::store::rules;
     use crate::store::sqlite::session::{SqliteSession, run};

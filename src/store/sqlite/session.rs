@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use rusqlite::{Connection, params_from_iter};
 
 use super::errors::classify;
-use super::{counts, numbered_rows, read_rows, shape, statements};
+use super::{counts, derived_tables, numbered_rows, read_rows, shape, statements};
 use crate::store::StoreError;
 use crate::store::numbered_rows::{Rows, RowsOf};
 use crate::store::session::Session;
@@ -128,7 +128,7 @@ impl Session for SqliteSession<'_> {
     }
 
     fn derived_tables(&self, table: &Table) -> Vec<Table> {
-        statements::derived_tables(table)
+        derived_tables::derived_tables(table)
     }
 }
 
@@ -140,8 +140,9 @@ mod tests {
     use event::{BodyHash, EventId, LogId, Millis};
 
     use super::*;
-    use crate::store::own_tables::own_tables;
-    use crate::store::plan::{Claim, DedupEntry, DedupKey, Plan, Skipped, Verb, Write};
+    use crate::store::dedup_rule::{DedupEntry, DedupKey, Skipped};
+    use crate::store::millrace_tables::own_tables;
+    use crate::store::plan::{Claim, Plan, Verb, Write};
     use crate::store::rules;
 
     use crate::store::tables::{ColumnKind, DayGaps, DerivedIndex};

@@ -361,7 +361,9 @@ mod tests {
         let connection = Connection::open_in_memory().expect("opens");
         super::super::counts::install(&connection).expect("a function");
         let table = counts();
-        for table in std::iter::once(table.clone()).chain(statements::derived_tables(&table)) {
+        for table in
+            std::iter::once(table.clone()).chain(super::super::derived_tables::derived_tables(&table))
+        {
             connection.execute_batch(&statements::create_table(&table, false)).expect("a table");
         }
         (connection, Arc::new(table))

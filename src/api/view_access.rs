@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 
 use super::Api;
 use crate::admission::Scope;
-use crate::http::access::path_parameter;
+use crate::http::key_check::path_parameter;
 use crate::http::{ApiError, Query, credentials};
 use crate::views::Running;
 
