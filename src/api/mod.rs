@@ -29,13 +29,13 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::admission::{Keys, Refusal};
+use crate::config::ReadConfig;
 use crate::http::ApiError;
 use crate::log::EventLog;
 use crate::store::{Store, StoreError, quote};
 use crate::views::{Erasures, Running};
 
 pub use backup::clear as clear_backups;
-pub use contract_reads::{ContractRead, Shape};
 
 /// All that the API needs.
 pub struct Api {
@@ -70,7 +70,7 @@ impl FromRef<Arc<Api>> for Keys {
     }
 }
 
-pub fn routes(api: &Arc<Api>, contract_reads: Vec<ContractRead>) -> Router {
+pub fn routes<'r>(api: &Arc<Api>, reads: impl Iterator<Item = &'r ReadConfig>) -> Router {
     let routes = Router::new()
         .merge(health::routes(api))
         .merge(views::routes(api))
@@ -83,7 +83,7 @@ pub fn routes(api: &Arc<Api>, contract_reads: Vec<ContractRead>) -> Router {
         .merge(erasures::routes(api))
         .merge(keys::routes(api))
         .merge(backup::routes(api));
-    contract_reads.into_iter().fold(routes, |routes, read| routes.merge(contract_reads::routes(api, read)))
+    reads.fold(routes, |routes, read| routes.merge(contract_reads::routes(api, read)))
 }
 
 impl Api {

@@ -13,11 +13,9 @@ use super::retention::RetentionSection;
 use super::source::{SourceSection, check_sources};
 use super::store::StoreSection;
 use super::stream::StreamSection;
-use super::view::ViewSection;
-use super::{
-    Config, ConfigError, Limits, ListenAt, Network, Overrides, Preset, Retention, StoreAt, Tls, ViewConfig,
-    ViewKindConfig,
-};
+use super::view::check_views;
+use super::{Config, ConfigError, Limits, ListenAt, Network, Overrides, Preset, Retention, StoreAt, Tls};
+use crate::views::{View, ViewSection};
 
 /// The settings outside of presets.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -160,23 +158,7 @@ impl File {
         for (name, section) in &self.streams {
             streams.insert(name.clone(), section.value.check(name, &section.location)?);
         }
-        let mut views = BTreeMap::new();
-        for (name, section) in &self.views {
-            let view = section.value.check(name, &section.location, &streams)?;
-            // Some databases ignore case in table names.
-            let twin = views.iter().find_map(|(name, other): (&String, &super::ViewConfig)| {
-                let theirs = other.tables();
-                let is_theirs = |table: &String| theirs.iter().any(|one| one.eq_ignore_ascii_case(table));
-                view.tables().into_iter().find(is_theirs).map(|table| (name, table))
-            });
-            if let Some((other, table)) = twin {
-                // The error names the user's view first, with its line: a built-in one cannot be changed.
-                let (one, two) = if section.location.is_built_in() { (other, name) } else { (name, other) };
-                let reason = format!("view `{one}` and view `{two}` both write table `{table}`");
-                return Err(ConfigError::at(&self.views[one].location, reason));
-            }
-            views.insert(name.clone(), view);
-        }
+        let views = check_views(&self.views, &streams)?;
         let window = self.window.map(|window| parse_duration(&window.value, &window.location)).transpose()?;
         let rate = |rate: &Option<_>| rate.as_ref().map(parse_rate).transpose();
         let limits = Limits { per_key: rate(&self.per_key)?, per_address: rate(&self.per_address)? };
@@ -258,9 +240,9 @@ fn lay_lines_over<T>(
 }
 
 /// Fails if view `name` does not exist, or if its rows have no age.
-fn keeps_rows(views: &BTreeMap<String, ViewConfig>, name: &str) -> Result<(), String> {
-    match views.get(name).map(|view| &view.kind) {
-        Some(ViewKindConfig::Table(_)) => Ok(()),
+fn keeps_rows(views: &BTreeMap<String, View>, name: &str) -> Result<(), String> {
+    match views.get(name) {
+        Some(view) if view.row_table().is_some() => Ok(()),
         Some(_) => Err(format!("names view `{name}`, which is not of kind `table`: its rows have no age")),
         None => Err(format!("names view `{name}`, which is not declared")),
     }

@@ -10,16 +10,13 @@ mod listen;
 mod location;
 mod names;
 mod network;
-mod notifications;
 mod preset;
 mod rate;
 mod read;
 mod retention;
 mod source;
-mod stats;
 mod store;
 mod stream;
-mod table;
 mod view;
 mod web_origins;
 
@@ -33,20 +30,18 @@ pub use file::DEFAULT;
 pub use legacy_env::LegacyEnv;
 pub use listen::ListenAt;
 pub use network::Network;
-pub use notifications::{MessagePart, NotificationsConfig};
 pub use preset::Preset;
 pub use rate::{Limits, Rate};
 pub use read::{ReadConfig, ReadShape};
 pub use retention::Retention;
 pub use source::{Access, EVENT_ID, REASON, SourceConfig, SourceErrors};
-pub use stats::{CountedConfig, StatsConfig};
-pub use store::{PasswordFrom, StoreAt, password_in};
+pub use store::StoreAt;
 pub use stream::Stream;
-pub use table::{ColumnFrom, FromEnvelope, RowTableConfig};
-pub use view::{AmountRule, LedgerConfig, ViewConfig, ViewKindConfig};
 
 use file::File;
 use location::Location;
+
+use crate::views::View;
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -62,7 +57,7 @@ pub struct Config {
     pub dedup_window: Duration,
     pub sources: BTreeMap<String, SourceConfig>,
     pub streams: BTreeMap<String, Stream>,
-    pub views: BTreeMap<String, ViewConfig>,
+    pub views: BTreeMap<String, View>,
     pub reads: BTreeMap<String, ReadConfig>,
     pub retention: Retention,
 }
@@ -143,14 +138,6 @@ impl Config {
         let opened = sources.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
         opened.map(|(name, ..)| name).collect()
     }
-
-    /// Returns the ledger `name`; `None` if the view does not exist or is of another kind.
-    pub fn ledger(&self, name: &str) -> Option<&LedgerConfig> {
-        match self.views.get(name).map(|view| &view.kind) {
-            Some(ViewKindConfig::Ledger(ledger)) => Some(ledger),
-            _ => None,
-        }
-    }
 }
 
 /// Returns the path of the user's file: the given one, or `millrace.toml` in the working directory if it exists.
@@ -186,7 +173,7 @@ mod tests {
     fn the_built_in_configuration_is_valid() {
         let config = Config::load(None, &Overrides::default()).expect("valid");
         assert_eq!(config.listen.len(), 1);
-        assert!(config.ledger("revenue").is_some());
+        assert!(config.views["revenue"].ledger().is_some());
         assert_eq!(config.dedup_window, Duration::from_secs(7 * 24 * 3600));
     }
 
@@ -223,7 +210,7 @@ mod tests {
         )
         .expect("valid");
         assert!(config.streams.contains_key("refunds") && config.streams.contains_key("revenue"));
-        assert_eq!(config.ledger("refunds").map(|ledger| ledger.table.as_str()), Some("refunds"));
+        assert_eq!(config.views["refunds"].table_names(), ["refunds"]);
     }
 
     #[test]

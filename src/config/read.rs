@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::location::{Declared, user_location};
-use super::source::{SourceSection, check_path};
+use super::source::{SourceSection, check_path, path_spellings};
 use super::web_origins::checked_origins;
-use super::{Access, ConfigError, SourceConfig, ViewConfig, ViewKindConfig};
+use super::{Access, ConfigError, SourceConfig};
+use crate::views::View;
 
 #[derive(Clone, Debug)]
 pub struct ReadConfig {
@@ -65,6 +66,11 @@ impl ReadConfig {
         }
     }
 
+    /// Returns the path in all its spellings.
+    pub fn paths(&self) -> Vec<String> {
+        path_spellings(&self.path)
+    }
+
     fn is_at(&self, path: &str) -> bool {
         let (prefix, whole) = self.fixed_path();
         if whole { path == prefix } else { path.starts_with(prefix) }
@@ -86,7 +92,7 @@ impl ReadSection {
         }
     }
 
-    fn check(&self, views: &BTreeMap<String, ViewConfig>) -> Result<ReadConfig, String> {
+    fn check(&self, views: &BTreeMap<String, View>) -> Result<ReadConfig, String> {
         let name = self.view.as_ref().ok_or("needs a `view` to show")?;
         let view = views.get(name).ok_or(format!("shows view `{name}`, which is not declared"))?;
         let path = self.path.as_ref().ok_or("needs a `path` such as `/balances/{key}`")?;
@@ -109,27 +115,27 @@ impl ReadSection {
         })
     }
 
-    fn shape(&self, of: &str, shape: ShapeName, view: &ViewConfig) -> Result<ReadShape, String> {
-        match (shape, &view.kind, &self.top) {
-            (ShapeName::Row, ViewKindConfig::Ledger(_), None) => Ok(ReadShape::Row),
-            (ShapeName::Row, ViewKindConfig::Ledger(_), Some(_)) => {
-                Err("cannot have `top` with shape \"row\"".to_owned())
+    fn shape(&self, of: &str, shape: ShapeName, view: &View) -> Result<ReadShape, String> {
+        match (shape, &self.top) {
+            (ShapeName::Row, _) if view.ledger().is_none() => {
+                Err(format!("shows view `{of}`, which is not a ledger"))
             }
-            (ShapeName::Row, ..) => Err(format!("shows view `{of}`, which is not a ledger")),
-            (ShapeName::Stats, ViewKindConfig::Stats(stats), Some(top)) => {
-                if stats.distinct.is_none() {
-                    return Err(format!("shows view `{of}`, which has no `distinct`"));
-                }
-                if stats.counts.iter().any(|counted| counted.name == *top) {
-                    Ok(ReadShape::Stats { top: top.clone() })
-                } else {
+            (ShapeName::Row, None) => Ok(ReadShape::Row),
+            (ShapeName::Row, Some(_)) => Err("cannot have `top` with shape \"row\"".to_owned()),
+            (ShapeName::Stats, top) => {
+                let stats = view.stats();
+                let stats =
+                    stats.ok_or_else(|| format!("shows view `{of}`, which is not of kind `stats`"))?;
+                let top = top.as_ref();
+                let top = top.ok_or("needs `top`, the field whose most frequent values are shown")?;
+                if !stats.counts_distinct() {
+                    Err(format!("shows view `{of}`, which has no `distinct`"))
+                } else if stats.counted(top).is_none() {
                     Err(format!("has `top = \"{top}\"`, a field that view `{of}` does not count"))
+                } else {
+                    Ok(ReadShape::Stats { top: top.clone() })
                 }
             }
-            (ShapeName::Stats, ViewKindConfig::Stats(_), None) => {
-                Err("needs `top`, the field whose most frequent values are shown".to_owned())
-            }
-            (ShapeName::Stats, ..) => Err(format!("shows view `{of}`, which is not of kind `stats`")),
         }
     }
 }
@@ -137,7 +143,7 @@ impl ReadSection {
 /// Checks all reads, and that no two have the same path.
 pub fn check_reads(
     sections: &BTreeMap<String, Declared<ReadSection>>,
-    views: &BTreeMap<String, ViewConfig>,
+    views: &BTreeMap<String, View>,
     sources: &BTreeMap<String, SourceConfig>,
     source_sections: &BTreeMap<String, Declared<SourceSection>>,
 ) -> Result<BTreeMap<String, ReadConfig>, ConfigError> {

@@ -139,6 +139,13 @@ impl SourceSection {
     }
 }
 
+impl SourceConfig {
+    /// Returns the path in all its spellings.
+    pub fn paths(&self) -> Vec<String> {
+        path_spellings(&self.path)
+    }
+}
+
 impl SourceErrors {
     fn all(&self) -> impl Iterator<Item = &str> {
         [&self.unauthorized, &self.forbidden, &self.missing, &self.invalid, &self.conflict]
@@ -185,6 +192,12 @@ pub fn check_path(path: &str) -> Result<(), String> {
     } else {
         Ok(())
     }
+}
+
+/// Returns the path with and without a slash at the end. The replaced services accept both.
+pub fn path_spellings(path: &str) -> Vec<String> {
+    let with_slash = (!path.ends_with('/')).then(|| format!("{path}/"));
+    std::iter::once(path.to_owned()).chain(with_slash).collect()
 }
 
 fn check_answer(answer: &str) -> Result<(), String> {

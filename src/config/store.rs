@@ -1,11 +1,12 @@
 //! `[store]`: the database of the views, and where its password comes from.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::ConfigError;
+use crate::store::{PasswordFrom, password_in};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,33 +20,6 @@ pub struct StoreSection {
 pub struct StoreAt {
     pub url: String,
     pub password: PasswordFrom,
-}
-
-/// Identifies where the store's password comes from. A password in the environment or in a file wins over one in the
-/// URL.
-#[derive(Clone, PartialEq, Eq)]
-pub enum PasswordFrom {
-    /// The URL. The text names the setting or variable that the URL comes from, for messages.
-    Url(String),
-    Environment(String),
-    /// A file, with the password that it contained when the configuration was loaded. The file may be read again
-    /// later.
-    File {
-        path: PathBuf,
-        password: String,
-    },
-}
-
-impl Default for PasswordFrom {
-    fn default() -> Self {
-        Self::Url("`[store] url`".to_owned())
-    }
-}
-
-impl From<Option<&str>> for PasswordFrom {
-    fn from(given: Option<&str>) -> Self {
-        given.map_or_else(Self::default, |password| Self::Environment(password.to_owned()))
-    }
 }
 
 impl fmt::Debug for StoreAt {
@@ -72,16 +46,6 @@ impl StoreSection {
             (None, None) => PasswordFrom::Url(url_in.to_owned()),
         };
         Ok(StoreAt { url: url.to_owned(), password })
-    }
-}
-
-/// Returns the first line of the password file.
-pub fn password_in(file: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| format!("the store's `password_file` cannot be read: {error}"))?;
-    match text.lines().next() {
-        Some(password) if !password.is_empty() => Ok(password.to_owned()),
-        _ => Err("the store's `password_file` has no password in its first line".to_owned()),
     }
 }
 

@@ -8,13 +8,13 @@ mod in_process;
 mod open_connections;
 mod request_guard;
 mod response_budget;
+mod retention_policy;
 mod route_policy;
 mod router;
 mod sighup;
 mod start_checks;
 mod storage;
 mod tls;
-mod wiring;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -198,8 +198,8 @@ impl Node {
             metrics,
         };
         let budget = Arc::new(Semaphore::new(BATCHES_BYTES_MAX));
-        for view in wiring::views(config) {
-            if let Err(error) = node.start_view(view, &dedup, &budget, &runtime) {
+        for view in config.views.values() {
+            if let Err(error) = node.start_view(view.clone(), &dedup, &budget, &runtime) {
                 drop(node.close(false).await);
                 return Err(error);
             }
@@ -240,7 +240,7 @@ impl Node {
     /// Starts retention, and the erasures that an earlier process did not finish.
     fn start_upkeep(&mut self, retention: &config::Retention, runtime: &Handle) -> Result<(), ServeError> {
         let retention = Retention {
-            policy: wiring::retention_policy(retention, &self.views, self.log.id()),
+            policy: retention_policy::retention_policy(retention, &self.views, self.log.id()),
             ages: self.log.ages().clone(),
             log: self.log.clone(),
             store: self.store.clone(),
@@ -311,8 +311,7 @@ impl Node {
         });
         let sources = route_policy::sources(settings, &admission);
         let native = NativeSource { admission, stopping: stopping.clone() };
-        let reads = wiring::contract_reads(&settings.config);
-        let routes = native::routes(native).merge(api::routes(&api, reads));
+        let routes = native::routes(native).merge(api::routes(&api, settings.config.reads.values()));
         RequestRouter::new(RequestGuard::new(settings, &self.keys), sources, routes)
     }
 

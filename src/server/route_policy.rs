@@ -66,15 +66,9 @@ pub fn sources(settings: &Settings, admission: &Arc<Admission>) -> SourceRoutes 
     let mut sources = SourceRoutes::new();
     for source in settings.config.sources.values() {
         let contract = Arc::new(contract(source));
-        sources.extend(spellings(&source.path).into_iter().map(|path| (path, Arc::clone(&contract))));
+        sources.extend(source.paths().into_iter().map(|path| (path, Arc::clone(&contract))));
     }
     sources
-}
-
-/// Returns the path with and without a slash at the end. The replaced services accept both.
-pub fn spellings(path: &str) -> Vec<String> {
-    let with_slash = (!path.ends_with('/')).then(|| format!("{path}/"));
-    std::iter::once(path.to_owned()).chain(with_slash).collect()
 }
 
 /// Returns the configured origins. If there are none and no key is needed, returns those of `ALLOWED_ORIGINS`.

@@ -42,7 +42,7 @@ pub use erasures::{Erasure, OpenErasure};
 pub use halt::Halt;
 pub use numbered_rows::{RowChanges, Rows, RowsOf};
 pub use plan::{Claim, CorrectedEvent, Plan, Stamp, Verb, Write};
-pub use remote::Password;
+pub use remote::{Password, PasswordFrom, password_in};
 pub use row_origins::RowOrigin;
 pub use tables::{Cell, Column, ColumnKind, DayGaps, DerivedIndex, Opening, Table, TopK, ViewTables, quote};
 

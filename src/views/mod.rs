@@ -14,6 +14,7 @@ mod pipeline;
 mod rebuild;
 mod retention;
 mod runner;
+mod section;
 mod stats;
 mod table;
 
@@ -30,11 +31,12 @@ pub use notifications::{MessagePart, Notification, NotificationFields, Notificat
 pub use rebuild::{Difference, RebuildError, Report, SHADOW, compare, rebuild};
 pub use retention::{Retention, RetentionError, RetentionPolicy};
 pub use runner::{Runner, Running};
+pub use section::ViewSection;
 pub use stats::{Counted, CountedField, Frequent, Stats, StatsFields, StatsQuery, Summary};
 pub use table::{ColumnSource, EnvelopeField, FilterError, RowTable, RowsPage};
 
 /// A view as the configuration declares it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct View {
     pub name: String,
     pub stream: String,
@@ -42,7 +44,7 @@ pub struct View {
 }
 
 /// The kinds of views. Each kind has its own folder.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum ViewKind {
     Ledger(Ledger),
     Stats(Stats),
@@ -80,6 +82,14 @@ impl View {
             ViewKind::Stats(stats) => ViewTables { tables: stats.tables(), opening: None, owned: true },
             ViewKind::Table(table) => ViewTables::owned(table.table()),
             ViewKind::Notifications(notifications) => ViewTables::owned(notifications.table()),
+        }
+    }
+
+    /// Returns the names of the tables that the view writes.
+    pub fn table_names(&self) -> Vec<String> {
+        match &self.kind {
+            ViewKind::Stats(stats) => stats.table_names(),
+            _ => self.tables().tables.into_iter().map(|table| table.name).collect(),
         }
     }
 

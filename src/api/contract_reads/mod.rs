@@ -14,43 +14,27 @@ use axum::routing::get;
 
 use super::Api;
 use super::view_access::query_parameter;
+use crate::config::{Access, ReadConfig, ReadShape};
 use crate::http::key_check::path_parameter;
 use crate::http::{ApiError, Wording, credentials};
 use crate::views::Running;
 
-/// A configured read.
-pub struct ContractRead {
-    /// Its path, with and without a slash at the end.
-    pub paths: Vec<String>,
-    pub view: String,
-    /// It needs no key.
-    pub open: bool,
-    pub error_key: String,
-    pub shape: Shape,
-}
-
-/// The form of the answer; a file each.
-pub enum Shape {
-    Row,
-    Stats { top: String },
-}
-
 #[derive(Clone)]
 struct ReadState {
     api: Arc<Api>,
-    read: Arc<ContractRead>,
+    read: Arc<ReadConfig>,
 }
 
-pub fn routes(api: &Arc<Api>, read: ContractRead) -> Router {
+pub fn routes(api: &Arc<Api>, read: &ReadConfig) -> Router {
     let wording = Arc::new(Wording::under(&read.error_key));
-    let state = ReadState { api: Arc::clone(api), read: Arc::new(read) };
+    let state = ReadState { api: Arc::clone(api), read: Arc::new(read.clone()) };
     let route = match state.read.shape {
-        Shape::Row => get(row::read),
-        Shape::Stats { .. } => get(stats::read),
+        ReadShape::Row => get(row::read),
+        ReadShape::Stats { .. } => get(stats::read),
     };
     let route = route.fallback(|| async { ApiError::MethodNotAllowed });
-    let paths = state.read.paths.iter();
-    let routes = paths.fold(Router::new(), |routes, path| routes.route(path, route.clone()));
+    let paths = read.paths();
+    let routes = paths.iter().fold(Router::new(), |routes, path| routes.route(path, route.clone()));
     let in_words = move |response: Response| {
         let wording = Arc::clone(&wording);
         async move {
@@ -66,7 +50,7 @@ pub fn routes(api: &Arc<Api>, read: ContractRead) -> Router {
 /// A reader of one row: that of the path's `key`, or of the group that the query names.
 struct ContractReader {
     api: Arc<Api>,
-    read: Arc<ContractRead>,
+    read: Arc<ReadConfig>,
     row: String,
 }
 
@@ -86,7 +70,12 @@ impl FromRequestParts<ReadState> for ContractReader {
             Some(stats) => query_parameter(parts, state, stats.group_name()).await,
             None => path_parameter(parts, "key").await,
         };
-        api.keys.authorize_row(credentials(&parts.headers), &view.stream, &row, read.open)?;
+        api.keys.authorize_row(
+            credentials(&parts.headers),
+            &view.stream,
+            &row,
+            read.access == Access::Open,
+        )?;
         Ok(Self { api, read, row })
     }
 }

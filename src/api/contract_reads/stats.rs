@@ -5,7 +5,8 @@ use event::{Day, FieldError, FieldErrors};
 use serde_json::json;
 
 use super::super::JsonText;
-use super::{ContractReader, Shape};
+use super::ContractReader;
+use crate::config::ReadShape;
 use crate::http::{ApiError, Query};
 use crate::views::{Counted, Frequent, StatsQuery, Summary};
 
@@ -19,7 +20,7 @@ pub async fn read(
     Query(parameters): Query<Parameters>,
 ) -> Result<JsonText, ApiError> {
     let ContractReader { api, read, .. } = &reader;
-    let (Some(stats), Shape::Stats { top }) = (reader.view().view.stats(), &read.shape) else {
+    let (Some(stats), ReadShape::Stats { top }) = (reader.view().view.stats(), &read.shape) else {
         return Err(ApiError::NoRoute);
     };
     let name = stats.group_name();

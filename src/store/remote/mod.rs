@@ -24,7 +24,7 @@ use pool::Pool;
 use server::Server;
 use server_session::ServerSession;
 
-pub use password::Password;
+pub use password::{Password, PasswordFrom, password_in};
 
 #[derive(Clone)]
 pub struct Remote {

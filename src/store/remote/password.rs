@@ -1,9 +1,35 @@
 //! The password for a database server, and where it comes from. Its file is read again at SIGHUP and when the server
 //! refuses the login, so a changed password needs no restart.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::config::{PasswordFrom, password_in};
+/// Identifies where the store's password comes from. A password in the environment or in a file wins over one in the
+/// URL.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PasswordFrom {
+    /// The URL. The text names the setting or variable that the URL comes from, for messages.
+    Url(String),
+    Environment(String),
+    /// A file, with the password that it contained when the configuration was loaded. The file may be read again
+    /// later.
+    File {
+        path: PathBuf,
+        password: String,
+    },
+}
+
+impl Default for PasswordFrom {
+    fn default() -> Self {
+        Self::Url("`[store] url`".to_owned())
+    }
+}
+
+impl From<Option<&str>> for PasswordFrom {
+    fn from(given: Option<&str>) -> Self {
+        given.map_or_else(Self::default, |password| Self::Environment(password.to_owned()))
+    }
+}
 
 /// A shared handle: all clones see the same password. It has no `Debug` because it is a secret. The default is the
 /// password in the URL.
@@ -81,6 +107,16 @@ impl Password {
 
     fn lock(&self) -> MutexGuard<'_, PasswordFrom> {
         event::lock(&self.0.from)
+    }
+}
+
+/// Returns the first line of the password file.
+pub fn password_in(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("the store's `password_file` cannot be read: {error}"))?;
+    match text.lines().next() {
+        Some(password) if !password.is_empty() => Ok(password.to_owned()),
+        _ => Err("the store's `password_file` has no password in its first line".to_owned()),
     }
 }
 

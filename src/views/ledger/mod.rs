@@ -2,6 +2,7 @@
 
 mod fold;
 mod query;
+mod section;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use event::limits::KEY_CHARS_MAX;
 use crate::store::{ColumnKind, Opening, Table};
 
 pub use query::Balance;
+pub use section::LedgerSection;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Ledger {
     table: Arc<Table>,
     rule: Rule,

@@ -4,6 +4,7 @@
 
 mod fold;
 mod query;
+mod section;
 
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use event::limits::KEY_CHARS_MAX;
 use crate::store::{Column, ColumnKind, Table};
 
 pub use query::{Notification, NotificationStatus};
+pub use section::NotificationsSection;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Notifications {
     table: Arc<Table>,
     /// The same table with only the columns that identify a row that is still queued: id and status.

@@ -4,6 +4,7 @@
 mod fold;
 mod member;
 mod query;
+mod section;
 mod sums;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::store::{ColumnKind, DayGaps, DerivedIndex, Table, TopK};
 use member::MEMBER_BYTES;
 
 pub use query::{Counted, Frequent, StatsQuery, Summary};
+pub use section::StatsSection;
 
 /// The day under which counts of all time are stored.
 const ALL_TIME: i64 = 0;
@@ -22,14 +24,14 @@ const ALL: &str = "";
 /// The text stored for an absent value. No value is equal to it, because empty text counts as absent.
 const ABSENT: &str = "";
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Stats {
     reads: StatsFields,
     tables: Tables,
 }
 
 /// The fields that statistics read, as indexes into the stream's fields.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct StatsFields {
     pub group: usize,
     pub group_name: String,
@@ -41,7 +43,7 @@ pub struct StatsFields {
 }
 
 /// A field whose values are counted.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct CountedField {
     pub field: usize,
     pub name: String,
@@ -50,14 +52,14 @@ pub struct CountedField {
 }
 
 /// The view's tables. `totals` is the same table as `counts`, but without the ranking, which totals do not need.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Tables {
     totals: Arc<Table>,
     counts: Arc<Table>,
     distinct: Option<Distinct>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Distinct {
     members: Arc<Table>,
     day_gaps: Arc<Table>,
@@ -78,6 +80,15 @@ impl Stats {
         let Tables { counts, distinct, .. } = &self.tables;
         let distinct = distinct.iter().flat_map(|distinct| [&distinct.members, &distinct.day_gaps]);
         std::iter::once(counts).chain(distinct).map(|table| table.as_ref().clone()).collect()
+    }
+
+    /// Returns the names of all tables, with those that rank the values.
+    pub fn table_names(&self) -> Vec<String> {
+        let names = self.tables().into_iter().flat_map(|table| match table.derived_index {
+            DerivedIndex::TopK(ranking) => vec![table.name, ranking.top_table, ranking.floor_table],
+            DerivedIndex::DayGaps(_) | DerivedIndex::Nothing => vec![table.name],
+        });
+        names.collect()
     }
 
     pub fn group_name(&self) -> &str {

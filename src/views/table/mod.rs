@@ -2,6 +2,7 @@
 
 mod fold;
 mod query;
+mod section;
 
 use std::sync::Arc;
 
@@ -10,8 +11,9 @@ use event::{Fields, Kind};
 use crate::store::{Column, ColumnKind, Table};
 
 pub use query::{FilterError, RowsPage, cell_json};
+pub use section::RowTableSection;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RowTable {
     table: Arc<Table>,
     /// The content of each column, in the table's order.

@@ -4,28 +4,8 @@ use event::limits::{COUNTED_FIELDS_MAX, COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX};
 use event::{Fields, Kind};
 use serde::Deserialize;
 
-use super::Stream;
-use super::names::table_name;
-
-/// Fields are given by their index among the stream's fields.
-#[derive(Clone, Debug)]
-pub struct StatsConfig {
-    /// The prefix of its tables' names.
-    pub table: String,
-    pub group: usize,
-    pub group_name: String,
-    pub distinct: Option<usize>,
-    pub time: Option<usize>,
-    pub counts: Vec<CountedConfig>,
-}
-
-/// A field whose values are counted.
-#[derive(Clone, Debug)]
-pub struct CountedConfig {
-    pub field: usize,
-    pub name: String,
-    pub distinct: bool,
-}
+use super::{CountedField, Stats, StatsFields};
+use crate::views::section::table_name;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,15 +21,9 @@ pub struct StatsSection {
     table: Option<String>,
 }
 
-impl StatsConfig {
-    pub fn tables(&self) -> Vec<String> {
-        ["counts", "top", "floors", "members", "spans"].map(|part| format!("{}_{part}", self.table)).into()
-    }
-}
-
 impl StatsSection {
-    pub fn check(&self, name: &str, stream: &Stream) -> Result<StatsConfig, String> {
-        let fields = &stream.fields;
+    /// Builds view `name` on a stream with these fields.
+    pub fn build(&self, name: &str, fields: &Fields) -> Result<Stats, String> {
         let group = self.field(fields, "is grouped by", &self.group)?;
         if !fields.get(group).required || !matches!(fields.get(group).kind, Kind::Text { .. }) {
             return Err(format!("is grouped by field `{}`, which must be required text", self.group));
@@ -60,7 +34,7 @@ impl StatsSection {
         if let Some(time) = time.filter(|time| fields.get(*time).kind != Kind::Time) {
             return Err(format!("takes its day from field `{}`, which is not a time", fields.get(time).name));
         }
-        let counts: Vec<CountedConfig> =
+        let counts: Vec<CountedField> =
             self.counts.iter().map(|counted| self.counted(fields, counted)).collect::<Result<_, _>>()?;
         if counts.len() > COUNTED_FIELDS_MAX {
             return Err(format!("counts by more than {COUNTED_FIELDS_MAX} fields"));
@@ -85,10 +59,10 @@ impl StatsSection {
             }
         };
         let table = table_name(self.table.as_deref(), name)?;
-        Ok(StatsConfig { table, group, group_name: self.group.clone(), distinct, time, counts })
+        Ok(Stats::new(&table, StatsFields { group, group_name: self.group.clone(), distinct, time, counts }))
     }
 
-    fn counted(&self, fields: &Fields, name: &str) -> Result<CountedConfig, String> {
+    fn counted(&self, fields: &Fields, name: &str) -> Result<CountedField, String> {
         let field = self.field(fields, "counts by", name)?;
         self.check_kept(fields, "counts by", field)?;
         if name.chars().count() > COUNTED_NAME_CHARS_MAX as usize {
@@ -97,7 +71,7 @@ impl StatsSection {
             ));
         }
         let distinct = self.distinct_counts.iter().any(|distinct| distinct == name);
-        Ok(CountedConfig { field, name: name.to_owned(), distinct })
+        Ok(CountedField { field, name: name.to_owned(), distinct })
     }
 
     fn field(&self, fields: &Fields, use_of_it: &str, name: &str) -> Result<usize, String> {
@@ -122,7 +96,7 @@ impl StatsSection {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, Overrides, ViewKindConfig};
+    use crate::config::{Config, Overrides};
 
     fn load(view: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("a folder");
@@ -150,10 +124,9 @@ mod tests {
     fn a_file_can_declare_statistics() {
         let config = load("group = \"site\"\ndistinct = \"who\"\ntime = \"at\"\ncounts = [\"kind\"]\ndistinct_counts = [\"kind\"]")
             .expect("valid");
-        let Some(ViewKindConfig::Stats(stats)) = config.views.get("visits").map(|view| &view.kind) else {
-            panic!("view `visits` is not of kind `stats`");
-        };
-        assert_eq!((stats.table.as_str(), stats.counts[0].distinct), ("visits", true));
+        let stats = config.views["visits"].stats().expect("view `visits` is of kind `stats`");
+        assert_eq!(stats.table_names()[0], "visits_counts");
+        assert!(stats.counted("kind").is_some_and(|counted| counted.distinct));
     }
 
     #[test]

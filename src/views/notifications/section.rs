@@ -4,26 +4,8 @@ use event::limits::KEY_CHARS_MAX;
 use event::{Fields, Kind};
 use serde::Deserialize;
 
-use super::Stream;
-use super::names::table_name;
-
-/// Fields are given by their index among the stream's fields.
-#[derive(Clone, Debug)]
-pub struct NotificationsConfig {
-    pub table: String,
-    pub to: usize,
-    pub event_type: usize,
-    /// `None` means the whole event.
-    pub payload: Option<usize>,
-    pub message: Vec<MessagePart>,
-    pub channel: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MessagePart {
-    Words(String),
-    Field(usize),
-}
+use super::{MessagePart, NotificationFields, Notifications};
+use crate::views::section::table_name;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,8 +23,8 @@ pub struct NotificationsSection {
 const CHANNEL_DEFAULT: &str = "log";
 
 impl NotificationsSection {
-    pub fn check(&self, name: &str, stream: &Stream) -> Result<NotificationsConfig, String> {
-        let fields = &stream.fields;
+    /// Builds view `name` on a stream with these fields.
+    pub fn build(&self, name: &str, fields: &Fields) -> Result<Notifications, String> {
         let to = self.text(fields, "takes its recipient from", &self.to)?;
         let event_type = self.text(fields, "takes its type from", &self.r#type)?;
         if to == event_type {
@@ -64,14 +46,9 @@ impl NotificationsSection {
         if channel != CHANNEL_DEFAULT {
             return Err(format!("uses channel `{channel}`; the only channel is `{CHANNEL_DEFAULT}`"));
         }
-        Ok(NotificationsConfig {
-            table: table_name(self.table.as_deref(), name)?,
-            to,
-            event_type,
-            payload,
-            message: self.message(fields)?,
-            channel: channel.to_owned(),
-        })
+        let (message, channel) = (self.message(fields)?, channel.to_owned());
+        let reads = NotificationFields { to, event_type, payload, message, channel };
+        Ok(Notifications::new(&table_name(self.table.as_deref(), name)?, reads))
     }
 
     fn field(&self, fields: &Fields, use_of_it: &str, name: &str) -> Result<usize, String> {
@@ -125,9 +102,9 @@ impl NotificationsSection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Overrides, ViewKindConfig};
+    use crate::config::{Config, Overrides};
 
-    fn load(view: &str) -> Result<NotificationsConfig, String> {
+    fn load(view: &str) -> Result<Notifications, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.toml");
         let text = format!(
@@ -145,10 +122,7 @@ mod tests {
         );
         std::fs::write(&path, text).expect("written");
         let config = Config::load(Some(&path), &Overrides::default()).map_err(|error| error.to_string())?;
-        match config.views.get("orders").map(|view| view.kind.clone()) {
-            Some(ViewKindConfig::Notifications(notifications)) => Ok(notifications),
-            other => panic!("{other:?}"),
-        }
+        Ok(config.views["orders"].notifications().expect("view `orders` is of kind `notifications`").clone())
     }
 
     #[test]
@@ -157,11 +131,17 @@ mod tests {
             load("to = \"mail\"\ntype = \"sort\"\nmessage = \"{{{sum}}} for {mail}!\"").expect("valid");
         // Indices count the fields in the order of their names.
         let (words, field) = (|text: &str| MessagePart::Words(text.to_owned()), MessagePart::Field);
-        assert_eq!(notifications.message, [words("{"), field(3), words("} for "), field(0), words("!")]);
-        assert_eq!((notifications.payload, notifications.table.as_str()), (None, "orders"));
+        assert_eq!(
+            notifications.reads.message,
+            [words("{"), field(3), words("} for "), field(0), words("!")]
+        );
+        assert_eq!((notifications.reads.payload, notifications.table.name.as_str()), (None, "orders"));
         let notifications =
             load("to = \"mail\"\ntype = \"sort\"\npayload = \"more\"\nmessage = \"Thanks\"").expect("valid");
-        assert_eq!((notifications.message, notifications.payload), (vec![words("Thanks")], Some(1)));
+        assert_eq!(
+            (notifications.reads.message, notifications.reads.payload),
+            (vec![words("Thanks")], Some(1))
+        );
     }
 
     #[test]

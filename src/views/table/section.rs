@@ -8,35 +8,8 @@ use event::{Fields, Kind};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
-use super::Stream;
-use super::names::table_name;
-
-#[derive(Clone, Debug)]
-pub struct RowTableConfig {
-    pub table: String,
-    /// The column with the row numbers that the database assigns.
-    pub id_column: String,
-    pub columns: Vec<(String, ColumnFrom)>,
-}
-
-/// The value of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ColumnFrom {
-    /// A field, by its index among the stream's fields, and the value to use if the field is absent.
-    Field {
-        field: usize,
-        default: Option<FromEnvelope>,
-    },
-    Envelope(FromEnvelope),
-}
-
-/// A value that belongs to every event, besides its fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FromEnvelope {
-    Received,
-    Id,
-    Address,
-}
+use super::{ColumnSource, EnvelopeField, RowTable};
+use crate::views::section::table_name;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,9 +64,9 @@ impl<'de> Deserialize<'de> for Columns {
 }
 
 impl RowTableSection {
-    pub fn check(&self, name: &str, stream: &Stream) -> Result<RowTableConfig, String> {
-        let fields = &stream.fields;
-        let columns: Vec<(String, ColumnFrom)> = match &self.columns {
+    /// Builds view `name` on a stream with these fields.
+    pub fn build(&self, name: &str, fields: &Fields) -> Result<RowTable, String> {
+        let columns: Vec<(String, ColumnSource)> = match &self.columns {
             Some(columns) => {
                 let column = |(name, section): &(String, ColumnSection)| {
                     Ok((name.clone(), self.column(name, section, fields)?))
@@ -105,42 +78,42 @@ impl RowTableSection {
                 .iter()
                 .enumerate()
                 .map(|(field, declared)| {
-                    (declared.name.replace('.', "_"), ColumnFrom::Field { field, default: None })
+                    (declared.name.replace('.', "_"), ColumnSource::Field { field, default: None })
                 })
                 .collect(),
         };
-        let id_column = self.id_column.clone().unwrap_or_else(|| "id".to_owned());
+        let id_column = self.id_column.as_deref().unwrap_or("id");
         if columns.is_empty() || columns.len() > FIELDS_MAX {
             return Err(format!("needs 1 to {FIELDS_MAX} columns, but has {}", columns.len()));
         }
         // Databases ignore case in column names.
         let mut names = BTreeSet::from([id_column.to_ascii_lowercase()]);
-        for column in std::iter::once(&id_column).chain(columns.iter().map(|(name, _)| name)) {
+        for column in std::iter::once(id_column).chain(columns.iter().map(|(name, _)| name.as_str())) {
             if column.is_empty() || column.contains('\0') {
                 return Err("has a column whose name is empty or contains NUL".to_owned());
             }
         }
         if let Some((twice, _)) = columns.iter().find(|(name, _)| !names.insert(name.to_ascii_lowercase())) {
-            let reason = if twice.eq_ignore_ascii_case(&id_column) {
+            let reason = if twice.eq_ignore_ascii_case(id_column) {
                 format!("has a column `{twice}`, which is also the column of row numbers; change `id_column`")
             } else {
                 format!("has a column `{twice}` twice")
             };
             return Err(reason);
         }
-        Ok(RowTableConfig { table: table_name(self.table.as_deref(), name)?, id_column, columns })
+        Ok(RowTable::new(&table_name(self.table.as_deref(), name)?, id_column, &columns, fields))
     }
 
-    fn column(&self, name: &str, section: &ColumnSection, fields: &Fields) -> Result<ColumnFrom, String> {
+    fn column(&self, name: &str, section: &ColumnSection, fields: &Fields) -> Result<ColumnSource, String> {
         let (from, default) = match section {
             ColumnSection::From(from) => (from, None),
             ColumnSection::Field(WithDefault { field, default }) => (field, default.as_deref()),
         };
         if let Some(envelope) = from.strip_prefix('$') {
             let envelope = match envelope {
-                "received" => FromEnvelope::Received,
-                "id" => FromEnvelope::Id,
-                "address" => FromEnvelope::Address,
+                "received" => EnvelopeField::Received,
+                "id" => EnvelopeField::Id,
+                "address" => EnvelopeField::Address,
                 _ => {
                     return Err(format!(
                         "fills column `{name}` with `{from}`; the special values are `$received`, `$id`, `$address`"
@@ -148,7 +121,7 @@ impl RowTableSection {
                 }
             };
             return match default {
-                None => Ok(ColumnFrom::Envelope(envelope)),
+                None => Ok(ColumnSource::Envelope(envelope)),
                 Some(_) => Err(format!("fills column `{name}` with `{from}`, which cannot have a default")),
             };
         }
@@ -160,20 +133,20 @@ impl RowTableSection {
         })?;
         let default = match default {
             None => None,
-            Some("$received") if fields.get(field).kind == Kind::Time => Some(FromEnvelope::Received),
+            Some("$received") if fields.get(field).kind == Kind::Time => Some(EnvelopeField::Received),
             Some(_) => {
                 return Err(format!(
                     "has a default for column `{name}`; only times can have one, which is `$received`"
                 ));
             }
         };
-        Ok(ColumnFrom::Field { field, default })
+        Ok(ColumnSource::Field { field, default })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, Overrides, ViewKindConfig, effective};
+    use crate::config::{Config, Overrides, effective};
 
     fn load(view: &str) -> Result<(Config, String), String> {
         let folder = tempfile::tempdir().expect("a folder");
@@ -195,12 +168,8 @@ mod tests {
     }
 
     fn columns(config: &Config) -> Vec<&str> {
-        match config.views.get("visits").map(|view| &view.kind) {
-            Some(ViewKindConfig::Table(table)) => {
-                table.columns.iter().map(|(name, _)| name.as_str()).collect()
-            }
-            other => panic!("{other:?}"),
-        }
+        let table = config.views["visits"].row_table().expect("view `visits` is of kind `table`").table();
+        table.columns.iter().map(|column| column.name.as_str()).collect()
     }
 
     #[test]

@@ -1,0 +1,57 @@
+//! `[view.NAME]` of the configuration. Each kind of view declares its settings in its own folder.
+
+use event::Fields;
+use serde::Deserialize;
+
+use super::ledger::LedgerSection;
+use super::notifications::NotificationsSection;
+use super::stats::StatsSection;
+use super::table::RowTableSection;
+use super::{View, ViewKind};
+
+/// The section as it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ViewSection {
+    Ledger(LedgerSection),
+    Stats(StatsSection),
+    Table(RowTableSection),
+    Notifications(NotificationsSection),
+}
+
+impl ViewSection {
+    /// Returns the name of the stream that the view reads.
+    pub fn stream(&self) -> &str {
+        match self {
+            Self::Ledger(section) => &section.from,
+            Self::Stats(section) => &section.from,
+            Self::Table(section) => &section.from,
+            Self::Notifications(section) => &section.from,
+        }
+    }
+
+    /// Builds view `name`, if these settings are valid for a stream with these fields.
+    pub fn build(&self, name: &str, fields: &Fields) -> Result<View, String> {
+        let kind = match self {
+            Self::Ledger(section) => ViewKind::Ledger(section.build(name, fields)?),
+            Self::Stats(section) => ViewKind::Stats(section.build(name, fields)?),
+            Self::Table(section) => ViewKind::Table(section.build(name, fields)?),
+            Self::Notifications(section) => ViewKind::Notifications(section.build(name, fields)?),
+        };
+        Ok(View { name: name.to_owned(), stream: self.stream().to_owned(), kind })
+    }
+}
+
+/// Returns the view's table: the given one, or one with the name of the view.
+pub fn table_name(table: Option<&str>, view: &str) -> Result<String, String> {
+    let table = table.map_or_else(|| view.replace('-', "_"), str::to_owned);
+    let lower_case = table.to_ascii_lowercase();
+    let reserved = ["millrace_", "sqlite_"].iter().any(|prefix| lower_case.starts_with(prefix));
+    if table.is_empty() || reserved || table.contains('\0') {
+        Err(format!(
+            "cannot have table `{table}`; a name is not empty, has no NUL, and no prefix `millrace_` or `sqlite_`"
+        ))
+    } else {
+        Ok(table)
+    }
+}
