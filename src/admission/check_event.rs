@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use event::limits::{EVENT_BYTES_MAX, REFUSALS_LISTED_MAX};
+use event::limits::{EVENT_BYTES_MAX, FAULTS_LISTED_MAX, REFUSALS_LISTED_MAX};
 use event::{FieldErrors, Fields};
 
 use super::{Admission, Context, Corrections, EventFault, EventIndex, EventName, Refusal};
@@ -33,7 +33,7 @@ pub struct CheckedEvent<'a>(Entry<'a>);
 #[derive(Default)]
 pub struct Checked<'a> {
     pub(super) entries: Vec<Entry<'a>>,
-    /// All faults of the first refused events; the rest is only counted.
+    /// The faults of the first refused events; the rest is only counted.
     pub faults: Vec<EventFault>,
     /// Refused events, each of which has at least one fault.
     pub refused: usize,
@@ -46,10 +46,10 @@ impl<'a> Checked<'a> {
             Ok(event) => self.entries.push(event.0),
             Err(errors) => {
                 self.refused += 1;
-                for error in errors {
-                    if self.refused <= REFUSALS_LISTED_MAX {
-                        self.faults.push(EventFault { at, error });
-                    }
+                if self.refused <= REFUSALS_LISTED_MAX {
+                    // Each of these events is listed with one fault at least.
+                    let room = FAULTS_LISTED_MAX.saturating_sub(self.faults.len()).max(1);
+                    self.faults.extend(errors.into_iter().take(room).map(|error| EventFault { at, error }));
                 }
             }
         }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use event::limits::QUICK_BODY_BYTES_MAX;
 use event::{EventId, Fields, Millis, Progress};
 
 use crate::log::{Entry, EventLog, Header, RecordBuilder, Shape};
@@ -113,7 +114,8 @@ impl Admission {
     /// Appends checked events as one record, and waits until it is durable.
     pub async fn append(&self, context: &Context<'_>, checked: &Checked<'_>) -> Result<Appended, Refusal> {
         let entries = &checked.entries;
-        let record = context.record(entries, None);
+        let bytes = entries.iter().map(|entry| entry.text.len()).sum();
+        let record = beside_others(bytes, || context.record(entries, None));
         let position = self.log.append(&record).await?;
         self.count_accepted(context, position, entries.len() as u64);
         let id = |(index, entry): (usize, &Entry<'_>)| match entry.client {
@@ -159,6 +161,11 @@ impl Admission {
         }
         tracing::debug!(stream, position, events, traceparent = context.trace, "accepted");
     }
+}
+
+/// Does work that takes long if there are many bytes. Other requests of this thread need not wait for it then.
+pub fn beside_others<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes > QUICK_BODY_BYTES_MAX { tokio::task::block_in_place(work) } else { work() }
 }
 
 impl<'a> Context<'a> {

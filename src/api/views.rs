@@ -169,9 +169,10 @@ async fn drop_view(
     State(api): State<Arc<Api>>,
     Path(view): Path<String>,
 ) -> Result<Json<Dropped>, ApiError> {
-    // The deduplicator has a position under its stored name, too.
-    let in_use = dedup::shown_name(&view);
-    if api.progress.all().contains_key(in_use) {
+    if view == dedup::STORED_NAME {
+        return Err(ApiError::conflict(format!("`{view}` holds the position of the deduplicator")));
+    }
+    if view != dedup::NAME && api.progress.all().contains_key(&view) {
         let reason = format!("view `{view}` is configured; remove it from the configuration first");
         return Err(ApiError::conflict(reason));
     }

@@ -39,9 +39,12 @@ impl Preset {
         Ok(Self::ALL.into_iter().filter(|preset| names.iter().any(|name| name == preset.name())).collect())
     }
 
-    /// Returns the preset that declares a section such as `source.ingest`.
-    pub fn with_section(section: &str) -> Option<Self> {
+    /// Returns why an incomplete section such as `source.ingest` cannot be used, if a preset declares it: that preset is
+    /// not on.
+    pub fn not_on(section: &str) -> Option<String> {
         let header = format!("[{section}]");
-        Self::ALL.into_iter().find(|preset| preset.text().lines().any(|line| line == header))
+        let declares = |preset: &Self| preset.text().lines().any(|line| line == header);
+        let preset = Self::ALL.into_iter().find(declares)?.name();
+        Some(format!("belongs to preset `{preset}`, which is not on; add `{preset}` to `presets`"))
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::location::{Declared, user_location};
 use super::source::{SourceSection, check_path, path_spellings};
 use super::web_origins::checked_origins;
-use super::{Access, ConfigError, SourceConfig};
+use super::{Access, ConfigError, Preset, SourceConfig};
 use crate::views::View;
 
 #[derive(Clone, Debug)]
@@ -92,8 +92,10 @@ impl ReadSection {
         }
     }
 
-    fn check(&self, views: &BTreeMap<String, View>) -> Result<ReadConfig, String> {
-        let name = self.view.as_ref().ok_or("needs a `view` to show")?;
+    fn check(&self, read: &str, views: &BTreeMap<String, View>) -> Result<ReadConfig, String> {
+        let name = self.view.as_ref().ok_or_else(|| {
+            Preset::not_on(&format!("read.{read}")).unwrap_or_else(|| "needs a `view` to show".to_owned())
+        })?;
         let view = views.get(name).ok_or(format!("shows view `{name}`, which is not declared"))?;
         let path = self.path.as_ref().ok_or("needs a `path` such as `/balances/{key}`")?;
         let shape = self.shape.ok_or("needs a `shape`: \"row\" or \"stats\"")?;
@@ -150,7 +152,7 @@ pub fn check_reads(
     let mut reads: BTreeMap<String, ReadConfig> = BTreeMap::new();
     for (name, section) in sections {
         let wrong = |reason: String| ConfigError::at(&section.location, format!("read `{name}` {reason}"));
-        let read = section.value.check(views).map_err(wrong)?;
+        let read = section.value.check(name, views).map_err(wrong)?;
         if let Some((source, _)) = sources.iter().find(|(_, source)| read.is_at(&source.path)) {
             let path = &read.path;
             let reason =

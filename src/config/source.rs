@@ -101,13 +101,8 @@ impl SourceSection {
             return Err("needs a name of at most 64 lower-case letters, digits, `-` and `_`".to_owned());
         }
         if self.kind.is_none() {
-            return Err(match Preset::with_section(&format!("source.{name}")) {
-                Some(preset) => {
-                    let preset = preset.name();
-                    format!("belongs to preset `{preset}`, which is not on; add `{preset}` to `presets`")
-                }
-                None => "needs `kind = \"http\"`".to_owned(),
-            });
+            let no_kind = || "needs `kind = \"http\"`".to_owned();
+            return Err(Preset::not_on(&format!("source.{name}")).unwrap_or_else(no_kind));
         }
         let needed = |value: &Option<String>, what: &str| value.clone().ok_or(format!("needs {what}"));
         let stream = needed(&self.stream, "a `stream` for its events")?;

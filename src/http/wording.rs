@@ -28,6 +28,7 @@ impl Wording {
             ApiError::Refused(Refusal::Unauthorized) => &errors.unauthorized,
             ApiError::Refused(Refusal::Forbidden) | ApiError::ForeignPage => &errors.forbidden,
             ApiError::Refused(Refusal::Conflict(_)) => &errors.conflict,
+            // The replaced services look for missing fields before anything else.
             ApiError::Refused(Refusal::Invalid(faults))
                 if errors.missing.is_some() && faults.iter().any(FieldError::is_missing) =>
             {

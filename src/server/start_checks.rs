@@ -9,7 +9,7 @@ use super::Settings;
 use super::tls::TlsError;
 use crate::admission::weak_key;
 use crate::config::Config;
-use crate::dedup::STORED_NAME;
+use crate::dedup::{STORED_NAME, shown_name};
 use crate::log::{EventLog, OpenReport};
 use crate::store::{DeletedHistory, LOG_DELETED, Store, StoreError};
 use crate::views::SHADOW;
@@ -58,6 +58,11 @@ pub enum StartError {
 pub fn settings(settings: &Settings) -> Result<(), StartError> {
     if settings.dev {
         tracing::warn!("--dev: every source is open to this machine without a key");
+    }
+    if settings.config.sources.is_empty() {
+        tracing::warn!(
+            "no source is configured, so events can only come in at `/v1`; turn on presets with a line such as `presets = [\"revenue\"]`"
+        );
     }
     if settings.config.tls.is_some() && !settings.config.listen.iter().any(|listen| listen.tls) {
         tracing::warn!("`[tls]` is declared, but no address under `listen` is `https://`");
@@ -135,7 +140,7 @@ pub async fn positions(
     for row in &of_this_log {
         if row.position > log.end() {
             return Err(StartError::LogTooShort {
-                view: row.view.clone(),
+                view: shown_name(&row.view).to_owned(),
                 position: row.position,
                 end: log.end(),
             });

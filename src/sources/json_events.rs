@@ -4,14 +4,15 @@ use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use event::FieldErrors;
-use event::limits::{ARRAY_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX};
+use event::limits::{ARRAY_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::cloud_events::{CloudEvent, CloudEventMode};
 use super::native_request::{Request, finish};
 use crate::admission::{
-    Appended, Checked, Context, Corrections, EventIndex, Offer, OfferName, Refusal, expect_distinct,
+    Appended, Checked, Context, Corrections, EventIndex, Offer, OfferName, Refusal, beside_others,
+    expect_distinct,
 };
 use crate::http::{ApiError, Share, body, idempotency_key};
 
@@ -59,7 +60,9 @@ pub async fn receive(
         Some(mode) => {
             // The converted events need about as much memory as the body.
             share.grow_to(2 * bytes.len())?;
-            Some(texts.iter().map(|text| mode.read(request.headers, text)).collect())
+            Some(beside_others(bytes.len(), || {
+                texts.iter().map(|text| mode.read(request.headers, text)).collect()
+            }))
         }
     };
     let context = request.context(idempotency_key(request.headers)?);
@@ -68,17 +71,15 @@ pub async fn receive(
     } else {
         Corrections::default()
     };
-    let mut check = || match &cloud_events {
+    let checked = beside_others(bytes.len(), || match &cloud_events {
         None => check(request, &context, texts.iter().map(|text| Ok(own_id(text))), &mut corrections),
         Some(events) => check(request, &context, events.iter().map(named), &mut corrections),
-    };
-    let large = bytes.len() > QUICK_BODY_BYTES_MAX;
-    let checked = if large { tokio::task::block_in_place(check) } else { check() }?;
+    })?;
     if checked.is_empty() {
         let nothing = ManyAccepted { accepted: 0, position: None, event_ids: Vec::new() };
         return Ok(Json(nothing).into_response());
     }
-    expect_distinct(checked.names())?;
+    beside_others(bytes.len(), || expect_distinct(checked.names()))?;
     request.admission().expect_unused(checked.names()).await?;
     if request.checks_only() {
         return Ok(Json(OnlyChecked { accepted: 0, checked: checked.len() }).into_response());

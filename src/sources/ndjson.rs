@@ -5,7 +5,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use event::limits::{
-    CHUNK_LINES_MAX, ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX, QUICK_BODY_BYTES_MAX, REFUSALS_LISTED_MAX,
+    CHUNK_LINES_MAX, ENVELOPE_BYTES_MAX, EVENT_BYTES_MAX, FAULTS_LISTED_MAX, REFUSALS_LISTED_MAX,
     STOP_LINES_DURATION_MAX,
 };
 use event::{BodyHash, FieldErrors, UploadId};
@@ -16,7 +16,7 @@ use super::line_buffer::LineBuffer;
 use super::native_request::{Request, finish};
 use crate::admission::{
     Checked, CheckedEvent, Context, Corrections, EncodedEvents, EventFault, EventIndex, Offer, OfferName,
-    Refusal, UploadLines,
+    Refusal, UploadLines, beside_others,
 };
 use crate::http::body::{self, Pieces};
 use crate::http::{ApiError, Share, idempotency_key};
@@ -51,16 +51,19 @@ struct LinesAccepted {
 }
 
 impl Taken {
-    /// Lists faults of a chunk, all of an event or none, for a bounded number of events.
+    /// Lists the faults of a chunk: a bounded number, and one of each of the first refused events.
     fn list(&mut self, faults: Vec<EventFault>) {
         let (mut listed, mut last) = (self.refused, None);
         for fault in faults {
-            listed += usize::from(last != Some(fault.at));
+            let is_first = last != Some(fault.at);
+            listed += usize::from(is_first);
             last = Some(fault.at);
             if listed > REFUSALS_LISTED_MAX {
                 return;
             }
-            self.faults.push(fault);
+            if is_first || self.faults.len() < FAULTS_LISTED_MAX {
+                self.faults.push(fault);
+            }
         }
     }
 
@@ -109,9 +112,9 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, ApiE
             let found = request.admission().corrections(request.ids, texts_of(bytes)).await;
             corrections = found.map_err(|refusal| taken.stopped_by(refusal))?;
         }
-        let mut check = || check(request, &context, upload.as_ref(), &mut taken, bytes, &mut corrections);
-        let large = bytes.len() > QUICK_BODY_BYTES_MAX;
-        let checked = if large { tokio::task::block_in_place(check) } else { check() };
+        let checked = beside_others(bytes.len(), || {
+            check(request, &context, upload.as_ref(), &mut taken, bytes, &mut corrections)
+        });
         settle(request, &context, &mut taken, pending.take()).await?;
         let checked = checked.map_err(|refusal| taken.stopped_by(refusal))?;
         lines.done(chunk.end);
@@ -180,6 +183,11 @@ fn upload(request: &Request<'_>) -> Result<(Option<Upload>, u64), ApiError> {
         };
         let first = first.parse().ok().filter(|line| (1..1 << 60).contains(line)).ok_or_else(invalid)?;
         return Ok((Some(Upload { id: request.ids.upload(name), kept: true }), first));
+    }
+    if header(FIRST_LINE)?.is_some() {
+        // Without the name, the same lines would count again.
+        let reason = "needs `Millrace-Upload`, the name of the upload".to_owned();
+        return Err(ApiError::Parameter { name: "Millrace-First-Line", reason });
     }
     let upload = |key| Upload { id: request.ids.upload_by_key(key), kept: false };
     Ok((idempotency_key(request.headers)?.map(upload), 1))

@@ -16,6 +16,7 @@ use event::{Progress, Stop};
 use tokio::runtime::Handle;
 
 use super::rebuild::SHADOW;
+use crate::dedup;
 use crate::log::{Ages, DeletionGuard, EraseError, EventLog, ReadError, Segment, UpkeepError};
 use crate::store::{DeletedHistory, LOG_DELETED, RowsOf, Store, StoreError, rows_deleted};
 
@@ -160,7 +161,7 @@ impl Retention {
         let stored: BTreeMap<&str, u64> = stored
             .iter()
             .filter(|row| row.log == log && !row.view.ends_with(SHADOW))
-            .map(|row| (row.view.as_str(), row.position))
+            .map(|row| (dedup::shown_name(&row.view), row.position))
             .collect();
         let not_begun = progress.iter().filter(|(view, _)| !stored.contains_key(view.as_str()));
         let needed = stored.values().copied().chain(not_begun.map(|(_, applied)| applied.position));

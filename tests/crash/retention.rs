@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use event::limits::BATCHES_BYTES_MAX;
 use event::{EventId, Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::dedup::{Dedup, STORED_NAME};
+use millrace::dedup::{Dedup, NAME};
 use millrace::log::{Ages, Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::{Erasure, OpenErasure, RowsOf, Store};
 use millrace::views::{
@@ -82,7 +82,7 @@ impl Node {
     fn run(&self, views: &[&str], meanwhile: impl FnOnce(&Live<'_>)) {
         let stop = Stop::default();
         let handle = self.runtime.handle().clone();
-        let dedup_progress = self.progress.register_dedup(STORED_NAME);
+        let dedup_progress = self.progress.register_dedup(NAME);
         let (dedup, dedup_thread) =
             Dedup::start(&self.log, &self.store, days(7), dedup_progress, &stop, handle.clone()).unwrap();
         let mut threads = vec![dedup_thread];
@@ -174,7 +174,7 @@ impl Live<'_> {
         let end = self.node.log.end();
         let caught_up = |name: &str| self.node.progress.all()[name].position == end;
         wait_for("dedup and views to catch up", || {
-            caught_up(STORED_NAME) && self.running.keys().all(|name| caught_up(name))
+            caught_up(NAME) && self.running.keys().all(|name| caught_up(name))
         });
     }
 

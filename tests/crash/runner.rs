@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use event::limits::BATCHES_BYTES_MAX;
 use event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::dedup::{Dedup, STORED_NAME};
+use millrace::dedup::{Dedup, NAME};
 use millrace::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::Store;
 use millrace::views::{Amount, Ledger, Rule, Runner, View, ViewKind};
@@ -38,7 +38,7 @@ impl Running {
             log,
             store,
             Duration::from_secs(3600),
-            progress.register_dedup(STORED_NAME),
+            progress.register_dedup(NAME),
             &stop,
             handle.clone(),
         )

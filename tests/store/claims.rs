@@ -65,11 +65,8 @@ fn a_plan_is_applied_from_its_position_and_only_once(store_kind: StoreKind) {
     assert_eq!((other.position("v"), sum(&other).as_str()), (Some(9), "1"));
 }
 
-/// Applies the same plan several times, as the runner does after a lost answer. SQLite loses no answers.
+/// Applies the same plan several times, as the runner does after a lost answer.
 fn a_committed_plan_whose_answer_was_lost_is_not_applied_again(store_kind: StoreKind) {
-    if store_kind == StoreKind::Sqlite {
-        return;
-    }
     let (opened, table) = begun(store_kind);
     for (from, to) in [(0, 5), (5, 5), (5, 9)] {
         let plan = Arc::new(adding(&table, from, to, "1.5"));

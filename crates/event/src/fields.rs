@@ -84,12 +84,17 @@ impl Fields {
         Err(FieldErrors(faults))
     }
 
-    /// Walks the object at `parent` and the objects in it that contain fields. Fails if the text is not JSON, because
-    /// other faults are meaningless then.
+    /// Walks the object at `parent` and the objects in it that contain fields, until as many faults are found as are
+    /// reported. Fails if the text is not JSON, because other faults are meaningless then.
     fn find<'a>(&self, parent: &str, text: &'a str, found: &mut FoundFields<'a>) -> Result<(), FieldError> {
         let mut seen: Vec<Cow<'a, str>> = Vec::with_capacity(8);
         let mut broken = None;
-        walk_object(text, |key, raw| {
+        let mut enough = false;
+        let walked = walk_object(text, |key, raw| {
+            if found.faults.len() == EVENT_FAULTS_MAX {
+                enough = true;
+                return Err(String::new());
+            }
             let fault = |reason: String| FieldError { field: path(parent, &key), reason };
             if seen.contains(&key) {
                 note(&mut found.faults, fault("is given twice".to_owned()));
@@ -127,8 +132,11 @@ impl Fields {
             }
             seen.push(key);
             Ok(())
-        })
-        .map_err(|reason| broken.take().unwrap_or(FieldError { field: parent.to_owned(), reason }))
+        });
+        match walked {
+            Err(reason) if !enough => Err(broken.unwrap_or(FieldError { field: parent.to_owned(), reason })),
+            _ => Ok(()),
+        }
     }
 
     /// Reads the fields `wanted`, in that order, of an event that was admitted.

@@ -25,6 +25,7 @@ struct RejectedEntry<L> {
     #[serde(flatten)]
     line: L,
     /// The path may get other content later, whose line 1 is another line.
+    #[serde(alias = "source")]
     upload: String,
 }
 

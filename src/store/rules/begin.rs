@@ -89,7 +89,8 @@ async fn store_opening(
     let (key, amount, table) =
         (quote(&opening.key_column), quote(&opening.amount_column), quote(&table.name));
     let sql = format!(
-        "INSERT INTO millrace_opening (view, row_key, amount) SELECT ?, {key}, {amount} FROM {table} WHERE {amount} IS NOT NULL"
+        "INSERT INTO millrace_opening (view, row_key, amount) SELECT ?, {key}, {amount} FROM {table} \
+         WHERE {key} IS NOT NULL AND {amount} IS NOT NULL"
     );
     session.change(&sql, &view).await.map(drop)
 }
