@@ -16,16 +16,16 @@ const LONGER: &[(&str, &str)] = &[];
 /// Each module with the modules that it may import. `server` may import every module, and every module may
 /// import the crate `event`.
 const EDGES: &[(&str, &[&str])] = &[
-    ("config", &[]),
-    ("log", &["config"]),
-    ("store", &["config"]),
-    ("admission", &["config", "log", "store"]),
-    ("dedup", &["config", "log", "store"]),
+    ("log", &[]),
+    ("store", &[]),
+    ("dedup", &["log", "store"]),
     ("views", &["dedup", "log", "store"]),
+    ("config", &["store", "views"]),
+    ("admission", &["log", "store"]),
     ("http", &["admission", "config"]),
     ("sources", &["admission", "http"]),
     ("backup", &[]),
-    ("api", &["admission", "backup", "dedup", "http", "log", "store", "views"]),
+    ("api", &["admission", "backup", "config", "dedup", "http", "log", "store", "views"]),
     ("telemetry", &[]),
     ("cli", &["backup", "config", "server", "telemetry"]),
 ];

@@ -169,15 +169,17 @@ async fn drop_view(
     State(api): State<Arc<Api>>,
     Path(view): Path<String>,
 ) -> Result<Json<Dropped>, ApiError> {
+    let of_dedup = || ApiError::conflict(format!("`{view}` is the deduplicator's, and no view"));
     if view == dedup::STORED_NAME {
-        return Err(ApiError::conflict(format!("`{view}` holds the position of the deduplicator")));
+        return Err(of_dedup());
     }
     if view != dedup::NAME && api.progress.all().contains_key(&view) {
         let reason = format!("view `{view}` is configured; remove it from the configuration first");
         return Err(ApiError::conflict(reason));
     }
     if !api.store.drop_view(&view).await? {
-        return Err(ApiError::not_found(format!("the store has no position of a view `{view}`")));
+        let unknown = || ApiError::not_found(format!("the store has no position of a view `{view}`"));
+        return Err(if view == dedup::NAME { of_dedup() } else { unknown() });
     }
     tracing::info!(view, "view dropped; its table is unchanged");
     Ok(Json(Dropped { view, dropped: true }))

@@ -5,10 +5,10 @@ use std::time::Duration;
 use event::limits::CONFIGURED_DURATION_MAX;
 
 use super::ConfigError;
-use super::location::Location;
+use super::location::Declared;
 
-pub fn parse_duration(text: &str, location: &Location) -> Result<Duration, ConfigError> {
-    duration(text).map_err(|reason| ConfigError::at(location, reason))
+pub fn parse_duration(text: &Declared<String>) -> Result<Duration, ConfigError> {
+    duration(&text.value).map_err(|reason| ConfigError::at(&text.location, reason))
 }
 
 /// Parses a duration. Fails with the reason if `text` is not one, or if it is too long.

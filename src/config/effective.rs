@@ -4,52 +4,21 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::file::DEFAULT;
 use super::store::without_password;
-use super::{ConfigError, Preset, read};
+use super::{ConfigError, Preset, layers, read};
 
 /// Returns the settings that `Config::load` reads from the same files, as a file without the password of the store.
 /// The files must be valid.
 pub fn effective(path: Option<&Path>, presets: &[Preset]) -> Result<String, ConfigError> {
-    let user = path.map(|path| parse(&read(path)?, path)).transpose()?;
-    let mut whole = parse(DEFAULT, Path::new("default.toml"))?;
-    let mut names = Vec::new();
-    for preset in presets {
-        lay_over(&mut whole, parse(preset.text(), Path::new(preset.name()))?);
-        names.push(Value::from(preset.name()));
-    }
-    if let Some(user) = user {
-        lay_over(&mut whole, user);
-    }
+    let text = path.map(read).transpose()?;
+    let mut whole: Table = layers(presets, path.zip(text.as_deref()), None).read()?;
+    let names = presets.iter().map(|preset| Value::from(preset.name())).collect();
     whole.insert("presets".to_owned(), Value::Array(names));
     let store = whole.get_mut("store").and_then(Value::as_table_mut);
     if let Some(Value::String(url)) = store.and_then(|store| store.get_mut("url")) {
         *url = without_password(url);
     }
     Ok(written(&whole))
-}
-
-fn parse(text: &str, path: &Path) -> Result<Table, ConfigError> {
-    text.parse().map_err(|error: toml::de::Error| ConfigError::Unreadable {
-        path: path.to_owned(),
-        reason: error.message().replace('\n', " "),
-    })
-}
-
-/// Merges like `File::lay_over`: streams and views are replaced as a whole, sources and reads setting by setting.
-fn lay_over(whole: &mut Table, other: Table) {
-    for (name, value) in other {
-        match (whole.get_mut(&name), value) {
-            (Some(Value::Table(here)), Value::Table(there)) if name == "source" || name == "read" => {
-                there.into_iter().for_each(|(source, lines)| match (here.get_mut(&source), lines) {
-                    (Some(Value::Table(here)), Value::Table(there)) => here.extend(there),
-                    (_, lines) => drop(here.insert(source, lines)),
-                });
-            }
-            (Some(Value::Table(here)), Value::Table(there)) => here.extend(there),
-            (_, value) => drop(whole.insert(name, value)),
-        }
-    }
 }
 
 /// Writes sections as people do: one for each stream, view, source and read, and a line for each field.

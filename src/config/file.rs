@@ -1,18 +1,20 @@
-//! The configuration file as it is written, with the line numbers of its sections. One file is laid over another.
+//! The configuration as it is written, and its check.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::duration::parse_duration;
+use super::layers::Layers;
 use super::location::{Declared, Location};
 use super::rate::parse_rate;
 use super::read::{ReadSection, check_reads};
 use super::retention::RetentionSection;
 use super::source::{SourceSection, check_sources};
 use super::store::StoreSection;
-use super::stream::StreamSection;
+use super::stream::{StreamSection, check_streams};
 use super::view::check_views;
 use super::{Config, ConfigError, Limits, ListenAt, Network, Overrides, Preset, Retention, StoreAt, Tls};
 use crate::views::{View, ViewSection};
@@ -20,10 +22,13 @@ use crate::views::{View, ViewSection};
 /// The settings outside of presets.
 pub const DEFAULT: &str = include_str!("default.toml");
 
+/// All files together, as they are written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
-    presets: Option<Spanned<Vec<String>>>,
+pub struct File {
+    /// Read before, by [`UserFile`].
+    #[serde(rename = "presets")]
+    _presets: Option<IgnoredAny>,
     listen: Option<Spanned<Vec<String>>>,
     tls: Option<Tls>,
     hosts: Option<Vec<String>>,
@@ -45,6 +50,14 @@ struct Written {
     read: BTreeMap<Spanned<String>, ReadSection>,
 }
 
+/// What has to be known of the user's file before the files below it can be listed.
+#[derive(Default, Deserialize)]
+pub struct UserFile {
+    pub presets: Option<Spanned<Vec<String>>>,
+    #[serde(default)]
+    pub store: StoreSection,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Url {
@@ -64,107 +77,26 @@ struct LimitsSection {
     per_address: Option<Spanned<String>>,
 }
 
-/// All files read so far, laid over each other.
-pub struct File {
-    presets: Option<Declared<Vec<String>>>,
-    listen: Option<Declared<Vec<String>>>,
-    tls: Option<Tls>,
-    hosts: Option<Vec<String>>,
-    trusted_proxies: Option<Vec<Network>>,
-    log_url: Option<String>,
-    store: StoreSection,
-    window: Option<Declared<String>>,
-    retention: Option<Declared<RetentionSection>>,
-    per_key: Option<Declared<String>>,
-    per_address: Option<Declared<String>>,
-    sources: BTreeMap<String, Declared<SourceSection>>,
-    streams: BTreeMap<String, Declared<StreamSection>>,
-    views: BTreeMap<String, Declared<ViewSection>>,
-    reads: BTreeMap<String, Declared<ReadSection>>,
-}
-
 impl File {
-    /// Parses a file that is built in.
-    pub fn built_in(text: &str, name: &str) -> Result<Self, ConfigError> {
-        Self::parse(text, Location { file: name.to_owned(), line: 0, built_in: true })
-    }
-
-    /// Parses the user's file.
-    pub fn of_user(text: &str, name: &str) -> Result<Self, ConfigError> {
-        Self::parse(text, Location { file: name.to_owned(), line: 0, built_in: false })
-    }
-
-    fn parse(text: &str, file: Location) -> Result<Self, ConfigError> {
-        let location = |at: usize| Location { line: line_of(text, at), ..file.clone() };
-        let written: Written = toml::from_str(text).map_err(|error| {
-            let location = error.span().map_or(file.clone(), |span| location(span.start));
-            ConfigError::at(&location, error.message().replace('\n', " "))
-        })?;
-        Ok(Self {
-            presets: written.presets.map(|presets| declared(presets, location)),
-            listen: written.listen.map(|listen| declared(listen, location)),
-            tls: written.tls,
-            hosts: written.hosts,
-            trusted_proxies: written.trusted_proxies,
-            log_url: written.log.map(|log| log.url),
-            store: written.store,
-            window: written.dedup.map(|dedup| declared(dedup.window, location)),
-            retention: written.retention.map(|retention| declared(retention, location)),
-            per_key: written.limits.per_key.map(|rate| declared(rate, location)),
-            per_address: written.limits.per_address.map(|rate| declared(rate, location)),
-            sources: sections(written.source, location),
-            streams: sections(written.stream, location),
-            views: sections(written.view, location),
-            reads: sections(written.read, location),
-        })
-    }
-
-    /// Replaces what `other` declares: streams and views as a whole, sources and reads setting by setting.
-    pub fn lay_over(&mut self, other: Self) {
-        self.listen = other.listen.or(self.listen.take());
-        self.tls = other.tls.or(self.tls.take());
-        self.hosts = other.hosts.or(self.hosts.take());
-        self.trusted_proxies = other.trusted_proxies.or(self.trusted_proxies.take());
-        self.log_url = other.log_url.or(self.log_url.take());
-        self.store = other.store.over(std::mem::take(&mut self.store));
-        self.window = other.window.or(self.window.take());
-        self.per_key = other.per_key.or(self.per_key.take());
-        self.per_address = other.per_address.or(self.per_address.take());
-        self.retention = other.retention.or(self.retention.take());
-        lay_lines_over(&mut self.sources, other.sources, SourceSection::over);
-        lay_lines_over(&mut self.reads, other.reads, ReadSection::over);
-        self.streams.extend(other.streams);
-        self.views.extend(other.views);
-    }
-
-    /// Returns the presets that this file lists; none without a list.
-    pub fn presets(&self) -> Result<Vec<Preset>, ConfigError> {
-        let Some(presets) = &self.presets else { return Ok(Vec::new()) };
-        Preset::named(&presets.value).map_err(|reason| ConfigError::at(&presets.location, reason))
-    }
-
-    /// Sets the URL of the store. With `None`, no store is named until another file is laid over this one.
-    pub fn store_at(&mut self, url: Option<&str>) {
-        self.store.url = url.map(str::to_owned);
-    }
-
-    pub fn names_a_store(&self) -> bool {
-        self.store.url.is_some()
-    }
-
-    pub fn check(self, presets: Vec<Preset>, overrides: &Overrides) -> Result<Config, ConfigError> {
-        let (listen, store) = (self.listen_at(overrides)?, self.store_of(overrides)?);
-        let mut streams = BTreeMap::new();
-        for (name, section) in &self.streams {
-            streams.insert(name.clone(), section.value.check(name, &section.location)?);
-        }
-        let views = check_views(&self.views, &streams)?;
-        let window = self.window.map(|window| parse_duration(&window.value, &window.location)).transpose()?;
-        let rate = |rate: &Option<_>| rate.as_ref().map(parse_rate).transpose();
-        let limits = Limits { per_key: rate(&self.per_key)?, per_address: rate(&self.per_address)? };
-        let sources = check_sources(&self.sources, &streams)?;
-        let reads = check_reads(&self.reads, &views, &sources, &self.sources)?;
-        let retention = match &self.retention {
+    /// `layers` are the files that this was read from, for the locations in errors.
+    pub fn check(
+        mut self,
+        layers: &Layers,
+        presets: Vec<Preset>,
+        overrides: &Overrides,
+    ) -> Result<Config, ConfigError> {
+        let listen = self.listen.take().map(|listen| layers.declared(listen));
+        let (listen, store) = (self.listen_at(listen, overrides)?, self.store_of(overrides)?);
+        let streams = check_streams(&sections(self.stream, layers))?;
+        let views = check_views(&sections(self.view, layers), &streams)?;
+        let source_sections = sections(self.source, layers);
+        let sources = check_sources(&source_sections, &streams)?;
+        let reads = check_reads(&sections(self.read, layers), &views, &sources, &source_sections)?;
+        let window = self.dedup.map(|dedup| parse_duration(&layers.declared(dedup.window))).transpose()?;
+        let rate = |rate: Option<_>| rate.map(|rate| parse_rate(&layers.declared(rate))).transpose();
+        let limits =
+            Limits { per_key: rate(self.limits.per_key)?, per_address: rate(self.limits.per_address)? };
+        let retention = match self.retention.map(|retention| layers.declared(retention)) {
             Some(retention) => {
                 retention.value.check(&retention.location, &streams, |view| keeps_rows(&views, view))?
             }
@@ -177,7 +109,7 @@ impl File {
             limits,
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
-            log_url: overrides.log_url.clone().or(self.log_url).unwrap_or_default(),
+            log_url: overrides.log_url.clone().or(self.log.map(|log| log.url)).unwrap_or_default(),
             store,
             dedup_window: window.unwrap_or(event::limits::DEDUP_WINDOW_DEFAULT),
             sources,
@@ -199,9 +131,13 @@ impl File {
         self.store.check(url, url_in, overrides.store_password.as_deref())
     }
 
-    fn listen_at(&self, overrides: &Overrides) -> Result<Vec<ListenAt>, ConfigError> {
+    fn listen_at(
+        &self,
+        declared: Option<Declared<Vec<String>>>,
+        overrides: &Overrides,
+    ) -> Result<Vec<ListenAt>, ConfigError> {
         let command_line = Location { file: "--listen".to_owned(), line: 0, built_in: false };
-        let (texts, location) = match (&self.listen, overrides.listen.is_empty()) {
+        let (texts, location) = match (&declared, overrides.listen.is_empty()) {
             (_, false) => (&overrides.listen, &command_line),
             (Some(listen), true) => (&listen.value, &listen.location),
             (None, true) => return Ok(Vec::new()),
@@ -224,21 +160,6 @@ impl File {
     }
 }
 
-/// Lays sections over those below. Two sections of the same name are merged setting by setting.
-fn lay_lines_over<T>(
-    below: &mut BTreeMap<String, Declared<T>>,
-    other: BTreeMap<String, Declared<T>>,
-    over: impl Fn(T, T) -> T,
-) {
-    for (name, section) in other {
-        let value = match below.remove(&name) {
-            Some(below) => over(section.value, below.value),
-            None => section.value,
-        };
-        below.insert(name, Declared { value, location: section.location });
-    }
-}
-
 /// Fails if view `name` does not exist, or if its rows have no age.
 fn keeps_rows(views: &BTreeMap<String, View>, name: &str) -> Result<(), String> {
     match views.get(name) {
@@ -248,22 +169,11 @@ fn keeps_rows(views: &BTreeMap<String, View>, name: &str) -> Result<(), String> 
     }
 }
 
-fn declared<T>(spanned: Spanned<T>, location: impl Fn(usize) -> Location) -> Declared<T> {
-    let location = location(spanned.span().start);
-    Declared { value: spanned.into_inner(), location }
-}
-
-fn sections<T>(
-    written: BTreeMap<Spanned<String>, T>,
-    location: impl Fn(usize) -> Location + Copy,
-) -> BTreeMap<String, Declared<T>> {
+/// Returns sections with their names, and the places of those.
+fn sections<T>(written: BTreeMap<Spanned<String>, T>, layers: &Layers) -> BTreeMap<String, Declared<T>> {
     let section = |(name, value): (Spanned<String>, T)| {
-        let location = location(name.span().start);
-        (name.into_inner(), Declared { value, location })
+        let Declared { value: name, location } = layers.declared(name);
+        (name, Declared { value, location })
     };
     written.into_iter().map(section).collect()
-}
-
-fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }

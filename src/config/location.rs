@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The file and line of a declaration, for errors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
     pub file: String,
     pub line: usize,

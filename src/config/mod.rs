@@ -4,6 +4,7 @@
 mod duration;
 mod effective;
 mod file;
+mod layers;
 mod legacy_env;
 mod legacy_store;
 mod listen;
@@ -38,7 +39,8 @@ pub use source::{Access, EVENT_ID, REASON, SourceConfig, SourceErrors};
 pub use store::StoreAt;
 pub use stream::Stream;
 
-use file::File;
+use file::{File, UserFile};
+use layers::Layers;
 use location::Location;
 
 use crate::views::View;
@@ -103,28 +105,28 @@ impl ConfigError {
 impl Config {
     /// Loads the user's file at `path`, with the presets that it lists. Without a file all presets are on.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let user = path.map(|path| File::of_user(&read(path)?, &path.display().to_string())).transpose()?;
-        let presets = user.as_ref().map_or(Ok(Preset::ALL.to_vec()), File::presets)?;
-        let mut file = File::built_in(DEFAULT, "default.toml")?;
-        for preset in &presets {
-            file.lay_over(File::built_in(preset.text(), &format!("preset {}", preset.name()))?);
-        }
-        match &overrides.legacy_store_url {
-            Some(Ok(url)) => file.store_at(Some(url)),
-            Some(Err(_)) => file.store_at(None),
-            None => {}
-        }
-        if let Some(user) = user {
-            file.lay_over(user);
-        }
+        let text = path.map(read).transpose()?;
+        let user = path.zip(text.as_deref());
+        let (presets, names_store) = match user {
+            Some((path, text)) => {
+                let mut only = Layers::default();
+                only.add(&path.display().to_string(), text, false);
+                let UserFile { presets, store } = only.read()?;
+                let presets = presets.map(|presets| Preset::named(&only.declared(presets))).transpose()?;
+                (presets.unwrap_or_default(), store.url.is_some())
+            }
+            None => (Preset::ALL.to_vec(), false),
+        };
+        let layers =
+            layers(&presets, user, overrides.legacy_store_url.as_ref().and_then(|url| url.as_deref().ok()));
         if let (Some(Err(reason)), None, false) =
-            (&overrides.legacy_store_url, &overrides.store_url, file.names_a_store())
+            (&overrides.legacy_store_url, &overrides.store_url, names_store)
         {
             // With another database, events would be missing from the one that other programs read.
             let reason = format!("{reason}; correct it, or set `[store] url` in the configuration");
             return Err(ConfigError::Wrong { location: "environment or .env".to_owned(), reason });
         }
-        file.check(presets, overrides)
+        layers.read::<File>()?.check(&layers, presets, overrides)
     }
 
     /// Returns the sources and reads that need no key and are not declared `public`.
@@ -144,6 +146,24 @@ impl Config {
 pub fn user_file(named: Option<PathBuf>) -> Option<PathBuf> {
     let local = Path::new("millrace.toml");
     named.or_else(|| local.exists().then(|| local.to_owned()))
+}
+
+/// Returns the files in their order: the defaults, the presets, the store of the replaced services' variables, and the
+/// user's file.
+fn layers(presets: &[Preset], user: Option<(&Path, &str)>, legacy_store_url: Option<&str>) -> Layers {
+    let mut layers = Layers::default();
+    layers.add("default.toml", DEFAULT, true);
+    for preset in presets {
+        layers.add(&format!("preset {}", preset.name()), preset.text(), true);
+    }
+    if let Some(url) = legacy_store_url {
+        let url = toml::Value::from(url);
+        layers.add("environment or .env", &format!("[store]\nurl = {url}\n"), true);
+    }
+    if let Some((path, text)) = user {
+        layers.add(&path.display().to_string(), text, false);
+    }
+    layers
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -1,5 +1,8 @@
 //! Presets: the contracts of the services that millrace replaces, as configuration files that are built in.
 
+use super::ConfigError;
+use super::location::Declared;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     Revenue,
@@ -29,12 +32,14 @@ impl Preset {
         }
     }
 
-    /// Returns the presets with these names, in a fixed order. Fails with the reason if a name is unknown.
-    pub fn named(names: &[String]) -> Result<Vec<Self>, String> {
+    /// Returns the presets with these names, in a fixed order.
+    pub fn named(names: &Declared<Vec<String>>) -> Result<Vec<Self>, ConfigError> {
+        let Declared { value: names, location } = names;
         let is_unknown = |name: &&String| Self::ALL.iter().all(|preset| preset.name() != name.as_str());
         if let Some(unknown) = names.iter().find(is_unknown) {
             let all = Self::ALL.map(Self::name).join(", ");
-            return Err(format!("`presets` lists `{unknown}`, which does not exist; the presets are {all}"));
+            let reason = format!("`presets` lists `{unknown}`, which does not exist; the presets are {all}");
+            return Err(ConfigError::at(location, reason));
         }
         Ok(Self::ALL.into_iter().filter(|preset| names.iter().any(|name| name == preset.name())).collect())
     }

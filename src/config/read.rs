@@ -78,20 +78,6 @@ impl ReadConfig {
 }
 
 impl ReadSection {
-    /// Returns these settings, and those of `below` for what is missing here.
-    pub fn over(self, below: Self) -> Self {
-        Self {
-            path: self.path.or(below.path),
-            view: self.view.or(below.view),
-            shape: self.shape.or(below.shape),
-            top: self.top.or(below.top),
-            access: self.access.or(below.access),
-            public: self.public.or(below.public),
-            error_key: self.error_key.or(below.error_key),
-            origins: self.origins.or(below.origins),
-        }
-    }
-
     fn check(&self, read: &str, views: &BTreeMap<String, View>) -> Result<ReadConfig, String> {
         let name = self.view.as_ref().ok_or_else(|| {
             Preset::not_on(&format!("read.{read}")).unwrap_or_else(|| "needs a `view` to show".to_owned())

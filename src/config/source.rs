@@ -79,23 +79,6 @@ pub struct SourceSection {
 }
 
 impl SourceSection {
-    /// Returns these settings, and those of `below` for what is missing here.
-    pub fn over(self, below: Self) -> Self {
-        Self {
-            kind: self.kind.or(below.kind),
-            path: self.path.or(below.path),
-            stream: self.stream.or(below.stream),
-            access: self.access.or(below.access),
-            public: self.public.or(below.public),
-            ids: self.ids.or(below.ids),
-            status: self.status.or(below.status),
-            answer: self.answer.or(below.answer),
-            error_key: self.error_key.or(below.error_key),
-            errors: self.errors.or(below.errors),
-            origins: self.origins.or(below.origins),
-        }
-    }
-
     fn check(&self, name: &str) -> Result<SourceConfig, String> {
         if !is_name(name) {
             return Err("needs a name of at most 64 lower-case letters, digits, `-` and `_`".to_owned());

@@ -29,11 +29,6 @@ impl fmt::Debug for StoreAt {
 }
 
 impl StoreSection {
-    /// Merges setting by setting: the URL may be in one file, and `password_file` in another.
-    pub fn over(self, other: Self) -> Self {
-        Self { url: self.url.or(other.url), password_file: self.password_file.or(other.password_file) }
-    }
-
     /// `url_in` names the setting or variable that `url` comes from. With a `password` from the environment, the file
     /// is not read.
     pub fn check(&self, url: &str, url_in: &str, password: Option<&str>) -> Result<StoreAt, ConfigError> {
@@ -118,11 +113,6 @@ mod tests {
         assert!(given == PasswordFrom::Environment("given".to_owned()));
         let in_url = StoreSection::default().check("mysql://u:p@h/d", "`DB_URL`", None).expect("valid");
         assert!(in_url.password == PasswordFrom::Url("`DB_URL`".to_owned()));
-        let both = StoreSection { url: Some("sqlite:".to_owned()), password_file: None }.over(section());
-        assert_eq!(
-            (both.url.as_deref(), both.password_file.as_deref()),
-            (Some("sqlite:"), Some(file.as_path()))
-        );
         for (text, reason) in [("", "has no password"), ("\nsecret", "has no password")] {
             std::fs::write(&file, text).expect("written");
             let refusal = check(None).expect_err(text).to_string();

@@ -10,7 +10,7 @@ use event::{Field, Fields, Form, Kind};
 use serde::Deserialize;
 
 use super::ConfigError;
-use super::location::Location;
+use super::location::{Declared, Location};
 use super::names::is_name;
 
 #[derive(Clone, Debug)]
@@ -62,8 +62,17 @@ enum Format {
 /// The maximum length of a text field without `max`.
 const TEXT_CHARS_DEFAULT: u32 = 255;
 
+pub fn check_streams(
+    sections: &BTreeMap<String, Declared<StreamSection>>,
+) -> Result<BTreeMap<String, Stream>, ConfigError> {
+    let check = |(name, section): (&String, &Declared<StreamSection>)| {
+        Ok((name.clone(), section.value.check(name, &section.location)?))
+    };
+    sections.iter().map(check).collect()
+}
+
 impl StreamSection {
-    pub fn check(&self, name: &str, location: &Location) -> Result<Stream, ConfigError> {
+    fn check(&self, name: &str, location: &Location) -> Result<Stream, ConfigError> {
         let wrong = |reason: String| ConfigError::at(location, format!("stream `{name}` {reason}"));
         if !is_name(name) {
             let reason = "needs a name of at most 64 lower-case letters, digits, `-` and `_`";

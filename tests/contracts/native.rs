@@ -452,6 +452,8 @@ fn an_invalid_upload_name_or_line_number_is_refused() {
     {
         problem(&named(upload, first).post_lines(EVENTS, &lines("u", 1)), 400, "invalid-parameter");
     }
+    let unnamed = app.client().with_header("Millrace-First-Line", "1");
+    problem(&unnamed.post_lines(EVENTS, &lines("u", 1)), 400, "invalid-parameter");
     assert_eq!(app.balance("u").as_deref(), Some("5"));
     let runs = app.client().get("/v1/streams/revenue/uploads/file-1").json();
     assert_eq!(runs["runs"][0]["lines"], 3);

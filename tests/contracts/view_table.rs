@@ -206,6 +206,19 @@ fn a_pause_reason_names_the_column_but_not_its_value() {
 }
 
 #[test]
+fn a_row_without_a_key_in_an_existing_table_stops_nothing() {
+    if StoreKind::from_env().skip_unless_sqlite("elsewhere a primary key holds no null") {
+        return;
+    }
+    let app = prepared(
+        "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue TEXT NOT NULL);
+         INSERT INTO users_revenue VALUES (NULL, '7'), ('u', '2')",
+    );
+    send(&app, &event("u", "1"));
+    assert_eq!(app.balance("u").as_deref(), Some("3"));
+}
+
+#[test]
 fn a_missing_table_pauses_its_view_until_it_is_restored() {
     let app = TestApp::start();
     send(&app, &event("u", "1"));
