@@ -47,7 +47,7 @@ impl<'a> Checked<'a> {
             Err(errors) => {
                 self.refused += 1;
                 if self.refused <= REFUSALS_LISTED_MAX {
-                    // Each of these events is listed with one fault at least.
+                    // Of each of these events, at least the first fault is listed.
                     let room = FAULTS_LISTED_MAX.saturating_sub(self.faults.len()).max(1);
                     self.faults.extend(errors.into_iter().take(room).map(|error| EventFault { at, error }));
                 }

@@ -115,7 +115,7 @@ impl Admission {
     pub async fn append(&self, context: &Context<'_>, checked: &Checked<'_>) -> Result<Appended, Refusal> {
         let entries = &checked.entries;
         let bytes = entries.iter().map(|entry| entry.text.len()).sum();
-        let record = beside_others(bytes, || context.record(entries, None));
+        let record = run_sized(bytes, || context.record(entries, None));
         let position = self.log.append(&record).await?;
         self.count_accepted(context, position, entries.len() as u64);
         let id = |(index, entry): (usize, &Entry<'_>)| match entry.client {
@@ -163,8 +163,8 @@ impl Admission {
     }
 }
 
-/// Does work that takes long if there are many bytes. Other requests of this thread need not wait for it then.
-pub fn beside_others<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+/// Runs work whose time grows with `bytes`. Large work moves the thread's other requests to another thread first.
+pub fn run_sized<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     if bytes > QUICK_BODY_BYTES_MAX { tokio::task::block_in_place(work) } else { work() }
 }
 

@@ -4,7 +4,7 @@ mod backup;
 mod contract_reads;
 mod dead_letters;
 mod erasures;
-mod errors;
+mod error_conversions;
 mod events;
 mod health;
 mod keys;

@@ -169,7 +169,7 @@ async fn drop_view(
     State(api): State<Arc<Api>>,
     Path(view): Path<String>,
 ) -> Result<Json<Dropped>, ApiError> {
-    let of_dedup = || ApiError::conflict(format!("`{view}` is the deduplicator's, and no view"));
+    let of_dedup = || ApiError::conflict(format!("`{view}` is the name of the deduplicator, not of a view"));
     if view == dedup::STORED_NAME {
         return Err(of_dedup());
     }

@@ -50,7 +50,7 @@ pub struct File {
     read: BTreeMap<Spanned<String>, ReadSection>,
 }
 
-/// What has to be known of the user's file before the files below it can be listed.
+/// The settings of the user's file that decide which files are merged below it.
 #[derive(Default, Deserialize)]
 pub struct UserFile {
     pub presets: Option<Spanned<Vec<String>>>,
@@ -169,7 +169,7 @@ fn keeps_rows(views: &BTreeMap<String, View>, name: &str) -> Result<(), String> 
     }
 }
 
-/// Returns sections with their names, and the places of those.
+/// Returns the sections by name, each with the location of its name.
 fn sections<T>(written: BTreeMap<Spanned<String>, T>, layers: &Layers) -> BTreeMap<String, Declared<T>> {
     let section = |(name, value): (Spanned<String>, T)| {
         let Declared { value: name, location } = layers.declared(name);

@@ -1,5 +1,5 @@
-//! The files of the configuration, laid over each other: the defaults, the presets and the user's file become one
-//! table, in which every value still knows the file and line that it comes from.
+//! Merges the files of the configuration: the defaults, the presets and the user's file become one table, in which
+//! every value still knows the file and line that it comes from.
 
 use std::ops::Range;
 
@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::ConfigError;
 use super::location::{Declared, Location};
 
-/// Sections whose inner sections, such as `[source.NAME]`, are merged setting by setting. Other inner sections replace
-/// the ones below.
+/// Sections are merged setting by setting. A setting replaces the one below as a whole, and so does an inner section
+/// such as `[view.NAME]`. Only the inner sections of these are merged setting by setting, too.
 const MERGED_INSIDE: [&str; 2] = ["source", "read"];
 
 /// The files in their order: the last one wins.
@@ -38,9 +38,10 @@ impl Layers {
         let mut merged = DeTable::new();
         for layer in &self.0 {
             let table = DeTable::parse(&layer.text).map_err(|error| self.wrong(&error, layer.begin))?;
-            let depth = |name: &str| if MERGED_INSIDE.contains(&name) { 2 } else { 1 };
-            lay_over(&mut merged, table.into_inner(), &depth);
+            merged =
+                merge(merged, table.into_inner(), |name| if MERGED_INSIDE.contains(&name) { 2 } else { 1 });
         }
+        self.expect_section(&merged, "store", "url")?;
         let begin = self.0.last().map_or(0, |layer| layer.begin);
         let reader = Deserializer::from(Spanned::new(begin..begin, merged));
         T::deserialize(reader).map_err(|error| self.wrong(&error, begin))
@@ -50,6 +51,19 @@ impl Layers {
     pub fn declared<T>(&self, value: Spanned<T>) -> Declared<T> {
         let location = self.location(value.span());
         Declared { value: value.into_inner(), location }
+    }
+
+    /// Fails if `name` is set to a value where a section belongs. The library's message would show the value, which may
+    /// contain a password.
+    fn expect_section(&self, merged: &DeTable<'_>, name: &str, setting: &str) -> Result<(), ConfigError> {
+        match merged.get(name) {
+            Some(value) if !matches!(value.get_ref(), DeValue::Table(_)) => {
+                let reason =
+                    format!("`{name}` is a section: write `[{name}]`, and `{setting} = \"...\"` below it");
+                Err(ConfigError::at(&self.location(value.span()), reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn wrong(&self, error: &toml::de::Error, otherwise: usize) -> ConfigError {
@@ -66,22 +80,32 @@ impl Layers {
     }
 }
 
-/// Lays a table over another. `depth` says how many levels of tables are merged under a key.
-fn lay_over<'t>(below: &mut DeTable<'t>, above: DeTable<'t>, depth: &dyn Fn(&str) -> usize) {
-    for (key, value) in above {
-        let levels = depth(key.get_ref());
-        let span = value.span();
-        let value = match (below.remove(key.get_ref().as_ref()).map(Spanned::into_inner), value.into_inner())
-        {
-            (Some(DeValue::Table(mut lower)), DeValue::Table(upper)) if levels > 0 => {
-                lay_over(&mut lower, upper, &|_| levels - 1);
-                DeValue::Table(lower)
-            }
-            (_, value) => value,
+/// Merges the settings of `above` into `below`, in the order of `below`. `depth` is the number of levels of tables that
+/// are merged under a key.
+fn merge<'t>(below: DeTable<'t>, mut above: DeTable<'t>, depth: impl Fn(&str) -> usize) -> DeTable<'t> {
+    let mut merged = DeTable::new();
+    for (key, lower) in below {
+        let Some((upper_key, upper)) = above.remove_entry(key.get_ref().as_ref()) else {
+            merged.insert(key, lower);
+            continue;
         };
-        // The key and the span are those of the upper table, so that an error names the file that changed the value.
-        below.insert(key, Spanned::new(span, value));
+        let levels = depth(key.get_ref());
+        let span = upper.span();
+        let value = match (lower.into_inner(), upper.into_inner()) {
+            (DeValue::Table(lower), DeValue::Table(upper)) if levels > 0 => {
+                DeValue::Table(merge_levels(lower, upper, levels - 1))
+            }
+            (_, upper) => upper,
+        };
+        // Key and span are the upper ones, so that an error names the file that changed the value.
+        merged.insert(upper_key, Spanned::new(span, value));
     }
+    merged.extend(above);
+    merged
+}
+
+fn merge_levels<'t>(below: DeTable<'t>, above: DeTable<'t>, levels: usize) -> DeTable<'t> {
+    merge(below, above, |_| levels)
 }
 
 #[cfg(test)]
@@ -100,6 +124,8 @@ mod tests {
         );
         layers.add("two", "\u{feff}[source.a]\npath = \"/b\"\n[view.v]\nkind = \"table\"", false);
         let merged = layers.read::<Table>().expect("valid");
+        let names: Vec<&String> = merged.keys().collect();
+        assert_eq!(names, ["listen", "source", "view"], "the order of the first file is kept");
         let expected = "listen = [1]\n[source.a]\npath = \"/b\"\nids = true\n[view.v]\nkind = \"table\"";
         assert_eq!(merged, expected.parse().expect("valid"));
 

@@ -1,4 +1,4 @@
-//! Where something is declared, for the errors about it.
+//! The file and line of a setting, for error messages.
 
 use std::fmt;
 
@@ -13,13 +13,7 @@ pub struct Location {
 
 /// Returns which of two conflicting sections an error names: the user's, because a built-in one cannot be changed.
 pub fn user_location([one, other]: [&Location; 2]) -> &Location {
-    if one.is_built_in() { other } else { one }
-}
-
-impl Location {
-    pub fn is_built_in(&self) -> bool {
-        self.built_in
-    }
+    if one.built_in { other } else { one }
 }
 
 impl fmt::Display for Location {

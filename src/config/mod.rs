@@ -119,6 +119,7 @@ impl Config {
         };
         let layers =
             layers(&presets, user, overrides.legacy_store_url.as_ref().and_then(|url| url.as_deref().ok()));
+        let file: File = layers.read()?;
         if let (Some(Err(reason)), None, false) =
             (&overrides.legacy_store_url, &overrides.store_url, names_store)
         {
@@ -126,7 +127,7 @@ impl Config {
             let reason = format!("{reason}; correct it, or set `[store] url` in the configuration");
             return Err(ConfigError::Wrong { location: "environment or .env".to_owned(), reason });
         }
-        layers.read::<File>()?.check(&layers, presets, overrides)
+        file.check(&layers, presets, overrides)
     }
 
     /// Returns the sources and reads that need no key and are not declared `public`.
@@ -174,6 +175,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::PasswordFrom;
 
     /// Loads a file whose first line turns all presets on. Line numbers in errors do not count that line.
     fn load(text: &str) -> Result<Config, String> {
@@ -212,6 +214,35 @@ mod tests {
         let path = folder.path().join("m.toml");
         std::fs::write(&path, "[store]\nurl = \"sqlite:b.db\"\n").expect("written");
         assert_eq!(Config::load(Some(&path), &legacy).expect("valid").store.url, "sqlite:b.db");
+    }
+
+    #[test]
+    fn a_legacy_database_is_used_unless_the_file_or_the_command_line_names_a_store() {
+        let url = r#"mysql://u:p"\@h/d"#.to_owned();
+        let legacy = Overrides { legacy_store_url: Some(Ok(url.clone())), ..Overrides::default() };
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, password) = (folder.path().join("m.toml"), folder.path().join("password"));
+        std::fs::write(&password, "secret").expect("written");
+        let load = |text: &str, overrides: &Overrides| {
+            std::fs::write(&path, text).expect("written");
+            Config::load(Some(&path), overrides).expect("valid").store
+        };
+        let file = format!("[store]\npassword_file = {:?}", password.display());
+        let merged = load(&file, &legacy);
+        assert_eq!(merged.url, url);
+        assert!(
+            merged.password == PasswordFrom::File { path: password.clone(), password: "secret".to_owned() }
+        );
+        assert_eq!(load("[store]\nurl = \"sqlite:b.db\"", &legacy).url, "sqlite:b.db");
+        let overridden = Overrides { store_url: Some("sqlite:c.db".to_owned()), ..legacy.clone() };
+        assert_eq!(load("", &overridden).url, "sqlite:c.db");
+    }
+
+    #[test]
+    fn an_error_about_a_misplaced_store_does_not_show_its_password() {
+        let error = load("store = \"postgres://u:secret@h/d\"").expect_err("refused");
+        assert!(error.starts_with("m.toml:1: `store` is a section: write `[store]`"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 
     #[test]
@@ -256,6 +287,8 @@ mod tests {
             error.contains("source `ingest` belongs to preset `notifications`, which is not on"),
             "{error}"
         );
+        let error = load("[read.stats]\naccess = \"open\"").expect_err("not on");
+        assert!(error.contains("read `stats` belongs to preset `analytics`, which is not on"), "{error}");
         let error = load("[source.mine]\npath = \"/mine\"").expect_err("no kind");
         assert!(error.contains("source `mine` needs `kind = \"http\"`"), "{error}");
     }

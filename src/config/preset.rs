@@ -44,8 +44,8 @@ impl Preset {
         Ok(Self::ALL.into_iter().filter(|preset| names.iter().any(|name| name == preset.name())).collect())
     }
 
-    /// Returns why an incomplete section such as `source.ingest` cannot be used, if a preset declares it: that preset is
-    /// not on.
+    /// Returns why a section such as `source.ingest` is incomplete, if a preset declares it: that preset is not on, or the
+    /// section would have the rest of its settings.
     pub fn not_on(section: &str) -> Option<String> {
         let header = format!("[{section}]");
         let declares = |preset: &Self| preset.text().lines().any(|line| line == header);

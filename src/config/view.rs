@@ -21,7 +21,7 @@ pub fn check_views(
         {
             // The error names the user's view first, with its line: a built-in one cannot be changed.
             let (one, two) =
-                if section.location.is_built_in() { (&other.name, name) } else { (name, &other.name) };
+                if section.location.built_in { (&other.name, name) } else { (name, &other.name) };
             let reason = format!("view `{one}` and view `{two}` both write table `{table}`");
             let locations = [&section.location, &sections[&other.name].location];
             return Err(ConfigError::at(user_location(locations), reason));

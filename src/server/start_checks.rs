@@ -59,9 +59,9 @@ pub fn settings(settings: &Settings) -> Result<(), StartError> {
     if settings.dev {
         tracing::warn!("--dev: every source is open to this machine without a key");
     }
-    if settings.config.sources.is_empty() {
+    if settings.config.streams.is_empty() {
         tracing::warn!(
-            "no source is configured, so events can only come in at `/v1`; turn on presets with a line such as `presets = [\"revenue\"]`"
+            "no stream is configured, so no event can be accepted; declare one, or turn on presets with a line such as `presets = [\"revenue\"]`"
         );
     }
     if settings.config.tls.is_some() && !settings.config.listen.iter().any(|listen| listen.tls) {

@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use super::cloud_events::{CloudEvent, CloudEventMode};
 use super::native_request::{Request, finish};
 use crate::admission::{
-    Appended, Checked, Context, Corrections, EventIndex, Offer, OfferName, Refusal, beside_others,
-    expect_distinct,
+    Appended, Checked, Context, Corrections, EventIndex, Offer, OfferName, Refusal, expect_distinct,
+    run_sized,
 };
 use crate::http::{ApiError, Share, body, idempotency_key};
 
@@ -60,7 +60,7 @@ pub async fn receive(
         Some(mode) => {
             // The converted events need about as much memory as the body.
             share.grow_to(2 * bytes.len())?;
-            Some(beside_others(bytes.len(), || {
+            Some(run_sized(bytes.len(), || {
                 texts.iter().map(|text| mode.read(request.headers, text)).collect()
             }))
         }
@@ -71,7 +71,7 @@ pub async fn receive(
     } else {
         Corrections::default()
     };
-    let checked = beside_others(bytes.len(), || match &cloud_events {
+    let checked = run_sized(bytes.len(), || match &cloud_events {
         None => check(request, &context, texts.iter().map(|text| Ok(own_id(text))), &mut corrections),
         Some(events) => check(request, &context, events.iter().map(named), &mut corrections),
     })?;
@@ -79,7 +79,7 @@ pub async fn receive(
         let nothing = ManyAccepted { accepted: 0, position: None, event_ids: Vec::new() };
         return Ok(Json(nothing).into_response());
     }
-    beside_others(bytes.len(), || expect_distinct(checked.names()))?;
+    run_sized(bytes.len(), || expect_distinct(checked.names()))?;
     request.admission().expect_unused(checked.names()).await?;
     if request.checks_only() {
         return Ok(Json(OnlyChecked { accepted: 0, checked: checked.len() }).into_response());

@@ -16,7 +16,7 @@ use super::line_buffer::LineBuffer;
 use super::native_request::{Request, finish};
 use crate::admission::{
     Checked, CheckedEvent, Context, Corrections, EncodedEvents, EventFault, EventIndex, Offer, OfferName,
-    Refusal, UploadLines, beside_others,
+    Refusal, UploadLines, run_sized,
 };
 use crate::http::body::{self, Pieces};
 use crate::http::{ApiError, Share, idempotency_key};
@@ -51,7 +51,7 @@ struct LinesAccepted {
 }
 
 impl Taken {
-    /// Lists the faults of a chunk: a bounded number, and one of each of the first refused events.
+    /// Lists the faults of a chunk up to the limits, but at least the first fault of each listed event.
     fn list(&mut self, faults: Vec<EventFault>) {
         let (mut listed, mut last) = (self.refused, None);
         for fault in faults {
@@ -112,7 +112,7 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, ApiE
             let found = request.admission().corrections(request.ids, texts_of(bytes)).await;
             corrections = found.map_err(|refusal| taken.stopped_by(refusal))?;
         }
-        let checked = beside_others(bytes.len(), || {
+        let checked = run_sized(bytes.len(), || {
             check(request, &context, upload.as_ref(), &mut taken, bytes, &mut corrections)
         });
         settle(request, &context, &mut taken, pending.take()).await?;

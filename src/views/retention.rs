@@ -158,13 +158,11 @@ impl Retention {
         // which it begins.
         let progress = self.progress.all();
         let stored = self.runtime.block_on(self.store.positions())?;
-        let stored: BTreeMap<&str, u64> = stored
-            .iter()
-            .filter(|row| row.log == log && !row.view.ends_with(SHADOW))
-            .map(|row| (dedup::shown_name(&row.view), row.position))
-            .collect();
-        let not_begun = progress.iter().filter(|(view, _)| !stored.contains_key(view.as_str()));
-        let needed = stored.values().copied().chain(not_begun.map(|(_, applied)| applied.position));
+        let stored = || stored.iter().filter(|row| row.log == log && !row.view.ends_with(SHADOW));
+        let has_begun = |view: &str| stored().any(|row| dedup::shown_name(&row.view) == view);
+        let not_begun = progress.iter().filter(|(view, _)| !has_begun(view));
+        let needed = stored().map(|row| row.position);
+        let needed = needed.chain(not_begun.map(|(_, applied)| applied.position));
         let floor = needed.min().unwrap_or(0);
         // An open erasure still has to read its events, at any position.
         if self.runtime.block_on(self.store.has_open_erasure(log))? {

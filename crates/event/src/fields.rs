@@ -85,13 +85,14 @@ impl Fields {
     }
 
     /// Walks the object at `parent` and the objects in it that contain fields, until as many faults are found as are
-    /// reported. Fails if the text is not JSON, because other faults are meaningless then.
+    /// reported. Fails if the text up to there is not JSON, because other faults are meaningless then.
     fn find<'a>(&self, parent: &str, text: &'a str, found: &mut FoundFields<'a>) -> Result<(), FieldError> {
         let mut seen: Vec<Cow<'a, str>> = Vec::with_capacity(8);
         let mut broken = None;
         let mut enough = false;
         let walked = walk_object(text, |key, raw| {
             if found.faults.len() == EVENT_FAULTS_MAX {
+                // The fields that follow seem to be missing now, but no more faults are noted.
                 enough = true;
                 return Err(String::new());
             }

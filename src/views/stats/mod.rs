@@ -24,8 +24,13 @@ const ALL: &str = "";
 /// The text stored for an absent value. No value is equal to it, because empty text counts as absent.
 const ABSENT: &str = "";
 
+/// What the names of the tables end in.
+const TABLES: [&str; 5] = ["counts", "top", "floors", "members", "spans"];
+
 #[derive(Clone, Debug)]
 pub struct Stats {
+    /// The beginning of the tables' names.
+    prefix: String,
     reads: StatsFields,
     tables: Tables,
 }
@@ -68,7 +73,7 @@ struct Distinct {
 impl Stats {
     pub fn new(prefix: &str, reads: StatsFields) -> Self {
         let tables = Tables::new(prefix, reads.distinct.is_some());
-        Self { reads, tables }
+        Self { prefix: prefix.to_owned(), reads, tables }
     }
 
     /// Returns the same statistics in tables with another prefix.
@@ -82,13 +87,9 @@ impl Stats {
         std::iter::once(counts).chain(distinct).map(|table| table.as_ref().clone()).collect()
     }
 
-    /// Returns the names of all tables, with those that rank the values.
+    /// Returns the names of all tables that the view may have, so that no other view takes one of them.
     pub fn table_names(&self) -> Vec<String> {
-        let names = self.tables().into_iter().flat_map(|table| match table.derived_index {
-            DerivedIndex::TopK(ranking) => vec![table.name, ranking.top_table, ranking.floor_table],
-            DerivedIndex::DayGaps(_) | DerivedIndex::Nothing => vec![table.name],
-        });
-        names.collect()
+        TABLES.map(|part| format!("{}_{part}", self.prefix)).into()
     }
 
     pub fn group_name(&self) -> &str {
