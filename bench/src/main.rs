@@ -45,6 +45,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Vec<String>) -> Outcome<()> {
     let setting = Setting::read(arguments)?;
+    setting.expect_parts(&measure::PARTS.iter().map(|part| part.name).collect::<Vec<_>>())?;
     let machine = machine::describe(&setting.folder)?;
     let mut table = Table::default();
     for part in measure::PARTS {

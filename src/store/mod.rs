@@ -22,6 +22,7 @@ mod postgres;
 mod remote;
 mod row_origin_entry;
 mod row_origins;
+mod rows_of_events;
 mod rules;
 mod session;
 mod snapshot;

@@ -1,0 +1,92 @@
+//! The rows of table views, by the events that they came from: their origins, and their deletion.
+
+use event::{LogId, Millis, Value};
+
+use super::numbered_rows::{RowsOf, RowsToDelete};
+use super::row_origins::{self, RowOrigin, RowOriginBase};
+use super::tables::Cell;
+use super::{Store, StoreError, corrupt_row};
+
+impl Store {
+    /// Deletes the rows of the events at `positions`, with their stored origins. Returns the number of rows.
+    pub async fn delete_rows(&self, of: RowsOf, positions: Vec<u64>) -> Result<usize, StoreError> {
+        self.delete_matching(of, RowsToDelete::Positions(positions)).await
+    }
+
+    /// Deletes up to `rows_max` rows of events below `position`. Returns the number of deleted rows; 0 means that no
+    /// row was left.
+    pub async fn delete_rows_below(
+        &self,
+        of: RowsOf,
+        position: u64,
+        rows_max: usize,
+    ) -> Result<usize, StoreError> {
+        self.delete_matching(of, RowsToDelete::Below { position, rows_max }).await
+    }
+
+    async fn delete_matching(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.delete_rows(of, to_delete).await,
+            Self::Remote(store) => store.delete_rows(of, to_delete).await,
+        }
+    }
+
+    /// Returns the origins of the rows that `view` wrote for events at `from..to`, in the order of positions.
+    pub async fn row_origins(
+        &self,
+        view: &str,
+        log: LogId,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<RowOrigin>, StoreError> {
+        // Entries do not overlap: the last one that begins at or before `from` is the first that matters.
+        let sql = "SELECT first_position, first_row, received_min, places FROM millrace_rows
+                   WHERE view = ? AND log_id = ? AND part = 0 AND first_position < ? AND first_position >= coalesce(
+                   (SELECT max(first_position) FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND first_position <= ?), 0)
+                   ORDER BY first_position";
+        let view = Cell::Text(view.to_owned());
+        let log = Cell::Bytes(log.0.to_vec());
+        let parameters =
+            vec![view.clone(), log.clone(), Cell::Integer(to as i64), view, log, Cell::Integer(from as i64)];
+        let mut found = Vec::new();
+        for row in self.rows(sql.to_owned(), parameters).await? {
+            let origins = parse_entry(row).ok_or_else(|| corrupt_row("millrace_rows"))?;
+            found.extend(origins.into_iter().filter(|origin| (from..to).contains(&origin.position)));
+        }
+        Ok(found)
+    }
+
+    /// Returns a value in the form in which this database stores it.
+    pub fn stored_value(&self, value: &Value<'_>) -> Cell {
+        match self {
+            Self::Sqlite(_) => super::sqlite::stored_value(value),
+            Self::Remote(_) => super::remote::stored_value(value),
+        }
+    }
+
+    /// Returns the positions of corrected events of `log` within `from..to`, each with its correction's position.
+    pub async fn corrected(&self, log: LogId, from: u64, to: u64) -> Result<Vec<(u64, u64)>, StoreError> {
+        let sql = "SELECT position, by_position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
+        let parameters =
+            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
+        let pair = |row: Vec<Cell>| match row.as_slice() {
+            [Cell::Integer(position), Cell::Integer(by)] => Ok((*position as u64, *by as u64)),
+            _ => Err(corrupt_row("millrace_taken_back")),
+        };
+        self.rows(sql.to_owned(), parameters).await?.into_iter().map(pair).collect()
+    }
+}
+
+fn parse_entry(row: Vec<Cell>) -> Option<Vec<RowOrigin>> {
+    match <[Cell; 4]>::try_from(row) {
+        Ok([Cell::Integer(first), Cell::Integer(row), Cell::Integer(received), Cell::Bytes(bytes)]) => {
+            let base = RowOriginBase {
+                first_position: first as u64,
+                first_row: row,
+                received_min: Millis(received),
+            };
+            row_origins::decode(base, &bytes)
+        }
+        _ => None,
+    }
+}
