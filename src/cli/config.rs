@@ -34,7 +34,7 @@ fn show(command: ConfigCommand) -> Result<(), Failure> {
     let path = user_file(command.config);
     let config = Config::load(path.as_deref(), &Overrides::default()).map_err(failure)?;
     let names: Vec<&str> = config.presets.iter().map(|preset| preset.name()).collect();
-    let presets = if names.is_empty() { "no presets".to_owned() } else { names.join(", ") };
+    let presets = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let file = path.as_ref().map_or("no configuration file".to_owned(), |path| path.display().to_string());
     if command.check {
         eprintln!("the configuration is valid ({file}; presets: {presets})");
