@@ -1,6 +1,8 @@
 //! `millrace config`.
 
-use crate::harness::TestApp;
+use std::sync::Arc;
+
+use crate::harness::{Start, TestApp};
 use crate::{failed, run, sell};
 
 const SECOND: &str = "
@@ -37,6 +39,15 @@ fn the_password_of_the_store_url_is_not_printed() {
     assert!(whole.contains("postgres://shop:***@db.example/shop?sslmode=require"), "{whole}");
     assert!(whole.contains("`***` replaces the store's password"), "{whole}");
     assert!(!whole.contains("hidden-word"), "{whole}");
+}
+
+#[test]
+fn a_file_without_presets_and_streams_is_named_as_such_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("millrace.toml"), "[dedup]\nwindow = \"3d\"\n").unwrap();
+    let app = TestApp::with_folder(Start::default(), Arc::new(folder));
+    assert!(app.log_text().contains("no stream is configured, so no event can be accepted"));
+    assert!(run(&app, &["config"]).contains("millrace.toml; presets: none."));
 }
 
 #[test]

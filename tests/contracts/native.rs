@@ -81,6 +81,16 @@ fn an_array_is_all_or_nothing_and_refusals_are_listed_by_index() {
     let all_bad = format!("[{}]", vec!["{}"; 1_500].join(","));
     let body = problem(&app.client().post(EVENTS, &all_bad), 400, "invalid-event");
     assert_eq!((body["errors"].as_array().unwrap().len(), &body["errorCount"]), (3_000, &json!(1_500)));
+    // After 4,000 faults, only the first one of each event is listed: here 250 events with 16, then 750 with one.
+    let bad_keys: String = (0..16).map(|n| format!(r#","k{n}":"\u0000""#)).collect();
+    let worst = format!(r#"{{"userId":"u","name":"add_revenue","value":1{bad_keys}}}"#);
+    let array = format!("[{}]", vec![worst.as_str(); 1_000].join(","));
+    let body = problem(&app.client().post(EVENTS, &array), 400, "invalid-event");
+    assert_eq!((body["errors"].as_array().unwrap().len(), &body["errorCount"]), (4_750, &json!(1_000)));
+    let half = format!("{worst}\n").repeat(500);
+    let chunks = format!("{half}{}{half}", lines("u", 500));
+    let body = accepted(&app.client().post_lines(&format!("{EVENTS}?partial=true&check=only"), &chunks));
+    assert_eq!((body["errors"].as_array().unwrap().len(), &body["refused"]), (4_750, &json!(1_000)));
     let one = problem(&app.client().post(EVENTS, "{}"), 400, "invalid-event");
     let fault = |field: &str| json!({ "index": 0, "field": field, "reason": "is missing" });
     assert_eq!(one["errors"], json!([fault("name"), fault("userId"), fault("value")]));
