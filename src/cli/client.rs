@@ -19,7 +19,7 @@ const PORT: u16 = 8000;
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Server")]
 pub struct Server {
-    /// URL of the server [default: http://localhost:8000; PORT in the environment or in a .env file replaces 8000]
+    /// URL of the server [default: http://localhost:8000; PORT or API_PORT in the environment or in a .env file replaces 8000]
     #[arg(long, global = true, env = "MILLRACE_URL", value_name = "URL", value_parser = url)]
     url: Option<String>,
     /// API key [default: the file api-key in the data folder, or, if no URL is given, API_KEY in the environment or

@@ -26,7 +26,7 @@ pub const CHUNK_LINES_MAX: usize = 1_000;
 pub const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Refusals (or differences of a comparison) that one response lists. The others are only counted.
 pub const REFUSALS_LISTED_MAX: usize = 1_000;
-/// Faults of refused events that one response lists. Of each further event, only the first fault is listed.
+/// Faults of refused events that one response lists. After them, it lists only the first fault of each event.
 pub const FAULTS_LISTED_MAX: usize = 4_000;
 /// Faults that are reported of one event: an object may have thousands of bad keys.
 pub const EVENT_FAULTS_MAX: usize = 16;

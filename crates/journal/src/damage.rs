@@ -1,4 +1,4 @@
-//! What can be wrong with the bytes of a log: damage, and a torn tail.
+//! The two kinds of faults in the bytes of a log: damage, and a torn tail.
 
 use std::path::PathBuf;
 
