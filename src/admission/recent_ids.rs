@@ -36,7 +36,8 @@ impl RecentIds {
             // This is rare and its future has 10 KB, so it is boxed: otherwise every request's future would contain
             // it.
             let stored = Box::pin(self.store.first_hash(id));
-            if !matches!(stored.await, Ok(Some(first)) if first == hash) {
+            // Without an answer of the store, the deduplicator decides later.
+            if matches!(stored.await, Ok(first) if first != Some(hash)) {
                 return true;
             }
         }

@@ -58,19 +58,17 @@ fn inspect_and_repair(command: &Repair) -> Result<(), Failure> {
     } else {
         None
     };
-    if command.json {
-        print(&as_json(&found, repaired.as_ref()).to_string())?;
+    let printed = if command.json {
+        print(&as_json(&found, repaired.as_ref()).to_string())
     } else {
-        print_report(&found, repaired.as_ref())?;
+        print_report(&found, repaired.as_ref())
+    };
+    // The exit code tells of damage even if nobody reads the whole report.
+    if !found.damages.is_empty() && repaired.is_none() {
+        let reason = "the log is damaged, and nothing was changed; copy the data folder, then repeat this with `--yes`";
+        return Err(Failure::Different(reason.to_owned()));
     }
-    if found.damages.is_empty() || repaired.is_some() {
-        Ok(())
-    } else {
-        Err(Failure::Different(
-        "the log is damaged, and nothing was changed; copy the data folder, then repeat this with `--yes`"
-            .to_owned(),
-    ))
-    }
+    printed
 }
 
 /// Locks the folder, so that no server uses its files meanwhile. Returns `None` if the folder does not exist; the

@@ -4,6 +4,7 @@
 //! nothing about events. Every database implements the same verbs in its fastest safe way. The set of databases
 //! is closed, so [`Store`] is an enum.
 
+mod apply_with_retry;
 mod day_gaps;
 mod dead_letter_change;
 mod dead_letters;
@@ -33,7 +34,7 @@ mod tables;
 use std::path::Path;
 use std::sync::Arc;
 
-use event::{Decimal, LogId, Stop};
+use event::{Decimal, LogId};
 
 pub use dead_letter_change::{DeadLetterChange, NewDeadLetter};
 pub use dead_letters::{DeadLetter, DeadLetterStatus};
@@ -165,29 +166,6 @@ impl Store {
         match self {
             Self::Sqlite(store) => store.apply(plan).await,
             Self::Remote(store) => store.apply(plan).await,
-        }
-    }
-
-    /// Applies a plan and retries temporary failures without a limit. Calls `waiting` with the reason of each one.
-    ///
-    /// Returns `None` after a stop request. The plan may or may not be applied then; the claim decides at the next
-    /// start.
-    pub async fn apply_with_retry(
-        &self,
-        plan: Arc<Plan>,
-        stop: &Stop,
-        mut waiting: impl FnMut(&str),
-    ) -> Option<Result<Vec<Skipped>, StoreError>> {
-        let mut backoff = event::Backoff::default();
-        loop {
-            match self.apply(Arc::clone(&plan)).await {
-                Err(StoreError::Transient(reason)) => waiting(&reason),
-                outcome => return Some(outcome),
-            }
-            metrics::counter!("millrace_store_retries_total", "view" => plan.claim.view.clone()).increment(1);
-            if stop.within(backoff.pause()).await {
-                return None;
-            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reads and writes `millrace_rows` : which event made which row.
+//! Reads and writes `millrace_rows`: which event made which row.
 
 use event::limits::BATCH_EVENTS_MAX;
 
@@ -9,7 +9,6 @@ use crate::store::plan::Claim;
 use crate::store::row_origin_entry::{self, COLUMNS, RowOriginEntry};
 use crate::store::row_origins::RowOrigin;
 use crate::store::session::Session;
-
 use crate::store::tables::Cell;
 
 /// Records `origins`, which are ordered by position. If they follow all recorded positions, as they usually do, they
@@ -142,15 +141,21 @@ async fn last_entry(
     session.rows(&sql, &parameters).await?.into_iter().next().map(RowOriginEntry::read).transpose()
 }
 
+/// Deletes an entry as it was read. Fails if another transaction has changed it since, which the caller tries again:
+/// retention and the view itself may run at the same time.
 async fn drop_entry(
     session: &mut impl Session,
     of: &RowsOf,
     entry: &RowOriginEntry,
 ) -> Result<(), StoreError> {
-    let sql = format!("DELETE {OF} AND first_position = ?");
+    let sql = format!("DELETE {OF} AND first_position = ? AND places = ?");
     let mut parameters = key(of);
     parameters.push(Cell::Integer(entry.base.first_position as i64));
-    session.change(&sql, &parameters).await.map(drop)
+    parameters.push(Cell::Bytes(entry.bytes.clone()));
+    match session.change(&sql, &parameters).await? {
+        1 => Ok(()),
+        _ => Err(StoreError::Transient("another transaction has changed the origins of rows".to_owned())),
+    }
 }
 
 /// Writes an entry, or nothing if `origins` is empty.

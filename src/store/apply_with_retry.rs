@@ -1,0 +1,47 @@
+//! Applies a plan, however long the database is away.
+
+use std::sync::Arc;
+
+use event::Stop;
+
+use super::{Plan, Skipped, Store, StoreError};
+
+impl Store {
+    /// Applies a plan and retries temporary failures without a limit. Calls `waiting` with the reason of each one.
+    ///
+    /// Returns `None` after a stop request. The plan may or may not be applied then; the claim decides at the next
+    /// start.
+    pub async fn apply_with_retry(
+        &self,
+        plan: Arc<Plan>,
+        stop: &Stop,
+        mut waiting: impl FnMut(&str),
+    ) -> Option<Result<Vec<Skipped>, StoreError>> {
+        let (mut backoff, mut failures) = (event::Backoff::default(), 0_u32);
+        loop {
+            match self.apply(Arc::clone(&plan)).await {
+                Err(StoreError::Transient(reason)) => {
+                    failures = failures.saturating_add(1);
+                    // A single failure is often a lock that another transaction held.
+                    if failures == 2 {
+                        tracing::warn!(
+                            reason,
+                            "the store cannot apply a batch now; trying again until it can"
+                        );
+                    }
+                    waiting(&reason);
+                }
+                outcome => {
+                    if failures >= 2 {
+                        tracing::info!(failures, "the store applies batches again");
+                    }
+                    return Some(outcome);
+                }
+            }
+            metrics::counter!("millrace_store_retries_total", "view" => plan.claim.view.clone()).increment(1);
+            if stop.within(backoff.pause()).await {
+                return None;
+            }
+        }
+    }
+}
