@@ -1,6 +1,8 @@
 //! Records of the log. Any bytes are decoded or refused. A decoded or built record is the same after it is built and
 //! decoded again.
 
+use std::time::Duration;
+
 use event::{BodyHash, EventId, Millis, UploadId};
 use millrace::log::{Entry, Header, Record, RecordBuilder, Retry, Shape, UploadLines};
 
@@ -43,6 +45,7 @@ fn build(mut input: Input<'_>, count: u8) {
         upload,
         retry,
         trace: input.flag().then(|| input.text()),
+        window: None,
     };
     let entries: Vec<Entry<'_>> = (0..count)
         .map(|_| Entry {
@@ -53,7 +56,9 @@ fn build(mut input: Input<'_>, count: u8) {
             text: input.text(),
         })
         .collect();
-    check_round_trip(&header, &entries);
+    // Read last, so that the corpus of earlier versions keeps its meaning.
+    let window = input.flag().then(|| Duration::from_millis(u64::from_le_bytes(input.array())));
+    check_round_trip(&Header { window, ..header }, &entries);
 }
 
 fn check_round_trip(header: &Header<'_>, entries: &[Entry<'_>]) {

@@ -44,8 +44,9 @@ impl Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     pub id: String,
-    /// The scope of clients' ids, so that a new key of the same name continues where the old one stopped.
     pub name: String,
+    /// The scope of clients' ids, if it is not the name.
+    pub id_scope: Option<String>,
     pub scopes: Vec<Scope>,
     /// The streams that the key may use, with their views. An empty list means all.
     pub streams: Vec<String>,
@@ -54,10 +55,19 @@ pub struct Key {
     pub created: Millis,
 }
 
+impl Key {
+    /// Returns the scope of clients' ids: the key's name, so that a new key of the same name continues where the old
+    /// one stopped, or the scope that the key was given.
+    pub fn id_scope(&self) -> &str {
+        self.id_scope.as_ref().unwrap_or(&self.name)
+    }
+}
+
 /// The properties of a new key.
 #[derive(Clone, Debug)]
 pub struct NewKey {
     pub name: String,
+    pub id_scope: Option<String>,
     pub scopes: Vec<Scope>,
     pub streams: Vec<String>,
     pub view_key: Option<String>,
@@ -108,6 +118,7 @@ impl Keys {
             Arc::new(Key {
                 id: String::new(),
                 name: String::new(),
+                id_scope: None,
                 scopes: scopes.to_vec(),
                 streams: Vec::new(),
                 view_key: None,
@@ -120,7 +131,7 @@ impl Keys {
             open: dev.then(|| unnamed(&Scope::ALL)),
             anonymous: unnamed(&[Scope::Send, Scope::Read]),
         };
-        let sql = "SELECT hash, id, name, scopes, streams, view_key, created FROM millrace_keys WHERE revoked IS NULL";
+        let sql = "SELECT hash, id, name, scopes, streams, view_key, created, id_scope FROM millrace_keys WHERE revoked IS NULL";
         let rows = store.rows(sql.to_owned(), Vec::new()).await?;
         let mut known: HashMap<[u8; 32], Arc<Key>> = rows.into_iter().filter_map(stored_key).collect();
         if let Some(literal) = literal {
@@ -142,6 +153,7 @@ impl Keys {
         };
         let new = NewKey {
             name: "first".to_owned(),
+            id_scope: None,
             scopes: Scope::ALL.to_vec(),
             streams: Vec::new(),
             view_key: None,
@@ -178,13 +190,14 @@ impl Keys {
         let key = Key {
             id: random_hex::<4>()?,
             name: new.name,
+            id_scope: new.id_scope,
             scopes: new.scopes,
             streams: new.streams,
             view_key: new.view_key,
             created: Millis::now(),
         };
         let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
-        let sql = "INSERT INTO millrace_keys (id, name, hash, scopes, streams, view_key, created) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let sql = "INSERT INTO millrace_keys (id, name, hash, scopes, streams, view_key, created, id_scope) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
         let parameters = vec![
             Cell::Text(key.id.clone()),
             Cell::Text(key.name.clone()),
@@ -193,6 +206,7 @@ impl Keys {
             Cell::Text(key.streams.join(",")),
             key.view_key.clone().map_or(Cell::Null, Cell::Text),
             Cell::Integer(key.created.0),
+            key.id_scope.clone().map_or(Cell::Null, Cell::Text),
         ];
         self.store.change(sql.to_owned(), parameters).await?;
         let mut known = event::write_lock(&self.by_hash);
@@ -335,7 +349,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 fn stored_key(row: Vec<Cell>) -> Option<([u8; 32], Arc<Key>)> {
     let list =
         |text: &str| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    match <[Cell; 7]>::try_from(row) {
+    match <[Cell; 8]>::try_from(row) {
         Ok(
             [
                 Cell::Bytes(hash),
@@ -345,14 +359,23 @@ fn stored_key(row: Vec<Cell>) -> Option<([u8; 32], Arc<Key>)> {
                 Cell::Text(streams),
                 view_key,
                 Cell::Integer(created),
+                id_scope,
             ],
         ) => {
-            let view_key = match view_key {
-                Cell::Text(key) => Some(key),
+            let text = |cell: Cell| match cell {
+                Cell::Text(text) => Some(text),
                 _ => None,
             };
             let scopes = list(&scopes).iter().filter_map(|scope| Scope::parse(scope)).collect();
-            let key = Key { id, name, scopes, streams: list(&streams), view_key, created: Millis(created) };
+            let key = Key {
+                id,
+                name,
+                id_scope: text(id_scope),
+                scopes,
+                streams: list(&streams),
+                view_key: text(view_key),
+                created: Millis(created),
+            };
             Some((hash.try_into().ok()?, Arc::new(key)))
         }
         _ => None,

@@ -2,12 +2,45 @@
 //! name means the same event; the same name with another body is refused.
 
 use event::{BodyHash, EventId, UploadId};
+use serde::Deserialize;
 
 /// The id that an event has because its client named it, and the hash that tells whether it is the same event.
 pub type EventName = (EventId, BodyHash);
 
-/// The scope of a client's ids: they are unique in one stream, among the senders of one scope. The scope is the name
-/// of the key, so that a new key of the same name continues where the old one stopped.
+/// The characters of a name of a key or scope.
+const NAME_CHARS_MAX: usize = 100;
+
+/// The name of a scope of ids, or of a key: without a scope of its own, a key's name is its scope.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ScopeName(String);
+
+impl TryFrom<String> for ScopeName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let fits = (1..=NAME_CHARS_MAX).contains(&name.chars().count());
+        if fits && !name.chars().any(char::is_control) {
+            Ok(Self(name))
+        } else {
+            Err(format!("a name must have 1 to {NAME_CHARS_MAX} plain characters"))
+        }
+    }
+}
+
+impl From<ScopeName> for String {
+    fn from(name: ScopeName) -> Self {
+        name.0
+    }
+}
+
+impl ScopeName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The scope of a client's ids: they are unique in one stream, among the senders of one scope.
 #[derive(Clone, Copy)]
 pub struct IdScope<'a> {
     pub stream: &'a str,

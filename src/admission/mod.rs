@@ -12,6 +12,7 @@ mod refusal;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event::limits::QUICK_BODY_BYTES_MAX;
 use event::{EventId, Fields, Millis, Progress};
@@ -22,7 +23,7 @@ pub use access_keys::{Credentials, Key, KeyError, Keys, NewKey, Scope, weak_key}
 pub use check_event::{Checked, CheckedEvent, Offer, OfferName, expect_distinct};
 pub use correction_targets::{CorrectionTargets, TargetGuard};
 pub use corrections::Corrections;
-pub use id_scope::{EventName, IdScope};
+pub use id_scope::{EventName, IdScope, ScopeName};
 pub use recent_ids::RecentIds;
 pub use refusal::{EventFault, EventIndex, Refusal};
 
@@ -56,6 +57,8 @@ impl StreamIntake {
 pub struct Context<'a> {
     /// The stream, and the scope in which the sender's ids are unique.
     pub ids: IdScope<'a>,
+    /// How long ids are remembered, if the source says so.
+    pub window: Option<Duration>,
     /// The sender's address.
     pub address: Option<IpAddr>,
     /// The W3C trace context.
@@ -98,13 +101,13 @@ impl Admission {
             self.expect_unused(std::iter::once(name)).await?;
         }
         let shape = Shape { ids: name.is_some(), ..Shape::default() };
-        let mut record = RecordBuilder::new(&context.header(), shape, offer.text.len());
+        let mut record = RecordBuilder::new(&context.header(shape, None), shape, offer.text.len());
         record.push(&Entry { client: name, text: offer.text, ..Entry::default() });
         let position = self.log.append(&record).await?;
         self.count_accepted(context, position, 1);
         match name {
             Some((id, hash)) => {
-                self.recent_ids.note(id, hash);
+                self.recent_ids.note(id, hash, context.window);
                 Ok(id)
             }
             None => Ok(EventId::at(self.log.id(), position)),
@@ -120,7 +123,7 @@ impl Admission {
         self.count_accepted(context, position, entries.len() as u64);
         let id = |(index, entry): (usize, &Entry<'_>)| match entry.client {
             Some((id, hash)) => {
-                self.recent_ids.note(id, hash);
+                self.recent_ids.note(id, hash, context.window);
                 id
             }
             None => EventId::at(self.log.id(), position + index as u64),
@@ -169,14 +172,15 @@ pub fn run_sized<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
 }
 
 impl<'a> Context<'a> {
-    fn header(&self) -> Header<'a> {
+    fn header(&self, shape: Shape, upload: Option<UploadLines>) -> Header<'a> {
         Header {
             stream: self.ids.stream,
             received: Millis::now(),
             address: self.address,
-            upload: None,
+            upload,
             retry: None,
             trace: self.trace,
+            window: self.window.filter(|_| shape.ids || shape.lines),
         }
     }
 
@@ -186,9 +190,8 @@ impl<'a> Context<'a> {
             lines: upload.is_some(),
             corrections: entries.iter().any(|entry| entry.corrects.is_some()),
         };
-        let header = Header { upload, ..self.header() };
         let bytes = entries.iter().map(|entry| entry.text.len() + 32).sum();
-        let mut record = RecordBuilder::new(&header, shape, bytes);
+        let mut record = RecordBuilder::new(&self.header(shape, upload), shape, bytes);
         entries.iter().for_each(|entry| record.push(entry));
         record
     }

@@ -3,26 +3,36 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use event::limits::RECENT_IDS_MAX;
-use event::{BodyHash, EventId};
+use event::{BodyHash, EventId, Millis};
 
 use crate::store::Store;
 
 pub struct RecentIds {
     known: Mutex<Known>,
     store: Store,
+    /// How long ids are remembered for which nothing else is configured.
+    window: Duration,
 }
 
 #[derive(Default)]
 struct Known {
-    hashes: HashMap<EventId, BodyHash>,
+    ids: HashMap<EventId, KnownId>,
     order: VecDeque<EventId>,
 }
 
+#[derive(Clone, Copy)]
+struct KnownId {
+    hash: BodyHash,
+    /// When the id may be used for another event.
+    expires: Instant,
+}
+
 impl RecentIds {
-    pub fn new(store: Store) -> Self {
-        Self { known: Mutex::default(), store }
+    pub fn new(store: Store, window: Duration) -> Self {
+        Self { known: Mutex::default(), store, window }
     }
 
     /// Returns whether one of these ids was used for another event. A known hash may itself be from a misused id,
@@ -30,12 +40,13 @@ impl RecentIds {
     pub async fn conflict(&self, ids: impl Iterator<Item = (EventId, BodyHash)>) -> bool {
         let candidates: Vec<(EventId, BodyHash)> = {
             let known = event::lock(&self.known);
-            ids.filter(|(id, hash)| known.conflicts(*id, *hash)).collect()
+            let now = Instant::now();
+            ids.filter(|(id, hash)| known.conflicts(*id, *hash, now)).collect()
         };
         for (id, hash) in candidates {
             // This is rare and its future has 10 KB, so it is boxed: otherwise every request's future would contain
             // it.
-            let stored = Box::pin(self.store.first_hash(id));
+            let stored = Box::pin(self.store.first_hash(id, Millis::now()));
             // Without an answer of the store, the deduplicator decides later.
             if matches!(stored.await, Ok(first) if first != Some(hash)) {
                 return true;
@@ -44,25 +55,26 @@ impl RecentIds {
         false
     }
 
-    /// Remembers an id. The caller does this once the event is durable.
-    pub fn note(&self, id: EventId, hash: BodyHash) {
-        event::lock(&self.known).note(id, hash);
+    /// Remembers an id, for `window` if the source says how long. The caller does this once the event is durable.
+    pub fn note(&self, id: EventId, hash: BodyHash, window: Option<Duration>) {
+        let expires = Instant::now() + window.unwrap_or(self.window);
+        event::lock(&self.known).note(id, KnownId { hash, expires });
     }
 }
 
 impl Known {
-    fn conflicts(&self, id: EventId, hash: BodyHash) -> bool {
-        self.hashes.get(&id).is_some_and(|known| *known != hash)
+    fn conflicts(&self, id: EventId, hash: BodyHash, now: Instant) -> bool {
+        self.ids.get(&id).is_some_and(|known| known.hash != hash && known.expires >= now)
     }
 
-    fn note(&mut self, id: EventId, hash: BodyHash) {
-        if self.hashes.insert(id, hash).is_none() {
+    fn note(&mut self, id: EventId, known: KnownId) {
+        if self.ids.insert(id, known).is_none() {
             self.order.push_back(id);
         }
         if self.order.len() > RECENT_IDS_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.hashes.remove(&oldest);
+            self.ids.remove(&oldest);
         }
     }
 }
@@ -72,14 +84,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misused_id_is_recognised_and_the_memory_is_bounded() {
-        let mut recent = Known::default();
+    fn a_misused_id_is_recognised_until_it_expires_and_the_memory_is_bounded() {
+        let (mut recent, now) = (Known::default(), Instant::now());
         let id = |n: usize| EventId::derived("s", "o", &n.to_string());
         for n in 0..RECENT_IDS_MAX + 10 {
-            recent.note(id(n), BodyHash([1; 8]));
+            recent.note(id(n), KnownId { hash: BodyHash([1; 8]), expires: now });
         }
-        assert!(recent.conflicts(id(RECENT_IDS_MAX), BodyHash([2; 8])));
-        assert!(!recent.conflicts(id(RECENT_IDS_MAX), BodyHash([1; 8])));
-        assert!(!recent.conflicts(id(0), BodyHash([2; 8])), "forgotten");
+        let last = id(RECENT_IDS_MAX);
+        assert!(recent.conflicts(last, BodyHash([2; 8]), now));
+        assert!(!recent.conflicts(last, BodyHash([1; 8]), now));
+        assert!(!recent.conflicts(last, BodyHash([2; 8]), now + Duration::from_millis(1)), "expired");
+        assert!(!recent.conflicts(id(0), BodyHash([2; 8]), now), "forgotten");
     }
 }

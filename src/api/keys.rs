@@ -9,10 +9,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::Api;
-use crate::admission::{Key, NewKey, Scope};
+use crate::admission::{Key, NewKey, Scope, ScopeName};
 use crate::http::{Administrator, ApiError, JsonBody};
-
-const NAME_CHARS_MAX: usize = 100;
 
 pub fn routes(api: &Arc<Api>) -> Router {
     Router::new()
@@ -31,6 +29,7 @@ struct KeyList {
 struct ListedKey {
     id: String,
     name: String,
+    id_scope: String,
     scopes: Vec<&'static str>,
     streams: Vec<String>,
     view_key: Option<String>,
@@ -40,6 +39,7 @@ struct ListedKey {
 impl From<Key> for ListedKey {
     fn from(key: Key) -> Self {
         Self {
+            id_scope: key.id_scope().to_owned(),
             id: key.id,
             name: key.name,
             scopes: key.scopes.iter().map(|scope| scope.as_str()).collect(),
@@ -57,7 +57,8 @@ async fn list(_: Administrator, State(api): State<Arc<Api>>) -> Json<KeyList> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct CreateKey {
-    name: String,
+    name: ScopeName,
+    id_scope: Option<ScopeName>,
     scopes: Vec<String>,
     #[serde(default)]
     streams: Vec<String>,
@@ -70,9 +71,11 @@ impl CreateKey {
             Scope::parse(text).ok_or_else(|| format!("`{text}` is not a scope; scopes are send, read, admin"))
         };
         let scopes = self.scopes.iter().map(scope).collect::<Result<Vec<_>, _>>()?;
-        let name_fits = (1..=NAME_CHARS_MAX).contains(&self.name.chars().count());
-        if scopes.is_empty() || !name_fits || self.name.chars().any(char::is_control) {
-            return Err("needs a name of at most 100 plain characters and at least one scope".to_owned());
+        if scopes.is_empty() {
+            return Err("needs at least one scope".to_owned());
+        }
+        if self.id_scope.is_some() && !scopes.contains(&Scope::Send) {
+            return Err("a key with an `idScope` needs scope `send`".to_owned());
         }
         if self.view_key.is_some() && scopes != [Scope::Read] {
             return Err("a key with a `viewKey` can only have scope `read`".to_owned());
@@ -83,7 +86,13 @@ impl CreateKey {
         if let Some(unknown) = self.streams.iter().find(|stream| !api.streams.contains_key(*stream)) {
             return Err(format!("there is no stream `{unknown}`"));
         }
-        Ok(NewKey { name: self.name, scopes, streams: self.streams, view_key: self.view_key })
+        Ok(NewKey {
+            name: self.name.into(),
+            id_scope: self.id_scope.map(String::from),
+            scopes,
+            streams: self.streams,
+            view_key: self.view_key,
+        })
     }
 }
 

@@ -48,7 +48,7 @@ async fn runs(
     if !api.progress.dedup_reached(api.log.end(), DEDUP_WAIT_DURATION_MAX).await {
         return Err(Refusal::dedup_behind().into());
     }
-    let id = IdScope { stream: &stream, scope: &sender.key.name }.upload(&upload);
+    let id = IdScope { stream: &stream, scope: sender.key.id_scope() }.upload(&upload);
     let stored = api.store.upload_lines(id, from.from_line.unwrap_or(0), LIST_ROWS_MAX).await?;
     let more = stored.len() == LIST_ROWS_MAX;
     let run = |(first_line, lines, hash): (u64, u64, event::BodyHash)| Run {

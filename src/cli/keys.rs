@@ -37,9 +37,13 @@ enum Action {
 
 #[derive(Args)]
 struct Add {
-    /// Name of the sender or reader. The ids of events belong to this name. To replace a key, add one with the same
-    /// name, then revoke the old one
+    /// Name of the sender or reader. The ids of events belong to this name, unless `--id-scope` is given. To replace a
+    /// key, add one with the same name, then revoke the old one
     name: String,
+    /// Name of the scope that the ids of events belong to. Keys and sources with the same scope share their ids: an
+    /// event that comes by several of them counts once [default: the name of the key]
+    #[arg(long, value_name = "NAME")]
+    id_scope: Option<String>,
     /// Scopes of the key: what it may do; separate several with commas
     #[arg(long, value_enum, value_delimiter = ',', required = true)]
     scope: Vec<Scope>,
@@ -81,6 +85,7 @@ pub fn run(command: Keys) -> ExitCode {
 struct Key {
     id: String,
     name: String,
+    id_scope: String,
     scopes: Vec<String>,
     streams: Vec<String>,
     view_key: Option<String>,
@@ -106,9 +111,10 @@ async fn list(client: &Client, json: bool) -> Result<(), Failure> {
         })?;
         let streams = if key.streams.is_empty() { "all".to_owned() } else { key.streams.join(",") };
         let row = key.view_key.unwrap_or_else(|| "all".to_owned());
-        rows.push([key.id, key.name, key.scopes.join(","), streams, row, key.created_at]);
+        rows.push([key.id, key.name, key.scopes.join(","), streams, row, key.id_scope, key.created_at]);
     }
-    let heading = ["ID", "NAME", "SCOPES", "STREAMS", "ROWS", "CREATED"].map(|name| (name, Side::Left));
+    let heading =
+        ["ID", "NAME", "SCOPES", "STREAMS", "ROWS", "ID SCOPE", "CREATED"].map(|name| (name, Side::Left));
     Columns::new(heading).page(&mut output, &rows)
 }
 
@@ -120,6 +126,7 @@ async fn add(client: &Client, wanted: &Add, json: bool) -> Result<(), Failure> {
         .collect();
     let body = json!({
         "name": wanted.name,
+        "idScope": wanted.id_scope,
         "scopes": scopes,
         "streams": wanted.stream,
         "viewKey": wanted.view_key,

@@ -72,10 +72,11 @@ fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(port) = legacy_env.port {
         overrides.listen.push(format!("localhost:{port}"));
     }
-    let config = Config::load(user_file(command.config).as_deref(), &overrides)?;
+    let mut config = Config::load(user_file(command.config).as_deref(), &overrides)?;
     if legacy_env.store_url.as_ref().is_none_or(|url| url.as_ref() != Ok(&config.store.url)) {
         legacy_env.leave_store();
     }
+    config.allow_origins(&legacy_env.origins, command.dev);
     let settings = Settings {
         data: command.data,
         config,

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use event::WrittenDuration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 
-use super::duration::parse_duration;
 use super::layers::Layers;
 use super::location::{Declared, Location};
-use super::rate::parse_rate;
 use super::read::{ReadSection, check_reads};
-use super::retention::RetentionSection;
-use super::source::{SourceSection, check_sources};
+use super::source::check_sources;
 use super::store::StoreSection;
 use super::stream::{StreamSection, check_streams};
 use super::view::check_views;
-use super::{Config, ConfigError, Limits, ListenAt, Network, Overrides, Preset, Retention, StoreAt, Tls};
-use crate::views::{View, ViewSection};
+use super::{Config, ConfigError, ListenAt, Overrides, Preset, StoreAt, Tls};
+use crate::http::{Limits, Network};
+use crate::sources::Source;
+use crate::views::{RetentionPolicy, ViewSection};
 
 /// The settings outside of presets.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -37,11 +37,11 @@ pub struct File {
     #[serde(default)]
     store: StoreSection,
     dedup: Option<DedupSection>,
-    retention: Option<Spanned<RetentionSection>>,
+    retention: Option<Spanned<RetentionPolicy>>,
     #[serde(default)]
-    limits: LimitsSection,
+    limits: Limits,
     #[serde(default)]
-    source: BTreeMap<Spanned<String>, SourceSection>,
+    source: BTreeMap<Spanned<String>, Source>,
     #[serde(default)]
     stream: BTreeMap<Spanned<String>, StreamSection>,
     #[serde(default)]
@@ -67,14 +67,7 @@ struct Url {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DedupSection {
-    window: Spanned<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitsSection {
-    per_key: Option<Spanned<String>>,
-    per_address: Option<Spanned<String>>,
+    window: WrittenDuration,
 }
 
 impl File {
@@ -89,30 +82,28 @@ impl File {
         let (listen, store) = (self.listen_at(listen, overrides)?, self.store_of(overrides)?);
         let streams = check_streams(&sections(self.stream, layers))?;
         let views = check_views(&sections(self.view, layers), &streams)?;
-        let source_sections = sections(self.source, layers);
-        let sources = check_sources(&source_sections, &streams)?;
-        let reads = check_reads(&sections(self.read, layers), &views, &sources, &source_sections)?;
-        let window = self.dedup.map(|dedup| parse_duration(&layers.declared(dedup.window))).transpose()?;
-        let rate = |rate: Option<_>| rate.map(|rate| parse_rate(&layers.declared(rate))).transpose();
-        let limits =
-            Limits { per_key: rate(self.limits.per_key)?, per_address: rate(self.limits.per_address)? };
+        let sources = sections(self.source, layers);
+        check_sources(&sources, &streams)?;
+        let reads = check_reads(&sections(self.read, layers), &views, &sources)?;
         let retention = match self.retention.map(|retention| layers.declared(retention)) {
-            Some(retention) => {
-                retention.value.check(&retention.location, &streams, |view| keeps_rows(&views, view))?
+            Some(Declared { value: retention, location }) => {
+                let wrong = |reason| ConfigError::at(&location, format!("`[retention]` {reason}"));
+                retention.check(|stream| streams.contains_key(stream), &views).map_err(wrong)?;
+                retention
             }
-            None => Retention::default(),
+            None => RetentionPolicy::default(),
         };
         Ok(Config {
             presets,
             listen,
             tls: self.tls,
-            limits,
+            limits: self.limits,
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             log_url: overrides.log_url.clone().or(self.log.map(|log| log.url)).unwrap_or_default(),
             store,
-            dedup_window: window.unwrap_or(event::limits::DEDUP_WINDOW_DEFAULT),
-            sources,
+            dedup_window: self.dedup.map_or(event::limits::DEDUP_WINDOW_DEFAULT, |dedup| dedup.window.0),
+            sources: sources.into_iter().map(|(name, source)| (name, source.value)).collect(),
             streams,
             views,
             reads,
@@ -157,15 +148,6 @@ impl File {
             }
         };
         texts.iter().map(checked).collect()
-    }
-}
-
-/// Fails if view `name` does not exist, or if its rows have no age.
-fn keeps_rows(views: &BTreeMap<String, View>, name: &str) -> Result<(), String> {
-    match views.get(name) {
-        Some(view) if view.row_table().is_some() => Ok(()),
-        Some(_) => Err(format!("names view `{name}`, which is not of kind `table`: its rows have no age")),
-        None => Err(format!("names view `{name}`, which is not declared")),
     }
 }
 

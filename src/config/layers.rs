@@ -1,18 +1,22 @@
 //! Merges the files of the configuration: the defaults, the presets and the user's file become one table, in which
 //! every value still knows the file and line that it comes from.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::ConfigError;
 use super::location::{Declared, Location};
+use super::{ConfigError, Preset};
 
 /// Sections are merged setting by setting. A setting replaces the one below as a whole, and so does an inner section
 /// such as `[view.NAME]`. Only the inner sections of these are merged setting by setting, too.
 const MERGED_INSIDE: [&str; 2] = ["source", "read"];
+
+/// The sections whose inner sections have a `kind`.
+const OF_KINDS: [&str; 2] = ["source", "view"];
 
 /// The files in their order: the last one wins.
 #[derive(Default)]
@@ -35,6 +39,45 @@ impl Layers {
 
     /// Reads the merged files.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        self.deserialize(self.merged()?)
+    }
+
+    /// Reads the merged files, in which a section of several kinds such as `[view.NAME]` has become a table with one
+    /// key, its kind. So each kind reads its own settings, and errors name the line of the setting.
+    pub fn read_by_kind<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        let mut merged = self.merged()?;
+        for of in OF_KINDS {
+            let Some(DeValue::Table(sections)) = merged.get_mut(of).map(Spanned::get_mut) else { continue };
+            for (name, section) in sections.iter_mut() {
+                let whole = section.span();
+                let DeValue::Table(settings) = section.get_mut() else { continue };
+                let kind = match settings.remove("kind") {
+                    Some(kind) => kind,
+                    None => return Err(self.no_kind(of, name)),
+                };
+                let (span, DeValue::String(kind)) = (kind.span(), kind.into_inner()) else {
+                    let reason = format!("{of} `{}` has a `kind` that is not a text", name.get_ref());
+                    return Err(ConfigError::at(&self.location(name.span()), reason));
+                };
+                let settings = Spanned::new(whole, DeValue::Table(std::mem::take(settings)));
+                *section.get_mut() =
+                    DeValue::Table(DeTable::from_iter([(Spanned::new(span, kind), settings)]));
+            }
+        }
+        self.deserialize(merged)
+    }
+
+    fn no_kind(&self, of: &str, name: &Spanned<Cow<'_, str>>) -> ConfigError {
+        let section = format!("{of}.{}", name.get_ref());
+        let on = |preset: &Preset| self.0.iter().any(|layer| layer.name == preset.file_name());
+        let reason = match Preset::declaring(&section).filter(|preset| !on(preset)) {
+            Some(preset) => preset.is_not_on(),
+            None => "needs a `kind`".to_owned(),
+        };
+        ConfigError::at(&self.location(name.span()), format!("{of} `{}` {reason}", name.get_ref()))
+    }
+
+    fn merged(&self) -> Result<DeTable<'_>, ConfigError> {
         let mut merged = DeTable::new();
         for layer in &self.0 {
             let table = DeTable::parse(&layer.text).map_err(|error| self.wrong(&error, layer.begin))?;
@@ -42,6 +85,10 @@ impl Layers {
                 merge(merged, table.into_inner(), |name| if MERGED_INSIDE.contains(&name) { 2 } else { 1 });
         }
         self.expect_section(&merged, "store", "url")?;
+        Ok(merged)
+    }
+
+    fn deserialize<T: DeserializeOwned>(&self, merged: DeTable<'_>) -> Result<T, ConfigError> {
         let begin = self.0.last().map_or(0, |layer| layer.begin);
         let reader = Deserializer::from(Spanned::new(begin..begin, merged));
         T::deserialize(reader).map_err(|error| self.wrong(&error, begin))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::legacy_store::{self, LegacyStore};
-use super::web_origins::checked_origin;
+use crate::http::checked_origin;
 
 /// The settings of the replaced services that this server uses. There is no `Debug`, because they contain secrets.
 #[derive(Clone, Default)]

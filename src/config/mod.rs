@@ -1,7 +1,6 @@
 //! The configuration: built-in defaults and presets, the user's TOML file, and overrides from the environment and the
 //! command line. All of it is checked at start, and errors name file and line, so that no setting fails later.
 
-mod duration;
 mod effective;
 mod file;
 mod layers;
@@ -10,32 +9,23 @@ mod legacy_store;
 mod listen;
 mod location;
 mod names;
-mod network;
 mod preset;
-mod rate;
 mod read;
-mod retention;
 mod source;
 mod store;
 mod stream;
 mod view;
-mod web_origins;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use duration::duration;
 pub use effective::effective;
 pub use file::DEFAULT;
 pub use legacy_env::LegacyEnv;
 pub use listen::ListenAt;
-pub use network::Network;
 pub use preset::Preset;
-pub use rate::{Limits, Rate};
 pub use read::{ReadConfig, ReadShape};
-pub use retention::Retention;
-pub use source::{Access, EVENT_ID, REASON, SourceConfig, SourceErrors};
 pub use store::StoreAt;
 pub use stream::Stream;
 
@@ -43,7 +33,9 @@ use file::{File, UserFile};
 use layers::Layers;
 use location::Location;
 
-use crate::views::View;
+use crate::http::{Access, Limits, Network};
+use crate::sources::Source;
+use crate::views::{RetentionPolicy, View};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -57,11 +49,11 @@ pub struct Config {
     pub log_url: String,
     pub store: StoreAt,
     pub dedup_window: Duration,
-    pub sources: BTreeMap<String, SourceConfig>,
+    pub sources: BTreeMap<String, Source>,
     pub streams: BTreeMap<String, Stream>,
     pub views: BTreeMap<String, View>,
     pub reads: BTreeMap<String, ReadConfig>,
-    pub retention: Retention,
+    pub retention: RetentionPolicy,
 }
 
 /// PEM files.
@@ -119,7 +111,7 @@ impl Config {
         };
         let layers =
             layers(&presets, user, overrides.legacy_store_url.as_ref().and_then(|url| url.as_deref().ok()));
-        let file: File = layers.read()?;
+        let file: File = layers.read_by_kind()?;
         if let (Some(Err(reason)), None, false) =
             (&overrides.legacy_store_url, &overrides.store_url, names_store)
         {
@@ -135,11 +127,30 @@ impl Config {
         let sources = self
             .sources
             .iter()
-            .map(|(name, source)| (format!("source `{name}`"), source.access, source.public));
+            .map(|(name, Source::Http(source))| (format!("source `{name}`"), source.access, source.public));
         let reads =
             self.reads.iter().map(|(name, read)| (format!("read `{name}`"), read.access, read.public));
         let opened = sources.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
         opened.map(|(name, ..)| name).collect()
+    }
+
+    /// Lets the web pages with these origins use the sources and reads that need no key and list no origins. With
+    /// `dev`, no source or read needs a key.
+    pub fn allow_origins(&mut self, origins: &[String], dev: bool) {
+        let sources =
+            self.sources.values_mut().map(|Source::Http(source)| (source.access, &mut source.origins));
+        let reads = self.reads.values_mut().map(|read| (read.access, &mut read.origins));
+        for (access, own) in sources.chain(reads) {
+            if own.is_empty() && (dev || access == Access::Open) {
+                origins.iter().for_each(|origin| own.add(origin.clone()));
+            }
+        }
+    }
+
+    /// Returns the longest time for which ids are remembered.
+    pub fn longest_window(&self) -> Duration {
+        let own = self.sources.values().filter_map(|Source::Http(source)| source.window);
+        own.map(|window| window.0).chain([self.dedup_window]).max().unwrap_or_default()
     }
 }
 
@@ -155,7 +166,7 @@ fn layers(presets: &[Preset], user: Option<(&Path, &str)>, legacy_store_url: Opt
     let mut layers = Layers::default();
     layers.add("default.toml", DEFAULT, true);
     for preset in presets {
-        layers.add(&format!("preset {}", preset.name()), preset.text(), true);
+        layers.add(&preset.file_name(), preset.text(), true);
     }
     if let Some(url) = legacy_store_url {
         let url = toml::Value::from(url);
@@ -175,6 +186,8 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Origins;
+    use crate::sources::HttpSource;
     use crate::store::PasswordFrom;
 
     /// Loads a file whose first line turns all presets on. Line numbers in errors do not count that line.
@@ -189,6 +202,15 @@ mod tests {
                 text.strip_prefix("m.toml:").and_then(|rest| rest.split_once(':')).expect("a line");
             format!("m.toml:{}:{reason}", line.parse::<usize>().expect("a number") - 1)
         })
+    }
+
+    fn http_sources(config: &Config) -> impl Iterator<Item = &HttpSource> {
+        config.sources.values().map(|Source::Http(source)| source)
+    }
+
+    fn http<'c>(config: &'c Config, name: &str) -> &'c HttpSource {
+        let Source::Http(source) = &config.sources[name];
+        source
     }
 
     #[test]
@@ -275,7 +297,7 @@ mod tests {
         let config = load("presets = [\"analytics\"]\nsource.site_event.access = \"open\"").expect("valid");
         assert_eq!(config.presets, [Preset::Analytics]);
         assert_eq!(config.sources.keys().collect::<Vec<_>>(), ["site_event"]);
-        assert_eq!(config.sources["site_event"].access, Access::Open);
+        assert_eq!(http(&config, "site_event").access, Access::Open);
         let nothing = load("").expect("valid");
         assert!(nothing.sources.is_empty() && nothing.streams.is_empty() && nothing.views.is_empty());
         let without_file = Config::load(None, &Overrides::default()).expect("valid");
@@ -290,7 +312,7 @@ mod tests {
         let error = load("[read.stats]\naccess = \"open\"").expect_err("not on");
         assert!(error.contains("read `stats` belongs to preset `analytics`, which is not on"), "{error}");
         let error = load("[source.mine]\npath = \"/mine\"").expect_err("no kind");
-        assert!(error.contains("source `mine` needs `kind = \"http\"`"), "{error}");
+        assert!(error.contains("source `mine` needs a `kind`"), "{error}");
     }
 
     #[test]
@@ -307,7 +329,7 @@ mod tests {
                 .collect();
             std::fs::write(&path, format!("{list}{}", opened.join("\n"))).expect("written");
             let config = Config::load(Some(&path), &Overrides::default()).expect("valid");
-            assert!(config.sources.values().all(|source| source.access == Access::Open), "{}", preset.name());
+            assert!(http_sources(&config).all(|source| source.access == Access::Open), "{}", preset.name());
             assert_eq!(opened.len(), config.sources.len(), "{}", preset.name());
         }
     }
@@ -315,14 +337,14 @@ mod tests {
     #[test]
     fn a_section_changes_only_the_settings_that_it_contains() {
         let config = load("[source.site_event]\naccess = \"open\"\norigins = [\"*\"]").expect("valid");
-        let source = &config.sources["site_event"];
+        let source = http(&config, "site_event");
         assert_eq!(
-            (source.access, source.path.as_str(), source.error_key.as_str()),
+            (source.access, source.path.as_str(), source.wording().key.as_str()),
             (Access::Open, "/event", "message")
         );
-        assert_eq!(source.origins, ["*"]);
+        assert_eq!(source.origins, Origins::try_from(vec!["*".to_owned()]).expect("valid"));
         assert_eq!(config.sources.len(), 3);
-        assert!(config.sources.values().filter(|source| source.access == Access::Open).count() == 1);
+        assert_eq!(http_sources(&config).filter(|source| source.access == Access::Open).count(), 1);
     }
 
     #[test]
@@ -404,34 +426,16 @@ mod tests {
                 "[source.live_event]\nstream = \"x\"",
                 "m.toml:1: source `live_event` names stream `x`, which is not declared",
             ),
-            (
-                "\n[source.d]\nkind = \"http\"\npath = \"/d\"",
-                "m.toml:2: source `d` needs a `stream` for its events",
-            ),
-            (
-                "[source.d]\nkind = \"http\"\nstream = \"revenue\"",
-                "m.toml:1: source `d` needs a `path` such as `/events`",
-            ),
-            (
-                "[source.ingest]\npath = \"events\"",
-                "m.toml:1: source `ingest` has path `events`; a path begins with `/`",
-            ),
-            (
-                "[source.ingest]\npath = \"/a/{b}\"",
-                "m.toml:1: source `ingest` has path `/a/{b}`; a path begins with `/`",
-            ),
-            (
-                "[source.ingest]\npath = \"/a//b\"",
-                "m.toml:1: source `ingest` has path `/a//b`; a path begins with `/`",
-            ),
+            ("\n[source.d]\nkind = \"http\"\npath = \"/d\"", "m.toml:2: missing field `stream`"),
+            ("[source.d]\nkind = \"http\"\nstream = \"revenue\"", "m.toml:1: missing field `path`"),
+            ("[source.ingest]\npath = \"events\"", "m.toml:2: path `events` must begin with `/`"),
+            ("[source.ingest]\npath = \"/a/{b}\"", "m.toml:2: path `/a/{b}` must begin with `/`"),
+            ("[source.ingest]\npath = \"/a//b\"", "m.toml:2: path `/a//b` must begin with `/`"),
             (
                 "[source.ingest]\npath = \"/v1/events\"",
-                "m.toml:1: source `ingest` has path `/v1/events`, which millrace itself uses",
+                "m.toml:2: path `/v1/events` is used by millrace itself",
             ),
-            (
-                "[source.ingest]\npath = \"/health\"",
-                "m.toml:1: source `ingest` has path `/health`, which millrace itself uses",
-            ),
+            ("[source.ingest]\npath = \"/health\"", "m.toml:2: path `/health` is used by millrace itself"),
             (
                 "\n[source.ingest]\npath = \"/event\"",
                 "m.toml:2: source `ingest` and source `site_event` both have path `/event`",
@@ -444,33 +448,39 @@ mod tests {
                 "\n[source.shop]\nkind = \"http\"\npath = \"/stats\"\nstream = \"revenue\"\nanswer = \"{}\"",
                 "m.toml:2: read `stats` has path `/stats`, which matches the path of source `shop`",
             ),
-            (
-                "[source.ingest]\nanswer = \"yes\"",
-                "m.toml:1: source `ingest` has an `answer` that is not JSON",
-            ),
+            ("[source.ingest]\nanswer = \"yes\"", "m.toml:2: the answer is not JSON"),
             (
                 "[source.ingest]\nanswer = '{\"id\":\"{eventID}\"}'",
-                "m.toml:1: source `ingest` contains `{eventID}`; the only placeholder here is `{eventId}`",
+                "m.toml:2: the text contains `{eventID}`; the only placeholder here is `{eventId}`",
             ),
             (
                 "[source.ingest]\nanswer = '[\"{eventId}\",\"{eventId}\"]'",
-                "m.toml:1: source `ingest` has `{eventId}` in its `answer` more than once",
+                "m.toml:2: the answer contains `{eventId}` more than once",
             ),
             (
                 "[source.ingest]\nstatus = 404",
-                "m.toml:1: source `ingest` has status 404; the status of accepted events must be 200 to 299",
+                "m.toml:2: the status of accepted events must be 200 to 299, not 404",
             ),
             (
                 "[source.ingest]\nerrors = { invalid = \"no: {why}\" }",
-                "m.toml:1: source `ingest` contains `{why}`; the only placeholder here is `{reason}`",
+                "m.toml:2: the text contains `{why}`; the only placeholder here is `{reason}`",
             ),
             ("[source.ingest]\n\nerrors = { wrong = \"no\" }", "m.toml:3: unknown field `wrong`"),
             (
                 "[source.ingest]\norigins = [\"https://shop.example/\"]",
-                "m.toml:1: source `ingest` names `https://shop.example/`, which is not an origin",
+                "m.toml:2: `https://shop.example/` is not an origin",
             ),
             (
-                "[source.Mine]\npath = \"/a\"",
+                "[source.ingest]\nids = false\nwindow = \"30d\"",
+                "m.toml:1: source `ingest` has no `ids = true`, so `id_scope` and `window` would have no effect",
+            ),
+            ("[source.ingest]\nwindow = \"long\"", "m.toml:2: `long` is not a duration"),
+            ("[source.ingest]\nid_scope = \"\"", "m.toml:2: a name must have 1 to 100 plain characters"),
+            ("[source.ingest]\nkind = 3", "m.toml:1: source `ingest` has a `kind` that is not a text"),
+            ("\n[source.x]\nkind = \"soap\"", "m.toml:3: unknown variant `soap`, expected `http`"),
+            ("\n[view.x]\nkind = \"ledger\"\n\nfrm = \"revenue\"", "m.toml:5: unknown field `frm`"),
+            (
+                "[source.Mine]\nkind = \"http\"\npath = \"/a\"\nstream = \"revenue\"\nanswer = \"{}\"",
                 "m.toml:1: source `Mine` needs a name of at most 64 lower-case letters",
             ),
             (
@@ -481,20 +491,20 @@ mod tests {
             ("[limits]\nper_user = \"1/s\"", "m.toml:2: unknown field `per_user`"),
             (
                 "\n[retention]\nlog = \"6d\"",
-                "m.toml:2: `[retention]` has `6d`; no time may be shorter than 7 days",
+                "m.toml:3: `6d` is too short: nothing may be deleted within 7 days",
             ),
             (
                 "[retention]\nstreams = { site_events = \"167h\" }",
-                "m.toml:1: `[retention]` has `167h`; no time may be shorter than 7 days",
+                "m.toml:2: `167h` is too short: nothing may be deleted within 7 days",
             ),
             (
                 "[retention]\nrows = { site_events = \"1d\" }",
-                "m.toml:1: `[retention]` has `1d`; no time may be shorter than 7 days",
+                "m.toml:2: `1d` is too short: nothing may be deleted within 7 days",
             ),
-            ("[retention]\nlog = \"long\"", "m.toml:1: `[retention]` is invalid: `long` is not a duration"),
+            ("[retention]\nlog = \"long\"", "m.toml:2: `long` is not a duration"),
             (
                 "[retention]\nlog_bytes = \"20GB\"",
-                "m.toml:1: `[retention]` has `20GB`, which is not a size such as `512MiB` or `20GiB`",
+                "m.toml:2: `20GB` is not a size such as `512MiB` or `20GiB`",
             ),
             (
                 "[retention]\nstreams = { nothing = \"30d\" }",

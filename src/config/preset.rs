@@ -44,12 +44,20 @@ impl Preset {
         Ok(Self::ALL.into_iter().filter(|preset| names.iter().any(|name| name == preset.name())).collect())
     }
 
-    /// Returns why a section such as `source.ingest` is incomplete, if a preset declares it: that preset is not on, or the
-    /// section would have the rest of its settings.
-    pub fn not_on(section: &str) -> Option<String> {
+    /// Returns the name of the preset's file in errors.
+    pub fn file_name(self) -> String {
+        format!("preset {}", self.name())
+    }
+
+    /// Returns the preset that declares a section such as `source.ingest`.
+    pub fn declaring(section: &str) -> Option<Self> {
         let header = format!("[{section}]");
-        let declares = |preset: &Self| preset.text().lines().any(|line| line == header);
-        let preset = Self::ALL.into_iter().find(declares)?.name();
-        Some(format!("belongs to preset `{preset}`, which is not on; add `{preset}` to `presets`"))
+        Self::ALL.into_iter().find(|preset| preset.text().lines().any(|line| line == header))
+    }
+
+    /// Returns why a section that the preset declares is incomplete.
+    pub fn is_not_on(self) -> String {
+        let name = self.name();
+        format!("belongs to preset `{name}`, which is not on; add `{name}` to `presets`")
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::location::{Declared, user_location};
-use super::source::{SourceSection, check_path, path_spellings};
-use super::web_origins::checked_origins;
-use super::{Access, ConfigError, Preset, SourceConfig};
+use super::{ConfigError, Preset};
+use crate::http::{Access, Origins, check_path, path_spellings};
+use crate::sources::Source;
 use crate::views::View;
 
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct ReadConfig {
     /// The JSON key of the message in a refusal.
     pub error_key: String,
     /// The origins of the web pages that may read; `*` means all.
-    pub origins: Vec<String>,
+    pub origins: Origins,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +42,13 @@ pub struct ReadSection {
     view: Option<String>,
     shape: Option<ShapeName>,
     top: Option<String>,
-    access: Option<Access>,
-    public: Option<bool>,
+    #[serde(default)]
+    access: Access,
+    #[serde(default)]
+    public: bool,
     error_key: Option<String>,
-    origins: Option<Vec<String>>,
+    #[serde(default)]
+    origins: Origins,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -80,26 +83,28 @@ impl ReadConfig {
 impl ReadSection {
     fn check(&self, read: &str, views: &BTreeMap<String, View>) -> Result<ReadConfig, String> {
         let name = self.view.as_ref().ok_or_else(|| {
-            Preset::not_on(&format!("read.{read}")).unwrap_or_else(|| "needs a `view` to show".to_owned())
+            Preset::declaring(&format!("read.{read}"))
+                .map_or_else(|| "needs a `view` to show".to_owned(), Preset::is_not_on)
         })?;
         let view = views.get(name).ok_or(format!("shows view `{name}`, which is not declared"))?;
         let path = self.path.as_ref().ok_or("needs a `path` such as `/balances/{key}`")?;
         let shape = self.shape.ok_or("needs a `shape`: \"row\" or \"stats\"")?;
+        let unusable = |reason: String| format!("cannot be there: {reason}");
         match (shape, path.strip_suffix(KEY)) {
-            (ShapeName::Row, Some(before)) => check_path(before)?,
+            (ShapeName::Row, Some(before)) => check_path(before).map_err(unusable)?,
             (ShapeName::Row, None) => {
                 return Err(format!("has path `{path}`, which must end in `{KEY}` for shape \"row\""));
             }
-            (ShapeName::Stats, _) => check_path(path)?,
+            (ShapeName::Stats, _) => check_path(path).map_err(unusable)?,
         }
         Ok(ReadConfig {
             path: path.clone(),
             view: name.clone(),
             shape: self.shape(name, shape, view)?,
-            access: self.access.unwrap_or(Access::Key),
-            public: self.public.unwrap_or(false),
+            access: self.access,
+            public: self.public,
             error_key: self.error_key.clone().unwrap_or_else(|| "error".to_owned()),
-            origins: checked_origins(self.origins.as_deref())?,
+            origins: self.origins.clone(),
         })
     }
 
@@ -132,18 +137,21 @@ impl ReadSection {
 pub fn check_reads(
     sections: &BTreeMap<String, Declared<ReadSection>>,
     views: &BTreeMap<String, View>,
-    sources: &BTreeMap<String, SourceConfig>,
-    source_sections: &BTreeMap<String, Declared<SourceSection>>,
+    sources: &BTreeMap<String, Declared<Source>>,
 ) -> Result<BTreeMap<String, ReadConfig>, ConfigError> {
     let mut reads: BTreeMap<String, ReadConfig> = BTreeMap::new();
     for (name, section) in sections {
         let wrong = |reason: String| ConfigError::at(&section.location, format!("read `{name}` {reason}"));
         let read = section.value.check(name, views).map_err(wrong)?;
-        if let Some((source, _)) = sources.iter().find(|(_, source)| read.is_at(&source.path)) {
+        let is_here = |source: &Source| {
+            let Source::Http(source) = source;
+            read.is_at(source.path.as_str())
+        };
+        if let Some((source, declared)) = sources.iter().find(|(_, source)| is_here(&source.value)) {
             let path = &read.path;
             let reason =
                 format!("read `{name}` has path `{path}`, which matches the path of source `{source}`");
-            let locations = [&section.location, &source_sections[source].location];
+            let locations = [&section.location, &declared.location];
             return Err(ConfigError::at(user_location(locations), reason));
         }
         if let Some((other, _)) = reads.iter().find(|(_, other)| other.path == read.path) {
@@ -185,12 +193,12 @@ mod tests {
         let row = |path: &str| format!("path = \"{path}\"\nview = \"revenue\"\nshape = \"row\"");
         let stats = |more: &str| format!("path = \"/n\"\nview = \"site_stats\"\nshape = \"stats\"\n{more}");
         let cases = [
-            (row("balances/{key}"), "has path `balances`; a path begins with `/`"),
-            (row("/balances/{*key}/{key}"), "has path `/balances/{*key}`; a path begins with `/`"),
-            (row("/v1/{key}"), "has path `/v1`, which millrace itself uses"),
+            (row("balances/{key}"), "path `balances` must begin with `/`"),
+            (row("/balances/{*key}/{key}"), "path `/balances/{*key}` must begin with `/`"),
+            (row("/v1/{key}"), "path `/v1` is used by millrace itself"),
             (row("/balances"), "which must end in `/{key}`"),
-            (row("/{key}"), "has path ``; a path begins with `/`"),
-            (row("/{key}/{key}"), "has path `/{key}`; a path begins with `/`"),
+            (row("/{key}"), "path `` must begin with `/`"),
+            (row("/{key}/{key}"), "path `/{key}` must begin with `/`"),
             (row("/userEvents/{key}"), "read `r` and read `user_events` both have path `/userEvents/{key}`"),
             (row("/events/{key}"), "has path `/events/{key}`, which matches the path of source `ingest`"),
             (row("/b/{key}").replace("revenue", "sales"), "shows view `sales`, which is not declared"),
@@ -199,17 +207,14 @@ mod tests {
                 "shows view `site_stats`, which is not a ledger",
             ),
             (row("/b/{key}") + "\ntop = \"path\"", "cannot have `top`"),
-            (row("/b/{key}") + "\norigins = [\"shop\"]", "names `shop`, which is not an origin"),
+            (row("/b/{key}") + "\norigins = [\"shop\"]", "`shop` is not an origin"),
             (stats(""), "needs `top`"),
             (
                 stats("top = \"user_id\""),
                 "has `top = \"user_id\"`, a field that view `site_stats` does not count",
             ),
             (stats("top = \"path\"").replace("site_stats", "revenue"), "which is not of kind `stats`"),
-            (
-                stats("top = \"path\"").replace("/n", "/n/{key}"),
-                "has path `/n/{key}`; a path begins with `/`",
-            ),
+            (stats("top = \"path\"").replace("/n", "/n/{key}"), "path `/n/{key}` must begin with `/`"),
             ("path = \"/n\"\nview = \"site_stats\"".to_owned(), "needs a `shape`"),
             ("shape = \"row\"\nview = \"revenue\"".to_owned(), "needs a `path`"),
             ("path = \"/n\"".to_owned(), "needs a `view` to show"),

@@ -26,15 +26,31 @@ impl Identities {
     }
 }
 
+/// How long identities are remembered.
+pub struct Remembered {
+    /// For records that do not say it themselves.
+    pub window: Duration,
+    /// By how much the system clock has jumped ahead recently. Ids from before a jump appear older than they are by
+    /// that much, so they count for longer.
+    pub clock_jumps: Duration,
+}
+
+/// Returns the time `span` before `time`.
+pub fn earlier(time: Millis, span: Duration) -> Millis {
+    Millis(time.0.saturating_sub(span.as_millis() as i64))
+}
+
 /// Adds the identities of a record to `into`. Fails if an event of it cannot be decoded.
 pub fn collect(
     record: &Record<'_>,
     log: LogId,
-    window: Duration,
+    remembered: &Remembered,
     into: &mut Identities,
 ) -> Result<(), ReadError> {
     let Some(header) = &record.header else { return Ok(()) };
-    let since = Millis(header.received.0.saturating_sub(window.as_millis() as i64));
+    let now = earlier(header.received, remembered.clock_jumps);
+    let window = header.window.unwrap_or(remembered.window);
+    let expires = Some(Millis(header.received.0.saturating_add(window.as_millis() as i64)));
     let mut lines = Vec::new();
     let mut dead_letters = Vec::new();
     for entry in record.entries() {
@@ -65,9 +81,9 @@ pub fn collect(
                 key: DedupKey::Event(id),
                 hash,
                 received: header.received,
-                since,
+                now,
                 // A dead letter may be retried once more after the window is over.
-                kept: retried,
+                expires: expires.filter(|_| !retried),
                 events: vec![(position, 0)],
                 conflict,
             });
@@ -83,8 +99,8 @@ pub fn collect(
             key,
             hash: upload.hash,
             received: header.received,
-            since,
-            kept: upload.kept,
+            now,
+            expires: expires.filter(|_| !upload.kept),
             events: lines,
             conflict: dead_letters,
         });
@@ -99,14 +115,15 @@ mod tests {
     use super::*;
     use crate::log::{Entry, Header, RecordBuilder, Retry, Shape};
 
-    fn entry_of(retry: Option<Retry<'_>>) -> DedupEntry {
-        let header = Header { retry, ..Header::of("s", Millis(9)) };
+    fn entry_of(retry: Option<Retry<'_>>, window: Option<Duration>) -> DedupEntry {
+        let header = Header { retry, window, ..Header::of("s", Millis(9)) };
         let mut record = RecordBuilder::new(&header, Shape { ids: true, ..Shape::default() }, 8);
         let client = Some((EventId::derived("s", "o", "id"), BodyHash([1; 8])));
         record.push(&Entry { client, text: "{}", ..Entry::default() });
         let record = Record::decode(0, 1, record.bytes()).expect("a record");
         let mut identities = Identities::default();
-        collect(&record, LogId([0; 16]), Duration::from_secs(1), &mut identities).expect("identities");
+        let remembered = Remembered { window: Duration::from_secs(1), clock_jumps: Duration::from_millis(2) };
+        collect(&record, LogId([0; 16]), &remembered, &mut identities).expect("identities");
         identities.seen.remove(0)
     }
 
@@ -114,10 +131,16 @@ mod tests {
     fn a_retried_dead_letter_is_remembered_without_a_limit_and_stays_one_dead_letter() {
         let dead_letter = EventId::derived("s", "o", "letter");
         for view in ["revenue", STORED_NAME] {
-            let seen = entry_of(Some(Retry { view, dead_letter }));
-            assert_eq!((seen.kept, seen.conflict.len()), (true, 0), "{view}");
+            let seen = entry_of(Some(Retry { view, dead_letter }), None);
+            assert_eq!((seen.expires, seen.conflict.len()), (None, 0), "{view}");
         }
-        let event = entry_of(None);
-        assert_eq!((event.kept, event.conflict.len()), (false, 1));
+        let event = entry_of(None, None);
+        assert_eq!((event.expires, event.conflict.len()), (Some(Millis(1_009)), 1));
+    }
+
+    #[test]
+    fn a_record_says_how_long_its_ids_count_and_jumps_of_the_clock_do_not_age_them() {
+        let entry = entry_of(None, Some(Duration::from_millis(5)));
+        assert_eq!((entry.expires, entry.now), (Some(Millis(14)), Millis(7)));
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::log::{EventLog, LogReader, ReadError, Traces};
 use crate::store::{Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
+use identities::{Identities, Remembered, earlier};
 use stream_ends::StreamEnds;
 
 /// The deduplicator's name in metrics, logs and answers.
@@ -36,12 +37,21 @@ pub fn shown_name(stored: &str) -> &str {
 
 /// How often old ids are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
-/// Ids are kept longer than the window by this time, in case the clock was moved back.
+/// Ids stay in the store for this time after they have expired, in case the clock was moved back.
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The reason for waiting if the store has lost commits, for instance because an older copy was restored.
 pub const STORE_WENT_BACK: &str =
     "the store has lost commits; the missing events are applied again from the log";
+
+/// How long ids are remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    /// The window of ids for which nothing else is configured.
+    pub default: Duration,
+    /// The longest window of any source.
+    pub longest: Duration,
+}
 
 /// The interface of dedup for views.
 #[derive(Clone)]
@@ -78,7 +88,7 @@ impl Dedup {
     pub fn start(
         log: &EventLog,
         store: &Store,
-        window: Duration,
+        windows: Windows,
         progress: watch::Sender<Applied>,
         stop: &Stop,
         runtime: Handle,
@@ -91,7 +101,7 @@ impl Dedup {
             reader: log.reader(),
             log: log.clone(),
             store: store.clone(),
-            window,
+            windows,
             passed: passed_sender,
             progress,
             stop: stop.clone(),
@@ -116,7 +126,7 @@ struct Deduplicator {
     reader: LogReader,
     log: EventLog,
     store: Store,
-    window: Duration,
+    windows: Windows,
     passed: watch::Sender<u64>,
     progress: watch::Sender<Applied>,
     stop: Stop,
@@ -149,7 +159,7 @@ enum Wakeup {
 struct ReadBatch {
     /// No event below this position needs the store.
     clear_until: u64,
-    identities: identities::Identities,
+    identities: Identities,
     traces: Traces,
     end: u64,
 }
@@ -177,6 +187,7 @@ impl Deduplicator {
         let log = self.log.id();
         let claim = Claim { view: STORED_NAME.to_owned(), log, from: self.log.begin(), to: self.log.begin() };
         self.runtime.block_on(self.store.begin_view(claim, ViewTables::default()))?;
+        self.runtime.block_on(self.store.add_missing_expiries(self.windows.default, PRUNE_ROWS_MAX))?;
         self.stored =
             self.runtime.block_on(self.store.position(STORED_NAME, log))?.unwrap_or_else(|| self.log.begin());
         self.streams.begin(self.stored);
@@ -228,16 +239,16 @@ impl Deduplicator {
     }
 
     fn read_batch(&mut self) -> Result<ReadBatch, ReadError> {
-        let (identities, traces) = (identities::Identities::default(), Traces::default());
+        let (identities, traces) = (Identities::default(), Traces::default());
         let mut batch = ReadBatch { clear_until: self.at, identities, traces, end: self.at };
-        let window = self.window();
+        let remembered = Remembered { window: self.windows.default, clock_jumps: self.clock_jumps() };
         let records = self.reader.read(self.at, BATCH_BYTES_MAX)?;
         let log = self.log.id();
         let mut ends = stream_ends::RecordEnds::default();
         for record in records.iter() {
             let record = record?;
             if record.has_identity() {
-                identities::collect(&record, log, window, &mut batch.identities)?;
+                identities::collect(&record, log, &remembered, &mut batch.identities)?;
                 batch.traces.note(&record);
             }
             if let Some(header) = &record.header {
@@ -321,13 +332,12 @@ impl Deduplicator {
         self.runtime.block_on(self.stop.within(PAUSE_RECHECK_INTERVAL));
     }
 
-    /// Returns how long ids are remembered. Recent jumps of the system clock are added, because ids from before a
-    /// jump appear older than they are by that much.
-    fn window(&self) -> Duration {
-        self.window.saturating_add(self.log.ages().jumped_ahead_since(self.at, self.window))
+    /// Returns by how much the system clock has jumped ahead within the longest window.
+    fn clock_jumps(&self) -> Duration {
+        self.log.ages().jumped_ahead_since(self.at, self.windows.longest)
     }
 
-    /// Deletes some of the ids that are older than the window, and continues soon if there are more.
+    /// Deletes some of the ids that have expired, and continues soon if there are more.
     fn prune(&mut self) {
         if self.pruned.elapsed() < self.prune_interval {
             return;
@@ -335,7 +345,7 @@ impl Deduplicator {
         self.pruned = Instant::now();
         failpoint::hit("gate.forgets");
         let Some(latest) = self.latest else { return };
-        let before = prune_before(latest, Millis::now(), self.window());
+        let before = prune_before(latest, Millis::now(), self.clock_jumps());
         self.prune_interval = match self.runtime.block_on(self.store.prune_dedup(before, PRUNE_ROWS_MAX)) {
             Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
             Ok(_) => prune_interval(),
@@ -351,12 +361,11 @@ fn prune_interval() -> Duration {
     if failpoint::skips("gate.pause_before_forgetting") { Duration::from_millis(20) } else { PRUNE_INTERVAL }
 }
 
-/// Returns the time before which ids are deleted. It is based on the latest event that was read, because the store
+/// Returns a time: ids that expired before it are deleted. It is based on the latest event that was read, because the store
 /// may be catching up. Then an id that is old today was not old when its repeat was received. A time in the future is
 /// ignored. Otherwise one event that was received while the clock was ahead would delete all ids.
-fn prune_before(latest: Millis, now: Millis, window: Duration) -> Millis {
-    let kept = (window + CLOCK_STEP_MAX).as_millis() as i64;
-    Millis(latest.min(now).0.saturating_sub(kept))
+fn prune_before(latest: Millis, now: Millis, clock_jumps: Duration) -> Millis {
+    earlier(latest.min(now), CLOCK_STEP_MAX.saturating_add(clock_jumps))
 }
 
 /// Logs the dead letters of the events that reuse an id with different content: some one by one, and the number of
@@ -383,10 +392,10 @@ mod tests {
 
     #[test]
     fn ids_are_pruned_by_the_time_of_the_log_and_never_by_a_future_time() {
-        let (window, day) = (Duration::from_secs(7 * 24 * 3600), 24 * 3600 * 1000);
-        let before = |latest, now| prune_before(Millis(latest), Millis(now), window).0;
-        assert_eq!(before(100 * day, 100 * day), 92 * day);
-        assert_eq!(before(50 * day, 100 * day), 42 * day, "a store that is catching up");
-        assert_eq!(before(5_000 * day, 100 * day), 92 * day, "a clock that was ahead for one event");
+        let day = 24 * 3600 * 1000;
+        let before = |latest, now| prune_before(Millis(latest), Millis(now), 2 * CLOCK_STEP_MAX).0;
+        assert_eq!(before(100 * day, 100 * day), 97 * day);
+        assert_eq!(before(50 * day, 100 * day), 47 * day, "a store that is catching up");
+        assert_eq!(before(5_000 * day, 100 * day), 97 * day, "a clock that was ahead for one event");
     }
 }

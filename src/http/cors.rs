@@ -3,9 +3,12 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 
-/// The origins that a source or read lists. If there are none, no page of another site may send.
-#[derive(Clone, Debug, Default)]
+/// The origins that a source or read lists: `https://shop.example`, `null` for a page that was opened from disk, `*` for
+/// all. If there are none, no page of another site may send.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<String>")]
 pub struct Origins {
     named: Vec<String>,
     all: bool,
@@ -23,10 +26,29 @@ const HEADERS: &str =
     "Content-Type, Content-Encoding, Authorization, X-API-Key, Idempotency-Key, traceparent";
 const PREFLIGHT_SECONDS_MAX: &str = "7200";
 
+impl TryFrom<Vec<String>> for Origins {
+    type Error = String;
+
+    fn try_from(texts: Vec<String>) -> Result<Self, String> {
+        let mut origins = Self::default();
+        for text in texts {
+            let origin = checked_origin(&text);
+            origins.add(
+                origin.ok_or_else(|| format!("`{text}` is not an origin such as `https://shop.example`"))?,
+            );
+        }
+        Ok(origins)
+    }
+}
+
 impl Origins {
-    pub fn new(origins: &[String]) -> Self {
-        let (all, named): (Vec<_>, Vec<_>) = origins.iter().cloned().partition(|origin| origin == "*");
-        Self { named, all: !all.is_empty() }
+    /// Adds an origin that is checked already.
+    pub fn add(&mut self, origin: String) {
+        if origin == "*" {
+            self.all = true;
+        } else {
+            self.named.push(origin);
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -69,6 +91,20 @@ impl AllowedPage {
     }
 }
 
+/// Returns an origin in lower case, as browsers write it. Returns `None` if the text is not an origin.
+pub fn checked_origin(text: &str) -> Option<String> {
+    let text = text.trim().to_ascii_lowercase();
+    if text == "null" || text == "*" {
+        return Some(text);
+    }
+    let (scheme, host) = text.split_once("://")?;
+    let is_scheme = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    (is_scheme(scheme) && !host.is_empty() && host.bytes().all(plain)).then_some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,8 +113,9 @@ mod tests {
     fn only_named_pages_may_send_and_only_they_with_credentials() {
         let seen = |origins: &[&str], origin: &'static str| {
             let origins: Vec<String> = origins.iter().map(|&origin| origin.to_owned()).collect();
+            let origins = Origins::try_from(origins).expect("valid");
             let headers = HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(origin))]);
-            let page = Origins::new(&origins).allowed(&headers)?;
+            let page = origins.allowed(&headers)?;
             Some((page.origin.to_str().expect("plain").to_owned(), page.credentials))
         };
         let shop = "https://shop.example";
@@ -92,6 +129,26 @@ mod tests {
             assert_eq!(seen(&[shop], other), None, "{other}");
         }
         assert_eq!(seen(&[], shop), None);
-        assert!(Origins::new(&["*".to_owned()]).allowed(&HeaderMap::new()).is_none());
+        let all = Origins::try_from(vec!["*".to_owned()]).expect("valid");
+        assert!(all.allowed(&HeaderMap::new()).is_none());
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host_and_nothing_else() {
+        for good in ["https://shop.example", "http://localhost:3000", "http://[::1]:80", "null", "*"] {
+            assert_eq!(checked_origin(good).as_deref(), Some(good));
+        }
+        assert_eq!(checked_origin(" HTTPS://Shop.Example ").as_deref(), Some("https://shop.example"));
+        for bad in [
+            "",
+            "shop.example",
+            "https://",
+            "https://shop.example/",
+            "https://a.b/c",
+            "https://*.a.b",
+            "a b://c",
+        ] {
+            assert_eq!(checked_origin(bad), None, "{bad}");
+        }
     }
 }

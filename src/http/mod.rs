@@ -1,9 +1,11 @@
 //! The parts that all HTTP routes share: bodies and their encodings, pages of other sites, request rates,
 //! credentials, and errors as responses.
 
+mod access;
 pub mod body;
 mod body_budget;
 mod content_encoding;
+mod contract_path;
 mod cors;
 mod credentials;
 mod error_response;
@@ -11,21 +13,27 @@ mod forwarded;
 mod idempotency_key;
 mod json_body;
 pub mod key_check;
+mod network;
 mod page_origin;
 mod query;
+mod rate;
 mod rate_limits;
 mod trace;
 mod wording;
 
+pub use access::Access;
 pub use body_budget::Share;
-pub use cors::{AllowedPage, Origins};
+pub use contract_path::{ContractPath, check_path, path_spellings};
+pub use cors::{AllowedPage, Origins, checked_origin};
 pub use credentials::credentials;
 pub use error_response::ApiError;
 pub use idempotency_key::idempotency_key;
 pub use json_body::JsonBody;
 pub use key_check::{Administrator, Reader, Sender, StreamReader};
+pub use network::Network;
 pub use page_origin::{Peer, client_address, foreign_page, known_host};
 pub use query::Query;
+pub use rate::Limits;
 pub use rate_limits::RateLimits;
 pub use trace::traceparent;
-pub use wording::Wording;
+pub use wording::{ErrorTexts, Wording, check_placeholders};

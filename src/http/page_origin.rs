@@ -4,9 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::{HeaderMap, Request, Version, header};
 
-use super::ApiError;
 use super::forwarded::{hops_of_forwarded, hops_of_x_forwarded_for};
-use crate::config::Network;
+use super::{ApiError, Network};
 
 /// The sender's address, which the server adds to each request: the other end of the connection, or the address that
 /// a trusted proxy reports.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use axum::http::HeaderMap;
 use event::limits::{SENDERS_COUNTED_MAX, SENDERS_FORGOTTEN_INTERVAL_MIN};
 
+use super::rate::{Limits, Rate};
 use super::{ApiError, credentials};
 use crate::admission::Keys;
-use crate::config::{Limits, Rate};
 
 /// The request rates. Each of them is optional.
 pub struct RateLimits {

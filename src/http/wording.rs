@@ -1,24 +1,48 @@
 //! A contract's own messages for errors: the JSON key of the message, and texts that replace millrace's own.
 
 use event::FieldError;
+use serde::Deserialize;
 
 use super::ApiError;
 use crate::admission::Refusal;
-use crate::config::{REASON, SourceConfig, SourceErrors};
+
+/// A contract's own messages.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorTexts {
+    unauthorized: Option<ErrorText>,
+    forbidden: Option<ErrorText>,
+    /// A required field is missing. Without this message, `invalid` is used.
+    missing: Option<ErrorText>,
+    invalid: Option<ErrorText>,
+    conflict: Option<ErrorText>,
+}
+
+/// A message, with [`REASON`] in place of millrace's own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct ErrorText(String);
+
+const REASON: &str = "{reason}";
+
+impl TryFrom<String> for ErrorText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        check_placeholders(&text, REASON)?;
+        Ok(Self(text))
+    }
+}
 
 pub struct Wording {
     pub key: String,
-    errors: SourceErrors,
+    pub errors: ErrorTexts,
 }
 
 impl Wording {
-    pub fn of(source: &SourceConfig) -> Self {
-        Self { key: source.error_key.clone(), errors: source.errors.clone() }
-    }
-
     /// Uses millrace's own messages under this key.
     pub fn under(key: &str) -> Self {
-        Self { key: key.to_owned(), errors: SourceErrors::default() }
+        Self { key: key.to_owned(), errors: ErrorTexts::default() }
     }
 
     pub fn words(&self, error: &ApiError) -> String {
@@ -41,8 +65,23 @@ impl Wording {
             _ => &None,
         };
         match own {
-            Some(own) => own.replace(REASON, &detail),
+            Some(own) => own.0.replace(REASON, &detail),
             None => detail,
         }
     }
+}
+
+/// Refuses any placeholder but `known`: a misspelt one would be sent literally. JSON keys are in quotes, so they are
+/// not mistaken for placeholders.
+pub fn check_placeholders(text: &str, known: &str) -> Result<(), String> {
+    for rest in text.split('{').skip(1) {
+        let word = rest.split('}').next().unwrap_or_default();
+        let is_word = rest.len() > word.len()
+            && !word.is_empty()
+            && word.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if is_word && format!("{{{word}}}") != known {
+            return Err(format!("the text contains `{{{word}}}`; the only placeholder here is `{known}`"));
+        }
+    }
+    Ok(())
 }

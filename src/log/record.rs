@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
+use std::time::Duration;
 
 use event::{BodyHash, EventId, Millis, UploadId, put_varint, take_varint};
 
@@ -17,6 +18,7 @@ const TAG_ADDRESS: u8 = 3;
 const TAG_UPLOAD: u8 = 4;
 const TAG_RETRY: u8 = 5;
 const TAG_TRACE: u8 = 6;
+const TAG_WINDOW: u8 = 7;
 
 /// The data that all events of a record share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +30,14 @@ pub struct Header<'a> {
     pub retry: Option<Retry<'a>>,
     /// The request's `traceparent`.
     pub trace: Option<&'a str>,
+    /// How long dedup remembers the ids of the record, in whole milliseconds. Without it, as the configuration says.
+    pub window: Option<Duration>,
 }
 
 impl<'a> Header<'a> {
     /// Returns the header of a record that millrace itself writes, without a sender.
     pub fn of(stream: &'a str, received: Millis) -> Self {
-        Self { stream, received, address: None, upload: None, retry: None, trace: None }
+        Self { stream, received, address: None, upload: None, retry: None, trace: None, window: None }
     }
 }
 
@@ -300,13 +304,15 @@ fn encode_header(header: &Header<'_>) -> Vec<u8> {
     if let Some(trace) = header.trace {
         put_field(&mut bytes, TAG_TRACE, trace.as_bytes());
     }
+    if let Some(window) = header.window {
+        put_field(&mut bytes, TAG_WINDOW, &(window.as_millis() as u64).to_le_bytes());
+    }
     bytes
 }
 
 /// Decodes a header. Skips fields with unknown tags, which a later version may write.
 fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
-    let mut header =
-        Header { stream: "", received: Millis(0), address: None, upload: None, retry: None, trace: None };
+    let mut header = Header::of("", Millis(0));
     let mut bytes = Bytes(bytes);
     while !bytes.0.is_empty() {
         let tag = bytes.byte()?;
@@ -331,6 +337,7 @@ fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
                 header.retry = Some(Retry { view: value.text()?, dead_letter });
             }
             TAG_TRACE => header.trace = Some(value.text()?),
+            TAG_WINDOW => header.window = Some(Duration::from_millis(u64::from_le_bytes(value.array()?))),
             _ => {}
         }
     }
@@ -395,7 +402,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_survives_encoding_and_decoding(
-            stream in "[a-z]{1,20}", received: i64, address: Option<IpAddr>, view in "[a-z]{1,9}", dead_letter in proptest::option::of(any::<[u8; 16]>()), trace in proptest::option::of("[0-9a-f-]{55}"),
+            stream in "[a-z]{1,20}", received: i64, address: Option<IpAddr>, view in "[a-z]{1,9}", dead_letter in proptest::option::of(any::<[u8; 16]>()), trace in proptest::option::of("[0-9a-f-]{55}"), window: Option<u64>,
             upload in proptest::option::of((any::<[u8; 16]>(), any::<u64>(), any::<u32>(), any::<[u8; 8]>(), any::<bool>())),
             events in proptest::collection::vec((ids(), any::<u32>(), proptest::option::of(0..u64::MAX), ".{0,40}"), 0..20), position in 0..u64::MAX / 2,
         ) {
@@ -404,6 +411,7 @@ mod tests {
                 upload: upload.map(|(upload, first_line, lines, hash, kept)| UploadLines { id: UploadId(upload), first_line, lines, hash: BodyHash(hash), kept }),
                 retry: dead_letter.map(|id| Retry { view: &view, dead_letter: EventId::from_bytes(id) }),
                 trace: trace.as_deref(),
+                window: window.map(Duration::from_millis),
             };
             let mut builder = RecordBuilder::new(&header, Shape { ids: true, lines: true, corrections: true }, 0);
             let entries: Vec<Entry<'_>> = events.iter().map(|(client, line, corrects, text)| Entry { client: *client, line: *line, corrects: *corrects, text }).collect();
@@ -484,6 +492,7 @@ mod tests {
             }),
             retry: Some(Retry { view: "v", dead_letter: EventId::from_bytes([0xef; 16]) }),
             trace: None,
+            window: None,
         };
         let client = Some((EventId::from_bytes([0x12; 16]), BodyHash([0x34; 8])));
         let entries = [
@@ -507,12 +516,23 @@ mod tests {
     fn the_bytes_of_a_trace_do_not_change() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let trace = Some(text);
-        let header =
-            Header { stream: "s", received: Millis(1), address: None, upload: None, retry: None, trace };
+        let header = Header { trace, ..Header::of("s", Millis(1)) };
         let mut builder = RecordBuilder::new(&header, Shape::default(), 0);
         builder.push(&Entry { text: "{}", ..Entry::default() });
         let form = [b"\x01\0\x46\x01\x01s\x02\x08\x01\0\0\0\0\0\0\0\x06\x37", text.as_bytes(), b"\x02{}"];
         assert_eq!(builder.bytes(), form.concat());
+        assert_eq!(Record::decode(7, 1, builder.bytes()).expect("decodes").header, Some(header));
+    }
+
+    #[test]
+    fn the_bytes_of_a_window_do_not_change() {
+        let header = Header { window: Some(Duration::from_millis(0x0102)), ..Header::of("s", Millis(1)) };
+        let mut builder = RecordBuilder::new(&header, Shape::default(), 0);
+        builder.push(&Entry { text: "{}", ..Entry::default() });
+        assert_eq!(
+            builder.bytes(),
+            b"\x01\0\x17\x01\x01s\x02\x08\x01\0\0\0\0\0\0\0\x07\x08\x02\x01\0\0\0\0\0\0\x02{}"
+        );
         assert_eq!(Record::decode(7, 1, builder.bytes()).expect("decodes").header, Some(header));
     }
 

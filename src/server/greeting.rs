@@ -6,7 +6,8 @@ use std::path::Path;
 use event::{Fields, Random, Sample, Value};
 
 use super::Settings;
-use crate::config::{Config, ReadConfig, ReadShape, SourceConfig};
+use crate::config::{Config, ReadConfig, ReadShape};
+use crate::sources::{HttpSource, Source};
 
 pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     let data = settings.data.canonicalize().unwrap_or_else(|_| settings.data.clone());
@@ -22,10 +23,10 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     } else {
         println!("  key        {}{}", key.display(), if first_key { "  (created now; keep it)" } else { "" });
     }
-    let sources = &settings.config.sources;
+    let sources = || settings.config.sources.values().map(|Source::Http(source)| source);
     // A source whose result can be read is preferred.
-    let readable = sources.values().find(|source| row_read(settings, source).is_some());
-    let source = readable.or_else(|| sources.values().next());
+    let readable = sources().find(|source| row_read(settings, source).is_some());
+    let source = readable.or_else(|| sources().next());
     // A plain address is preferred: a certificate rarely names the address that the server listens on.
     let plain = addresses.iter().find(|address| address.starts_with("http://"));
     let (Some(source), Some(address)) = (source, plain.or(addresses.first())) else { return };
@@ -36,7 +37,10 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     let header =
         if settings.dev { String::new() } else { format!(" -H \"Authorization: $(cat {})\"", quoted(&key)) };
     let event = event.replace('\'', r"'\''");
-    println!("  curl{header} -H 'Content-Type: application/json' -d '{event}' {address}{}", source.path);
+    println!(
+        "  curl{header} -H 'Content-Type: application/json' -d '{event}' {address}{}",
+        source.path.as_str()
+    );
     if let Some(read) = row_read(settings, source) {
         println!("  curl{header} {address}{}", read.path.replace("{key}", &event_key));
     }
@@ -44,7 +48,7 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
 }
 
 /// Returns the read that shows the rows of a source's stream.
-fn row_read<'s>(settings: &'s Settings, source: &SourceConfig) -> Option<&'s ReadConfig> {
+fn row_read<'s>(settings: &'s Settings, source: &HttpSource) -> Option<&'s ReadConfig> {
     let Config { reads, views, .. } = &settings.config;
     let shows =
         |read: &&ReadConfig| read.shape == ReadShape::Row && views[&read.view].stream == source.stream;

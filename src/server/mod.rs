@@ -8,7 +8,6 @@ mod in_process;
 mod open_connections;
 mod request_guard;
 mod response_budget;
-mod retention_policy;
 mod route_policy;
 mod router;
 mod sighup;
@@ -33,8 +32,8 @@ use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, CorrectionTargets, KeyError, Keys, RecentIds, StreamIntake};
 use crate::api::{self, Api};
-use crate::config::{self, Config, LegacyEnv};
-use crate::dedup::{self, Dedup};
+use crate::config::{Config, LegacyEnv};
+use crate::dedup::{self, Dedup, Windows};
 use crate::log::{self, EventLog};
 use crate::sources::native::{self, NativeSource};
 use crate::store::{self, Password, Store};
@@ -179,8 +178,8 @@ impl Node {
         let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
         let dedup_progress = progress.register_dedup(dedup::NAME);
-        let (dedup, thread) =
-            Dedup::start(&log, &store, config.dedup_window, dedup_progress, &stop, runtime.clone())?;
+        let windows = Windows { default: config.dedup_window, longest: config.longest_window() };
+        let (dedup, thread) = Dedup::start(&log, &store, windows, dedup_progress, &stop, runtime.clone())?;
         let mut node = Self {
             log,
             store,
@@ -204,7 +203,7 @@ impl Node {
                 return Err(error);
             }
         }
-        if let Err(error) = node.start_upkeep(&config.retention, &runtime) {
+        if let Err(error) = node.start_upkeep(config, &runtime) {
             drop(node.close(false).await);
             return Err(error);
         }
@@ -238,9 +237,10 @@ impl Node {
     }
 
     /// Starts retention, and the erasures that an earlier process did not finish.
-    fn start_upkeep(&mut self, retention: &config::Retention, runtime: &Handle) -> Result<(), ServeError> {
+    fn start_upkeep(&mut self, config: &Config, runtime: &Handle) -> Result<(), ServeError> {
         let retention = Retention {
-            policy: retention_policy::retention_policy(retention, &self.views, self.log.id()),
+            policy: config.retention.clone(),
+            views: config.views.clone(),
             ages: self.log.ages().clone(),
             log: self.log.clone(),
             store: self.store.clone(),
@@ -284,7 +284,7 @@ impl Node {
                 .map(|(name, fields)| (name.clone(), StreamIntake::new(name, fields)))
                 .collect(),
             progress: self.progress.clone(),
-            recent_ids: RecentIds::new(self.store.clone()),
+            recent_ids: RecentIds::new(self.store.clone(), settings.config.dedup_window),
             correction_targets: CorrectionTargets::new(
                 self.log.clone(),
                 self.store.clone(),
@@ -309,10 +309,11 @@ impl Node {
             long_ranges: Semaphore::new(RANGES_AT_ONCE_MAX),
             stopping: stopping.clone(),
         });
-        let sources = route_policy::sources(settings, &admission);
-        let native = NativeSource { admission, stopping: stopping.clone() };
-        let routes = native::routes(native).merge(api::routes(&api, settings.config.reads.values()));
-        RequestRouter::new(RequestGuard::new(settings, &self.keys), sources, routes)
+        let config = &settings.config;
+        let native = NativeSource { admission: Arc::clone(&admission), stopping: stopping.clone() };
+        let routes = native::routes(native).merge(api::routes(&api, config.reads.values()));
+        let guard = RequestGuard::new(config, &self.keys);
+        RequestRouter::new(guard, admission, route_policy::sources(config), routes)
     }
 
     /// Stops the views, then the log, then the store. With `drain`, the views may apply the rest of the log first.

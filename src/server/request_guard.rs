@@ -7,12 +7,12 @@ use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::{IntoResponse, Response};
 use event::percent_decode;
 
-use super::Settings;
 use super::route_policy::RoutePolicies;
 use crate::admission::Keys;
-use crate::config::Network;
-use crate::http::ApiError;
-use crate::http::{AllowedPage, Peer, RateLimits, body, client_address, foreign_page, known_host};
+use crate::config::Config;
+use crate::http::{
+    AllowedPage, ApiError, Network, Peer, RateLimits, body, client_address, foreign_page, known_host,
+};
 
 /// Decides which requests are handled at all.
 pub struct RequestGuard {
@@ -28,12 +28,12 @@ pub struct RequestGuard {
 const UNLIMITED: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 impl RequestGuard {
-    pub fn new(settings: &Settings, keys: &Keys) -> Self {
+    pub fn new(config: &Config, keys: &Keys) -> Self {
         Self {
-            hosts: settings.config.hosts.clone(),
-            policies: RoutePolicies::of(settings),
-            trusted_proxies: settings.config.trusted_proxies.clone(),
-            rates: RateLimits::new(settings.config.limits),
+            hosts: config.hosts.clone(),
+            policies: RoutePolicies::of(config),
+            trusted_proxies: config.trusted_proxies.clone(),
+            rates: RateLimits::new(config.limits),
             keys: keys.clone(),
         }
     }

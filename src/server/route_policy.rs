@@ -1,17 +1,15 @@
-//! The configured sources as they are served, and the policies of their paths and of those of reads.
+//! The sources by their paths, and the policies of their paths and of those of reads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Settings;
-use crate::admission::Admission;
-use crate::config::{Access, EVENT_ID, SourceConfig};
+use crate::config::Config;
 use crate::http::{Origins, Wording};
-use crate::sources::http::{Answer, HttpSource};
+use crate::sources::{HttpSource, Source};
 
 /// The form of refusals at a contract's path, and the web pages that may use it.
 pub struct RoutePolicy {
-    pub wording: Arc<Wording>,
+    pub wording: Wording,
     pub origins: Origins,
 }
 
@@ -24,16 +22,15 @@ pub struct RoutePolicies {
 }
 
 impl RoutePolicies {
-    pub fn of(settings: &Settings) -> Self {
+    pub fn of(config: &Config) -> Self {
         let mut policies = Self::default();
-        for source in settings.config.sources.values() {
-            let origins = Origins::new(origins(settings, source.access, &source.origins));
-            let policy = RoutePolicy { wording: Arc::new(Wording::of(source)), origins };
-            policies.exact.insert(source.path.clone(), policy);
+        for Source::Http(source) in config.sources.values() {
+            let policy = RoutePolicy { wording: source.wording(), origins: source.origins.clone() };
+            policies.exact.insert(source.path.as_str().to_owned(), policy);
         }
-        for read in settings.config.reads.values() {
-            let origins = Origins::new(origins(settings, read.access, &read.origins));
-            let policy = RoutePolicy { wording: Arc::new(Wording::under(&read.error_key)), origins };
+        for read in config.reads.values() {
+            let wording = Wording::under(&read.error_key);
+            let policy = RoutePolicy { wording, origins: read.origins.clone() };
             match read.fixed_path() {
                 (path, true) => drop(policies.exact.insert(path.to_owned(), policy)),
                 (prefix, false) => policies.prefixes.push((prefix.to_owned(), policy)),
@@ -53,26 +50,11 @@ impl RoutePolicies {
 /// faster than the router.
 pub type SourceRoutes = HashMap<String, Arc<HttpSource>>;
 
-pub fn sources(settings: &Settings, admission: &Arc<Admission>) -> SourceRoutes {
-    let contract = |source: &SourceConfig| HttpSource {
-        admission: Arc::clone(admission),
-        stream: source.stream.clone(),
-        open: source.access == Access::Open,
-        ids: source.ids,
-        plain_text: !origins(settings, source.access, &source.origins).is_empty(),
-        answer: Answer::new(source.status, &source.answer, EVENT_ID),
-        wording: Arc::new(Wording::of(source)),
-    };
+pub fn sources(config: &Config) -> SourceRoutes {
     let mut sources = SourceRoutes::new();
-    for source in settings.config.sources.values() {
-        let contract = Arc::new(contract(source));
-        sources.extend(source.paths().into_iter().map(|path| (path, Arc::clone(&contract))));
+    for Source::Http(source) in config.sources.values() {
+        let source = Arc::new(source.clone());
+        sources.extend(source.paths().into_iter().map(|path| (path, Arc::clone(&source))));
     }
     sources
-}
-
-/// Returns the configured origins. If there are none and no key is needed, returns those of `ALLOWED_ORIGINS`.
-fn origins<'s>(settings: &'s Settings, access: Access, own: &'s [String]) -> &'s [String] {
-    let open = settings.dev || access == Access::Open;
-    if own.is_empty() && open { &settings.legacy_env.origins } else { own }
 }

@@ -13,12 +13,13 @@ use tower_service::Service;
 use super::request_guard::{RequestGuard, is_preflight};
 use super::response_budget::ResponseBudget;
 use super::route_policy::SourceRoutes;
-use crate::admission::Refusal;
+use crate::admission::{Admission, Refusal};
 use crate::http::ApiError;
 use crate::http::{Peer, body::AnyBody};
 
 pub struct RequestRouter {
     guard: Arc<RequestGuard>,
+    admission: Arc<Admission>,
     sources: SourceRoutes,
     routes: Router,
     response_budget: ResponseBudget,
@@ -26,13 +27,18 @@ pub struct RequestRouter {
 
 impl RequestRouter {
     /// Unknown paths and unsupported methods are answered here as well.
-    pub fn new(guard: RequestGuard, sources: SourceRoutes, routes: Router) -> Self {
+    pub fn new(
+        guard: RequestGuard,
+        admission: Arc<Admission>,
+        sources: SourceRoutes,
+        routes: Router,
+    ) -> Self {
         let guard = Arc::new(guard);
         let fallback_guard = Arc::clone(&guard);
         let routes = routes
             .fallback(async move |uri: Uri| fallback_guard.refuse(uri.path(), ApiError::NoRoute))
             .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed });
-        Self { guard, sources, routes, response_budget: ResponseBudget::new() }
+        Self { guard, admission, sources, routes, response_budget: ResponseBudget::new() }
     }
 
     /// Handles one request from `connected`, the address at the other end of the connection.
@@ -47,7 +53,7 @@ impl RequestRouter {
             (Err(error), _) => self.guard.refuse(request.uri().path(), error),
             (Ok(_), Some(page)) if is_preflight(&request) => page.preflight(),
             (Ok(peer), _) => match self.sources.get(request.uri().path()) {
-                Some(source) => source.answer(peer, request).await,
+                Some(source) => source.answer(&self.admission, peer, request).await,
                 None => self.routed(peer, request.map(Body::new)).await,
             },
         };

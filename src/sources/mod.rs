@@ -3,9 +3,13 @@
 
 mod cloud_events;
 mod export_line;
-pub mod http;
+mod http;
 mod json_events;
 mod line_buffer;
 pub mod native;
 mod native_request;
 mod ndjson;
+mod source;
+
+pub use http::HttpSource;
+pub use source::Source;

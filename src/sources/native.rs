@@ -30,7 +30,7 @@ async fn receive(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let ids = IdScope { stream: &sender.stream, scope: &sender.key.name };
+    let ids = IdScope { stream: &sender.stream, scope: sender.key.id_scope() };
     native.admission.fields(ids.stream)?;
     let request = Request { native: &native, ids, peer, headers: &headers, options };
     let kind = body::content_type(&headers);

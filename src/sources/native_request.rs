@@ -68,7 +68,7 @@ impl<'a> Request<'a> {
 
     pub fn context(&self, idempotency_key: Option<&'a str>) -> Context<'a> {
         let Self { ids, peer, headers, .. } = *self;
-        Context { ids, address: Some(peer.0), trace: traceparent(headers), idempotency_key }
+        Context { ids, window: None, address: Some(peer.0), trace: traceparent(headers), idempotency_key }
     }
 
     pub fn checks_only(&self) -> bool {

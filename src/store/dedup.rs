@@ -1,5 +1,7 @@
 //! Queries on the rows that dedup stores: client ids and runs of lines that it has seen, and events that it skipped.
 
+use std::time::Duration;
+
 use event::{BodyHash, EventId, LogId, Millis, UploadId};
 
 use super::{Cell, Skipped, Store, StoreError, corrupt_row};
@@ -21,10 +23,11 @@ impl Store {
             .transpose()
     }
 
-    /// Returns the body hash of the event that was first stored with this client id.
-    pub async fn first_hash(&self, id: EventId) -> Result<Option<BodyHash>, StoreError> {
-        let sql = "SELECT body_hash FROM millrace_seen WHERE identity = ? AND first_line = 0";
-        let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(id.as_bytes().to_vec())]).await?;
+    /// Returns the body hash of the event that was first stored with this client id, if it counts at `now`.
+    pub async fn first_hash(&self, id: EventId, now: Millis) -> Result<Option<BodyHash>, StoreError> {
+        let sql = "SELECT body_hash FROM millrace_seen WHERE identity = ? AND first_line = 0 AND (expires IS NULL OR expires >= ?)";
+        let parameters = vec![Cell::Bytes(id.as_bytes().to_vec()), Cell::Integer(now.0)];
+        let rows = self.rows(sql.to_owned(), parameters).await?;
         let hash = |cell: Cell| match cell {
             Cell::Bytes(hash) => Some(BodyHash(hash.try_into().ok()?)),
             _ => None,
@@ -76,19 +79,41 @@ impl Store {
         rows.into_iter().map(|row| run(row).ok_or_else(|| corrupt_row("millrace_seen"))).collect()
     }
 
-    /// Deletes the oldest dedup rows received before `before`, except those that are kept without a time limit.
-    /// Deletes about `rows` of them, or more if many have the same time. Returns the number of deleted rows.
+    /// Deletes the dedup rows that expired before `before`: about `rows` of them, or more if many have the same time.
+    /// Returns the number of deleted rows.
     pub async fn prune_dedup(&self, before: Millis, rows: usize) -> Result<usize, StoreError> {
         let sql = format!(
-            "SELECT received FROM millrace_seen WHERE kept = 0 AND received < ? ORDER BY received LIMIT 1 OFFSET {rows}"
+            "SELECT expires FROM millrace_seen WHERE kept = 0 AND expires < ? ORDER BY expires LIMIT 1 OFFSET {rows}"
         );
         let beyond = self.rows(sql, vec![Cell::Integer(before.0)]).await?;
-        let before = match beyond.first().map(Vec::as_slice) {
-            // The time of the first row beyond the limit: rows with that time are deleted too.
-            Some([Cell::Integer(received)]) => received.saturating_add(1),
-            _ => before.0,
-        };
-        let sql = "DELETE FROM millrace_seen WHERE kept = 0 AND received < ?";
+        // The time of the first row beyond the limit: rows with that time are deleted too.
+        let before = first_integer(&beyond).map_or(before.0, |expires| expires.saturating_add(1));
+        let sql = "DELETE FROM millrace_seen WHERE kept = 0 AND expires < ?";
         self.change(sql.to_owned(), vec![Cell::Integer(before)]).await
+    }
+
+    /// Gives rows that an earlier version stored without an expiry the one that follows from `window`, about `rows` of
+    /// them in one statement.
+    pub async fn add_missing_expiries(&self, window: Duration, rows: usize) -> Result<(), StoreError> {
+        let page = format!(
+            "SELECT received FROM millrace_seen WHERE kept = 0 AND expires IS NULL ORDER BY received LIMIT 1 OFFSET {rows}"
+        );
+        let set = "UPDATE millrace_seen SET expires = received + ? WHERE kept = 0 AND expires IS NULL AND received <= ?";
+        let window = Cell::Integer(window.as_millis() as i64);
+        loop {
+            let beyond = first_integer(&self.rows(page.clone(), Vec::new()).await?);
+            let until = Cell::Integer(beyond.unwrap_or(i64::MAX));
+            self.change(set.to_owned(), vec![window.clone(), until]).await?;
+            if beyond.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn first_integer(rows: &[Vec<Cell>]) -> Option<i64> {
+    match rows.first()?.as_slice() {
+        [Cell::Integer(number)] => Some(*number),
+        _ => None,
     }
 }

@@ -11,12 +11,11 @@ pub struct DedupEntry {
     pub key: DedupKey,
     pub hash: BodyHash,
     pub received: Millis,
-    /// Stored rows that were received before this time do not count, unless they are kept. This time comes from the
-    /// log, so the result does not depend on which old rows are already deleted. A store that is rebuilt from the
-    /// log gets the same result.
-    pub since: Millis,
-    /// True if the row is kept without a time limit, and not only for dedup's window.
-    pub kept: bool,
+    /// Stored rows that expired before this time do not count. This time comes from the log, so the result does not
+    /// depend on which old rows are already deleted. A store that is rebuilt from the log gets the same result.
+    pub now: Millis,
+    /// Until when the new row counts; `None` if it is kept without a time limit.
+    pub expires: Option<Millis>,
     /// The positions of the events. For a run of lines, each with its line number.
     pub events: Vec<(u64, u64)>,
     /// The dead letters to write if the identity was used before for another body.
@@ -82,7 +81,7 @@ impl DedupEntry {
             let repeats = self.events.iter().map(|(position, _)| (*position, *row)).collect();
             return Verdict { repeats, same_body: row.hash == self.hash, note: false };
         }
-        if let (false, Some(row)) = (self.kept, known.first()) {
+        if let (Some(_), Some(row)) = (self.expires, known.first()) {
             let repeats = self.events.iter().map(|(position, _)| (*position, *row)).collect();
             return Verdict { repeats, same_body: false, note: false };
         }
@@ -113,8 +112,8 @@ mod tests {
             key,
             hash: BodyHash([hash; 8]),
             received: Millis(0),
-            since: Millis(0),
-            kept: false,
+            now: Millis(0),
+            expires: Some(Millis(9)),
             events,
             conflict: Vec::new(),
         }
@@ -140,7 +139,7 @@ mod tests {
 
     #[test]
     fn only_the_new_lines_of_an_overlapping_kept_upload_pass() {
-        let kept = |first, count| DedupEntry { kept: true, ..lines(first, count, 9) };
+        let kept = |first, count| DedupEntry { expires: None, ..lines(first, count, 9) };
         let longer = kept(0, 6).verdict(&[row(0, 2, 1), row(4, 1, 2)]);
         assert_eq!((repeated(&longer), longer.same_body, longer.note), (vec![0, 1, 4], true, true));
         let inside = kept(2, 2).verdict(&[row(0, 6, 1)]);

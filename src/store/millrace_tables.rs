@@ -38,7 +38,10 @@ pub fn dedup_table() -> Table {
             ("position", ColumnKind::Integer),
             ("body_hash", BODY_HASH),
             ("received", ColumnKind::Integer),
+            // 1 for a row without a time limit.
             ("kept", ColumnKind::Integer),
+            // The time after which the row does not count; NULL for a row without a time limit.
+            ("expires?", ColumnKind::Integer),
         ],
     )
 }
@@ -188,6 +191,7 @@ pub fn keys_table() -> Table {
             ("view_key?", ColumnKind::LongText),
             ("created", ColumnKind::Integer),
             ("revoked?", ColumnKind::Integer),
+            ("id_scope?", ColumnKind::LongText),
         ],
     )
 }
@@ -211,7 +215,7 @@ pub fn own_tables() -> Vec<Table> {
 
 /// Indexes on millrace's own tables: name, table, columns.
 pub const OWN_INDEXES: [(&str, &str, &[&str]); 5] = [
-    ("millrace_seen_age", "millrace_seen", &["kept", "received"]),
+    ("millrace_seen_expiry", "millrace_seen", &["kept", "expires", "received"]),
     ("millrace_taken_back_by", "millrace_taken_back", &["log_id", "by_position"]),
     ("millrace_rows_last", "millrace_rows", &["view", "last_row"]),
     ("millrace_dead_letters_status", "millrace_dead_letters", &["status", "id"]),
@@ -220,5 +224,6 @@ pub const OWN_INDEXES: [(&str, &str, &[&str]); 5] = [
 
 /// The schema version that is written into the store. A store with a later version is refused. A store with an
 /// earlier version gets the missing tables and columns, and its existing rows stay unchanged. Version 2 added
-/// `millrace_positions.stamp`.
-pub const SCHEMA_VERSION: i64 = 2;
+/// `millrace_positions.stamp`. Version 3 added `millrace_seen.expires` and `millrace_keys.id_scope`; a store of version
+/// 2 keeps its index `millrace_seen_age`, which nothing uses any more.
+pub const SCHEMA_VERSION: i64 = 3;

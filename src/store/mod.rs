@@ -402,7 +402,7 @@ mod tests {
             ("INSERT INTO millrace_skipped VALUES (?, 0, 1, 'elsewhere', 0, 1)", vec![id()]),
             ("INSERT INTO millrace_passed VALUES ('v', ?, 0, 1.5)", vec![id()]),
             (
-                "INSERT INTO millrace_seen VALUES (?, 1, 'some', ?, 0, ?, 0, 1)",
+                "INSERT INTO millrace_seen VALUES (?, 1, 'some', ?, 0, ?, 0, 1, NULL)",
                 vec![Cell::Bytes(upload.0.to_vec()), id(), id()],
             ),
         ] {

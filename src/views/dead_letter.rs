@@ -189,14 +189,14 @@ impl DeadLetterRetry<'_> {
         let text = edited.as_deref().unwrap_or(&letter.event);
         self.fields.check(text, false)?;
         let (identity, hash) = (retry_id(id, letter.attempts), BodyHash::of(text.as_bytes()));
+        let now = Millis::now();
         let in_log = match letter.status {
-            DeadLetterStatus::Retrying => store.first_hash(identity).await?,
+            DeadLetterStatus::Retrying => store.first_hash(identity, now).await?,
             _ => None,
         };
         if in_log.is_some_and(|first| first != hash) {
             return Err(DeadLetterError::UnderWay(id));
         }
-        let now = Millis::now();
         if letter.status == DeadLetterStatus::Open
             && !store.move_dead_letter(id, DeadLetterStatus::Open, DeadLetterStatus::Retrying, now).await?
         {

@@ -5,8 +5,8 @@
 //! reads the log's past, and no correction of an old event is admitted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use event::limits::{
     BATCH_BYTES_MAX, RETENTION_DEDUP_DURATION_MAX, RETENTION_DURATION_MIN, RETENTION_INTERVAL,
@@ -16,6 +16,7 @@ use event::{Progress, Stop};
 use tokio::runtime::Handle;
 
 use super::rebuild::SHADOW;
+use super::{RetentionPolicy, View};
 use crate::dedup;
 use crate::log::{Ages, DeletionGuard, EraseError, EventLog, ReadError, Segment, UpkeepError};
 use crate::store::{DeletedHistory, LOG_DELETED, RowsOf, Store, StoreError, rows_deleted};
@@ -34,29 +35,10 @@ pub enum RetentionError {
     Ages(#[from] std::io::Error),
 }
 
-/// How long data is kept. `None` and missing entries mean that it is kept without a limit.
-#[derive(Clone, Debug, Default)]
-pub struct RetentionPolicy {
-    pub log: Option<Duration>,
-    pub log_bytes: Option<u64>,
-    pub streams: BTreeMap<String, Duration>,
-    pub rows: Vec<(RowsOf, Duration)>,
-}
-
-impl RetentionPolicy {
-    fn keeps_everything(&self) -> bool {
-        self.log.is_none() && self.log_bytes.is_none() && self.streams.is_empty() && self.rows.is_empty()
-    }
-
-    /// Returns the shortest time for which events are kept.
-    fn shortest(&self) -> Option<Duration> {
-        let bytes = self.log_bytes.map(|_| RETENTION_DURATION_MIN);
-        self.log.into_iter().chain(bytes).chain(self.streams.values().copied()).min()
-    }
-}
-
 pub struct Retention {
     pub policy: RetentionPolicy,
+    /// The views, whose rows are deleted.
+    pub views: BTreeMap<String, View>,
     pub ages: Ages,
     pub log: EventLog,
     pub store: Store,
@@ -119,8 +101,12 @@ impl Retention {
 
     /// Deletes old data that nothing needs any more. Blocks.
     pub fn pass(&self) -> Result<(), RetentionError> {
-        for (of, keep) in &self.policy.rows {
-            self.delete_rows(of, self.ages.end_older_than(*keep))?;
+        for (view, keep) in &self.policy.rows {
+            if let Some(table) = self.views.get(view).and_then(View::row_table) {
+                let rows =
+                    RowsOf { view: view.clone(), log: self.log.id(), table: Arc::clone(table.table()) };
+                self.delete_rows(&rows, self.ages.end_older_than(keep.0))?;
+            }
         }
         self.seal_in_time()?;
         // Events from the floor on are still needed, so they are not searched.
@@ -130,7 +116,7 @@ impl Retention {
         let segments: Vec<Segment> =
             segments.filter(|segment| sealed(segment) && segment.end <= floor).collect();
         for (stream, keep) in &self.policy.streams {
-            self.blank_stream(stream, self.ages.end_older_than(*keep), &segments)?;
+            self.blank_stream(stream, self.ages.end_older_than(keep.0), &segments)?;
         }
         self.delete_segments(&segments)
     }
@@ -187,11 +173,11 @@ impl Retention {
 
     fn delete_segments(&self, segments: &[Segment]) -> Result<(), RetentionError> {
         let RetentionPolicy { log, log_bytes, .. } = self.policy;
-        let by_age = log.map_or(0, |keep| self.ages.end_older_than(keep));
+        let by_age = log.map_or(0, |keep| self.ages.end_older_than(keep.0));
         let by_size = self.ages.end_older_than(RETENTION_DURATION_MIN);
         let (mut old, mut bytes) = (Vec::new(), self.log.bytes());
         for segment in segments {
-            let too_much = log_bytes.is_some_and(|most| bytes > most);
+            let too_much = log_bytes.is_some_and(|most| bytes > most.0);
             if segment.end > by_age && !(too_much && segment.end <= by_size) {
                 break;
             }

@@ -11,7 +11,7 @@ use super::{View, ViewKind};
 
 /// The section as it is written.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum ViewSection {
     Ledger(LedgerSection),
     Stats(StatsSection),

@@ -152,7 +152,8 @@ fn an_invalid_key_request_is_refused() {
     let app = TestApp::start();
     for (wanted, reason) in [
         (json!({ "name": "x", "scopes": [] }), "at least one scope"),
-        (json!({ "name": "", "scopes": ["send"] }), "needs a name"),
+        (json!({ "name": "", "scopes": ["send"] }), "a name must have 1 to 100 plain characters"),
+        (json!({ "name": "x", "scopes": ["read"], "idScope": "shop" }), "needs scope `send`"),
         (json!({ "name": "x", "scopes": ["everything"] }), "`everything` is not a scope"),
         (json!({ "name": "x", "scopes": ["send"], "streams": ["none"] }), "no stream `none`"),
         (json!({ "name": "x", "scopes": ["send"], "expires": 1 }), "unknown field `expires`"),

@@ -15,6 +15,7 @@ mod corrections;
 mod cors;
 mod dead_letters;
 mod etl;
+mod id_scopes;
 mod ingest;
 mod life;
 mod limits;

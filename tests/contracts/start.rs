@@ -135,11 +135,7 @@ fn an_unknown_setting_is_refused_with_file_and_line() {
         ("lisen = [\"localhost:1\"]\n", 1, "unknown field `lisen`"),
         ("\n[dedup]\nwindow = \"7d\"\nwidth = 3\n", 4, "unknown field `width`"),
         ("[source.live_event]\nstream = \"revenue\"\nacess = \"open\"\n", 3, "unknown field `acess`"),
-        (
-            "\n\n[source.nowhere]\nkind = \"http\"\nstream = \"revenue\"\n",
-            3,
-            "source `nowhere` needs a `path`",
-        ),
+        ("\n\n[source.nowhere]\nkind = \"http\"\nstream = \"revenue\"\n", 3, "missing field `path`"),
         ("\n[source.ingest]\nerrors = { gone = \"no\" }\n", 3, "unknown field `gone`"),
         (
             "[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\", requird = true }\n",
@@ -148,7 +144,7 @@ fn an_unknown_setting_is_refused_with_file_and_line() {
         ),
         (
             "\n[view.v]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ncolour = 1\n",
-            2,
+            6,
             "unknown field `colour`",
         ),
         ("\n[view.v]\nkind = \"legder\"\n", 3, "unknown variant `legder`"),

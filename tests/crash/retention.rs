@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use event::limits::BATCHES_BYTES_MAX;
 use event::{EventId, Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::dedup::{Dedup, NAME};
+use millrace::dedup::{Dedup, NAME, Windows};
 use millrace::log::{Ages, Entry, EventLog, Header, RecordBuilder, Shape};
-use millrace::store::{Erasure, OpenErasure, RowsOf, Store};
+use millrace::store::{Erasure, OpenErasure, Store};
 use millrace::views::{
-    Amount, ColumnSource, Ledger, Retention, RetentionPolicy, RowTable, Rule, Runner, Running, View,
-    ViewKind, rebuild,
+    Amount, ByteCount, ColumnSource, KeptFor, Ledger, Retention, RetentionPolicy, RowTable, Rule, Runner,
+    Running, View, ViewKind, rebuild,
 };
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
@@ -83,8 +83,9 @@ impl Node {
         let stop = Stop::default();
         let handle = self.runtime.handle().clone();
         let dedup_progress = self.progress.register_dedup(NAME);
+        let windows = Windows { default: days(7), longest: days(7) };
         let (dedup, dedup_thread) =
-            Dedup::start(&self.log, &self.store, days(7), dedup_progress, &stop, handle.clone()).unwrap();
+            Dedup::start(&self.log, &self.store, windows, dedup_progress, &stop, handle.clone()).unwrap();
         let mut threads = vec![dedup_thread];
         let mut running = BTreeMap::new();
         for name in views {
@@ -119,6 +120,7 @@ impl Node {
     fn retention(&self, policy: RetentionPolicy, now: Millis) -> Retention {
         Retention {
             policy,
+            views: BTreeMap::from([("visits".to_owned(), view("visits").0)]),
             ages: Ages::noted(now, &self.ends.borrow()),
             log: self.log.clone(),
             store: self.store.clone(),
@@ -207,7 +209,7 @@ fn visits() -> RowTable {
 }
 
 fn keep_log(keep: u64) -> RetentionPolicy {
-    RetentionPolicy { log: Some(days(keep)), ..RetentionPolicy::default() }
+    RetentionPolicy { log: Some(KeptFor(days(keep))), ..RetentionPolicy::default() }
 }
 
 #[test]
@@ -234,7 +236,8 @@ fn the_log_is_deleted_by_size_but_never_the_last_seven_days() {
     }
     node.settle(ALL);
     let bytes = node.log.bytes();
-    let most = |log_bytes| RetentionPolicy { log_bytes: Some(log_bytes), ..RetentionPolicy::default() };
+    let most =
+        |log_bytes| RetentionPolicy { log_bytes: Some(ByteCount(log_bytes)), ..RetentionPolicy::default() };
     assert_eq!(node.pass(&most(bytes), 100), 0, "the log is not larger than the limit");
     assert_eq!(node.pass(&most(bytes - 1), 100), 1, "deleting one segment is enough");
     assert_eq!(node.pass(&most(1), 100), 2, "events from day 93 on are too new");
@@ -379,7 +382,7 @@ fn retention_deletes_nothing_while_the_history_lock_is_held() {
     node.sale(1);
     node.visit(1);
     node.settle(ALL);
-    let everything = keep_visits(&node, 7, Some(7));
+    let everything = keep_visits(7, Some(7));
     let lock = node.runtime.block_on(node.log.history_lock().hold());
     assert_eq!(node.pass(&everything, 100), 0);
     assert_eq!((node.erased(), node.text("SELECT count(*) || '' FROM visitors")), (vec![], "1".to_owned()));
@@ -389,12 +392,12 @@ fn retention_deletes_nothing_while_the_history_lock_is_held() {
 }
 
 /// Returns a policy that limits the age of visits and their rows, and optionally of the whole log.
-fn keep_visits(node: &Node, visits_days: u64, log: Option<u64>) -> RetentionPolicy {
-    let rows = RowsOf { view: "visits".to_owned(), log: node.log.id(), table: Arc::clone(visits().table()) };
+fn keep_visits(visits_days: u64, log: Option<u64>) -> RetentionPolicy {
+    let visits = BTreeMap::from([("visits".to_owned(), KeptFor(days(visits_days)))]);
     RetentionPolicy {
-        log: log.map(days),
-        streams: BTreeMap::from([("visits".to_owned(), days(visits_days))]),
-        rows: vec![(rows, days(visits_days))],
+        log: log.map(days).map(KeptFor),
+        streams: visits.clone(),
+        rows: visits,
         ..RetentionPolicy::default()
     }
 }
@@ -408,10 +411,10 @@ fn old_events_and_rows_of_one_stream_are_deleted_among_others() {
     }
     node.settle(ALL);
     node.database().execute_batch("INSERT INTO visitors (who) VALUES ('one of my own')").unwrap();
-    let keep = keep_visits(&node, 20, None);
+    let keep = keep_visits(20, None);
     let visitors = || node.text("SELECT group_concat(who) FROM (SELECT who FROM visitors ORDER BY id)");
     let none = RetentionPolicy {
-        streams: BTreeMap::from([("nobody".to_owned(), days(7))]),
+        streams: BTreeMap::from([("nobody".to_owned(), KeptFor(days(7)))]),
         ..RetentionPolicy::default()
     };
     node.pass(&none, 100);
@@ -444,7 +447,7 @@ fn a_rebuild_does_not_restore_rows_that_retention_deleted() {
     node.visit(1);
     node.visit(95);
     node.settle(ALL);
-    let keep = RetentionPolicy { streams: BTreeMap::new(), ..keep_visits(&node, 20, None) };
+    let keep = RetentionPolicy { streams: BTreeMap::new(), ..keep_visits(20, None) };
     node.pass(&keep, 100);
     node.run(ALL, |live| {
         let refused = live.rebuild("visits").unwrap_err();

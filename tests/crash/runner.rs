@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use event::limits::BATCHES_BYTES_MAX;
 use event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::dedup::{Dedup, NAME};
+use millrace::dedup::{Dedup, NAME, Windows};
 use millrace::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::Store;
 use millrace::views::{Amount, Ledger, Rule, Runner, View, ViewKind};
@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::harness::wait_for;
 
+const HOUR: Duration = Duration::from_secs(3600);
 const EVENTS: u64 = 2_000;
 /// Every `BAD_EVERY`th event is for a row whose value is not a number, so it cannot be applied.
 const BAD_EVERY: u64 = 8;
@@ -37,7 +38,7 @@ impl Running {
         let (dedup, dedup_thread) = Dedup::start(
             log,
             store,
-            Duration::from_secs(3600),
+            Windows { default: HOUR, longest: HOUR },
             progress.register_dedup(NAME),
             &stop,
             handle.clone(),

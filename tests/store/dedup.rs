@@ -2,6 +2,7 @@
 //! corrected events, and dead letters.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use event::{BodyHash, EventId, Millis, UploadId};
 use millrace::store::{
@@ -17,6 +18,8 @@ on_each_database!(
     an_id_that_a_plan_contains_twice_counts_once,
     a_retried_plan_whose_answer_was_lost_finds_the_same_repeats,
     ids_expire_after_their_window_and_kept_uploads_never,
+    each_id_has_its_own_expiry_and_takes_that_of_its_last_event,
+    ids_of_an_earlier_version_get_their_expiry,
     only_the_new_lines_of_a_repeated_run_pass,
     dead_letters_are_written_once_and_change_status_from_the_expected_one,
     two_racing_nodes_record_each_id_once,
@@ -28,8 +31,8 @@ fn seen(name: &str, position: u64, body: u8, received: i64) -> DedupEntry {
         key: DedupKey::Event(id),
         hash: BodyHash([body; 8]),
         received: Millis(received),
-        since: Millis(received - 1_000),
-        kept: false,
+        now: Millis(received),
+        expires: Some(Millis(received + 1_000)),
         events: vec![(position, 0)],
         conflict: vec![dead_letter(position)],
     }
@@ -38,7 +41,7 @@ fn seen(name: &str, position: u64, body: u8, received: i64) -> DedupEntry {
 fn lines(first: u64, count: u32, position: u64, body: u8) -> DedupEntry {
     let events = (0..u64::from(count)).map(|line| (position + line, first + line)).collect();
     let key = DedupKey::Lines { upload: [3; 16], first, count };
-    DedupEntry { key, kept: true, events, conflict: Vec::new(), ..seen("", position, body, 0) }
+    DedupEntry { key, expires: None, events, conflict: Vec::new(), ..seen("", position, body, 0) }
 }
 
 fn dead_letter(position: u64) -> NewDeadLetter {
@@ -98,7 +101,7 @@ fn a_seen_id_is_skipped_and_another_body_under_it_is_a_conflict(store_kind: Stor
     assert_eq!(dedup.opened.run(store.skipped_positions(LOG, 0, 100)), Ok(vec![12, 14]));
     let id = EventId::derived("s", "o", "a");
     assert_eq!(dedup.opened.run(store.first_position(id)), Ok(Some((LOG, 10))));
-    assert_eq!(dedup.opened.run(store.first_hash(id)), Ok(Some(BodyHash([1; 8]))));
+    assert_eq!(dedup.opened.run(store.first_hash(id, Millis(0))), Ok(Some(BodyHash([1; 8]))));
     assert_eq!(dedup.opened.run(store.first_position(EventId::derived("s", "o", "A"))), Ok(None));
 }
 
@@ -134,14 +137,49 @@ fn ids_expire_after_their_window_and_kept_uploads_never(store_kind: StoreKind) {
     assert_eq!(dedup.apply(vec![seen("a", 2, 1, 11_001)]), [], "the first was received before the window");
     assert_eq!(dedup.apply(vec![seen("a", 3, 1, 12_001)]), [(3, 2, true)]);
     assert_eq!(dedup.apply(vec![lines(0, 5, 10, 1)]), []);
-    let later = DedupEntry { received: Millis(1 << 50), since: Millis((1 << 50) - 1), ..lines(0, 5, 20, 1) };
+    let later = DedupEntry { received: Millis(1 << 50), now: Millis(1 << 50), ..lines(0, 5, 20, 1) };
     assert_eq!(dedup.apply(vec![later]).len(), 5);
     let forget =
         |before, rows| dedup.opened.run(dedup.opened.store.prune_dedup(Millis(before), rows)).unwrap();
     assert_eq!(forget(i64::MIN, 10), 0, "no id is older than the minimum time");
-    assert_eq!(forget(11_001, 10), 0, "an id received at that time stays");
-    assert_eq!(forget(11_002, 10), 1);
+    assert_eq!(forget(12_001, 10), 0, "an id that expires at that time stays");
+    assert_eq!(forget(12_002, 10), 1);
     assert_eq!(forget(i64::MAX, 10), 0, "runs of lines are kept");
+}
+
+fn each_id_has_its_own_expiry_and_takes_that_of_its_last_event(store_kind: StoreKind) {
+    let mut dedup = DedupView::on(store_kind);
+    let until = |name: &str, position, received, expires| DedupEntry {
+        expires: Some(Millis(expires)),
+        ..seen(name, position, 1, received)
+    };
+    assert_eq!(dedup.apply(vec![until("long", 0, 0, 9_000), until("short", 1, 0, 100)]), []);
+    assert_eq!(dedup.apply(vec![until("long", 2, 101, 102), until("short", 3, 101, 102)]), [(2, 0, true)]);
+    let hash = |name: &str, now| {
+        let id = EventId::derived("s", "o", name);
+        dedup.opened.run(dedup.opened.store.first_hash(id, Millis(now))).unwrap()
+    };
+    assert_eq!((hash("short", 102), hash("short", 103)), (Some(BodyHash([1; 8])), None));
+    assert_eq!((hash("long", 9_000), hash("long", 9_001)), (Some(BodyHash([1; 8])), None));
+}
+
+fn ids_of_an_earlier_version_get_their_expiry(store_kind: StoreKind) {
+    let mut dedup = DedupView::on(store_kind);
+    let ids: Vec<DedupEntry> =
+        (0..50).map(|n| seen(&n.to_string(), n, 1, if n < 20 { 0 } else { n as i64 })).collect();
+    dedup.apply(ids);
+    dedup.apply(vec![lines(0, 5, 60, 1)]);
+    let on_table = store_kind.pick(["", "", " ON millrace_seen"]);
+    dedup.opened.stored.sql(&format!("DROP INDEX millrace_seen_expiry{on_table}"));
+    dedup.opened.stored.sql("ALTER TABLE millrace_seen DROP COLUMN expires");
+    let version = store_kind.pick(["2", "'2'", "'2'"]);
+    dedup.opened.stored.sql(&format!("UPDATE millrace_meta SET value = {version} WHERE name = 'schema'"));
+    dedup.opened = dedup.opened.again();
+    let store = &dedup.opened.store;
+    dedup.opened.run(store.add_missing_expiries(Duration::from_millis(70), 10)).unwrap();
+    let expiries = "SELECT count(*) FROM millrace_seen WHERE kept = 0 AND expires = received + 70";
+    assert_eq!(dedup.opened.stored.sql(expiries), "50");
+    assert_eq!(dedup.opened.stored.sql("SELECT count(*) FROM millrace_seen WHERE expires IS NULL"), "1");
 }
 
 fn only_the_new_lines_of_a_repeated_run_pass(store_kind: StoreKind) {

@@ -14,9 +14,9 @@ use axum::routing::get;
 
 use super::Api;
 use super::view_access::query_parameter;
-use crate::config::{Access, ReadConfig, ReadShape};
+use crate::config::{ReadConfig, ReadShape};
 use crate::http::key_check::path_parameter;
-use crate::http::{ApiError, Wording, credentials};
+use crate::http::{Access, ApiError, Wording, credentials};
 use crate::views::Running;
 
 #[derive(Clone)]

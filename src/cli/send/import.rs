@@ -20,7 +20,6 @@ use super::uploader::Uploader;
 use super::{FileOptions, Outcome, SendError, send_file, unreadable};
 use crate::cli::client::Server;
 use crate::cli::exit::{Failure, block_on};
-use crate::config::duration;
 
 #[derive(Args)]
 pub struct Import {
@@ -31,7 +30,7 @@ pub struct Import {
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
     /// Stop when the server has not answered for this long, such as 90s or 10m [default: retry without limit]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = event::parse_duration)]
     give_up_after: Option<Duration>,
     /// Print the summary as JSON
     #[arg(long)]

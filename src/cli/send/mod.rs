@@ -34,7 +34,6 @@ use self::upload::ResumeMode;
 use self::uploader::Uploader;
 use super::client::Server;
 use super::exit::{Failure, block_on};
-use crate::config::duration;
 
 #[derive(Args)]
 pub struct Send {
@@ -54,7 +53,7 @@ pub struct Send {
     #[arg(long)]
     follow: bool,
     /// Stop when the server has not answered for this long, such as 90s or 10m [default: retry without limit]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = event::parse_duration)]
     give_up_after: Option<Duration>,
     /// Print the summary as JSON
     #[arg(long)]

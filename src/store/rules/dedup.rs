@@ -23,7 +23,15 @@ type Identity = [u8; 16];
 struct StoredEntry {
     row: DedupRow,
     received: i64,
-    kept: bool,
+    /// `None` for a row without a time limit, or one to which dedup has not given its expiry yet.
+    expires: Option<i64>,
+}
+
+impl StoredEntry {
+    fn new(row: DedupRow, entry: &DedupEntry) -> Self {
+        let expires = entry.expires.map(|expires| expires.0);
+        Self { row, received: entry.received.0, expires }
+    }
 }
 
 /// Looks up all entries, stores the new ones, and records the events that views skip.
@@ -49,7 +57,7 @@ pub async fn record_all(
         if verdict.note {
             let row = row_of(log, entry);
             same_identity.retain(|known| known.row.first != row.first);
-            same_identity.push(StoredEntry { row, received: entry.received.0, kept: entry.kept });
+            same_identity.push(StoredEntry::new(row, entry));
             new_rows.push((identity, row.first));
         }
         skipped.extend(verdict.repeats.iter().map(|(position, row)| Skipped {
@@ -81,7 +89,7 @@ fn overlapping(known: &[StoredEntry], entry: &DedupEntry) -> Vec<DedupRow> {
     let (_, first, count) = entry.key.parts();
     let overlaps = |known: &&StoredEntry| {
         let DedupRow { first: other, count: lines, .. } = known.row;
-        let remembered = known.kept || known.received >= entry.since.0;
+        let remembered = known.expires.is_none_or(|expires| expires >= entry.now.0);
         remembered && other < first + count && other + lines > first
     };
     let mut rows: Vec<DedupRow> = known.iter().filter(overlaps).map(|known| known.row).collect();
@@ -116,7 +124,7 @@ async fn read_stored_runs(
     known: &mut HashMap<Identity, Vec<StoredEntry>>,
 ) -> Result<(), StoreError> {
     let (identity, first, count) = run.key.parts();
-    let sql = "SELECT identity, first_line, line_count, log_id, position, body_hash, received, kept FROM millrace_seen \
+    let sql = "SELECT identity, first_line, line_count, log_id, position, body_hash, received, kept, expires FROM millrace_seen \
                WHERE identity = ? AND first_line > ? AND first_line < ?";
     let earliest = first as i64 - CHUNK_LINES_MAX as i64;
     let parameters =
@@ -133,7 +141,7 @@ async fn read_stored_runs(
 }
 
 fn read(row: Vec<Cell>) -> Option<(Identity, StoredEntry)> {
-    match <[Cell; 8]>::try_from(row) {
+    match <[Cell; 9]>::try_from(row) {
         Ok(
             [
                 Cell::Bytes(identity),
@@ -143,7 +151,8 @@ fn read(row: Vec<Cell>) -> Option<(Identity, StoredEntry)> {
                 Cell::Integer(position),
                 Cell::Bytes(hash),
                 Cell::Integer(received),
-                Cell::Integer(kept),
+                Cell::Integer(_),
+                expires,
             ],
         ) => {
             let row = DedupRow {
@@ -153,7 +162,11 @@ fn read(row: Vec<Cell>) -> Option<(Identity, StoredEntry)> {
                 position: position as u64,
                 hash: BodyHash(hash.try_into().ok()?),
             };
-            Some((identity.try_into().ok()?, StoredEntry { row, received, kept: kept == 1 }))
+            let expires = match expires {
+                Cell::Integer(expires) => Some(expires),
+                _ => None,
+            };
+            Some((identity.try_into().ok()?, StoredEntry { row, received, expires }))
         }
         _ => None,
     }
@@ -167,10 +180,10 @@ async fn write_entries(
 ) -> Result<(), StoreError> {
     new_rows.sort_unstable();
     new_rows.dedup();
-    let mut cells = Vec::with_capacity(new_rows.len() * 8);
+    let mut cells = Vec::with_capacity(new_rows.len() * 9);
     for (identity, first) in new_rows {
         let same_identity = known.get(&identity).into_iter().flatten();
-        for StoredEntry { row, received, kept } in same_identity.filter(|known| known.row.first == first) {
+        for StoredEntry { row, received, expires } in same_identity.filter(|known| known.row.first == first) {
             cells.extend([
                 Cell::Bytes(identity.to_vec()),
                 Cell::Integer(row.first as i64),
@@ -179,7 +192,8 @@ async fn write_entries(
                 Cell::Integer(row.position as i64),
                 Cell::Bytes(row.hash.0.to_vec()),
                 Cell::Integer(*received),
-                Cell::Integer(i64::from(*kept)),
+                Cell::Integer(i64::from(expires.is_none())),
+                expires.map_or(Cell::Null, Cell::Integer),
             ]);
         }
     }

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_outside_its_window_is_new_even_if_its_row_still_exists() {
+    fn an_expired_id_is_new_even_if_its_row_still_exists() {
         let connection = Connection::open_in_memory().expect("opens");
         for table in own_tables() {
             connection.execute_batch(&statements::create_table(&table, true)).expect("a table");
@@ -233,8 +233,8 @@ mod tests {
             key: DedupKey::Event(EventId::derived("s", "o", "id")),
             hash: BodyHash([1; 8]),
             received: Millis(received),
-            since: Millis(received - 100),
-            kept: false,
+            now: Millis(received),
+            expires: Some(Millis(received + 100)),
             events: vec![(position, 0)],
             conflict: Vec::new(),
         };

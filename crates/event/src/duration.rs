@@ -2,17 +2,25 @@
 
 use std::time::Duration;
 
-use event::limits::CONFIGURED_DURATION_MAX;
+use serde::Deserialize;
 
-use super::ConfigError;
-use super::location::Declared;
+use super::limits::CONFIGURED_DURATION_MAX;
 
-pub fn parse_duration(text: &Declared<String>) -> Result<Duration, ConfigError> {
-    duration(&text.value).map_err(|reason| ConfigError::at(&text.location, reason))
+/// A duration in a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct WrittenDuration(pub Duration);
+
+impl TryFrom<String> for WrittenDuration {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_duration(&text).map(Self)
+    }
 }
 
 /// Parses a duration. Fails with the reason if `text` is not one, or if it is too long.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration such as `90s`, `15m`, `12h` or `7d`");
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..unit_at].parse().map_err(|_| wrong())?;
@@ -37,10 +45,10 @@ mod tests {
 
     #[test]
     fn a_duration_is_a_number_with_a_unit_and_at_most_36500_days() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("36500d"), Ok(CONFIGURED_DURATION_MAX));
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("36500d"), Ok(CONFIGURED_DURATION_MAX));
         for wrong in ["", "7", "d", "-1d", "1.5h", "1w", "36501d", "200000000000d", "99999999999999999999d"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
     }
 }

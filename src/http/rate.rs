@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::ConfigError;
-use super::location::{Declared, Location};
+use serde::Deserialize;
 
 /// A number of requests per time. Those of one second may come at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Rate {
     /// The time between two requests that come evenly.
     pub interval: Duration,
@@ -15,18 +15,19 @@ pub struct Rate {
 }
 
 /// The request rates that are allowed. `None` means no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     pub per_key: Option<Rate>,
     pub per_address: Option<Rate>,
 }
 
-pub fn parse_rate(text: &Declared<String>) -> Result<Rate, ConfigError> {
-    rate(&text.value).ok_or_else(|| wrong(&text.value, &text.location))
-}
+impl TryFrom<String> for Rate {
+    type Error = String;
 
-fn wrong(text: &str, location: &Location) -> ConfigError {
-    ConfigError::at(location, format!("`{text}` is not a rate such as `1000/s` or `60/m`"))
+    fn try_from(text: String) -> Result<Self, String> {
+        rate(&text).ok_or_else(|| format!("`{text}` is not a rate such as `1000/s` or `60/m`"))
+    }
 }
 
 fn rate(text: &str) -> Option<Rate> {
