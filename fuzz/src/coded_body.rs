@@ -15,7 +15,6 @@ use millrace::admission::Refusal;
 use millrace::http::ApiError;
 use millrace::http::Share;
 use millrace::http::body::{Pieces, whole};
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// Enough for several steps of the decoders. A larger body is refused.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -64,7 +63,7 @@ pub fn compressed(bytes: &[u8], coding: &[u8]) -> Vec<u8> {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
             encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("a write to memory cannot fail")
         }
-        b"zstd" => compress_to_vec(bytes, CompressionLevel::Fastest),
+        b"zstd" => zstd::encode_all(bytes, 1).expect("a write to memory cannot fail"),
         _ => bytes.to_vec(),
     }
 }

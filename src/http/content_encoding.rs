@@ -1,6 +1,6 @@
 //! Decompresses bodies (`Content-Encoding`) in small steps, because a few bytes may expand to very many.
 
-use std::io::{Read, Write};
+use std::io::Write;
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -9,8 +9,8 @@ use event::limits::{
     ZSTD_WINDOW_BYTES_MAX,
 };
 use flate2::write::MultiGzDecoder;
-use ruzstd::decoding::errors::FrameDecoderError;
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
+use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 use super::ApiError;
 use crate::admission::Refusal;
@@ -40,7 +40,7 @@ impl Coding {
         match self {
             Self::Identity => None,
             Self::Gzip => Some(Decoder::Gzip(Box::new(MultiGzDecoder::new(Vec::new())))),
-            Self::Zstd => Some(Decoder::Zstd(Box::default())),
+            Self::Zstd => Some(Decoder::Zstd(Zstd::new())),
         }
     }
 }
@@ -48,7 +48,7 @@ impl Coding {
 pub enum Decoder {
     /// The decoder writes its output into the vector, which is emptied at each step.
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
-    Zstd(Box<Zstd>),
+    Zstd(Zstd),
 }
 
 impl Decoder {
@@ -65,7 +65,8 @@ impl Decoder {
     pub fn finish(&mut self) -> Result<(), ApiError> {
         match self {
             Self::Gzip(decoder) => decoder.try_finish().map_err(|_| ApiError::NotDecoded("gzip")),
-            Self::Zstd(decoder) => decoder.finish(),
+            Self::Zstd(decoder) if decoder.complete => Ok(()),
+            Self::Zstd(_) => Err(ApiError::NotDecoded("zstd")),
         }
     }
 
@@ -73,7 +74,7 @@ impl Decoder {
     pub fn memory_bytes(&self) -> usize {
         match self {
             Self::Gzip(_) => GZIP_STATE_BYTES_MAX,
-            Self::Zstd(decoder) => ZSTD_STATE_BYTES_MAX + decoder.decoded.min(decoder.window),
+            Self::Zstd(decoder) => decoder.memory_bytes(),
         }
     }
 }
@@ -89,176 +90,58 @@ fn gunzip(decoder: &mut MultiGzDecoder<Vec<u8>>, coded: &mut Bytes) -> std::io::
     Ok(std::mem::take(decoder.get_mut()))
 }
 
-/// The next part of a zstd body.
-#[derive(Clone, Copy, Default)]
-enum Next {
-    #[default]
-    Frame,
-    /// A skippable frame, which contains no data, with this many bytes left.
-    Skipped(usize),
-    Block,
-    /// The end of a frame, after its last block. Some output may still have to be collected.
-    Rest,
-}
-
-/// Decodes zstd frames block by block, each block as soon as it is complete.
-#[derive(Default)]
+/// Decodes zstd frames, one after another.
 pub struct Zstd {
-    frame: FrameDecoder,
-    next: Next,
-    /// The bytes of a header or block that is not complete yet.
-    partial: Vec<u8>,
-    /// How far back the frame may refer.
-    window: usize,
-    /// An upper bound of the frame's output so far.
+    state: DCtx<'static>,
+    /// How many bytes were decoded, at least.
     decoded: usize,
-    /// How many bytes of the frame's output were collected.
-    collected: u64,
-    /// The frame ends with a checksum.
-    has_checksum: bool,
-    any_frame: bool,
+    /// The last step filled its output, so that there may be more without further input.
+    has_more: bool,
+    /// The last frame is complete.
+    complete: bool,
 }
-
-const BLOCK_HEADER_BYTES: usize = 3;
-const BLOCK_BYTES_MAX: usize = 128 * 1024;
-const CHECKSUM_BYTES: usize = 4;
-const SKIPPED_HEADER_BYTES: usize = 8;
 
 impl Zstd {
+    fn new() -> Self {
+        let mut state = DCtx::create();
+        let window = DParameter::WindowLogMax(ZSTD_WINDOW_BYTES_MAX.ilog2());
+        // The library accepts every window up to 2 GiB.
+        state.set_parameter(window).expect("a valid window");
+        Self { state, decoded: 0, has_more: false, complete: false }
+    }
+
     fn step(&mut self, coded: &mut Bytes) -> Result<Vec<u8>, ApiError> {
-        let (mut out, mut left, mut worked) = (Vec::new(), CODED_STEP_BYTES_MAX, 0);
+        if coded.is_empty() && !self.has_more {
+            return Ok(Vec::new());
+        }
+        let taken = coded.slice(..coded.len().min(CODED_STEP_BYTES_MAX));
+        let mut decoded = Vec::with_capacity(QUICK_BODY_BYTES_MAX);
+        let (mut input, mut output) = (InBuffer::around(&taken), OutBuffer::around(&mut decoded));
         loop {
-            self.collect(&mut out)?;
-            // Filling a window yields no output, but it is work, too.
-            if out.len() >= QUICK_BODY_BYTES_MAX || worked >= QUICK_BODY_BYTES_MAX {
-                return Ok(out);
-            }
-            let wanted = self.wanted();
-            let taken = wanted.saturating_sub(self.partial.len()).min(coded.len()).min(left);
-            if taken == 0 && self.partial.len() < wanted {
-                return Ok(out);
-            }
-            left -= taken;
-            let taken = coded.split_to(taken);
-            if let Next::Skipped(rest) = &mut self.next {
-                *rest -= taken.len();
-                if *rest == 0 {
-                    self.next = Next::Frame;
-                }
-                continue;
-            }
-            self.partial.extend_from_slice(&taken);
-            if self.partial.len() == self.wanted() {
-                worked += if matches!(self.next, Next::Block) { BLOCK_BYTES_MAX } else { 0 };
-                self.decode_complete()?;
-                self.partial.clear();
+            let needed = self.state.decompress_stream(&mut output, &mut input).map_err(refusal)?;
+            self.complete = needed == 0;
+            self.has_more = output.pos() == output.capacity();
+            if self.has_more || input.pos == taken.len() {
+                break;
             }
         }
+        drop(coded.split_to(input.pos));
+        self.decoded = self.decoded.saturating_add(decoded.len());
+        Ok(decoded)
     }
 
-    /// Returns the length of the current header or block, as far as its first bytes tell.
-    fn wanted(&self) -> usize {
-        match (self.next, self.partial.as_slice()) {
-            (Next::Frame, [_, _, _, _, ..]) if self.is_skipped() => SKIPPED_HEADER_BYTES,
-            (Next::Frame, [_, _, _, _, descriptor, ..]) => {
-                let single = descriptor & 0x20 != 0;
-                let size = match descriptor >> 6 {
-                    0 => usize::from(single),
-                    power => 1 << power,
-                };
-                let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
-                5 + usize::from(!single) + dictionary + size
-            }
-            (Next::Frame, _) => 5,
-            (Next::Skipped(rest), _) => rest,
-            (Next::Block, [first, second, third, ..]) => {
-                let size = u32::from_le_bytes([*first, *second, *third, 0]) >> 3;
-                // An RLE block contains one byte, which is repeated.
-                let bytes = if (first >> 1) & 3 == 1 { 1 } else { size as usize };
-                let last = first & 1 == 1;
-                // A larger block is refused when its header is decoded.
-                let bytes = if bytes > BLOCK_BYTES_MAX { 0 } else { bytes };
-                BLOCK_HEADER_BYTES + bytes + if last && self.has_checksum { CHECKSUM_BYTES } else { 0 }
-            }
-            (Next::Block, _) => BLOCK_HEADER_BYTES,
-            (Next::Rest, _) => 0,
-        }
-    }
-
-    fn is_skipped(&self) -> bool {
-        self.partial[0] >> 4 == 5 && self.partial[1..4] == [0x2a, 0x4d, 0x18]
-    }
-
-    /// Decodes the header or block that is complete.
-    fn decode_complete(&mut self) -> Result<(), ApiError> {
-        match self.next {
-            Next::Block => {
-                let one_block = BlockDecodingStrategy::UptoBlocks(1);
-                let last = self.frame.decode_blocks(self.partial.as_slice(), one_block).map_err(refusal)?;
-                self.decoded += BLOCK_BYTES_MAX;
-                self.next = if last { Next::Rest } else { Next::Block };
-            }
-            _ if self.is_skipped() => {
-                let length = [self.partial[4], self.partial[5], self.partial[6], self.partial[7]];
-                self.next = match u32::from_le_bytes(length) {
-                    0 => Next::Frame,
-                    length => Next::Skipped(length as usize),
-                };
-            }
-            _ => {
-                // A reused decoder would allocate the whole window, which may never be filled.
-                self.frame = FrameDecoder::new();
-                self.frame.set_max_window_size(ZSTD_WINDOW_BYTES_MAX as u64);
-                self.frame.init(self.partial.as_slice()).map_err(refusal)?;
-                let (descriptor, window) = (self.partial[4], self.partial[5]);
-                self.window = if descriptor & 0x20 != 0 {
-                    self.frame.content_size() as usize
-                } else {
-                    (8 + usize::from(window & 7)) << (7 + (window >> 3))
-                };
-                self.has_checksum = descriptor & 4 != 0;
-                (self.decoded, self.collected, self.any_frame) = (0, 0, true);
-                self.next = Next::Block;
-            }
-        }
-        Ok(())
-    }
-
-    /// Collects output that no later block of the frame can refer to. At the end of the frame, collects the rest.
-    fn collect(&mut self, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let (at, space) = (out.len(), QUICK_BODY_BYTES_MAX.saturating_sub(out.len()));
-        out.resize(at + self.frame.can_collect().min(space), 0);
-        let read = self.frame.read(&mut out[at..]).map_err(|_| ApiError::NotDecoded("zstd"))?;
-        out.truncate(at + read);
-        self.collected += read as u64;
-        if matches!(self.next, Next::Rest) && self.frame.can_collect() == 0 {
-            let announced = self.frame.content_size();
-            let checksum = self.frame.get_checksum_from_data();
-            let valid = (announced == 0 || announced == self.collected)
-                && (checksum.is_none() || checksum == self.frame.get_calculated_checksum());
-            if !valid {
-                return Err(ApiError::NotDecoded("zstd"));
-            }
-            self.next = Next::Frame;
-        }
-        Ok(())
-    }
-
-    fn finish(&self) -> Result<(), ApiError> {
-        if self.any_frame && self.partial.is_empty() && matches!(self.next, Next::Frame) {
-            Ok(())
-        } else {
-            Err(ApiError::NotDecoded("zstd"))
-        }
+    /// The library allocates the whole window of a frame at once. The system provides the memory as it is filled.
+    fn memory_bytes(&self) -> usize {
+        self.state.sizeof().min(ZSTD_STATE_BYTES_MAX + self.decoded)
     }
 }
 
-fn refusal(error: FrameDecoderError) -> ApiError {
-    match error {
-        FrameDecoderError::WindowSizeTooBig { .. } => {
-            Refusal::TooLarge { what: "the window of the zstd body", bytes_max: ZSTD_WINDOW_BYTES_MAX }.into()
-        }
-        _ => ApiError::NotDecoded("zstd"),
+fn refusal(code: usize) -> ApiError {
+    let window_too_large = ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize;
+    if code.wrapping_neg() == window_too_large {
+        Refusal::TooLarge { what: "the window of the zstd body", bytes_max: ZSTD_WINDOW_BYTES_MAX }.into()
+    } else {
+        ApiError::NotDecoded("zstd")
     }
 }
 
@@ -267,7 +150,6 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use proptest::prelude::*;
-    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
     use super::*;
 
@@ -278,7 +160,7 @@ mod tests {
     }
 
     fn zstd(bytes: &[u8]) -> Vec<u8> {
-        compress_to_vec(bytes, CompressionLevel::Fastest)
+        zstd::encode_all(bytes, 1).expect("into memory")
     }
 
     /// Returns all output of `coded`, which is decoded in pieces of `size` bytes.
@@ -290,7 +172,7 @@ mod tests {
                 let before = decoder.memory_bytes();
                 let part = decoder.step(&mut piece)?;
                 assert!(
-                    decoder.memory_bytes() <= before + QUICK_BODY_BYTES_MAX + BLOCK_BYTES_MAX,
+                    decoder.memory_bytes() <= before + QUICK_BODY_BYTES_MAX + ZSTD_STATE_BYTES_MAX,
                     "too much memory"
                 );
                 assert!(part.len() <= QUICK_BODY_BYTES_MAX + 64 * 1024, "a step of {}", part.len());
@@ -352,16 +234,22 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_filled_in_steps_and_counted() {
+    fn a_window_is_counted_as_it_is_filled() {
         let block = [(128 << 10 << 3 | 2) as u8, 0, 0x10, b'x'];
-        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0, 13 << 3][..], &block.repeat(64)].concat();
+        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0, 13 << 3][..], &block.repeat(100)].concat();
         let (mut decoder, mut coded) = (Coding::Zstd.decoder().expect("a decoder"), Bytes::from(frame));
-        let mut steps = 0;
-        while !coded.is_empty() {
-            assert_eq!(decoder.step(&mut coded), Ok(Vec::new()));
-            steps += 1;
+        let (mut steps, mut bytes) = (0, 0);
+        loop {
+            let part = decoder.step(&mut coded).expect("valid");
+            if part.is_empty() && coded.is_empty() {
+                break;
+            }
+            (steps, bytes) = (steps + 1, bytes + part.len());
+            let most = ZSTD_STATE_BYTES_MAX + bytes.min(ZSTD_WINDOW_BYTES_MAX);
+            assert!(decoder.memory_bytes() <= most, "{} bytes", decoder.memory_bytes());
         }
-        assert_eq!((steps, decoder.memory_bytes()), (64, ZSTD_STATE_BYTES_MAX + ZSTD_WINDOW_BYTES_MAX));
+        assert_eq!((steps, bytes), (100, 100 * QUICK_BODY_BYTES_MAX));
+        assert!(decoder.memory_bytes() >= ZSTD_WINDOW_BYTES_MAX);
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use crate::harness::TestApp;
 
@@ -21,7 +20,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn zstd(bytes: &[u8]) -> Vec<u8> {
-    compress_to_vec(bytes, CompressionLevel::Fastest)
+    zstd::encode_all(bytes, 1).unwrap()
 }
 
 /// Returns one frame with a window of 8 MiB. Each block takes 4 bytes and stands for 128 KiB of `byte`.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 const RESPONSE_DURATION_MAX: Duration = Duration::from_secs(60);
 
@@ -48,7 +47,7 @@ impl Request {
                 encoder.write_all(&self.body).unwrap();
                 encoder.finish().unwrap()
             }
-            _ => compress_to_vec(self.body.as_slice(), CompressionLevel::Fastest),
+            _ => zstd::encode_all(self.body.as_slice(), 1).unwrap(),
         };
         self.set("Content-Encoding", coding.as_bytes());
     }
