@@ -124,10 +124,10 @@ impl Config {
 
     /// Returns the sources and reads that need no key and are not declared `public`.
     pub fn opened(&self) -> Vec<String> {
-        let sources = self
-            .sources
-            .iter()
-            .map(|(name, Source::Http(source))| (format!("source `{name}`"), source.access, source.public));
+        let sources = self.sources.iter().filter_map(|(name, source)| {
+            let source = source.http()?;
+            Some((format!("source `{name}`"), source.access, source.public))
+        });
         let reads =
             self.reads.iter().map(|(name, read)| (format!("read `{name}`"), read.access, read.public));
         let opened = sources.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
@@ -137,8 +137,8 @@ impl Config {
     /// Lets the web pages with these origins use the sources and reads that need no key and list no origins. With
     /// `dev`, no source or read needs a key.
     pub fn allow_origins(&mut self, origins: &[String], dev: bool) {
-        let sources =
-            self.sources.values_mut().map(|Source::Http(source)| (source.access, &mut source.origins));
+        let sources = self.sources.values_mut().filter_map(Source::http_mut);
+        let sources = sources.map(|source| (source.access, &mut source.origins));
         let reads = self.reads.values_mut().map(|read| (read.access, &mut read.origins));
         for (access, own) in sources.chain(reads) {
             if own.is_empty() && (dev || access == Access::Open) {
@@ -149,8 +149,7 @@ impl Config {
 
     /// Returns the longest time for which ids are remembered.
     pub fn longest_window(&self) -> Duration {
-        let own = self.sources.values().filter_map(|Source::Http(source)| source.window);
-        own.map(|window| window.0).chain([self.dedup_window]).max().unwrap_or_default()
+        self.sources.values().filter_map(Source::window).fold(self.dedup_window, Duration::max)
     }
 }
 
@@ -205,12 +204,11 @@ mod tests {
     }
 
     fn http_sources(config: &Config) -> impl Iterator<Item = &HttpSource> {
-        config.sources.values().map(|Source::Http(source)| source)
+        config.sources.values().filter_map(Source::http)
     }
 
     fn http<'c>(config: &'c Config, name: &str) -> &'c HttpSource {
-        let Source::Http(source) = &config.sources[name];
-        source
+        config.sources[name].http().expect("of kind `http`")
     }
 
     #[test]

@@ -143,10 +143,7 @@ pub fn check_reads(
     for (name, section) in sections {
         let wrong = |reason: String| ConfigError::at(&section.location, format!("read `{name}` {reason}"));
         let read = section.value.check(name, views).map_err(wrong)?;
-        let is_here = |source: &Source| {
-            let Source::Http(source) = source;
-            read.is_at(source.path.as_str())
-        };
+        let is_here = |source: &Source| source.http().is_some_and(|source| read.is_at(source.path.as_str()));
         if let Some((source, declared)) = sources.iter().find(|(_, source)| is_here(&source.value)) {
             let path = &read.path;
             let reason =

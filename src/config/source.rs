@@ -24,7 +24,7 @@ pub fn check_sources(
             return Err(wrong(format!("names stream `{}`, which is not declared", source.stream())));
         }
         source.check().map_err(wrong)?;
-        let Source::Http(source) = source;
+        let Some(source) = source.http() else { continue };
         let path = source.path.as_str();
         if let Some(other) = paths.insert(path, name) {
             let reason = format!("source `{other}` and source `{name}` both have path `{path}`");

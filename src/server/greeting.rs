@@ -23,7 +23,7 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     } else {
         println!("  key        {}{}", key.display(), if first_key { "  (created now; keep it)" } else { "" });
     }
-    let sources = || settings.config.sources.values().map(|Source::Http(source)| source);
+    let sources = || settings.config.sources.values().filter_map(Source::http);
     // A source whose result can be read is preferred.
     let readable = sources().find(|source| row_read(settings, source).is_some());
     let source = readable.or_else(|| sources().next());

@@ -24,7 +24,7 @@ pub struct RoutePolicies {
 impl RoutePolicies {
     pub fn of(config: &Config) -> Self {
         let mut policies = Self::default();
-        for Source::Http(source) in config.sources.values() {
+        for source in config.sources.values().filter_map(Source::http) {
             let policy = RoutePolicy { wording: source.wording(), origins: source.origins.clone() };
             policies.exact.insert(source.path.as_str().to_owned(), policy);
         }
@@ -52,7 +52,7 @@ pub type SourceRoutes = HashMap<String, Arc<HttpSource>>;
 
 pub fn sources(config: &Config) -> SourceRoutes {
     let mut sources = SourceRoutes::new();
-    for Source::Http(source) in config.sources.values() {
+    for source in config.sources.values().filter_map(Source::http) {
         let source = Arc::new(source.clone());
         sources.extend(source.paths().into_iter().map(|path| (path, Arc::clone(&source))));
     }

@@ -1,5 +1,7 @@
 //! `[source.NAME]`: each kind of source declares its settings in its own file; the declared value is the one that runs.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::http::HttpSource;
@@ -23,6 +25,26 @@ impl Source {
     pub fn stream(&self) -> &str {
         match self {
             Self::Http(source) => &source.stream,
+        }
+    }
+
+    /// Returns how long the ids of the source are remembered, if it says so.
+    pub fn window(&self) -> Option<Duration> {
+        match self {
+            Self::Http(source) => source.window.map(|window| window.0),
+        }
+    }
+
+    /// Returns the source if it answers requests at a path.
+    pub fn http(&self) -> Option<&HttpSource> {
+        match self {
+            Self::Http(source) => Some(source),
+        }
+    }
+
+    pub fn http_mut(&mut self) -> Option<&mut HttpSource> {
+        match self {
+            Self::Http(source) => Some(source),
         }
     }
 }
