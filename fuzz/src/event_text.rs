@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use event::limits::CLIENT_ID_CHARS_MAX;
 use event::{Decimal, Fields, Value};
-use millrace::config::{Config, Overrides, Stream};
+use millrace::config::{Config, Overrides};
 use serde_json::value::RawValue;
 
 pub fn run(bytes: &[u8]) {
@@ -14,7 +14,7 @@ pub fn run(bytes: &[u8]) {
         Config::load(None, &Overrides::default()).expect("the built-in configuration is valid")
     });
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    for Stream { fields, .. } in config.streams.values() {
+    for fields in config.streams.values() {
         let (named, unnamed) = (fields.check(text, true), fields.check(text, false));
         let Ok(checked) = named else { continue };
         assert!(unnamed.is_ok(), "accepted with its id, but refused without");

@@ -48,7 +48,7 @@ fn generate(command: &Generate) -> Result<(), Failure> {
         let reason = "name a file that declares it with `--config`";
         Failure::NotFound(format!("the configuration has no stream `{}`; {reason}", command.stream))
     };
-    let sample = Sample::of(&stream.ok_or_else(unknown)?.fields);
+    let sample = Sample::of(stream.ok_or_else(unknown)?);
     let failed = |error: io::Error| match &command.output {
         Some(path) => Failure::Failed(format!("{}: {error}", path.display())),
         None => Failure::Failed(error.to_string()),
@@ -95,7 +95,7 @@ mod tests {
         let command =
             Generate { events: 2_000, users: 9, stream: stream.to_owned(), config: None, seed, output: None };
         let mut out = Vec::new();
-        write(&Sample::of(&config.streams[stream].fields), &command, &mut out).expect("written");
+        write(&Sample::of(&config.streams[stream]), &command, &mut out).expect("written");
         (String::from_utf8(out).expect("text"), config)
     }
 
@@ -139,7 +139,7 @@ mod tests {
             let (text, config) = lines(declared, stream, 3);
             assert_eq!(text.lines().count(), 2_000);
             for line in text.lines() {
-                config.streams[stream].fields.check(line, true).expect(line);
+                config.streams[stream].check(line, true).expect(line);
             }
         }
     }

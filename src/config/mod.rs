@@ -27,7 +27,7 @@ pub use listen::ListenAt;
 pub use preset::Preset;
 pub use read::{ReadConfig, ReadShape};
 pub use store::StoreAt;
-pub use stream::Stream;
+pub use stream::Streams;
 
 use file::{File, UserFile};
 use layers::Layers;
@@ -50,7 +50,7 @@ pub struct Config {
     pub store: StoreAt,
     pub dedup_window: Duration,
     pub sources: BTreeMap<String, Source>,
-    pub streams: BTreeMap<String, Stream>,
+    pub streams: Streams,
     pub views: BTreeMap<String, View>,
     pub reads: BTreeMap<String, ReadConfig>,
     pub retention: RetentionPolicy,

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use super::location::{Declared, user_location};
 use super::names::is_name;
-use super::{ConfigError, Stream};
+use super::{ConfigError, Streams};
 use crate::sources::Source;
 
 /// Checks all sources, and that no two have the same path.
 pub fn check_sources(
     sources: &BTreeMap<String, Declared<Source>>,
-    streams: &BTreeMap<String, Stream>,
+    streams: &Streams,
 ) -> Result<(), ConfigError> {
     let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, Declared { value: source, location }) in sources {

@@ -13,11 +13,8 @@ use super::ConfigError;
 use super::location::{Declared, Location};
 use super::names::is_name;
 
-#[derive(Clone, Debug)]
-pub struct Stream {
-    pub name: String,
-    pub fields: Arc<Fields>,
-}
+/// The declared streams, each with its fields.
+pub type Streams = BTreeMap<String, Arc<Fields>>;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,9 +59,7 @@ enum Format {
 /// The maximum length of a text field without `max`.
 const TEXT_CHARS_DEFAULT: u32 = 255;
 
-pub fn check_streams(
-    sections: &BTreeMap<String, Declared<StreamSection>>,
-) -> Result<BTreeMap<String, Stream>, ConfigError> {
+pub fn check_streams(sections: &BTreeMap<String, Declared<StreamSection>>) -> Result<Streams, ConfigError> {
     let check = |(name, section): (&String, &Declared<StreamSection>)| {
         Ok((name.clone(), section.value.check(name, &section.location)?))
     };
@@ -72,7 +67,7 @@ pub fn check_streams(
 }
 
 impl StreamSection {
-    fn check(&self, name: &str, location: &Location) -> Result<Stream, ConfigError> {
+    fn check(&self, name: &str, location: &Location) -> Result<Arc<Fields>, ConfigError> {
         let wrong = |reason: String| ConfigError::at(location, format!("stream `{name}` {reason}"));
         if !is_name(name) {
             let reason = "needs a name of at most 64 lower-case letters, digits, `-` and `_`";
@@ -105,7 +100,7 @@ impl StreamSection {
             );
             return Err(wrong(reason));
         }
-        Ok(Stream { name: name.to_owned(), fields: Arc::new(Fields::new(list, key)) })
+        Ok(Arc::new(Fields::new(list, key)))
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::location::{Declared, user_location};
 use super::names::is_name;
-use super::{ConfigError, Stream};
+use super::{ConfigError, Streams};
 use crate::views::{View, ViewSection};
 
 /// Checks all views, and that no two write the same table.
 pub fn check_views(
     sections: &BTreeMap<String, Declared<ViewSection>>,
-    streams: &BTreeMap<String, Stream>,
+    streams: &Streams,
 ) -> Result<BTreeMap<String, View>, ConfigError> {
     let mut views: BTreeMap<String, View> = BTreeMap::new();
     for (name, section) in sections {
@@ -31,7 +31,7 @@ pub fn check_views(
     Ok(views)
 }
 
-fn check(name: &str, section: &ViewSection, streams: &BTreeMap<String, Stream>) -> Result<View, String> {
+fn check(name: &str, section: &ViewSection, streams: &Streams) -> Result<View, String> {
     if !is_name(name) {
         return Err("needs a name of at most 64 lower-case letters, digits, `-` and `_`".to_owned());
     }
@@ -40,7 +40,7 @@ fn check(name: &str, section: &ViewSection, streams: &BTreeMap<String, Stream>) 
     }
     let from = section.stream();
     let stream = streams.get(from).ok_or_else(|| format!("reads stream `{from}`, which is not declared"))?;
-    section.build(name, &stream.fields)
+    section.build(name, stream)
 }
 
 /// Returns the name of a table that both views write. Some databases ignore case in table names.

@@ -30,7 +30,7 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     // A plain address is preferred: a certificate rarely names the address that the server listens on.
     let plain = addresses.iter().find(|address| address.starts_with("http://"));
     let (Some(source), Some(address)) = (source, plain.or(addresses.first())) else { return };
-    let Some((event, event_key)) = sample(&settings.config.streams[&source.stream].fields) else { return };
+    let Some((event, event_key)) = sample(&settings.config.streams[&source.stream]) else { return };
     println!();
     println!("Send an event and read the result:");
     println!();

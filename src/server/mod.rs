@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, CorrectionTargets, KeyError, Keys, RecentIds, StreamIntake};
 use crate::api::{self, Api};
-use crate::config::{Config, LegacyEnv};
+use crate::config::{Config, LegacyEnv, Streams};
 use crate::dedup::{self, Dedup, Windows};
 use crate::log::{self, EventLog};
 use crate::sources::native::{self, NativeSource};
@@ -153,7 +153,7 @@ struct Node {
     store: Store,
     keys: Keys,
     progress: Progress,
-    streams: BTreeMap<String, Arc<event::Fields>>,
+    streams: Streams,
     views: BTreeMap<String, Running>,
     erasures: Option<Erasures>,
     threads: Vec<JoinHandle<()>>,
@@ -185,11 +185,7 @@ impl Node {
             store,
             keys,
             progress,
-            streams: config
-                .streams
-                .iter()
-                .map(|(name, stream)| (name.clone(), Arc::clone(&stream.fields)))
-                .collect(),
+            streams: config.streams.clone(),
             views: BTreeMap::new(),
             erasures: None,
             threads: vec![thread],
