@@ -7,10 +7,13 @@ use crate::Outcome;
 use crate::servers::millrace::Millrace;
 use crate::servers::{Folder, wait_for};
 
+/// The configuration with all views of the presets.
+pub const ALL_PRESETS: &str = "presets = [\"revenue\", \"analytics\", \"notifications\", \"inventory\"]\n";
+
 /// Returns the folder of a server that has accepted `lines` and was stopped.
 pub fn filled(program: &Path, above: &Path, config: &str, stream: &str, lines: &str) -> Outcome<Folder> {
     let folder = Folder::new(above, "anew")?;
-    std::fs::write(folder.path().join("millrace.toml"), declared(config))?;
+    std::fs::write(folder.path().join("millrace.toml"), config)?;
     let server = Millrace::start_in(program, folder, None)?;
     server.client()?.send_lines_to(stream, &server.key, lines, 1)?;
     server.settle()?;
@@ -39,14 +42,5 @@ pub fn drained(
 }
 
 pub fn on_database(config: &str, url: &str) -> String {
-    format!("{}\n[store]\nurl = \"{url}\"\n", declared(config))
-}
-
-/// Returns the configuration, or one with all presets if it is empty.
-fn declared(config: &str) -> &str {
-    if config.is_empty() {
-        "presets = [\"revenue\", \"analytics\", \"notifications\", \"inventory\"]\n"
-    } else {
-        config
-    }
+    format!("{config}\n[store]\nurl = \"{url}\"\n")
 }

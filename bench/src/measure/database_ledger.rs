@@ -1,7 +1,7 @@
 //! Balances from the log into PostgreSQL, compared with psql: `\copy` of the same events into a temporary table, and
 //! one statement that adds them up.
 
-use super::anew::{drained, filled};
+use super::anew::{ALL_PRESETS, drained, filled};
 use crate::Outcome;
 use crate::clients::{mariadb, postgres};
 use crate::events::{amounts, balances, distinct_users_balances, distinct_users_lines, lines};
@@ -53,7 +53,7 @@ fn users(setting: &Setting, table: &mut Table, server: &Server, distinct_users: 
     let csv = files.path().join("amounts.csv");
     std::fs::write(&csv, amounts(EVENTS, distinct_users))?;
     let program = &setting.build().path;
-    let mut folder = filled(program, &setting.folder, "", "revenue", &lines)?;
+    let mut folder = filled(program, &setting.folder, ALL_PRESETS, "revenue", &lines)?;
     let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
     for _ in 0..ROUNDS {
         let url = server.new_database()?;
@@ -71,7 +71,7 @@ fn users(setting: &Setting, table: &mut Table, server: &Server, distinct_users: 
         server.drop_database(&url)?;
 
         let url = server.new_database()?;
-        let (seconds, back) = drained(program, folder, "", &url, "revenue")?;
+        let (seconds, back) = drained(program, folder, ALL_PRESETS, &url, "revenue")?;
         folder = back;
         postgres::check_balances(&url, &right)?;
         ours.push(seconds);
@@ -86,11 +86,11 @@ fn users(setting: &Setting, table: &mut Table, server: &Server, distinct_users: 
 fn in_mariadb(setting: &Setting, table: &mut Table) -> Outcome<()> {
     let program = &setting.build().path;
     let server = Server::start(Kind::Mariadb, &setting.folder)?;
-    let mut folder = filled(program, &setting.folder, "", "revenue", &lines(EVENTS))?;
+    let mut folder = filled(program, &setting.folder, ALL_PRESETS, "revenue", &lines(EVENTS))?;
     let mut ours = Rounds::default();
     for _ in 0..ROUNDS {
         let url = server.new_database()?;
-        let (seconds, back) = drained(program, folder, "", &url, "revenue")?;
+        let (seconds, back) = drained(program, folder, ALL_PRESETS, &url, "revenue")?;
         folder = back;
         if mariadb::count(&url, "users_revenue")? == 0 {
             return Err("MariaDB has no balances".into());

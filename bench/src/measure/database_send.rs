@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::anew::on_database;
+use super::anew::{ALL_PRESETS, on_database};
 use super::ndjson::LINES;
 use crate::Outcome;
 use crate::clients::postgres;
@@ -34,7 +34,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
 
         let url = database.new_database()?;
         let folder = Folder::new(&setting.folder, "millrace")?;
-        std::fs::write(folder.path().join("millrace.toml"), on_database("", &url))?;
+        std::fs::write(folder.path().join("millrace.toml"), on_database(ALL_PRESETS, &url))?;
         let server = Millrace::start_in(&setting.build().path, folder, None)?;
         let begun = Instant::now();
         server.command(&["send", path, "--stream", "revenue"])?;

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::anew::{ALL_PRESETS, filled};
 use crate::Outcome;
 use crate::events::{Spread, visit_parts, visits};
 use crate::servers::millrace::Millrace;
@@ -41,8 +42,8 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     let [mut alone, mut all, mut bare] = [const { Rounds::new() }; 3];
     for _ in 0..ROUNDS {
         bare.push(by_hand(&made, &setting.folder)?);
-        alone.push(drain(&setting.build().path, &setting.folder, &lines, "visits", "visits")?);
-        all.push(drain(&setting.build().path, &setting.folder, &lines, "site_events", "events")?);
+        alone.push(drain(setting, ALONE, &lines, ["visits"; 3])?);
+        all.push(drain(setting, ALL_PRESETS, &lines, ["site_events", "site_events", "events"])?);
     }
     table.ratio(
         "rows from the log into SQLite, compared with a bare prepared-statement loop",
@@ -75,13 +76,9 @@ fn row(number: u64) -> [String; 5] {
 }
 
 /// Fills a log, deletes the store, and measures the view that starts again from the log. Returns rows per second.
-fn drain(program: &Path, above: &Path, lines: &str, stream: &str, rows: &str) -> Outcome<f64> {
-    let folder = Folder::new(above, "rows")?;
-    std::fs::write(folder.path().join("millrace.toml"), ALONE)?;
-    let server = Millrace::start_in(program, folder, None)?;
-    server.client()?.send_lines_to(stream, &server.key, lines, 1)?;
-    server.settle()?;
-    let folder = server.stop()?;
+fn drain(setting: &Setting, config: &str, lines: &str, [stream, view, rows]: [&str; 3]) -> Outcome<f64> {
+    let program = &setting.build().path;
+    let folder = filled(program, &setting.folder, config, stream, lines)?;
     for name in ["millrace.db", "millrace.db-wal", "millrace.db-shm"] {
         let path = folder.path().join("data").join(name);
         if path.exists() {
@@ -89,7 +86,6 @@ fn drain(program: &Path, above: &Path, lines: &str, stream: &str, rows: &str) ->
         }
     }
     let mut server = Millrace::start_in(program, folder, None)?;
-    let view = if stream == "visits" { "visits" } else { "site_events" };
     let mut client = server.client()?;
     wait_for("the table view", || {
         std::thread::sleep(Duration::from_millis(2));
