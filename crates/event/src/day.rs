@@ -3,9 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::Timestamp;
-use jiff::tz::Offset;
-
 use super::Millis;
 
 /// One UTC day, from 0001-01-01 to 9999-12-31.
@@ -26,9 +23,9 @@ impl Day {
     }
 
     fn exactly(time: Millis) -> Option<Self> {
-        let date = Offset::UTC.to_datetime(Timestamp::from_millisecond(time.0).ok()?).date();
-        let (month, day) = (i32::from(date.month()), i32::from(date.day()));
-        (date.year() > 0).then(|| Self(i32::from(date.year()) * 10_000 + month * 100 + day))
+        // Not with `jiff::Timestamp`, which ends a day before the last one that is accepted.
+        let (year, month, day) = Millis::from_epoch(time.0).ok()?.date();
+        Some(Self((year * 10_000) as i32 + (month * 100 + day) as i32))
     }
 
     /// Returns the number that is stored, such as 20251101.
@@ -62,6 +59,7 @@ mod tests {
             ("2025-11-01T00:30:00+01:00", 20_251_031, "2025-10-31"),
             ("2025-10-31T23:59:59.999Z", 20_251_031, "2025-10-31"),
             ("0001-01-01", 10_101, "0001-01-01"),
+            ("9999-12-31T23:59:59.999Z", 99_991_231, "9999-12-31"),
         ] {
             let day: Day = text.parse().expect(text);
             assert_eq!((day.number(), day.to_string().as_str()), (number, shown), "{text}");

@@ -1,25 +1,13 @@
 //! Percent-encoding of URLs and header values: `%C3%A9` stands for the two bytes of an é.
 
-use std::fmt::Write;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// All characters but the unreserved ones of RFC 3986.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Decodes all valid escapes. Other text, such as a single `%`, is copied unchanged.
 pub fn percent_decode(text: &str) -> Vec<u8> {
-    let mut parts = text.split('%');
-    let mut bytes: Vec<u8> = parts.next().unwrap_or_default().into();
-    for part in parts {
-        let digits = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                bytes.extend_from_slice(&part.as_bytes()[2..]);
-            }
-            None => {
-                bytes.push(b'%');
-                bytes.extend_from_slice(part.as_bytes());
-            }
-        }
-    }
-    bytes
+    percent_decode_str(text).collect()
 }
 
 /// Decodes a part of a URL. Returns `None` if a `%` does not begin an escape or the result is not UTF-8.
@@ -29,17 +17,9 @@ pub fn percent_decode_strict(text: &str) -> Option<String> {
     (bytes.len() + 2 * escapes == text.len()).then(|| String::from_utf8(bytes).ok()).flatten()
 }
 
-/// Encodes a text for use as a part of a URL. Only unreserved characters (RFC 3986) are not escaped.
+/// Encodes a text for use as a part of a URL.
 pub fn percent_encode(text: &str) -> String {
-    let mut part = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'-' | b'.' | b'_' | b'~' => part.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => part.push(char::from(byte)),
-            _ => write!(part, "%{byte:02X}").expect("writing to a String cannot fail"),
-        }
-    }
-    part
+    utf8_percent_encode(text, &RESERVED).to_string()
 }
 
 #[cfg(test)]

@@ -22,11 +22,15 @@ impl Millis {
         if (FIRST..=LAST).contains(&millis) { Ok(Self(millis)) } else { Err(TimeError) }
     }
 
+    /// Returns year, month and day in UTC.
+    pub(crate) fn date(self) -> (i64, u64, u64) {
+        date_of(self.0.div_euclid(DAY_MILLIS))
+    }
+
     /// Appends the time in UTC as databases write it: `2025-11-01 10:00:00`, with milliseconds unless they are zero.
     /// It runs for every row and is written by hand for speed.
     pub fn put_civil(self, into: &mut String) {
-        let (day, millis) = (self.0.div_euclid(DAY_MILLIS), self.0.rem_euclid(DAY_MILLIS));
-        let (year, month, day) = date_of(day);
+        let ((year, month, day), millis) = (self.date(), self.0.rem_euclid(DAY_MILLIS));
         let (year, sign) = (year.unsigned_abs(), if year < 0 { "-" } else { "" });
         into.push_str(sign);
         put_two(into, year / 100);
@@ -53,8 +57,7 @@ impl Millis {
         if Self::from_epoch(self.0).is_err() {
             return self.0.to_string();
         }
-        let ((year, month, day), millis) =
-            (date_of(self.0.div_euclid(DAY_MILLIS)), self.0.rem_euclid(DAY_MILLIS));
+        let ((year, month, day), millis) = (self.date(), self.0.rem_euclid(DAY_MILLIS));
         let (hour, minute) = (millis / 3_600_000, millis / 60_000 % 60);
         let (second, part) = (millis / 1_000 % 60, millis % 1_000);
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{part:03}Z")
