@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use event::percent_decode_strict;
+use crate::store::remote::url::{ServerUrl, host_and_port};
 
 const PORT: u16 = 3306;
 
@@ -32,57 +32,32 @@ pub enum Encryption {
     VerifyIdentity,
 }
 
+const OPTIONS: [&str; 3] = ["ssl-mode", "ssl-ca", "socket"];
+
 impl Address {
     pub fn parse(url: &str) -> Result<Self, String> {
-        let (_, rest) = url.split_once("://").ok_or("must begin with `mysql://`")?;
-        let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (user, password) = match user.split_once(':') {
-            Some((user, password)) => (user, Some(decoded(password, "password")?)),
-            None => (user, None),
-        };
-        let (host, port) = host_and_port(host)?;
-        let database = decoded(without_account(database)?, "name of the database")?;
-        if database.is_empty() {
+        let url = ServerUrl::parse(url, &OPTIONS)?;
+        if url.database.is_empty() {
             return Err("names no database; write its name after the last `/`".to_owned());
         }
-        let mut address = Self {
-            host,
-            port,
-            socket: None,
-            user: decoded(user, "user")?,
-            password,
-            database,
-            encryption: Encryption::Preferred,
-            ca_file: None,
-        };
-        address.take_options(options)?;
-        Ok(address)
-    }
-
-    fn take_options(&mut self, options: &str) -> Result<(), String> {
-        let mut encryption = None;
-        for option in options.split('&').filter(|option| !option.is_empty()) {
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            let value = decoded(value, "option")?;
-            match name {
-                "ssl-mode" => encryption = Some(Encryption::named(&value)?),
-                "ssl-ca" => self.ca_file = Some(value),
-                "socket" => self.socket = Some(value),
-                _ => {
-                    // The message does not show the option: after a `?` in a password, it is a part of the password.
-                    return Err("has an unknown option; use `ssl-mode`, `ssl-ca` or `socket`".to_owned());
-                }
-            }
-        }
-        self.encryption = match (encryption, &self.ca_file) {
-            (Some(encryption), _) => encryption,
+        let (host, port) = host_and_port(url.hosts, PORT)?;
+        let ca_file = url.option("ssl-ca").map(str::to_owned);
+        let encryption = match (url.option("ssl-mode"), &ca_file) {
+            (Some(mode), _) => Encryption::named(mode)?,
             // `ssl-ca` alone means that the certificate is to be verified.
             (None, Some(_)) => Encryption::VerifyCa,
             (None, None) => Encryption::Preferred,
         };
-        Ok(())
+        Ok(Self {
+            host: if host.is_empty() { "localhost".to_owned() } else { host },
+            port,
+            socket: url.option("socket").map(str::to_owned),
+            encryption,
+            ca_file,
+            user: url.user,
+            password: url.password,
+            database: url.database,
+        })
     }
 
     /// Returns whether the connection stays on this machine.
@@ -118,45 +93,6 @@ impl Encryption {
             )),
         }
     }
-}
-
-fn host_and_port(address: &str) -> Result<(String, u16), String> {
-    let (host, port) = match address.strip_prefix('[') {
-        Some(rest) => {
-            let (host, after) = rest.split_once(']').ok_or("has a `[` without a `]`")?;
-            (host, after.strip_prefix(':'))
-        }
-        None => match address.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (address, None),
-        },
-    };
-    let port = match port.filter(|port| !port.is_empty()) {
-        Some(port) => port.parse().map_err(|_| "has a port that is not a number up to 65535".to_owned())?,
-        None => PORT,
-    };
-    let host = if host.is_empty() { "localhost" } else { host };
-    Ok((decoded(host, "host")?, port))
-}
-
-/// Fails if the name of the database contains an `@`. It then follows a password with a `/` or `?`, so the message
-/// shows nothing of it.
-fn without_account(database: &str) -> Result<&str, String> {
-    if database.contains('@') {
-        Err("has an `@` after its first `/`; in a password, write `%2F` for `/` and `%3F` for `?`".to_owned())
-    } else {
-        Ok(database)
-    }
-}
-
-/// Decodes percent-encoding, such as `%40` for `@`.
-fn decoded(text: &str, what: &str) -> Result<String, String> {
-    let wrong = || {
-        format!(
-            "has a `%` in its {what} that is not followed by two hexadecimal digits, or does not encode UTF-8"
-        )
-    };
-    percent_decode_strict(text).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -201,7 +137,7 @@ mod tests {
             ("mysql://u:secret@h:0x/d", "a port that is not a number"),
             ("mysql://u:secr%zzet@h/d", "password"),
             ("mysql://u:secret@[::1/d", "`[`"),
-            ("mysql:secret", "mysql://"),
+            ("mysql:secret", "no `://`"),
         ] {
             let refusal = Address::parse(url).err().expect(url);
             assert!(refusal.contains(said) && !refusal.contains("secr"), "{url}: {refusal}");

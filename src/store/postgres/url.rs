@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use event::percent_decode_strict;
+use crate::store::remote::url::{ServerUrl, host_and_port};
 
 const PORT: u16 = 5432;
 const OPTIONS: [&str; 4] = ["sslmode", "sslrootcert", "host", "options"];
@@ -56,110 +56,59 @@ impl fmt::Display for Host {
 
 impl Target {
     pub fn parse(url: &str) -> Result<Self, String> {
-        let (_, rest) = url.split_once("://").ok_or("has no `://` after `postgres`")?;
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (account, addresses) = match authority.rsplit_once('@') {
-            Some((account, addresses)) => (Some(account), addresses),
-            None => (None, authority),
-        };
-        let (user, password) = match account.map(|account| account.split_once(':').unwrap_or((account, ""))) {
-            Some((user, password)) => (decoded(user)?, decoded(password)?),
-            None => (String::new(), String::new()),
-        };
-        // An `@` in the path follows a password with a `/` or `?`, so the message shows nothing of it.
-        if path.contains('@') {
-            return Err(
-                "has an `@` after its first `/`; in a password, write `%2F` for `/` and `%3F` for `?`"
-                    .to_owned(),
-            );
+        let url = ServerUrl::parse(url, &OPTIONS)?;
+        let form = "write `postgres://user@host:5432/name`";
+        if url.database.is_empty() {
+            return Err(format!("names no database; {form}"));
+        }
+        let in_hosts = url.hosts.split(',').filter(|_| !url.hosts.is_empty());
+        let mut hosts: Vec<Host> = in_hosts.map(Host::parse).collect::<Result<_, _>>()?;
+        hosts.extend(url.option("host").map(|host| Host::new(host.to_owned(), PORT)));
+        if hosts.is_empty() {
+            return Err(format!("names no host; {form}"));
         }
         let given = |text: String| (!text.is_empty()).then_some(text);
-        let database =
-            given(decoded(path)?).ok_or("names no database; write `postgres://user@host:5432/name`")?;
-        let mut hosts: Vec<Host> = match addresses {
-            "" => Vec::new(),
-            addresses => addresses.split(',').map(network).collect::<Result<_, _>>()?,
-        };
-        let options = Options::parse(query)?;
-        hosts.extend(options.get("host").map(|host| host_option(host)));
-        if hosts.is_empty() {
-            return Err("names no host; write `postgres://user@host:5432/name`".to_owned());
-        }
         Ok(Self {
             hosts,
-            user: given(user),
-            password: given(password),
-            database,
-            encryption: options.encryption()?,
-            options: options.get("options").cloned(),
+            encryption: Encryption::of(&url)?,
+            options: url.option("options").map(str::to_owned),
+            user: given(url.user),
+            password: url.password.and_then(given),
+            database: url.database,
         })
     }
 }
 
-/// Parses `host`, `host:port` or `[::1]:port`.
-fn network(address: &str) -> Result<Host, String> {
-    let (name, port) = match address.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or("has a `[` in its host without a `]`")?,
-        None => address.find(':').map_or((address, ""), |at| address.split_at(at)),
-    };
-    let port = match port.strip_prefix(':') {
-        None | Some("") => PORT,
-        Some(digits) => {
-            digits.parse().map_err(|_| "has a port that is not a number up to 65535".to_owned())?
+impl Host {
+    fn parse(address: &str) -> Result<Self, String> {
+        let (name, port) = host_and_port(address, PORT)?;
+        if name.is_empty() { Err("has a host without a name".to_owned()) } else { Ok(Self::new(name, port)) }
+    }
+
+    fn new(name: String, port: u16) -> Self {
+        if name.starts_with('/') {
+            Self::Folder { path: name.into(), port }
+        } else {
+            Self::Network { name, port }
         }
-    };
-    let name = decoded(name)?;
-    match name.starts_with('/') {
-        true => Ok(Host::Folder { path: name.into(), port }),
-        false if name.is_empty() => Err("has a host without a name".to_owned()),
-        false => Ok(Host::Network { name, port }),
     }
 }
 
-fn host_option(host: &str) -> Host {
-    if host.starts_with('/') {
-        Host::Folder { path: host.into(), port: PORT }
-    } else {
-        Host::Network { name: host.to_owned(), port: PORT }
-    }
-}
-
-struct Options(Vec<(String, String)>);
-
-impl Options {
-    fn parse(query: &str) -> Result<Self, String> {
-        let mut options = Vec::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decoded(name)?;
-            if !OPTIONS.contains(&name.as_str()) {
-                // The message does not show the option: after a `?` in a password, it is a part of the password.
-                return Err(format!("has an unknown option; use one of `{}`", OPTIONS.join("`, `")));
-            }
-            options.push((name, decoded(value)?));
-        }
-        Ok(Self(options))
-    }
-
-    fn get(&self, name: &str) -> Option<&String> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
-    }
-
+impl Encryption {
     /// Returns the encryption. `require` with a file of root certificates verifies the certificate.
-    fn encryption(&self) -> Result<Encryption, String> {
-        let roots = self.get("sslrootcert").map(PathBuf::from);
+    fn of(url: &ServerUrl<'_>) -> Result<Self, String> {
+        let roots = url.option("sslrootcert").map(PathBuf::from);
         let needed = |mode: &str| {
             format!(
                 "has `sslmode={mode}` without root certificates; add `sslrootcert=FILE`, for example with those of the system"
             )
         };
-        match (self.get("sslmode").map_or("prefer", String::as_str), roots) {
-            ("disable", None) => Ok(Encryption::Disable),
-            ("prefer", None) => Ok(Encryption::Prefer),
-            ("require", None) => Ok(Encryption::Require),
-            ("require" | "verify-ca", Some(roots)) => Ok(Encryption::VerifyCa(roots)),
-            ("verify-full", Some(roots)) => Ok(Encryption::VerifyFull(roots)),
+        match (url.option("sslmode").unwrap_or("prefer"), roots) {
+            ("disable", None) => Ok(Self::Disable),
+            ("prefer", None) => Ok(Self::Prefer),
+            ("require", None) => Ok(Self::Require),
+            ("require" | "verify-ca", Some(roots)) => Ok(Self::VerifyCa(roots)),
+            ("verify-full", Some(roots)) => Ok(Self::VerifyFull(roots)),
             (mode @ ("verify-ca" | "verify-full"), None) => Err(needed(mode)),
             (mode @ ("disable" | "prefer"), Some(_)) => {
                 Err(format!("has `sslrootcert`, which `sslmode={mode}` ignores; use `sslmode=verify-full`"))
@@ -169,13 +118,6 @@ impl Options {
             )),
         }
     }
-}
-
-/// Decodes percent-encoding, such as `%40` for `@`.
-fn decoded(text: &str) -> Result<String, String> {
-    let wrong =
-        || "has a `%` that is not followed by two hexadecimal digits, or does not encode UTF-8".to_owned();
-    percent_decode_strict(text).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -209,13 +151,13 @@ mod tests {
     #[test]
     fn a_refused_url_is_reported_without_its_password() {
         for (url, reason) in [
-            ("postgres:u:secret@h/d", "has no `://` after `postgres`"),
+            ("postgres:u:secret@h/d", "has no `://` after its scheme"),
             ("postgres://u:secret@h", "names no database; write `postgres://user@host:5432/name`"),
             ("postgres://u:secret@/d", "names no host; write `postgres://user@host:5432/name`"),
             ("postgres://u:secret@h:x/d", "has a port that is not a number up to 65535"),
             (
                 "postgres://u:secret%4@h/d",
-                "has a `%` that is not followed by two hexadecimal digits, or does not encode UTF-8",
+                "has a `%` in its password that is not followed by two hexadecimal digits, or does not encode UTF-8",
             ),
             (
                 "postgres://u:secret@h/d?ssl=on",

@@ -8,6 +8,7 @@ mod schema;
 mod server;
 mod server_session;
 pub mod statement_timeout;
+pub mod url;
 
 use std::sync::Arc;
 
