@@ -18,8 +18,8 @@ pub struct Correction {
     pub client_id: Option<String>,
 }
 
-/// The corrections among some texts, by their index, or why they are refused. It must be kept until the corrections
-/// are in the log.
+/// The corrections among some texts, by their index, or why they are refused. The lock on the events that they undo
+/// must be kept until the corrections are in the log.
 #[derive(Default)]
 pub struct Corrections {
     found: HashMap<usize, Result<Correction, FieldErrors>>,
@@ -36,9 +36,9 @@ impl Corrections {
         memchr::memmem::find(bytes, KEY.as_bytes()).is_some()
     }
 
-    /// Returns whether the events that they undo are locked.
-    pub fn lock_targets(&self) -> bool {
-        self.targets.is_some()
+    /// Returns the lock on the events that they undo, for their append.
+    pub fn into_lock(self) -> Option<TargetGuard> {
+        self.targets
     }
 }
 

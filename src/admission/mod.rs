@@ -114,12 +114,17 @@ impl Admission {
         }
     }
 
-    /// Appends checked events as one record, and waits until it is durable.
-    pub async fn append(&self, context: &Context<'_>, checked: &Checked<'_>) -> Result<Appended, Refusal> {
+    /// Appends checked events as one record, and waits until it is durable. `corrections` are those among them.
+    pub async fn append(
+        &self,
+        context: &Context<'_>,
+        checked: &Checked<'_>,
+        corrections: Corrections,
+    ) -> Result<Appended, Refusal> {
         let entries = &checked.entries;
         let bytes = entries.iter().map(|entry| entry.text.len()).sum();
         let record = run_sized(bytes, || context.record(entries, None));
-        let position = self.log.append(&record).await?;
+        let position = self.log.append_holding(&record, corrections.into_lock()).await?;
         self.count_accepted(context, position, entries.len() as u64);
         let id = |(index, entry): (usize, &Entry<'_>)| match entry.client {
             Some((id, hash)) => {
@@ -141,12 +146,14 @@ impl Admission {
         (!checked.is_empty()).then(|| EncodedEvents(context.record(&checked.entries, upload)))
     }
 
-    /// Queues encoded events for the log at once, and returns a future that waits until they are durable.
+    /// Queues encoded events for the log at once, and returns a future that waits until they are durable. `corrections`
+    /// are those among them.
     pub fn append_encoded(
         &self,
         events: &EncodedEvents,
+        corrections: Corrections,
     ) -> impl Future<Output = Result<u64, Refusal>> + Send + use<> {
-        let append = self.log.append(&events.0);
+        let append = self.log.append_holding(&events.0, corrections.into_lock());
         async move { Ok(append.await?) }
     }
 

@@ -97,17 +97,23 @@ impl Embedded {
         if self.disk_space.is_left() { Ok(()) } else { Err(AppendError::DiskFull) }
     }
 
-    /// Queues the record before it returns. The future completes when the record is durable.
-    pub fn append(
+    /// Queues the record before it returns. The future completes when the record is durable. `held` is dropped then, or
+    /// when the record is refused, even if nobody waits for the future.
+    pub fn append<H: Send + 'static>(
         &self,
         record: &RecordBuilder,
-    ) -> impl Future<Output = Result<u64, AppendError>> + Send + use<> {
+        held: H,
+    ) -> impl Future<Output = Result<u64, AppendError>> + Send + use<H> {
         let receiver = self.accepts().map(|()| {
             let count = NonZeroU32::new(record.count()).expect("a record contains an event");
             let (sender, receiver) = oneshot::channel();
             self.disk_space.take(record.bytes().len());
-            // If the caller is gone by then, the event stays in the log and is applied like any other.
-            self.journal.append(record.bytes(), count, Box::new(move |outcome| drop(sender.send(outcome))));
+            let done = move |outcome| {
+                drop(held);
+                // If the caller is gone by then, the event stays in the log and is applied like any other.
+                drop(sender.send(outcome));
+            };
+            self.journal.append(record.bytes(), count, Box::new(done));
             receiver
         });
         async move {
@@ -339,7 +345,7 @@ mod tests {
             record.push(&Entry { text: &text(at), ..Entry::default() });
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        assert_eq!(runtime.block_on(log.append(&record)), Ok(number * 3));
+        assert_eq!(runtime.block_on(log.append(&record, ())), Ok(number * 3));
     }
 
     fn text(position: u64) -> String {

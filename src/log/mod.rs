@@ -161,8 +161,17 @@ impl EventLog {
         &self,
         record: &RecordBuilder,
     ) -> impl Future<Output = Result<u64, AppendError>> + Send + use<> {
+        self.append_holding(record, ())
+    }
+
+    /// The same, and keeps `held` until the record is durable or refused, even if nobody waits for the future.
+    pub fn append_holding<H: Send + 'static>(
+        &self,
+        record: &RecordBuilder,
+        held: H,
+    ) -> impl Future<Output = Result<u64, AppendError>> + Send + use<H> {
         match self {
-            Self::Embedded(log) => log.append(record),
+            Self::Embedded(log) => log.append(record, held),
         }
     }
 

@@ -84,8 +84,7 @@ pub async fn receive(
     if request.checks_only() {
         return Ok(Json(OnlyChecked { accepted: 0, checked: checked.len() }).into_response());
     }
-    let Appended { position, ids } = request.admission().append(&context, &checked).await?;
-    drop(corrections);
+    let Appended { position, ids } = request.admission().append(&context, &checked, corrections).await?;
     let accepted = ids.len();
     let end = position + accepted as u64;
     let mut event_ids: Vec<String> = ids.iter().map(ToString::to_string).collect();

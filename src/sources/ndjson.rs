@@ -124,11 +124,8 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, ApiE
         match &checked.record {
             None => taken.durable_lines += checked.lines,
             Some(record) => {
-                let append = request.admission().append_encoded(record);
+                let append = request.admission().append_encoded(record, corrections);
                 pending = Some((append, record.count(), checked.lines));
-                if corrections.lock_targets() {
-                    settle(request, &context, &mut taken, pending.take()).await?;
-                }
             }
         }
     }
