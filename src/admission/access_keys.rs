@@ -63,6 +63,9 @@ impl Key {
     }
 }
 
+/// The columns of a stored key.
+type StoredKey = ([u8; 32], String, String, String, String, Option<String>, Millis, Option<String>);
+
 /// The properties of a new key.
 #[derive(Clone, Debug)]
 pub struct NewKey {
@@ -132,8 +135,8 @@ impl Keys {
             anonymous: unnamed(&[Scope::Send, Scope::Read]),
         };
         let sql = "SELECT hash, id, name, scopes, streams, view_key, created, id_scope FROM millrace_keys WHERE revoked IS NULL";
-        let rows = store.rows(sql.to_owned(), Vec::new()).await?;
-        let mut known: HashMap<[u8; 32], Arc<Key>> = rows.into_iter().filter_map(stored_key).collect();
+        let rows: Vec<StoredKey> = store.read("millrace_keys", sql, Vec::new()).await?;
+        let mut known: HashMap<[u8; 32], Arc<Key>> = rows.into_iter().map(stored_key).collect();
         if let Some(literal) = literal {
             let key =
                 Key { id: "API_KEY".to_owned(), name: "API_KEY".to_owned(), ..Key::clone(&keys.anonymous) };
@@ -346,40 +349,13 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn stored_key(row: Vec<Cell>) -> Option<([u8; 32], Arc<Key>)> {
-    let list =
-        |text: &str| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    match <[Cell; 8]>::try_from(row) {
-        Ok(
-            [
-                Cell::Bytes(hash),
-                Cell::Text(id),
-                Cell::Text(name),
-                Cell::Text(scopes),
-                Cell::Text(streams),
-                view_key,
-                Cell::Integer(created),
-                id_scope,
-            ],
-        ) => {
-            let text = |cell: Cell| match cell {
-                Cell::Text(text) => Some(text),
-                _ => None,
-            };
-            let scopes = list(&scopes).iter().filter_map(|scope| Scope::parse(scope)).collect();
-            let key = Key {
-                id,
-                name,
-                id_scope: text(id_scope),
-                scopes,
-                streams: list(&streams),
-                view_key: text(view_key),
-                created: Millis(created),
-            };
-            Some((hash.try_into().ok()?, Arc::new(key)))
-        }
-        _ => None,
-    }
+fn stored_key(row: StoredKey) -> ([u8; 32], Arc<Key>) {
+    let (hash, id, name, scopes, streams, view_key, created, id_scope) = row;
+    let list = |text: &str| -> Vec<String> {
+        text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    };
+    let scopes = list(&scopes).iter().filter_map(|scope| Scope::parse(scope)).collect();
+    (hash, Arc::new(Key { id, name, id_scope, scopes, streams: list(&streams), view_key, created }))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use event::limits::{DEAD_LETTERS_LOOKED_UP_MAX, LIST_ROWS_MAX};
 use event::{EventId, LogId, Millis};
 
+use super::stored_row::{FromCell, FromRow};
 use super::{Cell, Store, StoreError};
 
 /// An event that could not be handled, kept with its reason until a person decides.
@@ -49,6 +50,7 @@ impl DeadLetterStatus {
     }
 }
 
+const TABLE: &str = "millrace_dead_letters";
 const COLUMNS: &str =
     "id, view, log_id, position, event_id, stream, reason, event, status, attempts, created, updated";
 
@@ -61,38 +63,31 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let mut sql = format!("SELECT {COLUMNS} FROM millrace_dead_letters WHERE id > ?");
-        let mut parameters = vec![Cell::Text(after.map(|id| id.to_string()).unwrap_or_default())];
+        let mut parameters = vec![after.map_or_else(|| "".into(), Cell::from)];
         if let Some(status) = status {
             sql.push_str(" AND status = ?");
-            parameters.push(Cell::Text(status.as_str().to_owned()));
+            parameters.push(status.as_str().into());
         }
         sql.push_str(&format!(" ORDER BY id LIMIT {}", limit.min(LIST_ROWS_MAX)));
-        let rows = self.rows(sql, parameters).await?;
-        rows.into_iter().map(|row| parse_dead_letter(row).ok_or_else(corrupt_row)).collect()
+        self.read(TABLE, &sql, parameters).await
     }
 
     pub async fn dead_letter(&self, id: EventId) -> Result<Option<DeadLetter>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM millrace_dead_letters WHERE id = ?");
-        let rows = self.rows(sql, vec![Cell::Text(id.to_string())]).await?;
-        rows.into_iter().next().map(|row| parse_dead_letter(row).ok_or_else(corrupt_row)).transpose()
+        self.read_first(TABLE, &sql, vec![id.into()]).await
     }
 
     /// Returns the dead letters of one event, from all views.
     pub async fn dead_letters_at(&self, log: LogId, position: u64) -> Result<Vec<DeadLetter>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM millrace_dead_letters WHERE log_id = ? AND position = ?");
-        let rows = self.rows(sql, vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)]).await?;
-        rows.into_iter().map(|row| parse_dead_letter(row).ok_or_else(corrupt_row)).collect()
+        self.read(TABLE, &sql, vec![log.into(), position.into()]).await
     }
 
     /// Returns the number of open dead letters.
     pub async fn open_dead_letters(&self) -> Result<i64, StoreError> {
-        let rows = self
-            .rows("SELECT COUNT(*) FROM millrace_dead_letters WHERE status = 'open'".to_owned(), Vec::new())
-            .await?;
-        match rows.first().map(Vec::as_slice) {
-            Some([Cell::Integer(count)]) => Ok(*count),
-            _ => Err(corrupt_row()),
-        }
+        let sql = "SELECT COUNT(*) FROM millrace_dead_letters WHERE status = 'open'";
+        let count: Option<(i64,)> = self.read_first(TABLE, sql, Vec::new()).await?;
+        Ok(count.map_or(0, |(count,)| count))
     }
 
     /// Returns the ids of the dead letters at `positions`, each with its number of attempts.
@@ -107,16 +102,9 @@ impl Store {
             let sql = format!(
                 "SELECT id, attempts FROM millrace_dead_letters WHERE log_id = ? AND position IN ({marks})"
             );
-            let mut parameters = vec![Cell::Bytes(log.0.to_vec())];
-            parameters.extend(page.iter().map(|position| Cell::Integer(*position as i64)));
-            for row in self.rows(sql, parameters).await? {
-                found.push(match row.as_slice() {
-                    [Cell::Text(id), Cell::Integer(attempts)] => {
-                        (id.parse().map_err(|_| corrupt_row())?, *attempts)
-                    }
-                    _ => return Err(corrupt_row()),
-                });
-            }
+            let mut parameters = vec![log.into()];
+            parameters.extend(page.iter().map(|position| Cell::from(*position)));
+            found.extend(self.read::<(EventId, i64)>(TABLE, &sql, parameters).await?);
         }
         Ok(found)
     }
@@ -131,10 +119,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let sql = "UPDATE millrace_dead_letters SET event = '{}', reason = 'erased', updated = ?, \
                    status = CASE WHEN status = 'applied' THEN status ELSE 'dropped' END WHERE log_id = ? AND position = ?";
-        let of = |position: &u64| {
-            let key = [Cell::Bytes(log.0.to_vec()), Cell::Integer(*position as i64)];
-            (sql.to_owned(), [Cell::Integer(at.0)].into_iter().chain(key).collect())
-        };
+        let of = |position: &u64| (sql.to_owned(), vec![at.into(), log.into(), (*position).into()]);
         self.change_all(positions.iter().map(of).collect()).await
     }
 
@@ -147,50 +132,34 @@ impl Store {
         at: Millis,
     ) -> Result<bool, StoreError> {
         let sql = "UPDATE millrace_dead_letters SET status = ?, updated = ? WHERE id = ? AND status = ?";
-        let parameters = vec![
-            Cell::Text(to.as_str().to_owned()),
-            Cell::Integer(at.0),
-            Cell::Text(id.to_string()),
-            Cell::Text(from.as_str().to_owned()),
-        ];
+        let parameters = vec![to.as_str().into(), at.into(), id.into(), from.as_str().into()];
         Ok(self.change(sql.to_owned(), parameters).await? == 1)
     }
 }
 
-fn corrupt_row() -> StoreError {
-    super::corrupt_row("millrace_dead_letters")
+impl FromCell for DeadLetterStatus {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        Self::parse(&String::from_cell(cell)?)
+    }
 }
 
-fn parse_dead_letter(row: Vec<Cell>) -> Option<DeadLetter> {
-    let row: [Cell; 12] = row.try_into().ok()?;
-    match row {
-        [
-            Cell::Text(id),
-            Cell::Text(view),
-            Cell::Bytes(log),
-            Cell::Integer(position),
-            Cell::Text(event_id),
-            Cell::Text(stream),
-            Cell::Text(reason),
-            Cell::Text(event),
-            Cell::Text(status),
-            Cell::Integer(attempts),
-            Cell::Integer(created),
-            Cell::Integer(updated),
-        ] => Some(DeadLetter {
-            id: id.parse().ok()?,
+impl FromRow for DeadLetter {
+    fn from_row(row: Vec<Cell>) -> Option<Self> {
+        let (id, view, log, position, event_id, stream, reason, event, status, attempts, created, updated) =
+            FromRow::from_row(row)?;
+        Some(Self {
+            id,
             view,
-            log: LogId(log.try_into().ok()?),
-            position: position as u64,
-            event_id: event_id.parse().ok()?,
+            log,
+            position,
+            event_id,
             stream,
             reason,
             event,
-            status: DeadLetterStatus::parse(&status)?,
+            status,
             attempts,
-            created: Millis(created),
-            updated: Millis(updated),
-        }),
-        _ => None,
+            created,
+            updated,
+        })
     }
 }

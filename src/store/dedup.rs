@@ -4,58 +4,35 @@ use std::time::Duration;
 
 use event::{BodyHash, EventId, LogId, Millis, UploadId};
 
-use super::{Cell, Skipped, Store, StoreError, corrupt_row};
+use super::{Cell, Skipped, Store, StoreError};
+
+const SEEN: &str = "millrace_seen";
 
 impl Store {
     /// Returns the position at which an event with this client id was first stored.
     pub async fn first_position(&self, id: EventId) -> Result<Option<(LogId, u64)>, StoreError> {
         let sql = "SELECT log_id, position FROM millrace_seen WHERE identity = ? AND first_line = 0";
-        let rows = self.rows(sql.to_owned(), vec![Cell::Bytes(id.as_bytes().to_vec())]).await?;
-        let position = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
-            Ok([Cell::Bytes(log), Cell::Integer(position)]) => {
-                Some((LogId(log.try_into().ok()?), position as u64))
-            }
-            _ => None,
-        };
-        rows.into_iter()
-            .next()
-            .map(|row| position(row).ok_or_else(|| corrupt_row("millrace_seen")))
-            .transpose()
+        self.read_first(SEEN, sql, vec![identity(*id.as_bytes())]).await
     }
 
     /// Returns the body hash of the event that was first stored with this client id, if it counts at `now`.
     pub async fn first_hash(&self, id: EventId, now: Millis) -> Result<Option<BodyHash>, StoreError> {
         let sql = "SELECT body_hash FROM millrace_seen WHERE identity = ? AND first_line = 0 AND (expires IS NULL OR expires >= ?)";
-        let parameters = vec![Cell::Bytes(id.as_bytes().to_vec()), Cell::Integer(now.0)];
-        let rows = self.rows(sql.to_owned(), parameters).await?;
-        let hash = |cell: Cell| match cell {
-            Cell::Bytes(hash) => Some(BodyHash(hash.try_into().ok()?)),
-            _ => None,
-        };
-        let first = rows.into_iter().flatten().next();
-        first.map(|cell| hash(cell).ok_or_else(|| corrupt_row("millrace_seen"))).transpose()
+        let first = self.read_first(SEEN, sql, vec![identity(*id.as_bytes()), now.into()]).await?;
+        Ok(first.map(|(hash,)| hash))
     }
 
     /// Returns why views skip an event, if they do: the position of its first occurrence, and whether the two bodies
     /// are the same.
     pub async fn skipped(&self, log: LogId, position: u64) -> Result<Option<Skipped>, StoreError> {
         let sql = "SELECT first_log_id, first_position, same_body FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position = ?";
-        let rows = self
-            .rows(sql.to_owned(), vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)])
-            .await?;
-        let skipped = |row: Vec<Cell>| match <[Cell; 3]>::try_from(row) {
-            Ok([Cell::Bytes(first_log), Cell::Integer(first), Cell::Integer(same)]) => Some(Skipped {
-                position,
-                first_log: LogId(first_log.try_into().ok()?),
-                first_position: first as u64,
-                same_body: same == 1,
-            }),
-            _ => None,
-        };
-        rows.into_iter()
-            .next()
-            .map(|row| skipped(row).ok_or_else(|| corrupt_row("millrace_skipped")))
-            .transpose()
+        let found = self.read_first("millrace_skipped", sql, vec![log.into(), position.into()]).await?;
+        Ok(found.map(|(first_log, first_position, same_body)| Skipped {
+            position,
+            first_log,
+            first_position,
+            same_body,
+        }))
     }
 
     /// Returns the runs of an upload's lines that dedup has seen: first line, number of lines, hash of the run.
@@ -68,15 +45,7 @@ impl Store {
         let sql = format!(
             "SELECT first_line, line_count, body_hash FROM millrace_seen WHERE identity = ? AND first_line >= ? ORDER BY first_line LIMIT {limit}"
         );
-        let rows =
-            self.rows(sql, vec![Cell::Bytes(upload.0.to_vec()), Cell::Integer(from_line as i64)]).await?;
-        let run = |row: Vec<Cell>| match <[Cell; 3]>::try_from(row) {
-            Ok([Cell::Integer(first), Cell::Integer(count), Cell::Bytes(hash)]) => {
-                Some((first as u64, count as u64, BodyHash(hash.try_into().ok()?)))
-            }
-            _ => None,
-        };
-        rows.into_iter().map(|row| run(row).ok_or_else(|| corrupt_row("millrace_seen"))).collect()
+        self.read(SEEN, &sql, vec![identity(upload.0), from_line.into()]).await
     }
 
     /// Deletes the dedup rows that expired before `before`: about `rows` of them, or more if many have the same time.
@@ -85,9 +54,9 @@ impl Store {
         let sql = format!(
             "SELECT expires FROM millrace_seen WHERE kept = 0 AND expires < ? ORDER BY expires LIMIT 1 OFFSET {rows}"
         );
-        let beyond = self.rows(sql, vec![Cell::Integer(before.0)]).await?;
+        let beyond: Option<(i64,)> = self.read_first(SEEN, &sql, vec![before.into()]).await?;
         // The time of the first row beyond the limit: rows with that time are deleted too.
-        let before = first_integer(&beyond).map_or(before.0, |expires| expires.saturating_add(1));
+        let before = beyond.map_or(before.0, |(expires,)| expires.saturating_add(1));
         let sql = "DELETE FROM millrace_seen WHERE kept = 0 AND expires < ?";
         self.change(sql.to_owned(), vec![Cell::Integer(before)]).await
     }
@@ -101,8 +70,8 @@ impl Store {
         let set = "UPDATE millrace_seen SET expires = received + ? WHERE kept = 0 AND expires IS NULL AND received <= ?";
         let window = Cell::Integer(window.as_millis() as i64);
         loop {
-            let beyond = first_integer(&self.rows(page.clone(), Vec::new()).await?);
-            let until = Cell::Integer(beyond.unwrap_or(i64::MAX));
+            let beyond: Option<(i64,)> = self.read_first(SEEN, &page, Vec::new()).await?;
+            let until = Cell::Integer(beyond.map_or(i64::MAX, |(received,)| received));
             self.change(set.to_owned(), vec![window.clone(), until]).await?;
             if beyond.is_none() {
                 return Ok(());
@@ -111,9 +80,6 @@ impl Store {
     }
 }
 
-fn first_integer(rows: &[Vec<Cell>]) -> Option<i64> {
-    match rows.first()?.as_slice() {
-        [Cell::Integer(number)] => Some(*number),
-        _ => None,
-    }
+fn identity(bytes: [u8; 16]) -> Cell {
+    Cell::Bytes(bytes.to_vec())
 }

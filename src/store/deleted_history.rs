@@ -2,7 +2,7 @@
 
 use event::LogId;
 
-use super::{Cell, Store, StoreError, corrupt_row};
+use super::{Cell, Store, StoreError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeletedHistory {
@@ -22,15 +22,8 @@ impl Store {
     ) -> Result<Option<DeletedHistory>, StoreError> {
         let sql =
             "SELECT position, blanked FROM millrace_retained WHERE stream = ? AND log_id = ? AND part = 0";
-        let parameters = vec![Cell::Text(stream.to_owned()), Cell::Bytes(log.0.to_vec())];
-        let rows = self.rows(sql.to_owned(), parameters).await?;
-        let deleted_history = |row: &Vec<Cell>| match row.as_slice() {
-            [Cell::Integer(position), Cell::Integer(blanked)] => {
-                Ok(DeletedHistory { position: *position as u64, blanked: *blanked as u64 })
-            }
-            _ => Err(corrupt_row("millrace_retained")),
-        };
-        rows.first().map(deleted_history).transpose()
+        let found = self.read_first("millrace_retained", sql, vec![stream.into(), log.into()]).await?;
+        Ok(found.map(|(position, blanked)| DeletedHistory { position, blanked }))
     }
 
     /// Replaces the record of how far events of `stream` were deleted.
@@ -41,28 +34,27 @@ impl Store {
         deleted_history: DeletedHistory,
     ) -> Result<(), StoreError> {
         let DeletedHistory { position, blanked } = deleted_history;
-        let key = || vec![Cell::Text(stream.to_owned()), Cell::Bytes(log.0.to_vec())];
+        let key = || -> Vec<Cell> { vec![stream.into(), log.into()] };
         let delete = "DELETE FROM millrace_retained WHERE stream = ? AND log_id = ? AND part = 0";
         let insert =
             "INSERT INTO millrace_retained (stream, log_id, part, position, blanked) VALUES (?, ?, 0, ?, ?)";
         let mut row = key();
-        row.extend([Cell::Integer(position as i64), Cell::Integer(blanked as i64)]);
+        row.extend([position.into(), blanked.into()]);
         self.change_all(vec![(delete.to_owned(), key()), (insert.to_owned(), row)]).await
     }
 
     /// Returns whether a view has rows from events below a position.
     pub async fn has_rows_below(&self, view: &str, log: LogId, position: u64) -> Result<bool, StoreError> {
         let sql = "SELECT first_position FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND first_position < ? LIMIT 1";
-        let parameters =
-            vec![Cell::Text(view.to_owned()), Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)];
+        let parameters = vec![view.into(), log.into(), position.into()];
         Ok(!self.rows(sql.to_owned(), parameters).await?.is_empty())
     }
 
     /// Returns the lowest position that is undone by a correction at `by` or later.
     pub async fn first_corrected_from(&self, log: LogId, by: u64) -> Result<Option<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND by_position >= ? ORDER BY position LIMIT 1";
-        let parameters = vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(by as i64)];
-        Ok(self.position_list("millrace_taken_back", sql, parameters).await?.into_iter().next())
+        let first = self.read_first("millrace_taken_back", sql, vec![log.into(), by.into()]).await?;
+        Ok(first.map(|(position,)| position))
     }
 }
 

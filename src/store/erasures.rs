@@ -4,7 +4,8 @@
 use event::limits::LIST_ROWS_MAX;
 use event::{EventId, LogId, Millis, positions};
 
-use super::{Cell, Store, StoreError, corrupt_row};
+use super::stored_row::FromRow;
+use super::{Cell, Store, StoreError};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erasure {
@@ -33,6 +34,7 @@ pub struct OpenErasure {
     pub undone: Vec<u64>,
 }
 
+const TABLE: &str = "millrace_erasures";
 const COLUMNS: &str = "id, stream, field, value_hash, asked_by, log_id, events, asked, done";
 
 impl Store {
@@ -41,15 +43,15 @@ impl Store {
         let sql = "INSERT INTO millrace_erasures (id, stream, field, value_hash, asked_by, log_id, part, events, asked, done, value, positions, undone) \
                    VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, NULL, ?, ?, ?)";
         let parameters = vec![
-            Cell::Text(erasure.id.to_string()),
-            Cell::Text(erasure.stream.clone()),
-            Cell::Text(erasure.field.clone()),
-            Cell::Text(erasure.value_hash.clone()),
-            Cell::Text(erasure.asked_by.clone()),
-            Cell::Bytes(erasure.log.0.to_vec()),
-            Cell::Integer(erasure.events as i64),
-            Cell::Integer(erasure.asked.0),
-            Cell::Text(value.clone()),
+            erasure.id.into(),
+            erasure.stream.as_str().into(),
+            erasure.field.as_str().into(),
+            erasure.value_hash.as_str().into(),
+            erasure.asked_by.as_str().into(),
+            erasure.log.into(),
+            erasure.events.into(),
+            erasure.asked.into(),
+            value.as_str().into(),
             Cell::Bytes(positions::encode(blanked)),
             Cell::Bytes(positions::encode(undone)),
         ];
@@ -60,33 +62,31 @@ impl Store {
     pub async fn forget_erased(&self, id: EventId) -> Result<(), StoreError> {
         let sql = "UPDATE millrace_erasures SET value = '', positions = ?, undone = ? WHERE id = ?";
         let nothing = || Cell::Bytes(Vec::new());
-        self.change(sql.to_owned(), vec![nothing(), nothing(), Cell::Text(id.to_string())]).await.map(drop)
+        self.change(sql.to_owned(), vec![nothing(), nothing(), id.into()]).await.map(drop)
     }
 
     /// Marks an erasure as done. Only its record remains.
     pub async fn erasure_done(&self, id: EventId, at: Millis) -> Result<(), StoreError> {
         let sql = "UPDATE millrace_erasures SET done = ? WHERE id = ?";
-        self.change(sql.to_owned(), vec![Cell::Integer(at.0), Cell::Text(id.to_string())]).await.map(drop)
+        self.change(sql.to_owned(), vec![at.into(), id.into()]).await.map(drop)
     }
 
     /// Returns the erasures, latest first.
     pub async fn erasures(&self) -> Result<Vec<Erasure>, StoreError> {
         let sql =
             format!("SELECT {COLUMNS} FROM millrace_erasures ORDER BY asked DESC, id LIMIT {LIST_ROWS_MAX}");
-        let rows = self.rows(sql, Vec::new()).await?;
-        rows.into_iter().map(|row| parse_erasure(&row).ok_or_else(corrupt_erasure)).collect()
+        self.read(TABLE, &sql, Vec::new()).await
     }
 
     pub async fn erasure(&self, id: EventId) -> Result<Option<Erasure>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM millrace_erasures WHERE id = ?");
-        let rows = self.rows(sql, vec![Cell::Text(id.to_string())]).await?;
-        rows.first().map(|row| parse_erasure(row).ok_or_else(corrupt_erasure)).transpose()
+        self.read_first(TABLE, &sql, vec![id.into()]).await
     }
 
     /// Returns whether an erasure of `log` is not done.
     pub async fn has_open_erasure(&self, log: LogId) -> Result<bool, StoreError> {
         let sql = "SELECT id FROM millrace_erasures WHERE done IS NULL AND log_id = ? LIMIT 1";
-        Ok(!self.rows(sql.to_owned(), vec![Cell::Bytes(log.0.to_vec())]).await?.is_empty())
+        Ok(!self.rows(sql.to_owned(), vec![log.into()]).await?.is_empty())
     }
 
     /// Returns the earliest requested erasure of `log` that is not done. Its positions may take many megabytes.
@@ -94,54 +94,25 @@ impl Store {
         let sql = format!(
             "SELECT {COLUMNS}, value, positions, undone FROM millrace_erasures WHERE done IS NULL AND log_id = ? ORDER BY asked, id LIMIT 1"
         );
-        let rows = self.rows(sql, vec![Cell::Bytes(log.0.to_vec())]).await?;
-        rows.first().map(|row| parse_open_erasure(row).ok_or_else(corrupt_erasure)).transpose()
+        self.read_first(TABLE, &sql, vec![log.into()]).await
     }
 }
 
-fn corrupt_erasure() -> StoreError {
-    corrupt_row("millrace_erasures")
-}
-
-fn parse_open_erasure(row: &[Cell]) -> Option<OpenErasure> {
-    match row.get(9..)? {
-        [Cell::Text(value), Cell::Bytes(blanked), Cell::Bytes(undone)] => Some(OpenErasure {
-            erasure: parse_erasure(row)?,
-            value: value.clone(),
-            positions: positions::decode(blanked)?,
-            undone: positions::decode(undone)?,
-        }),
-        _ => None,
+impl FromRow for OpenErasure {
+    fn from_row(mut row: Vec<Cell>) -> Option<Self> {
+        if row.len() < 3 {
+            return None;
+        }
+        let (value, blanked, undone): (_, Vec<u8>, Vec<u8>) =
+            FromRow::from_row(row.split_off(row.len() - 3))?;
+        let (positions, undone) = (positions::decode(&blanked)?, positions::decode(&undone)?);
+        Some(Self { erasure: FromRow::from_row(row)?, value, positions, undone })
     }
 }
 
-fn parse_erasure(row: &[Cell]) -> Option<Erasure> {
-    match row.get(..9)? {
-        [
-            Cell::Text(id),
-            Cell::Text(stream),
-            Cell::Text(field),
-            Cell::Text(value_hash),
-            Cell::Text(asked_by),
-            Cell::Bytes(log),
-            Cell::Integer(events),
-            Cell::Integer(asked),
-            done,
-        ] => Some(Erasure {
-            id: id.parse().ok()?,
-            stream: stream.clone(),
-            field: field.clone(),
-            value_hash: value_hash.clone(),
-            asked_by: asked_by.clone(),
-            log: LogId(log.clone().try_into().ok()?),
-            events: *events as u64,
-            asked: Millis(*asked),
-            done: match done {
-                Cell::Null => None,
-                Cell::Integer(done) => Some(Millis(*done)),
-                _ => return None,
-            },
-        }),
-        _ => None,
+impl FromRow for Erasure {
+    fn from_row(row: Vec<Cell>) -> Option<Self> {
+        let (id, stream, field, value_hash, asked_by, log, events, asked, done) = FromRow::from_row(row)?;
+        Some(Self { id, stream, field, value_hash, asked_by, log, events, asked, done })
     }
 }

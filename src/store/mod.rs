@@ -28,6 +28,7 @@ mod rules;
 mod session;
 mod snapshot;
 mod sqlite;
+mod stored_row;
 mod stored_value;
 mod tables;
 
@@ -47,6 +48,8 @@ pub use plan::{Claim, CorrectedEvent, Plan, Stamp, Verb, Write};
 pub use remote::{Password, PasswordFrom, password_in};
 pub use row_origins::RowOrigin;
 pub use tables::{Cell, Column, ColumnKind, DayGaps, DerivedIndex, Opening, Table, TopK, ViewTables, quote};
+
+use stored_row::{FromRow, corrupt_row};
 
 /// The database that holds the views: an SQLite file, or a database server.
 #[derive(Clone)]
@@ -139,7 +142,7 @@ impl Store {
 
     /// Returns every view's position in every log.
     pub async fn positions(&self) -> Result<Vec<ViewPosition>, StoreError> {
-        view_positions(self.rows(POSITIONS_SQL.to_owned(), Vec::new()).await?)
+        self.read("millrace_positions", POSITIONS_SQL, Vec::new()).await
     }
 
     /// Returns the position of `view` in `log`, or `None` if the view has not begun there.
@@ -229,13 +232,10 @@ impl Store {
     /// Returns the amount that the table of `view` held for a key before the view began.
     pub async fn opening(&self, view: &str, key: &str) -> Result<Option<Decimal>, StoreError> {
         let sql = "SELECT amount FROM millrace_opening WHERE view = ? AND row_key = ?";
-        let rows =
-            self.rows(sql.to_owned(), vec![Cell::Text(view.to_owned()), Cell::Text(key.to_owned())]).await?;
-        let amount = |row: Vec<Cell>| row.first().and_then(Cell::decimal);
-        rows.into_iter()
-            .next()
-            .map(|row| amount(row).ok_or_else(|| corrupt_row("millrace_opening")))
-            .transpose()
+        let found: Option<(Cell,)> =
+            self.read_first("millrace_opening", sql, vec![view.into(), key.into()]).await?;
+        let amount = |(cell,): (Cell,)| cell.decimal().ok_or_else(|| corrupt_row("millrace_opening"));
+        found.map(amount).transpose()
     }
 
     /// Creates a table if it does not exist.
@@ -266,9 +266,7 @@ impl Store {
     /// Returns the positions of `log` within `from..to` that dedup hides from all views, in order.
     pub async fn skipped_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
-        let parameters =
-            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
-        self.position_list("millrace_skipped", sql, parameters).await
+        self.position_list("millrace_skipped", sql, vec![log.into(), from.into(), to.into()]).await
     }
 
     /// Returns the positions of `log` within `from..to` that `view` passed over because it could not apply them, in
@@ -281,9 +279,7 @@ impl Store {
         to: u64,
     ) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_passed WHERE view = ? AND log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
-        let log = Cell::Bytes(log.0.to_vec());
-        let parameters =
-            vec![Cell::Text(view.to_owned()), log, Cell::Integer(from as i64), Cell::Integer(to as i64)];
+        let parameters = vec![view.into(), log.into(), from.into(), to.into()];
         self.position_list("millrace_passed", sql, parameters).await
     }
 
@@ -293,40 +289,29 @@ impl Store {
         sql: &str,
         parameters: Vec<Cell>,
     ) -> Result<Vec<u64>, StoreError> {
-        let position = |row: Vec<Cell>| match row.as_slice() {
-            [Cell::Integer(position)] => Ok(*position as u64),
-            // Ignoring the row would make a view apply an event that it has to skip.
-            _ => Err(corrupt_row(table)),
-        };
-        self.rows(sql.to_owned(), parameters).await?.into_iter().map(position).collect()
+        // Ignoring a row that cannot be read would make a view apply an event that it has to skip.
+        let positions: Vec<(u64,)> = self.read(table, sql, parameters).await?;
+        Ok(positions.into_iter().map(|(position,)| position).collect())
     }
 
     /// Returns the corrections at `from..to` in `log` that undo an event, each with that event's position.
     pub async fn corrections(&self, log: LogId, from: u64, to: u64) -> Result<Vec<(u64, u64)>, StoreError> {
         let sql = "SELECT by_position, position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND by_position >= ? AND by_position < ? ORDER BY by_position";
-        let parameters =
-            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
-        let pair = |row: Vec<Cell>| match row.as_slice() {
-            [Cell::Integer(by), Cell::Integer(position)] => Ok((*by as u64, *position as u64)),
-            _ => Err(corrupt_row("millrace_taken_back")),
-        };
-        self.rows(sql.to_owned(), parameters).await?.into_iter().map(pair).collect()
+        self.read("millrace_taken_back", sql, vec![log.into(), from.into(), to.into()]).await
     }
 
     /// Returns the positions of `log` within `from..to` whose events were corrected, in order.
     pub async fn corrected_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
-        let parameters =
-            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
-        self.position_list("millrace_taken_back", sql, parameters).await
+        self.position_list("millrace_taken_back", sql, vec![log.into(), from.into(), to.into()]).await
     }
 
     /// Returns the position of the correction that undoes the event at `position`, if there is one.
     pub async fn corrected_by(&self, log: LogId, position: u64) -> Result<Option<u64>, StoreError> {
         let sql =
             "SELECT by_position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position = ?";
-        let parameters = vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(position as i64)];
-        Ok(self.position_list("millrace_taken_back", sql, parameters).await?.into_iter().next())
+        let by = self.read_first("millrace_taken_back", sql, vec![log.into(), position.into()]).await?;
+        Ok(by.map(|(position,)| position))
     }
 
     /// Returns the reason why the store has become unusable, if it has.
@@ -354,23 +339,12 @@ impl Store {
     }
 }
 
-/// The error for a row in one of millrace's own tables that somebody else has changed.
-fn corrupt_row(table: &str) -> StoreError {
-    StoreError::Blocked(format!("table `{table}` contains a row that millrace cannot decode"))
-}
-
 const POSITIONS_SQL: &str = "SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id";
 
-fn view_positions(rows: Vec<Vec<Cell>>) -> Result<Vec<ViewPosition>, StoreError> {
-    rows.into_iter().map(|row| view_position(row).ok_or_else(|| corrupt_row("millrace_positions"))).collect()
-}
-
-fn view_position(row: Vec<Cell>) -> Option<ViewPosition> {
-    match <[Cell; 3]>::try_from(row) {
-        Ok([Cell::Text(view), Cell::Bytes(log), Cell::Integer(position)]) => {
-            Some(ViewPosition { view, log: LogId(log.try_into().ok()?), position: position as u64 })
-        }
-        _ => None,
+impl FromRow for ViewPosition {
+    fn from_row(row: Vec<Cell>) -> Option<Self> {
+        let (view, log, position) = FromRow::from_row(row)?;
+        Some(Self { view, log, position })
     }
 }
 

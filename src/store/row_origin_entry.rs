@@ -1,11 +1,11 @@
 //! One row of `millrace_rows`: the origins of the rows that one plan added, or a few small plans. Entries of one view
 //! and log never overlap. Each database has its own code that reads and writes entries.
 
-use event::Millis;
 use event::limits::ROW_ORIGINS_JOINED_MAX;
 
 use super::row_origins::{self, RowOrigin, RowOriginBase};
-use super::{Cell, StoreError, corrupt_row};
+use super::stored_row::{corrupt_row, decoded};
+use super::{Cell, StoreError};
 
 pub struct RowOriginEntry {
     pub base: RowOriginBase,
@@ -20,22 +20,8 @@ pub const COLUMNS: &str = "first_position, first_row, received_min, last_positio
 impl RowOriginEntry {
     /// Decodes a row of [`COLUMNS`].
     pub fn read(row: Vec<Cell>) -> Result<Self, StoreError> {
-        match <[Cell; 5]>::try_from(row) {
-            Ok(
-                [
-                    Cell::Integer(first),
-                    Cell::Integer(first_row),
-                    Cell::Integer(received),
-                    Cell::Integer(last),
-                    Cell::Bytes(bytes),
-                ],
-            ) => {
-                let base =
-                    RowOriginBase { first_position: first as u64, first_row, received_min: Millis(received) };
-                Ok(Self { base, last_position: last as u64, bytes })
-            }
-            _ => Err(corrupt_row("millrace_rows")),
-        }
+        let (first_position, first_row, received_min, last_position, bytes) = decoded("millrace_rows", row)?;
+        Ok(Self { base: RowOriginBase { first_position, first_row, received_min }, last_position, bytes })
     }
 
     /// Decodes the origins, in the order of positions.

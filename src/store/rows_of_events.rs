@@ -1,11 +1,12 @@
 //! The rows of table views, by the events that they came from: their origins, and their deletion.
 
-use event::{LogId, Millis, Value};
+use event::{LogId, Value};
 
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::row_origins::{self, RowOrigin, RowOriginBase};
+use super::stored_row::corrupt_row;
 use super::tables::Cell;
-use super::{Store, StoreError, corrupt_row};
+use super::{Store, StoreError};
 
 impl Store {
     /// Deletes the rows of the events at `positions`, with their stored origins. Returns the number of rows.
@@ -44,13 +45,12 @@ impl Store {
                    WHERE view = ? AND log_id = ? AND part = 0 AND first_position < ? AND first_position >= coalesce(
                    (SELECT max(first_position) FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND first_position <= ?), 0)
                    ORDER BY first_position";
-        let view = Cell::Text(view.to_owned());
-        let log = Cell::Bytes(log.0.to_vec());
-        let parameters =
-            vec![view.clone(), log.clone(), Cell::Integer(to as i64), view, log, Cell::Integer(from as i64)];
+        let parameters = vec![view.into(), log.into(), to.into(), view.into(), log.into(), from.into()];
         let mut found = Vec::new();
-        for row in self.rows(sql.to_owned(), parameters).await? {
-            let origins = parse_entry(row).ok_or_else(|| corrupt_row("millrace_rows"))?;
+        let entries: Vec<(_, _, _, Vec<u8>)> = self.read("millrace_rows", sql, parameters).await?;
+        for (first_position, first_row, received_min, bytes) in entries {
+            let base = RowOriginBase { first_position, first_row, received_min };
+            let origins = row_origins::decode(base, &bytes).ok_or_else(|| corrupt_row("millrace_rows"))?;
             found.extend(origins.into_iter().filter(|origin| (from..to).contains(&origin.position)));
         }
         Ok(found)
@@ -67,26 +67,6 @@ impl Store {
     /// Returns the positions of corrected events of `log` within `from..to`, each with its correction's position.
     pub async fn corrected(&self, log: LogId, from: u64, to: u64) -> Result<Vec<(u64, u64)>, StoreError> {
         let sql = "SELECT position, by_position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
-        let parameters =
-            vec![Cell::Bytes(log.0.to_vec()), Cell::Integer(from as i64), Cell::Integer(to as i64)];
-        let pair = |row: Vec<Cell>| match row.as_slice() {
-            [Cell::Integer(position), Cell::Integer(by)] => Ok((*position as u64, *by as u64)),
-            _ => Err(corrupt_row("millrace_taken_back")),
-        };
-        self.rows(sql.to_owned(), parameters).await?.into_iter().map(pair).collect()
-    }
-}
-
-fn parse_entry(row: Vec<Cell>) -> Option<Vec<RowOrigin>> {
-    match <[Cell; 4]>::try_from(row) {
-        Ok([Cell::Integer(first), Cell::Integer(row), Cell::Integer(received), Cell::Bytes(bytes)]) => {
-            let base = RowOriginBase {
-                first_position: first as u64,
-                first_row: row,
-                received_min: Millis(received),
-            };
-            row_origins::decode(base, &bytes)
-        }
-        _ => None,
+        self.read("millrace_taken_back", sql, vec![log.into(), from.into(), to.into()]).await
     }
 }

@@ -7,8 +7,9 @@ use super::begin::Begin;
 use super::statement_timeout::StatementTimeout;
 use crate::store::numbered_rows::{Rows, RowsOf};
 use crate::store::session::Session;
+use crate::store::stored_row::corrupt_row;
 use crate::store::tables::{Cell, Table};
-use crate::store::{StoreError, corrupt_row, mysql, postgres};
+use crate::store::{StoreError, mysql, postgres};
 
 pub enum ServerSession {
     Postgres(Box<postgres::Session>),

@@ -1,10 +1,11 @@
 //! The claim: the compare-and-set of a view's position, first thing in the transaction of a plan. If the stored position
 //! is not the expected one, the plan changes nothing.
 
+use crate::store::StoreError;
 use crate::store::plan::{Claim, Plan, Stamp};
 use crate::store::session::Session;
+use crate::store::stored_row::decoded;
 use crate::store::tables::Cell;
-use crate::store::{StoreError, corrupt_row};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claimed {
@@ -21,11 +22,11 @@ pub async fn claim(session: &mut impl Session, plan: &Plan) -> Result<Claimed, S
                AND (stamp IS NULL OR stamp <> ?)";
     let stamp_cell = || Cell::Bytes(stamp.0.to_vec());
     let parameters = [
-        Cell::Integer(claim.to as i64),
+        claim.to.into(),
         stamp_cell(),
-        Cell::Text(claim.view.clone()),
-        Cell::Bytes(claim.log.0.to_vec()),
-        Cell::Integer(claim.from as i64),
+        claim.view.as_str().into(),
+        claim.log.into(),
+        claim.from.into(),
         stamp_cell(),
     ];
     if session.change(sql, &parameters).await? == 1 {
@@ -47,13 +48,8 @@ pub async fn stored_position(
     claim: &Claim,
 ) -> Result<Option<(u64, Option<Stamp>)>, StoreError> {
     let sql = "SELECT position, stamp FROM millrace_positions WHERE view = ? AND log_id = ? AND part = 0";
-    let parameters = [Cell::Text(claim.view.clone()), Cell::Bytes(claim.log.0.to_vec())];
+    let parameters = [claim.view.as_str().into(), claim.log.into()];
     let Some(row) = session.rows(sql, &parameters).await?.into_iter().next() else { return Ok(None) };
-    match <[Cell; 2]>::try_from(row) {
-        Ok([Cell::Integer(position), Cell::Null]) => Ok(Some((position as u64, None))),
-        Ok([Cell::Integer(position), Cell::Bytes(stamp)]) => {
-            Ok(Some((position as u64, stamp.try_into().ok().map(Stamp))))
-        }
-        _ => Err(corrupt_row("millrace_positions")),
-    }
+    let (position, stamp): (_, Option<_>) = decoded("millrace_positions", row)?;
+    Ok(Some((position, stamp.map(Stamp))))
 }

@@ -3,16 +3,16 @@
 
 use std::collections::HashMap;
 
+use event::LogId;
 use event::limits::{CHUNK_LINES_MAX, DEDUP_IDS_LOOKED_UP_MAX};
-use event::{BodyHash, LogId};
 
 use super::dead_letters;
+use crate::store::StoreError;
 use crate::store::dedup_rule::{DedupEntry, DedupKey, DedupRow, Skipped};
 use crate::store::millrace_tables::{dedup_table, skipped_table};
 use crate::store::session::Session;
-
+use crate::store::stored_row::decoded;
 use crate::store::tables::Cell;
-use crate::store::{StoreError, corrupt_row};
 
 /// The row of `millrace_meta` that a node locks while it applies the dedup rule.
 pub const LOCK_ROW: &str = "gate";
@@ -109,7 +109,7 @@ async fn stored_events(
         let keys: Vec<Cell> =
             page.iter().flat_map(|identity| [Cell::Bytes(identity.to_vec()), Cell::Integer(0)]).collect();
         for row in session.rows_by_key(&dedup_table(), &keys).await? {
-            let (identity, row) = read(row).ok_or_else(|| corrupt_row("millrace_seen"))?;
+            let (identity, row) = read(row)?;
             known.entry(identity).or_default().push(row);
         }
     }
@@ -130,7 +130,7 @@ async fn read_stored_runs(
     let parameters =
         [Cell::Bytes(identity.to_vec()), Cell::Integer(earliest), Cell::Integer((first + count) as i64)];
     for row in session.rows(sql, &parameters).await? {
-        let (identity, row) = read(row).ok_or_else(|| corrupt_row("millrace_seen"))?;
+        let (identity, row) = read(row)?;
         let same_identity = known.entry(identity).or_default();
         // Two runs that are close to each other can read the same stored run.
         if same_identity.iter().all(|known| known.row.first != row.row.first) {
@@ -140,36 +140,20 @@ async fn read_stored_runs(
     Ok(())
 }
 
-fn read(row: Vec<Cell>) -> Option<(Identity, StoredEntry)> {
-    match <[Cell; 9]>::try_from(row) {
-        Ok(
-            [
-                Cell::Bytes(identity),
-                Cell::Integer(first),
-                Cell::Integer(count),
-                Cell::Bytes(log),
-                Cell::Integer(position),
-                Cell::Bytes(hash),
-                Cell::Integer(received),
-                Cell::Integer(_),
-                expires,
-            ],
-        ) => {
-            let row = DedupRow {
-                first: first as u64,
-                count: count as u64,
-                log: LogId(log.try_into().ok()?),
-                position: position as u64,
-                hash: BodyHash(hash.try_into().ok()?),
-            };
-            let expires = match expires {
-                Cell::Integer(expires) => Some(expires),
-                _ => None,
-            };
-            Some((identity.try_into().ok()?, StoredEntry { row, received, expires }))
-        }
-        _ => None,
-    }
+fn read(row: Vec<Cell>) -> Result<(Identity, StoredEntry), StoreError> {
+    let (identity, first, count, log, position, hash, received, _kept, expires): (
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        i64,
+        _,
+    ) = decoded("millrace_seen", row)?;
+    let row = DedupRow { first, count, log, position, hash };
+    Ok((identity, StoredEntry { row, received, expires }))
 }
 
 /// Writes the new rows. For an identity and first line, `known` contains only the row that was added last.
@@ -237,23 +221,11 @@ pub async fn skipped(
             })
             .collect();
         for row in session.rows_by_key(&skipped_table(), &keys).await? {
-            found.push(skipped_row(row).ok_or_else(|| corrupt_row("millrace_skipped"))?);
+            let (_, _, position, first_log, first_position, same_body): (LogId, i64, _, _, _, _) =
+                decoded("millrace_skipped", row)?;
+            found.push(Skipped { position, first_log, first_position, same_body });
         }
     }
     found.sort_unstable_by_key(|skipped| skipped.position);
     Ok(found)
-}
-
-fn skipped_row(row: Vec<Cell>) -> Option<Skipped> {
-    match <[Cell; 6]>::try_from(row) {
-        Ok([_, _, Cell::Integer(position), Cell::Bytes(log), Cell::Integer(first), Cell::Integer(same)]) => {
-            Some(Skipped {
-                position: position as u64,
-                first_log: LogId(log.try_into().ok()?),
-                first_position: first as u64,
-                same_body: same == 1,
-            })
-        }
-        _ => None,
-    }
 }

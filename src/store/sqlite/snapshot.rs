@@ -10,7 +10,8 @@ use rusqlite::backup::{Backup, StepResult};
 use super::connection;
 use super::errors::classify;
 use super::read_rows;
-use crate::store::{POSITIONS_SQL, StoreError, ViewPosition, view_positions};
+use crate::store::stored_row::decoded;
+use crate::store::{POSITIONS_SQL, StoreError, ViewPosition};
 
 /// Writes the copy to `target`, a file that must not exist yet, and returns the views' positions in the copy. Calls
 /// `wanted` before each step, and fails with `Closed` if it returns false.
@@ -25,7 +26,9 @@ pub fn take(
     copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").map_err(classify)?;
     source.execute_batch("BEGIN").map_err(classify)?;
     // The transaction's snapshot begins with its first read.
-    let positions = view_positions(read_rows(&source, POSITIONS_SQL, &[]).map_err(classify)?)?;
+    let rows = read_rows(&source, POSITIONS_SQL, &[]).map_err(classify)?;
+    let positions =
+        rows.into_iter().map(|row| decoded("millrace_positions", row)).collect::<Result<_, _>>()?;
     let backup = Backup::new(&source, &mut copy).map_err(classify)?;
     while wanted() {
         match backup.step(SNAPSHOT_STEP_PAGES).map_err(classify)? {
