@@ -67,7 +67,14 @@ impl Known {
         self.ids.get(&id).is_some_and(|known| known.hash != hash && known.expires >= now)
     }
 
-    fn note(&mut self, id: EventId, known: KnownId) {
+    fn note(&mut self, id: EventId, mut known: KnownId) {
+        // A repeat does not prolong the time that began with the first receipt.
+        if let Some(first) = self.ids.get(&id)
+            && first.hash == known.hash
+            && first.expires >= Instant::now()
+        {
+            known.expires = first.expires;
+        }
         if self.ids.insert(id, known).is_none() {
             self.order.push_back(id);
         }

@@ -472,6 +472,10 @@ mod tests {
                 "[source.ingest]\nids = false\nwindow = \"30d\"",
                 "m.toml:1: source `ingest` has no `ids = true`, so `id_scope` and `window` would have no effect",
             ),
+            (
+                "[source.ingest]\naccess = \"open\"\nid_scope = \"shop\"",
+                "m.toml:1: source `ingest` is open and has an `id_scope`",
+            ),
             ("[source.ingest]\nwindow = \"long\"", "m.toml:2: `long` is not a duration"),
             ("[source.ingest]\nid_scope = \"\"", "m.toml:2: a name must have 1 to 100 plain characters"),
             ("[source.ingest]\nkind = 3", "m.toml:1: source `ingest` has a `kind` that is not a text"),

@@ -27,12 +27,12 @@ impl Identities {
 }
 
 /// How long identities are remembered.
-pub struct Remembered {
+pub struct Remembered<J> {
     /// For records that do not say it themselves.
     pub window: Duration,
-    /// By how much the system clock has jumped ahead recently. Ids from before a jump appear older than they are by
-    /// that much, so they count for longer.
-    pub clock_jumps: Duration,
+    /// Returns by how much the system clock has jumped ahead within a time. Ids from before a jump appear older than
+    /// they are by that much, so they count for longer.
+    pub clock_jumps: J,
 }
 
 /// Returns the time `span` before `time`.
@@ -44,12 +44,12 @@ pub fn earlier(time: Millis, span: Duration) -> Millis {
 pub fn collect(
     record: &Record<'_>,
     log: LogId,
-    remembered: &Remembered,
+    remembered: &Remembered<impl Fn(Duration) -> Duration>,
     into: &mut Identities,
 ) -> Result<(), ReadError> {
     let Some(header) = &record.header else { return Ok(()) };
-    let now = earlier(header.received, remembered.clock_jumps);
     let window = header.window.unwrap_or(remembered.window);
+    let now = earlier(header.received, (remembered.clock_jumps)(window));
     let expires = Some(Millis(header.received.0.saturating_add(window.as_millis() as i64)));
     let mut lines = Vec::new();
     let mut dead_letters = Vec::new();
@@ -122,7 +122,8 @@ mod tests {
         record.push(&Entry { client, text: "{}", ..Entry::default() });
         let record = Record::decode(0, 1, record.bytes()).expect("a record");
         let mut identities = Identities::default();
-        let remembered = Remembered { window: Duration::from_secs(1), clock_jumps: Duration::from_millis(2) };
+        let remembered =
+            Remembered { window: Duration::from_secs(1), clock_jumps: |_| Duration::from_millis(2) };
         collect(&record, LogId([0; 16]), &remembered, &mut identities).expect("identities");
         identities.seen.remove(0)
     }

@@ -241,7 +241,10 @@ impl Deduplicator {
     fn read_batch(&mut self) -> Result<ReadBatch, ReadError> {
         let (identities, traces) = (Identities::default(), Traces::default());
         let mut batch = ReadBatch { clear_until: self.at, identities, traces, end: self.at };
-        let remembered = Remembered { window: self.windows.default, clock_jumps: self.clock_jumps() };
+        let ages = self.log.ages().clone();
+        let at = self.at;
+        let clock_jumps = move |window| ages.jumped_ahead_since(at, window);
+        let remembered = Remembered { window: self.windows.default, clock_jumps };
         let records = self.reader.read(self.at, BATCH_BYTES_MAX)?;
         let log = self.log.id();
         let mut ends = stream_ends::RecordEnds::default();

@@ -119,9 +119,11 @@ impl Zstd {
         let (mut input, mut output) = (InBuffer::around(&taken), OutBuffer::around(&mut decoded));
         loop {
             let needed = self.state.decompress_stream(&mut output, &mut input).map_err(refusal)?;
+            let full = output.pos() == output.capacity();
             self.complete = needed == 0;
-            self.has_more = output.pos() == output.capacity();
-            if self.has_more || input.pos == taken.len() {
+            // A complete frame has no more output, and a step without input would begin another frame.
+            self.has_more = full && !self.complete;
+            if full || input.pos == taken.len() {
                 break;
             }
         }
@@ -188,7 +190,8 @@ mod tests {
     #[test]
     fn compressed_bodies_are_restored_from_pieces_of_any_size() {
         let lines: String = (0..60_000).map(|line| format!("{{\"n\":{line}}}\n")).collect();
-        for text in ["", "x", &lines] {
+        let (one_step, two_steps) = ("x".repeat(QUICK_BODY_BYTES_MAX), "y".repeat(2 * QUICK_BODY_BYTES_MAX));
+        for text in ["", "x", &lines, &one_step, &two_steps] {
             let bytes = text.as_bytes();
             let halves = bytes.split_at(bytes.len() / 2);
             for size in [1, 7, 4096, usize::MAX] {

@@ -118,6 +118,10 @@ impl HttpSource {
         if !self.ids && (self.id_scope.is_some() || self.window.is_some()) {
             return Err("has no `ids = true`, so `id_scope` and `window` would have no effect".to_owned());
         }
+        if self.access == Access::Open && self.id_scope.is_some() {
+            let reason = "is open and has an `id_scope`: anybody could use up the ids of others; set `access = \"key\"`";
+            return Err(reason.to_owned());
+        }
         Ok(())
     }
 

@@ -18,7 +18,7 @@ on_each_database!(
     an_id_that_a_plan_contains_twice_counts_once,
     a_retried_plan_whose_answer_was_lost_finds_the_same_repeats,
     ids_expire_after_their_window_and_kept_uploads_never,
-    each_id_has_its_own_expiry_and_takes_that_of_its_last_event,
+    each_id_has_its_own_expiry_and_the_longest_window_of_its_events_counts,
     ids_of_an_earlier_version_get_their_expiry,
     only_the_new_lines_of_a_repeated_run_pass,
     dead_letters_are_written_once_and_change_status_from_the_expected_one,
@@ -147,7 +147,7 @@ fn ids_expire_after_their_window_and_kept_uploads_never(store_kind: StoreKind) {
     assert_eq!(forget(i64::MAX, 10), 0, "runs of lines are kept");
 }
 
-fn each_id_has_its_own_expiry_and_takes_that_of_its_last_event(store_kind: StoreKind) {
+fn each_id_has_its_own_expiry_and_the_longest_window_of_its_events_counts(store_kind: StoreKind) {
     let mut dedup = DedupView::on(store_kind);
     let until = |name: &str, position, received, expires| DedupEntry {
         expires: Some(Millis(expires)),
@@ -155,6 +155,11 @@ fn each_id_has_its_own_expiry_and_takes_that_of_its_last_event(store_kind: Store
     };
     assert_eq!(dedup.apply(vec![until("long", 0, 0, 9_000), until("short", 1, 0, 100)]), []);
     assert_eq!(dedup.apply(vec![until("long", 2, 101, 102), until("short", 3, 101, 102)]), [(2, 0, true)]);
+    assert_eq!(dedup.apply(vec![until("both", 4, 0, 100), until("both", 5, 30, 9_030)]), [(5, 4, true)]);
+    assert_eq!(
+        dedup.apply(vec![until("both", 6, 9_000, 9_100), until("both", 7, 9_001, 9_101)]),
+        [(6, 4, true)]
+    );
     let hash = |name: &str, now| {
         let id = EventId::derived("s", "o", name);
         dedup.opened.run(dedup.opened.store.first_hash(id, Millis(now))).unwrap()

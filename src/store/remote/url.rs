@@ -38,6 +38,9 @@ impl<'a> ServerUrl<'a> {
                 // The message does not show the option: after a `?` in a password, it is a part of the password.
                 return Err(format!("has an unknown option; use one of `{}`", options.join("`, `")));
             }
+            if url.option(name).is_some() {
+                return Err(format!("has the option `{name}` more than once"));
+            }
             url.options.push((name.to_owned(), decoded(value, "option")?));
         }
         Ok(url)
@@ -53,7 +56,8 @@ pub fn host_and_port(address: &str, default_port: u16) -> Result<(String, u16), 
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or("has a `[` in its host without a `]`")?;
-            (host, port.strip_prefix(':').unwrap_or_default())
+            let port = port.strip_prefix(':').or(port.is_empty().then_some(""));
+            (host, port.ok_or("has text after the `]` of its host that is not `:` and a port")?)
         }
         None => address.split_once(':').unwrap_or((address, "")),
     };

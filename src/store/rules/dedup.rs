@@ -32,6 +32,15 @@ impl StoredEntry {
         let expires = entry.expires.map(|expires| expires.0);
         Self { row, received: entry.received.0, expires }
     }
+
+    /// Lets the row count for as long as the source of a repeat remembers ids, from the first receipt on. Returns
+    /// whether that is longer than before.
+    fn remember_for(&mut self, repeat: &DedupEntry) -> bool {
+        let (Some(expires), Some(of_repeat)) = (self.expires, repeat.expires) else { return false };
+        let longer = self.received.saturating_add(of_repeat.0 - repeat.received.0);
+        self.expires = Some(expires.max(longer));
+        longer > expires
+    }
 }
 
 /// Looks up all entries, stores the new ones, and records the events that views skip.
@@ -59,6 +68,12 @@ pub async fn record_all(
             same_identity.retain(|known| known.row.first != row.first);
             same_identity.push(StoredEntry::new(row, entry));
             new_rows.push((identity, row.first));
+        }
+        if verdict.same_body
+            && let Some(row) = same_identity.iter_mut().find(|known| known.row.first == entry.key.parts().1)
+            && row.remember_for(entry)
+        {
+            new_rows.push((identity, row.row.first));
         }
         skipped.extend(verdict.repeats.iter().map(|(position, row)| Skipped {
             position: *position,
