@@ -89,7 +89,7 @@ impl ReadSection {
         let view = views.get(name).ok_or(format!("shows view `{name}`, which is not declared"))?;
         let path = self.path.as_ref().ok_or("needs a `path` such as `/balances/{key}`")?;
         let shape = self.shape.ok_or("needs a `shape`: \"row\" or \"stats\"")?;
-        let unusable = |reason: String| format!("cannot be there: {reason}");
+        let unusable = |reason: String| format!("has a wrong path: {reason}");
         match (shape, path.strip_suffix(KEY)) {
             (ShapeName::Row, Some(before)) => check_path(before).map_err(unusable)?,
             (ShapeName::Row, None) => {
@@ -190,12 +190,12 @@ mod tests {
         let row = |path: &str| format!("path = \"{path}\"\nview = \"revenue\"\nshape = \"row\"");
         let stats = |more: &str| format!("path = \"/n\"\nview = \"site_stats\"\nshape = \"stats\"\n{more}");
         let cases = [
-            (row("balances/{key}"), "path `balances` must begin with `/`"),
-            (row("/balances/{*key}/{key}"), "path `/balances/{*key}` must begin with `/`"),
-            (row("/v1/{key}"), "path `/v1` is used by millrace itself"),
+            (row("balances/{key}"), "`balances` is not a path such as `/events`"),
+            (row("/balances/{*key}/{key}"), "`/balances/{*key}` is not a path such as `/events`"),
+            (row("/v1/{key}"), "`/v1` is a path of millrace itself"),
             (row("/balances"), "which must end in `/{key}`"),
-            (row("/{key}"), "path `` must begin with `/`"),
-            (row("/{key}/{key}"), "path `/{key}` must begin with `/`"),
+            (row("/{key}"), "`` is not a path such as `/events`"),
+            (row("/{key}/{key}"), "`/{key}` is not a path such as `/events`"),
             (row("/userEvents/{key}"), "read `r` and read `user_events` both have path `/userEvents/{key}`"),
             (row("/events/{key}"), "has path `/events/{key}`, which matches the path of source `ingest`"),
             (row("/b/{key}").replace("revenue", "sales"), "shows view `sales`, which is not declared"),
@@ -211,7 +211,7 @@ mod tests {
                 "has `top = \"user_id\"`, a field that view `site_stats` does not count",
             ),
             (stats("top = \"path\"").replace("site_stats", "revenue"), "which is not of kind `stats`"),
-            (stats("top = \"path\"").replace("/n", "/n/{key}"), "path `/n/{key}` must begin with `/`"),
+            (stats("top = \"path\"").replace("/n", "/n/{key}"), "`/n/{key}` is not a path such as `/events`"),
             ("path = \"/n\"\nview = \"site_stats\"".to_owned(), "needs a `shape`"),
             ("shape = \"row\"\nview = \"revenue\"".to_owned(), "needs a `path`"),
             ("path = \"/n\"".to_owned(), "needs a `view` to show"),

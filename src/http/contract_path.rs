@@ -32,12 +32,12 @@ pub fn check_path(path: &str) -> Result<(), String> {
     let valid = path == "/" || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(step));
     if !valid {
         return Err(format!(
-            "path `{path}` must begin with `/`, with only letters, digits and `-._~` between slashes"
+            "`{path}` is not a path such as `/events`, with letters, digits and `-._~` between slashes"
         ));
     }
     let taken = |taken: &&str| if taken.ends_with('/') { path.starts_with(*taken) } else { path == *taken };
     if TAKEN_PATHS.iter().any(taken) {
-        Err(format!("path `{path}` is used by millrace itself"))
+        Err(format!("`{path}` is a path of millrace itself; choose another"))
     } else {
         Ok(())
     }

@@ -235,5 +235,5 @@ fn a_read_can_be_configured() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let start = Start { config: Some(own.replace("/kinds", "/ready")), ..Start::default() };
     let Err(log) = TestApp::try_with(start, folder) else { panic!("the server started") };
-    assert!(log.contains("read `kinds` cannot be there: path `/ready` is used by millrace itself"), "{log}");
+    assert!(log.contains("read `kinds` has a wrong path: `/ready` is a path of millrace itself"), "{log}");
 }
