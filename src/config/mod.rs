@@ -16,7 +16,7 @@ mod store;
 mod stream;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -147,9 +147,10 @@ impl Config {
         }
     }
 
-    /// Returns the longest time for which ids are remembered.
-    pub fn longest_window(&self) -> Duration {
-        self.sources.values().filter_map(Source::window).fold(self.dedup_window, Duration::max)
+    /// Returns the times for which ids are remembered, in order.
+    pub fn windows(&self) -> Vec<Duration> {
+        let own = self.sources.values().filter_map(Source::window);
+        own.chain([self.dedup_window]).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 

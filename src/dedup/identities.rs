@@ -26,30 +26,16 @@ impl Identities {
     }
 }
 
-/// How long identities are remembered.
-pub struct Remembered<J> {
-    /// For records that do not say it themselves.
-    pub window: Duration,
-    /// Returns by how much the system clock has jumped ahead within a time. Ids from before a jump appear older than
-    /// they are by that much, so they count for longer.
-    pub clock_jumps: J,
-}
-
-/// Returns the time `span` before `time`.
-pub fn earlier(time: Millis, span: Duration) -> Millis {
-    Millis(time.0.saturating_sub(span.as_millis() as i64))
-}
-
-/// Adds the identities of a record to `into`. Fails if an event of it cannot be decoded.
+/// Adds the identities of a record to `into`. `window` is for records that do not say how long they are remembered.
+/// Fails if an event of it cannot be decoded.
 pub fn collect(
     record: &Record<'_>,
     log: LogId,
-    remembered: &Remembered<impl Fn(Duration) -> Duration>,
+    window: Duration,
     into: &mut Identities,
 ) -> Result<(), ReadError> {
     let Some(header) = &record.header else { return Ok(()) };
-    let window = header.window.unwrap_or(remembered.window);
-    let now = earlier(header.received, (remembered.clock_jumps)(window));
+    let window = header.window.unwrap_or(window);
     let expires = Some(Millis(header.received.0.saturating_add(window.as_millis() as i64)));
     let mut lines = Vec::new();
     let mut dead_letters = Vec::new();
@@ -81,7 +67,6 @@ pub fn collect(
                 key: DedupKey::Event(id),
                 hash,
                 received: header.received,
-                now,
                 // A dead letter may be retried once more after the window is over.
                 expires: expires.filter(|_| !retried),
                 events: vec![(position, 0)],
@@ -99,7 +84,6 @@ pub fn collect(
             key,
             hash: upload.hash,
             received: header.received,
-            now,
             expires: expires.filter(|_| !upload.kept),
             events: lines,
             conflict: dead_letters,
@@ -122,9 +106,8 @@ mod tests {
         record.push(&Entry { client, text: "{}", ..Entry::default() });
         let record = Record::decode(0, 1, record.bytes()).expect("a record");
         let mut identities = Identities::default();
-        let remembered =
-            Remembered { window: Duration::from_secs(1), clock_jumps: |_| Duration::from_millis(2) };
-        collect(&record, LogId([0; 16]), &remembered, &mut identities).expect("identities");
+        let window = Duration::from_secs(1);
+        collect(&record, LogId([0; 16]), window, &mut identities).expect("identities");
         identities.seen.remove(0)
     }
 
@@ -140,8 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_says_how_long_its_ids_count_and_jumps_of_the_clock_do_not_age_them() {
-        let entry = entry_of(None, Some(Duration::from_millis(5)));
-        assert_eq!((entry.expires, entry.now), (Some(Millis(14)), Millis(7)));
+    fn a_record_says_how_long_its_ids_count() {
+        assert_eq!(entry_of(None, Some(Duration::from_millis(5))).expires, Some(Millis(14)));
     }
 }

@@ -20,8 +20,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::log::{EventLog, LogReader, ReadError, Traces};
-use crate::store::{Claim, Halt, Plan, Skipped, Store, StoreError, ViewTables};
-use identities::{Identities, Remembered, earlier};
+use crate::store::{Claim, ClockJumps, Halt, Plan, Skipped, Store, StoreError, ViewTables};
+use identities::Identities;
 use stream_ends::StreamEnds;
 
 /// The deduplicator's name in metrics, logs and answers.
@@ -45,12 +45,12 @@ pub const STORE_WENT_BACK: &str =
     "the store has lost commits; the missing events are applied again from the log";
 
 /// How long ids are remembered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Windows {
     /// The window of ids for which nothing else is configured.
     pub default: Duration,
-    /// The longest window of any source.
-    pub longest: Duration,
+    /// The windows of all sources, and the default one, in order.
+    pub all: Vec<Duration>,
 }
 
 /// The interface of dedup for views.
@@ -241,17 +241,13 @@ impl Deduplicator {
     fn read_batch(&mut self) -> Result<ReadBatch, ReadError> {
         let (identities, traces) = (Identities::default(), Traces::default());
         let mut batch = ReadBatch { clear_until: self.at, identities, traces, end: self.at };
-        let ages = self.log.ages().clone();
-        let at = self.at;
-        let clock_jumps = move |window| ages.jumped_ahead_since(at, window);
-        let remembered = Remembered { window: self.windows.default, clock_jumps };
         let records = self.reader.read(self.at, BATCH_BYTES_MAX)?;
         let log = self.log.id();
         let mut ends = stream_ends::RecordEnds::default();
         for record in records.iter() {
             let record = record?;
             if record.has_identity() {
-                identities::collect(&record, log, &remembered, &mut batch.identities)?;
+                identities::collect(&record, log, self.windows.default, &mut batch.identities)?;
                 batch.traces.note(&record);
             }
             if let Some(header) = &record.header {
@@ -274,6 +270,7 @@ impl Deduplicator {
     fn save(&mut self, batch: ReadBatch) -> Result<(), StoreError> {
         let mut plan = Plan::new(self.claim(batch.end));
         (plan.seen, plan.corrected) = (batch.identities.seen, batch.identities.corrected);
+        plan.clock_jumps = self.clock_jumps();
         let plan = Arc::new(plan);
         let progress = self.progress.clone();
         let waiting = move |reason: &str| {
@@ -335,9 +332,10 @@ impl Deduplicator {
         self.runtime.block_on(self.stop.within(PAUSE_RECHECK_INTERVAL));
     }
 
-    /// Returns by how much the system clock has jumped ahead within the longest window.
-    fn clock_jumps(&self) -> Duration {
-        self.log.ages().jumped_ahead_since(self.at, self.windows.longest)
+    /// Returns by how much the system clock has jumped ahead within each of the windows.
+    fn clock_jumps(&self) -> ClockJumps {
+        let jumped = |window: &Duration| (*window, self.log.ages().jumped_ahead_since(self.at, *window));
+        ClockJumps(self.windows.all.iter().map(jumped).collect())
     }
 
     /// Deletes some of the ids that have expired, and continues soon if there are more.
@@ -348,7 +346,7 @@ impl Deduplicator {
         self.pruned = Instant::now();
         failpoint::hit("gate.forgets");
         let Some(latest) = self.latest else { return };
-        let before = prune_before(latest, Millis::now(), self.clock_jumps());
+        let before = prune_before(latest, Millis::now(), self.clock_jumps().within(i64::MAX));
         self.prune_interval = match self.runtime.block_on(self.store.prune_dedup(before, PRUNE_ROWS_MAX)) {
             Ok(rows) if rows >= PRUNE_ROWS_MAX => Duration::ZERO,
             Ok(_) => prune_interval(),
@@ -367,8 +365,8 @@ fn prune_interval() -> Duration {
 /// Returns a time: ids that expired before it are deleted. It is based on the latest event that was read, because the store
 /// may be catching up. Then an id that is old today was not old when its repeat was received. A time in the future is
 /// ignored. Otherwise one event that was received while the clock was ahead would delete all ids.
-fn prune_before(latest: Millis, now: Millis, clock_jumps: Duration) -> Millis {
-    earlier(latest.min(now), CLOCK_STEP_MAX.saturating_add(clock_jumps))
+fn prune_before(latest: Millis, now: Millis, jumped: i64) -> Millis {
+    Millis(latest.min(now).0.saturating_sub(jumped).saturating_sub(CLOCK_STEP_MAX.as_millis() as i64))
 }
 
 /// Logs the dead letters of the events that reuse an id with different content: some one by one, and the number of
@@ -396,7 +394,7 @@ mod tests {
     #[test]
     fn ids_are_pruned_by_the_time_of_the_log_and_never_by_a_future_time() {
         let day = 24 * 3600 * 1000;
-        let before = |latest, now| prune_before(Millis(latest), Millis(now), 2 * CLOCK_STEP_MAX).0;
+        let before = |latest, now| prune_before(Millis(latest), Millis(now), 2 * day).0;
         assert_eq!(before(100 * day, 100 * day), 97 * day);
         assert_eq!(before(50 * day, 100 * day), 47 * day, "a store that is catching up");
         assert_eq!(before(5_000 * day, 100 * day), 97 * day, "a clock that was ahead for one event");

@@ -178,7 +178,7 @@ impl Node {
         let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
         let dedup_progress = progress.register_dedup(dedup::NAME);
-        let windows = Windows { default: config.dedup_window, longest: config.longest_window() };
+        let windows = Windows { default: config.dedup_window, all: config.windows() };
         let (dedup, thread) = Dedup::start(&log, &store, windows, dedup_progress, &stop, runtime.clone())?;
         let mut node = Self {
             log,

@@ -1,6 +1,8 @@
 //! The dedup rule: which events of an identity are repeats, and which of them conflict with an earlier body. Pure: the
 //! stored rows are read by `rules/dedup.rs`, inside the transaction that stores the new ones.
 
+use std::time::Duration;
+
 use event::{BodyHash, EventId, LogId, Millis};
 
 use super::dead_letter_change::NewDeadLetter;
@@ -10,16 +12,29 @@ use super::dead_letter_change::NewDeadLetter;
 pub struct DedupEntry {
     pub key: DedupKey,
     pub hash: BodyHash,
+    /// Stored rows that expired before this time do not count. It comes from the log, so the result does not depend on
+    /// which old rows are already deleted. A store that is rebuilt from the log gets the same result.
     pub received: Millis,
-    /// Stored rows that expired before this time do not count. This time comes from the log, so the result does not
-    /// depend on which old rows are already deleted. A store that is rebuilt from the log gets the same result.
-    pub now: Millis,
     /// Until when the new row counts; `None` if it is kept without a time limit.
     pub expires: Option<Millis>,
     /// The positions of the events. For a run of lines, each with its line number.
     pub events: Vec<(u64, u64)>,
     /// The dead letters to write if the identity was used before for another body.
     pub conflict: Vec<NewDeadLetter>,
+}
+
+/// By how much the system clock has jumped ahead within each of some times, the shortest time first. An id from before
+/// a jump appears older than it is by that much, so it counts for longer.
+#[derive(Clone, Debug, Default)]
+pub struct ClockJumps(pub Vec<(Duration, Duration)>);
+
+impl ClockJumps {
+    /// Returns the jumps within a time, in milliseconds.
+    pub fn within(&self, span: i64) -> i64 {
+        let covers = |(time, _): &&(Duration, Duration)| time.as_millis() as i64 >= span;
+        let jumps = self.0.iter().find(covers).or(self.0.last());
+        jumps.map_or(0, |(_, jumped)| jumped.as_millis() as i64)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +127,6 @@ mod tests {
             key,
             hash: BodyHash([hash; 8]),
             received: Millis(0),
-            now: Millis(0),
             expires: Some(Millis(9)),
             events,
             conflict: Vec::new(),

@@ -39,7 +39,7 @@ use event::{Decimal, LogId};
 
 pub use dead_letter_change::{DeadLetterChange, NewDeadLetter};
 pub use dead_letters::{DeadLetter, DeadLetterStatus};
-pub use dedup_rule::{DedupEntry, DedupKey, Skipped};
+pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use erasures::{Erasure, OpenErasure};
 pub use halt::Halt;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use event::LogId;
 
 use super::dead_letter_change::DeadLetterChange;
-use super::dedup_rule::DedupEntry;
+use super::dedup_rule::{ClockJumps, DedupEntry};
 use super::numbered_rows::RowChanges;
 use super::tables::{Cell, DerivedIndex, Table};
 
@@ -43,6 +43,8 @@ pub struct Plan {
     /// Set for a view whose table has one row per event.
     pub rows: Option<RowChanges>,
     pub seen: Vec<DedupEntry>,
+    /// For the decision which stored ids still count.
+    pub clock_jumps: ClockJumps,
     pub dead_letters: Vec<DeadLetterChange>,
     pub corrected: Vec<CorrectedEvent>,
 }
@@ -75,6 +77,7 @@ impl Plan {
             writes: Vec::new(),
             rows: None,
             seen: Vec::new(),
+            clock_jumps: ClockJumps::default(),
             dead_letters: Vec::new(),
             corrected: Vec::new(),
         }

@@ -83,7 +83,7 @@ impl Node {
         let stop = Stop::default();
         let handle = self.runtime.handle().clone();
         let dedup_progress = self.progress.register_dedup(NAME);
-        let windows = Windows { default: days(7), longest: days(7) };
+        let windows = Windows { default: days(7), all: vec![days(7)] };
         let (dedup, dedup_thread) =
             Dedup::start(&self.log, &self.store, windows, dedup_progress, &stop, handle.clone()).unwrap();
         let mut threads = vec![dedup_thread];

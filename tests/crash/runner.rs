@@ -38,7 +38,7 @@ impl Running {
         let (dedup, dedup_thread) = Dedup::start(
             log,
             store,
-            Windows { default: HOUR, longest: HOUR },
+            Windows { default: HOUR, all: vec![HOUR] },
             progress.register_dedup(NAME),
             &stop,
             handle.clone(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use event::{BodyHash, EventId, Millis, UploadId};
 use millrace::store::{
-    CorrectedEvent, DeadLetterChange, DeadLetterStatus, DedupEntry, DedupKey, NewDeadLetter, Plan, Skipped,
-    ViewTables,
+    ClockJumps, CorrectedEvent, DeadLetterChange, DeadLetterStatus, DedupEntry, DedupKey, NewDeadLetter,
+    Plan, Skipped, ViewTables,
 };
 
 use crate::harness::StoreKind;
@@ -19,6 +19,7 @@ on_each_database!(
     a_retried_plan_whose_answer_was_lost_finds_the_same_repeats,
     ids_expire_after_their_window_and_kept_uploads_never,
     each_id_has_its_own_expiry_and_the_longest_window_of_its_events_counts,
+    ids_count_for_longer_by_the_jumps_of_the_clock_within_their_window,
     ids_of_an_earlier_version_get_their_expiry,
     only_the_new_lines_of_a_repeated_run_pass,
     dead_letters_are_written_once_and_change_status_from_the_expected_one,
@@ -31,7 +32,6 @@ fn seen(name: &str, position: u64, body: u8, received: i64) -> DedupEntry {
         key: DedupKey::Event(id),
         hash: BodyHash([body; 8]),
         received: Millis(received),
-        now: Millis(received),
         expires: Some(Millis(received + 1_000)),
         events: vec![(position, 0)],
         conflict: vec![dead_letter(position)],
@@ -61,13 +61,14 @@ fn dead_letter(position: u64) -> NewDeadLetter {
 struct DedupView {
     opened: Opened,
     end: u64,
+    clock_jumps: ClockJumps,
 }
 
 impl DedupView {
     fn on(store_kind: StoreKind) -> Self {
         let opened = Opened::on(store_kind);
         opened.begin("gate", ViewTables::default()).unwrap();
-        Self { opened, end: 0 }
+        Self { opened, end: 0, clock_jumps: ClockJumps::default() }
     }
 
     /// Applies a plan with these entries. Returns the skipped positions, each with the position of the first event
@@ -75,6 +76,7 @@ impl DedupView {
     fn apply(&mut self, seen: Vec<DedupEntry>) -> Vec<(u64, u64, bool)> {
         let mut plan = Plan::new(claim("gate", self.end, self.end + 1));
         plan.seen = seen;
+        plan.clock_jumps = self.clock_jumps.clone();
         self.end += 1;
         let skipped = self.opened.apply(plan).unwrap();
         skipped.iter().map(|skipped| (skipped.position, skipped.first_position, skipped.same_body)).collect()
@@ -137,7 +139,7 @@ fn ids_expire_after_their_window_and_kept_uploads_never(store_kind: StoreKind) {
     assert_eq!(dedup.apply(vec![seen("a", 2, 1, 11_001)]), [], "the first was received before the window");
     assert_eq!(dedup.apply(vec![seen("a", 3, 1, 12_001)]), [(3, 2, true)]);
     assert_eq!(dedup.apply(vec![lines(0, 5, 10, 1)]), []);
-    let later = DedupEntry { received: Millis(1 << 50), now: Millis(1 << 50), ..lines(0, 5, 20, 1) };
+    let later = DedupEntry { received: Millis(1 << 50), ..lines(0, 5, 20, 1) };
     assert_eq!(dedup.apply(vec![later]).len(), 5);
     let forget =
         |before, rows| dedup.opened.run(dedup.opened.store.prune_dedup(Millis(before), rows)).unwrap();
@@ -166,6 +168,24 @@ fn each_id_has_its_own_expiry_and_the_longest_window_of_its_events_counts(store_
     };
     assert_eq!((hash("short", 102), hash("short", 103)), (Some(BodyHash([1; 8])), None));
     assert_eq!((hash("long", 9_000), hash("long", 9_001)), (Some(BodyHash([1; 8])), None));
+}
+
+fn ids_count_for_longer_by_the_jumps_of_the_clock_within_their_window(store_kind: StoreKind) {
+    let mut dedup = DedupView::on(store_kind);
+    let until = |name: &str, position, received, expires| DedupEntry {
+        expires: Some(Millis(expires)),
+        ..seen(name, position, 1, received)
+    };
+    dedup.clock_jumps = ClockJumps(
+        [(100, 0), (9_000, 500)]
+            .map(|(time, jump)| (Duration::from_millis(time), Duration::from_millis(jump)))
+            .into(),
+    );
+    assert_eq!(dedup.apply(vec![until("long", 0, 0, 9_000), until("short", 1, 0, 100)]), []);
+    // A source of the short window repeats the id of the long one.
+    let later = vec![until("long", 2, 9_500, 9_600), until("short", 3, 101, 201)];
+    assert_eq!(dedup.apply(later), [(2, 0, true)]);
+    assert_eq!(dedup.apply(vec![until("long", 4, 9_501, 18_501)]), []);
 }
 
 fn ids_of_an_earlier_version_get_their_expiry(store_kind: StoreKind) {

@@ -30,7 +30,7 @@ pub async fn apply(session: &mut impl Session, plan: &Plan) -> Result<Vec<Skippe
     }
     failpoint::hit("store.written");
     dead_letters::change_all(session, plan.claim.log, &plan.dead_letters).await?;
-    let skipped = dedup::record_all(session, plan.claim.log, &plan.seen).await?;
+    let skipped = dedup::record_all(session, plan.claim.log, &plan.seen, &plan.clock_jumps).await?;
     record_corrections(session, plan.claim.log, &plan.corrected, &skipped).await?;
     Ok(skipped)
 }

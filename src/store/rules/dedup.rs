@@ -8,7 +8,7 @@ use event::limits::{CHUNK_LINES_MAX, DEDUP_IDS_LOOKED_UP_MAX};
 
 use super::dead_letters;
 use crate::store::StoreError;
-use crate::store::dedup_rule::{DedupEntry, DedupKey, DedupRow, Skipped};
+use crate::store::dedup_rule::{ClockJumps, DedupEntry, DedupKey, DedupRow, Skipped};
 use crate::store::millrace_tables::{dedup_table, skipped_table};
 use crate::store::session::Session;
 use crate::store::stored_row::decoded;
@@ -48,6 +48,7 @@ pub async fn record_all(
     session: &mut impl Session,
     log: LogId,
     entries: &[DedupEntry],
+    clock_jumps: &ClockJumps,
 ) -> Result<Vec<Skipped>, StoreError> {
     if entries.is_empty() {
         return Ok(Vec::new());
@@ -62,7 +63,7 @@ pub async fn record_all(
     for entry in entries {
         let (identity, ..) = entry.key.parts();
         let same_identity = known.entry(identity).or_default();
-        let verdict = entry.verdict(&overlapping(same_identity, entry));
+        let verdict = entry.verdict(&overlapping(same_identity, entry, clock_jumps));
         if verdict.note {
             let row = row_of(log, entry);
             same_identity.retain(|known| known.row.first != row.first);
@@ -100,11 +101,14 @@ fn row_of(log: LogId, entry: &DedupEntry) -> DedupRow {
 }
 
 /// Returns the rows that share lines with `entry` and are still remembered.
-fn overlapping(known: &[StoredEntry], entry: &DedupEntry) -> Vec<DedupRow> {
+fn overlapping(known: &[StoredEntry], entry: &DedupEntry, clock_jumps: &ClockJumps) -> Vec<DedupRow> {
     let (_, first, count) = entry.key.parts();
     let overlaps = |known: &&StoredEntry| {
         let DedupRow { first: other, count: lines, .. } = known.row;
-        let remembered = known.expires.is_none_or(|expires| expires >= entry.now.0);
+        let remembered = known.expires.is_none_or(|expires| {
+            let jumped = clock_jumps.within(expires.saturating_sub(known.received));
+            expires.saturating_add(jumped) >= entry.received.0
+        });
         remembered && other < first + count && other + lines > first
     };
     let mut rows: Vec<DedupRow> = known.iter().filter(overlaps).map(|known| known.row).collect();

@@ -233,7 +233,6 @@ mod tests {
             key: DedupKey::Event(EventId::derived("s", "o", "id")),
             hash: BodyHash([1; 8]),
             received: Millis(received),
-            now: Millis(received),
             expires: Some(Millis(received + 100)),
             events: vec![(position, 0)],
             conflict: Vec::new(),
