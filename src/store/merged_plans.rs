@@ -3,14 +3,14 @@
 
 use std::cmp::Ordering;
 
+use super::cell::Cell;
 use super::plan::{Plan, Verb, Write};
-use super::tables::Cell;
 
 impl Plan {
     /// Returns whether the plan adds to rows and does nothing else.
     pub fn only_adds(&self) -> bool {
         let Self { writes, rows, seen, dead_letters, corrected, .. } = self;
-        let adds = |write: &Write| matches!(write.verb, Verb::Add | Verb::Tally | Verb::Visit);
+        let adds = |write: &Write| matches!(write.verb, Verb::Add | Verb::Tally);
         let has_rows = !writes.is_empty();
         has_rows
             && writes.iter().all(adds)
@@ -24,7 +24,8 @@ impl Plan {
     /// same tables.
     pub fn can_merge(&self, later: &Self) -> bool {
         let into = |plan: &Self| {
-            plan.writes.iter().map(|write| (write.table.name.clone(), write.verb)).collect::<Vec<_>>()
+            let writes = plan.writes.iter().map(|write| (write.table.name.clone(), write.verb));
+            (writes.collect::<Vec<_>>(), plan.visits.as_ref().map(|visits| visits.members.name.clone()))
         };
         self.only_adds() && later.only_adds() && into(self) == into(later)
     }
@@ -36,13 +37,16 @@ impl Plan {
             let ours = std::mem::take(&mut write.cells);
             write.cells = sums(write, ours, more.cells);
         }
+        if let (Some(visits), Some(later)) = (&mut self.visits, later.visits) {
+            visits.merge(later);
+        }
     }
 }
 
 /// Merges the rows of two writes by key and adds the numbers of equal keys. A balance of 0 stays a row. A count of 0
 /// is left out: a database server would keep it as a row.
 fn sums(write: &Write, ours: Vec<Cell>, theirs: Vec<Cell>) -> Vec<Cell> {
-    let (width, key) = (write.width(), write.key());
+    let (width, key) = (write.table.columns.len(), 0..write.table.key_columns);
     let mut cells = Vec::with_capacity(ours.len().max(theirs.len()));
     let (mut ours, mut theirs) = (ours.into_iter(), theirs.into_iter());
     while let (Some(one), Some(other)) =
@@ -87,7 +91,7 @@ mod tests {
 
     use super::*;
     use crate::store::plan::{Claim, CorrectedEvent};
-    use crate::store::tables::{ColumnKind, DayGaps, DerivedIndex, Table};
+    use crate::store::tables::{ColumnKind, Table};
 
     fn plan(from: u64, to: u64, write: Write) -> Plan {
         let claim = Claim { view: "v".to_owned(), log: LogId([0; 16]), from, to };
@@ -108,21 +112,6 @@ mod tests {
         let table = Table::new("t", 1, &[("what", TEXT), ("n", ColumnKind::Integer)]);
         let cells = rows.iter().flat_map(|(what, n)| [Cell::Text((*what).to_owned()), Cell::Integer(*n)]);
         Write { table: Arc::new(table), verb: Verb::Tally, cells: cells.collect() }
-    }
-
-    /// Builds visits from group, member, day and number.
-    fn visits(rows: &[(&str, u8, i64, i64)]) -> Write {
-        let integer = ColumnKind::Integer;
-        let spans =
-            Table::new("s", 3, &[("grp", TEXT), ("day", integer), ("before", integer), ("n", integer)]);
-        let member = ColumnKind::Bytes { bytes_max: 1 };
-        let table = Table::new("t", 2, &[("member", member), ("day", integer), ("n", integer)])
-            .with(DerivedIndex::DayGaps(DayGaps { table: Arc::new(spans) }));
-        let cells = rows.iter().flat_map(|(group, member, day, n)| {
-            let group = Cell::Text((*group).to_owned());
-            [group, Cell::Bytes(vec![*member]), Cell::Integer(*day), Cell::Integer(*n)]
-        });
-        Write { table: Arc::new(table), verb: Verb::Visit, cells: cells.collect() }
     }
 
     fn merged(one: Write, other: Write) -> Plan {
@@ -147,14 +136,6 @@ mod tests {
     fn a_count_that_sums_to_zero_is_not_written() {
         let both = merged(counts(&[("a", 1), ("b", 2)]), counts(&[("a", -1), ("b", 1), ("c", 4)]));
         assert_eq!(both.writes[0].cells, counts(&[("b", 3), ("c", 4)]).cells);
-    }
-
-    #[test]
-    fn visits_are_merged_by_member_and_day_across_groups() {
-        let ours = visits(&[("z", 1, 5, 1), ("a", 2, 5, 1), ("z", 4, 5, 2)]);
-        let theirs = visits(&[("z", 1, 5, 2), ("z", 1, 6, 1), ("a", 3, 5, 1), ("z", 4, 5, -2)]);
-        let both = visits(&[("z", 1, 5, 3), ("z", 1, 6, 1), ("a", 2, 5, 1), ("a", 3, 5, 1)]);
-        assert_eq!(merged(ours, theirs).writes[0].cells, both.cells);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! is closed, so [`Store`] is an enum.
 
 mod apply_with_retry;
-mod day_gaps;
+mod cell;
 mod dead_letter_change;
 mod dead_letters;
 mod dedup;
@@ -31,12 +31,14 @@ mod sqlite;
 mod stored_row;
 mod stored_value;
 mod tables;
+mod visits;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use event::{Decimal, LogId};
 
+pub use cell::{Cell, CellRef};
 pub use dead_letter_change::{DeadLetterChange, NewDeadLetter};
 pub use dead_letters::{DeadLetter, DeadLetterStatus};
 pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
@@ -47,7 +49,8 @@ pub use numbered_rows::{RowChanges, Rows, RowsOf};
 pub use plan::{Claim, CorrectedEvent, Plan, Stamp, Verb, Write};
 pub use remote::{Password, PasswordFrom, password_in};
 pub use row_origins::RowOrigin;
-pub use tables::{Cell, Column, ColumnKind, DayGaps, DerivedIndex, Opening, Table, TopK, ViewTables, quote};
+pub use tables::{Column, ColumnKind, Opening, Table, TopK, ViewTables, quote};
+pub use visits::{MEMBER_BYTES, MemberKey, Visit, Visits};
 
 use stored_row::{FromRow, corrupt_row};
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use event::{Decimal, LogId, Millis, Value};
+use event::{Decimal, LogId, Millis};
 
+use super::cell::CellRef;
 use super::tables::Table;
 
 /// The changes of a plan to such a table. Rows are added, then restored, then removed: the batch that adds an event's
@@ -52,22 +53,23 @@ pub struct Rows {
     width: usize,
     slots: Vec<Slot>,
     text: String,
+    bytes: Vec<u8>,
 }
 
+/// A value without its text or bytes: they end at `end`, and begin where those of an earlier slot end.
 #[derive(Clone, Copy, Debug)]
 enum Slot {
     Null,
     Text { end: u32 },
-    Json { end: u32 },
     Integer(i64),
     Decimal(Decimal),
     Time(Millis),
-    Boolean(bool),
+    Bytes { end: u32 },
 }
 
 impl Rows {
     pub fn new(width: usize) -> Self {
-        Self { width, slots: Vec::new(), text: String::new() }
+        Self { width, slots: Vec::new(), text: String::new(), bytes: Vec::new() }
     }
 
     /// Reserves memory for `rows` rows and `bytes` bytes of text.
@@ -77,22 +79,23 @@ impl Rows {
     }
 
     /// Appends one value. A row is complete after as many values as the table has columns.
-    pub fn push(&mut self, value: &Value<'_>) {
-        let slot = match value {
-            Value::Absent => Slot::Null,
-            Value::Text(text) => Slot::Text { end: self.append(text) },
-            Value::Any(text) => Slot::Json { end: self.append(text) },
-            Value::Integer(value) => Slot::Integer(*value),
-            Value::Decimal(value) => Slot::Decimal(*value),
-            Value::Time(value) => Slot::Time(*value),
-            Value::Boolean(value) => Slot::Boolean(*value),
+    pub fn push<'a>(&mut self, cell: impl Into<CellRef<'a>>) {
+        let end = |length: usize| u32::try_from(length).expect("a batch is far below 4 GiB");
+        let slot = match cell.into() {
+            CellRef::Null => Slot::Null,
+            CellRef::Text(text) => {
+                self.text.push_str(text);
+                Slot::Text { end: end(self.text.len()) }
+            }
+            CellRef::Integer(number) => Slot::Integer(number),
+            CellRef::Decimal(amount) => Slot::Decimal(amount),
+            CellRef::Time(time) => Slot::Time(time),
+            CellRef::Bytes(bytes) => {
+                self.bytes.extend_from_slice(bytes);
+                Slot::Bytes { end: end(self.bytes.len()) }
+            }
         };
         self.slots.push(slot);
-    }
-
-    fn append(&mut self, text: &str) -> u32 {
-        self.text.push_str(text);
-        u32::try_from(self.text.len()).expect("a batch is far below 4 GiB")
     }
 
     pub fn len(&self) -> usize {
@@ -104,21 +107,16 @@ impl Rows {
     }
 
     /// Returns all values, row by row.
-    pub fn values(&self) -> impl Iterator<Item = Value<'_>> {
-        let mut begin = 0;
-        let mut text = move |end: u32| {
-            let text = &self.text[begin..end as usize];
-            begin = end as usize;
-            text
-        };
+    pub fn cells(&self) -> impl Iterator<Item = CellRef<'_>> {
+        let (mut text_begin, mut bytes_begin) = (0, 0);
+        let range = |begin: &mut usize, end: u32| std::mem::replace(begin, end as usize)..end as usize;
         self.slots.iter().map(move |slot| match *slot {
-            Slot::Null => Value::Absent,
-            Slot::Text { end } => Value::Text(text(end).into()),
-            Slot::Json { end } => Value::Any(text(end)),
-            Slot::Integer(value) => Value::Integer(value),
-            Slot::Decimal(value) => Value::Decimal(value),
-            Slot::Time(value) => Value::Time(value),
-            Slot::Boolean(value) => Value::Boolean(value),
+            Slot::Null => CellRef::Null,
+            Slot::Text { end } => CellRef::Text(&self.text[range(&mut text_begin, end)]),
+            Slot::Integer(number) => CellRef::Integer(number),
+            Slot::Decimal(amount) => CellRef::Decimal(amount),
+            Slot::Time(time) => CellRef::Time(time),
+            Slot::Bytes { end } => CellRef::Bytes(&self.bytes[range(&mut bytes_begin, end)]),
         })
     }
 }

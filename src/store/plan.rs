@@ -1,15 +1,19 @@
 //! A plan: everything that one batch does to the store, as a value. Pure code builds it, and a database applies it as
 //! one transaction.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use event::LogId;
 
+use super::cell::Cell;
 use super::dead_letter_change::DeadLetterChange;
 use super::dedup_rule::{ClockJumps, DedupEntry};
 use super::numbered_rows::RowChanges;
-use super::tables::{Cell, DerivedIndex, Table};
+use super::tables::Table;
+use super::visits::{Visit, Visits};
+
+/// The values to write for a visit: the member, the day and the number.
+const VISIT_CELLS: usize = 3;
 
 /// The compare-and-set that moves a view's position from `from` to `to`. Exactly one row must change; otherwise
 /// nothing of the plan is applied. So each batch counts exactly once.
@@ -40,6 +44,8 @@ pub struct Plan {
     pub claim: Claim,
     pub stamp: Stamp,
     pub writes: Vec<Write>,
+    /// Set for a view that counts distinct members.
+    pub visits: Option<Visits>,
     /// Set for a view whose table has one row per event.
     pub rows: Option<RowChanges>,
     pub seen: Vec<DedupEntry>,
@@ -53,11 +59,13 @@ impl Plan {
     /// Returns the amount of work, roughly the number of values to write.
     pub fn cells(&self) -> usize {
         let written: usize = self.writes.iter().map(|write| write.cells.len()).sum();
+        let visits = self.visits.as_ref().map_or(0, |visits| visits.changes().len() * VISIT_CELLS);
         let rows = self.rows.as_ref().map_or(0, RowChanges::cells);
-        written + rows + self.seen.len()
+        written + visits + rows + self.seen.len()
     }
 
-    /// Returns the memory that the cells of `writes` use, including texts.
+    /// Returns the memory that writes and visits use, including texts. A group that several visits share counts for
+    /// each of them.
     pub fn bytes(&self) -> usize {
         let of_cell = |cell: &Cell| {
             size_of::<Cell>()
@@ -67,7 +75,10 @@ impl Plan {
                     _ => 0,
                 }
         };
-        self.writes.iter().flat_map(|write| &write.cells).map(of_cell).sum()
+        let visits = self.visits.iter().flat_map(Visits::changes);
+        let of_visit = |visit: &Visit| size_of::<Visit>() + visit.group.iter().map(of_cell).sum::<usize>();
+        let written: usize = self.writes.iter().flat_map(|write| &write.cells).map(of_cell).sum();
+        written + visits.map(of_visit).sum::<usize>()
     }
 
     pub fn new(claim: Claim) -> Self {
@@ -75,6 +86,7 @@ impl Plan {
             claim,
             stamp: Stamp::fresh(),
             writes: Vec::new(),
+            visits: None,
             rows: None,
             seen: Vec::new(),
             clock_jumps: ClockJumps::default(),
@@ -95,26 +107,7 @@ pub struct Write {
 impl Write {
     /// Returns the rows one by one.
     pub fn rows(&self) -> std::slice::ChunksExact<'_, Cell> {
-        self.cells.chunks_exact(self.width())
-    }
-
-    pub fn width(&self) -> usize {
-        self.group_columns() + self.table.columns.len()
-    }
-
-    /// Returns the range of the key's cells in a row.
-    pub fn key(&self) -> Range<usize> {
-        let begin = self.group_columns();
-        begin..begin + self.table.key_columns
-    }
-
-    /// Returns the number of leading group cells. Only rows of `Verb::Visit` have them: the day-gaps table has these
-    /// columns, and the visited table does not.
-    fn group_columns(&self) -> usize {
-        match (self.verb, &self.table.derived_index) {
-            (Verb::Visit, DerivedIndex::DayGaps(spans)) => spans.group_columns(),
-            _ => 0,
-        }
+        self.cells.chunks_exact(self.table.columns.len())
     }
 }
 
@@ -125,9 +118,6 @@ pub enum Verb {
     Add,
     /// Adds the single number after the key to the existing row. Deletes the row if the sum is 0.
     Tally,
-    /// Does the same as `Tally` for rows of a member and a day, and updates the day-gaps table. A row consists of the
-    /// member's group, the member, the day and the number.
-    Visit,
     /// Inserts rows whose key is new. Existing rows stay unchanged.
     InsertNew,
     /// Deletes rows that have exactly these values in these columns.

@@ -1,11 +1,11 @@
 //! The rows of table views, by the events that they came from: their origins, and their deletion.
 
-use event::{LogId, Value};
+use event::LogId;
 
+use super::cell::{Cell, CellRef};
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::row_origins::{self, RowOrigin, RowOriginBase};
 use super::stored_row::corrupt_row;
-use super::tables::Cell;
 use super::{Store, StoreError};
 
 impl Store {
@@ -56,11 +56,11 @@ impl Store {
         Ok(found)
     }
 
-    /// Returns a value in the form in which this database stores it.
-    pub fn stored_value(&self, value: &Value<'_>) -> Cell {
+    /// Returns a cell in the form in which this database stores it.
+    pub fn stored<'a>(&self, cell: impl Into<CellRef<'a>>) -> Cell {
         match self {
-            Self::Sqlite(_) => super::sqlite::stored_value(value),
-            Self::Remote(_) => super::remote::stored_value(value),
+            Self::Sqlite(_) => super::sqlite::stored(cell.into()),
+            Self::Remote(_) => cell.into().to_cell(),
         }
     }
 

@@ -2,8 +2,9 @@
 //! these operations in its own fastest safe way.
 
 use super::StoreError;
+use super::cell::Cell;
 use super::numbered_rows::{Rows, RowsOf};
-use super::tables::{Cell, Table};
+use super::tables::Table;
 
 /// SQL that the rules pass must be valid in every database: `?` for a parameter, `"` around names, no dialect.
 ///
@@ -75,8 +76,8 @@ pub trait Session {
     /// Creates a table and the index of its ranking.
     async fn create(&mut self, table: &Table) -> Result<(), StoreError>;
 
-    /// Returns the tables that this database keeps in addition for a table's derived index.
-    fn derived_tables(&self, _table: &Table) -> Vec<Table> {
+    /// Returns the tables that this database keeps in addition for a table's ranking.
+    fn ranking_tables(&self, _table: &Table) -> Vec<Table> {
         Vec::new()
     }
 }

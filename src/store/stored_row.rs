@@ -2,7 +2,7 @@
 
 use event::{BodyHash, EventId, LogId, Millis};
 
-use super::tables::Cell;
+use super::cell::Cell;
 use super::{Store, StoreError};
 
 /// A value of one column.

@@ -1,7 +1,8 @@
 //! Compares stored values with written ones. A user's own table may store values less exactly than millrace's tables
 //! do.
 
-use super::tables::{Cell, ColumnKind};
+use super::cell::Cell;
+use super::tables::ColumnKind;
 
 impl ColumnKind {
     /// Returns whether `stored` is the value `written` as a column of this kind keeps it. Times may be truncated, at

@@ -1,41 +1,5 @@
 //! Table declarations that are independent of the database, and millrace's own tables.
 
-use std::sync::Arc;
-
-use event::{Decimal, Millis};
-
-/// One value of a row.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cell {
-    Null,
-    Text(String),
-    Integer(i64),
-    Decimal(Decimal),
-    Time(Millis),
-    Bytes(Vec<u8>),
-}
-
-impl Cell {
-    /// Returns the cell as an amount. Databases return amounts as decimals, text or integers.
-    pub fn decimal(&self) -> Option<Decimal> {
-        match self {
-            Self::Decimal(amount) => Some(*amount),
-            Self::Text(text) => text.parse().ok(),
-            Self::Integer(number) => number.to_string().parse().ok(),
-            Self::Null | Self::Time(_) | Self::Bytes(_) => None,
-        }
-    }
-
-    /// Returns the cell as a count. Some databases return sums as decimals.
-    pub fn integer(&self) -> Option<i64> {
-        match self {
-            Self::Integer(number) => Some(*number),
-            Self::Decimal(sum) => sum.to_string().parse().ok(),
-            Self::Null | Self::Text(_) | Self::Time(_) | Self::Bytes(_) => None,
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
     Text {
@@ -74,20 +38,10 @@ pub struct Table {
     pub id: Option<String>,
     /// The index of a column, in addition to the key, whose values are unique.
     pub unique: Option<usize>,
-    pub derived_index: DerivedIndex,
+    pub ranking: Option<TopK>,
 }
 
-/// Additional tables or indexes that a database updates in the transaction that changes the main table. With them, a
-/// query does not have to scan the whole main table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum DerivedIndex {
-    #[default]
-    Nothing,
-    TopK(TopK),
-    DayGaps(DayGaps),
-}
-
-/// Ranks the rows of each group by their single number, largest first. Rows with equal numbers are ordered by the
+/// Ranks the rows of each group, so that a query does not have to scan all of them: by their single number, largest first. Rows with equal numbers are ordered by the
 /// last key column, with empty text last. The other key columns form the group.
 ///
 /// Database servers use an index, which is cheap there. SQLite keeps the top rows of each group in the two tables
@@ -98,26 +52,6 @@ pub struct TopK {
     pub floor_table: String,
     /// The largest limit of a query.
     pub limit_max: usize,
-}
-
-/// Counts distinct members of a group in any range of days.
-///
-/// The main table has a row for each member and day, with the number of visits. Its rows do not contain the group,
-/// because a member's identity already includes it.
-///
-/// The derived `table` counts, for each group, the members that came on `day` and whose last earlier day was `before`
-/// (0 if they never came before). Its row of day 0 counts all members of the group. Its columns are the group's
-/// columns, `day` and `before`, which together are the key, and a number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DayGaps {
-    pub table: Arc<Table>,
-}
-
-impl DayGaps {
-    /// Returns the number of columns that form the group.
-    pub fn group_columns(&self) -> usize {
-        self.table.key_columns - 2
-    }
 }
 
 impl Table {
@@ -131,25 +65,13 @@ impl Table {
                 null: name.ends_with('?'),
             })
             .collect();
-        Self {
-            name: name.to_owned(),
-            columns,
-            key_columns,
-            id: None,
-            unique: None,
-            derived_index: DerivedIndex::Nothing,
-        }
+        Self { name: name.to_owned(), columns, key_columns, id: None, unique: None, ranking: None }
     }
 
     /// Declares a table without a key, whose rows are numbered in the order in which they are added.
     pub fn numbered(name: &str, id: &str, columns: Vec<Column>) -> Self {
         let (name, id) = (name.to_owned(), Some(id.to_owned()));
-        Self { name, columns, key_columns: 0, id, unique: None, derived_index: DerivedIndex::Nothing }
-    }
-
-    /// Adds a derived index to the declaration.
-    pub fn with(self, derived_index: DerivedIndex) -> Self {
-        Self { derived_index, ..self }
+        Self { name, columns, key_columns: 0, id, unique: None, ranking: None }
     }
 }
 

@@ -4,31 +4,66 @@
 
 use std::sync::Arc;
 
-use event::Stalled;
-use event::limits::DEAD_LETTERS_IN_A_ROW_MAX;
+use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DEAD_LETTERS_IN_A_ROW_MAX};
+use event::{Backoff, Stalled};
 use tokio::sync::SemaphorePermit;
 
-use super::batch::{Batch, Event};
+use super::batch::{Batch, BatchLimits, Event, Wanted};
 use super::bisect::Bisect;
 use super::dead_letter::{self, DeadLettered};
-use super::runner::Runner;
+use super::runner::{Runner, State};
 use crate::log::Traces;
 use crate::store::{Claim, DeadLetterChange, Halt, Plan, StoreError};
 
+impl Runner {
+    /// Applies the next batch, up to `end`. Returns its number of events.
+    pub(super) fn apply_next(&self, state: &mut State, end: u64) -> Result<usize, Halt> {
+        let permit = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32)).ok();
+        let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
+        let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
+        // Borrow the fields of `state` separately, because the batch borrows the reader's buffer.
+        let at = state.at;
+        let State { reader, stored, begun, dead_in_a_row, .. } = state;
+        let read = reader.records(at, BATCH_BYTES_MAX)?;
+        let batch = read.batch(wanted, limits)?;
+        let mut applier = Applier {
+            runner: self,
+            stored: *stored,
+            begun: *begun,
+            dead_in_a_row: *dead_in_a_row,
+            traces: &batch.traces,
+            permit,
+        };
+        let outcome = applier.apply(&batch);
+        (*stored, *begun, *dead_in_a_row) = (applier.stored, applier.begun, applier.dead_in_a_row);
+        let (to, events) = (batch.span.end, batch.events.len());
+        // Some parts of the batch may be committed already. Continue after them, or they would be applied again.
+        state.at = match &outcome {
+            Ok(true) => to,
+            _ => state.stored.max(state.at),
+        };
+        if outcome? {
+            state.backoff = Backoff::default();
+            self.publish(state);
+        }
+        Ok(events)
+    }
+}
+
 /// Applies one batch. If the batch is cut into parts, each committed part moves the stored position.
-pub struct Applier<'a> {
-    pub runner: &'a Runner,
-    pub stored: u64,
-    pub begun: bool,
-    pub dead_in_a_row: usize,
-    pub traces: &'a Traces,
+struct Applier<'a> {
+    runner: &'a Runner,
+    stored: u64,
+    begun: bool,
+    dead_in_a_row: usize,
+    traces: &'a Traces,
     /// A part of the memory that all views may use for batches. It is released while the store is unavailable.
-    pub permit: Option<SemaphorePermit<'a>>,
+    permit: Option<SemaphorePermit<'a>>,
 }
 
 impl Applier<'_> {
     /// Returns `false` if a stop was requested before the whole batch was applied.
-    pub fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
+    fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
         if batch.events.is_empty() {
             return Ok(true);
         }
@@ -72,13 +107,10 @@ impl Applier<'_> {
     }
 
     fn plan(&self, events: &[Event<'_>], to: u64) -> (Plan, Vec<(usize, String)>) {
-        let folded = self.runner.view.fold(&self.runner.fields, events);
-        let mut plan = Plan::new(self.claim(to));
-        plan.writes = folded.writes;
-        plan.rows = folded.rows;
-        plan.dead_letters =
-            dead_letter::changes(&self.runner.view, self.runner.log.id(), events, &folded.refused);
-        (plan, folded.refused)
+        let (view, log) = (&self.runner.view, self.runner.log.id());
+        let (mut plan, refused) = view.fold(&self.runner.fields, events).into_plan(self.claim(to));
+        plan.dead_letters = dead_letter::changes(view, log, events, &refused);
+        (plan, refused)
     }
 
     fn commit_dead_letter(&mut self, letter: DeadLetterChange, to: u64) -> Result<bool, Halt> {

@@ -21,7 +21,7 @@ mod table;
 
 use event::Fields;
 
-use crate::store::{RowChanges, ViewTables, Write};
+use crate::store::{Claim, Plan, RowChanges, ViewTables, Visits, Write};
 
 pub use batch::{BatchError, Event};
 pub use dead_letter::{DeadLetterError, DeadLetterRetry, drop_dead_letter, only_view};
@@ -58,10 +58,20 @@ pub enum ViewKind {
 #[derive(Default)]
 pub struct Folded {
     pub writes: Vec<Write>,
+    /// The visits of a view that counts distinct members.
+    pub visits: Option<Visits>,
     /// The row changes of a view of kind `table`.
     pub rows: Option<RowChanges>,
     /// The indexes of the events that could not be folded, each with the reason.
     pub refused: Vec<(usize, String)>,
+}
+
+impl Folded {
+    /// Returns the plan that applies the events, and those that could not be folded.
+    fn into_plan(self, claim: Claim) -> (Plan, Vec<(usize, String)>) {
+        let Self { writes, visits, rows, refused } = self;
+        (Plan { writes, visits, rows, ..Plan::new(claim) }, refused)
+    }
 }
 
 impl View {

@@ -96,9 +96,7 @@ impl Runner {
         if !batch.plain || !folded.refused.is_empty() || batch.span.is_empty() {
             return Ok(None);
         }
-        let mut plan = Plan::new(self.claim(pipeline.claimed, batch.span.end));
-        plan.writes = folded.writes;
-        plan.rows = folded.rows;
+        let (plan, _) = folded.into_plan(self.claim(pipeline.claimed, batch.span.end));
         pipeline.to = batch.span.end;
         if !batch.events.is_empty() {
             pipeline.claimed = pipeline.to;

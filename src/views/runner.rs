@@ -7,16 +7,15 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL,
-    PIPELINE_POSITIONS_MIN, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
+    BATCH_EVENTS_PACED_MIN, BATCH_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL, PIPELINE_POSITIONS_MIN,
+    UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
 use event::{Applied, Backoff, Fields, Stalled, Stop};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::View;
-use super::apply::Applier;
-use super::batch::{BatchLimits, BatchReader, Wanted};
+use super::batch::BatchReader;
 use crate::dedup::{Dedup, STORE_WENT_BACK, STORED_NAME};
 use crate::log::EventLog;
 use crate::store::{Claim, Halt, Plan, Store, StoreError, ViewPosition};
@@ -68,7 +67,7 @@ pub(super) struct State {
     pub(super) stored: u64,
     /// The position reached. There are no events of this view between `stored` and this position.
     pub(super) at: u64,
-    begun: bool,
+    pub(super) begun: bool,
     pub(super) dead_in_a_row: usize,
     pub(super) backoff: Backoff,
     /// The time at which `save` last stored `at`.
@@ -188,7 +187,7 @@ impl Runner {
                             continue;
                         }
                     }
-                    let events = self.step(state, end)?;
+                    let events = self.apply_next(state, end)?;
                     if state.at == end && events >= BATCH_EVENTS_PACED_MIN {
                         std::thread::sleep(BATCH_INTERVAL_MIN.saturating_sub(begun.elapsed()));
                     }
@@ -225,39 +224,6 @@ impl Runner {
             let _ = self.runtime.block_on(released);
             tracing::info!(view = self.view.name, "view continues after a hold");
         }
-    }
-
-    /// Applies one batch. Returns its number of events.
-    fn step(&self, state: &mut State, end: u64) -> Result<usize, Halt> {
-        let permit = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32)).ok();
-        let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
-        let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
-        // Borrow the fields of `state` separately, because the batch borrows the reader's buffer.
-        let at = state.at;
-        let State { reader, stored, begun, dead_in_a_row, .. } = state;
-        let read = reader.records(at, BATCH_BYTES_MAX)?;
-        let batch = read.batch(wanted, limits)?;
-        let mut applier = Applier {
-            runner: self,
-            stored: *stored,
-            begun: *begun,
-            dead_in_a_row: *dead_in_a_row,
-            traces: &batch.traces,
-            permit,
-        };
-        let outcome = applier.apply(&batch);
-        (*stored, *begun, *dead_in_a_row) = (applier.stored, applier.begun, applier.dead_in_a_row);
-        let (to, events) = (batch.span.end, batch.events.len());
-        // Some parts of the batch may be committed already. Continue after them, or they would be applied again.
-        state.at = match &outcome {
-            Ok(true) => to,
-            _ => state.stored.max(state.at),
-        };
-        if outcome? {
-            state.backoff = Backoff::default();
-            self.publish(state);
-        }
-        Ok(events)
     }
 
     pub fn claim(&self, stored: u64, to: u64) -> Claim {

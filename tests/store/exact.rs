@@ -271,14 +271,14 @@ fn every_kind_of_value_is_read_back_unchanged(store_kind: StoreKind) {
     assert_eq!(found.len(), rows.len());
     for (found, sent) in found.iter().zip(&rows) {
         for (found, sent) in found.iter().zip(sent) {
-            assert_eq!(*found, opened.store.stored_value(sent));
+            assert_eq!(*found, opened.store.stored(sent));
         }
     }
     // Each row is found by its value.
     for (column, index) in [("brief", 0), ("number", 3), ("sum", 4), ("at", 5), ("truth", 6)] {
         for row in &rows[..rows.len() - 1] {
             let sql = format!("SELECT count(*) FROM kinds WHERE {column} = ?");
-            let parameter = opened.store.stored_value(&row[index]);
+            let parameter = opened.store.stored(&row[index]);
             let count = opened.run(opened.store.rows(sql, vec![parameter])).unwrap();
             let same = rows.iter().filter(|other| other[index] == row[index]).count();
             assert_eq!(integer_of(&count[0][0]), same as i64, "{column} {:?}", row[index]);

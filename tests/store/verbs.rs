@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millrace::store::{Cell, ColumnKind, DayGaps, DerivedIndex, Table, TopK, Verb, ViewTables};
+use millrace::store::{
+    Cell, ColumnKind, MEMBER_BYTES, MemberKey, Plan, Table, TopK, Verb, ViewTables, Visit, Visits,
+};
 
 use crate::harness::StoreKind;
 use crate::opened::{Opened, amount, amount_of, claim, integer_of, plan, text, text_of};
@@ -144,7 +146,7 @@ fn only_rows_with_exactly_these_values_are_removed(store_kind: StoreKind) {
 fn counts() -> Table {
     let ranking = TopK { top_table: "top".to_owned(), floor_table: "top_floor".to_owned(), limit_max: 10 };
     let columns = [("grp", NAME), ("day", ColumnKind::Integer), ("value", NAME), ("n", ColumnKind::Integer)];
-    Table::new("counts", 3, &columns).with(DerivedIndex::TopK(ranking))
+    Table { ranking: Some(ranking), ..Table::new("counts", 3, &columns) }
 }
 
 /// Values that collations sort differently from bytes.
@@ -177,7 +179,7 @@ fn a_count_of_zero_is_deleted_and_the_ranking_follows(store_kind: StoreKind) {
         model.retain(|_, n| *n != 0);
         assert_eq!(opened.rows("SELECT n FROM counts").len(), model.len(), "a count of 0 is deleted");
         for (group, day) in [("g", 0), ("g", 1), ("G", 0), ("G", 1)] {
-            let DerivedIndex::TopK(ranking) = &table.derived_index else { panic!("it has one") };
+            let ranking = table.ranking.as_ref().unwrap();
             let select = opened.store.top(&table, ranking, vec![text(group), Cell::Integer(day)], 5);
             let top = opened.run(opened.store.rows(select.sql, select.parameters)).unwrap();
             let top: Vec<(&str, i64)> =
@@ -192,32 +194,44 @@ fn a_count_of_zero_is_deleted_and_the_ranking_follows(store_kind: StoreKind) {
     }
 }
 
+fn member_key(member: &str, group: &str) -> MemberKey {
+    let mut key = MemberKey::default();
+    let name = format!("{member}/{group}");
+    key[..name.len()].copy_from_slice(name.as_bytes());
+    key
+}
+
 fn members_over_any_days_are_counted_as_by_a_full_scan(store_kind: StoreKind) {
     let number = ColumnKind::Integer;
     let gaps = [("grp", NAME), ("day", number), ("before", number), ("n", number)];
     let gaps = Arc::new(Table::new("gaps", 3, &gaps));
-    let columns = [("member", ColumnKind::Bytes { bytes_max: 16 }), ("day", number), ("n", number)];
-    let derived_index = DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&gaps) });
-    let table = Arc::new(Table::new("visits", 2, &columns).with(derived_index));
-    let opened = begun(store_kind, vec![Table::clone(&table), Table::clone(&gaps)]);
-    let mut steps = Steps { opened: &opened, position: 0 };
+    let columns =
+        [("member", ColumnKind::Bytes { bytes_max: MEMBER_BYTES as u32 }), ("day", number), ("n", number)];
+    let members = Arc::new(Table::new("visits", 2, &columns));
+    let opened = begun(store_kind, vec![Table::clone(&members), Table::clone(&gaps)]);
     let mut model: BTreeMap<(&str, &str, i64), i64> = BTreeMap::new();
     let mut draw = pseudo_random(3);
-    for _ in 0..20 {
-        // In the order of members and days. A member's name contains its group.
-        let mut batch: BTreeMap<(String, i64, &str), i64> = BTreeMap::new();
+    for position in 0..20 {
+        // In the order of members and days. A member's key contains its group.
+        let mut batch: BTreeMap<(MemberKey, i64, &str), i64> = BTreeMap::new();
         for _ in 0..10 {
             let group = ["g", "G", "g "][draw(3) as usize];
             let (member, day) = (VALUES[draw(5) as usize], 1 + draw(8) as i64);
             let entry = model.entry((group, member, day)).or_default();
             let change = if *entry == 0 || draw(5) < 3 { 1 } else { -1 };
             *entry += change;
-            *batch.entry((format!("{member}/{group}"), day, group)).or_default() += change;
+            *batch.entry((member_key(member, group), day, group)).or_default() += change;
         }
-        let row = |((member, day, group), n): (&(String, i64, &str), &i64)| {
-            [text(group), Cell::Bytes(member.clone().into()), Cell::Integer(*day), Cell::Integer(*n)]
+        let visit = |((member, day, group), added): ((MemberKey, i64, &str), i64)| Visit {
+            member,
+            day,
+            added,
+            group: [text(group)].into(),
         };
-        steps.apply(&table, Verb::Visit, batch.iter().filter(|(_, n)| **n != 0).flat_map(row).collect());
+        let changes = batch.into_iter().filter(|(_, added)| *added != 0).map(visit).collect();
+        let mut plan = Plan::new(claim("v", position, position + 1));
+        plan.visits = Some(Visits::new(&members, &gaps, changes));
+        opened.apply(plan).unwrap();
         model.retain(|_, n| *n != 0);
     }
     let gaps: Vec<(String, i64, i64, i64)> = opened

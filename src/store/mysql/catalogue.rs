@@ -4,7 +4,7 @@ use mysql_async::Value;
 
 use super::Session;
 use crate::store::StoreError;
-use crate::store::tables::Cell;
+use crate::store::cell::Cell;
 
 /// The definition of an existing table.
 pub struct Catalogue {

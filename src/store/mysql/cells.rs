@@ -1,39 +1,27 @@
 //! Converts values to and from the database's types, exactly in both directions.
 
-use event::{self, Decimal, Millis};
+use event::{Decimal, Millis};
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use mysql_async::consts::ColumnType;
 use mysql_async::{Column, Row, Value};
 
 use crate::store::StoreError;
-use crate::store::tables::Cell;
+use crate::store::cell::{Cell, CellRef};
 
 /// The character set with which the server marks bytes that are not text.
 const BINARY: u16 = 63;
 
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
-pub fn value(cell: &Cell) -> Result<Value, StoreError> {
-    Ok(match cell {
-        Cell::Null => Value::NULL,
-        Cell::Text(text) => Value::Bytes(text.as_bytes().to_vec()),
-        Cell::Integer(number) => Value::Int(*number),
-        Cell::Decimal(amount) => Value::Bytes(amount.to_string().into_bytes()),
-        Cell::Time(time) => date(*time)?,
-        Cell::Bytes(bytes) => Value::Bytes(bytes.clone()),
-    })
-}
-
-pub fn event_value(value: &event::Value<'_>) -> Result<Value, StoreError> {
-    Ok(match value {
-        event::Value::Absent => Value::NULL,
-        event::Value::Text(text) => Value::Bytes(text.as_bytes().to_vec()),
-        event::Value::Any(text) => Value::Bytes(text.as_bytes().to_vec()),
-        event::Value::Integer(number) => Value::Int(*number),
-        event::Value::Decimal(amount) => Value::Bytes(amount.to_string().into_bytes()),
-        event::Value::Time(time) => date(*time)?,
-        event::Value::Boolean(truth) => Value::Int(i64::from(*truth)),
+pub fn value<'a>(cell: impl Into<CellRef<'a>>) -> Result<Value, StoreError> {
+    Ok(match cell.into() {
+        CellRef::Null => Value::NULL,
+        CellRef::Text(text) => Value::Bytes(text.as_bytes().to_vec()),
+        CellRef::Integer(number) => Value::Int(number),
+        CellRef::Decimal(amount) => Value::Bytes(amount.to_string().into_bytes()),
+        CellRef::Time(time) => date(time)?,
+        CellRef::Bytes(bytes) => Value::Bytes(bytes.to_vec()),
     })
 }
 

@@ -169,8 +169,8 @@ fn settings(flavour: Flavour) -> String {
 mod tests {
     use super::*;
     use crate::store::Password;
+    use crate::store::cell::Cell;
     use crate::store::mysql::test_server::{Mariadb, connected, servers::Setup, session};
-    use crate::store::tables::Cell;
 
     async fn tried(url: &str) -> Result<Vec<Vec<Cell>>, StoreError> {
         let server = Server::parse(url, &Password::default()).expect("a url");

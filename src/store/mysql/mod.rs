@@ -26,10 +26,10 @@ use mysql_async::{Conn, Params, Value};
 use sha2::{Digest, Sha256};
 
 use crate::store::StoreError;
+use crate::store::cell::Cell;
 use crate::store::remote::begin::Begin;
 use crate::store::remote::password::Password;
 use crate::store::remote::statement_timeout::StatementTimeout;
-use crate::store::tables::Cell;
 use errors::classify;
 use url::Address;
 

@@ -9,8 +9,9 @@ use mysql_async::prelude::Queryable;
 use super::verbs::power_of_two_chunks;
 use super::{Session, cells, statements};
 use crate::store::StoreError;
+use crate::store::cell::Cell;
 use crate::store::numbered_rows::Rows;
-use crate::store::tables::{Cell, Table};
+use crate::store::tables::Table;
 
 impl Session {
     pub async fn insert_numbered(&mut self, table: &Table, rows: &Rows) -> Result<Vec<i64>, StoreError> {
@@ -21,7 +22,7 @@ impl Session {
         let query = self.conn.query_first::<i64, _>("SELECT @@session.auto_increment_increment");
         let step = self.statement_timeout.wait(query).await?;
         let step = self.checked(step)?.unwrap_or(1);
-        let values = rows.values().map(|value| cells::event_value(&value));
+        let values = rows.cells().map(cells::value);
         let statement = |rows| statements::insert(table, rows);
         let written = self.write_rows(table.columns.len(), values, statement).await?;
         self.all_written(table, &written)?;
@@ -48,10 +49,10 @@ impl Session {
         let existing = self.existing_numbers(table, numbers).await?;
         let update = statements::update_numbered(table, id);
         let mut missing = Vec::new();
-        let mut values = rows.values();
+        let mut values = rows.cells();
         // Not one `INSERT ... ON DUPLICATE KEY UPDATE`: it could change another row by another unique key.
         for number in numbers {
-            let row = values.by_ref().take(width).map(|value| cells::event_value(&value));
+            let row = values.by_ref().take(width).map(cells::value);
             let mut row: Vec<Value> = row.collect::<Result<_, _>>()?;
             if existing.contains(number) {
                 row.push(Value::Int(*number));

@@ -8,7 +8,7 @@ use super::errors::classify;
 use super::url::Encryption;
 use super::{Flavour, Server, Session, repair_sql};
 use crate::store::StoreError;
-use crate::store::tables::Cell;
+use crate::store::cell::Cell;
 
 impl Server {
     pub async fn preflight(&self) -> Result<Vec<String>, StoreError> {

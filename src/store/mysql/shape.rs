@@ -200,8 +200,9 @@ fn listed(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::cell::Cell;
     use crate::store::mysql::test_server::{Mariadb, session};
-    use crate::store::tables::{Cell, Column};
+    use crate::store::tables::Column;
 
     const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };
     /// A collation of the test server that compares byte for byte.

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::Flavour;
-use crate::store::tables::{Cell, Column, ColumnKind, Table, quote};
+use crate::store::cell::Cell;
+use crate::store::tables::{Column, ColumnKind, Table, quote};
 
 /// The type of amounts, with as many decimal places as an amount has.
 pub const DECIMAL: &str = "DECIMAL(38,4)";

@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 
 use super::{Flavour, Session, statements};
 use crate::store::StoreError;
-use crate::store::tables::{Cell, Column, ColumnKind, DerivedIndex, Table, quote};
+use crate::store::cell::Cell;
+use crate::store::tables::{Column, ColumnKind, Table, quote};
 
 const BYTES_PER_CHAR_MAX: u32 = 4;
 
@@ -18,7 +19,7 @@ pub fn create_table(table: &Table, flavour: Flavour) -> String {
     declared.extend((0..table.columns.len()).map(|index| column(table, index)));
     declared.extend(key(table));
     declared.extend(table.unique.map(|index| format!("UNIQUE ({})", quote(&table.columns[index].name))));
-    if let DerivedIndex::TopK(_) = &table.derived_index {
+    if table.ranking.is_some() {
         declared.push(ranking(table));
     }
     format!(
@@ -183,7 +184,7 @@ mod tests {
         let columns =
             [("grp", WORD), ("day", ColumnKind::Integer), ("value", WORD), ("n", ColumnKind::Integer)];
         let ranking = TopK { top_table: String::new(), floor_table: String::new(), limit_max: 9 };
-        let counts = Table::new("c", 3, &columns).with(DerivedIndex::TopK(ranking));
+        let counts = Table { ranking: Some(ranking), ..Table::new("c", 3, &columns) };
         let sql = create_table(&counts, Flavour::Mysql);
         assert!(sql.contains(r#"PRIMARY KEY ("grp", "day", "value")"#), "{sql}");
         assert!(sql.contains(r#"("grp", "day", "n" DESC, "value")"#), "{sql}");

@@ -5,7 +5,8 @@ use event::limits::MYSQL_KEYS_PER_STATEMENT_MAX;
 use super::row_statements::{StatementResult, largest_power};
 use super::{Session, cells, statements};
 use crate::store::StoreError;
-use crate::store::tables::{Cell, Table};
+use crate::store::cell::Cell;
+use crate::store::tables::Table;
 
 impl Session {
     pub async fn add(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
@@ -116,7 +117,7 @@ mod tests {
     use crate::store::Password;
     use crate::store::mysql::test_server::{Mariadb, connected, session};
     use crate::store::remote::begin::Begin;
-    use crate::store::tables::{Column, ColumnKind, DayGaps, DerivedIndex};
+    use crate::store::tables::{Column, ColumnKind};
 
     const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };
 
@@ -187,8 +188,7 @@ mod tests {
         let (mut session, _) = session().await;
         let number = ColumnKind::Integer;
         let columns = [("grp", WORD), ("member", WORD), ("day", number), ("n", number)];
-        let gaps = DerivedIndex::DayGaps(DayGaps { table: std::sync::Arc::new(Table::new("gaps", 0, &[])) });
-        let table = Table::new("members", 3, &columns).with(gaps);
+        let table = Table::new("members", 3, &columns);
         session.create(&table).await.expect("made");
         let key = |member: &str, day| [text(&"g".repeat(255)), text(member), Cell::Integer(day)].to_vec();
         let row = |member: &str, day| [key(member, day), vec![Cell::Integer(1)]].concat();

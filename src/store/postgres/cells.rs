@@ -2,10 +2,10 @@
 //! refused. Only times are truncated to the precision of their column.
 
 use bytes::{BufMut, BytesMut};
-use event::{Decimal, Millis, Value};
+use event::{Decimal, Millis};
 use tokio_postgres::types::{Kind, Type};
 
-use crate::store::tables::Cell;
+use crate::store::cell::{Cell, CellRef};
 
 /// The type of a column; for a domain, the type beneath it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,17 +13,6 @@ pub struct ColumnType {
     pub kind: Type,
     /// The length, or the precision and scale, as PostgreSQL encodes them; -1 for none.
     pub modifier: i32,
-}
-
-/// A value borrowed from a plan's cells or from an event.
-#[derive(Clone, Copy, Debug)]
-pub enum ValueRef<'a> {
-    Null,
-    Text(&'a str),
-    Integer(i64),
-    Decimal(Decimal),
-    Time(Millis),
-    Bytes(&'a [u8]),
 }
 
 /// Why a value does not fit its column. Never contains the value itself.
@@ -39,33 +28,6 @@ pub enum EncodeError {
     Nul,
     #[error("has more than {0} bytes")]
     TooBig(usize),
-}
-
-impl<'a> From<&'a Cell> for ValueRef<'a> {
-    fn from(cell: &'a Cell) -> Self {
-        match cell {
-            Cell::Null => Self::Null,
-            Cell::Text(text) => Self::Text(text),
-            Cell::Integer(value) => Self::Integer(*value),
-            Cell::Decimal(value) => Self::Decimal(*value),
-            Cell::Time(time) => Self::Time(*time),
-            Cell::Bytes(bytes) => Self::Bytes(bytes),
-        }
-    }
-}
-
-impl<'a> From<&'a Value<'_>> for ValueRef<'a> {
-    fn from(value: &'a Value<'_>) -> Self {
-        match value {
-            Value::Absent => Self::Null,
-            Value::Text(text) => Self::Text(text),
-            Value::Any(text) => Self::Text(text),
-            Value::Integer(value) => Self::Integer(*value),
-            Value::Decimal(value) => Self::Decimal(*value),
-            Value::Time(time) => Self::Time(*time),
-            Value::Boolean(value) => Self::Integer(i64::from(*value)),
-        }
-    }
 }
 
 impl ColumnType {
@@ -94,9 +56,9 @@ impl NumericBounds {
     }
 }
 
-impl ValueRef<'_> {
+impl CellRef<'_> {
     /// Returns the value as the column stores it, or fails if the column would change it. Truncates times.
-    pub fn fit_to(self, column_type: &ColumnType) -> Result<Self, EncodeError> {
+    pub(super) fn fit_to(self, column_type: &ColumnType) -> Result<Self, EncodeError> {
         let too_large = || EncodeError::TooLarge(column_type.kind.name().to_owned());
         match self {
             Self::Text(text) => {
@@ -126,7 +88,7 @@ impl ValueRef<'_> {
     }
 
     /// Appends the value and returns true. For null, appends nothing and returns false.
-    pub fn put(self, kind: &Type, into: &mut BytesMut) -> Result<bool, EncodeError> {
+    pub(super) fn put(self, kind: &Type, into: &mut BytesMut) -> Result<bool, EncodeError> {
         let too_large = || EncodeError::TooLarge(kind.name().to_owned());
         match (self, kind) {
             (Self::Null, _) => return Ok(false),
@@ -149,7 +111,7 @@ impl ValueRef<'_> {
     }
 
     /// Appends the length of the value and then the value, as in rows and arrays.
-    pub fn put_sized(self, kind: &Type, into: &mut BytesMut) -> Result<(), EncodeError> {
+    pub(super) fn put_sized(self, kind: &Type, into: &mut BytesMut) -> Result<(), EncodeError> {
         let at = into.len();
         into.put_i32(-1);
         if self.put(kind, into)? {
@@ -316,7 +278,7 @@ mod tests {
 
     fn put(cell: &Cell, kind: &Type) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = BytesMut::new();
-        ValueRef::from(cell).put(kind, &mut bytes).map(|_| bytes.to_vec())
+        CellRef::from(cell).put(kind, &mut bytes).map(|_| bytes.to_vec())
     }
 
     fn decimal(text: &str) -> Cell {
@@ -352,7 +314,7 @@ mod tests {
     #[test]
     fn a_value_that_its_column_would_change_is_refused_and_a_time_is_truncated() {
         let numeric = |digits: i32, places: i32| ColumnType::new(&Type::NUMERIC, (digits << 16 | places) + 4);
-        let fits = |cell: &Cell, column_type: &ColumnType| ValueRef::from(cell).fit_to(column_type).is_ok();
+        let fits = |cell: &Cell, column_type: &ColumnType| CellRef::from(cell).fit_to(column_type).is_ok();
         assert!(fits(&decimal("12345678.99"), &numeric(10, 2)));
         assert!(!fits(&decimal("123456789"), &numeric(10, 2)));
         assert!(!fits(&decimal("1.999"), &numeric(10, 2)));
@@ -361,8 +323,8 @@ mod tests {
         assert!(fits(&Cell::Text("éé".to_owned()), &varchar(2)));
         assert!(!fits(&Cell::Text("é  ".to_owned()), &varchar(2)));
         let truncated =
-            ValueRef::Time(Millis(-1)).fit_to(&ColumnType::new(&Type::TIMESTAMP, 0)).expect("a time");
-        assert!(matches!(truncated, ValueRef::Time(Millis(-1_000))));
+            CellRef::Time(Millis(-1)).fit_to(&ColumnType::new(&Type::TIMESTAMP, 0)).expect("a time");
+        assert!(matches!(truncated, CellRef::Time(Millis(-1_000))));
     }
 
     proptest::proptest! {

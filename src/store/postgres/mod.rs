@@ -25,9 +25,9 @@ pub use connect::Server;
 
 use self::prepared::{Encoded, Prepared, as_parameters};
 use crate::store::StoreError;
+use crate::store::cell::Cell;
 use crate::store::remote::begin::Begin;
 use crate::store::remote::statement_timeout::StatementTimeout;
-use crate::store::tables::Cell;
 
 pub struct Session {
     client: Client,

@@ -4,18 +4,18 @@
 use std::pin::Pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use event::Value;
 use event::limits::POSTGRES_COPY_PIECE_BYTES;
 use futures_sink::Sink;
 use tokio_postgres::{CopyInSink, Error};
 
 use super::Session;
-use super::cells::{ColumnType, ValueRef};
+use super::cells::ColumnType;
 use super::statements;
 use super::verbs::{all_written, does_not_fit};
 use crate::store::StoreError;
+use crate::store::cell::{Cell, CellRef};
 use crate::store::numbered_rows::Rows;
-use crate::store::tables::{Cell, Table, quote};
+use crate::store::tables::{Table, quote};
 
 impl Session {
     pub async fn insert_numbered(&mut self, table: &Table, rows: &Rows) -> Result<Vec<i64>, StoreError> {
@@ -32,9 +32,9 @@ impl Session {
         let mut copy = Box::pin(copied.map_err(|error| self.classify(&error))?);
         let mut encoder = Encoder { table, column_types: &column_types, bytes: BytesMut::new() };
         encoder.bytes.put_slice(HEADER);
-        let mut values = rows.values();
+        let mut cells = rows.cells();
         for number in &numbers {
-            encoder.row(*number, &mut values)?;
+            encoder.row(*number, &mut cells)?;
             if encoder.bytes.len() >= POSTGRES_COPY_PIECE_BYTES {
                 let chunk = encoder.bytes.split().freeze();
                 let sent = self.statement_timeout.wait(send(copy.as_mut(), chunk)).await?;
@@ -108,13 +108,13 @@ impl Session {
         if numbers.is_empty() {
             return Ok(());
         }
-        let values: Vec<Value<'_>> = rows.values().collect();
-        let mut value_refs = Vec::with_capacity(values.len() + numbers.len());
-        for (number, row) in numbers.iter().zip(values.chunks_exact(table.columns.len())) {
-            value_refs.push(ValueRef::Integer(*number));
-            value_refs.extend(row.iter().map(ValueRef::from));
+        let mut cells = rows.cells();
+        let mut cell_refs = Vec::with_capacity(numbers.len() * (table.columns.len() + 1));
+        for number in numbers {
+            cell_refs.push(CellRef::Integer(*number));
+            cell_refs.extend(cells.by_ref().take(table.columns.len()));
         }
-        let encoded = self.arrays(table, table.columns.len(), true, &value_refs).await?;
+        let encoded = self.arrays(table, table.columns.len(), true, &cell_refs).await?;
         let statement =
             self.statement(&statements::restore_numbered(table, id(table), &encoded.array_types)).await?;
         let written = self.execute(&statement, &encoded.arrays).await?;
@@ -155,12 +155,12 @@ impl Encoder<'_> {
     fn row<'v>(
         &mut self,
         number: i64,
-        values: &mut impl Iterator<Item = Value<'v>>,
+        cells: &mut impl Iterator<Item = CellRef<'v>>,
     ) -> Result<(), StoreError> {
         let (id_type, column_types) =
             self.column_types.split_first().expect("a table with one row per event has a number column");
         self.bytes.put_i16(self.column_types.len() as i16);
-        let numbered = ValueRef::Integer(number).put_sized(&id_type.kind, &mut self.bytes);
+        let numbered = CellRef::Integer(number).put_sized(&id_type.kind, &mut self.bytes);
         // Not caused by an event: block the view, do not dead-letter.
         numbered.map_err(|error| {
             StoreError::Blocked(format!(
@@ -170,8 +170,8 @@ impl Encoder<'_> {
             ))
         })?;
         for (column_type, column) in column_types.iter().zip(&self.table.columns) {
-            let value = values.next().unwrap_or(Value::Absent);
-            let put = ValueRef::from(&value)
+            let cell = cells.next().unwrap_or(CellRef::Null);
+            let put = cell
                 .fit_to(column_type)
                 .and_then(|fitted| fitted.put_sized(&column_type.kind, &mut self.bytes));
             put.map_err(|error| does_not_fit(self.table, &column.name, &error))?;
@@ -188,7 +188,7 @@ async fn send(mut copy: Pin<&mut CopyInSink<Bytes>>, chunk: Bytes) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use event::{Decimal, Millis};
+    use event::{Decimal, Millis, Value};
 
     use super::*;
     use crate::store::postgres::test_server;

@@ -6,7 +6,8 @@ use tokio_postgres::error::SqlState;
 use super::connect::{ConnectError, Server};
 use super::{Session, errors};
 use crate::store::StoreError;
-use crate::store::tables::{Cell, quote};
+use crate::store::cell::Cell;
+use crate::store::tables::quote;
 
 /// PostgreSQL 12.
 const VERSION_MIN: i64 = 120_000;

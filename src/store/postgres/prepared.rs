@@ -9,10 +9,11 @@ use event::limits::{POSTGRES_COLUMN_TYPES_AGE_MAX, POSTGRES_STATEMENTS_MAX};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Statement};
 
-use super::cells::{ColumnType, ValueRef};
+use super::cells::ColumnType;
 use super::statements;
 use crate::store::StoreError;
-use crate::store::tables::{Cell, Table};
+use crate::store::cell::{Cell, CellRef};
+use crate::store::tables::Table;
 
 #[derive(Default)]
 pub struct Prepared {
@@ -129,7 +130,7 @@ pub fn encoded(statement: &Statement, parameters: &[Cell]) -> Result<Vec<Encoded
     let encode = |(index, (cell, kind)): (usize, (&Cell, &Type))| {
         let mut bytes = BytesMut::new();
         let column_type = ColumnType::new(kind, -1);
-        match ValueRef::from(cell).put(&column_type.kind, &mut bytes) {
+        match CellRef::from(cell).put(&column_type.kind, &mut bytes) {
             Ok(has_value) => Ok(Encoded(has_value.then_some(bytes))),
             Err(error) => Err(StoreError::Data(format!("parameter {} of a statement {error}", index + 1))),
         }

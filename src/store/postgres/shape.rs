@@ -5,7 +5,8 @@ use super::cells::NumericBounds;
 use super::existing_table::{ExistingColumn, UniqueIndex};
 use super::{Session, repair_sql, statements};
 use crate::store::StoreError;
-use crate::store::tables::{Cell, Column, ColumnKind, Table, quote};
+use crate::store::cell::Cell;
+use crate::store::tables::{Column, ColumnKind, Table, quote};
 
 /// The definition of an existing table.
 pub struct Shape {
@@ -480,7 +481,7 @@ mod tests {
     async fn created_tables_are_accepted_and_a_replacement_takes_over_the_names_of_its_indexes() {
         use crate::store::millrace_tables::own_tables;
 
-        use crate::store::tables::{DerivedIndex, TopK};
+        use crate::store::tables::TopK;
         let mut session = test_server::shared().session().await;
         for table in own_tables().iter().chain([&ledger()]) {
             session.create(table).await.expect("a table");
@@ -493,7 +494,7 @@ mod tests {
             ("value", ColumnKind::LongText),
             ("n", ColumnKind::Integer),
         ];
-        let counts = |name: &str| Table::new(name, 2, &columns).with(DerivedIndex::TopK(ranking()));
+        let counts = |name: &str| Table { ranking: Some(ranking()), ..Table::new(name, 2, &columns) };
         session.create(&counts("counts")).await.expect("a table");
         for round in 1..3 {
             session.create(&counts("fresh")).await.expect("a table");

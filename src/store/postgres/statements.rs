@@ -3,7 +3,7 @@
 use tokio_postgres::types::{Kind, Type};
 
 use super::cells::ColumnType;
-use crate::store::tables::{Column, ColumnKind, DerivedIndex, Table, quote};
+use crate::store::tables::{Column, ColumnKind, Table, quote};
 
 /// Replaces each `?` outside quotes by `$1`, `$2` and so on.
 pub fn numbered(sql: &str) -> String {
@@ -108,7 +108,7 @@ pub const NAME_BYTES_MAX: usize = 63;
 
 /// Creates the index of a ranking: rows by group, in the order of their number.
 pub fn ranking(table: &Table) -> Option<String> {
-    let DerivedIndex::TopK(_) = &table.derived_index else { return None };
+    table.ranking.as_ref()?;
     let [group @ .., value] = &table.columns[..table.key_columns] else { return None };
     let number = &table.columns[table.key_columns];
     let mut columns: Vec<String> = group.iter().map(|column| quote(&column.name)).collect();

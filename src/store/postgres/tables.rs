@@ -3,7 +3,8 @@
 use super::Session;
 use super::statements::{self, NAME_BYTES_MAX};
 use crate::store::StoreError;
-use crate::store::tables::{Cell, Table, quote};
+use crate::store::cell::Cell;
+use crate::store::tables::{Table, quote};
 
 impl Session {
     pub async fn exists(&mut self, table: &str) -> Result<bool, StoreError> {

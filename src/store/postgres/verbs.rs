@@ -5,11 +5,12 @@ use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::Type;
 
 use super::Session;
-use super::cells::{ColumnType, EncodeError, ValueRef};
+use super::cells::{ColumnType, EncodeError};
 use super::prepared::Encoded;
 use super::statements::{self, ArrayType};
 use crate::store::StoreError;
-use crate::store::tables::{Cell, Table};
+use crate::store::cell::{Cell, CellRef};
+use crate::store::tables::Table;
 
 impl Session {
     pub async fn add(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
@@ -35,8 +36,8 @@ impl Session {
     }
 
     pub async fn rows_by_key(&mut self, table: &Table, keys: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
-        let value_refs: Vec<ValueRef<'_>> = keys.iter().map(ValueRef::from).collect();
-        let encoded = self.arrays(table, table.key_columns, false, &value_refs).await?;
+        let cell_refs: Vec<CellRef<'_>> = keys.iter().map(CellRef::from).collect();
+        let encoded = self.arrays(table, table.key_columns, false, &cell_refs).await?;
         let statement = self.statement(&statements::rows_by_key(table, &encoded.array_types)).await?;
         self.select(&statement, &encoded.arrays).await
     }
@@ -46,8 +47,8 @@ impl Session {
         table: &Table,
         keys: &[Cell],
     ) -> Result<Vec<(Option<i64>, Option<i64>)>, StoreError> {
-        let value_refs: Vec<ValueRef<'_>> = keys.iter().map(ValueRef::from).collect();
-        let encoded = self.arrays(table, table.key_columns, false, &value_refs).await?;
+        let cell_refs: Vec<CellRef<'_>> = keys.iter().map(CellRef::from).collect();
+        let encoded = self.arrays(table, table.key_columns, false, &cell_refs).await?;
         let statement = self.statement(&statements::neighbours(table, &encoded.array_types)).await?;
         let number = |cell: &Cell| match cell {
             Cell::Integer(number) => Some(*number),
@@ -66,8 +67,8 @@ impl Session {
         if cells.is_empty() {
             return Ok(0);
         }
-        let value_refs: Vec<ValueRef<'_>> = cells.iter().map(ValueRef::from).collect();
-        let encoded = self.arrays(table, table.columns.len(), false, &value_refs).await?;
+        let cell_refs: Vec<CellRef<'_>> = cells.iter().map(CellRef::from).collect();
+        let encoded = self.arrays(table, table.columns.len(), false, &cell_refs).await?;
         let statement = self.statement(&sql(table, &encoded.array_types)).await?;
         self.execute(&statement, &encoded.arrays).await
     }
@@ -78,13 +79,13 @@ impl Session {
         table: &Table,
         width: usize,
         numbered: bool,
-        value_refs: &[ValueRef<'_>],
+        cell_refs: &[CellRef<'_>],
     ) -> Result<Arrays, StoreError> {
-        match self.try_arrays(table, width, numbered, value_refs).await {
+        match self.try_arrays(table, width, numbered, cell_refs).await {
             // The cached types can be older than a change of the table that widened a column.
             Err(StoreError::Data(_)) => {
                 self.prepared.forget_column_types();
-                self.try_arrays(table, width, numbered, value_refs).await
+                self.try_arrays(table, width, numbered, cell_refs).await
             }
             outcome => outcome,
         }
@@ -95,7 +96,7 @@ impl Session {
         table: &Table,
         width: usize,
         numbered: bool,
-        value_refs: &[ValueRef<'_>],
+        cell_refs: &[CellRef<'_>],
     ) -> Result<Arrays, StoreError> {
         let column_types = self.column_types(table).await?;
         let skipped = usize::from(table.id.is_some() && !numbered);
@@ -111,7 +112,7 @@ impl Session {
         });
         let array_types = array_types.collect::<Result<Vec<ArrayType>, StoreError>>()?;
         let array = |(index, (column_type, array_type)): (usize, (&ColumnType, &ArrayType))| {
-            let values = value_refs.iter().skip(index).step_by(width);
+            let values = cell_refs.iter().skip(index).step_by(width);
             let encoded = array(values.copied(), column_type, array_type);
             encoded.map_err(|error| does_not_fit(table, name(index), &error))
         };
@@ -137,7 +138,7 @@ pub(super) struct Arrays {
 /// Encodes an array: one dimension, a flag for nulls, the type of the values, their number, the first index, the
 /// values.
 fn array<'a>(
-    values: impl ExactSizeIterator<Item = ValueRef<'a>>,
+    values: impl ExactSizeIterator<Item = CellRef<'a>>,
     column_type: &ColumnType,
     array_type: &ArrayType,
 ) -> Result<Encoded, EncodeError> {

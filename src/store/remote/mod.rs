@@ -12,13 +12,12 @@ pub mod url;
 
 use std::sync::Arc;
 
-use event::Value;
-
+use super::cell::Cell;
 use super::dedup_rule::Skipped;
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan};
 use super::session::Session;
-use super::tables::{Cell, Table, TopK, ViewTables, quote};
+use super::tables::{Table, TopK, ViewTables, quote};
 use super::{OpenError, Select, StoreError, rules};
 use begin::Begin;
 use pool::Pool;
@@ -192,17 +191,4 @@ pub fn top(table: &Table, ranking: &TopK, group: Vec<Cell>, limit: usize) -> Sel
         limit + 1
     );
     Select { sql, parameters: group }
-}
-
-/// Returns a value as these databases return it.
-pub fn stored_value(value: &Value<'_>) -> Cell {
-    match value {
-        Value::Absent => Cell::Null,
-        Value::Text(text) => Cell::Text(text.clone().into_owned()),
-        Value::Any(text) => Cell::Text((*text).to_owned()),
-        Value::Integer(value) => Cell::Integer(*value),
-        Value::Boolean(value) => Cell::Integer(i64::from(*value)),
-        Value::Decimal(value) => Cell::Decimal(*value),
-        Value::Time(value) => Cell::Time(*value),
-    }
 }

@@ -5,7 +5,8 @@ use super::server_session::ServerSession;
 use crate::store::millrace_tables::{OWN_INDEXES, SCHEMA_VERSION, own_tables};
 use crate::store::session::Session;
 
-use crate::store::tables::{Cell, ColumnKind, Table};
+use crate::store::cell::Cell;
+use crate::store::tables::{ColumnKind, Table};
 use crate::store::{StoreError, rules};
 
 /// The lock that a node holds while it creates or changes millrace's own tables or starts a view.

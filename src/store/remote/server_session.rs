@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::begin::Begin;
 use super::statement_timeout::StatementTimeout;
+use crate::store::cell::Cell;
 use crate::store::numbered_rows::{Rows, RowsOf};
 use crate::store::session::Session;
 use crate::store::stored_row::corrupt_row;
-use crate::store::tables::{Cell, Table};
+use crate::store::tables::Table;
 use crate::store::{StoreError, mysql, postgres};
 
 pub enum ServerSession {

@@ -4,13 +4,12 @@ use event::LogId;
 
 use super::claim::{Claimed, claim};
 use super::{dead_letters, dedup, member_days, numbered_rows};
+use crate::store::StoreError;
+use crate::store::cell::Cell;
 use crate::store::dedup_rule::Skipped;
 use crate::store::millrace_tables::taken_back_table;
 use crate::store::plan::{CorrectedEvent, Plan, Verb, Write};
 use crate::store::session::Session;
-
-use crate::store::StoreError;
-use crate::store::tables::Cell;
 
 /// Applies `plan` and returns the events that dedup skipped. If an earlier attempt committed the plan, writes
 /// nothing and returns what that attempt found.
@@ -24,6 +23,9 @@ pub async fn apply(session: &mut impl Session, plan: &Plan) -> Result<Vec<Skippe
     }
     for write in &plan.writes {
         apply_write(session, write).await?;
+    }
+    if let Some(visits) = &plan.visits {
+        member_days::apply(session, visits).await?;
     }
     if let Some(changes) = &plan.rows {
         numbered_rows::change(session, &plan.claim, changes).await?;
@@ -40,7 +42,6 @@ async fn apply_write(session: &mut impl Session, write: &Write) -> Result<(), St
     match write.verb {
         Verb::Add => session.add(table, cells).await,
         Verb::Tally => session.tally(table, cells).await,
-        Verb::Visit => member_days::apply(session, write).await,
         Verb::InsertNew => session.insert_new(table, cells).await,
         Verb::Remove => session.remove(table, cells).await,
     }

@@ -5,9 +5,10 @@
 use super::claim::stored_position;
 use super::row_origins;
 use crate::store::StoreError;
+use crate::store::cell::Cell;
 use crate::store::plan::Claim;
 use crate::store::session::Session;
-use crate::store::tables::{Cell, Opening, Table, ViewTables, quote};
+use crate::store::tables::{Opening, Table, ViewTables, quote};
 
 /// Creates or checks the tables of a view. Returns whether its first table existed. On servers this must run outside
 /// of a transaction, because there a `CREATE TABLE` commits.
@@ -18,7 +19,7 @@ pub async fn begin_view_tables(
 ) -> Result<bool, StoreError> {
     let started = stored_position(session, claim).await?.is_some();
     let mut existed = Vec::with_capacity(tables.tables.len());
-    for table in with_derived_tables(session, tables) {
+    for table in with_ranking_tables(session, tables) {
         if tables.owned {
             check_owner(session, &table, &claim.view).await?;
         }
@@ -36,7 +37,7 @@ pub async fn record_view(
     table_existed: bool,
 ) -> Result<(), StoreError> {
     if tables.owned {
-        for table in with_derived_tables(session, tables) {
+        for table in with_ranking_tables(session, tables) {
             record_owner(session, &table, &claim.view).await?;
         }
     }
@@ -46,8 +47,8 @@ pub async fn record_view(
     Ok(())
 }
 
-fn with_derived_tables(session: &impl Session, tables: &ViewTables) -> Vec<Table> {
-    let derived = tables.tables.iter().flat_map(|table| session.derived_tables(table));
+fn with_ranking_tables(session: &impl Session, tables: &ViewTables) -> Vec<Table> {
+    let derived = tables.tables.iter().flat_map(|table| session.ranking_tables(table));
     tables.tables.iter().cloned().chain(derived).collect()
 }
 

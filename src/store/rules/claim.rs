@@ -2,10 +2,10 @@
 //! is not the expected one, the plan changes nothing.
 
 use crate::store::StoreError;
+use crate::store::cell::Cell;
 use crate::store::plan::{Claim, Plan, Stamp};
 use crate::store::session::Session;
 use crate::store::stored_row::decoded;
-use crate::store::tables::Cell;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claimed {

@@ -8,7 +8,7 @@ use crate::store::dead_letter_change::{DeadLetterChange, NewDeadLetter};
 use crate::store::millrace_tables::{dead_letters_table, passed_table};
 use crate::store::session::Session;
 
-use crate::store::tables::Cell;
+use crate::store::cell::Cell;
 use crate::store::{DeadLetterStatus, StoreError};
 
 /// Bytes reserved in a row for ids, positions and times, and for the lengths of all values.

@@ -8,11 +8,11 @@ use event::limits::{CHUNK_LINES_MAX, DEDUP_IDS_LOOKED_UP_MAX};
 
 use super::dead_letters;
 use crate::store::StoreError;
+use crate::store::cell::Cell;
 use crate::store::dedup_rule::{ClockJumps, DedupEntry, DedupKey, DedupRow, Skipped};
 use crate::store::millrace_tables::{dedup_table, skipped_table};
 use crate::store::session::Session;
 use crate::store::stored_row::decoded;
-use crate::store::tables::Cell;
 
 /// The row of `millrace_meta` that a node locks while it applies the dedup rule.
 pub const LOCK_ROW: &str = "gate";

@@ -1,84 +1,98 @@
 //! Distinct members by day: which days of which members appear or disappear, and how that changes the gaps between a
-//! member's days.
+//! member's days. A gap is a day of a member and the member's last day before it.
+
+use std::collections::BTreeMap;
 
 use super::begin::owner_name;
 use crate::store::StoreError;
-use crate::store::day_gaps::Changes;
-use crate::store::plan::Write;
+use crate::store::cell::Cell;
 use crate::store::session::Session;
-use crate::store::tables::{Cell, DerivedIndex};
+use crate::store::visits::{Visit, Visits};
 
 /// A day of a member that appeared (change 1) or disappeared (change -1), with the member's neighbouring days.
 #[derive(Clone, Copy, Debug)]
-struct DayChange<'w> {
-    group: &'w [Cell],
-    member: &'w Cell,
-    day: i64,
+struct DayChange<'v> {
+    visit: &'v Visit,
     change: i64,
     before: Option<i64>,
     after: Option<i64>,
 }
 
 /// Applies visits to the table of members and to the table of day gaps.
-pub async fn apply(session: &mut impl Session, write: &Write) -> Result<(), StoreError> {
-    let table = write.table.as_ref();
-    let DerivedIndex::DayGaps(gaps) = &table.derived_index else {
-        panic!("visits are written to a table with day gaps")
-    };
+pub async fn apply(session: &mut impl Session, visits: &Visits) -> Result<(), StoreError> {
+    let (Visits { members, day_gaps, .. }, changes) = (visits, visits.changes());
     // The lock keeps other nodes from changing what is read here before the result is written.
-    session.lock_row(&owner_name(&table.name)).await?;
-    let (groups, visits): (Vec<&[Cell]>, Vec<&[Cell]>) =
-        write.rows().map(|row| row.split_at(gaps.group_columns())).unzip();
-    let numbers_before = session.tally_before(table, &visits.concat()).await?;
+    session.lock_row(&owner_name(&members.name)).await?;
+    let key = |visit: &Visit| [Cell::Bytes(visit.member.to_vec()), Cell::Integer(visit.day)];
+    let row = |visit: &Visit| key(visit).into_iter().chain([Cell::Integer(visit.added)]);
+    let rows: Vec<Cell> = changes.iter().flat_map(row).collect();
+    let numbers_before = session.tally_before(members, &rows).await?;
     let mut day_changes = Vec::new();
-    for ((group, visit), was) in groups.into_iter().zip(visits).zip(numbers_before) {
-        let [member, Cell::Integer(day), Cell::Integer(added)] = visit else {
-            panic!("a visit is a member, a day and a number")
-        };
-        let change = match (was, was + added) {
-            (0, 0) => continue,
-            (0, _) => 1,
-            (_, 0) => -1,
-            _ => continue,
-        };
-        day_changes.push(DayChange { group, member, day: *day, change, before: None, after: None });
+    for (visit, was) in changes.iter().zip(numbers_before) {
+        let change = i64::from(was + visit.added != 0) - i64::from(was != 0);
+        if change != 0 {
+            day_changes.push(DayChange { visit, change, before: None, after: None });
+        }
     }
     if day_changes.is_empty() {
         return Ok(());
     }
-    day_changes.sort_by(|one, other| (one.member, one.day).cmp(&(other.member, other.day)));
-    let keys: Vec<Cell> =
-        day_changes.iter().flat_map(|one| [one.member.clone(), Cell::Integer(one.day)]).collect();
-    let neighbours = session.neighbours(table, &keys).await?;
+    let keys: Vec<Cell> = day_changes.iter().flat_map(|one| key(one.visit)).collect();
+    let neighbours = session.neighbours(members, &keys).await?;
     for (one, (before, after)) in day_changes.iter_mut().zip(neighbours) {
         (one.before, one.after) = (before, after);
     }
     undo_later_changes(&mut day_changes);
-    let mut changes = Changes::default();
-    for one in &day_changes {
-        changes.record(one.group, one.change, one.before, one.day, one.after);
-    }
-    let cells: Vec<Cell> = changes.rows().flatten().collect();
-    if cells.is_empty() { Ok(()) } else { session.tally(&gaps.table, &cells).await }
+    let cells: Vec<Cell> = gap_changes(&day_changes).flatten().collect();
+    if cells.is_empty() { Ok(()) } else { session.tally(day_gaps, &cells).await }
 }
 
-/// Corrects the day after each change, sorted by member and day. Changes are recorded in the order of days, each as if the later ones had not
-/// happened yet, but the neighbours were read when all of them had.
+/// Corrects the day after each change. The changes are in the order of members and days, and each is recorded as if the
+/// later ones had not happened yet; but the neighbours were read when all of them had.
 fn undo_later_changes(day_changes: &mut [DayChange<'_>]) {
     for index in (1..day_changes.len()).rev() {
         let (earlier, later) = day_changes.split_at_mut(index);
         let (one, next) = (&mut earlier[index - 1], &later[0]);
-        if one.member != next.member {
+        let next_day = next.visit.day;
+        if one.visit.member != next.visit.member {
             continue;
         }
         one.after = match next.change {
             // The next day did not exist before.
-            1 if one.after == Some(next.day) => next.after,
+            1 if one.after == Some(next_day) => next.after,
             1 => one.after,
             // The next day existed before.
-            _ => Some(one.after.map_or(next.day, |after| after.min(next.day))),
+            _ => Some(one.after.map_or(next_day, |after| after.min(next_day))),
         };
     }
+}
+
+/// In `before`: the member has no earlier day. In `day`: the row counts all members of the group.
+const NO_DAY: i64 = 0;
+
+/// Returns the rows to add to the day-gaps table, in the order of its key: the changes, summed by group, day and the
+/// day before.
+fn gap_changes<'v>(day_changes: &[DayChange<'v>]) -> impl Iterator<Item = Vec<Cell>> + use<'v> {
+    let mut sums: BTreeMap<(&[Cell], i64, i64), i64> = BTreeMap::new();
+    for DayChange { visit, change, before, after } in day_changes {
+        let mut add = |day: i64, before: i64, n: i64| {
+            *sums.entry((&visit.group, day, before)).or_default() += n;
+        };
+        let earlier = before.unwrap_or(NO_DAY);
+        add(visit.day, earlier, *change);
+        if let Some(after) = after {
+            add(*after, earlier, -change);
+            add(*after, visit.day, *change);
+        }
+        if before.is_none() && after.is_none() {
+            add(NO_DAY, NO_DAY, *change);
+        }
+    }
+    sums.into_iter().filter(|(_, n)| *n != 0).map(|((group, day, before), n)| {
+        let mut row = group.to_vec();
+        row.extend([day, before, n].map(Cell::Integer));
+        row
+    })
 }
 
 #[cfg(test)]
@@ -86,6 +100,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::store::visits::MEMBER_BYTES;
 
     fn pairs(days: &BTreeSet<i64>) -> BTreeMap<(i64, i64), i64> {
         let before = std::iter::once(0).chain(days.iter().copied());
@@ -104,25 +119,22 @@ mod tests {
             toggled in proptest::collection::btree_set(1_i64..12, 1..8),
         ) {
             let now: BTreeSet<i64> = existing.symmetric_difference(&toggled).copied().collect();
-            let member = Cell::Text("m".to_owned());
-            let mut day_changes: Vec<DayChange<'_>> = toggled
+            let visits: Vec<Visit> = toggled
                 .iter()
-                .map(|day| DayChange {
-                    group: &[],
-                    member: &member,
-                    day: *day,
-                    change: if existing.contains(day) { -1 } else { 1 },
-                    before: now.range(..*day).next_back().copied(),
-                    after: now.range(day + 1..).next().copied(),
+                .map(|day| Visit { member: [1; MEMBER_BYTES], day: *day, added: 0, group: [].into() })
+                .collect();
+            let mut day_changes: Vec<DayChange<'_>> = visits
+                .iter()
+                .map(|visit| DayChange {
+                    visit,
+                    change: if existing.contains(&visit.day) { -1 } else { 1 },
+                    before: now.range(..visit.day).next_back().copied(),
+                    after: now.range(visit.day + 1..).next().copied(),
                 })
                 .collect();
             undo_later_changes(&mut day_changes);
-            let mut changes = Changes::default();
-            for one in &day_changes {
-                changes.record(one.group, one.change, one.before, one.day, one.after);
-            }
             let mut gaps = pairs(&existing);
-            for row in changes.rows() {
+            for row in gap_changes(&day_changes) {
                 let [Cell::Integer(day), Cell::Integer(before), Cell::Integer(n)] = row.as_slice() else {
                     panic!("{row:?}")
                 };

@@ -3,13 +3,13 @@
 use event::limits::BATCH_EVENTS_MAX;
 
 use crate::store::StoreError;
+use crate::store::cell::Cell;
 use crate::store::millrace_tables::rows_table;
 use crate::store::numbered_rows::RowsOf;
 use crate::store::plan::Claim;
 use crate::store::row_origin_entry::{self, COLUMNS, RowOriginEntry};
 use crate::store::row_origins::RowOrigin;
 use crate::store::session::Session;
-use crate::store::tables::Cell;
 
 /// Records `origins`, which are ordered by position. If they follow all recorded positions, as they usually do, they
 /// become an entry of their own or are joined to the last entry while it is small. Otherwise they are merged into the

@@ -8,7 +8,8 @@ use rusqlite::{Connection, Error, params_from_iter};
 
 use super::statements::{self, ADD_NOTED};
 use super::top_k::Boards;
-use crate::store::tables::{Cell, DerivedIndex, Table};
+use crate::store::cell::Cell;
+use crate::store::tables::Table;
 
 thread_local! {
     /// The number that the last statement found in its row. SQLite calls functions on the calling thread. `RETURNING`
@@ -29,10 +30,7 @@ pub fn install(connection: &Connection) -> rusqlite::Result<()> {
 /// Adds the last column of each row to the table's numbers, and updates the table's ranking.
 pub fn tally(connection: &Connection, table: &Table, cells: &[Cell]) -> rusqlite::Result<()> {
     let mut counts = Counts::of(connection, table)?;
-    let mut boards = match &table.derived_index {
-        DerivedIndex::TopK(ranking) => Some(Boards::new(connection, table, ranking)),
-        DerivedIndex::Nothing | DerivedIndex::DayGaps(_) => None,
-    };
+    let mut boards = table.ranking.as_ref().map(|ranking| Boards::new(connection, table, ranking));
     for row in cells.chunks_exact(table.columns.len()) {
         let (was, now) = counts.add(row)?;
         if let Some(boards) = &mut boards {
@@ -66,17 +64,11 @@ impl<'c> Counts<'c> {
         FOUND.set(0);
         self.add.execute(params_from_iter(row))?;
         let was = FOUND.get();
-        let now = was + number(row);
+        let added = row.last().and_then(Cell::integer).ok_or(Error::InvalidQuery)?;
+        let now = was + added;
         if now == 0 {
             self.delete.execute(params_from_iter(&row[..row.len() - 1]))?;
         }
         Ok((was, now))
-    }
-}
-
-fn number(row: &[Cell]) -> i64 {
-    match row.last() {
-        Some(Cell::Integer(number)) => *number,
-        other => panic!("the last cell of a count must be a number, not {other:?}"),
     }
 }

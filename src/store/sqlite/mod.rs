@@ -5,10 +5,10 @@ mod commit_stamp;
 mod connection;
 mod counts;
 mod decimal_sql;
-mod derived_tables;
 mod errors;
 mod files;
 mod numbered_rows;
+mod ranking_tables;
 mod session;
 mod shape;
 mod snapshot;
@@ -24,13 +24,14 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::cell::Cell;
 use super::dedup_rule::Skipped;
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan};
-use super::tables::{Cell, Table, ViewTables};
+use super::tables::{Table, ViewTables};
 use super::{OpenError, Select, StoreError, ViewPosition};
 use files::Files;
-pub use numbered_rows::stored_value;
+pub use numbered_rows::stored;
 use writer::{Job, Writer};
 
 pub use top_k::top;
@@ -92,11 +93,11 @@ impl Sqlite {
     }
 
     pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
-        self.schema(derived_tables::drop_tables(tables)).await
+        self.schema(ranking_tables::drop_tables(tables)).await
     }
 
     pub async fn replace_tables(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
-        self.schema(derived_tables::replace_tables(made, wanted)).await
+        self.schema(ranking_tables::replace_tables(made, wanted)).await
     }
 
     async fn schema(&self, sql: String) -> Result<(), StoreError> {

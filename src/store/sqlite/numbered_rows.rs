@@ -4,15 +4,15 @@
 
 use std::fmt::Write;
 
-use event::Value;
 use event::limits::ROWS_PER_STATEMENT_MAX;
 use rusqlite::{Connection, OptionalExtension, Statement};
 
 use super::errors::classify;
 use super::{shape, statements};
 use crate::store::StoreError;
+use crate::store::cell::{Cell, CellRef};
 use crate::store::numbered_rows::{Rows, RowsOf};
-use crate::store::tables::{Cell, Table, quote};
+use crate::store::tables::{Table, quote};
 
 /// Inserts rows, and returns their numbers.
 pub fn insert(connection: &Connection, of: &RowsOf, rows: &Rows) -> Result<Vec<i64>, StoreError> {
@@ -83,7 +83,7 @@ fn write(
     mut number: impl FnMut() -> i64,
     on_conflict: OnConflict,
 ) -> Result<(), StoreError> {
-    let mut values = rows.values();
+    let mut cells = rows.cells();
     let mut left = rows.len();
     let mut buffer = String::with_capacity(64);
     let mut several = if left >= ROWS_PER_STATEMENT_MAX {
@@ -105,8 +105,8 @@ fn write(
             statement.raw_bind_parameter(at, number()).map_err(classify)?;
             at += 1;
             for _ in &table.columns {
-                let value = values.next().unwrap_or(Value::Absent);
-                bind(statement, at, &value, &mut buffer).map_err(classify)?;
+                let cell = cells.next().unwrap_or(CellRef::Null);
+                bind(statement, at, cell, &mut buffer).map_err(classify)?;
                 at += 1;
             }
         }
@@ -135,36 +135,31 @@ fn prepare<'c>(
 fn bind(
     statement: &mut Statement<'_>,
     at: usize,
-    value: &Value<'_>,
+    cell: CellRef<'_>,
     buffer: &mut String,
 ) -> rusqlite::Result<()> {
     buffer.clear();
-    match value {
-        Value::Absent => return statement.raw_bind_parameter(at, rusqlite::types::Null),
-        Value::Text(text) => return statement.raw_bind_parameter(at, text.as_ref()),
-        Value::Any(text) => return statement.raw_bind_parameter(at, *text),
-        Value::Integer(value) => return statement.raw_bind_parameter(at, *value),
-        Value::Boolean(value) => return statement.raw_bind_parameter(at, i64::from(*value)),
-        Value::Decimal(value) => drop(write!(buffer, "{value}")),
-        Value::Time(value) => value.put_civil(buffer),
+    match cell {
+        CellRef::Null => return statement.raw_bind_parameter(at, rusqlite::types::Null),
+        CellRef::Text(text) => return statement.raw_bind_parameter(at, text),
+        CellRef::Integer(number) => return statement.raw_bind_parameter(at, number),
+        CellRef::Bytes(bytes) => return statement.raw_bind_parameter(at, bytes),
+        CellRef::Decimal(amount) => drop(write!(buffer, "{amount}")),
+        CellRef::Time(time) => time.put_civil(buffer),
     }
     statement.raw_bind_parameter(at, buffer.as_str())
 }
 
-/// Returns a value in the form in which SQLite stores it: amounts and times are text, and booleans are 0 or 1.
-pub fn stored_value(value: &Value<'_>) -> Cell {
-    match value {
-        Value::Absent => Cell::Null,
-        Value::Text(text) => Cell::Text(text.clone().into_owned()),
-        Value::Any(text) => Cell::Text((*text).to_owned()),
-        Value::Integer(value) => Cell::Integer(*value),
-        Value::Boolean(value) => Cell::Integer(i64::from(*value)),
-        Value::Decimal(value) => Cell::Text(value.to_string()),
-        Value::Time(value) => {
+/// Returns a cell in the form in which SQLite stores it: amounts and times are text.
+pub fn stored(cell: CellRef<'_>) -> Cell {
+    match cell {
+        CellRef::Decimal(amount) => Cell::Text(amount.to_string()),
+        CellRef::Time(time) => {
             let mut text = String::new();
-            value.put_civil(&mut text);
+            time.put_civil(&mut text);
             Cell::Text(text)
         }
+        cell => cell.to_cell(),
     }
 }
 
@@ -172,7 +167,7 @@ pub fn stored_value(value: &Value<'_>) -> Cell {
 mod tests {
     use std::sync::Arc;
 
-    use event::{LogId, Millis};
+    use event::{LogId, Millis, Value};
 
     use super::*;
     use crate::store::millrace_tables::own_tables;

@@ -6,11 +6,12 @@ use std::task::{Context, Poll, Waker};
 use rusqlite::{Connection, params_from_iter};
 
 use super::errors::classify;
-use super::{counts, derived_tables, numbered_rows, read_rows, shape, statements};
+use super::{counts, numbered_rows, ranking_tables, read_rows, shape, statements};
 use crate::store::StoreError;
+use crate::store::cell::Cell;
 use crate::store::numbered_rows::{Rows, RowsOf};
 use crate::store::session::Session;
-use crate::store::tables::{Cell, Table, quote};
+use crate::store::tables::{Table, quote};
 
 pub struct SqliteSession<'c> {
     pub connection: &'c Connection,
@@ -127,8 +128,8 @@ impl Session for SqliteSession<'_> {
         self.connection.execute_batch(&statements::create_table(table, false)).map_err(classify)
     }
 
-    fn derived_tables(&self, table: &Table) -> Vec<Table> {
-        derived_tables::derived_tables(table)
+    fn ranking_tables(&self, table: &Table) -> Vec<Table> {
+        ranking_tables::ranking_tables(table)
     }
 }
 
@@ -142,10 +143,11 @@ mod tests {
     use super::*;
     use crate::store::dedup_rule::{DedupEntry, DedupKey, Skipped};
     use crate::store::millrace_tables::own_tables;
-    use crate::store::plan::{Claim, Plan, Verb, Write};
+    use crate::store::plan::{Claim, Plan};
     use crate::store::rules;
 
-    use crate::store::tables::{ColumnKind, DayGaps, DerivedIndex};
+    use crate::store::tables::ColumnKind;
+    use crate::store::visits::{MEMBER_BYTES, Visit, Visits};
 
     /// Applies a plan that leaves the position of its view alone.
     fn apply(connection: &Connection, fill: impl FnOnce(&mut Plan)) -> Result<Vec<Skipped>, StoreError> {
@@ -162,9 +164,9 @@ mod tests {
         let (text, integer) = (ColumnKind::Text { chars_max: 9 }, ColumnKind::Integer);
         let spans = [("grp", text), ("day", integer), ("before", integer), ("n", integer)];
         let spans = Arc::new(Table::new("spans", 3, &spans));
-        let member = ColumnKind::Bytes { bytes_max: 2 };
+        let member = ColumnKind::Bytes { bytes_max: MEMBER_BYTES as u32 };
         let members = Table::new("members", 2, &[("member", member), ("day", integer), ("n", integer)]);
-        [Arc::new(members.with(DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&spans) }))), spans]
+        [Arc::new(members), spans]
     }
 
     fn queried(connection: &Connection, sql: &str) -> i64 {
@@ -186,7 +188,7 @@ mod tests {
             for table in own_tables().iter().chain(tables.iter().map(Arc::as_ref)) {
                 connection.execute_batch(&statements::create_table(table, false)).expect("a table");
             }
-            let [table, _] = tables;
+            let [members, day_gaps] = tables;
             let mut model: BTreeMap<(u8, u8, i64), i64> = BTreeMap::new();
             for batch in batches {
                 let mut folded: BTreeMap<(u8, i64, u8), i64> = BTreeMap::new();
@@ -197,11 +199,14 @@ mod tests {
                     *model.entry((group, member, day)).or_default() += change;
                     *folded.entry((member, day, group)).or_default() += change;
                 }
-                let cells = folded.into_iter().filter(|(_, n)| *n != 0).flat_map(|((member, day, group), n)| {
-                    [Cell::Text(group.to_string()), Cell::Bytes(vec![member, group]), Cell::Integer(day), Cell::Integer(n)]
+                let changes = folded.into_iter().filter(|(_, n)| *n != 0).map(|((member, day, group), added)| {
+                    let mut key = [group; MEMBER_BYTES];
+                    key[0] = member;
+                    Visit { member: key, day, added, group: [Cell::Text(group.to_string())].into() }
                 });
-                let write = Write { table: Arc::clone(&table), verb: Verb::Visit, cells: cells.collect() };
-                apply(&connection, |plan| plan.writes.push(write)).expect("counted");
+                let changes = changes.collect();
+                let visits = Visits::new(&members, &day_gaps, changes);
+                apply(&connection, |plan| plan.visits = Some(visits)).expect("counted");
                 model.retain(|_, n| *n != 0);
             }
             for group in 0..2_u8 {

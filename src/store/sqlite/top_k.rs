@@ -10,7 +10,8 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::statements::equal;
 use crate::store::Select;
-use crate::store::tables::{Cell, Column, ColumnKind, DerivedIndex, Table, TopK, quote};
+use crate::store::cell::Cell;
+use crate::store::tables::{Column, ColumnKind, Table, TopK, quote};
 
 /// Builds the query for the top `limit` rows of a group. A single statement reads board and floor from one snapshot.
 pub fn top(table: &Table, ranking: &TopK, mut group: Vec<Cell>, limit: usize) -> Select {
@@ -34,14 +35,14 @@ pub fn tables(table: &Table, ranking: &TopK) -> [Table; 2] {
     let entries = Column { name: "entries".to_owned(), kind: ColumnKind::Integer, null: false };
     floors.extend([entries, named("floor", number, true), named("floor_value", value, true)]);
     [
-        Table { name: ranking.top_table.clone(), derived_index: DerivedIndex::Nothing, ..table.clone() },
+        Table { name: ranking.top_table.clone(), ranking: None, ..table.clone() },
         Table {
             name: ranking.floor_table.clone(),
             columns: floors,
             key_columns: table.key_columns - 1,
             id: None,
             unique: None,
-            derived_index: DerivedIndex::Nothing,
+            ranking: None,
         },
     ]
 }
@@ -311,7 +312,7 @@ mod tests {
         let text = ColumnKind::Text { chars_max: 9 };
         let columns =
             [("grp", text), ("day", ColumnKind::Integer), ("value", text), ("n", ColumnKind::Integer)];
-        Table::new("counts", 3, &columns).with(DerivedIndex::TopK(ranking()))
+        Table { ranking: Some(ranking()), ..Table::new("counts", 3, &columns) }
     }
 
     type Model = BTreeMap<(u8, i64, String), i64>;
@@ -362,7 +363,7 @@ mod tests {
         super::super::counts::install(&connection).expect("a function");
         let table = counts();
         for table in
-            std::iter::once(table.clone()).chain(super::super::derived_tables::derived_tables(&table))
+            std::iter::once(table.clone()).chain(super::super::ranking_tables::ranking_tables(&table))
         {
             connection.execute_batch(&statements::create_table(&table, false)).expect("a table");
         }

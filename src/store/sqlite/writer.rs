@@ -14,10 +14,11 @@ use super::commit_stamp::Stamper;
 use super::errors::classify;
 use super::files::Files;
 use super::session::{SqliteSession, run as run_rule};
+use crate::store::cell::Cell;
 use crate::store::dedup_rule::Skipped;
 use crate::store::numbered_rows::{RowsOf, RowsToDelete};
 use crate::store::plan::{Claim, Plan};
-use crate::store::tables::{Cell, ViewTables};
+use crate::store::tables::ViewTables;
 use crate::store::{StoreError, rules};
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;

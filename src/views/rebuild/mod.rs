@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use super::batch::BatchError;
 use super::{Running, View, ViewKind};
 use crate::log::EventLog;
-use crate::store::{Cell, Claim, Plan, Store, StoreError, ViewTables};
+use crate::store::{Cell, Claim, Store, StoreError, ViewTables};
 
 use replay::LogReplay;
 
@@ -253,8 +253,8 @@ impl<'a> ShadowFold<'a> {
     fn fold_until(&mut self, until: u64) -> Result<(), RebuildError> {
         let Self { view, store, runtime, .. } = *self;
         LogReplay::new(self.context(), self.at).each(until, |batch| {
-            let mut plan = Plan::new(self.claim(batch.span.end));
-            plan.writes = self.shadow.fold(&view.fields, &batch.events).writes;
+            let folded = self.shadow.fold(&view.fields, &batch.events);
+            let (plan, _) = folded.into_plan(self.claim(batch.span.end));
             runtime.block_on(store.apply(Arc::new(plan)))?;
             self.at = batch.span.end;
             Ok(())

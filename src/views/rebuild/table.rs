@@ -5,12 +5,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use event::Millis;
 use event::limits::{DIFFERENCE_VALUE_CHARS_MAX, REBUILD_ROWS_MAX, ROW_NUMBERS_GAP_MAX};
-use event::{Millis, Value};
 
 use super::replay::LogReplay;
 use super::{Context, Difference, RebuildError, Report};
-use crate::store::{Cell, Claim, Plan, RowChanges, RowOrigin, Store, StoreError, quote};
+use crate::store::{Cell, CellRef, Claim, Plan, RowChanges, RowOrigin, Store, StoreError, quote};
 use crate::views::batch::Batch;
 use crate::views::runner::HoldGuard;
 use crate::views::table::{RowTable, cell_json};
@@ -123,9 +123,9 @@ impl TableComparison<'_> {
             BatchComparison { changes: RowChanges::new(table.table()), differences: Vec::new(), rows: 0 };
         let mut expected = vec![false; origins.len()];
         if let Some(changes) = &folded.rows {
-            let mut values = changes.added.values();
+            let mut cells = changes.added.cells();
             for (position, received) in &changes.from {
-                let row: Vec<Value<'_>> = values.by_ref().take(table.table().columns.len()).collect();
+                let row: Vec<CellRef<'_>> = cells.by_ref().take(table.table().columns.len()).collect();
                 if undone.binary_search(position).is_ok() {
                     continue;
                 }
@@ -191,21 +191,21 @@ impl BatchComparison {
         from: (u64, Millis),
         number: Option<i64>,
         has: Option<&Vec<Cell>>,
-        row: &[Value<'_>],
+        row: &[CellRef<'_>],
     ) {
         self.rows += 1;
-        let cells: Vec<Cell> = row.iter().map(|value| store.stored_value(value)).collect();
+        let cells: Vec<Cell> = row.iter().map(|cell| store.stored(*cell)).collect();
         if has.is_some_and(|has| differing_columns(table, has, &cells).is_empty()) {
             return;
         }
         match number {
             Some(number) => {
                 self.changes.numbers.push(number);
-                row.iter().for_each(|value| self.changes.restored.push(value));
+                row.iter().for_each(|cell| self.changes.restored.push(*cell));
             }
             None => {
                 self.changes.from.push(from);
-                row.iter().for_each(|value| self.changes.added.push(value));
+                row.iter().for_each(|cell| self.changes.added.push(*cell));
             }
         }
         let key = row_key(from.0, number);

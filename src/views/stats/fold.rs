@@ -7,8 +7,8 @@ use std::sync::Arc;
 use event::{Day, Fields, Millis, Value};
 
 use super::sums::{Facts, Rows, Sums};
-use super::{ABSENT, Stats, StatsFields, Tables};
-use crate::store::{Cell, Table, Verb, Write};
+use super::{ABSENT, Distinct, Stats, StatsFields};
+use crate::store::{Table, Verb, Visits, Write};
 use crate::views::{Event, Folded};
 
 impl Stats {
@@ -25,22 +25,13 @@ impl Stats {
                 Err(reason) => refused.push((index, reason)),
             }
         }
-        Folded { writes: self.writes(sums.rows()), refused, ..Folded::default() }
-    }
-
-    fn writes(&self, rows: Rows) -> Vec<Write> {
-        let write = |table: &Arc<Table>, verb: Verb, cells: Vec<Cell>| Write {
-            table: Arc::clone(table),
-            verb,
-            cells,
-        };
-        let Tables { totals, counts, distinct } = &self.tables;
-        let mut writes =
-            vec![write(totals, Verb::Tally, rows.totals), write(counts, Verb::Tally, rows.counts)];
-        if let Some(distinct) = distinct {
-            writes.push(write(&distinct.members, Verb::Visit, rows.visits));
-        }
-        writes
+        let Rows { totals, counts, visits } = sums.rows();
+        let write = |table: &Arc<Table>, cells| Write { table: Arc::clone(table), verb: Verb::Tally, cells };
+        let tables = &self.tables;
+        let visits_of = |distinct: &Distinct| Visits::new(&distinct.members, &distinct.day_gaps, visits);
+        let visits = tables.distinct.as_ref().map(visits_of);
+        let writes = vec![write(&tables.totals, totals), write(&tables.counts, counts)];
+        Folded { writes, visits, refused, ..Folded::default() }
     }
 }
 
@@ -108,6 +99,7 @@ mod tests {
 
     use super::super::{CountedField, member};
     use super::*;
+    use crate::store::{Cell, Visit};
 
     fn stream() -> Fields {
         let text = Kind::text(9);
@@ -147,24 +139,22 @@ mod tests {
         };
         let events: Vec<Event<'_>> = events.iter().enumerate().map(event).collect();
         let folded = stats.fold(&stream(), &events);
-        let rows = |write: &Write| {
-            let row = |row: &[Cell]| {
-                let cells = row.iter().map(|cell| match cell {
-                    Cell::Text(text) if text.is_empty() => "-".to_owned(),
-                    Cell::Text(text) => text.clone(),
-                    Cell::Integer(number) => number.to_string(),
-                    Cell::Bytes(key) => hex(key),
-                    other => panic!("{other:?}"),
-                });
-                cells.collect::<Vec<_>>().join(" ")
-            };
-            write.rows().map(row).collect()
+        let row = |cells: &[Cell]| {
+            let cells = cells.iter().map(|cell| match cell {
+                Cell::Text(text) if text.is_empty() => "-".to_owned(),
+                Cell::Text(text) => text.clone(),
+                Cell::Integer(number) => number.to_string(),
+                other => panic!("{other:?}"),
+            });
+            cells.collect::<Vec<_>>().join(" ")
         };
-        (folded.writes.iter().map(rows).collect(), folded.refused.iter().map(|(index, _)| *index).collect())
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        event::hex(bytes)
+        let visit = |Visit { member, day, added, group }: &Visit| {
+            format!("{} {} {day} {added}", row(group), event::hex(member))
+        };
+        let mut rows: Vec<Vec<String>> =
+            folded.writes.iter().map(|write| write.rows().map(row).collect()).collect();
+        rows.push(folded.visits.expect("visits").changes().iter().map(visit).collect());
+        (rows, folded.refused.iter().map(|(index, _)| *index).collect())
     }
 
     /// The rows of visits as a fold makes them, in the order of their members' keys.
@@ -172,7 +162,7 @@ mod tests {
         let keyed = |(group, field, value, member, rest): &(&str, &str, &str, &str, &str)| {
             let key = member::key([group, field, value, member]);
             let shown = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-            (key, [shown(group), shown(field), shown(value), hex(&key), shown(rest)].join(" "))
+            (key, [shown(group), shown(field), shown(value), event::hex(&key), shown(rest)].join(" "))
         };
         let mut rows: Vec<_> = of.iter().map(keyed).collect();
         rows.sort();

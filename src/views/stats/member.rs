@@ -4,20 +4,18 @@
 
 use sha2::{Digest, Sha256};
 
-pub const MEMBER_BYTES: u32 = 16;
-
-pub type Key = [u8; MEMBER_BYTES as usize];
+use crate::store::{MEMBER_BYTES, MemberKey};
 
 /// Returns the first bytes of the SHA-256 of group, field, value and the member's text. Each text is preceded by its
 /// length (four bytes, little-endian), so that different lists of texts are hashed as different bytes.
-pub fn key(parts: [&str; 4]) -> Key {
+pub fn key(parts: [&str; 4]) -> MemberKey {
     let mut digest = Sha256::new();
     for part in parts {
         digest.update((part.len() as u32).to_le_bytes());
         digest.update(part);
     }
-    let mut bytes = Key::default();
-    bytes.copy_from_slice(&digest.finalize()[..MEMBER_BYTES as usize]);
+    let mut bytes = MemberKey::default();
+    bytes.copy_from_slice(&digest.finalize()[..MEMBER_BYTES]);
     bytes
 }
 

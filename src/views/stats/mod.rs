@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use event::limits::{COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX, TOP_VALUES_MAX};
 
-use crate::store::{ColumnKind, DayGaps, DerivedIndex, Table, TopK};
-use member::MEMBER_BYTES;
+use crate::store::{ColumnKind, MEMBER_BYTES, Table, TopK};
 
 pub use query::{Counted, Frequent, StatsQuery, Summary};
 pub use section::StatsSection;
@@ -115,18 +114,14 @@ impl Tables {
         let columns = [("grp", text), ("field", field), ("day", integer), ("value", text), ("n", integer)];
         let totals = Table::new(&name("counts"), 4, &columns);
         let ranking = TopK { top_table: name("top"), floor_table: name("floors"), limit_max: TOP_VALUES_MAX };
-        let counts = totals.clone().with(DerivedIndex::TopK(ranking));
+        let counts = Table { ranking: Some(ranking), ..totals.clone() };
         let of_value = [("grp", text), ("field", field), ("value", text)];
         let distinct = distinct.then(|| {
             let between = [("day", integer), ("before", integer), ("n", integer)];
             let day_gaps = Arc::new(Table::new(&name("spans"), 5, &[of_value, between].concat()));
-            let member = ColumnKind::Bytes { bytes_max: MEMBER_BYTES };
+            let member = ColumnKind::Bytes { bytes_max: MEMBER_BYTES as u32 };
             let visits = [("member", member), ("day", integer), ("n", integer)];
-            let derived_index = DerivedIndex::DayGaps(DayGaps { table: Arc::clone(&day_gaps) });
-            Distinct {
-                members: Arc::new(Table::new(&name("members"), 2, &visits).with(derived_index)),
-                day_gaps,
-            }
+            Distinct { members: Arc::new(Table::new(&name("members"), 2, &visits)), day_gaps }
         });
         Self { totals: Arc::new(totals), counts: Arc::new(counts), distinct }
     }

@@ -3,7 +3,7 @@
 use event::Day;
 
 use super::{ABSENT, ALL, ALL_TIME, CountedField, Distinct, Stats};
-use crate::store::{Cell, DerivedIndex, Select, Store, StoreError, quote};
+use crate::store::{Cell, Select, Store, StoreError, quote};
 
 /// A query about one group.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ impl Stats {
     fn most_frequent(&self, store: &Store, query: &StatsQuery<'_>, frequent: &Frequent<'_>) -> Select {
         let table = self.tables.counts.as_ref();
         let (first, last) = bounds(query);
-        if let (DerivedIndex::TopK(ranking), false) = (&table.derived_index, query.is_long()) {
+        if let (Some(ranking), false) = (&table.ranking, query.is_long()) {
             return store.top(
                 table,
                 ranking,
@@ -169,7 +169,7 @@ mod tests {
     use event::{EventId, Field, Fields, Kind, LogId, Millis};
 
     use super::*;
-    use crate::store::{Claim, Plan, ViewTables};
+    use crate::store::{Claim, ViewTables};
     use crate::views::Event;
     use crate::views::stats::{CountedField, StatsFields};
 
@@ -244,8 +244,7 @@ mod tests {
         let mut events: Vec<Event<'_>> = visits.iter().map(|visit| event(visit, false)).collect();
         events.extend(visits.iter().filter(|visit| visit.4).map(|visit| event(visit, true)));
         for (at, events) in events.chunks(batch).enumerate() {
-            let mut plan = Plan::new(claim(at as u64, at as u64 + 1));
-            plan.writes = stats.fold(&fields, events).writes;
+            let (plan, _) = stats.fold(&fields, events).into_plan(claim(at as u64, at as u64 + 1));
             store.apply(Arc::new(plan)).await.expect("applied");
         }
         for site in 0..2 {

@@ -4,10 +4,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::member;
 use super::{ALL_TIME, StatsFields};
-use crate::store::Cell;
+use crate::store::{Cell, Visit};
 
 /// The values of one event. `counted` are the values of the counted fields, in the order of the fields.
 pub struct Facts<'e, C> {
@@ -27,7 +28,7 @@ struct Count {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Visit {
+struct VisitKey {
     group: u32,
     field: u32,
     value: u32,
@@ -43,14 +44,14 @@ pub struct Sums<'e> {
     /// For each counted field, the number of its name, and true if distinct members are counted for its values.
     fields: Vec<(u32, bool)>,
     counts: HashMap<Count, i64>,
-    visits: HashMap<Visit, i64>,
+    visits: HashMap<VisitKey, i64>,
 }
 
-/// The cells of the rows, row by row, in key order.
+/// The rows that change. Those of totals and counts are in key order.
 pub struct Rows {
     pub totals: Vec<Cell>,
     pub counts: Vec<Cell>,
-    pub visits: Vec<Cell>,
+    pub visits: Vec<Visit>,
 }
 
 impl<'e> Sums<'e> {
@@ -71,7 +72,7 @@ impl<'e> Sums<'e> {
         let mut note = |field: u32, value: u32, distinct: bool| {
             *counts.entry(Count { group, field, day, value }).or_default() += n;
             if let (true, Some(member)) = (distinct, member) {
-                *visits.entry(Visit { group, field, value, member, day }).or_default() += n;
+                *visits.entry(VisitKey { group, field, value, member, day }).or_default() += n;
             }
         };
         note(EMPTY, EMPTY, true);
@@ -108,20 +109,15 @@ fn with_all_time(of_days: HashMap<Count, i64>, ordered: &Ordered<'_>) -> Vec<(Co
     counts
 }
 
-/// Returns the cells of visits in the order of the members' keys.
-fn visits(visits: HashMap<Visit, i64>, ordered: &Ordered<'_>) -> Vec<Cell> {
-    let keyed = |(visit, n): (Visit, i64)| {
-        let Visit { group, field, value, member, day } = visit;
+fn visits(sums: HashMap<VisitKey, i64>, ordered: &Ordered<'_>) -> Vec<Visit> {
+    let mut groups: HashMap<[u32; 3], Arc<[Cell]>> = HashMap::new();
+    let visit = |(VisitKey { group, field, value, member, day }, added): (VisitKey, i64)| {
         let parts = [group, field, value, member].map(|number| ordered.text(ordered.rank(number)));
-        (member::key(parts), day, parts, n)
+        let cells = || [group, field, value].map(|number| ordered.cell(ordered.rank(number))).into();
+        let group = Arc::clone(groups.entry([group, field, value]).or_insert_with(cells));
+        Visit { member: member::key(parts), day, added, group }
     };
-    let mut rows: Vec<_> = visits.into_iter().filter(|(_, n)| *n != 0).map(keyed).collect();
-    rows.sort_unstable();
-    let cells = rows.into_iter().flat_map(|(key, day, [group, field, value, _], n)| {
-        let [group, field, value] = [group, field, value].map(|text| Cell::Text(text.to_owned()));
-        [group, field, value, Cell::Bytes(key.to_vec()), Cell::Integer(day), Cell::Integer(n)]
-    });
-    cells.collect()
+    sums.into_iter().map(visit).collect()
 }
 
 /// The texts of a batch, each with its number.

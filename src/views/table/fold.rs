@@ -4,7 +4,7 @@
 use event::{Fields, Value};
 
 use super::{ColumnSource, EnvelopeField, RowTable};
-use crate::store::RowChanges;
+use crate::store::{CellRef, RowChanges};
 use crate::views::{Event, Folded};
 
 /// An estimate of the texts of a row. A batch reserves memory by it, so that it does not have to grow repeatedly.
@@ -33,7 +33,7 @@ impl RowTable {
                                     changes.added.push(&default.of(event));
                                 }
                                 (Some(value), _) => changes.added.push(value),
-                                (None, None) => changes.added.push(&Value::Absent),
+                                (None, None) => changes.added.push(CellRef::Null),
                             },
                         }
                     }
@@ -128,10 +128,10 @@ mod tests {
         let folded = table.fold(&stream(), &events);
         let changes = folded.rows.expect("rows");
         let id = "00000000-0000-0000-0000-000000000000";
-        let text = |text: &'static str| Value::Text(text.into());
-        let decimal = |text: &str| Value::Decimal(text.parse().expect("a number"));
-        let time = |millis| Value::Time(Millis(millis));
-        let rows: Vec<Value<'_>> = changes.added.values().collect();
+        let text = CellRef::Text;
+        let decimal = |text: &str| CellRef::Decimal(text.parse().expect("a number"));
+        let time = |millis| CellRef::Time(Millis(millis));
+        let rows: Vec<CellRef<'_>> = changes.added.cells().collect();
         assert_eq!(
             rows[..8],
             [
@@ -140,12 +140,12 @@ mod tests {
                 text("/p"),
                 time(1_761_955_200_000),
                 decimal("10.5"),
-                Value::Any(r#"{"x":[1e400]}"#),
+                text(r#"{"x":[1e400]}"#),
                 text("10.0.0.7"),
                 text(id),
             ]
         );
-        let absent = || Value::Absent;
+        let absent = || CellRef::Null;
         assert_eq!(
             rows[8..],
             [text("s"), time(6), absent(), time(6), decimal("1"), absent(), text("10.0.0.7"), text(id)]

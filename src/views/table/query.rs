@@ -43,7 +43,7 @@ impl RowTable {
             let column = column.ok_or_else(|| FilterError::NoColumn(name.clone()))?;
             let value = filter_value(column, text)?;
             filter.conditions.push_str(&format!(" AND {} = ?", quote(name)));
-            filter.values.push(store.stored_value(&value));
+            filter.values.push(store.stored(&value));
         }
         Ok(filter)
     }
