@@ -14,9 +14,8 @@ use serde_json::value::RawValue;
 
 use super::Api;
 use crate::admission::Refusal;
-use crate::dedup;
 use crate::http::{Administrator, ApiError, Query, Reader, Share, body};
-use crate::store::{DeadLetter, DeadLetterStatus, Store};
+use crate::store::{DeadLetter, DeadLetterStatus, Store, shown_name};
 use crate::views::{DeadLetterError, DeadLetterRetry, drop_dead_letter};
 
 pub fn routes(api: &Arc<Api>) -> Router {
@@ -65,7 +64,7 @@ impl From<&DeadLetter> for DeadLetterBody {
     fn from(dead_letter: &DeadLetter) -> Self {
         Self {
             id: dead_letter.id.to_string(),
-            view: dedup::shown_name(&dead_letter.view).to_owned(),
+            view: shown_name(&dead_letter.view).to_owned(),
             stream: dead_letter.stream.clone(),
             position: dead_letter.position,
             event_id: dead_letter.event_id.to_string(),

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::view_access::{RowReader, ViewReader};
 use super::{Api, JsonText};
-use crate::dedup;
 use crate::http::{Administrator, ApiError, Query, Reader};
+use crate::store::{DEDUP_NAME, DEDUP_STORED_NAME};
 use crate::views::{Balance, Ledger, Report, Running, compare, rebuild};
 
 pub fn routes(api: &Arc<Api>) -> Router {
@@ -170,16 +170,16 @@ async fn drop_view(
     Path(view): Path<String>,
 ) -> Result<Json<Dropped>, ApiError> {
     let of_dedup = || ApiError::conflict(format!("`{view}` is the name of the deduplicator, not of a view"));
-    if view == dedup::STORED_NAME {
+    if view == DEDUP_STORED_NAME {
         return Err(of_dedup());
     }
-    if view != dedup::NAME && api.progress.all().contains_key(&view) {
+    if view != DEDUP_NAME && api.progress.all().contains_key(&view) {
         let reason = format!("view `{view}` is configured; remove it from the configuration first");
         return Err(ApiError::conflict(reason));
     }
     if !api.store.drop_view(&view).await? {
         let unknown = || ApiError::not_found(format!("the store has no position of a view `{view}`"));
-        return Err(if view == dedup::NAME { of_dedup() } else { unknown() });
+        return Err(if view == DEDUP_NAME { of_dedup() } else { unknown() });
     }
     tracing::info!(view, "view dropped; its table is unchanged");
     Ok(Json(Dropped { view, dropped: true }))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::location::{Declared, user_location};
 use super::names::is_name;
 use super::{ConfigError, Streams};
+use crate::store::{DEDUP_NAME, DEDUP_STORED_NAME};
 use crate::views::{View, ViewSection};
 
 /// Checks all views, and that no two write the same table.
@@ -35,7 +36,7 @@ fn check(name: &str, section: &ViewSection, streams: &Streams) -> Result<View, S
     if !is_name(name) {
         return Err("needs a name of at most 64 lower-case letters, digits, `-` and `_`".to_owned());
     }
-    if ["dedup", "gate"].contains(&name) {
+    if [DEDUP_NAME, DEDUP_STORED_NAME].contains(&name) {
         return Err("needs another name: the deduplicator uses this one".to_owned());
     }
     let from = section.stream();

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use event::{EventId, LogId, Millis};
 
-use super::STORED_NAME;
 use crate::log::{ReadError, Record};
-use crate::store::{CorrectedEvent, DedupEntry, DedupKey, NewDeadLetter};
+use crate::store::{CorrectedEvent, DEDUP_STORED_NAME, DedupEntry, DedupKey, NewDeadLetter};
 
 /// The identities of a batch, for the next plan of dedup.
 #[derive(Default)]
@@ -42,8 +41,8 @@ pub fn collect(
     for entry in record.entries() {
         let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
         let dead_letter = |reason: &str| NewDeadLetter {
-            id: NewDeadLetter::id(STORED_NAME, log, position),
-            view: STORED_NAME.to_owned(),
+            id: NewDeadLetter::id(DEDUP_STORED_NAME, log, position),
+            view: DEDUP_STORED_NAME.to_owned(),
             position,
             event_id: EventId::at(log, position),
             stream: header.stream.to_owned(),
@@ -114,7 +113,7 @@ mod tests {
     #[test]
     fn a_retried_dead_letter_is_remembered_without_a_limit_and_stays_one_dead_letter() {
         let dead_letter = EventId::derived("s", "o", "letter");
-        for view in ["revenue", STORED_NAME] {
+        for view in ["revenue", DEDUP_STORED_NAME] {
             let seen = entry_of(Some(Retry { view, dead_letter }), None);
             assert_eq!((seen.expires, seen.conflict.len()), (None, 0), "{view}");
         }

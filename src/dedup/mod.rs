@@ -20,20 +20,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::log::{EventLog, LogReader, ReadError, Traces};
-use crate::store::{Claim, ClockJumps, Halt, Plan, Skipped, Store, StoreError, ViewTables};
+use crate::store::{
+    Claim, ClockJumps, DEDUP_NAME, DEDUP_STORED_NAME, Halt, Plan, Skipped, Store, StoreError, ViewTables,
+};
 use identities::Identities;
 use stream_ends::StreamEnds;
-
-/// The deduplicator's name in metrics, logs and answers.
-pub const NAME: &str = "dedup";
-/// Its name in rows of the store and in records of the log. It is an older name, and must stay: the deduplicator
-/// finds its stored position by it.
-pub const STORED_NAME: &str = "gate";
-
-/// Returns the name of a view, or of the deduplicator, for messages and answers.
-pub fn shown_name(stored: &str) -> &str {
-    if stored == STORED_NAME { NAME } else { stored }
-}
 
 /// How often old ids are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
@@ -116,7 +107,8 @@ impl Dedup {
             latest: None,
             backoff: Backoff::default(),
         };
-        let thread = std::thread::Builder::new().name(NAME.to_owned()).spawn(move || deduplicator.run())?;
+        let thread =
+            std::thread::Builder::new().name(DEDUP_NAME.to_owned()).spawn(move || deduplicator.run())?;
         Ok((Self { passed, streams, stored, restart }, thread))
     }
 }
@@ -185,11 +177,14 @@ impl Deduplicator {
 
     fn begin(&mut self) -> Result<(), StoreError> {
         let log = self.log.id();
-        let claim = Claim { view: STORED_NAME.to_owned(), log, from: self.log.begin(), to: self.log.begin() };
+        let claim =
+            Claim { view: DEDUP_STORED_NAME.to_owned(), log, from: self.log.begin(), to: self.log.begin() };
         self.runtime.block_on(self.store.begin_view(claim, ViewTables::default()))?;
         self.runtime.block_on(self.store.add_missing_expiries(self.windows.default, PRUNE_ROWS_MAX))?;
-        self.stored =
-            self.runtime.block_on(self.store.position(STORED_NAME, log))?.unwrap_or_else(|| self.log.begin());
+        self.stored = self
+            .runtime
+            .block_on(self.store.position(DEDUP_STORED_NAME, log))?
+            .unwrap_or_else(|| self.log.begin());
         self.streams.begin(self.stored);
         self.at = self.stored;
         self.stored_for_views.store(self.stored, Ordering::SeqCst);
@@ -276,10 +271,10 @@ impl Deduplicator {
         let waiting = move |reason: &str| {
             progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
         };
-        failpoint::hit("gate.judged");
+        failpoint::hit("dedup.judged");
         let outcome =
             self.runtime.block_on(self.store.apply_with_retry(Arc::clone(&plan), &self.stop, waiting));
-        failpoint::hit("gate.saved");
+        failpoint::hit("dedup.saved");
         if let Some(skipped) = outcome.transpose()? {
             let conflicts = skipped.iter().filter(|skipped| !skipped.same_body).count();
             if !skipped.is_empty() {
@@ -303,7 +298,7 @@ impl Deduplicator {
     }
 
     fn claim(&self, to: u64) -> Claim {
-        Claim { view: STORED_NAME.to_owned(), log: self.log.id(), from: self.stored, to }
+        Claim { view: DEDUP_STORED_NAME.to_owned(), log: self.log.id(), from: self.stored, to }
     }
 
     fn publish(&self) {
@@ -344,7 +339,7 @@ impl Deduplicator {
             return;
         }
         self.pruned = Instant::now();
-        failpoint::hit("gate.forgets");
+        failpoint::hit("dedup.forgets");
         let Some(latest) = self.latest else { return };
         let before = prune_before(latest, Millis::now(), self.clock_jumps().within(i64::MAX));
         self.prune_interval = match self.runtime.block_on(self.store.prune_dedup(before, PRUNE_ROWS_MAX)) {
@@ -359,7 +354,7 @@ impl Deduplicator {
 }
 
 fn prune_interval() -> Duration {
-    if failpoint::skips("gate.pause_before_forgetting") { Duration::from_millis(20) } else { PRUNE_INTERVAL }
+    if failpoint::skips("dedup.pause_before_forgetting") { Duration::from_millis(20) } else { PRUNE_INTERVAL }
 }
 
 /// Returns a time: ids that expired before it are deleted. It is based on the latest event that was read, because the store
@@ -376,14 +371,14 @@ fn report_conflicts(plan: &Plan, skipped: &[Skipped], traces: &Traces) {
     let conflicts: HashSet<u64> = conflicts.collect();
     let dead_letters = plan.seen.iter().flat_map(|seen| &seen.conflict);
     let made: Vec<_> = dead_letters.filter(|dead| conflicts.contains(&dead.position)).collect();
-    metrics::counter!("millrace_dead_letters_total", "view" => NAME).increment(made.len() as u64);
+    metrics::counter!("millrace_dead_letters_total", "view" => DEDUP_NAME).increment(made.len() as u64);
     for dead in made.iter().take(DEAD_LETTERS_LOGGED_MAX) {
         let traceparent = traces.of(dead.position);
-        tracing::warn!(view = NAME, dead_letter = %dead.id, position = dead.position, traceparent, "an event became a dead letter");
+        tracing::warn!(view = DEDUP_NAME, dead_letter = %dead.id, position = dead.position, traceparent, "an event became a dead letter");
     }
     let more = made.len().saturating_sub(DEAD_LETTERS_LOGGED_MAX);
     if more > 0 {
-        tracing::warn!(view = NAME, more, "more events became dead letters");
+        tracing::warn!(view = DEDUP_NAME, more, "more events became dead letters");
     }
 }
 

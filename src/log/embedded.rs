@@ -52,7 +52,7 @@ impl Embedded {
         let Opened { journal, recovery } =
             Journal::open(Disk::real(), &folder, options).map_err(|error| {
                 OpenError::Journal(match &error {
-                    journal::OpenError::Io { source } => with_cause(source),
+                    journal::OpenError::Io(source) => with_cause(source),
                     other => other.to_string(),
                 })
             })?;
@@ -157,8 +157,8 @@ impl Embedded {
 
     pub fn trim(&self, before: u64) -> Result<u64, UpkeepError> {
         self.journal.trim(before).map_err(|error| match error {
-            TrimError::Writer { source } => upkeep_error(source),
-            TrimError::Io { source } => UpkeepError::Disk(with_cause(&source)),
+            TrimError::Writer(source) => upkeep_error(source),
+            TrimError::Io(source) => UpkeepError::Disk(with_cause(&source)),
         })
     }
 
@@ -273,8 +273,8 @@ fn upkeep_error(error: WriterError) -> UpkeepError {
 
 fn erase_error(error: RewriteError) -> EraseError {
     match error {
-        RewriteError::Writer { source } => upkeep_error(source).into(),
-        RewriteError::Io { source } => UpkeepError::Disk(with_cause(&source)).into(),
+        RewriteError::Writer(source) => upkeep_error(source).into(),
+        RewriteError::Io(source) => UpkeepError::Disk(with_cause(&source)).into(),
         RewriteError::Corrupt { .. } | RewriteError::NotSealed { .. } | RewriteError::OtherLength { .. } => {
             EraseError::Damaged(error.to_string())
         }

@@ -36,7 +36,7 @@ use crate::config::{Config, LegacyEnv, Streams};
 use crate::dedup::{self, Dedup, Windows};
 use crate::log::{self, EventLog};
 use crate::sources::native::{self, NativeSource};
-use crate::store::{self, Password, Store};
+use crate::store::{self, DEDUP_NAME, Password, Store};
 use crate::telemetry;
 use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
 
@@ -177,7 +177,7 @@ impl Node {
         let keys = Keys::load(&store, settings.legacy_env.api_key.as_deref(), settings.dev).await?;
         let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
-        let dedup_progress = progress.register_dedup(dedup::NAME);
+        let dedup_progress = progress.register_dedup(DEDUP_NAME);
         let windows = Windows { default: config.dedup_window, all: config.windows() };
         let (dedup, thread) = Dedup::start(&log, &store, windows, dedup_progress, &stop, runtime.clone())?;
         let mut node = Self {

@@ -9,9 +9,8 @@ use super::Settings;
 use super::tls::TlsError;
 use crate::admission::weak_key;
 use crate::config::Config;
-use crate::dedup::{STORED_NAME, shown_name};
 use crate::log::{EventLog, OpenReport};
-use crate::store::{DeletedHistory, LOG_DELETED, Store, StoreError};
+use crate::store::{DEDUP_STORED_NAME, DeletedHistory, LOG_DELETED, Store, StoreError, shown_name};
 use crate::views::SHADOW;
 
 #[derive(Debug, thiserror::Error)]
@@ -197,7 +196,7 @@ pub async fn undeclared_views(config: &Config, store: &Store) -> Result<(), Stor
     let rows = store.positions().await?;
     let views: BTreeSet<&str> = rows.iter().map(|row| row.view.as_str()).collect();
     let declared =
-        |view: &str| view == STORED_NAME || config.views.contains_key(view) || view.ends_with(SHADOW);
+        |view: &str| view == DEDUP_STORED_NAME || config.views.contains_key(view) || view.ends_with(SHADOW);
     for view in views.into_iter().filter(|view| !declared(view)) {
         tracing::warn!(
             view,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use event::Stop;
 
-use super::{Plan, Skipped, Store, StoreError};
+use super::{Plan, Skipped, Store, StoreError, shown_name};
 
 impl Store {
     /// Applies a plan and retries temporary failures without a limit. Calls `waiting` with the reason of each one.
@@ -38,7 +38,7 @@ impl Store {
                     return Some(outcome);
                 }
             }
-            metrics::counter!("millrace_store_retries_total", "view" => plan.claim.view.clone()).increment(1);
+            metrics::counter!("millrace_store_retries_total", "view" => shown_name(&plan.claim.view).to_owned()).increment(1);
             if stop.within(backoff.pause()).await {
                 return None;
             }

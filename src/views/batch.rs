@@ -10,9 +10,8 @@ use event::limits::BATCH_BYTES_MAX;
 use event::{EventId, LogId, Millis};
 use tokio::runtime::Handle;
 
-use crate::dedup::STORED_NAME;
 use crate::log::{EventLog, LogReader, ReadError, Records, Traces};
-use crate::store::{Halt, Store, StoreError};
+use crate::store::{DEDUP_STORED_NAME, Halt, Store, StoreError};
 
 /// An event as a fold sees it. A correction has the id, text and time of the event that it undoes, so that the fold
 /// can reverse what it did for that event.
@@ -132,7 +131,7 @@ impl Read<'_> {
             let retry_of = match header.retry {
                 Some(retry) if retry.view == wanted.view => Some(retry.dead_letter),
                 // No view has seen the event of a dead letter of dedup, so its retry is for all views.
-                Some(retry) if retry.view == STORED_NAME => None,
+                Some(retry) if retry.view == DEDUP_STORED_NAME => None,
                 Some(_) => {
                     end = record.end().min(limits.until);
                     continue;
@@ -225,7 +224,7 @@ impl Read<'_> {
         for record in records.iter() {
             let record = record?;
             let Some(header) = &record.header else { continue };
-            if header.retry.is_some_and(|retry| retry.view != view && retry.view != STORED_NAME) {
+            if header.retry.is_some_and(|retry| retry.view != view && retry.view != DEDUP_STORED_NAME) {
                 continue;
             }
             for entry in record.entries() {

@@ -12,9 +12,10 @@ use tokio::time::timeout;
 
 use super::batch::Event;
 use super::{Running, View};
-use crate::dedup::STORED_NAME;
 use crate::log::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape, Traces};
-use crate::store::{DeadLetter, DeadLetterChange, DeadLetterStatus, NewDeadLetter, Store, StoreError};
+use crate::store::{
+    DEDUP_STORED_NAME, DeadLetter, DeadLetterChange, DeadLetterStatus, NewDeadLetter, Store, StoreError,
+};
 
 /// Returns the changes to dead letters for a plan: refused events become dead letters, and retries that the fold
 /// accepted are applied.
@@ -120,7 +121,7 @@ fn own_text(event: &Event<'_>) -> String {
 
 /// Returns the only view that processes this retry. Retries of dedup's dead letters are for all views, hence `None`.
 pub fn only_view(retry: Retry<'_>) -> Option<&str> {
-    (retry.view != STORED_NAME).then_some(retry.view)
+    (retry.view != DEDUP_STORED_NAME).then_some(retry.view)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -180,7 +181,7 @@ impl DeadLetterRetry<'_> {
             return Err(DeadLetterError::NotOpen { id, status: letter.status.as_str() });
         }
         // If the view is not running, no view would process the retry. Dead letters of dedup are for all views.
-        if letter.view != STORED_NAME && !self.views.contains_key(&letter.view) {
+        if letter.view != DEDUP_STORED_NAME && !self.views.contains_key(&letter.view) {
             return Err(DeadLetterError::NoView(letter.view));
         }
         if store.corrected_by(letter.log, letter.position).await?.is_some() {
@@ -204,7 +205,7 @@ impl DeadLetterRetry<'_> {
             let found = store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))?;
             return Err(DeadLetterError::NotOpen { id, status: found.status.as_str() });
         }
-        failpoint::hit("letters.moved");
+        failpoint::hit("dead_letters.moved");
         if in_log.is_none() {
             let retry = Some(Retry { view: &letter.view, dead_letter: id });
             let header = Header { retry, ..Header::of(&letter.stream, now) };
@@ -212,8 +213,8 @@ impl DeadLetterRetry<'_> {
             record.push(&Entry { client: Some((identity, hash)), text, ..Entry::default() });
             log.append(&record).await?;
         }
-        failpoint::hit("letters.appended");
-        if letter.view == STORED_NAME {
+        failpoint::hit("dead_letters.appended");
+        if letter.view == DEDUP_STORED_NAME {
             store.move_dead_letter(id, DeadLetterStatus::Retrying, DeadLetterStatus::Applied, now).await?;
         }
         store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))

@@ -17,9 +17,8 @@ use tokio::runtime::Handle;
 
 use super::rebuild::SHADOW;
 use super::{RetentionPolicy, View};
-use crate::dedup;
 use crate::log::{Ages, DeletionGuard, EraseError, EventLog, ReadError, Segment, UpkeepError};
-use crate::store::{DeletedHistory, LOG_DELETED, RowsOf, Store, StoreError, rows_deleted};
+use crate::store::{DeletedHistory, LOG_DELETED, RowsOf, Store, StoreError, rows_deleted, shown_name};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
@@ -145,7 +144,7 @@ impl Retention {
         let progress = self.progress.all();
         let stored = self.runtime.block_on(self.store.positions())?;
         let stored = || stored.iter().filter(|row| row.log == log && !row.view.ends_with(SHADOW));
-        let has_begun = |view: &str| stored().any(|row| dedup::shown_name(&row.view) == view);
+        let has_begun = |view: &str| stored().any(|row| shown_name(&row.view) == view);
         let not_begun = progress.iter().filter(|(view, _)| !has_begun(view));
         let needed = stored().map(|row| row.position);
         let needed = needed.chain(not_begun.map(|(_, applied)| applied.position));

@@ -16,9 +16,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::View;
 use super::batch::BatchReader;
-use crate::dedup::{Dedup, STORE_WENT_BACK, STORED_NAME};
+use crate::dedup::{Dedup, STORE_WENT_BACK};
 use crate::log::EventLog;
-use crate::store::{Claim, Halt, Plan, Store, StoreError, ViewPosition};
+use crate::store::{Claim, DEDUP_STORED_NAME, Halt, Plan, Store, StoreError, ViewPosition};
 
 /// Everything that a view needs to run.
 pub struct Runner {
@@ -122,7 +122,7 @@ impl Runner {
             let of_this = |row: &&ViewPosition| row.view == view && row.log == self.log.id();
             positions.iter().find(of_this).map(|row| row.position)
         };
-        if stored_of(STORED_NAME).unwrap_or_else(|| self.log.begin()) < dedup_stored {
+        if stored_of(DEDUP_STORED_NAME).unwrap_or_else(|| self.log.begin()) < dedup_stored {
             self.dedup.restart();
             return Err(Halt::Wait(STORE_WENT_BACK.to_owned()));
         }

@@ -36,6 +36,18 @@ fn a_changed_balance_is_found_and_repaired_and_earlier_rows_stay() {
 }
 
 #[test]
+fn the_exit_code_tells_of_differences_even_if_nobody_reads_them() {
+    let app = with_table(&[]);
+    sell(&app, "user1", "100");
+    app.settle();
+    set_row(&app, "user1", "5");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = app.prepared(&["reconcile", "revenue"]).stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+}
+
+#[test]
 fn an_earlier_amount_that_is_not_a_number_is_not_taken_as_zero() {
     let app = with_table(&[("bad", "abc")]);
     sell(&app, "good", "1");

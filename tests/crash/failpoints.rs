@@ -62,7 +62,7 @@ fn way(point: &str) -> Way {
         point if point.starts_with("erasure.") => Way::Erase,
         point if point.starts_with("retention.") => Way::Retention,
         "views.begun" => Way::Load(1),
-        point if point.starts_with("letters.") => Way::Retry,
+        point if point.starts_with("dead_letters.") => Way::Retry,
         point if point.starts_with("rebuild.") => Way::Rebuild,
         _ => Way::Load(20),
     }

@@ -77,7 +77,7 @@ pub fn while_erasing(point: &str) {
 /// Dedup is slow here, so that there are always events that it has not yet checked.
 #[test]
 fn repeats_that_arrive_during_an_erasure_are_not_undone_with_the_first() {
-    let mut app = TestApp::with(start("gate.judged=sleep:100"));
+    let mut app = TestApp::with(start("dedup.judged=sleep:100"));
     let client = app.client();
     send(&client, &sale(PERSON, "1"));
     let named = sale(PERSON, "5").replacen('{', r#"{"id":"once","#, 1);

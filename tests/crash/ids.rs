@@ -5,8 +5,8 @@ use crate::harness::{TestApp, wait_for};
 use crate::kills::start;
 
 /// The failpoint at which dedup prunes expired ids, and the one that skips the wait between two prunes.
-pub const DEDUP_PRUNE: &str = "gate.forgets";
-pub const DEDUP_PRUNE_PAUSE: &str = "gate.pause_before_forgetting";
+pub const DEDUP_PRUNE: &str = "dedup.forgets";
+pub const DEDUP_PRUNE_PAUSE: &str = "dedup.pause_before_forgetting";
 
 fn send(app: &TestApp, id: &str) {
     let body = format!(r#"{{"id":"{id}","userId":"u","name":"add_revenue","value":1}}"#);

@@ -274,7 +274,7 @@ fn a_dead_letter_whose_event_was_just_corrected_is_not_retried() {
     let (mut app, dead_letter) = with_dead_letter(&start(""));
     let path = format!("/v1/dead-letters/{dead_letter}");
     let event = app.client().get(&path).json()["eventId"].clone();
-    set(&mut app, "gate.judged=sleep:300").unwrap();
+    set(&mut app, "dedup.judged=sleep:300").unwrap();
     let correction = serde_json::json!({ "takesBack": event }).to_string();
     assert_eq!(app.client().post("/v1/streams/revenue/events", &correction).status, 200);
     let retried = app.client().post(&format!("{path}/retry"), "");

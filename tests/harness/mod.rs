@@ -295,14 +295,19 @@ impl TestApp {
 
     /// Runs another command of the binary in the server's folder.
     pub fn command(&self, arguments: &[&str]) -> std::process::Output {
-        Command::new(env!("CARGO_BIN_EXE_millrace"))
+        self.prepared(arguments).output().unwrap()
+    }
+
+    /// Returns such a command before it runs.
+    pub fn prepared(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+        command
             .current_dir(self.folder.path())
             .env_clear()
             .env("MILLRACE_URL", format!("http://{}", self.address))
             .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        command
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::LogId;
 use crate::damage::{Damage, TornTail};
-use crate::disk::{Disk, DiskError};
+use crate::disk::Disk;
 use crate::survey::{Survey, SurveyError, survey};
 
 /// The result of an inspection. If the log is written at the same time, the last group may look torn. If it is
@@ -33,22 +33,8 @@ pub struct Inspection {
 pub enum InspectError {
     #[error("there is no log in `{}`", folder.display())]
     NoLog { folder: PathBuf },
-    #[error("`{}` has format version {version}, which needs a newer version of this program", file.display())]
-    NewerVersion { file: PathBuf, version: u32 },
     #[error(transparent)]
-    Io {
-        #[from]
-        source: DiskError,
-    },
-}
-
-impl From<SurveyError> for InspectError {
-    fn from(error: SurveyError) -> Self {
-        match error {
-            SurveyError::NewerVersion { file, version } => Self::NewerVersion { file, version },
-            SurveyError::Disk(source) => Self::Io { source },
-        }
-    }
+    Unreadable(#[from] SurveyError),
 }
 
 /// Checks every byte of the log in `folder`, and changes nothing.

@@ -69,6 +69,7 @@ pub use recover::{OpenError, Recovery};
 pub use repair::{RepairError, Repaired, repair};
 pub use rewrite::{RewriteError, Rewritten};
 pub use snapshot::{Snapshot, SnapshotSegment};
+pub use survey::SurveyError;
 pub use trim::TrimError;
 pub use writer_command::WriterError;
 

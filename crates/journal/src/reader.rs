@@ -24,10 +24,7 @@ pub enum ReadError {
     #[error("`{}` is corrupt at offset {offset}: {why}", file.display())]
     Corrupt { file: PathBuf, offset: u64, why: String },
     #[error(transparent)]
-    Io {
-        #[from]
-        source: DiskError,
-    },
+    Io(#[from] DiskError),
 }
 
 /// Reads frames by position. A read that continues where the last one ended needs no search. A reader keeps the file

@@ -29,10 +29,7 @@ pub enum OpenError {
     #[error("`{}` has format version {version}, which needs a newer version of this program", file.display())]
     NewerVersion { file: PathBuf, version: u32 },
     #[error(transparent)]
-    Io {
-        #[from]
-        source: DiskError,
-    },
+    Io(#[from] DiskError),
 }
 
 /// The state in which open found the log.
@@ -56,7 +53,7 @@ impl From<SurveyError> for OpenError {
     fn from(error: SurveyError) -> Self {
         match error {
             SurveyError::NewerVersion { file, version } => Self::NewerVersion { file, version },
-            SurveyError::Disk(source) => Self::Io { source },
+            SurveyError::Disk(source) => Self::Io(source),
         }
     }
 }

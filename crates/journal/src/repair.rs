@@ -35,22 +35,10 @@ pub enum RepairError {
     Changed { folder: PathBuf },
     #[error("cannot repair `{}`: no file in it has an intact log id; restore a backup", folder.display())]
     NoLogId { folder: PathBuf },
-    #[error("`{}` has format version {version}, which needs a newer version of this program", file.display())]
-    NewerVersion { file: PathBuf, version: u32 },
     #[error(transparent)]
-    Io {
-        #[from]
-        source: DiskError,
-    },
-}
-
-impl From<SurveyError> for RepairError {
-    fn from(error: SurveyError) -> Self {
-        match error {
-            SurveyError::NewerVersion { file, version } => Self::NewerVersion { file, version },
-            SurveyError::Disk(source) => Self::Io { source },
-        }
-    }
+    Unreadable(#[from] SurveyError),
+    #[error(transparent)]
+    Io(#[from] DiskError),
 }
 
 /// Repairs exactly the damage in `inspection`. Fails if the folder has changed since the inspection.

@@ -33,15 +33,9 @@ pub enum RewriteError {
     #[error("`{}` is corrupt at offset {offset}: {why}", file.display())]
     Corrupt { file: PathBuf, offset: u64, why: String },
     #[error(transparent)]
-    Writer {
-        #[from]
-        source: WriterError,
-    },
+    Writer(#[from] WriterError),
     #[error(transparent)]
-    Io {
-        #[from]
-        source: DiskError,
-    },
+    Io(#[from] DiskError),
 }
 
 pub(crate) type Change<'a> = dyn FnMut(&Frame<'_>) -> Option<Vec<u8>> + 'a;
@@ -189,7 +183,7 @@ impl SegmentCopy<'_> {
             WalkError::Corrupt { offset, why } => {
                 RewriteError::Corrupt { file: self.segment.path.clone(), offset, why }
             }
-            WalkError::Disk(source) => RewriteError::Io { source },
+            WalkError::Disk(source) => RewriteError::Io(source),
         }
     }
 

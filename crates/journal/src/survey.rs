@@ -12,14 +12,12 @@ use crate::damage::{Damage, TornTail};
 use crate::disk::{Disk, DiskError};
 use crate::durable_mark::{MARK_FILE, Mark, read_marks};
 use crate::scan::{Gap, Run, Scan, scan};
-use crate::segment::{
-    FORMAT_VERSION, HeaderFault, Location, SEGMENT_HEADER_BYTES, SegmentHeader, file_name, position_of,
-};
+use crate::segment::{HeaderFault, Location, SEGMENT_HEADER_BYTES, SegmentHeader, file_name, position_of};
 
-/// Why a folder could not be surveyed.
+/// Why the files of a log could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SurveyError {
-    #[error("`{}` has format version {version}, newer than version {FORMAT_VERSION}", file.display())]
+pub enum SurveyError {
+    #[error("`{}` has format version {version}, which needs a newer version of this program", file.display())]
     NewerVersion { file: PathBuf, version: u32 },
     #[error(transparent)]
     Disk(#[from] DiskError),

@@ -13,15 +13,9 @@ use crate::writer_command::{Work, WriterError};
 #[derive(Debug, thiserror::Error)]
 pub enum TrimError {
     #[error(transparent)]
-    Writer {
-        #[from]
-        source: WriterError,
-    },
+    Writer(#[from] WriterError),
     #[error(transparent)]
-    Io {
-        #[from]
-        source: DiskError,
-    },
+    Io(#[from] DiskError),
 }
 
 pub(crate) fn trim(

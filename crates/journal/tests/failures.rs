@@ -190,9 +190,9 @@ fn a_failed_seal_is_reported_to_its_caller_and_to_every_later_call() {
     assert!(journal.seal().is_err_and(|error| poisoned(&error)));
     assert!(journal.seal().is_err_and(|error| poisoned(&error)));
     let trimmed = journal.trim(1);
-    assert!(matches!(&trimmed, Err(TrimError::Writer { source }) if poisoned(source)), "{trimmed:?}");
+    assert!(matches!(&trimmed, Err(TrimError::Writer(source)) if poisoned(source)), "{trimmed:?}");
     let rewritten = journal.rewrite(0, 1, &mut |_| None);
-    assert!(matches!(&rewritten, Err(RewriteError::Writer { source }) if poisoned(source)), "{rewritten:?}");
+    assert!(matches!(&rewritten, Err(RewriteError::Writer(source)) if poisoned(source)), "{rewritten:?}");
     assert!(matches!(append_wait(&journal, b"late"), Err(AppendError::Poisoned { .. })));
     assert!(matches!(journal.close(), Err(CloseError::Poisoned { .. })));
 }

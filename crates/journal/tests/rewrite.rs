@@ -244,7 +244,7 @@ fn a_closed_log_is_not_rewritten() {
     let end = sealed_end(&log);
     log.stepper.close().unwrap();
     let outcome = log.journal.rewrite(0, end, &mut |frame| Some(blank(frame)));
-    assert!(matches!(outcome, Err(RewriteError::Writer { source: WriterError::Closed })), "{outcome:?}");
+    assert!(matches!(outcome, Err(RewriteError::Writer(WriterError::Closed))), "{outcome:?}");
 }
 
 #[test]

@@ -100,16 +100,16 @@ fn a_poisoned_or_closed_log_is_not_trimmed() {
     let firsts = firsts(&log);
     disk.fail_sync(1);
     let failed = log.stepper.trim(firsts[2]);
-    assert!(matches!(failed, Err(TrimError::Writer { source: WriterError::Poisoned { .. } })), "{failed:?}");
+    assert!(matches!(failed, Err(TrimError::Writer(WriterError::Poisoned { .. }))), "{failed:?}");
     assert_eq!((log.journal.begin(), segment_files(&disk)), (0, firsts.len()));
     assert!(matches!(log.stepper.seal(), Err(WriterError::Poisoned { .. })));
     let again = log.journal.trim(firsts[2]);
-    assert!(matches!(again, Err(TrimError::Writer { source: WriterError::Poisoned { .. } })), "{again:?}");
+    assert!(matches!(again, Err(TrimError::Writer(WriterError::Poisoned { .. }))), "{again:?}");
 
     let (disk, log, _) = filled_and_open(40);
     log.stepper.close().unwrap();
     let closed = log.journal.trim(firsts[2]);
-    assert!(matches!(closed, Err(TrimError::Writer { source: WriterError::Closed })), "{closed:?}");
+    assert!(matches!(closed, Err(TrimError::Writer(WriterError::Closed))), "{closed:?}");
     assert_eq!(log.journal.seal(), Err(WriterError::Closed));
     assert_eq!(segment_files(&disk), firsts.len());
 }

@@ -3,6 +3,7 @@
 
 use crate::store::StoreError;
 use crate::store::cell::Cell;
+use crate::store::dedup_name::shown_name;
 use crate::store::plan::{Claim, Plan, Stamp};
 use crate::store::session::Session;
 use crate::store::stored_row::decoded;
@@ -35,7 +36,7 @@ pub async fn claim(session: &mut impl Session, plan: &Plan) -> Result<Claimed, S
     match stored_position(session, claim).await? {
         Some((_, Some(found))) if found == *stamp => Ok(Claimed::AlreadyApplied),
         found => Err(StoreError::Claimed {
-            view: claim.view.clone(),
+            view: shown_name(&claim.view).to_owned(),
             expected: claim.from,
             found: found.map(|(position, _)| position),
         }),
