@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 use crate::admission::{Admission, CorrectionTargets, KeyError, Keys, RecentIds, StreamIntake};
 use crate::api::{self, Api};
 use crate::config::{Config, LegacyEnv, Streams};
-use crate::dedup::{self, Dedup, Windows};
+use crate::dedup::{Dedup, Windows};
 use crate::log::{self, EventLog};
 use crate::sources::native::{self, NativeSource};
 use crate::store::{self, DEDUP_NAME, Password, Store};
