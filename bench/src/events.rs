@@ -1,6 +1,10 @@
 //! The events that all measurements send: sales of 10,000 users, about 60 bytes each, and visits to sites. They are
 //! the same in every run, so that the right balances are known.
 
+use std::collections::HashMap;
+
+use crate::Outcome;
+
 pub const USERS: usize = 10_000;
 
 /// Spreads consecutive numbers over the users.
@@ -31,59 +35,53 @@ fn sale_of(number: u64, user: usize) -> String {
     format!(r#"{{"userId":"{}","name":"{name}","value":{}.{:02}}}"#, user_id(user), value / 100, value % 100)
 }
 
+/// Returns the user of a sale. With `distinct_users`, each number below `count` has another user, in no order. The
+/// multiplier is a prime that divides no `count` in use.
+fn user_of(number: u64, count: u64, distinct_users: bool) -> usize {
+    if distinct_users { (number * 2_654_435_761 % count) as usize } else { user(number) }
+}
+
 /// Returns the sales `0..count`, one per line.
-pub fn lines(count: u64) -> String {
+pub fn lines(count: u64, distinct_users: bool) -> String {
     let mut lines = String::with_capacity(count as usize * 64);
     for number in 0..count {
-        lines.push_str(&sale(number));
+        lines.push_str(&sale_of(number, user_of(number, count, distinct_users)));
         lines.push('\n');
     }
     lines
 }
 
 /// Returns the balance of each user after the sales `0..count`, in hundredths.
-pub fn balances(count: u64) -> Vec<i64> {
-    let mut balances = vec![0; USERS];
+pub fn balances(count: u64, distinct_users: bool) -> Vec<i64> {
+    let mut balances = vec![0; if distinct_users { count as usize } else { USERS }];
     for number in 0..count {
         let value = value(number);
-        balances[user(number)] += if subtracts(number) { -value } else { value };
+        balances[user_of(number, count, distinct_users)] += if subtracts(number) { -value } else { value };
     }
     balances
 }
 
-/// Returns `count` sales, one per line, each to another user. The users are in no order.
-pub fn distinct_users_lines(count: u64) -> String {
-    let mut lines = String::with_capacity(count as usize * 64);
-    for number in 0..count {
-        lines.push_str(&sale_of(number, distinct_user(number, count)));
-        lines.push('\n');
+/// Fails unless every user has the right balance, in hundredths.
+pub fn expect_balances(found: &HashMap<String, i64>, right: &[i64]) -> Outcome<()> {
+    for (user, right) in right.iter().enumerate() {
+        let id = user_id(user);
+        let found = found.get(&id);
+        if found.copied().unwrap_or_default() != *right {
+            return Err(format!("the balance of {id} is wrong: {found:?}, not {right}").into());
+        }
     }
-    lines
-}
-
-/// Returns another user for each number below `count`. The multiplier is a prime that divides no `count` in use.
-fn distinct_user(number: u64, count: u64) -> usize {
-    (number * 2_654_435_761 % count) as usize
+    Ok(())
 }
 
 /// Returns user and signed amount of each sale, as lines of CSV.
 pub fn amounts(count: u64, distinct_users: bool) -> String {
     let mut lines = String::with_capacity(count as usize * 18);
     for number in 0..count {
-        let user = if distinct_users { distinct_user(number, count) } else { user(number) };
+        let user = user_of(number, count, distinct_users);
         let (sign, value) = (if subtracts(number) { "-" } else { "" }, value(number));
         lines.push_str(&format!("{},{sign}{}.{:02}\n", user_id(user), value / 100, value % 100));
     }
     lines
-}
-
-pub fn distinct_users_balances(count: u64) -> Vec<i64> {
-    let mut balances = vec![0; count as usize];
-    for number in 0..count {
-        let value = value(number);
-        balances[distinct_user(number, count)] += if subtracts(number) { -value } else { value };
-    }
-    balances
 }
 
 /// The number of different sites, paths and users of visits. Each user visits one site. `events` visits fill four

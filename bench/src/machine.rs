@@ -5,18 +5,14 @@ use std::process::Command;
 
 use crate::Outcome;
 
-pub struct Machine {
-    pub lines: Vec<String>,
-}
-
-/// Describes the machine. Fails if `folder` is in memory, where a sync costs nothing.
-pub fn describe(folder: &Path) -> Outcome<Machine> {
+/// Describes the machine, one line for each property. Fails if `folder` is in memory, where a sync costs nothing.
+pub fn describe(folder: &Path) -> Outcome<String> {
     let cores = std::thread::available_parallelism()?;
     let file_system = file_system(folder)?;
     if file_system == "tmpfs" {
         return Err(format!("folder {} is in memory; use a folder on a disk", folder.display()).into());
     }
-    let lines = vec![
+    let lines = [
         format!("- date: {}", output_of("date", &["-u", "+%F %H:%M UTC"])),
         format!("- commit: {}", output_of("git", &["describe", "--always", "--dirty", "--exclude", "*"])),
         format!("- processor: {cores} cores, {}", cpu_model()),
@@ -33,7 +29,7 @@ pub fn describe(folder: &Path) -> Outcome<Machine> {
         ),
         format!("- compiler: {}", output_of("rustc", &["--version"])),
     ];
-    Ok(Machine { lines })
+    Ok(lines.join("\n"))
 }
 
 fn output_of(program: &str, arguments: &[&str]) -> String {

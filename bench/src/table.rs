@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use crate::machine::Machine;
-
 /// The target of a row that is only informative.
 pub const NO_TARGET: &str = "none";
 
@@ -28,10 +26,6 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    pub const fn new() -> Self {
-        Self { values: Vec::new() }
-    }
-
     pub fn push(&mut self, value: f64) {
         self.values.push(value);
         self.values.sort_by(f64::total_cmp);
@@ -105,7 +99,7 @@ impl Table {
         self.notes.push(text.to_owned());
     }
 
-    pub fn markdown(&self, machine: &Machine) -> String {
+    pub fn markdown(&self, machine: &str) -> String {
         let mut text = "# Benchmark results\n\n\
             `bench/run` writes this page. Each ratio compares medians of short rounds in which the\n\
             contestants take turns, so that all of them meet the same conditions. Absolute figures are\n\
@@ -127,7 +121,7 @@ impl Table {
             writeln!(text, "\n## {title}\n").expect("to memory");
             lines.iter().for_each(|line| writeln!(text, "- {line}").expect("to memory"));
         }
-        writeln!(text, "\n## Machine\n\n{}", machine.lines.join("\n")).expect("to memory");
+        writeln!(text, "\n## Machine\n\n{machine}").expect("to memory");
         text
     }
 }

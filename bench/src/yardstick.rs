@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use serde::Deserialize;
 
 use crate::Outcome;
+use crate::events::expect_balances;
 
 /// The number of events per transaction, the same as in millrace's views when they are behind.
 pub const BATCH_EVENTS: usize = 32_768;
@@ -26,7 +27,7 @@ struct Sale<'a> {
 /// Parses every line. Returns the sum of the values, so that the compiler cannot remove the work.
 pub fn parse(lines: &str) -> Outcome<f64> {
     let mut sum = 0.0;
-    for line in Lines::of(lines) {
+    for line in Lines(lines) {
         let sale: Sale<'_> = serde_json::from_str(line)?;
         sum += sale.value + (sale.user.len() + sale.name.len()) as f64;
     }
@@ -35,12 +36,6 @@ pub fn parse(lines: &str) -> Outcome<f64> {
 
 /// An iterator over lines that finds line ends with `memchr`.
 struct Lines<'a>(&'a str);
-
-impl<'a> Lines<'a> {
-    fn of(text: &'a str) -> Self {
-        Self(text)
-    }
-}
 
 impl<'a> Iterator for Lines<'a> {
     type Item = &'a str;
@@ -68,7 +63,7 @@ pub fn database(path: &Path) -> Outcome<Connection> {
 
 /// Parses, folds and upserts sales.
 pub fn ledger(lines: &str, connection: &Connection) -> Outcome<()> {
-    let mut lines = Lines::of(lines);
+    let mut lines = Lines(lines);
     loop {
         let mut sums: HashMap<&str, i64> = HashMap::new();
         let mut events = 0;
@@ -109,7 +104,7 @@ pub fn send(lines: &str, file: &Path, connection: &Connection) -> Outcome<()> {
     let mut file = std::fs::File::create(file)?;
     let mut sums: HashMap<&str, i64> = HashMap::new();
     let (mut chunk, mut begin, mut at, mut events) = (0, 0, 0, 0);
-    for line in Lines::of(lines) {
+    for line in Lines(lines) {
         let sale: Sale<'_> = serde_json::from_str(line)?;
         add(&mut sums, &sale);
         at += line.len() + 1;
@@ -151,9 +146,6 @@ fn upsert(connection: &Connection, sums: &mut HashMap<&str, i64>) -> Outcome<()>
 pub fn check_balances(connection: &Connection, right: &[i64]) -> Outcome<()> {
     let mut statement = connection.prepare("SELECT user, balance FROM balances")?;
     let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-    let found: HashMap<String, i64> = rows.collect::<Result<_, _>>()?;
-    let right_all = right.iter().enumerate().all(|(user, balance)| {
-        found.get(&crate::events::user_id(user)).copied().unwrap_or_default() == *balance
-    });
-    if right_all { Ok(()) } else { Err("the yardstick's balances are wrong".into()) }
+    let found = rows.collect::<Result<_, _>>()?;
+    expect_balances(&found, right).map_err(|_| "the yardstick's balances are wrong".into())
 }

@@ -41,7 +41,7 @@ impl Scope {
 }
 
 /// One key, without its secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Key {
     pub id: String,
     pub name: String,
@@ -67,7 +67,7 @@ impl Key {
 type StoredKey = ([u8; 32], String, String, String, String, Option<String>, Millis, Option<String>);
 
 /// The properties of a new key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NewKey {
     pub name: String,
     pub id_scope: Option<String>,
@@ -117,17 +117,7 @@ pub struct Keys {
 impl Keys {
     /// Reads the keys of the store. `literal` is the `API_KEY` of the replaced services, which may send and read.
     pub async fn load(store: &Store, literal: Option<&str>, dev: bool) -> Result<Self, KeyError> {
-        let unnamed = |scopes: &[Scope]| {
-            Arc::new(Key {
-                id: String::new(),
-                name: String::new(),
-                id_scope: None,
-                scopes: scopes.to_vec(),
-                streams: Vec::new(),
-                view_key: None,
-                created: Millis(0),
-            })
-        };
+        let unnamed = |scopes: &[Scope]| Arc::new(Key { scopes: scopes.to_vec(), ..Key::default() });
         let keys = Self {
             store: store.clone(),
             by_hash: Arc::default(),
@@ -154,13 +144,7 @@ impl Keys {
             path: path.display().to_string(),
             reason: error.to_string(),
         };
-        let new = NewKey {
-            name: "first".to_owned(),
-            id_scope: None,
-            scopes: Scope::ALL.to_vec(),
-            streams: Vec::new(),
-            view_key: None,
-        };
+        let new = NewKey { name: "first".to_owned(), scopes: Scope::ALL.to_vec(), ..NewKey::default() };
         let found = match std::fs::read_to_string(path) {
             Ok(literal) => Some(literal.trim().to_owned()).filter(|literal| !literal.is_empty()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

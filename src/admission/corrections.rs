@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use event::limits::{CLIENT_ID_CHARS_MAX, CORRECTION_REASON_CHARS_MAX};
-use event::{Field, FieldError, FieldErrors, Fields, Kind, Value, walk_object};
+use event::{Field, FieldError, FieldErrors, Fields, walk_object};
 
 use super::{Admission, IdScope, Refusal, TargetGuard};
 
@@ -116,18 +116,10 @@ fn read<'a>(text: &'a str, fields: &Fields) -> Option<Result<WrittenCorrection<'
         let fault = format!("is given together with {what}; a correction cannot be an event as well");
         return Some(Err(wrong(fault)));
     }
-    let text = |name: &str, raw: Option<&'a str>, required: bool, chars_max: usize| {
-        let kind = Kind::text(chars_max as u32);
-        let field = Field { name: name.to_owned(), kind, required, one_of: Vec::new() };
-        field.read(raw).map(|value| match value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        })
-    };
     let written = || {
-        text("reason", reason, false, CORRECTION_REASON_CHARS_MAX)?;
-        let client_id = text("id", client_id, false, CLIENT_ID_CHARS_MAX)?;
-        let id = text(KEY, Some(id), true, CLIENT_ID_CHARS_MAX)?.unwrap_or_default();
+        Field::read_text("reason", reason, false, CORRECTION_REASON_CHARS_MAX)?;
+        let client_id = Field::read_text("id", client_id, false, CLIENT_ID_CHARS_MAX)?;
+        let id = Field::read_text(KEY, Some(id), true, CLIENT_ID_CHARS_MAX)?.unwrap_or_default();
         Ok(WrittenCorrection { id, client_id })
     };
     Some(written())

@@ -8,8 +8,8 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use event::Stalled;
 use event::limits::METRICS_STORE_DURATION_MAX;
+use event::{Applied, Stalled};
 use serde::Serialize;
 use serde_json::json;
 
@@ -43,10 +43,8 @@ struct LogState {
 struct ViewState {
     position: u64,
     lag: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waiting: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    paused: Option<String>,
+    #[serde(flatten)]
+    stalled: Option<Stalled>,
 }
 
 /// Responds with 200 while events are accepted, even if a view is paused: its events are in the log and will be
@@ -54,14 +52,8 @@ struct ViewState {
 async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
     let end = api.log.end();
     let refusing = api.log.accepts().err();
-    let state = |(name, applied): (String, event::Applied)| {
-        let (waiting, paused) = match applied.stalled {
-            Some(Stalled::Waiting(reason)) => (Some(reason), None),
-            Some(Stalled::Paused(reason)) => (None, Some(reason)),
-            None => (None, None),
-        };
-        let position = applied.position;
-        (name, ViewState { position, lag: end.saturating_sub(position), waiting, paused })
+    let state = |(name, Applied { position, stalled }): (String, Applied)| {
+        (name, ViewState { position, lag: end.saturating_sub(position), stalled })
     };
     let (code, status) = if refusing.is_none() {
         (StatusCode::OK, "ready")

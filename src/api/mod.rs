@@ -20,7 +20,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::FromRef;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use event::{Fields, Progress, Stop};
@@ -30,7 +29,7 @@ use tokio::sync::Semaphore;
 
 use crate::admission::{Keys, Refusal};
 use crate::config::ReadConfig;
-use crate::http::ApiError;
+use crate::http::{ApiError, HasKeys};
 use crate::log::EventLog;
 use crate::store::{Store, StoreError, quote};
 use crate::views::{Erasures, Running};
@@ -64,9 +63,9 @@ pub struct Api {
     pub stopping: Stop,
 }
 
-impl FromRef<Arc<Api>> for Keys {
-    fn from_ref(api: &Arc<Api>) -> Self {
-        api.keys.clone()
+impl HasKeys for Arc<Api> {
+    fn keys(&self) -> &Keys {
+        &self.keys
     }
 }
 

@@ -16,13 +16,18 @@ use crate::store::{DEDUP_NAME, DEDUP_STORED_NAME};
 use crate::views::{Balance, Ledger, Report, Running, compare, rebuild};
 
 pub fn routes(api: &Arc<Api>) -> Router {
+    let fold = |mend| {
+        move |_: Administrator, State(api): State<Arc<Api>>, Path(name): Path<String>| {
+            fold_log(api, name, mend)
+        }
+    };
     Router::new()
         .route("/v1/views", get(list))
         .route("/v1/views/{view}", delete(drop_view))
         .route("/v1/views/{view}/balances", get(balances))
         .route("/v1/views/{view}/balances/{key}", get(balance))
-        .route("/v1/views/{view}/reconcile", post(reconcile))
-        .route("/v1/views/{view}/rebuild", post(rebuild_view))
+        .route("/v1/views/{view}/reconcile", post(fold(false)))
+        .route("/v1/views/{view}/rebuild", post(fold(true)))
         .with_state(Arc::clone(api))
 }
 
@@ -90,24 +95,8 @@ fn row(balance: &Balance) -> String {
     format!("{{\"key\":{},\"balance\":{}}}", json!(balance.key), balance.amount)
 }
 
-async fn reconcile(
-    _: Administrator,
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-) -> Result<Json<Comparison>, ApiError> {
-    fold_log(&api, name, false).await
-}
-
-async fn rebuild_view(
-    _: Administrator,
-    State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-) -> Result<Json<Comparison>, ApiError> {
-    fold_log(&api, name, true).await
-}
-
 /// Folds the log again and compares the view with the outcome; with `mend`, corrects the view.
-async fn fold_log(api: &Arc<Api>, name: String, mend: bool) -> Result<Json<Comparison>, ApiError> {
+async fn fold_log(api: Arc<Api>, name: String, mend: bool) -> Result<Json<Comparison>, ApiError> {
     api.view(&name)?;
     let view = name.clone();
     let work = move |api: &Api| -> Result<Report, ApiError> {

@@ -32,10 +32,7 @@ pub fn run(command: Balance) -> ExitCode {
             Some(key) => one(&client, &command, key).await,
             None => all(&client, &command).await,
         };
-        match shown {
-            Err(failure) => Err(client.with_names(failure).await),
-            Ok(()) => Ok(()),
-        }
+        client.with_names(shown).await
     })
 }
 
@@ -68,9 +65,8 @@ async fn all(client: &Client, command: &Balance) -> Result<(), Failure> {
         if command.json {
             page.balances.iter().try_for_each(|balance| output.line(balance.get()))?;
         } else {
-            let cells: Vec<[String; 2]> =
-                rows.iter().map(|row| [row.key.clone(), row.balance.get().to_owned()]).collect();
-            columns.page(&mut output, &cells)?;
+            let cells = rows.iter().map(|row| [row.key.clone(), row.balance.get().to_owned()]);
+            columns.page(&mut output, cells)?;
         }
         output.flush()?;
         match rows.last() {

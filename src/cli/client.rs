@@ -93,23 +93,22 @@ impl Client {
         self.ask(self.request(reqwest::Method::DELETE, path)).await?.read()
     }
 
-    /// Adds the existing names to a failure about an unknown view or stream.
-    pub async fn with_names(&self, failure: Failure) -> Failure {
-        let Failure::NotFound(message) = failure else { return failure };
+    /// Adds the existing names to a failure about an unknown view or stream. Any other outcome stays as it is.
+    pub async fn with_names<T>(&self, outcome: Result<T, Failure>) -> Result<T, Failure> {
+        let Err(Failure::NotFound(message)) = outcome else { return outcome };
         let field = match message.as_str() {
             _ if message.starts_with("there is no view") => "name",
             _ if message.starts_with("there is no stream") => "stream",
-            _ => return Failure::NotFound(message),
+            _ => return Err(Failure::NotFound(message)),
         };
         let listed = self.get::<Value>("/v1/views").await.unwrap_or_default();
         let views = listed["views"].as_array().map(Vec::as_slice).unwrap_or_default();
         let names: BTreeSet<&str> = views.iter().filter_map(|view| view[field].as_str()).collect();
         if names.is_empty() {
-            Failure::NotFound(message)
-        } else {
-            let names = Vec::from_iter(names).join("`, `");
-            Failure::NotFound(format!("{message}; choose one of `{names}`"))
+            return Err(Failure::NotFound(message));
         }
+        let names = Vec::from_iter(names).join("`, `");
+        Err(Failure::NotFound(format!("{message}; choose one of `{names}`")))
     }
 
     /// Starts a request that contains the key.

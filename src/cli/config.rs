@@ -28,12 +28,12 @@ pub fn run(command: ConfigCommand) -> ExitCode {
 
 fn show(command: ConfigCommand) -> Result<(), Failure> {
     if command.default {
-        let presets = Preset::ALL.map(|preset| format!("\n{}", preset.text()));
+        let presets = Preset::ALL.map(|preset| format!("\n{}", preset.text));
         return print(&format!("{DEFAULT}{}", presets.concat()));
     }
     let path = user_file(command.config);
     let config = Config::load(path.as_deref(), &Overrides::default()).map_err(failure)?;
-    let names: Vec<&str> = config.presets.iter().map(|preset| preset.name()).collect();
+    let names: Vec<&str> = config.presets.iter().map(|preset| preset.name).collect();
     let presets = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let file = path.as_ref().map_or("no configuration file".to_owned(), |path| path.display().to_string());
     if command.check {

@@ -189,8 +189,7 @@ async fn list(client: &Client, status: Status, view: Option<&str>, json: bool) -
         let row = |(one, _): (DeadLetter, _)| {
             [one.id, one.view, one.status, one.attempts.to_string(), one.created_at, one.reason]
         };
-        let rows: Vec<[String; 6]> = dead_letters.into_iter().map(row).collect();
-        columns.page(&mut output, &rows)?;
+        columns.page(&mut output, dead_letters.into_iter().map(row))?;
     }
     if columns.is_empty() && !json {
         eprintln!("no dead letters found");

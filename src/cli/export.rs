@@ -37,10 +37,7 @@ skips them. `onlyFor` marks a dead letter that was sent again, and names its onl
 pub fn run(command: Export) -> ExitCode {
     block_on(async {
         let client = command.server.client()?;
-        match export(&client, &command).await {
-            Err(failure) => Err(client.with_names(failure).await),
-            Ok(()) => Ok(()),
-        }
+        client.with_names(export(&client, &command).await).await
     })
 }
 

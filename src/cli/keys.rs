@@ -115,7 +115,7 @@ async fn list(client: &Client, json: bool) -> Result<(), Failure> {
     }
     let heading =
         ["ID", "NAME", "SCOPES", "STREAMS", "ROWS", "ID SCOPE", "CREATED"].map(|name| (name, Side::Left));
-    Columns::new(heading).page(&mut output, &rows)
+    Columns::new(heading).page(&mut output, rows)
 }
 
 async fn add(client: &Client, wanted: &Add, json: bool) -> Result<(), Failure> {

@@ -60,10 +60,7 @@ pub fn run(command: Notifications) -> ExitCode {
             Some(id) => show(&client, &command, id).await,
             None => list(&client, &command).await,
         };
-        match shown {
-            Err(failure) => Err(client.with_names(failure).await),
-            Ok(()) => Ok(()),
-        }
+        client.with_names(shown).await
     })
 }
 
@@ -120,8 +117,7 @@ async fn list(client: &Client, command: &Notifications) -> Result<(), Failure> {
             let row = |one: Notification| {
                 [one.id, one.status, one.attempts.to_string(), one.recipient, one.event_type, one.created_at]
             };
-            let rows: Vec<[String; 6]> = read.into_iter().map(row).collect();
-            columns.page(&mut output, &rows)?;
+            columns.page(&mut output, read.into_iter().map(row))?;
         }
         if !page.more || after.is_none() {
             break;

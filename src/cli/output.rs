@@ -66,9 +66,12 @@ impl<const N: usize> Columns<N> {
         !self.heading_printed
     }
 
-    pub fn page(&mut self, output: &mut Output, rows: &[[String; N]]) -> Result<(), Failure> {
-        let rows: Vec<[String; N]> =
-            rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+    pub fn page(
+        &mut self,
+        output: &mut Output,
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) -> Result<(), Failure> {
+        let rows: Vec<_> = rows.into_iter().map(|row| row.map(|cell| printable(&cell))).collect();
         for row in &rows {
             for (width, cell) in self.widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());

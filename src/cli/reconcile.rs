@@ -68,10 +68,7 @@ impl Report {
     /// Requests `verb`, a comparison or a rebuild. Returns the report as the server's text, and decoded.
     pub async fn ask(client: &Client, view: &str, verb: &str) -> Result<(String, Self), Failure> {
         let path = format!("/v1/views/{}/{verb}", escaped(view));
-        let response = match client.post::<Box<RawValue>>(&path, String::new()).await {
-            Ok(response) => response,
-            Err(failure) => return Err(client.with_names(failure).await),
-        };
+        let response: Box<RawValue> = client.with_names(client.post(&path, String::new()).await).await?;
         let report = serde_json::from_str(response.get())
             .map_err(|error| Failure::Failed(format!("cannot decode the server's report: {error}")))?;
         Ok((response.get().to_owned(), report))
@@ -83,10 +80,9 @@ impl Report {
             let had = difference.had.clone().unwrap_or_else(|| "no row".to_owned());
             [difference.key.clone(), had, difference.should_have.clone()]
         };
-        let rows: Vec<[String; 3]> = self.differences.iter().map(row).collect();
         Columns::new([("KEY", Side::Left), (has, Side::Right), (should_have, Side::Right)])
-            .page(&mut output, &rows)?;
-        let more = self.difference_count - rows.len() as u64;
+            .page(&mut output, self.differences.iter().map(row))?;
+        let more = self.difference_count - self.differences.len() as u64;
         if more > 0 {
             eprintln!("{more} more differences are not listed");
         }

@@ -114,8 +114,7 @@ fn print_report(found: &Inspection, repaired: Option<&Repaired>) -> Result<(), F
         ("POSITIONS", Side::Left),
         ("DAMAGE", Side::Left),
     ];
-    let rows: Vec<[String; 5]> = found.damages.iter().map(row).collect();
-    Columns::new(heading).page(&mut output, &rows)?;
+    Columns::new(heading).page(&mut output, found.damages.iter().map(row))?;
     output.line("")?;
     match repaired {
         None => {

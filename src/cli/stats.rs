@@ -38,10 +38,7 @@ pub struct Stats {
 pub fn run(command: Stats) -> ExitCode {
     block_on(async {
         let client = command.server.client()?;
-        let response = match client.get::<Box<RawValue>>(&command.path()).await {
-            Ok(response) => response,
-            Err(failure) => return Err(client.with_names(failure).await),
-        };
+        let response: Box<RawValue> = client.with_names(client.get(&command.path()).await).await?;
         if command.json { print(response.get()) } else { numbers(&response)?.print() }
     })
 }
@@ -90,12 +87,10 @@ impl Numbers {
         if self.top.iter().any(|counted| counted.distinct.is_some()) {
             let distinct = |counted: &Counted| counted.distinct.unwrap_or_default().to_string();
             let row = |counted| [value(counted), counted.count.to_string(), distinct(counted)];
-            let rows: Vec<[String; 3]> = self.top.iter().map(row).collect();
-            Columns::new(sides).page(&mut output, &rows)?;
+            Columns::new(sides).page(&mut output, self.top.iter().map(row))?;
         } else {
             let row = |counted: &Counted| [value(counted), counted.count.to_string()];
-            let rows: Vec<[String; 2]> = self.top.iter().map(row).collect();
-            Columns::new([sides[0], sides[1]]).page(&mut output, &rows)?;
+            Columns::new([sides[0], sides[1]]).page(&mut output, self.top.iter().map(row))?;
         }
         output.flush()
     }

@@ -44,10 +44,7 @@ pub fn run(command: Tail) -> ExitCode {
             shown = follow(&client, &command) => shown,
             _ = tokio::signal::ctrl_c() => Ok(()),
         };
-        match shown {
-            Err(failure) => Err(client.with_names(failure).await),
-            Ok(()) => Ok(()),
-        }
+        client.with_names(shown).await
     })
 }
 

@@ -12,7 +12,7 @@ use super::{ConfigError, Preset, layers, read};
 pub fn effective(path: Option<&Path>, presets: &[Preset]) -> Result<String, ConfigError> {
     let text = path.map(read).transpose()?;
     let mut whole: Table = layers(presets, path.zip(text.as_deref()), None).read()?;
-    let names = presets.iter().map(|preset| Value::from(preset.name())).collect();
+    let names = presets.iter().map(|preset| Value::from(preset.name)).collect();
     whole.insert("presets".to_owned(), Value::Array(names));
     let store = whole.get_mut("store").and_then(Value::as_table_mut);
     if let Some(Value::String(url)) = store.and_then(|store| store.get_mut("url")) {

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use event::limits::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, DEAD_LETTERS_LOGGED_MAX, DEDUP_ENTRIES_BATCH_MAX,
-    DEDUP_INTERVAL_MIN, PAUSE_RECHECK_INTERVAL, PRUNE_ROWS_MAX, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
+    BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, DEDUP_ENTRIES_BATCH_MAX, DEDUP_INTERVAL_MIN,
+    PAUSE_RECHECK_INTERVAL, PRUNE_ROWS_MAX, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
 use event::{Applied, Backoff, Millis, Stalled, Stop};
 use tokio::runtime::Handle;
@@ -364,22 +364,14 @@ fn prune_before(latest: Millis, now: Millis, jumped: i64) -> Millis {
     Millis(latest.min(now).0.saturating_sub(jumped).saturating_sub(CLOCK_STEP_MAX.as_millis() as i64))
 }
 
-/// Logs the dead letters of the events that reuse an id with different content: some one by one, and the number of
-/// the others.
+/// Counts and logs the dead letters of the events that reuse an id with different content.
 fn report_conflicts(plan: &Plan, skipped: &[Skipped], traces: &Traces) {
     let conflicts = skipped.iter().filter(|one| !one.same_body).map(|one| one.position);
     let conflicts: HashSet<u64> = conflicts.collect();
     let dead_letters = plan.seen.iter().flat_map(|seen| &seen.conflict);
-    let made: Vec<_> = dead_letters.filter(|dead| conflicts.contains(&dead.position)).collect();
-    metrics::counter!("millrace_dead_letters_total", "view" => DEDUP_NAME).increment(made.len() as u64);
-    for dead in made.iter().take(DEAD_LETTERS_LOGGED_MAX) {
-        let traceparent = traces.of(dead.position);
-        tracing::warn!(view = DEDUP_NAME, dead_letter = %dead.id, position = dead.position, traceparent, "an event became a dead letter");
-    }
-    let more = made.len().saturating_sub(DEAD_LETTERS_LOGGED_MAX);
-    if more > 0 {
-        tracing::warn!(view = DEDUP_NAME, more, "more events became dead letters");
-    }
+    let stored = dead_letters.filter(|dead| conflicts.contains(&dead.position));
+    let stored: Vec<_> = stored.map(|dead| (dead.id, dead.position)).collect();
+    traces.report_dead_letters(DEDUP_NAME, &stored);
 }
 
 #[cfg(test)]

@@ -3,12 +3,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRef, FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::header;
 use axum::http::request::Parts;
 
 use super::{ApiError, body, credentials};
 use crate::admission::{Key, Keys, Scope};
+
+/// The state of a route whose extractors check keys.
+pub trait HasKeys: Send + Sync {
+    fn keys(&self) -> &Keys;
+}
 
 /// A sender of events: the key has the scope `send` for the stream in the path.
 pub struct Sender {
@@ -29,54 +34,42 @@ pub struct Administrator {
     pub key: Arc<Key>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Sender
-where
-    Keys: FromRef<S>,
-{
+impl<S: HasKeys> FromRequestParts<S> for Sender {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let stream = path_parameter(parts, "stream").await;
         let presented = credentials(&parts.headers);
-        let key = Keys::from_ref(state).authorize(presented, Scope::Send, Some(&stream), false)?;
+        let key = state.keys().authorize(presented, Scope::Send, Some(&stream), false)?;
         Ok(Self { key, stream })
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for StreamReader
-where
-    Keys: FromRef<S>,
-{
+impl<S: HasKeys> FromRequestParts<S> for StreamReader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let stream = path_parameter(parts, "stream").await;
-        Keys::from_ref(state).authorize(credentials(&parts.headers), Scope::Read, Some(&stream), false)?;
+        state.keys().authorize(credentials(&parts.headers), Scope::Read, Some(&stream), false)?;
         Ok(Self { stream })
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Reader
-where
-    Keys: FromRef<S>,
-{
+impl<S: HasKeys> FromRequestParts<S> for Reader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        Keys::from_ref(state).authorize(credentials(&parts.headers), Scope::Read, None, false)?;
+        state.keys().authorize(credentials(&parts.headers), Scope::Read, None, false)?;
         Ok(Self)
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Administrator
-where
-    Keys: FromRef<S>,
-{
+impl<S: HasKeys> FromRequestParts<S> for Administrator {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let presented = credentials(&parts.headers);
-        let key = Keys::from_ref(state).authorize(presented, Scope::Admin, None, false)?;
+        let key = state.keys().authorize(presented, Scope::Admin, None, false)?;
         let length = parts.headers.get(header::CONTENT_LENGTH);
         let has_body = parts.headers.contains_key(header::TRANSFER_ENCODING)
             || length.is_some_and(|length| length.as_bytes() != b"0");

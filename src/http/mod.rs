@@ -29,7 +29,7 @@ pub use credentials::credentials;
 pub use error_response::ApiError;
 pub use idempotency_key::idempotency_key;
 pub use json_body::JsonBody;
-pub use key_check::{Administrator, Reader, Sender, StreamReader};
+pub use key_check::{Administrator, HasKeys, Reader, Sender, StreamReader};
 pub use network::Network;
 pub use page_origin::{Peer, client_address, foreign_page, known_host};
 pub use query::Query;

@@ -62,16 +62,11 @@ impl Embedded {
         } else {
             DiskSpace::watched(folder)
         };
-        let found = OpenReport {
-            created: recovery.created,
-            clean_stop: recovery.clean_stop,
-            torn_bytes_cut: recovery.torn_bytes_cut,
-        };
         let id = journal.id();
         let ages = Ages::open(data, id, journal.end(), || received_ends(&journal));
         ages.keep_current(end.clone());
         let (history_lock, correction_lock) = (HistoryLock::default(), CorrectionLock::default());
-        Ok((Self { journal, end, failure, disk_space, ages, history_lock, correction_lock }, found))
+        Ok((Self { journal, end, failure, disk_space, ages, history_lock, correction_lock }, recovery))
     }
 
     pub fn id(&self) -> LogId {
@@ -129,14 +124,7 @@ impl Embedded {
     }
 
     pub fn segments(&self) -> Vec<Segment> {
-        let segments = self.journal.segments().into_iter();
-        let info = |s: journal::SegmentInfo| Segment {
-            first: s.first,
-            end: s.end,
-            bytes: s.bytes,
-            sealed: s.sealed,
-        };
-        segments.map(info).collect()
+        self.journal.segments()
     }
 
     pub fn seal(&self) -> Result<u64, UpkeepError> {

@@ -25,6 +25,7 @@ pub use correction_lock::{CorrectionGuard, CorrectionLock, ResendGuard};
 pub use disk_space::beyond_reserve;
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
 pub use history_lock::{DeletionGuard, HistoryGuard, HistoryLock};
+pub use journal::{Recovery as OpenReport, SegmentInfo as Segment};
 pub use record::{Entry, Header, Record, RecordBuilder, Retry, Shape, UploadLines};
 pub use traces::Traces;
 
@@ -94,25 +95,6 @@ pub enum EraseError {
     Damaged(String),
     #[error(transparent)]
     Upkeep(#[from] UpkeepError),
-}
-
-/// A part of the log. Retention deletes it as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    pub first: u64,
-    /// The position after its last event.
-    pub end: u64,
-    pub bytes: u64,
-    /// True if nothing is appended to it any more.
-    pub sealed: bool,
-}
-
-/// The state of the log when it was opened, for the program log and the checks at start.
-#[derive(Clone, Debug)]
-pub struct OpenReport {
-    pub created: bool,
-    pub clean_stop: bool,
-    pub torn_bytes_cut: u64,
 }
 
 impl EventLog {

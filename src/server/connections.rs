@@ -31,6 +31,7 @@ use tokio::time::timeout;
 use super::ServeError;
 use super::idle_timeout::IdleTimeoutStream;
 use super::open_connections::{OpenConnection, OpenConnections, RequestNumber};
+use super::response_budget::HeldBytes;
 use super::router::RequestRouter;
 use super::tls::Certificate;
 use crate::config::ListenAt;
@@ -315,21 +316,9 @@ fn track_sending(answer: Response, open: &Arc<OpenConnection>, request: RequestN
     }
     let guard = Arc::new(SendingGuard { open: Arc::clone(open), request });
     answer.map(|body| {
-        let guarded = move |bytes| Bytes::from_owner(GuardedBytes { bytes, _guard: Arc::clone(&guard) });
+        let guarded = move |bytes| Bytes::from_owner(HeldBytes { bytes, _held: Arc::clone(&guard) });
         Body::new(body.map_frame(move |frame| frame.map_data(&guarded)))
     })
-}
-
-/// A piece of an answer. It is dropped when it has been written to the connection.
-struct GuardedBytes {
-    bytes: Bytes,
-    _guard: Arc<SendingGuard>,
-}
-
-impl AsRef<[u8]> for GuardedBytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 /// Marks a request as finished when it is dropped, with the last piece of the answer.

@@ -16,7 +16,7 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     println!();
     println!("  listening  {}", addresses.join("  "));
     println!("  data       {}", data.display());
-    let presets: Vec<&str> = settings.config.presets.iter().map(|preset| preset.name()).collect();
+    let presets: Vec<&str> = settings.config.presets.iter().map(|preset| preset.name).collect();
     println!("  presets    {}", if presets.is_empty() { "none".to_owned() } else { presets.join("  ") });
     if settings.dev {
         println!("  keys       not needed: --dev opens every source to this machine");

@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use event::limits::{RESPONSE_BYTES_SMALL_MAX, RESPONSES_BYTES_MAX};
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 #[derive(Clone)]
 pub struct ResponseBudget {
@@ -15,13 +15,13 @@ pub struct ResponseBudget {
     permits: Arc<Semaphore>,
 }
 
-/// The bytes of a response, with their permits.
-struct CountedBytes {
-    bytes: Bytes,
-    _permits: OwnedSemaphorePermit,
+/// Bytes of a response with a value that is held until they are sent.
+pub struct HeldBytes<T> {
+    pub bytes: Bytes,
+    pub _held: T,
 }
 
-impl AsRef<[u8]> for CountedBytes {
+impl<T> AsRef<[u8]> for HeldBytes<T> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -43,7 +43,7 @@ impl ResponseBudget {
         let bytes = body.collect().await.ok()?.to_bytes();
         let count = u32::try_from(bytes.len()).ok()?;
         let permits = Arc::clone(&self.permits).try_acquire_many_owned(count).ok()?;
-        let counted = Bytes::from_owner(CountedBytes { bytes, _permits: permits });
+        let counted = Bytes::from_owner(HeldBytes { bytes, _held: permits });
         Some(Response::from_parts(head, Body::from(counted)))
     }
 }

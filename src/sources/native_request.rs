@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::FromRef;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use event::limits::WAIT_APPLIED_DURATION_MAX;
-use event::{Stalled, Stop};
+use event::{Applied, Stop};
 use serde::{Deserialize, Serialize};
 
 use crate::admission::{Admission, Context, IdScope, Keys};
-use crate::http::{Peer, traceparent};
+use crate::http::{HasKeys, Peer, traceparent};
 
 #[derive(Clone)]
 pub struct NativeSource {
@@ -21,9 +20,9 @@ pub struct NativeSource {
     pub stopping: Stop,
 }
 
-impl FromRef<NativeSource> for Keys {
-    fn from_ref(native: &NativeSource) -> Self {
-        native.admission.keys.clone()
+impl HasKeys for NativeSource {
+    fn keys(&self) -> &Keys {
+        &self.admission.keys
     }
 }
 
@@ -90,16 +89,7 @@ struct Waited {
     applied: bool,
     /// The views of the stream, unless all have applied the events.
     #[serde(skip_serializing_if = "Option::is_none")]
-    views: Option<BTreeMap<String, ViewState>>,
-}
-
-#[derive(Serialize)]
-struct ViewState {
-    position: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waiting: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    paused: Option<String>,
+    views: Option<BTreeMap<String, Applied>>,
 }
 
 /// Returns the answer to a request whose events are durable below `end`. With `wait=applied`, waits first until the
@@ -113,13 +103,6 @@ pub async fn finish(request: &Request<'_>, accepted: impl Serialize, end: u64) -
         let waited = Some(Waited { applied: true, views: None });
         return Json(Receipt { accepted, waited }).into_response();
     }
-    let state = |stalled, position| match stalled {
-        None => ViewState { position, waiting: None, paused: None },
-        Some(Stalled::Waiting(reason)) => ViewState { position, waiting: Some(reason), paused: None },
-        Some(Stalled::Paused(reason)) => ViewState { position, waiting: None, paused: Some(reason) },
-    };
-    let views = progress.of_stream(stream).into_iter();
-    let views = views.map(|(view, applied)| (view, state(applied.stalled, applied.position))).collect();
-    let waited = Some(Waited { applied: false, views: Some(views) });
+    let waited = Some(Waited { applied: false, views: Some(progress.of_stream(stream)) });
     (StatusCode::ACCEPTED, Json(Receipt { accepted, waited })).into_response()
 }

@@ -86,8 +86,7 @@ impl Store {
     /// Returns the number of open dead letters.
     pub async fn open_dead_letters(&self) -> Result<i64, StoreError> {
         let sql = "SELECT COUNT(*) FROM millrace_dead_letters WHERE status = 'open'";
-        let count: Option<(i64,)> = self.read_first(TABLE, sql, Vec::new()).await?;
-        Ok(count.map_or(0, |(count,)| count))
+        Ok(self.read_first(TABLE, sql, Vec::new()).await?.unwrap_or(0))
     }
 
     /// Returns the ids of the dead letters at `positions`, each with its number of attempts.
@@ -120,7 +119,7 @@ impl Store {
         let sql = "UPDATE millrace_dead_letters SET event = '{}', reason = 'erased', updated = ?, \
                    status = CASE WHEN status = 'applied' THEN status ELSE 'dropped' END WHERE log_id = ? AND position = ?";
         let of = |position: &u64| (sql.to_owned(), vec![at.into(), log.into(), (*position).into()]);
-        self.change_all(positions.iter().map(of).collect()).await
+        self.change_all(positions.iter().map(of).collect()).await.map(drop)
     }
 
     /// Changes a dead letter's status from `from` to `to`. Returns `false` if the status was not `from`.

@@ -18,8 +18,7 @@ impl Store {
     /// Returns the body hash of the event that was first stored with this client id, if it counts at `now`.
     pub async fn first_hash(&self, id: EventId, now: Millis) -> Result<Option<BodyHash>, StoreError> {
         let sql = "SELECT body_hash FROM millrace_seen WHERE identity = ? AND first_line = 0 AND (expires IS NULL OR expires >= ?)";
-        let first = self.read_first(SEEN, sql, vec![identity(*id.as_bytes()), now.into()]).await?;
-        Ok(first.map(|(hash,)| hash))
+        self.read_first(SEEN, sql, vec![identity(*id.as_bytes()), now.into()]).await
     }
 
     /// Returns why views skip an event, if they do: the position of its first occurrence, and whether the two bodies
@@ -54,9 +53,9 @@ impl Store {
         let sql = format!(
             "SELECT expires FROM millrace_seen WHERE kept = 0 AND expires < ? ORDER BY expires LIMIT 1 OFFSET {rows}"
         );
-        let beyond: Option<(i64,)> = self.read_first(SEEN, &sql, vec![before.into()]).await?;
+        let beyond: Option<i64> = self.read_first(SEEN, &sql, vec![before.into()]).await?;
         // The time of the first row beyond the limit: rows with that time are deleted too.
-        let before = beyond.map_or(before.0, |(expires,)| expires.saturating_add(1));
+        let before = beyond.map_or(before.0, |expires| expires.saturating_add(1));
         let sql = "DELETE FROM millrace_seen WHERE kept = 0 AND expires < ?";
         self.change(sql.to_owned(), vec![Cell::Integer(before)]).await
     }
@@ -70,8 +69,8 @@ impl Store {
         let set = "UPDATE millrace_seen SET expires = received + ? WHERE kept = 0 AND expires IS NULL AND received <= ?";
         let window = Cell::Integer(window.as_millis() as i64);
         loop {
-            let beyond: Option<(i64,)> = self.read_first(SEEN, &page, Vec::new()).await?;
-            let until = Cell::Integer(beyond.map_or(i64::MAX, |(received,)| received));
+            let beyond: Option<i64> = self.read_first(SEEN, &page, Vec::new()).await?;
+            let until = Cell::Integer(beyond.unwrap_or(i64::MAX));
             self.change(set.to_owned(), vec![window.clone(), until]).await?;
             if beyond.is_none() {
                 return Ok(());

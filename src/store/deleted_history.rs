@@ -40,7 +40,7 @@ impl Store {
             "INSERT INTO millrace_retained (stream, log_id, part, position, blanked) VALUES (?, ?, 0, ?, ?)";
         let mut row = key();
         row.extend([position.into(), blanked.into()]);
-        self.change_all(vec![(delete.to_owned(), key()), (insert.to_owned(), row)]).await
+        self.change_all(vec![(delete.to_owned(), key()), (insert.to_owned(), row)]).await.map(drop)
     }
 
     /// Returns whether a view has rows from events below a position.
@@ -53,8 +53,7 @@ impl Store {
     /// Returns the lowest position that is undone by a correction at `by` or later.
     pub async fn first_corrected_from(&self, log: LogId, by: u64) -> Result<Option<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND by_position >= ? ORDER BY position LIMIT 1";
-        let first = self.read_first("millrace_taken_back", sql, vec![log.into(), by.into()]).await?;
-        Ok(first.map(|(position,)| position))
+        self.read_first("millrace_taken_back", sql, vec![log.into(), by.into()]).await
     }
 }
 

@@ -4,6 +4,16 @@
 //! nothing about events. Every database implements the same verbs in its fastest safe way. The set of databases
 //! is closed, so [`Store`] is an enum.
 
+/// Calls the same method of whichever variant a value has.
+macro_rules! either {
+    ($self:ident: $one:ident | $other:ident, $it:ident => $call:expr) => {
+        match $self {
+            Self::$one($it) => $call,
+            Self::$other($it) => $call,
+        }
+    };
+}
+
 mod apply_with_retry;
 mod cell;
 mod dead_letter_change;
@@ -121,28 +131,18 @@ pub struct ViewPosition {
 impl Store {
     /// Opens the store at `url`. `password` takes precedence over a password inside the URL.
     pub async fn open(url: &str, password: Option<&Password>, data: &Path) -> Result<Self, OpenError> {
-        if remote::Remote::is_server_url(url) {
+        let Some(path) = url.strip_prefix("sqlite:") else {
             let password = password.cloned().unwrap_or_default();
             return remote::Remote::open(url, &password).await.map(Self::Remote);
-        }
-        match url.strip_prefix("sqlite:") {
-            Some("") => sqlite::Sqlite::open(&data.join("millrace.db")).map(Self::Sqlite),
-            Some(path) => {
-                sqlite::Sqlite::open(Path::new(path.strip_prefix("//").unwrap_or(path))).map(Self::Sqlite)
-            }
-            // The error shows only the scheme: the rest of the URL may contain a password.
-            None => {
-                Err(OpenError::UnknownUrl(url.split_inclusive(':').next().unwrap_or_default().to_owned()))
-            }
-        }
+        };
+        let path = path.strip_prefix("//").unwrap_or(path);
+        let file = if path.is_empty() { data.join("millrace.db") } else { path.into() };
+        sqlite::Sqlite::open(&file).map(Self::Sqlite)
     }
 
     /// Returns the store's name for logs and messages: its kind and location, never a password.
     pub fn name(&self) -> String {
-        match self {
-            Self::Sqlite(store) => store.name(),
-            Self::Remote(store) => store.name(),
-        }
+        either!(self: Sqlite | Remote, store => store.name())
     }
 
     /// Returns every view's position in every log.
@@ -163,34 +163,22 @@ impl Store {
     /// Creates a view's tables at its first event, or checks that existing tables have the right shape. At the
     /// first event, also stores the view's position and the amounts that its table already held.
     pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.begin_view(claim, tables).await,
-            Self::Remote(store) => store.begin_view(claim, tables).await,
-        }
+        either!(self: Sqlite | Remote, store => store.begin_view(claim, tables).await)
     }
 
     /// Applies a plan as one transaction. Returns the positions that the plan's dedup entries made views skip.
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.apply(plan).await,
-            Self::Remote(store) => store.apply(plan).await,
-        }
+        either!(self: Sqlite | Remote, store => store.apply(plan).await)
     }
 
     /// Runs one query and returns its rows; `?` stands for a parameter.
     pub async fn rows(&self, sql: String, parameters: Vec<Cell>) -> Result<Vec<Vec<Cell>>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.rows(sql, parameters).await,
-            Self::Remote(store) => store.rows(sql, parameters).await,
-        }
+        either!(self: Sqlite | Remote, store => store.rows(sql, parameters).await)
     }
 
     /// Runs several queries on one snapshot of the database.
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.rows_together(selects).await,
-            Self::Remote(store) => store.rows_together(selects).await,
-        }
+        either!(self: Sqlite | Remote, store => store.rows_together(selects).await)
     }
 
     /// Builds the query for the top rows of a group: the last key column and the number.
@@ -211,18 +199,12 @@ impl Store {
 
     /// Changes rows outside of a plan, such as keys or a dead letter's status. Returns the number of rows.
     pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.change(sql, parameters).await,
-            Self::Remote(store) => store.change_all(vec![(sql, parameters)]).await,
-        }
+        self.change_all(vec![(sql, parameters)]).await
     }
 
-    /// Runs several statements in one transaction.
-    pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.change_all(statements).await.map(drop),
-            Self::Remote(store) => store.change_all(statements).await.map(drop),
-        }
+    /// Runs several statements in one transaction. Returns the number of rows that all of them changed.
+    pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<usize, StoreError> {
+        either!(self: Sqlite | Remote, store => store.change_all(statements).await)
     }
 
     /// Removes the remains of deleted rows from the database files. Does nothing on a database server:
@@ -237,41 +219,32 @@ impl Store {
     /// Returns the amount that the table of `view` held for a key before the view began.
     pub async fn opening(&self, view: &str, key: &str) -> Result<Option<Decimal>, StoreError> {
         let sql = "SELECT amount FROM millrace_opening WHERE view = ? AND row_key = ?";
-        let found: Option<(Cell,)> =
+        let found: Option<Cell> =
             self.read_first("millrace_opening", sql, vec![view.into(), key.into()]).await?;
-        let amount = |(cell,): (Cell,)| cell.decimal().ok_or_else(|| corrupt_row("millrace_opening"));
-        found.map(amount).transpose()
+        found.map(|cell| cell.decimal().ok_or_else(|| corrupt_row("millrace_opening"))).transpose()
     }
 
     /// Creates a table if it does not exist.
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.make_table(table).await,
-            Self::Remote(store) => store.make_table(table).await,
-        }
+        either!(self: Sqlite | Remote, store => store.make_table(table).await)
     }
 
     /// Drops tables that exist, together with the tables derived from them.
     pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.drop_tables(tables).await,
-            Self::Remote(store) => store.drop_tables(tables).await,
-        }
+        either!(self: Sqlite | Remote, store => store.drop_tables(tables).await)
     }
 
     /// Replaces each table of `wanted` by the table of `made` at the same index: drops the old one and renames the
     /// new one. Replaces all of them or none.
     pub async fn replace_tables(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.replace_tables(made, wanted).await,
-            Self::Remote(store) => store.replace_tables(made, wanted).await,
-        }
+        either!(self: Sqlite | Remote, store => store.replace_tables(made, wanted).await)
     }
 
     /// Returns the positions of `log` within `from..to` that dedup hides from all views, in order.
     pub async fn skipped_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_skipped WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
-        self.position_list("millrace_skipped", sql, vec![log.into(), from.into(), to.into()]).await
+        // A row that cannot be read is an error: without it, a view would apply an event that it has to skip.
+        self.read("millrace_skipped", sql, vec![log.into(), from.into(), to.into()]).await
     }
 
     /// Returns the positions of `log` within `from..to` that `view` passed over because it could not apply them, in
@@ -285,18 +258,7 @@ impl Store {
     ) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_passed WHERE view = ? AND log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
         let parameters = vec![view.into(), log.into(), from.into(), to.into()];
-        self.position_list("millrace_passed", sql, parameters).await
-    }
-
-    async fn position_list(
-        &self,
-        table: &'static str,
-        sql: &str,
-        parameters: Vec<Cell>,
-    ) -> Result<Vec<u64>, StoreError> {
-        // Ignoring a row that cannot be read would make a view apply an event that it has to skip.
-        let positions: Vec<(u64,)> = self.read(table, sql, parameters).await?;
-        Ok(positions.into_iter().map(|(position,)| position).collect())
+        self.read("millrace_passed", sql, parameters).await
     }
 
     /// Returns the corrections at `from..to` in `log` that undo an event, each with that event's position.
@@ -308,15 +270,14 @@ impl Store {
     /// Returns the positions of `log` within `from..to` whose events were corrected, in order.
     pub async fn corrected_positions(&self, log: LogId, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
         let sql = "SELECT position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position >= ? AND position < ? ORDER BY position";
-        self.position_list("millrace_taken_back", sql, vec![log.into(), from.into(), to.into()]).await
+        self.read("millrace_taken_back", sql, vec![log.into(), from.into(), to.into()]).await
     }
 
     /// Returns the position of the correction that undoes the event at `position`, if there is one.
     pub async fn corrected_by(&self, log: LogId, position: u64) -> Result<Option<u64>, StoreError> {
         let sql =
             "SELECT by_position FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND position = ?";
-        let by = self.read_first("millrace_taken_back", sql, vec![log.into(), position.into()]).await?;
-        Ok(by.map(|(position,)| position))
+        self.read_first("millrace_taken_back", sql, vec![log.into(), position.into()]).await
     }
 
     /// Returns the reason why the store has become unusable, if it has.
@@ -337,10 +298,7 @@ impl Store {
 
     /// Blocks until all pending work is done, then closes the store.
     pub fn close(&self) {
-        match self {
-            Self::Sqlite(store) => store.close(),
-            Self::Remote(store) => store.close(),
-        }
+        either!(self: Sqlite | Remote, store => store.close());
     }
 }
 

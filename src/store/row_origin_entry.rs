@@ -29,14 +29,6 @@ impl RowOriginEntry {
         row_origins::decode(self.base, &self.bytes).ok_or_else(|| corrupt_row("millrace_rows"))
     }
 
-    /// Splits the origins into those for which `goes` returns true, and the others.
-    pub fn partition(
-        &self,
-        goes: impl FnMut(&RowOrigin) -> bool,
-    ) -> Result<(Vec<RowOrigin>, Vec<RowOrigin>), StoreError> {
-        Ok(self.origins()?.into_iter().partition(goes))
-    }
-
     /// Returns whether this entry and `origins` are small enough to share one entry.
     pub fn has_room_for(&self, origins: &[RowOrigin]) -> bool {
         self.bytes.len() + origins.len() <= ROW_ORIGINS_JOINED_MAX

@@ -26,10 +26,7 @@ impl Store {
     }
 
     async fn delete_matching(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.delete_rows(of, to_delete).await,
-            Self::Remote(store) => store.delete_rows(of, to_delete).await,
-        }
+        either!(self: Sqlite | Remote, store => store.delete_rows(of, to_delete).await)
     }
 
     /// Returns the origins of the rows that `view` wrote for events at `from..to`, in the order of positions.

@@ -51,6 +51,14 @@ pub fn corrupt_row(table: &str) -> StoreError {
     StoreError::Blocked(format!("table `{table}` contains a row that millrace cannot decode"))
 }
 
+/// A row of one column is read as the value of that column.
+impl<T: FromCell> FromRow for T {
+    fn from_row(row: Vec<Cell>) -> Option<Self> {
+        let [cell] = row.try_into().ok()?;
+        T::from_cell(cell)
+    }
+}
+
 macro_rules! row_of {
     ($($column:ident)+) => {
         impl<$($column: FromCell),+> FromRow for ($($column,)+) {
@@ -63,7 +71,6 @@ macro_rules! row_of {
     };
 }
 
-row_of!(A);
 row_of!(A B);
 row_of!(A B C);
 row_of!(A B C D);
@@ -88,49 +95,23 @@ impl<T: FromCell> FromCell for Option<T> {
     }
 }
 
-impl FromCell for String {
-    fn from_cell(cell: Cell) -> Option<Self> {
-        match cell {
-            Cell::Text(text) => Some(text),
-            _ => None,
-        }
-    }
+macro_rules! value_of {
+    ($($value:ty: $cell:pat => $read:expr;)+) => {
+        $(impl FromCell for $value {
+            fn from_cell(cell: Cell) -> Option<Self> {
+                if let $cell = cell { Some($read) } else { None }
+            }
+        })+
+    };
 }
 
-impl FromCell for i64 {
-    fn from_cell(cell: Cell) -> Option<Self> {
-        match cell {
-            Cell::Integer(number) => Some(number),
-            _ => None,
-        }
-    }
-}
-
-impl FromCell for u64 {
-    fn from_cell(cell: Cell) -> Option<Self> {
-        i64::from_cell(cell).map(|number| number as Self)
-    }
-}
-
-impl FromCell for bool {
-    fn from_cell(cell: Cell) -> Option<Self> {
-        i64::from_cell(cell).map(|number| number == 1)
-    }
-}
-
-impl FromCell for Millis {
-    fn from_cell(cell: Cell) -> Option<Self> {
-        i64::from_cell(cell).map(Self)
-    }
-}
-
-impl FromCell for Vec<u8> {
-    fn from_cell(cell: Cell) -> Option<Self> {
-        match cell {
-            Cell::Bytes(bytes) => Some(bytes),
-            _ => None,
-        }
-    }
+value_of! {
+    String: Cell::Text(text) => text;
+    i64: Cell::Integer(number) => number;
+    u64: Cell::Integer(number) => number as u64;
+    bool: Cell::Integer(number) => number == 1;
+    Millis: Cell::Integer(number) => Millis(number);
+    Vec<u8>: Cell::Bytes(bytes) => bytes;
 }
 
 impl<const N: usize> FromCell for [u8; N] {

@@ -68,6 +68,18 @@ impl Table {
         Self { name: name.to_owned(), columns, key_columns, id: None, unique: None, ranking: None }
     }
 
+    /// Returns the name of the column that numbers the rows.
+    pub fn number_column(&self) -> &str {
+        self.id.as_deref().expect("a table with one row per event has a number column")
+    }
+
+    /// Returns the declaration of the primary key, if there is one.
+    pub fn primary_key(&self) -> Option<String> {
+        let names: Vec<String> =
+            self.columns[..self.key_columns].iter().map(|column| quote(&column.name)).collect();
+        (!names.is_empty()).then(|| format!("PRIMARY KEY ({})", names.join(", ")))
+    }
+
     /// Declares a table without a key, whose rows are numbered in the order in which they are added.
     pub fn numbered(name: &str, id: &str, columns: Vec<Column>) -> Self {
         let (name, id) = (name.to_owned(), Some(id.to_owned()));

@@ -26,16 +26,8 @@ impl Runner {
         let State { reader, stored, begun, dead_in_a_row, .. } = state;
         let read = reader.records(at, BATCH_BYTES_MAX)?;
         let batch = read.batch(wanted, limits)?;
-        let mut applier = Applier {
-            runner: self,
-            stored: *stored,
-            begun: *begun,
-            dead_in_a_row: *dead_in_a_row,
-            traces: &batch.traces,
-            permit,
-        };
-        let outcome = applier.apply(&batch);
-        (*stored, *begun, *dead_in_a_row) = (applier.stored, applier.begun, applier.dead_in_a_row);
+        let outcome = Applier { runner: self, stored, begun, dead_in_a_row, traces: &batch.traces, permit }
+            .apply(&batch);
         let (to, events) = (batch.span.end, batch.events.len());
         // Some parts of the batch may be committed already. Continue after them, or they would be applied again.
         state.at = match &outcome {
@@ -53,9 +45,9 @@ impl Runner {
 /// Applies one batch. If the batch is cut into parts, each committed part moves the stored position.
 struct Applier<'a> {
     runner: &'a Runner,
-    stored: u64,
-    begun: bool,
-    dead_in_a_row: usize,
+    stored: &'a mut u64,
+    begun: &'a mut bool,
+    dead_in_a_row: &'a mut usize,
     traces: &'a Traces,
     /// A part of the memory that all views may use for batches. It is released while the store is unavailable.
     permit: Option<SemaphorePermit<'a>>,
@@ -67,11 +59,11 @@ impl Applier<'_> {
         if batch.events.is_empty() {
             return Ok(true);
         }
-        if !self.begun {
+        if !*self.begun {
             // Earlier positions contain no event of this view, and retention may delete them at any time.
-            self.stored = batch.span.start;
-            self.runner.begin(self.stored)?;
-            self.begun = true;
+            *self.stored = batch.span.start;
+            self.runner.begin(*self.stored)?;
+            *self.begun = true;
             failpoint::hit("views.begun");
         }
         let (mut bisect, mut dead_lettered) = (Bisect::new(batch.events.len()), DeadLettered::default());
@@ -101,7 +93,7 @@ impl Applier<'_> {
                 return Ok(false);
             }
             // Count only after the commit: if the store is unavailable, the same events are tried repeatedly.
-            self.dead_in_a_row = if dead > 0 { self.dead_in_a_row + dead } else { 0 };
+            *self.dead_in_a_row = if dead > 0 { *self.dead_in_a_row + dead } else { 0 };
         }
         Ok(true)
     }
@@ -122,7 +114,7 @@ impl Applier<'_> {
     /// Pauses the view if too many events in a row became dead letters. Single events are then not the cause, and a
     /// person has to look.
     fn limit_dead_in_a_row(&self, events: usize, reason: &str) -> Result<(), Halt> {
-        let count = self.dead_in_a_row + events;
+        let count = *self.dead_in_a_row + events;
         if count > DEAD_LETTERS_IN_A_ROW_MAX {
             Err(Halt::Pause(format!(
                 "{count} events in a row could not be applied; the reason for one of them: {reason}"
@@ -133,7 +125,7 @@ impl Applier<'_> {
     }
 
     fn claim(&self, to: u64) -> Claim {
-        self.runner.claim(self.stored, to)
+        self.runner.claim(*self.stored, to)
     }
 
     /// Commits the plan. Returns `Ok(Ok(false))` if a stop was requested first. The inner error is a row that the
@@ -151,11 +143,9 @@ impl Applier<'_> {
         match runner.runtime.block_on(runner.store.apply_with_retry(Arc::new(plan), &runner.stop, on_wait)) {
             None => Ok(Ok(false)),
             Some(Ok(_)) => {
-                self.stored = to;
+                *self.stored = to;
                 failpoint::hit("views.applied");
-                metrics::counter!("millrace_dead_letters_total", "view" => runner.view.name.clone())
-                    .increment(dead_letters.len() as u64);
-                dead_letter::report(&runner.view.name, &dead_letters, self.traces);
+                self.traces.report_dead_letters(&runner.view.name, &dead_letters);
                 Ok(Ok(true))
             }
             Some(Err(error @ StoreError::Data(_))) => Ok(Err(error)),

@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use event::limits::{DEAD_LETTER_TURN_DURATION_MAX, DEAD_LETTERS_LOGGED_MAX, DEDUP_WAIT_DURATION_MAX};
+use event::limits::{DEAD_LETTER_TURN_DURATION_MAX, DEDUP_WAIT_DURATION_MAX};
 use event::{BodyHash, EventId, FieldErrors, Fields, LogId, Millis, Progress};
 use tokio::time::timeout;
 
 use super::batch::Event;
 use super::{Running, View};
-use crate::log::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape, Traces};
+use crate::log::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape};
 use crate::store::{
     DEDUP_STORED_NAME, DeadLetter, DeadLetterChange, DeadLetterStatus, NewDeadLetter, Store, StoreError,
 };
@@ -72,19 +72,6 @@ pub fn created(changes: &[DeadLetterChange]) -> Vec<(EventId, u64)> {
         DeadLetterChange::Applied { .. } => None,
     };
     changes.iter().filter_map(dead_letter).collect()
-}
-
-/// Logs each dead letter that was stored, up to a limit. The reason is not logged, because it may quote the event; it
-/// is in the store.
-pub fn report(view: &str, dead_letters: &[(EventId, u64)], traces: &Traces) {
-    for (letter, position) in dead_letters.iter().take(DEAD_LETTERS_LOGGED_MAX) {
-        let traceparent = traces.of(*position);
-        tracing::warn!(view, dead_letter = %letter, position, traceparent, "an event became a dead letter");
-    }
-    let more = dead_letters.len().saturating_sub(DEAD_LETTERS_LOGGED_MAX);
-    if more > 0 {
-        tracing::warn!(view, more, "more events became dead letters");
-    }
 }
 
 /// Returns the change that makes `event` a dead letter, or that reopens the dead letter of which it is a retry.

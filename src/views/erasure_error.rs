@@ -1,6 +1,5 @@
 //! Why an erasure could not be recorded or carried out.
 
-use super::batch::BatchError;
 use crate::log::{AppendError, EraseError, ReadError};
 use crate::store::StoreError;
 
@@ -18,13 +17,4 @@ pub enum ErasureError {
     Store(#[from] StoreError),
     #[error("the server is stopping; the erasure continues at the next start")]
     Stopped,
-}
-
-impl From<BatchError> for ErasureError {
-    fn from(error: BatchError) -> Self {
-        match error {
-            BatchError::Log(error) => error.into(),
-            BatchError::Store(error) => error.into(),
-        }
-    }
 }

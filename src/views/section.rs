@@ -42,6 +42,13 @@ impl ViewSection {
     }
 }
 
+/// Returns the index of a field. If the stream does not declare it, the message begins with `use_of_it`.
+pub fn field_index(fields: &Fields, stream: &str, use_of_it: &str, name: &str) -> Result<usize, String> {
+    fields
+        .index_of(name)
+        .ok_or_else(|| format!("{use_of_it} field `{name}`, which stream `{stream}` does not declare"))
+}
+
 /// Returns the view's table: the given one, or one with the name of the view.
 pub fn table_name(table: Option<&str>, view: &str) -> Result<String, String> {
     let table = table.map_or_else(|| view.replace('-', "_"), str::to_owned);

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use event::limits::BATCHES_BYTES_MAX;
 use event::{EventId, Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::dedup::{Dedup, NAME, Windows};
+use millrace::dedup::{Dedup, Windows};
 use millrace::log::{Ages, Entry, EventLog, Header, RecordBuilder, Shape};
-use millrace::store::{Erasure, OpenErasure, Store};
+use millrace::store::{DEDUP_NAME, Erasure, OpenErasure, Store};
 use millrace::views::{
     Amount, ByteCount, ColumnSource, KeptFor, Ledger, Retention, RetentionPolicy, RowTable, Rule, Runner,
     Running, View, ViewKind, rebuild,
@@ -82,7 +82,7 @@ impl Node {
     fn run(&self, views: &[&str], meanwhile: impl FnOnce(&Live<'_>)) {
         let stop = Stop::default();
         let handle = self.runtime.handle().clone();
-        let dedup_progress = self.progress.register_dedup(NAME);
+        let dedup_progress = self.progress.register_dedup(DEDUP_NAME);
         let windows = Windows { default: days(7), all: vec![days(7)] };
         let (dedup, dedup_thread) =
             Dedup::start(&self.log, &self.store, windows, dedup_progress, &stop, handle.clone()).unwrap();
@@ -176,7 +176,7 @@ impl Live<'_> {
         let end = self.node.log.end();
         let caught_up = |name: &str| self.node.progress.all()[name].position == end;
         wait_for("dedup and views to catch up", || {
-            caught_up(NAME) && self.running.keys().all(|name| caught_up(name))
+            caught_up(DEDUP_NAME) && self.running.keys().all(|name| caught_up(name))
         });
     }
 

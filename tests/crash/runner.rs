@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use event::limits::BATCHES_BYTES_MAX;
 use event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
-use millrace::dedup::{Dedup, NAME, Windows};
+use millrace::dedup::{Dedup, Windows};
 use millrace::log::{Entry, EventLog, Header, RecordBuilder, Shape};
-use millrace::store::Store;
+use millrace::store::{DEDUP_NAME, Store};
 use millrace::views::{Amount, Ledger, Rule, Runner, View, ViewKind};
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
@@ -39,7 +39,7 @@ impl Running {
             log,
             store,
             Windows { default: HOUR, all: vec![HOUR] },
-            progress.register_dedup(NAME),
+            progress.register_dedup(DEDUP_NAME),
             &stop,
             handle.clone(),
         )

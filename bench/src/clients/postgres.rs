@@ -1,6 +1,5 @@
 //! A bare PostgreSQL client with tokio-postgres.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
@@ -9,7 +8,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::{BATCH_ROWS, Visit, blocking};
 use crate::Outcome;
-use crate::events::user_id;
+use crate::events::expect_balances;
 
 async fn connected(url: &str) -> Outcome<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
@@ -86,13 +85,6 @@ pub fn check_balances(url: &str, right: &[i64]) -> Outcome<()> {
         let sql = "SELECT user_id::text, (revenue * 100)::int8 FROM users_revenue";
         Ok(connected(url).await?.query(sql, &[]).await?)
     })?;
-    let found: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let wrong = right
-        .iter()
-        .enumerate()
-        .find(|(user, balance)| found.get(&user_id(*user)).copied().unwrap_or_default() != **balance);
-    match wrong {
-        None => Ok(()),
-        Some((user, balance)) => Err(format!("the balance of {} is not {balance}", user_id(user)).into()),
-    }
+    let found = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    expect_balances(&found, right)
 }

@@ -4,7 +4,7 @@
 use super::anew::{ALL_PRESETS, drained, filled};
 use crate::Outcome;
 use crate::clients::{mariadb, postgres};
-use crate::events::{amounts, balances, distinct_users_balances, distinct_users_lines, lines};
+use crate::events::{amounts, balances, lines};
 use crate::servers::Folder;
 use crate::servers::databases::{Kind, Server};
 use crate::setting::Setting;
@@ -44,11 +44,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
 }
 
 fn users(setting: &Setting, table: &mut Table, server: &Server, distinct_users: bool) -> Outcome<f64> {
-    let (lines, right) = if !distinct_users {
-        (lines(EVENTS), balances(EVENTS))
-    } else {
-        (distinct_users_lines(EVENTS), distinct_users_balances(EVENTS))
-    };
+    let (lines, right) = (lines(EVENTS, distinct_users), balances(EVENTS, distinct_users));
     let files = Folder::new(&setting.folder, "csv")?;
     let csv = files.path().join("amounts.csv");
     std::fs::write(&csv, amounts(EVENTS, distinct_users))?;
@@ -86,7 +82,7 @@ fn users(setting: &Setting, table: &mut Table, server: &Server, distinct_users: 
 fn in_mariadb(setting: &Setting, table: &mut Table) -> Outcome<()> {
     let program = &setting.build().path;
     let server = Server::start(Kind::Mariadb, &setting.folder)?;
-    let mut folder = filled(program, &setting.folder, ALL_PRESETS, "revenue", &lines(EVENTS))?;
+    let mut folder = filled(program, &setting.folder, ALL_PRESETS, "revenue", &lines(EVENTS, false))?;
     let mut ours = Rounds::default();
     for _ in 0..ROUNDS {
         let url = server.new_database()?;

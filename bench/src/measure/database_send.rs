@@ -18,10 +18,10 @@ const ROUNDS: usize = 3;
 const UPSERTS: u64 = 20_000;
 
 pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
-    let right = balances(LINES);
+    let right = balances(LINES, false);
     let files = Folder::new(&setting.folder, "send")?;
     let file = files.path().join("sales.ndjson");
-    std::fs::write(&file, lines(LINES))?;
+    std::fs::write(&file, lines(LINES, false))?;
     let path = file.to_str().ok_or("the folder's name is not UTF-8")?;
     let amounts = amounts(UPSERTS, false);
     let database = Server::start(Kind::Postgres, &setting.folder)?;
@@ -29,7 +29,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     for _ in 0..ROUNDS {
         let url = database.new_database()?;
         bare.push(postgres::upserts(&url, &amounts)?);
-        postgres::check_balances(&url, &balances(UPSERTS))?;
+        postgres::check_balances(&url, &balances(UPSERTS, false))?;
         database.drop_database(&url)?;
 
         let url = database.new_database()?;

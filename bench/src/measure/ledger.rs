@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::anew::delete_store;
 use crate::Outcome;
 use crate::events::{balances, lines};
 use crate::servers::Folder;
@@ -17,7 +18,7 @@ const EVENTS: u64 = 2_000_000;
 const SHARE: f64 = 0.5;
 
 pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
-    let (lines, right) = (lines(EVENTS), balances(EVENTS));
+    let (lines, right) = (lines(EVENTS, false), balances(EVENTS, false));
     let mut folders = Vec::new();
     for build in &setting.builds {
         let server = Millrace::start(&build.path, &setting.folder)?;
@@ -52,12 +53,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
 }
 
 fn drain(program: &Path, folder: Folder, right: &[i64]) -> Outcome<(f64, Folder)> {
-    for name in ["millrace.db", "millrace.db-wal", "millrace.db-shm"] {
-        let path = folder.path().join("data").join(name);
-        if path.exists() {
-            std::fs::remove_file(path)?;
-        }
-    }
+    delete_store(&folder)?;
     let mut server = Millrace::start_in(program, folder, None)?;
     server.settle()?;
     let ended = Instant::now();

@@ -70,7 +70,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
 }
 
 pub fn live_events(server: &Millrace) -> Target {
-    let requests = (0..USERS as u64).map(|number| server.live_event(&sale(number))).collect();
+    let requests = (0..USERS as u64).map(|number| server.post("/liveEvent", &sale(number))).collect();
     Target { address: server.address.clone(), protocol: Protocol::Http, requests: Arc::new(requests) }
 }
 

@@ -12,7 +12,7 @@ const TIMES: usize = 10;
 const MEBIBYTES_MAX: f64 = 150.0;
 
 pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
-    let lines = lines(LINES);
+    let lines = lines(LINES, false);
     let server = Millrace::start(&setting.build().path, &setting.folder)?;
     server.client()?.send_lines(&server.key, &lines, TIMES)?;
     server.settle()?;

@@ -15,7 +15,7 @@ const PARSE_SHARE: f64 = 0.25;
 const ENOUGH: f64 = 1_000_000.0;
 
 pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
-    let lines = lines(LINES);
+    let lines = lines(LINES, false);
     let mut servers = Vec::new();
     for build in &setting.builds {
         servers.push((build.name, Millrace::start(&build.path, &setting.folder)?));

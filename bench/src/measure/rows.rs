@@ -2,13 +2,12 @@
 //! stream. Compared with a bare prepared-statement loop.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::anew::{ALL_PRESETS, filled};
+use super::anew::{ALL_PRESETS, caught_up, delete_store, filled};
 use crate::Outcome;
 use crate::events::{Spread, visit_parts, visits};
-use crate::servers::millrace::Millrace;
-use crate::servers::{Folder, wait_for};
+use crate::servers::Folder;
 use crate::setting::Setting;
 use crate::table::{Rounds, Table};
 use crate::yardstick;
@@ -39,7 +38,7 @@ id_column = "id"
 pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     let lines = visits(0..EVENTS, SPREAD);
     let made: Vec<[String; 5]> = (0..EVENTS).map(row).collect();
-    let [mut alone, mut all, mut bare] = [const { Rounds::new() }; 3];
+    let [mut alone, mut all, mut bare] = <[Rounds; 3]>::default();
     for _ in 0..ROUNDS {
         bare.push(by_hand(&made, &setting.folder)?);
         alone.push(drain(setting, ALONE, &lines, ["visits"; 3])?);
@@ -79,20 +78,8 @@ fn row(number: u64) -> [String; 5] {
 fn drain(setting: &Setting, config: &str, lines: &str, [stream, view, rows]: [&str; 3]) -> Outcome<f64> {
     let program = &setting.build().path;
     let folder = filled(program, &setting.folder, config, stream, lines)?;
-    for name in ["millrace.db", "millrace.db-wal", "millrace.db-shm"] {
-        let path = folder.path().join("data").join(name);
-        if path.exists() {
-            std::fs::remove_file(path)?;
-        }
-    }
-    let mut server = Millrace::start_in(program, folder, None)?;
-    let mut client = server.client()?;
-    wait_for("the table view", || {
-        std::thread::sleep(Duration::from_millis(2));
-        Ok(client.get("/ready")?["views"][view]["lag"] == 0)
-    })?;
-    let ended = Instant::now();
-    let (begun, _) = server.logged("view runs")?;
+    delete_store(&folder)?;
+    let (seconds, server) = caught_up(program, folder, "the table view", view)?;
     let count = format!("SELECT COUNT(*) FROM {rows}");
     let found: i64 = server.database()?.query_row(&count, [], |row| row.get(0))?;
     if found as u64 != EVENTS {
@@ -100,7 +87,7 @@ fn drain(setting: &Setting, config: &str, lines: &str, [stream, view, rows]: [&s
     }
     server.settle()?;
     server.stop()?;
-    Ok(EVENTS as f64 / (ended - begun).as_secs_f64())
+    Ok(EVENTS as f64 / seconds)
 }
 
 fn by_hand(rows: &[[String; 5]], above: &Path) -> Outcome<f64> {

@@ -15,7 +15,7 @@ const ROUNDS: usize = 5;
 const TIMES: f64 = 3.0;
 
 pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
-    let (lines, right) = (lines(LINES), balances(LINES));
+    let (lines, right) = (lines(LINES, false), balances(LINES, false));
     let folder = Folder::new(&setting.folder, "send")?;
     let file = folder.path().join("sales.ndjson");
     std::fs::write(&file, &lines)?;

@@ -16,7 +16,7 @@ const SECONDS_MAX: f64 = 1.0;
 pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     let program = &setting.build().path;
     let server = Millrace::start(program, &setting.folder)?;
-    server.client()?.send_lines(&server.key, &lines(LINES), 1)?;
+    server.client()?.send_lines(&server.key, &lines(LINES, false), 1)?;
     server.settle()?;
     let mut folder = server.stop()?;
     let (mut clean, mut killed) = (Rounds::default(), Rounds::default());

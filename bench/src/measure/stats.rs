@@ -75,7 +75,7 @@ impl StatsServer {
             server.client()?.send_lines_to("site_events", &server.key, &lines, 1)?;
         }
         server.settle()?;
-        let [mut filled, of_all, of_a_day] = [const { Rounds::new() }; 3];
+        let [mut filled, of_all, of_a_day] = <[Rounds; 3]>::default();
         filled.push(EVENTS as f64 / begun.elapsed().as_secs_f64());
         let events = (EVENTS..EVENTS + 200_000).map(|number| server.post("/event", &visit(number, SPREAD)));
         let events = target(&server, events.collect());

@@ -24,7 +24,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
         .collect();
     let samples =
         Target { address: server.address.clone(), protocol: Protocol::Http, requests: Arc::new(samples) };
-    let [mut high, mut middle, mut accepted] = [const { Rounds::new() }; 3];
+    let [mut high, mut middle, mut accepted] = <[Rounds; 3]>::default();
     for _ in 0..ROUNDS {
         let streams = vec![
             Stream {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Folder, Process, wait_for};
 use crate::Outcome;
-use crate::events::{USERS, user_id};
+use crate::events::expect_balances;
 use crate::http::{Client, request};
 
 /// Applying ten million visits takes minutes.
@@ -99,10 +99,6 @@ impl Millrace {
         Client::connect(&self.address)
     }
 
-    pub fn live_event(&self, event: &str) -> Vec<u8> {
-        self.post("/liveEvent", event)
-    }
-
     pub fn post(&self, path: &str, event: &str) -> Vec<u8> {
         let headers = format!("Authorization: {}\r\nContent-Type: application/json\r\n", self.key);
         request("POST", path, &headers, event)
@@ -135,19 +131,8 @@ impl Millrace {
         let mut statement =
             database.prepare("SELECT user_id, CAST(round(revenue * 100) AS INTEGER) FROM users_revenue")?;
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-        let found: std::collections::HashMap<String, i64> = rows.collect::<Result<_, _>>()?;
-        let wrong =
-            (0..USERS).find(|user| found.get(&user_id(*user)).copied().unwrap_or_default() != right[*user]);
-        match wrong {
-            None => Ok(()),
-            Some(user) => Err(format!(
-                "the balance of {} is wrong: {:?}, not {}",
-                user_id(user),
-                found.get(&user_id(user)),
-                right[user]
-            )
-            .into()),
-        }
+        let found = rows.collect::<Result<_, _>>()?;
+        expect_balances(&found, right)
     }
 
     /// Returns the peak memory of the process, in MiB.
@@ -160,7 +145,7 @@ impl Millrace {
 
     /// Stops the process with SIGTERM, and returns its folder.
     pub fn stop(mut self) -> Outcome<Folder> {
-        self.process.terminate()?;
+        self.process.end("-TERM")?;
         Ok(self.folder)
     }
 

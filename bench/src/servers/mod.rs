@@ -55,10 +55,6 @@ impl Process {
         }
     }
 
-    pub fn terminate(&mut self) -> Outcome<()> {
-        self.end("-TERM")
-    }
-
     pub fn end(&mut self, signal: &str) -> Outcome<()> {
         Command::new("kill").args([signal, &self.id().to_string()]).status()?;
         self.wait()

@@ -163,6 +163,25 @@ impl Field {
         }
     }
 
+    /// Reads a text that no stream declares. Returns `None` if it is absent. Fails if it is not allowed.
+    pub fn read_text<'a>(
+        name: &str,
+        raw: Option<&'a str>,
+        required: bool,
+        chars_max: usize,
+    ) -> Result<Option<Cow<'a, str>>, FieldError> {
+        // It runs for every event, so an absent text costs nothing.
+        if raw.is_none() && !required {
+            return Ok(None);
+        }
+        let kind = Kind::text(chars_max as u32);
+        let field = Self { name: name.to_owned(), kind, required, one_of: Vec::new() };
+        match field.read(raw)? {
+            Value::Text(text) => Ok(Some(text)),
+            _ => Ok(None),
+        }
+    }
+
     fn typed<'a>(&self, raw: &'a str) -> Result<Value<'a>, String> {
         let expected = |what: &str| format!("expected {what}, got {}", kind_of(raw));
         let number = raw.starts_with(|c: char| c == '-' || c.is_ascii_digit());

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::json::{check_kept, kind_of, shortened, walk_object};
 use super::limits::{CLIENT_ID_CHARS_MAX, EVENT_FAULTS_MAX, JSON_KEYS_MAX};
-use super::{Field, FieldError, FieldErrors, Kind, Value};
+use super::{Field, FieldError, FieldErrors, Value};
 
 /// The declared fields of one stream.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ impl Fields {
                 }
             }
         }
-        match client_id(id.filter(|_| ids)) {
+        match Field::read_text("id", id.filter(|_| ids), false, CLIENT_ID_CHARS_MAX) {
             Ok(client_id) if faults.is_empty() => return Ok(Checked { client_id }),
             Ok(_) => {}
             Err(error) if explained(&faults, "id") => drop(error),
@@ -273,25 +273,11 @@ impl Fields {
     }
 }
 
-fn client_id(raw: Option<&str>) -> Result<Option<Cow<'_, str>>, FieldError> {
-    let Some(raw) = raw else { return Ok(None) };
-    let field = Field {
-        name: "id".to_owned(),
-        kind: Kind::text(CLIENT_ID_CHARS_MAX as u32),
-        required: false,
-        one_of: Vec::new(),
-    };
-    match field.read(Some(raw))? {
-        Value::Text(text) => Ok(Some(text)),
-        _ => Ok(None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Form;
+    use super::super::{Form, Kind};
     use super::*;
 
     fn sale() -> Fields {

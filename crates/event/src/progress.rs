@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::sync::watch;
 
 /// The state of one view.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Applied {
     /// Everything below this position is applied.
     pub position: u64,
     /// The reason why the view does not continue, as a message for the operator.
+    #[serde(flatten)]
     pub stalled: Option<Stalled>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stalled {
     /// The store does not answer or is busy. The view tries again until it succeeds.
     Waiting(String),

@@ -53,6 +53,7 @@ pub(crate) struct Queue {
     command_lock: Mutex<()>,
 }
 
+#[derive(Default)]
 struct State {
     groups: VecDeque<Group>,
     bytes: usize,
@@ -111,17 +112,7 @@ impl Queue {
             log_id,
             group_bytes_max,
             queue_bytes_max,
-            state: Mutex::new(State {
-                groups: VecDeque::new(),
-                bytes: 0,
-                next_position,
-                refusal: None,
-                closing: None,
-                command: None,
-                waiting: 0,
-                wake_at: None,
-                spare: Vec::new(),
-            }),
+            state: Mutex::new(State { next_position, ..State::default() }),
             work: Condvar::new(),
             command_lock: Mutex::new(()),
         }

@@ -1,5 +1,6 @@
 //! Reads the log by position. A read returns only synced frames, and verifies each of them.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -50,12 +51,6 @@ pub struct Chunk<'a> {
     bytes: &'a [u8],
 }
 
-/// The range of the reader's buffer that a read returns.
-struct Gathered {
-    from: usize,
-    to: usize,
-}
-
 impl<'a> Chunk<'a> {
     pub fn frames(&self) -> impl Iterator<Item = Frame<'a>> + use<'a> {
         let mut rest = self.bytes;
@@ -89,7 +84,7 @@ impl Reader {
             return Ok(Chunk { bytes: &[] });
         }
         match self.seek(from).and_then(|start| self.gather(start, from, end, bytes_max)) {
-            Ok(gathered) => Ok(Chunk { bytes: &self.buffer[gathered.from..gathered.to] }),
+            Ok(gathered) => Ok(Chunk { bytes: &self.buffer[gathered] }),
             Err(error) => {
                 // If the segment was trimmed during the read, it is neither missing nor damaged.
                 self.check_begin(position)?;
@@ -131,23 +126,24 @@ impl Reader {
         }
     }
 
+    /// Returns the range of the buffer that contains the frames of a read.
     fn gather(
         &mut self,
         mut at: Location,
         from: u64,
         end: u64,
         bytes_max: usize,
-    ) -> Result<Gathered, ReadError> {
+    ) -> Result<Range<usize>, ReadError> {
         let open = self.open.as_mut().expect("seek opened a segment");
         let limit = open.segment.durable_bytes();
         let window = bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
         let id = self.shared.log_id;
         let mut filled = Filled { start: at.offset, bytes: 0 };
-        let mut gathered: Option<Gathered> = None;
+        let mut gathered: Option<Range<usize>> = None;
         while at.position < end && at.offset < limit {
             let index = (at.offset - filled.start) as usize;
-            let frame = match next_frame(&self.buffer[index..filled.bytes], &id, at) {
-                Ok(frame) => frame,
+            let next = match next_frame(&self.buffer[index..filled.bytes], &id, at) {
+                Ok(next) => next,
                 // The frames before this one are returned. The next read reports the fault.
                 Err(_) if gathered.is_some() => break,
                 Err(Fault::Short { need }) if (limit - at.offset) as usize >= need => {
@@ -171,13 +167,13 @@ impl Reader {
                 }
             };
             open.segment.add_to_index(std::iter::once(at));
-            let next = Location { position: frame.end, offset: at.offset + frame.bytes as u64 };
             if next.position > from {
-                let gathered = gathered.get_or_insert(Gathered { from: index, to: index });
-                if gathered.to > gathered.from && index + frame.bytes - gathered.from > bytes_max {
+                let gathered = gathered.get_or_insert(index..index);
+                let after = (next.offset - filled.start) as usize;
+                if gathered.start < gathered.end && after - gathered.start > bytes_max {
                     break;
                 }
-                gathered.to = index + frame.bytes;
+                gathered.end = after;
             }
             at = next;
         }
@@ -196,16 +192,11 @@ struct Filled {
     bytes: usize,
 }
 
-/// The position after a frame, and the length of the frame.
-struct Step {
-    end: u64,
-    bytes: usize,
-}
-
-fn next_frame(bytes: &[u8], id: &LogId, at: Location) -> Result<Step, Fault> {
+/// Returns the location after the frame at `at`.
+fn next_frame(bytes: &[u8], id: &LogId, at: Location) -> Result<Location, Fault> {
     let parsed = frame::parse(bytes, id)?;
     if parsed.frame.position != at.position {
         return Err(Fault::Header);
     }
-    Ok(Step { end: parsed.frame.end(), bytes: parsed.bytes })
+    Ok(Location { position: parsed.frame.end(), offset: at.offset + parsed.bytes as u64 })
 }

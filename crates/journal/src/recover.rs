@@ -102,11 +102,9 @@ pub(crate) fn recover(disk: Disk, folder: &Path, options: Options) -> Result<(Wr
     let segment = Arc::clone(segments.last().expect("a log has at least one segment"));
     let Options { segment_bytes_max, group_bytes_max, queue_bytes_max, observer, .. } = options;
     let queue = Queue::new(last.log_id, end, group_bytes_max, queue_bytes_max);
-    let shared = LogState::new(last.log_id, disk.clone(), folder.to_owned(), queue, segments, end);
+    let shared = LogState::new(last.log_id, disk, folder.to_owned(), queue, segments, end);
     let writer = Writer {
         shared: Arc::new(shared),
-        disk,
-        folder: folder.to_owned(),
         observer,
         segment_bytes_max,
         segment,

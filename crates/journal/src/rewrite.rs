@@ -8,7 +8,7 @@ use crate::disk::{DiskError, DiskFile};
 use crate::frame::{self, Frame, FrameKind};
 use crate::log_state::LogState;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
-use crate::walk::{Walk, WalkError, Walked};
+use crate::walk::{Walk, Walked};
 use crate::writer_command::WriterError;
 
 /// Bytes are buffered up to this size before a write. A larger frame is still written as a whole.
@@ -97,7 +97,7 @@ impl SegmentCopy<'_> {
         let source = self.shared.disk.open(&self.segment.path)?;
         let mut walk = self.walk(&source);
         let mut frames = 0;
-        while let Some(walked) = walk.next().map_err(|error| self.fault(error))? {
+        while let Some(walked) = walk.next()? {
             let frame = &walked.parsed.frame;
             let in_range =
                 frame.kind == FrameKind::Data && frame.position < range.end && range.start < frame.end();
@@ -117,7 +117,7 @@ impl SegmentCopy<'_> {
     }
 
     fn walk<'f>(&self, file: &'f DiskFile) -> Walk<'f> {
-        Walk::new(file, self.shared.log_id, self.segment.first, self.segment.durable_bytes())
+        Walk::new(file, self.segment, self.shared.log_id)
     }
 
     /// Copies an unchanged frame byte for byte, if there is a target already.
@@ -156,7 +156,7 @@ impl SegmentCopy<'_> {
         failpoint::hit("journal.rewrite_created");
         // The new file is read and checked before it replaces the durable old one.
         let mut walk = self.walk(&target.file);
-        while walk.next().map_err(|error| self.fault(error))?.is_some() {}
+        while walk.next()?.is_some() {}
         self.check_end(&walk)?;
         let _renames = self.shared.lock_renames();
         let renamed = self.shared.disk.rename(&mut target.file, &self.segment.path);
@@ -169,22 +169,12 @@ impl SegmentCopy<'_> {
     }
 
     fn check_end(&self, walk: &Walk<'_>) -> Result<(), RewriteError> {
-        let at = walk.at();
-        if at.position == self.end {
+        let position = walk.at().position;
+        if position == self.end {
             return Ok(());
         }
-        let why =
-            format!("the segment ends at position {}, but the next begins at {}", at.position, self.end);
-        Err(self.fault(WalkError::Corrupt { offset: at.offset, why }))
-    }
-
-    fn fault(&self, error: WalkError) -> RewriteError {
-        match error {
-            WalkError::Corrupt { offset, why } => {
-                RewriteError::Corrupt { file: self.segment.path.clone(), offset, why }
-            }
-            WalkError::Disk(source) => RewriteError::Io(source),
-        }
+        let why = format!("the segment ends at position {position}, but the next begins at {}", self.end);
+        Err(walk.corrupt(why))
     }
 
     /// Removes the temporary file, because it uses space that others may need. Open would also remove it.

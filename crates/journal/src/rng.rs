@@ -1,7 +1,7 @@
 //! A seeded random number generator for the simulated disk and the tests.
 
 /// A SplitMix64 generator. The same seed gives the same numbers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Rng(u64);
 
 impl Rng {

@@ -1,12 +1,11 @@
 //! Group commit: takes a group from the queue, writes it, syncs it, and only then acknowledges it. The writer is a
 //! plain struct with steps, so that the simulation runs the same code as the thread.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::close_error::CloseError;
-use crate::disk::{Disk, DiskError, DiskFile, Lock};
+use crate::disk::{DiskError, DiskFile, Lock};
 use crate::durable_mark::{Mark, MarkFile};
 use crate::files_check::{FILES_CHECK_INTERVAL, FilesCheck};
 use crate::log_state::LogState;
@@ -28,8 +27,6 @@ const GATHER_MAX: Duration = Duration::from_millis(5);
 
 pub(crate) struct Writer {
     pub shared: Arc<LogState>,
-    pub disk: Disk,
-    pub folder: PathBuf,
     pub observer: Observer,
     pub segment_bytes_max: u64,
     pub segment: Arc<Segment>,
@@ -66,13 +63,6 @@ impl From<DiskError> for Failure {
 }
 
 impl Writer {
-    /// Checks the files if the last check is long enough ago.
-    fn check_files_if_due(&mut self) {
-        if self.poisoned.is_none() && self.files_check.is_due() {
-            self.check_files();
-        }
-    }
-
     /// Poisons the log if one of its files is not at its path, or is too short.
     fn check_files(&mut self) {
         if let Err(error) = self.expect_files_at_paths() {
@@ -81,9 +71,9 @@ impl Writer {
     }
 
     fn expect_files_at_paths(&mut self) -> Result<(), DiskError> {
-        self.disk.expect_folder(&self.folder, &self.lock)?;
-        self.file.expect_at_path(&self.disk, self.synced_bytes)?;
-        self.mark.expect_at_path(&self.disk)?;
+        self.shared.disk.expect_folder(&self.shared.folder, &self.lock)?;
+        self.file.expect_at_path(&self.shared.disk, self.synced_bytes)?;
+        self.mark.expect_at_path(&self.shared.disk)?;
         self.files_check.expect_sealed(&self.shared)
     }
 
@@ -92,8 +82,13 @@ impl Writer {
         let queue = Arc::clone(&self.shared);
         let _guard = PanicGuard(&queue);
         loop {
-            self.run_command();
-            self.check_files_if_due();
+            if let Some(command) = self.shared.queue.take_command() {
+                let outcome = self.perform(command.work);
+                command.answer(outcome);
+            }
+            if self.poisoned.is_none() && self.files_check.is_due() {
+                self.check_files();
+            }
             self.gather();
             if self.commit_waiting() {
                 continue;
@@ -183,14 +178,6 @@ impl Writer {
         Ok(self.mark.sync()?)
     }
 
-    /// Runs the queued command, if there is one.
-    fn run_command(&mut self) {
-        if let Some(command) = self.shared.queue.take_command() {
-            let outcome = self.perform(command.work);
-            command.answer(outcome);
-        }
-    }
-
     pub(crate) fn perform(&mut self, work: Work) -> Result<u64, WriterError> {
         if let Some(reason) = self.poisoned.clone() {
             return Err(WriterError::Poisoned { reason });
@@ -243,7 +230,7 @@ impl Writer {
             self.start_segment()?;
         }
         // If the file was truncated or replaced, the next open would find the group after a gap, or not at all.
-        self.file.expect_at_path(&self.disk, self.synced_bytes)?;
+        self.file.expect_at_path(&self.shared.disk, self.synced_bytes)?;
         self.preallocate(group.bytes.len() as u64)?;
         self.write(group)?;
         let begun = Instant::now();
@@ -252,7 +239,7 @@ impl Writer {
         failpoint::hit("journal.synced");
         self.sync_time = begun.elapsed();
         // The next open reads the file at this path, so the group must be in that file.
-        self.file.expect_at_path(&self.disk, self.synced_bytes + group.bytes.len() as u64)?;
+        self.file.expect_at_path(&self.shared.disk, self.synced_bytes + group.bytes.len() as u64)?;
         self.publish(group);
         Ok(())
     }
@@ -294,7 +281,7 @@ impl Writer {
     fn start_segment(&mut self) -> Result<(), Failure> {
         failpoint::hit("journal.seal");
         // If the folder was replaced by another one, the new segment would become part of another log.
-        self.disk.expect_folder(&self.folder, &self.lock)?;
+        self.shared.disk.expect_folder(&self.shared.folder, &self.lock)?;
         self.release_preallocated()?;
         failpoint::hit("journal.room_given_back");
         self.mark.sync()?;
@@ -304,19 +291,19 @@ impl Writer {
         let failpoints = ["journal.segment_created", "journal.segment_renamed"];
         let bytes = header.to_bytes();
         let renames = self.shared.lock_renames();
-        let created = write_whole(&self.disk, &self.folder, &name, &bytes, failpoints);
+        let created = write_whole(&self.shared.disk, &self.shared.folder, &name, &bytes, failpoints);
         drop(renames);
         self.file = match created {
             Err(error) if error.is_full() => {
                 // The temporary file uses space that others may need. Open would also remove it.
-                let _ = self.disk.remove(&self.folder.join(format!("{name}.tmp")));
+                let _ = self.shared.disk.remove(&self.shared.folder.join(format!("{name}.tmp")));
                 return Err(Failure::Full);
             }
             created => created?,
         };
         self.synced_bytes = SEGMENT_HEADER_BYTES as u64;
         self.preallocated_bytes = self.synced_bytes;
-        let path = self.folder.join(name);
+        let path = self.shared.folder.join(name);
         let segment = Segment::new(self.end, path, self.synced_bytes, Vec::new());
         self.segment = Arc::new(segment);
         self.shared.add_segment(Arc::clone(&self.segment), self.synced_bytes);

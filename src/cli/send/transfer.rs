@@ -104,12 +104,8 @@ impl Transfer {
         self.lines.go_to(begin);
         let until = Some(begin.line + lines);
         while let Some(chunk) = self.chunk(lines, until, true)? {
-            let receipt = if chunk.is_blank() {
-                None
-            } else {
-                Some(context.uploader.check(&self.known.upload, &chunk, &context.progress).await?)
-            };
-            self.reject_of(&chunk, receipt.as_ref(), context)?;
+            let receipt = context.uploader.send(&self.known.upload, &chunk, true, &context.progress).await?;
+            self.reject_of(&chunk, &receipt, context)?;
         }
         Ok(())
     }
@@ -133,13 +129,9 @@ impl Transfer {
         while !context.uploader.stop.asked() {
             let begun = self.lines.position().offset;
             let Some(chunk) = self.chunk(context.chunk_lines, until, whole)? else { break };
-            let receipt = if chunk.is_blank() {
-                None
-            } else {
-                Some(context.uploader.send(&self.known.upload, &chunk, &context.progress).await?)
-            };
-            self.counts.events += receipt.as_ref().map_or(0, |receipt| receipt.accepted);
-            self.reject_of(&chunk, receipt.as_ref(), context)?;
+            let receipt = context.uploader.send(&self.known.upload, &chunk, false, &context.progress).await?;
+            self.counts.events += receipt.accepted;
+            self.reject_of(&chunk, &receipt, context)?;
             context.progress.passed(self.lines.position().offset - begun);
         }
         Ok(())
@@ -149,18 +141,13 @@ impl Transfer {
         self.lines.chunk(lines_max, until, whole).map_err(|error| unreadable(&self.path, &error))
     }
 
-    fn reject_of(
-        &mut self,
-        chunk: &Chunk,
-        receipt: Option<&Receipt>,
-        context: &Context,
-    ) -> Result<(), SendError> {
+    fn reject_of(&mut self, chunk: &Chunk, receipt: &Receipt, context: &Context) -> Result<(), SendError> {
         let bytes_max = context.uploader.line_bytes_max();
         let too_long = chunk.too_long.iter().map(|(line, beginning)| {
             let reason = format!("is longer than {bytes_max} bytes; only its beginning is listed");
             rejected_line(*line, reason, beginning)
         });
-        let refused = receipt.map(Receipt::refused).unwrap_or_default().into_iter();
+        let refused = receipt.refused().into_iter();
         let refused = refused.map(|(line, reason)| rejected_line(line, reason, chunk.line(line)));
         let mut lines: Vec<RejectedLine> = too_long.chain(refused).collect();
         lines.sort_by_key(|line| line.line);

@@ -33,7 +33,7 @@ pub struct Uploader {
 }
 
 /// The server's response to a chunk.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct Receipt {
     pub accepted: u64,
     refused: u64,
@@ -68,26 +68,22 @@ impl Uploader {
         EVENT_BYTES_MAX + if self.exported.is_some() { ENVELOPE_BYTES_MAX } else { 0 }
     }
 
-    /// Sends a chunk of an upload. When this returns, the accepted lines are on stable storage.
-    pub async fn send(&self, upload: &str, chunk: &Chunk, progress: &Progress) -> Result<Receipt, Failure> {
-        self.chunk(upload, chunk, "?partial=true", progress).await
-    }
-
-    /// Returns the response that the server would give to a chunk. Nothing is stored.
-    pub async fn check(&self, upload: &str, chunk: &Chunk, progress: &Progress) -> Result<Receipt, Failure> {
-        self.chunk(upload, chunk, "?partial=true&check=only", progress).await
-    }
-
-    async fn chunk(
+    /// Sends a chunk of an upload. When this returns, the accepted lines are on stable storage. With `check_only`,
+    /// nothing is stored, and the receipt is the one that the server would give.
+    pub async fn send(
         &self,
         upload: &str,
         chunk: &Chunk,
-        query: &str,
+        check_only: bool,
         progress: &Progress,
     ) -> Result<Receipt, Failure> {
+        if chunk.is_blank() {
+            return Ok(Receipt::default());
+        }
+        let check = if check_only { "&check=only" } else { "" };
         let exported = self.exported.as_deref().map(escaped);
         let exported = exported.map(|stream| format!("&exported={stream}")).unwrap_or_default();
-        let path = format!("/v1/streams/{}/events{query}{exported}", escaped(&self.stream));
+        let path = format!("/v1/streams/{}/events?partial=true{check}{exported}", escaped(&self.stream));
         let request = || {
             self.client
                 .request(Method::POST, &path)

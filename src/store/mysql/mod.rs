@@ -52,7 +52,7 @@ pub struct Session {
 }
 
 /// The server's result of a statement that writes.
-struct WriteResult {
+pub struct WriteResult {
     /// Matched rows, changed or not.
     matched: u64,
     /// The number that the server gave to the first inserted row.

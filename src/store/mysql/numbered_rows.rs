@@ -9,7 +9,6 @@ use mysql_async::prelude::Queryable;
 use super::verbs::power_of_two_chunks;
 use super::{Session, cells, statements};
 use crate::store::StoreError;
-use crate::store::cell::Cell;
 use crate::store::numbered_rows::Rows;
 use crate::store::tables::Table;
 
@@ -27,14 +26,14 @@ impl Session {
         let written = self.write_rows(table.columns.len(), values, statement).await?;
         self.all_written(table, &written)?;
         let mut numbers = Vec::with_capacity(rows.len());
-        for statement in written {
-            let first = statement.first_id.and_then(|first| i64::try_from(first).ok()).ok_or_else(|| {
+        for (rows, result) in written {
+            let first = result.first_id.and_then(|first| i64::try_from(first).ok()).ok_or_else(|| {
                 StoreError::Blocked(format!(
                     "table `{}`: the database did not return the numbers of the inserted rows",
                     table.name
                 ))
             })?;
-            numbers.extend((0..statement.rows as i64).map(|row| first + row * step));
+            numbers.extend((0..rows as i64).map(|row| first + row * step));
         }
         Ok(numbers)
     }
@@ -45,7 +44,7 @@ impl Session {
         numbers: &[i64],
         rows: &Rows,
     ) -> Result<(), StoreError> {
-        let (id, width) = (id(table), table.columns.len());
+        let (id, width) = (table.number_column(), table.columns.len());
         let existing = self.existing_numbers(table, numbers).await?;
         let update = statements::update_numbered(table, id);
         let mut missing = Vec::new();
@@ -70,7 +69,7 @@ impl Session {
     pub async fn delete_numbers(&mut self, table: &Table, numbers: &[i64]) -> Result<(), StoreError> {
         for (count, numbers) in power_of_two_chunks(numbers, 1) {
             let parameters = numbers.iter().map(|number| Value::Int(*number)).collect();
-            self.write(&statements::delete_numbers(table, id(table), count), parameters).await?;
+            self.write(&statements::delete_numbers(table, table.number_column(), count), parameters).await?;
         }
         Ok(())
     }
@@ -79,18 +78,13 @@ impl Session {
         let mut existing = HashSet::new();
         for (count, numbers) in power_of_two_chunks(numbers, 1) {
             let parameters = numbers.iter().map(|number| Value::Int(*number)).collect();
-            let rows = self.read(&statements::existing_numbers(table, id(table), count), parameters).await?;
-            existing.extend(rows.iter().filter_map(|row| match row.first() {
-                Some(Cell::Integer(number)) => Some(*number),
-                _ => None,
-            }));
+            let rows = self
+                .read(&statements::existing_numbers(table, table.number_column(), count), parameters)
+                .await?;
+            existing.extend(rows.iter().filter_map(|row| row.first()?.integer()));
         }
         Ok(existing)
     }
-}
-
-fn id(table: &Table) -> &str {
-    table.id.as_deref().expect("a table with one row per event has a number column")
 }
 
 #[cfg(test)]
@@ -98,6 +92,7 @@ mod tests {
     use event::{Millis, Value as EventValue};
 
     use super::*;
+    use crate::store::cell::Cell;
     use crate::store::mysql::test_server::{Mariadb, connected, session};
     use crate::store::remote::begin::Begin;
     use crate::store::tables::{Column, ColumnKind};

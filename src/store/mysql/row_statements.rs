@@ -10,14 +10,8 @@ use crate::store::StoreError;
 /// Bytes reserved in a packet for everything but its values.
 const PACKET_OVERHEAD_BYTES: usize = 1_024;
 
-/// The result of one of the statements that a batch was split into.
-pub struct StatementResult {
-    pub rows: usize,
-    /// Matched rows, changed or not.
-    pub matched: u64,
-    /// The number that the database gave to the first of its rows.
-    pub first_id: Option<u64>,
-}
+/// The number of rows in one of the statements that a batch was split into, and its result.
+pub(super) type StatementResult = (usize, WriteResult);
 
 impl Session {
     /// Returns the size of the largest row that fits into a packet.
@@ -54,8 +48,7 @@ impl Session {
     ) -> Result<(), StoreError> {
         while pending.rows() > 0 {
             let (rows, values) = pending.take();
-            let WriteResult { matched, first_id } = self.write(&statement(rows), values).await?;
-            written.push(StatementResult { rows, matched, first_id });
+            written.push((rows, self.write(&statement(rows), values).await?));
         }
         pending.bytes = 0;
         Ok(())

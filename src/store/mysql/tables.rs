@@ -17,7 +17,7 @@ pub fn create_table(table: &Table, flavour: Flavour) -> String {
         table.id.as_ref().map(|id| format!("{} BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY", quote(id))),
     );
     declared.extend((0..table.columns.len()).map(|index| column(table, index)));
-    declared.extend(key(table));
+    declared.extend(table.primary_key());
     declared.extend(table.unique.map(|index| format!("UNIQUE ({})", quote(&table.columns[index].name))));
     if table.ranking.is_some() {
         declared.push(ranking(table));
@@ -74,12 +74,6 @@ fn fits_row(table: &Table) -> bool {
     let (row, page) =
         sizes.fold((0, 0), |(row, page), size| (row + size, page + if size < 256 { size } else { 40 }));
     row <= MYSQL_ROW_BYTES_MAX && page <= MYSQL_PAGE_ROW_BYTES_MAX
-}
-
-fn key(table: &Table) -> Option<String> {
-    let columns = &table.columns[..table.key_columns];
-    let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
-    (!names.is_empty()).then(|| format!("PRIMARY KEY ({})", names.join(", ")))
 }
 
 /// Declares the ranking's index: by group, then the largest number first, then the last column of the key.

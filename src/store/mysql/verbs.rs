@@ -49,12 +49,12 @@ impl Session {
         table: &Table,
         written: &[StatementResult],
     ) -> Result<(), StoreError> {
-        let short = written.iter().find(|statement| statement.matched < statement.rows as u64);
+        let short = written.iter().find(|(rows, result)| result.matched < *rows as u64);
         match short {
             None => Ok(()),
-            Some(statement) => {
+            Some((rows, result)) => {
                 self.transaction_failed = true;
-                let (name, matched, rows) = (&table.name, statement.matched, statement.rows);
+                let (name, matched) = (&table.name, result.matched);
                 Err(StoreError::Blocked(format!("table `{name}` accepted {matched} of {rows} rows")))
             }
         }
@@ -84,17 +84,10 @@ impl Session {
             answers.resize(base + count, (None, None));
             for row in rows {
                 let [Cell::Integer(index), before, after] = row.as_slice() else { continue };
-                answers[base + *index as usize] = (number(before), number(after));
+                answers[base + *index as usize] = (before.integer(), after.integer());
             }
         }
         Ok(answers)
-    }
-}
-
-fn number(cell: &Cell) -> Option<i64> {
-    match cell {
-        Cell::Integer(number) => Some(*number),
-        _ => None,
     }
 }
 
@@ -114,10 +107,10 @@ mod tests {
     use event::{Decimal, Millis};
 
     use super::*;
-    use crate::store::Password;
     use crate::store::mysql::test_server::{Mariadb, connected, session};
     use crate::store::remote::begin::Begin;
     use crate::store::tables::{Column, ColumnKind};
+    use crate::store::{Password, PasswordFrom};
 
     const WORD: ColumnKind = ColumnKind::Text { chars_max: 255 };
 
@@ -283,8 +276,11 @@ mod tests {
         let server = crate::store::mysql::Server::parse(&url, &Password::default()).expect("a url");
         assert_eq!(server.preflight().await, Ok(Vec::new()));
         connected(&url).await;
-        let wrong =
-            crate::store::mysql::Server::parse(&url, &Password::new(Some("wrong").into())).expect("a url");
+        let wrong = crate::store::mysql::Server::parse(
+            &url,
+            &Password::new(PasswordFrom::Environment("wrong".to_owned())),
+        )
+        .expect("a url");
         let Err(StoreError::Blocked(refusal)) = wrong.preflight().await else {
             panic!("the login was accepted")
         };

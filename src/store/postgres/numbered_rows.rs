@@ -27,7 +27,7 @@ impl Session {
         self.prepared.forget_column_types();
         let column_types = self.column_types(table).await?;
         let numbers = self.draw_numbers(table, rows.len()).await?;
-        let statement = self.statement(&statements::copy(table, id(table))).await?;
+        let statement = self.statement(&statements::copy(table, table.number_column())).await?;
         let copied = self.statement_timeout.wait(self.client.copy_in::<_, Bytes>(&statement)).await?;
         let mut copy = Box::pin(copied.map_err(|error| self.classify(&error))?);
         let mut encoder = Encoder { table, column_types: &column_types, bytes: BytesMut::new() };
@@ -55,13 +55,13 @@ impl Session {
     async fn draw_numbers(&mut self, table: &Table, count: usize) -> Result<Vec<i64>, StoreError> {
         let sequence = self.sequence(table).await?;
         let parameters = [Cell::Integer(sequence), Cell::Integer(count as i64)];
-        let sql = statements::draw_numbers(table, id(table));
+        let sql = statements::draw_numbers(table, table.number_column());
         let mut drawn = self.drawn(table, &sql, &parameters).await?;
         if drawn.taken {
             // Under a lock: two sessions that move the sequence at once could move it back.
             self.rows(statements::LOCK_NUMBERS, &parameters[..1]).await?;
             let of_both = [Cell::Integer(sequence), Cell::Integer(sequence)];
-            self.rows(&statements::advance_sequence(table, id(table)), &of_both).await?;
+            self.rows(&statements::advance_sequence(table, table.number_column()), &of_both).await?;
             drawn = self.drawn(table, &sql, &parameters).await?;
         }
         Ok(drawn.numbers)
@@ -86,14 +86,15 @@ impl Session {
 
     /// Returns the sequence that the number column owns or that its default uses.
     pub(super) async fn sequence(&mut self, table: &Table) -> Result<i64, StoreError> {
-        let parameters = [&quote(&table.name), id(table)].map(|name| Cell::Text(name.to_owned()));
+        let parameters =
+            [quote(&table.name).as_str(), table.number_column()].map(|name| Cell::Text(name.to_owned()));
         let rows = self.rows(statements::SEQUENCE, &parameters).await?;
         match rows.first().and_then(|row| row.first()) {
             Some(Cell::Integer(sequence)) => Ok(*sequence),
             _ if !self.exists(&table.name).await? => Err(StoreError::NoTable(table.name.clone())),
             _ => Err(StoreError::Blocked(format!(
                 "column `{}` of table `{}` is not numbered by a sequence",
-                id(table),
+                table.number_column(),
                 table.name
             ))),
         }
@@ -115,15 +116,16 @@ impl Session {
             cell_refs.extend(cells.by_ref().take(table.columns.len()));
         }
         let encoded = self.arrays(table, table.columns.len(), true, &cell_refs).await?;
-        let statement =
-            self.statement(&statements::restore_numbered(table, id(table), &encoded.array_types)).await?;
+        let statement = self
+            .statement(&statements::restore_numbered(table, table.number_column(), &encoded.array_types))
+            .await?;
         let written = self.execute(&statement, &encoded.arrays).await?;
         all_written(table, written, numbers.len())
     }
 
     pub async fn delete_numbers(&mut self, table: &Table, numbers: &[i64]) -> Result<(), StoreError> {
         let numbers = super::verbs::integers(numbers);
-        let statement = self.statement(&statements::delete_numbers(table, id(table))).await?;
+        let statement = self.statement(&statements::delete_numbers(table, table.number_column())).await?;
         self.execute(&statement, &[numbers]).await.map(drop)
     }
 }
@@ -133,10 +135,6 @@ struct Drawn {
     numbers: Vec<i64>,
     /// A row has one of them already.
     taken: bool,
-}
-
-fn id(table: &Table) -> &String {
-    table.id.as_ref().expect("a table with one row per event has a number column")
 }
 
 /// The header of the binary COPY format, without flags and without an extension.
@@ -165,7 +163,7 @@ impl Encoder<'_> {
         numbered.map_err(|error| {
             StoreError::Blocked(format!(
                 "a number for column `{}` of table `{}` {error}",
-                id(self.table),
+                self.table.number_column(),
                 self.table.name
             ))
         })?;

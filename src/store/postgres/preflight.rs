@@ -3,7 +3,7 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::connect::{ConnectError, Server};
+use super::connect::Server;
 use super::{Session, errors};
 use crate::store::StoreError;
 use crate::store::cell::Cell;
@@ -24,7 +24,7 @@ impl Server {
     pub async fn preflight(&self) -> Result<Vec<String>, StoreError> {
         let mut session = match self.connect_to(self.database()).await {
             Err(error) if error.is(&SqlState::INVALID_CATALOG_NAME) => {
-                self.create_database(error).await?;
+                self.create_database().await?;
                 self.connect().await?
             }
             outcome => outcome.map_err(|error| self.store_error(error))?,
@@ -98,18 +98,13 @@ impl Server {
         warnings
     }
 
-    async fn create_database(&self, error: ConnectError) -> Result<(), StoreError> {
-        let mut connected = Err(error);
+    async fn create_database(&self) -> Result<(), StoreError> {
         for database in MAINTENANCE_DATABASES {
-            connected = self.connect_to(database).await;
-            if connected.is_ok() {
-                break;
+            if let Ok(session) = self.connect_to(database).await {
+                return self.create_in(&session).await;
             }
         }
-        let Ok(session) = connected else {
-            return Err(StoreError::Blocked(self.missing_database()));
-        };
-        self.create_in(&session).await
+        Err(StoreError::Blocked(self.missing_database()))
     }
 
     async fn create_in(&self, session: &Session) -> Result<(), StoreError> {

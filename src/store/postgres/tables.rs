@@ -51,8 +51,9 @@ impl Session {
         for (made, wanted) in made.iter().zip(wanted) {
             let (from, to) = (quote(&made.name), quote(&wanted.name));
             sql.push_str(&format!("ALTER TABLE {from} RENAME TO {to};"));
-            for name in [statements::key_name, statements::ranking_name] {
-                let (from, to) = (quote(&name(&made.name)), quote(&name(&wanted.name)));
+            for what in ["key", "ranking"] {
+                let [from, to] =
+                    [made, wanted].map(|table| quote(&statements::derived_name(&table.name, what)));
                 sql.push_str(&format!("ALTER INDEX IF EXISTS {from} RENAME TO {to};"));
             }
         }

@@ -50,12 +50,8 @@ impl Session {
         let cell_refs: Vec<CellRef<'_>> = keys.iter().map(CellRef::from).collect();
         let encoded = self.arrays(table, table.key_columns, false, &cell_refs).await?;
         let statement = self.statement(&statements::neighbours(table, &encoded.array_types)).await?;
-        let number = |cell: &Cell| match cell {
-            Cell::Integer(number) => Some(*number),
-            _ => None,
-        };
         let rows = self.select(&statement, &encoded.arrays).await?;
-        Ok(rows.iter().map(|row| (number(&row[0]), number(&row[1]))).collect())
+        Ok(rows.iter().map(|row| (row[0].integer(), row[1].integer())).collect())
     }
 
     async fn write(

@@ -32,15 +32,9 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Returns whether the URL names a database server.
-    pub fn is_server_url(url: &str) -> bool {
-        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-        ["postgres", "postgresql", "mysql", "mariadb"].contains(&scheme)
-    }
-
     /// Creates or updates millrace's own tables, and logs warnings about the server's settings.
     pub async fn open(url: &str, password: &Password) -> Result<Self, OpenError> {
-        let server = Server::parse(url, password).map_err(OpenError::Url)?;
+        let server = Server::parse(url, password)?;
         let name = server.name();
         let failed = |error: StoreError| match error {
             StoreError::Transient(reason) => OpenError::Unreachable { name: name.clone(), reason },

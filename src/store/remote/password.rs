@@ -25,12 +25,6 @@ impl Default for PasswordFrom {
     }
 }
 
-impl From<Option<&str>> for PasswordFrom {
-    fn from(given: Option<&str>) -> Self {
-        given.map_or_else(Self::default, |password| Self::Environment(password.to_owned()))
-    }
-}
-
 /// A shared handle: all clones see the same password. It has no `Debug` because it is a secret. The default is the
 /// password in the URL.
 #[derive(Clone, Default)]

@@ -87,19 +87,12 @@ impl Lease<'_> {
             Ok(value) => self.session.commit().await.map(|()| value),
             Err(error) => Err(error),
         };
-        match committed {
-            Ok(value) => {
-                self.return_to_pool();
-                Ok(value)
-            }
-            Err(error) => {
-                match self.session.rollback().await {
-                    Ok(()) => self.return_to_pool(),
-                    Err(_) => self.pool.close_idle(),
-                }
-                Err(error)
-            }
+        if committed.is_ok() || self.session.rollback().await.is_ok() {
+            self.return_to_pool();
+        } else {
+            self.pool.close_idle();
         }
+        committed
     }
 
     /// Returns the session to the pool after work without a transaction, unless the work failed.

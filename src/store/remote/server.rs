@@ -2,7 +2,7 @@
 
 use super::Password;
 use super::server_session::ServerSession;
-use crate::store::{StoreError, mysql, postgres};
+use crate::store::{OpenError, StoreError, mysql, postgres};
 
 pub enum Server {
     Postgres(postgres::Server),
@@ -11,22 +11,22 @@ pub enum Server {
 
 impl Server {
     /// Parses a URL such as `postgres://user@host:5432/name`; the password can come from elsewhere.
-    pub fn parse(url: &str, password: &Password) -> Result<Self, String> {
-        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-        match scheme {
+    pub fn parse(url: &str, password: &Password) -> Result<Self, OpenError> {
+        let parsed = match url.split_once(':').map_or("", |(scheme, _)| scheme) {
             "postgres" | "postgresql" => postgres::Server::parse(url, password).map(Self::Postgres),
             "mysql" | "mariadb" => mysql::Server::parse(url, password).map(Self::Mysql),
-            _ => Err("is not the URL of a database server; it must begin with `postgres://` or `mysql://`"
-                .to_owned()),
-        }
+            // The error shows only the scheme: the rest of the URL may contain a password.
+            _ => {
+                let scheme = url.split_inclusive(':').next().unwrap_or_default();
+                return Err(OpenError::UnknownUrl(scheme.to_owned()));
+            }
+        };
+        parsed.map_err(OpenError::Url)
     }
 
     /// Returns kind, host and database for messages, never a password.
     pub fn name(&self) -> String {
-        match self {
-            Self::Postgres(server) => server.name(),
-            Self::Mysql(server) => server.name(),
-        }
+        either!(self: Postgres | Mysql, server => server.name())
     }
 
     /// Opens a session with the settings that millrace relies on.
@@ -40,9 +40,6 @@ impl Server {
     /// Creates the database if that is allowed, and checks whether the server keeps what it commits. Returns warnings
     /// for the log; fails if millrace cannot work with the server. Called once, at the start.
     pub async fn preflight(&self) -> Result<Vec<String>, StoreError> {
-        match self {
-            Self::Postgres(server) => server.preflight().await,
-            Self::Mysql(server) => server.preflight().await,
-        }
+        either!(self: Postgres | Mysql, server => server.preflight().await)
     }
 }

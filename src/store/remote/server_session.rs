@@ -17,79 +17,70 @@ pub enum ServerSession {
     Mysql(Box<mysql::Session>),
 }
 
-macro_rules! either {
-    ($self:ident, $session:ident => $call:expr) => {
-        match $self {
-            ServerSession::Postgres($session) => $call,
-            ServerSession::Mysql($session) => $call,
-        }
-    };
-}
-
 impl ServerSession {
     /// Returns the limit on the time that the session waits for an answer.
     pub fn statement_timeout(&mut self) -> &mut StatementTimeout {
-        either!(self, session => &mut session.statement_timeout)
+        either!(self: Postgres | Mysql, session => &mut session.statement_timeout)
     }
 
     pub async fn begin(&mut self, begin: Begin) -> Result<(), StoreError> {
-        either!(self, session => session.begin(begin).await)
+        either!(self: Postgres | Mysql, session => session.begin(begin).await)
     }
 
     /// Commits. Returns `Ok` only if the server confirms the commit.
     pub async fn commit(&mut self) -> Result<(), StoreError> {
-        either!(self, session => session.commit().await)
+        either!(self: Postgres | Mysql, session => session.commit().await)
     }
 
     /// Rolls back. If this fails, the session must not be used again.
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
-        either!(self, session => session.rollback().await)
+        either!(self: Postgres | Mysql, session => session.rollback().await)
     }
 
     /// Takes a named lock. Other sessions that ask for it wait until it is released or this session ends.
     pub async fn lock(&mut self, name: &str) -> Result<(), StoreError> {
-        either!(self, session => session.lock(name).await)
+        either!(self: Postgres | Mysql, session => session.lock(name).await)
     }
 
     pub async fn unlock(&mut self, name: &str) -> Result<(), StoreError> {
-        either!(self, session => session.unlock(name).await)
+        either!(self: Postgres | Mysql, session => session.unlock(name).await)
     }
 
     /// Creates an index unless it exists.
     pub async fn index(&mut self, name: &str, table: &str, columns: &[&str]) -> Result<(), StoreError> {
-        either!(self, session => session.index(name, table, columns).await)
+        either!(self: Postgres | Mysql, session => session.index(name, table, columns).await)
     }
 
     /// Adds the columns that one of millrace's own tables does not have yet.
     pub async fn add_missing_columns(&mut self, table: &Table) -> Result<(), StoreError> {
-        either!(self, session => session.add_missing_columns(table).await)
+        either!(self: Postgres | Mysql, session => session.add_missing_columns(table).await)
     }
 
     pub async fn drop_tables(&mut self, tables: &[Table]) -> Result<(), StoreError> {
-        either!(self, session => session.drop_tables(tables).await)
+        either!(self: Postgres | Mysql, session => session.drop_tables(tables).await)
     }
 
     /// Replaces each table of `wanted` by the one of `made`, all of them or none.
     pub async fn replace_tables(&mut self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
-        either!(self, session => session.replace_tables(made, wanted).await)
+        either!(self: Postgres | Mysql, session => session.replace_tables(made, wanted).await)
     }
 }
 
 impl Session for ServerSession {
     async fn rows(&mut self, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
-        either!(self, session => session.rows(sql, parameters).await)
+        either!(self: Postgres | Mysql, session => session.rows(sql, parameters).await)
     }
 
     async fn change(&mut self, sql: &str, parameters: &[Cell]) -> Result<u64, StoreError> {
-        either!(self, session => session.change(sql, parameters).await)
+        either!(self: Postgres | Mysql, session => session.change(sql, parameters).await)
     }
 
     async fn add(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
-        either!(self, session => session.add(table, cells).await)
+        either!(self: Postgres | Mysql, session => session.add(table, cells).await)
     }
 
     async fn insert_new(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
-        either!(self, session => session.insert_new(table, cells).await)
+        either!(self: Postgres | Mysql, session => session.insert_new(table, cells).await)
     }
 
     fn row_bytes_max(&self) -> usize {
@@ -100,15 +91,15 @@ impl Session for ServerSession {
     }
 
     async fn put(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
-        either!(self, session => session.put(table, cells).await)
+        either!(self: Postgres | Mysql, session => session.put(table, cells).await)
     }
 
     async fn remove(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
-        either!(self, session => session.remove(table, cells).await)
+        either!(self: Postgres | Mysql, session => session.remove(table, cells).await)
     }
 
     async fn rows_by_key(&mut self, table: &Table, keys: &[Cell]) -> Result<Vec<Vec<Cell>>, StoreError> {
-        either!(self, session => session.rows_by_key(table, keys).await)
+        either!(self: Postgres | Mysql, session => session.rows_by_key(table, keys).await)
     }
 
     async fn neighbours(
@@ -116,11 +107,11 @@ impl Session for ServerSession {
         table: &Table,
         keys: &[Cell],
     ) -> Result<Vec<(Option<i64>, Option<i64>)>, StoreError> {
-        either!(self, session => session.neighbours(table, keys).await)
+        either!(self: Postgres | Mysql, session => session.neighbours(table, keys).await)
     }
 
     async fn insert_numbered(&mut self, of: &RowsOf, rows: &Rows) -> Result<Vec<i64>, StoreError> {
-        either!(self, session => session.insert_numbered(&of.table, rows).await)
+        either!(self: Postgres | Mysql, session => session.insert_numbered(&of.table, rows).await)
     }
 
     async fn restore_numbered(
@@ -129,23 +120,23 @@ impl Session for ServerSession {
         numbers: &[i64],
         rows: &Rows,
     ) -> Result<(), StoreError> {
-        either!(self, session => session.restore_numbered(table, numbers, rows).await)
+        either!(self: Postgres | Mysql, session => session.restore_numbered(table, numbers, rows).await)
     }
 
     async fn delete_numbers(&mut self, table: &Table, numbers: &[i64]) -> Result<(), StoreError> {
-        either!(self, session => session.delete_numbers(table, numbers).await)
+        either!(self: Postgres | Mysql, session => session.delete_numbers(table, numbers).await)
     }
 
     async fn exists(&mut self, table: &str) -> Result<bool, StoreError> {
-        either!(self, session => session.exists(table).await)
+        either!(self: Postgres | Mysql, session => session.exists(table).await)
     }
 
     async fn check(&mut self, table: &Table) -> Result<(), StoreError> {
-        either!(self, session => session.check(table).await)
+        either!(self: Postgres | Mysql, session => session.check(table).await)
     }
 
     async fn create(&mut self, table: &Table) -> Result<(), StoreError> {
-        either!(self, session => session.create(table).await)
+        either!(self: Postgres | Mysql, session => session.create(table).await)
     }
 
     async fn lock_row(&mut self, name: &str) -> Result<(), StoreError> {

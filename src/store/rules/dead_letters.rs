@@ -4,11 +4,10 @@ use std::borrow::Cow;
 
 use event::LogId;
 
+use crate::store::cell::Cell;
 use crate::store::dead_letter_change::{DeadLetterChange, NewDeadLetter};
 use crate::store::millrace_tables::{dead_letters_table, passed_table};
 use crate::store::session::Session;
-
-use crate::store::cell::Cell;
 use crate::store::{DeadLetterStatus, StoreError};
 
 /// Bytes reserved in a row for ids, positions and times, and for the lengths of all values.
@@ -24,7 +23,18 @@ pub async fn change_all(
     for change in changes {
         match change {
             DeadLetterChange::New(dead_letter) => dead_letters.push(dead_letter),
-            change => self::change(session, log, change).await?,
+            DeadLetterChange::Applied { id, at } => {
+                let sql = "UPDATE millrace_dead_letters SET status = ?, updated = ? WHERE id = ?";
+                let parameters = [DeadLetterStatus::Applied.as_str().into(), (*at).into(), (*id).into()];
+                session.change(sql, &parameters).await?;
+            }
+            DeadLetterChange::Again { id, view, position, reason, at } => {
+                let sql = "UPDATE millrace_dead_letters SET status = ?, reason = ?, attempts = attempts + 1, updated = ? WHERE id = ?";
+                let status = DeadLetterStatus::Open.as_str();
+                let parameters = [status.into(), reason.as_str().into(), (*at).into(), (*id).into()];
+                session.change(sql, &parameters).await?;
+                session.insert_new(&passed_table(), &passed_row(log, view, *position)).await?;
+            }
         }
     }
     if dead_letters.is_empty() {
@@ -38,28 +48,9 @@ pub async fn change_all(
     session.insert_new(&passed_table(), &passed).await
 }
 
-async fn change(session: &mut impl Session, log: LogId, change: &DeadLetterChange) -> Result<(), StoreError> {
-    match change {
-        // `change_all` inserts these together.
-        DeadLetterChange::New(_) => Ok(()),
-        DeadLetterChange::Applied { id, at } => {
-            let sql = "UPDATE millrace_dead_letters SET status = ?, updated = ? WHERE id = ?";
-            let parameters = [status(DeadLetterStatus::Applied), Cell::Integer(at.0), text(&id.to_string())];
-            session.change(sql, &parameters).await.map(drop)
-        }
-        DeadLetterChange::Again { id, view, position, reason, at } => {
-            let sql = "UPDATE millrace_dead_letters SET status = ?, reason = ?, attempts = attempts + 1, updated = ? WHERE id = ?";
-            let parameters =
-                [status(DeadLetterStatus::Open), text(reason), Cell::Integer(at.0), text(&id.to_string())];
-            session.change(sql, &parameters).await?;
-            session.insert_new(&passed_table(), &passed_row(log, view, *position)).await
-        }
-    }
-}
-
 /// Returns a row of `millrace_passed`: a position that the view does not apply.
 fn passed_row(log: LogId, view: &str, position: u64) -> [Cell; 4] {
-    [text(view), Cell::Bytes(log.0.to_vec()), Cell::Integer(0), Cell::Integer(position as i64)]
+    [view.into(), log.into(), Cell::Integer(0), position.into()]
 }
 
 /// Inserts new dead letters as open, with one attempt.
@@ -69,22 +60,22 @@ pub async fn new(
     dead_letters: &[&NewDeadLetter],
 ) -> Result<(), StoreError> {
     let bytes_max = session.row_bytes_max();
-    let mut cells = Vec::new();
+    let mut cells: Vec<Cell> = Vec::new();
     for dead_letter in dead_letters {
         cells.extend([
-            text(&dead_letter.id.to_string()),
-            text(&dead_letter.view),
-            Cell::Bytes(log.0.to_vec()),
+            dead_letter.id.into(),
+            dead_letter.view.as_str().into(),
+            log.into(),
             Cell::Integer(0),
-            Cell::Integer(dead_letter.position as i64),
-            text(&dead_letter.event_id.to_string()),
-            text(&dead_letter.stream),
-            text(&dead_letter.reason),
-            text(&event_to_store(dead_letter, bytes_max)),
-            status(DeadLetterStatus::Open),
+            dead_letter.position.into(),
+            dead_letter.event_id.into(),
+            dead_letter.stream.as_str().into(),
+            dead_letter.reason.as_str().into(),
+            event_to_store(dead_letter, bytes_max).as_ref().into(),
+            DeadLetterStatus::Open.as_str().into(),
             Cell::Integer(1),
-            Cell::Integer(dead_letter.at.0),
-            Cell::Integer(dead_letter.at.0),
+            dead_letter.at.into(),
+            dead_letter.at.into(),
         ]);
     }
     session.insert_new(&dead_letters_table(), &cells).await
@@ -102,12 +93,4 @@ fn event_to_store(dead_letter: &NewDeadLetter, bytes_max: usize) -> Cow<'_, str>
     } else {
         Cow::Borrowed(&dead_letter.event)
     }
-}
-
-fn status(status: DeadLetterStatus) -> Cell {
-    text(status.as_str())
-}
-
-fn text(text: &str) -> Cell {
-    Cell::Text(text.to_owned())
 }

@@ -160,17 +160,8 @@ async fn read_stored_runs(
 }
 
 fn read(row: Vec<Cell>) -> Result<(Identity, StoredEntry), StoreError> {
-    let (identity, first, count, log, position, hash, received, _kept, expires): (
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        i64,
-        _,
-    ) = decoded("millrace_seen", row)?;
+    let (identity, first, count, log, position, hash, received, _kept, expires) =
+        decoded::<(_, _, _, _, _, _, _, i64, _)>("millrace_seen", row)?;
     let row = DedupRow { first, count, log, position, hash };
     Ok((identity, StoredEntry { row, received, expires }))
 }

@@ -63,7 +63,8 @@ pub async fn forget_positions(
         if entry.last_position < of_entry[0] {
             continue;
         }
-        let parts = entry.partition(|origin| of_entry.binary_search(&origin.position).is_ok())?;
+        let parts =
+            entry.origins()?.into_iter().partition(|origin| of_entry.binary_search(&origin.position).is_ok());
         deleted += delete(session, of, &entry, parts).await?;
     }
     Ok(deleted)
@@ -85,11 +86,11 @@ pub async fn forget_below(
         let Some(row) = session.rows(&sql, &parameters).await?.into_iter().next() else { break };
         let entry = RowOriginEntry::read(row)?;
         let mut remaining = rows_max - deleted;
-        let parts = entry.partition(|origin| {
+        let parts = entry.origins()?.into_iter().partition(|origin| {
             let is_deleted = origin.position < position && remaining > 0;
             remaining -= usize::from(is_deleted);
             is_deleted
-        })?;
+        });
         let deleted_now = delete(session, of, &entry, parts).await?;
         if deleted_now == 0 {
             break;

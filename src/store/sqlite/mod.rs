@@ -19,7 +19,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use event::limits::STORE_READERS_MAX;
+use event::limits::{PLAN_CELLS_TOGETHER_MAX, STORE_READERS_MAX};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tokio::sync::{Semaphore, oneshot};
@@ -29,9 +29,11 @@ use super::dedup_rule::Skipped;
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan};
 use super::tables::{Table, ViewTables};
-use super::{OpenError, Select, StoreError, ViewPosition};
+use super::{OpenError, Select, StoreError, ViewPosition, rules};
+use errors::classify;
 use files::Files;
 pub use numbered_rows::stored;
+use session::{SqliteSession, run};
 use writer::{Job, Writer};
 
 pub use top_k::top;
@@ -69,19 +71,30 @@ impl Sqlite {
     }
 
     pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
-        self.send_job(|answer| Job::BeginView { claim, tables, answer }).await
+        self.write(false, move |connection| {
+            let mut session = SqliteSession { connection };
+            let existed = run(rules::begin_view_tables(&mut session, &claim, &tables))?;
+            run(rules::record_view(&mut session, &claim, &tables, existed))
+        })
+        .await
     }
 
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
-        self.send_job(|answer| Job::Apply { plan, answer }).await
+        // For a large plan, the sync is a small part of the work, and a savepoint would make SQLite copy each page
+        // before changing it.
+        let alone = plan.cells() > PLAN_CELLS_TOGETHER_MAX;
+        self.write(alone, move |connection| run(rules::apply(&mut SqliteSession { connection }, &plan))).await
     }
 
-    pub async fn change(&self, sql: String, parameters: Vec<Cell>) -> Result<usize, StoreError> {
-        self.change_all(vec![(sql, parameters)]).await
-    }
-
+    /// Returns the number of rows that all statements together changed.
     pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<usize, StoreError> {
-        self.send_job(|answer| Job::Change { statements, answer }).await
+        self.write(false, move |connection| {
+            let change = |(sql, parameters): &(String, Vec<Cell>)| {
+                connection.execute(sql, rusqlite::params_from_iter(parameters)).map_err(classify)
+            };
+            statements.iter().map(change).sum()
+        })
+        .await
     }
 
     pub async fn scrub(&self) -> Result<(), StoreError> {
@@ -101,11 +114,22 @@ impl Sqlite {
     }
 
     async fn schema(&self, sql: String) -> Result<(), StoreError> {
-        self.send_job(|answer| Job::Schema { sql, answer }).await
+        self.write(false, move |connection| connection.execute_batch(&sql).map_err(classify)).await
     }
 
     pub async fn delete_rows(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
-        self.send_job(|answer| Job::DeleteRows { of, to_delete, answer }).await
+        self.write(false, move |connection| {
+            run(rules::delete_rows(&mut SqliteSession { connection }, &of, &to_delete))
+        })
+        .await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        alone: bool,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.send_job(|answer| Job::write(alone, answer, work)).await
     }
 
     /// Sends a job to the writer thread and waits for its result.

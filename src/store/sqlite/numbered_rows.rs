@@ -18,7 +18,7 @@ use crate::store::tables::{Table, quote};
 pub fn insert(connection: &Connection, of: &RowsOf, rows: &Rows) -> Result<Vec<i64>, StoreError> {
     let first = next_number(connection, of)?;
     let mut next = first..;
-    write(connection, &of.table, rows, || next.next().unwrap_or(i64::MAX), OnConflict::Fail)?;
+    write(connection, &of.table, rows, || next.next().unwrap_or(i64::MAX), false)?;
     Ok((first..).take(rows.len()).collect())
 }
 
@@ -30,19 +30,16 @@ pub fn restore(
     rows: &Rows,
 ) -> Result<(), StoreError> {
     let mut numbers = numbers.iter().copied();
-    write(connection, table, rows, || numbers.next().unwrap_or_default(), OnConflict::Update)
+    write(connection, table, rows, || numbers.next().unwrap_or_default(), true)
 }
 
 /// Returns a number above those in the table, those that the database assigned before, and those in `millrace_rows`.
 fn next_number(connection: &Connection, of: &RowsOf) -> Result<i64, StoreError> {
-    let (table, id) = (&of.table.name, id(&of.table));
+    let (table, id) = (&of.table.name, of.table.number_column());
     let one = |sql: &str, parameter: Option<&str>| -> Result<i64, StoreError> {
         let mut statement = connection.prepare_cached(sql).map_err(classify)?;
         let read = |row: &rusqlite::Row<'_>| row.get::<_, Option<i64>>(0);
-        let found = match parameter {
-            Some(parameter) => statement.query_row([parameter], read),
-            None => statement.query_row([], read),
-        };
+        let found = statement.query_row(rusqlite::params_from_iter(parameter), read);
         found.optional().map(|found| found.flatten().unwrap_or(0)).map_err(classify)
     };
     let in_table = one(&format!("SELECT max({}) FROM {}", quote(id), quote(table)), None)?;
@@ -62,18 +59,6 @@ fn next_number(connection: &Connection, of: &RowsOf) -> Result<i64, StoreError> 
     }
 }
 
-/// Returns the name of the column that numbers the rows.
-pub fn id(table: &Table) -> &str {
-    table.id.as_deref().expect("a table with one row per event has a numbering column")
-}
-
-/// The behaviour if a row with the same number exists.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum OnConflict {
-    Fail,
-    Update,
-}
-
 /// Writes rows, several per statement. This takes a third less time than one row per statement, and SQLite updates
 /// its row numbering once for all of them.
 fn write(
@@ -81,55 +66,39 @@ fn write(
     table: &Table,
     rows: &Rows,
     mut number: impl FnMut() -> i64,
-    on_conflict: OnConflict,
+    update_existing: bool,
 ) -> Result<(), StoreError> {
     let mut cells = rows.cells();
     let mut left = rows.len();
     let mut buffer = String::with_capacity(64);
-    let mut several = if left >= ROWS_PER_STATEMENT_MAX {
-        Some(prepare(connection, table, ROWS_PER_STATEMENT_MAX, on_conflict)?)
-    } else {
-        None
-    };
-    let mut single = None;
-    while left > 0 {
-        let (statement, count) = match &mut several {
-            Some(several) if left >= ROWS_PER_STATEMENT_MAX => (several, ROWS_PER_STATEMENT_MAX),
-            _ => match &mut single {
-                Some(single) => (single, 1),
-                none => (none.insert(prepare(connection, table, 1, on_conflict)?), 1),
-            },
-        };
-        let mut at = 1;
-        for _ in 0..count {
-            statement.raw_bind_parameter(at, number()).map_err(classify)?;
-            at += 1;
-            for _ in &table.columns {
-                let cell = cells.next().unwrap_or(CellRef::Null);
-                bind(statement, at, cell, &mut buffer).map_err(classify)?;
+    for count in [ROWS_PER_STATEMENT_MAX, 1] {
+        if left < count {
+            continue;
+        }
+        let sql = statements::numbered(table, table.number_column(), count, update_existing);
+        let mut statement = connection.prepare_cached(&sql).map_err(classify)?;
+        while left >= count {
+            let mut at = 1;
+            for _ in 0..count {
+                statement.raw_bind_parameter(at, number()).map_err(classify)?;
                 at += 1;
+                for _ in &table.columns {
+                    let cell = cells.next().unwrap_or(CellRef::Null);
+                    bind(&mut statement, at, cell, &mut buffer).map_err(classify)?;
+                    at += 1;
+                }
             }
+            let written = statement.raw_execute().map_err(classify)?;
+            if written != count {
+                return Err(StoreError::Blocked(format!(
+                    "table `{}` accepted {written} of {count} rows; remove the trigger that rejects the others",
+                    table.name
+                )));
+            }
+            left -= count;
         }
-        let written = statement.raw_execute().map_err(classify)?;
-        if written != count {
-            return Err(StoreError::Blocked(format!(
-                "table `{}` accepted {written} of {count} rows; remove the trigger that rejects the others",
-                table.name
-            )));
-        }
-        left -= count;
     }
     Ok(())
-}
-
-fn prepare<'c>(
-    connection: &'c Connection,
-    table: &Table,
-    rows: usize,
-    on_conflict: OnConflict,
-) -> Result<rusqlite::CachedStatement<'c>, StoreError> {
-    let sql = statements::numbered(table, id(table), rows, on_conflict == OnConflict::Update);
-    connection.prepare_cached(&sql).map_err(classify)
 }
 
 fn bind(

@@ -110,7 +110,7 @@ impl Session for SqliteSession<'_> {
     }
 
     async fn delete_numbers(&mut self, table: &Table, numbers: &[i64]) -> Result<(), StoreError> {
-        let id = numbered_rows::id(table);
+        let id = table.number_column();
         let sql = format!("DELETE FROM {} WHERE {} = ?1", quote(&table.name), quote(id));
         let mut statement = self.connection.prepare_cached(&sql).map_err(classify)?;
         numbers.iter().try_for_each(|number| statement.execute([number]).map(drop).map_err(classify))

@@ -225,7 +225,7 @@ fn replace_table(table: &Table, found: &[ColumnInfo]) -> String {
         names.push(quote(&more.name));
         values.push(quote(&more.name));
     }
-    declared.extend(statements::key(table));
+    declared.extend(table.primary_key());
     format!(
         "PRAGMA legacy_alter_table = ON; BEGIN; CREATE TABLE {new} ({}); \
          INSERT INTO {new} ({}) SELECT {} FROM {name}; \

@@ -9,7 +9,7 @@ pub fn create_table(table: &Table, if_not_exists: bool) -> String {
     let guard = if if_not_exists { "IF NOT EXISTS " } else { "" };
     let mut declared: Vec<String> = id_column(table).into_iter().collect();
     declared.extend(table.columns.iter().map(column));
-    declared.extend(key(table));
+    declared.extend(table.primary_key());
     let unique = table.unique.map(|index| quote(&table.columns[index].name));
     declared.extend(unique.map(|name| format!("UNIQUE ({name})")));
     let end = if table.id.is_some() { "" } else { " WITHOUT ROWID" };
@@ -19,12 +19,6 @@ pub fn create_table(table: &Table, if_not_exists: bool) -> String {
 /// Declares the numbering column. Without AUTOINCREMENT, SQLite could use the number of a deleted row again.
 pub fn id_column(table: &Table) -> Option<String> {
     table.id.as_ref().map(|id| format!("{} INTEGER PRIMARY KEY AUTOINCREMENT", quote(id)))
-}
-
-pub fn key(table: &Table) -> Option<String> {
-    let names: Vec<String> =
-        table.columns[..table.key_columns].iter().map(|column| quote(&column.name)).collect();
-    (!names.is_empty()).then(|| format!("PRIMARY KEY ({})", names.join(", ")))
 }
 
 pub fn column(column: &Column) -> String {

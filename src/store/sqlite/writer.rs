@@ -1,57 +1,51 @@
 //! The single writer of SQLite: a thread that takes all waiting jobs and commits them in one transaction. Many views
 //! therefore share one sync. A failed job is undone alone, with a savepoint.
 
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use event::limits::{PLAN_CELLS_TOGETHER_MAX, PLANS_TOGETHER_MAX, STORE_FILES_CHECK_INTERVAL};
+use event::limits::{PLANS_TOGETHER_MAX, STORE_FILES_CHECK_INTERVAL};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use super::commit_stamp::Stamper;
 use super::errors::classify;
 use super::files::Files;
-use super::session::{SqliteSession, run as run_rule};
-use crate::store::cell::Cell;
-use crate::store::dedup_rule::Skipped;
-use crate::store::numbered_rows::{RowsOf, RowsToDelete};
-use crate::store::plan::{Claim, Plan};
-use crate::store::tables::ViewTables;
-use crate::store::{StoreError, rules};
+use crate::store::StoreError;
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// One thing to write.
 pub enum Job {
-    Apply {
-        plan: Arc<Plan>,
-        answer: Answer<Vec<Skipped>>,
-    },
-    BeginView {
-        claim: Claim,
-        tables: ViewTables,
-        answer: Answer<()>,
-    },
-    /// Returns the number of rows that all statements together changed.
-    Change {
-        statements: Vec<(String, Vec<Cell>)>,
-        answer: Answer<usize>,
-    },
-    /// Copies the write-ahead log into the database and empties it.
-    Scrub {
-        answer: Answer<()>,
-    },
-    Schema {
-        sql: String,
-        answer: Answer<()>,
-    },
-    DeleteRows {
-        of: RowsOf,
-        to_delete: RowsToDelete,
-        answer: Answer<usize>,
-    },
+    /// Shares its transaction with others, unless it is `alone`.
+    Write { alone: bool, work: Work },
+    /// Copies the write-ahead log into the database and empties it. This cannot run within a transaction.
+    Scrub { answer: Answer<()> },
+}
+
+/// Does the work in the open transaction, or does nothing if there is none. Returns what sends the result.
+type Work = Box<dyn FnOnce(&Connection, Result<Undo, StoreError>) -> Settle + Send>;
+
+/// Sends a job's result once its transaction is committed or has failed.
+type Settle = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+impl Job {
+    pub fn write<T: Send + 'static>(
+        alone: bool,
+        answer: Answer<T>,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Self {
+        let work = move |connection: &Connection, undo: Result<Undo, StoreError>| -> Settle {
+            let outcome = undo.and_then(|undo| undone_on_failure(connection, undo, || work(connection)));
+            // The receiver may be gone; the committed work stays.
+            Box::new(move |committed| {
+                drop(answer.send(outcome.and_then(|value| committed.map(|()| value))));
+            })
+        };
+        Self::Write { alone, work: Box::new(work) }
+    }
 }
 
 pub struct Writer {
@@ -104,9 +98,6 @@ impl Writer {
     }
 }
 
-/// Sends a job's result once its transaction is committed or has failed.
-type Settle = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-
 /// Receives jobs while the database's files are in place.
 struct Incoming {
     jobs: Receiver<Job>,
@@ -147,24 +138,29 @@ impl Incoming {
 fn run(connection: &Connection, mut stamper: Stamper, mut incoming: Incoming) {
     let mut left_over = None;
     while let Some(first) = left_over.take().or_else(|| incoming.next(connection)) {
-        if let Job::Scrub { answer } = first {
-            drop(answer.send(scrub(connection)));
-            continue;
-        }
+        let (alone, mut work) = match first {
+            Job::Write { alone, work } => (alone, work),
+            Job::Scrub { answer } => {
+                drop(answer.send(scrub(connection)));
+                continue;
+            }
+        };
         let mut settle: Vec<Settle> = Vec::new();
         let mut open = control(connection, "BEGIN IMMEDIATE");
-        let mut next = Some(first);
-        while let Some(job) = next {
-            let alone = needs_own_transaction(&job);
+        loop {
             let undo = if settle.is_empty() { Undo::Whole } else { Undo::Part };
-            settle.push(match &open {
-                Ok(()) => perform(connection, job, undo),
-                Err(error) => refuse(job, error.clone()),
-            });
+            settle.push(work(connection, open.clone().map(|()| undo)));
             open = open.and_then(|()| still_open(connection));
-            let more = settle.len() < PLANS_TOGETHER_MAX && !alone;
-            next = if more { incoming.jobs.try_recv().ok() } else { None };
-            left_over = next.take_if(|job| needs_own_transaction(job));
+            if alone || settle.len() == PLANS_TOGETHER_MAX {
+                break;
+            }
+            match incoming.jobs.try_recv() {
+                Ok(Job::Write { alone: false, work: next }) => work = next,
+                other => {
+                    left_over = other.ok();
+                    break;
+                }
+            }
         }
         failpoint::hit("store.commit");
         let stamped = open.and_then(|()| stamper.stamp(connection).map_err(classify));
@@ -184,19 +180,9 @@ fn run(connection: &Connection, mut stamper: Stamper, mut incoming: Incoming) {
     }
 }
 
-/// Returns whether a job does not share a transaction. A scrub cannot run within one. For a large plan, the sync is a
-/// small part of the work, and a savepoint would make SQLite copy each page before changing it.
-fn needs_own_transaction(job: &Job) -> bool {
-    match job {
-        Job::Scrub { .. } => true,
-        Job::Apply { plan, .. } => plan.cells() > PLAN_CELLS_TOGETHER_MAX,
-        _ => false,
-    }
-}
-
 /// How a failed job is undone.
 #[derive(Clone, Copy)]
-enum Undo {
+pub enum Undo {
     /// The job is the first in its transaction: rolls back and begins a new one.
     Whole,
     /// Other jobs precede it in the transaction: rolls back to its savepoint.
@@ -230,58 +216,6 @@ fn still_open(connection: &Connection) -> Result<(), StoreError> {
     } else {
         Ok(())
     }
-}
-
-fn perform(connection: &Connection, job: Job, undo: Undo) -> Settle {
-    match job {
-        Job::Apply { plan, answer } => {
-            let apply = || run_rule(rules::apply(&mut SqliteSession { connection }, &plan));
-            settled(undone_on_failure(connection, undo, apply), answer)
-        }
-        Job::BeginView { claim, tables, answer } => {
-            let begin = || run_rule(begin_view(&mut SqliteSession { connection }, &claim, &tables));
-            settled(undone_on_failure(connection, undo, begin), answer)
-        }
-        Job::Schema { sql, answer } => {
-            let change = || connection.execute_batch(&sql).map_err(classify);
-            settled(undone_on_failure(connection, undo, change), answer)
-        }
-        Job::DeleteRows { of, to_delete, answer } => {
-            let delete = || run_rule(rules::delete_rows(&mut SqliteSession { connection }, &of, &to_delete));
-            settled(undone_on_failure(connection, undo, delete), answer)
-        }
-        Job::Change { statements, answer } => {
-            let change = |(sql, parameters): &(String, Vec<Cell>)| {
-                connection.execute(sql, rusqlite::params_from_iter(parameters)).map_err(classify)
-            };
-            settled(undone_on_failure(connection, undo, || statements.iter().map(change).sum()), answer)
-        }
-        Job::Scrub { .. } => unreachable!("a scrub runs outside of transactions"),
-    }
-}
-
-async fn begin_view(
-    session: &mut SqliteSession<'_>,
-    claim: &Claim,
-    tables: &ViewTables,
-) -> Result<(), StoreError> {
-    let table_existed = rules::begin_view_tables(session, claim, tables).await?;
-    rules::record_view(session, claim, tables, table_existed).await
-}
-
-fn refuse(job: Job, error: StoreError) -> Settle {
-    match job {
-        Job::Apply { answer, .. } => settled(Err(error), answer),
-        Job::BeginView { answer, .. } => settled(Err(error), answer),
-        Job::Change { answer, .. } => settled(Err(error), answer),
-        Job::Schema { answer, .. } | Job::Scrub { answer } => settled(Err(error), answer),
-        Job::DeleteRows { answer, .. } => settled(Err(error), answer),
-    }
-}
-
-/// Returns the closure that sends the result. The receiver may be gone; the committed work stays.
-fn settled<T: Send + 'static>(outcome: Result<T, StoreError>, answer: Answer<T>) -> Settle {
-    Box::new(move |committed| drop(answer.send(outcome.and_then(|value| committed.map(|()| value)))))
 }
 
 /// Does the work, and undoes it if it fails.
@@ -319,9 +253,9 @@ mod tests {
         connection
     }
 
-    fn change(sql: &str) -> (Job, oneshot::Receiver<Result<usize, StoreError>>) {
+    fn change(sql: &'static str) -> (Job, oneshot::Receiver<Result<(), StoreError>>) {
         let (answer, receiver) = oneshot::channel();
-        (Job::Change { statements: vec![(sql.to_owned(), Vec::new())], answer }, receiver)
+        (Job::write(false, answer, move |open| open.execute_batch(sql).map_err(classify)), receiver)
     }
 
     #[test]
@@ -332,12 +266,12 @@ mod tests {
             let (sender, receiver) = sync_channel(8);
             let answers: Vec<_> = (0..3)
                 .map(|number| {
-                    let insert = |row: i64| (format!("INSERT INTO t VALUES ({row})"), Vec::new());
                     // The second statement fails after the first has succeeded.
-                    let second = if number == failing { insert(number) } else { insert(number + 10) };
+                    let second = if number == failing { number } else { number + 10 };
+                    let sql = format!("INSERT INTO t VALUES ({number}); INSERT INTO t VALUES ({second})");
                     let (answer, receiver) = oneshot::channel();
-                    let statements = vec![insert(number), second];
-                    sender.send(Job::Change { statements, answer }).expect("room in the queue");
+                    let insert = move |open: &Connection| open.execute_batch(&sql).map_err(classify);
+                    sender.send(Job::write(false, answer, insert)).expect("room in the queue");
                     receiver
                 })
                 .collect();

@@ -66,7 +66,7 @@ impl Ledger {
         };
         let forget = "DELETE FROM millrace_opening WHERE view = ? AND row_key = ?".to_owned();
         let opening = (forget, vec![Cell::Text(view.to_owned()), key]);
-        store.change_all(vec![(sql, parameters), opening]).await
+        store.change_all(vec![(sql, parameters), opening]).await.map(drop)
     }
 
     fn read(&self, row: Vec<Cell>) -> Result<Balance, StoreError> {

@@ -6,7 +6,7 @@ use event::{Fields, Kind};
 use serde::Deserialize;
 
 use super::{Amount, Ledger, Rule};
-use crate::views::section::table_name;
+use crate::views::section::{field_index, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,13 +46,7 @@ impl LedgerSection {
             }
             (AmountSection::By(amounts), by) => {
                 let by = by.as_deref().unwrap_or("name");
-                let field = fields.index_of(by);
-                let field = field.ok_or_else(|| {
-                    format!(
-                        "selects its amount by field `{by}`, which stream `{}` does not declare",
-                        self.from
-                    )
-                })?;
+                let field = field_index(fields, &self.from, "selects its amount by", by)?;
                 if !matches!(fields.get(field).kind, Kind::Text { .. }) || fields.get(field).one_of.is_empty()
                 {
                     return Err(format!(
@@ -70,7 +64,8 @@ impl LedgerSection {
             }
         };
         let table = table_name(self.table.as_deref(), name)?;
-        let key_column = self.key_column.as_deref().unwrap_or_else(|| last_part(&key.name));
+        // Of a nested name such as `payload.userId`, the last part.
+        let key_column = self.key_column.as_deref().or(key.name.rsplit('.').next()).unwrap_or(&key.name);
         let amount_column = self.amount_column.as_deref().unwrap_or("balance");
         Ok(Ledger::new(&table, [key_column, amount_column], fields.key(), rule))
     }
@@ -81,10 +76,7 @@ impl LedgerSection {
             Some(("-", field)) => (true, field),
             _ => return Err(format!("has amount `{text}`, which is neither `+field` nor `-field`")),
         };
-        let index = fields.index_of(field);
-        let index = index.ok_or_else(|| {
-            format!("takes its amount from field `{field}`, which stream `{}` does not declare", self.from)
-        })?;
+        let index = field_index(fields, &self.from, "takes its amount from", field)?;
         match fields.get(index).kind {
             Kind::Decimal { .. } | Kind::Integer { .. } if fields.get(index).required => {
                 Ok(Amount { field: index, negative })
@@ -95,9 +87,4 @@ impl LedgerSection {
             _ => Err(format!("takes its amount from field `{field}`, which is neither decimal nor integer")),
         }
     }
-}
-
-/// Returns the last part of a nested name: `userId` of `payload.userId`.
-fn last_part(name: &str) -> &str {
-    name.rsplit('.').next().unwrap_or(name)
 }

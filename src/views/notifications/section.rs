@@ -5,7 +5,7 @@ use event::{Fields, Kind};
 use serde::Deserialize;
 
 use super::{MessagePart, NotificationFields, Notifications};
-use crate::views::section::table_name;
+use crate::views::section::{field_index, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,7 +33,7 @@ impl NotificationsSection {
         let payload = match &self.payload {
             None => None,
             Some(payload) => {
-                let field = self.field(fields, "takes its payload from", payload)?;
+                let field = field_index(fields, &self.from, "takes its payload from", payload)?;
                 if fields.get(field).kind != Kind::Any {
                     return Err(format!(
                         "takes its payload from field `{payload}`, which must be of type \"any\""
@@ -51,14 +51,8 @@ impl NotificationsSection {
         Ok(Notifications::new(&table_name(self.table.as_deref(), name)?, reads))
     }
 
-    fn field(&self, fields: &Fields, use_of_it: &str, name: &str) -> Result<usize, String> {
-        fields.index_of(name).ok_or_else(|| {
-            format!("{use_of_it} field `{name}`, which stream `{}` does not declare", self.from)
-        })
-    }
-
     fn text(&self, fields: &Fields, use_of_it: &str, name: &str) -> Result<usize, String> {
-        let index = self.field(fields, use_of_it, name)?;
+        let index = field_index(fields, &self.from, use_of_it, name)?;
         let field = fields.get(index);
         match field.kind {
             Kind::Text { chars_max, .. } if field.required && chars_max <= KEY_CHARS_MAX => Ok(index),
@@ -84,7 +78,7 @@ impl NotificationsSection {
             let (name, after) = name.ok_or_else(|| {
                 format!("has a message with an unmatched `{brace}`; write a literal brace twice")
             })?;
-            let field = self.field(fields, "has a message with", name)?;
+            let field = field_index(fields, &self.from, "has a message with", name)?;
             if !words.is_empty() {
                 parts.push(MessagePart::Words(std::mem::take(&mut words)));
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use event::Decimal;
 use event::limits::REBUILD_ROWS_MAX;
 
-use super::{Difference, RebuildError, Report, ShadowFold};
+use super::{Context, Difference, RebuildError, Report, ShadowFold};
 use crate::store::{Cell, Claim, Plan, StoreError, Verb, Write};
 use crate::views::{Balance, Ledger};
 
@@ -45,13 +45,13 @@ impl LedgerComparison<'_> {
     /// Returns the ledger to repair. A missing table is rebuilt under another name. Under the view's own name, a
     /// crash could leave an incomplete table that the view would use.
     fn target(&self) -> Result<Ledger, RebuildError> {
-        let ShadowFold { runtime, store, .. } = self.fold;
+        let Context { runtime, store, .. } = self.fold.context;
         match runtime.block_on(self.view.balances(store, None, 1)) {
             Ok(_) => return Ok(self.view.clone()),
             Err(StoreError::NoTable(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let target = rebuilt_ledger(self.view, &self.fold.view.view.name);
+        let target = rebuilt_ledger(self.view, &self.fold.context.view.view.name);
         runtime.block_on(store.make_table(target.table().as_ref().clone()))?;
         Ok(target)
     }
@@ -60,7 +60,7 @@ impl LedgerComparison<'_> {
     fn install(&self, target: &Ledger) -> Result<(), RebuildError> {
         let [made, wanted] = [target, self.view].map(|ledger| ledger.table().as_ref().clone());
         if made.name != wanted.name {
-            self.fold.runtime.block_on(self.fold.store.replace_tables(&[made], &[wanted]))?;
+            self.fold.context.runtime.block_on(self.fold.context.store.replace_tables(&[made], &[wanted]))?;
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ impl LedgerComparison<'_> {
         position: u64,
         differences: &[KeyBalances],
     ) -> Result<(), RebuildError> {
-        let ShadowFold { view, log, .. } = self.fold;
+        let Context { view, log, .. } = self.fold.context;
         let claim = Claim { view: view.view.name.clone(), log: log.id(), from: position, to: position };
         let mut cells = Vec::with_capacity(differences.len() * 2);
         for difference in differences {
@@ -82,7 +82,7 @@ impl LedgerComparison<'_> {
         }
         let mut plan = Plan::new(claim);
         plan.writes.push(Write { table: target.table(), verb: Verb::Add, cells });
-        self.fold.runtime.block_on(self.fold.store.apply(Arc::new(plan)))?;
+        self.fold.context.runtime.block_on(self.fold.context.store.apply(Arc::new(plan)))?;
         failpoint::hit("rebuild.page_mended");
         Ok(())
     }
@@ -91,7 +91,7 @@ impl LedgerComparison<'_> {
     fn differences(&self, target: Option<&Ledger>, report: &mut Report) -> Result<(), RebuildError> {
         let mut after: Option<String> = None;
         loop {
-            self.fold.fail_if_stopped()?;
+            self.fold.context.fail_if_stopped()?;
             let sides = [
                 self.rows(self.view, after.as_deref())?,
                 self.rows(self.shadow, after.as_deref())?,
@@ -116,21 +116,25 @@ impl LedgerComparison<'_> {
 
     /// Returns a page of a ledger. A missing table has no rows.
     fn rows(&self, ledger: &Ledger, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
-        match self.fold.runtime.block_on(ledger.balances(self.fold.store, after, REBUILD_ROWS_MAX)) {
+        match self.fold.context.runtime.block_on(ledger.balances(
+            self.fold.context.store,
+            after,
+            REBUILD_ROWS_MAX,
+        )) {
             Err(StoreError::NoTable(_)) => Ok(Vec::new()),
             read => Ok(read?),
         }
     }
 
     fn opening(&self, after: Option<&str>) -> Result<Vec<Balance>, RebuildError> {
-        let view = &self.fold.view.view.name;
+        let view = &self.fold.context.view.view.name;
         let mut parameters = vec![Cell::Text(view.clone())];
         parameters.extend(after.map(|after| Cell::Text(after.to_owned())));
         let beyond = if after.is_some() { "AND row_key > ?" } else { "" };
         let sql = format!(
             "SELECT row_key, amount FROM millrace_opening WHERE view = ? {beyond} ORDER BY row_key LIMIT {REBUILD_ROWS_MAX}"
         );
-        let rows = self.fold.runtime.block_on(self.fold.store.rows(sql, parameters))?;
+        let rows = self.fold.context.runtime.block_on(self.fold.context.store.rows(sql, parameters))?;
         let balance = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Text(key), cell]) => match (cell.decimal(), cell) {
                 (Some(amount), _) => Ok(Balance { key, amount }),

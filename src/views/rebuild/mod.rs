@@ -165,21 +165,16 @@ fn fail_if_several_logs(Context { view, log, store, runtime, .. }: Context<'_>) 
 
 /// The fold of the log into shadow tables.
 struct ShadowFold<'a> {
-    view: &'a Running,
-    log: &'a EventLog,
-    store: &'a Store,
-    runtime: &'a Handle,
-    stop: &'a Stop,
+    context: Context<'a>,
     shadow: View,
     at: u64,
 }
 
 impl<'a> ShadowFold<'a> {
     fn new(context: Context<'a>, kind: ViewKind) -> Self {
-        let Context { view, log, store, runtime, stop } = context;
-        let View { name, stream, .. } = &view.view;
+        let View { name, stream, .. } = &context.view.view;
         let shadow = View { name: format!("{name}{SHADOW}"), stream: stream.clone(), kind };
-        Self { view, log, store, runtime, stop, shadow, at: 0 }
+        Self { context, shadow, at: 0 }
     }
 
     fn run(mut self, repair: bool) -> Result<Report, RebuildError> {
@@ -192,28 +187,24 @@ impl<'a> ShadowFold<'a> {
 
     fn fold_and_compare(&mut self, repair: bool) -> Result<Report, RebuildError> {
         failpoint::hit("rebuild.cleared");
+        let context = self.context;
         let tables = ViewTables { tables: self.shadow.tables().tables, ..Default::default() };
-        self.runtime.block_on(self.store.begin_view(self.claim(0), tables))?;
+        context.runtime.block_on(context.store.begin_view(self.claim(0), tables))?;
         // Fold most of the log while the view continues, and the rest while it is on hold.
-        let position = self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?;
-        let Some(position) = position else {
+        let Some(position) = context.position()? else {
             // A view that has not begun has applied nothing, and the content of its table is not its own yet.
             return Ok(Report::default());
         };
         self.fold_until(position)?;
-        let hold = self
-            .runtime
-            .block_on(self.view.hold())
-            .ok_or_else(|| RebuildError::Ended(self.view.view.name.clone()))?;
-        let stored =
-            self.runtime.block_on(self.store.position(&self.view.view.name, self.log.id()))?.unwrap_or(0);
+        let hold = context.hold()?;
+        let stored = context.position()?.unwrap_or(0);
         self.fold_until(stored)?;
         failpoint::hit("rebuild.folded");
-        self.context().fail_if_history_deleted()?;
+        context.fail_if_history_deleted()?;
         // Another node may have begun to feed the view meanwhile.
-        fail_if_several_logs(self.context())?;
+        fail_if_several_logs(context)?;
         let mut report = Report { position: stored, ..Report::default() };
-        match (&self.view.view.kind, &self.shadow.kind) {
+        match (&context.view.view.kind, &self.shadow.kind) {
             (ViewKind::Ledger(view), ViewKind::Ledger(shadow)) => {
                 ledger::LedgerComparison { fold: self, view, shadow }.compare(repair, &mut report)?;
             }
@@ -227,32 +218,24 @@ impl<'a> ShadowFold<'a> {
     }
 
     fn clear(&self) -> Result<(), RebuildError> {
+        let Context { view, store, runtime, .. } = self.context;
         let mut tables = self.shadow.tables().tables;
-        if let Some(ledger) = self.view.view.ledger() {
-            tables.push(ledger::rebuilt_ledger(ledger, &self.view.view.name).table().as_ref().clone());
+        if let Some(ledger) = view.view.ledger() {
+            tables.push(ledger::rebuilt_ledger(ledger, &view.view.name).table().as_ref().clone());
         }
-        self.runtime.block_on(self.store.drop_tables(&tables))?;
+        runtime.block_on(store.drop_tables(&tables))?;
         let forget = "DELETE FROM millrace_positions WHERE view = ?".to_owned();
-        self.runtime.block_on(self.store.change(forget, vec![Cell::Text(self.shadow.name.clone())]))?;
+        runtime.block_on(store.change(forget, vec![Cell::Text(self.shadow.name.clone())]))?;
         Ok(())
     }
 
-    fn fail_if_stopped(&self) -> Result<(), RebuildError> {
-        self.context().fail_if_stopped()
-    }
-
-    fn context(&self) -> Context<'a> {
-        let Self { view, log, store, runtime, stop, .. } = *self;
-        Context { view, log, store, runtime, stop }
-    }
-
     fn claim(&self, to: u64) -> Claim {
-        Claim { view: self.shadow.name.clone(), log: self.log.id(), from: self.at, to }
+        Claim { view: self.shadow.name.clone(), log: self.context.log.id(), from: self.at, to }
     }
 
     fn fold_until(&mut self, until: u64) -> Result<(), RebuildError> {
-        let Self { view, store, runtime, .. } = *self;
-        LogReplay::new(self.context(), self.at).each(until, |batch| {
+        let Context { view, store, runtime, .. } = self.context;
+        LogReplay::new(self.context, self.at).each(until, |batch| {
             let folded = self.shadow.fold(&view.fields, &batch.events);
             let (plan, _) = folded.into_plan(self.claim(batch.span.end));
             runtime.block_on(store.apply(Arc::new(plan)))?;

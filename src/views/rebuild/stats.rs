@@ -22,7 +22,7 @@ pub fn compare(
     }
     failpoint::hit("rebuild.mended");
     if repair {
-        fold.runtime.block_on(fold.store.replace_tables(&should_have, &has))?;
+        fold.context.runtime.block_on(fold.context.store.replace_tables(&should_have, &has))?;
     }
     Ok(())
 }
@@ -113,12 +113,12 @@ impl TableScan {
 
     fn next(&mut self, fold: &ShadowFold<'_>) -> Result<Option<Vec<Cell>>, RebuildError> {
         if self.page.is_empty() && !self.ended {
-            fold.fail_if_stopped()?;
+            fold.context.fail_if_stopped()?;
             let (sql, after) = match self.last.take() {
                 None => (&self.first_page, Vec::new()),
                 Some(after) => (&self.next_page, after),
             };
-            self.page = match fold.runtime.block_on(fold.store.rows(sql.clone(), after)) {
+            self.page = match fold.context.runtime.block_on(fold.context.store.rows(sql.clone(), after)) {
                 // A missing table has no rows.
                 Err(StoreError::NoTable(_)) => VecDeque::new(),
                 rows => rows?.into(),

@@ -157,7 +157,7 @@ impl TableComparison<'_> {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
             let mut from = *first;
             loop {
-                let read = runtime.block_on(table.cells(store, from, *last, REBUILD_ROWS_MAX));
+                let read = runtime.block_on(table.select(store, "", &[], [from, *last], REBUILD_ROWS_MAX));
                 let read = match read {
                     Err(StoreError::NoTable(_)) => return Ok(HashMap::new()),
                     read => read?,

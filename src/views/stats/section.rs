@@ -5,7 +5,7 @@ use event::{Fields, Kind};
 use serde::Deserialize;
 
 use super::{CountedField, Stats, StatsFields};
-use crate::views::section::table_name;
+use crate::views::section::{field_index, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,13 +24,16 @@ pub struct StatsSection {
 impl StatsSection {
     /// Builds view `name` on a stream with these fields.
     pub fn build(&self, name: &str, fields: &Fields) -> Result<Stats, String> {
-        let group = self.field(fields, "is grouped by", &self.group)?;
+        let group = field_index(fields, &self.from, "is grouped by", &self.group)?;
         if !fields.get(group).required || !matches!(fields.get(group).kind, Kind::Text { .. }) {
             return Err(format!("is grouped by field `{}`, which must be required text", self.group));
         }
         self.check_kept(fields, "is grouped by", group)?;
-        let time =
-            self.time.as_ref().map(|time| self.field(fields, "takes its day from", time)).transpose()?;
+        let time = self
+            .time
+            .as_ref()
+            .map(|time| field_index(fields, &self.from, "takes its day from", time))
+            .transpose()?;
         if let Some(time) = time.filter(|time| fields.get(*time).kind != Kind::Time) {
             return Err(format!("takes its day from field `{}`, which is not a time", fields.get(time).name));
         }
@@ -53,7 +56,7 @@ impl StatsSection {
             }
             None => None,
             Some(distinct) => {
-                let field = self.field(fields, "counts distinct values of", distinct)?;
+                let field = field_index(fields, &self.from, "counts distinct values of", distinct)?;
                 self.check_kept(fields, "counts distinct values of", field)?;
                 Some(field)
             }
@@ -63,7 +66,7 @@ impl StatsSection {
     }
 
     fn counted(&self, fields: &Fields, name: &str) -> Result<CountedField, String> {
-        let field = self.field(fields, "counts by", name)?;
+        let field = field_index(fields, &self.from, "counts by", name)?;
         self.check_kept(fields, "counts by", field)?;
         if name.chars().count() > COUNTED_NAME_CHARS_MAX as usize {
             return Err(format!(
@@ -72,12 +75,6 @@ impl StatsSection {
         }
         let distinct = self.distinct_counts.iter().any(|distinct| distinct == name);
         Ok(CountedField { field, name: name.to_owned(), distinct })
-    }
-
-    fn field(&self, fields: &Fields, use_of_it: &str, name: &str) -> Result<usize, String> {
-        fields.index_of(name).filter(|_| !name.is_empty()).ok_or_else(|| {
-            format!("{use_of_it} field `{name}`, which stream `{}` does not declare", self.from)
-        })
     }
 
     /// Fails if values of the field may be too long for a key in a table.

@@ -64,9 +64,11 @@ impl RowTable {
         let (mut at, mut bytes) = (after, 0);
         loop {
             let wanted = WIDE_ROWS_READ_MAX.min(limit - page.rows.len());
-            let read = self.read(store, filter, at, until, wanted).await?;
+            let from = at.saturating_add(i64::from(at > i64::MIN));
+            let read = self.select(store, &filter.conditions, &filter.values, [from, until], wanted).await?;
             let last = read.len() < wanted;
-            for (number, row) in read {
+            for (number, cells) in read {
+                let row = self.object(number, &cells);
                 bytes += row.len();
                 if bytes > PAGE_BYTES_MAX && !page.rows.is_empty() {
                     page.next = Some(at);
@@ -102,31 +104,8 @@ impl RowTable {
         }
     }
 
-    async fn read(
-        &self,
-        store: &Store,
-        filter: &Filter,
-        after: i64,
-        until: i64,
-        limit: usize,
-    ) -> Result<Vec<(i64, String)>, StoreError> {
-        let from = after.saturating_add(i64::from(after > i64::MIN));
-        let rows = self.select(store, &filter.conditions, &filter.values, [from, until], limit).await?;
-        Ok(rows.into_iter().map(|(number, cells)| (number, self.object(number, &cells))).collect())
-    }
-
-    /// Returns up to `limit` rows with the numbers from `first` to `last`, in order.
-    pub async fn cells(
-        &self,
-        store: &Store,
-        first: i64,
-        last: i64,
-        limit: usize,
-    ) -> Result<Vec<(i64, Vec<Cell>)>, StoreError> {
-        self.select(store, "", &[], [first, last], limit).await
-    }
-
-    async fn select(
+    /// Returns up to `limit` rows with the numbers in `span`, in order.
+    pub async fn select(
         &self,
         store: &Store,
         conditions: &str,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
 use super::{ColumnSource, EnvelopeField, RowTable};
-use crate::views::section::table_name;
+use crate::views::section::{field_index, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,12 +125,7 @@ impl RowTableSection {
                 Some(_) => Err(format!("fills column `{name}` with `{from}`, which cannot have a default")),
             };
         }
-        let field = fields.index_of(from).ok_or_else(|| {
-            format!(
-                "fills column `{name}` with field `{from}`, which stream `{}` does not declare",
-                self.from
-            )
-        })?;
+        let field = field_index(fields, &self.from, &format!("fills column `{name}` with"), from)?;
         let default = match default {
             None => None,
             Some("$received") if fields.get(field).kind == Kind::Time => Some(EnvelopeField::Received),

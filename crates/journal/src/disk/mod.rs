@@ -7,6 +7,7 @@ mod real;
 pub(crate) mod sim;
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "simulation")]
@@ -320,7 +321,7 @@ impl DiskFile {
     /// Fills `bytes` from the file, starting at `offset`.
     pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), DiskError> {
         match &self.kind {
-            FileKind::Real(file) => real::read_at(file, bytes, offset),
+            FileKind::Real(file) => file.read_exact_at(bytes, offset),
             #[cfg(feature = "simulation")]
             FileKind::SimDisk(file) => file.read_at(bytes, offset),
         }
@@ -330,7 +331,7 @@ impl DiskFile {
     /// Writes all of `bytes`. After an error, any part of them may have been written.
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
         match &self.kind {
-            FileKind::Real(file) => real::write_at(file, bytes, offset),
+            FileKind::Real(file) => file.write_all_at(bytes, offset),
             #[cfg(feature = "simulation")]
             FileKind::SimDisk(file) => file.write_at(bytes, offset),
         }

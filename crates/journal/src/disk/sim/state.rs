@@ -10,7 +10,7 @@ use crate::rng::Rng;
 /// A write reaches the disk in pieces of this size. A crash can lose each piece separately.
 const PIECE_BYTES: usize = 512;
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct State {
     pub(super) rng: Rng,
     /// The number of the current process.
@@ -52,23 +52,7 @@ pub(super) enum NameChange {
 
 impl State {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            rng: Rng::new(seed),
-            process: 0,
-            files: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            unsynced_names: Vec::new(),
-            locks: BTreeSet::new(),
-            operations: 0,
-            trace: 0,
-            dead: false,
-            dies_at: None,
-            sync_fails_in: None,
-            capacity_bytes: None,
-            ignores_file_syncs: false,
-            ignores_folder_syncs: false,
-        }
+        Self { rng: Rng::new(seed), ..Self::default() }
     }
 
     /// Starts a new process, without locks and faults.
