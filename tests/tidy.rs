@@ -25,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("http", &["admission"]),
     ("sources", &["admission", "http"]),
     ("backup", &[]),
-    ("api", &["admission", "backup", "config", "dedup", "http", "log", "store", "views"]),
+    ("api", &["admission", "backup", "config", "http", "log", "store", "views"]),
     ("telemetry", &[]),
     ("cli", &["backup", "config", "server", "telemetry"]),
 ];

@@ -1,4 +1,5 @@
-//! The W3C trace contexts of the records in one batch, for the few events that get a line in the program log.
+//! The W3C trace contexts of the records in one batch, for the few events that get a line in the program log: those
+//! that became dead letters.
 
 use std::ops::Range;
 

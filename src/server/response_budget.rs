@@ -15,7 +15,7 @@ pub struct ResponseBudget {
     permits: Arc<Semaphore>,
 }
 
-/// Bytes of a response with a value that is held until they are sent.
+/// Bytes of a response, and a value that is dropped when they have been sent.
 pub struct HeldBytes<T> {
     pub bytes: Bytes,
     pub _held: T,

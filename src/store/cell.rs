@@ -1,16 +1,36 @@
-//! The values of rows, owned and borrowed.
+//! The values of rows: owned, or borrowed from where they are.
 
 use event::{Decimal, Millis, Value};
 
-/// One value of a row.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cell {
+/// One value of a row. `T` and `B` are the forms in which texts and bytes are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnyCell<T, B> {
     Null,
-    Text(String),
+    Text(T),
     Integer(i64),
     Decimal(Decimal),
     Time(Millis),
-    Bytes(Vec<u8>),
+    Bytes(B),
+}
+
+/// A value that owns its text or bytes.
+pub type Cell = AnyCell<String, Vec<u8>>;
+
+/// A value borrowed from a cell, from a row of a plan, or from a field of an event.
+pub type CellRef<'a> = AnyCell<&'a str, &'a [u8]>;
+
+impl<T, B> AnyCell<T, B> {
+    /// Changes the form of texts and bytes.
+    pub fn map<U, C>(self, text: impl FnOnce(T) -> U, bytes: impl FnOnce(B) -> C) -> AnyCell<U, C> {
+        match self {
+            Self::Null => AnyCell::Null,
+            Self::Text(value) => AnyCell::Text(text(value)),
+            Self::Integer(number) => AnyCell::Integer(number),
+            Self::Decimal(amount) => AnyCell::Decimal(amount),
+            Self::Time(time) => AnyCell::Time(time),
+            Self::Bytes(value) => AnyCell::Bytes(bytes(value)),
+        }
+    }
 }
 
 impl Cell {
@@ -34,27 +54,9 @@ impl Cell {
     }
 }
 
-/// The same, borrowed from a cell, from a row of a plan, or from a field of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CellRef<'a> {
-    Null,
-    Text(&'a str),
-    Integer(i64),
-    Decimal(Decimal),
-    Time(Millis),
-    Bytes(&'a [u8]),
-}
-
 impl CellRef<'_> {
     pub fn to_cell(self) -> Cell {
-        match self {
-            Self::Null => Cell::Null,
-            Self::Text(text) => Cell::Text(text.to_owned()),
-            Self::Integer(number) => Cell::Integer(number),
-            Self::Decimal(amount) => Cell::Decimal(amount),
-            Self::Time(time) => Cell::Time(time),
-            Self::Bytes(bytes) => Cell::Bytes(bytes.to_vec()),
-        }
+        self.map(str::to_owned, <[u8]>::to_vec)
     }
 }
 

@@ -49,7 +49,7 @@ use std::sync::Arc;
 
 use event::{Decimal, LogId};
 
-pub use cell::{Cell, CellRef};
+pub use cell::{AnyCell, Cell, CellRef};
 pub use dead_letter_change::{DeadLetterChange, NewDeadLetter};
 pub use dead_letters::{DeadLetter, DeadLetterStatus};
 pub use dedup_name::{DEDUP_NAME, DEDUP_STORED_NAME, shown_name};
@@ -135,8 +135,10 @@ impl Store {
             let password = password.cloned().unwrap_or_default();
             return remote::Remote::open(url, &password).await.map(Self::Remote);
         };
-        let path = path.strip_prefix("//").unwrap_or(path);
-        let file = if path.is_empty() { data.join("millrace.db") } else { path.into() };
+        let file = match path {
+            "" => data.join("millrace.db"),
+            path => path.strip_prefix("//").unwrap_or(path).into(),
+        };
         sqlite::Sqlite::open(&file).map(Self::Sqlite)
     }
 

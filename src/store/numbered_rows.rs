@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use event::{Decimal, LogId, Millis};
+use event::{LogId, Millis};
 
-use super::cell::CellRef;
+use super::cell::{AnyCell, CellRef};
 use super::tables::Table;
 
 /// The changes of a plan to such a table. Rows are added, then restored, then removed: the batch that adds an event's
@@ -56,16 +56,8 @@ pub struct Rows {
     bytes: Vec<u8>,
 }
 
-/// A value without its text or bytes: they end at `end`, and begin where those of an earlier slot end.
-#[derive(Clone, Copy, Debug)]
-enum Slot {
-    Null,
-    Text { end: u32 },
-    Integer(i64),
-    Decimal(Decimal),
-    Time(Millis),
-    Bytes { end: u32 },
-}
+/// A value whose text or bytes end at an index, and begin where those of an earlier slot end.
+type Slot = AnyCell<u32, u32>;
 
 impl Rows {
     pub fn new(width: usize) -> Self {
@@ -81,20 +73,16 @@ impl Rows {
     /// Appends one value. A row is complete after as many values as the table has columns.
     pub fn push<'a>(&mut self, cell: impl Into<CellRef<'a>>) {
         let end = |length: usize| u32::try_from(length).expect("a batch is far below 4 GiB");
-        let slot = match cell.into() {
-            CellRef::Null => Slot::Null,
-            CellRef::Text(text) => {
+        let slot = cell.into().map(
+            |text| {
                 self.text.push_str(text);
-                Slot::Text { end: end(self.text.len()) }
-            }
-            CellRef::Integer(number) => Slot::Integer(number),
-            CellRef::Decimal(amount) => Slot::Decimal(amount),
-            CellRef::Time(time) => Slot::Time(time),
-            CellRef::Bytes(bytes) => {
+                end(self.text.len())
+            },
+            |bytes| {
                 self.bytes.extend_from_slice(bytes);
-                Slot::Bytes { end: end(self.bytes.len()) }
-            }
-        };
+                end(self.bytes.len())
+            },
+        );
         self.slots.push(slot);
     }
 
@@ -110,13 +98,11 @@ impl Rows {
     pub fn cells(&self) -> impl Iterator<Item = CellRef<'_>> {
         let (mut text_begin, mut bytes_begin) = (0, 0);
         let range = |begin: &mut usize, end: u32| std::mem::replace(begin, end as usize)..end as usize;
-        self.slots.iter().map(move |slot| match *slot {
-            Slot::Null => CellRef::Null,
-            Slot::Text { end } => CellRef::Text(&self.text[range(&mut text_begin, end)]),
-            Slot::Integer(number) => CellRef::Integer(number),
-            Slot::Decimal(amount) => CellRef::Decimal(amount),
-            Slot::Time(time) => CellRef::Time(time),
-            Slot::Bytes { end } => CellRef::Bytes(&self.bytes[range(&mut bytes_begin, end)]),
+        self.slots.iter().map(move |slot| {
+            slot.map(
+                |end| &self.text[range(&mut text_begin, end)],
+                |end| &self.bytes[range(&mut bytes_begin, end)],
+            )
         })
     }
 }

@@ -12,8 +12,8 @@ use super::numbered_rows::RowChanges;
 use super::tables::Table;
 use super::visits::{Visit, Visits};
 
-/// The values to write for a visit: the member, the day and the number.
-const VISIT_CELLS: usize = 3;
+/// The values to write for a visit: the member, the day and the number, and as many for the day gaps that it changes.
+const VISIT_CELLS: usize = 6;
 
 /// The compare-and-set that moves a view's position from `from` to `to`. Exactly one row must change; otherwise
 /// nothing of the plan is applied. So each batch counts exactly once.

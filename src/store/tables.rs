@@ -38,11 +38,13 @@ pub struct Table {
     pub id: Option<String>,
     /// The index of a column, in addition to the key, whose values are unique.
     pub unique: Option<usize>,
+    /// How the rows of each group are ranked, if a query asks for the first of them.
     pub ranking: Option<TopK>,
 }
 
-/// Ranks the rows of each group, so that a query does not have to scan all of them: by their single number, largest first. Rows with equal numbers are ordered by the
-/// last key column, with empty text last. The other key columns form the group.
+/// Ranks the rows of each group by their single number, largest first, so that a query does not have to scan the whole
+/// group. Rows with equal numbers are ordered by the last key column, with empty text last. The other key columns form
+/// the group.
 ///
 /// Database servers use an index, which is cheap there. SQLite keeps the top rows of each group in the two tables
 /// that are named here.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::{DiskError, DiskFile};
 use crate::frame::{self, Frame, FrameKind};
 use crate::log_state::LogState;
+use crate::rewrite_error::RewriteError;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::walk::{Walk, Walked};
 use crate::writer_command::WriterError;
@@ -21,21 +22,6 @@ pub struct Rewritten {
     pub frames: u64,
     /// The number of segments that were written again.
     pub segments: u64,
-}
-
-/// Why the log was not, or not completely, rewritten. Segments after the one that failed are unchanged.
-#[derive(Debug, thiserror::Error)]
-pub enum RewriteError {
-    #[error("cannot rewrite up to position {until}: the log is sealed up to {sealed_end}; seal it first")]
-    NotSealed { until: u64, sealed_end: u64 },
-    #[error("the {bytes} bytes at position {position} can only be replaced by as many, not by {bytes_new}")]
-    OtherLength { position: u64, bytes: usize, bytes_new: usize },
-    #[error("`{}` is corrupt at offset {offset}: {why}", file.display())]
-    Corrupt { file: PathBuf, offset: u64, why: String },
-    #[error(transparent)]
-    Writer(#[from] WriterError),
-    #[error(transparent)]
-    Io(#[from] DiskError),
 }
 
 pub(crate) type Change<'a> = dyn FnMut(&Frame<'_>) -> Option<Vec<u8>> + 'a;

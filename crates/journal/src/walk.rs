@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::LogId;
 use crate::disk::DiskFile;
 use crate::frame::{self, FRAME_HEADER_BYTES, Fault, FrameHeader, Parsed};
-use crate::rewrite::RewriteError;
+use crate::rewrite_error::RewriteError;
 use crate::segment::{Location, SEGMENT_HEADER_BYTES, Segment};
 
 /// The size of one read. A larger frame is still read as a whole.

@@ -69,7 +69,7 @@ impl Uploader {
     }
 
     /// Sends a chunk of an upload. When this returns, the accepted lines are on stable storage. With `check_only`,
-    /// nothing is stored, and the receipt is the one that the server would give.
+    /// nothing is stored, and the receipt is the one that the server would give. A blank chunk is not sent.
     pub async fn send(
         &self,
         upload: &str,

@@ -48,8 +48,8 @@ pub async fn record_view(
 }
 
 fn with_ranking_tables(session: &impl Session, tables: &ViewTables) -> Vec<Table> {
-    let derived = tables.tables.iter().flat_map(|table| session.ranking_tables(table));
-    tables.tables.iter().cloned().chain(derived).collect()
+    let rankings = tables.tables.iter().flat_map(|table| session.ranking_tables(table));
+    tables.tables.iter().cloned().chain(rankings).collect()
 }
 
 /// Returns the name of the row in `millrace_meta` that records which view owns a table.

@@ -64,8 +64,9 @@ impl LedgerSection {
             }
         };
         let table = table_name(self.table.as_deref(), name)?;
-        // Of a nested name such as `payload.userId`, the last part.
-        let key_column = self.key_column.as_deref().or(key.name.rsplit('.').next()).unwrap_or(&key.name);
+        // The default is the last part of the key's name: `userId` of `payload.userId`.
+        let last_part = key.name.rsplit('.').next().unwrap_or_default();
+        let key_column = self.key_column.as_deref().unwrap_or(last_part);
         let amount_column = self.amount_column.as_deref().unwrap_or("balance");
         Ok(Ledger::new(&table, [key_column, amount_column], fields.key(), rule))
     }
