@@ -20,7 +20,7 @@ use event::{EventId, Fields, Millis, Progress};
 use crate::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 
 pub use access_keys::{Credentials, Key, KeyError, Keys, NewKey, Scope, weak_key};
-pub use check_event::{Checked, CheckedEvent, Offer, OfferName, expect_distinct};
+pub use check_event::{Checked, CheckedEvent, EventChecker, Offer, OfferName, expect_distinct};
 pub use correction_targets::{CorrectionTargets, TargetGuard};
 pub use corrections::Corrections;
 pub use id_scope::{EventName, IdScope, ScopeName};

@@ -112,9 +112,10 @@ fn check<'a>(
     offers: impl ExactSizeIterator<Item = Result<Offer<'a, 'a>, FieldErrors>>,
     corrections: &mut Corrections,
 ) -> Result<Checked<'a>, ApiError> {
+    let checker = request.admission().checker(context)?;
     let (mut checked, only) = (Checked::default(), offers.len() == 1);
     for (index, offer) in offers.enumerate() {
-        match offer.and_then(|offer| request.admission().check(context, index, offer, corrections)) {
+        match offer.and_then(|offer| checker.check(index, offer, corrections)) {
             Err(errors) if only => return Err(errors.into()),
             entry => checked.add(EventIndex::Index(index as u64), entry),
         }

@@ -11,12 +11,12 @@ use event::limits::{
 use event::{BodyHash, FieldErrors, UploadId};
 use serde::Serialize;
 
-use super::export_line::{self, ExportedEvent};
+use super::export_line;
 use super::line_buffer::LineBuffer;
 use super::native_request::{Request, finish};
 use crate::admission::{
-    Checked, CheckedEvent, Context, Corrections, EncodedEvents, EventFault, EventIndex, Offer, OfferName,
-    Refusal, UploadLines, run_sized,
+    Checked, CheckedEvent, Context, Corrections, EncodedEvents, EventChecker, EventFault, EventIndex, Offer,
+    OfferName, Refusal, UploadLines, run_sized,
 };
 use crate::http::body::{self, Pieces};
 use crate::http::{ApiError, Share, idempotency_key};
@@ -212,6 +212,7 @@ fn check(
     chunk: &[u8],
     corrections: &mut Corrections,
 ) -> Result<CheckedChunk, Refusal> {
+    let checker = request.admission().checker(context)?;
     let (mut checked, mut lines) = (Checked::default(), 0_u32);
     checked.reserve(CHUNK_LINES_MAX);
     let bytes_max = line_bytes_max(request);
@@ -226,7 +227,7 @@ fn check(
             return Err(Refusal::TooLarge { what: "a line", bytes_max });
         }
         let at = EventIndex::Line(taken.next_line + u64::from(index));
-        match check_line(request, context, index as usize, line, corrections) {
+        match check_line(request, &checker, index as usize, line, corrections) {
             Ok(None) => {}
             Ok(Some(event)) => checked.add_line(index, event),
             Err(errors) => checked.add(at, Err(errors)),
@@ -250,20 +251,25 @@ fn check(
 /// Checks one line. Returns `None` for a line of an export that holds an event which did not count there.
 fn check_line<'a>(
     request: &Request<'_>,
-    context: &Context<'_>,
+    checker: &EventChecker<'_>,
     index: usize,
     line: &'a [u8],
     corrections: &mut Corrections,
 ) -> Result<Option<CheckedEvent<'a>>, FieldErrors> {
     let text = body::utf8("the line", line)?;
-    let Some(stream) = &request.options.exported else {
-        let offer = Offer { text, name: OfferName::OwnId };
-        return request.admission().check(context, index, offer, corrections).map(Some);
+    let exported;
+    let offer = match &request.options.exported {
+        None => Offer { text, name: OfferName::OwnId },
+        Some(stream) => match export_line::event(text, stream)? {
+            None => return Ok(None),
+            Some(event) => {
+                exported = event;
+                // The `id` in its text, if there is one, named the event where it was sent first.
+                Offer { text: exported.text, name: OfferName::Given(&exported.id) }
+            }
+        },
     };
-    let Some(ExportedEvent { id, text }) = export_line::event(text, stream)? else { return Ok(None) };
-    // The `id` in its text, if there is one, named the event where it was sent first.
-    let offer = Offer { text, name: OfferName::Given(&id) };
-    request.admission().check(context, index, offer, corrections).map(Some)
+    checker.check(index, offer, corrections).map(Some)
 }
 
 fn line_bytes_max(request: &Request<'_>) -> usize {

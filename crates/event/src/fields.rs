@@ -65,7 +65,8 @@ impl Fields {
         let is_object = |field: &Field, raw: &Option<&str>| {
             raw.is_some_and(|raw| raw.starts_with('{')) && self.parents.contains(&field.name)
         };
-        for whole in [false, true] {
+        let passes: &[bool] = if self.parents.is_empty() { &[false] } else { &[false, true] };
+        for &whole in passes {
             for (field, raw) in self.list.iter().zip(&values) {
                 if is_object(field, raw) == whole
                     && let Err(error) = field.read(*raw)
