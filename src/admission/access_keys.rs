@@ -56,8 +56,8 @@ pub struct Key {
 }
 
 impl Key {
-    /// Returns the scope of clients' ids: the key's name, so that a new key of the same name continues where the old
-    /// one stopped, or the scope that the key was given.
+    /// Returns the scope that the key was given for clients' ids, or else the key's name. A new key of the same name
+    /// therefore continues where the old one stopped.
     pub fn id_scope(&self) -> &str {
         self.id_scope.as_ref().unwrap_or(&self.name)
     }

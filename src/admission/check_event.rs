@@ -47,7 +47,7 @@ impl<'a> Checked<'a> {
             Err(errors) => {
                 self.refused += 1;
                 if self.refused <= REFUSALS_LISTED_MAX {
-                    // Of each of these events, at least the first fault is listed.
+                    // At least the first fault of each of these events is listed.
                     let room = FAULTS_LISTED_MAX.saturating_sub(self.faults.len()).max(1);
                     self.faults.extend(errors.into_iter().take(room).map(|error| EventFault { at, error }));
                 }

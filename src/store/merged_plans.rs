@@ -92,6 +92,7 @@ mod tests {
     use super::*;
     use crate::store::plan::{Claim, CorrectedEvent};
     use crate::store::tables::{ColumnKind, Table};
+    use crate::store::visits::{MEMBER_BYTES, Visit, Visits};
 
     fn plan(from: u64, to: u64, write: Write) -> Plan {
         let claim = Claim { view: "v".to_owned(), log: LogId([0; 16]), from, to };
@@ -136,6 +137,26 @@ mod tests {
     fn a_count_that_sums_to_zero_is_not_written() {
         let both = merged(counts(&[("a", 1), ("b", 2)]), counts(&[("a", -1), ("b", 1), ("c", 4)]));
         assert_eq!(both.writes[0].cells, counts(&[("b", 3), ("c", 4)]).cells);
+    }
+
+    /// Builds a plan with one visit of `member` to the table `members`.
+    fn visiting(from: u64, to: u64, members: &str, member: u8) -> Plan {
+        let table = |name: &str| Arc::new(Table::new(name, 2, &[]));
+        let visit = Visit { member: [member; MEMBER_BYTES], day: 1, added: 1, group: [].into() };
+        let visits = Visits::new(&table(members), &table("gaps"), vec![visit]);
+        Plan { visits: Some(visits), ..plan(from, to, counts(&[("a", 1)])) }
+    }
+
+    #[test]
+    fn the_visits_of_both_plans_are_kept() {
+        let (mut one, other) = (visiting(3, 7, "m", 1), visiting(7, 12, "m", 2));
+        assert!(one.can_merge(&other));
+        one.merge(other);
+        let members: Vec<u8> =
+            one.visits.iter().flat_map(Visits::changes).map(|visit| visit.member[0]).collect();
+        assert_eq!(members, [1, 2]);
+        assert!(!one.can_merge(&visiting(12, 13, "other", 2)), "another table of members");
+        assert!(!one.can_merge(&plan(12, 13, counts(&[("a", 1)]))), "one without visits");
     }
 
     #[test]
