@@ -160,6 +160,7 @@ impl From<StoreError> for Refusal {
             StoreError::Closed => Self::Stopping,
             StoreError::NoTable(_)
             | StoreError::Claimed { .. }
+            | StoreError::Redefined(_)
             | StoreError::Transient(_)
             | StoreError::Data(_)
             | StoreError::Blocked(_) => Self::StoreUnavailable(error.to_string()),

@@ -4,7 +4,7 @@ use crate::admission::{KeyError, Refusal};
 use crate::http::ApiError;
 use crate::log::{AppendError, CopyError, ReadError};
 use crate::store::StoreError;
-use crate::views::{BatchError, DeadLetterError, ErasureError, RebuildError};
+use crate::views::{AcceptError, BatchError, DeadLetterError, ErasureError, RebuildError};
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
@@ -57,11 +57,22 @@ impl From<RebuildError> for ApiError {
             | RebuildError::Sum(_)
             | RebuildError::SeveralLogs(_)
             | RebuildError::WouldSendAgain(_)
+            | RebuildError::Definition(_)
             | RebuildError::Busy(_) => Self::conflict(error.to_string()),
             RebuildError::Ended(_) => Refusal::Stopping.into(),
             RebuildError::Batch(BatchError::Log(error)) => error.into(),
             RebuildError::Batch(BatchError::Store(error)) => error.into(),
             RebuildError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AcceptError> for ApiError {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Rebuilding(_) => Self::conflict(error.to_string()),
+            AcceptError::Ended(_) => Refusal::Stopping.into(),
+            AcceptError::Store(error) => error.into(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod rows;
 mod stats;
 mod uploads;
 mod view_access;
+mod view_definition;
 mod views;
 
 use std::collections::BTreeMap;
@@ -73,6 +74,7 @@ pub fn routes<'r>(api: &Arc<Api>, reads: impl Iterator<Item = &'r ReadConfig>) -
     let routes = Router::new()
         .merge(health::routes(api))
         .merge(views::routes(api))
+        .merge(view_definition::routes(api))
         .merge(stats::routes(api))
         .merge(rows::routes(api))
         .merge(notifications::routes(api))

@@ -177,8 +177,13 @@ impl Deduplicator {
 
     fn begin(&mut self) -> Result<(), StoreError> {
         let log = self.log.id();
-        let claim =
-            Claim { view: DEDUP_STORED_NAME.to_owned(), log, from: self.log.begin(), to: self.log.begin() };
+        let claim = Claim {
+            view: DEDUP_STORED_NAME.to_owned(),
+            log,
+            from: self.log.begin(),
+            to: self.log.begin(),
+            definition: None,
+        };
         self.runtime.block_on(self.store.begin_view(claim, ViewTables::default()))?;
         self.runtime.block_on(self.store.add_missing_expiries(self.windows.default, PRUNE_ROWS_MAX))?;
         self.stored = self
@@ -298,7 +303,8 @@ impl Deduplicator {
     }
 
     fn claim(&self, to: u64) -> Claim {
-        Claim { view: DEDUP_STORED_NAME.to_owned(), log: self.log.id(), from: self.stored, to }
+        let view = DEDUP_STORED_NAME.to_owned();
+        Claim { view, log: self.log.id(), from: self.stored, to, definition: None }
     }
 
     fn publish(&self) {

@@ -38,7 +38,7 @@ use crate::log::{self, EventLog};
 use crate::sources::native::{self, NativeSource};
 use crate::store::{self, DEDUP_NAME, Password, Store};
 use crate::telemetry;
-use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
+use crate::views::{Definition, Eraser, Erasures, Retention, Runner, Running, View};
 
 use request_guard::RequestGuard;
 use router::RequestRouter;
@@ -214,8 +214,10 @@ impl Node {
         budget: &Arc<Semaphore>,
         runtime: &Handle,
     ) -> Result<(), ServeError> {
+        let fields = Arc::clone(&self.streams[&view.stream]);
         let runner = Runner {
-            fields: Arc::clone(&self.streams[&view.stream]),
+            definition: Arc::new(Definition::of(&view, &fields)),
+            fields,
             log: self.log.clone(),
             store: self.store.clone(),
             dedup: dedup.clone(),

@@ -11,7 +11,14 @@ impl Store {
             return Ok(false);
         }
         let name = |name: &str| vec![Cell::Text(name.to_owned())];
-        let tables = ["millrace_positions", "millrace_passed", "millrace_opening", "millrace_rows"];
+        let tables = [
+            "millrace_positions",
+            "millrace_definitions",
+            "millrace_prepared",
+            "millrace_passed",
+            "millrace_opening",
+            "millrace_rows",
+        ];
         let deletes = tables.map(|table| (format!("DELETE FROM {table} WHERE view = ?"), name(view)));
         let owner = "DELETE FROM millrace_meta WHERE name LIKE 'owner of table %' AND value = ?".to_owned();
         let deleted_rows = "DELETE FROM millrace_retained WHERE stream = ?".to_owned();

@@ -13,7 +13,9 @@ pub enum Halt {
 impl From<StoreError> for Halt {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Transient(_) | StoreError::Claimed { .. } => Self::Wait(error.to_string()),
+            StoreError::Transient(_) | StoreError::Claimed { .. } | StoreError::Redefined(_) => {
+                Self::Wait(error.to_string())
+            }
             StoreError::NoTable(table) if !table.starts_with("millrace_") => Self::Pause(format!(
                 "table `{table}` does not exist; restore it, or run `millrace rebuild` to recreate it from the log"
             )),

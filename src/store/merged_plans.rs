@@ -95,7 +95,7 @@ mod tests {
     use crate::store::visits::{MEMBER_BYTES, Visit, Visits};
 
     fn plan(from: u64, to: u64, write: Write) -> Plan {
-        let claim = Claim { view: "v".to_owned(), log: LogId([0; 16]), from, to };
+        let claim = Claim { view: "v".to_owned(), log: LogId([0; 16]), from, to, definition: None };
         Plan { writes: vec![write], ..Plan::new(claim) }
     }
 

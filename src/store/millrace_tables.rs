@@ -7,7 +7,8 @@ const NAME: ColumnKind = ColumnKind::Text { chars_max: 255 };
 /// The identity of a log, an event or an upload.
 const IDENTITY: ColumnKind = ColumnKind::Bytes { bytes_max: 16 };
 const BODY_HASH: ColumnKind = ColumnKind::Bytes { bytes_max: 8 };
-const SECRET_HASH: ColumnKind = ColumnKind::Bytes { bytes_max: 32 };
+/// SHA-256, of a key or of a view's definition.
+const HASH: ColumnKind = ColumnKind::Bytes { bytes_max: 32 };
 
 /// View positions: one row per view and log. The claim moves them.
 pub fn positions_table() -> Table {
@@ -21,6 +22,41 @@ pub fn positions_table() -> Table {
             ("position", ColumnKind::Integer),
             // The stamp of the plan that moved the position last.
             ("stamp?", IDENTITY),
+            // The hash of the definition that is in force; NULL for dedup, and for a rebuild's shadow.
+            ("definition?", HASH),
+        ],
+    )
+}
+
+/// The definitions of the views: from which position of a log on each one applies.
+pub fn definitions_table() -> Table {
+    Table::new(
+        "millrace_definitions",
+        4,
+        &[
+            ("view", NAME),
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("from_position", ColumnKind::Integer),
+            ("hash", HASH),
+            ("definition", ColumnKind::LongText),
+            ("since", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// Definitions that were accepted before a configuration has them.
+pub fn prepared_table() -> Table {
+    Table::new(
+        "millrace_prepared",
+        3,
+        &[
+            ("view", NAME),
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("hash", HASH),
+            ("definition", ColumnKind::LongText),
+            ("prepared", ColumnKind::Integer),
         ],
     )
 }
@@ -185,13 +221,15 @@ pub fn keys_table() -> Table {
         &[
             ("id", NAME),
             ("name", NAME),
-            ("hash", SECRET_HASH),
+            ("hash", HASH),
             ("scopes", NAME),
             ("streams", ColumnKind::LongText),
             ("view_key?", ColumnKind::LongText),
             ("created", ColumnKind::Integer),
             ("revoked?", ColumnKind::Integer),
             ("id_scope?", ColumnKind::LongText),
+            ("expires?", ColumnKind::Integer),
+            ("last_used?", ColumnKind::Integer),
         ],
     )
 }
@@ -200,6 +238,8 @@ pub fn keys_table() -> Table {
 pub fn own_tables() -> Vec<Table> {
     vec![
         positions_table(),
+        definitions_table(),
+        prepared_table(),
         dedup_table(),
         skipped_table(),
         taken_back_table(),
@@ -225,5 +265,6 @@ pub const OWN_INDEXES: [(&str, &str, &[&str]); 5] = [
 /// The schema version that is written into the store. A store with a later version is refused. A store with an
 /// earlier version gets the missing tables and columns, and its existing rows stay unchanged. Version 2 added
 /// `millrace_positions.stamp`. Version 3 added `millrace_seen.expires` and `millrace_keys.id_scope`; a store of version
-/// 2 keeps its index `millrace_seen_age`, which nothing uses any more.
-pub const SCHEMA_VERSION: i64 = 3;
+/// 2 keeps its index `millrace_seen_age`, which nothing uses any more. Version 4 added `millrace_positions.definition`
+/// with the tables of definitions, and `millrace_keys.expires` and `last_used`.
+pub const SCHEMA_VERSION: i64 = 4;

@@ -21,6 +21,7 @@ mod dead_letters;
 mod dedup;
 mod dedup_name;
 mod dedup_rule;
+mod definitions;
 mod deleted_history;
 mod drop_view;
 mod erasures;
@@ -54,6 +55,7 @@ pub use dead_letter_change::{DeadLetterChange, NewDeadLetter};
 pub use dead_letters::{DeadLetter, DeadLetterStatus};
 pub use dedup_name::{DEDUP_NAME, DEDUP_STORED_NAME, shown_name};
 pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
+pub use definitions::{DefinitionChange, DefinitionHash, DefinitionReason, NewDefinition, StoredDefinition};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use erasures::{Erasure, OpenErasure};
 pub use halt::Halt;
@@ -105,6 +107,9 @@ pub enum StoreError {
         .found.map_or_else(|| "missing".to_owned(), |at| at.to_string())
     )]
     Claimed { view: String, expected: u64, found: Option<u64> },
+    /// The definition of a view in the store is not the one that the claim shows: somebody has accepted another one.
+    #[error("view `{0}` has another definition in the store")]
+    Redefined(String),
     /// Temporary: the database is busy, locked or out of space. Retried without a limit.
     #[error("{0}")]
     Transient(String),
@@ -126,6 +131,8 @@ pub struct ViewPosition {
     pub view: String,
     pub log: LogId,
     pub position: u64,
+    /// The definition in force; `None` if the rows come from a millrace that did not store definitions.
+    pub definition: Option<DefinitionHash>,
 }
 
 impl Store {
@@ -304,12 +311,13 @@ impl Store {
     }
 }
 
-const POSITIONS_SQL: &str = "SELECT view, log_id, position FROM millrace_positions ORDER BY view, log_id";
+const POSITIONS_SQL: &str =
+    "SELECT view, log_id, position, definition FROM millrace_positions ORDER BY view, log_id";
 
 impl FromRow for ViewPosition {
     fn from_row(row: Vec<Cell>) -> Option<Self> {
-        let (view, log, position) = FromRow::from_row(row)?;
-        Some(Self { view, log, position })
+        let (view, log, position, definition): (_, _, _, Option<_>) = FromRow::from_row(row)?;
+        Some(Self { view, log, position, definition: definition.map(DefinitionHash) })
     }
 }
 

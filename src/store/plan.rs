@@ -8,6 +8,7 @@ use event::LogId;
 use super::cell::Cell;
 use super::dead_letter_change::DeadLetterChange;
 use super::dedup_rule::{ClockJumps, DedupEntry};
+use super::definitions::{DefinitionChange, DefinitionHash};
 use super::numbered_rows::RowChanges;
 use super::tables::Table;
 use super::visits::{Visit, Visits};
@@ -23,6 +24,8 @@ pub struct Claim {
     pub log: LogId,
     pub from: u64,
     pub to: u64,
+    /// The definition that has to be in force. Dedup and the shadow of a rebuild have none.
+    pub definition: Option<DefinitionHash>,
 }
 
 /// A random id of a plan. A database server stores it next to the view's position. If the result of a commit is lost,
@@ -53,6 +56,7 @@ pub struct Plan {
     pub clock_jumps: ClockJumps,
     pub dead_letters: Vec<DeadLetterChange>,
     pub corrected: Vec<CorrectedEvent>,
+    pub definition: Option<DefinitionChange>,
 }
 
 impl Plan {
@@ -92,6 +96,7 @@ impl Plan {
             clock_jumps: ClockJumps::default(),
             dead_letters: Vec::new(),
             corrected: Vec::new(),
+            definition: None,
         }
     }
 }

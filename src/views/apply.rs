@@ -11,6 +11,7 @@ use tokio::sync::SemaphorePermit;
 use super::batch::{Batch, BatchLimits, Event, Wanted};
 use super::bisect::Bisect;
 use super::dead_letter::{self, DeadLettered};
+use super::definition_ranges::DefinitionRanges;
 use super::runner::{Runner, State};
 use crate::log::Traces;
 use crate::store::{Claim, DeadLetterChange, Halt, Plan, StoreError};
@@ -23,11 +24,12 @@ impl Runner {
         let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
         // Borrow the fields of `state` separately, because the batch borrows the reader's buffer.
         let at = state.at;
-        let State { reader, stored, begun, dead_in_a_row, .. } = state;
+        let State { reader, definitions, stored, begun, dead_in_a_row, .. } = state;
         let read = reader.records(at, BATCH_BYTES_MAX)?;
         let batch = read.batch(wanted, limits)?;
-        let outcome = Applier { runner: self, stored, begun, dead_in_a_row, traces: &batch.traces, permit }
-            .apply(&batch);
+        let traces = &batch.traces;
+        let outcome =
+            Applier { runner: self, definitions, stored, begun, dead_in_a_row, traces, permit }.apply(&batch);
         let (to, events) = (batch.span.end, batch.events.len());
         // Some parts of the batch may be committed already. Continue after them, or they would be applied again.
         state.at = match &outcome {
@@ -45,6 +47,7 @@ impl Runner {
 /// Applies one batch. If the batch is cut into parts, each committed part moves the stored position.
 struct Applier<'a> {
     runner: &'a Runner,
+    definitions: &'a DefinitionRanges,
     stored: &'a mut u64,
     begun: &'a mut bool,
     dead_in_a_row: &'a mut usize,
@@ -100,7 +103,12 @@ impl Applier<'_> {
 
     fn plan(&self, events: &[Event<'_>], to: u64) -> (Plan, Vec<(usize, String)>) {
         let (view, log) = (&self.runner.view, self.runner.log.id());
-        let (mut plan, refused) = view.fold(&self.runner.fields, events).into_plan(self.claim(to));
+        let folded = if self.definitions.undo_earlier(events) {
+            self.definitions.fold(events)
+        } else {
+            view.fold(&self.runner.fields, events)
+        };
+        let (mut plan, refused) = folded.into_plan(self.claim(to));
         plan.dead_letters = dead_letter::changes(view, log, events, &refused);
         (plan, refused)
     }

@@ -6,6 +6,9 @@ mod apply;
 mod batch;
 mod bisect;
 mod dead_letter;
+mod definition;
+mod definition_change;
+mod definition_ranges;
 mod erasure;
 mod erasure_error;
 mod ledger;
@@ -25,6 +28,8 @@ use crate::store::{Claim, Plan, RowChanges, ViewTables, Visits, Write};
 
 pub use batch::{BatchError, Event};
 pub use dead_letter::{DeadLetterError, DeadLetterRetry, drop_dead_letter, only_view};
+pub use definition::{ChangedSetting, Definition};
+pub use definition_change::{AcceptError, Accepted, accept, changes as definition_changes, prepare};
 pub use erasure::{DataSubject, Eraser, Erasures};
 pub use erasure_error::ErasureError;
 pub use ledger::{Amount, Balance, Ledger, Rule};
@@ -67,6 +72,19 @@ pub struct Folded {
 }
 
 impl Folded {
+    /// Adds the result of folding the events that follow. `before` is the number of events that were folded so far.
+    fn append(&mut self, later: Self, before: usize) {
+        self.writes.extend(later.writes);
+        match (&mut self.visits, later.visits) {
+            (Some(visits), Some(later)) => visits.merge(later),
+            (visits, later) => *visits = visits.take().or(later),
+        }
+        // Rows of a table are folded under one definition: only its own events make rows, and a correction removes
+        // them by position.
+        self.rows = self.rows.take().or(later.rows);
+        self.refused.extend(later.refused.into_iter().map(|(index, reason)| (before + index, reason)));
+    }
+
     /// Returns the plan that applies the events, and those that could not be folded.
     fn into_plan(self, claim: Claim) -> (Plan, Vec<(usize, String)>) {
         let Self { writes, visits, rows, refused } = self;
@@ -90,8 +108,11 @@ impl View {
                 tables: vec![ledger.table().as_ref().clone()],
                 opening: Some(ledger.opening(&self.name)),
                 owned: true,
+                definition: None,
             },
-            ViewKind::Stats(stats) => ViewTables { tables: stats.tables(), opening: None, owned: true },
+            ViewKind::Stats(stats) => {
+                ViewTables { tables: stats.tables(), owned: true, ..ViewTables::default() }
+            }
             ViewKind::Table(table) => ViewTables::owned(table.table()),
             ViewKind::Notifications(notifications) => ViewTables::owned(notifications.table()),
         }

@@ -16,14 +16,17 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::View;
 use super::batch::BatchReader;
+use super::definition::Definition;
+use super::definition_ranges::DefinitionRanges;
 use crate::dedup::{Dedup, STORE_WENT_BACK};
 use crate::log::EventLog;
-use crate::store::{Claim, DEDUP_STORED_NAME, Halt, Plan, Store, StoreError, ViewPosition};
+use crate::store::{Claim, DEDUP_STORED_NAME, Halt, Plan, Store, StoreError, ViewPosition, ViewTables};
 
 /// Everything that a view needs to run.
 pub struct Runner {
     pub view: View,
     pub fields: Arc<Fields>,
+    pub definition: Arc<Definition>,
     pub log: EventLog,
     pub store: Store,
     pub dedup: Dedup,
@@ -39,6 +42,7 @@ pub struct Runner {
 pub struct Running {
     pub view: View,
     pub fields: Arc<Fields>,
+    pub definition: Arc<Definition>,
     holds: mpsc::Sender<oneshot::Sender<HoldGuard>>,
     /// Locked by a comparison, a rebuild or an erasure of this view. Only one of them runs at a time.
     pub replay_lock: Arc<Mutex<()>>,
@@ -62,6 +66,8 @@ impl Running {
 /// The state of a running view.
 pub(super) struct State {
     pub(super) reader: BatchReader,
+    /// The definitions under which the events are folded; read from the store once the view has begun.
+    pub(super) definitions: DefinitionRanges,
     pub(super) holds: mpsc::Receiver<oneshot::Sender<HoldGuard>>,
     /// The position in the store.
     pub(super) stored: u64,
@@ -80,12 +86,14 @@ impl Runner {
         let running = Running {
             view: self.view.clone(),
             fields: Arc::clone(&self.fields),
+            definition: Arc::clone(&self.definition),
             holds: sender,
             replay_lock: Arc::default(),
         };
         let reader = BatchReader::new(&self.log, &self.store, &self.runtime);
         let state = State {
             reader,
+            definitions: DefinitionRanges::default(),
             holds,
             stored: 0,
             at: 0,
@@ -118,19 +126,21 @@ impl Runner {
         // Read this before the store's positions: by then, they may be higher, but not lower.
         let dedup_stored = self.dedup.stored();
         let positions = self.runtime.block_on(self.store.positions())?;
-        let stored_of = |view: &str| {
+        let row_of = |view: &str| {
             let of_this = |row: &&ViewPosition| row.view == view && row.log == self.log.id();
-            positions.iter().find(of_this).map(|row| row.position)
+            positions.iter().find(of_this)
         };
-        if stored_of(DEDUP_STORED_NAME).unwrap_or_else(|| self.log.begin()) < dedup_stored {
+        let dedup_is_at = row_of(DEDUP_STORED_NAME).map(|row| row.position);
+        if dedup_is_at.unwrap_or_else(|| self.log.begin()) < dedup_stored {
             self.dedup.restart();
             return Err(Halt::Wait(STORE_WENT_BACK.to_owned()));
         }
-        let stored = stored_of(&self.view.name);
+        let row = row_of(&self.view.name);
         state.begun = false;
-        state.stored = stored.unwrap_or_else(|| self.log.begin());
+        state.stored = row.map_or_else(|| self.log.begin(), |row| row.position);
         state.at = state.stored;
-        if stored.is_some() {
+        if let Some(row) = row {
+            state.definitions = self.agree_on_definition(row)?;
             self.begin(state.stored)?;
             state.begun = true;
         }
@@ -146,7 +156,8 @@ impl Runner {
     /// resumes.
     pub fn begin(&self, stored: u64) -> Result<(), Halt> {
         let claim = self.claim(stored, stored);
-        Ok(self.runtime.block_on(self.store.begin_view(claim, self.view.tables()))?)
+        let tables = ViewTables { definition: Some(self.definition.stored().clone()), ..self.view.tables() };
+        Ok(self.runtime.block_on(self.store.begin_view(claim, tables))?)
     }
 
     fn follow(&self, state: &mut State) -> Result<(), Halt> {
@@ -227,7 +238,8 @@ impl Runner {
     }
 
     pub fn claim(&self, stored: u64, to: u64) -> Claim {
-        Claim { view: self.view.name.clone(), log: self.log.id(), from: stored, to }
+        let definition = Some(self.definition.stored().hash);
+        Claim { view: self.view.name.clone(), log: self.log.id(), from: stored, to, definition }
     }
 
     pub(super) fn publish(&self, state: &State) {

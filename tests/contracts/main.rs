@@ -14,6 +14,7 @@ mod corrections;
 
 mod cors;
 mod dead_letters;
+mod definitions;
 mod etl;
 mod id_scopes;
 mod ingest;

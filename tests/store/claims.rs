@@ -142,7 +142,7 @@ fn each_view_and_log_has_its_own_position(store_kind: StoreKind) {
     let other_log = LogId([0xff; 16]);
     // A case-insensitive or padding collation would treat these names as one.
     for (view, log, from) in [("v", LOG, 3), ("V", LOG, 4), ("v ", LOG, 5), ("v", other_log, u64::MAX >> 1)] {
-        let begin = Claim { view: view.to_owned(), log, from, to: from };
+        let begin = Claim { view: view.to_owned(), log, from, to: from, definition: None };
         opened.run(opened.store.begin_view(begin, ViewTables::default())).unwrap();
     }
     let position = |view, log| opened.run(opened.store.position(view, log)).unwrap();

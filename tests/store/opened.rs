@@ -68,7 +68,7 @@ impl Drop for Opened {
 }
 
 pub fn claim(view: &str, from: u64, to: u64) -> Claim {
-    Claim { view: view.to_owned(), log: LOG, from, to }
+    Claim { view: view.to_owned(), log: LOG, from, to, definition: None }
 }
 
 /// Returns a plan with one verb for rows of one table.

@@ -112,6 +112,8 @@ pub const SENDERS_COUNTED_MAX: usize = 65_536;
 pub const SENDERS_FORGOTTEN_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The JSON body of an administrator's request, such as the description of a new key.
 pub const KEY_BODY_BYTES_MAX: usize = 64 * 1024;
+/// The definition of a view that is accepted before a configuration has it.
+pub const DEFINITION_BYTES_MAX: usize = 1024 * 1024;
 /// The largest body that is checked on an async thread. A larger one would delay other requests.
 pub const QUICK_BODY_BYTES_MAX: usize = 128 * 1024;
 /// Compressed bytes that one step decodes. A step yields about `QUICK_BODY_BYTES_MAX` at most.

@@ -3,7 +3,7 @@
 use event::LogId;
 
 use super::claim::{Claimed, claim};
-use super::{dead_letters, dedup, member_days, numbered_rows};
+use super::{dead_letters, dedup, definitions, member_days, numbered_rows};
 use crate::store::StoreError;
 use crate::store::cell::Cell;
 use crate::store::dedup_rule::Skipped;
@@ -20,6 +20,9 @@ pub async fn apply(session: &mut impl Session, plan: &Plan) -> Result<Vec<Skippe
         && !failpoint::skips("store.stamp")
     {
         return dedup::skipped(session, plan.claim.log, &plan.seen).await;
+    }
+    if let Some(change) = &plan.definition {
+        definitions::change(session, &plan.claim, change).await?;
     }
     for write in &plan.writes {
         apply_write(session, write).await?;

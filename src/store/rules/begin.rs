@@ -3,9 +3,10 @@
 //! writes meanwhile would be recorded as content from before the view.
 
 use super::claim::stored_position;
-use super::row_origins;
+use super::{definitions, row_origins};
 use crate::store::StoreError;
 use crate::store::cell::Cell;
+use crate::store::definitions::{DefinitionChange, DefinitionReason};
 use crate::store::plan::Claim;
 use crate::store::session::Session;
 use crate::store::tables::{Opening, Table, ViewTables, quote};
@@ -66,9 +67,11 @@ async fn record_start(
     let positions = "SELECT 1 FROM millrace_positions WHERE view = ?";
     let has_other_log = !session.rows(positions, &[Cell::Text(claim.view.clone())]).await?.is_empty();
     let sql = "INSERT INTO millrace_positions (view, log_id, part, position) VALUES (?, ?, 0, ?)";
-    let parameters =
-        [Cell::Text(claim.view.clone()), Cell::Bytes(claim.log.0.to_vec()), Cell::Integer(claim.from as i64)];
-    session.change(sql, &parameters).await?;
+    session.change(sql, &[claim.view.as_str().into(), claim.log.into(), claim.from.into()]).await?;
+    if let Some(definition) = tables.definition.clone() {
+        let change = DefinitionChange { from: claim.from, definition, reason: DefinitionReason::Accepted };
+        definitions::change(session, claim, &change).await?;
+    }
     row_origins::delete_all(session, claim).await?;
     match (&tables.opening, tables.tables.first()) {
         // With a position in another log, the view's own events from that log are already in the table.

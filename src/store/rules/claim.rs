@@ -19,10 +19,13 @@ pub enum Claimed {
 /// stamp also rejects a plan that was applied before and that does not change the position.
 pub async fn claim(session: &mut impl Session, plan: &Plan) -> Result<Claimed, StoreError> {
     let Plan { claim, stamp, .. } = plan;
-    let sql = "UPDATE millrace_positions SET position = ?, stamp = ? WHERE view = ? AND log_id = ? AND part = 0 AND position = ? \
-               AND (stamp IS NULL OR stamp <> ?)";
+    let definition = if claim.definition.is_some() { "definition = ?" } else { "definition IS NULL" };
+    let sql = format!(
+        "UPDATE millrace_positions SET position = ?, stamp = ? WHERE view = ? AND log_id = ? AND part = 0 AND position = ? \
+         AND (stamp IS NULL OR stamp <> ?) AND {definition}"
+    );
     let stamp_cell = || Cell::Bytes(stamp.0.to_vec());
-    let parameters = [
+    let mut parameters = vec![
         claim.to.into(),
         stamp_cell(),
         claim.view.as_str().into(),
@@ -30,27 +33,35 @@ pub async fn claim(session: &mut impl Session, plan: &Plan) -> Result<Claimed, S
         claim.from.into(),
         stamp_cell(),
     ];
-    if session.change(sql, &parameters).await? == 1 {
+    parameters.extend(claim.definition.map(Cell::from));
+    if session.change(&sql, &parameters).await? == 1 {
         return Ok(Claimed::Now);
     }
+    let view = || shown_name(&claim.view).to_owned();
     match stored_position(session, claim).await? {
-        Some((_, Some(found))) if found == *stamp => Ok(Claimed::AlreadyApplied),
+        Some(found) if found.stamp == Some(*stamp) => Ok(Claimed::AlreadyApplied),
+        Some(found) if found.position == claim.from => Err(StoreError::Redefined(view())),
         found => Err(StoreError::Claimed {
-            view: shown_name(&claim.view).to_owned(),
+            view: view(),
             expected: claim.from,
-            found: found.map(|(position, _)| position),
+            found: found.map(|found| found.position),
         }),
     }
 }
 
-/// Returns a view's position and the stamp of the plan that last moved it.
+/// A view's position, and the stamp of the plan that last moved it.
+pub struct StoredPosition {
+    pub position: u64,
+    stamp: Option<Stamp>,
+}
+
 pub async fn stored_position(
     session: &mut impl Session,
     claim: &Claim,
-) -> Result<Option<(u64, Option<Stamp>)>, StoreError> {
+) -> Result<Option<StoredPosition>, StoreError> {
     let sql = "SELECT position, stamp FROM millrace_positions WHERE view = ? AND log_id = ? AND part = 0";
     let parameters = [claim.view.as_str().into(), claim.log.into()];
     let Some(row) = session.rows(sql, &parameters).await?.into_iter().next() else { return Ok(None) };
     let (position, stamp): (_, Option<_>) = decoded("millrace_positions", row)?;
-    Ok(Some((position, stamp.map(Stamp))))
+    Ok(Some(StoredPosition { position, stamp: stamp.map(Stamp) }))
 }

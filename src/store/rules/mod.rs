@@ -6,6 +6,7 @@ mod begin;
 mod claim;
 mod dead_letters;
 mod dedup;
+mod definitions;
 mod member_days;
 mod numbered_rows;
 mod row_origins;

@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn claim() -> Claim {
-        Claim { view: "v".to_owned(), log: LOG, from: 0, to: 0 }
+        Claim { view: "v".to_owned(), log: LOG, from: 0, to: 0, definition: None }
     }
 
     /// Adds a row for each position `n`, received at second `n`.

@@ -151,7 +151,7 @@ mod tests {
 
     /// Applies a plan that leaves the position of its view alone.
     fn apply(connection: &Connection, fill: impl FnOnce(&mut Plan)) -> Result<Vec<Skipped>, StoreError> {
-        let claim = Claim { view: "v".to_owned(), log: LogId([0; 16]), from: 0, to: 0 };
+        let claim = Claim { view: "v".to_owned(), log: LogId([0; 16]), from: 0, to: 0, definition: None };
         let sql =
             "INSERT OR IGNORE INTO millrace_positions (view, log_id, part, position) VALUES ('v', ?1, 0, 0)";
         connection.execute(sql, [claim.log.0]).expect("a position");

@@ -1,5 +1,6 @@
 //! A ledger keeps one exact balance for each key. Every event adds to a balance or subtracts from it.
 
+mod definition;
 mod fold;
 mod query;
 mod section;
@@ -11,6 +12,7 @@ use event::limits::KEY_CHARS_MAX;
 
 use crate::store::{ColumnKind, Opening, Table};
 
+pub use definition::LedgerDefinition;
 pub use query::Balance;
 pub use section::LedgerSection;
 

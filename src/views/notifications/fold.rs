@@ -32,7 +32,7 @@ impl Notifications {
 
     /// Returns the fields to read: the recipient, the type, the payload if it is a field, and the fields of the
     /// message.
-    fn wanted(&self) -> Vec<usize> {
+    pub(super) fn wanted(&self) -> Vec<usize> {
         let mut wanted = vec![self.reads.to, self.reads.event_type];
         wanted.extend(self.reads.payload);
         for part in &self.reads.message {

@@ -8,7 +8,7 @@ use event::Decimal;
 use event::limits::REBUILD_ROWS_MAX;
 
 use super::{Context, Difference, RebuildError, Report, ShadowFold};
-use crate::store::{Cell, Claim, Plan, StoreError, Verb, Write};
+use crate::store::{Cell, Plan, StoreError, Verb, Write};
 use crate::views::{Balance, Ledger};
 
 /// The comparison of a view's ledger with its shadow, which is the result of folding the log.
@@ -72,8 +72,7 @@ impl LedgerComparison<'_> {
         position: u64,
         differences: &[KeyBalances],
     ) -> Result<(), RebuildError> {
-        let Context { view, log, .. } = self.fold.context;
-        let claim = Claim { view: view.view.name.clone(), log: log.id(), from: position, to: position };
+        let claim = self.fold.definitions.claim(self.fold.context, position);
         let mut cells = Vec::with_capacity(differences.len() * 2);
         for difference in differences {
             let missing = difference.should_have.checked_sub(difference.has.unwrap_or_default());

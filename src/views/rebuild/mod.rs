@@ -2,6 +2,7 @@
 //! differences; `rebuild` also repairs the view. This file folds the log into shadow tables. Each kind of view has
 //! a file that compares and repairs it.
 
+mod definitions;
 mod ledger;
 mod notifications;
 mod replay;
@@ -15,10 +16,12 @@ use event::limits::REFUSALS_LISTED_MAX;
 use tokio::runtime::Handle;
 
 use super::batch::BatchError;
+use super::definition_ranges::DefinitionRanges;
 use super::{Running, View, ViewKind};
 use crate::log::EventLog;
 use crate::store::{Cell, Claim, Store, StoreError, ViewTables};
 
+use definitions::Definitions;
 use replay::LogReplay;
 
 /// The suffix of a shadow's name in the store. The position of a shadow that a crash left behind is ignored.
@@ -54,6 +57,8 @@ pub enum RebuildError {
         "view `{0}` is already being compared or rebuilt, or events of its stream are being erased; try again later"
     )]
     Busy(String),
+    #[error("{0}")]
+    Definition(String),
     #[error("view `{0}` has stopped")]
     Ended(String),
     #[error("{0}")]
@@ -125,16 +130,21 @@ struct Context<'a> {
 fn run(context: Context<'_>, repair: bool) -> Result<Report, RebuildError> {
     let _history = context.runtime.block_on(context.log.history_lock().hold());
     let _lock = lock_replay(context)?;
+    let Some(definitions) = Definitions::of(context, repair)? else {
+        // A view that has not begun has applied nothing, and the content of its table is not its own yet.
+        return Ok(Report::default());
+    };
+    let definitions = &definitions;
     let shadow = format!("millrace_shadow_{}", context.view.view.name);
     let kind = match &context.view.view.kind {
         // Rows of a table are found by their events, so no shadow table is needed.
-        ViewKind::Table(rows) => return table::compare(context, rows, repair),
-        ViewKind::Notifications(kind) => return notifications::compare(context, kind, repair),
+        ViewKind::Table(rows) => return table::compare(context, definitions, rows, repair),
+        ViewKind::Notifications(_) => return notifications::compare(context, definitions, repair),
         ViewKind::Ledger(ledger) => ViewKind::Ledger(ledger.in_table(&shadow)),
         // The name of a view contains no `~`, so no other shadow has these tables.
         ViewKind::Stats(stats) => ViewKind::Stats(stats.in_tables(&format!("{shadow}~"))),
     };
-    ShadowFold::new(context, kind).run(repair)
+    ShadowFold::new(context, definitions, kind).run(repair)
 }
 
 /// Locks a view for a comparison. Fails if the view is in use, or if this log is not the view's whole history.
@@ -166,15 +176,16 @@ fn fail_if_several_logs(Context { view, log, store, runtime, .. }: Context<'_>) 
 /// The fold of the log into shadow tables.
 struct ShadowFold<'a> {
     context: Context<'a>,
+    definitions: &'a Definitions,
     shadow: View,
     at: u64,
 }
 
 impl<'a> ShadowFold<'a> {
-    fn new(context: Context<'a>, kind: ViewKind) -> Self {
+    fn new(context: Context<'a>, definitions: &'a Definitions, kind: ViewKind) -> Self {
         let View { name, stream, .. } = &context.view.view;
         let shadow = View { name: format!("{name}{SHADOW}"), stream: stream.clone(), kind };
-        Self { context, shadow, at: 0 }
+        Self { context, definitions, shadow, at: 0 }
     }
 
     fn run(mut self, repair: bool) -> Result<Report, RebuildError> {
@@ -190,20 +201,21 @@ impl<'a> ShadowFold<'a> {
         let context = self.context;
         let tables = ViewTables { tables: self.shadow.tables().tables, ..Default::default() };
         context.runtime.block_on(context.store.begin_view(self.claim(0), tables))?;
+        let ranges = self.definitions.ranges_for(&self.shadow)?;
         // Fold most of the log while the view continues, and the rest while it is on hold.
-        let Some(position) = context.position()? else {
-            // A view that has not begun has applied nothing, and the content of its table is not its own yet.
-            return Ok(Report::default());
-        };
-        self.fold_until(position)?;
+        let position = context.position()?.unwrap_or(0);
+        self.fold_until(&ranges, position)?;
         let hold = context.hold()?;
         let stored = context.position()?.unwrap_or(0);
-        self.fold_until(stored)?;
+        self.fold_until(&ranges, stored)?;
         failpoint::hit("rebuild.folded");
         context.fail_if_history_deleted()?;
         // Another node may have begun to feed the view meanwhile.
         fail_if_several_logs(context)?;
         let mut report = Report { position: stored, ..Report::default() };
+        if repair {
+            self.definitions.begin_to_replace(context)?;
+        }
         match (&context.view.view.kind, &self.shadow.kind) {
             (ViewKind::Ledger(view), ViewKind::Ledger(shadow)) => {
                 ledger::LedgerComparison { fold: self, view, shadow }.compare(repair, &mut report)?;
@@ -212,6 +224,9 @@ impl<'a> ShadowFold<'a> {
                 stats::compare(self, view, shadow, repair, &mut report)?;
             }
             _ => unreachable!("a shadow has the kind of its view"),
+        }
+        if repair {
+            self.definitions.end_replacing(context)?;
         }
         drop(hold);
         Ok(report)
@@ -230,14 +245,14 @@ impl<'a> ShadowFold<'a> {
     }
 
     fn claim(&self, to: u64) -> Claim {
-        Claim { view: self.shadow.name.clone(), log: self.context.log.id(), from: self.at, to }
+        let (view, log) = (self.shadow.name.clone(), self.context.log.id());
+        Claim { view, log, from: self.at, to, definition: None }
     }
 
-    fn fold_until(&mut self, until: u64) -> Result<(), RebuildError> {
-        let Context { view, store, runtime, .. } = self.context;
-        LogReplay::new(self.context, self.at).each(until, |batch| {
-            let folded = self.shadow.fold(&view.fields, &batch.events);
-            let (plan, _) = folded.into_plan(self.claim(batch.span.end));
+    fn fold_until(&mut self, ranges: &DefinitionRanges, until: u64) -> Result<(), RebuildError> {
+        let Context { store, runtime, .. } = self.context;
+        LogReplay::new(self.context, ranges, self.at).each(until, |batch, _| {
+            let (plan, _) = ranges.fold(&batch.events).into_plan(self.claim(batch.span.end));
             runtime.block_on(store.apply(Arc::new(plan)))?;
             self.at = batch.span.end;
             Ok(())

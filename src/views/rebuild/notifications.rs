@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
 
+use super::definitions::Definitions;
 use super::replay::LogReplay;
 use super::{Context, Difference, RebuildError, Report};
 use crate::store::StoreError;
@@ -14,17 +15,17 @@ use crate::views::{NotificationStatus, Notifications};
 
 pub fn compare(
     context: Context<'_>,
-    notifications: &Notifications,
+    definitions: &Definitions,
     repair: bool,
 ) -> Result<Report, RebuildError> {
     if repair {
         return Err(RebuildError::WouldSendAgain(context.view.view.name.clone()));
     }
-    let Some(position) = context.position()? else {
-        return Ok(Report::default());
-    };
+    let ranges = definitions.ranges_for(&context.view.view)?;
+    let position = context.position()?.unwrap_or(0);
     let mut report = Report { position, ..Report::default() };
-    LogReplay::new(context, 0).each(position, |batch| {
+    LogReplay::new(context, &ranges, 0).each(position, |batch, rules| {
+        let Some(notifications) = rules.view.notifications() else { return Ok(()) };
         let mut found = differences(context, notifications, batch)?;
         if !found.is_empty() {
             // An event that is being corrected may look different for a moment. Compare again during a hold.

@@ -5,41 +5,52 @@ use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use super::{Context, RebuildError};
 use crate::store::{StoreError, rows_deleted};
 use crate::views::batch::{Batch, BatchLimits, BatchReader, Wanted};
+use crate::views::definition_ranges::{DefinitionRanges, Rules};
 use crate::views::runner::HoldGuard;
 
 /// A replay of the log for one view.
 pub struct LogReplay<'a> {
     context: Context<'a>,
+    definitions: &'a DefinitionRanges,
     reader: BatchReader,
     at: u64,
 }
 
 impl<'a> LogReplay<'a> {
-    pub fn new(context: Context<'a>, at: u64) -> Self {
-        Self { context, reader: BatchReader::new(context.log, context.store, context.runtime), at }
+    pub fn new(context: Context<'a>, definitions: &'a DefinitionRanges, at: u64) -> Self {
+        let reader = BatchReader::new(context.log, context.store, context.runtime);
+        Self { context, definitions, reader, at }
     }
 
-    /// Calls `work` with each batch up to `until`, without the events that the view could not apply.
+    /// Calls `work` with each batch up to `until`, without the events that the view could not apply, and with the
+    /// definition that applies to it. Passes over events under a definition of another kind of view: their rows are not
+    /// in the view's tables.
     pub fn each(
         &mut self,
         until: u64,
-        mut work: impl FnMut(&Batch<'_>) -> Result<(), RebuildError>,
+        mut work: impl FnMut(&Batch<'_>, &Rules) -> Result<(), RebuildError>,
     ) -> Result<(), RebuildError> {
         let Context { view, log, store, runtime, .. } = self.context;
         let name = &view.view.name;
         while self.at < until {
             failpoint::hit("rebuild.batch");
             self.context.fail_if_stopped()?;
+            let Some((range, end)) = self.definitions.at(self.at) else { return Ok(()) };
+            let until = end.map_or(until, |end| end.min(until));
+            let Some(rules) = &range.rules else {
+                self.at = until;
+                continue;
+            };
             let limits = BatchLimits { until, events_max: BATCH_EVENTS_MAX };
             let read = self.reader.records(self.at, BATCH_BYTES_MAX)?;
-            let mut batch = read.batch(Wanted { view: name, stream: &view.view.stream }, limits)?;
+            let mut batch = read.batch(Wanted { view: name, stream: &range.stream }, limits)?;
             if let Some(position) = batch.hole {
                 return Err(RebuildError::HistoryLost(position));
             }
             let passed = store.passed_positions(name, log.id(), self.at, batch.span.end);
             let passed = runtime.block_on(passed)?;
             batch.events.retain(|event| passed.binary_search(&event.position).is_err());
-            work(&batch)?;
+            work(&batch, rules)?;
             self.at = batch.span.end;
         }
         Ok(())

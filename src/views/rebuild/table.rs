@@ -8,17 +8,25 @@ use std::sync::Arc;
 use event::Millis;
 use event::limits::{DIFFERENCE_VALUE_CHARS_MAX, REBUILD_ROWS_MAX, ROW_NUMBERS_GAP_MAX};
 
+use super::definitions::Definitions;
 use super::replay::LogReplay;
 use super::{Context, Difference, RebuildError, Report};
-use crate::store::{Cell, CellRef, Claim, Plan, RowChanges, RowOrigin, Store, StoreError, quote};
+use crate::store::{Cell, CellRef, Plan, RowChanges, RowOrigin, Store, StoreError, quote};
 use crate::views::batch::Batch;
+use crate::views::definition_ranges::Rules;
 use crate::views::runner::HoldGuard;
 use crate::views::table::{RowTable, cell_json};
+use crate::views::{View, ViewKind};
 
 /// Compares a table with the log. With `repair`, also repairs the rows that the view made.
-pub fn compare(context: Context<'_>, table: &RowTable, repair: bool) -> Result<Report, RebuildError> {
+pub fn compare(
+    context: Context<'_>,
+    definitions: &Definitions,
+    table: &RowTable,
+    repair: bool,
+) -> Result<Report, RebuildError> {
     let rebuilt = table.in_table(&format!("millrace_rebuilt_{}", context.view.view.name));
-    let comparison = TableComparison { context, table, rebuilt: &rebuilt, repair };
+    let comparison = TableComparison { context, definitions, table, rebuilt: &rebuilt, repair };
     // Also at the beginning, because a crash may have left an incomplete table.
     comparison.drop_rebuilt()?;
     let outcome = comparison.run();
@@ -28,6 +36,7 @@ pub fn compare(context: Context<'_>, table: &RowTable, repair: bool) -> Result<R
 
 struct TableComparison<'a> {
     context: Context<'a>,
+    definitions: &'a Definitions,
     table: &'a RowTable,
     /// The table under whose name a missing table is rebuilt. Under the view's own name, a crash could leave an
     /// incomplete table that the view would use.
@@ -37,18 +46,23 @@ struct TableComparison<'a> {
 
 impl TableComparison<'_> {
     fn run(&self) -> Result<Report, RebuildError> {
-        let Context { store, runtime, .. } = self.context;
-        let Some(position) = self.context.position()? else {
-            // A view that has not begun has no rows.
-            return Ok(Report::default());
-        };
+        let Context { view, store, runtime, .. } = self.context;
+        let position = self.context.position()?.unwrap_or(0);
         let table = self.target()?;
-        let (mut replay, mut report) = (LogReplay::new(self.context, 0), Report::default());
-        replay.each(position, |batch| self.compare_batch(table, batch, None, &mut report))?;
+        let kind = ViewKind::Table(table.clone());
+        let ranges = self.definitions.ranges_for(&View { kind, ..view.view.clone() })?;
+        if self.repair {
+            self.definitions.begin_to_replace(self.context)?;
+        }
+        let (mut replay, mut report) = (LogReplay::new(self.context, &ranges, 0), Report::default());
+        replay.each(position, |batch, rules| self.compare_batch(rules, batch, None, &mut report))?;
         let hold = self.context.hold()?;
         let position = self.context.position()?.unwrap_or(0);
-        replay.each(position, |batch| self.compare_batch(table, batch, Some(&hold), &mut report))?;
+        replay.each(position, |batch, rules| self.compare_batch(rules, batch, Some(&hold), &mut report))?;
         failpoint::hit("rebuild.mended");
+        if self.repair {
+            self.definitions.end_replacing(self.context)?;
+        }
         if self.repair && table.table().name != self.table.table().name {
             // The rename fails if somebody has restored the table meanwhile, because it also has rows of others.
             let [made, wanted] = [table, self.table].map(|rows| quote(&rows.table().name));
@@ -81,16 +95,16 @@ impl TableComparison<'_> {
     /// Compares a batch with its rows. If they differ, compares again during a hold, and repairs them if wanted.
     fn compare_batch(
         &self,
-        table: &RowTable,
+        rules: &Rules,
         batch: &Batch<'_>,
         hold: Option<&HoldGuard>,
         report: &mut Report,
     ) -> Result<(), RebuildError> {
-        let mut compared = self.compare(table, batch)?;
+        let mut compared = self.compare(rules, batch)?;
         if !compared.differences.is_empty() {
             let _hold = if hold.is_none() { Some(self.context.hold()?) } else { None };
             // An event that is being corrected may look different for a moment.
-            compared = self.compare(table, batch)?;
+            compared = self.compare(rules, batch)?;
             self.context.fail_if_history_deleted()?;
             if self.repair && !compared.changes.is_empty() {
                 self.apply_repair(compared.changes)?;
@@ -102,20 +116,20 @@ impl TableComparison<'_> {
     }
 
     fn apply_repair(&self, changes: RowChanges) -> Result<(), RebuildError> {
-        let Context { view, log, store, runtime, .. } = self.context;
+        let Context { store, runtime, .. } = self.context;
         let position = self.context.position()?.unwrap_or(0);
-        let claim = Claim { view: view.view.name.clone(), log: log.id(), from: position, to: position };
-        let mut plan = Plan::new(claim);
+        let mut plan = Plan::new(self.definitions.claim(self.context, position));
         plan.rows = Some(changes);
         runtime.block_on(store.apply(Arc::new(plan)))?;
         failpoint::hit("rebuild.page_mended");
         Ok(())
     }
 
-    fn compare(&self, table: &RowTable, batch: &Batch<'_>) -> Result<BatchComparison, RebuildError> {
+    fn compare(&self, rules: &Rules, batch: &Batch<'_>) -> Result<BatchComparison, RebuildError> {
         let Context { view, log, store, runtime, .. } = self.context;
+        let table = rules.view.row_table().expect("the rules of a table are a table's");
         let span = batch.span.clone();
-        let folded = table.fold(&view.fields, &batch.events);
+        let folded = table.fold(&rules.fields, &batch.events);
         let undone = self.context.undone(span.start, span.end)?;
         let origins = runtime.block_on(store.row_origins(&view.view.name, log.id(), span.start, span.end))?;
         let existing = self.rows(table, &origins)?;

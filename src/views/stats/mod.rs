@@ -1,6 +1,7 @@
 //! Statistics count events by the value of one field, for each day and for all time. They can also count the values
 //! of other fields, and distinct users. A query reads only a few rows.
 
+mod definition;
 mod fold;
 mod member;
 mod query;
@@ -13,6 +14,7 @@ use event::limits::{COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX, TOP_VALUES_MAX};
 
 use crate::store::{ColumnKind, MEMBER_BYTES, Table, TopK};
 
+pub use definition::StatsDefinition;
 pub use query::{Counted, Frequent, StatsQuery, Summary};
 pub use section::StatsSection;
 

@@ -238,8 +238,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open("sqlite:", None, folder.path()).await.expect("opens");
         let (stats, fields) = (stats(), fields());
-        let claim = |from, to| Claim { view: "v".to_owned(), log: LogId([7; 16]), from, to };
-        let tables = ViewTables { tables: stats.tables(), opening: None, owned: true };
+        let claim =
+            |from, to| Claim { view: "v".to_owned(), log: LogId([7; 16]), from, to, definition: None };
+        let tables = ViewTables { tables: stats.tables(), owned: true, ..ViewTables::default() };
         store.begin_view(claim(0, 0), tables).await.expect("begins");
         let mut events: Vec<Event<'_>> = visits.iter().map(|visit| event(visit, false)).collect();
         events.extend(visits.iter().filter(|visit| visit.4).map(|visit| event(visit, true)));

@@ -1,5 +1,6 @@
 //! The kind `table`: one row for each event, with the columns that the configuration declares.
 
+mod definition;
 mod fold;
 mod query;
 mod section;
@@ -10,6 +11,7 @@ use event::{Fields, Kind};
 
 use crate::store::{Column, ColumnKind, Table};
 
+pub use definition::RowTableDefinition;
 pub use query::{FilterError, RowsPage, cell_json};
 pub use section::RowTableSection;
 
@@ -91,6 +93,21 @@ impl RowTable {
 }
 
 impl EnvelopeField {
+    const ALL: [Self; 3] = [Self::Received, Self::Id, Self::Address];
+
+    /// Returns the name in the configuration.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Received => "$received",
+            Self::Id => "$id",
+            Self::Address => "$address",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|envelope| envelope.name() == name)
+    }
+
     fn kind(self) -> ColumnKind {
         match self {
             Self::Received => ColumnKind::Time,

@@ -1,0 +1,77 @@
+//! The definitions under which the log is folded again. Each event is folded under the definition that applied to it. A
+//! rebuild of a view whose definition has changed is the exception: it makes all rows again under the new one.
+
+use std::cell::Cell;
+
+use super::{Context, RebuildError};
+use crate::store::{
+    Claim, DefinitionChange, DefinitionHash, DefinitionReason, StoredDefinition, ViewPosition,
+};
+use crate::views::View;
+use crate::views::definition_change::{redefine, stored_row};
+use crate::views::definition_ranges::DefinitionRanges;
+
+pub struct Definitions {
+    stored: Vec<StoredDefinition>,
+    /// The hash that the view's claims have to show.
+    in_force: Cell<Option<DefinitionHash>>,
+    /// True if the rebuild replaces rows of an earlier definition.
+    replaces: bool,
+}
+
+impl Definitions {
+    /// Returns the definitions for a comparison, or for a rebuild (`repair`). Returns `None` before the view's first
+    /// event.
+    pub fn of(context: Context<'_>, repair: bool) -> Result<Option<Self>, RebuildError> {
+        let Some(row) = context.stored_row()? else { return Ok(None) };
+        let Context { view, log, store, runtime, .. } = context;
+        let own = view.definition.stored();
+        let replaces = repair && row.definition.is_some_and(|hash| hash != own.hash);
+        let mut stored = runtime.block_on(store.definitions(&view.view.name, log.id()))?;
+        // A view of an earlier millrace that has not run since has no stored definition.
+        if replaces || stored.is_empty() {
+            stored = vec![StoredDefinition { from: 0, hash: own.hash, text: own.text.clone() }];
+        }
+        Ok(Some(Self { stored, in_force: Cell::new(row.definition), replaces }))
+    }
+
+    /// Returns the ranges of the log with their rules, for a view that writes the tables of `view`.
+    pub fn ranges_for(&self, view: &View) -> Result<DefinitionRanges, RebuildError> {
+        DefinitionRanges::read(&self.stored, view).map_err(RebuildError::Definition)
+    }
+
+    /// Returns a claim that leaves the view at its position.
+    pub fn claim(&self, context: Context<'_>, position: u64) -> Claim {
+        let (view, log) = (context.view.view.name.clone(), context.log.id());
+        Claim { view, log, from: position, to: position, definition: self.in_force.get() }
+    }
+
+    /// Records that rows of an earlier definition are being replaced. Until `end_replacing`, no configuration can
+    /// continue the view, because its rows belong to two definitions.
+    pub fn begin_to_replace(&self, context: Context<'_>) -> Result<(), RebuildError> {
+        self.redefine(context, DefinitionReason::RebuildBegins)
+    }
+
+    pub fn end_replacing(&self, context: Context<'_>) -> Result<(), RebuildError> {
+        self.redefine(context, DefinitionReason::RebuildEnds)
+    }
+
+    fn redefine(&self, context: Context<'_>, reason: DefinitionReason) -> Result<(), RebuildError> {
+        let Some(row) = context.stored_row()?.filter(|_| self.replaces) else { return Ok(()) };
+        let definition = context.view.definition.stored().clone();
+        let change = DefinitionChange { from: 0, definition, reason };
+        let in_force = change.in_force();
+        let row = ViewPosition { definition: self.in_force.get(), ..row };
+        context.runtime.block_on(redefine(context.store, &row, change))?;
+        self.in_force.set(Some(in_force));
+        failpoint::hit("rebuild.redefined");
+        Ok(())
+    }
+}
+
+impl Context<'_> {
+    fn stored_row(&self) -> Result<Option<ViewPosition>, RebuildError> {
+        let stored = stored_row(self.store, &self.view.view.name, self.log.id());
+        Ok(self.runtime.block_on(stored)?)
+    }
+}
