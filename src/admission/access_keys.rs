@@ -1,16 +1,22 @@
 //! Keys with scopes. Their hashes are in the store, and in memory for every request. A presented key is looked up by
-//! its hash, so that the time of a lookup reveals nothing about the stored keys.
+//! its hash, so that the time of a lookup reveals nothing about the stored keys. While the store is away, the keys come
+//! from a copy in the data folder.
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use event::Millis;
+use event::limits::KEY_USE_NOTED_INTERVAL;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::Refusal;
-use crate::store::{Cell, Store, StoreError};
+use super::first_key::FirstKey;
+use super::key_cache::KeyCache;
+use super::stored_keys::StoredKeys;
+use crate::store::{Store, StoreError};
 
 const KEY_RANDOM_BYTES: usize = 24;
 const KEY_PREFIX: &str = "mr_";
@@ -53,7 +59,47 @@ pub struct Key {
     /// The only row of a view that the key may read, if it is set.
     pub view_key: Option<String>,
     pub created: Millis,
+    /// The time from which on the key is unknown, if it has one.
+    pub expires: Option<Millis>,
+    pub last_used: LastUse,
 }
+
+/// When a key was last used, to the minute; 0 if it never was. Requests set it, and it is stored from time to time.
+#[derive(Debug, Default)]
+pub struct LastUse(AtomicI64);
+
+impl LastUse {
+    pub fn at(time: Option<Millis>) -> Self {
+        Self(AtomicI64::new(time.map_or(0, |time| time.0)))
+    }
+
+    pub fn time(&self) -> Option<Millis> {
+        Some(Millis(self.0.load(Ordering::Relaxed))).filter(|time| time.0 > 0)
+    }
+
+    /// Notes a use, and writes only once a minute: all requests with a key share this value.
+    fn note(&self, now: Millis) {
+        let noted = self.0.load(Ordering::Relaxed);
+        if now.0 - noted >= KEY_USE_NOTED_INTERVAL.as_millis() as i64 {
+            self.0.fetch_max(now.0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Clone for LastUse {
+    fn clone(&self) -> Self {
+        Self::at(self.time())
+    }
+}
+
+/// Two keys with the same properties are equal, whenever they were used.
+impl PartialEq for LastUse {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for LastUse {}
 
 impl Key {
     /// Returns the scope that the key was given for clients' ids, or else the key's name. A new key of the same name
@@ -61,10 +107,12 @@ impl Key {
     pub fn id_scope(&self) -> &str {
         self.id_scope.as_ref().unwrap_or(&self.name)
     }
-}
 
-/// The columns of a stored key.
-type StoredKey = ([u8; 32], String, String, String, String, Option<String>, Millis, Option<String>);
+    /// Returns whether the key comes from the store, and neither from the environment nor from the data folder alone.
+    pub fn is_stored(&self) -> bool {
+        self.created.0 > 0
+    }
+}
 
 /// The properties of a new key.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +122,7 @@ pub struct NewKey {
     pub scopes: Vec<Scope>,
     pub streams: Vec<String>,
     pub view_key: Option<String>,
+    pub expires: Option<Millis>,
 }
 
 /// The keys that a request presents, before they are looked up. A request may present two: a proxy may use one of the
@@ -103,119 +152,123 @@ pub enum KeyError {
     Random(String),
     #[error("the first key cannot be written to `{path}`: {reason}")]
     Unwritable { path: String, reason: String },
+    #[error("a key named `{0}` exists; choose another name, or revoke that key first")]
+    NameTaken(String),
 }
+
+pub type KeyHash = [u8; 32];
+
+/// The keys by their hashes.
+pub type KnownKeys = HashMap<KeyHash, Arc<Key>>;
 
 #[derive(Clone)]
 pub struct Keys {
-    store: Store,
-    by_hash: Arc<RwLock<HashMap<[u8; 32], Arc<Key>>>>,
+    stored: StoredKeys,
+    cache: KeyCache,
+    first: FirstKey,
+    known: Arc<RwLock<KnownKeys>>,
+    /// The `API_KEY` of the replaced services, which may send and read.
+    literal: Option<(KeyHash, Arc<Key>)>,
     /// With `--dev`, nobody needs a key.
     open: Option<Arc<Key>>,
     anonymous: Arc<Key>,
 }
 
 impl Keys {
-    /// Reads the keys of the store. `literal` is the `API_KEY` of the replaced services, which may send and read.
-    pub async fn load(store: &Store, literal: Option<&str>, dev: bool) -> Result<Self, KeyError> {
-        let unnamed = |scopes: &[Scope]| Arc::new(Key { scopes: scopes.to_vec(), ..Key::default() });
+    /// Prepares the keys, and creates the first one if the data folder has none. Without the store, the keys of the
+    /// copy in the data folder are known; `refresh` reads those of the store. `literal` is the `API_KEY` of the
+    /// replaced services.
+    pub fn open(store: &Store, data: &Path, literal: Option<&str>, dev: bool) -> Result<Self, KeyError> {
+        let unnamed = |scopes: &[Scope]| Key { scopes: scopes.to_vec(), ..Key::default() };
+        let sends_and_reads = || unnamed(&[Scope::Send, Scope::Read]);
+        let name = || "API_KEY".to_owned();
+        let of_literal =
+            |literal| (hash(literal), Arc::new(Key { id: name(), name: name(), ..sends_and_reads() }));
         let keys = Self {
-            store: store.clone(),
-            by_hash: Arc::default(),
-            open: dev.then(|| unnamed(&Scope::ALL)),
-            anonymous: unnamed(&[Scope::Send, Scope::Read]),
+            stored: StoredKeys::new(store.clone()),
+            cache: KeyCache::in_folder(data),
+            first: FirstKey::in_folder(data)?,
+            known: Arc::default(),
+            literal: literal.map(of_literal),
+            open: dev.then(|| Arc::new(unnamed(&Scope::ALL))),
+            anonymous: Arc::new(sends_and_reads()),
         };
-        let sql = "SELECT hash, id, name, scopes, streams, view_key, created, id_scope FROM millrace_keys WHERE revoked IS NULL";
-        let rows: Vec<StoredKey> = store.read("millrace_keys", sql, Vec::new()).await?;
-        let mut known: HashMap<[u8; 32], Arc<Key>> = rows.into_iter().map(stored_key).collect();
-        if let Some(literal) = literal {
-            let key =
-                Key { id: "API_KEY".to_owned(), name: "API_KEY".to_owned(), ..Key::clone(&keys.anonymous) };
-            known.insert(hash(literal), Arc::new(key));
-        }
-        *event::write_lock(&keys.by_hash) = known;
+        let mut known = keys.cache.read();
+        // The file of the first key may be newer than the copy.
+        let first = Key { name: FirstKey::NAME.to_owned(), scopes: Scope::ALL.to_vec(), ..Key::default() };
+        known.entry(keys.first.hash()).or_insert_with(|| Arc::new(first));
+        keys.replace(known);
         Ok(keys)
     }
 
-    /// Creates the first key and writes it to the file where the command line finds it. Returns whether a key was
-    /// created. If the file exists but the store does not know its key, the key is added to the store: only the owner
-    /// of the data folder can write the file.
-    pub async fn ensure_first(&self, path: &Path) -> Result<bool, KeyError> {
-        let unwritable = |error: std::io::Error| KeyError::Unwritable {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        };
-        let new = NewKey { name: "first".to_owned(), scopes: Scope::ALL.to_vec(), ..NewKey::default() };
-        let found = match std::fs::read_to_string(path) {
-            Ok(literal) => Some(literal.trim().to_owned()).filter(|literal| !literal.is_empty()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(unwritable(error)),
-        };
-        let (literal, made) = match found {
-            Some(literal) => (literal, false),
-            None => (new_literal()?, true),
-        };
-        if made {
-            // The file comes first: if the process ends here, the next start adds the key of the file to the store.
-            write_private(path, &literal).map_err(unwritable)?;
-            failpoint::hit("keys.written");
+    /// Returns whether `open` created the first key.
+    pub fn first_is_new(&self) -> bool {
+        self.first.is_new()
+    }
+
+    /// Reads the keys of the store, so that changes by other nodes apply here, and stores when keys were last used. If
+    /// the store does not know the first key, adds it: only the owner of the data folder can write its file.
+    pub async fn refresh(&self, store: &Store) -> Result<(), KeyError> {
+        let stored = StoredKeys::new(store.clone());
+        if !stored.has(self.first.hash()).await? {
+            let new =
+                NewKey { name: FirstKey::NAME.to_owned(), scopes: Scope::ALL.to_vec(), ..NewKey::default() };
+            stored.insert(new, self.first.hash()).await?;
         }
-        let sql = "SELECT id FROM millrace_keys WHERE hash = ?".to_owned();
-        let known = self.store.rows(sql, vec![Cell::Bytes(hash(&literal).to_vec())]).await?;
-        if known.is_empty() {
-            self.insert(new, &literal).await?;
-        }
-        Ok(made)
+        let known = stored.all().await?;
+        self.cache.write(&known);
+        self.replace(known.clone());
+        stored.note_uses(&self.used_since(&known)).await?;
+        Ok(())
+    }
+
+    /// Returns the keys that were used after the time that the store knows.
+    fn used_since(&self, stored: &KnownKeys) -> Vec<Arc<Key>> {
+        let known = event::read_lock(&self.known);
+        let used = stored.iter().filter_map(|(hash, key)| Some((key.last_used.time(), known.get(hash)?)));
+        used.filter(|(stored, key)| key.last_used.time() > *stored).map(|(_, key)| Arc::clone(key)).collect()
     }
 
     /// Creates a key. The literal is returned once and stored nowhere.
     pub async fn add(&self, new: NewKey) -> Result<(Key, String), KeyError> {
+        if self.stored.has_name(&new.name).await? {
+            return Err(KeyError::NameTaken(new.name));
+        }
         let literal = new_literal()?;
-        Ok((self.insert(new, &literal).await?, literal))
-    }
-
-    async fn insert(&self, new: NewKey, literal: &str) -> Result<Key, KeyError> {
-        let key = Key {
-            id: random_hex::<4>()?,
-            name: new.name,
-            id_scope: new.id_scope,
-            scopes: new.scopes,
-            streams: new.streams,
-            view_key: new.view_key,
-            created: Millis::now(),
-        };
-        let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
-        let sql = "INSERT INTO millrace_keys (id, name, hash, scopes, streams, view_key, created, id_scope) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-        let parameters = vec![
-            Cell::Text(key.id.clone()),
-            Cell::Text(key.name.clone()),
-            Cell::Bytes(hash(literal).to_vec()),
-            Cell::Text(scopes.join(",")),
-            Cell::Text(key.streams.join(",")),
-            key.view_key.clone().map_or(Cell::Null, Cell::Text),
-            Cell::Integer(key.created.0),
-            key.id_scope.clone().map_or(Cell::Null, Cell::Text),
-        ];
-        self.store.change(sql.to_owned(), parameters).await?;
-        let mut known = event::write_lock(&self.by_hash);
-        known.insert(hash(literal), Arc::new(key.clone()));
-        Ok(key)
+        let key = self.stored.insert(new, hash(&literal)).await?;
+        self.change(|known| drop(known.insert(hash(&literal), Arc::new(key.clone()))));
+        Ok((key, literal))
     }
 
     /// Revokes a key. Returns `false` if it does not exist or is revoked already.
     pub async fn revoke(&self, id: &str) -> Result<bool, KeyError> {
-        let sql = "UPDATE millrace_keys SET revoked = ? WHERE id = ? AND revoked IS NULL";
-        let changed = self
-            .store
-            .change(sql.to_owned(), vec![Cell::Integer(Millis::now().0), Cell::Text(id.to_owned())])
-            .await?;
-        if changed == 1 {
-            event::write_lock(&self.by_hash).retain(|_, key| key.id != id);
+        let revoked = self.stored.revoke(id).await?;
+        if revoked {
+            self.change(|known| known.retain(|_, key| key.id != id));
         }
-        Ok(changed == 1)
+        Ok(revoked)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut KnownKeys)) {
+        let mut known = event::write_lock(&self.known);
+        change(&mut known);
+        self.cache.write(&known);
+    }
+
+    /// Replaces the keys in memory, and keeps the times of their last use.
+    fn replace(&self, stored: KnownKeys) {
+        let mut current = event::write_lock(&self.known);
+        let merged = |(hash, key): (KeyHash, Arc<Key>)| {
+            let known = current.get(&hash).filter(|known| ***known == *key);
+            (hash, known.map_or(key, Arc::clone))
+        };
+        let mut known: KnownKeys = stored.into_iter().map(merged).collect();
+        known.extend(self.literal.clone());
+        *current = known;
     }
 
     pub fn list(&self) -> Vec<Key> {
-        let known = event::read_lock(&self.by_hash);
+        let known = event::read_lock(&self.known);
         let mut keys: Vec<Key> = known.values().map(|key| Key::clone(key)).collect();
         keys.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         keys
@@ -282,7 +335,7 @@ impl Keys {
 
     /// Returns the number under which requests with a known key are counted; `None` without one.
     pub fn counted_as(&self, credentials: Credentials<'_>) -> Option<u128> {
-        let known = event::read_lock(&self.by_hash);
+        let known = event::read_lock(&self.known);
         let known = credentials.literals().map(hash).find(|hash| known.contains_key(hash))?;
         let (half, _) = known.split_first_chunk()?;
         Some(u128::from_le_bytes(*half))
@@ -290,9 +343,17 @@ impl Keys {
 
     fn find(&self, literal: &str) -> Option<Arc<Key>> {
         let presented = hash(literal);
-        let known = event::read_lock(&self.by_hash);
-        let (stored, key) = known.get_key_value(&presented)?;
-        bool::from(stored.ct_eq(&presented)).then(|| Arc::clone(key))
+        let key = {
+            let known = event::read_lock(&self.known);
+            let (stored, key) = known.get_key_value(&presented)?;
+            bool::from(stored.ct_eq(&presented)).then(|| Arc::clone(key))?
+        };
+        let now = Millis::now();
+        if key.expires.is_some_and(|expires| expires <= now) {
+            return None;
+        }
+        key.last_used.note(now);
+        Some(key)
     }
 }
 
@@ -301,45 +362,18 @@ pub fn weak_key(literal: &str) -> bool {
     literal.chars().count() < KEY_CHARS_STRONG
 }
 
-fn hash(literal: &str) -> [u8; 32] {
+pub(super) fn hash(literal: &str) -> KeyHash {
     Sha256::digest(literal.as_bytes()).into()
 }
 
-fn new_literal() -> Result<String, KeyError> {
+pub(super) fn new_literal() -> Result<String, KeyError> {
     Ok(format!("{KEY_PREFIX}{}", random_hex::<KEY_RANDOM_BYTES>()?))
 }
 
-fn random_hex<const N: usize>() -> Result<String, KeyError> {
+pub(super) fn random_hex<const N: usize>() -> Result<String, KeyError> {
     let mut bytes = [0_u8; N];
     getrandom::fill(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
     Ok(event::hex(&bytes))
-}
-
-/// Writes a file that only the owner can read, in one step. A file that a full disk or a kill cuts off would be taken
-/// for the key at every later start.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let temporary = path.with_extension("tmp");
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    failpoint::hit("keys.file_made");
-    std::fs::rename(&temporary, path)?;
-    std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-}
-
-fn stored_key(row: StoredKey) -> ([u8; 32], Arc<Key>) {
-    let (hash, id, name, scopes, streams, view_key, created, id_scope) = row;
-    let list = |text: &str| -> Vec<String> {
-        text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
-    };
-    let scopes = list(&scopes).iter().filter_map(|scope| Scope::parse(scope)).collect();
-    (hash, Arc::new(Key { id, name, id_scope, scopes, streams: list(&streams), view_key, created }))
 }
 
 #[cfg(test)]

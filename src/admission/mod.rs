@@ -5,9 +5,13 @@ mod access_keys;
 mod check_event;
 mod correction_targets;
 mod corrections;
+mod first_key;
 mod id_scope;
+mod key_cache;
+mod private_file;
 mod recent_ids;
 mod refusal;
+mod stored_keys;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

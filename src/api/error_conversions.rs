@@ -81,6 +81,7 @@ impl From<KeyError> for ApiError {
     fn from(error: KeyError) -> Self {
         match error {
             KeyError::Store(error) => error.into(),
+            KeyError::NameTaken(_) => Self::conflict(error.to_string()),
             KeyError::Random(_) | KeyError::Unwritable { .. } => {
                 Refusal::Unexpected(error.to_string()).into()
             }

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::Api;
 use crate::http::Reader;
+use crate::store::StoreState;
 
 pub fn routes(api: &Arc<Api>) -> Router {
     Router::new()
@@ -29,7 +30,28 @@ struct Readiness {
     status: &'static str,
     reason: Option<String>,
     log: LogState,
+    store: ShownStore,
     views: BTreeMap<String, ViewState>,
+}
+
+/// The database of the views. Its name is not shown, because this answer needs no key.
+#[derive(Serialize)]
+struct ShownStore {
+    kind: &'static str,
+    state: &'static str,
+    reason: Option<String>,
+    since: Option<String>,
+}
+
+impl ShownStore {
+    fn of(api: &Api) -> Self {
+        let (state, reason, since) = match api.health.state() {
+            StoreState::Up => ("up", None, None),
+            StoreState::Down { since, reason } => ("down", Some(reason), Some(since.to_text())),
+            StoreState::Wrong { reason } => ("wrong", Some(reason), None),
+        };
+        Self { kind: api.store.kind(), state, reason, since }
+    }
 }
 
 #[derive(Serialize)]
@@ -40,9 +62,13 @@ struct LogState {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ViewState {
+    state: &'static str,
     position: u64,
+    /// In events.
     lag: u64,
+    lag_seconds: u64,
     #[serde(flatten)]
     stalled: Option<Stalled>,
 }
@@ -53,7 +79,9 @@ async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
     let end = api.log.end();
     let refusing = api.log.accepts().err();
     let state = |(name, Applied { position, stalled }): (String, Applied)| {
-        (name, ViewState { position, lag: end.saturating_sub(position), stalled })
+        let (lag, state) = (end.saturating_sub(position), state_of(stalled.as_ref()));
+        let lag_seconds = if lag > 0 { api.progress.lag_seconds(&name) } else { 0 };
+        (name, ViewState { state, position, lag, lag_seconds, stalled })
     };
     let (code, status) = if refusing.is_none() {
         (StatusCode::OK, "ready")
@@ -64,9 +92,18 @@ async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
         status,
         reason: refusing.map(|error| error.to_string()),
         log: LogState { begin: api.log.begin(), end, bytes: api.log.bytes() },
+        store: ShownStore::of(&api),
         views: api.progress.all().into_iter().map(state).collect(),
     };
     (code, Json(readiness))
+}
+
+fn state_of(stalled: Option<&Stalled>) -> &'static str {
+    match stalled {
+        None => "running",
+        Some(Stalled::Waiting(_)) => "waiting",
+        Some(Stalled::Paused(_)) => "paused",
+    }
 }
 
 async fn metrics(_: Reader, State(api): State<Arc<Api>>) -> impl IntoResponse {
@@ -76,6 +113,8 @@ async fn metrics(_: Reader, State(api): State<Arc<Api>>) -> impl IntoResponse {
     for (view, applied) in api.progress.all() {
         metrics::gauge!("millrace_view_lag", "view" => view.clone())
             .set(end.saturating_sub(applied.position) as f64);
+        let seconds = if applied.position < end { api.progress.lag_seconds(&view) } else { 0 };
+        metrics::gauge!("millrace_view_lag_seconds", "view" => view.clone()).set(seconds as f64);
         let paused = matches!(applied.stalled, Some(Stalled::Paused(_)));
         metrics::gauge!("millrace_view_paused", "view" => view).set(if paused { 1.0 } else { 0.0 });
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
+use event::Millis;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -15,7 +16,7 @@ use crate::http::{Administrator, ApiError, JsonBody};
 pub fn routes(api: &Arc<Api>) -> Router {
     Router::new()
         .route("/v1/keys", get(list).post(create))
-        .route("/v1/keys/{id}", delete(revoke))
+        .route("/v1/keys/{key}", delete(revoke))
         .with_state(Arc::clone(api))
 }
 
@@ -34,6 +35,9 @@ struct ListedKey {
     streams: Vec<String>,
     view_key: Option<String>,
     created_at: String,
+    expires: Option<String>,
+    /// To the minute.
+    last_used: Option<String>,
 }
 
 impl From<Key> for ListedKey {
@@ -46,6 +50,8 @@ impl From<Key> for ListedKey {
             streams: key.streams,
             view_key: key.view_key,
             created_at: key.created.to_text(),
+            expires: key.expires.map(Millis::to_text),
+            last_used: key.last_used.time().map(Millis::to_text),
         }
     }
 }
@@ -63,6 +69,7 @@ struct CreateKey {
     #[serde(default)]
     streams: Vec<String>,
     view_key: Option<String>,
+    expires: Option<String>,
 }
 
 impl CreateKey {
@@ -86,13 +93,23 @@ impl CreateKey {
         if let Some(unknown) = self.streams.iter().find(|stream| !api.streams.contains_key(*stream)) {
             return Err(format!("there is no stream `{unknown}`"));
         }
+        let expires = self.expires.as_deref().map(expiry).transpose()?;
         Ok(NewKey {
             name: self.name.into(),
             id_scope: self.id_scope.map(String::from),
             scopes,
             streams: self.streams,
             view_key: self.view_key,
+            expires,
         })
+    }
+}
+
+fn expiry(text: &str) -> Result<Millis, String> {
+    match text.parse::<Millis>() {
+        Ok(time) if time > Millis::now() => Ok(time),
+        Ok(_) => Err(format!("`expires` is `{text}`, which is in the past")),
+        Err(error) => Err(format!("`expires` is `{text}`: {error}")),
     }
 }
 
@@ -126,10 +143,13 @@ static REVOKING: Mutex<()> = Mutex::const_new(());
 async fn revoke(
     _: Administrator,
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    Path(id_or_name): Path<String>,
 ) -> Result<Json<Revoked>, ApiError> {
     let _turn = REVOKING.lock().await;
     let keys = api.keys.list();
+    let named = keys.iter().find(|key| key.id == id_or_name);
+    let named = named.or_else(|| keys.iter().find(|key| key.name == id_or_name));
+    let id = named.map_or(id_or_name, |key| key.id.clone());
     let mut administrators = keys.iter().filter(|key| key.scopes.contains(&Scope::Admin));
     if administrators.next().is_some_and(|first| first.id == id) && administrators.next().is_none() {
         let reason = format!("key `{id}` is the last one with scope `admin`; create another first");

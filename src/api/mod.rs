@@ -32,7 +32,7 @@ use crate::admission::{Keys, Refusal};
 use crate::config::ReadConfig;
 use crate::http::{ApiError, HasKeys};
 use crate::log::EventLog;
-use crate::store::{Store, StoreError, quote};
+use crate::store::{Store, StoreError, StoreHealth, quote};
 use crate::views::{Erasures, Running};
 
 pub use backup::clear as clear_backups;
@@ -43,6 +43,7 @@ pub struct Api {
     pub log: EventLog,
     pub store: Store,
     pub progress: Progress,
+    pub health: StoreHealth,
     pub streams: BTreeMap<String, Arc<Fields>>,
     pub views: BTreeMap<String, Running>,
     pub erasures: Erasures,

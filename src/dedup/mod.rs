@@ -322,7 +322,8 @@ impl Deduplicator {
 
     fn wait(&mut self, reason: String) {
         let delay = self.backoff.pause();
-        tracing::warn!(reason, delay_ms = delay.as_millis() as u64, "dedup waits for the store");
+        // The server reports a failure that lasts.
+        tracing::debug!(reason, delay_ms = delay.as_millis() as u64, "dedup waits for the store");
         self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason)));
         self.runtime.block_on(self.stop.within(delay));
     }

@@ -16,7 +16,7 @@ mod traces;
 
 use std::path::Path;
 
-use event::LogId;
+use event::{LogId, Millis};
 use tokio::sync::watch;
 
 pub use ages::Ages;
@@ -164,6 +164,13 @@ impl EventLog {
     }
 
     /// Returns the segments, oldest first. The last one is being written.
+    /// Returns when the event at `position` was received, or the first one after it; `None` if there is none. Blocks.
+    pub fn received_at(&self, position: u64) -> Option<Millis> {
+        let mut reader = self.reader();
+        let records = reader.read(position, 1).ok()?;
+        records.iter().find_map(|record| record.ok()?.header.map(|header| header.received))
+    }
+
     pub fn segments(&self) -> Vec<Segment> {
         match self {
             Self::Embedded(log) => log.segments(),

@@ -22,7 +22,7 @@ impl InProcess {
     pub async fn open(settings: &Settings) -> Result<Self, ServeError> {
         let password = Password::new(settings.config.store.password.clone());
         let storage = Storage::open(settings, &password).await?;
-        let (node, _) = Node::open(settings, telemetry::start_metrics(), storage).await?;
+        let node = Node::open(settings, telemetry::start_metrics(), storage).await?;
         let router = node.router(settings, &Stop::default());
         Ok(Self { node, router })
     }

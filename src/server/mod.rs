@@ -6,6 +6,7 @@ mod greeting;
 mod idle_timeout;
 mod in_process;
 mod open_connections;
+mod outage;
 mod request_guard;
 mod response_budget;
 mod route_policy;
@@ -13,6 +14,7 @@ mod router;
 mod sighup;
 mod start_checks;
 mod storage;
+mod store_watch;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -36,13 +38,14 @@ use crate::config::{Config, LegacyEnv, Streams};
 use crate::dedup::{Dedup, Windows};
 use crate::log::{self, EventLog};
 use crate::sources::native::{self, NativeSource};
-use crate::store::{self, DEDUP_NAME, Password, Store};
+use crate::store::{self, DEDUP_NAME, Password, Store, StoreError, StoreHealth};
 use crate::telemetry;
 use crate::views::{Definition, Eraser, Erasures, Retention, Runner, Running, View};
 
 use request_guard::RequestGuard;
 use router::RequestRouter;
-use storage::Storage;
+use storage::{Storage, StorePreparation};
+use store_watch::StoreWatch;
 use tls::Certificate;
 
 pub use in_process::InProcess;
@@ -87,6 +90,19 @@ pub enum ServeError {
     StoreFailed(String),
 }
 
+impl ServeError {
+    /// Returns the reason if the store does not answer now; otherwise the error, which does not pass by itself.
+    fn unreachable(self) -> Result<String, Self> {
+        match self {
+            Self::Store(store::OpenError::Unreachable { reason, .. })
+            | Self::StoreDown(StoreError::Transient(reason))
+            | Self::Keys(KeyError::Store(StoreError::Transient(reason)))
+            | Self::Start(StartError::Store(StoreError::Transient(reason))) => Ok(reason),
+            error => Err(error),
+        }
+    }
+}
+
 /// Serves until a signal stops the process, or the log or the store fails.
 pub async fn run(settings: Settings) -> Result<(), ServeError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "millrace starts");
@@ -113,7 +129,8 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
             return Ok(());
         }
     };
-    let (node, first_key) = Node::open(&settings, metrics, storage).await?;
+    let first_key = storage.keys.first_is_new();
+    let node = Node::open(&settings, metrics, storage).await?;
     let router = node.router(&settings, &accepting);
     if let Some(certificate) = &certificate {
         certificate.reload_when_changed(&accepting);
@@ -153,6 +170,7 @@ struct Node {
     store: Store,
     keys: Keys,
     progress: Progress,
+    health: StoreHealth,
     streams: Streams,
     views: BTreeMap<String, Running>,
     erasures: Option<Erasures>,
@@ -162,20 +180,16 @@ struct Node {
 }
 
 impl Node {
-    /// Starts the node, and returns whether its first key was created. Steps that may fail come before the threads
-    /// where possible: threads use the runtime, and must have ended before a failure drops it.
+    /// Starts the node. Steps that may fail come before the threads where possible: threads use the runtime, and must
+    /// have ended before a failure drops it.
     async fn open(
         settings: &Settings,
         metrics: PrometheusHandle,
         storage: Storage,
-    ) -> Result<(Self, bool), ServeError> {
+    ) -> Result<Self, ServeError> {
         let config = &settings.config;
-        let Storage { log, report, store } = storage;
-        start_checks::positions(&log, &report, &store, settings.accept_new_log).await?;
-        start_checks::undeclared_views(config, &store).await?;
+        let Storage { log, store, keys, preparation } = storage;
         api::clear_backups(&settings.data);
-        let keys = Keys::load(&store, settings.legacy_env.api_key.as_deref(), settings.dev).await?;
-        let first_key = keys.ensure_first(&settings.data.join("api-key")).await?;
         let (stop, progress, runtime) = (Stop::default(), Progress::default(), Handle::current());
         let dedup_progress = progress.register_dedup(DEDUP_NAME);
         let windows = Windows { default: config.dedup_window, all: config.windows() };
@@ -185,6 +199,7 @@ impl Node {
             store,
             keys,
             progress,
+            health: StoreHealth::default(),
             streams: config.streams.clone(),
             views: BTreeMap::new(),
             erasures: None,
@@ -204,7 +219,8 @@ impl Node {
             return Err(error);
         }
         node.start_metrics_upkeep();
-        Ok((node, first_key))
+        node.watch_store(preparation);
+        Ok(node)
     }
 
     fn start_view(
@@ -262,6 +278,19 @@ impl Node {
         Ok(())
     }
 
+    fn watch_store(&self, preparation: Option<StorePreparation>) {
+        let watch = StoreWatch {
+            log: self.log.clone(),
+            store: self.store.clone(),
+            keys: self.keys.clone(),
+            progress: self.progress.clone(),
+            health: self.health.clone(),
+            preparation,
+            stop: self.stop.clone(),
+        };
+        tokio::spawn(watch.run());
+    }
+
     fn start_metrics_upkeep(&self) {
         let (metrics, stop) = (self.metrics.clone(), self.stop.clone());
         tokio::spawn(async move {
@@ -294,6 +323,7 @@ impl Node {
             log: self.log.clone(),
             store: self.store.clone(),
             progress: self.progress.clone(),
+            health: self.health.clone(),
             streams: self.streams.clone(),
             views: self.views.clone(),
             erasures: self.erasures.clone().expect("started when the node opened"),

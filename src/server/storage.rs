@@ -1,49 +1,126 @@
-//! Opens the log and the store, before anything runs. It waits for a database server that is not up yet.
+//! Opens the log and the store, before anything runs. The log is enough to accept events: a database server that does
+//! not answer now is prepared later, while the server runs.
 
 use std::path::Path;
+use std::time::Duration;
 
-use super::{ServeError, Settings, start_checks};
+use event::limits::{STORE_PREPARE_DURATION_MAX, STORE_START_DURATION_MAX};
+use tokio::time::timeout;
+
+use super::start_checks;
+use super::{ServeError, Settings};
+use crate::admission::Keys;
+use crate::config::Config;
 use crate::log::{self, EventLog};
-use crate::store::{self, Password, Store};
+use crate::store::{Password, Store, StoreError};
 
 pub struct Storage {
     pub log: EventLog,
-    pub report: log::OpenReport,
     pub store: Store,
+    pub keys: Keys,
+    /// What is left to do before views may use the store; `None` if it is done.
+    pub preparation: Option<StorePreparation>,
 }
 
 impl Storage {
     /// Opens the log, then the store. The future may be dropped: nothing runs yet that would have to be stopped.
     pub async fn open(settings: &Settings, password: &Password) -> Result<Self, ServeError> {
         start_checks::data_folder(&settings.data)?;
-        let (log, report) = open_log(&settings.config.log_url, &settings.data).await?;
+        let Settings { config, data, .. } = settings;
+        let (log, report) = open_log(&config.log_url, data).await?;
         failpoint::hit("server.log_open");
-        let store = open_store(&settings.config.store.url, password, &settings.data).await?;
-        failpoint::hit("server.store_open");
-        tracing::info!(store = store.name(), "store is open");
-        Ok(Self { log, report, store })
+        let store = Store::at(&config.store.url, Some(password), data)?;
+        let keys = Keys::open(&store, data, settings.legacy_env.api_key.as_deref(), settings.dev)?;
+        let preparation = StorePreparation {
+            log: log.clone(),
+            report,
+            config: config.clone(),
+            accept_new_log: settings.accept_new_log,
+            logged: String::new(),
+        };
+        let prepared = timeout(STORE_START_DURATION_MAX, preparation.run(&store, &keys)).await;
+        let reason = match prepared {
+            Ok(Ok(())) => {
+                return Ok(Self { log, store, keys, preparation: None });
+            }
+            Ok(Err(error)) => match error.unreachable() {
+                Ok(reason) => reason,
+                Err(error) => return Err(error),
+            },
+            Err(_) => not_answered(STORE_START_DURATION_MAX),
+        };
+        tracing::warn!(
+            store = store.name(),
+            reason,
+            "the database does not answer; the server starts without it and accepts events"
+        );
+        Ok(Self { log, store, keys, preparation: Some(preparation) })
     }
 }
 
-/// Opens the store, and retries while its server does not answer: it may start later than this one.
-async fn open_store(url: &str, password: &Password, data: &Path) -> Result<Store, store::OpenError> {
-    let (mut backoff, mut logged) = (event::Backoff::default(), String::new());
-    loop {
-        match Store::open(url, Some(password), data).await {
-            Err(store::OpenError::Unreachable { name, reason }) => {
-                if reason != logged {
-                    tracing::warn!(
-                        store = name,
-                        reason,
-                        "the store does not answer yet; retrying until it does"
-                    );
-                    logged = reason;
-                }
-                tokio::time::sleep(backoff.pause()).await;
+/// Everything that has to be done before views may use the store.
+pub struct StorePreparation {
+    log: EventLog,
+    report: log::OpenReport,
+    config: Config,
+    accept_new_log: bool,
+    /// The last reason in the log why the store is wrong, so that it is there once.
+    logged: String,
+}
+
+/// The outcome of an attempt to prepare the store.
+pub enum Attempt {
+    Admitted,
+    Unreachable(String),
+    Wrong(String),
+}
+
+impl StorePreparation {
+    /// Prepares the store while the server runs. A store that turns out wrong now does not end the process, because
+    /// events were accepted: its views are paused, and it is looked at again.
+    pub async fn attempt(&mut self, store: &Store, keys: &Keys) -> Attempt {
+        let prepared = timeout(STORE_PREPARE_DURATION_MAX, self.run(store, keys)).await;
+        let error = match prepared {
+            Ok(Ok(())) => return Attempt::Admitted,
+            Ok(Err(error)) => error,
+            Err(_) => return Attempt::Unreachable(not_answered(STORE_PREPARE_DURATION_MAX)),
+        };
+        let error = match error.unreachable() {
+            Ok(reason) => {
+                store.admit(Err(StoreError::Transient(reason.clone())));
+                return Attempt::Unreachable(reason);
             }
-            outcome => return outcome,
+            Err(error) => error,
+        };
+        let reason = error.to_string();
+        if reason != self.logged {
+            tracing::error!(
+                store = store.name(),
+                reason,
+                "the database cannot be used: the views are paused, and events are still accepted"
+            );
+            self.logged.clone_from(&reason);
         }
+        store.admit(Err(StoreError::Blocked(reason.clone())));
+        Attempt::Wrong(reason)
     }
+
+    /// Prepares the store, checks that it belongs to the log, reads the keys, and admits work.
+    async fn run(&self, store: &Store, keys: &Keys) -> Result<(), ServeError> {
+        store.prepare().await?;
+        failpoint::hit("server.store_open");
+        let unadmitted = store.before_admission();
+        start_checks::positions(&self.log, &self.report, &unadmitted, self.accept_new_log).await?;
+        start_checks::undeclared_views(&self.config, &unadmitted).await?;
+        keys.refresh(&unadmitted).await?;
+        store.admit(Ok(()));
+        tracing::info!(store = store.name(), "store is open");
+        Ok(())
+    }
+}
+
+fn not_answered(duration: Duration) -> String {
+    format!("it has not answered for {} s", duration.as_secs())
 }
 
 async fn open_log(url: &str, data: &Path) -> Result<(EventLog, log::OpenReport), ServeError> {

@@ -17,26 +17,12 @@ impl Store {
         stop: &Stop,
         mut waiting: impl FnMut(&str),
     ) -> Option<Result<Vec<Skipped>, StoreError>> {
-        let (mut backoff, mut failures) = (event::Backoff::default(), 0_u32);
+        let mut backoff = event::Backoff::default();
         loop {
             match self.apply(Arc::clone(&plan)).await {
-                Err(StoreError::Transient(reason)) => {
-                    failures = failures.saturating_add(1);
-                    // A single failure is often a lock that another transaction held.
-                    if failures == 2 {
-                        tracing::warn!(
-                            reason,
-                            "the store cannot apply a batch now; trying again until it can"
-                        );
-                    }
-                    waiting(&reason);
-                }
-                outcome => {
-                    if failures >= 2 {
-                        tracing::info!(failures, "the store applies batches again");
-                    }
-                    return Some(outcome);
-                }
+                // The server reports a failure that lasts.
+                Err(StoreError::Transient(reason)) => waiting(&reason),
+                outcome => return Some(outcome),
             }
             metrics::counter!("millrace_store_retries_total", "view" => shown_name(&plan.claim.view).to_owned()).increment(1);
             if stop.within(backoff.pause()).await {

@@ -26,6 +26,7 @@ mod deleted_history;
 mod drop_view;
 mod erasures;
 mod halt;
+mod health;
 mod merged_plans;
 mod millrace_tables;
 mod mysql;
@@ -59,6 +60,7 @@ pub use definitions::{DefinitionChange, DefinitionHash, DefinitionReason, NewDef
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use erasures::{Erasure, OpenErasure};
 pub use halt::Halt;
+pub use health::{StoreHealth, StoreState};
 pub use numbered_rows::{RowChanges, Rows, RowsOf};
 pub use plan::{Claim, CorrectedEvent, Plan, Stamp, Verb, Write};
 pub use remote::{Password, PasswordFrom, password_in};
@@ -138,15 +140,64 @@ pub struct ViewPosition {
 impl Store {
     /// Opens the store at `url`. `password` takes precedence over a password inside the URL.
     pub async fn open(url: &str, password: Option<&Password>, data: &Path) -> Result<Self, OpenError> {
+        let store = Self::at(url, password, data)?;
+        store.prepare().await?;
+        store.admit(Ok(()));
+        Ok(store)
+    }
+
+    /// Opens the file of the store, or describes the server on which it is. A store on a server refuses all work until
+    /// it is prepared and admitted.
+    pub fn at(url: &str, password: Option<&Password>, data: &Path) -> Result<Self, OpenError> {
         let Some(path) = url.strip_prefix("sqlite:") else {
             let password = password.cloned().unwrap_or_default();
-            return remote::Remote::open(url, &password).await.map(Self::Remote);
+            return remote::Remote::at(url, &password).map(Self::Remote);
         };
         let file = match path {
             "" => data.join("millrace.db"),
             path => path.strip_prefix("//").unwrap_or(path).into(),
         };
         sqlite::Sqlite::open(&file).map(Self::Sqlite)
+    }
+
+    /// Creates or updates millrace's own tables on a server. Fails if the server does not answer now.
+    pub async fn prepare(&self) -> Result<(), OpenError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Remote(store) => store.prepare().await,
+        }
+    }
+
+    /// Admits work to a store on a server; or refuses it, with the reason for every attempt.
+    pub fn admit(&self, state: Result<(), StoreError>) {
+        match self {
+            Self::Sqlite(_) => {}
+            Self::Remote(store) => store.gate().set(state),
+        }
+    }
+
+    /// Returns the same store, for the checks that decide whether work is admitted.
+    pub fn before_admission(&self) -> Self {
+        match self {
+            Self::Sqlite(_) => self.clone(),
+            Self::Remote(store) => Self::Remote(store.without_gate()),
+        }
+    }
+
+    /// Fails if the database server does not answer, or would refuse to write. A file always answers.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Remote(store) => store.probe().await,
+        }
+    }
+
+    /// Returns the kind of database.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Remote(store) => store.kind(),
+        }
     }
 
     /// Returns the store's name for logs and messages: its kind and location, never a password.

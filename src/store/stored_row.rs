@@ -78,6 +78,7 @@ row_of!(A B C D E);
 row_of!(A B C D E F);
 row_of!(A B C D E F G H);
 row_of!(A B C D E F G H I);
+row_of!(A B C D E F G H I J);
 row_of!(A B C D E F G H I J K L);
 
 impl FromCell for Cell {

@@ -266,7 +266,7 @@ mod tests {
         );
         assert_eq!(
             text("site_stats"),
-            r#"{"from":"site_events","kind":"stats","group":"site_id","distinct":"user_id","time":"timestamp","counts":["path"],"distinct_counts":[],"fields":{"path":"text","site_id":"text","timestamp":"time","user_id":"text"}}"#
+            r#"{"from":"site_events","kind":"stats","group":"site_id","distinct":"user_id","time":"timestamp","counts":["event_type","path"],"distinct_counts":[],"fields":{"event_type":"text","path":"text","site_id":"text","timestamp":"time","user_id":"text"}}"#
         );
         assert_eq!(
             text("inventory"),

@@ -248,11 +248,12 @@ impl Runner {
 
     fn wait(&self, state: &mut State, reason: String) {
         let delay = state.backoff.pause();
-        tracing::warn!(
+        // The server reports a failure that lasts.
+        tracing::debug!(
             view = self.view.name,
             reason,
             delay_ms = delay.as_millis() as u64,
-            "view is waiting for its store and will try again"
+            "view waits for its store"
         );
         self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason)));
         self.runtime.block_on(self.stop.within(delay));

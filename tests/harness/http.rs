@@ -38,6 +38,11 @@ impl Client {
         Self { address: address.to_owned(), headers: Vec::new() }
     }
 
+    /// Returns the same client for a server at another address.
+    pub fn at(&self, address: &str) -> Self {
+        Self { address: address.to_owned(), headers: self.headers.clone() }
+    }
+
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self

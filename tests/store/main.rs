@@ -30,6 +30,7 @@ mod exact;
 mod numbered;
 mod verbs;
 
+mod away;
 mod backups;
 mod cut_commits;
 mod private_servers;

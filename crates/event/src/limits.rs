@@ -110,6 +110,8 @@ pub const LOG_REPLAYS_AT_ONCE_MAX: usize = 2;
 pub const SENDERS_COUNTED_MAX: usize = 65_536;
 /// Time between two removals of senders that have become idle: each removal goes through all of them.
 pub const SENDERS_FORGOTTEN_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// How exact the time of a key's last use is.
+pub const KEY_USE_NOTED_INTERVAL: Duration = Duration::from_secs(60);
 /// The JSON body of an administrator's request, such as the description of a new key.
 pub const KEY_BODY_BYTES_MAX: usize = 64 * 1024;
 /// The definition of a view that is accepted before a configuration has it.
@@ -230,6 +232,16 @@ pub const STORE_FILES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub const STORE_READERS_MAX: usize = 8;
 /// Connections to a database server on which views and dedup write.
 pub const STORE_WRITERS_MAX: usize = 8;
+/// How often the database is asked whether it can be used.
+pub const STORE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time for the answer. An outage is reported within this and the interval, and a little more.
+pub const STORE_PROBE_DURATION_MAX: Duration = Duration::from_secs(3);
+/// How long a start waits for a database server before it serves without it.
+pub const STORE_START_DURATION_MAX: Duration = Duration::from_secs(5);
+/// Time for one attempt to prepare a database server that was away at the start.
+pub const STORE_PREPARE_DURATION_MAX: Duration = Duration::from_secs(60);
+/// How often the keys are read again, for changes by other nodes.
+pub const KEYS_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 /// Time for a database server to answer a statement. Then the connection counts as lost.
 pub const STORE_ANSWER_DURATION_MAX: Duration = Duration::from_secs(60);
 /// The same for a statement that goes through a whole table, such as one that creates an index.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::Millis;
+
 /// The state of one view.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Applied {
@@ -31,6 +33,8 @@ pub enum Stalled {
 #[derive(Clone, Default)]
 pub struct Progress {
     views: Arc<RwLock<BTreeMap<String, Entry>>>,
+    /// When the first event was received that a view has not applied, for each view that is behind.
+    oldest: Arc<RwLock<BTreeMap<String, Millis>>>,
 }
 
 struct Entry {
@@ -64,6 +68,17 @@ impl Progress {
     /// Returns the views of one stream, without dedup.
     pub fn of_stream(&self, stream: &str) -> BTreeMap<String, Applied> {
         self.snapshot(|entry| entry.stream.as_deref() == Some(stream))
+    }
+
+    /// Replaces the times of the first events that are not applied.
+    pub fn note_oldest(&self, oldest: BTreeMap<String, Millis>) {
+        *crate::write_lock(&self.oldest) = oldest;
+    }
+
+    /// Returns for how many seconds the first event that a view has not applied has been waiting, as last measured.
+    pub fn lag_seconds(&self, view: &str) -> u64 {
+        let oldest = crate::read_lock(&self.oldest).get(view).copied();
+        oldest.map_or(0, |received| received.seconds_until(Millis::now()))
     }
 
     fn snapshot(&self, which: impl Fn(&Entry) -> bool) -> BTreeMap<String, Applied> {

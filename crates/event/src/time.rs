@@ -52,6 +52,11 @@ impl Millis {
         }
     }
 
+    /// Returns the seconds from this time to `later`; 0 if `later` is earlier.
+    pub fn seconds_until(self, later: Self) -> u64 {
+        u64::try_from(later.0.saturating_sub(self.0) / 1000).unwrap_or(0)
+    }
+
     /// Returns the time in UTC as RFC 3339 with milliseconds, or the bare number if it is out of range.
     pub fn to_text(self) -> String {
         if Self::from_epoch(self.0).is_err() {

@@ -2,6 +2,7 @@
 //! error rolls back the whole plan, and the caller tries again.
 
 pub mod begin;
+mod gate;
 pub mod password;
 mod pool;
 mod schema;
@@ -20,7 +21,8 @@ use super::session::Session;
 use super::tables::{Table, TopK, ViewTables, quote};
 use super::{OpenError, Select, StoreError, rules};
 use begin::Begin;
-use pool::Pool;
+use gate::Gate;
+use pool::{Lease, Pool};
 use server::Server;
 use server_session::ServerSession;
 
@@ -29,25 +31,60 @@ pub use password::{Password, PasswordFrom, password_in};
 #[derive(Clone)]
 pub struct Remote {
     pool: Arc<Pool>,
+    gate: Gate,
 }
 
 impl Remote {
-    /// Creates or updates millrace's own tables, and logs warnings about the server's settings.
-    pub async fn open(url: &str, password: &Password) -> Result<Self, OpenError> {
+    /// Describes the server. No work is admitted until `admit`.
+    pub fn at(url: &str, password: &Password) -> Result<Self, OpenError> {
         let server = Server::parse(url, password)?;
-        let name = server.name();
+        Ok(Self { pool: Arc::new(Pool::new(server)), gate: Gate::default() })
+    }
+
+    /// Creates or updates millrace's own tables, and logs warnings about the server's settings.
+    pub async fn prepare(&self) -> Result<(), OpenError> {
+        let name = self.name();
         let failed = |error: StoreError| match error {
             StoreError::Transient(reason) => OpenError::Unreachable { name: name.clone(), reason },
             error => OpenError::Refused { name: name.clone(), reason: error.to_string() },
         };
-        for warning in server.preflight().await.map_err(&failed)? {
+        for warning in self.pool.server().preflight().await.map_err(&failed)? {
             tracing::warn!(store = name, warning, "check the settings of the database server");
         }
-        let pool = Pool::new(server);
-        let mut lease = pool.to_write().await.map_err(&failed)?;
+        let mut lease = self.pool.to_write().await.map_err(&failed)?;
         let made = schema::make(&mut lease.session).await;
-        lease.release(made).map_err(&failed)?;
-        Ok(Self { pool: Arc::new(pool) })
+        lease.release(made).map_err(&failed)
+    }
+
+    pub fn kind(&self) -> &'static str {
+        match self.pool.server() {
+            Server::Postgres(_) => "postgres",
+            Server::Mysql(_) => "mysql",
+        }
+    }
+
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Returns the same store without its gate, for the checks that decide whether work is admitted.
+    pub fn without_gate(&self) -> Self {
+        Self { pool: Arc::clone(&self.pool), gate: Gate::open() }
+    }
+
+    /// Fails if the server does not answer, or would refuse to write.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.pool.probe().await
+    }
+
+    async fn to_write(&self) -> Result<Lease<'_>, StoreError> {
+        self.gate.check()?;
+        self.pool.to_write().await
+    }
+
+    async fn to_read(&self) -> Result<Lease<'_>, StoreError> {
+        self.gate.check()?;
+        self.pool.to_read().await
     }
 
     pub fn name(&self) -> String {
@@ -64,13 +101,13 @@ impl Remote {
     }
 
     pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
-        let mut lease = self.pool.to_write().await?;
+        let mut lease = self.to_write().await?;
         let begun = begin_view(&mut lease.session, &claim, &tables).await;
         lease.release(begun)
     }
 
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
-        let mut lease = self.pool.to_write().await?;
+        let mut lease = self.to_write().await?;
         let applied = async {
             lease.session.begin(Begin::Writing).await?;
             let skipped = rules::apply(&mut lease.session, &plan).await?;
@@ -82,13 +119,13 @@ impl Remote {
     }
 
     pub async fn rows(&self, sql: String, parameters: Vec<Cell>) -> Result<Vec<Vec<Cell>>, StoreError> {
-        let mut lease = self.pool.to_read().await?;
+        let mut lease = self.to_read().await?;
         let rows = lease.session.rows(&sql, &parameters).await;
         lease.release(rows)
     }
 
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
-        let mut lease = self.pool.to_read().await?;
+        let mut lease = self.to_read().await?;
         let read = async {
             lease.session.begin(Begin::Reading).await?;
             let mut read = Vec::with_capacity(selects.len());
@@ -102,7 +139,7 @@ impl Remote {
     }
 
     pub async fn change_all(&self, statements: Vec<(String, Vec<Cell>)>) -> Result<usize, StoreError> {
-        let mut lease = self.pool.to_write().await?;
+        let mut lease = self.to_write().await?;
         let changed = async {
             lease.session.begin(Begin::Writing).await?;
             let mut changed = 0;
@@ -116,7 +153,7 @@ impl Remote {
     }
 
     pub async fn delete_rows(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
-        let mut lease = self.pool.to_write().await?;
+        let mut lease = self.to_write().await?;
         let deleted = async {
             lease.session.begin(Begin::Writing).await?;
             rules::delete_rows(&mut lease.session, &of, &to_delete).await
@@ -126,21 +163,21 @@ impl Remote {
     }
 
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {
-        let mut lease = self.pool.to_write().await?;
+        let mut lease = self.to_write().await?;
         lease.session.statement_timeout().lengthen();
         let made = lease.session.create(&table).await;
         lease.release(made)
     }
 
     pub async fn drop_tables(&self, tables: &[Table]) -> Result<(), StoreError> {
-        let mut lease = self.pool.to_write().await?;
+        let mut lease = self.to_write().await?;
         lease.session.statement_timeout().lengthen();
         let dropped = lease.session.drop_tables(tables).await;
         lease.release(dropped)
     }
 
     pub async fn replace_tables(&self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
-        let mut lease = self.pool.to_write().await?;
+        let mut lease = self.to_write().await?;
         lease.session.statement_timeout().lengthen();
         let put = lease.session.replace_tables(made, wanted).await;
         lease.release(put)

@@ -10,6 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::server::Server;
 use super::server_session::ServerSession;
 use crate::store::StoreError;
+use crate::store::session::Session;
+
+const PROBE_SQL: &str = "UPDATE millrace_meta SET value = '' WHERE name = 'no such row'";
 
 pub struct Pool {
     server: Server,
@@ -17,6 +20,8 @@ pub struct Pool {
     idle: Mutex<Vec<(Instant, ServerSession)>>,
     writers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    /// The session of `probe`, which must not wait for the others.
+    probing: tokio::sync::Mutex<Option<ServerSession>>,
 }
 
 /// A session for one piece of work. If it is dropped midway, for example because its future was dropped, it is
@@ -34,7 +39,21 @@ impl Pool {
             idle: Mutex::new(Vec::new()),
             writers: Arc::new(Semaphore::new(STORE_WRITERS_MAX)),
             readers: Arc::new(Semaphore::new(STORE_READERS_MAX)),
+            probing: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Asks the server to change no row of one of millrace's tables. A server that is read-only refuses that.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let mut probing = self.probing.lock().await;
+        let mut session = match probing.take() {
+            Some(session) => session,
+            None => self.server.connect().await?,
+        };
+        session.change(PROBE_SQL, &[]).await?;
+        // After an error, or if this future is dropped, the session is closed.
+        *probing = Some(session);
+        Ok(())
     }
 
     pub fn server(&self) -> &Server {

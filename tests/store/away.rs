@@ -1,0 +1,238 @@
+//! A database server that is away: at the start, while millrace runs, or because it cannot be written to. Events are
+//! accepted all the time, and the outage is visible within seconds.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::cutting::Proxy;
+use crate::harness::mariadb::Mariadb;
+use crate::harness::postgres::Postgres;
+use crate::harness::servers::{Kind, Server, Setup};
+use crate::harness::{Client, Start, StoreKind, TestApp, wait_for};
+use crate::starts::{account, with_password};
+
+const BEGINS: &str = "the database cannot be used now; events are accepted, and the views apply them later";
+const ENDS: &str = "the database can be used again";
+
+fn each(test: impl Fn(&'static Server)) {
+    test(Postgres::shared());
+    test(Mariadb::shared());
+}
+
+fn start(url: &str) -> TestApp {
+    TestApp::with(at(url))
+}
+
+fn at(url: &str) -> Start {
+    let arguments = ["--listen", "localhost:0", "--store", url].map(str::to_owned).to_vec();
+    let config = Some("presets = [\"revenue\"]".to_owned());
+    Start { arguments, config, store_kind: Some(StoreKind::Sqlite), ..Start::default() }
+}
+
+fn ready(app: &TestApp) -> Value {
+    let answer = app.anonymous().get("/ready");
+    assert_eq!(answer.status, 200, "events are accepted: {}", answer.text());
+    answer.json()
+}
+
+fn sell(client: &Client) {
+    let answer = client.post("/liveEvent", r#"{"userId":"a","name":"add_revenue","value":5}"#);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+fn metric(app: &TestApp, name: &str) -> String {
+    let text = app.client().get("/metrics").text();
+    let line =
+        text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in\n{text}"));
+    line.rsplit(' ').next().unwrap().to_owned()
+}
+
+/// Waits until the outage is visible everywhere, and returns the reason.
+fn expect_outage(app: &TestApp) -> String {
+    let begun = Instant::now();
+    wait_for("the outage to be logged", || app.log_line(BEGINS).is_some());
+    // The limit is what an operator is promised; a loaded machine gets a little more.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let line = app.log_line(BEGINS).unwrap();
+    assert_eq!(line["level"], "WARN");
+    wait_for("/ready to say so", || ready(app)["store"]["state"] == "down");
+    assert!(ready(app)["store"]["since"].is_string());
+    assert_eq!(metric(app, "millrace_store_up"), "0");
+    line["reason"].as_str().unwrap().to_owned()
+}
+
+fn expect_recovery(app: &TestApp) {
+    wait_for("the recovery to be logged", || app.log_line(ENDS).is_some());
+    assert_eq!(app.log_line(ENDS).unwrap()["level"], "INFO");
+    assert_eq!(ready(app)["store"]["state"], "up");
+    assert_eq!(metric(app, "millrace_store_up"), "1");
+    assert_eq!(app.log_text().matches(BEGINS).count(), 1, "one line for one outage");
+}
+
+#[test]
+fn a_stopped_database_is_reported_once_and_so_is_its_return() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let app = start(&proxy.url(&server.new_database()));
+        sell(&app.client());
+        app.settle();
+        proxy.refuse();
+        proxy.cut();
+        sell(&app.client());
+        expect_outage(&app);
+        wait_for("the view to wait", || ready(&app)["views"]["revenue"]["state"] == "waiting");
+        wait_for("the lag in seconds", || ready(&app)["views"]["revenue"]["lagSeconds"].as_u64() > Some(0));
+        assert!(metric(&app, "millrace_view_lag_seconds{view=\"revenue\"}") != "0");
+        proxy.pass();
+        expect_recovery(&app);
+        assert_eq!(app.balance("a").as_deref(), Some("10"));
+        assert_eq!(ready(&app)["views"]["revenue"]["lagSeconds"], 0);
+    });
+}
+
+#[test]
+fn a_database_that_hangs_is_reported_even_if_no_event_arrives() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let app = start(&proxy.url(&server.new_database()));
+        proxy.stall();
+        let reason = expect_outage(&app);
+        assert!(reason.contains("has not answered for 3 s"), "{reason}");
+        proxy.pass();
+        expect_recovery(&app);
+    });
+}
+
+#[test]
+fn a_database_that_is_read_only_is_reported_and_loses_nothing() {
+    for with in [Postgres::with as fn(Setup) -> Server, Mariadb::with] {
+        let server = with(Setup { sync: false, ..Setup::default() });
+        let url = with_password(&account(&server, "writer", "word"), "writer", "word");
+        let app = start(&url);
+        sell(&app.client());
+        app.settle();
+        let read_only = |on: bool| match server.kind {
+            Kind::Postgres => {
+                server.administer(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}"));
+                server.administer("SELECT pg_reload_conf()");
+            }
+            Kind::Mariadb => drop(server.administer(&format!("SET GLOBAL read_only = {on}"))),
+        };
+        read_only(true);
+        sell(&app.client());
+        let reason = expect_outage(&app);
+        assert!(reason.contains("read-only"), "{reason}");
+        read_only(false);
+        expect_recovery(&app);
+        assert_eq!(app.balance("a").as_deref(), Some("10"));
+    }
+}
+
+#[test]
+fn a_database_without_free_connections_is_reported() {
+    for with in [Postgres::with as fn(Setup) -> Server, Mariadb::with] {
+        let server = with(Setup { sync: false, ..Setup::default() });
+        let proxy = Proxy::in_front_of(&server);
+        let url = with_password(&account(&server, "limited", "word"), "limited", "word");
+        let app = start(&proxy.url(&url));
+        let limit = |is_full: bool| match (server.kind, is_full) {
+            (Kind::Postgres, true) => server.administer("ALTER ROLE limited CONNECTION LIMIT 0"),
+            (Kind::Postgres, false) => server.administer("ALTER ROLE limited CONNECTION LIMIT -1"),
+            // The administrator's own connections go beyond the limit.
+            (Kind::Mariadb, true) => server.administer("SET GLOBAL max_connections = 10"),
+            (Kind::Mariadb, false) => server.administer("SET GLOBAL max_connections = 100"),
+        };
+        limit(true);
+        let held: Vec<_> = (0..if server.kind == Kind::Mariadb { 10 } else { 0 })
+            .filter_map(|_| std::net::TcpStream::connect(("127.0.0.1", server.port)).ok())
+            .collect();
+        proxy.cut();
+        expect_outage(&app);
+        limit(false);
+        drop(held);
+        expect_recovery(&app);
+    }
+}
+
+#[test]
+fn a_start_without_its_database_serves_and_catches_up_later() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let database = server.new_database();
+        proxy.refuse();
+        let mut app = start(&proxy.url(&database));
+        app.settled_at_end = false;
+        assert_eq!(app.anonymous().get("/health").status, 200);
+        sell(&app.client());
+        assert_eq!(app.anonymous().post("/liveEvent", "{}").status, 401, "keys are checked");
+        expect_outage(&app);
+        let read = app.client().get("/userEvents/a");
+        assert_eq!(read.status, 503, "{}", read.text());
+        app.restart();
+        sell(&app.client());
+        expect_outage(&app);
+        proxy.pass();
+        expect_recovery(&app);
+        assert_eq!(app.balance("a").as_deref(), Some("10"));
+    });
+}
+
+#[test]
+fn keys_are_known_without_the_database_and_a_missed_revocation_applies_once_it_is_back() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let database = server.new_database();
+        let mut app = start(&proxy.url(&database));
+        let create = |name: &str| {
+            let body = json!({ "name": name, "scopes": ["send"] }).to_string();
+            let created = app.client().post("/v1/keys", &body).json();
+            app.anonymous().with_header("Authorization", created["key"].as_str().unwrap())
+        };
+        let (good, revoked) = (create("good"), create("revoked"));
+        let client = |client: &Client, app: &TestApp| client.at(&app.address);
+        app.settle();
+        proxy.refuse();
+        app.restart();
+        for key in [&good, &revoked] {
+            sell(&client(key, &app));
+        }
+        assert_eq!(client(&good, &app).get("/v1/views").status, 403, "scopes are known");
+        server.sql(&database, "UPDATE millrace_keys SET revoked = 1 WHERE name = 'revoked'");
+        proxy.pass();
+        wait_for("the revocation to apply", || {
+            let body = r#"{"userId":"a","name":"add_revenue","value":5}"#;
+            client(&revoked, &app).post("/liveEvent", body).status == 401
+        });
+        sell(&client(&good, &app));
+    });
+}
+
+#[test]
+fn a_database_that_turns_out_wrong_pauses_the_views_and_ends_only_a_start() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let database = server.new_database();
+        let url = proxy.url(&database);
+        {
+            let app = start(&url);
+            sell(&app.client());
+            app.settle();
+        }
+        // Another data folder, and so another log.
+        proxy.refuse();
+        let mut app = start(&url);
+        app.settled_at_end = false;
+        sell(&app.client());
+        proxy.pass();
+        wait_for("the view to pause", || ready(&app)["views"]["revenue"]["state"] == "paused");
+        let reason = ready(&app)["views"]["revenue"]["paused"].as_str().unwrap().to_owned();
+        assert!(reason.contains("the store was built from log"), "{reason}");
+        assert_eq!(ready(&app)["store"]["state"], "wrong");
+        sell(&app.client());
+        let unchanged = "SELECT count(*) FROM users_revenue WHERE revenue = 5";
+        assert_eq!(server.sql(&database, unchanged), "1", "nothing was applied");
+        let refused = app.try_restart_with(|_| {}).unwrap_err();
+        assert!(refused.contains("the store was built from log"), "{refused}");
+    });
+}
