@@ -131,27 +131,35 @@ fn a_database_that_is_read_only_is_reported_and_loses_nothing() {
 
 #[test]
 fn a_database_without_free_connections_is_reported() {
-    for with in [Postgres::with as fn(Setup) -> Server, Mariadb::with] {
-        let server = with(Setup { sync: false, ..Setup::default() });
+    let setup = || Setup { sync: false, ..Setup::default() };
+    // MariaDB counts the connections of an account only if it has a limit from its start on.
+    let servers = [Postgres::with(setup()), Mariadb::with(setup().setting("max_user_connections", "50"))];
+    for server in servers {
         let proxy = Proxy::in_front_of(&server);
         let url = with_password(&account(&server, "limited", "word"), "limited", "word");
         let app = start(&proxy.url(&url));
-        let limit = |is_full: bool| match (server.kind, is_full) {
-            (Kind::Postgres, true) => server.administer("ALTER ROLE limited CONNECTION LIMIT 0"),
-            (Kind::Postgres, false) => server.administer("ALTER ROLE limited CONNECTION LIMIT -1"),
-            // The administrator's own connections go beyond the limit.
-            (Kind::Mariadb, true) => server.administer("SET GLOBAL max_connections = 10"),
-            (Kind::Mariadb, false) => server.administer("SET GLOBAL max_connections = 100"),
-        };
-        limit(true);
-        let held: Vec<_> = (0..if server.kind == Kind::Mariadb { 10 } else { 0 })
-            .filter_map(|_| std::net::TcpStream::connect(("127.0.0.1", server.port)).ok())
-            .collect();
-        proxy.cut();
-        expect_outage(&app);
-        limit(false);
-        drop(held);
-        expect_recovery(&app);
+        std::thread::scope(|scope| {
+            match server.kind {
+                Kind::Postgres => drop(server.administer("ALTER ROLE limited CONNECTION LIMIT 0")),
+                // 0 means no limit there, so another session of the account holds the only connection.
+                Kind::Mariadb => {
+                    scope.spawn(|| server.try_sql(&url, "SELECT sleep(60)"));
+                    let asleep =
+                        "SELECT count(*) FROM information_schema.processlist WHERE info LIKE 'SELECT sleep%'";
+                    wait_for("the other session", || server.administer(asleep) == "1");
+                    server.administer("SET GLOBAL max_user_connections = 1");
+                }
+            }
+            proxy.cut();
+            expect_outage(&app);
+            match server.kind {
+                Kind::Postgres => drop(server.administer("ALTER ROLE limited CONNECTION LIMIT -1")),
+                Kind::Mariadb => {
+                    server.administer("SET GLOBAL max_user_connections = 50; KILL USER limited");
+                }
+            }
+            expect_recovery(&app);
+        });
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Barrier};
 
 use event::{EventId, LogId, Millis};
 use millrace::store::{
-    Claim, ColumnKind, CorrectedEvent, DeadLetterChange, NewDeadLetter, Plan, StoreError, Table, Verb,
-    ViewTables,
+    Claim, ColumnKind, CorrectedEvent, DeadLetterChange, DefinitionChange, DefinitionHash, DefinitionReason,
+    NewDeadLetter, NewDefinition, Plan, StoreError, Table, Verb, ViewTables,
 };
 
 use crate::harness::StoreKind;
@@ -21,6 +21,7 @@ on_each_database!(
     a_missing_table_is_named_and_changes_nothing,
     a_schema_of_a_newer_millrace_is_refused_in_one_line,
     a_view_that_has_begun_does_not_recreate_its_table,
+    a_claim_with_another_definition_than_the_store_has_applies_nothing,
 );
 
 fn ledger() -> Arc<Table> {
@@ -187,4 +188,53 @@ fn a_schema_of_a_newer_millrace_is_refused_in_one_line(store_kind: StoreKind) {
     let refused = opened.try_again().map(drop).unwrap_err();
     assert!(refused.contains("1000") && refused.contains("newer"), "{refused}");
     assert!(!refused.contains('\n') && !refused.contains("secret"), "{refused}");
+}
+
+fn defined(number: u8) -> NewDefinition {
+    NewDefinition { hash: DefinitionHash([number; 32]), text: format!("definition {number}") }
+}
+
+fn a_claim_with_another_definition_than_the_store_has_applies_nothing(store_kind: StoreKind) {
+    let (opened, table) = (Opened::on(store_kind), ledger());
+    let under =
+        |number: u8, from, to| Claim { definition: Some(defined(number).hash), ..claim("v", from, to) };
+    let adding = |claim| plan(claim, &table, Verb::Add, vec![text("a"), amount("1.5")]);
+    let redefined = || Err(StoreError::Redefined("v".to_owned()));
+    let tables = ViewTables { definition: Some(defined(1)), ..ViewTables::owned(&table) };
+    opened.begin("v", tables).unwrap();
+    assert_eq!(opened.apply(adding(under(1, 0, 5))), Ok(Vec::new()));
+    assert_eq!(opened.apply(adding(under(2, 5, 7))), redefined());
+    assert_eq!(opened.apply(adding(claim("v", 5, 7))), redefined(), "no definition at all");
+    let definitions = || {
+        let stored = opened.run(opened.store.definitions("v", LOG)).unwrap();
+        stored.into_iter().map(|stored| (stored.from, stored.text)).collect::<Vec<_>>()
+    };
+    assert_eq!(definitions(), [(0, defined(1).text)]);
+
+    // The server repeats the plan if the answer to its commit is lost.
+    let change = |reason| DefinitionChange { from: 5, definition: defined(2), reason };
+    let accept = Plan { definition: Some(change(DefinitionReason::Accepted)), ..Plan::new(under(1, 5, 5)) };
+    for _ in 0..2 {
+        assert_eq!(opened.apply(accept.clone()), Ok(Vec::new()));
+        assert_eq!(definitions(), [(0, defined(1).text), (5, defined(2).text)]);
+    }
+    assert_eq!(opened.apply(adding(under(1, 5, 7))), redefined());
+    assert_eq!(opened.apply(adding(under(2, 5, 7))), Ok(Vec::new()));
+    assert_eq!((opened.position("v"), sum(&opened).as_str()), (Some(7), "3"));
+
+    // While a rebuild replaces rows, no definition is in force.
+    let begins = Plan {
+        definition: Some(DefinitionChange { from: 0, ..change(DefinitionReason::RebuildBegins) }),
+        ..Plan::new(under(2, 7, 7))
+    };
+    assert_eq!(opened.apply(begins), Ok(Vec::new()));
+    assert_eq!(definitions(), [(0, defined(2).text)]);
+    assert_eq!(opened.apply(adding(under(2, 7, 9))), redefined());
+    let rebuilding = Claim { definition: Some(DefinitionHash::REBUILDING), ..claim("v", 7, 7) };
+    let ends = Plan {
+        definition: Some(DefinitionChange { from: 0, ..change(DefinitionReason::RebuildEnds) }),
+        ..Plan::new(rebuilding)
+    };
+    assert_eq!(opened.apply(ends), Ok(Vec::new()));
+    assert_eq!(opened.apply(adding(under(2, 7, 9))), Ok(Vec::new()));
 }
