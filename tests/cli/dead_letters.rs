@@ -91,7 +91,11 @@ fn retry_all_skips_dead_letters_of_dedup_unless_named() {
     app.settle();
     assert_eq!(dead_letters(&app, "open")[0]["view"], "dedup");
     let output = app.command(&["dead-letter", "retry", "--all"]);
-    assert!(crate::stderr(&output).contains("skipped 1 of view `dedup`"), "{}", crate::stderr(&output));
+    assert!(
+        crate::stderr(&output).contains("skipped 1 dead letter of view `dedup`"),
+        "{}",
+        crate::stderr(&output)
+    );
     assert_eq!(run(&app, &["view", "balance", "revenue", "u"]), "1\n");
     run(&app, &["dead-letter", "retry", "--all", "--view", "dedup"]);
     wait_for("the retried event to count", || run(&app, &["view", "balance", "revenue", "u"]) == "6\n");

@@ -60,7 +60,7 @@ fn the_options_of_the_server_and_json_are_the_same_everywhere() {
         {
             assert!(help.contains(option), "{command:?} lacks `{option}`: {help}");
         }
-        let form = help.split("--json").nth(1).unwrap().trim_start();
+        let form = help.split("\n      --json").nth(1).unwrap().trim_start();
         assert!(form.starts_with("Print JSON Lines") || form.starts_with("Print one JSON object"), "{form}");
     }
 }

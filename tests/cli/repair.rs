@@ -39,7 +39,7 @@ fn damage_is_reported_then_repaired_and_other_events_keep_their_positions() {
     let offset = damage["offset"].as_u64().unwrap();
     assert!(offset < at as u64 && log.contains(&format!("offset {offset}")), "{log}");
     assert!(text.contains(&format!(".seg  {offset:>6}            1  2 ")), "{text}");
-    assert!(text.contains("would lose 1 events"), "{text}");
+    assert!(text.contains("would lose 1 event"), "{text}");
     assert_eq!(std::fs::read(segment(&app)).unwrap(), bytes, "nothing is changed without --yes");
 
     let repaired = run(&app, &["repair", "--yes"]);

@@ -52,7 +52,14 @@ impl TakeBack {
             correction["reason"] = json!(reason);
         }
         let path = format!("/v1/streams/{}/events", escaped(&stream));
-        let response: Box<RawValue> = client.post(&path, correction.to_string()).await?;
+        let answer = client.post(&path, correction.to_string()).await;
+        let response: Box<RawValue> = answer.map_err(|failure| match failure {
+            Failure::Failed(reason) => {
+                let reason = reason.strip_prefix("takesBack: ").unwrap_or(&reason);
+                Failure::Failed(format!("`{id}` cannot be taken back in stream `{stream}`: {reason}"))
+            }
+            failure => failure,
+        })?;
         if self.format.json {
             return print(response.get());
         }
