@@ -20,7 +20,7 @@ pub fn routes(api: &Arc<Api>) -> Router {
     Router::new().route("/v1/status", get(status)).with_state(Arc::clone(api))
 }
 
-/// What does not change while the server runs.
+/// The properties that do not change while the server runs.
 pub struct About {
     started: Millis,
     clock: Instant,

@@ -1,4 +1,4 @@
-//! `millrace event`: receipts, and events that are taken back.
+//! `millrace event`: receipts, and events that are undone.
 
 use serde_json::Value;
 
@@ -35,11 +35,11 @@ fn an_event_is_taken_back_by_either_of_its_ids() {
     let first = sent(&app, "order-7", 10);
     sent(&app, "order-8", 20);
     let text = run(&app, &["event", "take-back", &first, "--reason", "cancelled \"today\""]);
-    assert!(text.starts_with(&format!("event {first} is taken back by correction ")), "{text}");
+    assert!(text.starts_with(&format!("event {first} is undone by correction ")), "{text}");
     app.settle();
     assert_eq!(run(&app, &["view", "balance", "revenue", "u"]), "20\n");
     assert!(run(&app, &["event", "show", &first]).contains("taken back by  "));
-    assert!(failed(&app, 1, &["event", "take-back", &first]).contains("was taken back before"));
+    assert!(failed(&app, 1, &["event", "take-back", &first]).contains("was undone before"));
 
     let answer = run(&app, &["event", "take-back", "order-8", "--stream", "revenue", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["accepted"], 1);

@@ -77,6 +77,8 @@ fn a_key_for_one_row_reads_that_row_and_nothing_else() {
         &["tail", "revenue"],
         &["dead-letter", "list"],
         &["key", "list"],
+        &["stream", "list"],
+        &["status"],
     ] {
         failed(&app, 4, &[command, &["--key", &key]].concat());
     }

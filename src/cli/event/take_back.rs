@@ -20,7 +20,7 @@ pub struct TakeBack {
     /// Stream of the event [default: the stream that the event's receipt names]
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
-    /// Why the event is taken back; stored with the correction
+    /// Why the event is undone; stored with the correction
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -41,7 +41,7 @@ impl TakeBack {
             None => {
                 let (_, receipt) = Receipt::get(client, id).await?;
                 if let Some(correction) = receipt.taken_back_by {
-                    let reason = format!("event {id} was taken back before, by correction {correction}");
+                    let reason = format!("event {id} was undone before, by correction {correction}");
                     return Err(Failure::Failed(reason));
                 }
                 receipt.stream
@@ -56,7 +56,7 @@ impl TakeBack {
         let response: Box<RawValue> = answer.map_err(|failure| match failure {
             Failure::Failed(reason) => {
                 let reason = reason.strip_prefix("takesBack: ").unwrap_or(&reason);
-                Failure::Failed(format!("`{id}` cannot be taken back in stream `{stream}`: {reason}"))
+                Failure::Failed(format!("`{id}` cannot be undone in stream `{stream}`: {reason}"))
             }
             failure => failure,
         })?;
@@ -64,6 +64,6 @@ impl TakeBack {
             return print(response.get());
         }
         let accepted: Accepted = decode(&response, "the answer")?;
-        print(&format!("event {id} is taken back by correction {}", accepted.event_id))
+        print(&format!("event {id} is undone by correction {}", accepted.event_id))
     }
 }

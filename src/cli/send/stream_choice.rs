@@ -1,5 +1,5 @@
 //! The stream of a file: the one that the user names, or else the only one that accepts the file's first event. The
-//! server checks the event against each stream and stores nothing, so that the command needs no rules of its own.
+//! server checks the event against each stream and stores nothing, so that only the server needs the rules.
 
 use std::fs::File;
 use std::path::Path;
@@ -51,7 +51,7 @@ impl StreamChoice {
             let receipt = uploader.send(&upload, &chunk, true, progress).await?;
             match receipt.refused().into_values().next() {
                 None => accepting.push(stream.clone()),
-                Some(reason) => refusals.push(format!("`{stream}` ({reason})")),
+                Some(reason) => refusals.push((stream.clone(), reason)),
             }
         }
         choose(accepting, &refusals).map(Some).map_err(|reason| {
@@ -62,14 +62,23 @@ impl StreamChoice {
 }
 
 /// Returns the only stream. Fails with the reason, and with the names to choose from, if there is not exactly one.
-fn choose(mut accepting: Vec<String>, refusals: &[String]) -> Result<String, String> {
+fn choose(mut accepting: Vec<String>, refusals: &[(String, String)]) -> Result<String, String> {
     match (accepting.len(), refusals) {
         (1, _) => Ok(accepting.remove(0)),
         (0, []) => Err("the server has no stream that this key may send to".to_owned()),
-        (0, _) => Err(format!(
-            "no stream accepts it: {}; name the stream of the file with `--stream`",
-            refusals.join(", ")
-        )),
+        (0, [(_, same), others @ ..]) if others.iter().all(|(_, reason)| reason == same) => {
+            let names: Vec<&str> = refusals.iter().map(|(stream, _)| stream.as_str()).collect();
+            let names = names.join("`, `");
+            Err(format!(
+                "no stream accepts it: {same}; name the stream of the file with `--stream`, one of `{names}`"
+            ))
+        }
+        (0, _) => {
+            let reasons: Vec<String> =
+                refusals.iter().map(|(stream, reason)| format!("`{stream}` ({reason})")).collect();
+            let reasons = reasons.join(", ");
+            Err(format!("no stream accepts it: {reasons}; name the stream of the file with `--stream`"))
+        }
         _ => Err(format!(
             "the streams `{}` accept it; name the stream of the file with `--stream`",
             accepting.join("` and `")
@@ -77,7 +86,7 @@ fn choose(mut accepting: Vec<String>, refusals: &[String]) -> Result<String, Str
     }
 }
 
-/// Returns the first line that can be an event, as a chunk of its own.
+/// Returns the first line that can be an event, as a separate chunk.
 fn first_event(file: &Arc<File>, ended: bool, uploader: &Uploader) -> std::io::Result<Option<Chunk>> {
     let mut lines = Lines::new(file, uploader.line_bytes_max())?;
     let mut text = Vec::new();
@@ -101,12 +110,16 @@ mod tests {
     #[test]
     fn only_one_accepting_stream_is_taken() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let refused = ["`b` (c: is missing)".to_owned()];
+        let refusal = |stream: &str, reason: &str| (stream.to_owned(), reason.to_owned());
+        let refused = [refusal("b", "c: is missing"), refusal("d", "e: is missing")];
         assert_eq!(choose(names(&["a"]), &refused).as_deref(), Ok("a"));
         let several = choose(names(&["a", "c"]), &refused).expect_err("not clear");
         assert!(several.contains("`a` and `c`") && several.contains("`--stream`"), "{several}");
         let none = choose(Vec::new(), &refused).expect_err("none");
         assert!(none.contains("`b` (c: is missing)") && none.contains("`--stream`"), "{none}");
+        let same = [refusal("b", "is not JSON"), refusal("d", "is not JSON")];
+        let same = choose(Vec::new(), &same).expect_err("none");
+        assert!(same.contains("accepts it: is not JSON; ") && same.contains("one of `b`, `d`"), "{same}");
         assert!(choose(Vec::new(), &[]).is_err());
     }
 }
