@@ -8,7 +8,6 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use event::limits::METRICS_STORE_DURATION_MAX;
 use event::{Applied, Stalled};
 use serde::Serialize;
 use serde_json::json;
@@ -118,16 +117,9 @@ async fn metrics(_: Reader, State(api): State<Arc<Api>>) -> impl IntoResponse {
         let paused = matches!(applied.stalled, Some(Stalled::Paused(_)));
         metrics::gauge!("millrace_view_paused", "view" => view).set(if paused { 1.0 } else { 0.0 });
     }
-    // The answer does not wait for a store in trouble. A read of a file cannot be cut short, so it keeps its permit.
-    if let Ok(permit) = Arc::clone(&api.dead_letter_counts).try_acquire_owned() {
-        let store = api.store.clone();
-        let open = tokio::spawn(async move {
-            let _permit = permit;
-            store.open_dead_letters().await
-        });
-        if let Ok(Ok(Ok(open))) = tokio::time::timeout(METRICS_STORE_DURATION_MAX, open).await {
-            metrics::gauge!("millrace_dead_letters_open").set(open as f64);
-        }
+    // The answer does not wait for a store in trouble.
+    if let Some(open) = api.open_dead_letters().await {
+        metrics::gauge!("millrace_dead_letters_open").set(open as f64);
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], api.metrics.render())
 }

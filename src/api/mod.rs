@@ -11,6 +11,8 @@ mod keys;
 mod notifications;
 mod rows;
 mod stats;
+mod status;
+mod streams;
 mod uploads;
 mod view_access;
 mod view_definition;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use event::limits::METRICS_STORE_DURATION_MAX;
 use event::{Fields, Progress, Stop};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
@@ -36,9 +39,11 @@ use crate::store::{Store, StoreError, StoreHealth, quote};
 use crate::views::{Erasures, Running};
 
 pub use backup::clear as clear_backups;
+pub use status::About;
 
 /// All that the API needs.
 pub struct Api {
+    pub about: About,
     pub keys: Keys,
     pub log: EventLog,
     pub store: Store,
@@ -55,7 +60,7 @@ pub struct Api {
     pub log_replays: Arc<Semaphore>,
     /// The permit to take a backup.
     pub backups: Arc<Semaphore>,
-    /// The permit to count dead letters for `/metrics`, which may outlive its request.
+    /// The permit to count dead letters, which may outlive its request.
     pub dead_letter_counts: Arc<Semaphore>,
     /// The data folder, where a backup keeps its temporary files.
     pub data: PathBuf,
@@ -74,6 +79,8 @@ impl HasKeys for Arc<Api> {
 pub fn routes<'r>(api: &Arc<Api>, reads: impl Iterator<Item = &'r ReadConfig>) -> Router {
     let routes = Router::new()
         .merge(health::routes(api))
+        .merge(status::routes(api))
+        .merge(streams::routes(api))
         .merge(views::routes(api))
         .merge(view_definition::routes(api))
         .merge(stats::routes(api))
@@ -96,6 +103,18 @@ impl Api {
     fn fields(&self, stream: &str) -> Result<&Arc<Fields>, ApiError> {
         let unknown = || ApiError::not_found(format!("there is no stream `{stream}`"));
         self.streams.get(stream).ok_or_else(unknown)
+    }
+
+    /// Counts the open dead letters. Returns `None` if the store does not answer in time, or if another request counts
+    /// them now. A read of a file cannot be cut short, so it keeps its permit.
+    async fn open_dead_letters(&self) -> Option<i64> {
+        let permit = Arc::clone(&self.dead_letter_counts).try_acquire_owned().ok()?;
+        let store = self.store.clone();
+        let open = tokio::spawn(async move {
+            let _permit = permit;
+            store.open_dead_letters().await
+        });
+        tokio::time::timeout(METRICS_STORE_DURATION_MAX, open).await.ok()?.ok()?.ok()
     }
 
     /// Turns a missing table into no rows if the view has not begun. If the table of a running view is gone, the

@@ -1,11 +1,13 @@
 //! `/v1/views`: the views, their balances, and the comparison of a view with its log (`reconcile`, `rebuild`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use event::limits::LIST_ROWS_MAX;
+use event::{Applied, Stalled};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -13,7 +15,7 @@ use super::view_access::{RowReader, ViewReader};
 use super::{Api, JsonText};
 use crate::http::{Administrator, ApiError, Query, Reader};
 use crate::store::{DEDUP_NAME, DEDUP_STORED_NAME};
-use crate::views::{Balance, Ledger, Report, Running, compare, rebuild};
+use crate::views::{Balance, Ledger, Report, Running, View, compare, rebuild};
 
 pub fn routes(api: &Arc<Api>) -> Router {
     let fold = |mend| {
@@ -23,7 +25,7 @@ pub fn routes(api: &Arc<Api>) -> Router {
     };
     Router::new()
         .route("/v1/views", get(list))
-        .route("/v1/views/{view}", delete(drop_view))
+        .route("/v1/views/{view}", get(show).delete(drop_view))
         .route("/v1/views/{view}/balances", get(balances))
         .route("/v1/views/{view}/balances/{key}", get(balance))
         .route("/v1/views/{view}/reconcile", post(fold(false)))
@@ -33,32 +35,79 @@ pub fn routes(api: &Arc<Api>) -> Router {
 
 #[derive(Serialize)]
 struct ViewList {
-    views: Vec<ViewState>,
+    views: Vec<ViewSummary>,
 }
 
+/// A view, and how far it is.
 #[derive(Serialize)]
-struct ViewState {
+pub struct ViewSummary {
     name: String,
     kind: &'static str,
     stream: String,
+    #[serde(flatten)]
+    at: PositionState,
+}
+
+/// How far a view or dedup is, and why it does not continue.
+#[derive(Serialize)]
+pub struct PositionState {
+    state: Stage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     position: Option<u64>,
     lag: Option<u64>,
 }
 
-async fn list(_: Reader, State(api): State<Arc<Api>>) -> Json<ViewList> {
-    let (positions, end) = (api.progress.all(), api.log.end());
-    let state = |running: &Running| {
-        let view = &running.view;
-        let position = positions.get(&view.name).map(|applied| applied.position);
-        ViewState {
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    Running,
+    /// The store does not answer or is busy.
+    Waiting,
+    /// A person has to act.
+    Paused,
+}
+
+impl ViewSummary {
+    pub fn of(view: &View, positions: &BTreeMap<String, Applied>, end: u64) -> Self {
+        Self {
             name: view.name.clone(),
             kind: view.kind_name(),
             stream: view.stream.clone(),
-            position,
-            lag: position.map(|position| end.saturating_sub(position)),
+            at: PositionState::of(positions.get(&view.name), end),
         }
-    };
-    Json(ViewList { views: api.views.values().map(state).collect() })
+    }
+}
+
+impl PositionState {
+    pub fn of(applied: Option<&Applied>, end: u64) -> Self {
+        let (state, reason) = match applied.and_then(|applied| applied.stalled.clone()) {
+            None => (Stage::Running, None),
+            Some(Stalled::Waiting(reason)) => (Stage::Waiting, Some(reason)),
+            Some(Stalled::Paused(reason)) => (Stage::Paused, Some(reason)),
+        };
+        let position = applied.map(|applied| applied.position);
+        Self { state, reason, position, lag: position.map(|position| end.saturating_sub(position)) }
+    }
+}
+
+async fn list(_: Reader, State(api): State<Arc<Api>>) -> Json<ViewList> {
+    let (positions, end) = (api.progress.all(), api.log.end());
+    let summary = |running: &Running| ViewSummary::of(&running.view, &positions, end);
+    Json(ViewList { views: api.views.values().map(summary).collect() })
+}
+
+#[derive(Serialize)]
+struct ShownView {
+    #[serde(flatten)]
+    summary: ViewSummary,
+    tables: Vec<String>,
+}
+
+async fn show(reader: ViewReader) -> Json<ShownView> {
+    let (view, end) = (&reader.view().view, reader.api.log.end());
+    let summary = ViewSummary::of(view, &reader.api.progress.all(), end);
+    Json(ShownView { summary, tables: view.table_names() })
 }
 
 async fn balance(reader: RowReader) -> Result<JsonText, ApiError> {

@@ -10,38 +10,37 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use clap::Args;
 use event::limits::BACKUP_PIECES_WAITING_MAX;
+use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::client::Server;
 use super::exit::{Failure, block_on};
+use super::output::{JsonDocument, print};
+use super::server_options::Server;
 use crate::backup::{BackupError, Manifest, verify};
 
 /// How many names are tried for the temporary file.
 const NAMES_MAX: u32 = 1_000;
 
 #[derive(Args)]
-#[command(after_help = EXPLAINED)]
 pub struct Backup {
     /// File to write, or `-` for stdout; an existing file is replaced once the new one is complete
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
+    format: JsonDocument,
+    #[command(flatten)]
     server: Server,
 }
-
-const EXPLAINED: &str = "\
-The server continues to accept events. The file is a tar of its data folder at one moment: the
-store, and every event that was acknowledged before. `millrace restore` creates a data folder
-from it. The key needs the scope admin.
-
-A store on a database server is not included: back it up first, with its own tools. The file
-api-key and the configuration are not included either. Protect the backup like the events in it.";
 
 pub fn run(command: Backup) -> ExitCode {
     block_on(async { back_up(&command).await })
 }
 
 async fn back_up(command: &Backup) -> Result<(), Failure> {
+    if command.format.json && is_stdout(&command.file) {
+        let reason = "`--json` cannot be used with `-`: stdout is the backup itself";
+        return Err(Failure::WrongUsage(reason.to_owned()));
+    }
     let client = command.server.client()?;
     let mut response = client.open("/v1/backup").await?;
     let (pieces, waiting) = mpsc::channel(BACKUP_PIECES_WAITING_MAX);
@@ -57,7 +56,11 @@ async fn back_up(command: &Backup) -> Result<(), Failure> {
     drop(pieces);
     let written = writer.await.map_err(|error| Failure::Failed(error.to_string()))?;
     arrived?;
-    let Manifest { begin, end, log_id, store_elsewhere, .. } = written?;
+    let manifest = written?;
+    if command.format.json {
+        return print(&json!(manifest).to_string());
+    }
+    let Manifest { begin, end, log_id, store_elsewhere, .. } = manifest;
     let target =
         if is_stdout(&command.file) { "stdout".to_owned() } else { command.file.display().to_string() };
     let store = match &store_elsewhere {

@@ -1,42 +1,12 @@
-//! HTTP client of the commands: server URL, key, and errors as one line that says what to do.
+//! HTTP client of the commands: requests with the key, and errors as one line that says what to do.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::exit::Failure;
-use crate::config::LegacyEnv;
-
-const CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
-/// The port of a server without other settings.
-const PORT: u16 = 8000;
-
-/// Options that select the server and the key.
-#[derive(Args, Clone)]
-#[command(next_help_heading = "Server")]
-pub struct Server {
-    /// URL of the server [default: http://localhost:8000; PORT or API_PORT in the environment or in a .env file replaces 8000]
-    #[arg(long, global = true, env = "MILLRACE_URL", value_name = "URL", value_parser = url)]
-    url: Option<String>,
-    /// API key [default: the file api-key in the data folder, or, if no URL is given, API_KEY in the environment or
-    /// in a .env file]
-    #[arg(
-        long = "key",
-        id = "key-to-show",
-        global = true,
-        env = "MILLRACE_API_KEY",
-        value_name = "KEY",
-        hide_env_values = true
-    )]
-    key: Option<String>,
-    /// Data folder to read the key from, if the server runs on this machine
-    #[arg(long, global = true, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
-    data: PathBuf,
-}
 
 pub struct Client {
     http: reqwest::Client,
@@ -55,30 +25,15 @@ pub struct Answer {
     key_sent: bool,
 }
 
-impl Server {
-    pub fn client(&self) -> Result<Client, Failure> {
-        let from_file = || std::fs::read_to_string(self.data.join("api-key")).ok();
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_DURATION_MAX)
-            .build()
-            .map_err(|error| Failure::Failed(format!("cannot create an HTTP client: {error}")))?;
-        let (url, legacy_key) = match &self.url {
-            Some(url) => (url.clone(), None),
-            // The server on this machine reads the same settings. Its key must not be sent to another server.
-            None => {
-                let legacy_env = LegacyEnv::here().map_err(Failure::Failed)?;
-                let port = legacy_env.port.unwrap_or(PORT);
-                (format!("http://localhost:{port}"), legacy_env.api_key)
-            }
-        };
-        let key = self.key.clone().or_else(from_file).or(legacy_key).map(|key| key.trim().to_owned());
-        Ok(Client { http, url, key: key.filter(|key| !key.is_empty()) })
-    }
-}
-
 impl Client {
+    pub fn new(http: reqwest::Client, url: String, key: Option<String>) -> Self {
+        Self { http, url, key }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Returns the decoded body. `T` has to hold numbers that must not be rounded as `RawValue`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.ask(self.request(reqwest::Method::GET, path)).await?.read()
@@ -96,19 +51,18 @@ impl Client {
     /// Adds the existing names to a failure about an unknown view or stream. Any other outcome stays as it is.
     pub async fn with_names<T>(&self, outcome: Result<T, Failure>) -> Result<T, Failure> {
         let Err(Failure::NotFound(message)) = outcome else { return outcome };
-        let field = match message.as_str() {
-            _ if message.starts_with("there is no view") => "name",
-            _ if message.starts_with("there is no stream") => "stream",
+        let kind = match message.as_str() {
+            _ if message.starts_with("there is no view") => "views",
+            _ if message.starts_with("there is no stream") => "streams",
             _ => return Err(Failure::NotFound(message)),
         };
-        let listed = self.get::<Value>("/v1/views").await.unwrap_or_default();
-        let views = listed["views"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let names: BTreeSet<&str> = views.iter().filter_map(|view| view[field].as_str()).collect();
+        let listed = self.get::<Value>(&format!("/v1/{kind}")).await.unwrap_or_default();
+        let listed = listed[kind].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names: Vec<&str> = listed.iter().filter_map(|one| one["name"].as_str()).collect();
         if names.is_empty() {
             return Err(Failure::NotFound(message));
         }
-        let names = Vec::from_iter(names).join("`, `");
-        Err(Failure::NotFound(format!("{message}; choose one of `{names}`")))
+        Err(Failure::NotFound(format!("{message}; choose one of `{}`", names.join("`, `"))))
     }
 
     /// Starts a request that contains the key.
@@ -141,13 +95,19 @@ impl Client {
 
     /// Returns the failure for a response that broke off or did not arrive.
     pub fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let reason = root(error);
         if error.is_builder() {
-            Failure::Failed(format!("`{}` is not a valid server URL: {}", self.url, root(error)))
+            Failure::Failed(format!("`{}` is not a valid server URL: {reason}", self.url))
+        } else if reason.contains("certificate") {
+            Failure::Failed(format!(
+                "the certificate of {} is not accepted: {reason}; if the system does not trust its issuer, name a PEM \
+                 file with `--cacert`",
+                self.url
+            ))
         } else {
             Failure::Unreachable(format!(
-                "no answer from {}: {}; start a server with `millrace serve`, or name another with `--url`",
-                self.url,
-                root(error)
+                "no answer from {}: {reason}; start a server with `millrace serve`, or name another with `--url`",
+                self.url
             ))
         }
     }
@@ -202,11 +162,10 @@ impl Answer {
                  or name the server's data folder with `--data`"
                     .to_owned(),
             )),
-            403 => Err(Failure::NotAllowed(
-                "this key may not do that; `millrace keys list` shows the scopes of each key, \
-                 `millrace keys add` creates a key"
-                    .to_owned(),
-            )),
+            403 => Err(Failure::NotAllowed(format!(
+                "this key may not do that: {message}; `millrace key list` shows the scopes of each key, \
+                 `millrace key add` creates a key"
+            ))),
             404 if !has_message => {
                 Err(Failure::NotFound(format!("{message}; check that `--url` names a millrace server")))
             }
@@ -228,13 +187,10 @@ fn root(error: &reqwest::Error) -> String {
     source.to_string()
 }
 
-fn url(text: &str) -> Result<String, String> {
-    match reqwest::Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
-        _ => Err("expected a URL such as http://localhost:8000".to_owned()),
-    }
+/// Decodes a part of a response. `what` names it in the error.
+pub fn decode<T: DeserializeOwned>(text: &RawValue, what: &str) -> Result<T, Failure> {
+    serde_json::from_str(text.get())
+        .map_err(|error| Failure::Failed(format!("cannot decode {what} in the server's response: {error}")))
 }
 
 /// Percent-encodes a part of a path or of a query.

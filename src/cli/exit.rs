@@ -14,8 +14,8 @@ Exit codes:
   6  done, but a part was refused
   7  a comparison found differences, or a check found damage";
 
-/// The reason why a command ended early or failed. Each variant has its own exit code; clap exits with 2 itself,
-/// for wrong usage.
+/// The reason why a command ended early or failed. Each variant has its own exit code; clap exits with 2 itself
+/// for wrong usage that it recognises.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// 0: the reader of stdout closed it, for example `head`.
@@ -24,6 +24,9 @@ pub enum Failure {
     /// 1: every failure that has no other code.
     #[error("{0}")]
     Failed(String),
+    /// 2: an option is missing that only the server's answer shows to be needed.
+    #[error("{0}")]
+    WrongUsage(String),
     /// 3: no answer, or the server cannot accept more now. A later attempt may succeed.
     #[error("{0}")]
     Unreachable(String),
@@ -46,6 +49,7 @@ impl Failure {
         match self {
             Self::ReaderGone => 0,
             Self::Failed(_) => 1,
+            Self::WrongUsage(_) => 2,
             Self::Unreachable(_) => 3,
             Self::NotAllowed(_) => 4,
             Self::NotFound(_) => 5,

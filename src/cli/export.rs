@@ -8,16 +8,15 @@ use event::limits::TAIL_EVENTS_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::client::{Client, Server, escaped};
+use super::client::{Client, escaped};
 use super::exit::{Failure, block_on};
-use super::output::Output;
+use super::output::{AlwaysJsonLines, Output};
+use super::server_options::Server;
 use super::tail::log_end;
 
 #[derive(Args)]
-#[command(after_help = EXPLAINED)]
 pub struct Export {
     /// The stream
-    #[arg(long, value_name = "NAME", default_value = "revenue")]
     stream: String,
     /// Start at this position of the log [default: its beginning]
     #[arg(long, value_name = "POSITION", default_value_t = 0, hide_default_value = true)]
@@ -26,13 +25,10 @@ pub struct Export {
     #[arg(long, value_name = "POSITION")]
     until: Option<u64>,
     #[command(flatten)]
+    _format: AlwaysJsonLines,
+    #[command(flatten)]
     server: Server,
 }
-
-const EXPLAINED: &str = "\
-Each line contains the original text of an event in an envelope. Events that no view counts are
-printed, too: `leftOut` says why (`repeat`, `taken-back`, `correction` or `erased`), and `import`
-skips them. `onlyFor` marks a dead letter that was sent again, and names its only view.";
 
 pub fn run(command: Export) -> ExitCode {
     block_on(async {

@@ -45,8 +45,11 @@ fn generate(command: &Generate) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let stream = config.streams.get(&command.stream);
     let unknown = || {
-        let reason = "name a file that declares it with `--config`";
-        Failure::NotFound(format!("the configuration has no stream `{}`; {reason}", command.stream))
+        let names: Vec<String> = config.streams.keys().map(|name| format!("`{name}`")).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let reason =
+            format!("its streams are {names}; name one with `--stream`, or another file with `--config`");
+        Failure::NotFound(format!("the configuration has no stream `{}`: {reason}", command.stream))
     };
     let sample = Sample::of(stream.ok_or_else(unknown)?);
     let failed = |error: io::Error| match &command.output {

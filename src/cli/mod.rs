@@ -1,34 +1,35 @@
-//! The command line. Each command has its own file, in the same order: arguments, `run`, helpers.
+//! The command line. Each command has its own file; a command with subcommands is a folder with a file for each. The
+//! files have the same order: arguments, `run`, helpers.
 
 mod client;
 mod exit;
 mod output;
+mod server_options;
 
 mod serve;
+mod status;
 
+mod export;
 mod generate;
 mod send;
-
-mod balance;
-mod export;
-mod stats;
 mod tail;
 
-mod dead_letters;
-mod keys;
-mod notifications;
+mod event;
+mod stream;
+mod view;
+
+mod dead_letter;
+mod notification;
+
+mod key;
 mod person;
 
-mod drop_view;
-mod rebuild;
-mod reconcile;
-
 mod backup;
+mod repair;
 mod restore;
 
 mod completions;
 mod config;
-mod repair;
 
 use clap::{Parser, Subcommand};
 
@@ -46,55 +47,85 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(serve::Serve),
+    /// Show a running server: version, log, database, disk, sources and views
+    ///
+    /// For each view, the lag is the number of log positions that it is behind. A view that waits or is paused has
+    /// its reason below the list. The key needs the scope `read`.
+    Status(status::Status),
     /// Send files of events, one JSON object per line
     ///
     /// Each line counts once. If the command was interrupted, run it again: it sends the lines that the server
     /// does not have.
     ///
-    /// Invalid lines are listed in FILE.rejected with their reasons, and the exit code is 6. The other lines are
-    /// sent.
+    /// Without --stream, each file goes to the only stream that accepts its first line. If there are several such
+    /// streams or none, the command lists them and asks for one by name.
+    ///
+    /// Invalid lines are listed in FILE.STREAM.rejected with their reasons, and the exit code is 6. The other lines
+    /// are sent. After 1,000 refused lines in a row, the command stops.
     ///
     /// A file is identified by its path, its first line and its content. The next run sends lines that were
     /// appended. Other content at the same path is sent as new events.
     Send(send::Send),
     /// Write test events, one JSON object per line
+    ///
+    /// The same seed gives the same events. The command needs no server: it reads the fields of the stream from the
+    /// configuration.
     Generate(generate::Generate),
-    /// Show one balance of a ledger, or list all of them
-    Balance(balance::Balance),
-    /// Show the statistics of one group, such as one site
-    Stats(stats::Stats),
     /// Show the latest events of a stream, and follow new ones
+    ///
+    /// Each line has the time of arrival, the position in the log, the sender's address, and the event as it was sent.
+    /// Events that no view counts are marked: `[repeat]`, `[correction]`, `[taken back]` or `[erased]`.
     Tail(tail::Tail),
-    /// Print the events of a stream, one JSON object per line, in the form that `import` reads
+    /// Print the events of a stream as JSON Lines, in the form that `import` reads
+    ///
+    /// Each line contains the original text of an event in an envelope. Events that no view counts are printed, too:
+    /// `leftOut` says why (`repeat`, `taken-back`, `correction` or `erased`), and `import` skips them. `onlyFor` marks
+    /// a dead letter that was sent again, and names its only view.
     Export(export::Export),
     /// Import the events of files that `export` printed
     ///
     /// Nothing counts twice if you run the command again. The server remembers the lines of a file permanently. It
     /// recognises the id of an event, under any file name, within the dedup window.
     ///
-    /// Events that no view of the first server counted are skipped. Invalid lines are listed in FILE.rejected with
-    /// their reasons, and the exit code is 6. The other lines are sent.
+    /// Events that no view of the first server counted are skipped. Invalid lines are listed in FILE.STREAM.rejected
+    /// with their reasons, and the exit code is 6. The other lines are sent.
     Import(send::import::Import),
+    /// List the streams, with their fields
+    Stream(stream::Stream),
+    /// Show views and what they contain; compare them with the log, and repair them
+    View(view::View),
+    /// Show where an event is, or take it back
+    Event(event::Event),
     /// List, show, retry or drop dead letters: events that could not be applied
-    #[command(name = "dead-letters", alias = "dead")]
-    DeadLetters(dead_letters::DeadLetters),
-    /// List notifications, or show one
-    Notifications(notifications::Notifications),
+    DeadLetter(dead_letter::DeadLetter),
+    /// List and show notifications
+    Notification(notification::Notification),
     /// List, create and revoke keys
-    Keys(keys::Keys),
+    Key(key::Key),
     /// Export or erase all events of one person
     Person(person::Person),
-    /// Compare a view with its log
-    Reconcile(reconcile::Reconcile),
-    /// Repair a view from its log
-    Rebuild(rebuild::Rebuild),
-    /// Delete the position of a view that was removed from the configuration
-    DropView(drop_view::DropView),
     /// Back up a running server to one file
+    ///
+    /// The server continues to accept events. The file is a tar of its data folder at one moment: the store, and every
+    /// event that was acknowledged before. `millrace restore` creates a data folder from it. The key needs the scope
+    /// `admin`.
+    ///
+    /// A store on a database server is not included: back it up first, with its own tools. The file api-key and the
+    /// configuration are not included either. Protect the backup like the events in it.
     Backup(backup::Backup),
     /// Create a data folder from a backup
+    ///
+    /// The restored server is the same server: its log has the same id. Never run it while the original runs: both
+    /// would give the same positions and event ids to different events. The server creates a new first key when it
+    /// starts; all other keys are as they were.
     Restore(restore::Restore),
     /// Find damage in the log of a stopped server, and repair it with --yes
+    ///
+    /// Without --yes nothing is changed: the command lists the damaged places, and the positions of the events that
+    /// cannot be read. With --yes it rewrites the damaged files from their intact parts, and keeps the originals beside
+    /// them. Every other event keeps its position.
+    ///
+    /// Incomplete bytes at the end of the log are not damage: the server removes them when it starts.
     Repair(repair::Repair),
     /// Print or check the configuration
     Config(config::ConfigCommand),
@@ -106,20 +137,19 @@ enum Command {
 pub fn run() -> std::process::ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => serve::run(command),
+        Command::Status(command) => status::run(command),
         Command::Send(command) => send::run(command),
         Command::Generate(command) => generate::run(command),
-        Command::Balance(command) => balance::run(command),
-        Command::Stats(command) => stats::run(command),
         Command::Tail(command) => tail::run(command),
         Command::Export(command) => export::run(command),
         Command::Import(command) => send::import::run(command),
-        Command::DeadLetters(command) => dead_letters::run(command),
-        Command::Notifications(command) => notifications::run(command),
-        Command::Keys(command) => keys::run(command),
+        Command::Stream(command) => stream::run(command),
+        Command::View(command) => view::run(command),
+        Command::Event(command) => event::run(command),
+        Command::DeadLetter(command) => dead_letter::run(command),
+        Command::Notification(command) => notification::run(command),
+        Command::Key(command) => key::run(command),
         Command::Person(command) => person::run(command),
-        Command::Reconcile(command) => reconcile::run(command),
-        Command::Rebuild(command) => rebuild::run(command),
-        Command::DropView(command) => drop_view::run(command),
         Command::Backup(command) => backup::run(command),
         Command::Restore(command) => restore::run(command),
         Command::Repair(command) => repair::run(command),

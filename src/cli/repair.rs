@@ -11,10 +11,9 @@ use journal::{Damage, Disk, InspectError, Inspection, Repaired, TornTail};
 use serde_json::{Value, json};
 
 use super::exit::{Failure, exit_code};
-use super::output::{Columns, Output, Side, print};
+use super::output::{Columns, JsonDocument, Output, Side, counted, print};
 
 #[derive(Args)]
-#[command(after_help = EXPLAINED)]
 pub struct Repair {
     /// Data folder of the server
     #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
@@ -22,17 +21,9 @@ pub struct Repair {
     /// Repair the log, and lose the events that are listed as lost
     #[arg(long)]
     yes: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: JsonDocument,
 }
-
-const EXPLAINED: &str = "\
-Without --yes nothing is changed: the command lists the damaged places, and the positions of the
-events that cannot be read. With --yes it rewrites the damaged files from their intact parts, and
-keeps the originals beside them. Every other event keeps its position.
-
-Incomplete bytes at the end of the log are not damage: the server removes them when it starts.";
 
 pub fn run(command: Repair) -> ExitCode {
     exit_code(inspect_and_repair(&command))
@@ -58,7 +49,7 @@ fn inspect_and_repair(command: &Repair) -> Result<(), Failure> {
     } else {
         None
     };
-    let printed = if command.json {
+    let printed = if command.format.json {
         print(&as_json(&found, repaired.as_ref()).to_string())
     } else {
         print_report(&found, repaired.as_ref())
@@ -89,16 +80,20 @@ fn lock(folder: &Path) -> Result<Option<File>, Failure> {
 fn print_report(found: &Inspection, repaired: Option<&Repaired>) -> Result<(), Failure> {
     let mut output = Output::stdout();
     output.line(&format!(
-        "log of positions {} to {}, {} bytes in {} segments",
-        found.begin, found.end, found.bytes, found.segments
+        "log of positions {} to {}, {} in {}",
+        found.begin,
+        found.end,
+        counted(found.bytes, "byte"),
+        counted(found.segments as u64, "segment")
     ))?;
     if found.lost_events > 0 {
-        output.line(&format!("earlier repairs lost {} events", found.lost_events))?;
+        output.line(&format!("earlier repairs lost {}", counted(found.lost_events, "event")))?;
     }
     if let Some(TornTail { file, offset, bytes }) = &found.torn_tail {
         output.line(&format!(
-            "{bytes} bytes at the end of `{}`, from offset {offset} on, were never acknowledged; \
-             the server removes them when it starts",
+            "an incomplete record of {} at the end of `{}`, from offset {offset} on, was never acknowledged; \
+             the server removes it when it starts",
+            counted(*bytes, "byte"),
             file.display()
         ))?;
     }
@@ -119,7 +114,7 @@ fn print_report(found: &Inspection, repaired: Option<&Repaired>) -> Result<(), F
     match repaired {
         None => {
             let lost: u64 = found.damages.iter().map(|damage| damage.lost_to - damage.lost_from).sum();
-            output.line(&format!("a repair would lose {lost} events"))?;
+            output.line(&format!("a repair would lose {}", counted(lost, "event")))?;
         }
         Some(repaired) => {
             for file in &repaired.rewritten {
@@ -128,7 +123,7 @@ fn print_report(found: &Inspection, repaired: Option<&Repaired>) -> Result<(), F
             for file in &repaired.kept {
                 output.line(&format!("original kept  {}", file.display()))?;
             }
-            output.line(&format!("repaired; {} events lost", repaired.lost_events))?;
+            output.line(&format!("repaired; {} lost", counted(repaired.lost_events, "event")))?;
             if repaired.lost_events > 0 {
                 output.line(
                     "Views keep the lost events that they had applied. From now on, `reconcile` and \

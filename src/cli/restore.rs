@@ -9,13 +9,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 use rustix::fs::Mode;
+use serde_json::json;
 
 use super::backup::sync_folder_of;
 use super::exit::{Failure, exit_code};
+use super::output::{JsonDocument, print};
 use crate::backup::{BackupError, Manifest, unpack};
 
 #[derive(Args)]
-#[command(after_help = EXPLAINED)]
 pub struct Restore {
     /// Backup file, or `-` for stdin
     #[arg(value_name = "FILE")]
@@ -23,12 +24,9 @@ pub struct Restore {
     /// Data folder to create; an existing folder must be empty
     #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
+    #[command(flatten)]
+    format: JsonDocument,
 }
-
-const EXPLAINED: &str = "\
-The restored server is the same server: its log has the same id. Never run it while the original
-runs: both would give the same positions and event ids to different events. The server creates a
-new first key when it starts; all other keys are as they were.";
 
 pub fn run(command: Restore) -> ExitCode {
     // Only the owner may read the restored files, as with `serve`.
@@ -63,7 +61,11 @@ fn restore(command: &Restore) -> Result<(), Failure> {
         // The failure itself is reported. A leftover folder would block the next attempt.
         drop(std::fs::remove_dir_all(&temporary));
     }
-    let Manifest { log_id, begin, end, created, store_elsewhere, .. } = restored?;
+    let manifest = restored?;
+    if command.format.json {
+        return print(&json!(manifest).to_string());
+    }
+    let Manifest { log_id, begin, end, created, store_elsewhere, .. } = manifest;
     eprintln!(
         "restored positions {begin} to {end} of log {log_id}, as they were on {created}, to {}",
         data.display()

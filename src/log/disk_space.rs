@@ -7,10 +7,24 @@ use std::sync::{Arc, Weak};
 
 use event::limits::{DISK_CHECK_INTERVAL, DISK_FREE_BYTES_MIN, DISK_FREE_SHARE_MIN};
 
+/// The bytes of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskBytes {
+    pub free: u64,
+    pub total: u64,
+}
+
+impl DiskBytes {
+    /// Returns the bytes of the disk of `folder`, or `None` if the system cannot tell.
+    pub fn of(folder: &Path) -> Option<Self> {
+        let disk = rustix::fs::statvfs(folder).ok()?;
+        Some(Self { free: disk.f_bavail * disk.f_frsize, total: disk.f_blocks * disk.f_frsize })
+    }
+}
+
 /// Returns the free bytes on the disk of `folder` beyond the reserve, or `None` if the system cannot tell.
 pub fn beyond_reserve(folder: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    let (total, free) = (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize);
+    let DiskBytes { free, total } = DiskBytes::of(folder)?;
     Some(free.saturating_sub(DISK_FREE_BYTES_MIN.min(total / DISK_FREE_SHARE_MIN)))
 }
 

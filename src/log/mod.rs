@@ -22,7 +22,7 @@ use tokio::sync::watch;
 pub use ages::Ages;
 pub use backup_copy::{CopyError, LogCopy, PinnedLog, PinnedSegment};
 pub use correction_lock::{CorrectionGuard, CorrectionLock, ResendGuard};
-pub use disk_space::beyond_reserve;
+pub use disk_space::{DiskBytes, beyond_reserve};
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
 pub use history_lock::{DeletionGuard, HistoryGuard, HistoryLock};
 pub use journal::{Recovery as OpenReport, SegmentInfo as Segment};

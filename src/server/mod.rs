@@ -33,7 +33,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, CorrectionTargets, KeyError, Keys, RecentIds, StreamIntake};
-use crate::api::{self, Api};
+use crate::api::{self, About, Api};
 use crate::config::{Config, LegacyEnv, Streams};
 use crate::dedup::{Dedup, Windows};
 use crate::log::{self, EventLog};
@@ -319,6 +319,7 @@ impl Node {
             ),
         });
         let api = Arc::new(Api {
+            about: About::starting_now(&settings.config),
             keys: self.keys.clone(),
             log: self.log.clone(),
             store: self.store.clone(),

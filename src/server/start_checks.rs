@@ -28,7 +28,7 @@ pub enum StartError {
     )]
     OpenBeyondLoopback { opened: String, address: String },
     #[error(
-        "`API_KEY` is shorter than 20 characters, and {0} is reachable from other machines; use a longer key, or create one with `millrace keys`"
+        "`API_KEY` is shorter than 20 characters, and {0} is reachable from other machines; use a longer key, or create one with `millrace key add`"
     )]
     WeakKey(String),
     #[error("the data folder `{path}` cannot be used: {reason}", path = path.display())]
@@ -200,7 +200,7 @@ pub async fn undeclared_views(config: &Config, store: &Store) -> Result<(), Stor
     for view in views.into_iter().filter(|view| !declared(view)) {
         tracing::warn!(
             view,
-            "a view is no longer configured, but its position still blocks retention; run `millrace drop-view {view}`"
+            "a view is no longer configured, but its position still blocks retention; run `millrace view drop {view}`"
         );
     }
     Ok(())

@@ -21,6 +21,13 @@ impl Source {
         }
     }
 
+    /// Returns the name of the kind in the configuration and in API responses.
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+        }
+    }
+
     /// Returns the name of the stream that the source's events belong to.
     pub fn stream(&self) -> &str {
         match self {

@@ -17,7 +17,7 @@ impl From<StoreError> for Halt {
                 Self::Wait(error.to_string())
             }
             StoreError::NoTable(table) if !table.starts_with("millrace_") => Self::Pause(format!(
-                "table `{table}` does not exist; restore it, or run `millrace rebuild` to recreate it from the log"
+                "table `{table}` does not exist; restore it, or run `millrace view rebuild VIEW` to recreate it from the log"
             )),
             StoreError::Data(_) | StoreError::Blocked(_) | StoreError::NoTable(_) | StoreError::Closed => {
                 Self::Pause(error.to_string())

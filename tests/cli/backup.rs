@@ -93,7 +93,7 @@ fn a_backup_under_load_contains_every_event_acknowledged_before() {
     assert!(end >= before, "{end} events of {before}");
     assert_eq!(log_id(&restored), log_id(&app));
     assert_eq!(restored.log_line("log is open").unwrap()["clean"], true);
-    run(&restored, &["reconcile", "revenue"]);
+    run(&restored, &["view", "reconcile", "revenue"]);
     let sum: u64 = (0..4)
         .map(|sender| restored.balance(&format!("u{sender}")).map_or(0, |sum| sum.parse::<u64>().unwrap()))
         .sum();
@@ -150,7 +150,7 @@ fn a_backup_during_erasures_has_a_consistent_store_and_log() {
 /// Returns true if a view equals the result of its log, and false while erasures run: the restored server
 /// finishes those that the backup interrupted, and compares no view meanwhile.
 fn is_reconciled(app: &TestApp, view: &str) -> bool {
-    let output = app.command(&["reconcile", view]);
+    let output = app.command(&["view", "reconcile", view]);
     match output.status.code() {
         Some(0) => true,
         Some(1) if stderr(&output).contains("are being erased") => false,
@@ -163,7 +163,7 @@ fn a_restored_server_is_the_same_except_for_its_first_key() {
     let app = TestApp::start();
     sell(&app, "user1", "999999999999999.9999");
     let added: serde_json::Value =
-        serde_json::from_str(&run(&app, &["keys", "add", "reader", "--scope", "read", "--json"])).unwrap();
+        serde_json::from_str(&run(&app, &["key", "add", "reader", "--scopes", "read", "--json"])).unwrap();
     app.settle();
     let backup = backed_up(&app, "a.tar");
     let bytes = std::fs::read(&backup).unwrap();
@@ -291,7 +291,7 @@ fn a_backup_needs_the_admin_scope_and_runs_alone() {
     }
     app.settle();
     let added: serde_json::Value =
-        serde_json::from_str(&run(&app, &["keys", "add", "reader", "--scope", "read", "--json"])).unwrap();
+        serde_json::from_str(&run(&app, &["key", "add", "reader", "--scopes", "read", "--json"])).unwrap();
     let reader = added["key"].as_str().unwrap();
     assert!(failed(&app, 4, &["backup", "a.tar", "--key", reader]).contains("may not"));
 

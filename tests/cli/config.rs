@@ -27,7 +27,7 @@ fn the_printed_configuration_starts_a_server() {
     assert_eq!(again, whole);
     sell(&app, "user1", "1");
     app.settle();
-    assert_eq!(run(&app, &["balance", "user1"]), "1\n");
+    assert_eq!(run(&app, &["view", "balance", "revenue", "user1"]), "1\n");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{failed, lines_of_json, run, sell, set_row, stderr, stdout, with_tabl
 const EVENTS: &str = "/v1/streams/revenue/events";
 
 fn export(app: &TestApp, arguments: &[&str]) -> String {
-    run(app, &[&["export"], arguments].concat())
+    run(app, &[&["export", "revenue"], arguments].concat())
 }
 
 /// Imports lines into another server, and returns the exit code and the outcome.
@@ -80,8 +80,8 @@ fn an_export_imported_twice_gives_exactly_the_same_balances() {
     import(&other, "b.jsonl", &lines, &[]);
     assert!(other.log_end() > end);
     assert_eq!(balances(&other), balances(&app));
-    run(&other, &["reconcile", "revenue"]);
-    assert_eq!(run(&other, &["dead-letters", "list", "--json"]), "");
+    run(&other, &["view", "reconcile", "revenue"]);
+    assert_eq!(run(&other, &["dead-letter", "list", "--json"]), "");
 }
 
 #[test]
@@ -97,12 +97,14 @@ fn a_range_of_positions_can_be_exported() {
     assert_eq!(positions(&["--from", "10"]), [10, 11]);
     assert_eq!(positions(&["--until", "0"]), [0; 0]);
     assert_eq!(positions(&["--from", "12"]), [0; 0]);
-    assert!(failed(&app, 1, &["export", "--from", "13"]).contains("beyond the end of the log, 12"));
+    assert!(
+        failed(&app, 1, &["export", "revenue", "--from", "13"]).contains("beyond the end of the log, 12")
+    );
     let first = &lines_of_json(&export(&app, &["--until", "1"]))[0];
     let keys: Vec<&str> = first.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys.len(), 6, "{keys:?}");
     assert!(first["address"].is_string() && first["receivedAt"].is_string());
-    assert!(failed(&app, 5, &["export", "--stream", "sales"]).contains("`sales`; choose one of `"));
+    assert!(failed(&app, 5, &["export", "sales"]).contains("`sales`; choose one of `"));
 }
 
 #[test]
@@ -111,15 +113,15 @@ fn an_import_rejects_a_dead_letter_that_was_retried_for_one_view() {
     sell(&app, "bad", "1");
     app.settle();
     set_row(&app, "bad", "0");
-    run(&app, &["dead-letters", "retry", "--all"]);
-    wait_for("the dead letter to be applied", || run(&app, &["balance", "bad"]) == "1\n");
+    run(&app, &["dead-letter", "retry", "--all"]);
+    wait_for("the dead letter to be applied", || run(&app, &["view", "balance", "revenue", "bad"]) == "1\n");
     let line = |value: u32| {
         format!("{{\"id\":\"a\",\"userId\":\"u\",\"name\":\"add_revenue\",\"value\":{value}}}\n")
     };
     [1, 5].iter().for_each(|value| assert_eq!(app.client().post_lines(EVENTS, &line(*value)).status, 200));
     app.settle();
-    run(&app, &["dead-letters", "retry", "--all", "--view", "dedup"]);
-    wait_for("the retried event to count", || run(&app, &["balance", "u"]) == "6\n");
+    run(&app, &["dead-letter", "retry", "--all", "--view", "dedup"]);
+    wait_for("the retried event to count", || run(&app, &["view", "balance", "revenue", "u"]) == "6\n");
 
     let other = TestApp::start();
     let (code, outcome) = import(&other, "a.jsonl", &export(&app, &[]), &[]);
@@ -128,7 +130,7 @@ fn an_import_rejects_a_dead_letter_that_was_retried_for_one_view() {
         (Some(6), &3.into(), &1.into()),
         "{outcome}"
     );
-    let rejected = std::fs::read_to_string(other.folder.path().join("a.jsonl.rejected")).unwrap();
+    let rejected = std::fs::read_to_string(other.folder.path().join("a.jsonl.revenue.rejected")).unwrap();
     assert!(rejected.contains("sent again for view `revenue` only"), "{rejected}");
     assert_eq!(balances(&other), balances(&app));
 }

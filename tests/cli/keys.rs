@@ -1,4 +1,4 @@
-//! `millrace keys`.
+//! `millrace key`.
 
 use crate::harness::{Answer, Client, TestApp};
 use crate::{failed, lines_of_json, run, sell, stderr, stdout};
@@ -18,7 +18,7 @@ const REFUND: &str = r#"{"userId":"user1","cents":1}"#;
 
 /// Creates a key and returns it. Stdout contains nothing but the key.
 fn add(app: &TestApp, arguments: &[&str]) -> String {
-    let output = app.command(&[&["keys", "add"], arguments].concat());
+    let output = app.command(&[&["key", "add"], arguments].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stderr(&output).contains("cannot be shown again"));
     let literal = stdout(&output).trim_end().to_owned();
@@ -34,26 +34,28 @@ fn post(app: &TestApp, key: &str, stream: &str, body: &str) -> Answer {
 #[test]
 fn a_key_can_do_what_it_was_created_for_until_it_is_revoked() {
     let app = TestApp::configured(REFUNDS);
-    let sender = add(&app, &["shop", "--scope", "send", "--stream", "refunds"]);
+    let sender = add(&app, &["shop", "--scopes", "send", "--stream", "refunds"]);
     assert_eq!(post(&app, &sender, "refunds", REFUND).status, 200);
     assert_eq!(post(&app, &sender, "revenue", SALE).status, 403);
     app.settle();
-    assert!(failed(&app, 4, &["balance", "--view", "refunds", "--key", &sender]).contains("may not do that"));
-    failed(&app, 4, &["keys", "list", "--key", &sender]);
+    assert!(failed(&app, 4, &["view", "balance", "refunds", "--key", &sender]).contains("may not do that"));
+    failed(&app, 4, &["key", "list", "--key", &sender]);
 
-    let reader = add(&app, &["desk", "--scope", "read", "--stream", "refunds"]);
-    assert_eq!(run(&app, &["balance", "user1", "--view", "refunds", "--key", &reader]), "1\n");
-    failed(&app, 4, &["balance", "--view", "revenue", "--key", &reader]);
+    let reader = add(&app, &["desk", "--scopes", "read", "--stream", "refunds"]);
+    assert_eq!(run(&app, &["view", "balance", "refunds", "user1", "--key", &reader]), "1\n");
+    failed(&app, 4, &["view", "balance", "revenue", "--key", &reader]);
     assert_eq!(post(&app, &reader, "refunds", REFUND).status, 403);
 
-    let listed = run(&app, &["keys", "list"]);
+    let listed = run(&app, &["key", "list"]);
     assert!(listed.contains("shop") && !listed.contains(&sender), "{listed}");
-    let keys = lines_of_json(&run(&app, &["keys", "list", "--json"]));
+    let keys = lines_of_json(&run(&app, &["key", "list", "--json"]));
     let shop = keys.iter().find(|key| key["name"] == "shop").unwrap();
-    run(&app, &["keys", "revoke", shop["id"].as_str().unwrap()]);
+    run(&app, &["key", "revoke", shop["id"].as_str().unwrap()]);
     assert_eq!(post(&app, &sender, "refunds", REFUND).status, 401);
-    assert!(failed(&app, 4, &["balance", "--key", &sender]).contains("does not know this key"));
-    failed(&app, 5, &["keys", "revoke", shop["id"].as_str().unwrap()]);
+    assert!(
+        failed(&app, 4, &["view", "balance", "revenue", "--key", &sender]).contains("does not know this key")
+    );
+    failed(&app, 5, &["key", "revoke", shop["id"].as_str().unwrap()]);
 }
 
 #[test]
@@ -62,16 +64,23 @@ fn a_key_for_one_row_reads_that_row_and_nothing_else() {
     sell(&app, "user1", "1");
     sell(&app, "user2", "2");
     app.settle();
-    let key = add(&app, &["page", "--scope", "read", "--view-key", "user1"]);
-    assert_eq!(run(&app, &["balance", "user1", "--key", &key]), "1\n");
+    let key = add(&app, &["page", "--scopes", "read", "--view-key", "user1"]);
+    assert_eq!(run(&app, &["view", "balance", "revenue", "user1", "--key", &key]), "1\n");
     let client = Client::new(&app.address).with_header("Authorization", &key);
     assert_eq!((client.get("/userEvents/user1").status, client.get("/userEvents/user2").status), (200, 403));
-    let receipt = lines_of_json(&run(&app, &["tail", "--json"]))[1]["id"].as_str().unwrap().to_owned();
+    let receipt =
+        lines_of_json(&run(&app, &["tail", "revenue", "--json"]))[1]["id"].as_str().unwrap().to_owned();
     assert_eq!(client.get(&format!("/v1/events/{receipt}")).status, 403);
-    for command in
-        [&["balance", "user2"][..], &["balance"], &["tail"], &["dead-letters", "list"], &["keys", "list"]]
-    {
+    for command in [
+        &["view", "balance", "revenue", "user2"][..],
+        &["view", "balance", "revenue"],
+        &["tail", "revenue"],
+        &["dead-letter", "list"],
+        &["key", "list"],
+        &["stream", "list"],
+        &["status"],
+    ] {
         failed(&app, 4, &[command, &["--key", &key]].concat());
     }
-    failed(&app, 1, &["keys", "add", "odd", "--scope", "read,send", "--view-key", "user1"]);
+    failed(&app, 1, &["key", "add", "odd", "--scopes", "read,send", "--view-key", "user1"]);
 }

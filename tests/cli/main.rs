@@ -9,13 +9,17 @@ mod backup;
 mod balance;
 mod config;
 mod dead_letters;
+mod events;
 mod exit;
 mod export;
 mod keys;
 mod reconcile;
 mod repair;
+mod rows;
 mod stats;
+mod status;
 mod tail;
+mod tls;
 
 use std::process::Output;
 use std::sync::Arc;

@@ -16,7 +16,7 @@ fn events_are_printed_exactly_as_sent() {
     let app = TestApp::start();
     sell(&app, "user1", "999999999999999.9999");
     sell(&app, "user2", "1.50");
-    let text = run(&app, &["tail"]);
+    let text = run(&app, &["tail", "revenue"]);
     let (first, second) = text.trim_end().split_once('\n').unwrap();
     let ending = r#"{"userId":"user1","name":"add_revenue","value":999999999999999.9999}"#;
     assert!(first.ends_with(ending) && first.contains("  0  "), "{first}");
@@ -25,10 +25,10 @@ fn events_are_printed_exactly_as_sent() {
         let events = lines_of_json(&run(&app, arguments));
         events.iter().map(|event| event["position"].as_u64().unwrap()).collect()
     };
-    assert_eq!(positions(&["tail", "--json", "-n", "1"]), [1]);
-    assert_eq!(positions(&["tail", "--json", "--from", "0", "-n", "1"]), [0]);
-    assert_eq!(positions(&["tail", "--json", "--from", "0"]), [0, 1]);
-    assert_eq!(positions(&["tail", "--json", "--from", "2"]), [0; 0]);
+    assert_eq!(positions(&["tail", "revenue", "--json", "-n", "1"]), [1]);
+    assert_eq!(positions(&["tail", "revenue", "--json", "--from", "0", "-n", "1"]), [0]);
+    assert_eq!(positions(&["tail", "revenue", "--json", "--from", "0"]), [0, 1]);
+    assert_eq!(positions(&["tail", "revenue", "--json", "--from", "2"]), [0; 0]);
     assert!(failed(&app, 5, &["tail", "sales"]).contains("`revenue`"));
 }
 
@@ -36,7 +36,7 @@ fn events_are_printed_exactly_as_sent() {
 fn follow_prints_new_events_until_it_is_interrupted() {
     let app = TestApp::start();
     sell(&app, "before", "1");
-    let mut tail = Follow::start(&app, &["tail", "--follow", "--json"]);
+    let mut tail = Follow::start(&app, &["tail", "revenue", "--follow", "--json"]);
     wait_for("the event before", || tail.seen("before"));
     sell(&app, "after", "2");
     wait_for("the event after", || tail.seen("after"));
@@ -47,7 +47,7 @@ fn follow_prints_new_events_until_it_is_interrupted() {
 #[test]
 fn follow_stops_after_a_given_number_of_events() {
     let app = TestApp::start();
-    let mut tail = Follow::start(&app, &["tail", "-f", "--from", "0", "-n", "2", "--json"]);
+    let mut tail = Follow::start(&app, &["tail", "revenue", "-f", "--from", "0", "-n", "2", "--json"]);
     sell(&app, "one", "1");
     sell(&app, "two", "2");
     assert_eq!(tail.child.wait().unwrap().code(), Some(0));
@@ -60,7 +60,7 @@ fn follow_does_not_delay_a_stop_and_continues_after_a_restart() {
     let address = app.address.clone();
     app.restart_with(|start| start.arguments = vec!["--listen".to_owned(), address]);
     sell(&app, "before", "1");
-    let tail = Follow::start(&app, &["tail", "--follow"]);
+    let tail = Follow::start(&app, &["tail", "revenue", "--follow"]);
     wait_for("the event before", || tail.seen("before"));
     let asked = Instant::now();
     assert_eq!(app.stop(), Some(0));

@@ -33,7 +33,7 @@ fn make_key(app: &TestApp, wanted: &Value) -> (String, Client) {
 #[test]
 fn a_key_can_do_only_what_its_scopes_allow() {
     let app = TestApp::start();
-    let requests: [(&str, &str, Option<&str>, &str); 9] = [
+    let requests: [(&str, &str, Option<&str>, &str); 11] = [
         ("send", "POST", Some(GOOD), "/liveEvent"),
         ("send", "POST", Some(GOOD), EVENTS),
         ("read", "GET", None, "/userEvents/u"),
@@ -41,6 +41,8 @@ fn a_key_can_do_only_what_its_scopes_allow() {
         ("read", "GET", None, EVENTS),
         ("read", "GET", None, "/v1/dead-letters"),
         ("read", "GET", None, "/metrics"),
+        ("read", "GET", None, "/v1/status"),
+        ("read", "GET", None, "/v1/views/revenue"),
         ("admin", "GET", None, "/v1/keys"),
         ("admin", "POST", Some("{}"), "/v1/views/revenue/reconcile"),
     ];

@@ -198,22 +198,22 @@ fn the_command_lists_and_shows_notifications_and_escapes_control_characters() {
     let app = TestApp::start();
     let id = send(&app, &sign_up("u1").replace("user_signup", r"sign\u001b[2Jup"));
     let run = |arguments: &[&str]| {
-        let output = app.command(&[&["notifications"], arguments].concat());
+        let output = app.command(&[&["notification"], arguments].concat());
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let (code, listed) = run(&[]);
+    let (code, listed) = run(&["list"]);
     assert_eq!(code, Some(0));
     let line = listed.lines().nth(1).unwrap();
     assert!(
         line.starts_with(&format!("notif-{id}  QUEUED      0  u1@example.com  sign\\u{{1b}}[2Jup")),
         "{listed}"
     );
-    assert_eq!(run(&["--status", "sent"]), (Some(0), String::new()));
-    let (_, json) = run(&["--status", "queued", "--json"]);
+    assert_eq!(run(&["list", "--status", "sent"]), (Some(0), String::new()));
+    let (_, json) = run(&["list", "--status", "queued", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["eventId"], id.as_str());
-    let (_, shown) = run(&[&format!("notif-{id}")]);
+    let (_, shown) = run(&["show", &format!("notif-{id}")]);
     assert!(shown.contains("message   Hello test u1, welcome!") && !shown.contains('\u{1b}'), "{shown}");
-    assert_eq!(run(&["notif-x"]).0, Some(5));
+    assert_eq!(run(&["show", "notif-x"]).0, Some(5));
 }
 
 #[test]

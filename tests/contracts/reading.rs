@@ -46,7 +46,7 @@ fn a_tail_limits_the_bytes_of_a_page_and_of_its_search() {
     assert!(page["events"].as_array().unwrap().is_empty() && (15..24).contains(&next), "{next}");
     let page = app.client().get(&format!("{EVENTS}?from={next}")).json();
     assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (4, &Value::from(28)));
-    let shown = app.command(&["tail", "--json", "--from", "0"]);
+    let shown = app.command(&["tail", "revenue", "--json", "--from", "0"]);
     assert_eq!(String::from_utf8_lossy(&shown.stdout).lines().count(), 6);
 }
 
@@ -80,6 +80,6 @@ fn a_page_of_dead_letters_is_limited_by_bytes() {
     let rest = app.client().get(&format!("/v1/dead-letters?after={}", ids(&first)[3])).json();
     assert_eq!((ids(&rest).len(), &rest["more"]), (2, &Value::from(false)));
     assert_eq!(ids(&app.client().get("/v1/dead-letters?limit=0").json()).len(), 1);
-    let listed = app.command(&["dead-letters", "list", "--json"]);
+    let listed = app.command(&["dead-letter", "list", "--json"]);
     assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 6);
 }

@@ -242,8 +242,8 @@ fn a_view_that_is_no_longer_configured_is_reported_and_can_be_dropped() {
         configure(app.folder.path(), text);
         set(app, "").unwrap();
     };
-    let drop_view = |app: &TestApp| app.command(&["drop-view", "refunds"]);
-    let warning = |app: &TestApp| app.log_text().contains("run `millrace drop-view refunds`");
+    let drop_view = |app: &TestApp| app.command(&["view", "drop", "refunds"]);
+    let warning = |app: &TestApp| app.log_text().contains("run `millrace view drop refunds`");
     configure(&mut app, &format!("{own}{view}"));
     let refund = r#"{"who":"ann","amount":2}"#;
     assert_eq!(app.client().post("/v1/streams/refunds/events?wait=applied", refund).status, 200);

@@ -33,7 +33,7 @@ fn sent_files_are_moved_without_overwriting_others() {
     write(&app, "in/a.jsonl", sales(1, 11));
     write(&app, "in/bad.jsonl", "bad\n".to_owned() + &sales(11, 21));
     write(&app, "in/empty.jsonl", "");
-    assert_eq!(send(&app, &["in", "--move-to", "in/done"]).0, 6);
+    assert_eq!(send(&app, &["in", "--stream", "revenue", "--move-to", "in/done"]).0, 6);
     assert!(!exists("in/a.jsonl") && !exists("in/bad.jsonl") && !exists("in/empty.jsonl"));
     assert!(exists("in/done/a.jsonl") && exists("in/done/bad.jsonl") && exists("in/done/empty.jsonl"));
     assert_eq!(rejected::lines(&app, "in/bad.jsonl").len(), 1);

@@ -30,10 +30,14 @@ impl Follower {
         open.filter_map(|entry| entry.path().read_link().ok()).any(|target| target == path)
     }
 
-    fn end(mut self, signal: &str) -> (i32, Value) {
-        Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap();
-        let output = self.0.take().unwrap().wait_with_output().unwrap();
+    fn end(self, signal: &str) -> (i32, Value) {
+        let output = self.ended(signal);
         (output.status.code().unwrap_or_else(|| panic!("{}", stderr(&output))), outcome(&output))
+    }
+
+    fn ended(mut self, signal: &str) -> Output {
+        Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap();
+        self.0.take().unwrap().wait_with_output().unwrap()
     }
 }
 
@@ -129,4 +133,24 @@ fn a_killed_follower_resumes_where_it_stopped() {
     }
     assert_eq!(send(&app, &["a.jsonl"]).1["events"], 0);
     assert_eq!((balance(&app), stored(&app)), (sum(1, 61), 60));
+}
+
+#[test]
+fn a_follower_reports_what_it_sends_and_rejects() {
+    let app = TestApp::start();
+    write(&app, "a.jsonl", sales(1, 11));
+    let follower = Follower::start(&app, &["a.jsonl"]);
+    wait_for_events(&app, 10);
+    append(&app, "a.jsonl", "bad\n".to_owned() + &sale(11));
+    wait_for_events(&app, 11);
+    let output = follower.ended("-TERM");
+    assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+    let text = stderr(&output);
+    for part in [
+        "a.jsonl: sending to stream `revenue`",
+        "a.jsonl: sent 10 events\n",
+        "a.jsonl: sent 1 event, rejected 1 line; the last is line 11: ",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
 }

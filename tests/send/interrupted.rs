@@ -153,7 +153,8 @@ fn a_request_without_an_answer_is_repeated_unchanged() {
         Command::new(env!("CARGO_BIN_EXE_millrace"))
             .current_dir(folder.path())
             .env_clear()
-            .args(["send", "--json", "a.jsonl", "--url", &format!("http://{address}")])
+            .args(["send", "--json", "a.jsonl", "--stream", "revenue"])
+            .args(["--url", &format!("http://{address}")])
             .output()
             .unwrap()
     };

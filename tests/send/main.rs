@@ -11,6 +11,7 @@ mod generate;
 mod interrupted;
 mod once;
 mod rejected;
+mod streams;
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};

@@ -14,7 +14,8 @@ fn a_file_is_sent_completely_and_only_once() {
     assert!(stderr(&output).contains("already sent; `--again`"), "{}", stderr(&output));
     let summary = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        summary.starts_with("sent 0 events from 1 file (2500 lines were already sent, 0 rejected) in "),
+        summary.starts_with("sent 0 events from 1 file to stream `revenue` in ")
+            && summary.ends_with("; already sent: 2500 lines; rejected: 0 lines\n"),
         "{summary}"
     );
     assert_eq!((balance(&app), stored(&app)), (sum(1, 2_501), 2_500));

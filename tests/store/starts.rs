@@ -307,7 +307,7 @@ fn the_privileges_that_the_manual_names_are_enough() {
         app.settle();
         assert_eq!(app.balance("a").as_deref(), Some("5"));
         for view in ["revenue", "site_events", "site_stats"] {
-            let output = app.command(&["rebuild", view]);
+            let output = app.command(&["view", "rebuild", view]);
             assert!(output.status.success(), "{view}: {}", String::from_utf8_lossy(&output.stderr));
         }
     });

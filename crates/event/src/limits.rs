@@ -224,7 +224,7 @@ pub const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 /// How often a paused view checks whether the cause is fixed.
 pub const PAUSE_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long `/metrics` waits for values from the store. It answers without them afterwards.
+/// How long `/metrics` and `/v1/status` wait for values from the store. They answer without them afterwards.
 pub const METRICS_STORE_DURATION_MAX: Duration = Duration::from_secs(1);
 /// How often SQLite's files are checked: they must still be the files that were opened.
 pub const STORE_FILES_CHECK_INTERVAL: Duration = Duration::from_secs(1);

@@ -4,20 +4,23 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::glob::Targets;
-use super::transfer::{Context, Transfer};
+use super::transfer::{Context, Counts, Transfer};
 use super::upload::ResumeMode;
 use super::{Outcome, SendError, unreadable};
 use crate::cli::exit::Failure;
+use crate::cli::output::counted;
 
 /// Pause between two checks of all files.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Folders and patterns are searched for new files only at every fifth check.
 const CHECKS_PER_SEARCH: u64 = 5;
+/// At least this long passes between two reports about one file, so that a busy file does not fill the terminal.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The state of one path, at which one file may replace another.
 #[derive(Default)]
@@ -26,6 +29,9 @@ struct Followed {
     /// For each first line that a file at this path had: the lowest generation for the next file. This process saw
     /// the old file go, so it can tell the next one apart even if both have the same first line.
     from_generation: HashMap<[u8; 32], u64>,
+    /// The counts of `transfer` that were reported, and when.
+    reported: Counts,
+    reported_at: Option<Instant>,
 }
 
 pub async fn follow(
@@ -52,10 +58,12 @@ pub async fn follow(
             break checked;
         }
     };
-    files
-        .values()
-        .filter_map(|followed| followed.transfer.as_ref())
-        .for_each(|transfer| outcome.add(transfer));
+    for (path, followed) in &mut files {
+        followed.report(path, context);
+        if let Some(transfer) = &followed.transfer {
+            outcome.add(transfer);
+        }
+    }
     ended
 }
 
@@ -83,7 +91,7 @@ async fn check_all(
     for (path, followed) in files {
         match followed.check(path, again, context, outcome).await {
             Ok(()) => {}
-            Err(SendError::File(failure) | SendError::Server(failure)) => return Err(failure),
+            Err(SendError::File(failure) | SendError::Command(failure)) => return Err(failure),
         }
     }
     Ok(())
@@ -106,11 +114,17 @@ impl Followed {
                 transfer.advance(replaced, context).await?;
             }
             if !rewritten && !replaced {
+                if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                    self.report(path, context);
+                }
                 return Ok(());
             }
             outcome.add(transfer);
             self.from_generation.insert(transfer.first_line, transfer.known.generation + 1);
+            self.report(path, context);
             self.transfer = None;
+            let what = if rewritten { "was truncated or rewritten" } else { "was replaced by another file" };
+            context.progress.note(&format!("{}: {what}", path.display()));
         }
         let Ok(file) = File::open(path) else { return Ok(()) };
         let canonical = path.canonicalize().map_err(|error| unreadable(path, &error))?;
@@ -120,9 +134,40 @@ impl Followed {
             None => ResumeMode { again: again && from_generation.is_empty(), from_generation: 0 },
         };
         self.transfer = Transfer::begin(&canonical, file, true, mode, context).await?;
-        match &mut self.transfer {
-            Some(transfer) => transfer.advance(false, context).await,
-            None => Ok(()),
+        let Some(transfer) = &mut self.transfer else { return Ok(()) };
+        let Counts { already_sent, .. } = transfer.counts;
+        let stream = &transfer.known.upload.stream;
+        let path_shown = path.display();
+        context.progress.note(&match already_sent {
+            0 => format!("{path_shown}: sending to stream `{stream}`"),
+            _ => format!(
+                "{path_shown}: sending to stream `{stream}`, after {} sent before",
+                counted(already_sent, "line")
+            ),
+        });
+        self.reported = Counts { events: 0, already_sent, rejected: transfer.rejected_before };
+        let sent = transfer.advance(false, context).await;
+        self.report(path, context);
+        sent
+    }
+
+    /// Reports what was sent and rejected since the last report, if that is anything.
+    fn report(&mut self, path: &Path, context: &Context) {
+        let Some(transfer) = &self.transfer else { return };
+        let (now, before) = (transfer.counts, self.reported);
+        if now == before {
+            return;
         }
+        let events = counted(now.events.saturating_sub(before.events), "event");
+        let rejected = match (now.rejected.saturating_sub(before.rejected), &transfer.last_rejected) {
+            (0, _) | (_, None) => String::new(),
+            (count, Some((line, reason))) => format!(
+                ", rejected {}; the last is line {line}: {reason} (see {})",
+                counted(count, "line"),
+                transfer.rejected_path().display()
+            ),
+        };
+        context.progress.note(&format!("{}: sent {events}{rejected}", path.display()));
+        (self.reported, self.reported_at) = (now, Some(Instant::now()));
     }
 }

@@ -15,11 +15,13 @@ use serde::Deserialize;
 
 use super::glob::Targets;
 use super::progress::Progress;
+use super::stream_choice::StreamChoice;
 use super::transfer::Context;
 use super::uploader::Uploader;
 use super::{FileOptions, Outcome, SendError, send_file, unreadable};
-use crate::cli::client::Server;
 use crate::cli::exit::{Failure, block_on};
+use crate::cli::output::JsonDocument;
+use crate::cli::server_options::Server;
 
 #[derive(Args)]
 pub struct Import {
@@ -32,9 +34,11 @@ pub struct Import {
     /// Stop when the server has not answered for this long, such as 90s or 10m [default: retry without limit]
     #[arg(long, value_name = "DURATION", value_parser = event::parse_duration)]
     give_up_after: Option<Duration>,
-    /// Print the summary as JSON
+    /// Go on even if 1,000 lines in a row are refused
     #[arg(long)]
-    json: bool,
+    keep_going: bool,
+    #[command(flatten)]
+    format: JsonDocument,
     #[command(flatten)]
     server: Server,
 }
@@ -58,7 +62,7 @@ async fn import(command: Import) -> Result<(), Failure> {
     let files = Targets::new(&command.paths, None).files()?;
     let alone = files.len() == 1;
     for path in files {
-        let progress = Progress::new(path.metadata().map_or(0, |metadata| metadata.len()));
+        let progress = Progress::new(path.metadata().ok().map(|metadata| metadata.len()));
         let sent = import_file(&command, &path, progress, &mut outcome).await;
         match sent {
             Ok(()) => {}
@@ -68,13 +72,13 @@ async fn import(command: Import) -> Result<(), Failure> {
                 }
                 outcome.failures.push(failure);
             }
-            Err(SendError::Server(failure)) => {
-                outcome.print(begun.elapsed(), command.json);
+            Err(SendError::Command(failure)) => {
+                outcome.print(begun.elapsed(), command.format.json);
                 return Err(failure);
             }
         }
     }
-    outcome.print(begun.elapsed(), command.json);
+    outcome.print(begun.elapsed(), command.format.json);
     outcome.verdict()
 }
 
@@ -91,13 +95,14 @@ async fn import_file(
     let context = Context {
         uploader: Uploader {
             client: command.server.client()?,
-            stream: command.stream.clone().unwrap_or_else(|| first.stream.clone()),
             exported: Some(first.stream.clone()),
             give_up_after: command.give_up_after,
             stop: Stop::default(),
         },
+        stream: StreamChoice::Named(command.stream.clone().unwrap_or_else(|| first.stream.clone())),
         progress,
         chunk_lines: CHUNK_LINES_MAX as u64,
+        keep_going: command.keep_going,
     };
     let sent = async {
         if is_in_log(&first, &context).await? {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use event::limits::CHUNK_BYTES_MAX;
 
 const BUFFER_BYTES: usize = 256 * 1024;
-/// How much of a line that is too long is listed in FILE.rejected.
+/// How much of a line that is too long is listed in FILE.STREAM.rejected.
 const BEGINNING_BYTES: usize = 1_000;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

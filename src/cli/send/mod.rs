@@ -10,8 +10,10 @@ pub mod import;
 mod lines;
 mod move_to;
 mod progress;
+mod refusal_run;
 mod rejected;
 mod resume;
+mod stream_choice;
 mod transfer;
 mod upload;
 mod uploader;
@@ -29,20 +31,22 @@ use serde_json::json;
 
 use self::glob::Targets;
 use self::progress::Progress;
+use self::stream_choice::StreamChoice;
 use self::transfer::{Context, Counts, Transfer};
 use self::upload::ResumeMode;
 use self::uploader::Uploader;
-use super::client::Server;
 use super::exit::{Failure, block_on};
+use super::output::{JsonDocument, counted};
+use super::server_options::Server;
 
 #[derive(Args)]
 pub struct Send {
     /// Files, folders (their *.jsonl, *.ndjson and *.json files), or patterns with `*`, `?` and `**`
     #[arg(required = true, value_name = "FILE|DIR|GLOB")]
     paths: Vec<PathBuf>,
-    /// Stream that the lines are events of
-    #[arg(long, value_name = "NAME", default_value = "revenue")]
-    stream: String,
+    /// Stream that the lines are events of [default: for each file, the only stream that accepts its first line]
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<String>,
     /// Send all lines once more, as new events, even if they were sent before
     #[arg(long)]
     again: bool,
@@ -55,9 +59,11 @@ pub struct Send {
     /// Stop when the server has not answered for this long, such as 90s or 10m [default: retry without limit]
     #[arg(long, value_name = "DURATION", value_parser = event::parse_duration)]
     give_up_after: Option<Duration>,
-    /// Print the summary as JSON
+    /// Go on even if 1,000 lines in a row are refused
     #[arg(long)]
-    json: bool,
+    keep_going: bool,
+    #[command(flatten)]
+    format: JsonDocument,
     #[arg(long, hide = true, default_value_t = CHUNK_LINES_MAX as u64, value_parser = clap::value_parser!(u64).range(1..=CHUNK_LINES_MAX as u64))]
     chunk_lines: u64,
     #[command(flatten)]
@@ -68,8 +74,8 @@ pub struct Send {
 pub enum SendError {
     /// A fault of this file. Other files can still be sent.
     File(Failure),
-    /// A fault of the server or of the connection, which ends the command.
-    Server(Failure),
+    /// A fault that ends the command: of the server, of the connection, or too many refused lines.
+    Command(Failure),
 }
 
 /// The totals for the summary at the end.
@@ -77,6 +83,7 @@ pub enum SendError {
 struct Outcome {
     files: u64,
     counts: Counts,
+    streams: BTreeSet<String>,
     rejected: BTreeSet<PathBuf>,
     failures: Vec<Failure>,
 }
@@ -91,13 +98,14 @@ async fn send(command: Send) -> Result<(), Failure> {
     let context = Context {
         uploader: Uploader {
             client: command.server.client()?,
-            stream: command.stream.clone(),
             exported: None,
             give_up_after: command.give_up_after,
             stop: Stop::default(),
         },
-        progress: Progress::new(if command.follow { 0 } else { targets.bytes()? }),
+        stream: StreamChoice::new(command.stream.clone()),
+        progress: Progress::new(if command.follow { None } else { Some(targets.bytes()?) }),
         chunk_lines: command.chunk_lines,
+        keep_going: command.keep_going,
     };
     let mut outcome = Outcome::default();
     let ended = if command.follow {
@@ -106,8 +114,8 @@ async fn send(command: Send) -> Result<(), Failure> {
         send_all(&command, &targets, &context, &mut outcome).await
     };
     context.progress.end();
-    outcome.print(begun.elapsed(), command.json);
-    ended?;
+    outcome.print(begun.elapsed(), command.format.json);
+    context.uploader.client.with_names(ended).await?;
     outcome.verdict()
 }
 
@@ -130,7 +138,7 @@ async fn send_all(
                 }
                 outcome.failures.push(failure);
             }
-            Err(SendError::Server(failure)) => return Err(failure),
+            Err(SendError::Command(failure)) => return Err(failure),
         }
     }
     Ok(())
@@ -225,6 +233,7 @@ impl Outcome {
         self.counts.events += transfer.counts.events;
         self.counts.already_sent += transfer.counts.already_sent;
         self.counts.rejected += transfer.counts.rejected;
+        self.streams.insert(transfer.known.upload.stream.clone());
         if transfer.counts.rejected > 0 {
             self.rejected.insert(transfer.rejected_path().to_owned());
         }
@@ -237,16 +246,24 @@ impl Outcome {
             let seconds = duration.as_secs_f64();
             let paths: Vec<_> = self.rejected.iter().map(|path| path.to_string_lossy()).collect();
             let body = json!({
-                "events": events, "files": files, "linesThereAlready": already_sent, "rejected": rejected,
+                "events": events, "files": files, "streams": self.streams, "linesThereAlready": already_sent, "rejected": rejected,
                 "rejectedFiles": paths, "seconds": (seconds * 1_000.0).round() / 1_000.0,
             });
             println!("{body}");
         } else {
-            let plural = if files == 1 { "file" } else { "files" };
-            let seconds = duration.as_secs_f64();
+            let streams: Vec<String> = self.streams.iter().map(|stream| format!("`{stream}`")).collect();
+            let to = match streams.len() {
+                0 => String::new(),
+                1 => format!(" to stream {}", streams[0]),
+                _ => format!(" to the streams {}", streams.join(", ")),
+            };
             println!(
-                "sent {events} events from {files} {plural} ({already_sent} lines were already sent, \
-                 {rejected} rejected) in {seconds:.1} s"
+                "sent {} from {}{to} in {:.1} s; already sent: {}; rejected: {}",
+                counted(events, "event"),
+                counted(files, "file"),
+                duration.as_secs_f64(),
+                counted(already_sent, "line"),
+                counted(rejected, "line")
             );
         }
     }
@@ -256,11 +273,12 @@ impl Outcome {
         let count = self.failures.len();
         match self.failures.pop() {
             Some(failure) if count == 1 => Err(failure),
-            Some(_) => Err(Failure::Failed(format!("{count} files could not be sent"))),
+            Some(_) => Err(Failure::Failed(format!("{} could not be sent", counted(count as u64, "file")))),
             None if self.counts.rejected > 0 => {
                 let paths: Vec<_> = self.rejected.iter().map(|path| path.display().to_string()).collect();
-                let rejected = self.counts.rejected;
-                Err(Failure::Refused(format!("{rejected} lines were rejected: see {}", paths.join(", "))))
+                let rejected = counted(self.counts.rejected, "line");
+                let were = if self.counts.rejected == 1 { "was" } else { "were" };
+                Err(Failure::Refused(format!("{rejected} {were} rejected: see {}", paths.join(", "))))
             }
             None => Ok(()),
         }
@@ -269,7 +287,7 @@ impl Outcome {
 
 impl From<Failure> for SendError {
     fn from(failure: Failure) -> Self {
-        Self::Server(failure)
+        Self::Command(failure)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Progress of a transfer on stderr: a bar if stderr is a terminal, and a line for each note. Stdout contains only
+//! Progress of a transfer on stderr: a bar if stderr is a terminal and the size is known, and a line for each note. Stdout contains only
 //! the summary.
 
 use std::io::IsTerminal;
@@ -10,8 +10,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new(bytes: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(bytes));
+    /// Shows a bar for a transfer of `bytes`. Without a size, there are only notes.
+    pub fn new(bytes: Option<u64>) -> Self {
+        let bar = bytes.filter(|_| std::io::stderr().is_terminal()).map(ProgressBar::new);
         let style =
             ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
         if let (Some(bar), Ok(style)) = (&bar, style) {

@@ -1,4 +1,4 @@
-//! `FILE.rejected`: lists the refused lines with their reasons, one JSON object per line. Entries are written before
+//! `FILE.STREAM.rejected`: lists the refused lines with their reasons, one JSON object per line. Entries are written before
 //! the next chunk is sent. Each line has one entry, even if several senders write or one is killed.
 
 use std::collections::HashSet;
@@ -8,6 +8,8 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use super::uploader::UploadName;
 
 pub const EXTENSION: &str = "rejected";
 /// How many characters of an upload's name distinguish it from others at the same path.
@@ -39,11 +41,10 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    pub fn new(file: &Path, upload: &str) -> Self {
+    pub fn new(file: &Path, upload: &UploadName) -> Self {
         let mut path = file.as_os_str().to_owned();
-        path.push(".");
-        path.push(EXTENSION);
-        let upload = upload.chars().take(UPLOAD_CHARS).collect();
+        path.push(format!(".{}.{EXTENSION}", upload.stream));
+        let upload = upload.name.chars().take(UPLOAD_CHARS).collect();
         Self { path: PathBuf::from(path), upload, known: HashSet::new(), read_to: 0 }
     }
 
@@ -127,6 +128,11 @@ mod tests {
         RejectedLine { line: number, reason: "is bad".to_owned(), text: text.to_owned() }
     }
 
+    fn rejected(file: &Path, name: &str) -> Rejected {
+        let upload = UploadName { stream: "sales".to_owned(), name: name.to_owned() };
+        Rejected::new(file, &upload)
+    }
+
     fn written(path: &Path) -> Vec<u64> {
         let text = std::fs::read_to_string(path).expect("readable");
         let number =
@@ -138,13 +144,13 @@ mod tests {
     fn each_line_is_written_once_by_several_writers() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("a.jsonl");
-        let (mut one, mut two) = (Rejected::new(&file, "s"), Rejected::new(&file, "s"));
+        let (mut one, mut two) = (rejected(&file, "s"), rejected(&file, "s"));
         assert_eq!(one.count().expect("nothing"), 0);
         one.add(vec![line(1, "a"), line(2, "b")]).expect("written");
         two.add(vec![line(2, "b"), line(3, "c")]).expect("written");
         one.add(vec![line(3, "c"), line(3, "completed")]).expect("written");
         assert_eq!(written(one.path()), [1, 2, 3, 3]);
-        let mut other = Rejected::new(&file, "t");
+        let mut other = rejected(&file, "t");
         assert_eq!((one.count().expect("counts"), other.count().expect("counts")), (4, 0));
         other.add(vec![line(1, "a")]).expect("written");
         assert_eq!(written(one.path()), [1, 2, 3, 3, 1]);
@@ -154,11 +160,11 @@ mod tests {
     fn an_incomplete_last_entry_is_written_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("a.jsonl");
-        Rejected::new(&file, "s").add(vec![line(1, "a"), line(2, "b")]).expect("written");
-        let path = folder.path().join("a.jsonl.rejected");
+        rejected(&file, "s").add(vec![line(1, "a"), line(2, "b")]).expect("written");
+        let path = folder.path().join("a.jsonl.sales.rejected");
         let whole = std::fs::read(&path).expect("readable");
         std::fs::write(&path, &whole[..whole.len() - 5]).expect("cut");
-        Rejected::new(&file, "s").add(vec![line(2, "b")]).expect("written");
+        rejected(&file, "s").add(vec![line(2, "b")]).expect("written");
         assert_eq!(std::fs::read(&path).expect("readable"), whole);
     }
 }

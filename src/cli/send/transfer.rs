@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use super::lines::{Chunk, LineStart, Lines};
 use super::progress::Progress;
+use super::refusal_run::{REFUSALS_IN_A_ROW_MAX, RefusalRun};
 use super::rejected::{Rejected, RejectedLine};
 use super::resume::Gap;
+use super::stream_choice::StreamChoice;
 use super::upload::{Identity, KnownUpload, ResumeMode};
 use super::uploader::{Receipt, Uploader};
 use super::{SendError, unreadable};
@@ -22,8 +24,11 @@ const ANCHOR_BYTES: usize = 64;
 /// Shared by the transfers of all files.
 pub struct Context {
     pub uploader: Uploader,
+    pub stream: StreamChoice,
     pub progress: Progress,
     pub chunk_lines: u64,
+    /// Go on after any number of refused lines.
+    pub keep_going: bool,
 }
 
 /// Totals of a transfer.
@@ -45,6 +50,11 @@ pub struct Transfer {
     pub first_line: [u8; 32],
     pub known: KnownUpload,
     pub counts: Counts,
+    /// How many lines an earlier run rejected.
+    pub rejected_before: u64,
+    /// The line that was rejected last, with the reason.
+    pub last_rejected: Option<(u64, String)>,
+    refusal_run: RefusalRun,
 }
 
 impl Transfer {
@@ -59,17 +69,23 @@ impl Transfer {
     ) -> Result<Option<Self>, SendError> {
         let failed = |error| unreadable(path, &error);
         let file = Arc::new(file);
-        let identity = Identity::of(path, &file, first_ended, &context.uploader).map_err(failed)?;
+        let (uploader, progress) = (&context.uploader, &context.progress);
+        let stream = context.stream.of(path, &file, first_ended, uploader, progress).await?;
+        let Some(stream) = stream else { return Ok(None) };
+        let identity = Identity::of(path, stream, &file, first_ended, uploader).map_err(failed)?;
         let Some(identity) = identity else { return Ok(None) };
         let mode = mode(&identity.first_line);
-        let known = identity.find(&file, mode, &context.uploader, &context.progress).await?;
+        let known = identity.find(&file, mode, uploader, progress).await?;
         let mut transfer = Self {
             path: path.to_owned(),
-            lines: Lines::new(&file, context.uploader.line_bytes_max()).map_err(failed)?,
+            lines: Lines::new(&file, uploader.line_bytes_max()).map_err(failed)?,
             rejected: Rejected::new(path, &known.upload),
             anchor: Vec::new(),
             first_line: identity.first_line,
             counts: Counts { already_sent: known.resume.matching_lines, ..Counts::default() },
+            rejected_before: 0,
+            last_rejected: None,
+            refusal_run: RefusalRun::default(),
             file,
             known,
         };
@@ -79,7 +95,8 @@ impl Transfer {
 
     /// Lists rejected lines that an interrupted sender did not list, and sends the gaps between the runs.
     async fn catch_up(&mut self, context: &Context) -> Result<(), SendError> {
-        self.counts.rejected = self.rejected.count().map_err(|error| self.unwritable(&error))?;
+        self.rejected_before = self.rejected.count().map_err(|error| self.unwritable(&error))?;
+        self.counts.rejected = self.rejected_before;
         let changed = std::mem::take(&mut self.known.resume.changed);
         let reason = "was sent before it was complete; the text that was added later is not sent";
         let changed = changed.into_iter().map(|(line, text)| rejected_line(line, reason.to_owned(), &text));
@@ -131,8 +148,11 @@ impl Transfer {
             let Some(chunk) = self.chunk(context.chunk_lines, until, whole)? else { break };
             let receipt = context.uploader.send(&self.known.upload, &chunk, false, &context.progress).await?;
             self.counts.events += receipt.accepted;
-            self.reject_of(&chunk, &receipt, context)?;
+            let refused = self.reject_of(&chunk, &receipt, context)?;
             context.progress.passed(self.lines.position().offset - begun);
+            if self.refusal_run.add(&chunk, &refused) && !context.keep_going {
+                return Err(SendError::Command(self.too_many_refusals()));
+            }
         }
         Ok(())
     }
@@ -141,7 +161,13 @@ impl Transfer {
         self.lines.chunk(lines_max, until, whole).map_err(|error| unreadable(&self.path, &error))
     }
 
-    fn reject_of(&mut self, chunk: &Chunk, receipt: &Receipt, context: &Context) -> Result<(), SendError> {
+    /// Lists the refused lines of a chunk, and returns them in order.
+    fn reject_of(
+        &mut self,
+        chunk: &Chunk,
+        receipt: &Receipt,
+        context: &Context,
+    ) -> Result<Vec<RejectedLine>, SendError> {
         let bytes_max = context.uploader.line_bytes_max();
         let too_long = chunk.too_long.iter().map(|(line, beginning)| {
             let reason = format!("is longer than {bytes_max} bytes; only its beginning is listed");
@@ -151,13 +177,26 @@ impl Transfer {
         let refused = refused.map(|(line, reason)| rejected_line(line, reason, chunk.line(line)));
         let mut lines: Vec<RejectedLine> = too_long.chain(refused).collect();
         lines.sort_by_key(|line| line.line);
-        self.reject(lines)
+        self.reject(lines.clone())?;
+        Ok(lines)
+    }
+
+    fn too_many_refusals(&self) -> Failure {
+        let (line, reason) = self.last_rejected.clone().unwrap_or_default();
+        Failure::Refused(format!(
+            "{}: stopped, because stream `{}` refused {REFUSALS_IN_A_ROW_MAX} lines in a row; the reason at line {line} \
+             is: {reason}. All of them are in {}. Name another stream with `--stream`, or continue with `--keep-going`",
+            self.path.display(),
+            self.known.upload.stream,
+            self.rejected.path().display()
+        ))
     }
 
     fn reject(&mut self, lines: Vec<RejectedLine>) -> Result<(), SendError> {
         if lines.is_empty() {
             return Ok(());
         }
+        self.last_rejected = lines.last().map(|last| (last.line, last.reason.clone()));
         let added = self.rejected.add(lines).and_then(|()| self.rejected.count());
         self.counts.rejected = added.map_err(|error| self.unwritable(&error))?;
         Ok(())

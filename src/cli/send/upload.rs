@@ -12,13 +12,15 @@ use sha2::{Digest, Sha256};
 use super::lines::{Lines, ReadLine};
 use super::progress::Progress;
 use super::resume::{Resume, Run};
-use super::uploader::Uploader;
+use super::uploader::{UploadName, Uploader};
 use super::{SendError, unreadable};
 use crate::cli::exit::Failure;
+use crate::cli::output::counted;
 
 /// The properties that identify a file.
 pub struct Identity<'a> {
     pub path: &'a Path,
+    stream: String,
     /// The hash of the first line.
     pub first_line: [u8; 32],
     /// True if the lines are an export. The same lines, sent as plain events, are another upload.
@@ -28,7 +30,7 @@ pub struct Identity<'a> {
 /// The upload of a file, and the lines that were sent under its name before.
 pub struct KnownUpload {
     pub generation: u64,
-    pub upload: String,
+    pub upload: UploadName,
     pub resume: Resume,
 }
 
@@ -45,6 +47,7 @@ impl<'a> Identity<'a> {
     /// Reads the first line. Returns `None` if there is none yet; with `ended`, the line needs its line break.
     pub fn of(
         path: &'a Path,
+        stream: String,
         file: &Arc<File>,
         ended: bool,
         uploader: &Uploader,
@@ -53,14 +56,14 @@ impl<'a> Identity<'a> {
         match Lines::new(file, uploader.line_bytes_max())?.next(&mut line)? {
             ReadLine::Line { ended: is, .. } if is || !ended => {
                 let first_line = Sha256::digest(line.trim_ascii()).into();
-                Ok(Some(Self { path, first_line, exported }))
+                Ok(Some(Self { path, stream, first_line, exported }))
             }
             _ => Ok(None),
         }
     }
 
     /// Returns the name of the upload of this generation.
-    fn upload(&self, generation: u64) -> String {
+    fn upload(&self, generation: u64) -> UploadName {
         let path = self.path.as_os_str().as_encoded_bytes();
         let mut digest = Sha256::new();
         let purpose: &[u8] = if self.exported { b"millrace import 1\0" } else { b"millrace send 1\0" };
@@ -69,7 +72,7 @@ impl<'a> Identity<'a> {
         digest.update(path);
         digest.update(self.first_line);
         digest.update(generation.to_be_bytes());
-        event::hex(&digest.finalize())
+        UploadName { stream: self.stream.clone(), name: event::hex(&digest.finalize()) }
     }
 
     /// Finds the latest generation whose runs match this file. If there is none, returns the first generation
@@ -98,12 +101,11 @@ impl<'a> Identity<'a> {
         }
         if let Some((line, resume)) = changed {
             return Err(SendError::File(Failure::Failed(format!(
-                "{} was changed after it was sent: {} sent lines are unchanged, {} from line {line} on are \
-                 not; nothing was sent now. Put single lines into another file, or send all lines again \
-                 with `--again`",
+                "{} was changed after it was sent ({} changed from line {line} on, {} unchanged); nothing was sent \
+                 now. Put single lines into another file, or send all lines again with `--again`",
                 self.path.display(),
-                resume.matching_lines,
-                resume.mismatched_lines
+                counted(resume.mismatched_lines, "line"),
+                counted(resume.matching_lines, "line")
             ))));
         }
         if next > mode.from_generation && !mode.again {
@@ -124,7 +126,7 @@ impl<'a> Identity<'a> {
     async fn compare(
         &self,
         file: &Arc<File>,
-        upload: &str,
+        upload: &UploadName,
         uploader: &Uploader,
         progress: &Progress,
     ) -> Result<Resume, SendError> {
@@ -165,7 +167,7 @@ impl<'a> Identity<'a> {
 
 /// The runs of an upload, read page by page.
 struct Runs<'a> {
-    upload: &'a str,
+    upload: &'a UploadName,
     page: std::vec::IntoIter<Run>,
     from_line: Option<u64>,
 }

@@ -15,6 +15,7 @@ use super::progress::Progress;
 use super::resume::Run;
 use crate::cli::client::{Client, escaped};
 use crate::cli::exit::Failure;
+use crate::cli::output::counted;
 
 /// How long a response may take before the request is repeated.
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(120);
@@ -23,9 +24,15 @@ const DELAY_MAX: Duration = Duration::from_secs(5);
 /// How long a pending request may still take after a stop signal.
 const STOP_DURATION_MAX: Duration = Duration::from_secs(5);
 
+/// The stream and the name of an upload.
+#[derive(Clone, Debug)]
+pub struct UploadName {
+    pub stream: String,
+    pub name: String,
+}
+
 pub struct Uploader {
     pub client: Client,
-    pub stream: String,
     /// The stream that the lines were exported from, if they are an export.
     pub exported: Option<String>,
     pub give_up_after: Option<Duration>,
@@ -46,6 +53,16 @@ struct LineFault {
     line: u64,
     field: String,
     reason: String,
+}
+
+#[derive(Deserialize)]
+struct StreamList {
+    streams: Vec<StreamName>,
+}
+
+#[derive(Deserialize)]
+struct StreamName {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +89,7 @@ impl Uploader {
     /// nothing is stored, and the receipt is the one that the server would give. A blank chunk is not sent.
     pub async fn send(
         &self,
-        upload: &str,
+        upload: &UploadName,
         chunk: &Chunk,
         check_only: bool,
         progress: &Progress,
@@ -83,12 +100,12 @@ impl Uploader {
         let check = if check_only { "&check=only" } else { "" };
         let exported = self.exported.as_deref().map(escaped);
         let exported = exported.map(|stream| format!("&exported={stream}")).unwrap_or_default();
-        let path = format!("/v1/streams/{}/events?partial=true{check}{exported}", escaped(&self.stream));
+        let path = format!("/v1/streams/{}/events?partial=true{check}{exported}", escaped(&upload.stream));
         let request = || {
             self.client
                 .request(Method::POST, &path)
                 .header("content-type", "application/x-ndjson")
-                .header("millrace-upload", upload)
+                .header("millrace-upload", &upload.name)
                 .header("millrace-first-line", chunk.first)
                 .body(chunk.bytes.clone())
         };
@@ -97,8 +114,8 @@ impl Uploader {
             Ok(receipt)
         } else {
             Err(Failure::Failed(format!(
-                "the server refused {} lines, but listed only {} of them",
-                receipt.refused,
+                "the server refused {}, but listed only {} of them",
+                counted(receipt.refused, "line"),
                 receipt.refused().len()
             )))
         }
@@ -107,11 +124,12 @@ impl Uploader {
     /// Returns the runs of an upload from a line on, in order, and true if there may be more.
     pub async fn runs(
         &self,
-        upload: &str,
+        upload: &UploadName,
         from_line: u64,
         progress: &Progress,
     ) -> Result<(Vec<Run>, bool), Failure> {
-        let path = format!("/v1/streams/{}/uploads/{upload}?from_line={from_line}", escaped(&self.stream));
+        let UploadName { stream, name } = upload;
+        let path = format!("/v1/streams/{}/uploads/{name}?from_line={from_line}", escaped(stream));
         let page: RunsPage =
             decode(self.retry_until_answered(|| self.client.request(Method::GET, &path), progress).await?)?;
         let run = |known: KnownRun| {
@@ -120,6 +138,13 @@ impl Uploader {
             Ok(Run { first: known.first_line, lines: known.lines, hash: hash.to_be_bytes() })
         };
         Ok((page.runs.into_iter().map(run).collect::<Result<_, Failure>>()?, page.more))
+    }
+
+    /// Returns the names of the streams that this key may use.
+    pub async fn streams(&self, progress: &Progress) -> Result<Vec<String>, Failure> {
+        let request = || self.client.request(Method::GET, "/v1/streams");
+        let listed: StreamList = decode(self.retry_until_answered(request, progress).await?)?;
+        Ok(listed.streams.into_iter().map(|stream| stream.name).collect())
     }
 
     /// Returns the event of this id, if the server has it and this key may read it.

@@ -1,14 +1,12 @@
-//! `millrace stats`: prints the statistics of one group.
-
-use std::process::ExitCode;
+//! `millrace view stats`: prints the statistics of one group.
 
 use clap::Args;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::client::{Server, escaped};
-use super::exit::{Failure, block_on};
-use super::output::{Columns, Output, Side, print};
+use crate::cli::client::{Client, decode, escaped};
+use crate::cli::exit::Failure;
+use crate::cli::output::{Columns, JsonDocument, Output, Side, print};
 
 #[derive(Args)]
 pub struct Stats {
@@ -28,22 +26,20 @@ pub struct Stats {
     /// With --by: the number of values to list, up to 100 [default: 10]
     #[arg(long, value_name = "N", requires = "by")]
     top: Option<usize>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    server: Server,
-}
-
-pub fn run(command: Stats) -> ExitCode {
-    block_on(async {
-        let client = command.server.client()?;
-        let response: Box<RawValue> = client.with_names(client.get(&command.path()).await).await?;
-        if command.json { print(response.get()) } else { numbers(&response)?.print() }
-    })
+    format: JsonDocument,
 }
 
 impl Stats {
+    pub async fn run(&self, client: &Client) -> Result<(), Failure> {
+        let response: Box<RawValue> = client.get(&self.path()).await?;
+        if self.format.json {
+            return print(response.get());
+        }
+        let numbers: Numbers = decode(&response, "the statistics")?;
+        numbers.print()
+    }
+
     fn path(&self) -> String {
         let mut path = format!("/v1/views/{}/stats?group={}", escaped(&self.view), escaped(&self.group));
         let top = self.top.map(|top| top.to_string());
@@ -94,9 +90,4 @@ impl Numbers {
         }
         output.flush()
     }
-}
-
-fn numbers(text: &RawValue) -> Result<Numbers, Failure> {
-    serde_json::from_str(text.get())
-        .map_err(|error| Failure::Failed(format!("cannot decode the server's statistics: {error}")))
 }

@@ -1,0 +1,51 @@
+//! `millrace dead-letter`: lists, shows, retries and drops dead letters, which are events that could not be applied.
+
+mod drop;
+mod list;
+mod pages;
+mod retry;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::exit::block_on;
+use super::server_options::Server;
+
+#[derive(Args)]
+pub struct DeadLetter {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List dead letters
+    List(list::List),
+    /// Show one dead letter: the reason, and the event
+    Show(show::Show),
+    /// Retry one dead letter, unchanged or with a corrected event, or all open ones
+    ///
+    /// The server sends the event again, and only the view of the dead letter applies it. The command waits up to 10 s
+    /// for the outcome of a single retry. If the event cannot be applied again, the exit code is 6.
+    Retry(retry::Retry),
+    /// Drop a dead letter: its event is never applied
+    ///
+    /// `millrace dead-letter list --status dropped` still shows it.
+    Drop(drop::Drop),
+}
+
+pub fn run(command: DeadLetter) -> ExitCode {
+    block_on(async {
+        let client = command.server.client()?;
+        match command.action {
+            Action::List(list) => list.run(&client).await,
+            Action::Show(show) => show.run(&client).await,
+            Action::Retry(retry) => retry.run(&client).await,
+            Action::Drop(drop) => drop.run(&client).await,
+        }
+    })
+}

@@ -1,0 +1,106 @@
+//! `millrace event show`: shows the receipt of an event.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::cli::client::{Client, decode, escaped};
+use crate::cli::exit::Failure;
+use crate::cli::output::{JsonDocument, print, print_properties};
+
+#[derive(Args)]
+pub struct Show {
+    /// Id of the event, as the server returned it in `eventId`
+    id: String,
+    #[command(flatten)]
+    format: JsonDocument,
+}
+
+/// The receipt of an event.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Receipt {
+    id: String,
+    pub stream: String,
+    position: u64,
+    received_at: String,
+    address: Option<String>,
+    retry_of: Option<String>,
+    only_for: Option<String>,
+    repeat_of: Option<String>,
+    same_body: Option<bool>,
+    takes_back: Option<String>,
+    pub taken_back_by: Option<String>,
+    traceparent: Option<String>,
+    #[serde(default)]
+    erased: bool,
+    views: BTreeMap<String, ViewState>,
+    event: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct ViewState {
+    state: String,
+    letter: Option<String>,
+    status: Option<String>,
+    reason: Option<String>,
+}
+
+impl Show {
+    pub async fn run(&self, client: &Client) -> Result<(), Failure> {
+        let (text, receipt) = Receipt::get(client, &self.id).await?;
+        if self.format.json { print(&text) } else { receipt.print() }
+    }
+}
+
+impl Receipt {
+    /// Requests the receipt of an event. Returns it as the server's text, and decoded.
+    pub async fn get(client: &Client, id: &str) -> Result<(String, Self), Failure> {
+        let response: Box<RawValue> = client.get(&format!("/v1/events/{}", escaped(id))).await?;
+        Ok((response.get().to_owned(), decode(&response, "the receipt")?))
+    }
+
+    fn print(self) -> Result<(), Failure> {
+        let repeat_of = self.repeat_of.map(|first| match self.same_body {
+            Some(false) => format!("{first}, which has another body"),
+            _ => first,
+        });
+        let erased = self.erased.then(|| "the text of the event was erased".to_owned());
+        let event = self.event.map(|event| event.get().to_owned()).filter(|_| !self.erased);
+        let optional = [
+            ("address", self.address),
+            ("retry of", self.retry_of),
+            ("only for", self.only_for),
+            ("repeat of", repeat_of),
+            ("takes back", self.takes_back),
+            ("taken back by", self.taken_back_by),
+            ("trace", self.traceparent),
+            ("erased", erased),
+            ("event", event),
+        ];
+        let mut lines = vec![
+            ("id", self.id),
+            ("stream", self.stream),
+            ("position", self.position.to_string()),
+            ("received", self.received_at),
+        ];
+        lines.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        let states = self.views.into_iter().map(|(view, state)| format!("{view}: {}", state.text()));
+        lines.extend(states.map(|state| ("view", state)));
+        print_properties(&lines)
+    }
+}
+
+impl ViewState {
+    fn text(self) -> String {
+        match self {
+            Self { state, letter: Some(id), status, reason } => {
+                let (status, reason) = (status.unwrap_or_default(), reason.unwrap_or_default());
+                format!("{state} {id}, {status}: {reason}")
+            }
+            Self { state, .. } => state,
+        }
+    }
+}

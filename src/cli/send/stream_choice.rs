@@ -1,0 +1,125 @@
+//! The stream of a file: the one that the user names, or else the only one that accepts the file's first event. The
+//! server checks the event against each stream and stores nothing, so that only the server needs the rules.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::OnceCell;
+
+use super::lines::{Chunk, Lines, ReadLine};
+use super::progress::Progress;
+use super::uploader::{UploadName, Uploader};
+use super::{SendError, unreadable};
+use crate::cli::exit::Failure;
+
+/// The name of the upload of a checked line. Nothing is stored under it.
+const CHECKED: &str = "millrace send, first line";
+
+pub enum StreamChoice {
+    Named(String),
+    /// The streams of the server, once they are known.
+    ByFirstLine(OnceCell<Vec<String>>),
+}
+
+impl StreamChoice {
+    pub fn new(named: Option<String>) -> Self {
+        named.map_or_else(|| Self::ByFirstLine(OnceCell::new()), Self::Named)
+    }
+
+    /// Returns the stream of a file. Returns `None` if it must be chosen by the first line, and the file has no line
+    /// with text yet; with `ended`, the line needs its line break.
+    pub async fn of(
+        &self,
+        path: &Path,
+        file: &Arc<File>,
+        ended: bool,
+        uploader: &Uploader,
+        progress: &Progress,
+    ) -> Result<Option<String>, SendError> {
+        let known = match self {
+            Self::Named(stream) => return Ok(Some(stream.clone())),
+            Self::ByFirstLine(known) => known,
+        };
+        let chunk = first_event(file, ended, uploader).map_err(|error| unreadable(path, &error))?;
+        let Some(chunk) = chunk else { return Ok(None) };
+        let streams = known.get_or_try_init(|| uploader.streams(progress));
+        let (mut accepting, mut refusals) = (Vec::new(), Vec::new());
+        for stream in streams.await? {
+            let upload = UploadName { stream: stream.clone(), name: CHECKED.to_owned() };
+            let receipt = uploader.send(&upload, &chunk, true, progress).await?;
+            match receipt.refused().into_values().next() {
+                None => accepting.push(stream.clone()),
+                Some(reason) => refusals.push((stream.clone(), reason)),
+            }
+        }
+        choose(accepting, &refusals).map(Some).map_err(|reason| {
+            let line = chunk.first;
+            SendError::File(Failure::WrongUsage(format!("{}: line {line}: {reason}", path.display())))
+        })
+    }
+}
+
+/// Returns the only stream. Fails with the reason, and with the names to choose from, if there is not exactly one.
+fn choose(mut accepting: Vec<String>, refusals: &[(String, String)]) -> Result<String, String> {
+    match (accepting.len(), refusals) {
+        (1, _) => Ok(accepting.remove(0)),
+        (0, []) => Err("the server has no stream that this key may send to".to_owned()),
+        (0, [(_, same), others @ ..]) if others.iter().all(|(_, reason)| reason == same) => {
+            let names: Vec<&str> = refusals.iter().map(|(stream, _)| stream.as_str()).collect();
+            let names = names.join("`, `");
+            Err(format!(
+                "no stream accepts it: {same}; name the stream of the file with `--stream`, one of `{names}`"
+            ))
+        }
+        (0, _) => {
+            let reasons: Vec<String> =
+                refusals.iter().map(|(stream, reason)| format!("`{stream}` ({reason})")).collect();
+            let reasons = reasons.join(", ");
+            Err(format!("no stream accepts it: {reasons}; name the stream of the file with `--stream`"))
+        }
+        _ => Err(format!(
+            "the streams `{}` accept it; name the stream of the file with `--stream`",
+            accepting.join("` and `")
+        )),
+    }
+}
+
+/// Returns the first line that can be an event, as a separate chunk.
+fn first_event(file: &Arc<File>, ended: bool, uploader: &Uploader) -> std::io::Result<Option<Chunk>> {
+    let mut lines = Lines::new(file, uploader.line_bytes_max())?;
+    let mut text = Vec::new();
+    loop {
+        let number = lines.position().line;
+        match lines.next(&mut text)? {
+            ReadLine::Line { ended: is, .. } if is || !ended => {}
+            _ => return Ok(None),
+        }
+        if !text.trim_ascii().is_empty() {
+            return Ok(Some(Chunk { first: number, bytes: Bytes::from(text), too_long: Vec::new() }));
+        }
+        text.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_accepting_stream_is_taken() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let refusal = |stream: &str, reason: &str| (stream.to_owned(), reason.to_owned());
+        let refused = [refusal("b", "c: is missing"), refusal("d", "e: is missing")];
+        assert_eq!(choose(names(&["a"]), &refused).as_deref(), Ok("a"));
+        let several = choose(names(&["a", "c"]), &refused).expect_err("not clear");
+        assert!(several.contains("`a` and `c`") && several.contains("`--stream`"), "{several}");
+        let none = choose(Vec::new(), &refused).expect_err("none");
+        assert!(none.contains("`b` (c: is missing)") && none.contains("`--stream`"), "{none}");
+        let same = [refusal("b", "is not JSON"), refusal("d", "is not JSON")];
+        let same = choose(Vec::new(), &same).expect_err("none");
+        assert!(same.contains("accepts it: is not JSON; ") && same.contains("one of `b`, `d`"), "{same}");
+        assert!(choose(Vec::new(), &[]).is_err());
+    }
+}

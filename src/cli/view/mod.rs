@@ -1,0 +1,79 @@
+//! `millrace view`: shows views and what they contain, compares them with the log, and repairs them.
+
+mod balance;
+mod drop;
+pub mod list;
+mod rebuild;
+mod reconcile;
+mod report;
+mod rows;
+mod show;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::exit::block_on;
+use super::server_options::Server;
+
+#[derive(Args)]
+pub struct View {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List the views: stream, state, position and lag
+    List(list::List),
+    /// Show one view: its state, position, lag and tables
+    Show(show::Show),
+    /// Show one balance of a ledger, or list all of them
+    ///
+    /// Balances are printed with all their digits. A list is in the order of the keys.
+    Balance(balance::Balance),
+    /// Show the statistics of one group, such as one site
+    Stats(stats::Stats),
+    /// List the rows of a table, oldest first
+    Rows(rows::Rows),
+    /// Compare a view with its log, or all views
+    ///
+    /// The server computes the view from the log again, and compares the result with the view's table. It changes
+    /// nothing. If they differ, the exit code is 7, and `millrace view rebuild` repairs the view.
+    Reconcile(reconcile::Reconcile),
+    /// Repair a view from its log
+    ///
+    /// The server computes the view from the log again, and corrects every row that differs. Values that the table
+    /// contained before the view began are kept. `millrace view reconcile` shows the differences, and changes
+    /// nothing.
+    Rebuild(rebuild::Rebuild),
+    /// Delete the position of a view that was removed from the configuration
+    ///
+    /// A view that was removed from the configuration keeps its position in the log. If it is declared again, it
+    /// continues from there. Until then, retention keeps every event that the view has not applied. This command
+    /// deletes the position, so that retention no longer waits for the view.
+    ///
+    /// The table of the view stays. If the view is declared again over that table, it counts the whole log once more.
+    /// So drop the table as well, or name another one.
+    Drop(drop::Drop),
+}
+
+pub fn run(command: View) -> ExitCode {
+    block_on(async {
+        let client = command.server.client()?;
+        let done = match command.action {
+            Action::List(list) => list.run(&client).await,
+            Action::Show(show) => show.run(&client).await,
+            Action::Balance(balance) => balance.run(&client).await,
+            Action::Stats(stats) => stats.run(&client).await,
+            Action::Rows(rows) => rows.run(&client).await,
+            Action::Reconcile(reconcile) => reconcile.run(&client).await,
+            Action::Rebuild(rebuild) => rebuild.run(&client).await,
+            Action::Drop(drop) => drop.run(&client).await,
+        };
+        client.with_names(done).await
+    })
+}
