@@ -8,13 +8,14 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use event::{Applied, Stalled};
+use event::Stalled;
 use serde::Serialize;
 use serde_json::json;
 
 use super::Api;
+use super::views::PositionState;
 use crate::http::Reader;
-use crate::store::StoreState;
+use crate::store::{StoreHealth, StoreState};
 
 pub fn routes(api: &Arc<Api>) -> Router {
     Router::new()
@@ -29,27 +30,36 @@ struct Readiness {
     status: &'static str,
     reason: Option<String>,
     log: LogState,
-    store: ShownStore,
-    views: BTreeMap<String, ViewState>,
+    database: ShownDatabase,
+    views: BTreeMap<String, PositionState>,
 }
 
 /// The database of the views. Its name is not shown, because this answer needs no key.
 #[derive(Serialize)]
-struct ShownStore {
+struct ShownDatabase {
     kind: &'static str,
+    #[serde(flatten)]
+    state: DatabaseState,
+}
+
+/// Whether the database can be used, and if not, why and since when.
+#[derive(Serialize)]
+pub struct DatabaseState {
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
 }
 
-impl ShownStore {
-    fn of(api: &Api) -> Self {
-        let (state, reason, since) = match api.health.state() {
+impl DatabaseState {
+    pub fn of(health: &StoreHealth) -> Self {
+        let (state, reason, since) = match health.state() {
             StoreState::Up => ("up", None, None),
             StoreState::Down { since, reason } => ("down", Some(reason), Some(since.to_text())),
             StoreState::Wrong { reason } => ("wrong", Some(reason), None),
         };
-        Self { kind: api.store.kind(), state, reason, since }
+        Self { state, reason, since }
     }
 }
 
@@ -60,28 +70,11 @@ struct LogState {
     bytes: u64,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ViewState {
-    state: &'static str,
-    position: u64,
-    /// In events.
-    lag: u64,
-    lag_seconds: u64,
-    #[serde(flatten)]
-    stalled: Option<Stalled>,
-}
-
 /// Responds with 200 while events are accepted, even if a view is paused: its events are in the log and will be
 /// applied.
 async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
     let end = api.log.end();
     let refusing = api.log.accepts().err();
-    let state = |(name, Applied { position, stalled }): (String, Applied)| {
-        let (lag, state) = (end.saturating_sub(position), state_of(stalled.as_ref()));
-        let lag_seconds = if lag > 0 { api.progress.lag_seconds(&name) } else { 0 };
-        (name, ViewState { state, position, lag, lag_seconds, stalled })
-    };
     let (code, status) = if refusing.is_none() {
         (StatusCode::OK, "ready")
     } else {
@@ -91,18 +84,10 @@ async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
         status,
         reason: refusing.map(|error| error.to_string()),
         log: LogState { begin: api.log.begin(), end, bytes: api.log.bytes() },
-        store: ShownStore::of(&api),
-        views: api.progress.all().into_iter().map(state).collect(),
+        database: ShownDatabase { kind: api.store.kind(), state: DatabaseState::of(&api.health) },
+        views: PositionState::all(&api),
     };
     (code, Json(readiness))
-}
-
-fn state_of(stalled: Option<&Stalled>) -> &'static str {
-    match stalled {
-        None => "running",
-        Some(Stalled::Waiting(_)) => "waiting",
-        Some(Stalled::Paused(_)) => "paused",
-    }
 }
 
 async fn metrics(_: Reader, State(api): State<Arc<Api>>) -> impl IntoResponse {

@@ -10,6 +10,7 @@ use event::Millis;
 use serde::Serialize;
 
 use super::Api;
+use super::health::DatabaseState;
 use super::views::{PositionState, ViewSummary};
 use crate::config::Config;
 use crate::http::{Access, Reader};
@@ -91,6 +92,8 @@ struct LogStatus {
 #[derive(Serialize)]
 struct DatabaseStatus {
     name: String,
+    #[serde(flatten)]
+    state: DatabaseState,
 }
 
 #[derive(Serialize)]
@@ -102,19 +105,20 @@ struct DiskStatus {
 
 async fn status(_: Reader, State(api): State<Arc<Api>>) -> Json<Status> {
     let About { started, clock, presets, sources } = &api.about;
-    let (positions, end) = (api.progress.all(), api.log.end());
+    let mut states = PositionState::all(&api);
+    let end = api.log.end();
     let disk = DiskBytes::of(&api.data);
     Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         started_at: started.to_text(),
         uptime_seconds: clock.elapsed().as_secs(),
         log: LogStatus { id: api.log.id().to_string(), begin: api.log.begin(), end, bytes: api.log.bytes() },
-        database: DatabaseStatus { name: api.store.name() },
+        database: DatabaseStatus { name: api.store.name(), state: DatabaseState::of(&api.health) },
         disk: disk.map(|disk| DiskStatus { free_bytes: disk.free, total_bytes: disk.total }),
         presets: presets.clone(),
         sources: sources.clone(),
-        dedup: PositionState::of(positions.get(DEDUP_NAME), end),
-        views: api.views.values().map(|running| ViewSummary::of(&running.view, &positions, end)).collect(),
+        views: api.views.values().map(|running| ViewSummary::of(&running.view, &states)).collect(),
+        dedup: states.remove(DEDUP_NAME).unwrap_or_default(),
         open_dead_letters: api.open_dead_letters().await,
     })
 }

@@ -49,18 +49,23 @@ pub struct ViewSummary {
 }
 
 /// How far a view or dedup is, and why it does not continue.
-#[derive(Serialize)]
+#[derive(Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PositionState {
     state: Stage,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     position: Option<u64>,
+    /// In events.
     lag: Option<u64>,
+    /// Since the first event was received that is not applied.
+    lag_seconds: Option<u64>,
 }
 
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Stage {
+    #[default]
     Running,
     /// The store does not answer or is busy.
     Waiting,
@@ -69,31 +74,42 @@ enum Stage {
 }
 
 impl ViewSummary {
-    pub fn of(view: &View, positions: &BTreeMap<String, Applied>, end: u64) -> Self {
+    pub fn of(view: &View, states: &BTreeMap<String, PositionState>) -> Self {
         Self {
             name: view.name.clone(),
             kind: view.kind_name(),
             stream: view.stream.clone(),
-            at: PositionState::of(positions.get(&view.name), end),
+            at: states.get(&view.name).cloned().unwrap_or_default(),
         }
     }
 }
 
 impl PositionState {
-    pub fn of(applied: Option<&Applied>, end: u64) -> Self {
-        let (state, reason) = match applied.and_then(|applied| applied.stalled.clone()) {
+    /// Returns the states of dedup and of all views, by name.
+    pub fn all(api: &Api) -> BTreeMap<String, Self> {
+        let end = api.log.end();
+        let state = |(name, applied): (String, Applied)| {
+            let is_behind = applied.position < end;
+            let lag_seconds = if is_behind { api.progress.lag_seconds(&name) } else { 0 };
+            (name, Self::of(applied, end, lag_seconds))
+        };
+        api.progress.all().into_iter().map(state).collect()
+    }
+
+    fn of(applied: Applied, end: u64, lag_seconds: u64) -> Self {
+        let (state, reason) = match applied.stalled {
             None => (Stage::Running, None),
             Some(Stalled::Waiting(reason)) => (Stage::Waiting, Some(reason)),
             Some(Stalled::Paused(reason)) => (Stage::Paused, Some(reason)),
         };
-        let position = applied.map(|applied| applied.position);
-        Self { state, reason, position, lag: position.map(|position| end.saturating_sub(position)) }
+        let (position, lag) = (Some(applied.position), Some(end.saturating_sub(applied.position)));
+        Self { state, reason, position, lag, lag_seconds: Some(lag_seconds) }
     }
 }
 
 async fn list(_: Reader, State(api): State<Arc<Api>>) -> Json<ViewList> {
-    let (positions, end) = (api.progress.all(), api.log.end());
-    let summary = |running: &Running| ViewSummary::of(&running.view, &positions, end);
+    let states = PositionState::all(&api);
+    let summary = |running: &Running| ViewSummary::of(&running.view, &states);
     Json(ViewList { views: api.views.values().map(summary).collect() })
 }
 
@@ -105,8 +121,8 @@ struct ShownView {
 }
 
 async fn show(reader: ViewReader) -> Json<ShownView> {
-    let (view, end) = (&reader.view().view, reader.api.log.end());
-    let summary = ViewSummary::of(view, &reader.api.progress.all(), end);
+    let view = &reader.view().view;
+    let summary = ViewSummary::of(view, &PositionState::all(&reader.api));
     Json(ShownView { summary, tables: view.table_names() })
 }
 

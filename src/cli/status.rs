@@ -58,6 +58,17 @@ struct Log {
 #[derive(Deserialize)]
 struct Database {
     name: String,
+    state: String,
+    reason: Option<String>,
+    since: Option<String>,
+}
+
+impl Database {
+    fn text(self) -> String {
+        let since = self.since.map(|since| format!(" since {since}")).unwrap_or_default();
+        let reason = self.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("{}, {}{since}{reason}", self.name, self.state)
+    }
 }
 
 #[derive(Deserialize)]
@@ -107,7 +118,7 @@ impl Shown {
             &[
                 ("server", format!("millrace {} at {}, up for {uptime}", self.version, client.url())),
                 ("log", log),
-                ("database", self.database.name),
+                ("database", self.database.text()),
                 ("disk", disk),
                 ("presets", presets),
                 ("dedup", self.dedup.text()),

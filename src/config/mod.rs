@@ -35,7 +35,7 @@ use location::Location;
 
 use crate::http::{Access, Limits, Network};
 use crate::sources::Source;
-use crate::views::{RetentionPolicy, View};
+use crate::views::{Definition, RetentionPolicy, View};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -120,6 +120,12 @@ impl Config {
             return Err(ConfigError::Wrong { location: "environment or .env".to_owned(), reason });
         }
         file.check(&layers, presets, overrides)
+    }
+
+    /// Returns the definition of a view, which decides its rows.
+    pub fn definition_of(&self, view: &str) -> Option<Definition> {
+        let view = self.views.get(view)?;
+        Some(Definition::of(view, &self.streams[&view.stream]))
     }
 
     /// Returns the sources and reads that need no key and are not declared `public`.

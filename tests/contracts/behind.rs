@@ -42,7 +42,7 @@ fn a_rejected_row_in_a_backlog_is_found_and_all_others_count_once() {
         app.stored.refuse(table, column, "bad");
         app.sql(&format!("ALTER TABLE {table} RENAME TO away"));
         assert_eq!(client.post_lines(path, &all).status, 200);
-        wait_for("the view to pause", || app.view(view)["paused"].is_string());
+        wait_for("the view to pause", || app.view(view)["state"] == "paused");
         app.sql(&format!("ALTER TABLE away RENAME TO {table}"));
         app.settle();
         let dead_letters = client.get("/v1/dead-letters?status=open").json();

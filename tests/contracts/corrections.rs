@@ -200,7 +200,7 @@ fn a_correction_in_the_batch_that_rejects_its_event_undoes_nothing() {
     let refused = accepted(sale("u", "50"));
     let correction = accepted(json!({ "takesBack": refused }));
     accepted(sale("w", "500"));
-    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    wait_for("the view to pause", || app.view("revenue")["state"] == "paused");
     app.sql("ALTER TABLE away RENAME TO users_revenue");
     app.settle();
     assert_eq!(app.balance("u").as_deref(), Some("91"));

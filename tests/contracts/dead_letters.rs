@@ -48,7 +48,7 @@ fn a_dead_letter_being_retried_cannot_be_retried_with_another_text() {
     assert!(other.text().contains("with another text"), "{}", other.text());
     assert_eq!(send(&refund(10)).status, 200, "the same retry is acknowledged again");
     assert_eq!(app.log_end(), end, "the same retry is in the log already");
-    wait_for("the view to pause", || app.view("refunds")["paused"].is_string());
+    wait_for("the view to pause", || app.view("refunds")["state"] == "paused");
     app.sql("ALTER TABLE away RENAME TO refunds");
     app.settle();
     assert_eq!(balance(&app), 11);

@@ -69,8 +69,8 @@ fn balance(app: &TestApp) -> Value {
 
 /// Waits until the view is paused, and returns the reason.
 fn reason(app: &TestApp, view: &str) -> String {
-    wait_for("the view to pause", || app.view(view)["paused"].is_string());
-    app.view(view)["paused"].as_str().unwrap().to_owned()
+    wait_for("the view to pause", || app.view(view)["state"] == "paused");
+    app.view(view)["reason"].as_str().unwrap().to_owned()
 }
 
 fn post(app: &TestApp, path: &str, body: &str) -> Value {

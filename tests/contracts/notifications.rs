@@ -181,9 +181,9 @@ fn a_configured_notifications_view_uses_its_template_and_an_existing_table() {
     let answer = app.client().post("/v1/streams/orders/events", order);
     assert_eq!(answer.status, 200, "{}", answer.text());
     if app.stored.store_kind == StoreKind::Sqlite {
-        wait_for("the view to pause", || app.view("thanks")["paused"].is_string());
+        wait_for("the view to pause", || app.view("thanks")["state"] == "paused");
         // A column of type JSON has numeric affinity in SQLite: a text that looks like a number becomes one.
-        let reason = app.view("thanks")["paused"].as_str().unwrap().to_owned();
+        let reason = app.view("thanks")["reason"].as_str().unwrap().to_owned();
         assert!(reason.contains("column `payload` of type JSON"), "{reason}");
         app.sql(reason.split_once("to fix it, run: ").unwrap().1);
     }

@@ -217,7 +217,7 @@ fn a_correction_deletes_its_row_and_no_other() {
     // A correction also works in the same batch as its event.
     app.sql("ALTER TABLE events RENAME TO elsewhere");
     send_unapplied(&app, r#"{"id":"mine","site_id":"s","event_type":"t"}"#);
-    wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
+    wait_for("the view to pause", || app.view("site_events")["state"] == "paused");
     send_unapplied(&app, r#"{"takesBack":"mine"}"#);
     app.sql("ALTER TABLE elsewhere RENAME TO events");
     send(&app, SITE, &visit("s", "e"));
@@ -280,7 +280,7 @@ fn a_rebuild_repairs_rows_one_by_one_and_leaves_foreign_rows_alone() {
     // A dropped table is recreated with the same row numbers. Rows that other programs inserted are lost.
     app.sql("DROP TABLE events");
     send_unapplied(&app, &visit("s", "late"));
-    wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
+    wait_for("the view to pause", || app.view("site_events")["state"] == "paused");
     let answer = app.client().post("/v1/views/site_events/rebuild", "");
     assert_eq!(answer.status, 200, "{}", answer.text());
     app.settle();
@@ -354,8 +354,8 @@ fn an_unsuitable_table_pauses_the_view_until_the_suggested_sql_is_run() {
     ] {
         let app = prepared(&sql);
         send_unapplied(&app, &visit("s", "u").replace("\"/p\"", "null"));
-        wait_for("the view to pause", || app.view("site_events")["paused"].is_string());
-        let paused = app.view("site_events")["paused"].as_str().unwrap().to_owned();
+        wait_for("the view to pause", || app.view("site_events")["state"] == "paused");
+        let paused = app.view("site_events")["reason"].as_str().unwrap().to_owned();
         assert!(paused.contains(reason), "{paused}");
         // Other views of the stream continue.
         wait_for("the other view", || app.view("site_stats")["lag"] == 0);

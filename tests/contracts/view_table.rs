@@ -100,8 +100,8 @@ fn a_renamed_view_over_the_same_table_pauses_and_names_the_old_view() {
     // SQLite ignores the case of table names.
     let same = app.stored.store_kind.pick(["REFUNDS", "refunds", "refunds"]);
     rename(&mut app, "refunds2", same);
-    wait_for("the view to pause", || app.view("refunds2")["paused"].is_string());
-    let reason = app.view("refunds2")["paused"].as_str().unwrap().to_owned();
+    wait_for("the view to pause", || app.view("refunds2")["state"] == "paused");
+    let reason = app.view("refunds2")["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("name the view `refunds` as before"), "{reason}");
     rename(&mut app, "refunds", "refunds");
     app.settle();
@@ -170,13 +170,13 @@ fn dead_letters_are_written_once_a_broken_store_is_repaired() {
     let body = r#"{"who":"c","cents":5}"#.to_owned() + "\n";
     let answer = app.client().post_lines("/v1/streams/refunds/events", &body.repeat(60));
     assert_eq!(answer.status, 200, "{}", answer.text());
-    wait_for("the view to pause", || app.view("refunds")["paused"].is_string());
+    wait_for("the view to pause", || app.view("refunds")["state"] == "paused");
     app.stop();
     let broken = "DROP TABLE refunds; ALTER TABLE millrace_dead_letters RENAME COLUMN reason TO why";
     app.sql(broken);
     configure(app.folder.path(), &config("units"));
     app.restart();
-    wait_for("the view to pause again", || app.view("refunds")["paused"].is_string());
+    wait_for("the view to pause again", || app.view("refunds")["state"] == "paused");
     app.sql("ALTER TABLE millrace_dead_letters RENAME COLUMN why TO reason");
     app.settle();
     let dead_letters = app.client().get("/v1/dead-letters?status=open").json();
@@ -194,8 +194,8 @@ fn a_pause_reason_names_the_column_but_not_its_value() {
     );
     let answer = app.client().post_lines(EVENTS, &(event("u", "1") + "\n").repeat(101));
     assert_eq!(answer.status, 200, "{}", answer.text());
-    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
-    let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
+    wait_for("the view to pause", || app.view("revenue")["state"] == "paused");
+    let reason = app.view("revenue")["reason"].as_str().unwrap().to_owned();
     assert!(reason.ends_with("column `revenue` holds text that is not a number"), "{reason}");
     let row = app.client().get("/v1/views/revenue/balances/u");
     assert!(!row.text().contains("secret") && row.text().contains("column `revenue`"), "{}", row.text());
@@ -225,8 +225,8 @@ fn a_missing_table_pauses_its_view_until_it_is_restored() {
     app.settle();
     app.sql("ALTER TABLE users_revenue RENAME TO elsewhere");
     send(&app, &event("u", "2"));
-    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
-    let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
+    wait_for("the view to pause", || app.view("revenue")["state"] == "paused");
+    let reason = app.view("revenue")["reason"].as_str().unwrap().to_owned();
     assert!(reason.starts_with("table `users_revenue` does not exist; restore it"), "{reason}");
     let line = app.log_line("view is paused").unwrap();
     assert_eq!((&line["level"], &line["view"]), (&json!("ERROR"), &json!("revenue")));
@@ -241,7 +241,7 @@ fn a_missing_table_pauses_its_view_until_it_is_restored() {
     assert!(answer.header("retry-after").is_some());
     app.sql("ALTER TABLE elsewhere RENAME TO users_revenue");
     assert_eq!(app.balance("u").as_deref(), Some("7"));
-    assert_eq!(app.view("revenue")["paused"], Value::Null);
+    assert_eq!(app.view("revenue")["reason"], Value::Null);
 }
 
 #[test]
@@ -251,8 +251,8 @@ fn a_rounding_column_pauses_the_view_and_its_reason_contains_the_sql_fix() {
          INSERT INTO users_revenue VALUES ('u', 40)",
     );
     send(&app, &event("u", "1.5"));
-    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
-    let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
+    wait_for("the view to pause", || app.view("revenue")["state"] == "paused");
+    let reason = app.view("revenue")["reason"].as_str().unwrap().to_owned();
     let kind = app.stored.store_kind.pick(["INTEGER", "integer", "int(11)"]);
     assert!(reason.contains(&format!("column `revenue` of type {kind}")), "{reason}");
     assert_eq!(app.sql("SELECT revenue FROM users_revenue"), "40");
@@ -272,8 +272,8 @@ fn a_key_column_that_would_merge_users_pauses_the_view() {
     let app = prepared(merging);
     send(&app, &event("a", "1"));
     send(&app, &event("A", "2"));
-    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
-    let reason = app.view("revenue")["paused"].as_str().unwrap().to_owned();
+    wait_for("the view to pause", || app.view("revenue")["state"] == "paused");
+    let reason = app.view("revenue")["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("byte for byte"), "{reason}");
     // The SQL in the reason fixes the column.
     app.stored.native_sql(reason.split_once("to fix it, run: ").unwrap().1);
@@ -286,7 +286,7 @@ fn a_paused_view_does_not_delay_a_stop() {
     let mut app =
         prepared("CREATE TABLE users_revenue (user_id {key} PRIMARY KEY, revenue INTEGER NOT NULL)");
     send(&app, &event("u", "1"));
-    wait_for("the view to pause", || app.view("revenue")["paused"].is_string());
+    wait_for("the view to pause", || app.view("revenue")["state"] == "paused");
     let begun = std::time::Instant::now();
     assert_eq!(app.stop(), Some(0));
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
@@ -309,7 +309,7 @@ fn a_view_waits_while_another_program_locks_the_store() {
     let released = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            wait_for("the view to wait", || app.view("revenue")["waiting"].is_string());
+            wait_for("the view to wait", || app.view("revenue")["state"] == "waiting");
             released.store(true, Ordering::SeqCst);
         });
         send(&app, &event("u", "2"));

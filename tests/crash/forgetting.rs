@@ -113,7 +113,7 @@ fn an_erasure_waits_for_a_paused_view() {
     let client = app.client();
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| client.post(ERASURES, &request()));
-        wait_for("the view to be paused", || app.view("revenue")["paused"].is_string());
+        wait_for("the view to be paused", || app.view("revenue")["state"] == "paused");
         assert_eq!(erasures(&app)[0]["doneAt"], Value::Null);
         assert!(occurs(&app.data().join("journal"), PERSON), "the event must first be undone");
         rename("elsewhere", "users_revenue");
@@ -133,7 +133,7 @@ fn an_erasure_waits_for_a_paused_view() {
     let asked = app.client().try_request("POST", ERASURES, Some(("application/json", request().as_bytes())));
     assert!(asked.is_err());
     set(&mut app, "").unwrap();
-    wait_for("the view to be paused", || app.view("revenue")["paused"].is_string());
+    wait_for("the view to be paused", || app.view("revenue")["state"] == "paused");
     assert_eq!(erasures(&app)[0]["doneAt"], Value::Null);
     rename(&app, "elsewhere", "users_revenue");
     wait_for_erasure(&app);

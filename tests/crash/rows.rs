@@ -72,7 +72,7 @@ fn a_lost_table_of_rows_is_rebuilt_completely_or_not_at_all() {
     app.wait_for_exit();
     app.restart_with(|start| start.environment.clear());
     send(&app, 40_000, 40_001);
-    wait_for("the view to be paused", || app.view("site_events")["paused"].is_string());
+    wait_for("the view to be paused", || app.view("site_events")["state"] == "paused");
     assert_eq!(ask(&app, "reconcile")["differenceCount"], 40_000, "without the table, every row is missing");
     assert_eq!(ask(&app, "rebuild")["differenceCount"], 40_000);
     app.settle();

@@ -91,7 +91,7 @@ fn while_the_store_is_locked_events_are_accepted_and_the_view_waits() {
         // Dedup comes before the view and may need the store first. Then the view has nothing to wait for.
         let waits = || {
             let views = app.client().get("/ready").json()["views"].clone();
-            ["dedup", "revenue"].iter().any(|name| views[name]["waiting"].is_string())
+            ["dedup", "revenue"].iter().any(|name| views[name]["state"] == "waiting")
         };
         wait_for("dedup or view to report that it waits", waits);
         let (end, before) = (log_end(&app), view()["position"].clone());
@@ -102,7 +102,7 @@ fn while_the_store_is_locked_events_are_accepted_and_the_view_waits() {
         wait_for("the view to continue", || view()["position"].as_u64() > before.as_u64());
     });
     checker.demand_equality(&app).unwrap();
-    assert!(app.client().get("/ready").json()["views"]["revenue"]["waiting"].is_null());
+    assert!(app.client().get("/ready").json()["views"]["revenue"]["state"] != "waiting");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_lost_table_is_rebuilt_completely_or_not_at_all() {
     app.restart_with(|start| start.environment.clear());
     // If the rebuild had left half a table, the view would use it and continue.
     sale_unapplied(&app);
-    wait_for("the view to be paused", || app.view("revenue")["paused"].is_string());
+    wait_for("the view to be paused", || app.view("revenue")["state"] == "paused");
     assert_eq!(rebuild_tables(&app), 1, "the interrupted rebuild left its table");
     assert_eq!(
         app.client().post(RECONCILE, "").json()["differenceCount"],

@@ -90,7 +90,7 @@ fn a_lock_timeout_only_delays(kind: Kind) {
                 // Sleeps until `end_sleepers` ends it.
                 scope.spawn(move || server.try_sql(&rig.url, &sql).unwrap_err());
             }
-            let waits = |view| rig.app.view(view)["waiting"].is_string();
+            let waits = |view| rig.app.view(view)["state"] == "waiting";
             wait_for("both views to report that they wait", || waits("revenue") && waits("sales"));
             rig.wait_for_progress("sale_counts");
             rig.wait_for_events(20);

@@ -133,7 +133,7 @@ impl Rig {
     /// Returns whether dedup or a view reports that it waits.
     pub fn any_view_waits(&self) -> bool {
         let views = self.app.anonymous().get("/ready").json()["views"].clone();
-        views.as_object().unwrap().values().any(|view| view["waiting"].is_string())
+        views.as_object().unwrap().values().any(|view| view["state"] == "waiting")
     }
 
     /// Returns the number of retries of plans.
@@ -177,8 +177,8 @@ pub fn position(app: &TestApp, view: &str) -> u64 {
 
 /// Blocks until the view is paused, and returns its reason.
 pub fn paused(app: &TestApp, view: &str) -> String {
-    wait_for("a view to be paused", || app.view(view)["paused"].is_string());
-    app.view(view)["paused"].as_str().unwrap().to_owned()
+    wait_for("a view to be paused", || app.view(view)["state"] == "paused");
+    app.view(view)["reason"].as_str().unwrap().to_owned()
 }
 
 pub fn metrics(app: &TestApp) -> String {

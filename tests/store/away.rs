@@ -56,8 +56,8 @@ fn expect_outage(app: &TestApp) -> String {
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     let line = app.log_line(BEGINS).unwrap();
     assert_eq!(line["level"], "WARN");
-    wait_for("/ready to say so", || ready(app)["store"]["state"] == "down");
-    assert!(ready(app)["store"]["since"].is_string());
+    wait_for("/ready to say so", || ready(app)["database"]["state"] == "down");
+    assert!(ready(app)["database"]["since"].is_string());
     assert_eq!(metric(app, "millrace_store_up"), "0");
     line["reason"].as_str().unwrap().to_owned()
 }
@@ -65,7 +65,7 @@ fn expect_outage(app: &TestApp) -> String {
 fn expect_recovery(app: &TestApp) {
     wait_for("the recovery to be logged", || app.log_line(ENDS).is_some());
     assert_eq!(app.log_line(ENDS).unwrap()["level"], "INFO");
-    assert_eq!(ready(app)["store"]["state"], "up");
+    assert_eq!(ready(app)["database"]["state"], "up");
     assert_eq!(metric(app, "millrace_store_up"), "1");
     assert_eq!(app.log_text().matches(BEGINS).count(), 1, "one line for one outage");
 }
@@ -234,9 +234,9 @@ fn a_database_that_turns_out_wrong_pauses_the_views_and_ends_only_a_start() {
         sell(&app.client());
         proxy.pass();
         wait_for("the view to pause", || ready(&app)["views"]["revenue"]["state"] == "paused");
-        let reason = ready(&app)["views"]["revenue"]["paused"].as_str().unwrap().to_owned();
+        let reason = ready(&app)["views"]["revenue"]["reason"].as_str().unwrap().to_owned();
         assert!(reason.contains("the store was built from log"), "{reason}");
-        assert_eq!(ready(&app)["store"]["state"], "wrong");
+        assert_eq!(ready(&app)["database"]["state"], "wrong");
         sell(&app.client());
         let unchanged = "SELECT count(*) FROM users_revenue WHERE revenue = 5";
         assert_eq!(server.sql(&database, unchanged), "1", "nothing was applied");

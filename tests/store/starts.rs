@@ -171,7 +171,7 @@ fn a_changed_password_is_read_again_without_a_restart() {
         proxy.cut();
         sell();
         wait_for("the view to say why it waits", || {
-            let paused = app.view("revenue")["paused"].to_string();
+            let paused = app.view("revenue")["reason"].to_string();
             paused.contains("refuses the login of user `rotating`") && paused.contains("password_file")
         });
         std::fs::write(&file, "third-word\n").unwrap();

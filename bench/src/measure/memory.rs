@@ -21,7 +21,7 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     server.database()?.execute_batch("DROP TABLE users_revenue")?;
     let mut client = server.client()?;
     server.client()?.send_lines(&server.key, &lines, 1)?;
-    wait_for("the view to be paused", || Ok(!client.get("/ready")?["views"]["revenue"]["paused"].is_null()))?;
+    wait_for("the view to be paused", || Ok(client.get("/ready")?["views"]["revenue"]["state"] == "paused"))?;
     server.client()?.send_lines(&server.key, &lines, TIMES)?;
     row(table, "10,000,000 more events while the view is paused", server.memory_peak()?);
     table.note("Memory: VmHWM of the server's process. The view is paused because its table was dropped.");

@@ -1,5 +1,6 @@
 //! `millrace view`: shows views and what they contain, compares them with the log, and repairs them.
 
+mod accept;
 mod balance;
 mod drop;
 pub mod list;
@@ -50,6 +51,11 @@ enum Action {
     /// contained before the view began are kept. `millrace view reconcile` shows the differences, and changes
     /// nothing.
     Rebuild(rebuild::Rebuild),
+    /// Continue a view under a changed definition, and keep its rows
+    ///
+    /// A view is paused if the configuration no longer matches the definition that made its rows. This command accepts
+    /// the change: it applies to all later events. `millrace view rebuild` makes all rows again instead.
+    Accept(accept::Accept),
     /// Delete the position of a view that was removed from the configuration
     ///
     /// A view that was removed from the configuration keeps its position in the log. If it is declared again, it
@@ -72,6 +78,7 @@ pub fn run(command: View) -> ExitCode {
             Action::Rows(rows) => rows.run(&client).await,
             Action::Reconcile(reconcile) => reconcile.run(&client).await,
             Action::Rebuild(rebuild) => rebuild.run(&client).await,
+            Action::Accept(accept) => accept.run(&client).await,
             Action::Drop(drop) => drop.run(&client).await,
         };
         client.with_names(done).await
