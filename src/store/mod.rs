@@ -51,7 +51,7 @@ use event::{Decimal, LogId};
 
 pub use cell::{AnyCell, Cell, CellRef};
 pub use dead_letter_change::{DeadLetterChange, NewDeadLetter};
-pub use dead_letters::{DeadLetter, DeadLetterStatus};
+pub use dead_letters::{DeadLetter, DeadLetterStatus, retry_id};
 pub use dedup_name::{DEDUP_NAME, DEDUP_STORED_NAME, shown_name};
 pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};

@@ -23,11 +23,10 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::dead_letter;
 use super::erasure_error::ErasureError;
 use super::{Running, ViewKind};
 use crate::log::{Entry, EventLog, Header, ReadError, RecordBuilder, Shape};
-use crate::store::{Erasure, OpenErasure, Store, StoreError};
+use crate::store::{Erasure, OpenErasure, Store, StoreError, retry_id};
 
 /// The handle of the thread that carries out erasures, one after the other.
 #[derive(Clone)]
@@ -269,7 +268,7 @@ impl Eraser {
         for (letter, attempts) in
             self.runtime.block_on(self.store.dead_letter_attempts(log, &open.positions))?
         {
-            for retry_id in (1..=attempts).map(|attempts| dead_letter::retry_id(letter, attempts)) {
+            for retry_id in (1..=attempts).map(|attempts| retry_id(letter, attempts)) {
                 let first = self.runtime.block_on(self.store.first_position(retry_id))?;
                 let Some((_, position)) = first.filter(|(of, at)| *of == log && !known.contains(at)) else {
                     continue;

@@ -19,6 +19,7 @@ mod section;
 mod stats;
 mod table;
 
+mod undoing;
 use event::Fields;
 
 use crate::store::{Claim, Plan, RowChanges, ViewTables, Visits, Write};

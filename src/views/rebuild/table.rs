@@ -116,7 +116,7 @@ impl TableComparison<'_> {
         let Context { view, log, store, runtime, .. } = self.context;
         let span = batch.span.clone();
         let folded = table.fold(&view.fields, &batch.events);
-        let undone = self.context.undone(span.start, span.end)?;
+        let undone = self.context.undone(batch)?;
         let origins = runtime.block_on(store.row_origins(&view.view.name, log.id(), span.start, span.end))?;
         let existing = self.rows(table, &origins)?;
         let mut compared =
