@@ -156,7 +156,8 @@ impl Keys {
         };
         if made {
             // The file comes first: if the process ends here, the next start adds the key of the file to the store.
-            write_private(path, &literal).map_err(unwritable)?;
+            let before_rename = || failpoint::hit("keys.file_made");
+            event::write_private(path, &literal, before_rename).map_err(unwritable)?;
             failpoint::hit("keys.written");
         }
         let sql = "SELECT id FROM millrace_keys WHERE hash = ?".to_owned();
@@ -313,24 +314,6 @@ fn random_hex<const N: usize>() -> Result<String, KeyError> {
     let mut bytes = [0_u8; N];
     getrandom::fill(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
     Ok(event::hex(&bytes))
-}
-
-/// Writes a file that only the owner can read, in one step. A file that a full disk or a kill cuts off would be taken
-/// for the key at every later start.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let temporary = path.with_extension("tmp");
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    failpoint::hit("keys.file_made");
-    std::fs::rename(&temporary, path)?;
-    std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn stored_key(row: StoredKey) -> ([u8; 32], Arc<Key>) {

@@ -34,8 +34,9 @@ The server continues to accept events. The file is a tar of its data folder at o
 store, and every event that was acknowledged before. `millrace restore` creates a data folder
 from it. The key needs the scope admin.
 
-A store on a database server is not included: back it up first, with its own tools. The file
-api-key and the configuration are not included either. Protect the backup like the events in it.";
+A store on a database server is not included: back it up first, with its own tools. The files
+api-key and erasure-key and the configuration are not included either. Protect the backup like
+the events in it.";
 
 pub fn run(command: Backup) -> ExitCode {
     block_on(async { back_up(&command).await })

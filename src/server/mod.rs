@@ -16,7 +16,7 @@ mod storage;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,7 +38,7 @@ use crate::log::{self, EventLog};
 use crate::sources::native::{self, NativeSource};
 use crate::store::{self, DEDUP_NAME, Password, Store};
 use crate::telemetry;
-use crate::views::{Eraser, Erasures, Retention, Runner, Running, View};
+use crate::views::{Eraser, ErasureKey, Erasures, Retention, Runner, Running, View};
 
 use request_guard::RequestGuard;
 use router::RequestRouter;
@@ -199,7 +199,7 @@ impl Node {
                 return Err(error);
             }
         }
-        if let Err(error) = node.start_upkeep(config, &runtime) {
+        if let Err(error) = node.start_upkeep(config, &settings.data, &runtime) {
             drop(node.close(false).await);
             return Err(error);
         }
@@ -233,7 +233,7 @@ impl Node {
     }
 
     /// Starts retention, and the erasures that an earlier process did not finish.
-    fn start_upkeep(&mut self, config: &Config, runtime: &Handle) -> Result<(), ServeError> {
+    fn start_upkeep(&mut self, config: &Config, data: &Path, runtime: &Handle) -> Result<(), ServeError> {
         let retention = Retention {
             policy: config.retention.clone(),
             views: config.views.clone(),
@@ -251,6 +251,7 @@ impl Node {
             progress: self.progress.clone(),
             streams: self.streams.clone(),
             views: self.views.clone(),
+            key: ErasureKey::new(data.join("erasure-key")),
             runtime: runtime.clone(),
             stop: self.stop.clone(),
         };
