@@ -24,8 +24,9 @@ pub use check_event::{Checked, CheckedEvent, EventChecker, Offer, OfferName, exp
 pub use correction_targets::{CorrectionTargets, TargetGuard};
 pub use corrections::Corrections;
 pub use id_scope::{EventName, IdScope, ScopeName};
-pub use recent_ids::RecentIds;
-pub use refusal::{EventFault, EventIndex, Refusal};
+pub use recent_ids::{Durable, RecentIds};
+pub use refusal::{Denied, EventFault, EventIndex, KeyFault, Refusal};
+pub use unapplied::{NotApplied, WrittenEvents};
 
 pub use crate::log::UploadLines;
 

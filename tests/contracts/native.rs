@@ -424,7 +424,6 @@ fn every_refusal_is_problem_details_with_a_stable_type() {
         assert!(answer.json()["detail"].as_str().unwrap().starts_with(&named), "{}", answer.text());
     }
     problem(&client.get("/v1/streams/%FF/events"), 400, "invalid-parameter");
-    assert_eq!(app.anonymous().post(EVENTS, &good).header("www-authenticate"), Some("Bearer"));
     assert_eq!(app.log_end(), 0);
 }
 
