@@ -103,7 +103,7 @@ fn own_id(text: &str) -> Offer<'_, 'static> {
 
 fn named(event: &Result<CloudEvent, FieldErrors>) -> Result<Offer<'_, '_>, FieldErrors> {
     let event = event.as_ref().map_err(Clone::clone)?;
-    Ok(Offer { text: &event.text, name: OfferName::Given(&event.name) })
+    Ok(Offer { text: &event.text, name: OfferName::Given { name: &event.name, id: &event.id } })
 }
 
 fn check<'a>(

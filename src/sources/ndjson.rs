@@ -265,7 +265,7 @@ fn check_line<'a>(
             Some(event) => {
                 exported = event;
                 // The `id` in its text, if there is one, named the event where it was sent first.
-                Offer { text: exported.text, name: OfferName::Given(&exported.id) }
+                Offer { text: exported.text, name: OfferName::Given { name: &exported.id, id: &exported.id } }
             }
         },
     };
