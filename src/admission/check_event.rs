@@ -82,6 +82,11 @@ impl<'a> Checked<'a> {
         self.entries.len()
     }
 
+    /// Returns the positions of the events that the corrections among these undo.
+    pub fn corrects(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().filter_map(|entry| entry.corrects)
+    }
+
     pub fn names(&self) -> impl Iterator<Item = EventName> {
         self.entries.iter().filter_map(|entry| entry.client)
     }
@@ -170,9 +175,6 @@ impl Context<'_> {
             }
             (None, Some(key)) => Some(self.ids.by_key(key, index, text)),
             (None, None) => None,
-        }
-    }
-}
         })
     }
 
@@ -181,5 +183,8 @@ impl Context<'_> {
     fn expect_one_name(&self, id: &str) -> Result<(), FieldErrors> {
         if self.idempotency_key.is_none_or(|key| key == id) {
             return Ok(());
+        }
         let reason = "differs from the `Idempotency-Key` of the request; both name the event, so send only one of them";
         Err(FieldError { field: "id".to_owned(), reason: reason.to_owned() }.into())
+    }
+}

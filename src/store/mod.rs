@@ -42,6 +42,7 @@ mod sqlite;
 mod stored_row;
 mod stored_value;
 mod tables;
+mod unapplied;
 mod visits;
 
 use std::path::Path;
@@ -62,6 +63,7 @@ pub use plan::{Claim, CorrectedEvent, Plan, Stamp, Verb, Write};
 pub use remote::{Password, PasswordFrom, password_in};
 pub use row_origins::RowOrigin;
 pub use tables::{Column, ColumnKind, Opening, Table, TopK, ViewTables, quote};
+pub use unapplied::DeadLetterSummary;
 pub use visits::{MEMBER_BYTES, MemberKey, Visit, Visits};
 
 use stored_row::{FromRow, corrupt_row};

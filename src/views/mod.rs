@@ -19,8 +19,8 @@ mod runner;
 mod section;
 mod stats;
 mod table;
-
 mod undoing;
+
 use event::Fields;
 
 use crate::store::{Claim, Plan, RowChanges, ViewTables, Visits, Write};

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::SkippedEvents;
+
 /// The state of one view.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Applied {
@@ -31,6 +33,13 @@ pub enum Stalled {
 #[derive(Clone, Default)]
 pub struct Progress {
     views: Arc<RwLock<BTreeMap<String, Entry>>>,
+    skipped: SkippedEvents,
+}
+
+/// What dedup publishes about its progress.
+pub struct DedupProgress {
+    pub applied: watch::Sender<Applied>,
+    pub skipped: SkippedEvents,
 }
 
 struct Entry {
@@ -46,8 +55,13 @@ impl Progress {
     }
 
     /// Adds the entry of dedup, which is shown as `name` beside the views.
-    pub fn register_dedup(&self, name: &str) -> watch::Sender<Applied> {
-        self.add(name, None)
+    pub fn register_dedup(&self, name: &str) -> DedupProgress {
+        DedupProgress { applied: self.add(name, None), skipped: self.skipped.clone() }
+    }
+
+    /// Returns the events that dedup skipped since the start.
+    pub fn skipped(&self) -> &SkippedEvents {
+        &self.skipped
     }
 
     fn add(&self, view: &str, stream: Option<&str>) -> watch::Sender<Applied> {
@@ -131,7 +145,7 @@ mod tests {
     #[tokio::test]
     async fn waiting_for_dedup_does_not_wait_for_views_and_vice_versa() {
         let progress = Progress::default();
-        let dedup = progress.register_dedup("dedup");
+        let dedup = progress.register_dedup("dedup").applied;
         let view = progress.register("revenue", "sales");
         progress.register("other", "others");
         let names = |views: BTreeMap<String, Applied>| views.into_keys().collect::<Vec<_>>();
