@@ -67,7 +67,7 @@ pub struct Context<'a> {
     pub address: Option<IpAddr>,
     /// The W3C trace context.
     pub trace: Option<&'a str>,
-    /// Names all events of the request that have no id. An event with another id of its own is refused.
+    /// Names all events of the request that have no id. An event whose `id` differs is refused.
     pub idempotency_key: Option<&'a str>,
 }
 

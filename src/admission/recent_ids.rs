@@ -1,6 +1,6 @@
-//! The ids that clients used recently, so that a request with an id of another event can be refused at once, and the
-//! answer to a repeat can say that it is one. This is only a convenience and may forget ids: the deduplicator knows all
-//! of them and decides.
+//! The ids that clients used recently. A request with an id of another event can thus be refused at once, and the answer
+//! to a repeat can say that it is one. This is only a convenience and may forget ids: the deduplicator knows all of them
+//! and decides.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;

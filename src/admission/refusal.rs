@@ -50,7 +50,7 @@ pub enum Refusal {
     Stopping,
 }
 
-/// What is wrong with the key that the sender presented.
+/// The reason why the presented key identifies nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyFault {
     Missing,
@@ -58,7 +58,7 @@ pub enum KeyFault {
     NotText,
 }
 
-/// What a known key does not allow.
+/// The reason why a known key does not allow a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
     Scope(Scope),

@@ -1,4 +1,4 @@
-//! What the views have done with an event, for its receipt.
+//! Finds the state of an event in each view, for its receipt.
 
 use event::{EventId, LogId};
 use serde::Serialize;

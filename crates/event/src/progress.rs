@@ -36,7 +36,7 @@ pub struct Progress {
     skipped: SkippedEvents,
 }
 
-/// What dedup publishes about its progress.
+/// The entry of dedup, which only dedup may write.
 pub struct DedupProgress {
     pub applied: watch::Sender<Applied>,
     pub skipped: SkippedEvents,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::limits::SKIPPED_POSITIONS_MAX;
 
-/// What dedup has decided about the events that it read since the start. Dedup writes it, and sources read it.
+/// The decisions of dedup about the events that it read since the start. Dedup writes them, and sources read them.
 #[derive(Clone, Default)]
 pub struct SkippedEvents(Arc<Mutex<Known>>);
 
@@ -20,8 +20,8 @@ struct Known {
 }
 
 impl SkippedEvents {
-    /// Sets the position at which dedup continues to read. It may be one that dedup has reached before, because a store
-    /// that was set back makes dedup decide again.
+    /// Sets the position at which dedup continues to read. Dedup may have reached it before: it decides again if
+    /// the store was restored to an older state.
     pub fn begin(&self, position: u64) {
         let mut known = crate::lock(&self.0);
         known.from.get_or_insert(position);
@@ -63,7 +63,7 @@ mod tests {
         events.add([12, 14].into_iter(), 15);
         let counted = |range: std::ops::Range<u64>| range.filter(|at| events.counts(*at)).collect::<Vec<_>>();
         assert_eq!(counted(0..20), [10, 11, 13]);
-        // A store that was set back may lead to another decision.
+        // Dedup decides again if the store was restored to an older state.
         events.begin(13);
         assert_eq!(counted(0..20), [10, 11]);
         events.add([].into_iter(), 16);
