@@ -12,10 +12,10 @@ use event::limits::KEY_USE_NOTED_INTERVAL;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::Refusal;
 use super::first_key::FirstKey;
 use super::key_cache::KeyCache;
 use super::stored_keys::StoredKeys;
+use super::{Denied, KeyFault, Refusal};
 use crate::store::{Store, StoreError};
 
 const KEY_RANDOM_BYTES: usize = 24;
@@ -137,6 +137,15 @@ pub struct Credentials<'a> {
 impl<'a> Credentials<'a> {
     fn is_empty(&self) -> bool {
         !self.unreadable && self.literals == [None; 2]
+    }
+
+    /// Returns what is wrong if none of these is a known key.
+    fn fault(&self) -> KeyFault {
+        match self {
+            _ if self.is_empty() => KeyFault::Missing,
+            Self { literals: [None, None], .. } => KeyFault::NotText,
+            _ => KeyFault::Unknown,
+        }
     }
 
     fn literals(self) -> impl Iterator<Item = &'a str> {
@@ -284,7 +293,7 @@ impl Keys {
         open: bool,
     ) -> Result<Arc<Key>, Refusal> {
         let key = self.look_up(presented, scope, stream, open)?;
-        if key.view_key.is_some() { Err(Refusal::Forbidden) } else { Ok(key) }
+        if key.view_key.is_some() { Err(Refusal::Forbidden(Denied::OtherRow)) } else { Ok(key) }
     }
 
     /// Returns the presented key if it may read the row `row` of a view of `stream`.
@@ -297,7 +306,7 @@ impl Keys {
     ) -> Result<Arc<Key>, Refusal> {
         let key = self.look_up(presented, Scope::Read, Some(stream), open)?;
         let allowed = key.view_key.as_ref().is_none_or(|only| only == row);
-        if allowed { Ok(key) } else { Err(Refusal::Forbidden) }
+        if allowed { Ok(key) } else { Err(Refusal::Forbidden(Denied::OtherRow)) }
     }
 
     fn look_up(
@@ -312,18 +321,25 @@ impl Keys {
             // Clients with a built-in key have to send it: with `--dev`, an unknown key counts as none.
             (None, Some(open)) => return Ok(Arc::clone(open)),
             (None, None) if open && presented.is_empty() => return Ok(Arc::clone(&self.anonymous)),
-            (None, None) => return Err(Refusal::Unauthorized),
+            (None, None) => return Err(Refusal::Unauthorized { scope, fault: presented.fault() }),
         };
         let for_stream = key.streams.is_empty()
             || stream.is_some_and(|stream| key.streams.iter().any(|one| one == stream));
-        if key.scopes.contains(&scope) && for_stream { Ok(key) } else { Err(Refusal::Forbidden) }
+        if !key.scopes.contains(&scope) {
+            return Err(Refusal::Forbidden(Denied::Scope(scope)));
+        }
+        match stream {
+            _ if for_stream => Ok(key),
+            Some(stream) => Err(Refusal::Forbidden(Denied::Stream(stream.to_owned()))),
+            None => Err(Refusal::Forbidden(Denied::AllStreams)),
+        }
     }
 
     /// Returns whether any key was presented that may read something, or none is needed: others do not learn which
     /// views exist.
     pub fn expect_known(&self, presented: Credentials<'_>) -> Result<(), Refusal> {
         match self.look_up(presented, Scope::Read, None, false) {
-            Err(Refusal::Unauthorized) => Err(Refusal::Unauthorized),
+            Err(refusal @ Refusal::Unauthorized { .. }) => Err(refusal),
             _ => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use event::limits::{EVENT_BYTES_MAX, FAULTS_LISTED_MAX, REFUSALS_LISTED_MAX};
-use event::{FieldErrors, Fields};
+use event::{FieldError, FieldErrors, Fields};
 
 use super::{Admission, Context, Corrections, EventFault, EventIndex, EventName, Refusal};
 use crate::log::Entry;
@@ -22,8 +22,9 @@ pub enum OfferName<'n> {
     Unnamed,
     /// Its `id`, if it has one, is the sender's name for it.
     OwnId,
-    /// The source has a name for it, and its `id` is data: a CloudEvent, a line of an export.
-    Given(&'n str),
+    /// The source has a name for it, and its `id` is data: a CloudEvent, a line of an export. `id` is the part of the
+    /// name that the sender calls the event's id.
+    Given { name: &'n str, id: &'n str },
 }
 
 /// One event that fits its stream.
@@ -81,6 +82,11 @@ impl<'a> Checked<'a> {
         self.entries.len()
     }
 
+    /// Returns the positions of the events that the corrections among these undo.
+    pub fn corrects(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().filter_map(|entry| entry.corrects)
+    }
+
     pub fn names(&self) -> impl Iterator<Item = EventName> {
         self.entries.iter().filter_map(|entry| entry.client)
     }
@@ -117,7 +123,7 @@ impl EventChecker<'_> {
             }
             Some(correction) => {
                 let correction = correction?;
-                let client = self.context.name(index, correction.client_id.as_deref(), text);
+                let client = self.context.name(index, correction.client_id.as_deref(), text)?;
                 let corrects = Some(correction.position);
                 Ok(CheckedEvent(Entry { client, corrects, text, ..Entry::default() }))
             }
@@ -140,8 +146,11 @@ pub fn name_of(
     let checked = fields.check(text, matches!(offer.name, OfferName::OwnId))?;
     Ok(match offer.name {
         OfferName::Unnamed => None,
-        OfferName::OwnId => context.name(index, checked.client_id.as_deref(), text),
-        OfferName::Given(name) => Some(context.ids.by_id(name, text)),
+        OfferName::OwnId => context.name(index, checked.client_id.as_deref(), text)?,
+        OfferName::Given { name, id } => {
+            context.expect_one_name(id)?;
+            Some(context.ids.by_id(name, text))
+        }
     })
 }
 
@@ -158,11 +167,24 @@ pub fn expect_distinct(names: impl Iterator<Item = EventName>) -> Result<(), Ref
 
 impl Context<'_> {
     /// The event's own id is its name; the request's key names those without.
-    fn name(&self, index: usize, id: Option<&str>, text: &str) -> Option<EventName> {
-        match (id, self.idempotency_key) {
-            (Some(id), _) => Some(self.ids.by_id(id, text)),
+    fn name(&self, index: usize, id: Option<&str>, text: &str) -> Result<Option<EventName>, FieldErrors> {
+        Ok(match (id, self.idempotency_key) {
+            (Some(id), _) => {
+                self.expect_one_name(id)?;
+                Some(self.ids.by_id(id, text))
+            }
             (None, Some(key)) => Some(self.ids.by_key(key, index, text)),
             (None, None) => None,
+        })
+    }
+
+    /// Fails if the request's key is another name than the event's own id. One of the two would be ignored, and the
+    /// sender would not learn that it was used for another event.
+    fn expect_one_name(&self, id: &str) -> Result<(), FieldErrors> {
+        if self.idempotency_key.is_none_or(|key| key == id) {
+            return Ok(());
         }
+        let reason = "differs from the `Idempotency-Key` of the request; both name the event, so send only one of them";
+        Err(FieldError { field: "id".to_owned(), reason: reason.to_owned() }.into())
     }
 }

@@ -2,12 +2,12 @@
 //! event exists, and the sender of a correction learns why it is refused.
 
 use event::limits::{DEDUP_WAIT_DURATION_MAX, LOG_LOOKUPS_AT_ONCE_MAX};
-use event::{EventId, Progress};
+use event::{BodyHash, EventId, Progress};
 use tokio::sync::Semaphore;
 
 use super::{IdScope, Refusal};
 use crate::log::{CorrectionGuard, EventLog, HistoryGuard, ReadError};
-use crate::store::{DeadLetterStatus, Store};
+use crate::store::{DEDUP_STORED_NAME, DeadLetter, DeadLetterStatus, NewDeadLetter, Skipped, Store};
 
 /// Finds events by the ids that clients use.
 pub struct CorrectionTargets {
@@ -33,9 +33,11 @@ struct CorrectionTarget {
     erased: bool,
     /// It is the only event of its request.
     alone: bool,
+    hash: BodyHash,
 }
 
 const NOT_FOUND: &str = "is not an event of this stream";
+const IS_REPEAT: &str = "is a repeat, which never counted; correct the first event instead";
 const OF_SEVERAL: &str = "is the `Idempotency-Key` of lines or of several events; use the event's own id";
 
 impl CorrectionTargets {
@@ -72,33 +74,49 @@ impl CorrectionTargets {
             },
         };
         let Some(found) = self.event_at(named).await? else { return Ok(Err(NOT_FOUND.to_owned())) };
-        // An event that was sent several times under its id counts at its first position only.
-        let (position, found) = match found.client {
-            Some(client) => match self.first(client).await? {
-                Some(first) if first != named => match self.event_at(first).await? {
-                    Some(found) => (first, found),
-                    None => return Ok(Err(NOT_FOUND.to_owned())),
-                },
-                _ => (named, found),
-            },
-            None => (named, found),
-        };
-        let reason = match found {
-            found if found.stream != ids.stream => NOT_FOUND,
-            CorrectionTarget { correction: true, .. } => "is a correction, which cannot be corrected",
-            CorrectionTarget { dead_letter: true, .. } => {
+        if found.stream != ids.stream {
+            return Ok(Err(NOT_FOUND.to_owned()));
+        }
+        let reason = match (self.store.skipped(self.log.id(), named).await?, &found) {
+            (_, CorrectionTarget { correction: true, .. }) => "is a correction, which cannot be corrected",
+            (_, CorrectionTarget { dead_letter: true, .. }) => {
                 "is a dead letter that was sent again; use the id of the original event"
             }
-            CorrectionTarget { erased: true, .. } => "is erased",
-            _ if self.store.skipped(self.log.id(), position).await?.is_some() => {
-                "is a repeat, which never counted; correct the first event instead"
+            (None, _) => return Ok(self.counted(named, &found).await?.map_err(str::to_owned)),
+            // The views have applied the retry of its dead letter instead.
+            (Some(Skipped { same_body: false, .. }), _) => match self.retried_conflict(named).await? {
+                Some((retry, found)) => return Ok(self.counted(retry, &found).await?.map_err(str::to_owned)),
+                None => "never counted, because its id was used before for another event",
+            },
+            // An event that was sent several times under its id counts at its first position only.
+            (Some(Skipped { first_log, first_position, .. }), CorrectionTarget { client: Some(id), .. })
+                if first_log == self.log.id() =>
+            {
+                match self.event_at(first_position).await? {
+                    Some(first) if first.client == Some(*id) => {
+                        return Ok(self.counted(first_position, &first).await?.map_err(str::to_owned));
+                    }
+                    _ => IS_REPEAT,
+                }
             }
-            _ if self.was_retried(position).await? => {
-                "was a dead letter and was applied when it was sent again; send an event that compensates for it"
-            }
-            _ => return Ok(Ok(position)),
+            (Some(_), _) => IS_REPEAT,
         };
         Ok(Err(reason.to_owned()))
+    }
+
+    /// Returns the position of an event that dedup did not skip, or the reason why it cannot be corrected.
+    async fn counted(
+        &self,
+        position: u64,
+        found: &CorrectionTarget,
+    ) -> Result<Result<u64, &'static str>, Refusal> {
+        Ok(if found.erased {
+            Err("is erased")
+        } else if self.was_retried_with_another_text(position, found).await? {
+            Err("was a dead letter and was retried with another text; send an event that compensates for it")
+        } else {
+            Ok(position)
+        })
     }
 
     /// Returns the position of the event with this id, whether or not it may be corrected.
@@ -135,13 +153,47 @@ impl CorrectionTargets {
         Ok(first.filter(|(log, _)| *log == self.log.id()).map(|(_, position)| position))
     }
 
-    /// Returns whether a dead letter of the event was sent again, so that views may have applied an edited text.
-    async fn was_retried(&self, position: u64) -> Result<bool, Refusal> {
-        let dead_letters = self.store.dead_letters_at(self.log.id(), position).await?;
-        let retried = |status: DeadLetterStatus| {
-            matches!(status, DeadLetterStatus::Applied | DeadLetterStatus::Retrying)
-        };
-        Ok(dead_letters.iter().any(|dead_letter| retried(dead_letter.status)))
+    /// Returns the retry of an event that reused an id for another body.
+    async fn retried_conflict(&self, position: u64) -> Result<Option<(u64, CorrectionTarget)>, Refusal> {
+        let id = NewDeadLetter::id(DEDUP_STORED_NAME, self.log.id(), position);
+        let Some(dead_letter) = self.store.dead_letter(id).await? else { return Ok(None) };
+        let Some(retry) = self.retry_position(&dead_letter).await? else { return Ok(None) };
+        Ok(self.event_at(retry).await?.map(|found| (retry, found)))
+    }
+
+    /// Returns whether a view has applied another text than that of the event, because somebody edited its dead letter.
+    /// A correction could not undo that, because it stands for the event as it was sent.
+    async fn was_retried_with_another_text(
+        &self,
+        position: u64,
+        found: &CorrectionTarget,
+    ) -> Result<bool, Refusal> {
+        for dead_letter in self.store.dead_letters_at(self.log.id(), position).await? {
+            if matches!(dead_letter.status, DeadLetterStatus::Open | DeadLetterStatus::Dropped) {
+                continue;
+            }
+            match self.retry_position(&dead_letter).await? {
+                Some(retry) => match self.event_at(retry).await? {
+                    Some(retry) if retry.hash == found.hash => {}
+                    _ => return Ok(true),
+                },
+                // After a crash, a dead letter may be `retrying` although its retry is not in the log.
+                None if dead_letter.status == DeadLetterStatus::Retrying => {}
+                // The retry is in the log of another node.
+                None => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the position of the last retry of a dead letter in this log.
+    async fn retry_position(&self, dead_letter: &DeadLetter) -> Result<Option<u64>, Refusal> {
+        if dead_letter.status == DeadLetterStatus::Retrying {
+            // The retry may have been appended just before the caller took the lock.
+            self.wait_for_dedup().await?;
+        }
+        let retry = self.store.retry_position(dead_letter).await?;
+        Ok(retry.filter(|(log, _)| *log == self.log.id()).map(|(_, position)| position))
     }
 
     async fn event_at(&self, position: u64) -> Result<Option<CorrectionTarget>, Refusal> {
@@ -169,6 +221,7 @@ fn read_event(log: &EventLog, wanted: u64) -> Result<Option<CorrectionTarget>, R
                     dead_letter: header.retry.is_some(),
                     erased: entry.erased(),
                     alone: record.count == 1,
+                    hash: BodyHash::of(entry.text.as_bytes()),
                 }));
             }
         }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::access_keys::{KeyError, KeyHash, hash, new_literal};
-use super::private_file::write_private;
 
 #[derive(Clone)]
 pub struct FirstKey {
@@ -31,7 +30,7 @@ impl FirstKey {
             return Ok(Self { hash: hash(&literal), is_new: false });
         }
         let literal = new_literal()?;
-        write_private(&path, &literal).map_err(unwritable)?;
+        event::write_private(&path, &literal, || failpoint::hit("keys.file_made")).map_err(unwritable)?;
         failpoint::hit("keys.written");
         Ok(Self { hash: hash(&literal), is_new: true })
     }

@@ -8,7 +8,6 @@ use event::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::access_keys::{Key, KeyHash, KnownKeys, LastUse, Scope};
-use super::private_file::write_private;
 
 #[derive(Clone)]
 pub struct KeyCache {
@@ -64,7 +63,7 @@ impl KeyCache {
         if written.as_ref() == Some(&text) {
             return;
         }
-        match write_private(&self.path, &text) {
+        match event::write_private(&self.path, &text, || {}) {
             Ok(()) => *written = Some(text),
             Err(error) => {
                 tracing::warn!(file = %self.path.display(), %error, "the copy of the keys cannot be written");

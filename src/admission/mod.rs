@@ -8,10 +8,10 @@ mod corrections;
 mod first_key;
 mod id_scope;
 mod key_cache;
-mod private_file;
 mod recent_ids;
 mod refusal;
 mod stored_keys;
+mod unapplied;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,16 +22,19 @@ use event::limits::QUICK_BODY_BYTES_MAX;
 use event::{EventId, Fields, Millis, Progress};
 
 use crate::log::{Entry, EventLog, Header, RecordBuilder, Shape};
+use crate::store::Store;
 
 pub use access_keys::{Credentials, Key, KeyError, Keys, NewKey, Scope, weak_key};
 pub use check_event::{Checked, CheckedEvent, EventChecker, Offer, OfferName, expect_distinct};
 pub use correction_targets::{CorrectionTargets, TargetGuard};
 pub use corrections::Corrections;
 pub use id_scope::{EventName, IdScope, ScopeName};
-pub use recent_ids::RecentIds;
-pub use refusal::{EventFault, EventIndex, Refusal};
+pub use recent_ids::{Durable, RecentIds};
+pub use refusal::{Denied, EventFault, EventIndex, KeyFault, Refusal};
+pub use unapplied::{NotApplied, WrittenEvents};
 
 pub use crate::log::UploadLines;
+pub use crate::store::DeadLetterSummary;
 
 /// All that admission needs.
 pub struct Admission {
@@ -67,7 +70,7 @@ pub struct Context<'a> {
     pub address: Option<IpAddr>,
     /// The W3C trace context.
     pub trace: Option<&'a str>,
-    /// Names all events of the request that have no id.
+    /// Names all events of the request that have no id. An event whose `id` differs is refused.
     pub idempotency_key: Option<&'a str>,
 }
 
@@ -76,6 +79,15 @@ pub struct Context<'a> {
 pub struct Appended {
     pub position: u64,
     pub ids: Vec<EventId>,
+    /// The indexes of events that are certainly repeats.
+    pub repeats: Vec<usize>,
+}
+
+/// One admitted event.
+pub struct Admitted {
+    pub id: EventId,
+    /// The event is certainly a repeat. Otherwise it may be one that is not recognised yet.
+    pub repeat: bool,
 }
 
 /// Events that are ready to be appended.
@@ -93,29 +105,34 @@ impl Admission {
         self.stream(stream).map(|stream| stream.fields.as_ref())
     }
 
+    fn store(&self) -> &Store {
+        self.recent_ids.store()
+    }
+
     fn stream(&self, name: &str) -> Result<&StreamIntake, Refusal> {
         self.streams.get(name).ok_or_else(|| Refusal::NotFound(format!("there is no stream `{name}`")))
     }
 
     /// Admits one event and appends it: the short way for sources that bring one event a request.
-    pub async fn admit_one(&self, context: &Context<'_>, offer: Offer<'_, '_>) -> Result<EventId, Refusal> {
+    pub async fn admit_one(&self, context: &Context<'_>, offer: Offer<'_, '_>) -> Result<Admitted, Refusal> {
         let stream = self.stream(context.ids.stream)?;
         let name = check_event::name_of(&stream.fields, context, 0, offer)?;
         if let Some(name) = name {
             self.expect_unused(std::iter::once(name)).await?;
         }
         let shape = Shape { ids: name.is_some(), ..Shape::default() };
-        let mut record = RecordBuilder::new(&context.header(shape, None), shape, offer.text.len());
+        let header = context.header(shape, None);
+        let mut record = RecordBuilder::new(&header, shape, offer.text.len());
         record.push(&Entry { client: name, text: offer.text, ..Entry::default() });
         let position = self.log.append(&record).await?;
         self.count_accepted(context, position, 1);
-        match name {
-            Some((id, hash)) => {
-                self.recent_ids.note(id, hash, context.window);
-                Ok(id)
+        Ok(match name {
+            Some(name) => {
+                let durable = Durable { position, received: header.received, window: context.window };
+                Admitted { id: name.0, repeat: self.recent_ids.note(name, durable, self.progress.skipped()) }
             }
-            None => Ok(EventId::at(self.log.id(), position)),
-        }
+            None => Admitted { id: EventId::at(self.log.id(), position), repeat: false },
+        })
     }
 
     /// Appends checked events as one record, and waits until it is durable. `corrections` are those among them.
@@ -127,17 +144,21 @@ impl Admission {
     ) -> Result<Appended, Refusal> {
         let entries = &checked.entries;
         let bytes = entries.iter().map(|entry| entry.text.len()).sum();
-        let record = run_sized(bytes, || context.record(entries, None));
+        let (record, received) = run_sized(bytes, || context.record(entries, None));
         let position = self.log.append_holding(&record, corrections.into_lock()).await?;
         self.count_accepted(context, position, entries.len() as u64);
-        let id = |(index, entry): (usize, &Entry<'_>)| match entry.client {
-            Some((id, hash)) => {
-                self.recent_ids.note(id, hash, context.window);
-                id
+        let mut repeats = Vec::new();
+        let id = |(index, entry): (usize, &Entry<'_>)| {
+            let at = position + index as u64;
+            let Some(name) = entry.client else { return EventId::at(self.log.id(), at) };
+            let durable = Durable { position: at, received, window: context.window };
+            if self.recent_ids.note(name, durable, self.progress.skipped()) {
+                repeats.push(index);
             }
-            None => EventId::at(self.log.id(), position + index as u64),
+            name.0
         };
-        Ok(Appended { position, ids: entries.iter().enumerate().map(id).collect() })
+        let ids = entries.iter().enumerate().map(id).collect();
+        Ok(Appended { position, ids, repeats })
     }
 
     /// Encodes checked lines as one record; `None` if there are none. `upload` says which lines of a file they are.
@@ -147,7 +168,7 @@ impl Admission {
         checked: &Checked<'_>,
         upload: Option<UploadLines>,
     ) -> Option<EncodedEvents> {
-        (!checked.is_empty()).then(|| EncodedEvents(context.record(&checked.entries, upload)))
+        (!checked.is_empty()).then(|| EncodedEvents(context.record(&checked.entries, upload).0))
     }
 
     /// Queues encoded events for the log at once, and returns a future that waits until they are durable. `corrections`
@@ -195,15 +216,17 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn record(&self, entries: &[Entry<'_>], upload: Option<UploadLines>) -> RecordBuilder {
+    /// Encodes a record, and returns it with its time of receipt.
+    fn record(&self, entries: &[Entry<'_>], upload: Option<UploadLines>) -> (RecordBuilder, Millis) {
         let shape = Shape {
             ids: entries.iter().any(|entry| entry.client.is_some()),
             lines: upload.is_some(),
             corrections: entries.iter().any(|entry| entry.corrects.is_some()),
         };
         let bytes = entries.iter().map(|entry| entry.text.len() + 32).sum();
-        let mut record = RecordBuilder::new(&self.header(shape, upload), shape, bytes);
+        let header = self.header(shape, upload);
+        let mut record = RecordBuilder::new(&header, shape, bytes);
         entries.iter().for_each(|entry| record.push(entry));
-        record
+        (record, header.received)
     }
 }

@@ -1,16 +1,23 @@
 //! Why an event, or the sender of a request, is refused. The reasons know nothing of a transport: each way in puts
 //! them into its own answers.
 
+use std::fmt;
+
 use event::{FieldError, FieldErrors};
 use serde::Serialize;
 
+use super::Scope;
 use crate::log::{AppendError, ReadError};
 use crate::store::StoreError;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    Unauthorized,
-    Forbidden,
+    Unauthorized {
+        /// The scope that the request needs.
+        scope: Scope,
+        fault: KeyFault,
+    },
+    Forbidden(Denied),
     /// The event is invalid.
     Invalid(FieldErrors),
     /// Some events of a request are invalid; only the first faults are listed.
@@ -43,6 +50,26 @@ pub enum Refusal {
     Stopping,
 }
 
+/// The reason why the presented key identifies nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    Missing,
+    Unknown,
+    NotText,
+}
+
+/// The reason why a known key does not allow a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    Scope(Scope),
+    /// The key is for some streams, and this one is not among them.
+    Stream(String),
+    /// The key is for some streams, and the request is about all of them.
+    AllStreams,
+    /// The key is for one row of a view, and the request is about something else.
+    OtherRow,
+}
+
 /// A fault of one event in a request that holds several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EventFault {
@@ -73,8 +100,8 @@ impl Refusal {
     /// A stable code, documented in docs/API.md.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
             Self::Invalid(_) | Self::InvalidMany { .. } => "invalid-event",
             Self::TooLarge { .. } | Self::TooMany { .. } => "too-large",
             Self::NotFound(_) => "not-found",
@@ -92,8 +119,8 @@ impl Refusal {
     /// Returns the reason as a sentence for the person who reads the answer.
     pub fn detail(&self) -> String {
         match self {
-            Self::Unauthorized => "Unauthorized".to_owned(),
-            Self::Forbidden => "Forbidden".to_owned(),
+            Self::Unauthorized { fault, .. } => fault.as_str().to_owned(),
+            Self::Forbidden(denied) => denied.to_string(),
             Self::Invalid(error) => error.to_string(),
             Self::InvalidMany { events, .. } => format!("{events} of the events are invalid"),
             Self::TooLarge { what, bytes_max } => format!("{what} is larger than {bytes_max} bytes"),
@@ -122,6 +149,31 @@ impl Refusal {
             Self::Overloaded | Self::LogFailed | Self::StoreUnavailable(_) | Self::Stopping => Some(1),
             Self::DiskFull => Some(10),
             _ => None,
+        }
+    }
+}
+
+impl KeyFault {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "the request has no key",
+            Self::Unknown => "the key is unknown or revoked",
+            Self::NotText => "the key is not plain text",
+        }
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scope(scope) => write!(f, "the key does not have the scope `{}`", scope.as_str()),
+            Self::Stream(stream) => write!(f, "the key is limited to other streams than `{stream}`"),
+            Self::AllStreams => {
+                f.write_str("the key is limited to some streams, and this request covers all streams")
+            }
+            Self::OtherRow => {
+                f.write_str("the key is limited to one row by its `viewKey`, and cannot be used for this")
+            }
         }
     }
 }

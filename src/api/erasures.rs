@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Api;
 use crate::admission::Refusal;
-use crate::http::{Administrator, ApiError, JsonBody};
+use crate::http::{Administrator, ApiError, JsonBody, Query};
 use crate::store::Erasure;
 use crate::views::DataSubject;
 
@@ -100,8 +100,27 @@ async fn finished(api: &Api, erasure: Erasure) -> Result<Erasure, ApiError> {
     Ok(last)
 }
 
-async fn list(_: Administrator, State(api): State<Arc<Api>>) -> Result<Json<ErasureList>, ApiError> {
-    let erasures = api.store.erasures().await?;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ErasureQuery {
+    /// Only erasures of this value.
+    value: Option<String>,
+}
+
+async fn list(
+    _: Administrator,
+    State(api): State<Arc<Api>>,
+    Query(query): Query<ErasureQuery>,
+) -> Result<Json<ErasureList>, ApiError> {
+    let hash = match query.value {
+        Some(value) => {
+            // The first use reads the key from a file.
+            let work = move |api: &Api| Ok(Some(api.erasures.eraser.key.hash(&value)?));
+            api.blocking(&api.log_reads, work).await?
+        }
+        None => None,
+    };
+    let erasures = api.store.erasures(hash).await?;
     Ok(Json(ErasureList { erasures: erasures.iter().map(ErasureBody::from).collect() }))
 }
 

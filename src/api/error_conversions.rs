@@ -38,6 +38,7 @@ impl From<ErasureError> for ApiError {
     fn from(error: ErasureError) -> Self {
         match error {
             ErasureError::Field { .. } => Self::Parameter { name: "field", reason: error.to_string() },
+            ErasureError::Key { .. } => Refusal::Unexpected(error.to_string()).into(),
             ErasureError::Log(error) => error.into(),
             ErasureError::Read(error) => error.into(),
             ErasureError::Erase(_) => Refusal::LogDamaged(error.to_string()).into(),

@@ -13,16 +13,16 @@ use event::limits::{
 };
 use event::{EventId, Fields, LogId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Api;
+use super::event_state::{DedupDeadLetter, EventFacts, EventState, retry_taken_back_by};
 use crate::admission::{Refusal, Scope};
 use crate::http::key_check::path_parameter;
 use crate::http::{ApiError, Query, StreamReader, credentials};
 use crate::log::{Entry, Header};
-use crate::store::DeadLetter;
 use crate::views::only_view;
 
 pub fn routes(api: &Arc<Api>) -> Router {
@@ -115,6 +115,9 @@ struct EventBody {
     /// The position of the event that this correction undoes.
     #[serde(skip)]
     target: Option<u64>,
+    /// The dead letter of which this event is a retry.
+    #[serde(skip)]
+    retried: Option<EventId>,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -138,18 +141,13 @@ struct ReceiptBody {
     repeat_of: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     same_body: Option<bool>,
+    /// The event reused an id for another body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letter: Option<DedupDeadLetter>,
     /// The correction that undoes this event.
     #[serde(skip_serializing_if = "Option::is_none")]
     taken_back_by: Option<String>,
     views: serde_json::Map<String, Value>,
-}
-
-/// The state of an event, apart from the positions of views.
-struct EventState {
-    dead_letters: Vec<DeadLetter>,
-    /// No view applies it: it is a repeat, or it corrects an event that another correction has undone.
-    left_out: bool,
-    taken_back_by: Option<u64>,
 }
 
 impl EventBody {
@@ -169,6 +167,17 @@ impl EventBody {
             traceparent: header.trace.map(str::to_owned),
             event: RawValue::from_string(entry.text.to_owned()).ok(),
             target: entry.corrects,
+            retried: header.retry.map(|retry| retry.dead_letter),
+        }
+    }
+
+    fn facts(&self) -> EventFacts<'_> {
+        EventFacts {
+            position: self.position,
+            corrects: self.target,
+            retry_of: self.retried,
+            only_view: self.only_for.as_deref(),
+            text: self.event.as_deref().map(RawValue::get),
         }
     }
 }
@@ -176,52 +185,23 @@ impl EventBody {
 async fn receipt(reader: EventReader) -> Result<Json<ReceiptBody>, ApiError> {
     let EventReader { api, id, position, event } = reader;
     let log = api.log.id();
-    let skipped = api.store.skipped(log, position).await?;
-    let superseded = match event.target {
-        Some(target) => api.store.corrected_by(log, target).await?.is_some_and(|by| by != position),
-        None => false,
-    };
-    let event_state = EventState {
-        dead_letters: api.store.dead_letters_at(log, position).await?,
-        left_out: skipped.is_some() || superseded,
-        taken_back_by: api.store.corrected_by(log, position).await?,
-    };
+    let state = EventState::of(&api, &event.facts()).await?;
     let positions = api.progress.all();
     let concerned = api.views.iter().filter(|(_, running)| running.view.stream == event.stream);
     let views = concerned.map(|(name, _)| {
         let at = positions.get(name).map_or(0, |applied| applied.position);
-        (name.clone(), event_state.in_view(name, position, at))
+        (name.clone(), state.in_view(name, position, at))
     });
     let views = views.collect();
+    let first_log = state.skipped.map_or(log, |skipped| skipped.first_log);
     Ok(Json(ReceiptBody {
         event: EventBody { id: id.to_string(), ..event },
-        repeat_of: skipped.map(|skipped| EventId::at(skipped.first_log, skipped.first_position).to_string()),
-        same_body: skipped.map(|skipped| skipped.same_body),
-        taken_back_by: event_state.taken_back_by.map(|by| EventId::at(log, by).to_string()),
+        repeat_of: state.repeat_of.map(|at| EventId::at(first_log, at).to_string()),
+        same_body: state.skipped.map(|skipped| skipped.same_body),
+        dead_letter: state.dedup_dead_letter(),
+        taken_back_by: state.taken_back_by.map(|by| EventId::at(log, by).to_string()),
         views,
     }))
-}
-
-impl EventState {
-    /// Returns the state of the event at `position` in a view whose position is `at`.
-    fn in_view(&self, view: &str, position: u64, at: u64) -> Value {
-        let of_view = |dead_letter: &&DeadLetter| dead_letter.view == view;
-        if let Some(dead_letter) = self.dead_letters.iter().find(of_view) {
-            return json!({
-                "state": "dead-letter",
-                "letter": dead_letter.id.to_string(),
-                "status": dead_letter.status.as_str(),
-                "reason": dead_letter.reason,
-            });
-        }
-        let state = match self.taken_back_by {
-            _ if self.left_out => "left-out",
-            Some(by) if at > by => "taken-back",
-            _ if at > position => "applied",
-            _ => "waiting",
-        };
-        json!({ "state": state })
-    }
 }
 
 #[derive(Deserialize)]
@@ -318,6 +298,12 @@ async fn settled(api: &Api, mut page: EventPage) -> Result<EventPage, ApiError> 
             _ if is_in(&corrected) => Some(LeftOut::Corrected),
             known => known,
         };
+        if let (Some(id), Some(_), None) = (event.retried, &event.only_for, event.left_out)
+            && let Some(original) = api.store.dead_letter(id).await?
+            && retry_taken_back_by(&api.store, log, &original, event.facts().text).await?.is_some()
+        {
+            event.left_out = Some(LeftOut::Corrected);
+        }
     }
     Ok(page)
 }

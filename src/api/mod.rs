@@ -5,6 +5,7 @@ mod contract_reads;
 mod dead_letters;
 mod erasures;
 mod error_conversions;
+mod event_state;
 mod events;
 mod health;
 mod keys;

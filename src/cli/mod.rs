@@ -110,8 +110,8 @@ enum Command {
     /// event that was acknowledged before. `millrace restore` creates a data folder from it. The key needs the scope
     /// `admin`.
     ///
-    /// A store on a database server is not included: back it up first, with its own tools. The file api-key and the
-    /// configuration are not included either. Protect the backup like the events in it.
+    /// A store on a database server is not included: back it up first, with its own tools. The files api-key and
+    /// erasure-key and the configuration are not included either. Protect the backup like the events in it.
     Backup(backup::Backup),
     /// Create a data folder from a backup
     ///

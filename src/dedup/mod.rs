@@ -15,7 +15,7 @@ use event::limits::{
     BATCH_BYTES_MAX, BATCH_EVENTS_PACED_MIN, DEDUP_ENTRIES_BATCH_MAX, DEDUP_INTERVAL_MIN,
     PAUSE_RECHECK_INTERVAL, PRUNE_ROWS_MAX, UNSAVED_DURATION_MAX, UNSAVED_POSITIONS_MAX,
 };
-use event::{Applied, Backoff, Millis, Stalled, Stop};
+use event::{Applied, Backoff, DedupProgress, Millis, SkippedEvents, Stalled, Stop};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -80,7 +80,7 @@ impl Dedup {
         log: &EventLog,
         store: &Store,
         windows: Windows,
-        progress: watch::Sender<Applied>,
+        progress: DedupProgress,
         stop: &Stop,
         runtime: Handle,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
@@ -94,7 +94,8 @@ impl Dedup {
             store: store.clone(),
             windows,
             passed: passed_sender,
-            progress,
+            progress: progress.applied,
+            skipped: progress.skipped,
             stop: stop.clone(),
             runtime,
             stored: 0,
@@ -121,6 +122,7 @@ struct Deduplicator {
     windows: Windows,
     passed: watch::Sender<u64>,
     progress: watch::Sender<Applied>,
+    skipped: SkippedEvents,
     stop: Stop,
     runtime: Handle,
     /// The position in the store.
@@ -192,6 +194,7 @@ impl Deduplicator {
             .unwrap_or_else(|| self.log.begin());
         self.streams.begin(self.stored);
         self.at = self.stored;
+        self.skipped.begin(self.at);
         self.stored_for_views.store(self.stored, Ordering::SeqCst);
         self.passed.send_replace(self.at);
         if self.log.end() > self.at {
@@ -225,6 +228,7 @@ impl Deduplicator {
             let batch = self.read_batch().map_err(|error| Halt::Pause(error.to_string()))?;
             if batch.clear_until > self.at {
                 self.at = batch.clear_until;
+                self.skipped.add(std::iter::empty(), self.at);
                 self.publish();
             }
             let overdue = self.at > self.stored && self.saved.elapsed() >= UNSAVED_DURATION_MAX;
@@ -293,6 +297,9 @@ impl Deduplicator {
                 report_conflicts(&plan, &skipped, &batch.traces);
             }
             metrics::counter!("millrace_repeats_total").increment(skipped.len() as u64);
+            let mut positions: Vec<u64> = skipped.iter().map(|skipped| skipped.position).collect();
+            positions.sort_unstable();
+            self.skipped.add(positions.into_iter(), batch.end);
             (self.stored, self.at) = (batch.end, batch.end);
             self.stored_for_views.store(self.stored, Ordering::SeqCst);
             self.saved = Instant::now();

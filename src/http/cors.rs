@@ -22,6 +22,8 @@ pub struct AllowedPage {
 }
 
 const METHODS: &str = "POST";
+/// The headers of an answer that a page may read.
+const EXPOSED: &str = "Idempotent-Replayed, Retry-After, WWW-Authenticate";
 const HEADERS: &str =
     "Content-Type, Content-Encoding, Authorization, X-API-Key, Idempotency-Key, traceparent";
 const PREFLIGHT_SECONDS_MAX: &str = "7200";
@@ -73,7 +75,7 @@ impl AllowedPage {
         let headers = answer.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone());
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         if self.credentials {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }

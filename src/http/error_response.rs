@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use event::{FieldError, FieldErrors};
 
 use super::Wording;
-use crate::admission::{EventFault, EventIndex, Refusal};
+use crate::admission::{Denied, EventFault, EventIndex, KeyFault, Refusal};
 
 /// Why an HTTP request failed: a refusal that every transport knows, or a fault of the request itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,9 @@ impl ApiError {
     /// Returns the reason as a sentence for the person who reads the answer.
     pub fn detail(&self) -> String {
         match self {
+            Self::Refused(Refusal::Unauthorized { fault, .. }) => {
+                format!("{}; send a key in the header `Authorization` or `X-API-Key`", fault.as_str())
+            }
             Self::Refused(refusal) => refusal.detail(),
             Self::ForeignPage => {
                 "a page of another site may use only sources and reads that list it under `origins`; if this server has the name of the page, add it to `hosts`"
@@ -194,8 +197,8 @@ impl ApiError {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         match self {
-            Self::Refused(Refusal::Unauthorized) => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            Self::Refused(refusal) => {
+                headers.extend(challenge(refusal).map(|challenge| (header::WWW_AUTHENTICATE, challenge)));
             }
             Self::ContentEncoding => {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
@@ -209,10 +212,38 @@ impl ApiError {
     }
 }
 
+/// Returns the content of `WWW-Authenticate` (RFC 6750): which scope the request needs, and what is wrong with the key.
+/// A request without a key gets no error code, because it did not try.
+fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
+    let text = match refusal {
+        Refusal::Unauthorized { scope, fault: KeyFault::Missing } => {
+            format!("Bearer scope=\"{}\"", scope.as_str())
+        }
+        Refusal::Unauthorized { scope, fault } => format!(
+            "Bearer error=\"invalid_token\", error_description=\"{}\", scope=\"{}\"",
+            fault.as_str(),
+            scope.as_str()
+        ),
+        Refusal::Forbidden(Denied::Scope(scope)) => {
+            format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scope.as_str())
+        }
+        Refusal::Forbidden(denied) => {
+            // The name of a stream may have characters that the header must not have.
+            let description = match denied {
+                Denied::Stream(_) => "the key is limited to other streams".to_owned(),
+                other => other.to_string().replace('`', "'"),
+            };
+            format!("Bearer error=\"insufficient_scope\", error_description=\"{description}\"")
+        }
+        _ => return None,
+    };
+    HeaderValue::from_str(&text).ok()
+}
+
 fn status_of(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
-        Refusal::Forbidden => StatusCode::FORBIDDEN,
+        Refusal::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+        Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
         Refusal::Invalid(_) | Refusal::InvalidMany { .. } => StatusCode::BAD_REQUEST,
         Refusal::TooLarge { .. } | Refusal::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
@@ -268,8 +299,33 @@ impl From<QueryRejection> for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::log::AppendError;
+
+    /// Returns the texts in the function `code` of a source file.
+    fn codes_in(source: &'static str) -> BTreeSet<&'static str> {
+        let (_, function) = source.split_once("pub fn code(&self) -> &'static str {").expect("a function");
+        let (function, _) = function.split_once("\n    }\n").expect("its end");
+        function.split('"').skip(1).step_by(2).collect()
+    }
+
+    #[test]
+    fn the_documentation_lists_every_problem_type_and_no_other() {
+        let mut codes = codes_in(include_str!("error_response.rs"));
+        codes.extend(codes_in(include_str!("../admission/refusal.rs")));
+        assert!(
+            codes.len() > 20 && codes.contains("foreign-page") && codes.contains("forbidden"),
+            "{codes:?}"
+        );
+        let (_, table) = include_str!("../../docs/API.md").split_once("\n## Errors\n").expect("a section");
+        let rows = table.lines().filter(|line| line.starts_with("| `"));
+        let types = rows.filter_map(|row| row.split('|').nth(1));
+        let documented: BTreeSet<&str> =
+            types.flat_map(|types| types.split('`').skip(1).step_by(2)).collect();
+        assert_eq!(documented, codes);
+    }
 
     /// `Retry-After` says that a request may be sent again without being counted twice.
     #[test]

@@ -1,9 +1,18 @@
-//! `Idempotency-Key`: one name for all of a request.
+//! `Idempotency-Key`: one name for all of a request. `Idempotent-Replayed`: the answer to a repeat says that it is one.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
 use event::limits::CLIENT_ID_CHARS_MAX;
 
 use super::ApiError;
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// Marks the answer to a request whose events are all repeats.
+pub fn replayed(mut answer: Response) -> Response {
+    answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    answer
+}
 
 /// Returns the key; `None` without the header. Fails if the header is there twice with different values.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {

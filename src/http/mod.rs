@@ -27,7 +27,7 @@ pub use contract_path::{ContractPath, check_path, path_spellings};
 pub use cors::{AllowedPage, Origins, checked_origin};
 pub use credentials::credentials;
 pub use error_response::ApiError;
-pub use idempotency_key::idempotency_key;
+pub use idempotency_key::{idempotency_key, replayed};
 pub use json_body::JsonBody;
 pub use key_check::{Administrator, HasKeys, Reader, Sender, StreamReader};
 pub use network::Network;

@@ -49,8 +49,8 @@ impl Wording {
         let detail = error.detail();
         let errors = &self.errors;
         let own = match error {
-            ApiError::Refused(Refusal::Unauthorized) => &errors.unauthorized,
-            ApiError::Refused(Refusal::Forbidden) | ApiError::ForeignPage => &errors.forbidden,
+            ApiError::Refused(Refusal::Unauthorized { .. }) => &errors.unauthorized,
+            ApiError::Refused(Refusal::Forbidden(_)) | ApiError::ForeignPage => &errors.forbidden,
             ApiError::Refused(Refusal::Conflict(_)) => &errors.conflict,
             // The replaced services look for missing fields before anything else.
             ApiError::Refused(Refusal::Invalid(faults))
@@ -64,9 +64,12 @@ impl Wording {
             | ApiError::NotDecoded(_) => &errors.invalid,
             _ => &None,
         };
-        match own {
-            Some(own) => own.0.replace(REASON, &detail),
-            None => detail,
+        match (own, error) {
+            (Some(own), _) => own.0.replace(REASON, &detail),
+            // The replaced services answer with these words and nothing else. `WWW-Authenticate` has the reason.
+            (None, ApiError::Refused(Refusal::Unauthorized { .. })) => "Unauthorized".to_owned(),
+            (None, ApiError::Refused(Refusal::Forbidden(_))) => "Forbidden".to_owned(),
+            (None, _) => detail,
         }
     }
 }

@@ -13,6 +13,7 @@ mod embedded;
 mod history_lock;
 mod record;
 mod traces;
+mod upload_line;
 
 use std::path::Path;
 
@@ -28,6 +29,7 @@ pub use history_lock::{DeletionGuard, HistoryGuard, HistoryLock};
 pub use journal::{Recovery as OpenReport, SegmentInfo as Segment};
 pub use record::{Entry, Header, Record, RecordBuilder, Retry, Shape, UploadLines};
 pub use traces::Traces;
+pub use upload_line::UploadLine;
 
 /// The storage of the log. There is one kind so far: files in the data folder.
 #[derive(Clone)]

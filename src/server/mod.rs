@@ -18,7 +18,7 @@ mod store_watch;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -40,7 +40,9 @@ use crate::log::{self, EventLog};
 use crate::sources::native::{self, NativeSource};
 use crate::store::{self, DEDUP_NAME, Password, Store, StoreError, StoreHealth};
 use crate::telemetry;
-use crate::views::{Definition, Eraser, Erasures, Retention, Runner, Running, View};
+use crate::views::{
+    Definition, Eraser, ErasureKey, Erasures, Retention, Runner, Running, View,
+};
 
 use request_guard::RequestGuard;
 use router::RequestRouter;
@@ -214,7 +216,7 @@ impl Node {
                 return Err(error);
             }
         }
-        if let Err(error) = node.start_upkeep(config, &runtime) {
+        if let Err(error) = node.start_upkeep(config, &settings.data, &runtime) {
             drop(node.close(false).await);
             return Err(error);
         }
@@ -251,7 +253,7 @@ impl Node {
     }
 
     /// Starts retention, and the erasures that an earlier process did not finish.
-    fn start_upkeep(&mut self, config: &Config, runtime: &Handle) -> Result<(), ServeError> {
+    fn start_upkeep(&mut self, config: &Config, data: &Path, runtime: &Handle) -> Result<(), ServeError> {
         let retention = Retention {
             policy: config.retention.clone(),
             views: config.views.clone(),
@@ -269,6 +271,7 @@ impl Node {
             progress: self.progress.clone(),
             streams: self.streams.clone(),
             views: self.views.clone(),
+            key: ErasureKey::new(data.join("erasure-key")),
             runtime: runtime.clone(),
             stop: self.stop.clone(),
         };

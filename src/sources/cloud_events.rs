@@ -35,6 +35,7 @@ pub struct CloudEvent {
     pub text: String,
     /// The name that its sender gave it: `source` and `id`.
     pub name: String,
+    pub id: String,
 }
 
 impl CloudEventMode {
@@ -215,7 +216,8 @@ impl Attributes {
                 return Err(wrong("datacontenttype", "must be application/json"));
             }
         }
-        let name = format!("{}\0\0{}", self.text("source")?, self.text("id")?);
+        let id = self.text("id")?;
+        let name = format!("{}\0\0{id}", self.text("source")?);
         let data = data.trim_ascii();
         let Some(members) = data.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
             let reason = if data.is_empty() {
@@ -229,7 +231,7 @@ impl Attributes {
         let attributes: Vec<String> =
             self.0.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         let text = format!("{{{members}{comma}\"{KEY}\":{{{}}}}}", attributes.join(","));
-        Ok(CloudEvent { text, name })
+        Ok(CloudEvent { text, name, id })
     }
 }
 

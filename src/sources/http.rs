@@ -8,10 +8,10 @@ use event::limits::EVENT_BYTES_MAX;
 use event::{EventId, WrittenDuration};
 use serde::Deserialize;
 
-use crate::admission::{Admission, Context, IdScope, Offer, OfferName, Scope, ScopeName};
+use crate::admission::{Admission, Admitted, Context, IdScope, Offer, OfferName, Scope, ScopeName};
 use crate::http::{
     Access, ApiError, ContractPath, ErrorTexts, Origins, Peer, Share, Wording, body, check_placeholders,
-    credentials, idempotency_key, path_spellings, traceparent,
+    credentials, idempotency_key, path_spellings, replayed, traceparent,
 };
 
 /// `[source.NAME]` with `kind = "http"`. The sources of presets are such sections, too.
@@ -146,9 +146,10 @@ impl HttpSource {
         }
         let (head, body) = request.into_parts();
         match self.admit(admission, peer, &head.headers, body).await {
-            Ok(id) => {
+            Ok(Admitted { id, repeat }) => {
                 let json = [(header::CONTENT_TYPE, HeaderValue::from_static(body::JSON))];
-                (self.status.0, json, self.answer.body(id)).into_response()
+                let answer = (self.status.0, json, self.answer.body(id)).into_response();
+                if repeat { replayed(answer) } else { answer }
             }
             Err(error) => error.in_words(&self.wording()),
         }
@@ -160,7 +161,7 @@ impl HttpSource {
         peer: Peer,
         headers: &HeaderMap,
         body: impl body::AnyBody,
-    ) -> Result<EventId, ApiError> {
+    ) -> Result<Admitted, ApiError> {
         let (keys, open) = (&admission.keys, self.access == Access::Open);
         let key = keys.authorize(credentials(headers), Scope::Send, Some(&self.stream), open)?;
         self.expect_json(headers)?;

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::cloud_events::{CloudEvent, CloudEventMode};
-use super::native_request::{Request, finish};
+use super::native_request::{Request, answer, wait};
 use crate::admission::{
-    Appended, Checked, Context, Corrections, EventIndex, Offer, OfferName, Refusal, expect_distinct,
-    run_sized,
+    Appended, Checked, Context, Corrections, EventIndex, Offer, OfferName, Refusal, WrittenEvents,
+    expect_distinct, run_sized,
 };
 use crate::http::{ApiError, Share, body, idempotency_key};
 
@@ -22,15 +22,21 @@ struct OneAccepted {
     accepted: usize,
     position: u64,
     event_id: String,
+    /// The event is a repeat. Without it, the event may be one that was not recognised.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    repeat: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ManyAccepted {
     accepted: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
     event_ids: Vec<String>,
+    /// The indexes of the events that were recognised as repeats.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    repeats: Vec<usize>,
 }
 
 #[derive(Serialize)]
@@ -76,25 +82,45 @@ pub async fn receive(
         Some(events) => check(request, &context, events.iter().map(named), &mut corrections),
     })?;
     if checked.is_empty() {
-        let nothing = ManyAccepted { accepted: 0, position: None, event_ids: Vec::new() };
-        return Ok(Json(nothing).into_response());
+        return Ok(Json(ManyAccepted::default()).into_response());
     }
     run_sized(bytes.len(), || expect_distinct(checked.names()))?;
     request.admission().expect_unused(checked.names()).await?;
     if request.checks_only() {
         return Ok(Json(OnlyChecked { accepted: 0, checked: checked.len() }).into_response());
     }
-    let Appended { position, ids } = request.admission().append(&context, &checked, corrections).await?;
+    let appended = request.admission().append(&context, &checked, corrections).await?;
+    Ok(accepted(request, many, &checked, appended).await)
+}
+
+/// Answers a request whose events are durable.
+async fn accepted(request: &Request<'_>, many: bool, checked: &Checked<'_>, appended: Appended) -> Response {
+    let Appended { position, ids, mut repeats } = appended;
     let accepted = ids.len();
-    let end = position + accepted as u64;
+    let mut written = WrittenEvents {
+        identified: checked.names().next().is_some(),
+        corrects: checked.corrects().collect(),
+        ..WrittenEvents::default()
+    };
+    written.add(position..position + accepted as u64);
+    let waited = wait(request, &written).await;
+    if let Some(waited) = waited.as_ref().filter(|waited| waited.knows_repeats()) {
+        // The deduplicator knows all of them, and has decided.
+        repeats = waited.repeats.iter().map(|at| (at - position) as usize).collect();
+    }
+    let all_are_repeats = repeats.len() == accepted;
     let mut event_ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    Ok(match event_ids.pop() {
-        Some(event_id) if !many => finish(request, OneAccepted { accepted, position, event_id }, end).await,
+    match event_ids.pop() {
+        Some(event_id) if !many => {
+            let one = OneAccepted { accepted, position, event_id, repeat: all_are_repeats };
+            answer(one, waited, all_are_repeats)
+        }
         last => {
             event_ids.extend(last);
-            finish(request, ManyAccepted { accepted, position: Some(position), event_ids }, end).await
+            let many = ManyAccepted { accepted, position: Some(position), event_ids, repeats };
+            answer(many, waited, all_are_repeats)
         }
-    })
+    }
 }
 
 fn own_id(text: &str) -> Offer<'_, 'static> {
@@ -103,7 +129,7 @@ fn own_id(text: &str) -> Offer<'_, 'static> {
 
 fn named(event: &Result<CloudEvent, FieldErrors>) -> Result<Offer<'_, '_>, FieldErrors> {
     let event = event.as_ref().map_err(Clone::clone)?;
-    Ok(Offer { text: &event.text, name: OfferName::Given(&event.name) })
+    Ok(Offer { text: &event.text, name: OfferName::Given { name: &event.name, id: &event.id } })
 }
 
 fn check<'a>(

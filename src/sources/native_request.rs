@@ -10,8 +10,8 @@ use event::limits::WAIT_APPLIED_DURATION_MAX;
 use event::{Applied, Stop};
 use serde::{Deserialize, Serialize};
 
-use crate::admission::{Admission, Context, IdScope, Keys};
-use crate::http::{HasKeys, Peer, traceparent};
+use crate::admission::{Admission, Context, DeadLetterSummary, IdScope, Keys, WrittenEvents};
+use crate::http::{HasKeys, Peer, replayed, traceparent};
 
 #[derive(Clone)]
 pub struct NativeSource {
@@ -84,25 +84,89 @@ struct Receipt<T> {
     waited: Option<Waited>,
 }
 
-#[derive(Serialize)]
-struct Waited {
+/// What the views have done with the events of a request.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waited {
     applied: bool,
-    /// The views of the stream, unless all have applied the events.
+    /// The views of the stream, if the wait ended before all of them had processed the events.
     #[serde(skip_serializing_if = "Option::is_none")]
     views: Option<BTreeMap<String, Applied>>,
+    /// The events that a view could not apply.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dead_letters: Vec<DeadLetterBody>,
+    /// There are more dead letters than these.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more_dead_letters: bool,
+    /// The positions of events that dedup recognised as repeats.
+    #[serde(skip)]
+    pub repeats: Vec<u64>,
 }
 
-/// Returns the answer to a request whose events are durable below `end`. With `wait=applied`, waits first until the
-/// stream's views have applied them.
-pub async fn finish(request: &Request<'_>, accepted: impl Serialize, end: u64) -> Response {
-    if request.options.wait.is_none() {
-        return Json(Receipt { accepted, waited: None }).into_response();
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeadLetterBody {
+    id: String,
+    view: String,
+    position: u64,
+    event_id: String,
+    reason: String,
+    status: &'static str,
+}
+
+/// With `wait=applied`, waits until dedup and the stream's views have processed the events. Returns `None` without it.
+pub async fn wait(request: &Request<'_>, written: &WrittenEvents) -> Option<Waited> {
+    request.options.wait?;
+    // Boxed, because otherwise the future of every request would have room for it.
+    Some(Box::pin(waited(request, written)).await)
+}
+
+async fn waited(request: &Request<'_>, written: &WrittenEvents) -> Waited {
+    let (admission, stream, end) = (request.admission(), request.ids.stream, written.end());
+    let progress = &admission.progress;
+    let outcome = async {
+        // A stream without views still has its ids checked.
+        let processed = progress.dedup_reached(end, WAIT_APPLIED_DURATION_MAX).await
+            && progress.reached(stream, end, WAIT_APPLIED_DURATION_MAX).await;
+        if processed { admission.not_applied(stream, written).await.ok() } else { None }
+    };
+    match tokio::time::timeout(WAIT_APPLIED_DURATION_MAX, outcome).await.ok().flatten() {
+        Some(found) if !found.waits_for_node => Waited {
+            applied: found.is_empty(),
+            views: None,
+            dead_letters: found.dead_letters.into_iter().map(DeadLetterBody::from).collect(),
+            more_dead_letters: found.more,
+            repeats: found.repeats,
+        },
+        // If the store does not answer, it is unknown whether every view applied the events.
+        _ => Waited { views: Some(progress.of_stream(stream)), ..Waited::default() },
     }
-    let (progress, stream) = (&request.admission().progress, request.ids.stream);
-    if progress.reached(stream, end, WAIT_APPLIED_DURATION_MAX).await {
-        let waited = Some(Waited { applied: true, views: None });
-        return Json(Receipt { accepted, waited }).into_response();
+}
+
+impl Waited {
+    /// Returns whether the deduplicator has decided about the events, and its decision was read.
+    pub fn knows_repeats(&self) -> bool {
+        self.views.is_none()
     }
-    let waited = Some(Waited { applied: false, views: Some(progress.of_stream(stream)) });
-    (StatusCode::ACCEPTED, Json(Receipt { accepted, waited })).into_response()
+}
+
+/// Returns the answer to a request whose events are durable.
+pub fn answer(accepted: impl Serialize, waited: Option<Waited>, all_are_repeats: bool) -> Response {
+    let unknown = waited.as_ref().is_some_and(|waited| waited.views.is_some());
+    let status = if unknown { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let answer = (status, Json(Receipt { accepted, waited })).into_response();
+    if all_are_repeats { replayed(answer) } else { answer }
+}
+
+impl From<DeadLetterSummary> for DeadLetterBody {
+    fn from(dead_letter: DeadLetterSummary) -> Self {
+        Self {
+            id: dead_letter.id.to_string(),
+            view: dead_letter.view,
+            position: dead_letter.position,
+            event_id: dead_letter.event_id.to_string(),
+            reason: dead_letter.reason,
+            status: dead_letter.status.as_str(),
+        }
+    }
 }

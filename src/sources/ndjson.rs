@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use super::export_line;
 use super::line_buffer::LineBuffer;
-use super::native_request::{Request, finish};
+use super::native_request::{Request, answer, wait};
 use crate::admission::{
     Checked, CheckedEvent, Context, Corrections, EncodedEvents, EventChecker, EventFault, EventIndex, Offer,
-    OfferName, Refusal, UploadLines, run_sized,
+    OfferName, Refusal, UploadLines, WrittenEvents, run_sized,
 };
 use crate::http::body::{self, Pieces};
 use crate::http::{ApiError, Share, idempotency_key};
@@ -38,7 +38,8 @@ struct Taken {
     accepted: u64,
     refused: usize,
     faults: Vec<EventFault>,
-    end: u64,
+    /// Where the events are in the log, for a sender who waits for the views.
+    written: WrittenEvents,
 }
 
 #[derive(Serialize)]
@@ -84,7 +85,7 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, ApiE
         accepted: 0,
         refused: 0,
         faults: Vec::new(),
-        end: 0,
+        written: WrittenEvents { identified: upload.is_some(), ..WrittenEvents::default() },
     };
     let mut pending = None;
     let mut last_moment = std::pin::pin!(last_moment(request));
@@ -136,7 +137,9 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, ApiE
     Ok(if request.checks_only() {
         axum::Json(accepted).into_response()
     } else {
-        finish(request, accepted, taken.end).await
+        taken.written.upload = upload.map(|upload| (upload.id, first_line..first_line + lines));
+        let waited = wait(request, &taken.written).await;
+        answer(accepted, waited, false)
     })
 }
 
@@ -159,7 +162,9 @@ async fn settle(
         request.admission().count_accepted(context, position, count);
         taken.accepted += count;
         taken.durable_lines += lines;
-        taken.end = position + count;
+        if request.options.wait.is_some() {
+            taken.written.add(position..position + count);
+        }
     }
     Ok(())
 }
@@ -243,6 +248,10 @@ fn check(
         checked = checked.expect_all()?;
     }
     taken.next_line += u64::from(lines);
+    if request.options.wait.is_some() {
+        taken.written.identified |= checked.names().next().is_some();
+        taken.written.corrects.extend(checked.corrects());
+    }
     let upload = upload.map(|upload| upload.lines(first_line, lines, chunk));
     let record = request.admission().encode(context, &checked, upload);
     Ok(CheckedChunk { record, lines: u64::from(lines) })
@@ -265,7 +274,7 @@ fn check_line<'a>(
             Some(event) => {
                 exported = event;
                 // The `id` in its text, if there is one, named the event where it was sent first.
-                Offer { text: exported.text, name: OfferName::Given(&exported.id) }
+                Offer { text: exported.text, name: OfferName::Given { name: &exported.id, id: &exported.id } }
             }
         },
     };

@@ -50,6 +50,11 @@ impl DeadLetterStatus {
     }
 }
 
+/// Returns the id under which dedup knows the retry of dead letter `id` after `attempts` earlier attempts.
+pub fn retry_id(id: EventId, attempts: i64) -> EventId {
+    EventId::derived("dead-letter-attempt", &id.to_string(), &attempts.to_string())
+}
+
 const TABLE: &str = "millrace_dead_letters";
 const COLUMNS: &str =
     "id, view, log_id, position, event_id, stream, reason, event, status, attempts, created, updated";
@@ -81,6 +86,12 @@ impl Store {
     pub async fn dead_letters_at(&self, log: LogId, position: u64) -> Result<Vec<DeadLetter>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM millrace_dead_letters WHERE log_id = ? AND position = ?");
         self.read(TABLE, &sql, vec![log.into(), position.into()]).await
+    }
+
+    /// Returns the log and position of the last retry of a dead letter; `None` if it was not retried since it was last
+    /// open, or if dedup has not seen the retry yet.
+    pub async fn retry_position(&self, dead_letter: &DeadLetter) -> Result<Option<(LogId, u64)>, StoreError> {
+        self.first_position(retry_id(dead_letter.id, dead_letter.attempts)).await
     }
 
     /// Returns the number of open dead letters.

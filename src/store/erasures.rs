@@ -12,7 +12,7 @@ pub struct Erasure {
     pub id: EventId,
     pub stream: String,
     pub field: String,
-    /// SHA-256 of the value, in hex. A person who knows the value can find the record.
+    /// A keyed hash of the value. The node that has the key finds the record of a value by it.
     pub value_hash: String,
     /// The name of the key that requested the erasure.
     pub asked_by: String,
@@ -71,11 +71,24 @@ impl Store {
         self.change(sql.to_owned(), vec![at.into(), id.into()]).await.map(drop)
     }
 
-    /// Returns the erasures, latest first.
-    pub async fn erasures(&self) -> Result<Vec<Erasure>, StoreError> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM millrace_erasures ORDER BY asked DESC, id LIMIT {LIST_ROWS_MAX}");
-        self.read(TABLE, &sql, Vec::new()).await
+    /// Returns the erasures, latest first. With `value_hash`, returns only those of one value.
+    pub async fn erasures(&self, value_hash: Option<String>) -> Result<Vec<Erasure>, StoreError> {
+        let only = if value_hash.is_some() { "WHERE value_hash = ?" } else { "" };
+        let sql = format!(
+            "SELECT {COLUMNS} FROM millrace_erasures {only} ORDER BY asked DESC, id LIMIT {LIST_ROWS_MAX}"
+        );
+        self.read(TABLE, &sql, value_hash.into_iter().map(Cell::Text).collect()).await
+    }
+
+    /// Returns the ids and hashes of erasures whose hash does not begin with `form`.
+    pub async fn erasures_hashed_otherwise(&self, form: &str) -> Result<Vec<(EventId, String)>, StoreError> {
+        let sql = "SELECT id, value_hash FROM millrace_erasures WHERE value_hash NOT LIKE ?";
+        self.read(TABLE, sql, vec![Cell::Text(format!("{form}%"))]).await
+    }
+
+    pub async fn rehash_erasure(&self, id: EventId, value_hash: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE millrace_erasures SET value_hash = ? WHERE id = ?";
+        self.change(sql.to_owned(), vec![value_hash.into(), id.into()]).await.map(drop)
     }
 
     pub async fn erasure(&self, id: EventId) -> Result<Option<Erasure>, StoreError> {

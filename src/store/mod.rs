@@ -44,6 +44,7 @@ mod sqlite;
 mod stored_row;
 mod stored_value;
 mod tables;
+mod unapplied;
 mod visits;
 
 use std::path::Path;
@@ -53,7 +54,7 @@ use event::{Decimal, LogId};
 
 pub use cell::{AnyCell, Cell, CellRef};
 pub use dead_letter_change::{DeadLetterChange, NewDeadLetter};
-pub use dead_letters::{DeadLetter, DeadLetterStatus};
+pub use dead_letters::{DeadLetter, DeadLetterStatus, retry_id};
 pub use dedup_name::{DEDUP_NAME, DEDUP_STORED_NAME, shown_name};
 pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
 pub use definitions::{DefinitionChange, DefinitionHash, DefinitionReason, NewDefinition, StoredDefinition};
@@ -66,6 +67,7 @@ pub use plan::{Claim, CorrectedEvent, Plan, Stamp, Verb, Write};
 pub use remote::{Password, PasswordFrom, password_in};
 pub use row_origins::RowOrigin;
 pub use tables::{Column, ColumnKind, Opening, Table, TopK, ViewTables, quote};
+pub use unapplied::DeadLetterSummary;
 pub use visits::{MEMBER_BYTES, MemberKey, Visit, Visits};
 
 use stored_row::{FromRow, corrupt_row};

@@ -10,6 +10,7 @@ use event::limits::BATCH_BYTES_MAX;
 use event::{EventId, LogId, Millis};
 use tokio::runtime::Handle;
 
+use super::undoing::Undoing;
 use crate::log::{EventLog, LogReader, ReadError, Records, Traces};
 use crate::store::{DEDUP_STORED_NAME, Halt, Store, StoreError};
 
@@ -115,6 +116,7 @@ impl Read<'_> {
     pub fn batch(&self, wanted: Wanted<'_>, limits: BatchLimits) -> Result<Batch<'_>, BatchError> {
         let mut events: Vec<Event<'_>> = Vec::new();
         let (mut end, mut has_identities, mut has_corrections, mut hole) = (self.from, false, false, None);
+        let mut has_retries = false;
         let mut traces = Traces::default();
         'records: for record in self.records.iter() {
             let record = record?;
@@ -139,6 +141,7 @@ impl Read<'_> {
                 None => None,
             };
             has_identities |= record.has_identity();
+            has_retries |= retry_of.is_some();
             traces.note(&record);
             for entry in record.entries() {
                 let (position, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
@@ -168,12 +171,38 @@ impl Read<'_> {
         if has_identities {
             self.remove_repeats(&mut events, end)?;
         }
-        self.set_retried_ids(&mut events)?;
-        let plain = !has_corrections && events.iter().all(|event| event.retry_of.is_none());
+        if has_retries {
+            end = self.resolve_retries(&mut events, end)?;
+        }
         if has_corrections {
             end = self.resolve_corrections(wanted.view, &mut events, end)?;
         }
+        let plain = !has_corrections && !has_retries;
         Ok(Batch { events, span: self.from..end, hole, plain, traces })
+    }
+
+    /// Gives each retried dead letter the id of its original event, and returns the end of the batch.
+    ///
+    /// A retry without a dead letter is possible after the store was set back to an older state. Then the view may be
+    /// about to refuse the original event once more, so the batch ends before the retry. If nothing precedes the retry,
+    /// the view has applied the original event this time, and would count it twice with its retry.
+    fn resolve_retries(&self, events: &mut Vec<Event<'_>>, end: u64) -> Result<u64, StoreError> {
+        let mut kept = Vec::with_capacity(events.len());
+        for mut event in std::mem::take(events) {
+            if let Some(id) = event.retry_of {
+                match self.runtime.block_on(self.store.dead_letter(id))? {
+                    Some(dead_letter) => event.id = dead_letter.event_id,
+                    None if kept.is_empty() => continue,
+                    None => {
+                        *events = kept;
+                        return Ok(event.position);
+                    }
+                }
+            }
+            kept.push(event);
+        }
+        *events = kept;
+        Ok(end)
     }
 
     /// Replaces each correction by the event that it undoes. Removes corrections without effect: an earlier
@@ -186,76 +215,26 @@ impl Read<'_> {
         end: u64,
     ) -> Result<u64, BatchError> {
         let effective = self.runtime.block_on(self.store.corrections(self.log, self.from, end))?;
+        let undoing =
+            Undoing { view, log: self.log, store: self.store, runtime: self.runtime, reader: self.targets };
         let mut bytes = 0;
         for event in std::mem::take(events) {
             let Some(target) = event.corrects else {
                 events.push(event);
                 continue;
             };
-            let is_effective = effective.binary_search(&(event.position, target)).is_ok();
-            let passed = self.store.passed_positions(view, self.log, target, target + 1);
-            if !is_effective || !self.runtime.block_on(passed)?.is_empty() {
+            if effective.binary_search(&(event.position, target)).is_err() {
                 continue;
             }
             if bytes >= BATCH_BYTES_MAX {
                 return Ok(event.position);
             }
-            if let Some(undone) = self.event_to_undo(view, target, event.position)? {
+            if let Some(undone) = undoing.event(target, event.position)? {
                 bytes += undone.text.len();
                 events.push(undone);
             }
         }
         Ok(end)
-    }
-
-    /// Reads the event at `target`, which the correction at `position` undoes. Returns `None` if the event was erased
-    /// or deleted by retention, or is a retry of another view's dead letter.
-    fn event_to_undo(
-        &self,
-        view: &str,
-        target: u64,
-        position: u64,
-    ) -> Result<Option<Event<'static>>, BatchError> {
-        let mut reader = self.targets.borrow_mut();
-        let records = match reader.read(target, 1) {
-            Err(ReadError::BelowBegin { .. }) => return Ok(None),
-            records => records?,
-        };
-        for record in records.iter() {
-            let record = record?;
-            let Some(header) = &record.header else { continue };
-            if header.retry.is_some_and(|retry| retry.view != view && retry.view != DEDUP_STORED_NAME) {
-                continue;
-            }
-            for entry in record.entries() {
-                let (at, entry) = entry.map_err(|error| ReadError::Damaged(error.to_string()))?;
-                if at != target || entry.erased() {
-                    continue;
-                }
-                return Ok(Some(Event {
-                    position,
-                    id: entry.client.map_or_else(|| EventId::at(self.log, target), |(id, _)| id),
-                    text: Cow::Owned(entry.text.to_owned()),
-                    received: header.received,
-                    address: header.address,
-                    retry_of: None,
-                    corrects: Some(target),
-                }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Gives each retried dead letter the id of its original event.
-    fn set_retried_ids(&self, events: &mut [Event<'_>]) -> Result<(), StoreError> {
-        for event in events {
-            if let Some(letter) = event.retry_of
-                && let Some(letter) = self.runtime.block_on(self.store.dead_letter(letter))?
-            {
-                event.id = letter.event_id;
-            }
-        }
-        Ok(())
     }
 
     fn remove_repeats(&self, events: &mut Vec<Event<'_>>, end: u64) -> Result<(), StoreError> {

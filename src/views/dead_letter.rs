@@ -15,6 +15,7 @@ use super::{Running, View};
 use crate::log::{AppendError, Entry, EventLog, Header, RecordBuilder, Retry, Shape};
 use crate::store::{
     DEDUP_STORED_NAME, DeadLetter, DeadLetterChange, DeadLetterStatus, NewDeadLetter, Store, StoreError,
+    retry_id,
 };
 
 /// Returns the changes to dead letters for a plan: refused events become dead letters, and retries that the fold
@@ -215,11 +216,6 @@ impl DeadLetterRetry<'_> {
             Err(DeadLetterError::DedupBehind)
         }
     }
-}
-
-/// Returns the id of a retry of dead letter `id` after `attempts` earlier attempts.
-pub fn retry_id(id: EventId, attempts: i64) -> EventId {
-    EventId::derived("dead-letter-attempt", &id.to_string(), &attempts.to_string())
 }
 
 /// Drops an open dead letter, so that its event is never applied. Its row stays in the store.

@@ -19,15 +19,14 @@ use event::limits::{
     ERASURE_RETRY_INTERVAL,
 };
 use event::{BodyHash, EventId, Fields, Millis, Progress, Stop};
-use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::dead_letter;
 use super::erasure_error::ErasureError;
+use super::erasure_key::{ErasureKey, KEYED};
 use super::{Running, ViewKind};
 use crate::log::{Entry, EventLog, Header, ReadError, RecordBuilder, Shape};
-use crate::store::{Erasure, OpenErasure, Store, StoreError};
+use crate::store::{Erasure, OpenErasure, Store, StoreError, retry_id};
 
 /// The handle of the thread that carries out erasures, one after the other.
 #[derive(Clone)]
@@ -61,6 +60,8 @@ pub struct Eraser {
     pub progress: Progress,
     pub streams: BTreeMap<String, Arc<Fields>>,
     pub views: BTreeMap<String, Running>,
+    /// The key of the hashes in the records.
+    pub key: ErasureKey,
     pub runtime: Handle,
     pub stop: Stop,
 }
@@ -93,8 +94,7 @@ impl Eraser {
         let _history = self.runtime.block_on(self.log.history_lock().hold());
         let found = self.find(subject, fields, field, end)?;
         let asked = Millis::now();
-        let digest = Sha256::digest(subject.value.as_bytes());
-        let value_hash = event::hex(&digest);
+        let value_hash = self.key.hash(&subject.value)?;
         let erasure = Erasure {
             id: EventId::derived("erasure", &subject.stream, &format!("{value_hash}:{}", asked.0)),
             stream: subject.stream.clone(),
@@ -141,6 +141,7 @@ impl Eraser {
 
     /// Carries out the recorded erasures that are not done yet. Blocks.
     fn carry_out(&self) -> Result<(), ErasureError> {
+        self.rehash_records()?;
         while let Some(open) = self.runtime.block_on(self.store.open_erasure(self.log.id()))? {
             let id = open.erasure.id;
             // The value is empty if an earlier process has already come to `forget_erased`. It must not be searched
@@ -152,6 +153,23 @@ impl Eraser {
             self.scrub()?;
             self.runtime.block_on(self.store.erasure_done(id, Millis::now()))?;
             tracing::info!(erasure = %id, "erasure done");
+        }
+        Ok(())
+    }
+
+    /// Replaces the plain hashes that an earlier version stored in its records.
+    fn rehash_records(&self) -> Result<(), ErasureError> {
+        let plain = self.runtime.block_on(self.store.erasures_hashed_otherwise(KEYED))?;
+        for (id, hash) in &plain {
+            let keyed = self.key.rehash(hash)?;
+            self.runtime.block_on(self.store.rehash_erasure(*id, &keyed))?;
+        }
+        if !plain.is_empty() {
+            self.scrub()?;
+            tracing::info!(
+                records = plain.len(),
+                "erasure records of an earlier version have keyed hashes now"
+            );
         }
         Ok(())
     }
@@ -269,7 +287,7 @@ impl Eraser {
         for (letter, attempts) in
             self.runtime.block_on(self.store.dead_letter_attempts(log, &open.positions))?
         {
-            for retry_id in (1..=attempts).map(|attempts| dead_letter::retry_id(letter, attempts)) {
+            for retry_id in (1..=attempts).map(|attempts| retry_id(letter, attempts)) {
                 let first = self.runtime.block_on(self.store.first_position(retry_id))?;
                 let Some((_, position)) = first.filter(|(of, at)| *of == log && !known.contains(at)) else {
                     continue;

@@ -1,10 +1,17 @@
 //! Why an erasure could not be recorded or carried out.
 
+use std::path::PathBuf;
+
 use crate::log::{AppendError, EraseError, ReadError};
 use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ErasureError {
+    #[error(
+        "the key of erasure records, `{}`, cannot be used: {reason}; restore the file, or delete it to let a new key be made: earlier records can then not be found by their value any more",
+        .path.display()
+    )]
+    Key { path: PathBuf, reason: String },
     #[error("stream `{stream}` has no field `{field}` of text or integers")]
     Field { stream: String, field: String },
     #[error("{0}")]

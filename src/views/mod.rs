@@ -11,6 +11,7 @@ mod definition_change;
 mod definition_ranges;
 mod erasure;
 mod erasure_error;
+mod erasure_key;
 mod ledger;
 mod notifications;
 mod pipeline;
@@ -21,6 +22,7 @@ mod runner;
 mod section;
 mod stats;
 mod table;
+mod undoing;
 
 use event::Fields;
 
@@ -32,6 +34,7 @@ pub use definition::{ChangedSetting, Definition};
 pub use definition_change::{AcceptError, Accepted, accept, changes as definition_changes, prepare};
 pub use erasure::{DataSubject, Eraser, Erasures};
 pub use erasure_error::ErasureError;
+pub use erasure_key::ErasureKey;
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use notifications::{MessagePart, Notification, NotificationFields, NotificationStatus, Notifications};
 pub use rebuild::{Difference, RebuildError, Report, SHADOW, compare, rebuild};

@@ -61,6 +61,60 @@ fn a_key_can_do_only_what_its_scopes_allow() {
 }
 
 #[test]
+fn a_refused_key_learns_which_header_or_scope_is_missing() {
+    let app = TestApp::configured(REFUNDS);
+    let refused = |client: &Client, path: &str, status: u16| {
+        let answer = client.get(path);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        let challenge = answer.header("www-authenticate").unwrap().to_owned();
+        (answer.json()["detail"].as_str().unwrap().to_owned(), challenge)
+    };
+    let (detail, challenge) = refused(&app.anonymous(), "/v1/keys", 401);
+    assert_eq!(detail, "the request has no key; send a key in the header `Authorization` or `X-API-Key`");
+    assert_eq!(challenge, r#"Bearer scope="admin""#);
+    for name in ["Authorization", "X-API-Key"] {
+        let wrong = app.anonymous().with_header(name, "mr_wrong");
+        let (detail, challenge) = refused(&wrong, EVENTS, 401);
+        assert!(detail.starts_with("the key is unknown or revoked; "), "{detail}");
+        assert_eq!(
+            challenge,
+            r#"Bearer error="invalid_token", error_description="the key is unknown or revoked", scope="read""#
+        );
+    }
+    let (_, sender) = make_key(&app, &json!({ "name": "sender", "scopes": ["send"] }));
+    for (path, scope) in [("/v1/dead-letters", "read"), ("/v1/keys", "admin")] {
+        let (detail, challenge) = refused(&sender, path, 403);
+        assert_eq!(detail, format!("the key does not have the scope `{scope}`"));
+        assert_eq!(challenge, format!(r#"Bearer error="insufficient_scope", scope="{scope}""#));
+    }
+    let (_, shop) = make_key(&app, &json!({ "name": "shop", "scopes": ["read"], "streams": ["refunds"] }));
+    let (_, page) = make_key(&app, &json!({ "name": "page", "scopes": ["read"], "viewKey": "u" }));
+    for (client, path, reason) in [
+        (&shop, EVENTS, "the key is limited to other streams than `revenue`"),
+        (
+            &shop,
+            "/v1/dead-letters",
+            "the key is limited to some streams, and this request covers all streams",
+        ),
+        (&page, EVENTS, "the key is limited to one row by its `viewKey`, and cannot be used for this"),
+    ] {
+        let (detail, challenge) = refused(client, path, 403);
+        assert_eq!(detail, reason);
+        assert!(
+            challenge.starts_with(r#"Bearer error="insufficient_scope", error_description="the key is"#),
+            "{challenge}"
+        );
+    }
+    // The contracts keep their words; the header says more.
+    let answer = app.anonymous().post("/liveEvent", GOOD);
+    assert_eq!((answer.status, answer.text().as_str()), (401, r#"{"error":"Unauthorized"}"#));
+    assert_eq!(answer.header("www-authenticate"), Some(r#"Bearer scope="send""#));
+    let answer = shop.post("/liveEvent", GOOD);
+    assert_eq!((answer.status, answer.text().as_str()), (403, r#"{"error":"Forbidden"}"#));
+    assert_eq!(answer.header("www-authenticate"), Some(r#"Bearer error="insufficient_scope", scope="send""#));
+}
+
+#[test]
 fn a_key_can_be_limited_to_streams() {
     let app = TestApp::configured(REFUNDS);
     let wanted = json!({ "name": "shop", "scopes": ["send", "read"], "streams": ["refunds"] });

@@ -95,9 +95,17 @@ fn a_cloud_event_counts_once_across_modes() {
     assert_eq!(accepted(&binary(&app, "1", "shop.sale").post(EVENTS, data)), id);
     let batch = post(&client, MANY, &format!("[{}]", sale("1"))).json();
     assert_eq!(batch["eventIds"], json!([id]));
-    // A CloudEvent is identified by its source and id; `Idempotency-Key` does not change that.
-    let keyed = client.clone().with_header("Idempotency-Key", "k");
-    assert_eq!(accepted(&post(&keyed, ONE, &sale("1"))), id);
+    // A CloudEvent is identified by its source and id. An `Idempotency-Key` can only repeat the id.
+    let keyed = |key: &str| client.clone().with_header("Idempotency-Key", key);
+    assert_eq!(accepted(&post(&keyed("1"), ONE, &sale("1"))), id);
+    for answer in [
+        post(&keyed("k"), ONE, &sale("1")),
+        post(&keyed("k"), MANY, &format!("[{}]", sale("1"))),
+        binary(&app, "1", "shop.sale").with_header("Idempotency-Key", "k").post(EVENTS, data),
+    ] {
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(answer.text().contains("differs from the `Idempotency-Key`"), "{}", answer.text());
+    }
     // The same id from another source is another event, and so is a plain event with this client id.
     let other = sale("1").replace("/shop/7", "/shop/8");
     assert_ne!(accepted(&post(&client, ONE, &other)), id);

@@ -89,11 +89,7 @@ fn a_correction_may_use_the_idempotency_key_of_a_single_event() {
     let ids = under("k3").post(APPLIED, &two).json()["eventIds"].clone();
     let lines = format!("{}\n{}\n", sale("u", "3"), sale("u", "4"));
     assert_eq!(under("k4").post_lines(APPLIED, &lines).json()["accepted"], 2);
-    let own = json!({ "id": "own", "userId": "u", "name": "add_revenue", "value": 1 });
-    for (key, mixed) in [("k5", json!([sale("u", "1"), own])), ("k6", json!([own, sale("u", "1")]))] {
-        assert_eq!(under(key).post(APPLIED, &mixed.to_string()).status, 200);
-    }
-    for key in ["k3", "k4", "k5", "k6"] {
+    for key in ["k3", "k4"] {
         let answer = client.post(APPLIED, &json!({ "takesBack": key }).to_string());
         assert_eq!(answer.status, 400);
         assert!(
@@ -103,7 +99,7 @@ fn a_correction_may_use_the_idempotency_key_of_a_single_event() {
         );
     }
     take_back(&client, ids[1].as_str().unwrap());
-    assert_eq!(app.balance("u").as_deref(), Some("18"), "7 + 1 + 2 + 3 + 4 + 1 + 1 + 1 - 2");
+    assert_eq!(app.balance("u").as_deref(), Some("15"), "7 + 1 + 2 + 3 + 4 - 2");
     // The ids of another key are separate.
     let other = client.post("/v1/keys", r#"{"name":"other","scopes":["send"]}"#).json()["key"].clone();
     let other = app.anonymous().with_header("Authorization", other.as_str().unwrap());

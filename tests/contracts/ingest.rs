@@ -189,6 +189,15 @@ fn a_retry_is_the_same_event_and_gets_the_same_response() {
             });
         }
     });
+    app.settle();
+    for answer in [by_key(&app, "by-key"), by_id(&app, "by-id")] {
+        assert_eq!(answer.header("idempotent-replayed"), Some("true"), "{}", answer.text());
+    }
+    let both = client(&app).with_header("Idempotency-Key", "order-8");
+    assert_eq!(
+        error(&both.post(INGEST, &event(r#""id":"order-7","#, "by-id")), 400),
+        "Invalid Request: id: differs from the `Idempotency-Key` of the request; both name the event, so send only one of them"
+    );
     for answer in [by_key(&app, "other"), by_id(&app, "other")] {
         assert_eq!(error(&answer, 409), "this id was used for another event");
     }

@@ -6,6 +6,7 @@
 mod harness;
 
 mod access;
+mod applied;
 mod bad_input;
 mod behind;
 mod cloud_events;

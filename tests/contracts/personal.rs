@@ -153,3 +153,35 @@ fn an_erasure_interrupted_at_its_last_step_deletes_no_other_row() {
     let row = "SELECT revenue FROM users_revenue WHERE user_id = ''";
     assert!(["7", "7.0000"].contains(&app.sql(row).as_str()));
 }
+
+/// A plain hash of an e-mail address could be found by hashing many addresses.
+#[test]
+fn an_erasure_record_has_a_hash_that_only_this_server_can_compare() {
+    let mut app = TestApp::start();
+    let person = "someone@example.com";
+    // The SHA-256 of other@example.com.
+    let plain = "5b71ed5f946240dc76f3b7c24bdcbbc3528284ec5f4519249fb702686f0df5b8";
+    send(&app.client(), person, "5");
+    let hash = |record: &Value| record["valueHash"].as_str().unwrap().to_owned();
+    let first = hash(&erase(&app.client(), person));
+    assert!(first.starts_with("hmac-sha256:") && first.len() == 76, "{first}");
+    assert_eq!(hash(&erase(&app.client(), person)), first);
+    let other = hash(&erase(&app.client(), "other@example.com"));
+    assert_ne!(other, first);
+    let found = |app: &TestApp, value: &str| {
+        let found = app.client().get(&format!("/v1/erasures?value={value}")).json();
+        found["erasures"].as_array().unwrap().len()
+    };
+    assert_eq!((found(&app, person), found(&app, "nobody")), (2, 0));
+    let elsewhere = TestApp::start();
+    assert_ne!(hash(&erase(&elsewhere.client(), person)), first, "each data folder has its own key");
+
+    // A record of an earlier version has a plain hash, which is replaced at the start.
+    app.stop();
+    app.sql(&format!("UPDATE millrace_erasures SET value_hash = '{plain}' WHERE value_hash = '{other}'"));
+    app.restart();
+    let hashes = "SELECT count(*) FROM millrace_erasures WHERE value_hash LIKE 'hmac-sha256:%'";
+    wait_for("keyed hashes", || app.sql(hashes) == "3");
+    wait_for("the old hash to be scrubbed", || !occurs(&app.data(), plain));
+    assert_eq!((found(&app, person), found(&app, "other@example.com")), (2, 1));
+}

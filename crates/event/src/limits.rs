@@ -91,6 +91,10 @@ pub const TAIL_SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const DEAD_LETTERS_READ_ROWS_MAX: usize = 16;
 /// Positions in one query for their dead letters: each position is a parameter of the statement.
 pub const DEAD_LETTERS_LOOKED_UP_MAX: usize = 500;
+/// Dead letters that the answer to events with `wait=applied` lists.
+pub const DEAD_LETTERS_ANSWERED_MAX: usize = 100;
+/// Positions whose skipped events are read together, for an answer with `wait=applied`.
+pub const SKIPPED_READ_POSITIONS_MAX: u64 = 10_000;
 /// Rows of a view's table in one read: each may hold an event of the largest size.
 pub const WIDE_ROWS_READ_MAX: usize = 16;
 /// Row numbers that one request with a filter searches. The response says where the next request continues.
@@ -342,6 +346,8 @@ pub const DEDUP_ENTRIES_BATCH_MAX: usize = 20_000;
 pub const PRUNE_ROWS_MAX: usize = 10_000;
 /// Client ids in memory for an immediate 409 if one is reused for another event.
 pub const RECENT_IDS_MAX: usize = 65_536;
+/// Positions in memory of events that dedup skipped. Above that, the oldest are forgotten.
+pub const SKIPPED_POSITIONS_MAX: usize = 65_536;
 
 // Text and numbers.
 /// Fields of a stream, and columns of a table: a fold marks the fields that it has found in the bits of a `u64`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::Millis;
+use crate::{Millis, SkippedEvents};
 
 /// The state of one view.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -35,6 +35,13 @@ pub struct Progress {
     views: Arc<RwLock<BTreeMap<String, Entry>>>,
     /// When the first event was received that a view has not applied, for each view that is behind.
     oldest: Arc<RwLock<BTreeMap<String, Millis>>>,
+    skipped: SkippedEvents,
+}
+
+/// The entry of dedup, which only dedup may write.
+pub struct DedupProgress {
+    pub applied: watch::Sender<Applied>,
+    pub skipped: SkippedEvents,
 }
 
 struct Entry {
@@ -50,8 +57,13 @@ impl Progress {
     }
 
     /// Adds the entry of dedup, which is shown as `name` beside the views.
-    pub fn register_dedup(&self, name: &str) -> watch::Sender<Applied> {
-        self.add(name, None)
+    pub fn register_dedup(&self, name: &str) -> DedupProgress {
+        DedupProgress { applied: self.add(name, None), skipped: self.skipped.clone() }
+    }
+
+    /// Returns the events that dedup skipped since the start.
+    pub fn skipped(&self) -> &SkippedEvents {
+        &self.skipped
     }
 
     fn add(&self, view: &str, stream: Option<&str>) -> watch::Sender<Applied> {
@@ -146,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn waiting_for_dedup_does_not_wait_for_views_and_vice_versa() {
         let progress = Progress::default();
-        let dedup = progress.register_dedup("dedup");
+        let dedup = progress.register_dedup("dedup").applied;
         let view = progress.register("revenue", "sales");
         progress.register("other", "others");
         let names = |views: BTreeMap<String, Applied>| views.into_keys().collect::<Vec<_>>();

@@ -45,7 +45,7 @@ fn differences(
     notifications: &Notifications,
     batch: &Batch<'_>,
 ) -> Result<Vec<Difference>, RebuildError> {
-    let undone = context.undone(batch.span.start, batch.span.end)?;
+    let undone = context.undone(batch)?;
     let expected = batch.events.iter().filter(|event| event.corrects.is_none());
     let expected: Vec<(String, bool)> = expected
         .map(|event| (Notifications::id_of(&event.id), undone.binary_search(&event.position).is_ok()))

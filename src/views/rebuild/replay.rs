@@ -1,12 +1,15 @@
 //! Replays the log while a view continues: reads the batches that the view applied, and tells how far the view is.
 
+use std::cell::RefCell;
+
 use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 
 use super::{Context, RebuildError};
 use crate::store::{StoreError, rows_deleted};
-use crate::views::batch::{Batch, BatchLimits, BatchReader, Wanted};
+use crate::views::batch::{Batch, BatchLimits, BatchReader, Event, Wanted};
 use crate::views::definition_ranges::{DefinitionRanges, Rules};
 use crate::views::runner::HoldGuard;
+use crate::views::undoing::Undoing;
 
 /// A replay of the log for one view.
 pub struct LogReplay<'a> {
@@ -93,21 +96,30 @@ impl Context<'_> {
         self.runtime.block_on(self.view.hold()).ok_or_else(ended)
     }
 
-    /// Returns the positions within `from..to` whose events the view has undone by now, in order.
-    pub fn undone(&self, from: u64, to: u64) -> Result<Vec<u64>, RebuildError> {
+    /// Returns the positions of the batch whose events the view has undone by now, in order.
+    pub fn undone(&self, batch: &Batch<'_>) -> Result<Vec<u64>, RebuildError> {
         let (name, log) = (&self.view.view.name, self.log.id());
-        let pairs = self.runtime.block_on(self.store.corrected(log, from, to))?;
-        if pairs.is_empty() {
+        let pairs = self.runtime.block_on(self.store.corrected(log, batch.span.start, batch.span.end))?;
+        let retries: Vec<&Event<'_>> = batch.events.iter().filter(|event| event.retry_of.is_some()).collect();
+        if pairs.is_empty() && retries.is_empty() {
             return Ok(Vec::new());
         }
         let applied = self.position()?.unwrap_or(0);
         let mut undone = Vec::with_capacity(pairs.len());
+        let reader = RefCell::new(self.log.reader());
+        let undoing = Undoing { view: name, log, store: self.store, runtime: self.runtime, reader: &reader };
+        for retry in retries {
+            if undoing.undid_retry(retry, applied)? {
+                undone.push(retry.position);
+            }
+        }
         for (position, by) in pairs {
             let passed = self.store.passed_positions(name, log, by, by + 1);
             if by < applied && self.runtime.block_on(passed)?.is_empty() {
                 undone.push(position);
             }
         }
+        undone.sort_unstable();
         Ok(undone)
     }
 }

@@ -130,7 +130,7 @@ impl TableComparison<'_> {
         let table = rules.view.row_table().expect("the rules of a table are a table's");
         let span = batch.span.clone();
         let folded = table.fold(&rules.fields, &batch.events);
-        let undone = self.context.undone(span.start, span.end)?;
+        let undone = self.context.undone(batch)?;
         let origins = runtime.block_on(store.row_origins(&view.view.name, log.id(), span.start, span.end))?;
         let existing = self.rows(table, &origins)?;
         let mut compared =
