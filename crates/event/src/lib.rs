@@ -20,7 +20,9 @@ mod locks;
 mod log_id;
 mod progress;
 mod sample;
+mod setting_errors;
 mod stop;
+mod suggestion;
 mod time;
 mod varint;
 
@@ -38,6 +40,8 @@ pub use locks::{lock, read_lock, write_lock};
 pub use log_id::{LogId, LogIdError};
 pub use progress::{Applied, Progress, Stalled};
 pub use sample::{Random, Sample};
+pub use setting_errors::{SettingError, SettingErrors};
 pub use stop::Stop;
+pub use suggestion::{nearest, suggestion};
 pub use time::{Millis, TimeError};
 pub use varint::{put_varint, take_varint};
