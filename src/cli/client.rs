@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::exit::Failure;
-use crate::config::LegacyEnv;
+use super::server_options::EnvFile;
 
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
 /// The port of a server without other settings.
@@ -36,6 +36,8 @@ pub struct Server {
     /// Data folder to read the key from, if the server runs on this machine
     #[arg(long, global = true, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
+    #[command(flatten)]
+    env_file: EnvFile,
 }
 
 pub struct Client {
@@ -68,7 +70,7 @@ impl Server {
             Some(url) => (url.clone(), None),
             // The server on this machine reads the same settings. Its key must not be sent to another server.
             None => {
-                let legacy_env = LegacyEnv::here().map_err(Failure::Failed)?;
+                let legacy_env = self.env_file.legacy_env()?;
                 let port = legacy_env.port.unwrap_or(PORT);
                 (format!("http://localhost:{port}"), legacy_env.api_key)
             }
