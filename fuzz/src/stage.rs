@@ -46,8 +46,8 @@ impl Stage {
             data: folder.join("data"),
             config,
             legacy_env: LegacyEnv::default(),
+            warnings: Vec::new(),
             dev: false,
-            behind_proxy: false,
             accept_new_log: false,
             welcome: false,
         };

@@ -1,6 +1,8 @@
-//! Exit codes. A command that fails prints one line on stderr.
+//! Exit codes. A command that fails prints one line on stderr, or a line for each error of the configuration.
 
 use std::process::ExitCode;
+
+use crate::config::ConfigErrors;
 
 /// The list of exit codes for `millrace --help`.
 pub const EXIT_CODES: &str = "\
@@ -12,7 +14,8 @@ Exit codes:
   4  no key, or a key that may not do this
   5  nothing of that name exists
   6  done, but a part was refused
-  7  a comparison found differences, or a check found damage";
+  7  a comparison found differences, or a check found damage
+  8  the configuration has errors; each is a line on stderr";
 
 /// The reason why a command ended early or failed. Each variant has its own exit code; clap exits with 2 itself
 /// for wrong usage that it recognises.
@@ -42,6 +45,9 @@ pub enum Failure {
     /// 7: a comparison found differences, or a check found damage.
     #[error("{0}")]
     Different(String),
+    /// 8: the configuration has errors.
+    #[error("{0}")]
+    Configuration(ConfigErrors),
 }
 
 impl Failure {
@@ -55,14 +61,20 @@ impl Failure {
             Self::NotFound(_) => 5,
             Self::Refused(_) => 6,
             Self::Different(_) => 7,
+            Self::Configuration(_) => 8,
         }
     }
 }
 
-/// Prints a failure as one line on stderr, and returns the exit code.
+/// Prints a failure on stderr, and returns the exit code.
 pub fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        // The lines begin with file, line and column, so that editors and terminals can link to the place.
+        Err(Failure::Configuration(errors)) => {
+            eprintln!("{errors}\nmillrace: {}", errors.summary());
+            ExitCode::from(Failure::Configuration(errors).code())
+        }
         Err(failure) => {
             eprintln!("millrace: {}", failure.to_string().replace('\n', " "));
             ExitCode::from(failure.code())

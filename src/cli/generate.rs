@@ -42,7 +42,7 @@ pub fn run(command: Generate) -> ExitCode {
 
 fn generate(command: &Generate) -> Result<(), Failure> {
     let config = Config::load(user_file(command.config.clone()).as_deref(), &Overrides::default())
-        .map_err(|error| Failure::Failed(error.to_string()))?;
+        .map_err(Failure::Configuration)?;
     let stream = config.streams.get(&command.stream);
     let unknown = || {
         let names: Vec<String> = config.streams.keys().map(|name| format!("`{name}`")).collect();

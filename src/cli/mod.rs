@@ -4,6 +4,7 @@
 mod client;
 mod exit;
 mod output;
+mod serve_options;
 mod server_options;
 
 mod serve;
@@ -37,6 +38,9 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "millrace", version, max_term_width = 100, after_help = after_help())]
 struct Cli {
+    // The commands that read the file have the same option, which gets this value.
+    #[command(flatten)]
+    _env_file: serve_options::EnvFile,
     #[command(subcommand)]
     command: Command,
 }

@@ -8,7 +8,7 @@ use event::limits::BLOCKING_THREADS_MAX;
 use rustix::fs::Mode;
 
 use super::exit::{Failure, exit_code};
-use crate::config::{Config, LegacyEnv, Overrides, user_file};
+use super::serve_options::ServeOptions;
 use crate::server::{self, Settings};
 use crate::telemetry::{LogFormat, abort_on_panic, start_logging};
 
@@ -17,12 +17,8 @@ pub struct Serve {
     /// Data folder; created if it does not exist
     #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
-    /// Configuration file [default: millrace.toml in the working directory, if it exists]
-    #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Address to listen on; may be repeated [default: `listen` in the configuration, or localhost:8000]
-    #[arg(long, env = "MILLRACE_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
-    listen: Vec<String>,
+    #[command(flatten)]
+    options: ServeOptions,
     /// Storage of the log; `journal:` is the data folder [default: `[log]` in the configuration, or journal:]
     #[arg(long, env = "MILLRACE_LOG", value_name = "URL")]
     log: Option<String>,
@@ -31,12 +27,6 @@ pub struct Serve {
     /// not in the URL [default: `[store]` in the configuration, or sqlite:]
     #[arg(long, env = "MILLRACE_STORE", value_name = "URL", hide_env_values = true)]
     store: Option<String>,
-    /// Require no keys, for development; only loopback addresses are allowed then
-    #[arg(long)]
-    dev: bool,
-    /// Allow addresses beyond loopback without TLS, because a proxy in front of this server provides it
-    #[arg(long)]
-    behind_proxy: bool,
     /// Start even if the store was filled from another log, or lacks events that retention deleted from this log
     #[arg(long)]
     accept_new_log: bool,
@@ -53,39 +43,26 @@ pub fn run(command: Serve) -> ExitCode {
     abort_on_panic();
     // Only the owner may read the files of the log and the store, whatever the mode of the folder is.
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    exit_code(serve(command).map_err(|error| Failure::Failed(error.to_string())))
+    exit_code(serve(command))
 }
 
-fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
-    let mut legacy_env = LegacyEnv::here()?;
-    if !command.listen.is_empty() {
-        legacy_env.leave_port();
-    }
-    let mut overrides = Overrides {
-        listen: command.listen,
-        log_url: command.log,
-        store_url: command.store,
-        store_password: std::env::var("MILLRACE_STORE_PASSWORD").ok().filter(|password| !password.is_empty()),
-        legacy_store_url: legacy_env.store_url.clone(),
-        legacy_password_in: legacy_env.password_in(),
-    };
-    if let Some(port) = legacy_env.port {
-        overrides.listen.push(format!("localhost:{port}"));
-    }
-    let mut config = Config::load(user_file(command.config).as_deref(), &overrides)?;
-    if legacy_env.store_url.as_ref().is_none_or(|url| url.as_ref() != Ok(&config.store.url)) {
-        legacy_env.leave_store();
-    }
-    config.allow_origins(&legacy_env.origins, command.dev);
+fn serve(command: Serve) -> Result<(), Failure> {
+    let checked = command.options.check(command.log, command.store)?;
+    let (mut config, legacy_env) = (checked.config, checked.legacy_env);
+    config.allow_origins(&legacy_env.origins, command.options.dev);
     let settings = Settings {
         data: command.data,
         config,
         legacy_env,
-        dev: command.dev,
-        behind_proxy: command.behind_proxy,
+        warnings: checked.warnings,
+        dev: command.options.dev,
         accept_new_log: command.accept_new_log,
         welcome: command.log_format == LogFormat::Text,
     };
+    run_server(settings).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+fn run_server(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()?;
     runtime.block_on(server::run(settings))?;

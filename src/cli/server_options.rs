@@ -8,7 +8,7 @@ use reqwest::Certificate;
 
 use super::client::Client;
 use super::exit::Failure;
-use crate::config::LegacyEnv;
+use super::serve_options::EnvFile;
 
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
 /// The port of a server without other settings.
@@ -40,6 +40,8 @@ pub struct Server {
     /// Accept any certificate of the server; somebody on the way can then read the key and the events
     #[arg(long, global = true)]
     insecure: bool,
+    #[command(flatten)]
+    env_file: EnvFile,
 }
 
 impl Server {
@@ -61,7 +63,7 @@ impl Server {
             Some(url) => (url.clone(), None),
             // The server on this machine reads the same settings. Its key must not be sent to another server.
             None => {
-                let legacy_env = LegacyEnv::here().map_err(Failure::Failed)?;
+                let legacy_env = self.env_file.legacy_env()?;
                 let port = legacy_env.port.unwrap_or(PORT);
                 (format!("http://localhost:{port}"), legacy_env.api_key)
             }

@@ -2,23 +2,28 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
+use toml::de::DeValue;
 use toml::{Table, Value};
 
+use super::Overrides;
+use super::loaded::Files;
+use super::reader::Reader;
 use super::store::without_password;
-use super::{ConfigError, Preset, layers, read};
 
-/// Returns the settings that `Config::load` reads from the same files, as a file without the password of the store.
-/// The files must be valid.
-pub fn effective(path: Option<&Path>, presets: &[Preset]) -> Result<String, ConfigError> {
-    let text = path.map(read).transpose()?;
-    let mut whole: Table = layers(presets, path.zip(text.as_deref()), None).read()?;
-    let names = presets.iter().map(|preset| Value::from(preset.name)).collect();
+/// Returns the settings that `Config::load` reads from the same files and overrides, as a file without the password of
+/// the store. The configuration must be valid.
+pub fn effective(path: Option<&Path>, overrides: &Overrides) -> String {
+    let files = Files::open(path, overrides);
+    let (merged, _) = files.layers.merged();
+    let mut whole = Table::deserialize(Reader::new(&DeValue::Table(merged))).unwrap_or_default();
+    let names = files.presets.iter().map(|preset| Value::from(preset.name)).collect();
     whole.insert("presets".to_owned(), Value::Array(names));
     let store = whole.get_mut("store").and_then(Value::as_table_mut);
     if let Some(Value::String(url)) = store.and_then(|store| store.get_mut("url")) {
         *url = without_password(url);
     }
-    Ok(written(&whole))
+    written(&whole)
 }
 
 /// Writes sections as people do: one for each stream, view, source and read, and a line for each field.
@@ -105,10 +110,7 @@ mod tests {
         "#;
         for text in ["", text] {
             std::fs::write(&mine, text).expect("written");
-            let written = |path: &Path| {
-                let presets = Config::load(Some(path), &Overrides::default()).expect("valid").presets;
-                effective(Some(path), &presets).expect("valid")
-            };
+            let written = |path: &Path| effective(Some(path), &Overrides::default());
             std::fs::write(&whole, written(&mine)).expect("written");
             let load = |path: &Path| Config::load(Some(path), &Overrides::default()).expect("valid");
             assert_eq!(format!("{:?}", load(&mine)), format!("{:?}", load(&whole)));

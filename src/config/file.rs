@@ -2,34 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use event::WrittenDuration;
+use event::{SettingErrors, WrittenDuration};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use toml::Spanned;
 
-use super::layers::Layers;
-use super::location::{Declared, Location};
-use super::read::{ReadSection, check_reads};
+use super::checks::Checks;
+use super::read::{ReadSection, Views, check_reads};
 use super::source::check_sources;
 use super::store::StoreSection;
 use super::stream::{StreamSection, check_streams};
 use super::view::check_views;
-use super::{Config, ConfigError, ListenAt, Overrides, Preset, StoreAt, Tls};
+use super::{Config, ListenAt, Overrides, Preset, StoreAt, Tls};
 use crate::http::{Limits, Network};
 use crate::sources::Source;
+use crate::store;
 use crate::views::{RetentionPolicy, ViewSection};
 
 /// The settings outside of presets.
 pub const DEFAULT: &str = include_str!("default.toml");
 
 /// All files together, as they are written.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// Read before, by [`UserFile`].
+    /// Read before, to choose the files.
     #[serde(rename = "presets")]
     _presets: Option<IgnoredAny>,
-    listen: Option<Spanned<Vec<String>>>,
+    listen: Option<Vec<ListenAt>>,
     tls: Option<Tls>,
     hosts: Option<Vec<String>>,
     trusted_proxies: Option<Vec<Network>>,
@@ -37,25 +36,17 @@ pub struct File {
     #[serde(default)]
     store: StoreSection,
     dedup: Option<DedupSection>,
-    retention: Option<Spanned<RetentionPolicy>>,
+    retention: Option<RetentionPolicy>,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
-    source: BTreeMap<Spanned<String>, Source>,
+    source: BTreeMap<String, Source>,
     #[serde(default)]
-    stream: BTreeMap<Spanned<String>, StreamSection>,
+    stream: BTreeMap<String, StreamSection>,
     #[serde(default)]
-    view: BTreeMap<Spanned<String>, ViewSection>,
+    view: BTreeMap<String, ViewSection>,
     #[serde(default)]
-    read: BTreeMap<Spanned<String>, ReadSection>,
-}
-
-/// The settings of the user's file that decide which files are merged below it.
-#[derive(Default, Deserialize)]
-pub struct UserFile {
-    pub presets: Option<Spanned<Vec<String>>>,
-    #[serde(default)]
-    pub store: StoreSection,
+    read: BTreeMap<String, ReadSection>,
 }
 
 #[derive(Deserialize)]
@@ -71,91 +62,90 @@ struct DedupSection {
 }
 
 impl File {
-    /// `layers` are the files that this was read from, for the locations in errors.
-    pub fn check(
-        mut self,
-        layers: &Layers,
-        presets: Vec<Preset>,
-        overrides: &Overrides,
-    ) -> Result<Config, ConfigError> {
-        let listen = self.listen.take().map(|listen| layers.declared(listen));
-        let (listen, store) = (self.listen_at(listen, overrides)?, self.store_of(overrides)?);
-        let streams = check_streams(&sections(self.stream, layers))?;
-        let views = check_views(&sections(self.view, layers), &streams)?;
-        let sources = sections(self.source, layers);
-        check_sources(&sources, &streams)?;
-        let reads = check_reads(&sections(self.read, layers), &views, &sources)?;
-        let retention = match self.retention.map(|retention| layers.declared(retention)) {
-            Some(Declared { value: retention, location }) => {
-                let wrong = |reason| ConfigError::at(&location, format!("`[retention]` {reason}"));
-                retention.check(|stream| streams.contains_key(stream), &views).map_err(wrong)?;
-                retention
+    /// Returns the configuration without the parts that have errors.
+    pub fn check(self, presets: Vec<Preset>, overrides: &Overrides, checks: &mut Checks<'_>) -> Config {
+        let streams = check_streams(&self.stream, checks);
+        let declared: Vec<&str> = self.stream.keys().map(String::as_str).collect();
+        let views = check_views(&self.view, &streams, &declared, checks);
+        let view_names: Vec<&str> = self.view.keys().map(String::as_str).collect();
+        if let Some(retention) = &self.retention {
+            let mut errors = SettingErrors::default();
+            retention.check(&declared, &view_names, &views, &mut errors);
+            for error in errors {
+                let path = [&["retention".to_owned()], error.path.as_slice()].concat();
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                checks.error(&path, format!("`[retention]` {}", error.reason));
             }
-            None => RetentionPolicy::default(),
-        };
-        Ok(Config {
+        }
+        let store = self.checked_store(overrides, checks);
+        check_listen(self.listen.as_deref(), self.tls.is_some(), checks);
+        check_hosts(self.hosts.as_deref().unwrap_or_default(), checks);
+        let sources = check_sources(self.source, &declared, checks);
+        let known_views = Views { valid: &views, declared: &view_names };
+        let reads = check_reads(&self.read, &known_views, &sources, checks);
+        Config {
             presets,
-            listen,
-            tls: self.tls,
+            listen: self.listen.unwrap_or_default(),
+            tls: self.tls.filter(|_| checks.is_complete(&["tls"])),
             limits: self.limits,
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
-            log_url: overrides.log_url.clone().or(self.log.map(|log| log.url)).unwrap_or_default(),
+            log_url: self.log.map(|log| log.url).unwrap_or_default(),
             store,
             dedup_window: self.dedup.map_or(event::limits::DEDUP_WINDOW_DEFAULT, |dedup| dedup.window.0),
-            sources: sources.into_iter().map(|(name, source)| (name, source.value)).collect(),
+            sources,
             streams,
             views,
             reads,
-            retention,
-        })
-    }
-
-    fn store_of(&self, overrides: &Overrides) -> Result<StoreAt, ConfigError> {
-        let in_file = self.store.url.as_deref().unwrap_or_default();
-        let legacy = matches!(&overrides.legacy_store_url, Some(Ok(url)) if url == in_file);
-        let (url, url_in) = match &overrides.store_url {
-            Some(url) => (url.as_str(), "`--store` or `MILLRACE_STORE`"),
-            None if legacy => (in_file, overrides.legacy_password_in),
-            None => (in_file, "`[store] url`"),
-        };
-        self.store.check(url, url_in, overrides.store_password.as_deref())
-    }
-
-    fn listen_at(
-        &self,
-        declared: Option<Declared<Vec<String>>>,
-        overrides: &Overrides,
-    ) -> Result<Vec<ListenAt>, ConfigError> {
-        let command_line = Location { file: "--listen".to_owned(), line: 0, built_in: false };
-        let (texts, location) = match (&declared, overrides.listen.is_empty()) {
-            (_, false) => (&overrides.listen, &command_line),
-            (Some(listen), true) => (&listen.value, &listen.location),
-            (None, true) => return Ok(Vec::new()),
-        };
-        if texts.is_empty() {
-            return Err(ConfigError::at(
-                location,
-                "`listen` names no address; remove it to listen on `localhost:8000`".to_owned(),
-            ));
+            retention: self.retention.unwrap_or_default(),
         }
-        let checked = |text: &String| {
-            let listen = ListenAt::parse(text, location)?;
-            if listen.tls && self.tls.is_none() {
-                Err(ConfigError::at(location, format!("`{text}` needs a certificate; set one under `[tls]`")))
-            } else {
-                Ok(listen)
-            }
+    }
+
+    fn checked_store(&self, overrides: &Overrides, checks: &mut Checks<'_>) -> StoreAt {
+        let url = self.store.url.as_deref().unwrap_or_default();
+        let url_in = match &overrides.legacy_env.store_url {
+            _ if overrides.store_url.is_some() => "`--store` or `MILLRACE_STORE`",
+            Some(Ok(legacy)) if legacy == url => overrides.legacy_env.password_in(),
+            _ => "`[store] url`",
         };
-        texts.iter().map(checked).collect()
+        if checks.is_complete(&["store"])
+            && let Err(reason) = store::check_url(url)
+        {
+            checks.error(&["store", "url"], reason.to_string());
+        }
+        match self.store.check(url_in, overrides.store_password.as_deref()) {
+            Ok(store) => store,
+            Err(reason) => {
+                checks.error(&["store", "password_file"], reason);
+                StoreAt { url: url.to_owned(), ..StoreAt::default() }
+            }
+        }
     }
 }
 
-/// Returns the sections by name, each with the location of its name.
-fn sections<T>(written: BTreeMap<Spanned<String>, T>, layers: &Layers) -> BTreeMap<String, Declared<T>> {
-    let section = |(name, value): (Spanned<String>, T)| {
-        let Declared { value: name, location } = layers.declared(name);
-        (name, Declared { value, location })
-    };
-    written.into_iter().map(section).collect()
+fn check_listen(listen: Option<&[ListenAt]>, has_tls: bool, checks: &mut Checks<'_>) {
+    if !checks.is_complete(&["listen"]) {
+        return;
+    }
+    if listen.is_some_and(<[ListenAt]>::is_empty) {
+        checks.error(&["listen"], "`listen` names no address; remove it to listen on `localhost:8000`");
+    }
+    for (index, address) in listen.into_iter().flatten().enumerate() {
+        if address.tls && !has_tls && checks.is_complete(&["tls"]) {
+            let reason = format!("`{address}` needs a certificate; set one under `[tls]`");
+            checks.error(&["listen", &index.to_string()], reason);
+        }
+    }
+}
+
+/// A name with a scheme or a port would match no request.
+fn check_hosts(hosts: &[String], checks: &mut Checks<'_>) {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    for (index, host) in hosts.iter().enumerate() {
+        if host.is_empty() || !host.bytes().all(allowed) {
+            let reason = format!("`hosts`: `{host}` is not a host name such as `events.example`");
+            checks
+                .error(&["hosts", &index.to_string()], format!("{reason}; write it without scheme and port"));
+        }
+    }
 }

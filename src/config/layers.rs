@@ -1,22 +1,29 @@
-//! Merges the files of the configuration: the defaults, the presets and the user's file become one table, in which
-//! every value still knows the file and line that it comes from.
+//! Merges the files of the configuration: the defaults, the presets, the user's file, and settings from options and
+//! variables become one table, in which every value still knows its file, line and column.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Deserializer};
+use toml::de::{DeTable, DeValue};
 
-use super::location::{Declared, Location};
-use super::{ConfigError, Preset};
+use super::error::ConfigError;
+use super::location::{Location, Locations, SettingPath};
+use super::syntax;
 
 /// Sections are merged setting by setting. A setting replaces the one below as a whole, and so does an inner section
 /// such as `[view.NAME]`. Only the inner sections of these are merged setting by setting, too.
 const MERGED_INSIDE: [&str; 2] = ["source", "read"];
 
-/// The sections whose inner sections have a `kind`.
-const OF_KINDS: [&str; 2] = ["source", "view"];
+/// The origin of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file of millrace, which the user cannot edit.
+    BuiltIn,
+    /// The user's file.
+    File,
+    /// An option or a variable, which has no lines.
+    Outside,
+}
 
 /// The files in their order: the last one wins.
 #[derive(Default)]
@@ -24,106 +31,89 @@ pub struct Layers(Vec<Layer>);
 
 struct Layer {
     name: String,
-    built_in: bool,
+    origin: Origin,
     /// The file's text, after spaces in place of all files before it, so that an offset belongs to one file only.
     text: String,
     begin: usize,
 }
 
 impl Layers {
-    pub fn add(&mut self, name: &str, text: &str, built_in: bool) {
+    pub fn add(&mut self, name: &str, text: &str, origin: Origin) {
         let begin = self.0.last().map_or(0, |layer| layer.text.len() + 1);
         let text = " ".repeat(begin) + text.trim_start_matches('\u{feff}');
-        self.0.push(Layer { name: name.to_owned(), built_in, text, begin });
+        self.0.push(Layer { name: name.to_owned(), origin, text, begin });
     }
 
-    /// Reads the merged files.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        self.deserialize(self.merged()?)
-    }
-
-    /// Reads the merged files, in which a section of several kinds such as `[view.NAME]` has become a table with one
-    /// key, its kind. So each kind reads its own settings, and errors name the line of the setting.
-    pub fn read_by_kind<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        let mut merged = self.merged()?;
-        for of in OF_KINDS {
-            let Some(DeValue::Table(sections)) = merged.get_mut(of).map(Spanned::get_mut) else { continue };
-            for (name, section) in sections.iter_mut() {
-                let whole = section.span();
-                let DeValue::Table(settings) = section.get_mut() else { continue };
-                let kind = match settings.remove("kind") {
-                    Some(kind) => kind,
-                    None => return Err(self.no_kind(of, name)),
-                };
-                let (span, DeValue::String(kind)) = (kind.span(), kind.into_inner()) else {
-                    let reason = format!("{of} `{}` has a `kind` that is not a text", name.get_ref());
-                    return Err(ConfigError::at(&self.location(name.span()), reason));
-                };
-                let settings = Spanned::new(whole, DeValue::Table(std::mem::take(settings)));
-                *section.get_mut() =
-                    DeValue::Table(DeTable::from_iter([(Spanned::new(span, kind), settings)]));
-            }
-        }
-        self.deserialize(merged)
-    }
-
-    fn no_kind(&self, of: &str, name: &Spanned<Cow<'_, str>>) -> ConfigError {
-        let section = format!("{of}.{}", name.get_ref());
-        let on = |preset: &Preset| self.0.iter().any(|layer| layer.name == preset.file_name());
-        let reason = match Preset::declaring(&section).filter(|preset| !on(preset)) {
-            Some(preset) => preset.is_not_on(),
-            None => "needs a `kind`".to_owned(),
-        };
-        ConfigError::at(&self.location(name.span()), format!("{of} `{}` {reason}", name.get_ref()))
-    }
-
-    fn merged(&self) -> Result<DeTable<'_>, ConfigError> {
-        let mut merged = DeTable::new();
+    /// Returns all files as one table, and the errors in their syntax. A file with such an error is left out: the rest
+    /// of it could be misunderstood.
+    pub fn merged(&self) -> (DeTable<'_>, Vec<ConfigError>) {
+        let (mut merged, mut errors) = (DeTable::new(), Vec::new());
         for layer in &self.0 {
-            let table = DeTable::parse(&layer.text).map_err(|error| self.wrong(&error, layer.begin))?;
-            merged =
-                merge(merged, table.into_inner(), |name| if MERGED_INSIDE.contains(&name) { 2 } else { 1 });
-        }
-        self.expect_section(&merged, "store", "url")?;
-        Ok(merged)
-    }
-
-    fn deserialize<T: DeserializeOwned>(&self, merged: DeTable<'_>) -> Result<T, ConfigError> {
-        let begin = self.0.last().map_or(0, |layer| layer.begin);
-        let reader = Deserializer::from(Spanned::new(begin..begin, merged));
-        T::deserialize(reader).map_err(|error| self.wrong(&error, begin))
-    }
-
-    /// Returns a value with the place where it is written.
-    pub fn declared<T>(&self, value: Spanned<T>) -> Declared<T> {
-        let location = self.location(value.span());
-        Declared { value: value.into_inner(), location }
-    }
-
-    /// Fails if `name` is set to a value where a section belongs. The library's message would show the value, which may
-    /// contain a password.
-    fn expect_section(&self, merged: &DeTable<'_>, name: &str, setting: &str) -> Result<(), ConfigError> {
-        match merged.get(name) {
-            Some(value) if !matches!(value.get_ref(), DeValue::Table(_)) => {
-                let reason =
-                    format!("`{name}` is a section: write `[{name}]`, and `{setting} = \"...\"` below it");
-                Err(ConfigError::at(&self.location(value.span()), reason))
+            let (table, wrong) = DeTable::parse_recoverable(&layer.text);
+            if wrong.is_empty() {
+                let levels = |name: &str| if MERGED_INSIDE.contains(&name) { 2 } else { 1 };
+                merged = merge(merged, table.into_inner(), levels);
+                continue;
             }
-            _ => Ok(()),
+            for (span, reason) in syntax::in_plain_words(&layer.text, &wrong) {
+                errors.push(ConfigError { location: self.location(&span), reason });
+            }
+        }
+        (merged, errors)
+    }
+
+    /// Returns the places of all settings of the merged table.
+    pub fn locations(&self, merged: &DeTable<'_>) -> Locations {
+        let mut locations = Locations::default();
+        self.add_table(&mut locations, &Vec::new(), merged);
+        locations
+    }
+
+    fn add_table(&self, locations: &mut Locations, path: &SettingPath, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let path = [path.as_slice(), &[name.get_ref().to_string()]].concat();
+            self.add_value(locations, path, Some(self.location(&name.span())), value);
         }
     }
 
-    fn wrong(&self, error: &toml::de::Error, otherwise: usize) -> ConfigError {
-        let span = error.span().unwrap_or(otherwise..otherwise);
-        ConfigError::at(&self.location(span), error.message().replace('\n', " "))
+    fn add_value(
+        &self,
+        locations: &mut Locations,
+        path: SettingPath,
+        name: Option<Location>,
+        value: &Spanned<DeValue<'_>>,
+    ) {
+        let mut place = self.location(&value.span());
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                self.add_table(locations, &path, table);
+                // The place of a section is the place of its name.
+                place = name.clone().unwrap_or(place);
+            }
+            DeValue::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let path = [path.as_slice(), &[index.to_string()]].concat();
+                    self.add_value(locations, path, None, item);
+                }
+            }
+            _ => {}
+        }
+        locations.add(path, name, place);
     }
 
-    fn location(&self, span: Range<usize>) -> Location {
+    fn location(&self, span: &Range<usize>) -> Location {
         let layer = self.0.iter().rev().find(|layer| layer.begin <= span.start);
         let Some(layer) = layer else { return Location::default() };
         let before = &layer.text.as_bytes()[layer.begin..span.start.min(layer.text.len())];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Location { file: layer.name.clone(), line, built_in: layer.built_in }
+        let line_at = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let (line, column) = match layer.origin {
+            Origin::Outside => (0, 0),
+            _ => (
+                before.iter().filter(|byte| **byte == b'\n').count() + 1,
+                String::from_utf8_lossy(&before[line_at..]).chars().count() + 1,
+            ),
+        };
+        Location { built_in: layer.origin == Origin::BuiltIn, file: layer.name.clone(), line, column }
     }
 }
 
@@ -157,35 +147,36 @@ fn merge_levels<'t>(below: DeTable<'t>, above: DeTable<'t>, levels: usize) -> De
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
     use toml::Table;
 
     use super::*;
+    use crate::config::reader::Reader;
 
     #[test]
-    fn the_last_file_wins_and_errors_name_the_file_that_they_come_from() {
+    fn the_last_file_wins_and_each_value_knows_its_place() {
         let mut layers = Layers::default();
         layers.add(
             "one",
             "listen = [1]\n[source.a]\npath = \"/a\"\nids = true\n[view.v]\nfrom = \"s\"",
-            true,
+            Origin::BuiltIn,
         );
-        layers.add("two", "\u{feff}[source.a]\npath = \"/b\"\n[view.v]\nkind = \"table\"", false);
-        let merged = layers.read::<Table>().expect("valid");
+        layers.add("two", "\u{feff}[source.a]\npath = \"/b\"\n[view.v]\nkind = \"table\"", Origin::File);
+        let (merged, errors) = layers.merged();
+        assert_eq!(errors, []);
+        let locations = layers.locations(&merged);
+        let place = |path: &[&str]| locations.of(path).to_string();
+        assert_eq!(place(&["source", "a", "path"]), "two:2:8");
+        assert_eq!(place(&["source", "a", "ids"]), "one:4:7");
+        assert_eq!(place(&["source", "a", "none"]), "two:1:9");
+        assert_eq!(place(&["listen", "0"]), "one:1:11");
+        let merged = Table::deserialize(Reader::new(&DeValue::Table(merged))).expect("valid");
         let names: Vec<&String> = merged.keys().collect();
         assert_eq!(names, ["listen", "source", "view"], "the order of the first file is kept");
         let expected = "listen = [1]\n[source.a]\npath = \"/b\"\nids = true\n[view.v]\nkind = \"table\"";
         assert_eq!(merged, expected.parse().expect("valid"));
-
-        #[derive(Debug, serde::Deserialize)]
-        struct Ports {
-            #[allow(dead_code)]
-            listen: Vec<u16>,
-        }
-        layers.add("three", "\nlisten = 7", false);
-        let error = layers.read::<Ports>().expect_err("no list").to_string();
-        assert!(error.starts_with("three:2: invalid type"), "{error}");
-        layers.add("four", "[log", false);
-        let error = layers.read::<Ports>().expect_err("no TOML").to_string();
-        assert!(error.starts_with("four:1: "), "{error}");
+        layers.add("three", "a = 1\n[log", Origin::File);
+        let (_, errors) = layers.merged();
+        assert!(errors[0].to_string().starts_with("three:2:5: "), "{errors:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::legacy_store::{self, LegacyStore};
+use super::store::without_password;
 use crate::http::checked_origin;
 
 /// The settings of the replaced services that this server uses. There is no `Debug`, because they contain secrets.
@@ -18,10 +19,18 @@ pub struct LegacyEnv {
     pub origins: Vec<String>,
     /// The URL of a store, from `DB_URL` and `DATABASE` or from the `MYSQL_...` variables, or why they name none.
     pub store_url: Option<Result<String, String>>,
-    /// The names of the variables that are used, for the log.
-    pub used: Vec<&'static str>,
+    /// The variables that are used, for the log and the greeting.
+    pub used: Vec<UsedVariable>,
     /// Why variables that are set are not used, for the log.
     pub unusable: Vec<String>,
+}
+
+/// A variable that decides a setting, and its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsedVariable {
+    pub name: &'static str,
+    /// It is in the `.env` file, and not in the environment.
+    pub in_file: bool,
 }
 
 /// Returns the variables of a `.env` file; none if the file does not exist.
@@ -36,77 +45,163 @@ fn load_dotenv(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
 /// Variables without effect. The log names them, because the user may rely on them.
 const NOT_YET: [&str; 4] = ["RABBITMQ_URL", "MAX_RETRIES", "BATCH_SIZE", "BATCH_INTERVAL"];
 
+const PORTS: [&str; 2] = ["PORT", "API_PORT"];
+
 impl LegacyEnv {
-    /// Reads the environment and a `.env` file in the working directory. The environment wins.
-    pub fn here() -> Result<Self, String> {
-        let dotenv = load_dotenv(Path::new(".env"));
-        let dotenv = dotenv.map_err(|error| format!("`.env` cannot be read: {error}"))?;
-        Ok(Self::read(|name| std::env::var(name).ok().or_else(|| dotenv.get(name).cloned())))
+    /// Reads the environment, and a `.env` file in the working directory unless `no_env_file` is set. The environment
+    /// wins.
+    pub fn here(no_env_file: bool) -> Result<Self, String> {
+        let dotenv = if no_env_file { Ok(BTreeMap::new()) } else { load_dotenv(Path::new(".env")) };
+        let advice = "correct it, or start with `--no-env-file`";
+        let dotenv = dotenv.map_err(|error| format!("`.env` cannot be read: {error}; {advice}"))?;
+        Ok(Self::read(|name| std::env::var(name).ok(), &dotenv))
     }
 
-    /// `lookup` returns the value of a variable.
-    fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
+    /// `environment` returns the value of a variable.
+    fn read(environment: impl Fn(&str) -> Option<String>, dotenv: &BTreeMap<String, String>) -> Self {
         let mut legacy_env = Self::default();
-        let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
-        for name in ["PORT", "API_PORT"] {
-            match (set(name), legacy_env.port) {
-                (Some(text), None) => match text.parse() {
-                    Ok(port) => {
-                        legacy_env.port = Some(port);
-                        legacy_env.used.push(name);
-                    }
-                    Err(_) => legacy_env.unusable.push(format!("`{name}` is not a valid port number")),
-                },
-                _ => continue,
-            }
-        }
+        let in_file = |name: &str| environment(name).is_none();
+        let set = |name: &str| {
+            let value = environment(name).or_else(|| dotenv.get(name).cloned());
+            value.filter(|value| !value.is_empty())
+        };
+        let used = |name: &'static str| UsedVariable { name, in_file: in_file(name) };
+        legacy_env.read_port(&set, &used);
         if let Some(key) = set("API_KEY") {
             legacy_env.api_key = Some(key);
-            legacy_env.used.push("API_KEY");
+            legacy_env.used.push(used("API_KEY"));
         }
         if let Some(list) = set("ALLOWED_ORIGINS") {
-            for text in list.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-                // The documentation of the replaced services also writes origins with a slash at the end.
-                match checked_origin(text.trim_end_matches('/')) {
-                    Some(origin) => legacy_env.origins.push(origin),
-                    None => {
-                        let reason = format!("`ALLOWED_ORIGINS` names `{text}`, which is not an origin");
-                        legacy_env.unusable.push(reason);
-                    }
-                }
-            }
-            legacy_env.used.push("ALLOWED_ORIGINS");
+            legacy_env.read_origins(&list);
+            legacy_env.used.push(used("ALLOWED_ORIGINS"));
         }
         let (store, unusable) = legacy_store::from_variables(set);
         legacy_env.unusable.extend(unusable);
         legacy_env.store_url = store.map(|store| {
-            store.map(|LegacyStore { url, used }| {
-                legacy_env.used.extend(used);
+            store.map(|LegacyStore { url, used: names }| {
+                legacy_env.used.extend(names.into_iter().map(&used));
                 url
             })
         });
         for name in NOT_YET.into_iter().filter(|name| set(name).is_some()) {
             legacy_env.unusable.push(format!("`{name}` is not supported by this version"));
         }
+        for name in dotenv.keys().filter(|name| name.starts_with("MILLRACE_")) {
+            let reason = "has no effect in `.env`; set it in the environment of the process";
+            legacy_env.unusable.push(format!("`{name}` {reason}"));
+        }
         legacy_env
+    }
+
+    /// Uses the first valid port, and says why another is not used.
+    fn read_port(
+        &mut self,
+        set: impl Fn(&str) -> Option<String>,
+        used: impl Fn(&'static str) -> UsedVariable,
+    ) {
+        for name in PORTS {
+            let Some(text) = set(name) else { continue };
+            match text.parse() {
+                Err(_) => self.unusable.push(format!("`{name}` is not a valid port number")),
+                Ok(port) if self.port.is_none_or(|first| first == port) => {
+                    self.port = Some(port);
+                    self.used.push(used(name));
+                }
+                Ok(_) => {
+                    let first = self.port_from();
+                    self.unusable.push(format!("`{name}` names another port than {first}, which is used"));
+                }
+            }
+        }
+    }
+
+    fn read_origins(&mut self, list: &str) {
+        for text in list.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            // The documentation of the replaced services also writes origins with a slash at the end.
+            match checked_origin(text.trim_end_matches('/')) {
+                Some(origin) => self.origins.push(origin),
+                None => {
+                    let reason = format!("`ALLOWED_ORIGINS` names `{text}`, which is not an origin");
+                    self.unusable.push(reason);
+                }
+            }
+        }
     }
 
     /// Returns the variable that the password of the legacy store comes from, for messages.
     pub fn password_in(&self) -> &'static str {
-        if self.used.contains(&"DB_URL") { "`DB_URL`" } else { "`MYSQL_PASSWORD`" }
+        if self.used.iter().any(|used| used.name == "DB_URL") { "`DB_URL`" } else { "`MYSQL_PASSWORD`" }
     }
 
-    /// Ignores the port, because a setting that wins over it says where to listen.
-    pub fn leave_port(&mut self) {
-        self.port = None;
-        self.used.retain(|name| !["PORT", "API_PORT"].contains(name));
+    /// Ignores the port, because the option or variable `winner` says where to listen.
+    pub fn leave_port(&mut self, winner: &str) {
+        if self.port.take().is_some() {
+            self.leave(|name| PORTS.contains(&name), winner);
+        }
     }
 
-    /// Ignores the store, because a setting that wins over it names another.
-    pub fn leave_store(&mut self) {
-        self.store_url = None;
-        self.used.retain(|name| !name.starts_with("MYSQL_") && !["DB_URL", "DATABASE"].contains(name));
+    /// Ignores the store, because the setting `winner` names another.
+    pub fn leave_store(&mut self, winner: &str) {
+        if self.store_url.take().is_some_and(|url| url.is_ok()) {
+            self.leave(is_of_store, winner);
+        }
     }
+
+    fn leave(&mut self, is_left: impl Fn(&str) -> bool, winner: &str) {
+        let names = self.from(&is_left);
+        self.used.retain(|used| !is_left(used.name));
+        self.unusable.push(format!("{names} has no effect, because {winner} is set"));
+    }
+
+    /// Returns the variables that decide the port, for messages.
+    pub fn port_from(&self) -> String {
+        self.from(|name| PORTS.contains(&name))
+    }
+
+    /// Returns the variables that decide the store, for messages.
+    pub fn store_from(&self) -> String {
+        self.from(is_of_store)
+    }
+
+    /// Returns where the key comes from, for messages.
+    pub fn key_from(&self) -> String {
+        self.from(|name| name == "API_KEY")
+    }
+
+    /// Returns a line for each setting that the variables decide: its name, its value without secrets, and the
+    /// variables.
+    pub fn decisions(&self) -> Vec<String> {
+        let store = self.store_url.as_ref().and_then(|url| url.as_ref().ok());
+        let store = store.map(|url| without_password(url).replacen(":***@", "@", 1));
+        let port = self.port.map(|port| port.to_string());
+        let key = self.api_key.as_ref().map(|_| "accepted besides the keys of this server".to_owned());
+        let origins = (!self.origins.is_empty()).then(|| self.origins.join(" "));
+        let line = |setting: &str, value: Option<String>, from: String| {
+            value.map(|value| format!("{setting}: {value}, from {from}"))
+        };
+        let lines = [
+            line("store", store, self.store_from()),
+            line("port", port, self.port_from()),
+            line("API key", key, self.key_from()),
+            line("allowed origins", origins, self.from(|name| name == "ALLOWED_ORIGINS")),
+        ];
+        lines.into_iter().flatten().collect()
+    }
+
+    /// Lists used variables with their place, such as `DB_URL and DATABASE in .env`.
+    fn from(&self, is_wanted: impl Fn(&str) -> bool) -> String {
+        let listed = |in_file: bool, place: &str| {
+            let used = self.used.iter().filter(|used| used.in_file == in_file && is_wanted(used.name));
+            let names: Vec<&str> = used.map(|used| used.name).collect();
+            (!names.is_empty()).then(|| format!("{} in {place}", names.join(" and ")))
+        };
+        let parts = [listed(true, ".env"), listed(false, "the environment")];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn is_of_store(name: &str) -> bool {
+    name.starts_with("MYSQL_") || ["DB_URL", "DATABASE"].contains(&name)
 }
 
 /// Parses lines `NAME=value` or `NAME: value` like dotenv, with comments, `export` and quotes.
@@ -160,18 +255,56 @@ mod tests {
         assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     }
 
+    fn read(environment: &[(&str, &str)], dotenv: &[(&str, &str)]) -> LegacyEnv {
+        let owned = |list: &[(&str, &str)]| -> BTreeMap<String, String> {
+            list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let environment = owned(environment);
+        LegacyEnv::read(|name| environment.get(name).cloned(), &owned(dotenv))
+    }
+
     #[test]
     fn the_first_valid_port_is_used_and_an_empty_value_counts_as_unset() {
-        let environment = BTreeMap::from([("PORT", "x"), ("API_PORT", "2025"), ("API_KEY", "")]);
-        let legacy_env = LegacyEnv::read(|name| environment.get(name).map(|value| (*value).to_owned()));
-        assert_eq!(
-            (legacy_env.port, legacy_env.api_key, legacy_env.used),
-            (Some(2025), None, vec!["API_PORT"])
-        );
+        let legacy_env = read(&[("PORT", "x"), ("API_PORT", "2025"), ("API_KEY", "")], &[]);
+        assert_eq!((legacy_env.port, &legacy_env.api_key), (Some(2025), &None));
+        assert_eq!(legacy_env.used, [UsedVariable { name: "API_PORT", in_file: false }]);
         assert_eq!(legacy_env.unusable, ["`PORT` is not a valid port number"]);
-        let list = "http://localhost:3000/, null,,a b,*";
-        let legacy_env = LegacyEnv::read(|name| (name == "ALLOWED_ORIGINS").then(|| list.to_owned()));
+        let legacy_env = read(&[("ALLOWED_ORIGINS", "http://localhost:3000/, null,,a b,*")], &[]);
         assert_eq!(legacy_env.origins, ["http://localhost:3000", "null", "*"]);
         assert_eq!(legacy_env.unusable, ["`ALLOWED_ORIGINS` names `a b`, which is not an origin"]);
+    }
+
+    #[test]
+    fn a_second_port_is_named_as_ignored() {
+        let legacy_env = read(&[], &[("PORT", "3000"), ("API_PORT", "3005")]);
+        assert_eq!(legacy_env.port, Some(3000));
+        assert_eq!(legacy_env.unusable, ["`API_PORT` names another port than PORT in .env, which is used"]);
+        let legacy_env = read(&[], &[("PORT", "3000"), ("API_PORT", "3000")]);
+        assert_eq!(legacy_env.decisions(), ["port: 3000, from PORT and API_PORT in .env"]);
+        assert!(legacy_env.unusable.is_empty());
+    }
+
+    #[test]
+    fn each_decision_names_its_variables_and_no_secret() {
+        let dotenv = [("DB_URL", "mysql://shop:hidden@db/shopdb"), ("API_KEY", "hidden"), ("PORT", "3333")];
+        let mut legacy_env = read(&[("PORT", "3334")], &dotenv);
+        let expected = [
+            "store: mysql://shop@db/shopdb, from DB_URL in .env",
+            "port: 3334, from PORT in the environment",
+            "API key: accepted besides the keys of this server, from API_KEY in .env",
+        ];
+        assert_eq!(legacy_env.decisions(), expected);
+        legacy_env.leave_port("`--listen`");
+        legacy_env.leave_store("`[store] url`");
+        assert_eq!(legacy_env.decisions(), expected[2..]);
+        assert_eq!(
+            legacy_env.unusable,
+            [
+                "PORT in the environment has no effect, because `--listen` is set",
+                "DB_URL in .env has no effect, because `[store] url` is set"
+            ]
+        );
+        let legacy_env = read(&[], &[("MILLRACE_STORE", "sqlite:a.db")]);
+        assert!(legacy_env.unusable[0].starts_with("`MILLRACE_STORE` has no effect in `.env`"));
     }
 }

@@ -4,10 +4,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::ConfigError;
-use super::location::Location;
+use serde::Deserialize;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct ListenAt {
     /// `None` for `localhost`.
     host: Option<IpAddr>,
@@ -15,30 +15,29 @@ pub struct ListenAt {
     pub tls: bool,
 }
 
+impl TryFrom<String> for ListenAt {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let form = "such as `localhost:8000` or `https://0.0.0.0:8443`";
+        Self::parse(&text).ok_or_else(|| format!("`{text}` is not an address to listen on, {form}"))
+    }
+}
+
 impl ListenAt {
-    pub fn parse(text: &str, location: &Location) -> Result<Self, ConfigError> {
-        let wrong = || {
-            ConfigError::at(
-                location,
-                format!(
-                    "`{text}` is not an address to listen on, such as `localhost:8000` or `https://0.0.0.0:8443`"
-                ),
-            )
-        };
+    fn parse(text: &str) -> Option<Self> {
         let (tls, address) = match text.split_once("://") {
             None => (false, text),
             Some(("http", rest)) => (false, rest),
             Some(("https", rest)) => (true, rest),
-            Some(_) => return Err(wrong()),
+            Some(_) => return None,
         };
         if let Ok(socket) = address.parse::<SocketAddr>() {
-            return Ok(Self { host: Some(socket.ip()), port: socket.port(), tls });
+            return Some(Self { host: Some(socket.ip()), port: socket.port(), tls });
         }
-        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-        match (host, port.parse()) {
-            ("localhost", Ok(port)) => Ok(Self { host: None, port, tls }),
-            _ => Err(wrong()),
-        }
+        let (host, port) = address.rsplit_once(':')?;
+        let port = port.parse().ok()?;
+        (host == "localhost").then_some(Self { host: None, port, tls })
     }
 
     /// Returns the socket addresses. The first one must be available; the others are optional.

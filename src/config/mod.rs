@@ -1,37 +1,45 @@
 //! The configuration: built-in defaults and presets, the user's TOML file, and overrides from the environment and the
-//! command line. All of it is checked at start, and errors name file and line, so that no setting fails later.
+//! command line. All of it is checked at start, and all errors are reported together with file, line and column, so
+//! that no setting fails later.
 
+mod checks;
 mod effective;
+mod error;
 mod file;
 mod layers;
 mod legacy_env;
 mod legacy_store;
 mod listen;
+mod loaded;
 mod location;
 mod names;
+mod overrides;
 mod preset;
 mod read;
+mod reader;
+mod recovery;
 mod source;
 mod store;
 mod stream;
+mod syntax;
 mod view;
+mod wording;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use effective::effective;
+pub use error::{ConfigError, ConfigErrors};
 pub use file::DEFAULT;
-pub use legacy_env::LegacyEnv;
+pub use legacy_env::{LegacyEnv, UsedVariable};
 pub use listen::ListenAt;
+pub use loaded::Loaded;
+pub use overrides::Overrides;
 pub use preset::Preset;
 pub use read::{ReadConfig, ReadShape};
-pub use store::StoreAt;
+pub use store::{StoreAt, without_password};
 pub use stream::Streams;
-
-use file::{File, UserFile};
-use layers::Layers;
-use location::Location;
 
 use crate::http::{Access, Limits, Network};
 use crate::sources::Source;
@@ -65,61 +73,10 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// Settings from the command line and the environment, which win over files. There is no `Debug`, because a URL may
-/// contain a password.
-#[derive(Clone, Default)]
-pub struct Overrides {
-    pub listen: Vec<String>,
-    pub log_url: Option<String>,
-    pub store_url: Option<String>,
-    pub store_password: Option<String>,
-    /// The store of the replaced services' variables, or why they name none. The user's file wins over it.
-    pub legacy_store_url: Option<Result<String, String>>,
-    /// The variable that the password in `legacy_store_url` comes from.
-    pub legacy_password_in: &'static str,
-}
-
-/// An error in the configuration, with its file and line, to be shown as one line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    #[error("{path}: {reason}", path = path.display())]
-    Unreadable { path: PathBuf, reason: String },
-    #[error("{location}: {reason}")]
-    Wrong { location: String, reason: String },
-}
-
-impl ConfigError {
-    fn at(location: &Location, reason: impl Into<String>) -> Self {
-        Self::Wrong { location: location.to_string(), reason: reason.into() }
-    }
-}
-
 impl Config {
     /// Loads the user's file at `path`, with the presets that it lists. Without a file all presets are on.
-    pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let text = path.map(read).transpose()?;
-        let user = path.zip(text.as_deref());
-        let (presets, names_store) = match user {
-            Some((path, text)) => {
-                let mut only = Layers::default();
-                only.add(&path.display().to_string(), text, false);
-                let UserFile { presets, store } = only.read()?;
-                let presets = presets.map(|presets| Preset::named(&only.declared(presets))).transpose()?;
-                (presets.unwrap_or_default(), store.url.is_some())
-            }
-            None => (Preset::ALL.to_vec(), false),
-        };
-        let layers =
-            layers(&presets, user, overrides.legacy_store_url.as_ref().and_then(|url| url.as_deref().ok()));
-        let file: File = layers.read_by_kind()?;
-        if let (Some(Err(reason)), None, false) =
-            (&overrides.legacy_store_url, &overrides.store_url, names_store)
-        {
-            // With another database, events would be missing from the one that other programs read.
-            let reason = format!("{reason}; correct it, or set `[store] url` in the configuration");
-            return Err(ConfigError::Wrong { location: "environment or .env".to_owned(), reason });
-        }
-        file.check(&layers, presets, overrides)
+    pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigErrors> {
+        Loaded::read(path, overrides).checked()
     }
 
     /// Returns the definition of a view, which decides its rows.
@@ -128,16 +85,15 @@ impl Config {
         Some(Definition::of(view, &self.streams[&view.stream]))
     }
 
-    /// Returns the sources and reads that need no key and are not declared `public`.
-    pub fn opened(&self) -> Vec<String> {
+    /// Returns the sources and reads that need no key and are not declared `public`, each with its type.
+    pub fn opened(&self) -> Vec<(&'static str, &str)> {
         let sources = self.sources.iter().filter_map(|(name, source)| {
             let source = source.http()?;
-            Some((format!("source `{name}`"), source.access, source.public))
+            Some(("source", name.as_str(), source.access, source.public))
         });
-        let reads =
-            self.reads.iter().map(|(name, read)| (format!("read `{name}`"), read.access, read.public));
-        let opened = sources.chain(reads).filter(|(_, access, public)| *access == Access::Open && !public);
-        opened.map(|(name, ..)| name).collect()
+        let reads = self.reads.iter().map(|(name, read)| ("read", name.as_str(), read.access, read.public));
+        let opened = sources.chain(reads).filter(|(.., access, public)| *access == Access::Open && !public);
+        opened.map(|(kind, name, ..)| (kind, name)).collect()
     }
 
     /// Lets the web pages with these origins use the sources and reads that need no key and list no origins. With
@@ -166,29 +122,6 @@ pub fn user_file(named: Option<PathBuf>) -> Option<PathBuf> {
     named.or_else(|| local.exists().then(|| local.to_owned()))
 }
 
-/// Returns the files in their order: the defaults, the presets, the store of the replaced services' variables, and the
-/// user's file.
-fn layers(presets: &[Preset], user: Option<(&Path, &str)>, legacy_store_url: Option<&str>) -> Layers {
-    let mut layers = Layers::default();
-    layers.add("default.toml", DEFAULT, true);
-    for preset in presets {
-        layers.add(&preset.file_name(), preset.text, true);
-    }
-    if let Some(url) = legacy_store_url {
-        let url = toml::Value::from(url);
-        layers.add("environment or .env", &format!("[store]\nurl = {url}\n"), true);
-    }
-    if let Some((path, text)) = user {
-        layers.add(&path.display().to_string(), text, false);
-    }
-    layers
-}
-
-fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,11 +135,15 @@ mod tests {
         let path = folder.path().join("m.toml");
         let presets = r#"presets = ["revenue", "analytics", "notifications", "inventory"]"#;
         std::fs::write(&path, format!("{presets}\n{text}")).expect("written");
-        Config::load(Some(&path), &Overrides::default()).map_err(|error| {
-            let text = error.to_string().replace(&path.display().to_string(), "m.toml");
-            let (line, reason) =
-                text.strip_prefix("m.toml:").and_then(|rest| rest.split_once(':')).expect("a line");
-            format!("m.toml:{}:{reason}", line.parse::<usize>().expect("a number") - 1)
+        Config::load(Some(&path), &Overrides::default()).map_err(|errors| {
+            let text = errors.to_string().replace(&path.display().to_string(), "m.toml");
+            let lines = text.lines().map(|line| {
+                let (number, rest) =
+                    line.strip_prefix("m.toml:").and_then(|rest| rest.split_once(':')).expect("a line");
+                let (_, reason) = rest.split_once(':').expect("a column");
+                format!("m.toml:{}:{reason}", number.parse::<usize>().expect("a number") - 1)
+            });
+            lines.collect::<Vec<_>>().join("\n")
         })
     }
 
@@ -229,7 +166,8 @@ mod tests {
     #[test]
     fn an_unusable_legacy_database_is_not_replaced_by_another() {
         let fault = Some(Err("`DB_URL` is not a database URL".to_owned()));
-        let legacy = Overrides { legacy_store_url: fault, ..Overrides::default() };
+        let legacy_env = LegacyEnv { store_url: fault, ..LegacyEnv::default() };
+        let legacy = Overrides { legacy_env, ..Overrides::default() };
         let error = Config::load(None, &legacy).expect_err("refused").to_string();
         assert!(
             error.contains("`DB_URL` is not a database URL; correct it, or set `[store] url`"),
@@ -246,7 +184,8 @@ mod tests {
     #[test]
     fn a_legacy_database_is_used_unless_the_file_or_the_command_line_names_a_store() {
         let url = r#"mysql://u:p"\@h/d"#.to_owned();
-        let legacy = Overrides { legacy_store_url: Some(Ok(url.clone())), ..Overrides::default() };
+        let legacy_env = LegacyEnv { store_url: Some(Ok(url.clone())), ..LegacyEnv::default() };
+        let legacy = Overrides { legacy_env, ..Overrides::default() };
         let folder = tempfile::tempdir().expect("a folder");
         let (path, password) = (folder.path().join("m.toml"), folder.path().join("password"));
         std::fs::write(&password, "secret").expect("written");
@@ -308,7 +247,7 @@ mod tests {
         let without_file = Config::load(None, &Overrides::default()).expect("valid");
         assert_eq!(without_file.presets, Preset::ALL);
         let error = load("\npresets = [\"shop\"]").expect_err("unknown");
-        assert!(error.contains("m.toml:2: `presets` lists `shop`"), "{error}");
+        assert!(error.contains("m.toml:2:12: `presets` lists `shop`"), "{error}");
         let error = load("[source.ingest]\naccess = \"open\"").expect_err("not on");
         assert!(
             error.contains("source `ingest` belongs to preset `notifications`, which is not on"),
@@ -353,186 +292,321 @@ mod tests {
     }
 
     #[test]
+    fn all_errors_are_reported_together_in_the_order_of_the_file() {
+        let errors = load(
+            r#"lisen = ["localhost:1"]
+            trusted_proxies = ["10.0.0.0/8", "here", "10.0.0.0/9", "there"]
+            [store]
+            url = "postgress://shop@db/shop"
+            [stream.refunds]
+            key = "customer.id"
+            fields."customer.id" = { type = "text", required = true }
+            fields.amount = { type = "decimall", required = true }
+            [view.refunds]
+            knid = "ledger"
+            frm = "refunds"
+            amount = "+amout"
+            [view.rows]
+            kind = "tabel"
+            from = "refund"
+            columns = { a = "customer_id", b = "amount", c = "$recieved" }
+            [source.refunds]
+            kind = "http"
+            status = "200"
+            [retention]
+            rows = { row = "30d" }
+            "#,
+        );
+        let errors = errors.expect_err("refused");
+        let expected = [
+            "m.toml:1: `lisen` is not a setting or section; did you mean `listen`?",
+            "m.toml:2: `trusted_proxies`: `here` is not an address or network",
+            "m.toml:2: `trusted_proxies`: `there` is not an address or network",
+            "m.toml:4: `[store] url` starts with `postgress:`, which is not a supported store; did you mean `postgres:`?",
+            "m.toml:8: stream `refunds`, `fields.amount.type`: `decimall` does not exist; did you mean `decimal`?",
+            "m.toml:10: view `refunds` has no setting `knid`; did you mean `kind`?",
+            "m.toml:11: view `refunds` has no setting `frm`; did you mean `from`?",
+            "m.toml:12: view `refunds` takes its amount from field `amout`, which stream `refunds` does not declare; did you mean `amount`? (fields: `amount`, `customer.id`)",
+            "m.toml:14: view `rows`, `kind`: `tabel` does not exist; did you mean `table`?",
+            "m.toml:15: view `rows` reads stream `refund`, which is not declared; did you mean `refunds`?",
+            "m.toml:16: view `rows` fills column `a` with field `customer_id`, which stream `refunds` does not declare; did you mean `customer.id`?",
+            "m.toml:16: view `rows` fills column `c` with `$recieved`, which does not exist; did you mean `$received`?",
+            "m.toml:17: source `refunds` needs the setting `path`",
+            "m.toml:17: source `refunds` needs the setting `stream`",
+            "m.toml:17: source `refunds` needs the setting `answer`",
+            "m.toml:19: source `refunds`, `status`: expected a whole number, but found a text",
+            "m.toml:21: `[retention]` names view `row`, which is not declared; did you mean `rows`?",
+        ];
+        let lines: Vec<&str> = errors.lines().collect();
+        assert_eq!(lines.len(), expected.len(), "{errors}");
+        for expected in expected {
+            assert!(lines.iter().any(|line| line.starts_with(expected)), "no {expected}\n{errors}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_column_of_the_setting() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.toml");
+        std::fs::write(&path, "hosts = []\nlisten = [\"localhost:1\", \"ä\", \"nowhere\"]\n")
+            .expect("written");
+        let errors = Config::load(Some(&path), &Overrides::default()).expect_err("refused").to_string();
+        let places: Vec<&str> = errors.lines().filter_map(|line| line.split("m.toml:").nth(1)).collect();
+        assert!(places[0].starts_with("2:26: ") && places[1].starts_with("2:31: "), "{errors}");
+    }
+
+    #[test]
+    fn a_plain_field_is_added_like_one_with_a_plus() {
+        let ledger = |amount: &str| {
+            let view = format!("[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"{amount}\"");
+            format!("{:?}", load(&view).expect("valid").views["r"])
+        };
+        assert_eq!(ledger("value"), ledger("+value"));
+        assert_ne!(ledger("value"), ledger("-value"));
+    }
+
+    #[test]
     fn errors_name_file_and_line() {
         let cases = [
-            ("lisen = []", "m.toml:1: unknown field `lisen`"),
-            ("\n[log]\nurl = 1", "m.toml:3: invalid type"),
+            (
+                "lisen = []",
+                "m.toml:1: `lisen` is not a setting or section; did you mean `listen`? (settings and sections: `presets`, `listen`",
+            ),
+            ("\n[log]\nurl = 1", "m.toml:3: `[log]`, `url`: expected a text in quotes, but found a number"),
             (
                 "[view.revenue]\nkind = \"ledger\"\nfrom = \"sales\"\namount = \"+value\"",
-                "m.toml:1: view `revenue` reads stream `sales`, which is not declared",
+                "m.toml:3: view `revenue` reads stream `sales`, which is not declared (streams: `inventory`, `notifications`, `revenue`, `site_events`)",
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+amount\"",
-                "m.toml:1: view `r` takes its amount from field `amount`, which stream `revenue` does not declare",
+                "m.toml:4: view `r` takes its amount from field `amount`, which stream `revenue` does not declare (fields: `name`, `userId`, `value`)",
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+name\"",
-                "m.toml:1: view `r` takes its amount from field `name`, which is neither decimal nor integer",
+                "m.toml:4: view `r` takes its amount from field `name`, which is neither decimal nor integer",
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ntable = \"users_revenue\"",
-                "m.toml:1: view `r` and view `revenue` both write table `users_revenue`",
+                "m.toml:5: view `r` and view `revenue` both write table `users_revenue`",
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ntable = \"Users_Revenue\"",
-                "m.toml:1: view `r` and view `revenue` both write table `users_revenue`",
+                "m.toml:5: view `r` and view `revenue` both write table `users_revenue`",
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\namount = \"+value\"\ntable = \"Millrace_seen\"",
-                "m.toml:1: view `r` cannot have table `Millrace_seen`",
+                "m.toml:5: view `r` cannot have table `Millrace_seen`",
             ),
             (
                 "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\nby = \"name\"\namount = { add_revenue = \"+value\" }",
-                "m.toml:1: view `r` has no amount for `subtract_revenue`, which is a value of field `name`",
+                "m.toml:5: view `r` has no amount for `subtract_revenue`, which is a value of field `name`",
             ),
-            ("[stream.s]\nkey = \"k\"", "m.toml:1: stream `s` has key `k`, which is not among its fields"),
+            (
+                "[stream.s]\nkey = \"k\"",
+                "m.toml:2: stream `s` has key `k`, which is not among its fields (fields: none)",
+            ),
             (
                 "[stream.s]\nkey = \"k\"\nfields.k = { type = \"text\" }",
-                "m.toml:1: stream `s` has key `k`, which must be required: an integer, or text of at most 255 characters",
+                "m.toml:2: stream `s` has key `k`, which must be required: an integer, or text of at most 255 characters",
             ),
             (
                 "[stream.s]\nkey = \"k\"\nfields.k = { type = \"time\", required = true }",
-                "m.toml:1: stream `s` has key `k`, which must be required: an integer, or text",
+                "m.toml:2: stream `s` has key `k`, which must be required: an integer, or text",
             ),
             (
                 "[stream.s]\nkey = \"k\"\nfields.k = { type = \"integer\", required = true }\n\
                  [view.r]\nkind = \"ledger\"\nfrom = \"s\"\namount = \"+k\"",
-                "m.toml:4: view `r` is a ledger, which needs a text key; the key of stream `s` is not text",
+                "m.toml:6: view `r` is a ledger, which needs a text key; the key of stream `s` is not text",
             ),
             (
                 "[stream.s]\nfields.k = { type = \"text\", min = 3, max = 2 }\nkey = \"k\"",
-                "m.toml:1: stream `s` has field `k`, whose `min` is above its `max`",
+                "m.toml:2: stream `s` has field `k`, whose `min` is above its `max`",
             ),
             (
                 "[stream.s]\nfields.k = { type = \"decimal\", places = 5 }\nkey = \"k\"",
-                "m.toml:1: stream `s` has field `k`, whose `places` must be between 0 and 4",
+                "m.toml:2: stream `s` has field `k`, whose `places` must be between 0 and 4",
             ),
             (
                 "[stream.s]\nfields.k = { type = \"text\", digits = 5 }\nkey = \"k\"",
-                "m.toml:1: stream `s` has field `k`, which is not a decimal and cannot have `digits` or `places`",
+                "m.toml:2: stream `s` has field `k`, which is not a decimal and cannot have `digits` or `places`",
             ),
             (
                 "[stream.s]\nfields.k = { type = \"time\", format = \"email\" }\nkey = \"k\"",
-                "m.toml:1: stream `s` has field `k`, which is not text and cannot have a `format`",
+                "m.toml:2: stream `s` has field `k`, which is not text and cannot have a `format`",
             ),
             (
                 "[stream.s]\nfields.\"a..k\" = { type = \"text\" }\nkey = \"k\"",
-                "m.toml:1: stream `s` has field `a..k`, whose name is empty before or after a dot",
+                "m.toml:2: stream `s` has field `a..k`, whose name is empty before or after a dot",
             ),
             (
                 "[stream.s]\nfields.\"a.b.c.d.e.f.g.h.i.k\" = { type = \"text\" }\nkey = \"k\"",
-                "m.toml:1: stream `s` has field `a.b.c.d.e.f.g.h.i.k`, which is nested in more than 8 objects",
+                "m.toml:2: stream `s` has field `a.b.c.d.e.f.g.h.i.k`, which is nested in more than 8 objects",
             ),
             (
                 "[stream.s]\nfields.a = { type = \"text\" }\nfields.\"a.k\" = { type = \"text\" }\nkey = \"k\"",
-                "m.toml:1: stream `s` has field `a.k` inside field `a`, which must be of type \"any\"",
+                "m.toml:3: stream `s` has field `a.k` inside field `a`, which must be of type \"any\"",
             ),
             (
                 "[source.live_event]\nstream = \"x\"",
-                "m.toml:1: source `live_event` names stream `x`, which is not declared",
+                "m.toml:2: source `live_event` names stream `x`, which is not declared",
             ),
-            ("\n[source.d]\nkind = \"http\"\npath = \"/d\"", "m.toml:2: missing field `stream`"),
-            ("[source.d]\nkind = \"http\"\nstream = \"revenue\"", "m.toml:1: missing field `path`"),
-            ("[source.ingest]\npath = \"events\"", "m.toml:2: `events` is not a path such as `/events`"),
-            ("[source.ingest]\npath = \"/a/{b}\"", "m.toml:2: `/a/{b}` is not a path such as `/events`"),
-            ("[source.ingest]\npath = \"/a//b\"", "m.toml:2: `/a//b` is not a path such as `/events`"),
-            ("[source.ingest]\npath = \"/v1/events\"", "m.toml:2: `/v1/events` is a path of millrace itself"),
-            ("[source.ingest]\npath = \"/health\"", "m.toml:2: `/health` is a path of millrace itself"),
+            (
+                "\n[source.d]\nkind = \"http\"\npath = \"/d\"",
+                "m.toml:2: source `d` needs the setting `stream`",
+            ),
+            (
+                "[source.d]\nkind = \"http\"\nstream = \"revenue\"",
+                "m.toml:1: source `d` needs the setting `path`",
+            ),
+            (
+                "[source.ingest]\npath = \"events\"",
+                "m.toml:2: source `ingest`, `path`: `events` is not a path such as `/events`",
+            ),
+            (
+                "[source.ingest]\npath = \"/a/{b}\"",
+                "m.toml:2: source `ingest`, `path`: `/a/{b}` is not a path such as `/events`",
+            ),
+            (
+                "[source.ingest]\npath = \"/a//b\"",
+                "m.toml:2: source `ingest`, `path`: `/a//b` is not a path such as `/events`",
+            ),
+            (
+                "[source.ingest]\npath = \"/v1/events\"",
+                "m.toml:2: source `ingest`, `path`: `/v1/events` is a path of millrace itself",
+            ),
+            (
+                "[source.ingest]\npath = \"/health\"",
+                "m.toml:2: source `ingest`, `path`: `/health` is a path of millrace itself",
+            ),
             (
                 "\n[source.ingest]\npath = \"/event\"",
-                "m.toml:2: source `ingest` and source `site_event` both have path `/event`",
+                "m.toml:3: source `ingest` and source `site_event` both have path `/event`",
             ),
             (
                 "\n[source.site_event]\npath = \"/events/ingest\"",
-                "m.toml:2: source `ingest` and source `site_event` both have path `/events/ingest`",
+                "m.toml:3: source `ingest` and source `site_event` both have path `/events/ingest`",
             ),
             (
                 "\n[source.shop]\nkind = \"http\"\npath = \"/stats\"\nstream = \"revenue\"\nanswer = \"{}\"",
-                "m.toml:2: read `stats` has path `/stats`, which matches the path of source `shop`",
+                "m.toml:4: read `stats` has path `/stats`, which matches the path of source `shop`",
             ),
-            ("[source.ingest]\nanswer = \"yes\"", "m.toml:2: the answer is not JSON"),
+            (
+                "[source.ingest]\nanswer = \"yes\"",
+                "m.toml:2: source `ingest`, `answer`: the answer is not JSON",
+            ),
             (
                 "[source.ingest]\nanswer = '{\"id\":\"{eventID}\"}'",
-                "m.toml:2: the text contains `{eventID}`; the only placeholder here is `{eventId}`",
+                "m.toml:2: source `ingest`, `answer`: the text contains `{eventID}`, which is not a placeholder; did you mean `{eventId}`? (placeholders: `{eventId}`)",
             ),
             (
                 "[source.ingest]\nanswer = '[\"{eventId}\",\"{eventId}\"]'",
-                "m.toml:2: the answer contains `{eventId}` more than once",
+                "m.toml:2: source `ingest`, `answer`: the answer contains `{eventId}` more than once",
             ),
             (
                 "[source.ingest]\nstatus = 404",
-                "m.toml:2: the status of accepted events must be 200 to 299, not 404",
+                "m.toml:2: source `ingest`, `status`: the status of accepted events must be 200 to 299, not 404",
             ),
             (
                 "[source.ingest]\nerrors = { invalid = \"no: {why}\" }",
-                "m.toml:2: the text contains `{why}`; the only placeholder here is `{reason}`",
+                "m.toml:2: source `ingest`, `errors.invalid`: the text contains `{why}`, which is not a placeholder (placeholders: `{reason}`)",
             ),
-            ("[source.ingest]\n\nerrors = { wrong = \"no\" }", "m.toml:3: unknown field `wrong`"),
+            (
+                "[source.ingest]\n\nerrors = { wrong = \"no\" }",
+                "m.toml:3: source `ingest`, `errors` has no setting `wrong` (settings: `unauthorized`, `forbidden`",
+            ),
             (
                 "[source.ingest]\norigins = [\"https://shop.example/\"]",
-                "m.toml:2: `https://shop.example/` is not an origin",
+                "m.toml:2: source `ingest`, `origins`: `https://shop.example/` is not an origin",
             ),
             (
                 "[source.ingest]\nids = false\nwindow = \"30d\"",
-                "m.toml:1: source `ingest` has no `ids = true`, so `id_scope` and `window` would have no effect",
+                "m.toml:3: source `ingest` has no `ids = true`, so `window` would have no effect",
             ),
             (
                 "[source.ingest]\naccess = \"open\"\nid_scope = \"shop\"",
-                "m.toml:1: source `ingest` is open and has an `id_scope`",
+                "m.toml:3: source `ingest` is open and has an `id_scope`",
             ),
-            ("[source.ingest]\nwindow = \"long\"", "m.toml:2: `long` is not a duration"),
-            ("[source.ingest]\nid_scope = \"\"", "m.toml:2: a name must have 1 to 100 plain characters"),
-            ("[source.ingest]\nkind = 3", "m.toml:1: source `ingest` has a `kind` that is not a text"),
-            ("\n[source.x]\nkind = \"soap\"", "m.toml:3: unknown variant `soap`, expected `http`"),
-            ("\n[view.x]\nkind = \"ledger\"\n\nfrm = \"revenue\"", "m.toml:5: unknown field `frm`"),
+            (
+                "[source.ingest]\nwindow = \"long\"",
+                "m.toml:2: source `ingest`, `window`: `long` is not a duration",
+            ),
+            (
+                "[source.ingest]\nid_scope = \"\"",
+                "m.toml:2: source `ingest`, `id_scope`: a name must have 1 to 100 plain characters",
+            ),
+            (
+                "[source.ingest]\nkind = 3",
+                "m.toml:2: source `ingest`, `kind`: expected a text in quotes, but found a number",
+            ),
+            (
+                "\n[source.x]\nkind = \"soap\"",
+                "m.toml:3: source `x`, `kind`: `soap` does not exist (kinds: `http`)",
+            ),
+            (
+                "\n[view.x]\nkind = \"ledger\"\n\nfrm = \"revenue\"",
+                "m.toml:5: view `x` has no setting `frm`; did you mean `from`? (settings: `from`, `table`",
+            ),
             (
                 "[source.Mine]\nkind = \"http\"\npath = \"/a\"\nstream = \"revenue\"\nanswer = \"{}\"",
                 "m.toml:1: source `Mine` needs a name of at most 64 lower-case letters",
             ),
             (
                 "hosts = []\ntrusted_proxies = [\"10.0.0.0/40\"]",
-                "m.toml:2: `10.0.0.0/40` is not an address or network",
+                "m.toml:2: `trusted_proxies`: `10.0.0.0/40` is not an address or network",
             ),
-            ("[limits]\nper_key = \"many\"", "m.toml:2: `many` is not a rate such as `1000/s`"),
-            ("[limits]\nper_user = \"1/s\"", "m.toml:2: unknown field `per_user`"),
+            (
+                "hosts = [\"https://shop.example\"]",
+                "m.toml:1: `hosts`: `https://shop.example` is not a host name",
+            ),
+            (
+                "[limits]\nper_key = \"many\"",
+                "m.toml:2: `[limits]`, `per_key`: `many` is not a rate such as `1000/s`",
+            ),
+            (
+                "[limits]\nper_user = \"1/s\"",
+                "m.toml:2: `[limits]` has no setting `per_user` (settings: `per_key`, `per_address`)",
+            ),
             (
                 "\n[retention]\nlog = \"6d\"",
-                "m.toml:3: `6d` is too short: nothing may be deleted within 7 days",
+                "m.toml:3: `[retention]`, `log`: `6d` is too short: nothing may be deleted within 7 days",
             ),
             (
                 "[retention]\nstreams = { site_events = \"167h\" }",
-                "m.toml:2: `167h` is too short: nothing may be deleted within 7 days",
+                "m.toml:2: `[retention]`, `streams.site_events`: `167h` is too short: nothing may be deleted within 7 days",
             ),
             (
                 "[retention]\nrows = { site_events = \"1d\" }",
-                "m.toml:2: `1d` is too short: nothing may be deleted within 7 days",
+                "m.toml:2: `[retention]`, `rows.site_events`: `1d` is too short: nothing may be deleted within 7 days",
             ),
-            ("[retention]\nlog = \"long\"", "m.toml:2: `long` is not a duration"),
+            ("[retention]\nlog = \"long\"", "m.toml:2: `[retention]`, `log`: `long` is not a duration"),
             (
                 "[retention]\nlog_bytes = \"20GB\"",
-                "m.toml:2: `20GB` is not a size such as `512MiB` or `20GiB`",
+                "m.toml:2: `[retention]`, `log_bytes`: `20GB` is not a size such as `512MiB` or `20GiB`",
             ),
             (
                 "[retention]\nstreams = { nothing = \"30d\" }",
-                "m.toml:1: `[retention]` names stream `nothing`, which is not declared",
+                "m.toml:2: `[retention]` names stream `nothing`, which is not declared",
             ),
             (
                 "[retention]\nrows = { nothing = \"30d\" }",
-                "m.toml:1: `[retention]` names view `nothing`, which is not declared",
+                "m.toml:2: `[retention]` names view `nothing`, which is not declared",
             ),
             (
                 "[retention]\nrows = { revenue = \"30d\" }",
-                "m.toml:1: `[retention]` names view `revenue`, which is not of kind `table`: its rows have no age",
+                "m.toml:2: `[retention]` names view `revenue`, which is not of kind `table`: its rows have no age",
             ),
-            ("\n[retention]\nrow = \"30d\"", "m.toml:3: unknown field `row`"),
-            ("[dedup]\nwindow = \"soon\"", "m.toml:2: `soon` is not a duration"),
+            (
+                "\n[retention]\nrow = \"30d\"",
+                "m.toml:3: `[retention]` has no setting `row`; did you mean `rows`?",
+            ),
+            ("[dedup]\nwindow = \"soon\"", "m.toml:2: `[dedup]`, `window`: `soon` is not a duration"),
             (
                 "listen = [\"ftp://localhost:21\"]",
-                "m.toml:1: `ftp://localhost:21` is not an address to listen on",
+                "m.toml:1: `listen`: `ftp://localhost:21` is not an address to listen on",
             ),
             ("\nlisten = [\"https://localhost:1\"]", "m.toml:2: `https://localhost:1` needs a certificate"),
-            ("[tls]\ncertificate = \"c.pem\"", "m.toml:1: missing field `key`"),
-            ("listen = [\"nowhere\"]", "m.toml:1: `nowhere` is not an address to listen on"),
+            ("[tls]\ncertificate = \"c.pem\"", "m.toml:1: `[tls]` needs the setting `key`"),
+            ("listen = [\"nowhere\"]", "m.toml:1: `listen`: `nowhere` is not an address to listen on"),
         ];
         for (text, message) in cases {
             let error = load(text).expect_err(text);

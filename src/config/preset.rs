@@ -1,8 +1,5 @@
 //! Presets: the contracts of the services that millrace replaces, as configuration files that are built in.
 
-use super::ConfigError;
-use super::location::Declared;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preset {
     pub name: &'static str,
@@ -17,16 +14,8 @@ impl Preset {
         Self { name: "inventory", text: include_str!("presets/inventory.toml") },
     ];
 
-    /// Returns the presets with these names, in a fixed order.
-    pub fn named(names: &Declared<Vec<String>>) -> Result<Vec<Self>, ConfigError> {
-        let Declared { value: names, location } = names;
-        let is_unknown = |name: &&String| Self::ALL.iter().all(|preset| preset.name != name.as_str());
-        if let Some(unknown) = names.iter().find(is_unknown) {
-            let all = Self::ALL.map(|preset| preset.name).join(", ");
-            let reason = format!("`presets` lists `{unknown}`, which does not exist; the presets are {all}");
-            return Err(ConfigError::at(location, reason));
-        }
-        Ok(Self::ALL.into_iter().filter(|preset| names.iter().any(|name| name == preset.name)).collect())
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|preset| preset.name == name)
     }
 
     /// Returns the name of the preset's file in errors.

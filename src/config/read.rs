@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use event::{SettingErrors, nearest, suggestion};
 use serde::Deserialize;
 
-use super::location::{Declared, user_location};
-use super::{ConfigError, Preset};
+use super::Preset;
+use super::checks::Checks;
 use crate::http::{Access, Origins, check_path, path_spellings};
 use crate::sources::Source;
 use crate::views::View;
@@ -81,26 +82,29 @@ impl ReadConfig {
 }
 
 impl ReadSection {
-    fn check(&self, read: &str, views: &BTreeMap<String, View>) -> Result<ReadConfig, String> {
-        let name = self.view.as_ref().ok_or_else(|| {
-            Preset::declaring(&format!("read.{read}"))
-                .map_or_else(|| "needs a `view` to show".to_owned(), Preset::is_not_on)
-        })?;
-        let view = views.get(name).ok_or(format!("shows view `{name}`, which is not declared"))?;
-        let path = self.path.as_ref().ok_or("needs a `path` such as `/balances/{key}`")?;
-        let shape = self.shape.ok_or("needs a `shape`: \"row\" or \"stats\"")?;
-        let unusable = |reason: String| format!("has a wrong path: {reason}");
-        match (shape, path.strip_suffix(KEY)) {
-            (ShapeName::Row, Some(before)) => check_path(before).map_err(unusable)?,
-            (ShapeName::Row, None) => {
-                return Err(format!("has path `{path}`, which must end in `{KEY}` for shape \"row\""));
-            }
-            (ShapeName::Stats, _) => check_path(path).map_err(unusable)?,
+    fn check(&self, read: &str, views: &Views<'_>, errors: &mut SettingErrors) -> Option<ReadConfig> {
+        if self.view.is_none()
+            && let Some(preset) = Preset::declaring(&format!("read.{read}")).filter(|_| self.path.is_none())
+        {
+            errors.add(&[], preset.is_not_on());
+            return None;
         }
-        Ok(ReadConfig {
-            path: path.clone(),
-            view: name.clone(),
-            shape: self.shape(name, shape, view)?,
+        let mut needed = |is_given: bool, reason: &str| {
+            if !is_given {
+                errors.add(&[], reason);
+            }
+        };
+        needed(self.view.is_some(), "needs a `view` to show");
+        needed(self.path.is_some(), "needs a `path` such as `/balances/{key}`");
+        needed(self.shape.is_some(), "needs a `shape`: \"row\" or \"stats\"");
+        let path = self.path.as_ref().zip(self.shape);
+        let path = path.and_then(|(path, shape)| errors.take(&["path"], checked_path(path, shape)));
+        let view = self.view.as_deref().and_then(|view| views.find(view, errors));
+        let shape = self.shape.zip(view).and_then(|(shape, view)| self.shape(shape, view, errors));
+        Some(ReadConfig {
+            path: path?,
+            view: view?.name.clone(),
+            shape: shape?,
             access: self.access,
             public: self.public,
             error_key: self.error_key.clone().unwrap_or_else(|| "error".to_owned()),
@@ -108,57 +112,102 @@ impl ReadSection {
         })
     }
 
-    fn shape(&self, of: &str, shape: ShapeName, view: &View) -> Result<ReadShape, String> {
+    fn shape(&self, shape: ShapeName, view: &View, errors: &mut SettingErrors) -> Option<ReadShape> {
+        let of = &view.name;
         match (shape, &self.top) {
-            (ShapeName::Row, _) if view.ledger().is_none() => {
-                Err(format!("shows view `{of}`, which is not a ledger"))
-            }
-            (ShapeName::Row, None) => Ok(ReadShape::Row),
-            (ShapeName::Row, Some(_)) => Err("cannot have `top` with shape \"row\"".to_owned()),
-            (ShapeName::Stats, top) => {
-                let stats = view.stats();
-                let stats =
-                    stats.ok_or_else(|| format!("shows view `{of}`, which is not of kind `stats`"))?;
-                let top = top.as_ref();
-                let top = top.ok_or("needs `top`, the field whose most frequent values are shown")?;
-                if !stats.counts_distinct() {
-                    Err(format!("shows view `{of}`, which has no `distinct`"))
-                } else if stats.counted(top).is_none() {
-                    Err(format!("has `top = \"{top}\"`, a field that view `{of}` does not count"))
-                } else {
-                    Ok(ReadShape::Stats { top: top.clone() })
+            (ShapeName::Row, top) => {
+                if view.ledger().is_none() {
+                    errors.add(&["view"], format!("shows view `{of}`, which is not a ledger"));
                 }
+                if top.is_some() {
+                    errors.add(&["top"], "cannot have `top` with shape \"row\"");
+                }
+                Some(ReadShape::Row)
+            }
+            (ShapeName::Stats, top) => {
+                let Some(stats) = view.stats() else {
+                    errors.add(&["view"], format!("shows view `{of}`, which is not of kind `stats`"));
+                    return None;
+                };
+                if !stats.counts_distinct() {
+                    errors.add(&["view"], format!("shows view `{of}`, which has no `distinct`"));
+                }
+                let Some(top) = top else {
+                    errors.add(&[], "needs `top`, the field whose most frequent values are shown");
+                    return None;
+                };
+                if stats.counted(top).is_none() {
+                    let names = suggestion(top, "counted fields", stats.counted_names());
+                    let reason =
+                        format!("has `top = \"{top}\"`, a field that view `{of}` does not count{names}");
+                    errors.add(&["top"], reason);
+                }
+                Some(ReadShape::Stats { top: top.clone() })
             }
         }
     }
 }
 
-/// Checks all reads, and that no two have the same path.
+fn checked_path(path: &str, shape: ShapeName) -> Result<String, String> {
+    let unusable = |reason: String| format!("has a wrong path: {reason}");
+    match (shape, path.strip_suffix(KEY)) {
+        (ShapeName::Row, Some(before)) => check_path(before).map_err(unusable)?,
+        (ShapeName::Row, None) => {
+            return Err(format!("has path `{path}`, which must end in `{KEY}` for shape \"row\""));
+        }
+        (ShapeName::Stats, _) => check_path(path).map_err(unusable)?,
+    }
+    Ok(path.to_owned())
+}
+
+/// The views that reads can show.
+pub struct Views<'a> {
+    pub valid: &'a BTreeMap<String, View>,
+    /// The names of all views, also of those with errors.
+    pub declared: &'a [&'a str],
+}
+
+impl Views<'_> {
+    fn find(&self, name: &str, errors: &mut SettingErrors) -> Option<&View> {
+        if self.declared.contains(&name) {
+            return self.valid.get(name);
+        }
+        let names = suggestion(name, "views", self.declared.iter().copied());
+        errors.add(&["view"], format!("shows view `{name}`, which is not declared{names}"));
+        self.valid.get(nearest(name, self.declared.iter().copied())?)
+    }
+}
+
+/// Checks all reads, and that no two have the same path. Returns those without errors.
 pub fn check_reads(
-    sections: &BTreeMap<String, Declared<ReadSection>>,
-    views: &BTreeMap<String, View>,
-    sources: &BTreeMap<String, Declared<Source>>,
-) -> Result<BTreeMap<String, ReadConfig>, ConfigError> {
+    sections: &BTreeMap<String, ReadSection>,
+    views: &Views<'_>,
+    sources: &BTreeMap<String, Source>,
+    checks: &mut Checks<'_>,
+) -> BTreeMap<String, ReadConfig> {
     let mut reads: BTreeMap<String, ReadConfig> = BTreeMap::new();
     for (name, section) in sections {
-        let wrong = |reason: String| ConfigError::at(&section.location, format!("read `{name}` {reason}"));
-        let read = section.value.check(name, views).map_err(wrong)?;
+        if !checks.is_complete(&["read", name]) {
+            continue;
+        }
+        let mut errors = SettingErrors::default();
+        let read = section.check(name, views, &mut errors);
+        checks.section("read", name, errors);
+        let Some(read) = read else { continue };
+        let (path, here) = (&read.path, ["read", name.as_str(), "path"]);
         let is_here = |source: &Source| source.http().is_some_and(|source| read.is_at(source.path.as_str()));
-        if let Some((source, declared)) = sources.iter().find(|(_, source)| is_here(&source.value)) {
-            let path = &read.path;
+        if let Some((source, _)) = sources.iter().find(|(_, source)| is_here(source)) {
             let reason =
                 format!("read `{name}` has path `{path}`, which matches the path of source `{source}`");
-            let locations = [&section.location, &declared.location];
-            return Err(ConfigError::at(user_location(locations), reason));
+            checks.conflict([&here, &["source", source, "path"]], reason);
         }
         if let Some((other, _)) = reads.iter().find(|(_, other)| other.path == read.path) {
-            let reason = format!("read `{other}` and read `{name}` both have path `{}`", read.path);
-            let locations = [&section.location, &sections[other].location];
-            return Err(ConfigError::at(user_location(locations), reason));
+            let reason = format!("read `{other}` and read `{name}` both have path `{path}`");
+            checks.conflict([&here, &["read", other, "path"]], reason);
         }
         reads.insert(name.clone(), read);
     }
-    Ok(reads)
+    reads
 }
 
 #[cfg(test)]

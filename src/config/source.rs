@@ -3,34 +3,39 @@
 
 use std::collections::BTreeMap;
 
-use super::location::{Declared, user_location};
-use super::names::is_name;
-use super::{ConfigError, Streams};
+use event::{SettingErrors, suggestion};
+
+use super::checks::Checks;
+use super::names::check_name;
 use crate::sources::Source;
 
-/// Checks all sources, and that no two have the same path.
+/// Checks all sources, and that no two have the same path. Returns those that could be read completely.
 pub fn check_sources(
-    sources: &BTreeMap<String, Declared<Source>>,
-    streams: &Streams,
-) -> Result<(), ConfigError> {
-    let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
-    for (name, Declared { value: source, location }) in sources {
-        let wrong = |reason: String| ConfigError::at(location, format!("source `{name}` {reason}"));
-        if !is_name(name) {
-            let reason = "needs a name of at most 64 lower-case letters, digits, `-` and `_`";
-            return Err(wrong(reason.to_owned()));
+    sources: BTreeMap<String, Source>,
+    streams: &[&str],
+    checks: &mut Checks<'_>,
+) -> BTreeMap<String, Source> {
+    let mut checked: BTreeMap<String, Source> = BTreeMap::new();
+    for (name, source) in sources {
+        if !checks.is_complete(&["source", &name]) {
+            continue;
         }
-        if !streams.contains_key(source.stream()) {
-            return Err(wrong(format!("names stream `{}`, which is not declared", source.stream())));
+        let mut errors = SettingErrors::default();
+        check_name(&name, &mut errors);
+        let stream = source.stream();
+        if !streams.contains(&stream) {
+            let names = suggestion(stream, "streams", streams.iter().copied());
+            errors.add(&["stream"], format!("names stream `{stream}`, which is not declared{names}"));
         }
-        source.check().map_err(wrong)?;
-        let Some(source) = source.http() else { continue };
-        let path = source.path.as_str();
-        if let Some(other) = paths.insert(path, name) {
+        source.check(&mut errors);
+        checks.section("source", &name, errors);
+        let path = source.http().map(|source| source.path.as_str());
+        let same = |other: &Source| path.is_some() && other.http().map(|other| other.path.as_str()) == path;
+        if let (Some(path), Some((other, _))) = (path, checked.iter().find(|(_, other)| same(other))) {
             let reason = format!("source `{other}` and source `{name}` both have path `{path}`");
-            let locations = [location, &sources[other].location];
-            return Err(ConfigError::at(user_location(locations), reason));
+            checks.conflict([&["source", &name, "path"], &["source", other, "path"]], reason);
         }
+        checked.insert(name, source);
     }
-    Ok(())
+    checked
 }

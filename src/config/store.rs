@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::ConfigError;
 use crate::store::{PasswordFrom, password_in};
 
 #[derive(Default, Deserialize)]
@@ -29,18 +28,18 @@ impl fmt::Debug for StoreAt {
 }
 
 impl StoreSection {
-    /// `url_in` names the setting or variable that `url` comes from. With a `password` from the environment, the file
-    /// is not read.
-    pub fn check(&self, url: &str, url_in: &str, password: Option<&str>) -> Result<StoreAt, ConfigError> {
+    /// `url_in` names the setting or variable that the URL comes from. With a `password` from the environment, the file
+    /// is not read. Fails if the file cannot be used.
+    pub fn check(&self, url_in: &str, password: Option<&str>) -> Result<StoreAt, String> {
         let password = match (password, &self.password_file) {
             (Some(password), _) => PasswordFrom::Environment(password.to_owned()),
             (None, Some(path)) => {
-                let wrong = |reason| ConfigError::Unreadable { path: path.clone(), reason };
+                let wrong = |reason: String| format!("{reason} (file `{}`)", path.display());
                 PasswordFrom::File { path: path.clone(), password: password_in(path).map_err(wrong)? }
             }
             (None, None) => PasswordFrom::Url(url_in.to_owned()),
         };
-        Ok(StoreAt { url: url.to_owned(), password })
+        Ok(StoreAt { url: self.url.clone().unwrap_or_default(), password })
     }
 }
 
@@ -102,24 +101,24 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("password");
         std::fs::write(&file, "secret\nmore\n").expect("written");
-        let section =
-            || StoreSection { url: Some("mysql://u@h/d".to_owned()), password_file: Some(file.clone()) };
-        let check = |password| section().check("postgres://u:hidden@h/d", "`DB_URL`", password);
+        let url = "postgres://u:hidden@h/d".to_owned();
+        let section = StoreSection { url: Some(url), password_file: Some(file.clone()) };
+        let check = |password| section.check("`DB_URL`", password);
         let store = check(None).expect("valid");
         let in_file = PasswordFrom::File { path: file.clone(), password: "secret".to_owned() };
         assert!(store.url == "postgres://u:hidden@h/d" && store.password == in_file);
         assert_eq!(format!("{store:?}"), "postgres:");
         let given = check(Some("given")).expect("valid").password;
         assert!(given == PasswordFrom::Environment("given".to_owned()));
-        let in_url = StoreSection::default().check("mysql://u:p@h/d", "`DB_URL`", None).expect("valid");
+        let in_url = StoreSection::default().check("`DB_URL`", None).expect("valid");
         assert!(in_url.password == PasswordFrom::Url("`DB_URL`".to_owned()));
         for (text, reason) in [("", "has no password"), ("\nsecret", "has no password")] {
             std::fs::write(&file, text).expect("written");
-            let refusal = check(None).expect_err(text).to_string();
+            let refusal = check(None).expect_err(text);
             assert!(refusal.contains(reason) && !refusal.contains("secret"), "{refusal}");
         }
         std::fs::remove_file(&file).expect("gone");
-        let refusal = check(None).expect_err("no file").to_string();
+        let refusal = check(None).expect_err("no file");
         assert!(refusal.contains("`password_file` cannot be read"), "{refusal}");
     }
     #[test]

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use event::limits::{
     AMOUNT_DIGITS_MAX, AMOUNT_PLACES_MAX, EMAIL_CHARS_MAX, FIELD_DEPTH_MAX, FIELDS_MAX, KEY_CHARS_MAX,
 };
-use event::{Field, Fields, Form, Kind};
+use event::{Field, Fields, Form, Kind, SettingErrors, suggestion};
 use serde::Deserialize;
 
-use super::ConfigError;
-use super::location::{Declared, Location};
-use super::names::is_name;
+use super::checks::Checks;
+use super::names::check_name;
 
 /// The declared streams, each with its fields.
 pub type Streams = BTreeMap<String, Arc<Fields>>;
@@ -59,34 +58,45 @@ enum Format {
 /// The maximum length of a text field without `max`.
 const TEXT_CHARS_DEFAULT: u32 = 255;
 
-pub fn check_streams(sections: &BTreeMap<String, Declared<StreamSection>>) -> Result<Streams, ConfigError> {
-    let check = |(name, section): (&String, &Declared<StreamSection>)| {
-        Ok((name.clone(), section.value.check(name, &section.location)?))
-    };
-    sections.iter().map(check).collect()
+/// Checks all streams. Returns those without errors.
+pub fn check_streams(sections: &BTreeMap<String, StreamSection>, checks: &mut Checks<'_>) -> Streams {
+    let mut streams = Streams::new();
+    for (name, section) in sections {
+        if !checks.is_complete(&["stream", name]) {
+            continue;
+        }
+        let mut errors = SettingErrors::default();
+        check_name(name, &mut errors);
+        let fields = section.check(&mut errors);
+        checks.section("stream", name, errors);
+        streams.extend(fields.map(|fields| (name.clone(), Arc::new(fields))));
+    }
+    streams
 }
 
 impl StreamSection {
-    fn check(&self, name: &str, location: &Location) -> Result<Arc<Fields>, ConfigError> {
-        let wrong = |reason: String| ConfigError::at(location, format!("stream `{name}` {reason}"));
-        if !is_name(name) {
-            let reason = "needs a name of at most 64 lower-case letters, digits, `-` and `_`";
-            return Err(wrong(reason.to_owned()));
-        }
+    fn check(&self, errors: &mut SettingErrors) -> Option<Fields> {
         if self.fields.len() > FIELDS_MAX {
-            return Err(wrong(format!("declares more than {FIELDS_MAX} fields")));
+            errors.add(&["fields"], format!("declares more than {FIELDS_MAX} fields"));
         }
-        let mut list = Vec::new();
-        for (field, section) in &self.fields {
-            list.push(
-                section.check(field).map_err(|reason| wrong(format!("has field `{field}`, {reason}")))?,
-            );
+        let (mut list, mut all_valid) = (Vec::new(), true);
+        for (name, section) in &self.fields {
+            let field = section.check(name).map_err(|reason| format!("has field `{name}`, {reason}"));
+            let field = errors.take(&["fields", name], field);
+            all_valid &= field.is_some();
+            list.extend(field);
         }
-        if let Some(reason) = list.iter().find_map(|field| unreachable_parent(&field.name, &list)) {
-            return Err(wrong(reason));
+        for field in &list {
+            if let Some(reason) = unreachable_parent(&field.name, &list) {
+                errors.add(&["fields", &field.name], reason);
+            }
         }
         let Some(key) = list.iter().position(|field| field.name == self.key) else {
-            return Err(wrong(format!("has key `{}`, which is not among its fields", self.key)));
+            if !self.fields.contains_key(&self.key) {
+                let names = suggestion(&self.key, "fields", self.fields.keys().map(String::as_str));
+                errors.add(&["key"], format!("has key `{}`, which is not among its fields{names}", self.key));
+            }
+            return None;
         };
         let fits = match list[key].kind {
             Kind::Text { chars_max, .. } => chars_max <= KEY_CHARS_MAX,
@@ -98,9 +108,9 @@ impl StreamSection {
                 "has key `{}`, which must be required: an integer, or text of at most {KEY_CHARS_MAX} characters",
                 self.key
             );
-            return Err(wrong(reason));
+            errors.add(&["key"], reason);
         }
-        Ok(Arc::new(Fields::new(list, key)))
+        all_valid.then(|| Fields::new(list, key))
     }
 }
 

@@ -2,46 +2,64 @@
 
 use std::collections::BTreeMap;
 
-use super::location::{Declared, user_location};
-use super::names::is_name;
-use super::{ConfigError, Streams};
+use event::{SettingErrors, nearest, suggestion};
+
+use super::Streams;
+use super::checks::Checks;
+use super::names::check_name;
 use crate::store::{DEDUP_NAME, DEDUP_STORED_NAME};
 use crate::views::{View, ViewSection};
 
-/// Checks all views, and that no two write the same table.
+/// Checks all views, and that no two write the same table. Returns those without errors. `declared` are the names of
+/// all streams, also of those with errors.
 pub fn check_views(
-    sections: &BTreeMap<String, Declared<ViewSection>>,
+    sections: &BTreeMap<String, ViewSection>,
     streams: &Streams,
-) -> Result<BTreeMap<String, View>, ConfigError> {
+    declared: &[&str],
+    checks: &mut Checks<'_>,
+) -> BTreeMap<String, View> {
     let mut views: BTreeMap<String, View> = BTreeMap::new();
     for (name, section) in sections {
-        let wrong = |reason: String| ConfigError::at(&section.location, format!("view `{name}` {reason}"));
-        let view = check(name, &section.value, streams).map_err(wrong)?;
+        if !checks.is_complete(&["view", name]) {
+            continue;
+        }
+        let mut errors = SettingErrors::default();
+        let view = check(name, section, streams, declared, &mut errors);
+        checks.section("view", name, errors);
+        let Some(view) = view else { continue };
         if let Some((other, table)) =
-            views.values().find_map(|other| Some((other, shared_table(other, &view)?)))
+            views.values().find_map(|other| Some((&other.name, shared_table(other, &view)?)))
         {
-            // The error names the user's view first, with its line: a built-in one cannot be changed.
-            let (one, two) =
-                if section.location.built_in { (&other.name, name) } else { (name, &other.name) };
+            // The user's view comes first: a built-in one cannot be changed.
+            let is_built_in = checks.locations.of(&["view", name]).built_in;
+            let (one, two) = if is_built_in { (other, name) } else { (name, other) };
             let reason = format!("view `{one}` and view `{two}` both write table `{table}`");
-            let locations = [&section.location, &sections[&other.name].location];
-            return Err(ConfigError::at(user_location(locations), reason));
+            checks.conflict([&["view", name, "table"], &["view", other, "table"]], reason);
         }
         views.insert(name.clone(), view);
     }
-    Ok(views)
+    views
 }
 
-fn check(name: &str, section: &ViewSection, streams: &Streams) -> Result<View, String> {
-    if !is_name(name) {
-        return Err("needs a name of at most 64 lower-case letters, digits, `-` and `_`".to_owned());
-    }
+fn check(
+    name: &str,
+    section: &ViewSection,
+    streams: &Streams,
+    declared: &[&str],
+    errors: &mut SettingErrors,
+) -> Option<View> {
+    check_name(name, errors);
     if [DEDUP_NAME, DEDUP_STORED_NAME].contains(&name) {
-        return Err("needs another name: the deduplicator uses this one".to_owned());
+        errors.add(&[], "needs another name: the deduplicator uses this one");
     }
-    let from = section.stream();
-    let stream = streams.get(from).ok_or_else(|| format!("reads stream `{from}`, which is not declared"))?;
-    section.build(name, stream)
+    let mut from = section.stream();
+    if !declared.contains(&from) {
+        let names = suggestion(from, "streams", declared.iter().copied());
+        errors.add(&["from"], format!("reads stream `{from}`, which is not declared{names}"));
+        // With the stream that was meant, the other settings can be checked as well.
+        from = nearest(from, declared.iter().copied())?;
+    }
+    section.build(name, from, streams.get(from)?, errors)
 }
 
 /// Returns the name of a table that both views write. Some databases ignore case in table names.

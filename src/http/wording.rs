@@ -1,6 +1,6 @@
 //! A contract's own messages for errors: the JSON key of the message, and texts that replace millrace's own.
 
-use event::FieldError;
+use event::{FieldError, nearest};
 use serde::Deserialize;
 
 use super::ApiError;
@@ -77,13 +77,18 @@ impl Wording {
 /// Refuses any placeholder but `known`: a misspelt one would be sent literally. JSON keys are in quotes, so they are
 /// not mistaken for placeholders.
 pub fn check_placeholders(text: &str, known: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-$".contains(&byte);
     for rest in text.split('{').skip(1) {
-        let word = rest.split('}').next().unwrap_or_default();
-        let is_word = rest.len() > word.len()
-            && !word.is_empty()
-            && word.bytes().all(|byte| byte.is_ascii_alphabetic());
-        if is_word && format!("{{{word}}}") != known {
-            return Err(format!("the text contains `{{{word}}}`; the only placeholder here is `{known}`"));
+        let Some((word, _)) = rest.split_once('}') else { continue };
+        let name = word.trim();
+        let is_name = !name.is_empty() && name.bytes().all(allowed);
+        if is_name && format!("{{{word}}}") != known {
+            let only = known.trim_matches(['{', '}']);
+            let meant = nearest(name, [only]).or((name == only).then_some(only));
+            let meant = meant.map_or_else(String::new, |_| format!("; did you mean `{known}`?"));
+            return Err(format!(
+                "the text contains `{{{word}}}`, which is not a placeholder{meant} (placeholders: `{known}`)"
+            ));
         }
     }
     Ok(())

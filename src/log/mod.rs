@@ -99,12 +99,15 @@ pub enum EraseError {
     Upkeep(#[from] UpkeepError),
 }
 
+/// Fails if no log can be opened at this URL.
+pub fn check_url(url: &str) -> Result<(), OpenError> {
+    if url == "journal:" { Ok(()) } else { Err(OpenError::UnknownUrl(url.to_owned())) }
+}
+
 impl EventLog {
     pub fn open(url: &str, data: &Path) -> Result<(Self, OpenReport), OpenError> {
-        match url {
-            "journal:" => Embedded::open(data).map(|(log, found)| (Self::Embedded(log), found)),
-            _ => Err(OpenError::UnknownUrl(url.to_owned())),
-        }
+        check_url(url)?;
+        Embedded::open(data).map(|(log, found)| (Self::Embedded(log), found))
     }
 
     pub fn id(&self) -> LogId {

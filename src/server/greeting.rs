@@ -23,6 +23,10 @@ pub fn print(settings: &Settings, addresses: &[String], first_key: bool) {
     } else {
         println!("  key        {}{}", key.display(), if first_key { "  (created now; keep it)" } else { "" });
     }
+    let decisions = settings.legacy_env.decisions();
+    for (index, decision) in decisions.iter().enumerate() {
+        println!("  {:<9}  {decision}", if index == 0 { "variables" } else { "" });
+    }
     let sources = || settings.config.sources.values().filter_map(Source::http);
     // A source whose result can be read is preferred.
     let readable = sources().find(|source| row_read(settings, source).is_some());

@@ -1,6 +1,7 @@
 //! The server: opens log and store, starts deduplicator, views and sources, and serves. It stops them in an order
 //! that loses nothing. This is the only module that knows all the others.
 
+mod config_check;
 mod connections;
 mod greeting;
 mod idle_timeout;
@@ -34,15 +35,13 @@ use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, CorrectionTargets, KeyError, Keys, RecentIds, StreamIntake};
 use crate::api::{self, About, Api};
-use crate::config::{Config, LegacyEnv, Streams};
+use crate::config::{Config, LegacyEnv, Streams, UsedVariable};
 use crate::dedup::{Dedup, Windows};
 use crate::log::{self, EventLog};
 use crate::sources::native::{self, NativeSource};
 use crate::store::{self, DEDUP_NAME, Password, Store, StoreError, StoreHealth};
 use crate::telemetry;
-use crate::views::{
-    Definition, Eraser, ErasureKey, Erasures, Retention, Runner, Running, View,
-};
+use crate::views::{Definition, Eraser, ErasureKey, Erasures, Retention, Runner, Running, View};
 
 use request_guard::RequestGuard;
 use router::RequestRouter;
@@ -50,18 +49,20 @@ use storage::{Storage, StorePreparation};
 use store_watch::StoreWatch;
 use tls::Certificate;
 
+pub use config_check::{Exposure, check_config};
 pub use in_process::InProcess;
 pub use start_checks::StartError;
 
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The settings of a server.
+/// The settings of a server. [`check_config`] has checked the configuration.
 pub struct Settings {
     pub data: PathBuf,
     pub config: Config,
     pub legacy_env: LegacyEnv,
+    /// About the configuration, for the log.
+    pub warnings: Vec<String>,
     pub dev: bool,
-    pub behind_proxy: bool,
     pub accept_new_log: bool,
     /// Print a greeting on stdout.
     pub welcome: bool,
@@ -109,11 +110,14 @@ impl ServeError {
 pub async fn run(settings: Settings) -> Result<(), ServeError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "millrace starts");
     let hangups = sighup::hangups()?;
-    start_checks::settings(&settings)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
     let certificate =
         settings.config.tls.as_ref().map(Certificate::load).transpose().map_err(StartError::Tls)?;
-    for name in &settings.legacy_env.used {
-        tracing::info!(variable = *name, "setting of a replaced service is used");
+    for UsedVariable { name, in_file } in &settings.legacy_env.used {
+        let from = if *in_file { ".env" } else { "the environment" };
+        tracing::info!(variable = *name, from, "setting of a replaced service is used");
     }
     for reason in &settings.legacy_env.unusable {
         tracing::warn!(reason, "setting of a replaced service is ignored");

@@ -1,13 +1,11 @@
-//! Checks before a server starts: the rules for listening, a private data folder, and a log and a store that belong
-//! together.
+//! Checks before a server starts: a private data folder, and a log and a store that belong together. The checks of the
+//! configuration are in `config_check`.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::Settings;
 use super::tls::TlsError;
-use crate::admission::weak_key;
 use crate::config::Config;
 use crate::log::{EventLog, OpenReport};
 use crate::store::{DEDUP_STORED_NAME, DeletedHistory, LOG_DELETED, Store, StoreError, shown_name};
@@ -15,22 +13,8 @@ use crate::views::SHADOW;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("`--dev` opens every source and therefore listens on loopback addresses only, not on {0}")]
-    DevBeyondLoopback(String),
-    #[error(
-        "{0} is reachable from other machines but not encrypted; use `https://` with a certificate under `[tls]`, or put a TLS proxy in front and start with `--behind-proxy`"
-    )]
-    NoTls(String),
     #[error("`[tls]`: {0}")]
     Tls(#[from] TlsError),
-    #[error(
-        "{opened} is open, and {address} is reachable from other machines; set `access = \"key\"`, or `public = true` to allow this"
-    )]
-    OpenBeyondLoopback { opened: String, address: String },
-    #[error(
-        "`API_KEY` is shorter than 20 characters, and {0} is reachable from other machines; use a longer key, or create one with `millrace key add`"
-    )]
-    WeakKey(String),
     #[error("the data folder `{path}` cannot be used: {reason}", path = path.display())]
     DataFolder { path: PathBuf, reason: String },
     #[error(
@@ -51,38 +35,6 @@ pub enum StartError {
     OtherLog { known: String, found: String },
     #[error("the store does not answer: {0}")]
     Store(#[from] StoreError),
-}
-
-/// Fails if the settings would expose the server to other machines without protection.
-pub fn settings(settings: &Settings) -> Result<(), StartError> {
-    if settings.dev {
-        tracing::warn!("--dev: every source is open to this machine without a key");
-    }
-    if settings.config.streams.is_empty() {
-        tracing::warn!(
-            "no stream is configured, so no event can be accepted; declare one, or turn on presets with a line such as `presets = [\"revenue\"]`"
-        );
-    }
-    if settings.config.tls.is_some() && !settings.config.listen.iter().any(|listen| listen.tls) {
-        tracing::warn!("`[tls]` is declared, but no address under `listen` is `https://`");
-    }
-    let beyond = || settings.config.listen.iter().filter(|listen| !listen.is_loopback());
-    let plain = beyond().find(|listen| !listen.tls).map(ToString::to_string);
-    let Some(beyond) = beyond().next().map(ToString::to_string) else { return Ok(()) };
-    if settings.dev {
-        return Err(StartError::DevBeyondLoopback(beyond));
-    }
-    if let (Some(plain), false) = (plain, settings.behind_proxy) {
-        return Err(StartError::NoTls(plain));
-    }
-    if let Some(opened) = settings.config.opened().into_iter().next() {
-        return Err(StartError::OpenBeyondLoopback { opened, address: beyond });
-    }
-    if settings.legacy_env.api_key.as_deref().is_some_and(weak_key) {
-        Err(StartError::WeakKey(beyond))
-    } else {
-        Ok(())
-    }
 }
 
 /// Creates the data folder for its owner alone, and excludes it from version control.

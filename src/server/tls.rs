@@ -90,11 +90,28 @@ impl Certificate {
     }
 }
 
+/// Returns why the files cannot be used, each reason with its setting under `[tls]`.
+pub fn faults(files: &Tls) -> Vec<(&'static str, TlsError)> {
+    let unreadable = [("certificate", &files.certificate), ("key", &files.key)]
+        .into_iter()
+        .filter_map(|(setting, path)| Some((setting, read_file(path).err()?)));
+    let unreadable: Vec<_> = unreadable.collect();
+    if !unreadable.is_empty() {
+        return unreadable;
+    }
+    let error = read(files).and_then(|contents| server_config(files, &contents)).err();
+    error
+        .map(|error| (if error.path == files.key { "key" } else { "certificate" }, error))
+        .into_iter()
+        .collect()
+}
+
 fn read(files: &Tls) -> Result<Contents, TlsError> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| TlsError::at(path, format!("cannot be read: {error}")))
-    };
-    Ok(Contents { certificate: read(&files.certificate)?, key: read(&files.key)? })
+    Ok(Contents { certificate: read_file(&files.certificate)?, key: read_file(&files.key)? })
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|error| TlsError::at(path, format!("cannot be read: {error}")))
 }
 
 fn server_config(files: &Tls, contents: &Contents) -> Result<Arc<ServerConfig>, TlsError> {

@@ -5,7 +5,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use event::limits::EVENT_BYTES_MAX;
-use event::{EventId, WrittenDuration};
+use event::{EventId, SettingErrors, WrittenDuration};
 use serde::Deserialize;
 
 use crate::admission::{Admission, Admitted, Context, IdScope, Offer, OfferName, Scope, ScopeName};
@@ -113,16 +113,17 @@ impl Answer {
 }
 
 impl HttpSource {
-    /// Fails if settings contradict each other.
-    pub fn check(&self) -> Result<(), String> {
-        if !self.ids && (self.id_scope.is_some() || self.window.is_some()) {
-            return Err("has no `ids = true`, so `id_scope` and `window` would have no effect".to_owned());
+    /// Adds an error for each setting that contradicts another.
+    pub fn check(&self, errors: &mut SettingErrors) {
+        for (setting, is_set) in [("id_scope", self.id_scope.is_some()), ("window", self.window.is_some())] {
+            if !self.ids && is_set {
+                errors.add(&[setting], format!("has no `ids = true`, so `{setting}` would have no effect"));
+            }
         }
         if self.access == Access::Open && self.id_scope.is_some() {
             let reason = "is open and has an `id_scope`: anybody could use up the ids of others; set `access = \"key\"`";
-            return Err(reason.to_owned());
+            errors.add(&["id_scope"], reason);
         }
-        Ok(())
     }
 
     /// Returns the path in all its spellings.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use event::SettingErrors;
 use serde::Deserialize;
 
 use super::http::HttpSource;
@@ -14,10 +15,10 @@ pub enum Source {
 }
 
 impl Source {
-    /// Fails if settings contradict each other.
-    pub fn check(&self) -> Result<(), String> {
+    /// Adds an error for each setting that contradicts another.
+    pub fn check(&self, errors: &mut SettingErrors) {
         match self {
-            Self::Http(source) => source.check(),
+            Self::Http(source) => source.check(errors),
         }
     }
 

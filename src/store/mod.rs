@@ -82,16 +82,37 @@ pub enum Store {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "`[store] url` starts with `{0}`, which is not a supported store; use `sqlite:` (a file in the data folder), `sqlite:PATH` (another file), `postgres://...` or `mysql://...`"
+        "`[store] url` {begin}; use `sqlite:` (a file in the data folder), `sqlite:PATH` (another file), `postgres://...` or `mysql://...`", begin = unknown_scheme(.0)
     )]
     UnknownUrl(String),
-    #[error("`[store] url`: {0}")]
+    #[error("`[store] url` {0}")]
     Url(String),
     /// Temporary: the server is not up yet. The caller retries.
     #[error("store `{name}` is unreachable: {reason}")]
     Unreachable { name: String, reason: String },
     #[error("store `{name}` cannot be opened: {reason}")]
     Refused { name: String, reason: String },
+}
+
+/// The schemes of URLs of stores.
+const SCHEMES: [&str; 5] = ["sqlite", "postgres", "postgresql", "mysql", "mariadb"];
+
+/// Describes the scheme of a URL that is not supported. The text may be a password instead, unless it is a plain word.
+fn unknown_scheme(url: &str) -> String {
+    let scheme = url.split_once(':').map(|(scheme, _)| scheme);
+    match scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        Some(scheme) => {
+            let meant = event::nearest(scheme, SCHEMES);
+            let meant = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}:`?"));
+            format!("starts with `{scheme}:`, which is not a supported store{meant}")
+        }
+        None => "does not begin with the kind of a store".to_owned(),
+    }
+}
+
+/// Fails if no store can be opened at this URL, whether its server is running or not. Does not connect.
+pub fn check_url(url: &str) -> Result<(), OpenError> {
+    if url.starts_with("sqlite:") { Ok(()) } else { remote::check_url(url) }
 }
 
 /// One query; `?` stands for a parameter.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use event::WrittenDuration;
 use event::limits::RETENTION_DURATION_MIN;
+use event::{SettingErrors, WrittenDuration, suggestion};
 use serde::Deserialize;
 
 use super::View;
@@ -33,25 +33,30 @@ pub struct KeptFor(pub Duration);
 pub struct ByteCount(pub u64);
 
 impl RetentionPolicy {
-    /// Fails if the policy names a stream or view that does not exist, or a view whose rows have no age.
+    /// Adds an error for each stream or view that does not exist, and for each view whose rows have no age. `streams`
+    /// and `views` are all declared names; `valid` are the views without errors.
     pub fn check(
         &self,
-        is_stream: impl Fn(&str) -> bool,
-        views: &BTreeMap<String, View>,
-    ) -> Result<(), String> {
-        if let Some(stream) = self.streams.keys().find(|stream| !is_stream(stream)) {
-            return Err(format!("names stream `{stream}`, which is not declared"));
+        streams: &[&str],
+        views: &[&str],
+        valid: &BTreeMap<String, View>,
+        errors: &mut SettingErrors,
+    ) {
+        for stream in self.streams.keys().filter(|stream| !streams.contains(&stream.as_str())) {
+            let names = suggestion(stream, "streams", streams.iter().copied());
+            let reason = format!("names stream `{stream}`, which is not declared{names}");
+            errors.add(&["streams", stream], reason);
         }
         for name in self.rows.keys() {
-            let view =
-                views.get(name).ok_or_else(|| format!("names view `{name}`, which is not declared"))?;
-            if view.row_table().is_none() {
-                return Err(format!(
-                    "names view `{name}`, which is not of kind `table`: its rows have no age"
-                ));
+            if !views.contains(&name.as_str()) {
+                let names = suggestion(name, "views", views.iter().copied());
+                errors.add(&["rows", name], format!("names view `{name}`, which is not declared{names}"));
+            } else if valid.get(name).is_some_and(|view| view.row_table().is_none()) {
+                let reason =
+                    format!("names view `{name}`, which is not of kind `table`: its rows have no age");
+                errors.add(&["rows", name], reason);
             }
         }
-        Ok(())
     }
 
     pub fn keeps_everything(&self) -> bool {

@@ -1,6 +1,6 @@
 //! `[view.NAME]` of the configuration. Each kind of view declares its settings in its own folder.
 
-use event::Fields;
+use event::{Fields, SettingErrors, suggestion};
 use serde::Deserialize;
 
 use super::ledger::LedgerSection;
@@ -30,23 +30,34 @@ impl ViewSection {
         }
     }
 
-    /// Builds view `name`, if these settings are valid for a stream with these fields.
-    pub fn build(&self, name: &str, fields: &Fields) -> Result<View, String> {
+    /// Builds view `name`, if these settings are valid for stream `from` with these fields.
+    pub fn build(&self, name: &str, from: &str, fields: &Fields, errors: &mut SettingErrors) -> Option<View> {
+        let stream = StreamFields { name: from, fields };
         let kind = match self {
-            Self::Ledger(section) => ViewKind::Ledger(section.build(name, fields)?),
-            Self::Stats(section) => ViewKind::Stats(section.build(name, fields)?),
-            Self::Table(section) => ViewKind::Table(section.build(name, fields)?),
-            Self::Notifications(section) => ViewKind::Notifications(section.build(name, fields)?),
+            Self::Ledger(section) => ViewKind::Ledger(section.build(name, stream, errors)?),
+            Self::Stats(section) => ViewKind::Stats(section.build(name, stream, errors)?),
+            Self::Table(section) => ViewKind::Table(section.build(name, stream, errors)?),
+            Self::Notifications(section) => ViewKind::Notifications(section.build(name, stream, errors)?),
         };
-        Ok(View { name: name.to_owned(), stream: self.stream().to_owned(), kind })
+        Some(View { name: name.to_owned(), stream: from.to_owned(), kind })
     }
 }
 
-/// Returns the index of a field. If the stream does not declare it, the message begins with `use_of_it`.
-pub fn field_index(fields: &Fields, stream: &str, use_of_it: &str, name: &str) -> Result<usize, String> {
-    fields
-        .index_of(name)
-        .ok_or_else(|| format!("{use_of_it} field `{name}`, which stream `{stream}` does not declare"))
+/// The fields of the stream that a view reads.
+#[derive(Clone, Copy)]
+pub struct StreamFields<'a> {
+    pub name: &'a str,
+    pub fields: &'a Fields,
+}
+
+impl StreamFields<'_> {
+    /// Returns the index of a field. If the stream does not declare it, the message begins with `use_of_it`.
+    pub fn index(&self, use_of_it: &str, field: &str) -> Result<usize, String> {
+        self.fields.index_of(field).ok_or_else(|| {
+            let names = suggestion(field, "fields", self.fields.iter().map(|field| field.name.as_str()));
+            format!("{use_of_it} field `{field}`, which stream `{}` does not declare{names}", self.name)
+        })
+    }
 }
 
 /// Returns the view's table: the given one, or one with the name of the view.

@@ -82,7 +82,7 @@ impl Change {
 /// Returns the definition of a view in a configuration file.
 fn definition_in(path: &Path, view: &str) -> Result<String, Failure> {
     let config = Config::load(Some(path), &Overrides::default());
-    let config = config.map_err(|error| Failure::Failed(error.to_string()))?;
+    let config = config.map_err(Failure::Configuration)?;
     let unknown = || Failure::NotFound(format!("{} does not declare view `{view}`", path.display()));
     config.definition_of(view).map(|definition| definition.stored().text.clone()).ok_or_else(unknown)
 }

@@ -28,6 +28,11 @@ use server_session::ServerSession;
 
 pub use password::{Password, PasswordFrom, password_in};
 
+/// Fails if the URL names no server that millrace can use. Reads the files of certificates that it names.
+pub fn check_url(url: &str) -> Result<(), OpenError> {
+    Server::parse(url, &Password::default()).map(drop)
+}
+
 #[derive(Clone)]
 pub struct Remote {
     pool: Arc<Pool>,

@@ -15,7 +15,7 @@ impl Server {
         let parsed = match url.split_once(':').map_or("", |(scheme, _)| scheme) {
             "postgres" | "postgresql" => postgres::Server::parse(url, password).map(Self::Postgres),
             "mysql" | "mariadb" => mysql::Server::parse(url, password).map(Self::Mysql),
-            // The error shows only the scheme: the rest of the URL may contain a password.
+            // The error has only the scheme: the rest of the URL may contain a password.
             _ => {
                 let scheme = url.split_inclusive(':').next().unwrap_or_default();
                 return Err(OpenError::UnknownUrl(scheme.to_owned()));

@@ -1,11 +1,11 @@
 //! `[view.NAME]` with `kind = "notifications"`: the recipient and the message of an event's notification.
 
 use event::limits::KEY_CHARS_MAX;
-use event::{Fields, Kind};
+use event::{Kind, SettingErrors};
 use serde::Deserialize;
 
 use super::{MessagePart, NotificationFields, Notifications};
-use crate::views::section::{field_index, table_name};
+use crate::views::section::{StreamFields, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,47 +23,42 @@ pub struct NotificationsSection {
 const CHANNEL_DEFAULT: &str = "log";
 
 impl NotificationsSection {
-    /// Builds view `name` on a stream with these fields.
-    pub fn build(&self, name: &str, fields: &Fields) -> Result<Notifications, String> {
-        let to = self.text(fields, "takes its recipient from", &self.to)?;
-        let event_type = self.text(fields, "takes its type from", &self.r#type)?;
-        if to == event_type {
-            return Err(format!("takes its recipient and its type from the same field `{}`", self.to));
+    /// Builds view `name` on a stream.
+    pub fn build(
+        &self,
+        name: &str,
+        stream: StreamFields<'_>,
+        errors: &mut SettingErrors,
+    ) -> Option<Notifications> {
+        let to = errors.take(&["to"], text(stream, "takes its recipient from", &self.to));
+        let event_type = errors.take(&["type"], text(stream, "takes its type from", &self.r#type));
+        if to.is_some() && to == event_type {
+            let reason = format!("takes its recipient and its type from the same field `{}`", self.to);
+            errors.add(&["type"], reason);
         }
         let payload = match &self.payload {
-            None => None,
-            Some(payload) => {
-                let field = field_index(fields, &self.from, "takes its payload from", payload)?;
-                if fields.get(field).kind != Kind::Any {
-                    return Err(format!(
-                        "takes its payload from field `{payload}`, which must be of type \"any\""
-                    ));
-                }
-                Some(field)
-            }
+            None => Some(None),
+            Some(payload) => errors.take(&["payload"], any(stream, payload)).map(Some),
         };
         let channel = self.channel.as_deref().unwrap_or(CHANNEL_DEFAULT);
         if channel != CHANNEL_DEFAULT {
-            return Err(format!("uses channel `{channel}`; the only channel is `{CHANNEL_DEFAULT}`"));
+            let reason = format!("uses channel `{channel}`; the only channel is `{CHANNEL_DEFAULT}`");
+            errors.add(&["channel"], reason);
         }
-        let (message, channel) = (self.message(fields)?, channel.to_owned());
-        let reads = NotificationFields { to, event_type, payload, message, channel };
-        Ok(Notifications::new(&table_name(self.table.as_deref(), name)?, reads))
-    }
-
-    fn text(&self, fields: &Fields, use_of_it: &str, name: &str) -> Result<usize, String> {
-        let index = field_index(fields, &self.from, use_of_it, name)?;
-        let field = fields.get(index);
-        match field.kind {
-            Kind::Text { chars_max, .. } if field.required && chars_max <= KEY_CHARS_MAX => Ok(index),
-            _ => Err(format!(
-                "{use_of_it} field `{name}`, which must be required text of at most {KEY_CHARS_MAX} characters"
-            )),
-        }
+        let (message, channel) = (self.message(stream, errors), channel.to_owned());
+        let table = errors.take(&["table"], table_name(self.table.as_deref(), name));
+        let reads = NotificationFields {
+            to: to?,
+            event_type: event_type?,
+            payload: payload?,
+            message: message?,
+            channel,
+        };
+        Some(Notifications::new(&table?, reads))
     }
 
     /// Parses the message: `{field}` stands for the field's value, and a doubled brace for a literal one.
-    fn message(&self, fields: &Fields) -> Result<Vec<MessagePart>, String> {
+    fn message(&self, stream: StreamFields<'_>, errors: &mut SettingErrors) -> Option<Vec<MessagePart>> {
         let (mut parts, mut words, mut rest) = (Vec::new(), String::new(), self.message.as_str());
         while let Some(at) = rest.find(['{', '}']) {
             words.push_str(&rest[..at]);
@@ -74,22 +69,43 @@ impl NotificationsSection {
                 rest = after;
                 continue;
             }
-            let name = rest.split_once('}').filter(|_| brace == "{");
-            let (name, after) = name.ok_or_else(|| {
-                format!("has a message with an unmatched `{brace}`; write a literal brace twice")
-            })?;
-            let field = field_index(fields, &self.from, "has a message with", name)?;
+            let Some((name, after)) = rest.split_once('}').filter(|_| brace == "{") else {
+                let reason =
+                    format!("has a message with an unmatched `{brace}`; write a literal brace twice");
+                errors.add(&["message"], reason);
+                return None;
+            };
             if !words.is_empty() {
                 parts.push(MessagePart::Words(std::mem::take(&mut words)));
             }
-            parts.push(MessagePart::Field(field));
+            let field = errors.take(&["message"], stream.index("has a message with", name));
+            parts.extend(field.map(MessagePart::Field));
             rest = after;
         }
         words.push_str(rest);
         if !words.is_empty() {
             parts.push(MessagePart::Words(words));
         }
-        Ok(parts)
+        Some(parts)
+    }
+}
+
+fn text(stream: StreamFields<'_>, use_of_it: &str, name: &str) -> Result<usize, String> {
+    let index = stream.index(use_of_it, name)?;
+    let field = stream.fields.get(index);
+    match field.kind {
+        Kind::Text { chars_max, .. } if field.required && chars_max <= KEY_CHARS_MAX => Ok(index),
+        _ => Err(format!(
+            "{use_of_it} field `{name}`, which must be required text of at most {KEY_CHARS_MAX} characters"
+        )),
+    }
+}
+
+fn any(stream: StreamFields<'_>, name: &str) -> Result<usize, String> {
+    let index = stream.index("takes its payload from", name)?;
+    match stream.fields.get(index).kind {
+        Kind::Any => Ok(index),
+        _ => Err(format!("takes its payload from field `{name}`, which must be of type \"any\"")),
     }
 }
 
@@ -162,7 +178,7 @@ mod tests {
             ),
             ("to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello {mail\"".to_owned(), "an unmatched `{`"),
             ("to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello mail}\"".to_owned(), "an unmatched `}`"),
-            ("type = \"sort\"\nmessage = \"m\"".to_owned(), "missing field `to`"),
+            ("type = \"sort\"\nmessage = \"m\"".to_owned(), "needs the setting `to`"),
         ];
         for (text, message) in cases {
             let error = load(&text).expect_err(&text);

@@ -106,6 +106,10 @@ impl Stats {
     pub fn counted(&self, name: &str) -> Option<&CountedField> {
         self.reads.counts.iter().find(|counted| counted.name == name)
     }
+
+    pub fn counted_names(&self) -> impl Iterator<Item = &str> {
+        self.reads.counts.iter().map(|counted| counted.name.as_str())
+    }
 }
 
 impl Tables {

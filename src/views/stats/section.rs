@@ -1,11 +1,11 @@
 //! `[view.NAME]` with `kind = "stats"`: the fields whose values are counted, per group and day.
 
 use event::limits::{COUNTED_FIELDS_MAX, COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX};
-use event::{Fields, Kind};
+use event::{Kind, SettingErrors, suggestion};
 use serde::Deserialize;
 
 use super::{CountedField, Stats, StatsFields};
-use crate::views::section::{field_index, table_name};
+use crate::views::section::{StreamFields, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,52 +22,69 @@ pub struct StatsSection {
 }
 
 impl StatsSection {
-    /// Builds view `name` on a stream with these fields.
-    pub fn build(&self, name: &str, fields: &Fields) -> Result<Stats, String> {
-        let group = field_index(fields, &self.from, "is grouped by", &self.group)?;
-        if !fields.get(group).required || !matches!(fields.get(group).kind, Kind::Text { .. }) {
-            return Err(format!("is grouped by field `{}`, which must be required text", self.group));
+    /// Builds view `name` on a stream.
+    pub fn build(&self, name: &str, stream: StreamFields<'_>, errors: &mut SettingErrors) -> Option<Stats> {
+        let group = errors.take(&["group"], self.group(stream));
+        let time = errors.take(&["time"], self.time(stream));
+        let mut counts = Vec::new();
+        for (index, counted) in self.counts.iter().enumerate() {
+            let place = index.to_string();
+            counts.extend(errors.take(&["counts", &place], self.counted(stream, counted)));
+            if self.counts[..index].contains(counted) {
+                errors.add(&["counts", &place], format!("counts by field `{counted}` twice"));
+            }
         }
-        self.check_kept(fields, "is grouped by", group)?;
-        let time = self
-            .time
-            .as_ref()
-            .map(|time| field_index(fields, &self.from, "takes its day from", time))
-            .transpose()?;
-        if let Some(time) = time.filter(|time| fields.get(*time).kind != Kind::Time) {
-            return Err(format!("takes its day from field `{}`, which is not a time", fields.get(time).name));
-        }
-        let counts: Vec<CountedField> =
-            self.counts.iter().map(|counted| self.counted(fields, counted)).collect::<Result<_, _>>()?;
         if counts.len() > COUNTED_FIELDS_MAX {
-            return Err(format!("counts by more than {COUNTED_FIELDS_MAX} fields"));
+            errors.add(&["counts"], format!("counts by more than {COUNTED_FIELDS_MAX} fields"));
         }
-        if let Some(twice) =
-            self.counts.iter().find(|one| self.counts.iter().filter(|two| two == one).count() > 1)
-        {
-            return Err(format!("counts by field `{twice}` twice"));
+        for (index, other) in self.distinct_counts.iter().enumerate() {
+            if !self.counts.contains(other) {
+                let names = suggestion(other, "counts", self.counts.iter().map(String::as_str));
+                let reason =
+                    format!("has `{other}` among `distinct_counts`, which is not among `counts`{names}");
+                errors.add(&["distinct_counts", &index.to_string()], reason);
+            }
         }
-        if let Some(other) = self.distinct_counts.iter().find(|name| !self.counts.contains(name)) {
-            return Err(format!("has `{other}` among `distinct_counts`, which is not among `counts`"));
+        if self.distinct.is_none() && !self.distinct_counts.is_empty() {
+            errors.add(&["distinct_counts"], "has `distinct_counts` but no `distinct` to name the field");
         }
         let distinct = match &self.distinct {
-            None if !self.distinct_counts.is_empty() => {
-                return Err("has `distinct_counts` but no `distinct` to name the field".to_owned());
-            }
-            None => None,
+            None => Some(None),
             Some(distinct) => {
-                let field = field_index(fields, &self.from, "counts distinct values of", distinct)?;
-                self.check_kept(fields, "counts distinct values of", field)?;
-                Some(field)
+                errors.take(&["distinct"], kept(stream, "counts distinct values of", distinct)).map(Some)
             }
         };
-        let table = table_name(self.table.as_deref(), name)?;
-        Ok(Stats::new(&table, StatsFields { group, group_name: self.group.clone(), distinct, time, counts }))
+        let table = errors.take(&["table"], table_name(self.table.as_deref(), name));
+        let reads = StatsFields {
+            group: group?,
+            group_name: self.group.clone(),
+            distinct: distinct?,
+            time: time?,
+            counts,
+        };
+        Some(Stats::new(&table?, reads))
     }
 
-    fn counted(&self, fields: &Fields, name: &str) -> Result<CountedField, String> {
-        let field = field_index(fields, &self.from, "counts by", name)?;
-        self.check_kept(fields, "counts by", field)?;
+    fn group(&self, stream: StreamFields<'_>) -> Result<usize, String> {
+        let group = stream.index("is grouped by", &self.group)?;
+        let field = stream.fields.get(group);
+        if !field.required || !matches!(field.kind, Kind::Text { .. }) {
+            return Err(format!("is grouped by field `{}`, which must be required text", self.group));
+        }
+        kept(stream, "is grouped by", &self.group)
+    }
+
+    fn time(&self, stream: StreamFields<'_>) -> Result<Option<usize>, String> {
+        let Some(name) = &self.time else { return Ok(None) };
+        let time = stream.index("takes its day from", name)?;
+        match stream.fields.get(time).kind {
+            Kind::Time => Ok(Some(time)),
+            _ => Err(format!("takes its day from field `{name}`, which is not a time")),
+        }
+    }
+
+    fn counted(&self, stream: StreamFields<'_>, name: &str) -> Result<CountedField, String> {
+        let field = kept(stream, "counts by", name)?;
         if name.chars().count() > COUNTED_NAME_CHARS_MAX as usize {
             return Err(format!(
                 "counts by field `{name}`, whose name is longer than {COUNTED_NAME_CHARS_MAX} characters"
@@ -76,18 +93,17 @@ impl StatsSection {
         let distinct = self.distinct_counts.iter().any(|distinct| distinct == name);
         Ok(CountedField { field, name: name.to_owned(), distinct })
     }
+}
 
-    /// Fails if values of the field may be too long for a key in a table.
-    fn check_kept(&self, fields: &Fields, use_of_it: &str, field: usize) -> Result<(), String> {
-        let field = fields.get(field);
-        match field.kind {
-            Kind::Text { chars_max, .. } if chars_max > KEY_CHARS_MAX => Err(format!(
-                "{use_of_it} field `{}`, which may be longer than {KEY_CHARS_MAX} characters",
-                field.name
-            )),
-            Kind::Any => Err(format!("{use_of_it} field `{}`, which may be of any size", field.name)),
-            _ => Ok(()),
+/// Returns the index of a field. Fails if values of the field may be too long for a key in a table.
+fn kept(stream: StreamFields<'_>, use_of_it: &str, name: &str) -> Result<usize, String> {
+    let index = stream.index(use_of_it, name)?;
+    match stream.fields.get(index).kind {
+        Kind::Text { chars_max, .. } if chars_max > KEY_CHARS_MAX => {
+            Err(format!("{use_of_it} field `{name}`, which may be longer than {KEY_CHARS_MAX} characters"))
         }
+        Kind::Any => Err(format!("{use_of_it} field `{name}`, which may be of any size")),
+        _ => Ok(index),
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use event::limits::FIELDS_MAX;
-use event::{Fields, Kind};
+use event::{Field, Kind, SettingErrors, suggestion};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
 use super::{ColumnSource, EnvelopeField, RowTable};
-use crate::views::section::{field_index, table_name};
+use crate::views::section::{StreamFields, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,60 +64,78 @@ impl<'de> Deserialize<'de> for Columns {
 }
 
 impl RowTableSection {
-    /// Builds view `name` on a stream with these fields.
-    pub fn build(&self, name: &str, fields: &Fields) -> Result<RowTable, String> {
-        let columns: Vec<(String, ColumnSource)> = match &self.columns {
-            Some(columns) => {
-                let column = |(name, section): &(String, ColumnSection)| {
-                    Ok((name.clone(), self.column(name, section, fields)?))
-                };
-                columns.0.iter().map(column).collect::<Result<_, String>>()?
-            }
-            // SQL has to quote a name with dots.
-            None => fields
-                .iter()
-                .enumerate()
-                .map(|(field, declared)| {
-                    (declared.name.replace('.', "_"), ColumnSource::Field { field, default: None })
-                })
-                .collect(),
-        };
+    /// Builds view `name` on a stream.
+    pub fn build(
+        &self,
+        name: &str,
+        stream: StreamFields<'_>,
+        errors: &mut SettingErrors,
+    ) -> Option<RowTable> {
+        let columns = self.columns(stream, errors);
         let id_column = self.id_column.as_deref().unwrap_or("id");
         if columns.is_empty() || columns.len() > FIELDS_MAX {
-            return Err(format!("needs 1 to {FIELDS_MAX} columns, but has {}", columns.len()));
+            let reason = format!("needs 1 to {FIELDS_MAX} columns, but has {}", columns.len());
+            errors.add(&["columns"], reason);
         }
         // Databases ignore case in column names.
         let mut names = BTreeSet::from([id_column.to_ascii_lowercase()]);
-        for column in std::iter::once(id_column).chain(columns.iter().map(|(name, _)| name.as_str())) {
-            if column.is_empty() || column.contains('\0') {
-                return Err("has a column whose name is empty or contains NUL".to_owned());
-            }
+        let unnamed = |column: &str| column.is_empty() || column.contains('\0');
+        if unnamed(id_column) {
+            errors.add(&["id_column"], "has an `id_column` whose name is empty or contains NUL");
         }
-        if let Some((twice, _)) = columns.iter().find(|(name, _)| !names.insert(name.to_ascii_lowercase())) {
-            let reason = if twice.eq_ignore_ascii_case(id_column) {
-                format!("has a column `{twice}`, which is also the column of row numbers; change `id_column`")
-            } else {
-                format!("has a column `{twice}` twice")
+        for (column, _) in &columns {
+            let is_new = names.insert(column.to_ascii_lowercase());
+            let reason = match column.as_str() {
+                column if unnamed(column) => "has a column whose name is empty or contains NUL".to_owned(),
+                _ if is_new => continue,
+                column if column.eq_ignore_ascii_case(id_column) => format!(
+                    "has a column `{column}`, which is also the column of row numbers; change `id_column`"
+                ),
+                column => format!("has a column `{column}` twice"),
             };
-            return Err(reason);
+            errors.add(&["columns", column], reason);
         }
-        Ok(RowTable::new(&table_name(self.table.as_deref(), name)?, id_column, &columns, fields))
+        let table = errors.take(&["table"], table_name(self.table.as_deref(), name))?;
+        let columns: Option<Vec<(String, ColumnSource)>> =
+            columns.into_iter().map(|(name, source)| Some((name, source?))).collect();
+        Some(RowTable::new(&table, id_column, &columns?, stream.fields))
     }
 
-    fn column(&self, name: &str, section: &ColumnSection, fields: &Fields) -> Result<ColumnSource, String> {
-        let (from, default) = match section {
-            ColumnSection::From(from) => (from, None),
-            ColumnSection::Field(WithDefault { field, default }) => (field, default.as_deref()),
+    /// Returns the columns in order; `None` in place of what fills a column if that is wrong.
+    fn columns(
+        &self,
+        stream: StreamFields<'_>,
+        errors: &mut SettingErrors,
+    ) -> Vec<(String, Option<ColumnSource>)> {
+        let Some(columns) = &self.columns else {
+            let column = |(field, declared): (usize, &Field)| {
+                // SQL has to quote a name with dots.
+                let name = declared.name.replace('.', "_");
+                (name, Some(ColumnSource::Field { field, default: None }))
+            };
+            return stream.fields.iter().enumerate().map(column).collect();
         };
-        if let Some(envelope) = from.strip_prefix('$') {
-            let envelope = match envelope {
-                "received" => EnvelopeField::Received,
-                "id" => EnvelopeField::Id,
-                "address" => EnvelopeField::Address,
+        let column = |(name, section): &(String, ColumnSection)| {
+            (name.clone(), errors.take(&["columns", name], section.source(name, stream)))
+        };
+        columns.0.iter().map(column).collect()
+    }
+}
+
+impl ColumnSection {
+    fn source(&self, name: &str, stream: StreamFields<'_>) -> Result<ColumnSource, String> {
+        let (from, default) = match self {
+            Self::From(from) => (from, None),
+            Self::Field(WithDefault { field, default }) => (field, default.as_deref()),
+        };
+        if from.starts_with('$') {
+            let envelope = match from.as_str() {
+                "$received" => EnvelopeField::Received,
+                "$id" => EnvelopeField::Id,
+                "$address" => EnvelopeField::Address,
                 _ => {
-                    return Err(format!(
-                        "fills column `{name}` with `{from}`; the special values are `$received`, `$id`, `$address`"
-                    ));
+                    let names = suggestion(from, "special values", ["$received", "$id", "$address"]);
+                    return Err(format!("fills column `{name}` with `{from}`, which does not exist{names}"));
                 }
             };
             return match default {
@@ -125,10 +143,10 @@ impl RowTableSection {
                 Some(_) => Err(format!("fills column `{name}` with `{from}`, which cannot have a default")),
             };
         }
-        let field = field_index(fields, &self.from, &format!("fills column `{name}` with"), from)?;
+        let field = stream.index(&format!("fills column `{name}` with"), from)?;
         let default = match default {
             None => None,
-            Some("$received") if fields.get(field).kind == Kind::Time => Some(EnvelopeField::Received),
+            Some("$received") if stream.fields.get(field).kind == Kind::Time => Some(EnvelopeField::Received),
             Some(_) => {
                 return Err(format!(
                     "has a default for column `{name}`; only times can have one, which is `$received`"
@@ -158,7 +176,7 @@ mod tests {
             "#;
         std::fs::write(&path, format!("{stream}{view}")).expect("written");
         let config = Config::load(Some(&path), &Overrides::default()).map_err(|error| error.to_string())?;
-        let written = effective(Some(&path), &[]).map_err(|error| error.to_string())?;
+        let written = effective(Some(&path), &Overrides::default());
         Ok((config, written))
     }
 
@@ -187,7 +205,7 @@ mod tests {
             ),
             (
                 r#"columns = { a = "$now" }"#,
-                "fills column `a` with `$now`; the special values are `$received`, `$id`, `$address`",
+                "fills column `a` with `$now`, which does not exist (special values: `$received`, `$id`, `$address`)",
             ),
             (r#"columns = { a = { field = "$id", default = "$received" } }"#, "which cannot have a default"),
             (r#"columns = { a = { field = "site", default = "$received" } }"#, "only times can have one"),
