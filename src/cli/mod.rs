@@ -92,7 +92,8 @@ enum Command {
     /// recognises the id of an event, under any file name, within the dedup window.
     ///
     /// Events that no view of the first server counted are skipped. Invalid lines are listed in FILE.STREAM.rejected
-    /// with their reasons, and the exit code is 6. The other lines are sent.
+    /// with their reasons, and the exit code is 6. The other lines are sent. After 1,000 refused lines in a row, the
+    /// command stops.
     Import(send::import::Import),
     /// List the streams, with their fields
     Stream(stream::Stream),

@@ -357,3 +357,16 @@ fn answering(body: Vec<u8>) -> String {
     });
     url
 }
+
+#[test]
+fn backup_and_restore_describe_the_backup_as_json() {
+    let app = TestApp::start();
+    sell(&app, "user1", "1");
+    app.settle();
+    let document =
+        |arguments: &[&str]| -> serde_json::Value { serde_json::from_str(&run(&app, arguments)).unwrap() };
+    let written = document(&["backup", "described.tar", "--json"]);
+    assert_eq!((&written["begin"], &written["end"]), (&0.into(), &1.into()), "{written}");
+    assert_eq!(document(&["restore", "described.tar", "--data", "described", "--json"]), written);
+    assert_eq!(app.command(&["backup", "-", "--json"]).status.code(), Some(2));
+}

@@ -6,7 +6,7 @@ use crate::{failed, lines_of_json, run, stderr};
 fn visited() -> TestApp {
     let app = TestApp::start();
     let line = |number: u32| {
-        let path = if number % 2 == 0 {
+        let path = if number.is_multiple_of(2) {
             "null".to_owned()
         } else {
             format!("\"/page \u{1b}{number}\"").replace('\u{1b}', "\\u001b")

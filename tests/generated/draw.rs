@@ -19,7 +19,10 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/erasures"),
     ("GET", "/v1/erasures/{}"),
     ("GET", "/v1/events/{}"),
+    ("GET", "/v1/status"),
+    ("GET", "/v1/streams"),
     ("GET", "/v1/views"),
+    ("GET", "/v1/views/{}"),
     ("GET", "/v1/views/{}/balances"),
     ("GET", "/v1/views/{}/balances/{}"),
     ("GET", "/v1/views/{}/rows"),
@@ -253,7 +256,10 @@ impl Generator {
         let id = self.id_to_read();
         let paths = [
             "/userEvents/wild-1",
+            "/v1/status",
+            "/v1/streams",
             "/v1/views",
+            "/v1/views/revenue",
             "/v1/views/revenue/balances?limit=3",
             "/v1/views/inventory/rows?limit=2",
             "/v1/views/revenue/balances?after=wild&limit=2",
