@@ -150,9 +150,11 @@ async fn revoke(
     let named = keys.iter().find(|key| key.id == id_or_name);
     let named = named.or_else(|| keys.iter().find(|key| key.name == id_or_name));
     let id = named.map_or(id_or_name, |key| key.id.clone());
-    let mut administrators = keys.iter().filter(|key| key.scopes.contains(&Scope::Admin));
+    // A key that expires leaves nobody who could create another.
+    let lasting = |key: &&Key| key.scopes.contains(&Scope::Admin) && key.expires.is_none();
+    let mut administrators = keys.iter().filter(lasting);
     if administrators.next().is_some_and(|first| first.id == id) && administrators.next().is_none() {
-        let reason = format!("key `{id}` is the last one with scope `admin`; create another first");
+        let reason = format!("key `{id}` is the last one with scope `admin` that does not expire; create another first");
         return Err(ApiError::conflict(reason));
     }
     if api.keys.revoke(&id).await? {

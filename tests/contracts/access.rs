@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::harness::http::read_answer;
-use crate::harness::{Client, Start, TestApp};
+use crate::harness::{Client, Start, TestApp, wait_for};
 
 const EVENTS: &str = "/v1/streams/revenue/events";
 const GOOD: &str = r#"{"userId":"u","name":"add_revenue","value":1}"#;
@@ -196,11 +196,61 @@ fn the_last_key_that_administers_is_not_revoked() {
     make_key(&app, &json!({ "name": "sender", "scopes": ["send", "read"] }));
     let refused = revoke();
     assert_eq!(refused.status, 409, "{}", refused.text());
-    assert!(refused.text().contains("is the last one with scope `admin`"), "{}", refused.text());
+    assert!(refused.text().contains("is the last one with scope `admin` that does not expire"), "{}", refused.text());
     let (_, other) = make_key(&app, &json!({ "name": "other", "scopes": ["admin"] }));
     assert_eq!(revoke().status, 200);
     assert_eq!(app.client().get("/v1/keys").status, 401);
     assert_eq!(other.get("/v1/keys").status, 200);
+}
+
+#[test]
+fn a_key_that_expires_soon_does_not_count_as_an_administrator() {
+    let app = TestApp::start();
+    let first = app.client().get("/v1/keys").json()["keys"][0]["id"].as_str().unwrap().to_owned();
+    make_key(&app, &json!({ "name": "visitor", "scopes": ["admin"], "expires": "2999-01-01T00:00:00Z" }));
+    let refused = app.client().request("DELETE", &format!("/v1/keys/{first}"), None);
+    assert_eq!(refused.status, 409, "{}", refused.text());
+}
+
+#[test]
+fn a_key_is_unknown_once_it_has_expired() {
+    let app = TestApp::start();
+    let soon = event::Millis(event::Millis::now().0 + 1500).to_text();
+    let (_, client) = make_key(&app, &json!({ "name": "short", "scopes": ["send"], "expires": soon }));
+    assert_eq!(client.post(EVENTS, GOOD).status, 200);
+    wait_for("the key to expire", || client.post(EVENTS, GOOD).status == 401);
+    let listed = app.client().get("/v1/keys").json();
+    let keys = listed["keys"].as_array().unwrap();
+    let short = keys.iter().find(|key| key["name"] == "short").unwrap();
+    assert_eq!(short["expires"], soon.as_str(), "it stays in the list");
+    assert!(short["lastUsed"].is_string(), "{short}");
+}
+
+#[test]
+fn a_name_belongs_to_one_key_until_that_key_is_revoked() {
+    let app = TestApp::start();
+    let shop = json!({ "name": "shop", "scopes": ["send"] });
+    let (_, client) = make_key(&app, &shop);
+    let taken = app.client().post("/v1/keys", &shop.to_string());
+    assert_eq!(taken.status, 409, "{}", taken.text());
+    assert!(taken.text().contains("a key named `shop` exists"), "{}", taken.text());
+    assert_eq!(app.client().request("DELETE", "/v1/keys/shop", None).status, 200);
+    assert_eq!(client.post(EVENTS, GOOD).status, 401);
+    make_key(&app, &shop);
+}
+
+/// Requests note the use in memory; the store learns of it within half a minute, and at the next start.
+#[test]
+fn the_last_use_of_a_key_survives_a_restart() {
+    let mut app = TestApp::start();
+    let (id, client) = make_key(&app, &json!({ "name": "shop", "scopes": ["send"] }));
+    let stored = format!("SELECT count(*) FROM millrace_keys WHERE id = '{id}' AND last_used > 0");
+    assert_eq!(client.post(EVENTS, GOOD).status, 200);
+    wait_for("the use to be stored", || app.sql(&stored) == "1");
+    app.restart();
+    let listed = app.client().get("/v1/keys").json();
+    let keys = listed["keys"].as_array().unwrap();
+    assert!(keys.iter().any(|key| key["name"] == "shop" && key["lastUsed"].is_string()), "{listed}");
 }
 
 #[test]
@@ -212,7 +262,9 @@ fn an_invalid_key_request_is_refused() {
         (json!({ "name": "x", "scopes": ["read"], "idScope": "shop" }), "needs scope `send`"),
         (json!({ "name": "x", "scopes": ["everything"] }), "`everything` is not a scope"),
         (json!({ "name": "x", "scopes": ["send"], "streams": ["none"] }), "no stream `none`"),
-        (json!({ "name": "x", "scopes": ["send"], "expires": 1 }), "unknown field `expires`"),
+        (json!({ "name": "x", "scopes": ["send"], "until": 1 }), "unknown field `until`"),
+        (json!({ "name": "x", "scopes": ["send"], "expires": "soon" }), "`expires` is `soon`"),
+        (json!({ "name": "x", "scopes": ["send"], "expires": "2020-01-01" }), "which is in the past"),
         (json!({ "name": "x", "scopes": ["read", "admin"], "viewKey": "u" }), "can only have scope `read`"),
         (json!({ "name": "x", "scopes": ["admin"], "streams": ["revenue"] }), "cannot have scope `admin`"),
         (json!([]), "body: "),
