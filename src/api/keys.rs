@@ -154,7 +154,9 @@ async fn revoke(
     let lasting = |key: &&Key| key.scopes.contains(&Scope::Admin) && key.expires.is_none();
     let mut administrators = keys.iter().filter(lasting);
     if administrators.next().is_some_and(|first| first.id == id) && administrators.next().is_none() {
-        let reason = format!("key `{id}` is the last one with scope `admin` that does not expire; create another first");
+        let reason = format!(
+            "key `{id}` is the last one with scope `admin` that does not expire; create another first"
+        );
         return Err(ApiError::conflict(reason));
     }
     if api.keys.revoke(&id).await? {

@@ -26,6 +26,11 @@ pub enum Line {
 }
 
 impl Outage {
+    /// Returns an outage that began now and that somebody else has reported.
+    pub fn reported(now: Instant) -> Self {
+        Self { current: Some(Current { began: now, reported: Some(now) }) }
+    }
+
     /// Notes that the thing is out of order, and returns the line that is due. The first line waits until that has been
     /// so for `certain_after`, so that a short disturbance is not reported.
     pub fn note_failure(&mut self, now: Instant, certain_after: Duration) -> Option<Line> {

@@ -31,22 +31,23 @@ impl Storage {
         failpoint::hit("server.log_open");
         let store = Store::at(&config.store.url, Some(password), data)?;
         let keys = Keys::open(&store, data, settings.legacy_env.api_key.as_deref(), settings.dev)?;
-        let preparation = StorePreparation {
+        let mut preparation = StorePreparation {
             log: log.clone(),
             report,
             config: config.clone(),
             accept_new_log: settings.accept_new_log,
+            unreachable_because: String::new(),
             logged: String::new(),
         };
+        if store.is_file() {
+            // There is no server to wait for, and nothing keeps the views away from the file.
+            preparation.run(&store, &keys).await?;
+            return Ok(Self { log, store, keys, preparation: None });
+        }
         let prepared = timeout(STORE_START_DURATION_MAX, preparation.run(&store, &keys)).await;
         let reason = match prepared {
-            Ok(Ok(())) => {
-                return Ok(Self { log, store, keys, preparation: None });
-            }
-            Ok(Err(error)) => match error.unreachable() {
-                Ok(reason) => reason,
-                Err(error) => return Err(error),
-            },
+            Ok(Ok(())) => return Ok(Self { log, store, keys, preparation: None }),
+            Ok(Err(error)) => error.unreachable()?,
             Err(_) => not_answered(STORE_START_DURATION_MAX),
         };
         tracing::warn!(
@@ -54,6 +55,7 @@ impl Storage {
             reason,
             "the database does not answer; the server starts without it and accepts events"
         );
+        preparation.unreachable_because = reason;
         Ok(Self { log, store, keys, preparation: Some(preparation) })
     }
 }
@@ -64,6 +66,8 @@ pub struct StorePreparation {
     report: log::OpenReport,
     config: Config,
     accept_new_log: bool,
+    /// Why the store did not answer at the start.
+    pub unreachable_because: String,
     /// The last reason in the log why the store is wrong, so that it is there once.
     logged: String,
 }

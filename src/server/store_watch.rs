@@ -48,6 +48,13 @@ struct Behind {
 impl StoreWatch {
     pub async fn run(mut self) {
         let (mut outages, mut refreshed) = (Outages::default(), Instant::now());
+        if let Some(preparation) = &self.preparation {
+            // The start has reported this outage.
+            outages.store = Outage::reported(Instant::now());
+            let (since, reason) = (Millis::now(), preparation.unreachable_because.clone());
+            outages.since = Some(since);
+            self.health.set(StoreState::Down { since, reason });
+        }
         loop {
             let failure = self.look().await;
             let behind = self.measure_lag().await;
@@ -120,7 +127,7 @@ impl StoreWatch {
         // A file has no server that could be asked. Its views know whether they can write.
         let of_file = || {
             let waiting = states.values().find_map(waiting)?;
-            (self.store.kind() == "sqlite").then(|| (waiting.to_owned(), VIEW_CERTAIN_AFTER))
+            self.store.is_file().then(|| (waiting.to_owned(), VIEW_CERTAIN_AFTER))
         };
         let now = Instant::now();
         let Some((reason, certain_after)) = failure.or_else(of_file) else {

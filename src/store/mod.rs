@@ -215,6 +215,11 @@ impl Store {
         }
     }
 
+    /// Returns true if the store is a file and not a server.
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+
     /// Returns the kind of database.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -196,7 +196,11 @@ fn the_last_key_that_administers_is_not_revoked() {
     make_key(&app, &json!({ "name": "sender", "scopes": ["send", "read"] }));
     let refused = revoke();
     assert_eq!(refused.status, 409, "{}", refused.text());
-    assert!(refused.text().contains("is the last one with scope `admin` that does not expire"), "{}", refused.text());
+    assert!(
+        refused.text().contains("is the last one with scope `admin` that does not expire"),
+        "{}",
+        refused.text()
+    );
     let (_, other) = make_key(&app, &json!({ "name": "other", "scopes": ["admin"] }));
     assert_eq!(revoke().status, 200);
     assert_eq!(app.client().get("/v1/keys").status, 401);
