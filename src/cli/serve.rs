@@ -86,6 +86,7 @@ fn serve(command: Serve) -> Result<(), Box<dyn std::error::Error>> {
         accept_new_log: command.accept_new_log,
         welcome: command.log_format == LogFormat::Text,
     };
+    server::address_space();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()?;
     runtime.block_on(server::run(settings))?;

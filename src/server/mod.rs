@@ -46,7 +46,7 @@ use storage::Storage;
 use tls::Certificate;
 
 pub use in_process::InProcess;
-pub use start_checks::StartError;
+pub use start_checks::{StartError, address_space};
 
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -21,6 +21,7 @@ mod log_id;
 mod progress;
 mod sample;
 mod stop;
+mod thread;
 mod time;
 mod varint;
 
@@ -39,5 +40,6 @@ pub use log_id::{LogId, LogIdError};
 pub use progress::{Applied, Progress, Stalled};
 pub use sample::{Random, Sample};
 pub use stop::Stop;
+pub use thread::start_thread;
 pub use time::{Millis, TimeError};
 pub use varint::{put_varint, take_varint};
