@@ -13,6 +13,7 @@ mod preset;
 mod read;
 mod source;
 mod store;
+mod store_check;
 mod stream;
 mod view;
 

@@ -25,6 +25,7 @@ mod deleted_history;
 mod drop_view;
 mod erasures;
 mod halt;
+mod inspect;
 mod merged_plans;
 mod millrace_tables;
 mod mysql;
@@ -38,13 +39,15 @@ mod rows_of_events;
 mod rules;
 mod session;
 mod snapshot;
+mod sql_view;
 mod sqlite;
 mod stored_row;
 mod stored_value;
+mod table_fault;
 mod tables;
 mod visits;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event::{Decimal, LogId};
@@ -57,10 +60,13 @@ pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use erasures::{Erasure, OpenErasure};
 pub use halt::Halt;
+pub use inspect::{StoreInspection, inspect_store};
 pub use numbered_rows::{RowChanges, Rows, RowsOf};
 pub use plan::{Claim, CorrectedEvent, Plan, Stamp, Verb, Write};
 pub use remote::{Password, PasswordFrom, password_in};
 pub use row_origins::RowOrigin;
+pub use sql_view::{SqlValue, SqlView};
+pub use table_fault::TableFault;
 pub use tables::{Column, ColumnKind, Opening, Table, TopK, ViewTables, quote};
 pub use visits::{MEMBER_BYTES, MemberKey, Visit, Visits};
 
@@ -131,15 +137,19 @@ pub struct ViewPosition {
 impl Store {
     /// Opens the store at `url`. `password` takes precedence over a password inside the URL.
     pub async fn open(url: &str, password: Option<&Password>, data: &Path) -> Result<Self, OpenError> {
-        let Some(path) = url.strip_prefix("sqlite:") else {
+        let Some(file) = Self::sqlite_file(url, data) else {
             let password = password.cloned().unwrap_or_default();
             return remote::Remote::open(url, &password).await.map(Self::Remote);
         };
-        let file = match path {
+        sqlite::Sqlite::open(&file).map(Self::Sqlite)
+    }
+
+    /// Returns the file of an SQLite store, or `None` if the URL names another kind of store.
+    fn sqlite_file(url: &str, data: &Path) -> Option<PathBuf> {
+        Some(match url.strip_prefix("sqlite:")? {
             "" => data.join("millrace.db"),
             path => path.strip_prefix("//").unwrap_or(path).into(),
-        };
-        sqlite::Sqlite::open(&file).map(Self::Sqlite)
+        })
     }
 
     /// Returns the store's name for logs and messages: its kind and location, never a password.
@@ -286,6 +296,15 @@ impl Store {
     pub fn failure(&self) -> Option<String> {
         match self {
             Self::Sqlite(store) => store.failure(),
+            Self::Remote(_) => None,
+        }
+    }
+
+    /// Returns what is damaged in the store, as far as a check in the background found it. Database servers check their
+    /// files themselves.
+    pub fn damage(&self) -> Option<String> {
+        match self {
+            Self::Sqlite(store) => store.damage(),
             Self::Remote(_) => None,
         }
     }

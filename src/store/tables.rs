@@ -1,5 +1,7 @@
 //! Table declarations that are independent of the database, and millrace's own tables.
 
+use super::sql_view::SqlView;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
     Text {
@@ -97,12 +99,14 @@ pub struct ViewTables {
     pub opening: Option<Opening>,
     /// True if the tables are recorded as owned by this view, so that no other view writes to them.
     pub owned: bool,
+    /// The SQL views to make beside the tables.
+    pub sql_views: Vec<SqlView>,
 }
 
 impl ViewTables {
     /// Declares one table that the view owns, without opening amounts.
     pub fn owned(table: &Table) -> Self {
-        Self { tables: vec![table.clone()], opening: None, owned: true }
+        Self { tables: vec![table.clone()], owned: true, ..Self::default() }
     }
 }
 

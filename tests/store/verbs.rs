@@ -33,7 +33,7 @@ fn pseudo_random(seed: u64) -> impl FnMut(u64) -> u64 {
 
 fn begun(store_kind: StoreKind, tables: Vec<Table>) -> Opened {
     let opened = Opened::on(store_kind);
-    opened.begin("v", ViewTables { tables, opening: None, owned: true }).unwrap();
+    opened.begin("v", ViewTables { tables, owned: true, ..ViewTables::default() }).unwrap();
     opened
 }
 

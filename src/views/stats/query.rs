@@ -169,7 +169,7 @@ mod tests {
     use event::{EventId, Field, Fields, Kind, LogId, Millis};
 
     use super::*;
-    use crate::store::{Claim, ViewTables};
+    use crate::store::Claim;
     use crate::views::Event;
     use crate::views::stats::{CountedField, StatsFields};
 
@@ -239,7 +239,7 @@ mod tests {
         let store = Store::open("sqlite:", None, folder.path()).await.expect("opens");
         let (stats, fields) = (stats(), fields());
         let claim = |from, to| Claim { view: "v".to_owned(), log: LogId([7; 16]), from, to };
-        let tables = ViewTables { tables: stats.tables(), opening: None, owned: true };
+        let tables = stats.view_tables();
         store.begin_view(claim(0, 0), tables).await.expect("begins");
         let mut events: Vec<Event<'_>> = visits.iter().map(|visit| event(visit, false)).collect();
         events.extend(visits.iter().filter(|visit| visit.4).map(|visit| event(visit, true)));
