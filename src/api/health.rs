@@ -92,6 +92,7 @@ async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
 
 async fn metrics(_: Reader, State(api): State<Arc<Api>>) -> impl IntoResponse {
     let end = api.log.end();
+    metrics::gauge!("millrace_store_damaged").set(if api.store.damage().is_some() { 1.0 } else { 0.0 });
     metrics::gauge!("millrace_log_end").set(end as f64);
     metrics::gauge!("millrace_log_bytes").set(api.log.bytes() as f64);
     for (view, applied) in api.progress.all() {

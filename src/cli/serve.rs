@@ -63,6 +63,7 @@ fn serve(command: Serve) -> Result<(), Failure> {
 }
 
 fn run_server(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+    server::address_space();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()?;
     runtime.block_on(server::run(settings))?;

@@ -20,6 +20,7 @@ mod reader;
 mod recovery;
 mod source;
 mod store;
+mod store_check;
 mod stream;
 mod syntax;
 mod view;

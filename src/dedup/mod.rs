@@ -108,8 +108,7 @@ impl Dedup {
             latest: None,
             backoff: Backoff::default(),
         };
-        let thread =
-            std::thread::Builder::new().name(DEDUP_NAME.to_owned()).spawn(move || deduplicator.run())?;
+        let thread = event::start_thread(DEDUP_NAME, move || deduplicator.run())?;
         Ok((Self { passed, streams, stored, restart }, thread))
     }
 }

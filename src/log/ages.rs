@@ -99,12 +99,9 @@ impl Ages {
     }
 
     /// Starts a thread that compares the clocks and notes the log's end at intervals, until the log is closed.
-    pub fn keep_current(&self, end: watch::Receiver<u64>) {
+    pub fn keep_current(&self, end: watch::Receiver<u64>) -> std::io::Result<()> {
         let shared = Arc::downgrade(&self.0);
-        std::thread::Builder::new()
-            .name("log-ages".to_owned())
-            .spawn(move || keep_current(&shared, &end))
-            .expect("a thread can be started");
+        event::start_thread("log-ages", move || keep_current(&shared, &end)).map(drop)
     }
 
     /// Returns a position below which every event is older than `age`.

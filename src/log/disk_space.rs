@@ -38,15 +38,12 @@ pub struct DiskSpace {
 
 impl DiskSpace {
     /// Starts a thread that checks the disk at intervals. It is a separate thread because a faulty disk may block.
-    pub fn watched(folder: PathBuf) -> Arc<Self> {
+    pub fn watched(folder: PathBuf) -> std::io::Result<Arc<Self>> {
         let disk_space = Arc::new(Self::unlimited());
         let watched = Arc::downgrade(&disk_space);
         let watch = move || watch(&folder, &watched);
-        std::thread::Builder::new()
-            .name("disk-space".to_owned())
-            .spawn(watch)
-            .expect("a thread can be started");
-        disk_space
+        event::start_thread("disk-space", watch)?;
+        Ok(disk_space)
     }
 
     /// Returns a value that behaves like an infinite disk and is never checked.

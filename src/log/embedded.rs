@@ -60,11 +60,11 @@ impl Embedded {
         let disk_space = if failpoint::skips("eventlog.look_at_room") {
             Arc::new(DiskSpace::unlimited())
         } else {
-            DiskSpace::watched(folder)
+            DiskSpace::watched(folder)?
         };
         let id = journal.id();
         let ages = Ages::open(data, id, journal.end(), || received_ends(&journal));
-        ages.keep_current(end.clone());
+        ages.keep_current(end.clone())?;
         let (history_lock, correction_lock) = (HistoryLock::default(), CorrectionLock::default());
         Ok((Self { journal, end, failure, disk_space, ages, history_lock, correction_lock }, recovery))
     }

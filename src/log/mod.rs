@@ -43,6 +43,15 @@ pub enum OpenError {
     UnknownUrl(String),
     #[error("{0}")]
     Journal(String),
+    /// A thread that the log needs did not start.
+    #[error("{0}")]
+    Thread(String),
+}
+
+impl From<std::io::Error> for OpenError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Thread(error.to_string())
+    }
 }
 
 /// The reason why a record was not appended. Nothing of it is stored, except where a variant says otherwise.

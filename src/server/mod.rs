@@ -51,7 +51,7 @@ use tls::Certificate;
 
 pub use config_check::{Exposure, check_config};
 pub use in_process::InProcess;
-pub use start_checks::StartError;
+pub use start_checks::{StartError, address_space};
 
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 

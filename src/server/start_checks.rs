@@ -11,6 +11,9 @@ use crate::log::{EventLog, OpenReport};
 use crate::store::{DEDUP_STORED_NAME, DeletedHistory, LOG_DELETED, Store, StoreError, shown_name};
 use crate::views::SHADOW;
 
+/// With less address space, threads may fail to start: each reserves its stack and a region for its allocations.
+const ADDRESS_SPACE_BYTES_MIN: u64 = 512 * 1024 * 1024;
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("`[tls]`: {0}")]
@@ -75,6 +78,19 @@ fn sync_parents(path: &Path) {
         if let Ok(folder) = std::fs::File::open(folder) {
             let _ = folder.sync_all();
         }
+    }
+}
+
+/// Warns if the process may use so little address space that threads cannot start. A thread reserves much more than it
+/// uses, so a limit on memory itself does not have this effect.
+pub fn address_space() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    if let Some(limit) = limit.filter(|limit| *limit < ADDRESS_SPACE_BYTES_MIN) {
+        tracing::warn!(
+            limit_mib = limit / (1024 * 1024),
+            needed_mib = ADDRESS_SPACE_BYTES_MIN / (1024 * 1024),
+            "the limit on address space is low (`ulimit -v`), and threads may fail to start; raise it, and limit memory with `MemoryMax=` of systemd instead"
+        );
     }
 }
 

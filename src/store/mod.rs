@@ -27,6 +27,7 @@ mod drop_view;
 mod erasures;
 mod halt;
 mod health;
+mod inspect;
 mod merged_plans;
 mod millrace_tables;
 mod mysql;
@@ -40,14 +41,16 @@ mod rows_of_events;
 mod rules;
 mod session;
 mod snapshot;
+mod sql_view;
 mod sqlite;
 mod stored_row;
 mod stored_value;
+mod table_fault;
 mod tables;
 mod unapplied;
 mod visits;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event::{Decimal, LogId};
@@ -62,10 +65,13 @@ pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use erasures::{Erasure, OpenErasure};
 pub use halt::Halt;
 pub use health::{StoreHealth, StoreState};
+pub use inspect::{StoreInspection, inspect_store};
 pub use numbered_rows::{RowChanges, Rows, RowsOf};
 pub use plan::{Claim, CorrectedEvent, Plan, Stamp, Verb, Write};
 pub use remote::{Password, PasswordFrom, password_in};
 pub use row_origins::RowOrigin;
+pub use sql_view::{SqlValue, SqlView};
+pub use table_fault::TableFault;
 pub use tables::{Column, ColumnKind, Opening, Table, TopK, ViewTables, quote};
 pub use unapplied::DeadLetterSummary;
 pub use visits::{MEMBER_BYTES, MemberKey, Visit, Visits};
@@ -172,15 +178,19 @@ impl Store {
     /// Opens the file of the store, or describes the server on which it is. A store on a server refuses all work until
     /// it is prepared and admitted.
     pub fn at(url: &str, password: Option<&Password>, data: &Path) -> Result<Self, OpenError> {
-        let Some(path) = url.strip_prefix("sqlite:") else {
+        let Some(file) = Self::sqlite_file(url, data) else {
             let password = password.cloned().unwrap_or_default();
             return remote::Remote::at(url, &password).map(Self::Remote);
         };
-        let file = match path {
+        sqlite::Sqlite::open(&file).map(Self::Sqlite)
+    }
+
+    /// Returns the file of an SQLite store, or `None` if the URL names another kind of store.
+    fn sqlite_file(url: &str, data: &Path) -> Option<PathBuf> {
+        Some(match url.strip_prefix("sqlite:")? {
             "" => data.join("millrace.db"),
             path => path.strip_prefix("//").unwrap_or(path).into(),
-        };
-        sqlite::Sqlite::open(&file).map(Self::Sqlite)
+        })
     }
 
     /// Creates or updates millrace's own tables on a server. Fails if the server does not answer now.
@@ -372,6 +382,15 @@ impl Store {
     pub fn failure(&self) -> Option<String> {
         match self {
             Self::Sqlite(store) => store.failure(),
+            Self::Remote(_) => None,
+        }
+    }
+
+    /// Returns what is damaged in the store, as far as a check in the background found it. Database servers check their
+    /// files themselves.
+    pub fn damage(&self) -> Option<String> {
+        match self {
+            Self::Sqlite(store) => store.damage(),
             Self::Remote(_) => None,
         }
     }

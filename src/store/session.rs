@@ -4,6 +4,8 @@
 use super::StoreError;
 use super::cell::Cell;
 use super::numbered_rows::{Rows, RowsOf};
+use super::sql_view::SqlView;
+use super::table_fault::TableFault;
 use super::tables::Table;
 
 /// SQL that the rules pass must be valid in every database: `?` for a parameter, `"` around names, no dialect.
@@ -68,10 +70,29 @@ pub trait Session {
     /// Deletes rows by their numbers, and ignores numbers without a row.
     async fn delete_numbers(&mut self, table: &Table, numbers: &[i64]) -> Result<(), StoreError>;
 
+    /// Returns whether a table or an SQL view of this name exists.
     async fn exists(&mut self, table: &str) -> Result<bool, StoreError>;
 
-    /// Fails with `Blocked` if the existing table does not fit `table`; the message contains the SQL that fixes it.
-    async fn check(&mut self, table: &Table) -> Result<(), StoreError>;
+    /// Returns everything because of which an existing table does not fit `table`, with the SQL that repairs it.
+    async fn table_fault(&mut self, table: &Table) -> Result<Option<TableFault>, StoreError>;
+
+    /// Returns the privileges that the user lacks for a table that fits, or for creating one that does not exist.
+    async fn missing_rights(
+        &mut self,
+        _table: &Table,
+        _exists: bool,
+    ) -> Result<Option<TableFault>, StoreError> {
+        Ok(None)
+    }
+
+    /// Returns the query of an SQL view in this database's SQL, or `None` if it is of no use here.
+    fn sql_view_query(&self, sql_view: &SqlView) -> Option<String>;
+
+    /// Returns the definition of the SQL view of this name as the database reports it. Returns `None` if there is none.
+    async fn sql_view_definition(&mut self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// Runs a statement that changes the schema.
+    async fn run_schema(&mut self, sql: &str) -> Result<(), StoreError>;
 
     /// Creates a table and the index of its ranking.
     async fn create(&mut self, table: &Table) -> Result<(), StoreError>;

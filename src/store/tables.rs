@@ -1,6 +1,7 @@
 //! Table declarations that are independent of the database, and millrace's own tables.
 
 use super::definitions::NewDefinition;
+use super::sql_view::SqlView;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
@@ -101,6 +102,8 @@ pub struct ViewTables {
     pub owned: bool,
     /// The definition under which the view begins.
     pub definition: Option<NewDefinition>,
+    /// The SQL views to make beside the tables.
+    pub sql_views: Vec<SqlView>,
 }
 
 impl ViewTables {

@@ -41,8 +41,7 @@ impl Erasures {
         let (wakeups, receiver) = mpsc::channel(1);
         let eraser = Arc::new(eraser);
         let worker = Arc::clone(&eraser);
-        let thread =
-            std::thread::Builder::new().name("eraser".to_owned()).spawn(move || worker.run(receiver))?;
+        let thread = event::start_thread("eraser", move || worker.run(receiver))?;
         Ok((Self { eraser, wakeups }, thread))
     }
 

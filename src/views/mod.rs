@@ -105,20 +105,20 @@ impl View {
         }
     }
 
-    fn tables(&self) -> ViewTables {
-        match &self.kind {
+    /// Returns the tables that the view writes, and the SQL views beside them.
+    pub fn tables(&self) -> ViewTables {
+        let tables = match &self.kind {
             ViewKind::Ledger(ledger) => ViewTables {
                 tables: vec![ledger.table().as_ref().clone()],
                 opening: Some(ledger.opening(&self.name)),
                 owned: true,
-                definition: None,
+                ..ViewTables::default()
             },
-            ViewKind::Stats(stats) => {
-                ViewTables { tables: stats.tables(), owned: true, ..ViewTables::default() }
-            }
+            ViewKind::Stats(stats) => stats.view_tables(),
             ViewKind::Table(table) => ViewTables::owned(table.table()),
             ViewKind::Notifications(notifications) => ViewTables::owned(notifications.table()),
-        }
+        };
+        tables.with_numeric_sql_views()
     }
 
     /// Returns the names of the tables that the view writes.

@@ -58,7 +58,7 @@ impl Retention {
         if self.policy.keeps_everything() {
             return Ok(None);
         }
-        std::thread::Builder::new().name("retention".to_owned()).spawn(move || self.run()).map(Some)
+        event::start_thread("retention", move || self.run()).map(Some)
     }
 
     fn run(&self) {

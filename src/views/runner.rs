@@ -20,7 +20,9 @@ use super::definition::Definition;
 use super::definition_ranges::DefinitionRanges;
 use crate::dedup::{Dedup, STORE_WENT_BACK};
 use crate::log::EventLog;
-use crate::store::{Claim, DEDUP_STORED_NAME, Halt, Plan, Store, StoreError, ViewPosition, ViewTables};
+use crate::store::{
+    Claim, DEDUP_STORED_NAME, Halt, Plan, Store, StoreError, TableFault, ViewPosition, ViewTables,
+};
 
 /// Everything that a view needs to run.
 pub struct Runner {
@@ -103,7 +105,7 @@ impl Runner {
             saved: Instant::now(),
         };
         let name = format!("view-{}", self.view.name);
-        let thread = std::thread::Builder::new().name(name).spawn(move || self.run(state))?;
+        let thread = event::start_thread(&name, move || self.run(state))?;
         Ok((running, thread))
     }
 
@@ -143,6 +145,8 @@ impl Runner {
             state.definitions = self.agree_on_definition(row)?;
             self.begin(state.stored)?;
             state.begun = true;
+        } else {
+            self.check_tables()?;
         }
         if *self.dedup.follow().borrow() > state.at {
             self.progress.send_modify(|applied| applied.position = state.at);
@@ -150,6 +154,12 @@ impl Runner {
             self.publish(state);
         }
         Ok(())
+    }
+
+    /// Checks tables that exist before the view's first event, so that a person learns of all faults at the start.
+    fn check_tables(&self) -> Result<(), Halt> {
+        let faults = self.runtime.block_on(self.store.check_view(&self.view.name, &self.view.tables()))?;
+        if faults.is_empty() { Ok(()) } else { Err(Halt::Pause(TableFault::list(&faults))) }
     }
 
     /// Creates the view's tables, or checks existing ones. Runs at the first event, and when the view starts or

@@ -224,3 +224,48 @@ fn a_lost_store_is_rebuilt_from_the_log() {
     app.restart();
     assert_eq!(app.balance("u").as_deref(), Some("3"));
 }
+
+/// With less address space than the threads need, the system says only "Resource temporarily unavailable".
+#[test]
+fn a_start_with_too_little_address_space_says_which_limit_to_raise() {
+    let folder = folder();
+    let script = "ulimit -v 204800; exec \"$0\" serve --listen localhost:0";
+    let mut command = std::process::Command::new("sh");
+    command.current_dir(folder.path()).env_clear().args(["-c", script, env!("CARGO_BIN_EXE_millrace")]);
+    let file = std::fs::File::create(folder.path().join("log")).unwrap();
+    let mut server = command.stdout(std::process::Stdio::null()).stderr(file).spawn().unwrap();
+    let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
+    crate::harness::wait_for("the warning", || log().contains("ulimit -v"));
+    assert!(log().contains("limit_mib=200"), "{}", log());
+    drop(server.kill());
+    server.wait().unwrap();
+}
+
+/// Only a read of the page shows the damage, so a check in the background reads all of them.
+#[test]
+fn damaged_pages_of_the_sqlite_file_are_reported_soon_after_the_start() {
+    use std::os::unix::fs::FileExt;
+    if crate::harness::StoreKind::from_env().skip_unless_sqlite("database servers check their own files") {
+        return;
+    }
+    let mut app = TestApp::start();
+    let lines: Vec<String> =
+        (0..2_000).map(|n| format!(r#"{{"userId":"user {n:05}","name":"add_revenue","value":1}}"#)).collect();
+    assert_eq!(app.client().post_lines(EVENTS, &(lines.join("\n") + "\n")).status, 200);
+    app.settle();
+    let root = app.sql("SELECT rootpage FROM sqlite_schema WHERE name = 'users_revenue'");
+    app.stop();
+    let path = app.data().join("millrace.db");
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let at = (root.parse::<u64>().unwrap() - 1) * 4096 + 14;
+    let mut bytes = [0; 4];
+    file.read_exact_at(&mut bytes, at).unwrap();
+    file.write_all_at(&bytes.map(|byte| byte ^ 0xff), at).unwrap();
+    app.restart();
+    let metric = || app.client().get("/metrics").text().contains("millrace_store_damaged 1");
+    crate::harness::wait_for("the check", || app.log_line("the store is damaged").is_some());
+    assert!(metric());
+    let reason = app.log_line("the store is damaged").unwrap()["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("table `users_revenue`") && reason.contains("restore a backup"), "{reason}");
+    app.settled_at_end = false;
+}

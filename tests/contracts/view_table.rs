@@ -257,7 +257,7 @@ fn a_rounding_column_pauses_the_view_and_its_reason_contains_the_sql_fix() {
     assert!(reason.contains(&format!("column `revenue` of type {kind}")), "{reason}");
     assert_eq!(app.sql("SELECT revenue FROM users_revenue"), "40");
     // The SQL in the reason fixes the column.
-    app.stored.native_sql(&reason[reason.find("ALTER TABLE").unwrap()..]);
+    app.stored.native_sql(reason.split_once("to fix it, run: ").unwrap().1);
     assert_eq!(app.balance("u").as_deref(), Some("41.5"));
 }
 

@@ -196,10 +196,13 @@ impl Stored {
                 self.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
                 return;
             }
-            StoreKind::Mariadb => self.sql("SHOW TABLES"),
+            StoreKind::Mariadb => self.sql(
+                "SELECT concat(if(table_type = 'VIEW', 'VIEW', 'TABLE'), ' `', table_name, '`')
+                 FROM information_schema.tables WHERE table_schema = database()",
+            ),
         };
         for table in tables.lines() {
-            self.native_sql(&format!("DROP TABLE `{table}`"));
+            self.native_sql(&format!("DROP {table}"));
         }
     }
 

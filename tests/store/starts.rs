@@ -3,6 +3,8 @@
 
 use std::process::{Command, Stdio};
 
+use millrace::config::{Config, Overrides};
+
 use crate::harness::cutting::Proxy;
 use crate::harness::mariadb::Mariadb;
 use crate::harness::postgres::Postgres;
@@ -310,5 +312,109 @@ fn the_privileges_that_the_manual_names_are_enough() {
             let output = app.command(&["view", "rebuild", view]);
             assert!(output.status.success(), "{view}: {}", String::from_utf8_lossy(&output.stderr));
         }
+    });
+}
+
+#[test]
+fn an_inspection_of_a_store_names_all_faults_and_creates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let inspected = |url: &str| {
+        let file = folder.path().join("m.toml");
+        std::fs::write(&file, format!("presets = [\"revenue\", \"analytics\"]\n[store]\nurl = \"{url}\"\n"))
+            .unwrap();
+        let config = Config::load(Some(&file), &Overrides::default()).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(config.inspect_store(folder.path()))
+    };
+    let found_in = |url: &str| inspected(url).unwrap();
+    each(|server| {
+        let url = server.new_database();
+        let amount = match server.kind {
+            Kind::Postgres => "NUMERIC",
+            Kind::Mariadb => "DECIMAL(38,4)",
+        };
+        let revenue = format!("CREATE TABLE users_revenue (user_id CHAR(9), revenue {amount})");
+        server.sql(&url, &format!("{revenue}; CREATE TABLE events (id INT, path INT)"));
+        let found = found_in(&url);
+        assert!(found.exists && found.name == name_of(&url), "{found:?}");
+        let of = |view: &str| {
+            found.faults.iter().filter(|(of, _)| of == view).map(|(_, fault)| fault).collect::<Vec<_>>()
+        };
+        assert_eq!(of("revenue").len(), 1, "{found:?}");
+        assert_eq!(of("site_stats").len(), 0, "tables that do not exist are created later: {found:?}");
+        let [rows] = of("site_events")[..] else { panic!("{found:?}") };
+        assert!(rows.problems.len() >= 5, "{rows}");
+        for (_, fault) in &found.faults {
+            server.sql(&url, &fault.repair.join("; "));
+        }
+        assert_eq!(found_in(&url).faults, []);
+        let tables = "SELECT count(*) FROM information_schema.tables WHERE table_name LIKE 'millrace%' AND table_schema NOT LIKE 'pg_%'";
+        let here = match server.kind {
+            Kind::Postgres => "",
+            Kind::Mariadb => " AND table_schema = database()",
+        };
+        assert_eq!(server.sql(&url, &format!("{tables}{here}")).trim(), "0");
+        let (server_url, _) = url.rsplit_once('/').unwrap();
+        match (server.kind, inspected(&format!("{server_url}/not_there"))) {
+            (Kind::Postgres, Ok(none)) => assert!(!none.exists && none.faults.is_empty(), "{none:?}"),
+            // MariaDB does not say whether a database exists that the user may not use.
+            (Kind::Mariadb, Err(error)) => assert!(error.to_string().contains("CREATE DATABASE"), "{error}"),
+            (kind, other) => panic!("{kind:?}: {other:?}"),
+        }
+    });
+    // A file that does not exist is not created, and no other file appears beside an existing one.
+    let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+    let before = entries();
+    assert!(!found_in("sqlite:").exists);
+    let file = folder.path().join("millrace.db");
+    rusqlite::Connection::open(&file)
+        .unwrap()
+        .execute_batch("CREATE TABLE users_revenue (user_id INT, revenue REAL)")
+        .unwrap();
+    let found = found_in("sqlite:");
+    assert!(found.exists && found.faults[0].1.problems.len() == 3, "{found:?}");
+    assert_eq!(entries(), before + 1);
+}
+
+/// A user who may not write to a table learns of it at the start, with the GRANT.
+#[test]
+fn missing_privileges_are_faults_with_the_grant_that_repairs_them() {
+    each(|server| {
+        let url = server.new_database();
+        let (user, database) =
+            (format!("few{}", url.rsplit('/').next().unwrap()), url.rsplit('/').next().unwrap());
+        let table = match server.kind {
+            Kind::Postgres => "CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY, revenue NUMERIC)",
+            Kind::Mariadb => {
+                "CREATE TABLE users_revenue (user_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PRIMARY KEY, revenue DECIMAL(38,4))"
+            }
+        };
+        server.sql(&url, table);
+        match server.kind {
+            Kind::Postgres => {
+                server.administer(&format!("CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'"));
+                server.sql(&url, &format!("GRANT SELECT ON users_revenue TO {user}"));
+            }
+            Kind::Mariadb => {
+                server.administer(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{PASSWORD}'"));
+                server.administer(&format!("GRANT SELECT ON `{database}`.users_revenue TO '{user}'@'%'"));
+            }
+        }
+        let inspected = || {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("m.toml");
+            let url = url.replace(&format!("//{USER}:"), &format!("//{user}:"));
+            std::fs::write(&file, format!("presets = [\"revenue\"]\n[store]\nurl = \"{url}\"\n")).unwrap();
+            let config = Config::load(Some(&file), &Overrides::default()).unwrap();
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(config.inspect_store(folder.path())).unwrap().faults
+        };
+        let faults = inspected();
+        let [(view, fault)] = &faults[..] else { panic!("{faults:?}") };
+        let text = fault.to_string();
+        assert!(view == "revenue" && text.contains("INSERT") && text.contains("UPDATE"), "{text}");
+        assert_eq!(fault.repair.len(), 1, "{text}");
+        server.sql(&url, &fault.repair[0]);
+        assert_eq!(inspected(), []);
     });
 }

@@ -25,6 +25,7 @@ mod setting_errors;
 mod skipped_events;
 mod stop;
 mod suggestion;
+mod thread;
 mod time;
 mod varint;
 
@@ -47,5 +48,6 @@ pub use setting_errors::{SettingError, SettingErrors};
 pub use skipped_events::SkippedEvents;
 pub use stop::Stop;
 pub use suggestion::{nearest, suggestion};
+pub use thread::start_thread;
 pub use time::{Millis, TimeError};
 pub use varint::{put_varint, take_varint};

@@ -232,6 +232,9 @@ pub const PAUSE_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub const METRICS_STORE_DURATION_MAX: Duration = Duration::from_secs(1);
 /// How often SQLite's files are checked: they must still be the files that were opened.
 pub const STORE_FILES_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after the start SQLite's pages are checked for damage, and how often after that.
+pub const STORE_DAMAGE_CHECK_DELAY: Duration = Duration::from_secs(10);
+pub const STORE_DAMAGE_CHECK_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Connections for reading; further reads wait for one.
 pub const STORE_READERS_MAX: usize = 8;
 /// Connections to a database server on which views and dedup write.

@@ -47,9 +47,7 @@ impl Journal {
     pub fn open(disk: Disk, folder: &Path, options: Options) -> Result<Opened, OpenError> {
         let (writer, recovery) = recover::recover(disk, folder, options)?;
         let shared = Arc::clone(&writer.shared);
-        let thread = thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || writer.run())
+        let thread = event::start_thread("journal", move || writer.run())
             .map_err(|source| DiskError::new("start a writer thread for", folder, source))?;
         let journal = Self::new(shared, Thread::Running(thread));
         Ok(Opened { journal, recovery })

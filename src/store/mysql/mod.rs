@@ -8,8 +8,10 @@ mod errors;
 mod numbered_rows;
 mod preflight;
 mod repair_sql;
+mod rights;
 mod row_statements;
 mod shape;
+mod sql_views;
 mod statements;
 mod tables;
 #[cfg(test)]
@@ -32,6 +34,8 @@ use crate::store::remote::password::Password;
 use crate::store::remote::statement_timeout::StatementTimeout;
 use errors::classify;
 use url::Address;
+
+pub use sql_views::sql_view_query;
 
 pub struct Server {
     address: Address,

@@ -25,6 +25,20 @@ impl Server {
             }
             Err(error) => return Err(self.connect_error(error)),
         };
+        self.check_settings(&mut session).await
+    }
+
+    /// Opens a session, or returns `None` if the database does not exist.
+    pub async fn connect_to_existing(&self) -> Result<Option<Session>, StoreError> {
+        match self.open(Some(&self.address.database)).await {
+            Ok(conn) => self.set_up(conn).await.map(Some).map_err(classify),
+            Err(Error::Server(error)) if error.code == 1049 => Ok(None),
+            Err(error) => Err(self.connect_error(error)),
+        }
+    }
+
+    /// Fails if millrace cannot work with the server, and returns warnings.
+    pub async fn check_settings(&self, session: &mut Session) -> Result<Vec<String>, StoreError> {
         session.check_version().await?;
         session.check_binary_log().await?;
         let mut warnings = session.durability().await?;

@@ -4,6 +4,7 @@
 use super::catalogue::{Catalogue, ExistingColumn, UniqueIndex};
 use super::{Flavour, Session, repair_sql};
 use crate::store::StoreError;
+use crate::store::table_fault::TableFault;
 use crate::store::tables::{ColumnKind, Table};
 
 /// A problem of a table, and the part of an `ALTER TABLE` that repairs it.
@@ -13,34 +14,32 @@ struct Fault {
 }
 
 impl Session {
-    pub async fn check(&mut self, table: &Table) -> Result<(), StoreError> {
+    /// Returns everything because of which the view cannot use the existing table.
+    pub async fn table_fault(&mut self, table: &Table) -> Result<Option<TableFault>, StoreError> {
         let catalogue = self.catalogue(&table.name).await?;
+        if catalogue.engine.is_none() {
+            return Ok(Some(TableFault::name_taken(&table.name)));
+        }
         let faults = faults(table, &catalogue, self.flavour);
-        let Some(first) = faults.first() else { return Ok(()) };
-        let mut repairs: Vec<&str> = Vec::new();
-        for fault in &faults {
-            if !repairs.contains(&fault.repair.as_str()) {
-                repairs.push(&fault.repair);
+        if faults.is_empty() {
+            return Ok(None);
+        }
+        let (mut problems, mut repairs) = (Vec::new(), Vec::new());
+        for Fault { problem, repair } in faults {
+            problems.push(problem);
+            if !repairs.contains(&repair) {
+                repairs.push(repair);
             }
         }
-        let more = match repairs.len() {
-            1 => String::new(),
-            count => format!(", and {} more to repair", count - 1),
-        };
-        Err(StoreError::Blocked(format!(
-            "table `{}` {}{more}; to fix it, run: ALTER TABLE {} {}",
-            table.name,
-            first.problem,
-            repair_sql::name(&table.name),
-            repairs.join(", ")
-        )))
+        let repair = format!("ALTER TABLE {} {}", repair_sql::name(&table.name), repairs.join(", "));
+        Ok(Some(TableFault { table: table.name.clone(), problems, repair: vec![repair] }))
     }
 }
 
 fn faults(table: &Table, catalogue: &Catalogue, flavour: Flavour) -> Vec<Fault> {
     let mut faults = Vec::new();
     if !catalogue.engine.as_deref().is_some_and(|engine| engine.eq_ignore_ascii_case("InnoDB")) {
-        let engine = catalogue.engine.as_deref().unwrap_or("none");
+        let engine = catalogue.engine.as_deref().unwrap_or_default();
         faults.push(Fault {
             problem: format!("uses the engine {engine}, which cannot roll back a batch"),
             repair: "ENGINE = InnoDB".to_owned(),
@@ -238,19 +237,26 @@ mod tests {
         Table { unique: Some(1), ..Table::new("t", 1, &columns) }
     }
 
-    /// Runs the SQL of each refusal until the table is accepted. Returns how many refusals there were.
-    async fn refusals(session: &mut Session, url: &str, table: &Table, sql: &str) -> usize {
+    /// Makes a table, repairs it once, and returns whether it had faults. The SQL has to repair everything.
+    async fn repaired(session: &mut Session, url: &str, table: &Table, sql: &str) -> bool {
         let server = Mariadb::shared();
         server.sql(url, &format!("DROP TABLE IF EXISTS t; {sql}"));
-        let mut refusals = 0;
-        while let Err(refusal) = session.check(table).await {
-            let refusal = refusal.to_string();
-            refusals += 1;
-            assert!(refusals < 4, "{sql}: {refusal}");
-            let (_, repair) = refusal.split_once("; to fix it, run: ").expect("SQL that repairs it");
-            server.try_sql(url, repair).unwrap_or_else(|error| panic!("{sql}: {repair}: {error}"));
-        }
-        refusals
+        let Some(fault) = session.table_fault(table).await.expect("checked") else { return false };
+        let repair = fault.repair.join("; ");
+        server.try_sql(url, &repair).unwrap_or_else(|error| panic!("{sql}: {repair}: {error}"));
+        assert_eq!(session.table_fault(table).await, Ok(None), "{sql}, after {fault}");
+        true
+    }
+
+    #[tokio::test]
+    async fn all_faults_of_a_table_are_named_and_an_sql_view_is_not_a_table() {
+        let (mut session, url) = session().await;
+        let sql = "CREATE TABLE t (user_id CHAR(200), revenue FLOAT, must INT NOT NULL, mail VARCHAR(9) UNIQUE DEFAULT '') ENGINE=MyISAM";
+        Mariadb::shared().sql(&url, sql);
+        let fault = session.table_fault(&revenue()).await.expect("checked").expect("faults");
+        assert_eq!((fault.problems.len(), fault.repair.len()), (6, 1), "{fault}");
+        Mariadb::shared().sql(&url, "DROP TABLE t; CREATE VIEW t AS SELECT 1 AS user_id, 2 AS revenue");
+        assert_eq!(session.table_fault(&revenue()).await, Ok(Some(TableFault::name_taken("t"))));
     }
 
     #[tokio::test]
@@ -283,13 +289,13 @@ mod tests {
             ),
         ];
         for (table, sql) in tables {
-            assert_eq!(refusals(&mut session, &url, &table, &sql).await, 0, "{sql}");
+            assert!(!repaired(&mut session, &url, &table, &sql).await, "{sql}");
             session.drop_tables(std::slice::from_ref(&table)).await.expect("dropped");
             session.create(&table).await.expect("made");
-            assert_eq!(session.check(&table).await, Ok(()), "as millrace creates it");
+            assert_eq!(session.table_fault(&table).await, Ok(None), "as millrace creates it");
         }
         assert_eq!(
-            session.check(&Table::new("none", 1, &[("a", WORD)])).await,
+            session.table_fault(&Table::new("none", 1, &[("a", WORD)])).await,
             Err(StoreError::NoTable("none".to_owned()))
         );
     }
@@ -308,7 +314,7 @@ mod tests {
             "CREATE TABLE t (user_id BIGINT PRIMARY KEY, more TEXT NOT NULL)",
         ] {
             let made = format!("{sql}; SET sql_mode = ''; INSERT INTO t SET user_id = '7'");
-            assert_eq!(refusals(&mut session, &url, &revenue(), &made).await, 1, "{sql}");
+            assert!(repaired(&mut session, &url, &revenue(), &made).await, "{sql}");
             let add = ["A", "a", "a ", "7", "🦀"]
                 .map(|user| [Cell::Text(user.to_owned()), Cell::Decimal("1.5".parse().expect("an amount"))]);
             Mariadb::shared().sql(&url, "UPDATE t SET revenue = 0 WHERE revenue IS NOT NULL");
@@ -331,7 +337,7 @@ mod tests {
             "CREATE TABLE t (id BIGINT AUTO_INCREMENT, product_id INT, product_name VARCHAR(255) NOT NULL DEFAULT 'it''s', price DECIMAL(10,2), created_at DATETIME, KEY (id)) CHARACTER SET utf8mb4",
         ] {
             let made = format!("{sql}; SET sql_mode = 'NO_ZERO_DATE'; INSERT INTO t SET product_id = 7");
-            assert_eq!(refusals(&mut session, &url, &inventory(), &made).await, 1, "{sql}");
+            assert!(repaired(&mut session, &url, &inventory(), &made).await, "{sql}");
             let mut rows = crate::store::numbered_rows::Rows::new(4);
             for _ in 0..3 {
                 rows.push(&event::Value::Integer(1));

@@ -8,7 +8,9 @@ mod numbered_rows;
 mod preflight;
 mod prepared;
 mod repair_sql;
+mod rights;
 mod shape;
+mod sql_views;
 mod statements;
 mod tables;
 #[cfg(test)]
@@ -22,6 +24,7 @@ use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 pub use connect::Server;
+pub use sql_views::sql_view_query;
 
 use self::prepared::{Encoded, Prepared, as_parameters};
 use crate::store::StoreError;

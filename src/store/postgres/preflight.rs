@@ -29,6 +29,19 @@ impl Server {
             }
             outcome => outcome.map_err(|error| self.store_error(error))?,
         };
+        self.check_settings(&mut session).await
+    }
+
+    /// Opens a session, or returns `None` if the database does not exist.
+    pub async fn connect_to_existing(&self) -> Result<Option<Session>, StoreError> {
+        match self.connect_to(self.database()).await {
+            Err(error) if error.is(&SqlState::INVALID_CATALOG_NAME) => Ok(None),
+            outcome => outcome.map(Some).map_err(|error| self.store_error(error)),
+        }
+    }
+
+    /// Fails if millrace cannot work with the server, and returns warnings.
+    pub async fn check_settings(&self, session: &mut Session) -> Result<Vec<String>, StoreError> {
         let row = session.rows(SETTINGS_SQL, &[]).await?.into_iter().next().unwrap_or_default();
         match row.as_slice() {
             [

@@ -1,11 +1,13 @@
 //! Checks whether an existing table fits its view: columns, types, key, collation, numbers. A table that would round
-//! an amount or merge two users is refused, with the SQL that repairs it.
+//! an amount or merge two users is refused, with the SQL that repairs all of its faults.
 
 use super::cells::NumericBounds;
 use super::existing_table::{ExistingColumn, UniqueIndex};
-use super::{Session, repair_sql, statements};
+use super::repair_sql::Repair;
+use super::{Session, statements};
 use crate::store::StoreError;
 use crate::store::cell::Cell;
+use crate::store::table_fault::TableFault;
 use crate::store::tables::{Column, ColumnKind, Table, quote};
 
 /// The definition of an existing table.
@@ -33,9 +35,9 @@ const COLUMNS: &str = "SELECT a.attname, b.typname, pg_catalog.format_type(a.att
      LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
      WHERE a.attrelid = pg_catalog.to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
-/// Returns one row for each column of each index.
+/// Returns one row for each column of each index. An index with the collation of its column follows that column.
 const UNIQUES: &str = "SELECT x.relname, EXISTS (SELECT 1 FROM pg_catalog.pg_constraint p WHERE p.conindid = i.indexrelid), \
-     i.indisvalid AND i.indpred IS NULL, i.indimmediate, coalesce(l.collisdeterministic, TRUE), a.attname \
+     i.indisvalid AND i.indpred IS NULL, i.indimmediate, coalesce(l.collisdeterministic OR l.oid = a.attcollation, TRUE), a.attname \
      FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
      CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place) \
      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number AND k.number <> 0 \
@@ -43,7 +45,8 @@ const UNIQUES: &str = "SELECT x.relname, EXISTS (SELECT 1 FROM pg_catalog.pg_con
      WHERE i.indrelid = pg_catalog.to_regclass(?) AND i.indisunique AND k.place <= i.indnkeyatts ORDER BY x.relname, a.attname";
 
 impl Session {
-    pub async fn check(&mut self, table: &Table) -> Result<(), StoreError> {
+    /// Returns everything because of which the view cannot use the existing table.
+    pub async fn table_fault(&mut self, table: &Table) -> Result<Option<TableFault>, StoreError> {
         let name = [Cell::Text(quote(&table.name))];
         let relation = self.rows(RELATION, &name).await?.into_iter().next();
         let primary = match relation.as_deref() {
@@ -52,7 +55,7 @@ impl Session {
                 Cell::Text(name) => Some(name.clone()),
                 _ => None,
             },
-            Some(_) => return Err(StoreError::Blocked(format!("`{}` is not a table", table.name))),
+            Some(_) => return Ok(Some(TableFault::name_taken(&table.name))),
         };
         let columns = self.rows(COLUMNS, &name).await?.iter().filter_map(|row| column(row)).collect();
         let uniques = uniques(&self.rows(UNIQUES, &name).await?);
@@ -63,10 +66,7 @@ impl Session {
                 !self.rows(statements::SEQUENCE, &parameters).await?.is_empty()
             }
         };
-        match (Shape { columns, uniques, numbered, primary }).fault(table) {
-            None => Ok(()),
-            Some(fault) => Err(StoreError::Blocked(format!("table `{}` {fault}", table.name))),
-        }
+        Ok(Shape { columns, uniques, numbered, primary }.fault(table))
     }
 }
 
@@ -125,139 +125,28 @@ impl Shape {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// Returns the first reason why the table does not fit its view, with the SQL that repairs it.
-    fn fault(&self, table: &Table) -> Option<String> {
-        let mut columns = table.columns.iter().enumerate();
-        let fault = columns.find_map(|(index, column)| self.column_fault(table, index, column));
-        fault.or_else(|| self.not_null_fault(table)).or_else(|| match &table.id {
-            Some(id) => self.number_fault(table, id),
-            None => self.key_fault(table),
+    fn fault(&self, table: &Table) -> Option<TableFault> {
+        let mut faults = Faults { shape: self, table, problems: Vec::new(), repair: Repair::default() };
+        for (index, column) in table.columns.iter().enumerate() {
+            faults.check_column(index, column);
+        }
+        faults.check_not_null();
+        match &table.id {
+            Some(id) => faults.check_number(id),
+            None => faults.check_key(),
+        }
+        let Faults { problems, repair, .. } = faults;
+        (!problems.is_empty()).then(|| TableFault {
+            table: table.name.clone(),
+            problems,
+            repair: repair.statements(table),
         })
     }
 
-    fn column_fault(&self, table: &Table, index: usize, column: &Column) -> Option<String> {
-        let in_key = index < table.key_columns;
-        let Some(existing) = self.column(&column.name) else {
-            let repair = repair_sql::add_column(table, column, in_key);
-            return Some(format!("has no column `{}`; to fix it, run: {repair}", column.name));
-        };
-        let named = format!("has a column `{}`", column.name);
-        if existing.generated {
-            let repair = repair_sql::drop_expression(table, existing);
-            return Some(format!(
-                "{named} that the database computes, so millrace cannot write it; to fix it, run: {repair}"
-            ));
-        }
-        // Outside the key, such tables contain only millrace's own words. Too long a text is an error, never
-        // truncated.
-        let keyed = in_key || table.unique == Some(index);
-        let is_word = matches!(column.kind, ColumnKind::Text { .. }) && !keyed && table.id.is_none();
-        let fits = existing.fits(column.kind, table.id.is_none()) || (is_word && existing.kind == "varchar");
-        if !fits {
-            let repair = repair_sql::change_type(table, existing, column, in_key);
-            return Some(format!(
-                "{named} of type {}, which does not store every value exactly; to fix it, run: {repair}",
-                existing.shown
-            ));
-        }
-        if in_key && !existing.deterministic {
-            let repair = repair_sql::change_type(table, existing, column, in_key);
-            return Some(format!("{named} that does not compare byte for byte; to fix it, run: {repair}"));
-        }
-        (column.null && existing.not_null).then(|| {
-            let repair = repair_sql::drop_not_null(table, existing, self.primary_of(existing));
-            format!(
-                "{named} that is NOT NULL, but not every event has a value for it; to fix it, run: {repair}"
-            )
-        })
-    }
-
-    fn not_null_fault(&self, table: &Table) -> Option<String> {
-        let is_declared = |name: &str| {
-            table.columns.iter().map(|column| &column.name).chain(&table.id).any(|own| own == name)
-        };
-        let required = |column: &&ExistingColumn| column.not_null && !column.has_default;
-        let other = self.columns.iter().filter(required).find(|column| !is_declared(&column.name))?;
-        let repair = repair_sql::drop_not_null(table, other, self.primary_of(other));
-        Some(format!(
-            "has a column `{}` that is NOT NULL and has no default; to fix it, run: {repair}",
-            other.name
-        ))
-    }
-
-    /// Returns the primary key's constraint if the column is in it.
-    fn primary_of(&self, column: &ExistingColumn) -> Option<&str> {
-        self.primary.as_deref().filter(|_| column.primary)
-    }
-
-    fn number_fault(&self, table: &Table, id: &str) -> Option<String> {
-        let Some(existing) = self.column(id) else {
-            let repair = repair_sql::add_number_column(table, id);
-            return Some(format!("has no column `{id}` to number its rows; to fix it, run: {repair}"));
-        };
-        if !["int4", "int8"].contains(&existing.kind.as_str()) {
-            let repair = repair_sql::replace_number_column(table, id, self.primary_of(existing));
-            return Some(format!(
-                "has a column `{id}` of type {}, which cannot number rows; to fix it, run: {repair}",
-                existing.shown
-            ));
-        }
-        if !self.numbered {
-            let repair = repair_sql::number_rows(table, id, existing);
-            return Some(format!(
-                "has a column `{id}` that the database does not number; to fix it, run: {repair}"
-            ));
-        }
-        let only_id = [Some(id.to_owned())];
-        let is_unique = self.uniques.iter().any(|unique| unique.whole && unique.columns == only_id);
-        (!is_unique).then(|| {
-            let repair = repair_sql::make_unique(table, &[id]);
-            format!("has a column `{id}` that is not unique; to fix it, run: {repair}")
-        })
-    }
-
-    fn key_fault(&self, table: &Table) -> Option<String> {
-        let mut wanted: Vec<Option<String>> =
-            table.columns[..table.key_columns].iter().map(|column| Some(column.name.clone())).collect();
-        wanted.sort();
-        let mut keys = self.uniques.iter().filter(|unique| {
-            let mut columns = unique.columns.clone();
-            columns.sort();
-            columns == wanted
-        });
-        // Even next to a correct key, one for which `A` equals `a` would refuse the second of them.
-        if let Some(merging) = keys.clone().find(|key| !key.deterministic) {
-            let repair = repair_sql::drop_unique(table, merging);
-            return Some(format!(
-                "needs a unique key that compares byte for byte, but has one that does not; to fix it, run: {repair}"
-            ));
-        }
-        if let Some(deferrable) = keys.clone().find(|key| !key.immediate) {
-            let repair = repair_sql::drop_unique(table, deferrable);
-            return Some(format!(
-                "has a deferrable unique key, which is checked too late; to fix it, run: {repair}"
-            ));
-        }
-        let names: Vec<&str> =
-            table.columns[..table.key_columns].iter().map(|column| column.name.as_str()).collect();
-        if !keys.any(|key| key.whole) {
-            return Some(needs_unique(table, &names));
-        }
-        let own = table.unique.map(|index| [table.columns[index].name.as_str()]);
-        if let Some(own) = own.filter(|own| !self.uniques.iter().any(|unique| unique.is_over(own))) {
-            return Some(needs_unique(table, &own));
-        }
-        let harmless = |unique: &&UniqueIndex| {
-            unique.covers(&names)
-                || own.is_some_and(|own| unique.covers(&own))
-                || unique.columns.iter().flatten().any(|name| self.never_collides(table, name))
-        };
-        let other = self.uniques.iter().find(|unique| !harmless(unique))?;
-        let repair = repair_sql::drop_unique(table, other);
-        Some(format!(
-            "has another unique key `{}`, by which two rows of the view could collide; to fix it, run: {repair}",
-            other.name
-        ))
+    /// Returns the index of the primary key if the column is in it.
+    fn primary_of(&self, column: &ExistingColumn) -> Option<&UniqueIndex> {
+        let primary = self.primary.as_deref().filter(|_| column.primary)?;
+        self.uniques.iter().find(|unique| unique.name == primary)
     }
 
     /// Returns whether two rows of the view never have the same value in a column. This holds for a column that the
@@ -269,9 +158,137 @@ impl Shape {
     }
 }
 
-fn needs_unique(table: &Table, names: &[&str]) -> String {
-    let repair = repair_sql::make_unique(table, names);
-    format!("needs a unique key over ({}); to fix it, run: {repair}", names.join(", "))
+/// The faults that were found in a table, and what repairs them.
+struct Faults<'s> {
+    shape: &'s Shape,
+    table: &'s Table,
+    problems: Vec<String>,
+    repair: Repair,
+}
+
+impl Faults<'_> {
+    fn note(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
+    fn check_column(&mut self, index: usize, column: &Column) {
+        let (shape, table) = (self.shape, self.table);
+        let keyed = index < table.key_columns || table.unique == Some(index);
+        let Some(existing) = shape.column(&column.name) else {
+            self.note(format!("has no column `{}`", column.name));
+            self.repair.add_column(column, keyed);
+            return;
+        };
+        let named = format!("has a column `{}`", column.name);
+        if existing.generated {
+            self.note(format!("{named} that the database computes, so millrace cannot write it"));
+            self.repair.drop_expression(existing);
+        }
+        // Outside the key, such tables contain only millrace's own words. Too long a text is an error, never
+        // truncated.
+        let is_word = matches!(column.kind, ColumnKind::Text { .. }) && !keyed && table.id.is_none();
+        let fits = existing.fits(column.kind, table.id.is_none()) || (is_word && existing.kind == "varchar");
+        if !fits {
+            self.note(format!(
+                "{named} of type {}, which does not store every value exactly",
+                existing.shown
+            ));
+            self.repair.change_type(existing, column, keyed);
+        } else if keyed && !existing.deterministic {
+            self.note(format!("{named} that does not compare byte for byte"));
+            self.repair.change_type(existing, column, keyed);
+        }
+        if column.null && existing.not_null {
+            self.note(format!("{named} that is NOT NULL, but not every event has a value for it"));
+            self.repair.drop_not_null(existing, shape.primary_of(existing));
+        }
+    }
+
+    fn check_not_null(&mut self) {
+        let (shape, table) = (self.shape, self.table);
+        let is_declared = |name: &str| {
+            table.columns.iter().map(|column| &column.name).chain(&table.id).any(|own| own == name)
+        };
+        for other in shape.columns.iter().filter(|column| column.not_null && !column.has_default) {
+            if !is_declared(&other.name) {
+                self.note(format!("has a column `{}` that is NOT NULL and has no default", other.name));
+                self.repair.drop_not_null(other, shape.primary_of(other));
+            }
+        }
+    }
+
+    fn check_number(&mut self, id: &str) {
+        let shape = self.shape;
+        let Some(existing) = shape.column(id) else {
+            self.note(format!("has no column `{id}` to number its rows"));
+            self.repair.add_number_column(id);
+            return;
+        };
+        if !["int4", "int8"].contains(&existing.kind.as_str()) {
+            self.note(format!("has a column `{id}` of type {}, which cannot number rows", existing.shown));
+            self.repair.replace_number_column(self.table, existing, shape.primary_of(existing));
+            return;
+        }
+        if !shape.numbered {
+            self.note(format!("has a column `{id}` that the database does not number"));
+            self.repair.number_rows(self.table, existing);
+        }
+        let only_id = [Some(id.to_owned())];
+        if !self.remaining().any(|unique| unique.whole && unique.columns == only_id) {
+            self.note(format!("has a column `{id}` that is not unique"));
+            self.repair.make_unique(self.table, &[id]);
+        }
+    }
+
+    /// Returns the unique indexes that the repair does not drop.
+    fn remaining(&self) -> impl Iterator<Item = &UniqueIndex> {
+        self.shape.uniques.iter().filter(|unique| !self.repair.drops(unique))
+    }
+
+    fn check_key(&mut self) {
+        let (shape, table) = (self.shape, self.table);
+        let names: Vec<&str> =
+            table.columns[..table.key_columns].iter().map(|column| column.name.as_str()).collect();
+        let own = table.unique.map(|index| [table.columns[index].name.as_str()]);
+        let is_key = |unique: &UniqueIndex| unique.columns.len() == names.len() && unique.covers(&names);
+        for key in shape.uniques.iter().filter(|unique| is_key(unique)) {
+            // Even next to a correct key, one for which `A` equals `a` would refuse the second of them.
+            if !key.deterministic {
+                self.note(
+                    "needs a unique key that compares byte for byte, but has one that does not".to_owned(),
+                );
+                self.repair.drop_unique(key);
+            } else if !key.immediate {
+                self.note("has a deferrable unique key, which is checked too late".to_owned());
+                self.repair.drop_unique(key);
+            }
+        }
+        let harmless = |unique: &&UniqueIndex| {
+            unique.covers(&names)
+                || own.is_some_and(|own| unique.covers(&own))
+                || unique.columns.iter().flatten().any(|name| shape.never_collides(table, name))
+        };
+        for other in shape.uniques.iter().filter(|unique| !harmless(unique)) {
+            // The repair of a column can drop it already.
+            if !self.repair.drops(other) {
+                let name = &other.name;
+                self.note(format!(
+                    "has another unique key `{name}`, by which two rows of the view could collide"
+                ));
+                self.repair.drop_unique(other);
+            }
+        }
+        if !self.remaining().any(|unique| is_key(unique) && unique.whole) {
+            self.note(format!("needs a unique key over ({})", names.join(", ")));
+            self.repair.make_unique(table, &names);
+        }
+        if let Some(own) = own
+            && !self.remaining().any(|unique| unique.is_over(&own))
+        {
+            self.note(format!("needs a unique key over ({})", own[0]));
+            self.repair.make_unique(table, &own);
+        }
+    }
 }
 
 impl UniqueIndex {
@@ -344,64 +361,107 @@ mod tests {
         Table::new("t", 1, &columns)
     }
 
-    /// Runs the SQL of each refusal until the table is accepted. Returns how many refusals there were.
-    async fn repaired(session: &mut Session, table: &Table, sql: &str) -> usize {
-        let mut refusals = 0;
-        while let Err(refusal) = session.check(table).await {
-            let refusal = refusal.to_string();
-            refusals += 1;
-            assert!(refusals < 5, "{sql}: {refusal}");
-            let (_, repair) = refusal.split_once("; to fix it, run: ").expect("SQL that repairs it");
-            session.batch(repair).await.unwrap_or_else(|error| panic!("{sql}: {repair}: {error}"));
+    /// Repairs a table once, and returns whether it had faults. The SQL of one fault has to repair everything.
+    async fn repaired(session: &mut Session, table: &Table, sql: &str) -> bool {
+        let Some(fault) = session.table_fault(table).await.expect("checked") else { return false };
+        for statement in &fault.repair {
+            session.batch(statement).await.unwrap_or_else(|error| panic!("{sql}: {statement}: {error}"));
         }
-        refusals
+        assert_eq!(session.table_fault(table).await, Ok(None), "{sql}, after {fault}");
+        true
+    }
+
+    #[tokio::test]
+    async fn a_table_with_many_faults_is_repaired_by_one_run_of_the_sql() {
+        let mut session = test_server::shared().session().await;
+        let word = ColumnKind::Text { chars_max: 255 };
+        let columns = [
+            ("who", word),
+            ("part", word),
+            ("sum", ColumnKind::Decimal),
+            ("fee", ColumnKind::Decimal),
+            ("note?", word),
+            ("at", ColumnKind::Time),
+            ("missing", ColumnKind::Integer),
+            ("event", word),
+        ];
+        let table = Table { unique: Some(7), ..Table::new("t", 2, &columns) };
+        let sql = "CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+            CREATE TABLE t (who VARCHAR(20) COLLATE no_case, part BIGINT, sum INT DEFAULT 0, fee TEXT GENERATED ALWAYS AS ('5') STORED,
+                note VARCHAR(9) NOT NULL, at DATE, must INT NOT NULL, event TEXT COLLATE no_case, id INT PRIMARY KEY,
+                UNIQUE (who, part) DEFERRABLE, UNIQUE (sum));
+            CREATE UNIQUE INDEX merging ON t (who COLLATE no_case, part);
+            CREATE UNIQUE INDEX other ON t (at) WHERE sum > 0;
+            INSERT INTO t (who, part, sum, note, at, must, event, id) VALUES ('u', 7, 3, 'n', '2025-11-01', 1, 'e', 9)";
+        session.batch(sql).await.expect(sql);
+        let fault = session.table_fault(&table).await.expect("checked").expect("faults");
+        assert!(fault.problems.len() >= 13, "{fault}");
+        assert_eq!(fault.repair.iter().filter(|sql| sql.starts_with("ALTER TABLE")).count(), 2, "{fault}");
+        assert!(repaired(&mut session, &table, sql).await);
+        let shown = "SELECT who || part || sum || fee || note || at || must || event || id FROM t";
+        let kept = session.rows(shown, &[]).await.expect("a row");
+        assert_eq!(kept, [[Cell::Text("u735n2025-11-01 00:00:00+001e9".to_owned())]]);
+    }
+
+    #[tokio::test]
+    async fn a_number_column_of_the_wrong_type_is_replaced_together_with_other_repairs() {
+        let mut session = test_server::shared().session().await;
+        let sql = "CREATE TABLE t (id UUID DEFAULT gen_random_uuid(), size REAL NOT NULL, what TEXT NOT NULL, at DATE, must INT NOT NULL, PRIMARY KEY (id, must));
+            INSERT INTO t (size, what, at, must) VALUES (5, 'x', '2025-11-01', 1)";
+        session.batch(sql).await.expect(sql);
+        assert!(repaired(&mut session, &numbered(), sql).await);
+        let kept = session.rows("SELECT id, size FROM t WHERE id_before IS NOT NULL", &[]).await;
+        assert_eq!(kept, Ok(vec![vec![Cell::Integer(1), Cell::Integer(5)]]));
     }
 
     #[tokio::test]
     async fn the_sql_of_a_refusal_repairs_the_table_and_keeps_its_rows() {
         for (expected, sql) in [
-            (0, "CREATE TABLE t (who VARCHAR(255) PRIMARY KEY, sum NUMERIC NOT NULL)"),
-            (0, "CREATE TABLE t (sum DECIMAL(38,4), who TEXT UNIQUE, more TEXT NOT NULL DEFAULT '')"),
-            (0, "CREATE TABLE t (id SERIAL PRIMARY KEY, who VARCHAR UNIQUE, sum NUMERIC)"),
+            (false, "CREATE TABLE t (who VARCHAR(255) PRIMARY KEY, sum NUMERIC NOT NULL)"),
+            (false, "CREATE TABLE t (sum DECIMAL(38,4), who TEXT UNIQUE, more TEXT NOT NULL DEFAULT '')"),
+            (false, "CREATE TABLE t (id SERIAL PRIMARY KEY, who VARCHAR UNIQUE, sum NUMERIC)"),
             (
-                0,
+                false,
                 "CREATE DOMAIN money_of_ours AS NUMERIC(40,4); CREATE TABLE t (who TEXT PRIMARY KEY, sum money_of_ours)",
             ),
-            (1, "CREATE TABLE t (who VARCHAR(50) PRIMARY KEY, sum NUMERIC)"),
-            (1, "CREATE TABLE t (who CHAR(255) PRIMARY KEY, sum NUMERIC)"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum INTEGER DEFAULT 0)"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum DECIMAL(10,2))"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum DECIMAL(37,4))"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC(40))"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum DOUBLE PRECISION DEFAULT 0)"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum MONEY DEFAULT 0)"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum TEXT DEFAULT '0')"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY)"),
-            (1, "CREATE TABLE t (who TEXT, sum NUMERIC)"),
-            (2, "CREATE TABLE t (who TEXT UNIQUE DEFERRABLE, sum NUMERIC)"),
-            (1, "CREATE TABLE t (who TEXT, sum NUMERIC); CREATE UNIQUE INDEX ON t (who) WHERE sum > 0"),
-            (1, "CREATE TABLE t (who TEXT, sum NUMERIC); CREATE UNIQUE INDEX ON t (who, sum)"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC GENERATED ALWAYS AS (5) STORED)"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, more INT NOT NULL)"),
+            (true, "CREATE TABLE t (who VARCHAR(50) PRIMARY KEY, sum NUMERIC)"),
+            (true, "CREATE TABLE t (who CHAR(255) PRIMARY KEY, sum NUMERIC)"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum INTEGER DEFAULT 0)"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum DECIMAL(10,2))"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum DECIMAL(37,4))"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC(40))"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum DOUBLE PRECISION DEFAULT 0)"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum MONEY DEFAULT 0)"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum TEXT DEFAULT '0')"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY)"),
+            (true, "CREATE TABLE t (who TEXT, sum NUMERIC)"),
+            (true, "CREATE TABLE t (who TEXT UNIQUE DEFERRABLE, sum NUMERIC)"),
+            (true, "CREATE TABLE t (who TEXT, sum NUMERIC); CREATE UNIQUE INDEX ON t (who) WHERE sum > 0"),
+            (true, "CREATE TABLE t (who TEXT, sum NUMERIC); CREATE UNIQUE INDEX ON t (who, sum)"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC GENERATED ALWAYS AS (5) STORED)"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, more INT NOT NULL)"),
             (
-                0,
+                false,
                 "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, UNIQUE (who, sum), id UUID UNIQUE DEFAULT gen_random_uuid())",
             ),
-            (0, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, mail TEXT UNIQUE)"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC UNIQUE)"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, mail TEXT UNIQUE DEFAULT '')"),
-            (1, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC); CREATE UNIQUE INDEX ON t (lower(who))"),
-            (2, "CREATE TABLE t (who TEXT, sum NUMERIC, more INT PRIMARY KEY)"),
+            (false, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, mail TEXT UNIQUE)"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC UNIQUE)"),
+            (true, "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC, mail TEXT UNIQUE DEFAULT '')"),
             (
-                4,
+                true,
+                "CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC); CREATE UNIQUE INDEX ON t (lower(who))",
+            ),
+            (true, "CREATE TABLE t (who TEXT, sum NUMERIC, more INT PRIMARY KEY)"),
+            (
+                true,
                 "CREATE TABLE t (who BIGINT, sum INT, more INT PRIMARY KEY); CREATE UNIQUE INDEX ON t (who, sum)",
             ),
             (
-                1,
+                true,
                 "CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE t (who TEXT COLLATE no_case PRIMARY KEY, sum NUMERIC)",
             ),
             (
-                1,
+                true,
                 "CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE t (who TEXT PRIMARY KEY, sum NUMERIC); CREATE UNIQUE INDEX ON t (who COLLATE no_case)",
             ),
         ] {
@@ -436,28 +496,28 @@ mod tests {
     #[tokio::test]
     async fn a_table_of_numbered_rows_is_accepted_or_repaired_by_the_sql_of_the_refusal() {
         for (expected, sql) in [
-            (0, "CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(9), size INT, at TIMESTAMP)"),
+            (false, "CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(9), size INT, at TIMESTAMP)"),
             (
-                0,
+                false,
                 "CREATE TABLE t (at TIMESTAMPTZ(0) NOT NULL, size BIGINT NOT NULL, what TEXT, id INT GENERATED ALWAYS AS IDENTITY UNIQUE, more TEXT NOT NULL DEFAULT 'x')",
             ),
             (
-                0,
+                false,
                 "CREATE SEQUENCE s START 9; CREATE TABLE t (id INT PRIMARY KEY DEFAULT nextval('s'), what TEXT, size INT, at TIMESTAMP)",
             ),
-            (1, "CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(8), size INT, at TIMESTAMP)"),
-            (1, "CREATE TABLE t (id SERIAL PRIMARY KEY, what TEXT NOT NULL, size INT, at TIMESTAMP)"),
-            (1, "CREATE TABLE t (id SERIAL PRIMARY KEY, what TEXT, size INT, at DATE)"),
-            (1, "CREATE TABLE t (id SERIAL PRIMARY KEY, what TEXT, size SMALLINT, at TIMESTAMP)"),
-            (1, "CREATE TABLE t (id SERIAL, what TEXT, size INT, at TIMESTAMP)"),
-            (1, "CREATE TABLE t (id BIGINT PRIMARY KEY, what TEXT, size INT, at TIMESTAMP)"),
-            (1, "CREATE TABLE t (id BIGINT PRIMARY KEY DEFAULT 4, what TEXT, size INT, at TIMESTAMP)"),
+            (true, "CREATE TABLE t (id SERIAL PRIMARY KEY, what VARCHAR(8), size INT, at TIMESTAMP)"),
+            (true, "CREATE TABLE t (id SERIAL PRIMARY KEY, what TEXT NOT NULL, size INT, at TIMESTAMP)"),
+            (true, "CREATE TABLE t (id SERIAL PRIMARY KEY, what TEXT, size INT, at DATE)"),
+            (true, "CREATE TABLE t (id SERIAL PRIMARY KEY, what TEXT, size SMALLINT, at TIMESTAMP)"),
+            (true, "CREATE TABLE t (id SERIAL, what TEXT, size INT, at TIMESTAMP)"),
+            (true, "CREATE TABLE t (id BIGINT PRIMARY KEY, what TEXT, size INT, at TIMESTAMP)"),
+            (true, "CREATE TABLE t (id BIGINT PRIMARY KEY DEFAULT 4, what TEXT, size INT, at TIMESTAMP)"),
             (
-                1,
+                true,
                 "CREATE TABLE t (id UUID PRIMARY KEY DEFAULT gen_random_uuid(), what TEXT, size INT, at TIMESTAMP)",
             ),
-            (1, "CREATE TABLE t (what TEXT, size INT, at TIMESTAMP)"),
-            (3, "CREATE TABLE t (size DOUBLE PRECISION NOT NULL, what TEXT NOT NULL, at TIMESTAMP)"),
+            (true, "CREATE TABLE t (what TEXT, size INT, at TIMESTAMP)"),
+            (true, "CREATE TABLE t (size DOUBLE PRECISION NOT NULL, what TEXT NOT NULL, at TIMESTAMP)"),
         ] {
             let mut session = test_server::shared().session().await;
             session.batch(sql).await.expect(sql);
@@ -486,7 +546,7 @@ mod tests {
         for table in own_tables().iter().chain([&ledger()]) {
             session.create(table).await.expect("a table");
             session.create(table).await.expect("is there already");
-            assert_eq!(session.check(table).await, Ok(()), "{}", table.name);
+            assert_eq!(session.table_fault(table).await, Ok(None), "{}", table.name);
         }
         let ranking = || TopK { top_table: String::new(), floor_table: String::new(), limit_max: 1 };
         let columns = [
@@ -515,8 +575,8 @@ mod tests {
     async fn a_view_is_not_accepted_as_a_table() {
         let mut session = test_server::shared().session().await;
         session.batch("CREATE VIEW t AS SELECT 'a' AS who, 1 AS sum").await.expect("a view");
-        assert_eq!(session.check(&ledger()).await, Err(StoreError::Blocked("`t` is not a table".to_owned())));
+        assert_eq!(session.table_fault(&ledger()).await, Ok(Some(TableFault::name_taken("t"))));
         session.batch("DROP VIEW t").await.expect("goes");
-        assert_eq!(session.check(&ledger()).await, Err(StoreError::NoTable("t".to_owned())));
+        assert_eq!(session.table_fault(&ledger()).await, Err(StoreError::NoTable("t".to_owned())));
     }
 }

@@ -1,5 +1,7 @@
 //! Creates, replaces and drops tables, and adds columns and indexes.
 
+use sha2::{Digest, Sha256};
+
 use super::Session;
 use super::statements::{self, NAME_BYTES_MAX};
 use crate::store::StoreError;
@@ -45,23 +47,39 @@ impl Session {
         self.batch(&drop_sql(tables)).await
     }
 
-    /// Replaces all tables in one transaction, and renames their keys and indexes with them.
+    /// Replaces all tables in one transaction, and renames their keys and indexes with them. SQL views that read the
+    /// replaced tables read the new ones.
     pub async fn replace_tables(&mut self, made: &[Table], wanted: &[Table]) -> Result<(), StoreError> {
-        let mut sql = drop_sql(wanted);
-        for (made, wanted) in made.iter().zip(wanted) {
-            let (from, to) = (quote(&made.name), quote(&wanted.name));
-            sql.push_str(&format!("ALTER TABLE {from} RENAME TO {to};"));
-            for what in ["key", "ranking"] {
-                let [from, to] =
-                    [made, wanted].map(|table| quote(&statements::derived_name(&table.name, what)));
-                sql.push_str(&format!("ALTER INDEX IF EXISTS {from} RENAME TO {to};"));
-            }
+        let readers = self.point_readers_at_names(wanted).await?;
+        let replaced: Vec<Table> =
+            wanted.iter().map(|table| Table { name: replaced_name(&table.name), ..table.clone() }).collect();
+        let mut sql = drop_sql(&replaced);
+        for (from, to) in wanted.iter().zip(&replaced).chain(made.iter().zip(wanted)) {
+            sql.push_str(&rename_sql(&from.name, &to.name));
         }
+        sql.push_str(&readers);
+        sql.push_str(&drop_sql(&replaced));
         // Statements that are sent together, outside a transaction, are one transaction.
         let outcome = self.batch(&sql).await;
         self.prepared.forget();
         outcome
     }
+}
+
+/// Returns the SQL that renames a table, if it exists, with its key and its ranking.
+fn rename_sql(from: &str, to: &str) -> String {
+    let mut sql = format!("ALTER TABLE IF EXISTS {} RENAME TO {};", quote(from), quote(to));
+    for what in ["key", "ranking"] {
+        let [from, to] = [from, to].map(|table| quote(&statements::derived_name(table, what)));
+        sql.push_str(&format!("ALTER INDEX IF EXISTS {from} RENAME TO {to};"));
+    }
+    sql
+}
+
+/// Returns the name of a replaced table until it is dropped. It is a hash, because adding to the table's name could
+/// exceed the database's limit.
+fn replaced_name(table: &str) -> String {
+    format!("millrace_gone_{}", event::hex(&Sha256::digest(table.as_bytes())[..8]))
 }
 
 fn drop_sql(tables: &[Table]) -> String {

@@ -18,8 +18,9 @@ use super::dedup_rule::Skipped;
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan};
 use super::session::Session;
+use super::table_fault::TableFault;
 use super::tables::{Table, TopK, ViewTables, quote};
-use super::{OpenError, Select, StoreError, rules};
+use super::{OpenError, Select, StoreError, StoreInspection, rules};
 use begin::Begin;
 use gate::Gate;
 use pool::{Lease, Pool};
@@ -111,6 +112,12 @@ impl Remote {
         lease.release(begun)
     }
 
+    pub async fn check_view(&self, view: &str, tables: &ViewTables) -> Result<Vec<TableFault>, StoreError> {
+        let mut lease = self.pool.to_read().await?;
+        let checked = rules::view_faults(&mut lease.session, view, tables).await;
+        lease.release(checked)
+    }
+
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
         let mut lease = self.to_write().await?;
         let applied = async {
@@ -193,6 +200,29 @@ impl Remote {
     }
 }
 
+/// Inspects the database for these views, and changes nothing.
+pub async fn inspect(
+    url: &str,
+    password: &Password,
+    views: &[(String, ViewTables)],
+) -> Result<StoreInspection, OpenError> {
+    let server = Server::parse(url, password)?;
+    let name = server.name();
+    let failed = |error: StoreError| match error {
+        StoreError::Transient(reason) => OpenError::Unreachable { name: name.clone(), reason },
+        error => OpenError::Refused { name: name.clone(), reason: error.to_string() },
+    };
+    let mut found = StoreInspection { name: name.clone(), ..StoreInspection::default() };
+    let Some((mut session, warnings)) = server.inspect().await.map_err(&failed)? else { return Ok(found) };
+    found.exists = true;
+    found.warnings = warnings;
+    for (view, tables) in views {
+        let faults = rules::view_faults(&mut session, view, tables).await.map_err(&failed)?;
+        found.faults.extend(faults.into_iter().map(|fault| (view.clone(), fault)));
+    }
+    Ok(found)
+}
+
 /// Begins a view. A lock admits one node at a time: rows that another node writes meanwhile would be recorded as
 /// content from before the view.
 async fn begin_view(
@@ -206,6 +236,7 @@ async fn begin_view(
     session.begin(Begin::Writing).await?;
     rules::record_view(session, claim, tables, table_existed).await?;
     session.commit().await?;
+    rules::make_sql_views(session, &tables.sql_views).await?;
     session.unlock(schema::LOCK).await
 }
 

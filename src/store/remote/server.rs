@@ -37,6 +37,27 @@ impl Server {
         }
     }
 
+    /// Opens a session with an existing database and returns it with the warnings of `preflight`. Returns `None` if the
+    /// database does not exist. Changes nothing.
+    pub async fn inspect(&self) -> Result<Option<(ServerSession, Vec<String>)>, StoreError> {
+        Ok(match self {
+            Self::Postgres(server) => match server.connect_to_existing().await? {
+                None => None,
+                Some(mut session) => {
+                    let warnings = server.check_settings(&mut session).await?;
+                    Some((ServerSession::Postgres(Box::new(session)), warnings))
+                }
+            },
+            Self::Mysql(server) => match server.connect_to_existing().await? {
+                None => None,
+                Some(mut session) => {
+                    let warnings = server.check_settings(&mut session).await?;
+                    Some((ServerSession::Mysql(Box::new(session)), warnings))
+                }
+            },
+        })
+    }
+
     /// Creates the database if that is allowed, and checks whether the server keeps what it commits. Returns warnings
     /// for the log; fails if millrace cannot work with the server. Called once, at the start.
     pub async fn preflight(&self) -> Result<Vec<String>, StoreError> {

@@ -8,7 +8,9 @@ use super::statement_timeout::StatementTimeout;
 use crate::store::cell::Cell;
 use crate::store::numbered_rows::{Rows, RowsOf};
 use crate::store::session::Session;
+use crate::store::sql_view::SqlView;
 use crate::store::stored_row::corrupt_row;
+use crate::store::table_fault::TableFault;
 use crate::store::tables::Table;
 use crate::store::{StoreError, mysql, postgres};
 
@@ -131,8 +133,32 @@ impl Session for ServerSession {
         either!(self: Postgres | Mysql, session => session.exists(table).await)
     }
 
-    async fn check(&mut self, table: &Table) -> Result<(), StoreError> {
-        either!(self: Postgres | Mysql, session => session.check(table).await)
+    async fn table_fault(&mut self, table: &Table) -> Result<Option<TableFault>, StoreError> {
+        either!(self: Postgres | Mysql, session => session.table_fault(table).await)
+    }
+
+    async fn missing_rights(
+        &mut self,
+        table: &Table,
+        exists: bool,
+    ) -> Result<Option<TableFault>, StoreError> {
+        either!(self: Postgres | Mysql, session => session.missing_rights(table, exists).await)
+    }
+
+    fn sql_view_query(&self, sql_view: &SqlView) -> Option<String> {
+        match self {
+            _ if sql_view.only_for_text_amounts => None,
+            Self::Postgres(_) => Some(postgres::sql_view_query(sql_view)),
+            Self::Mysql(_) => Some(mysql::sql_view_query(sql_view)),
+        }
+    }
+
+    async fn sql_view_definition(&mut self, name: &str) -> Result<Option<String>, StoreError> {
+        either!(self: Postgres | Mysql, session => session.sql_view_definition(name).await)
+    }
+
+    async fn run_schema(&mut self, sql: &str) -> Result<(), StoreError> {
+        either!(self: Postgres | Mysql, session => session.run_schema(sql).await)
     }
 
     async fn create(&mut self, table: &Table) -> Result<(), StoreError> {

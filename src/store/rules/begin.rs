@@ -3,30 +3,72 @@
 //! writes meanwhile would be recorded as content from before the view.
 
 use super::claim::stored_position;
-use super::{definitions, row_origins};
+use super::{definitions, row_origins, sql_views};
 use crate::store::StoreError;
 use crate::store::cell::Cell;
 use crate::store::definitions::{DefinitionChange, DefinitionReason};
 use crate::store::plan::Claim;
 use crate::store::session::Session;
+use crate::store::table_fault::TableFault;
 use crate::store::tables::{Opening, Table, ViewTables, quote};
 
-/// Creates or checks the tables of a view. Returns whether its first table existed. On servers this must run outside
-/// of a transaction, because there a `CREATE TABLE` commits.
+/// Creates or checks the tables of a view. Returns whether its first table existed. Fails if a table of a started view
+/// is gone. On servers this must run outside of a transaction, because there a `CREATE TABLE` commits.
 pub async fn begin_view_tables(
     session: &mut impl Session,
     claim: &Claim,
     tables: &ViewTables,
 ) -> Result<bool, StoreError> {
     let started = stored_position(session, claim).await?.is_some();
-    let mut existed = Vec::with_capacity(tables.tables.len());
-    for table in with_ranking_tables(session, tables) {
-        if tables.owned {
-            check_owner(session, &table, &claim.view).await?;
+    let all_tables = with_ranking_tables(session, tables);
+    for table in &all_tables {
+        if started && !session.exists(&table.name).await? {
+            // A new table would be empty, and everything that was counted would silently be missing.
+            return Err(StoreError::NoTable(table.name.clone()));
         }
-        existed.push(begin_table(session, &table, started).await?);
+        sql_views::give_way_to_table(session, &table.name).await?;
+    }
+    let faults = view_faults(session, &claim.view, tables).await?;
+    if !faults.is_empty() {
+        return Err(StoreError::Blocked(TableFault::list(&faults)));
+    }
+    let mut existed = Vec::with_capacity(tables.tables.len());
+    for table in all_tables {
+        existed.push(session.exists(&table.name).await?);
+        if existed.last() == Some(&false) {
+            session.create(&table).await?;
+        }
     }
     Ok(existed.first() == Some(&true))
+}
+
+/// Returns everything because of which `view` cannot use its existing tables. Changes nothing, and also works in a
+/// database without millrace's own tables.
+pub async fn view_faults(
+    session: &mut impl Session,
+    view: &str,
+    tables: &ViewTables,
+) -> Result<Vec<TableFault>, StoreError> {
+    let has_meta = session.exists("millrace_meta").await?;
+    let mut faults = Vec::new();
+    for table in with_ranking_tables(session, tables) {
+        let mut exists = session.exists(&table.name).await?;
+        if exists && has_meta {
+            if sql_views::is_own(session, &table.name).await? {
+                exists = false;
+            } else if tables.owned
+                && let Some(owner) = other_owner(session, &table, view).await?
+            {
+                faults.push(owner);
+                continue;
+            }
+        }
+        if exists {
+            faults.extend(session.table_fault(&table).await?);
+        }
+        faults.extend(session.missing_rights(&table, exists).await?);
+    }
+    Ok(faults)
 }
 
 /// Records the owner of the view's tables and, if the view is new to this log, its position and what its table
@@ -99,29 +141,18 @@ async fn store_opening(
     session.change(&sql, &view).await.map(drop)
 }
 
-/// Creates or checks a table, and returns whether it existed. Fails if the table of a started view is gone: a new one
-/// would be empty, and everything that was counted would silently be missing.
-async fn begin_table(session: &mut impl Session, table: &Table, started: bool) -> Result<bool, StoreError> {
-    match (session.exists(&table.name).await?, started) {
-        (true, _) => session.check(table).await.map(|()| true),
-        (false, true) => Err(StoreError::NoTable(table.name.clone())),
-        (false, false) => session.create(table).await.map(|()| false),
-    }
-}
-
-/// Fails if another view owns the table. A view that takes over another's table under a new name would treat the
-/// other view's counts as content from before it, and count every event again.
-async fn check_owner(session: &mut impl Session, table: &Table, view: &str) -> Result<(), StoreError> {
-    match owner(session, table).await? {
-        // A dropped table has no owner: the view creates it and counts from the beginning.
-        Some(owner) if owner != view && session.exists(&table.name).await? => {
-            Err(StoreError::Blocked(format!(
-                "table `{}` belongs to view `{owner}`, and view `{view}` would count its content again: name the view `{owner}` as before, give `{view}` another table, or drop the table to count from the start",
-                table.name
-            )))
-        }
-        _ => Ok(()),
-    }
+/// Returns a fault if another view owns the existing table. A view that takes over another's table under a new name
+/// would treat the other view's counts as content from before it, and count every event again.
+async fn other_owner(
+    session: &mut impl Session,
+    table: &Table,
+    view: &str,
+) -> Result<Option<TableFault>, StoreError> {
+    let Some(owner) = owner(session, table).await?.filter(|owner| owner != view) else { return Ok(None) };
+    let problem = format!(
+        "belongs to view `{owner}`, and view `{view}` would count its content again: name the view `{owner}` as before, give `{view}` another table, or drop the table to count from the start"
+    );
+    Ok(Some(TableFault { table: table.name.clone(), problems: vec![problem], repair: Vec::new() }))
 }
 
 async fn record_owner(session: &mut impl Session, table: &Table, view: &str) -> Result<(), StoreError> {

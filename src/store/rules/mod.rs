@@ -10,8 +10,10 @@ mod definitions;
 mod member_days;
 mod numbered_rows;
 mod row_origins;
+mod sql_views;
 
 pub use apply::apply;
-pub use begin::{begin_view_tables, record_view};
+pub use begin::{begin_view_tables, record_view, view_faults};
 pub use dedup::LOCK_ROW;
 pub use numbered_rows::delete as delete_rows;
+pub use sql_views::make_sql_views;

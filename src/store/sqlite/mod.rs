@@ -4,11 +4,15 @@
 mod commit_stamp;
 mod connection;
 mod counts;
+mod damage_check;
 mod decimal_sql;
 mod errors;
+mod existing_table;
 mod files;
+mod inspect;
 mod numbered_rows;
 mod ranking_tables;
+mod repair_sql;
 mod session;
 mod shape;
 mod snapshot;
@@ -28,10 +32,13 @@ use super::cell::Cell;
 use super::dedup_rule::Skipped;
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan};
+use super::table_fault::TableFault;
 use super::tables::{Table, ViewTables};
 use super::{OpenError, Select, StoreError, ViewPosition, rules};
+use damage_check::DamageCheck;
 use errors::classify;
 use files::Files;
+pub use inspect::inspect;
 pub use numbered_rows::stored;
 use session::{SqliteSession, run};
 use writer::{Job, Writer};
@@ -46,6 +53,7 @@ pub struct Sqlite {
 struct Shared {
     path: PathBuf,
     writer: Writer,
+    damage_check: DamageCheck,
     idle_readers: Mutex<Vec<Connection>>,
     readers: Semaphore,
 }
@@ -57,9 +65,11 @@ impl Sqlite {
         let (connection, stamper) = connection::open_for_writing(path).map_err(&refused)?;
         let files = Files::of(path).map_err(|error| refused(error.to_string()))?;
         let writer = Writer::start(connection, stamper, files).map_err(|error| refused(error.to_string()))?;
+        let damage_check = DamageCheck::start(path).map_err(|error| refused(error.to_string()))?;
         let shared = Shared {
             path: path.to_owned(),
             writer,
+            damage_check,
             idle_readers: Mutex::new(Vec::new()),
             readers: Semaphore::new(STORE_READERS_MAX),
         };
@@ -74,9 +84,14 @@ impl Sqlite {
         self.write(false, move |connection| {
             let mut session = SqliteSession { connection };
             let existed = run(rules::begin_view_tables(&mut session, &claim, &tables))?;
-            run(rules::record_view(&mut session, &claim, &tables, existed))
+            run(rules::record_view(&mut session, &claim, &tables, existed))?;
+            run(rules::make_sql_views(&mut session, &tables.sql_views))
         })
         .await
+    }
+
+    pub async fn check_view(&self, view: &str, tables: &ViewTables) -> Result<Vec<TableFault>, StoreError> {
+        self.read(|connection| run(rules::view_faults(&mut SqliteSession { connection }, view, tables))).await
     }
 
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<Vec<Skipped>, StoreError> {
@@ -98,6 +113,7 @@ impl Sqlite {
     }
 
     pub async fn scrub(&self) -> Result<(), StoreError> {
+        self.shared.damage_check.give_way();
         self.send_job(|answer| Job::Scrub { answer }).await
     }
 
@@ -148,6 +164,14 @@ impl Sqlite {
     }
 
     pub async fn rows_together(&self, selects: Vec<Select>) -> Result<Vec<Vec<Vec<Cell>>>, StoreError> {
+        self.read(|connection| read_together(connection, &selects).map_err(classify)).await
+    }
+
+    /// Reads with a connection that no other read uses at the same time. After a failure the connection is closed.
+    async fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let shared = &self.shared;
         let _permit = shared.readers.acquire().await.map_err(|_| StoreError::Closed)?;
         // Moving to another thread and back would wait for a CPU twice, and each wait takes as long as most reads.
@@ -155,11 +179,11 @@ impl Sqlite {
             let idle = event::lock(&shared.idle_readers).pop();
             let connection = match idle {
                 Some(connection) => connection,
-                None => connection::open_for_reading(&shared.path).map_err(errors::classify)?,
+                None => connection::open_for_reading(&shared.path).map_err(classify)?,
             };
-            let rows = read_together(&connection, &selects).map_err(errors::classify)?;
+            let outcome = work(&connection)?;
             event::lock(&shared.idle_readers).push(connection);
-            Ok(rows)
+            Ok(outcome)
         })
     }
 
@@ -184,7 +208,13 @@ impl Sqlite {
         self.shared.writer.failed().await
     }
 
+    /// Returns what is damaged in the database file, as far as the last check found it.
+    pub fn damage(&self) -> Option<String> {
+        self.shared.damage_check.damage()
+    }
+
     pub fn close(&self) {
+        self.shared.damage_check.close();
         self.shared.writer.close();
     }
 }

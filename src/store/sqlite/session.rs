@@ -11,6 +11,8 @@ use crate::store::StoreError;
 use crate::store::cell::Cell;
 use crate::store::numbered_rows::{Rows, RowsOf};
 use crate::store::session::Session;
+use crate::store::sql_view::SqlView;
+use crate::store::table_fault::TableFault;
 use crate::store::tables::{Table, quote};
 
 pub struct SqliteSession<'c> {
@@ -120,8 +122,20 @@ impl Session for SqliteSession<'_> {
         shape::exists(self.connection, table)
     }
 
-    async fn check(&mut self, table: &Table) -> Result<(), StoreError> {
-        shape::check(self.connection, table)
+    async fn table_fault(&mut self, table: &Table) -> Result<Option<TableFault>, StoreError> {
+        shape::fault(self.connection, table)
+    }
+
+    fn sql_view_query(&self, sql_view: &SqlView) -> Option<String> {
+        Some(statements::sql_view_query(sql_view))
+    }
+
+    async fn sql_view_definition(&mut self, name: &str) -> Result<Option<String>, StoreError> {
+        shape::sql_view(self.connection, name)
+    }
+
+    async fn run_schema(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.connection.execute_batch(sql).map_err(classify)
     }
 
     async fn create(&mut self, table: &Table) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! SQL text for SQLite: table declarations and the statements of plans.
 
+use crate::store::sql_view::{SqlValue, SqlView};
 use crate::store::tables::{Column, ColumnKind, Table, quote};
 
 /// The name of an SQL function that this program registers (see `counts`).
@@ -33,6 +34,18 @@ pub fn kind(kind: ColumnKind) -> &'static str {
         ColumnKind::Integer | ColumnKind::Boolean => "INTEGER",
         ColumnKind::Bytes { .. } | ColumnKind::LongBytes => "BLOB",
     }
+}
+
+/// Returns the query of an SQL view. Amounts, which are text, become integers or doubles; days become text like
+/// `2025-11-01`, which SQLite's date functions understand.
+pub fn sql_view_query(sql_view: &SqlView) -> String {
+    sql_view.query(|value| match value {
+        SqlValue::Plain(sql) | SqlValue::Count(sql) => sql.clone(),
+        SqlValue::Amount(sql) => format!("CAST({sql} AS NUMERIC)"),
+        SqlValue::Day(sql) => {
+            format!("printf('%04d-%02d-%02d', {sql} / 10000, {sql} / 100 % 100, {sql} % 100)")
+        }
+    })
 }
 
 /// Inserts `rows` rows with their numbers. With `update_existing`, a row whose number exists is updated instead.

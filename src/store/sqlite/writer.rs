@@ -59,9 +59,7 @@ impl Writer {
         let (sender, jobs) = sync_channel(PLANS_TOGETHER_MAX);
         let (fail, failure) = watch::channel(None);
         let incoming = Incoming { jobs, files: Some(files), checked: Instant::now(), fail };
-        let thread = std::thread::Builder::new()
-            .name("sqlite-writer".to_owned())
-            .spawn(move || run(&connection, stamper, incoming))?;
+        let thread = event::start_thread("sqlite-writer", move || run(&connection, stamper, incoming))?;
         Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failure })
     }
 

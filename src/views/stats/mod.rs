@@ -6,13 +6,14 @@ mod fold;
 mod member;
 mod query;
 mod section;
+mod sql_views;
 mod sums;
 
 use std::sync::Arc;
 
 use event::limits::{COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX, TOP_VALUES_MAX};
 
-use crate::store::{ColumnKind, MEMBER_BYTES, Table, TopK};
+use crate::store::{ColumnKind, MEMBER_BYTES, Table, TopK, ViewTables};
 
 pub use definition::StatsDefinition;
 pub use query::{Counted, Frequent, StatsQuery, Summary};
@@ -86,6 +87,16 @@ impl Stats {
         let Tables { counts, distinct, .. } = &self.tables;
         let distinct = distinct.iter().flat_map(|distinct| [&distinct.members, &distinct.day_gaps]);
         std::iter::once(counts).chain(distinct).map(|table| table.as_ref().clone()).collect()
+    }
+
+    /// Returns the tables, and the SQL views through which people read them.
+    pub fn view_tables(&self) -> ViewTables {
+        ViewTables {
+            tables: self.tables(),
+            owned: true,
+            sql_views: self.sql_views(),
+            ..ViewTables::default()
+        }
     }
 
     /// Returns the names of all tables that the view may have, so that no other view takes one of them.

@@ -169,7 +169,7 @@ mod tests {
     use event::{EventId, Field, Fields, Kind, LogId, Millis};
 
     use super::*;
-    use crate::store::{Claim, ViewTables};
+    use crate::store::Claim;
     use crate::views::Event;
     use crate::views::stats::{CountedField, StatsFields};
 
@@ -240,7 +240,7 @@ mod tests {
         let (stats, fields) = (stats(), fields());
         let claim =
             |from, to| Claim { view: "v".to_owned(), log: LogId([7; 16]), from, to, definition: None };
-        let tables = ViewTables { tables: stats.tables(), owned: true, ..ViewTables::default() };
+        let tables = stats.view_tables();
         store.begin_view(claim(0, 0), tables).await.expect("begins");
         let mut events: Vec<Event<'_>> = visits.iter().map(|visit| event(visit, false)).collect();
         events.extend(visits.iter().filter(|visit| visit.4).map(|visit| event(visit, true)));
