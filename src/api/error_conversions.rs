@@ -59,6 +59,7 @@ impl From<RebuildError> for ApiError {
             | RebuildError::SeveralLogs(_)
             | RebuildError::WouldSendAgain(_)
             | RebuildError::Definition(_)
+            | RebuildError::Tables(_)
             | RebuildError::Busy(_) => Self::conflict(error.to_string()),
             RebuildError::Ended(_) => Refusal::Stopping.into(),
             RebuildError::Batch(BatchError::Log(error)) => error.into(),

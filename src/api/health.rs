@@ -15,7 +15,7 @@ use serde_json::json;
 use super::Api;
 use super::views::PositionState;
 use crate::http::Reader;
-use crate::store::{StoreHealth, StoreState};
+use crate::store::{Store, StoreHealth, StoreState};
 
 pub fn routes(api: &Arc<Api>) -> Router {
     Router::new()
@@ -50,16 +50,19 @@ pub struct DatabaseState {
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
+    /// What a check in the background found to be damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<String>,
 }
 
 impl DatabaseState {
-    pub fn of(health: &StoreHealth) -> Self {
+    pub fn of(health: &StoreHealth, store: &Store) -> Self {
         let (state, reason, since) = match health.state() {
             StoreState::Up => ("up", None, None),
             StoreState::Down { since, reason } => ("down", Some(reason), Some(since.to_text())),
             StoreState::Wrong { reason } => ("wrong", Some(reason), None),
         };
-        Self { state, reason, since }
+        Self { state, reason, since, damage: store.damage() }
     }
 }
 
@@ -84,7 +87,7 @@ async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
         status,
         reason: refusing.map(|error| error.to_string()),
         log: LogState { begin: api.log.begin(), end, bytes: api.log.bytes() },
-        database: ShownDatabase { kind: api.store.kind(), state: DatabaseState::of(&api.health) },
+        database: ShownDatabase { kind: api.store.kind(), state: DatabaseState::of(&api.health, &api.store) },
         views: PositionState::all(&api),
     };
     (code, Json(readiness))

@@ -113,7 +113,10 @@ async fn status(_: Reader, State(api): State<Arc<Api>>) -> Json<Status> {
         started_at: started.to_text(),
         uptime_seconds: clock.elapsed().as_secs(),
         log: LogStatus { id: api.log.id().to_string(), begin: api.log.begin(), end, bytes: api.log.bytes() },
-        database: DatabaseStatus { name: api.store.name(), state: DatabaseState::of(&api.health) },
+        database: DatabaseStatus {
+            name: api.store.name(),
+            state: DatabaseState::of(&api.health, &api.store),
+        },
         disk: disk.map(|disk| DiskStatus { free_bytes: disk.free, total_bytes: disk.total }),
         presets: presets.clone(),
         sources: sources.clone(),

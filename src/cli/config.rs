@@ -1,14 +1,14 @@
 //! `millrace config`: prints or checks the configuration that a server would start with.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
 use super::exit::{Failure, exit_code};
-use super::output::print;
+use super::output::{counted, print};
 use super::serve_options::{CheckedConfig, ServeOptions};
-use crate::config::{DEFAULT, Preset, effective};
+use crate::config::{DEFAULT, OpenError, Preset, effective};
 
 #[derive(Args)]
 pub struct ConfigCommand {
@@ -24,7 +24,10 @@ enum Action {
     ///
     /// Says everything that `serve` would say before it opens the log or the store, so give the options that you give to
     /// `serve`. The exit code is 8 if there are errors. Warnings do not change it.
-    Check(Options),
+    ///
+    /// With `--store`, also looks at the database: whether it can be used, and whether the views fit the tables that
+    /// exist. All faults are printed with the SQL that repairs them, and the exit code is 7. Nothing is changed.
+    Check(CheckOptions),
     /// Print the reference: all settings with their defaults, and all presets, with comments
     Default,
 }
@@ -33,6 +36,18 @@ enum Action {
 struct Options {
     #[command(flatten)]
     server: ServeOptions,
+}
+
+#[derive(Args)]
+struct CheckOptions {
+    #[command(flatten)]
+    options: Options,
+    /// Also check the database and the tables of the views, without a change to them
+    #[arg(long)]
+    store: bool,
+    /// Data folder, where the database is unless the configuration names another
+    #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
+    data: PathBuf,
 }
 
 pub fn run(command: ConfigCommand) -> ExitCode {
@@ -56,10 +71,8 @@ fn show(options: &Options) -> Result<(), Failure> {
     print(&format!("{head}\n{effective}"))
 }
 
-fn check(options: &Options) -> Result<(), Failure> {
-    let checked = options.checked()?;
-    // The configuration is valid from here on. A check that opens the store belongs here, not in `checked`, which
-    // `config show` uses as well.
+fn check(command: &CheckOptions) -> Result<(), Failure> {
+    let checked = command.options.checked()?;
     for warning in checked.warnings.iter().chain(&checked.legacy_env.unusable) {
         eprintln!("warning: {warning}");
     }
@@ -67,6 +80,32 @@ fn check(options: &Options) -> Result<(), Failure> {
         eprintln!("{decision}");
     }
     eprintln!("the configuration is valid ({})", description(&checked));
+    if command.store { check_store(&checked, &command.data) } else { Ok(()) }
+}
+
+/// Prints everything because of which a view cannot use its tables.
+fn check_store(checked: &CheckedConfig, data: &Path) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
+    let found = runtime.block_on(checked.config.inspect_store(data)).map_err(|error| match error {
+        OpenError::Unreachable { .. } => Failure::Unreachable(error.to_string()),
+        error => Failure::Failed(error.to_string()),
+    })?;
+    for warning in &found.warnings {
+        eprintln!("warning: {warning}");
+    }
+    for (view, fault) in &found.faults {
+        print(&format!("view `{view}`: {fault}"))?;
+    }
+    let name = &found.name;
+    match (found.exists, found.faults.len()) {
+        (false, _) => eprintln!("the database does not exist yet: {name}"),
+        (true, 0) => eprintln!("the database can be used: {name}"),
+        (true, faults) => {
+            let tables = counted(faults as u64, "table");
+            return Err(Failure::Different(format!("{tables} in {name} cannot be used as they are")));
+        }
+    }
     Ok(())
 }
 

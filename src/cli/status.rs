@@ -61,13 +61,15 @@ struct Database {
     state: String,
     reason: Option<String>,
     since: Option<String>,
+    damage: Option<String>,
 }
 
 impl Database {
     fn text(self) -> String {
         let since = self.since.map(|since| format!(" since {since}")).unwrap_or_default();
         let reason = self.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        format!("{}, {}{since}{reason}", self.name, self.state)
+        let damage = self.damage.map(|damage| format!("; damaged: {damage}")).unwrap_or_default();
+        format!("{}, {}{since}{reason}{damage}", self.name, self.state)
     }
 }
 

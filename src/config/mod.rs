@@ -30,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::store::OpenError;
 pub use effective::effective;
 pub use error::{ConfigError, ConfigErrors};
 pub use file::DEFAULT;

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use super::{Context, RebuildError};
 use crate::store::{
-    Claim, DefinitionChange, DefinitionHash, DefinitionReason, StoredDefinition, ViewPosition,
+    Claim, DefinitionChange, DefinitionHash, DefinitionReason, StoredDefinition, TableFault, ViewPosition,
 };
 use crate::views::View;
 use crate::views::definition_change::{redefine, stored_row};
@@ -49,6 +49,15 @@ impl Definitions {
     /// Records that rows of an earlier definition are being replaced. Until `end_replacing`, no configuration can
     /// continue the view, because its rows belong to two definitions.
     pub fn begin_to_replace(&self, context: Context<'_>) -> Result<(), RebuildError> {
+        if self.replaces {
+            // Found later, a fault would leave rows of two definitions.
+            let view = &context.view.view;
+            let tables = view.tables();
+            let faults = context.runtime.block_on(context.store.check_view(&view.name, &tables))?;
+            if !faults.is_empty() {
+                return Err(RebuildError::Tables(TableFault::list(&faults)));
+            }
+        }
         self.redefine(context, DefinitionReason::RebuildBegins)
     }
 

@@ -59,6 +59,8 @@ pub enum RebuildError {
     Busy(String),
     #[error("{0}")]
     Definition(String),
+    #[error("{0}")]
+    Tables(String),
     #[error("view `{0}` has stopped")]
     Ended(String),
     #[error("{0}")]
