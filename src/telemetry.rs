@@ -57,10 +57,7 @@ fn describe() {
     describe_gauge!("millrace_dead_letters_open", "Dead letters that wait for a decision.");
     describe_gauge!("millrace_log_bytes", "Size of the log in bytes.");
     describe_gauge!("millrace_log_end", "Position after the last durable event.");
-    describe_gauge!(
-        "millrace_store_damaged",
-        "1 if the daily check found damage in the SQLite file, otherwise 0."
-    );
+    describe_gauge!("millrace_store_damaged", "1 if the SQLite file has damaged pages, otherwise 0.");
     describe_gauge!("millrace_view_lag", "Positions of the log that the view has not reached.");
     describe_gauge!(
         "millrace_view_lag_seconds",

@@ -71,6 +71,16 @@ impl DamageCheck {
     }
 }
 
+impl Drop for DamageCheck {
+    /// Ends the thread of a store that was dropped without being closed.
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        if let Some(thread) = event::lock(&self.thread).as_ref() {
+            thread.thread().unpark();
+        }
+    }
+}
+
 impl Shared {
     /// Waits, and returns false as soon as the store is closed.
     fn rest(&self, duration: Duration) -> bool {
