@@ -48,10 +48,9 @@ impl EventLog {
 
 fn lines<'r>(record: &'r Record<'_>) -> impl Iterator<Item = (u64, UploadLine)> + 'r {
     let upload = record.header.as_ref().and_then(|header| header.upload);
-    let of_upload = upload.into_iter().flat_map(|upload| {
+    upload.into_iter().flat_map(|upload| {
         record.entries().flatten().map(move |(position, entry)| {
             (position, UploadLine { upload: upload.id, line: upload.first_line + u64::from(entry.line) })
         })
-    });
-    of_upload
+    })
 }
