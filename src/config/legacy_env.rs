@@ -66,7 +66,7 @@ impl LegacyEnv {
             value.filter(|value| !value.is_empty())
         };
         let used = |name: &'static str| UsedVariable { name, in_file: in_file(name) };
-        legacy_env.read_port(&set, &used);
+        legacy_env.read_port(set, used);
         if let Some(key) = set("API_KEY") {
             legacy_env.api_key = Some(key);
             legacy_env.used.push(used("API_KEY"));
@@ -148,24 +148,24 @@ impl LegacyEnv {
     }
 
     fn leave(&mut self, is_left: impl Fn(&str) -> bool, winner: &str) {
-        let names = self.from(&is_left);
+        let names = self.listed(&is_left);
         self.used.retain(|used| !is_left(used.name));
         self.unusable.push(format!("{names} has no effect, because {winner} is set"));
     }
 
     /// Returns the variables that decide the port, for messages.
     pub fn port_from(&self) -> String {
-        self.from(|name| PORTS.contains(&name))
+        self.listed(|name| PORTS.contains(&name))
     }
 
     /// Returns the variables that decide the store, for messages.
     pub fn store_from(&self) -> String {
-        self.from(is_of_store)
+        self.listed(is_of_store)
     }
 
     /// Returns where the key comes from, for messages.
     pub fn key_from(&self) -> String {
-        self.from(|name| name == "API_KEY")
+        self.listed(|name| name == "API_KEY")
     }
 
     /// Returns a line for each setting that the variables decide: its name, its value without secrets, and the
@@ -183,19 +183,19 @@ impl LegacyEnv {
             line("store", store, self.store_from()),
             line("port", port, self.port_from()),
             line("API key", key, self.key_from()),
-            line("allowed origins", origins, self.from(|name| name == "ALLOWED_ORIGINS")),
+            line("allowed origins", origins, self.listed(|name| name == "ALLOWED_ORIGINS")),
         ];
         lines.into_iter().flatten().collect()
     }
 
     /// Lists used variables with their place, such as `DB_URL and DATABASE in .env`.
-    fn from(&self, is_wanted: impl Fn(&str) -> bool) -> String {
-        let listed = |in_file: bool, place: &str| {
+    fn listed(&self, is_wanted: impl Fn(&str) -> bool) -> String {
+        let in_place = |in_file: bool, place: &str| {
             let used = self.used.iter().filter(|used| used.in_file == in_file && is_wanted(used.name));
             let names: Vec<&str> = used.map(|used| used.name).collect();
             (!names.is_empty()).then(|| format!("{} in {place}", names.join(" and ")))
         };
-        let parts = [listed(true, ".env"), listed(false, "the environment")];
+        let parts = [in_place(true, ".env"), in_place(false, "the environment")];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }

@@ -404,6 +404,15 @@ mod tests {
                 "m.toml:5: view `r` has no amount for `subtract_revenue`, which is a value of field `name`",
             ),
             (
+                "[view.r]\nkind = \"ledger\"\nfrom = \"revenue\"\n\
+                 amount = { add_revenue = \"+value\", subtract_revenue = \"-value\", sub = \"-value\" }",
+                "m.toml:4: view `r` has an amount for `sub`, which is not a value of field `name`",
+            ),
+            (
+                "[stream.s]\nkey = \"k\"\nfields.k = { type = \"string\", required = true }",
+                "m.toml:3: stream `s`, `fields.k.type`: `string` does not exist; did you mean `text`?",
+            ),
+            (
                 "[stream.s]\nkey = \"k\"",
                 "m.toml:2: stream `s` has key `k`, which is not among its fields (fields: none)",
             ),
@@ -545,7 +554,7 @@ mod tests {
                 "m.toml:3: source `x`, `kind`: `soap` does not exist (kinds: `http`)",
             ),
             (
-                "\n[view.x]\nkind = \"ledger\"\n\nfrm = \"revenue\"",
+                "\n[view.x]\nkind = \"ledger\"\n\nfrm = \"revenue\"\namount = \"+value\"",
                 "m.toml:5: view `x` has no setting `frm`; did you mean `from`? (settings: `from`, `table`",
             ),
             (
@@ -565,8 +574,8 @@ mod tests {
                 "m.toml:2: `[limits]`, `per_key`: `many` is not a rate such as `1000/s`",
             ),
             (
-                "[limits]\nper_user = \"1/s\"",
-                "m.toml:2: `[limits]` has no setting `per_user` (settings: `per_key`, `per_address`)",
+                "[limits]\nby_user = \"1/s\"",
+                "m.toml:2: `[limits]` has no setting `by_user` (settings: `per_key`, `per_address`)",
             ),
             (
                 "\n[retention]\nlog = \"6d\"",

@@ -88,7 +88,7 @@ pub enum Store {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "`[store] url` {begin}; use `sqlite:` (a file in the data folder), `sqlite:PATH` (another file), `postgres://...` or `mysql://...`", begin = unknown_scheme(.0)
+        "`[store] url` {begin} Use `sqlite:` (a file in the data folder), `sqlite:PATH` (another file), `postgres://...` or `mysql://...`", begin = unknown_scheme(.0)
     )]
     UnknownUrl(String),
     #[error("`[store] url` {0}")]
@@ -109,10 +109,10 @@ fn unknown_scheme(url: &str) -> String {
     match scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
         Some(scheme) => {
             let meant = event::nearest(scheme, SCHEMES);
-            let meant = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}:`?"));
+            let meant = meant.map_or_else(|| ".".to_owned(), |meant| format!("; did you mean `{meant}:`?"));
             format!("starts with `{scheme}:`, which is not a supported store{meant}")
         }
-        None => "does not begin with the kind of a store".to_owned(),
+        None => "does not begin with the kind of a store.".to_owned(),
     }
 }
 

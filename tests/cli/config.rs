@@ -94,7 +94,7 @@ fn all_errors_are_printed_with_file_line_and_column() {
     }
     let lines = errors(&app, &["config", "check", "--config", "none.toml"]);
     assert!(lines[0].starts_with("none.toml: the file cannot be read"), "{lines:?}");
-    std::fs::write(app.folder.path().join("syntax.toml"), "a = 1\n[log\nurl = journal\n").unwrap();
+    std::fs::write(app.folder.path().join("syntax.toml"), "a = 1 2\n[log]\nurl = journal\n").unwrap();
     let lines = errors(&app, &["config", "check", "--config", "syntax.toml"]);
     assert!(
         lines.iter().any(|line| line.starts_with("syntax.toml:3:7: a text must be in quotes")),

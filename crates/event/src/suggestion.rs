@@ -2,6 +2,22 @@
 
 use strsim::damerau_levenshtein;
 
+/// Words of other systems, with the word that has the same meaning here.
+const SYNONYMS: [(&str, &str); 12] = [
+    ("string", "text"),
+    ("varchar", "text"),
+    ("int", "integer"),
+    ("number", "decimal"),
+    ("float", "decimal"),
+    ("numeric", "decimal"),
+    ("bool", "boolean"),
+    ("date", "time"),
+    ("datetime", "time"),
+    ("timestamp", "time"),
+    ("json", "any"),
+    ("object", "any"),
+];
+
 /// Returns the existing name that was probably meant.
 pub fn nearest<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let wrong_letters_max = written.chars().count().div_ceil(3).min(3);
@@ -11,7 +27,9 @@ pub fn nearest<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> O
     };
     let names: Vec<&str> = names.into_iter().filter(|name| *name != written).collect();
     let by_letters = names.iter().copied().filter(close).min_by_key(|name| distance(written, name));
-    by_letters.or_else(|| {
+    let synonym = SYNONYMS.iter().find(|(word, _)| word.eq_ignore_ascii_case(written)).map(|(_, ours)| ours);
+    let synonym = names.iter().copied().find(|name| Some(name) == synonym);
+    synonym.or(by_letters).or_else(|| {
         // `email` for `payload.email`, or `password` for `password_file`, if only one name fits.
         let contains =
             |name: &&&str| name.split(['.', '_', '-']).any(|part| part.eq_ignore_ascii_case(written));
@@ -55,6 +73,7 @@ mod tests {
         ] {
             assert_eq!(nearest(written, fields), name, "{written}");
         }
+        assert_eq!(nearest("string", ["integer", "text", "time"]), Some("text"));
         assert_eq!(nearest("password", ["url", "password_file"]), Some("password_file"));
         assert_eq!(nearest("page_path", ["page-path"]), Some("page-path"));
         assert_eq!(
