@@ -12,8 +12,8 @@ use millrace::dedup::{Dedup, Windows};
 use millrace::log::{Ages, Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::{DEDUP_NAME, Erasure, OpenErasure, Store};
 use millrace::views::{
-    Amount, ByteCount, ColumnSource, KeptFor, Ledger, Retention, RetentionPolicy, RowTable, Rule, Runner,
-    Running, View, ViewKind, rebuild,
+    Amount, ByteCount, ColumnSource, Definition, KeptFor, Ledger, Retention, RetentionPolicy, RowTable, Rule,
+    Runner, Running, View, ViewKind, rebuild,
 };
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
@@ -92,6 +92,7 @@ impl Node {
             let (view, fields) = view(name);
             let runner = Runner {
                 progress: self.progress.register(&view.name, &view.stream),
+                definition: Arc::new(Definition::of(&view, &fields)),
                 view,
                 fields: Arc::new(fields),
                 log: self.log.clone(),

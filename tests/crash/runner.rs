@@ -10,7 +10,7 @@ use event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
 use millrace::dedup::{Dedup, Windows};
 use millrace::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::{DEDUP_NAME, Store};
-use millrace::views::{Amount, Ledger, Rule, Runner, View, ViewKind};
+use millrace::views::{Amount, Definition, Ledger, Rule, Runner, View, ViewKind};
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -46,8 +46,10 @@ impl Running {
         .unwrap();
         let rule = Rule::Always(Amount { field: 1, negative: false });
         let ledger = Ledger::new("ledger", ["who", "value"], 0, rule);
+        let view = View { name: "v".to_owned(), stream: "s".to_owned(), kind: ViewKind::Ledger(ledger) };
         let runner = Runner {
-            view: View { name: "v".to_owned(), stream: "s".to_owned(), kind: ViewKind::Ledger(ledger) },
+            definition: Arc::new(Definition::of(&view, &fields)),
+            view,
             fields: Arc::new(fields),
             log: log.clone(),
             store: store.clone(),
