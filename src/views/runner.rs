@@ -141,6 +141,8 @@ impl Runner {
         state.begun = false;
         state.stored = row.map_or_else(|| self.log.begin(), |row| row.position);
         state.at = state.stored;
+        // A view that pauses now shows how far it is.
+        self.progress.send_modify(|applied| applied.position = state.at);
         if let Some(row) = row {
             state.definitions = self.agree_on_definition(row)?;
             self.begin(state.stored)?;
@@ -148,9 +150,7 @@ impl Runner {
         } else {
             self.check_tables()?;
         }
-        if *self.dedup.follow().borrow() > state.at {
-            self.progress.send_modify(|applied| applied.position = state.at);
-        } else {
+        if *self.dedup.follow().borrow() <= state.at {
             self.publish(state);
         }
         Ok(())
