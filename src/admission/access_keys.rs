@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use event::Millis;
 use event::limits::KEY_USE_NOTED_INTERVAL;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::Mutex;
 
 use super::first_key::FirstKey;
 use super::key_cache::KeyCache;
@@ -20,6 +21,8 @@ use crate::store::{Store, StoreError};
 
 const KEY_RANDOM_BYTES: usize = 24;
 const KEY_PREFIX: &str = "mr_";
+const KEYS_UNKNOWN: &str =
+    "the database is away, and this server does not know all keys without it; try again later";
 /// A shorter `API_KEY` is refused if the server listens beyond loopback.
 const KEY_CHARS_STRONG: usize = 20;
 
@@ -176,6 +179,10 @@ pub struct Keys {
     cache: KeyCache,
     first: FirstKey,
     known: Arc<RwLock<KnownKeys>>,
+    /// False until the keys of the store, or of a readable copy, are known.
+    is_complete: Arc<AtomicBool>,
+    /// Held while the keys are read from the store or changed there, so that a refresh cannot undo a change.
+    changing: Arc<Mutex<()>>,
     /// The `API_KEY` of the replaced services, which may send and read.
     literal: Option<(KeyHash, Arc<Key>)>,
     /// With `--dev`, nobody needs a key.
@@ -198,14 +205,22 @@ impl Keys {
             cache: KeyCache::in_folder(data),
             first: FirstKey::in_folder(data)?,
             known: Arc::default(),
+            is_complete: Arc::default(),
+            changing: Arc::default(),
             literal: literal.map(of_literal),
             open: dev.then(|| Arc::new(unnamed(&Scope::ALL))),
             anonymous: Arc::new(sends_and_reads()),
         };
-        let mut known = keys.cache.read();
-        // The file of the first key may be newer than the copy.
-        let first = Key { name: FirstKey::NAME.to_owned(), scopes: Scope::ALL.to_vec(), ..Key::default() };
-        known.entry(keys.first.hash()).or_insert_with(|| Arc::new(first));
+        let copy = keys.cache.read();
+        keys.is_complete.store(copy.is_some(), Ordering::Relaxed);
+        // A first key that is missing in the copy was revoked, unless it has just been created.
+        let adds_first = copy.is_none() || keys.first.is_new();
+        let mut known = copy.unwrap_or_default();
+        if adds_first {
+            let first =
+                Key { name: FirstKey::NAME.to_owned(), scopes: Scope::ALL.to_vec(), ..Key::default() };
+            known.entry(keys.first.hash()).or_insert_with(|| Arc::new(first));
+        }
         keys.replace(known);
         Ok(keys)
     }
@@ -218,15 +233,15 @@ impl Keys {
     /// Reads the keys of the store, so that changes by other nodes apply here, and stores when keys were last used. If
     /// the store does not know the first key, adds it: only the owner of the data folder can write its file.
     pub async fn refresh(&self, store: &Store) -> Result<(), KeyError> {
+        let _changing = self.changing.lock().await;
         let stored = StoredKeys::new(store.clone());
         if !stored.has(self.first.hash()).await? {
-            let new =
-                NewKey { name: FirstKey::NAME.to_owned(), scopes: Scope::ALL.to_vec(), ..NewKey::default() };
-            stored.insert(new, self.first.hash()).await?;
+            stored.insert(self.first.described(&stored).await?, self.first.hash()).await?;
         }
         let known = stored.all().await?;
-        self.cache.write(&known);
+        self.cache.write(known.clone()).await;
         self.replace(known.clone());
+        self.is_complete.store(true, Ordering::Relaxed);
         stored.note_uses(&self.used_since(&known)).await?;
         Ok(())
     }
@@ -240,28 +255,30 @@ impl Keys {
 
     /// Creates a key. The literal is returned once and stored nowhere.
     pub async fn add(&self, new: NewKey) -> Result<(Key, String), KeyError> {
+        let _changing = self.changing.lock().await;
         if self.stored.has_name(&new.name).await? {
             return Err(KeyError::NameTaken(new.name));
         }
         let literal = new_literal()?;
         let key = self.stored.insert(new, hash(&literal)).await?;
-        self.change(|known| drop(known.insert(hash(&literal), Arc::new(key.clone()))));
+        event::write_lock(&self.known).insert(hash(&literal), Arc::new(key.clone()));
+        self.cache.write(self.snapshot()).await;
         Ok((key, literal))
     }
 
     /// Revokes a key. Returns `false` if it does not exist or is revoked already.
     pub async fn revoke(&self, id: &str) -> Result<bool, KeyError> {
+        let _changing = self.changing.lock().await;
         let revoked = self.stored.revoke(id).await?;
         if revoked {
-            self.change(|known| known.retain(|_, key| key.id != id));
+            event::write_lock(&self.known).retain(|_, key| key.id != id);
+            self.cache.write(self.snapshot()).await;
         }
         Ok(revoked)
     }
 
-    fn change(&self, change: impl FnOnce(&mut KnownKeys)) {
-        let mut known = event::write_lock(&self.known);
-        change(&mut known);
-        self.cache.write(&known);
+    fn snapshot(&self) -> KnownKeys {
+        event::read_lock(&self.known).clone()
     }
 
     /// Replaces the keys in memory, and keeps the times of their last use.
@@ -269,6 +286,9 @@ impl Keys {
         let mut current = event::write_lock(&self.known);
         let merged = |(hash, key): (KeyHash, Arc<Key>)| {
             let known = current.get(&hash).filter(|known| ***known == *key);
+            if let (Some(known), Some(used)) = (known, key.last_used.time()) {
+                known.last_used.note(used);
+            }
             (hash, known.map_or(key, Arc::clone))
         };
         let mut known: KnownKeys = stored.into_iter().map(merged).collect();
@@ -321,6 +341,9 @@ impl Keys {
             // Clients with a built-in key have to send it: with `--dev`, an unknown key counts as none.
             (None, Some(open)) => return Ok(Arc::clone(open)),
             (None, None) if open && presented.is_empty() => return Ok(Arc::clone(&self.anonymous)),
+            (None, None) if !presented.is_empty() && !self.is_complete.load(Ordering::Relaxed) => {
+                return Err(Refusal::StoreUnavailable(KEYS_UNKNOWN.to_owned()));
+            }
             (None, None) => return Err(Refusal::Unauthorized { scope, fault: presented.fault() }),
         };
         let for_stream = key.streams.is_empty()

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::access_keys::{KeyError, KeyHash, hash, new_literal};
+use super::access_keys::{KeyError, KeyHash, NewKey, Scope, hash, new_literal};
+use super::stored_keys::StoredKeys;
 
 #[derive(Clone)]
 pub struct FirstKey {
@@ -33,6 +34,17 @@ impl FirstKey {
         event::write_private(&path, &literal, || failpoint::hit("keys.file_made")).map_err(unwritable)?;
         failpoint::hit("keys.written");
         Ok(Self { hash: hash(&literal), is_new: true })
+    }
+
+    /// Returns the description under which the store learns of the key. All first keys share the ids of their clients,
+    /// because a data folder that is replaced has another one.
+    pub async fn described(&self, stored: &StoredKeys) -> Result<NewKey, KeyError> {
+        let scopes = Scope::ALL.to_vec();
+        if !stored.has_name(Self::NAME).await? {
+            return Ok(NewKey { name: Self::NAME.to_owned(), scopes, ..NewKey::default() });
+        }
+        let name = format!("{}-{}", Self::NAME, event::hex(&self.hash[..4]));
+        Ok(NewKey { name, id_scope: Some(Self::NAME.to_owned()), scopes, ..NewKey::default() })
     }
 
     pub fn hash(&self) -> KeyHash {

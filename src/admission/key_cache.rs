@@ -35,26 +35,32 @@ impl KeyCache {
         Self { path: data.join("keys.json"), written: Arc::default() }
     }
 
-    /// Returns the keys of the file, and none if it is missing or was changed by somebody else.
-    pub fn read(&self) -> KnownKeys {
-        let Ok(text) = std::fs::read_to_string(&self.path) else { return KnownKeys::default() };
+    /// Returns the keys of the file; `None` if it is missing or cannot be read.
+    pub fn read(&self) -> Option<KnownKeys> {
+        let text = std::fs::read_to_string(&self.path).ok()?;
         let keys = serde_json::from_str::<Vec<CachedKey>>(&text);
         let keys = keys.map(|keys| keys.into_iter().map(CachedKey::key).collect::<Option<KnownKeys>>());
         match keys {
             Ok(Some(keys)) => {
                 *event::lock(&self.written) = Some(text);
-                keys
+                Some(keys)
             }
             _ => {
                 let file = self.path.display();
                 tracing::warn!(%file, "the copy of the keys cannot be read; it is written again once the store answers");
-                KnownKeys::default()
+                None
             }
         }
     }
 
     /// Writes the keys of the store. A failure is logged: the copy is needed only while the store is away.
-    pub fn write(&self, known: &KnownKeys) {
+    pub async fn write(&self, known: KnownKeys) {
+        let cache = self.clone();
+        // The write waits for the disk. It only fails to run when the process ends.
+        drop(tokio::task::spawn_blocking(move || cache.write_now(&known)).await);
+    }
+
+    fn write_now(&self, known: &KnownKeys) {
         let mut keys: Vec<CachedKey> =
             known.iter().filter(|(_, key)| key.is_stored()).map(CachedKey::of).collect();
         keys.sort_by(|one, other| (one.created, &one.id).cmp(&(other.created, &other.id)));
@@ -118,7 +124,7 @@ mod tests {
     fn the_copy_of_the_keys_is_read_as_it_was_written_and_a_changed_one_counts_as_none() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = KeyCache::in_folder(folder.path());
-        assert!(cache.read().is_empty());
+        assert!(cache.read().is_none());
         let key = Key {
             id: "1234".to_owned(),
             name: "shop".to_owned(),
@@ -131,13 +137,13 @@ mod tests {
             last_used: LastUse::default(),
         };
         let known = KnownKeys::from([([7; 32], Arc::new(key))]);
-        cache.write(&known);
-        assert_eq!(KeyCache::in_folder(folder.path()).read(), known);
+        cache.write_now(&known);
+        assert_eq!(KeyCache::in_folder(folder.path()).read(), Some(known));
         let path = folder.path().join("keys.json");
         let text = std::fs::read_to_string(&path).expect("written");
         for broken in [&text[..text.len() / 2], &text.replace("07", "7"), &text.replace("send", "all")] {
             std::fs::write(&path, broken).expect("written");
-            assert!(cache.read().is_empty(), "{broken}");
+            assert!(cache.read().is_none(), "{broken}");
         }
     }
 }

@@ -60,6 +60,7 @@ impl From<RebuildError> for ApiError {
             | RebuildError::WouldSendAgain(_)
             | RebuildError::Definition(_)
             | RebuildError::Tables(_)
+            | RebuildError::Refused { .. }
             | RebuildError::Busy(_) => Self::conflict(error.to_string()),
             RebuildError::Ended(_) => Refusal::Stopping.into(),
             RebuildError::Batch(BatchError::Log(error)) => error.into(),
@@ -72,7 +73,9 @@ impl From<RebuildError> for ApiError {
 impl From<AcceptError> for ApiError {
     fn from(error: AcceptError) -> Self {
         match error {
-            AcceptError::Rebuilding(_) => Self::conflict(error.to_string()),
+            AcceptError::Rebuilding(_) | AcceptError::OtherRows(_) | AcceptError::Tables { .. } => {
+                Self::conflict(error.to_string())
+            }
             AcceptError::Ended(_) => Refusal::Stopping.into(),
             AcceptError::Store(error) => error.into(),
         }

@@ -147,9 +147,19 @@ async fn revoke(
 ) -> Result<Json<Revoked>, ApiError> {
     let _turn = REVOKING.lock().await;
     let keys = api.keys.list();
-    let named = keys.iter().find(|key| key.id == id_or_name);
-    let named = named.or_else(|| keys.iter().find(|key| key.name == id_or_name));
-    let id = named.map_or(id_or_name, |key| key.id.clone());
+    let mut named = keys.iter().filter(|key| key.name == id_or_name);
+    let id = match (keys.iter().find(|key| key.id == id_or_name), named.next(), named.next()) {
+        (Some(key), ..) | (None, Some(key), None) => key.id.clone(),
+        // Keys of an earlier version may share a name.
+        (None, Some(one), Some(_)) => {
+            let ids: Vec<&str> =
+                keys.iter().filter(|key| key.name == one.name).map(|key| key.id.as_str()).collect();
+            let reason =
+                format!("several keys are named `{}`; revoke one by its id: {}", one.name, ids.join(", "));
+            return Err(ApiError::conflict(reason));
+        }
+        (None, None, _) => id_or_name,
+    };
     // A key that expires leaves nobody who could create another.
     let lasting = |key: &&Key| key.scopes.contains(&Scope::Admin) && key.expires.is_none();
     let mut administrators = keys.iter().filter(lasting);

@@ -32,6 +32,8 @@ struct Shown {
     configured: Box<RawValue>,
     /// The definitions in the store; the last one is in force.
     stored: Vec<StoredDefinition>,
+    /// Accepted for a later configuration.
+    prepared: Option<Box<RawValue>>,
     /// The settings in which the configuration differs from the definition that is in force.
     changes: Vec<ChangedSetting>,
 }
@@ -46,12 +48,14 @@ struct StoredDefinition {
 async fn show(reader: ViewReader) -> Result<Json<Shown>, ApiError> {
     let (api, view, log) = (&reader.api, reader.view(), reader.api.log.id());
     let stored = api.store.definitions(&reader.name, log).await?;
+    let prepared = api.store.prepared_definition(&reader.name, log).await?;
     let stored = stored.into_iter().map(|stored| {
         let (from, definition) = (stored.from, json(stored.text)?);
         Ok(StoredDefinition { from, definition })
     });
     Ok(Json(Shown {
         configured: json(view.definition.stored().text.clone())?,
+        prepared: prepared.map(|prepared| json(prepared.text)).transpose()?,
         stored: stored.collect::<Result<_, ApiError>>()?,
         changes: definition_changes(&api.store, &reader.name, log, &view.definition).await?,
         view: reader.name.clone(),

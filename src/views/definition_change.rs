@@ -1,5 +1,5 @@
-//! What happens when the configuration of a view no longer matches the definition that made its rows: the view pauses
-//! until a person rebuilds it or accepts the change. A change can also be accepted before the configuration has it.
+//! Changes of a view's definition. A view pauses if the configuration no longer matches the definition that made its
+//! rows, until a person rebuilds it or accepts the change. A change can also be accepted before the configuration has it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use super::runner::Runner;
 use super::{Running, View, ViewKind};
 use crate::log::EventLog;
 use crate::store::{
-    Claim, DefinitionChange, DefinitionHash, DefinitionReason, Halt, Plan, Store, StoreError, ViewPosition,
+    Claim, DefinitionChange, DefinitionHash, DefinitionReason, Halt, Plan, Store, StoreError,
+    StoredDefinition, TableFault, ViewPosition,
 };
 
 /// Why a changed definition could not be accepted.
@@ -21,6 +22,12 @@ pub enum AcceptError {
         "a rebuild of view `{0}` has replaced some of its rows; run `millrace view rebuild {0}` again to finish it"
     )]
     Rebuilding(String),
+    #[error(
+        "view `{0}` reads another stream or is of another kind now, so its rows cannot stay; run `millrace view rebuild {0}`, or give the new view another name"
+    )]
+    OtherRows(String),
+    #[error("view `{view}`: {faults}")]
+    Tables { view: String, faults: String },
     #[error("view `{0}` has stopped")]
     Ended(String),
     #[error("{0}")]
@@ -44,9 +51,7 @@ impl Runner {
         let (view, log) = (&self.view, self.log.id());
         let (name, own) = (&view.name, self.definition.stored());
         if row.definition != Some(own.hash) {
-            let prepared = self.runtime.block_on(self.store.prepared_definition(name, log))?;
-            let accepted = row.definition != Some(DefinitionHash::REBUILDING)
-                && prepared.is_some_and(|prepared| prepared.hash == own.hash);
+            let accepted = row.definition != Some(DefinitionHash::REBUILDING) && self.has_prepared()?;
             // Without a stored definition, the rows come from an earlier millrace, which did not store one.
             if row.definition.is_some() && !accepted {
                 return Err(Halt::Pause(self.runtime.block_on(self.reason_to_pause(row))?));
@@ -65,25 +70,53 @@ impl Runner {
         DefinitionRanges::read(&stored, view).map_err(Halt::Pause)
     }
 
+    /// Pauses the view if it has not begun in this log, but has rows of another log that another definition made.
+    pub(super) fn agree_with_other_logs(&self, positions: &[ViewPosition]) -> Result<(), Halt> {
+        let name = &self.view.name;
+        let own = self.definition.stored().hash;
+        let differs = |row: &&ViewPosition| {
+            row.view == *name && row.log != self.log.id() && row.definition.is_some_and(|hash| hash != own)
+        };
+        if positions.iter().any(|row| differs(&row)) && !self.has_prepared()? {
+            return Err(Halt::Pause(format!(
+                "another definition of this view made rows from another log; run `millrace view accept {name}` to add this log's events under the definition of the configuration, or give the view another name"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Returns whether a person has accepted the configuration's definition.
+    fn has_prepared(&self) -> Result<bool, StoreError> {
+        let prepared = self.store.prepared_definition(&self.view.name, self.log.id());
+        let prepared = self.runtime.block_on(prepared)?;
+        Ok(prepared.is_some_and(|prepared| prepared.hash == self.definition.stored().hash))
+    }
+
     async fn reason_to_pause(&self, row: &ViewPosition) -> Result<String, StoreError> {
         let name = &self.view.name;
         if row.definition == Some(DefinitionHash::REBUILDING) {
             return Ok(AcceptError::Rebuilding(name.clone()).to_string());
         }
-        let changes = changes(&self.store, name, self.log.id(), &self.definition).await?;
-        let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
-        let changes = changes.join(", ");
-        let rebuild = match self.view.kind {
-            // Delivered notifications would be sent again.
-            ViewKind::Notifications(_) => String::new(),
-            _ => {
-                format!("`millrace view rebuild {name}` to make all rows again under the new definition, or ")
-            }
+        let in_force = in_force(&self.store, name, self.log.id()).await?;
+        let changes = in_force.iter().flat_map(|in_force| in_force.changes(&self.definition));
+        let changes: Vec<String> = changes.map(|change| change.to_string()).collect();
+        // Rebuilt notifications would be sent again.
+        let rebuild = (!matches!(self.view.kind, ViewKind::Notifications(_))).then(|| {
+            format!("`millrace view rebuild {name}` to make all rows again under the new definition")
+        });
+        let accept = in_force.is_none_or(|in_force| in_force.can_be_continued_by(&self.definition));
+        let accept = accept.then(|| {
+            format!(
+                "`millrace view accept {name}` to keep the rows and apply the new definition to the events from position {} on",
+                row.position
+            )
+        });
+        let choices: Vec<String> = rebuild.into_iter().chain(accept).collect();
+        let choices = match choices.is_empty() {
+            true => "give the new view another name".to_owned(),
+            false => format!("run {}", choices.join(", or ")),
         };
-        Ok(format!(
-            "its definition is not the one that made its rows: {changes}; run {rebuild}`millrace view accept {name}` to keep the rows and apply the new definition to the events from position {} on",
-            row.position
-        ))
+        Ok(format!("its definition is not the one that made its rows: {}; {choices}", changes.join(", ")))
     }
 }
 
@@ -92,20 +125,27 @@ pub async fn accept(view: &Running, log: &EventLog, store: &Store) -> Result<Acc
     let name = &view.view.name;
     // The view takes up the new definition when the hold ends.
     let _hold = view.hold().await.ok_or_else(|| AcceptError::Ended(name.clone()))?;
-    let Some(row) = stored_row(store, name, log.id()).await? else { return Ok(Accepted::default()) };
-    match row.definition {
-        Some(DefinitionHash::REBUILDING) => return Err(AcceptError::Rebuilding(name.clone())),
-        Some(hash) if hash != view.definition.stored().hash => {}
-        _ => return Ok(Accepted::default()),
+    let Some(row) = stored_row(store, name, log.id()).await? else {
+        // Rows of other logs may have another definition. The view looks for this when it begins.
+        store.prepare_definition(name, log.id(), view.definition.stored()).await?;
+        return Ok(Accepted::default());
+    };
+    let changes = acceptable_changes(store, &row, &view.definition).await?;
+    if row.definition.is_none() || row.definition == Some(view.definition.stored().hash) {
+        return Ok(Accepted::default());
     }
-    let changes = changes(store, name, log.id(), &view.definition).await?;
+    // Found later, a fault would pause the view again, and going back would be a change, too.
+    let faults = store.check_view(name, &view.view.tables()).await?;
+    if !faults.is_empty() {
+        return Err(AcceptError::Tables { view: name.clone(), faults: TableFault::list(&faults) });
+    }
     put_in_force(store, &view.view, log.id(), &view.definition, &row).await?;
     tracing::info!(view = name, position = row.position, "a changed definition was accepted");
     Ok(Accepted { changes, from: Some(row.position) })
 }
 
 /// Accepts a definition that a later configuration will have. It applies from the position at which a server with that
-/// configuration takes over.
+/// configuration takes over. The definition that is in force takes the place of one that was accepted before.
 pub async fn prepare(
     view: &Running,
     log: &EventLog,
@@ -113,17 +153,31 @@ pub async fn prepare(
     definition: &Definition,
 ) -> Result<Accepted, AcceptError> {
     let name = &view.view.name;
-    match stored_row(store, name, log.id()).await? {
-        Some(row) if row.definition == Some(DefinitionHash::REBUILDING) => {
-            return Err(AcceptError::Rebuilding(name.clone()));
-        }
-        Some(row) if row.definition != Some(definition.stored().hash) => {}
-        _ => return Ok(Accepted::default()),
-    }
-    let changes = changes(store, name, log.id(), definition).await?;
+    let changes = match stored_row(store, name, log.id()).await? {
+        Some(row) => acceptable_changes(store, &row, definition).await?,
+        None => Vec::new(),
+    };
     store.prepare_definition(name, log.id(), definition.stored()).await?;
     tracing::info!(view = name, "a definition was accepted for a later configuration");
     Ok(Accepted { changes, from: None })
+}
+
+/// Returns the settings that `definition` changes. Fails if it cannot be accepted.
+async fn acceptable_changes(
+    store: &Store,
+    row: &ViewPosition,
+    definition: &Definition,
+) -> Result<Vec<ChangedSetting>, AcceptError> {
+    if row.definition == Some(DefinitionHash::REBUILDING) {
+        return Err(AcceptError::Rebuilding(row.view.clone()));
+    }
+    match in_force(store, &row.view, row.log).await? {
+        Some(in_force) if !in_force.can_be_continued_by(definition) => {
+            Err(AcceptError::OtherRows(row.view.clone()))
+        }
+        Some(in_force) => Ok(in_force.changes(definition)),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// Returns the settings in which `definition` differs from the one that is in force in the store.
@@ -133,9 +187,15 @@ pub async fn changes(
     log: LogId,
     definition: &Definition,
 ) -> Result<Vec<ChangedSetting>, StoreError> {
-    let in_force = store.definitions(view, log).await?.pop();
-    let in_force = in_force.and_then(|stored| Definition::parse(&stored.text).ok());
+    let in_force = in_force(store, view, log).await?;
     Ok(in_force.map_or_else(Vec::new, |in_force| in_force.changes(definition)))
+}
+
+/// Returns the definition that is in force in the store, if it has one.
+async fn in_force(store: &Store, view: &str, log: LogId) -> Result<Option<Definition>, StoreError> {
+    let stored = store.definitions(view, log).await?.pop();
+    let read = |stored: StoredDefinition| Definition::stored_for(view, &stored.text);
+    stored.map(read).transpose().map_err(StoreError::Blocked)
 }
 
 /// Puts a definition in force from the view's position on. Tables that only the new definition needs are created
@@ -147,8 +207,7 @@ async fn put_in_force(
     definition: &Definition,
     row: &ViewPosition,
 ) -> Result<(), StoreError> {
-    let earlier = store.definitions(&view.name, log).await?.pop();
-    if let Some(earlier) = earlier.and_then(|stored| Definition::parse(&stored.text).ok()) {
+    if let Some(earlier) = in_force(store, &view.name, log).await? {
         for table in earlier.missing_tables(view) {
             store.make_table(table).await?;
         }

@@ -82,8 +82,8 @@ impl Folded {
             (Some(visits), Some(later)) => visits.merge(later),
             (visits, later) => *visits = visits.take().or(later),
         }
-        // Rows of a table are folded under one definition: only its own events make rows, and a correction removes
-        // them by position.
+        // Events of a table that are folded together have one definition, so only one part has rows.
+        debug_assert!(self.rows.is_none() || later.rows.is_none(), "rows of two definitions");
         self.rows = self.rows.take().or(later.rows);
         self.refused.extend(later.refused.into_iter().map(|(index, reason)| (before + index, reason)));
     }

@@ -148,6 +148,7 @@ impl Runner {
             self.begin(state.stored)?;
             state.begun = true;
         } else {
+            self.agree_with_other_logs(&positions)?;
             self.check_tables()?;
         }
         if *self.dedup.follow().borrow() <= state.at {

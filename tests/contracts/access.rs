@@ -145,7 +145,8 @@ fn a_key_for_one_row_reads_nothing_else() {
     let others = GOOD.replace("\"u\"", "\"other\"");
     let sent = app.client().post(&format!("{EVENTS}?wait=applied"), &format!("[{GOOD},{others}]")).json();
     for streams in [json!([]), json!(["revenue"])] {
-        let wanted = json!({ "name": "page", "scopes": ["read"], "streams": streams, "viewKey": "u" });
+        let name = format!("page of {streams:?}").replace('"', "");
+        let wanted = json!({ "name": name, "scopes": ["read"], "streams": streams, "viewKey": "u" });
         let (_, page) = make_key(&app, &wanted);
         assert_eq!(page.get("/userEvents/u").text(), r#"[{"user_id":"u","revenue":1}]"#);
         assert_eq!(page.get("/v1/views/revenue/balances/u").status, 200);

@@ -71,7 +71,7 @@ fn compressed_bodies_are_accepted_at_every_source() {
         let members = [compress(first), compress(second)].concat();
         assert_eq!(send(&app, coding, "/liveEvent", "application/json", &members).0, 200, "{coding}");
         // The administration API accepts compressed bodies too.
-        let key = compress(br#"{"name":"other","scopes":["send"]}"#);
+        let key = compress(format!(r#"{{"name":"{coding}","scopes":["send"]}}"#).as_bytes());
         let (status, text) = send(&app, coding, "/v1/keys", "application/json", &key);
         assert!((200..300).contains(&status), "{coding}: {text}");
     }

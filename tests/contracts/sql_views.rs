@@ -133,6 +133,7 @@ fn a_changed_configuration_changes_the_sql_views() {
     assert_eq!(columns(&app), "group_key field value total distinct_count");
     crate::harness::configure(app.folder.path(), &VISITS.replace("distinct_counts = [\"page\"]", ""));
     app.restart();
+    accept(&app);
     wait_for("the SQL view to change", || columns(&app) == "group_key field value total");
     assert!(!app.log_text().contains("SQL view"), "{}", app.log_text());
 }
@@ -167,8 +168,15 @@ fn a_name_that_a_person_uses_is_left_alone_and_reported_once() {
     app.sql("DROP VIEW visit_stats_total_values; CREATE VIEW visit_stats_total_values AS SELECT 8 AS mine");
     crate::harness::configure(app.folder.path(), &VISITS.replace("distinct_counts = [\"page\"]", ""));
     app.restart();
+    accept(&app);
     app.settle();
     assert_eq!(app.sql("SELECT mine FROM visit_stats_total_values"), "8");
+}
+
+/// Continues the statistics under the changed configuration.
+fn accept(app: &TestApp) {
+    let answer = app.client().post("/v1/views/visit_stats/accept", "");
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 fn send_later(app: &TestApp) {

@@ -30,10 +30,9 @@ pub async fn change(
     };
     let sql = format!("DELETE FROM millrace_definitions WHERE view = ? AND log_id = ? AND part = 0{delete}");
     session.change(&sql, &parameters).await?;
-    let prepared = "DELETE FROM millrace_prepared WHERE view = ? AND log_id = ? AND part = 0 AND hash = ?";
-    let mut parameters = key();
-    parameters.push(change.definition.hash.into());
-    session.change(prepared, &parameters).await?;
+    // A definition that was prepared for a deploy that never came must not apply by surprise later.
+    let prepared = "DELETE FROM millrace_prepared WHERE view = ? AND log_id = ? AND part = 0";
+    session.change(prepared, &key()).await?;
     let insert = "INSERT INTO millrace_definitions (view, log_id, part, from_position, hash, definition, since) VALUES (?, ?, 0, ?, ?, ?, ?)";
     let mut row = key();
     let definition = &change.definition;

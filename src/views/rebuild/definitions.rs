@@ -3,13 +3,15 @@
 
 use std::cell::Cell;
 
+use super::replay::LogReplay;
 use super::{Context, RebuildError};
 use crate::store::{
     Claim, DefinitionChange, DefinitionHash, DefinitionReason, StoredDefinition, TableFault, ViewPosition,
 };
-use crate::views::View;
+use crate::views::batch::Batch;
 use crate::views::definition_change::{redefine, stored_row};
 use crate::views::definition_ranges::DefinitionRanges;
+use crate::views::{Folded, View};
 
 pub struct Definitions {
     stored: Vec<StoredDefinition>,
@@ -46,6 +48,28 @@ impl Definitions {
         Claim { view, log, from: position, to: position, definition: self.in_force.get() }
     }
 
+    /// Returns true if the rebuild replaces rows of an earlier definition.
+    pub fn replaces(&self) -> bool {
+        self.replaces
+    }
+
+    /// Reads the whole log before the first row is replaced. Fails if the log has a hole, or if the new definition
+    /// refuses an event that the rows contain: the rows would then be lost without a dead letter.
+    pub fn expect_no_refusals(
+        &self,
+        context: Context<'_>,
+        ranges: &DefinitionRanges,
+        position: u64,
+    ) -> Result<(), RebuildError> {
+        if !self.replaces {
+            return Ok(());
+        }
+        LogReplay::new(context, ranges, 0).each(position, |batch, range| {
+            let folded = range.view.fold(&range.fields, &batch.events);
+            refusal(context, batch, &folded).map_or(Ok(()), Err)
+        })
+    }
+
     /// Records that rows of an earlier definition are being replaced. Until `end_replacing`, no configuration can
     /// continue the view, because its rows belong to two definitions.
     pub fn begin_to_replace(&self, context: Context<'_>) -> Result<(), RebuildError> {
@@ -76,6 +100,13 @@ impl Definitions {
         failpoint::hit("rebuild.redefined");
         Ok(())
     }
+}
+
+/// Returns the error for the first event of a batch that a definition refuses.
+pub fn refusal(context: Context<'_>, batch: &Batch<'_>, folded: &Folded) -> Option<RebuildError> {
+    let (index, reason) = folded.refused.first()?;
+    let view = context.view.view.name.clone();
+    Some(RebuildError::Refused { view, position: batch.events[*index].position, reason: reason.clone() })
 }
 
 impl Context<'_> {

@@ -61,6 +61,10 @@ pub enum RebuildError {
     Definition(String),
     #[error("{0}")]
     Tables(String),
+    #[error(
+        "the new definition of view `{view}` cannot apply the event at position {position}, which its rows contain ({reason}), so nothing was changed; correct the definition, or run `millrace view accept {view}`"
+    )]
+    Refused { view: String, position: u64, reason: String },
     #[error("view `{0}` has stopped")]
     Ended(String),
     #[error("{0}")]
@@ -181,13 +185,15 @@ struct ShadowFold<'a> {
     definitions: &'a Definitions,
     shadow: View,
     at: u64,
+    /// The first event that a definition refuses although the view has applied it.
+    refused: Option<RebuildError>,
 }
 
 impl<'a> ShadowFold<'a> {
     fn new(context: Context<'a>, definitions: &'a Definitions, kind: ViewKind) -> Self {
         let View { name, stream, .. } = &context.view.view;
         let shadow = View { name: format!("{name}{SHADOW}"), stream: stream.clone(), kind };
-        Self { context, definitions, shadow, at: 0 }
+        Self { context, definitions, shadow, at: 0, refused: None }
     }
 
     fn run(mut self, repair: bool) -> Result<Report, RebuildError> {
@@ -216,6 +222,9 @@ impl<'a> ShadowFold<'a> {
         fail_if_several_logs(context)?;
         let mut report = Report { position: stored, ..Report::default() };
         if repair {
+            if let Some(refusal) = self.refused.take().filter(|_| self.definitions.replaces()) {
+                return Err(refusal);
+            }
             self.definitions.begin_to_replace(context)?;
         }
         match (&context.view.view.kind, &self.shadow.kind) {
@@ -254,7 +263,9 @@ impl<'a> ShadowFold<'a> {
     fn fold_until(&mut self, ranges: &DefinitionRanges, until: u64) -> Result<(), RebuildError> {
         let Context { store, runtime, .. } = self.context;
         LogReplay::new(self.context, ranges, self.at).each(until, |batch, _| {
-            let (plan, _) = ranges.fold(&batch.events).into_plan(self.claim(batch.span.end));
+            let folded = ranges.fold(&batch.events);
+            self.refused = self.refused.take().or_else(|| definitions::refusal(self.context, batch, &folded));
+            let (plan, _) = folded.into_plan(self.claim(batch.span.end));
             runtime.block_on(store.apply(Arc::new(plan)))?;
             self.at = batch.span.end;
             Ok(())

@@ -7,7 +7,7 @@ use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use super::{Context, RebuildError};
 use crate::store::{StoreError, rows_deleted};
 use crate::views::batch::{Batch, BatchLimits, BatchReader, Event, Wanted};
-use crate::views::definition_ranges::{DefinitionRanges, Rules};
+use crate::views::definition_ranges::{DefinitionRange, DefinitionRanges};
 use crate::views::runner::HoldGuard;
 use crate::views::undoing::Undoing;
 
@@ -26,12 +26,11 @@ impl<'a> LogReplay<'a> {
     }
 
     /// Calls `work` with each batch up to `until`, without the events that the view could not apply, and with the
-    /// definition that applies to it. Passes over events under a definition of another kind of view: their rows are not
-    /// in the view's tables.
+    /// definition that applies to it.
     pub fn each(
         &mut self,
         until: u64,
-        mut work: impl FnMut(&Batch<'_>, &Rules) -> Result<(), RebuildError>,
+        mut work: impl FnMut(&Batch<'_>, &DefinitionRange) -> Result<(), RebuildError>,
     ) -> Result<(), RebuildError> {
         let Context { view, log, store, runtime, .. } = self.context;
         let name = &view.view.name;
@@ -40,20 +39,16 @@ impl<'a> LogReplay<'a> {
             self.context.fail_if_stopped()?;
             let Some((range, end)) = self.definitions.at(self.at) else { return Ok(()) };
             let until = end.map_or(until, |end| end.min(until));
-            let Some(rules) = &range.rules else {
-                self.at = until;
-                continue;
-            };
             let limits = BatchLimits { until, events_max: BATCH_EVENTS_MAX };
             let read = self.reader.records(self.at, BATCH_BYTES_MAX)?;
-            let mut batch = read.batch(Wanted { view: name, stream: &range.stream }, limits)?;
+            let mut batch = read.batch(Wanted { view: name, stream: &range.view.stream }, limits)?;
             if let Some(position) = batch.hole {
                 return Err(RebuildError::HistoryLost(position));
             }
             let passed = store.passed_positions(name, log.id(), self.at, batch.span.end);
             let passed = runtime.block_on(passed)?;
             batch.events.retain(|event| passed.binary_search(&event.position).is_err());
-            work(&batch, rules)?;
+            work(&batch, range)?;
             self.at = batch.span.end;
         }
         Ok(())

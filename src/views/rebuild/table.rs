@@ -13,7 +13,7 @@ use super::replay::LogReplay;
 use super::{Context, Difference, RebuildError, Report};
 use crate::store::{Cell, CellRef, Plan, RowChanges, RowOrigin, Store, StoreError, quote};
 use crate::views::batch::Batch;
-use crate::views::definition_ranges::Rules;
+use crate::views::definition_ranges::DefinitionRange;
 use crate::views::runner::HoldGuard;
 use crate::views::table::{RowTable, cell_json};
 use crate::views::{View, ViewKind};
@@ -52,6 +52,7 @@ impl TableComparison<'_> {
         let kind = ViewKind::Table(table.clone());
         let ranges = self.definitions.ranges_for(&View { kind, ..view.view.clone() })?;
         if self.repair {
+            self.definitions.expect_no_refusals(self.context, &ranges, position)?;
             self.definitions.begin_to_replace(self.context)?;
         }
         let (mut replay, mut report) = (LogReplay::new(self.context, &ranges, 0), Report::default());
@@ -95,7 +96,7 @@ impl TableComparison<'_> {
     /// Compares a batch with its rows. If they differ, compares again during a hold, and repairs them if wanted.
     fn compare_batch(
         &self,
-        rules: &Rules,
+        rules: &DefinitionRange,
         batch: &Batch<'_>,
         hold: Option<&HoldGuard>,
         report: &mut Report,
@@ -125,7 +126,7 @@ impl TableComparison<'_> {
         Ok(())
     }
 
-    fn compare(&self, rules: &Rules, batch: &Batch<'_>) -> Result<BatchComparison, RebuildError> {
+    fn compare(&self, rules: &DefinitionRange, batch: &Batch<'_>) -> Result<BatchComparison, RebuildError> {
         let Context { view, log, store, runtime, .. } = self.context;
         let table = rules.view.row_table().expect("the rules of a table are a table's");
         let span = batch.span.clone();
