@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 use crate::log::{EventLog, LogReader, ReadError, Traces};
 use crate::store::{
     Claim, ClockJumps, DEDUP_NAME, DEDUP_STORED_NAME, Halt, Plan, Skipped, Store, StoreError, ViewTables,
+    publish_pause,
 };
 use identities::Identities;
 use stream_ends::StreamEnds;
@@ -164,6 +165,10 @@ impl Deduplicator {
                 Ok(()) => break,
                 Err(Halt::Pause(reason)) => self.pause(&reason),
                 Err(Halt::Wait(reason)) => self.wait(reason),
+                Err(Halt::ReadAgain(reason)) => {
+                    tracing::info!(reason, "dedup reads its position again");
+                    self.wait(reason);
+                }
             }
         }
         if self.at > self.stored && self.stored_is_known() {
@@ -220,7 +225,7 @@ impl Deduplicator {
             };
             match self.runtime.block_on(wakeup) {
                 Wakeup::Stop => return Ok(()),
-                Wakeup::StoreWentBack => return Err(Halt::Wait(STORE_WENT_BACK.to_owned())),
+                Wakeup::StoreWentBack => return Err(Halt::ReadAgain(STORE_WENT_BACK.to_owned())),
                 Wakeup::Work => {}
             }
             let (begun, known) = (Instant::now(), *end.borrow());
@@ -335,8 +340,9 @@ impl Deduplicator {
     }
 
     fn pause(&self, reason: &str) {
-        tracing::error!(reason, "dedup is paused");
-        self.progress.send_modify(|applied| applied.stalled = Some(Stalled::Paused(reason.to_owned())));
+        if publish_pause(&self.progress, reason) {
+            tracing::error!(reason, "dedup is paused");
+        }
         self.runtime.block_on(self.stop.within(PAUSE_RECHECK_INTERVAL));
     }
 

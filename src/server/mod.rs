@@ -31,7 +31,7 @@ use event::limits::{
 use event::{Progress, Stop};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::admission::{Admission, CorrectionTargets, KeyError, Keys, RecentIds, StreamIntake};
 use crate::api::{self, About, Api};
@@ -45,7 +45,7 @@ use crate::views::{Definition, Eraser, ErasureKey, Erasures, Retention, Runner, 
 
 use request_guard::RequestGuard;
 use router::RequestRouter;
-use storage::{Storage, StorePreparation};
+use storage::{Preparation, Storage};
 use store_watch::StoreWatch;
 use tls::Certificate;
 
@@ -285,7 +285,7 @@ impl Node {
         Ok(())
     }
 
-    fn watch_store(&self, preparation: Option<StorePreparation>) {
+    fn watch_store(&self, preparation: watch::Receiver<Preparation>) {
         let watch = StoreWatch {
             log: self.log.clone(),
             store: self.store.clone(),
@@ -295,7 +295,7 @@ impl Node {
             preparation,
             stop: self.stop.clone(),
         };
-        tokio::spawn(watch.run());
+        watch.start();
     }
 
     fn start_metrics_upkeep(&self) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 
-/// One thing that may be out of order, such as the database or a view.
+/// The outages of one thing, such as the database or a view.
 #[derive(Debug, Default)]
 pub struct Outage {
     current: Option<Current>,
@@ -31,8 +31,8 @@ impl Outage {
         Self { current: Some(Current { began: now, reported: Some(now) }) }
     }
 
-    /// Notes that the thing is out of order, and returns the line that is due. The first line waits until that has been
-    /// so for `certain_after`, so that a short disturbance is not reported.
+    /// Notes a failure, and returns the line that is due. The first line waits until the failure has lasted for
+    /// `certain_after`, so that a short disturbance is not reported.
     pub fn note_failure(&mut self, now: Instant, certain_after: Duration) -> Option<Line> {
         let current = self.current.get_or_insert(Current { began: now, reported: None });
         let lasted = now - current.began;

@@ -1,10 +1,12 @@
 //! Opens the log and the store, before anything runs. The log is enough to accept events: a database server that does
 //! not answer now is prepared later, while the server runs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
-use event::limits::{STORE_PREPARE_DURATION_MAX, STORE_START_DURATION_MAX};
+use event::Backoff;
+use event::limits::STORE_START_DURATION_MAX;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::start_checks;
@@ -18,8 +20,17 @@ pub struct Storage {
     pub log: EventLog,
     pub store: Store,
     pub keys: Keys,
-    /// What is left to do before views may use the store; `None` if it is done.
-    pub preparation: Option<StorePreparation>,
+    pub preparation: watch::Receiver<Preparation>,
+}
+
+/// How far the preparation of the store is. Until it is done, no view works with the store.
+#[derive(Clone, Debug)]
+pub enum Preparation {
+    /// The database does not answer, for this reason.
+    Pending(String),
+    /// The database answers, but cannot be used.
+    Wrong(String),
+    Done,
 }
 
 impl Storage {
@@ -31,100 +42,125 @@ impl Storage {
         failpoint::hit("server.log_open");
         let store = Store::at(&config.store.url, Some(password), data)?;
         let keys = Keys::open(&store, data, settings.legacy_env.api_key.as_deref(), settings.dev)?;
-        let mut preparation = StorePreparation {
+        let mut preparing = StorePreparation {
             log: log.clone(),
             report,
+            store: store.clone(),
+            keys: keys.clone(),
             config: config.clone(),
             accept_new_log: settings.accept_new_log,
-            unreachable_because: String::new(),
-            logged: String::new(),
+            logged: BTreeSet::new(),
         };
         if store.is_file() {
             // There is no server to wait for, and nothing keeps the views away from the file.
-            preparation.run(&store, &keys).await?;
-            return Ok(Self { log, store, keys, preparation: None });
+            preparing.run().await?;
+            return Ok(Self { log, store, keys, preparation: watch::channel(Preparation::Done).1 });
         }
-        let prepared = timeout(STORE_START_DURATION_MAX, preparation.run(&store, &keys)).await;
-        let reason = match prepared {
-            Ok(Ok(())) => return Ok(Self { log, store, keys, preparation: None }),
-            Ok(Err(error)) => error.unreachable()?,
-            Err(_) => not_answered(STORE_START_DURATION_MAX),
+        let not_answered = format!("it has not answered for {} s", STORE_START_DURATION_MAX.as_secs());
+        let (state, preparation) = watch::channel(Preparation::Pending(not_answered.clone()));
+        let (sender, first) = oneshot::channel();
+        tokio::spawn(preparing.run_until_done(state, sender));
+        let reason = match timeout(STORE_START_DURATION_MAX, first).await {
+            Ok(Ok(FirstAttempt::Admitted)) => return Ok(Self { log, store, keys, preparation }),
+            Ok(Ok(FirstAttempt::Wrong(error))) => return Err(error),
+            Ok(Ok(FirstAttempt::Unreachable(reason))) => reason,
+            // A database that updates its tables for long is not wrong. The attempt goes on.
+            Ok(Err(_)) | Err(_) => not_answered,
         };
         tracing::warn!(
             store = store.name(),
             reason,
             "the database does not answer; the server starts without it and accepts events"
         );
-        preparation.unreachable_because = reason;
-        Ok(Self { log, store, keys, preparation: Some(preparation) })
+        Ok(Self { log, store, keys, preparation })
     }
 }
 
 /// Everything that has to be done before views may use the store.
-pub struct StorePreparation {
+struct StorePreparation {
     log: EventLog,
     report: log::OpenReport,
+    store: Store,
+    keys: Keys,
     config: Config,
     accept_new_log: bool,
-    /// Why the store did not answer at the start.
-    pub unreachable_because: String,
-    /// The last reason in the log why the store is wrong, so that it is there once.
-    logged: String,
+    /// The warnings and reasons that are in the program log, so that each is there once.
+    logged: BTreeSet<String>,
 }
 
-/// The outcome of an attempt to prepare the store.
-pub enum Attempt {
+/// The outcome of the first attempt, which may still end the start.
+enum FirstAttempt {
     Admitted,
     Unreachable(String),
-    Wrong(String),
+    Wrong(ServeError),
 }
 
 impl StorePreparation {
-    /// Prepares the store while the server runs. A store that turns out wrong now does not end the process, because
-    /// events were accepted: its views are paused, and it is looked at again.
-    pub async fn attempt(&mut self, store: &Store, keys: &Keys) -> Attempt {
-        let prepared = timeout(STORE_PREPARE_DURATION_MAX, self.run(store, keys)).await;
-        let error = match prepared {
-            Ok(Ok(())) => return Attempt::Admitted,
-            Ok(Err(error)) => error,
-            Err(_) => return Attempt::Unreachable(not_answered(STORE_PREPARE_DURATION_MAX)),
-        };
-        let error = match error.unreachable() {
-            Ok(reason) => {
-                store.admit(Err(StoreError::Transient(reason.clone())));
-                return Attempt::Unreachable(reason);
+    /// Prepares the store as soon as it answers. A store that turns out wrong at the first attempt ends the start, if the
+    /// start still waits for it. Later it does not end the process, because events were accepted: the views are paused,
+    /// and the store is looked at again.
+    async fn run_until_done(
+        mut self,
+        state: watch::Sender<Preparation>,
+        first: oneshot::Sender<FirstAttempt>,
+    ) {
+        let (mut first, mut backoff) = (Some(first), Backoff::default());
+        loop {
+            let error = match self.run().await {
+                Ok(()) => {
+                    state.send_replace(Preparation::Done);
+                    drop(first.map(|first| first.send(FirstAttempt::Admitted)));
+                    return;
+                }
+                Err(error) => error,
+            };
+            match error.unreachable() {
+                Ok(reason) => {
+                    self.store.admit(Err(StoreError::Transient(reason.clone())));
+                    state.send_replace(Preparation::Pending(reason.clone()));
+                    drop(first.take().map(|first| first.send(FirstAttempt::Unreachable(reason))));
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    if first.take().is_some_and(|first| first.send(FirstAttempt::Wrong(error)).is_ok()) {
+                        return;
+                    }
+                    self.refuse(&reason);
+                    state.send_replace(Preparation::Wrong(reason));
+                }
             }
-            Err(error) => error,
-        };
-        let reason = error.to_string();
-        if reason != self.logged {
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
+    fn refuse(&mut self, reason: &str) {
+        if self.logged.insert(reason.to_owned()) {
             tracing::error!(
-                store = store.name(),
+                store = self.store.name(),
                 reason,
                 "the database cannot be used: the views are paused, and events are still accepted"
             );
-            self.logged.clone_from(&reason);
         }
-        store.admit(Err(StoreError::Blocked(reason.clone())));
-        Attempt::Wrong(reason)
+        self.store.admit(Err(StoreError::Blocked(reason.to_owned())));
     }
 
     /// Prepares the store, checks that it belongs to the log, reads the keys, and admits work.
-    async fn run(&self, store: &Store, keys: &Keys) -> Result<(), ServeError> {
-        store.prepare().await?;
+    async fn run(&mut self) -> Result<(), ServeError> {
+        let Self { log, report, store, keys, config, accept_new_log, logged } = self;
+        for warning in store.prepare().await? {
+            if logged.insert(warning.clone()) {
+                tracing::warn!(store = store.name(), warning, "check the settings of the database server");
+            }
+        }
         failpoint::hit("server.store_open");
         let unadmitted = store.before_admission();
-        start_checks::positions(&self.log, &self.report, &unadmitted, self.accept_new_log).await?;
-        start_checks::undeclared_views(&self.config, &unadmitted).await?;
+        start_checks::positions(log, report, &unadmitted, *accept_new_log).await?;
+        start_checks::undeclared_views(config, &unadmitted).await?;
         keys.refresh(&unadmitted).await?;
         store.admit(Ok(()));
         tracing::info!(store = store.name(), "store is open");
         Ok(())
     }
-}
-
-fn not_answered(duration: Duration) -> String {
-    format!("it has not answered for {} s", duration.as_secs())
 }
 
 async fn open_log(url: &str, data: &Path) -> Result<(EventLog, log::OpenReport), ServeError> {

@@ -1,16 +1,17 @@
-//! Watches the database and the views: what is out of order is in the program log, in `/ready` and in the metrics
-//! within seconds, and so is its recovery. A database that was away at the start is prepared and checked as soon as it
-//! answers; until then no view works with it.
+//! Watches the database and the views: a failure is in the program log, in `/ready` and in the metrics within seconds,
+//! and so is its end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event::limits::{KEYS_REFRESH_INTERVAL, STORE_PROBE_DURATION_MAX, STORE_PROBE_INTERVAL};
 use event::{Applied, Millis, Progress, Stalled, Stop};
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::outage::{Line, Outage};
-use super::storage::{Attempt, StorePreparation};
+use super::storage::Preparation;
 use crate::admission::Keys;
 use crate::log::EventLog;
 use crate::store::{Store, StoreHealth, StoreState};
@@ -26,8 +27,7 @@ pub struct StoreWatch {
     pub keys: Keys,
     pub progress: Progress,
     pub health: StoreHealth,
-    /// What is left to do before views may use the store; `None` once it is done.
-    pub preparation: Option<StorePreparation>,
+    pub preparation: watch::Receiver<Preparation>,
     pub stop: Stop,
 }
 
@@ -39,6 +39,15 @@ struct Outages {
     paused: BTreeMap<String, bool>,
 }
 
+/// The result of one look at the database.
+enum Look {
+    Works,
+    /// The database cannot be used, for this reason. It is an outage once that has lasted for this long.
+    Fails(String, Duration),
+    /// The database answers, but is not the right one.
+    Wrong(String),
+}
+
 /// How far the views are behind the log.
 struct Behind {
     events: u64,
@@ -46,51 +55,57 @@ struct Behind {
 }
 
 impl StoreWatch {
-    pub async fn run(mut self) {
-        let (mut outages, mut refreshed) = (Outages::default(), Instant::now());
-        if let Some(preparation) = &self.preparation {
+    /// Starts to watch. A database that was away at the start is shown as down from now on.
+    pub fn start(self) {
+        let mut outages = Outages::default();
+        if let Preparation::Pending(reason) = self.preparation.borrow().clone() {
             // The start has reported this outage.
             outages.store = Outage::reported(Instant::now());
-            let (since, reason) = (Millis::now(), preparation.unreachable_because.clone());
+            let since = Millis::now();
             outages.since = Some(since);
-            self.health.set(StoreState::Down { since, reason });
+            self.show(StoreState::Down { since, reason });
         }
+        let recovered = Arc::new(Notify::new());
+        let keys = (self.keys.clone(), self.store.clone(), self.health.clone(), self.stop.clone());
+        tokio::spawn(refresh_keys(keys, Arc::clone(&recovered)));
+        tokio::spawn(self.run(outages, recovered));
+    }
+
+    async fn run(self, mut outages: Outages, recovered: Arc<Notify>) {
         loop {
             let failure = self.look().await;
             let behind = self.measure_lag().await;
             let states = self.progress.all();
-            let recovered = self.report_store(&mut outages, failure, &states, &behind);
-            self.report_views(&mut outages, &states);
-            if (recovered || refreshed.elapsed() >= KEYS_REFRESH_INTERVAL) && self.health.is_up() {
-                refreshed = Instant::now();
-                self.refresh_keys().await;
+            if self.report_store(&mut outages, failure, &states, &behind) {
+                recovered.notify_one();
             }
+            self.report_views(&mut outages, &states);
             if self.stop.within(STORE_PROBE_INTERVAL).await {
                 return;
             }
         }
     }
 
-    /// Returns why the database cannot be used, if it cannot, and whether that is certain at once.
-    async fn look(&mut self) -> Option<(String, Duration)> {
-        if let Some(preparation) = &mut self.preparation {
-            match preparation.attempt(&self.store, &self.keys).await {
-                Attempt::Admitted => self.preparation = None,
-                Attempt::Unreachable(reason) => return Some((reason, Duration::ZERO)),
-                Attempt::Wrong(reason) => {
-                    self.health.set(StoreState::Wrong { reason });
-                    return None;
-                }
-            }
+    /// Returns why the database cannot be used, and for how long that has to last before it is reported.
+    async fn look(&self) -> Look {
+        match self.preparation.borrow().clone() {
+            Preparation::Done => {}
+            Preparation::Pending(reason) => return Look::Fails(reason, Duration::ZERO),
+            Preparation::Wrong(reason) => return Look::Wrong(reason),
         }
         match timeout(STORE_PROBE_DURATION_MAX, self.store.probe()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some((error.to_string(), CERTAIN_AFTER)),
+            Ok(Ok(())) => Look::Works,
+            Ok(Err(error)) => Look::Fails(error.to_string(), CERTAIN_AFTER),
             Err(_) => {
                 let seconds = STORE_PROBE_DURATION_MAX.as_secs();
-                Some((format!("the database has not answered for {seconds} s"), Duration::ZERO))
+                Look::Fails(format!("the database has not answered for {seconds} s"), Duration::ZERO)
             }
         }
+    }
+
+    fn show(&self, state: StoreState) {
+        metrics::gauge!("millrace_store_up").set(if state == StoreState::Up { 1.0 } else { 0.0 });
+        self.health.set(state);
     }
 
     /// Notes for each view when the first event that it has not applied was received. Returns the largest lag.
@@ -115,24 +130,27 @@ impl StoreWatch {
     fn report_store(
         &self,
         outages: &mut Outages,
-        failure: Option<(String, Duration)>,
+        look: Look,
         states: &BTreeMap<String, Applied>,
         behind: &Behind,
     ) -> bool {
-        let is_wrong = matches!(self.health.state(), StoreState::Wrong { .. }) && self.preparation.is_some();
-        if is_wrong && failure.is_none() {
-            metrics::gauge!("millrace_store_up").set(0.0);
-            return false;
-        }
         // A file has no server that could be asked. Its views know whether they can write.
         let of_file = || {
             let waiting = states.values().find_map(waiting)?;
             self.store.is_file().then(|| (waiting.to_owned(), VIEW_CERTAIN_AFTER))
         };
         let now = Instant::now();
-        let Some((reason, certain_after)) = failure.or_else(of_file) else {
-            metrics::gauge!("millrace_store_up").set(1.0);
-            self.health.set(StoreState::Up);
+        let failure = match look {
+            // The preparation has logged the reason.
+            Look::Wrong(reason) => {
+                self.show(StoreState::Wrong { reason });
+                return false;
+            }
+            Look::Fails(reason, certain_after) => Some((reason, certain_after)),
+            Look::Works => of_file(),
+        };
+        let Some((reason, certain_after)) = failure else {
+            self.show(StoreState::Up);
             outages.since = None;
             let ended = outages.store.note_success(now);
             if let Some(Line::Ends { lasted }) = &ended {
@@ -148,9 +166,8 @@ impl StoreWatch {
         };
         let line = outages.store.note_failure(now, certain_after);
         if outages.store.is_reported() {
-            metrics::gauge!("millrace_store_up").set(0.0);
             let since = *outages.since.get_or_insert_with(Millis::now);
-            self.health.set(StoreState::Down { since, reason: reason.clone() });
+            self.show(StoreState::Down { since, reason: reason.clone() });
         }
         match line {
             Some(Line::Begins) => tracing::warn!(
@@ -208,9 +225,23 @@ impl StoreWatch {
             }
         }
     }
+}
 
-    async fn refresh_keys(&self) {
-        if let Err(error) = self.keys.refresh(&self.store).await {
+/// Reads the keys at intervals and after each outage, for changes by other nodes. This may wait for the database, so it
+/// does not hold up the watch.
+async fn refresh_keys((keys, store, health, stop): (Keys, Store, StoreHealth, Stop), recovered: Arc<Notify>) {
+    loop {
+        tokio::select! {
+            () = stop.wait() => return,
+            () = recovered.notified() => {}
+            () = tokio::time::sleep(KEYS_REFRESH_INTERVAL) => {}
+        }
+        if !health.is_up() {
+            continue;
+        }
+        if let Err(error) = keys.refresh(&store).await
+            && !stop.asked()
+        {
             tracing::warn!(%error, "the keys of the store could not be read; the known ones stay valid");
         }
     }

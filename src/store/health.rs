@@ -1,4 +1,4 @@
-//! Whether the database can be used, as the server last saw it. The server watches the database; the API shows it.
+//! The state of the database, as the server last saw it. The server watches the database; the API shows its state.
 
 use std::sync::{Arc, RwLock};
 

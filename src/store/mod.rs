@@ -63,7 +63,7 @@ pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
 pub use definitions::{DefinitionChange, DefinitionHash, DefinitionReason, NewDefinition, StoredDefinition};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use erasures::{Erasure, OpenErasure};
-pub use halt::Halt;
+pub use halt::{Halt, publish_pause};
 pub use health::{StoreHealth, StoreState};
 pub use inspect::{StoreInspection, inspect_store};
 pub use numbered_rows::{RowChanges, Rows, RowsOf};
@@ -170,7 +170,9 @@ impl Store {
     /// Opens the store at `url`. `password` takes precedence over a password inside the URL.
     pub async fn open(url: &str, password: Option<&Password>, data: &Path) -> Result<Self, OpenError> {
         let store = Self::at(url, password, data)?;
-        store.prepare().await?;
+        for warning in store.prepare().await? {
+            tracing::warn!(store = store.name(), warning, "check the settings of the database server");
+        }
         store.admit(Ok(()));
         Ok(store)
     }
@@ -193,10 +195,11 @@ impl Store {
         })
     }
 
-    /// Creates or updates millrace's own tables on a server. Fails if the server does not answer now.
-    pub async fn prepare(&self) -> Result<(), OpenError> {
+    /// Creates or updates millrace's own tables on a server. Returns warnings about its settings. Fails if the server
+    /// does not answer now.
+    pub async fn prepare(&self) -> Result<Vec<String>, OpenError> {
         match self {
-            Self::Sqlite(_) => Ok(()),
+            Self::Sqlite(_) => Ok(Vec::new()),
             Self::Remote(store) => store.prepare().await,
         }
     }

@@ -22,6 +22,7 @@ use crate::dedup::{Dedup, STORE_WENT_BACK};
 use crate::log::EventLog;
 use crate::store::{
     Claim, DEDUP_STORED_NAME, Halt, Plan, Store, StoreError, TableFault, ViewPosition, ViewTables,
+    publish_pause,
 };
 
 /// Everything that a view needs to run.
@@ -115,6 +116,10 @@ impl Runner {
                 Ok(()) => break,
                 Err(Halt::Pause(reason)) => self.pause(&mut state, &reason),
                 Err(Halt::Wait(reason)) => self.wait(&mut state, reason),
+                Err(Halt::ReadAgain(reason)) => {
+                    tracing::info!(view = self.view.name, reason, "view reads its position again");
+                    self.wait(&mut state, reason);
+                }
             }
         }
         if state.begun && state.at > state.stored {
@@ -135,7 +140,7 @@ impl Runner {
         let dedup_is_at = row_of(DEDUP_STORED_NAME).map(|row| row.position);
         if dedup_is_at.unwrap_or_else(|| self.log.begin()) < dedup_stored {
             self.dedup.restart();
-            return Err(Halt::Wait(STORE_WENT_BACK.to_owned()));
+            return Err(Halt::ReadAgain(STORE_WENT_BACK.to_owned()));
         }
         let row = row_of(&self.view.name);
         state.begun = false;
@@ -271,13 +276,7 @@ impl Runner {
     }
 
     fn pause(&self, state: &mut State, reason: &str) {
-        let stalled = Stalled::Paused(reason.to_owned());
-        let first = self.progress.send_if_modified(|applied| {
-            let new = applied.stalled.as_ref() != Some(&stalled);
-            applied.stalled = Some(stalled.clone());
-            new
-        });
-        if first {
+        if publish_pause(&self.progress, reason) {
             tracing::error!(view = self.view.name, reason, "view is paused");
         }
         // A paused view also accepts a hold, because a rebuild may fix it.

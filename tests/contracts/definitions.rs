@@ -233,28 +233,150 @@ fn changes_that_cannot_alter_rows_pass() {
 
 #[test]
 fn a_rebuild_that_was_cut_off_has_to_be_finished_before_any_definition_continues() {
+    for point in ["rebuild.redefined", "rebuild.page_mended", "rebuild.mended"] {
+        let mut app = with_config(&first());
+        send(&app, APPLIED, "a", 10);
+        let new = config("-total", "", COLUMNS);
+        configure(app.folder.path(), &new);
+        restart_killed_at(&mut app, point);
+        reason(&app, "totals");
+        assert!(is_killed_by(&app, "/v1/views/totals/rebuild"), "{point}");
+        for config in [first(), new] {
+            configure(app.folder.path(), &config);
+            app.restart_with(|start| start.environment.clear());
+            let reason = reason(&app, "totals");
+            assert!(reason.contains("run `millrace view rebuild totals` again"), "{point}: {reason}");
+            assert_eq!(app.client().post("/v1/views/totals/accept", "").status, 409, "{point}");
+        }
+        post(&app, "/v1/views/totals/rebuild", "");
+        send(&app, APPLIED, "b", 1);
+        assert_eq!((balance(&app), differences(&app, "totals")), (json!(-11), json!(0)), "{point}");
+    }
+}
+
+#[test]
+fn an_accept_that_was_cut_off_changes_nothing_and_can_be_repeated() {
+    let mut app = with_config(&first());
+    send(&app, APPLIED, "a", 1);
+    app.settle();
+    configure(app.folder.path(), &config("+total", "distinct = \"kind\"", COLUMNS));
+    restart_killed_at(&mut app, "definition.tables_made");
+    reason(&app, "kinds");
+    assert!(is_killed_by(&app, "/v1/views/kinds/accept"));
+    app.restart_with(|start| start.environment.clear());
+    reason(&app, "kinds");
+    assert_eq!(accept(&app, "kinds")["from"], 1);
+    send(&app, APPLIED, "b", 1);
+    assert_eq!(differences(&app, "kinds"), 0);
+}
+
+fn restart_killed_at(app: &mut TestApp, point: &str) {
+    app.restart_with(|start| {
+        start.environment = vec![("MILLRACE_FAILPOINTS".to_owned(), format!("{point}=abort"))];
+    });
+}
+
+fn is_killed_by(app: &TestApp, path: &str) -> bool {
+    app.client().try_request("POST", path, None).is_err()
+}
+
+/// Corrections of earlier events and new events may be in one batch, in any order.
+#[test]
+fn a_batch_may_undo_earlier_events_and_add_new_ones() {
+    let mut app = with_config(&first());
+    for (id, total) in [("a", 10), ("b", 20), ("c", 40)] {
+        send(&app, APPLIED, id, total);
+    }
+    app.settle();
+    app.sql("ALTER TABLE order_rows ADD COLUMN kind VARCHAR(40)");
+    let columns = r#"who = "who", total = "total", kind = "kind""#;
+    reconfigure(&mut app, &config("-total", "counts = [\"kind\"]\ndistinct = \"kind\"", columns));
+    for view in ["totals", "kinds", "order_rows"] {
+        reason(&app, view);
+        accept(&app, view);
+    }
+    let event = |id: &str, total: u32| json!({ "id": id, "who": "ann", "total": total, "kind": "web" });
+    let batch = json!([{ "takesBack": "a" }, event("d", 1), { "takesBack": "b" }, event("e", 2), { "takesBack": "d" }]);
+    let answer = app.client().post(APPLIED, &batch.to_string());
+    assert_eq!((answer.status, &answer.json()["applied"]), (200, &json!(true)), "{}", answer.text());
+    assert_eq!(balance(&app), 38, "40 of event c, less 2 of event e");
+    assert_eq!(app.sql("SELECT count(*) FROM order_rows"), "2");
+    let stats = app.client().get("/v1/views/kinds/stats?group=ann").json();
+    assert_eq!((&stats["total"], &stats["distinct"]), (&json!(2), &json!(1)), "{stats}");
+    for view in ["totals", "kinds", "order_rows"] {
+        assert_eq!(differences(&app, view), 0, "{view}");
+    }
+}
+
+#[test]
+fn a_view_of_another_stream_or_kind_cannot_keep_its_rows() {
     let mut app = with_config(&first());
     send(&app, APPLIED, "a", 10);
-    let new = config("-total", "", COLUMNS);
-    configure(app.folder.path(), &new);
-    app.restart_with(|start| {
-        start.environment = vec![("MILLRACE_FAILPOINTS".to_owned(), "rebuild.page_mended=abort".to_owned())];
-    });
-    reason(&app, "totals");
-    assert!(
-        app.client().try_request("POST", "/v1/views/totals/rebuild", None).is_err(),
-        "the server was killed"
-    );
-    for config in [first(), new] {
-        configure(app.folder.path(), &config);
-        app.restart_with(|start| start.environment.clear());
-        let reason = reason(&app, "totals");
-        assert!(reason.contains("run `millrace view rebuild totals` again"), "{reason}");
-        assert_eq!(app.client().post("/v1/views/totals/accept", "").status, 409);
-    }
+    let other = "[stream.others]\nkey = \"who\"\nfields.who = { type = \"text\", required = true }\n\
+                 fields.total = { type = \"decimal\", required = true }\n[view.totals]";
+    let changed =
+        first().replace("[view.totals]", other).replacen("from = \"orders\"", "from = \"others\"", 1);
+    reconfigure(&mut app, &changed);
+    let reason = reason(&app, "totals");
+    assert!(reason.contains("`from` was \"orders\" and is now \"others\""), "{reason}");
+    assert!(reason.contains("rebuild totals") && !reason.contains("accept"), "{reason}");
+    let refused = app.client().post("/v1/views/totals/accept", "");
+    assert_eq!(refused.status, 409, "{}", refused.text());
     post(&app, "/v1/views/totals/rebuild", "");
-    send(&app, APPLIED, "b", 1);
-    assert_eq!((balance(&app), differences(&app, "totals")), (json!(-11), json!(0)));
+    app.settle();
+    assert_eq!(balance(&app), 0, "no event of the other stream has arrived");
+}
+
+/// The rows would lose the event, and no dead letter would tell.
+#[test]
+fn a_rebuild_is_refused_if_the_new_definition_cannot_apply_an_event_of_the_rows() {
+    let mut app = with_config(&first());
+    send(&app, APPLIED, "a", 10);
+    let changed =
+        first().replace("fields.kind", "fields.extra = { type = \"decimal\", required = true }\nfields.kind");
+    let columns = r#"who = "who", total = "total", kind = "kind""#;
+    reconfigure(&mut app, &changed.replace("+total", "+extra").replace(COLUMNS, columns));
+    app.sql("ALTER TABLE order_rows ADD COLUMN kind VARCHAR(40)");
+    reason(&app, "totals");
+    let refused = app.client().post("/v1/views/totals/rebuild", "");
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert!(refused.text().contains("cannot apply the event at position 0"), "{}", refused.text());
+    assert_eq!((balance(&app), differences(&app, "totals")), (json!(10), json!(0)), "nothing was changed");
+    accept(&app, "totals");
+}
+
+#[test]
+fn an_accepted_definition_is_withdrawn_by_accepting_the_present_one() {
+    let new = config("-total", "", COLUMNS);
+    let configured =
+        |app: &TestApp| app.client().get("/v1/views/totals/definition").json()["configured"].clone();
+    let prepared = configured(&with_config(&new));
+    let mut app = with_config(&first());
+    send(&app, APPLIED, "a", 10);
+    post(&app, "/v1/views/totals/accept", &prepared.to_string());
+    let present = configured(&app);
+    post(&app, "/v1/views/totals/accept", &present.to_string());
+    reconfigure(&mut app, &new);
+    reason(&app, "totals");
+}
+
+/// The same table must not hold rows of two definitions, whichever log they come from.
+#[test]
+fn another_log_does_not_continue_a_view_under_another_definition() {
+    let mut app = with_config(&first());
+    send(&app, APPLIED, "a", 10);
+    app.settle();
+    app.stop();
+    std::fs::remove_dir_all(app.data().join("journal")).unwrap();
+    configure(app.folder.path(), &config("-total", "", COLUMNS));
+    app.restart_with(|start| start.arguments.push("--accept-new-log".to_owned()));
+    let reason = reason(&app, "totals");
+    assert!(reason.contains("rows from another log"), "{reason}");
+    send(&app, EVENTS, "b", 3);
+    assert_eq!(balance(&app), 10);
+    accept(&app, "totals");
+    app.settle();
+    assert_eq!(balance(&app), 7);
 }
 
 #[test]

@@ -245,8 +245,6 @@ pub const STORE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 pub const STORE_PROBE_DURATION_MAX: Duration = Duration::from_secs(3);
 /// How long a start waits for a database server before it serves without it.
 pub const STORE_START_DURATION_MAX: Duration = Duration::from_secs(5);
-/// Time for one attempt to prepare a database server that was away at the start.
-pub const STORE_PREPARE_DURATION_MAX: Duration = Duration::from_secs(60);
 /// How often the keys are read again, for changes by other nodes.
 pub const KEYS_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 /// Time for a database server to answer a statement. Then the connection counts as lost.

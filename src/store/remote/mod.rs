@@ -18,6 +18,7 @@ use super::dedup_rule::Skipped;
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan};
 use super::session::Session;
+use super::sql_view::SqlView;
 use super::table_fault::TableFault;
 use super::tables::{Table, TopK, ViewTables, quote};
 use super::{OpenError, Select, StoreError, StoreInspection, rules};
@@ -47,19 +48,18 @@ impl Remote {
         Ok(Self { pool: Arc::new(Pool::new(server)), gate: Gate::default() })
     }
 
-    /// Creates or updates millrace's own tables, and logs warnings about the server's settings.
-    pub async fn prepare(&self) -> Result<(), OpenError> {
+    /// Creates or updates millrace's own tables. Returns warnings about the server's settings.
+    pub async fn prepare(&self) -> Result<Vec<String>, OpenError> {
         let name = self.name();
         let failed = |error: StoreError| match error {
             StoreError::Transient(reason) => OpenError::Unreachable { name: name.clone(), reason },
             error => OpenError::Refused { name: name.clone(), reason: error.to_string() },
         };
-        for warning in self.pool.server().preflight().await.map_err(&failed)? {
-            tracing::warn!(store = name, warning, "check the settings of the database server");
-        }
+        let warnings = self.pool.server().preflight().await.map_err(&failed)?;
         let mut lease = self.pool.to_write().await.map_err(&failed)?;
         let made = schema::make(&mut lease.session).await;
-        lease.release(made).map_err(&failed)
+        lease.release(made).map_err(&failed)?;
+        Ok(warnings)
     }
 
     pub fn kind(&self) -> &'static str {
@@ -109,7 +109,28 @@ impl Remote {
     pub async fn begin_view(&self, claim: Claim, tables: ViewTables) -> Result<(), StoreError> {
         let mut lease = self.to_write().await?;
         let begun = begin_view(&mut lease.session, &claim, &tables).await;
-        lease.release(begun)
+        let lease = match begun {
+            Ok(()) => lease,
+            Err(_) => return lease.release(begun),
+        };
+        self.make_sql_views(lease, &claim.view, &tables.sql_views).await;
+        Ok(())
+    }
+
+    /// Makes the SQL views of a view that has begun. The view works without them, so a failure is only logged. It closes
+    /// the session, and with it releases the lock.
+    async fn make_sql_views(&self, mut lease: Lease<'_>, view: &str, sql_views: &[SqlView]) {
+        let made = async {
+            rules::make_sql_views(&mut lease.session, sql_views).await?;
+            lease.session.unlock(schema::LOCK).await
+        }
+        .await;
+        match made {
+            Ok(()) => drop(lease.release(Ok(()))),
+            Err(error) => {
+                tracing::warn!(view, %error, "the SQL views for reading could not be made now; millrace tries again when the view starts the next time");
+            }
+        }
     }
 
     pub async fn check_view(&self, view: &str, tables: &ViewTables) -> Result<Vec<TableFault>, StoreError> {
@@ -223,7 +244,7 @@ pub async fn inspect(
     Ok(found)
 }
 
-/// Begins a view. A lock admits one node at a time: rows that another node writes meanwhile would be recorded as
+/// Begins a view, and returns with the schema lock held. A lock admits one node at a time: rows that another node writes meanwhile would be recorded as
 /// content from before the view.
 async fn begin_view(
     session: &mut ServerSession,
@@ -235,9 +256,7 @@ async fn begin_view(
     let table_existed = rules::begin_view_tables(session, claim, tables).await?;
     session.begin(Begin::Writing).await?;
     rules::record_view(session, claim, tables, table_existed).await?;
-    session.commit().await?;
-    rules::make_sql_views(session, &tables.sql_views).await?;
-    session.unlock(schema::LOCK).await
+    session.commit().await
 }
 
 /// Returns the query for the first rows of a group in its ranking; the query follows the index. The index puts empty

@@ -59,7 +59,7 @@ impl Server {
     }
 
     /// Creates the database if that is allowed, and checks whether the server keeps what it commits. Returns warnings
-    /// for the log; fails if millrace cannot work with the server. Called once, at the start.
+    /// for the log. Fails if millrace cannot work with the server.
     pub async fn preflight(&self) -> Result<Vec<String>, StoreError> {
         either!(self: Postgres | Mysql, server => server.preflight().await)
     }

@@ -19,7 +19,8 @@ use crate::store::tables::quote;
 static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// Creates the missing SQL views, and replaces those that an earlier version or configuration defined differently.
-/// Must run outside of a transaction on servers. Fails only if the database cannot be used at the moment.
+/// Must run outside of a transaction on servers. Fails only if the database cannot be used at the moment, for example
+/// because a long query reads one of them.
 pub async fn make_sql_views(session: &mut impl Session, sql_views: &[SqlView]) -> Result<(), StoreError> {
     for sql_view in sql_views {
         let Some(query) = session.sql_view_query(sql_view) else { continue };
@@ -74,7 +75,12 @@ async fn make(session: &mut impl Session, name: &str, query: &str) -> Result<Mad
     }
     // Without this record, a crash after the next statement would leave an SQL view that looks like somebody else's.
     store(session, name, &Record { query: hash(query), definition: String::new() }).await?;
-    session.run_schema(&format!("CREATE VIEW {} AS {query}", quote(name))).await?;
+    let created = session.run_schema(&format!("CREATE VIEW {} AS {query}", quote(name))).await;
+    if let Err(error) = created {
+        // Otherwise an SQL view that a person makes under this name later would be taken for millrace's.
+        forget(session, name).await?;
+        return Err(error);
+    }
     let definition = session.sql_view_definition(name).await?.unwrap_or_default();
     store(session, name, &Record { query: hash(query), definition: hash(&definition) }).await?;
     Ok(Made::Exists)
