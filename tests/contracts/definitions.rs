@@ -296,13 +296,13 @@ fn a_batch_may_undo_earlier_events_and_add_new_ones() {
         accept(&app, view);
     }
     let event = |id: &str, total: u32| json!({ "id": id, "who": "ann", "total": total, "kind": "web" });
-    let batch = json!([{ "takesBack": "a" }, event("d", 1), { "takesBack": "b" }, event("e", 2), { "takesBack": "d" }]);
+    let batch = json!([{ "takesBack": "a" }, event("d", 1), { "takesBack": "b" }, event("e", 2)]);
     let answer = app.client().post(APPLIED, &batch.to_string());
     assert_eq!((answer.status, &answer.json()["applied"]), (200, &json!(true)), "{}", answer.text());
-    assert_eq!(balance(&app), 38, "40 of event c, less 2 of event e");
-    assert_eq!(app.sql("SELECT count(*) FROM order_rows"), "2");
+    assert_eq!(balance(&app), 37, "40 of event c, less 1 and 2");
+    assert_eq!(app.sql("SELECT count(*) FROM order_rows"), "3");
     let stats = app.client().get("/v1/views/kinds/stats?group=ann").json();
-    assert_eq!((&stats["total"], &stats["distinct"]), (&json!(2), &json!(1)), "{stats}");
+    assert_eq!((&stats["total"], &stats["distinct"]), (&json!(3), &json!(1)), "{stats}");
     for view in ["totals", "kinds", "order_rows"] {
         assert_eq!(differences(&app, view), 0, "{view}");
     }
