@@ -99,9 +99,10 @@ async fn accepted(request: &Request<'_>, many: bool, checked: &Checked<'_>, appe
     let accepted = ids.len();
     let mut written = WrittenEvents {
         identified: checked.names().next().is_some(),
-        corrects: checked.corrects().collect(),
+        lists_repeats: true,
         ..WrittenEvents::default()
     };
+    written.add_corrections(checked.corrects());
     written.add(position..position + accepted as u64);
     let waited = wait(request, &written).await;
     if let Some(waited) = waited.as_ref().filter(|waited| waited.knows_repeats()) {

@@ -250,7 +250,7 @@ fn check(
     taken.next_line += u64::from(lines);
     if request.options.wait.is_some() {
         taken.written.identified |= checked.names().next().is_some();
-        taken.written.corrects.extend(checked.corrects());
+        taken.written.add_corrections(checked.corrects());
     }
     let upload = upload.map(|upload| upload.lines(first_line, lines, chunk));
     let record = request.admission().encode(context, &checked, upload);
