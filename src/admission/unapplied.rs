@@ -59,6 +59,11 @@ impl WrittenEvents {
         self.ranges.last().map_or(0, |range| range.end)
     }
 
+    fn contains(&self, position: u64) -> bool {
+        let after = self.ranges.partition_point(|range| range.end <= position);
+        self.ranges.get(after).is_some_and(|range| range.contains(&position))
+    }
+
     fn hull(&self) -> Range<u64> {
         self.ranges.first().map_or(0, |range| range.start)..self.end()
     }
@@ -297,7 +302,7 @@ impl Search<'_> {
     async fn earlier_corrections(&mut self) -> Result<(), Refusal> {
         let (store, log) = (self.admission.store(), self.admission.log.id());
         for by in store.corrections_of(log, &self.written.corrects).await? {
-            if !self.written.ranges.iter().any(|range| range.contains(&by)) && !self.found.is_full() {
+            if !self.written.contains(by) && !self.found.is_full() {
                 let found = store.unapplied(log, by, by + 1, LIMIT).await?;
                 self.add(found);
             }
@@ -334,6 +339,8 @@ mod tests {
         let mut written = WrittenEvents::default();
         [3..5, 5..9, 12..13].into_iter().for_each(|range| written.add(range));
         assert_eq!((written.ranges.clone(), written.hull(), written.end()), (vec![3..9, 12..13], 3..13, 13));
+        let contained: Vec<u64> = (0..20).filter(|position| written.contains(*position)).collect();
+        assert_eq!(contained, [3, 4, 5, 6, 7, 8, 12]);
     }
 
     #[test]
