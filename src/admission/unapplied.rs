@@ -31,6 +31,10 @@ pub struct WrittenEvents {
 }
 
 impl WrittenEvents {
+    pub fn new(identified: bool) -> Self {
+        Self { identified, ..Self::default() }
+    }
+
     /// Adds a record with the events at these positions.
     pub fn add(&mut self, positions: Range<u64>) {
         let is_full = self.ranges.len() == ANSWERED_RANGES_MAX;
@@ -212,9 +216,6 @@ impl Search<'_> {
         let (store, log) = (self.admission.store(), self.admission.log.id());
         let (mut known, mut pending) = (BTreeSet::new(), self.written.ranges.clone());
         while let Some(run) = pending.pop() {
-            if self.found.is_full() {
-                return Ok(());
-            }
             let mut at = run.start;
             while at < run.end {
                 let end = run.end.min(at + SKIPPED_READ_POSITIONS_MAX);
@@ -226,6 +227,9 @@ impl Search<'_> {
                     .collect();
                 firsts.dedup();
                 for first in firsts {
+                    if self.found.is_full() {
+                        return Ok(());
+                    }
                     if !known.insert(first) {
                         continue;
                     }

@@ -85,7 +85,7 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, ApiE
         accepted: 0,
         refused: 0,
         faults: Vec::new(),
-        written: WrittenEvents { identified: upload.is_some(), ..WrittenEvents::default() },
+        written: WrittenEvents::new(upload.is_some()),
     };
     let mut pending = None;
     let mut last_moment = std::pin::pin!(last_moment(request));

@@ -109,7 +109,7 @@ impl Progress {
     }
 
     fn shown(&self, end: u64, which: impl Fn(&Entry) -> bool) -> BTreeMap<String, PositionState> {
-        let shown = |(name, applied)| {
+        let shown = |(name, applied): (String, Applied)| {
             let lag_seconds = self.lag_seconds(&name);
             (name, PositionState::of(applied, end, lag_seconds))
         };
