@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use event::UploadId;
-use event::limits::{CHUNK_LINES_MAX, DEAD_LETTERS_ANSWERED_MAX, SKIPPED_READ_POSITIONS_MAX};
+use event::limits::{
+    ANSWERED_CORRECTIONS_MAX, ANSWERED_RANGES_MAX, ANSWERED_RUNS_MAX, DEAD_LETTERS_ANSWERED_MAX,
+    SKIPPED_READ_POSITIONS_MAX,
+};
 
 use super::{Admission, Refusal};
 use crate::store::{DEDUP_STORED_NAME, DeadLetterSummary, Skipped, shown_name};
@@ -14,26 +17,55 @@ use crate::store::{DEDUP_STORED_NAME, DeadLetterSummary, Skipped, shown_name};
 #[derive(Clone, Debug, Default)]
 pub struct WrittenEvents {
     /// The positions of its records, in order. Adjacent records are one range.
-    pub ranges: Vec<Range<u64>>,
+    ranges: Vec<Range<u64>>,
     /// Some events have an id or are lines of an upload, so that dedup may have skipped them.
     pub identified: bool,
+    /// The answer lists repeats.
+    pub lists_repeats: bool,
     /// The events that the request's corrections undo.
-    pub corrects: Vec<u64>,
+    corrects: Vec<u64>,
     /// The upload of a request of lines, and its lines.
     pub upload: Option<(UploadId, Range<u64>)>,
+    /// There are too many ranges or corrections to look up. `ranges` still has the end, and may contain other events.
+    is_too_large: bool,
 }
 
 impl WrittenEvents {
+    pub fn new(identified: bool) -> Self {
+        Self { identified, ..Self::default() }
+    }
+
     /// Adds a record with the events at these positions.
     pub fn add(&mut self, positions: Range<u64>) {
+        let is_full = self.ranges.len() == ANSWERED_RANGES_MAX;
         match self.ranges.last_mut() {
             Some(last) if last.end == positions.start => last.end = positions.end,
+            Some(last) if is_full => {
+                last.end = positions.end;
+                self.is_too_large = true;
+            }
             _ => self.ranges.push(positions),
+        }
+    }
+
+    /// Adds the positions of events that corrections of the request undo.
+    pub fn add_corrections(&mut self, positions: impl Iterator<Item = u64>) {
+        for position in positions {
+            if self.corrects.len() == ANSWERED_CORRECTIONS_MAX {
+                self.is_too_large = true;
+                return;
+            }
+            self.corrects.push(position);
         }
     }
 
     pub fn end(&self) -> u64 {
         self.ranges.last().map_or(0, |range| range.end)
+    }
+
+    fn contains(&self, position: u64) -> bool {
+        let after = self.ranges.partition_point(|range| range.end <= position);
+        self.ranges.get(after).is_some_and(|range| range.contains(&position))
     }
 
     fn hull(&self) -> Range<u64> {
@@ -48,15 +80,22 @@ pub struct NotApplied {
     pub dead_letters: Vec<DeadLetterSummary>,
     /// There are more dead letters than these.
     pub more: bool,
-    /// The positions of events that repeat an event with the same body. Not set for lines.
+    /// The positions of events that repeat an event with the same body, if the answer lists them.
     pub repeats: Vec<u64>,
     /// An event repeats one that another node received, and whose views have not processed it.
-    pub waits_for_node: bool,
+    waits_for_node: bool,
+    /// There are more events to look up than the limits allow.
+    is_too_large: bool,
 }
 
 impl NotApplied {
     pub fn is_empty(&self) -> bool {
-        self.dead_letters.is_empty() && !self.waits_for_node
+        self.dead_letters.is_empty() && !self.is_unknown()
+    }
+
+    /// Returns true if this does not tell whether every view applied the events.
+    pub fn is_unknown(&self) -> bool {
+        self.waits_for_node || self.is_too_large
     }
 
     fn is_full(&self) -> bool {
@@ -68,6 +107,9 @@ impl Admission {
     /// Returns which of these events a view did not apply, although all views of the stream have processed them. The
     /// usual request takes one query, or two if its events have ids.
     pub async fn not_applied(&self, stream: &str, written: &WrittenEvents) -> Result<NotApplied, Refusal> {
+        if written.is_too_large {
+            return Ok(NotApplied { is_too_large: true, ..NotApplied::default() });
+        }
         let mut found = Search { admission: self, stream, written, found: NotApplied::default() };
         found.events().await?;
         if written.identified {
@@ -123,14 +165,18 @@ impl Search<'_> {
     /// Finds repeats, and the dead letters of the events that they repeat.
     async fn repeats(&mut self) -> Result<(), Refusal> {
         let (store, log) = (self.admission.store(), self.admission.log.id());
-        for range in self.written.ranges.clone() {
+        for range in &self.written.ranges {
+            // The repeats of an array are listed even if the dead letters are too many.
+            if self.found.is_full() && !self.written.lists_repeats {
+                break;
+            }
             let (mut at, mut any) = (range.start, false);
             while at < range.end {
                 let end = range.end.min(at + SKIPPED_READ_POSITIONS_MAX);
                 let skipped = store.skipped_events(log, at, end).await?;
                 any |= !skipped.is_empty();
                 self.found.waits_for_node |= self.waits_for_node(&skipped).await?;
-                if self.written.upload.is_none() {
+                if self.written.lists_repeats {
                     let repeats = skipped.iter().filter(|skipped| skipped.same_body);
                     self.found.repeats.extend(repeats.map(|skipped| skipped.position));
                 }
@@ -164,36 +210,59 @@ impl Search<'_> {
     }
 
     /// Finds the dead letters of the lines that the request repeats. A repeated line is known by the run of lines that
-    /// has its original, which may itself repeat an earlier run.
+    /// has its original, which may itself repeat an earlier run. Other events in these runs are not followed: they may
+    /// lead back through the whole log.
     async fn repeated_lines(&mut self, upload: UploadId, lines: &Range<u64>) -> Result<(), Refusal> {
         let (store, log) = (self.admission.store(), self.admission.log.id());
-        let (mut known, mut runs) = (BTreeSet::new(), self.written.ranges.clone());
-        while !runs.is_empty() {
-            let mut new = BTreeSet::new();
-            for run in runs {
-                let mut at = run.start;
-                while at < run.end {
-                    let end = run.end.min(at + SKIPPED_READ_POSITIONS_MAX);
-                    let skipped = store.skipped_events(log, at, end).await?;
-                    let own = skipped.iter().filter(|skipped| skipped.first_log == log);
-                    new.extend(own.map(|skipped| skipped.first_position));
-                    at = end;
+        let (mut known, mut pending) = (BTreeSet::new(), self.written.ranges.clone());
+        while let Some(run) = pending.pop() {
+            let mut at = run.start;
+            while at < run.end {
+                let end = run.end.min(at + SKIPPED_READ_POSITIONS_MAX);
+                let skipped = store.skipped_events(log, at, end).await?;
+                let mut firsts: Vec<u64> = skipped
+                    .iter()
+                    .filter(|skipped| skipped.first_log == log)
+                    .map(|skipped| skipped.first_position)
+                    .collect();
+                firsts.dedup();
+                for first in firsts {
+                    if self.found.is_full() {
+                        return Ok(());
+                    }
+                    if !known.insert(first) {
+                        continue;
+                    }
+                    if known.len() > ANSWERED_RUNS_MAX {
+                        self.found.is_too_large = true;
+                        return Ok(());
+                    }
+                    // The original of a line's own id is no line of the upload, and `repeats` has found it.
+                    let earlier = self.lines_in_record(first, upload, lines).await?;
+                    for run in runs(&earlier) {
+                        self.dead_letters_of_lines(&run).await?;
+                        pending.push(run);
+                    }
                 }
+                at = end;
             }
-            new.retain(|first| known.insert(*first));
-            runs = merged(&new);
-            for run in &runs {
-                let mut at = run.start;
-                while at < run.end && !self.found.is_full() {
-                    let found = store.unapplied(log, at, run.end, LIMIT).await?;
-                    at = match found.last() {
-                        Some(last) if found.len() == LIMIT => last.position + 1,
-                        _ => run.end,
-                    };
-                    let found = self.lines_among(found, upload, lines).await?;
-                    self.add(found);
-                }
-            }
+        }
+        Ok(())
+    }
+
+    /// Finds the dead letters of these lines, which a request repeats.
+    async fn dead_letters_of_lines(&mut self, run: &Range<u64>) -> Result<(), Refusal> {
+        let (store, log) = (self.admission.store(), self.admission.log.id());
+        let mut at = run.start;
+        while at < run.end && !self.found.is_full() {
+            let mut found = store.unapplied(log, at, run.end, LIMIT).await?;
+            at = match found.last() {
+                Some(last) if found.len() == LIMIT => last.position + 1,
+                _ => run.end,
+            };
+            // A conflict is never the original of a line.
+            found.retain(|dead_letter| dead_letter.view != DEDUP_STORED_NAME);
+            self.add(found);
         }
         Ok(())
     }
@@ -215,21 +284,15 @@ impl Search<'_> {
         }
     }
 
-    async fn lines_among(
+    async fn lines_in_record(
         &self,
-        found: Vec<DeadLetterSummary>,
+        position: u64,
         upload: UploadId,
         lines: &Range<u64>,
-    ) -> Result<Vec<DeadLetterSummary>, Refusal> {
-        let mut kept = Vec::new();
-        // A conflict is never the original of a line.
-        for dead_letter in found.into_iter().filter(|letter| letter.view != DEDUP_STORED_NAME) {
-            let line = self.line_of(dead_letter.position).await?;
-            if line.is_some_and(|(of, line)| of == upload && lines.contains(&line)) {
-                kept.push(dead_letter);
-            }
-        }
-        Ok(kept)
+    ) -> Result<Vec<u64>, Refusal> {
+        let (log, lines) = (self.admission.log.clone(), lines.clone());
+        let read = tokio::task::spawn_blocking(move || log.lines_in_record(position, upload, &lines)).await;
+        Ok(read.map_err(|_| Refusal::Stopping)??)
     }
 
     async fn line_of(&self, position: u64) -> Result<Option<(UploadId, u64)>, Refusal> {
@@ -243,7 +306,7 @@ impl Search<'_> {
     async fn earlier_corrections(&mut self) -> Result<(), Refusal> {
         let (store, log) = (self.admission.store(), self.admission.log.id());
         for by in store.corrections_of(log, &self.written.corrects).await? {
-            if !self.written.ranges.iter().any(|range| range.contains(&by)) && !self.found.is_full() {
+            if !self.written.contains(by) && !self.found.is_full() {
                 let found = store.unapplied(log, by, by + 1, LIMIT).await?;
                 self.add(found);
             }
@@ -265,17 +328,10 @@ impl Search<'_> {
     }
 }
 
-/// Returns the positions of the runs that begin at `firsts`, with overlapping ones merged.
-fn merged(firsts: &BTreeSet<u64>) -> Vec<Range<u64>> {
-    let mut runs: Vec<Range<u64>> = Vec::new();
-    for first in firsts {
-        let end = first + CHUNK_LINES_MAX as u64;
-        match runs.last_mut() {
-            Some(last) if last.end >= *first => last.end = end,
-            _ => runs.push(*first..end),
-        }
-    }
-    runs
+/// Returns the ranges of adjacent positions, which are in order.
+fn runs(positions: &[u64]) -> impl Iterator<Item = Range<u64>> {
+    let adjacent = positions.chunk_by(|one, next| one + 1 == *next);
+    adjacent.map(|run| run[0]..run[run.len() - 1] + 1)
 }
 
 #[cfg(test)]
@@ -287,11 +343,40 @@ mod tests {
         let mut written = WrittenEvents::default();
         [3..5, 5..9, 12..13].into_iter().for_each(|range| written.add(range));
         assert_eq!((written.ranges.clone(), written.hull(), written.end()), (vec![3..9, 12..13], 3..13, 13));
+        let contained: Vec<u64> = (0..20).filter(|position| written.contains(*position)).collect();
+        assert_eq!(contained, [3, 4, 5, 6, 7, 8, 12]);
     }
 
     #[test]
-    fn runs_that_overlap_are_merged() {
-        let firsts = BTreeSet::from([0, 10, 1_010, 5_000]);
-        assert_eq!(merged(&firsts), [0..2_010, 5_000..6_000]);
+    fn ranges_above_the_limit_are_not_kept_one_by_one() {
+        let mut written = WrittenEvents::default();
+        let record = |number: usize| number as u64 * 2..number as u64 * 2 + 1;
+        (0..ANSWERED_RANGES_MAX).for_each(|number| written.add(record(number)));
+        assert!(!written.is_too_large);
+        (0..5).for_each(|more| written.add(record(ANSWERED_RANGES_MAX + more)));
+        assert!(written.is_too_large);
+        assert_eq!(written.ranges.len(), ANSWERED_RANGES_MAX);
+        assert_eq!(
+            written.end(),
+            record(ANSWERED_RANGES_MAX + 4).end,
+            "the views are waited for all the same"
+        );
+    }
+
+    #[test]
+    fn corrections_above_the_limit_are_not_kept() {
+        let mut written = WrittenEvents::default();
+        let max = ANSWERED_CORRECTIONS_MAX as u64;
+        written.add_corrections(0..max);
+        assert!(!written.is_too_large);
+        written.add_corrections(max..max + 5);
+        assert!(written.is_too_large);
+        assert_eq!(written.corrects.len(), ANSWERED_CORRECTIONS_MAX);
+    }
+
+    #[test]
+    fn adjacent_positions_are_one_run() {
+        assert_eq!(runs(&[2, 3, 4, 7, 9, 10]).collect::<Vec<_>>(), [2..5, 7..8, 9..11]);
+        assert_eq!(runs(&[]).count(), 0);
     }
 }

@@ -115,7 +115,7 @@ async fn list(
     let hash = match query.value {
         Some(value) => {
             // The first use reads the key from a file.
-            let work = move |api: &Api| Ok(Some(api.erasures.eraser.key.hash(&value)?));
+            let work = move |api: &Api| Ok(Some(api.erasures.eraser.value_hash(&value)?));
             api.blocking(&api.log_reads, work).await?
         }
         None => None,

@@ -8,12 +8,11 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use event::Stalled;
+use event::{PositionState, Stalled};
 use serde::Serialize;
 use serde_json::json;
 
 use super::Api;
-use super::views::PositionState;
 use crate::http::Reader;
 use crate::store::{Store, StoreHealth, StoreState};
 
@@ -88,7 +87,7 @@ async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, Json<Readiness>) {
         reason: refusing.map(|error| error.to_string()),
         log: LogState { begin: api.log.begin(), end, bytes: api.log.bytes() },
         database: ShownDatabase { kind: api.store.kind(), state: DatabaseState::of(&api.health, &api.store) },
-        views: PositionState::all(&api),
+        views: api.position_states(),
     };
     (code, Json(readiness))
 }

@@ -27,7 +27,7 @@ use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use event::limits::METRICS_STORE_DURATION_MAX;
-use event::{Fields, Progress, Stop};
+use event::{Fields, PositionState, Progress, Stop};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -104,6 +104,11 @@ impl Api {
     fn fields(&self, stream: &str) -> Result<&Arc<Fields>, ApiError> {
         let unknown = || ApiError::not_found(format!("there is no stream `{stream}`"));
         self.streams.get(stream).ok_or_else(unknown)
+    }
+
+    /// Returns the states of dedup and of all views, by name.
+    fn position_states(&self) -> BTreeMap<String, PositionState> {
+        self.progress.states(self.log.end())
     }
 
     /// Counts the open dead letters. Returns `None` if the store does not answer in time, or if another request counts

@@ -6,12 +6,12 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use event::Millis;
+use event::{Millis, PositionState};
 use serde::Serialize;
 
 use super::Api;
 use super::health::DatabaseState;
-use super::views::{PositionState, ViewSummary};
+use super::views::ViewSummary;
 use crate::config::Config;
 use crate::http::{Access, Reader};
 use crate::log::DiskBytes;
@@ -105,7 +105,7 @@ struct DiskStatus {
 
 async fn status(_: Reader, State(api): State<Arc<Api>>) -> Json<Status> {
     let About { started, clock, presets, sources } = &api.about;
-    let mut states = PositionState::all(&api);
+    let mut states = api.position_states();
     let end = api.log.end();
     let disk = DiskBytes::of(&api.data);
     Json(Status {

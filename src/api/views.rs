@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use event::PositionState;
 use event::limits::LIST_ROWS_MAX;
-use event::{Applied, Stalled};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -48,31 +48,6 @@ pub struct ViewSummary {
     at: PositionState,
 }
 
-/// How far a view or dedup is, and why it does not continue.
-#[derive(Clone, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PositionState {
-    state: Stage,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    position: Option<u64>,
-    /// In events.
-    lag: Option<u64>,
-    /// Since the first event was received that is not applied.
-    lag_seconds: Option<u64>,
-}
-
-#[derive(Clone, Copy, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Stage {
-    #[default]
-    Running,
-    /// The store does not answer or is busy.
-    Waiting,
-    /// A person has to act.
-    Paused,
-}
-
 impl ViewSummary {
     pub fn of(view: &View, states: &BTreeMap<String, PositionState>) -> Self {
         Self {
@@ -84,31 +59,8 @@ impl ViewSummary {
     }
 }
 
-impl PositionState {
-    /// Returns the states of dedup and of all views, by name.
-    pub fn all(api: &Api) -> BTreeMap<String, Self> {
-        let end = api.log.end();
-        let state = |(name, applied): (String, Applied)| {
-            let is_behind = applied.position < end;
-            let lag_seconds = if is_behind { api.progress.lag_seconds(&name) } else { 0 };
-            (name, Self::of(applied, end, lag_seconds))
-        };
-        api.progress.all().into_iter().map(state).collect()
-    }
-
-    fn of(applied: Applied, end: u64, lag_seconds: u64) -> Self {
-        let (state, reason) = match applied.stalled {
-            None => (Stage::Running, None),
-            Some(Stalled::Waiting(reason)) => (Stage::Waiting, Some(reason)),
-            Some(Stalled::Paused(reason)) => (Stage::Paused, Some(reason)),
-        };
-        let (position, lag) = (Some(applied.position), Some(end.saturating_sub(applied.position)));
-        Self { state, reason, position, lag, lag_seconds: Some(lag_seconds) }
-    }
-}
-
 async fn list(_: Reader, State(api): State<Arc<Api>>) -> Json<ViewList> {
-    let states = PositionState::all(&api);
+    let states = api.position_states();
     let summary = |running: &Running| ViewSummary::of(&running.view, &states);
     Json(ViewList { views: api.views.values().map(summary).collect() })
 }
@@ -122,7 +74,7 @@ struct ShownView {
 
 async fn show(reader: ViewReader) -> Json<ShownView> {
     let view = &reader.view().view;
-    let summary = ViewSummary::of(view, &PositionState::all(&reader.api));
+    let summary = ViewSummary::of(view, &reader.api.position_states());
     Json(ShownView { summary, tables: view.table_names() })
 }
 

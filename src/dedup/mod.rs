@@ -202,7 +202,7 @@ impl Deduplicator {
         self.stored_for_views.store(self.stored, Ordering::SeqCst);
         self.passed.send_replace(self.at);
         if self.log.end() > self.at {
-            self.progress.send_modify(|applied| applied.position = self.at);
+            self.progress.send_modify(|applied| applied.set_position(self.at));
         } else {
             self.publish();
         }
@@ -320,7 +320,7 @@ impl Deduplicator {
 
     fn publish(&self) {
         self.pass();
-        self.progress.send_replace(Applied { position: self.at, stalled: None });
+        self.progress.send_replace(Applied::at(self.at));
     }
 
     fn pass(&self) {

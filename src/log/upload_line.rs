@@ -1,6 +1,8 @@
 //! Finds lines of an upload in the log. Dedup stores lines in runs, so that it knows only the run that contains the
 //! original of a repeated line.
 
+use std::ops::Range;
+
 use event::UploadId;
 
 use super::{EventLog, ReadError, Record};
@@ -17,6 +19,21 @@ impl EventLog {
     /// ones. Blocks on the disk.
     pub fn upload_line(&self, position: u64) -> Result<Option<UploadLine>, ReadError> {
         self.in_record(position, |record| lines(record).find(|(at, _)| *at == position).map(|(_, line)| line))
+    }
+
+    /// Returns the positions of the events that are these lines of the upload, in the record with the event at
+    /// `position`. It is empty if the record has none of them. Blocks on the disk.
+    pub fn lines_in_record(
+        &self,
+        position: u64,
+        upload: UploadId,
+        wanted: &Range<u64>,
+    ) -> Result<Vec<u64>, ReadError> {
+        let is_wanted = |line: &UploadLine| line.upload == upload && wanted.contains(&line.line);
+        let found = self.in_record(position, |record| {
+            Some(lines(record).filter(|(_, line)| is_wanted(line)).map(|(at, _)| at).collect())
+        })?;
+        Ok(found.unwrap_or_default())
     }
 
     /// Returns the event that the one at `repeat` repeats, if both are lines of one upload. `first` is an event of the

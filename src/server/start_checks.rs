@@ -25,7 +25,7 @@ pub enum StartError {
     )]
     LogTooShort { view: String, position: u64, end: u64 },
     #[error(
-        "view `{view}` is at position {position}, but the log begins at {begin}: the events between are gone. Restore the log, or drop the view's table and its row in `millrace_positions`"
+        "view `{view}` is at position {position}, but the log begins at {begin}: the events between are gone. Restore the log, or a newer copy of the store. If you have neither, start with a new, empty store and `--accept-new-log` to build all views from the remaining events"
     )]
     LogTooLate { view: String, position: u64, begin: u64 },
     #[error(
@@ -114,7 +114,7 @@ pub async fn positions(
         }
         if row.position < log.begin() {
             return Err(StartError::LogTooLate {
-                view: row.view.clone(),
+                view: shown_name(&row.view).to_owned(),
                 position: row.position,
                 begin: log.begin(),
             });

@@ -97,11 +97,9 @@ pub async fn receive(
 async fn accepted(request: &Request<'_>, many: bool, checked: &Checked<'_>, appended: Appended) -> Response {
     let Appended { position, ids, mut repeats } = appended;
     let accepted = ids.len();
-    let mut written = WrittenEvents {
-        identified: checked.names().next().is_some(),
-        corrects: checked.corrects().collect(),
-        ..WrittenEvents::default()
-    };
+    let mut written = WrittenEvents::new(checked.names().next().is_some());
+    written.lists_repeats = true;
+    written.add_corrections(checked.corrects());
     written.add(position..position + accepted as u64);
     let waited = wait(request, &written).await;
     if let Some(waited) = waited.as_ref().filter(|waited| waited.knows_repeats()) {

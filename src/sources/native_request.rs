@@ -7,7 +7,7 @@ use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use event::limits::WAIT_APPLIED_DURATION_MAX;
-use event::{Applied, Stop};
+use event::{PositionState, Stop};
 use serde::{Deserialize, Serialize};
 
 use crate::admission::{Admission, Context, DeadLetterSummary, IdScope, Keys, WrittenEvents};
@@ -89,16 +89,16 @@ struct Receipt<T> {
 #[serde(rename_all = "camelCase")]
 pub struct Waited {
     applied: bool,
-    /// The views of the stream, if the wait ended before all of them had processed the events.
+    /// Dedup and the views of the stream, if it is not known whether every view applied the events.
     #[serde(skip_serializing_if = "Option::is_none")]
-    views: Option<BTreeMap<String, Applied>>,
+    views: Option<BTreeMap<String, PositionState>>,
     /// The events that a view could not apply.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     dead_letters: Vec<DeadLetterBody>,
     /// There are more dead letters than these.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     more_dead_letters: bool,
-    /// The positions of events that dedup recognised as repeats.
+    /// The positions of events that dedup recognised as repeats, if `WrittenEvents::lists_repeats` is set.
     #[serde(skip)]
     pub repeats: Vec<u64>,
 }
@@ -131,15 +131,18 @@ async fn waited(request: &Request<'_>, written: &WrittenEvents) -> Waited {
         if processed { admission.not_applied(stream, written).await.ok() } else { None }
     };
     match tokio::time::timeout(WAIT_APPLIED_DURATION_MAX, outcome).await.ok().flatten() {
-        Some(found) if !found.waits_for_node => Waited {
+        Some(found) if !found.is_unknown() => Waited {
             applied: found.is_empty(),
             views: None,
             dead_letters: found.dead_letters.into_iter().map(DeadLetterBody::from).collect(),
             more_dead_letters: found.more,
             repeats: found.repeats,
         },
-        // If the store does not answer, it is unknown whether every view applied the events.
-        _ => Waited { views: Some(progress.of_stream(stream)), ..Waited::default() },
+        // Also if the store does not answer, or if the request is too large to look up all of its events.
+        _ => {
+            let views = progress.states_of_stream(stream, admission.log.end());
+            Waited { views: Some(views), ..Waited::default() }
+        }
     }
 }
 

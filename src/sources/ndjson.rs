@@ -85,7 +85,7 @@ pub async fn receive(request: &Request<'_>, body: Body) -> Result<Response, ApiE
         accepted: 0,
         refused: 0,
         faults: Vec::new(),
-        written: WrittenEvents { identified: upload.is_some(), ..WrittenEvents::default() },
+        written: WrittenEvents::new(upload.is_some()),
     };
     let mut pending = None;
     let mut last_moment = std::pin::pin!(last_moment(request));
@@ -250,7 +250,7 @@ fn check(
     taken.next_line += u64::from(lines);
     if request.options.wait.is_some() {
         taken.written.identified |= checked.names().next().is_some();
-        taken.written.corrects.extend(checked.corrects());
+        taken.written.add_corrections(checked.corrects());
     }
     let upload = upload.map(|upload| upload.lines(first_line, lines, chunk));
     let record = request.admission().encode(context, &checked, upload);

@@ -93,7 +93,7 @@ impl Eraser {
         let _history = self.runtime.block_on(self.log.history_lock().hold());
         let found = self.find(subject, fields, field, end)?;
         let asked = Millis::now();
-        let value_hash = self.key.hash(&subject.value)?;
+        let value_hash = self.value_hash(&subject.value)?;
         let erasure = Erasure {
             id: EventId::derived("erasure", &subject.stream, &format!("{value_hash}:{}", asked.0)),
             stream: subject.stream.clone(),
@@ -117,13 +117,42 @@ impl Eraser {
         Ok(erasure)
     }
 
+    /// Returns the hash of a value, as its record has it. Makes a key if there is none. Blocks.
+    pub fn value_hash(&self, value: &str) -> Result<String, ErasureError> {
+        self.warn_of_missing_key()?;
+        self.key.hash(value)
+    }
+
+    /// Warns if the key that made the hashes of this node's records is missing. The next hash makes a new key, with
+    /// which these records are not found by their value. The records of other nodes have other keys.
+    fn warn_of_missing_key(&self) -> Result<(), ErasureError> {
+        if !self.key.is_missing() {
+            return Ok(());
+        }
+        let known = self.runtime.block_on(self.store.erasures(None))?;
+        let is_keyed =
+            |record: &&Erasure| record.log == self.log.id() && record.value_hash.starts_with(KEYED);
+        let records = known.iter().filter(is_keyed).count();
+        if records > 0 {
+            tracing::warn!(
+                file = %self.key.path().display(),
+                records,
+                "the key of earlier erasure records is missing, so they are not found by their value; restore the file from the old data folder"
+            );
+        }
+        Ok(())
+    }
+
     fn run(&self, mut wakeups: mpsc::Receiver<()>) {
+        if let Err(error) = self.warn_of_missing_key() {
+            tracing::debug!(%error, "the erasure records could not be read at the start");
+        }
         while !self.stop.asked() {
             let retry_after = match self.carry_out() {
                 Ok(()) => None,
                 Err(ErasureError::Stopped) => return,
                 Err(error) => {
-                    tracing::error!(%error, "an erasure failed and will be tried again");
+                    tracing::error!(%error, "erasures or their records could not be completed; this will be tried again");
                     Some(ERASURE_RETRY_INTERVAL)
                 }
             };
@@ -138,9 +167,15 @@ impl Eraser {
         }
     }
 
-    /// Carries out the recorded erasures that are not done yet. Blocks.
+    /// Replaces plain hashes, and carries out the recorded erasures that are not done yet. Blocks.
     fn carry_out(&self) -> Result<(), ErasureError> {
-        self.rehash_records()?;
+        // Recorded erasures do not need the key, so they are carried out even if it is damaged.
+        let rehashed = self.rehash_records();
+        self.carry_out_recorded()?;
+        rehashed
+    }
+
+    fn carry_out_recorded(&self) -> Result<(), ErasureError> {
         while let Some(open) = self.runtime.block_on(self.store.open_erasure(self.log.id()))? {
             let id = open.erasure.id;
             // The value is empty if an earlier process has already come to `forget_erased`. It must not be searched
@@ -159,6 +194,9 @@ impl Eraser {
     /// Replaces the plain hashes that an earlier version stored in its records.
     fn rehash_records(&self) -> Result<(), ErasureError> {
         let plain = self.runtime.block_on(self.store.erasures_hashed_otherwise(KEYED))?;
+        if !plain.is_empty() {
+            self.warn_of_missing_key()?;
+        }
         for (id, hash) in &plain {
             let keyed = self.key.rehash(hash)?;
             self.runtime.block_on(self.store.rehash_erasure(*id, &keyed))?;

@@ -5,7 +5,7 @@
 //! not enough to guess values.
 
 use std::io::{Error, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -28,6 +28,15 @@ impl ErasureKey {
         Self { path, known: Mutex::default() }
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns whether the next hash makes a new key, because the file does not exist.
+    pub fn is_missing(&self) -> bool {
+        event::lock(&self.known).is_none() && matches!(self.path.try_exists(), Ok(false))
+    }
+
     /// Returns the hash of a value for its record.
     pub fn hash(&self, value: &str) -> Result<String, ErasureError> {
         self.rehash(&event::hex(&Sha256::digest(value.as_bytes())))
@@ -47,7 +56,7 @@ impl ErasureKey {
         }
         let failed = |error: Error| ErasureError::Key { path: self.path.clone(), reason: error.to_string() };
         let key = match std::fs::read_to_string(&self.path) {
-            Ok(text) => from_hex(text.trim()).ok_or_else(|| {
+            Ok(text) => event::from_hex(text.trim()).ok_or_else(|| {
                 failed(Error::new(
                     ErrorKind::InvalidData,
                     "its content is not a key of 64 hexadecimal digits",
@@ -64,18 +73,6 @@ impl ErasureKey {
         *known = Some(key);
         Ok(key)
     }
-}
-
-fn from_hex(text: &str) -> Option<[u8; KEY_BYTES]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * KEY_BYTES {
-        return None;
-    }
-    let mut key = [0; KEY_BYTES];
-    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(key)
 }
 
 #[cfg(test)]
@@ -103,7 +100,7 @@ mod tests {
     fn a_damaged_key_is_an_error_and_is_not_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("erasure-key");
-        for text in ["", "key", &"g".repeat(64), &"0".repeat(63)] {
+        for text in ["", "key", &"g".repeat(64), &"+1".repeat(32), &"0".repeat(63)] {
             std::fs::write(&path, text).expect("writes");
             let error = ErasureKey::new(path.clone()).hash("ann").expect_err(text).to_string();
             assert!(error.contains("erasure-key") && error.contains("64 hexadecimal digits"), "{error}");

@@ -147,7 +147,7 @@ impl Runner {
         state.stored = row.map_or_else(|| self.log.begin(), |row| row.position);
         state.at = state.stored;
         // A view that pauses now shows how far it is.
-        self.progress.send_modify(|applied| applied.position = state.at);
+        self.progress.send_modify(|applied| applied.set_position(state.at));
         if let Some(row) = row {
             state.definitions = self.agree_on_definition(row)?;
             self.begin(state.stored)?;
@@ -259,7 +259,7 @@ impl Runner {
     }
 
     pub(super) fn publish(&self, state: &State) {
-        self.progress.send_replace(Applied { position: state.at, stalled: None });
+        self.progress.send_replace(Applied::at(state.at));
     }
 
     fn wait(&self, state: &mut State, reason: String) {

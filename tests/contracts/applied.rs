@@ -1,6 +1,7 @@
 //! `wait=applied`: the answer says whether every view applied the events of the request, and if not, which dead letters
 //! they became.
 
+use event::limits::{ANSWERED_CORRECTIONS_MAX, ANSWERED_RUNS_MAX, CHUNK_LINES_MAX};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Client, Start, StoreKind, TestApp};
@@ -196,4 +197,104 @@ fn a_refused_correction_is_answered_as_not_applied_and_the_receipt_shows_the_eve
     let receipt = client.get(&format!("/v1/events/{id}")).json();
     assert_eq!(receipt["views"]["refunds"]["state"], "applied", "{receipt}");
     app.stored.stop_refusing("refunds");
+}
+
+/// Expects an answer that does not know whether every view applied the events, and returns the states in it.
+fn unknown(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!((&body["applied"], &body["deadLetters"]), (&json!(false), &Value::Null), "{body}");
+    let names: Vec<&String> = body["views"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["dedup", "refunds"], "dedup and the views of the stream");
+    body["views"].clone()
+}
+
+/// The answer comes after half a minute. It shows the same states as `/ready`.
+#[test]
+fn a_paused_view_is_shown_to_a_sender_who_waits_in_the_form_of_ready() {
+    let app = start(StoreKind::from_env());
+    assert_eq!(answered(&post(&app.client(), &refund("a", 1)))["applied"], true);
+    app.sql("ALTER TABLE refunds RENAME TO away");
+    let views = unknown(&post(&app.client(), &refund("a", 1)));
+    let ready = app.view("refunds");
+    for field in ["state", "reason", "position", "lag"] {
+        assert_eq!(views["refunds"][field], ready[field], "{field}");
+    }
+    assert_eq!((&views["refunds"]["state"], &views["refunds"]["lag"]), (&json!("paused"), &json!(1)));
+    assert!(views["refunds"]["lagSeconds"].is_u64(), "{views}");
+    assert_eq!(views["dedup"]["state"], "running");
+    app.sql("ALTER TABLE away RENAME TO refunds");
+}
+
+#[test]
+fn a_paused_dedup_is_shown_to_a_sender_who_waits() {
+    let app = start(StoreKind::from_env());
+    assert_eq!(answered(&post(&app.client(), &named("x", "a", 1)))["applied"], true);
+    app.sql("ALTER TABLE millrace_seen RENAME TO away");
+    let views = unknown(&post(&app.client(), &named("y", "a", 1)));
+    assert_eq!(views["dedup"]["state"], "paused", "{views}");
+    assert_eq!(views["dedup"]["reason"], app.view("dedup")["reason"]);
+    app.sql("ALTER TABLE away RENAME TO millrace_seen");
+}
+
+#[test]
+fn a_body_with_more_corrections_than_an_answer_looks_up_is_answered_as_unknown() {
+    let app = start(StoreKind::from_env());
+    let sent = answered(&post(&app.client(), &refund("a", 5)));
+    let correction = json!({ "takesBack": sent["eventId"] }).to_string() + "\n";
+    let corrections = |count: usize| app.client().post_lines(APPLIED, &correction.repeat(count));
+    assert_eq!(answered(&corrections(3))["applied"], true);
+    let views = unknown(&corrections(ANSWERED_CORRECTIONS_MAX + 1));
+    assert_eq!(views["refunds"]["lag"], 0, "the views were waited for: {views}");
+}
+
+/// Each line was sent alone before, so each repeats another run.
+#[test]
+fn lines_that_repeat_more_runs_than_an_answer_follows_are_answered_as_unknown() {
+    let app = start(StoreKind::from_env());
+    let file = |first: usize| {
+        let client = app.client().with_header("Millrace-Upload", "file");
+        client.with_header("Millrace-First-Line", &first.to_string())
+    };
+    let line = format!("{}\n", refund("good", 1));
+    let count = ANSWERED_RUNS_MAX + 1;
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (file, line) = (&file, &line);
+            scope.spawn(move || {
+                for first in (1..=count).skip(thread).step_by(8) {
+                    assert_eq!(file(first).post_lines(EVENTS, line).status, 200);
+                }
+            });
+        }
+    });
+    assert_eq!(answered(&file(1).post_lines(APPLIED, &line.repeat(count - 1)))["applied"], true);
+    unknown(&file(1).post_lines(APPLIED, &line.repeat(count)));
+    assert_eq!(app.client().get("/v1/views/refunds/balances/good").json()["balance"], count);
+}
+
+/// Repeats of other senders lie beside the lines. If they were followed, there would be too many.
+#[test]
+fn repeats_of_other_senders_beside_repeated_lines_are_not_followed() {
+    let app = start(StoreKind::from_env());
+    let client = app.client();
+    let line = format!("{}\n", refund("line", 1));
+    let others = |first: usize| {
+        let ids = first..first + CHUNK_LINES_MAX;
+        json!(ids.map(|id| named(&format!("other-{id}"), "other", 1)).collect::<Vec<_>>())
+    };
+    let file = |first: &str| {
+        let client = client.clone().with_header("Millrace-Upload", "file");
+        client.with_header("Millrace-First-Line", first)
+    };
+    for first in [0, CHUNK_LINES_MAX] {
+        assert_eq!(answered(&post(&client, &others(first)))["applied"], true);
+    }
+    for (number, first) in [("1", 0), ("2", CHUNK_LINES_MAX)] {
+        assert_eq!(answered(&file(number).post_lines(APPLIED, &line))["applied"], true);
+        let repeated = answered(&post(&client, &others(first)));
+        assert_eq!(repeated["repeats"].as_array().unwrap().len(), CHUNK_LINES_MAX);
+    }
+    assert_eq!(answered(&file("1").post_lines(APPLIED, &line.repeat(2)))["applied"], true);
+    assert_eq!(app.client().get("/v1/views/refunds/balances/line").json()["balance"], 2);
 }

@@ -233,7 +233,7 @@ fn a_dead_letter_can_be_taken_back_while_its_retry_waits_for_the_view() {
     assert_eq!(app.client().post(&path, "").json()["status"], "retrying");
     let answer = app.client().post(EVENTS, &json!({ "takesBack": letter["eventId"] }).to_string());
     assert_eq!(answer.status, 200, "{}", answer.text());
-    wait_for("the view to pause", || app.view("refunds")["paused"].is_string());
+    wait_for("the view to pause", || app.view("refunds")["state"] == "paused");
     app.sql("ALTER TABLE away RENAME TO refunds");
     app.settle();
     assert_eq!(balance(&app), 1);

@@ -185,3 +185,44 @@ fn an_erasure_record_has_a_hash_that_only_this_server_can_compare() {
     wait_for("the old hash to be scrubbed", || !occurs(&app.data(), plain));
     assert_eq!((found(&app, person), found(&app, "other@example.com")), (2, 1));
 }
+
+/// An erasure that is recorded does not need the key of the records.
+#[test]
+fn an_erasure_ends_although_the_key_of_the_records_is_damaged() {
+    let mut app = TestApp::start();
+    send(&app.client(), "ann", "5");
+    erase(&app.client(), "ann");
+    let key = app.data().join("erasure-key");
+    let sound = std::fs::read(&key).unwrap();
+    app.stop();
+    // The record has the plain hash of an earlier version, and its last step is not done.
+    app.sql("UPDATE millrace_erasures SET done = NULL, value_hash = 'of an earlier version'");
+    std::fs::write(&key, "damaged").unwrap();
+    app.restart();
+    let record = || app.client().get("/v1/erasures").json()["erasures"][0].clone();
+    wait_for("the erasure to end", || record()["doneAt"].is_string());
+    let failed = "erasures or their records could not be completed; this will be tried again";
+    wait_for("the damage to be logged", || app.log_line(failed).is_some());
+    assert_eq!(app.sql("SELECT count(*) FROM millrace_erasures WHERE value_hash LIKE 'hmac-sha256:%'"), "0");
+    std::fs::write(&key, sound).unwrap();
+    wait_for("the keyed hash", || record()["valueHash"].as_str().unwrap().starts_with("hmac-sha256:"));
+}
+
+#[test]
+fn a_missing_key_of_earlier_erasure_records_is_reported_before_a_new_one_is_made() {
+    const MISSING: &str = "the key of earlier erasure records is missing, so they are not found by their value; restore the file from the old data folder";
+    let mut app = TestApp::start();
+    send(&app.client(), "ann", "5");
+    erase(&app.client(), "ann");
+    assert!(app.log_line(MISSING).is_none(), "the first key of a data folder");
+    let (key, aside) = (app.data().join("erasure-key"), app.data().join("aside"));
+    app.stop();
+    std::fs::rename(&key, &aside).unwrap();
+    app.restart();
+    wait_for("the warning", || app.log_line(MISSING).is_some());
+    assert_eq!(app.log_line(MISSING).unwrap()["level"], "WARN");
+    assert!(!key.exists(), "the old file can still be restored");
+    std::fs::rename(&aside, &key).unwrap();
+    let found = app.client().get("/v1/erasures?value=ann").json();
+    assert_eq!(found["erasures"].as_array().unwrap().len(), 1, "{found}");
+}

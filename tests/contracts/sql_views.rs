@@ -154,7 +154,7 @@ fn a_name_that_a_person_uses_is_left_alone_and_reported_once() {
     // The view begins again after a pause, without a second warning.
     app.sql("ALTER TABLE visit_stats_members RENAME TO elsewhere");
     send_later(&app);
-    wait_for("the view to pause", || app.view("visit_stats")["paused"].is_string());
+    wait_for("the view to pause", || app.view("visit_stats")["state"] == "paused");
     app.sql("ALTER TABLE elsewhere RENAME TO visit_stats_members");
     app.settle();
     let log = app.log_text();
@@ -199,8 +199,8 @@ fn an_sql_view_gives_way_to_a_table_of_the_configuration() {
     assert_eq!(balance["balance"], 5, "{balance}");
     app.restart();
     app.settle();
-    assert_eq!(app.view("visit_stats_daily")["paused"], Value::Null);
-    assert_eq!(app.view("visit_stats")["paused"], Value::Null);
+    assert_eq!(app.view("visit_stats_daily")["state"], "running");
+    assert_eq!(app.view("visit_stats")["state"], "running");
 }
 
 #[test]

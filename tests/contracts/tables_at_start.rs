@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::harness::{StoreKind, TestApp, wait_for};
 
 fn paused(app: &TestApp, view: &str) -> String {
-    wait_for("the view to pause", || app.view(view)["paused"].is_string());
-    app.view(view)["paused"].as_str().unwrap().to_owned()
+    wait_for("the view to pause", || app.view(view)["state"] == "paused");
+    app.view(view)["reason"].as_str().unwrap().to_owned()
 }
 
 /// The table has many faults. One run of the SQL in the reason repairs all of them.
@@ -52,11 +52,11 @@ fn a_table_of_the_wrong_shape_pauses_its_view_at_the_start_and_is_repaired_in_on
         assert!(reason.contains(part), "{part} is missing in {reason}");
     }
     // Other views are not concerned.
-    assert_eq!(app.view("site_stats")["paused"], Value::Null);
+    assert_eq!(app.view("site_stats")["state"], "running");
     let line = app.log_line("view is paused").unwrap();
     assert_eq!((&line["view"], line["reason"].as_str()), (&Value::from("revenue"), Some(&*reason)));
     app.stored.native_sql(reason.split_once("to fix it, run: ").unwrap().1);
-    wait_for("the view to go on", || app.view("revenue")["paused"].is_null());
+    wait_for("the view to go on", || app.view("revenue")["state"] == "running");
     let event = r#"{"userId":"7","name":"add_revenue","value":0.25}"#;
     assert_eq!(app.client().post("/liveEvent", event).status, 200);
     let expected = app.stored.store_kind.pick(["1.75", "1.25", "1.75"]);

@@ -180,9 +180,12 @@ impl TestApp {
         self.anonymous().get("/ready").json()["log"]["end"].as_u64().unwrap()
     }
 
-    /// Returns the state of one view, as `/ready` shows it.
+    /// Returns the state of one view, as `/ready` shows it. Fails if it shows no state of the view.
     pub fn view(&self, name: &str) -> Value {
-        self.anonymous().get("/ready").json()["views"][name].clone()
+        let ready = self.anonymous().get("/ready").json();
+        let view = &ready["views"][name];
+        assert!(view["state"].is_string(), "no state of view `{name}` in {ready}");
+        view.clone()
     }
 
     /// Opens a connection to the store, as another program would; for SQLite only.

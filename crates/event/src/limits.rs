@@ -93,6 +93,12 @@ pub const DEAD_LETTERS_READ_ROWS_MAX: usize = 16;
 pub const DEAD_LETTERS_LOOKED_UP_MAX: usize = 500;
 /// Dead letters that the answer to events with `wait=applied` lists.
 pub const DEAD_LETTERS_ANSWERED_MAX: usize = 100;
+/// Ranges of the log whose events the answer to a request with `wait=applied` looks up. Beyond it, the answer is 202.
+pub const ANSWERED_RANGES_MAX: usize = 10_000;
+/// The same for the events that the request's corrections undo. An array of corrections always fits.
+pub const ANSWERED_CORRECTIONS_MAX: usize = ARRAY_EVENTS_MAX;
+/// The same for the earlier runs of lines that the request's lines repeat.
+pub const ANSWERED_RUNS_MAX: usize = 1_000;
 /// Positions whose skipped events are read together, for an answer with `wait=applied`.
 pub const SKIPPED_READ_POSITIONS_MAX: u64 = 10_000;
 /// Rows of a view's table in one read: each may hold an event of the largest size.

@@ -5,23 +5,39 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::{Millis, SkippedEvents};
+use crate::{Millis, PositionState, SkippedEvents};
 
 /// The state of one view.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Everything below this position is applied.
+    /// Everything below this position is applied. 0 until the position is known.
     pub position: u64,
+    /// False until the store has told the position.
+    pub known: bool,
     /// The reason why the view does not continue, as a message for the operator.
-    #[serde(flatten)]
     pub stalled: Option<Stalled>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+impl Applied {
+    /// Returns the state of a view that runs, and has applied everything below `position`.
+    pub fn at(position: u64) -> Self {
+        Self { position, known: true, stalled: None }
+    }
+
+    /// Sets the position, and leaves the reason why the view does not continue.
+    pub fn set_position(&mut self, position: u64) {
+        (self.position, self.known) = (position, true);
+    }
+
+    /// Returns the position, or `None` until the store has told it.
+    pub fn position_if_known(&self) -> Option<u64> {
+        self.known.then_some(self.position)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stalled {
     /// The store does not answer or is busy. The view tries again until it succeeds.
     Waiting(String),
@@ -80,6 +96,24 @@ impl Progress {
     /// Returns the views of one stream, without dedup.
     pub fn of_stream(&self, stream: &str) -> BTreeMap<String, Applied> {
         self.snapshot(|entry| entry.stream.as_deref() == Some(stream))
+    }
+
+    /// Returns the states of dedup and of all views, by name. `end` is the end of the log.
+    pub fn states(&self, end: u64) -> BTreeMap<String, PositionState> {
+        self.shown(end, |_| true)
+    }
+
+    /// Returns the states of dedup and of the views of one stream.
+    pub fn states_of_stream(&self, stream: &str, end: u64) -> BTreeMap<String, PositionState> {
+        self.shown(end, |entry| entry.stream.as_deref().is_none_or(|of| of == stream))
+    }
+
+    fn shown(&self, end: u64, which: impl Fn(&Entry) -> bool) -> BTreeMap<String, PositionState> {
+        let shown = |(name, applied): (String, Applied)| {
+            let lag_seconds = self.lag_seconds(&name);
+            (name, PositionState::of(applied, end, lag_seconds))
+        };
+        self.snapshot(which).into_iter().map(shown).collect()
     }
 
     /// Replaces the times of the first events that are not applied.
@@ -162,13 +196,15 @@ mod tests {
         let view = progress.register("revenue", "sales");
         progress.register("other", "others");
         let names = |views: BTreeMap<String, Applied>| views.into_keys().collect::<Vec<_>>();
+        let shown = |views: BTreeMap<String, PositionState>| views.into_keys().collect::<Vec<_>>();
         assert_eq!(names(progress.of_stream("sales")), ["revenue"]);
         assert_eq!(names(progress.all()), ["dedup", "other", "revenue"]);
-        let applied = |position| Applied { position, stalled: None };
-        dedup.send_replace(applied(7));
+        assert_eq!(shown(progress.states_of_stream("sales", 9)), ["dedup", "revenue"]);
+        assert_eq!(shown(progress.states(9)), ["dedup", "other", "revenue"]);
+        dedup.send_replace(Applied::at(7));
         assert!(progress.dedup_reached(7, Duration::ZERO).await);
         assert!(!progress.reached("sales", 7, Duration::ZERO).await);
-        view.send_replace(applied(8));
+        view.send_replace(Applied::at(8));
         assert!(progress.reached("sales", 8, Duration::ZERO).await);
         assert!(!progress.dedup_reached(8, Duration::ZERO).await);
     }
