@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::config_options::{CheckedConfig, ConfigOptions};
 use super::exit::{Failure, exit_code};
 use super::output::{counted, print};
-use super::serve_options::{CheckedConfig, ServeOptions};
 use crate::config::{DEFAULT, OpenError, Preset, effective};
 
 #[derive(Args)]
@@ -35,7 +35,7 @@ enum Action {
 #[derive(Args)]
 struct Options {
     #[command(flatten)]
-    server: ServeOptions,
+    server: ConfigOptions,
 }
 
 #[derive(Args)]

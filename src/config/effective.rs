@@ -8,8 +8,8 @@ use toml::{Table, Value};
 
 use super::Overrides;
 use super::loaded::Files;
-use super::reader::Reader;
 use super::store::without_password;
+use super::toml_reader::Reader;
 
 /// Returns the settings that `Config::load` reads from the same files and overrides, as a file without the password of
 /// the store. The configuration must be valid.

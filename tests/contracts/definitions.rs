@@ -102,7 +102,10 @@ fn an_accepted_change_applies_from_its_position_on_and_corrections_undo_what_was
     assert!(reason.contains("`amount` was \"+total\" and is now \"-total\""), "{reason}");
     assert!(reason.contains("`millrace view rebuild totals`"), "{reason}");
     assert!(reason.contains("`millrace view accept totals` to keep the rows"), "{reason}");
-    assert_eq!((app.view("totals")["position"].clone(), app.view("totals")["lag"].clone()), (json!(2), json!(0)));
+    assert_eq!(
+        (app.view("totals")["position"].clone(), app.view("totals")["lag"].clone()),
+        (json!(2), json!(0))
+    );
     send(&app, EVENTS, "c", 3);
     assert_eq!(balance(&app), 12, "a paused view applies nothing");
     assert_eq!(differences(&app, "totals"), 0, "the rows are right under the definition that made them");

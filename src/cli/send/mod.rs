@@ -35,9 +35,9 @@ use self::stream_choice::StreamChoice;
 use self::transfer::{Context, Counts, Transfer};
 use self::upload::ResumeMode;
 use self::uploader::Uploader;
+use super::client_options::ClientOptions;
 use super::exit::{Failure, block_on};
 use super::output::{JsonDocument, counted};
-use super::server_options::Server;
 
 #[derive(Args)]
 pub struct Send {
@@ -67,7 +67,7 @@ pub struct Send {
     #[arg(long, hide = true, default_value_t = CHUNK_LINES_MAX as u64, value_parser = clap::value_parser!(u64).range(1..=CHUNK_LINES_MAX as u64))]
     chunk_lines: u64,
     #[command(flatten)]
-    server: Server,
+    server: ClientOptions,
 }
 
 /// The reason why a file could not be sent.
