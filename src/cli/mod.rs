@@ -6,6 +6,7 @@ mod client_options;
 mod config_options;
 mod exit;
 mod output;
+mod printable;
 
 mod serve;
 mod status;

@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use super::client::{Client, decode, escaped};
 use super::client_options::ClientOptions;
 use super::exit::{Failure, block_on};
-use super::output::{JsonLines, Output, printable};
+use super::output::{JsonLines, Output};
+use super::printable::printable;
 
 const EVENTS_DEFAULT: u64 = 20;
 /// How long a page waits for the marks of its events.

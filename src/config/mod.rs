@@ -30,8 +30,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use crate::store::OpenError;
-pub use effective::effective;
+pub use crate::store::{OpenError, StoreInspection};
+pub use effective::{effective, effective_settings};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::DEFAULT;
 pub use legacy_env::{LegacyEnv, UsedVariable};

@@ -89,7 +89,8 @@ fn exit_codes_distinguish_usage_connection_and_key_errors() {
     let line = failed(&app, 3, &["view", "balance", "revenue", "--url", &nobody]);
     assert!(line.contains(&nobody) && line.contains("`millrace serve`"), "{line}");
     assert!(
-        failed(&app, 4, &["view", "balance", "revenue", "--key", "wrong"]).contains("does not know this key")
+        failed(&app, 4, &["view", "balance", "revenue", "--key", "wrong"])
+            .contains("the key is unknown, expired or revoked")
     );
     assert!(failed(&app, 4, &["tail", "revenue", "--data", "elsewhere"]).contains("requires a key"));
 }

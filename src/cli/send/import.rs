@@ -73,13 +73,13 @@ async fn import(command: Import) -> Result<(), Failure> {
                 outcome.failures.push(failure);
             }
             Err(SendError::Command(failure)) => {
-                outcome.print(begun.elapsed(), command.format.json);
+                drop(outcome.print(begun.elapsed(), command.format.json));
                 return Err(failure);
             }
         }
     }
-    outcome.print(begun.elapsed(), command.format.json);
-    outcome.verdict()
+    let printed = outcome.print(begun.elapsed(), command.format.json);
+    outcome.verdict().and(printed)
 }
 
 async fn import_file(
