@@ -10,6 +10,7 @@ use clap::Args;
 use event::{Random, Sample};
 
 use super::exit::{Failure, exit_code};
+use super::output::AlwaysJsonLines;
 use crate::config::{Config, Overrides, user_file};
 
 #[derive(Args)]
@@ -32,6 +33,8 @@ pub struct Generate {
     /// File to write; an existing file is replaced [default: stdout]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    _format: AlwaysJsonLines,
 }
 
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use crate::{failed, run, stderr};
 const LOCAL: [&str; 6] = ["serve", "generate", "restore", "repair", "config", "completions"];
 
 /// The commands without `--json`: the server, and those that print text in another language.
-const WITHOUT_JSON: [&[&str]; 4] = [&["serve"], &["generate"], &["config", "default"], &["completions"]];
+const WITHOUT_JSON: [&[&str]; 3] = [&["serve"], &["config", "default"], &["completions"]];
 
 #[test]
 fn without_a_command_help_is_shown_with_the_exit_codes() {
