@@ -188,8 +188,8 @@ fn commands_take_the_port_from_the_env_file_unless_it_is_turned_off() {
     std::fs::write(app.folder.path().join(".env"), "PORT=1\n").unwrap();
     let asked =
         |arguments: &[&str]| stderr(&app.prepared(arguments).env_remove("MILLRACE_URL").output().unwrap());
-    assert!(asked(&["balance"]).contains("no answer from http://localhost:1:"));
-    for arguments in [["balance", "--no-env-file"], ["--no-env-file", "balance"]] {
+    assert!(asked(&["status"]).contains("no answer from http://localhost:1:"));
+    for arguments in [["status", "--no-env-file"], ["--no-env-file", "status"]] {
         let answer = asked(&arguments);
         assert!(!answer.contains("http://localhost:1:"), "{answer}");
     }
