@@ -98,8 +98,15 @@ mod tests {
         )
         .expect("written");
         let config = Config::load(Some(&path), &Overrides::default()).expect("a configuration");
-        let command =
-            Generate { events: 2_000, users: 9, stream: stream.to_owned(), config: None, seed, output: None };
+        let command = Generate {
+            events: 2_000,
+            users: 9,
+            stream: stream.to_owned(),
+            config: None,
+            seed,
+            output: None,
+            _format: AlwaysJsonLines::default(),
+        };
         let mut out = Vec::new();
         write(&Sample::of(&config.streams[stream]), &command, &mut out).expect("written");
         (String::from_utf8(out).expect("text"), config)

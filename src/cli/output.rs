@@ -26,7 +26,7 @@ pub struct JsonLines {
 }
 
 /// `--json` of a command whose output is always JSON Lines, so that the option can be given to every command.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct AlwaysJsonLines {
     /// Print JSON Lines; the output always has this form, with or without the option
     #[arg(long)]
