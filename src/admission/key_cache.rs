@@ -105,15 +105,8 @@ impl CachedKey {
             expires: self.expires.map(Millis),
             last_used: LastUse::default(),
         };
-        Some((bytes_of_hex(&self.hash)?, Arc::new(key)))
+        Some((event::from_hex(&self.hash)?, Arc::new(key)))
     }
-}
-
-fn bytes_of_hex(text: &str) -> Option<KeyHash> {
-    let digits = text.as_bytes();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let bytes = digits.chunks_exact(2).map(byte).collect::<Option<Vec<u8>>>()?;
-    KeyHash::try_from(bytes).ok().filter(|_| digits.len() == 2 * size_of::<KeyHash>())
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl KeyFault {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "the request has no key",
-            Self::Unknown => "the key is unknown or revoked",
+            Self::Unknown => "the key is unknown, expired or revoked",
             Self::NotText => "the key is not plain text",
         }
     }

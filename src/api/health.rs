@@ -33,7 +33,7 @@ struct Readiness {
     views: BTreeMap<String, PositionState>,
 }
 
-/// The database of the views. Its name is not shown, because this answer needs no key.
+/// The database of the views.
 #[derive(Serialize)]
 struct ShownDatabase {
     kind: &'static str,
@@ -98,10 +98,13 @@ async fn metrics(_: Reader, State(api): State<Arc<Api>>) -> impl IntoResponse {
     metrics::gauge!("millrace_log_end").set(end as f64);
     metrics::gauge!("millrace_log_bytes").set(api.log.bytes() as f64);
     for (view, applied) in api.progress.all() {
-        metrics::gauge!("millrace_view_lag", "view" => view.clone())
-            .set(end.saturating_sub(applied.position) as f64);
-        let seconds = if applied.position < end { api.progress.lag_seconds(&view) } else { 0 };
-        metrics::gauge!("millrace_view_lag_seconds", "view" => view.clone()).set(seconds as f64);
+        // Without an answer of the store since the start, the lag is not known.
+        if let Some(position) = applied.position_if_known() {
+            let lag = end.saturating_sub(position);
+            metrics::gauge!("millrace_view_lag", "view" => view.clone()).set(lag as f64);
+            let seconds = if lag > 0 { api.progress.lag_seconds(&view) } else { 0 };
+            metrics::gauge!("millrace_view_lag_seconds", "view" => view.clone()).set(seconds as f64);
+        }
         let paused = matches!(applied.stalled, Some(Stalled::Paused(_)));
         metrics::gauge!("millrace_view_paused", "view" => view).set(if paused { 1.0 } else { 0.0 });
     }

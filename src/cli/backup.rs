@@ -13,9 +13,9 @@ use event::limits::BACKUP_PIECES_WAITING_MAX;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::client_options::ClientOptions;
 use super::exit::{Failure, block_on};
 use super::output::{JsonDocument, print};
-use super::server_options::Server;
 use crate::backup::{BackupError, Manifest, verify};
 
 /// How many names are tried for the temporary file.
@@ -29,7 +29,7 @@ pub struct Backup {
     #[command(flatten)]
     format: JsonDocument,
     #[command(flatten)]
-    server: Server,
+    server: ClientOptions,
 }
 
 pub fn run(command: Backup) -> ExitCode {

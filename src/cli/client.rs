@@ -152,11 +152,14 @@ impl Answer {
         let message = sent.map_or_else(|| format!("the server answered {}", self.status), str::to_owned);
         match self.status {
             200..=299 => Ok(self),
-            401 if self.key_sent => Err(Failure::NotAllowed(
-                "the server does not know this key; set another with `--key` or MILLRACE_API_KEY, \
-                 or name the server's data folder with `--data`"
-                    .to_owned(),
-            )),
+            401 if self.key_sent => {
+                // The rest of the server's message says how to send a key, which this command does.
+                let fault = message.split("; ").next().unwrap_or(&message);
+                Err(Failure::NotAllowed(format!(
+                    "{fault}; set another key with `--key` or MILLRACE_API_KEY, \
+                     or name the server's data folder with `--data`"
+                )))
+            }
             401 => Err(Failure::NotAllowed(
                 "the server requires a key; set it with `--key` or MILLRACE_API_KEY, \
                  or name the server's data folder with `--data`"

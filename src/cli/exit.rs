@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::printable::printable;
 use crate::config::ConfigErrors;
 
 /// The list of exit codes for `millrace --help`.
@@ -14,7 +15,7 @@ Exit codes:
   4  no key, or a key that may not do this
   5  nothing of that name exists
   6  done, but a part was refused
-  7  a comparison found differences, or a check found damage
+  7  a comparison found differences, a check found damage, or a table does not fit its view
   8  the configuration has errors; each is a line on stderr";
 
 /// The reason why a command ended early or failed. Each variant has its own exit code; clap exits with 2 itself
@@ -42,7 +43,7 @@ pub enum Failure {
     /// 6: done, but a part was refused.
     #[error("{0}")]
     Refused(String),
-    /// 7: a comparison found differences, or a check found damage.
+    /// 7: a comparison found differences, a check found damage, or a table does not fit its view.
     #[error("{0}")]
     Different(String),
     /// 8: the configuration has errors.
@@ -76,10 +77,15 @@ pub fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
             ExitCode::from(Failure::Configuration(errors).code())
         }
         Err(failure) => {
-            eprintln!("millrace: {}", failure.to_string().replace('\n', " "));
+            eprintln!("millrace: {}", one_line(&failure));
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Returns the message of a failure as one line. It may contain text from a server or a database.
+fn one_line(failure: &Failure) -> String {
+    printable(&failure.to_string().replace('\n', " "))
 }
 
 /// Runs a command that talks to a server, and returns the exit code.
@@ -87,5 +93,16 @@ pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> ExitCode 
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => exit_code(runtime.block_on(command)),
         Err(error) => exit_code(Err(Failure::Failed(error.to_string()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line_without_control_characters() {
+        let failure = Failure::Failed("first\nsecond\u{1b}[2J".to_owned());
+        assert_eq!(one_line(&failure), "first second\\u{1b}[2J");
     }
 }

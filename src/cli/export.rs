@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::client::{Client, escaped};
+use super::client_options::ClientOptions;
 use super::exit::{Failure, block_on};
 use super::output::{AlwaysJsonLines, Output};
-use super::server_options::Server;
 use super::tail::log_end;
 
 #[derive(Args)]
@@ -27,7 +27,7 @@ pub struct Export {
     #[command(flatten)]
     _format: AlwaysJsonLines,
     #[command(flatten)]
-    server: Server,
+    server: ClientOptions,
 }
 
 pub fn run(command: Export) -> ExitCode {

@@ -10,6 +10,7 @@ use clap::Args;
 use event::{Random, Sample};
 
 use super::exit::{Failure, exit_code};
+use super::output::AlwaysJsonLines;
 use crate::config::{Config, Overrides, user_file};
 
 #[derive(Args)]
@@ -32,6 +33,8 @@ pub struct Generate {
     /// File to write; an existing file is replaced [default: stdout]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    _format: AlwaysJsonLines,
 }
 
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -95,8 +98,15 @@ mod tests {
         )
         .expect("written");
         let config = Config::load(Some(&path), &Overrides::default()).expect("a configuration");
-        let command =
-            Generate { events: 2_000, users: 9, stream: stream.to_owned(), config: None, seed, output: None };
+        let command = Generate {
+            events: 2_000,
+            users: 9,
+            stream: stream.to_owned(),
+            config: None,
+            seed,
+            output: None,
+            _format: AlwaysJsonLines::default(),
+        };
         let mut out = Vec::new();
         write(&Sample::of(&config.streams[stream]), &command, &mut out).expect("written");
         (String::from_utf8(out).expect("text"), config)

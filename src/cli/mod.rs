@@ -2,10 +2,11 @@
 //! files have the same order: arguments, `run`, helpers.
 
 mod client;
+mod client_options;
+mod config_options;
 mod exit;
 mod output;
-mod serve_options;
-mod server_options;
+mod printable;
 
 mod serve;
 mod status;
@@ -40,7 +41,7 @@ use clap::{Parser, Subcommand};
 struct Cli {
     // The commands that read the file have the same option, which gets this value.
     #[command(flatten)]
-    _env_file: serve_options::EnvFile,
+    _env_file: config_options::EnvFile,
     #[command(subcommand)]
     command: Command,
 }

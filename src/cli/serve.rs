@@ -7,8 +7,8 @@ use clap::Args;
 use event::limits::BLOCKING_THREADS_MAX;
 use rustix::fs::Mode;
 
+use super::config_options::ConfigOptions;
 use super::exit::{Failure, exit_code};
-use super::serve_options::ServeOptions;
 use crate::server::{self, Settings};
 use crate::telemetry::{LogFormat, abort_on_panic, start_logging};
 
@@ -18,7 +18,7 @@ pub struct Serve {
     #[arg(long, env = "MILLRACE_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
     #[command(flatten)]
-    options: ServeOptions,
+    options: ConfigOptions,
     /// Storage of the log; `journal:` is the data folder [default: `[log]` in the configuration, or journal:]
     #[arg(long, env = "MILLRACE_LOG", value_name = "URL")]
     log: Option<String>,

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client::{Client, decode};
+use super::client_options::ClientOptions;
 use super::exit::{Failure, block_on};
 use super::output::{Columns, JsonDocument, Output, bytes_text, counted, duration_text, print, properties};
-use super::server_options::Server;
 use super::view::list::{Summary, print_summaries};
 
 #[derive(Args)]
@@ -18,7 +18,7 @@ pub struct Status {
     #[command(flatten)]
     format: JsonDocument,
     #[command(flatten)]
-    server: Server,
+    server: ClientOptions,
 }
 
 pub fn run(command: Status) -> ExitCode {

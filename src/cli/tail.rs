@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::client::{Client, decode, escaped};
+use super::client_options::ClientOptions;
 use super::exit::{Failure, block_on};
-use super::output::{JsonLines, Output, printable};
-use super::server_options::Server;
+use super::output::{JsonLines, Output};
+use super::printable::printable;
 
 const EVENTS_DEFAULT: u64 = 20;
 /// How long a page waits for the marks of its events.
@@ -35,7 +36,7 @@ pub struct Tail {
     #[command(flatten)]
     format: JsonLines,
     #[command(flatten)]
-    server: Server,
+    server: ClientOptions,
 }
 
 pub fn run(command: Tail) -> ExitCode {

@@ -8,12 +8,17 @@ use toml::{Table, Value};
 
 use super::Overrides;
 use super::loaded::Files;
-use super::reader::Reader;
 use super::store::without_password;
+use super::toml_reader::Reader;
 
 /// Returns the settings that `Config::load` reads from the same files and overrides, as a file without the password of
 /// the store. The configuration must be valid.
 pub fn effective(path: Option<&Path>, overrides: &Overrides) -> String {
+    written(&effective_settings(path, overrides))
+}
+
+/// Returns the same settings as a tree.
+pub fn effective_settings(path: Option<&Path>, overrides: &Overrides) -> Table {
     let files = Files::open(path, overrides);
     let (merged, _) = files.layers.merged();
     let mut whole = Table::deserialize(Reader::new(&DeValue::Table(merged))).unwrap_or_default();
@@ -23,7 +28,7 @@ pub fn effective(path: Option<&Path>, overrides: &Overrides) -> String {
     if let Some(Value::String(url)) = store.and_then(|store| store.get_mut("url")) {
         *url = without_password(url);
     }
-    written(&whole)
+    whole
 }
 
 /// Writes sections as people do: one for each stream, view, source and read, and a line for each field.

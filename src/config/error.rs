@@ -24,6 +24,11 @@ impl ConfigErrors {
         (!errors.is_empty()).then_some(Self(errors))
     }
 
+    /// Returns the errors in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+
     /// Returns the number of errors, in words.
     pub fn summary(&self) -> String {
         match self.0.len() {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::checks::Checks;
-use super::read::{ReadSection, Views, check_reads};
+use super::read_section::{ReadSection, Views, check_reads};
 use super::source::check_sources;
 use super::store::StoreSection;
 use super::stream::{StreamSection, check_streams};

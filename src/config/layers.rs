@@ -151,7 +151,7 @@ mod tests {
     use toml::Table;
 
     use super::*;
-    use crate::config::reader::Reader;
+    use crate::config::toml_reader::Reader;
 
     #[test]
     fn the_last_file_wins_and_each_value_knows_its_place() {

@@ -149,8 +149,12 @@ impl LegacyEnv {
 
     fn leave(&mut self, is_left: impl Fn(&str) -> bool, winner: &str) {
         let names = self.listed(&is_left);
+        let have = match self.used.iter().filter(|used| is_left(used.name)).count() {
+            1 => "has",
+            _ => "have",
+        };
         self.used.retain(|used| !is_left(used.name));
-        self.unusable.push(format!("{names} has no effect, because {winner} is set"));
+        self.unusable.push(format!("{names} {have} no effect, because {winner} is set"));
     }
 
     /// Returns the variables that decide the port, for messages.
@@ -282,6 +286,12 @@ mod tests {
         let legacy_env = read(&[], &[("PORT", "3000"), ("API_PORT", "3000")]);
         assert_eq!(legacy_env.decisions(), ["port: 3000, from PORT and API_PORT in .env"]);
         assert!(legacy_env.unusable.is_empty());
+        let mut legacy_env = legacy_env;
+        legacy_env.leave_port("`--listen`");
+        assert_eq!(
+            legacy_env.unusable,
+            ["PORT and API_PORT in .env have no effect, because `--listen` is set"]
+        );
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::error::ConfigError;
 use super::file::{DEFAULT, File};
 use super::layers::{Layers, Origin};
 use super::location::{Location, Locations};
-use super::reader::Reader;
-use super::{Config, ConfigErrors, Overrides, Preset, recovery, wording};
+use super::toml_reader::Reader;
+use super::{Config, ConfigErrors, Overrides, Preset, collect_errors, describe_error};
 
 /// The configuration as far as it could be read, and all errors so far. Later checks may add more.
 pub struct Loaded {
@@ -41,9 +41,9 @@ impl Loaded {
         errors.extend(wrong);
         let mut locations = layers.locations(&merged);
         let mut tree = DeValue::Table(merged);
-        let reading = recovery::read::<File>(&mut tree, &mut locations);
+        let reading = collect_errors::read::<File>(&mut tree, &mut locations);
         let is_on = |preset: &Preset| presets.contains(preset);
-        errors.extend(reading.errors.iter().map(|error| wording::described(error, &locations, is_on)));
+        errors.extend(reading.errors.iter().map(|error| describe_error::describe(error, &locations, is_on)));
         let mut checks =
             Checks { locations: &locations, incomplete: &reading.incomplete, errors: &mut errors };
         let config = reading.value.check(presets, overrides, &mut checks);

@@ -3,6 +3,8 @@
 //! that no setting fails later.
 
 mod checks;
+mod collect_errors;
+mod describe_error;
 mod effective;
 mod error;
 mod file;
@@ -15,23 +17,21 @@ mod location;
 mod names;
 mod overrides;
 mod preset;
-mod read;
-mod reader;
-mod recovery;
+mod read_section;
 mod source;
 mod store;
 mod store_check;
 mod stream;
 mod syntax;
+mod toml_reader;
 mod view;
-mod wording;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use crate::store::OpenError;
-pub use effective::effective;
+pub use crate::store::{OpenError, StoreInspection};
+pub use effective::{effective, effective_settings};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::DEFAULT;
 pub use legacy_env::{LegacyEnv, UsedVariable};
@@ -39,7 +39,7 @@ pub use listen::ListenAt;
 pub use loaded::Loaded;
 pub use overrides::Overrides;
 pub use preset::Preset;
-pub use read::{ReadConfig, ReadShape};
+pub use read_section::{ReadConfig, ReadShape};
 pub use store::{StoreAt, without_password};
 pub use stream::Streams;
 

@@ -111,8 +111,12 @@ impl StoreWatch {
     /// Notes for each view when the first event that it has not applied was received. Returns the largest lag.
     async fn measure_lag(&self) -> Behind {
         let (end, log) = (self.log.end(), self.log.clone());
-        let positions: BTreeMap<String, u64> =
-            self.progress.all().into_iter().map(|(view, applied)| (view, applied.position)).collect();
+        let positions: BTreeMap<String, u64> = self
+            .progress
+            .all()
+            .into_iter()
+            .filter_map(|(view, applied)| Some((view, applied.position_if_known()?)))
+            .collect();
         let events = positions.values().map(|position| end.saturating_sub(*position)).max().unwrap_or(0);
         let read = move || {
             let behind = positions.into_iter().filter(|(_, position)| *position < end);
@@ -204,7 +208,7 @@ impl StoreWatch {
                 Some(_) => outage.note_failure(now, VIEW_CERTAIN_AFTER),
                 None => outage.note_success(now),
             };
-            let lag = self.log.end().saturating_sub(applied.position);
+            let lag = applied.position_if_known().map(|position| self.log.end().saturating_sub(position));
             match line {
                 Some(Line::Begins) => {
                     tracing::warn!(

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::harness::{Start, TestApp, free_port};
 use crate::{run, sell, stderr, stdout};
 
@@ -216,4 +218,79 @@ fn the_greeting_names_the_settings_from_the_env_file() {
     let greeting = greeting.join("\n");
     assert!(greeting.contains(&format!("port: {port}, from PORT in .env")), "{greeting}");
     assert!(greeting.contains("from API_KEY in .env") && !greeting.contains("hidden-word"), "{greeting}");
+}
+
+#[test]
+fn the_check_of_the_store_lists_the_faults_of_tables_and_creates_no_file() {
+    let app = TestApp::start();
+    let check = |data: &str, options: &[&str]| {
+        let arguments = [&["config", "check", "--store", "--data", data], options].concat();
+        // Only the file in this data folder is checked, whatever database the tests use.
+        app.prepared(&arguments).output().unwrap()
+    };
+    let files = |data: &str| {
+        let entries = std::fs::read_dir(app.folder.path().join(data)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let missing = check("none", &[]);
+    assert_eq!(missing.status.code(), Some(0), "{}", stderr(&missing));
+    assert!(stderr(&missing).contains("the database does not exist yet: sqlite:none/millrace.db"));
+    assert!(!app.folder.path().join("none").exists());
+
+    std::fs::create_dir(app.folder.path().join("other")).unwrap();
+    let path = app.folder.path().join("other/millrace.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.execute("CREATE TABLE users_revenue (user_id TEXT PRIMARY KEY)", []).unwrap();
+    drop(database);
+    let before = std::fs::read(&path).unwrap();
+    let found = check("other", &[]);
+    assert_eq!(found.status.code(), Some(7), "{}", stderr(&found));
+    let faults = stdout(&found);
+    assert!(faults.starts_with("view `revenue`: table `users_revenue` "), "{faults}");
+    assert_eq!(faults.lines().count(), 1, "{faults}");
+    let text = stderr(&found);
+    assert!(text.contains("1 table in sqlite:other/millrace.db cannot be used as it is"), "{text}");
+    let json = check("other", &["--json"]);
+    assert_eq!(json.status.code(), Some(7), "{}", stderr(&json));
+    let json: Value = serde_json::from_str(&stdout(&json)).unwrap();
+    let fault = &json["store"]["faults"][0];
+    assert_eq!((&json["valid"], &json["store"]["exists"]), (&true.into(), &true.into()));
+    assert_eq!((&fault["view"], &fault["table"]), (&"revenue".into(), &"users_revenue".into()));
+    assert!(!fault["problems"].as_array().unwrap().is_empty(), "{json}");
+    assert_eq!((files("other"), std::fs::read(&path).unwrap()), (vec!["millrace.db".to_owned()], before));
+
+    let help = run(&app, &["config", "check", "--help"]);
+    assert!(help.contains("MILLRACE_LOG and MILLRACE_STORE"), "{help}");
+}
+
+#[test]
+fn the_configuration_and_its_errors_are_printed_as_json() {
+    let app = TestApp::configured(SECOND);
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let shown = json(&run(&app, &["config", "show", "--json"]));
+    assert_eq!((&shown["file"], &shown["presets"][0]), (&"millrace.toml".into(), &"revenue".into()));
+    let views = &shown["configuration"]["view"];
+    assert_eq!(
+        (&views["refunds"]["amount"], &views["revenue"]["kind"]),
+        (&"-cents".into(), &"ledger".into())
+    );
+
+    let valid = json(&run(&app, &["config", "check", "--json", "--dev"]));
+    assert_eq!((&valid["valid"], &valid["errors"]), (&true.into(), &serde_json::json!([])));
+    assert!(valid["warnings"][0].as_str().unwrap().starts_with("--dev: "), "{valid}");
+    assert!(valid["store"].is_null(), "{valid}");
+
+    std::fs::write(app.folder.path().join("wrong.toml"), "lisen = []\n[dedup]\nwindow = \"soon\"\n").unwrap();
+    let output = app.command(&["config", "check", "--config", "wrong.toml", "--listen", "nowhere", "--json"]);
+    assert_eq!(output.status.code(), Some(8), "{}", stderr(&output));
+    let wrong = json(&stdout(&output));
+    assert_eq!((&wrong["valid"], &wrong["file"]), (&false.into(), &"wrong.toml".into()));
+    let errors = wrong["errors"].as_array().unwrap();
+    let at = |file: &str| errors.iter().filter(|error| error["file"] == file).collect::<Vec<_>>();
+    let [first, second] = at("wrong.toml")[..] else { panic!("{wrong}") };
+    assert_eq!((&first["line"], &first["column"]), (&1.into(), &1.into()));
+    assert!(first["reason"].as_str().unwrap().starts_with("`lisen` is not a setting"), "{wrong}");
+    assert_eq!((&second["line"], &second["column"]), (&3.into(), &10.into()));
+    let [outside] = at("--listen or MILLRACE_LISTEN")[..] else { panic!("{wrong}") };
+    assert!(outside["line"].is_null() && outside["column"].is_null(), "{wrong}");
 }

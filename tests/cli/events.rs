@@ -30,6 +30,20 @@ fn a_receipt_shows_the_event_and_its_views() {
 }
 
 #[test]
+fn the_receipt_of_a_reused_id_shows_its_dead_letter() {
+    let app = TestApp::start();
+    sent(&app, "order-7", 10);
+    let line = r#"{"id":"order-7","userId":"u","name":"add_revenue","value":11}"#;
+    assert_eq!(app.client().post_lines(EVENTS, line).status, 200);
+    app.settle();
+    let letters = app.client().get("/v1/dead-letters").json();
+    let letter = &letters["deadLetters"][0];
+    let shown = run(&app, &["event", "show", letter["eventId"].as_str().unwrap()]);
+    let expected = format!("dead letter  {}, open: ", letter["id"].as_str().unwrap());
+    assert!(shown.contains(&expected), "{shown}");
+}
+
+#[test]
 fn an_event_is_taken_back_by_either_of_its_ids() {
     let app = TestApp::start();
     let first = sent(&app, "order-7", 10);

@@ -53,7 +53,8 @@ fn a_key_can_do_what_it_was_created_for_until_it_is_revoked() {
     run(&app, &["key", "revoke", shop["id"].as_str().unwrap()]);
     assert_eq!(post(&app, &sender, "refunds", REFUND).status, 401);
     assert!(
-        failed(&app, 4, &["view", "balance", "revenue", "--key", &sender]).contains("does not know this key")
+        failed(&app, 4, &["view", "balance", "revenue", "--key", &sender])
+            .contains("the key is unknown, expired or revoked; set another key with `--key`")
     );
     failed(&app, 5, &["key", "revoke", shop["id"].as_str().unwrap()]);
 }

@@ -75,10 +75,10 @@ fn a_refused_key_learns_which_header_or_scope_is_missing() {
     for name in ["Authorization", "X-API-Key"] {
         let wrong = app.anonymous().with_header(name, "mr_wrong");
         let (detail, challenge) = refused(&wrong, EVENTS, 401);
-        assert!(detail.starts_with("the key is unknown or revoked; "), "{detail}");
+        assert!(detail.starts_with("the key is unknown, expired or revoked; "), "{detail}");
         assert_eq!(
             challenge,
-            r#"Bearer error="invalid_token", error_description="the key is unknown or revoked", scope="read""#
+            r#"Bearer error="invalid_token", error_description="the key is unknown, expired or revoked", scope="read""#
         );
     }
     let (_, sender) = make_key(&app, &json!({ "name": "sender", "scopes": ["send"] }));

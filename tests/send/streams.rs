@@ -88,3 +88,28 @@ fn a_key_that_may_only_send_to_one_stream_needs_no_name() {
         (1, &"credits".into())
     );
 }
+
+#[test]
+fn a_file_with_only_lines_that_are_too_long_needs_the_name_of_its_stream() {
+    let app = TestApp::start();
+    let path = write(&app, "big.json", format!("\n{{\"a\":\"{}\"}}\n", "x".repeat(5 << 20)));
+    let error = refused(&app, &["big.json", "--move-to", "done"]);
+    assert!(
+        error.contains("big.json: line 2 is longer than 1 MiB; name the stream with `--stream`"),
+        "{error}"
+    );
+    assert!(path.exists() && !app.folder.path().join("done/big.json").exists());
+    assert_eq!(send(&app, &["big.json", "--stream", "revenue"]).0, 6);
+    assert!(app.folder.path().join("big.json.revenue.rejected").exists());
+}
+
+#[test]
+fn a_closed_stdout_does_not_change_the_exit_code() {
+    let app = TestApp::start();
+    write(&app, "a.jsonl", "bad\n".to_owned() + &sale(1));
+    let mut child = start(&app, &["a.jsonl", "--stream", "revenue"]);
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+}

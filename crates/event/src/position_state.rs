@@ -13,7 +13,7 @@ pub struct PositionState {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     position: Option<u64>,
-    /// In events.
+    /// In log positions, those of other streams included.
     lag: Option<u64>,
     /// Since the first event was received that is not applied.
     lag_seconds: Option<u64>,

@@ -34,10 +34,19 @@ pub struct Receipt {
     takes_back: Option<String>,
     pub taken_back_by: Option<String>,
     traceparent: Option<String>,
+    /// The dead letter of an event that reused an id for another body.
+    dead_letter: Option<DeadLetter>,
     #[serde(default)]
     erased: bool,
     views: BTreeMap<String, ViewState>,
     event: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct DeadLetter {
+    letter: String,
+    status: String,
+    reason: String,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +76,7 @@ impl Receipt {
             Some(false) => format!("{first}, which has another body"),
             _ => first,
         });
+        let dead_letter = self.dead_letter.map(DeadLetter::text);
         let erased = self.erased.then(|| "the text of the event was erased".to_owned());
         let event = self.event.map(|event| event.get().to_owned()).filter(|_| !self.erased);
         let optional = [
@@ -74,6 +84,7 @@ impl Receipt {
             ("retry of", self.retry_of),
             ("only for", self.only_for),
             ("repeat of", repeat_of),
+            ("dead letter", dead_letter),
             ("takes back", self.takes_back),
             ("taken back by", self.taken_back_by),
             ("trace", self.traceparent),
@@ -93,12 +104,18 @@ impl Receipt {
     }
 }
 
+impl DeadLetter {
+    fn text(self) -> String {
+        format!("{}, {}: {}", self.letter, self.status, self.reason)
+    }
+}
+
 impl ViewState {
     fn text(self) -> String {
         match self {
-            Self { state, letter: Some(id), status, reason } => {
+            Self { state, letter: Some(letter), status, reason } => {
                 let (status, reason) = (status.unwrap_or_default(), reason.unwrap_or_default());
-                format!("{state} {id}, {status}: {reason}")
+                format!("{state} {}", DeadLetter { letter, status, reason }.text())
             }
             Self { state, .. } => state,
         }

@@ -9,15 +9,15 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::client_options::ClientOptions;
 use super::exit::block_on;
-use super::server_options::Server;
 
 #[derive(Args)]
 pub struct Notification {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]
-    server: Server,
+    server: ClientOptions,
 }
 
 #[derive(Subcommand)]

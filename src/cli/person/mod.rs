@@ -9,15 +9,15 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::client_options::ClientOptions;
 use super::exit::block_on;
-use super::server_options::Server;
 
 #[derive(Args)]
 pub struct Person {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]
-    server: Server,
+    server: ClientOptions,
 }
 
 #[derive(Subcommand)]

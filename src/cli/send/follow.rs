@@ -1,10 +1,12 @@
 //! `send --follow`: checks every file several times a second, and sends appended lines. A file that was replaced,
-//! or truncated and rewritten, has new content, and is sent from its first line.
+//! or truncated and rewritten, has new content, and is sent from its first line. A file that cannot be sent is skipped
+//! until it changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,6 +34,24 @@ struct Followed {
     /// The counts of `transfer` that were reported, and when.
     reported: Counts,
     reported_at: Option<Instant>,
+    skipped: Option<Skipped>,
+}
+
+/// A file that could not be sent. It is tried again when the file changes.
+struct Skipped {
+    failure: Failure,
+    version: Option<FileVersion>,
+    /// The first line and the generation of the transfer that failed, if it had begun.
+    begun: Option<([u8; 32], u64)>,
+}
+
+/// Tells two states of a path apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileVersion {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: Option<SystemTime>,
 }
 
 pub async fn follow(
@@ -63,6 +83,7 @@ pub async fn follow(
         if let Some(transfer) = &followed.transfer {
             outcome.add(transfer);
         }
+        outcome.failures.extend(followed.skipped.take().map(|skipped| skipped.failure));
     }
     ended
 }
@@ -89,15 +110,70 @@ async fn check_all(
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     for (path, followed) in files {
+        let version = FileVersion::at(path);
+        if followed.is_skipped(version) {
+            continue;
+        }
         match followed.check(path, again, context, outcome).await {
-            Ok(()) => {}
-            Err(SendError::File(failure) | SendError::Command(failure)) => return Err(failure),
+            Ok(()) => followed.skipped = None,
+            Err(SendError::File(failure)) => followed.skip(path, failure, version, context, outcome),
+            Err(SendError::Command(failure)) => return Err(failure),
         }
     }
     Ok(())
 }
 
+impl FileVersion {
+    fn at(path: &Path) -> Option<Self> {
+        let metadata = path.metadata().ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
+        })
+    }
+
+    fn is_same_file(self, other: Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
 impl Followed {
+    /// Returns true if the file could not be sent and has not changed since. If it has changed, notes which
+    /// generations it may continue.
+    fn is_skipped(&mut self, version: Option<FileVersion>) -> bool {
+        let Some(skipped) = &mut self.skipped else { return false };
+        let Some(version) = version.filter(|version| skipped.version.as_ref() != Some(version)) else {
+            return true;
+        };
+        if let Some((first_line, generation)) = skipped.begun.take() {
+            let is_same = skipped.version.is_some_and(|before| before.is_same_file(version));
+            self.from_generation.insert(first_line, generation + u64::from(!is_same));
+        }
+        false
+    }
+
+    /// Skips the file until it changes. Notes the reason, unless it was noted before.
+    fn skip(
+        &mut self,
+        path: &Path,
+        failure: Failure,
+        version: Option<FileVersion>,
+        context: &Context,
+        outcome: &mut Outcome,
+    ) {
+        self.report(path, context);
+        let begun = self.transfer.take().map(|transfer| {
+            outcome.add(&transfer);
+            (transfer.first_line, transfer.known.generation)
+        });
+        if self.skipped.as_ref().is_none_or(|skipped| skipped.failure != failure) {
+            context.progress.note(&format!("{failure}; the file is skipped until it changes"));
+        }
+        self.skipped = Some(Skipped { failure, version, begun });
+    }
+
     /// Sends what was appended to the file at `path`, or all of a new file there.
     async fn check(
         &mut self,
@@ -109,11 +185,10 @@ impl Followed {
         if let Some(transfer) = &mut self.transfer {
             let rewritten = transfer.is_rewritten();
             let replaced = path.exists() && !transfer.is_at(path);
-            if !rewritten {
-                // If the file was replaced, its last line is complete even without a line break.
-                transfer.advance(replaced, context).await?;
-            }
+            // If the file was replaced, its last line is complete even without a line break.
+            let sent = if rewritten { Ok(()) } else { transfer.advance(replaced, context).await };
             if !rewritten && !replaced {
+                sent?;
                 if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                     self.report(path, context);
                 }
@@ -125,6 +200,14 @@ impl Followed {
             self.transfer = None;
             let what = if rewritten { "was truncated or rewritten" } else { "was replaced by another file" };
             context.progress.note(&format!("{}: {what}", path.display()));
+            // The failure belongs to the old file, so the new one is sent.
+            match sent {
+                Err(SendError::File(failure)) => {
+                    context.progress.note(&failure.to_string());
+                    outcome.failures.push(failure);
+                }
+                sent => sent?,
+            }
         }
         let Ok(file) = File::open(path) else { return Ok(()) };
         let canonical = path.canonicalize().map_err(|error| unreadable(path, &error))?;

@@ -19,9 +19,9 @@ use super::stream_choice::StreamChoice;
 use super::transfer::Context;
 use super::uploader::Uploader;
 use super::{FileOptions, Outcome, SendError, send_file, unreadable};
+use crate::cli::client_options::ClientOptions;
 use crate::cli::exit::{Failure, block_on};
 use crate::cli::output::JsonDocument;
-use crate::cli::server_options::Server;
 
 #[derive(Args)]
 pub struct Import {
@@ -40,7 +40,7 @@ pub struct Import {
     #[command(flatten)]
     format: JsonDocument,
     #[command(flatten)]
-    server: Server,
+    server: ClientOptions,
 }
 
 /// The fields of the first line that apply to the whole file.
@@ -73,13 +73,13 @@ async fn import(command: Import) -> Result<(), Failure> {
                 outcome.failures.push(failure);
             }
             Err(SendError::Command(failure)) => {
-                outcome.print(begun.elapsed(), command.format.json);
+                drop(outcome.print(begun.elapsed(), command.format.json));
                 return Err(failure);
             }
         }
     }
-    outcome.print(begun.elapsed(), command.format.json);
-    outcome.verdict()
+    let printed = outcome.print(begun.elapsed(), command.format.json);
+    outcome.verdict().and(printed)
 }
 
 async fn import_file(

@@ -35,9 +35,9 @@ use self::stream_choice::StreamChoice;
 use self::transfer::{Context, Counts, Transfer};
 use self::upload::ResumeMode;
 use self::uploader::Uploader;
+use super::client_options::ClientOptions;
 use super::exit::{Failure, block_on};
-use super::output::{JsonDocument, counted};
-use super::server_options::Server;
+use super::output::{JsonDocument, counted, print};
 
 #[derive(Args)]
 pub struct Send {
@@ -67,7 +67,7 @@ pub struct Send {
     #[arg(long, hide = true, default_value_t = CHUNK_LINES_MAX as u64, value_parser = clap::value_parser!(u64).range(1..=CHUNK_LINES_MAX as u64))]
     chunk_lines: u64,
     #[command(flatten)]
-    server: Server,
+    server: ClientOptions,
 }
 
 /// The reason why a file could not be sent.
@@ -114,9 +114,10 @@ async fn send(command: Send) -> Result<(), Failure> {
         send_all(&command, &targets, &context, &mut outcome).await
     };
     context.progress.end();
-    outcome.print(begun.elapsed(), command.format.json);
+    let printed = outcome.print(begun.elapsed(), command.format.json);
     context.uploader.client.with_names(ended).await?;
-    outcome.verdict()
+    // The exit code tells of failures even if nobody reads the summary.
+    outcome.verdict().and(printed)
 }
 
 async fn send_all(
@@ -239,7 +240,7 @@ impl Outcome {
         }
     }
 
-    fn print(&self, duration: Duration, as_json: bool) {
+    fn print(&self, duration: Duration, as_json: bool) -> Result<(), Failure> {
         let Counts { events, already_sent, rejected } = self.counts;
         let files = self.files;
         if as_json {
@@ -249,7 +250,7 @@ impl Outcome {
                 "events": events, "files": files, "streams": self.streams, "linesThereAlready": already_sent, "rejected": rejected,
                 "rejectedFiles": paths, "seconds": (seconds * 1_000.0).round() / 1_000.0,
             });
-            println!("{body}");
+            print(&body.to_string())
         } else {
             let streams: Vec<String> = self.streams.iter().map(|stream| format!("`{stream}`")).collect();
             let to = match streams.len() {
@@ -257,14 +258,14 @@ impl Outcome {
                 1 => format!(" to stream {}", streams[0]),
                 _ => format!(" to the streams {}", streams.join(", ")),
             };
-            println!(
+            print(&format!(
                 "sent {} from {}{to} in {:.1} s; already sent: {}; rejected: {}",
                 counted(events, "event"),
                 counted(files, "file"),
                 duration.as_secs_f64(),
                 counted(already_sent, "line"),
                 counted(rejected, "line")
-            );
+            ))
         }
     }
 

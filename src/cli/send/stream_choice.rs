@@ -42,8 +42,12 @@ impl StreamChoice {
             Self::Named(stream) => return Ok(Some(stream.clone())),
             Self::ByFirstLine(known) => known,
         };
-        let chunk = first_event(file, ended, uploader).map_err(|error| unreadable(path, &error))?;
-        let Some(chunk) = chunk else { return Ok(None) };
+        let chunk = match first_event(file, ended, uploader.line_bytes_max()) {
+            Ok(FirstEvent::Line(chunk)) => chunk,
+            Ok(FirstEvent::None) => return Ok(None),
+            Ok(FirstEvent::TooLong(line)) => return Err(too_long(path, line)),
+            Err(error) => return Err(unreadable(path, &error)),
+        };
         let streams = known.get_or_try_init(|| uploader.streams(progress));
         let (mut accepting, mut refusals) = (Vec::new(), Vec::new());
         for stream in streams.await? {
@@ -86,26 +90,64 @@ fn choose(mut accepting: Vec<String>, refusals: &[(String, String)]) -> Result<S
     }
 }
 
-/// Returns the first line that can be an event, as a separate chunk.
-fn first_event(file: &Arc<File>, ended: bool, uploader: &Uploader) -> std::io::Result<Option<Chunk>> {
-    let mut lines = Lines::new(file, uploader.line_bytes_max())?;
-    let mut text = Vec::new();
+/// The first line of a file that can be an event.
+enum FirstEvent {
+    /// The line, as a separate chunk.
+    Line(Chunk),
+    /// The file has no line with text yet.
+    None,
+    /// Every line with text is too long. This is the number of the first one.
+    TooLong(u64),
+}
+
+/// Returns the first line that can be an event. Lines that are too long are skipped, because they are never sent.
+fn first_event(file: &Arc<File>, ended: bool, line_bytes_max: usize) -> std::io::Result<FirstEvent> {
+    let mut lines = Lines::new(file, line_bytes_max)?;
+    let (mut text, mut skipped) = (Vec::new(), None);
     loop {
         let number = lines.position().line;
         match lines.next(&mut text)? {
-            ReadLine::Line { ended: is, .. } if is || !ended => {}
-            _ => return Ok(None),
+            ReadLine::Line { ended: is, too_long } if is || !ended => {
+                skipped = skipped.or(too_long.map(|_| number));
+            }
+            _ => return Ok(skipped.map_or(FirstEvent::None, FirstEvent::TooLong)),
         }
         if !text.trim_ascii().is_empty() {
-            return Ok(Some(Chunk { first: number, bytes: Bytes::from(text), too_long: Vec::new() }));
+            let chunk = Chunk { first: number, bytes: Bytes::from(text), too_long: Vec::new() };
+            return Ok(FirstEvent::Line(chunk));
         }
         text.clear();
     }
 }
 
+fn too_long(path: &Path, line: u64) -> SendError {
+    SendError::File(Failure::WrongUsage(format!(
+        "{}: line {line} is longer than 1 MiB; name the stream with `--stream`",
+        path.display()
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped_and_reported_only_if_no_other_line_decides() {
+        use std::io::Write;
+        let first = |content: &str, ended: bool| {
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(content.as_bytes()).expect("written");
+            match first_event(&Arc::new(file), ended, 4).expect("reads") {
+                FirstEvent::Line(chunk) => format!("line {}", chunk.first),
+                FirstEvent::None => "none".to_owned(),
+                FirstEvent::TooLong(line) => format!("line {line} is too long"),
+            }
+        };
+        assert_eq!(first("\n\n", false), "none");
+        assert_eq!(first("\n{ 1 }\nab\n", false), "line 3");
+        assert_eq!(first("\n{ 1 }\n{ 2 }", false), "line 2 is too long");
+        assert_eq!(first("{ 1 }", true), "none", "the line is not complete yet");
+    }
 
     #[test]
     fn only_one_accepting_stream_is_taken() {

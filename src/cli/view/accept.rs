@@ -57,7 +57,9 @@ impl Accept {
             print(&change.text())?;
         }
         match (changes.is_empty(), from) {
-            (true, _) => eprintln!("view `{view}` already has this definition; nothing was changed"),
+            (true, _) => eprintln!(
+                "view `{view}` has nothing to accept: it has this definition already, or no rows yet"
+            ),
             (false, Some(from)) => {
                 eprintln!(
                     "view `{view}` continues: the new definition applies to events from position {from} on"
@@ -81,8 +83,26 @@ impl Change {
 
 /// Returns the definition of a view in a configuration file.
 fn definition_in(path: &Path, view: &str) -> Result<String, Failure> {
-    let config = Config::load(Some(path), &Overrides::default());
+    // With a password, `password_file` is not read: it may exist on the server only, and the store is not opened here.
+    let overrides = Overrides { store_password: Some(String::new()), ..Overrides::default() };
+    let config = Config::load(Some(path), &overrides);
     let config = config.map_err(Failure::Configuration)?;
     let unknown = || Failure::NotFound(format!("{} does not declare view `{view}`", path.display()));
     config.definition_of(view).map(|definition| definition.stored().text.clone()).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_read_without_the_password_file_of_the_server() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("new.toml");
+        let text = "presets = [\"revenue\"]\n[store]\nurl = \"postgres://u@h/d\"\npassword_file = \"/none/password\"\n";
+        std::fs::write(&path, text).expect("written");
+        let definition = definition_in(&path, "revenue").expect("read");
+        assert!(definition.contains("value"), "{definition}");
+        assert!(matches!(definition_in(&path, "none"), Err(Failure::NotFound(_))));
+    }
 }

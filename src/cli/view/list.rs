@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use crate::cli::client::{Client, decode};
 use crate::cli::exit::Failure;
 use crate::cli::output::{Columns, JsonLines, Output, Side};
+use crate::cli::printable::printable_lines;
 
 #[derive(Args)]
 pub struct List {
@@ -65,6 +66,8 @@ pub fn print_summaries(output: &mut Output, views: &[Summary]) -> Result<(), Fai
     columns.page(output, views.iter().map(row))?;
     for view in views {
         if let Some(reason) = &view.reason {
+            // The reason may contain text from the database.
+            let reason = printable_lines(reason);
             output.line(&format!("\nview `{}` is {}: {reason}", view.name, view.state))?;
         }
     }

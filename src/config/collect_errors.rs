@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::location::{Locations, SettingPath};
 use super::preset::Preset;
-use super::reader::{KIND, ReadError, Reader, TAKEN_OUT, Wrong};
+use super::toml_reader::{KIND, ReadError, Reader, TAKEN_OUT, Wrong};
 
 /// The sections with one inner section for each name.
 pub const NAMED_SECTIONS: [&str; 4] = ["source", "stream", "view", "read"];

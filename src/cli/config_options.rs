@@ -9,7 +9,7 @@ use crate::config::{Config, LegacyEnv, Loaded, Overrides, user_file};
 use crate::server::{Exposure, check_config};
 
 #[derive(Args, Clone)]
-pub struct ServeOptions {
+pub struct ConfigOptions {
     /// Configuration file [default: millrace.toml in the working directory, if it exists]
     #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -51,7 +51,7 @@ pub struct CheckedConfig {
     pub warnings: Vec<String>,
 }
 
-impl ServeOptions {
+impl ConfigOptions {
     /// Loads and checks the configuration. `log_url` and `store_url` win over it.
     pub fn check(
         &self,

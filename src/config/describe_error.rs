@@ -2,17 +2,17 @@
 
 use event::suggestion;
 
+use super::collect_errors::NAMED_SECTIONS;
 use super::error::ConfigError;
 use super::location::Locations;
 use super::preset::Preset;
-use super::reader::{KIND, ReadError, Wrong};
-use super::recovery::NAMED_SECTIONS;
+use super::toml_reader::{KIND, ReadError, Wrong};
 
 /// The settings that stand above all sections. A file often has them below a section by mistake.
 const SINGLE_SETTINGS: [&str; 4] = ["presets", "listen", "hosts", "trusted_proxies"];
 
 /// Returns the error with its place. `is_on` tells whether a preset is used.
-pub fn described(error: &ReadError, locations: &Locations, is_on: impl Fn(&Preset) -> bool) -> ConfigError {
+pub fn describe(error: &ReadError, locations: &Locations, is_on: impl Fn(&Preset) -> bool) -> ConfigError {
     let path = &error.path;
     let (subject, setting) = split(path);
     let place = || if setting.is_empty() { subject.clone() } else { format!("{subject}, `{setting}`") };

@@ -7,8 +7,8 @@ use clap::Args;
 use reqwest::Certificate;
 
 use super::client::Client;
+use super::config_options::EnvFile;
 use super::exit::Failure;
-use super::serve_options::EnvFile;
 
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
 /// The port of a server without other settings.
@@ -16,7 +16,7 @@ const PORT: u16 = 8000;
 
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Server")]
-pub struct Server {
+pub struct ClientOptions {
     /// URL of the server [default: http://localhost:8000; PORT or API_PORT in the environment or in a .env file replaces 8000]
     #[arg(long, global = true, env = "MILLRACE_URL", value_name = "URL", value_parser = url)]
     url: Option<String>,
@@ -44,7 +44,7 @@ pub struct Server {
     env_file: EnvFile,
 }
 
-impl Server {
+impl ClientOptions {
     pub fn client(&self) -> Result<Client, Failure> {
         let from_file = || std::fs::read_to_string(self.data.join("api-key")).ok();
         let mut http = reqwest::Client::builder()
