@@ -1,5 +1,5 @@
-//! Reads as many settings as possible. One wrong setting would end the whole deserialisation, so each error is noted,
-//! its cause is taken out of the tree, and the tree is read again.
+//! Collects the errors of a configuration while it is read. One wrong setting would end the whole deserialisation, so
+//! each error is noted, its cause is taken out of the tree, and the tree is read again.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Turns errors of reading into sentences: which section, which setting, what was expected, and which names exist.
+//! Describes errors of reading as sentences: which section, which setting, what was expected, and which names exist.
 
 use event::suggestion;
 

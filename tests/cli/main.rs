@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod accept;
 mod backup;
 mod balance;
 mod config;
