@@ -12,6 +12,7 @@ mod definition_ranges;
 mod erasure;
 mod erasure_error;
 mod erasure_key;
+mod erasure_records;
 mod ledger;
 mod notifications;
 mod pipeline;
