@@ -59,10 +59,7 @@ fn describe() {
     describe_gauge!("millrace_log_end", "Position after the last durable event.");
     describe_gauge!("millrace_store_damaged", "1 if the SQLite file has damaged pages, otherwise 0.");
     describe_gauge!("millrace_view_lag", "Positions of the log that the view has not reached.");
-    describe_gauge!(
-        "millrace_view_lag_seconds",
-        "Seconds since the first event was received that the view has not applied."
-    );
+    describe_gauge!("millrace_view_lag_seconds", "Age of the first event that the view has not applied.");
     describe_gauge!("millrace_store_up", "1 if the database can be used, 0 during an outage.");
     describe_gauge!("millrace_view_paused", "1 if the view is paused until a person acts, otherwise 0.");
     describe_histogram!("millrace_log_sync_seconds", "Duration of a sync of the log in seconds.");

@@ -112,9 +112,10 @@ impl Runner {
             )
         });
         let choices: Vec<String> = rebuild.into_iter().chain(accept).collect();
-        let choices = match choices.is_empty() {
-            true => "give the new view another name".to_owned(),
-            false => format!("run {}", choices.join(", or ")),
+        let choices = if choices.is_empty() {
+            "give the new view another name".to_owned()
+        } else {
+            format!("run {}", choices.join(", or "))
         };
         Ok(format!("its definition is not the one that made its rows: {}; {choices}", changes.join(", ")))
     }
