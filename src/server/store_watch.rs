@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event::limits::{KEYS_REFRESH_INTERVAL, STORE_PROBE_DURATION_MAX, STORE_PROBE_INTERVAL};
+use event::limits::{KEYS_REFRESH_INTERVAL, RETRY_DELAY_MAX, STORE_PROBE_DURATION_MAX, STORE_PROBE_INTERVAL};
 use event::{Applied, Millis, Progress, Stalled, Stop};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -18,8 +18,11 @@ use crate::store::{Store, StoreHealth, StoreState};
 
 /// How long the database has to fail before that is an outage. A restart of a server takes less.
 const CERTAIN_AFTER: Duration = Duration::from_secs(1);
-/// The same for a view that waits while the database answers: for a lock, for example.
-const VIEW_CERTAIN_AFTER: Duration = Duration::from_secs(3);
+/// The same for a file, which cannot be asked: its views know whether they can write.
+const FILE_CERTAIN_AFTER: Duration = Duration::from_secs(3);
+/// The same for a view that waits while the database answers, for a lock for example. After an outage, a view tries
+/// again within the largest delay.
+const VIEW_CERTAIN_AFTER: Duration = RETRY_DELAY_MAX.saturating_add(Duration::from_secs(3));
 
 pub struct StoreWatch {
     pub log: EventLog,
@@ -138,10 +141,9 @@ impl StoreWatch {
         states: &BTreeMap<String, Applied>,
         behind: &Behind,
     ) -> bool {
-        // A file has no server that could be asked. Its views know whether they can write.
         let of_file = || {
             let waiting = states.values().find_map(waiting)?;
-            self.store.is_file().then(|| (waiting.to_owned(), VIEW_CERTAIN_AFTER))
+            self.store.is_file().then(|| (waiting.to_owned(), FILE_CERTAIN_AFTER))
         };
         let now = Instant::now();
         let failure = match look {

@@ -125,6 +125,11 @@ impl Eraser {
             let retry_after = match self.carry_out() {
                 Ok(()) => None,
                 Err(ErasureError::Stopped) => return,
+                // The server reports an outage of the database.
+                Err(ErasureError::Store(StoreError::Transient(reason))) => {
+                    tracing::debug!(reason, "erasures wait for the database");
+                    Some(ERASURE_RETRY_INTERVAL)
+                }
                 Err(error) => {
                     tracing::error!(%error, "erasures or their records could not be completed; this will be tried again");
                     Some(ERASURE_RETRY_INTERVAL)
