@@ -20,8 +20,6 @@ pub struct Pool {
     idle: Mutex<Vec<(Instant, ServerSession)>>,
     writers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
-    /// The session of `probe`, which must not wait for the others.
-    probing: tokio::sync::Mutex<Option<ServerSession>>,
 }
 
 /// A session for one piece of work. If it is dropped midway, for example because its future was dropped, it is
@@ -39,20 +37,21 @@ impl Pool {
             idle: Mutex::new(Vec::new()),
             writers: Arc::new(Semaphore::new(STORE_WRITERS_MAX)),
             readers: Arc::new(Semaphore::new(STORE_READERS_MAX)),
-            probing: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Asks the server to change no row of one of millrace's tables. A server that is read-only refuses that.
+    /// Asks the server to change no row of one of millrace's tables, which a read-only server refuses. Uses an idle
+    /// session or opens one, as other work would, but does not wait until other work ends.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        let mut probing = self.probing.lock().await;
-        let mut session = match probing.take() {
+        let mut session = match self.take_idle() {
             Some(session) => session,
             None => self.server.connect().await?,
         };
-        session.change(PROBE_SQL, &[]).await?;
         // After an error, or if this future is dropped, the session is closed.
-        *probing = Some(session);
+        session.change(PROBE_SQL, &[]).await?;
+        if !self.writers.is_closed() {
+            event::lock(&self.idle).push((Instant::now(), session));
+        }
         Ok(())
     }
 
