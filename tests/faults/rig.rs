@@ -171,8 +171,9 @@ impl Rig {
     }
 }
 
+/// Returns the position of a view; 0 until the database has told it.
 pub fn position(app: &TestApp, view: &str) -> u64 {
-    app.view(view)["position"].as_u64().unwrap()
+    app.view(view)["position"].as_u64().unwrap_or(0)
 }
 
 /// Blocks until the view is paused, and returns its reason.

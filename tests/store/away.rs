@@ -253,7 +253,7 @@ fn a_database_that_turns_out_wrong_pauses_the_views_and_ends_only_a_start() {
         wait_for("the view to pause", || ready(&app)["views"]["revenue"]["state"] == "paused");
         let reason = ready(&app)["views"]["revenue"]["reason"].as_str().unwrap().to_owned();
         assert!(reason.contains("the store was built from log"), "{reason}");
-        assert_eq!(ready(&app)["database"]["state"], "wrong");
+        wait_for("/ready to say so", || ready(&app)["database"]["state"] == "wrong");
         sell(&app.client());
         let unchanged = "SELECT count(*) FROM users_revenue WHERE revenue = 5";
         assert_eq!(server.sql(&database, unchanged), "1", "nothing was applied");
