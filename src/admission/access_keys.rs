@@ -4,17 +4,17 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use event::Millis;
-use event::limits::KEY_USE_NOTED_INTERVAL;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 
 use super::first_key::FirstKey;
 use super::key_cache::KeyCache;
+use super::last_use::LastUse;
 use super::stored_keys::StoredKeys;
 use super::{Denied, KeyFault, Refusal};
 use crate::store::{Store, StoreError};
@@ -66,43 +66,6 @@ pub struct Key {
     pub expires: Option<Millis>,
     pub last_used: LastUse,
 }
-
-/// When a key was last used, to the minute; 0 if it never was. Requests set it, and it is stored from time to time.
-#[derive(Debug, Default)]
-pub struct LastUse(AtomicI64);
-
-impl LastUse {
-    pub fn at(time: Option<Millis>) -> Self {
-        Self(AtomicI64::new(time.map_or(0, |time| time.0)))
-    }
-
-    pub fn time(&self) -> Option<Millis> {
-        Some(Millis(self.0.load(Ordering::Relaxed))).filter(|time| time.0 > 0)
-    }
-
-    /// Notes a use, and writes only once a minute: all requests with a key share this value.
-    fn note(&self, now: Millis) {
-        let noted = self.0.load(Ordering::Relaxed);
-        if now.0 - noted >= KEY_USE_NOTED_INTERVAL.as_millis() as i64 {
-            self.0.fetch_max(now.0, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Clone for LastUse {
-    fn clone(&self) -> Self {
-        Self::at(self.time())
-    }
-}
-
-/// Two keys with the same properties are equal, whenever they were used.
-impl PartialEq for LastUse {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for LastUse {}
 
 impl Key {
     /// Returns the scope that the key was given for clients' ids, or else the key's name. A new key of the same name

@@ -8,6 +8,7 @@ mod corrections;
 mod first_key;
 mod id_scope;
 mod key_cache;
+mod last_use;
 mod recent_ids;
 mod refusal;
 mod stored_keys;
