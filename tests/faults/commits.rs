@@ -4,7 +4,7 @@
 use crate::harness::cutting::{Moment, Which};
 use crate::harness::servers::Kind;
 use crate::harness::wait_for;
-use crate::rig::{Rig, shared};
+use crate::rig::{Rig, VIEW_NAMES, shared};
 
 on_each_server!(
     a_commit_whose_answer_is_lost_counts_once,
@@ -17,7 +17,8 @@ const CUTS: u64 = 12;
 /// Cuts connections at COMMITs under load, and then stops cutting.
 fn cut(rig: &Rig, moment: Moment, which: Which) {
     rig.load(|| {
-        rig.wait_for_events(50);
+        // A view that begins commits, too. Only the commits of plans are wanted.
+        VIEW_NAMES.into_iter().for_each(|view| rig.wait_for_progress(view));
         rig.proxy.cut_commits(moment, which);
         wait_for("connections to be cut", || rig.proxy.commits_cut() >= CUTS);
         rig.proxy.cut_commits(moment, Which::None);

@@ -45,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(25);
 /// A run proves something only with more acknowledged requests than this.
 const ACKNOWLEDGED_MIN: usize = 20;
 
-const VIEW_NAMES: [&str; 3] = ["revenue", "sale_counts", "sales"];
+pub const VIEW_NAMES: [&str; 3] = ["revenue", "sale_counts", "sales"];
 
 pub fn start(kind: Kind, setup: Setup) -> Server {
     match kind {
