@@ -191,6 +191,10 @@ fn a_start_without_its_database_serves_and_catches_up_later() {
         assert_eq!(app.anonymous().get("/health").status, 200);
         sell(&app.client());
         assert_eq!(app.anonymous().post("/liveEvent", "{}").status, 401, "keys are checked");
+        // Without the database and without a copy of its keys, nobody knows whether this key is valid.
+        let unknown =
+            || app.anonymous().with_header("Authorization", "mr_of_another_node").post("/liveEvent", "{}");
+        assert_eq!((unknown().status, unknown().header("retry-after").is_some()), (503, true));
         expect_outage_at_start(&app);
         let read = app.client().get("/userEvents/a");
         assert_eq!(read.status, 503, "{}", read.text());
@@ -199,6 +203,8 @@ fn a_start_without_its_database_serves_and_catches_up_later() {
         expect_outage_at_start(&app);
         proxy.pass();
         expect_recovery(&app);
+        let unknown = app.anonymous().with_header("Authorization", "mr_of_another_node");
+        assert_eq!(unknown.post("/liveEvent", "{}").status, 401);
         assert_eq!(app.balance("a").as_deref(), Some("10"));
     });
 }
