@@ -19,7 +19,7 @@ use crate::store::{
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     #[error(
-        "a rebuild of view `{0}` has replaced some of its rows; run `millrace view rebuild {0}` again to finish it"
+        "a rebuild replaces the rows of view `{0}`; if none is running, one was cut off: run `millrace view rebuild {0}` again"
     )]
     Rebuilding(String),
     #[error(

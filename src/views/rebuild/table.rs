@@ -61,14 +61,14 @@ impl TableComparison<'_> {
         let position = self.context.position()?.unwrap_or(0);
         replay.each(position, |batch, rules| self.compare_batch(rules, batch, Some(&hold), &mut report))?;
         failpoint::hit("rebuild.mended");
-        if self.repair {
-            self.definitions.end_replacing(self.context)?;
-        }
         if self.repair && table.table().name != self.table.table().name {
             // The rename fails if somebody has restored the table meanwhile, because it also has rows of others.
             let [made, wanted] = [table, self.table].map(|rows| quote(&rows.table().name));
             let rename = format!("ALTER TABLE {made} RENAME TO {wanted}");
             runtime.block_on(store.change(rename, Vec::new()))?;
+        }
+        if self.repair {
+            self.definitions.end_replacing(self.context)?;
         }
         report.position = position;
         Ok(report)
