@@ -360,6 +360,43 @@ fn an_accepted_definition_is_withdrawn_by_accepting_the_present_one() {
     reason(&app, "totals");
 }
 
+#[test]
+fn a_change_that_was_accepted_ends_one_that_was_prepared() {
+    let prepared_config = config("-total", "", COLUMNS);
+    let definition = {
+        let app = with_config(&prepared_config);
+        app.client().get("/v1/views/totals/definition").json()["configured"].clone()
+    };
+    let by_kind = first().replace(
+        "max = 40 }\n        [view",
+        "max = 40 }\n        fields.other = { type = \"decimal\", required = true }\n        [view",
+    );
+    let mut app = with_config(&by_kind);
+    let event = json!({ "id": "a", "who": "ann", "total": 10, "other": 3 });
+    assert_eq!(app.client().post(APPLIED, &event.to_string()).status, 200);
+    post(&app, "/v1/views/totals/accept", &definition.to_string());
+    reconfigure(&mut app, &by_kind.replace("+total", "+other"));
+    reason(&app, "totals");
+    accept(&app, "totals");
+    reconfigure(&mut app, &prepared_config);
+    reason(&app, "totals");
+}
+
+/// Otherwise the view would pause again, and going back would be a change, too.
+#[test]
+fn a_change_is_not_accepted_if_the_table_does_not_fit_it() {
+    let mut app = with_config(&first());
+    send(&app, APPLIED, "a", 1);
+    reconfigure(&mut app, &config("+total", "", r#"who = "who", total = "total", kind = "kind""#));
+    reason(&app, "order_rows");
+    let refused = app.client().post("/v1/views/order_rows/accept", "");
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert!(refused.text().contains("to fix it, run: ALTER TABLE"), "{}", refused.text());
+    reconfigure(&mut app, &first());
+    send(&app, APPLIED, "b", 1);
+    assert_eq!(differences(&app, "order_rows"), 0, "nothing was accepted");
+}
+
 /// The same table must not hold rows of two definitions, whichever log they come from.
 #[test]
 fn another_log_does_not_continue_a_view_under_another_definition() {

@@ -239,6 +239,26 @@ fn keys_are_known_without_the_database_and_a_missed_revocation_applies_once_it_i
     });
 }
 
+/// The file of the first key stays in the data folder when the key is revoked.
+#[test]
+fn a_revoked_first_key_stays_unknown_without_the_database() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let mut app = start(&proxy.url(&server.new_database()));
+        let body = json!({ "name": "other", "scopes": ["admin"] }).to_string();
+        let other = app.client().post("/v1/keys", &body).json();
+        let other = app.anonymous().with_header("Authorization", other["key"].as_str().unwrap());
+        assert_eq!(other.request("DELETE", "/v1/keys/first", None).status, 200);
+        app.settle();
+        proxy.refuse();
+        app.restart();
+        assert_eq!(other.at(&app.address).get("/v1/keys").status, 200, "the other key is known");
+        assert_eq!(app.client().get("/v1/keys").status, 401);
+        proxy.pass();
+        app.settle();
+    });
+}
+
 #[test]
 fn a_database_that_turns_out_wrong_pauses_the_views_and_ends_only_a_start() {
     each(|server| {
