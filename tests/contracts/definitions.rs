@@ -345,6 +345,26 @@ fn a_rebuild_is_refused_if_the_new_definition_cannot_apply_an_event_of_the_rows(
     accept(&app, "totals");
 }
 
+/// A table is repaired while the log is read, so the log is read once before the first row is replaced.
+#[test]
+fn a_rebuild_of_rows_is_refused_before_the_first_row_is_replaced() {
+    let mut app = with_config(&first());
+    send(&app, APPLIED, "a", 1);
+    app.settle();
+    app.sql("ALTER TABLE order_rows ADD COLUMN kind INTEGER");
+    let columns = r#"who = "who", total = "total", kind = "kind""#;
+    let changed =
+        config("+total", "", columns).replace(r#"type = "text", max = 40 }"#, r#"type = "integer" }"#);
+    reconfigure(&mut app, &changed);
+    reason(&app, "order_rows");
+    let refused = app.client().post("/v1/views/order_rows/rebuild", "");
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert!(refused.text().contains("cannot apply the event at position 0"), "{}", refused.text());
+    accept(&app, "order_rows");
+    app.settle();
+    assert_eq!(differences(&app, "order_rows"), 0);
+}
+
 #[test]
 fn an_accepted_definition_is_withdrawn_by_accepting_the_present_one() {
     let new = config("-total", "", COLUMNS);
