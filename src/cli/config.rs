@@ -10,9 +10,8 @@ use super::config_options::{CheckedConfig, ConfigOptions};
 use super::exit::{Failure, exit_code};
 use super::output::{JsonDocument, counted, print};
 use super::printable::printable_lines;
-use crate::config::{
-    ConfigError, DEFAULT, OpenError, Preset, StoreInspection, effective, effective_settings, user_file,
-};
+use crate::config::{ConfigError, DEFAULT, Preset, effective, effective_settings, user_file};
+use crate::server::{OpenError, StoreInspection, inspect_store};
 
 #[derive(Args)]
 pub struct ConfigCommand {
@@ -102,7 +101,7 @@ fn check(command: &CheckOptions) -> Result<(), Failure> {
         eprintln!("{decision}");
     }
     eprintln!("the configuration is valid ({})", description(&checked));
-    if command.store { print_store(&inspect_store(&checked, &command.data)?) } else { Ok(()) }
+    if command.store { print_store(&look_at_store(&checked, &command.data)?) } else { Ok(()) }
 }
 
 /// Prints the outcome as one object. The errors are also on stderr, as without `--json`.
@@ -119,7 +118,7 @@ fn check_as_json(command: &CheckOptions, checked: Result<CheckedConfig, Failure>
         }
         Err(failure) => return Err(failure),
     };
-    let found = if command.store { Some(inspect_store(&checked, &command.data)?) } else { None };
+    let found = if command.store { Some(look_at_store(&checked, &command.data)?) } else { None };
     let body = json!({
         "valid": true,
         "file": &checked.file,
@@ -152,10 +151,10 @@ fn store_as_json(found: &StoreInspection) -> Value {
 }
 
 /// Looks at the database without a change to it.
-fn inspect_store(checked: &CheckedConfig, data: &Path) -> Result<StoreInspection, Failure> {
+fn look_at_store(checked: &CheckedConfig, data: &Path) -> Result<StoreInspection, Failure> {
     let runtime = tokio::runtime::Runtime::new();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
-    runtime.block_on(checked.config.inspect_store(data)).map_err(|error| match error {
+    runtime.block_on(inspect_store(&checked.config, data)).map_err(|error| match error {
         OpenError::Unreachable { .. } => Failure::Unreachable(error.to_string()),
         error => Failure::Failed(error.to_string()),
     })

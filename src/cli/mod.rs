@@ -5,6 +5,7 @@ mod client;
 mod client_options;
 mod config_options;
 mod exit;
+mod noun;
 mod output;
 mod printable;
 
@@ -34,6 +35,8 @@ mod completions;
 mod config;
 
 use clap::{Parser, Subcommand};
+
+use noun::Noun;
 
 /// Event backend in one binary: accepts events durably, and applies each exactly once to your database
 #[derive(Parser)]
@@ -97,19 +100,19 @@ enum Command {
     /// command stops.
     Import(send::import::Import),
     /// List the streams, with their fields
-    Stream(stream::Stream),
+    Stream(Noun<stream::Action>),
     /// Show views and what they contain; compare them with the log, and repair them
-    View(view::View),
+    View(Noun<view::Action>),
     /// Show where an event is, or take it back
-    Event(event::Event),
+    Event(Noun<event::Action>),
     /// List, show, retry or drop dead letters: events that could not be applied
-    DeadLetter(dead_letter::DeadLetter),
+    DeadLetter(Noun<dead_letter::Action>),
     /// List and show notifications
-    Notification(notification::Notification),
+    Notification(Noun<notification::Action>),
     /// List, create and revoke keys
-    Key(key::Key),
+    Key(Noun<key::Action>),
     /// Export or erase all events of one person
-    Person(person::Person),
+    Person(Noun<person::Action>),
     /// Back up a running server to one file
     ///
     /// The server continues to accept events. The file is a tar of its data folder at one moment: the store, and every
@@ -149,13 +152,13 @@ pub fn run() -> std::process::ExitCode {
         Command::Tail(command) => tail::run(command),
         Command::Export(command) => export::run(command),
         Command::Import(command) => send::import::run(command),
-        Command::Stream(command) => stream::run(command),
-        Command::View(command) => view::run(command),
-        Command::Event(command) => event::run(command),
-        Command::DeadLetter(command) => dead_letter::run(command),
-        Command::Notification(command) => notification::run(command),
-        Command::Key(command) => key::run(command),
-        Command::Person(command) => person::run(command),
+        Command::Stream(command) => command.run(),
+        Command::View(command) => command.run(),
+        Command::Event(command) => command.run(),
+        Command::DeadLetter(command) => command.run(),
+        Command::Notification(command) => command.run(),
+        Command::Key(command) => command.run(),
+        Command::Person(command) => command.run(),
         Command::Backup(command) => backup::run(command),
         Command::Restore(command) => restore::run(command),
         Command::Repair(command) => repair::run(command),

@@ -20,7 +20,6 @@ mod preset;
 mod read_section;
 mod source;
 mod store;
-mod store_check;
 mod stream;
 mod syntax;
 mod toml_reader;
@@ -30,7 +29,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use crate::store::{OpenError, StoreInspection};
 pub use effective::{effective, effective_settings};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::DEFAULT;

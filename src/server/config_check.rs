@@ -1,10 +1,13 @@
 //! Checks of the configuration beyond its own words: everything that can be said before the log or the store is opened.
 //! `serve` and `config check` both call this, so that they cannot differ.
 
+use std::path::Path;
+
 use super::tls;
 use crate::admission::weak_key;
 use crate::config::{Config, ConfigErrors, LegacyEnv, Loaded};
 use crate::log;
+use crate::store::{self, OpenError, Password, StoreInspection};
 
 /// The options of `serve` that change what a configuration may do.
 #[derive(Clone, Copy, Default)]
@@ -40,6 +43,15 @@ pub fn check_config(
     check_listening(&mut loaded, legacy_env, exposure);
     let warnings = warnings(&loaded.config, exposure);
     loaded.checked().map(|config| (config, warnings))
+}
+
+/// Returns what is wrong with the existing tables of all declared views. Creates nothing in the database, not even
+/// millrace's own tables. `data` is the data folder, which contains the SQLite file by default. Fails if the store
+/// cannot be reached, or if millrace cannot use it at all.
+pub async fn inspect_store(config: &Config, data: &Path) -> Result<StoreInspection, OpenError> {
+    let password = Password::new(config.store.password.clone());
+    let views: Vec<_> = config.views.iter().map(|(name, view)| (name.clone(), view.tables())).collect();
+    store::inspect_store(&config.store.url, &password, data, &views).await
 }
 
 /// Refuses settings that would expose the server to other machines without protection.

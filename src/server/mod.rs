@@ -49,7 +49,8 @@ use storage::{Preparation, Storage};
 use store_watch::StoreWatch;
 use tls::Certificate;
 
-pub use config_check::{Exposure, check_config};
+pub use crate::store::{OpenError, StoreInspection};
+pub use config_check::{Exposure, check_config, inspect_store};
 pub use in_process::InProcess;
 pub use start_checks::{StartError, address_space};
 

@@ -126,9 +126,11 @@ async fn waited(request: &Request<'_>, written: &WrittenEvents) -> Waited {
     let progress = &admission.progress;
     let outcome = async {
         // A stream without views still has its ids checked.
-        let processed = progress.dedup_reached(end, WAIT_APPLIED_DURATION_MAX).await
-            && progress.reached(stream, end, WAIT_APPLIED_DURATION_MAX).await;
-        if processed { admission.not_applied(stream, written).await.ok() } else { None }
+        if progress.processed(stream, end).await {
+            admission.not_applied(stream, written).await.ok()
+        } else {
+            None
+        }
     };
     match tokio::time::timeout(WAIT_APPLIED_DURATION_MAX, outcome).await.ok().flatten() {
         Some(found) if !found.is_unknown() => Waited {

@@ -209,7 +209,7 @@ fn unknown(answer: &Answer) -> Value {
     body["views"].clone()
 }
 
-/// The answer comes after half a minute. It shows the same states as `/ready`.
+/// The answer shows the same states as `/ready`.
 #[test]
 fn a_paused_view_is_shown_to_a_sender_who_waits_in_the_form_of_ready() {
     let app = start(StoreKind::from_env());

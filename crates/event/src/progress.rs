@@ -95,7 +95,7 @@ impl Progress {
 
     /// Returns the views of one stream, without dedup.
     pub fn of_stream(&self, stream: &str) -> BTreeMap<String, Applied> {
-        self.snapshot(|entry| entry.stream.as_deref() == Some(stream))
+        self.snapshot(|entry| entry.is_of(stream))
     }
 
     /// Returns the states of dedup and of all views, by name. `end` is the end of the log.
@@ -133,56 +133,67 @@ impl Progress {
         entries.map(|(name, entry)| (name.clone(), entry.applied.borrow().clone())).collect()
     }
 
-    /// Waits until every view has applied all events below `end` or is paused. Returns whether all have applied
-    /// them; after `timeout` it returns `false`.
+    /// Waits until dedup and every view have applied all events below `end` or are paused. Returns whether all have
+    /// applied them; after `timeout` it returns `false`.
     pub async fn drained(&self, end: u64, timeout: Duration) -> bool {
-        let receivers: Vec<watch::Receiver<Applied>> = {
-            let views = crate::read_lock(&self.views);
-            views.values().map(|entry| entry.applied.subscribe()).collect()
-        };
-        let all = async {
-            let mut all = true;
-            for mut receiver in receivers {
-                let settled = |applied: &Applied| {
-                    applied.position >= end || matches!(applied.stalled, Some(Stalled::Paused(_)))
-                };
-                let applied = receiver.wait_for(settled).await;
-                all &= applied.is_ok_and(|applied| applied.position >= end);
-            }
-            all
-        };
-        tokio::time::timeout(timeout, all).await.unwrap_or(false)
+        let drained = settled(self.receivers(|_| true), end);
+        tokio::time::timeout(timeout, drained).await.unwrap_or(false)
     }
 
-    /// Waits until every view of `stream` has applied all events below `end`. Returns `false` after `timeout`.
+    /// Waits until dedup and every view of `stream` have processed all events below `end`. Returns `false` if one of
+    /// them is paused: a person has to act then, and whoever waits for an answer is not kept waiting.
+    pub async fn processed(&self, stream: &str, end: u64) -> bool {
+        // While dedup is paused, the views get no events, so nobody waits for them.
+        settled(self.receivers(|entry| entry.stream.is_none()), end).await
+            && settled(self.receivers(|entry| entry.is_of(stream)), end).await
+    }
+
+    /// Waits until every view of `stream` has applied all events below `end`, also if one of them is paused. Returns
+    /// `false` after `timeout`.
     pub async fn reached(&self, stream: &str, end: u64, timeout: Duration) -> bool {
-        self.all_reached(Some(stream), end, timeout).await
+        let reached = all_reached(self.receivers(|entry| entry.is_of(stream)), end);
+        tokio::time::timeout(timeout, reached).await.unwrap_or(false)
     }
 
     /// Waits until dedup has processed all events below `end`. Returns `false` after `timeout`.
     pub async fn dedup_reached(&self, end: u64, timeout: Duration) -> bool {
-        self.all_reached(None, end, timeout).await
+        let reached = all_reached(self.receivers(|entry| entry.stream.is_none()), end);
+        tokio::time::timeout(timeout, reached).await.unwrap_or(false)
     }
 
-    async fn all_reached(&self, stream: Option<&str>, end: u64, timeout: Duration) -> bool {
-        let receivers: Vec<watch::Receiver<Applied>> = {
-            let views = crate::read_lock(&self.views);
-            views
-                .values()
-                .filter(|entry| entry.stream.as_deref() == stream)
-                .map(|entry| entry.applied.subscribe())
-                .collect()
-        };
-        let all = async {
-            for mut receiver in receivers {
-                if receiver.wait_for(|applied| applied.position >= end).await.is_err() {
-                    return false;
-                }
-            }
-            true
-        };
-        tokio::time::timeout(timeout, all).await.unwrap_or(false)
+    fn receivers(&self, which: impl Fn(&Entry) -> bool) -> Vec<watch::Receiver<Applied>> {
+        let views = crate::read_lock(&self.views);
+        views.values().filter(|entry| which(entry)).map(|entry| entry.applied.subscribe()).collect()
     }
+}
+
+impl Entry {
+    fn is_of(&self, stream: &str) -> bool {
+        self.stream.as_deref() == Some(stream)
+    }
+}
+
+/// Waits until each has applied all events below `end` or is paused. Returns whether all have applied them.
+async fn settled(receivers: Vec<watch::Receiver<Applied>>, end: u64) -> bool {
+    let mut all = true;
+    for mut receiver in receivers {
+        let is_settled = |applied: &Applied| {
+            applied.position >= end || matches!(applied.stalled, Some(Stalled::Paused(_)))
+        };
+        let applied = receiver.wait_for(is_settled).await;
+        all &= applied.is_ok_and(|applied| applied.position >= end);
+    }
+    all
+}
+
+/// Waits until each has applied all events below `end`. Returns `false` if one of them ends before.
+async fn all_reached(receivers: Vec<watch::Receiver<Applied>>, end: u64) -> bool {
+    for mut receiver in receivers {
+        if receiver.wait_for(|applied| applied.position >= end).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -207,5 +218,28 @@ mod tests {
         view.send_replace(Applied::at(8));
         assert!(progress.reached("sales", 8, Duration::ZERO).await);
         assert!(!progress.dedup_reached(8, Duration::ZERO).await);
+    }
+
+    #[tokio::test]
+    async fn somebody_who_waits_for_an_answer_does_not_wait_for_what_is_paused() {
+        let progress = Progress::default();
+        let dedup = progress.register_dedup("dedup").applied;
+        let (view, other) = (progress.register("revenue", "sales"), progress.register("other", "others"));
+        let paused = |position| Applied {
+            stalled: Some(Stalled::Paused("a table is missing".to_owned())),
+            ..Applied::at(position)
+        };
+        // Polls once. An answer that is not there yet is `None`.
+        let answer =
+            || async { tokio::time::timeout(Duration::ZERO, progress.processed("sales", 7)).await.ok() };
+        other.send_replace(paused(3));
+        assert_eq!(answer().await, None, "a view of another stream does not count");
+        dedup.send_replace(paused(3));
+        assert_eq!(answer().await, Some(false), "dedup is paused");
+        dedup.send_replace(Applied::at(7));
+        view.send_replace(paused(3));
+        assert_eq!(answer().await, Some(false), "the view is paused");
+        view.send_replace(paused(7));
+        assert_eq!(answer().await, Some(true), "a paused view that has processed the events");
     }
 }

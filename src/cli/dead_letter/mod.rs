@@ -6,23 +6,14 @@ mod pages;
 mod retry;
 mod show;
 
-use std::process::ExitCode;
+use clap::Subcommand;
 
-use clap::{Args, Subcommand};
-
-use super::client_options::ClientOptions;
-use super::exit::block_on;
-
-#[derive(Args)]
-pub struct DeadLetter {
-    #[command(subcommand)]
-    action: Action,
-    #[command(flatten)]
-    server: ClientOptions,
-}
+use super::client::Client;
+use super::exit::Failure;
+use super::noun::NounAction;
 
 #[derive(Subcommand)]
-enum Action {
+pub enum Action {
     /// List dead letters
     List(list::List),
     /// Show one dead letter: the reason, and the event
@@ -38,14 +29,13 @@ enum Action {
     Drop(drop::Drop),
 }
 
-pub fn run(command: DeadLetter) -> ExitCode {
-    block_on(async {
-        let client = command.server.client()?;
-        match command.action {
-            Action::List(list) => list.run(&client).await,
-            Action::Show(show) => show.run(&client).await,
-            Action::Retry(retry) => retry.run(&client).await,
-            Action::Drop(drop) => drop.run(&client).await,
+impl NounAction for Action {
+    async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::List(list) => list.run(client).await,
+            Self::Show(show) => show.run(client).await,
+            Self::Retry(retry) => retry.run(client).await,
+            Self::Drop(drop) => drop.run(client).await,
         }
-    })
+    }
 }

@@ -3,23 +3,14 @@
 mod show;
 mod take_back;
 
-use std::process::ExitCode;
+use clap::Subcommand;
 
-use clap::{Args, Subcommand};
-
-use super::client_options::ClientOptions;
-use super::exit::block_on;
-
-#[derive(Args)]
-pub struct Event {
-    #[command(subcommand)]
-    action: Action,
-    #[command(flatten)]
-    server: ClientOptions,
-}
+use super::client::Client;
+use super::exit::Failure;
+use super::noun::NounAction;
 
 #[derive(Subcommand)]
-enum Action {
+pub enum Action {
     /// Show the receipt of an event: where it is now, and what each view did with it
     Show(show::Show),
     /// Take an event back: send a correction that undoes it
@@ -30,13 +21,11 @@ enum Action {
     TakeBack(take_back::TakeBack),
 }
 
-pub fn run(command: Event) -> ExitCode {
-    block_on(async {
-        let client = command.server.client()?;
-        let done = match command.action {
-            Action::Show(show) => show.run(&client).await,
-            Action::TakeBack(take_back) => take_back.run(&client).await,
-        };
-        client.with_names(done).await
-    })
+impl NounAction for Action {
+    async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::Show(show) => show.run(client).await,
+            Self::TakeBack(take_back) => take_back.run(client).await,
+        }
+    }
 }

@@ -4,23 +4,14 @@ mod add;
 mod list;
 mod revoke;
 
-use std::process::ExitCode;
+use clap::Subcommand;
 
-use clap::{Args, Subcommand};
-
-use super::client_options::ClientOptions;
-use super::exit::block_on;
-
-#[derive(Args)]
-pub struct Key {
-    #[command(subcommand)]
-    action: Action,
-    #[command(flatten)]
-    server: ClientOptions,
-}
+use super::client::Client;
+use super::exit::Failure;
+use super::noun::NounAction;
 
 #[derive(Subcommand)]
-enum Action {
+pub enum Action {
     /// List the keys, without their secret text, which the server does not store
     List(list::List),
     /// Create a key and print it on stdout; it cannot be shown again
@@ -32,13 +23,12 @@ enum Action {
     Revoke(revoke::Revoke),
 }
 
-pub fn run(command: Key) -> ExitCode {
-    block_on(async {
-        let client = command.server.client()?;
-        match command.action {
-            Action::List(list) => list.run(&client).await,
-            Action::Add(add) => add.run(&client).await,
-            Action::Revoke(revoke) => revoke.run(&client).await,
+impl NounAction for Action {
+    async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::List(list) => list.run(client).await,
+            Self::Add(add) => add.run(client).await,
+            Self::Revoke(revoke) => revoke.run(client).await,
         }
-    })
+    }
 }

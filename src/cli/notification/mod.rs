@@ -3,40 +3,29 @@
 mod list;
 mod show;
 
-use std::process::ExitCode;
-
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::client_options::ClientOptions;
-use super::exit::block_on;
-
-#[derive(Args)]
-pub struct Notification {
-    #[command(subcommand)]
-    action: Action,
-    #[command(flatten)]
-    server: ClientOptions,
-}
+use super::client::Client;
+use super::exit::Failure;
+use super::noun::NounAction;
 
 #[derive(Subcommand)]
-enum Action {
+pub enum Action {
     /// List notifications
     List(list::List),
     /// Show one notification: the message, the recipient, and the attempts
     Show(show::Show),
 }
 
-pub fn run(command: Notification) -> ExitCode {
-    block_on(async {
-        let client = command.server.client()?;
-        let done = match command.action {
-            Action::List(list) => list.run(&client).await,
-            Action::Show(show) => show.run(&client).await,
-        };
-        client.with_names(done).await
-    })
+impl NounAction for Action {
+    async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::List(list) => list.run(client).await,
+            Self::Show(show) => show.run(client).await,
+        }
+    }
 }
 
 /// A notification, as the server returns it.

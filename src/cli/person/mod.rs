@@ -5,23 +5,14 @@ mod erased;
 mod export;
 mod subject;
 
-use std::process::ExitCode;
+use clap::Subcommand;
 
-use clap::{Args, Subcommand};
-
-use super::client_options::ClientOptions;
-use super::exit::block_on;
-
-#[derive(Args)]
-pub struct Person {
-    #[command(subcommand)]
-    action: Action,
-    #[command(flatten)]
-    server: ClientOptions,
-}
+use super::client::Client;
+use super::exit::Failure;
+use super::noun::NounAction;
 
 #[derive(Subcommand)]
-enum Action {
+pub enum Action {
     /// Print all events of one person, one JSON object per line
     Export(export::Export),
     /// Erase all events of one person from the log and the views, permanently
@@ -32,14 +23,12 @@ enum Action {
     Erased(erased::Erased),
 }
 
-pub fn run(command: Person) -> ExitCode {
-    block_on(async {
-        let client = command.server.client()?;
-        let done = match command.action {
-            Action::Export(export) => export.run(&client).await,
-            Action::Erase(erase) => erase.run(&client).await,
-            Action::Erased(erased) => erased.run(&client).await,
-        };
-        client.with_names(done).await
-    })
+impl NounAction for Action {
+    async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::Export(export) => export.run(client).await,
+            Self::Erase(erase) => erase.run(client).await,
+            Self::Erased(erased) => erased.run(client).await,
+        }
+    }
 }

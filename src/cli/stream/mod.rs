@@ -2,23 +2,14 @@
 
 mod list;
 
-use std::process::ExitCode;
+use clap::Subcommand;
 
-use clap::{Args, Subcommand};
-
-use super::client_options::ClientOptions;
-use super::exit::block_on;
-
-#[derive(Args)]
-pub struct Stream {
-    #[command(subcommand)]
-    action: Action,
-    #[command(flatten)]
-    server: ClientOptions,
-}
+use super::client::Client;
+use super::exit::Failure;
+use super::noun::NounAction;
 
 #[derive(Subcommand)]
-enum Action {
+pub enum Action {
     /// List the streams: key, fields, sources and views
     ///
     /// Required fields are marked with `*`. With --json, each field has its type and bounds. A key that is limited to
@@ -26,11 +17,10 @@ enum Action {
     List(list::List),
 }
 
-pub fn run(command: Stream) -> ExitCode {
-    block_on(async {
-        let client = command.server.client()?;
-        match command.action {
-            Action::List(list) => list.run(&client).await,
+impl NounAction for Action {
+    async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::List(list) => list.run(client).await,
         }
-    })
+    }
 }

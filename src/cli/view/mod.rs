@@ -11,23 +11,14 @@ mod rows;
 mod show;
 mod stats;
 
-use std::process::ExitCode;
+use clap::Subcommand;
 
-use clap::{Args, Subcommand};
-
-use super::client_options::ClientOptions;
-use super::exit::block_on;
-
-#[derive(Args)]
-pub struct View {
-    #[command(subcommand)]
-    action: Action,
-    #[command(flatten)]
-    server: ClientOptions,
-}
+use super::client::Client;
+use super::exit::Failure;
+use super::noun::NounAction;
 
 #[derive(Subcommand)]
-enum Action {
+pub enum Action {
     /// List the views: stream, state, position and lag
     List(list::List),
     /// Show one view: its state, position, lag and tables
@@ -67,20 +58,18 @@ enum Action {
     Drop(drop::Drop),
 }
 
-pub fn run(command: View) -> ExitCode {
-    block_on(async {
-        let client = command.server.client()?;
-        let done = match command.action {
-            Action::List(list) => list.run(&client).await,
-            Action::Show(show) => show.run(&client).await,
-            Action::Balance(balance) => balance.run(&client).await,
-            Action::Stats(stats) => stats.run(&client).await,
-            Action::Rows(rows) => rows.run(&client).await,
-            Action::Reconcile(reconcile) => reconcile.run(&client).await,
-            Action::Rebuild(rebuild) => rebuild.run(&client).await,
-            Action::Accept(accept) => accept.run(&client).await,
-            Action::Drop(drop) => drop.run(&client).await,
-        };
-        client.with_names(done).await
-    })
+impl NounAction for Action {
+    async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::List(list) => list.run(client).await,
+            Self::Show(show) => show.run(client).await,
+            Self::Balance(balance) => balance.run(client).await,
+            Self::Stats(stats) => stats.run(client).await,
+            Self::Rows(rows) => rows.run(client).await,
+            Self::Reconcile(reconcile) => reconcile.run(client).await,
+            Self::Rebuild(rebuild) => rebuild.run(client).await,
+            Self::Accept(accept) => accept.run(client).await,
+            Self::Drop(drop) => drop.run(client).await,
+        }
+    }
 }
