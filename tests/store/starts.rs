@@ -4,6 +4,7 @@
 use std::process::{Command, Stdio};
 
 use millrace::config::{Config, Overrides};
+use millrace::server::inspect_store;
 
 use crate::harness::cutting::Proxy;
 use crate::harness::mariadb::Mariadb;
@@ -324,7 +325,7 @@ fn an_inspection_of_a_store_names_all_faults_and_creates_nothing() {
             .unwrap();
         let config = Config::load(Some(&file), &Overrides::default()).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(config.inspect_store(folder.path()))
+        runtime.block_on(inspect_store(&config, folder.path()))
     };
     let found_in = |url: &str| inspected(url).unwrap();
     each(|server| {
@@ -407,7 +408,7 @@ fn missing_privileges_are_faults_with_the_grant_that_repairs_them() {
             std::fs::write(&file, format!("presets = [\"revenue\"]\n[store]\nurl = \"{url}\"\n")).unwrap();
             let config = Config::load(Some(&file), &Overrides::default()).unwrap();
             let runtime = tokio::runtime::Runtime::new().unwrap();
-            runtime.block_on(config.inspect_store(folder.path())).unwrap().faults
+            runtime.block_on(inspect_store(&config, folder.path())).unwrap().faults
         };
         let faults = inspected();
         let [(view, fault)] = &faults[..] else { panic!("{faults:?}") };

@@ -125,7 +125,7 @@ impl Checker {
             }
             Ok(Some(found)) => {
                 let reason = format!(
-                    "the database file `{}` is damaged: {found}. Stop the server and restore a backup with `millrace restore`. Without a backup, move the file away and start again: the views are built from the log",
+                    "the database file `{}` is damaged: {found}. Stop the server and restore a backup with `millrace restore`. Without a backup, move the file and those beside it (`-wal`, `-shm`) away, and start again: the views are built from the log",
                     self.path.display()
                 );
                 tracing::error!(reason, "the store is damaged");
