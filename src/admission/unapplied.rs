@@ -110,7 +110,9 @@ impl Admission {
         if written.is_too_large {
             return Ok(NotApplied { is_too_large: true, ..NotApplied::default() });
         }
-        let mut found = Search { admission: self, stream, written, found: NotApplied::default() };
+        let of_stream = self.progress.of_stream(stream).into_keys();
+        let views = of_stream.chain([DEDUP_STORED_NAME.to_owned()]).collect();
+        let mut found = Search { admission: self, stream, views, written, found: NotApplied::default() };
         found.events().await?;
         if written.identified {
             found.repeats().await?;
@@ -134,6 +136,8 @@ impl Admission {
 struct Search<'a> {
     admission: &'a Admission,
     stream: &'a str,
+    /// The views of the stream, and dedup. Views that are no longer configured do not count.
+    views: Vec<String>,
     written: &'a WrittenEvents,
     found: NotApplied,
 }
@@ -144,9 +148,7 @@ const LIMIT: usize = DEAD_LETTERS_ANSWERED_MAX + 1;
 impl Search<'_> {
     /// Finds the dead letters of the events themselves.
     async fn events(&mut self) -> Result<(), Refusal> {
-        let (store, log) = (self.admission.store(), self.admission.log.id());
-        let hull = self.written.hull();
-        let found = store.unapplied(log, hull.start, hull.end, LIMIT).await?;
+        let found = self.unapplied(self.written.hull()).await?;
         if self.written.ranges.len() < 2 || found.is_empty() {
             self.add(found);
             return Ok(());
@@ -156,10 +158,15 @@ impl Search<'_> {
             if self.found.is_full() {
                 break;
             }
-            let found = store.unapplied(log, range.start, range.end, LIMIT).await?;
+            let found = self.unapplied(range.clone()).await?;
             self.add(found);
         }
         Ok(())
+    }
+
+    async fn unapplied(&self, range: Range<u64>) -> Result<Vec<DeadLetterSummary>, Refusal> {
+        let (store, log) = (self.admission.store(), self.admission.log.id());
+        Ok(store.unapplied(&self.views, log, range, LIMIT).await?)
     }
 
     /// Finds repeats, and the dead letters of the events that they repeat.
@@ -183,7 +190,7 @@ impl Search<'_> {
                 at = end;
             }
             if any && !self.found.is_full() {
-                let found = store.unapplied_originals(log, range.start, range.end, LIMIT).await?;
+                let found = store.unapplied_originals(&self.views, log, range.clone(), LIMIT).await?;
                 let found = self.of_lines(found).await?;
                 self.add(found);
             }
@@ -252,12 +259,12 @@ impl Search<'_> {
 
     /// Finds the dead letters of these lines, which a request repeats.
     async fn dead_letters_of_lines(&mut self, run: &Range<u64>) -> Result<(), Refusal> {
-        let (store, log) = (self.admission.store(), self.admission.log.id());
         let mut at = run.start;
         while at < run.end && !self.found.is_full() {
-            let mut found = store.unapplied(log, at, run.end, LIMIT).await?;
+            let mut found = self.unapplied(at..run.end).await?;
             at = match found.last() {
-                Some(last) if found.len() == LIMIT => last.position + 1,
+                // Other views may have dead letters of the last event, too.
+                Some(last) if found.len() == LIMIT => last.position.max(at + 1),
                 _ => run.end,
             };
             // A conflict is never the original of a line.
@@ -307,21 +314,17 @@ impl Search<'_> {
         let (store, log) = (self.admission.store(), self.admission.log.id());
         for by in store.corrections_of(log, &self.written.corrects).await? {
             if !self.written.contains(by) && !self.found.is_full() {
-                let found = store.unapplied(log, by, by + 1, LIMIT).await?;
+                let found = self.unapplied(by..by + 1).await?;
                 self.add(found);
             }
         }
         Ok(())
     }
 
-    /// Adds dead letters of the stream's views and of dedup, each once.
+    /// Adds dead letters, each once.
     fn add(&mut self, found: Vec<DeadLetterSummary>) {
-        let views = self.admission.progress.of_stream(self.stream);
         for dead_letter in found {
-            if self.found.dead_letters.iter().any(|known| known.id == dead_letter.id) {
-                continue;
-            }
-            if dead_letter.view == DEDUP_STORED_NAME || views.contains_key(&dead_letter.view) {
+            if self.found.dead_letters.iter().all(|known| known.id != dead_letter.id) {
                 self.found.dead_letters.push(dead_letter);
             }
         }

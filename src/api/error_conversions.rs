@@ -76,6 +76,7 @@ impl From<AcceptError> for ApiError {
             AcceptError::Rebuilding(_) | AcceptError::OtherRows(_) | AcceptError::Tables { .. } => {
                 Self::conflict(error.to_string())
             }
+            AcceptError::Busy(_) => Refusal::StoreUnavailable(error.to_string()).into(),
             AcceptError::Ended(_) => Refusal::Stopping.into(),
             AcceptError::Store(error) => error.into(),
         }

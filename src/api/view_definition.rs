@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::Api;
 use super::view_access::ViewReader;
 use crate::http::{Administrator, ApiError, Share, body};
-use crate::views::{Accepted, ChangedSetting, Definition, accept, definition_changes, prepare};
+use crate::views::{AcceptEffect, Accepted, ChangedSetting, Definition, accept, definition_changes, prepare};
 
 pub fn routes(api: &Arc<Api>) -> Router {
     Router::new()
@@ -72,6 +72,8 @@ fn json(text: String) -> Result<Box<RawValue>, ApiError> {
 #[serde(rename_all = "camelCase")]
 struct AcceptAnswer {
     view: String,
+    /// `unchanged`, `prepared` or `in-force`.
+    effect: &'static str,
     /// The settings that changed; empty if there was nothing to accept.
     changes: Vec<ChangedSetting>,
     /// The position from which on the new definition applies. Null if that is the position at which a server whose
@@ -89,7 +91,7 @@ async fn accept_change(
 ) -> Result<Json<AcceptAnswer>, ApiError> {
     let body = body::whole(&headers, body, DEFINITION_BYTES_MAX, &mut Share::default()).await?;
     let view = api.view(&name)?;
-    let Accepted { changes, from } = if body.is_empty() {
+    let Accepted { effect, changes } = if body.is_empty() {
         accept(view, &api.log, &api.store).await?
     } else {
         let text = std::str::from_utf8(&body).map_err(|error| error.to_string());
@@ -97,5 +99,10 @@ async fn accept_change(
         let definition = definition.map_err(|reason| ApiError::Parameter { name: "definition", reason })?;
         prepare(view, &api.log, &api.store, &definition).await?
     };
-    Ok(Json(AcceptAnswer { view: name, changes, from }))
+    let (effect, from) = match effect {
+        AcceptEffect::Unchanged => ("unchanged", None),
+        AcceptEffect::Prepared => ("prepared", None),
+        AcceptEffect::From(position) => ("in-force", Some(position)),
+    };
+    Ok(Json(AcceptAnswer { view: name, effect, changes, from }))
 }

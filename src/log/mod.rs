@@ -177,7 +177,6 @@ impl EventLog {
         }
     }
 
-    /// Returns the segments, oldest first. The last one is being written.
     /// Returns when the event at `position` was received, or the first one after it; `None` if there is none. Blocks.
     pub fn received_at(&self, position: u64) -> Option<Millis> {
         let mut reader = self.reader();
@@ -185,6 +184,7 @@ impl EventLog {
         records.iter().find_map(|record| record.ok()?.header.map(|header| header.received))
     }
 
+    /// Returns the segments, oldest first. The last one is being written.
     pub fn segments(&self) -> Vec<Segment> {
         match self {
             Self::Embedded(log) => log.segments(),

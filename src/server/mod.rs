@@ -17,6 +17,7 @@ mod start_checks;
 mod storage;
 mod store_watch;
 mod tls;
+mod unchecked_end;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

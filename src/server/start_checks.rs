@@ -21,7 +21,7 @@ pub enum StartError {
     #[error("the data folder `{path}` cannot be used: {reason}", path = path.display())]
     DataFolder { path: PathBuf, reason: String },
     #[error(
-        "view `{view}` has applied the log up to position {position}, but the log ends at {end}: the log is older than the store. Restore the newer log, or the store that belongs to this log"
+        "view `{view}` has applied the log up to position {position}, but the log ended at {end} when the server started: the log is older than the store. Restore the newer log, or the store that belongs to this log"
     )]
     LogTooShort { view: String, position: u64, end: u64 },
     #[error(
@@ -95,9 +95,10 @@ pub fn address_space() {
 }
 
 /// Fails if the log and the store do not belong together. A position is valid in its own log only: with another log,
-/// events would be counted twice or skipped.
+/// events would be counted twice or skipped. `end` is the end that the log had before it accepted events without a check.
 pub async fn positions(
     log: &EventLog,
+    end: u64,
     report: &OpenReport,
     store: &Store,
     accept_new: bool,
@@ -105,12 +106,9 @@ pub async fn positions(
     let rows = store.positions().await?;
     let (of_this_log, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.log == log.id());
     for row in &of_this_log {
-        if row.position > log.end() {
-            return Err(StartError::LogTooShort {
-                view: shown_name(&row.view).to_owned(),
-                position: row.position,
-                end: log.end(),
-            });
+        if row.position > end {
+            let view = shown_name(&row.view).to_owned();
+            return Err(StartError::LogTooShort { view, position: row.position, end });
         }
         if row.position < log.begin() {
             return Err(StartError::LogTooLate {

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::start_checks;
+use super::unchecked_end::UncheckedEnd;
 use super::{ServeError, Settings};
 use crate::admission::Keys;
 use crate::config::Config;
@@ -42,8 +43,11 @@ impl Storage {
         failpoint::hit("server.log_open");
         let store = Store::at(&config.store.url, Some(password), data)?;
         let keys = Keys::open(&store, data, settings.legacy_env.api_key.as_deref(), settings.dev)?;
+        // A file is checked before the server accepts events.
+        let unchecked = (!store.is_file()).then(|| UncheckedEnd::remember(data, log.end())).transpose()?;
         let mut preparing = StorePreparation {
             log: log.clone(),
+            unchecked,
             report,
             store: store.clone(),
             keys: keys.clone(),
@@ -79,6 +83,8 @@ impl Storage {
 /// Everything that has to be done before views may use the store.
 struct StorePreparation {
     log: EventLog,
+    /// The end of the log that the positions in the store are compared with, if the log may have grown since.
+    unchecked: Option<UncheckedEnd>,
     report: log::OpenReport,
     store: Store,
     keys: Keys,
@@ -146,7 +152,7 @@ impl StorePreparation {
 
     /// Prepares the store, checks that it belongs to the log, reads the keys, and admits work.
     async fn run(&mut self) -> Result<(), ServeError> {
-        let Self { log, report, store, keys, config, accept_new_log, logged } = self;
+        let Self { log, unchecked, report, store, keys, config, accept_new_log, logged } = self;
         for warning in store.prepare().await? {
             if logged.insert(warning.clone()) {
                 tracing::warn!(store = store.name(), warning, "check the settings of the database server");
@@ -154,9 +160,13 @@ impl StorePreparation {
         }
         failpoint::hit("server.store_open");
         let unadmitted = store.before_admission();
-        start_checks::positions(log, report, &unadmitted, *accept_new_log).await?;
+        let end = unchecked.as_ref().map_or_else(|| log.end(), UncheckedEnd::end);
+        start_checks::positions(log, end, report, &unadmitted, *accept_new_log).await?;
         start_checks::undeclared_views(config, &unadmitted).await?;
         keys.refresh(&unadmitted).await?;
+        if let Some(unchecked) = unchecked {
+            unchecked.forget()?;
+        }
         store.admit(Ok(()));
         tracing::info!(store = store.name(), "store is open");
         Ok(())

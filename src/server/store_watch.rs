@@ -51,10 +51,10 @@ enum Look {
     Wrong(String),
 }
 
-/// How far the views are behind the log.
+/// How far the views are behind the log. Both are `None` if the store has not told the position of a view.
 struct Behind {
-    events: u64,
-    seconds: u64,
+    events: Option<u64>,
+    seconds: Option<u64>,
 }
 
 impl StoreWatch {
@@ -114,13 +114,11 @@ impl StoreWatch {
     /// Notes for each view when the first event that it has not applied was received. Returns the largest lag.
     async fn measure_lag(&self) -> Behind {
         let (end, log) = (self.log.end(), self.log.clone());
-        let positions: BTreeMap<String, u64> = self
-            .progress
-            .all()
-            .into_iter()
-            .filter_map(|(view, applied)| Some((view, applied.position_if_known()?)))
-            .collect();
-        let events = positions.values().map(|position| end.saturating_sub(*position)).max().unwrap_or(0);
+        let views = self.progress.all();
+        let events = events_behind(&views, end);
+        let known =
+            views.into_iter().filter_map(|(view, applied)| Some((view, applied.position_if_known()?)));
+        let positions: BTreeMap<String, u64> = known.collect();
         let read = move || {
             let behind = positions.into_iter().filter(|(_, position)| *position < end);
             let oldest = behind.filter_map(|(view, position)| Some((view, log.received_at(position)?)));
@@ -130,7 +128,7 @@ impl StoreWatch {
         let now = Millis::now();
         let seconds = oldest.values().map(|received| received.seconds_until(now)).max().unwrap_or(0);
         self.progress.note_oldest(oldest);
-        Behind { events, seconds }
+        Behind { events, seconds: events.map(|_| seconds) }
     }
 
     /// Logs what has changed about the database, and publishes its state. Returns whether an outage is over.
@@ -146,12 +144,9 @@ impl StoreWatch {
             self.store.is_file().then(|| (waiting.to_owned(), FILE_CERTAIN_AFTER))
         };
         let now = Instant::now();
+        let is_wrong = matches!(look, Look::Wrong(_));
         let failure = match look {
-            // The preparation has logged the reason.
-            Look::Wrong(reason) => {
-                self.show(StoreState::Wrong { reason });
-                return false;
-            }
+            Look::Wrong(reason) => Some((reason, Duration::ZERO)),
             Look::Fails(reason, certain_after) => Some((reason, certain_after)),
             Look::Works => of_file(),
         };
@@ -170,8 +165,14 @@ impl StoreWatch {
             }
             return ended.is_some();
         };
+        if is_wrong && !outages.store.is_reported() {
+            // The preparation has logged the reason.
+            outages.store = Outage::reported(now);
+        }
         let line = outages.store.note_failure(now, certain_after);
-        if outages.store.is_reported() {
+        if is_wrong {
+            self.show(StoreState::Wrong { reason: reason.clone() });
+        } else if outages.store.is_reported() {
             let since = *outages.since.get_or_insert_with(Millis::now);
             self.show(StoreState::Down { since, reason: reason.clone() });
         }
@@ -233,6 +234,12 @@ impl StoreWatch {
     }
 }
 
+/// Returns the lag of the view that is furthest behind, or `None` if the position of a view is not known.
+fn events_behind(views: &BTreeMap<String, Applied>, end: u64) -> Option<u64> {
+    let lags = views.values().map(|applied| Some(end.saturating_sub(applied.position_if_known()?)));
+    lags.collect::<Option<Vec<u64>>>().map(|lags| lags.into_iter().max().unwrap_or(0))
+}
+
 /// Reads the keys at intervals and after each outage, for changes by other nodes. This may wait for the database, so it
 /// does not hold up the watch.
 async fn refresh_keys((keys, store, health, stop): (Keys, Store, StoreHealth, Stop), recovered: Arc<Notify>) {
@@ -258,5 +265,19 @@ fn waiting(applied: &Applied) -> Option<&str> {
     match &applied.stalled {
         Some(Stalled::Waiting(reason)) => Some(reason),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lag_is_not_known_while_a_position_is_not_known() {
+        let views =
+            |other: Applied| BTreeMap::from([("a".to_owned(), Applied::at(7)), ("b".to_owned(), other)]);
+        assert_eq!(events_behind(&views(Applied::at(4)), 9), Some(5));
+        assert_eq!(events_behind(&views(Applied::default()), 9), None);
+        assert_eq!(events_behind(&BTreeMap::new(), 9), Some(0));
     }
 }

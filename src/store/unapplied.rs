@@ -1,6 +1,8 @@
 //! Queries for the answer to a request that waits for its views: which of its events no view or not every view applied,
 //! and which of them dedup skipped.
 
+use std::ops::Range;
+
 use event::limits::DEAD_LETTERS_LOOKED_UP_MAX;
 use event::{EventId, LogId};
 
@@ -23,35 +25,38 @@ const COLUMNS: &str = "d.id, d.view, d.position, d.event_id, d.reason, d.status"
 
 /// A dead letter of dedup is `applied` as soon as it is retried, before any view has processed the retry. So it is
 /// included, whatever its status.
-fn not_applied() -> String {
-    format!("(d.status <> 'applied' OR d.view = '{DEDUP_STORED_NAME}')")
+fn not_applied(views: &[String]) -> String {
+    let marks = vec!["?"; views.len()].join(", ");
+    format!("(d.status <> 'applied' OR d.view = '{DEDUP_STORED_NAME}') AND d.view IN ({marks})")
 }
 
 impl Store {
-    /// Returns up to `limit` dead letters of events at `from..to` that are not known to be applied, in the order of
-    /// positions.
+    /// Returns up to `limit` dead letters of these views, of events at `range`, that are not known to be applied, in the
+    /// order of positions.
     pub async fn unapplied(
         &self,
+        views: &[String],
         log: LogId,
-        from: u64,
-        to: u64,
+        range: Range<u64>,
         limit: usize,
     ) -> Result<Vec<DeadLetterSummary>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM millrace_dead_letters d WHERE d.log_id = ? AND d.position >= ? AND d.position < ? \
              AND {} ORDER BY d.position, d.view LIMIT {limit}",
-            not_applied()
+            not_applied(views)
         );
-        self.read(TABLE, &sql, vec![log.into(), from.into(), to.into()]).await
+        let mut parameters = vec![log.into(), range.start.into(), range.end.into()];
+        parameters.extend(views.iter().map(|view| Cell::from(view.as_str())));
+        self.read(TABLE, &sql, parameters).await
     }
 
-    /// Returns such dead letters of the events that are repeated at `from..to`. For a repeated line of an upload, that
-    /// is the first event of the lines that were stored together.
+    /// Returns such dead letters of the events that are repeated at `range`. For a repeated line of an upload, that is
+    /// the first event of the lines that were stored together.
     pub async fn unapplied_originals(
         &self,
+        views: &[String],
         log: LogId,
-        from: u64,
-        to: u64,
+        range: Range<u64>,
         limit: usize,
     ) -> Result<Vec<DeadLetterSummary>, StoreError> {
         let sql = format!(
@@ -59,9 +64,11 @@ impl Store {
              WHERE log_id = ? AND part = 0 AND position >= ? AND position < ?) s JOIN millrace_dead_letters d \
              ON d.log_id = s.first_log_id AND d.position = s.first_position WHERE {} \
              ORDER BY d.position, d.view LIMIT {limit}",
-            not_applied()
+            not_applied(views)
         );
-        self.read(TABLE, &sql, vec![log.into(), from.into(), to.into()]).await
+        let mut parameters = vec![log.into(), range.start.into(), range.end.into()];
+        parameters.extend(views.iter().map(|view| Cell::from(view.as_str())));
+        self.read(TABLE, &sql, parameters).await
     }
 
     /// Returns the events at `from..to` that dedup skipped, in the order of positions.

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use event::LogId;
+use event::limits::ACCEPT_HOLD_DURATION_MAX;
+use tokio::time::timeout;
 
 use super::definition::{ChangedSetting, Definition};
 use super::definition_ranges::DefinitionRanges;
@@ -28,6 +30,8 @@ pub enum AcceptError {
     OtherRows(String),
     #[error("view `{view}`: {faults}")]
     Tables { view: String, faults: String },
+    #[error("view `{0}` has not finished its present work, perhaps because it waits for the database")]
+    Busy(String),
     #[error("view `{0}` has stopped")]
     Ended(String),
     #[error("{0}")]
@@ -35,13 +39,22 @@ pub enum AcceptError {
 }
 
 /// An accepted change.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Accepted {
-    /// Empty if there was nothing to accept.
+    pub effect: AcceptEffect,
+    /// The settings that differ from the definition that was in force; empty if there was none.
     pub changes: Vec<ChangedSetting>,
-    /// The position from which on the new definition applies; `None` if it will be decided when a configuration has
-    /// it, or if the view has no rows yet.
-    pub from: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptEffect {
+    /// The definition is in force already.
+    Unchanged,
+    /// The definition applies as soon as the view has it: when a server is started with it, or now, if the view waits
+    /// for it because another log has made its rows.
+    Prepared,
+    /// The definition applies from this position on.
+    From(u64),
 }
 
 impl Runner {
@@ -55,6 +68,10 @@ impl Runner {
             // Without a stored definition, the rows come from an earlier millrace, which did not store one.
             if row.definition.is_some() && !accepted {
                 return Err(Halt::Pause(self.runtime.block_on(self.reason_to_pause(row))?));
+            }
+            if accepted {
+                // Found later, a fault would pause the view, and going back would be a change, too.
+                self.check_tables()?;
             }
             let put = put_in_force(&self.store, view, log, &self.definition, row);
             self.runtime.block_on(put)?;
@@ -125,15 +142,17 @@ impl Runner {
 pub async fn accept(view: &Running, log: &EventLog, store: &Store) -> Result<Accepted, AcceptError> {
     let name = &view.view.name;
     // The view takes up the new definition when the hold ends.
-    let _hold = view.hold().await.ok_or_else(|| AcceptError::Ended(name.clone()))?;
+    let hold = timeout(ACCEPT_HOLD_DURATION_MAX, view.hold()).await;
+    let hold = hold.map_err(|_| AcceptError::Busy(name.clone()))?;
+    let _hold = hold.ok_or_else(|| AcceptError::Ended(name.clone()))?;
     let Some(row) = stored_row(store, name, log.id()).await? else {
         // Rows of other logs may have another definition. The view looks for this when it begins.
         store.prepare_definition(name, log.id(), view.definition.stored()).await?;
-        return Ok(Accepted::default());
+        return Ok(Accepted { effect: AcceptEffect::Prepared, changes: Vec::new() });
     };
     let changes = acceptable_changes(store, &row, &view.definition).await?;
     if row.definition.is_none() || row.definition == Some(view.definition.stored().hash) {
-        return Ok(Accepted::default());
+        return Ok(Accepted { effect: AcceptEffect::Unchanged, changes: Vec::new() });
     }
     // Found later, a fault would pause the view again, and going back would be a change, too.
     let faults = store.check_view(name, &view.view.tables()).await?;
@@ -142,7 +161,7 @@ pub async fn accept(view: &Running, log: &EventLog, store: &Store) -> Result<Acc
     }
     put_in_force(store, &view.view, log.id(), &view.definition, &row).await?;
     tracing::info!(view = name, position = row.position, "a changed definition was accepted");
-    Ok(Accepted { changes, from: Some(row.position) })
+    Ok(Accepted { effect: AcceptEffect::From(row.position), changes })
 }
 
 /// Accepts a definition that a later configuration will have. It applies from the position at which a server with that
@@ -160,7 +179,7 @@ pub async fn prepare(
     };
     store.prepare_definition(name, log.id(), definition.stored()).await?;
     tracing::info!(view = name, "a definition was accepted for a later configuration");
-    Ok(Accepted { changes, from: None })
+    Ok(Accepted { effect: AcceptEffect::Prepared, changes })
 }
 
 /// Returns the settings that `definition` changes. Fails if it cannot be accepted.

@@ -32,7 +32,9 @@ use crate::store::{Claim, Plan, RowChanges, ViewTables, Visits, Write};
 pub use batch::{BatchError, Event};
 pub use dead_letter::{DeadLetterError, DeadLetterRetry, drop_dead_letter, only_view};
 pub use definition::{ChangedSetting, Definition};
-pub use definition_change::{AcceptError, Accepted, accept, changes as definition_changes, prepare};
+pub use definition_change::{
+    AcceptEffect, AcceptError, Accepted, accept, changes as definition_changes, prepare,
+};
 pub use erasure::{DataSubject, Eraser, Erasures};
 pub use erasure_error::ErasureError;
 pub use erasure_key::ErasureKey;

@@ -162,8 +162,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Checks tables that exist before the view's first event, so that a person learns of all faults at the start.
-    fn check_tables(&self) -> Result<(), Halt> {
+    /// Checks the view's tables that exist. A person learns of all faults before the first event.
+    pub(super) fn check_tables(&self) -> Result<(), Halt> {
         let faults = self.runtime.block_on(self.store.check_view(&self.view.name, &self.view.tables()))?;
         if faults.is_empty() { Ok(()) } else { Err(Halt::Pause(TableFault::list(&faults))) }
     }

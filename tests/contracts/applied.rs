@@ -1,10 +1,12 @@
 //! `wait=applied`: the answer says whether every view applied the events of the request, and if not, which dead letters
 //! they became.
 
-use event::limits::{ANSWERED_CORRECTIONS_MAX, ANSWERED_RUNS_MAX, CHUNK_LINES_MAX};
+use event::limits::{
+    ANSWERED_CORRECTIONS_MAX, ANSWERED_RUNS_MAX, CHUNK_LINES_MAX, DEAD_LETTERS_ANSWERED_MAX,
+};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Start, StoreKind, TestApp};
+use crate::harness::{Answer, Client, Start, StoreKind, TestApp, configure};
 
 const EVENTS: &str = "/v1/streams/refunds/events";
 const APPLIED: &str = "/v1/streams/refunds/events?wait=applied";
@@ -297,4 +299,43 @@ fn repeats_of_other_senders_beside_repeated_lines_are_not_followed() {
     }
     assert_eq!(answered(&file("1").post_lines(APPLIED, &line.repeat(2)))["applied"], true);
     assert_eq!(app.client().get("/v1/views/refunds/balances/line").json()["balance"], 2);
+}
+
+/// The view passes the event while the receipt is being made.
+#[test]
+fn a_receipt_does_not_show_an_event_as_applied_while_it_becomes_a_dead_letter() {
+    let mut app = refusing(StoreKind::from_env());
+    app.restart_with(|start| {
+        let points = "receipt.positions_read=sleep:4000;views.folded=sleep:1000";
+        start.environment = vec![("MILLRACE_FAILPOINTS".to_owned(), points.to_owned())];
+    });
+    let sent = app.client().post(EVENTS, &refund("bad", 1).to_string());
+    let receipt =
+        app.client().get(&format!("/v1/events/{}", sent.json()["eventId"].as_str().unwrap())).json();
+    assert_eq!(receipt["views"]["refunds"]["state"], "dead-letter", "{receipt}");
+}
+
+/// More dead letters of a view that was removed than an answer lists.
+#[test]
+fn dead_letters_of_a_removed_view_do_not_hide_those_of_the_others() {
+    let extra = "[view.extra]\nkind = \"ledger\"\nfrom = \"refunds\"\namount = \"-cents\"\n";
+    let mut app = TestApp::with(Start { config: Some(format!("{CONFIG}{extra}")), ..Start::default() });
+    assert_eq!(answered(&post(&app.client(), &refund("good", 1)))["applied"], true);
+    app.stored.refuse("extra", "who", "bad");
+    // A view is paused if it refuses all events.
+    let who = |number| if number % 2 == 0 { "good" } else { "bad" };
+    let number_of_events = 2 * (DEAD_LETTERS_ANSWERED_MAX + 1);
+    let mut events: Vec<Value> =
+        (0..number_of_events).map(|number| named(&format!("n{number}"), who(number), 1)).collect();
+    let answer = app.client().post(APPLIED, &json!(events).to_string());
+    assert_eq!(answered(&answer)["moreDeadLetters"], true);
+    app.stored.stop_refusing("extra");
+    app.stored.refuse("refunds", "who", "worse");
+    events.push(named("last", "worse", 1));
+    assert_eq!(unapplied(&post(&app.client(), &events[events.len() - 1])).len(), 1);
+    configure(app.folder.path(), CONFIG);
+    app.restart();
+    assert_eq!(app.client().request("DELETE", "/v1/views/extra", None).status, 200);
+    let letters = unapplied(&app.client().post(APPLIED, &json!(events).to_string()));
+    assert_eq!((letters.len(), &letters[0]["view"]), (1, &json!("refunds")));
 }

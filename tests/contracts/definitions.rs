@@ -58,6 +58,11 @@ fn send(app: &TestApp, path: &str, id: &str, total: i64) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
+/// Returns the definition of a view in the configuration.
+fn configured(app: &TestApp, view: &str) -> Value {
+    app.client().get(&format!("/v1/views/{view}/definition")).json()["configured"].clone()
+}
+
 fn take_back(app: &TestApp, id: &str) {
     let answer = app.client().post(APPLIED, &json!({ "takesBack": id }).to_string());
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -192,10 +197,7 @@ fn rows_of_an_earlier_definition_are_compared_and_restored_under_it() {
 #[test]
 fn a_change_that_was_accepted_before_the_restart_needs_no_pause() {
     let new = config("-total", "", COLUMNS);
-    let definition = {
-        let app = with_config(&new);
-        app.client().get("/v1/views/totals/definition").json()["configured"].clone()
-    };
+    let definition = configured(&with_config(&new), "totals");
     let mut app = with_config(&first());
     send(&app, APPLIED, "a", 10);
     let prepared = post(&app, "/v1/views/totals/accept", &definition.to_string());
@@ -368,13 +370,11 @@ fn a_rebuild_of_rows_is_refused_before_the_first_row_is_replaced() {
 #[test]
 fn an_accepted_definition_is_withdrawn_by_accepting_the_present_one() {
     let new = config("-total", "", COLUMNS);
-    let configured =
-        |app: &TestApp| app.client().get("/v1/views/totals/definition").json()["configured"].clone();
-    let prepared = configured(&with_config(&new));
+    let prepared = configured(&with_config(&new), "totals");
     let mut app = with_config(&first());
     send(&app, APPLIED, "a", 10);
     post(&app, "/v1/views/totals/accept", &prepared.to_string());
-    let present = configured(&app);
+    let present = configured(&app, "totals");
     post(&app, "/v1/views/totals/accept", &present.to_string());
     reconfigure(&mut app, &new);
     reason(&app, "totals");
@@ -383,10 +383,7 @@ fn an_accepted_definition_is_withdrawn_by_accepting_the_present_one() {
 #[test]
 fn a_change_that_was_accepted_ends_one_that_was_prepared() {
     let prepared_config = config("-total", "", COLUMNS);
-    let definition = {
-        let app = with_config(&prepared_config);
-        app.client().get("/v1/views/totals/definition").json()["configured"].clone()
-    };
+    let definition = configured(&with_config(&prepared_config), "totals");
     let by_kind = first().replace(
         "max = 40 }\n        [view",
         "max = 40 }\n        fields.other = { type = \"decimal\", required = true }\n        [view",
@@ -415,6 +412,26 @@ fn a_change_is_not_accepted_if_the_table_does_not_fit_it() {
     reconfigure(&mut app, &first());
     send(&app, APPLIED, "b", 1);
     assert_eq!(differences(&app, "order_rows"), 0, "nothing was accepted");
+}
+
+/// Otherwise neither the new nor the old configuration could continue the view.
+#[test]
+fn a_prepared_definition_is_not_in_force_before_the_table_fits_it() {
+    let new = config("+total", "", r#"who = "who", total = "total", kind = "kind""#);
+    let definition = configured(&with_config(&new), "order_rows");
+    let mut app = with_config(&first());
+    send(&app, APPLIED, "a", 1);
+    let prepared = post(&app, "/v1/views/order_rows/accept", &definition.to_string());
+    assert_eq!(prepared["effect"], "prepared");
+    reconfigure(&mut app, &new);
+    assert!(reason(&app, "order_rows").contains("to fix it, run: ALTER TABLE"));
+    reconfigure(&mut app, &first());
+    send(&app, APPLIED, "b", 1);
+    assert_eq!(differences(&app, "order_rows"), 0, "the configuration can be taken back");
+    app.sql("ALTER TABLE order_rows ADD COLUMN kind VARCHAR(40)");
+    reconfigure(&mut app, &new);
+    send(&app, APPLIED, "c", 1);
+    assert_eq!(definitions(&app, "order_rows"), [0, 2]);
 }
 
 /// The same table must not hold rows of two definitions, whichever log they come from.

@@ -1,7 +1,10 @@
 //! A database server that is away: at the start, while millrace runs, or because it cannot be written to. Events are
 //! accepted all the time, and the outage is visible within seconds.
 
+use std::path::Path;
+
 use event::Millis;
+use millrace::store::Store;
 use serde_json::{Value, json};
 
 use crate::harness::cutting::Proxy;
@@ -206,6 +209,90 @@ fn a_start_without_its_database_serves_and_catches_up_later() {
         let unknown = app.anonymous().with_header("Authorization", "mr_of_another_node");
         assert_eq!(unknown.post("/liveEvent", "{}").status, 401);
         assert_eq!(app.balance("a").as_deref(), Some("10"));
+    });
+}
+
+#[test]
+fn a_start_with_a_database_that_hangs_serves_and_catches_up_later() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let database = server.new_database();
+        proxy.stall();
+        let app = start(&proxy.url(&database));
+        sell(&app.client());
+        expect_outage_at_start(&app);
+        proxy.pass();
+        expect_recovery(&app);
+        assert_eq!(app.balance("a").as_deref(), Some("5"));
+    });
+}
+
+/// While the database is away, the log grows, and its end alone no longer tells that it lacks events.
+#[test]
+fn a_log_that_is_older_than_its_database_is_recognised_after_it_has_grown() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let database = server.new_database();
+        let mut app = start(&proxy.url(&database));
+        app.settled_at_end = false;
+        let sell_some = |app: &TestApp, count| (0..count).for_each(|_| sell(&app.client()));
+        sell_some(&app, 1);
+        app.settle();
+        app.stop();
+        let (journal, copy) = (app.data().join("journal"), app.folder.path().join("older"));
+        copy_folder(&journal, &copy);
+        app.restart();
+        sell_some(&app, 3);
+        app.settle();
+        app.stop();
+        std::fs::remove_dir_all(&journal).unwrap();
+        copy_folder(&copy, &journal);
+        proxy.refuse();
+        app.restart();
+        sell_some(&app, 2);
+        // The log is as long as before, and longer after the next start.
+        app.restart();
+        sell_some(&app, 2);
+        proxy.pass();
+        wait_for("the view to pause", || ready(&app)["views"]["revenue"]["state"] == "paused");
+        let reason = ready(&app)["views"]["revenue"]["reason"].as_str().unwrap().to_owned();
+        assert!(reason.contains("the log is older than the store"), "{reason}");
+        let unchanged = "SELECT count(*) FROM users_revenue WHERE revenue = 20";
+        assert_eq!(server.sql(&database, unchanged), "1", "nothing was applied");
+        let refused = app.try_restart_with(|_| {}).unwrap_err();
+        assert!(refused.contains("the log is older than the store"), "{refused}");
+    });
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// A restart of the server cuts all sessions, and the next one works.
+#[test]
+fn a_look_at_the_database_does_not_fail_because_of_sessions_from_before_its_restart() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let url = proxy.url(&server.new_database());
+        let folder = tempfile::tempdir().unwrap();
+        let look = async {
+            let store = Store::open(&url, None, folder.path()).await.unwrap();
+            let read = || store.rows("SELECT 1".to_owned(), Vec::new());
+            let (one, two, three) = tokio::join!(read(), read(), read());
+            for rows in [one, two, three] {
+                assert_eq!(rows.unwrap().len(), 1);
+            }
+            assert!(proxy.open_connections() > 1, "several sessions are idle");
+            proxy.cut();
+            let looked = store.probe().await;
+            store.close();
+            looked
+        };
+        tokio::runtime::Runtime::new().unwrap().block_on(look).unwrap();
     });
 }
 

@@ -75,6 +75,8 @@ pub const IDLE_CONNECTION_DURATION_MIN: Duration = Duration::from_secs(5);
 pub const IDLE_CONNECTION_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long `?wait=applied` waits for the views. Then the response is 202.
 pub const WAIT_APPLIED_DURATION_MAX: Duration = Duration::from_secs(30);
+/// How long `accept` waits until a view has finished its present work.
+pub const ACCEPT_HOLD_DURATION_MAX: Duration = Duration::from_secs(10);
 /// How long a request for a stream's events may wait for new ones.
 pub const TAIL_WAIT_DURATION_MAX: Duration = Duration::from_secs(30);
 /// Events in one page of a stream.

@@ -84,6 +84,9 @@ async fn send_again(client: &Client, id: &str, body: String, json: bool) -> Resu
         "open" => Err(Failure::Refused(format!("{id} could not be applied: {}", dead_letter.reason))),
         _ if json => Ok(()),
         "retrying" => print(&format!("{id} was sent again; its view has not applied it yet")),
+        _ if dead_letter.view == DEDUP_NAME => {
+            print(&format!("{id} was sent again, as an event of its own for all views of its stream"))
+        }
         status => print(&format!("{id} {status}")),
     }
 }

@@ -31,6 +31,16 @@ pub struct TakeBack {
 #[serde(rename_all = "camelCase")]
 struct Accepted {
     event_id: String,
+    applied: bool,
+    #[serde(default)]
+    dead_letters: Vec<DeadLetter>,
+}
+
+/// A view that could not apply the correction.
+#[derive(Deserialize)]
+struct DeadLetter {
+    view: String,
+    reason: String,
 }
 
 impl TakeBack {
@@ -51,7 +61,7 @@ impl TakeBack {
         if let Some(reason) = &self.reason {
             correction["reason"] = json!(reason);
         }
-        let path = format!("/v1/streams/{}/events", escaped(&stream));
+        let path = format!("/v1/streams/{}/events?wait=applied", escaped(&stream));
         let answer = client.post(&path, correction.to_string()).await;
         let response: Box<RawValue> = answer.map_err(|failure| match failure {
             Failure::Failed(reason) => {
@@ -60,10 +70,21 @@ impl TakeBack {
             }
             failure => failure,
         })?;
+        let Accepted { event_id, applied, dead_letters } = decode(&response, "the answer")?;
         if self.format.json {
-            return print(response.get());
+            print(response.get())?;
         }
-        let accepted: Accepted = decode(&response, "the answer")?;
-        print(&format!("event {id} is undone by correction {}", accepted.event_id))
+        if let Some(DeadLetter { view, reason }) = dead_letters.first() {
+            let reason =
+                format!("correction {event_id} is stored, but view `{view}` could not apply it: {reason}");
+            return Err(Failure::Refused(reason));
+        }
+        match applied {
+            _ if self.format.json => Ok(()),
+            true => print(&format!("event {id} is undone by correction {event_id}")),
+            false => print(&format!(
+                "correction {event_id} is stored, but not every view has undone event {id} yet; see `millrace status`"
+            )),
+        }
     }
 }

@@ -30,6 +30,7 @@ pub struct Accept {
 #[derive(Deserialize)]
 struct Accepted {
     view: String,
+    effect: String,
     changes: Vec<Change>,
     from: Option<u64>,
 }
@@ -52,22 +53,21 @@ impl Accept {
         if self.format.json {
             return print(response.get());
         }
-        let Accepted { view, changes, from } = decode(&response, "the accepted change")?;
+        let Accepted { view, effect, changes, from } = decode(&response, "the accepted change")?;
         for change in &changes {
             print(&change.text())?;
         }
-        match (changes.is_empty(), from) {
-            (true, _) => eprintln!(
-                "view `{view}` has nothing to accept: it has this definition already, or no rows yet"
-            ),
-            (false, Some(from)) => {
+        match (effect.as_str(), from) {
+            ("unchanged", _) => eprintln!("view `{view}` has this definition already"),
+            (_, Some(from)) => {
                 eprintln!(
                     "view `{view}` continues: the new definition applies to events from position {from} on"
                 );
             }
-            (false, None) => eprintln!(
+            _ if self.config.is_some() => eprintln!(
                 "view `{view}`: the new definition will apply once the server is started with this configuration"
             ),
+            _ => eprintln!("view `{view}` may continue with this definition, beside rows of other logs"),
         }
         Ok(())
     }

@@ -43,11 +43,18 @@ impl Pool {
     /// Asks the server to change no row of one of millrace's tables, which a read-only server refuses. Uses an idle
     /// session or opens one, as other work would, but does not wait until other work ends.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        let mut session = match self.take_idle() {
-            Some(session) => session,
-            None => self.server.connect().await?,
-        };
-        // After an error, or if this future is dropped, the session is closed.
+        if let Some(session) = self.take_idle() {
+            match self.probe_with(session).await {
+                // The server may have closed its sessions in a restart, and work again.
+                Err(StoreError::Transient(_)) => self.close_idle(),
+                outcome => return outcome,
+            }
+        }
+        self.probe_with(self.server.connect().await?).await
+    }
+
+    /// After an error, or if this future is dropped, the session is closed.
+    async fn probe_with(&self, mut session: ServerSession) -> Result<(), StoreError> {
         session.change(PROBE_SQL, &[]).await?;
         if !self.writers.is_closed() {
             event::lock(&self.idle).push((Instant::now(), session));
