@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::harness::{Start, TestApp, free_port};
+use crate::harness::{Start, TestApp, copy_files, free_port};
 
 const EVENTS: &str = "/v1/streams/revenue/events";
 const GOOD: &str = r#"{"userId":"u","name":"add_revenue","value":1}"#;
@@ -24,14 +24,6 @@ fn refusal(start: Start) -> String {
     match TestApp::try_with(start, folder()) {
         Ok(_) => panic!("the server started"),
         Err(log) => log,
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
 }
 
@@ -167,20 +159,20 @@ fn a_log_and_a_store_that_do_not_belong_together_are_refused() {
     app.settle();
     app.stop();
     let (journal, kept) = (app.data().join("journal"), app.folder.path().join("kept"));
-    copy_folder(&journal, &kept);
+    copy_files(&journal, &kept);
     app.restart();
     assert_eq!(app.client().post("/liveEvent", GOOD).status, 200);
     app.settle();
     app.stop();
     let newest = app.folder.path().join("newest");
-    copy_folder(&journal, &newest);
+    copy_files(&journal, &newest);
     let start_again = |app: &TestApp| match TestApp::try_with(Start::default(), Arc::clone(&app.folder)) {
         Ok(_) => panic!("the server started"),
         Err(log) => log,
     };
     let put = |from: &Path| {
         std::fs::remove_dir_all(&journal).unwrap();
-        copy_folder(from, &journal);
+        copy_files(from, &journal);
     };
 
     put(&kept);

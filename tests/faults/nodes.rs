@@ -13,6 +13,7 @@ use crate::rig::{Rig, copy_folder, sale, shared, start_with_store};
 on_each_server!(
     two_processes_with_one_log_count_nothing_twice,
     nodes_with_separate_logs_add_up_and_share_seen_ids,
+    a_repeat_is_applied_only_when_the_other_node_has_applied_it,
 );
 
 /// A part of the message that a process logs if another one has already applied a plan.
@@ -106,4 +107,24 @@ fn nodes_with_separate_logs_add_up_and_share_seen_ids(kind: Kind) {
     assert_eq!(rig.app.balance("unlike").as_deref(), Some("1"));
     let dead_letters = other.client().get("/v1/dead-letters").json();
     assert_eq!(dead_letters["deadLetters"].as_array().unwrap().len(), 1, "{dead_letters}");
+}
+
+/// Dedup of the second node knows the event as soon as dedup of the first one has seen it, which is before its views.
+fn a_repeat_is_applied_only_when_the_other_node_has_applied_it(kind: Kind) {
+    let url = shared(kind).new_database();
+    let mut slow = start_with_store(&url);
+    slow.environment.push(("MILLRACE_FAILPOINTS".to_owned(), "views.folded=sleep:3000".to_owned()));
+    let first = TestApp::with(slow);
+    let arguments = vec!["--accept-new-log".to_owned()];
+    let second = TestApp::with(Start { arguments, ..start_with_store(&url) });
+    let body = r#"{"id":"twice","userId":"u","name":"add_revenue","value":1,"number":1}"#;
+    let post =
+        |app: &TestApp, query: &str| app.client().post(&format!("/v1/streams/revenue/events{query}"), body);
+    assert_eq!(post(&first, "").status, 200);
+    wait_for("dedup of the first node", || first.view("dedup")["lag"] == 0);
+    let unknown = post(&second, "?wait=applied");
+    assert_eq!((unknown.status, &unknown.json()["applied"]), (202, &false.into()), "{}", unknown.text());
+    first.settle();
+    let known = post(&second, "?wait=applied");
+    assert_eq!((known.status, &known.json()["applied"]), (200, &true.into()), "{}", known.text());
 }

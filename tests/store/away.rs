@@ -1,8 +1,6 @@
 //! A database server that is away: at the start, while millrace runs, or because it cannot be written to. Events are
 //! accepted all the time, and the outage is visible within seconds.
 
-use std::path::Path;
-
 use event::Millis;
 use millrace::store::Store;
 use serde_json::{Value, json};
@@ -11,7 +9,7 @@ use crate::harness::cutting::Proxy;
 use crate::harness::mariadb::Mariadb;
 use crate::harness::postgres::Postgres;
 use crate::harness::servers::{Kind, Server, Setup};
-use crate::harness::{Client, Start, StoreKind, TestApp, wait_for};
+use crate::harness::{Client, Start, StoreKind, TestApp, copy_files, wait_for};
 use crate::starts::{account, with_password};
 
 const BEGINS: &str = "the database cannot be used now; events are accepted, and the views apply them later";
@@ -240,13 +238,13 @@ fn a_log_that_is_older_than_its_database_is_recognised_after_it_has_grown() {
         app.settle();
         app.stop();
         let (journal, copy) = (app.data().join("journal"), app.folder.path().join("older"));
-        copy_folder(&journal, &copy);
+        copy_files(&journal, &copy);
         app.restart();
         sell_some(&app, 3);
         app.settle();
         app.stop();
         std::fs::remove_dir_all(&journal).unwrap();
-        copy_folder(&copy, &journal);
+        copy_files(&copy, &journal);
         proxy.refuse();
         app.restart();
         sell_some(&app, 2);
@@ -262,14 +260,6 @@ fn a_log_that_is_older_than_its_database_is_recognised_after_it_has_grown() {
         let refused = app.try_restart_with(|_| {}).unwrap_err();
         assert!(refused.contains("the log is older than the store"), "{refused}");
     });
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }
 
 /// A restart of the server cuts all sessions, and the next one works.
