@@ -69,6 +69,8 @@ struct Status {
     version: &'static str,
     started_at: String,
     uptime_seconds: u64,
+    /// Why no event is accepted now.
+    refusing: Option<String>,
     log: LogStatus,
     database: DatabaseStatus,
     /// `None` if the system cannot tell.
@@ -112,6 +114,7 @@ async fn status(_: Reader, State(api): State<Arc<Api>>) -> Json<Status> {
         version: env!("CARGO_PKG_VERSION"),
         started_at: started.to_text(),
         uptime_seconds: clock.elapsed().as_secs(),
+        refusing: api.log.accepts().err().map(|error| error.to_string()),
         log: LogStatus { id: api.log.id().to_string(), begin: api.log.begin(), end, bytes: api.log.bytes() },
         database: DatabaseStatus {
             name: api.store.name(),

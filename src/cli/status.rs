@@ -38,6 +38,7 @@ pub fn run(command: Status) -> ExitCode {
 struct Shown {
     version: String,
     uptime_seconds: u64,
+    refusing: Option<String>,
     log: Log,
     database: Database,
     disk: Option<Disk>,
@@ -100,6 +101,8 @@ impl Shown {
     fn print(self, client: &Client) -> Result<(), Failure> {
         let mut output = Output::stdout();
         let Log { begin, end, bytes } = self.log;
+        let events =
+            self.refusing.map_or_else(|| "accepted".to_owned(), |reason| format!("refused: {reason}"));
         let uptime = duration_text(Duration::from_secs(self.uptime_seconds));
         let presets = if self.presets.is_empty() { "none".to_owned() } else { self.presets.join(", ") };
         let unknown = || "unknown".to_owned();
@@ -119,6 +122,7 @@ impl Shown {
             &mut output,
             &[
                 ("server", format!("millrace {} at {}, up for {uptime}", self.version, client.url())),
+                ("events", events),
                 ("log", log),
                 ("database", self.database.text()),
                 ("disk", disk),

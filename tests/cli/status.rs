@@ -17,6 +17,7 @@ fn the_status_is_one_page_about_the_server() {
     let text = run(&app, &["status"]);
     for part in [
         &format!("millrace {} at http://{}, up for ", env!("CARGO_PKG_VERSION"), app.address),
+        "events        accepted",
         "1 event, from position 0 to 1, ",
         "database      sqlite:data/millrace.db",
         " free of ",

@@ -64,6 +64,8 @@ fn a_nearly_full_disk_refuses_only_new_events_and_recovers() {
     wait_for("the views to catch up", || views_caught_up(&app));
     assert!(!balances(&app.client()).is_empty(), "reads continue");
     assert_eq!(app.client().get("/health").status, 200);
+    let status = String::from_utf8(app.command(&["status"]).stdout).unwrap();
+    assert!(status.contains("events        refused: the disk of the data folder is nearly full"), "{status}");
     app.settle();
     filler.empty();
     wait_for("events to be accepted again", || app.client().get("/ready").status == 200);
