@@ -1,6 +1,8 @@
 //! A database server that is away: at the start, while millrace runs, or because it cannot be written to. Events are
 //! accepted all the time, and the outage is visible within seconds.
 
+use std::time::{Duration, Instant};
+
 use event::Millis;
 use serde_json::{Value, json};
 
@@ -115,6 +117,34 @@ fn a_database_that_hangs_is_reported_even_if_no_event_arrives() {
         assert!(reason.contains("has not answered for 3 s"), "{reason}");
         proxy.pass();
         expect_recovery(&app);
+    });
+}
+
+/// A reused id is refused at once if the database says that it was used. If the database hangs, the deduplicator finds
+/// it later.
+#[test]
+fn reused_ids_are_accepted_quickly_while_the_database_hangs_and_do_not_count() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let app = start(&proxy.url(&server.new_database()));
+        let events = |value: u32| {
+            let event =
+                |id: u32| json!({ "id": id.to_string(), "userId": "a", "name": "add_revenue", "value": value });
+            json!((0..20).map(event).collect::<Vec<_>>()).to_string()
+        };
+        let send = |value| app.client().post("/v1/streams/revenue/events", &events(value)).status;
+        assert_eq!(send(1), 200);
+        app.settle();
+        assert_eq!(send(2), 409);
+        proxy.stall();
+        let begun = Instant::now();
+        assert_eq!(send(2), 200);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        proxy.pass();
+        assert_eq!(app.balance("a").as_deref(), Some("20"));
+        let open = app.client().get("/v1/dead-letters?status=open").json();
+        assert_eq!(open["deadLetters"].as_array().unwrap().len(), 20);
     });
 }
 
