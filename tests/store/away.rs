@@ -251,10 +251,16 @@ fn keys_are_known_without_the_database_and_a_missed_revocation_applies_once_it_i
             app.anonymous().with_header("Authorization", created["key"].as_str().unwrap())
         };
         let (good, revoked) = (create("good"), create("revoked"));
+        let expires = Millis(Millis::now().0 + 1_000);
+        let body = json!({ "name": "expired", "scopes": ["read"], "expires": expires.to_text() }).to_string();
+        let expired = app.client().post("/v1/keys", &body).json();
+        let expired = app.anonymous().with_header("Authorization", expired["key"].as_str().unwrap());
         let client = |client: &Client, app: &TestApp| client.at(&app.address);
         app.settle();
         proxy.refuse();
         app.restart();
+        wait_for("the key to expire", || Millis::now() > expires);
+        assert_eq!(client(&expired, &app).get("/v1/views").status, 401, "expiries are known");
         for key in [&good, &revoked] {
             sell(&client(key, &app));
         }
@@ -266,6 +272,52 @@ fn keys_are_known_without_the_database_and_a_missed_revocation_applies_once_it_i
             client(&revoked, &app).post("/liveEvent", body).status == 401
         });
         sell(&client(&good, &app));
+    });
+}
+
+/// A 401 is final for most senders, so a server that has not read the keys yet must not answer with it.
+#[test]
+fn a_key_that_is_not_in_the_copy_gets_503_until_the_database_is_back() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let mut app = start(&proxy.url(&server.new_database()));
+        let copy = app.data().join("keys.json");
+        let before = std::fs::read(&copy).unwrap();
+        let body = json!({ "name": "new", "scopes": ["send", "read"] }).to_string();
+        let new = app.client().post("/v1/keys", &body).json();
+        let new = app.anonymous().with_header("Authorization", new["key"].as_str().unwrap());
+        app.settle();
+        app.stop();
+        // The copy is from the time before the key, as if another node had created it.
+        std::fs::write(&copy, before).unwrap();
+        proxy.refuse();
+        app.restart();
+        let new = new.at(&app.address);
+        let made_up = app.anonymous().with_header("Authorization", "mr_made_up");
+        sell(&app.client());
+        let event = r#"{"userId":"a","name":"add_revenue","value":5}"#;
+        for unknown in [&new, &made_up] {
+            let refused = unknown.post("/liveEvent", event);
+            assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{}", refused.text());
+        }
+        // A made-up key does not learn which views and events exist.
+        let answers = ["revenue/stats", "nothing/stats", "revenue/definition", "nothing/definition"]
+            .map(|path| made_up.get(&format!("/v1/views/{path}")))
+            .into_iter()
+            .chain([made_up.get("/v1/events/nothing")]);
+        for answer in answers {
+            assert_eq!(answer.status, 503, "{}", answer.text());
+            assert!(answer.text().contains("does not know this key yet"), "{}", answer.text());
+        }
+        let no_key = app.anonymous();
+        assert_eq!(no_key.get("/v1/views/revenue/definition").status, 401);
+        let not_text = app.anonymous().with_header("Authorization", "\u{e9}");
+        assert_eq!(not_text.get("/v1/views/revenue/definition").status, 401);
+        proxy.pass();
+        wait_for("the new key to be known", || new.get("/v1/views").status == 200);
+        sell(&new);
+        assert_eq!(made_up.post("/liveEvent", event).status, 401);
+        app.settle();
     });
 }
 
@@ -283,9 +335,10 @@ fn a_revoked_first_key_stays_unknown_without_the_database() {
         proxy.refuse();
         app.restart();
         assert_eq!(other.at(&app.address).get("/v1/keys").status, 200, "the other key is known");
-        assert_eq!(app.client().get("/v1/keys").status, 401);
+        assert_eq!(app.client().get("/v1/keys").status, 503, "the key may be known again");
         proxy.pass();
-        app.settle();
+        wait_for("the keys to be read", || app.client().get("/v1/keys").status != 503);
+        assert_eq!(app.client().get("/v1/keys").status, 401);
     });
 }
 
