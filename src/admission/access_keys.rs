@@ -22,7 +22,7 @@ use crate::store::{Store, StoreError};
 const KEY_RANDOM_BYTES: usize = 24;
 const KEY_PREFIX: &str = "mr_";
 const KEY_MAY_BE_NEW: &str =
-    "this server has not read the keys from it since the start, and does not know this key yet";
+    "the server has not read the keys from the store since its start, and does not know this key yet";
 /// A shorter `API_KEY` is refused if the server listens beyond loopback.
 const KEY_CHARS_STRONG: usize = 20;
 
