@@ -128,8 +128,7 @@ fn reused_ids_are_accepted_quickly_while_the_database_hangs_and_do_not_count() {
         let proxy = Proxy::in_front_of(server);
         let app = start(&proxy.url(&server.new_database()));
         let events = |value: u32| {
-            let event =
-                |id: u32| json!({ "id": id.to_string(), "userId": "a", "name": "add_revenue", "value": value });
+            let event = |id: u32| json!({ "id": id.to_string(), "userId": "a", "name": "add_revenue", "value": value });
             json!((0..20).map(event).collect::<Vec<_>>()).to_string()
         };
         let send = |value| app.client().post("/v1/streams/revenue/events", &events(value)).status;
@@ -298,7 +297,12 @@ fn a_key_that_is_not_in_the_copy_gets_503_until_the_database_is_back() {
         let event = r#"{"userId":"a","name":"add_revenue","value":5}"#;
         for unknown in [&new, &made_up] {
             let refused = unknown.post("/liveEvent", event);
-            assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{}", refused.text());
+            assert_eq!(
+                (refused.status, refused.header("retry-after")),
+                (503, Some("1")),
+                "{}",
+                refused.text()
+            );
         }
         // A made-up key does not learn which views and events exist.
         let answers = ["revenue/stats", "nothing/stats", "revenue/definition", "nothing/definition"]
