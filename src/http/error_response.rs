@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use event::{FieldError, FieldErrors};
 
 use super::Wording;
+use super::parse_error::query_in_plain_words;
 use crate::admission::{Denied, EventFault, EventIndex, KeyFault, Refusal};
 
 /// Why an HTTP request failed: a refusal that every transport knows, or a fault of the request itself.
@@ -293,9 +294,8 @@ impl From<FieldErrors> for ApiError {
 impl From<QueryRejection> for ApiError {
     fn from(error: QueryRejection) -> Self {
         let text = error.body_text();
-        // The rest names the parameter; the library's prefix does not help the reader.
-        let reason = text.split_once("query string: ").map_or(text.as_str(), |(_, reason)| reason);
-        Self::Parameter { name: "query", reason: reason.to_owned() }
+        let message = text.split_once("query string: ").map_or(text.as_str(), |(_, message)| message);
+        Self::Parameter { name: "query", reason: query_in_plain_words(message) }
     }
 }
 
@@ -358,10 +358,7 @@ mod tests {
             assert_eq!(store_answer(error), ("store-unusable", 503, false, detail));
         }
         let detail = "the store cannot be used: table `t` does not exist".to_owned();
-        assert_eq!(
-            store_answer(StoreError::NoTable("t".to_owned())),
-            ("store-unusable", 503, false, detail)
-        );
+        assert_eq!(store_answer(StoreError::NoTable("t".to_owned())), ("store-unusable", 503, false, detail));
         for error in [
             StoreError::Redefined("v".to_owned()),
             StoreError::Claimed { view: "v".to_owned(), expected: 1, found: None },
