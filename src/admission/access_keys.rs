@@ -1,6 +1,6 @@
 //! Keys with scopes. Their hashes are in the store, and in memory for every request. A presented key is looked up by
-//! its hash, so that the time of a lookup reveals nothing about the stored keys. While the store is away, the keys come
-//! from a copy in the data folder.
+//! its hash, so that the time of a lookup reveals nothing about the stored keys. Until the store is read after a start,
+//! the keys come from a copy in the data folder, which may lack new ones.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,8 +21,8 @@ use crate::store::{Store, StoreError};
 
 const KEY_RANDOM_BYTES: usize = 24;
 const KEY_PREFIX: &str = "mr_";
-const KEYS_UNKNOWN: &str =
-    "the database is away, and this server does not know all keys without it; try again later";
+const KEY_MAY_BE_NEW: &str =
+    "the server has not read the keys from the store since its start, and does not know this key yet";
 /// A shorter `API_KEY` is refused if the server listens beyond loopback.
 const KEY_CHARS_STRONG: usize = 20;
 
@@ -142,7 +142,7 @@ pub struct Keys {
     cache: KeyCache,
     first: FirstKey,
     known: Arc<RwLock<KnownKeys>>,
-    /// False until the keys of the store, or of a readable copy, are known.
+    /// False until the keys were read from the store. The copy may lack keys that another node created since then.
     is_complete: Arc<AtomicBool>,
     /// Held while the keys are read from the store or changed there, so that a refresh cannot undo a change.
     changing: Arc<Mutex<()>>,
@@ -175,7 +175,6 @@ impl Keys {
             anonymous: Arc::new(sends_and_reads()),
         };
         let copy = keys.cache.read();
-        keys.is_complete.store(copy.is_some(), Ordering::Relaxed);
         // A first key that is missing in the copy was revoked, unless it has just been created.
         let adds_first = copy.is_none() || keys.first.is_new();
         let mut known = copy.unwrap_or_default();
@@ -304,8 +303,8 @@ impl Keys {
             // Clients with a built-in key have to send it: with `--dev`, an unknown key counts as none.
             (None, Some(open)) => return Ok(Arc::clone(open)),
             (None, None) if open && presented.is_empty() => return Ok(Arc::clone(&self.anonymous)),
-            (None, None) if !presented.is_empty() && !self.is_complete.load(Ordering::Relaxed) => {
-                return Err(Refusal::StoreUnavailable(KEYS_UNKNOWN.to_owned()));
+            (None, None) if self.may_be_new(presented) => {
+                return Err(Refusal::StoreUnavailable(KEY_MAY_BE_NEW.to_owned()));
             }
             (None, None) => return Err(Refusal::Unauthorized { scope, fault: presented.fault() }),
         };
@@ -321,13 +320,20 @@ impl Keys {
         }
     }
 
-    /// Returns whether any key was presented that may read something, or none is needed: others do not learn which
-    /// views exist.
+    /// Fails if a key is needed and no known one was presented. Such senders must not learn which views exist.
     pub fn expect_known(&self, presented: Credentials<'_>) -> Result<(), Refusal> {
         match self.look_up(presented, Scope::Read, None, false) {
-            Err(refusal @ Refusal::Unauthorized { .. }) => Err(refusal),
-            _ => Ok(()),
+            Ok(_) | Err(Refusal::Forbidden(_)) => Ok(()),
+            Err(refusal) => Err(refusal),
         }
+    }
+
+    /// Returns whether one of these keys may be in the store although it is unknown here. A 401 would be final for its
+    /// sender.
+    fn may_be_new(&self, presented: Credentials<'_>) -> bool {
+        let known = event::read_lock(&self.known);
+        !self.is_complete.load(Ordering::Relaxed)
+            && presented.literals().any(|literal| !known.contains_key(&hash(literal)))
     }
 
     /// Returns whether this is the key of requests that showed none where none is asked for.

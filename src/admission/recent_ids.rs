@@ -6,11 +6,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use event::limits::RECENT_IDS_MAX;
+use event::limits::{IDS_LOOKUP_DURATION_MAX, RECENT_IDS_MAX};
 use event::{BodyHash, EventId, Millis, SkippedEvents};
+use tokio::time::timeout;
 
 use super::EventName;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 pub struct RecentIds {
     known: Mutex<Known>,
@@ -54,23 +55,30 @@ impl RecentIds {
     }
 
     /// Returns whether one of these ids was used for another event. A known hash may itself be from a misused id,
-    /// because a restart forgets which event was first. So the store's hash decides.
+    /// because a restart forgets which event was first. So the store's hash decides. If the store does not answer in
+    /// time, returns false, and the deduplicator decides later.
     pub async fn conflict(&self, ids: impl Iterator<Item = EventName>) -> bool {
         let now = Millis::now();
         let candidates: Vec<EventName> = {
             let known = event::lock(&self.known);
             ids.filter(|(id, hash)| known.conflicts(*id, *hash, now)).collect()
         };
-        for (id, hash) in candidates {
-            // This is rare and its future has 10 KB, so it is boxed: otherwise every request's future would contain
-            // it.
-            let stored = Box::pin(self.store.first_hash(id, now));
-            // Without an answer of the store, the deduplicator decides later.
-            if matches!(stored.await, Ok(first) if first != Some(hash)) {
-                return true;
+        if candidates.is_empty() {
+            return false;
+        }
+        // This is rare and its future has 10 KB, so it is boxed: otherwise every request's future would contain it.
+        let lookup = Box::pin(self.conflict_in_store(&candidates, now));
+        matches!(timeout(IDS_LOOKUP_DURATION_MAX, lookup).await, Ok(Ok(true)))
+    }
+
+    /// Returns whether the store has another event for one of these ids.
+    async fn conflict_in_store(&self, names: &[EventName], now: Millis) -> Result<bool, StoreError> {
+        for (id, hash) in names {
+            if self.store.first_hash(*id, now).await? != Some(*hash) {
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Remembers the id of a durable event. Returns true if the event is certainly a repeat: an earlier event with this

@@ -44,7 +44,10 @@ pub enum Refusal {
     LogFailedDuringAppend,
     /// Bytes of the log that were durable cannot be read any more.
     LogDamaged(String),
+    /// The request needs an answer that the store does not have now. The text is a sentence.
     StoreUnavailable(String),
+    /// The store answered that it cannot do this, for this reason. It helps only if a person repairs something.
+    StoreUnusable(String),
     /// The operating system reported an error that has no other cause here.
     Unexpected(String),
     Stopping,
@@ -90,7 +93,9 @@ pub enum EventIndex {
 impl Refusal {
     /// The deduplicator has not read up to here yet, so it is unknown which events are repeats.
     pub fn dedup_behind() -> Self {
-        Self::StoreUnavailable("events received before are still being checked for repeats".to_owned())
+        Self::StoreUnavailable(
+            "earlier events are not checked for repeats yet; `/ready` shows the state of `dedup`".to_owned(),
+        )
     }
 
     pub fn id_reused() -> Self {
@@ -111,6 +116,7 @@ impl Refusal {
             Self::LogFailed | Self::LogFailedDuringAppend => "log-failed",
             Self::LogDamaged(_) => "log-damaged",
             Self::StoreUnavailable(_) => "store-unavailable",
+            Self::StoreUnusable(_) => "store-unusable",
             Self::Unexpected(_) => "unexpected",
             Self::Stopping => "stopping",
         }
@@ -129,7 +135,10 @@ impl Refusal {
                     "the array has more than {events_max} events; send them as lines (application/x-ndjson)"
                 )
             }
-            Self::NotFound(reason) | Self::Conflict(reason) | Self::Unexpected(reason) => reason.clone(),
+            Self::NotFound(reason)
+            | Self::Conflict(reason)
+            | Self::StoreUnavailable(reason)
+            | Self::Unexpected(reason) => reason.clone(),
             Self::Overloaded => "the server is overloaded; retry after 1 s".to_owned(),
             Self::DiskFull => "the disk is nearly full; events are accepted again once space is free".to_owned(),
             Self::LogFailed => "the log has failed; the server is shutting down".to_owned(),
@@ -138,7 +147,7 @@ impl Refusal {
                     .to_owned()
             }
             Self::LogDamaged(reason) => format!("{reason}; stop the server and run `millrace repair`"),
-            Self::StoreUnavailable(reason) => format!("the store does not answer: {reason}"),
+            Self::StoreUnusable(reason) => format!("the store cannot be used: {reason}"),
             Self::Stopping => "the server is shutting down".to_owned(),
         }
     }
@@ -210,12 +219,16 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Closed => Self::Stopping,
-            StoreError::NoTable(_)
-            | StoreError::Claimed { .. }
-            | StoreError::Redefined(_)
-            | StoreError::Transient(_)
-            | StoreError::Data(_)
-            | StoreError::Blocked(_) => Self::StoreUnavailable(error.to_string()),
+            StoreError::Transient(reason) => {
+                Self::StoreUnavailable(format!("the store does not answer: {reason}"))
+            }
+            // Another node was faster.
+            StoreError::Claimed { .. } | StoreError::Redefined(_) => {
+                Self::Conflict(format!("{error}; try again"))
+            }
+            StoreError::NoTable(_) | StoreError::Data(_) | StoreError::Blocked(_) => {
+                Self::StoreUnusable(error.to_string())
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::Api;
 use super::view_access::ViewReader;
-use crate::http::{Administrator, ApiError, Share, body};
+use crate::http::{Administrator, ApiError, Share, body, json_in_plain_words};
 use crate::views::{AcceptEffect, Accepted, ChangedSetting, Definition, accept, definition_changes, prepare};
 
 pub fn routes(api: &Arc<Api>) -> Router {
@@ -94,9 +94,10 @@ async fn accept_change(
     let Accepted { effect, changes } = if body.is_empty() {
         accept(view, &api.log, &api.store).await?
     } else {
-        let text = std::str::from_utf8(&body).map_err(|error| error.to_string());
-        let definition = text.and_then(Definition::parse);
-        let definition = definition.map_err(|reason| ApiError::Parameter { name: "definition", reason })?;
+        let definition = Definition::parse(body::utf8("the definition", &body)?).map_err(|reason| {
+            let reason = json_in_plain_words(&reason);
+            ApiError::Parameter { name: "definition", reason }
+        })?;
         prepare(view, &api.log, &api.store, &definition).await?
     };
     let (effect, from) = match effect {

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use event::{FieldError, FieldErrors};
 
 use super::Wording;
+use super::parse_error::query_in_plain_words;
 use crate::admission::{Denied, EventFault, EventIndex, KeyFault, Refusal};
 
 /// Why an HTTP request failed: a refusal that every transport knows, or a fault of the request itself.
@@ -248,9 +249,11 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::TooLarge { .. } | Refusal::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
         Refusal::Conflict(_) => StatusCode::CONFLICT,
-        Refusal::Overloaded | Refusal::LogFailed | Refusal::StoreUnavailable(_) | Refusal::Stopping => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Refusal::Overloaded
+        | Refusal::LogFailed
+        | Refusal::StoreUnavailable(_)
+        | Refusal::StoreUnusable(_)
+        | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         Refusal::LogFailedDuringAppend | Refusal::LogDamaged(_) | Refusal::Unexpected(_) => {
             StatusCode::INTERNAL_SERVER_ERROR
@@ -291,9 +294,8 @@ impl From<FieldErrors> for ApiError {
 impl From<QueryRejection> for ApiError {
     fn from(error: QueryRejection) -> Self {
         let text = error.body_text();
-        // The rest names the parameter; the library's prefix does not help the reader.
-        let reason = text.split_once("query string: ").map_or(text.as_str(), |(_, reason)| reason);
-        Self::Parameter { name: "query", reason: reason.to_owned() }
+        let message = text.split_once("query string: ").map_or(text.as_str(), |(_, message)| message);
+        Self::Parameter { name: "query", reason: query_in_plain_words(message) }
     }
 }
 
@@ -303,6 +305,7 @@ mod tests {
 
     use super::*;
     use crate::log::AppendError;
+    use crate::store::StoreError;
 
     /// Returns the texts in the function `code` of a source file.
     fn codes_in(source: &'static str) -> BTreeSet<&'static str> {
@@ -327,9 +330,9 @@ mod tests {
         assert_eq!(documented, codes);
     }
 
-    /// `Retry-After` says that a request may be sent again without being counted twice.
+    /// `Retry-After` says that a request may be sent again without being counted twice, and that this may help.
     #[test]
-    fn no_retry_is_requested_if_the_event_may_be_stored() {
+    fn no_retry_is_requested_if_the_event_may_be_stored_or_a_person_is_needed() {
         let answer = |error: AppendError| {
             let answer = ApiError::from(Refusal::from(error)).into_response();
             (answer.status().as_u16(), answer.headers().contains_key(header::RETRY_AFTER))
@@ -339,6 +342,34 @@ mod tests {
         let error = ApiError::from(AppendError::FailedDuringAppend("a disk".to_owned()));
         assert!(error.detail().contains("may be stored"), "{}", error.detail());
         assert_eq!(answer(AppendError::DiskFull), (507, true));
+        // Nothing changes by itself in a store that needs a person.
+        let store_answer = |error: StoreError| {
+            let error = ApiError::from(Refusal::from(error));
+            let retry = error.retry_after_seconds().is_some();
+            (error.code(), error.status().as_u16(), retry, error.detail())
+        };
+        assert_eq!(
+            store_answer(StoreError::Transient("it is locked".to_owned())),
+            ("store-unavailable", 503, true, "the store does not answer: it is locked".to_owned())
+        );
+        let reason = || "table `t` is read-only".to_owned();
+        for error in [StoreError::Blocked(reason()), StoreError::Data(reason())] {
+            let detail = "the store cannot be used: table `t` is read-only".to_owned();
+            assert_eq!(store_answer(error), ("store-unusable", 503, false, detail));
+        }
+        let detail = "the store cannot be used: table `t` does not exist".to_owned();
+        assert_eq!(store_answer(StoreError::NoTable("t".to_owned())), ("store-unusable", 503, false, detail));
+        for error in [
+            StoreError::Redefined("v".to_owned()),
+            StoreError::Claimed { view: "v".to_owned(), expected: 1, found: None },
+        ] {
+            let (code, status, retry, detail) = store_answer(error);
+            assert_eq!((code, status, retry), ("conflict", 409, false));
+            assert!(detail.ends_with("; try again"), "{detail}");
+        }
+        let dedup_behind = ApiError::from(Refusal::dedup_behind());
+        assert_eq!(dedup_behind.retry_after_seconds(), Some(1));
+        assert!(!dedup_behind.detail().contains("does not answer"), "{}", dedup_behind.detail());
         let no_space = ApiError::NoDiskSpace { what: "a backup", bytes: 1 }.into_response();
         assert!(no_space.headers().contains_key(header::RETRY_AFTER));
         let after = ApiError::AfterLines { durable_lines: 3, error: Box::new(error) }.into_response();

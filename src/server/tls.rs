@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use event::Stop;
 use event::limits::{CERTIFICATE_CHECK_INTERVAL, HANDSHAKE_DURATION_MAX};
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -117,19 +117,46 @@ fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
 fn server_config(files: &Tls, contents: &Contents) -> Result<Arc<ServerConfig>, TlsError> {
     let wrong = |reason: String| TlsError::at(&files.certificate, reason);
     let chain = CertificateDer::pem_slice_iter(&contents.certificate).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| wrong(format!("is not PEM: {error}")))?;
+    let chain = chain.map_err(|error| wrong(pem_fault(&error, "certificate", "CERTIFICATE")))?;
     if chain.is_empty() {
-        return Err(wrong("contains no certificate".to_owned()));
+        return Err(wrong(pem_fault(&pem::Error::NoItemsFound, "certificate", "CERTIFICATE")));
     }
     let key = PrivateKeyDer::from_pem_slice(&contents.key)
-        .map_err(|error| TlsError::at(&files.key, format!("contains no private key: {error}")))?;
+        .map_err(|error| TlsError::at(&files.key, pem_fault(&error, "private key", "PRIVATE KEY")))?;
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
     let mut config = config.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             TlsError::at(&files.key, format!("is not the key of `{}`", files.certificate.display()))
         }
+        // The library reports a key that it cannot read only in this way.
+        rustls::Error::General(_) => TlsError::at(
+            &files.key,
+            "contains a private key that cannot be read; expected an RSA, ECDSA or Ed25519 key",
+        ),
+        rustls::Error::InvalidCertificate(_) => {
+            wrong("contains a certificate that cannot be read; expected an X.509 certificate".to_owned())
+        }
         error => wrong(format!("cannot be used with its key: {error}")),
     })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Returns why a file does not contain `what`, in plain words. `label` is the name of such a section in PEM.
+fn pem_fault(error: &pem::Error, what: &str, label: &str) -> String {
+    let begin = format!("`-----BEGIN {label}-----`");
+    match error {
+        pem::Error::NoItemsFound => {
+            format!("contains no {what}; expected a section that begins with {begin}")
+        }
+        pem::Error::MissingSectionEnd { .. } => {
+            format!("is cut off: a section has no line `-----END {label}-----`")
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            format!("has a line with `-----BEGIN` that is incomplete; expected {begin}")
+        }
+        pem::Error::Base64Decode(_) => format!("has a section that is not Base64; copy the {what} again"),
+        pem::Error::SectionTooLarge => "has a section that is too large".to_owned(),
+        other => format!("is not valid PEM: {other}"),
+    }
 }

@@ -14,7 +14,7 @@ use crate::admission::{
     Appended, Checked, Context, Corrections, EventIndex, Offer, OfferName, Refusal, WrittenEvents,
     expect_distinct, run_sized,
 };
-use crate::http::{ApiError, Share, body, idempotency_key};
+use crate::http::{ApiError, Share, body, idempotency_key, json_in_plain_words};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -150,9 +150,7 @@ fn check<'a>(
 /// Returns the texts of an array's items, as they were written.
 fn array(text: &str) -> Result<Vec<&str>, ApiError> {
     let items: Items<'_> = serde_json::from_str(text).map_err(|error| {
-        let message = error.to_string();
-        let reason = message.split(" at line ").next().unwrap_or_default();
-        FieldErrors::of_event(format!("the array: {reason}"))
+        FieldErrors::of_event(format!("the array: {}", json_in_plain_words(&error.to_string())))
     })?;
     if items.0.len() > ARRAY_EVENTS_MAX {
         return Err(Refusal::TooMany { events_max: ARRAY_EVENTS_MAX }.into());

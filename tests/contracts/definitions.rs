@@ -213,6 +213,30 @@ fn a_change_that_was_accepted_before_the_restart_needs_no_pause() {
 }
 
 #[test]
+fn a_definition_that_cannot_be_read_is_refused_in_plain_words() {
+    let app = with_config(&first());
+    for (body, reason) in [
+        (&b"{"[..], "definition: line 1, column 1: the JSON ends inside an object"),
+        (b"5", "definition: line 1, column 1: expected an object, got a number"),
+        (b"\xff", "the definition is not valid UTF-8"),
+        (br#"{"kind":"ledger"}"#, "definition: `from` is missing"),
+        (br#"{"from":"a","fields":{},"kind":"leger"}"#, "`leger` does not exist; did you mean `ledger`?"),
+        (br#"{"from":1,"fields":{},"kind":"ledger"}"#, "expected text, got a number"),
+        (br#"{"from":"a","fields":{"b":"decmal"},"kind":"ledger"}"#, "did you mean `decimal`?"),
+        (
+            br#"{"from":"a","fields":{},"kind":"ledger","key":"b","amount":1}"#,
+            "a value has none of its possible forms",
+        ),
+    ] {
+        let body = Some(("application/json", body));
+        let refused = app.client().request("POST", "/v1/views/totals/accept", body);
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert_eq!(refused.status, 400, "{detail}");
+        assert!(detail.contains(reason), "{detail}");
+    }
+}
+
+#[test]
 fn changes_that_cannot_alter_rows_pass() {
     let mut app = with_config(&first());
     send(&app, APPLIED, "a", 10);

@@ -99,6 +99,29 @@ fn an_array_is_all_or_nothing_and_refusals_are_listed_by_index() {
 }
 
 #[test]
+fn an_array_or_query_that_cannot_be_read_is_refused_in_plain_words() {
+    let app = TestApp::start();
+    for (array, reason) in [
+        ("[{},", "the array: line 1, column 4: the JSON ends where a value is expected"),
+        ("[\n{}", "the array: line 2, column 2: the JSON ends inside an array"),
+        ("[{} {}]", "the array: line 1, column 5: expected `,` or `]` after an item of an array"),
+        ("[{}] {}", "the array: line 1, column 6: there is more text after the end of the JSON"),
+    ] {
+        let refused = problem(&app.client().post(EVENTS, array), 400, "invalid-event");
+        assert_eq!(refused["errors"][0]["reason"], reason, "{array}");
+    }
+    for (path, detail) in [
+        ("/v1/dead-letters?limit=x", "query: `limit` must be a whole number"),
+        (
+            "/v1/views/revenue/balances?limt=1",
+            "query: `limt` does not exist; did you mean `limit`? (names: `after`, `limit`)",
+        ),
+    ] {
+        assert_eq!(problem(&app.client().get(path), 400, "invalid-parameter")["detail"], detail);
+    }
+}
+
+#[test]
 fn an_array_is_limited_in_events_and_bytes() {
     let app = TestApp::start();
     let array = |count: usize| format!("[{}]", vec![event("u", 1); count].join(","));
@@ -481,7 +504,7 @@ fn every_refusal_is_problem_details_with_a_stable_type() {
     for query in ["wait=soon", "partial=perhaps", "check=twice", "unknown=1"] {
         let answer = client.post(&format!("{EVENTS}?{query}"), &good);
         problem(&answer, 400, "invalid-parameter");
-        let named = format!("query: {}: ", query.split('=').next().unwrap());
+        let named = format!("query: `{}`", query.split('=').next().unwrap());
         assert!(answer.json()["detail"].as_str().unwrap().starts_with(&named), "{}", answer.text());
     }
     problem(&client.get("/v1/streams/%FF/events"), 400, "invalid-parameter");

@@ -211,7 +211,21 @@ fn a_start_with_an_unusable_certificate_is_refused() {
     let message = refusal(&|folder| write(&folder.join("key.pem"), &one.pem));
     assert!(message.contains("`key.pem` contains no private key"), "{message}");
     let message = refusal(&|folder| write(&folder.join("cert.pem"), "certificate"));
-    assert!(message.contains("`cert.pem` contains no certificate"), "{message}");
+    assert!(message.contains("`cert.pem` contains no certificate; expected a section that"), "{message}");
+    let (half, no_base64) = (one.pem.len() / 2, one.pem.replacen("\nMII", "\n!!!", 1));
+    let short = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (certificate, reason) in [
+        (&one.pem[..half], "is cut off: a section has no line `-----END CERTIFICATE-----`"),
+        (&one.pem.replace("CERTIFICATE-----\n", "CERTIFICATE---\n"), "`-----BEGIN` that is incomplete"),
+        (&no_base64, "has a section that is not Base64; copy the certificate again"),
+        (short, "contains a certificate that cannot be read; expected an X.509 certificate"),
+    ] {
+        let message = refusal(&|folder| write(&folder.join("cert.pem"), certificate));
+        assert!(message.contains(reason), "{message}");
+    }
+    let short = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    let message = refusal(&|folder| write(&folder.join("key.pem"), short));
+    assert!(message.contains("`key.pem` contains a private key that cannot be read"), "{message}");
     let Err(message) =
         TestApp::try_with(Start { config: None, ..start(&at) }, Arc::new(tempfile::tempdir().unwrap()))
     else {

@@ -1,6 +1,8 @@
 //! A database server that is away: at the start, while millrace runs, or because it cannot be written to. Events are
 //! accepted all the time, and the outage is visible within seconds.
 
+use std::time::{Duration, Instant};
+
 use event::Millis;
 use millrace::store::Store;
 use serde_json::{Value, json};
@@ -119,6 +121,33 @@ fn a_database_that_hangs_is_reported_even_if_no_event_arrives() {
     });
 }
 
+/// A reused id is refused at once if the database says that it was used. If the database hangs, the deduplicator finds
+/// it later.
+#[test]
+fn reused_ids_are_accepted_quickly_while_the_database_hangs_and_do_not_count() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let app = start(&proxy.url(&server.new_database()));
+        let events = |value: u32| {
+            let event = |id: u32| json!({ "id": id.to_string(), "userId": "a", "name": "add_revenue", "value": value });
+            json!((0..20).map(event).collect::<Vec<_>>()).to_string()
+        };
+        let send = |value| app.client().post("/v1/streams/revenue/events", &events(value)).status;
+        assert_eq!(send(1), 200);
+        app.settle();
+        assert_eq!(send(2), 409);
+        proxy.stall();
+        let begun = Instant::now();
+        assert_eq!(send(2), 200);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        proxy.pass();
+        assert_eq!(app.balance("a").as_deref(), Some("20"));
+        let open = app.client().get("/v1/dead-letters?status=open").json();
+        assert_eq!(open["deadLetters"].as_array().unwrap().len(), 20);
+    });
+}
+
 #[test]
 fn a_database_that_is_read_only_is_reported_and_loses_nothing() {
     for with in [Postgres::with as fn(Setup) -> Server, Mariadb::with] {
@@ -198,7 +227,7 @@ fn a_start_without_its_database_serves_and_catches_up_later() {
         assert_eq!((unknown().status, unknown().header("retry-after").is_some()), (503, true));
         expect_outage_at_start(&app);
         let read = app.client().get("/userEvents/a");
-        assert_eq!(read.status, 503, "{}", read.text());
+        assert_eq!((read.status, read.header("retry-after")), (503, Some("1")), "{}", read.text());
         app.restart();
         sell(&app.client());
         expect_outage_at_start(&app);
@@ -298,10 +327,16 @@ fn keys_are_known_without_the_database_and_a_missed_revocation_applies_once_it_i
             app.anonymous().with_header("Authorization", created["key"].as_str().unwrap())
         };
         let (good, revoked) = (create("good"), create("revoked"));
+        let expires = Millis(Millis::now().0 + 1_000);
+        let body = json!({ "name": "expired", "scopes": ["read"], "expires": expires.to_text() }).to_string();
+        let expired = app.client().post("/v1/keys", &body).json();
+        let expired = app.anonymous().with_header("Authorization", expired["key"].as_str().unwrap());
         let client = |client: &Client, app: &TestApp| client.at(&app.address);
         app.settle();
         proxy.refuse();
         app.restart();
+        wait_for("the key to expire", || Millis::now() > expires);
+        assert_eq!(client(&expired, &app).get("/v1/views").status, 401, "expiries are known");
         for key in [&good, &revoked] {
             sell(&client(key, &app));
         }
@@ -313,6 +348,57 @@ fn keys_are_known_without_the_database_and_a_missed_revocation_applies_once_it_i
             client(&revoked, &app).post("/liveEvent", body).status == 401
         });
         sell(&client(&good, &app));
+    });
+}
+
+/// A 401 is final for most senders, so a server that has not read the keys yet must not answer with it.
+#[test]
+fn a_key_that_is_not_in_the_copy_gets_503_until_the_database_is_back() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let mut app = start(&proxy.url(&server.new_database()));
+        let copy = app.data().join("keys.json");
+        let before = std::fs::read(&copy).unwrap();
+        let body = json!({ "name": "new", "scopes": ["send", "read"] }).to_string();
+        let new = app.client().post("/v1/keys", &body).json();
+        let new = app.anonymous().with_header("Authorization", new["key"].as_str().unwrap());
+        app.settle();
+        app.stop();
+        // The copy is from the time before the key, as if another node had created it.
+        std::fs::write(&copy, before).unwrap();
+        proxy.refuse();
+        app.restart();
+        let new = new.at(&app.address);
+        let made_up = app.anonymous().with_header("Authorization", "mr_made_up");
+        sell(&app.client());
+        let event = r#"{"userId":"a","name":"add_revenue","value":5}"#;
+        for unknown in [&new, &made_up] {
+            let refused = unknown.post("/liveEvent", event);
+            assert_eq!(
+                (refused.status, refused.header("retry-after")),
+                (503, Some("1")),
+                "{}",
+                refused.text()
+            );
+        }
+        // A made-up key does not learn which views and events exist.
+        let answers = ["revenue/stats", "nothing/stats", "revenue/definition", "nothing/definition"]
+            .map(|path| made_up.get(&format!("/v1/views/{path}")))
+            .into_iter()
+            .chain([made_up.get("/v1/events/nothing")]);
+        for answer in answers {
+            assert_eq!(answer.status, 503, "{}", answer.text());
+            assert!(answer.text().contains("does not know this key yet"), "{}", answer.text());
+        }
+        let no_key = app.anonymous();
+        assert_eq!(no_key.get("/v1/views/revenue/definition").status, 401);
+        let not_text = app.anonymous().with_header("Authorization", "\u{e9}");
+        assert_eq!(not_text.get("/v1/views/revenue/definition").status, 401);
+        proxy.pass();
+        wait_for("the new key to be known", || new.get("/v1/views").status == 200);
+        sell(&new);
+        assert_eq!(made_up.post("/liveEvent", event).status, 401);
+        app.settle();
     });
 }
 
@@ -330,9 +416,10 @@ fn a_revoked_first_key_stays_unknown_without_the_database() {
         proxy.refuse();
         app.restart();
         assert_eq!(other.at(&app.address).get("/v1/keys").status, 200, "the other key is known");
-        assert_eq!(app.client().get("/v1/keys").status, 401);
+        assert_eq!(app.client().get("/v1/keys").status, 503, "the key may be known again");
         proxy.pass();
-        app.settle();
+        wait_for("the keys to be read", || app.client().get("/v1/keys").status != 503);
+        assert_eq!(app.client().get("/v1/keys").status, 401);
     });
 }
 

@@ -355,6 +355,8 @@ pub const DEDUP_ENTRIES_BATCH_MAX: usize = 20_000;
 pub const PRUNE_ROWS_MAX: usize = 10_000;
 /// Client ids in memory for an immediate 409 if one is reused for another event.
 pub const RECENT_IDS_MAX: usize = 65_536;
+/// Time to look up the reused ids of one request in the store. Without an answer, dedup decides later.
+pub const IDS_LOOKUP_DURATION_MAX: Duration = Duration::from_secs(1);
 /// Positions in memory of events that dedup skipped. Above that, the oldest are forgotten.
 pub const SKIPPED_POSITIONS_MAX: usize = 65_536;
 
