@@ -8,13 +8,14 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use event::json_in_plain_words;
 use event::limits::DEFINITION_BYTES_MAX;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Api;
 use super::view_access::ViewReader;
-use crate::http::{Administrator, ApiError, Share, body, json_in_plain_words};
+use crate::http::{Administrator, ApiError, Share, body};
 use crate::views::{AcceptEffect, Accepted, ChangedSetting, Definition, accept, definition_changes, prepare};
 
 pub fn routes(api: &Arc<Api>) -> Router {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use event::{FieldError, FieldErrors};
 
 use super::Wording;
-use super::parse_error::query_in_plain_words;
+use super::query_error::query_in_plain_words;
 use crate::admission::{Denied, EventFault, EventIndex, KeyFault, Refusal};
 
 /// Why an HTTP request failed: a refusal that every transport knows, or a fault of the request itself.

@@ -2,10 +2,11 @@
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
+use event::json_in_plain_words;
 use event::limits::KEY_BODY_BYTES_MAX;
 use serde::de::DeserializeOwned;
 
-use super::{ApiError, Share, body, json_in_plain_words};
+use super::{ApiError, Share, body};
 
 pub struct JsonBody<T>(pub T);
 

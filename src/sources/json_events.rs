@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use event::FieldErrors;
 use event::limits::{ARRAY_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX};
+use event::{FieldErrors, json_in_plain_words};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -14,7 +14,7 @@ use crate::admission::{
     Appended, Checked, Context, Corrections, EventIndex, Offer, OfferName, Refusal, WrittenEvents,
     expect_distinct, run_sized,
 };
-use crate::http::{ApiError, Share, body, idempotency_key, json_in_plain_words};
+use crate::http::{ApiError, Share, body, idempotency_key};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -333,10 +333,18 @@ mod tests {
         for (text, message) in cases {
             assert_eq!(refusal(text), message, "{text}");
         }
-        assert_eq!(refusal(r#"{"userId":"a","name":"add","value":NaN}"#), "value: expected value");
-        assert!(refusal(r#"{"userId":"a","name":"add","val"#).contains("EOF"));
-        assert!(refusal(r#"{"userId":"a","name":"add","value":1} x"#).contains("trailing"));
-        assert!(refusal(r#"{"userId":"a","name":"add","value":1"#).contains("EOF"));
+        assert_eq!(
+            refusal(r#"{"userId":"a","name":"add","value":NaN}"#),
+            "value: expected a JSON value; a text must be in double quotes"
+        );
+        assert!(refusal(r#"{"userId":"a","name":"add","val"#).contains("the JSON ends inside a text"));
+        assert!(
+            refusal(r#"{"userId":"a","name":"add","value":1} x"#)
+                .contains("there is more text after the end")
+        );
+        assert!(
+            refusal(r#"{"userId":"a","name":"add","value":1"#).contains("the JSON ends inside an object")
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::limits::JSON_DEPTH_MAX;
+use super::parse_error::event_in_plain_words;
 
 /// Calls `each` with every top-level key and the raw text of its value, in order. Fails if the text is not one JSON
 /// object, or if `each` fails.
@@ -20,7 +21,7 @@ pub fn walk_object<'a>(
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let walked = (&mut reader).deserialize_map(Walk(each)).and_then(|()| reader.end());
-    walked.map_err(|error| strip_location(&error))
+    walked.map_err(|error| event_in_plain_words(&error.to_string()))
 }
 
 struct Walk<F>(F);
@@ -35,7 +36,7 @@ impl<'a, F: FnMut(Cow<'a, str>, &'a str) -> Result<(), String>> Visitor<'a> for 
     fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<(), M::Error> {
         while let Some(key) = map.next_key::<Key<'a>>()? {
             let value: &'a RawValue = map.next_value().map_err(|error| {
-                let reason = strip_location(&error);
+                let reason = event_in_plain_words(&error.to_string());
                 M::Error::custom(format!("{}: {reason}", shortened(&key.0)))
             })?;
             (self.0)(key.0, value.get()).map_err(M::Error::custom)?;
@@ -63,15 +64,6 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Key<'a> {
             }
         }
         reader.deserialize_str(KeyVisitor)
-    }
-}
-
-/// Removes the line and column from a message of serde_json, which are useless for the text of one event.
-fn strip_location(error: &impl fmt::Display) -> String {
-    let message = error.to_string();
-    match message.find(" at line ") {
-        Some(at) => message[..at].to_owned(),
-        None => message,
     }
 }
 

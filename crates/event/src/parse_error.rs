@@ -1,6 +1,6 @@
-//! Errors of serde's parsers in plain words: what was expected, what was found, and where.
+//! Errors of the JSON parser in plain words: what was expected, what was found, and where.
 
-use event::suggestion;
+use crate::suggestion;
 
 /// What the JSON parser says about syntax, and what it means for a client.
 const SYNTAX: &[(&str, &str)] = &[
@@ -60,53 +60,43 @@ const NAME_CHARS_MAX: usize = 100;
 
 /// Rewrites a message of `serde_json` about a client's text. Other messages are millrace's own, and stay as they are.
 pub fn json_in_plain_words(message: &str) -> String {
-    let (reason, place) = match message.rsplit_once(" at line ") {
-        Some((reason, place)) => (reason, place.split_once(" column ")),
-        None => (message, None),
-    };
-    if let Some(reason) = about_name(reason) {
-        return reason;
-    }
-    let plain = SYNTAX.iter().find(|(theirs, _)| reason.starts_with(theirs));
-    let plain = plain.map(|(_, plain)| (*plain).to_owned()).or_else(|| about_kind(reason));
-    match (plain, place) {
+    let (reason, place) = split_place(message);
+    match (
+        name_in_plain_words(reason),
+        about_value(reason),
+        place.and_then(|place| place.split_once(" column ")),
+    ) {
+        (Some(plain), _, _) => plain,
         // A value that is built in steps has no place.
-        (Some(plain), Some((line, column))) if line != "0" => {
+        (None, Some(plain), Some((line, column))) if line != "0" => {
             format!("line {line}, column {column}: {plain}")
         }
-        (Some(plain), _) => plain,
-        (None, _) => reason.to_owned(),
+        (None, Some(plain), _) => plain,
+        (None, None, _) => reason.to_owned(),
     }
 }
 
-/// Rewrites a message about a query string, which may begin with the name of the parameter.
-pub fn query_in_plain_words(message: &str) -> String {
-    // The name before such a message may contain anything, and the message repeats it.
-    if let Some(at) = ["unknown field `", "missing field `", "duplicate field `"]
-        .iter()
-        .filter_map(|begin| message.find(begin))
-        .min()
-        && let Some(reason) = about_name(&message[at..])
-    {
-        return reason;
-    }
-    let Some((name, reason)) = message.split_once(": ") else { return message.to_owned() };
-    if let Some(reason) = about_name(reason) {
-        return format!("`{name}`: {reason}");
-    }
-    let plain = match reason {
-        "provided string was not `true` or `false`" => "must be `true` or `false`",
-        "cannot parse integer from empty string" => "must be a whole number, but is empty",
-        "number too large to fit in target type" => "is too large",
-        "number too small to fit in target type" => "is too small",
-        "invalid digit found in string" => "must be a whole number",
-        own => own,
+/// The same for the text of one event, of which the line and column would help nobody.
+pub fn event_in_plain_words(message: &str) -> String {
+    let (reason, _) = split_place(message);
+    name_in_plain_words(reason).or_else(|| about_value(reason)).unwrap_or_else(|| reason.to_owned())
+}
+
+fn split_place(message: &str) -> (&str, Option<&str>) {
+    message.rsplit_once(" at line ").map_or((message, None), |(reason, place)| (reason, Some(place)))
+}
+
+fn about_value(reason: &str) -> Option<String> {
+    // A message of millrace's own may begin with a key that a client chose, and then goes on with a colon.
+    let says = |theirs: &str| {
+        reason.strip_prefix(theirs).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     };
-    format!("`{name}` {plain}")
+    let plain = SYNTAX.iter().find(|(theirs, _)| says(theirs));
+    plain.map(|(_, plain)| (*plain).to_owned()).or_else(|| about_kind(reason))
 }
 
 /// Rewrites a message about a name that is missing, repeated or unknown, or about a word that is not among those allowed.
-fn about_name(reason: &str) -> Option<String> {
+pub fn name_in_plain_words(reason: &str) -> Option<String> {
     if let Some(name) = quoted(reason, "missing field `") {
         return Some(format!("`{name}` is missing"));
     }
@@ -153,14 +143,11 @@ fn about_kind(reason: &str) -> Option<String> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use axum::extract::rejection::QueryRejection;
-    use axum::http::Uri;
     use serde::Deserialize;
     use serde::de::DeserializeOwned;
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::http::ApiError;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -191,24 +178,6 @@ mod tests {
     enum Amount {
         Always(String),
         By(BTreeMap<String, String>),
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[allow(dead_code, reason = "only read by the parser")]
-    struct Parameters {
-        group: String,
-        limit: Option<usize>,
-        after: Option<i64>,
-        #[serde(default)]
-        settled: bool,
-        wait: Option<Wait>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    enum Wait {
-        Applied,
     }
 
     fn refused<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
@@ -288,37 +257,5 @@ mod tests {
             json_in_plain_words("a name must have 1 to 100 plain characters at line 1 column 7"),
             "a name must have 1 to 100 plain characters"
         );
-    }
-
-    #[test]
-    fn errors_of_queries_are_in_plain_words() {
-        for (query, expected) in [
-            ("", "query: `group` is missing"),
-            ("group=a&group=b", "query: `group` is given twice"),
-            ("group=a&limit=", "query: `limit` must be a whole number, but is empty"),
-            ("group=a&limit=x", "query: `limit` must be a whole number"),
-            ("group=a&limit=-1", "query: `limit` must be a whole number"),
-            ("group=a&limit=99999999999999999999999", "query: `limit` is too large"),
-            ("group=a&after=-99999999999999999999999", "query: `after` is too small"),
-            ("group=a&settled=yes", "query: `settled` must be `true` or `false`"),
-            (
-                "group=a&limt=1",
-                "query: `limt` does not exist; did you mean `limit`? (names: `group`, `limit`, `after`, `settled`, `wait`)",
-            ),
-            (
-                "group=a&wait=aplied",
-                "query: `wait`: `aplied` does not exist; did you mean `applied`? (values: `applied`)",
-            ),
-            (
-                "a:%20b=1",
-                "query: `a: b` does not exist (names: `group`, `limit`, `after`, `settled`, `wait`)",
-            ),
-        ] {
-            let uri: Uri = format!("/?{query}").parse().expect("a URI");
-            let read: Result<axum::extract::Query<Parameters>, QueryRejection> =
-                axum::extract::Query::try_from_uri(&uri);
-            let error = ApiError::from(read.expect_err(query));
-            assert_eq!(error.detail(), expected, "{query}");
-        }
     }
 }
