@@ -78,6 +78,10 @@ impl Key {
     pub fn is_stored(&self) -> bool {
         self.created.0 > 0
     }
+
+    fn has_expired(&self, now: Millis) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
 }
 
 /// The properties of a new key.
@@ -203,7 +207,7 @@ impl Keys {
         let known = stored.all().await?;
         self.cache.write(known.clone()).await;
         self.replace(known.clone());
-        self.is_complete.store(true, Ordering::Relaxed);
+        self.is_complete.store(true, Ordering::Release);
         stored.note_uses(&self.used_since(&known)).await?;
         Ok(())
     }
@@ -298,12 +302,15 @@ impl Keys {
         stream: Option<&str>,
         open: bool,
     ) -> Result<Arc<Key>, Refusal> {
+        // Read before the keys: a refresh in between may have added this one.
+        let is_complete = self.is_complete.load(Ordering::Acquire);
         let key = match (presented.literals().find_map(|literal| self.find(literal)), &self.open) {
             (Some(key), _) => key,
             // Clients with a built-in key have to send it: with `--dev`, an unknown key counts as none.
             (None, Some(open)) => return Ok(Arc::clone(open)),
             (None, None) if open && presented.is_empty() => return Ok(Arc::clone(&self.anonymous)),
-            (None, None) if self.may_be_new(presented) => {
+            // A 401 would be final for the sender of a key that is in the store, but not known here yet.
+            (None, None) if !is_complete && self.may_be_valid(presented) => {
                 return Err(Refusal::StoreUnavailable(KEY_MAY_BE_NEW.to_owned()));
             }
             (None, None) => return Err(Refusal::Unauthorized { scope, fault: presented.fault() }),
@@ -328,12 +335,10 @@ impl Keys {
         }
     }
 
-    /// Returns whether one of these keys may be in the store although it is unknown here. A 401 would be final for its
-    /// sender.
-    fn may_be_new(&self, presented: Credentials<'_>) -> bool {
-        let known = event::read_lock(&self.known);
-        !self.is_complete.load(Ordering::Relaxed)
-            && presented.literals().any(|literal| !known.contains_key(&hash(literal)))
+    /// Returns whether one of these keys is not known to have expired.
+    fn may_be_valid(&self, presented: Credentials<'_>) -> bool {
+        let (known, now) = (event::read_lock(&self.known), Millis::now());
+        presented.literals().any(|literal| known.get(&hash(literal)).is_none_or(|key| !key.has_expired(now)))
     }
 
     /// Returns whether this is the key of requests that showed none where none is asked for.
@@ -357,7 +362,7 @@ impl Keys {
             bool::from(stored.ct_eq(&presented)).then(|| Arc::clone(key))?
         };
         let now = Millis::now();
-        if key.expires.is_some_and(|expires| expires <= now) {
+        if key.has_expired(now) {
             return None;
         }
         key.last_used.note(now);

@@ -147,7 +147,7 @@ impl Refusal {
                     .to_owned()
             }
             Self::LogDamaged(reason) => format!("{reason}; stop the server and run `millrace repair`"),
-            Self::StoreUnusable(reason) => format!("the store cannot be used: {reason}"),
+            Self::StoreUnusable(reason) => format!("the store cannot do this: {reason}"),
             Self::Stopping => "the server is shutting down".to_owned(),
         }
     }

@@ -354,10 +354,10 @@ mod tests {
         );
         let reason = || "table `t` is read-only".to_owned();
         for error in [StoreError::Blocked(reason()), StoreError::Data(reason())] {
-            let detail = "the store cannot be used: table `t` is read-only".to_owned();
+            let detail = "the store cannot do this: table `t` is read-only".to_owned();
             assert_eq!(store_answer(error), ("store-unusable", 503, false, detail));
         }
-        let detail = "the store cannot be used: table `t` does not exist".to_owned();
+        let detail = "the store cannot do this: table `t` does not exist".to_owned();
         assert_eq!(store_answer(StoreError::NoTable("t".to_owned())), ("store-unusable", 503, false, detail));
         for error in [
             StoreError::Redefined("v".to_owned()),

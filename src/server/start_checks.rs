@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::tls::TlsError;
+use super::unchecked_end::UncheckedEnd;
 use crate::config::Config;
 use crate::log::{EventLog, OpenReport};
 use crate::store::{DEDUP_STORED_NAME, DeletedHistory, LOG_DELETED, Store, StoreError, shown_name};
@@ -21,9 +22,15 @@ pub enum StartError {
     #[error("the data folder `{path}` cannot be used: {reason}", path = path.display())]
     DataFolder { path: PathBuf, reason: String },
     #[error(
-        "view `{view}` has applied the log up to position {position}, but the log ended at {end} when the server started: the log is older than the store. Restore the newer log, or the store that belongs to this log"
+        "view `{view}` has applied the log up to position {position}, but the log ends at {end}: the log is older than the store. Restore the newer log, or the store that belongs to this log"
     )]
     LogTooShort { view: String, position: u64, end: u64 },
+    #[error(
+        "view `{view}` has applied the log up to position {position}, but the log ended at {end} when the server began to accept events without its database: the log is older than the store. Restore the newer log and delete `{path}`, or restore the store that belongs to this log", path = path.display()
+    )]
+    LogWasTooShort { view: String, position: u64, end: u64, path: PathBuf },
+    #[error("`{path}` cannot be used: {reason}", path = path.display())]
+    UncheckedEnd { path: PathBuf, reason: String },
     #[error(
         "view `{view}` is at position {position}, but the log begins at {begin}: the events between are gone. Restore the log, or a newer copy of the store. If you have neither, start with a new, empty store and `--accept-new-log` to build all views from the remaining events"
     )]
@@ -95,10 +102,10 @@ pub fn address_space() {
 }
 
 /// Fails if the log and the store do not belong together. A position is valid in its own log only: with another log,
-/// events would be counted twice or skipped. `end` is the end that the log had before it accepted events without a check.
+/// events would be counted twice or skipped. `unchecked` has the end of a log that may have grown without this check.
 pub async fn positions(
     log: &EventLog,
-    end: u64,
+    unchecked: Option<&UncheckedEnd>,
     report: &OpenReport,
     store: &Store,
     accept_new: bool,
@@ -106,9 +113,13 @@ pub async fn positions(
     let rows = store.positions().await?;
     let (of_this_log, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.log == log.id());
     for row in &of_this_log {
-        if row.position > end {
-            let view = shown_name(&row.view).to_owned();
-            return Err(StartError::LogTooShort { view, position: row.position, end });
+        let (view, position) = (|| shown_name(&row.view).to_owned(), row.position);
+        if position > log.end() {
+            return Err(StartError::LogTooShort { view: view(), position, end: log.end() });
+        }
+        if let Some(unchecked) = unchecked.filter(|unchecked| position > unchecked.end()) {
+            let (end, path) = (unchecked.end(), unchecked.path().to_owned());
+            return Err(StartError::LogWasTooShort { view: view(), position, end, path });
         }
         if row.position < log.begin() {
             return Err(StartError::LogTooLate {

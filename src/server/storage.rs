@@ -2,6 +2,7 @@
 //! not answer now is prepared later, while the server runs.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 
 use event::Backoff;
@@ -9,7 +10,7 @@ use event::limits::STORE_START_DURATION_MAX;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::start_checks;
+use super::start_checks::{self, StartError};
 use super::unchecked_end::UncheckedEnd;
 use super::{ServeError, Settings};
 use crate::admission::Keys;
@@ -43,11 +44,12 @@ impl Storage {
         failpoint::hit("server.log_open");
         let store = Store::at(&config.store.url, Some(password), data)?;
         let keys = Keys::open(&store, data, settings.legacy_env.api_key.as_deref(), settings.dev)?;
-        // A file is checked before the server accepts events.
-        let unchecked = (!store.is_file()).then(|| UncheckedEnd::remember(data, log.end())).transpose()?;
+        // With a SQLite file, no event is accepted before the check.
+        let unchecked =
+            (!store.is_file()).then(|| UncheckedEnd::of(data, log.id(), log.end())).transpose()?;
         let mut preparing = StorePreparation {
             log: log.clone(),
-            unchecked,
+            unchecked: unchecked.clone(),
             report,
             store: store.clone(),
             keys: keys.clone(),
@@ -71,6 +73,9 @@ impl Storage {
             // A database that updates its tables for long is not wrong. The attempt goes on.
             Ok(Err(_)) | Err(_) => not_answered,
         };
+        if let Some(unchecked) = unchecked {
+            change_file(&unchecked, UncheckedEnd::remember).await?;
+        }
         tracing::warn!(
             store = store.name(),
             reason,
@@ -83,7 +88,7 @@ impl Storage {
 /// Everything that has to be done before views may use the store.
 struct StorePreparation {
     log: EventLog,
-    /// The end of the log that the positions in the store are compared with, if the log may have grown since.
+    /// The end of the log that the positions in a database server are compared with.
     unchecked: Option<UncheckedEnd>,
     report: log::OpenReport,
     store: Store,
@@ -160,17 +165,28 @@ impl StorePreparation {
         }
         failpoint::hit("server.store_open");
         let unadmitted = store.before_admission();
-        let end = unchecked.as_ref().map_or_else(|| log.end(), UncheckedEnd::end);
-        start_checks::positions(log, end, report, &unadmitted, *accept_new_log).await?;
+        start_checks::positions(log, unchecked.as_ref(), report, &unadmitted, *accept_new_log).await?;
         start_checks::undeclared_views(config, &unadmitted).await?;
         keys.refresh(&unadmitted).await?;
         if let Some(unchecked) = unchecked {
-            unchecked.forget()?;
+            change_file(unchecked, UncheckedEnd::forget).await?;
         }
         store.admit(Ok(()));
         tracing::info!(store = store.name(), "store is open");
         Ok(())
     }
+}
+
+/// Writes or deletes the file, which waits for the disk.
+async fn change_file(
+    unchecked: &UncheckedEnd,
+    change: fn(&UncheckedEnd) -> io::Result<()>,
+) -> Result<(), StartError> {
+    let of_task = unchecked.clone();
+    let changed = tokio::task::spawn_blocking(move || change(&of_task)).await;
+    changed.unwrap_or_else(|error| Err(io::Error::other(error.to_string()))).map_err(|error| {
+        StartError::UncheckedEnd { path: unchecked.path().to_owned(), reason: error.to_string() }
+    })
 }
 
 async fn open_log(url: &str, data: &Path) -> Result<(EventLog, log::OpenReport), ServeError> {

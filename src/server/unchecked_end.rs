@@ -1,63 +1,92 @@
-//! The end of the log as it was when a server started whose database has not been checked yet. A log that is older than
-//! its database can be recognised only by this end: the log grows while the database is away, and then no longer looks
-//! too short. The file stays until the check, so that a restart in between does not forget it.
+//! Where the log ended when the server began to accept events although its database did not answer. Only this end
+//! shows later that the log is older than the database: meanwhile the log grows, and no longer looks too short. The end
+//! is in a file until both have been compared, so that a restart in between does not forget it.
 
 use std::fs::File;
-use std::io::{Error, ErrorKind, Result};
+use std::io::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use event::LogId;
+
+#[derive(Clone)]
 pub struct UncheckedEnd {
     path: PathBuf,
+    log: LogId,
     end: u64,
+    /// Log and database were found to belong together. Guards the file.
+    checked: Arc<Mutex<bool>>,
 }
 
 impl UncheckedEnd {
-    /// Remembers the end of the log, before the server accepts events.
-    pub fn remember(data: &Path, log_end: u64) -> Result<Self> {
+    /// Returns the present end of the log, or an earlier one that has been in the file since an earlier start.
+    pub fn of(data: &Path, log: LogId, log_end: u64) -> Result<Self> {
         let path = data.join("unchecked-log-end");
-        let earlier = match std::fs::read_to_string(&path) {
-            Ok(text) => Some(text.trim().parse().map_err(|_| not_a_position(&path))?),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            read => read?,
         };
-        let end = earlier.unwrap_or(log_end);
-        if earlier.is_none() {
-            event::write_private(&path, &format!("{end}\n"), || {})?;
-        }
-        Ok(Self { path, end })
+        // The file of another log says nothing about this one.
+        let earlier = text.trim().split_once(' ').filter(|(of, _)| *of == log.to_string());
+        let earlier = earlier.and_then(|(_, end)| end.parse().ok());
+        let end = earlier.map_or(log_end, |earlier: u64| earlier.min(log_end));
+        Ok(Self { path, log, end, checked: Arc::default() })
     }
 
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// Deletes the file when log and database have been found to belong together, before any view continues: a file that
-    /// stays would make the next start take the log for an older one.
-    pub fn forget(&self) -> Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            removed => removed?,
-        }
-        File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    pub fn path(&self) -> &Path {
+        &self.path
     }
-}
 
-fn not_a_position(path: &Path) -> Error {
-    Error::other(format!("`{}` does not contain a position of the log; delete it", path.display()))
+    /// Writes the file, before the server accepts events without having compared log and database. Blocks.
+    pub fn remember(&self) -> Result<()> {
+        let checked = event::lock(&self.checked);
+        if *checked {
+            return Ok(());
+        }
+        event::write_private(&self.path, &format!("{} {}\n", self.log, self.end), || {})
+    }
+
+    /// Deletes the file once log and database were found to belong together, before any view continues: with a file that
+    /// stays, the next start would take the log for an older one. Blocks.
+    pub fn forget(&self) -> Result<()> {
+        let mut checked = event::lock(&self.checked);
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Also if an earlier attempt removed the file, whose sync may have failed.
+        File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        *checked = true;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LOG: LogId = LogId([7; 16]);
+
     #[test]
-    fn the_end_of_the_first_start_counts_until_the_check() {
+    fn the_lowest_end_counts_until_log_and_database_were_compared() {
         let folder = tempfile::tempdir().expect("a folder");
-        let end_at = |log_end| UncheckedEnd::remember(folder.path(), log_end).expect("written").end();
-        assert_eq!((end_at(500), end_at(1_100)), (500, 500));
-        let checked = UncheckedEnd::remember(folder.path(), 1_200).expect("read");
-        checked.forget().expect("deleted");
-        checked.forget().expect("a second time changes nothing");
-        assert_eq!(end_at(1_300), 1_300);
+        let at = |log, log_end| {
+            let unchecked = UncheckedEnd::of(folder.path(), log, log_end).expect("read");
+            unchecked.remember().expect("written");
+            unchecked
+        };
+        assert_eq!((at(LOG, 900).end(), at(LOG, 1_100).end()), (900, 900));
+        assert_eq!((at(LOG, 500).end(), at(LOG, 1_200).end()), (500, 500), "an older copy of the log");
+        assert_eq!(at(LogId([8; 16]), 1_300).end(), 1_300, "another log");
+        let compared = at(LOG, 1_400);
+        compared.forget().expect("deleted");
+        compared.forget().expect("a second time changes nothing");
+        compared.remember().expect("too late, so nothing is written");
+        assert!(!compared.path().exists());
+        assert_eq!(at(LOG, 1_500).end(), 1_500);
     }
 }

@@ -30,7 +30,9 @@ pub enum AcceptError {
     OtherRows(String),
     #[error("view `{view}`: {faults}")]
     Tables { view: String, faults: String },
-    #[error("view `{0}` has not finished its present work, perhaps because it waits for the database")]
+    #[error(
+        "view `{0}` is busy with a rebuild, an erasure or a batch that waits for the database; try again later"
+    )]
     Busy(String),
     #[error("view `{0}` has stopped")]
     Ended(String),
@@ -91,10 +93,7 @@ impl Runner {
     pub(super) fn agree_with_other_logs(&self, positions: &[ViewPosition]) -> Result<(), Halt> {
         let name = &self.view.name;
         let own = self.definition.stored().hash;
-        let differs = |row: &&ViewPosition| {
-            row.view == *name && row.log != self.log.id() && row.definition.is_some_and(|hash| hash != own)
-        };
-        if positions.iter().any(|row| differs(&row)) && !self.has_prepared()? {
+        if has_other_rows(positions, name, self.log.id(), own) && !self.has_prepared()? {
             return Err(Halt::Pause(format!(
                 "another definition of this view made rows from another log; run `millrace view accept {name}` to add this log's events under the definition of the configuration, or give the view another name"
             )));
@@ -140,18 +139,26 @@ impl Runner {
 
 /// Accepts the configuration's definition of a view that is paused because of it. The rows stay.
 pub async fn accept(view: &Running, log: &EventLog, store: &Store) -> Result<Accepted, AcceptError> {
-    let name = &view.view.name;
+    let (name, own) = (&view.view.name, view.definition.stored());
+    if let Some(row) = stored_row(store, name, log.id()).await? {
+        // Before the hold, for which a rebuild would not make room.
+        acceptable_changes(store, &row, &view.definition).await?;
+    }
     // The view takes up the new definition when the hold ends.
     let hold = timeout(ACCEPT_HOLD_DURATION_MAX, view.hold()).await;
     let hold = hold.map_err(|_| AcceptError::Busy(name.clone()))?;
     let _hold = hold.ok_or_else(|| AcceptError::Ended(name.clone()))?;
-    let Some(row) = stored_row(store, name, log.id()).await? else {
-        // Rows of other logs may have another definition. The view looks for this when it begins.
-        store.prepare_definition(name, log.id(), view.definition.stored()).await?;
+    let positions = store.positions().await?;
+    let Some(row) = own_row(&positions, name, log.id()) else {
+        if !has_other_rows(&positions, name, log.id(), own.hash) {
+            return Ok(Accepted { effect: AcceptEffect::Unchanged, changes: Vec::new() });
+        }
+        // The view looks for this when it begins.
+        store.prepare_definition(name, log.id(), own).await?;
         return Ok(Accepted { effect: AcceptEffect::Prepared, changes: Vec::new() });
     };
-    let changes = acceptable_changes(store, &row, &view.definition).await?;
-    if row.definition.is_none() || row.definition == Some(view.definition.stored().hash) {
+    let changes = acceptable_changes(store, row, &view.definition).await?;
+    if row.definition.is_none() || row.definition == Some(own.hash) {
         return Ok(Accepted { effect: AcceptEffect::Unchanged, changes: Vec::new() });
     }
     // Found later, a fault would pause the view again, and going back would be a change, too.
@@ -159,7 +166,7 @@ pub async fn accept(view: &Running, log: &EventLog, store: &Store) -> Result<Acc
     if !faults.is_empty() {
         return Err(AcceptError::Tables { view: name.clone(), faults: TableFault::list(&faults) });
     }
-    put_in_force(store, &view.view, log.id(), &view.definition, &row).await?;
+    put_in_force(store, &view.view, log.id(), &view.definition, row).await?;
     tracing::info!(view = name, position = row.position, "a changed definition was accepted");
     Ok(Accepted { effect: AcceptEffect::From(row.position), changes })
 }
@@ -252,5 +259,15 @@ pub async fn redefine(store: &Store, row: &ViewPosition, change: DefinitionChang
 
 /// Returns the row of a view's position in this log.
 pub async fn stored_row(store: &Store, view: &str, log: LogId) -> Result<Option<ViewPosition>, StoreError> {
-    Ok(store.positions().await?.into_iter().find(|row| row.view == view && row.log == log))
+    Ok(own_row(&store.positions().await?, view, log).cloned())
+}
+
+fn own_row<'a>(positions: &'a [ViewPosition], view: &str, log: LogId) -> Option<&'a ViewPosition> {
+    positions.iter().find(|row| row.view == view && row.log == log)
+}
+
+/// Returns whether another definition than `own` made rows of the view from another log.
+fn has_other_rows(positions: &[ViewPosition], view: &str, log: LogId, own: DefinitionHash) -> bool {
+    let differs = |row: &ViewPosition| row.definition.is_some_and(|hash| hash != own);
+    positions.iter().any(|row| row.view == view && row.log != log && differs(row))
 }

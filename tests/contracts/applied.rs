@@ -306,7 +306,7 @@ fn repeats_of_other_senders_beside_repeated_lines_are_not_followed() {
 fn a_receipt_does_not_show_an_event_as_applied_while_it_becomes_a_dead_letter() {
     let mut app = refusing(StoreKind::from_env());
     app.restart_with(|start| {
-        let points = "receipt.positions_read=sleep:4000;views.folded=sleep:1000";
+        let points = "receipt.positions_read=sleep:6000;views.folded=sleep:2000";
         start.environment = vec![("MILLRACE_FAILPOINTS".to_owned(), points.to_owned())];
     });
     let sent = app.client().post(EVENTS, &refund("bad", 1).to_string());

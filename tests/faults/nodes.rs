@@ -113,7 +113,7 @@ fn nodes_with_separate_logs_add_up_and_share_seen_ids(kind: Kind) {
 fn a_repeat_is_applied_only_when_the_other_node_has_applied_it(kind: Kind) {
     let url = shared(kind).new_database();
     let mut slow = start_with_store(&url);
-    slow.environment.push(("MILLRACE_FAILPOINTS".to_owned(), "views.folded=sleep:3000".to_owned()));
+    slow.environment.push(("MILLRACE_FAILPOINTS".to_owned(), "views.folded=sleep:6000".to_owned()));
     let first = TestApp::with(slow);
     let arguments = vec!["--accept-new-log".to_owned()];
     let second = TestApp::with(Start { arguments, ..start_with_store(&url) });

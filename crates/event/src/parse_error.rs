@@ -123,20 +123,25 @@ fn quoted<'a>(reason: &'a str, begin: &str) -> Option<&'a str> {
 
 /// Rewrites a message about a value of another kind. The value is not shown: it may be long or private.
 fn about_kind(reason: &str) -> Option<String> {
-    let kind = |theirs: &str| {
-        KINDS.iter().find(|(begin, _)| theirs.starts_with(begin)).map_or("another value", |(_, plain)| plain)
-    };
+    let kind =
+        |theirs: &str| KINDS.iter().find(|(begin, _)| theirs.starts_with(begin)).map(|(_, plain)| *plain);
     let (found, expected) = match reason.strip_prefix("invalid length ") {
         // The parser reads an array as an object without keys.
         Some(rest) => ("an array", rest.rsplit_once(", expected ")?.1),
         None => {
+            let is_value = reason.starts_with("invalid value: ");
             let rest =
                 reason.strip_prefix("invalid type: ").or_else(|| reason.strip_prefix("invalid value: "))?;
             let (found, expected) = rest.rsplit_once(", expected ")?;
-            (kind(found), expected)
+            let found = kind(found).unwrap_or("another value");
+            (
+                if is_value && found == "a number" { "one that is negative or too large" } else { found },
+                expected,
+            )
         }
     };
-    Some(format!("expected {}, got {found}", kind(expected)))
+    // Other expectations are millrace's own words.
+    Some(format!("expected {}, got {found}", kind(expected).unwrap_or(expected)))
 }
 
 #[cfg(test)]
@@ -213,7 +218,8 @@ mod tests {
             (r#"{"scopes":"secret, expected u64"}"#, "expected an array, got text"),
             (r#"{"tags":[]}"#, "expected an object, got an array"),
             (r#"{"limit":"1"}"#, "expected a whole number from 0 on, got text"),
-            (r#"{"limit":-1}"#, "expected a whole number from 0 on, got a number"),
+            (r#"{"limit":-1}"#, "expected a whole number from 0 on, got one that is negative or too large"),
+            (r#"{"limit":1.5}"#, "expected a whole number from 0 on, got a number"),
             (r#"{"open":1}"#, "expected a boolean, got a number"),
             ("[]", "expected an object, got an array"),
             ("5", "expected an object, got a number"),

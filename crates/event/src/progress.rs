@@ -2,7 +2,9 @@
 //! read it to wait until an event is visible and to show the lag, and so need not know the views.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::{Arc, RwLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -136,16 +138,34 @@ impl Progress {
     /// Waits until dedup and every view have applied all events below `end` or are paused. Returns whether all have
     /// applied them; after `timeout` it returns `false`.
     pub async fn drained(&self, end: u64, timeout: Duration) -> bool {
-        let drained = settled(self.receivers(|_| true), end);
+        let drained = async {
+            let mut all = true;
+            for receiver in self.receivers(|_| true) {
+                all &= settled(receiver, end).await;
+            }
+            all
+        };
         tokio::time::timeout(timeout, drained).await.unwrap_or(false)
     }
 
     /// Waits until dedup and every view of `stream` have processed all events below `end`. Returns `false` if one of
     /// them is paused: a person has to act then, and whoever waits for an answer is not kept waiting.
     pub async fn processed(&self, stream: &str, end: u64) -> bool {
-        // While dedup is paused, the views get no events, so nobody waits for them.
-        settled(self.receivers(|entry| entry.stream.is_none()), end).await
-            && settled(self.receivers(|entry| entry.is_of(stream)), end).await
+        let receivers = self.receivers(|entry| entry.stream.is_none() || entry.is_of(stream));
+        let mut waiting: Vec<_> =
+            receivers.into_iter().map(|receiver| Box::pin(settled(receiver, end))).collect();
+        poll_fn(|context| {
+            let mut all = true;
+            waiting.retain_mut(|one| match one.as_mut().poll(context) {
+                Poll::Ready(has_reached) => {
+                    all &= has_reached;
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if all && !waiting.is_empty() { Poll::Pending } else { Poll::Ready(all) }
+        })
+        .await
     }
 
     /// Waits until every view of `stream` has applied all events below `end`, also if one of them is paused. Returns
@@ -173,17 +193,11 @@ impl Entry {
     }
 }
 
-/// Waits until each has applied all events below `end` or is paused. Returns whether all have applied them.
-async fn settled(receivers: Vec<watch::Receiver<Applied>>, end: u64) -> bool {
-    let mut all = true;
-    for mut receiver in receivers {
-        let is_settled = |applied: &Applied| {
-            applied.position >= end || matches!(applied.stalled, Some(Stalled::Paused(_)))
-        };
-        let applied = receiver.wait_for(is_settled).await;
-        all &= applied.is_ok_and(|applied| applied.position >= end);
-    }
-    all
+/// Waits until a view has applied all events below `end` or is paused. Returns whether it has applied them.
+async fn settled(mut receiver: watch::Receiver<Applied>, end: u64) -> bool {
+    let is_settled =
+        |applied: &Applied| applied.position >= end || matches!(applied.stalled, Some(Stalled::Paused(_)));
+    receiver.wait_for(is_settled).await.is_ok_and(|applied| applied.position >= end)
 }
 
 /// Waits until each has applied all events below `end`. Returns `false` if one of them ends before.
@@ -225,6 +239,7 @@ mod tests {
         let progress = Progress::default();
         let dedup = progress.register_dedup("dedup").applied;
         let (view, other) = (progress.register("revenue", "sales"), progress.register("other", "others"));
+        let slow = progress.register("a", "sales");
         let paused = |position| Applied {
             stalled: Some(Stalled::Paused("a table is missing".to_owned())),
             ..Applied::at(position)
@@ -237,9 +252,12 @@ mod tests {
         dedup.send_replace(paused(3));
         assert_eq!(answer().await, Some(false), "dedup is paused");
         dedup.send_replace(Applied::at(7));
+        assert_eq!(answer().await, None, "both views are behind");
         view.send_replace(paused(3));
-        assert_eq!(answer().await, Some(false), "the view is paused");
+        assert_eq!(answer().await, Some(false), "one view is paused, and another one is behind");
         view.send_replace(paused(7));
+        assert_eq!(answer().await, None, "the other one is still behind");
+        slow.send_replace(Applied::at(8));
         assert_eq!(answer().await, Some(true), "a paused view that has processed the events");
     }
 }

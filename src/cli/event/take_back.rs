@@ -79,12 +79,14 @@ impl TakeBack {
                 format!("correction {event_id} is stored, but view `{view}` could not apply it: {reason}");
             return Err(Failure::Refused(reason));
         }
-        match applied {
-            _ if self.format.json => Ok(()),
-            true => print(&format!("event {id} is undone by correction {event_id}")),
-            false => print(&format!(
+        if self.format.json {
+            Ok(())
+        } else if applied {
+            print(&format!("event {id} is undone by correction {event_id}"))
+        } else {
+            print(&format!(
                 "correction {event_id} is stored, but not every view has undone event {id} yet; see `millrace status`"
-            )),
+            ))
         }
     }
 }

@@ -46,7 +46,7 @@ impl Pool {
         if let Some(session) = self.take_idle() {
             match self.probe_with(session).await {
                 // The server may have closed its sessions in a restart, and work again.
-                Err(StoreError::Transient(_)) => self.close_idle(),
+                Err(StoreError::Transient(_)) => {}
                 outcome => return outcome,
             }
         }
