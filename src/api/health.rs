@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use event::{PositionState, Stalled};
+use event::PositionState;
 use serde::Serialize;
 use serde_json::json;
 
@@ -105,7 +105,7 @@ async fn metrics(_: Reader, State(api): State<Arc<Api>>) -> impl IntoResponse {
             let seconds = if lag > 0 { api.progress.lag_seconds(&view) } else { 0 };
             metrics::gauge!("millrace_view_lag_seconds", "view" => view.clone()).set(seconds as f64);
         }
-        let paused = matches!(applied.stalled, Some(Stalled::Paused(_)));
+        let paused = applied.is_paused();
         metrics::gauge!("millrace_view_paused", "view" => view).set(if paused { 1.0 } else { 0.0 });
     }
     // The answer does not wait for a store in trouble.

@@ -200,7 +200,7 @@ impl StoreWatch {
     fn report_views(&self, outages: &mut Outages, states: &BTreeMap<String, Applied>) {
         let now = Instant::now();
         for (view, applied) in states {
-            let is_paused = matches!(applied.stalled, Some(Stalled::Paused(_)));
+            let is_paused = applied.is_paused();
             let was_paused = outages.paused.insert(view.clone(), is_paused) == Some(true);
             if was_paused && !is_paused {
                 tracing::info!(view, position = applied.position, "view continues after a pause");

@@ -75,6 +75,9 @@ pub const IDLE_CONNECTION_DURATION_MIN: Duration = Duration::from_secs(5);
 pub const IDLE_CONNECTION_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long `?wait=applied` waits for the views. Then the response is 202.
 pub const WAIT_APPLIED_DURATION_MAX: Duration = Duration::from_secs(30);
+/// After this long, `?wait=applied` no longer waits for a view that is paused. By then, a view has noticed that a person
+/// has mended it.
+pub const WAIT_PAUSED_DURATION_MAX: Duration = Duration::from_secs(5);
 /// How long `accept` waits until a view has finished its present work.
 pub const ACCEPT_HOLD_DURATION_MAX: Duration = Duration::from_secs(10);
 /// How long a request for a stream's events may wait for new ones.

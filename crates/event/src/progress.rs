@@ -8,7 +8,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use crate::limits::WAIT_PAUSED_DURATION_MAX;
 use crate::{Millis, PositionState, SkippedEvents};
 
 /// The state of one view.
@@ -31,6 +33,11 @@ impl Applied {
     /// Sets the position, and leaves the reason why the view does not continue.
     pub fn set_position(&mut self, position: u64) {
         (self.position, self.known) = (position, true);
+    }
+
+    /// Returns whether a person has to act.
+    pub fn is_paused(&self) -> bool {
+        matches!(self.stalled, Some(Stalled::Paused(_)))
     }
 
     /// Returns the position, or `None` until the store has told it.
@@ -140,8 +147,8 @@ impl Progress {
     pub async fn drained(&self, end: u64, timeout: Duration) -> bool {
         let drained = async {
             let mut all = true;
-            for receiver in self.receivers(|_| true) {
-                all &= settled(receiver, end).await;
+            for mut receiver in self.receivers(|_| true) {
+                all &= settled(&mut receiver, end).await;
             }
             all
         };
@@ -149,11 +156,11 @@ impl Progress {
     }
 
     /// Waits until dedup and every view of `stream` have processed all events below `end`. Returns `false` if one of
-    /// them is paused: a person has to act then, and whoever waits for an answer is not kept waiting.
+    /// them stays paused: a person has to act then, and whoever waits for an answer is not kept waiting.
     pub async fn processed(&self, stream: &str, end: u64) -> bool {
         let receivers = self.receivers(|entry| entry.stream.is_none() || entry.is_of(stream));
         let mut waiting: Vec<_> =
-            receivers.into_iter().map(|receiver| Box::pin(settled(receiver, end))).collect();
+            receivers.into_iter().map(|receiver| Box::pin(reached_unless_paused(receiver, end))).collect();
         poll_fn(|context| {
             let mut all = true;
             waiting.retain_mut(|one| match one.as_mut().poll(context) {
@@ -194,10 +201,22 @@ impl Entry {
 }
 
 /// Waits until a view has applied all events below `end` or is paused. Returns whether it has applied them.
-async fn settled(mut receiver: watch::Receiver<Applied>, end: u64) -> bool {
-    let is_settled =
-        |applied: &Applied| applied.position >= end || matches!(applied.stalled, Some(Stalled::Paused(_)));
+async fn settled(receiver: &mut watch::Receiver<Applied>, end: u64) -> bool {
+    let is_settled = |applied: &Applied| applied.position >= end || applied.is_paused();
     receiver.wait_for(is_settled).await.is_ok_and(|applied| applied.position >= end)
+}
+
+/// Waits until a view has applied all events below `end`. Returns `false` if it stays paused.
+async fn reached_unless_paused(mut receiver: watch::Receiver<Applied>, end: u64) -> bool {
+    loop {
+        if settled(&mut receiver, end).await {
+            return true;
+        }
+        let continues = receiver.wait_for(|applied| !applied.is_paused());
+        if !matches!(timeout(WAIT_PAUSED_DURATION_MAX, continues).await, Ok(Ok(_))) {
+            return false;
+        }
+    }
 }
 
 /// Waits until each has applied all events below `end`. Returns `false` if one of them ends before.
@@ -234,7 +253,7 @@ mod tests {
         assert!(!progress.dedup_reached(8, Duration::ZERO).await);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn somebody_who_waits_for_an_answer_does_not_wait_for_what_is_paused() {
         let progress = Progress::default();
         let dedup = progress.register_dedup("dedup").applied;
@@ -244,9 +263,8 @@ mod tests {
             stalled: Some(Stalled::Paused("a table is missing".to_owned())),
             ..Applied::at(position)
         };
-        // Polls once. An answer that is not there yet is `None`.
-        let answer =
-            || async { tokio::time::timeout(Duration::ZERO, progress.processed("sales", 7)).await.ok() };
+        // The clock is not real. `None` is no answer after a minute.
+        let answer = || async { timeout(Duration::from_secs(60), progress.processed("sales", 7)).await.ok() };
         other.send_replace(paused(3));
         assert_eq!(answer().await, None, "a view of another stream does not count");
         dedup.send_replace(paused(3));
@@ -259,5 +277,20 @@ mod tests {
         assert_eq!(answer().await, None, "the other one is still behind");
         slow.send_replace(Applied::at(8));
         assert_eq!(answer().await, Some(true), "a paused view that has processed the events");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn somebody_who_waits_is_answered_when_a_paused_view_was_mended() {
+        let progress = Progress::default();
+        let view = progress.register("revenue", "sales");
+        let paused = Some(Stalled::Paused("a table is missing".to_owned()));
+        view.send_replace(Applied { stalled: paused, ..Applied::at(3) });
+        let mend = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            view.send_replace(Applied::at(3));
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            view.send_replace(Applied::at(7));
+        };
+        assert!(tokio::join!(progress.processed("sales", 7), mend).0);
     }
 }
