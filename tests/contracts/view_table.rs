@@ -238,11 +238,11 @@ fn a_missing_table_pauses_its_view_until_it_is_restored() {
     // A row that exists but cannot be read now is not reported as unknown.
     let answer = app.client().get("/userEvents/u");
     assert_eq!((answer.status, answer.header("retry-after")), (503, None), "{}", answer.text());
-    assert!(answer.text().contains("the store cannot be used: table `users_revenue` does not exist"));
+    assert!(answer.text().contains("the store cannot do this: table `users_revenue` does not exist"));
     // The same request in a short while would get the same answer, so the command does not say "try again later".
     let output = app.command(&["view", "balance", "revenue", "u"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("the store cannot be used"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the store cannot do this"), "{output:?}");
     app.sql("ALTER TABLE elsewhere RENAME TO users_revenue");
     assert_eq!(app.balance("u").as_deref(), Some("7"));
     assert_eq!(app.view("revenue")["reason"], Value::Null);
