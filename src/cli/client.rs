@@ -175,6 +175,7 @@ impl Answer {
             404 => Err(Failure::NotFound(message)),
             // The outcome is unknown. Lines of an upload and events with an id can be sent again safely.
             500 if self.is_problem("log-failed") => Err(Failure::Unreachable(message)),
+            503 if self.is_problem("store-unusable") => Err(Failure::StoreUnusable(message)),
             408 | 429 | 502..=504 | 507 => Err(Failure::Unreachable(message)),
             _ => Err(Failure::Failed(message)),
         }

@@ -28,6 +28,9 @@ pub enum Failure {
     /// 1: every failure that has no other code.
     #[error("{0}")]
     Failed(String),
+    /// 1: the server's database has to be mended by a person. Only a command that waits for that tries again.
+    #[error("{0}")]
+    StoreUnusable(String),
     /// 2: an option is missing that only the server's answer shows to be needed.
     #[error("{0}")]
     WrongUsage(String),
@@ -55,7 +58,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::ReaderGone => 0,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::StoreUnusable(_) => 1,
             Self::WrongUsage(_) => 2,
             Self::Unreachable(_) => 3,
             Self::NotAllowed(_) => 4,

@@ -146,6 +146,7 @@ fn a_request_without_an_answer_is_repeated_unchanged() {
         Some("429||{}"),
         Some("507||not even JSON"),
         Some(r#"500||{"type":"urn:millrace:problem:log-failed","detail":"it may be stored"}"#),
+        Some(r#"503||{"type":"urn:millrace:problem:store-unusable","detail":"a table is missing"}"#),
         Some(r#"200||{"accepted":10,"refused":0,"lines":10}"#),
     ];
     let (address, server) = scripted(script);

@@ -183,7 +183,9 @@ impl Uploader {
                     }
                     return Ok(body);
                 }
-                Ok((retry_after, Err(Failure::Unreachable(reason)))) => (reason, retry_after),
+                Ok((retry_after, Err(Failure::Unreachable(reason) | Failure::StoreUnusable(reason)))) => {
+                    (reason, retry_after)
+                }
                 Err(Failure::Unreachable(reason)) => (reason, None),
                 Ok((_, Err(failure))) | Err(failure) => return Err(failure),
             };
