@@ -45,8 +45,11 @@ impl Storage {
         let store = Store::at(&config.store.url, Some(password), data)?;
         let keys = Keys::open(&store, data, settings.legacy_env.api_key.as_deref(), settings.dev)?;
         // With a SQLite file, no event is accepted before the check.
-        let unchecked =
-            (!store.is_file()).then(|| UncheckedEnd::of(data, log.id(), log.end())).transpose()?;
+        let unchecked = (!store.is_file()).then(|| UncheckedEnd::of(data, log.id(), log.end())).transpose();
+        let unchecked = unchecked.map_err(|error| StartError::UncheckedEnd {
+            path: UncheckedEnd::path_in(data),
+            reason: error.to_string(),
+        })?;
         let mut preparing = StorePreparation {
             log: log.clone(),
             unchecked: unchecked.clone(),

@@ -3,7 +3,7 @@
 //! is in a file until both have been compared, so that a restart in between does not forget it.
 
 use std::fs::File;
-use std::io::{ErrorKind, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -21,16 +21,16 @@ pub struct UncheckedEnd {
 impl UncheckedEnd {
     /// Returns the present end of the log, or an earlier one that has been in the file since an earlier start.
     pub fn of(data: &Path, log: LogId, log_end: u64) -> Result<Self> {
-        let path = data.join("unchecked-log-end");
-        let text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            read => read?,
+        let path = Self::path_in(data);
+        let end = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => log_end,
+            read => earlier_end(&read?, log)?.map_or(log_end, |earlier| earlier.min(log_end)),
         };
-        // The file of another log says nothing about this one.
-        let earlier = text.trim().split_once(' ').filter(|(of, _)| *of == log.to_string());
-        let earlier = earlier.and_then(|(_, end)| end.parse().ok());
-        let end = earlier.map_or(log_end, |earlier: u64| earlier.min(log_end));
         Ok(Self { path, log, end, checked: Arc::default() })
+    }
+
+    pub fn path_in(data: &Path) -> PathBuf {
+        data.join("unchecked-log-end")
     }
 
     pub fn end(&self) -> u64 {
@@ -47,7 +47,9 @@ impl UncheckedEnd {
         if *checked {
             return Ok(());
         }
-        event::write_private(&self.path, &format!("{} {}\n", self.log, self.end), || {})
+        event::write_private(&self.path, &format!("{} {}\n", self.log, self.end), || {})?;
+        failpoint::hit("unchecked.remembered");
+        Ok(())
     }
 
     /// Deletes the file once log and database were found to belong together, before any view continues: with a file that
@@ -61,8 +63,19 @@ impl UncheckedEnd {
         // Also if an earlier attempt removed the file, whose sync may have failed.
         File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
         *checked = true;
+        failpoint::hit("unchecked.forgotten");
         Ok(())
     }
+}
+
+/// Returns the end in the text of a file. The file of another log says nothing about this one.
+fn earlier_end(text: &str, log: LogId) -> Result<Option<u64>> {
+    let unknown = || Error::other("it does not contain the id of a log and a position");
+    let (of, end) = text.trim().split_once(' ').ok_or_else(unknown)?;
+    if of.parse::<LogId>().map_err(|_| unknown())? != log {
+        return Ok(None);
+    }
+    end.parse().map(Some).map_err(|_| unknown())
 }
 
 #[cfg(test)]
@@ -88,5 +101,14 @@ mod tests {
         compared.remember().expect("too late, so nothing is written");
         assert!(!compared.path().exists());
         assert_eq!(at(LOG, 1_500).end(), 1_500);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_understood_is_not_ignored() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for text in ["", "500", "nothing 500", &format!("{LOG} x")] {
+            std::fs::write(UncheckedEnd::path_in(folder.path()), text).expect("written");
+            assert!(UncheckedEnd::of(folder.path(), LOG, 900).is_err(), "{text}");
+        }
     }
 }

@@ -49,7 +49,7 @@ fn an_event_is_taken_back_by_either_of_its_ids() {
     let first = sent(&app, "order-7", 10);
     sent(&app, "order-8", 20);
     let text = run(&app, &["event", "take-back", &first, "--reason", "cancelled \"today\""]);
-    assert!(text.starts_with(&format!("event {first} is undone by correction ")), "{text}");
+    assert!(text.starts_with(&format!("event {first} is undone; the correction ")), "{text}");
     app.settle();
     assert_eq!(run(&app, &["view", "balance", "revenue", "u"]), "20\n");
     assert!(run(&app, &["event", "show", &first]).contains("taken back by  "));

@@ -42,14 +42,17 @@ const SKIPPED_ELSEWHERE: &str = "store.stamp";
 
 /// Failpoints that this test cannot hit. No server repairs its log: `crates/journal/tests/repair.rs` interrupts
 /// repairs. Pruning runs only every ten minutes: `tests/crash/ids.rs` covers it. `tests/contracts/definitions.rs` changes
-/// definitions. A receipt changes nothing: `tests/contracts/applied.rs` delays one.
-const ELSEWHERE: [&str; 6] = [
+/// definitions. A receipt changes nothing: `tests/contracts/applied.rs` delays one. `tests/store/away.rs` starts without a
+/// database server.
+const ELSEWHERE: [&str; 8] = [
     "journal.repair_created",
     "journal.repair_renamed",
     DEDUP_PRUNE,
     "definition.tables_made",
     "rebuild.redefined",
     "receipt.positions_read",
+    "unchecked.remembered",
+    "unchecked.forgotten",
 ];
 
 fn way(point: &str) -> Way {

@@ -304,6 +304,28 @@ fn a_log_that_is_older_than_its_database_is_recognised_after_it_has_grown() {
     });
 }
 
+#[test]
+fn a_start_without_its_database_that_is_killed_between_its_steps_loses_nothing() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        proxy.refuse();
+        let mut app = start(&proxy.url(&server.new_database()));
+        app.settled_at_end = false;
+        sell(&app.client());
+        let die_at = |point: &str| vec![("MILLRACE_FAILPOINTS".to_owned(), format!("{point}=abort"))];
+        app.try_restart_with(|start| start.environment = die_at("unchecked.remembered")).unwrap_err();
+        app.restart_with(|start| start.environment = die_at("unchecked.forgotten"));
+        sell(&app.client());
+        proxy.pass();
+        wait_for("the process to die", || app.is_gone());
+        assert!(!app.data().join("unchecked-log-end").exists());
+        app.restart_with(|start| start.environment.clear());
+        sell(&app.client());
+        app.settle();
+        assert_eq!(app.balance("a").as_deref(), Some("15"));
+    });
+}
+
 /// A restart of the server cuts all sessions, and the next one works.
 #[test]
 fn a_look_at_the_database_does_not_fail_because_of_sessions_from_before_its_restart() {
@@ -433,6 +455,31 @@ fn a_revoked_first_key_stays_unknown_without_the_database() {
         proxy.pass();
         wait_for("the keys to be read", || app.client().get("/v1/keys").status != 503);
         assert_eq!(app.client().get("/v1/keys").status, 401);
+    });
+}
+
+#[test]
+fn the_end_of_a_wrong_database_is_reported_and_the_views_continue() {
+    each(|server| {
+        let proxy = Proxy::in_front_of(server);
+        let database = server.new_database();
+        let url = proxy.url(&database);
+        {
+            let app = start(&url);
+            sell(&app.client());
+            app.settle();
+        }
+        proxy.refuse();
+        let app = start(&url);
+        sell(&app.client());
+        proxy.pass();
+        wait_for("/ready to say so", || ready(&app)["database"]["state"] == "wrong");
+        assert_eq!(metric(&app, "millrace_store_up"), "0");
+        assert!(app.log_line(ENDS).is_none());
+        server.sql(&database, "DELETE FROM millrace_positions");
+        expect_recovery(&app);
+        app.settle();
+        assert_eq!(app.balance("a").as_deref(), Some("10"));
     });
 }
 

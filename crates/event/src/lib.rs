@@ -1,7 +1,7 @@
 //! The parts of an event: its ids, its declared fields, exact numbers and times. Every other module uses this crate, and
-//! it uses no other crate of millrace. So it also holds what all of them share: every limit of the system, the progress
-//! of the views, and small tools for threads, locks, private files and the errors of settings. It is a separate crate so
-//! that the compiler always optimises it as one unit: the work for each event starts here.
+//! it uses no other crate of millrace. So it also holds what all of them share: every limit of the system, and the
+//! progress of the views. There are small tools, too: threads, locks, private files, errors in plain words. It is a
+//! separate crate so that the compiler always optimises it as one unit: the work for each event starts here.
 
 pub mod limits;
 pub mod positions;

@@ -2,7 +2,7 @@
 
 use crate::suggestion;
 
-/// What the JSON parser says about syntax, and what it means for a client.
+/// Each message of the JSON parser about syntax, and the sentence that replaces it.
 const SYNTAX: &[(&str, &str)] = &[
     ("EOF while parsing a list", "the JSON ends inside an array"),
     ("EOF while parsing an object", "the JSON ends inside an object"),

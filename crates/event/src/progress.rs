@@ -156,7 +156,7 @@ impl Progress {
     }
 
     /// Waits until dedup and every view of `stream` have processed all events below `end`. Returns `false` if one of
-    /// them stays paused: a person has to act then, and whoever waits for an answer is not kept waiting.
+    /// them stays paused: only a person can help then, so the sender gets an answer now.
     pub async fn processed(&self, stream: &str, end: u64) -> bool {
         let receivers = self.receivers(|entry| entry.stream.is_none() || entry.is_of(stream));
         let mut waiting: Vec<_> =
@@ -263,7 +263,7 @@ mod tests {
             stalled: Some(Stalled::Paused("a table is missing".to_owned())),
             ..Applied::at(position)
         };
-        // The clock is not real. `None` is no answer after a minute.
+        // The clock is not real. `None` means that there was no answer within a minute.
         let answer = || async { timeout(Duration::from_secs(60), progress.processed("sales", 7)).await.ok() };
         other.send_replace(paused(3));
         assert_eq!(answer().await, None, "a view of another stream does not count");

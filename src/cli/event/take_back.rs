@@ -82,7 +82,7 @@ impl TakeBack {
         if self.format.json {
             Ok(())
         } else if applied {
-            print(&format!("event {id} is undone by correction {event_id}"))
+            print(&format!("event {id} is undone; the correction {event_id} is stored"))
         } else {
             print(&format!(
                 "correction {event_id} is stored, but not every view has undone event {id} yet; see `millrace status`"
