@@ -2,7 +2,6 @@
 //! its hash, so that the time of a lookup reveals nothing about the stored keys. Until the store is read after a start,
 //! the keys come from a copy in the data folder, which may lack new ones.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
@@ -10,13 +9,13 @@ use std::sync::{Arc, RwLock};
 use event::Millis;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::first_key::FirstKey;
+use super::key::{Credentials, HeldKey, Key, KeyHash, KnownKeys, NewKey, Scope};
 use super::key_cache::KeyCache;
-use super::last_use::LastUse;
 use super::stored_keys::StoredKeys;
-use super::{Denied, KeyFault, Refusal};
+use super::{Denied, Refusal};
 use crate::store::{Store, StoreError};
 
 const KEY_RANDOM_BYTES: usize = 24;
@@ -25,103 +24,6 @@ const KEY_MAY_BE_NEW: &str =
     "the server has not read the keys from the store since its start, and does not know this key yet";
 /// A shorter `API_KEY` is refused if the server listens beyond loopback.
 const KEY_CHARS_STRONG: usize = 20;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    Send,
-    Read,
-    Admin,
-}
-
-impl Scope {
-    pub const ALL: [Self; 3] = [Self::Send, Self::Read, Self::Admin];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Send => "send",
-            Self::Read => "read",
-            Self::Admin => "admin",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == text)
-    }
-}
-
-/// One key, without its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Key {
-    pub id: String,
-    pub name: String,
-    /// The scope of clients' ids, if it is not the name.
-    pub id_scope: Option<String>,
-    pub scopes: Vec<Scope>,
-    /// The streams that the key may use, with their views. An empty list means all.
-    pub streams: Vec<String>,
-    /// The only row of a view that the key may read, if it is set.
-    pub view_key: Option<String>,
-    pub created: Millis,
-    /// The time from which on the key is unknown, if it has one.
-    pub expires: Option<Millis>,
-    pub last_used: LastUse,
-}
-
-impl Key {
-    /// Returns the scope that the key was given for clients' ids, or else the key's name. A new key of the same name
-    /// therefore continues where the old one stopped.
-    pub fn id_scope(&self) -> &str {
-        self.id_scope.as_ref().unwrap_or(&self.name)
-    }
-
-    /// Returns whether the key comes from the store, and neither from the environment nor from the data folder alone.
-    pub fn is_stored(&self) -> bool {
-        self.created.0 > 0
-    }
-
-    fn has_expired(&self, now: Millis) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
-    }
-}
-
-/// The properties of a new key.
-#[derive(Clone, Debug, Default)]
-pub struct NewKey {
-    pub name: String,
-    pub id_scope: Option<String>,
-    pub scopes: Vec<Scope>,
-    pub streams: Vec<String>,
-    pub view_key: Option<String>,
-    pub expires: Option<Millis>,
-}
-
-/// The keys that a request presents, before they are looked up. A request may present two: a proxy may use one of the
-/// headers for its own password.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Credentials<'a> {
-    pub literals: [Option<&'a str>; 2],
-    /// A key was presented that is not text.
-    pub unreadable: bool,
-}
-
-impl<'a> Credentials<'a> {
-    fn is_empty(&self) -> bool {
-        !self.unreadable && self.literals == [None; 2]
-    }
-
-    /// Returns what is wrong if none of these is a known key.
-    fn fault(&self) -> KeyFault {
-        match self {
-            _ if self.is_empty() => KeyFault::Missing,
-            Self { literals: [None, None], .. } => KeyFault::NotText,
-            _ => KeyFault::Unknown,
-        }
-    }
-
-    fn literals(self) -> impl Iterator<Item = &'a str> {
-        self.literals.into_iter().flatten()
-    }
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -134,11 +36,6 @@ pub enum KeyError {
     #[error("a key named `{0}` exists; choose another name, or revoke that key first")]
     NameTaken(String),
 }
-
-pub type KeyHash = [u8; 32];
-
-/// The keys by their hashes.
-pub type KnownKeys = HashMap<KeyHash, Arc<Key>>;
 
 #[derive(Clone)]
 pub struct Keys {
@@ -155,6 +52,8 @@ pub struct Keys {
     /// With `--dev`, nobody needs a key.
     open: Option<Arc<Key>>,
     anonymous: Arc<Key>,
+    /// Changes whenever a key may have ended.
+    changed: watch::Sender<()>,
 }
 
 impl Keys {
@@ -177,6 +76,7 @@ impl Keys {
             literal: literal.map(of_literal),
             open: dev.then(|| Arc::new(unnamed(&Scope::ALL))),
             anonymous: Arc::new(sends_and_reads()),
+            changed: watch::Sender::new(()),
         };
         let copy = keys.cache.read();
         // A first key that is missing in the copy was revoked, unless it has just been created.
@@ -238,6 +138,7 @@ impl Keys {
         let revoked = self.stored.revoke(id).await?;
         if revoked {
             event::write_lock(&self.known).retain(|_, key| key.id != id);
+            self.changed.send_replace(());
             self.cache.write(self.snapshot()).await;
         }
         Ok(revoked)
@@ -259,7 +160,11 @@ impl Keys {
         };
         let mut known: KnownKeys = stored.into_iter().map(merged).collect();
         known.extend(self.literal.clone());
+        let some_ended = current.keys().any(|hash| !known.contains_key(hash));
         *current = known;
+        if some_ended {
+            self.changed.send_replace(());
+        }
     }
 
     pub fn list(&self) -> Vec<Key> {
@@ -344,6 +249,26 @@ impl Keys {
     /// Returns whether this is the key of requests that showed none where none is asked for.
     pub fn is_anonymous(&self, key: &Arc<Key>) -> bool {
         Arc::ptr_eq(key, &self.anonymous)
+    }
+
+    /// Returns the known key among these, for a connection that stays open and goes on using it; `None` without one.
+    pub fn held(&self, presented: Credentials<'_>) -> Option<HeldKey> {
+        let known = event::read_lock(&self.known);
+        presented.literals().map(hash).find_map(|hash| {
+            let key = known.get(&hash)?;
+            Some(HeldKey { hash, expires: key.expires })
+        })
+    }
+
+    /// Returns whether the key is still known, and has not expired.
+    pub fn still_hold(&self, held: &HeldKey) -> bool {
+        held.expires.is_none_or(|expires| expires > Millis::now())
+            && event::read_lock(&self.known).contains_key(&held.hash)
+    }
+
+    /// Returns a signal that changes whenever a key was revoked, here or by another node.
+    pub fn revocations(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Returns the number under which requests with a known key are counted; `None` without one.

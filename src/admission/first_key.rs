@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::access_keys::{KeyError, KeyHash, NewKey, Scope, hash, new_literal};
+use super::access_keys::{KeyError, hash, new_literal};
+use super::key::{KeyHash, NewKey, Scope};
 use super::stored_keys::StoredKeys;
 
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use event::Millis;
 use serde::{Deserialize, Serialize};
 
-use super::access_keys::{Key, KeyHash, KnownKeys, Scope};
+use super::key::{Key, KeyHash, KnownKeys, Scope};
 use super::last_use::LastUse;
 
 #[derive(Clone)]

@@ -7,6 +7,7 @@ mod correction_targets;
 mod corrections;
 mod first_key;
 mod id_scope;
+mod key;
 mod key_cache;
 mod last_use;
 mod recent_ids;
@@ -15,21 +16,21 @@ mod stored_keys;
 mod unapplied;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use event::limits::QUICK_BODY_BYTES_MAX;
-use event::{EventId, Fields, Millis, Progress};
+use event::{EventId, Fields, Millis, Progress, SentFrom};
 
 use crate::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 use crate::store::Store;
 
-pub use access_keys::{Credentials, Key, KeyError, Keys, NewKey, Scope, weak_key};
+pub use access_keys::{KeyError, Keys, weak_key};
 pub use check_event::{Checked, CheckedEvent, EventChecker, Offer, OfferName, expect_distinct};
 pub use correction_targets::{CorrectionTargets, TargetGuard};
 pub use corrections::Corrections;
 pub use id_scope::{EventName, IdScope, ScopeName};
+pub use key::{Credentials, HeldKey, Key, NewKey, Scope};
 pub use recent_ids::{Durable, RecentIds};
 pub use refusal::{Denied, EventFault, EventIndex, KeyFault, Refusal};
 pub use unapplied::{NotApplied, WrittenEvents};
@@ -67,8 +68,7 @@ pub struct Context<'a> {
     pub ids: IdScope<'a>,
     /// How long ids are remembered, if the source says so.
     pub window: Option<Duration>,
-    /// The sender's address.
-    pub address: Option<IpAddr>,
+    pub sent_from: SentFrom<'a>,
     /// The W3C trace context.
     pub trace: Option<&'a str>,
     /// Names all events of the request that have no id. An event whose `id` differs is refused.
@@ -209,7 +209,7 @@ impl<'a> Context<'a> {
         Header {
             stream: self.ids.stream,
             received: Millis::now(),
-            address: self.address,
+            sent_from: self.sent_from,
             upload,
             retry: None,
             trace: self.trace,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use event::Millis;
 
-use super::access_keys::{Key, KeyError, KeyHash, KnownKeys, NewKey, Scope, random_hex};
+use super::access_keys::{KeyError, random_hex};
+use super::key::{Key, KeyHash, KnownKeys, NewKey, Scope};
 use super::last_use::LastUse;
 use crate::store::{Cell, Store, StoreError};
 

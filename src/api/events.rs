@@ -11,7 +11,7 @@ use event::limits::{
     DEDUP_WAIT_DURATION_MAX, PAGE_BYTES_MAX, RECEIPT_DEDUP_DURATION_MAX, TAIL_EVENTS_MAX,
     TAIL_READ_BYTES_MAX, TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
 };
-use event::{EventId, Fields, LogId};
+use event::{EventId, Fields, LogId, SentFrom};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -96,6 +96,11 @@ struct EventBody {
     position: u64,
     received_at: String,
     address: Option<String>,
+    /// The name that the server gave to the sender's connection.
+    #[serde(rename = "clientId", skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<String>,
     retry_of: Option<String>,
     /// The only view that applies the event, if it is a dead letter that was sent again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,12 +158,15 @@ struct ReceiptBody {
 impl EventBody {
     fn of(log: LogId, position: u64, header: &Header<'_>, entry: &Entry<'_>) -> Self {
         let id = entry.client.map_or_else(|| EventId::at(log, position), |(id, _)| id);
+        let SentFrom { address, client, user_agent } = header.sent_from;
         Self {
             id: id.to_string(),
             stream: header.stream.to_owned(),
             position,
             received_at: header.received.to_text(),
-            address: header.address.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
+            address: address.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
+            client: client.map(str::to_owned),
+            user_agent: user_agent.map(str::to_owned),
             retry_of: header.retry.map(|retry| retry.dead_letter.to_string()),
             only_for: header.retry.and_then(only_view).map(str::to_owned),
             left_out: entry.corrects.map(|_| LeftOut::Correction),

@@ -54,6 +54,10 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     only_for: Option<String>,

@@ -87,10 +87,10 @@ impl Config {
 
     /// Returns the sources and reads that need no key and are not declared `public`, each with its type.
     pub fn opened(&self) -> Vec<(&'static str, &str)> {
-        let sources = self.sources.iter().filter_map(|(name, source)| {
-            let source = source.http()?;
-            Some(("source", name.as_str(), source.access, source.public))
-        });
+        let sources = self
+            .sources
+            .iter()
+            .map(|(name, source)| ("source", name.as_str(), source.access(), source.is_public()));
         let reads = self.reads.iter().map(|(name, read)| ("read", name.as_str(), read.access, read.public));
         let opened = sources.chain(reads).filter(|(.., access, public)| *access == Access::Open && !public);
         opened.map(|(kind, name, ..)| (kind, name)).collect()
@@ -99,8 +99,7 @@ impl Config {
     /// Lets the web pages with these origins use the sources and reads that need no key and list no origins. With
     /// `dev`, no source or read needs a key.
     pub fn allow_origins(&mut self, origins: &[String], dev: bool) {
-        let sources = self.sources.values_mut().filter_map(Source::http_mut);
-        let sources = sources.map(|source| (source.access, &mut source.origins));
+        let sources = self.sources.values_mut().map(|source| (source.access(), source.origins_mut()));
         let reads = self.reads.values_mut().map(|read| (read.access, &mut read.origins));
         for (access, own) in sources.chain(reads) {
             if own.is_empty() && (dev || access == Access::Open) {

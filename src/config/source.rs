@@ -29,11 +29,12 @@ pub fn check_sources(
         }
         source.check(&mut errors);
         checks.section("source", &name, errors);
-        let path = source.http().map(|source| source.path.as_str());
-        let same = |other: &Source| path.is_some() && other.http().map(|other| other.path.as_str()) == path;
-        if let (Some(path), Some((other, _))) = (path, checked.iter().find(|(_, other)| same(other))) {
-            let reason = format!("source `{other}` and source `{name}` both have path `{path}`");
-            checks.conflict([&["source", &name, "path"], &["source", other, "path"]], reason);
+        let same_path = checked.iter().filter(|(_, other)| other.path() == source.path());
+        let mut conflicts =
+            same_path.filter_map(|(other, there)| Some((other.clone(), there.conflict_at_path(&source)?)));
+        if let Some((other, why)) = conflicts.next() {
+            let reason = format!("source `{other}` and source `{name}` {why}");
+            checks.conflict([&["source", &name, "path"], &["source", &other, "path"]], reason);
         }
         checked.insert(name, source);
     }

@@ -53,6 +53,12 @@ impl Origins {
         }
     }
 
+    /// Adds the origins of another list.
+    pub fn extend(&mut self, others: &Self) {
+        self.named.extend(others.named.iter().cloned());
+        self.all |= others.all;
+    }
+
     pub fn is_empty(&self) -> bool {
         self.named.is_empty() && !self.all
     }

@@ -12,14 +12,19 @@ pub fn credentials(headers: &HeaderMap) -> Credentials<'_> {
             unreadable = true;
             return None;
         };
-        let text = text.trim();
-        let literal = match text.split_once(' ') {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
-            _ => text,
-        };
-        Some(literal).filter(|literal| !literal.is_empty())
+        literal_key(text)
     });
     Credentials { literals, unreadable }
+}
+
+/// Returns the key in a text that is the bare key, or the key after `Bearer`.
+pub fn literal_key(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let literal = match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
+        _ => text,
+    };
+    Some(literal).filter(|literal| !literal.is_empty())
 }
 
 #[cfg(test)]

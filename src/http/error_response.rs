@@ -130,7 +130,8 @@ impl ApiError {
         }
     }
 
-    fn retry_after_seconds(&self) -> Option<u64> {
+    /// When to try again; `None` if the same request would be refused again, or might count twice.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Refused(refusal) => refusal.retry_after_seconds(),
             Self::NoDiskSpace { .. } => Some(10),
@@ -152,7 +153,8 @@ impl ApiError {
         self.response(serde_json::json!({ key: wording.words(self) }), "application/json")
     }
 
-    fn count(&self) {
+    /// Counts the refusal in the metrics.
+    pub fn count(&self) {
         metrics::counter!("millrace_refused_total", "code" => self.code()).increment(1);
     }
 

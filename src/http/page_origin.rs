@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::{HeaderMap, Request, Version, header};
+use event::{SentFrom, cut_user_agent};
 
 use super::forwarded::{hops_of_forwarded, hops_of_x_forwarded_for};
 use super::{ApiError, Network};
@@ -11,6 +12,12 @@ use super::{ApiError, Network};
 /// a trusted proxy reports.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
+
+/// Returns what a request tells about its sender.
+pub fn sent_from(peer: Peer, headers: &HeaderMap) -> SentFrom<'_> {
+    let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    SentFrom { address: Some(peer.0), client: None, user_agent: user_agent.and_then(cut_user_agent) }
+}
 
 /// Returns the sender's address: the peer, or the address that trusted proxies report. Only entries of trusted
 /// proxies count, so that a client cannot forge its address.

@@ -32,8 +32,12 @@ impl RateLimits {
 
     /// Counts a request with a known key. Fails if it exceeds the rate. An unknown key counts as no key.
     pub fn count_key(&self, keys: &Keys, headers: &HeaderMap) -> Result<(), ApiError> {
-        let Some(limiter) = &self.per_key else { return Ok(()) };
-        let Some(key) = keys.counted_as(credentials(headers)) else { return Ok(()) };
+        if self.per_key.is_some() { self.count_known(keys.counted_as(credentials(headers))) } else { Ok(()) }
+    }
+
+    /// Counts an event on a connection whose key is counted under this number.
+    pub fn count_known(&self, counted_as: Option<u128>) -> Result<(), ApiError> {
+        let (Some(limiter), Some(key)) = (&self.per_key, counted_as) else { return Ok(()) };
         limiter.count(key).map_err(|wait| ApiError::too_many_requests("key", wait))
     }
 }

@@ -29,7 +29,7 @@ impl TryFrom<String> for ErrorText {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        check_placeholders(&text, REASON)?;
+        check_placeholders(&text, &[REASON])?;
         Ok(Self(text))
     }
 }
@@ -45,8 +45,19 @@ impl Wording {
         Self { key: key.to_owned(), errors: ErrorTexts::default() }
     }
 
+    /// Returns the message for an error in the form of the replaced services.
     pub fn words(&self, error: &ApiError) -> String {
-        let detail = error.detail();
+        match (self.own_words(error), error) {
+            (Some(own), _) => own,
+            // The replaced services answer with these words and nothing else. `WWW-Authenticate` has the reason.
+            (None, ApiError::Refused(Refusal::Unauthorized { .. })) => "Unauthorized".to_owned(),
+            (None, ApiError::Refused(Refusal::Forbidden(_))) => "Forbidden".to_owned(),
+            (None, _) => error.detail(),
+        }
+    }
+
+    /// Returns the configured message for an error, if there is one.
+    pub fn own_words(&self, error: &ApiError) -> Option<String> {
         let errors = &self.errors;
         let own = match error {
             ApiError::Refused(Refusal::Unauthorized { .. }) => &errors.unauthorized,
@@ -64,30 +75,26 @@ impl Wording {
             | ApiError::NotDecoded(_) => &errors.invalid,
             _ => &None,
         };
-        match (own, error) {
-            (Some(own), _) => own.0.replace(REASON, &detail),
-            // The replaced services answer with these words and nothing else. `WWW-Authenticate` has the reason.
-            (None, ApiError::Refused(Refusal::Unauthorized { .. })) => "Unauthorized".to_owned(),
-            (None, ApiError::Refused(Refusal::Forbidden(_))) => "Forbidden".to_owned(),
-            (None, _) => detail,
-        }
+        own.as_ref().map(|own| own.0.replace(REASON, &error.detail()))
     }
 }
 
-/// Refuses any placeholder but `known`: a misspelt one would be sent literally. JSON keys are in quotes, so they are
+/// Refuses any placeholder but these: a misspelt one would be sent literally. JSON keys are in quotes, so they are
 /// not mistaken for placeholders.
-pub fn check_placeholders(text: &str, known: &str) -> Result<(), String> {
+pub fn check_placeholders(text: &str, known: &[&str]) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-$".contains(&byte);
     for rest in text.split('{').skip(1) {
         let Some((word, _)) = rest.split_once('}') else { continue };
         let name = word.trim();
         let is_name = !name.is_empty() && name.bytes().all(allowed);
-        if is_name && format!("{{{word}}}") != known {
-            let only = known.trim_matches(['{', '}']);
-            let meant = nearest(name, [only]).or((name == only).then_some(only));
-            let meant = meant.map_or_else(String::new, |_| format!("; did you mean `{known}`?"));
+        if is_name && !known.contains(&format!("{{{word}}}").as_str()) {
+            let names = || known.iter().map(|known| known.trim_matches(['{', '}']));
+            let meant = names().find(|known| *known == name).or_else(|| nearest(name, names()));
+            let meant = meant.map_or_else(String::new, |meant| format!("; did you mean `{{{meant}}}`?"));
+            let listed: Vec<String> = known.iter().map(|known| format!("`{known}`")).collect();
             return Err(format!(
-                "the text contains `{{{word}}}`, which is not a placeholder{meant} (placeholders: `{known}`)"
+                "the text contains `{{{word}}}`, which is not a placeholder{meant} (placeholders: {})",
+                listed.join(", ")
             ));
         }
     }

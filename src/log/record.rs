@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::time::Duration;
 
-use event::{BodyHash, EventId, Millis, UploadId, put_varint, take_varint};
+use event::{BodyHash, EventId, Millis, SentFrom, UploadId, put_varint, take_varint};
 
 const VERSION: u8 = 1;
 const WITH_IDS: u8 = 1;
@@ -19,13 +19,18 @@ const TAG_UPLOAD: u8 = 4;
 const TAG_RETRY: u8 = 5;
 const TAG_TRACE: u8 = 6;
 const TAG_WINDOW: u8 = 7;
+const TAG_CLIENT: u8 = 8;
+const TAG_USER_AGENT: u8 = 9;
+
+/// The fields that describe a sender, which go with the last of its events.
+const PERSONAL_TAGS: [u8; 3] = [TAG_ADDRESS, TAG_CLIENT, TAG_USER_AGENT];
 
 /// The data that all events of a record share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
     pub stream: &'a str,
     pub received: Millis,
-    pub address: Option<IpAddr>,
+    pub sent_from: SentFrom<'a>,
     pub upload: Option<UploadLines>,
     pub retry: Option<Retry<'a>>,
     /// The request's `traceparent`.
@@ -37,7 +42,8 @@ pub struct Header<'a> {
 impl<'a> Header<'a> {
     /// Returns the header of a record that millrace itself writes, without a sender.
     pub fn of(stream: &'a str, received: Millis) -> Self {
-        Self { stream, received, address: None, upload: None, retry: None, trace: None, window: None }
+        let sent_from = SentFrom::default();
+        Self { stream, received, sent_from, upload: None, retry: None, trace: None, window: None }
     }
 }
 
@@ -191,8 +197,8 @@ pub struct Shape {
 }
 
 /// Replaces the texts of the events at `positions`, which must be sorted, by spaces. Returns how many of them are in
-/// the record. If no other event is left in the record, its address becomes zeros. The length of the record does not
-/// change, so that nothing in the log moves.
+/// the record. If no other event is left in the record, what describes its sender becomes zeros. The length of the record
+/// does not change, so that nothing in the log moves.
 pub fn blank(position: u64, count: u32, payload: &mut [u8], positions: &[u64]) -> Result<u32, RecordError> {
     let bytes: &[u8] = payload;
     let mut entries = Record::decode(position, count, bytes)?.entries();
@@ -206,27 +212,28 @@ pub fn blank(position: u64, count: u32, payload: &mut [u8], positions: &[u64]) -
             left |= !entry.erased();
         }
     }
-    let address = if left || texts.is_empty() { None } else { address_range(bytes)? };
+    let personal = if left || texts.is_empty() { Vec::new() } else { personal_ranges(bytes)? };
     let blanked = texts.len() as u32;
     texts.into_iter().for_each(|text| payload[text].fill(b' '));
-    address.into_iter().for_each(|address| payload[address].fill(0));
+    personal.into_iter().for_each(|range| payload[range].fill(0));
     Ok(blanked)
 }
 
-/// Returns the byte range of the sender's address in a payload.
-fn address_range(payload: &[u8]) -> Result<Option<Range<usize>>, RecordError> {
+/// Returns the byte ranges in a payload that describe the sender.
+fn personal_ranges(payload: &[u8]) -> Result<Vec<Range<usize>>, RecordError> {
     let mut rest = Bytes(payload.get(2..).ok_or(RecordError::Malformed)?);
     let mut header = Bytes(rest.counted()?);
     let after = rest.0.len();
+    let mut ranges = Vec::new();
     while !header.0.is_empty() {
         let tag = header.byte()?;
         let value = header.counted()?;
         let end = payload.len() - after - header.0.len();
-        if tag == TAG_ADDRESS {
-            return Ok(Some(end - value.len()..end));
+        if PERSONAL_TAGS.contains(&tag) {
+            ranges.push(end - value.len()..end);
         }
     }
-    Ok(None)
+    Ok(ranges)
 }
 
 /// Builds a record's bytes, event by event.
@@ -283,10 +290,16 @@ fn encode_header(header: &Header<'_>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
     put_field(&mut bytes, TAG_STREAM, header.stream.as_bytes());
     put_field(&mut bytes, TAG_RECEIVED, &header.received.0.to_le_bytes());
-    match header.address {
+    match header.sent_from.address {
         Some(IpAddr::V4(ip)) => put_field(&mut bytes, TAG_ADDRESS, &ip.octets()),
         Some(IpAddr::V6(ip)) => put_field(&mut bytes, TAG_ADDRESS, &ip.octets()),
         None => {}
+    }
+    for (tag, text) in [(TAG_CLIENT, header.sent_from.client), (TAG_USER_AGENT, header.sent_from.user_agent)]
+    {
+        if let Some(text) = text {
+            put_field(&mut bytes, tag, text.as_bytes());
+        }
     }
     if let Some(upload) = &header.upload {
         let mut value = Vec::with_capacity(36);
@@ -321,9 +334,11 @@ fn decode_header(bytes: &[u8]) -> Result<Header<'_>, RecordError> {
             TAG_STREAM => header.stream = value.text()?,
             TAG_RECEIVED => header.received = Millis(i64::from_le_bytes(value.array()?)),
             TAG_ADDRESS if value.0.len() == 4 => {
-                header.address = Some(Ipv4Addr::from(value.array::<4>()?).into());
+                header.sent_from.address = Some(Ipv4Addr::from(value.array::<4>()?).into());
             }
-            TAG_ADDRESS => header.address = Some(Ipv6Addr::from(value.array::<16>()?).into()),
+            TAG_ADDRESS => header.sent_from.address = Some(Ipv6Addr::from(value.array::<16>()?).into()),
+            TAG_CLIENT => header.sent_from.client = value.text_unless_erased()?,
+            TAG_USER_AGENT => header.sent_from.user_agent = value.text_unless_erased()?,
             TAG_UPLOAD => {
                 let (id, hash) = (UploadId(value.array()?), BodyHash(value.array()?));
                 let first_line = value.varint()?;
@@ -385,6 +400,11 @@ impl<'a> Bytes<'a> {
         let bytes = std::mem::take(&mut self.0);
         std::str::from_utf8(bytes).map_err(|_| RecordError::Malformed)
     }
+
+    /// Returns `None` for a text whose bytes an erasure has replaced by zeros.
+    fn text_unless_erased(&mut self) -> Result<Option<&'a str>, RecordError> {
+        self.text().map(|text| Some(text).filter(|text| !text.starts_with('\0')))
+    }
 }
 
 #[cfg(test)]
@@ -402,12 +422,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_survives_encoding_and_decoding(
-            stream in "[a-z]{1,20}", received: i64, address: Option<IpAddr>, view in "[a-z]{1,9}", dead_letter in proptest::option::of(any::<[u8; 16]>()), trace in proptest::option::of("[0-9a-f-]{55}"), window: Option<u64>,
+            stream in "[a-z]{1,20}", received: i64, address: Option<IpAddr>, client in proptest::option::of("[a-zA-Z0-9_-]{1,20}"), user_agent in proptest::option::of("[a-z/é]{1,40}"), view in "[a-z]{1,9}", dead_letter in proptest::option::of(any::<[u8; 16]>()), trace in proptest::option::of("[0-9a-f-]{55}"), window: Option<u64>,
             upload in proptest::option::of((any::<[u8; 16]>(), any::<u64>(), any::<u32>(), any::<[u8; 8]>(), any::<bool>())),
             events in proptest::collection::vec((ids(), any::<u32>(), proptest::option::of(0..u64::MAX), ".{0,40}"), 0..20), position in 0..u64::MAX / 2,
         ) {
             let header = Header {
-                stream: &stream, received: Millis(received), address,
+                stream: &stream, received: Millis(received),
+                sent_from: SentFrom { address, client: client.as_deref(), user_agent: user_agent.as_deref() },
                 upload: upload.map(|(upload, first_line, lines, hash, kept)| UploadLines { id: UploadId(upload), first_line, lines, hash: BodyHash(hash), kept }),
                 retry: dead_letter.map(|id| Retry { view: &view, dead_letter: EventId::from_bytes(id) }),
                 trace: trace.as_deref(),
@@ -429,7 +450,8 @@ mod tests {
             events in proptest::collection::vec((ids(), any::<u32>(), "[^ ].{0,40}", any::<bool>()), 1..20),
         ) {
             let address = Some(Ipv4Addr::new(10, 0, 0, 7).into());
-            let header = Header { address, ..Header::of(&stream, Millis(7)) };
+            let sent_from = SentFrom { address, client: Some("client-1"), user_agent: Some("agent") };
+            let header = Header { sent_from, ..Header::of(&stream, Millis(7)) };
             let shape = Shape { ids: flags.0, lines: flags.1, corrections: false };
             let mut builder = RecordBuilder::new(&header, shape, 0);
             events.iter().for_each(|(client, line, text, _)| builder.push(&Entry { client: *client, line: *line, corrects: None, text }));
@@ -446,10 +468,12 @@ mod tests {
             let was = Record::decode(position, builder.count(), &before).expect("decodes");
             let is = Record::decode(position, builder.count(), &after).expect("decodes");
             prop_assert_eq!(is.flags, was.flags);
-            // The address is erased together with the last event.
+            // What describes the sender is erased together with the last event.
             let all = events.iter().all(|event| event.3);
-            let address = if all { Some(Ipv4Addr::UNSPECIFIED.into()) } else { address };
-            prop_assert_eq!(&is.header, &Some(Header { address, ..header.clone() }));
+            let erased = SentFrom { address: Some(Ipv4Addr::UNSPECIFIED.into()), ..SentFrom::default() };
+            let sent_from = if all { erased } else { sent_from };
+            prop_assert_eq!(&is.header, &Some(Header { sent_from, ..header.clone() }));
+            prop_assert_eq!(all, !after.windows(5).any(|bytes| bytes == b"agent"));
             prop_assert_eq!(is.entries().count(), events.len());
             for ((was, is), (_, event)) in was.entries().zip(is.entries()).zip(numbered()) {
                 let ((at, was), (at_now, is)) = (was.expect("decodes"), is.expect("decodes"));
@@ -482,7 +506,7 @@ mod tests {
         let header = Header {
             stream: "revenue",
             received: Millis(1_761_991_200_000),
-            address: Some(Ipv4Addr::new(10, 0, 0, 7).into()),
+            sent_from: SentFrom { address: Some(Ipv4Addr::new(10, 0, 0, 7).into()), ..SentFrom::default() },
             upload: Some(UploadLines {
                 id: UploadId([0xab; 16]),
                 first_line: 1001,

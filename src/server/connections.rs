@@ -12,8 +12,8 @@ use axum::response::Response;
 use event::Stop;
 use event::limits::{
     CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, IDLE_CONNECTION_CHECK_INTERVAL,
-    READ_BUFFER_BYTES_MAX, RESPONSE_BYTES_SMALL_MAX, RESPONSE_IDLE_DURATION_MAX, STOP_IDLE_DURATION_MAX,
-    STOP_REQUESTS_DURATION_MAX,
+    READ_BUFFER_BYTES_MAX, RESPONSE_BYTES_SMALL_MAX, RESPONSE_IDLE_DURATION_MAX, SOCKETS_MAX,
+    STOP_IDLE_DURATION_MAX, STOP_REQUESTS_DURATION_MAX,
 };
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -35,6 +35,7 @@ use super::response_budget::HeldBytes;
 use super::router::RequestRouter;
 use super::tls::Certificate;
 use crate::config::ListenAt;
+use crate::http::Sockets;
 
 const BACKLOG: u32 = 4_096;
 /// Open files that are reserved for uses other than connections.
@@ -119,8 +120,14 @@ fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Raises the limit of open files, and returns how many connections it allows, up to `CONNECTIONS_MAX`.
-fn connections_max() -> usize {
+/// How many connections and sockets there may be at one time.
+pub struct Capacity {
+    pub connections: usize,
+    pub sockets: usize,
+}
+
+/// Raises the limit of open files, and returns what it allows. If it is low, sockets get half of it.
+pub fn capacity() -> Capacity {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum {
         limit.current = limit.maximum;
@@ -129,7 +136,16 @@ fn connections_max() -> usize {
         }
     }
     let files = limit.current.unwrap_or(u64::MAX);
-    usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX).clamp(16, CONNECTIONS_MAX)
+    let files = usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX);
+    let connections = files.saturating_sub(files.min(2 * SOCKETS_MAX) / 2).clamp(16, CONNECTIONS_MAX);
+    Capacity { connections, sockets: files.saturating_sub(connections).clamp(16, SOCKETS_MAX) }
+}
+
+/// Waits until all sockets are closed, for a bounded time.
+pub async fn close_sockets(sockets: &Sockets) {
+    if !sockets.all_closed(STOP_REQUESTS_DURATION_MAX).await {
+        tracing::warn!("some sockets did not close in time; their connections are cut");
+    }
 }
 
 /// The tasks that serve, until the server stops.
@@ -154,8 +170,12 @@ impl Serving {
     }
 }
 
-pub fn serve(listeners: Vec<Listener>, router: RequestRouter, stop: &Stop) -> Serving {
-    let connections_max = connections_max();
+pub fn serve(
+    listeners: Vec<Listener>,
+    router: RequestRouter,
+    stop: &Stop,
+    connections_max: usize,
+) -> Serving {
     let permits = Arc::new(Semaphore::new(connections_max));
     metrics::gauge!("millrace_connections_max").set(connections_max as f64);
     let router = Arc::new(router);
@@ -261,7 +281,7 @@ impl Client {
         }
     }
 
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
         let Self { address, router, stop, open, _permit } = self;
         let (router, open) = (router.as_ref(), Arc::new(open));
         let service = service_fn(async |request: Request<Incoming>| {
@@ -285,7 +305,9 @@ impl Client {
             .max_buf_size(READ_BUFFER_BYTES_MAX)
             // A client may close its sending side and still read the answer.
             .half_close(true)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service)
+            // A WebSocket leaves the connection, which then ends here.
+            .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             // A connection that the client ends badly is not an error of the server.

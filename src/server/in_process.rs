@@ -7,9 +7,11 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
 use event::Stop;
+use event::limits::SOCKETS_MAX;
 
 use super::router::RequestRouter;
 use super::{Node, ServeError, Settings, Storage};
+use crate::http::Sockets;
 use crate::store::Password;
 use crate::telemetry;
 
@@ -23,7 +25,8 @@ impl InProcess {
         let password = Password::new(settings.config.store.password.clone());
         let storage = Storage::open(settings, &password).await?;
         let node = Node::open(settings, telemetry::start_metrics(), storage).await?;
-        let router = node.router(settings, &Stop::default());
+        let stop = Stop::default();
+        let router = node.router(settings, &stop, &Sockets::new(SOCKETS_MAX, &stop));
         Ok(Self { node, router })
     }
 

@@ -38,7 +38,9 @@ use crate::admission::{Admission, CorrectionTargets, KeyError, Keys, RecentIds, 
 use crate::api::{self, About, Api};
 use crate::config::{Config, LegacyEnv, Streams, UsedVariable};
 use crate::dedup::{Dedup, Windows};
+use crate::http::{RateLimits, Sockets};
 use crate::log::{self, EventLog};
+use crate::sources::SocketServices;
 use crate::sources::native::{self, NativeSource};
 use crate::store::{self, DEDUP_NAME, Password, Store, StoreError, StoreHealth};
 use crate::telemetry;
@@ -139,11 +141,13 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     };
     let first_key = storage.keys.first_is_new();
     let node = Node::open(&settings, metrics, storage).await?;
-    let router = node.router(&settings, &accepting);
+    let capacity = connections::capacity();
+    let sockets = Sockets::new(capacity.sockets, &accepting);
+    let router = node.router(&settings, &accepting, &sockets);
     if let Some(certificate) = &certificate {
         certificate.reload_when_changed(&accepting);
     }
-    let serving = connections::serve(listeners, router, &accepting);
+    let serving = connections::serve(listeners, router, &accepting, capacity.connections);
     tracing::info!(addresses = addresses.join(" "), "listening");
     if settings.welcome {
         greeting::print(&settings, &addresses, first_key);
@@ -166,7 +170,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     };
     tokio::spawn(signals.exit_at_the_next());
     accepting.ask();
-    serving.drained().await;
+    tokio::join!(serving.drained(), connections::close_sockets(&sockets));
     let closed = node.close(outcome.is_ok()).await;
     // A failed log is reported before a failed store, because the store can be rebuilt from the log.
     closed.and(outcome)
@@ -310,7 +314,7 @@ impl Node {
     }
 
     /// Builds the router. `stopping` ends requests that wait for events, which may never come.
-    fn router(&self, settings: &Settings, stopping: &Stop) -> RequestRouter {
+    fn router(&self, settings: &Settings, stopping: &Stop, sockets: &Sockets) -> RequestRouter {
         let admission = Arc::new(Admission {
             keys: self.keys.clone(),
             log: self.log.clone(),
@@ -350,8 +354,16 @@ impl Node {
         let config = &settings.config;
         let native = NativeSource { admission: Arc::clone(&admission), stopping: stopping.clone() };
         let routes = native::routes(native).merge(api::routes(&api, config.reads.values()));
-        let guard = RequestGuard::new(config, &self.keys);
-        RequestRouter::new(guard, admission, route_policy::sources(config), routes)
+        let rates = Arc::new(RateLimits::new(config.limits));
+        let guard = RequestGuard::new(config, &self.keys, &rates);
+        let services = SocketServices {
+            admission: Arc::clone(&admission),
+            sockets: sockets.clone(),
+            rates,
+            hosts: config.hosts.clone(),
+        };
+        let sources = route_policy::sources(config, &services);
+        RequestRouter::new(guard, admission, sources, routes)
     }
 
     /// Stops the views, then the log, then the store. With `drain`, the views may apply the rest of the log first.

@@ -2,6 +2,7 @@
 //! request rate of the sender. A refusal has the form of the contract whose path it is.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::{IntoResponse, Response};
@@ -20,7 +21,7 @@ pub struct RequestGuard {
     /// The policies of the paths of contracts.
     policies: RoutePolicies,
     trusted_proxies: Vec<Network>,
-    rates: RateLimits,
+    rates: Arc<RateLimits>,
     keys: Keys,
 }
 
@@ -28,12 +29,12 @@ pub struct RequestGuard {
 const UNLIMITED: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 impl RequestGuard {
-    pub fn new(config: &Config, keys: &Keys) -> Self {
+    pub fn new(config: &Config, keys: &Keys, rates: &Arc<RateLimits>) -> Self {
         Self {
             hosts: config.hosts.clone(),
             policies: RoutePolicies::of(config),
             trusted_proxies: config.trusted_proxies.clone(),
-            rates: RateLimits::new(config.limits),
+            rates: Arc::clone(rates),
             keys: keys.clone(),
         }
     }

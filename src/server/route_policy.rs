@@ -1,11 +1,11 @@
 //! The sources by their paths, and the policies of their paths and of those of reads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::http::{Origins, Wording};
-use crate::sources::{HttpSource, Source};
+use crate::http::{Origins, Wording, path_spellings};
+use crate::sources::{HttpSource, SocketIoEndpoint, SocketIoSource, SocketServices, Source};
 
 /// The form of refusals at a contract's path, and the web pages that may use it.
 pub struct RoutePolicy {
@@ -24,9 +24,11 @@ pub struct RoutePolicies {
 impl RoutePolicies {
     pub fn of(config: &Config) -> Self {
         let mut policies = Self::default();
-        for source in config.sources.values().filter_map(Source::http) {
-            let policy = RoutePolicy { wording: source.wording(), origins: source.origins.clone() };
-            policies.exact.insert(source.path.as_str().to_owned(), policy);
+        for source in config.sources.values() {
+            let policy = RoutePolicy { wording: source.wording(), origins: Origins::default() };
+            let policy = policies.exact.entry(source.path().to_owned()).or_insert(policy);
+            // Sources that share a path check for themselves which of these pages may use them.
+            policy.origins.extend(source.origins());
         }
         for read in config.reads.values() {
             let wording = Wording::under(&read.error_key);
@@ -48,13 +50,29 @@ impl RoutePolicies {
 
 /// The sources by their paths. Most requests are for one of these paths, which have no parameters. A map finds them
 /// faster than the router.
-pub type SourceRoutes = HashMap<String, Arc<HttpSource>>;
+pub type SourceRoutes = HashMap<String, SourceRoute>;
 
-pub fn sources(config: &Config) -> SourceRoutes {
-    let mut sources = SourceRoutes::new();
-    for source in config.sources.values().filter_map(Source::http) {
-        let source = Arc::new(source.clone());
-        sources.extend(source.paths().into_iter().map(|path| (path, Arc::clone(&source))));
+/// What answers the requests at a source's path.
+#[derive(Clone)]
+pub enum SourceRoute {
+    Http(Arc<HttpSource>),
+    SocketIo(Arc<SocketIoEndpoint>),
+}
+
+pub fn sources(config: &Config, services: &SocketServices) -> SourceRoutes {
+    let mut routes = SourceRoutes::new();
+    let mut add = |path: &str, route: SourceRoute| {
+        routes.extend(path_spellings(path).into_iter().map(|path| (path, route.clone())));
+    };
+    let mut socketio: BTreeMap<&str, Vec<SocketIoSource>> = BTreeMap::new();
+    for source in config.sources.values() {
+        match source {
+            Source::Http(http) => add(source.path(), SourceRoute::Http(Arc::new(http.clone()))),
+            Source::SocketIo(one) => socketio.entry(source.path()).or_default().push(one.clone()),
+        }
     }
-    sources
+    for (path, sources) in socketio {
+        add(path, SourceRoute::SocketIo(Arc::new(SocketIoEndpoint::new(sources, services))));
+    }
+    routes
 }

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::request_guard::{RequestGuard, is_preflight};
 use super::response_budget::ResponseBudget;
-use super::route_policy::SourceRoutes;
+use super::route_policy::{SourceRoute, SourceRoutes};
 use crate::admission::{Admission, Refusal};
 use crate::http::ApiError;
 use crate::http::{Peer, body::AnyBody};
@@ -53,7 +53,8 @@ impl RequestRouter {
             (Err(error), _) => self.guard.refuse(request.uri().path(), error),
             (Ok(_), Some(page)) if is_preflight(&request) => page.preflight(),
             (Ok(peer), _) => match self.sources.get(request.uri().path()) {
-                Some(source) => source.answer(&self.admission, peer, request).await,
+                Some(SourceRoute::Http(source)) => source.answer(&self.admission, peer, request).await,
+                Some(SourceRoute::SocketIo(endpoint)) => endpoint.answer(peer, request).await,
                 None => self.routed(peer, request.map(Body::new)).await,
             },
         };

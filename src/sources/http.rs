@@ -1,17 +1,19 @@
 //! The source kind `http`: one event a request in a declared contract. Path, answer and the words of refusals are
 //! configuration; the services that it replaces differ in nothing else.
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use event::limits::EVENT_BYTES_MAX;
-use event::{EventId, SettingErrors, WrittenDuration};
+use event::{SettingErrors, WrittenDuration};
 use serde::Deserialize;
 
+use super::id_settings::IdSettings;
+use super::template::AnswerTemplate;
 use crate::admission::{Admission, Admitted, Context, IdScope, Offer, OfferName, Scope, ScopeName};
 use crate::http::{
-    Access, ApiError, ContractPath, ErrorTexts, Origins, Peer, Share, Wording, body, check_placeholders,
-    credentials, idempotency_key, path_spellings, replayed, traceparent,
+    Access, ApiError, ContractPath, ErrorTexts, Origins, Peer, Share, Wording, body, credentials,
+    idempotency_key, replayed, sent_from, traceparent,
 };
 
 /// `[source.NAME]` with `kind = "http"`. The sources of presets are such sections, too.
@@ -34,7 +36,7 @@ pub struct HttpSource {
     pub window: Option<WrittenDuration>,
     #[serde(default)]
     status: AnswerStatus,
-    answer: Answer,
+    answer: AnswerTemplate,
     /// The JSON key of the message in a refusal.
     #[serde(default = "error_key")]
     error_key: String,
@@ -54,17 +56,6 @@ fn error_key() -> String {
 #[serde(try_from = "u16")]
 struct AnswerStatus(StatusCode);
 
-/// The JSON answer to an accepted event, split where the event's id belongs.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct Answer {
-    before: Bytes,
-    /// `None` if the answer does not contain the id.
-    after: Option<String>,
-}
-
-const EVENT_ID: &str = "{eventId}";
-
 impl Default for AnswerStatus {
     fn default() -> Self {
         Self(StatusCode::OK)
@@ -82,53 +73,16 @@ impl TryFrom<u16> for AnswerStatus {
     }
 }
 
-impl TryFrom<String> for Answer {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        check_placeholders(&text, EVENT_ID)?;
-        if text.matches(EVENT_ID).count() > 1 {
-            return Err(format!("the answer contains `{EVENT_ID}` more than once"));
-        }
-        if serde_json::from_str::<serde::de::IgnoredAny>(&text.replace(EVENT_ID, "")).is_err() {
-            return Err("the answer is not JSON".to_owned());
-        }
-        let (before, after) = match text.split_once(EVENT_ID) {
-            Some((before, after)) => (before.to_owned(), Some(after.to_owned())),
-            None => (text, None),
-        };
-        Ok(Self { before: before.into(), after })
-    }
-}
-
-impl Answer {
-    fn body(&self, id: EventId) -> Body {
-        let Some(after) = &self.after else { return Body::from(self.before.clone()) };
-        let mut text = Vec::with_capacity(self.before.len() + EventId::TEXT_BYTES + after.len());
-        text.extend_from_slice(&self.before);
-        text.extend_from_slice(&id.to_text());
-        text.extend_from_slice(after.as_bytes());
-        Body::from(text)
-    }
-}
-
 impl HttpSource {
     /// Adds an error for each setting that contradicts another.
     pub fn check(&self, errors: &mut SettingErrors) {
-        for (setting, is_set) in [("id_scope", self.id_scope.is_some()), ("window", self.window.is_some())] {
-            if !self.ids && is_set {
-                errors.add(&[setting], format!("has no `ids = true`, so `{setting}` would have no effect"));
-            }
-        }
-        if self.access == Access::Open && self.id_scope.is_some() {
-            let reason = "is open and has an `id_scope`: anybody could use up the ids of others; set `access = \"key\"`";
-            errors.add(&["id_scope"], reason);
-        }
-    }
-
-    /// Returns the path in all its spellings.
-    pub fn paths(&self) -> Vec<String> {
-        path_spellings(self.path.as_str())
+        let ids = IdSettings {
+            access: self.access,
+            ids: self.ids,
+            has_id_scope: self.id_scope.is_some(),
+            has_window: self.window.is_some(),
+        };
+        ids.check(errors);
     }
 
     pub fn wording(&self) -> Wording {
@@ -149,7 +103,8 @@ impl HttpSource {
         match self.admit(admission, peer, &head.headers, body).await {
             Ok(Admitted { id, repeat }) => {
                 let json = [(header::CONTENT_TYPE, HeaderValue::from_static(body::JSON))];
-                let answer = (self.status.0, json, self.answer.body(id)).into_response();
+                let answer =
+                    (self.status.0, json, Body::from(self.answer.fill(id).into_owned())).into_response();
                 if repeat { replayed(answer) } else { answer }
             }
             Err(error) => error.in_words(&self.wording()),
@@ -172,7 +127,7 @@ impl HttpSource {
         let context = Context {
             ids: IdScope { stream: &self.stream, scope },
             window: self.window.map(|window| window.0),
-            address: Some(peer.0),
+            sent_from: sent_from(peer, headers),
             trace: traceparent(headers),
             idempotency_key: if self.ids { idempotency_key(headers)? } else { None },
         };

@@ -4,12 +4,18 @@
 mod cloud_events;
 mod export_line;
 mod http;
+mod id_settings;
 mod json_events;
 mod line_buffer;
 pub mod native;
 mod native_request;
 mod ndjson;
+mod socket_services;
+mod socketio;
 mod source;
+mod template;
 
 pub use http::HttpSource;
+pub use socket_services::SocketServices;
+pub use socketio::{SocketIoEndpoint, SocketIoSource};
 pub use source::Source;

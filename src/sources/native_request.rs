@@ -11,7 +11,7 @@ use event::{PositionState, Stop};
 use serde::{Deserialize, Serialize};
 
 use crate::admission::{Admission, Context, DeadLetterSummary, IdScope, Keys, WrittenEvents};
-use crate::http::{HasKeys, Peer, replayed, traceparent};
+use crate::http::{HasKeys, Peer, replayed, sent_from, traceparent};
 
 #[derive(Clone)]
 pub struct NativeSource {
@@ -67,7 +67,8 @@ impl<'a> Request<'a> {
 
     pub fn context(&self, idempotency_key: Option<&'a str>) -> Context<'a> {
         let Self { ids, peer, headers, .. } = *self;
-        Context { ids, window: None, address: Some(peer.0), trace: traceparent(headers), idempotency_key }
+        let (sent_from, trace) = (sent_from(peer, headers), traceparent(headers));
+        Context { ids, window: None, sent_from, trace, idempotency_key }
     }
 
     pub fn checks_only(&self) -> bool {

@@ -6,12 +6,15 @@ use event::SettingErrors;
 use serde::Deserialize;
 
 use super::http::HttpSource;
+use super::socketio::SocketIoSource;
+use crate::http::{Access, Origins, Wording};
 
 /// The kinds of sources.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     Http(HttpSource),
+    SocketIo(SocketIoSource),
 }
 
 impl Source {
@@ -19,6 +22,7 @@ impl Source {
     pub fn check(&self, errors: &mut SettingErrors) {
         match self {
             Self::Http(source) => source.check(errors),
+            Self::SocketIo(source) => source.check(errors),
         }
     }
 
@@ -26,6 +30,7 @@ impl Source {
     pub fn kind_name(&self) -> &'static str {
         match self {
             Self::Http(_) => "http",
+            Self::SocketIo(_) => "socketio",
         }
     }
 
@@ -33,26 +38,78 @@ impl Source {
     pub fn stream(&self) -> &str {
         match self {
             Self::Http(source) => &source.stream,
+            Self::SocketIo(source) => &source.stream,
         }
     }
 
     /// Returns how long the ids of the source are remembered, if it says so.
     pub fn window(&self) -> Option<Duration> {
+        let window = match self {
+            Self::Http(source) => source.window,
+            Self::SocketIo(source) => source.window,
+        };
+        window.map(|window| window.0)
+    }
+
+    /// Returns the path at which the source is.
+    pub fn path(&self) -> &str {
         match self {
-            Self::Http(source) => source.window.map(|window| window.0),
+            Self::Http(source) => source.path.as_str(),
+            Self::SocketIo(source) => source.path.as_str(),
         }
     }
 
-    /// Returns the source if it answers requests at a path.
+    pub fn access(&self) -> Access {
+        match self {
+            Self::Http(source) => source.access,
+            Self::SocketIo(source) => source.access,
+        }
+    }
+
+    /// Returns whether an open source may be reached from other machines.
+    pub fn is_public(&self) -> bool {
+        match self {
+            Self::Http(source) => source.public,
+            Self::SocketIo(source) => source.public,
+        }
+    }
+
+    /// Returns the web pages that may use the source.
+    pub fn origins(&self) -> &Origins {
+        match self {
+            Self::Http(source) => &source.origins,
+            Self::SocketIo(source) => &source.origins,
+        }
+    }
+
+    pub fn origins_mut(&mut self) -> &mut Origins {
+        match self {
+            Self::Http(source) => &mut source.origins,
+            Self::SocketIo(source) => &mut source.origins,
+        }
+    }
+
+    /// Returns the form of refusals at the source's path.
+    pub fn wording(&self) -> Wording {
+        match self {
+            Self::Http(source) => source.wording(),
+            Self::SocketIo(source) => source.wording(),
+        }
+    }
+
+    /// Returns why these two sources cannot be at one path, if they cannot.
+    pub fn conflict_at_path(&self, other: &Self) -> Option<String> {
+        match (self, other) {
+            (Self::SocketIo(one), Self::SocketIo(other)) => one.conflict_at_path(other),
+            _ => Some(format!("both have path `{}`", self.path())),
+        }
+    }
+
+    /// Returns the source if it takes one event for each HTTP request.
     pub fn http(&self) -> Option<&HttpSource> {
         match self {
             Self::Http(source) => Some(source),
-        }
-    }
-
-    pub fn http_mut(&mut self) -> Option<&mut HttpSource> {
-        match self {
-            Self::Http(source) => Some(source),
+            Self::SocketIo(_) => None,
         }
     }
 }

@@ -3,11 +3,10 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::ops::Range;
 
 use event::limits::BATCH_BYTES_MAX;
-use event::{EventId, LogId, Millis};
+use event::{EventId, LogId, Millis, SentFrom};
 use tokio::runtime::Handle;
 
 use super::undoing::Undoing;
@@ -23,8 +22,7 @@ pub struct Event<'a> {
     pub id: EventId,
     pub text: Cow<'a, str>,
     pub received: Millis,
-    /// The sender's address, if it is known.
-    pub address: Option<IpAddr>,
+    pub sent_from: SentFrom<'a>,
     /// The dead letter of which this event is a retry.
     pub retry_of: Option<EventId>,
     /// For a correction: the position of the event that it undoes.
@@ -162,7 +160,7 @@ impl Read<'_> {
                     id: entry.client.map_or_else(|| EventId::at(self.log, position), |(id, _)| id),
                     text: Cow::Borrowed(entry.text),
                     received: header.received,
-                    address: header.address,
+                    sent_from: header.sent_from,
                     retry_of,
                     corrects: entry.corrects,
                 });

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-use event::{EventId, LogId};
+use event::{EventId, LogId, SentFrom};
 use tokio::runtime::Handle;
 
 use super::batch::{BatchError, Event};
@@ -127,7 +127,8 @@ impl Undoing<'_> {
                     id: entry.client.map_or_else(|| EventId::at(self.log, target), |(id, _)| id),
                     text: Cow::Owned(entry.text.to_owned()),
                     received: header.received,
-                    address: header.address,
+                    // No fold reads it from an event that is undone.
+                    sent_from: SentFrom::default(),
                     retry_of: None,
                     corrects: Some(target),
                 };

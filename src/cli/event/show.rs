@@ -27,6 +27,8 @@ pub struct Receipt {
     position: u64,
     received_at: String,
     address: Option<String>,
+    client_id: Option<String>,
+    user_agent: Option<String>,
     retry_of: Option<String>,
     only_for: Option<String>,
     repeat_of: Option<String>,
@@ -81,6 +83,8 @@ impl Receipt {
         let event = self.event.map(|event| event.get().to_owned()).filter(|_| !self.erased);
         let optional = [
             ("address", self.address),
+            ("client", self.client_id),
+            ("user agent", self.user_agent),
             ("retry of", self.retry_of),
             ("only for", self.only_for),
             ("repeat of", repeat_of),

@@ -129,7 +129,7 @@ mod tests {
                 text: (*text).into(),
                 corrects: None,
                 received: Millis(0),
-                address: None,
+                sent_from: Default::default(),
                 retry_of: None,
             })
             .collect();

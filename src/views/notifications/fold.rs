@@ -154,7 +154,7 @@ mod tests {
             id: EventId::from_bytes([number; 16]),
             text: text.into(),
             received: Millis(5),
-            address: None,
+            sent_from: Default::default(),
             retry_of: None,
             corrects,
         }

@@ -134,7 +134,7 @@ mod tests {
             text: (*text).into(),
             corrects: corrects.then_some(0),
             received: Millis(86_400_000),
-            address: None,
+            sent_from: Default::default(),
             retry_of: None,
         };
         let events: Vec<Event<'_>> = events.iter().enumerate().map(event).collect();

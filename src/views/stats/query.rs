@@ -203,7 +203,7 @@ mod tests {
             id: EventId::from_bytes([0; 16]),
             text: text.into(),
             received: Millis(day * DAY),
-            address: None,
+            sent_from: Default::default(),
             retry_of: None,
             corrects: corrects.then_some(0),
         }

@@ -48,11 +48,14 @@ impl RowTable {
 }
 
 impl EnvelopeField {
-    fn of(self, event: &Event<'_>) -> Value<'static> {
+    fn of<'e>(self, event: &'e Event<'_>) -> Value<'e> {
+        let text = |text: Option<&'e str>| text.map_or(Value::Absent, |text| Value::Text(text.into()));
         match self {
             Self::Received => Value::Time(event.received),
             Self::Id => Value::Text(event.id.to_string().into()),
-            Self::Address => match event.address {
+            Self::Client => text(event.sent_from.client),
+            Self::UserAgent => text(event.sent_from.user_agent),
+            Self::Address => match event.sent_from.address {
                 Some(address) => Value::Text(address.to_string().into()),
                 None => Value::Absent,
             },

@@ -7,6 +7,7 @@ mod section;
 
 use std::sync::Arc;
 
+use event::limits::{CLIENT_CHARS_MAX, USER_AGENT_CHARS_MAX};
 use event::{Fields, Kind};
 
 use crate::store::{Column, ColumnKind, Table};
@@ -45,6 +46,10 @@ pub enum EnvelopeField {
     Id,
     /// The sender's address, if it is known.
     Address,
+    /// The name that the server gave to the sender's connection, if it is one that stays open.
+    Client,
+    /// The program that sent the event, as it describes itself.
+    UserAgent,
 }
 
 /// The length of an event's id.
@@ -57,7 +62,7 @@ impl RowTable {
     pub fn new(name: &str, id: &str, columns: &[(String, ColumnSource)], fields: &Fields) -> Self {
         let declared = columns.iter().map(|(name, source)| {
             let (kind, null) = match *source {
-                ColumnSource::Envelope(envelope) => (envelope.kind(), envelope == EnvelopeField::Address),
+                ColumnSource::Envelope(envelope) => (envelope.kind(), envelope.may_be_absent()),
                 ColumnSource::Field { field, default } => {
                     let field = fields.get(field);
                     (column_kind(field.kind), !field.required && default.is_none())
@@ -93,14 +98,16 @@ impl RowTable {
 }
 
 impl EnvelopeField {
-    const ALL: [Self; 3] = [Self::Received, Self::Id, Self::Address];
+    pub const ALL: [Self; 5] = [Self::Received, Self::Id, Self::Address, Self::Client, Self::UserAgent];
 
     /// Returns the name in the configuration.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Received => "$received",
             Self::Id => "$id",
             Self::Address => "$address",
+            Self::Client => "$client",
+            Self::UserAgent => "$user_agent",
         }
     }
 
@@ -113,7 +120,14 @@ impl EnvelopeField {
             Self::Received => ColumnKind::Time,
             Self::Id => ColumnKind::Text { chars_max: ID_CHARS },
             Self::Address => ColumnKind::Text { chars_max: ADDRESS_CHARS_MAX },
+            Self::Client => ColumnKind::Text { chars_max: CLIENT_CHARS_MAX as u32 },
+            Self::UserAgent => ColumnKind::Text { chars_max: USER_AGENT_CHARS_MAX as u32 },
         }
+    }
+
+    /// Returns whether some events have no such value.
+    fn may_be_absent(self) -> bool {
+        matches!(self, Self::Address | Self::Client | Self::UserAgent)
     }
 }
 

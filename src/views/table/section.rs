@@ -129,15 +129,10 @@ impl ColumnSection {
             Self::Field(WithDefault { field, default }) => (field, default.as_deref()),
         };
         if from.starts_with('$') {
-            let envelope = match from.as_str() {
-                "$received" => EnvelopeField::Received,
-                "$id" => EnvelopeField::Id,
-                "$address" => EnvelopeField::Address,
-                _ => {
-                    let names = suggestion(from, "special values", ["$received", "$id", "$address"]);
-                    return Err(format!("fills column `{name}` with `{from}`, which does not exist{names}"));
-                }
-            };
+            let envelope = EnvelopeField::named(from).ok_or_else(|| {
+                let names = suggestion(from, "special values", EnvelopeField::ALL.map(EnvelopeField::name));
+                format!("fills column `{name}` with `{from}`, which does not exist{names}")
+            })?;
             return match default {
                 None => Ok(ColumnSource::Envelope(envelope)),
                 Some(_) => Err(format!("fills column `{name}` with `{from}`, which cannot have a default")),

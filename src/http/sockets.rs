@@ -1,0 +1,143 @@
+//! The budget of sockets: connections that stay open after their request. It is separate from the budget of requests,
+//! so that idle sockets cannot keep senders out, and it bounds the sockets of one address.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use event::Stop;
+use event::limits::{SOCKETS_OF_ADDRESS_MAX, STRANGERS_OF_ADDRESS_MAX};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Peer;
+use super::rate_limits::network;
+use crate::admission::Refusal;
+
+/// All open sockets. Clones share them.
+#[derive(Clone)]
+pub struct Sockets(Arc<Shared>);
+
+struct Shared {
+    sockets_max: usize,
+    free: Arc<Semaphore>,
+    /// The sockets by the network of their client. A network without sockets has no entry.
+    networks: Mutex<HashMap<u128, Count>>,
+    stop: Stop,
+    gauge: metrics::Gauge,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    all: usize,
+    strangers: usize,
+}
+
+/// One open socket. Dropping it gives its place back.
+pub struct OpenSocket {
+    sockets: Sockets,
+    network: u128,
+    is_stranger: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Sockets {
+    pub fn new(sockets_max: usize, stop: &Stop) -> Self {
+        metrics::gauge!("millrace_sockets_max").set(sockets_max as f64);
+        Self(Arc::new(Shared {
+            sockets_max,
+            free: Arc::new(Semaphore::new(sockets_max)),
+            networks: Mutex::default(),
+            stop: stop.clone(),
+            gauge: metrics::gauge!("millrace_sockets"),
+        }))
+    }
+
+    /// Takes a place for a socket of somebody who has not shown a key yet. Fails if there is none.
+    pub fn open(&self, peer: Peer) -> Result<OpenSocket, Refusal> {
+        if self.0.stop.asked() {
+            return Err(Refusal::Stopping);
+        }
+        let permit = Arc::clone(&self.0.free).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
+        let network = network(peer.0);
+        let mut networks = event::lock(&self.0.networks);
+        let count = networks.get(&network).copied().unwrap_or_default();
+        if count.all >= SOCKETS_OF_ADDRESS_MAX || count.strangers >= STRANGERS_OF_ADDRESS_MAX {
+            return Err(Refusal::Overloaded);
+        }
+        networks.insert(network, Count { all: count.all + 1, strangers: count.strangers + 1 });
+        self.0.gauge.increment(1.0);
+        Ok(OpenSocket { sockets: self.clone(), network, is_stranger: true, _permit: permit })
+    }
+
+    /// Returns the signal at which sockets answer what they have received, and close.
+    pub fn stop(&self) -> &Stop {
+        &self.0.stop
+    }
+
+    /// Waits until all sockets are closed. Returns `false` if that takes too long.
+    pub async fn all_closed(&self, wait_max: Duration) -> bool {
+        let all = self.0.free.acquire_many(self.0.sockets_max as u32);
+        tokio::time::timeout(wait_max, all).await.is_ok()
+    }
+}
+
+impl OpenSocket {
+    /// Notes that the client may send or read here, so that the socket no longer counts as one of a stranger.
+    pub fn signed_in(&mut self) {
+        if std::mem::take(&mut self.is_stranger) {
+            self.change(|count| count.strangers -= 1);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Count)) {
+        if let Entry::Occupied(mut entry) = event::lock(&self.sockets.0.networks).entry(self.network) {
+            change(entry.get_mut());
+            if entry.get().all == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        self.signed_in();
+        self.change(|count| count.all -= 1);
+        self.sockets.0.gauge.decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(text: &str) -> Peer {
+        Peer(text.parse().expect("an address"))
+    }
+
+    #[tokio::test]
+    async fn strangers_of_one_address_are_bounded_and_leave_room_for_others() {
+        let sockets = Sockets::new(STRANGERS_OF_ADDRESS_MAX + 2, &Stop::default());
+        let mut open: Vec<OpenSocket> =
+            (0..STRANGERS_OF_ADDRESS_MAX).map(|_| sockets.open(peer("10.0.0.1")).expect("room")).collect();
+        assert_eq!(sockets.open(peer("10.0.0.1")).err(), Some(Refusal::Overloaded));
+        let other = sockets.open(peer("10.0.0.2")).expect("room");
+        open[0].signed_in();
+        open[0].signed_in();
+        let last = sockets.open(peer("10.0.0.1")).expect("a known client makes room for a stranger");
+        assert_eq!(sockets.open(peer("10.0.0.3")).err(), Some(Refusal::Overloaded), "all places are taken");
+        assert!(!sockets.all_closed(Duration::from_millis(1)).await);
+        drop((open, other, last));
+        assert!(sockets.all_closed(Duration::from_millis(1)).await);
+        assert!(event::lock(&sockets.0.networks).is_empty());
+    }
+
+    #[test]
+    fn no_socket_is_opened_while_the_server_stops() {
+        let stop = Stop::default();
+        let sockets = Sockets::new(2, &stop);
+        stop.ask();
+        assert_eq!(sockets.open(peer("10.0.0.1")).err(), Some(Refusal::Stopping));
+    }
+}

@@ -1,0 +1,15 @@
+//! What all sources of sockets share.
+
+use std::sync::Arc;
+
+use crate::admission::Admission;
+use crate::http::{RateLimits, Sockets};
+
+#[derive(Clone)]
+pub struct SocketServices {
+    pub admission: Arc<Admission>,
+    pub sockets: Sockets,
+    pub rates: Arc<RateLimits>,
+    /// The names of this server.
+    pub hosts: Vec<String>,
+}

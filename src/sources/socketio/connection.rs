@@ -1,0 +1,131 @@
+//! A namespace that a client is connected to, and what the client may do there.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use event::limits::SIGN_IN_BYTES_MAX;
+
+use super::endpoint::{Endpoint, Handshake, NamespaceSources};
+use super::packet::{Arguments, Packet};
+use super::sessions::random_id;
+use crate::admission::{Credentials, HeldKey, Key, KeyFault, Refusal, Scope};
+use crate::http::{Access, ApiError, foreign_page, literal_key};
+
+pub struct Connection {
+    pub namespace: Arc<NamespaceSources>,
+    /// The name of the connection, which the client knows as `socket.id`.
+    pub client: Arc<str>,
+    pub held_key: Option<HeldKey>,
+    /// The number under which the events of the key are counted.
+    counted_as: Option<u128>,
+    /// The key to use for each source of the namespace, or why the client may not use the source.
+    rights: Vec<Result<Arc<Key>, ApiError>>,
+}
+
+/// An event that can be offered to admission.
+pub struct Offered<'c, 'a> {
+    pub source: usize,
+    pub key: &'c Arc<Key>,
+    pub text: &'a str,
+}
+
+/// The data of a client that connects to a namespace.
+#[derive(Default, Deserialize)]
+struct SignIn {
+    token: Option<String>,
+}
+
+impl SignIn {
+    fn parse(data: &str) -> Result<Self, ApiError> {
+        match data {
+            "" => Ok(Self::default()),
+            data if data.len() > SIGN_IN_BYTES_MAX => {
+                Err(Refusal::TooLarge { what: "`auth`", bytes_max: SIGN_IN_BYTES_MAX }.into())
+            }
+            data => serde_json::from_str(data).map_err(|_| ApiError::Parameter {
+                name: "auth",
+                reason: "must be an object whose `token` is a text".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Connection {
+    /// Finds out which sources of the namespace the client may use. Fails if it may use none of them. `auth` is what
+    /// the client sends when it connects; its key wins over a key in the headers.
+    pub fn open(
+        endpoint: &Endpoint,
+        handshake: &Handshake,
+        namespace: &Arc<NamespaceSources>,
+        auth: &str,
+    ) -> Result<Self, ApiError> {
+        let services = &endpoint.services;
+        services.rates.count_address(handshake.peer.0)?;
+        let sign_in = SignIn::parse(auth)?;
+        let presented = match sign_in.token.as_deref().and_then(literal_key) {
+            Some(token) => Credentials { literals: [Some(token), None], unreadable: false },
+            None => handshake.credentials(),
+        };
+        let keys = &services.admission.keys;
+        let foreign = foreign_page(&handshake.headers, &services.hosts);
+        let rights: Vec<Result<Arc<Key>, ApiError>> = namespace
+            .sources
+            .iter()
+            .map(|source| {
+                if foreign && source.origins.allowed(&handshake.headers).is_none() {
+                    return Err(ApiError::ForeignPage);
+                }
+                let open = source.access == Access::Open;
+                Ok(keys.authorize(presented, Scope::Send, Some(&source.stream), open)?)
+            })
+            .collect();
+        if let (true, Some(Err(error))) = (rights.iter().all(Result::is_err), rights.first()) {
+            return Err(error.clone());
+        }
+        Ok(Self {
+            namespace: Arc::clone(namespace),
+            client: random_id()?,
+            held_key: keys.held(presented),
+            counted_as: keys.counted_as(presented),
+            rights,
+        })
+    }
+
+    /// Returns whether the key of the connection was not revoked and has not expired.
+    pub fn key_holds(&self, endpoint: &Endpoint) -> bool {
+        let keys = &endpoint.services.admission.keys;
+        self.held_key.as_ref().is_none_or(|held| keys.still_hold(held))
+    }
+
+    /// Returns what can be offered to admission. `source` takes events of this name.
+    pub fn offered<'c, 'a>(
+        &'c self,
+        endpoint: &Endpoint,
+        handshake: &Handshake,
+        source: Option<usize>,
+        packet: &Packet<'_>,
+        arguments: &Arguments<'a>,
+    ) -> Result<Offered<'c, 'a>, ApiError> {
+        let invalid = |reason: String| ApiError::Parameter { name: "event", reason };
+        let source = source.ok_or_else(|| {
+            let known: Vec<String> = self.namespace.events().map(|event| format!("`{event}`")).collect();
+            invalid(format!("no source takes events of this name (names: {})", known.join(", ")))
+        })?;
+        let key = self.rights[source].as_ref().map_err(Clone::clone)?;
+        if !self.key_holds(endpoint) {
+            return Err(Refusal::Unauthorized { scope: Scope::Send, fault: KeyFault::Unknown }.into());
+        }
+        let rates = &endpoint.services.rates;
+        rates.count_address(handshake.peer.0)?;
+        rates.count_known(self.counted_as)?;
+        if packet.attachments > 0 {
+            return Err(invalid("contains binary data; send it as JSON".to_owned()));
+        }
+        match (arguments.first, arguments.count) {
+            (Some(text), 1) => Ok(Offered { source, key, text }),
+            (None, _) => Err(invalid("has no data".to_owned())),
+            (_, count) => Err(invalid(format!("has {count} arguments; send one object for each event"))),
+        }
+    }
+}

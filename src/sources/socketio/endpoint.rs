@@ -1,0 +1,236 @@
+//! The HTTP requests at the path of Socket.IO sources: they open sessions, belong to one, or ask for a WebSocket.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use event::SentFrom;
+use event::limits::SOCKET_MESSAGE_BYTES_MAX;
+use tokio::sync::oneshot;
+
+use super::engine_packet;
+use super::engine_request::{EngineError, EngineQuery, TransportKind};
+use super::section::SocketIoSource;
+use super::session::{Opening, Session};
+use super::sessions::{SessionRequest, Sessions, random_id};
+use crate::admission::{Credentials, Refusal};
+use crate::http::websocket::{Upgrade, wants_websocket};
+use crate::http::{ApiError, Peer, Share, Wording, body, credentials, sent_from};
+use crate::sources::SocketServices;
+
+/// The sources at one path.
+pub struct SocketIoEndpoint(Arc<Endpoint>);
+
+pub struct Endpoint {
+    pub services: SocketServices,
+    /// The sources by their namespaces.
+    pub namespaces: BTreeMap<String, Arc<NamespaceSources>>,
+    pub sessions: Sessions,
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+}
+
+/// The sources of one namespace, at least one. Their events have different names.
+pub struct NamespaceSources {
+    pub name: String,
+    pub sources: Vec<SocketIoSource>,
+}
+
+/// What the first request of a session tells about its client.
+pub struct Handshake {
+    pub peer: Peer,
+    pub headers: HeaderMap,
+}
+
+impl NamespaceSources {
+    /// Returns the index of the source that takes events of this name.
+    pub fn source_of(&self, event: &str) -> Option<usize> {
+        self.sources.iter().position(|source| source.event.as_str() == event)
+    }
+
+    /// Returns the names of the events that clients may send here.
+    pub fn events(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|source| source.event.as_str())
+    }
+}
+
+impl Handshake {
+    pub fn credentials(&self) -> Credentials<'_> {
+        credentials(&self.headers)
+    }
+
+    pub fn sent_from<'a>(&'a self, client: &'a str) -> SentFrom<'a> {
+        SentFrom { client: Some(client), ..sent_from(self.peer, &self.headers) }
+    }
+
+    /// Keeps the headers that are needed after the request.
+    fn of(peer: Peer, all: &HeaderMap) -> Self {
+        let mut headers = HeaderMap::new();
+        for name in [
+            header::AUTHORIZATION,
+            header::HeaderName::from_static("x-api-key"),
+            header::HOST,
+            header::ORIGIN,
+            header::HeaderName::from_static("sec-fetch-site"),
+            header::USER_AGENT,
+        ] {
+            if let Some(value) = all.get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        Self { peer, headers }
+    }
+}
+
+impl SocketIoEndpoint {
+    /// `sources` are at the same path, and are at least one.
+    pub fn new(sources: Vec<SocketIoSource>, services: &SocketServices) -> Self {
+        let pings = sources.first().map(|source| (source.ping_interval.0, source.ping_timeout.0));
+        let (ping_interval, ping_timeout) = pings.expect("a source");
+        let mut by_namespace: BTreeMap<String, Vec<SocketIoSource>> = BTreeMap::new();
+        for source in sources {
+            by_namespace.entry(source.namespace.as_str().to_owned()).or_default().push(source);
+        }
+        let namespaces = by_namespace
+            .into_iter()
+            .map(|(name, sources)| (name.clone(), Arc::new(NamespaceSources { name, sources })))
+            .collect();
+        let (services, sessions) = (services.clone(), Sessions::default());
+        Self(Arc::new(Endpoint { services, namespaces, sessions, ping_interval, ping_timeout }))
+    }
+
+    pub async fn answer(&self, peer: Peer, request: Request<impl body::AnyBody>) -> Response {
+        let mut answer = match self.0.answer(peer, request).await {
+            Ok(answer) => answer,
+            Err(Fault::Engine(error)) => error.into_response(),
+            Err(Fault::Refused(error)) => error.in_words(&Wording::under("message")),
+        };
+        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
+    }
+}
+
+/// Why a request is not answered as it hopes.
+enum Fault {
+    Engine(EngineError),
+    Refused(ApiError),
+}
+
+impl From<EngineError> for Fault {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<ApiError> for Fault {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+impl Endpoint {
+    async fn answer(
+        self: &Arc<Self>,
+        peer: Peer,
+        request: Request<impl body::AnyBody>,
+    ) -> Result<Response, Fault> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let query = EngineQuery::parse(&query)?;
+        let wants_websocket = wants_websocket(request.headers());
+        if wants_websocket != (query.transport == TransportKind::WebSocket) {
+            return Err(EngineError::BadRequest.into());
+        }
+        match (query.session, query.transport) {
+            (None, _) if request.method() != Method::GET => Err(EngineError::BadMethod.into()),
+            (None, TransportKind::Polling) => self.open_polling(peer, request.headers()),
+            (None, TransportKind::WebSocket) => self.open_websocket(peer, request),
+            (Some(session), TransportKind::WebSocket) => self.upgrade(session, peer, request),
+            (Some(session), TransportKind::Polling) if request.method() == Method::GET => {
+                self.poll(session).await
+            }
+            (Some(session), TransportKind::Polling) if request.method() == Method::POST => {
+                self.post(session, peer, request).await
+            }
+            (Some(_), TransportKind::Polling) => Err(EngineError::BadRequest.into()),
+        }
+    }
+
+    fn open_polling(self: &Arc<Self>, peer: Peer, headers: &HeaderMap) -> Result<Response, Fault> {
+        let place = self.services.sockets.open(peer)?;
+        let (id, handshake) = (random_id()?, Arc::new(Handshake::of(peer, headers)));
+        let open = engine_packet::open(&id, true, self.ping_interval, self.ping_timeout);
+        let opening = Opening { endpoint: Arc::clone(self), handshake, place };
+        tokio::spawn(Session::polling(opening, self.sessions.add(&id)).run());
+        Ok(payload(open))
+    }
+
+    fn open_websocket<B>(self: &Arc<Self>, peer: Peer, mut request: Request<B>) -> Result<Response, Fault> {
+        let upgrade = Upgrade::of(&mut request)?;
+        let place = self.services.sockets.open(peer)?;
+        let (id, handshake) = (random_id()?, Arc::new(Handshake::of(peer, request.headers())));
+        let open = engine_packet::open(&id, false, self.ping_interval, self.ping_timeout);
+        let opening = Opening { endpoint: Arc::clone(self), handshake, place };
+        let answer = upgrade.answer(None);
+        tokio::spawn(async move {
+            if let Some(socket) = upgrade.socket(Share::keyed(peer)).await {
+                Session::websocket(opening, Box::new(socket), open).run().await;
+            }
+        });
+        Ok(answer)
+    }
+
+    /// Hands a WebSocket to a session that polls.
+    fn upgrade<B>(&self, session: &str, peer: Peer, mut request: Request<B>) -> Result<Response, Fault> {
+        let session = self.sessions.get(session).ok_or(EngineError::UnknownSession)?;
+        let upgrade = Upgrade::of(&mut request)?;
+        let answer = upgrade.answer(None);
+        tokio::spawn(async move {
+            if let Some(socket) = upgrade.socket(Share::keyed(peer)).await {
+                // If the session has ended, the socket is closed.
+                drop(session.send(SessionRequest::Upgrade(Box::new(socket))).await);
+            }
+        });
+        Ok(answer)
+    }
+
+    async fn poll(&self, session: &str) -> Result<Response, Fault> {
+        let session = self.sessions.get(session).ok_or(EngineError::UnknownSession)?;
+        let (answer, packets) = oneshot::channel();
+        session.try_send(SessionRequest::Poll(answer)).map_err(|_| EngineError::BadRequest)?;
+        drop(session);
+        let packets = packets.await.ok().flatten().ok_or(EngineError::BadRequest)?;
+        Ok(payload(packets))
+    }
+
+    async fn post(
+        &self,
+        session: &str,
+        peer: Peer,
+        request: Request<impl body::AnyBody>,
+    ) -> Result<Response, Fault> {
+        let session = self.sessions.get(session).ok_or(EngineError::UnknownSession)?;
+        let (head, body) = request.into_parts();
+        let mut share = Share::keyed(peer);
+        let bytes = body::whole(&head.headers, body, SOCKET_MESSAGE_BYTES_MAX, &mut share).await?;
+        let text = bytes.try_into().map_err(|_| EngineError::BadRequest)?;
+        let (answer, is_valid) = oneshot::channel();
+        session.try_send(SessionRequest::Post(text, answer)).map_err(|_| EngineError::BadRequest)?;
+        drop(session);
+        match is_valid.await {
+            Ok(true) => Ok((StatusCode::OK, [(header::CONTENT_TYPE, "text/html")], "ok").into_response()),
+            Ok(false) | Err(_) => Err(EngineError::BadRequest.into()),
+        }
+    }
+}
+
+fn payload(packets: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=UTF-8")], packets).into_response()
+}

@@ -1,0 +1,132 @@
+//! An event of a client on its way into the log, and the answer to it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use event::Millis;
+use serde_json::{Value, json};
+
+use super::connection::Offered;
+use super::endpoint::{Endpoint, Handshake, NamespaceSources};
+use super::packet;
+use super::section::SocketIoSource;
+use crate::admission::{Admitted, Context, IdScope, Key, Offer, OfferName, ScopeName};
+use crate::http::ApiError;
+use crate::http::websocket::Utf8Bytes;
+
+/// An event that is being admitted.
+pub struct PendingEvent {
+    endpoint: Arc<Endpoint>,
+    handshake: Arc<Handshake>,
+    namespace: Arc<NamespaceSources>,
+    client: Arc<str>,
+    key: Arc<Key>,
+    source: usize,
+    ack: Option<u64>,
+    /// The message that contains the event, and where the event is in it.
+    message: Utf8Bytes,
+    range: Range<usize>,
+}
+
+/// An event and what has become of it.
+pub struct Decided {
+    pub client: Arc<str>,
+    /// The index of its source; `None` if no source takes events of its name.
+    pub source: Option<usize>,
+    pub ack: Option<u64>,
+    /// The size of the message that the event came in, if it was pending.
+    pub bytes: usize,
+    pub outcome: Result<Admitted, ApiError>,
+}
+
+/// Who sent an event, through which namespace.
+pub struct Sender<'c> {
+    pub endpoint: &'c Arc<Endpoint>,
+    pub handshake: &'c Arc<Handshake>,
+    pub namespace: &'c Arc<NamespaceSources>,
+    pub client: &'c Arc<str>,
+}
+
+impl PendingEvent {
+    pub fn new(
+        sender: &Sender<'_>,
+        offered: &Offered<'_, '_>,
+        ack: Option<u64>,
+        message: &Utf8Bytes,
+    ) -> Self {
+        let begin = offered.text.as_ptr() as usize - message.as_ptr() as usize;
+        Self {
+            endpoint: Arc::clone(sender.endpoint),
+            handshake: Arc::clone(sender.handshake),
+            namespace: Arc::clone(sender.namespace),
+            client: Arc::clone(sender.client),
+            key: Arc::clone(offered.key),
+            source: offered.source,
+            ack,
+            message: message.clone(),
+            range: begin..begin + offered.text.len(),
+        }
+    }
+
+    /// Waits until the event is durable or refused.
+    pub async fn decided(self) -> Decided {
+        let outcome = self.admitted().await;
+        let bytes = self.message.len();
+        Decided { client: self.client, source: Some(self.source), ack: self.ack, bytes, outcome }
+    }
+
+    async fn admitted(&self) -> Result<Admitted, ApiError> {
+        let source = &self.namespace.sources[self.source];
+        let scope = source.id_scope.as_ref().map_or_else(|| self.key.id_scope(), ScopeName::as_str);
+        let context = Context {
+            ids: IdScope { stream: &source.stream, scope },
+            window: source.window.map(|window| window.0),
+            sent_from: self.handshake.sent_from(&self.client),
+            trace: None,
+            idempotency_key: None,
+        };
+        let name = if source.ids { OfferName::OwnId } else { OfferName::Unnamed };
+        let offer = Offer { text: &self.message[self.range.clone()], name };
+        Ok(self.endpoint.services.admission.admit_one(&context, offer).await?)
+    }
+}
+
+impl Decided {
+    /// Returns the packets that answer the event.
+    pub fn answers(&self, namespace: &NamespaceSources) -> impl Iterator<Item = String> {
+        let source = &namespace.sources[self.source.unwrap_or_default()];
+        let (event, for_event, for_callback) = match &self.outcome {
+            Ok(admitted) => {
+                let answer = source.answer.fill(admitted.id);
+                (source.answer_event.as_ref(), answer.clone(), answer)
+            }
+            Err(error) => {
+                let mut for_callback = refusal(source, error);
+                for_callback["status"] = "error".into();
+                (
+                    Some(&source.error_event),
+                    error_content(source, error).into(),
+                    for_callback.to_string().into(),
+                )
+            }
+        };
+        let event = event.map(|event| packet::encode_event(&namespace.name, event.as_str(), &for_event));
+        let ack = self.ack.map(|ack| packet::encode_ack(&namespace.name, ack, &for_callback));
+        event.into_iter().chain(ack)
+    }
+}
+
+/// Returns the content of the event that tells a client about a refusal.
+pub fn error_content(source: &SocketIoSource, error: &ApiError) -> String {
+    let mut content = refusal(source, error);
+    content["timestamp"] = Millis::now().0.into();
+    content.to_string()
+}
+
+fn refusal(source: &SocketIoSource, error: &ApiError) -> Value {
+    let mut refusal = json!({ "message": source.words(error), "code": error.code() });
+    if let Some(seconds) = error.retry_after_seconds() {
+        refusal["retryAfter"] = seconds.into();
+    }
+    refusal
+}
