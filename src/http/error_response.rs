@@ -153,6 +153,26 @@ impl ApiError {
         self.response(serde_json::json!({ key: wording.words(self) }), "application/json")
     }
 
+    /// Returns the problem details as a value, with the time to wait, which a response has in a header.
+    pub fn problem(&self) -> serde_json::Value {
+        let mut problem = self.problem_details();
+        if let Some(seconds) = self.retry_after_seconds() {
+            problem["retryAfter"] = serde_json::json!(seconds);
+        }
+        problem
+    }
+
+    fn problem_details(&self) -> serde_json::Value {
+        let mut body = serde_json::json!({
+            "type": format!("urn:millrace:problem:{}", self.code()),
+            "title": self.status().canonical_reason().unwrap_or("Error"),
+            "status": self.status().as_u16(),
+            "detail": self.detail(),
+        });
+        self.add_to(&mut body);
+        body
+    }
+
     /// Counts the refusal in the metrics.
     pub fn count(&self) {
         metrics::counter!("millrace_refused_total", "code" => self.code()).increment(1);
@@ -267,15 +287,8 @@ fn status_of(refusal: &Refusal) -> StatusCode {
 /// contract's words.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut body = serde_json::json!({
-            "type": format!("urn:millrace:problem:{}", self.code()),
-            "title": self.status().canonical_reason().unwrap_or("Error"),
-            "status": self.status().as_u16(),
-            "detail": self.detail(),
-        });
-        self.add_to(&mut body);
         self.count();
-        let mut response = self.response(body, "application/problem+json");
+        let mut response = self.response(self.problem_details(), "application/problem+json");
         response.extensions_mut().insert(self);
         response
     }

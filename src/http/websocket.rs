@@ -37,6 +37,8 @@ pub struct Upgrade {
 pub enum Frame {
     Text(Utf8Bytes),
     Binary(Bytes),
+    /// The client is alive.
+    Pong,
     /// The message is larger than `SOCKET_MESSAGE_BYTES_MAX`. No further message can be read.
     TooLarge,
     /// The client has closed the connection, it is broken, or there is no memory for its message.
@@ -133,23 +135,15 @@ impl Upgrade {
 impl WebSocket {
     /// Returns the next message. Nothing is lost if the caller stops waiting.
     pub async fn next(&mut self) -> Frame {
-        loop {
-            match self.stream.next().await {
-                Some(Ok(Message::Text(text))) => {
-                    self.stream.get_mut().message_ended();
-                    return Frame::Text(text);
-                }
-                Some(Ok(Message::Binary(bytes))) => {
-                    self.stream.get_mut().message_ended();
-                    return Frame::Binary(bytes);
-                }
-                // The library answers pings itself.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
-                    self.stream.get_mut().message_ended();
-                }
-                Some(Err(Error::Capacity(_))) => return Frame::TooLarge,
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Frame::Closed,
-            }
+        let message = self.stream.next().await;
+        self.stream.get_mut().message_ended();
+        match message {
+            Some(Ok(Message::Text(text))) => Frame::Text(text),
+            Some(Ok(Message::Binary(bytes))) => Frame::Binary(bytes),
+            // The library answers pings itself.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Frame::Pong,
+            Some(Err(Error::Capacity(_))) => Frame::TooLarge,
+            Some(Ok(Message::Close(_)) | Err(_)) | None => Frame::Closed,
         }
     }
 
@@ -162,6 +156,15 @@ impl WebSocket {
             self.stream.flush().await
         };
         match timeout(SOCKET_WRITE_DURATION_MAX, all).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(()),
+        }
+    }
+
+    /// Asks the client whether it is alive. Its answer is a `Frame::Pong`.
+    pub async fn ping(&mut self) -> Result<(), ()> {
+        let ping = self.stream.send(Message::Ping(Bytes::new()));
+        match timeout(SOCKET_WRITE_DURATION_MAX, ping).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(()),
         }
@@ -264,7 +267,8 @@ mod tests {
             (("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="));
         // The example of RFC 6455.
         let accepted = of(&[upgrade, connection, version, key]);
-        assert_eq!(accepted.as_deref().map(HeaderValue::as_bytes), Ok(&b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="[..]));
+        let expected = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accepted, Ok(expected));
         for (lines, named) in [
             (&[connection, version, key][..], "Upgrade"),
             (&[upgrade, version, key], "Upgrade"),

@@ -312,7 +312,8 @@ impl EmbeddedRecords<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Entry, Header, Shape};
+    use super::super::record::{Entry, Shape};
+    use super::super::record_header::Header;
     use super::*;
 
     /// Returns a log with a sealed segment of four records, three events each, and a fifth record in the open

@@ -7,11 +7,13 @@
 
 mod ages;
 mod backup_copy;
+mod byte_reader;
 mod correction_lock;
 mod disk_space;
 mod embedded;
 mod history_lock;
 mod record;
+mod record_header;
 mod traces;
 mod upload_line;
 
@@ -27,7 +29,8 @@ pub use disk_space::{DiskBytes, beyond_reserve};
 use embedded::{Embedded, EmbeddedReader, EmbeddedRecords};
 pub use history_lock::{DeletionGuard, HistoryGuard, HistoryLock};
 pub use journal::{Recovery as OpenReport, SegmentInfo as Segment};
-pub use record::{Entry, Header, Record, RecordBuilder, Retry, Shape, UploadLines};
+pub use record::{Entry, Record, RecordBuilder, Shape};
+pub use record_header::{Header, Retry, UploadLines};
 pub use traces::Traces;
 pub use upload_line::UploadLine;
 

@@ -40,8 +40,8 @@ use crate::config::{Config, LegacyEnv, Streams, UsedVariable};
 use crate::dedup::{Dedup, Windows};
 use crate::http::{RateLimits, Sockets};
 use crate::log::{self, EventLog};
-use crate::sources::SocketServices;
 use crate::sources::native::{self, NativeSource};
+use crate::sources::{SocketServices, websocket_routes};
 use crate::store::{self, DEDUP_NAME, Password, Store, StoreError, StoreHealth};
 use crate::telemetry;
 use crate::views::{Definition, Eraser, ErasureKey, Erasures, Retention, Runner, Running, View};
@@ -353,7 +353,6 @@ impl Node {
         });
         let config = &settings.config;
         let native = NativeSource { admission: Arc::clone(&admission), stopping: stopping.clone() };
-        let routes = native::routes(native).merge(api::routes(&api, config.reads.values()));
         let rates = Arc::new(RateLimits::new(config.limits));
         let guard = RequestGuard::new(config, &self.keys, &rates);
         let services = SocketServices {
@@ -363,6 +362,9 @@ impl Node {
             hosts: config.hosts.clone(),
         };
         let sources = route_policy::sources(config, &services);
+        let routes = native::routes(native)
+            .merge(websocket_routes(services))
+            .merge(api::routes(&api, config.reads.values()));
         RequestRouter::new(guard, admission, sources, routes)
     }
 

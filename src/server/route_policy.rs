@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::http::{Origins, Wording, path_spellings};
-use crate::sources::{HttpSource, SocketIoEndpoint, SocketIoSource, SocketServices, Source};
+use crate::sources::{
+    HttpSource, SocketIoEndpoint, SocketIoSource, SocketServices, Source, WebSocketEndpoint,
+};
 
 /// The form of refusals at a contract's path, and the web pages that may use it.
 pub struct RoutePolicy {
@@ -57,6 +59,7 @@ pub type SourceRoutes = HashMap<String, SourceRoute>;
 pub enum SourceRoute {
     Http(Arc<HttpSource>),
     SocketIo(Arc<SocketIoEndpoint>),
+    WebSocket(Arc<WebSocketEndpoint>),
 }
 
 pub fn sources(config: &Config, services: &SocketServices) -> SourceRoutes {
@@ -68,6 +71,10 @@ pub fn sources(config: &Config, services: &SocketServices) -> SourceRoutes {
     for source in config.sources.values() {
         match source {
             Source::Http(http) => add(source.path(), SourceRoute::Http(Arc::new(http.clone()))),
+            Source::WebSocket(one) => {
+                let endpoint = WebSocketEndpoint::new(one.clone(), services);
+                add(source.path(), SourceRoute::WebSocket(Arc::new(endpoint)));
+            }
             Source::SocketIo(one) => socketio.entry(source.path()).or_default().push(one.clone()),
         }
     }

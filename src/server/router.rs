@@ -55,6 +55,7 @@ impl RequestRouter {
             (Ok(peer), _) => match self.sources.get(request.uri().path()) {
                 Some(SourceRoute::Http(source)) => source.answer(&self.admission, peer, request).await,
                 Some(SourceRoute::SocketIo(endpoint)) => endpoint.answer(peer, request).await,
+                Some(SourceRoute::WebSocket(endpoint)) => endpoint.answer(peer, request),
                 None => self.routed(peer, request.map(Body::new)).await,
             },
         };

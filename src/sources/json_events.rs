@@ -3,16 +3,15 @@
 use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use event::limits::{ARRAY_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX};
-use event::{FieldErrors, json_in_plain_words};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use event::FieldErrors;
+use event::limits::{BODY_BYTES_MAX, EVENT_BYTES_MAX};
+use serde::Serialize;
 
 use super::cloud_events::{CloudEvent, CloudEventMode};
+use super::event_texts::{array_items, check_all};
 use super::native_request::{Request, answer, wait};
 use crate::admission::{
-    Appended, Checked, Context, Corrections, EventIndex, Offer, OfferName, Refusal, WrittenEvents,
-    expect_distinct, run_sized,
+    Appended, Checked, Corrections, EventIndex, Offer, OfferName, Refusal, WrittenEvents, run_sized,
 };
 use crate::http::{ApiError, Share, body, idempotency_key};
 
@@ -60,7 +59,7 @@ pub async fn receive(
     if !many && text.len() > EVENT_BYTES_MAX {
         return Err(Refusal::TooLarge { what: "an event", bytes_max: EVENT_BYTES_MAX }.into());
     }
-    let texts = if many { array(text)? } else { vec![text] };
+    let texts = if many { array_items(text)? } else { vec![text] };
     let cloud_events: Option<Vec<_>> = match cloud {
         None => None,
         Some(mode) => {
@@ -77,15 +76,20 @@ pub async fn receive(
     } else {
         Corrections::default()
     };
-    let checked = run_sized(bytes.len(), || match &cloud_events {
-        None => check(request, &context, texts.iter().map(|text| Ok(own_id(text))), &mut corrections),
-        Some(events) => check(request, &context, events.iter().map(named), &mut corrections),
-    })?;
+    let (admission, size) = (request.admission(), bytes.len());
+    let checked = match &cloud_events {
+        None => {
+            let offers = texts.iter().map(|text| Ok(own_id(text)));
+            check_all(admission, &context, size, offers, EventIndex::Index, &mut corrections).await?
+        }
+        Some(events) => {
+            let offers = events.iter().map(named);
+            check_all(admission, &context, size, offers, EventIndex::Index, &mut corrections).await?
+        }
+    };
     if checked.is_empty() {
         return Ok(Json(ManyAccepted::default()).into_response());
     }
-    run_sized(bytes.len(), || expect_distinct(checked.names()))?;
-    request.admission().expect_unused(checked.names()).await?;
     if request.checks_only() {
         return Ok(Json(OnlyChecked { accepted: 0, checked: checked.len() }).into_response());
     }
@@ -128,58 +132,4 @@ fn own_id(text: &str) -> Offer<'_, 'static> {
 fn named(event: &Result<CloudEvent, FieldErrors>) -> Result<Offer<'_, '_>, FieldErrors> {
     let event = event.as_ref().map_err(Clone::clone)?;
     Ok(Offer { text: &event.text, name: OfferName::Given { name: &event.name, id: &event.id } })
-}
-
-fn check<'a>(
-    request: &Request<'_>,
-    context: &Context<'_>,
-    offers: impl ExactSizeIterator<Item = Result<Offer<'a, 'a>, FieldErrors>>,
-    corrections: &mut Corrections,
-) -> Result<Checked<'a>, ApiError> {
-    let checker = request.admission().checker(context)?;
-    let (mut checked, only) = (Checked::default(), offers.len() == 1);
-    for (index, offer) in offers.enumerate() {
-        match offer.and_then(|offer| checker.check(index, offer, corrections)) {
-            Err(errors) if only => return Err(errors.into()),
-            entry => checked.add(EventIndex::Index(index as u64), entry),
-        }
-    }
-    Ok(checked.expect_all()?)
-}
-
-/// Returns the texts of an array's items, as they were written.
-fn array(text: &str) -> Result<Vec<&str>, ApiError> {
-    let items: Items<'_> = serde_json::from_str(text).map_err(|error| {
-        FieldErrors::of_event(format!("the array: {}", json_in_plain_words(&error.to_string())))
-    })?;
-    if items.0.len() > ARRAY_EVENTS_MAX {
-        return Err(Refusal::TooMany { events_max: ARRAY_EVENTS_MAX }.into());
-    }
-    Ok(items.0)
-}
-
-/// An array's items, and no more of them than needed to tell that they are too many: 16 MiB of `0,0,0` would take 16
-/// times that memory.
-struct Items<'a>(Vec<&'a str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        struct ItemsVisitor;
-        impl<'de> serde::de::Visitor<'de> for ItemsVisitor {
-            type Value = Items<'de>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an array")
-            }
-            fn visit_seq<S: serde::de::SeqAccess<'de>>(self, mut items: S) -> Result<Items<'de>, S::Error> {
-                let mut texts = Vec::new();
-                while let Some(item) = items.next_element::<&'de RawValue>()? {
-                    if texts.len() <= ARRAY_EVENTS_MAX {
-                        texts.push(item.get());
-                    }
-                }
-                Ok(Items(texts))
-            }
-        }
-        reader.deserialize_seq(ItemsVisitor)
-    }
 }

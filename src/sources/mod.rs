@@ -2,7 +2,9 @@
 //! admission, and acknowledges them only when the log says that they are durable.
 
 mod cloud_events;
+mod event_texts;
 mod export_line;
+mod heartbeat;
 mod http;
 mod id_settings;
 mod json_events;
@@ -10,12 +12,15 @@ mod line_buffer;
 pub mod native;
 mod native_request;
 mod ndjson;
+mod pending;
 mod socket_services;
 mod socketio;
 mod source;
 mod template;
+mod websocket;
 
 pub use http::HttpSource;
 pub use socket_services::SocketServices;
 pub use socketio::{SocketIoEndpoint, SocketIoSource};
 pub use source::Source;
+pub use websocket::{WebSocketEndpoint, WebSocketSource, routes as websocket_routes};

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::http::HttpSource;
 use super::socketio::SocketIoSource;
+use super::websocket::WebSocketSource;
 use crate::http::{Access, Origins, Wording};
 
 /// The kinds of sources.
@@ -15,6 +16,7 @@ use crate::http::{Access, Origins, Wording};
 pub enum Source {
     Http(HttpSource),
     SocketIo(SocketIoSource),
+    WebSocket(WebSocketSource),
 }
 
 impl Source {
@@ -23,6 +25,7 @@ impl Source {
         match self {
             Self::Http(source) => source.check(errors),
             Self::SocketIo(source) => source.check(errors),
+            Self::WebSocket(source) => source.check(errors),
         }
     }
 
@@ -31,6 +34,7 @@ impl Source {
         match self {
             Self::Http(_) => "http",
             Self::SocketIo(_) => "socketio",
+            Self::WebSocket(_) => "websocket",
         }
     }
 
@@ -39,6 +43,7 @@ impl Source {
         match self {
             Self::Http(source) => &source.stream,
             Self::SocketIo(source) => &source.stream,
+            Self::WebSocket(source) => &source.stream,
         }
     }
 
@@ -47,6 +52,7 @@ impl Source {
         let window = match self {
             Self::Http(source) => source.window,
             Self::SocketIo(source) => source.window,
+            Self::WebSocket(source) => source.window,
         };
         window.map(|window| window.0)
     }
@@ -56,6 +62,7 @@ impl Source {
         match self {
             Self::Http(source) => source.path.as_str(),
             Self::SocketIo(source) => source.path.as_str(),
+            Self::WebSocket(source) => source.path.as_str(),
         }
     }
 
@@ -63,6 +70,7 @@ impl Source {
         match self {
             Self::Http(source) => source.access,
             Self::SocketIo(source) => source.access,
+            Self::WebSocket(source) => source.access,
         }
     }
 
@@ -71,6 +79,7 @@ impl Source {
         match self {
             Self::Http(source) => source.public,
             Self::SocketIo(source) => source.public,
+            Self::WebSocket(source) => source.public,
         }
     }
 
@@ -79,6 +88,7 @@ impl Source {
         match self {
             Self::Http(source) => &source.origins,
             Self::SocketIo(source) => &source.origins,
+            Self::WebSocket(source) => &source.origins,
         }
     }
 
@@ -86,6 +96,7 @@ impl Source {
         match self {
             Self::Http(source) => &mut source.origins,
             Self::SocketIo(source) => &mut source.origins,
+            Self::WebSocket(source) => &mut source.origins,
         }
     }
 
@@ -94,6 +105,7 @@ impl Source {
         match self {
             Self::Http(source) => source.wording(),
             Self::SocketIo(source) => source.wording(),
+            Self::WebSocket(source) => source.wording(),
         }
     }
 
@@ -109,7 +121,7 @@ impl Source {
     pub fn http(&self) -> Option<&HttpSource> {
         match self {
             Self::Http(source) => Some(source),
-            Self::SocketIo(_) => None,
+            Self::SocketIo(_) | Self::WebSocket(_) => None,
         }
     }
 }

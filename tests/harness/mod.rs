@@ -7,6 +7,7 @@ pub mod http;
 
 pub mod cutting;
 pub mod mariadb;
+pub mod node;
 pub mod postgres;
 pub mod process;
 pub mod seed;

@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+mod sockets;
+
+pub use sockets::*;
+
 // Requests.
 /// The text of one event, and a line of an NDJSON body. Everything that holds whole events is sized by it.
 pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
@@ -155,46 +159,6 @@ pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 pub const DISK_FREE_SHARE_MIN: u64 = 8;
 /// How often the free disk space is checked. Appends in between are counted.
 pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-
-// Sockets: connections that stay open after their request.
-/// Open sockets and sessions, besides the connections of requests. The process's limit of open files may lower it.
-pub const SOCKETS_MAX: usize = 16_384;
-/// The same for one address (IPv6: one /64), so that one address cannot take all of them.
-pub const SOCKETS_OF_ADDRESS_MAX: usize = SOCKETS_MAX / 4 * 3;
-/// Sockets of one address that have not shown a key yet, or do not need one and have sent nothing.
-pub const STRANGERS_OF_ADDRESS_MAX: usize = 1_024;
-/// Time for a new socket to say who it is. Then it is closed.
-pub const SOCKET_SIGN_IN_DURATION_MAX: Duration = Duration::from_secs(15);
-/// Refused attempts of one socket to say who it is. Then it is closed.
-pub const SOCKET_SIGN_INS_MAX: u32 = 5;
-/// One message of a socket: an event, and the protocol's part around it. A larger one ends the connection.
-pub const SOCKET_MESSAGE_BYTES_MAX: usize = EVENT_BYTES_MAX + 16 * 1024;
-/// The read buffer of a socket, which keeps it while it is open.
-pub const SOCKET_READ_BUFFER_BYTES: usize = 4 * 1024;
-/// An incomplete message above this size is counted in `BODIES_BYTES_MAX`.
-pub const SOCKET_MESSAGE_BYTES_UNCOUNTED_MAX: usize = 16 * 1024;
-/// Events of one socket that wait to be durable. Then no more of its messages are read.
-pub const SOCKET_EVENTS_PENDING_MAX: usize = 256;
-/// The texts of these events together, unless a single one is larger.
-pub const SOCKET_EVENTS_PENDING_BYTES_MAX: usize = EVENT_BYTES_MAX;
-/// Answers to one socket that wait to be sent. Then no more of its messages are read.
-pub const SOCKET_OUTGOING_BYTES_MAX: usize = 64 * 1024;
-/// Time in which a client reads nothing of what is sent to it. Then its socket is closed.
-pub const SOCKET_WRITE_DURATION_MAX: Duration = Duration::from_secs(20);
-/// Time for a client to close its side after the server has closed the socket.
-pub const SOCKET_CLOSE_DURATION_MAX: Duration = Duration::from_secs(2);
-/// Time for a Socket.IO client to finish the change from polling to a WebSocket.
-pub const UPGRADE_DURATION_MAX: Duration = Duration::from_secs(10);
-/// Requests of one polling session that wait for it. A client sends at most one of each kind at a time.
-pub const SESSION_REQUESTS_WAITING_MAX: usize = 4;
-/// Binary attachments of one Socket.IO message.
-pub const ATTACHMENTS_MAX: usize = 16;
-/// Objects and lists of one `auth` of a Socket.IO client.
-pub const SIGN_IN_BYTES_MAX: usize = 4 * 1024;
-/// The sender's description of its program, such as a browser's `User-Agent`. A longer one is cut.
-pub const USER_AGENT_CHARS_MAX: usize = 512;
-/// The name of a connection, which the server gives it.
-pub const CLIENT_CHARS_MAX: usize = 64;
 
 // Batches.
 /// Events in one batch of a view, which are folded together.

@@ -6,11 +6,10 @@ use serde::Deserialize;
 
 use event::limits::SIGN_IN_BYTES_MAX;
 
-use super::endpoint::{Endpoint, Handshake, NamespaceSources};
+use super::endpoint::{Endpoint, NamespaceSources};
 use super::packet::{Arguments, Packet};
-use super::sessions::random_id;
 use crate::admission::{Credentials, HeldKey, Key, KeyFault, Refusal, Scope};
-use crate::http::{Access, ApiError, foreign_page, literal_key};
+use crate::http::{Access, ApiError, Handshake, foreign_page, literal_key, random_id};
 
 pub struct Connection {
     pub namespace: Arc<NamespaceSources>,

@@ -1,32 +1,34 @@
 //! What a client and the server say to each other in Socket.IO: namespaces that the client connects to, events that it
 //! sends, and their answers. It knows nothing of transports: packets come in as texts, and go out through `outgoing`.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use event::Millis;
-use event::limits::{SOCKET_EVENTS_PENDING_BYTES_MAX, SOCKET_EVENTS_PENDING_MAX, SOCKET_SIGN_INS_MAX};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
+use event::limits::SOCKET_SIGN_INS_MAX;
+use event::{LogSample, Millis};
 use serde_json::json;
 
 use super::connection::Connection;
-use super::endpoint::{Endpoint, Handshake};
+use super::end::{End, Rejected};
+use super::endpoint::Endpoint;
 use super::outgoing::Outgoing;
 use super::packet::{self, Arguments, Packet, PacketKind};
 use super::pending_event::{Decided, PendingEvent, Sender, error_content};
+use crate::admission::Refusal;
 use crate::http::websocket::Utf8Bytes;
-use crate::http::{ApiError, OpenSocket};
+use crate::http::{ApiError, Handshake, OpenSocket};
+use crate::sources::pending::Pending;
 
 pub struct Conversation {
     endpoint: Arc<Endpoint>,
     handshake: Arc<Handshake>,
     place: OpenSocket,
     connections: Vec<Connection>,
+    /// The name of the last connection, for the log.
+    client: Option<Arc<str>>,
+    accepted: u64,
+    refused: u64,
     sign_ins_refused: u32,
-    /// Events whose outcome is not known yet, in the order in which they were sent.
-    pending: FuturesOrdered<Pin<Box<dyn Future<Output = Decided> + Send>>>,
-    pending_bytes: usize,
+    pub pending: Pending<Decided>,
     /// The event whose binary attachments are still to come.
     attachments: Option<Attachments>,
     pub outgoing: Outgoing,
@@ -38,10 +40,6 @@ struct Attachments {
     refused: Option<Decided>,
 }
 
-/// The client broke the protocol, or may not stay. The text says why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rejected(pub &'static str);
-
 impl Conversation {
     pub fn new(endpoint: &Arc<Endpoint>, handshake: &Arc<Handshake>, place: OpenSocket) -> Self {
         Self {
@@ -49,33 +47,24 @@ impl Conversation {
             handshake: Arc::clone(handshake),
             place,
             connections: Vec::new(),
+            client: None,
+            accepted: 0,
+            refused: 0,
             sign_ins_refused: 0,
-            pending: FuturesOrdered::new(),
-            pending_bytes: 0,
+            pending: Pending::default(),
             attachments: None,
             outgoing: Outgoing::default(),
         }
     }
 
-    /// Returns the name of the client's first connection.
-    pub fn client(&self) -> Option<&str> {
-        self.connections.first().map(|connection| &*connection.client)
-    }
-
-    pub fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// Returns whether the client is connected to a namespace.
+    pub fn is_connected(&self) -> bool {
+        !self.connections.is_empty()
     }
 
     /// Returns whether another packet may be read now.
     pub fn has_room(&self) -> bool {
-        self.pending.len() < SOCKET_EVENTS_PENDING_MAX
-            && self.pending_bytes < SOCKET_EVENTS_PENDING_BYTES_MAX
-            && !self.outgoing.is_full()
-    }
-
-    /// Waits for the outcome of the oldest pending event; `None` if there is none.
-    pub async fn next_decided(&mut self) -> Option<Decided> {
-        self.pending.next().await
+        self.pending.has_room() && !self.outgoing.is_full()
     }
 
     /// Takes a packet of the client, which is a part of `message`.
@@ -109,7 +98,7 @@ impl Conversation {
             self.attachments = Some(Attachments { missing, refused });
         } else if let Some(refused) = refused {
             // It has its turn after the events before it.
-            self.pending.push_back(Box::pin(std::future::ready(refused)));
+            self.pending.push(0, std::future::ready(refused));
         }
     }
 
@@ -131,8 +120,7 @@ impl Conversation {
                         self.outgoing.push(event);
                     }
                 }
-                let (client, address) = (&*connection.client, self.handshake.peer.0);
-                tracing::debug!(client, %address, namespace = namespace.name, "client connected");
+                self.note_connection(&connection);
                 self.connections.push(connection);
                 Ok(())
             }
@@ -142,6 +130,33 @@ impl Conversation {
                 let refusal = json!({ "message": message, "data": { "code": error.code() } }).to_string();
                 self.outgoing.push(packet::encode('4', &namespace.name, None, &refusal));
                 self.count_refused_sign_in()
+            }
+        }
+    }
+
+    fn note_connection(&mut self, connection: &Connection) {
+        static LINES: LogSample = LogSample::new();
+        let (client, address) = (&*connection.client, self.handshake.peer.0);
+        if let Some(left_out) = LINES.next() {
+            let namespace = &connection.namespace.name;
+            tracing::info!(client, %address, namespace, left_out, "client connected");
+        }
+        self.client = Some(Arc::clone(&connection.client));
+    }
+
+    /// Logs that a client is gone.
+    pub fn note_end(&self, end: End) {
+        static LINES: LogSample = LogSample::new();
+        let (reason, address) = (end.as_str(), self.handshake.peer.0);
+        match &self.client {
+            None => {
+                tracing::debug!(%address, reason, "session ended before the client connected to a namespace");
+            }
+            Some(client) => {
+                if let Some(left_out) = LINES.next() {
+                    let Self { accepted, refused, .. } = self;
+                    tracing::info!(client = &**client, %address, reason, accepted, refused, left_out, "client gone");
+                }
             }
         }
     }
@@ -173,12 +188,11 @@ impl Conversation {
                     client: &connection.client,
                 };
                 let event = PendingEvent::new(&sender, &offered, packet.ack, message);
-                self.pending_bytes += message.len();
-                self.pending.push_back(Box::pin(event.decided()));
+                self.pending.push(message.len(), event.decided());
             }
             Err(error) => {
                 let client = Arc::clone(&connection.client);
-                let refused = Decided { client, source, ack: packet.ack, bytes: 0, outcome: Err(error) };
+                let refused = Decided { client, source, ack: packet.ack, outcome: Err(error) };
                 self.await_attachments(packet.attachments, Some(refused));
             }
         }
@@ -187,9 +201,13 @@ impl Conversation {
 
     /// Puts the answer to an event among the outgoing packets.
     pub fn answer(&mut self, decided: &Decided) {
-        self.pending_bytes -= decided.bytes;
-        if let Err(error) = &decided.outcome {
-            error.count();
+        match &decided.outcome {
+            Ok(_) => self.accepted += 1,
+            Err(error) => {
+                self.refused += 1;
+                error.count();
+                note_refusal(&decided.client, error);
+            }
         }
         // A client that has left its namespace gets no answer.
         if let Some(connection) = self.connections.iter().find(|one| one.client == decided.client) {
@@ -224,4 +242,17 @@ impl Conversation {
     pub fn next_expiry(&self) -> Option<Millis> {
         self.connections.iter().filter_map(|connection| connection.held_key?.expires).min()
     }
+}
+
+/// Logs that an event was refused. The line has the names of its wrong fields, and none of its values.
+fn note_refusal(client: &str, error: &ApiError) {
+    static LINES: LogSample = LogSample::new();
+    let Some(left_out) = LINES.next() else { return };
+    let fields = match error {
+        ApiError::Refused(Refusal::Invalid(faults)) => {
+            faults.iter().map(|fault| fault.field.as_str()).collect()
+        }
+        _ => Vec::new(),
+    };
+    tracing::info!(client, code = error.code(), fields = fields.join(" "), left_out, "event refused");
 }

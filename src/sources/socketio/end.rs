@@ -1,7 +1,10 @@
 //! Why a session ends.
 
-use super::conversation::Rejected;
 use crate::http::websocket::CloseReason;
+
+/// The client broke the protocol, or may not stay. The text says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected(pub &'static str);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {

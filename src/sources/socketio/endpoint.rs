@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use event::SentFrom;
 use event::limits::SOCKET_MESSAGE_BYTES_MAX;
 use tokio::sync::oneshot;
 
@@ -14,10 +13,10 @@ use super::engine_packet;
 use super::engine_request::{EngineError, EngineQuery, TransportKind};
 use super::section::SocketIoSource;
 use super::session::{Opening, Session};
-use super::sessions::{SessionRequest, Sessions, random_id};
-use crate::admission::{Credentials, Refusal};
+use super::sessions::{SessionRequest, Sessions};
+use crate::admission::Refusal;
 use crate::http::websocket::{Upgrade, wants_websocket};
-use crate::http::{ApiError, Peer, Share, Wording, body, credentials, sent_from};
+use crate::http::{ApiError, Handshake, Peer, Share, Wording, body, random_id};
 use crate::sources::SocketServices;
 
 /// The sources at one path.
@@ -38,12 +37,6 @@ pub struct NamespaceSources {
     pub sources: Vec<SocketIoSource>,
 }
 
-/// What the first request of a session tells about its client.
-pub struct Handshake {
-    pub peer: Peer,
-    pub headers: HeaderMap,
-}
-
 impl NamespaceSources {
     /// Returns the index of the source that takes events of this name.
     pub fn source_of(&self, event: &str) -> Option<usize> {
@@ -53,34 +46,6 @@ impl NamespaceSources {
     /// Returns the names of the events that clients may send here.
     pub fn events(&self) -> impl Iterator<Item = &str> {
         self.sources.iter().map(|source| source.event.as_str())
-    }
-}
-
-impl Handshake {
-    pub fn credentials(&self) -> Credentials<'_> {
-        credentials(&self.headers)
-    }
-
-    pub fn sent_from<'a>(&'a self, client: &'a str) -> SentFrom<'a> {
-        SentFrom { client: Some(client), ..sent_from(self.peer, &self.headers) }
-    }
-
-    /// Keeps the headers that are needed after the request.
-    fn of(peer: Peer, all: &HeaderMap) -> Self {
-        let mut headers = HeaderMap::new();
-        for name in [
-            header::AUTHORIZATION,
-            header::HeaderName::from_static("x-api-key"),
-            header::HOST,
-            header::ORIGIN,
-            header::HeaderName::from_static("sec-fetch-site"),
-            header::USER_AGENT,
-        ] {
-            if let Some(value) = all.get(&name) {
-                headers.insert(name, value.clone());
-            }
-        }
-        Self { peer, headers }
     }
 }
 

@@ -3,16 +3,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use event::Millis;
+use event::{Millis, SentFrom};
 use serde_json::{Value, json};
 
 use super::connection::Offered;
-use super::endpoint::{Endpoint, Handshake, NamespaceSources};
+use super::endpoint::{Endpoint, NamespaceSources};
 use super::packet;
 use super::section::SocketIoSource;
 use crate::admission::{Admitted, Context, IdScope, Key, Offer, OfferName, ScopeName};
-use crate::http::ApiError;
 use crate::http::websocket::Utf8Bytes;
+use crate::http::{ApiError, Handshake};
 
 /// An event that is being admitted.
 pub struct PendingEvent {
@@ -34,8 +34,6 @@ pub struct Decided {
     /// The index of its source; `None` if no source takes events of its name.
     pub source: Option<usize>,
     pub ack: Option<u64>,
-    /// The size of the message that the event came in, if it was pending.
-    pub bytes: usize,
     pub outcome: Result<Admitted, ApiError>,
 }
 
@@ -71,8 +69,7 @@ impl PendingEvent {
     /// Waits until the event is durable or refused.
     pub async fn decided(self) -> Decided {
         let outcome = self.admitted().await;
-        let bytes = self.message.len();
-        Decided { client: self.client, source: Some(self.source), ack: self.ack, bytes, outcome }
+        Decided { client: self.client, source: Some(self.source), ack: self.ack, outcome }
     }
 
     async fn admitted(&self) -> Result<Admitted, ApiError> {
@@ -81,7 +78,7 @@ impl PendingEvent {
         let context = Context {
             ids: IdScope { stream: &source.stream, scope },
             window: source.window.map(|window| window.0),
-            sent_from: self.handshake.sent_from(&self.client),
+            sent_from: SentFrom { client: Some(&self.client), ..self.handshake.sent_from() },
             trace: None,
             idempotency_key: None,
         };

@@ -138,10 +138,10 @@ impl SocketIoSource {
         ids.check(errors);
         match (&self.welcome, &self.welcome_event) {
             (Some(_), None) => {
-                errors.add(&["welcome"], "needs the setting `welcome_event`, the name of the event")
+                errors.add(&["welcome"], "needs the setting `welcome_event`, the name of the event");
             }
             (None, Some(_)) => {
-                errors.add(&["welcome_event"], "needs the setting `welcome`, the content of the event")
+                errors.add(&["welcome_event"], "needs the setting `welcome`, the content of the event");
             }
             _ => {}
         }

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use event::Millis;
 use event::limits::{SOCKET_MESSAGE_BYTES_MAX, SOCKET_SIGN_IN_DURATION_MAX, UPGRADE_DURATION_MAX};
-use futures_util::FutureExt;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::conversation::Conversation;
 use super::end::End;
-use super::endpoint::{Endpoint, Handshake};
+use super::endpoint::Endpoint;
 use super::engine_packet::{self, EnginePacket, SEPARATOR};
 use super::pending_event::Decided;
 use super::sessions::{ListedSession, SessionRequest};
 use super::transport::{Probe, Transport};
 use crate::admission::Refusal;
-use crate::http::OpenSocket;
 use crate::http::websocket::{Frame, Utf8Bytes, WebSocket};
+use crate::http::{Handshake, OpenSocket};
+use crate::sources::heartbeat::{Beat, Heartbeat};
 
 /// What a session begins with.
 pub struct Opening {
@@ -30,21 +30,18 @@ pub struct Opening {
 
 pub struct Session {
     endpoint: Arc<Endpoint>,
-    handshake: Arc<Handshake>,
     conversation: Conversation,
     transport: Transport,
     /// The requests of a client that polls; `None` for one that does not.
     listed: Option<ListedSession>,
     post: Option<Post>,
     probe: Option<Probe>,
-    /// When the next ping is due; `None` while the answer to one is awaited.
-    ping_at: Option<Instant>,
-    /// When a client that has not answered a ping counts as gone.
-    gone_at: Instant,
+    heartbeat: Heartbeat,
     /// When a client that is in no namespace has to leave.
     sign_in_by: Option<Instant>,
     revocations: watch::Receiver<()>,
-    stopping: bool,
+    /// Set when the session ends as soon as the events that it has received are answered.
+    ending: Option<End>,
 }
 
 /// Packets of a polling request that are not all processed yet.
@@ -87,13 +84,11 @@ impl Session {
             listed,
             post: None,
             probe: None,
-            ping_at: Some(now + endpoint.ping_interval),
-            gone_at: now + endpoint.ping_interval + endpoint.ping_timeout,
+            heartbeat: Heartbeat::start(now, endpoint.ping_interval, endpoint.ping_timeout),
             sign_in_by: Some(now + SOCKET_SIGN_IN_DURATION_MAX),
             revocations: endpoint.services.admission.keys.revocations(),
-            stopping: false,
+            ending: None,
             endpoint,
-            handshake,
         }
     }
 
@@ -102,8 +97,7 @@ impl Session {
             Ok(never) => match never {},
             Err(end) => end,
         };
-        let (client, address) = (self.conversation.client().unwrap_or("-"), self.handshake.peer.0);
-        tracing::debug!(client, %address, reason = end.as_str(), "client gone");
+        self.conversation.note_end(end);
         self.finish(end).await;
     }
 
@@ -117,13 +111,14 @@ impl Session {
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
-            let may_read = !self.stopping && self.conversation.has_room();
+            let may_read = self.ending.is_none() && self.conversation.has_room();
+            let stopping = self.ending.is_some();
             let Self { conversation, transport, listed, probe, revocations, .. } = self;
             let wakeup = tokio::select! {
                 biased;
-                () = &mut stopped, if !self.stopping => Wakeup::Stop,
+                () = &mut stopped, if !stopping => Wakeup::Stop,
                 Ok(()) = revocations.changed() => Wakeup::Revoked,
-                Some(decided) = conversation.next_decided() => Wakeup::Decided(decided),
+                Some(decided) = conversation.pending.next() => Wakeup::Decided(decided),
                 Some(request) = next_request(listed) => Wakeup::Request(request),
                 frame = transport.next_frame(), if may_read => Wakeup::Frame(frame),
                 frame = next_probe_frame(probe) => Wakeup::ProbeFrame(frame),
@@ -135,17 +130,21 @@ impl Session {
 
     async fn wake(&mut self, wakeup: Wakeup) -> Result<(), End> {
         match wakeup {
-            Wakeup::Stop => self.stopping = true,
+            Wakeup::Stop => self.ending = Some(End::Stopping),
             Wakeup::Revoked => self.conversation.disconnect_revoked(),
             Wakeup::Decided(decided) => {
                 self.conversation.answer(&decided);
                 // One write takes the answers to all events that became durable together.
-                while let Some(Some(decided)) = self.conversation.next_decided().now_or_never() {
+                while let Some(decided) = self.conversation.pending.next_known() {
                     self.conversation.answer(&decided);
                 }
             }
             Wakeup::Request(request) => self.receive_request(request)?,
-            Wakeup::Frame(frame) => self.receive_frame(frame)?,
+            Wakeup::Frame(frame) => {
+                if let Err(end) = self.receive_frame(frame) {
+                    self.end_after_answers(end)?;
+                }
+            }
             Wakeup::ProbeFrame(frame) => self.receive_probe_frame(&frame).await,
             Wakeup::Time => self.receive_time(Instant::now())?,
         }
@@ -155,10 +154,10 @@ impl Session {
     /// Processes what was received, and sends what can be sent.
     async fn work(&mut self) -> Result<(), End> {
         self.process_post()?;
-        self.sign_in_by = match (self.conversation.client(), self.sign_in_by) {
-            (Some(_), _) => None,
-            (None, None) => Some(Instant::now() + SOCKET_SIGN_IN_DURATION_MAX),
-            (None, by) => by,
+        self.sign_in_by = match self.sign_in_by {
+            _ if self.conversation.is_connected() => None,
+            None => Some(Instant::now() + SOCKET_SIGN_IN_DURATION_MAX),
+            by => by,
         };
         if self.probe.as_ref().is_some_and(|probe| probe.is_confirmed) {
             // The client finishes its last poll before it moves to the WebSocket.
@@ -167,9 +166,18 @@ impl Session {
             }
         }
         self.transport.send(&mut self.conversation.outgoing).await.map_err(|()| End::Left)?;
-        if self.stopping && !self.conversation.has_pending() && self.post.is_none() {
-            return Err(End::Stopping);
+        match self.ending {
+            Some(end) if self.conversation.pending.is_empty() && self.post.is_none() => Err(end),
+            _ => Ok(()),
         }
+    }
+
+    /// Ends the session when the events that were received before are answered, unless nobody would get the answers.
+    fn end_after_answers(&mut self, end: End) -> Result<(), End> {
+        if end == End::Left {
+            return Err(end);
+        }
+        self.ending = Some(end);
         Ok(())
     }
 
@@ -184,7 +192,7 @@ impl Session {
             let packet = &text[part_of(&text, packet)];
             self.receive_text(&text, packet)?;
         }
-        if post.at < post.text.len() || self.conversation.has_pending() {
+        if post.at < post.text.len() || !self.conversation.pending.is_empty() {
             self.post = Some(post);
         } else {
             let _ = post.answer.send(true);
@@ -214,40 +222,28 @@ impl Session {
         match frame {
             Frame::Text(text) => self.receive_text(&text, &text),
             Frame::Binary(_) => {
-                self.alive();
+                self.heartbeat.heard(Instant::now());
                 Ok(self.conversation.receive_binary()?)
             }
-            Frame::TooLarge => {
-                let error = Refusal::TooLarge { what: "a message", bytes_max: SOCKET_MESSAGE_BYTES_MAX };
-                self.conversation.refuse_unread(&error.into());
-                Err(End::TooLarge)
-            }
+            Frame::Pong => Ok(()),
+            Frame::TooLarge => Err(End::TooLarge),
             Frame::Closed => Err(End::Left),
         }
     }
 
     fn receive_text(&mut self, message: &Utf8Bytes, packet: &str) -> Result<(), End> {
-        self.alive();
+        self.heartbeat.heard(Instant::now());
         match engine_packet::decode(packet) {
             Some(EnginePacket::Message(packet)) => self.conversation.receive(message, packet)?,
             Some(EnginePacket::Binary) => self.conversation.receive_binary()?,
             Some(EnginePacket::Close) => return Err(End::Left),
-            Some(EnginePacket::Pong) if self.ping_at.is_none() => {
-                self.ping_at = Some(Instant::now() + self.endpoint.ping_interval);
-                self.alive();
-            }
-            Some(EnginePacket::Pong | EnginePacket::Upgrade | EnginePacket::Nothing) => {}
+            Some(EnginePacket::Pong) => self.heartbeat.answered(Instant::now()),
+            Some(EnginePacket::Upgrade | EnginePacket::Nothing) => {}
             Some(EnginePacket::Probe) | None => {
                 return Err(End::Rejected("a packet of Engine.IO is malformed"));
             }
         }
         Ok(())
-    }
-
-    /// Notes that the client has sent something.
-    fn alive(&mut self) {
-        let until_ping = self.ping_at.map_or(Duration::ZERO, |_| self.endpoint.ping_interval);
-        self.gone_at = Instant::now() + until_ping + self.endpoint.ping_timeout;
     }
 
     /// Follows the steps of a change to a WebSocket. A client that does not take them stays with polling.
@@ -268,23 +264,19 @@ impl Session {
                 self.transport.release_poll();
                 self.transport = Transport::WebSocket(probe.socket);
                 self.listed = None;
-                self.alive();
             }
             _ => {}
         }
     }
 
     fn receive_time(&mut self, now: Instant) -> Result<(), End> {
-        if now >= self.gone_at {
-            return Err(End::NoAnswerToPing);
+        match self.heartbeat.beat(now) {
+            Beat::Nothing => {}
+            Beat::Ping => self.conversation.outgoing.push(Utf8Bytes::from_static(engine_packet::PING)),
+            Beat::Gone => return Err(End::NoAnswerToPing),
         }
         if self.sign_in_by.is_some_and(|by| now >= by) {
             return Err(End::NotSignedIn);
-        }
-        if self.ping_at.is_some_and(|at| now >= at) {
-            self.ping_at = None;
-            self.gone_at = now + self.endpoint.ping_timeout;
-            self.conversation.outgoing.push(Utf8Bytes::from_static(engine_packet::PING));
         }
         if self.probe.as_ref().is_some_and(|probe| now >= probe.until) {
             self.probe = None;
@@ -302,12 +294,17 @@ impl Session {
             Instant::now() + Duration::from_millis(left as u64 + 1)
         });
         let probe = self.probe.as_ref().map(|probe| probe.until);
-        [self.ping_at, self.sign_in_by, probe, expiry].into_iter().flatten().fold(self.gone_at, Instant::min)
+        let others = [self.sign_in_by, probe, expiry].into_iter().flatten();
+        others.fold(self.heartbeat.deadline(), Instant::min)
     }
 
     async fn finish(mut self, end: End) {
         if let Some(post) = self.post.take() {
             let _ = post.answer.send(false);
+        }
+        if end == End::TooLarge {
+            let error = Refusal::TooLarge { what: "a message", bytes_max: SOCKET_MESSAGE_BYTES_MAX };
+            self.conversation.refuse_unread(&error.into());
         }
         // A client that polls could not ask for it afterwards.
         self.listed = None;

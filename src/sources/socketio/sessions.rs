@@ -3,12 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use event::limits::SESSION_REQUESTS_WAITING_MAX;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admission::Refusal;
 use crate::http::websocket::{Utf8Bytes, WebSocket};
 
 /// A request of a client to its session.
@@ -47,13 +44,4 @@ impl Drop for ListedSession {
     fn drop(&mut self) {
         event::lock(&self.sessions.0).remove(&self.id);
     }
-}
-
-/// Returns a name that nobody can guess.
-pub fn random_id() -> Result<Arc<str>, Refusal> {
-    let mut bytes = [0_u8; 15];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Refusal::Unexpected(format!("the operating system returned no random bytes: {error}"))
-    })?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes).into())
 }

@@ -65,7 +65,7 @@ impl EnvelopeField {
 
 #[cfg(test)]
 mod tests {
-    use event::{EventId, Field, Kind, Millis};
+    use event::{EventId, Field, Kind, Millis, SentFrom};
 
     use super::*;
 
@@ -95,6 +95,8 @@ mod tests {
             ("more", field(1, None)),
             ("ip", ColumnSource::Envelope(EnvelopeField::Address)),
             ("event", ColumnSource::Envelope(EnvelopeField::Id)),
+            ("client", ColumnSource::Envelope(EnvelopeField::Client)),
+            ("program", ColumnSource::Envelope(EnvelopeField::UserAgent)),
         ]
         .map(|(name, source)| (name.to_owned(), source));
         RowTable::new("t", "id", &columns, &stream())
@@ -106,7 +108,11 @@ mod tests {
             id: EventId::from_bytes([0; 16]),
             text: text.into(),
             received: Millis(position as i64),
-            address: Some([10, 0, 0, 7].into()),
+            sent_from: SentFrom {
+                address: Some([10, 0, 0, 7].into()),
+                client: Some("c-1"),
+                user_agent: None,
+            },
             retry_of: None,
             corrects,
         }
@@ -136,7 +142,7 @@ mod tests {
         let time = |millis| CellRef::Time(Millis(millis));
         let rows: Vec<CellRef<'_>> = changes.added.cells().collect();
         assert_eq!(
-            rows[..8],
+            rows[..10],
             [
                 text("s"),
                 time(5),
@@ -146,11 +152,13 @@ mod tests {
                 text(r#"{"x":[1e400]}"#),
                 text("10.0.0.7"),
                 text(id),
+                text("c-1"),
+                CellRef::Null,
             ]
         );
         let absent = || CellRef::Null;
         assert_eq!(
-            rows[8..],
+            rows[10..18],
             [text("s"), time(6), absent(), time(6), decimal("1"), absent(), text("10.0.0.7"), text(id)]
         );
         assert_eq!(changes.from, [(5, Millis(5)), (6, Millis(6))]);

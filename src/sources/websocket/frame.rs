@@ -1,0 +1,153 @@
+//! One frame: the events in it, and the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event::json_in_plain_words;
+use event::{FieldErrors, SentFrom};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::admission::{Appended, Context, Corrections, EventIndex, IdScope, Key, Offer, OfferName, Refusal};
+use crate::http::websocket::Utf8Bytes;
+use crate::http::{ApiError, Handshake};
+use crate::sources::SocketServices;
+use crate::sources::event_texts::{array_items, check_all};
+
+/// Where the events of a socket belong, and how they are named.
+pub struct Intake {
+    pub stream: String,
+    /// The `id` of an event names it.
+    pub ids: bool,
+    pub id_scope: Option<String>,
+    pub window: Option<Duration>,
+    /// A frame may take events back.
+    pub corrections: bool,
+}
+
+/// Who sends the frames of a socket.
+pub struct FrameSender {
+    pub services: SocketServices,
+    pub intake: Arc<Intake>,
+    pub handshake: Arc<Handshake>,
+    pub key: Arc<Key>,
+    pub client: Arc<str>,
+}
+
+/// The answer to a frame whose events are durable.
+#[derive(Serialize)]
+struct Accepted {
+    accepted: usize,
+    ids: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
+    /// The indexes of the events that were recognised as repeats.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    repeats: Vec<usize>,
+}
+
+/// The answer to a frame of which nothing is stored.
+#[derive(Serialize)]
+struct Refused {
+    accepted: usize,
+    error: serde_json::Value,
+}
+
+/// The texts of a frame's events.
+struct Texts<'a> {
+    all: Vec<&'a str>,
+    index: fn(u64) -> EventIndex,
+}
+
+impl FrameSender {
+    /// Admits all events of a frame, or none, and returns the answer.
+    pub async fn answer(&self, frame: &Utf8Bytes) -> String {
+        match self.admit(frame).await {
+            Ok(accepted) => json(&accepted),
+            Err(error) => refusal(&error),
+        }
+    }
+
+    async fn admit(&self, frame: &str) -> Result<Accepted, ApiError> {
+        let (admission, intake) = (&self.services.admission, &self.intake);
+        let texts = texts(frame)?;
+        let scope = intake.id_scope.as_deref().unwrap_or_else(|| self.key.id_scope());
+        let sent_from = SentFrom { client: Some(&self.client), ..self.handshake.sent_from() };
+        let ids = IdScope { stream: &intake.stream, scope };
+        let context = Context { ids, window: intake.window, sent_from, trace: None, idempotency_key: None };
+        let mut corrections = if intake.corrections && Corrections::possible(frame.as_bytes()) {
+            admission.corrections(ids, texts.all.iter().copied()).await?
+        } else {
+            Corrections::default()
+        };
+        let name = if intake.ids { OfferName::OwnId } else { OfferName::Unnamed };
+        let offers = texts.all.iter().map(|text| Ok(Offer { text, name }));
+        let checked =
+            check_all(admission, &context, frame.len(), offers, texts.index, &mut corrections).await?;
+        if checked.is_empty() {
+            return Ok(Accepted { accepted: 0, ids: Vec::new(), position: None, repeats: Vec::new() });
+        }
+        let Appended { position, ids, repeats } = admission.append(&context, &checked, corrections).await?;
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        Ok(Accepted { accepted: ids.len(), ids, position: Some(position), repeats })
+    }
+}
+
+/// Splits a frame into the texts of its events: one object, the items of an array, or several objects, which are
+/// usually lines.
+fn texts(frame: &str) -> Result<Texts<'_>, ApiError> {
+    let frame = frame.trim_ascii();
+    if frame.starts_with('[') {
+        return Ok(Texts { all: array_items(frame)?, index: EventIndex::Index });
+    }
+    // One object may be written in several lines, too.
+    if memchr::memchr(b'\n', frame.as_bytes()).is_none() {
+        return Ok(Texts { all: vec![frame], index: EventIndex::Index });
+    }
+    let mut all = Vec::new();
+    for value in serde_json::Deserializer::from_str(frame).into_iter::<&RawValue>() {
+        let value = value.map_err(|error| FieldErrors::of_event(json_in_plain_words(&error.to_string())))?;
+        if all.len() == event::limits::ARRAY_EVENTS_MAX {
+            return Err(Refusal::TooMany { events_max: event::limits::ARRAY_EVENTS_MAX }.into());
+        }
+        all.push(value.get());
+    }
+    Ok(Texts { all, index: |number| EventIndex::Line(number + 1) })
+}
+
+/// Returns the answer that tells a client about a refusal.
+pub fn refusal(error: &ApiError) -> String {
+    error.count();
+    json(&Refused { accepted: 0, error: error.problem() })
+}
+
+fn json(answer: &impl Serialize) -> String {
+    serde_json::to_string(answer).expect("texts and numbers are serializable")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_an_object_an_array_or_lines() {
+        let of = |frame| texts(frame).map(|texts| (texts.all.join("|"), (texts.index)(0)));
+        let (first, line) = (EventIndex::Index(0), EventIndex::Line(1));
+        for (frame, expected) in [
+            ("{\"a\":1}", ("{\"a\":1}", first)),
+            (" [{\"a\":1}, 2 ]\n", ("{\"a\":1}|2", first)),
+            ("[]", ("", first)),
+            ("{\"a\":1}\n{\"a\":2}\n", ("{\"a\":1}|{\"a\":2}", line)),
+            ("{\"a\":1}\r\n\r\n{\"a\":2}", ("{\"a\":1}|{\"a\":2}", line)),
+            ("{\n  \"a\": 1\n}", ("{\n  \"a\": 1\n}", line)),
+            ("no JSON", ("no JSON", first)),
+        ] {
+            assert_eq!(of(frame), Ok((expected.0.to_owned(), expected.1)), "{frame}");
+        }
+        for frame in ["[1,", "{\"a\":1}\n{\"a\":", "{\"a\":1}\nx"] {
+            assert!(of(frame).is_err(), "{frame}");
+        }
+        let many = "{}\n".repeat(event::limits::ARRAY_EVENTS_MAX + 1);
+        assert!(matches!(of(&many), Err(ApiError::Refused(Refusal::TooMany { .. }))));
+    }
+}
