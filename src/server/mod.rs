@@ -166,6 +166,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     };
     tokio::spawn(signals.exit_at_the_next());
     accepting.ask();
+    node.hurry_views();
     serving.drained().await;
     let closed = node.close(outcome.is_ok()).await;
     // A failed log is reported before a failed store, because the store can be rebuilt from the log.
@@ -354,10 +355,16 @@ impl Node {
         RequestRouter::new(guard, admission, route_policy::sources(config), routes)
     }
 
+    /// Lets no event wait for a batch of a view any more, because a stop must not wait for it.
+    fn hurry_views(&self) {
+        self.views.values().for_each(|running| running.hurry(u64::MAX));
+    }
+
     /// Stops the views, then the log, then the store. With `drain`, the views may apply the rest of the log first.
     /// Fails if the log could not be closed cleanly, or if the store has failed.
     async fn close(self, drain: bool) -> Result<(), ServeError> {
         if drain {
+            self.hurry_views();
             let end = self.log.end();
             if self.progress.drained(end, STOP_VIEWS_DURATION_MAX).await {
                 tracing::info!(end, "views have applied everything");

@@ -11,7 +11,7 @@ use event::{EventId, LogId, Millis};
 use tokio::runtime::Handle;
 
 use super::undoing::Undoing;
-use crate::log::{EventLog, LogReader, ReadError, Records, Traces};
+use crate::log::{EventLog, Header, LogReader, ReadError, Records, Retry, Traces};
 use crate::store::{DEDUP_STORED_NAME, Halt, Store, StoreError};
 
 /// An event as a fold sees it. A correction has the id, text and time of the event that it undoes, so that the fold
@@ -47,6 +47,15 @@ pub struct Batch<'a> {
 pub struct Wanted<'a> {
     pub view: &'a str,
     pub stream: &'a str,
+}
+
+impl Wanted<'_> {
+    /// Returns whether the view applies the events of a record with this header.
+    fn has(&self, header: &Header<'_>) -> bool {
+        // No view has seen the event of a dead letter of dedup, so its retry is for all views.
+        let for_view = |retry: Retry<'_>| retry.view == self.view || retry.view == DEDUP_STORED_NAME;
+        header.stream == self.stream && header.retry.is_none_or(for_view)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -126,20 +135,12 @@ impl Read<'_> {
             if record.header.is_none() {
                 hole = hole.or(Some(record.position));
             }
-            let Some(header) = record.header.as_ref().filter(|header| header.stream == wanted.stream) else {
+            let Some(header) = record.header.as_ref().filter(|header| wanted.has(header)) else {
                 end = record.end().min(limits.until);
                 continue;
             };
-            let retry_of = match header.retry {
-                Some(retry) if retry.view == wanted.view => Some(retry.dead_letter),
-                // No view has seen the event of a dead letter of dedup, so its retry is for all views.
-                Some(retry) if retry.view == DEDUP_STORED_NAME => None,
-                Some(_) => {
-                    end = record.end().min(limits.until);
-                    continue;
-                }
-                None => None,
-            };
+            let retry_of = header.retry.filter(|retry| retry.view == wanted.view);
+            let retry_of = retry_of.map(|retry| retry.dead_letter);
             has_identities |= record.has_identity();
             has_retries |= retry_of.is_some();
             traces.note(&record);
@@ -179,6 +180,23 @@ impl Read<'_> {
         }
         let plain = !has_corrections && !has_retries;
         Ok(Batch { events, span: self.from..end, hole, plain, traces })
+    }
+
+    /// Returns the positions of the view's events before `until`, and the position at which these records or `until`
+    /// end. Repeats and erased events are included, because finding them takes more than the heads of the records.
+    pub fn positions(&self, wanted: Wanted<'_>, until: u64) -> Result<(Vec<Range<u64>>, u64), BatchError> {
+        let (mut found, mut end) = (Vec::new(), self.from);
+        for record in self.records.iter() {
+            let record = record?;
+            if record.position >= until {
+                break;
+            }
+            end = record.end().min(until);
+            if record.header.as_ref().is_some_and(|header| wanted.has(header)) {
+                found.push(record.position.max(self.from)..end);
+            }
+        }
+        Ok((found, end))
     }
 
     /// Gives each retried dead letter the id of its original event, and returns the end of the batch.
