@@ -9,6 +9,7 @@ mod effective;
 mod error;
 mod file;
 mod layers;
+mod legacy_batch;
 mod legacy_env;
 mod legacy_store;
 mod listen;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestApp, wait_for};
+use crate::harness::{Start, TestApp, configure, wait_for};
 
 const SALES: &str = "/v1/streams/sales/events";
 const NOISE: &str = "/v1/streams/noise/events";
@@ -215,4 +215,59 @@ fn a_view_that_was_mended_applies_its_events_without_a_second_wait() {
     // The third event, too: it was ready when the view failed, and only a new attempt shows whether the view works.
     app.settle();
     assert_eq!((rows(&app), app.view("sales")["state"].clone()), ("5".to_owned(), json!("running")));
+}
+
+fn stock(app: &TestApp) {
+    let body = json!({ "productId": 1, "productName": "p", "quantity": 1, "price": 1 }).to_string();
+    assert_eq!(app.client().post("/v1/streams/inventory/events", &body).status, 200);
+}
+
+fn with_dotenv(config: Option<&str>, dotenv: &str) -> TestApp {
+    let arguments = ["--listen", "localhost:0"].map(str::to_owned).to_vec();
+    let (config, dotenv) = (config.map(str::to_owned), Some(dotenv.to_owned()));
+    TestApp::with(Start { config, arguments, dotenv, ..Start::default() })
+}
+
+#[test]
+fn the_batches_of_the_replaced_inventory_service_are_honoured_and_logged() {
+    let mut app = with_dotenv(None, "BATCH_SIZE=2\nBATCH_INTERVAL=3600000\n");
+    for variable in ["BATCH_SIZE", "BATCH_INTERVAL"] {
+        assert!(app.log_text().contains(&format!(r#""variable":"{variable}""#)), "{}", app.log_text());
+    }
+    (0..3).for_each(|_| stock(&app));
+    wait_for("the first two", || logged(&app, "batch saved", "inventory") == [2]);
+    assert_eq!(app.sql("SELECT COUNT(*) FROM inventory"), "2");
+    assert_eq!(app.stop(), Some(0));
+    assert_eq!(app.sql("SELECT COUNT(*) FROM inventory"), "3");
+
+    let checked = app.command(&["config", "check"]);
+    let line =
+        "batches of view `inventory`: 2 events or 3600000 ms, from BATCH_SIZE and BATCH_INTERVAL in .env";
+    let text = String::from_utf8(checked.stderr).unwrap();
+    assert!(text.lines().any(|shown| shown == line), "{text}");
+    let shown = String::from_utf8(app.command(&["config", "show"]).stdout).unwrap();
+    assert!(shown.contains(r#"batch = { events = 2, age = "3600000ms" }"#), "{shown}");
+}
+
+#[test]
+fn the_file_wins_over_the_batches_of_the_replaced_service() {
+    let view = "[view.inventory]\nkind = \"table\"\nfrom = \"inventory\"\n";
+    let app = with_dotenv(Some(&format!("{view}batch = {{ events = 1 }}\n")), "BATCH_SIZE=1000\n");
+    stock(&app);
+    app.settle();
+    let ignored = |app: &TestApp| {
+        let line = app.log_line("setting of a replaced service is ignored");
+        line.map(|line| line["reason"].clone())
+    };
+    let reason = "BATCH_SIZE in .env has no effect, because `[view.inventory] batch` is set";
+    assert_eq!(ignored(&app), Some(json!(reason)));
+    assert!(!app.log_text().contains(r#""variable":"BATCH_SIZE""#), "{}", app.log_text());
+    // A view in the file that says nothing about batches has those of the variables.
+    configure(app.folder.path(), view);
+    let shown = String::from_utf8(app.command(&["config", "show"]).stdout).unwrap();
+    assert!(shown.contains(r#"batch = { events = 1000, age = "5000ms" }"#), "{shown}");
+
+    let app = with_dotenv(Some("presets = [\"revenue\"]\n"), "BATCH_INTERVAL=10\n");
+    let reason = "BATCH_INTERVAL in .env has no effect, because preset `inventory` is not on";
+    assert_eq!(ignored(&app), Some(json!(reason)));
 }
