@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use event::{BodyHash, EventId, Millis, UploadId};
+use event::{BodyHash, EventId, Millis, SentFrom, UploadId};
 use millrace::log::{Entry, Header, Record, RecordBuilder, Retry, Shape, UploadLines};
 
 const ENTRIES_MAX: u8 = 32;
@@ -36,12 +36,14 @@ fn build(mut input: Input<'_>, count: u8) {
         kept: input.flag(),
     });
     let retry = input.flag().then(|| Retry { view, dead_letter: EventId::from_bytes(input.array()) });
+    let received = Millis(i64::from_le_bytes(input.array()));
+    let address = input
+        .flag()
+        .then(|| if input.flag() { input.array::<4>().into() } else { input.array::<16>().into() });
     let header = Header {
         stream,
-        received: Millis(i64::from_le_bytes(input.array())),
-        address: input
-            .flag()
-            .then(|| if input.flag() { input.array::<4>().into() } else { input.array::<16>().into() }),
+        received,
+        sent_from: SentFrom { address, client: None, user_agent: None },
         upload,
         retry,
         trace: input.flag().then(|| input.text()),
@@ -58,7 +60,10 @@ fn build(mut input: Input<'_>, count: u8) {
         .collect();
     // Read last, so that the corpus of earlier versions keeps its meaning.
     let window = input.flag().then(|| Duration::from_millis(u64::from_le_bytes(input.array())));
-    check_round_trip(&Header { window, ..header }, &entries);
+    // A text that begins with a zero counts as erased.
+    let mut sender_text = || input.flag().then(|| input.text()).filter(|text| !text.starts_with('\0'));
+    let sent_from = SentFrom { client: sender_text(), user_agent: sender_text(), ..header.sent_from };
+    check_round_trip(&Header { window, sent_from, ..header }, &entries);
 }
 
 fn check_round_trip(header: &Header<'_>, entries: &[Entry<'_>]) {

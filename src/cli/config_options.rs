@@ -78,6 +78,7 @@ impl ConfigOptions {
                 if overrides.store_url.is_some() { "`--store` or `MILLRACE_STORE`" } else { "`[store] url`" };
             legacy_env.leave_store(winner);
         }
+        legacy_env.leave_batch_unless_used(&loaded.config);
         let exposure = Exposure { dev: self.dev, behind_proxy: self.behind_proxy };
         let checked = check_config(loaded, &legacy_env, exposure);
         let (config, warnings) = checked.map_err(Failure::Configuration)?;

@@ -11,7 +11,8 @@ use super::location::{Location, Locations, SettingPath};
 use super::syntax;
 
 /// Sections are merged setting by setting. A setting replaces the one below as a whole, and so does an inner section
-/// such as `[view.NAME]`. Only the inner sections of these are merged setting by setting, too.
+/// such as `[view.NAME]`. Only the inner sections of these are merged setting by setting, too. An option or a variable
+/// changes a single setting, wherever it is.
 const MERGED_INSIDE: [&str; 2] = ["source", "read"];
 
 /// The origin of a layer.
@@ -51,7 +52,8 @@ impl Layers {
         for layer in &self.0 {
             let (table, wrong) = DeTable::parse_recoverable(&layer.text);
             if wrong.is_empty() {
-                let levels = |name: &str| if MERGED_INSIDE.contains(&name) { 2 } else { 1 };
+                let inside = |name: &str| layer.origin == Origin::Outside || MERGED_INSIDE.contains(&name);
+                let levels = |name: &str| if inside(name) { 2 } else { 1 };
                 merged = merge(merged, table.into_inner(), levels);
                 continue;
             }

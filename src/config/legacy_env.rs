@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::Config;
+use super::legacy_batch::{self, LegacyBatch};
 use super::legacy_store::{self, LegacyStore};
 use super::store::without_password;
 use crate::http::checked_origin;
@@ -19,6 +21,8 @@ pub struct LegacyEnv {
     pub origins: Vec<String>,
     /// The URL of a store, from `DB_URL` and `DATABASE` or from the `MYSQL_...` variables, or why they name none.
     pub store_url: Option<Result<String, String>>,
+    /// The values of `BATCH_SIZE` and `BATCH_INTERVAL`.
+    pub batch: Option<LegacyBatch>,
     /// The variables that are used, for the log and the greeting.
     pub used: Vec<UsedVariable>,
     /// Why variables that are set are not used, for the log.
@@ -43,7 +47,7 @@ fn load_dotenv(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
 }
 
 /// Variables without effect. The log names them, because the user may rely on them.
-const NOT_YET: [&str; 4] = ["RABBITMQ_URL", "MAX_RETRIES", "BATCH_SIZE", "BATCH_INTERVAL"];
+const NOT_YET: [&str; 2] = ["RABBITMQ_URL", "MAX_RETRIES"];
 
 const PORTS: [&str; 2] = ["PORT", "API_PORT"];
 
@@ -83,6 +87,10 @@ impl LegacyEnv {
                 url
             })
         });
+        let (batch, unusable) = LegacyBatch::from_variables(set);
+        legacy_env.unusable.extend(unusable);
+        legacy_env.used.extend(batch.iter().flat_map(LegacyBatch::used).map(used));
+        legacy_env.batch = batch;
         for name in NOT_YET.into_iter().filter(|name| set(name).is_some()) {
             legacy_env.unusable.push(format!("`{name}` is not supported by this version"));
         }
@@ -136,25 +144,33 @@ impl LegacyEnv {
     /// Ignores the port, because the option or variable `winner` says where to listen.
     pub fn leave_port(&mut self, winner: &str) {
         if self.port.take().is_some() {
-            self.leave(|name| PORTS.contains(&name), winner);
+            self.leave(|name| PORTS.contains(&name), &format!("{winner} is set"));
         }
     }
 
     /// Ignores the store, because the setting `winner` names another.
     pub fn leave_store(&mut self, winner: &str) {
         if self.store_url.take().is_some_and(|url| url.is_ok()) {
-            self.leave(is_of_store, winner);
+            self.leave(is_of_store, &format!("{winner} is set"));
         }
     }
 
-    fn leave(&mut self, is_left: impl Fn(&str) -> bool, winner: &str) {
+    /// Ignores the batches, because of the view that `config` has.
+    pub fn leave_batch_unless_used(&mut self, config: &Config) {
+        if let Some(reason) = self.batch.as_ref().and_then(|batch| batch.unused_in(config)) {
+            self.batch = None;
+            self.leave(is_of_batch, reason);
+        }
+    }
+
+    fn leave(&mut self, is_left: impl Fn(&str) -> bool, reason: &str) {
         let names = self.listed(&is_left);
         let have = match self.used.iter().filter(|used| is_left(used.name)).count() {
             1 => "has",
             _ => "have",
         };
         self.used.retain(|used| !is_left(used.name));
-        self.unusable.push(format!("{names} {have} no effect, because {winner} is set"));
+        self.unusable.push(format!("{names} {have} no effect, because {reason}"));
     }
 
     /// Returns the variables that decide the port, for messages.
@@ -165,6 +181,11 @@ impl LegacyEnv {
     /// Returns the variables that decide the store, for messages.
     pub fn store_from(&self) -> String {
         self.listed(is_of_store)
+    }
+
+    /// Returns the variables that decide the batches, for messages.
+    pub fn batch_from(&self) -> String {
+        self.listed(is_of_batch)
     }
 
     /// Returns where the key comes from, for messages.
@@ -180,6 +201,7 @@ impl LegacyEnv {
         let port = self.port.map(|port| port.to_string());
         let key = self.api_key.as_ref().map(|_| "accepted besides the keys of this server".to_owned());
         let origins = (!self.origins.is_empty()).then(|| self.origins.join(" "));
+        let batch = self.batch.as_ref().map(LegacyBatch::to_string);
         let line = |setting: &str, value: Option<String>, from: String| {
             value.map(|value| format!("{setting}: {value}, from {from}"))
         };
@@ -188,6 +210,7 @@ impl LegacyEnv {
             line("port", port, self.port_from()),
             line("API key", key, self.key_from()),
             line("allowed origins", origins, self.listed(|name| name == "ALLOWED_ORIGINS")),
+            line("batches of view `inventory`", batch, self.batch_from()),
         ];
         lines.into_iter().flatten().collect()
     }
@@ -202,6 +225,10 @@ impl LegacyEnv {
         let parts = [in_place(true, ".env"), in_place(false, "the environment")];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
+}
+
+fn is_of_batch(name: &str) -> bool {
+    legacy_batch::VARIABLES.contains(&name)
 }
 
 fn is_of_store(name: &str) -> bool {
@@ -316,5 +343,31 @@ mod tests {
         );
         let legacy_env = read(&[], &[("MILLRACE_STORE", "sqlite:a.db")]);
         assert!(legacy_env.unusable[0].starts_with("`MILLRACE_STORE` has no effect in `.env`"));
+    }
+
+    #[test]
+    fn batches_have_the_documented_value_of_the_variable_that_is_not_set() {
+        let decision = |environment: &[(&str, &str)], dotenv: &[(&str, &str)]| {
+            let legacy_env = read(environment, dotenv);
+            (legacy_env.decisions(), legacy_env.unusable)
+        };
+        let decided = |line: &str| (vec![format!("batches of view `inventory`: {line}")], Vec::new());
+        assert_eq!(
+            decision(&[("BATCH_INTERVAL", "250")], &[("BATCH_SIZE", "7"), ("BATCH_INTERVAL", "1")]),
+            decided("7 events or 250 ms, from BATCH_SIZE in .env, BATCH_INTERVAL in the environment")
+        );
+        assert_eq!(
+            decision(&[], &[("BATCH_SIZE", "7")]),
+            decided("7 events or 5000 ms, from BATCH_SIZE in .env")
+        );
+        let (decisions, unusable) =
+            decision(&[("BATCH_SIZE", "0"), ("BATCH_INTERVAL", "3600000")], &[("BATCH_SIZE", "7")]);
+        let line =
+            "batches of view `inventory`: 100 events or 3600000 ms, from BATCH_INTERVAL in the environment";
+        assert_eq!(decisions, [line]);
+        assert_eq!(unusable, ["`BATCH_SIZE` is not a number of events from 1 to 32768"]);
+        let (decisions, unusable) = decision(&[("BATCH_SIZE", "many"), ("BATCH_INTERVAL", "3600001")], &[]);
+        assert_eq!((decisions.len(), unusable.len()), (0, 2));
+        assert_eq!(unusable[1], "`BATCH_INTERVAL` is not a number of milliseconds from 1 to 3600000");
     }
 }

@@ -68,7 +68,8 @@ impl Loaded {
 }
 
 impl Files {
-    /// Opens the defaults, the presets, the store of the replaced services, the user's file, and the overrides.
+    /// Opens the defaults, the presets, the store of the replaced services, the user's file, the batches of the replaced
+    /// services, and the overrides.
     pub fn open(path: Option<&Path>, overrides: &Overrides) -> Self {
         let mut errors = Vec::new();
         let outside = |file: String| Location { file, ..Location::default() };
@@ -111,6 +112,9 @@ impl Files {
         }
         if let Some((name, text)) = &user {
             layers.add(name, text, Origin::File);
+        }
+        if let Some(setting) = legacy.batch.and_then(|batch| batch.setting(&presets, &table)) {
+            layers.add(&legacy.batch_from(), &setting, Origin::Outside);
         }
         add_overrides(&mut layers, overrides);
         Self { layers, presets, errors, is_file_unread }

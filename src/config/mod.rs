@@ -9,6 +9,7 @@ mod effective;
 mod error;
 mod file;
 mod layers;
+mod legacy_batch;
 mod legacy_env;
 mod legacy_store;
 mod listen;
@@ -96,13 +97,14 @@ impl Config {
         opened.map(|(kind, name, ..)| (kind, name)).collect()
     }
 
-    /// Lets the web pages with these origins use the sources and reads that need no key and list no origins. With
-    /// `dev`, no source or read needs a key.
+    /// Lets the web pages with these origins use Socket.IO sources, and other sources and reads that need no key, if
+    /// these list no origins. With `dev`, no source or read needs a key.
     pub fn allow_origins(&mut self, origins: &[String], dev: bool) {
-        let sources = self.sources.values_mut().map(|source| (source.access(), source.origins_mut()));
-        let reads = self.reads.values_mut().map(|read| (read.access, &mut read.origins));
-        for (access, own) in sources.chain(reads) {
-            if own.is_empty() && (dev || access == Access::Open) {
+        let sources =
+            self.sources.values_mut().map(|source| (source.uses_allowed_origins(), source.origins_mut()));
+        let reads = self.reads.values_mut().map(|read| (read.access == Access::Open, &mut read.origins));
+        for (is_meant, own) in sources.chain(reads) {
+            if own.is_empty() && (dev || is_meant) {
                 origins.iter().for_each(|origin| own.add(origin.clone()));
             }
         }
@@ -144,10 +146,6 @@ mod tests {
             });
             lines.collect::<Vec<_>>().join("\n")
         })
-    }
-
-    fn http_sources(config: &Config) -> impl Iterator<Item = &HttpSource> {
-        config.sources.values().filter_map(Source::http)
     }
 
     fn http<'c>(config: &'c Config, name: &str) -> &'c HttpSource {
@@ -272,7 +270,7 @@ mod tests {
                 .collect();
             std::fs::write(&path, format!("{list}{}", opened.join("\n"))).expect("written");
             let config = Config::load(Some(&path), &Overrides::default()).expect("valid");
-            assert!(http_sources(&config).all(|source| source.access == Access::Open), "{}", preset.name);
+            assert!(config.sources.values().all(|source| source.access() == Access::Open), "{}", preset.name);
             assert_eq!(opened.len(), config.sources.len(), "{}", preset.name);
         }
     }
@@ -286,8 +284,8 @@ mod tests {
             (Access::Open, "/event", "message")
         );
         assert_eq!(source.origins, Origins::try_from(vec!["*".to_owned()]).expect("valid"));
-        assert_eq!(config.sources.len(), 3);
-        assert_eq!(http_sources(&config).filter(|source| source.access == Access::Open).count(), 1);
+        assert_eq!(config.sources.len(), 4);
+        assert_eq!(config.sources.values().filter(|source| source.access() == Access::Open).count(), 1);
     }
 
     #[test]
@@ -504,7 +502,7 @@ mod tests {
             ),
             (
                 "[source.ingest]\nanswer = '{\"id\":\"{eventID}\"}'",
-                "m.toml:2: source `ingest`, `answer`: the text contains `{eventID}`, which is not a placeholder; did you mean `{eventId}`? (placeholders: `{eventId}`)",
+                "m.toml:2: source `ingest`, `answer`: the text contains `{eventID}`, which is not a placeholder; did you mean `{eventId}`? (placeholders: `{eventId}`, `{timestamp}`)",
             ),
             (
                 "[source.ingest]\nanswer = '[\"{eventId}\",\"{eventId}\"]'",

@@ -22,6 +22,11 @@ impl Traces {
         }
     }
 
+    /// Adds the trace contexts of the records that follow.
+    pub fn append(&mut self, later: Self) {
+        self.by_position.extend(later.by_position);
+    }
+
     /// Returns the `traceparent` of the request with the event at `position`.
     pub fn of(&self, position: u64) -> Option<&str> {
         let found = self.by_position.iter().find(|(positions, _)| positions.contains(&position));

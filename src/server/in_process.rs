@@ -9,8 +9,10 @@ use axum::response::Response;
 use event::Stop;
 use event::limits::SOCKETS_MAX;
 
+use super::node::Node;
 use super::router::RequestRouter;
-use super::{Node, ServeError, Settings, Storage};
+use super::storage::Storage;
+use super::{ServeError, Settings};
 use crate::http::Sockets;
 use crate::store::Password;
 use crate::telemetry;

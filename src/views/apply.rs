@@ -3,12 +3,14 @@
 //! letter, and all others are applied.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DEAD_LETTERS_IN_A_ROW_MAX};
 use event::{Backoff, Stalled};
 use tokio::sync::SemaphorePermit;
 
-use super::batch::{Batch, BatchLimits, Event, Wanted};
+use super::batch::{Batch, BatchLimits, Event};
+use super::batch_report;
 use super::bisect::Bisect;
 use super::dead_letter::{self, DeadLettered};
 use super::definition_ranges::DefinitionRanges;
@@ -19,18 +21,41 @@ use crate::store::{Claim, DeadLetterChange, Halt, Plan, StoreError};
 impl Runner {
     /// Applies the next batch, up to `end`. Returns its number of events.
     pub(super) fn apply_next(&self, state: &mut State, end: u64) -> Result<usize, Halt> {
-        let permit = self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32)).ok();
-        let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
+        let permit = self.batch_memory();
         let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
         // Borrow the fields of `state` separately, because the batch borrows the reader's buffer.
         let at = state.at;
         let State { reader, definitions, stored, begun, dead_in_a_row, .. } = state;
         let read = reader.records(at, BATCH_BYTES_MAX)?;
-        let batch = read.batch(wanted, limits)?;
+        let batch = read.batch(self.wanted(), limits)?;
         let traces = &batch.traces;
         let outcome =
-            Applier { runner: self, definitions, stored, begun, dead_in_a_row, traces, permit }.apply(&batch);
+            Applier { runner: self, definitions, stored, begun, dead_in_a_row, traces, permit }.run(&batch);
         let (to, events) = (batch.span.end, batch.events.len());
+        self.end_batch(state, to, outcome)?;
+        Ok(events)
+    }
+
+    /// Applies the next waiting events of a view with `batch`, at most `events_max`.
+    pub(super) fn apply_waiting(&self, state: &mut State, events_max: usize) -> Result<(), Halt> {
+        let permit = self.batch_memory();
+        let batch = state.reader.gather(self.wanted(), &state.waiting, events_max)?;
+        let State { definitions, stored, begun, dead_in_a_row, .. } = state;
+        let traces = &batch.traces;
+        let outcome =
+            Applier { runner: self, definitions, stored, begun, dead_in_a_row, traces, permit }.run(&batch);
+        self.end_batch(state, batch.span.end, outcome)?;
+        state.waiting.remove_applied(state.at);
+        Ok(())
+    }
+
+    /// Waits for a part of the memory that all views may use for batches.
+    fn batch_memory(&self) -> Option<SemaphorePermit<'_>> {
+        self.runtime.block_on(self.budget.acquire_many(BATCH_BYTES_MAX as u32)).ok()
+    }
+
+    /// Moves the view's position past a batch that ends at `to`, if the batch was applied.
+    fn end_batch(&self, state: &mut State, to: u64, outcome: Result<bool, Halt>) -> Result<(), Halt> {
         // Some parts of the batch may be committed already. Continue after them, or they would be applied again.
         state.at = match &outcome {
             Ok(true) => to,
@@ -40,7 +65,7 @@ impl Runner {
             state.backoff = Backoff::default();
             self.publish(state);
         }
-        Ok(events)
+        Ok(())
     }
 }
 
@@ -57,7 +82,20 @@ struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Returns `false` if a stop was requested before the whole batch was applied.
+    /// Applies the batch with its lines in the program log. Returns `false` if a stop was requested before the whole batch
+    /// was applied.
+    fn run(mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
+        let (view, events, begun) = (&self.runner.view, batch.events.len(), Instant::now());
+        if events > 0 {
+            batch_report::received(view, events);
+        }
+        let applied = self.apply(batch)?;
+        if applied && events > 0 {
+            batch_report::saved(view, events, batch.span.end, begun);
+        }
+        Ok(applied)
+    }
+
     fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
         if batch.events.is_empty() {
             return Ok(true);

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::ops::Range;
 
 use event::limits::BATCH_BYTES_MAX;
@@ -10,7 +11,7 @@ use event::{EventId, LogId, Millis, SentFrom};
 use tokio::runtime::Handle;
 
 use super::undoing::Undoing;
-use crate::log::{EventLog, LogReader, ReadError, Records, Traces};
+use crate::log::{EventLog, Header, LogReader, ReadError, Records, Retry, Traces};
 use crate::store::{DEDUP_STORED_NAME, Halt, Store, StoreError};
 
 /// An event as a fold sees it. A correction has the id, text and time of the event that it undoes, so that the fold
@@ -22,11 +23,32 @@ pub struct Event<'a> {
     pub id: EventId,
     pub text: Cow<'a, str>,
     pub received: Millis,
-    pub sent_from: SentFrom<'a>,
+    pub sent_from: EventSender<'a>,
     /// The dead letter of which this event is a retry.
     pub retry_of: Option<EventId>,
     /// For a correction: the position of the event that it undoes.
     pub corrects: Option<u64>,
+}
+
+/// Where an event was sent from.
+#[derive(Clone, Debug, Default)]
+pub struct EventSender<'a> {
+    pub address: Option<IpAddr>,
+    pub client: Option<Cow<'a, str>>,
+    pub user_agent: Option<Cow<'a, str>>,
+}
+
+impl<'a> From<SentFrom<'a>> for EventSender<'a> {
+    fn from(SentFrom { address, client, user_agent }: SentFrom<'a>) -> Self {
+        Self { address, client: client.map(Cow::Borrowed), user_agent: user_agent.map(Cow::Borrowed) }
+    }
+}
+
+impl EventSender<'_> {
+    pub fn into_owned(self) -> EventSender<'static> {
+        let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        EventSender { address: self.address, client: owned(self.client), user_agent: owned(self.user_agent) }
+    }
 }
 
 pub struct Batch<'a> {
@@ -45,6 +67,15 @@ pub struct Batch<'a> {
 pub struct Wanted<'a> {
     pub view: &'a str,
     pub stream: &'a str,
+}
+
+impl Wanted<'_> {
+    /// Returns whether the view applies the events of a record with this header.
+    fn has(&self, header: &Header<'_>) -> bool {
+        // No view has seen the event of a dead letter of dedup, so its retry is for all views.
+        let for_view = |retry: Retry<'_>| retry.view == self.view || retry.view == DEDUP_STORED_NAME;
+        header.stream == self.stream && header.retry.is_none_or(for_view)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -124,20 +155,12 @@ impl Read<'_> {
             if record.header.is_none() {
                 hole = hole.or(Some(record.position));
             }
-            let Some(header) = record.header.as_ref().filter(|header| header.stream == wanted.stream) else {
+            let Some(header) = record.header.as_ref().filter(|header| wanted.has(header)) else {
                 end = record.end().min(limits.until);
                 continue;
             };
-            let retry_of = match header.retry {
-                Some(retry) if retry.view == wanted.view => Some(retry.dead_letter),
-                // No view has seen the event of a dead letter of dedup, so its retry is for all views.
-                Some(retry) if retry.view == DEDUP_STORED_NAME => None,
-                Some(_) => {
-                    end = record.end().min(limits.until);
-                    continue;
-                }
-                None => None,
-            };
+            let retry_of = header.retry.filter(|retry| retry.view == wanted.view);
+            let retry_of = retry_of.map(|retry| retry.dead_letter);
             has_identities |= record.has_identity();
             has_retries |= retry_of.is_some();
             traces.note(&record);
@@ -160,7 +183,7 @@ impl Read<'_> {
                     id: entry.client.map_or_else(|| EventId::at(self.log, position), |(id, _)| id),
                     text: Cow::Borrowed(entry.text),
                     received: header.received,
-                    sent_from: header.sent_from,
+                    sent_from: header.sent_from.into(),
                     retry_of,
                     corrects: entry.corrects,
                 });
@@ -177,6 +200,23 @@ impl Read<'_> {
         }
         let plain = !has_corrections && !has_retries;
         Ok(Batch { events, span: self.from..end, hole, plain, traces })
+    }
+
+    /// Returns the positions of the view's events before `until`, and the position at which these records or `until`
+    /// end. Repeats and erased events are included, because finding them takes more than the heads of the records.
+    pub fn positions(&self, wanted: Wanted<'_>, until: u64) -> Result<(Vec<Range<u64>>, u64), BatchError> {
+        let (mut found, mut end) = (Vec::new(), self.from);
+        for record in self.records.iter() {
+            let record = record?;
+            if record.position >= until {
+                break;
+            }
+            end = record.end().min(until);
+            if record.header.as_ref().is_some_and(|header| wanted.has(header)) {
+                found.push(record.position.max(self.from)..end);
+            }
+        }
+        Ok((found, end))
     }
 
     /// Gives each retried dead letter the id of its original event, and returns the end of the batch.

@@ -132,7 +132,7 @@ impl Definition {
             }
             _ => return None,
         };
-        Some(View { name: view.name.clone(), stream: self.content.from.clone(), kind })
+        Some(View { stream: self.content.from.clone(), kind, ..view.clone() })
     }
 
     /// Returns the tables of `view` that a view of this earlier definition did not have.

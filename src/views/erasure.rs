@@ -310,6 +310,8 @@ impl Eraser {
     /// undo an event whose text is blanked.
     fn wait_for_views(&self, stream: &str) -> Result<(), ErasureError> {
         let end = self.log.end();
+        let views = self.views.values().filter(|running| running.view.stream == stream);
+        views.for_each(|running| running.hurry(end));
         loop {
             let reached = self.progress.reached(stream, end, ERASURE_CHECK_INTERVAL);
             if self.runtime.block_on(reached) {

@@ -4,6 +4,10 @@
 
 mod apply;
 mod batch;
+mod batch_report;
+mod batch_rule;
+mod batch_timing;
+mod batched;
 mod bisect;
 mod dead_letter;
 mod definition;
@@ -13,6 +17,7 @@ mod erasure;
 mod erasure_error;
 mod erasure_key;
 mod erasure_records;
+mod gather;
 mod ledger;
 mod notifications;
 mod pipeline;
@@ -30,6 +35,7 @@ use event::Fields;
 use crate::store::{Claim, Plan, RowChanges, ViewTables, Visits, Write};
 
 pub use batch::{BatchError, Event};
+pub use batch_rule::BatchRule;
 pub use dead_letter::{DeadLetterError, DeadLetterRetry, drop_dead_letter, only_view};
 pub use definition::{ChangedSetting, Definition};
 pub use definition_change::{
@@ -54,6 +60,9 @@ pub struct View {
     pub name: String,
     pub stream: String,
     pub kind: ViewKind,
+    /// When waiting events are applied; `None` if they are applied as soon as possible. It decides no value, so it is
+    /// not part of the view's definition.
+    pub batch: Option<BatchRule>,
 }
 
 /// The kinds of views. Each kind has its own folder.

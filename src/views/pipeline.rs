@@ -3,13 +3,15 @@
 //! the fold or the store refuses are left to `apply.rs`, which applies one batch at a time.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use event::Stalled;
 use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, MERGED_PLAN_BYTES_MAX, UNSAVED_POSITIONS_MAX};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
-use super::batch::{BatchLimits, Wanted};
+use super::batch::BatchLimits;
+use super::batch_report;
 use super::runner::{Runner, State};
 use crate::store::{Halt, Plan, StoreError};
 
@@ -21,17 +23,30 @@ struct Pipeline {
     claimed: u64,
     applying: Option<Applying>,
     /// The plan to apply next. Further plans are merged into it while the store is busy.
-    queued: Option<(Plan, OwnedSemaphorePermit)>,
+    queued: Option<Queued>,
+}
+
+/// A plan with its part of the memory for batches.
+struct Queued {
+    plan: Plan,
+    permit: OwnedSemaphorePermit,
+    /// The number of events, and the time at which the first of them were read; for the program log.
+    events: usize,
+    begun: Instant,
 }
 
 impl Pipeline {
     fn may_grow(&self) -> bool {
-        self.queued.as_ref().is_some_and(|(plan, _)| plan.only_adds() && plan.bytes() < MERGED_PLAN_BYTES_MAX)
+        let may_grow =
+            |queued: &Queued| queued.plan.only_adds() && queued.plan.bytes() < MERGED_PLAN_BYTES_MAX;
+        self.queued.as_ref().is_some_and(may_grow)
     }
 }
 
 struct Applying {
     to: u64,
+    events: usize,
+    begun: Instant,
     /// The outcome of the plan; `None` if a stop was requested first.
     outcome: JoinHandle<Option<Result<(), StoreError>>>,
 }
@@ -75,23 +90,28 @@ impl Runner {
                 Some(_) => Arc::clone(&self.budget).try_acquire_many_owned(bytes).ok(),
             };
             let Some(permit) = permit else { break };
-            let Some(plan) = self.fold_ahead(state, pipeline, end)? else { break };
+            let begun = Instant::now();
+            let Some((plan, events)) = self.fold_ahead(state, pipeline, end)? else { break };
+            let folded = Queued { plan, permit, events, begun };
             // A batch without events needs no plan: the next plan moves the position past it.
-            if pipeline.claimed == pipeline.to
-                && self.enqueue(state, pipeline, plan, permit)? == Next::FallBack
-            {
+            if pipeline.claimed == pipeline.to && self.enqueue(state, pipeline, folded)? == Next::FallBack {
                 return Ok(Next::FallBack);
             }
         }
         Ok(Next::Continue)
     }
 
-    /// Folds the next batch into a plan. Returns `None` if the batch is not plain.
-    fn fold_ahead(&self, state: &mut State, pipeline: &mut Pipeline, end: u64) -> Result<Option<Plan>, Halt> {
-        let wanted = Wanted { view: &self.view.name, stream: &self.view.stream };
+    /// Folds the next batch into a plan. Returns the plan and the number of its events, or `None` if the batch is not
+    /// plain.
+    fn fold_ahead(
+        &self,
+        state: &mut State,
+        pipeline: &mut Pipeline,
+        end: u64,
+    ) -> Result<Option<(Plan, usize)>, Halt> {
         let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
         let read = state.reader.records(pipeline.to, BATCH_BYTES_MAX)?;
-        let batch = read.batch(wanted, limits)?;
+        let batch = read.batch(self.wanted(), limits)?;
         let folded = self.view.fold(&self.fields, &batch.events);
         if !batch.plain || !folded.refused.is_empty() || batch.span.is_empty() {
             return Ok(None);
@@ -100,26 +120,24 @@ impl Runner {
         pipeline.to = batch.span.end;
         if !batch.events.is_empty() {
             pipeline.claimed = pipeline.to;
+            batch_report::received(&self.view, batch.events.len());
         }
-        Ok(Some(plan))
+        Ok(Some((plan, batch.events.len())))
     }
 
     /// Starts the plan, or merges it into the queued plan while the store is busy.
-    fn enqueue(
-        &self,
-        state: &mut State,
-        pipeline: &mut Pipeline,
-        plan: Plan,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Next, Halt> {
-        if pipeline.queued.as_ref().is_some_and(|(queued, _)| !queued.can_merge(&plan))
+    fn enqueue(&self, state: &mut State, pipeline: &mut Pipeline, folded: Queued) -> Result<Next, Halt> {
+        if pipeline.queued.as_ref().is_some_and(|queued| !queued.plan.can_merge(&folded.plan))
             && self.start_queued(state, pipeline)? == Next::FallBack
         {
             return Ok(Next::FallBack);
         }
         match &mut pipeline.queued {
-            Some((queued, _)) => queued.merge(plan),
-            None => pipeline.queued = Some((plan, permit)),
+            Some(queued) => {
+                queued.plan.merge(folded.plan);
+                queued.events += folded.events;
+            }
+            None => pipeline.queued = Some(folded),
         }
         let busy = pipeline.applying.as_ref().is_some_and(|applying| !applying.outcome.is_finished());
         if busy && pipeline.may_grow() { Ok(Next::Continue) } else { self.start_queued(state, pipeline) }
@@ -129,8 +147,8 @@ impl Runner {
         if self.finish_applying(state, pipeline)? == Next::FallBack {
             return Ok(Next::FallBack);
         }
-        if let Some((plan, permit)) = pipeline.queued.take() {
-            self.start_applying(pipeline, plan, permit);
+        if let Some(queued) = pipeline.queued.take() {
+            self.start_applying(pipeline, queued);
         }
         Ok(Next::Continue)
     }
@@ -142,7 +160,8 @@ impl Runner {
         }
     }
 
-    fn start_applying(&self, pipeline: &mut Pipeline, plan: Plan, permit: OwnedSemaphorePermit) {
+    fn start_applying(&self, pipeline: &mut Pipeline, queued: Queued) {
+        let Queued { plan, permit, events, begun } = queued;
         failpoint::hit("views.folded");
         let (store, stop, progress) = (self.store.clone(), self.stop.clone(), self.progress.clone());
         let to = plan.claim.to;
@@ -157,15 +176,18 @@ impl Runner {
             let applied = store.apply_with_retry(Arc::new(plan), &stop, on_wait).await;
             applied.map(|outcome| outcome.map(drop))
         });
-        pipeline.applying = Some(Applying { to, outcome });
+        pipeline.applying = Some(Applying { to, events, begun, outcome });
     }
 
     /// Waits for the plan that the store is applying. Falls back to single batches if the database rejected a row.
     fn finish_applying(&self, state: &mut State, pipeline: &mut Pipeline) -> Result<Next, Halt> {
-        let Some(Applying { to, outcome }) = pipeline.applying.take() else { return Ok(Next::Continue) };
+        let Some(Applying { to, events, begun, outcome }) = pipeline.applying.take() else {
+            return Ok(Next::Continue);
+        };
         match self.runtime.block_on(outcome) {
             Ok(Some(Ok(()))) => {
                 failpoint::hit("views.applied");
+                batch_report::saved(&self.view, events, to, begun);
                 (state.stored, state.at, state.dead_in_a_row) = (to, to, 0);
                 state.backoff = Default::default();
                 self.publish(state);

@@ -15,7 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::View;
-use super::batch::BatchReader;
+use super::batch::{BatchReader, Wanted};
+use super::batch_timing::Waiting;
 use super::definition::Definition;
 use super::definition_ranges::DefinitionRanges;
 use crate::dedup::{Dedup, STORE_WENT_BACK};
@@ -47,6 +48,7 @@ pub struct Running {
     pub fields: Arc<Fields>,
     pub definition: Arc<Definition>,
     holds: mpsc::Sender<oneshot::Sender<HoldGuard>>,
+    hurry: watch::Sender<u64>,
     /// Locked by a comparison, a rebuild or an erasure of this view. Only one of them runs at a time.
     pub replay_lock: Arc<Mutex<()>>,
 }
@@ -64,6 +66,15 @@ impl Running {
         self.holds.send(sender).await.ok()?;
         receiver.await.ok()
     }
+
+    /// Lets no event below `position` wait for a batch of the view. The view applies them now.
+    pub fn hurry(&self, position: u64) {
+        self.hurry.send_if_modified(|until| {
+            let grows = position > *until;
+            *until = position.max(*until);
+            grows
+        });
+    }
 }
 
 /// The state of a running view.
@@ -72,6 +83,10 @@ pub(super) struct State {
     /// The definitions under which the events are folded; read from the store once the view has begun.
     pub(super) definitions: DefinitionRanges,
     pub(super) holds: mpsc::Receiver<oneshot::Sender<HoldGuard>>,
+    /// The events of a view with `batch` that are not applied yet.
+    pub(super) waiting: Waiting,
+    /// Events below this position do not wait.
+    pub(super) hurry: watch::Receiver<u64>,
     /// The position in the store.
     pub(super) stored: u64,
     /// The position reached. There are no events of this view between `stored` and this position.
@@ -80,17 +95,19 @@ pub(super) struct State {
     pub(super) dead_in_a_row: usize,
     pub(super) backoff: Backoff,
     /// The time at which `save` last stored `at`.
-    saved: Instant,
+    pub(super) saved: Instant,
 }
 
 impl Runner {
     pub fn start(self) -> std::io::Result<(Running, JoinHandle<()>)> {
         let (sender, holds) = mpsc::channel(1);
+        let (hurry, hurry_receiver) = watch::channel(0);
         let running = Running {
             view: self.view.clone(),
             fields: Arc::clone(&self.fields),
             definition: Arc::clone(&self.definition),
             holds: sender,
+            hurry,
             replay_lock: Arc::default(),
         };
         let reader = BatchReader::new(&self.log, &self.store, &self.runtime);
@@ -98,6 +115,8 @@ impl Runner {
             reader,
             definitions: DefinitionRanges::default(),
             holds,
+            waiting: Waiting::new(Instant::now()),
+            hurry: hurry_receiver,
             stored: 0,
             at: 0,
             begun: false,
@@ -112,7 +131,7 @@ impl Runner {
 
     fn run(self, mut state: State) {
         while !self.stop.asked() {
-            match self.locate(&mut state).and_then(|()| self.follow(&mut state)) {
+            match self.locate(&mut state).and_then(|()| self.work(&mut state)) {
                 Ok(()) => break,
                 Err(Halt::Pause(reason)) => self.pause(&mut state, &reason),
                 Err(Halt::Wait(reason)) => self.wait(&mut state, reason),
@@ -125,6 +144,13 @@ impl Runner {
         if state.begun && state.at > state.stored {
             // This only spares the next start from reading events of other streams again.
             let _ = self.save(&mut state);
+        }
+    }
+
+    fn work(&self, state: &mut State) -> Result<(), Halt> {
+        match self.view.batch {
+            None => self.follow(state),
+            Some(rule) => self.follow_in_batches(state, rule),
         }
     }
 
@@ -146,6 +172,7 @@ impl Runner {
         state.begun = false;
         state.stored = row.map_or_else(|| self.log.begin(), |row| row.position);
         state.at = state.stored;
+        state.waiting.restart(state.at);
         // A view that pauses now shows how far it is.
         self.progress.send_modify(|applied| applied.set_position(state.at));
         if let Some(row) = row {
@@ -225,7 +252,7 @@ impl Runner {
 
     /// Stores the position if it is too far ahead of the stored one, or has been for too long. Retention deletes only
     /// events below the stored positions.
-    fn save_in_time(&self, state: &mut State) -> Result<(), StoreError> {
+    pub(super) fn save_in_time(&self, state: &mut State) -> Result<(), StoreError> {
         let unsaved = if state.begun { state.at - state.stored } else { 0 };
         let overdue = unsaved > 0 && state.saved.elapsed() >= UNSAVED_DURATION_MAX;
         if unsaved > UNSAVED_POSITIONS_MAX || overdue { self.save(state) } else { Ok(()) }
@@ -243,7 +270,7 @@ impl Runner {
         Ok(())
     }
 
-    fn hold_until_released(&self, state: &State, answer: oneshot::Sender<HoldGuard>) {
+    pub(super) fn hold_until_released(&self, state: &State, answer: oneshot::Sender<HoldGuard>) {
         let (release, released) = oneshot::channel();
         if answer.send(HoldGuard { _release: release }).is_ok() {
             tracing::info!(view = self.view.name, position = state.at, "view is on hold");
@@ -256,6 +283,11 @@ impl Runner {
     pub fn claim(&self, stored: u64, to: u64) -> Claim {
         let definition = Some(self.definition.stored().hash);
         Claim { view: self.view.name.clone(), log: self.log.id(), from: stored, to, definition }
+    }
+
+    /// Returns what the view's batches consist of.
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        Wanted { view: &self.view.name, stream: &self.view.stream }
     }
 
     pub(super) fn publish(&self, state: &State) {

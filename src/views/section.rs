@@ -3,6 +3,7 @@
 use event::{Fields, SettingErrors, suggestion};
 use serde::Deserialize;
 
+use super::batch_rule::BatchSection;
 use super::ledger::LedgerSection;
 use super::notifications::NotificationsSection;
 use super::stats::StatsSection;
@@ -30,16 +31,26 @@ impl ViewSection {
         }
     }
 
+    fn batch(&self) -> Option<&BatchSection> {
+        match self {
+            Self::Ledger(section) => section.batch.as_ref(),
+            Self::Stats(section) => section.batch.as_ref(),
+            Self::Table(section) => section.batch.as_ref(),
+            Self::Notifications(section) => section.batch.as_ref(),
+        }
+    }
+
     /// Builds view `name`, if these settings are valid for stream `from` with these fields.
     pub fn build(&self, name: &str, from: &str, fields: &Fields, errors: &mut SettingErrors) -> Option<View> {
         let stream = StreamFields { name: from, fields };
+        let batch = self.batch().and_then(|batch| errors.take(&["batch"], batch.rule()));
         let kind = match self {
             Self::Ledger(section) => ViewKind::Ledger(section.build(name, stream, errors)?),
             Self::Stats(section) => ViewKind::Stats(section.build(name, stream, errors)?),
             Self::Table(section) => ViewKind::Table(section.build(name, stream, errors)?),
             Self::Notifications(section) => ViewKind::Notifications(section.build(name, stream, errors)?),
         };
-        Some(View { name: name.to_owned(), stream: from.to_owned(), kind })
+        Some(View { name: name.to_owned(), stream: from.to_owned(), kind, batch })
     }
 }
 

@@ -8,10 +8,10 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-use event::{EventId, LogId, SentFrom};
+use event::{EventId, LogId};
 use tokio::runtime::Handle;
 
-use super::batch::{BatchError, Event};
+use super::batch::{BatchError, Event, EventSender};
 use crate::log::{LogReader, ReadError};
 use crate::store::{DEDUP_STORED_NAME, DeadLetter, NewDeadLetter, Store, StoreError};
 
@@ -128,7 +128,7 @@ impl Undoing<'_> {
                     text: Cow::Owned(entry.text.to_owned()),
                     received: header.received,
                     // No fold reads it from an event that is undone.
-                    sent_from: SentFrom::default(),
+                    sent_from: EventSender::default(),
                     retry_of: None,
                     corrects: Some(target),
                 };

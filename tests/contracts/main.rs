@@ -8,6 +8,7 @@ mod harness;
 mod access;
 mod applied;
 mod bad_input;
+mod batches;
 mod behind;
 mod cloud_events;
 mod compressed;

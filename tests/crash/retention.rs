@@ -199,7 +199,7 @@ fn view(name: &str) -> (View, Fields) {
         }
         _ => (Fields::new(vec![who], 0), ViewKind::Table(visits())),
     };
-    (View { name: name.to_owned(), stream: name.to_owned(), kind }, fields)
+    (View { name: name.to_owned(), stream: name.to_owned(), kind, batch: None }, fields)
 }
 
 fn visits() -> RowTable {

@@ -46,7 +46,12 @@ impl Running {
         .unwrap();
         let rule = Rule::Always(Amount { field: 1, negative: false });
         let ledger = Ledger::new("ledger", ["who", "value"], 0, rule);
-        let view = View { name: "v".to_owned(), stream: "s".to_owned(), kind: ViewKind::Ledger(ledger) };
+        let view = View {
+            name: "v".to_owned(),
+            stream: "s".to_owned(),
+            kind: ViewKind::Ledger(ledger),
+            batch: None,
+        };
         let runner = Runner {
             definition: Arc::new(Definition::of(&view, &fields)),
             view,

@@ -39,6 +39,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a duration that may also be in milliseconds.
+pub fn parse_short_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration such as `500ms`, `5s` or `1m`");
+    match text.strip_suffix("ms") {
+        Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            number.parse().map(Duration::from_millis).map_err(|_| wrong())
+        }
+        _ => parse_duration(text).map_err(|_| wrong()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +60,15 @@ mod tests {
         assert_eq!(parse_duration("36500d"), Ok(CONFIGURED_DURATION_MAX));
         for wrong in ["", "7", "d", "-1d", "1.5h", "1w", "36501d", "200000000000d", "99999999999999999999d"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_short_duration_may_be_in_milliseconds() {
+        assert_eq!(parse_short_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_short_duration("5s"), Ok(Duration::from_secs(5)));
+        for wrong in ["", "ms", "-1ms", "+1ms", "1.5ms", "5", "1 ms", "99999999999999999999ms"] {
+            assert!(parse_short_duration(wrong).is_err(), "{wrong}");
         }
     }
 }

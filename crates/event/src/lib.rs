@@ -37,7 +37,7 @@ mod varint;
 pub use backoff::Backoff;
 pub use day::{Day, DayError};
 pub use decimal::{Decimal, DecimalError};
-pub use duration::{WrittenDuration, parse_duration};
+pub use duration::{WrittenDuration, parse_duration, parse_short_duration};
 pub use escapes::{percent_decode, percent_decode_strict, percent_encode};
 pub use field::{Field, FieldError, FieldErrors, Form, Kind, Value};
 pub use fields::{Checked, Fields};

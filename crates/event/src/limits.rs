@@ -163,6 +163,12 @@ pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 // Batches.
 /// Events in one batch of a view, which are folded together.
 pub const BATCH_EVENTS_MAX: usize = 32_768;
+/// The shortest and the longest `age` of a view's `batch`, and the one of a `batch` that sets only `events`.
+pub const BATCH_AGE_MIN: Duration = Duration::from_millis(1);
+pub const BATCH_AGE_MAX: Duration = Duration::from_secs(3600);
+pub const BATCH_AGE_DEFAULT: Duration = Duration::from_secs(5);
+/// One read of the log for a view with `batch`. It is small, because such a view may need few events of it.
+pub const WAITING_READ_BYTES_MAX: usize = 256 * 1024;
 /// Log bytes that are read for one batch.
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Batches of all views in memory. It does not include batches of views that wait for their store.

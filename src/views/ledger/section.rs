@@ -6,6 +6,7 @@ use event::{Kind, SettingErrors, suggestion};
 use serde::Deserialize;
 
 use super::{Amount, Ledger, Rule};
+use crate::views::batch_rule::BatchSection;
 use crate::views::section::{StreamFields, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -17,6 +18,7 @@ pub struct LedgerSection {
     amount_column: Option<String>,
     by: Option<String>,
     amount: AmountSection,
+    pub batch: Option<BatchSection>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -5,6 +5,7 @@ use event::{Kind, SettingErrors};
 use serde::Deserialize;
 
 use super::{MessagePart, NotificationFields, Notifications};
+use crate::views::batch_rule::BatchSection;
 use crate::views::section::{StreamFields, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -17,6 +18,7 @@ pub struct NotificationsSection {
     payload: Option<String>,
     message: String,
     channel: Option<String>,
+    pub batch: Option<BatchSection>,
 }
 
 /// Notifications of this channel are written to the log, which needs no other service.

@@ -191,8 +191,8 @@ struct ShadowFold<'a> {
 
 impl<'a> ShadowFold<'a> {
     fn new(context: Context<'a>, definitions: &'a Definitions, kind: ViewKind) -> Self {
-        let View { name, stream, .. } = &context.view.view;
-        let shadow = View { name: format!("{name}{SHADOW}"), stream: stream.clone(), kind };
+        let view = &context.view.view;
+        let shadow = View { name: format!("{}{SHADOW}", view.name), kind, ..view.clone() };
         Self { context, definitions, shadow, at: 0, refused: None }
     }
 

@@ -5,6 +5,7 @@ use event::{Kind, SettingErrors, suggestion};
 use serde::Deserialize;
 
 use super::{CountedField, Stats, StatsFields};
+use crate::views::batch_rule::BatchSection;
 use crate::views::section::{StreamFields, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -19,6 +20,7 @@ pub struct StatsSection {
     #[serde(default)]
     distinct_counts: Vec<String>,
     table: Option<String>,
+    pub batch: Option<BatchSection>,
 }
 
 impl StatsSection {

@@ -53,8 +53,8 @@ impl EnvelopeField {
         match self {
             Self::Received => Value::Time(event.received),
             Self::Id => Value::Text(event.id.to_string().into()),
-            Self::Client => text(event.sent_from.client),
-            Self::UserAgent => text(event.sent_from.user_agent),
+            Self::Client => text(event.sent_from.client.as_deref()),
+            Self::UserAgent => text(event.sent_from.user_agent.as_deref()),
             Self::Address => match event.sent_from.address {
                 Some(address) => Value::Text(address.to_string().into()),
                 None => Value::Absent,
@@ -112,7 +112,8 @@ mod tests {
                 address: Some([10, 0, 0, 7].into()),
                 client: Some("c-1"),
                 user_agent: None,
-            },
+            }
+            .into(),
             retry_of: None,
             corrects,
         }

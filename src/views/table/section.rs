@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
 use super::{ColumnSource, EnvelopeField, RowTable};
+use crate::views::batch_rule::BatchSection;
 use crate::views::section::{StreamFields, table_name};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -18,6 +19,7 @@ pub struct RowTableSection {
     table: Option<String>,
     id_column: Option<String>,
     columns: Option<Columns>,
+    pub batch: Option<BatchSection>,
 }
 
 /// The columns in the order of the file.
@@ -200,7 +202,7 @@ mod tests {
             ),
             (
                 r#"columns = { a = "$now" }"#,
-                "fills column `a` with `$now`, which does not exist (special values: `$received`, `$id`, `$address`)",
+                "fills column `a` with `$now`, which does not exist (special values: `$received`, `$id`, `$address`, `$client`, `$user_agent`)",
             ),
             (r#"columns = { a = { field = "$id", default = "$received" } }"#, "which cannot have a default"),
             (r#"columns = { a = { field = "site", default = "$received" } }"#, "only times can have one"),
