@@ -183,8 +183,20 @@ impl Keys {
         stream: Option<&str>,
         open: bool,
     ) -> Result<Arc<Key>, Refusal> {
-        let key = self.look_up(presented, scope, stream, open)?;
-        if key.view_key.is_some() { Err(Refusal::Forbidden(Denied::OtherRow)) } else { Ok(key) }
+        self.authorize_connection(presented, scope, stream, open).map(|(key, _)| key)
+    }
+
+    /// The same for a connection that stays open. Also returns what it needs to notice that the key has ended; `None`
+    /// if it uses no key.
+    pub fn authorize_connection(
+        &self,
+        presented: Credentials<'_>,
+        scope: Scope,
+        stream: Option<&str>,
+        open: bool,
+    ) -> Result<(Arc<Key>, Option<HeldKey>), Refusal> {
+        let (key, held) = self.look_up(presented, scope, stream, open)?;
+        if key.view_key.is_some() { Err(Refusal::Forbidden(Denied::OtherRow)) } else { Ok((key, held)) }
     }
 
     /// Returns the presented key if it may read the row `row` of a view of `stream`.
@@ -195,7 +207,7 @@ impl Keys {
         row: &str,
         open: bool,
     ) -> Result<Arc<Key>, Refusal> {
-        let key = self.look_up(presented, Scope::Read, Some(stream), open)?;
+        let (key, _) = self.look_up(presented, Scope::Read, Some(stream), open)?;
         let allowed = key.view_key.as_ref().is_none_or(|only| only == row);
         if allowed { Ok(key) } else { Err(Refusal::Forbidden(Denied::OtherRow)) }
     }
@@ -206,14 +218,14 @@ impl Keys {
         scope: Scope,
         stream: Option<&str>,
         open: bool,
-    ) -> Result<Arc<Key>, Refusal> {
+    ) -> Result<(Arc<Key>, Option<HeldKey>), Refusal> {
         // Read before the keys: a refresh in between may have added this one.
         let is_complete = self.is_complete.load(Ordering::Acquire);
-        let key = match (presented.literals().find_map(|literal| self.find(literal)), &self.open) {
-            (Some(key), _) => key,
+        let (key, held) = match (presented.literals().find_map(|literal| self.find(literal)), &self.open) {
+            (Some((hash, key)), _) => (Arc::clone(&key), HeldKey { hash, expires: key.expires }),
             // Clients with a built-in key have to send it: with `--dev`, an unknown key counts as none.
-            (None, Some(open)) => return Ok(Arc::clone(open)),
-            (None, None) if open && presented.is_empty() => return Ok(Arc::clone(&self.anonymous)),
+            (None, Some(open)) => return Ok((Arc::clone(open), None)),
+            (None, None) if open && presented.is_empty() => return Ok((Arc::clone(&self.anonymous), None)),
             // A 401 would be final for the sender of a key that is in the store, but not known here yet.
             (None, None) if !is_complete && self.may_be_valid(presented) => {
                 return Err(Refusal::StoreUnavailable(KEY_MAY_BE_NEW.to_owned()));
@@ -226,7 +238,7 @@ impl Keys {
             return Err(Refusal::Forbidden(Denied::Scope(scope)));
         }
         match stream {
-            _ if for_stream => Ok(key),
+            _ if for_stream => Ok((key, Some(held))),
             Some(stream) => Err(Refusal::Forbidden(Denied::Stream(stream.to_owned()))),
             None => Err(Refusal::Forbidden(Denied::AllStreams)),
         }
@@ -251,15 +263,6 @@ impl Keys {
         Arc::ptr_eq(key, &self.anonymous)
     }
 
-    /// Returns the known key among these, for a connection that stays open and goes on using it; `None` without one.
-    pub fn held(&self, presented: Credentials<'_>) -> Option<HeldKey> {
-        let known = event::read_lock(&self.known);
-        presented.literals().map(hash).find_map(|hash| {
-            let key = known.get(&hash)?;
-            Some(HeldKey { hash, expires: key.expires })
-        })
-    }
-
     /// Returns whether the key is still known, and has not expired.
     pub fn still_hold(&self, held: &HeldKey) -> bool {
         held.expires.is_none_or(|expires| expires > Millis::now())
@@ -274,12 +277,11 @@ impl Keys {
     /// Returns the number under which requests with a known key are counted; `None` without one.
     pub fn counted_as(&self, credentials: Credentials<'_>) -> Option<u128> {
         let known = event::read_lock(&self.known);
-        let known = credentials.literals().map(hash).find(|hash| known.contains_key(hash))?;
-        let (half, _) = known.split_first_chunk()?;
-        Some(u128::from_le_bytes(*half))
+        let hash = credentials.literals().map(hash).find(|hash| known.contains_key(hash))?;
+        Some(HeldKey { hash, expires: None }.counted_as())
     }
 
-    fn find(&self, literal: &str) -> Option<Arc<Key>> {
+    fn find(&self, literal: &str) -> Option<(KeyHash, Arc<Key>)> {
         let presented = hash(literal);
         let key = {
             let known = event::read_lock(&self.known);
@@ -291,7 +293,7 @@ impl Keys {
             return None;
         }
         key.last_used.note(now);
-        Some(key)
+        Some((presented, key))
     }
 }
 

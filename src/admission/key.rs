@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event::Millis;
 
@@ -114,5 +115,19 @@ impl<'a> Credentials<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct HeldKey {
     pub(super) hash: KeyHash,
-    pub expires: Option<Millis>,
+    pub(super) expires: Option<Millis>,
+}
+
+impl HeldKey {
+    /// Returns the number under which requests with the key are counted.
+    pub fn counted_as(&self) -> u128 {
+        let (half, _) = self.hash.split_first_chunk().expect("a hash has 32 bytes");
+        u128::from_le_bytes(*half)
+    }
+
+    /// Returns the time until the key expires, if it does.
+    pub fn time_left(&self) -> Option<Duration> {
+        let left = self.expires?.0.saturating_sub(Millis::now().0);
+        Some(Duration::from_millis(left.max(0) as u64))
+    }
 }

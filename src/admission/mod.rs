@@ -116,6 +116,15 @@ impl Admission {
 
     /// Admits one event and appends it: the short way for sources that bring one event a request.
     pub async fn admit_one(&self, context: &Context<'_>, offer: Offer<'_, '_>) -> Result<Admitted, Refusal> {
+        self.queue_one(context, offer).await?.await
+    }
+
+    /// Admits one event, which has its place in the log's order then. Returns a future that waits until it is durable.
+    pub async fn queue_one<'a>(
+        &'a self,
+        context: &'a Context<'a>,
+        offer: Offer<'_, '_>,
+    ) -> Result<impl Future<Output = Result<Admitted, Refusal>> + 'a, Refusal> {
         let stream = self.stream(context.ids.stream)?;
         let name = check_event::name_of(&stream.fields, context, 0, offer)?;
         if let Some(name) = name {
@@ -125,14 +134,20 @@ impl Admission {
         let header = context.header(shape, None);
         let mut record = RecordBuilder::new(&header, shape, offer.text.len());
         record.push(&Entry { client: name, text: offer.text, ..Entry::default() });
-        let position = self.log.append(&record).await?;
-        self.count_accepted(context, position, 1);
-        Ok(match name {
-            Some(name) => {
-                let durable = Durable { position, received: header.received, window: context.window };
-                Admitted { id: name.0, repeat: self.recent_ids.note(name, durable, self.progress.skipped()) }
-            }
-            None => Admitted { id: EventId::at(self.log.id(), position), repeat: false },
+        let (append, received) = (self.log.append(&record), header.received);
+        Ok(async move {
+            let position = append.await?;
+            self.count_accepted(context, position, 1);
+            Ok(match name {
+                Some(name) => {
+                    let durable = Durable { position, received, window: context.window };
+                    Admitted {
+                        id: name.0,
+                        repeat: self.recent_ids.note(name, durable, self.progress.skipped()),
+                    }
+                }
+                None => Admitted { id: EventId::at(self.log.id(), position), repeat: false },
+            })
         })
     }
 
@@ -143,10 +158,31 @@ impl Admission {
         checked: &Checked<'_>,
         corrections: Corrections,
     ) -> Result<Appended, Refusal> {
+        self.queue(context, checked, corrections).await
+    }
+
+    /// Queues checked events for the log as one record, which has its place in the log's order then. Returns a future
+    /// that waits until it is durable.
+    pub fn queue<'a>(
+        &'a self,
+        context: &'a Context<'_>,
+        checked: &'a Checked<'_>,
+        corrections: Corrections,
+    ) -> impl Future<Output = Result<Appended, Refusal>> + Send + 'a {
         let entries = &checked.entries;
         let bytes = entries.iter().map(|entry| entry.text.len()).sum();
         let (record, received) = run_sized(bytes, || context.record(entries, None));
-        let position = self.log.append_holding(&record, corrections.into_lock()).await?;
+        let append = self.log.append_holding(&record, corrections.into_lock());
+        async move { Ok(self.appended(context, entries, received, append.await?)) }
+    }
+
+    fn appended(
+        &self,
+        context: &Context<'_>,
+        entries: &[Entry<'_>],
+        received: Millis,
+        position: u64,
+    ) -> Appended {
         self.count_accepted(context, position, entries.len() as u64);
         let mut repeats = Vec::new();
         let id = |(index, entry): (usize, &Entry<'_>)| {
@@ -159,7 +195,7 @@ impl Admission {
             name.0
         };
         let ids = entries.iter().enumerate().map(id).collect();
-        Ok(Appended { position, ids, repeats })
+        Appended { position, ids, repeats }
     }
 
     /// Encodes checked lines as one record; `None` if there are none. `upload` says which lines of a file they are.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use event::SentFrom;
@@ -30,10 +30,19 @@ impl Handshake {
         let mut headers = HeaderMap::new();
         for name in KEPT {
             if let Some(value) = all.get(&name) {
-                headers.insert(name, value.clone());
+                // A copy: a clone would keep the whole head of the request in memory.
+                headers.insert(name, copied(value));
             }
         }
         Self { peer, headers }
+    }
+
+    /// Removes the keys, once they are not needed any more.
+    #[must_use]
+    pub fn without_credentials(mut self) -> Self {
+        self.headers.remove(header::AUTHORIZATION);
+        self.headers.remove("x-api-key");
+        self
     }
 
     pub fn credentials(&self) -> Credentials<'_> {
@@ -43,6 +52,10 @@ impl Handshake {
     pub fn sent_from(&self) -> SentFrom<'_> {
         sent_from(self.peer, &self.headers)
     }
+}
+
+fn copied(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).expect("a header is valid")
 }
 
 /// Returns a name that nobody can guess, for a connection.

@@ -21,6 +21,8 @@ pub struct Sockets(Arc<Shared>);
 struct Shared {
     sockets_max: usize,
     free: Arc<Semaphore>,
+    /// Sessions that poll: each holds a connection of the requests' budget, too.
+    polling_free: Arc<Semaphore>,
     /// The sockets by the network of their client. A network without sockets has no entry.
     networks: Mutex<HashMap<u128, Count>>,
     stop: Stop,
@@ -38,15 +40,18 @@ pub struct OpenSocket {
     sockets: Sockets,
     network: u128,
     is_stranger: bool,
+    polling: Option<OwnedSemaphorePermit>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Sockets {
-    pub fn new(sockets_max: usize, stop: &Stop) -> Self {
+    /// At most `polling_max` of the sockets are sessions that poll.
+    pub fn new(sockets_max: usize, polling_max: usize, stop: &Stop) -> Self {
         metrics::gauge!("millrace_sockets_max").set(sockets_max as f64);
         Self(Arc::new(Shared {
             sockets_max,
             free: Arc::new(Semaphore::new(sockets_max)),
+            polling_free: Arc::new(Semaphore::new(polling_max)),
             networks: Mutex::default(),
             stop: stop.clone(),
             gauge: metrics::gauge!("millrace_sockets"),
@@ -67,7 +72,16 @@ impl Sockets {
         }
         networks.insert(network, Count { all: count.all + 1, strangers: count.strangers + 1 });
         self.0.gauge.increment(1.0);
-        Ok(OpenSocket { sockets: self.clone(), network, is_stranger: true, _permit: permit })
+        Ok(OpenSocket { sockets: self.clone(), network, is_stranger: true, polling: None, _permit: permit })
+    }
+
+    /// The same for a session that polls.
+    pub fn open_polling(&self, peer: Peer) -> Result<OpenSocket, Refusal> {
+        let polling =
+            Arc::clone(&self.0.polling_free).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
+        let mut place = self.open(peer)?;
+        place.polling = Some(polling);
+        Ok(place)
     }
 
     /// Returns the signal at which sockets answer what they have received, and close.
@@ -88,6 +102,11 @@ impl OpenSocket {
         if std::mem::take(&mut self.is_stranger) {
             self.change(|count| count.strangers -= 1);
         }
+    }
+
+    /// Notes that the session has a WebSocket now.
+    pub fn stops_polling(&mut self) {
+        self.polling = None;
     }
 
     fn change(&self, change: impl FnOnce(&mut Count)) {
@@ -118,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_of_one_address_are_bounded_and_leave_room_for_others() {
-        let sockets = Sockets::new(STRANGERS_OF_ADDRESS_MAX + 2, &Stop::default());
+        let sockets = Sockets::new(STRANGERS_OF_ADDRESS_MAX + 2, 1, &Stop::default());
         let mut open: Vec<OpenSocket> =
             (0..STRANGERS_OF_ADDRESS_MAX).map(|_| sockets.open(peer("10.0.0.1")).expect("room")).collect();
         assert_eq!(sockets.open(peer("10.0.0.1")).err(), Some(Refusal::Overloaded));
@@ -134,9 +153,19 @@ mod tests {
     }
 
     #[test]
+    fn sessions_that_poll_are_a_part_of_the_sockets() {
+        let sockets = Sockets::new(3, 1, &Stop::default());
+        let mut polling = sockets.open_polling(peer("10.0.0.1")).expect("room");
+        assert_eq!(sockets.open_polling(peer("10.0.0.1")).err(), Some(Refusal::Overloaded));
+        let _other = sockets.open(peer("10.0.0.1")).expect("room");
+        polling.stops_polling();
+        let _next = sockets.open_polling(peer("10.0.0.1")).expect("room");
+    }
+
+    #[test]
     fn no_socket_is_opened_while_the_server_stops() {
         let stop = Stop::default();
-        let sockets = Sockets::new(2, &stop);
+        let sockets = Sockets::new(2, 1, &stop);
         stop.ask();
         assert_eq!(sockets.open(peer("10.0.0.1")).err(), Some(Refusal::Stopping));
     }

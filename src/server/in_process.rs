@@ -28,7 +28,7 @@ impl InProcess {
         let storage = Storage::open(settings, &password).await?;
         let node = Node::open(settings, telemetry::start_metrics(), storage).await?;
         let stop = Stop::default();
-        let router = node.router(settings, &stop, &Sockets::new(SOCKETS_MAX, &stop));
+        let router = node.router(settings, &stop, &Sockets::new(SOCKETS_MAX, SOCKETS_MAX, &stop));
         Ok(Self { node, router })
     }
 

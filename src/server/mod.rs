@@ -124,7 +124,7 @@ pub async fn run(settings: Settings) -> Result<(), ServeError> {
     let first_key = storage.keys.first_is_new();
     let node = Node::open(&settings, metrics, storage).await?;
     let capacity = connections::capacity();
-    let sockets = Sockets::new(capacity.sockets, &accepting);
+    let sockets = Sockets::new(capacity.sockets, capacity.connections / 2, &accepting);
     let router = node.router(&settings, &accepting, &sockets);
     if let Some(certificate) = &certificate {
         certificate.reload_when_changed(&accepting);

@@ -78,7 +78,8 @@ impl RequestGuard {
 
     fn check_rates(&self, connected: IpAddr, headers: &HeaderMap, path: &str) -> Result<Peer, ApiError> {
         let address = client_address(connected, headers, &self.trusted_proxies);
-        if !UNLIMITED.contains(&path) {
+        let counts_itself = self.policies.of_path(path).is_some_and(|policy| policy.counts_itself);
+        if !UNLIMITED.contains(&path) && !counts_itself {
             self.rates.count_address(address)?;
             self.rates.count_key(&self.keys, headers)?;
         }

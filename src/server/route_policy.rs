@@ -13,6 +13,8 @@ use crate::sources::{
 pub struct RoutePolicy {
     pub wording: Wording,
     pub origins: Origins,
+    /// Requests at this path are counted by what answers them, and not by the guard.
+    pub counts_itself: bool,
 }
 
 /// The policies of the paths of sources and reads.
@@ -27,14 +29,16 @@ impl RoutePolicies {
     pub fn of(config: &Config) -> Self {
         let mut policies = Self::default();
         for source in config.sources.values() {
-            let policy = RoutePolicy { wording: source.wording(), origins: Origins::default() };
+            let counts_itself = matches!(source, Source::SocketIo(_));
+            let policy =
+                RoutePolicy { wording: source.wording(), origins: Origins::default(), counts_itself };
             let policy = policies.exact.entry(source.path().to_owned()).or_insert(policy);
             // Sources that share a path check for themselves which of these pages may use them.
             policy.origins.extend(source.origins());
         }
         for read in config.reads.values() {
             let wording = Wording::under(&read.error_key);
-            let policy = RoutePolicy { wording, origins: read.origins.clone() };
+            let policy = RoutePolicy { wording, origins: read.origins.clone(), counts_itself: false };
             match read.fixed_path() {
                 (path, true) => drop(policies.exact.insert(path.to_owned(), policy)),
                 (prefix, false) => policies.prefixes.push((prefix.to_owned(), policy)),

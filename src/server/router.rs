@@ -47,12 +47,14 @@ impl RequestRouter {
         B: AnyBody<Error: std::error::Error + Send + Sync> + Send + 'static,
     {
         let page = self.guard.allowed_page(request.headers(), request.uri().path());
-        // Non-GET responses report completed work, so they are never replaced by a 503.
-        let read = (request.method() == Method::GET).then(|| request.uri().path().to_owned());
+        let source = self.sources.get(request.uri().path());
+        // Other responses report completed work, or bring answers to events, so they are never replaced by a 503.
+        let is_read = request.method() == Method::GET && source.is_none();
+        let read = is_read.then(|| request.uri().path().to_owned());
         let answer = match (self.guard.admit(connected, &request, page.as_ref()), &page) {
             (Err(error), _) => self.guard.refuse(request.uri().path(), error),
             (Ok(_), Some(page)) if is_preflight(&request) => page.preflight(),
-            (Ok(peer), _) => match self.sources.get(request.uri().path()) {
+            (Ok(peer), _) => match source {
                 Some(SourceRoute::Http(source)) => source.answer(&self.admission, peer, request).await,
                 Some(SourceRoute::SocketIo(endpoint)) => endpoint.answer(peer, request).await,
                 Some(SourceRoute::WebSocket(endpoint)) => endpoint.answer(peer, request),

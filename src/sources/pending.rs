@@ -1,7 +1,8 @@
-//! The messages of one connection whose outcome is not known yet, in the order in which they came. They are admitted
-//! side by side, and answered in that order.
+//! The messages of one connection whose outcome is not known yet, in the order in which they came. They become durable
+//! side by side, and are answered in that order.
 
-use std::pin::Pin;
+use std::collections::VecDeque;
+use std::pin::{Pin, pin};
 
 use event::limits::{SOCKET_EVENTS_PENDING_BYTES_MAX, SOCKET_EVENTS_PENDING_MAX};
 use futures_util::stream::FuturesOrdered;
@@ -9,6 +10,8 @@ use futures_util::{FutureExt, StreamExt};
 
 pub struct Pending<T> {
     outcomes: FuturesOrdered<Outcome<T>>,
+    /// Outcomes that came while something else was done.
+    known: VecDeque<(usize, T)>,
     bytes: usize,
 }
 
@@ -17,7 +20,7 @@ type Outcome<T> = Pin<Box<dyn Future<Output = (usize, T)> + Send>>;
 
 impl<T> Default for Pending<T> {
     fn default() -> Self {
-        Self { outcomes: FuturesOrdered::new(), bytes: 0 }
+        Self { outcomes: FuturesOrdered::new(), known: VecDeque::new(), bytes: 0 }
     }
 }
 
@@ -30,7 +33,10 @@ impl<T: Send + 'static> Pending<T> {
 
     /// Waits for the outcome of the oldest message; `None` if there is none.
     pub async fn next(&mut self) -> Option<T> {
-        let (bytes, outcome) = self.outcomes.next().await?;
+        let (bytes, outcome) = match self.known.pop_front() {
+            Some(known) => known,
+            None => self.outcomes.next().await?,
+        };
         self.bytes -= bytes;
         Some(outcome)
     }
@@ -40,13 +46,26 @@ impl<T: Send + 'static> Pending<T> {
         self.next().now_or_never().flatten()
     }
 
+    /// Does `work`, and lets the messages make progress meanwhile: they may hold locks that others wait for.
+    pub async fn during<R>(&mut self, work: impl Future<Output = R>) -> R {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut work => return result,
+                Some(known) = self.outcomes.next() => self.known.push_back(known),
+            }
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.outcomes.is_empty()
+        self.outcomes.is_empty() && self.known.is_empty()
     }
 
     /// Returns whether another message may be read now.
     pub fn has_room(&self) -> bool {
-        self.outcomes.len() < SOCKET_EVENTS_PENDING_MAX && self.bytes < SOCKET_EVENTS_PENDING_BYTES_MAX
+        self.outcomes.len() + self.known.len() < SOCKET_EVENTS_PENDING_MAX
+            && self.bytes < SOCKET_EVENTS_PENDING_BYTES_MAX
     }
 }
 
@@ -68,6 +87,16 @@ mod tests {
             (pending.next_known(), pending.next().await, pending.next().await),
             (Some(1), Some(2), None)
         );
+    }
+
+    #[tokio::test]
+    async fn messages_make_progress_while_something_else_is_done() {
+        let mut pending = Pending::default();
+        let (done, work) = oneshot::channel();
+        pending.push(1, async { done.send(()).expect("received") });
+        pending.push(1, std::future::pending());
+        pending.during(work).await.expect("the first message did it");
+        assert!(pending.next_known().is_some() && pending.next_known().is_none() && !pending.is_empty());
     }
 
     #[tokio::test]

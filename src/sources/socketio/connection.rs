@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use event::limits::SIGN_IN_BYTES_MAX;
+use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::endpoint::{Endpoint, NamespaceSources};
 use super::packet::{Arguments, Packet};
 use crate::admission::{Credentials, HeldKey, Key, KeyFault, Refusal, Scope};
 use crate::http::{Access, ApiError, Handshake, foreign_page, literal_key, random_id};
+use crate::sources::key_watch::KeyWatch;
 
 pub struct Connection {
     pub namespace: Arc<NamespaceSources>,
     /// The name of the connection, which the client knows as `socket.id`.
     pub client: Arc<str>,
-    pub held_key: Option<HeldKey>,
-    /// The number under which the events of the key are counted.
-    counted_as: Option<u128>,
+    pub key_watch: KeyWatch,
+    /// The key has ended, and the client is told so after the answers to its events.
+    pub is_ending: bool,
     /// The key to use for each source of the namespace, or why the client may not use the source.
     rights: Vec<Result<Arc<Key>, ApiError>>,
 }
@@ -66,35 +67,32 @@ impl Connection {
             Some(token) => Credentials { literals: [Some(token), None], unreadable: false },
             None => handshake.credentials(),
         };
-        let keys = &services.admission.keys;
         let foreign = foreign_page(&handshake.headers, &services.hosts);
-        let rights: Vec<Result<Arc<Key>, ApiError>> = namespace
-            .sources
-            .iter()
-            .map(|source| {
-                if foreign && source.origins.allowed(&handshake.headers).is_none() {
-                    return Err(ApiError::ForeignPage);
-                }
-                let open = source.access == Access::Open;
-                Ok(keys.authorize(presented, Scope::Send, Some(&source.stream), open)?)
-            })
-            .collect();
+        let mut held_key: Option<HeldKey> = None;
+        let mut rights: Vec<Result<Arc<Key>, ApiError>> = Vec::with_capacity(namespace.sources.len());
+        for source in &namespace.sources {
+            if foreign && source.origins.allowed(&handshake.headers).is_none() {
+                rights.push(Err(ApiError::ForeignPage));
+                continue;
+            }
+            let (stream, open) = (Some(source.stream.as_str()), source.access == Access::Open);
+            let keys = &services.admission.keys;
+            let authorized = keys.authorize_connection(presented, Scope::Send, stream, open);
+            rights.push(authorized.map_err(ApiError::from).map(|(key, held)| {
+                held_key = held_key.or(held);
+                key
+            }));
+        }
         if let (true, Some(Err(error))) = (rights.iter().all(Result::is_err), rights.first()) {
             return Err(error.clone());
         }
         Ok(Self {
             namespace: Arc::clone(namespace),
             client: random_id()?,
-            held_key: keys.held(presented),
-            counted_as: keys.counted_as(presented),
+            key_watch: KeyWatch::new(held_key, Instant::now()),
+            is_ending: false,
             rights,
         })
-    }
-
-    /// Returns whether the key of the connection was not revoked and has not expired.
-    pub fn key_holds(&self, endpoint: &Endpoint) -> bool {
-        let keys = &endpoint.services.admission.keys;
-        self.held_key.as_ref().is_none_or(|held| keys.still_hold(held))
     }
 
     /// Returns what can be offered to admission. `source` takes events of this name.
@@ -112,12 +110,12 @@ impl Connection {
             invalid(format!("no source takes events of this name (names: {})", known.join(", ")))
         })?;
         let key = self.rights[source].as_ref().map_err(Clone::clone)?;
-        if !self.key_holds(endpoint) {
+        if !self.key_watch.holds(&endpoint.services.admission.keys) {
             return Err(Refusal::Unauthorized { scope: Scope::Send, fault: KeyFault::Unknown }.into());
         }
         let rates = &endpoint.services.rates;
         rates.count_address(handshake.peer.0)?;
-        rates.count_known(self.counted_as)?;
+        rates.count_known(self.key_watch.counted_as())?;
         if packet.attachments > 0 {
             return Err(invalid("contains binary data; send it as JSON".to_owned()));
         }

@@ -3,20 +3,20 @@
 
 use std::sync::Arc;
 
+use event::LogSample;
 use event::limits::SOCKET_SIGN_INS_MAX;
-use event::{LogSample, Millis};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::end::{End, Rejected};
 use super::endpoint::Endpoint;
 use super::outgoing::Outgoing;
 use super::packet::{self, Arguments, Packet, PacketKind};
 use super::pending_event::{Decided, PendingEvent, Sender, error_content};
 use crate::admission::Refusal;
-use crate::http::websocket::Utf8Bytes;
-use crate::http::{ApiError, Handshake, OpenSocket};
+use crate::http::{ApiError, Handshake, OpenSocket, Share};
 use crate::sources::pending::Pending;
+use crate::sources::socket_end::SocketEnd;
 
 pub struct Conversation {
     endpoint: Arc<Endpoint>,
@@ -28,6 +28,8 @@ pub struct Conversation {
     accepted: u64,
     refused: u64,
     sign_ins_refused: u32,
+    /// Locked by each event until it has its place in the log's order.
+    order: Arc<tokio::sync::Mutex<()>>,
     pub pending: Pending<Decided>,
     /// The event whose binary attachments are still to come.
     attachments: Option<Attachments>,
@@ -51,6 +53,7 @@ impl Conversation {
             accepted: 0,
             refused: 0,
             sign_ins_refused: 0,
+            order: Arc::default(),
             pending: Pending::default(),
             attachments: None,
             outgoing: Outgoing::default(),
@@ -62,17 +65,33 @@ impl Conversation {
         !self.connections.is_empty()
     }
 
+    /// Returns whether the client has shown a key in one of its namespaces.
+    pub fn has_key(&self) -> bool {
+        self.connections.iter().any(|connection| connection.key_watch.counted_as().is_some())
+    }
+
+    /// Returns the share in which the client's messages count.
+    pub fn share(&self) -> Share {
+        let peer = self.handshake.peer;
+        if self.has_key() { Share::keyed(peer) } else { Share::open(peer) }
+    }
+
     /// Returns whether another packet may be read now.
     pub fn has_room(&self) -> bool {
         self.pending.has_room() && !self.outgoing.is_full()
     }
 
+    /// Notes that the session does not poll any more.
+    pub fn stops_polling(&mut self) {
+        self.place.stops_polling();
+    }
+
     /// Takes a packet of the client, which is a part of `message`.
-    pub fn receive(&mut self, message: &Utf8Bytes, packet: &str) -> Result<(), Rejected> {
+    pub fn receive(&mut self, message: &Arc<str>, packet: &str) -> Result<(), SocketEnd> {
         if self.attachments.is_some() {
-            return Err(Rejected("a packet has fewer binary attachments than it announced"));
+            return Err(SocketEnd::Malformed("a packet has fewer binary attachments than it announced"));
         }
-        let packet = Packet::decode(packet).ok_or(Rejected("a packet is malformed"))?;
+        let packet = Packet::decode(packet).ok_or(SocketEnd::Malformed("a packet is malformed"))?;
         match packet.kind {
             PacketKind::Connect => self.connect(packet)?,
             PacketKind::Disconnect => {
@@ -85,9 +104,9 @@ impl Conversation {
     }
 
     /// Takes a binary message, which belongs to the packet before it.
-    pub fn receive_binary(&mut self) -> Result<(), Rejected> {
+    pub fn receive_binary(&mut self) -> Result<(), SocketEnd> {
         let Some(Attachments { missing, refused }) = self.attachments.take() else {
-            return Err(Rejected("a binary message belongs to no packet"));
+            return Err(SocketEnd::Malformed("a binary message belongs to no packet"));
         };
         self.await_attachments(missing - 1, refused);
         Ok(())
@@ -97,12 +116,12 @@ impl Conversation {
         if missing > 0 {
             self.attachments = Some(Attachments { missing, refused });
         } else if let Some(refused) = refused {
-            // It has its turn after the events before it.
+            // The answers to the events before it come first.
             self.pending.push(0, std::future::ready(refused));
         }
     }
 
-    fn connect(&mut self, packet: Packet<'_>) -> Result<(), Rejected> {
+    fn connect(&mut self, packet: Packet<'_>) -> Result<(), SocketEnd> {
         let Some(namespace) = self.endpoint.namespaces.get(packet.namespace).cloned() else {
             let message = json!({ "message": "Invalid namespace" }).to_string();
             self.outgoing.push(packet::encode('4', packet.namespace, None, &message));
@@ -124,6 +143,11 @@ impl Conversation {
                 self.connections.push(connection);
                 Ok(())
             }
+            // A client does not connect again after a refusal. It does if its session ends.
+            Err(error) if error.retry_after_seconds().is_some() => {
+                error.count();
+                Err(SocketEnd::Overloaded)
+            }
             Err(error) => {
                 error.count();
                 let message = namespace.sources[0].words(&error);
@@ -144,34 +168,31 @@ impl Conversation {
         self.client = Some(Arc::clone(&connection.client));
     }
 
-    /// Logs that a client is gone.
-    pub fn note_end(&self, end: End) {
+    /// Logs that the client is gone.
+    pub fn note_end(&self, end: SocketEnd) {
         static LINES: LogSample = LogSample::new();
         let (reason, address) = (end.as_str(), self.handshake.peer.0);
-        match &self.client {
-            None => {
-                tracing::debug!(%address, reason, "session ended before the client connected to a namespace");
-            }
-            Some(client) => {
-                if let Some(left_out) = LINES.next() {
-                    let Self { accepted, refused, .. } = self;
-                    tracing::info!(client = &**client, %address, reason, accepted, refused, left_out, "client gone");
-                }
-            }
+        let Some(client) = self.client.as_deref() else {
+            tracing::debug!(%address, reason, "session ended before the client connected to a namespace");
+            return;
+        };
+        if let Some(left_out) = LINES.next() {
+            let Self { accepted, refused, .. } = self;
+            tracing::info!(client, %address, reason, accepted, refused, left_out, "client gone");
         }
     }
 
-    fn count_refused_sign_in(&mut self) -> Result<(), Rejected> {
+    fn count_refused_sign_in(&mut self) -> Result<(), SocketEnd> {
         self.sign_ins_refused += 1;
         if self.sign_ins_refused < SOCKET_SIGN_INS_MAX {
             Ok(())
         } else {
-            Err(Rejected("too many refused attempts to connect"))
+            Err(SocketEnd::Refused("too many refused attempts to connect"))
         }
     }
 
-    fn receive_event(&mut self, message: &Utf8Bytes, packet: Packet<'_>) -> Result<(), Rejected> {
-        let arguments = Arguments::parse(packet.data).ok_or(Rejected("an event has no name"))?;
+    fn receive_event(&mut self, message: &Arc<str>, packet: Packet<'_>) -> Result<(), SocketEnd> {
+        let arguments = Arguments::parse(packet.data).ok_or(SocketEnd::Malformed("an event has no name"))?;
         let connection = self.connections.iter().find(|one| one.namespace.name == packet.namespace);
         let Some(connection) = connection else {
             // A client may send before it learns that it was disconnected. It gets no answer.
@@ -186,9 +207,10 @@ impl Conversation {
                     handshake: &self.handshake,
                     namespace: &connection.namespace,
                     client: &connection.client,
+                    order: &self.order,
                 };
                 let event = PendingEvent::new(&sender, &offered, packet.ack, message);
-                self.pending.push(message.len(), event.decided());
+                self.pending.push(offered.text.len(), event.decided());
             }
             Err(error) => {
                 let client = Arc::clone(&connection.client);
@@ -226,21 +248,31 @@ impl Conversation {
         }
     }
 
-    /// Disconnects the client from the namespaces for which its key does not count any more.
-    pub fn disconnect_revoked(&mut self) {
+    /// Finds the namespaces for which the client's key does not count any more.
+    pub fn check_keys(&mut self, now: Instant) {
+        let keys = &self.endpoint.services.admission.keys;
+        for connection in &mut self.connections {
+            connection.is_ending |= !connection.key_watch.holds(keys);
+            connection.key_watch.checked(now);
+        }
+    }
+
+    /// Disconnects the client from these namespaces, once its events there are answered.
+    pub fn disconnect_ending(&mut self) {
+        if !self.pending.is_empty() {
+            return;
+        }
         self.connections.retain(|connection| {
-            let holds = connection.key_holds(&self.endpoint);
-            if !holds {
-                tracing::debug!(client = &*connection.client, "client disconnected: its key has ended");
+            if connection.is_ending {
                 self.outgoing.push(packet::encode('1', &connection.namespace.name, None, ""));
             }
-            holds
+            !connection.is_ending
         });
     }
 
-    /// Returns the time at which the next of the client's keys expires.
-    pub fn next_expiry(&self) -> Option<Millis> {
-        self.connections.iter().filter_map(|connection| connection.held_key?.expires).min()
+    /// Returns when a key has to be checked even if nothing arrives.
+    pub fn key_deadline(&self) -> Option<Instant> {
+        self.connections.iter().filter_map(|connection| connection.key_watch.deadline()).min()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use event::limits::SOCKET_MESSAGE_BYTES_MAX;
+use event::limits::{SOCKET_FIRST_POST_BYTES_MAX, SOCKET_MESSAGE_BYTES_MAX};
 use tokio::sync::oneshot;
 
 use super::engine_packet;
@@ -77,7 +77,7 @@ impl SocketIoEndpoint {
     }
 }
 
-/// Why a request is not answered as it hopes.
+/// The reason for which a request is refused.
 enum Fault {
     Engine(EngineError),
     Refused(ApiError),
@@ -129,7 +129,8 @@ impl Endpoint {
     }
 
     fn open_polling(self: &Arc<Self>, peer: Peer, headers: &HeaderMap) -> Result<Response, Fault> {
-        let place = self.services.sockets.open(peer)?;
+        self.services.rates.count_address(peer.0)?;
+        let place = self.services.sockets.open_polling(peer)?;
         let (id, handshake) = (random_id()?, Arc::new(Handshake::of(peer, headers)));
         let open = engine_packet::open(&id, true, self.ping_interval, self.ping_timeout);
         let opening = Opening { endpoint: Arc::clone(self), handshake, place };
@@ -139,13 +140,14 @@ impl Endpoint {
 
     fn open_websocket<B>(self: &Arc<Self>, peer: Peer, mut request: Request<B>) -> Result<Response, Fault> {
         let upgrade = Upgrade::of(&mut request)?;
+        self.services.rates.count_address(peer.0)?;
         let place = self.services.sockets.open(peer)?;
         let (id, handshake) = (random_id()?, Arc::new(Handshake::of(peer, request.headers())));
         let open = engine_packet::open(&id, false, self.ping_interval, self.ping_timeout);
         let opening = Opening { endpoint: Arc::clone(self), handshake, place };
         let answer = upgrade.answer(None);
         tokio::spawn(async move {
-            if let Some(socket) = upgrade.socket(Share::keyed(peer)).await {
+            if let Some(socket) = upgrade.socket(Share::open(peer)).await {
                 Session::websocket(opening, Box::new(socket), open).run().await;
             }
         });
@@ -158,9 +160,9 @@ impl Endpoint {
         let upgrade = Upgrade::of(&mut request)?;
         let answer = upgrade.answer(None);
         tokio::spawn(async move {
-            if let Some(socket) = upgrade.socket(Share::keyed(peer)).await {
+            if let Some(socket) = upgrade.socket(Share::open(peer)).await {
                 // If the session has ended, the socket is closed.
-                drop(session.send(SessionRequest::Upgrade(Box::new(socket))).await);
+                drop(session.requests.send(SessionRequest::Upgrade(Box::new(socket))).await);
             }
         });
         Ok(answer)
@@ -169,7 +171,7 @@ impl Endpoint {
     async fn poll(&self, session: &str) -> Result<Response, Fault> {
         let session = self.sessions.get(session).ok_or(EngineError::UnknownSession)?;
         let (answer, packets) = oneshot::channel();
-        session.try_send(SessionRequest::Poll(answer)).map_err(|_| EngineError::BadRequest)?;
+        session.requests.try_send(SessionRequest::Poll(answer)).map_err(|_| EngineError::BadRequest)?;
         drop(session);
         let packets = packets.await.ok().flatten().ok_or(EngineError::BadRequest)?;
         Ok(payload(packets))
@@ -182,13 +184,15 @@ impl Endpoint {
         request: Request<impl body::AnyBody>,
     ) -> Result<Response, Fault> {
         let session = self.sessions.get(session).ok_or(EngineError::UnknownSession)?;
+        let _posting = session.posting.lock().await;
         let (head, body) = request.into_parts();
-        let mut share = Share::keyed(peer);
-        let bytes = body::whole(&head.headers, body, SOCKET_MESSAGE_BYTES_MAX, &mut share).await?;
-        let text = bytes.try_into().map_err(|_| EngineError::BadRequest)?;
+        let mut share = if session.has_key() { Share::keyed(peer) } else { Share::open(peer) };
+        let bytes_max =
+            if session.is_connected() { SOCKET_MESSAGE_BYTES_MAX } else { SOCKET_FIRST_POST_BYTES_MAX };
+        let bytes = body::whole(&head.headers, body, bytes_max, &mut share).await?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| EngineError::BadRequest)?.into();
         let (answer, is_valid) = oneshot::channel();
-        session.try_send(SessionRequest::Post(text, answer)).map_err(|_| EngineError::BadRequest)?;
-        drop(session);
+        session.requests.try_send(SessionRequest::Post(text, answer)).map_err(|_| EngineError::BadRequest)?;
         match is_valid.await {
             Ok(true) => Ok((StatusCode::OK, [(header::CONTENT_TYPE, "text/html")], "ok").into_response()),
             Ok(false) | Err(_) => Err(EngineError::BadRequest.into()),

@@ -6,7 +6,6 @@
 
 mod connection;
 mod conversation;
-mod end;
 mod endpoint;
 mod engine_packet;
 mod engine_request;

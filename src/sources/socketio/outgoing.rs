@@ -5,17 +5,15 @@ use std::collections::VecDeque;
 use event::limits::SOCKET_OUTGOING_BYTES_MAX;
 
 use super::engine_packet::SEPARATOR;
-use crate::http::websocket::Utf8Bytes;
 
 #[derive(Default)]
 pub struct Outgoing {
-    packets: VecDeque<Utf8Bytes>,
+    packets: VecDeque<String>,
     bytes: usize,
 }
 
 impl Outgoing {
-    pub fn push(&mut self, packet: impl Into<Utf8Bytes>) {
-        let packet = packet.into();
+    pub fn push(&mut self, packet: String) {
         self.bytes += packet.len();
         self.packets.push_back(packet);
     }
@@ -30,7 +28,7 @@ impl Outgoing {
     }
 
     /// Takes all packets.
-    pub fn take(&mut self) -> VecDeque<Utf8Bytes> {
+    pub fn take(&mut self) -> VecDeque<String> {
         self.bytes = 0;
         std::mem::take(&mut self.packets)
     }
@@ -45,5 +43,31 @@ impl Outgoing {
             payload.push_str(&packet);
         }
         payload
+    }
+
+    /// Puts the packets of a polling answer that was not sent before all others.
+    pub fn put_back(&mut self, payload: &str) {
+        for packet in payload.rsplit(SEPARATOR) {
+            self.bytes += packet.len();
+            self.packets.push_front(packet.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_polling_answer_that_was_not_sent_is_put_back_in_order() {
+        let mut outgoing = Outgoing::default();
+        outgoing.push("2".to_owned());
+        outgoing.push("42[\"a\"]".to_owned());
+        let payload = outgoing.take_payload();
+        assert_eq!((payload.as_str(), outgoing.is_empty(), outgoing.bytes), ("2\u{1e}42[\"a\"]", true, 0));
+        outgoing.push("6".to_owned());
+        outgoing.put_back(&payload);
+        assert_eq!(outgoing.bytes, 9);
+        assert_eq!(outgoing.take(), ["2", "42[\"a\"]", "6"]);
     }
 }

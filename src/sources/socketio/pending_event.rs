@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use event::{Millis, SentFrom};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::connection::Offered;
 use super::endpoint::{Endpoint, NamespaceSources};
 use super::packet;
 use super::section::SocketIoSource;
 use crate::admission::{Admitted, Context, IdScope, Key, Offer, OfferName, ScopeName};
-use crate::http::websocket::Utf8Bytes;
 use crate::http::{ApiError, Handshake};
 
 /// An event that is being admitted.
@@ -23,8 +23,9 @@ pub struct PendingEvent {
     key: Arc<Key>,
     source: usize,
     ack: Option<u64>,
+    order: Arc<Mutex<()>>,
     /// The message that contains the event, and where the event is in it.
-    message: Utf8Bytes,
+    message: Arc<str>,
     range: Range<usize>,
 }
 
@@ -43,15 +44,12 @@ pub struct Sender<'c> {
     pub handshake: &'c Arc<Handshake>,
     pub namespace: &'c Arc<NamespaceSources>,
     pub client: &'c Arc<str>,
+    /// Locked by each event of the client until it has its place in the log's order.
+    pub order: &'c Arc<Mutex<()>>,
 }
 
 impl PendingEvent {
-    pub fn new(
-        sender: &Sender<'_>,
-        offered: &Offered<'_, '_>,
-        ack: Option<u64>,
-        message: &Utf8Bytes,
-    ) -> Self {
+    pub fn new(sender: &Sender<'_>, offered: &Offered<'_, '_>, ack: Option<u64>, message: &Arc<str>) -> Self {
         let begin = offered.text.as_ptr() as usize - message.as_ptr() as usize;
         Self {
             endpoint: Arc::clone(sender.endpoint),
@@ -61,7 +59,8 @@ impl PendingEvent {
             key: Arc::clone(offered.key),
             source: offered.source,
             ack,
-            message: message.clone(),
+            order: Arc::clone(sender.order),
+            message: Arc::clone(message),
             range: begin..begin + offered.text.len(),
         }
     }
@@ -84,7 +83,10 @@ impl PendingEvent {
         };
         let name = if source.ids { OfferName::OwnId } else { OfferName::Unnamed };
         let offer = Offer { text: &self.message[self.range.clone()], name };
-        Ok(self.endpoint.services.admission.admit_one(&context, offer).await?)
+        let in_order = self.order.lock().await;
+        let durable = self.endpoint.services.admission.queue_one(&context, offer).await?;
+        drop(in_order);
+        Ok(durable.await?)
     }
 }
 

@@ -1,27 +1,28 @@
 //! A session: one task that owns a client's transport, its pings and deadlines, and the conversation. It ends when the
 //! client leaves, breaks the protocol, stops answering, or when the server stops.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use event::Millis;
-use event::limits::{SOCKET_MESSAGE_BYTES_MAX, SOCKET_SIGN_IN_DURATION_MAX, UPGRADE_DURATION_MAX};
+use event::limits::{
+    SOCKET_MESSAGE_BYTES_MAX, SOCKET_SIGN_IN_DURATION_MAX, STOP_IDLE_DURATION_MAX, UPGRADE_DURATION_MAX,
+};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::conversation::Conversation;
-use super::end::End;
 use super::endpoint::Endpoint;
 use super::engine_packet::{self, EnginePacket, SEPARATOR};
 use super::pending_event::Decided;
 use super::sessions::{ListedSession, SessionRequest};
 use super::transport::{Probe, Transport};
 use crate::admission::Refusal;
-use crate::http::websocket::{Frame, Utf8Bytes, WebSocket};
+use crate::http::websocket::{Message, WebSocket};
 use crate::http::{Handshake, OpenSocket};
 use crate::sources::heartbeat::{Beat, Heartbeat};
+use crate::sources::socket_end::SocketEnd;
 
-/// What a session begins with.
+/// The parts of a new session.
 pub struct Opening {
     pub endpoint: Arc<Endpoint>,
     pub handshake: Arc<Handshake>,
@@ -37,29 +38,31 @@ pub struct Session {
     post: Option<Post>,
     probe: Option<Probe>,
     heartbeat: Heartbeat,
-    /// When a client that is in no namespace has to leave.
+    /// The deadline of a client that is in no namespace.
     sign_in_by: Option<Instant>,
     revocations: watch::Receiver<()>,
+    /// The memory of messages counts as that of a sender with a key.
+    counts_with_key: bool,
     /// Set when the session ends as soon as the events that it has received are answered.
-    ending: Option<End>,
+    ending: Option<SocketEnd>,
 }
 
 /// Packets of a polling request that are not all processed yet.
 struct Post {
-    text: Utf8Bytes,
+    text: Arc<str>,
     /// The part that is processed.
     at: usize,
     answer: oneshot::Sender<bool>,
 }
 
-/// What wakes a session up.
+/// The event that ended the wait of a session.
 enum Wakeup {
     Stop,
     Revoked,
     Decided(Decided),
     Request(SessionRequest),
-    Frame(Frame),
-    ProbeFrame(Frame),
+    Message(Message),
+    ProbeMessage(Message),
     Time,
 }
 
@@ -87,6 +90,7 @@ impl Session {
             heartbeat: Heartbeat::start(now, endpoint.ping_interval, endpoint.ping_timeout),
             sign_in_by: Some(now + SOCKET_SIGN_IN_DURATION_MAX),
             revocations: endpoint.services.admission.keys.revocations(),
+            counts_with_key: false,
             ending: None,
             endpoint,
         }
@@ -101,7 +105,7 @@ impl Session {
         self.finish(end).await;
     }
 
-    async fn live(&mut self) -> Result<std::convert::Infallible, End> {
+    async fn live(&mut self) -> Result<Infallible, SocketEnd> {
         let stop = self.endpoint.services.sockets.stop().clone();
         let mut stopped = std::pin::pin!(async move { stop.wait().await });
         let mut timer = std::pin::pin!(sleep_until(self.deadline()));
@@ -111,27 +115,29 @@ impl Session {
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
-            let may_read = self.ending.is_none() && self.conversation.has_room();
-            let stopping = self.ending.is_some();
+            let is_ending = self.ending.is_some();
+            let may_read = !is_ending && self.conversation.has_room();
             let Self { conversation, transport, listed, probe, revocations, .. } = self;
             let wakeup = tokio::select! {
                 biased;
-                () = &mut stopped, if !stopping => Wakeup::Stop,
+                () = &mut stopped, if !is_ending => Wakeup::Stop,
+                () = &mut timer => Wakeup::Time,
                 Ok(()) = revocations.changed() => Wakeup::Revoked,
                 Some(decided) = conversation.pending.next() => Wakeup::Decided(decided),
                 Some(request) = next_request(listed) => Wakeup::Request(request),
-                frame = transport.next_frame(), if may_read => Wakeup::Frame(frame),
-                frame = next_probe_frame(probe) => Wakeup::ProbeFrame(frame),
-                () = &mut timer => Wakeup::Time,
+                message = transport.next_message(), if may_read => Wakeup::Message(message),
+                message = next_probe_message(probe) => Wakeup::ProbeMessage(message),
             };
-            self.wake(wakeup).await?;
+            if let Err(end) = self.wake(wakeup).await {
+                self.end_after_answers(end)?;
+            }
         }
     }
 
-    async fn wake(&mut self, wakeup: Wakeup) -> Result<(), End> {
+    async fn wake(&mut self, wakeup: Wakeup) -> Result<(), SocketEnd> {
         match wakeup {
-            Wakeup::Stop => self.ending = Some(End::Stopping),
-            Wakeup::Revoked => self.conversation.disconnect_revoked(),
+            Wakeup::Stop => return Err(SocketEnd::Stopping),
+            Wakeup::Revoked => self.conversation.check_keys(Instant::now()),
             Wakeup::Decided(decided) => {
                 self.conversation.answer(&decided);
                 // One write takes the answers to all events that became durable together.
@@ -140,72 +146,87 @@ impl Session {
                 }
             }
             Wakeup::Request(request) => self.receive_request(request)?,
-            Wakeup::Frame(frame) => {
-                if let Err(end) = self.receive_frame(frame) {
-                    self.end_after_answers(end)?;
-                }
-            }
-            Wakeup::ProbeFrame(frame) => self.receive_probe_frame(&frame).await,
+            Wakeup::Message(message) => self.receive_message(message)?,
+            Wakeup::ProbeMessage(message) => self.receive_probe_message(&message).await,
             Wakeup::Time => self.receive_time(Instant::now())?,
         }
         Ok(())
     }
 
+    /// Ends the session when the events that were received before are answered, unless nobody would get the answers.
+    fn end_after_answers(&mut self, end: SocketEnd) -> Result<(), SocketEnd> {
+        if matches!(end, SocketEnd::Left | SocketEnd::NoAnswerToPing) {
+            return Err(end);
+        }
+        self.ending.get_or_insert(end);
+        Ok(())
+    }
+
     /// Processes what was received, and sends what can be sent.
-    async fn work(&mut self) -> Result<(), End> {
-        self.process_post()?;
+    async fn work(&mut self) -> Result<(), SocketEnd> {
+        if let Err(end) = self.process_post() {
+            self.end_after_answers(end)?;
+        }
+        self.conversation.disconnect_ending();
         self.sign_in_by = match self.sign_in_by {
             _ if self.conversation.is_connected() => None,
             None => Some(Instant::now() + SOCKET_SIGN_IN_DURATION_MAX),
             by => by,
         };
-        if self.probe.as_ref().is_some_and(|probe| probe.is_confirmed) {
-            // The client finishes its last poll before it moves to the WebSocket.
-            if self.conversation.outgoing.is_empty() {
-                self.transport.release_poll();
-            }
+        if let Some(listed) = &self.listed {
+            listed.describe(self.conversation.is_connected(), self.conversation.has_key());
         }
-        self.transport.send(&mut self.conversation.outgoing).await.map_err(|()| End::Left)?;
+        if self.conversation.has_key() && !self.counts_with_key {
+            self.counts_with_key = true;
+            self.transport.set_share(self.conversation.share());
+        }
+        if self.probe.as_ref().is_some_and(|probe| probe.is_confirmed)
+            && self.conversation.outgoing.is_empty()
+        {
+            // The client finishes its last poll before it moves to the WebSocket.
+            self.transport.release_poll();
+        }
+        let Conversation { pending, outgoing, .. } = &mut self.conversation;
+        if !outgoing.is_empty() {
+            pending.during(self.transport.send(outgoing)).await.map_err(|()| SocketEnd::Left)?;
+        }
         match self.ending {
-            Some(end) if self.conversation.pending.is_empty() && self.post.is_none() => Err(end),
+            Some(end) if self.conversation.pending.is_empty() => Err(end),
             _ => Ok(()),
         }
     }
 
-    /// Ends the session when the events that were received before are answered, unless nobody would get the answers.
-    fn end_after_answers(&mut self, end: End) -> Result<(), End> {
-        if end == End::Left {
-            return Err(end);
-        }
-        self.ending = Some(end);
-        Ok(())
-    }
-
     /// Processes the packets of a polling request while there is room. Answers it when their events are durable.
-    fn process_post(&mut self) -> Result<(), End> {
+    fn process_post(&mut self) -> Result<(), SocketEnd> {
         let Some(mut post) = self.post.take() else { return Ok(()) };
-        while post.at < post.text.len() && self.conversation.has_room() {
-            let rest = &post.text[post.at..];
-            let packet = rest.split(SEPARATOR).next().unwrap_or_default();
-            post.at += (packet.len() + SEPARATOR.len_utf8()).min(rest.len());
-            let text = post.text.clone();
-            let packet = &text[part_of(&text, packet)];
-            self.receive_text(&text, packet)?;
+        while self.ending.is_none() && post.at < post.text.len() && self.conversation.has_room() {
+            let text = Arc::clone(&post.text);
+            let packet = text[post.at..].split(SEPARATOR).next().unwrap_or_default();
+            post.at = (post.at + packet.len() + SEPARATOR.len_utf8()).min(text.len());
+            match self.receive_text(&text, packet) {
+                Ok(()) => {}
+                Err(SocketEnd::Left) => {
+                    let _ = post.answer.send(true);
+                    return Err(SocketEnd::Left);
+                }
+                Err(end) => {
+                    self.post = Some(post);
+                    return Err(end);
+                }
+            }
         }
-        if post.at < post.text.len() || !self.conversation.pending.is_empty() {
-            self.post = Some(post);
-        } else {
+        let is_processed = post.at == post.text.len() && self.conversation.pending.is_empty();
+        if is_processed && self.ending.is_none() {
             let _ = post.answer.send(true);
+        } else {
+            self.post = Some(post);
         }
         Ok(())
     }
 
-    fn receive_request(&mut self, request: SessionRequest) -> Result<(), End> {
+    fn receive_request(&mut self, request: SessionRequest) -> Result<(), SocketEnd> {
         match request {
             SessionRequest::Poll(answer) => self.transport.begin_poll(answer)?,
-            SessionRequest::Post(..) if self.post.is_some() => {
-                return Err(End::Rejected("the client sends while an earlier request is not answered"));
-            }
             SessionRequest::Post(text, answer) => self.post = Some(Post { text, at: 0, answer }),
             SessionRequest::Upgrade(socket) => {
                 // Another one at the same time is closed.
@@ -218,103 +239,117 @@ impl Session {
         Ok(())
     }
 
-    fn receive_frame(&mut self, frame: Frame) -> Result<(), End> {
-        match frame {
-            Frame::Text(text) => self.receive_text(&text, &text),
-            Frame::Binary(_) => {
-                self.heartbeat.heard(Instant::now());
-                Ok(self.conversation.receive_binary()?)
-            }
-            Frame::Pong => Ok(()),
-            Frame::TooLarge => Err(End::TooLarge),
-            Frame::Closed => Err(End::Left),
+    fn receive_message(&mut self, message: Message) -> Result<(), SocketEnd> {
+        self.heartbeat.heard(Instant::now());
+        match message {
+            Message::Text(text) => self.receive_text(&text, &text),
+            Message::Binary => self.conversation.receive_binary(),
+            other => SocketEnd::of_message(&other).map_or(Ok(()), Err),
         }
     }
 
-    fn receive_text(&mut self, message: &Utf8Bytes, packet: &str) -> Result<(), End> {
-        self.heartbeat.heard(Instant::now());
+    fn receive_text(&mut self, message: &Arc<str>, packet: &str) -> Result<(), SocketEnd> {
+        let now = Instant::now();
+        self.heartbeat.heard(now);
         match engine_packet::decode(packet) {
             Some(EnginePacket::Message(packet)) => self.conversation.receive(message, packet)?,
             Some(EnginePacket::Binary) => self.conversation.receive_binary()?,
-            Some(EnginePacket::Close) => return Err(End::Left),
-            Some(EnginePacket::Pong) => self.heartbeat.answered(Instant::now()),
+            Some(EnginePacket::Close) => return Err(SocketEnd::Left),
+            Some(EnginePacket::Pong) => self.heartbeat.answered(now),
             Some(EnginePacket::Upgrade | EnginePacket::Nothing) => {}
             Some(EnginePacket::Probe) | None => {
-                return Err(End::Rejected("a packet of Engine.IO is malformed"));
+                return Err(SocketEnd::Malformed("a packet of Engine.IO is malformed"));
             }
         }
         Ok(())
     }
 
     /// Follows the steps of a change to a WebSocket. A client that does not take them stays with polling.
-    async fn receive_probe_frame(&mut self, frame: &Frame) {
+    async fn receive_probe_message(&mut self, message: &Message) {
         let Some(mut probe) = self.probe.take() else { return };
-        let packet = match frame {
-            Frame::Text(text) => engine_packet::decode(text),
+        let packet = match message {
+            Message::Text(text) => engine_packet::decode(text),
             _ => None,
         };
         match packet {
             Some(EnginePacket::Probe) if !probe.is_confirmed => {
-                let answer = [Utf8Bytes::from_static(engine_packet::PROBE_ANSWER)];
-                if probe.socket.send(answer).await.is_ok() {
+                let sent = probe.socket.send([engine_packet::PROBE_ANSWER]);
+                if self.conversation.pending.during(sent).await.is_ok() {
                     self.probe = Some(Probe { is_confirmed: true, ..probe });
                 }
             }
             Some(EnginePacket::Upgrade) if probe.is_confirmed => {
                 self.transport.release_poll();
                 self.transport = Transport::WebSocket(probe.socket);
+                self.transport.set_share(self.conversation.share());
+                self.conversation.stops_polling();
                 self.listed = None;
             }
             _ => {}
         }
     }
 
-    fn receive_time(&mut self, now: Instant) -> Result<(), End> {
+    fn receive_time(&mut self, now: Instant) -> Result<(), SocketEnd> {
         match self.heartbeat.beat(now) {
             Beat::Nothing => {}
-            Beat::Ping => self.conversation.outgoing.push(Utf8Bytes::from_static(engine_packet::PING)),
-            Beat::Gone => return Err(End::NoAnswerToPing),
+            Beat::Ping => self.conversation.outgoing.push(engine_packet::PING.to_owned()),
+            Beat::Gone => return Err(SocketEnd::NoAnswerToPing),
         }
         if self.sign_in_by.is_some_and(|by| now >= by) {
-            return Err(End::NotSignedIn);
+            return Err(SocketEnd::Refused("the client did not connect to a namespace in time"));
         }
         if self.probe.as_ref().is_some_and(|probe| now >= probe.until) {
             self.probe = None;
         }
-        if self.conversation.next_expiry().is_some_and(|expires| expires <= Millis::now()) {
-            self.conversation.disconnect_revoked();
+        if self.conversation.key_deadline().is_some_and(|at| now >= at) {
+            self.conversation.check_keys(now);
         }
         Ok(())
     }
 
     /// Returns when something has to be done even if nothing arrives.
     fn deadline(&self) -> Instant {
-        let expiry = self.conversation.next_expiry().map(|expires| {
-            let left = (expires.0 - Millis::now().0).clamp(0, 24 * 3600 * 1000);
-            Instant::now() + Duration::from_millis(left as u64 + 1)
-        });
         let probe = self.probe.as_ref().map(|probe| probe.until);
-        let others = [self.sign_in_by, probe, expiry].into_iter().flatten();
+        let sign_in_by = self.sign_in_by.filter(|_| self.ending.is_none());
+        let others = [sign_in_by, probe, self.conversation.key_deadline()].into_iter().flatten();
         others.fold(self.heartbeat.deadline(), Instant::min)
     }
 
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self, end: SocketEnd) {
+        let refusal = match end {
+            SocketEnd::TooLarge => {
+                Some(Refusal::TooLarge { what: "a message", bytes_max: SOCKET_MESSAGE_BYTES_MAX })
+            }
+            SocketEnd::Overloaded => Some(Refusal::Overloaded),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            self.conversation.refuse_unread(&refusal.into());
+        }
         if let Some(post) = self.post.take() {
-            let _ = post.answer.send(false);
+            // Packets that were not processed are not stored.
+            let _ = post.answer.send(post.at == post.text.len());
         }
-        if end == End::TooLarge {
-            let error = Refusal::TooLarge { what: "a message", bytes_max: SOCKET_MESSAGE_BYTES_MAX };
-            self.conversation.refuse_unread(&error.into());
+        if !matches!(end, SocketEnd::Left | SocketEnd::NoAnswerToPing) {
+            self.await_poll().await;
         }
-        // A client that polls could not ask for it afterwards.
         self.listed = None;
-        self.transport.close(self.conversation.outgoing, end.close_reason(), end.as_str()).await;
+        self.transport.close(self.conversation.outgoing, end).await;
     }
-}
 
-fn part_of(text: &str, part: &str) -> std::ops::Range<usize> {
-    let begin = part.as_ptr() as usize - text.as_ptr() as usize;
-    begin..begin + part.len()
+    /// Waits a moment for a client between two polls, which would otherwise not get the last answers.
+    async fn await_poll(&mut self) {
+        let next = async {
+            while !matches!(self.transport, Transport::Polling { waiting: Some(_) } | Transport::WebSocket(_))
+            {
+                let Some(request) = next_request(&mut self.listed).await else { return };
+                if self.receive_request(request).is_err() {
+                    return;
+                }
+            }
+        };
+        drop(timeout(STOP_IDLE_DURATION_MAX, next).await);
+    }
 }
 
 async fn next_request(listed: &mut Option<ListedSession>) -> Option<SessionRequest> {
@@ -324,7 +359,7 @@ async fn next_request(listed: &mut Option<ListedSession>) -> Option<SessionReque
     }
 }
 
-async fn next_probe_frame(probe: &mut Option<Probe>) -> Frame {
+async fn next_probe_message(probe: &mut Option<Probe>) -> Message {
     match probe {
         Some(probe) => probe.socket.next().await,
         None => std::future::pending().await,

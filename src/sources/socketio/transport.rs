@@ -3,10 +3,11 @@
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::end::End;
 use super::engine_packet;
 use super::outgoing::Outgoing;
-use crate::http::websocket::{CloseReason, Frame, WebSocket};
+use crate::http::Share;
+use crate::http::websocket::{Message, WebSocket};
+use crate::sources::socket_end::SocketEnd;
 
 pub enum Transport {
     Polling {
@@ -21,7 +22,7 @@ pub struct Probe {
     pub socket: Box<WebSocket>,
     /// The client has sent its first packet there, and got the answer.
     pub is_confirmed: bool,
-    /// When the client has to be done.
+    /// The deadline of the change.
     pub until: Instant,
 }
 
@@ -30,8 +31,15 @@ impl Transport {
         matches!(self, Self::Polling { .. })
     }
 
-    /// Waits for a message. One that polls sends none here.
-    pub async fn next_frame(&mut self) -> Frame {
+    /// Counts the memory of messages in another share.
+    pub fn set_share(&mut self, share: Share) {
+        if let Self::WebSocket(socket) = self {
+            socket.set_share(share);
+        }
+    }
+
+    /// Waits for a message of a WebSocket. The messages of a client that polls come as requests.
+    pub async fn next_message(&mut self) -> Message {
         match self {
             Self::Polling { .. } => std::future::pending().await,
             Self::WebSocket(socket) => socket.next().await,
@@ -39,17 +47,14 @@ impl Transport {
     }
 
     /// Notes a polling request. Fails if another one waits already.
-    pub fn begin_poll(&mut self, answer: oneshot::Sender<Option<String>>) -> Result<(), End> {
+    pub fn begin_poll(&mut self, answer: oneshot::Sender<Option<String>>) -> Result<(), SocketEnd> {
         match self {
             Self::Polling { waiting } if waiting.as_ref().is_none_or(oneshot::Sender::is_closed) => {
                 *waiting = Some(answer);
                 Ok(())
             }
-            Self::Polling { .. } => Err(End::Rejected("the client polls while it polls already")),
-            // A request that was on its way when the client moved to the WebSocket.
-            Self::WebSocket(_) => {
-                drop(answer.send(Some(engine_packet::NOOP.to_owned())));
-                Ok(())
+            Self::Polling { .. } | Self::WebSocket(_) => {
+                Err(SocketEnd::Malformed("the client polls although it need not"))
             }
         }
     }
@@ -71,8 +76,11 @@ impl Transport {
         match self {
             Self::WebSocket(socket) => socket.send(outgoing.take()).await,
             Self::Polling { waiting } => {
-                if let Some(answer) = waiting.take_if(|waiting| !waiting.is_closed()) {
-                    drop(answer.send(Some(outgoing.take_payload())));
+                if let Some(answer) = waiting.take()
+                    && let Err(Some(payload)) = answer.send(Some(outgoing.take_payload()))
+                {
+                    // The client has given the request up in the meantime.
+                    outgoing.put_back(&payload);
                 }
                 Ok(())
             }
@@ -80,7 +88,7 @@ impl Transport {
     }
 
     /// Sends what waits, and ends the connection.
-    pub async fn close(self, mut outgoing: Outgoing, reason: CloseReason, text: &str) {
+    pub async fn close(self, mut outgoing: Outgoing, end: SocketEnd) {
         match self {
             Self::Polling { waiting } => {
                 outgoing.push(engine_packet::CLOSE.to_owned());
@@ -90,7 +98,7 @@ impl Transport {
             }
             Self::WebSocket(mut socket) => {
                 if outgoing.is_empty() || socket.send(outgoing.take()).await.is_ok() {
-                    socket.close(reason, text).await;
+                    socket.close(end.close_reason(), end.as_str()).await;
                 }
             }
         }

@@ -71,24 +71,25 @@ fn accept<B>(
     let headers = request.headers();
     let presented = sign_in::of_request(headers);
     let keys = &services.admission.keys;
-    let authorized = keys.authorize(presented, Scope::Send, Some(&intake.stream), access == Access::Open);
-    let key = match authorized {
-        Ok(key) => Some(key),
+    // Before the key is looked up, so that no revocation is missed.
+    let revocations = keys.revocations();
+    let (stream, open) = (Some(intake.stream.as_str()), access == Access::Open);
+    let key = match keys.authorize_connection(presented, Scope::Send, stream, open) {
+        Ok(authorized) => {
+            services.admission.fields(&intake.stream)?;
+            Some(authorized)
+        }
         Err(_) if presented.is_empty() => None,
         Err(refusal) => return Err(refusal.into()),
     };
-    if key.is_some() {
-        services.admission.fields(&intake.stream)?;
-    }
-    let (held_key, counted_as) = (keys.held(presented), keys.counted_as(presented));
     let subprotocol = sign_in::offers_subprotocol(headers).then_some(SUBPROTOCOL);
-    let handshake = Arc::new(Handshake::of(peer, headers));
+    let handshake = Arc::new(Handshake::of(peer, headers).without_credentials());
     let place = services.sockets.open(peer)?;
     let answer = upgrade.answer(subprotocol);
     let services = services.clone();
     tokio::spawn(async move {
-        if let Some(socket) = upgrade.socket(Share::keyed(peer)).await {
-            let opening = Opening { services, intake, handshake, place, socket, key, held_key, counted_as };
+        if let Some(socket) = upgrade.socket(Share::open(peer)).await {
+            let opening = Opening { services, intake, handshake, place, socket, key, revocations };
             Session::new(opening).run().await;
         }
     });

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::json_in_plain_words;
-use event::{FieldErrors, SentFrom};
+use event::limits::{ARRAY_EVENTS_MAX, FRAME_ANSWER_FACTOR, SOCKET_MESSAGE_BYTES_UNCOUNTED_MAX};
+use event::{FieldErrors, SentFrom, json_in_plain_words};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::Mutex;
 
 use crate::admission::{Appended, Context, Corrections, EventIndex, IdScope, Key, Offer, OfferName, Refusal};
-use crate::http::websocket::Utf8Bytes;
-use crate::http::{ApiError, Handshake};
+use crate::http::{ApiError, Handshake, Share};
 use crate::sources::SocketServices;
 use crate::sources::event_texts::{array_items, check_all};
 
@@ -32,6 +32,29 @@ pub struct FrameSender {
     pub handshake: Arc<Handshake>,
     pub key: Arc<Key>,
     pub client: Arc<str>,
+    /// Whether the key is one that the client has shown.
+    pub has_key: bool,
+    /// Locked by each frame until its events have their place in the log's order.
+    pub order: Mutex<()>,
+}
+
+/// The answer to a frame.
+pub struct Answer {
+    pub text: String,
+    /// The memory of the answer, until it is sent.
+    _share: Share,
+}
+
+impl From<&ApiError> for Answer {
+    fn from(error: &ApiError) -> Self {
+        Self { text: refusal(error), _share: Share::default() }
+    }
+}
+
+impl From<&str> for Answer {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), _share: Share::default() }
+    }
 }
 
 /// The answer to a frame whose events are durable.
@@ -61,11 +84,24 @@ struct Texts<'a> {
 
 impl FrameSender {
     /// Admits all events of a frame, or none, and returns the answer.
-    pub async fn answer(&self, frame: &Utf8Bytes) -> String {
-        match self.admit(frame).await {
-            Ok(accepted) => json(&accepted),
-            Err(error) => refusal(&error),
+    pub async fn answer(&self, frame: &str) -> Answer {
+        let mut share = self.share();
+        let bytes = FRAME_ANSWER_FACTOR * frame.len();
+        // The answers to small frames need no more memory than the frames, which are few.
+        if bytes > SOCKET_MESSAGE_BYTES_UNCOUNTED_MAX
+            && let Err(error) = share.grow_to(bytes)
+        {
+            return Answer::from(&error);
         }
+        match self.admit(frame).await {
+            Ok(accepted) => Answer { text: json(&accepted), _share: share },
+            Err(error) => Answer { text: refusal(&error), _share: share },
+        }
+    }
+
+    /// Returns the share in which the client's messages count.
+    pub fn share(&self) -> Share {
+        if self.has_key { Share::keyed(self.handshake.peer) } else { Share::open(self.handshake.peer) }
     }
 
     async fn admit(&self, frame: &str) -> Result<Accepted, ApiError> {
@@ -75,6 +111,7 @@ impl FrameSender {
         let sent_from = SentFrom { client: Some(&self.client), ..self.handshake.sent_from() };
         let ids = IdScope { stream: &intake.stream, scope };
         let context = Context { ids, window: intake.window, sent_from, trace: None, idempotency_key: None };
+        let in_order = self.order.lock().await;
         let mut corrections = if intake.corrections && Corrections::possible(frame.as_bytes()) {
             admission.corrections(ids, texts.all.iter().copied()).await?
         } else {
@@ -87,7 +124,9 @@ impl FrameSender {
         if checked.is_empty() {
             return Ok(Accepted { accepted: 0, ids: Vec::new(), position: None, repeats: Vec::new() });
         }
-        let Appended { position, ids, repeats } = admission.append(&context, &checked, corrections).await?;
+        let durable = admission.queue(&context, &checked, corrections);
+        drop(in_order);
+        let Appended { position, ids, repeats } = durable.await?;
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         Ok(Accepted { accepted: ids.len(), ids, position: Some(position), repeats })
     }
@@ -107,8 +146,8 @@ fn texts(frame: &str) -> Result<Texts<'_>, ApiError> {
     let mut all = Vec::new();
     for value in serde_json::Deserializer::from_str(frame).into_iter::<&RawValue>() {
         let value = value.map_err(|error| FieldErrors::of_event(json_in_plain_words(&error.to_string())))?;
-        if all.len() == event::limits::ARRAY_EVENTS_MAX {
-            return Err(Refusal::TooMany { events_max: event::limits::ARRAY_EVENTS_MAX }.into());
+        if all.len() == ARRAY_EVENTS_MAX {
+            return Err(Refusal::TooMany { events_max: ARRAY_EVENTS_MAX }.into());
         }
         all.push(value.get());
     }
@@ -147,7 +186,7 @@ mod tests {
         for frame in ["[1,", "{\"a\":1}\n{\"a\":", "{\"a\":1}\nx"] {
             assert!(of(frame).is_err(), "{frame}");
         }
-        let many = "{}\n".repeat(event::limits::ARRAY_EVENTS_MAX + 1);
+        let many = "{}\n".repeat(ARRAY_EVENTS_MAX + 1);
         assert!(matches!(of(&many), Err(ApiError::Refused(Refusal::TooMany { .. }))));
     }
 }

@@ -29,12 +29,10 @@ pub fn offers_subprotocol(headers: &HeaderMap) -> bool {
 
 /// Returns the key that a request for a WebSocket shows.
 pub fn of_request(headers: &HeaderMap) -> Credentials<'_> {
-    let in_subprotocol = || subprotocols(headers).skip_while(|offered| *offered != SUBPROTOCOL).nth(1);
-    match credentials(headers) {
-        Credentials { literals: [None, None], unreadable: false } => {
-            Credentials { literals: [in_subprotocol(), None], unreadable: false }
-        }
-        presented => presented,
+    // A proxy may use the header for itself.
+    match subprotocols(headers).skip_while(|offered| *offered != SUBPROTOCOL).nth(1) {
+        Some(key) => Credentials { literals: [Some(key), None], unreadable: false },
+        None => credentials(headers),
     }
 }
 

@@ -8,7 +8,7 @@ use super::EVENT_BYTES_MAX;
 pub const SOCKETS_MAX: usize = 16_384;
 /// The same for one address (IPv6: one /64), so that one address cannot take all of them.
 pub const SOCKETS_OF_ADDRESS_MAX: usize = SOCKETS_MAX / 4 * 3;
-/// Sockets of one address that have not shown a key yet, or do not need one and have sent nothing.
+/// Sockets of one address whose clients have not connected to a source yet.
 pub const STRANGERS_OF_ADDRESS_MAX: usize = 1_024;
 /// Time for a new socket to say who it is. Then it is closed.
 pub const SOCKET_SIGN_IN_DURATION_MAX: Duration = Duration::from_secs(15);
@@ -16,14 +16,18 @@ pub const SOCKET_SIGN_IN_DURATION_MAX: Duration = Duration::from_secs(15);
 pub const SOCKET_SIGN_INS_MAX: u32 = 5;
 /// One message of a socket: an event, and the protocol's part around it. A larger one ends the connection.
 pub const SOCKET_MESSAGE_BYTES_MAX: usize = EVENT_BYTES_MAX + 16 * 1024;
-/// The read buffer of a socket, which keeps it while it is open.
-pub const SOCKET_READ_BUFFER_BYTES: usize = 4 * 1024;
+/// One read from a socket.
+pub const SOCKET_BUFFER_BYTES: usize = 4 * 1024;
+/// A larger buffer of a socket is given back after its message.
+pub const SOCKET_BUFFER_KEPT_BYTES_MAX: usize = 16 * 1024;
 /// An incomplete message above this size is counted in `BODIES_BYTES_MAX`.
 pub const SOCKET_MESSAGE_BYTES_UNCOUNTED_MAX: usize = 16 * 1024;
 /// Events of one socket that wait to be durable. Then no more of its messages are read.
 pub const SOCKET_EVENTS_PENDING_MAX: usize = 256;
 /// The texts of these events together, unless a single one is larger.
-pub const SOCKET_EVENTS_PENDING_BYTES_MAX: usize = EVENT_BYTES_MAX;
+pub const SOCKET_EVENTS_PENDING_BYTES_MAX: usize = 256 * 1024;
+/// Memory that is counted for the answer to a frame with several events, as a multiple of the frame.
+pub const FRAME_ANSWER_FACTOR: usize = 8;
 /// Answers to one socket that wait to be sent. Then no more of its messages are read.
 pub const SOCKET_OUTGOING_BYTES_MAX: usize = 64 * 1024;
 /// Time in which a client reads nothing of what is sent to it. Then its socket is closed.
@@ -37,9 +41,11 @@ pub const SOCKET_CLOSE_DURATION_MAX: Duration = Duration::from_secs(2);
 pub const UPGRADE_DURATION_MAX: Duration = Duration::from_secs(10);
 /// Requests of one polling session that wait for it. A client sends at most one of each kind at a time.
 pub const SESSION_REQUESTS_WAITING_MAX: usize = 4;
+/// The packets of a polling client that is in no namespace yet.
+pub const SOCKET_FIRST_POST_BYTES_MAX: usize = 64 * 1024;
 /// Binary attachments of one Socket.IO message.
 pub const ATTACHMENTS_MAX: usize = 16;
-/// Objects and lists of one `auth` of a Socket.IO client.
+/// The text of one `auth` of a Socket.IO client.
 pub const SIGN_IN_BYTES_MAX: usize = 4 * 1024;
 /// The sender's description of its program, such as a browser's `User-Agent`. A longer one is cut.
 pub const USER_AGENT_CHARS_MAX: usize = 512;
