@@ -5,4 +5,6 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod programs;
 mod socketio;
+mod websocket;

@@ -1,39 +1,12 @@
 //! Contract 4 and further Socket.IO sources, with the newest client and the oldest one of version 4.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::harness::node::NodeProgram;
-use crate::harness::{Start, TestApp, wait_for};
+use crate::harness::{Start, TestApp, free_port, wait_for};
+use crate::programs::{events, key, memory_mib, metric, program};
 
 /// One line of configuration opens the source.
 const OPEN: &str = "source.client_data.access = \"open\"\n";
-
-fn program(name: &str, app: &TestApp, variables: &[(&str, &str)]) -> NodeProgram {
-    let server = format!("http://{}", app.address);
-    let variables: Vec<_> = variables.iter().copied().chain([("SERVER", server.as_str())]).collect();
-    NodeProgram::start(&format!("tests/sockets/clients/{name}.mjs"), &variables)
-}
-
-/// Returns the events of a stream as the native API shows them.
-fn events(app: &TestApp, stream: &str) -> Vec<Value> {
-    let (mut events, mut from) = (Vec::new(), 0);
-    loop {
-        let page = app.client().get(&format!("/v1/streams/{stream}/events?from={from}&limit=1000")).json();
-        let found = page["events"].as_array().unwrap();
-        if found.is_empty() {
-            return events;
-        }
-        events.extend(found.iter().cloned());
-        from = page["next"].as_u64().unwrap();
-    }
-}
-
-/// Returns the value of a metric.
-fn metric(app: &TestApp, name: &str) -> f64 {
-    let text = app.client().get("/metrics").text();
-    let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-    line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
-}
 
 #[test]
 fn events_are_answered_as_the_contract_says_over_each_transport() {
@@ -65,11 +38,7 @@ fn events_are_answered_as_the_contract_says_over_each_transport() {
 #[test]
 fn a_client_connects_with_a_key_that_may_send_until_the_key_is_revoked() {
     let app = TestApp::start();
-    let key = |name: &str, scope: &str| {
-        let body = json!({ "name": name, "scopes": [scope], "streams": ["inventory"] }).to_string();
-        let answer = app.client().post("/v1/keys", &body).json();
-        answer["key"].as_str().unwrap().to_owned()
-    };
+    let key = |name: &str, scope: &str| key(&app, name, scope, json!({ "streams": ["inventory"] }));
     let (send, read, revoked) = (key("shop", "send"), key("board", "read"), key("old-shop", "send"));
     let variables = [("SEND_KEY", &*send), ("READ_KEY", &*read), ("REVOKED_KEY", &*revoked)];
     let mut program = program("access", &app, &variables);
@@ -105,7 +74,7 @@ fn a_resent_event_with_an_id_counts_once_although_the_server_is_killed() {
         amount = "+amount"
         amount_column = "total"
     "#;
-    let port = crate::harness::free_port();
+    let port = free_port();
     let start = Start {
         config: Some(config.to_owned()),
         arguments: vec!["--listen".to_owned(), format!("localhost:{port}")],
@@ -131,4 +100,143 @@ fn a_message_that_is_too_large_is_refused_and_the_client_goes_on() {
     let app = TestApp::configured(OPEN);
     program("large", &app, &[]).finish();
     assert_eq!(events(&app, "inventory").len(), 6 * 3);
+}
+
+#[test]
+fn a_client_that_falls_silent_is_disconnected_and_one_that_answers_pings_stays() {
+    let pings = "source.client_data.ping_interval = \"1s\"\nsource.client_data.ping_timeout = \"3s\"\n";
+    let app = TestApp::configured(&format!("{OPEN}{pings}"));
+    program("silent", &app, &[]).finish();
+    wait_for("free places", || metric(&app, "millrace_sockets") == 0.0);
+}
+
+#[test]
+fn idle_clients_and_one_that_never_reads_cost_little_and_keep_nobody_from_sending() {
+    let app = TestApp::configured(OPEN);
+    let before = memory_mib(&app);
+    let mut program = program("idle", &app, &[("IDLE", "5000")]);
+    program.expect("idle");
+    assert!(metric(&app, "millrace_sockets") >= 5_001.0);
+    let idle = memory_mib(&app);
+    assert!(idle < before + 150, "{before} MiB, then {idle} MiB with 5,000 sockets");
+    // Requests have a budget of their own.
+    let answer =
+        app.client().post("/v1/streams/revenue/events", r#"{"userId":"u","name":"add_revenue","value":1}"#);
+    assert_eq!(answer.status, 200);
+    program.tell("end when the one that never reads is gone");
+    program.expect("served");
+    let greedy = memory_mib(&app);
+    assert!(greedy < idle + 100, "{idle} MiB, then {greedy} MiB after a client that never reads");
+    program.tell("leave");
+    program.finish();
+    wait_for("free places", || metric(&app, "millrace_sockets") == 0.0);
+}
+
+#[test]
+fn connections_of_strangers_are_bounded_for_each_address_and_have_a_deadline() {
+    let app = TestApp::start();
+    let allowed = event::limits::STRANGERS_OF_ADDRESS_MAX.to_string();
+    program("strangers", &app, &[("ALLOWED", &allowed)]).finish();
+    wait_for("free places", || metric(&app, "millrace_sockets") == 0.0);
+}
+
+#[test]
+fn a_page_may_connect_if_a_source_lists_its_origin() {
+    let app = TestApp::configured(
+        "source.client_data = { access = \"open\", origins = [\"https://shop.example\", \"null\"] }",
+    );
+    let polling = "/socket.io/?EIO=4&transport=polling";
+    for (origin, status) in [
+        ("https://shop.example", 200),
+        ("null", 200),
+        ("https://other.example", 403),
+        ("http://shop.example", 403),
+    ] {
+        let client = app.anonymous().with_header("Origin", origin);
+        let answer = client.get(polling);
+        assert_eq!(answer.status, status, "{origin}: {}", answer.text());
+        let listed = ["https://shop.example", "null"].contains(&origin);
+        assert_eq!(answer.header("access-control-allow-origin"), listed.then_some(origin), "{origin}");
+        let upgrade = client
+            .with_header("Connection", "Upgrade")
+            .with_header("Upgrade", "websocket")
+            .with_header("Sec-WebSocket-Version", "13")
+            .with_header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .get("/socket.io/?EIO=4&transport=websocket");
+        assert_eq!(upgrade.status, if status == 200 { 101 } else { 403 }, "{origin}");
+    }
+    // The variable of the replaced service also holds for a source with keys.
+    let environment = vec![("ALLOWED_ORIGINS".to_owned(), "http://localhost:3000".to_owned())];
+    let app = TestApp::with(Start { environment, ..Start::default() });
+    let answer = app.anonymous().with_header("Origin", "http://localhost:3000").get(polling);
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn requests_that_do_not_fit_the_protocol_are_refused_by_its_numbers() {
+    let app = TestApp::configured(OPEN);
+    let client = app.anonymous();
+    let code = |method: &str, query: &str| {
+        let body = (method == "POST").then_some(("text/plain", &b"40"[..]));
+        let answer = client.request(method, &format!("/socket.io/?{query}"), body);
+        (answer.status, answer.json()["code"].clone())
+    };
+    for (method, query, number) in [
+        ("GET", "EIO=4", 0),
+        ("GET", "EIO=4&transport=webtransport", 0),
+        ("GET", "EIO=4&transport=polling&sid=nobody", 1),
+        ("POST", "EIO=4&transport=polling&sid=nobody", 1),
+        ("POST", "EIO=4&transport=polling", 2),
+        ("GET", "EIO=4&transport=websocket", 3),
+        ("GET", "EIO=3&transport=polling", 5),
+    ] {
+        assert_eq!(code(method, query), (400, json!(number)), "{method} {query}");
+    }
+    // A client of another version sees which one it needs, and a client that polls twice at a time is disconnected.
+    let open = client.get("/socket.io/?EIO=4&transport=polling&t=1").text();
+    let about: serde_json::Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
+    assert_eq!(about["upgrades"], json!(["websocket"]));
+    assert_eq!((&about["pingInterval"], &about["pingTimeout"]), (&json!(25_000), &json!(60_000)));
+    let session = format!("/socket.io/?EIO=4&transport=polling&sid={}", about["sid"].as_str().unwrap());
+    let first = std::thread::scope(|scope| {
+        let first = scope.spawn(|| client.get(&session).text());
+        wait_for("the session to end", || {
+            client.get(&session);
+            client.request("PUT", &session, None).json()["code"] == 1
+        });
+        first.join().unwrap()
+    });
+    assert!(["1", r#"{"code":3,"message":"Bad request"}"#].contains(&first.as_str()), "{first}");
+}
+
+#[test]
+fn sources_of_ones_own_have_their_names_answers_and_namespaces_without_code() {
+    let source = |name: &str, more: &str| {
+        format!(
+            "[source.{name}]\nkind = \"socketio\"\npath = \"/events\"\nstream = \"{name}s\"\nevent = \"{name}\"\n{more}\n"
+        )
+    };
+    let stream = |name: &str| {
+        let fields = "key = \"user\"\nfields.user = { type = \"text\", required = true }\nfields.amount = { type = \"integer\", required = true }";
+        format!("[stream.{name}s]\n{fields}\n")
+    };
+    let config = [
+        stream("order"),
+        stream("refund"),
+        stream("view"),
+        source(
+            "order",
+            "namespace = \"/shop\"\nanswer = '{\"orderId\":\"{eventId}\"}'\nerror_event = \"problem\"\nerrors = { missing = \"The order is not complete: {reason}\" }",
+        ),
+        source(
+            "refund",
+            "namespace = \"/shop\"\nanswer = '{\"refundId\":\"{eventId}\"}'\nanswer_event = \"refunded\"",
+        ),
+        source("view", "answer = '{\"ok\":true}'\naccess = \"open\""),
+    ];
+    let app = TestApp::configured(&config.concat());
+    let key = key(&app, "shop", "send", json!({ "streams": ["orders", "refunds"] }));
+    program("namespaces", &app, &[("KEY", &key)]).finish();
+    let counts = ["orders", "refunds", "views"].map(|stream| events(&app, stream).len());
+    assert_eq!(counts, [6, 6, 18]);
 }

@@ -124,7 +124,10 @@ impl Endpoint {
             (Some(session), TransportKind::Polling) if request.method() == Method::POST => {
                 self.post(session, peer, request).await
             }
-            (Some(_), TransportKind::Polling) => Err(EngineError::BadRequest.into()),
+            (Some(session), TransportKind::Polling) => {
+                self.sessions.get(session).ok_or(EngineError::UnknownSession)?;
+                Err(EngineError::BadRequest.into())
+            }
         }
     }
 
