@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
+use crate::websocket::first_frame;
 use crate::{Outcome, http};
 
 const WARM_UP: Duration = Duration::from_millis(250);
@@ -20,6 +21,9 @@ const ANSWER_BYTES_MAX: usize = 8 * 1024;
 pub enum Protocol {
     Http,
     Redis,
+    WebSocket,
+    /// The answer is complete with the acknowledgement.
+    SocketIo,
 }
 
 impl Protocol {
@@ -27,8 +31,25 @@ impl Protocol {
         match self {
             Self::Http => http::answer_bytes(buffer),
             Self::Redis => redis_answer_bytes(buffer),
+            Self::WebSocket => Ok(first_frame(buffer)?.map(|frame| frame.bytes)),
+            Self::SocketIo => through_packet(buffer, b"43"),
         }
     }
+}
+
+/// Returns the length of the frames up to the first one whose packet begins with `begin`, if they are complete.
+fn through_packet(buffer: &[u8], begin: &[u8]) -> Outcome<Option<usize>> {
+    let mut bytes = 0;
+    while let Some(frame) = first_frame(&buffer[bytes..])? {
+        bytes += frame.bytes;
+        if frame.content.starts_with(b"42[\"error\"") || frame.content.starts_with(b"44") {
+            return Err(format!("refused: {}", String::from_utf8_lossy(frame.content)).into());
+        }
+        if frame.content.starts_with(begin) {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 /// Parses the answer of `XADD`: a text with its length before it, as in `$15`.
@@ -48,6 +69,61 @@ pub struct Target {
     pub address: String,
     pub protocol: Protocol,
     pub requests: Arc<Vec<Vec<u8>>>,
+    /// Sent once on each connection, before its requests.
+    pub opening: Option<Opening>,
+}
+
+/// The begin of a WebSocket.
+#[derive(Clone)]
+pub struct Opening {
+    pub request: Vec<u8>,
+    /// The first frame of a Socket.IO client.
+    pub sign_in: Option<Vec<u8>>,
+}
+
+impl Target {
+    async fn connect(&self) -> Outcome<TcpStream> {
+        let mut stream = TcpStream::connect(&self.address).await?;
+        stream.set_nodelay(true)?;
+        let Some(Opening { request, sign_in }) = &self.opening else { return Ok(stream) };
+        let mut buffer = vec![0; ANSWER_BYTES_MAX];
+        let head = |buffer: &[u8]| match memchr::memmem::find(buffer, b"\r\n\r\n") {
+            Some(_) if !buffer.starts_with(b"HTTP/1.1 101") => {
+                Err(format!("expected 101, got: {}", String::from_utf8_lossy(buffer)).into())
+            }
+            Some(head) => Ok(Some(head + 4)),
+            None => Ok(None),
+        };
+        stream.write_all(request).await?;
+        let (mut filled, end) = read_until(&mut stream, &mut buffer, 0, head).await?;
+        buffer.copy_within(end..filled, 0);
+        filled -= end;
+        if let Some(sign_in) = sign_in {
+            stream.write_all(sign_in).await?;
+            let welcome = |buffer: &[u8]| through_packet(buffer, b"42[\"welcome\"");
+            read_until(&mut stream, &mut buffer, filled, welcome).await?;
+        }
+        Ok(stream)
+    }
+}
+
+/// Reads until `end_of` finds an end. Returns the length of what was read, and the end.
+async fn read_until(
+    stream: &mut TcpStream,
+    buffer: &mut [u8],
+    mut filled: usize,
+    end_of: impl Fn(&[u8]) -> Outcome<Option<usize>>,
+) -> Outcome<(usize, usize)> {
+    loop {
+        if let Some(end) = end_of(&buffer[..filled])? {
+            return Ok((filled, end));
+        }
+        let read = stream.read(&mut buffer[filled..]).await?;
+        if read == 0 {
+            return Err("the server closed the connection".into());
+        }
+        filled += read;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,9 +144,7 @@ pub fn closed_loop(target: &Target, connections: usize, time: Duration) -> Outco
     runtime.block_on(async {
         let mut streams = Vec::with_capacity(connections);
         for _ in 0..connections {
-            let stream = TcpStream::connect(&target.address).await?;
-            stream.set_nodelay(true)?;
-            streams.push(stream);
+            streams.push(target.connect().await?);
         }
         let phase = Arc::new(AtomicU8::new(WARMING));
         let mut tasks = JoinSet::new();
@@ -154,8 +228,7 @@ pub fn open_loop(streams: Vec<Stream>, time: Duration) -> Outcome<Vec<Vec<Durati
         for (number, stream) in streams.iter().enumerate() {
             let period = Duration::from_secs_f64(stream.connections as f64 / stream.per_second);
             for index in 0..stream.connections {
-                let connection = TcpStream::connect(&stream.target.address).await?;
-                connection.set_nodelay(true)?;
+                let connection = stream.target.connect().await?;
                 let first = index * stream.target.requests.len() / stream.connections;
                 let begin = begin + period.mul_f64(index as f64 / stream.connections as f64);
                 let timed = timed_connection(connection, stream.target.clone(), first, begin, period, time);

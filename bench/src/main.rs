@@ -14,6 +14,7 @@ mod measure;
 mod servers;
 mod setting;
 mod table;
+mod websocket;
 mod yardstick;
 
 use std::process::ExitCode;

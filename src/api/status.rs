@@ -33,9 +33,9 @@ pub struct About {
 struct SourceSummary {
     name: String,
     kind: &'static str,
-    path: Option<String>,
+    path: String,
     stream: String,
-    access: Option<Access>,
+    access: Access,
 }
 
 impl About {
@@ -44,9 +44,9 @@ impl About {
         let sources = config.sources.iter().map(|(name, source)| SourceSummary {
             name: name.clone(),
             kind: source.kind_name(),
-            path: source.http().map(|http| http.path.as_str().to_owned()),
+            path: source.path().to_owned(),
             stream: source.stream().to_owned(),
-            access: source.http().map(|http| http.access),
+            access: source.access(),
         });
         Self {
             started: Millis::now(),

@@ -195,7 +195,7 @@ pub fn check_reads(
         checks.section("read", name, errors);
         let Some(read) = read else { continue };
         let (path, here) = (&read.path, ["read", name.as_str(), "path"]);
-        let is_here = |source: &Source| source.http().is_some_and(|source| read.is_at(source.path.as_str()));
+        let is_here = |source: &Source| read.is_at(source.path());
         if let Some((source, _)) = sources.iter().find(|(_, source)| is_here(source)) {
             let reason =
                 format!("read `{name}` has path `{path}`, which matches the path of source `{source}`");

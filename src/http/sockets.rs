@@ -20,6 +20,7 @@ pub struct Sockets(Arc<Shared>);
 
 struct Shared {
     sockets_max: usize,
+    of_address_max: usize,
     free: Arc<Semaphore>,
     /// Sessions that poll: each holds a connection of the requests' budget, too.
     polling_free: Arc<Semaphore>,
@@ -50,6 +51,7 @@ impl Sockets {
         metrics::gauge!("millrace_sockets_max").set(sockets_max as f64);
         Self(Arc::new(Shared {
             sockets_max,
+            of_address_max: SOCKETS_OF_ADDRESS_MAX.min(sockets_max / 4 * 3).max(1),
             free: Arc::new(Semaphore::new(sockets_max)),
             polling_free: Arc::new(Semaphore::new(polling_max)),
             networks: Mutex::default(),
@@ -67,7 +69,7 @@ impl Sockets {
         let network = network(peer.0);
         let mut networks = event::lock(&self.0.networks);
         let count = networks.get(&network).copied().unwrap_or_default();
-        if count.all >= SOCKETS_OF_ADDRESS_MAX || count.strangers >= STRANGERS_OF_ADDRESS_MAX {
+        if count.all >= self.0.of_address_max || count.strangers >= STRANGERS_OF_ADDRESS_MAX {
             return Err(Refusal::Overloaded);
         }
         networks.insert(network, Count { all: count.all + 1, strangers: count.strangers + 1 });
@@ -137,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_of_one_address_are_bounded_and_leave_room_for_others() {
-        let sockets = Sockets::new(STRANGERS_OF_ADDRESS_MAX + 2, 1, &Stop::default());
+        let sockets = Sockets::new(2 * STRANGERS_OF_ADDRESS_MAX, 1, &Stop::default());
         let mut open: Vec<OpenSocket> =
             (0..STRANGERS_OF_ADDRESS_MAX).map(|_| sockets.open(peer("10.0.0.1")).expect("room")).collect();
         assert_eq!(sockets.open(peer("10.0.0.1")).err(), Some(Refusal::Overloaded));
@@ -145,21 +147,32 @@ mod tests {
         open[0].signed_in();
         open[0].signed_in();
         let last = sockets.open(peer("10.0.0.1")).expect("a known client makes room for a stranger");
-        assert_eq!(sockets.open(peer("10.0.0.3")).err(), Some(Refusal::Overloaded), "all places are taken");
+        let more: Vec<OpenSocket> = (0..STRANGERS_OF_ADDRESS_MAX - 2)
+            .map(|_| sockets.open(peer("10.0.0.3")).expect("room"))
+            .collect();
+        assert_eq!(sockets.open(peer("10.0.0.4")).err(), Some(Refusal::Overloaded), "all places are taken");
         assert!(!sockets.all_closed(Duration::from_millis(1)).await);
-        drop((open, other, last));
+        drop((open, other, last, more));
         assert!(sockets.all_closed(Duration::from_millis(1)).await);
         assert!(event::lock(&sockets.0.networks).is_empty());
     }
 
     #[test]
     fn sessions_that_poll_are_a_part_of_the_sockets() {
-        let sockets = Sockets::new(3, 1, &Stop::default());
+        let sockets = Sockets::new(8, 1, &Stop::default());
         let mut polling = sockets.open_polling(peer("10.0.0.1")).expect("room");
         assert_eq!(sockets.open_polling(peer("10.0.0.1")).err(), Some(Refusal::Overloaded));
         let _other = sockets.open(peer("10.0.0.1")).expect("room");
         polling.stops_polling();
         let _next = sockets.open_polling(peer("10.0.0.1")).expect("room");
+    }
+
+    #[test]
+    fn one_address_does_not_get_all_places_however_few_there_are() {
+        let sockets = Sockets::new(8, 1, &Stop::default());
+        let open: Vec<OpenSocket> = std::iter::from_fn(|| sockets.open(peer("10.0.0.1")).ok()).collect();
+        assert_eq!(open.len(), 6);
+        assert!(sockets.open(peer("10.0.0.2")).is_ok());
     }
 
     #[test]

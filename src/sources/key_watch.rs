@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::admission::{HeldKey, Keys};
@@ -50,4 +51,13 @@ impl KeyWatch {
         // A key that expires is checked just after that.
         self.check_at = left.map(|left| now + left.min(CHECK_INTERVAL_MAX) + Duration::from_millis(1));
     }
+}
+
+/// Waits until a key was revoked, which may be any key. Returns the signal for the next time.
+pub async fn next_revocation(mut revocations: watch::Receiver<()>) -> watch::Receiver<()> {
+    if revocations.changed().await.is_err() {
+        // The server ends.
+        std::future::pending::<()>().await;
+    }
+    revocations
 }

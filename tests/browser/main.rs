@@ -1,5 +1,5 @@
-//! The guide's page in a real browser. It counts its views through contract 3, from another origin. A page
-//! whose origin the source does not list counts nothing.
+//! The guide's pages in a real browser, from another origin and from disk. One counts its views through contract 3,
+//! another one sends over Socket.IO. A page whose origin the source does not list sends nothing.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,6 +8,7 @@ mod harness;
 
 mod chromium;
 mod site;
+mod socketio_page;
 
 use serde_json::{Value, json};
 
@@ -21,10 +22,15 @@ const SHOP: &str = "https://shop.example";
 const STRING: &str = "JSON.stringify(view)";
 const BLOB: &str = r#"new Blob([JSON.stringify(view)], { type: "application/json" })"#;
 
-/// Returns the two blocks of the guide's section: the page, and the configuration that permits it to send.
+/// Returns the two blocks of the section that counts page views.
 fn guide() -> (String, String) {
+    section("Count page views")
+}
+
+/// Returns the two blocks of a section of the guide: the page, and the configuration that permits it to send.
+fn section(title: &str) -> (String, String) {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/GUIDE.md")).unwrap();
-    let (_, section) = text.split_once("## Count page views\n").expect("the guide has the section");
+    let (_, section) = text.split_once(&format!("## {title}\n")).expect("the guide has the section");
     let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
     let block = |language: &str| {
         let (_, block) = section.split_once(&format!("```{language}\n")).expect("the section has the block");

@@ -36,11 +36,20 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
         .map(|(name, server)| Contestant { name, target: live_events(server), server: Some(server) })
         .collect();
     let same_requests = Arc::clone(&contestants[0].target.requests);
-    let target = Target { address: bare.address.clone(), protocol: Protocol::Http, requests: same_requests };
+    let target = Target {
+        address: bare.address.clone(),
+        protocol: Protocol::Http,
+        requests: same_requests,
+        opening: None,
+    };
     contestants.push(Contestant { name: "bare axum", target, server: None });
     let entries = (0..USERS as u64).map(|number| xadd(&sale(number))).collect();
-    let target =
-        Target { address: redis.address.clone(), protocol: Protocol::Redis, requests: Arc::new(entries) };
+    let target = Target {
+        address: redis.address.clone(),
+        protocol: Protocol::Redis,
+        requests: Arc::new(entries),
+        opening: None,
+    };
     contestants.push(Contestant { name: "Redis XADD", target, server: None });
 
     for (connections, share) in BARE_SHARES {
@@ -71,7 +80,12 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
 
 pub fn live_events(server: &Millrace) -> Target {
     let requests = (0..USERS as u64).map(|number| server.post("/liveEvent", &sale(number))).collect();
-    Target { address: server.address.clone(), protocol: Protocol::Http, requests: Arc::new(requests) }
+    Target {
+        address: server.address.clone(),
+        protocol: Protocol::Http,
+        requests: Arc::new(requests),
+        opening: None,
+    }
 }
 
 /// Returns the rates of each contestant. They take turns, and each round another one begins.

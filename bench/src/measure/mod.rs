@@ -11,6 +11,7 @@ mod ndjson;
 mod rows;
 mod send;
 mod slow_sync;
+mod sockets;
 mod start;
 mod stats;
 mod visible;
@@ -25,8 +26,10 @@ pub struct Part {
 }
 
 /// All parts, in the order of the table.
-pub const PARTS: [Part; 13] = [
+pub const PARTS: [Part; 15] = [
     Part { name: "live_event", measure: live_event::measure },
+    Part { name: "socketio", measure: sockets::socketio },
+    Part { name: "websocket", measure: sockets::websocket },
     Part { name: "slow_sync", measure: slow_sync::measure },
     Part { name: "ndjson", measure: ndjson::measure },
     Part { name: "ledger", measure: ledger::measure },

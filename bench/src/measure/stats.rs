@@ -103,5 +103,10 @@ impl StatsServer {
 }
 
 fn target(server: &Millrace, requests: Vec<Vec<u8>>) -> Target {
-    Target { address: server.address.clone(), protocol: Protocol::Http, requests: Arc::new(requests) }
+    Target {
+        address: server.address.clone(),
+        protocol: Protocol::Http,
+        requests: Arc::new(requests),
+        opening: None,
+    }
 }

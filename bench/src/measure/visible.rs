@@ -22,8 +22,12 @@ pub fn measure(setting: &Setting, table: &mut Table) -> Outcome<()> {
     let samples = (0..USERS as u64)
         .map(|number| server.post("/v1/streams/revenue/events?wait=applied", &sale(number)))
         .collect();
-    let samples =
-        Target { address: server.address.clone(), protocol: Protocol::Http, requests: Arc::new(samples) };
+    let samples = Target {
+        address: server.address.clone(),
+        protocol: Protocol::Http,
+        requests: Arc::new(samples),
+        opening: None,
+    };
     let [mut high, mut middle, mut accepted] = <[Rounds; 3]>::default();
     for _ in 0..ROUNDS {
         let streams = vec![

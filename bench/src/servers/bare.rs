@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::http::header;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -33,13 +34,22 @@ impl Bare {
     }
 }
 
+async fn send_back(mut socket: WebSocket) {
+    while let Some(Ok(message)) = socket.recv().await {
+        if socket.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Runs the server; the main function of the child process.
 pub fn serve() -> Outcome<()> {
     let address: SocketAddr = std::env::var(PORT)?.parse()?;
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let constant = |_body: Bytes| async { ([(header::CONTENT_TYPE, "application/json")], ANSWER) };
-        let routes = Router::new().route("/liveEvent", post(constant));
+        let echo = |upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(send_back) };
+        let routes = Router::new().route("/liveEvent", post(constant)).route("/echo", get(echo));
         let listener = TcpListener::bind(address).await?.tap_io(|stream| drop(stream.set_nodelay(true)));
         Ok(axum::serve(listener, routes).await?)
     })

@@ -104,6 +104,11 @@ impl Millrace {
         request("POST", path, &headers, event)
     }
 
+    /// Returns the processor time that the server has used.
+    pub fn processor_seconds(&self) -> Outcome<f64> {
+        self.process.processor_seconds()
+    }
+
     /// Returns the end position of its log.
     pub fn log_end(&self) -> Outcome<u64> {
         Ok(self.client()?.get("/ready")?["log"]["end"].as_u64().unwrap_or_default())

@@ -4,6 +4,7 @@
 pub mod bare;
 pub mod databases;
 pub mod millrace;
+pub mod node;
 pub mod redis;
 
 use std::net::{TcpListener, TcpStream};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 
+/// The unit of processor times in `/proc`.
+const TICKS_PER_SECOND: f64 = 100.0;
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// A process that is killed on drop. If the benchmark itself is killed, the kernel kills the process too. Start it
@@ -36,6 +39,17 @@ impl Process {
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).env_clear().stdin(Stdio::null());
         set_up(&mut command);
         Ok(Self { child: command.spawn()? })
+    }
+
+    /// Returns the processor time that the process has used.
+    pub fn processor_seconds(&self) -> Outcome<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
+        // The program's name comes before, in parentheses, and may contain any character.
+        let (_, rest) = text.rsplit_once(')').ok_or("no process")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
+        let (user, system) = (ticks(11).ok_or("no time")?, ticks(12).ok_or("no time")?);
+        Ok((user + system) / TICKS_PER_SECOND)
     }
 
     pub fn id(&self) -> u32 {

@@ -6,7 +6,7 @@ use event::{SettingErrors, WrittenDuration};
 use serde::Deserialize;
 
 use super::packet::MAIN_NAMESPACE;
-use crate::admission::ScopeName;
+use crate::admission::{Refusal, ScopeName};
 use crate::http::{Access, ApiError, ContractPath, ErrorTexts, Origins, Wording};
 use crate::sources::id_settings::IdSettings;
 use crate::sources::template::{AnswerTemplate, GreetingTemplate};
@@ -172,6 +172,11 @@ impl SocketIoSource {
 
     /// Returns the message for a client whose event is refused.
     pub fn words(&self, error: &ApiError) -> String {
-        self.wording().own_words(error).unwrap_or_else(|| error.detail())
+        self.wording().own_words(error).unwrap_or_else(|| match error {
+            ApiError::Refused(Refusal::Unauthorized { fault, .. }) => {
+                format!("{}; send a key as `token` in `auth`", fault.as_str())
+            }
+            other => other.detail(),
+        })
     }
 }

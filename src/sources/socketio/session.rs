@@ -20,6 +20,7 @@ use crate::admission::Refusal;
 use crate::http::websocket::{Message, WebSocket};
 use crate::http::{Handshake, OpenSocket};
 use crate::sources::heartbeat::{Beat, Heartbeat};
+use crate::sources::key_watch::next_revocation;
 use crate::sources::socket_end::SocketEnd;
 
 /// The parts of a new session.
@@ -40,7 +41,6 @@ pub struct Session {
     heartbeat: Heartbeat,
     /// The deadline of a client that is in no namespace.
     sign_in_by: Option<Instant>,
-    revocations: watch::Receiver<()>,
     /// The memory of messages counts as that of a sender with a key.
     counts_with_key: bool,
     /// Set when the session ends as soon as the events that it has received are answered.
@@ -58,7 +58,7 @@ struct Post {
 /// The event that ended the wait of a session.
 enum Wakeup {
     Stop,
-    Revoked,
+    Revoked(watch::Receiver<()>),
     Decided(Decided),
     Request(SessionRequest),
     Message(Message),
@@ -89,7 +89,6 @@ impl Session {
             probe: None,
             heartbeat: Heartbeat::start(now, endpoint.ping_interval, endpoint.ping_timeout),
             sign_in_by: Some(now + SOCKET_SIGN_IN_DURATION_MAX),
-            revocations: endpoint.services.admission.keys.revocations(),
             counts_with_key: false,
             ending: None,
             endpoint,
@@ -107,28 +106,39 @@ impl Session {
 
     async fn live(&mut self) -> Result<Infallible, SocketEnd> {
         let stop = self.endpoint.services.sockets.stop().clone();
-        let mut stopped = std::pin::pin!(async move { stop.wait().await });
+        let mut stopped = std::pin::pin!(stop.wait());
+        let mut revoked =
+            std::pin::pin!(next_revocation(self.endpoint.services.admission.keys.revocations()));
         let mut timer = std::pin::pin!(sleep_until(self.deadline()));
         loop {
             self.work().await?;
-            let deadline = self.deadline();
-            if timer.deadline() != deadline {
-                timer.as_mut().reset(deadline);
-            }
-            let is_ending = self.ending.is_some();
+            let (deadline, is_ending) = (self.deadline(), self.ending.is_some());
             let may_read = !is_ending && self.conversation.has_room();
-            let Self { conversation, transport, listed, probe, revocations, .. } = self;
-            let wakeup = tokio::select! {
-                biased;
-                () = &mut stopped, if !is_ending => Wakeup::Stop,
-                () = &mut timer => Wakeup::Time,
-                Ok(()) = revocations.changed() => Wakeup::Revoked,
-                Some(decided) = conversation.pending.next() => Wakeup::Decided(decided),
-                Some(request) = next_request(listed) => Wakeup::Request(request),
-                message = transport.next_message(), if may_read => Wakeup::Message(message),
-                message = next_probe_message(probe) => Wakeup::ProbeMessage(message),
+            // A client that always sends would keep the branches behind its messages from their turn.
+            let wakeup = if stop.asked() && !is_ending {
+                Wakeup::Stop
+            } else if Instant::now() >= deadline {
+                Wakeup::Time
+            } else {
+                if timer.deadline() != deadline {
+                    timer.as_mut().reset(deadline);
+                }
+                let Self { conversation, transport, listed, probe, .. } = self;
+                tokio::select! {
+                    biased;
+                    Some(decided) = conversation.pending.next() => Wakeup::Decided(decided),
+                    message = transport.next_message(), if may_read => Wakeup::Message(message),
+                    Some(request) = next_request(listed) => Wakeup::Request(request),
+                    message = next_probe_message(probe) => Wakeup::ProbeMessage(message),
+                    () = &mut stopped, if !is_ending => Wakeup::Stop,
+                    revocations = &mut revoked => Wakeup::Revoked(revocations),
+                    () = &mut timer => Wakeup::Time,
+                }
             };
-            if let Err(end) = self.wake(wakeup).await {
+            if let Wakeup::Revoked(revocations) = wakeup {
+                revoked.set(next_revocation(revocations));
+                self.conversation.check_keys(Instant::now());
+            } else if let Err(end) = self.wake(wakeup).await {
                 self.end_after_answers(end)?;
             }
         }
@@ -137,7 +147,7 @@ impl Session {
     async fn wake(&mut self, wakeup: Wakeup) -> Result<(), SocketEnd> {
         match wakeup {
             Wakeup::Stop => return Err(SocketEnd::Stopping),
-            Wakeup::Revoked => self.conversation.check_keys(Instant::now()),
+            Wakeup::Revoked(_) => self.conversation.check_keys(Instant::now()),
             Wakeup::Decided(decided) => {
                 self.conversation.answer(&decided);
                 // One write takes the answers to all events that became durable together.

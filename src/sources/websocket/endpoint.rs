@@ -71,8 +71,6 @@ fn accept<B>(
     let headers = request.headers();
     let presented = sign_in::of_request(headers);
     let keys = &services.admission.keys;
-    // Before the key is looked up, so that no revocation is missed.
-    let revocations = keys.revocations();
     let (stream, open) = (Some(intake.stream.as_str()), access == Access::Open);
     let key = match keys.authorize_connection(presented, Scope::Send, stream, open) {
         Ok(authorized) => {
@@ -89,7 +87,7 @@ fn accept<B>(
     let services = services.clone();
     tokio::spawn(async move {
         if let Some(socket) = upgrade.socket(Share::open(peer)).await {
-            let opening = Opening { services, intake, handshake, place, socket, key, revocations };
+            let opening = Opening { services, intake, handshake, place, socket, key };
             Session::new(opening).run().await;
         }
     });

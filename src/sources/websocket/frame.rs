@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::limits::{ARRAY_EVENTS_MAX, FRAME_ANSWER_FACTOR, SOCKET_MESSAGE_BYTES_UNCOUNTED_MAX};
+use event::limits::{
+    ARRAY_EVENTS_MAX, FRAME_ANSWER_BYTES_MAX, FRAME_ANSWER_FACTOR, SOCKET_MESSAGE_BYTES_UNCOUNTED_MAX,
+};
 use event::{FieldErrors, SentFrom, json_in_plain_words};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -86,7 +88,7 @@ impl FrameSender {
     /// Admits all events of a frame, or none, and returns the answer.
     pub async fn answer(&self, frame: &str) -> Answer {
         let mut share = self.share();
-        let bytes = FRAME_ANSWER_FACTOR * frame.len();
+        let bytes = (FRAME_ANSWER_FACTOR * frame.len()).min(FRAME_ANSWER_BYTES_MAX);
         // The answers to small frames need no more memory than the frames, which are few.
         if bytes > SOCKET_MESSAGE_BYTES_UNCOUNTED_MAX
             && let Err(error) = share.grow_to(bytes)
@@ -157,8 +159,14 @@ fn texts(frame: &str) -> Result<Texts<'_>, ApiError> {
 /// Returns the answer that tells a client about a refusal.
 pub fn refusal(error: &ApiError) -> String {
     error.count();
-    json(&Refused { accepted: 0, error: error.problem() })
+    let mut problem = error.problem();
+    if let ApiError::Refused(Refusal::Unauthorized { fault, .. }) = error {
+        problem["detail"] = format!("{}; {HOW_TO_SIGN_IN}", fault.as_str()).into();
+    }
+    json(&Refused { accepted: 0, error: problem })
 }
+
+const HOW_TO_SIGN_IN: &str = r#"send a key in the header `Authorization`, as the second subprotocol, or as {"auth":{"token":"..."}} in the first frame"#;
 
 fn json(answer: &impl Serialize) -> String {
     serde_json::to_string(answer).expect("texts and numbers are serializable")

@@ -17,7 +17,7 @@ use crate::http::websocket::{Message, WebSocket};
 use crate::http::{ApiError, Handshake, OpenSocket, random_id};
 use crate::sources::SocketServices;
 use crate::sources::heartbeat::{Beat, Heartbeat};
-use crate::sources::key_watch::KeyWatch;
+use crate::sources::key_watch::{KeyWatch, next_revocation};
 use crate::sources::pending::Pending;
 use crate::sources::socket_end::SocketEnd;
 
@@ -30,7 +30,6 @@ pub struct Opening {
     pub socket: WebSocket,
     /// The key with which events are admitted; `None` until the client has shown one.
     pub key: Option<(Arc<Key>, Option<HeldKey>)>,
-    pub revocations: watch::Receiver<()>,
 }
 
 pub struct Session {
@@ -47,7 +46,6 @@ pub struct Session {
     heartbeat: Heartbeat,
     /// The deadline of a client that has not shown a key.
     sign_in_by: Option<Instant>,
-    revocations: watch::Receiver<()>,
     /// Set when the session ends as soon as the frames that it has received are answered.
     ending: Option<SocketEnd>,
     frames: u64,
@@ -58,7 +56,7 @@ const KEY_ENDED: SocketEnd = SocketEnd::Refused("the key was revoked or has expi
 /// The event that ended the wait of a session.
 enum Wakeup {
     Stop,
-    Revoked,
+    Revoked(watch::Receiver<()>),
     Answer(Answer),
     Message(Message),
     Time,
@@ -66,7 +64,7 @@ enum Wakeup {
 
 impl Session {
     pub fn new(opening: Opening) -> Self {
-        let Opening { services, intake, handshake, place, socket, key, revocations } = opening;
+        let Opening { services, intake, handshake, place, socket, key } = opening;
         let now = Instant::now();
         let mut session = Self {
             services,
@@ -79,7 +77,6 @@ impl Session {
             pending: Pending::default(),
             heartbeat: Heartbeat::start(now, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX),
             sign_in_by: Some(now + SOCKET_SIGN_IN_DURATION_MAX),
-            revocations,
             ending: None,
             frames: 0,
         };
@@ -110,30 +107,43 @@ impl Session {
 
     async fn live(&mut self) -> Result<Infallible, SocketEnd> {
         let stop = self.services.sockets.stop().clone();
-        let mut stopped = std::pin::pin!(async move { stop.wait().await });
+        let mut stopped = std::pin::pin!(stop.wait());
+        let mut revoked = std::pin::pin!(next_revocation(self.services.admission.keys.revocations()));
         let mut timer = std::pin::pin!(sleep_until(self.deadline()));
-        // A revocation before this moment does not wake the session.
+        // A revocation before the subscription does not wake the session.
         self.ending = self.key_has_ended();
         loop {
             if let Some(end) = self.ending.filter(|_| self.pending.is_empty()) {
                 return Err(end);
             }
-            let deadline = self.deadline();
-            if timer.deadline() != deadline {
-                timer.as_mut().reset(deadline);
-            }
-            let is_ending = self.ending.is_some();
+            let (deadline, is_ending) = (self.deadline(), self.ending.is_some());
             let may_read = !is_ending && self.pending.has_room();
-            let Self { pending, socket, revocations, .. } = self;
-            let wakeup = tokio::select! {
-                biased;
-                () = &mut stopped, if !is_ending => Wakeup::Stop,
-                () = &mut timer => Wakeup::Time,
-                Ok(()) = revocations.changed() => Wakeup::Revoked,
-                Some(answer) = pending.next() => Wakeup::Answer(answer),
-                message = socket.next(), if may_read => Wakeup::Message(message),
+            // A client that always sends would keep the branches behind its frames from their turn.
+            let wakeup = if stop.asked() && !is_ending {
+                Wakeup::Stop
+            } else if Instant::now() >= deadline {
+                Wakeup::Time
+            } else {
+                if timer.deadline() != deadline {
+                    timer.as_mut().reset(deadline);
+                }
+                let Self { pending, socket, .. } = self;
+                tokio::select! {
+                    biased;
+                    Some(answer) = pending.next() => Wakeup::Answer(answer),
+                    message = socket.next(), if may_read => Wakeup::Message(message),
+                    () = &mut stopped, if !is_ending => Wakeup::Stop,
+                    revocations = &mut revoked => Wakeup::Revoked(revocations),
+                    () = &mut timer => Wakeup::Time,
+                }
             };
-            if let Err(end) = self.wake(wakeup).await {
+            let woken = if let Wakeup::Revoked(revocations) = wakeup {
+                revoked.set(next_revocation(revocations));
+                self.key_has_ended().map_or(Ok(()), Err)
+            } else {
+                self.wake(wakeup).await
+            };
+            if let Err(end) = woken {
                 if matches!(end, SocketEnd::Left | SocketEnd::NoAnswerToPing) {
                     return Err(end);
                 }
@@ -145,7 +155,7 @@ impl Session {
     async fn wake(&mut self, wakeup: Wakeup) -> Result<(), SocketEnd> {
         match wakeup {
             Wakeup::Stop => return Err(SocketEnd::Stopping),
-            Wakeup::Revoked => return self.key_has_ended().map_or(Ok(()), Err),
+            Wakeup::Revoked(_) => return self.key_has_ended().map_or(Ok(()), Err),
             Wakeup::Answer(answer) => {
                 // One write takes the answers to all frames whose events became durable together.
                 let mut answers = vec![answer];

@@ -28,6 +28,8 @@ pub const SOCKET_EVENTS_PENDING_MAX: usize = 256;
 pub const SOCKET_EVENTS_PENDING_BYTES_MAX: usize = 256 * 1024;
 /// Memory that is counted for the answer to a frame with several events, as a multiple of the frame.
 pub const FRAME_ANSWER_FACTOR: usize = 8;
+/// The most that is counted: ids of an array's events, or the faults that one answer lists, need no more.
+pub const FRAME_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Answers to one socket that wait to be sent. Then no more of its messages are read.
 pub const SOCKET_OUTGOING_BYTES_MAX: usize = 64 * 1024;
 /// Time in which a client reads nothing of what is sent to it. Then its socket is closed.
