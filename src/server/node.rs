@@ -219,6 +219,10 @@ impl Node {
             rates,
             hosts: config.hosts.clone(),
         };
+        for (name, source) in &config.sources {
+            let (kind, path) = (source.kind_name(), source.path());
+            tracing::info!(source = name, kind, path, "source runs");
+        }
         let sources = route_policy::sources(config, &services);
         let routes = native::routes(native)
             .merge(websocket_routes(services))

@@ -34,7 +34,7 @@ fn each_step_of_a_run_is_one_log_line() {
     let log = app.log_text();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let mut messages: Vec<&str> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
-    // "view runs" is logged once for each view.
+    // "view runs" is logged once for each view, and "source runs" for each source.
     messages.dedup();
     let steps = [
         "millrace starts",
@@ -42,6 +42,7 @@ fn each_step_of_a_run_is_one_log_line() {
         "log is open",
         "store is open",
         "view runs",
+        "source runs",
         "listening",
         "stopping: no new connections; waiting for pending requests",
         "views have applied everything",
