@@ -13,8 +13,8 @@ pub const MUTATIONS: [&str; 3] = ["store.claim", "store.transaction", "views.lea
 
 fn found(mutation: &str) {
     let seed = Seed::new();
-    let mut errors =
-        (0..TRIES).filter_map(|attempt| run(seed.0 + attempt, KILLS, &format!("{mutation}=skip")).err());
+    let mut errors = (0..TRIES)
+        .filter_map(|attempt| run(seed.0 + attempt, KILLS, &format!("{mutation}=skip"), None).err());
     let error = errors.next().unwrap_or_else(|| panic!("{TRIES} runs without `{mutation}` passed"));
     assert!(error.starts_with("balances differ"), "{error}");
 }
