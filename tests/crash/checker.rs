@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::harness::{Answer, Client, TestApp, wait_for};
-use crate::history::{History, KnownRequest, Outcome, Request, Sale, Source};
-use crate::load::{amount_text, event_text, sums};
+use crate::history::{History, KnownRequest, Outcome, Request, Sale, Source, Transport};
+use crate::load::{amount_text, event_texts, sums};
+use crate::sockets::Sockets;
 
 const EVENTS: &str = "/v1/streams/revenue/events";
 const PAGE: usize = 1_000;
@@ -22,15 +23,32 @@ pub struct Checker {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Proof {
     pub acknowledged: usize,
+    /// The acknowledged requests over Socket.IO and over WebSockets.
+    pub socketio: usize,
+    pub websocket: usize,
     pub unknown: usize,
     pub resent: usize,
     pub events: usize,
     pub repeats_in_log: usize,
 }
 
+impl Proof {
+    fn add_acknowledged(&mut self, known: &KnownRequest) {
+        let count = usize::from(known.acknowledged.is_some());
+        self.acknowledged += count;
+        match known.request.source.transport() {
+            Transport::Http => {}
+            Transport::SocketIo => self.socketio += count,
+            Transport::WebSocket => self.websocket += count,
+        }
+    }
+}
+
 impl std::ops::AddAssign for Proof {
     fn add_assign(&mut self, other: Self) {
         self.acknowledged += other.acknowledged;
+        self.socketio += other.socketio;
+        self.websocket += other.websocket;
         self.unknown += other.unknown;
         self.resent += other.resent;
         self.events += other.events;
@@ -43,10 +61,10 @@ impl Checker {
         Self { history: History::open(history) }
     }
 
-    /// Sends a request and records it in the history. Returns the status, or `None` if the connection broke and the
-    /// outcome is unknown.
+    /// Sends a request over HTTP and records it in the history. Returns the status, or `None` if the connection broke and
+    /// the outcome is unknown.
     pub fn send(&self, client: &Client, request: &Request) -> Option<u16> {
-        self.history.sending(request);
+        self.history.sending(std::slice::from_ref(request));
         let answer = post(client, request).ok()?;
         match answer.status {
             200 => {
@@ -66,12 +84,17 @@ impl Checker {
     /// Sends each request of unknown outcome again, under the same identity, until it is acknowledged. A request
     /// without an identity cannot be sent again; the log shows later if it was stored.
     pub fn resend(&self, client: &Client) -> usize {
-        let open =
-            |known: &KnownRequest| known.acknowledged.is_none() && known.request.source != Source::LiveEvent;
-        let requests: Vec<KnownRequest> = self.history.requests().into_iter().filter(open).collect();
-        for known in &requests {
-            let what = format!("request {} to be acknowledged", known.request.number);
-            wait_for(&what, || self.send(client, &known.request) == Some(200));
+        let open = |known: &KnownRequest| known.acknowledged.is_none() && known.request.source.has_identity();
+        let requests: Vec<Request> =
+            self.history.requests().into_iter().filter(open).map(|known| known.request).collect();
+        let over = |transport| requests.iter().filter(move |request| request.source.transport() == transport);
+        for request in over(Transport::Http) {
+            let what = format!("request {} to be acknowledged", request.number);
+            wait_for(&what, || self.send(client, request) == Some(200));
+        }
+        let mut sockets = Sockets::new(&self.history, client.clone());
+        for transport in [Transport::SocketIo, Transport::WebSocket] {
+            sockets.send_until_acknowledged(over(transport).cloned().collect());
         }
         requests.len()
     }
@@ -85,6 +108,7 @@ impl Checker {
         let mut proof = Proof { resent, events: log.len(), ..Proof::default() };
         let positions = self.positions(&known, &log, &mut proof)?;
         in_order(&known, &positions)?;
+        sockets_in_order(&known, &positions)?;
         let counted = known
             .iter()
             .flat_map(|known| &known.request.sales)
@@ -111,8 +135,9 @@ impl Checker {
         }
         let mut positions = HashMap::new();
         for known in known {
-            proof.acknowledged += usize::from(known.acknowledged.is_some());
+            proof.add_acknowledged(known);
             proof.unknown += usize::from(known.is_unknown());
+            let texts = event_texts(&known.request);
             for (index, sale) in known.request.sales.iter().enumerate() {
                 match (first.remove(&sale.number), &known.acknowledged) {
                     (None, Some(_)) => {
@@ -123,7 +148,7 @@ impl Checker {
                         return Err(format!("event {} was refused but is in the log", sale.number));
                     }
                     (Some(logged), acknowledged) => {
-                        same_event(known, sale, logged)?;
+                        same_event(&texts[index], logged)?;
                         let id = acknowledged.as_ref().and_then(|(_, ids)| ids.get(index));
                         if id.is_some_and(|id| *id != logged.id) {
                             let number = sale.number;
@@ -144,7 +169,7 @@ impl Checker {
     fn once(&self, known: &[KnownRequest], log: &[LoggedEvent]) -> Result<(), String> {
         let mut times: HashMap<u64, usize> = HashMap::new();
         log.iter().for_each(|logged| *times.entry(logged.number).or_default() += 1);
-        let bare = known.iter().filter(|known| known.request.source == Source::LiveEvent);
+        let bare = known.iter().filter(|known| !known.request.source.has_identity());
         for sale in bare.flat_map(|known| &known.request.sales) {
             if times.get(&sale.number).is_some_and(|times| *times > 1) {
                 return Err(format!("event {} was sent once but is in the log twice", sale.number));
@@ -155,26 +180,26 @@ impl Checker {
 }
 
 fn post(client: &Client, request: &Request) -> std::io::Result<Answer> {
-    let text = |id: Option<&str>| event_text(&request.sales[0], id);
-    let texts = || request.sales.iter().map(|sale| event_text(sale, None)).collect::<Vec<_>>();
+    let texts = event_texts(request);
     let json = |client: &Client, path: &str, body: &str| {
         client.try_request("POST", path, Some(("application/json", body.as_bytes())))
     };
     match &request.source {
-        Source::LiveEvent => json(client, "/liveEvent", &text(None)),
-        Source::Object { id } => json(client, EVENTS, &text(Some(id))),
+        Source::LiveEvent => json(client, "/liveEvent", &texts[0]),
+        Source::Object { .. } => json(client, EVENTS, &texts[0]),
         Source::Array { key } => {
             let client = client.clone().with_header("Idempotency-Key", key);
-            json(&client, EVENTS, &format!("[{}]", texts().join(",")))
+            json(&client, EVENTS, &format!("[{}]", texts.join(",")))
         }
         Source::Lines { upload, first_line } => {
             let client = client
                 .clone()
                 .with_header("Millrace-Upload", upload)
                 .with_header("Millrace-First-Line", &first_line.to_string());
-            let body = texts().join("\n");
+            let body = texts.join("\n");
             client.try_request("POST", EVENTS, Some(("application/x-ndjson", body.as_bytes())))
         }
+        Source::SocketIo { .. } | Source::Frame { .. } => unreachable!("sent over a socket"),
     }
 }
 
@@ -186,6 +211,7 @@ fn ids(source: &Source, answer: &Answer) -> Option<Vec<String>> {
         Source::LiveEvent | Source::Object { .. } => Some(vec![text(&body["eventId"])?]),
         Source::Array { .. } => body["eventIds"].as_array()?.iter().map(text).collect(),
         Source::Lines { .. } => Some(Vec::new()),
+        Source::SocketIo { .. } | Source::Frame { .. } => unreachable!("sent over a socket"),
     }
 }
 
@@ -234,12 +260,7 @@ pub fn read_log(client: &Client) -> Vec<LoggedEvent> {
     }
 }
 
-fn same_event(known: &KnownRequest, sale: &Sale, logged: &LoggedEvent) -> Result<(), String> {
-    let id = match &known.request.source {
-        Source::Object { id } => Some(id.as_str()),
-        _ => None,
-    };
-    let sent = event_text(sale, id);
+fn same_event(sent: &str, logged: &LoggedEvent) -> Result<(), String> {
     if logged.text == sent { Ok(()) } else { Err(format!("the log shows `{}` for `{sent}`", logged.text)) }
 }
 
@@ -267,6 +288,23 @@ fn in_order(known: &[KnownRequest], by_number: &HashMap<u64, u64>) -> Result<(),
             acknowledged = acknowledged.max(Some(position));
         } else if acknowledged.is_some_and(|before| position < before) {
             return Err(format!("position {position} was sent after {acknowledged:?} was acknowledged"));
+        }
+    }
+    Ok(())
+}
+
+/// Fails if the events of a socket are in the log in another order than they were sent. Requests that were sent again
+/// are left out, because the first attempt may not have been stored.
+fn sockets_in_order(known: &[KnownRequest], by_number: &HashMap<u64, u64>) -> Result<(), String> {
+    let mut sent_once: Vec<&KnownRequest> = known.iter().filter(|known| known.sends == 1).collect();
+    sent_once.sort_unstable_by_key(|known| known.sent);
+    let mut ends: HashMap<u64, u64> = HashMap::new();
+    for Request { number, connection, sales, .. } in sent_once.iter().map(|known| &known.request) {
+        let Some(connection) = connection else { continue };
+        let positions = sales.iter().filter_map(|sale| by_number.get(&sale.number));
+        let Some((first, last)) = positions.clone().min().zip(positions.max()) else { continue };
+        if ends.insert(*connection, *last).is_some_and(|before| *first < before) {
+            return Err(format!("request {number} is in the log before an earlier one of its socket"));
         }
     }
     Ok(())
@@ -315,4 +353,26 @@ fn no_problems_reported(client: &Client) -> Result<(), String> {
     }
     let report = client.post("/v1/views/revenue/reconcile", "").json();
     if report["differenceCount"] == 0 { Ok(()) } else { Err(format!("reconcile says {report}")) }
+}
+
+#[test]
+fn the_order_of_a_socket_is_checked_for_requests_that_were_sent_once() {
+    let sale = |number| Sale { number, user: "u".to_owned(), units: 1, pad: 0 };
+    let known = |number: u64, connection, sends| KnownRequest {
+        request: Request {
+            number,
+            source: Source::SocketIo { id: None },
+            sales: vec![sale(number)],
+            connection: Some(connection),
+        },
+        sent: number as usize,
+        sends,
+        acknowledged: None,
+        refused: false,
+    };
+    let positions: HashMap<u64, u64> = [(1, 5), (2, 6), (3, 4), (4, 7)].into();
+    for (third, is_in_order) in [(known(3, 1, 1), false), (known(3, 1, 2), true), (known(3, 2, 1), true)] {
+        let all = [known(1, 1, 1), known(2, 1, 1), third, known(4, 1, 1)];
+        assert_eq!(sockets_in_order(&all, &positions).is_ok(), is_in_order);
+    }
 }

@@ -9,12 +9,24 @@ use journal::simulation::Rng;
 
 use crate::checker::Checker;
 use crate::harness::Client;
-use crate::history::{Request, Sale, Source};
+use crate::history::{FrameForm, Request, Sale, Source, Transport};
+use crate::sockets::Sockets;
 
 pub const SENDERS: u64 = 4;
 const USERS: u64 = 12;
 /// The maximum of events per request. Request `N` numbers its events from `N * SALES_MAX`.
 pub const SALES_MAX: u64 = 10_000;
+/// The maximum of requests that a sender sends over a socket without a pause.
+const BURST_MAX: u64 = 24;
+/// The transports from which a load draws. A draw is one request over HTTP, but several over a socket.
+const TRANSPORTS: [Transport; 6] = [
+    Transport::Http,
+    Transport::Http,
+    Transport::Http,
+    Transport::Http,
+    Transport::SocketIo,
+    Transport::WebSocket,
+];
 
 /// The state that the senders share.
 pub struct Load<'a> {
@@ -24,12 +36,14 @@ pub struct Load<'a> {
     over: AtomicBool,
     /// The pause between two requests of a sender, so that a small machine has time for other processes.
     pub pause: Duration,
+    /// The only transport of the requests. Without it, a load uses all of them.
+    pub only: Option<Transport>,
 }
 
 impl<'a> Load<'a> {
     pub fn new(checker: &'a Checker, client: Client) -> Self {
         let next = AtomicU64::new(checker.history.next_number());
-        Self { checker, client, next, over: AtomicBool::new(false), pause: Duration::ZERO }
+        Self { checker, client, next, over: AtomicBool::new(false), pause: Duration::ZERO, only: None }
     }
 
     /// Sends `count` events, one object per request, each `pad` characters longer than usual.
@@ -38,8 +52,8 @@ impl<'a> Load<'a> {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let user = format!("user-{}", number % USERS);
             let sales = vec![Sale { number: number * SALES_MAX, user, units: 10_001, pad }];
-            let request =
-                Request { number, source: Source::Object { id: format!("object-{number}") }, sales };
+            let source = Source::Object { id: format!("object-{number}") };
+            let request = Request { number, source, sales, connection: None };
             if self.checker.send(&self.client, &request).is_none() {
                 return;
             }
@@ -57,7 +71,7 @@ impl<'a> Load<'a> {
             pad: 0,
         };
         let source = Source::Lines { upload: format!("users-{number}"), first_line: 1 };
-        let request = Request { number, source, sales: (0..users).map(sale).collect() };
+        let request = Request { number, source, sales: (0..users).map(sale).collect(), connection: None };
         assert_eq!(self.checker.send(&self.client, &request), Some(200));
     }
 
@@ -80,39 +94,77 @@ impl<'a> Load<'a> {
     }
 
     fn send_on(&self, sender: u64, mut rng: Rng) {
+        let mut sockets = Sockets::new(&self.checker.history, self.client.clone());
         let mut sent: Vec<Request> = Vec::new();
         while !self.over.load(Ordering::Relaxed) {
             let repeat = !sent.is_empty() && rng.times_in_100(8);
-            let request = if repeat {
-                sent.swap_remove(rng.below(sent.len() as u64) as usize)
+            let mut requests = if repeat {
+                vec![sent.swap_remove(rng.below(sent.len() as u64) as usize)]
             } else {
                 self.draw(sender, &mut rng)
             };
-            match self.checker.send(&self.client, &request) {
-                Some(_) if request.source != Source::LiveEvent => sent.push(request),
-                Some(_) => {}
-                None => return,
+            let is_reached = match requests[0].source.transport() {
+                Transport::Http => self.checker.send(&self.client, &requests[0]).is_some(),
+                Transport::SocketIo | Transport::WebSocket => sockets.send(&mut requests),
+            };
+            if !is_reached {
+                return;
             }
+            sent.extend(requests.into_iter().filter(|request| request.source.has_identity()));
             std::thread::sleep(self.pause);
         }
     }
 
-    fn draw(&self, sender: u64, rng: &mut Rng) -> Request {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (source, count) = match rng.below(100) {
-            0..35 => (Source::LiveEvent, 1),
-            35..65 => (Source::Object { id: format!("object-{number}") }, 1),
-            65..83 => (Source::Array { key: format!("array-{number}") }, 1 + rng.below(30)),
-            kind => {
-                // All lines of a sender belong to one upload. Now and then a request has several chunks.
-                let (upload, first_line) = (format!("file-{sender}"), 1 + number * SALES_MAX);
-                let count = if kind == 99 { 1_000 + rng.below(300) } else { 1 + rng.below(60) };
-                (Source::Lines { upload, first_line }, count)
+    /// Returns one request over HTTP, or several that are sent together over a socket.
+    fn draw(&self, sender: u64, rng: &mut Rng) -> Vec<Request> {
+        let transport = self.only.unwrap_or_else(|| TRANSPORTS[rng.below(TRANSPORTS.len() as u64) as usize]);
+        let requests = match transport {
+            Transport::SocketIo | Transport::WebSocket if rng.times_in_100(60) => {
+                2 + rng.below(BURST_MAX - 1)
             }
+            _ => 1,
+        };
+        (0..requests).map(|_| self.draw_one(sender, transport, rng)).collect()
+    }
+
+    fn draw_one(&self, sender: u64, transport: Transport, rng: &mut Rng) -> Request {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (source, count) = match transport {
+            Transport::Http => draw_http(sender, number, rng),
+            Transport::SocketIo => {
+                (Source::SocketIo { id: rng.times_in_100(65).then(|| format!("socket-{number}")) }, 1)
+            }
+            Transport::WebSocket => draw_frame(number, rng),
         };
         let sales = (0..count).map(|index| sale(number * SALES_MAX + index, rng)).collect();
-        Request { number, source, sales }
+        Request { number, source, sales, connection: None }
     }
+}
+
+/// Returns the source of a request over HTTP, and the number of its events.
+fn draw_http(sender: u64, number: u64, rng: &mut Rng) -> (Source, u64) {
+    match rng.below(100) {
+        0..35 => (Source::LiveEvent, 1),
+        35..65 => (Source::Object { id: format!("object-{number}") }, 1),
+        65..83 => (Source::Array { key: format!("array-{number}") }, 1 + rng.below(30)),
+        kind => {
+            // All lines of a sender belong to one upload. Now and then a request has several chunks.
+            let (upload, first_line) = (format!("file-{sender}"), 1 + number * SALES_MAX);
+            let count = if kind == 99 { 1_000 + rng.below(300) } else { 1 + rng.below(60) };
+            (Source::Lines { upload, first_line }, count)
+        }
+    }
+}
+
+/// The same for a frame of a WebSocket.
+fn draw_frame(number: u64, rng: &mut Rng) -> (Source, u64) {
+    let name = rng.times_in_100(65).then(|| format!("frame-{number}"));
+    let (form, count) = match rng.below(3) {
+        0 => (FrameForm::Object, 1),
+        1 => (FrameForm::Array, 1 + rng.below(30)),
+        _ => (FrameForm::Lines, 2 + rng.below(30)),
+    };
+    (Source::Frame { form, name }, count)
 }
 
 struct StopAtEnd<'a>(&'a Load<'a>);
@@ -153,8 +205,14 @@ pub fn amount_text(units: i128) -> String {
     }
 }
 
+/// Returns the events of a request as they are sent.
+pub fn event_texts(request: &Request) -> Vec<String> {
+    let text = |(index, sale): (usize, &Sale)| event_text(sale, request.source.event_id(index).as_deref());
+    request.sales.iter().enumerate().map(text).collect()
+}
+
 /// Returns the event as it is sent. It contains its number, so that the checker finds it in the log.
-pub fn event_text(sale: &Sale, id: Option<&str>) -> String {
+fn event_text(sale: &Sale, id: Option<&str>) -> String {
     let name = if sale.units < 0 { "subtract_revenue" } else { "add_revenue" };
     let id = id.map(|id| format!(r#""id":"{id}","#)).unwrap_or_default();
     let pad = match sale.pad {

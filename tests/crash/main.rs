@@ -13,6 +13,10 @@ mod history;
 
 mod load;
 
+mod sockets;
+
+mod socket_clients;
+
 mod checker;
 
 mod kills;

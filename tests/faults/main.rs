@@ -19,6 +19,8 @@ mod history;
 #[allow(dead_code)]
 #[path = "../crash/load.rs"]
 mod load;
+#[path = "../crash/sockets.rs"]
+mod sockets;
 
 /// Makes a test of each function, in a module per database. The function takes the kind of server.
 macro_rules! on_each_server {

@@ -49,7 +49,8 @@ fn two_processes_with_one_log_count_nothing_twice(kind: Kind) {
 /// node.
 fn send_with_number(checker: &Checker, app: &TestApp, number: u64) {
     let sales = vec![Sale { number: number * SALES_MAX, user: "user-0".to_owned(), units: 10_000, pad: 0 }];
-    let request = Request { number, source: Source::Object { id: format!("object-{number}") }, sales };
+    let source = Source::Object { id: format!("object-{number}") };
+    let request = Request { number, source, sales, connection: None };
     assert_eq!(checker.send(&app.client(), &request), Some(200));
 }
 

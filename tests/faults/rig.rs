@@ -14,10 +14,11 @@ use crate::harness::seed::Seed;
 use crate::harness::servers::{Kind, Server, Setup};
 use crate::harness::{Answer, Start, StoreKind, TestApp, wait_for};
 use crate::load::Load;
+use crate::sockets::SOCKETIO_SOURCE;
 
 /// Redefines the stream `revenue` with a number per event, and adds statistics and a table of it. The ledger is in
 /// the presets.
-pub const VIEWS: &str = r#"
+const VIEWS: &str = r#"
 [stream.revenue]
 key = "userId"
 fields.userId = { type = "text", required = true, max = 255 }
@@ -65,7 +66,7 @@ pub fn shared(kind: Kind) -> &'static Server {
 /// Returns the settings to start millrace with a database.
 pub fn start_with_store(url: &str) -> Start {
     Start {
-        config: Some(VIEWS.to_owned()),
+        config: Some(format!("{VIEWS}{SOCKETIO_SOURCE}")),
         environment: vec![("MILLRACE_STORE".to_owned(), url.to_owned())],
         // The environment above selects the database, so the harness must not.
         store_kind: Some(StoreKind::Sqlite),

@@ -8,7 +8,7 @@ use crate::harness::servers::{Kind, Setup};
 use crate::harness::small_disk::{SmallDisk, can_mount};
 use crate::harness::{TestApp, wait_for};
 use crate::load::Load;
-use crate::rig::{Rig, VIEWS, sale, start};
+use crate::rig::{Rig, sale, start};
 
 on_each_server!(a_full_disk_of_the_database_delays_and_loses_nothing);
 
@@ -41,10 +41,12 @@ const PACKET_BYTES: usize = 256 * 1024;
 #[test]
 fn batches_fit_the_packet_limit_and_a_larger_row_becomes_a_dead_letter() {
     let server = Mariadb::with(Setup::default().setting("max-allowed-packet", &PACKET_BYTES.to_string()));
-    let views = VIEWS
-        .replace("fields.number", "fields.pad = { type = \"any\" }\nfields.number")
-        .replace("columns = { ", "columns = { pad = \"pad\", ");
-    let mut rig = Rig::started(&server, |start| start.config = Some(views));
+    let with_pad = |config: String| {
+        config
+            .replace("fields.number", "fields.pad = { type = \"any\" }\nfields.number")
+            .replace("columns = { ", "columns = { pad = \"pad\", ")
+    };
+    let mut rig = Rig::started(&server, |start| start.config = start.config.take().map(with_pad));
     let load = Load::new(&rig.checker, rig.app.client());
     load.objects(60, 100_000);
     rig.load(|| rig.wait_for_events(200));

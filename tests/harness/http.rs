@@ -106,6 +106,22 @@ impl Client {
         )
     }
 
+    /// Asks for a WebSocket. Returns the connection and the answer, whose body is what followed its head.
+    pub fn upgrade(&self, path: &str, key: &str) -> std::io::Result<(TcpStream, Answer)> {
+        let mut head = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        );
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let mut stream = self.connect()?;
+        stream.write_all(head.as_bytes())?;
+        let answer = read_answer(&mut stream)?;
+        Ok((stream, answer))
+    }
+
     pub fn connect(&self) -> std::io::Result<TcpStream> {
         let stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -154,7 +170,7 @@ pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
 }
 
 /// Retries a read that a signal interrupted; other threads of the tests receive signals.
-fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
+pub fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
     loop {
         match stream.read(buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

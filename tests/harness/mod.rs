@@ -13,7 +13,9 @@ pub mod process;
 pub mod seed;
 pub mod servers;
 pub mod small_disk;
+pub mod socketio;
 pub mod stored;
+pub mod websocket;
 mod wire;
 
 use std::io::{BufRead, BufReader};

@@ -18,6 +18,7 @@
 //! | `journal.recover_renamed` | the file has the segment's name; the folder is not synced |
 //! | `journal.recovered` | the folder is synced; the durable mark is not written |
 //! | `journal.mark_created`, `journal.mark_renamed` | the same two steps for the durable mark |
+//! | `journal.await_durable` | an append waits until it is durable; if skipped, it is acknowledged when it is queued |
 //! | `journal.room_made` | preallocated zeros are written, as far as the disk had space; they are not synced |
 //! | `journal.write`, `journal.written` | before and after the write of a group |
 //! | `journal.sync`, `journal.synced` | before and after the sync of a group |
