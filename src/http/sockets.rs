@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use event::Stop;
-use event::limits::{SOCKETS_OF_ADDRESS_MAX, STRANGERS_OF_ADDRESS_MAX};
+use event::limits::{SOCKETS_OF_ADDRESS_EIGHTHS, STRANGERS_OF_ADDRESS_MAX};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Peer;
@@ -51,7 +51,7 @@ impl Sockets {
         metrics::gauge!("millrace_sockets_max").set(sockets_max as f64);
         Self(Arc::new(Shared {
             sockets_max,
-            of_address_max: SOCKETS_OF_ADDRESS_MAX.min(sockets_max / 4 * 3).max(1),
+            of_address_max: (sockets_max * SOCKETS_OF_ADDRESS_EIGHTHS / 8).max(1),
             free: Arc::new(Semaphore::new(sockets_max)),
             polling_free: Arc::new(Semaphore::new(polling_max)),
             networks: Mutex::default(),
@@ -171,7 +171,7 @@ mod tests {
     fn one_address_does_not_get_all_places_however_few_there_are() {
         let sockets = Sockets::new(8, 1, &Stop::default());
         let open: Vec<OpenSocket> = std::iter::from_fn(|| sockets.open(peer("10.0.0.1")).ok()).collect();
-        assert_eq!(open.len(), 6);
+        assert_eq!(open.len(), 7);
         assert!(sockets.open(peer("10.0.0.2")).is_ok());
     }
 

@@ -126,7 +126,8 @@ pub struct Capacity {
     pub sockets: usize,
 }
 
-/// Raises the limit of open files, and returns what it allows. If it is low, sockets get half of it.
+/// Raises the limit of open files, and returns what it allows. If it is low, sockets get two thirds of it:
+/// further connections wait, but further sockets are refused.
 pub fn capacity() -> Capacity {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum {
@@ -137,7 +138,7 @@ pub fn capacity() -> Capacity {
     }
     let files = limit.current.unwrap_or(u64::MAX);
     let files = usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX);
-    let connections = files.saturating_sub(files.min(2 * SOCKETS_MAX) / 2).clamp(16, CONNECTIONS_MAX);
+    let connections = (files / 3).max(files.saturating_sub(SOCKETS_MAX)).clamp(16, CONNECTIONS_MAX);
     Capacity { connections, sockets: files.saturating_sub(connections).clamp(16, SOCKETS_MAX) }
 }
 
