@@ -1,5 +1,5 @@
 //! The load generator. It uses raw connections with one request under way each, and requests that were made before.
-//! It checks only that an answer is complete and a success. Anything else ends the run.
+//! It checks only that an answer is complete, and over HTTP and Socket.IO a success. Anything else ends the run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

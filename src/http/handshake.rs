@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use event::SentFrom;
+use event::limits::SOCKET_HEADER_BYTES_MAX;
 
 use super::{Peer, credentials, sent_from};
 use crate::admission::{Credentials, Refusal};
@@ -30,7 +31,7 @@ impl Handshake {
         let mut headers = HeaderMap::new();
         for name in KEPT {
             if let Some(value) = all.get(&name) {
-                // A copy: a clone would keep the whole head of the request in memory.
+                // A clone would keep the whole head of the request in memory.
                 headers.insert(name, copied(value));
             }
         }
@@ -55,7 +56,9 @@ impl Handshake {
 }
 
 fn copied(value: &HeaderValue) -> HeaderValue {
-    HeaderValue::from_bytes(value.as_bytes()).expect("a header is valid")
+    let bytes = value.as_bytes();
+    let cut = &bytes[..bytes.len().min(SOCKET_HEADER_BYTES_MAX)];
+    HeaderValue::from_bytes(cut).expect("a part of a header is valid")
 }
 
 /// Returns a name that nobody can guess, for a connection.

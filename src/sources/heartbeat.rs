@@ -27,10 +27,10 @@ impl Heartbeat {
         Self { interval, timeout, ping_at: Some(now + interval), gone_at: now + interval + timeout }
     }
 
-    /// Notes that the other side has sent something.
-    pub fn heard(&mut self, now: Instant) {
-        let until_ping = self.ping_at.map_or(now, |at| at.max(now));
-        self.gone_at = until_ping + self.timeout;
+    /// Notes that the other side has sent something at this time.
+    pub fn heard(&mut self, at: Instant) {
+        let until_ping = self.ping_at.map_or(at, |ping_at| ping_at.max(at));
+        self.gone_at = self.gone_at.max(until_ping + self.timeout);
     }
 
     /// Notes that the other side has answered a ping.

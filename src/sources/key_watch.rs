@@ -53,11 +53,10 @@ impl KeyWatch {
     }
 }
 
-/// Waits until a key was revoked, which may be any key. Returns the signal for the next time.
-pub async fn next_revocation(mut revocations: watch::Receiver<()>) -> watch::Receiver<()> {
+/// Waits until a key was revoked, which may be any key.
+pub async fn next_revocation(mut revocations: watch::Receiver<()>) {
     if revocations.changed().await.is_err() {
         // The server ends.
         std::future::pending::<()>().await;
     }
-    revocations
 }

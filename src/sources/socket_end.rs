@@ -13,8 +13,10 @@ pub enum SocketEnd {
     /// The client may not stay.
     Refused(&'static str),
     TooLarge,
-    /// The client may try again later.
+    /// There is no memory for what the client sends.
     Overloaded,
+    /// The client cannot be let in now.
+    TryAgain,
     Stopping,
 }
 
@@ -26,6 +28,7 @@ impl SocketEnd {
             Self::Malformed(reason) | Self::Refused(reason) => reason,
             Self::TooLarge => "a message is too large",
             Self::Overloaded => "the server is overloaded; connect again later",
+            Self::TryAgain => "the server cannot let this client in now; connect again later",
             Self::Stopping => "the server is stopping",
         }
     }
@@ -36,7 +39,7 @@ impl SocketEnd {
             Self::Malformed(_) => CloseReason::Malformed,
             Self::Refused(_) => CloseReason::Refused,
             Self::TooLarge => CloseReason::TooLarge,
-            Self::Overloaded => CloseReason::Overloaded,
+            Self::Overloaded | Self::TryAgain => CloseReason::Overloaded,
             Self::Stopping => CloseReason::Stopping,
         }
     }

@@ -35,12 +35,17 @@ impl Runner {
             }
             self.save_in_time(state)?;
             let begun = Instant::now();
-            let new = self.count_waiting(state, rule, *passed.borrow())?;
+            let end = *passed.borrow();
+            let new = self.count_waiting(state, rule, end)?;
             let hurry = *state.hurry.borrow_and_update();
             state.waiting.hurry(hurry);
             let due = state.waiting.due(rule);
             if due.is_some_and(|due| due <= begun) {
                 self.apply_waiting(state, rule.events)?;
+                continue;
+            }
+            if state.waiting.counted() < end {
+                // The rest is counted after the next look at stops, holds and what is due.
                 continue;
             }
             if self.progress.borrow().stalled.is_some() {
@@ -60,20 +65,20 @@ impl Runner {
         Ok(())
     }
 
-    /// Counts the events up to `end`, or until there are enough for a batch. Returns the number of new ones, or `None`
-    /// if nothing was left to count.
+    /// Counts events before `end`: those of one read of the log, unless there are enough for a batch. Returns the number
+    /// of new ones, or `None` if nothing was left to count.
     fn count_waiting(&self, state: &mut State, rule: BatchRule, end: u64) -> Result<Option<u64>, Halt> {
         let (now, before, waiting) = (Instant::now(), state.waiting.events(), &mut state.waiting);
         let has_more = waiting.counted() < end;
-        while waiting.counted() < end && !waiting.is_full(rule) {
+        if has_more && !waiting.is_full(rule) {
             let from = waiting.counted();
             if self.dedup.has_no_events_from(&self.view.stream, from) {
                 waiting.count([], end);
-                break;
+            } else {
+                let read = state.reader.records(from, WAITING_READ_BYTES_MAX)?;
+                let (found, counted) = read.positions(self.wanted(), end)?;
+                waiting.count(found, counted);
             }
-            let read = state.reader.records(from, WAITING_READ_BYTES_MAX)?;
-            let (found, counted) = read.positions(self.wanted(), end)?;
-            waiting.count(found, counted);
         }
         if waiting.counted() >= end {
             waiting.note_caught_up(now);

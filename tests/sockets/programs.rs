@@ -38,7 +38,8 @@ pub fn events(app: &TestApp, stream: &str) -> Vec<Value> {
 pub fn metric(app: &TestApp, name: &str) -> f64 {
     let text = app.client().get("/metrics").text();
     let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-    line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    let line = line.unwrap_or_else(|| panic!("no metric {name} in {text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 /// Returns the memory of the server, in MiB.

@@ -9,7 +9,7 @@ use event::limits::{
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::frame::{CONTROL_BYTES_MAX, Head, Opcode, encode, unmask};
 use crate::http::Share;
@@ -61,6 +61,10 @@ pub struct WebSocket<S = TokioIo<Upgraded>> {
     is_closed: bool,
     /// The server's close frame was written, or waits to be.
     has_closed: bool,
+    /// A write has failed.
+    is_broken: bool,
+    /// When the client last sent something.
+    heard_at: Instant,
 }
 
 impl CloseReason {
@@ -99,7 +103,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             written: 0,
             is_closed: false,
             has_closed: false,
+            is_broken: false,
+            heard_at: Instant::now(),
         }
+    }
+
+    /// Returns when the client last sent something, which may be a part of a message.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
     }
 
     /// Counts further messages in another share.
@@ -121,7 +132,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 continue;
             }
             self.input.reserve(SOCKET_BUFFER_BYTES);
-            match self.connection.read_buf(&mut self.input).await {
+            let read = self.connection.read_buf(&mut self.input).await;
+            self.heard_at = Instant::now();
+            match read {
                 Ok(0) | Err(_) => return Message::Closed,
                 Ok(_) if self.count_memory().is_err() => return Message::NoMemory,
                 Ok(_) => {}
@@ -146,6 +159,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Closes the socket. A client that is still sending would lose what was sent to it last if its connection were cut,
     /// so it gets some time to close its side.
     pub async fn close(mut self, reason: CloseReason, text: &str) {
+        if self.is_broken {
+            return;
+        }
         if self.is_closed {
             let _ = self.flush_in_time().await;
         } else {
@@ -173,16 +189,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     async fn flush_in_time(&mut self) -> Result<(), ()> {
-        match timeout(SOCKET_WRITE_DURATION_MAX, self.flush()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(()),
+        if !self.is_broken {
+            self.is_broken = self.flush().await.is_err();
         }
+        if self.is_broken { Err(()) } else { Ok(()) }
     }
 
-    /// Writes all frames. Continues where it was if the caller stops waiting.
+    /// Writes all frames. Continues where it was if the caller stops waiting. Fails if the client reads nothing for too
+    /// long.
     async fn flush(&mut self) -> std::io::Result<()> {
         while self.written < self.output.len() {
-            match self.connection.write(&self.output[self.written..]).await? {
+            let write = self.connection.write(&self.output[self.written..]);
+            match timeout(SOCKET_WRITE_DURATION_MAX, write).await?? {
                 0 => return Err(std::io::ErrorKind::WriteZero.into()),
                 bytes => self.written += bytes,
             }
@@ -201,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 Err(_) => return Some(Message::Malformed),
             };
             let before = self.partial.as_ref().map_or(0, |(_, content)| content.len());
-            if head.content_bytes > SOCKET_MESSAGE_BYTES_MAX - before {
+            if !head.opcode.is_control() && head.content_bytes > SOCKET_MESSAGE_BYTES_MAX - before {
                 return Some(Message::TooLarge);
             }
             let begin = self.read + head.bytes;
@@ -218,6 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     self.partial = partial;
                     Some(Message::Pong)
                 }
+                (Opcode::Close, _) if content.len() == 1 => Some(Message::Malformed),
                 (Opcode::Close, _) => {
                     let code = &content[..content.len().min(2)];
                     if !self.has_closed {

@@ -76,9 +76,9 @@ impl Conversation {
         if self.has_key() { Share::keyed(peer) } else { Share::open(peer) }
     }
 
-    /// Returns whether another packet may be read now.
+    /// Returns whether the events that are pending leave room for another one.
     pub fn has_room(&self) -> bool {
-        self.pending.has_room() && !self.outgoing.is_full()
+        self.pending.has_room()
     }
 
     /// Notes that the session does not poll any more.
@@ -131,6 +131,7 @@ impl Conversation {
         match Connection::open(&self.endpoint, &self.handshake, &namespace, packet.data) {
             Ok(connection) => {
                 self.place.signed_in();
+                self.sign_ins_refused = 0;
                 let about = json!({ "sid": *connection.client }).to_string();
                 self.outgoing.push(packet::encode('0', &namespace.name, None, &about));
                 for source in &namespace.sources {
@@ -146,7 +147,7 @@ impl Conversation {
             // A client does not connect again after a refusal. It does if its session ends.
             Err(error) if error.retry_after_seconds().is_some() => {
                 error.count();
-                Err(SocketEnd::Overloaded)
+                Err(SocketEnd::TryAgain)
             }
             Err(error) => {
                 error.count();
@@ -248,7 +249,7 @@ impl Conversation {
         }
     }
 
-    /// Finds the namespaces for which the client's key does not count any more.
+    /// Finds the namespaces whose key has ended.
     pub fn check_keys(&mut self, now: Instant) {
         let keys = &self.endpoint.services.admission.keys;
         for connection in &mut self.connections {

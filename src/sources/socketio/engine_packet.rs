@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use event::limits::SOCKET_MESSAGE_BYTES_MAX;
+use event::limits::POLLING_PAYLOAD_BYTES;
 use serde_json::json;
 
 /// Separates the packets of one polling request or answer.
@@ -54,7 +54,7 @@ pub fn open(id: &str, may_upgrade: bool, ping_interval: Duration, ping_timeout: 
         "upgrades": upgrades,
         "pingInterval": ping_interval.as_millis() as u64,
         "pingTimeout": ping_timeout.as_millis() as u64,
-        "maxPayload": SOCKET_MESSAGE_BYTES_MAX,
+        "maxPayload": POLLING_PAYLOAD_BYTES,
     });
     format!("0{about}")
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use event::limits::{
     SOCKET_MESSAGE_BYTES_MAX, SOCKET_SIGN_IN_DURATION_MAX, STOP_IDLE_DURATION_MAX, UPGRADE_DURATION_MAX,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::conversation::Conversation;
@@ -58,7 +58,7 @@ struct Post {
 /// The event that ended the wait of a session.
 enum Wakeup {
     Stop,
-    Revoked(watch::Receiver<()>),
+    Revoked,
     Decided(Decided),
     Request(SessionRequest),
     Message(Message),
@@ -113,7 +113,8 @@ impl Session {
         loop {
             self.work().await?;
             let (deadline, is_ending) = (self.deadline(), self.ending.is_some());
-            let may_read = !is_ending && self.conversation.has_room();
+            let may_read =
+                !is_ending && self.conversation.has_room() && !self.conversation.outgoing.is_full();
             // A client that always sends would keep the branches behind its messages from their turn.
             let wakeup = if stop.asked() && !is_ending {
                 Wakeup::Stop
@@ -131,14 +132,15 @@ impl Session {
                     Some(request) = next_request(listed) => Wakeup::Request(request),
                     message = next_probe_message(probe) => Wakeup::ProbeMessage(message),
                     () = &mut stopped, if !is_ending => Wakeup::Stop,
-                    revocations = &mut revoked => Wakeup::Revoked(revocations),
+                    () = &mut revoked => Wakeup::Revoked,
                     () = &mut timer => Wakeup::Time,
                 }
             };
-            if let Wakeup::Revoked(revocations) = wakeup {
-                revoked.set(next_revocation(revocations));
-                self.conversation.check_keys(Instant::now());
-            } else if let Err(end) = self.wake(wakeup).await {
+            if matches!(wakeup, Wakeup::Revoked) {
+                // Before the keys are looked up, so that no revocation is missed.
+                revoked.set(next_revocation(self.endpoint.services.admission.keys.revocations()));
+            }
+            if let Err(end) = self.wake(wakeup).await {
                 self.end_after_answers(end)?;
             }
         }
@@ -147,7 +149,7 @@ impl Session {
     async fn wake(&mut self, wakeup: Wakeup) -> Result<(), SocketEnd> {
         match wakeup {
             Wakeup::Stop => return Err(SocketEnd::Stopping),
-            Wakeup::Revoked(_) => self.conversation.check_keys(Instant::now()),
+            Wakeup::Revoked => self.conversation.check_keys(Instant::now()),
             Wakeup::Decided(decided) => {
                 self.conversation.answer(&decided);
                 // One write takes the answers to all events that became durable together.
@@ -155,7 +157,7 @@ impl Session {
                     self.conversation.answer(&decided);
                 }
             }
-            Wakeup::Request(request) => self.receive_request(request)?,
+            Wakeup::Request(request) => self.receive_request(request),
             Wakeup::Message(message) => self.receive_message(message)?,
             Wakeup::ProbeMessage(message) => self.receive_probe_message(&message).await,
             Wakeup::Time => self.receive_time(Instant::now())?,
@@ -163,9 +165,9 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the session when the events that were received before are answered, unless nobody would get the answers.
+    /// Ends the session when the events that were received before are admitted, also if nobody gets the answers.
     fn end_after_answers(&mut self, end: SocketEnd) -> Result<(), SocketEnd> {
-        if matches!(end, SocketEnd::Left | SocketEnd::NoAnswerToPing) {
+        if end == SocketEnd::NoAnswerToPing {
             return Err(end);
         }
         self.ending.get_or_insert(end);
@@ -197,8 +199,10 @@ impl Session {
             self.transport.release_poll();
         }
         let Conversation { pending, outgoing, .. } = &mut self.conversation;
-        if !outgoing.is_empty() {
-            pending.during(self.transport.send(outgoing)).await.map_err(|()| SocketEnd::Left)?;
+        // A client that polls gets its last answers together, because it may not be able to poll again.
+        let keeps = self.ending.is_some() && self.transport.is_polling();
+        if !outgoing.is_empty() && !keeps && pending.during(self.transport.send(outgoing)).await.is_err() {
+            self.end_after_answers(SocketEnd::Left)?;
         }
         match self.ending {
             Some(end) if self.conversation.pending.is_empty() => Err(end),
@@ -209,17 +213,22 @@ impl Session {
     /// Processes the packets of a polling request while there is room. Answers it when their events are durable.
     fn process_post(&mut self) -> Result<(), SocketEnd> {
         let Some(mut post) = self.post.take() else { return Ok(()) };
-        while self.ending.is_none() && post.at < post.text.len() && self.conversation.has_room() {
+        // A client that moves to a WebSocket fetches no answers before its request is answered.
+        let is_moving = self.probe.as_ref().is_some_and(|probe| probe.is_confirmed);
+        let has_room = |conversation: &Conversation| {
+            conversation.has_room() && (is_moving || !conversation.outgoing.is_full())
+        };
+        while self.ending.is_none() && post.at < post.text.len() && has_room(&self.conversation) {
             let text = Arc::clone(&post.text);
             let packet = text[post.at..].split(SEPARATOR).next().unwrap_or_default();
             post.at = (post.at + packet.len() + SEPARATOR.len_utf8()).min(text.len());
             match self.receive_text(&text, packet) {
                 Ok(()) => {}
-                Err(SocketEnd::Left) => {
-                    let _ = post.answer.send(true);
-                    return Err(SocketEnd::Left);
-                }
                 Err(end) => {
+                    if end == SocketEnd::Left {
+                        // The packets behind a close do not count.
+                        post.at = text.len();
+                    }
                     self.post = Some(post);
                     return Err(end);
                 }
@@ -234,9 +243,9 @@ impl Session {
         Ok(())
     }
 
-    fn receive_request(&mut self, request: SessionRequest) -> Result<(), SocketEnd> {
+    fn receive_request(&mut self, request: SessionRequest) {
         match request {
-            SessionRequest::Poll(answer) => self.transport.begin_poll(answer)?,
+            SessionRequest::Poll(answer) => self.transport.begin_poll(answer),
             SessionRequest::Post(text, answer) => self.post = Some(Post { text, at: 0, answer }),
             SessionRequest::Upgrade(socket) => {
                 // Another one at the same time is closed.
@@ -246,7 +255,6 @@ impl Session {
                 }
             }
         }
-        Ok(())
     }
 
     fn receive_message(&mut self, message: Message) -> Result<(), SocketEnd> {
@@ -285,7 +293,9 @@ impl Session {
             Some(EnginePacket::Probe) if !probe.is_confirmed => {
                 let sent = probe.socket.send([engine_packet::PROBE_ANSWER]);
                 if self.conversation.pending.during(sent).await.is_ok() {
-                    self.probe = Some(Probe { is_confirmed: true, ..probe });
+                    // The client finishes its requests first, which may take as long as they may otherwise.
+                    let until = Instant::now() + self.endpoint.ping_interval + self.endpoint.ping_timeout;
+                    self.probe = Some(Probe { is_confirmed: true, until, ..probe });
                 }
             }
             Some(EnginePacket::Upgrade) if probe.is_confirmed => {
@@ -300,13 +310,17 @@ impl Session {
     }
 
     fn receive_time(&mut self, now: Instant) -> Result<(), SocketEnd> {
+        // A part of a message shows that the client is alive, too.
+        if let Some(heard_at) = self.transport.heard_at() {
+            self.heartbeat.heard(heard_at);
+        }
+        if self.post.is_none() && self.listed.as_ref().is_some_and(ListedSession::receives) {
+            self.heartbeat.heard(now);
+        }
         match self.heartbeat.beat(now) {
             Beat::Nothing => {}
             Beat::Ping => self.conversation.outgoing.push(engine_packet::PING.to_owned()),
             Beat::Gone => return Err(SocketEnd::NoAnswerToPing),
-        }
-        if self.sign_in_by.is_some_and(|by| now >= by) {
-            return Err(SocketEnd::Refused("the client did not connect to a namespace in time"));
         }
         if self.probe.as_ref().is_some_and(|probe| now >= probe.until) {
             self.probe = None;
@@ -314,14 +328,18 @@ impl Session {
         if self.conversation.key_deadline().is_some_and(|at| now >= at) {
             self.conversation.check_keys(now);
         }
+        if self.sign_in_by.is_some_and(|by| now >= by) {
+            return Err(SocketEnd::Refused("the client did not connect to a namespace in time"));
+        }
         Ok(())
     }
 
     /// Returns when something has to be done even if nothing arrives.
     fn deadline(&self) -> Instant {
         let probe = self.probe.as_ref().map(|probe| probe.until);
-        let sign_in_by = self.sign_in_by.filter(|_| self.ending.is_none());
-        let others = [sign_in_by, probe, self.conversation.key_deadline()].into_iter().flatten();
+        let others = [self.sign_in_by, probe, self.conversation.key_deadline()].into_iter().flatten();
+        // A session that ends waits for nothing but its answers.
+        let others = others.filter(|_| self.ending.is_none());
         others.fold(self.heartbeat.deadline(), Instant::min)
     }
 
@@ -336,15 +354,15 @@ impl Session {
         if let Some(refusal) = refusal {
             self.conversation.refuse_unread(&refusal.into());
         }
-        if let Some(post) = self.post.take() {
-            // Packets that were not processed are not stored.
-            let _ = post.answer.send(post.at == post.text.len());
-        }
         if !matches!(end, SocketEnd::Left | SocketEnd::NoAnswerToPing) {
             self.await_poll().await;
         }
         self.listed = None;
         self.transport.close(self.conversation.outgoing, end).await;
+        if let Some(post) = self.post.take() {
+            // Packets that were not processed are not stored.
+            let _ = post.answer.send(post.at == post.text.len());
+        }
     }
 
     /// Waits a moment for a client between two polls, which would otherwise not get the last answers.
@@ -353,8 +371,8 @@ impl Session {
             while !matches!(self.transport, Transport::Polling { waiting: Some(_) } | Transport::WebSocket(_))
             {
                 let Some(request) = next_request(&mut self.listed).await else { return };
-                if self.receive_request(request).is_err() {
-                    return;
+                if let SessionRequest::Poll(answer) = request {
+                    self.transport.begin_poll(answer);
                 }
             }
         };

@@ -70,6 +70,11 @@ impl SessionHandle {
 }
 
 impl ListedSession {
+    /// Returns whether a request with packets is arriving, or is being processed.
+    pub fn receives(&self) -> bool {
+        self.handle.posting.try_lock().is_err()
+    }
+
     /// Tells requests what the session knows about its client.
     pub fn describe(&self, is_connected: bool, has_key: bool) {
         self.handle.is_connected.store(is_connected, Ordering::Relaxed);

@@ -46,16 +46,19 @@ impl Transport {
         }
     }
 
-    /// Notes a polling request. Fails if another one waits already.
-    pub fn begin_poll(&mut self, answer: oneshot::Sender<Option<String>>) -> Result<(), SocketEnd> {
+    /// Returns when the client last sent something over its WebSocket.
+    pub fn heard_at(&self) -> Option<Instant> {
         match self {
-            Self::Polling { waiting } if waiting.as_ref().is_none_or(oneshot::Sender::is_closed) => {
-                *waiting = Some(answer);
-                Ok(())
-            }
-            Self::Polling { .. } | Self::WebSocket(_) => {
-                Err(SocketEnd::Malformed("the client polls although it need not"))
-            }
+            Self::Polling { .. } => None,
+            Self::WebSocket(socket) => Some(socket.heard_at()),
+        }
+    }
+
+    /// Notes a polling request. It replaces an earlier one, whose client may have given up.
+    pub fn begin_poll(&mut self, answer: oneshot::Sender<Option<String>>) {
+        self.release_poll();
+        if let Self::Polling { waiting } = self {
+            *waiting = Some(answer);
         }
     }
 
@@ -79,7 +82,7 @@ impl Transport {
                 if let Some(answer) = waiting.take()
                     && let Err(Some(payload)) = answer.send(Some(outgoing.take_payload()))
                 {
-                    // The client has given the request up in the meantime.
+                    // Nobody waits for it any more.
                     outgoing.put_back(&payload);
                 }
                 Ok(())

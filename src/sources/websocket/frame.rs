@@ -1,10 +1,12 @@
 //! One frame: the events in it, and the answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use event::limits::{
-    ARRAY_EVENTS_MAX, FRAME_ANSWER_BYTES_MAX, FRAME_ANSWER_FACTOR, SOCKET_MESSAGE_BYTES_UNCOUNTED_MAX,
+    ARRAY_EVENTS_MAX, FRAME_ANSWER_BYTES_MAX, FRAME_ANSWER_FACTOR, FRAME_ANSWERS_WAITING_BYTES_MAX,
+    FRAME_FAULTS_LISTED_MAX, SOCKET_MESSAGE_BYTES_UNCOUNTED_MAX,
 };
 use event::{FieldErrors, SentFrom, json_in_plain_words};
 use serde::Serialize;
@@ -38,6 +40,7 @@ pub struct FrameSender {
     pub has_key: bool,
     /// Locked by each frame until its events have their place in the log's order.
     pub order: Mutex<()>,
+    pub answers: Arc<WaitingAnswers>,
 }
 
 /// The answer to a frame.
@@ -45,17 +48,33 @@ pub struct Answer {
     pub text: String,
     /// The memory of the answer, until it is sent.
     _share: Share,
+    /// The answers of the socket that wait to be sent.
+    waiting: Arc<WaitingAnswers>,
 }
 
-impl From<&ApiError> for Answer {
-    fn from(error: &ApiError) -> Self {
-        Self { text: refusal(error), _share: Share::default() }
+/// The bytes of the answers of a socket that are known, and wait for earlier ones or to be sent.
+#[derive(Default)]
+pub struct WaitingAnswers(AtomicUsize);
+
+impl WaitingAnswers {
+    pub fn answer(self: &Arc<Self>, text: String, share: Share) -> Answer {
+        self.0.fetch_add(text.len(), Ordering::Relaxed);
+        Answer { text, _share: share, waiting: Arc::clone(self) }
+    }
+
+    pub fn refusal(self: &Arc<Self>, error: &ApiError) -> Answer {
+        self.answer(refusal(error), Share::default())
+    }
+
+    /// Returns whether another frame may be read.
+    pub fn have_room(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < FRAME_ANSWERS_WAITING_BYTES_MAX
     }
 }
 
-impl From<&str> for Answer {
-    fn from(text: &str) -> Self {
-        Self { text: text.to_owned(), _share: Share::default() }
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.waiting.0.fetch_sub(self.text.len(), Ordering::Relaxed);
     }
 }
 
@@ -89,16 +108,17 @@ impl FrameSender {
     pub async fn answer(&self, frame: &str) -> Answer {
         let mut share = self.share();
         let bytes = (FRAME_ANSWER_FACTOR * frame.len()).min(FRAME_ANSWER_BYTES_MAX);
-        // The answers to small frames need no more memory than the frames, which are few.
+        // The answers to small frames are counted once they are known.
         if bytes > SOCKET_MESSAGE_BYTES_UNCOUNTED_MAX
             && let Err(error) = share.grow_to(bytes)
         {
-            return Answer::from(&error);
+            return self.answers.refusal(&error);
         }
-        match self.admit(frame).await {
-            Ok(accepted) => Answer { text: json(&accepted), _share: share },
-            Err(error) => Answer { text: refusal(&error), _share: share },
-        }
+        let text = match self.admit(frame).await {
+            Ok(accepted) => json(&accepted),
+            Err(error) => refusal(&error),
+        };
+        self.answers.answer(text, share)
     }
 
     /// Returns the share in which the client's messages count.
@@ -162,6 +182,9 @@ pub fn refusal(error: &ApiError) -> String {
     let mut problem = error.problem();
     if let ApiError::Refused(Refusal::Unauthorized { fault, .. }) = error {
         problem["detail"] = format!("{}; {HOW_TO_SIGN_IN}", fault.as_str()).into();
+    }
+    if let Some(faults) = problem["errors"].as_array_mut() {
+        faults.truncate(FRAME_FAULTS_LISTED_MAX);
     }
     json(&Refused { accepted: 0, error: problem })
 }

@@ -7,14 +7,14 @@ use event::LogSample;
 use event::limits::{
     SOCKET_MESSAGE_BYTES_MAX, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX, SOCKET_SIGN_IN_DURATION_MAX,
 };
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use super::frame::{Answer, FrameSender, Intake, refusal};
+use super::frame::{Answer, FrameSender, Intake, WaitingAnswers, refusal};
 use super::sign_in;
 use crate::admission::{Credentials, HeldKey, Key, KeyFault, Refusal, Scope};
 use crate::http::websocket::{Message, WebSocket};
-use crate::http::{ApiError, Handshake, OpenSocket, random_id};
+use crate::http::{ApiError, Handshake, OpenSocket, Share, random_id};
 use crate::sources::SocketServices;
 use crate::sources::heartbeat::{Beat, Heartbeat};
 use crate::sources::key_watch::{KeyWatch, next_revocation};
@@ -43,6 +43,7 @@ pub struct Session {
     key_watch: KeyWatch,
     /// The answers to frames, in the order of the frames.
     pending: Pending<Answer>,
+    answers: Arc<WaitingAnswers>,
     heartbeat: Heartbeat,
     /// The deadline of a client that has not shown a key.
     sign_in_by: Option<Instant>,
@@ -56,7 +57,7 @@ const KEY_ENDED: SocketEnd = SocketEnd::Refused("the key was revoked or has expi
 /// The event that ended the wait of a session.
 enum Wakeup {
     Stop,
-    Revoked(watch::Receiver<()>),
+    Revoked,
     Answer(Answer),
     Message(Message),
     Time,
@@ -75,6 +76,7 @@ impl Session {
             sender: None,
             key_watch: KeyWatch::new(None, now),
             pending: Pending::default(),
+            answers: Arc::default(),
             heartbeat: Heartbeat::start(now, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX),
             sign_in_by: Some(now + SOCKET_SIGN_IN_DURATION_MAX),
             ending: None,
@@ -117,7 +119,7 @@ impl Session {
                 return Err(end);
             }
             let (deadline, is_ending) = (self.deadline(), self.ending.is_some());
-            let may_read = !is_ending && self.pending.has_room();
+            let may_read = !is_ending && self.pending.has_room() && self.answers.have_room();
             // A client that always sends would keep the branches behind its frames from their turn.
             let wakeup = if stop.asked() && !is_ending {
                 Wakeup::Stop
@@ -133,20 +135,19 @@ impl Session {
                     Some(answer) = pending.next() => Wakeup::Answer(answer),
                     message = socket.next(), if may_read => Wakeup::Message(message),
                     () = &mut stopped, if !is_ending => Wakeup::Stop,
-                    revocations = &mut revoked => Wakeup::Revoked(revocations),
+                    () = &mut revoked => Wakeup::Revoked,
                     () = &mut timer => Wakeup::Time,
                 }
             };
-            let woken = if let Wakeup::Revoked(revocations) = wakeup {
-                revoked.set(next_revocation(revocations));
-                self.key_has_ended().map_or(Ok(()), Err)
-            } else {
-                self.wake(wakeup).await
-            };
-            if let Err(end) = woken {
-                if matches!(end, SocketEnd::Left | SocketEnd::NoAnswerToPing) {
+            if matches!(wakeup, Wakeup::Revoked) {
+                // Before the key is looked up, so that no revocation is missed.
+                revoked.set(next_revocation(self.services.admission.keys.revocations()));
+            }
+            if let Err(end) = self.wake(wakeup).await {
+                if end == SocketEnd::NoAnswerToPing {
                     return Err(end);
                 }
+                // Frames that were received are admitted, also if nobody gets the answers.
                 self.ending.get_or_insert(end);
             }
         }
@@ -155,7 +156,7 @@ impl Session {
     async fn wake(&mut self, wakeup: Wakeup) -> Result<(), SocketEnd> {
         match wakeup {
             Wakeup::Stop => return Err(SocketEnd::Stopping),
-            Wakeup::Revoked(_) => return self.key_has_ended().map_or(Ok(()), Err),
+            Wakeup::Revoked => return self.key_has_ended().map_or(Ok(()), Err),
             Wakeup::Answer(answer) => {
                 // One write takes the answers to all frames whose events became durable together.
                 let mut answers = vec![answer];
@@ -184,13 +185,14 @@ impl Session {
         let Some(sender) = self.sender.clone() else {
             return match self.sign_in(frame) {
                 Ok(()) => {
-                    self.pending.push(0, std::future::ready(Answer::from(r#"{"signedIn":true}"#)));
+                    let answer = self.answers.answer(r#"{"signedIn":true}"#.to_owned(), Share::default());
+                    self.pending.push(0, std::future::ready(answer));
                     Ok(())
                 }
                 Err(error) => {
                     self.refuse(&error);
                     Err(match error.retry_after_seconds() {
-                        Some(_) => SocketEnd::Overloaded,
+                        Some(_) => SocketEnd::TryAgain,
                         None => SocketEnd::Refused("the client may not send here"),
                     })
                 }
@@ -217,7 +219,7 @@ impl Session {
 
     /// Answers a frame of which nothing is stored.
     fn refuse(&mut self, error: &ApiError) {
-        self.pending.push(0, std::future::ready(Answer::from(error)));
+        self.pending.push(0, std::future::ready(self.answers.refusal(error)));
     }
 
     fn sign_in(&mut self, frame: &str) -> Result<(), ApiError> {
@@ -246,6 +248,7 @@ impl Session {
             client,
             has_key: held.is_some(),
             order: Mutex::default(),
+            answers: Arc::clone(&self.answers),
         };
         let (client, address, stream) = (&*sender.client, self.handshake.peer.0, &self.intake.stream);
         if let Some(left_out) = LINES.next() {
@@ -273,6 +276,13 @@ impl Session {
     }
 
     async fn receive_time(&mut self, now: Instant) -> Result<(), SocketEnd> {
+        // A part of a message shows that the client is alive, too.
+        self.heartbeat.heard(self.socket.heard_at());
+        match self.heartbeat.beat(now) {
+            Beat::Nothing => {}
+            Beat::Ping => self.pending.during(self.socket.ping()).await.map_err(|()| SocketEnd::Left)?,
+            Beat::Gone => return Err(SocketEnd::NoAnswerToPing),
+        }
         self.key_watch.checked(now);
         if let Some(end) = self.key_has_ended() {
             return Err(end);
@@ -280,17 +290,14 @@ impl Session {
         if self.sign_in_by.is_some_and(|by| now >= by) {
             return Err(SocketEnd::Refused("the client did not show a key in time"));
         }
-        match self.heartbeat.beat(now) {
-            Beat::Nothing => Ok(()),
-            Beat::Ping => self.pending.during(self.socket.ping()).await.map_err(|()| SocketEnd::Left),
-            Beat::Gone => Err(SocketEnd::NoAnswerToPing),
-        }
+        Ok(())
     }
 
     /// Returns when something has to be done even if nothing arrives.
     fn deadline(&self) -> Instant {
-        let sign_in_by = self.sign_in_by.filter(|_| self.ending.is_none());
-        let others = [sign_in_by, self.key_watch.deadline()].into_iter().flatten();
+        let others = [self.sign_in_by, self.key_watch.deadline()].into_iter().flatten();
+        // A session that ends waits for nothing but its answers.
+        let others = others.filter(|_| self.ending.is_none());
         others.fold(self.heartbeat.deadline(), Instant::min)
     }
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { WebSocket, listen, run, say, url } from "./client.mjs";
 
-const { KEY, READ_KEY, SHORT_KEY } = process.env;
+const { KEY, READ_KEY } = process.env;
 const address = url.replace("http", "ws");
 const native = `${address}/v1/streams/sales/socket`;
 const headers = { Authorization: `Bearer ${KEY}` };
@@ -155,7 +155,9 @@ await run(async () => {
   assert.equal((await broken.closed)[0], 1002);
 
   // A key that expires, and a server that stops.
-  const expiring = await open(native, { headers: { Authorization: SHORT_KEY } });
+  say("key");
+  const shortKey = await listen();
+  const expiring = await open(native, { headers: { Authorization: shortKey } });
   const staying = await open(native, { headers });
   assert.equal((await expiring.ask(sale(1))).accepted, 1);
   assert.deepEqual(await expiring.closed, [1008, "the key was revoked or has expired"]);

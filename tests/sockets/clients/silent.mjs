@@ -28,7 +28,7 @@ await run(async () => {
   const { sid } = JSON.parse(open.slice(1));
   const post = await fetch(engine(`transport=polling&sid=${sid}`), { method: "POST", body: "40" });
   assert.equal(await post.text(), "ok");
-  // Its place is free after the interval of a second and the time-out of three.
+  // Its place is free after the interval of a second and the time-out of eight.
   for (let waited = 0; ; waited += 100) {
     const answer = await fetch(engine(`transport=polling&sid=${sid}`), { method: "PUT" });
     const { code } = await answer.json();

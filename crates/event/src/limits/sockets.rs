@@ -16,6 +16,8 @@ pub const SOCKET_SIGN_IN_DURATION_MAX: Duration = Duration::from_secs(15);
 pub const SOCKET_SIGN_INS_MAX: u32 = 5;
 /// One message of a socket: an event, and the protocol's part around it. A larger one ends the connection.
 pub const SOCKET_MESSAGE_BYTES_MAX: usize = EVENT_BYTES_MAX + 16 * 1024;
+/// A header of the first request that a socket keeps. A longer one is cut, and its key or origin is unknown then.
+pub const SOCKET_HEADER_BYTES_MAX: usize = 2 * 1024;
 /// One read from a socket.
 pub const SOCKET_BUFFER_BYTES: usize = 4 * 1024;
 /// A larger buffer of a socket is given back after its message.
@@ -28,6 +30,12 @@ pub const SOCKET_EVENTS_PENDING_MAX: usize = 256;
 pub const SOCKET_EVENTS_PENDING_BYTES_MAX: usize = 256 * 1024;
 /// Memory that is counted for the answer to a frame with several events, as a multiple of the frame.
 pub const FRAME_ANSWER_FACTOR: usize = 8;
+/// Answers of one WebSocket that wait for earlier ones. Then no more of its frames are read.
+pub const FRAME_ANSWERS_WAITING_BYTES_MAX: usize = 64 * 1024;
+/// Faults that the answer to a frame lists. The others are only counted.
+pub const FRAME_FAULTS_LISTED_MAX: usize = 100;
+/// Packets of a polling client in one request. A larger single packet is sent alone.
+pub const POLLING_PAYLOAD_BYTES: usize = 128 * 1024;
 /// The most that is counted: ids of an array's events, or the faults that one answer lists, need no more.
 pub const FRAME_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Answers to one socket that wait to be sent. Then no more of its messages are read.
