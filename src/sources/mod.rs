@@ -14,6 +14,7 @@ pub mod native;
 mod native_request;
 mod ndjson;
 mod pending;
+mod session_clock;
 mod socket_end;
 mod socket_services;
 mod socketio;

@@ -86,17 +86,20 @@ impl Applier<'_> {
     /// was applied.
     fn run(mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
         let (view, events, begun) = (&self.runner.view, batch.events.len(), Instant::now());
-        if events > 0 {
+        // A batch that is tried again after a failure was logged before.
+        if events > 0 && self.runner.progress.borrow().stalled.is_none() {
             batch_report::received(view, events);
         }
-        let applied = self.apply(batch)?;
+        let mut dead_lettered = DeadLettered::default();
+        let applied = self.apply(batch, &mut dead_lettered)?;
         if applied && events > 0 {
-            batch_report::saved(view, events, batch.span.end, begun);
+            let dead = dead_lettered.count();
+            batch_report::saved(view, events - dead, dead, batch.span.end, begun);
         }
         Ok(applied)
     }
 
-    fn apply(&mut self, batch: &Batch<'_>) -> Result<bool, Halt> {
+    fn apply(&mut self, batch: &Batch<'_>, dead_lettered: &mut DeadLettered) -> Result<bool, Halt> {
         if batch.events.is_empty() {
             return Ok(true);
         }
@@ -107,7 +110,7 @@ impl Applier<'_> {
             *self.begun = true;
             failpoint::hit("views.begun");
         }
-        let (mut bisect, mut dead_lettered) = (Bisect::new(batch.events.len()), DeadLettered::default());
+        let mut bisect = Bisect::new(batch.events.len());
         while let Some(part) = bisect.next() {
             let end = batch.events.get(part.end).map_or(batch.span.end, |event| event.position);
             let events = dead_lettered.without_idle_corrections(&batch.events[part.clone()]);

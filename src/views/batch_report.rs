@@ -14,12 +14,13 @@ pub fn received(view: &View, events: usize) {
     }
 }
 
-/// Logs that a batch, which was read at `begun`, is stored. `position` is the position of the view after it.
-pub fn saved(view: &View, events: usize, position: u64, begun: Instant) {
+/// Logs that a batch, which was read at `begun`, is stored: its events without those that became dead letters.
+/// `position` is the position of the view after it.
+pub fn saved(view: &View, events: usize, dead_letters: usize, position: u64, begun: Instant) {
     let milliseconds = begun.elapsed().as_millis() as u64;
     if view.batch.is_some() {
-        tracing::info!(view = view.name, events, position, milliseconds, "batch saved");
+        tracing::info!(view = view.name, events, dead_letters, position, milliseconds, "batch saved");
     } else {
-        tracing::debug!(view = view.name, events, position, milliseconds, "batch saved");
+        tracing::debug!(view = view.name, events, dead_letters, position, milliseconds, "batch saved");
     }
 }

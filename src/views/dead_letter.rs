@@ -50,6 +50,10 @@ pub fn changes(
 pub struct DeadLettered(HashSet<u64>);
 
 impl DeadLettered {
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn note(&mut self, changes: &[DeadLetterChange]) {
         self.0.extend(created(changes).into_iter().map(|(_, position)| position));
     }

@@ -187,7 +187,7 @@ impl Runner {
         match self.runtime.block_on(outcome) {
             Ok(Some(Ok(()))) => {
                 failpoint::hit("views.applied");
-                batch_report::saved(&self.view, events, to, begun);
+                batch_report::saved(&self.view, events, 0, to, begun);
                 (state.stored, state.at, state.dead_in_a_row) = (to, to, 0);
                 state.backoff = Default::default();
                 self.publish(state);

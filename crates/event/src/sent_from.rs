@@ -1,10 +1,10 @@
-//! Where an event was sent from: the part of its envelope that describes the sender.
+//! The part of an event's envelope that describes its sender.
 
 use std::net::IpAddr;
 
 use crate::limits::USER_AGENT_CHARS_MAX;
 
-/// What is known about the place that an event was sent from.
+/// Describes an event's sender, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SentFrom<'a> {
     /// The sender's address.

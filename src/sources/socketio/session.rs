@@ -4,9 +4,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use event::limits::{
-    SOCKET_MESSAGE_BYTES_MAX, SOCKET_SIGN_IN_DURATION_MAX, STOP_IDLE_DURATION_MAX, UPGRADE_DURATION_MAX,
-};
+use event::limits::{SOCKET_MESSAGE_BYTES_MAX, STOP_IDLE_DURATION_MAX, UPGRADE_DURATION_MAX};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -19,8 +17,8 @@ use super::transport::{Probe, Transport};
 use crate::admission::Refusal;
 use crate::http::websocket::{Message, WebSocket};
 use crate::http::{Handshake, OpenSocket};
-use crate::sources::heartbeat::{Beat, Heartbeat};
 use crate::sources::key_watch::next_revocation;
+use crate::sources::session_clock::SessionClock;
 use crate::sources::socket_end::SocketEnd;
 
 /// The parts of a new session.
@@ -38,13 +36,9 @@ pub struct Session {
     listed: Option<ListedSession>,
     post: Option<Post>,
     probe: Option<Probe>,
-    heartbeat: Heartbeat,
-    /// The deadline of a client that is in no namespace.
-    sign_in_by: Option<Instant>,
+    clock: SessionClock,
     /// The memory of messages counts as that of a sender with a key.
     counts_with_key: bool,
-    /// Set when the session ends as soon as the events that it has received are answered.
-    ending: Option<SocketEnd>,
 }
 
 /// Packets of a polling request that are not all processed yet.
@@ -54,6 +48,8 @@ struct Post {
     at: usize,
     answer: oneshot::Sender<bool>,
 }
+
+const NOT_SIGNED_IN: SocketEnd = SocketEnd::Refused("the client did not connect to a namespace in time");
 
 /// The event that ended the wait of a session.
 enum Wakeup {
@@ -87,10 +83,8 @@ impl Session {
             listed,
             post: None,
             probe: None,
-            heartbeat: Heartbeat::start(now, endpoint.ping_interval, endpoint.ping_timeout),
-            sign_in_by: Some(now + SOCKET_SIGN_IN_DURATION_MAX),
+            clock: SessionClock::start(now, endpoint.ping_interval, endpoint.ping_timeout, NOT_SIGNED_IN),
             counts_with_key: false,
-            ending: None,
             endpoint,
         }
     }
@@ -112,7 +106,7 @@ impl Session {
         let mut timer = std::pin::pin!(sleep_until(self.deadline()));
         loop {
             self.work().await?;
-            let (deadline, is_ending) = (self.deadline(), self.ending.is_some());
+            let (deadline, is_ending) = (self.deadline(), self.clock.ending().is_some());
             let may_read =
                 !is_ending && self.conversation.has_room() && !self.conversation.outgoing.is_full();
             // A client that always sends would keep the branches behind its messages from their turn.
@@ -170,7 +164,7 @@ impl Session {
         if end == SocketEnd::NoAnswerToPing {
             return Err(end);
         }
-        self.ending.get_or_insert(end);
+        self.clock.end(end);
         Ok(())
     }
 
@@ -180,11 +174,7 @@ impl Session {
             self.end_after_answers(end)?;
         }
         self.conversation.disconnect_ending();
-        self.sign_in_by = match self.sign_in_by {
-            _ if self.conversation.is_connected() => None,
-            None => Some(Instant::now() + SOCKET_SIGN_IN_DURATION_MAX),
-            by => by,
-        };
+        self.clock.sign_in(self.conversation.is_connected(), Instant::now());
         if let Some(listed) = &self.listed {
             listed.describe(self.conversation.is_connected(), self.conversation.has_key());
         }
@@ -200,11 +190,11 @@ impl Session {
         }
         let Conversation { pending, outgoing, .. } = &mut self.conversation;
         // A client that polls gets its last answers together, because it may not be able to poll again.
-        let keeps = self.ending.is_some() && self.transport.is_polling();
+        let keeps = self.clock.ending().is_some() && self.transport.is_polling();
         if !outgoing.is_empty() && !keeps && pending.during(self.transport.send(outgoing)).await.is_err() {
             self.end_after_answers(SocketEnd::Left)?;
         }
-        match self.ending {
+        match self.clock.ending() {
             Some(end) if self.conversation.pending.is_empty() => Err(end),
             _ => Ok(()),
         }
@@ -218,7 +208,7 @@ impl Session {
         let has_room = |conversation: &Conversation| {
             conversation.has_room() && (is_moving || !conversation.outgoing.is_full())
         };
-        while self.ending.is_none() && post.at < post.text.len() && has_room(&self.conversation) {
+        while self.clock.ending().is_none() && post.at < post.text.len() && has_room(&self.conversation) {
             let text = Arc::clone(&post.text);
             let packet = text[post.at..].split(SEPARATOR).next().unwrap_or_default();
             post.at = (post.at + packet.len() + SEPARATOR.len_utf8()).min(text.len());
@@ -235,7 +225,7 @@ impl Session {
             }
         }
         let is_processed = post.at == post.text.len() && self.conversation.pending.is_empty();
-        if is_processed && self.ending.is_none() {
+        if is_processed && self.clock.ending().is_none() {
             let _ = post.answer.send(true);
         } else {
             self.post = Some(post);
@@ -258,7 +248,7 @@ impl Session {
     }
 
     fn receive_message(&mut self, message: Message) -> Result<(), SocketEnd> {
-        self.heartbeat.heard(Instant::now());
+        self.clock.heard(Instant::now());
         match message {
             Message::Text(text) => self.receive_text(&text, &text),
             Message::Binary => self.conversation.receive_binary(),
@@ -268,12 +258,12 @@ impl Session {
 
     fn receive_text(&mut self, message: &Arc<str>, packet: &str) -> Result<(), SocketEnd> {
         let now = Instant::now();
-        self.heartbeat.heard(now);
+        self.clock.heard(now);
         match engine_packet::decode(packet) {
             Some(EnginePacket::Message(packet)) => self.conversation.receive(message, packet)?,
             Some(EnginePacket::Binary) => self.conversation.receive_binary()?,
             Some(EnginePacket::Close) => return Err(SocketEnd::Left),
-            Some(EnginePacket::Pong) => self.heartbeat.answered(now),
+            Some(EnginePacket::Pong) => self.clock.answered(now),
             Some(EnginePacket::Upgrade | EnginePacket::Nothing) => {}
             Some(EnginePacket::Probe) | None => {
                 return Err(SocketEnd::Malformed("a packet of Engine.IO is malformed"));
@@ -312,15 +302,13 @@ impl Session {
     fn receive_time(&mut self, now: Instant) -> Result<(), SocketEnd> {
         // A part of a message shows that the client is alive, too.
         if let Some(heard_at) = self.transport.heard_at() {
-            self.heartbeat.heard(heard_at);
+            self.clock.heard(heard_at);
         }
         if self.post.is_none() && self.listed.as_ref().is_some_and(ListedSession::receives) {
-            self.heartbeat.heard(now);
+            self.clock.heard(now);
         }
-        match self.heartbeat.beat(now) {
-            Beat::Nothing => {}
-            Beat::Ping => self.conversation.outgoing.push(engine_packet::PING.to_owned()),
-            Beat::Gone => return Err(SocketEnd::NoAnswerToPing),
+        if self.clock.tick(now)? {
+            self.conversation.outgoing.push(engine_packet::PING.to_owned());
         }
         if self.probe.as_ref().is_some_and(|probe| now >= probe.until) {
             self.probe = None;
@@ -328,19 +316,13 @@ impl Session {
         if self.conversation.key_deadline().is_some_and(|at| now >= at) {
             self.conversation.check_keys(now);
         }
-        if self.sign_in_by.is_some_and(|by| now >= by) {
-            return Err(SocketEnd::Refused("the client did not connect to a namespace in time"));
-        }
         Ok(())
     }
 
     /// Returns when something has to be done even if nothing arrives.
     fn deadline(&self) -> Instant {
         let probe = self.probe.as_ref().map(|probe| probe.until);
-        let others = [self.sign_in_by, probe, self.conversation.key_deadline()].into_iter().flatten();
-        // A session that ends waits for nothing but its answers.
-        let others = others.filter(|_| self.ending.is_none());
-        others.fold(self.heartbeat.deadline(), Instant::min)
+        self.clock.deadline([probe, self.conversation.key_deadline()])
     }
 
     async fn finish(mut self, end: SocketEnd) {

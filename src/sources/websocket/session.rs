@@ -4,9 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use event::LogSample;
-use event::limits::{
-    SOCKET_MESSAGE_BYTES_MAX, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX, SOCKET_SIGN_IN_DURATION_MAX,
-};
+use event::limits::{SOCKET_MESSAGE_BYTES_MAX, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
@@ -16,9 +14,9 @@ use crate::admission::{Credentials, HeldKey, Key, KeyFault, Refusal, Scope};
 use crate::http::websocket::{Message, WebSocket};
 use crate::http::{ApiError, Handshake, OpenSocket, Share, random_id};
 use crate::sources::SocketServices;
-use crate::sources::heartbeat::{Beat, Heartbeat};
 use crate::sources::key_watch::{KeyWatch, next_revocation};
 use crate::sources::pending::Pending;
+use crate::sources::session_clock::SessionClock;
 use crate::sources::socket_end::SocketEnd;
 
 /// The parts of a new session.
@@ -44,14 +42,11 @@ pub struct Session {
     /// The answers to frames, in the order of the frames.
     pending: Pending<Answer>,
     answers: Arc<WaitingAnswers>,
-    heartbeat: Heartbeat,
-    /// The deadline of a client that has not shown a key.
-    sign_in_by: Option<Instant>,
-    /// Set when the session ends as soon as the frames that it has received are answered.
-    ending: Option<SocketEnd>,
+    clock: SessionClock,
     frames: u64,
 }
 
+const NOT_SIGNED_IN: SocketEnd = SocketEnd::Refused("the client did not show a key in time");
 const KEY_ENDED: SocketEnd = SocketEnd::Refused("the key was revoked or has expired");
 
 /// The event that ended the wait of a session.
@@ -77,9 +72,7 @@ impl Session {
             key_watch: KeyWatch::new(None, now),
             pending: Pending::default(),
             answers: Arc::default(),
-            heartbeat: Heartbeat::start(now, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX),
-            sign_in_by: Some(now + SOCKET_SIGN_IN_DURATION_MAX),
-            ending: None,
+            clock: SessionClock::start(now, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX, NOT_SIGNED_IN),
             frames: 0,
         };
         if let Some((key, held)) = key {
@@ -113,12 +106,12 @@ impl Session {
         let mut revoked = std::pin::pin!(next_revocation(self.services.admission.keys.revocations()));
         let mut timer = std::pin::pin!(sleep_until(self.deadline()));
         // A revocation before the subscription does not wake the session.
-        self.ending = self.key_has_ended();
+        self.key_has_ended().into_iter().for_each(|end| self.clock.end(end));
         loop {
-            if let Some(end) = self.ending.filter(|_| self.pending.is_empty()) {
+            if let Some(end) = self.clock.ending().filter(|_| self.pending.is_empty()) {
                 return Err(end);
             }
-            let (deadline, is_ending) = (self.deadline(), self.ending.is_some());
+            let (deadline, is_ending) = (self.deadline(), self.clock.ending().is_some());
             let may_read = !is_ending && self.pending.has_room() && self.answers.have_room();
             // A client that always sends would keep the branches behind its frames from their turn.
             let wakeup = if stop.asked() && !is_ending {
@@ -148,7 +141,7 @@ impl Session {
                     return Err(end);
                 }
                 // Frames that were received are admitted, also if nobody gets the answers.
-                self.ending.get_or_insert(end);
+                self.clock.end(end);
             }
         }
     }
@@ -165,14 +158,14 @@ impl Session {
                 self.pending.during(sent).await.map_err(|()| SocketEnd::Left)?;
             }
             Wakeup::Message(message) => {
-                self.heartbeat.heard(Instant::now());
+                self.clock.heard(Instant::now());
                 match message {
                     Message::Text(frame) => self.receive(&frame)?,
                     Message::Binary => {
                         let reason = "contains binary data; send JSON as text".to_owned();
                         self.refuse(&ApiError::Parameter { name: "frame", reason });
                     }
-                    Message::Pong => self.heartbeat.answered(Instant::now()),
+                    Message::Pong => self.clock.answered(Instant::now()),
                     other => return SocketEnd::of_message(&other).map_or(Ok(()), Err),
                 }
             }
@@ -236,7 +229,7 @@ impl Session {
     fn may_send(&mut self, key: Arc<Key>, held: Option<HeldKey>) {
         static LINES: LogSample = LogSample::new();
         self.place.signed_in();
-        self.sign_in_by = None;
+        self.clock.sign_in(true, Instant::now());
         self.key_watch = KeyWatch::new(held, Instant::now());
         // Without random bytes the connection has no name, which only the envelope lacks then.
         let client = random_id().unwrap_or_else(|_| "unnamed".into());
@@ -277,27 +270,16 @@ impl Session {
 
     async fn receive_time(&mut self, now: Instant) -> Result<(), SocketEnd> {
         // A part of a message shows that the client is alive, too.
-        self.heartbeat.heard(self.socket.heard_at());
-        match self.heartbeat.beat(now) {
-            Beat::Nothing => {}
-            Beat::Ping => self.pending.during(self.socket.ping()).await.map_err(|()| SocketEnd::Left)?,
-            Beat::Gone => return Err(SocketEnd::NoAnswerToPing),
+        self.clock.heard(self.socket.heard_at());
+        if self.clock.tick(now)? {
+            self.pending.during(self.socket.ping()).await.map_err(|()| SocketEnd::Left)?;
         }
         self.key_watch.checked(now);
-        if let Some(end) = self.key_has_ended() {
-            return Err(end);
-        }
-        if self.sign_in_by.is_some_and(|by| now >= by) {
-            return Err(SocketEnd::Refused("the client did not show a key in time"));
-        }
-        Ok(())
+        self.key_has_ended().map_or(Ok(()), Err)
     }
 
     /// Returns when something has to be done even if nothing arrives.
     fn deadline(&self) -> Instant {
-        let others = [self.sign_in_by, self.key_watch.deadline()].into_iter().flatten();
-        // A session that ends waits for nothing but its answers.
-        let others = others.filter(|_| self.ending.is_none());
-        others.fold(self.heartbeat.deadline(), Instant::min)
+        self.clock.deadline([self.key_watch.deadline()])
     }
 }

@@ -30,15 +30,15 @@ pub const SOCKET_EVENTS_PENDING_MAX: usize = 256;
 pub const SOCKET_EVENTS_PENDING_BYTES_MAX: usize = 256 * 1024;
 /// Memory that is counted for the answer to a frame with several events, as a multiple of the frame.
 pub const FRAME_ANSWER_FACTOR: usize = 8;
-/// Answers of one WebSocket that wait for earlier ones. Then no more of its frames are read.
+/// The most that is counted: the ids of an array's events, or the faults that one answer lists, need no more.
+pub const FRAME_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// The answers of one WebSocket that wait for earlier ones. Above it, no more of its frames are read.
 pub const FRAME_ANSWERS_WAITING_BYTES_MAX: usize = 64 * 1024;
 /// Faults that the answer to a frame lists. The others are only counted.
 pub const FRAME_FAULTS_LISTED_MAX: usize = 100;
 /// Packets of a polling client in one request. A larger single packet is sent alone.
 pub const POLLING_PAYLOAD_BYTES: usize = 128 * 1024;
-/// The most that is counted: ids of an array's events, or the faults that one answer lists, need no more.
-pub const FRAME_ANSWER_BYTES_MAX: usize = 1024 * 1024;
-/// Answers to one socket that wait to be sent. Then no more of its messages are read.
+/// The answers to one client that wait to be sent. Above it, no more of its messages are read.
 pub const SOCKET_OUTGOING_BYTES_MAX: usize = 64 * 1024;
 /// Time in which a client reads nothing of what is sent to it. Then its socket is closed.
 pub const SOCKET_WRITE_DURATION_MAX: Duration = Duration::from_secs(20);
