@@ -246,3 +246,29 @@ fn sources_of_ones_own_have_their_names_answers_and_namespaces_without_code() {
     let counts = ["orders", "refunds", "views"].map(|stream| events(&app, stream).len());
     assert_eq!(counts, [6, 6, 18]);
 }
+
+#[test]
+fn a_page_may_send_only_to_the_sources_that_list_its_origin_also_if_they_share_a_path() {
+    let source = |name: &str| {
+        format!(
+            "[source.{name}]\nkind = \"socketio\"\npath = \"/both\"\nevent = \"{name}\"\nstream = \"inventory\"\n\
+             access = \"open\"\norigins = [\"https://{name}.example\"]\nanswer = '{{\"ok\":true}}'\n"
+        )
+    };
+    let app = TestApp::configured(&[source("one"), source("two")].concat());
+    let page = app.anonymous().with_header("Origin", "https://one.example");
+    let open = page.get("/both/?EIO=4&transport=polling").text();
+    let about: serde_json::Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
+    let session = format!("/both/?EIO=4&transport=polling&sid={}", about["sid"].as_str().unwrap());
+    let event = r#"{"productId":1,"productName":"a","quantity":1,"price":1}"#;
+    let body = format!("40\u{1e}421[\"one\",{event}]\u{1e}422[\"two\",{event}]");
+    assert_eq!(page.request("POST", &session, Some(("text/plain", body.as_bytes()))).text(), "ok");
+    let answers = page.get(&session).text();
+    let packets: Vec<&str> = answers.split('\u{1e}').collect();
+    assert!(packets.contains(&"431[{\"ok\":true}]"), "{answers}");
+    assert!(
+        packets.iter().any(|packet| packet.starts_with("432") && packet.contains("foreign-page")),
+        "{answers}"
+    );
+    assert_eq!(app.log_end(), 1);
+}
