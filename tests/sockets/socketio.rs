@@ -272,3 +272,43 @@ fn a_page_may_send_only_to_the_sources_that_list_its_origin_also_if_they_share_a
     );
     assert_eq!(app.log_end(), 1);
 }
+
+#[test]
+fn a_polling_client_that_fetches_no_answers_is_held_back_and_loses_none() {
+    let app = TestApp::configured(OPEN);
+    let client = app.anonymous();
+    let open = client.get("/socket.io/?EIO=4&transport=polling").text();
+    let about: serde_json::Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
+    let session = format!("/socket.io/?EIO=4&transport=polling&sid={}", about["sid"].as_str().unwrap());
+    let post = |body: &str| client.request("POST", &session, Some(("text/plain", body.as_bytes()))).text();
+    assert_eq!(post("40"), "ok");
+    let events = 2_000;
+    let event = |n| {
+        format!(
+            "42{n}[\"clientData\",{{\"productId\":{n},\"productName\":\"a\",\"quantity\":1,\"price\":1}}]"
+        )
+    };
+    let body = (0..events).map(event).collect::<Vec<_>>().join("\u{1e}");
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| post(&body));
+        // Nothing more is stored when enough answers wait.
+        let (mut stored, mut unchanged) = (0, 0);
+        wait_for("the server to hold the client back", || {
+            let now = app.log_end();
+            unchanged = if now == stored && now > 0 { unchanged + 1 } else { 0 };
+            stored = now;
+            unchanged > 100
+        });
+        assert!(stored < events && !sending.is_finished(), "{stored} events are stored");
+        let mut answered = 0;
+        while answered < events {
+            let answer = client.get(&session);
+            assert_eq!(answer.status, 200, "{} after {answered} answers", answer.text());
+            let payload = answer.text();
+            assert!(payload.len() < 256 * 1024, "{} bytes in one poll", payload.len());
+            answered += payload.split('\u{1e}').filter(|packet| packet.starts_with("43")).count() as u64;
+        }
+        assert_eq!(sending.join().unwrap(), "ok");
+    });
+    assert_eq!(app.log_end(), events);
+}

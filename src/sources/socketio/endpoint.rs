@@ -204,5 +204,9 @@ impl Endpoint {
 }
 
 fn payload(packets: String) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; charset=UTF-8")], packets).into_response()
+    let length = HeaderValue::from(packets.len());
+    let mut answer = ([(header::CONTENT_TYPE, "text/plain; charset=UTF-8")], packets).into_response();
+    // A large answer would be sent in chunks otherwise.
+    answer.headers_mut().insert(header::CONTENT_LENGTH, length);
+    answer
 }

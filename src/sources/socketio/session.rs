@@ -107,8 +107,7 @@ impl Session {
         loop {
             self.work().await?;
             let (deadline, is_ending) = (self.deadline(), self.clock.ending().is_some());
-            let may_read =
-                !is_ending && self.conversation.has_room() && !self.conversation.outgoing.is_full();
+            let may_read = !is_ending && self.conversation.has_room();
             // A client that always sends would keep the branches behind its messages from their turn.
             let wakeup = if stop.asked() && !is_ending {
                 Wakeup::Stop

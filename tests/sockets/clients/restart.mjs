@@ -5,6 +5,16 @@ import { newest, oldest } from "./client.mjs";
 
 const EVENTS = Number(process.env.EVENTS);
 
+// Sends an event, and returns the answer, or null if it does not come in time.
+const emittedInTime = (socket, event) =>
+  new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(null), 1000);
+    socket.emit("change", event, (answer) => {
+      clearTimeout(timer);
+      resolve(answer);
+    });
+  });
+
 await run(async () => {
   let acknowledged = 0;
   const clients = [];
@@ -20,15 +30,14 @@ await run(async () => {
             // not acknowledged in time is sent again.
             const event = { id: `${prefix}-${n}`, item: prefix, amount: n };
             for (;;) {
-              const answer = await new Promise((resolve) => {
-                const timer = setTimeout(() => resolve(null), 1000);
-                socket.emit("change", event, (answer) => {
-                  clearTimeout(timer);
-                  resolve(answer);
-                });
-              });
+              const answer = await emittedInTime(socket, event);
               if (answer === null) continue;
               assert.equal(answer.status, "success", JSON.stringify(answer));
+              if (n % 10 === 0) {
+                // Some are sent again although they are acknowledged.
+                const again = await emittedInTime(socket, event);
+                assert(again === null || again.id === answer.id, JSON.stringify(again));
+              }
               break;
             }
             acknowledged += 1;
