@@ -312,3 +312,33 @@ fn a_polling_client_that_fetches_no_answers_is_held_back_and_loses_none() {
     });
     assert_eq!(app.log_end(), events);
 }
+
+#[test]
+fn clients_that_cannot_be_let_in_now_connect_again_by_themselves() {
+    let app = TestApp::configured(&format!("{OPEN}limits.per_address = \"10/s\"\n"));
+    program("crowded", &app, &[]).finish();
+    let refused = "millrace_refused_total{code=\"too-many-requests\"}";
+    assert!(metric(&app, refused) > 0.0, "the rate was never exceeded");
+}
+
+/// After a refusal, a client would not connect again.
+#[test]
+fn a_session_that_may_try_again_later_is_closed_and_not_refused() {
+    let app = TestApp::configured(&format!("{OPEN}limits.per_address = \"1/m\"\n"));
+    let client = app.anonymous();
+    let open = client.get("/socket.io/?EIO=4&transport=polling").text();
+    let about: serde_json::Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
+    let session = format!("/socket.io/?EIO=4&transport=polling&sid={}", about["sid"].as_str().unwrap());
+    let packets = std::thread::scope(|scope| {
+        let poll = scope.spawn(|| client.get(&session).text());
+        // The poll is open beside the request for the metric.
+        wait_for("the poll", || metric(&app, "millrace_connections") >= 2.0);
+        // The second attempt exceeds the rate.
+        client.request("POST", &session, Some(("text/plain", b"40\x1e40")));
+        poll.join().unwrap()
+    });
+    assert!(
+        packets.starts_with("40{") && packets.ends_with("\u{1e}1") && !packets.contains("44{"),
+        "{packets}"
+    );
+}

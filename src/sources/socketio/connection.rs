@@ -61,7 +61,6 @@ impl Connection {
         auth: &str,
     ) -> Result<Self, ApiError> {
         let services = &endpoint.services;
-        services.rates.count_address(handshake.peer.0)?;
         let sign_in = SignIn::parse(auth)?;
         let presented = match sign_in.token.as_deref().and_then(literal_key) {
             Some(token) => Credentials { literals: [Some(token), None], unreadable: false },

@@ -27,6 +27,8 @@ pub struct Conversation {
     client: Option<Arc<str>>,
     accepted: u64,
     refused: u64,
+    /// The client has tried to connect to a namespace.
+    has_tried: bool,
     sign_ins_refused: u32,
     /// Locked by each event until it has its place in the log's order.
     order: Arc<tokio::sync::Mutex<()>>,
@@ -52,6 +54,7 @@ impl Conversation {
             client: None,
             accepted: 0,
             refused: 0,
+            has_tried: false,
             sign_ins_refused: 0,
             order: Arc::default(),
             pending: Pending::default(),
@@ -128,7 +131,10 @@ impl Conversation {
             return self.count_refused_sign_in();
         };
         self.connections.retain(|connection| connection.namespace.name != namespace.name);
-        match Connection::open(&self.endpoint, &self.handshake, &namespace, packet.data) {
+        let connection = self
+            .count_sign_in()
+            .and_then(|()| Connection::open(&self.endpoint, &self.handshake, &namespace, packet.data));
+        match connection {
             Ok(connection) => {
                 self.place.signed_in();
                 self.sign_ins_refused = 0;
@@ -157,6 +163,15 @@ impl Conversation {
                 self.count_refused_sign_in()
             }
         }
+    }
+
+    /// Counts an attempt as a request of the address. The first one was counted when the session was opened: a client
+    /// that needed two would hardly get both while many wait.
+    fn count_sign_in(&mut self) -> Result<(), ApiError> {
+        if std::mem::replace(&mut self.has_tried, true) {
+            self.endpoint.services.rates.count_address(self.handshake.peer.0)?;
+        }
+        Ok(())
     }
 
     fn note_connection(&mut self, connection: &Connection) {
