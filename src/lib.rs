@@ -12,6 +12,8 @@ pub mod dedup;
 
 pub mod views;
 
+pub mod live;
+
 pub mod http;
 
 pub mod sources;

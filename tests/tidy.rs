@@ -23,9 +23,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["http", "sources", "store", "views"]),
     ("admission", &["log", "store"]),
     ("http", &["admission"]),
-    ("sources", &["admission", "http"]),
+    ("sources", &["admission", "http", "live"]),
+    ("live", &["log", "store", "views"]),
     ("backup", &[]),
-    ("api", &["admission", "backup", "config", "http", "log", "store", "views"]),
+    ("api", &["admission", "backup", "config", "http", "live", "log", "store", "views"]),
     ("telemetry", &[]),
     ("cli", &["backup", "config", "server", "telemetry"]),
 ];

@@ -219,19 +219,8 @@ impl Keys {
         stream: Option<&str>,
         open: bool,
     ) -> Result<(Arc<Key>, Option<HeldKey>), Refusal> {
-        // Read before the keys: a refresh in between may have added this one.
-        let is_complete = self.is_complete.load(Ordering::Acquire);
-        let (key, held) = match (presented.literals().find_map(|literal| self.find(literal)), &self.open) {
-            (Some((hash, key)), _) => (Arc::clone(&key), HeldKey { hash, expires: key.expires }),
-            // Clients with a built-in key have to send it: with `--dev`, an unknown key counts as none.
-            (None, Some(open)) => return Ok((Arc::clone(open), None)),
-            (None, None) if open && presented.is_empty() => return Ok((Arc::clone(&self.anonymous), None)),
-            // A 401 would be final for the sender of a key that is in the store, but not known here yet.
-            (None, None) if !is_complete && self.may_be_valid(presented) => {
-                return Err(Refusal::StoreUnavailable(KEY_MAY_BE_NEW.to_owned()));
-            }
-            (None, None) => return Err(Refusal::Unauthorized { scope, fault: presented.fault() }),
-        };
+        let (key, held) = self.identify(presented, scope, open)?;
+        let Some(held) = held else { return Ok((key, None)) };
         let for_stream = key.streams.is_empty()
             || stream.is_some_and(|stream| key.streams.iter().any(|one| one == stream));
         if !key.scopes.contains(&scope) {
@@ -242,6 +231,56 @@ impl Keys {
             Some(stream) => Err(Refusal::Forbidden(Denied::Stream(stream.to_owned()))),
             None => Err(Refusal::Forbidden(Denied::AllStreams)),
         }
+    }
+
+    /// Returns the presented key, whatever it may do; without `HeldKey` if none is needed.
+    fn identify(
+        &self,
+        presented: Credentials<'_>,
+        scope: Scope,
+        open: bool,
+    ) -> Result<(Arc<Key>, Option<HeldKey>), Refusal> {
+        // Read before the keys: a refresh in between may have added this one.
+        let is_complete = self.is_complete.load(Ordering::Acquire);
+        match (presented.literals().find_map(|literal| self.find(literal)), &self.open) {
+            (Some((hash, key)), _) => {
+                let held = HeldKey { hash, expires: key.expires };
+                Ok((key, Some(held)))
+            }
+            // Clients with a built-in key have to send it: with `--dev`, an unknown key counts as none.
+            (None, Some(open)) => Ok((Arc::clone(open), None)),
+            (None, None) if open && presented.is_empty() => Ok((Arc::clone(&self.anonymous), None)),
+            // A 401 would be final for the sender of a key that is in the store, but not known here yet.
+            (None, None) if !is_complete && self.may_be_valid(presented) => {
+                Err(Refusal::StoreUnavailable(KEY_MAY_BE_NEW.to_owned()))
+            }
+            (None, None) => Err(Refusal::Unauthorized { scope, fault: presented.fault() }),
+        }
+    }
+
+    /// Returns the presented key if it has `scope`, for whichever streams.
+    pub(super) fn look_up_any_stream(
+        &self,
+        presented: Credentials<'_>,
+        scope: Scope,
+    ) -> Result<(Arc<Key>, Option<HeldKey>), Refusal> {
+        let (key, held) = self.identify(presented, scope, false)?;
+        if key.scopes.contains(&scope) { Ok((key, held)) } else { Err(Refusal::Forbidden(Denied::Scope(scope))) }
+    }
+
+    /// Returns whether nobody needs a key.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    pub(super) fn by_hash(&self, hash: &KeyHash) -> Option<Arc<Key>> {
+        event::read_lock(&self.known).get(hash).cloned()
+    }
+
+    pub(super) fn by_id(&self, id: &str) -> Option<(KeyHash, Arc<Key>)> {
+        let known = event::read_lock(&self.known);
+        let found = known.iter().find(|(_, key)| key.id == id)?;
+        Some((*found.0, Arc::clone(found.1)))
     }
 
     /// Fails if a key is needed and no known one was presented. Such senders must not learn which views exist.

@@ -59,6 +59,10 @@ pub enum KeyFault {
     Missing,
     Unknown,
     NotText,
+    /// A token that no key of this server has signed.
+    BadToken,
+    /// The token has expired, or the key of which it was made has ended.
+    TokenEnded,
 }
 
 /// The reason why a known key does not allow a request.
@@ -71,6 +75,10 @@ pub enum Denied {
     AllStreams,
     /// The key is for one row of a view, and the request is about something else.
     OtherRow,
+    /// The token was made for something else.
+    OtherThanToken,
+    /// A token was presented to make another one.
+    TokenOfToken,
 }
 
 /// A fault of one event in a request that holds several.
@@ -168,6 +176,8 @@ impl KeyFault {
             Self::Missing => "the request has no key",
             Self::Unknown => "the key is unknown, expired or revoked",
             Self::NotText => "the key is not plain text",
+            Self::BadToken => "the token is not valid",
+            Self::TokenEnded => "the token has expired, or its key was revoked; get a new one",
         }
     }
 }
@@ -183,6 +193,8 @@ impl fmt::Display for Denied {
             Self::OtherRow => {
                 f.write_str("the key is limited to one row by its `viewKey`, and cannot be used for this")
             }
+            Self::OtherThanToken => f.write_str("the token was made for something else"),
+            Self::TokenOfToken => f.write_str("a token cannot be used to make another one; present a key"),
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::admission::{KeyError, Refusal};
 use crate::http::ApiError;
+use crate::live::TopicError;
 use crate::log::{AppendError, CopyError, ReadError};
 use crate::store::StoreError;
-use crate::views::{AcceptError, BatchError, DeadLetterError, ErasureError, RebuildError};
+use crate::views::{AcceptError, BatchError, DeadLetterError, ErasureError, ParameterError, RebuildError};
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
@@ -80,6 +81,22 @@ impl From<AcceptError> for ApiError {
             AcceptError::Ended(_) => Refusal::Stopping.into(),
             AcceptError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<TopicError> for ApiError {
+    fn from(error: TopicError) -> Self {
+        match error {
+            TopicError::NoView(_) | TopicError::NoStream(_) => Self::not_found(error.to_string()),
+            TopicError::Parameter(error) => error.into(),
+        }
+    }
+}
+
+impl From<ParameterError> for ApiError {
+    fn from(error: ParameterError) -> Self {
+        let ParameterError { name, reason } = error;
+        Self::Parameter { name, reason }
     }
 }
 

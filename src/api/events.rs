@@ -9,9 +9,9 @@ use axum::routing::get;
 use axum::{Json, Router};
 use event::limits::{
     DEDUP_WAIT_DURATION_MAX, PAGE_BYTES_MAX, RECEIPT_DEDUP_DURATION_MAX, TAIL_EVENTS_MAX,
-    TAIL_READ_BYTES_MAX, TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
+    TAIL_SCAN_BYTES_MAX, TAIL_WAIT_DURATION_MAX,
 };
-use event::{EventId, Fields, LogId, SentFrom};
+use event::{EventId, LogId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -22,8 +22,7 @@ use super::event_state::{DedupDeadLetter, EventFacts, EventState, retry_taken_ba
 use crate::admission::{Refusal, Scope};
 use crate::http::key_check::path_parameter;
 use crate::http::{ApiError, Query, StreamReader, credentials};
-use crate::log::{Entry, Header};
-use crate::views::only_view;
+use crate::live::{EventBody, EventFilter, LeftOut, stream_page};
 
 pub fn routes(api: &Arc<Api>) -> Router {
     Router::new()
@@ -90,55 +89,6 @@ fn event_at(api: &Api, position: u64) -> Result<Option<EventBody>, ApiError> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct EventBody {
-    id: String,
-    stream: String,
-    position: u64,
-    received_at: String,
-    address: Option<String>,
-    /// The name that the server gave to the sender's connection.
-    #[serde(rename = "clientId", skip_serializing_if = "Option::is_none")]
-    client: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<String>,
-    retry_of: Option<String>,
-    /// The only view that applies the event, if it is a dead letter that was sent again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    only_for: Option<String>,
-    /// Why no view counts the event, with `settled=true`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    left_out: Option<LeftOut>,
-    /// The event that this correction undoes.
-    #[serde(rename = "takesBack", skip_serializing_if = "Option::is_none")]
-    corrects: Option<String>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    erased: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<String>,
-    /// The event's own text, digit by digit.
-    event: Option<Box<RawValue>>,
-    /// The position of the event that this correction undoes.
-    #[serde(skip)]
-    target: Option<u64>,
-    /// The dead letter of which this event is a retry.
-    #[serde(skip)]
-    retried: Option<EventId>,
-}
-
-#[derive(Clone, Copy, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum LeftOut {
-    /// It was sent before, or its id was used for another event.
-    Repeat,
-    #[serde(rename = "taken-back")]
-    Corrected,
-    /// It undoes another event, and no view counts it.
-    Correction,
-    Erased,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct ReceiptBody {
     #[serde(flatten)]
     event: EventBody,
@@ -155,38 +105,14 @@ struct ReceiptBody {
     views: serde_json::Map<String, Value>,
 }
 
-impl EventBody {
-    fn of(log: LogId, position: u64, header: &Header<'_>, entry: &Entry<'_>) -> Self {
-        let id = entry.client.map_or_else(|| EventId::at(log, position), |(id, _)| id);
-        let SentFrom { address, client, user_agent } = header.sent_from;
-        Self {
-            id: id.to_string(),
-            stream: header.stream.to_owned(),
-            position,
-            received_at: header.received.to_text(),
-            address: address.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()),
-            client: client.map(str::to_owned),
-            user_agent: user_agent.map(str::to_owned),
-            retry_of: header.retry.map(|retry| retry.dead_letter.to_string()),
-            only_for: header.retry.and_then(only_view).map(str::to_owned),
-            left_out: entry.corrects.map(|_| LeftOut::Correction),
-            corrects: entry.corrects.map(|target| EventId::at(log, target).to_string()),
-            erased: entry.erased(),
-            traceparent: header.trace.map(str::to_owned),
-            event: RawValue::from_string(entry.text.to_owned()).ok(),
-            target: entry.corrects,
-            retried: header.retry.map(|retry| retry.dead_letter),
-        }
-    }
-
-    fn facts(&self) -> EventFacts<'_> {
-        EventFacts {
-            position: self.position,
-            corrects: self.target,
-            retry_of: self.retried,
-            only_view: self.only_for.as_deref(),
-            text: self.event.as_deref().map(RawValue::get),
-        }
+/// Returns the parts of an event on which its state depends.
+fn facts(event: &EventBody) -> EventFacts<'_> {
+    EventFacts {
+        position: event.position,
+        corrects: event.target,
+        retry_of: event.retried,
+        only_view: event.only_for.as_deref(),
+        text: event.event.as_deref().map(RawValue::get),
     }
 }
 
@@ -196,7 +122,7 @@ async fn receipt(reader: EventReader) -> Result<Json<ReceiptBody>, ApiError> {
     // Read before the dead letters: a view that passes the event meanwhile is not said to have applied it.
     let positions = api.progress.all();
     failpoint::hit("receipt.positions_read");
-    let state = EventState::of(&api, &event.facts()).await?;
+    let state = EventState::of(&api, &facts(&event)).await?;
     let concerned = api.views.iter().filter(|(_, running)| running.view.stream == event.stream);
     let views = concerned.map(|(name, _)| {
         let at = positions.get(name).map_or(0, |applied| applied.position);
@@ -230,41 +156,6 @@ struct TailQuery {
     field: Option<String>,
 }
 
-/// Selects events of a stream.
-#[derive(Clone)]
-struct EventFilter {
-    stream: String,
-    /// The fields, the index of one of them, and the value that it must have.
-    value: Option<(Arc<Fields>, usize, String)>,
-}
-
-impl EventFilter {
-    fn new(api: &Api, stream: String, tail: &TailQuery) -> Result<Self, ApiError> {
-        let fields = api.fields(&stream)?;
-        let no_field = || ApiError::Parameter {
-            name: "field",
-            reason: "is not a text or integer field of this stream".to_owned(),
-        };
-        let field = match &tail.field {
-            Some(name) => fields.index_of(name).ok_or_else(no_field)?,
-            None => fields.key(),
-        };
-        let value = match &tail.value {
-            Some(_) if !fields.get(field).is_identity() => return Err(no_field()),
-            Some(value) => Some((Arc::clone(fields), field, value.clone())),
-            None if tail.field.is_some() => {
-                return Err(ApiError::Parameter { name: "value", reason: "is missing".to_owned() });
-            }
-            None => None,
-        };
-        Ok(Self { stream, value })
-    }
-
-    fn matches(&self, text: &str) -> bool {
-        self.value.as_ref().is_none_or(|(fields, field, value)| fields.has_value(text, *field, value))
-    }
-}
-
 #[derive(Serialize)]
 struct EventPage {
     events: Vec<EventBody>,
@@ -278,12 +169,11 @@ async fn tail(
 ) -> Result<Json<EventPage>, ApiError> {
     // A page without events would never advance.
     let limit = tail.limit.unwrap_or(100).clamp(1, TAIL_EVENTS_MAX);
-    let filter = EventFilter::new(&api, stream, &tail)?;
+    let fields = api.fields(&stream)?;
+    let filter = EventFilter::new(&stream, fields, tail.field.as_deref(), tail.value.as_deref())?;
     // With a value, all of its events are of interest; without one, the last events of the stream.
-    let from = tail.from.unwrap_or_else(|| match filter.value {
-        Some(_) => 0,
-        None => api.log.end().saturating_sub(limit as u64),
-    });
+    let last = || if filter.selects_all() { api.log.end().saturating_sub(limit as u64) } else { 0 };
+    let from = tail.from.unwrap_or_else(last);
     let wait = TAIL_WAIT_DURATION_MAX.min(Duration::from_secs(tail.wait.unwrap_or(0)));
     let deadline = Instant::now() + wait;
     let page = follow(&api, filter, from.max(api.log.begin()), limit, deadline).await?;
@@ -310,7 +200,7 @@ async fn settled(api: &Api, mut page: EventPage) -> Result<EventPage, ApiError> 
         };
         if let (Some(id), Some(_), None) = (event.retried, &event.only_for, event.left_out)
             && let Some(original) = api.store.dead_letter(id).await?
-            && retry_taken_back_by(&api.store, log, &original, event.facts().text).await?.is_some()
+            && retry_taken_back_by(&api.store, log, &original, facts(event).text).await?.is_some()
         {
             event.left_out = Some(LeftOut::Corrected);
         }
@@ -330,9 +220,10 @@ async fn follow(
     let (mut at, mut scanned, end_at_request) = (from, 0, api.log.end());
     loop {
         let filter = filter.clone();
-        let work = move |api: &Api| page(api, &filter, at, limit);
-        let (page, bytes) = api.blocking(&api.log_reads, work).await?;
-        scanned += bytes;
+        let work = move |api: &Api| Ok(stream_page(&api.log, &filter, at, limit, PAGE_BYTES_MAX)?);
+        let page = api.blocking(&api.log_reads, work).await?;
+        scanned += page.scanned;
+        let page = EventPage { events: page.events, next: page.next };
         // Events that existed at the start of the request are read even without time to wait. Later ones are not.
         let over = Instant::now() >= deadline && page.next >= end_at_request;
         if !page.events.is_empty() || over || scanned >= TAIL_SCAN_BYTES_MAX || api.stopping.asked() {
@@ -352,35 +243,4 @@ async fn follow(
         }
         at = page.next;
     }
-}
-
-/// Returns up to `limit` events from `from` on, and how many bytes of the log were searched for them.
-fn page(api: &Api, filter: &EventFilter, from: u64, limit: usize) -> Result<(EventPage, usize), ApiError> {
-    let (mut page, mut shown, mut scanned) = (EventPage { events: Vec::new(), next: from }, 0, 0);
-    let mut reader = api.log.reader();
-    // Small reads, so that a page of ten events does not cost megabytes.
-    while scanned < PAGE_BYTES_MAX {
-        let begun = page.next;
-        for record in reader.read(begun, TAIL_READ_BYTES_MAX)?.iter() {
-            let record = record?;
-            let ours = record.header.as_ref().filter(|header| header.stream == filter.stream);
-            for (at, entry) in record.entries().flatten() {
-                scanned += entry.text.len();
-                let Some(header) = ours.filter(|_| at >= begun && filter.matches(entry.text)) else {
-                    continue;
-                };
-                shown += entry.text.len();
-                if page.events.len() == limit || (shown > PAGE_BYTES_MAX && !page.events.is_empty()) {
-                    return Ok((page, scanned));
-                }
-                page.events.push(EventBody::of(api.log.id(), at, header, &entry));
-                page.next = at + 1;
-            }
-            page.next = record.end();
-        }
-        if page.next == begun {
-            break;
-        }
-    }
-    Ok((page, scanned))
 }

@@ -9,11 +9,13 @@ mod event_state;
 mod events;
 mod health;
 mod keys;
+mod live;
 mod notifications;
 mod rows;
 mod stats;
 mod status;
 mod streams;
+mod tokens;
 mod uploads;
 mod view_access;
 mod view_definition;
@@ -34,9 +36,10 @@ use tokio::sync::Semaphore;
 
 use crate::admission::{Keys, Refusal};
 use crate::config::ReadConfig;
-use crate::http::{ApiError, HasKeys};
+use crate::http::{ApiError, HasKeys, Sockets};
+use crate::live::Live;
 use crate::log::EventLog;
-use crate::store::{Store, StoreError, StoreHealth, quote};
+use crate::store::{Store, StoreError, StoreHealth};
 use crate::views::{Erasures, Running};
 
 pub use backup::clear as clear_backups;
@@ -53,6 +56,9 @@ pub struct Api {
     pub streams: BTreeMap<String, Arc<Fields>>,
     pub views: BTreeMap<String, Running>,
     pub erasures: Erasures,
+    pub live: Live,
+    /// The places of connections that stay open.
+    pub sockets: Sockets,
     pub metrics: PrometheusHandle,
     pub runtime: Handle,
     /// Permits to read the log.
@@ -92,6 +98,8 @@ pub fn routes<'r>(api: &Arc<Api>, reads: impl Iterator<Item = &'r ReadConfig>) -
         .merge(dead_letters::routes(api))
         .merge(erasures::routes(api))
         .merge(keys::routes(api))
+        .merge(live::routes(api))
+        .merge(tokens::routes(api))
         .merge(backup::routes(api));
     reads.fold(routes, |routes, read| routes.merge(contract_reads::routes(api, read)))
 }
@@ -123,18 +131,9 @@ impl Api {
         tokio::time::timeout(METRICS_STORE_DURATION_MAX, open).await.ok()?.ok()?.ok()
     }
 
-    /// Turns a missing table into no rows if the view has not begun. If the table of a running view is gone, the
-    /// error stays, because an empty result would be wrong. A view may begin between the two lookups, and has its
-    /// table then.
+    /// Returns no rows if the view has not begun, and has no table yet.
     async fn rows_of<T: Default>(&self, view: &str, read: Result<T, StoreError>) -> Result<T, ApiError> {
-        if let Err(StoreError::NoTable(table)) = &read {
-            let begun = self.store.positions().await?.iter().any(|row| row.view == view);
-            let nothing = format!("SELECT 1 FROM {} WHERE 1 = 0", quote(table));
-            if !begun || self.store.rows(nothing, Vec::new()).await.is_ok() {
-                return Ok(T::default());
-            }
-        }
-        Ok(read?)
+        Ok(self.store.nothing_until_begun(view, read).await?)
     }
 
     /// Runs work that reads the log, which blocks, when a permit is free. The work keeps its permit until it ends,

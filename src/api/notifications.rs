@@ -8,12 +8,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use event::limits::{LIST_ROWS_MAX, PAGE_BYTES_MAX, WIDE_ROWS_READ_MAX};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::Api;
 use super::view_access::{ViewReader, query_parameter};
 use crate::http::{ApiError, Query};
-use crate::views::{Notification, NotificationStatus, Notifications};
+use crate::views::{NotificationBody, NotificationStatus, Notifications};
 
 /// The view that is used if the query names none and there are several of this kind.
 const VIEW_DEFAULT: &str = "notifications";
@@ -76,45 +75,6 @@ struct NotificationList {
     notifications: Vec<NotificationBody>,
     /// There are notifications after the last one.
     more: bool,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NotificationBody {
-    id: String,
-    event_id: String,
-    event_type: String,
-    status: String,
-    channel: String,
-    recipient: String,
-    message: String,
-    attempts: i64,
-    last_attempt_at: Option<String>,
-    next_attempt_at: Option<String>,
-    created_at: String,
-    updated_at: String,
-    /// The payload's own text, digit by digit.
-    payload: Option<Box<RawValue>>,
-}
-
-impl From<Notification> for NotificationBody {
-    fn from(notification: Notification) -> Self {
-        Self {
-            id: notification.id,
-            event_id: notification.event_id,
-            event_type: notification.event_type,
-            status: notification.status,
-            channel: notification.channel,
-            recipient: notification.recipient,
-            message: notification.message,
-            attempts: notification.attempts,
-            last_attempt_at: notification.last_attempt,
-            next_attempt_at: notification.next_attempt,
-            created_at: notification.created,
-            updated_at: notification.updated,
-            payload: RawValue::from_string(notification.payload).ok(),
-        }
-    }
 }
 
 async fn list(

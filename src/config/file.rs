@@ -12,7 +12,7 @@ use super::source::check_sources;
 use super::store::StoreSection;
 use super::stream::{StreamSection, check_streams};
 use super::view::check_views;
-use super::{Config, ListenAt, Overrides, Preset, StoreAt, Tls};
+use super::{Config, ListenAt, LiveSettings, Overrides, Preset, StoreAt, Tls};
 use crate::http::{Limits, Network};
 use crate::sources::Source;
 use crate::store;
@@ -37,6 +37,8 @@ pub struct File {
     store: StoreSection,
     dedup: Option<DedupSection>,
     retention: Option<RetentionPolicy>,
+    #[serde(default)]
+    live: LiveSettings,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -88,6 +90,7 @@ impl File {
             listen: self.listen.unwrap_or_default(),
             tls: self.tls.filter(|_| checks.is_complete(&["tls"])),
             limits: self.limits,
+            live: self.live,
             hosts: self.hosts.unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.unwrap_or_default(),
             log_url: self.log.map(|log| log.url).unwrap_or_default(),

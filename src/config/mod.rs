@@ -42,7 +42,7 @@ pub use read_section::{ReadConfig, ReadShape};
 pub use store::{StoreAt, without_password};
 pub use stream::Streams;
 
-use crate::http::{Access, Limits, Network};
+use crate::http::{Access, Limits, Network, Origins};
 use crate::sources::Source;
 use crate::views::{Definition, RetentionPolicy, View};
 
@@ -55,6 +55,7 @@ pub struct Config {
     pub hosts: Vec<String>,
     pub trusted_proxies: Vec<Network>,
     pub limits: Limits,
+    pub live: LiveSettings,
     pub log_url: String,
     pub store: StoreAt,
     pub dedup_window: Duration,
@@ -63,6 +64,14 @@ pub struct Config {
     pub views: BTreeMap<String, View>,
     pub reads: BTreeMap<String, ReadConfig>,
     pub retention: RetentionPolicy,
+}
+
+/// Who may subscribe to changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LiveSettings {
+    /// The web pages of other sites that may subscribe.
+    pub origins: Origins,
 }
 
 /// PEM files.
@@ -103,7 +112,9 @@ impl Config {
         let sources =
             self.sources.values_mut().map(|source| (source.uses_allowed_origins(), source.origins_mut()));
         let reads = self.reads.values_mut().map(|read| (read.access == Access::Open, &mut read.origins));
-        for (is_meant, own) in sources.chain(reads) {
+        // Readers of live changes always need a key.
+        let live = [(false, &mut self.live.origins)];
+        for (is_meant, own) in sources.chain(reads).chain(live) {
             if own.is_empty() && (dev || is_meant) {
                 origins.iter().for_each(|origin| own.add(origin.clone()));
             }
@@ -126,7 +137,6 @@ pub fn user_file(named: Option<PathBuf>) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Origins;
     use crate::sources::HttpSource;
     use crate::store::PasswordFrom;
 

@@ -21,11 +21,11 @@ pub struct AllowedPage {
     credentials: bool,
 }
 
-const METHODS: &str = "POST";
+const METHODS: &str = "GET, POST";
 /// The headers of an answer that a page may read.
 const EXPOSED: &str = "Idempotent-Replayed, Retry-After, WWW-Authenticate";
 const HEADERS: &str =
-    "Content-Type, Content-Encoding, Authorization, X-API-Key, Idempotency-Key, traceparent";
+    "Content-Type, Content-Encoding, Authorization, X-API-Key, Idempotency-Key, Last-Event-ID, traceparent";
 const PREFLIGHT_SECONDS_MAX: &str = "7200";
 
 impl TryFrom<Vec<String>> for Origins {

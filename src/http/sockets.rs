@@ -1,5 +1,6 @@
 //! The budget of sockets: connections that stay open after their request. It is separate from the budget of requests,
-//! so that idle sockets cannot keep senders out, and it bounds the sockets of one address.
+//! so that idle sockets cannot keep senders out, and it bounds the sockets of one address. Subscribers are sockets, too,
+//! with a bound that keeps room for sockets that send.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use event::Stop;
-use event::limits::{SOCKETS_OF_ADDRESS_EIGHTHS, STRANGERS_OF_ADDRESS_MAX};
+use event::limits::{SOCKETS_OF_ADDRESS_EIGHTHS, STRANGERS_OF_ADDRESS_MAX, SUBSCRIBERS_EIGHTHS};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Peer;
@@ -24,6 +25,7 @@ struct Shared {
     free: Arc<Semaphore>,
     /// Sessions that poll: each holds a connection of the requests' budget, too.
     polling_free: Arc<Semaphore>,
+    subscribers_free: Arc<Semaphore>,
     /// The sockets by the network of their client. A network without sockets has no entry.
     networks: Mutex<HashMap<u128, Count>>,
     stop: Stop,
@@ -42,6 +44,7 @@ pub struct OpenSocket {
     network: u128,
     is_stranger: bool,
     polling: Option<OwnedSemaphorePermit>,
+    _subscriber: Option<OwnedSemaphorePermit>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -54,6 +57,7 @@ impl Sockets {
             of_address_max: (sockets_max * SOCKETS_OF_ADDRESS_EIGHTHS / 8).max(1),
             free: Arc::new(Semaphore::new(sockets_max)),
             polling_free: Arc::new(Semaphore::new(polling_max)),
+            subscribers_free: Arc::new(Semaphore::new((sockets_max * SUBSCRIBERS_EIGHTHS / 8).max(1))),
             networks: Mutex::default(),
             stop: stop.clone(),
             gauge: metrics::gauge!("millrace_sockets"),
@@ -74,7 +78,14 @@ impl Sockets {
         }
         networks.insert(network, Count { all: count.all + 1, strangers: count.strangers + 1 });
         self.0.gauge.increment(1.0);
-        Ok(OpenSocket { sockets: self.clone(), network, is_stranger: true, polling: None, _permit: permit })
+        Ok(OpenSocket {
+            sockets: self.clone(),
+            network,
+            is_stranger: true,
+            polling: None,
+            _subscriber: None,
+            _permit: permit,
+        })
     }
 
     /// The same for a session that polls.
@@ -83,6 +94,16 @@ impl Sockets {
             Arc::clone(&self.0.polling_free).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
         let mut place = self.open(peer)?;
         place.polling = Some(polling);
+        Ok(place)
+    }
+
+    /// The same for a connection that only subscribes, whose reader has shown a key.
+    pub fn open_subscriber(&self, peer: Peer) -> Result<OpenSocket, Refusal> {
+        let subscriber =
+            Arc::clone(&self.0.subscribers_free).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
+        let mut place = self.open(peer)?;
+        place.signed_in();
+        place._subscriber = Some(subscriber);
         Ok(place)
     }
 
@@ -165,6 +186,16 @@ mod tests {
         let _other = sockets.open(peer("10.0.0.1")).expect("room");
         polling.stops_polling();
         let _next = sockets.open_polling(peer("10.0.0.1")).expect("room");
+    }
+
+    #[test]
+    fn subscribers_keep_room_for_sockets_that_send() {
+        let sockets = Sockets::new(16, 1, &Stop::default());
+        let address = |number: usize| peer(&format!("10.0.0.{number}"));
+        let subscribers: Vec<OpenSocket> =
+            (0..16).filter_map(|number| sockets.open_subscriber(address(number)).ok()).collect();
+        assert_eq!(subscribers.len(), 14);
+        let _sender = sockets.open(address(20)).expect("room");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -35,7 +35,7 @@ use super::response_budget::HeldBytes;
 use super::router::RequestRouter;
 use super::tls::Certificate;
 use crate::config::ListenAt;
-use crate::http::Sockets;
+use crate::http::{EndlessAnswer, Sockets};
 
 const BACKLOG: u32 = 4_096;
 /// Open files that are reserved for uses other than connections.
@@ -240,7 +240,7 @@ impl Acceptor {
             router: Arc::clone(&self.router),
             stop: self.stop.clone(),
             open: self.open.add(),
-            _permit: permit,
+            permit,
         };
         tokio::spawn(client.connected(stream, self.tls.clone()));
     }
@@ -264,7 +264,7 @@ struct Client {
     router: Arc<RequestRouter>,
     stop: Stop,
     open: OpenConnection,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Client {
@@ -283,16 +283,22 @@ impl Client {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let Self { address, router, stop, open, _permit } = self;
-        let (router, open) = (router.as_ref(), Arc::new(open));
+        let Self { address, router, stop, open, permit } = self;
+        let (router, open, permit) = (router.as_ref(), Arc::new(open), Mutex::new(Some(permit)));
         let service = service_fn(async |request: Request<Incoming>| {
             let Some(number) = open.begin_request() else {
                 // The connection is being closed, and the request is dropped with it, unread.
                 return std::future::pending().await;
             };
             let answer = router.answer(address, request).await;
+            let is_endless = answer.extensions().get::<EndlessAnswer>().is_some();
             let mut answer = track_sending(answer, &open, number);
-            if stop.asked() {
+            if is_endless {
+                // From now on it counts among the sockets. No further request comes over this connection.
+                drop(event::lock(&permit).take());
+                open.leave_requests();
+            }
+            if is_endless || stop.asked() {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<Response, Infallible>(answer)

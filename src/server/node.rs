@@ -26,11 +26,12 @@ use crate::api::{self, About, Api};
 use crate::config::{Config, Streams};
 use crate::dedup::{Dedup, Windows};
 use crate::http::{RateLimits, Sockets};
+use crate::live::Live;
 use crate::log::EventLog;
 use crate::sources::native::{self, NativeSource};
 use crate::sources::{SocketServices, websocket_routes};
 use crate::store::{DEDUP_NAME, Store, StoreHealth};
-use crate::views::{Definition, Eraser, ErasureKey, Erasures, Retention, Runner, Running, View};
+use crate::views::{Changes, Definition, Eraser, ErasureKey, Erasures, Retention, Runner, Running, View};
 
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -108,6 +109,7 @@ impl Node {
             store: self.store.clone(),
             dedup: dedup.clone(),
             progress: self.progress.register(&view.name, &view.stream),
+            changes: Changes::default(),
             budget: Arc::clone(budget),
             stop: self.stop.clone(),
             runtime: runtime.clone(),
@@ -189,6 +191,7 @@ impl Node {
                 self.progress.clone(),
             ),
         });
+        let live = Live::start(&self.log, &self.store, &self.streams, &self.views, stopping);
         let api = Arc::new(Api {
             about: About::starting_now(&settings.config),
             keys: self.keys.clone(),
@@ -199,6 +202,8 @@ impl Node {
             streams: self.streams.clone(),
             views: self.views.clone(),
             erasures: self.erasures.clone().expect("started when the node opened"),
+            live: live.clone(),
+            sockets: sockets.clone(),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
             log_reads: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)),

@@ -2,7 +2,7 @@
 //! long is closed to admit a new one, so that idle clients do not keep others out.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -34,6 +34,8 @@ struct State {
     /// The number of the next request.
     requests: AtomicU64,
     closed: Notify,
+    /// It does not count among the connections of requests any more.
+    has_left: AtomicBool,
 }
 
 const BUSY: u64 = 1 << 32;
@@ -56,7 +58,7 @@ impl OpenConnections {
     pub fn add(&self) -> OpenConnection {
         let shared = Arc::clone(&self.0);
         let (waiting_since, requests) = (AtomicU64::new(shared.second()), AtomicU64::new(BUSY));
-        let state = Arc::new(State { waiting_since, requests, closed: Notify::new() });
+        let state = Arc::new(State { waiting_since, requests, closed: Notify::new(), has_left: AtomicBool::new(false) });
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         shared.all().insert(number, Arc::clone(&state));
         shared.gauge.increment(1.0);
@@ -98,6 +100,13 @@ impl OpenConnection {
             self.state.waiting_since.compare_exchange(request.0, second, Ordering::AcqRel, Ordering::Relaxed);
     }
 
+    /// Notes that the connection counts elsewhere from now on.
+    pub fn leave_requests(&self) {
+        if !self.state.has_left.swap(true, Ordering::Relaxed) {
+            self.shared.gauge.decrement(1.0);
+        }
+    }
+
     /// Waits until the connection has to be closed.
     pub async fn closed(&self) {
         self.state.closed.notified().await;
@@ -107,7 +116,7 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.shared.all().remove(&self.number);
-        self.shared.gauge.decrement(1.0);
+        self.leave_requests();
     }
 }
 

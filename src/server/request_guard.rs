@@ -70,8 +70,8 @@ impl RequestGuard {
 
     /// Returns a refusal in the form of the contract at this path.
     pub fn refuse(&self, path: &str, error: ApiError) -> Response {
-        match self.policies.of_path(path) {
-            Some(policy) => error.in_words(&policy.wording),
+        match self.policies.of_path(path).and_then(|policy| policy.wording.as_ref()) {
+            Some(wording) => error.in_words(wording),
             None => error.into_response(),
         }
     }

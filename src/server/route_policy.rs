@@ -11,7 +11,8 @@ use crate::sources::{
 
 /// The form of refusals at a contract's path, and the web pages that may use it.
 pub struct RoutePolicy {
-    pub wording: Wording,
+    /// `None` for the form of the native API.
+    pub wording: Option<Wording>,
     pub origins: Origins,
     /// Requests at this path are counted by what answers them, and not by the guard.
     pub counts_itself: bool,
@@ -23,21 +24,24 @@ pub struct RoutePolicies {
     exact: HashMap<String, RoutePolicy>,
     /// The policies of paths that end in a key, by the prefix before it.
     prefixes: Vec<(String, RoutePolicy)>,
+    /// The policy of the paths of subscriptions.
+    live: Option<RoutePolicy>,
 }
 
 impl RoutePolicies {
     pub fn of(config: &Config) -> Self {
-        let mut policies = Self::default();
+        let live = RoutePolicy { wording: None, origins: config.live.origins.clone(), counts_itself: false };
+        let mut policies = Self { live: Some(live), ..Self::default() };
         for source in config.sources.values() {
             let counts_itself = matches!(source, Source::SocketIo(_));
             let policy =
-                RoutePolicy { wording: source.wording(), origins: Origins::default(), counts_itself };
+                RoutePolicy { wording: Some(source.wording()), origins: Origins::default(), counts_itself };
             let policy = policies.exact.entry(source.path().to_owned()).or_insert(policy);
             // Sources that share a path check for themselves which of these pages may use them.
             policy.origins.extend(source.origins());
         }
         for read in config.reads.values() {
-            let wording = Wording::under(&read.error_key);
+            let wording = Some(Wording::under(&read.error_key));
             let policy = RoutePolicy { wording, origins: read.origins.clone(), counts_itself: false };
             match read.fixed_path() {
                 (path, true) => drop(policies.exact.insert(path.to_owned(), policy)),
@@ -50,8 +54,16 @@ impl RoutePolicies {
     pub fn of_path(&self, path: &str) -> Option<&RoutePolicy> {
         let with_prefix = || self.prefixes.iter().find(|(prefix, _)| path.starts_with(prefix));
         let without_slash = || self.exact.get(path.strip_suffix('/')?);
-        self.exact.get(path).or_else(without_slash).or_else(|| with_prefix().map(|(_, policy)| policy))
+        let of_contract = self.exact.get(path).or_else(without_slash);
+        let of_contract = of_contract.or_else(|| with_prefix().map(|(_, policy)| policy));
+        of_contract.or_else(|| self.live.as_ref().filter(|_| is_live(path)))
     }
+}
+
+/// Returns whether readers subscribe at this path.
+fn is_live(path: &str) -> bool {
+    let of_one = || ["/v1/views/", "/v1/streams/"].iter().any(|prefix| path.starts_with(prefix));
+    path == "/v1/live" || (path.ends_with("/live") && of_one())
 }
 
 /// The sources by their paths. Most requests are for one of these paths, which have no parameters. A map finds them

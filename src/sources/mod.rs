@@ -8,7 +8,6 @@ mod heartbeat;
 mod http;
 mod id_settings;
 mod json_events;
-mod key_watch;
 mod line_buffer;
 pub mod native;
 mod native_request;

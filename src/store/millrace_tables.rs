@@ -24,6 +24,8 @@ pub fn positions_table() -> Table {
             ("stamp?", IDENTITY),
             // The hash of the definition that is in force; NULL for dedup, and for a rebuild's shadow.
             ("definition?", HASH),
+            // Grows whenever rows that readers may hold were replaced or erased. NULL for dedup.
+            ("generation?", ColumnKind::Integer),
         ],
     )
 }
@@ -266,5 +268,6 @@ pub const OWN_INDEXES: [(&str, &str, &[&str]); 5] = [
 /// earlier version gets the missing tables and columns, and its existing rows stay unchanged. Version 2 added
 /// `millrace_positions.stamp`. Version 3 added `millrace_seen.expires` and `millrace_keys.id_scope`; a store of version
 /// 2 keeps its index `millrace_seen_age`, which nothing uses any more. Version 4 added `millrace_positions.definition`
-/// with the tables of definitions, and `millrace_keys.expires` and `last_used`.
-pub const SCHEMA_VERSION: i64 = 4;
+/// with the tables of definitions, and `millrace_keys.expires` and `last_used`. Version 5 added
+/// `millrace_positions.generation`.
+pub const SCHEMA_VERSION: i64 = 5;

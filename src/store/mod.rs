@@ -25,6 +25,7 @@ mod definitions;
 mod deleted_history;
 mod drop_view;
 mod erasures;
+mod generation;
 mod halt;
 mod health;
 mod inspect;
@@ -49,6 +50,7 @@ mod stored_value;
 mod table_fault;
 mod tables;
 mod unapplied;
+mod view_reads;
 mod visits;
 
 use std::sync::Arc;
@@ -63,6 +65,7 @@ pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
 pub use definitions::{DefinitionChange, DefinitionHash, DefinitionReason, NewDefinition, StoredDefinition};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use erasures::{Erasure, OpenErasure};
+pub use generation::Generation;
 pub use halt::{Halt, publish_pause};
 pub use health::{StoreHealth, StoreState};
 pub use inspect::{StoreInspection, inspect_store};
@@ -164,6 +167,7 @@ pub struct ViewPosition {
     pub position: u64,
     /// The definition in force; `None` if the rows come from a millrace that did not store definitions.
     pub definition: Option<DefinitionHash>,
+    pub generation: Generation,
 }
 
 impl Store {
@@ -339,12 +343,14 @@ impl Store {
 }
 
 const POSITIONS_SQL: &str =
-    "SELECT view, log_id, position, definition FROM millrace_positions ORDER BY view, log_id";
+    "SELECT view, log_id, position, definition, generation FROM millrace_positions ORDER BY view, log_id";
 
 impl FromRow for ViewPosition {
     fn from_row(row: Vec<Cell>) -> Option<Self> {
-        let (view, log, position, definition): (_, _, _, Option<_>) = FromRow::from_row(row)?;
-        Some(Self { view, log, position, definition: definition.map(DefinitionHash) })
+        let (view, log, position, definition, generation): (_, _, _, Option<_>, Option<_>) =
+            FromRow::from_row(row)?;
+        let definition = definition.map(DefinitionHash);
+        Some(Self { view, log, position, definition, generation: generation.unwrap_or_default() })
     }
 }
 

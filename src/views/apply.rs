@@ -189,11 +189,14 @@ impl Applier<'_> {
         };
         let runner = self.runner;
         failpoint::hit("views.folded");
-        match runner.runtime.block_on(runner.store.apply_with_retry(Arc::new(plan), &runner.stop, on_wait)) {
+        let plan = Arc::new(plan);
+        let applied = runner.store.apply_with_retry(Arc::clone(&plan), &runner.stop, on_wait);
+        match runner.runtime.block_on(applied) {
             None => Ok(Ok(false)),
             Some(Ok(_)) => {
                 *self.stored = to;
                 failpoint::hit("views.applied");
+                runner.changes.note(&runner.view, &plan);
                 self.traces.report_dead_letters(&runner.view.name, &dead_letters);
                 Ok(Ok(true))
             }

@@ -251,7 +251,7 @@ async fn put_in_force(
 
 /// Changes the definition of a view at its position. Fails if the view has moved or was redefined meanwhile.
 pub async fn redefine(store: &Store, row: &ViewPosition, change: DefinitionChange) -> Result<(), StoreError> {
-    let ViewPosition { view, log, position, definition } = row.clone();
+    let ViewPosition { view, log, position, definition, .. } = row.clone();
     let claim = Claim { view, log, from: position, to: position, definition };
     let plan = Plan { definition: Some(change), ..Plan::new(claim) };
     store.apply(Arc::new(plan)).await.map(drop)

@@ -191,6 +191,10 @@ impl Eraser {
         // Do this after the log is blanked. Before, a comparison with the log would report these rows as missing.
         self.forget(&open)?;
         failpoint::hit("erasure.forgotten");
+        for running in self.views.values().filter(|running| running.view.stream == open.erasure.stream) {
+            self.runtime.block_on(self.store.begin_generation(&running.view.name))?;
+            running.changes.note_all();
+        }
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod batch_rule;
 mod batch_timing;
 mod batched;
 mod bisect;
+mod changes;
 mod dead_letter;
 mod definition;
 mod definition_change;
@@ -36,6 +37,7 @@ use crate::store::{Claim, Plan, RowChanges, ViewTables, Visits, Write};
 
 pub use batch::{BatchError, Event};
 pub use batch_rule::BatchRule;
+pub use changes::{Changed, Changes, Watching};
 pub use dead_letter::{DeadLetterError, DeadLetterRetry, drop_dead_letter, only_view};
 pub use definition::{ChangedSetting, Definition};
 pub use definition_change::{
@@ -45,13 +47,15 @@ pub use erasure::{DataSubject, Eraser, Erasures};
 pub use erasure_error::ErasureError;
 pub use erasure_key::ErasureKey;
 pub use ledger::{Amount, Balance, Ledger, Rule};
-pub use notifications::{MessagePart, Notification, NotificationFields, NotificationStatus, Notifications};
+pub use notifications::{MessagePart, Notification, NotificationBody, NotificationFields, NotificationStatus, Notifications};
 pub use rebuild::{Difference, RebuildError, Report, SHADOW, compare, rebuild};
 pub use retention::{Retention, RetentionError};
 pub use retention_policy::{ByteCount, KeptFor, RetentionPolicy};
 pub use runner::{Runner, Running};
 pub use section::ViewSection;
-pub use stats::{Counted, CountedField, Frequent, Stats, StatsFields, StatsQuery, Summary};
+pub use stats::{
+    Counted, CountedField, Frequent, GroupStats, ParameterError, Stats, StatsFields, StatsParameters, StatsQuery, Summary,
+};
 pub use table::{ColumnSource, EnvelopeField, FilterError, RowTable, RowsPage};
 
 /// A view as the configuration declares it.

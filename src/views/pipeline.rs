@@ -44,7 +44,7 @@ impl Pipeline {
 }
 
 struct Applying {
-    to: u64,
+    plan: Arc<Plan>,
     events: usize,
     begun: Instant,
     /// The outcome of the plan; `None` if a stop was requested first.
@@ -164,7 +164,8 @@ impl Runner {
         let Queued { plan, permit, events, begun } = queued;
         failpoint::hit("views.folded");
         let (store, stop, progress) = (self.store.clone(), self.stop.clone(), self.progress.clone());
-        let to = plan.claim.to;
+        let plan = Arc::new(plan);
+        let of_task = Arc::clone(&plan);
         let outcome = self.runtime.spawn(async move {
             let mut permit = Some(permit);
             let on_wait = |reason: &str| {
@@ -173,20 +174,22 @@ impl Runner {
                 drop(permit.take());
                 progress.send_modify(|applied| applied.stalled = Some(Stalled::Waiting(reason.to_owned())));
             };
-            let applied = store.apply_with_retry(Arc::new(plan), &stop, on_wait).await;
+            let applied = store.apply_with_retry(of_task, &stop, on_wait).await;
             applied.map(|outcome| outcome.map(drop))
         });
-        pipeline.applying = Some(Applying { to, events, begun, outcome });
+        pipeline.applying = Some(Applying { plan, events, begun, outcome });
     }
 
     /// Waits for the plan that the store is applying. Falls back to single batches if the database rejected a row.
     fn finish_applying(&self, state: &mut State, pipeline: &mut Pipeline) -> Result<Next, Halt> {
-        let Some(Applying { to, events, begun, outcome }) = pipeline.applying.take() else {
+        let Some(Applying { plan, events, begun, outcome }) = pipeline.applying.take() else {
             return Ok(Next::Continue);
         };
         match self.runtime.block_on(outcome) {
             Ok(Some(Ok(()))) => {
                 failpoint::hit("views.applied");
+                self.changes.note(&self.view, &plan);
+                let to = plan.claim.to;
                 batch_report::saved(&self.view, events, 0, to, begun);
                 (state.stored, state.at, state.dead_in_a_row) = (to, to, 0);
                 state.backoff = Default::default();

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::View;
 use super::batch::{BatchReader, Wanted};
 use super::batch_timing::Waiting;
+use super::changes::Changes;
 use super::definition::Definition;
 use super::definition_ranges::DefinitionRanges;
 use crate::dedup::{Dedup, STORE_WENT_BACK};
@@ -35,6 +36,8 @@ pub struct Runner {
     pub store: Store,
     pub dedup: Dedup,
     pub progress: watch::Sender<Applied>,
+    /// Told of each commit.
+    pub changes: Changes,
     /// Limits the memory of the batches of all views.
     pub budget: Arc<Semaphore>,
     pub stop: Stop,
@@ -47,6 +50,7 @@ pub struct Running {
     pub view: View,
     pub fields: Arc<Fields>,
     pub definition: Arc<Definition>,
+    pub changes: Changes,
     holds: mpsc::Sender<oneshot::Sender<HoldGuard>>,
     hurry: watch::Sender<u64>,
     /// Locked by a comparison, a rebuild or an erasure of this view. Only one of them runs at a time.
@@ -106,6 +110,7 @@ impl Runner {
             view: self.view.clone(),
             fields: Arc::clone(&self.fields),
             definition: Arc::clone(&self.definition),
+            changes: self.changes.clone(),
             holds: sender,
             hurry,
             replay_lock: Arc::default(),

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+mod live;
 mod sockets;
 
+pub use live::*;
 pub use sockets::*;
 
 // Requests.

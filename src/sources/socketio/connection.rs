@@ -8,9 +8,8 @@ use tokio::time::Instant;
 
 use super::endpoint::{Endpoint, NamespaceSources};
 use super::packet::{Arguments, Packet};
-use crate::admission::{Credentials, HeldKey, Key, KeyFault, Refusal, Scope};
+use crate::admission::{Credentials, HeldKey, Key, KeyFault, KeyWatch, Refusal, Scope};
 use crate::http::{Access, ApiError, Handshake, foreign_page, literal_key, random_id};
-use crate::sources::key_watch::KeyWatch;
 
 pub struct Connection {
     pub namespace: Arc<NamespaceSources>,

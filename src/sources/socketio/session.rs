@@ -14,10 +14,9 @@ use super::engine_packet::{self, EnginePacket, SEPARATOR};
 use super::pending_event::Decided;
 use super::sessions::{ListedSession, SessionRequest};
 use super::transport::{Probe, Transport};
-use crate::admission::Refusal;
+use crate::admission::{Refusal, next_revocation};
 use crate::http::websocket::{Message, WebSocket};
 use crate::http::{Handshake, OpenSocket};
-use crate::sources::key_watch::next_revocation;
 use crate::sources::session_clock::SessionClock;
 use crate::sources::socket_end::SocketEnd;
 

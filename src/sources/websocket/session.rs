@@ -10,11 +10,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::frame::{Answer, FrameSender, Intake, WaitingAnswers, refusal};
 use super::sign_in;
-use crate::admission::{Credentials, HeldKey, Key, KeyFault, Refusal, Scope};
+use crate::admission::{
+    Credentials, HeldKey, Key, KeyFault, KeyWatch, Refusal, Scope, next_revocation,
+};
 use crate::http::websocket::{Message, WebSocket};
 use crate::http::{ApiError, Handshake, OpenSocket, Share, random_id};
 use crate::sources::SocketServices;
-use crate::sources::key_watch::{KeyWatch, next_revocation};
 use crate::sources::pending::Pending;
 use crate::sources::session_clock::SessionClock;
 use crate::sources::socket_end::SocketEnd;

@@ -7,6 +7,7 @@ use super::{definitions, row_origins, sql_views};
 use crate::store::StoreError;
 use crate::store::cell::Cell;
 use crate::store::definitions::{DefinitionChange, DefinitionReason};
+use crate::store::generation::Generation;
 use crate::store::plan::Claim;
 use crate::store::session::Session;
 use crate::store::table_fault::TableFault;
@@ -108,8 +109,11 @@ async fn record_start(
 ) -> Result<(), StoreError> {
     let positions = "SELECT 1 FROM millrace_positions WHERE view = ?";
     let has_other_log = !session.rows(positions, &[Cell::Text(claim.view.clone())]).await?.is_empty();
-    let sql = "INSERT INTO millrace_positions (view, log_id, part, position) VALUES (?, ?, 0, ?)";
-    session.change(sql, &[claim.view.as_str().into(), claim.log.into(), claim.from.into()]).await?;
+    let sql =
+        "INSERT INTO millrace_positions (view, log_id, part, position, generation) VALUES (?, ?, 0, ?, ?)";
+    let generation = Generation::first();
+    let row = [claim.view.as_str().into(), claim.log.into(), claim.from.into(), generation.into()];
+    session.change(sql, &row).await?;
     if let Some(definition) = tables.definition.clone() {
         let change = DefinitionChange { from: claim.from, definition, reason: DefinitionReason::Accepted };
         definitions::change(session, claim, &change).await?;

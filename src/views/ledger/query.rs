@@ -3,7 +3,7 @@
 use event::Decimal;
 
 use super::Ledger;
-use crate::store::{Cell, Store, StoreError, quote};
+use crate::store::{Cell, Select, Store, StoreError, quote};
 
 /// One row of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +15,20 @@ pub struct Balance {
 impl Ledger {
     /// Returns the balance of a key, or `None` if the key has no row.
     pub async fn balance(&self, store: &Store, key: &str) -> Result<Option<Balance>, StoreError> {
+        let Select { sql, parameters } = self.select(key);
+        self.balance_of(store.rows(sql, parameters).await?)
+    }
+
+    /// Returns the query of the database whose answer is the balance of a key.
+    pub fn select(&self, key: &str) -> Select {
         let [key_column, amount_column] = self.columns().map(quote);
-        let sql = format!(
-            "SELECT {key_column}, {amount_column} FROM {} WHERE {key_column} = ?",
-            quote(&self.table.name)
-        );
-        let rows = store.rows(sql, vec![Cell::Text(key.to_owned())]).await?;
+        let table = quote(&self.table.name);
+        let sql = format!("SELECT {key_column}, {amount_column} FROM {table} WHERE {key_column} = ?");
+        Select { sql, parameters: vec![key.into()] }
+    }
+
+    /// Reads the balance from the answer to that query.
+    pub fn balance_of(&self, rows: Vec<Vec<Cell>>) -> Result<Option<Balance>, StoreError> {
         rows.into_iter().next().map(|row| self.read(row)).transpose()
     }
 

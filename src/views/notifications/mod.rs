@@ -2,6 +2,7 @@
 //! also queues its notification. From then on only delivery changes the row. The one exception: if the event is
 //! corrected before a delivery was attempted, the view deletes the row.
 
+mod body;
 mod definition;
 mod fold;
 mod query;
@@ -13,6 +14,7 @@ use event::limits::KEY_CHARS_MAX;
 
 use crate::store::{Column, ColumnKind, Table};
 
+pub use body::NotificationBody;
 pub use definition::NotificationsDefinition;
 pub use query::{Notification, NotificationStatus};
 pub use section::NotificationsSection;

@@ -4,10 +4,10 @@ use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
 use event::{EventId, Millis};
 
 use super::{COLUMNS, Notifications};
-use crate::store::{Cell, Store, StoreError, quote};
+use crate::store::{Cell, Select, Store, StoreError, quote};
 
 /// The delivery status of a notification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotificationStatus {
     Queued,
     Sent,
@@ -54,8 +54,13 @@ pub struct Notification {
 
 impl Notifications {
     pub async fn notification(&self, store: &Store, id: &str) -> Result<Option<Notification>, StoreError> {
-        let found = self.select(store, "WHERE id = ?", vec![Cell::Text(id.to_owned())]).await?;
-        Ok(found.into_iter().next())
+        let Select { sql, parameters } = self.select_one(id);
+        Ok(self.read_all(store.rows(sql, parameters).await?)?.into_iter().next())
+    }
+
+    /// Returns the query of the database whose answer is one notification.
+    pub fn select_one(&self, id: &str) -> Select {
+        self.select("WHERE id = ?", vec![id.into()])
     }
 
     /// Returns up to `limit` notifications in the order of their ids, starting after the id `after`.
@@ -66,6 +71,12 @@ impl Notifications {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Notification>, StoreError> {
+        let Select { sql, parameters } = self.select_page(status, after, limit);
+        self.read_all(store.rows(sql, parameters).await?)
+    }
+
+    /// Returns the query of the database whose answer is a page of notifications.
+    pub fn select_page(&self, status: Option<NotificationStatus>, after: Option<&str>, limit: usize) -> Select {
         let mut parameters = vec![Cell::Text(after.unwrap_or_default().to_owned())];
         let condition = match status {
             Some(status) => {
@@ -74,7 +85,7 @@ impl Notifications {
             }
             None => "",
         };
-        self.select(store, &format!("WHERE id > ? {condition} ORDER BY id LIMIT {limit}"), parameters).await
+        self.select(&format!("WHERE id > ? {condition} ORDER BY id LIMIT {limit}"), parameters)
     }
 
     /// Returns those of these ids that exist, each with its status.
@@ -104,15 +115,22 @@ impl Notifications {
         Ok(())
     }
 
-    async fn select(
-        &self,
-        store: &Store,
-        which: &str,
-        parameters: Vec<Cell>,
-    ) -> Result<Vec<Notification>, StoreError> {
+    /// Returns the query of the database whose answer are the last notifications in the order of their ids. Without ids
+    /// of clients, these are the newest.
+    pub fn select_newest(&self, status: Option<NotificationStatus>, limit: usize) -> Select {
+        let parameters: Vec<Cell> = status.map(|status| status.as_str().into()).into_iter().collect();
+        let condition = if parameters.is_empty() { "" } else { "WHERE status = ?" };
+        self.select(&format!("{condition} ORDER BY id DESC LIMIT {limit}"), parameters)
+    }
+
+    fn select(&self, which: &str, parameters: Vec<Cell>) -> Select {
         let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| name.trim_end_matches('?')).collect();
         let sql = format!("SELECT {} FROM {} {which}", names.join(", "), quote(&self.table.name));
-        let rows = store.rows(sql, parameters).await?;
+        Select { sql, parameters }
+    }
+
+    /// Reads notifications from the answer to such a query.
+    pub fn read_all(&self, rows: Vec<Vec<Cell>>) -> Result<Vec<Notification>, StoreError> {
         rows.into_iter().map(|row| read(row).ok_or_else(|| self.corrupt_row())).collect()
     }
 

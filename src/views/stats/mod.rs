@@ -3,7 +3,9 @@
 
 mod definition;
 mod fold;
+mod group_stats;
 mod member;
+mod parameters;
 mod query;
 mod section;
 mod sql_views;
@@ -16,6 +18,8 @@ use event::limits::{COUNTED_NAME_CHARS_MAX, KEY_CHARS_MAX, TOP_VALUES_MAX};
 use crate::store::{ColumnKind, MEMBER_BYTES, Table, TopK, ViewTables};
 
 pub use definition::StatsDefinition;
+pub use group_stats::GroupStats;
+pub use parameters::{ParameterError, StatsParameters};
 pub use query::{Counted, Frequent, StatsQuery, Summary};
 pub use section::StatsSection;
 

@@ -2,7 +2,7 @@
 
 use event::Day;
 
-use super::{ABSENT, ALL, ALL_TIME, CountedField, Distinct, Stats};
+use super::{ABSENT, ALL, ALL_TIME, Distinct, Stats};
 use crate::store::{Cell, Select, Store, StoreError, quote};
 
 /// A query about one group.
@@ -46,24 +46,56 @@ impl StatsQuery<'_> {
 }
 
 impl Stats {
-    /// Reads the numbers of a group in one snapshot. The distinct members of the top values are read after it.
+    /// Reads the numbers of a group in one snapshot.
     pub async fn summary(&self, store: &Store, query: &StatsQuery<'_>) -> Result<Summary, StoreError> {
+        let answers = store.rows_together(self.selects(store, query)).await?;
+        self.summary_of(query, &mut answers.into_iter())
+    }
+
+    /// Returns the queries of the database whose answers are the numbers of a group. They belong into one snapshot.
+    pub fn selects(&self, store: &Store, query: &StatsQuery<'_>) -> Vec<Select> {
         let distinct = self.tables.distinct.as_ref();
         let mut selects = vec![self.total(query)];
         selects.extend(distinct.map(|distinct| distinct.members(query, ALL, ABSENT)));
-        selects.extend(query.frequent.as_ref().map(|frequent| self.most_frequent(store, query, frequent)));
-        let mut answers = store.rows_together(selects).await?.into_iter();
+        if let Some(frequent) = &query.frequent {
+            let top = self.most_frequent(store, query, frequent);
+            let with_members = self.distinct_by(frequent).map(|distinct| {
+                distinct.members_of_values(query, frequent.by, top.clone())
+            });
+            selects.push(top);
+            selects.extend(with_members);
+        }
+        selects
+    }
+
+    /// Reads the numbers of a group from the next answers to these queries.
+    pub fn summary_of(
+        &self,
+        query: &StatsQuery<'_>,
+        answers: &mut impl Iterator<Item = Vec<Vec<Cell>>>,
+    ) -> Result<Summary, StoreError> {
         let mut next = || answers.next().unwrap_or_default();
         let mut summary = Summary { total: number(next())?, ..Summary::default() };
-        if distinct.is_some() {
+        if self.tables.distinct.is_some() {
             summary.distinct = number(next())?;
         }
-        summary.top = next().into_iter().map(counted).collect::<Result<_, _>>()?;
-        let by = query.frequent.as_ref().and_then(|frequent| self.counted(frequent.by));
-        if let (Some(distinct), Some(by)) = (distinct, by.filter(|by| by.distinct)) {
-            add_members(store, query, distinct, by, &mut summary.top).await?;
+        if let Some(frequent) = &query.frequent {
+            summary.top = next().into_iter().map(counted).collect::<Result<_, _>>()?;
+            if self.distinct_by(frequent).is_some() {
+                let members: Vec<Counted> = next().into_iter().map(counted).collect::<Result<_, _>>()?;
+                for counted in &mut summary.top {
+                    let of_value = members.iter().find(|members| members.value == counted.value);
+                    counted.distinct = Some(of_value.map_or(0, |members| members.n));
+                }
+            }
         }
         Ok(summary)
+    }
+
+    /// Returns the tables of distinct members if they are counted for each value of the field, too.
+    fn distinct_by(&self, frequent: &Frequent<'_>) -> Option<&Distinct> {
+        let distinct = self.tables.distinct.as_ref()?;
+        self.counted(frequent.by).filter(|by| by.distinct).map(|_| distinct)
     }
 
     fn total(&self, query: &StatsQuery<'_>) -> Select {
@@ -111,22 +143,23 @@ impl Distinct {
         let parameters = [text(query.group), text(field), text(value), first, last, earlier];
         Select { sql, parameters: parameters.into() }
     }
-}
 
-async fn add_members(
-    store: &Store,
-    query: &StatsQuery<'_>,
-    distinct: &Distinct,
-    by: &CountedField,
-    top: &mut [Counted],
-) -> Result<(), StoreError> {
-    let value = |counted: &Counted| counted.value.clone().unwrap_or_else(|| ABSENT.to_owned());
-    let selects = top.iter().map(|counted| distinct.members(query, &by.name, &value(counted))).collect();
-    let answers = store.rows_together(selects).await?;
-    for (counted, answer) in top.iter_mut().zip(answers) {
-        counted.distinct = Some(number(answer)?);
+    /// The same for each value that `top` selects.
+    fn members_of_values(&self, query: &StatsQuery<'_>, field: &str, top: Select) -> Select {
+        let table = quote(&self.day_gaps.name);
+        let (first, last) = bounds(query);
+        let earlier = if query.days.is_some() { first.clone() } else { Cell::Integer(ALL_TIME + 1) };
+        // The parameters of `top` come first, because some databases number them.
+        let sql = format!(
+            "SELECT most.value, SUM(gaps.n) FROM ({}) AS most JOIN {table} AS gaps ON gaps.value = most.value \
+             WHERE gaps.grp = ? AND gaps.field = ? AND gaps.day BETWEEN ? AND ? AND gaps.\"before\" < ? \
+             GROUP BY most.value",
+            top.sql
+        );
+        let mut parameters = top.parameters;
+        parameters.extend([text(query.group), text(field), first, last, earlier]);
+        Select { sql, parameters }
     }
-    Ok(())
 }
 
 /// Returns the first and the last day as they are stored.

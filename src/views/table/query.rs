@@ -126,6 +126,18 @@ impl RowTable {
         rows.into_iter().map(|row| self.numbered(row)).collect()
     }
 
+    /// Returns those of the rows with these numbers that exist, as JSON.
+    pub async fn rows_by_number(&self, store: &Store, numbers: &[i64]) -> Result<Vec<(i64, String)>, StoreError> {
+        let (Some(first), Some(last)) = (numbers.iter().min(), numbers.iter().max()) else {
+            return Ok(Vec::new());
+        };
+        let marks = vec!["?"; numbers.len()].join(", ");
+        let condition = format!(" AND {} IN ({marks})", quote(self.id()));
+        let values: Vec<Cell> = numbers.iter().copied().map(Cell::Integer).collect();
+        let rows = self.select(store, &condition, &values, [*first, *last], numbers.len()).await?;
+        Ok(rows.into_iter().map(|(number, cells)| (number, self.object(number, &cells))).collect())
+    }
+
     fn numbered(&self, row: Vec<Cell>) -> Result<(i64, Vec<Cell>), StoreError> {
         let mut cells = row.into_iter();
         match cells.next() {

@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::EVENT_BYTES_MAX;
 
 /// Open sockets and sessions, besides the connections of requests. The process's limit of open files may lower it.
-pub const SOCKETS_MAX: usize = 16_384;
+pub const SOCKETS_MAX: usize = 32_768;
 /// The part of them that one address (IPv6: one /64) can have, in eighths, so that it cannot take all of them.
 pub const SOCKETS_OF_ADDRESS_EIGHTHS: usize = 7;
+/// The part of them that connections can have that only subscribe, in eighths.
+pub const SUBSCRIBERS_EIGHTHS: usize = 7;
 /// Sockets of one address whose clients have not connected to a source yet.
 pub const STRANGERS_OF_ADDRESS_MAX: usize = 1_024;
 /// Time for a new socket to say who it is. Then it is closed.

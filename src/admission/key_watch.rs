@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admission::{HeldKey, Keys};
+use super::{HeldKey, Keys};
 
 /// A clock that is set may expire a key earlier or later than its remaining time says.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(3600);

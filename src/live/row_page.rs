@@ -1,0 +1,181 @@
+//! Reads the rows that a view of kind `table` has written, in the order of the log, and the removal of rows by
+//! corrections. The store records which row came from which event, so rows of other nodes are found, too.
+
+use std::collections::HashMap;
+
+use event::LogId;
+use event::limits::{FEED_PAGE_BYTES_MAX, FEED_PAGE_ITEMS_MAX, FEED_POSITIONS_READ_MAX, WIDE_ROWS_READ_MAX};
+use serde_json::json;
+use tokio::sync::{Mutex, watch};
+
+use super::cursor::Cursor;
+use super::feed::{FeedItem, FeedPage};
+use super::message::ResetReason;
+use crate::log::EventLog;
+use crate::store::{RowOrigin, Store, StoreError, ViewPosition, rows_deleted};
+use crate::views::{RowTable, Running, Watching};
+
+/// The rows of one view.
+pub struct RowSource {
+    view: Running,
+    table: RowTable,
+    log: EventLog,
+    store: Store,
+    /// Changes when the view has written rows.
+    signal: Mutex<watch::Receiver<()>>,
+    /// Lets the view say so.
+    _watching: Watching,
+}
+
+/// What one event did to the table.
+enum RowChange {
+    Added { row: i64 },
+    /// The row of an earlier event was removed.
+    Removed { position: u64 },
+}
+
+impl RowSource {
+    pub fn new(view: &Running, table: &RowTable, log: &EventLog, store: &Store) -> Self {
+        Self {
+            view: view.clone(),
+            table: table.clone(),
+            log: log.clone(),
+            store: store.clone(),
+            signal: Mutex::new(view.changes.signal()),
+            _watching: view.changes.watch(None),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.view.view.name
+    }
+
+    pub async fn end(&self) -> Result<Cursor, StoreError> {
+        Ok(Cursor::after(&self.positions().await?))
+    }
+
+    /// Waits until the view has changed since the last call.
+    pub async fn change(&self) {
+        // The sender is a part of the view.
+        let _ = self.signal.lock().await.changed().await;
+    }
+
+    async fn positions(&self) -> Result<Vec<ViewPosition>, StoreError> {
+        let mut positions = self.store.positions().await?;
+        positions.retain(|row| row.view == self.name());
+        Ok(positions)
+    }
+
+    pub async fn reset_at(&self, at: &Cursor) -> Result<Option<ResetReason>, StoreError> {
+        let positions = self.positions().await?;
+        if at.is_replaced_by(Cursor::after(&positions).generation) {
+            return Ok(Some(ResetReason::RowsReplaced));
+        }
+        let deleted = rows_deleted(self.name());
+        for ViewPosition { log, .. } in positions {
+            let history = self.store.deleted_history(&deleted, log).await?;
+            if history.is_some_and(|history| history.position > at.position(log)) {
+                return Ok(Some(ResetReason::Deleted));
+            }
+        }
+        Ok(None)
+    }
+
+    pub async fn page(&self, from: &Cursor) -> Result<FeedPage, StoreError> {
+        let positions = self.positions().await?;
+        let end = Cursor::after(&positions);
+        if from.is_replaced_by(end.generation) {
+            let reset = Some(ResetReason::RowsReplaced);
+            return Ok(FeedPage { from: from.clone(), next: end, items: Vec::new(), reset });
+        }
+        let mut page = FeedPage { from: from.clone(), next: from.clone(), items: Vec::new(), reset: None };
+        page.next.generation = end.generation;
+        for ViewPosition { log, position, .. } in positions {
+            let begin = from.position(log);
+            let until = position.min(begin.saturating_add(FEED_POSITIONS_READ_MAX));
+            if begin < until && !self.add_rows(&mut page, log, begin, until).await? {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Adds what the events at `begin..until` of a log did. Returns `false` if the page is full.
+    async fn add_rows(&self, page: &mut FeedPage, log: LogId, begin: u64, until: u64) -> Result<bool, StoreError> {
+        let changes = self.changes(log, begin, until).await?;
+        let mut bytes = page.bytes();
+        for some in changes.chunks(WIDE_ROWS_READ_MAX) {
+            let rows = self.rows(some).await?;
+            for (position, change) in some {
+                if page.items.len() >= FEED_PAGE_ITEMS_MAX || bytes >= FEED_PAGE_BYTES_MAX {
+                    page.next.set_position(log, *position);
+                    return Ok(false);
+                }
+                page.next.set_position(log, position + 1);
+                // A row that is not there any more was removed by a later event, or by somebody else.
+                let row = match change {
+                    RowChange::Added { row } => match rows.get(row) {
+                        Some(row) => format!(r#""row":{row}"#),
+                        None => continue,
+                    },
+                    RowChange::Removed { position } => format!(r#""removes":{position}"#),
+                };
+                let of_other = if log == self.log.id() { String::new() } else { format!(r#""log":"{log}","#) };
+                let view = json!(self.name());
+                let content = format!(r#"{{"view":{view},{of_other}"position":{position},{row}}}"#);
+                bytes += content.len();
+                let place = page.next.to_string().into();
+                page.items.push(FeedItem { log, position: *position, place, content: content.into(), event: 0..0 });
+            }
+        }
+        page.next.set_position(log, until);
+        Ok(true)
+    }
+
+    /// Returns what the events of the view did, in their order.
+    async fn changes(&self, log: LogId, begin: u64, until: u64) -> Result<Vec<(u64, RowChange)>, StoreError> {
+        let origins = self.store.row_origins(self.name(), log, begin, until).await?;
+        let added = |origin: RowOrigin| (origin.position, RowChange::Added { row: origin.row });
+        let mut changes: Vec<(u64, RowChange)> = origins.into_iter().map(added).collect();
+        let corrections = self.store.corrections(log, begin, until).await?;
+        if !corrections.is_empty() {
+            let passed = self.store.passed_positions(self.name(), log, begin, until).await?;
+            for (by, position) in corrections {
+                if passed.binary_search(&by).is_err() && self.is_of_stream(log, by).await {
+                    changes.push((by, RowChange::Removed { position }));
+                }
+            }
+            changes.sort_unstable_by_key(|(position, _)| *position);
+        }
+        Ok(changes)
+    }
+
+    /// Returns whether the event belongs to the view's stream. That is not known of an event in the log of another node.
+    async fn is_of_stream(&self, log: LogId, position: u64) -> bool {
+        if log != self.log.id() {
+            return true;
+        }
+        let (log, stream) = (self.log.clone(), self.view.view.stream.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut reader = log.reader();
+            let records = reader.read(position, 1).ok()?;
+            records.iter().find_map(|record| record.ok()?.header.map(|header| header.stream == stream))
+        });
+        read.await.ok().flatten().unwrap_or(true)
+    }
+
+    /// Returns the rows that were added, as JSON, by their numbers.
+    async fn rows(&self, changes: &[(u64, RowChange)]) -> Result<HashMap<i64, String>, StoreError> {
+        let added = changes.iter().filter_map(|(_, change)| match change {
+            RowChange::Added { row } => Some(*row),
+            RowChange::Removed { .. } => None,
+        });
+        let numbers: Vec<i64> = added.collect();
+        if numbers.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let read = self.table.rows_by_number(&self.store, &numbers).await;
+        let rows = self.store.nothing_until_begun(self.name(), read).await?;
+        Ok(rows.into_iter().collect())
+    }
+}
