@@ -24,7 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("admission", &["log", "store"]),
     ("http", &["admission"]),
     ("sources", &["admission", "http", "live"]),
-    ("live", &["log", "store", "views"]),
+    ("live", &["admission", "log", "store", "views"]),
     ("backup", &[]),
     ("api", &["admission", "backup", "config", "http", "live", "log", "store", "views"]),
     ("telemetry", &[]),

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::Api;
-use crate::admission::{KeyWatch, Keys, Reader, Watched};
+use crate::admission::{KeyWatch, Keys, Reader};
 use crate::http::{
     ApiError, OpenSocket, Peer, Query, credentials, event_stream, write_event, write_heartbeat, write_retry,
 };
@@ -146,10 +146,11 @@ fn open(
     let mut topics: Vec<Topic> = Vec::with_capacity(requests.len());
     for request in &requests {
         let topic = api.live.topic(request)?;
-        api.keys.may_watch(&reader, watched(&topic))?;
+        api.keys.may_watch(&reader, topic.watched())?;
         topics.push(topic);
     }
-    let place = api.sockets.open_subscriber(peer)?;
+    let mut place = api.sockets.open_subscriber(peer)?;
+    place.signed_in();
     let mut subscriptions = Subscriptions::default();
     for (topic, request) in topics.iter().zip(&requests) {
         subscriptions.add(api.live.subscribe(topic)?, request.after.as_deref());
@@ -169,16 +170,6 @@ fn open(
         let piece = connection.next_piece().await?;
         Some((Ok::<Bytes, Infallible>(piece.into()), connection))
     })))
-}
-
-/// Returns what has to be allowed for a topic.
-pub fn watched(topic: &Topic) -> Watched<'_> {
-    Watched {
-        stream: &topic.stream,
-        view: topic.view.as_deref(),
-        row: topic.row(),
-        is_keyed_row: topic.is_keyed_row(),
-    }
 }
 
 /// One reader's connection.
@@ -232,7 +223,8 @@ impl Connection {
     }
 
     fn write(&mut self, piece: &mut String, message: &Message) {
-        let name = message.name().filter(|name| *name != "change");
+        // The browser gives messages without a name to `onmessage`, and those without content to nobody.
+        let name = (!matches!(message, Message::Change { .. } | Message::Place { .. })).then(|| message.name());
         write_event(piece, name, &self.subscriptions.place(), message.content());
         self.heartbeat_at = Instant::now() + LIVE_HEARTBEAT_INTERVAL;
     }

@@ -12,7 +12,6 @@ use event::limits::{TOKEN_DURATION_DEFAULT, TOKEN_DURATION_MAX, TOKEN_GRANTS_MAX
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::live::watched;
 use crate::admission::{Grant, Reader};
 use crate::http::{ApiError, JsonBody, credentials};
 use crate::live::SubscriptionRequest;
@@ -78,8 +77,8 @@ async fn create(
     let mut grants = Vec::with_capacity(requests.len());
     for request in &requests {
         let topic = api.live.topic(request)?;
-        api.keys.may_watch(&reader, watched(&topic))?;
-        grants.push(Grant::of(watched(&topic)));
+        api.keys.may_watch(&reader, topic.watched())?;
+        grants.push(Grant::of(topic.watched()));
     }
     let (token, expires) = api.keys.token(&reader, grants, valid)?;
     Ok(Json(TokenBody { token, expires_at: expires.to_text() }))

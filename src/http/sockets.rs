@@ -97,12 +97,11 @@ impl Sockets {
         Ok(place)
     }
 
-    /// The same for a connection that only subscribes, whose reader has shown a key.
+    /// The same for a connection that only subscribes.
     pub fn open_subscriber(&self, peer: Peer) -> Result<OpenSocket, Refusal> {
         let subscriber =
             Arc::clone(&self.0.subscribers_free).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
         let mut place = self.open(peer)?;
-        place.signed_in();
         place._subscriber = Some(subscriber);
         Ok(place)
     }

@@ -70,13 +70,12 @@ impl Message {
         Self::Missed { place: place.into(), content: content.to_string().into() }
     }
 
-    /// Returns the name of the message for its receivers; `None` if it is only about the place.
-    pub fn name(&self) -> Option<&'static str> {
+    pub fn name(&self) -> &'static str {
         match self {
-            Self::Change { .. } => Some("change"),
-            Self::Reset { .. } => Some("reset"),
-            Self::Missed { .. } => Some("missed"),
-            Self::Place { .. } => None,
+            Self::Change { .. } => "change",
+            Self::Reset { .. } => "reset",
+            Self::Missed { .. } => "missed",
+            Self::Place { .. } => "place",
         }
     }
 

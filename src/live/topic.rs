@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::cursor::Cursor;
 use super::stream_page::EventFilter;
 use super::value::ValueQuery;
+use crate::admission::Watched;
 use crate::views::{NotificationStatus, ParameterError, Running, StatsParameters, ViewKind};
 
 /// A subscription as readers write it: `{"view":"revenue","key":"user1"}` or `{"stream":"orders"}`.
@@ -191,8 +192,18 @@ fn status_of(text: &str) -> Result<NotificationStatus, TopicError> {
 }
 
 impl Topic {
+    /// Returns what the reader has to be allowed to watch.
+    pub fn watched(&self) -> Watched<'_> {
+        Watched {
+            stream: &self.stream,
+            view: self.view.as_deref(),
+            row: self.row(),
+            is_keyed_row: self.is_keyed_row(),
+        }
+    }
+
     /// Returns the only row that the subscriber is told of; `None` if it is told of several.
-    pub fn row(&self) -> Option<&str> {
+    fn row(&self) -> Option<&str> {
         match &self.what {
             What::Value(query) => query.row().map(|row| &**row),
             What::Events { .. } | What::Rows => None,
@@ -200,7 +211,7 @@ impl Topic {
     }
 
     /// Returns whether a key for one row of a view may subscribe to this.
-    pub fn is_keyed_row(&self) -> bool {
+    fn is_keyed_row(&self) -> bool {
         matches!(&self.what, What::Value(ValueQuery::Balance { .. } | ValueQuery::Statistics { .. }))
     }
 }

@@ -221,6 +221,7 @@ impl Node {
         let services = SocketServices {
             admission: Arc::clone(&admission),
             sockets: sockets.clone(),
+            live,
             rates,
             hosts: config.hosts.clone(),
         };

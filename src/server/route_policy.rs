@@ -63,7 +63,7 @@ impl RoutePolicies {
 /// Returns whether readers subscribe at this path.
 fn is_live(path: &str) -> bool {
     let of_one = || ["/v1/views/", "/v1/streams/"].iter().any(|prefix| path.starts_with(prefix));
-    path == "/v1/live" || (path.ends_with("/live") && of_one())
+    path == "/v1/live" || path == "/v1/live/socket" || (path.ends_with("/live") && of_one())
 }
 
 /// The sources by their paths. Most requests are for one of these paths, which have no parameters. A map finds them

@@ -19,6 +19,7 @@ mod socket_services;
 mod socketio;
 mod source;
 mod template;
+mod watching;
 mod websocket;
 
 pub use http::HttpSource;

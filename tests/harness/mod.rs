@@ -6,6 +6,7 @@
 pub mod http;
 
 pub mod cutting;
+pub mod event_stream;
 pub mod mariadb;
 pub mod node;
 pub mod postgres;

@@ -10,6 +10,7 @@ use super::endpoint::{Endpoint, NamespaceSources};
 use super::packet::{Arguments, Packet};
 use crate::admission::{Credentials, HeldKey, Key, KeyFault, KeyWatch, Refusal, Scope};
 use crate::http::{Access, ApiError, Handshake, foreign_page, literal_key, random_id};
+use crate::sources::watching::Watching;
 
 pub struct Connection {
     pub namespace: Arc<NamespaceSources>,
@@ -18,6 +19,8 @@ pub struct Connection {
     pub key_watch: KeyWatch,
     /// The key has ended, and the client is told so after the answers to its events.
     pub is_ending: bool,
+    /// The subscriptions of the client.
+    pub watching: Watching,
     /// The key to use for each source of the namespace, or why the client may not use the source.
     rights: Vec<Result<Arc<Key>, ApiError>>,
 }
@@ -51,8 +54,8 @@ impl SignIn {
 }
 
 impl Connection {
-    /// Finds out which sources of the namespace the client may use. Fails if it may use none of them. `auth` is what
-    /// the client sends when it connects; its key wins over a key in the headers.
+    /// Finds out which sources of the namespace the client may use. Fails if it may use none of them, and may not watch
+    /// changes either. `auth` is what the client sends when it connects; its key wins over a key in the headers.
     pub fn open(
         endpoint: &Endpoint,
         handshake: &Handshake,
@@ -81,16 +84,33 @@ impl Connection {
                 key
             }));
         }
+        let watching = Watching::new(&services.live, &services.admission.keys, presented);
         if let (true, Some(Err(error))) = (rights.iter().all(Result::is_err), rights.first()) {
-            return Err(error.clone());
+            // A reader comes with its own key or token, but its page has to be listed, too.
+            let is_foreign = rights.iter().all(|right| *right == Err(ApiError::ForeignPage));
+            match watching.reader() {
+                Ok(reader) if !is_foreign => held_key = reader.held().copied(),
+                _ => return Err(error.clone()),
+            }
         }
         Ok(Self {
             namespace: Arc::clone(namespace),
             client: random_id()?,
             key_watch: KeyWatch::new(held_key, Instant::now()),
             is_ending: false,
+            watching,
             rights,
         })
+    }
+
+    /// Counts a message of the client. Fails if its key has ended, or if it sends too many.
+    pub fn count(&self, endpoint: &Endpoint, handshake: &Handshake) -> Result<(), ApiError> {
+        if !self.key_watch.holds(&endpoint.services.admission.keys) {
+            return Err(Refusal::Unauthorized { scope: Scope::Send, fault: KeyFault::Unknown }.into());
+        }
+        let rates = &endpoint.services.rates;
+        rates.count_address(handshake.peer.0)?;
+        rates.count_known(self.key_watch.counted_as())
     }
 
     /// Returns what can be offered to admission. `source` takes events of this name.
@@ -108,12 +128,7 @@ impl Connection {
             invalid(format!("no source takes events of this name (names: {})", known.join(", ")))
         })?;
         let key = self.rights[source].as_ref().map_err(Clone::clone)?;
-        if !self.key_watch.holds(&endpoint.services.admission.keys) {
-            return Err(Refusal::Unauthorized { scope: Scope::Send, fault: KeyFault::Unknown }.into());
-        }
-        let rates = &endpoint.services.rates;
-        rates.count_address(handshake.peer.0)?;
-        rates.count_known(self.key_watch.counted_as())?;
+        self.count(endpoint, handshake)?;
         if packet.attachments > 0 {
             return Err(invalid("contains binary data; send it as JSON".to_owned()));
         }

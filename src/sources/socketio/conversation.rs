@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::endpoint::Endpoint;
+use super::live_event;
 use super::outgoing::Outgoing;
 use super::packet::{self, Arguments, Packet, PacketKind};
 use super::pending_event::{Decided, PendingEvent, Sender, error_content};
@@ -22,7 +23,7 @@ pub struct Conversation {
     endpoint: Arc<Endpoint>,
     handshake: Arc<Handshake>,
     place: OpenSocket,
-    connections: Vec<Connection>,
+    pub connections: Vec<Connection>,
     /// The name of the last connection, for the log.
     client: Option<Arc<str>>,
     accepted: u64,
@@ -209,13 +210,18 @@ impl Conversation {
 
     fn receive_event(&mut self, message: &Arc<str>, packet: Packet<'_>) -> Result<(), SocketEnd> {
         let arguments = Arguments::parse(packet.data).ok_or(SocketEnd::Malformed("an event has no name"))?;
-        let connection = self.connections.iter().find(|one| one.namespace.name == packet.namespace);
+        let connection = self.connections.iter_mut().find(|one| one.namespace.name == packet.namespace);
         let Some(connection) = connection else {
             // A client may send before it learns that it was disconnected. It gets no answer.
             self.await_attachments(packet.attachments, None);
             return Ok(());
         };
         let source = connection.namespace.source_of(&arguments.name);
+        if source.is_none() && live_event::is_live_event(&arguments.name) && packet.attachments == 0 {
+            let answer = live_event::answer(connection, &self.endpoint, &self.handshake, &arguments, packet.ack);
+            answer.into_iter().for_each(|answer| self.outgoing.push(answer));
+            return Ok(());
+        }
         match connection.offered(&self.endpoint, &self.handshake, source, &packet, &arguments) {
             Ok(offered) => {
                 let sender = Sender {

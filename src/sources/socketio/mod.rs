@@ -9,6 +9,7 @@ mod conversation;
 mod endpoint;
 mod engine_packet;
 mod engine_request;
+mod live_event;
 mod outgoing;
 mod packet;
 mod pending_event;

@@ -122,7 +122,8 @@ pub fn error_content(source: &SocketIoSource, error: &ApiError) -> String {
     content.to_string()
 }
 
-fn refusal(source: &SocketIoSource, error: &ApiError) -> Value {
+/// Returns the content of a refusal in a callback or an event.
+pub fn refusal(source: &SocketIoSource, error: &ApiError) -> Value {
     let mut refusal = json!({ "message": source.words(error), "code": error.code() });
     if let Some(seconds) = error.retry_after_seconds() {
         refusal["retryAfter"] = seconds.into();

@@ -5,12 +5,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use event::limits::{SOCKET_MESSAGE_BYTES_MAX, STOP_IDLE_DURATION_MAX, UPGRADE_DURATION_MAX};
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::conversation::Conversation;
 use super::endpoint::Endpoint;
 use super::engine_packet::{self, EnginePacket, SEPARATOR};
+use super::live_event::next_change;
 use super::pending_event::Decided;
 use super::sessions::{ListedSession, SessionRequest};
 use super::transport::{Probe, Transport};
@@ -58,6 +60,8 @@ enum Wakeup {
     Request(SessionRequest),
     Message(Message),
     ProbeMessage(Message),
+    /// The packet of a message of a subscription.
+    Change(String),
     Time,
 }
 
@@ -117,10 +121,20 @@ impl Session {
                     timer.as_mut().reset(deadline);
                 }
                 let Self { conversation, transport, listed, probe, .. } = self;
+                let Conversation { pending, connections, outgoing, .. } = conversation;
+                let may_send = !is_ending && !outgoing.is_full();
+                // Whichever comes: neither a client that sends without a pause nor many changes keep the other out.
+                let next = async {
+                    tokio::select! {
+                        message = transport.next_message(), if may_read => Wakeup::Message(message),
+                        change = next_change(connections), if may_send => Wakeup::Change(change),
+                        else => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     biased;
-                    Some(decided) = conversation.pending.next() => Wakeup::Decided(decided),
-                    message = transport.next_message(), if may_read => Wakeup::Message(message),
+                    Some(decided) = pending.next() => Wakeup::Decided(decided),
+                    next = next => next,
                     Some(request) = next_request(listed) => Wakeup::Request(request),
                     message = next_probe_message(probe) => Wakeup::ProbeMessage(message),
                     () = &mut stopped, if !is_ending => Wakeup::Stop,
@@ -147,6 +161,16 @@ impl Session {
                 // One write takes the answers to all events that became durable together.
                 while let Some(decided) = self.conversation.pending.next_known() {
                     self.conversation.answer(&decided);
+                }
+            }
+            Wakeup::Change(packet) => {
+                self.conversation.outgoing.push(packet);
+                // One write takes the changes that are there already.
+                let Conversation { connections, outgoing, .. } = &mut self.conversation;
+                while !outgoing.is_full()
+                    && let Some(packet) = next_change(connections).now_or_never()
+                {
+                    outgoing.push(packet);
                 }
             }
             Wakeup::Request(request) => self.receive_request(request),

@@ -1,4 +1,4 @@
-//! The requests for WebSockets that bring events: who may open one, and to which stream it leads.
+//! The requests for WebSockets: who may open one, to which stream its events lead, or that it only watches.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use axum::routing::get;
 use super::frame::Intake;
 use super::section::WebSocketSource;
 use super::session::{Opening, Session};
-use super::sign_in::{self, SUBPROTOCOL};
-use crate::admission::{Scope, ScopeName};
+use super::sign_in::{self, Purpose, SUBPROTOCOL, SignIn};
+use crate::admission::ScopeName;
 use crate::http::websocket::Upgrade;
 use crate::http::{Access, ApiError, Handshake, Peer, Share};
 use crate::sources::SocketServices;
@@ -27,7 +27,18 @@ pub struct WebSocketEndpoint {
 
 /// The sources of the native API, one for each stream.
 pub fn routes(services: SocketServices) -> Router {
-    Router::new().route("/v1/streams/{stream}/socket", get(open)).with_state(services)
+    Router::new()
+        .route("/v1/streams/{stream}/socket", get(open))
+        .route("/v1/live/socket", get(open_to_watch))
+        .with_state(services)
+}
+
+async fn open_to_watch(
+    State(services): State<SocketServices>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    accept(&services, Purpose::Watch, Access::Key, peer, request)
 }
 
 async fn open(
@@ -37,7 +48,7 @@ async fn open(
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
     let intake = Intake { stream, ids: true, id_scope: None, window: None, corrections: true };
-    accept(&services, Arc::new(intake), Access::Key, peer, request)
+    accept(&services, Purpose::Send(Arc::new(intake)), Access::Key, peer, request)
 }
 
 impl WebSocketEndpoint {
@@ -53,7 +64,8 @@ impl WebSocketEndpoint {
     }
 
     pub fn answer<B>(&self, peer: Peer, request: Request<B>) -> Response {
-        let accepted = accept(&self.services, Arc::clone(&self.intake), self.source.access, peer, request);
+        let purpose = Purpose::Send(Arc::clone(&self.intake));
+        let accepted = accept(&self.services, purpose, self.source.access, peer, request);
         accepted.unwrap_or_else(|error| error.in_words(&self.source.wording()))
     }
 }
@@ -62,7 +74,7 @@ impl WebSocketEndpoint {
 /// its first frame.
 fn accept<B>(
     services: &SocketServices,
-    intake: Arc<Intake>,
+    purpose: Purpose,
     access: Access,
     peer: Peer,
     mut request: Request<B>,
@@ -70,24 +82,22 @@ fn accept<B>(
     let upgrade = Upgrade::of(&mut request)?;
     let headers = request.headers();
     let presented = sign_in::of_request(headers);
-    let keys = &services.admission.keys;
-    let (stream, open) = (Some(intake.stream.as_str()), access == Access::Open);
-    let key = match keys.authorize_connection(presented, Scope::Send, stream, open) {
-        Ok(authorized) => {
-            services.admission.fields(&intake.stream)?;
-            Some(authorized)
-        }
-        Err(_) if presented.is_empty() => None,
-        Err(refusal) => return Err(refusal.into()),
+    let signed_in = match SignIn::of(services, &purpose, presented, access == Access::Open) {
+        Ok(signed_in) => Some(signed_in),
+        Err(ApiError::Refused(_)) if presented.is_empty() => None,
+        Err(error) => return Err(error),
     };
     let subprotocol = sign_in::offers_subprotocol(headers).then_some(SUBPROTOCOL);
     let handshake = Arc::new(Handshake::of(peer, headers).without_credentials());
-    let place = services.sockets.open(peer)?;
+    let place = match &purpose {
+        Purpose::Send(_) => services.sockets.open(peer)?,
+        Purpose::Watch => services.sockets.open_subscriber(peer)?,
+    };
     let answer = upgrade.answer(subprotocol);
     let services = services.clone();
     tokio::spawn(async move {
         if let Some(socket) = upgrade.socket(Share::open(peer)).await {
-            let opening = Opening { services, intake, handshake, place, socket, key };
+            let opening = Opening { services, purpose, handshake, place, socket, signed_in };
             Session::new(opening).run().await;
         }
     });

@@ -4,41 +4,46 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use event::LogSample;
-use event::limits::{SOCKET_MESSAGE_BYTES_MAX, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX};
+use event::limits::{LIVE_CHUNK_BYTES, SOCKET_MESSAGE_BYTES_MAX, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX};
+use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use super::frame::{Answer, FrameSender, Intake, WaitingAnswers, refusal};
-use super::sign_in;
-use crate::admission::{
-    Credentials, HeldKey, Key, KeyFault, KeyWatch, Refusal, Scope, next_revocation,
-};
+use super::frame::{Answer, FrameSender, WaitingAnswers, refusal};
+use super::live_frame::LiveFrame;
+use super::sign_in::{self, Purpose, SignIn};
+use crate::admission::{Credentials, KeyFault, KeyWatch, Refusal, Scope, next_revocation};
 use crate::http::websocket::{Message, WebSocket};
 use crate::http::{ApiError, Handshake, OpenSocket, Share, random_id};
 use crate::sources::SocketServices;
 use crate::sources::pending::Pending;
 use crate::sources::session_clock::SessionClock;
 use crate::sources::socket_end::SocketEnd;
+use crate::sources::watching::Watching;
 
 /// The parts of a new session.
 pub struct Opening {
     pub services: SocketServices,
-    pub intake: Arc<Intake>,
+    pub purpose: Purpose,
     pub handshake: Arc<Handshake>,
     pub place: OpenSocket,
     pub socket: WebSocket,
-    /// The key with which events are admitted; `None` until the client has shown one.
-    pub key: Option<(Arc<Key>, Option<HeldKey>)>,
+    /// `None` until the client has shown a key.
+    pub signed_in: Option<SignIn>,
 }
 
 pub struct Session {
     services: SocketServices,
-    intake: Arc<Intake>,
+    purpose: Purpose,
     handshake: Arc<Handshake>,
     place: OpenSocket,
     socket: WebSocket,
+    /// The name of the connection, once the client has signed in.
+    client: Option<Arc<str>>,
     /// Set once the client may send.
     sender: Option<Arc<FrameSender>>,
+    /// The client's subscriptions, once it has signed in.
+    watching: Option<Watching>,
     key_watch: KeyWatch,
     /// The answers to frames, in the order of the frames.
     pending: Pending<Answer>,
@@ -56,28 +61,32 @@ enum Wakeup {
     Revoked,
     Answer(Answer),
     Message(Message),
+    /// A message of a subscription.
+    Change(String),
     Time,
 }
 
 impl Session {
     pub fn new(opening: Opening) -> Self {
-        let Opening { services, intake, handshake, place, socket, key } = opening;
+        let Opening { services, purpose, handshake, place, socket, signed_in } = opening;
         let now = Instant::now();
         let mut session = Self {
             services,
-            intake,
+            purpose,
             handshake,
             place,
             socket,
+            client: None,
             sender: None,
+            watching: None,
             key_watch: KeyWatch::new(None, now),
             pending: Pending::default(),
             answers: Arc::default(),
             clock: SessionClock::start(now, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX, NOT_SIGNED_IN),
             frames: 0,
         };
-        if let Some((key, held)) = key {
-            session.may_send(key, held);
+        if let Some(signed_in) = signed_in {
+            session.begin(signed_in);
         }
         session
     }
@@ -123,11 +132,19 @@ impl Session {
                 if timer.deadline() != deadline {
                     timer.as_mut().reset(deadline);
                 }
-                let Self { pending, socket, .. } = self;
+                let Self { pending, socket, watching, .. } = self;
+                // Whichever comes: neither a client that sends without a pause nor many changes keep the other out.
+                let next = async {
+                    tokio::select! {
+                        message = socket.next(), if may_read => Wakeup::Message(message),
+                        change = next_change(watching), if !is_ending => Wakeup::Change(change),
+                        else => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     biased;
                     Some(answer) = pending.next() => Wakeup::Answer(answer),
-                    message = socket.next(), if may_read => Wakeup::Message(message),
+                    next = next => next,
                     () = &mut stopped, if !is_ending => Wakeup::Stop,
                     () = &mut revoked => Wakeup::Revoked,
                     () = &mut timer => Wakeup::Time,
@@ -170,13 +187,26 @@ impl Session {
                     other => return SocketEnd::of_message(&other).map_or(Ok(()), Err),
                 }
             }
+            Wakeup::Change(change) => self.send_changes(change).await?,
             Wakeup::Time => self.receive_time(Instant::now()).await?,
         }
         Ok(())
     }
 
+    /// Sends a message of a subscription, with those that are there already.
+    async fn send_changes(&mut self, first: String) -> Result<(), SocketEnd> {
+        let (mut bytes, mut changes) = (first.len(), vec![first]);
+        while bytes < LIVE_CHUNK_BYTES
+            && let Some(change) = self.watching.as_mut().and_then(Watching::next_known)
+        {
+            bytes += change.len();
+            changes.push(change);
+        }
+        self.pending.during(self.socket.send(changes.iter())).await.map_err(|()| SocketEnd::Left)
+    }
+
     fn receive(&mut self, frame: &Arc<str>) -> Result<(), SocketEnd> {
-        let Some(sender) = self.sender.clone() else {
+        if self.client.is_none() {
             return match self.sign_in(frame) {
                 Ok(()) => {
                     let answer = self.answers.answer(r#"{"signedIn":true}"#.to_owned(), Share::default());
@@ -191,19 +221,53 @@ impl Session {
                     })
                 }
             };
-        };
+        }
         if let Some(end) = self.key_has_ended() {
             return Err(end);
         }
-        match self.count_rate() {
-            Ok(()) => {
-                self.frames += 1;
+        if let Err(error) = self.count_rate() {
+            self.refuse(&error);
+            return Ok(());
+        }
+        self.frames += 1;
+        let asked = LiveFrame::parse(frame).filter(|_| self.has_live_frames());
+        match (asked, self.sender.clone()) {
+            (Some(asked), _) => self.change_subscriptions(asked),
+            (None, Some(sender)) => {
                 let frame = Arc::clone(frame);
                 self.pending.push(frame.len(), async move { sender.answer(&frame).await });
             }
-            Err(error) => self.refuse(&error),
+            (None, None) => {
+                let reason = r#"only {"subscribe":{...}} and {"unsubscribe":0} can be sent here"#.to_owned();
+                self.refuse(&ApiError::Parameter { name: "frame", reason });
+            }
         }
         Ok(())
+    }
+
+    /// Returns whether a frame can be about subscriptions: an event of the stream has no field of these names.
+    fn has_live_frames(&self) -> bool {
+        let Purpose::Send(intake) = &self.purpose else { return true };
+        let fields = self.services.admission.fields(&intake.stream);
+        fields.is_ok_and(|fields| LiveFrame::NAMES.iter().all(|name| fields.index_of(name).is_none()))
+    }
+
+    fn change_subscriptions(&mut self, asked: Result<LiveFrame<'_>, ApiError>) {
+        let Some(watching) = &mut self.watching else { return };
+        let answer = asked.and_then(|asked| match asked {
+            LiveFrame::Subscribe(request) => Ok(json!({ "subscribed": watching.subscribe(request)? })),
+            LiveFrame::Unsubscribe(number) => {
+                watching.unsubscribe(number)?;
+                Ok(json!({ "unsubscribed": number }))
+            }
+        });
+        match answer {
+            Ok(answer) => {
+                let answer = self.answers.answer(answer.to_string(), Share::default());
+                self.pending.push(0, std::future::ready(answer));
+            }
+            Err(error) => self.refuse(&error),
+        }
     }
 
     fn count_rate(&self) -> Result<(), ApiError> {
@@ -217,50 +281,54 @@ impl Session {
     }
 
     fn sign_in(&mut self, frame: &str) -> Result<(), ApiError> {
-        let missing = Refusal::Unauthorized { scope: Scope::Send, fault: KeyFault::Missing };
+        let scope = if matches!(self.purpose, Purpose::Watch) { Scope::Read } else { Scope::Send };
+        let missing = Refusal::Unauthorized { scope, fault: KeyFault::Missing };
         let token = sign_in::of_first_frame(frame).ok_or(missing)?;
         let presented = Credentials { literals: [Some(&token), None], unreadable: false };
-        let (keys, stream) = (&self.services.admission.keys, &self.intake.stream);
-        let (key, held) = keys.authorize_connection(presented, Scope::Send, Some(stream), false)?;
-        self.services.admission.fields(stream)?;
-        self.may_send(key, held);
+        let signed_in = SignIn::of(&self.services, &self.purpose, presented, false)?;
+        self.begin(signed_in);
         Ok(())
     }
 
-    fn may_send(&mut self, key: Arc<Key>, held: Option<HeldKey>) {
+    fn begin(&mut self, signed_in: SignIn) {
         static LINES: LogSample = LogSample::new();
+        let SignIn { key, held, watching } = signed_in;
         self.place.signed_in();
         self.clock.sign_in(true, Instant::now());
         self.key_watch = KeyWatch::new(held, Instant::now());
         // Without random bytes the connection has no name, which only the envelope lacks then.
         let client = random_id().unwrap_or_else(|_| "unnamed".into());
-        let sender = FrameSender {
-            services: self.services.clone(),
-            intake: Arc::clone(&self.intake),
-            handshake: Arc::clone(&self.handshake),
-            key,
-            client,
-            has_key: held.is_some(),
-            order: Mutex::default(),
-            answers: Arc::clone(&self.answers),
-        };
-        let (client, address, stream) = (&*sender.client, self.handshake.peer.0, &self.intake.stream);
-        if let Some(left_out) = LINES.next() {
-            tracing::info!(client, %address, stream, left_out, "client connected");
+        let (address, mut stream) = (self.handshake.peer.0, "");
+        if let (Purpose::Send(intake), Some(key)) = (&self.purpose, key) {
+            stream = &intake.stream;
+            let sender = FrameSender {
+                services: self.services.clone(),
+                intake: Arc::clone(intake),
+                handshake: Arc::clone(&self.handshake),
+                key,
+                client: Arc::clone(&client),
+                has_key: held.is_some(),
+                order: Mutex::default(),
+                answers: Arc::clone(&self.answers),
+            };
+            self.socket.set_share(sender.share());
+            self.sender = Some(Arc::new(sender));
         }
-        self.socket.set_share(sender.share());
-        self.sender = Some(Arc::new(sender));
+        if let Some(left_out) = LINES.next() {
+            tracing::info!(client = &*client, %address, stream, left_out, "client connected");
+        }
+        (self.client, self.watching) = (Some(client), Some(watching));
     }
 
     fn note_end(&self, end: SocketEnd) {
         static LINES: LogSample = LogSample::new();
         let (reason, address, frames) = (end.as_str(), self.handshake.peer.0, self.frames);
-        let Some(sender) = &self.sender else {
+        let Some(client) = self.client.as_deref() else {
             tracing::debug!(%address, reason, "socket closed before the client had shown a key");
             return;
         };
         if let Some(left_out) = LINES.next() {
-            tracing::info!(client = &*sender.client, %address, reason, frames, left_out, "client gone");
+            tracing::info!(client, %address, reason, frames, left_out, "client gone");
         }
     }
 
@@ -282,5 +350,12 @@ impl Session {
     /// Returns when something has to be done even if nothing arrives.
     fn deadline(&self) -> Instant {
         self.clock.deadline([self.key_watch.deadline()])
+    }
+}
+
+async fn next_change(watching: &mut Option<Watching>) -> String {
+    match watching {
+        Some(watching) => watching.next().await,
+        None => std::future::pending().await,
     }
 }

@@ -1,10 +1,59 @@
-//! How a client of a WebSocket shows its key: in a header, as the second of its subprotocols, or in its first frame.
+//! How a client of a WebSocket shows its key, and what it may do then. The key is in a header, it is the second
+//! subprotocol, or it is in the first frame.
+
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 
-use crate::admission::Credentials;
-use crate::http::{credentials, literal_key};
+use super::frame::Intake;
+use crate::admission::{Credentials, HeldKey, Key, Scope};
+use crate::http::{ApiError, credentials, literal_key};
+use crate::sources::SocketServices;
+use crate::sources::watching::Watching;
+
+/// What a WebSocket is for.
+#[derive(Clone)]
+pub enum Purpose {
+    /// Its frames bring events. Its client may watch changes besides.
+    Send(Arc<Intake>),
+    /// Its client only watches changes.
+    Watch,
+}
+
+/// A client that has shown who it is.
+pub struct SignIn {
+    /// The key with which events are admitted; `None` if the client only watches.
+    pub key: Option<Arc<Key>>,
+    pub held: Option<HeldKey>,
+    pub watching: Watching,
+}
+
+impl SignIn {
+    /// Fails if a client with these credentials may not use the WebSocket for its purpose. `open` is set if it needs no
+    /// key.
+    pub fn of(
+        services: &SocketServices,
+        purpose: &Purpose,
+        presented: Credentials<'_>,
+        open: bool,
+    ) -> Result<Self, ApiError> {
+        let (admission, keys) = (&services.admission, &services.admission.keys);
+        let watching = Watching::new(&services.live, keys, presented);
+        match purpose {
+            Purpose::Send(intake) => {
+                let stream = &intake.stream;
+                let (key, held) = keys.authorize_connection(presented, Scope::Send, Some(stream), open)?;
+                admission.fields(stream)?;
+                Ok(Self { key: Some(key), held, watching })
+            }
+            Purpose::Watch => {
+                let held = watching.reader()?.held().copied();
+                Ok(Self { key: None, held, watching })
+            }
+        }
+    }
+}
 
 /// The first subprotocol of a client that shows its key as the second one: `new WebSocket(url, ["millrace", key])`.
 pub const SUBPROTOCOL: &str = "millrace";
