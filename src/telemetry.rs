@@ -54,8 +54,9 @@ fn describe() {
     describe_counter!("millrace_store_retries_total", "Transactions of the store that were tried again.");
     describe_gauge!("millrace_connections", "Open connections.");
     describe_gauge!("millrace_connections_max", "Maximum number of open connections; further ones wait.");
-    describe_gauge!("millrace_sockets", "Open WebSockets and Socket.IO sessions.");
+    describe_gauge!("millrace_sockets", "Open WebSockets, Socket.IO sessions and answers of live changes.");
     describe_gauge!("millrace_sockets_max", "Maximum number of open sockets; further ones are refused.");
+    describe_gauge!("millrace_subscriptions", "Subscriptions to live changes.");
     describe_gauge!("millrace_dead_letters_open", "Dead letters that wait for a decision.");
     describe_gauge!("millrace_log_bytes", "Size of the log in bytes.");
     describe_gauge!("millrace_log_end", "Position after the last durable event.");

@@ -82,7 +82,7 @@ pub struct Opening {
 }
 
 impl Target {
-    async fn connect(&self) -> Outcome<TcpStream> {
+    pub async fn connect(&self) -> Outcome<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;
         let Some(Opening { request, sign_in }) = &self.opening else { return Ok(stream) };
@@ -189,7 +189,7 @@ async fn one_connection(
     Ok((total, counted))
 }
 
-async fn exchange(
+pub async fn exchange(
     stream: &mut TcpStream,
     request: &[u8],
     protocol: Protocol,

@@ -13,6 +13,7 @@ mod machine;
 mod measure;
 mod servers;
 mod setting;
+mod subscribers;
 mod table;
 mod websocket;
 mod yardstick;

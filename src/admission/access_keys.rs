@@ -265,7 +265,11 @@ impl Keys {
         scope: Scope,
     ) -> Result<(Arc<Key>, Option<HeldKey>), Refusal> {
         let (key, held) = self.identify(presented, scope, false)?;
-        if key.scopes.contains(&scope) { Ok((key, held)) } else { Err(Refusal::Forbidden(Denied::Scope(scope))) }
+        if key.scopes.contains(&scope) {
+            Ok((key, held))
+        } else {
+            Err(Refusal::Forbidden(Denied::Scope(scope)))
+        }
     }
 
     /// Returns whether nobody needs a key.

@@ -98,7 +98,8 @@ impl Keys {
         }
         let unauthorized = |fault| Refusal::Unauthorized { scope: Scope::Read, fault };
         let bad = || unauthorized(KeyFault::BadToken);
-        let (text, signed) = token.strip_prefix(TOKEN_PREFIX).and_then(|rest| rest.split_once('.')).ok_or_else(bad)?;
+        let (text, signed) =
+            token.strip_prefix(TOKEN_PREFIX).and_then(|rest| rest.split_once('.')).ok_or_else(bad)?;
         let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| bad());
         let content: Content = serde_json::from_slice(&decoded(text)?).map_err(|_| bad())?;
         let (hash, key) = self.by_id(&content.key).ok_or_else(|| unauthorized(KeyFault::TokenEnded))?;
@@ -137,7 +138,12 @@ impl Keys {
     }
 
     /// Makes a token that lets its bearer watch this, for a time. `reader` has presented a key, and may watch it.
-    pub fn token(&self, reader: &Reader, grants: Vec<Grant>, valid: Duration) -> Result<(String, Millis), Refusal> {
+    pub fn token(
+        &self,
+        reader: &Reader,
+        grants: Vec<Grant>,
+        valid: Duration,
+    ) -> Result<(String, Millis), Refusal> {
         if reader.grants.is_some() {
             return Err(Refusal::Forbidden(Denied::TokenOfToken));
         }
@@ -156,7 +162,11 @@ impl Keys {
 }
 
 fn expect_read(key: &Key) -> Result<(), Refusal> {
-    if key.scopes.contains(&Scope::Read) { Ok(()) } else { Err(Refusal::Forbidden(Denied::Scope(Scope::Read))) }
+    if key.scopes.contains(&Scope::Read) {
+        Ok(())
+    } else {
+        Err(Refusal::Forbidden(Denied::Scope(Scope::Read)))
+    }
 }
 
 /// Signs with the hash of the key. It is in the database, so each node can check a token, and nobody else knows it.

@@ -2,7 +2,7 @@
 
 use crate::admission::{KeyError, Refusal};
 use crate::http::ApiError;
-use crate::live::TopicError;
+use crate::live::TargetError;
 use crate::log::{AppendError, CopyError, ReadError};
 use crate::store::StoreError;
 use crate::views::{AcceptError, BatchError, DeadLetterError, ErasureError, ParameterError, RebuildError};
@@ -84,11 +84,11 @@ impl From<AcceptError> for ApiError {
     }
 }
 
-impl From<TopicError> for ApiError {
-    fn from(error: TopicError) -> Self {
+impl From<TargetError> for ApiError {
+    fn from(error: TargetError) -> Self {
         match error {
-            TopicError::NoView(_) | TopicError::NoStream(_) => Self::not_found(error.to_string()),
-            TopicError::Parameter(error) => error.into(),
+            TargetError::NoView(_) | TargetError::NoStream(_) => Self::not_found(error.to_string()),
+            TargetError::Parameter(error) => error.into(),
         }
     }
 }

@@ -1,32 +1,21 @@
 //! `/v1/live` and its shortcuts: subscriptions to changes, as Server-Sent Events.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::Router;
 use axum::extract::{Extension, FromRequestParts, Path, State};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::get;
-use axum::Router;
-use event::Stop;
-use event::limits::{
-    LIVE_CHUNK_BYTES, LIVE_HEARTBEAT_INTERVAL, LIVE_RETRY_DELAY_MAX, LIVE_RETRY_DELAY_MIN, SUBSCRIPTIONS_MAX,
-};
-use futures_util::stream::unfold;
-use futures_util::FutureExt;
+use event::limits::SUBSCRIPTIONS_MAX;
 use serde_json::{Map, Value};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
 use super::Api;
-use crate::admission::{KeyWatch, Keys, Reader};
-use crate::http::{
-    ApiError, OpenSocket, Peer, Query, credentials, event_stream, write_event, write_heartbeat, write_retry,
-};
-use crate::live::{Message, SubscriptionRequest, Subscriptions, Topic, split_places};
+use super::live_connection::Connection;
+use crate::admission::Reader;
+use crate::http::{ApiError, Peer, Query, credentials, event_stream};
+use crate::live::{SubscriptionRequest, Subscriptions, Target, split_places};
 
 pub fn routes(api: &Arc<Api>) -> Router {
     Router::new()
@@ -110,7 +99,9 @@ fn one(api: &Arc<Api>, reader: LiveReader, kind: &str, name: String) -> Result<R
 /// Several subscriptions over one connection: browsers open at most six to one site.
 async fn several(reader: LiveReader, State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
     if let Some((name, _)) = reader.parameters.iter().find(|(name, _)| name != "subscribe") {
-        return Err(invalid(&format!("has no parameter `{name}`; name each subscription as `subscribe={{...}}`")));
+        return Err(invalid(&format!(
+            "has no parameter `{name}`; name each subscription as `subscribe={{...}}`"
+        )));
     }
     let requests = reader.parameters.iter().map(|(_, text)| SubscriptionRequest::parse(text));
     let requests = requests.collect::<Result<Vec<_>, _>>()?;
@@ -143,120 +134,19 @@ fn open(
             request.after = Some(place.to_owned());
         }
     }
-    let mut topics: Vec<Topic> = Vec::with_capacity(requests.len());
+    let mut targets: Vec<Target> = Vec::with_capacity(requests.len());
     for request in &requests {
-        let topic = api.live.topic(request)?;
-        api.keys.may_watch(&reader, topic.watched())?;
-        topics.push(topic);
+        let target = api.live.target(request)?;
+        api.keys.may_watch(&reader, target.watched())?;
+        targets.push(target);
     }
     let mut place = api.sockets.open_subscriber(peer)?;
     place.signed_in();
     let mut subscriptions = Subscriptions::default();
-    for (topic, request) in topics.iter().zip(&requests) {
-        subscriptions.add(api.live.subscribe(topic)?, request.after.as_deref());
+    for (target, request) in targets.iter().zip(&requests) {
+        subscriptions.add(api.live.subscribe(target)?, request.after.as_deref());
     }
-    let connection = Connection {
-        revocations: api.keys.revocations(),
-        keys: api.keys.clone(),
-        key_watch: KeyWatch::new(reader.held().copied(), Instant::now()),
-        stop: api.sockets.stop().clone(),
-        subscriptions,
-        begun: false,
-        has_ended: false,
-        heartbeat_at: Instant::now() + LIVE_HEARTBEAT_INTERVAL,
-        _place: place,
-    };
-    Ok(event_stream(unfold(connection, |mut connection| async {
-        let piece = connection.next_piece().await?;
-        Some((Ok::<Bytes, Infallible>(piece.into()), connection))
-    })))
-}
-
-/// One reader's connection.
-struct Connection {
-    subscriptions: Subscriptions,
-    keys: Keys,
-    key_watch: KeyWatch,
-    revocations: watch::Receiver<()>,
-    stop: Stop,
-    begun: bool,
-    has_ended: bool,
-    heartbeat_at: Instant,
-    _place: OpenSocket,
-}
-
-impl Connection {
-    /// Waits for the next piece of the answer; `None` at its end.
-    async fn next_piece(&mut self) -> Option<String> {
-        let mut piece = String::new();
-        if self.has_ended {
-            return None;
-        }
-        if !std::mem::replace(&mut self.begun, true) {
-            // At once, so that the reader knows that it is connected.
-            write_retry(&mut piece, retry_delay());
-            return Some(piece);
-        }
-        while piece.is_empty() {
-            self.wait(&mut piece).await;
-        }
-        Some(piece)
-    }
-
-    async fn wait(&mut self, piece: &mut String) {
-        let deadline = self.key_watch.deadline().unwrap_or(self.heartbeat_at).min(self.heartbeat_at);
-        tokio::select! {
-            biased;
-            () = self.stop.wait() => self.end(piece, "stopping"),
-            _ = self.revocations.changed() => self.check_key(piece),
-            () = sleep_until(deadline) => self.tick(piece),
-            (_, message) = self.subscriptions.next() => {
-                self.write(piece, &message);
-                // What is there already is sent with it.
-                while piece.len() < LIVE_CHUNK_BYTES
-                    && let Some((_, message)) = self.subscriptions.next().now_or_never()
-                {
-                    self.write(piece, &message);
-                }
-            }
-        }
-    }
-
-    fn write(&mut self, piece: &mut String, message: &Message) {
-        // The browser gives messages without a name to `onmessage`, and those without content to nobody.
-        let name = (!matches!(message, Message::Change { .. } | Message::Place { .. })).then(|| message.name());
-        write_event(piece, name, &self.subscriptions.place(), message.content());
-        self.heartbeat_at = Instant::now() + LIVE_HEARTBEAT_INTERVAL;
-    }
-
-    fn tick(&mut self, piece: &mut String) {
-        let now = Instant::now();
-        if now >= self.heartbeat_at {
-            write_heartbeat(piece);
-            self.heartbeat_at = now + LIVE_HEARTBEAT_INTERVAL;
-        }
-        self.key_watch.checked(now);
-        self.check_key(piece);
-    }
-
-    fn check_key(&mut self, piece: &mut String) {
-        if !self.key_watch.holds(&self.keys) {
-            self.end(piece, "key-ended");
-        }
-    }
-
-    /// Ends the answer after a message that says why.
-    fn end(&mut self, piece: &mut String, reason: &str) {
-        write_event(piece, Some("end"), "", &serde_json::json!({ "reason": reason }).to_string());
-        self.has_ended = true;
-    }
-}
-
-/// Returns a delay of its own for each reader, so that not all of them come back at once.
-fn retry_delay() -> Duration {
-    let mut random = [0_u8; 2];
-    // Without random bytes, the delay is the shortest one.
-    let _ = getrandom::fill(&mut random);
-    let share = f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX);
-    LIVE_RETRY_DELAY_MIN + (LIVE_RETRY_DELAY_MAX - LIVE_RETRY_DELAY_MIN).mul_f64(share)
+    let stop = api.sockets.stop();
+    let connection = Connection::new(&api.keys, &reader, stop, subscriptions, place);
+    Ok(event_stream(connection.pieces()))
 }

@@ -10,6 +10,7 @@ mod events;
 mod health;
 mod keys;
 mod live;
+mod live_connection;
 mod notifications;
 mod rows;
 mod stats;

@@ -65,7 +65,10 @@ async fn create(
     let TokenRequest { stream, view, key, subscribe, .. } = body;
     let requests = match subscribe {
         Some(_) if stream.is_some() || view.is_some() || key.is_some() => {
-            return Err(invalid("subscribe", "cannot be combined with `stream`, `view` and `key`".to_owned()));
+            return Err(invalid(
+                "subscribe",
+                "cannot be combined with `stream`, `view` and `key`".to_owned(),
+            ));
         }
         Some(requests) => requests,
         None => vec![SubscriptionRequest { stream, view, key, ..SubscriptionRequest::default() }],
@@ -76,9 +79,9 @@ async fn create(
     }
     let mut grants = Vec::with_capacity(requests.len());
     for request in &requests {
-        let topic = api.live.topic(request)?;
-        api.keys.may_watch(&reader, topic.watched())?;
-        grants.push(Grant::of(topic.watched()));
+        let target = api.live.target(request)?;
+        api.keys.may_watch(&reader, target.watched())?;
+        grants.push(Grant::of(target.watched()));
     }
     let (token, expires) = api.keys.token(&reader, grants, valid)?;
     Ok(Json(TokenBody { token, expires_at: expires.to_text() }))

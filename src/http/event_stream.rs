@@ -66,7 +66,10 @@ mod tests {
     fn a_message_has_a_line_for_each_part() {
         assert_eq!(written(None, "5", r#"{"a":1}"#), "id: 5\ndata: {\"a\":1}\n\n");
         assert_eq!(written(Some("reset"), "", "{}"), "event: reset\ndata: {}\n\n");
-        assert_eq!(written(None, "5", "{\n  \"a\": 1\r\n}"), "id: 5\ndata: {\ndata:   \"a\": 1\ndata: \ndata: }\n\n");
+        assert_eq!(
+            written(None, "5", "{\n  \"a\": 1\r\n}"),
+            "id: 5\ndata: {\ndata:   \"a\": 1\ndata: \ndata: }\n\n"
+        );
         assert_eq!(written(None, "5", ""), "id: 5\n\n");
     }
 }

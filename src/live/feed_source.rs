@@ -13,7 +13,7 @@ use crate::store::StoreError;
 
 pub enum FeedSource {
     Events(EventSource),
-    Rows(RowSource),
+    Rows(Box<RowSource>),
 }
 
 /// The events of one stream.

@@ -91,7 +91,9 @@ impl Message {
     /// Returns the content as JSON; empty if the message is only about the place.
     pub fn content(&self) -> &str {
         match self {
-            Self::Change { content, .. } | Self::Reset { content, .. } | Self::Missed { content, .. } => content,
+            Self::Change { content, .. } | Self::Reset { content, .. } | Self::Missed { content, .. } => {
+                content
+            }
             Self::Place { .. } => "",
         }
     }

@@ -14,7 +14,7 @@ mod row_page;
 mod stream_page;
 mod subscription;
 mod subscriptions;
-mod topic;
+mod target;
 mod value;
 mod value_feed;
 
@@ -33,18 +33,18 @@ use crate::views::{ParameterError, Running, ViewKind};
 use cursor::Cursor;
 use feed::Feed;
 use feed_source::{EventSource, FeedSource};
+use message::About;
 use other_nodes::Watchers;
 use row_page::RowSource;
-use message::About;
 use subscription::{Begin, Messages, Reading, ReplayLimits};
-use topic::What;
+use target::What;
 use value_feed::ValueFeed;
 
 pub use event_body::{EventBody, LeftOut};
 pub use message::Message;
 pub use stream_page::{EventFilter, stream_page};
 pub use subscriptions::{Subscriptions, split_places};
-pub use topic::{SubscriptionRequest, Topic, TopicError};
+pub use target::{SubscriptionRequest, Target, TargetError};
 
 /// Everything that can be watched. Clones share it.
 #[derive(Clone)]
@@ -74,7 +74,8 @@ impl Live {
     ) -> Self {
         let has_values = |running: &&Running| !matches!(running.view.kind, ViewKind::Table(_));
         let values = views.values().filter(has_values);
-        let values = values.map(|running| (running.view.name.clone(), ValueFeed::start(running, store, stop)));
+        let values =
+            values.map(|running| (running.view.name.clone(), ValueFeed::start(running, store, stop)));
         let watchers = Watchers::new();
         let (of_nodes, of_store) = (watchers.clone(), store.clone());
         tokio::spawn(other_nodes::look(of_store, log.id(), views.clone(), of_nodes, stop.clone()));
@@ -96,16 +97,16 @@ impl Live {
     }
 
     /// Checks a request against the streams and views that there are.
-    pub fn topic(&self, request: &SubscriptionRequest) -> Result<Topic, TopicError> {
-        request.topic(&self.0.streams, &self.0.views)
+    pub fn target(&self, request: &SubscriptionRequest) -> Result<Target, TargetError> {
+        request.target(&self.0.streams, &self.0.views)
     }
 
-    /// Subscribes to a topic, whose reader is known to be allowed to.
-    pub fn subscribe(&self, topic: &Topic) -> Result<Messages, TopicError> {
+    /// Subscribes to a target, whose reader is known to be allowed to.
+    pub fn subscribe(&self, target: &Target) -> Result<Messages, TargetError> {
         let watcher = self.0.watchers.add();
-        let messages = match (&topic.what, &topic.view) {
+        let messages = match (&target.what, &target.view) {
             (What::Events { filter, from }, _) => {
-                let begin = match (&topic.after, from) {
+                let begin = match (&target.after, from) {
                     (Some(after), _) => Begin::After(after.clone()),
                     (None, Some(from)) => Begin::At(self.place_in_log(*from)?),
                     (None, None) => Begin::Now,
@@ -115,22 +116,22 @@ impl Live {
                 subscription::items(self.events(filter), own_filter, begin, reading)
             }
             (What::Rows, Some(view)) => {
-                let begin = topic.after.clone().map_or(Begin::Now, Begin::After);
+                let begin = target.after.clone().map_or(Begin::Now, Begin::After);
                 let reading = Reading { limits: self.0.limits.clone(), _watcher: watcher };
                 subscription::items(self.rows(view)?, None, begin, reading)
             }
             (What::Value(query), Some(view)) => {
-                let unknown = || TopicError::NoView(view.clone());
-                let receiver = self.0.values.get(view).ok_or_else(unknown)?.watch(query).from_now();
+                let unknown = || TargetError::NoView(view.clone());
+                let receiver = self.0.values.get(view).ok_or_else(unknown)?.watch(query).with_present();
                 let about = About::View(view.clone());
-                subscription::values(about, receiver, topic.after.clone(), watcher)
+                subscription::values(about, receiver, target.after.clone(), watcher)
             }
-            (What::Rows | What::Value(_), None) => return Err(TopicError::NoView(String::new())),
+            (What::Rows | What::Value(_), None) => return Err(TargetError::NoView(String::new())),
         };
         Ok(messages)
     }
 
-    fn place_in_log(&self, position: u64) -> Result<Cursor, TopicError> {
+    fn place_in_log(&self, position: u64) -> Result<Cursor, TargetError> {
         let end = self.0.log.end();
         if position > end {
             let reason = format!("position {position} is beyond the end of the log, {end}");
@@ -148,14 +149,15 @@ impl Live {
         Arc::clone(feed)
     }
 
-    fn rows(&self, view: &str) -> Result<Arc<Feed>, TopicError> {
-        let unknown = || TopicError::NoView(view.to_owned());
+    fn rows(&self, view: &str) -> Result<Arc<Feed>, TargetError> {
+        let unknown = || TargetError::NoView(view.to_owned());
         let running = self.0.views.get(view).ok_or_else(unknown)?;
         let table = running.view.row_table().ok_or_else(unknown)?;
         match event::lock(&self.0.tables_watched).entry(view.to_owned()) {
             Entry::Occupied(feed) => Ok(Arc::clone(feed.get())),
             Entry::Vacant(place) => {
-                let source = FeedSource::Rows(RowSource::new(running, table, &self.0.log, &self.0.store));
+                let source =
+                    FeedSource::Rows(Box::new(RowSource::new(running, table, &self.0.log, &self.0.store)));
                 Ok(Arc::clone(place.insert(Feed::new(source, &self.0.stop))))
             }
         }

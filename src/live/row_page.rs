@@ -29,9 +29,13 @@ pub struct RowSource {
 
 /// What one event did to the table.
 enum RowChange {
-    Added { row: i64 },
+    Added {
+        row: i64,
+    },
     /// The row of an earlier event was removed.
-    Removed { position: u64 },
+    Removed {
+        position: u64,
+    },
 }
 
 impl RowSource {
@@ -101,7 +105,13 @@ impl RowSource {
     }
 
     /// Adds what the events at `begin..until` of a log did. Returns `false` if the page is full.
-    async fn add_rows(&self, page: &mut FeedPage, log: LogId, begin: u64, until: u64) -> Result<bool, StoreError> {
+    async fn add_rows(
+        &self,
+        page: &mut FeedPage,
+        log: LogId,
+        begin: u64,
+        until: u64,
+    ) -> Result<bool, StoreError> {
         let changes = self.changes(log, begin, until).await?;
         let mut bytes = page.bytes();
         for some in changes.chunks(WIDE_ROWS_READ_MAX) {
@@ -120,12 +130,19 @@ impl RowSource {
                     },
                     RowChange::Removed { position } => format!(r#""removes":{position}"#),
                 };
-                let of_other = if log == self.log.id() { String::new() } else { format!(r#""log":"{log}","#) };
+                let of_other =
+                    if log == self.log.id() { String::new() } else { format!(r#""log":"{log}","#) };
                 let view = json!(self.name());
                 let content = format!(r#"{{"view":{view},{of_other}"position":{position},{row}}}"#);
                 bytes += content.len();
                 let place = page.next.to_string().into();
-                page.items.push(FeedItem { log, position: *position, place, content: content.into(), event: 0..0 });
+                page.items.push(FeedItem {
+                    log,
+                    position: *position,
+                    place,
+                    content: content.into(),
+                    event: 0..0,
+                });
             }
         }
         page.next.set_position(log, until);

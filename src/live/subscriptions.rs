@@ -58,7 +58,8 @@ impl Subscriptions {
 
     /// Returns the places of all subscriptions as one text, in the order in which they were added.
     pub fn place(&self) -> String {
-        let places: Vec<&str> = self.places.iter().map(|place| place.as_deref().unwrap_or_default()).collect();
+        let places: Vec<&str> =
+            self.places.iter().map(|place| place.as_deref().unwrap_or_default()).collect();
         places.join(SEPARATOR)
     }
 }

@@ -9,17 +9,27 @@ use serde_json::json;
 use super::cursor::Cursor;
 use crate::store::{Cell, Select, Store, StoreError};
 use crate::views::{
-    GroupStats, Ledger, NotificationBody, NotificationStatus, Notifications, Stats, StatsParameters, View, ViewKind,
+    GroupStats, Ledger, NotificationBody, NotificationStatus, Notifications, Stats, StatsParameters, View,
+    ViewKind,
 };
 
 /// One value of a view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ValueQuery {
-    Balance { key: Arc<str> },
-    Statistics { group: Arc<str>, parameters: StatsParameters },
-    Notification { id: Arc<str> },
+    Balance {
+        key: Arc<str>,
+    },
+    Statistics {
+        group: Arc<str>,
+        parameters: StatsParameters,
+    },
+    Notification {
+        id: Arc<str>,
+    },
     /// The newest notifications, all of them or those with a status.
-    NotificationList { status: Option<NotificationStatus> },
+    NotificationList {
+        status: Option<NotificationStatus>,
+    },
 }
 
 /// Values that were read in one transaction.
@@ -35,9 +45,9 @@ impl ValueQuery {
     /// Returns the row whose changes change the value; `None` if any row does.
     pub fn row(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Balance { key: row } | Self::Statistics { group: row, .. } | Self::Notification { id: row } => {
-                Some(row)
-            }
+            Self::Balance { key: row }
+            | Self::Statistics { group: row, .. }
+            | Self::Notification { id: row } => Some(row),
             Self::NotificationList { .. } => None,
         }
     }
@@ -49,7 +59,8 @@ pub async fn read(store: &Store, view: &View, queries: &[&ValueQuery]) -> Result
     let read = store.rows_with_positions(&view.name, selects).await;
     let (answers, positions) = store.nothing_until_begun(&view.name, read).await?;
     let mut answers = answers.into_iter();
-    let contents = queries.iter().map(|query| content(view, query, &mut answers)).collect::<Result<_, _>>()?;
+    let contents =
+        queries.iter().map(|query| content(view, query, &mut answers)).collect::<Result<_, _>>()?;
     Ok(Values { contents, place: Cursor::after(&positions) })
 }
 

@@ -28,13 +28,13 @@ pub struct Value {
 pub struct ValueFeed {
     view: Running,
     store: Store,
-    topics: Mutex<Topics>,
+    watched: Mutex<WatchedValues>,
     /// Told when a value is watched that was not before.
     added: Notify,
 }
 
 /// A watched value, by its number.
-struct Topic {
+struct WatchedValue {
     query: ValueQuery,
     sender: watch::Sender<Option<Value>>,
     /// When the value has to be read; `None` if it has not changed.
@@ -44,9 +44,9 @@ struct Topic {
 }
 
 #[derive(Default)]
-struct Topics {
+struct WatchedValues {
     last: u64,
-    all: HashMap<u64, Topic>,
+    all: HashMap<u64, WatchedValue>,
     numbers: HashMap<ValueQuery, u64>,
     /// The values that change with a row; under `None` those that change with any row.
     of_row: HashMap<Option<Arc<str>>, Vec<u64>>,
@@ -64,27 +64,27 @@ impl ValueFeed {
     /// Starts to follow a view.
     pub fn start(view: &Running, store: &Store, stop: &Stop) -> Arc<Self> {
         let (view, store) = (view.clone(), store.clone());
-        let feed = Arc::new(Self { view, store, topics: Mutex::default(), added: Notify::new() });
+        let feed = Arc::new(Self { view, store, watched: Mutex::default(), added: Notify::new() });
         tokio::spawn(Arc::clone(&feed).run(stop.clone()));
         feed
     }
 
     /// Watches a value.
     pub fn watch(self: &Arc<Self>, query: &ValueQuery) -> ValueReceiver {
-        let mut topics = event::lock(&self.topics);
-        let known = topics.numbers.get(query).copied();
+        let mut watched = event::lock(&self.watched);
+        let known = watched.numbers.get(query).copied();
         let number = known.unwrap_or_else(|| {
             self.added.notify_one();
-            topics.add(query, self.view.changes.watch(query.row()))
+            watched.add(query, self.view.changes.watch(query.row()))
         });
-        let receiver = topics.all[&number].sender.subscribe();
+        let receiver = watched.all[&number].sender.subscribe();
         ValueReceiver { feed: Arc::clone(self), number, receiver }
     }
 
     async fn run(self: Arc<Self>, stop: Stop) {
         let mut signal = self.view.changes.signal();
         loop {
-            let due = event::lock(&self.topics).next_due();
+            let due = event::lock(&self.watched).next_due();
             tokio::select! {
                 () = stop.wait() => return,
                 // The sender is a part of the view.
@@ -99,16 +99,16 @@ impl ValueFeed {
 
     fn note_changes(&self) {
         let (changed, now) = (self.view.changes.take(), Instant::now());
-        let mut topics = event::lock(&self.topics);
+        let mut watched = event::lock(&self.watched);
         match changed {
             Changed::All => {
-                let all: Vec<u64> = topics.all.keys().copied().collect();
-                all.into_iter().for_each(|number| topics.set_due(number, now));
+                let all: Vec<u64> = watched.all.keys().copied().collect();
+                all.into_iter().for_each(|number| watched.set_due(number, now));
             }
             Changed::Rows(rows) => {
                 for row in rows.into_iter().map(Some).chain([None]) {
-                    let numbers = topics.of_row.get(&row).cloned().unwrap_or_default();
-                    numbers.into_iter().for_each(|number| topics.set_due(number, now));
+                    let numbers = watched.of_row.get(&row).cloned().unwrap_or_default();
+                    numbers.into_iter().for_each(|number| watched.set_due(number, now));
                 }
             }
         }
@@ -117,20 +117,20 @@ impl ValueFeed {
     /// Reads the values that are due, and sends those that have changed.
     async fn publish_due(&self) {
         loop {
-            let due = event::lock(&self.topics).take_due(Instant::now());
+            let due = event::lock(&self.watched).take_due(Instant::now());
             if due.is_empty() {
                 return;
             }
             let queries: Vec<&ValueQuery> = due.iter().map(|(_, query)| query).collect();
             let read = value::read(&self.store, &self.view.view, &queries).await;
-            let mut topics = event::lock(&self.topics);
+            let mut watched = event::lock(&self.watched);
             let now = Instant::now();
             match read {
-                Ok(values) => topics.publish(due.iter().map(|(number, _)| *number), values, now),
+                Ok(values) => watched.publish(due.iter().map(|(number, _)| *number), values, now),
                 Err(error) => {
                     self.note_failure(&error);
                     for (number, _) in &due {
-                        topics.set_due_in(*number, now, VALUES_RETRY_INTERVAL);
+                        watched.set_due_in(*number, now, VALUES_RETRY_INTERVAL);
                     }
                     return;
                 }
@@ -150,19 +150,19 @@ impl ValueFeed {
     }
 
     fn remove_unwatched(&self, number: u64) {
-        let mut topics = event::lock(&self.topics);
+        let mut watched = event::lock(&self.watched);
         // The last receiver still exists while it is dropped.
-        if topics.all.get(&number).is_some_and(|topic| topic.sender.receiver_count() <= 1) {
-            topics.remove(number);
+        if watched.all.get(&number).is_some_and(|value| value.sender.receiver_count() <= 1) {
+            watched.remove(number);
         }
     }
 }
 
-impl Topics {
+impl WatchedValues {
     fn add(&mut self, query: &ValueQuery, watching: Watching) -> u64 {
         self.last += 1;
         let number = self.last;
-        let topic = Topic {
+        let value = WatchedValue {
             query: query.clone(),
             sender: watch::Sender::new(None),
             due: None,
@@ -171,37 +171,37 @@ impl Topics {
         };
         self.numbers.insert(query.clone(), number);
         self.of_row.entry(query.row().cloned()).or_default().push(number);
-        self.all.insert(number, topic);
+        self.all.insert(number, value);
         self.set_due(number, Instant::now());
         number
     }
 
     fn remove(&mut self, number: u64) {
-        let Some(topic) = self.all.remove(&number) else { return };
-        self.numbers.remove(&topic.query);
-        let row = topic.query.row().cloned();
+        let Some(value) = self.all.remove(&number) else { return };
+        self.numbers.remove(&value.query);
+        let row = value.query.row().cloned();
         if let Some(numbers) = self.of_row.get_mut(&row) {
             numbers.retain(|other| *other != number);
             if numbers.is_empty() {
                 self.of_row.remove(&row);
             }
         }
-        if let Some(due) = topic.due {
+        if let Some(due) = value.due {
             self.due.remove(&(due, number));
         }
     }
 
     /// Lets a value be read as soon as the time between two messages allows it.
     fn set_due(&mut self, number: u64, now: Instant) {
-        let Some(topic) = self.all.get(&number) else { return };
-        let earliest = topic.published.map_or(now, |published| published + VALUE_INTERVAL_MIN);
+        let Some(value) = self.all.get(&number) else { return };
+        let earliest = value.published.map_or(now, |published| published + VALUE_INTERVAL_MIN);
         self.set_due_in(number, now, earliest.saturating_duration_since(now));
     }
 
     fn set_due_in(&mut self, number: u64, now: Instant, delay: Duration) {
-        let Some(topic) = self.all.get_mut(&number) else { return };
-        if topic.due.is_none() {
-            topic.due = Some(now + delay);
+        let Some(value) = self.all.get_mut(&number) else { return };
+        if value.due.is_none() {
+            value.due = Some(now + delay);
             self.due.insert((now + delay, number));
         }
     }
@@ -218,9 +218,9 @@ impl Topics {
             && due <= now
         {
             self.due.pop_first();
-            if let Some(topic) = self.all.get_mut(&number) {
-                topic.due = None;
-                taken.push((number, topic.query.clone()));
+            if let Some(value) = self.all.get_mut(&number) {
+                value.due = None;
+                taken.push((number, value.query.clone()));
             }
         }
         taken
@@ -229,9 +229,9 @@ impl Topics {
     fn publish(&mut self, numbers: impl Iterator<Item = u64>, values: Values, now: Instant) {
         let place: Arc<str> = values.place.to_string().into();
         for (number, content) in numbers.zip(values.contents) {
-            let Some(topic) = self.all.get_mut(&number) else { continue };
+            let Some(value) = self.all.get_mut(&number) else { continue };
             let at = &values.place;
-            let is_new = topic.sender.send_if_modified(|known| {
+            let is_new = value.sender.send_if_modified(|known| {
                 let is_same = known.as_ref().is_some_and(|known| {
                     *known.content == *content && !known.at.is_replaced_by(at.generation)
                 });
@@ -242,7 +242,7 @@ impl Topics {
                 !is_same
             });
             if is_new {
-                topic.published = Some(now);
+                value.published = Some(now);
             }
         }
     }
@@ -263,7 +263,7 @@ impl ValueReceiver {
     }
 
     /// Lets `next` return the present value first, if it is known already.
-    pub fn from_now(mut self) -> Self {
+    pub fn with_present(mut self) -> Self {
         self.receiver.mark_changed();
         self
     }
@@ -294,39 +294,39 @@ mod tests {
 
     #[test]
     fn a_value_that_changes_often_is_read_at_intervals() {
-        let (changes, mut topics) = (Changes::default(), Topics::default());
-        let number = topics.add(&query("a"), changes.watch(None));
+        let (changes, mut watched) = (Changes::default(), WatchedValues::default());
+        let number = watched.add(&query("a"), changes.watch(None));
         let begun = Instant::now();
-        assert_eq!(numbers(&topics.take_due(begun)), [number]);
-        let mut receiver = topics.all[&number].sender.subscribe();
-        topics.publish([number].into_iter(), values(&["1"]), begun);
+        assert_eq!(numbers(&watched.take_due(begun)), [number]);
+        let mut receiver = watched.all[&number].sender.subscribe();
+        watched.publish([number].into_iter(), values(&["1"]), begun);
         assert!(receiver.has_changed().expect("open"));
         receiver.mark_unchanged();
         // Changes in the same interval are read once, at its end.
         let soon = begun + VALUE_INTERVAL_MIN / 2;
-        topics.set_due(number, soon);
-        topics.set_due(number, soon);
-        assert!(topics.take_due(soon).is_empty());
-        assert_eq!(topics.next_due(), Some(begun + VALUE_INTERVAL_MIN));
+        watched.set_due(number, soon);
+        watched.set_due(number, soon);
+        assert!(watched.take_due(soon).is_empty());
+        assert_eq!(watched.next_due(), Some(begun + VALUE_INTERVAL_MIN));
         let later = begun + VALUE_INTERVAL_MIN;
-        assert_eq!(numbers(&topics.take_due(later)), [number]);
+        assert_eq!(numbers(&watched.take_due(later)), [number]);
         // A change that leaves the value as it was is not sent, and delays no other.
-        topics.publish([number].into_iter(), values(&["1"]), later);
+        watched.publish([number].into_iter(), values(&["1"]), later);
         assert!(!receiver.has_changed().expect("open"));
-        topics.set_due(number, later);
-        assert_eq!(topics.next_due(), Some(later));
-        topics.remove(number);
-        assert!(topics.due.is_empty() && topics.of_row.is_empty() && topics.numbers.is_empty());
+        watched.set_due(number, later);
+        assert_eq!(watched.next_due(), Some(later));
+        watched.remove(number);
+        assert!(watched.due.is_empty() && watched.of_row.is_empty() && watched.numbers.is_empty());
     }
 
     #[test]
     fn many_values_are_read_in_parts() {
-        let (changes, mut topics) = (Changes::default(), Topics::default());
+        let (changes, mut watched) = (Changes::default(), WatchedValues::default());
         for key in 0..=VALUES_READ_MAX {
-            topics.add(&query(&key.to_string()), changes.watch(None));
+            watched.add(&query(&key.to_string()), changes.watch(None));
         }
         let later = Instant::now() + VALUE_INTERVAL_MIN;
-        assert_eq!(topics.take_due(later).len(), VALUES_READ_MAX);
-        assert_eq!(topics.take_due(later).len(), 1);
+        assert_eq!(watched.take_due(later).len(), VALUES_READ_MAX);
+        assert_eq!(watched.take_due(later).len(), 1);
     }
 }

@@ -58,7 +58,12 @@ impl OpenConnections {
     pub fn add(&self) -> OpenConnection {
         let shared = Arc::clone(&self.0);
         let (waiting_since, requests) = (AtomicU64::new(shared.second()), AtomicU64::new(BUSY));
-        let state = Arc::new(State { waiting_since, requests, closed: Notify::new(), has_left: AtomicBool::new(false) });
+        let state = Arc::new(State {
+            waiting_since,
+            requests,
+            closed: Notify::new(),
+            has_left: AtomicBool::new(false),
+        });
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         shared.all().insert(number, Arc::clone(&state));
         shared.gauge.increment(1.0);

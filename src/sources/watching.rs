@@ -40,9 +40,9 @@ impl Watching {
         }
         let reader = self.reader()?;
         let request = SubscriptionRequest::parse(request)?;
-        let topic = self.live.topic(&request)?;
-        self.keys.may_watch(reader, topic.watched())?;
-        let messages = self.live.subscribe(&topic)?;
+        let target = self.live.target(&request)?;
+        self.keys.may_watch(reader, target.watched())?;
+        let messages = self.live.subscribe(&target)?;
         Ok(self.subscriptions.add(messages, request.after.as_deref()))
     }
 

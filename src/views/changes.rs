@@ -1,6 +1,6 @@
 //! Tells subscribers which rows a committed batch has changed. A view costs nothing more while nobody watches it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// The rows that somebody watches, and how many do.
-    watched: BTreeMap<Arc<str>, usize>,
+    watched: HashMap<Arc<str>, usize>,
     /// Somebody watches all rows.
     all_watched: usize,
     changed: Changed,
@@ -155,8 +155,7 @@ mod tests {
     const AMOUNT: Amount = Amount { field: 2, negative: false };
 
     fn plan(ledger: &Ledger, keys: &[&str]) -> Plan {
-        let claim =
-            Claim { view: "v".to_owned(), log: LogId([1; 16]), from: 0, to: 1, definition: None };
+        let claim = Claim { view: "v".to_owned(), log: LogId([1; 16]), from: 0, to: 1, definition: None };
         let cells = keys.iter().flat_map(|key| [Cell::Text((*key).to_owned()), Cell::Decimal(Decimal::ZERO)]);
         let write = Write { table: ledger.table(), verb: Verb::Add, cells: cells.collect() };
         Plan { writes: vec![write], ..Plan::new(claim) }

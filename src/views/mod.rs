@@ -47,14 +47,17 @@ pub use erasure::{DataSubject, Eraser, Erasures};
 pub use erasure_error::ErasureError;
 pub use erasure_key::ErasureKey;
 pub use ledger::{Amount, Balance, Ledger, Rule};
-pub use notifications::{MessagePart, Notification, NotificationBody, NotificationFields, NotificationStatus, Notifications};
+pub use notifications::{
+    MessagePart, Notification, NotificationBody, NotificationFields, NotificationStatus, Notifications,
+};
 pub use rebuild::{Difference, RebuildError, Report, SHADOW, compare, rebuild};
 pub use retention::{Retention, RetentionError};
 pub use retention_policy::{ByteCount, KeptFor, RetentionPolicy};
 pub use runner::{Runner, Running};
 pub use section::ViewSection;
 pub use stats::{
-    Counted, CountedField, Frequent, GroupStats, ParameterError, Stats, StatsFields, StatsParameters, StatsQuery, Summary,
+    Counted, CountedField, Frequent, GroupStats, ParameterError, Stats, StatsFields, StatsParameters,
+    StatsQuery, Summary,
 };
 pub use table::{ColumnSource, EnvelopeField, FilterError, RowTable, RowsPage};
 

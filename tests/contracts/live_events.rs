@@ -35,7 +35,10 @@ fn a_reader_gets_each_event_as_it_comes_and_only_those_of_its_stream() {
     client.post("/event", r#"{"site_id":"s","event_type":"page_view"}"#);
     let id = send(&client, "ann", 2);
     let event = stream.change();
-    assert_eq!((&event["id"], &event["stream"], &event["position"]), (&json!(id), &json!("revenue"), &json!(2)));
+    assert_eq!(
+        (&event["id"], &event["stream"], &event["position"]),
+        (&json!(id), &json!("revenue"), &json!(2))
+    );
     let listed = client.get(&format!("{EVENTS}?from=2")).json();
     assert_eq!(event, listed["events"][0]);
     // The text of an event is sent as it came, over several lines.
@@ -60,9 +63,13 @@ fn a_reader_begins_where_it_says_and_selects_by_a_field() {
     send(&client, "ann", 11);
     assert_eq!(values(&take(&mut ann, 1)), [11]);
     assert_eq!(values(&take(&mut from, 2)), [10, 11]);
-    for (query, name) in
-        [("from=x", "from"), ("from=99", "from"), ("field=value&value=1", "field"), ("field=userId", "value"), ("key=a", "key")]
-    {
+    for (query, name) in [
+        ("from=x", "from"),
+        ("from=99", "from"),
+        ("field=value&value=1", "field"),
+        ("field=userId", "value"),
+        ("key=a", "key"),
+    ] {
         let answer = client.get(&format!("{LIVE}?{query}"));
         assert_eq!(answer.status, 400, "{query}");
         assert!(answer.json()["detail"].as_str().unwrap().starts_with(name), "{}", answer.text());

@@ -25,7 +25,8 @@ fn token(client: &Client, body: &Value) -> String {
 }
 
 fn subscribe(requests: &[Value]) -> String {
-    let escaped = |request: &Value| request.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let escaped =
+        |request: &Value| request.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
     let all: Vec<String> = requests.iter().map(|request| format!("subscribe={}", escaped(request))).collect();
     format!("/v1/live?{}", all.join("&"))
 }
@@ -75,13 +76,15 @@ fn a_key_watches_what_it_may_read_until_it_is_revoked() {
     let app = TestApp::start();
     assert_eq!(app.anonymous().get(BALANCE).status, 401);
     let (sender, _) = client_with_key(&app, &json!({ "name": "sender", "scopes": ["send"] }));
-    let (other, _) = client_with_key(&app, &json!({ "name": "other", "scopes": ["read"], "streams": ["site_events"] }));
+    let (other, _) =
+        client_with_key(&app, &json!({ "name": "other", "scopes": ["read"], "streams": ["site_events"] }));
     for client in [&sender, &other] {
         assert_eq!(client.get(BALANCE).status, 403);
         assert_eq!(client.get("/v1/streams/revenue/live").status, 403);
     }
     let (row, id) = client_with_key(&app, &json!({ "name": "row", "scopes": ["read"], "viewKey": "ann" }));
-    for path in ["/v1/views/revenue/live?key=bob", "/v1/streams/revenue/live", "/v1/views/notifications/live"] {
+    for path in ["/v1/views/revenue/live?key=bob", "/v1/streams/revenue/live", "/v1/views/notifications/live"]
+    {
         assert_eq!(row.get(path).status, 403, "{path}");
     }
     let mut stream = EventStream::open(&row, BALANCE);
@@ -95,10 +98,14 @@ fn a_key_watches_what_it_may_read_until_it_is_revoked() {
 #[test]
 fn a_token_allows_what_it_was_made_for_and_ends_with_its_key() {
     let app = TestApp::start();
-    let (reader, id) = client_with_key(&app, &json!({ "name": "page", "scopes": ["read"], "streams": ["revenue"] }));
+    let (reader, id) =
+        client_with_key(&app, &json!({ "name": "page", "scopes": ["read"], "streams": ["revenue"] }));
     let page = app.anonymous();
     let for_ann = token(&reader, &json!({ "view": "revenue", "key": "ann", "minutes": 1 }));
-    let both = token(&reader, &json!({ "subscribe": [{ "view": "revenue", "key": "bob" }, { "stream": "revenue" }] }));
+    let both = token(
+        &reader,
+        &json!({ "subscribe": [{ "view": "revenue", "key": "bob" }, { "stream": "revenue" }] }),
+    );
     let mut stream = EventStream::open(&page, &format!("{BALANCE}&token={for_ann}"));
     stream.change();
     for (path, token, status) in [
@@ -143,7 +150,8 @@ fn a_token_allows_what_it_was_made_for_and_ends_with_its_key() {
 #[test]
 fn pages_of_other_sites_subscribe_only_if_they_are_listed() {
     let app = TestApp::configured("[live]\norigins = [\"https://shop.example\"]\n");
-    let page = |origin: &str| app.client().with_header("Origin", origin).with_header("Sec-Fetch-Site", "cross-site");
+    let page =
+        |origin: &str| app.client().with_header("Origin", origin).with_header("Sec-Fetch-Site", "cross-site");
     let answer = page("https://other.example").get(BALANCE);
     assert_eq!(answer.status, 403, "{}", answer.text());
     let asked = page("https://shop.example").with_header("Access-Control-Request-Method", "GET");

@@ -61,7 +61,10 @@ fn rows_are_sent_in_order_and_removed_by_corrections_also_for_readers_that_come_
     // A row that is not there any more is not sent, but its removal is.
     let mut all = EventStream::open(&client, &format!("{LIVE}?after={begin}"));
     let rest: Vec<Value> = (0..3).map(|_| all.change()).collect();
-    assert_eq!((&rest[0]["row"]["who"], &rest[1]["removes"], &rest[2]["row"]["who"]), (&json!("bob"), &json!(0), &json!("carl")));
+    assert_eq!(
+        (&rest[0]["row"]["who"], &rest[1]["removes"], &rest[2]["row"]["who"]),
+        (&json!("bob"), &json!(0), &json!("carl"))
+    );
 }
 
 #[test]

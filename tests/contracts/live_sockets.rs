@@ -77,7 +77,10 @@ fn a_websocket_takes_subscriptions_and_ends_them() {
 fn a_websocket_that_sends_can_watch_what_becomes_of_its_events() {
     let app = TestApp::start();
     let mut socket = WebSocket::open(&app.client(), "/v1/streams/revenue/socket").expect("open");
-    assert_eq!(ask(&mut socket, &json!({ "subscribe": { "view": "revenue", "key": "ann" } })), json!({ "subscribed": 0 }));
+    assert_eq!(
+        ask(&mut socket, &json!({ "subscribe": { "view": "revenue", "key": "ann" } })),
+        json!({ "subscribed": 0 })
+    );
     change(&mut socket);
     socket.send(r#"{"userId":"ann","name":"add_revenue","value":3}"#).expect("sent");
     let mut seen = [read(&mut socket), read(&mut socket)];
@@ -96,7 +99,10 @@ fn a_websocket_shows_a_token_in_its_first_frame_and_closes_when_it_ends() {
     assert_eq!(ask(&mut socket, &json!({ "auth": { "token": token } })), json!({ "signedIn": true }));
     let refused = ask(&mut socket, &json!({ "subscribe": { "view": "revenue", "key": "bob" } }));
     assert!(refused["error"]["type"].as_str().unwrap().ends_with("forbidden"), "{refused}");
-    assert_eq!(ask(&mut socket, &json!({ "subscribe": { "view": "revenue", "key": "ann" } })), json!({ "subscribed": 0 }));
+    assert_eq!(
+        ask(&mut socket, &json!({ "subscribe": { "view": "revenue", "key": "ann" } })),
+        json!({ "subscribed": 0 })
+    );
     change(&mut socket);
     let id = made["id"].as_str().unwrap();
     app.client().request("DELETE", &format!("/v1/keys/{id}"), None);
@@ -129,7 +135,11 @@ fn a_socketio_client_subscribes_with_a_callback() -> Result<()> {
     assert_eq!(live(&mut client)["data"], json!({ "view": "revenue", "key": "ann", "balance": 4 }));
     let ack = client.emit_with_ack("subscribe", r#"{"view":"revenue"}"#)?;
     let answer = client.read_ack(ack, WAIT)?;
-    assert_eq!((&answer["status"], &answer["code"]), (&json!("error"), &json!("invalid-parameter")), "{answer}");
+    assert_eq!(
+        (&answer["status"], &answer["code"]),
+        (&json!("error"), &json!("invalid-parameter")),
+        "{answer}"
+    );
     let ack = client.emit_with_ack("unsubscribe", "0")?;
     assert_eq!(client.read_ack(ack, WAIT)?["status"], "success");
     let ack = client.emit_with_ack("unsubscribe", "0")?;

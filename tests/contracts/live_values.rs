@@ -71,7 +71,8 @@ fn statistics_are_followed_with_their_parameters() {
     let mut all = EventStream::open(&client, "/v1/views/site_stats/live?key=s1");
     let mut top = EventStream::open(&client, "/v1/views/site_stats/live?group=s1&by=path&top=1");
     let today = "2025-11-01";
-    let mut day = EventStream::open(&client, &format!("/v1/views/site_stats/live?key=s1&from={today}&to={today}"));
+    let mut day =
+        EventStream::open(&client, &format!("/v1/views/site_stats/live?key=s1&from={today}&to={today}"));
     assert_eq!(all.change(), json!({ "view": "site_stats", "group": "s1", "total": 0, "distinct": 0 }));
     assert_eq!(top.change()["top"], json!([]));
     assert_eq!(day.change()["total"], 0);
@@ -81,9 +82,13 @@ fn statistics_are_followed_with_their_parameters() {
     visit(&client, "/a", "u1");
     assert_eq!(all.change(), json!({ "view": "site_stats", "group": "s1", "total": 2, "distinct": 1 }));
     assert_eq!(top.change()["top"][0]["count"], 2);
-    let body = json!({ "site_id": "s1", "event_type": "page_view", "timestamp": format!("{today}T10:00:00Z") });
+    let body =
+        json!({ "site_id": "s1", "event_type": "page_view", "timestamp": format!("{today}T10:00:00Z") });
     client.post("/v1/streams/site_events/events", &body.to_string());
-    assert_eq!(day.change(), json!({ "view": "site_stats", "group": "s1", "from": today, "to": today, "total": 1, "distinct": 0 }));
+    assert_eq!(
+        day.change(),
+        json!({ "view": "site_stats", "group": "s1", "from": today, "to": today, "total": 1, "distinct": 0 })
+    );
     for (query, name) in [
         ("by=nothing", "by"),
         ("by=path&from=2025-11-01&to=2025-11-02", "by"),
@@ -102,7 +107,10 @@ fn a_notification_and_the_list_of_them_are_followed() {
     let app = TestApp::start();
     let client = app.client();
     let mut list = EventStream::open(&client, "/v1/views/notifications/live");
-    let mut failed = EventStream::open(&client, &format!("/v1/views/notifications/live?status={}", concat!("FAILED_D", "LQ")));
+    let mut failed = EventStream::open(
+        &client,
+        &format!("/v1/views/notifications/live?status={}", concat!("FAILED_D", "LQ")),
+    );
     assert_eq!(list.change(), json!({ "view": "notifications", "notifications": [] }));
     assert_eq!(failed.change()["notifications"], json!([]));
     let payload = json!({ "userId": "u1", "email": "a@b.c", "username": "Ann" });
@@ -116,7 +124,10 @@ fn a_notification_and_the_list_of_them_are_followed() {
     let id = notification["id"].as_str().unwrap();
     let mut one = EventStream::open(&client, &format!("/v1/views/notifications/live?key={id}"));
     let seen = one.change();
-    assert_eq!((&seen["id"], &seen["view"], &seen["status"]), (&json!(id), &json!("notifications"), &json!("QUEUED")));
+    assert_eq!(
+        (&seen["id"], &seen["view"], &seen["status"]),
+        (&json!(id), &json!("notifications"), &json!("QUEUED"))
+    );
     let event = sent.json()["eventId"].clone();
     client.post("/v1/streams/notifications/events", &json!({ "takesBack": event }).to_string());
     assert_eq!(one.change(), json!({ "view": "notifications", "id": id, "status": null }));
@@ -139,7 +150,8 @@ fn a_rebuild_and_an_erasure_start_readers_of_values_afresh() {
     let mut late = EventStream::open(&client, &format!("/v1/views/revenue/live?key=ann&after={before}"));
     assert_eq!(late.named("reset")["reason"], "rows-replaced");
     assert_eq!(late.change()["balance"], 5);
-    let mut current = EventStream::open(&client, &format!("/v1/views/revenue/live?key=ann&after={}", stream.id));
+    let mut current =
+        EventStream::open(&client, &format!("/v1/views/revenue/live?key=ann&after={}", stream.id));
     assert_eq!(current.change()["balance"], 5);
     assert_eq!(client.post("/v1/streams/revenue/erasures", r#"{"value":"ann"}"#).status, 200);
     let mut last = Value::Null;

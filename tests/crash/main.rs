@@ -42,3 +42,5 @@ mod forgetting;
 mod ids;
 
 mod statistics;
+
+mod subscribers;

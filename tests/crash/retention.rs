@@ -12,8 +12,8 @@ use millrace::dedup::{Dedup, Windows};
 use millrace::log::{Ages, Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::{DEDUP_NAME, Erasure, OpenErasure, Store};
 use millrace::views::{
-    Amount, ByteCount, ColumnSource, Definition, KeptFor, Ledger, Retention, RetentionPolicy, RowTable, Rule,
-    Runner, Running, View, ViewKind, rebuild,
+    Amount, ByteCount, Changes, ColumnSource, Definition, KeptFor, Ledger, Retention, RetentionPolicy,
+    RowTable, Rule, Runner, Running, View, ViewKind, rebuild,
 };
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
@@ -98,6 +98,7 @@ impl Node {
                 log: self.log.clone(),
                 store: self.store.clone(),
                 dedup: dedup.clone(),
+                changes: Changes::default(),
                 budget: Arc::new(Semaphore::new(BATCHES_BYTES_MAX)),
                 stop: stop.clone(),
                 runtime: handle.clone(),

@@ -10,7 +10,7 @@ use event::{Field, Fields, Kind, Millis, Progress, Stalled, Stop};
 use millrace::dedup::{Dedup, Windows};
 use millrace::log::{Entry, EventLog, Header, RecordBuilder, Shape};
 use millrace::store::{DEDUP_NAME, Store};
-use millrace::views::{Amount, Definition, Ledger, Rule, Runner, View, ViewKind};
+use millrace::views::{Amount, Changes, Definition, Ledger, Rule, Runner, View, ViewKind};
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -60,6 +60,7 @@ impl Running {
             store: store.clone(),
             dedup,
             progress: progress.register("v", "s"),
+            changes: Changes::default(),
             budget: Arc::new(Semaphore::new(BATCHES_BYTES_MAX)),
             stop: stop.clone(),
             runtime: handle,

@@ -149,7 +149,8 @@ impl EventStream {
         let mut at = 0;
         while let Some(line) = self.chunked[at..].windows(2).position(|pair| pair == b"\r\n") {
             let size = std::str::from_utf8(&self.chunked[at..at + line]).ok();
-            let size = size.and_then(|text| usize::from_str_radix(text, 16).ok()).expect("the size of a chunk");
+            let size =
+                size.and_then(|text| usize::from_str_radix(text, 16).ok()).expect("the size of a chunk");
             let begin = at + line + 2;
             if self.chunked.len() < begin + size + 2 {
                 break;

@@ -5,6 +5,7 @@ mod database_ledger;
 mod database_rows;
 mod database_send;
 mod ledger;
+mod live;
 mod live_event;
 mod memory;
 mod ndjson;
@@ -26,10 +27,11 @@ pub struct Part {
 }
 
 /// All parts, in the order of the table.
-pub const PARTS: [Part; 15] = [
+pub const PARTS: [Part; 16] = [
     Part { name: "live_event", measure: live_event::measure },
     Part { name: "socketio", measure: sockets::socketio },
     Part { name: "websocket", measure: sockets::websocket },
+    Part { name: "live", measure: live::measure },
     Part { name: "slow_sync", measure: slow_sync::measure },
     Part { name: "ndjson", measure: ndjson::measure },
     Part { name: "ledger", measure: ledger::measure },

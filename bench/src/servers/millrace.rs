@@ -142,9 +142,18 @@ impl Millrace {
 
     /// Returns the peak memory of the process, in MiB.
     pub fn memory_peak(&self) -> Outcome<f64> {
+        self.memory("VmHWM:")
+    }
+
+    /// Returns the memory that the process uses now, in MiB.
+    pub fn memory_now(&self) -> Outcome<f64> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, name: &str) -> Outcome<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("/proc has no VmHWM line")?;
-        let kib: f64 = line.split_whitespace().nth(1).ok_or("VmHWM has no value")?.parse()?;
+        let line = status.lines().find(|line| line.starts_with(name)).ok_or("/proc has no such line")?;
+        let kib: f64 = line.split_whitespace().nth(1).ok_or("the line has no value")?.parse()?;
         Ok(kib / 1024.0)
     }
 

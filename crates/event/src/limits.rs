@@ -5,9 +5,11 @@ use std::time::Duration;
 
 mod live;
 mod sockets;
+mod stopping;
 
 pub use live::*;
 pub use sockets::*;
+pub use stopping::*;
 
 // Requests.
 /// The text of one event, and a line of an NDJSON body. Everything that holds whole events is sized by it.
@@ -388,15 +390,3 @@ pub const EMAIL_CHARS_MAX: u32 = 254;
 pub const AMOUNT_DIGITS_MAX: u32 = 15;
 /// Digits of an amount after the decimal point.
 pub const AMOUNT_PLACES_MAX: u32 = 4;
-
-// Stopping.
-/// How long a server whose log has failed still answers, so that `/ready` can give the reason.
-pub const LOG_FAILED_ANSWERS_DURATION_MAX: Duration = Duration::from_secs(10);
-/// How long a stopping server still accepts lines of open requests. Then each client learns how many are stored.
-pub const STOP_LINES_DURATION_MAX: Duration = Duration::from_secs(5);
-/// How long a stopping server keeps connections without a request: one may be under way, or not read yet.
-pub const STOP_IDLE_DURATION_MAX: Duration = Duration::from_millis(100);
-/// How long a stopping server waits for open requests. Then they are cut off.
-pub const STOP_REQUESTS_DURATION_MAX: Duration = Duration::from_secs(10);
-/// How long a stopping server waits for its views. They continue at the next start.
-pub const STOP_VIEWS_DURATION_MAX: Duration = Duration::from_secs(15);

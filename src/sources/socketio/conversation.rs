@@ -218,7 +218,8 @@ impl Conversation {
         };
         let source = connection.namespace.source_of(&arguments.name);
         if source.is_none() && live_event::is_live_event(&arguments.name) && packet.attachments == 0 {
-            let answer = live_event::answer(connection, &self.endpoint, &self.handshake, &arguments, packet.ack);
+            let answer =
+                live_event::answer(connection, &self.endpoint, &self.handshake, &arguments, packet.ack);
             answer.into_iter().for_each(|answer| self.outgoing.push(answer));
             return Ok(());
         }

@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn a_frame_about_subscriptions_is_told_from_events() {
-        let parsed = |frame| LiveFrame::parse(frame).map(|parsed| parsed.map(|frame| format!("{frame:?}")).ok());
+        let parsed =
+            |frame| LiveFrame::parse(frame).map(|parsed| parsed.map(|frame| format!("{frame:?}")).ok());
         let subscribe = r#"Subscribe("{\"stream\":\"s\"}")"#.to_owned();
         assert_eq!(parsed(r#" { "subscribe": {"stream":"s"}}"#), Some(Some(subscribe)));
         assert_eq!(parsed(r#"{"unsubscribe":3}"#), Some(Some("Unsubscribe(3)".to_owned())));

@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use event::LogSample;
-use event::limits::{LIVE_CHUNK_BYTES, SOCKET_MESSAGE_BYTES_MAX, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX};
+use event::limits::{
+    LIVE_CHUNK_BYTES, SOCKET_MESSAGE_BYTES_MAX, SOCKET_PING_INTERVAL, SOCKET_PONG_DURATION_MAX,
+};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};

@@ -76,7 +76,12 @@ impl Notifications {
     }
 
     /// Returns the query of the database whose answer is a page of notifications.
-    pub fn select_page(&self, status: Option<NotificationStatus>, after: Option<&str>, limit: usize) -> Select {
+    pub fn select_page(
+        &self,
+        status: Option<NotificationStatus>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Select {
         let mut parameters = vec![Cell::Text(after.unwrap_or_default().to_owned())];
         let condition = match status {
             Some(status) => {

@@ -59,9 +59,9 @@ impl Stats {
         selects.extend(distinct.map(|distinct| distinct.members(query, ALL, ABSENT)));
         if let Some(frequent) = &query.frequent {
             let top = self.most_frequent(store, query, frequent);
-            let with_members = self.distinct_by(frequent).map(|distinct| {
-                distinct.members_of_values(query, frequent.by, top.clone())
-            });
+            let with_members = self
+                .distinct_by(frequent)
+                .map(|distinct| distinct.members_of_values(query, frequent.by, top.clone()));
             selects.push(top);
             selects.extend(with_members);
         }

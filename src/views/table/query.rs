@@ -127,7 +127,11 @@ impl RowTable {
     }
 
     /// Returns those of the rows with these numbers that exist, as JSON.
-    pub async fn rows_by_number(&self, store: &Store, numbers: &[i64]) -> Result<Vec<(i64, String)>, StoreError> {
+    pub async fn rows_by_number(
+        &self,
+        store: &Store,
+        numbers: &[i64],
+    ) -> Result<Vec<(i64, String)>, StoreError> {
         let (Some(first), Some(last)) = (numbers.iter().min(), numbers.iter().max()) else {
             return Ok(Vec::new());
         };

@@ -46,7 +46,7 @@ pub enum From {
 
 /// A checked subscription.
 #[derive(Clone)]
-pub struct Topic {
+pub struct Target {
     pub stream: String,
     pub view: Option<String>,
     pub what: What,
@@ -65,7 +65,7 @@ pub enum What {
 
 /// Why nobody can subscribe to this.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TopicError {
+pub enum TargetError {
     #[error("there is no view `{0}`")]
     NoView(String),
     #[error("there is no stream `{0}`")]
@@ -74,42 +74,43 @@ pub enum TopicError {
     Parameter(#[from] ParameterError),
 }
 
-fn invalid(name: &'static str, reason: impl Into<String>) -> TopicError {
+fn invalid(name: &'static str, reason: impl Into<String>) -> TargetError {
     ParameterError { name, reason: reason.into() }.into()
 }
 
 impl SubscriptionRequest {
     /// Reads a request from its JSON text.
-    pub fn parse(text: &str) -> Result<Self, TopicError> {
-        serde_json::from_str(text).map_err(|error| invalid("subscribe", event::json_in_plain_words(&error.to_string())))
+    pub fn parse(text: &str) -> Result<Self, TargetError> {
+        serde_json::from_str(text)
+            .map_err(|error| invalid("subscribe", event::json_in_plain_words(&error.to_string())))
     }
 
     /// Checks the request.
-    pub fn topic(
+    pub fn target(
         &self,
         streams: &BTreeMap<String, Arc<Fields>>,
         views: &BTreeMap<String, Running>,
-    ) -> Result<Topic, TopicError> {
+    ) -> Result<Target, TargetError> {
         let after = self.after.as_deref().filter(|text| !text.is_empty()).map(str::parse).transpose();
         let after = after.map_err(|_| invalid("after", "is not the place of a subscription"))?;
         match (&self.stream, &self.view) {
             (Some(stream), None) => {
-                let fields = streams.get(stream).ok_or_else(|| TopicError::NoStream(stream.clone()))?;
+                let fields = streams.get(stream).ok_or_else(|| TargetError::NoStream(stream.clone()))?;
                 self.expect_only("a stream", &["field", "value", "from"])?;
                 let filter = EventFilter::new(stream, fields, self.field.as_deref(), self.value.as_deref())?;
                 let what = What::Events { filter, from: self.position()? };
-                Ok(Topic { stream: stream.clone(), view: None, what, after })
+                Ok(Target { stream: stream.clone(), view: None, what, after })
             }
             (None, Some(view)) => {
-                let running = views.get(view).ok_or_else(|| TopicError::NoView(view.clone()))?;
+                let running = views.get(view).ok_or_else(|| TargetError::NoView(view.clone()))?;
                 let (stream, view) = (running.view.stream.clone(), Some(view.clone()));
-                Ok(Topic { stream, view, what: self.of_view(running)?, after })
+                Ok(Target { stream, view, what: self.of_view(running)?, after })
             }
             _ => Err(invalid("subscribe", "must name either a `stream` or a `view`")),
         }
     }
 
-    fn of_view(&self, running: &Running) -> Result<What, TopicError> {
+    fn of_view(&self, running: &Running) -> Result<What, TargetError> {
         let key = |of: &str| {
             let missing = || invalid("key", format!("is missing; name {of}"));
             self.key.clone().filter(|key| !key.is_empty()).ok_or_else(missing)
@@ -125,7 +126,10 @@ impl SubscriptionRequest {
                 let parameters = StatsParameters { from: self.day()?, to, by, top };
                 let group = key("the group of the statistics")?;
                 if parameters.query(stats, &group)?.is_long() {
-                    return Err(invalid("by", "can be watched for one day or for all time, not for a range of days"));
+                    return Err(invalid(
+                        "by",
+                        "can be watched for one day or for all time, not for a range of days",
+                    ));
                 }
                 Ok(What::Value(ValueQuery::Statistics { group: group.into(), parameters }))
             }
@@ -133,7 +137,9 @@ impl SubscriptionRequest {
                 self.expect_only("notifications", &["key", "status"])?;
                 match (&self.key, &self.status) {
                     (Some(id), None) => Ok(What::Value(ValueQuery::Notification { id: id.as_str().into() })),
-                    (Some(_), Some(_)) => Err(invalid("status", "cannot be combined with the id of a notification")),
+                    (Some(_), Some(_)) => {
+                        Err(invalid("status", "cannot be combined with the id of a notification"))
+                    }
                     (None, status) => {
                         let status = status.as_deref().map(status_of).transpose()?;
                         Ok(What::Value(ValueQuery::NotificationList { status }))
@@ -148,7 +154,7 @@ impl SubscriptionRequest {
     }
 
     /// Fails if the request has a parameter that means nothing here, because it would be ignored.
-    fn expect_only(&self, what: &str, known: &[&str]) -> Result<(), TopicError> {
+    fn expect_only(&self, what: &str, known: &[&str]) -> Result<(), TargetError> {
         let given = [
             ("key", self.key.is_some()),
             ("field", self.field.is_some()),
@@ -165,7 +171,7 @@ impl SubscriptionRequest {
         }
     }
 
-    fn position(&self) -> Result<Option<u64>, TopicError> {
+    fn position(&self) -> Result<Option<u64>, TargetError> {
         match &self.from {
             None => Ok(None),
             Some(From::Position(position)) => Ok(Some(*position)),
@@ -175,7 +181,7 @@ impl SubscriptionRequest {
         }
     }
 
-    fn day(&self) -> Result<Option<String>, TopicError> {
+    fn day(&self) -> Result<Option<String>, TargetError> {
         match &self.from {
             None => Ok(None),
             Some(From::Text(text)) => Ok(Some(text.clone())),
@@ -184,14 +190,14 @@ impl SubscriptionRequest {
     }
 }
 
-fn status_of(text: &str) -> Result<NotificationStatus, TopicError> {
+fn status_of(text: &str) -> Result<NotificationStatus, TargetError> {
     NotificationStatus::parse(text).ok_or_else(|| {
         let names = NotificationStatus::ALL.map(NotificationStatus::as_str).join(", ");
         invalid("status", format!("must be one of {names}"))
     })
 }
 
-impl Topic {
+impl Target {
     /// Returns what the reader has to be allowed to watch.
     pub fn watched(&self) -> Watched<'_> {
         Watched {
