@@ -7,6 +7,7 @@
 mod harness;
 
 mod chromium;
+mod live_page;
 mod site;
 mod socketio_page;
 
@@ -29,14 +30,26 @@ fn guide() -> (String, String) {
 
 /// Returns the two blocks of a section of the guide: the page, and the configuration that permits it to send.
 fn section(title: &str) -> (String, String) {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/GUIDE.md")).unwrap();
-    let (_, section) = text.split_once(&format!("## {title}\n")).expect("the guide has the section");
+    let guide = document("docs/GUIDE.md");
+    (block(&guide, title, "html"), block(&guide, title, "toml"))
+}
+
+fn document(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// Returns the first block of this language in a section of a document.
+fn block(document: &str, title: &str, language: &str) -> String {
+    blocks(document, title, language).next().expect("the section has the block")
+}
+
+/// Returns the blocks of this language in a section of a document.
+fn blocks(document: &str, title: &str, language: &str) -> impl Iterator<Item = String> {
+    let (_, section) = document.split_once(&format!("## {title}\n")).expect("the document has the section");
     let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
-    let block = |language: &str| {
-        let (_, block) = section.split_once(&format!("```{language}\n")).expect("the section has the block");
-        block.split_once("```").unwrap().0.to_owned()
-    };
-    (block("html"), block("toml"))
+    let opening = format!("```{language}\n");
+    let found: Vec<&str> = section.split(&opening).skip(1).collect();
+    found.into_iter().map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect::<Vec<_>>().into_iter()
 }
 
 /// Starts a server with the guide's configuration, in which the source lists the origin of `site`.

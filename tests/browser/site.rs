@@ -13,6 +13,8 @@ const SILENCE_DURATION_MAX: Duration = Duration::from_secs(30);
 pub struct Site {
     address: SocketAddr,
     pages: Arc<Mutex<BTreeMap<String, Page>>>,
+    /// The paths that browsers have asked for.
+    asked: Arc<Mutex<Vec<String>>>,
     closed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -29,18 +31,20 @@ impl Site {
         let mut site = Self {
             address: listener.local_addr().unwrap(),
             pages: Arc::default(),
+            asked: Arc::default(),
             closed: Arc::default(),
             thread: None,
         };
-        let (pages, closed) = (Arc::clone(&site.pages), Arc::clone(&site.closed));
+        let (pages, asked, closed) =
+            (Arc::clone(&site.pages), Arc::clone(&site.asked), Arc::clone(&site.closed));
         site.thread = Some(std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if closed.load(Ordering::Relaxed) {
                     return;
                 }
                 // A browser opens connections on which it sends no request for a while.
-                let (stream, pages) = (stream.unwrap(), Arc::clone(&pages));
-                std::thread::spawn(move || drop(answer(&stream, &pages)));
+                let (stream, pages, asked) = (stream.unwrap(), Arc::clone(&pages), Arc::clone(&asked));
+                std::thread::spawn(move || drop(answer(&stream, &pages, &asked)));
             }
         }));
         site
@@ -48,6 +52,15 @@ impl Site {
 
     pub fn origin(&self) -> String {
         format!("http://localhost:{}", self.address.port())
+    }
+
+    /// Returns whether a browser has asked for this path.
+    pub fn was_asked(&self, path: &str) -> bool {
+        self.times_asked(path) > 0
+    }
+
+    pub fn times_asked(&self, path: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| *asked == path).count()
     }
 
     /// Serves a page at `path`, and returns its URL. The page reloads itself until it was loaded `loads` times.
@@ -67,7 +80,11 @@ impl Drop for Site {
     }
 }
 
-fn answer(mut stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>) -> std::io::Result<()> {
+fn answer(
+    mut stream: &TcpStream,
+    pages: &Mutex<BTreeMap<String, Page>>,
+    asked: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
     stream.set_read_timeout(Some(SILENCE_DURATION_MAX))?;
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
@@ -77,6 +94,7 @@ fn answer(mut stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>) -> std:
             break;
         }
     }
+    asked.lock().unwrap().push(path.to_owned());
     let (status, again, text) = match pages.lock().unwrap().get_mut(path) {
         Some(page) => {
             page.loads = page.loads.saturating_sub(1);

@@ -1,17 +1,17 @@
-//! The guide's page that sends over Socket.IO, with the client's own script from npm.
+//! The README's page that sends over Socket.IO, with the client's own script from npm.
 
 use serde_json::Value;
 
 use crate::chromium::Chromium;
 use crate::harness::{TestApp, node, wait_for};
 use crate::site::Site;
-use crate::{SERVER, SHOP, section};
+use crate::{SERVER, SHOP, block, blocks, document};
 
 const SCRIPT: &str = "https://cdn.socket.io/4.8.1/socket.io.min.js";
 
-/// Returns the guide's page with the address of this server and of a script.
+/// Returns the README's page with the address of this server and of a script.
 fn page(app: &TestApp, script: &str) -> String {
-    let (page, _) = section("Send over Socket.IO");
+    let page = blocks(&document("README.md"), "Web pages", "html").nth(1).expect("the second page");
     assert_eq!(page.lines().count(), 10, "{page}");
     assert!(page.contains(SERVER) && page.contains(SCRIPT), "{page}");
     page.replace(SERVER, &format!("http://{}", app.address)).replace(SCRIPT, script)
@@ -19,7 +19,7 @@ fn page(app: &TestApp, script: &str) -> String {
 
 /// Starts a server with the guide's configuration, in which the source lists this origin.
 fn app_for(origin: &str) -> TestApp {
-    let (_, config) = section("Send over Socket.IO");
+    let config = block(&document("docs/GUIDE.md"), "Send over Socket.IO", "toml");
     assert!(config.contains(SHOP), "{config}");
     TestApp::configured(&config.replace(SHOP, origin))
 }
