@@ -2,8 +2,12 @@
 //! Nodes with separate logs add up, and an event that was sent to two nodes counts once.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::checker::{Checker, balances};
+use crate::harness::event_stream::EventStream;
 use crate::harness::servers::Kind;
 use crate::harness::{Start, TestApp, wait_for};
 use crate::history::{Request, Sale, Source};
@@ -14,6 +18,8 @@ on_each_server!(
     two_processes_with_one_log_count_nothing_twice,
     nodes_with_separate_logs_add_up_and_share_seen_ids,
     a_repeat_is_applied_only_when_the_other_node_has_applied_it,
+    subscribers_see_what_another_node_commits,
+    subscribers_wait_for_a_database_that_is_away,
 );
 
 /// A part of the message that a process logs if another one has already applied a plan.
@@ -128,4 +134,51 @@ fn a_repeat_is_applied_only_when_the_other_node_has_applied_it(kind: Kind) {
     first.settle();
     let known = post(&second, "?wait=applied");
     assert_eq!((known.status, &known.json()["applied"]), (200, &true.into()), "{}", known.text());
+}
+
+/// Values, and rows of the log of the other node.
+fn subscribers_see_what_another_node_commits(kind: Kind) {
+    let url = shared(kind).new_database();
+    let first = TestApp::with(start_with_store(&url));
+    let arguments = vec!["--accept-new-log".to_owned()];
+    let second = TestApp::with(Start { arguments, ..start_with_store(&url) });
+    let mut balance = EventStream::open(&first.client(), "/v1/views/revenue/live?key=u");
+    let mut rows = EventStream::open(&first.client(), "/v1/views/sales/live");
+    assert_eq!(balance.change()["balance"], Value::Null);
+    let place = rows.wait_for_place();
+    let send = |app: &TestApp, number: u32| {
+        sale(app, &format!(r#"{{"userId":"u","name":"add_revenue","value":{number},"number":{number}}}"#));
+    };
+    send(&second, 1);
+    assert_eq!(balance.change()["balance"], 1);
+    let row = rows.change();
+    assert_eq!((&row["row"]["number"], row["log"].is_string()), (&json!(1), true), "{row}");
+    send(&first, 2);
+    assert_eq!(balance.change()["balance"], 3);
+    assert_eq!(rows.change()["row"]["number"], 2);
+    // A reader that comes again gets the rows of both nodes, at whichever it asks.
+    for app in [&first, &second] {
+        let mut again = EventStream::open(&app.client(), &format!("/v1/views/sales/live?after={place}"));
+        let mut numbers = [again.change(), again.change()].map(|row| row["row"]["number"].as_u64());
+        numbers.sort_unstable();
+        assert_eq!(numbers, [Some(1), Some(2)]);
+    }
+}
+
+/// A reader that subscribes meanwhile, and one that is connected, get the value when the database is there again.
+fn subscribers_wait_for_a_database_that_is_away(kind: Kind) {
+    let rig = Rig::new(shared(kind));
+    sale(&rig.app, r#"{"userId":"u","name":"add_revenue","value":1,"number":1}"#);
+    rig.app.settle();
+    let path = "/v1/views/revenue/live?key=u";
+    let mut connected = EventStream::open(&rig.app.client(), path);
+    assert_eq!(connected.change()["balance"], 1);
+    rig.proxy.refuse();
+    rig.proxy.cut();
+    sale(&rig.app, r#"{"userId":"u","name":"add_revenue","value":2,"number":2}"#);
+    let mut late = EventStream::open(&rig.app.client(), "/v1/views/revenue/live?key=v");
+    assert!(late.read(Duration::from_secs(2)).is_err());
+    rig.proxy.pass();
+    assert_eq!(connected.change()["balance"], 3);
+    assert_eq!(late.change()["balance"], Value::Null);
 }
