@@ -42,7 +42,7 @@ async fn back_up(command: &Backup) -> Result<(), Failure> {
         return Err(Failure::WrongUsage(reason.to_owned()));
     }
     let client = command.server.client()?;
-    let mut response = client.open("/v1/backup").await?;
+    let mut response = client.open(client.request(reqwest::Method::GET, "/v1/backup")).await?;
     let (pieces, waiting) = mpsc::channel(BACKUP_PIECES_WAITING_MAX);
     let file = command.file.clone();
     let writer = tokio::task::spawn_blocking(move || write_verified(&file, waiting));

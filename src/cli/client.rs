@@ -80,9 +80,8 @@ impl Client {
         self.receive(response).await
     }
 
-    /// Requests a body that may be too large for memory. Fails if the server refuses.
-    pub async fn open(&self, path: &str) -> Result<reqwest::Response, Failure> {
-        let request = self.request(reqwest::Method::GET, path);
+    /// Requests a body that may be too large for memory, or has no end. Fails if the server refuses.
+    pub async fn open(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             Ok(response)
@@ -95,7 +94,7 @@ impl Client {
 
     /// Returns the failure for a response that broke off or did not arrive.
     pub fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let reason = root(error);
+        let reason = root_cause(error);
         if error.is_builder() {
             Failure::Failed(format!("`{}` is not a valid server URL: {reason}", self.url))
         } else if reason.contains("certificate") {
@@ -183,7 +182,7 @@ impl Answer {
 }
 
 /// Returns the innermost cause, which is the most specific one.
-fn root(error: &reqwest::Error) -> String {
+pub fn root_cause(error: &reqwest::Error) -> String {
     let mut source: &dyn std::error::Error = error;
     while let Some(inner) = source.source() {
         source = inner;

@@ -99,6 +99,14 @@ pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> ExitCode 
     }
 }
 
+/// Runs a command that has no end of its own. Ctrl-C ends it, and is not an error.
+pub async fn until_interrupted(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::select! {
+        done = command => done,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,10 +4,14 @@
 mod client;
 mod client_options;
 mod config_options;
+mod event_stream;
 mod exit;
+mod live;
 mod noun;
 mod output;
 mod printable;
+mod redraw;
+mod watch;
 
 mod serve;
 mod status;

@@ -33,13 +33,24 @@ pub struct AlwaysJsonLines {
     json: bool,
 }
 
-pub struct Output(BufWriter<StdoutLock<'static>>);
+pub struct Output<W: Write = BufWriter<StdoutLock<'static>>>(W);
 
 impl Output {
     pub fn stdout() -> Self {
         Self(BufWriter::new(std::io::stdout().lock()))
     }
+}
 
+impl Output<Vec<u8>> {
+    /// Returns the text that `write` writes.
+    pub fn text(write: impl FnOnce(&mut Self) -> Result<(), Failure>) -> Result<String, Failure> {
+        let mut output = Self(Vec::new());
+        write(&mut output)?;
+        Ok(String::from_utf8_lossy(&output.0).into_owned())
+    }
+}
+
+impl<W: Write> Output<W> {
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
         self.raw(text)?;
         self.raw("\n")
@@ -105,7 +116,7 @@ impl Columns {
     /// Prints rows, each with a cell for every column. The first rows are printed under the heading.
     pub fn page<R: IntoIterator<Item = String>>(
         &mut self,
-        output: &mut Output,
+        output: &mut Output<impl Write>,
         rows: impl IntoIterator<Item = R>,
     ) -> Result<(), Failure> {
         let printable = |row: R| row.into_iter().map(|cell| printable(&cell)).collect();

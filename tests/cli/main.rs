@@ -17,10 +17,12 @@ mod keys;
 mod reconcile;
 mod repair;
 mod rows;
+mod running;
 mod stats;
 mod status;
 mod tail;
 mod tls;
+mod watch;
 
 use std::process::Output;
 use std::sync::Arc;

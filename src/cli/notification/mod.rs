@@ -14,6 +14,10 @@ use super::noun::NounAction;
 #[derive(Subcommand)]
 pub enum Action {
     /// List notifications
+    ///
+    /// With --watch, a terminal shows the newest list in place of the last one. Elsewhere, the lists follow each other
+    /// with an empty line between them; with --json, each list is one line. The command continues after a restart of
+    /// the server.
     List(list::List),
     /// Show one notification: the message, the recipient, and the attempts
     Show(show::Show),

@@ -1,4 +1,5 @@
-//! `millrace view balance`: prints one balance of a ledger, or all of them, with every digit.
+//! `millrace view balance`: prints one balance of a ledger, or all of them, with every digit. Follows one balance with
+//! `--watch`.
 
 use clap::Args;
 use event::limits::LIST_ROWS_MAX;
@@ -8,6 +9,8 @@ use serde_json::value::RawValue;
 use crate::cli::client::{Client, decode, escaped};
 use crate::cli::exit::Failure;
 use crate::cli::output::{Columns, JsonLines, Output, Side, print};
+use crate::cli::redraw::Layout;
+use crate::cli::watch::Watch;
 
 #[derive(Args)]
 pub struct Balance {
@@ -15,6 +18,9 @@ pub struct Balance {
     view: String,
     /// Key of the balance, such as a user id; without it, all balances are listed
     key: Option<String>,
+    /// Also show each change of the balance of KEY, until Ctrl-C; `-` stands for no balance
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     format: JsonLines,
 }
@@ -26,6 +32,12 @@ struct Row {
     balance: Box<RawValue>,
 }
 
+/// The balance in a message of a subscription; null if there is no row.
+#[derive(Deserialize)]
+struct Watched {
+    balance: Option<Box<RawValue>>,
+}
+
 #[derive(Deserialize)]
 struct Page {
     balances: Vec<Box<RawValue>>,
@@ -34,15 +46,35 @@ struct Page {
 impl Balance {
     pub async fn run(&self, client: &Client) -> Result<(), Failure> {
         match &self.key {
+            Some(key) if self.watch => self.follow(client, key).await,
+            None if self.watch => Err(Failure::WrongUsage(format!(
+                "`--watch` follows one balance; name its key, as in `millrace view balance {} KEY --watch`",
+                self.view
+            ))),
             Some(key) => self.one(client, key).await,
             None => self.all(client).await,
         }
     }
 
+    async fn get(&self, client: &Client, key: &str) -> Result<Box<RawValue>, Failure> {
+        client.get(&format!("/v1/views/{}/balances/{}", escaped(&self.view), escaped(key))).await
+    }
+
     async fn one(&self, client: &Client, key: &str) -> Result<(), Failure> {
-        let path = format!("/v1/views/{}/balances/{}", escaped(&self.view), escaped(key));
-        let response: Box<RawValue> = client.get(&path).await?;
+        let response = self.get(client, key).await?;
         if self.format.json { print(response.get()) } else { print(row(&response)?.balance.get()) }
+    }
+
+    async fn follow(&self, client: &Client, key: &str) -> Result<(), Failure> {
+        // The server says what is wrong with the view or the key. The row may come later.
+        match self.get(client, key).await {
+            Err(Failure::NotFound(message)) if message.contains("has no row for") => {}
+            answered => drop(answered?),
+        }
+        let path = format!("/v1/views/{}/live?key={}", escaped(&self.view), escaped(key));
+        let watch = Watch { client, path, layout: Layout::Lines, json: self.format.json };
+        let text = |balance: Option<Box<RawValue>>| balance.map_or("-".to_owned(), |it| it.get().to_owned());
+        watch.run(|value| Ok(text(decode::<Watched>(value, "a balance")?.balance))).await
     }
 
     async fn all(&self, client: &Client) -> Result<(), Failure> {

@@ -26,8 +26,14 @@ pub enum Action {
     /// Show one balance of a ledger, or list all of them
     ///
     /// Balances are printed with all their digits. A list is in the order of the keys.
+    ///
+    /// With --watch, a terminal shows the newest balance in place of the last one. Elsewhere, each balance is a further
+    /// line. The command continues after a restart of the server.
     Balance(balance::Balance),
     /// Show the statistics of one group, such as one site
+    ///
+    /// With --watch, a terminal shows the newest statistics in place of the last ones. Elsewhere, they follow each other
+    /// with an empty line between them. The command continues after a restart of the server.
     Stats(stats::Stats),
     /// List the rows of a table, oldest first
     Rows(rows::Rows),

@@ -1,4 +1,6 @@
-//! `millrace view stats`: prints the statistics of one group.
+//! `millrace view stats`: prints the statistics of one group, and follows them with `--watch`.
+
+use std::io::Write;
 
 use clap::Args;
 use serde::Deserialize;
@@ -7,6 +9,8 @@ use serde_json::value::RawValue;
 use crate::cli::client::{Client, decode, escaped};
 use crate::cli::exit::Failure;
 use crate::cli::output::{Columns, JsonDocument, Output, Side, print};
+use crate::cli::redraw::Layout;
+use crate::cli::watch::Watch;
 
 #[derive(Args)]
 pub struct Stats {
@@ -26,22 +30,27 @@ pub struct Stats {
     /// With --by: the number of values to list, up to 100 [default: 10]
     #[arg(long, value_name = "N", requires = "by")]
     top: Option<usize>,
+    /// Also show each change, until Ctrl-C; with --by, only for one day or for all time. With --json, each is one line
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     format: JsonDocument,
 }
 
 impl Stats {
     pub async fn run(&self, client: &Client) -> Result<(), Failure> {
-        let response: Box<RawValue> = client.get(&self.path()).await?;
-        if self.format.json {
-            return print(response.get());
+        let response: Box<RawValue> = client.get(&self.path("stats")).await?;
+        if self.watch {
+            let (path, json) = (self.path("live"), self.format.json);
+            return Watch { client, path, layout: Layout::Blocks, json }.run(formatted).await;
         }
-        let numbers: Numbers = decode(&response, "the statistics")?;
-        numbers.print()
+        print(&if self.format.json { response.get().to_owned() } else { formatted(&response)? })
     }
 
-    fn path(&self) -> String {
-        let mut path = format!("/v1/views/{}/stats?group={}", escaped(&self.view), escaped(&self.group));
+    /// Returns the path of the statistics below their view: `stats`, or `live` for a subscription.
+    fn path(&self, below: &str) -> String {
+        let (view, group) = (escaped(&self.view), escaped(&self.group));
+        let mut path = format!("/v1/views/{view}/{below}?group={group}");
         let top = self.top.map(|top| top.to_string());
         for (name, value) in [("from", &self.from), ("to", &self.to), ("by", &self.by), ("top", &top)] {
             if let Some(value) = value {
@@ -67,9 +76,13 @@ struct Counted {
     distinct: Option<i64>,
 }
 
+fn formatted(response: &RawValue) -> Result<String, Failure> {
+    let numbers: Numbers = decode(response, "the statistics")?;
+    Output::text(|output| numbers.write(output))
+}
+
 impl Numbers {
-    fn print(&self) -> Result<(), Failure> {
-        let mut output = Output::stdout();
+    fn write(&self, output: &mut Output<impl Write>) -> Result<(), Failure> {
         output.line(&format!("total     {}", self.total))?;
         if let Some(distinct) = self.distinct {
             output.line(&format!("distinct  {distinct}"))?;
@@ -83,11 +96,11 @@ impl Numbers {
         if self.top.iter().any(|counted| counted.distinct.is_some()) {
             let distinct = |counted: &Counted| counted.distinct.unwrap_or_default().to_string();
             let row = |counted| [value(counted), counted.count.to_string(), distinct(counted)];
-            Columns::new(sides).page(&mut output, self.top.iter().map(row))?;
+            Columns::new(sides).page(output, self.top.iter().map(row))?;
         } else {
             let row = |counted: &Counted| [value(counted), counted.count.to_string()];
-            Columns::new([sides[0], sides[1]]).page(&mut output, self.top.iter().map(row))?;
+            Columns::new([sides[0], sides[1]]).page(output, self.top.iter().map(row))?;
         }
-        output.flush()
+        Ok(())
     }
 }

@@ -45,3 +45,7 @@ pub const TOKEN_DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const TOKEN_DURATION_DEFAULT: Duration = Duration::from_secs(15 * 60);
 /// What one token allows to read.
 pub const TOKEN_GRANTS_MAX: usize = 20;
+/// Time without a byte after which a reader counts its connection as lost: several signs of life are missing.
+pub const LIVE_SILENCE_DURATION_MAX: Duration = Duration::from_secs(45);
+/// A message that a reader takes. The largest one lists notifications, each with a payload as large as an event.
+pub const LIVE_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
