@@ -71,8 +71,8 @@ impl FeedSource {
         }
     }
 
-    /// Returns why a reader at this place has to start again, if it has to.
-    pub async fn reset_at(&self, at: &Cursor) -> Result<Option<ResetReason>, FeedError> {
+    /// Returns why a reader at this place has to start again, and where, if it has to.
+    pub async fn reset_at(&self, at: &Cursor) -> Result<Option<(ResetReason, Cursor)>, FeedError> {
         match self {
             Self::Events(events) => Ok(events.reset_at(at)),
             Self::Rows(rows) => Ok(rows.reset_at(at).await?),
@@ -101,6 +101,10 @@ impl EventSource {
         Cursor::in_log(self.log.id(), self.log.end())
     }
 
+    fn begin(&self) -> Cursor {
+        Cursor::in_log(self.log.id(), self.log.begin())
+    }
+
     async fn page(&self, from: &Cursor, filter: Option<&EventFilter>) -> Result<FeedPage, FeedError> {
         let (log, filter) = (self.log.clone(), filter.unwrap_or(&self.all).clone());
         let position = from.position(log.id());
@@ -117,7 +121,7 @@ impl EventSource {
             // Retention has deleted events meanwhile.
             Err(ReadError::BelowBegin { .. }) => {
                 let reset = Some(ResetReason::Deleted);
-                Ok(FeedPage { from: from.clone(), next: self.end(), items: Vec::new(), reset })
+                Ok(FeedPage { from: from.clone(), next: self.begin(), items: Vec::new(), reset })
             }
             Err(error) => Err(error.into()),
         }
@@ -133,14 +137,13 @@ impl EventSource {
         FeedItem { log, position, place, content: content.into(), event: begin..end }
     }
 
-    fn reset_at(&self, at: &Cursor) -> Option<ResetReason> {
+    fn reset_at(&self, at: &Cursor) -> Option<(ResetReason, Cursor)> {
         match at.positions() {
-            [(log, position)] if *log == self.log.id() => match *position {
-                position if position > self.log.end() => Some(ResetReason::OtherLog),
-                position if position < self.log.begin() => Some(ResetReason::Deleted),
-                _ => None,
-            },
-            _ => Some(ResetReason::OtherLog),
+            [(log, position)] if *log == self.log.id() && *position <= self.log.end() => {
+                // All that is left is new for a reader that has not seen what was before it.
+                (*position < self.log.begin()).then(|| (ResetReason::Deleted, self.begin()))
+            }
+            _ => Some((ResetReason::OtherLog, self.end())),
         }
     }
 }

@@ -70,19 +70,23 @@ impl RowSource {
         Ok(positions)
     }
 
-    pub async fn reset_at(&self, at: &Cursor) -> Result<Option<ResetReason>, StoreError> {
+    /// Returns why a reader at this place has to start again, and where, if it has to.
+    pub async fn reset_at(&self, at: &Cursor) -> Result<Option<(ResetReason, Cursor)>, StoreError> {
         let positions = self.positions().await?;
-        if at.is_replaced_by(Cursor::after(&positions).generation) {
-            return Ok(Some(ResetReason::RowsReplaced));
+        let end = Cursor::after(&positions);
+        if at.is_replaced_by(end.generation) {
+            return Ok(Some((ResetReason::RowsReplaced, end)));
         }
-        let deleted = rows_deleted(self.name());
+        let (deleted, mut left) = (rows_deleted(self.name()), at.clone());
         for ViewPosition { log, .. } in positions {
-            let history = self.store.deleted_history(&deleted, log).await?;
-            if history.is_some_and(|history| history.position > at.position(log)) {
-                return Ok(Some(ResetReason::Deleted));
+            if let Some(history) = self.store.deleted_history(&deleted, log).await?
+                && history.position > at.position(log)
+            {
+                // All rows that are left are new for the reader.
+                left.set_position(log, history.position);
             }
         }
-        Ok(None)
+        Ok((left != *at).then_some((ResetReason::Deleted, left)))
     }
 
     pub async fn page(&self, from: &Cursor) -> Result<FeedPage, StoreError> {

@@ -192,7 +192,7 @@ impl ItemState {
             Some(Begin::At(at)) => self.at.clone_from(at),
             Some(Begin::After(at)) => {
                 reset = self.feed.source.reset_at(at).await?;
-                self.at.clone_from(if reset.is_some() { &end } else { at });
+                self.at.clone_from(reset.as_ref().map_or(at, |(_, again)| again));
             }
             Some(Begin::Now) | None => self.at.clone_from(&end),
         }
@@ -202,7 +202,7 @@ impl ItemState {
         // At once, so that a reader whose connection breaks now resumes here.
         let place = self.at.to_string();
         Ok(Some(match reset {
-            Some(reason) => Message::reset(&self.about, reason, place),
+            Some((reason, _)) => Message::reset(&self.about, reason, place),
             None => Message::Place { place: place.into() },
         }))
     }

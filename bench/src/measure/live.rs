@@ -176,19 +176,10 @@ fn ingest(setting: &Setting, table: &mut Table) -> Outcome<()> {
     let [mut with, mut without] = <[Rounds; 2]>::default();
     for round in 0..2 * INGEST_ROUNDS {
         let watched = round % 2 == 1;
-        let rate = if watched {
-            let subscribers = SubscriberThread::start(&server)?;
-            let rate = closed_loop(&target, INGEST_CONNECTIONS, INGEST_ROUND)?.per_second;
-            subscribers.stop()?;
-            rate
-        } else {
-            closed_loop(&target, INGEST_CONNECTIONS, INGEST_ROUND)?.per_second
-        };
-        if watched {
-            with.push(rate)
-        } else {
-            without.push(rate)
-        }
+        let subscribers = if watched { Some(SubscriberThread::start(&server)?) } else { None };
+        let rate = closed_loop(&target, INGEST_CONNECTIONS, INGEST_ROUND)?.per_second;
+        subscribers.map_or(Ok(()), SubscriberThread::stop)?;
+        if watched { &mut with } else { &mut without }.push(rate);
         server.settle()?;
     }
     let what = format!(

@@ -120,16 +120,31 @@ impl Notifications {
         Ok(())
     }
 
-    /// Returns the query of the database whose answer are the last notifications in the order of their ids. Without ids
-    /// of clients, these are the newest.
+    /// Returns the query of the database whose answer are the last notifications in the order of their ids, without
+    /// their large texts. Without ids of clients, these are the newest.
     pub fn select_newest(&self, status: Option<NotificationStatus>, limit: usize) -> Select {
         let parameters: Vec<Cell> = status.map(|status| status.as_str().into()).into_iter().collect();
         let condition = if parameters.is_empty() { "" } else { "WHERE status = ?" };
-        self.select(&format!("{condition} ORDER BY id DESC LIMIT {limit}"), parameters)
+        let short = |name| match name {
+            "payload" => "'null'",
+            "message" => "''",
+            other => other,
+        };
+        self.select_columns(short, &format!("{condition} ORDER BY id DESC LIMIT {limit}"), parameters)
     }
 
     fn select(&self, which: &str, parameters: Vec<Cell>) -> Select {
-        let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| name.trim_end_matches('?')).collect();
+        self.select_columns(|name| name, which, parameters)
+    }
+
+    fn select_columns(
+        &self,
+        expression: impl Fn(&'static str) -> &'static str,
+        which: &str,
+        parameters: Vec<Cell>,
+    ) -> Select {
+        let names: Vec<&str> =
+            COLUMNS.iter().map(|(name, _)| expression(name.trim_end_matches('?'))).collect();
         let sql = format!("SELECT {} FROM {} {which}", names.join(", "), quote(&self.table.name));
         Select { sql, parameters }
     }
