@@ -21,7 +21,7 @@ pub struct Connection {
     keys: Keys,
     key_watch: KeyWatch,
     stop: Stop,
-    /// What comes besides messages. It is kept from message to message, because to wait anew costs more than a message.
+    /// The next event besides messages. It is kept from message to message, because a new wait costs more than a message.
     interruption: Pin<Box<dyn Future<Output = Interruption> + Send>>,
     begun: bool,
     has_ended: bool,
@@ -156,7 +156,7 @@ fn next_tick(last_sent: Instant, now: Instant, key_watch: &KeyWatch) -> Instant 
     key_watch.deadline().map_or(heartbeat, |at| at.min(heartbeat))
 }
 
-/// Returns a delay of its own for each reader, so that not all of them come back at once.
+/// Returns a random delay, so that readers do not all come back at once.
 fn retry_delay() -> Duration {
     let mut random = [0_u8; 2];
     // Without random bytes, the delay is the shortest one.

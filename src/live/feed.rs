@@ -1,5 +1,5 @@
 //! Events of a stream, or rows of a table, for all their subscribers. Each is read once while its subscribers are up to
-//! date. A subscriber that comes again, or that is behind, reads what it has not got by itself.
+//! date. A subscriber that comes again, or that is behind, reads its own pages until it is up to date.
 
 use std::sync::{Arc, Mutex};
 
@@ -45,7 +45,7 @@ impl FeedItem {
     }
 }
 
-/// What the subscribers of one stream or table share.
+/// The state that the subscribers of one stream or table share.
 pub struct Feed {
     pub source: FeedSource,
     stop: Stop,
@@ -60,13 +60,13 @@ struct Tail {
     sent: Arc<Mutex<Cursor>>,
 }
 
-/// Where a subscriber gets new pages.
+/// The channel over which a subscriber gets new pages.
 pub struct TailReceiver {
     pages: broadcast::Receiver<Arc<FeedPage>>,
     sent: Arc<Mutex<Cursor>>,
 }
 
-/// What a subscriber gets next.
+/// The next thing that a subscriber gets.
 pub enum Next {
     Page(Arc<FeedPage>),
     /// Some pages are not there any more.

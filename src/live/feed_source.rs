@@ -1,4 +1,4 @@
-//! Where a feed reads: the events of a stream in the log, or the rows of a table in the store.
+//! The source of a feed: the events of a stream in the log, or the rows of a table in the store.
 
 use event::limits::{FEED_PAGE_BYTES_MAX, FEED_PAGE_ITEMS_MAX, VALUES_RETRY_INTERVAL};
 
@@ -79,7 +79,7 @@ impl FeedSource {
         }
     }
 
-    /// Waits before the next attempt after an error. The server reports an outage of the store by itself.
+    /// Waits before the next attempt after an error. The server reports an outage of the store.
     pub async fn wait_after(&self, error: &FeedError) {
         let about = self.about();
         match error {

@@ -1,4 +1,4 @@
-//! What a subscriber is told.
+//! The messages that a subscriber gets.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 pub enum Message {
     /// A present value, an event or a row.
     Change { place: Arc<str>, content: Arc<str> },
-    /// What the subscriber knows does not count any more: it has to start again.
+    /// The subscriber has to start again, because its earlier messages are no longer true.
     Reset { place: Arc<str>, content: Arc<str> },
     /// The subscriber was too slow. A subscription from `place` reads what it has missed.
     Missed { place: Arc<str>, content: Arc<str> },
@@ -29,7 +29,7 @@ pub enum ResetReason {
     Deleted,
 }
 
-/// What a subscription is about, for messages.
+/// The stream or view of a subscription, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum About {
     Stream(String),

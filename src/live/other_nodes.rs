@@ -47,7 +47,7 @@ impl Drop for Watcher {
     }
 }
 
-/// What is known of one view: its positions in the logs of others, and its generation.
+/// The positions of one view in the logs of other nodes, and its generations.
 type Known = (Vec<(LogId, u64)>, Vec<Generation>);
 
 /// Looks for changes until the server stops.

@@ -27,7 +27,7 @@ pub struct RowSource {
     _watching: Watching,
 }
 
-/// What one event did to the table.
+/// The effect of one event on the table.
 enum RowChange {
     Added {
         row: i64,

@@ -29,7 +29,7 @@ pub struct ReplayLimits {
     pub bytes: Arc<Semaphore>,
 }
 
-/// What each reader of a feed has.
+/// The shared limits and the count, for each reader of a feed.
 pub struct Reading {
     pub limits: ReplayLimits,
     pub _watcher: Watcher,
@@ -86,7 +86,7 @@ fn reset_between(known: &Cursor, now: &Cursor) -> Option<ResetReason> {
     }
 }
 
-/// Where a reader of a feed begins.
+/// The beginning of a reader of a feed.
 pub enum Begin {
     /// With what comes next.
     Now,
@@ -96,7 +96,7 @@ pub enum Begin {
     At(Cursor),
 }
 
-/// Returns the events or rows of a feed, beginning as `begin` says. Skips none, unless the reader is told so.
+/// Returns the events or rows of a feed, beginning as `begin` says. Skips none, unless a message says so.
 pub fn items(feed: Arc<Feed>, filter: Option<EventFilter>, begin: Begin, reading: Reading) -> Messages {
     let state = ItemState {
         about: feed.source.about(),
@@ -127,7 +127,7 @@ struct ItemState {
     at: Cursor,
     tail: Option<TailReceiver>,
     page: Option<OpenPage>,
-    /// The reader is behind, and reads by itself.
+    /// The reader is behind, and reads its own pages.
     replays: bool,
     /// The reader has been up to date, so that it may miss something if it falls far behind.
     was_up_to_date: bool,
@@ -207,7 +207,7 @@ impl ItemState {
         }))
     }
 
-    /// Reads the next page by itself, when it is its turn.
+    /// Reads the next page for this reader only, when it is its turn.
     async fn replay(&mut self) -> Result<Option<Message>, FeedError> {
         let memory = FEED_PAGE_BYTES_MAX as u32;
         let memory = Arc::clone(&self.reading.limits.bytes).acquire_many_owned(memory).await;
@@ -229,7 +229,7 @@ impl ItemState {
         }
         let sent = self.tail.as_ref().map(TailReceiver::sent);
         let reached = self.page.as_ref().map_or(&self.at, |open| &open.page.next);
-        // What comes after it is among the pages that this reader receives.
+        // The reader receives all later pages over the channel.
         if !has_more || sent.is_some_and(|sent| reached.has_reached(&sent)) {
             (self.replays, self.was_up_to_date) = (false, true);
         }

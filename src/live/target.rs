@@ -1,4 +1,4 @@
-//! What a subscriber wants to be told of: the request as readers write it, checked against the configuration.
+//! The target of a subscription: the request as readers write it, checked against the configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,16 +23,16 @@ pub struct SubscriptionRequest {
     pub key: Option<String>,
     /// The place after which the reader continues.
     pub after: Option<String>,
-    // Of a stream.
+    // For a stream.
     pub field: Option<String>,
     pub value: Option<String>,
     // The first position of a stream, or the first day of statistics.
     pub from: Option<From>,
-    // Of statistics.
+    // For statistics.
     pub to: Option<String>,
     pub by: Option<String>,
     pub top: Option<usize>,
-    // Of notifications.
+    // For notifications.
     pub status: Option<String>,
 }
 
@@ -208,7 +208,7 @@ impl Target {
         }
     }
 
-    /// Returns the only row that the subscriber is told of; `None` if it is told of several.
+    /// Returns the only row of the subscription; `None` if it covers several.
     fn row(&self) -> Option<&str> {
         match &self.what {
             What::Value(query) => query.row().map(|row| &**row),

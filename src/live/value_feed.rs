@@ -138,7 +138,7 @@ impl ValueFeed {
         }
     }
 
-    /// The server reports an outage of the store by itself.
+    /// The server reports an outage of the store.
     fn note_failure(&self, error: &StoreError) {
         let view = &self.view.view.name;
         match error {
