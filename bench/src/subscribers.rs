@@ -12,7 +12,7 @@ use crate::events::user_id;
 use crate::servers::millrace::Millrace;
 
 /// Connections that are opened at the same time.
-const OPENED_AT_ONCE: usize = 256;
+pub const OPENED_AT_ONCE: usize = 256;
 const BALANCE: &[u8] = b"\"balance\":";
 const USER: &[u8] = b"\"user-";
 
@@ -34,14 +34,19 @@ pub struct Subscribers {
 impl Subscribers {
     /// Opens a connection for each of these users, and returns once each has its present balance. Runs in a runtime.
     pub async fn open(server: &Millrace, users: impl Iterator<Item = usize>) -> Outcome<Self> {
-        Self::open_at(&server.address, &server.key, users).await
+        Self::open_at(&server.address, &server.key, users, OPENED_AT_ONCE).await
     }
 
-    /// The same for a server at this address.
-    pub async fn open_at(address: &str, key: &str, users: impl Iterator<Item = usize>) -> Outcome<Self> {
+    /// The same for a server at this address, with `at_once` connections opened at the same time.
+    pub async fn open_at(
+        address: &str,
+        key: &str,
+        users: impl Iterator<Item = usize>,
+        at_once: usize,
+    ) -> Outcome<Self> {
         let mut subscribers = Self { tasks: JoinSet::new(), seen: Arc::default() };
         let users: Vec<usize> = users.collect();
-        for some in users.chunks(OPENED_AT_ONCE) {
+        for some in users.chunks(at_once) {
             let mut opening = JoinSet::new();
             for &user in some {
                 let request = format!(

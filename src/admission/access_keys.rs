@@ -281,6 +281,16 @@ impl Keys {
         event::read_lock(&self.known).get(hash).cloned()
     }
 
+    /// Returns whether this is the `API_KEY` of the replaced services.
+    pub(super) fn is_literal(&self, hash: &KeyHash) -> bool {
+        self.literal.as_ref().is_some_and(|(literal, _)| literal == hash)
+    }
+
+    /// Returns the hash of the first key, which is in the data folder.
+    pub(super) fn first_hash(&self) -> KeyHash {
+        self.first.hash()
+    }
+
     pub(super) fn by_id(&self, id: &str) -> Option<(KeyHash, Arc<Key>)> {
         let known = event::read_lock(&self.known);
         let found = known.iter().find(|(_, key)| key.id == id)?;

@@ -223,7 +223,8 @@ async fn follow(
         let work = move |api: &Api| Ok(stream_page(&api.log, &filter, at, limit, PAGE_BYTES_MAX)?);
         let page = api.blocking(&api.log_reads, work).await?;
         scanned += page.scanned;
-        let page = EventPage { events: page.events, next: page.next };
+        let events = page.events.into_iter().map(|event| event.body).collect();
+        let page = EventPage { events, next: page.next };
         // Events that existed at the start of the request are read even without time to wait. Later ones are not.
         let over = Instant::now() >= deadline && page.next >= end_at_request;
         if !page.events.is_empty() || over || scanned >= TAIL_SCAN_BYTES_MAX || api.stopping.asked() {

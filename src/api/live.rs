@@ -48,13 +48,14 @@ impl FromRequestParts<Arc<Api>> for LiveReader {
             .await
             .map_err(|error| ApiError::BrokenBody(error.to_string()))?;
         // A browser that connects again repeats the first URL, and adds where it was.
-        let after = last_event_id(&parts.headers).or(after).filter(|after| !after.is_empty());
+        let after = last_event_id(&parts.headers).or(after.filter(|after| !after.is_empty()));
         Ok(Self { reader, peer, parameters, after })
     }
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<String> {
-    headers.get("last-event-id")?.to_str().ok().map(str::to_owned)
+    let id = headers.get("last-event-id")?.to_str().ok()?;
+    (!id.is_empty()).then(|| id.to_owned())
 }
 
 /// Takes the last parameter of this name.
@@ -131,7 +132,7 @@ fn open(
             return Err(ApiError::Parameter { name: "after", reason });
         }
         for (request, place) in requests.iter_mut().zip(places) {
-            request.after = Some(place.to_owned());
+            request.after = Some(place);
         }
     }
     let mut targets: Vec<Target> = Vec::with_capacity(requests.len());

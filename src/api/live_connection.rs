@@ -1,7 +1,9 @@
 //! The connection of one reader of Server-Sent Events: messages, heartbeats, and its end with its key or the server.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -12,7 +14,7 @@ use futures_util::stream::{Stream, unfold};
 use tokio::time::{Instant, sleep_until};
 
 use crate::admission::{KeyWatch, Keys, Reader, next_revocation};
-use crate::http::{OpenSocket, write_event, write_heartbeat, write_retry};
+use crate::http::{OpenSocket, begin_event, is_one_line, write_event, write_heartbeat, write_retry};
 use crate::live::{Message, Subscriptions};
 
 /// One reader's connection.
@@ -27,6 +29,48 @@ pub struct Connection {
     has_ended: bool,
     last_sent: Instant,
     _place: OpenSocket,
+}
+
+/// A content that several answers share.
+struct Shared(Arc<str>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// Pieces of the answer. A large content is a piece that all readers share.
+#[derive(Default)]
+struct Pieces {
+    done: VecDeque<Bytes>,
+    text: String,
+    bytes: usize,
+}
+
+impl Pieces {
+    fn event(&mut self, name: Option<&str>, id: &str, content: Option<&Arc<str>>) {
+        self.bytes += id.len() + content.map_or(0, |content| content.len());
+        match content {
+            Some(content) if content.len() > LIVE_CHUNK_BYTES && is_one_line(content) => {
+                begin_event(&mut self.text, name, id);
+                self.text.push_str("data: ");
+                self.done.push_back(std::mem::take(&mut self.text).into());
+                self.done.push_back(Bytes::from_owner(Shared(Arc::clone(content))));
+                self.text.push_str("\n\n");
+            }
+            content => write_event(&mut self.text, name, id, content.map_or("", |content| content)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.done.is_empty() && self.text.is_empty()
+    }
+
+    fn done(mut self) -> VecDeque<Bytes> {
+        self.done.push_back(self.text.into());
+        self.done
+    }
 }
 
 enum Interruption {
@@ -62,21 +106,24 @@ impl Connection {
 
     /// Returns the pieces of the answer, as they come.
     pub fn pieces(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
-        unfold(self, |mut connection| async {
-            let piece = connection.next_piece().await?;
-            Some((Ok(piece.into()), connection))
+        unfold((self, VecDeque::new()), |(mut connection, mut ready)| async {
+            if ready.is_empty() {
+                ready = connection.next_pieces().await?.done();
+            }
+            let piece = ready.pop_front()?;
+            Some((Ok(piece), (connection, ready)))
         })
     }
 
-    /// Waits for the next piece of the answer; `None` at its end.
-    async fn next_piece(&mut self) -> Option<String> {
-        let mut piece = String::new();
+    /// Waits for the next pieces of the answer; `None` at its end.
+    async fn next_pieces(&mut self) -> Option<Pieces> {
+        let mut piece = Pieces::default();
         if self.has_ended {
             return None;
         }
         if !std::mem::replace(&mut self.begun, true) {
             // At once, so that the reader knows that it is connected.
-            write_retry(&mut piece, retry_delay());
+            write_retry(&mut piece.text, retry_delay());
             self.check_key(&mut piece);
             return Some(piece);
         }
@@ -90,9 +137,9 @@ impl Connection {
     }
 
     /// Writes a message, and those that are there already.
-    fn write_messages(&mut self, piece: &mut String, first: &Message) {
+    fn write_messages(&mut self, piece: &mut Pieces, first: &Message) {
         self.write(piece, first);
-        while piece.len() < LIVE_CHUNK_BYTES
+        while piece.bytes < LIVE_CHUNK_BYTES
             && let Some((_, message)) = self.subscriptions.next().now_or_never()
         {
             self.write(piece, &message);
@@ -100,21 +147,21 @@ impl Connection {
         self.last_sent = Instant::now();
     }
 
-    fn write(&self, piece: &mut String, message: &Message) {
+    fn write(&self, piece: &mut Pieces, message: &Message) {
         // The browser gives messages without a name to `onmessage`, and those without content to nobody.
         let name =
             (!matches!(message, Message::Change { .. } | Message::Place { .. })).then(|| message.name());
-        write_event(piece, name, &self.subscriptions.place(), message.content());
+        piece.event(name, &self.subscriptions.place(), message.content());
     }
 
-    fn interrupt(&mut self, piece: &mut String, interruption: &Interruption) {
+    fn interrupt(&mut self, piece: &mut Pieces, interruption: &Interruption) {
         let now = Instant::now();
         match interruption {
             Interruption::Stop => return self.end(piece, "stopping"),
             Interruption::Revoked => {}
             Interruption::Time => {
                 if now >= self.last_sent + LIVE_HEARTBEAT_INTERVAL {
-                    write_heartbeat(piece);
+                    write_heartbeat(&mut piece.text);
                     self.last_sent = now;
                 }
                 self.key_watch.checked(now);
@@ -125,15 +172,16 @@ impl Connection {
         self.check_key(piece);
     }
 
-    fn check_key(&mut self, piece: &mut String) {
+    fn check_key(&mut self, piece: &mut Pieces) {
         if !self.key_watch.holds(&self.keys) {
             self.end(piece, "key-ended");
         }
     }
 
     /// Ends the answer after a message that says why.
-    fn end(&mut self, piece: &mut String, reason: &str) {
-        write_event(piece, Some("end"), "", &serde_json::json!({ "reason": reason }).to_string());
+    fn end(&mut self, piece: &mut Pieces, reason: &str) {
+        let content = serde_json::json!({ "reason": reason }).to_string();
+        write_event(&mut piece.text, Some("end"), "", &content);
         self.has_ended = true;
     }
 }

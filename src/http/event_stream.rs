@@ -26,13 +26,23 @@ pub fn event_stream(
     answer
 }
 
-/// Writes a message. Without a name, `onmessage` gets it. Without content, nobody does, and only the id counts.
-pub fn write_event(to: &mut String, name: Option<&str>, id: &str, content: &str) {
+/// Writes the lines of a message before its content.
+pub fn begin_event(to: &mut String, name: Option<&str>, id: &str) {
     for (field, text) in [("event", name.unwrap_or_default()), ("id", id)] {
         if !text.is_empty() {
             to.extend([field, ": ", text, "\n"]);
         }
     }
+}
+
+/// Returns whether a content needs only one line.
+pub fn is_one_line(content: &str) -> bool {
+    memchr::memchr2(b'\n', b'\r', content.as_bytes()).is_none()
+}
+
+/// Writes a message. Without a name, `onmessage` gets it. Without content, nobody does, and only the id counts.
+pub fn write_event(to: &mut String, name: Option<&str>, id: &str, content: &str) {
+    begin_event(to, name, id);
     // A line break in the content would end its line.
     if !content.is_empty() {
         for line in content.split(['\n', '\r']) {

@@ -32,7 +32,9 @@ pub use contract_path::{ContractPath, check_path, path_spellings};
 pub use cors::{AllowedPage, Origins, checked_origin};
 pub use credentials::{credentials, literal_key};
 pub use error_response::ApiError;
-pub use event_stream::{EndlessAnswer, event_stream, write_event, write_heartbeat, write_retry};
+pub use event_stream::{
+    EndlessAnswer, begin_event, event_stream, is_one_line, write_event, write_heartbeat, write_retry,
+};
 pub use handshake::{Handshake, random_id};
 pub use idempotency_key::{idempotency_key, replayed};
 pub use json_body::JsonBody;

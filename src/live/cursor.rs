@@ -27,8 +27,8 @@ impl Cursor {
 
     /// Returns the place after everything that a view has applied.
     pub fn after(positions: &[ViewPosition]) -> Self {
-        // All rows of a view change their generation together.
-        let generation = positions.first().map(|row| row.generation).unwrap_or_default();
+        // All rows of a view change their generation together, but not at the very same moment.
+        let generation = positions.iter().map(|row| row.generation).max().unwrap_or_default();
         Self { generation, positions: positions.iter().map(|row| (row.log, row.position)).collect() }
     }
 

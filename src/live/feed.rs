@@ -1,7 +1,8 @@
 //! Events of a stream, or rows of a table, for all their subscribers. Each is read once while its subscribers are up to
 //! date. A subscriber that comes again, or that is behind, reads its own pages until it is up to date.
 
-use std::sync::{Arc, Mutex};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, Weak};
 
 use event::limits::{FEED_BEHIND_POSITIONS_MAX, FEED_INTERVAL_MIN, FEED_PAGES_MAX};
 use event::{LogId, Stop};
@@ -28,20 +29,18 @@ pub struct FeedItem {
     /// The text of the cursor after this item.
     pub place: Arc<str>,
     pub content: Arc<str>,
-    /// The bytes of the content that are the event's own text; empty if there is none.
-    pub event: std::ops::Range<usize>,
+    /// The text by which filters select the item: the event, or the event that a correction undoes.
+    pub selected_by: Box<str>,
 }
 
 impl FeedPage {
     pub fn bytes(&self) -> usize {
         self.items.iter().map(|item| item.content.len()).sum()
     }
-}
 
-impl FeedItem {
-    /// Returns the event's own text.
-    pub fn event(&self) -> &str {
-        &self.content[self.event.clone()]
+    /// Returns a page that makes readers at `from` start again at `next`.
+    pub fn restart(from: &Cursor, next: Cursor, reason: ResetReason) -> Self {
+        Self { from: from.clone(), next, items: Vec::new(), reset: Some(reason) }
     }
 }
 
@@ -49,27 +48,34 @@ impl FeedItem {
 pub struct Feed {
     pub source: FeedSource,
     stop: Stop,
-    tail: Mutex<Option<Tail>>,
+    tail: Mutex<Option<Arc<Tail>>>,
 }
 
 /// The pages that are read for the subscribers that are up to date, while there are any.
-#[derive(Clone)]
 struct Tail {
     pages: broadcast::Sender<Arc<FeedPage>>,
-    /// Everything before this place was sent.
-    sent: Arc<Mutex<Cursor>>,
+    sent: Mutex<Sent>,
+}
+
+struct Sent {
+    /// Everything before this place was sent or passed over.
+    place: Cursor,
+    /// The end of the last page. A reader that has not reached it has missed pages.
+    last_page: Cursor,
+    /// The last pages. Readers refer to them without keeping them in memory.
+    recent: VecDeque<Arc<FeedPage>>,
 }
 
 /// The channel over which a subscriber gets new pages.
 pub struct TailReceiver {
+    tail: Arc<Tail>,
     pages: broadcast::Receiver<Arc<FeedPage>>,
-    sent: Arc<Mutex<Cursor>>,
 }
 
 /// The next thing that a subscriber gets.
 pub enum Next {
-    Page(Arc<FeedPage>),
-    /// Some pages are not there any more.
+    Page(Weak<FeedPage>),
+    /// The channel does not hold some pages any more.
     Behind,
 }
 
@@ -78,32 +84,39 @@ impl Feed {
         Arc::new(Self { source, stop: stop.clone(), tail: Mutex::default() })
     }
 
-    /// Returns the pages that are read from now on. `end` is a place that is not behind the present end.
-    pub fn follow(self: &Arc<Self>, end: &Cursor) -> TailReceiver {
-        let mut tail = event::lock(&self.tail);
-        let Tail { pages, sent } = tail.get_or_insert_with(|| {
-            let pages = broadcast::Sender::new(FEED_PAGES_MAX);
-            let new = Tail { pages, sent: Arc::new(Mutex::new(end.clone())) };
-            tokio::spawn(Arc::clone(self).run(new.clone()));
-            new
-        });
-        TailReceiver { pages: pages.subscribe(), sent: Arc::clone(sent) }
+    /// Returns the pages that are read from now on, and the place after which they begin. `end` is a place that was the
+    /// end a moment ago.
+    pub fn follow(self: &Arc<Self>, end: &Cursor) -> (TailReceiver, Cursor) {
+        let mut current = event::lock(&self.tail);
+        let tail = Arc::clone(current.get_or_insert_with(|| {
+            let sent = Sent { place: end.clone(), last_page: end.clone(), recent: VecDeque::new() };
+            let tail =
+                Arc::new(Tail { pages: broadcast::Sender::new(FEED_PAGES_MAX), sent: Mutex::new(sent) });
+            tokio::spawn(Arc::clone(self).run(Arc::clone(&tail)));
+            tail
+        }));
+        // No page is sent between the two, so the receiver has all pages after this place.
+        let sent = event::lock(&tail.sent);
+        let (pages, place) = (tail.pages.subscribe(), sent.place.clone());
+        drop(sent);
+        (TailReceiver { tail, pages }, place)
     }
 
-    async fn run(self: Arc<Self>, tail: Tail) {
-        let mut at = event::lock(&tail.sent).clone();
-        let mut sent_up_to = at.clone();
+    async fn run(self: Arc<Self>, tail: Arc<Tail>) {
+        // From here on, the source notes changes. Those before are found by the first read.
+        let mut changes = self.source.changes();
+        let mut at = event::lock(&tail.sent).place.clone();
         loop {
+            self.send_pages(&tail, &mut at).await;
+            tokio::time::sleep(FEED_INTERVAL_MIN).await;
             tokio::select! {
                 () = self.stop.wait() => return,
                 () = tail.pages.closed() => {}
-                () = self.source.beyond(&at) => {}
+                () = changes.beyond(&self.source, &at) => {}
             }
             if self.ends_without_subscribers(&tail) {
                 return;
             }
-            self.send_pages(&tail, &mut at, &mut sent_up_to).await;
-            tokio::time::sleep(FEED_INTERVAL_MIN).await;
         }
     }
 
@@ -116,36 +129,57 @@ impl Feed {
         ends
     }
 
-    async fn send_pages(&self, tail: &Tail, at: &mut Cursor, sent_up_to: &mut Cursor) {
-        for pages in 1_usize.. {
+    /// Sends everything that there is. After a failure, tries again while somebody waits for it.
+    async fn send_pages(&self, tail: &Tail, at: &mut Cursor) {
+        let mut pages = 0_usize;
+        while !self.stop.asked() && tail.pages.receiver_count() > 0 {
             let page = match self.source.page(at, None).await {
                 Ok(page) => page,
-                Err(error) => return self.source.wait_after(&error).await,
+                Err(error) => {
+                    self.source.note(&error);
+                    self.source.wait_after_error().await;
+                    continue;
+                }
             };
             if page.next == *at {
                 return;
             }
             at.clone_from(&page.next);
-            // Nobody has to wake up for a page without content: the next one follows on it.
-            if !page.items.is_empty() || page.reset.is_some() {
-                let from = std::mem::replace(sent_up_to, at.clone());
-                // Without a receiver, it is sent to nobody.
-                let _ = tail.pages.send(Arc::new(FeedPage { from, ..page }));
+            tail.send(page);
+            pages += 1;
+            if pages.is_multiple_of(FEED_PAGES_MAX)
+                && let Ok(end) = self.source.end().await
+                && at.behind(&end) > FEED_BEHIND_POSITIONS_MAX
+            {
+                // While much more arrives than can be sent, the subscribers' pages continue at the end.
+                tail.skip_to(&end);
+                *at = end;
             }
-            if pages % FEED_PAGES_MAX == 0 && self.skip_ahead(at).await {
-                sent_up_to.clone_from(at);
-            }
-            event::lock(&tail.sent).clone_from(at);
         }
     }
+}
 
-    /// While much more arrives than can be sent, the subscribers' pages continue at the end. Returns whether they do.
-    async fn skip_ahead(&self, at: &mut Cursor) -> bool {
-        let end = self.source.end().await;
-        let end = end.ok().filter(|end| at.behind(end) > FEED_BEHIND_POSITIONS_MAX);
-        let skips = end.is_some();
-        end.into_iter().for_each(|end| *at = end);
-        skips
+impl Tail {
+    fn send(&self, page: FeedPage) {
+        let mut sent = event::lock(&self.sent);
+        sent.place.clone_from(&page.next);
+        // Nobody has to wake up for a page without content: the next one follows on it.
+        if page.items.is_empty() && page.reset.is_none() {
+            return;
+        }
+        let from = std::mem::replace(&mut sent.last_page, page.next.clone());
+        let page = Arc::new(FeedPage { from, ..page });
+        if sent.recent.len() == FEED_PAGES_MAX {
+            sent.recent.pop_front();
+        }
+        sent.recent.push_back(Arc::clone(&page));
+        // Without a receiver, it is sent to nobody.
+        let _ = self.pages.send(page);
+    }
+
+    fn skip_to(&self, place: &Cursor) {
+        let mut sent = event::lock(&self.sent);
+        (sent.place, sent.last_page) = (place.clone(), place.clone());
     }
 }
 
@@ -153,30 +187,33 @@ impl TailReceiver {
     /// Waits for what follows on `at`.
     pub async fn next(&mut self, at: &Cursor) -> Next {
         loop {
-            match self.pages.recv().await {
-                Ok(page) if page.reset.is_some() => {
-                    if page.next.generation != at.generation {
-                        return Next::Page(page);
-                    }
-                }
-                Ok(page) if at.has_reached(&page.next) => {}
-                Ok(page) if at.has_reached(&page.from) => return Next::Page(page),
-                Ok(_) | Err(RecvError::Lagged(_)) => return Next::Behind,
+            let page = match self.pages.recv().await {
+                Ok(page) => page,
+                Err(RecvError::Lagged(_)) => return Next::Behind,
                 // The server stops.
                 Err(RecvError::Closed) => std::future::pending().await,
+            };
+            let is_known = match page.reset {
+                Some(ResetReason::RowsReplaced) => page.next.generation == at.generation,
+                _ => at.has_reached(&page.next),
+            };
+            if is_known {
+                continue;
             }
+            let follows = page.reset.is_some() || at.has_reached(&page.from);
+            return if follows { Next::Page(Arc::downgrade(&page)) } else { Next::Behind };
         }
     }
 
     /// Returns the place up to which everything was sent.
     pub fn sent(&self) -> Cursor {
-        event::lock(&self.sent).clone()
+        event::lock(&self.tail.sent).place.clone()
     }
 
-    /// Returns the place up to which there is nothing that the subscriber has not got; `None` if pages wait for it.
-    pub fn idle_place(&self) -> Option<Cursor> {
-        // Read before the pages are counted: a page is counted before its place is noted.
-        let sent = self.sent();
-        self.pages.is_empty().then_some(sent)
+    /// Returns the place up to which there is nothing that a reader at `at` has not got. Returns `None` if pages wait for
+    /// it, or if it has missed some.
+    pub fn idle_place(&self, at: &Cursor) -> Option<Cursor> {
+        let sent = event::lock(&self.tail.sent);
+        (self.pages.is_empty() && at.has_reached(&sent.last_page)).then(|| sent.place.clone())
     }
 }

@@ -88,13 +88,13 @@ impl Message {
         }
     }
 
-    /// Returns the content as JSON; empty if the message is only about the place.
-    pub fn content(&self) -> &str {
+    /// Returns the content as JSON; `None` if the message is only about the place.
+    pub fn content(&self) -> Option<&Arc<str>> {
         match self {
             Self::Change { content, .. } | Self::Reset { content, .. } | Self::Missed { content, .. } => {
-                content
+                Some(content)
             }
-            Self::Place { .. } => "",
+            Self::Place { .. } => None,
         }
     }
 }

@@ -10,6 +10,7 @@ mod feed;
 mod feed_source;
 mod message;
 mod other_nodes;
+mod replays;
 mod row_page;
 mod stream_page;
 mod subscription;
@@ -22,9 +23,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 
-use event::limits::{FEED_REPLAYED_BYTES_MAX, FEED_REPLAYS_AT_ONCE_MAX};
 use event::{Fields, Stop};
-use tokio::sync::Semaphore;
 
 use crate::log::EventLog;
 use crate::store::Store;
@@ -35,9 +34,10 @@ use feed::Feed;
 use feed_source::{EventSource, FeedSource};
 use message::About;
 use other_nodes::Watchers;
+use replays::Replays;
 use row_page::RowSource;
-use subscription::{Begin, Messages, Reading, ReplayLimits};
-use target::What;
+use subscription::{Begin, Messages};
+use target::TargetKind;
 use value_feed::ValueFeed;
 
 pub use event_body::{EventBody, LeftOut};
@@ -59,7 +59,7 @@ struct Shared {
     /// The feeds that somebody has watched, of streams and of tables.
     streams_watched: Mutex<BTreeMap<String, Arc<Feed>>>,
     tables_watched: Mutex<BTreeMap<String, Arc<Feed>>>,
-    limits: ReplayLimits,
+    replays: Replays,
     watchers: Watchers,
     stop: Stop,
 }
@@ -78,7 +78,7 @@ impl Live {
             values.map(|running| (running.view.name.clone(), ValueFeed::start(running, store, stop)));
         let watchers = Watchers::new();
         let (of_nodes, of_store) = (watchers.clone(), store.clone());
-        tokio::spawn(other_nodes::look(of_store, log.id(), views.clone(), of_nodes, stop.clone()));
+        tokio::spawn(other_nodes::watch_positions(of_store, log.id(), views.clone(), of_nodes, stop.clone()));
         Self(Arc::new(Shared {
             log: log.clone(),
             store: store.clone(),
@@ -87,10 +87,7 @@ impl Live {
             values: values.collect(),
             streams_watched: Mutex::default(),
             tables_watched: Mutex::default(),
-            limits: ReplayLimits {
-                reads: Arc::new(Semaphore::new(FEED_REPLAYS_AT_ONCE_MAX)),
-                bytes: Arc::new(Semaphore::new(FEED_REPLAYED_BYTES_MAX)),
-            },
+            replays: Replays::new(),
             watchers,
             stop: stop.clone(),
         }))
@@ -104,29 +101,30 @@ impl Live {
     /// Subscribes to a target, whose reader is known to be allowed to.
     pub fn subscribe(&self, target: &Target) -> Result<Messages, TargetError> {
         let watcher = self.0.watchers.add();
-        let messages = match (&target.what, &target.view) {
-            (What::Events { filter, from }, _) => {
+        let messages = match (&target.kind, &target.view) {
+            (TargetKind::Events { filter, from }, _) => {
                 let begin = match (&target.after, from) {
                     (Some(after), _) => Begin::After(after.clone()),
                     (None, Some(from)) => Begin::At(self.place_in_log(*from)?),
-                    (None, None) => Begin::Now,
+                    // The reader gets what is sent after its request was answered.
+                    (None, None) => Begin::At(Cursor::in_log(self.0.log.id(), self.0.log.end())),
                 };
                 let own_filter = (!filter.selects_all()).then(|| filter.clone());
-                let reading = Reading { limits: self.0.limits.clone(), _watcher: watcher };
-                subscription::items(self.events(filter), own_filter, begin, reading)
+                subscription::items(self.events(filter), own_filter, begin, self.0.replays.clone(), watcher)
             }
-            (What::Rows, Some(view)) => {
+            (TargetKind::Rows, Some(view)) => {
                 let begin = target.after.clone().map_or(Begin::Now, Begin::After);
-                let reading = Reading { limits: self.0.limits.clone(), _watcher: watcher };
-                subscription::items(self.rows(view)?, None, begin, reading)
+                subscription::items(self.rows(view)?, None, begin, self.0.replays.clone(), watcher)
             }
-            (What::Value(query), Some(view)) => {
+            (TargetKind::Value(query), Some(view)) => {
                 let unknown = || TargetError::NoView(view.clone());
-                let receiver = self.0.values.get(view).ok_or_else(unknown)?.watch(query).with_present();
+                let receiver = self.0.values.get(view).ok_or_else(unknown)?.watch(query);
                 let about = About::View(view.clone());
                 subscription::values(about, receiver, target.after.clone(), watcher)
             }
-            (What::Rows | What::Value(_), None) => return Err(TargetError::NoView(String::new())),
+            (TargetKind::Rows | TargetKind::Value(_), None) => {
+                return Err(TargetError::NoView(String::new()));
+            }
         };
         Ok(messages)
     }

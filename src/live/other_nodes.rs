@@ -48,10 +48,10 @@ impl Drop for Watcher {
 }
 
 /// The positions of one view in the logs of other nodes, and its generations.
-type Known = (Vec<(LogId, u64)>, Vec<Generation>);
+type ViewState = (Vec<(LogId, u64)>, Vec<Generation>);
 
 /// Looks for changes until the server stops.
-pub async fn look(
+pub async fn watch_positions(
     store: Store,
     own: LogId,
     views: BTreeMap<String, Running>,
@@ -60,7 +60,7 @@ pub async fn look(
 ) {
     let changes: BTreeMap<String, Changes> =
         views.into_iter().map(|(name, running)| (name, running.changes)).collect();
-    let mut known: BTreeMap<String, Known> = BTreeMap::new();
+    let mut known: BTreeMap<String, ViewState> = BTreeMap::new();
     while !stop.within(OTHER_NODES_INTERVAL).await {
         if watchers.is_empty() {
             continue;
@@ -68,7 +68,7 @@ pub async fn look(
         // Without an answer, the next look finds everything.
         let Ok(positions) = store.positions().await else { continue };
         for (view, changes) in &changes {
-            let now = seen(&positions, view, own);
+            let now = state_of(&positions, view, own);
             if known.get(view) != Some(&now) {
                 known.insert(view.clone(), now);
                 changes.note_all();
@@ -77,7 +77,7 @@ pub async fn look(
     }
 }
 
-fn seen(positions: &[ViewPosition], view: &str, own: LogId) -> Known {
+fn state_of(positions: &[ViewPosition], view: &str, own: LogId) -> ViewState {
     let of_view = || positions.iter().filter(|row| row.view == view);
     let others = of_view().filter(|row| row.log != own).map(|row| (row.log, row.position));
     (others.collect(), of_view().map(|row| row.generation).collect())

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use event::LogId;
 use event::limits::{FEED_PAGE_BYTES_MAX, FEED_PAGE_ITEMS_MAX, FEED_POSITIONS_READ_MAX, WIDE_ROWS_READ_MAX};
 use serde_json::json;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
 use super::cursor::Cursor;
 use super::feed::{FeedItem, FeedPage};
@@ -21,10 +21,20 @@ pub struct RowSource {
     table: RowTable,
     log: EventLog,
     store: Store,
-    /// Changes when the view has written rows.
-    signal: Mutex<watch::Receiver<()>>,
-    /// Lets the view say so.
+}
+
+/// Lets a view say when it has written rows.
+pub struct RowsWatched {
+    signal: watch::Receiver<()>,
     _watching: Watching,
+}
+
+impl RowsWatched {
+    /// Waits until the view has changed since the last call.
+    pub async fn change(&mut self) {
+        // The sender is a part of the view.
+        let _ = self.signal.changed().await;
+    }
 }
 
 /// The effect of one event on the table.
@@ -40,14 +50,7 @@ enum RowChange {
 
 impl RowSource {
     pub fn new(view: &Running, table: &RowTable, log: &EventLog, store: &Store) -> Self {
-        Self {
-            view: view.clone(),
-            table: table.clone(),
-            log: log.clone(),
-            store: store.clone(),
-            signal: Mutex::new(view.changes.signal()),
-            _watching: view.changes.watch(None),
-        }
+        Self { view: view.clone(), table: table.clone(), log: log.clone(), store: store.clone() }
     }
 
     pub fn name(&self) -> &str {
@@ -58,10 +61,10 @@ impl RowSource {
         Ok(Cursor::after(&self.positions().await?))
     }
 
-    /// Waits until the view has changed since the last call.
-    pub async fn change(&self) {
-        // The sender is a part of the view.
-        let _ = self.signal.lock().await.changed().await;
+    /// Begins to note changes of the view.
+    pub fn changes(&self) -> RowsWatched {
+        let watching = self.view.changes.watch(None);
+        RowsWatched { signal: self.view.changes.signal(), _watching: watching }
     }
 
     async fn positions(&self) -> Result<Vec<ViewPosition>, StoreError> {
@@ -76,6 +79,10 @@ impl RowSource {
         let end = Cursor::after(&positions);
         if at.is_replaced_by(end.generation) {
             return Ok(Some((ResetReason::RowsReplaced, end)));
+        }
+        // A store that was restored from an older copy applies these events again.
+        if at.positions().iter().any(|(log, position)| *position > end.position(*log)) {
+            return Ok(Some((ResetReason::OtherLog, end)));
         }
         let (deleted, mut left) = (rows_deleted(self.name()), at.clone());
         for ViewPosition { log, .. } in positions {
@@ -93,15 +100,23 @@ impl RowSource {
         let positions = self.positions().await?;
         let end = Cursor::after(&positions);
         if from.is_replaced_by(end.generation) {
-            let reset = Some(ResetReason::RowsReplaced);
-            return Ok(FeedPage { from: from.clone(), next: end, items: Vec::new(), reset });
+            return Ok(FeedPage::restart(from, end, ResetReason::RowsReplaced));
         }
         let mut page = FeedPage { from: from.clone(), next: from.clone(), items: Vec::new(), reset: None };
         page.next.generation = end.generation;
         for ViewPosition { log, position, .. } in positions {
             let begin = from.position(log);
+            if begin >= position {
+                continue;
+            }
+            // Most positions may belong to other streams.
+            let next = self.store.next_row_change(self.name(), log, begin, position).await?;
+            let Some(begin) = next else {
+                page.next.set_position(log, position);
+                continue;
+            };
             let until = position.min(begin.saturating_add(FEED_POSITIONS_READ_MAX));
-            if begin < until && !self.add_rows(&mut page, log, begin, until).await? {
+            if !self.add_rows(&mut page, log, begin, until).await? {
                 break;
             }
         }
@@ -116,7 +131,7 @@ impl RowSource {
         begin: u64,
         until: u64,
     ) -> Result<bool, StoreError> {
-        let changes = self.changes(log, begin, until).await?;
+        let changes = self.row_changes(log, begin, until).await?;
         let mut bytes = page.bytes();
         for some in changes.chunks(WIDE_ROWS_READ_MAX) {
             let rows = self.rows(some).await?;
@@ -126,14 +141,15 @@ impl RowSource {
                     return Ok(false);
                 }
                 page.next.set_position(log, position + 1);
-                // A row that is not there any more was removed by a later event, or by somebody else.
                 let row = match change {
-                    RowChange::Added { row } => match rows.get(row) {
-                        Some(row) => format!(r#""row":{row}"#),
-                        None => continue,
-                    },
-                    RowChange::Removed { position } => format!(r#""removes":{position}"#),
+                    RowChange::Added { row } => rows.get(row).map(|row| format!(r#""row":{row}"#)),
+                    RowChange::Removed { position: removed } => {
+                        let is_ours = self.is_of_stream(log, *position).await;
+                        is_ours.then(|| format!(r#""removes":{removed}"#))
+                    }
                 };
+                // A row that is not there any more was removed by a later event, or by somebody else.
+                let Some(row) = row else { continue };
                 let of_other =
                     if log == self.log.id() { String::new() } else { format!(r#""log":"{log}","#) };
                 let view = json!(self.name());
@@ -145,7 +161,7 @@ impl RowSource {
                     position: *position,
                     place,
                     content: content.into(),
-                    event: 0..0,
+                    selected_by: "".into(),
                 });
             }
         }
@@ -154,7 +170,12 @@ impl RowSource {
     }
 
     /// Returns what the events of the view did, in their order.
-    async fn changes(&self, log: LogId, begin: u64, until: u64) -> Result<Vec<(u64, RowChange)>, StoreError> {
+    async fn row_changes(
+        &self,
+        log: LogId,
+        begin: u64,
+        until: u64,
+    ) -> Result<Vec<(u64, RowChange)>, StoreError> {
         let origins = self.store.row_origins(self.name(), log, begin, until).await?;
         let added = |origin: RowOrigin| (origin.position, RowChange::Added { row: origin.row });
         let mut changes: Vec<(u64, RowChange)> = origins.into_iter().map(added).collect();
@@ -162,7 +183,7 @@ impl RowSource {
         if !corrections.is_empty() {
             let passed = self.store.passed_positions(self.name(), log, begin, until).await?;
             for (by, position) in corrections {
-                if passed.binary_search(&by).is_err() && self.is_of_stream(log, by).await {
+                if passed.binary_search(&by).is_err() {
                     changes.push((by, RowChange::Removed { position }));
                 }
             }

@@ -15,11 +15,19 @@ pub struct EventFilter {
     pub stream: String,
     /// The fields, the index of one of them, and the value that it must have.
     value: Option<(Arc<Fields>, usize, String)>,
+    /// A correction is selected if the event is that it undoes. Otherwise it is not, because it has no fields.
+    with_corrections: bool,
+}
+
+/// An event, and the text by which it was selected.
+pub struct StreamEvent {
+    pub body: EventBody,
+    pub selected_by: String,
 }
 
 /// Some events of a stream, in the order of the log.
 pub struct StreamPage {
-    pub events: Vec<EventBody>,
+    pub events: Vec<StreamEvent>,
     /// The position to continue from.
     pub next: u64,
     /// The bytes of the log that were searched for them.
@@ -46,12 +54,17 @@ impl EventFilter {
             None if field.is_some() => return Err(invalid("value", "is missing")),
             None => None,
         };
-        Ok(Self { stream: stream.to_owned(), value })
+        Ok(Self { stream: stream.to_owned(), value, with_corrections: false })
     }
 
     /// Returns a filter that selects all events of the stream.
     pub fn without_value(&self) -> Self {
-        Self { stream: self.stream.clone(), value: None }
+        Self { stream: self.stream.clone(), value: None, with_corrections: self.with_corrections }
+    }
+
+    /// Returns the same filter, which also selects the corrections of selected events.
+    pub fn with_corrections(&self) -> Self {
+        Self { with_corrections: true, ..self.clone() }
     }
 
     /// Returns whether the filter selects all events of the stream.
@@ -83,14 +96,19 @@ pub fn stream_page(
             let ours = record.header.as_ref().filter(|header| header.stream == filter.stream);
             for (at, entry) in record.entries().flatten() {
                 page.scanned += entry.text.len();
-                let Some(header) = ours.filter(|_| at >= begun && filter.matches(entry.text)) else {
+                let Some(header) = ours.filter(|_| at >= begun) else { continue };
+                let target = entry.corrects.filter(|_| filter.with_corrections);
+                let target = target.map(|target| text_at(log, target).unwrap_or_default());
+                let selected_by = target.as_deref().unwrap_or(entry.text);
+                if !filter.matches(selected_by) {
                     continue;
-                };
+                }
                 shown += entry.text.len();
                 if page.events.len() == events_max || (shown > bytes_max && !page.events.is_empty()) {
                     return Ok(page);
                 }
-                page.events.push(EventBody::of(log.id(), at, header, &entry));
+                let body = EventBody::of(log.id(), at, header, &entry);
+                page.events.push(StreamEvent { body, selected_by: selected_by.to_owned() });
                 page.next = at + 1;
             }
             page.next = record.end();
@@ -100,4 +118,13 @@ pub fn stream_page(
         }
     }
     Ok(page)
+}
+
+/// Returns the text of the event at a position; `None` if it is not in the log any more.
+fn text_at(log: &EventLog, position: u64) -> Option<String> {
+    let mut reader = log.reader();
+    let records = reader.read(position, 1).ok()?;
+    let mut entries =
+        records.iter().flatten().flat_map(|record| record.entries().flatten().collect::<Vec<_>>());
+    entries.find(|(at, _)| *at == position).map(|(_, entry)| entry.text.to_owned())
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use event::Fields;
+use event::limits::KEY_CHARS_MAX;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::cursor::Cursor;
 use super::stream_page::EventFilter;
@@ -27,7 +29,7 @@ pub struct SubscriptionRequest {
     pub field: Option<String>,
     pub value: Option<String>,
     // The first position of a stream, or the first day of statistics.
-    pub from: Option<From>,
+    pub from: Option<Start>,
     // For statistics.
     pub to: Option<String>,
     pub by: Option<String>,
@@ -39,7 +41,7 @@ pub struct SubscriptionRequest {
 /// A position, or a day.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
-pub enum From {
+pub enum Start {
     Position(u64),
     Text(String),
 }
@@ -49,12 +51,14 @@ pub enum From {
 pub struct Target {
     pub stream: String,
     pub view: Option<String>,
-    pub what: What,
+    pub kind: TargetKind,
     pub after: Option<Cursor>,
+    /// The selection of events or notifications, if not all of them are meant.
+    selection: Option<String>,
 }
 
 #[derive(Clone)]
-pub enum What {
+pub enum TargetKind {
     /// The events of a stream: those that arrive, or from a position on.
     Events { filter: EventFilter, from: Option<u64> },
     /// The rows of a table.
@@ -91,6 +95,7 @@ impl SubscriptionRequest {
         streams: &BTreeMap<String, Arc<Fields>>,
         views: &BTreeMap<String, Running>,
     ) -> Result<Target, TargetError> {
+        self.expect_plain_texts()?;
         let after = self.after.as_deref().filter(|text| !text.is_empty()).map(str::parse).transpose();
         let after = after.map_err(|_| invalid("after", "is not the place of a subscription"))?;
         match (&self.stream, &self.view) {
@@ -98,19 +103,21 @@ impl SubscriptionRequest {
                 let fields = streams.get(stream).ok_or_else(|| TargetError::NoStream(stream.clone()))?;
                 self.expect_only("a stream", &["field", "value", "from"])?;
                 let filter = EventFilter::new(stream, fields, self.field.as_deref(), self.value.as_deref())?;
-                let what = What::Events { filter, from: self.position()? };
-                Ok(Target { stream: stream.clone(), view: None, what, after })
+                let kind = TargetKind::Events { filter, from: self.position()? };
+                let selection = self.value.as_ref().map(|value| json!([self.field, value]).to_string());
+                Ok(Target { stream: stream.clone(), view: None, kind, after, selection })
             }
             (None, Some(view)) => {
                 let running = views.get(view).ok_or_else(|| TargetError::NoView(view.clone()))?;
                 let (stream, view) = (running.view.stream.clone(), Some(view.clone()));
-                Ok(Target { stream, view, what: self.of_view(running)?, after })
+                let (kind, selection) = (self.of_view(running)?, self.status.clone());
+                Ok(Target { stream, view, kind, after, selection })
             }
             _ => Err(invalid("subscribe", "must name either a `stream` or a `view`")),
         }
     }
 
-    fn of_view(&self, running: &Running) -> Result<What, TargetError> {
+    fn of_view(&self, running: &Running) -> Result<TargetKind, TargetError> {
         let key = |of: &str| {
             let missing = || invalid("key", format!("is missing; name {of}"));
             self.key.clone().filter(|key| !key.is_empty()).ok_or_else(missing)
@@ -118,7 +125,7 @@ impl SubscriptionRequest {
         match &running.view.kind {
             ViewKind::Ledger(_) => {
                 self.expect_only("a ledger", &["key"])?;
-                Ok(What::Value(ValueQuery::Balance { key: key("the key of a balance")?.into() }))
+                Ok(TargetKind::Value(ValueQuery::Balance { key: key("the key of a balance")?.into() }))
             }
             ViewKind::Stats(stats) => {
                 self.expect_only("statistics", &["key", "from", "to", "by", "top"])?;
@@ -131,26 +138,43 @@ impl SubscriptionRequest {
                         "can be watched for one day or for all time, not for a range of days",
                     ));
                 }
-                Ok(What::Value(ValueQuery::Statistics { group: group.into(), parameters }))
+                Ok(TargetKind::Value(ValueQuery::Statistics { group: group.into(), parameters }))
             }
             ViewKind::Notifications(_) => {
                 self.expect_only("notifications", &["key", "status"])?;
                 match (&self.key, &self.status) {
-                    (Some(id), None) => Ok(What::Value(ValueQuery::Notification { id: id.as_str().into() })),
+                    (Some(id), None) => {
+                        Ok(TargetKind::Value(ValueQuery::Notification { id: id.as_str().into() }))
+                    }
                     (Some(_), Some(_)) => {
                         Err(invalid("status", "cannot be combined with the id of a notification"))
                     }
                     (None, status) => {
                         let status = status.as_deref().map(status_of).transpose()?;
-                        Ok(What::Value(ValueQuery::NotificationList { status }))
+                        Ok(TargetKind::Value(ValueQuery::NotificationList { status }))
                     }
                 }
             }
             ViewKind::Table(_) => {
                 self.expect_only("a table", &[])?;
-                Ok(What::Rows)
+                Ok(TargetKind::Rows)
             }
         }
+    }
+
+    /// Fails if a text cannot be looked up in a database.
+    fn expect_plain_texts(&self) -> Result<(), TargetError> {
+        let texts = [("key", &self.key), ("value", &self.value), ("by", &self.by), ("status", &self.status)];
+        for (name, text) in texts {
+            let Some(text) = text else { continue };
+            if text.contains('\0') {
+                return Err(invalid(name, "contains the character U+0000"));
+            }
+            if text.chars().count() > KEY_CHARS_MAX as usize {
+                return Err(invalid(name, format!("is longer than {KEY_CHARS_MAX} characters")));
+            }
+        }
+        Ok(())
     }
 
     /// Fails if the request has a parameter that means nothing here, because it would be ignored.
@@ -174,8 +198,8 @@ impl SubscriptionRequest {
     fn position(&self) -> Result<Option<u64>, TargetError> {
         match &self.from {
             None => Ok(None),
-            Some(From::Position(position)) => Ok(Some(*position)),
-            Some(From::Text(text)) => {
+            Some(Start::Position(position)) => Ok(Some(*position)),
+            Some(Start::Text(text)) => {
                 text.parse().map(Some).map_err(|_| invalid("from", "is not a position"))
             }
         }
@@ -184,8 +208,8 @@ impl SubscriptionRequest {
     fn day(&self) -> Result<Option<String>, TargetError> {
         match &self.from {
             None => Ok(None),
-            Some(From::Text(text)) => Ok(Some(text.clone())),
-            Some(From::Position(_)) => Err(invalid("from", "is not a day such as 2025-11-01")),
+            Some(Start::Text(text)) => Ok(Some(text.clone())),
+            Some(Start::Position(_)) => Err(invalid("from", "is not a day such as 2025-11-01")),
         }
     }
 }
@@ -204,20 +228,21 @@ impl Target {
             stream: &self.stream,
             view: self.view.as_deref(),
             row: self.row(),
+            selection: self.selection.as_deref(),
             is_keyed_row: self.is_keyed_row(),
         }
     }
 
     /// Returns the only row of the subscription; `None` if it covers several.
     fn row(&self) -> Option<&str> {
-        match &self.what {
-            What::Value(query) => query.row().map(|row| &**row),
-            What::Events { .. } | What::Rows => None,
+        match &self.kind {
+            TargetKind::Value(query) => query.row().map(|row| &**row),
+            TargetKind::Events { .. } | TargetKind::Rows => None,
         }
     }
 
     /// Returns whether a key for one row of a view may subscribe to this.
     fn is_keyed_row(&self) -> bool {
-        matches!(&self.what, What::Value(ValueQuery::Balance { .. } | ValueQuery::Statistics { .. }))
+        matches!(&self.kind, TargetKind::Value(ValueQuery::Balance { .. } | ValueQuery::Statistics { .. }))
     }
 }

@@ -5,8 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use event::Stop;
-use event::limits::{VALUE_INTERVAL_MIN, VALUES_READ_MAX, VALUES_RETRY_INTERVAL};
+use event::limits::{
+    VALUE_AGE_MAX, VALUE_FAILED_INTERVAL, VALUE_INTERVAL_MIN, VALUES_READ_MAX, VALUES_RETRY_INTERVAL,
+};
+use event::{LogSample, Stop};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -29,7 +31,7 @@ pub struct ValueFeed {
     view: Running,
     store: Store,
     watched: Mutex<WatchedValues>,
-    /// Told when a value is watched that was not before.
+    /// Wakes the feed when somebody begins to watch a value.
     added: Notify,
 }
 
@@ -39,7 +41,8 @@ struct WatchedValue {
     sender: watch::Sender<Option<Value>>,
     /// When the value has to be read; `None` if it has not changed.
     due: Option<Instant>,
-    published: Option<Instant>,
+    /// When the value was read last.
+    read: Option<Instant>,
     _watching: Watching,
 }
 
@@ -57,7 +60,8 @@ struct WatchedValues {
 pub struct ValueReceiver {
     feed: Arc<ValueFeed>,
     number: u64,
-    receiver: watch::Receiver<Option<Value>>,
+    /// `None` once it is dropped.
+    receiver: Option<watch::Receiver<Option<Value>>>,
 }
 
 impl ValueFeed {
@@ -73,12 +77,14 @@ impl ValueFeed {
     pub fn watch(self: &Arc<Self>, query: &ValueQuery) -> ValueReceiver {
         let mut watched = event::lock(&self.watched);
         let known = watched.numbers.get(query).copied();
-        let number = known.unwrap_or_else(|| {
-            self.added.notify_one();
-            watched.add(query, self.view.changes.watch(query.row()))
-        });
-        let receiver = watched.all[&number].sender.subscribe();
-        ValueReceiver { feed: Arc::clone(self), number, receiver }
+        let number = known.unwrap_or_else(|| watched.add(query, self.view.changes.watch(query.row())));
+        // A new reader also gets what somebody else has changed with SQL, of which the view does not know.
+        watched.read_again(number, Instant::now());
+        self.added.notify_one();
+        let mut receiver = watched.all[&number].sender.subscribe();
+        // The first one is the present value, if it is known already.
+        receiver.mark_changed();
+        ValueReceiver { feed: Arc::clone(self), number, receiver: Some(receiver) }
     }
 
     async fn run(self: Arc<Self>, stop: Stop) {
@@ -105,8 +111,9 @@ impl ValueFeed {
                 let all: Vec<u64> = watched.all.keys().copied().collect();
                 all.into_iter().for_each(|number| watched.set_due(number, now));
             }
-            Changed::Rows(rows) => {
-                for row in rows.into_iter().map(Some).chain([None]) {
+            Changed::Rows { rows, any } => {
+                let of_any = any.then_some(None);
+                for row in rows.into_iter().map(Some).chain(of_any) {
                     let numbers = watched.of_row.get(&row).cloned().unwrap_or_default();
                     numbers.into_iter().for_each(|number| watched.set_due(number, now));
                 }
@@ -127,12 +134,29 @@ impl ValueFeed {
             let now = Instant::now();
             match read {
                 Ok(values) => watched.publish(due.iter().map(|(number, _)| *number), values, now),
+                Err(StoreError::Transient(_) | StoreError::Closed) => {
+                    let numbers = due.iter().map(|(number, _)| *number);
+                    numbers.for_each(|number| watched.set_due_in(number, now, VALUES_RETRY_INTERVAL));
+                    return;
+                }
+                Err(_) => {
+                    drop(watched);
+                    self.publish_alone(&due).await;
+                }
+            }
+        }
+    }
+
+    /// Reads values one by one, because one of them cannot be read.
+    async fn publish_alone(&self, due: &[(u64, ValueQuery)]) {
+        for (number, query) in due {
+            let read = value::read(&self.store, &self.view.view, &[query]).await;
+            let (mut watched, now) = (event::lock(&self.watched), Instant::now());
+            match read {
+                Ok(values) => watched.publish([*number].into_iter(), values, now),
                 Err(error) => {
                     self.note_failure(&error);
-                    for (number, _) in &due {
-                        watched.set_due_in(*number, now, VALUES_RETRY_INTERVAL);
-                    }
-                    return;
+                    watched.set_due_in(*number, now, VALUE_FAILED_INTERVAL);
                 }
             }
         }
@@ -140,20 +164,17 @@ impl ValueFeed {
 
     /// The server reports an outage of the store.
     fn note_failure(&self, error: &StoreError) {
+        static LINES: LogSample = LogSample::new();
         let view = &self.view.view.name;
         match error {
             StoreError::Transient(_) | StoreError::Closed => {
-                tracing::debug!(view, %error, "values for subscribers could not be read; trying again");
+                tracing::debug!(view, %error, "a value for subscribers could not be read; trying again");
             }
-            _ => tracing::warn!(view, %error, "values for subscribers could not be read; trying again"),
-        }
-    }
-
-    fn remove_unwatched(&self, number: u64) {
-        let mut watched = event::lock(&self.watched);
-        // The last receiver still exists while it is dropped.
-        if watched.all.get(&number).is_some_and(|value| value.sender.receiver_count() <= 1) {
-            watched.remove(number);
+            _ => {
+                if let Some(left_out) = LINES.next() {
+                    tracing::warn!(view, %error, left_out, "a value for subscribers could not be read; trying again");
+                }
+            }
         }
     }
 }
@@ -166,7 +187,7 @@ impl WatchedValues {
             query: query.clone(),
             sender: watch::Sender::new(None),
             due: None,
-            published: None,
+            read: None,
             _watching: watching,
         };
         self.numbers.insert(query.clone(), number);
@@ -191,11 +212,19 @@ impl WatchedValues {
         }
     }
 
-    /// Lets a value be read as soon as the time between two messages allows it.
+    /// Lets a value be read as soon as the time between two reads, and so between two messages, allows it.
     fn set_due(&mut self, number: u64, now: Instant) {
         let Some(value) = self.all.get(&number) else { return };
-        let earliest = value.published.map_or(now, |published| published + VALUE_INTERVAL_MIN);
+        let earliest = value.read.map_or(now, |read| read + VALUE_INTERVAL_MIN);
         self.set_due_in(number, now, earliest.saturating_duration_since(now));
+    }
+
+    /// Lets a value be read that was not read for a while.
+    fn read_again(&mut self, number: u64, now: Instant) {
+        let read = self.all.get(&number).and_then(|value| value.read);
+        if read.is_some_and(|read| now >= read + VALUE_AGE_MAX) {
+            self.set_due(number, now);
+        }
     }
 
     fn set_due_in(&mut self, number: u64, now: Instant, delay: Duration) {
@@ -230,20 +259,16 @@ impl WatchedValues {
         let place: Arc<str> = values.place.to_string().into();
         for (number, content) in numbers.zip(values.contents) {
             let Some(value) = self.all.get_mut(&number) else { continue };
+            value.read = Some(now);
             let at = &values.place;
-            let is_new = value.sender.send_if_modified(|known| {
+            value.sender.send_if_modified(|known| {
                 let is_same = known.as_ref().is_some_and(|known| {
                     *known.content == *content && !known.at.is_replaced_by(at.generation)
                 });
-                if !is_same {
-                    let (at, place) = (at.clone(), Arc::clone(&place));
-                    *known = Some(Value { content: content.into(), at, place });
-                }
+                // Also for the same value: it is true at the later place, too.
+                *known = Some(Value { content: content.into(), at: at.clone(), place: Arc::clone(&place) });
                 !is_same
             });
-            if is_new {
-                value.published = Some(now);
-            }
         }
     }
 }
@@ -251,27 +276,38 @@ impl WatchedValues {
 impl ValueReceiver {
     /// Waits for a value that was not returned yet. The first one is the present value.
     pub async fn next(&mut self) -> Value {
+        let Some(receiver) = &mut self.receiver else { return std::future::pending().await };
         loop {
             // The feed holds the sender as long as there is a receiver.
-            if self.receiver.changed().await.is_err() {
+            if receiver.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            if let Some(value) = self.receiver.borrow_and_update().clone() {
+            if let Some(value) = receiver.borrow_and_update().clone() {
                 return value;
             }
         }
     }
 
-    /// Lets `next` return the present value first, if it is known already.
-    pub fn with_present(mut self) -> Self {
-        self.receiver.mark_changed();
-        self
+    /// Returns the present value, which counts as returned.
+    pub fn present(&mut self) -> Option<Value> {
+        self.receiver.as_mut()?.borrow_and_update().clone()
+    }
+
+    /// Lets the value be read again, although it may not have changed.
+    pub fn read_again(&self) {
+        event::lock(&self.feed.watched).set_due(self.number, Instant::now());
+        self.feed.added.notify_one();
     }
 }
 
 impl Drop for ValueReceiver {
     fn drop(&mut self) {
-        self.feed.remove_unwatched(self.number);
+        let mut watched = event::lock(&self.feed.watched);
+        // Under the lock, so that the last two that are dropped together do not both count the other.
+        self.receiver = None;
+        if watched.all.get(&self.number).is_some_and(|value| value.sender.receiver_count() == 0) {
+            watched.remove(self.number);
+        }
     }
 }
 
@@ -310,11 +346,9 @@ mod tests {
         assert_eq!(watched.next_due(), Some(begun + VALUE_INTERVAL_MIN));
         let later = begun + VALUE_INTERVAL_MIN;
         assert_eq!(numbers(&watched.take_due(later)), [number]);
-        // A change that leaves the value as it was is not sent, and delays no other.
+        // A change that leaves the value as it was is not sent.
         watched.publish([number].into_iter(), values(&["1"]), later);
         assert!(!receiver.has_changed().expect("open"));
-        watched.set_due(number, later);
-        assert_eq!(watched.next_due(), Some(later));
         watched.remove(number);
         assert!(watched.due.is_empty() && watched.of_row.is_empty() && watched.numbers.is_empty());
     }

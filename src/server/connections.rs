@@ -13,7 +13,7 @@ use event::Stop;
 use event::limits::{
     CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_DURATION_MAX, IDLE_CONNECTION_CHECK_INTERVAL,
     READ_BUFFER_BYTES_MAX, RESPONSE_BYTES_SMALL_MAX, RESPONSE_IDLE_DURATION_MAX, SOCKETS_MAX,
-    STOP_IDLE_DURATION_MAX, STOP_REQUESTS_DURATION_MAX,
+    STOP_ENDLESS_DURATION_MAX, STOP_IDLE_DURATION_MAX, STOP_REQUESTS_DURATION_MAX,
 };
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -324,7 +324,9 @@ impl Client {
                 let ended = async {
                     if timeout(STOP_IDLE_DURATION_MAX, connection.as_mut()).await.is_err() {
                         connection.as_mut().graceful_shutdown();
-                        drop(connection.await);
+                        // A reader of an endless answer may not read, so that its end cannot be sent.
+                        let wait_max = if open.has_left() { STOP_ENDLESS_DURATION_MAX } else { Duration::MAX };
+                        drop(timeout(wait_max, connection).await);
                     }
                 };
                 tokio::select! {

@@ -112,6 +112,11 @@ impl OpenConnection {
         }
     }
 
+    /// Returns whether the connection counts elsewhere.
+    pub fn has_left(&self) -> bool {
+        self.state.has_left.load(Ordering::Relaxed)
+    }
+
     /// Waits until the connection has to be closed.
     pub async fn closed(&self) {
         self.state.closed.notified().await;

@@ -62,8 +62,13 @@ impl RoutePolicies {
 
 /// Returns whether readers subscribe at this path.
 fn is_live(path: &str) -> bool {
-    let of_one = || ["/v1/views/", "/v1/streams/"].iter().any(|prefix| path.starts_with(prefix));
-    path == "/v1/live" || path == "/v1/live/socket" || (path.ends_with("/live") && of_one())
+    let mut parts = path.split('/').skip(1);
+    let mut next = || parts.next().unwrap_or_default();
+    match [next(), next(), next(), next(), next()] {
+        ["v1", "live", "" | "socket", "", ""] => true,
+        ["v1", "views" | "streams", _, "live", ""] => true,
+        _ => false,
+    }
 }
 
 /// The sources by their paths. Most requests are for one of these paths, which have no parameters. A map finds them

@@ -62,8 +62,8 @@ impl Watching {
         let place = json!(&**message.place());
         let head = format!(r#"{{"subscription":{number},"event":"{}","id":{place}"#, message.name());
         match message.content() {
-            "" => format!("{head}}}"),
-            content => format!(r#"{head},"data":{content}}}"#),
+            None => format!("{head}}}"),
+            Some(content) => format!(r#"{head},"data":{content}}}"#),
         }
     }
 

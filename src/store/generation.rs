@@ -8,7 +8,7 @@ use super::stored_row::FromCell;
 use super::{Store, StoreError};
 
 /// A number that only grows. It begins with the time, so that a view that is dropped and begins again has another one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(pub i64);
 
 impl Generation {

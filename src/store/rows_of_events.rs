@@ -53,6 +53,26 @@ impl Store {
         Ok(found)
     }
 
+    /// Returns the first position within `from..to` at which `view` may have written a row, or at which a correction may
+    /// have removed one; `None` if there is none.
+    pub async fn next_row_change(
+        &self,
+        view: &str,
+        log: LogId,
+        from: u64,
+        to: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        let rows = "SELECT min(first_position) FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND last_position >= ? AND first_position < ?";
+        let parameters = vec![view.into(), log.into(), from.into(), to.into()];
+        let row: Option<Option<u64>> = self.read_first("millrace_rows", rows, parameters).await?;
+        let corrections = "SELECT min(by_position) FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND by_position >= ? AND by_position < ?";
+        let parameters = vec![log.into(), from.into(), to.into()];
+        let correction: Option<Option<u64>> =
+            self.read_first("millrace_taken_back", corrections, parameters).await?;
+        let first = [row.flatten(), correction.flatten()].into_iter().flatten().min();
+        Ok(first.map(|first| first.max(from)))
+    }
+
     /// Returns a cell in the form in which this database stores it.
     pub fn stored<'a>(&self, cell: impl Into<CellRef<'a>>) -> Cell {
         match self {

@@ -30,15 +30,15 @@ struct State {
 /// What has changed since the last look.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Changed {
-    /// These watched rows.
-    Rows(HashSet<Arc<str>>),
+    /// These watched rows; with `any`, other rows may have changed, too.
+    Rows { rows: HashSet<Arc<str>>, any: bool },
     /// Any row may have changed.
     All,
 }
 
 impl Default for Changed {
     fn default() -> Self {
-        Self::Rows(HashSet::new())
+        Self::Rows { rows: HashSet::new(), any: false }
     }
 }
 
@@ -82,7 +82,8 @@ impl Changes {
         if watched.is_empty() && *all_watched == 0 {
             return;
         }
-        if let Changed::Rows(rows) = changed {
+        if let Changed::Rows { rows, any } = changed {
+            *any |= *all_watched > 0;
             for row in view.rows_written(plan) {
                 if let Some((watched, _)) = watched.get_key_value(row)
                     && !rows.contains(watched)
@@ -91,7 +92,7 @@ impl Changes {
                 }
             }
         }
-        let is_of_interest = *all_watched > 0 || *changed != Changed::default();
+        let is_of_interest = *changed != Changed::default();
         drop(state);
         if is_of_interest {
             self.0.signal.send_replace(());
@@ -173,10 +174,14 @@ mod tests {
         assert!(!signal.has_changed().expect("open"));
         changes.note(&view, &plan(&ledger, &["a", "b", "c"]));
         assert!(signal.has_changed().expect("open"));
-        assert_eq!(changes.take(), Changed::Rows(HashSet::from([Arc::clone(&row)])));
+        assert_eq!(changes.take(), Changed::Rows { rows: HashSet::from([Arc::clone(&row)]), any: false });
         drop(first);
         changes.note(&view, &plan(&ledger, &["b"]));
-        assert_eq!(changes.take(), Changed::Rows(HashSet::from([row])), "one of two still watches");
+        assert_eq!(
+            changes.take(),
+            Changed::Rows { rows: HashSet::from([row]), any: false },
+            "one of two still watches"
+        );
         drop(second);
         changes.note(&view, &plan(&ledger, &["b"]));
         assert_eq!(changes.take(), Changed::default());

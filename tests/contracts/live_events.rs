@@ -212,3 +212,62 @@ fn a_reader_of_old_events_gets_all_of_them_however_many_there_are() {
         assert_eq!(stream.change()["event"]["value"], number);
     }
 }
+
+#[test]
+fn a_reader_that_has_missed_events_learns_it_although_no_further_event_comes() {
+    const EVENTS_SENT: usize = 250_000;
+    let app = TestApp::start();
+    let client = app.client();
+    let mut slow = EventStream::open(&client, LIVE);
+    slow.wait_for_place();
+    fill(&client, EVENTS_SENT);
+    let mut next = 0;
+    while next < EVENTS_SENT as u64 {
+        let event = slow.next().unwrap();
+        let content = event.json();
+        if event.name == "missed" {
+            next += content["positions"].as_u64().unwrap();
+        } else {
+            assert_eq!((event.name.as_str(), &content["position"]), ("", &json!(next)));
+            next += 1;
+        }
+    }
+    assert_eq!(next, EVENTS_SENT as u64);
+}
+
+#[test]
+fn readers_of_old_events_that_do_not_read_keep_no_other_reader_waiting() {
+    const EVENTS_SENT: usize = 100_000;
+    let mut app = TestApp::start();
+    let client = app.client();
+    fill(&client, EVENTS_SENT);
+    let path = format!("{LIVE}?from=0");
+    let stalled: Vec<EventStream> = (0..20).map(|_| EventStream::open(&client, &path)).collect();
+    let mut reader = EventStream::open(&client, &path);
+    for number in 0..EVENTS_SENT {
+        assert_eq!(reader.change()["event"]["value"], number);
+    }
+    // They do not hold up a stop either.
+    assert_eq!(app.stop(), Some(0));
+    assert!(app.log_line("some sockets did not close in time; their connections are cut").is_none());
+    drop(stalled);
+}
+
+#[test]
+fn a_reader_of_one_value_gets_the_corrections_of_its_events_and_no_others() {
+    let app = TestApp::start();
+    let client = app.client();
+    let ids = ["ann", "bob"].map(|user| send(&client, user, 1));
+    let mut live = EventStream::open(&client, &format!("{LIVE}?value=ann"));
+    live.wait_for_place();
+    for id in &ids {
+        let body = json!({ "takesBack": id, "reason": "mistake" }).to_string();
+        assert_eq!(client.post(EVENTS, &body).status, 200);
+    }
+    send(&client, "ann", 2);
+    let mut late = EventStream::open(&client, &format!("{LIVE}?value=ann&from=1"));
+    for stream in [&mut live, &mut late] {
+        assert_eq!(stream.change()["takesBack"], json!(ids[0]));
+        assert_eq!(values(&take(stream, 1)), [2]);
+    }
+}

@@ -196,3 +196,48 @@ fn a_connection_without_changes_shows_that_it_lives() {
     assert!(stream.read(Duration::from_secs(17)).is_err());
     assert!(stream.comments > 0, "no heartbeat");
 }
+
+/// A token that was made for a part of a stream, or for a list without large texts, does not give the rest.
+#[test]
+fn a_token_for_a_selection_gives_no_other_selection() {
+    let app = TestApp::start();
+    let client = app.client();
+    let page = app.anonymous();
+    let ann = token(&client, &json!({ "subscribe": [{ "stream": "revenue", "value": "ann" }] }));
+    let list = token(&client, &json!({ "subscribe": [{ "view": "notifications", "status": "QUEUED" }] }));
+    for (path, token) in [
+        ("/v1/streams/revenue/live?from=0", &ann),
+        ("/v1/streams/revenue/live?from=0&value=bob", &ann),
+        ("/v1/streams/revenue/live?value=ann&field=name", &ann),
+        ("/v1/views/notifications/live", &list),
+        ("/v1/views/notifications/live?status=SENT", &list),
+        ("/v1/views/notifications/live?key=notif-1", &list),
+    ] {
+        assert_eq!(
+            page.get(&format!("{path}&token={token}").replace("live&", "live?")).status,
+            403,
+            "{path}"
+        );
+    }
+    let mut stream =
+        EventStream::open(&page, &format!("/v1/streams/revenue/live?from=0&value=ann&token={ann}"));
+    client.post("/liveEvent", SALE);
+    assert_eq!(stream.change()["position"], 0);
+    let mut listed =
+        EventStream::open(&page, &format!("/v1/views/notifications/live?status=QUEUED&token={list}"));
+    assert_eq!(listed.change()["notifications"], json!([]));
+}
+
+#[test]
+fn a_key_that_no_database_can_look_up_is_refused_and_hinders_no_other() {
+    let app = TestApp::start();
+    let client = app.client();
+    let mut good = EventStream::open(&client, BALANCE);
+    good.change();
+    for key in ["a\0".to_owned(), "x".repeat(256)] {
+        let path = subscribe(&[json!({ "view": "revenue", "key": key })]);
+        assert_eq!(client.get(&path).status, 400, "{key:?}");
+    }
+    client.post("/liveEvent", SALE);
+    assert_eq!(good.change()["balance"], 1);
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::event_stream::EventStream;
-use crate::harness::{Client, TestApp};
+use crate::harness::{Client, TestApp, wait_for};
 
 const LIVE: &str = "/v1/views/sales/live";
 
@@ -108,4 +108,53 @@ fn a_rebuild_and_an_erasure_start_readers_of_rows_afresh() {
         }
         assert_eq!(event.json()["removes"], 0, "{event:?}");
     }
+}
+
+/// The store of an earlier millrace has no generations.
+#[test]
+fn a_rebuild_of_a_view_of_an_earlier_millrace_starts_its_readers_afresh() {
+    let mut app = start();
+    sell(&app.client(), "ann", "1");
+    app.kill();
+    app.sql("UPDATE millrace_positions SET generation = NULL");
+    app.restart();
+    let client = app.client();
+    app.settle();
+    let mut stream = EventStream::open(&client, LIVE);
+    stream.wait_for_place();
+    assert_eq!(client.post("/v1/views/sales/rebuild", "").status, 200);
+    assert_eq!(stream.named("reset")["reason"], "rows-replaced");
+}
+
+#[test]
+fn a_rebuild_that_was_killed_starts_readers_afresh() {
+    let mut app = start();
+    sell(&app.client(), "ann", "1");
+    let place = EventStream::open(&app.client(), LIVE).wait_for_place();
+    app.restart_with(|start| {
+        start.environment = vec![("MILLRACE_FAILPOINTS".to_owned(), "rebuild.mended=abort".to_owned())];
+    });
+    drop(app.client().try_request("POST", "/v1/views/sales/rebuild", Some(("application/json", b""))));
+    wait_for("the kill", || app.is_gone());
+    app.restart_with(|start| start.environment.clear());
+    let mut again = EventStream::open(&app.client(), &format!("{LIVE}?after={place}"));
+    assert_eq!(again.named("reset")["reason"], "rows-replaced");
+}
+
+#[test]
+fn a_reader_whose_rows_were_deleted_continues_with_what_is_left() {
+    let app = start();
+    let client = app.client();
+    let begin = EventStream::open(&client, LIVE).wait_for_place();
+    for price in ["1", "2", "3"] {
+        sell(&client, "ann", price);
+    }
+    // Retention notes what it deletes before it does so.
+    app.sql(
+        "INSERT INTO millrace_retained (stream, log_id, part, position, blanked) \
+         SELECT 'rows:sales', log_id, 0, 2, 0 FROM millrace_positions WHERE view = 'sales'",
+    );
+    let mut late = EventStream::open(&client, &format!("{LIVE}?after={begin}"));
+    assert_eq!(late.named("reset"), json!({ "view": "sales", "reason": "deleted" }));
+    assert_eq!(late.change()["row"]["price"], 3);
 }

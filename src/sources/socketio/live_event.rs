@@ -70,12 +70,18 @@ fn changed(connection: &mut Connection, arguments: &Arguments<'_>) -> Result<usi
 /// Waits for a message of a subscription, in any namespace. Returns the packet that brings it.
 pub async fn next_change(connections: &mut [Connection]) -> String {
     poll_fn(|context| {
-        for connection in &mut *connections {
-            if let Poll::Ready(message) = pin!(connection.watching.next()).poll(context) {
-                return Poll::Ready(packet::encode_event(&connection.namespace.name, LIVE_EVENT, &message));
+        let ready = connections.iter_mut().find_map(|connection| {
+            match pin!(connection.watching.next()).poll(context) {
+                Poll::Ready(message) => {
+                    Some(packet::encode_event(&connection.namespace.name, LIVE_EVENT, &message))
+                }
+                Poll::Pending => None,
             }
-        }
-        Poll::Pending
+        });
+        let Some(packet) = ready else { return Poll::Pending };
+        // The next time, another namespace comes first.
+        connections.rotate_left(1);
+        Poll::Ready(packet)
     })
     .await
 }

@@ -87,6 +87,10 @@ pub async fn record_view(
     }
     if stored_position(session, claim).await?.is_none() {
         record_start(session, claim, tables, table_existed).await?;
+    } else {
+        // A view of an earlier millrace has no generation yet.
+        let sql = "UPDATE millrace_positions SET generation = ? WHERE view = ? AND generation IS NULL";
+        session.change(sql, &[Generation::first().into(), claim.view.as_str().into()]).await?;
     }
     Ok(())
 }
@@ -107,11 +111,14 @@ async fn record_start(
     tables: &ViewTables,
     table_existed: bool,
 ) -> Result<(), StoreError> {
-    let positions = "SELECT 1 FROM millrace_positions WHERE view = ?";
-    let has_other_log = !session.rows(positions, &[Cell::Text(claim.view.clone())]).await?.is_empty();
+    let positions = "SELECT generation FROM millrace_positions WHERE view = ?";
+    let others = session.rows(positions, &[Cell::Text(claim.view.clone())]).await?;
+    let has_other_log = !others.is_empty();
+    // The rows of all logs have one generation.
+    let known = others.iter().filter_map(|row| row.first()?.integer()).max();
     let sql =
         "INSERT INTO millrace_positions (view, log_id, part, position, generation) VALUES (?, ?, 0, ?, ?)";
-    let generation = Generation::first();
+    let generation = known.map_or_else(Generation::first, Generation);
     let row = [claim.view.as_str().into(), claim.log.into(), claim.from.into(), generation.into()];
     session.change(sql, &row).await?;
     if let Some(definition) = tables.definition.clone() {

@@ -73,6 +73,7 @@ impl Definitions {
     /// Records that rows of an earlier definition are being replaced. Until `end_replacing`, no configuration can
     /// continue the view, because its rows belong to two definitions.
     pub fn begin_to_replace(&self, context: Context<'_>) -> Result<(), RebuildError> {
+        context.begin_generation()?;
         if self.replaces {
             // Found later, a fault would leave rows of two definitions.
             let view = &context.view.view;
@@ -86,7 +87,8 @@ impl Definitions {
     }
 
     pub fn end_replacing(&self, context: Context<'_>) -> Result<(), RebuildError> {
-        self.redefine(context, DefinitionReason::RebuildEnds)
+        self.redefine(context, DefinitionReason::RebuildEnds)?;
+        context.begin_generation()
     }
 
     fn redefine(&self, context: Context<'_>, reason: DefinitionReason) -> Result<(), RebuildError> {
@@ -110,6 +112,14 @@ pub fn refusal(context: Context<'_>, batch: &Batch<'_>, folded: &Folded) -> Opti
 }
 
 impl Context<'_> {
+    /// Tells readers of the view that its rows are being replaced, or have been. If a rebuild breaks off, the first time is
+    /// the one that counts.
+    fn begin_generation(self) -> Result<(), RebuildError> {
+        self.runtime.block_on(self.store.begin_generation(&self.view.view.name))?;
+        self.view.changes.note_all();
+        Ok(())
+    }
+
     fn stored_row(&self) -> Result<Option<ViewPosition>, RebuildError> {
         let stored = stored_row(self.store, &self.view.view.name, self.log.id());
         Ok(self.runtime.block_on(stored)?)

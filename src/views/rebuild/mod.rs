@@ -120,14 +120,7 @@ pub fn rebuild(
     runtime: &Handle,
     stop: &Stop,
 ) -> Result<Report, RebuildError> {
-    let outcome = run(Context { view, log, store, runtime, stop }, true);
-    // One that broke off may have replaced some rows.
-    if matches!(outcome, Ok(_) | Err(RebuildError::Store(_) | RebuildError::Ended(_))) {
-        let noted = runtime.block_on(store.begin_generation(&view.view.name));
-        view.changes.note_all();
-        outcome.as_ref().ok().map_or(Ok(()), |_| noted)?;
-    }
-    outcome
+    run(Context { view, log, store, runtime, stop }, true)
 }
 
 /// Everything that a comparison needs.

@@ -8,6 +8,12 @@ pub const SUBSCRIPTIONS_MAX: usize = 100;
 pub const SUBSCRIPTION_BYTES_MAX: usize = 4 * 1024;
 /// Time between two messages about one value, at least. Of the changes in between, the newest is sent.
 pub const VALUE_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// A value that was read before that time is read again for a new reader.
+pub const VALUE_AGE_MAX: Duration = Duration::from_secs(1);
+/// Pause before a value is read again that the database cannot give.
+pub const VALUE_FAILED_INTERVAL: Duration = Duration::from_secs(10);
+/// Time to wait for a value that is as new as what the reader has got from another server.
+pub const VALUE_WAIT_DURATION_MAX: Duration = Duration::from_secs(2);
 /// Values that are read in one transaction.
 pub const VALUES_READ_MAX: usize = 64;
 /// Pause before values are read again that could not be read.
@@ -47,5 +53,5 @@ pub const TOKEN_DURATION_DEFAULT: Duration = Duration::from_secs(15 * 60);
 pub const TOKEN_GRANTS_MAX: usize = 20;
 /// Time without a byte after which a reader counts its connection as lost: several signs of life are missing.
 pub const LIVE_SILENCE_DURATION_MAX: Duration = Duration::from_secs(45);
-/// A message that a reader takes. The largest one lists notifications, each with a payload as large as an event.
-pub const LIVE_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A message that the commands take. The largest one has an event.
+pub const LIVE_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
