@@ -64,11 +64,8 @@ impl RoutePolicies {
 fn is_live(path: &str) -> bool {
     let mut parts = path.split('/').skip(1);
     let mut next = || parts.next().unwrap_or_default();
-    match [next(), next(), next(), next(), next()] {
-        ["v1", "live", "" | "socket", "", ""] => true,
-        ["v1", "views" | "streams", _, "live", ""] => true,
-        _ => false,
-    }
+    let parts = [next(), next(), next(), next(), next()];
+    matches!(parts, ["v1", "live", "" | "socket", "", ""] | ["v1", "views" | "streams", _, "live", ""])
 }
 
 /// The sources by their paths. Most requests are for one of these paths, which have no parameters. A map finds them

@@ -82,6 +82,18 @@ impl EventStream {
         event.json()
     }
 
+    /// Returns the content of the next change, and passes over messages `reset`: a rebuild tells its readers when it
+    /// begins and when it ends.
+    pub fn change_after_resets(&mut self) -> Value {
+        loop {
+            let event = self.next().expect("the stream has ended");
+            if event.name != "reset" {
+                assert_eq!(event.name, "", "{event:?}");
+                return event.json();
+            }
+        }
+    }
+
     /// Returns the content of the next message, which must have this name.
     pub fn named(&mut self, name: &str) -> Value {
         let event = self.next().expect("the stream has ended");
