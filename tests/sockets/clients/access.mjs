@@ -33,7 +33,6 @@ await run(async () => {
       [{ auth: { token: "wrong" } }, /unknown/, "unauthorized"],
       [{ auth: { token: "" } }, /no key/, "unauthorized"],
       [{ extraHeaders: { Authorization: "wrong" } }, /unknown/, "unauthorized"],
-      [{ auth: { token: READ_KEY } }, /scope `send`/, "forbidden"],
       [{ auth: { token: 5 } }, /`token`/, "invalid-parameter"],
       [{ auth: { token: "a".repeat(5000) } }, /larger/, "too-large"],
     ]) {
@@ -43,6 +42,27 @@ await run(async () => {
     }
     const nowhere = await refusal(io, { transports, url: `${process.env.SERVER}/nowhere` });
     assert.equal(nowhere.message, "Invalid namespace");
+  });
+
+  // A key that may only read watches changes, and cannot send.
+  await withEach(async (io, transports) => {
+    const reader = connect(io, { transports, auth: { token: READ_KEY } });
+    await once(reader, "connect");
+    assert.equal((await emitted(reader, "clientData", good)).code, "forbidden");
+    const place = once(reader, "live");
+    const subscribed = await emitted(reader, "subscribe", { stream: "inventory" });
+    assert.deepEqual([subscribed.status, subscribed.subscription], ["success", 0]);
+    assert.equal((await emitted(reader, "subscribe", { stream: "revenue" })).code, "forbidden");
+    assert.equal((await place).event, "place");
+    const sender = connect(io, { transports, auth: { token: SEND_KEY } });
+    await once(sender, "welcome");
+    const changed = once(reader, "live");
+    await emitted(sender, "clientData", { ...good, quantity: 7 });
+    const change = await changed;
+    assert.deepEqual([change.event, change.subscription, change.data.event.quantity], ["change", 0, 7]);
+    assert.equal((await emitted(reader, "unsubscribe", 0)).status, "success");
+    reader.disconnect();
+    sender.disconnect();
   });
 
   // A client may correct its key and connect again over the same session.
