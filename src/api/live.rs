@@ -1,18 +1,20 @@
 //! `/v1/live` and its shortcuts: subscriptions to changes, as Server-Sent Events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Extension, FromRequestParts, Path, State};
-use axum::http::HeaderMap;
+use axum::extract::{Extension, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
 use event::limits::SUBSCRIPTIONS_MAX;
 use serde_json::{Map, Value};
 
 use super::Api;
-use super::live_connection::Connection;
+use super::live_connection::{self, Connection};
 use crate::admission::Reader;
 use crate::http::{ApiError, Peer, Query, credentials, event_stream};
 use crate::live::{SubscriptionRequest, Subscriptions, Target, split_places};
@@ -22,7 +24,20 @@ pub fn routes(api: &Arc<Api>) -> Router {
         .route("/v1/live", get(several))
         .route("/v1/views/{view}/live", get(of_view))
         .route("/v1/streams/{stream}/live", get(of_stream))
+        .layer(from_fn(end_instead_of_refusal))
         .with_state(Arc::clone(api))
+}
+
+/// Answers a browser that cannot be served now with an end, after which it connects again. After a refusal, it would never
+/// do that.
+async fn end_instead_of_refusal(request: Request, next: Next) -> Response {
+    let accepted = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let is_browser = accepted.is_some_and(|accepted| accepted.contains("text/event-stream"));
+    let answer = next.run(request).await;
+    match answer.extensions().get::<ApiError>().and_then(ApiError::retry_after_seconds) {
+        Some(seconds) if is_browser => live_connection::try_again(Duration::from_secs(seconds)),
+        _ => answer,
+    }
 }
 
 /// A reader with the parameters of its subscription.

@@ -2,19 +2,23 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::response::Response;
 use event::Stop;
 use event::limits::{LIVE_CHUNK_BYTES, LIVE_HEARTBEAT_INTERVAL, LIVE_RETRY_DELAY_MAX, LIVE_RETRY_DELAY_MIN};
 use futures_util::FutureExt;
-use futures_util::stream::{Stream, unfold};
+use futures_util::stream::{Stream, once, unfold};
 use tokio::time::{Instant, sleep_until};
 
 use crate::admission::{KeyWatch, Keys, Reader, next_revocation};
-use crate::http::{OpenSocket, begin_event, is_one_line, write_event, write_heartbeat, write_retry};
+use crate::http::{
+    OpenSocket, begin_event, event_stream, is_one_line, write_event, write_heartbeat, write_retry,
+};
 use crate::live::{Message, Subscriptions};
 
 /// One reader's connection.
@@ -202,6 +206,14 @@ fn interruption(stop: &Stop, keys: &Keys, at: Instant) -> Pin<Box<dyn Future<Out
 fn next_tick(last_sent: Instant, now: Instant, key_watch: &KeyWatch) -> Instant {
     let heartbeat = (last_sent + LIVE_HEARTBEAT_INTERVAL).max(now);
     key_watch.deadline().map_or(heartbeat, |at| at.min(heartbeat))
+}
+
+/// Returns an answer that ends at once, and says when to connect again.
+pub fn try_again(after: Duration) -> Response {
+    let mut text = String::new();
+    write_retry(&mut text, after + retry_delay());
+    write_event(&mut text, Some("end"), "", r#"{"reason":"try-again"}"#);
+    event_stream(once(ready(Ok(text.into()))))
 }
 
 /// Returns a random delay, so that readers do not all come back at once.

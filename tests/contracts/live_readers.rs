@@ -177,6 +177,12 @@ fn subscribers_take_no_connection_from_senders() {
         assert!(open.len() < 400, "subscriptions are not bounded");
     };
     assert!(refused.contains("503"), "{refused}");
+    // A browser would not come again after a refusal. It does after an end.
+    let browser = client.clone().with_header("Accept", "text/event-stream");
+    let mut ended = EventStream::open(&browser, BALANCE);
+    assert_eq!(ended.named("end"), json!({ "reason": "try-again" }));
+    assert_eq!(ended.next(), None);
+    assert!(ended.retry.is_some_and(|retry| retry > 1_000));
     for _ in 0..100 {
         assert_eq!(client.post("/liveEvent", SALE).status, 200);
     }

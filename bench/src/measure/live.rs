@@ -174,18 +174,15 @@ fn crowd(setting: &Setting, table: &mut Table) -> Outcome<()> {
 /// Many subscribers, each with a value of its own, that connect at the same moment, as after a restart: what senders
 /// notice of it.
 fn coming_back(setting: &Setting, table: &mut Table) -> Outcome<()> {
-    let server = Millrace::start(&setting.build().path, &setting.folder)?;
     let [mut alone, mut beside, mut until_all] = <[Rounds; 3]>::default();
-    let accepted = || -> Outcome<f64> {
-        let streams = vec![Stream {
-            target: live_events(&server),
-            connections: 16,
-            per_second: CHANGES_PER_SECOND as f64,
-        }];
+    let accepted = |server: &Millrace| -> Outcome<f64> {
+        let target = live_events(server);
+        let streams = vec![Stream { target, connections: 16, per_second: CHANGES_PER_SECOND as f64 }];
         Ok(quantile(&mut open_loop(streams, BACK_TIME)?[0], 0.99))
     };
     for _ in 0..ROUNDS {
-        alone.push(accepted()?);
+        let server = Millrace::start(&setting.build().path, &setting.folder)?;
+        alone.push(accepted(&server)?);
         let (address, key) = (server.address.clone(), server.key.clone());
         let readers = std::thread::spawn(move || {
             let begun = Instant::now();
@@ -193,10 +190,9 @@ fn coming_back(setting: &Setting, table: &mut Table) -> Outcome<()> {
                 Subscribers::open_at(&address, &key, 0..CROWD, CROWD).await.map(|_| begun.elapsed())
             })
         });
-        beside.push(accepted()?);
+        beside.push(accepted(&server)?);
         let took = readers.join().map_err(|_| "the subscribers' thread panicked")??;
         until_all.push(took.as_secs_f64());
-        server.settle()?;
     }
     table.row(Row {
         what: format!(
