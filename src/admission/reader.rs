@@ -15,7 +15,7 @@ use super::access_keys::Keys;
 use super::key::{Credentials, HeldKey, Key, KeyHash, Scope};
 use super::{Denied, KeyFault, Refusal};
 
-/// What somebody wants to watch.
+/// The thing that a reader wants to watch.
 #[derive(Clone, Copy, Debug)]
 pub struct Watched<'a> {
     pub stream: &'a str,
@@ -37,7 +37,7 @@ pub struct Reader {
     grants: Option<Arc<[Grant]>>,
 }
 
-/// What a token lets its reader watch.
+/// A thing that a token lets its reader watch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     stream: String,
@@ -97,7 +97,7 @@ impl Keys {
         Ok(Reader { held, grants: None })
     }
 
-    /// Returns the reader that presents this token. A key is not taken for one, because a URL is no place for a key.
+    /// Returns the reader that presents this token. Refuses keys, because a key must not be in a URL.
     pub fn reader_with_token(&self, token: &str) -> Result<Reader, Refusal> {
         let unauthorized = |fault| Refusal::Unauthorized { scope: Scope::Read, fault };
         let bad = || unauthorized(KeyFault::BadToken);

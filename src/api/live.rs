@@ -28,8 +28,8 @@ pub fn routes(api: &Arc<Api>) -> Router {
         .with_state(Arc::clone(api))
 }
 
-/// Answers a browser that cannot be served now with an end, after which it connects again. After a refusal, it would never
-/// do that.
+/// Ends the answer to a browser that cannot be served now, so that it connects again. After a refusal, it would never do
+/// that.
 async fn end_instead_of_refusal(request: Request, next: Next) -> Response {
     let accepted = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let is_browser = accepted.is_some_and(|accepted| accepted.contains("text/event-stream"));

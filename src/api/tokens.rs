@@ -31,7 +31,7 @@ impl FromRequestParts<Arc<Api>> for TokenMaker {
     }
 }
 
-/// What the token is for: one thing, or several under `subscribe`.
+/// The subscriptions that the token is for: one, or several under `subscribe`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenRequest {

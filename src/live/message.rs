@@ -10,7 +10,7 @@ use serde_json::json;
 pub enum Message {
     /// A present value, an event or a row.
     Change { place: Arc<str>, content: Arc<str> },
-    /// The subscriber has to start again, because its earlier messages are no longer true.
+    /// The subscriber has to start again, because its earlier messages are not true any more.
     Reset { place: Arc<str>, content: Arc<str> },
     /// The subscriber was too slow. A subscription from `place` reads what it has missed.
     Missed { place: Arc<str>, content: Arc<str> },

@@ -68,7 +68,7 @@ impl Replays {
         Ok(self.begin(feed, None).await?.end)
     }
 
-    /// Reads the page that follows on `at`. What a reader has to know first comes as an empty page.
+    /// Reads the page that follows on `at`. If the reader has to start again, returns an empty page that says so.
     pub async fn read(
         &self,
         feed: &Arc<Feed>,

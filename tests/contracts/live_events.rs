@@ -181,7 +181,7 @@ fn a_reader_that_does_not_read_holds_nothing_up_and_learns_what_it_has_missed() 
         let event = slow.next().unwrap();
         let content = event.json();
         if event.name == "missed" {
-            // What it has missed is there to be read.
+            // The missed events can still be read.
             let after = content["after"].as_str().unwrap();
             let mut rest = EventStream::open(&client, &format!("{LIVE}?after={after}"));
             assert_eq!(rest.change()["position"], next);
@@ -247,7 +247,7 @@ fn readers_of_old_events_that_do_not_read_keep_no_other_reader_waiting() {
     for number in 0..EVENTS_SENT {
         assert_eq!(reader.change()["event"]["value"], number);
     }
-    // They do not hold up a stop either.
+    // They do not delay a stop either.
     assert_eq!(app.stop(), Some(0));
     assert!(app.log_line("some sockets did not close in time; their connections are cut").is_none());
     drop(stalled);

@@ -124,7 +124,7 @@ fn a_token_allows_what_it_was_made_for_and_ends_with_its_key() {
     of_bob.change();
     app.client().post("/liveEvent", SALE);
     assert_eq!(of_stream.change()["position"], 0);
-    // A token is good for nothing else.
+    // A token allows nothing else.
     assert_eq!(header.get("/v1/views/revenue/balances/bob").status, 401);
     assert_eq!(header.post("/v1/tokens", r#"{"stream":"revenue"}"#).status, 403);
     for (body, status) in [

@@ -37,7 +37,7 @@ fn a_balance_begins_with_the_present_value_and_follows_each_change_with_every_di
         present.next().unwrap().data,
         r#"{"view":"revenue","key":"ann","balance":999999999999999.9999}"#
     );
-    // Changes of others, and a change that leaves the balance as it is, are no messages.
+    // No message follows a change of others, or one that leaves the balance as it is.
     add(&client, "bob", "1");
     add(&client, "ann", "0");
     add(&client, "ann", "-0.9999");

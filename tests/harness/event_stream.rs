@@ -1,4 +1,4 @@
-//! A small blocking client for Server-Sent Events. Unlike a browser, it does not connect again by itself.
+//! A small blocking client for Server-Sent Events. Unlike a browser, it does not reconnect.
 
 use std::collections::VecDeque;
 use std::io::{Error, ErrorKind, Result, Write};
@@ -25,7 +25,7 @@ pub struct EventStream {
     chunked: Vec<u8>,
     /// The body without the sizes of its chunks.
     text: Vec<u8>,
-    /// What was received and not returned yet: ids, and the messages that came with them.
+    /// Received ids, and the messages that came with them, that were not returned yet.
     ready: VecDeque<(Option<String>, Option<Event>)>,
     /// The id of the last message that was returned, or one that came alone after it.
     pub id: String,
