@@ -217,3 +217,64 @@ impl TailReceiver {
         (self.pages.is_empty() && at.has_reached(&sent.last_page)).then(|| sent.place.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: LogId = LogId([1; 16]);
+
+    fn at(position: u64) -> Cursor {
+        Cursor::in_log(LOG, position)
+    }
+
+    fn page(from: u64, next: u64, has_items: bool) -> FeedPage {
+        let (content, place) = ("{}".into(), "".into());
+        let item = FeedItem { log: LOG, position: from, place, content, selected_by: "".into() };
+        let items = if has_items { vec![item] } else { Vec::new() };
+        FeedPage { from: at(from), next: at(next), items, reset: None }
+    }
+
+    fn tail() -> (Arc<Tail>, TailReceiver) {
+        let sent = Sent { place: at(0), last_page: at(0), recent: VecDeque::new() };
+        let tail = Arc::new(Tail { pages: broadcast::Sender::new(FEED_PAGES_MAX), sent: Mutex::new(sent) });
+        let receiver = TailReceiver { tail: Arc::clone(&tail), pages: tail.pages.subscribe() };
+        (tail, receiver)
+    }
+
+    #[tokio::test]
+    async fn pages_follow_on_each_other_also_if_some_between_them_are_empty() {
+        let (tail, mut receiver) = tail();
+        tail.send(page(0, 5, false));
+        assert_eq!(receiver.idle_place(&at(0)), Some(at(5)));
+        tail.send(page(5, 7, true));
+        assert_eq!(receiver.idle_place(&at(0)), None, "a page waits");
+        let Next::Page(received) = receiver.next(&at(0)).await else { panic!("the page follows on 0") };
+        assert_eq!(received.upgrade().expect("kept").from, at(0));
+        assert_eq!(receiver.idle_place(&at(7)), Some(at(7)));
+    }
+
+    #[tokio::test]
+    async fn a_reader_learns_of_pages_that_were_left_out_also_if_no_further_page_comes() {
+        let (tail, mut receiver) = tail();
+        tail.send(page(0, 5, true));
+        assert!(matches!(receiver.next(&at(0)).await, Next::Page(_)));
+        tail.skip_to(&at(1_000_000));
+        assert_eq!(receiver.idle_place(&at(5)), None);
+        tail.send(page(1_000_000, 1_000_001, true));
+        assert!(matches!(receiver.next(&at(5)).await, Next::Behind));
+        // A page that the reader has got already is passed over.
+        tail.send(page(1_000_001, 1_000_002, true));
+        tail.send(page(1_000_002, 1_000_003, true));
+        let Next::Page(received) = receiver.next(&at(1_000_002)).await else { panic!("a page follows") };
+        assert_eq!(received.upgrade().expect("kept").next, at(1_000_003));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_slower_than_the_channel_is_behind() {
+        let (tail, mut receiver) = tail();
+        let pages = FEED_PAGES_MAX as u64 + 1;
+        (0..pages).for_each(|number| tail.send(page(number, number + 1, true)));
+        assert!(matches!(receiver.next(&at(0)).await, Next::Behind));
+    }
+}
