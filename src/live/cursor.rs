@@ -45,6 +45,14 @@ impl Cursor {
         }
     }
 
+    /// Moves the place to `other`, and nowhere back.
+    pub fn advance_to(&mut self, other: &Self) {
+        self.generation = self.generation.max(other.generation);
+        for (log, position) in &other.positions {
+            self.set_position(*log, self.position(*log).max(*position));
+        }
+    }
+
     pub fn positions(&self) -> &[(LogId, u64)] {
         &self.positions
     }

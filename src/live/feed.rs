@@ -2,9 +2,10 @@
 //! date. A subscriber that comes again, or that is behind, reads its own pages until it is up to date.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::sync::{Arc, Mutex, Weak};
 
-use event::limits::{FEED_BEHIND_POSITIONS_MAX, FEED_INTERVAL_MIN, FEED_PAGES_MAX};
+use event::limits::{FEED_BEHIND_POSITIONS_MAX, FEED_INTERVAL_MIN, FEED_PAGES_MAX, FEED_RECENT_BYTES_MAX};
 use event::{LogId, Stop};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -35,7 +36,7 @@ pub struct FeedItem {
 
 impl FeedPage {
     pub fn bytes(&self) -> usize {
-        self.items.iter().map(|item| item.content.len()).sum()
+        self.items.iter().map(|item| item.content.len() + item.selected_by.len()).sum()
     }
 
     /// Returns a page that makes readers at `from` start again at `next`.
@@ -53,7 +54,7 @@ pub struct Feed {
 
 /// The pages that are read for the subscribers that are up to date, while there are any.
 struct Tail {
-    pages: broadcast::Sender<Arc<FeedPage>>,
+    pages: broadcast::Sender<Weak<FeedPage>>,
     sent: Mutex<Sent>,
 }
 
@@ -62,14 +63,15 @@ struct Sent {
     place: Cursor,
     /// The end of the last page. A reader that has not reached it has missed pages.
     last_page: Cursor,
-    /// The last pages. Readers refer to them without keeping them in memory.
+    /// The last pages, and their bytes. Readers refer to them without keeping them in memory.
     recent: VecDeque<Arc<FeedPage>>,
+    recent_bytes: usize,
 }
 
 /// The channel over which a subscriber gets new pages.
 pub struct TailReceiver {
     tail: Arc<Tail>,
-    pages: broadcast::Receiver<Arc<FeedPage>>,
+    pages: broadcast::Receiver<Weak<FeedPage>>,
 }
 
 /// The next thing that a subscriber gets.
@@ -89,7 +91,8 @@ impl Feed {
     pub fn follow(self: &Arc<Self>, end: &Cursor) -> (TailReceiver, Cursor) {
         let mut current = event::lock(&self.tail);
         let tail = Arc::clone(current.get_or_insert_with(|| {
-            let sent = Sent { place: end.clone(), last_page: end.clone(), recent: VecDeque::new() };
+            let sent =
+                Sent { place: end.clone(), last_page: end.clone(), recent: VecDeque::new(), recent_bytes: 0 };
             let tail =
                 Arc::new(Tail { pages: broadcast::Sender::new(FEED_PAGES_MAX), sent: Mutex::new(sent) });
             tokio::spawn(Arc::clone(self).run(Arc::clone(&tail)));
@@ -107,12 +110,13 @@ impl Feed {
         let mut changes = self.source.changes();
         let mut at = event::lock(&tail.sent).place.clone();
         loop {
-            self.send_pages(&tail, &mut at).await;
+            let is_at_end = self.send_pages(&tail, &mut at).await;
             tokio::time::sleep(FEED_INTERVAL_MIN).await;
             tokio::select! {
                 () = self.stop.wait() => return,
                 () = tail.pages.closed() => {}
-                () = changes.beyond(&self.source, &at) => {}
+                () = changes.beyond(&self.source, &at), if is_at_end => {}
+                () = ready(()), if !is_at_end => {}
             }
             if self.ends_without_subscribers(&tail) {
                 return;
@@ -129,8 +133,9 @@ impl Feed {
         ends
     }
 
-    /// Sends everything that there is. After a failure, tries again while somebody waits for it.
-    async fn send_pages(&self, tail: &Tail, at: &mut Cursor) {
+    /// Sends everything that there is. After a failure, tries again while somebody waits for it. Returns whether it has
+    /// come to the end.
+    async fn send_pages(&self, tail: &Tail, at: &mut Cursor) -> bool {
         let mut pages = 0_usize;
         while !self.stop.asked() && tail.pages.receiver_count() > 0 {
             let page = match self.source.page(at, None).await {
@@ -142,7 +147,7 @@ impl Feed {
                 }
             };
             if page.next == *at {
-                return;
+                return true;
             }
             at.clone_from(&page.next);
             tail.send(page);
@@ -156,6 +161,7 @@ impl Feed {
                 *at = end;
             }
         }
+        false
     }
 }
 
@@ -169,12 +175,16 @@ impl Tail {
         }
         let from = std::mem::replace(&mut sent.last_page, page.next.clone());
         let page = Arc::new(FeedPage { from, ..page });
-        if sent.recent.len() == FEED_PAGES_MAX {
-            sent.recent.pop_front();
+        let reference = Arc::downgrade(&page);
+        sent.recent_bytes += page.bytes();
+        sent.recent.push_back(page);
+        // The newest page stays, however large it is.
+        while sent.recent.len() > FEED_PAGES_MAX || sent.recent_bytes > FEED_RECENT_BYTES_MAX {
+            let Some(oldest) = sent.recent.pop_front().filter(|_| !sent.recent.is_empty()) else { break };
+            sent.recent_bytes -= oldest.bytes();
         }
-        sent.recent.push_back(Arc::clone(&page));
         // Without a receiver, it is sent to nobody.
-        let _ = self.pages.send(page);
+        let _ = self.pages.send(reference);
     }
 
     fn skip_to(&self, place: &Cursor) {
@@ -187,21 +197,23 @@ impl TailReceiver {
     /// Waits for what follows on `at`.
     pub async fn next(&mut self, at: &Cursor) -> Next {
         loop {
-            let page = match self.pages.recv().await {
+            let received = match self.pages.recv().await {
                 Ok(page) => page,
                 Err(RecvError::Lagged(_)) => return Next::Behind,
                 // The server stops.
                 Err(RecvError::Closed) => std::future::pending().await,
             };
+            let Some(page) = received.upgrade() else { return Next::Behind };
             let is_known = match page.reset {
-                Some(ResetReason::RowsReplaced) => page.next.generation == at.generation,
+                Some(ResetReason::RowsReplaced) => at.generation >= page.next.generation,
                 _ => at.has_reached(&page.next),
             };
             if is_known {
                 continue;
             }
-            let follows = page.reset.is_some() || at.has_reached(&page.from);
-            return if follows { Next::Page(Arc::downgrade(&page)) } else { Next::Behind };
+            // A reader of an earlier generation finds its reset when it reads for itself.
+            let follows = at.has_reached(&page.from) && !at.is_replaced_by(page.from.generation);
+            return if follows || page.reset.is_some() { Next::Page(received) } else { Next::Behind };
         }
     }
 
@@ -236,7 +248,7 @@ mod tests {
     }
 
     fn tail() -> (Arc<Tail>, TailReceiver) {
-        let sent = Sent { place: at(0), last_page: at(0), recent: VecDeque::new() };
+        let sent = Sent { place: at(0), last_page: at(0), recent: VecDeque::new(), recent_bytes: 0 };
         let tail = Arc::new(Tail { pages: broadcast::Sender::new(FEED_PAGES_MAX), sent: Mutex::new(sent) });
         let receiver = TailReceiver { tail: Arc::clone(&tail), pages: tail.pages.subscribe() };
         (tail, receiver)

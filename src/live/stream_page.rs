@@ -103,7 +103,8 @@ pub fn stream_page(
                 if !filter.matches(selected_by) {
                     continue;
                 }
-                shown += entry.text.len();
+                shown += entry.text.len() + target.as_ref().map_or(0, String::len);
+                page.scanned += target.as_ref().map_or(0, String::len);
                 if page.events.len() == events_max || (shown > bytes_max && !page.events.is_empty()) {
                     return Ok(page);
                 }

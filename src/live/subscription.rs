@@ -125,11 +125,12 @@ pub fn items(
         is_behind: false,
         was_up_to_date: false,
         told: Instant::now(),
+        has_moved: false,
         _watcher: watcher,
     };
     Box::pin(unfold(state, |mut state| async {
         let message = state.next().await;
-        state.told = Instant::now();
+        (state.told, state.has_moved) = (Instant::now(), false);
         Some((message, state))
     }))
 }
@@ -151,6 +152,8 @@ struct ItemState {
     was_up_to_date: bool,
     /// The time of the last message.
     told: Instant,
+    /// The reader has passed events since then.
+    has_moved: bool,
     _watcher: Watcher,
 }
 
@@ -167,6 +170,10 @@ impl ItemState {
         loop {
             if let Some(message) = self.next_of_page() {
                 return message;
+            }
+            // A reader that selects few events resumes here, if its connection breaks.
+            if self.has_moved && self.told.elapsed() >= FEED_PLACE_INTERVAL {
+                return Message::Place { place: self.at.to_string().into() };
             }
             let stepped = if self.begin.is_some() {
                 self.begin().await
@@ -204,11 +211,14 @@ impl ItemState {
             let is_new = item.position >= self.at.position(item.log);
             if is_new && self.filter.as_ref().is_none_or(|filter| filter.matches(&item.selected_by)) {
                 self.at.set_position(item.log, item.position + 1);
-                return Some(Message::Change { place: item.place.clone(), content: item.content.clone() });
+                // With several logs, the reader may be further in the others than the page.
+                let is_alone = self.at.positions().len() == 1;
+                let place = if is_alone { item.place.clone() } else { self.at.to_string().into() };
+                return Some(Message::Change { place, content: item.content.clone() });
             }
         }
-        self.at.clone_from(&page.next);
-        self.page = None;
+        self.at.advance_to(&page.next);
+        (self.page, self.has_moved) = (None, true);
         None
     }
 
@@ -230,7 +240,7 @@ impl ItemState {
             Some(Begin::Now) | None => self.at = beginning.end,
             Some(Begin::After(_)) => {}
         }
-        self.is_behind = !self.at.has_reached(&sent);
+        self.is_behind = !self.at.has_reached(&sent) || self.at.is_replaced_by(sent.generation);
         self.tail = Some(tail);
         // At once, so that a reader whose connection breaks now resumes here.
         let place = self.at.to_string();
@@ -260,14 +270,13 @@ impl ItemState {
         }
         if !is_last && page.items.is_empty() && page.reset.is_none() {
             self.at = page.next;
+            self.has_moved = true;
         } else if !is_last {
             let replayed = self.replays.keep(page);
             self.page =
                 Some(OpenPage { page: replayed.page.clone(), next_item: 0, _replayed: Some(replayed) });
         }
-        // A search for rare events continues here, if the connection breaks meanwhile.
-        let tells = self.page.is_none() && self.told.elapsed() >= FEED_PLACE_INTERVAL;
-        Ok(tells.then(|| Message::Place { place: self.at.to_string().into() }))
+        Ok(None)
     }
 
     /// Waits for the next page that was read for all.
@@ -286,7 +295,7 @@ impl ItemState {
             Err(_) => match tail.idle_place(&self.at) {
                 Some(place) if self.at.has_reached(&place) => None,
                 Some(place) => {
-                    self.at = place;
+                    self.at.advance_to(&place);
                     Some(Message::Place { place: self.at.to_string().into() })
                 }
                 None => {

@@ -110,8 +110,12 @@ impl SubscriptionRequest {
             (None, Some(view)) => {
                 let running = views.get(view).ok_or_else(|| TargetError::NoView(view.clone()))?;
                 let (stream, view) = (running.view.stream.clone(), Some(view.clone()));
-                let (kind, selection) = (self.of_view(running)?, self.status.clone());
-                Ok(Target { stream, view, kind, after, selection })
+                let kind = self.of_view(running)?;
+                let selects =
+                    [self.to.is_some(), self.by.is_some(), self.top.is_some(), self.status.is_some()];
+                let selects = self.from.is_some() || selects.contains(&true);
+                let selection = json!([self.day()?, self.to, self.by, self.top, self.status]).to_string();
+                Ok(Target { stream, view, kind, after, selection: selects.then_some(selection) })
             }
             _ => Err(invalid("subscribe", "must name either a `stream` or a `view`")),
         }

@@ -156,7 +156,9 @@ impl ValueFeed {
                 Ok(values) => watched.publish([*number].into_iter(), values, now),
                 Err(error) => {
                     self.note_failure(&error);
-                    watched.set_due_in(*number, now, VALUE_FAILED_INTERVAL);
+                    let is_outage = matches!(error, StoreError::Transient(_) | StoreError::Closed);
+                    let delay = if is_outage { VALUES_RETRY_INTERVAL } else { VALUE_FAILED_INTERVAL };
+                    watched.set_due_in(*number, now, delay);
                 }
             }
         }

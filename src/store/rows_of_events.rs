@@ -62,8 +62,12 @@ impl Store {
         from: u64,
         to: u64,
     ) -> Result<Option<u64>, StoreError> {
-        let rows = "SELECT min(first_position) FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND last_position >= ? AND first_position < ?";
-        let parameters = vec![view.into(), log.into(), from.into(), to.into()];
+        // Entries do not overlap: only the last one that begins at or before `from` can reach over it.
+        let rows = "SELECT min(first_position) FROM millrace_rows
+                    WHERE view = ? AND log_id = ? AND part = 0 AND last_position >= ? AND first_position < ? AND first_position >= coalesce(
+                    (SELECT max(first_position) FROM millrace_rows WHERE view = ? AND log_id = ? AND part = 0 AND first_position <= ?), 0)";
+        let parameters =
+            vec![view.into(), log.into(), from.into(), to.into(), view.into(), log.into(), from.into()];
         let row: Option<Option<u64>> = self.read_first("millrace_rows", rows, parameters).await?;
         let corrections = "SELECT min(by_position) FROM millrace_taken_back WHERE log_id = ? AND part = 0 AND by_position >= ? AND by_position < ?";
         let parameters = vec![log.into(), from.into(), to.into()];

@@ -134,11 +134,11 @@ impl Session {
                 tokio::select! {
                     biased;
                     Some(decided) = pending.next() => Wakeup::Decided(decided),
+                    () = &mut revoked => Wakeup::Revoked,
                     next = next => next,
                     Some(request) = next_request(listed) => Wakeup::Request(request),
                     message = next_probe_message(probe) => Wakeup::ProbeMessage(message),
                     () = &mut stopped, if !is_ending => Wakeup::Stop,
-                    () = &mut revoked => Wakeup::Revoked,
                     () = &mut timer => Wakeup::Time,
                 }
             };

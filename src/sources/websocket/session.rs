@@ -146,9 +146,9 @@ impl Session {
                 tokio::select! {
                     biased;
                     Some(answer) = pending.next() => Wakeup::Answer(answer),
+                    () = &mut revoked => Wakeup::Revoked,
                     next = next => next,
                     () = &mut stopped, if !is_ending => Wakeup::Stop,
-                    () = &mut revoked => Wakeup::Revoked,
                     () = &mut timer => Wakeup::Time,
                 }
             };

@@ -90,7 +90,8 @@ pub async fn record_view(
     } else {
         // A view of an earlier millrace has no generation yet.
         let sql = "UPDATE millrace_positions SET generation = ? WHERE view = ? AND generation IS NULL";
-        session.change(sql, &[Generation::first().into(), claim.view.as_str().into()]).await?;
+        let generation = generation_of(session, &claim.view).await?.unwrap_or_else(Generation::first);
+        session.change(sql, &[generation.into(), claim.view.as_str().into()]).await?;
     }
     Ok(())
 }
@@ -105,20 +106,24 @@ pub fn owner_name(table: &str) -> String {
     format!("owner of table {}", table.to_ascii_lowercase())
 }
 
+/// Returns the generation that the rows of a view have in all logs.
+async fn generation_of(session: &mut impl Session, view: &str) -> Result<Option<Generation>, StoreError> {
+    let sql = "SELECT max(generation) FROM millrace_positions WHERE view = ?";
+    let rows = session.rows(sql, &[Cell::Text(view.to_owned())]).await?;
+    Ok(rows.first().and_then(|row| row.first()?.integer()).map(Generation))
+}
+
 async fn record_start(
     session: &mut impl Session,
     claim: &Claim,
     tables: &ViewTables,
     table_existed: bool,
 ) -> Result<(), StoreError> {
-    let positions = "SELECT generation FROM millrace_positions WHERE view = ?";
-    let others = session.rows(positions, &[Cell::Text(claim.view.clone())]).await?;
-    let has_other_log = !others.is_empty();
-    // The rows of all logs have one generation.
-    let known = others.iter().filter_map(|row| row.first()?.integer()).max();
+    let positions = "SELECT 1 FROM millrace_positions WHERE view = ?";
+    let has_other_log = !session.rows(positions, &[Cell::Text(claim.view.clone())]).await?.is_empty();
     let sql =
         "INSERT INTO millrace_positions (view, log_id, part, position, generation) VALUES (?, ?, 0, ?, ?)";
-    let generation = known.map_or_else(Generation::first, Generation);
+    let generation = generation_of(session, &claim.view).await?.unwrap_or_else(Generation::first);
     let row = [claim.view.as_str().into(), claim.log.into(), claim.from.into(), generation.into()];
     session.change(sql, &row).await?;
     if let Some(definition) = tables.definition.clone() {

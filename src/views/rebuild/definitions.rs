@@ -73,7 +73,6 @@ impl Definitions {
     /// Records that rows of an earlier definition are being replaced. Until `end_replacing`, no configuration can
     /// continue the view, because its rows belong to two definitions.
     pub fn begin_to_replace(&self, context: Context<'_>) -> Result<(), RebuildError> {
-        context.begin_generation()?;
         if self.replaces {
             // Found later, a fault would leave rows of two definitions.
             let view = &context.view.view;
@@ -83,6 +82,7 @@ impl Definitions {
                 return Err(RebuildError::Tables(TableFault::list(&faults)));
             }
         }
+        context.begin_generation()?;
         self.redefine(context, DefinitionReason::RebuildBegins)
     }
 
@@ -112,9 +112,8 @@ pub fn refusal(context: Context<'_>, batch: &Batch<'_>, folded: &Folded) -> Opti
 }
 
 impl Context<'_> {
-    /// Tells readers of the view that its rows are being replaced, or have been. If a rebuild breaks off, the first time is
-    /// the one that counts.
-    fn begin_generation(self) -> Result<(), RebuildError> {
+    /// Tells readers of the view that its rows are being replaced, or have been.
+    pub fn begin_generation(self) -> Result<(), RebuildError> {
         self.runtime.block_on(self.store.begin_generation(&self.view.view.name))?;
         self.view.changes.note_all();
         Ok(())

@@ -120,7 +120,22 @@ pub fn rebuild(
     runtime: &Handle,
     stop: &Stop,
 ) -> Result<Report, RebuildError> {
-    run(Context { view, log, store, runtime, stop }, true)
+    let context = Context { view, log, store, runtime, stop };
+    let outcome = run(context, true);
+    // One that breaks off may have replaced some rows since it told the readers that it begins.
+    let may_have_replaced = |error: &RebuildError| {
+        use RebuildError::{Batch, Ended, HistoryGone, RowsDeleted, SeveralLogs, Store, Sum};
+        matches!(
+            error,
+            Store(_) | Batch(_) | Ended(_) | Sum(_) | HistoryGone(_) | RowsDeleted(_) | SeveralLogs(_)
+        )
+    };
+    if outcome.as_ref().is_err_and(may_have_replaced)
+        && let Err(error) = context.begin_generation()
+    {
+        tracing::warn!(view = view.view.name, %error, "readers could not be told of the rebuild that broke off");
+    }
+    outcome
 }
 
 /// Everything that a comparison needs.

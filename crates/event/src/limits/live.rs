@@ -31,6 +31,8 @@ pub const FEED_PAGE_BYTES_MAX: usize = 64 * 1024;
 pub const FEED_POSITIONS_READ_MAX: u64 = 10_000;
 /// Pages that subscribers can be behind. Then a subscriber reads by itself what it has not got.
 pub const FEED_PAGES_MAX: usize = 64;
+/// The last pages of one feed together, unless a single one is larger.
+pub const FEED_RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Subscribers that read old events or rows at the same time.
 pub const FEED_REPLAYS_AT_ONCE_MAX: usize = 4;
 /// The pages of these subscribers that are not sent yet, together.
