@@ -271,3 +271,16 @@ fn a_reader_of_one_value_gets_the_corrections_of_its_events_and_no_others() {
         assert_eq!(values(&take(stream, 1)), [2]);
     }
 }
+
+#[test]
+fn a_place_moves_on_although_no_event_is_selected() {
+    let app = TestApp::start();
+    let client = app.client();
+    let mut stream = EventStream::open(&client, &format!("{LIVE}?value=rare"));
+    let first = stream.wait_for_place();
+    wait_for("a later place", || {
+        send(&client, "ann", 1);
+        assert!(stream.read(Duration::from_millis(200)).is_err(), "no event is selected");
+        stream.id != first
+    });
+}

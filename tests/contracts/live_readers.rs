@@ -211,6 +211,8 @@ fn a_token_for_a_selection_gives_no_other_selection() {
     let page = app.anonymous();
     let ann = token(&client, &json!({ "subscribe": [{ "stream": "revenue", "value": "ann" }] }));
     let list = token(&client, &json!({ "subscribe": [{ "view": "notifications", "status": "QUEUED" }] }));
+    let day = json!({ "view": "site_stats", "key": "s", "from": "2025-11-01", "to": "2025-11-01" });
+    let day = token(&client, &json!({ "subscribe": [day] }));
     for (path, token) in [
         ("/v1/streams/revenue/live?from=0", &ann),
         ("/v1/streams/revenue/live?from=0&value=bob", &ann),
@@ -218,6 +220,8 @@ fn a_token_for_a_selection_gives_no_other_selection() {
         ("/v1/views/notifications/live", &list),
         ("/v1/views/notifications/live?status=SENT", &list),
         ("/v1/views/notifications/live?key=notif-1", &list),
+        ("/v1/views/site_stats/live?key=s", &day),
+        ("/v1/views/site_stats/live?key=s&from=2025-11-01&to=2025-11-01&by=path", &day),
     ] {
         assert_eq!(
             page.get(&format!("{path}&token={token}").replace("live&", "live?")).status,
