@@ -1,7 +1,8 @@
 //! The generation of a view's rows. It changes whenever rows that readers may hold were replaced or erased: by a rebuild,
 //! and by the erasure of a person. Readers then read everything again.
 
-use event::Millis;
+use event::limits::GENERATION_TRIES_MAX;
+use event::{Backoff, Millis};
 
 use super::cell::Cell;
 use super::stored_row::FromCell;
@@ -24,6 +25,14 @@ impl Store {
         let sql = "UPDATE millrace_positions SET generation = \
                    CASE WHEN coalesce(generation, 0) >= ? THEN generation + 1 ELSE ? END WHERE view = ?";
         let now = || Cell::from(Generation::first());
+        let mut backoff = Backoff::default();
+        for _ in 1..GENERATION_TRIES_MAX {
+            match self.change(sql.to_owned(), vec![now(), now(), view.into()]).await {
+                // The view moves its position in the same row at any time, and a database may find a deadlock.
+                Err(StoreError::Transient(_)) => tokio::time::sleep(backoff.pause()).await,
+                changed => return changed.map(drop),
+            }
+        }
         self.change(sql.to_owned(), vec![now(), now(), view.into()]).await.map(drop)
     }
 }

@@ -57,3 +57,5 @@ pub const TOKEN_GRANTS_MAX: usize = 20;
 pub const LIVE_SILENCE_DURATION_MAX: Duration = Duration::from_secs(45);
 /// A message that the commands take. The largest one has an event.
 pub const LIVE_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Attempts to note that rows of a view were replaced, before the failure counts.
+pub const GENERATION_TRIES_MAX: u32 = 6;
