@@ -43,6 +43,11 @@ impl FeedSource {
         }
     }
 
+    /// Returns whether reading waits for the store.
+    pub fn uses_store(&self) -> bool {
+        matches!(self, Self::Rows(_))
+    }
+
     /// Returns the place after all events or rows that there are now.
     pub async fn end(&self) -> Result<Cursor, FeedError> {
         match self {

@@ -19,7 +19,9 @@ use super::stream_page::EventFilter;
 pub struct Replays(Arc<Shared>);
 
 struct Shared {
-    reads: Semaphore,
+    /// Turns to read the log, and to read the store: an outage of the store does not keep readers of streams waiting.
+    log_reads: Semaphore,
+    store_reads: Semaphore,
     pages: Mutex<Pages>,
 }
 
@@ -45,14 +47,15 @@ pub struct Beginning {
 
 impl Replays {
     pub fn new() -> Self {
-        let reads = Semaphore::new(FEED_REPLAYS_AT_ONCE_MAX);
-        Self(Arc::new(Shared { reads, pages: Mutex::default() }))
+        let turns = || Semaphore::new(FEED_REPLAYS_AT_ONCE_MAX);
+        Self(Arc::new(Shared { log_reads: turns(), store_reads: turns(), pages: Mutex::default() }))
     }
 
     /// Finds out where a reader begins that has everything before `after`.
     pub async fn begin(&self, feed: &Arc<Feed>, after: Option<Cursor>) -> Result<Beginning, FeedError> {
         let (shared, feed) = (Arc::clone(&self.0), Arc::clone(feed));
-        in_turn(shared, async move {
+        let uses_store = feed.source.uses_store();
+        in_turn(shared, uses_store, async move {
             let end = feed.source.end().await?;
             let reset = match after {
                 Some(after) => feed.source.reset_at(&after).await?,
@@ -76,7 +79,8 @@ impl Replays {
         filter: Option<&EventFilter>,
     ) -> Result<FeedPage, FeedError> {
         let (shared, feed, at, filter) = (Arc::clone(&self.0), Arc::clone(feed), at.clone(), filter.cloned());
-        in_turn(shared, async move {
+        let uses_store = feed.source.uses_store();
+        in_turn(shared, uses_store, async move {
             let page = feed.source.page(&at, filter.as_ref()).await?;
             // Asked after the page: what was deleted meanwhile may be missing in it.
             match feed.source.reset_at(&at).await? {
@@ -109,10 +113,12 @@ impl Replays {
 /// turn from others.
 async fn in_turn<T: Send + 'static>(
     shared: Arc<Shared>,
+    uses_store: bool,
     work: impl Future<Output = Result<T, FeedError>> + Send + 'static,
 ) -> Result<T, FeedError> {
     let task = tokio::spawn(async move {
-        let _turn = shared.reads.acquire().await.map_err(|_| FeedError::Stopped)?;
+        let reads = if uses_store { &shared.store_reads } else { &shared.log_reads };
+        let _turn = reads.acquire().await.map_err(|_| FeedError::Stopped)?;
         work.await
     });
     task.await.unwrap_or(Err(FeedError::Stopped))
