@@ -9,9 +9,11 @@ pub mod store;
 
 pub mod admission;
 pub mod dedup;
+pub mod destinations;
 
 pub mod views;
 
+pub mod delivery;
 pub mod live;
 
 pub mod http;

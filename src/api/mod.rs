@@ -37,6 +37,7 @@ use tokio::sync::Semaphore;
 
 use crate::admission::{Keys, Refusal};
 use crate::config::ReadConfig;
+use crate::delivery::Delivery;
 use crate::http::{ApiError, HasKeys, Sockets};
 use crate::live::Live;
 use crate::log::EventLog;
@@ -58,6 +59,7 @@ pub struct Api {
     pub views: BTreeMap<String, Running>,
     pub erasures: Erasures,
     pub live: Live,
+    pub delivery: Delivery,
     /// The places of connections that stay open.
     pub sockets: Sockets,
     pub metrics: PrometheusHandle,

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::Api;
 use super::view_access::{ViewReader, query_parameter};
 use crate::http::{ApiError, Query};
-use crate::views::{NotificationBody, NotificationStatus, Notifications};
+use crate::store::NotificationStatus;
+use crate::views::{NotificationBody, Notifications};
 
 /// The view that is used if the query names none and there are several of this kind.
 const VIEW_DEFAULT: &str = "notifications";

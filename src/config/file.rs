@@ -7,12 +7,14 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::checks::Checks;
+use super::destination::{DeliverySection, check_destinations};
 use super::read_section::{ReadSection, Views, check_reads};
 use super::source::check_sources;
 use super::store::StoreSection;
 use super::stream::{StreamSection, check_streams};
 use super::view::check_views;
 use super::{Config, ListenAt, LiveSettings, Overrides, Preset, StoreAt, Tls};
+use crate::destinations::DestinationSection;
 use crate::http::{Limits, Network};
 use crate::sources::Source;
 use crate::store;
@@ -44,6 +46,10 @@ pub struct File {
     #[serde(default)]
     source: BTreeMap<String, Source>,
     #[serde(default)]
+    destination: BTreeMap<String, DestinationSection>,
+    #[serde(default)]
+    delivery: DeliverySection,
+    #[serde(default)]
     stream: BTreeMap<String, StreamSection>,
     #[serde(default)]
     view: BTreeMap<String, ViewSection>,
@@ -68,7 +74,8 @@ impl File {
     pub fn check(self, presets: Vec<Preset>, overrides: &Overrides, checks: &mut Checks<'_>) -> Config {
         let streams = check_streams(&self.stream, checks);
         let declared: Vec<&str> = self.stream.keys().map(String::as_str).collect();
-        let views = check_views(&self.view, &streams, &declared, checks);
+        let destinations = check_destinations(&self.destination, &self.delivery, checks);
+        let views = check_views(&self.view, &streams, &declared, &destinations, checks);
         let view_names: Vec<&str> = self.view.keys().map(String::as_str).collect();
         if let Some(retention) = &self.retention {
             let mut errors = SettingErrors::default();
@@ -97,6 +104,7 @@ impl File {
             store,
             dedup_window: self.dedup.map_or(event::limits::DEDUP_WINDOW_DEFAULT, |dedup| dedup.window.0),
             sources,
+            destinations: destinations.into_iter().filter_map(|(name, one)| Some((name, one?))).collect(),
             streams,
             views,
             reads,

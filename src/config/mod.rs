@@ -5,6 +5,7 @@
 mod checks;
 mod collect_errors;
 mod describe_error;
+mod destination;
 mod effective;
 mod error;
 mod file;
@@ -28,6 +29,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use effective::{effective, effective_settings};
@@ -42,6 +44,7 @@ pub use read_section::{ReadConfig, ReadShape};
 pub use store::{StoreAt, without_password};
 pub use stream::Streams;
 
+use crate::destinations::Destination;
 use crate::http::{Access, Limits, Network, Origins};
 use crate::sources::Source;
 use crate::views::{Definition, RetentionPolicy, View};
@@ -60,6 +63,7 @@ pub struct Config {
     pub store: StoreAt,
     pub dedup_window: Duration,
     pub sources: BTreeMap<String, Source>,
+    pub destinations: BTreeMap<String, Arc<Destination>>,
     pub streams: Streams,
     pub views: BTreeMap<String, View>,
     pub reads: BTreeMap<String, ReadConfig>,

@@ -7,6 +7,7 @@ use event::{SettingErrors, nearest, suggestion};
 use super::Streams;
 use super::checks::Checks;
 use super::names::check_name;
+use crate::destinations::DeclaredDestinations;
 use crate::store::{DEDUP_NAME, DEDUP_STORED_NAME};
 use crate::views::{View, ViewSection};
 
@@ -16,6 +17,7 @@ pub fn check_views(
     sections: &BTreeMap<String, ViewSection>,
     streams: &Streams,
     declared: &[&str],
+    destinations: &DeclaredDestinations,
     checks: &mut Checks<'_>,
 ) -> BTreeMap<String, View> {
     let mut views: BTreeMap<String, View> = BTreeMap::new();
@@ -24,7 +26,7 @@ pub fn check_views(
             continue;
         }
         let mut errors = SettingErrors::default();
-        let view = check(name, section, streams, declared, &mut errors);
+        let view = check(name, section, streams, declared, destinations, &mut errors);
         checks.section("view", name, errors);
         let Some(view) = view else { continue };
         if let Some((other, table)) =
@@ -46,6 +48,7 @@ fn check(
     section: &ViewSection,
     streams: &Streams,
     declared: &[&str],
+    destinations: &DeclaredDestinations,
     errors: &mut SettingErrors,
 ) -> Option<View> {
     check_name(name, errors);
@@ -59,7 +62,7 @@ fn check(
         // With the stream that was meant, the other settings can be checked as well.
         from = nearest(from, declared.iter().copied())?;
     }
-    section.build(name, from, streams.get(from)?, errors)
+    section.build(name, from, streams.get(from)?, destinations, errors)
 }
 
 /// Returns the name of a table that both views write. Some databases ignore case in table names.

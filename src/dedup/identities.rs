@@ -49,6 +49,7 @@ pub fn collect(
             reason: reason.to_owned(),
             event: entry.text.to_owned(),
             at: header.received,
+            delivery: None,
         };
         if let Some(target) = entry.corrects {
             into.corrected.push(CorrectedEvent { position: target, by: position });

@@ -12,7 +12,8 @@ use super::cursor::Cursor;
 use super::stream_page::EventFilter;
 use super::value::ValueQuery;
 use crate::admission::Watched;
-use crate::views::{NotificationStatus, ParameterError, Running, StatsParameters, ViewKind};
+use crate::store::NotificationStatus;
+use crate::views::{ParameterError, Running, StatsParameters, ViewKind};
 
 /// A subscription as readers write it: `{"view":"revenue","key":"user1"}` or `{"stream":"orders"}`.
 #[derive(Clone, Debug, Default, Deserialize)]

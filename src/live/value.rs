@@ -7,10 +7,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::cursor::Cursor;
-use crate::store::{Cell, Select, Store, StoreError};
+use crate::store::{Cell, NotificationStatus, Select, Store, StoreError};
 use crate::views::{
-    GroupStats, Ledger, NotificationBody, NotificationStatus, Notifications, Stats, StatsParameters, View,
-    ViewKind,
+    GroupStats, Ledger, NotificationBody, Notifications, Stats, StatsParameters, View, ViewKind,
 };
 
 /// One value of a view.

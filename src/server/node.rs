@@ -25,6 +25,7 @@ use crate::admission::{Admission, CorrectionTargets, Keys, RecentIds, StreamInta
 use crate::api::{self, About, Api};
 use crate::config::{Config, Streams};
 use crate::dedup::{Dedup, Windows};
+use crate::delivery::{self, Delivery, DeliveryEnd};
 use crate::http::{RateLimits, Sockets};
 use crate::live::Live;
 use crate::log::EventLog;
@@ -45,6 +46,9 @@ pub struct Node {
     streams: Streams,
     views: BTreeMap<String, Running>,
     erasures: Option<Erasures>,
+    /// Changes when a view has queued notifications.
+    queued: watch::Sender<()>,
+    delivery: Option<(Delivery, DeliveryEnd)>,
     threads: Vec<JoinHandle<()>>,
     stop: Stop,
     metrics: PrometheusHandle,
@@ -74,6 +78,8 @@ impl Node {
             streams: config.streams.clone(),
             views: BTreeMap::new(),
             erasures: None,
+            queued: watch::Sender::new(()),
+            delivery: None,
             threads: vec![thread],
             stop,
             metrics,
@@ -89,6 +95,7 @@ impl Node {
             drop(node.close(false).await);
             return Err(error);
         }
+        node.start_delivery(config);
         node.start_metrics_upkeep();
         node.watch_store(preparation);
         Ok(node)
@@ -110,6 +117,7 @@ impl Node {
             dedup: dedup.clone(),
             progress: self.progress.register(&view.name, &view.stream),
             changes: Changes::default(),
+            queued: self.queued.clone(),
             budget: Arc::clone(budget),
             stop: self.stop.clone(),
             runtime: runtime.clone(),
@@ -149,6 +157,16 @@ impl Node {
         self.erasures = Some(erasures);
         self.threads.push(thread);
         Ok(())
+    }
+
+    fn start_delivery(&mut self, config: &Config) {
+        self.delivery = Some(Delivery::start(delivery::Settings {
+            store: self.store.clone(),
+            owner: self.log.id(),
+            destinations: &config.destinations,
+            views: &self.views,
+            queued: self.queued.clone(),
+        }));
     }
 
     fn watch_store(&self, preparation: watch::Receiver<Preparation>) {
@@ -203,6 +221,7 @@ impl Node {
             views: self.views.clone(),
             erasures: self.erasures.clone().expect("started when the node opened"),
             live: live.clone(),
+            delivery: self.delivery.as_ref().expect("started when the node opened").0.clone(),
             sockets: sockets.clone(),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),
@@ -252,6 +271,9 @@ impl Node {
             } else {
                 tracing::warn!("views have not applied everything yet; they continue at the next start");
             }
+        }
+        if let Some((_, delivery)) = self.delivery {
+            delivery.close().await;
         }
         self.stop.ask();
         let (log, store, threads) = (self.log, self.store, self.threads);

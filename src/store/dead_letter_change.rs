@@ -31,6 +31,8 @@ pub struct NewDeadLetter {
     pub reason: String,
     pub event: String,
     pub at: Millis,
+    /// The notification that could not be sent, and its destination.
+    pub delivery: Option<(String, String)>,
 }
 
 impl NewDeadLetter {

@@ -7,7 +7,7 @@ use event::{EventId, LogId, Millis};
 use super::stored_row::{FromCell, FromRow};
 use super::{Cell, Store, StoreError};
 
-/// An event that could not be handled, kept with its reason until a person decides.
+/// An event or a notification that could not be handled, kept with its reason until a person decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     pub id: EventId,
@@ -17,11 +17,17 @@ pub struct DeadLetter {
     pub event_id: EventId,
     pub stream: String,
     pub reason: String,
+    /// The event, or what is sent for a notification.
     pub event: String,
     pub status: DeadLetterStatus,
     pub attempts: i64,
     pub created: Millis,
     pub updated: Millis,
+    /// Set for a notification: its id, and the destination that it could not be sent to.
+    pub notification: Option<String>,
+    pub destination: Option<String>,
+    /// Why a person dropped it.
+    pub note: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,8 @@ pub enum DeadLetterStatus {
     /// Sent again, but its view has not reached it yet.
     Retrying,
     Applied,
+    /// A notification that was sent in a later attempt.
+    Sent,
     Dropped,
 }
 
@@ -39,14 +47,15 @@ impl DeadLetterStatus {
             Self::Open => "open",
             Self::Retrying => "retrying",
             Self::Applied => "applied",
+            Self::Sent => "sent",
             Self::Dropped => "dropped",
         }
     }
 
+    pub const ALL: [Self; 5] = [Self::Open, Self::Retrying, Self::Applied, Self::Sent, Self::Dropped];
+
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Open, Self::Retrying, Self::Applied, Self::Dropped]
-            .into_iter()
-            .find(|status| status.as_str() == text)
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 }
 
@@ -56,8 +65,7 @@ pub fn retry_id(id: EventId, attempts: i64) -> EventId {
 }
 
 const TABLE: &str = "millrace_dead_letters";
-const COLUMNS: &str =
-    "id, view, log_id, position, event_id, stream, reason, event, status, attempts, created, updated";
+const COLUMNS: &str = "id, view, log_id, position, event_id, stream, reason, event, status, attempts, created, updated, notification, destination, note";
 
 impl Store {
     /// Returns up to `limit` dead letters with ids greater than `after`, in the order of their ids.
@@ -82,9 +90,11 @@ impl Store {
         self.read_first(TABLE, &sql, vec![id.into()]).await
     }
 
-    /// Returns the dead letters of one event, from all views.
+    /// Returns the dead letters of one event that views could not apply, without those of its notifications.
     pub async fn dead_letters_at(&self, log: LogId, position: u64) -> Result<Vec<DeadLetter>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM millrace_dead_letters WHERE log_id = ? AND position = ?");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM millrace_dead_letters WHERE log_id = ? AND position = ? AND destination IS NULL"
+        );
         self.read(TABLE, &sql, vec![log.into(), position.into()]).await
     }
 
@@ -100,7 +110,7 @@ impl Store {
         Ok(self.read_first(TABLE, sql, Vec::new()).await?.unwrap_or(0))
     }
 
-    /// Returns the ids of the dead letters at `positions`, each with its number of attempts.
+    /// Returns the ids of the dead letters of the events at `positions`, each with its number of attempts.
     pub async fn dead_letter_attempts(
         &self,
         log: LogId,
@@ -110,7 +120,7 @@ impl Store {
         for page in positions.chunks(DEAD_LETTERS_LOOKED_UP_MAX) {
             let marks = vec!["?"; page.len()].join(", ");
             let sql = format!(
-                "SELECT id, attempts FROM millrace_dead_letters WHERE log_id = ? AND position IN ({marks})"
+                "SELECT id, attempts FROM millrace_dead_letters WHERE destination IS NULL AND log_id = ? AND position IN ({marks})"
             );
             let mut parameters = vec![log.into()];
             parameters.extend(page.iter().map(|position| Cell::from(*position)));
@@ -128,9 +138,15 @@ impl Store {
         at: Millis,
     ) -> Result<(), StoreError> {
         let sql = "UPDATE millrace_dead_letters SET event = '{}', reason = 'erased', updated = ?, \
-                   status = CASE WHEN status = 'applied' THEN status ELSE 'dropped' END WHERE log_id = ? AND position = ?";
+                   status = CASE WHEN status IN ('applied', 'sent') THEN status ELSE 'dropped' END WHERE log_id = ? AND position = ?";
         let of = |position: &u64| (sql.to_owned(), vec![at.into(), log.into(), (*position).into()]);
         self.change_all(positions.iter().map(of).collect()).await.map(drop)
+    }
+
+    /// Notes why a person dropped a dead letter.
+    pub async fn note_dead_letter(&self, id: EventId, note: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE millrace_dead_letters SET note = ? WHERE id = ?";
+        self.change(sql.to_owned(), vec![note.into(), id.into()]).await.map(drop)
     }
 
     /// Changes a dead letter's status from `from` to `to`. Returns `false` if the status was not `from`.
@@ -155,8 +171,23 @@ impl FromCell for DeadLetterStatus {
 
 impl FromRow for DeadLetter {
     fn from_row(row: Vec<Cell>) -> Option<Self> {
-        let (id, view, log, position, event_id, stream, reason, event, status, attempts, created, updated) =
-            FromRow::from_row(row)?;
+        let (
+            id,
+            view,
+            log,
+            position,
+            event_id,
+            stream,
+            reason,
+            event,
+            status,
+            attempts,
+            created,
+            updated,
+            notification,
+            destination,
+            note,
+        ) = FromRow::from_row(row)?;
         Some(Self {
             id,
             view,
@@ -170,6 +201,9 @@ impl FromRow for DeadLetter {
             attempts,
             created,
             updated,
+            notification,
+            destination,
+            note,
         })
     }
 }

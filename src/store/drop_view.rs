@@ -18,6 +18,9 @@ impl Store {
             "millrace_passed",
             "millrace_opening",
             "millrace_rows",
+            "millrace_delivery_contents",
+            "millrace_attempts",
+            "millrace_deliveries",
         ];
         let deletes = tables.map(|table| (format!("DELETE FROM {table} WHERE view = ?"), name(view)));
         let owner = "DELETE FROM millrace_meta WHERE name LIKE 'owner of table %' AND value = ?".to_owned();

@@ -9,12 +9,13 @@ use super::plan::{Plan, Verb, Write};
 impl Plan {
     /// Returns whether the plan adds to rows and does nothing else.
     pub fn only_adds(&self) -> bool {
-        let Self { writes, rows, seen, dead_letters, corrected, .. } = self;
+        let Self { writes, rows, notifications, seen, dead_letters, corrected, .. } = self;
         let adds = |write: &Write| matches!(write.verb, Verb::Add | Verb::Tally);
         let has_rows = !writes.is_empty();
         has_rows
             && writes.iter().all(adds)
             && rows.is_none()
+            && notifications.is_none()
             && seen.is_empty()
             && dead_letters.is_empty()
             && corrected.is_empty()
@@ -165,9 +166,6 @@ mod tests {
         let empty = Plan::new(some().claim);
         assert!(!some().can_merge(&empty) && !empty.can_merge(&some()) && !empty.only_adds());
         assert!(!some().can_merge(&plan(7, 9, amounts(&[]))), "same table, other verb");
-        let mut removes = some();
-        removes.writes[0].verb = Verb::Remove;
-        assert!(!removes.only_adds() && !some().can_merge(&removes));
         let corrected = CorrectedEvent { position: 3, by: 4 };
         let corrects = Plan { corrected: vec![corrected], ..some() };
         assert!(!corrects.only_adds() && !some().can_merge(&corrects));

@@ -132,6 +132,71 @@ pub fn dead_letters_table() -> Table {
             ("attempts", ColumnKind::Integer),
             ("created", ColumnKind::Integer),
             ("updated", ColumnKind::Integer),
+            // Set for a notification that could not be sent; `event` is then what is sent.
+            ("notification?", NAME),
+            ("destination?", NAME),
+            // Why a person dropped it.
+            ("note?", ColumnKind::LongText),
+        ],
+    )
+}
+
+/// Deliveries: one for each notification and destination. `due` is the time of the next attempt, or the end of the
+/// lease. A row with a lease and without an outcome is an attempt that is being made, or that was cut off.
+pub fn deliveries_table() -> Table {
+    Table::new(
+        "millrace_deliveries",
+        3,
+        &[
+            ("view", NAME),
+            ("notification", NAME),
+            ("destination", NAME),
+            ("log_id", IDENTITY),
+            ("part", ColumnKind::Integer),
+            ("position", ColumnKind::Integer),
+            // The destination, and the host if its URL depends on the event. One lane does not wait for another.
+            ("lane", NAME),
+            // 0 waiting, 1 sent, 2 dead, 3 dropped.
+            ("state", ColumnKind::Integer),
+            ("due", ColumnKind::Integer),
+            ("lease?", IDENTITY),
+            // The log of the node that has the lease.
+            ("owner?", IDENTITY),
+            // Attempts that failed, and attempts that begun, since the notification was queued or sent again.
+            ("failed", ColumnKind::Integer),
+            ("begun", ColumnKind::Integer),
+            // All attempts.
+            ("attempts", ColumnKind::Integer),
+            ("created", ColumnKind::Integer),
+            ("updated", ColumnKind::Integer),
+        ],
+    )
+}
+
+/// What is sent, until it is sent.
+pub fn contents_table() -> Table {
+    let columns =
+        [("view", NAME), ("notification", NAME), ("destination", NAME), ("content", ColumnKind::LongText)];
+    Table::new("millrace_delivery_contents", 3, &columns)
+}
+
+/// The attempts at each delivery.
+pub fn attempts_table() -> Table {
+    Table::new(
+        "millrace_attempts",
+        4,
+        &[
+            ("view", NAME),
+            ("notification", NAME),
+            ("destination", NAME),
+            ("attempt", ColumnKind::Integer),
+            ("begun", ColumnKind::Integer),
+            ("duration", ColumnKind::Integer),
+            // `sent`, `failed` or `cut-off`.
+            ("outcome", NAME),
+            ("status?", ColumnKind::Integer),
+            ("answer", ColumnKind::LongText),
+            ("error?", ColumnKind::LongText),
         ],
     )
 }
@@ -247,6 +312,9 @@ pub fn own_tables() -> Vec<Table> {
         taken_back_table(),
         dead_letters_table(),
         passed_table(),
+        deliveries_table(),
+        contents_table(),
+        attempts_table(),
         rows_table(),
         opening_table(),
         erasures_table(),
@@ -256,12 +324,15 @@ pub fn own_tables() -> Vec<Table> {
 }
 
 /// Indexes on millrace's own tables: name, table, columns.
-pub const OWN_INDEXES: [(&str, &str, &[&str]); 5] = [
+pub const OWN_INDEXES: [(&str, &str, &[&str]); 8] = [
     ("millrace_seen_expiry", "millrace_seen", &["kept", "expires", "received"]),
     ("millrace_taken_back_by", "millrace_taken_back", &["log_id", "by_position"]),
     ("millrace_rows_last", "millrace_rows", &["view", "last_row"]),
     ("millrace_dead_letters_status", "millrace_dead_letters", &["status", "id"]),
     ("millrace_dead_letters_place", "millrace_dead_letters", &["log_id", "position", "view"]),
+    ("millrace_deliveries_due", "millrace_deliveries", &["lane", "state", "due"]),
+    ("millrace_deliveries_place", "millrace_deliveries", &["log_id", "position"]),
+    ("millrace_attempts_age", "millrace_attempts", &["begun"]),
 ];
 
 /// The schema version that is written into the store. A store with a later version is refused. A store with an
@@ -269,5 +340,6 @@ pub const OWN_INDEXES: [(&str, &str, &[&str]); 5] = [
 /// `millrace_positions.stamp`. Version 3 added `millrace_seen.expires` and `millrace_keys.id_scope`; a store of version
 /// 2 keeps its index `millrace_seen_age`, which nothing uses any more. Version 4 added `millrace_positions.definition`
 /// with the tables of definitions, and `millrace_keys.expires` and `last_used`. Version 5 added
-/// `millrace_positions.generation`.
-pub const SCHEMA_VERSION: i64 = 5;
+/// `millrace_positions.generation`. Version 6 added the tables of deliveries, and `notification`, `destination` and `note`
+/// of dead letters.
+pub const SCHEMA_VERSION: i64 = 6;

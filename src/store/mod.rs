@@ -23,6 +23,7 @@ mod dedup_name;
 mod dedup_rule;
 mod definitions;
 mod deleted_history;
+mod delivery;
 mod drop_view;
 mod erasures;
 mod generation;
@@ -32,6 +33,7 @@ mod inspect;
 mod merged_plans;
 mod millrace_tables;
 mod mysql;
+mod notification_status;
 mod numbered_rows;
 mod open;
 mod plan;
@@ -64,11 +66,17 @@ pub use dedup_name::{DEDUP_NAME, DEDUP_STORED_NAME, shown_name};
 pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
 pub use definitions::{DefinitionChange, DefinitionHash, DefinitionReason, NewDefinition, StoredDefinition};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
+pub use delivery::{
+    AfterAttempt, AttemptRecord, DeliveryKey, DeliveryState, LeaseId, LeaseRequest, Leased, NewDelivery,
+    NotificationChange, NotificationChanges, NotificationTables, QueuedNotification, StoredAttempt,
+    StoredDelivery, ViewTableLookup,
+};
 pub use erasures::{Erasure, OpenErasure};
 pub use generation::Generation;
 pub use halt::{Halt, publish_pause};
 pub use health::{StoreHealth, StoreState};
 pub use inspect::{StoreInspection, inspect_store};
+pub use notification_status::NotificationStatus;
 pub use numbered_rows::{RowChanges, Rows, RowsOf};
 pub use plan::{Claim, CorrectedEvent, Plan, Stamp, Verb, Write};
 pub use remote::{Password, PasswordFrom, password_in};

@@ -9,12 +9,15 @@ use super::cell::Cell;
 use super::dead_letter_change::DeadLetterChange;
 use super::dedup_rule::{ClockJumps, DedupEntry};
 use super::definitions::{DefinitionChange, DefinitionHash};
+use super::delivery::{NotificationChange, NotificationChanges, QueuedNotification};
 use super::numbered_rows::RowChanges;
 use super::tables::Table;
 use super::visits::{Visit, Visits};
 
 /// The values to write for a visit: the member, the day and the number, and as many for the day gaps that it changes.
 const VISIT_CELLS: usize = 6;
+/// The values to write for a delivery and its content.
+const DELIVERY_CELLS: usize = 20;
 
 /// The compare-and-set that moves a view's position from `from` to `to`. Exactly one row must change; otherwise
 /// nothing of the plan is applied. So each batch counts exactly once.
@@ -51,6 +54,8 @@ pub struct Plan {
     pub visits: Option<Visits>,
     /// Set for a view whose table has one row per event.
     pub rows: Option<RowChanges>,
+    /// Set for a view of notifications.
+    pub notifications: Option<NotificationChanges>,
     pub seen: Vec<DedupEntry>,
     /// For the decision which stored ids still count.
     pub clock_jumps: ClockJumps,
@@ -65,7 +70,9 @@ impl Plan {
         let written: usize = self.writes.iter().map(|write| write.cells.len()).sum();
         let visits = self.visits.as_ref().map_or(0, |visits| visits.changes().len() * VISIT_CELLS);
         let rows = self.rows.as_ref().map_or(0, RowChanges::cells);
-        written + visits + rows + self.seen.len()
+        let queued: usize =
+            self.queued().map(|one| one.row.len() + one.deliveries.len() * DELIVERY_CELLS).sum();
+        written + visits + rows + queued + self.seen.len()
     }
 
     /// Returns the memory that writes and visits use, including texts. A group that several visits share counts for
@@ -82,7 +89,20 @@ impl Plan {
         let visits = self.visits.iter().flat_map(Visits::changes);
         let of_visit = |visit: &Visit| size_of::<Visit>() + visit.group.iter().map(of_cell).sum::<usize>();
         let written: usize = self.writes.iter().flat_map(|write| &write.cells).map(of_cell).sum();
-        written + visits.map(of_visit).sum::<usize>()
+        let queued = self.queued().map(|one| {
+            let contents: usize = one.deliveries.iter().map(|delivery| delivery.content.len()).sum();
+            one.row.iter().map(of_cell).sum::<usize>() + contents
+        });
+        written + visits.map(of_visit).sum::<usize>() + queued.sum::<usize>()
+    }
+
+    /// Returns the notifications that the plan queues.
+    pub fn queued(&self) -> impl Iterator<Item = &QueuedNotification> {
+        let changes = self.notifications.iter().flat_map(|notifications| &notifications.changes);
+        changes.filter_map(|change| match change {
+            NotificationChange::Queue(notification) => Some(notification),
+            NotificationChange::Cancel { .. } => None,
+        })
     }
 
     pub fn new(claim: Claim) -> Self {
@@ -92,6 +112,7 @@ impl Plan {
             writes: Vec::new(),
             visits: None,
             rows: None,
+            notifications: None,
             seen: Vec::new(),
             clock_jumps: ClockJumps::default(),
             dead_letters: Vec::new(),
@@ -123,10 +144,6 @@ pub enum Verb {
     Add,
     /// Adds the single number after the key to the existing row. Deletes the row if the sum is 0.
     Tally,
-    /// Inserts rows whose key is new. Existing rows stay unchanged.
-    InsertNew,
-    /// Deletes rows that have exactly these values in these columns.
-    Remove,
 }
 
 /// The event at `position` is undone by the correction at `by`.

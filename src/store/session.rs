@@ -1,6 +1,8 @@
 //! One open transaction of a database, as the rules of the store see it. The rules exist once; a database implements
 //! these operations in its own fastest safe way.
 
+use event::Millis;
+
 use super::StoreError;
 use super::cell::Cell;
 use super::numbered_rows::{Rows, RowsOf};
@@ -20,6 +22,20 @@ pub trait Session {
     /// Locks a row of `millrace_meta` until the end of the transaction. A database with one writer has nothing to
     /// lock.
     async fn lock_row(&mut self, name: &str) -> Result<(), StoreError>;
+
+    /// Returns the clock's time, by which leases and due times are measured.
+    async fn now(&mut self) -> Result<Millis, StoreError>;
+
+    /// Returns the end of a query that locks its rows until the end of the transaction. A database with one writer has
+    /// nothing to lock.
+    fn lock_rows(&self) -> &'static str {
+        ""
+    }
+
+    /// Returns the end of such a query that leaves out rows that somebody else has locked, where the database can.
+    fn lock_free_rows(&self) -> &'static str {
+        ""
+    }
 
     /// Returns how large a row can be, in bytes; the rest of its statement is taken into account.
     fn row_bytes_max(&self) -> usize {

@@ -79,7 +79,7 @@ row_of!(A B C D E F);
 row_of!(A B C D E F G H);
 row_of!(A B C D E F G H I);
 row_of!(A B C D E F G H I J);
-row_of!(A B C D E F G H I J K L);
+row_of!(A B C D E F G H I J K L M N O);
 
 impl FromCell for Cell {
     fn from_cell(cell: Cell) -> Option<Self> {

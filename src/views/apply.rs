@@ -197,6 +197,9 @@ impl Applier<'_> {
                 *self.stored = to;
                 failpoint::hit("views.applied");
                 runner.changes.note(&runner.view, &plan);
+                if plan.notifications.is_some() {
+                    runner.queued.send_replace(());
+                }
                 self.traces.report_dead_letters(&runner.view.name, &dead_letters);
                 Ok(Ok(true))
             }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::{View, ViewKind};
-use crate::store::{Cell, Plan};
+use crate::store::{Cell, NotificationChange, Plan};
 
 /// The changes of one view. Clones share them.
 #[derive(Clone)]
@@ -77,6 +77,11 @@ impl Changes {
 
     /// Notes that the rows of a plan are committed.
     pub fn note(&self, view: &View, plan: &Plan) {
+        self.note_rows(view.rows_written(plan));
+    }
+
+    /// Notes that these rows have changed.
+    pub fn note_rows<'r>(&self, changed_rows: impl Iterator<Item = &'r str>) {
         let mut state = event::lock(&self.0.state);
         let State { watched, all_watched, changed } = &mut *state;
         if watched.is_empty() && *all_watched == 0 {
@@ -84,13 +89,9 @@ impl Changes {
         }
         if let Changed::Rows { rows, any } = changed {
             *any |= *all_watched > 0;
-            for row in view.rows_written(plan) {
-                if let Some((watched, _)) = watched.get_key_value(row)
-                    && !rows.contains(watched)
-                {
-                    rows.insert(Arc::clone(watched));
-                }
-            }
+            rows.extend(
+                changed_rows.filter_map(|row| watched.get_key_value(row)).map(|(row, _)| Arc::clone(row)),
+            );
         }
         let is_of_interest = *changed != Changed::default();
         drop(state);
@@ -129,10 +130,15 @@ impl View {
     fn rows_written<'p>(&self, plan: &'p Plan) -> impl Iterator<Item = &'p str> {
         let named = !matches!(self.kind, ViewKind::Table(_));
         let rows = plan.writes.iter().filter(move |_| named).flat_map(crate::store::Write::rows);
-        rows.filter_map(|row| match row.first() {
+        let named = rows.filter_map(|row| match row.first() {
             Some(Cell::Text(name)) => Some(name.as_str()),
             _ => None,
-        })
+        });
+        let notifications = plan.notifications.iter().flat_map(|notifications| &notifications.changes);
+        named.chain(notifications.map(|change| match change {
+            NotificationChange::Queue(notification) => notification.id.as_str(),
+            NotificationChange::Cancel { id } => id.as_str(),
+        }))
     }
 }
 

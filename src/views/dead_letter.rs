@@ -98,6 +98,7 @@ pub fn for_event(view: &View, log: LogId, event: &Event<'_>, reason: String) -> 
             reason,
             event: own_text(event),
             at: event.received,
+            delivery: None,
         }),
     }
 }

@@ -373,7 +373,7 @@ impl Eraser {
                 // Corrections leave the notifications whose delivery was attempted.
                 ViewKind::Notifications(notifications) => {
                     let ids = self.ids(&open.positions)?;
-                    self.runtime.block_on(notifications.forget(&self.store, &ids))?;
+                    self.runtime.block_on(notifications.forget(&self.store, &running.view.name, &ids))?;
                 }
                 // Corrections leave nothing of an event in these views.
                 ViewKind::Ledger(_) | ViewKind::Stats(_) | ViewKind::Table(_) => {}

@@ -33,7 +33,7 @@ mod undoing;
 
 use event::Fields;
 
-use crate::store::{Claim, Plan, RowChanges, ViewTables, Visits, Write};
+use crate::store::{Claim, NotificationChanges, Plan, RowChanges, ViewTables, Visits, Write};
 
 pub use batch::{BatchError, Event};
 pub use batch_rule::BatchRule;
@@ -48,7 +48,7 @@ pub use erasure_error::ErasureError;
 pub use erasure_key::ErasureKey;
 pub use ledger::{Amount, Balance, Ledger, Rule};
 pub use notifications::{
-    MessagePart, Notification, NotificationBody, NotificationFields, NotificationStatus, Notifications,
+    MessagePart, Notification, NotificationBody, NotificationFields, Notifications, Recipient,
 };
 pub use rebuild::{Difference, RebuildError, Report, SHADOW, compare, rebuild};
 pub use retention::{Retention, RetentionError};
@@ -89,6 +89,8 @@ pub struct Folded {
     pub visits: Option<Visits>,
     /// The row changes of a view of kind `table`.
     pub rows: Option<RowChanges>,
+    /// The changes of a view of kind `notifications`.
+    pub notifications: Option<NotificationChanges>,
     /// The indexes of the events that could not be folded, each with the reason.
     pub refused: Vec<(usize, String)>,
 }
@@ -104,13 +106,17 @@ impl Folded {
         // Events of a table that are folded together have one definition, so only one part has rows.
         debug_assert!(self.rows.is_none() || later.rows.is_none(), "rows of two definitions");
         self.rows = self.rows.take().or(later.rows);
+        match (&mut self.notifications, later.notifications) {
+            (Some(ours), Some(later)) => ours.changes.extend(later.changes),
+            (ours, later) => *ours = ours.take().or(later),
+        }
         self.refused.extend(later.refused.into_iter().map(|(index, reason)| (before + index, reason)));
     }
 
     /// Returns the plan that applies the events, and those that could not be folded.
     fn into_plan(self, claim: Claim) -> (Plan, Vec<(usize, String)>) {
-        let Self { writes, visits, rows, refused } = self;
-        (Plan { writes, visits, rows, ..Plan::new(claim) }, refused)
+        let Self { writes, visits, rows, notifications, refused } = self;
+        (Plan { writes, visits, rows, notifications, ..Plan::new(claim) }, refused)
     }
 }
 
@@ -120,7 +126,7 @@ impl View {
             ViewKind::Ledger(ledger) => ledger.fold(fields, events),
             ViewKind::Stats(stats) => stats.fold(fields, events),
             ViewKind::Table(table) => table.fold(fields, events),
-            ViewKind::Notifications(notifications) => notifications.fold(fields, events),
+            ViewKind::Notifications(notifications) => notifications.fold(&self.name, fields, events),
         }
     }
 

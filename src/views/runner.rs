@@ -38,6 +38,8 @@ pub struct Runner {
     pub progress: watch::Sender<Applied>,
     /// Told of each commit.
     pub changes: Changes,
+    /// Told of each commit that queues notifications.
+    pub queued: watch::Sender<()>,
     /// Limits the memory of the batches of all views.
     pub budget: Arc<Semaphore>,
     pub stop: Stop,

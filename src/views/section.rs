@@ -9,6 +9,7 @@ use super::notifications::NotificationsSection;
 use super::stats::StatsSection;
 use super::table::RowTableSection;
 use super::{View, ViewKind};
+use crate::destinations::DeclaredDestinations;
 
 /// The section as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,14 +42,23 @@ impl ViewSection {
     }
 
     /// Builds view `name`, if these settings are valid for stream `from` with these fields.
-    pub fn build(&self, name: &str, from: &str, fields: &Fields, errors: &mut SettingErrors) -> Option<View> {
+    pub fn build(
+        &self,
+        name: &str,
+        from: &str,
+        fields: &Fields,
+        destinations: &DeclaredDestinations,
+        errors: &mut SettingErrors,
+    ) -> Option<View> {
         let stream = StreamFields { name: from, fields };
         let batch = self.batch().and_then(|batch| errors.take(&["batch"], batch.rule()));
         let kind = match self {
             Self::Ledger(section) => ViewKind::Ledger(section.build(name, stream, errors)?),
             Self::Stats(section) => ViewKind::Stats(section.build(name, stream, errors)?),
             Self::Table(section) => ViewKind::Table(section.build(name, stream, errors)?),
-            Self::Notifications(section) => ViewKind::Notifications(section.build(name, stream, errors)?),
+            Self::Notifications(section) => {
+                ViewKind::Notifications(section.build(name, stream, destinations, errors)?)
+            }
         };
         Some(View { name: name.to_owned(), stream: from.to_owned(), kind, batch })
     }

@@ -7,10 +7,13 @@ pub mod http;
 
 pub mod cutting;
 pub mod event_stream;
+pub mod mail_server;
 pub mod mariadb;
 pub mod node;
 pub mod postgres;
 pub mod process;
+pub mod python;
+pub mod receiver;
 pub mod seed;
 pub mod servers;
 pub mod small_disk;

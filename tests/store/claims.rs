@@ -92,6 +92,7 @@ fn a_plan_that_fails_in_the_middle_changes_nothing(store_kind: StoreKind) {
         reason: "why".to_owned(),
         event: "{}".to_owned(),
         at: Millis(0),
+        delivery: None,
     }));
     failing.corrected.push(CorrectedEvent { position: 0, by: 1 });
     let mut missing = plan(claim("v", 1, 2), &Arc::new(gone), Verb::Add, vec![text("a"), amount("1")]);

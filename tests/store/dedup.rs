@@ -54,6 +54,7 @@ fn dead_letter(position: u64) -> NewDeadLetter {
         reason: "why 😀 'quoted'".to_owned(),
         event: format!(r#"{{"n":{position},"😀":"\u0000"}}"#),
         at: Millis(i64::from(u32::MAX) * 1_000),
+        delivery: None,
     }
 }
 

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+mod delivery;
 mod live;
 mod sockets;
 mod stopping;
 
+pub use delivery::*;
 pub use live::*;
 pub use sockets::*;
 pub use stopping::*;

@@ -106,6 +106,8 @@ impl Server {
             conn.query_first("SELECT VERSION(), @@max_allowed_packet").await?.unwrap_or_default();
         let flavour =
             if version.to_ascii_lowercase().contains("mariadb") { Flavour::Mariadb } else { Flavour::Mysql };
+        let skips_locked_rows =
+            flavour == Flavour::Mysql || super::preflight::numbers(&version) >= (10, 6, 0);
         conn.query_drop(format!("SET NAMES utf8mb4 COLLATE {}", flavour.collation())).await?;
         conn.query_drop(settings(flavour)).await?;
         conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
@@ -113,6 +115,7 @@ impl Server {
             conn,
             flavour,
             packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
+            skips_locked_rows,
             database: self.address.database.clone(),
             transaction_failed: false,
             statement_timeout: StatementTimeout::default(),

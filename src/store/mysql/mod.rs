@@ -37,6 +37,9 @@ use url::Address;
 
 pub use sql_views::sql_view_query;
 
+/// The time in milliseconds since 1970.
+pub const NOW_SQL: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+
 pub struct Server {
     address: Address,
     password: Password,
@@ -49,6 +52,7 @@ pub struct Session {
     conn: Conn,
     flavour: Flavour,
     packet_bytes_max: usize,
+    skips_locked_rows: bool,
     database: String,
     /// Set after an error: the server may have rolled back the transaction or a part of it.
     transaction_failed: bool,
@@ -96,6 +100,11 @@ impl Server {
 }
 
 impl Session {
+    /// Returns whether the server can leave out rows that somebody else has locked: MariaDB only since 10.6.
+    pub fn skips_locked_rows(&self) -> bool {
+        self.skips_locked_rows
+    }
+
     pub async fn begin(&mut self, begin: Begin) -> Result<(), StoreError> {
         match begin {
             Begin::Writing => self.run("START TRANSACTION READ WRITE").await,

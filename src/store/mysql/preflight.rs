@@ -139,13 +139,18 @@ impl Session {
     }
 }
 
-fn is_too_old(version: &str, flavour: Flavour) -> bool {
+/// Returns the numbers of a version.
+pub fn numbers(version: &str) -> (u32, u32, u32) {
     // Some servers send this prefix for old clients.
     let version = version.strip_prefix("5.5.5-").unwrap_or(version);
     let mut numbers =
         version.split(|character: char| !character.is_ascii_digit()).map_while(|part| part.parse().ok());
     let mut next = || numbers.next().unwrap_or(0_u32);
-    let version = (next(), next(), next());
+    (next(), next(), next())
+}
+
+fn is_too_old(version: &str, flavour: Flavour) -> bool {
+    let version = numbers(version);
     match flavour {
         Flavour::Mysql => version < (8, 0, 19),
         Flavour::Mariadb => version < (10, 5, 0),

@@ -32,6 +32,9 @@ use crate::store::cell::Cell;
 use crate::store::remote::begin::Begin;
 use crate::store::remote::statement_timeout::StatementTimeout;
 
+/// The time in milliseconds since 1970.
+pub const NOW_SQL: &str = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)";
+
 pub struct Session {
     client: Client,
     prepared: Prepared,

@@ -13,15 +13,20 @@ pub mod url;
 
 use std::sync::Arc;
 
+use event::LogId;
+
 use super::cell::Cell;
 use super::dedup_rule::Skipped;
+use super::delivery::{
+    AttemptRecord, DeliveryKey, DeliveryState, LeaseRequest, Leased, NotificationChanges, ViewTableLookup,
+};
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan};
 use super::session::Session;
 use super::sql_view::SqlView;
 use super::table_fault::TableFault;
 use super::tables::{Table, TopK, ViewTables, quote};
-use super::{OpenError, Select, StoreError, StoreInspection, rules};
+use super::{OpenError, Select, StoreError, StoreInspection, mysql, postgres, rules};
 use begin::Begin;
 use gate::Gate;
 use pool::{Lease, Pool};
@@ -193,6 +198,60 @@ impl Remote {
         }
         .await;
         lease.end_transaction(deleted).await
+    }
+
+    /// Runs `work` in one transaction that writes.
+    async fn transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut ServerSession) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut lease = self.to_write().await?;
+        let done = async {
+            lease.session.begin(Begin::Writing).await?;
+            work(&mut lease.session).await
+        }
+        .await;
+        lease.end_transaction(done).await
+    }
+
+    pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>, StoreError> {
+        self.transaction(async |session| rules::lease(session, &request).await).await
+    }
+
+    pub async fn record_attempts(
+        &self,
+        records: Arc<Vec<AttemptRecord>>,
+        tables: ViewTableLookup,
+    ) -> Result<Vec<DeliveryKey>, StoreError> {
+        self.transaction(async |session| rules::record_attempts(session, &records, &*tables).await).await
+    }
+
+    pub async fn move_delivery(
+        &self,
+        key: DeliveryKey,
+        from: DeliveryState,
+        to: DeliveryState,
+        table: Option<Arc<Table>>,
+    ) -> Result<bool, StoreError> {
+        self.transaction(async |session| rules::change_delivery(session, &key, from, to, table).await).await
+    }
+
+    pub async fn queue_notification(
+        &self,
+        view: String,
+        log: LogId,
+        changes: NotificationChanges,
+    ) -> Result<(), StoreError> {
+        self.transaction(async |session| rules::change_notifications(session, &view, log, &changes).await)
+            .await
+    }
+
+    /// Returns the SQL of the server's time in milliseconds since 1970.
+    pub fn now_sql(&self) -> &'static str {
+        match self.pool.server() {
+            Server::Postgres(_) => postgres::NOW_SQL,
+            Server::Mysql(_) => mysql::NOW_SQL,
+        }
     }
 
     pub async fn make_table(&self, table: Table) -> Result<(), StoreError> {

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use event::Millis;
+
 use super::begin::Begin;
 use super::statement_timeout::StatementTimeout;
 use crate::store::cell::Cell;
@@ -20,6 +22,14 @@ pub enum ServerSession {
 }
 
 impl ServerSession {
+    /// Returns the SQL of the time in milliseconds since 1970.
+    pub fn now_sql(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => postgres::NOW_SQL,
+            Self::Mysql(_) => mysql::NOW_SQL,
+        }
+    }
+
     /// Returns the limit on the time that the session waits for an answer.
     pub fn statement_timeout(&mut self) -> &mut StatementTimeout {
         either!(self: Postgres | Mysql, session => &mut session.statement_timeout)
@@ -83,6 +93,25 @@ impl Session for ServerSession {
 
     async fn insert_new(&mut self, table: &Table, cells: &[Cell]) -> Result<(), StoreError> {
         either!(self: Postgres | Mysql, session => session.insert_new(table, cells).await)
+    }
+
+    async fn now(&mut self) -> Result<Millis, StoreError> {
+        let rows = self.rows(&format!("SELECT {}", self.now_sql()), &[]).await?;
+        match rows.first().and_then(|row| row.first()?.integer()) {
+            Some(now) => Ok(Millis(now)),
+            None => Err(StoreError::Blocked("the database does not tell its time".to_owned())),
+        }
+    }
+
+    fn lock_rows(&self) -> &'static str {
+        " FOR UPDATE"
+    }
+
+    fn lock_free_rows(&self) -> &'static str {
+        match self {
+            Self::Mysql(session) if !session.skips_locked_rows() => " FOR UPDATE",
+            Self::Postgres(_) | Self::Mysql(_) => " FOR UPDATE SKIP LOCKED",
+        }
     }
 
     fn row_bytes_max(&self) -> usize {

@@ -3,7 +3,7 @@
 use event::LogId;
 
 use super::claim::{Claimed, claim};
-use super::{dead_letters, dedup, definitions, member_days, numbered_rows};
+use super::{dead_letters, dedup, definitions, member_days, notifications, numbered_rows};
 use crate::store::StoreError;
 use crate::store::cell::Cell;
 use crate::store::dedup_rule::Skipped;
@@ -33,6 +33,9 @@ pub async fn apply(session: &mut impl Session, plan: &Plan) -> Result<Vec<Skippe
     if let Some(changes) = &plan.rows {
         numbered_rows::change(session, &plan.claim, changes).await?;
     }
+    if let Some(changes) = &plan.notifications {
+        notifications::change_all(session, &plan.claim.view, plan.claim.log, changes).await?;
+    }
     failpoint::hit("store.written");
     dead_letters::change_all(session, plan.claim.log, &plan.dead_letters).await?;
     let skipped = dedup::record_all(session, plan.claim.log, &plan.seen, &plan.clock_jumps).await?;
@@ -45,8 +48,6 @@ async fn apply_write(session: &mut impl Session, write: &Write) -> Result<(), St
     match write.verb {
         Verb::Add => session.add(table, cells).await,
         Verb::Tally => session.tally(table, cells).await,
-        Verb::InsertNew => session.insert_new(table, cells).await,
-        Verb::Remove => session.remove(table, cells).await,
     }
 }
 

@@ -77,6 +77,13 @@ pub async fn new(
             dead_letter.at.into(),
             dead_letter.at.into(),
         ]);
+        match &dead_letter.delivery {
+            Some((notification, destination)) => {
+                cells.extend([notification.as_str().into(), destination.as_str().into()]);
+            }
+            None => cells.extend([Cell::Null, Cell::Null]),
+        }
+        cells.push(Cell::Null);
     }
     session.insert_new(&dead_letters_table(), &cells).await
 }

@@ -23,6 +23,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use event::LogId;
 use event::limits::{PLAN_CELLS_TOGETHER_MAX, STORE_READERS_MAX};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -30,6 +31,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::cell::Cell;
 use super::dedup_rule::Skipped;
+use super::delivery::{
+    AttemptRecord, DeliveryKey, DeliveryState, LeaseRequest, Leased, NotificationChanges, ViewTableLookup,
+};
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan};
 use super::table_fault::TableFault;
@@ -136,6 +140,47 @@ impl Sqlite {
     pub async fn delete_rows(&self, of: RowsOf, to_delete: RowsToDelete) -> Result<usize, StoreError> {
         self.write(false, move |connection| {
             run(rules::delete_rows(&mut SqliteSession { connection }, &of, &to_delete))
+        })
+        .await
+    }
+
+    pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>, StoreError> {
+        self.write(false, move |connection| run(rules::lease(&mut SqliteSession { connection }, &request)))
+            .await
+    }
+
+    pub async fn record_attempts(
+        &self,
+        records: Arc<Vec<AttemptRecord>>,
+        tables: ViewTableLookup,
+    ) -> Result<Vec<DeliveryKey>, StoreError> {
+        self.write(false, move |connection| {
+            run(rules::record_attempts(&mut SqliteSession { connection }, &records, &*tables))
+        })
+        .await
+    }
+
+    pub async fn move_delivery(
+        &self,
+        key: DeliveryKey,
+        from: DeliveryState,
+        to: DeliveryState,
+        table: Option<Arc<Table>>,
+    ) -> Result<bool, StoreError> {
+        self.write(false, move |connection| {
+            run(rules::change_delivery(&mut SqliteSession { connection }, &key, from, to, table))
+        })
+        .await
+    }
+
+    pub async fn queue_notification(
+        &self,
+        view: String,
+        log: LogId,
+        changes: NotificationChanges,
+    ) -> Result<(), StoreError> {
+        self.write(false, move |connection| {
+            run(rules::change_notifications(&mut SqliteSession { connection }, &view, log, &changes))
         })
         .await
     }

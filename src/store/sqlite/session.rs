@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use event::Millis;
 use rusqlite::{Connection, params_from_iter};
 
 use super::errors::classify;
@@ -45,6 +46,10 @@ impl Session for SqliteSession<'_> {
     async fn change(&mut self, sql: &str, parameters: &[Cell]) -> Result<u64, StoreError> {
         let mut statement = self.connection.prepare_cached(sql).map_err(classify)?;
         statement.execute(params_from_iter(parameters)).map(|rows| rows as u64).map_err(classify)
+    }
+
+    async fn now(&mut self) -> Result<Millis, StoreError> {
+        Ok(Millis::now())
     }
 
     async fn lock_row(&mut self, _name: &str) -> Result<(), StoreError> {
@@ -152,7 +157,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
-    use event::{BodyHash, EventId, LogId, Millis};
+    use event::{BodyHash, EventId, LogId};
 
     use super::*;
     use crate::store::dedup_rule::{DedupEntry, DedupKey, Skipped};

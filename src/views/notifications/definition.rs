@@ -1,18 +1,27 @@
 //! The rules of notifications in the form in which the store keeps them.
 
-use event::Fields;
+use event::{Fields, FilterSection};
 use serde::{Deserialize, Serialize};
 
-use super::{MessagePart, NotificationFields, Notifications};
+use super::{MessagePart, NotificationFields, Notifications, Recipient};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotificationsDefinition {
-    to: String,
+    to: RecipientDefinition,
     r#type: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<String>,
     message: Vec<PartDefinition>,
     channel: String,
+    #[serde(default, rename = "where", skip_serializing_if = "FilterSection::is_empty")]
+    filter: FilterSection,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum RecipientDefinition {
+    Field(String),
+    Fixed { fixed: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,11 +39,15 @@ impl Notifications {
             MessagePart::Field(field) => PartDefinition::Field(name(*field)),
         };
         NotificationsDefinition {
-            to: name(self.reads.to),
+            to: match &self.reads.to {
+                Recipient::Field(field) => RecipientDefinition::Field(name(*field)),
+                Recipient::Fixed(fixed) => RecipientDefinition::Fixed { fixed: fixed.clone() },
+            },
             r#type: name(self.reads.event_type),
             payload: self.reads.payload.map(name),
             message: self.reads.message.iter().map(part).collect(),
-            channel: self.reads.channel.clone(),
+            channel: self.channel(),
+            filter: self.reads.filter.written().clone(),
         }
     }
 
@@ -56,11 +69,14 @@ impl NotificationsDefinition {
             None => None,
         };
         let reads = NotificationFields {
-            to: fields.index_of(&self.to)?,
+            to: match &self.to {
+                RecipientDefinition::Field(field) => Recipient::Field(fields.index_of(field)?),
+                RecipientDefinition::Fixed { fixed } => Recipient::Fixed(fixed.clone()),
+            },
             event_type: fields.index_of(&self.r#type)?,
             payload,
             message: self.message.iter().map(part).collect::<Option<_>>()?,
-            channel: self.channel.clone(),
+            filter: self.filter.build("", fields).ok()?,
         };
         Some(Notifications { reads, ..notifications.clone() })
     }

@@ -1,39 +1,60 @@
 //! Folds events into notifications: each event queues one. A correction removes the notification of the event that it
-//! undoes, unless its delivery was attempted. Rows keep the order of the log, because an id may occur again after its
+//! undoes, unless an attempt to deliver it has begun. Changes keep the order of the log, because an id may occur again after its
 //! event was undone. The fold uses no I/O and no clock.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use event::limits::CONTENT_BYTES_MAX;
 use event::{Fields, Value};
 
-use super::{MessagePart, NotificationStatus, Notifications};
-use crate::store::{Cell, Verb, Write};
+use super::{MessagePart, Notifications, Recipient};
+use crate::destinations::{Destination, Notice};
+use crate::store::{
+    Cell, NewDelivery, NotificationChange, NotificationChanges, NotificationStatus, QueuedNotification,
+};
 use crate::views::{Event, Folded};
 
 impl Notifications {
-    pub fn fold(&self, fields: &Fields, events: &[Event<'_>]) -> Folded {
+    pub fn fold(&self, view: &str, fields: &Fields, events: &[Event<'_>]) -> Folded {
         let wanted = self.wanted();
         let mut values = Vec::with_capacity(wanted.len());
-        let mut folded = Folded::default();
+        let (mut changes, mut refused) = (Vec::with_capacity(events.len()), Vec::new());
         for (index, event) in events.iter().enumerate() {
             if event.corrects.is_some() {
-                let id = Cell::Text(Self::id_of(&event.id));
-                let row = [id, Cell::Text(NotificationStatus::Queued.as_str().to_owned())];
-                self.write(&mut folded, Verb::Remove, row);
+                changes.push(NotificationChange::Cancel { id: Self::id_of(&event.id) });
                 continue;
             }
-            match fields.read(&event.text, &wanted, &mut values) {
-                Ok(()) => self.write(&mut folded, Verb::InsertNew, self.row(event, &values)),
-                Err(error) => folded.refused.push((index, error.to_string())),
+            if let Err(error) = fields.read(&event.text, &wanted, &mut values) {
+                refused.push((index, error.to_string()));
+                continue;
+            }
+            let conditions = wanted.len() - self.reads.filter.fields().len();
+            if !self.reads.filter.matches(&values[conditions..]) {
+                continue;
+            }
+            let row = self.row(event, &values[..conditions]);
+            match self.deliveries(view, event, &row) {
+                Ok(deliveries) => changes.push(NotificationChange::Queue(QueuedNotification {
+                    id: Self::id_of(&event.id),
+                    position: event.position,
+                    row: row.into(),
+                    deliveries,
+                })),
+                Err(reason) => refused.push((index, reason)),
             }
         }
-        folded
+        let notifications = NotificationChanges { tables: self.tables.clone(), changes };
+        Folded { notifications: Some(notifications), refused, ..Folded::default() }
     }
 
-    /// Returns the fields to read: the recipient, the type, the payload if it is a field, and the fields of the
-    /// message.
+    /// Returns the fields to read: the type, the recipient and the payload if they are fields, those of the message, and
+    /// at the end those of the filter.
     pub(super) fn wanted(&self) -> Vec<usize> {
-        let mut wanted = vec![self.reads.to, self.reads.event_type];
+        let mut wanted = vec![self.reads.event_type];
+        if let Recipient::Field(field) = &self.reads.to {
+            wanted.push(*field);
+        }
         wanted.extend(self.reads.payload);
         for part in &self.reads.message {
             if let MessagePart::Field(field) = part
@@ -42,6 +63,7 @@ impl Notifications {
                 wanted.push(*field);
             }
         }
+        wanted.extend(self.reads.filter.fields());
         wanted
     }
 
@@ -49,9 +71,13 @@ impl Notifications {
         let text = |value: &Value<'_>| {
             let mut text = String::new();
             push_value(&mut text, value);
-            Cell::Text(text)
+            text
         };
-        let payload = match (self.reads.payload, values.get(2)) {
+        let (recipient, payload_at) = match &self.reads.to {
+            Recipient::Field(_) => (text(&values[1]), 2),
+            Recipient::Fixed(recipient) => (recipient.clone(), 1),
+        };
+        let payload = match (self.reads.payload, values.get(payload_at)) {
             (None, _) => event.text.to_string(),
             (Some(_), Some(Value::Any(raw))) => (*raw).to_owned(),
             (Some(_), _) => "null".to_owned(),
@@ -60,18 +86,58 @@ impl Notifications {
         [
             Cell::Text(Self::id_of(&event.id)),
             Cell::Text(event.id.to_string()),
-            text(&values[1]),
+            Cell::Text(text(&values[0])),
             Cell::Text(payload),
             Cell::Text(NotificationStatus::Queued.as_str().to_owned()),
             Cell::Integer(0),
             Cell::Null,
             received(),
             received(),
-            text(&values[0]),
+            Cell::Text(recipient),
             Cell::Text(self.message(values)),
-            Cell::Text(self.reads.channel.clone()),
+            Cell::Text(self.channel()),
             received(),
         ]
+    }
+
+    /// Renders the notification for each destination.
+    fn deliveries(
+        &self,
+        view: &str,
+        event: &Event<'_>,
+        row: &[Cell; 13],
+    ) -> Result<Vec<NewDelivery>, String> {
+        let text = |index: usize| match &row[index] {
+            Cell::Text(text) => text.as_str(),
+            _ => "",
+        };
+        let notice = Notice {
+            id: text(0),
+            event_id: text(1),
+            event_type: text(2),
+            payload: text(3),
+            recipient: text(9),
+            message: text(10),
+            view,
+            created: event.received,
+            event: &event.text,
+        };
+        let delivery = |destination: &Arc<Destination>| {
+            let content = destination.render(&notice)?;
+            let lane = match content.host().filter(|_| destination.has_many_hosts()) {
+                Some(host) => format!("{} {host}", destination.name),
+                None => destination.name.clone(),
+            };
+            let content = serde_json::to_string(&content).map_err(|error| error.to_string())?;
+            if content.len() > CONTENT_BYTES_MAX {
+                return Err(format!(
+                    "destination `{}`, the notification is larger than {CONTENT_BYTES_MAX} bytes",
+                    destination.name
+                ));
+            }
+            Ok(NewDelivery { destination: destination.name.clone(), lane, content })
+        };
+        self.destinations.iter().map(delivery).collect()
     }
 
     fn message(&self, values: &[Value<'_>]) -> String {
@@ -89,17 +155,6 @@ impl Notifications {
             }
         }
         message
-    }
-
-    /// Adds a row. Consecutive rows with the same verb are written together.
-    fn write<const N: usize>(&self, folded: &mut Folded, verb: Verb, row: [Cell; N]) {
-        match folded.writes.last_mut() {
-            Some(write) if write.verb == verb => write.cells.extend(row),
-            _ => {
-                let table = if verb == Verb::Remove { &self.queued } else { &self.table };
-                folded.writes.push(Write { table: table.clone(), verb, cells: row.into() });
-            }
-        }
     }
 }
 
@@ -122,6 +177,7 @@ mod tests {
     use event::{EventId, Field, Kind, Millis};
 
     use super::*;
+    use crate::destinations::RetrySchedule;
     use crate::views::notifications::NotificationFields;
 
     fn stream() -> Fields {
@@ -142,10 +198,9 @@ mod tests {
             MessagePart::Field(2),
             MessagePart::Words("!".to_owned()),
         ];
-        Notifications::new(
-            "outbox",
-            NotificationFields { to: 1, event_type: 3, payload, message, channel: "log".to_owned() },
-        )
+        let filter = event::Filter::default();
+        let reads = NotificationFields { to: Recipient::Field(1), event_type: 3, payload, message, filter };
+        Notifications::new("outbox", reads, vec![Arc::new(Destination::log(RetrySchedule::default()))])
     }
 
     fn event(number: u8, text: &str, corrects: Option<u64>) -> Event<'_> {
@@ -160,12 +215,17 @@ mod tests {
         }
     }
 
+    fn queued(payload: Option<usize>, events: &[Event<'_>]) -> Vec<NotificationChange> {
+        let folded = notifications(payload).fold("v", &stream(), events);
+        folded.notifications.expect("changes").changes
+    }
+
     const ORDER: &str = r#"{"sort":"order","payload":{"email":"a@b.c","sum":10.50}}"#;
 
     #[test]
     fn a_notification_is_queued_with_an_unchanged_payload() {
-        let folded = notifications(Some(0)).fold(&stream(), &[event(7, ORDER, None)]);
-        let [write] = folded.writes.as_slice() else { panic!("{folded:?}", folded = folded.writes) };
+        let folded = queued(Some(0), &[event(7, ORDER, None)]);
+        let [NotificationChange::Queue(one)] = folded.as_slice() else { panic!("{folded:?}") };
         let text = |text: &str| Cell::Text(text.to_owned());
         let id = "07070707-0707-0707-0707-070707070707";
         let time = || Cell::Time(Millis(5));
@@ -184,9 +244,15 @@ mod tests {
             text("log"),
             time(),
         ];
-        assert_eq!((write.verb, write.cells.as_slice()), (Verb::InsertNew, row.as_slice()));
-        let whole = notifications(None).fold(&stream(), &[event(7, ORDER, None)]);
-        assert_eq!(whole.writes[0].cells[3], text(ORDER));
+        assert_eq!(one.row, row);
+        let content = r#"{"kind":"log","type":"order","recipient":"a@b.c","message":"Thanks for 10.5!"}"#;
+        let name = || "log".to_owned();
+        assert_eq!(
+            one.deliveries,
+            [NewDelivery { destination: name(), lane: name(), content: content.to_owned() }]
+        );
+        let whole = queued(None, &[event(7, ORDER, None)]);
+        assert!(matches!(&whole[0], NotificationChange::Queue(one) if one.row[3] == text(ORDER)));
     }
 
     #[test]
@@ -199,13 +265,11 @@ mod tests {
             event(1, ORDER, None),
             event(3, r#"{"sort":"order"}"#, None),
         ];
-        let folded = notifications(None).fold(&stream(), &events);
-        let written: Vec<(Verb, usize)> = folded
-            .writes
-            .iter()
-            .map(|write| (write.verb, write.cells.len() / write.table.columns.len()))
-            .collect();
-        assert_eq!(written, [(Verb::InsertNew, 2), (Verb::Remove, 2), (Verb::InsertNew, 1)]);
+        let folded = notifications(None).fold("v", &stream(), &events);
+        let changes = folded.notifications.expect("changes").changes;
+        let queues: Vec<bool> =
+            changes.iter().map(|change| matches!(change, NotificationChange::Queue(_))).collect();
+        assert_eq!(queues, [true, true, false, false, true]);
         assert_eq!(folded.refused.len(), 1);
         assert!(folded.refused[0].1.contains("payload.email"), "{:?}", folded.refused);
     }

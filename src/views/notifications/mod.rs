@@ -1,6 +1,6 @@
 //! The kind `notifications`: one row for each notification. The plan that moves the view's position past an event
-//! also queues its notification. From then on only delivery changes the row. The one exception: if the event is
-//! corrected before a delivery was attempted, the view deletes the row.
+//! also queues its notification, with a delivery for each destination. From then on only delivery changes the row. The
+//! one exception: if the event is corrected before an attempt has begun, the view deletes the row.
 
 mod body;
 mod definition;
@@ -10,32 +10,42 @@ mod section;
 
 use std::sync::Arc;
 
+use event::Filter;
 use event::limits::KEY_CHARS_MAX;
 
-use crate::store::{Column, ColumnKind, Table};
+use crate::destinations::Destinations;
+use crate::store::{Column, ColumnKind, NotificationTables, Table};
 
 pub use body::NotificationBody;
 pub use definition::NotificationsDefinition;
-pub use query::{Notification, NotificationStatus};
+pub use query::Notification;
 pub use section::NotificationsSection;
 
 #[derive(Clone, Debug)]
 pub struct Notifications {
-    table: Arc<Table>,
-    /// The same table with only the columns that identify a row that is still queued: id and status.
-    queued: Arc<Table>,
+    tables: NotificationTables,
     reads: NotificationFields,
+    destinations: Destinations,
 }
 
 /// The parts of an event that make a notification. Fields are indexes into the stream's fields.
 #[derive(Clone, Debug)]
 pub struct NotificationFields {
-    pub to: usize,
+    pub to: Recipient,
     pub event_type: usize,
     /// `None` means the whole event.
     pub payload: Option<usize>,
     pub message: Vec<MessagePart>,
-    pub channel: String,
+    /// The events that notify somebody.
+    pub filter: Filter,
+}
+
+/// Who gets the notifications.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    Field(usize),
+    /// The same one for all events.
+    Fixed(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,15 +76,27 @@ const EVENT_ID: usize = 1;
 const STATUS: usize = 4;
 
 impl Notifications {
-    pub fn new(table: &str, reads: NotificationFields) -> Self {
+    pub fn new(table: &str, reads: NotificationFields, destinations: Destinations) -> Self {
         let table = Table { unique: Some(EVENT_ID), ..Table::new(table, 1, COLUMNS) };
         let columns: Vec<Column> = [0, STATUS].map(|index| table.columns[index].clone()).into();
         let queued = Table { columns, unique: None, ..table.clone() };
-        Self { table: Arc::new(table), queued: Arc::new(queued), reads }
+        let tables = NotificationTables { whole: Arc::new(table), queued: Arc::new(queued) };
+        Self { tables, reads, destinations }
     }
 
     pub fn table(&self) -> &Arc<Table> {
-        &self.table
+        &self.tables.whole
+    }
+
+    pub fn destinations(&self) -> &Destinations {
+        &self.destinations
+    }
+
+    /// Returns the names of the destinations as the table shows them.
+    fn channel(&self) -> String {
+        let names: Vec<&str> =
+            self.destinations.iter().map(|destination| destination.name.as_str()).collect();
+        names.join(",")
     }
 
     /// Returns the id of an event's notification.

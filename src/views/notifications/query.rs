@@ -4,35 +4,7 @@ use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
 use event::{EventId, Millis};
 
 use super::{COLUMNS, Notifications};
-use crate::store::{Cell, Select, Store, StoreError, quote};
-
-/// The delivery status of a notification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NotificationStatus {
-    Queued,
-    Sent,
-    FailedRetrying,
-    FailedDeadLetter,
-}
-
-impl NotificationStatus {
-    pub const ALL: [Self; 4] = [Self::Queued, Self::Sent, Self::FailedRetrying, Self::FailedDeadLetter];
-
-    /// Returns the text that the table contains. It is that of the replaced service.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "QUEUED",
-            Self::Sent => "SENT",
-            Self::FailedRetrying => "FAILED_RETRYING",
-            // In two parts, because `tests/tidy.rs` forbids the word in the code.
-            Self::FailedDeadLetter => concat!("FAILED_D", "LQ"),
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text)
-    }
-}
+use crate::store::{Cell, NotificationStatus, Select, Store, StoreError, quote};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
@@ -96,7 +68,7 @@ impl Notifications {
     /// Returns those of these ids that exist, each with its status.
     pub async fn statuses(&self, store: &Store, ids: &[String]) -> Result<Vec<(String, String)>, StoreError> {
         let marks = vec!["?"; ids.len()].join(", ");
-        let sql = format!("SELECT id, status FROM {} WHERE id IN ({marks})", quote(&self.table.name));
+        let sql = format!("SELECT id, status FROM {} WHERE id IN ({marks})", quote(&self.table().name));
         let parameters = ids.iter().cloned().map(Cell::Text).collect();
         let pair = |row: Vec<Cell>| match <[Cell; 2]>::try_from(row) {
             Ok([Cell::Text(id), Cell::Text(status)]) => Ok((id, status)),
@@ -106,10 +78,12 @@ impl Notifications {
     }
 
     /// Deletes the notifications of these events, whatever their status is.
-    pub async fn forget(&self, store: &Store, events: &[EventId]) -> Result<(), StoreError> {
+    pub async fn forget(&self, store: &Store, view: &str, events: &[EventId]) -> Result<(), StoreError> {
         for page in events.chunks(NOTIFICATIONS_LOOKED_UP_MAX) {
+            let names: Vec<String> = page.iter().map(|id| Self::id_of(id)).collect();
+            store.forget_deliveries(view, &names).await?;
             let marks = vec!["?"; page.len()].join(", ");
-            let sql = format!("DELETE FROM {} WHERE id IN ({marks})", quote(&self.table.name));
+            let sql = format!("DELETE FROM {} WHERE id IN ({marks})", quote(&self.table().name));
             let ids = page.iter().map(|id| Cell::Text(Self::id_of(id))).collect();
             match store.change(sql, ids).await {
                 // The table is missing if the view has not begun.
@@ -145,7 +119,7 @@ impl Notifications {
     ) -> Select {
         let names: Vec<&str> =
             COLUMNS.iter().map(|(name, _)| expression(name.trim_end_matches('?'))).collect();
-        let sql = format!("SELECT {} FROM {} {which}", names.join(", "), quote(&self.table.name));
+        let sql = format!("SELECT {} FROM {} {which}", names.join(", "), quote(&self.table().name));
         Select { sql, parameters }
     }
 
@@ -157,7 +131,7 @@ impl Notifications {
     fn corrupt_row(&self) -> StoreError {
         StoreError::Blocked(format!(
             "table `{}` contains a row that millrace cannot decode as a notification",
-            self.table.name
+            self.table().name
         ))
     }
 }

@@ -1,10 +1,13 @@
 //! `[view.NAME]` with `kind = "notifications"`: the recipient and the message of an event's notification.
 
-use event::limits::KEY_CHARS_MAX;
-use event::{Kind, SettingErrors};
+use std::sync::Arc;
+
+use event::limits::{DESTINATIONS_OF_VIEW_MAX, KEY_CHARS_MAX};
+use event::{FilterSection, Kind, SettingErrors, suggestion};
 use serde::Deserialize;
 
-use super::{MessagePart, NotificationFields, Notifications};
+use super::{MessagePart, NotificationFields, Notifications, Recipient};
+use crate::destinations::{DeclaredDestinations, Destinations, LOG_DESTINATION};
 use crate::views::batch_rule::BatchSection;
 use crate::views::section::{StreamFields, table_name};
 
@@ -13,50 +16,117 @@ use crate::views::section::{StreamFields, table_name};
 pub struct NotificationsSection {
     pub from: String,
     table: Option<String>,
-    to: String,
+    to: RecipientSection,
     r#type: String,
     payload: Option<String>,
     message: String,
-    channel: Option<String>,
+    /// The names of the destinations. Without it, notifications are written to the program log.
+    deliver: Option<Vec<String>>,
+    #[serde(default)]
+    r#where: FilterSection,
     pub batch: Option<BatchSection>,
 }
 
-/// Notifications of this channel are written to the log, which needs no other service.
-const CHANNEL_DEFAULT: &str = "log";
+/// `to = "FIELD"` or `to = { fixed = "somebody@example.com" }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum RecipientSection {
+    Field(String),
+    Fixed { fixed: String },
+}
 
 impl NotificationsSection {
-    /// Builds view `name` on a stream.
+    /// Builds view `name` on a stream. `destinations` are all that the configuration declares; one with errors has no
+    /// value.
     pub fn build(
         &self,
         name: &str,
         stream: StreamFields<'_>,
+        destinations: &DeclaredDestinations,
         errors: &mut SettingErrors,
     ) -> Option<Notifications> {
-        let to = errors.take(&["to"], text(stream, "takes its recipient from", &self.to));
+        let to = errors.take(&["to"], self.recipient(stream));
         let event_type = errors.take(&["type"], text(stream, "takes its type from", &self.r#type));
-        if to.is_some() && to == event_type {
-            let reason = format!("takes its recipient and its type from the same field `{}`", self.to);
+        if let (Some(Recipient::Field(to)), Some(event_type)) = (&to, event_type)
+            && *to == event_type
+        {
+            let reason = format!("takes its recipient and its type from the same field `{}`", self.r#type);
             errors.add(&["type"], reason);
         }
         let payload = match &self.payload {
             None => Some(None),
             Some(payload) => errors.take(&["payload"], any(stream, payload)).map(Some),
         };
-        let channel = self.channel.as_deref().unwrap_or(CHANNEL_DEFAULT);
-        if channel != CHANNEL_DEFAULT {
-            let reason = format!("uses channel `{channel}`; the only channel is `{CHANNEL_DEFAULT}`");
-            errors.add(&["channel"], reason);
-        }
-        let (message, channel) = (self.message(stream, errors), channel.to_owned());
+        let message = self.message(stream, errors);
+        let filter = self.r#where.build(stream.name, stream.fields);
+        let filter = filter.map_err(|faults| {
+            faults.into_iter().for_each(|(field, reason)| errors.add(&["where", &field], reason));
+        });
+        let destinations = self.destinations(destinations, errors);
         let table = errors.take(&["table"], table_name(self.table.as_deref(), name));
         let reads = NotificationFields {
             to: to?,
             event_type: event_type?,
             payload: payload?,
             message: message?,
-            channel,
+            filter: filter.ok()?,
         };
-        Some(Notifications::new(&table?, reads))
+        Some(Notifications::new(&table?, reads, destinations?))
+    }
+
+    fn recipient(&self, stream: StreamFields<'_>) -> Result<Recipient, String> {
+        match &self.to {
+            RecipientSection::Field(field) => {
+                text(stream, "takes its recipient from", field).map(Recipient::Field)
+            }
+            RecipientSection::Fixed { fixed }
+                if fixed.is_empty() || fixed.chars().count() > KEY_CHARS_MAX as usize =>
+            {
+                Err(format!("has a recipient that is empty or longer than {KEY_CHARS_MAX} characters"))
+            }
+            RecipientSection::Fixed { fixed } => Ok(Recipient::Fixed(fixed.clone())),
+        }
+    }
+
+    fn destinations(
+        &self,
+        declared: &DeclaredDestinations,
+        errors: &mut SettingErrors,
+    ) -> Option<Destinations> {
+        let log = [LOG_DESTINATION.to_owned()];
+        let names = self.deliver.as_deref().unwrap_or(&log);
+        if names.is_empty() {
+            errors.add(
+                &["deliver"],
+                format!("delivers to no destination; without `deliver`, it is `{LOG_DESTINATION}`"),
+            );
+        }
+        if names.len() > DESTINATIONS_OF_VIEW_MAX {
+            errors
+                .add(&["deliver"], format!("delivers to more than {DESTINATIONS_OF_VIEW_MAX} destinations"));
+        }
+        let mut found = Some(Vec::new());
+        for (index, name) in names.iter().enumerate() {
+            let path = index.to_string();
+            if names[..index].contains(name) {
+                errors.add(&["deliver", &path], format!("delivers to destination `{name}` twice"));
+            }
+            match declared.get(name) {
+                Some(Some(destination)) => {
+                    found.iter_mut().for_each(|list| list.push(Arc::clone(destination)))
+                }
+                Some(None) => found = None,
+                None => {
+                    let names = suggestion(name, "destinations", declared.keys().map(String::as_str));
+                    errors.add(
+                        &["deliver", &path],
+                        format!("delivers to destination `{name}`, which is not declared{names}"),
+                    );
+                    found = None;
+                }
+            }
+        }
+        found
     }
 
     /// Parses the message: `{field}` stands for the field's value, and a doubled brace for a literal one.
@@ -147,7 +217,7 @@ mod tests {
             notifications.reads.message,
             [words("{"), field(3), words("} for "), field(0), words("!")]
         );
-        assert_eq!((notifications.reads.payload, notifications.table.name.as_str()), (None, "orders"));
+        assert_eq!((notifications.reads.payload, notifications.table().name.as_str()), (None, "orders"));
         let notifications =
             load("to = \"mail\"\ntype = \"sort\"\npayload = \"more\"\nmessage = \"Thanks\"").expect("valid");
         assert_eq!(
@@ -171,8 +241,8 @@ mod tests {
             ),
             (format!("to = \"mail\"\npayload = \"sort\"\n{rest}"), "which must be of type \"any\""),
             (
-                format!("to = \"mail\"\nchannel = \"pigeon\"\n{rest}"),
-                "uses channel `pigeon`; the only channel is `log`",
+                format!("to = \"mail\"\ndeliver = [\"lgo\"]\n{rest}"),
+                "delivers to destination `lgo`, which is not declared; did you mean `log`?",
             ),
             (
                 "to = \"mail\"\ntype = \"sort\"\nmessage = \"Hello {name}\"".to_owned(),

@@ -9,9 +9,9 @@ use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
 use super::definitions::Definitions;
 use super::replay::LogReplay;
 use super::{Context, Difference, RebuildError, Report};
-use crate::store::StoreError;
+use crate::store::{NotificationStatus, StoreError};
+use crate::views::Notifications;
 use crate::views::batch::Batch;
-use crate::views::{NotificationStatus, Notifications};
 
 pub fn compare(
     context: Context<'_>,

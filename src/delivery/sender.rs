@@ -1,0 +1,352 @@
+//! Sends what is due to one destination. The task leases deliveries, makes attempts, and hands their outcomes to the
+//! recorder. It waits for nothing that belongs to another destination.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event::limits::{
+    ATTEMPTS_AT_ALL_HOSTS_MAX, ATTEMPTS_AT_ONE_HOST_MAX, DELIVERY_POLL_INTERVAL, LANES_MAX,
+    LEASE_DURATION_EXTRA, LEASED_FOR_EACH_ATTEMPT, LEASED_MAX, LEASED_WAIT_DURATION_MAX,
+};
+use event::{Backoff, LogId, Millis, Stop};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::lane::{Lane, Waiting};
+use super::next_step;
+use super::recorder::Recording;
+use super::state::DestinationStates;
+use crate::destinations::{Content, Destination, Outcome, Verdict};
+use crate::store::{AfterAttempt, AttemptRecord, LeaseId, LeaseRequest, Leased, Store, StoreError};
+
+pub struct Sender {
+    pub destination: Arc<Destination>,
+    pub store: Store,
+    /// The log of this node, which owns its leases.
+    pub owner: LogId,
+    pub states: DestinationStates,
+    pub paused: watch::Receiver<BTreeMap<String, String>>,
+    /// Changes when notifications may have been queued.
+    pub queued: watch::Receiver<()>,
+    pub outcomes: mpsc::Sender<Recording>,
+    pub stop: Stop,
+}
+
+/// An attempt that has ended.
+struct Ended {
+    lane: String,
+    waiting: Waiting,
+    begun: Millis,
+    duration: Duration,
+    outcome: Outcome,
+}
+
+/// The work of the task.
+struct Work {
+    lanes: BTreeMap<String, Lane>,
+    /// When to look for hosts again, if the URL depends on the event.
+    lanes_at: Instant,
+    /// The store is not asked before, because it is in trouble.
+    store_at: Instant,
+    backoff: Backoff,
+    /// Limits what is leased and not yet recorded.
+    leased: Arc<Semaphore>,
+    attempts: JoinSet<Ended>,
+}
+
+impl Sender {
+    /// Runs until a stop is asked for, and then until the attempts have ended.
+    pub async fn run(mut self) {
+        let now = Instant::now();
+        let mut work = Work {
+            lanes: BTreeMap::new(),
+            lanes_at: now,
+            store_at: now,
+            backoff: Backoff::default(),
+            leased: Arc::new(Semaphore::new(LEASED_MAX.max(self.destination.at_once))),
+            attempts: JoinSet::new(),
+        };
+        if !self.destination.has_many_hosts() {
+            work.lanes.insert(self.destination.name.clone(), Lane::default());
+        }
+        while !self.stop.asked() {
+            let is_paused = self.states.is_paused(&self.destination.name);
+            if is_paused {
+                self.give_back(&mut work).await;
+            } else {
+                if Instant::now() >= work.store_at {
+                    match self.fill(&mut work).await {
+                        Ok(()) => work.backoff = Backoff::default(),
+                        Err(error) => {
+                            tracing::debug!(destination = self.destination.name, %error, "delivery waits for the store");
+                            work.store_at = Instant::now() + work.backoff.pause();
+                        }
+                    }
+                }
+                self.begin_attempts(&mut work).await;
+            }
+            let wake_at = wake_at(&work, is_paused);
+            tokio::select! {
+                biased;
+                () = self.stop.wait() => break,
+                Some(ended) = work.attempts.join_next(), if !work.attempts.is_empty() => {
+                    self.end_attempt(&mut work, ended).await;
+                    while let Some(ended) = work.attempts.try_join_next() {
+                        self.end_attempt(&mut work, ended).await;
+                    }
+                }
+                changed = self.queued.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    look_again(&mut work);
+                }
+                changed = self.paused.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    look_again(&mut work);
+                }
+                () = tokio::time::sleep_until(wake_at.into()) => {}
+            }
+        }
+        self.give_back(&mut work).await;
+        while let Some(ended) = work.attempts.join_next().await {
+            self.end_attempt(&mut work, ended).await;
+        }
+    }
+
+    /// Leases deliveries for every lane that has room.
+    async fn fill(&self, work: &mut Work) -> Result<(), StoreError> {
+        let now = Instant::now();
+        if self.destination.has_many_hosts() && now >= work.lanes_at {
+            self.find_lanes(work).await?;
+            work.lanes_at = now + DELIVERY_POLL_INTERVAL;
+        }
+        let (at_once, ahead) = (self.at_once(), self.ahead());
+        for (name, lane) in &mut work.lanes {
+            let wanted = lane.wanted(at_once, ahead, now).min(work.leased.available_permits());
+            if wanted == 0 {
+                continue;
+            }
+            let request = LeaseRequest {
+                lane: name.clone(),
+                deliveries_max: wanted,
+                owner: self.owner,
+                lease: LeaseId::fresh(),
+                millis: (self.destination.attempt_within() + LEASE_DURATION_EXTRA).as_millis() as i64,
+            };
+            let leased = self.store.lease(request).await?;
+            failpoint::hit("delivery.leased");
+            if leased.len() < wanted {
+                // Nothing more is due now. Look again when the next one is.
+                let due = self.store.due_in(name).await?;
+                let pause =
+                    due.map_or(DELIVERY_POLL_INTERVAL, |millis| Duration::from_millis(millis.max(1) as u64));
+                lane.due = Some(Instant::now() + pause.min(DELIVERY_POLL_INTERVAL));
+            }
+            for one in leased {
+                let permit = Arc::clone(&work.leased)
+                    .try_acquire_owned()
+                    .expect("no more than is available is leased");
+                lane.waiting.push_back(Waiting { leased: one, since: Instant::now(), permit });
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the hosts for which deliveries wait, and forgets those for which none do.
+    async fn find_lanes(&self, work: &mut Work) -> Result<(), StoreError> {
+        let mut after = String::new();
+        let mut found = Vec::new();
+        while found.len() < LANES_MAX {
+            let Some(lane) = self.store.next_lane(&self.destination.name, &after).await? else { break };
+            after.clone_from(&lane);
+            found.push(lane);
+        }
+        work.lanes.retain(|name, lane| !lane.is_idle() || found.binary_search(name).is_ok());
+        for lane in found {
+            work.lanes.entry(lane).or_default();
+        }
+        Ok(())
+    }
+
+    fn at_once(&self) -> usize {
+        if self.destination.has_many_hosts() {
+            self.destination.at_once.min(ATTEMPTS_AT_ONE_HOST_MAX)
+        } else {
+            self.destination.at_once
+        }
+    }
+
+    fn ahead(&self) -> usize {
+        let at_once = self.at_once();
+        if self.destination.has_many_hosts() {
+            at_once
+        } else {
+            (at_once * LEASED_FOR_EACH_ATTEMPT).clamp(at_once, LEASED_MAX.max(at_once))
+        }
+    }
+
+    async fn begin_attempts(&self, work: &mut Work) {
+        let now = Instant::now();
+        let mut too_old = Vec::new();
+        let at_once = self.at_once();
+        let in_all = if self.destination.has_many_hosts() { ATTEMPTS_AT_ALL_HOSTS_MAX } else { at_once };
+        for (name, lane) in &mut work.lanes {
+            while lane.running < lane.breaker.at_once(at_once, now) && work.attempts.len() < in_all {
+                let Some(waiting) = lane.waiting.pop_front() else { break };
+                if now.duration_since(waiting.since) > LEASED_WAIT_DURATION_MAX {
+                    // Its lease could end during the attempt.
+                    too_old.push(waiting);
+                    continue;
+                }
+                lane.running += 1;
+                let (lane, destination) = (name.clone(), Arc::clone(&self.destination));
+                work.attempts.spawn(attempt(lane, destination, waiting));
+            }
+        }
+        for waiting in too_old {
+            self.hand_over(not_made(waiting)).await;
+        }
+    }
+
+    async fn end_attempt(&self, work: &mut Work, ended: Result<Ended, tokio::task::JoinError>) {
+        let ended = ended.expect("a panic ends the process");
+        let Ended { lane, waiting, begun, duration, outcome } = ended;
+        let name = &self.destination.name;
+        let sent = outcome.verdict == Verdict::Sent;
+        if let Some(lane) = work.lanes.get_mut(&lane) {
+            lane.running -= 1;
+            if sent && lane.breaker.succeeded() {
+                tracing::info!(destination = name, "destination works again");
+            } else if !sent && outcome.verdict != Verdict::Refused && lane.breaker.failed(Instant::now()) {
+                let error = outcome.error.as_deref().unwrap_or_default();
+                tracing::warn!(
+                    destination = name,
+                    error,
+                    "destination is broken: it gets one attempt at a time until one succeeds"
+                );
+            }
+        }
+        if outcome.verdict == Verdict::Gone {
+            let reason = "the receiver answered 410: it wants no more";
+            tracing::error!(destination = name, reason, "destination is paused");
+            if let Err(error) = self.states.pause(&self.store, name, reason).await {
+                tracing::warn!(destination = name, %error, "the pause could not be stored");
+            }
+        }
+        let Waiting { leased, permit, .. } = waiting;
+        let next = next_step::after(&outcome, leased.failed, &self.destination.retry, random_fraction());
+        let label = match next {
+            AfterAttempt::Sent => "sent",
+            AfterAttempt::Retry { .. } | AfterAttempt::NotMade => "failed",
+            AfterAttempt::Dead => "dead-letter",
+        };
+        metrics::counter!("millrace_delivery_attempts_total", "destination" => name.clone(), "outcome" => label).increment(1);
+        if let Some(error) = &outcome.error {
+            let dead = next == AfterAttempt::Dead;
+            let (notification, attempt) = (&leased.key.notification, leased.attempt);
+            if dead {
+                tracing::warn!(
+                    destination = name,
+                    notification,
+                    attempt,
+                    error,
+                    "notification could not be sent and became a dead letter"
+                );
+            } else {
+                tracing::debug!(destination = name, notification, attempt, error, "attempt failed");
+            }
+        }
+        self.states.note_outcome(name, &outcome);
+        let record = AttemptRecord {
+            key: leased.key,
+            lease: leased.lease,
+            attempt: leased.attempt,
+            begun,
+            duration_millis: duration.as_millis() as i64,
+            status: outcome.status,
+            answer: outcome.answer,
+            error: outcome.error,
+            next,
+        };
+        self.hand_over(Recording { record, permit }).await;
+    }
+
+    async fn hand_over(&self, recording: Recording) {
+        // It fails only if the recorder has given up at a stop.
+        let _ = self.outcomes.send(recording).await;
+    }
+
+    /// Gives back what is leased but not attempted.
+    async fn give_back(&self, work: &mut Work) {
+        for lane in work.lanes.values_mut() {
+            for waiting in lane.waiting.drain(..) {
+                self.hand_over(not_made(waiting)).await;
+            }
+        }
+    }
+}
+
+/// Returns when there may be something to do, if nothing else happens.
+fn wake_at(work: &Work, is_paused: bool) -> Instant {
+    let now = Instant::now();
+    let poll = now + DELIVERY_POLL_INTERVAL;
+    if is_paused {
+        return poll;
+    }
+    let ready = |lane: &Lane| {
+        let may_begin = now + lane.breaker.pause(now);
+        if lane.waiting.is_empty() {
+            lane.due.unwrap_or(poll).max(may_begin).max(work.store_at)
+        } else {
+            may_begin
+        }
+    };
+    // A lane that is ready now waits for an attempt to end.
+    work.lanes.values().map(ready).filter(|at| *at > now).fold(poll, Instant::min)
+}
+
+/// Lets all lanes look for deliveries that are due now.
+fn look_again(work: &mut Work) {
+    work.lanes_at = Instant::now();
+    work.lanes.values_mut().for_each(|lane| lane.due = None);
+}
+
+/// Returns a random number between 0 and 1.
+fn random_fraction() -> f64 {
+    f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX)
+}
+
+fn not_made(Waiting { leased, permit, .. }: Waiting) -> Recording {
+    let record = AttemptRecord {
+        key: leased.key,
+        lease: leased.lease,
+        attempt: leased.attempt,
+        begun: Millis::now(),
+        duration_millis: 0,
+        status: None,
+        answer: String::new(),
+        error: None,
+        next: AfterAttempt::NotMade,
+    };
+    Recording { record, permit }
+}
+
+async fn attempt(lane: String, destination: Arc<Destination>, waiting: Waiting) -> Ended {
+    let (begun, clock) = (Millis::now(), Instant::now());
+    let Leased { key, created, content, .. } = &waiting.leased;
+    let outcome = match serde_json::from_str::<Content>(content) {
+        Ok(content) => destination.send(&key.notification, *created, &content).await,
+        Err(error) => Outcome::answered(
+            Verdict::Refused,
+            None,
+            "",
+            format!("the stored content cannot be read: {error}"),
+        ),
+    };
+    failpoint::hit("delivery.sent");
+    Ended { lane, waiting, begun, duration: clock.elapsed(), outcome }
+}
