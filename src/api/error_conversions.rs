@@ -1,6 +1,7 @@
 //! Converts the errors of the modules behind the API; `http::ApiError` turns them into responses.
 
 use crate::admission::{KeyError, Refusal};
+use crate::delivery::UnsentError;
 use crate::http::ApiError;
 use crate::live::TargetError;
 use crate::log::{AppendError, CopyError, ReadError};
@@ -31,6 +32,20 @@ impl From<DeadLetterError> for ApiError {
             DeadLetterError::Refused(error) => error.into(),
             DeadLetterError::Log(error) => error.into(),
             DeadLetterError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UnsentError> for ApiError {
+    fn from(error: UnsentError) -> Self {
+        match error {
+            UnsentError::NotOne(_)
+            | UnsentError::NotOpen { .. }
+            | UnsentError::NoView(_)
+            | UnsentError::NoDestination(_) => Self::conflict(error.to_string()),
+            UnsentError::NoNotification(reason) => Self::Parameter { name: "event", reason },
+            UnsentError::Event(error) => error.into(),
+            UnsentError::Store(error) => error.into(),
         }
     }
 }

@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Api;
+use super::delivery_state::NotificationReceipt;
 use super::event_state::{DedupDeadLetter, EventFacts, EventState, retry_taken_back_by};
 use crate::admission::{Refusal, Scope};
 use crate::http::key_check::path_parameter;
@@ -69,7 +70,7 @@ async fn locate(api: &Api, id: EventId) -> Result<Option<(LogId, u64)>, ApiError
     Ok(api.store.first_position(id).await?)
 }
 
-fn event_at(api: &Api, position: u64) -> Result<Option<EventBody>, ApiError> {
+pub fn event_at(api: &Api, position: u64) -> Result<Option<EventBody>, ApiError> {
     if position < api.log.begin() {
         return Ok(None);
     }
@@ -103,6 +104,8 @@ struct ReceiptBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     taken_back_by: Option<String>,
     views: serde_json::Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notifications: Vec<NotificationReceipt>,
 }
 
 /// Returns the parts of an event on which its state depends.
@@ -137,6 +140,7 @@ async fn receipt(reader: EventReader) -> Result<Json<ReceiptBody>, ApiError> {
         dead_letter: state.dedup_dead_letter(),
         taken_back_by: state.taken_back_by.map(|by| EventId::at(log, by).to_string()),
         views,
+        notifications: NotificationReceipt::of(&api, position).await?,
     }))
 }
 

@@ -3,6 +3,8 @@
 mod backup;
 mod contract_reads;
 mod dead_letters;
+mod delivery_state;
+mod destinations;
 mod erasures;
 mod error_conversions;
 mod event_state;
@@ -12,6 +14,7 @@ mod keys;
 mod live;
 mod live_connection;
 mod notifications;
+mod preview;
 mod rows;
 mod stats;
 mod status;
@@ -96,9 +99,11 @@ pub fn routes<'r>(api: &Arc<Api>, reads: impl Iterator<Item = &'r ReadConfig>) -
         .merge(stats::routes(api))
         .merge(rows::routes(api))
         .merge(notifications::routes(api))
+        .merge(preview::routes(api))
         .merge(events::routes(api))
         .merge(uploads::routes(api))
         .merge(dead_letters::routes(api))
+        .merge(destinations::routes(api))
         .merge(erasures::routes(api))
         .merge(keys::routes(api))
         .merge(live::routes(api))

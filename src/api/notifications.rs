@@ -10,6 +10,7 @@ use event::limits::{LIST_ROWS_MAX, PAGE_BYTES_MAX, WIDE_ROWS_READ_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::Api;
+use super::delivery_state::DeliveryBody;
 use super::view_access::{ViewReader, query_parameter};
 use crate::http::{ApiError, Query};
 use crate::store::NotificationStatus;
@@ -78,6 +79,13 @@ struct NotificationList {
     more: bool,
 }
 
+#[derive(Serialize)]
+struct NotificationWithDeliveries {
+    #[serde(flatten)]
+    notification: NotificationBody,
+    deliveries: Vec<DeliveryBody>,
+}
+
 async fn list(
     reader: NotificationsReader,
     Query(query): Query<NotificationsQuery>,
@@ -126,10 +134,11 @@ async fn show(
     reader: NotificationsReader,
     Path(id): Path<String>,
     _: Query<NotificationQuery>,
-) -> Result<Json<NotificationBody>, ApiError> {
+) -> Result<Json<NotificationWithDeliveries>, ApiError> {
     let ViewReader { api, name } = &reader.0;
     let read = reader.notifications()?.notification(&api.store, &id).await;
     let unknown = || ApiError::not_found(format!("there is no notification `{id}`"));
     let notification = api.rows_of(name, read).await?.ok_or_else(unknown)?;
-    Ok(Json(NotificationBody::from(notification)))
+    let deliveries = DeliveryBody::of(api, name, &notification.id).await?;
+    Ok(Json(NotificationWithDeliveries { notification: notification.into(), deliveries }))
 }

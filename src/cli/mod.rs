@@ -26,6 +26,7 @@ mod stream;
 mod view;
 
 mod dead_letter;
+mod destination;
 mod notification;
 
 mod key;
@@ -109,8 +110,10 @@ enum Command {
     View(Noun<view::Action>),
     /// Show where an event is, or take it back
     Event(Noun<event::Action>),
-    /// List, show, retry or drop dead letters: events that could not be applied
+    /// List, show, retry or drop dead letters: events that could not be applied, and notifications that could not be sent
     DeadLetter(Noun<dead_letter::Action>),
+    /// List, pause, resume or drain destinations: where notifications are sent
+    Destination(Noun<destination::Action>),
     /// List and show notifications
     Notification(Noun<notification::Action>),
     /// List, create and revoke keys
@@ -160,6 +163,7 @@ pub fn run() -> std::process::ExitCode {
         Command::View(command) => command.run(),
         Command::Event(command) => command.run(),
         Command::DeadLetter(command) => command.run(),
+        Command::Destination(command) => command.run(),
         Command::Notification(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Person(command) => command.run(),

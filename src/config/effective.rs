@@ -28,7 +28,29 @@ pub fn effective_settings(path: Option<&Path>, overrides: &Overrides) -> Table {
     if let Some(Value::String(url)) = store.and_then(|store| store.get_mut("url")) {
         *url = without_password(url);
     }
+    for section in
+        whole.get_mut("destination").and_then(Value::as_table_mut).into_iter().flat_map(Table::iter_mut)
+    {
+        hide_secrets(section.1);
+    }
     whole
+}
+
+/// Replaces the values of a destination's settings that may be secrets.
+fn hide_secrets(destination: &mut Value) {
+    let Some(section) = destination.as_table_mut() else { return };
+    for (name, value) in section.iter_mut() {
+        match (name.as_str(), value) {
+            ("password", value) => *value = Value::from("***"),
+            ("secrets", Value::Array(secrets)) => {
+                secrets.iter_mut().for_each(|secret| *secret = "***".into())
+            }
+            ("headers", Value::Table(headers)) => {
+                headers.iter_mut().for_each(|(_, header)| *header = "***".into());
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Writes sections as people do: one for each stream, view, source and read, and a line for each field.

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use event::limits::RETRIES_MAX;
+
 use super::Config;
 use super::legacy_batch::{self, LegacyBatch};
 use super::legacy_store::{self, LegacyStore};
@@ -23,6 +25,8 @@ pub struct LegacyEnv {
     pub store_url: Option<Result<String, String>>,
     /// The values of `BATCH_SIZE` and `BATCH_INTERVAL`.
     pub batch: Option<LegacyBatch>,
+    /// The value of `MAX_RETRIES`.
+    pub retries: Option<usize>,
     /// The variables that are used, for the log and the greeting.
     pub used: Vec<UsedVariable>,
     /// Why variables that are set are not used, for the log.
@@ -47,7 +51,11 @@ fn load_dotenv(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
 }
 
 /// Variables without effect. The log names them, because the user may rely on them.
-const NOT_YET: [&str; 2] = ["RABBITMQ_URL", "MAX_RETRIES"];
+const NOT_YET: [&str; 1] = ["RABBITMQ_URL"];
+
+/// The delays of the replaced notification service, in seconds. `MAX_RETRIES` says how many of them there are; further ones
+/// are like the last.
+const RETRY_DELAYS: [u64; 3] = [1, 5, 30];
 
 const PORTS: [&str; 2] = ["PORT", "API_PORT"];
 
@@ -91,6 +99,18 @@ impl LegacyEnv {
         legacy_env.unusable.extend(unusable);
         legacy_env.used.extend(batch.iter().flat_map(LegacyBatch::used).map(used));
         legacy_env.batch = batch;
+        if let Some(text) = set("MAX_RETRIES") {
+            match text.parse().ok().filter(|retries| *retries <= RETRIES_MAX) {
+                Some(retries) => {
+                    legacy_env.retries = Some(retries);
+                    legacy_env.used.push(used("MAX_RETRIES"));
+                }
+                None => {
+                    let reason = format!("`MAX_RETRIES` is not a number from 0 to {RETRIES_MAX}");
+                    legacy_env.unusable.push(reason);
+                }
+            }
+        }
         for name in NOT_YET.into_iter().filter(|name| set(name).is_some()) {
             legacy_env.unusable.push(format!("`{name}` is not supported by this version"));
         }
@@ -134,6 +154,14 @@ impl LegacyEnv {
                 }
             }
         }
+    }
+
+    /// Returns `MAX_RETRIES` as the setting `retry` of `[delivery]`.
+    pub fn retry_setting(&self) -> Option<String> {
+        let last = RETRY_DELAYS[RETRY_DELAYS.len() - 1];
+        let delay = |index: usize| format!("\"{}s\"", RETRY_DELAYS.get(index).unwrap_or(&last));
+        let delays: Vec<String> = (0..self.retries?).map(delay).collect();
+        Some(format!("[delivery]\nretry = [{}]\n", delays.join(", ")))
     }
 
     /// Returns the variable that the password of the legacy store comes from, for messages.
@@ -265,6 +293,24 @@ fn unquote(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn max_retries_shortens_or_lengthens_the_schedule() {
+        let setting = |retries: &str| {
+            let environment = BTreeMap::from([("MAX_RETRIES", retries)]);
+            let read = LegacyEnv::read(
+                |name| environment.get(name).map(|text| (*text).to_owned()),
+                &BTreeMap::new(),
+            );
+            (read.retry_setting(), read.unusable.len())
+        };
+        let retry = |delays: &str| (Some(format!("[delivery]\nretry = [{delays}]\n")), 0);
+        assert_eq!(setting("3"), retry(r#""1s", "5s", "30s""#));
+        assert_eq!(setting("1"), retry(r#""1s""#));
+        assert_eq!(setting("5"), retry(r#""1s", "5s", "30s", "30s", "30s""#));
+        assert_eq!(setting("0"), retry(""));
+        assert_eq!(setting("many"), (None, 1));
+    }
 
     #[test]
     fn a_file_is_read_as_dotenv_reads_it() {

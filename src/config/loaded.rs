@@ -131,6 +131,9 @@ fn add_overrides(layers: &mut Layers, overrides: &Overrides) {
             add("--listen or MILLRACE_LISTEN", format!("listen = {}\n", toml::Value::from(listen.to_vec())));
         }
     }
+    if let Some(retry) = legacy.retry_setting() {
+        add("MAX_RETRIES", retry);
+    }
     if let Some(url) = &overrides.log_url {
         add("--log or MILLRACE_LOG", format!("[log]\nurl = {}\n", toml::Value::from(url.as_str())));
     }

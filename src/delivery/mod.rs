@@ -2,6 +2,7 @@
 //! keeps failing. What is due is in the store, so it outlives the process.
 
 mod breaker;
+mod dead_letter;
 mod lane;
 mod next_step;
 mod recorder;
@@ -23,6 +24,7 @@ use crate::views::Running;
 use recorder::{NotificationViews, Recorder};
 use sender::Sender;
 
+pub use dead_letter::{Edited, UnsentError};
 pub use state::{DestinationStates, LastOutcomes};
 
 /// Everything that delivery needs.

@@ -1,6 +1,7 @@
 //! What is known of each destination: whether a person has paused it, and how its last attempts went.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct DestinationStates(Arc<Shared>);
 struct Shared {
     /// The paused destinations, each with the reason.
     paused: watch::Sender<BTreeMap<String, String>>,
+    /// Counts what this server pauses and resumes, because a read that began before knows nothing of it.
+    decisions: AtomicU64,
     last: Mutex<BTreeMap<String, LastOutcomes>>,
 }
 
@@ -32,7 +35,11 @@ pub struct LastOutcomes {
 
 impl Default for DestinationStates {
     fn default() -> Self {
-        Self(Arc::new(Shared { paused: watch::Sender::default(), last: Mutex::default() }))
+        Self(Arc::new(Shared {
+            paused: watch::Sender::default(),
+            decisions: AtomicU64::new(0),
+            last: Mutex::default(),
+        }))
     }
 }
 
@@ -52,13 +59,21 @@ impl DestinationStates {
     }
 
     pub async fn pause(&self, store: &Store, name: &str, reason: &str) -> Result<(), StoreError> {
-        // This server pauses even if the store cannot be told.
-        self.0.paused.send_modify(|paused| drop(paused.insert(name.to_owned(), reason.to_owned())));
-        store.pause_destination(name, Some(reason)).await
+        let pause = || {
+            self.0.decisions.fetch_add(1, Ordering::SeqCst);
+            self.0.paused.send_modify(|paused| drop(paused.insert(name.to_owned(), reason.to_owned())));
+        };
+        // This server pauses at once, even if the store does not answer.
+        pause();
+        store.pause_destination(name, Some(reason)).await?;
+        // A read in between may have ended the pause here.
+        pause();
+        Ok(())
     }
 
     pub async fn resume(&self, store: &Store, name: &str) -> Result<(), StoreError> {
         store.pause_destination(name, None).await?;
+        self.0.decisions.fetch_add(1, Ordering::SeqCst);
         self.0.paused.send_modify(|paused| drop(paused.remove(name)));
         Ok(())
     }
@@ -81,8 +96,12 @@ impl DestinationStates {
 
     /// Reads which destinations are paused. Fails while the store does not answer.
     pub async fn read(&self, store: &Store) -> Result<(), StoreError> {
+        let decisions = self.0.decisions.load(Ordering::SeqCst);
         let stored: BTreeMap<String, String> = store.paused_destinations().await?.into_iter().collect();
         self.0.paused.send_if_modified(|paused| {
+            if self.0.decisions.load(Ordering::SeqCst) != decisions {
+                return false;
+            }
             let differs = *paused != stored;
             *paused = stored;
             differs

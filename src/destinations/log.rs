@@ -31,7 +31,7 @@ impl LogLine {
 
     pub fn write(&self, id: &str) -> Outcome {
         let Self { r#type, recipient, message } = self;
-        tracing::info!(id, r#type, recipient, message, "notification");
+        tracing::info!(id, r#type, recipient, text = message, "notification");
         Outcome::sent(None, "")
     }
 }

@@ -4,15 +4,17 @@ use std::cell::Cell;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use event::limits::{ANSWER_BYTES_MAX, ATTEMPTS_AT_ONCE_DEFAULT, RETRY_AFTER_DURATION_MAX};
 use jiff::Timestamp;
-use reqwest::dns::{Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
+use tower_layer::Layer;
+use tower_service::Service;
 
 use super::address_policy::{AddressPolicy, CheckedResolver};
 use super::outcome::{Outcome, Verdict};
@@ -61,13 +63,14 @@ impl WebhookSender {
     }
 
     fn with_resolver(settings: RequestSettings, resolver: CheckedResolver) -> Result<Self, String> {
-        let resolver = Arc::new(NotingResolver(resolver));
+        let resolver = Arc::new(resolver);
         let client = |idle_connections| {
             Client::builder()
                 .user_agent(USER_AGENT)
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())
                 .dns_resolver(Arc::clone(&resolver))
+                .connector_layer(NoteConnections)
                 .connect_timeout(settings.connect_within)
                 .http1_only()
                 .tcp_nodelay(true)
@@ -111,10 +114,6 @@ impl WebhookSender {
     /// request is sent on it. Such a request is sent once more on a new connection. It has the same id, so a receiver
     /// that has taken it can ignore the second one.
     async fn exchange(&self, id: &str, url: Url, body: &str) -> Result<Response, reqwest::Error> {
-        // An address needs no look-up, so there would be no sign that its connection is new.
-        if url.domain().is_none() {
-            return self.request(&self.unpooled, id, url, body).send().await;
-        }
         let first = CONNECTS.scope(Cell::new(false), async {
             let outcome = self.request(&self.pooled, id, url.clone(), body).send().await;
             (outcome, CONNECTS.with(Cell::get))
@@ -142,18 +141,38 @@ impl WebhookSender {
 }
 
 tokio::task_local! {
-    /// Whether the request of this task looked up its host, which it does only for a new connection.
+    /// Whether the request of this task opened a connection.
     static CONNECTS: Cell<bool>;
 }
 
-/// Notes each look-up in `CONNECTS`.
-struct NotingResolver(CheckedResolver);
+/// Notes in `CONNECTS` that a connection is opened.
+#[derive(Clone)]
+struct NoteConnections;
 
-impl Resolve for NotingResolver {
-    fn resolve(&self, name: Name) -> Resolving {
+#[derive(Clone)]
+struct NotingConnector<C>(C);
+
+impl<C> Layer<C> for NoteConnections {
+    type Service = NotingConnector<C>;
+
+    fn layer(&self, connector: C) -> Self::Service {
+        NotingConnector(connector)
+    }
+}
+
+impl<C: Service<R>, R> Service<R> for NotingConnector<C> {
+    type Response = C::Response;
+    type Error = C::Error;
+    type Future = C::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> C::Future {
         // A connection that is opened ahead for another request has no task to note it for.
         CONNECTS.try_with(|connects| connects.set(true)).ok();
-        self.0.resolve(name)
+        self.0.call(request)
     }
 }
 

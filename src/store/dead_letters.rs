@@ -4,6 +4,7 @@
 use event::limits::{DEAD_LETTERS_LOOKED_UP_MAX, LIST_ROWS_MAX};
 use event::{EventId, LogId, Millis};
 
+use super::dedup_name::{DEDUP_NAME, DEDUP_STORED_NAME};
 use super::stored_row::{FromCell, FromRow};
 use super::{Cell, Store, StoreError};
 
@@ -41,6 +42,14 @@ pub enum DeadLetterStatus {
     Dropped,
 }
 
+/// Which dead letters to list; `None` stands for all.
+#[derive(Clone, Debug, Default)]
+pub struct DeadLetterFilter {
+    pub status: Option<DeadLetterStatus>,
+    pub view: Option<String>,
+    pub destination: Option<String>,
+}
+
 impl DeadLetterStatus {
     pub fn as_str(self) -> &'static str {
         match self {
@@ -68,18 +77,26 @@ const TABLE: &str = "millrace_dead_letters";
 const COLUMNS: &str = "id, view, log_id, position, event_id, stream, reason, event, status, attempts, created, updated, notification, destination, note";
 
 impl Store {
-    /// Returns up to `limit` dead letters with ids greater than `after`, in the order of their ids.
+    /// Returns up to `limit` dead letters of `filter` with ids greater than `after`, in the order of their ids.
     pub async fn dead_letters(
         &self,
-        status: Option<DeadLetterStatus>,
+        filter: &DeadLetterFilter,
         after: Option<EventId>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let mut sql = format!("SELECT {COLUMNS} FROM millrace_dead_letters WHERE id > ?");
         let mut parameters = vec![after.map_or_else(|| "".into(), Cell::from)];
-        if let Some(status) = status {
-            sql.push_str(" AND status = ?");
-            parameters.push(status.as_str().into());
+        let DeadLetterFilter { status, view, destination } = filter;
+        let wanted = [
+            ("status", status.map(DeadLetterStatus::as_str)),
+            ("view", view.as_deref().map(|view| if view == DEDUP_NAME { DEDUP_STORED_NAME } else { view })),
+            ("destination", destination.as_deref()),
+        ];
+        for (column, value) in wanted {
+            if let Some(value) = value {
+                sql.push_str(&format!(" AND {column} = ?"));
+                parameters.push(value.into());
+            }
         }
         sql.push_str(&format!(" ORDER BY id LIMIT {}", limit.min(LIST_ROWS_MAX)));
         self.read(TABLE, &sql, parameters).await

@@ -22,6 +22,7 @@ mod gather;
 mod ledger;
 mod notifications;
 mod pipeline;
+mod preview;
 mod rebuild;
 mod retention;
 mod retention_policy;

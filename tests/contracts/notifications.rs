@@ -14,6 +14,18 @@ fn sign_up(user: &str) -> String {
     )
 }
 
+/// Starts a server that sends no notification, so that all of them stay as they were queued.
+fn paused() -> TestApp {
+    let app = TestApp::start();
+    pause_log(&app);
+    app
+}
+
+fn pause_log(app: &TestApp) {
+    let answer = app.client().post("/v1/destinations/log/pause", r#"{"reason":"test"}"#);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
 fn send(app: &TestApp, body: &str) -> String {
     let answer = app.client().post(EVENTS, body);
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -29,7 +41,7 @@ fn ids(app: &TestApp, query: &str) -> Vec<String> {
 
 #[test]
 fn an_event_queues_the_notification_of_its_contract() {
-    let app = TestApp::start();
+    let app = paused();
     assert_eq!(app.client().get(NOTIFICATIONS).text(), r#"{"notifications":[],"more":false}"#);
     let id = send(&app, &sign_up("u1"));
     let sql = "SELECT concat_ws('|', id, event_id, event_type, payload, status, attempt_count,
@@ -46,6 +58,9 @@ fn an_event_queues_the_notification_of_its_contract() {
     let received = app.client().get(&format!("/v1/events/{id}")).json()["receivedAt"].clone();
     let mut shown = shown.json();
     shown.as_object_mut().unwrap().remove("payload");
+    let delivery = &shown["deliveries"][0];
+    assert_eq!((&delivery["destination"], &delivery["state"]), (&json!("log"), &json!("waiting")));
+    shown.as_object_mut().unwrap().remove("deliveries");
     assert_eq!(
         shown,
         json!({
@@ -59,8 +74,29 @@ fn an_event_queues_the_notification_of_its_contract() {
 }
 
 #[test]
-fn a_repeat_notifies_once_and_an_existing_row_is_unchanged() {
+fn a_notification_is_written_to_the_log_and_then_sent() {
     let app = TestApp::start();
+    let event = sign_up("u1");
+    let client = app.client();
+    let ingest = |body: &str| client.post("/events/ingest", body);
+    let accepted = ingest(&event).json();
+    assert_eq!(accepted["status"], "QUEUED");
+    let id = format!("notif-{}", accepted["eventId"].as_str().unwrap());
+    wait_for("the notification to be sent", || app.sql("SELECT status FROM notifications") == "SENT");
+    let line = app.log_line("notification").unwrap();
+    assert_eq!(
+        (&line["id"], &line["text"]),
+        (&json!(id), &json!("Hello test u1, welcome! (Type: user_signup)"))
+    );
+    let shown = client.get(&format!("{NOTIFICATIONS}/{id}")).json();
+    assert_eq!((&shown["status"], &shown["attempts"]), (&json!("SENT"), &json!(1)));
+    assert!(shown["lastAttemptAt"].is_string() && shown["nextAttemptAt"].is_null(), "{shown}");
+    assert_eq!(shown["deliveries"][0]["made"][0]["outcome"], "sent");
+}
+
+#[test]
+fn a_repeat_notifies_once_and_an_existing_row_is_unchanged() {
+    let app = paused();
     let event = sign_up("u1").replacen('{', r#"{"id":"mine","#, 1);
     let id = send(&app, &event);
     app.sql("UPDATE notifications SET status = 'SENT', attempt_count = 1");
@@ -74,7 +110,7 @@ fn a_repeat_notifies_once_and_an_existing_row_is_unchanged() {
 
 #[test]
 fn a_store_set_back_does_not_queue_existing_notifications_again() {
-    let mut app = TestApp::start();
+    let mut app = paused();
     let id = send(&app, &sign_up("u1"));
     app.stop();
     let back = "UPDATE notifications SET status = 'SENT'; UPDATE millrace_positions SET position = 0 WHERE view = 'notifications'";
@@ -87,7 +123,7 @@ fn a_store_set_back_does_not_queue_existing_notifications_again() {
 
 #[test]
 fn a_correction_removes_a_notification_unless_it_was_attempted() {
-    let app = TestApp::start();
+    let app = paused();
     let [queued, sent, kept] = ["a", "b", "c"].map(|user| send(&app, &sign_up(user)));
     app.sql(&format!("UPDATE notifications SET status = 'SENT' WHERE event_id = '{sent}'"));
     for id in [&queued, &sent] {
@@ -107,7 +143,7 @@ fn reconcile(app: &TestApp) -> Value {
 
 #[test]
 fn notifications_can_be_compared_but_not_rebuilt() {
-    let app = TestApp::start();
+    let app = paused();
     let sent: Vec<String> = (0..5).map(|user| send(&app, &sign_up(&format!("u{user}")))).collect();
     assert_eq!((&reconcile(&app)["differenceCount"], &reconcile(&app)["keys"]), (&json!(0), &json!(5)));
     app.sql(&format!("DELETE FROM notifications WHERE event_id = '{}'", sent[3]));
@@ -122,7 +158,7 @@ fn notifications_can_be_compared_but_not_rebuilt() {
 
 #[test]
 fn notifications_are_read_in_pages_by_permitted_keys() {
-    let app = TestApp::start();
+    let app = paused();
     let lines: Vec<String> = (0..50).map(|user| sign_up(&format!("u{user}"))).collect();
     assert_eq!(app.client().post_lines(EVENTS, &lines.join("\n")).status, 200);
     let (mut seen, mut query) = (Vec::new(), "?limit=20".to_owned());
@@ -195,7 +231,7 @@ fn a_configured_notifications_view_uses_its_template_and_an_existing_table() {
 
 #[test]
 fn the_command_lists_and_shows_notifications_and_escapes_control_characters() {
-    let app = TestApp::start();
+    let app = paused();
     let id = send(&app, &sign_up("u1").replace("user_signup", r"sign\u001b[2Jup"));
     let run = |arguments: &[&str]| {
         let output = app.command(&[&["notification"], arguments].concat());
@@ -218,7 +254,7 @@ fn the_command_lists_and_shows_notifications_and_escapes_control_characters() {
 
 #[test]
 fn an_erasure_removes_notifications_in_every_state() {
-    let app = TestApp::start();
+    let app = paused();
     let [queued, sent, other] = ["ann", "ann", "bob"].map(|user| send(&app, &sign_up(user)));
     app.sql(&format!("UPDATE notifications SET status = 'SENT' WHERE event_id = '{sent}'"));
     let mine = sign_up("ann").replacen('{', r#"{"id":"mine","#, 1);

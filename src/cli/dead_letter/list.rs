@@ -15,6 +15,9 @@ pub struct List {
     /// List only dead letters of this view [default: all views]
     #[arg(long, value_name = "VIEW")]
     view: Option<String>,
+    /// List only notifications that this destination did not take
+    #[arg(long, value_name = "NAME")]
+    destination: Option<String>,
     #[command(flatten)]
     format: JsonLines,
 }
@@ -25,12 +28,13 @@ impl List {
         let mut columns = Columns::new([
             ("ID", Side::Left),
             ("VIEW", Side::Left),
+            ("DESTINATION", Side::Left),
             ("STATUS", Side::Left),
             ("TRIES", Side::Right),
             ("SINCE", Side::Left),
             ("REASON", Side::Left),
         ]);
-        let mut pages = Pages::new(client, self.status, self.view.as_deref());
+        let mut pages = Pages::new(client, self.status, self.view.as_deref(), self.destination.as_deref());
         while let Some(dead_letters) = pages.next().await? {
             if self.format.json {
                 dead_letters.iter().try_for_each(|(_, text)| output.line(text.get()))?;
@@ -38,7 +42,15 @@ impl List {
                 continue;
             }
             let row = |(one, _): (DeadLetter, _)| {
-                [one.id, one.view, one.status, one.attempts.to_string(), one.created_at, one.reason]
+                [
+                    one.id,
+                    one.view,
+                    one.destination.unwrap_or_else(|| "-".to_owned()),
+                    one.status,
+                    one.attempts.to_string(),
+                    one.created_at,
+                    one.reason,
+                ]
             };
             columns.page(&mut output, dead_letters.into_iter().map(row))?;
         }

@@ -5,8 +5,9 @@ use event::limits::LIST_ROWS_MAX;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::cli::client::{Client, decode};
+use crate::cli::client::{Client, decode, escaped};
 use crate::cli::exit::Failure;
+use crate::cli::notification::Delivery;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Status {
@@ -16,7 +17,9 @@ pub enum Status {
     Retrying,
     /// Sent again and applied
     Applied,
-    /// Dropped: never applied
+    /// Sent after a retry
+    Sent,
+    /// Dropped: never applied or sent
     Dropped,
     /// All dead letters
     All,
@@ -42,7 +45,13 @@ pub struct DeadLetter {
     pub attempts: i64,
     pub created_at: String,
     pub updated_at: String,
-    pub event: Box<RawValue>,
+    pub notification: Option<String>,
+    pub destination: Option<String>,
+    pub note: Option<String>,
+    pub content: Option<Box<RawValue>>,
+    pub event: Option<Box<RawValue>>,
+    #[serde(default)]
+    pub deliveries: Vec<Delivery>,
 }
 
 /// The dead letters of one status, read page by page.
@@ -50,13 +59,19 @@ pub struct Pages<'a> {
     client: &'a Client,
     status: Status,
     view: Option<&'a str>,
+    destination: Option<&'a str>,
     after: Option<String>,
     ended: bool,
 }
 
 impl<'a> Pages<'a> {
-    pub fn new(client: &'a Client, status: Status, view: Option<&'a str>) -> Self {
-        Self { client, status, view, after: None, ended: false }
+    pub fn new(
+        client: &'a Client,
+        status: Status,
+        view: Option<&'a str>,
+        destination: Option<&'a str>,
+    ) -> Self {
+        Self { client, status, view, destination, after: None, ended: false }
     }
 
     /// Returns the next page, or `None` after the last one.
@@ -67,6 +82,11 @@ impl<'a> Pages<'a> {
         let mut path = format!("/v1/dead-letters?limit={LIST_ROWS_MAX}");
         if let (false, Some(status)) = (self.status == Status::All, self.status.to_possible_value()) {
             path.push_str(&format!("&status={}", status.get_name()));
+        }
+        for (name, value) in [("view", self.view), ("destination", self.destination)] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", escaped(value)));
+            }
         }
         if let Some(after) = &self.after {
             path.push_str(&format!("&after={after}"));
@@ -79,7 +99,6 @@ impl<'a> Pages<'a> {
             dead_letters.push((dead_letter, text));
         }
         self.after = dead_letters.last().map(|(dead_letter, _)| dead_letter.id.clone());
-        dead_letters.retain(|(dead_letter, _)| self.view.is_none_or(|view| dead_letter.view == view));
         Ok(Some(dead_letters))
     }
 }

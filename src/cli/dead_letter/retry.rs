@@ -28,12 +28,18 @@ pub struct Retry {
     /// With --all: retry only dead letters of this view, which may be dedup
     #[arg(long, requires = "all")]
     view: Option<String>,
+    /// With --all: retry only notifications to this destination
+    #[arg(long, requires = "all", value_name = "NAME")]
+    destination: Option<String>,
     /// Corrected event, which replaces the original one
     #[arg(long, value_name = "JSON", conflicts_with_all = ["all", "edit"])]
     event: Option<String>,
     /// File with the corrected event; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     edit: Option<PathBuf>,
+    /// Only show what would happen
+    #[arg(long, conflicts_with = "all")]
+    dry_run: bool,
     #[command(flatten)]
     format: JsonLines,
 }
@@ -41,8 +47,16 @@ pub struct Retry {
 impl Retry {
     pub async fn run(&self, client: &Client) -> Result<(), Failure> {
         match self.id.as_deref() {
+            Some(id) if self.dry_run => {
+                let path = format!("/v1/dead-letters/{}/retry?dryRun=true", escaped(id));
+                let response: Box<RawValue> = client.post(&path, corrected_event(self)?).await?;
+                print(response.get())
+            }
             Some(id) => send_again(client, id, corrected_event(self)?, self.format.json).await,
-            None => send_all_again(client, self.view.as_deref(), self.format.json).await,
+            None => {
+                send_all_again(client, self.view.as_deref(), self.destination.as_deref(), self.format.json)
+                    .await
+            }
         }
     }
 }
@@ -81,8 +95,12 @@ async fn send_again(client: &Client, id: &str, body: String, json: bool) -> Resu
         print(response.get())?;
     }
     match dead_letter.status.as_str() {
-        "open" => Err(Failure::Refused(format!("{id} could not be applied: {}", dead_letter.reason))),
+        "open" => Err(Failure::Refused(format!("{id} could not be handled: {}", dead_letter.reason))),
         _ if json => Ok(()),
+        "retrying" if dead_letter.notification.is_some() => print(&format!(
+            "{id} waits for its destination; `millrace dead-letter show {id}` shows each attempt"
+        )),
+        "dropped" => print(&format!("{id} was {}", dead_letter.note.unwrap_or_else(|| "dropped".to_owned()))),
         "retrying" => print(&format!("{id} was sent again; its view has not applied it yet")),
         _ if dead_letter.view == DEDUP_NAME => {
             print(&format!("{id} was sent again, as an event of its own for all views of its stream"))
@@ -91,10 +109,15 @@ async fn send_again(client: &Client, id: &str, body: String, json: bool) -> Resu
     }
 }
 
-async fn send_all_again(client: &Client, view: Option<&str>, json: bool) -> Result<(), Failure> {
+async fn send_all_again(
+    client: &Client,
+    view: Option<&str>,
+    destination: Option<&str>,
+    json: bool,
+) -> Result<(), Failure> {
     let (mut sent, mut refused) = (0_u64, 0_u64);
     let mut output = Output::stdout();
-    let mut pages = Pages::new(client, Status::Open, view);
+    let mut pages = Pages::new(client, Status::Open, view, destination);
     let mut skipped = 0_u64;
     while let Some(dead_letters) = pages.next().await? {
         for (dead_letter, _) in dead_letters {

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::pages::DeadLetter;
 use crate::cli::client::{Client, decode, escaped};
 use crate::cli::exit::Failure;
+use crate::cli::notification::Delivery;
 use crate::cli::output::{JsonDocument, print, print_properties};
 
 #[derive(Args)]
@@ -23,7 +24,7 @@ impl Show {
             return print(response.get());
         }
         let one: DeadLetter = decode(&response, "a dead letter")?;
-        print_properties(&[
+        let mut lines = vec![
             ("id", one.id),
             ("status", one.status),
             ("reason", one.reason),
@@ -34,7 +35,17 @@ impl Show {
             ("tries", one.attempts.to_string()),
             ("since", one.created_at),
             ("changed", one.updated_at),
-            ("event", one.event.get().to_owned()),
-        ])
+        ];
+        let json = |text: Option<Box<RawValue>>| text.map(|text| text.get().to_owned());
+        let optional = [
+            ("notification", one.notification),
+            ("destination", one.destination),
+            ("note", one.note),
+            ("sends", json(one.content)),
+            ("event", json(one.event)),
+        ];
+        lines.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        lines.extend(one.deliveries.into_iter().flat_map(Delivery::lines));
+        print_properties(&lines)
     }
 }

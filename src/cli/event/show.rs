@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::cli::client::{Client, decode, escaped};
 use crate::cli::exit::Failure;
+use crate::cli::notification::Delivery;
 use crate::cli::output::{JsonDocument, print, print_properties};
 
 #[derive(Args)]
@@ -41,7 +42,15 @@ pub struct Receipt {
     #[serde(default)]
     erased: bool,
     views: BTreeMap<String, ViewState>,
+    #[serde(default)]
+    notifications: Vec<Notification>,
     event: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Notification {
+    id: String,
+    deliveries: Vec<Delivery>,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +113,10 @@ impl Receipt {
         lines.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
         let states = self.views.into_iter().map(|(view, state)| format!("{view}: {}", state.text()));
         lines.extend(states.map(|state| ("view", state)));
+        for Notification { id, deliveries } in self.notifications {
+            lines.push(("notification", id));
+            lines.extend(deliveries.into_iter().flat_map(Delivery::lines));
+        }
         print_properties(&lines)
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::value::RawValue;
 
-use super::Body;
+use super::{Body, Delivery};
 use crate::cli::client::{Client, decode, escaped};
 use crate::cli::exit::Failure;
 use crate::cli::output::{JsonDocument, print, print_properties};
@@ -29,7 +29,7 @@ impl Show {
         }
         let one: Body = decode(&response, "a notification")?;
         let never = || "never".to_owned();
-        print_properties(&[
+        let mut lines = vec![
             ("id", one.id),
             ("status", one.status),
             ("to", one.recipient),
@@ -42,6 +42,8 @@ impl Show {
             ("type", one.event_type),
             ("event id", one.event_id),
             ("payload", one.payload.get().to_owned()),
-        ])
+        ];
+        lines.extend(one.deliveries.into_iter().flat_map(Delivery::lines));
+        print_properties(&lines)
     }
 }

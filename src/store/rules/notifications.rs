@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use event::{LogId, Millis};
 
-use crate::store::StoreError;
 use crate::store::cell::Cell;
 use crate::store::delivery::{
     NotificationChange, NotificationChanges, NotificationTables, QueuedNotification,
 };
 use crate::store::millrace_tables::{contents_table, deliveries_table};
 use crate::store::session::Session;
+use crate::store::{NotificationStatus, StoreError};
 
 pub async fn change_all(
     session: &mut impl Session,
@@ -113,8 +113,13 @@ async fn cancel(
     if !session.rows(&sql, &key).await?.is_empty() {
         return Ok(());
     }
-    let status = crate::store::NotificationStatus::Queued.as_str();
-    session.remove(&tables.queued, &[id.into(), status.into()]).await?;
+    let status = Cell::from(NotificationStatus::Queued.as_str());
+    // Somebody else may have changed the status, such as the replaced service.
+    let rows = session.rows_by_key(&tables.queued, &[id.into()]).await?;
+    if rows.iter().any(|row| row.last() != Some(&status)) {
+        return Ok(());
+    }
+    session.remove(&tables.queued, &[id.into(), status]).await?;
     for table in ["millrace_delivery_contents", "millrace_deliveries"] {
         session.change(&format!("DELETE FROM {table} WHERE view = ? AND notification = ?"), &key).await?;
     }

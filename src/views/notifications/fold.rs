@@ -6,42 +6,50 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use event::limits::CONTENT_BYTES_MAX;
-use event::{Fields, Value};
+use event::{Fields, Millis, Value};
 
-use super::{MessagePart, Notifications, Recipient};
+use super::{ID_PREFIX, MessagePart, Notifications, Recipient};
 use crate::destinations::{Destination, Notice};
 use crate::store::{
     Cell, NewDelivery, NotificationChange, NotificationChanges, NotificationStatus, QueuedNotification,
 };
 use crate::views::{Event, Folded};
 
+/// What a notification is made of, besides the values of its fields.
+struct EventOfNotification<'a> {
+    /// The id of the notification.
+    id: &'a str,
+    position: u64,
+    received: Millis,
+    text: &'a str,
+}
+
 impl Notifications {
     pub fn fold(&self, view: &str, fields: &Fields, events: &[Event<'_>]) -> Folded {
-        let wanted = self.wanted();
-        let mut values = Vec::with_capacity(wanted.len());
+        let (wanted, mut values) = (self.wanted(), Vec::new());
         let (mut changes, mut refused) = (Vec::with_capacity(events.len()), Vec::new());
         for (index, event) in events.iter().enumerate() {
+            let id = Self::id_of(&event.id);
             if event.corrects.is_some() {
-                changes.push(NotificationChange::Cancel { id: Self::id_of(&event.id) });
+                changes.push(NotificationChange::Cancel { id });
                 continue;
             }
             if let Err(error) = fields.read(&event.text, &wanted, &mut values) {
                 refused.push((index, error.to_string()));
                 continue;
             }
-            let conditions = wanted.len() - self.reads.filter.fields().len();
-            if !self.reads.filter.matches(&values[conditions..]) {
-                continue;
-            }
-            let row = self.row(event, &values[..conditions]);
-            match self.deliveries(view, event, &row) {
-                Ok(deliveries) => changes.push(NotificationChange::Queue(QueuedNotification {
-                    id: Self::id_of(&event.id),
+            let (values, of_filter) = values.split_at(wanted.len() - self.reads.filter.fields().len());
+            if self.reads.filter.matches(of_filter) {
+                let source = EventOfNotification {
+                    id: &id,
                     position: event.position,
-                    row: row.into(),
-                    deliveries,
-                })),
-                Err(reason) => refused.push((index, reason)),
+                    received: event.received,
+                    text: &event.text,
+                };
+                match self.queued(view, &source, values) {
+                    Ok(notification) => changes.push(NotificationChange::Queue(notification)),
+                    Err(reason) => refused.push((index, reason)),
+                }
             }
         }
         let notifications = NotificationChanges { tables: self.tables.clone(), changes };
@@ -67,7 +75,37 @@ impl Notifications {
         wanted
     }
 
-    fn row(&self, event: &Event<'_>, values: &[Value<'_>]) -> [Cell; 13] {
+    /// Makes the notification `id` of an edited event, whether it matches the filter or not.
+    pub fn edited(
+        &self,
+        view: &str,
+        fields: &Fields,
+        text: &str,
+        (id, position, received): (&str, u64, Millis),
+    ) -> Result<QueuedNotification, String> {
+        let (wanted, mut values) = (self.wanted(), Vec::new());
+        fields.read(text, &wanted, &mut values).map_err(|error| error.to_string())?;
+        let source = EventOfNotification { id, position, received, text };
+        self.queued(view, &source, &values[..wanted.len() - self.reads.filter.fields().len()])
+    }
+
+    fn queued(
+        &self,
+        view: &str,
+        source: &EventOfNotification<'_>,
+        values: &[Value<'_>],
+    ) -> Result<QueuedNotification, String> {
+        let row = self.row(source, values);
+        let deliveries = self.deliveries(view, source, &row)?;
+        Ok(QueuedNotification {
+            id: source.id.to_owned(),
+            position: source.position,
+            row: row.into(),
+            deliveries,
+        })
+    }
+
+    fn row(&self, source: &EventOfNotification<'_>, values: &[Value<'_>]) -> [Cell; 13] {
         let text = |value: &Value<'_>| {
             let mut text = String::new();
             push_value(&mut text, value);
@@ -78,14 +116,15 @@ impl Notifications {
             Recipient::Fixed(recipient) => (recipient.clone(), 1),
         };
         let payload = match (self.reads.payload, values.get(payload_at)) {
-            (None, _) => event.text.to_string(),
+            (None, _) => source.text.to_owned(),
             (Some(_), Some(Value::Any(raw))) => (*raw).to_owned(),
             (Some(_), _) => "null".to_owned(),
         };
-        let received = || Cell::Time(event.received);
+        let received = || Cell::Time(source.received);
+        let event_id = source.id.strip_prefix(ID_PREFIX).unwrap_or(source.id);
         [
-            Cell::Text(Self::id_of(&event.id)),
-            Cell::Text(event.id.to_string()),
+            Cell::Text(source.id.to_owned()),
+            Cell::Text(event_id.to_owned()),
             Cell::Text(text(&values[0])),
             Cell::Text(payload),
             Cell::Text(NotificationStatus::Queued.as_str().to_owned()),
@@ -104,7 +143,7 @@ impl Notifications {
     fn deliveries(
         &self,
         view: &str,
-        event: &Event<'_>,
+        source: &EventOfNotification<'_>,
         row: &[Cell; 13],
     ) -> Result<Vec<NewDelivery>, String> {
         let text = |index: usize| match &row[index] {
@@ -119,8 +158,8 @@ impl Notifications {
             recipient: text(9),
             message: text(10),
             view,
-            created: event.received,
-            event: &event.text,
+            created: source.received,
+            event: source.text,
         };
         let delivery = |destination: &Arc<Destination>| {
             let content = destination.render(&notice)?;
@@ -174,7 +213,7 @@ fn push_value(into: &mut String, value: &Value<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use event::{EventId, Field, Kind, Millis};
+    use event::{EventId, Field, Kind};
 
     use super::*;
     use crate::destinations::RetrySchedule;

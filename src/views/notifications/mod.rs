@@ -72,6 +72,8 @@ const COLUMNS: &[(&str, ColumnKind)] = &[
     ("channel", WORD),
     ("next_attempt_at?", ColumnKind::Time),
 ];
+/// The id of a notification is this and the id of its event.
+const ID_PREFIX: &str = "notif-";
 const EVENT_ID: usize = 1;
 const STATUS: usize = 4;
 
@@ -88,6 +90,10 @@ impl Notifications {
         &self.tables.whole
     }
 
+    pub fn tables(&self) -> &NotificationTables {
+        &self.tables
+    }
+
     pub fn destinations(&self) -> &Destinations {
         &self.destinations
     }
@@ -101,6 +107,6 @@ impl Notifications {
 
     /// Returns the id of an event's notification.
     pub fn id_of(event: &impl std::fmt::Display) -> String {
-        format!("notif-{event}")
+        format!("{ID_PREFIX}{event}")
     }
 }
