@@ -130,6 +130,17 @@ impl Sender {
             if wanted == 0 {
                 continue;
             }
+            // A look costs no write, which matters to a database that is idle.
+            match self.store.due_in(name).await? {
+                Some(..=0) => {}
+                due => {
+                    let poll = DELIVERY_POLL_INTERVAL;
+                    let pause =
+                        due.map_or(poll, |millis| Duration::from_millis(millis.max(1).unsigned_abs()));
+                    lane.due = Some(Instant::now() + pause.min(poll));
+                    continue;
+                }
+            }
             let request = LeaseRequest {
                 lane: name.clone(),
                 deliveries_max: wanted,
@@ -139,13 +150,6 @@ impl Sender {
             };
             let leased = self.store.lease(request).await?;
             failpoint::hit("delivery.leased");
-            if leased.len() < wanted {
-                // Nothing more is due now. Look again when the next one is.
-                let due = self.store.due_in(name).await?;
-                let pause =
-                    due.map_or(DELIVERY_POLL_INTERVAL, |millis| Duration::from_millis(millis.max(1) as u64));
-                lane.due = Some(Instant::now() + pause.min(DELIVERY_POLL_INTERVAL));
-            }
             for one in leased {
                 let permit = Arc::clone(&work.leased)
                     .try_acquire_owned()

@@ -107,7 +107,9 @@ const VIEWS: [&str; 4] = ["refunds", "counts", "entries", "mails"];
 
 fn of_every_kind(store_kind: StoreKind) -> TestApp {
     let config = Some(EVERY_KIND.to_owned());
-    TestApp::with(Start { config, store_kind: Some(store_kind), ..Start::default() })
+    let app = TestApp::with(Start { config, store_kind: Some(store_kind), ..Start::default() });
+    app.pause_log_destination();
+    app
 }
 
 fn sent(app: &TestApp, event: &Value) -> Value {

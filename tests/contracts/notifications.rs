@@ -17,13 +17,8 @@ fn sign_up(user: &str) -> String {
 /// Starts a server that sends no notification, so that all of them stay as they were queued.
 fn paused() -> TestApp {
     let app = TestApp::start();
-    pause_log(&app);
+    app.pause_log_destination();
     app
-}
-
-fn pause_log(app: &TestApp) {
-    let answer = app.client().post("/v1/destinations/log/pause", r#"{"reason":"test"}"#);
-    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 fn send(app: &TestApp, body: &str) -> String {
@@ -82,7 +77,7 @@ fn a_notification_is_written_to_the_log_and_then_sent() {
     let accepted = ingest(&event).json();
     assert_eq!(accepted["status"], "QUEUED");
     let id = format!("notif-{}", accepted["eventId"].as_str().unwrap());
-    wait_for("the notification to be sent", || app.sql("SELECT status FROM notifications") == "SENT");
+    wait_for("the notification to be sent", || !ids(&app, "?status=SENT").is_empty());
     let line = app.log_line("notification").unwrap();
     assert_eq!(
         (&line["id"], &line["text"]),

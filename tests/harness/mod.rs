@@ -237,6 +237,12 @@ impl TestApp {
         wait_for("views to catch up", settled);
     }
 
+    /// Lets notifications stay as they were queued.
+    pub fn pause_log_destination(&self) {
+        let answer = self.client().post("/v1/destinations/log/pause", r#"{"reason":"test"}"#);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
     pub fn balance(&self, user: &str) -> Option<String> {
         self.settle();
         let answer = self.client().get(&format!("/userEvents/{user}"));

@@ -1,12 +1,13 @@
 //! Checks that the files of an open database are still in place and have at least the expected size. SQLite continues
 //! to write to a file that somebody moved, removed or cut, and that data is lost.
 
+use std::cell::Cell;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode};
 
 use super::commit_stamp::{FRAME_HEADER_BYTES, WAL_HEADER_BYTES, companion_file};
 
@@ -15,6 +16,8 @@ pub struct Files {
     database: OpenFile,
     log: OpenFile,
     index: OpenFile,
+    /// The sizes at the last check.
+    last: Cell<Option<Sizes>>,
 }
 
 struct OpenFile {
@@ -33,21 +36,28 @@ impl Files {
             database: open(database.to_owned())?,
             log: open(companion_file(&real, "-wal"))?,
             index: open(companion_file(&real, "-shm"))?,
+            last: Cell::new(None),
         })
     }
 
     /// Fails if a file was moved, removed, replaced or cut.
     pub fn expect_in_place(&self, connection: &Connection) -> Result<(), String> {
-        // If the database is busy, its sizes are checked the next time.
-        let before = Sizes::of(connection).ok();
+        let before = match Sizes::of(connection) {
+            // Without its log, the database may be unreadable. The sizes of the last check tell what is missing.
+            Err(error) if is_unreadable(&error) => self.last.get(),
+            // If the database is busy, its sizes are checked the next time.
+            sizes => sizes.ok(),
+        };
         let database_bytes = self.database.expect_in_place()?;
         let log_bytes = self.log.expect_in_place()?;
         self.index.expect_in_place()?;
         // If another program wrote meanwhile, both the files and their expected sizes have changed.
-        let Some(sizes) = before.filter(|before| Sizes::of(connection).is_ok_and(|after| after == *before))
-        else {
-            return Ok(());
+        let unchanged = |before: &Sizes| match Sizes::of(connection) {
+            Ok(after) => after == *before,
+            Err(error) => is_unreadable(&error),
         };
+        let Some(sizes) = before.filter(unchanged) else { return Ok(()) };
+        self.last.set(Some(sizes));
         if log_bytes.is_some_and(|bytes| bytes < sizes.log_bytes_min()) {
             // Otherwise SQLite would copy the rest of the log into the database when it closes.
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
@@ -58,6 +68,10 @@ impl Files {
         }
         Ok(())
     }
+}
+
+fn is_unreadable(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
 }
 
 /// The sizes that SQLite expects its files to have.

@@ -58,6 +58,8 @@ impl Writer {
     pub fn start(connection: Connection, stamper: Stamper, files: Files) -> std::io::Result<Self> {
         let (sender, jobs) = sync_channel(PLANS_TOGETHER_MAX);
         let (fail, failure) = watch::channel(None);
+        // The first check notes the sizes with which later ones compare.
+        let _ = files.expect_in_place(&connection);
         let incoming = Incoming { jobs, files: Some(files), checked: Instant::now(), fail };
         let thread = event::start_thread("sqlite-writer", move || run(&connection, stamper, incoming))?;
         Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failure })
