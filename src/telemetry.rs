@@ -51,6 +51,7 @@ fn describe() {
     describe_counter!("millrace_refused_total", "Refused requests, by error code.");
     describe_counter!("millrace_repeats_total", "Events in the log that dedup did not count again.");
     describe_counter!("millrace_dead_letters_total", "Events that became dead letters since the start.");
+    describe_counter!("millrace_delivery_attempts_total", "Attempts at a destination, by outcome.");
     describe_counter!("millrace_store_retries_total", "Transactions of the store that were tried again.");
     describe_gauge!("millrace_connections", "Open connections.");
     describe_gauge!("millrace_connections_max", "Maximum number of open connections; further ones wait.");

@@ -43,7 +43,7 @@ fn hide_secrets(destination: &mut Value) {
         match (name.as_str(), value) {
             ("password", value) => *value = Value::from("***"),
             ("secrets", Value::Array(secrets)) => {
-                secrets.iter_mut().for_each(|secret| *secret = "***".into())
+                secrets.iter_mut().for_each(|secret| *secret = "***".into());
             }
             ("headers", Value::Table(headers)) => {
                 headers.iter_mut().for_each(|(_, header)| *header = "***".into());

@@ -9,7 +9,7 @@ pub fn after(outcome: &Outcome, failed: i64, schedule: &RetrySchedule, fraction:
         Verdict::Sent => return AfterAttempt::Sent,
         Verdict::Refused => return AfterAttempt::Dead,
         // The destination is paused, and the notification is sent when it is resumed.
-        Verdict::Gone => return AfterAttempt::Retry { millis: 0 },
+        Verdict::Gone => return AfterAttempt::Resumed,
         Verdict::Failed { retry_after } => retry_after,
     };
     let failed = u32::try_from(failed).unwrap_or(u32::MAX).saturating_add(1);

@@ -245,7 +245,7 @@ impl Sender {
         let next = next_step::after(&outcome, leased.failed, &self.destination.retry, random_fraction());
         let label = match next {
             AfterAttempt::Sent => "sent",
-            AfterAttempt::Retry { .. } | AfterAttempt::NotMade => "failed",
+            AfterAttempt::Retry { .. } | AfterAttempt::Resumed | AfterAttempt::NotMade => "failed",
             AfterAttempt::Dead => "dead-letter",
         };
         metrics::counter!("millrace_delivery_attempts_total", "destination" => name.clone(), "outcome" => label).increment(1);

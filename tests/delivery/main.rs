@@ -1,5 +1,7 @@
 //! Delivery of notifications to real counterparts: an HTTP receiver and a mail server.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Barrier};
 
 use event::{EventId, LogId, Millis};
 use millrace::store::{
-    Claim, ColumnKind, CorrectedEvent, DeadLetterChange, DefinitionChange, DefinitionHash, DefinitionReason,
-    NewDeadLetter, NewDefinition, Plan, StoreError, Table, Verb, ViewTables,
+    Claim, ColumnKind, CorrectedEvent, DeadLetterChange, DeadLetterFilter, DefinitionChange, DefinitionHash,
+    DefinitionReason, NewDeadLetter, NewDefinition, Plan, StoreError, Table, Verb, ViewTables,
 };
 
 use crate::harness::StoreKind;
@@ -100,7 +100,8 @@ fn a_plan_that_fails_in_the_middle_changes_nothing(store_kind: StoreKind) {
     let failed = opened.apply(failing.clone()).unwrap_err();
     assert!(matches!(failed, StoreError::NoTable(_)), "{failed:?}");
     let state = || {
-        let dead_letters = opened.run(opened.store.dead_letters(None, None, 9)).unwrap().len();
+        let dead_letters =
+            opened.run(opened.store.dead_letters(&DeadLetterFilter::default(), None, 9)).unwrap().len();
         let corrected = opened.run(opened.store.corrected_by(LOG, 0)).unwrap();
         (opened.position("v"), sum(&opened), dead_letters, corrected)
     };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use event::{BodyHash, EventId, Millis, UploadId};
 use millrace::store::{
-    ClockJumps, CorrectedEvent, DeadLetterChange, DeadLetterStatus, DedupEntry, DedupKey, NewDeadLetter,
-    Plan, Skipped, ViewTables,
+    ClockJumps, CorrectedEvent, DeadLetterChange, DeadLetterFilter, DeadLetterStatus, DedupEntry, DedupKey,
+    NewDeadLetter, Plan, Skipped, ViewTables,
 };
 
 use crate::harness::StoreKind;
@@ -84,7 +84,8 @@ impl DedupView {
     }
 
     fn dead_letters(&self) -> Vec<u64> {
-        let dead_letters = self.opened.run(self.opened.store.dead_letters(None, None, 100)).unwrap();
+        let dead_letters =
+            self.opened.run(self.opened.store.dead_letters(&DeadLetterFilter::default(), None, 100)).unwrap();
         let mut positions: Vec<u64> = dead_letters.iter().map(|dead_letter| dead_letter.position).collect();
         positions.sort_unstable();
         positions

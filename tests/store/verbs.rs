@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millrace::store::{
-    Cell, ColumnKind, MEMBER_BYTES, MemberKey, Plan, Table, TopK, Verb, ViewTables, Visit, Visits,
+    Cell, ColumnKind, MEMBER_BYTES, MemberKey, NewDelivery, NotificationChange, NotificationChanges,
+    NotificationTables, Plan, QueuedNotification, Table, TopK, Verb, ViewTables, Visit, Visits,
 };
 
 use crate::harness::StoreKind;
@@ -14,7 +15,7 @@ on_each_database!(
     amounts_are_added_to_existing_ones,
     an_amount_is_added_to_a_null_amount,
     an_existing_row_is_left_unchanged,
-    only_rows_with_exactly_these_values_are_removed,
+    only_queued_notifications_are_cancelled_with_their_deliveries,
     a_count_of_zero_is_deleted_and_the_ranking_follows,
     members_over_any_days_are_counted_as_by_a_full_scan,
     a_batch_may_be_large,
@@ -49,6 +50,26 @@ impl Steps<'_> {
         self.opened.apply(plan(claim, table, verb, cells)).unwrap();
         self.position += 1;
     }
+
+    fn notify(&mut self, tables: &NotificationTables, changes: Vec<NotificationChange>) {
+        let claim = claim("v", self.position, self.position + 1);
+        let notifications = Some(NotificationChanges { tables: tables.clone(), changes });
+        self.opened.apply(Plan { notifications, ..Plan::new(claim) }).unwrap();
+        self.position += 1;
+    }
+}
+
+fn tables(whole: &Arc<Table>) -> NotificationTables {
+    let queued = Table { columns: whole.columns[..2].to_vec(), unique: None, ..Table::clone(whole) };
+    NotificationTables { whole: Arc::clone(whole), queued: Arc::new(queued) }
+}
+
+fn queue<const N: usize>(row: [Cell; N]) -> NotificationChange {
+    let id = text_of(&row[0]).to_owned();
+    let delivery =
+        NewDelivery { destination: "log".to_owned(), lane: "log".to_owned(), content: "{}".to_owned() };
+    let deliveries = vec![delivery];
+    NotificationChange::Queue(QueuedNotification { id, position: 0, row: row.into(), deliveries })
 }
 
 fn amounts_are_added_to_existing_ones(store_kind: StoreKind) {
@@ -114,33 +135,33 @@ fn an_existing_row_is_left_unchanged(store_kind: StoreKind) {
         let more = if more.is_empty() { Cell::Null } else { text(more) };
         [text(key), text(other), more]
     };
-    steps.apply(&table, Verb::InsertNew, [row("a", "1", "first"), row("b", "2", "")].concat());
+    let tables = tables(&table);
+    steps.notify(&tables, [row("a", "1", "first"), row("b", "2", "")].map(queue).into());
     // One row exists by its key, one by its unique column, one not at all.
     let again = [row("a", "9", "second"), row("c", "2", "second"), row("A", "3", "new")];
-    steps.apply(&table, Verb::InsertNew, again.concat());
+    steps.notify(&tables, again.map(queue).into());
     let found = opened.stored.sql("SELECT who, other, more FROM t ORDER BY other");
     assert_eq!(found, "a\t1\tfirst\nb\t2\tNULL\nA\t3\tnew");
 }
 
-fn only_rows_with_exactly_these_values_are_removed(store_kind: StoreKind) {
+fn only_queued_notifications_are_cancelled_with_their_deliveries(store_kind: StoreKind) {
     let columns = [("who", NAME), ("status", NAME), ("sum", ColumnKind::Decimal)];
     let table = Arc::new(Table::new("t", 1, &columns));
     let opened = begun(store_kind, vec![Table::clone(&table)]);
     let mut steps = Steps { opened: &opened, position: 0 };
-    let row = |key: &str, status: &str| [text(key), text(status), amount("1.5")];
-    let keys = ["a", "b", "c", "A", "a "];
-    steps.apply(&table, Verb::InsertNew, keys.into_iter().flat_map(|key| row(key, "new")).collect());
-    let narrow = Arc::new(Table { columns: table.columns[..2].to_vec(), ..Table::clone(&table) });
-    let mut remove = |key: &str, status: &str| {
-        steps.apply(&narrow, Verb::Remove, vec![text(key), text(status)]);
+    let tables = tables(&table);
+    let row = |(key, status): (&str, &str)| queue([text(key), text(status), amount("1.5")]);
+    let rows = [("a", "QUEUED"), ("b", "SENT"), ("c", "queued"), ("A", "QUEUED"), ("a ", "QUEUED")];
+    steps.notify(&tables, rows.map(row).into());
+    let cancel = |id: &str| NotificationChange::Cancel { id: id.to_owned() };
+    steps.notify(&tables, ["a", "b", "nobody", "c"].map(cancel).into());
+    let ids = |sql: &str| -> BTreeSet<String> {
+        opened.rows(sql).iter().map(|row| text_of(&row[0]).to_owned()).collect()
     };
-    remove("a", "new");
-    remove("b", "sent");
-    remove("nobody", "new");
-    remove("c", "NEW");
-    let found = opened.rows("SELECT who FROM t");
-    let found: BTreeSet<&str> = found.iter().map(|row| text_of(&row[0])).collect();
-    assert_eq!(found, BTreeSet::from(["A", "a ", "b", "c"]));
+    let left = BTreeSet::from(["A", "a ", "b", "c"].map(str::to_owned));
+    assert_eq!(ids("SELECT who FROM t"), left);
+    assert_eq!(ids("SELECT notification FROM millrace_deliveries"), left);
+    assert_eq!(ids("SELECT notification FROM millrace_delivery_contents"), left);
 }
 
 fn counts() -> Table {

@@ -1,131 +1,23 @@
-//! Leases deliveries that are due, and records what became of attempts. The steps run in the open transaction.
+//! Records what became of attempts at deliveries, and keeps the status of their notifications.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use event::limits::{ATTEMPTS_CUT_OFF_MAX, ATTEMPTS_KEPT_MAX};
+use event::limits::ATTEMPTS_KEPT_MAX;
 use event::{EventId, LogId, Millis};
 
 use super::dead_letters;
+use super::id_lists::{by_view_and_destination, marks, padded};
 use crate::store::cell::Cell;
 use crate::store::dead_letter_change::NewDeadLetter;
-use crate::store::delivery::{
-    AfterAttempt, AttemptRecord, DeliveryKey, DeliveryState, LeaseId, LeaseRequest, Leased,
-};
+use crate::store::delivery::{AfterAttempt, AttemptRecord, DeliveryKey, DeliveryState, LeaseId};
 use crate::store::millrace_tables::attempts_table;
 use crate::store::session::Session;
 use crate::store::stored_row::decoded;
 use crate::store::tables::{Table, quote};
 use crate::store::{DeadLetterStatus, NotificationStatus, StoreError};
 
-const TABLE: &str = "millrace_deliveries";
-
-/// Leases deliveries that are due, the longest waiting first. An attempt that has no record was cut off: it is recorded
-/// now.
-pub async fn lease(session: &mut impl Session, request: &LeaseRequest) -> Result<Vec<Leased>, StoreError> {
-    let now = session.now().await?;
-    let sql = format!(
-        "SELECT view, notification, destination, failed, begun, attempts, created, lease, updated FROM millrace_deliveries \
-         WHERE lane = ? AND state = 0 AND due <= ? ORDER BY due LIMIT {}{}",
-        request.deliveries_max,
-        session.lock_free_rows()
-    );
-    let mut leased: BTreeMap<DeliveryKey, Leased> = BTreeMap::new();
-    let mut cut_off = Vec::new();
-    for row in session.rows(&sql, &[request.lane.as_str().into(), now.into()]).await? {
-        let (view, notification, destination, failed, begun, attempts, created, lease, updated): (
-            _,
-            _,
-            _,
-            i64,
-            i64,
-            i64,
-            _,
-            Option<LeaseId>,
-            Millis,
-        ) = decoded(TABLE, row)?;
-        let key = DeliveryKey { view, notification, destination };
-        if let Some(lease) = lease {
-            let too_many = begun - failed >= ATTEMPTS_CUT_OFF_MAX;
-            cut_off.push((key.clone(), attempts, lease, updated, too_many));
-            if too_many {
-                continue;
-            }
-        }
-        let one = Leased {
-            key: key.clone(),
-            lease: request.lease,
-            attempt: attempts + 1,
-            failed,
-            created,
-            content: String::new(),
-        };
-        leased.insert(key, one);
-    }
-    record_cut_off(session, &cut_off, now).await?;
-    let groups = by_view_and_destination(leased.keys());
-    for ((view, destination), ids) in &groups {
-        let sql = format!(
-            "UPDATE millrace_deliveries SET due = ?, lease = ?, owner = ?, begun = begun + 1, attempts = attempts + 1, updated = ? \
-             WHERE view = ? AND destination = ? AND notification IN ({})",
-            marks(ids.len())
-        );
-        let until = Millis(now.0 + request.millis);
-        let mut parameters: Vec<Cell> = vec![
-            until.into(),
-            request.lease.into(),
-            request.owner.into(),
-            now.into(),
-            view.as_str().into(),
-            destination.as_str().into(),
-        ];
-        parameters.extend(padded(ids));
-        session.change(&sql, &parameters).await?;
-        let sql = format!(
-            "SELECT notification, content FROM millrace_delivery_contents WHERE view = ? AND destination = ? AND notification IN ({})",
-            marks(ids.len())
-        );
-        let mut parameters: Vec<Cell> = vec![view.as_str().into(), destination.as_str().into()];
-        parameters.extend(padded(ids));
-        for row in session.rows(&sql, &parameters).await? {
-            let (notification, content) = decoded("millrace_delivery_contents", row)?;
-            let key = DeliveryKey { view: view.clone(), notification, destination: destination.clone() };
-            if let Some(one) = leased.get_mut(&key) {
-                one.content = content;
-            }
-        }
-    }
-    failpoint::hit("delivery.leasing");
-    Ok(leased.into_values().collect())
-}
-
-/// Records attempts of which nothing is known, because the process ended. They spend no retry; after too many of them
-/// the delivery becomes a dead letter, because its content may be what ends the process.
-async fn record_cut_off(
-    session: &mut impl Session,
-    cut_off: &[(DeliveryKey, i64, LeaseId, Millis, bool)],
-    now: Millis,
-) -> Result<(), StoreError> {
-    let mut attempts = Vec::new();
-    for (key, attempt, _, begun, too_many) in cut_off {
-        let error = "the process ended before the outcome was recorded";
-        attempts.extend(key.cells());
-        attempts.extend([
-            Cell::Integer(*attempt),
-            (*begun).into(),
-            Cell::Integer(0),
-            "cut-off".into(),
-            Cell::Null,
-            "".into(),
-            error.into(),
-        ]);
-        if *too_many {
-            let reason = format!("{ATTEMPTS_CUT_OFF_MAX} attempts were cut off when the process ended");
-            make_dead(session, key, &reason, now).await?;
-        }
-    }
-    if attempts.is_empty() { Ok(()) } else { session.insert_new(&attempts_table(), &attempts).await }
-}
+pub const TABLE: &str = "millrace_deliveries";
 
 /// Records attempts, and returns the deliveries that changed. `table_of` returns the table of a view.
 pub async fn record(
@@ -181,7 +73,7 @@ fn attempt_row(record: &AttemptRecord) -> Vec<Cell> {
     let outcome = match record.next {
         AfterAttempt::NotMade => return Vec::new(),
         AfterAttempt::Sent => "sent",
-        AfterAttempt::Retry { .. } | AfterAttempt::Dead => "failed",
+        AfterAttempt::Retry { .. } | AfterAttempt::Resumed | AfterAttempt::Dead => "failed",
     };
     let mut row = Vec::from(record.key.cells());
     row.extend([
@@ -275,6 +167,11 @@ async fn after_failure(
              WHERE view = ? AND notification = ? AND destination = ?",
             Millis(now.0 + millis),
         ),
+        AfterAttempt::Resumed => (
+            "UPDATE millrace_deliveries SET due = ?, begun = begun - 1, lease = NULL, owner = NULL, updated = ? \
+             WHERE view = ? AND notification = ? AND destination = ?",
+            now,
+        ),
         AfterAttempt::NotMade => (
             "UPDATE millrace_deliveries SET due = ?, begun = begun - 1, attempts = attempts - 1, lease = NULL, owner = NULL, updated = ? \
              WHERE view = ? AND notification = ? AND destination = ?",
@@ -292,7 +189,7 @@ fn letter_id(view: &str, destination: &str, notification: &str) -> EventId {
 }
 
 /// Ends a delivery, with a dead letter that is new or that waits for a decision again.
-async fn make_dead(
+pub async fn make_dead(
     session: &mut impl Session,
     key: &DeliveryKey,
     reason: &str,
@@ -345,6 +242,11 @@ pub async fn change_state(
     parameters.push(from.into());
     if session.change(sql, &parameters).await? == 0 {
         return Ok(false);
+    }
+    if to == DeliveryState::Dropped {
+        let sql =
+            "DELETE FROM millrace_delivery_contents WHERE view = ? AND notification = ? AND destination = ?";
+        session.change(sql, &key.cells()).await?;
     }
     let table_of = |_: &str| table.clone();
     summarise(session, std::slice::from_ref(key), &table_of, now).await?;
@@ -400,27 +302,4 @@ async fn summarise(
         }
     }
     Ok(())
-}
-
-fn by_view_and_destination<'k>(
-    keys: impl Iterator<Item = &'k DeliveryKey>,
-) -> BTreeMap<(String, String), Vec<String>> {
-    let mut groups: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    for key in keys {
-        groups.entry((key.view.clone(), key.destination.clone())).or_default().push(key.notification.clone());
-    }
-    groups.values_mut().for_each(|ids| ids.sort_unstable());
-    groups
-}
-
-/// Returns the marks of a list of parameters. Its length is a power of two, so that few statements differ, and a database
-/// can keep them prepared.
-fn marks(count: usize) -> String {
-    vec!["?"; count.next_power_of_two()].join(", ")
-}
-
-/// Returns the ids as parameters for such marks: the last one is repeated.
-fn padded<S: AsRef<str>>(ids: &[S]) -> impl Iterator<Item = Cell> + '_ {
-    let last = ids.last().into_iter().cycle();
-    ids.iter().chain(last).take(ids.len().next_power_of_two()).map(|id| id.as_ref().into())
 }

@@ -75,6 +75,14 @@ impl Notifications {
         wanted
     }
 
+    /// Returns whether an event passes the filter, and so has a notification.
+    pub fn notifies(&self, fields: &Fields, text: &str) -> bool {
+        let mut values = Vec::new();
+        // An event that cannot be read has a dead letter, and is not passed here.
+        let read = fields.read(text, self.reads.filter.fields(), &mut values);
+        read.is_ok() && self.reads.filter.matches(&values)
+    }
+
     /// Makes the notification `id` of an edited event, whether it matches the filter or not.
     pub fn edited(
         &self,

@@ -80,7 +80,7 @@ impl Notifications {
     /// Deletes the notifications of these events, whatever their status is.
     pub async fn forget(&self, store: &Store, view: &str, events: &[EventId]) -> Result<(), StoreError> {
         for page in events.chunks(NOTIFICATIONS_LOOKED_UP_MAX) {
-            let names: Vec<String> = page.iter().map(|id| Self::id_of(id)).collect();
+            let names: Vec<String> = page.iter().map(Self::id_of).collect();
             store.forget_deliveries(view, &names).await?;
             let marks = vec!["?"; page.len()].join(", ");
             let sql = format!("DELETE FROM {} WHERE id IN ({marks})", quote(&self.table().name));

@@ -113,7 +113,7 @@ impl NotificationsSection {
             }
             match declared.get(name) {
                 Some(Some(destination)) => {
-                    found.iter_mut().for_each(|list| list.push(Arc::clone(destination)))
+                    found.iter_mut().for_each(|list| list.push(Arc::clone(destination)));
                 }
                 Some(None) => found = None,
                 None => {

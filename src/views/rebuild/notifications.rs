@@ -1,9 +1,10 @@
-//! Compares notifications with the log. Each event must have its notification, whatever the status, and no
+//! Compares notifications with the log. Each event that `where` lets pass must have its notification, whatever the status, and no
 //! notification of a corrected event may still be queued. There is no repair: a missing notification may have been
 //! delivered and deleted, and would be sent again.
 
 use std::collections::HashMap;
 
+use event::Fields;
 use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
 
 use super::definitions::Definitions;
@@ -11,7 +12,7 @@ use super::replay::LogReplay;
 use super::{Context, Difference, RebuildError, Report};
 use crate::store::{NotificationStatus, StoreError};
 use crate::views::Notifications;
-use crate::views::batch::Batch;
+use crate::views::batch::{Batch, Event};
 
 pub fn compare(
     context: Context<'_>,
@@ -26,11 +27,11 @@ pub fn compare(
     let mut report = Report { position, ..Report::default() };
     LogReplay::new(context, &ranges, 0).each(position, |batch, rules| {
         let Some(notifications) = rules.view.notifications() else { return Ok(()) };
-        let mut found = differences(context, notifications, batch)?;
+        let mut found = differences(context, notifications, &rules.fields, batch)?;
         if !found.is_empty() {
             // An event that is being corrected may look different for a moment. Compare again during a hold.
             let _hold = context.hold()?;
-            found = differences(context, notifications, batch)?;
+            found = differences(context, notifications, &rules.fields, batch)?;
             context.fail_if_history_deleted()?;
         }
         report.keys += batch.events.iter().filter(|event| event.corrects.is_none()).count() as u64;
@@ -43,10 +44,13 @@ pub fn compare(
 fn differences(
     context: Context<'_>,
     notifications: &Notifications,
+    fields: &Fields,
     batch: &Batch<'_>,
 ) -> Result<Vec<Difference>, RebuildError> {
     let undone = context.undone(batch)?;
-    let expected = batch.events.iter().filter(|event| event.corrects.is_none());
+    let notifies =
+        |event: &&Event<'_>| event.corrects.is_none() && notifications.notifies(fields, &event.text);
+    let expected = batch.events.iter().filter(notifies);
     let expected: Vec<(String, bool)> = expected
         .map(|event| (Notifications::id_of(&event.id), undone.binary_search(&event.position).is_ok()))
         .collect();

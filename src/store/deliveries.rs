@@ -1,0 +1,178 @@
+//! Reads and changes of deliveries and their attempts.
+
+use std::sync::Arc;
+
+use event::{LogId, Millis};
+
+use super::delivery::{
+    AttemptRecord, DeliveryKey, DeliveryState, LeaseRequest, Leased, NotificationChanges, StoredAttempt,
+    StoredDelivery, ViewTableLookup,
+};
+use super::tables::Table;
+use super::{Cell, Store, StoreError};
+
+const DELIVERIES: &str = "millrace_deliveries";
+const DELIVERY_COLUMNS: &str = "view, notification, destination, state, due, failed, attempts, CASE WHEN lease IS NULL THEN 0 ELSE 1 END, updated";
+
+impl Store {
+    /// Leases deliveries that are due, the longest waiting first.
+    pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>, StoreError> {
+        either!(self: Sqlite | Remote, store => store.lease(request).await)
+    }
+
+    /// Records what became of attempts, in one transaction. Ignores those whose lease somebody else has taken over.
+    /// `tables` are the tables of the views, which show the status. Returns the ids of the changed notifications.
+    pub async fn record_attempts(
+        &self,
+        records: Arc<Vec<AttemptRecord>>,
+        tables: ViewTableLookup,
+    ) -> Result<Vec<DeliveryKey>, StoreError> {
+        either!(self: Sqlite | Remote, store => store.record_attempts(records, tables).await)
+    }
+
+    /// Makes a delivery wait again: a dead one, without its failed attempts. Returns `false` if its state is not one of
+    /// `from`. `to` is waiting or dropped.
+    pub async fn move_delivery(
+        &self,
+        key: DeliveryKey,
+        from: DeliveryState,
+        to: DeliveryState,
+        table: Option<Arc<Table>>,
+    ) -> Result<bool, StoreError> {
+        either!(self: Sqlite | Remote, store => store.move_delivery(key, from, to, table).await)
+    }
+
+    /// Adds a notification outside of a plan: one that a person edited.
+    pub async fn queue_notification(
+        &self,
+        view: String,
+        log: LogId,
+        changes: NotificationChanges,
+    ) -> Result<(), StoreError> {
+        either!(self: Sqlite | Remote, store => store.queue_notification(view, log, changes).await)
+    }
+
+    /// Makes the deliveries due that an earlier process of this node had leased.
+    pub async fn end_leases_of(&self, owner: LogId) -> Result<usize, StoreError> {
+        let sql =
+            "UPDATE millrace_deliveries SET due = 0 WHERE state = 0 AND owner = ? AND lease IS NOT NULL";
+        self.change(sql.to_owned(), vec![owner.into()]).await
+    }
+
+    /// Makes all waiting deliveries of a destination due, unless an attempt is being made now.
+    pub async fn make_due(&self, destination: &str) -> Result<usize, StoreError> {
+        let sql =
+            "UPDATE millrace_deliveries SET due = 0 WHERE state = 0 AND destination = ? AND lease IS NULL";
+        self.change(sql.to_owned(), vec![destination.into()]).await
+    }
+
+    /// Returns the first lane after `after` within `from` and its `...` successors that has waiting deliveries, with the
+    /// time of the first one.
+    pub async fn next_lane(&self, destination: &str, after: &str) -> Result<Option<String>, StoreError> {
+        // A space and the tilde enclose every host.
+        let (first, end) = (format!("{destination} "), format!("{destination} ~"));
+        let after = if after.is_empty() { first } else { after.to_owned() };
+        let sql = "SELECT min(lane) FROM millrace_deliveries WHERE state = 0 AND lane > ? AND lane < ?";
+        let lane: Option<Option<String>> =
+            self.read_first(DELIVERIES, sql, vec![after.as_str().into(), end.as_str().into()]).await?;
+        Ok(lane.flatten())
+    }
+
+    /// Returns how many milliseconds remain until a delivery of this lane is due; `None` if none waits.
+    pub async fn due_in(&self, lane: &str) -> Result<Option<i64>, StoreError> {
+        let now = match self {
+            Self::Sqlite(_) => "?",
+            Self::Remote(store) => store.now_sql(),
+        };
+        let sql = format!("SELECT min(due) - {now} FROM millrace_deliveries WHERE lane = ? AND state = 0");
+        let mut parameters: Vec<Cell> = Vec::new();
+        if matches!(self, Self::Sqlite(_)) {
+            parameters.push(Millis::now().into());
+        }
+        parameters.push(lane.into());
+        let due: Option<Option<i64>> = self.read_first(DELIVERIES, &sql, parameters).await?;
+        Ok(due.flatten())
+    }
+
+    /// Returns the number of deliveries of a destination that wait, at most `count_max`, and the smallest due time.
+    pub async fn waiting(&self, destination: &str, count_max: usize) -> Result<i64, StoreError> {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 AS one FROM millrace_deliveries WHERE destination = ? AND state = 0 LIMIT {count_max}) AS waiting"
+        );
+        Ok(self.read_first(DELIVERIES, &sql, vec![destination.into()]).await?.unwrap_or(0))
+    }
+
+    /// Returns the deliveries of a notification.
+    pub async fn deliveries_of(
+        &self,
+        view: &str,
+        notification: &str,
+    ) -> Result<Vec<StoredDelivery>, StoreError> {
+        let sql = format!(
+            "SELECT {DELIVERY_COLUMNS} FROM millrace_deliveries WHERE view = ? AND notification = ? ORDER BY destination"
+        );
+        self.read(DELIVERIES, &sql, vec![view.into(), notification.into()]).await
+    }
+
+    /// Returns the deliveries for an event, of all views.
+    pub async fn deliveries_at(&self, log: LogId, position: u64) -> Result<Vec<StoredDelivery>, StoreError> {
+        let sql = format!(
+            "SELECT {DELIVERY_COLUMNS} FROM millrace_deliveries WHERE log_id = ? AND part = 0 AND position = ? ORDER BY view, notification, destination"
+        );
+        self.read(DELIVERIES, &sql, vec![log.into(), position.into()]).await
+    }
+
+    /// Returns where the event of a notification is in the logs.
+    pub async fn event_of_delivery(&self, key: &DeliveryKey) -> Result<Option<(LogId, u64)>, StoreError> {
+        let sql = "SELECT log_id, position FROM millrace_deliveries WHERE view = ? AND notification = ? AND destination = ?";
+        self.read_first(DELIVERIES, sql, key.cells().to_vec()).await
+    }
+
+    /// Returns the attempts at a notification, in the order of their times.
+    pub async fn attempts_of(
+        &self,
+        view: &str,
+        notification: &str,
+    ) -> Result<Vec<StoredAttempt>, StoreError> {
+        let sql = "SELECT destination, attempt, begun, duration, outcome, status, answer, error FROM millrace_attempts \
+                   WHERE view = ? AND notification = ? ORDER BY begun, destination, attempt";
+        self.read("millrace_attempts", sql, vec![view.into(), notification.into()]).await
+    }
+
+    /// Returns what is sent to a destination, until it is sent.
+    pub async fn content_of(&self, key: &DeliveryKey) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT content FROM millrace_delivery_contents WHERE view = ? AND notification = ? AND destination = ?";
+        self.read_first("millrace_delivery_contents", sql, key.cells().to_vec()).await
+    }
+
+    /// Deletes everything about deliveries of these notifications.
+    pub async fn forget_deliveries(&self, view: &str, notifications: &[String]) -> Result<(), StoreError> {
+        let marks = vec!["?"; notifications.len()].join(", ");
+        let mut parameters: Vec<Cell> = vec![view.into()];
+        parameters.extend(notifications.iter().map(|id| Cell::from(id.as_str())));
+        let tables = ["millrace_delivery_contents", "millrace_attempts", DELIVERIES];
+        let delete = |table| {
+            let sql = format!("DELETE FROM {table} WHERE view = ? AND notification IN ({marks})");
+            (sql, parameters.clone())
+        };
+        self.change_all(tables.map(delete).into()).await.map(drop)
+    }
+
+    /// Deletes attempts and finished deliveries from before a time, some at a time. Returns whether there may be more.
+    pub async fn forget_old_attempts(&self, before: Millis, rows_max: usize) -> Result<bool, StoreError> {
+        let sql = format!(
+            "SELECT view, notification, destination, attempt FROM millrace_attempts WHERE begun < ? ORDER BY begun LIMIT {rows_max}"
+        );
+        let old: Vec<(String, String, String, i64)> =
+            self.read("millrace_attempts", &sql, vec![before.into()]).await?;
+        let delete = "DELETE FROM millrace_attempts WHERE view = ? AND notification = ? AND destination = ? AND attempt = ?";
+        let more = old.len() == rows_max;
+        let statements = old.into_iter().map(|(view, notification, destination, attempt)| {
+            let mut key: Vec<Cell> = [view, notification, destination].map(Cell::Text).into();
+            key.push(Cell::Integer(attempt));
+            (delete.to_owned(), key)
+        });
+        self.change_all(statements.collect()).await?;
+        Ok(more)
+    }
+}
