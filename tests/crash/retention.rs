@@ -99,6 +99,7 @@ impl Node {
                 store: self.store.clone(),
                 dedup: dedup.clone(),
                 changes: Changes::default(),
+                queued: tokio::sync::watch::Sender::new(()),
                 budget: Arc::new(Semaphore::new(BATCHES_BYTES_MAX)),
                 stop: stop.clone(),
                 runtime: handle.clone(),

@@ -61,6 +61,7 @@ impl Running {
             dedup,
             progress: progress.register("v", "s"),
             changes: Changes::default(),
+            queued: tokio::sync::watch::Sender::new(()),
             budget: Arc::new(Semaphore::new(BATCHES_BYTES_MAX)),
             stop: stop.clone(),
             runtime: handle,
