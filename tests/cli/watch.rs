@@ -92,6 +92,7 @@ fn watch_prints_statistics_with_an_empty_line_between_them() {
 #[test]
 fn watch_lists_notifications_with_a_status() {
     let app = TestApp::start();
+    app.pause_log_destination();
     let watch = Running::start(&app, &["notification", "list", "--watch", "--status", "queued"]);
     let nothing = "no notifications found\n";
     watch.wait_for_stdout(nothing);

@@ -43,8 +43,8 @@ const SKIPPED_ELSEWHERE: &str = "store.stamp";
 /// Failpoints that this test cannot hit. No server repairs its log: `crates/journal/tests/repair.rs` interrupts
 /// repairs. Pruning runs only every ten minutes: `tests/crash/ids.rs` covers it. `tests/contracts/definitions.rs` changes
 /// definitions. A receipt changes nothing: `tests/contracts/applied.rs` delays one. `tests/store/away.rs` starts without a
-/// database server.
-const ELSEWHERE: [&str; 8] = [
+/// database server. `tests/delivery/kills.rs` has a receiver, and dies at each step of a delivery.
+const ELSEWHERE: [&str; 14] = [
     "journal.repair_created",
     "journal.repair_renamed",
     DEDUP_PRUNE,
@@ -53,6 +53,12 @@ const ELSEWHERE: [&str; 8] = [
     "receipt.positions_read",
     "unchecked.remembered",
     "unchecked.forgotten",
+    "delivery.leasing",
+    "delivery.leased",
+    "delivery.sent",
+    "delivery.attempted",
+    "delivery.recording",
+    "delivery.recorded",
 ];
 
 fn way(point: &str) -> Way {
