@@ -1,4 +1,4 @@
-//! Slows down attempts at a destination that takes nothing. The other destinations do not notice: the breaker saves the
+//! Slows down attempts at a destination that does not work. The other destinations do not notice: the breaker saves the
 //! broken one, and this server, useless work.
 
 use std::time::{Duration, Instant};
@@ -35,6 +35,10 @@ impl Breaker {
         self.failures = self.failures.saturating_add(1);
         let since = *self.failing_since.get_or_insert(now);
         if let Some(open) = &mut self.open {
+            if now < open.until {
+                // It began before the breaker opened.
+                return false;
+            }
             open.until = now + open.backoff.pause();
             return false;
         }

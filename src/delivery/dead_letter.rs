@@ -52,7 +52,7 @@ impl Delivery {
 
     /// Drops a dead letter's notification for this reason: it is never sent.
     pub async fn drop_unsent(&self, letter: &DeadLetter, reason: Option<&str>) -> Result<(), UnsentError> {
-        let key = self.open(letter)?;
+        let key = self.undecided(letter)?;
         self.mark(letter, DeadLetterStatus::Dropped).await?;
         self.decide(&key, DeliveryState::Dropped).await?;
         if let Some(reason) = reason {
@@ -70,7 +70,7 @@ impl Delivery {
         views: &BTreeMap<String, Running>,
         fields: &Fields,
     ) -> Result<Edited, UnsentError> {
-        let key = self.open(letter)?;
+        let key = self.undecided(letter)?;
         let view = views.get(&key.view).and_then(|running| running.view.notifications());
         let notifications = view.ok_or_else(|| UnsentError::NoView(key.view.clone()))?;
         fields.check(event, false)?;
@@ -111,6 +111,14 @@ impl Delivery {
             notification: notification.clone(),
             destination: destination.clone(),
         })
+    }
+
+    /// Returns the delivery of a letter that is not being sent again.
+    fn undecided(&self, letter: &DeadLetter) -> Result<DeliveryKey, UnsentError> {
+        if letter.status == DeadLetterStatus::Retrying {
+            return Err(UnsentError::NotOpen { id: letter.id, status: letter.status.as_str() });
+        }
+        self.open(letter)
     }
 
     async fn mark(&self, letter: &DeadLetter, status: DeadLetterStatus) -> Result<(), UnsentError> {

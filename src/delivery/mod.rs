@@ -1,6 +1,7 @@
 //! Delivery: sends notifications that are due to their destinations, retries what fails, and makes dead letters of what
 //! keeps failing. What is due is in the store, so it outlives the process.
 
+mod attempt;
 mod breaker;
 mod dead_letter;
 mod lane;
@@ -65,7 +66,8 @@ impl Delivery {
         let store = settings.store.clone();
         let recorder =
             Recorder { store: store.clone(), views: views.clone(), incoming, give_up: give_up.clone() };
-        let mut tasks = vec![tokio::spawn(recorder.run())];
+        let mut tasks =
+            vec![tokio::spawn(async { end_process_on_panic(tokio::spawn(recorder.run())).await })];
         let senders: Vec<Sender> = settings
             .destinations
             .values()
@@ -150,8 +152,15 @@ async fn begin(senders: Vec<Sender>, states: DestinationStates, store: Store, ow
     }
     let running: Vec<JoinHandle<()>> = senders.into_iter().map(|sender| tokio::spawn(sender.run())).collect();
     for sender in running {
-        // No task ends with a panic, which would have ended the process.
-        drop(sender.await);
+        end_process_on_panic(sender).await;
+    }
+}
+
+/// Waits for a task. Without it, nothing would be sent or recorded any more, and nobody would notice.
+async fn end_process_on_panic(task: JoinHandle<()>) {
+    if task.await.is_err_and(|error| error.is_panic()) {
+        tracing::error!("a task of delivery has failed: the process ends");
+        std::process::abort();
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use event::limits::OUTCOMES_TOGETHER_MAX;
+use event::limits::{OUTCOMES_TOGETHER_MAX, RETRY_DELAY_MIN};
 use event::{Backoff, Stop};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -80,6 +80,10 @@ impl Recorder {
                     return true;
                 }
                 Err(StoreError::Closed) => return false,
+                Err(error @ (StoreError::Data(_) | StoreError::Blocked(_) | StoreError::NoTable(_))) => {
+                    tracing::debug!(%error, "outcomes are recorded one by one");
+                    return self.record_each(&records, &table_of).await;
+                }
                 Err(error) => {
                     let delay = backoff.pause();
                     tracing::warn!(
@@ -94,5 +98,34 @@ impl Recorder {
                 }
             }
         }
+    }
+
+    /// Records outcomes one by one. A view's table that cannot be written, such as one that somebody has dropped, keeps no
+    /// outcome from being recorded.
+    async fn record_each(&self, records: &[AttemptRecord], table_of: &ViewTableLookup) -> bool {
+        let without_tables: ViewTableLookup = Arc::new(|_: &str| None);
+        for record in records {
+            let mut tables = table_of;
+            loop {
+                let one = Arc::new(vec![record.clone()]);
+                match self.store.record_attempts(one, Arc::clone(tables)).await {
+                    Ok(changed) => {
+                        self.views.note(&changed);
+                        break;
+                    }
+                    Err(StoreError::Closed) => return false,
+                    Err(StoreError::Transient(_)) => {}
+                    Err(error) => {
+                        let DeliveryKey { view, notification, .. } = &record.key;
+                        tracing::error!(view, notification, %error, "the status of a notification cannot be written into its table");
+                        tables = &without_tables;
+                    }
+                }
+                if self.give_up.within(RETRY_DELAY_MIN).await {
+                    return false;
+                }
+            }
+        }
+        true
     }
 }

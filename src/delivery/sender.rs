@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event::limits::{
-    ATTEMPTS_AT_ALL_HOSTS_MAX, ATTEMPTS_AT_ONE_HOST_MAX, DELIVERY_POLL_INTERVAL, LANES_MAX,
-    LEASE_DURATION_EXTRA, LEASED_FOR_EACH_ATTEMPT, LEASED_MAX, LEASED_WAIT_DURATION_MAX,
+    ATTEMPTS_AT_ALL_HOSTS_MAX, ATTEMPTS_AT_ONE_HOST_MAX, ATTEMPTS_CUT_OFF_MAX, DELIVERY_POLL_INTERVAL,
+    LANES_INTERVAL_MIN, LANES_MAX, LEASE_DURATION_EXTRA, LEASED_FOR_EACH_ATTEMPT, LEASED_MAX,
+    LEASED_WAIT_DURATION_MAX,
 };
-use event::{Backoff, LogId, Millis, Stop};
+use event::{Backoff, LogId, Stop};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::attempt::{Ended, attempt, not_made};
 use super::lane::{Lane, Waiting};
 use super::next_step;
 use super::recorder::Recording;
 use super::state::DestinationStates;
-use crate::destinations::{Content, Destination, Outcome, Verdict};
-use crate::store::{AfterAttempt, AttemptRecord, LeaseId, LeaseRequest, Leased, Store, StoreError};
+use crate::destinations::{Destination, Verdict};
+use crate::store::{AfterAttempt, AttemptRecord, LeaseId, LeaseRequest, Store, StoreError};
 
 pub struct Sender {
     pub destination: Arc<Destination>,
@@ -33,15 +35,6 @@ pub struct Sender {
     pub stop: Stop,
 }
 
-/// An attempt that has ended.
-struct Ended {
-    lane: String,
-    waiting: Waiting,
-    begun: Millis,
-    duration: Duration,
-    outcome: Outcome,
-}
-
 /// The work of the task.
 struct Work {
     lanes: BTreeMap<String, Lane>,
@@ -52,6 +45,10 @@ struct Work {
     backoff: Backoff,
     /// Limits what is leased and not yet recorded.
     leased: Arc<Semaphore>,
+    /// Leases whose answer was lost.
+    lost: Vec<LeaseId>,
+    /// More could be leased, if outcomes were recorded.
+    waits_for_records: bool,
     attempts: JoinSet<Ended>,
 }
 
@@ -65,11 +62,11 @@ impl Sender {
             store_at: now,
             backoff: Backoff::default(),
             leased: Arc::new(Semaphore::new(LEASED_MAX.max(self.destination.at_once))),
+            lost: Vec::new(),
+            waits_for_records: false,
             attempts: JoinSet::new(),
         };
-        if !self.destination.has_many_hosts() {
-            work.lanes.insert(self.destination.name.clone(), Lane::default());
-        }
+        work.lanes.insert(self.destination.name.clone(), Lane::default());
         while !self.stop.asked() {
             let is_paused = self.states.is_paused(&self.destination.name);
             if is_paused {
@@ -87,6 +84,7 @@ impl Sender {
                 self.begin_attempts(&mut work).await;
             }
             let wake_at = wake_at(&work, is_paused);
+            let leased = Arc::clone(&work.leased);
             tokio::select! {
                 biased;
                 () = self.stop.wait() => break,
@@ -108,6 +106,7 @@ impl Sender {
                     }
                     look_again(&mut work);
                 }
+                _ = leased.acquire(), if work.waits_for_records && !is_paused => {}
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
         }
@@ -120,13 +119,20 @@ impl Sender {
     /// Leases deliveries for every lane that has room.
     async fn fill(&self, work: &mut Work) -> Result<(), StoreError> {
         let now = Instant::now();
-        if self.destination.has_many_hosts() && now >= work.lanes_at {
+        while let Some(lease) = work.lost.last() {
+            self.store.end_lease(*lease).await?;
+            work.lost.pop();
+        }
+        if self.destination.may_have_hosts() && now >= work.lanes_at {
             self.find_lanes(work).await?;
             work.lanes_at = now + DELIVERY_POLL_INTERVAL;
         }
         let (at_once, ahead) = (self.at_once(), self.ahead());
+        work.waits_for_records = false;
         for (name, lane) in &mut work.lanes {
-            let wanted = lane.wanted(at_once, ahead, now).min(work.leased.available_permits());
+            let (room, free) = (lane.wanted(at_once, ahead, now), work.leased.available_permits());
+            work.waits_for_records |= room > 0 && free == 0;
+            let wanted = room.min(free);
             if wanted == 0 {
                 continue;
             }
@@ -148,7 +154,14 @@ impl Sender {
                 lease: LeaseId::fresh(),
                 millis: (self.destination.attempt_within() + LEASE_DURATION_EXTRA).as_millis() as i64,
             };
-            let leased = self.store.lease(request).await?;
+            let lease = request.lease;
+            let leased = match self.store.lease(request).await {
+                Ok(leased) => leased,
+                Err(error) => {
+                    work.lost.push(lease);
+                    return Err(error);
+                }
+            };
             failpoint::hit("delivery.leased");
             for one in leased {
                 let permit = Arc::clone(&work.leased)
@@ -169,7 +182,8 @@ impl Sender {
             after.clone_from(&lane);
             found.push(lane);
         }
-        work.lanes.retain(|name, lane| !lane.is_idle() || found.binary_search(name).is_ok());
+        let own = &self.destination.name;
+        work.lanes.retain(|name, lane| name == own || !lane.is_idle() || found.contains(name));
         for lane in found {
             work.lanes.entry(lane).or_default();
         }
@@ -195,7 +209,7 @@ impl Sender {
 
     async fn begin_attempts(&self, work: &mut Work) {
         let now = Instant::now();
-        let mut too_old = Vec::new();
+        let (mut too_old, mut cut_off) = (Vec::new(), Vec::new());
         let at_once = self.at_once();
         let in_all = if self.destination.has_many_hosts() { ATTEMPTS_AT_ALL_HOSTS_MAX } else { at_once };
         for (name, lane) in &mut work.lanes {
@@ -206,6 +220,10 @@ impl Sender {
                     too_old.push(waiting);
                     continue;
                 }
+                if waiting.leased.cut_off >= ATTEMPTS_CUT_OFF_MAX {
+                    cut_off.push(waiting);
+                    continue;
+                }
                 lane.running += 1;
                 let (lane, destination) = (name.clone(), Arc::clone(&self.destination));
                 work.attempts.spawn(attempt(lane, destination, waiting));
@@ -214,11 +232,29 @@ impl Sender {
         for waiting in too_old {
             self.hand_over(not_made(waiting)).await;
         }
+        for waiting in cut_off {
+            // Its content may be what ends the process.
+            let mut dead = not_made(waiting);
+            dead.record.next = AfterAttempt::Dead;
+            let reason = format!("the process ended during {ATTEMPTS_CUT_OFF_MAX} attempts");
+            tracing::warn!(
+                destination = self.destination.name,
+                notification = dead.record.key.notification,
+                reason,
+                "notification became a dead letter"
+            );
+            dead.record.error = Some(reason);
+            self.hand_over(dead).await;
+        }
     }
 
     async fn end_attempt(&self, work: &mut Work, ended: Result<Ended, tokio::task::JoinError>) {
         let ended = ended.expect("a panic ends the process");
-        let Ended { lane, waiting, begun, duration, outcome } = ended;
+        let Ended { lane, waiting, begun, duration, mut outcome } = ended;
+        if outcome.verdict == Verdict::Gone && self.destination.has_many_hosts() {
+            // One host does not speak for the others.
+            outcome.verdict = Verdict::Refused;
+        }
         let name = &self.destination.name;
         let sent = outcome.verdict == Verdict::Sent;
         if let Some(lane) = work.lanes.get_mut(&lane) {
@@ -234,7 +270,7 @@ impl Sender {
                 );
             }
         }
-        if outcome.verdict == Verdict::Gone {
+        if outcome.verdict == Verdict::Gone && !self.states.is_paused(name) {
             let reason = "the receiver answered 410: it wants no more";
             tracing::error!(destination = name, reason, "destination is paused");
             if let Err(error) = self.states.pause(&self.store, name, reason).await {
@@ -310,47 +346,16 @@ fn wake_at(work: &Work, is_paused: bool) -> Instant {
         }
     };
     // A lane that is ready now waits for an attempt to end.
-    work.lanes.values().map(ready).filter(|at| *at > now).fold(poll, Instant::min)
+    work.lanes.values().map(ready).chain([work.lanes_at]).filter(|at| *at > now).fold(poll, Instant::min)
 }
 
 /// Lets all lanes look for deliveries that are due now.
 fn look_again(work: &mut Work) {
-    work.lanes_at = Instant::now();
+    work.lanes_at = work.lanes_at.min(Instant::now() + LANES_INTERVAL_MIN);
     work.lanes.values_mut().for_each(|lane| lane.due = None);
 }
 
 /// Returns a random number between 0 and 1.
 fn random_fraction() -> f64 {
     f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX)
-}
-
-fn not_made(Waiting { leased, permit, .. }: Waiting) -> Recording {
-    let record = AttemptRecord {
-        key: leased.key,
-        lease: leased.lease,
-        attempt: leased.attempt,
-        begun: Millis::now(),
-        duration_millis: 0,
-        status: None,
-        answer: String::new(),
-        error: None,
-        next: AfterAttempt::NotMade,
-    };
-    Recording { record, permit }
-}
-
-async fn attempt(lane: String, destination: Arc<Destination>, waiting: Waiting) -> Ended {
-    let (begun, clock) = (Millis::now(), Instant::now());
-    let Leased { key, created, content, .. } = &waiting.leased;
-    let outcome = match serde_json::from_str::<Content>(content) {
-        Ok(content) => destination.send(&key.notification, *created, &content).await,
-        Err(error) => Outcome::answered(
-            Verdict::Refused,
-            None,
-            "",
-            format!("the stored content cannot be read: {error}"),
-        ),
-    };
-    failpoint::hit("delivery.sent");
-    Ended { lane, waiting, begun, duration: clock.elapsed(), outcome }
 }

@@ -118,6 +118,11 @@ impl Destination {
         }
     }
 
+    /// Returns whether stored notifications can have a host of their own, also from an earlier configuration.
+    pub fn may_have_hosts(&self) -> bool {
+        matches!(self.kind, DestinationKind::Webhook(_))
+    }
+
     /// Returns whether the host depends on the event.
     pub fn has_many_hosts(&self) -> bool {
         matches!(&self.kind, DestinationKind::Webhook(webhook) if webhook.has_many_hosts())

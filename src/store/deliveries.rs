@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
 use event::{LogId, Millis};
 
 use super::delivery::{
-    AttemptRecord, DeliveryKey, DeliveryState, LeaseRequest, Leased, NotificationChanges, StoredAttempt,
-    StoredDelivery, ViewTableLookup,
+    AttemptRecord, DeliveryKey, DeliveryState, LeaseId, LeaseRequest, Leased, NotificationChanges,
+    StoredAttempt, StoredDelivery, ViewTableLookup,
 };
 use super::tables::Table;
 use super::{Cell, Store, StoreError};
@@ -66,16 +67,24 @@ impl Store {
         self.change(sql.to_owned(), vec![destination.into()]).await
     }
 
-    /// Returns the first lane after `after` within `from` and its `...` successors that has waiting deliveries, with the
-    /// time of the first one.
+    /// Returns the first lane of a host of `destination` after `after` that has waiting deliveries.
     pub async fn next_lane(&self, destination: &str, after: &str) -> Result<Option<String>, StoreError> {
         // A space and the tilde enclose every host.
         let (first, end) = (format!("{destination} "), format!("{destination} ~"));
         let after = if after.is_empty() { first } else { after.to_owned() };
-        let sql = "SELECT min(lane) FROM millrace_deliveries WHERE state = 0 AND lane > ? AND lane < ?";
+        let lane = self.by_bytes("lane");
+        let sql = format!(
+            "SELECT min({lane}) FROM millrace_deliveries WHERE state = 0 AND {lane} > ? AND {lane} < ?"
+        );
         let lane: Option<Option<String>> =
-            self.read_first(DELIVERIES, sql, vec![after.as_str().into(), end.as_str().into()]).await?;
+            self.read_first(DELIVERIES, &sql, vec![after.as_str().into(), end.as_str().into()]).await?;
         Ok(lane.flatten())
+    }
+
+    /// Makes the deliveries of a lease due, because nobody knows of them: the answer to the lease was lost.
+    pub async fn end_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
+        let sql = "UPDATE millrace_deliveries SET due = 0 WHERE state = 0 AND lease = ?";
+        self.change(sql.to_owned(), vec![lease.into()]).await.map(drop)
     }
 
     /// Returns how many milliseconds remain until a delivery of this lane is due; `None` if none waits.
@@ -94,7 +103,7 @@ impl Store {
         Ok(due.flatten())
     }
 
-    /// Returns the number of deliveries of a destination that wait, at most `count_max`, and the smallest due time.
+    /// Returns the number of deliveries of a destination that wait, at most `count_max`.
     pub async fn waiting(&self, destination: &str, count_max: usize) -> Result<i64, StoreError> {
         let sql = format!(
             "SELECT count(*) FROM (SELECT 1 AS one FROM millrace_deliveries WHERE destination = ? AND state = 0 LIMIT {count_max}) AS waiting"
@@ -120,6 +129,26 @@ impl Store {
             "SELECT {DELIVERY_COLUMNS} FROM millrace_deliveries WHERE log_id = ? AND part = 0 AND position = ? ORDER BY view, notification, destination"
         );
         self.read(DELIVERIES, &sql, vec![log.into(), position.into()]).await
+    }
+
+    /// Returns the ids of the notifications that `view` has for the events at `positions`.
+    pub async fn notifications_at(
+        &self,
+        view: &str,
+        log: LogId,
+        positions: &[u64],
+    ) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        for page in positions.chunks(NOTIFICATIONS_LOOKED_UP_MAX) {
+            let marks = vec!["?"; page.len()].join(", ");
+            let sql = format!(
+                "SELECT DISTINCT notification FROM millrace_deliveries WHERE view = ? AND log_id = ? AND part = 0 AND position IN ({marks})"
+            );
+            let mut parameters: Vec<Cell> = vec![view.into(), log.into()];
+            parameters.extend(page.iter().map(|position| Cell::from(*position)));
+            found.extend(self.read::<String>(DELIVERIES, &sql, parameters).await?);
+        }
+        Ok(found)
     }
 
     /// Returns where the event of a notification is in the logs.
@@ -158,7 +187,7 @@ impl Store {
         self.change_all(tables.map(delete).into()).await.map(drop)
     }
 
-    /// Deletes attempts and finished deliveries from before a time, some at a time. Returns whether there may be more.
+    /// Deletes attempts from before a time, some at a time. Returns whether there may be more.
     pub async fn forget_old_attempts(&self, before: Millis, rows_max: usize) -> Result<bool, StoreError> {
         let sql = format!(
             "SELECT view, notification, destination, attempt FROM millrace_attempts WHERE begun < ? ORDER BY begun LIMIT {rows_max}"

@@ -78,7 +78,7 @@ impl LeaseId {
     }
 }
 
-/// The wish for deliveries that are due. The lease lets nobody else attempt them for a time.
+/// Which deliveries to lease. The lease lets nobody else attempt them for a time.
 #[derive(Clone, Debug)]
 pub struct LeaseRequest {
     pub lane: String,
@@ -98,6 +98,8 @@ pub struct Leased {
     pub attempt: i64,
     /// Attempts that failed before, since the notification was queued or sent again.
     pub failed: i64,
+    /// Attempts since then of which nothing is known, because the process ended.
+    pub cut_off: i64,
     pub created: Millis,
     pub content: String,
 }

@@ -197,7 +197,7 @@ impl Applier<'_> {
                 *self.stored = to;
                 failpoint::hit("views.applied");
                 runner.changes.note(&runner.view, &plan);
-                if plan.notifications.is_some() {
+                if plan.queued().next().is_some() {
                     runner.queued.send_replace(());
                 }
                 self.traces.report_dead_letters(&runner.view.name, &dead_letters);

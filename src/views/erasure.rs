@@ -372,8 +372,9 @@ impl Eraser {
                 }
                 // Corrections leave the notifications whose delivery was attempted.
                 ViewKind::Notifications(notifications) => {
-                    let ids = self.ids(&open.positions)?;
-                    self.runtime.block_on(notifications.forget(&self.store, &running.view.name, &ids))?;
+                    let events = self.ids(&open.positions)?;
+                    let (view, at) = (&running.view.name, (self.log.id(), open.positions.as_slice()));
+                    self.runtime.block_on(notifications.forget(&self.store, view, &events, at))?;
                 }
                 // Corrections leave nothing of an event in these views.
                 ViewKind::Ledger(_) | ViewKind::Stats(_) | ViewKind::Table(_) => {}

@@ -83,10 +83,14 @@ fn a_receiver_that_hangs_delays_no_other() {
 
 #[test]
 fn a_host_that_hangs_delays_no_other_host_of_the_same_destination() {
+    STORES.into_iter().for_each(hanging_host);
+}
+
+fn hanging_host(store: StoreKind) {
     let (good, stuck) = (Receiver::start(), Receiver::start());
     stuck.behave("/", Behaviour::Hang);
     let section = webhook("hosts", "http://127.0.0.1:{{ event.port }}/", "timeout = \"60s\"");
-    let app = start(&config("[\"hosts\"]", &section), StoreKind::Sqlite);
+    let app = start(&config("[\"hosts\"]", &section), store);
     let client = app.client();
     for number in 0..20 {
         order(&client, &format!("s{number}@b.example"), &format!(r#","port":{}"#, stuck.port()));

@@ -64,7 +64,10 @@ pub async fn record(
         parameters.push(Cell::Integer(record.attempt - ATTEMPTS_KEPT_MAX));
         session.change(sql, &parameters).await?;
     }
-    summarise(session, &changed, table_of, now).await?;
+    let (made, not_made): (Vec<_>, Vec<_>) =
+        changed.iter().cloned().partition(|key| of[key].next != AfterAttempt::NotMade);
+    summarise(session, &made, table_of, now, true).await?;
+    summarise(session, &not_made, table_of, now, false).await?;
     failpoint::hit("delivery.recording");
     Ok(changed)
 }
@@ -189,7 +192,7 @@ fn letter_id(view: &str, destination: &str, notification: &str) -> EventId {
 }
 
 /// Ends a delivery, with a dead letter that is new or that waits for a decision again.
-pub async fn make_dead(
+async fn make_dead(
     session: &mut impl Session,
     key: &DeliveryKey,
     reason: &str,
@@ -235,6 +238,10 @@ pub async fn change_state(
     table: Option<Arc<Table>>,
 ) -> Result<bool, StoreError> {
     let now = session.now().await?;
+    if let Some(table) = &table {
+        let sql = format!("SELECT id FROM {} WHERE id = ?{}", quote(&table.name), session.lock_rows());
+        session.rows(&sql, &[key.notification.as_str().into()]).await?;
+    }
     let sql = "UPDATE millrace_deliveries SET state = ?, due = ?, failed = 0, begun = 0, updated = ? \
                WHERE view = ? AND notification = ? AND destination = ? AND state = ?";
     let mut parameters: Vec<Cell> = vec![to.into(), now.into(), now.into()];
@@ -249,16 +256,18 @@ pub async fn change_state(
         session.change(sql, &key.cells()).await?;
     }
     let table_of = |_: &str| table.clone();
-    summarise(session, std::slice::from_ref(key), &table_of, now).await?;
+    summarise(session, std::slice::from_ref(key), &table_of, now, false).await?;
     Ok(true)
 }
 
-/// Writes the status of notifications, which follows from all their deliveries.
+/// Writes the status of notifications, which follows from all their deliveries. `attempted` says whether an attempt was made
+/// now.
 async fn summarise(
     session: &mut impl Session,
     changed: &[DeliveryKey],
     table_of: &(dyn Fn(&str) -> Option<Arc<Table>> + Send + Sync),
     now: Millis,
+    attempted: bool,
 ) -> Result<(), StoreError> {
     let mut views: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for key in changed {
@@ -290,13 +299,15 @@ async fn summarise(
         }
         for ((status, attempts, next), ids) in alike {
             let sql = format!(
-                "UPDATE {} SET status = ?, attempt_count = ?, last_attempt_timestamp = ?, updated_at = ?, next_attempt_at = ? WHERE id IN ({})",
+                "UPDATE {} SET status = ?, attempt_count = ?, updated_at = ?, next_attempt_at = ?{} WHERE id IN ({})",
                 quote(&table.name),
+                if attempted { ", last_attempt_timestamp = ?" } else { "" },
                 marks(ids.len())
             );
             let next = next.map_or(Cell::Null, |next| Cell::Time(Millis(next)));
             let mut parameters: Vec<Cell> =
-                vec![status.into(), Cell::Integer(attempts), Cell::Time(now), Cell::Time(now), next];
+                vec![status.into(), Cell::Integer(attempts), Cell::Time(now), next];
+            parameters.extend(attempted.then_some(Cell::Time(now)));
             parameters.extend(padded(&ids));
             session.change(&sql, &parameters).await?;
         }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use event::Millis;
-use event::limits::ATTEMPTS_CUT_OFF_MAX;
 
-use super::deliveries::{TABLE, make_dead};
+use super::deliveries::TABLE;
 use super::id_lists::{by_view_and_destination, marks, padded};
 use crate::store::StoreError;
 use crate::store::cell::Cell;
@@ -14,19 +13,20 @@ use crate::store::millrace_tables::attempts_table;
 use crate::store::session::Session;
 use crate::store::stored_row::decoded;
 
-/// Leases deliveries that are due, the longest waiting first. An attempt that has no record was cut off: it is recorded
+/// Leases deliveries that are due, the longest waiting first. The owner of a lease knows of it, so the end of the lease is for
+/// others, unless the owner has ended it. An attempt that has no record was cut off: it is recorded
 /// now.
 pub async fn lease(session: &mut impl Session, request: &LeaseRequest) -> Result<Vec<Leased>, StoreError> {
     let now = session.now().await?;
     let sql = format!(
         "SELECT view, notification, destination, failed, begun, attempts, created, lease, updated FROM millrace_deliveries \
-         WHERE lane = ? AND state = 0 AND due <= ? ORDER BY due LIMIT {}{}",
+         WHERE lane = ? AND state = 0 AND due <= ? AND (owner IS NULL OR owner <> ? OR due = 0) ORDER BY due LIMIT {}{}",
         request.deliveries_max,
         session.lock_free_rows()
     );
     let mut leased: BTreeMap<DeliveryKey, Leased> = BTreeMap::new();
     let mut cut_off = Vec::new();
-    for row in session.rows(&sql, &[request.lane.as_str().into(), now.into()]).await? {
+    for row in session.rows(&sql, &[request.lane.as_str().into(), now.into(), request.owner.into()]).await? {
         let (view, notification, destination, failed, begun, attempts, created, lease, updated): (
             _,
             _,
@@ -39,12 +39,8 @@ pub async fn lease(session: &mut impl Session, request: &LeaseRequest) -> Result
             Millis,
         ) = decoded(TABLE, row)?;
         let key = DeliveryKey { view, notification, destination };
-        if let Some(lease) = lease {
-            let too_many = begun - failed >= ATTEMPTS_CUT_OFF_MAX;
-            cut_off.push((key.clone(), attempts, lease, updated, too_many));
-            if too_many {
-                continue;
-            }
+        if lease.is_some() {
+            cut_off.push((key.clone(), attempts, updated));
         }
         let one = Leased {
             key: key.clone(),
@@ -53,10 +49,11 @@ pub async fn lease(session: &mut impl Session, request: &LeaseRequest) -> Result
             failed,
             created,
             content: String::new(),
+            cut_off: begun - failed,
         };
         leased.insert(key, one);
     }
-    record_cut_off(session, &cut_off, now).await?;
+    record_cut_off(session, &cut_off).await?;
     for ((view, destination), ids) in by_view_and_destination(leased.keys()) {
         mark_leased(session, request, now, (&view, &destination), &ids).await?;
         for (notification, content) in contents(session, (&view, &destination), &ids).await? {
@@ -70,16 +67,14 @@ pub async fn lease(session: &mut impl Session, request: &LeaseRequest) -> Result
     Ok(leased.into_values().collect())
 }
 
-/// Records attempts of which nothing is known, because the process ended. They spend no retry; after too many of them
-/// the delivery becomes a dead letter, because its content may be what ends the process.
+/// Records attempts of which nothing is known, because the process ended. They spend no retry.
 async fn record_cut_off(
     session: &mut impl Session,
-    cut_off: &[(DeliveryKey, i64, LeaseId, Millis, bool)],
-    now: Millis,
+    cut_off: &[(DeliveryKey, i64, Millis)],
 ) -> Result<(), StoreError> {
     let mut attempts = Vec::new();
-    for (key, attempt, _, begun, too_many) in cut_off {
-        let error = "the process ended before the outcome was recorded";
+    for (key, attempt, begun) in cut_off {
+        let error = "the process ended before an outcome was recorded";
         attempts.extend(key.cells());
         attempts.extend([
             Cell::Integer(*attempt),
@@ -90,10 +85,6 @@ async fn record_cut_off(
             "".into(),
             error.into(),
         ]);
-        if *too_many {
-            let reason = format!("{ATTEMPTS_CUT_OFF_MAX} attempts were cut off when the process ended");
-            make_dead(session, key, &reason, now).await?;
-        }
     }
     if attempts.is_empty() { Ok(()) } else { session.insert_new(&attempts_table(), &attempts).await }
 }

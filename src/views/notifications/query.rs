@@ -1,7 +1,7 @@
 //! Queries of notifications, and their deletion.
 
 use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
-use event::{EventId, Millis};
+use event::{EventId, LogId, Millis};
 
 use super::{COLUMNS, Notifications};
 use crate::store::{Cell, NotificationStatus, Select, Store, StoreError, quote};
@@ -77,14 +77,22 @@ impl Notifications {
         store.rows(sql, parameters).await?.into_iter().map(pair).collect()
     }
 
-    /// Deletes the notifications of these events, whatever their status is.
-    pub async fn forget(&self, store: &Store, view: &str, events: &[EventId]) -> Result<(), StoreError> {
-        for page in events.chunks(NOTIFICATIONS_LOOKED_UP_MAX) {
-            let names: Vec<String> = page.iter().map(Self::id_of).collect();
-            store.forget_deliveries(view, &names).await?;
+    /// Deletes the notifications of these events, which are at `positions` of the log, whatever their status is.
+    pub async fn forget(
+        &self,
+        store: &Store,
+        view: &str,
+        events: &[EventId],
+        (log, positions): (LogId, &[u64]),
+    ) -> Result<(), StoreError> {
+        let mut names: Vec<String> = events.iter().map(Self::id_of).collect();
+        // Those of edited events have other ids.
+        names.extend(store.notifications_at(view, log, positions).await?);
+        for page in names.chunks(NOTIFICATIONS_LOOKED_UP_MAX) {
+            store.forget_deliveries(view, page).await?;
             let marks = vec!["?"; page.len()].join(", ");
             let sql = format!("DELETE FROM {} WHERE id IN ({marks})", quote(&self.table().name));
-            let ids = page.iter().map(|id| Cell::Text(Self::id_of(id))).collect();
+            let ids = page.iter().map(|id| Cell::Text(id.clone())).collect();
             match store.change(sql, ids).await {
                 // The table is missing if the view has not begun.
                 Ok(_) | Err(StoreError::NoTable(_)) => {}

@@ -50,6 +50,8 @@ pub const DELIVERY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub const OUTCOMES_TOGETHER_MAX: usize = 256;
 /// Hosts of one destination that deliveries are read for, if its URL depends on the event.
 pub const LANES_MAX: usize = 1_000;
+/// Pause between two looks for hosts, so that one look finds those of many notifications.
+pub const LANES_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Attempts at all hosts of such a destination at the same time.
 pub const ATTEMPTS_AT_ALL_HOSTS_MAX: usize = 256;
 /// A destination counts as broken after this time and this many attempts without a success. From then on it gets one
