@@ -114,7 +114,7 @@ fn a_receipt_and_the_commands_show_every_attempt() {
         assert!(text.contains("failed 503: answered 503 Service Unavailable"), "{arguments:?}: {text}");
     }
     let (_, listed) = run(&["destination", "list"]);
-    assert!(listed.contains("partner") && listed.contains("has failed 1 times in a row"), "{listed}");
+    assert!(listed.contains("partner") && listed.contains("has failed 1 time in a row"), "{listed}");
     std::fs::write(app.folder.path().join("event.json"), r#"{"mail":"b@x.example","sort":"paid"}"#).unwrap();
     let (_, rendered) = run(&["notification", "render", "mails", "event.json"]);
     assert_eq!(rendered, "== partner\nbody: {\"to\":\"b@x.example\"}\n");

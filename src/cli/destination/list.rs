@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::Destination;
 use crate::cli::client::{Client, decode};
 use crate::cli::exit::Failure;
-use crate::cli::output::{Columns, JsonLines, Output, Side};
+use crate::cli::output::{Columns, JsonLines, Output, Side, counted};
 
 #[derive(Args)]
 pub struct List {
@@ -34,8 +34,9 @@ impl List {
             match (&one.reason, &one.last_error) {
                 (Some(reason), _) => troubles.push(format!("{} is paused: {reason}", one.name)),
                 (None, Some(error)) if one.failures_in_a_row > 0 => troubles.push(format!(
-                    "{} has failed {} times in a row: {error}",
-                    one.name, one.failures_in_a_row
+                    "{} has failed {} in a row: {error}",
+                    one.name,
+                    counted(one.failures_in_a_row, "time")
                 )),
                 _ => {}
             }
