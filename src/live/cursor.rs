@@ -68,9 +68,9 @@ impl Cursor {
     }
 
     /// Returns whether rows that were read at this place may have been replaced or erased since. Before a view has begun,
-    /// there are none.
+    /// there are none. The rows of an earlier millrace have generation 0 until their view begins.
     pub fn is_replaced_by(&self, generation: Generation) -> bool {
-        self.generation != Generation::default() && self.generation != generation
+        !self.positions.is_empty() && self.generation != generation
     }
 }
 

@@ -85,15 +85,18 @@ impl RowSource {
             return Ok(Some((ResetReason::OtherLog, end)));
         }
         let (deleted, mut left) = (rows_deleted(self.name()), at.clone());
+        left.generation = end.generation;
+        let mut has_lost_rows = false;
         for ViewPosition { log, .. } in positions {
             if let Some(history) = self.store.deleted_history(&deleted, log).await?
                 && history.position > at.position(log)
             {
                 // All rows that are left are new for the reader.
                 left.set_position(log, history.position);
+                has_lost_rows = true;
             }
         }
-        Ok((left != *at).then_some((ResetReason::Deleted, left)))
+        Ok(has_lost_rows.then_some((ResetReason::Deleted, left)))
     }
 
     pub async fn page(&self, from: &Cursor) -> Result<FeedPage, StoreError> {
