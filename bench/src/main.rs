@@ -11,6 +11,7 @@ mod http;
 mod load;
 mod machine;
 mod measure;
+mod receiver;
 mod servers;
 mod setting;
 mod subscribers;

@@ -17,6 +17,8 @@ pub struct Lane {
     pub running: usize,
     /// When deliveries may be due next; `None` if that is not known.
     pub due: Option<Instant>,
+    /// The last lease got as much as it asked for.
+    pub had_more: bool,
 }
 
 pub struct Waiting {

@@ -136,15 +136,17 @@ impl Sender {
             if wanted == 0 {
                 continue;
             }
-            // A look costs no write, which matters to a database that is idle.
-            match self.store.due_in(name).await? {
-                Some(..=0) => {}
-                due => {
-                    let poll = DELIVERY_POLL_INTERVAL;
-                    let pause =
-                        due.map_or(poll, |millis| Duration::from_millis(millis.max(1).unsigned_abs()));
-                    lane.due = Some(Instant::now() + pause.min(poll));
-                    continue;
+            // A look costs no write, which matters to a database that is idle. After a full lease, more is probably due.
+            if !std::mem::take(&mut lane.had_more) {
+                match self.store.due_in(name).await? {
+                    Some(..=0) => {}
+                    due => {
+                        let poll = DELIVERY_POLL_INTERVAL;
+                        let pause =
+                            due.map_or(poll, |millis| Duration::from_millis(millis.max(1).unsigned_abs()));
+                        lane.due = Some(Instant::now() + pause.min(poll));
+                        continue;
+                    }
                 }
             }
             let request = LeaseRequest {
@@ -163,6 +165,7 @@ impl Sender {
                 }
             };
             failpoint::hit("delivery.leased");
+            lane.had_more = leased.len() == wanted;
             for one in leased {
                 let permit = Arc::clone(&work.leased)
                     .try_acquire_owned()

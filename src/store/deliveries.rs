@@ -72,12 +72,9 @@ impl Store {
         // A space and the tilde enclose every host.
         let (first, end) = (format!("{destination} "), format!("{destination} ~"));
         let after = if after.is_empty() { first } else { after.to_owned() };
-        let lane = self.by_bytes("lane");
-        let sql = format!(
-            "SELECT min({lane}) FROM millrace_deliveries WHERE state = 0 AND {lane} > ? AND {lane} < ?"
-        );
+        let sql = "SELECT min(lane) FROM millrace_deliveries WHERE state = 0 AND lane > ? AND lane < ?";
         let lane: Option<Option<String>> =
-            self.read_first(DELIVERIES, &sql, vec![after.as_str().into(), end.as_str().into()]).await?;
+            self.read_first(DELIVERIES, sql, vec![after.as_str().into(), end.as_str().into()]).await?;
         Ok(lane.flatten())
     }
 
@@ -118,9 +115,9 @@ impl Store {
         notification: &str,
     ) -> Result<Vec<StoredDelivery>, StoreError> {
         let sql = format!(
-            "SELECT {DELIVERY_COLUMNS} FROM millrace_deliveries WHERE view = ? AND notification = ? ORDER BY destination"
+            "SELECT {DELIVERY_COLUMNS} FROM millrace_deliveries WHERE notification = ? AND view = ? ORDER BY destination"
         );
-        self.read(DELIVERIES, &sql, vec![view.into(), notification.into()]).await
+        self.read(DELIVERIES, &sql, vec![notification.into(), view.into()]).await
     }
 
     /// Returns the deliveries for an event, of all views.
@@ -153,7 +150,7 @@ impl Store {
 
     /// Returns where the event of a notification is in the logs.
     pub async fn event_of_delivery(&self, key: &DeliveryKey) -> Result<Option<(LogId, u64)>, StoreError> {
-        let sql = "SELECT log_id, position FROM millrace_deliveries WHERE view = ? AND notification = ? AND destination = ?";
+        let sql = "SELECT log_id, position FROM millrace_deliveries WHERE notification = ? AND view = ? AND destination = ?";
         self.read_first(DELIVERIES, sql, key.cells().to_vec()).await
     }
 
@@ -164,13 +161,13 @@ impl Store {
         notification: &str,
     ) -> Result<Vec<StoredAttempt>, StoreError> {
         let sql = "SELECT destination, attempt, begun, duration, outcome, status, answer, error FROM millrace_attempts \
-                   WHERE view = ? AND notification = ? ORDER BY begun, destination, attempt";
-        self.read("millrace_attempts", sql, vec![view.into(), notification.into()]).await
+                   WHERE notification = ? AND view = ? ORDER BY begun, destination, attempt";
+        self.read("millrace_attempts", sql, vec![notification.into(), view.into()]).await
     }
 
     /// Returns what is sent to a destination, until it is sent.
     pub async fn content_of(&self, key: &DeliveryKey) -> Result<Option<String>, StoreError> {
-        let sql = "SELECT content FROM millrace_delivery_contents WHERE view = ? AND notification = ? AND destination = ?";
+        let sql = "SELECT content FROM millrace_delivery_contents WHERE notification = ? AND view = ? AND destination = ?";
         self.read_first("millrace_delivery_contents", sql, key.cells().to_vec()).await
     }
 
@@ -190,14 +187,14 @@ impl Store {
     /// Deletes attempts from before a time, some at a time. Returns whether there may be more.
     pub async fn forget_old_attempts(&self, before: Millis, rows_max: usize) -> Result<bool, StoreError> {
         let sql = format!(
-            "SELECT view, notification, destination, attempt FROM millrace_attempts WHERE begun < ? ORDER BY begun LIMIT {rows_max}"
+            "SELECT notification, view, destination, attempt FROM millrace_attempts WHERE begun < ? ORDER BY begun LIMIT {rows_max}"
         );
         let old: Vec<(String, String, String, i64)> =
             self.read("millrace_attempts", &sql, vec![before.into()]).await?;
-        let delete = "DELETE FROM millrace_attempts WHERE view = ? AND notification = ? AND destination = ? AND attempt = ?";
+        let delete = "DELETE FROM millrace_attempts WHERE notification = ? AND view = ? AND destination = ? AND attempt = ?";
         let more = old.len() == rows_max;
-        let statements = old.into_iter().map(|(view, notification, destination, attempt)| {
-            let mut key: Vec<Cell> = [view, notification, destination].map(Cell::Text).into();
+        let statements = old.into_iter().map(|(notification, view, destination, attempt)| {
+            let mut key: Vec<Cell> = [notification, view, destination].map(Cell::Text).into();
             key.push(Cell::Integer(attempt));
             (delete.to_owned(), key)
         });

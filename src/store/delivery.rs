@@ -164,8 +164,9 @@ pub struct StoredDelivery {
 pub type ViewTableLookup = Arc<dyn Fn(&str) -> Option<Arc<Table>> + Send + Sync>;
 
 impl DeliveryKey {
+    /// Returns the columns of the key in the tables of deliveries.
     pub fn cells(&self) -> [Cell; 3] {
-        [&self.view, &self.notification, &self.destination].map(|text| text.as_str().into())
+        [&self.notification, &self.view, &self.destination].map(|text| text.as_str().into())
     }
 }
 

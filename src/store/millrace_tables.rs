@@ -141,15 +141,16 @@ pub fn dead_letters_table() -> Table {
     )
 }
 
-/// Deliveries: one for each notification and destination. `due` is the time of the next attempt, or the end of the
+/// Deliveries: one for each notification and destination. The notification comes first in the key, so that no database
+/// reads all deliveries of a view to find a few. `due` is the time of the next attempt, or the end of the
 /// lease. A row with a lease and without an outcome is an attempt that is being made, or that was cut off.
 pub fn deliveries_table() -> Table {
-    Table::new(
+    let table = Table::new(
         "millrace_deliveries",
         3,
         &[
-            ("view", NAME),
             ("notification", NAME),
+            ("view", NAME),
             ("destination", NAME),
             ("log_id", IDENTITY),
             ("part", ColumnKind::Integer),
@@ -170,13 +171,15 @@ pub fn deliveries_table() -> Table {
             ("created", ColumnKind::Integer),
             ("updated", ColumnKind::Integer),
         ],
-    )
+    );
+    let lane = table.columns.iter().position(|column| column.name == "lane");
+    Table { by_bytes: lane, ..table }
 }
 
 /// What is sent, until it is sent.
 pub fn contents_table() -> Table {
     let columns =
-        [("view", NAME), ("notification", NAME), ("destination", NAME), ("content", ColumnKind::LongText)];
+        [("notification", NAME), ("view", NAME), ("destination", NAME), ("content", ColumnKind::LongText)];
     Table::new("millrace_delivery_contents", 3, &columns)
 }
 
@@ -186,8 +189,8 @@ pub fn attempts_table() -> Table {
         "millrace_attempts",
         4,
         &[
-            ("view", NAME),
             ("notification", NAME),
+            ("view", NAME),
             ("destination", NAME),
             ("attempt", ColumnKind::Integer),
             ("begun", ColumnKind::Integer),

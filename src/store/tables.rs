@@ -41,6 +41,8 @@ pub struct Table {
     pub id: Option<String>,
     /// The index of a column, in addition to the key, whose values are unique.
     pub unique: Option<usize>,
+    /// The index of a text column beyond the key that compares byte for byte, as the key does.
+    pub by_bytes: Option<usize>,
     /// How the rows of each group are ranked, if a query asks for the first of them.
     pub ranking: Option<TopK>,
 }
@@ -70,7 +72,15 @@ impl Table {
                 null: name.ends_with('?'),
             })
             .collect();
-        Self { name: name.to_owned(), columns, key_columns, id: None, unique: None, ranking: None }
+        Self {
+            name: name.to_owned(),
+            columns,
+            key_columns,
+            id: None,
+            unique: None,
+            by_bytes: None,
+            ranking: None,
+        }
     }
 
     /// Returns the name of the column that numbers the rows.
@@ -88,7 +98,7 @@ impl Table {
     /// Declares a table without a key, whose rows are numbered in the order in which they are added.
     pub fn numbered(name: &str, id: &str, columns: Vec<Column>) -> Self {
         let (name, id) = (name.to_owned(), Some(id.to_owned()));
-        Self { name, columns, key_columns: 0, id, unique: None, ranking: None }
+        Self { name, columns, key_columns: 0, id, unique: None, by_bytes: None, ranking: None }
     }
 }
 

@@ -4,6 +4,7 @@ mod anew;
 mod database_ledger;
 mod database_rows;
 mod database_send;
+mod delivery;
 mod ledger;
 mod live;
 mod live_event;
@@ -27,11 +28,12 @@ pub struct Part {
 }
 
 /// All parts, in the order of the table.
-pub const PARTS: [Part; 16] = [
+pub const PARTS: [Part; 17] = [
     Part { name: "live_event", measure: live_event::measure },
     Part { name: "socketio", measure: sockets::socketio },
     Part { name: "websocket", measure: sockets::websocket },
     Part { name: "live", measure: live::measure },
+    Part { name: "delivery", measure: delivery::measure },
     Part { name: "slow_sync", measure: slow_sync::measure },
     Part { name: "ndjson", measure: ndjson::measure },
     Part { name: "ledger", measure: ledger::measure },

@@ -30,7 +30,7 @@ pub fn create_table(table: &Table) -> String {
     let mut declared: Vec<String> = table.id.iter().map(number).collect();
     declared.extend(table.columns.iter().enumerate().map(|(index, column)| {
         let in_key = index < table.key_columns || table.unique == Some(index);
-        declared_column(column, in_key)
+        declared_column(column, in_key || table.by_bytes == Some(index))
     }));
     if table.key_columns > 0 {
         let names = names(&table.columns[..table.key_columns]);
@@ -43,9 +43,9 @@ pub fn create_table(table: &Table) -> String {
 }
 
 /// Declares a column. Columns of keys compare byte for byte, whatever the database's collation is.
-fn declared_column(column: &Column, in_key: bool) -> String {
+fn declared_column(column: &Column, by_bytes: bool) -> String {
     let is_text = matches!(column.kind, ColumnKind::Text { .. } | ColumnKind::LongText);
-    let collation = if in_key && is_text { " COLLATE \"C\"" } else { "" };
+    let collation = if by_bytes && is_text { " COLLATE \"C\"" } else { "" };
     let not_null = if column.null { "" } else { " NOT NULL" };
     format!("{} {}{collation}{not_null}", quote(&column.name), kind(column.kind))
 }

@@ -34,7 +34,7 @@ pub async fn record(
         records.iter().map(|record| (&record.key, record)).collect();
     for ((view, destination), ids) in by_view_and_destination(of.keys().copied()) {
         let sql = format!(
-            "SELECT notification, lease FROM millrace_deliveries WHERE state = 0 AND view = ? AND destination = ? AND notification IN ({}){}",
+            "SELECT notification, state, lease FROM millrace_deliveries WHERE view = ? AND destination = ? AND notification IN ({}){}",
             marks(ids.len()),
             session.lock_rows()
         );
@@ -42,10 +42,14 @@ pub async fn record(
         parameters.extend(padded(&ids));
         let mut sent: Vec<&str> = Vec::new();
         for row in session.rows(&sql, &parameters).await? {
-            let (notification, lease): (String, Option<LeaseId>) = decoded(TABLE, row)?;
+            let (notification, state, lease): (String, DeliveryState, Option<LeaseId>) = decoded(TABLE, row)?;
             let key = DeliveryKey { view: view.clone(), notification, destination: destination.clone() };
             // Another node may have leased it meanwhile, or the attempt is recorded already.
-            let Some(record) = of.get(&key).filter(|record| Some(record.lease) == lease) else { continue };
+            let is_ours = |record: &&&AttemptRecord| Some(record.lease) == lease;
+            let Some(record) = of.get(&key).filter(is_ours) else { continue };
+            if state != DeliveryState::Waiting {
+                continue;
+            }
             changed.push(key);
             match record.next {
                 AfterAttempt::Sent => sent.push(&record.key.notification),
@@ -59,7 +63,7 @@ pub async fn record(
     }
     session.insert_new(&attempts_table(), &attempts).await?;
     for record in records.iter().filter(|record| record.attempt > ATTEMPTS_KEPT_MAX) {
-        let sql = "DELETE FROM millrace_attempts WHERE view = ? AND notification = ? AND destination = ? AND attempt <= ?";
+        let sql = "DELETE FROM millrace_attempts WHERE notification = ? AND view = ? AND destination = ? AND attempt <= ?";
         let mut parameters = Vec::from(record.key.cells());
         parameters.push(Cell::Integer(record.attempt - ATTEMPTS_KEPT_MAX));
         session.change(sql, &parameters).await?;
@@ -167,17 +171,17 @@ async fn after_failure(
         }
         AfterAttempt::Retry { millis } => (
             "UPDATE millrace_deliveries SET due = ?, failed = failed + 1, lease = NULL, owner = NULL, updated = ? \
-             WHERE view = ? AND notification = ? AND destination = ?",
+             WHERE notification = ? AND view = ? AND destination = ?",
             Millis(now.0 + millis),
         ),
         AfterAttempt::Resumed => (
             "UPDATE millrace_deliveries SET due = ?, begun = begun - 1, lease = NULL, owner = NULL, updated = ? \
-             WHERE view = ? AND notification = ? AND destination = ?",
+             WHERE notification = ? AND view = ? AND destination = ?",
             now,
         ),
         AfterAttempt::NotMade => (
             "UPDATE millrace_deliveries SET due = ?, begun = begun - 1, attempts = attempts - 1, lease = NULL, owner = NULL, updated = ? \
-             WHERE view = ? AND notification = ? AND destination = ?",
+             WHERE notification = ? AND view = ? AND destination = ?",
             now,
         ),
     };
@@ -199,7 +203,7 @@ async fn make_dead(
     now: Millis,
 ) -> Result<(), StoreError> {
     let sql = "UPDATE millrace_deliveries SET state = 2, failed = failed + 1, lease = NULL, owner = NULL, updated = ? \
-               WHERE view = ? AND notification = ? AND destination = ?";
+               WHERE notification = ? AND view = ? AND destination = ?";
     let mut parameters: Vec<Cell> = vec![now.into()];
     parameters.extend(key.cells());
     session.change(sql, &parameters).await?;
@@ -209,10 +213,10 @@ async fn make_dead(
     if session.change(sql, &[open.into(), reason.into(), now.into(), id.into()]).await? > 0 {
         return Ok(());
     }
-    let sql = "SELECT log_id, position FROM millrace_deliveries WHERE view = ? AND notification = ? AND destination = ?";
+    let sql = "SELECT log_id, position FROM millrace_deliveries WHERE notification = ? AND view = ? AND destination = ?";
     let Some(row) = session.rows(sql, &key.cells()).await?.into_iter().next() else { return Ok(()) };
     let (log, position): (LogId, u64) = decoded(TABLE, row)?;
-    let sql = "SELECT content FROM millrace_delivery_contents WHERE view = ? AND notification = ? AND destination = ?";
+    let sql = "SELECT content FROM millrace_delivery_contents WHERE notification = ? AND view = ? AND destination = ?";
     let content = session.rows(sql, &key.cells()).await?.into_iter().next();
     let content = content.map(|row| decoded("millrace_delivery_contents", row)).transpose()?;
     let letter = NewDeadLetter {
@@ -243,7 +247,7 @@ pub async fn change_state(
         session.rows(&sql, &[key.notification.as_str().into()]).await?;
     }
     let sql = "UPDATE millrace_deliveries SET state = ?, due = ?, failed = 0, begun = 0, updated = ? \
-               WHERE view = ? AND notification = ? AND destination = ? AND state = ?";
+               WHERE notification = ? AND view = ? AND destination = ? AND state = ?";
     let mut parameters: Vec<Cell> = vec![to.into(), now.into(), now.into()];
     parameters.extend(key.cells());
     parameters.push(from.into());
@@ -252,7 +256,7 @@ pub async fn change_state(
     }
     if to == DeliveryState::Dropped {
         let sql =
-            "DELETE FROM millrace_delivery_contents WHERE view = ? AND notification = ? AND destination = ?";
+            "DELETE FROM millrace_delivery_contents WHERE notification = ? AND view = ? AND destination = ?";
         session.change(sql, &key.cells()).await?;
     }
     let table_of = |_: &str| table.clone();

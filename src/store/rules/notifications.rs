@@ -60,7 +60,7 @@ async fn queue(
         rows.extend(notification.row.iter().cloned());
         for delivery in &notification.deliveries {
             let key = || -> [Cell; 3] {
-                [view.into(), notification.id.as_str().into(), delivery.destination.as_str().into()]
+                [notification.id.as_str().into(), view.into(), delivery.destination.as_str().into()]
             };
             deliveries.extend(key());
             deliveries.extend([
@@ -97,14 +97,14 @@ async fn cancel(
     tables: &NotificationTables,
     id: &str,
 ) -> Result<(), StoreError> {
-    let key: [Cell; 2] = [view.into(), id.into()];
+    let key: [Cell; 2] = [id.into(), view.into()];
     // With the rows locked, no attempt begins.
     let sql = format!(
-        "SELECT attempts FROM millrace_deliveries WHERE view = ? AND notification = ? AND attempts > 0{}",
+        "SELECT attempts FROM millrace_deliveries WHERE notification = ? AND view = ? AND attempts > 0{}",
         session.lock_rows()
     );
     let lock = format!(
-        "SELECT notification FROM millrace_deliveries WHERE view = ? AND notification = ?{}",
+        "SELECT notification FROM millrace_deliveries WHERE notification = ? AND view = ?{}",
         session.lock_rows()
     );
     if !session.lock_rows().is_empty() {
@@ -121,7 +121,7 @@ async fn cancel(
     }
     session.remove(&tables.queued, &[id.into(), status]).await?;
     for table in ["millrace_delivery_contents", "millrace_deliveries"] {
-        session.change(&format!("DELETE FROM {table} WHERE view = ? AND notification = ?"), &key).await?;
+        session.change(&format!("DELETE FROM {table} WHERE notification = ? AND view = ?"), &key).await?;
     }
     Ok(())
 }

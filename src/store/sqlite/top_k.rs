@@ -42,6 +42,7 @@ pub fn tables(table: &Table, ranking: &TopK) -> [Table; 2] {
             key_columns: table.key_columns - 1,
             id: None,
             unique: None,
+            by_bytes: None,
             ranking: None,
         },
     ]
