@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DEAD_LETTERS_IN_A_ROW_MAX};
+use event::limits::{BATCH_BYTES_MAX, DEAD_LETTERS_IN_A_ROW_MAX};
 use event::{Backoff, Stalled};
 use tokio::sync::SemaphorePermit;
 
@@ -22,7 +22,7 @@ impl Runner {
     /// Applies the next batch, up to `end`. Returns its number of events.
     pub(super) fn apply_next(&self, state: &mut State, end: u64) -> Result<usize, Halt> {
         let permit = self.batch_memory();
-        let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
+        let limits = BatchLimits { until: end, events_max: self.view.events_together() };
         // Borrow the fields of `state` separately, because the batch borrows the reader's buffer.
         let at = state.at;
         let State { reader, definitions, stored, begun, dead_in_a_row, .. } = state;
@@ -39,7 +39,11 @@ impl Runner {
     /// Applies the next waiting events of a view with `batch`, at most `events_max`.
     pub(super) fn apply_waiting(&self, state: &mut State, events_max: usize) -> Result<(), Halt> {
         let permit = self.batch_memory();
-        let batch = state.reader.gather(self.wanted(), &state.waiting, events_max)?;
+        let batch = state.reader.gather(
+            self.wanted(),
+            &state.waiting,
+            events_max.min(self.view.events_together()),
+        )?;
         let State { definitions, stored, begun, dead_in_a_row, .. } = state;
         let traces = &batch.traces;
         let outcome =
@@ -47,6 +51,14 @@ impl Runner {
         self.end_batch(state, batch.span.end, outcome)?;
         state.waiting.remove_applied(state.at);
         Ok(())
+    }
+
+    /// Tells subscribers and delivery of an applied plan.
+    pub(super) fn tell(&self, plan: &Plan) {
+        self.changes.note(&self.view, plan);
+        if plan.queued().next().is_some() {
+            self.queued.send_replace(());
+        }
     }
 
     /// Waits for a part of the memory that all views may use for batches.
@@ -114,7 +126,10 @@ impl Applier<'_> {
         while let Some(part) = bisect.next() {
             let end = batch.events.get(part.end).map_or(batch.span.end, |event| event.position);
             let events = dead_lettered.without_idle_corrections(&batch.events[part.clone()]);
-            let (plan, refused) = self.plan(&events, end);
+            let Some((plan, refused)) = self.plan(&events, end) else {
+                bisect.refused(part);
+                continue;
+            };
             dead_lettered.note(&plan.dead_letters);
             let mut dead = if refused.len() == events.len() { refused.len() } else { 0 };
             if dead > 0 {
@@ -142,16 +157,21 @@ impl Applier<'_> {
         Ok(true)
     }
 
-    fn plan(&self, events: &[Event<'_>], to: u64) -> (Plan, Vec<(usize, String)>) {
+    /// Returns the plan and the events that it leaves out. Returns `None` if it would need too much memory, which one event
+    /// never does.
+    fn plan(&self, events: &[Event<'_>], to: u64) -> Option<(Plan, Vec<(usize, String)>)> {
         let (view, log) = (&self.runner.view, self.runner.log.id());
         let folded = if self.definitions.undo_earlier(events) {
             self.definitions.fold(events)
         } else {
             view.fold(&self.runner.fields, events)
         };
+        if folded.is_too_large {
+            return None;
+        }
         let (mut plan, refused) = folded.into_plan(self.claim(to));
         plan.dead_letters = dead_letter::changes(view, log, events, &refused);
-        (plan, refused)
+        Some((plan, refused))
     }
 
     fn commit_dead_letter(&mut self, letter: DeadLetterChange, to: u64) -> Result<bool, Halt> {
@@ -196,10 +216,7 @@ impl Applier<'_> {
             Some(Ok(_)) => {
                 *self.stored = to;
                 failpoint::hit("views.applied");
-                runner.changes.note(&runner.view, &plan);
-                if plan.queued().next().is_some() {
-                    runner.queued.send_replace(());
-                }
+                runner.tell(&plan);
                 self.traces.report_dead_letters(&runner.view.name, &dead_letters);
                 Ok(Ok(true))
             }

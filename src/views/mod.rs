@@ -33,6 +33,7 @@ mod table;
 mod undoing;
 
 use event::Fields;
+use event::limits::BATCH_EVENTS_MAX;
 
 use crate::store::{Claim, NotificationChanges, Plan, RowChanges, ViewTables, Visits, Write};
 
@@ -94,6 +95,8 @@ pub struct Folded {
     pub notifications: Option<NotificationChanges>,
     /// The indexes of the events that could not be folded, each with the reason.
     pub refused: Vec<(usize, String)>,
+    /// The result would need too much memory, so the rest of the events was not folded. Fewer have to be folded together.
+    pub is_too_large: bool,
 }
 
 impl Folded {
@@ -112,16 +115,25 @@ impl Folded {
             (ours, later) => *ours = ours.take().or(later),
         }
         self.refused.extend(later.refused.into_iter().map(|(index, reason)| (before + index, reason)));
+        self.is_too_large |= later.is_too_large;
     }
 
     /// Returns the plan that applies the events, and those that could not be folded.
     fn into_plan(self, claim: Claim) -> (Plan, Vec<(usize, String)>) {
-        let Self { writes, visits, rows, notifications, refused } = self;
+        let Self { writes, visits, rows, notifications, refused, is_too_large: _ } = self;
         (Plan { writes, visits, rows, notifications, ..Plan::new(claim) }, refused)
     }
 }
 
 impl View {
+    /// Returns how many events may be folded together.
+    fn events_together(&self) -> usize {
+        match &self.kind {
+            ViewKind::Ledger(_) | ViewKind::Stats(_) | ViewKind::Table(_) => BATCH_EVENTS_MAX,
+            ViewKind::Notifications(notifications) => notifications.events_together(),
+        }
+    }
+
     fn fold(&self, fields: &Fields, events: &[Event<'_>]) -> Folded {
         match &self.kind {
             ViewKind::Ledger(ledger) => ledger.fold(fields, events),

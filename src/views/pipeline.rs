@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use event::Stalled;
-use event::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, MERGED_PLAN_BYTES_MAX, UNSAVED_POSITIONS_MAX};
+use event::limits::{BATCH_BYTES_MAX, MERGED_PLAN_BYTES_MAX, UNSAVED_POSITIONS_MAX};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
@@ -109,11 +109,11 @@ impl Runner {
         pipeline: &mut Pipeline,
         end: u64,
     ) -> Result<Option<(Plan, usize)>, Halt> {
-        let limits = BatchLimits { until: end, events_max: BATCH_EVENTS_MAX };
+        let limits = BatchLimits { until: end, events_max: self.view.events_together() };
         let read = state.reader.records(pipeline.to, BATCH_BYTES_MAX)?;
         let batch = read.batch(self.wanted(), limits)?;
         let folded = self.view.fold(&self.fields, &batch.events);
-        if !batch.plain || !folded.refused.is_empty() || batch.span.is_empty() {
+        if !batch.plain || folded.is_too_large || !folded.refused.is_empty() || batch.span.is_empty() {
             return Ok(None);
         }
         let (plan, _) = folded.into_plan(self.claim(pipeline.claimed, batch.span.end));
@@ -188,7 +188,7 @@ impl Runner {
         match self.runtime.block_on(outcome) {
             Ok(Some(Ok(()))) => {
                 failpoint::hit("views.applied");
-                self.changes.note(&self.view, &plan);
+                self.tell(&plan);
                 let to = plan.claim.to;
                 batch_report::saved(&self.view, events, 0, to, begun);
                 (state.stored, state.at, state.dead_in_a_row) = (to, to, 0);

@@ -158,7 +158,7 @@ fn latency(setting: &Setting, table: &mut Table) -> Outcome<()> {
     table.figure("accepted event to webhook, p50", &middle, "ms");
     table.figure("accepted event to webhook, p99", &high, "ms");
     table.note(
-        "Event to webhook: an open loop over 20 connections sends 500 `POST /events/ingest` a second. The time runs \
+        "Event to webhook: an open loop over 20 connections sends 500 events to `POST /v1/streams/notifications/events` a second. The time runs \
          from the answer to the first byte at the receiver. SQLite.",
     );
     Ok(())

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use event::limits::CONTENT_BYTES_MAX;
+use event::limits::{CONTENT_BYTES_MAX, CONTENTS_TOGETHER_BYTES_MAX};
 use event::{Fields, Millis, Value};
 
 use super::{ID_PREFIX, MessagePart, Notifications, Recipient};
@@ -28,7 +28,11 @@ impl Notifications {
     pub fn fold(&self, view: &str, fields: &Fields, events: &[Event<'_>]) -> Folded {
         let (wanted, mut values) = (self.wanted(), Vec::new());
         let (mut changes, mut refused) = (Vec::with_capacity(events.len()), Vec::new());
+        let mut bytes = 0;
         for (index, event) in events.iter().enumerate() {
+            if bytes > CONTENTS_TOGETHER_BYTES_MAX {
+                return Folded { is_too_large: true, ..Folded::default() };
+            }
             let id = Self::id_of(&event.id);
             if event.corrects.is_some() {
                 changes.push(NotificationChange::Cancel { id });
@@ -47,7 +51,11 @@ impl Notifications {
                     text: &event.text,
                 };
                 match self.queued(view, &source, values) {
-                    Ok(notification) => changes.push(NotificationChange::Queue(notification)),
+                    Ok(notification) => {
+                        let contents = notification.deliveries.iter().map(|delivery| delivery.content.len());
+                        bytes += contents.sum::<usize>();
+                        changes.push(NotificationChange::Queue(notification));
+                    }
                     Err(reason) => refused.push((index, reason)),
                 }
             }
@@ -300,6 +308,16 @@ mod tests {
         );
         let whole = queued(None, &[event(7, ORDER, None)]);
         assert!(matches!(&whole[0], NotificationChange::Queue(one) if one.row[3] == text(ORDER)));
+    }
+
+    #[test]
+    fn events_whose_notifications_are_too_large_together_are_folded_in_smaller_parts() {
+        let mut large = notifications(None);
+        large.reads.message.push(MessagePart::Words("a".repeat(100_000)));
+        let events: Vec<Event<'_>> = (0..100).map(|number| event(number, ORDER, None)).collect();
+        let fold = |events| large.fold("v", &stream(), events).is_too_large;
+        assert!(fold(&events));
+        assert!(!fold(&events[..50]) && !fold(&events[50..]) && !fold(&events[..1]));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod section;
 use std::sync::Arc;
 
 use event::Filter;
-use event::limits::KEY_CHARS_MAX;
+use event::limits::{KEY_CHARS_MAX, NOTIFICATIONS_TOGETHER_MAX};
 
 use crate::destinations::Destinations;
 use crate::store::{Column, ColumnKind, NotificationTables, Table};
@@ -96,6 +96,11 @@ impl Notifications {
 
     pub fn destinations(&self) -> &Destinations {
         &self.destinations
+    }
+
+    /// Returns how many events may be folded together: with their contents, notifications are much larger than events.
+    pub fn events_together(&self) -> usize {
+        NOTIFICATIONS_TOGETHER_MAX / self.destinations.len().max(1)
     }
 
     /// Returns the names of the destinations as the table shows them.

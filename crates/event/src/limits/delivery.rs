@@ -31,6 +31,9 @@ pub const ATTEMPTS_KEPT_DURATION: Duration = Duration::from_secs(30 * 24 * 3600)
 pub const DESTINATIONS_OF_VIEW_MAX: usize = 8;
 /// A notification as it is sent, with all its parts.
 pub const CONTENT_BYTES_MAX: usize = 256 * 1024;
+/// Notifications in one batch of a view, divided by the number of its destinations, and the size of their contents.
+pub const NOTIFICATIONS_TOGETHER_MAX: usize = 4_096;
+pub const CONTENTS_TOGETHER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The work of one template: steps of its interpreter.
 pub const TEMPLATE_FUEL_MAX: u64 = 100_000;
 /// The text of one template.
